@@ -1,0 +1,23 @@
+//! The domain's words as types: ids, the study file, objectives and constraints, measurements,
+//! what a trial yields, and the algebra of Pareto fronts.
+//!
+//! Nothing here does I/O, spawns, reads a clock or draws random numbers; it builds for wasm32. The
+//! wire's types are `edgesmith-proto`'s, which converts from and to these.
+
+mod ids;
+mod measurement;
+mod metric;
+pub mod pareto;
+mod seed;
+pub mod spec;
+mod trial;
+
+pub use ids::{
+    ArtifactHash, AttemptId, DeviceClass, InvalidHash, InvalidName, StudyName, TaskId, TrialNumber,
+    WorkerId,
+};
+pub use measurement::{DeviceInfo, Measurement};
+pub use metric::{Bound, Constraint, Goal, Metric, Objective};
+pub use seed::{Purpose, Seed};
+pub use spec::StudySpec;
+pub use trial::{NetworkReport, TrainedTrial, TrialState, TrialValues};

@@ -1,0 +1,50 @@
+//! Seeds derived from the study's seed and what they are for, so that no two uses share a stream
+//! and no use depends on the order in which others happened.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrialNumber;
+
+/// The study's seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seed(pub u64);
+
+/// What randomness is used for. New purposes go to the end of the match in `tag`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Proposing a trial.
+    Proposal(TrialNumber),
+    /// Initial weights of a trial.
+    Weights(TrialNumber),
+    /// Order of training images of a trial.
+    Shuffle(TrialNumber),
+    /// Initial weights of the teacher.
+    TeacherWeights,
+    /// Order of training images of the teacher.
+    TeacherShuffle,
+    /// Which images are validation images.
+    Split,
+    /// Augmented views, the same for all networks of a study.
+    Views,
+}
+
+impl Seed {
+    /// 32 bytes for a generator that serves `purpose` alone.
+    pub fn derive(self, purpose: Purpose) -> [u8; 32] {
+        let (tag, number) = match purpose {
+            Purpose::Proposal(n) => ("proposal", n.0),
+            Purpose::Weights(n) => ("weights", n.0),
+            Purpose::Shuffle(n) => ("shuffle", n.0),
+            Purpose::TeacherWeights => ("teacher weights", 0),
+            Purpose::TeacherShuffle => ("teacher shuffle", 0),
+            Purpose::Split => ("split", 0),
+            Purpose::Views => ("views", 0),
+        };
+        let mut hasher = blake3::Hasher::new_derive_key("edgesmith 2026 seeds");
+        hasher.update(&self.0.to_le_bytes());
+        hasher.update(tag.as_bytes());
+        hasher.update(&number.to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}

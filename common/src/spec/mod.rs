@@ -1,0 +1,253 @@
+//! The study file: what a user wants searched, on which data, for which devices, at which cost.
+//!
+//! [`StudySpec::parse`] is the only way to make one, so a spec in hand is valid: names resolve,
+//! numbers are in range, objectives are on metrics that exist. Defaults are applied here and
+//! nowhere else.
+
+use edgesmith_search_space::{Architecture, Space};
+
+use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
+
+mod error;
+mod parse;
+
+pub use error::{SpecError, SpecErrors};
+
+/// A valid study.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudySpec {
+    /// Its name, unique in a coordinator.
+    pub name: StudyName,
+    /// Source of all randomness.
+    pub seed: Seed,
+    /// What is learned.
+    pub data: DataSpec,
+    /// What is searched; knows the data's channels and classes.
+    pub space: Space,
+    /// What counts; at least one.
+    pub objectives: Vec<Objective>,
+    /// What must hold.
+    pub constraints: Vec<Constraint>,
+    /// Who proposes.
+    pub algorithm: AlgorithmSpec,
+    /// When it ends.
+    pub budget: Budget,
+    /// How candidates are trained.
+    pub training: TrainingSpec,
+    /// Who teaches; `None` where no candidate distills.
+    pub teacher: Option<TeacherSpec>,
+    /// How latency is measured.
+    pub measurement: MeasurementSpec,
+    /// The text that this was parsed from.
+    source: String,
+}
+
+impl StudySpec {
+    /// The text that this was parsed from; parsing it again gives an equal spec.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The device classes that objectives and constraints name, each once, in order of mention.
+    pub fn devices(&self) -> Vec<DeviceClass> {
+        let named = self.objectives.iter().map(|o| &o.device);
+        let mut devices = Vec::new();
+        for device in named.chain(self.constraints.iter().map(|c| &c.device)).flatten() {
+            if !devices.contains(device) {
+                devices.push(device.clone());
+            }
+        }
+        devices
+    }
+}
+
+/// Where images come from and how they are split. Paths are as the user wrote them; a worker
+/// resolves relative ones against its own data directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSpec {
+    /// Which reader, and its files.
+    pub source: DataSource,
+    /// Share of the training images that validate, stratified by class; in `0.0..1.0` exclusive.
+    pub validation_fraction: f64,
+    /// Use at most this many training images (before the split), a stratified, seeded choice.
+    pub train_limit: Option<usize>,
+    /// Use at most this many test images, the first ones.
+    pub test_limit: Option<usize>,
+}
+
+/// A reader of images and its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataSource {
+    /// The UCI optical digits inside the program.
+    Digits,
+    /// IDX files as of MNIST, gzipped or plain.
+    Idx {
+        /// Images to train and validate on.
+        train_images: String,
+        /// Their labels.
+        train_labels: String,
+        /// Held-out images.
+        test_images: String,
+        /// Their labels.
+        test_labels: String,
+    },
+    /// A directory with CIFAR-10's binary batches.
+    Cifar10 {
+        /// With `data_batch_1.bin` … and `test_batch.bin`.
+        directory: String,
+    },
+    /// A folder of images per class.
+    ImageFolder {
+        /// One subfolder per class, in name order.
+        train: String,
+        /// The same for held-out images; without it a stratified tenth of `train` is held out.
+        test: Option<String>,
+        /// Images are resized to squares of this side on reading.
+        side: u32,
+    },
+}
+
+/// Who proposes candidates, with the settings of that algorithm.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlgorithmSpec {
+    /// Uniform sampling.
+    Random,
+    /// Regularized (aging) evolution, Real et al. 2019.
+    RegularizedEvolution {
+        /// Living members.
+        population: usize,
+        /// Contestants for parenthood.
+        sample: usize,
+        /// Choices changed in a child.
+        mutations: usize,
+    },
+    /// NSGA-II, Deb et al. 2002.
+    Nsga2 {
+        /// Members that survive.
+        population: usize,
+        /// Odds that a child has two parents, `0..=1`.
+        crossover: f64,
+        /// Choices changed in a child.
+        mutations: usize,
+    },
+    /// REINFORCE on a categorical policy, Williams 1992.
+    Reinforce {
+        /// Step size of the policy's Adam.
+        learning_rate: f64,
+        /// Weight of the entropy bonus.
+        entropy: f64,
+        /// Decay of the moving baseline, `0..1`.
+        baseline_decay: f64,
+    },
+}
+
+impl AlgorithmSpec {
+    /// Every algorithm's name in study files.
+    pub const NAMES: [&'static str; 4] = ["random", "regularized-evolution", "nsga2", "reinforce"];
+
+    /// The name in study files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AlgorithmSpec::Random => Self::NAMES[0],
+            AlgorithmSpec::RegularizedEvolution { .. } => Self::NAMES[1],
+            AlgorithmSpec::Nsga2 { .. } => Self::NAMES[2],
+            AlgorithmSpec::Reinforce { .. } => Self::NAMES[3],
+        }
+    }
+}
+
+/// When a study ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Trials that are trained; infeasible ones do not count. At least 1.
+    pub trials: u32,
+    /// Attempts of a task before its trial fails. At least 1.
+    pub max_attempts: u32,
+}
+
+/// How networks are trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSpec {
+    /// Passes over the training images. At least 1.
+    pub epochs: u32,
+    /// Passes after pruning, where anything was pruned.
+    pub fine_tune_epochs: u32,
+    /// Images a step. At least 2: batch normalisation needs more than one.
+    pub batch_size: u32,
+    /// Step rule.
+    pub optimizer: OptimizerSpec,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Peak learning rate of fine-tuning.
+    pub fine_tune_learning_rate: f64,
+    /// Share of the steps that warm up linearly, `0..1`; a cosine follows.
+    pub warmup_fraction: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Label smoothing, `0..1`.
+    pub label_smoothing: f64,
+    /// Augmentation.
+    pub augmentation: Augmentation,
+}
+
+/// Step rule of training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OptimizerSpec {
+    /// AdamW, Loshchilov & Hutter 2019.
+    AdamW,
+    /// Stochastic gradient descent with Nesterov-free momentum.
+    Sgd {
+        /// `0..1`
+        momentum: f64,
+    },
+}
+
+/// Light augmentation, made as a fixed number of views per image, so that a teacher's soft targets
+/// of every view are computed once and students see the same views (Beyer et al. 2022).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Augmentation {
+    /// Largest shift in pixels of the native image, in each direction; 0 shifts nothing.
+    pub shift: u32,
+    /// Whether images are mirrored left to right at even odds.
+    pub flip: bool,
+    /// Distinct views of each image; epoch `e` sees view `e % views`. View 0 is the image itself.
+    /// 1 means no augmentation.
+    pub views: u32,
+}
+
+/// Who teaches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeacherSpec {
+    /// Its network: the largest of the space, or a named one; resolved when parsed.
+    pub architecture: Architecture,
+    /// Where its weights come from.
+    pub source: TeacherSource,
+}
+
+/// Where a teacher's weights come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TeacherSource {
+    /// Trained by a worker first, for this many epochs.
+    Train {
+        /// Passes over the training images.
+        epochs: u32,
+    },
+    /// A safetensors file on the submitter's machine, uploaded with the study.
+    File {
+        /// As the user wrote it, relative to the study file.
+        path: String,
+    },
+}
+
+/// How latency is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasurementSpec {
+    /// Untimed runs first.
+    pub warmup_runs: u32,
+    /// Fewest timed runs; at least 50.
+    pub min_runs: u32,
+    /// Shortest total of timed runs, seconds; at least 0.2.
+    pub min_seconds: f64,
+    /// Threads of the engine.
+    pub threads: u32,
+}

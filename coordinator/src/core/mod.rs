@@ -1,0 +1,1 @@
+//! The decisions: a synchronous, deterministic state machine.

@@ -1,0 +1,1 @@
+//! gRPC handlers: decode, send an event, await the reply, encode.

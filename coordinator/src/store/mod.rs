@@ -1,0 +1,1 @@
+//! What survives: records and artifacts.

@@ -1,0 +1,134 @@
+//! The phenotype of a staged convolutional network, before it is lowered to layers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A staged CNN: a 3x3 stem convolution, stages of repeated blocks, global average pooling and a
+/// linear classifier. Sizes are in pixels and channels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Architecture {
+    /// Side of the square input in pixels; images are resized to it.
+    pub resolution: u32,
+    /// Output channels of the stem convolution.
+    pub stem_width: u32,
+    /// Activation of the stem, which is that of the first stage.
+    pub stages: Vec<Stage>,
+}
+
+/// `depth` blocks of one kind; the first block carries the stride.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stage {
+    /// Number of blocks, at least 1.
+    pub depth: u32,
+    /// Output channels of every block.
+    pub width: u32,
+    /// Side of the square kernel, odd.
+    pub kernel: u32,
+    /// What one block is.
+    pub operation: Operation,
+    /// Stride of the first block, 1 or 2.
+    pub stride: u32,
+    /// Activation inside the blocks.
+    pub activation: Activation,
+}
+
+/// What one block of a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// A dense convolution.
+    Conv,
+    /// A depthwise convolution followed by a pointwise one (MobileNet, Howard et al. 2017).
+    Separable,
+    /// Pointwise expansion, depthwise, linear pointwise projection, and a residual connection where
+    /// shapes allow (MobileNetV2, Sandler et al. 2018).
+    InvertedResidual {
+        /// Hidden channels as a multiple of the block's input channels, at least 1.
+        expansion: u32,
+    },
+}
+
+/// Names of the operations as they stand in study files, without their settings.
+impl Operation {
+    /// Every operation's name in study files.
+    pub const NAMES: [&'static str; 3] = ["conv", "separable", "inverted-residual"];
+
+    /// The name in study files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Conv => Self::NAMES[0],
+            Operation::Separable => Self::NAMES[1],
+            Operation::InvertedResidual { .. } => Self::NAMES[2],
+        }
+    }
+}
+
+/// The non-linearity after a normalised convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
+}
+
+impl Activation {
+    /// Every activation.
+    pub const ALL: [Activation; 2] = [Activation::Relu, Activation::Relu6];
+
+    /// The name in study files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Relu => "relu",
+            Activation::Relu6 => "relu6",
+        }
+    }
+}
+
+impl FromStr for Activation {
+    type Err = ParseNameError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name() == s)
+            .ok_or_else(|| ParseNameError::new("activation", s, Self::ALL.map(Self::name).to_vec()))
+    }
+}
+
+/// A name in a study file that nothing answers to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} {given:?}; use one of {}", known.join(", "))]
+pub struct ParseNameError {
+    what: &'static str,
+    given: String,
+    known: Vec<&'static str>,
+}
+
+impl ParseNameError {
+    pub(crate) fn new(what: &'static str, given: &str, known: Vec<&'static str>) -> Self {
+        Self { what, given: given.to_owned(), known }
+    }
+}
+
+/// `r8 s16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 s2 relu6`
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{} stem{}", self.resolution, self.stem_width)?;
+        for s in &self.stages {
+            write!(f, " | {}", s.operation.name())?;
+            if let Operation::InvertedResidual { expansion } = s.operation {
+                write!(f, " e{expansion}")?;
+            }
+            write!(f, " k{} w{} x{}", s.kernel, s.width, s.depth)?;
+            if s.stride != 1 {
+                write!(f, " /{}", s.stride)?;
+            }
+            write!(f, " {}", s.activation.name())?;
+        }
+        Ok(())
+    }
+}

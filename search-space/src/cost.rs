@@ -1,0 +1,64 @@
+//! What a network costs, by arithmetic alone. Latency is not here: it is measured, never computed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LayerId, Plan, Precision, Source};
+
+/// Analytic cost of one inference at batch 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cost {
+    /// Multiply-accumulates of convolutions and linear layers.
+    pub macs: u64,
+    /// Weights and biases that ship, batch normalisation folded.
+    pub parameters: u64,
+    /// Largest sum of the feature maps that are alive together while one layer runs, its output
+    /// included, in execution order; bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl Plan {
+    /// Cost with feature maps held in `precision`.
+    pub fn cost(&self, precision: Precision) -> Cost {
+        let macs = self.ids().map(|id| self.layer_macs(id)).sum();
+        let parameters = self.ids().map(|id| self.layer_parameters(id)).sum();
+        let peak_memory_bytes = self.peak_elements() * precision.weight_bytes();
+        Cost { macs, parameters, peak_memory_bytes }
+    }
+
+    fn layer_macs(&self, id: LayerId) -> u64 {
+        let output = self.output_shape(id);
+        let weights = self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64);
+        // Every weight meets every output position once.
+        weights * u64::from(output.height) * u64::from(output.width)
+    }
+
+    fn layer_parameters(&self, id: LayerId) -> u64 {
+        self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64 + s[0] as u64)
+    }
+
+    fn peak_elements(&self) -> u64 {
+        let layers = self.layers();
+        // After which layer each source is read for the last time; the logits stay.
+        let last_use = |source: Source| {
+            layers.iter().rposition(|l| l.inputs.contains(&source)).unwrap_or(layers.len())
+        };
+        let sources = std::iter::once(Source::Input).chain(self.ids().map(Source::Layer));
+        let spans: Vec<(usize, usize, u64)> = sources
+            .map(|source| {
+                let born = match source {
+                    Source::Input => 0,
+                    Source::Layer(id) => id.0,
+                };
+                (born, last_use(source), self.source_shape(source).elements())
+            })
+            .collect();
+        let alive = |step: usize| {
+            spans
+                .iter()
+                .filter(|(born, last, _)| (*born..=*last).contains(&step))
+                .map(|s| s.2)
+                .sum()
+        };
+        (0..layers.len()).map(alive).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,35 @@
+//! Genotypes as vectors for learned models: one-hot, choice after choice.
+
+use crate::{Genotype, Space};
+
+impl Space {
+    /// Length of every encoding of this space: the sum of option counts.
+    pub fn encoding_len(&self) -> usize {
+        self.choices().iter().map(|c| c.options.len()).sum()
+    }
+
+    /// One-hot encoding, length [`Space::encoding_len`], values 0 and 1.
+    pub fn encode(&self, genotype: &Genotype) -> Vec<f32> {
+        let mut vector = Vec::with_capacity(self.encoding_len());
+        for (choice, &index) in self.choices().iter().zip(genotype.indices()) {
+            vector.extend((0..choice.options.len()).map(|i| f32::from(i == usize::from(index))));
+        }
+        vector
+    }
+
+    /// The genotype whose encoding has its largest value of each choice where `vector` has it, so
+    /// that `decode_vector(encode(g)) == g`. `None` when the length is wrong.
+    pub fn decode_vector(&self, vector: &[f32]) -> Option<Genotype> {
+        if vector.len() != self.encoding_len() {
+            return None;
+        }
+        let mut rest = vector;
+        let pick = |choice: &crate::Choice| {
+            let (mine, others) = rest.split_at(choice.options.len());
+            rest = others;
+            let best = (0..mine.len()).max_by(|&a, &b| mine[a].total_cmp(&mine[b]).then(b.cmp(&a)));
+            best.unwrap_or(0) as u16
+        };
+        Some(Genotype(self.choices().iter().map(pick).collect()))
+    }
+}

@@ -1,0 +1,68 @@
+//! The canonical hash: two genotypes that build and compress the same network are one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Genotype, Plan, PlanError, Space};
+
+/// Identity of a candidate: what is trained, what is left after pruning, at which precision, with
+/// which teacher settings. Genes without effect (an expansion on a plain convolution, two pruning
+/// ratios that keep the same channels) do not show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CanonicalHash(pub [u8; 16]);
+
+impl Space {
+    /// Hash of the candidate that `genotype` means.
+    ///
+    /// # Errors
+    /// When it is not a network.
+    pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
+        let candidate = self.decode(genotype);
+        let plan = candidate.plan(self.data())?;
+        let pruned = plan.pruned(&candidate.recipe.prune);
+        let mut hasher = blake3::Hasher::new();
+        write_plan(&mut hasher, &plan);
+        for group in pruned.groups() {
+            hasher.update(&group.channels.to_le_bytes());
+        }
+        hasher.update(candidate.recipe.precision.name().as_bytes());
+        if let Some(d) = candidate.recipe.distillation {
+            hasher.update(&d.alpha.to_le_bytes());
+            hasher.update(&d.temperature.to_le_bytes());
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok(CanonicalHash(bytes))
+    }
+}
+
+/// Structure only: names say which stage a layer came from, which is no part of what it computes.
+fn write_plan(hasher: &mut blake3::Hasher, plan: &Plan) {
+    for n in [plan.input().channels, plan.input().height, plan.input().width] {
+        hasher.update(&n.to_le_bytes());
+    }
+    for group in plan.groups() {
+        hasher.update(&group.channels.to_le_bytes());
+    }
+    for layer in plan.layers() {
+        // Debug of these enums is their full content; a change of it changes hashes, which are
+        // compared within one study of one version only.
+        hasher.update(format!("{:?}{:?}{:?};", layer.op, layer.inputs, layer.group).as_bytes());
+    }
+}
+
+impl fmt::Display for CanonicalHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl FromStr for CanonicalHash {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Ok(Self(u128::from_str_radix(s, 16)?.to_be_bytes()))
+    }
+}

@@ -1,0 +1,114 @@
+//! How a trained network is made small, and the candidate that joins it with an architecture.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::architecture::ParseNameError;
+use crate::{Architecture, DataShape, Plan, PlanError};
+
+/// One point of the search: a network and the way it is compressed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The network before compression.
+    pub architecture: Architecture,
+    /// What is done to it.
+    pub recipe: CompressionRecipe,
+}
+
+/// Pruning, quantization and distillation of one candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompressionRecipe {
+    /// Share of channels removed, one per stage, each in `0.0..1.0`.
+    pub prune: Vec<f64>,
+    /// Arithmetic of the shipped network.
+    pub precision: Precision,
+    /// How much of the teacher the student hears; `None` trains on labels alone.
+    pub distillation: Option<Distillation>,
+}
+
+/// Weights of the distillation loss `(1-alpha)*CE + alpha*T^2*KL(teacher_T || student_T)`
+/// (Hinton et al. 2015).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Distillation {
+    /// Share of the teacher's term, in `0.0..=1.0`.
+    pub alpha: f64,
+    /// Temperature, above 0.
+    pub temperature: f64,
+}
+
+/// Arithmetic of the shipped network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floating point.
+    Fp32,
+    /// Integer-only: per-channel symmetric int8 weights, per-tensor uint8 activations.
+    Int8,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Precision; 2] = [Precision::Fp32, Precision::Int8];
+
+    /// The name in study files and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Int8 => "int8",
+        }
+    }
+
+    /// Bytes of one stored weight.
+    pub fn weight_bytes(self) -> u64 {
+        match self {
+            Precision::Fp32 => 4,
+            Precision::Int8 => 1,
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = ParseNameError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == s)
+            .ok_or_else(|| ParseNameError::new("precision", s, Self::ALL.map(Self::name).to_vec()))
+    }
+}
+
+impl Candidate {
+    /// The layers before pruning.
+    ///
+    /// # Errors
+    /// When the architecture cannot work on this input, for example because strides shrink it away.
+    pub fn plan(&self, data: DataShape) -> Result<Plan, PlanError> {
+        Plan::lower(&self.architecture, data)
+    }
+
+    /// The layers after pruning: the network that ships.
+    ///
+    /// # Errors
+    /// As [`Candidate::plan`].
+    pub fn pruned_plan(&self, data: DataShape) -> Result<Plan, PlanError> {
+        Ok(self.plan(data)?.pruned(&self.recipe.prune))
+    }
+}
+
+impl fmt::Display for CompressionRecipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.precision.name())?;
+        if self.prune.iter().any(|p| *p > 0.0) {
+            let shares: Vec<String> =
+                self.prune.iter().map(|p| format!("{:.0}", p * 100.0)).collect();
+            write!(f, " prune {}%", shares.join("/"))?;
+        }
+        if let Some(d) = self.distillation {
+            write!(f, " kd a{} T{}", d.alpha, d.temperature)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Images and labels: the embedded digits and readers for what users have; splits, views, resizing.

@@ -1,0 +1,1 @@
+//! Files that leave the worker: the edge-runtime model, safetensors, ONNX.

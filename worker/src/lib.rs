@@ -1,0 +1,13 @@
+//! The worker: leases tasks from a coordinator, trains and compresses candidates with burn, times
+//! compressed models on its device, and reports what came out.
+//!
+//! It knows one task at a time and nothing of other trials, objectives or fronts.
+
+pub mod compress;
+pub mod data;
+pub mod export;
+pub mod network;
+pub mod pipeline;
+pub mod probe;
+pub mod session;
+pub mod train;

@@ -1,0 +1,1 @@
+//! One task from lease to outcome.
