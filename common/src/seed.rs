@@ -10,7 +10,7 @@ use crate::TrialNumber;
 #[serde(transparent)]
 pub struct Seed(pub u64);
 
-/// What randomness is used for. New purposes go to the end of the match in `tag`.
+/// What randomness is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Proposing a trial.
@@ -19,6 +19,8 @@ pub enum Purpose {
     Weights(TrialNumber),
     /// Order of training images of a trial.
     Shuffle(TrialNumber),
+    /// Order of training images while a trial is fine-tuned.
+    FineTune(TrialNumber),
     /// Initial weights of the teacher.
     TeacherWeights,
     /// Order of training images of the teacher.
@@ -36,6 +38,7 @@ impl Seed {
             Purpose::Proposal(n) => ("proposal", n.0),
             Purpose::Weights(n) => ("weights", n.0),
             Purpose::Shuffle(n) => ("shuffle", n.0),
+            Purpose::FineTune(n) => ("fine-tune", n.0),
             Purpose::TeacherWeights => ("teacher weights", 0),
             Purpose::TeacherShuffle => ("teacher shuffle", 0),
             Purpose::Split => ("split", 0),

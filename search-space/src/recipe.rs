@@ -96,6 +96,12 @@ impl Candidate {
     pub fn pruned_plan(&self, data: DataShape) -> Result<Plan, PlanError> {
         Ok(self.plan(data)?.pruned(&self.recipe.prune))
     }
+
+    /// Whether pruning removes anything from `plan`, which is this candidate's unpruned one; small
+    /// ratios of few channels round to nothing.
+    pub fn prunes(&self, plan: &Plan) -> bool {
+        plan.pruned(&self.recipe.prune) != *plan
+    }
 }
 
 impl fmt::Display for CompressionRecipe {
