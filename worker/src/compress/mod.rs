@@ -1,1 +1,11 @@
-//! Makes a trained network small: structured pruning and integer quantization, on plain arrays.
+//! Makes a trained network small: structured pruning, folding of batch normalisation, and integer
+//! quantization. Everything works on plain arrays, needs no tensor library and draws no random
+//! numbers. It does not train: fine-tuning after pruning is the training loop's.
+
+mod fold;
+mod prune;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use fold::{Folded, FoldedLayer, fold};
+pub use prune::prune;

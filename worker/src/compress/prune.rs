@@ -1,0 +1,215 @@
+//! Structured channel pruning by L1 norm (Li et al. 2017, "Pruning filters for efficient convnets"),
+//! with real reconstruction: what comes out is a smaller network of the same wiring, not a mask. It
+//! does not choose how much goes (the recipe does) and does not fine-tune.
+
+use edgesmith_search_space::{ChannelGroupId, Layer, LayerOp, Plan};
+
+use crate::network::{Array, Weights};
+
+/// Removes the channels that matter least, so that the plan becomes [`Plan::pruned`] by `ratios`
+/// (one per stage). It computes what the original computes with the removed channels silenced.
+///
+/// A channel group lives or dies as one across every layer that writes it (residual sums and
+/// depthwise convolutions tie layers together), so the importance of a channel is the sum, over
+/// the convolutions and depthwise convolutions that write the group, of the L1 norm of its filter
+/// as a share of the norms of all filters of that layer: each layer has one vote, whatever the scale
+/// of its weights. Ties keep the earlier channel; kept channels stay in order.
+///
+/// # Panics
+/// When `weights` are not those of `plan`.
+pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) {
+    let pruned = plan.pruned(ratios);
+    let kept = kept_channels(plan, weights, &pruned);
+    let mut slim = Weights::default();
+    for id in plan.ids() {
+        let layer = plan.layer(id);
+        let outputs = &kept[layer.group.0];
+        let inputs = &kept[plan.source_group(layer.inputs[0]).0];
+        let parts: &[&str] = match layer.op {
+            LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
+                &["weight", "gamma", "beta", "mean", "variance"]
+            }
+            LayerOp::Linear => &["weight", "bias"],
+            LayerOp::Add | LayerOp::GlobalAveragePool => &[],
+        };
+        for &part in parts {
+            let whole = weights.get(&layer.name, part);
+            let rows = select(whole, 0, outputs);
+            // A depthwise filter has no input dimension of its own: it goes with its output.
+            let mixes_channels = !matches!(layer.op, LayerOp::Depthwise { .. });
+            let slice =
+                if part == "weight" && mixes_channels { select(&rows, 1, inputs) } else { rows };
+            slim.set(&layer.name, part, slice.shape, slice.data);
+        }
+    }
+    (pruned, slim)
+}
+
+/// For every group of `plan`, the channels that `pruned` keeps, ascending.
+pub(crate) fn kept_channels(plan: &Plan, weights: &Weights, pruned: &Plan) -> Vec<Vec<usize>> {
+    (0..plan.groups().len())
+        .map(|index| {
+            let group = ChannelGroupId(index);
+            let (before, after) = (plan.channels(group) as usize, pruned.channels(group) as usize);
+            let mut channels: Vec<usize> = (0..before).collect();
+            if after < before {
+                let importance = importance(plan, weights, group);
+                // Stable, so that ties keep the earlier channel.
+                channels.sort_by(|&a, &b| importance[b].total_cmp(&importance[a]));
+                channels.truncate(after);
+                channels.sort_unstable();
+            }
+            channels
+        })
+        .collect()
+}
+
+fn importance(plan: &Plan, weights: &Weights, group: ChannelGroupId) -> Vec<f64> {
+    let mut importance = vec![0.0; plan.channels(group) as usize];
+    for layer in plan.layers().iter().filter(|layer| layer.group == group && has_filters(layer)) {
+        let weight = weights.get(&layer.name, "weight");
+        let filter_len = weight.data.len() / importance.len();
+        let norms: Vec<f64> = weight
+            .data
+            .chunks_exact(filter_len)
+            .map(|filter| filter.iter().map(|w| f64::from(w.abs())).sum())
+            .collect();
+        let total: f64 = norms.iter().sum();
+        if total > 0.0 {
+            importance.iter_mut().zip(&norms).for_each(|(sum, norm)| *sum += norm / total);
+        }
+    }
+    importance
+}
+
+fn has_filters(layer: &Layer) -> bool {
+    matches!(layer.op, LayerOp::Conv { .. } | LayerOp::Depthwise { .. })
+}
+
+/// The given indices of dimension `axis`, in their order.
+fn select(array: &Array, axis: usize, indices: &[usize]) -> Array {
+    let outer: usize = array.shape[..axis].iter().product();
+    let size = array.shape[axis];
+    let inner: usize = array.shape[axis + 1..].iter().product();
+    let mut data = Vec::with_capacity(outer * indices.len() * inner);
+    for block in 0..outer {
+        for &index in indices {
+            let start = (block * size + index) * inner;
+            data.extend_from_slice(&array.data[start..start + inner]);
+        }
+    }
+    let mut shape = array.shape.clone();
+    shape[axis] = indices.len();
+    Array { shape, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compress::testing::{
+        arbitrary_plan, assert_close, random_image, random_weights, reference,
+    };
+
+    /// Silences the channels that are not kept: filters, gamma and beta of every producer become 0.
+    fn masked(plan: &Plan, weights: &Weights, kept: &[Vec<usize>]) -> Weights {
+        let mut masked = weights.clone();
+        for layer in plan.layers().iter().filter(|layer| has_filters(layer)) {
+            for part in ["weight", "gamma", "beta"] {
+                let array = masked.arrays.get_mut(&format!("{}.{part}", layer.name)).unwrap();
+                let chunk = array.data.len() / array.shape[0];
+                for (channel, values) in array.data.chunks_exact_mut(chunk).enumerate() {
+                    if !kept[layer.group.0].contains(&channel) {
+                        values.fill(0.0);
+                    }
+                }
+            }
+        }
+        masked
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn pruned_network_computes_what_the_masked_one_computes(
+            plan in arbitrary_plan(),
+            seed: u64,
+            ratios in prop::collection::vec(0.0..0.95f64, 0..4),
+        ) {
+            let weights = random_weights(&plan, seed);
+            let image = random_image(&plan, seed);
+            let (slim_plan, slim) = prune(&plan, &weights, &ratios);
+            prop_assert_eq!(&slim_plan, &plan.pruned(&ratios));
+            for id in slim_plan.ids() {
+                if let Some(shape) = slim_plan.weight_shape(id) {
+                    let weight = slim.get(&slim_plan.layer(id).name, "weight");
+                    prop_assert_eq!(weight.data.len(), shape.iter().product::<usize>());
+                    prop_assert_eq!(weight.shape[..2].to_vec(), shape[..2].to_vec());
+                }
+            }
+            let kept = kept_channels(&plan, &weights, &slim_plan);
+            let expected = reference(&plan, &masked(&plan, &weights, &kept), &image);
+            assert_close(&reference(&slim_plan, &slim, &image), &expected, 1e-4);
+        }
+
+        #[test]
+        fn ratio_zero_changes_nothing(plan in arbitrary_plan(), seed: u64) {
+            let weights = random_weights(&plan, seed);
+            prop_assert_eq!(prune(&plan, &weights, &[0.0; 3]), (plan, weights));
+        }
+    }
+
+    #[test]
+    fn the_filters_of_largest_norm_stay_in_order() {
+        let (plan, mut weights) = stem_and_conv();
+        // Norms 3, 9, 1, 6 in a filter of one input channel and nine taps.
+        let filters = [3.0f32, -9.0, 1.0, 6.0];
+        let data = filters.iter().flat_map(|norm| [norm / 9.0; 9]).collect();
+        weights.set("stem", "weight", vec![4, 1, 3, 3], data);
+        weights.set("stem", "beta", vec![4], vec![0.1, 0.2, 0.3, 0.4]);
+        let (slim_plan, slim) = prune(&plan, &weights, &[0.5]);
+        assert_eq!(slim_plan.channels(slim_plan.layers()[0].group), 2);
+        assert_eq!(slim.get("stem", "beta").data, [0.2, 0.4]);
+    }
+
+    #[test]
+    fn every_layer_of_a_group_has_one_vote_whatever_its_scale() {
+        // The depthwise convolution shares the stem's group; its weights are a thousand times
+        // larger but speak less clearly.
+        let (plan, mut weights) = stem_and_depthwise();
+        let rows = |norms: [f32; 2]| norms.iter().flat_map(|n| [n / 9.0; 9]).collect::<Vec<_>>();
+        weights.set("stem", "weight", vec![2, 1, 3, 3], rows([1.0, 9.0]));
+        weights.set("stage1.block1.depthwise", "weight", vec![2, 1, 3, 3], rows([5500.0, 4500.0]));
+        let (_, slim) = prune(&plan, &weights, &[0.5]);
+        assert_eq!(slim.get("stem", "weight").data, [1.0; 9]);
+    }
+
+    #[test]
+    fn dead_layers_do_not_divide_by_zero() {
+        let (plan, mut weights) = stem_and_conv();
+        weights.set("stem", "weight", vec![4, 1, 3, 3], vec![0.0; 36]);
+        weights.set("stem", "beta", vec![4], vec![0.1, 0.2, 0.3, 0.4]);
+        let (_, slim) = prune(&plan, &weights, &[0.5]);
+        assert_eq!(slim.get("stem", "beta").data, [0.1, 0.2]);
+    }
+
+    fn stem_and_conv() -> (Plan, Weights) {
+        network(4, Operation::Conv)
+    }
+
+    fn stem_and_depthwise() -> (Plan, Weights) {
+        network(2, Operation::Separable)
+    }
+
+    fn network(stem_width: u32, operation: Operation) -> (Plan, Weights) {
+        let activation = Activation::Relu;
+        let stage = Stage { depth: 1, width: 4, kernel: 3, operation, stride: 1, activation };
+        let architecture = Architecture { resolution: 4, stem_width, stages: vec![stage] };
+        let plan = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 }).unwrap();
+        let weights = random_weights(&plan, 1);
+        (plan, weights)
+    }
+}
