@@ -1,1 +1,94 @@
 //! Who proposes candidates and learns from finished trials.
+//!
+//! A [`Controller`] is one search algorithm at work on one study. It keeps no clock, no stream of
+//! randomness and no link to storage: the caller passes a generator made for the trial at hand, and
+//! tells it in order what was proposed and what came of it. No controller ever waits: each proposes
+//! from what it knows, however many trials are still out. `docs/algorithms.md` tells users how to
+//! choose one and what the settings do.
+
+use edgesmith_common::spec::AlgorithmSpec;
+use edgesmith_common::{StudySpec, TrialNumber};
+use edgesmith_search_space::Genotype;
+use rand::Rng;
+
+mod random;
+mod seen;
+
+pub use random::Random;
+
+/// A candidate to try next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// The candidate.
+    pub genotype: Genotype,
+    /// The trials that it was bred from: none for a sampled one, two after a crossover.
+    pub parents: Vec<TrialNumber>,
+}
+
+/// A search algorithm at work on one study.
+///
+/// State is a function of the calls to [`Controller::proposed`] and [`Controller::update`] in their
+/// order, so replaying them into a fresh controller restores it exactly.
+pub trait Controller: Send {
+    /// Proposes trial `number`; reads only. The candidate is a network of the space, and not one
+    /// that any proposal so far means. `None` when nothing new is left in the space.
+    fn suggest(&self, number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal>;
+
+    /// The trial was recorded (also called in replay).
+    fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);
+
+    /// A trial finished. Trials that were never proposed, or finished before, change nothing.
+    fn update(&mut self, finished: &FinishedTrial);
+}
+
+/// What came of a trial, as far as an algorithm may know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FinishedTrial {
+    /// Trained and measured.
+    Complete {
+        /// Which.
+        number: TrialNumber,
+        /// One value per objective of the study, turned so that less is better.
+        objectives: Vec<f64>,
+        /// Sum of the normalised constraint violations, at least 0; 0 is feasible.
+        violation: f64,
+    },
+    /// Stopped early at a rung.
+    Pruned {
+        /// Which.
+        number: TrialNumber,
+    },
+    /// Cannot work, or breaks a constraint known before training.
+    Infeasible {
+        /// Which.
+        number: TrialNumber,
+    },
+    /// Attempts used up, which says nothing about the candidate.
+    Failed {
+        /// Which.
+        number: TrialNumber,
+    },
+}
+
+impl FinishedTrial {
+    /// Which trial.
+    pub fn number(&self) -> TrialNumber {
+        match self {
+            FinishedTrial::Complete { number, .. }
+            | FinishedTrial::Pruned { number }
+            | FinishedTrial::Infeasible { number }
+            | FinishedTrial::Failed { number } => *number,
+        }
+    }
+}
+
+/// The controller that a study asks for, with nothing proposed yet.
+pub fn build(spec: &StudySpec) -> Box<dyn Controller> {
+    let space = spec.space.clone();
+    match spec.algorithm {
+        AlgorithmSpec::Random
+        | AlgorithmSpec::RegularizedEvolution { .. }
+        | AlgorithmSpec::Nsga2 { .. }
+        | AlgorithmSpec::Reinforce { .. } => Box::new(Random::new(space)),
+    }
+}

@@ -1,0 +1,158 @@
+//! What a study has proposed so far, and the search for something that it has not.
+//!
+//! Two genotypes that build the same network are one candidate (see [`CanonicalHash`]), so the hash
+//! decides. Genotypes that are no network at all are never offered.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
+use edgesmith_common::TrialNumber;
+use edgesmith_search_space::{CanonicalHash, Genotype, Space};
+use rand::{Rng, RngExt};
+
+use super::Proposal;
+
+/// Tries of an algorithm's own proposals before they are widened.
+const OWN_TRIES: usize = 24;
+/// Tries of own proposals with ever more mutations.
+const WIDE_TRIES: usize = 24;
+/// Uniform samples after that, before a small space is listed.
+const RANDOM_TRIES: usize = 24;
+/// Uniform samples after that in a space too large to list. When all are known, less than a
+/// thousandth of the space is likely to be new.
+const LAST_TRIES: usize = 8192;
+/// Spaces of at most this many genotypes are listed when sampling finds nothing new.
+const LISTED_GENOTYPES: u128 = 100_000;
+
+/// The candidates that were proposed.
+#[derive(Debug)]
+pub(super) struct Seen {
+    space: Space,
+    hashes: HashSet<CanonicalHash>,
+    /// Made at the first need. It is a function of the space and `hashes`, so it is no state.
+    unseen: OnceLock<Unseen>,
+}
+
+impl Seen {
+    /// Nothing proposed yet.
+    pub(super) fn new(space: Space) -> Self {
+        Self { space, hashes: HashSet::new(), unseen: OnceLock::new() }
+    }
+
+    /// The space that candidates come from.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Notes that `genotype` was proposed.
+    pub(super) fn insert(&mut self, genotype: &Genotype) {
+        // A genotype that is no network is never offered, so it needs no note.
+        if let Ok(hash) = self.space.canonical_hash(genotype) {
+            self.hashes.insert(hash);
+            if let Some(unseen) = self.unseen.get_mut() {
+                unseen.remove(hash);
+            }
+        }
+    }
+
+    /// Whether `genotype` is a network that was not proposed yet.
+    pub(super) fn is_fresh(&self, genotype: &Genotype) -> bool {
+        self.space.canonical_hash(genotype).is_ok_and(|hash| !self.hashes.contains(&hash))
+    }
+
+    /// A fresh proposal, as close as can be to what `own` draws: first its draws as they are, then
+    /// with ever more mutations, then uniform samples, then any fresh network of a small space at
+    /// even odds. `None` when a small space has none left, or a large one practically none.
+    ///
+    /// `own` gives a genotype and its parents, and is called anew for each try.
+    pub(super) fn first_fresh(
+        &self,
+        rng: &mut dyn Rng,
+        mut own: impl FnMut(&mut dyn Rng) -> (Genotype, Vec<TrialNumber>),
+    ) -> Option<Proposal> {
+        if self.unseen.get().is_some_and(Unseen::is_empty) {
+            return None;
+        }
+        for attempt in 0..OWN_TRIES + WIDE_TRIES {
+            let (mut genotype, parents) = own(rng);
+            if attempt >= OWN_TRIES {
+                // 1 change at first, every second choice at last.
+                let width = self.space.choices().len().div_ceil(2);
+                let changes = 1 + (attempt - OWN_TRIES) * width / WIDE_TRIES;
+                genotype = self.space.mutate(&genotype, changes, rng);
+            }
+            if self.is_fresh(&genotype) {
+                return Some(Proposal { genotype, parents });
+            }
+        }
+        let listed = self.space.size() <= LISTED_GENOTYPES;
+        let tries = if listed { RANDOM_TRIES } else { LAST_TRIES };
+        (0..tries)
+            .map(|_| self.space.sample(rng))
+            .find(|genotype| self.is_fresh(genotype))
+            .or_else(|| if listed { self.unseen().pick(&self.space, rng) } else { None })
+            .map(|genotype| Proposal { genotype, parents: Vec::new() })
+    }
+
+    fn unseen(&self) -> &Unseen {
+        self.unseen.get_or_init(|| Unseen::list(&self.space, &self.hashes))
+    }
+}
+
+/// Every network of a small space that was not proposed.
+#[derive(Debug)]
+struct Unseen {
+    /// The first genotype of each network, as a number in mixed radix.
+    codes: HashMap<CanonicalHash, u32>,
+    /// Those of the networks that are left, ascending, so that the order does not depend on when
+    /// the list was made.
+    left: Vec<u32>,
+}
+
+impl Unseen {
+    fn list(space: &Space, seen: &HashSet<CanonicalHash>) -> Self {
+        let mut codes = HashMap::new();
+        let mut left = Vec::new();
+        for code in 0..u32::try_from(space.size()).expect("a small space") {
+            if let Ok(hash) = space.canonical_hash(&genotype(space, code))
+                && !seen.contains(&hash)
+                && !codes.contains_key(&hash)
+            {
+                codes.insert(hash, code);
+                left.push(code);
+            }
+        }
+        Self { codes, left }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn remove(&mut self, hash: CanonicalHash) {
+        if let Some(code) = self.codes.remove(&hash)
+            && let Ok(place) = self.left.binary_search(&code)
+        {
+            self.left.remove(place);
+        }
+    }
+
+    fn pick(&self, space: &Space, rng: &mut dyn Rng) -> Option<Genotype> {
+        if self.left.is_empty() {
+            return None;
+        }
+        Some(genotype(space, self.left[rng.random_range(0..self.left.len())]))
+    }
+}
+
+/// The genotype with number `code` in mixed radix, the first choice turning fastest.
+fn genotype(space: &Space, mut code: u32) -> Genotype {
+    let digit = |choice: &edgesmith_search_space::Choice| {
+        let options = choice.options.len() as u32;
+        let index = code % options;
+        code /= options;
+        index as u16
+    };
+    let indices = space.choices().iter().map(digit).collect();
+    space.genotype(indices).expect("digits are below their radix")
+}
