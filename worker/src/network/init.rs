@@ -1,0 +1,215 @@
+//! Fresh weights for a plan, and the check that weights from elsewhere fit one.
+//!
+//! Randomness comes from the seed alone, never from burn's global generator, so that trainings on
+//! several threads do not disturb each other.
+
+use std::collections::BTreeMap;
+
+use edgesmith_search_space::{LayerOp, Plan};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, Uniform};
+
+use super::Weights;
+
+/// Why weights are not those of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// The plan asks for arrays that are not there.
+    #[error("weights lack {}", names.join(", "))]
+    Missing {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// There are arrays that the plan knows nothing of.
+    #[error("weights have {}, which the network does not", names.join(", "))]
+    Unexpected {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// An array of another shape, or with more or fewer values than its shape says.
+    #[error("{name} has shape {given:?} with {values} values where the network has {expected:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The plan's shape.
+        expected: Vec<usize>,
+        /// The array's shape.
+        given: Vec<usize>,
+        /// Number of values in the array.
+        values: usize,
+    },
+    /// A value that is infinite or not a number.
+    #[error("{name} holds the value {value}")]
+    NonFinite {
+        /// The array's name.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// A variance below zero.
+    #[error("{name} holds {value}, and no variance is negative")]
+    NegativeVariance {
+        /// The array's name.
+        name: String,
+        /// The value.
+        value: String,
+    },
+}
+
+impl Weights {
+    /// Fresh weights: convolutions are normal with variance `2 / fan_out` (He et al. 2015), batch
+    /// normalisation starts as the identity, the classifier is uniform in `±1/sqrt(inputs)` with a
+    /// bias of zero.
+    pub fn init(plan: &Plan, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let mut weights = Self::default();
+        for id in plan.ids() {
+            let Some(shape) = plan.weight_shape(id) else { continue };
+            let layer = plan.layer(id);
+            let [out, inputs, kernel, _] = shape;
+            let count = shape.iter().product();
+            match layer.op {
+                LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
+                    // Each depthwise input feeds the kernel's positions of one filter only.
+                    let depthwise = matches!(layer.op, LayerOp::Depthwise { .. });
+                    let fan_out = kernel * kernel * if depthwise { 1 } else { out };
+                    let deviation = (2.0 / fan_out as f64).sqrt();
+                    let normal = Normal::new(0.0, deviation).expect("a finite deviation");
+                    let data = (0..count).map(|_| normal.sample(&mut rng) as f32).collect();
+                    weights.set(&layer.name, "weight", shape.to_vec(), data);
+                    for (part, value) in
+                        [("gamma", 1.0), ("beta", 0.0), ("mean", 0.0), ("variance", 1.0)]
+                    {
+                        weights.set(&layer.name, part, vec![out], vec![value; out]);
+                    }
+                }
+                LayerOp::Linear => {
+                    let bound = 1.0 / (inputs as f64).sqrt();
+                    let uniform = Uniform::new(-bound, bound).expect("a positive bound");
+                    let data = (0..count).map(|_| uniform.sample(&mut rng) as f32).collect();
+                    weights.set(&layer.name, "weight", vec![out, inputs], data);
+                    weights.set(&layer.name, "bias", vec![out], vec![0.0; out]);
+                }
+                LayerOp::Add | LayerOp::GlobalAveragePool => {}
+            }
+        }
+        weights
+    }
+
+    /// Checks that these are exactly the weights of `plan`, all finite.
+    ///
+    /// # Errors
+    /// The first kind of mismatch found, with the names of the arrays.
+    pub fn check(&self, plan: &Plan) -> Result<(), WeightsError> {
+        let expected = expected_shapes(plan);
+        let names = |wanted: &mut dyn Iterator<Item = &String>| wanted.cloned().collect::<Vec<_>>();
+        let missing = names(&mut expected.keys().filter(|n| !self.arrays.contains_key(*n)));
+        if !missing.is_empty() {
+            return Err(WeightsError::Missing { names: missing });
+        }
+        let unexpected = names(&mut self.arrays.keys().filter(|n| !expected.contains_key(*n)));
+        if !unexpected.is_empty() {
+            return Err(WeightsError::Unexpected { names: unexpected });
+        }
+        for (name, shape) in expected {
+            let array = &self.arrays[&name];
+            let values = array.data.len();
+            if array.shape != shape || values != shape.iter().product::<usize>() {
+                let given = array.shape.clone();
+                return Err(WeightsError::Shape { name, expected: shape, given, values });
+            }
+            if let Some(value) = array.data.iter().find(|v| !v.is_finite()) {
+                return Err(WeightsError::NonFinite { value: value.to_string(), name });
+            }
+            if name.ends_with(".variance")
+                && let Some(value) = array.data.iter().find(|v| **v < 0.0)
+            {
+                return Err(WeightsError::NegativeVariance { value: value.to_string(), name });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Name and shape of every array of a plan's weights.
+fn expected_shapes(plan: &Plan) -> BTreeMap<String, Vec<usize>> {
+    let mut shapes = BTreeMap::new();
+    for id in plan.ids() {
+        let Some([out, inputs, rows, columns]) = plan.weight_shape(id) else { continue };
+        let layer = plan.layer(id);
+        let mut add = |part: &str, shape| shapes.insert(format!("{}.{part}", layer.name), shape);
+        if layer.op == LayerOp::Linear {
+            add("weight", vec![out, inputs]);
+            add("bias", vec![out]);
+        } else {
+            add("weight", vec![out, inputs, rows, columns]);
+            for part in ["gamma", "beta", "mean", "variance"] {
+                add(part, vec![out]);
+            }
+        }
+    }
+    shapes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{conv_plan, residual_plan};
+    use super::*;
+
+    #[test]
+    fn fresh_weights_fit_their_plan_and_follow_the_seed() {
+        for plan in [conv_plan(), residual_plan()] {
+            let weights = Weights::init(&plan, [1; 32]);
+            assert_eq!(weights.check(&plan), Ok(()));
+            assert_eq!(weights, Weights::init(&plan, [1; 32]));
+            assert_ne!(weights, Weights::init(&plan, [2; 32]));
+        }
+    }
+
+    #[test]
+    fn convolutions_have_the_variance_of_their_fan_out() {
+        let plan = conv_plan();
+        let weights = Weights::init(&plan, [7; 32]);
+        let array = weights.get("stage2.block1.conv", "weight");
+        let [out, _, kernel, _] = array.shape[..] else { panic!("four dimensions") };
+        let variance: f32 = array.data.iter().map(|v| v * v).sum::<f32>() / array.data.len() as f32;
+        let expected = 2.0 / (out * kernel * kernel) as f32;
+        assert!((variance / expected - 1.0).abs() < 0.2, "{variance} against {expected}");
+    }
+
+    #[test]
+    fn every_mismatch_is_named() {
+        let plan = conv_plan();
+        let good = Weights::init(&plan, [0; 32]);
+
+        let mut lacking = good.clone();
+        lacking.arrays.remove("stem.gamma");
+        lacking.arrays.remove("stem.beta");
+        let names = vec!["stem.beta".to_owned(), "stem.gamma".to_owned()];
+        assert_eq!(lacking.check(&plan), Err(WeightsError::Missing { names }));
+
+        let mut extra = good.clone();
+        extra.set("head", "bias", vec![1], vec![0.0]);
+        let names = vec!["head.bias".to_owned()];
+        assert_eq!(extra.check(&plan), Err(WeightsError::Unexpected { names }));
+
+        let mut misshapen = good.clone();
+        misshapen.set("classifier", "bias", vec![3], vec![0.0; 3]);
+        let error = misshapen.check(&plan).unwrap_err();
+        assert!(error.to_string().starts_with("classifier.bias has shape [3]"), "{error}");
+
+        let mut short = good.clone();
+        short.arrays.get_mut("stem.weight").unwrap().data.pop();
+        assert!(matches!(short.check(&plan), Err(WeightsError::Shape { .. })));
+
+        let mut infinite = good.clone();
+        infinite.arrays.get_mut("stem.weight").unwrap().data[3] = f32::NAN;
+        let error = infinite.check(&plan).unwrap_err();
+        assert_eq!(error.to_string(), "stem.weight holds the value NaN");
+
+        let mut negative = good;
+        negative.arrays.get_mut("stem.variance").unwrap().data[0] = -1.0;
+        assert!(matches!(negative.check(&plan), Err(WeightsError::NegativeVariance { .. })));
+    }
+}

@@ -1,0 +1,323 @@
+//! The burn module of a plan: built from plain arrays, trained on any burn device, and turned back
+//! into plain arrays. It walks the plan's layers; what a layer is stands in the plan alone.
+//!
+//! On a device with autodiff, batch normalisation uses the batch's statistics and updates the
+//! running ones; on a device without, it uses the running ones.
+
+use burn::module::{Module, Param, ParamId, RunningState};
+use burn::tensor::activation::relu;
+use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, TensorData};
+use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
+
+use super::{Array, Weights};
+
+/// Share of the newest batch in batch normalisation's running statistics.
+pub const MOMENTUM: f64 = 0.1;
+
+/// A trainable network.
+#[derive(Module, Debug)]
+pub struct Network {
+    convolutions: Vec<NormalizedConvolution>,
+    classifier: Classifier,
+    #[module(skip)]
+    plan: Plan,
+}
+
+/// Convolution without bias, then batch normalisation. Kernel, stride and activation stand in the
+/// plan.
+#[derive(Module, Debug)]
+struct NormalizedConvolution {
+    weight: Param<Tensor<4>>,
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    mean: RunningState<Tensor<1>>,
+    variance: RunningState<Tensor<1>>,
+}
+
+/// Fully connected layer, weight `[out, in]`.
+#[derive(Module, Debug)]
+struct Classifier {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+/// Settings of one convolution, as its plan's layer has them.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+    activation: Option<Activation>,
+}
+
+impl Network {
+    /// Puts the weights on a device; with autodiff they are trainable.
+    ///
+    /// # Panics
+    /// When the weights are not the plan's; see [`Weights::check`].
+    pub fn new(plan: &Plan, weights: &Weights, device: &Device) -> Self {
+        let vector = |array: &Array| tensor::<1>(array, device);
+        let mut convolutions = Vec::new();
+        let mut classifier = None;
+        for layer in plan.layers() {
+            let part = |part: &str| weights.get(&layer.name, part);
+            match layer.op {
+                LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
+                    convolutions.push(NormalizedConvolution {
+                        weight: Param::from_tensor(tensor::<4>(part("weight"), device)),
+                        gamma: Param::from_tensor(vector(part("gamma"))),
+                        beta: Param::from_tensor(vector(part("beta"))),
+                        mean: RunningState::new(vector(part("mean"))),
+                        variance: RunningState::new(vector(part("variance"))),
+                    });
+                }
+                LayerOp::Linear => {
+                    classifier = Some(Classifier {
+                        weight: Param::from_tensor(tensor::<2>(part("weight"), device)),
+                        bias: Param::from_tensor(vector(part("bias"))),
+                    });
+                }
+                LayerOp::Add | LayerOp::GlobalAveragePool => {}
+            }
+        }
+        let classifier = classifier.expect("a plan ends in a linear layer");
+        Self { convolutions, classifier, plan: plan.clone() }
+    }
+
+    /// Logits `[batch, classes]` of normalised images `[batch, channels, height, width]`.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let mut convolutions = self.convolutions.iter();
+        let mut maps: Vec<Tensor<4>> = Vec::with_capacity(self.plan.layers().len());
+        for id in self.plan.ids() {
+            let layer = self.plan.layer(id);
+            let read = |source: Source| match source {
+                Source::Input => images.clone(),
+                Source::Layer(LayerId(index)) => maps[index].clone(),
+            };
+            let input = read(layer.inputs[0]);
+            let output = match settings(&self.plan, id) {
+                Some(settings) => {
+                    let convolution = convolutions.next().expect("one per convolution layer");
+                    convolution.forward(input, settings)
+                }
+                None => match layer.op {
+                    LayerOp::Add => input + read(layer.inputs[1]),
+                    LayerOp::GlobalAveragePool => input.mean_dim(3).mean_dim(2),
+                    _ => return self.classifier.forward(input),
+                },
+            };
+            maps.push(output);
+        }
+        unreachable!("a plan ends in a linear layer")
+    }
+
+    /// The weights as plain arrays, running statistics included.
+    pub fn weights(&self) -> Weights {
+        let mut weights = Weights::default();
+        let mut convolutions = self.convolutions.iter();
+        for layer in self.plan.layers() {
+            let mut set = |part: &str, array: Array| {
+                weights.set(&layer.name, part, array.shape, array.data);
+            };
+            match layer.op {
+                LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
+                    let convolution = convolutions.next().expect("one per convolution layer");
+                    set("weight", array(convolution.weight.val()));
+                    set("gamma", array(convolution.gamma.val()));
+                    set("beta", array(convolution.beta.val()));
+                    set("mean", array(convolution.mean.value_sync()));
+                    set("variance", array(convolution.variance.value_sync()));
+                }
+                LayerOp::Linear => {
+                    set("weight", array(self.classifier.weight.val()));
+                    set("bias", array(self.classifier.bias.val()));
+                }
+                LayerOp::Add | LayerOp::GlobalAveragePool => {}
+            }
+        }
+        weights
+    }
+
+    /// The parameters that weight decay applies to: weights, but neither biases nor batch
+    /// normalisation, whose scale is not a matter of complexity.
+    pub fn decayed(&self) -> Vec<ParamId> {
+        let convolutions = self.convolutions.iter().map(|c| c.weight.id);
+        convolutions.chain([self.classifier.weight.id]).collect()
+    }
+}
+
+impl NormalizedConvolution {
+    fn forward(&self, input: Tensor<4>, settings: Settings) -> Tensor<4> {
+        let Settings { kernel, stride, groups, activation } = settings;
+        let padding = (kernel - 1) / 2;
+        let training = input.device().is_autodiff();
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
+        let convolved = conv2d(input, self.weight.val(), None, options);
+        let epsilon = f64::from(Weights::EPSILON);
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        let normalized = if training {
+            let [batch, _, height, width] = convolved.dims();
+            let norm = batch_norm_train(convolved, gamma, beta, epsilon);
+            self.update(norm.mean, norm.variance, batch * height * width);
+            norm.output
+        } else {
+            let (mean, variance) = (self.mean.value_sync(), self.variance.value_sync());
+            batch_norm(convolved, gamma, beta, mean, variance, epsilon)
+        };
+        match activation {
+            None => normalized,
+            Some(Activation::Relu) => relu(normalized),
+            Some(Activation::Relu6) => normalized.clamp(0.0, 6.0),
+        }
+    }
+
+    /// Moves the running statistics towards those of a batch with `count` values per channel. Its
+    /// variance comes biased, as the batch was normalised with it; what evaluation needs is the
+    /// population's, so the running one takes the unbiased estimate (Ioffe & Szegedy 2015).
+    fn update(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+        let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);
+        let mix = |running: &RunningState<Tensor<1>>, batch: Tensor<1>, scale: f64| {
+            let old = running.value_sync().mul_scalar(1.0 - MOMENTUM);
+            running.update(old + batch.detach().mul_scalar(MOMENTUM * scale));
+        };
+        mix(&self.mean, mean, 1.0);
+        mix(&self.variance, variance, unbiased);
+    }
+}
+
+impl Classifier {
+    /// `[batch, classes]` from `[batch, channels, 1, 1]`.
+    fn forward(&self, pooled: Tensor<4>) -> Tensor<2> {
+        let features = pooled.flatten::<2>(1, 3);
+        features.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}
+
+/// Settings of a layer that is a convolution.
+fn settings(plan: &Plan, id: LayerId) -> Option<Settings> {
+    let (kernel, stride, groups, activation) = match plan.layer(id).op {
+        LayerOp::Conv { kernel, stride, activation } => (kernel, stride, 1, activation),
+        LayerOp::Depthwise { kernel, stride, activation } => {
+            (kernel, stride, plan.output_shape(id).channels, activation)
+        }
+        LayerOp::Add | LayerOp::GlobalAveragePool | LayerOp::Linear => return None,
+    };
+    let (kernel, stride, groups) = (kernel as usize, stride as usize, groups as usize);
+    Some(Settings { kernel, stride, groups, activation })
+}
+
+fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), device)
+}
+
+fn array<const D: usize>(tensor: Tensor<D>) -> Array {
+    let shape = tensor.dims().to_vec();
+    let data = tensor.into_data().try_into_vec().expect("parameters are f32");
+    Array { shape, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::super::testing::{conv_plan, noise, random_weights, residual_plan, tiny_plan};
+    use super::*;
+
+    fn images(plan: &Plan, count: usize, device: &Device) -> (Vec<f32>, Tensor<4>) {
+        let input = plan.input();
+        let values = noise(count * input.elements() as usize, 3);
+        let shape = [count, input.channels as usize, input.height as usize, input.width as usize];
+        (values.clone(), Tensor::from_data(TensorData::new(values, shape), device))
+    }
+
+    #[test]
+    fn weights_survive_the_round_trip() {
+        for plan in [conv_plan(), residual_plan(), tiny_plan()] {
+            let weights = random_weights(&plan, 5);
+            for device in [Device::flex(), Device::flex().autodiff()] {
+                assert_eq!(Network::new(&plan, &weights, &device).weights(), weights);
+            }
+        }
+    }
+
+    #[test]
+    fn evaluation_computes_what_the_plain_loops_compute() {
+        for plan in [conv_plan(), residual_plan(), tiny_plan()] {
+            let weights = random_weights(&plan, 6);
+            let (values, batch) = images(&plan, 3, &Device::flex());
+            let network = Network::new(&plan, &weights, &Device::flex());
+            let logits = network.forward(batch).into_data().try_into_vec::<f32>().unwrap();
+            let size = plan.input().elements() as usize;
+            let expected: Vec<f32> = values
+                .chunks_exact(size)
+                .flat_map(|image| reference::forward(&plan, &weights, image))
+                .collect();
+            for (got, expected) in logits.iter().zip(&expected) {
+                assert!((got - expected).abs() < 1e-4, "{logits:?} against {expected:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn running_statistics_move_towards_the_unbiased_statistics_of_the_batch() {
+        let plan = conv_plan();
+        let start = Weights::init(&plan, [9; 32]);
+        let device = Device::flex().autodiff();
+        let network = Network::new(&plan, &start, &device);
+        let (values, batch) = images(&plan, 4, &device);
+        network.forward(batch.clone());
+        network.forward(batch);
+        let trained = network.weights();
+
+        // The stem's output before normalisation, from the plain loops with an identity in its
+        // place and the other half of the values through the negated filter.
+        let stem = |sign: f32| -> Vec<Vec<f32>> {
+            let mut plain = start.clone();
+            for value in &mut plain.arrays.get_mut("stem.weight").unwrap().data {
+                *value *= sign;
+            }
+            let whole = 1.0 - Weights::EPSILON;
+            plain.set("stem", "variance", vec![16], vec![whole; 16]);
+            values
+                .chunks_exact(64)
+                .map(|image| reference::outputs(&plan, &plain, image).swap_remove(0))
+                .collect()
+        };
+        let (positive, negative) = (stem(1.0), stem(-1.0));
+        for channel in 0..16 {
+            let of = |maps: &[Vec<f32>]| -> Vec<f64> {
+                maps.iter()
+                    .flat_map(|m| &m[channel * 64..(channel + 1) * 64])
+                    .map(|v| f64::from(*v))
+                    .collect()
+            };
+            let outputs: Vec<f64> =
+                of(&positive).iter().zip(of(&negative)).map(|(p, n)| p - n).collect();
+            let count = outputs.len() as f64;
+            let mean = outputs.iter().sum::<f64>() / count;
+            let variance = outputs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0);
+            // Two updates with the same batch keep 0.9 * 0.9 of the start.
+            let expected_mean = 0.19 * mean;
+            let expected_variance = 0.81 + 0.19 * variance;
+            let got = |part| f64::from(trained.get("stem", part).data[channel]);
+            assert!((got("mean") - expected_mean).abs() < 1e-5);
+            assert!((got("variance") - expected_variance).abs() < 1e-4 * expected_variance);
+        }
+    }
+
+    #[test]
+    fn training_mode_normalises_with_the_batch() {
+        let plan = conv_plan();
+        let mut weights = Weights::init(&plan, [9; 32]);
+        let device = Device::flex().autodiff();
+        let (_, batch) = images(&plan, 4, &device);
+        let forward = |weights: &Weights| {
+            let network = Network::new(&plan, weights, &device);
+            network.forward(batch.clone()).into_data().try_into_vec::<f32>().unwrap()
+        };
+        let before = forward(&weights);
+        weights.set("stem", "mean", vec![16], vec![3.0; 16]);
+        assert_eq!(before, forward(&weights), "running statistics do not matter in training");
+    }
+}
