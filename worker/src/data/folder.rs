@@ -5,12 +5,15 @@
 //! first of each class by file name, then the second of each, so that the first n of a test set are
 //! of all classes. Transparency is ignored. Hidden files and files that are no images are skipped.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use edgesmith_common::Seed;
 use edgesmith_search_space::DataShape;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::error::{LimitError, LimitErrorKind};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
 use super::file::{MAX_BYTES, read_error};
 use super::image_set::Resize;
@@ -23,9 +26,10 @@ const UNREADABLE: [&str; 14] = [
     "avif", "bmp", "gif", "heic", "heif", "jp2", "jxl", "pbm", "pgm", "ppm", "tga", "tif", "tiff",
     "webp",
 ];
-/// Larger images than any camera's are taken for damaged ones.
-const MAX_SIDE: u32 = 1 << 16;
-const MAX_DECODED: u64 = 1 << 30;
+/// Of the images that networks get.
+const MAX_SIDE: u32 = 4096;
+/// Decoded bytes; images beyond any camera's are taken for damaged ones.
+const MAX_DECODED: u64 = 1 << 29;
 
 /// Training and test images, `side` × `side`. Without a test folder a stratified, seeded tenth of
 /// the training folder is held out.
@@ -63,7 +67,7 @@ pub(super) fn read(
             return Err(DataError::ClassFolder {
                 directory: to.to_owned(),
                 other: from.to_owned(),
-                class: class.clone(),
+                class: class.to_string_lossy().into_owned(),
             });
         }
     }
@@ -71,10 +75,11 @@ pub(super) fn read(
 }
 
 /// Names of the class folders, sorted.
-fn classes(directory: &Path) -> Result<Vec<String>, DataError> {
+fn classes(directory: &Path) -> Result<Vec<OsString>, DataError> {
     let paths = entries(directory)?;
     let folders = paths.iter().filter(|path| path.is_dir());
-    let names: Vec<String> = folders.map(|path| file_name(path)).collect();
+    let names: Vec<OsString> =
+        folders.filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
     if names.is_empty() {
         return Err(DataError::NoImages { path: directory.to_owned() });
     }
@@ -103,23 +108,19 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
     let failed = |source| read_error(directory, source);
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if !file_name(&path).starts_with('.') {
-            paths.push(path);
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            paths.push(entry.path());
         }
     }
     paths.sort_unstable();
     Ok(paths)
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// All images of the named class folders of a directory.
 fn images(
     directory: &Path,
-    classes: &[String],
+    classes: &[OsString],
     side: u32,
     data: DataShape,
 ) -> Result<ImageSet, DataError> {
@@ -152,18 +153,45 @@ fn images(
     Ok(set)
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, image::ImageError> {
-    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED);
-    reader.limits(limits);
+fn decode(path: &Path) -> Result<DynamicImage, ImageError> {
+    let bytes = fs::read(path)?;
+    if jpeg_is_cut_short(&bytes) {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut short").into());
+    }
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;
+    if decoder.total_bytes() > MAX_DECODED {
+        return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
+    }
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// Whether bytes are a JPEG file that ends in the middle of its image. The decoder would make up
+/// the rest. A JPEG file is a row of segments of announced length up to the compressed data, in
+/// which no two bytes look like the end marker.
+fn jpeg_is_cut_short(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+    if !bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+        return false;
+    }
+    let mut at = 2;
+    loop {
+        match bytes.get(at..at + 4) {
+            Some(&[0xff, START_OF_SCAN, ..]) => {
+                return !bytes[at..].windows(2).any(|pair| pair == END_OF_IMAGE);
+            }
+            // Markers may be padded with 0xff.
+            Some(&[0xff, 0xff, ..]) => at += 1,
+            Some(&[0xff, _, high, low]) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+            // No segment: the decoder says what it is instead.
+            Some(_) => return false,
+            None => return true,
+        }
+    }
 }
 
 /// Appends the pixels of an image, in the set's channels and size.
@@ -180,5 +208,213 @@ fn append(image: &DynamicImage, set: &mut ImageSet) {
             interleaved.iter().copied().skip(channel).step_by(set.channels).collect();
         resize.plane(&plane, &mut resized);
         set.pixels.extend_from_slice(&resized);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{GrayImage, ImageEncoder, Rgb, RgbImage, Rgba, RgbaImage};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const GREY: DataShape = DataShape { channels: 1, classes: 2 };
+    const COLOUR: DataShape = DataShape { channels: 3, classes: 2 };
+
+    /// Writes a grey PNG of one value.
+    fn png(directory: &Path, name: &str, value: u8) {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        GrayImage::from_pixel(4, 4, image::Luma([value])).save(path).unwrap();
+    }
+
+    /// A JPEG file's bytes: 16 × 8, the left half black and the right half white.
+    fn jpeg(orientation: Option<u8>) -> Vec<u8> {
+        let image = GrayImage::from_fn(16, 8, |x, _| image::Luma([if x < 8 { 0 } else { 255 }]));
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 100);
+        if let Some(orientation) = orientation {
+            // A big-endian TIFF directory with one entry, the orientation.
+            let mut exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+            exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+            encoder.set_exif_metadata(exif).unwrap();
+        }
+        encoder.write_image(&image, 16, 8, image::ExtendedColorType::L8).unwrap();
+        bytes
+    }
+
+    /// Two classes, ape with values 1 2 3 and bee with 101 102.
+    fn zoo() -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, value) in [("a", 1), ("b", 2), ("c", 3)] {
+            png(directory.path(), &format!("ape/{name}.png"), value);
+        }
+        for (name, value) in [("x", 101), ("y", 102)] {
+            png(directory.path(), &format!("bee/{name}.PNG"), value);
+        }
+        directory
+    }
+
+    fn read_both(train: &TempDir, test: &TempDir) -> Result<(ImageSet, ImageSet), DataError> {
+        read(train.path(), Some(test.path()), 2, GREY, Seed(1))
+    }
+
+    #[test]
+    fn classes_and_files_come_in_rounds_by_name() {
+        let (train, test) = (zoo(), zoo());
+        png(test.path(), "ape/d.png", 4);
+        fs::write(train.path().join("README.txt"), "no class").unwrap();
+        fs::write(train.path().join("ape/notes.txt"), "no image").unwrap();
+        fs::create_dir(train.path().join(".git")).unwrap();
+        let (train, test) = read_both(&train, &test).unwrap();
+        assert_eq!((train.channels, train.height, train.width), (1, 2, 2));
+        assert_eq!(train.labels, [0, 1, 0, 1, 0]);
+        assert_eq!((0..5).map(|i| train.image(i)[0]).collect::<Vec<_>>(), [1, 101, 2, 102, 3]);
+        assert_eq!(test.labels, [0, 1, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_tenth_is_held_out_where_there_is_no_test_folder() {
+        let directory = tempfile::tempdir().unwrap();
+        for i in 0..20 {
+            png(directory.path(), &format!("ape/{i:02}.png"), i);
+            png(directory.path(), &format!("bee/{i:02}.png"), 100 + i);
+        }
+        let parts = |seed| read(directory.path(), None, 1, GREY, Seed(seed)).unwrap();
+        let (train, test) = parts(1);
+        assert_eq!(
+            (split::count(&train.labels, 2), split::count(&test.labels, 2)),
+            (vec![18, 18], vec![2, 2])
+        );
+        let mut all = [train.pixels.clone(), test.pixels.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..20).chain(100..120).collect::<Vec<_>>());
+        assert_eq!(parts(1), (train, test.clone()));
+        assert_ne!(parts(2).1, test);
+    }
+
+    #[test]
+    fn colours_become_planes_or_grey() {
+        let directory = tempfile::tempdir().unwrap();
+        for class in ["a", "b"] {
+            let folder = directory.path().join(class);
+            fs::create_dir(&folder).unwrap();
+            RgbImage::from_pixel(3, 5, Rgb([250, 100, 7])).save(folder.join("1.png")).unwrap();
+            RgbaImage::from_pixel(2, 2, Rgba([9, 8, 7, 0])).save(folder.join("2.png")).unwrap();
+        }
+        let (colour, _) =
+            read(directory.path(), Some(directory.path()), 2, COLOUR, Seed(1)).unwrap();
+        assert_eq!(colour.image(0), [250, 250, 250, 250, 100, 100, 100, 100, 7, 7, 7, 7]);
+        assert_eq!(colour.image(2)[..5], [9, 9, 9, 9, 8]);
+        let (grey, _) = read(directory.path(), Some(directory.path()), 1, GREY, Seed(1)).unwrap();
+        // 0.2126 R + 0.7152 G + 0.0722 B.
+        assert_eq!(grey.image(0), [125]);
+    }
+
+    #[test]
+    fn jpeg_files_are_read_upright() {
+        let directory = tempfile::tempdir().unwrap();
+        for (class, orientation) in [("a", None), ("b", Some(6))] {
+            let folder = directory.path().join(class);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("1.jpg"), jpeg(orientation)).unwrap();
+        }
+        let (set, _) = read(directory.path(), Some(directory.path()), 2, GREY, Seed(1)).unwrap();
+        let bright: Vec<bool> = set.pixels.iter().map(|&v| v > 128).collect();
+        // Orientation 6 is to be turned clockwise: what was left is up.
+        assert_eq!(bright, [false, true, false, true, false, false, true, true]);
+    }
+
+    #[test]
+    fn undecodable_images_are_named() {
+        let directory = zoo();
+        let failure = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let error = read_both(&directory, &directory).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            fs::remove_file(path).unwrap();
+            error
+        };
+        let whole = fs::read(directory.path().join("ape/a.png")).unwrap();
+        let photo = jpeg(None);
+        for (name, bytes) in [
+            ("ape/empty.png", &[][..]),
+            ("ape/text.png", b"not an image"),
+            ("bee/cut.png", &whole[..whole.len() - 20]),
+            ("bee/cut.jpg", &photo[..photo.len() - 2]),
+            ("bee/half.jpg", &photo[..photo.len() / 2]),
+            ("bee/head.jpeg", &photo[..30]),
+        ] {
+            let error = failure(name, bytes);
+            assert!(matches!(error, DataError::Undecodable { .. }), "{error}");
+        }
+        // A header that claims 60,000 × 60,000 pixels, with its checksum.
+        let mut huge = whole;
+        huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&huge[12..29]);
+        huge[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+        let error = failure("ape/huge.png", &huge);
+        assert!(
+            matches!(error, DataError::Undecodable { source: ImageError::Limits(_), .. }),
+            "{error}"
+        );
+
+        let error = failure("ape/anim.gif", b"GIF89a");
+        assert!(matches!(error, DataError::Unsupported { .. }), "{error}");
+        read_both(&directory, &directory).unwrap();
+    }
+
+    #[test]
+    fn the_end_of_a_jpeg_file_may_be_followed_by_anything() {
+        let photo = jpeg(Some(1));
+        assert!(!jpeg_is_cut_short(&photo));
+        assert!(!jpeg_is_cut_short(&[&photo[..], &[0xff, 0xda, 1, 2]].concat()));
+        for length in 3..photo.len() {
+            assert!(jpeg_is_cut_short(&photo[..length]), "{length} of {}", photo.len());
+        }
+        assert!(!jpeg_is_cut_short(b"\x89PNG"));
+    }
+
+    #[test]
+    fn folders_have_to_be_the_studys_classes() {
+        let directory = zoo();
+        let three = DataShape { channels: 1, classes: 3 };
+        let error = read(directory.path(), None, 2, three, Seed(1)).unwrap_err();
+        assert!(matches!(error, DataError::Classes { found: 2, expected: 3, .. }), "{error}");
+
+        let other = zoo();
+        png(other.path(), "cat/a.png", 1);
+        for (train, test) in [(&directory, &other), (&other, &directory)] {
+            let classes = if train.path() == other.path() { three } else { GREY };
+            let error = read(train.path(), Some(test.path()), 2, classes, Seed(1)).unwrap_err();
+            assert!(
+                matches!(&error, DataError::ClassFolder { class, directory: missing, .. }
+                    if class == "cat" && missing == directory.path()),
+                "{error}"
+            );
+        }
+
+        fs::create_dir(directory.path().join("cat")).unwrap();
+        let error = read(directory.path(), None, 2, three, Seed(1)).unwrap_err();
+        assert!(
+            matches!(&error, DataError::EmptyClass { path } if path.ends_with("cat")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn missing_empty_and_oversized_sets_are_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = read(&directory.path().join("no"), None, 2, GREY, Seed(1)).unwrap_err();
+        assert!(matches!(error, DataError::Missing { .. }), "{error}");
+        let error = read(directory.path(), None, 2, GREY, Seed(1)).unwrap_err();
+        assert!(matches!(error, DataError::NoImages { .. }), "{error}");
+        for side in [0, MAX_SIDE + 1] {
+            let error = read(zoo().path(), None, side, GREY, Seed(1)).unwrap_err();
+            assert!(matches!(error, DataError::Side { .. }), "{error}");
+        }
     }
 }

@@ -124,3 +124,219 @@ impl Dataset {
         Ok(Self { train, validation, test, classes, normalization })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use edgesmith_common::spec::Augmentation;
+
+    use super::*;
+
+    const DIGITS: DataShape = DataShape { channels: 1, classes: 10 };
+
+    fn digits_spec() -> DataSpec {
+        DataSpec {
+            source: DataSource::Digits,
+            validation_fraction: 0.2,
+            train_limit: None,
+            test_limit: None,
+        }
+    }
+
+    fn digits(spec: &DataSpec, seed: u64) -> Dataset {
+        Dataset::load(spec, DIGITS, Seed(seed), Path::new("/nowhere")).unwrap()
+    }
+
+    /// Images of one pixel that tells them apart, with these labels.
+    fn set(labels: &[u16]) -> ImageSet {
+        ImageSet {
+            channels: 1,
+            height: 1,
+            width: 1,
+            pixels: (0..labels.len()).map(|i| i as u8).collect(),
+            labels: labels.to_vec(),
+        }
+    }
+
+    fn assemble(train: ImageSet, test: ImageSet, spec: &DataSpec) -> Result<Dataset, DataError> {
+        Dataset::assemble(train, test, spec, 3, Seed(1))
+    }
+
+    #[test]
+    fn the_split_is_stratified_disjoint_and_complete() {
+        let whole = digits::read(DIGITS).unwrap().0;
+        let data = digits(&digits_spec(), 3);
+        assert_eq!((data.train.len(), data.validation.len(), data.test.len()), (3058, 765, 1797));
+        assert_eq!(data.classes, 10);
+        for (all, part) in split::count(&whole.labels, 10)
+            .into_iter()
+            .zip(split::count(&data.validation.labels, 10))
+        {
+            assert!((all as f64 / 5.0 - part as f64).abs() < 1.0);
+        }
+        let sorted = |sets: &[&ImageSet]| {
+            let mut images: Vec<(Vec<u8>, u16)> = sets
+                .iter()
+                .flat_map(|set| (0..set.len()).map(|i| (set.image(i).to_vec(), set.labels[i])))
+                .collect();
+            images.sort_unstable();
+            images
+        };
+        assert_eq!(sorted(&[&data.train, &data.validation]), sorted(&[&whole]));
+    }
+
+    #[test]
+    fn the_seed_alone_decides_the_split() {
+        let data = digits(&digits_spec(), 3);
+        assert_eq!(digits(&digits_spec(), 3), data);
+        let other = digits(&digits_spec(), 4);
+        assert_ne!(other.validation, data.validation);
+        assert_eq!(other.test, data.test);
+    }
+
+    #[test]
+    fn normalization_is_of_the_train_part() {
+        let data = digits(&digits_spec(), 3);
+        assert_eq!(data.normalization, Normalization::of(&data.train));
+        assert_ne!(data.normalization, Normalization::of(&digits::read(DIGITS).unwrap().0));
+    }
+
+    #[test]
+    fn limits_keep_a_stratified_part_and_the_first_tests() {
+        let spec = DataSpec { train_limit: Some(500), test_limit: Some(7), ..digits_spec() };
+        let data = digits(&spec, 3);
+        assert_eq!((data.train.len(), data.validation.len()), (400, 100));
+        let counts = split::count(&data.train.labels, 10);
+        assert!(counts.iter().all(|n| (38..=42).contains(n)), "{counts:?}");
+        assert_eq!(data.test, digits::read(DIGITS).unwrap().1.subset(&[0, 1, 2, 3, 4, 5, 6]));
+        let generous = DataSpec {
+            train_limit: Some(usize::MAX),
+            test_limit: Some(usize::MAX),
+            ..digits_spec()
+        };
+        assert_eq!(digits(&generous, 3), digits(&digits_spec(), 3));
+    }
+
+    #[test]
+    fn views_fit_the_digits() {
+        let train = digits(&digits_spec(), 3).train;
+        let views = Views::new(&Augmentation { shift: 1, flip: false, views: 4 }, Seed(3));
+        let moved = views.render_all(&train, 1).resized(16);
+        assert_eq!((moved.len(), moved.height, moved.labels), (train.len(), 16, train.labels));
+    }
+
+    #[test]
+    fn parts_that_miss_a_class_are_errors() {
+        let test = set(&[0]);
+        let spec = digits_spec();
+        let two_of_each = set(&[0, 0, 1, 1, 2, 2]);
+        let error = assemble(two_of_each.clone(), test.clone(), &spec).unwrap_err();
+        assert!(
+            matches!(error, DataError::ClassNotInPart { part: "validation", images: 1, .. }),
+            "{error}"
+        );
+        let half = DataSpec { validation_fraction: 0.5, ..spec.clone() };
+        let data = assemble(two_of_each, test.clone(), &half).unwrap();
+        assert_eq!(split::count(&data.validation.labels, 3), [1, 1, 1]);
+
+        let most = DataSpec { validation_fraction: 0.99, ..spec.clone() };
+        let error = assemble(set(&[0, 1, 2, 0, 1, 2]), test.clone(), &most).unwrap_err();
+        assert!(matches!(error, DataError::ClassNotInPart { part: "training", .. }), "{error}");
+        let few = DataSpec { train_limit: Some(2), ..half.clone() };
+        let error = assemble(set(&[0, 1, 2, 0, 1, 2]), test.clone(), &few).unwrap_err();
+        assert!(matches!(error, DataError::ClassNotInPart { .. }), "{error}");
+
+        // A class that the source does not have is none of the split's.
+        assemble(set(&[0, 2, 0, 2]), test, &half).unwrap();
+    }
+
+    #[test]
+    fn empty_parts_other_sizes_and_spare_classes_are_errors() {
+        let (train, test) = (set(&[0, 1, 2, 0, 1, 2]), set(&[0]));
+        let spec = DataSpec { validation_fraction: 0.5, ..digits_spec() };
+        assemble(train.clone(), test.clone(), &spec).unwrap();
+
+        let error = assemble(set(&[]), test.clone(), &spec).unwrap_err();
+        assert!(matches!(error, DataError::EmptyPart { part: "training" }), "{error}");
+        let none = DataSpec { test_limit: Some(0), ..spec.clone() };
+        let error = assemble(train.clone(), test.clone(), &none).unwrap_err();
+        assert!(matches!(error, DataError::EmptyPart { part: "test" }), "{error}");
+        let error = assemble(set(&[0, 1]), test.clone(), &spec).unwrap_err();
+        assert!(matches!(error, DataError::UnusedClasses { highest: 1, classes: 3 }), "{error}");
+        let wide = ImageSet { width: 2, pixels: vec![0; 2], ..test };
+        let error = assemble(train, wide, &spec).unwrap_err();
+        assert!(
+            matches!(error, DataError::SizeMismatch { train: (1, 1), test: (1, 2) }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_base_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
+        write("images", &[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6, 7, 8]);
+        write("labels", &[0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 0, 1]);
+        let absolute = directory.path().join("labels").display().to_string();
+        let spec = |test_labels: &str| DataSpec {
+            source: DataSource::Idx {
+                train_images: "images".into(),
+                train_labels: "labels".into(),
+                test_images: "images".into(),
+                test_labels: test_labels.into(),
+            },
+            validation_fraction: 0.5,
+            train_limit: None,
+            test_limit: None,
+        };
+        let shape = DataShape { channels: 1, classes: 2 };
+        let load = |spec: &DataSpec| Dataset::load(spec, shape, Seed(1), directory.path());
+        let data = load(&spec("labels")).unwrap();
+        assert_eq!((data.train.len(), data.validation.len()), (2, 2));
+        assert_eq!(data.test.pixels, [5, 6, 7, 8]);
+        assert_eq!(load(&spec(&absolute)).unwrap(), data);
+        let error = load(&spec("absent")).unwrap_err();
+        assert!(
+            matches!(&error, DataError::Missing { path } if path.ends_with("absent")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn cifar10_and_folders_are_reached_by_name() {
+        let load = |source, channels, classes| {
+            let spec = DataSpec { source, ..digits_spec() };
+            let shape = DataShape { channels, classes };
+            Dataset::load(&spec, shape, Seed(1), Path::new("/nowhere")).unwrap_err().to_string()
+        };
+        let cifar10 = load(DataSource::Cifar10 { directory: "cifar".into() }, 3, 10);
+        assert!(cifar10.starts_with("/nowhere/cifar/data_batch_1.bin does not exist"), "{cifar10}");
+        let source = DataSource::ImageFolder { train: "photos".into(), test: None, side: 8 };
+        let folder = load(source, 3, 2);
+        assert!(folder.starts_with("/nowhere/photos does not exist"), "{folder}");
+    }
+
+    #[test]
+    fn fashion_mnist_is_as_published() {
+        let files =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/fashion-mnist");
+        if !files.is_dir() {
+            eprintln!("skipped: {} does not exist", files.display());
+            return;
+        }
+        let read = |part: &str| {
+            let file = |kind: &str| files.join(format!("{part}-{kind}-ubyte.gz"));
+            idx::read(&file("images-idx3"), &file("labels-idx1"), DIGITS).unwrap()
+        };
+        let (train, test) = (read("train"), read("t10k"));
+        assert_eq!((train.len(), test.len()), (60_000, 10_000));
+        assert_eq!((train.height, train.width), (28, 28));
+        assert_eq!(split::count(&test.labels, 10), [1000; 10]);
+        let Normalization { mean, std } = Normalization::of(&train);
+        assert!((mean[0] - 0.2860).abs() < 5e-5, "{mean:?}");
+        assert!((std[0] - 0.3530).abs() < 5e-5, "{std:?}");
+    }
+}
