@@ -1,0 +1,387 @@
+//! Records become state here, live and in replay alike; nothing here decides.
+
+use std::collections::BTreeSet;
+
+use edgesmith_common::{
+    AttemptId, DeviceClass, Measurement, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber,
+};
+
+use super::study::{Stage, Study, StudyClock, Teacher, Trial, add_measurement, unmeasured};
+use super::task::{TaskKind, Tasks};
+use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time, TrialEnding};
+use crate::controller::{FinishedTrial, Proposal};
+
+/// Why the stored records are not a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {index} of the store cannot be applied: {reason}")]
+pub struct RestoreError {
+    /// Which record, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a record says that contradicts the state.
+pub(super) type Contradiction = String;
+
+impl Core {
+    /// Applies all records to an empty core.
+    pub(super) fn replay(
+        &mut self,
+        records: impl IntoIterator<Item = Record>,
+        now: Time,
+    ) -> Result<(), RestoreError> {
+        for (index, record) in records.into_iter().enumerate() {
+            self.apply(&record, now).map_err(|reason| RestoreError { index, reason })?;
+        }
+        // Ids below the reservation may be in the hands of workers of the former process.
+        self.next.worker = self.next.worker_reserved;
+        Ok(())
+    }
+
+    /// Makes one record so.
+    pub(super) fn apply(&mut self, record: &Record, now: Time) -> Result<(), Contradiction> {
+        self.version += 1;
+        match record {
+            Record::StudyCreated { .. } => self.apply_created(record, now),
+            Record::StudyStateChanged { study, state, elapsed_ms } => {
+                self.apply_state(study, state, *elapsed_ms, now)
+            }
+            Record::StudyDeleted { study } => self.apply_deleted(study),
+            Record::ProposalsEnded { study, reason } => {
+                self.study_mut(study)?.proposals_ended = Some(reason.clone());
+                Ok(())
+            }
+            Record::TrialProposed { study, number, task, genotype, parents } => {
+                self.next.task = self.next.task.max(task.0 + 1);
+                let study = self.study_mut(study)?;
+                study.add_trial(*number, genotype, parents, Stage::Training(*task))?;
+                study.add_task(*task, TaskKind::Train(*number))?;
+                study.budget_used += 1;
+                study.unfinished += 1;
+                Ok(())
+            }
+            Record::TrialInfeasible { study, number, genotype, parents, reason } => {
+                let study = self.study_mut(study)?;
+                let stage = Stage::Infeasible { reason: reason.clone(), values: None };
+                study.add_trial(*number, genotype, parents, stage)?;
+                study.controller.update(&FinishedTrial::Infeasible { number: *number });
+                Ok(())
+            }
+            Record::AttemptStarted { study, task, attempt, worker, elapsed_ms } => {
+                self.next.attempt = self.next.attempt.max(attempt.0 + 1);
+                let expires = now.after(self.config.lease);
+                let of = self.study_mut(study)?;
+                of.clock = StudyClock::at(*elapsed_ms, now);
+                if !of.tasks.start(*task, *attempt) {
+                    return Err(format!("task {task} does not wait for an attempt"));
+                }
+                if let Some(number) = of.tasks.get(*task).and_then(|t| t.kind.trial()) {
+                    of.trial_mut(number)?.attempts += 1;
+                }
+                let (study, task, worker) = (study.clone(), *task, *worker);
+                let started = Attempt { study, task, worker, expires, progress: None };
+                if self.running.insert(*attempt, started).is_some() {
+                    return Err(format!("attempt {attempt} runs already"));
+                }
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.attempts.insert(*attempt);
+                }
+                Ok(())
+            }
+            Record::AttemptEnded { study, task, attempt, ending, elapsed_ms } => {
+                let accepted = *ending != AttemptEnding::Lost;
+                let ended = self.end_attempt(*attempt, accepted)?;
+                if (&ended.study, ended.task) != (study, *task) {
+                    return Err(format!("attempt {attempt} is not one of task {task}"));
+                }
+                let study = self.study_mut(study)?;
+                study.clock = StudyClock::at(*elapsed_ms, now);
+                let back = study.tasks.requeue(*task);
+                let task = back.ok_or_else(|| format!("task {task} does not run"))?;
+                match ending {
+                    AttemptEnding::Succeeded => {}
+                    AttemptEnding::Failed { .. } => task.failed += 1,
+                    AttemptEnding::Lost => task.lost += 1,
+                }
+                Ok(())
+            }
+            Record::TeacherTrained { study, trained, soft_targets, measure } => {
+                self.note_tasks(measure);
+                let study = self.study_mut(study)?;
+                let Teacher::Pending(task) = study.teacher else {
+                    return Err("the teacher is not pending".to_owned());
+                };
+                study.remove_task(task)?;
+                let (values, soft_targets) = (unmeasured(trained.clone()), *soft_targets);
+                study.teacher = Teacher::Trained { values, soft_targets };
+                study.add_measure_tasks(None, measure)
+            }
+            Record::TrialTrained { study, number, trained, measure } => {
+                self.note_tasks(measure);
+                self.study_mut(study)?.apply_trained(*number, trained, measure)
+            }
+            Record::Measured { study, task, measurement } => {
+                self.study_mut(study)?.apply_measured(*task, measurement)
+            }
+            Record::TrialFinished { study, number, ending } => {
+                let dropped = self.study_mut(study)?.apply_finished(*number, ending)?;
+                self.drop_attempts(dropped)
+            }
+            Record::TaskGivenUp { study, task, .. } => {
+                self.study_mut(study)?.remove_task(*task)?;
+                Ok(())
+            }
+            Record::WorkerIdsReserved { below } => {
+                self.next.worker_reserved = self.next.worker_reserved.max(*below);
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_created(&mut self, record: &Record, now: Time) -> Result<(), Contradiction> {
+        let Record::StudyCreated { study: name, spec_toml, teacher_weights, teacher_task, at_ms } =
+            record
+        else {
+            return Err("not a new study".to_owned());
+        };
+        let spec = StudySpec::parse(spec_toml)
+            .map_err(|e| format!("the file of study {name} is not understood: {e}"))?;
+        if spec.name != *name || self.studies.contains_key(name) {
+            return Err(format!("study {name} is there already or has another name in its file"));
+        }
+        let controller = (self.build_controller)(&spec);
+        let mut study = Study {
+            spec,
+            created: self.next.study,
+            created_at_ms: *at_ms,
+            teacher_weights: *teacher_weights,
+            state: StudyState::Running,
+            proposals_ended: None,
+            teacher: Teacher::None,
+            trials: Vec::new(),
+            tasks: Tasks::default(),
+            controller,
+            clock: StudyClock::at(0, now),
+            budget_used: 0,
+            unfinished: 0,
+        };
+        if let Some(task) = *teacher_task {
+            self.next.task = self.next.task.max(task.0 + 1);
+            study.teacher = Teacher::Pending(task);
+            study.add_task(task, TaskKind::Teacher)?;
+        }
+        self.next.study += 1;
+        self.studies.insert(name.clone(), study);
+        Ok(())
+    }
+
+    fn apply_state(
+        &mut self,
+        name: &StudyName,
+        state: &StudyState,
+        elapsed_ms: u64,
+        now: Time,
+    ) -> Result<(), Contradiction> {
+        let study = self.study_mut(name)?;
+        if study.state.is_ended() {
+            return Err(format!("study {name} has ended"));
+        }
+        study.state = state.clone();
+        study.clock = StudyClock::at(elapsed_ms, now);
+        if !state.is_ended() {
+            return Ok(());
+        }
+        if study.unfinished > 0 {
+            return Err(format!("study {name} ends with unfinished trials"));
+        }
+        let left: Vec<TaskId> = study.tasks.iter().map(|(id, _)| id).collect();
+        let mut dropped = Vec::new();
+        for id in left {
+            dropped.extend(study.remove_task(id)?.attempt);
+        }
+        self.drop_attempts(dropped)
+    }
+
+    fn apply_deleted(&mut self, name: &StudyName) -> Result<(), Contradiction> {
+        self.studies.remove(name).ok_or_else(|| format!("there is no study {name}"))?;
+        let mine = |(id, attempt): (&AttemptId, &Attempt)| (attempt.study == *name).then_some(*id);
+        let dropped: Vec<AttemptId> = self.running.iter().filter_map(mine).collect();
+        self.drop_attempts(dropped)?;
+        self.ended.retain(|_, attempt| attempt.study != *name);
+        Ok(())
+    }
+
+    /// Moves a current attempt to the ended ones.
+    fn end_attempt(
+        &mut self,
+        id: AttemptId,
+        accepted: bool,
+    ) -> Result<&EndedAttempt, Contradiction> {
+        let attempt =
+            self.running.remove(&id).ok_or_else(|| format!("attempt {id} does not run"))?;
+        if let Some(worker) = self.workers.get_mut(attempt.worker) {
+            worker.attempts.remove(&id);
+        }
+        let ended = EndedAttempt { study: attempt.study, task: attempt.task, accepted };
+        Ok(self.ended.entry(id).insert_entry(ended).into_mut())
+    }
+
+    /// Attempts whose task is not wanted any more.
+    fn drop_attempts(&mut self, attempts: Vec<AttemptId>) -> Result<(), Contradiction> {
+        attempts.into_iter().try_for_each(|id| self.end_attempt(id, false).map(|_| ()))
+    }
+
+    fn note_tasks(&mut self, tasks: &[(TaskId, DeviceClass)]) {
+        for (id, _) in tasks {
+            self.next.task = self.next.task.max(id.0 + 1);
+        }
+    }
+
+    fn study_mut(&mut self, name: &StudyName) -> Result<&mut Study, Contradiction> {
+        self.studies.get_mut(name).ok_or_else(|| format!("there is no study {name}"))
+    }
+}
+
+impl Study {
+    fn trial_mut(&mut self, number: TrialNumber) -> Result<&mut Trial, Contradiction> {
+        self.trials
+            .get_mut(number.0 as usize)
+            .ok_or_else(|| format!("there is no trial {number} in study {}", self.spec.name))
+    }
+
+    fn add_trial(
+        &mut self,
+        number: TrialNumber,
+        genotype: &[u16],
+        parents: &[TrialNumber],
+        stage: Stage,
+    ) -> Result<(), Contradiction> {
+        if number.0 as usize != self.trials.len() {
+            return Err(format!("trial {number} does not follow trial {}", self.trials.len()));
+        }
+        let genotype = self.spec.space.genotype(genotype.to_vec()).map_err(|e| e.to_string())?;
+        let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
+        self.controller.proposed(number, &proposal);
+        self.trials.push(Trial { genotype, parents: parents.to_vec(), attempts: 0, stage });
+        Ok(())
+    }
+
+    fn add_task(&mut self, id: TaskId, kind: TaskKind) -> Result<(), Contradiction> {
+        match self.tasks.insert(id, kind) {
+            true => Ok(()),
+            false => Err(format!("task {id} is there already")),
+        }
+    }
+
+    fn remove_task(&mut self, id: TaskId) -> Result<super::task::Task, Contradiction> {
+        self.tasks.remove(id).ok_or_else(|| format!("there is no task {id}"))
+    }
+
+    fn add_measure_tasks(
+        &mut self,
+        number: Option<TrialNumber>,
+        tasks: &[(TaskId, DeviceClass)],
+    ) -> Result<(), Contradiction> {
+        tasks.iter().try_for_each(|(id, class)| {
+            self.add_task(*id, TaskKind::Measure(number, class.clone()))
+        })
+    }
+
+    fn apply_trained(
+        &mut self,
+        number: TrialNumber,
+        trained: &TrainedTrial,
+        measure: &[(TaskId, DeviceClass)],
+    ) -> Result<(), Contradiction> {
+        let trial = self.trial_mut(number)?;
+        let Stage::Training(task) = trial.stage else {
+            return Err(format!("trial {number} is not in training"));
+        };
+        let pending: BTreeSet<TaskId> = measure.iter().map(|(id, _)| *id).collect();
+        trial.stage = Stage::Measuring { values: unmeasured(trained.clone()), pending };
+        self.remove_task(task)?;
+        self.add_measure_tasks(Some(number), measure)
+    }
+
+    fn apply_measured(
+        &mut self,
+        id: TaskId,
+        measurement: &Measurement,
+    ) -> Result<(), Contradiction> {
+        let number = match self.remove_task(id)?.kind {
+            TaskKind::Measure(number, _) => number,
+            kind => return Err(format!("task {id} ({}) measures nothing", kind.words())),
+        };
+        let values = match number {
+            None => match &mut self.teacher {
+                Teacher::Trained { values, .. } => values,
+                _ => return Err("the teacher is not trained".to_owned()),
+            },
+            Some(number) => {
+                let Stage::Measuring { values, pending } = &mut self.trial_mut(number)?.stage
+                else {
+                    return Err(format!("trial {number} is not being measured"));
+                };
+                pending.remove(&id);
+                values
+            }
+        };
+        add_measurement(values, measurement.clone());
+        Ok(())
+    }
+
+    /// Returns the attempts that ran for it.
+    fn apply_finished(
+        &mut self,
+        number: TrialNumber,
+        ending: &TrialEnding,
+    ) -> Result<Vec<AttemptId>, Contradiction> {
+        let mut attempts = Vec::new();
+        for id in self.tasks.of_trial(number) {
+            attempts.extend(self.remove_task(id)?.attempt);
+        }
+        let trial = self.trial_mut(number)?;
+        if trial.stage.is_finished() {
+            return Err(format!("trial {number} is finished"));
+        }
+        let values = trial.stage.values().cloned();
+        trial.stage = match (ending, values) {
+            (TrialEnding::Complete, Some(values)) => Stage::Complete(values),
+            (TrialEnding::Complete, None) => {
+                return Err(format!("trial {number} is complete without being trained"));
+            }
+            (TrialEnding::Infeasible { reason }, values) => {
+                Stage::Infeasible { reason: reason.clone(), values }
+            }
+            (TrialEnding::Failed { reason }, values) => {
+                Stage::Failed { reason: reason.clone(), values }
+            }
+        };
+        self.unfinished -= 1;
+        if matches!(ending, TrialEnding::Infeasible { .. }) {
+            self.budget_used -= 1;
+        }
+        let finished = self.finished_trial(number)?;
+        self.controller.update(&finished);
+        Ok(attempts)
+    }
+
+    /// A finished trial as its controller learns of it.
+    fn finished_trial(&self, number: TrialNumber) -> Result<FinishedTrial, Contradiction> {
+        Ok(match &self.trials[number.0 as usize].stage {
+            Stage::Complete(values) => FinishedTrial::Complete {
+                number,
+                objectives: self.oriented(values).ok_or_else(|| {
+                    format!("trial {number} is complete without all its objectives")
+                })?,
+                violation: self.violation(values),
+            },
+            Stage::Infeasible { .. } => FinishedTrial::Infeasible { number },
+            Stage::Failed { .. } => FinishedTrial::Failed { number },
+            Stage::Training(_) | Stage::Measuring { .. } => {
+                return Err(format!("trial {number} is not finished"));
+            }
+        })
+    }
+}

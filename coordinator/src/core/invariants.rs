@@ -1,0 +1,141 @@
+//! What is true of a core between two events. Cheap enough for tests to ask after each one.
+
+use std::collections::BTreeSet;
+
+use edgesmith_common::{AttemptId, TaskId, TrialNumber};
+
+use super::study::{Stage, Study, Teacher};
+use super::task::TaskKind;
+use super::{Core, StudyState};
+
+impl Core {
+    /// Cross-checks every index and rule of the state.
+    ///
+    /// # Errors
+    /// The first thing that is not as it should be.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut tasks = BTreeSet::new();
+        for (name, study) in &self.studies {
+            study.check().map_err(|what| format!("study {name}: {what}"))?;
+            for (id, task) in study.tasks.iter() {
+                ensure(tasks.insert(id), || format!("two studies have task {id}"))?;
+                ensure(id.0 < self.next.task, || format!("task {id} is to be used again"))?;
+                let Some(attempt) = task.attempt else { continue };
+                let runs = self.running.get(&attempt);
+                ensure(runs.is_some_and(|a| a.study == *name && a.task == id), || {
+                    format!("attempt {attempt} of task {id} is not current")
+                })?;
+            }
+        }
+        for (id, attempt) in &self.running {
+            let task = self.studies.get(&attempt.study).and_then(|s| s.tasks.get(attempt.task));
+            ensure(task.is_some_and(|task| task.attempt == Some(*id)), || {
+                format!("attempt {id} is current, but its task does not know")
+            })?;
+            ensure(!self.ended.contains_key(id), || format!("attempt {id} runs and has ended"))?;
+            let worker = attempt.worker;
+            let known = self.workers.get(worker).is_none_or(|w| w.attempts.contains(id));
+            ensure(known, || format!("worker {worker} does not know of its attempt {id}"))?;
+            ensure(worker.0 < self.next.worker, || format!("worker {worker} comes again"))?;
+        }
+        let attempts = self.running.keys().chain(self.ended.keys());
+        let highest = attempts.max().copied().unwrap_or(AttemptId(0));
+        ensure(highest.0 < self.next.attempt, || format!("attempt {highest} comes again"))?;
+        for attempt in self.ended.values() {
+            let study = &attempt.study;
+            ensure(self.studies.contains_key(study), || format!("an attempt of no study {study}"))?;
+        }
+        self.check_workers()
+    }
+
+    fn check_workers(&self) -> Result<(), String> {
+        for (id, worker) in &self.workers.0 {
+            let (holds, slots) = (worker.attempts.len(), worker.info.slots as usize);
+            ensure(holds <= slots, || format!("worker {id} holds {holds} of {slots}"))?;
+            for attempt in &worker.attempts {
+                let current = self.running.get(attempt);
+                ensure(current.is_some_and(|a| a.worker == *id), || {
+                    format!("worker {id} holds {attempt}, which is not its own")
+                })?;
+            }
+        }
+        for parked in &self.parked {
+            let worker = parked.worker;
+            let known = self.workers.get(worker).is_some();
+            ensure(known, || format!("worker {worker} waits for work and is not connected"))?;
+        }
+        let count = self.parked.iter().map(|p| p.to).collect::<BTreeSet<_>>().len();
+        ensure(count == self.parked.len(), || "a request waits twice".to_owned())
+    }
+}
+
+impl Study {
+    fn check(&self) -> Result<(), String> {
+        self.tasks.check()?;
+        let infeasible = |stage: &Stage| matches!(stage, Stage::Infeasible { .. });
+        let used = self.trials.iter().filter(|t| !infeasible(&t.stage)).count();
+        let counted = self.budget_used as usize;
+        ensure(used == counted, || format!("{used} trials of the budget, counted {counted}"))?;
+        let budget = self.spec.budget.trials;
+        ensure(self.budget_used <= budget, || format!("{used} trials of a budget of {budget}"))?;
+        let unfinished = self.trials.iter().filter(|t| !t.stage.is_finished()).count();
+        ensure(unfinished == self.unfinished as usize, || {
+            format!("{unfinished} trials are unfinished, counted {}", self.unfinished)
+        })?;
+        let ended = self.state.is_ended();
+        let empty = self.tasks.iter().next().is_none();
+        ensure(!ended || (empty && unfinished == 0), || "it ended with work left".to_owned())?;
+        ensure(!self.is_done(), || "it is done, but has not ended".to_owned())?;
+        if matches!(self.state, StudyState::Complete { reason: None }) {
+            ensure(self.budget_used == budget, || format!("complete after {used} of {budget}"))?;
+        }
+        for (id, task) in self.tasks.iter() {
+            ensure(self.expects(id, &task.kind), || format!("nothing waits for task {id}"))?;
+            let (failed, most) = (task.failed, self.spec.budget.max_attempts);
+            ensure(failed < most, || format!("task {id} failed {failed} times of {most}"))?;
+        }
+        for (number, trial) in self.trials.iter().enumerate() {
+            self.check_trial(TrialNumber(number as u32), &trial.stage)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the teacher or a trial waits for this task.
+    fn expects(&self, id: TaskId, kind: &TaskKind) -> bool {
+        let stage = kind.trial().and_then(|n| self.trials.get(n.0 as usize)).map(|t| &t.stage);
+        match (kind, stage) {
+            (TaskKind::Teacher, _) => self.teacher == Teacher::Pending(id),
+            (TaskKind::Measure(None, _), _) => matches!(self.teacher, Teacher::Trained { .. }),
+            (TaskKind::Train(_), Some(Stage::Training(task))) => *task == id,
+            (TaskKind::Measure(_, _), Some(Stage::Measuring { pending, .. })) => {
+                pending.contains(&id)
+            }
+            _ => false,
+        }
+    }
+
+    fn check_trial(&self, number: TrialNumber, stage: &Stage) -> Result<(), String> {
+        match stage {
+            Stage::Training(task) => {
+                let there = self.tasks.get(*task).is_some();
+                ensure(there, || format!("trial {number} waits for task {task}, which is gone"))
+            }
+            Stage::Measuring { pending, .. } => {
+                let there = pending.iter().all(|task| self.tasks.get(*task).is_some());
+                ensure(there && !pending.is_empty(), || {
+                    format!("trial {number} waits for tasks {pending:?}, which are gone")
+                })
+            }
+            Stage::Complete(values) => {
+                let measured = |class| values.measurements.iter().any(|m| m.device.class == class);
+                let all = self.spec.devices().into_iter().all(measured);
+                ensure(all, || format!("trial {number} is complete, not measured everywhere"))
+            }
+            Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
+        }
+    }
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}

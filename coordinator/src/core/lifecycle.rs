@@ -1,0 +1,131 @@
+//! How studies begin, are steered and end.
+
+use edgesmith_common::spec::TeacherSource;
+use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
+
+use super::study::Stage;
+use super::{Action, Answer, Core, Record, Refusal, StudyState, TrialEnding, Turn};
+
+impl Core {
+    /// The refusal that names the studies there are.
+    pub(super) fn unknown_study(&self, name: &StudyName) -> Refusal {
+        let mut studies: Vec<_> = self.studies.iter().collect();
+        studies.sort_by_key(|(_, study)| study.created);
+        let studies = studies.into_iter().map(|(name, _)| name.clone()).collect();
+        Refusal::UnknownStudy { name: name.clone(), studies }
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn submit(
+        &mut self,
+        spec: &StudySpec,
+        teacher_weights: Option<ArtifactHash>,
+        at_ms: u64,
+    ) -> Result<Answer, Refusal> {
+        let study = spec.name.clone();
+        if let Some(there) = self.core.studies.get(&study) {
+            let same =
+                there.spec.source() == spec.source() && there.teacher_weights == teacher_weights;
+            return match same {
+                true => Ok(Answer::Submitted { study, created: false }),
+                false => Err(Refusal::NameTaken(study)),
+            };
+        }
+        let from_file = matches!(
+            spec.teacher.as_ref().map(|teacher| &teacher.source),
+            Some(TeacherSource::File { .. })
+        );
+        match (from_file, teacher_weights) {
+            (true, None) => {
+                let missing = "the study names a teacher file, so its weights have to come with it";
+                return Err(Refusal::TeacherWeights(missing));
+            }
+            (false, Some(_)) => {
+                let needless = "teacher weights came with a study that names no teacher file";
+                return Err(Refusal::TeacherWeights(needless));
+            }
+            _ => {}
+        }
+        let teacher_task = spec.teacher.as_ref().map(|_| TaskId(self.core.next.task));
+        let spec_toml = spec.source().to_owned();
+        let name = study.clone();
+        self.record(Record::StudyCreated {
+            study: name,
+            spec_toml,
+            teacher_weights,
+            teacher_task,
+            at_ms,
+        });
+        Ok(Answer::Submitted { study, created: true })
+    }
+
+    pub(super) fn steer(&mut self, name: &StudyName, action: Action) -> Result<Answer, Refusal> {
+        let Some(study) = self.core.studies.get(name) else {
+            return Err(self.core.unknown_study(name));
+        };
+        let ended = || Refusal::Ended { study: name.clone(), state: study.state.name() };
+        match (action, &study.state) {
+            (Action::Delete, _) => self.record(Record::StudyDeleted { study: name.clone() }),
+            (Action::Pause, StudyState::Paused)
+            | (Action::Resume, StudyState::Running)
+            | (Action::Cancel, StudyState::Cancelled) => {}
+            (_, state) if state.is_ended() => return Err(ended()),
+            (Action::Pause, _) => self.change_state(name, StudyState::Paused),
+            (Action::Resume, _) => self.change_state(name, StudyState::Running),
+            (Action::Cancel, _) => {
+                self.end_study(name, StudyState::Cancelled, "the study was cancelled");
+            }
+        }
+        Ok(Answer::Steered)
+    }
+
+    /// Ends a study; trials that are not finished fail for `why`.
+    pub(super) fn end_study(&mut self, name: &StudyName, state: StudyState, why: &str) {
+        let study = &self.core.studies[name];
+        let unfinished = study.trials.iter().enumerate().filter(|(_, t)| !t.stage.is_finished());
+        let unfinished: Vec<_> = unfinished.map(|(i, _)| TrialNumber(i as u32)).collect();
+        for number in unfinished {
+            self.finish_trial(name, number, TrialEnding::Failed { reason: why.to_owned() });
+        }
+        self.change_state(name, state);
+    }
+
+    pub(super) fn finish_trial(
+        &mut self,
+        name: &StudyName,
+        number: TrialNumber,
+        ending: TrialEnding,
+    ) {
+        self.record(Record::TrialFinished { study: name.clone(), number, ending });
+    }
+
+    /// Ends every study that has nothing left to do. A paused one too: nothing of it is held back.
+    pub(super) fn complete_studies(&mut self) {
+        let done = self.core.studies.iter().filter(|(_, study)| study.is_done());
+        let done: Vec<StudyName> = done.map(|(name, _)| name.clone()).collect();
+        for name in done {
+            let state = self.final_state(&name);
+            self.change_state(&name, state);
+        }
+    }
+
+    fn final_state(&self, name: &StudyName) -> StudyState {
+        let study = &self.core.studies[name];
+        if study.trials.iter().any(|t| matches!(t.stage, Stage::Complete(_))) {
+            return StudyState::Complete { reason: study.proposals_ended.clone() };
+        }
+        let of_trial = |(number, trial): (usize, &super::study::Trial)| match &trial.stage {
+            Stage::Failed { reason, .. } => Some(format!("trial {number} failed: {reason}")),
+            _ => None,
+        };
+        let failure = study.trials.iter().enumerate().rev().find_map(of_trial);
+        let why = failure.or_else(|| study.proposals_ended.clone()).unwrap_or_default();
+        StudyState::Failed { reason: format!("no trial was completed; {why}") }
+    }
+
+    fn change_state(&mut self, name: &StudyName, state: StudyState) {
+        let (study, elapsed_ms) = (name.clone(), self.elapsed_ms(name));
+        self.record(Record::StudyStateChanged { study, state, elapsed_ms });
+    }
+}

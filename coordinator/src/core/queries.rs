@@ -1,0 +1,307 @@
+//! What people may ask of the core. Nothing here changes anything.
+
+use std::time::Duration;
+
+use edgesmith_common::{
+    ArtifactHash, Constraint, DeviceClass, Measurement, Objective, StudyName, TrainedTrial,
+    TrialNumber, TrialState, TrialValues, WorkerId,
+};
+use edgesmith_search_space::{Architecture, Candidate, Genotype};
+
+use super::study::{Stage, Study, Teacher, Trial};
+use super::{Core, Refusal, StudyState, Time, WorkerInfo};
+
+/// A study and its progress.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudyView {
+    /// Its name.
+    pub name: StudyName,
+    /// Where it stands.
+    pub state: StudyState,
+    /// Trials by state.
+    pub counts: TrialCounts,
+    /// Trials of the budget; infeasible ones do not count against it.
+    pub budget_trials: u32,
+    /// Best validation accuracy of a complete trial.
+    pub best_validation_accuracy: Option<f64>,
+    /// Share of the box of objective values that the front dominates, `0..=1`. The box reaches from
+    /// the ideal (accuracy 1, cost 0) to the worst (accuracy 0, the highest cost of any complete
+    /// trial so far), so it never falls as trials complete. `None` before the first complete trial.
+    pub hypervolume: Option<f64>,
+    /// Size of the front over all objectives.
+    pub front_size: u32,
+    /// Name of the algorithm.
+    pub algorithm: &'static str,
+    /// `None` where the study has no teacher.
+    pub teacher: Option<TeacherView>,
+    /// Device classes that the study waits for and no connected worker measures on.
+    pub missing_devices: Vec<DeviceClass>,
+    /// Whether training waits and no connected worker trains.
+    pub missing_trainer: bool,
+    /// For how long it has been running, pauses and time without a coordinator left out.
+    pub elapsed: Duration,
+    /// Wall clock when it was created, milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// The study file.
+    pub spec_toml: String,
+    /// What runs now, in words, by worker.
+    pub activity: Vec<String>,
+}
+
+/// Trials by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TrialCounts {
+    /// Something of them waits and nothing runs.
+    pub waiting: u32,
+    /// A worker holds one of their tasks.
+    pub running: u32,
+    /// Trained and measured.
+    pub complete: u32,
+    /// Stopped early.
+    pub pruned: u32,
+    /// Cannot work.
+    pub infeasible: u32,
+    /// Given up.
+    pub failed: u32,
+}
+
+/// A study's teacher.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeacherView {
+    /// Its network.
+    pub architecture: Architecture,
+    /// `None` until it is trained.
+    pub trained: Option<TrainedTrial>,
+    /// Its soft targets; `None` until it is trained.
+    pub soft_targets: Option<ArtifactHash>,
+    /// One a device class so far.
+    pub measurements: Vec<Measurement>,
+}
+
+/// One trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialView {
+    /// Its number.
+    pub number: TrialNumber,
+    /// Where it stands.
+    pub state: TrialState,
+    /// What it is: option indices.
+    pub genotype: Genotype,
+    /// What it is: network and recipe.
+    pub candidate: Candidate,
+    /// Training's yield so far.
+    pub trained: Option<TrainedTrial>,
+    /// One a device class so far.
+    pub measurements: Vec<Measurement>,
+    /// Attempts that its tasks have used, lost ones included.
+    pub attempts: u32,
+    /// What it was derived from.
+    pub parents: Vec<TrialNumber>,
+}
+
+/// A connected worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Id of this connection.
+    pub id: WorkerId,
+    /// What it said of itself.
+    pub info: WorkerInfo,
+    /// What it is at, in words.
+    pub activity: Vec<String>,
+    /// For how long it has not been heard from.
+    pub silent: Duration,
+}
+
+impl Core {
+    /// Names of all studies, oldest first.
+    pub fn studies(&self) -> Vec<StudyName> {
+        let mut all: Vec<_> = self.studies.iter().collect();
+        all.sort_by_key(|(_, study)| study.created);
+        all.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// One study as of `now`.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownStudy`].
+    pub fn study_status(&self, name: &StudyName, now: Time) -> Result<StudyView, Refusal> {
+        let study = self.study(name)?;
+        let teacher = study.spec.teacher.as_ref().map(|spec| {
+            let (values, soft_targets) = match &study.teacher {
+                Teacher::Trained { values, soft_targets } => (Some(values), Some(*soft_targets)),
+                Teacher::None | Teacher::Pending(_) => (None, None),
+            };
+            TeacherView {
+                architecture: spec.architecture.clone(),
+                trained: values.map(|v| v.trained.clone()),
+                soft_targets,
+                measurements: values.map(|v| v.measurements.clone()).unwrap_or_default(),
+            }
+        });
+        let accuracy = |v: &TrialValues| v.trained.compressed.validation_accuracy;
+        let front = study.front(&study.spec.objectives.iter().collect::<Vec<_>>(), &[]);
+        Ok(StudyView {
+            name: name.clone(),
+            state: study.state.clone(),
+            counts: study.counts(),
+            budget_trials: study.spec.budget.trials,
+            best_validation_accuracy: study
+                .complete()
+                .map(|(_, values)| accuracy(values))
+                .max_by(f64::total_cmp),
+            hypervolume: study.hypervolume(&front),
+            front_size: front.len() as u32,
+            algorithm: study.spec.algorithm.name(),
+            teacher,
+            missing_devices: self.missing_devices(study),
+            missing_trainer: study.awaits_trainer() && !self.workers.any(WorkerInfo::trains),
+            elapsed: Duration::from_millis(study.elapsed_ms(now)),
+            created_at_ms: study.created_at_ms,
+            spec_toml: study.spec.source().to_owned(),
+            activity: self.activity(|attempt| attempt.study == *name),
+        })
+    }
+
+    /// All trials of a study, by number.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownStudy`].
+    pub fn trials(&self, name: &StudyName) -> Result<Vec<TrialView>, Refusal> {
+        let study = self.study(name)?;
+        Ok((0..study.trials.len()).map(|number| study.view(number)).collect())
+    }
+
+    /// One trial.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownStudy`], [`Refusal::UnknownTrial`].
+    pub fn trial(&self, name: &StudyName, number: TrialNumber) -> Result<TrialView, Refusal> {
+        let study = self.study(name)?;
+        if study.trials.get(number.0 as usize).is_none() {
+            let trials = study.trials.len() as u32;
+            return Err(Refusal::UnknownTrial { study: name.clone(), number, trials });
+        }
+        Ok(study.view(number.0 as usize))
+    }
+
+    /// The complete trials that meet the study's constraints and all `filters`, and that no other such
+    /// trial dominates, by the first objective, best first. With a device only the objectives on it
+    /// and those on none count.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownStudy`]; [`Refusal::NoObjectives`] where no objective is on `device`.
+    pub fn front(
+        &self,
+        name: &StudyName,
+        device: Option<&DeviceClass>,
+        filters: &[Constraint],
+    ) -> Result<Vec<TrialView>, Refusal> {
+        let study = self.study(name)?;
+        let counts =
+            |o: &&Objective| device.is_none() || o.device.is_none() || o.device.as_ref() == device;
+        if let Some(device) = device
+            && !study.spec.devices().contains(device)
+        {
+            let (study, device) = (name.clone(), device.clone());
+            return Err(Refusal::NoObjectives { study, device });
+        }
+        let objectives: Vec<&Objective> = study.spec.objectives.iter().filter(counts).collect();
+        let front = study.front(&objectives, filters);
+        Ok(front.into_iter().map(|number| study.view(number)).collect())
+    }
+
+    /// Connected workers, by id.
+    pub fn workers(&self, now: Time) -> Vec<WorkerView> {
+        let view = |(id, worker): (&WorkerId, &super::workers::Worker)| WorkerView {
+            id: *id,
+            info: worker.info.clone(),
+            activity: self.activity(|attempt| attempt.worker == *id),
+            silent: now.since(worker.seen),
+        };
+        self.workers.0.iter().map(view).collect()
+    }
+
+    fn study(&self, name: &StudyName) -> Result<&Study, Refusal> {
+        self.studies.get(name).ok_or_else(|| self.unknown_study(name))
+    }
+
+    /// Classes on which something is, or will be, to be measured and nobody does.
+    fn missing_devices(&self, study: &Study) -> Vec<DeviceClass> {
+        if study.state.is_ended() {
+            return Vec::new();
+        }
+        let trains = |stage: &Stage| matches!(stage, Stage::Training(_));
+        let comes = study.may_propose()
+            || study.teacher_pending()
+            || study.trials.iter().any(|trial| trains(&trial.stage));
+        let mut devices = study.spec.devices();
+        devices.retain(|class| {
+            let queue = super::task::Queue::Measure(class.clone());
+            let wanted = comes || study.tasks.first_waiting(queue).is_some();
+            wanted && !self.workers.any(|worker| worker.measures_on(class))
+        });
+        devices
+    }
+
+    /// Current attempts in words, by worker.
+    fn activity(&self, which: impl Fn(&super::Attempt) -> bool) -> Vec<String> {
+        let mut attempts: Vec<_> = self.running.values().filter(|a| which(a)).collect();
+        attempts.sort_by_key(|attempt| attempt.worker);
+        let words = |attempt: &super::Attempt| {
+            let task = self.studies.get(&attempt.study)?.tasks.get(attempt.task)?;
+            Some(match &attempt.progress {
+                Some((_, stage)) if !stage.is_empty() => {
+                    format!("{} ({stage})", task.kind.words())
+                }
+                _ => task.kind.words(),
+            })
+        };
+        attempts.into_iter().filter_map(words).collect()
+    }
+}
+
+impl Study {
+    fn view(&self, number: usize) -> TrialView {
+        let trial = &self.trials[number];
+        let values = trial.stage.values();
+        TrialView {
+            number: TrialNumber(number as u32),
+            state: self.trial_state(trial),
+            genotype: trial.genotype.clone(),
+            candidate: self.spec.space.decode(&trial.genotype),
+            trained: values.map(|v| v.trained.clone()),
+            measurements: values.map(|v| v.measurements.clone()).unwrap_or_default(),
+            attempts: trial.attempts,
+            parents: trial.parents.clone(),
+        }
+    }
+
+    fn trial_state(&self, trial: &Trial) -> TrialState {
+        let runs = |id| self.tasks.get(id).is_some_and(|task| task.attempt.is_some());
+        let any_runs = match &trial.stage {
+            Stage::Training(task) => runs(*task),
+            Stage::Measuring { pending, .. } => pending.iter().any(|id| runs(*id)),
+            Stage::Complete(_) => return TrialState::Complete,
+            Stage::Infeasible { reason, .. } => {
+                return TrialState::Infeasible { reason: reason.clone() };
+            }
+            Stage::Failed { reason, .. } => return TrialState::Failed { reason: reason.clone() },
+        };
+        if any_runs { TrialState::Running } else { TrialState::Waiting }
+    }
+
+    fn counts(&self) -> TrialCounts {
+        let mut counts = TrialCounts::default();
+        for trial in &self.trials {
+            *match self.trial_state(trial) {
+                TrialState::Waiting => &mut counts.waiting,
+                TrialState::Running => &mut counts.running,
+                TrialState::Complete => &mut counts.complete,
+                TrialState::Pruned => &mut counts.pruned,
+                TrialState::Infeasible { .. } => &mut counts.infeasible,
+                TrialState::Failed { .. } => &mut counts.failed,
+            } += 1;
+        }
+        counts
+    }
+}

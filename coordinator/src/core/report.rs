@@ -1,0 +1,185 @@
+//! What follows from the end of an attempt.
+
+use edgesmith_common::{
+    AttemptId, DeviceClass, Measurement, NetworkReport, StudyName, TaskId, TrainedTrial, WorkerId,
+};
+
+use super::study::Stage;
+use super::task::TaskKind;
+use super::{Answer, AttemptEnding, Outcome, Record, Refusal, StudyState, TrialEnding, Turn};
+
+/// Why a task is given up.
+enum Spent {
+    /// It cannot work, however often it is tried.
+    Hopeless(String),
+    /// Enough attempts.
+    UsedUp(String),
+}
+
+impl Turn<'_> {
+    pub(super) fn report(
+        &mut self,
+        worker: WorkerId,
+        task: TaskId,
+        attempt: AttemptId,
+        outcome: Outcome,
+    ) -> Result<Answer, Refusal> {
+        self.heard_from(worker)?;
+        let Some(current) = self.core.running.get(&attempt) else {
+            let ended = self.core.ended.get(&attempt);
+            let accepted = ended.is_some_and(|ended| ended.task == task && ended.accepted);
+            return Ok(Answer::Reported { accepted });
+        };
+        // Nobody else has it where its worker is not connected: after a restart of the coordinator.
+        let held = current.worker == worker || self.core.workers.get(current.worker).is_none();
+        if current.task != task || !held {
+            return Ok(Answer::Reported { accepted: false });
+        }
+        let study = current.study.clone();
+        let kind = self.core.studies[&study].tasks.get(task).map(|task| task.kind.clone());
+        let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
+        match checked(&kind, outcome) {
+            Outcome::Failed { reason, retryable } => {
+                self.fail(&study, task, attempt, reason, retryable);
+            }
+            outcome => {
+                self.end_attempt(&study, task, attempt, AttemptEnding::Succeeded);
+                self.succeed(&study, task, kind, outcome);
+            }
+        }
+        Ok(Answer::Reported { accepted: true })
+    }
+
+    /// The worker of this current attempt is gone or has let go of it.
+    pub(super) fn lose(&mut self, attempt: AttemptId) {
+        let Some(current) = self.core.running.get(&attempt) else { return };
+        let (study, task) = (current.study.clone(), current.task);
+        self.end_attempt(&study, task, attempt, AttemptEnding::Lost);
+        let lost = self.core.studies[&study].tasks.get(task).map_or(0, |task| task.lost);
+        if lost >= self.core.config.max_lost {
+            let reason = format!("its worker was lost in the middle of it {lost} times");
+            self.give_up(&study, task, Spent::UsedUp(reason));
+        }
+    }
+
+    fn fail(
+        &mut self,
+        study: &StudyName,
+        task: TaskId,
+        attempt: AttemptId,
+        reason: String,
+        retryable: bool,
+    ) {
+        let ending = AttemptEnding::Failed { reason: reason.clone() };
+        self.end_attempt(study, task, attempt, ending);
+        let of = &self.core.studies[study];
+        let failed = of.tasks.get(task).map_or(0, |task| task.failed);
+        if !retryable {
+            self.give_up(study, task, Spent::Hopeless(reason));
+        } else if failed >= of.spec.budget.max_attempts {
+            self.give_up(study, task, Spent::UsedUp(reason));
+        }
+    }
+
+    fn give_up(&mut self, name: &StudyName, task: TaskId, spent: Spent) {
+        let kind = self.core.studies[name].tasks.get(task).map(|task| task.kind.clone());
+        let (Spent::Hopeless(why) | Spent::UsedUp(why)) = &spent;
+        match kind {
+            None => {}
+            Some(TaskKind::Teacher) => {
+                let reason = format!("the teacher could not be trained: {why}");
+                self.end_study(name, StudyState::Failed { reason: reason.clone() }, &reason);
+            }
+            Some(TaskKind::Measure(None, _)) => {
+                let (study, reason) = (name.clone(), why.clone());
+                self.record(Record::TaskGivenUp { study, task, reason });
+            }
+            Some(TaskKind::Train(number) | TaskKind::Measure(Some(number), _)) => {
+                let ending = match spent {
+                    Spent::Hopeless(reason) => TrialEnding::Infeasible { reason },
+                    Spent::UsedUp(reason) => TrialEnding::Failed { reason },
+                };
+                self.finish_trial(name, number, ending);
+            }
+        }
+    }
+
+    /// `outcome` fits `kind`: it has been checked.
+    fn succeed(&mut self, name: &StudyName, task: TaskId, kind: TaskKind, outcome: Outcome) {
+        let study = name.clone();
+        match (kind, outcome) {
+            (_, Outcome::TeacherTrained { trained, soft_targets }) => {
+                let measure = self.measure_tasks(name);
+                self.record(Record::TeacherTrained { study, trained, soft_targets, measure });
+            }
+            (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
+                let measure = self.measure_tasks(name);
+                let unmeasured = measure.is_empty();
+                self.record(Record::TrialTrained { study, number, trained, measure });
+                if unmeasured {
+                    self.finish_trial(name, number, TrialEnding::Complete);
+                }
+            }
+            (TaskKind::Measure(number, _), Outcome::Measured(measurement)) => {
+                self.record(Record::Measured { study, task, measurement });
+                let Some(number) = number else { return };
+                let trial = &self.core.studies[name].trials[number.0 as usize];
+                if matches!(&trial.stage, Stage::Measuring { pending, .. } if pending.is_empty()) {
+                    self.finish_trial(name, number, TrialEnding::Complete);
+                }
+            }
+            (kind, _) => unreachable!("{} has another kind of outcome", kind.words()),
+        }
+    }
+
+    /// New ids for measuring one model on each device class of the study.
+    fn measure_tasks(&self, name: &StudyName) -> Vec<(TaskId, DeviceClass)> {
+        let ids = (self.core.next.task..).map(TaskId);
+        ids.zip(self.core.studies[name].spec.devices()).collect()
+    }
+
+    fn end_attempt(
+        &mut self,
+        name: &StudyName,
+        task: TaskId,
+        attempt: AttemptId,
+        ending: AttemptEnding,
+    ) {
+        let (study, elapsed_ms) = (name.clone(), self.elapsed_ms(name));
+        self.record(Record::AttemptEnded { study, task, attempt, ending, elapsed_ms });
+    }
+}
+
+/// The outcome, or the failure that a nonsensical one is.
+fn checked(kind: &TaskKind, outcome: Outcome) -> Outcome {
+    let wrong = match (kind, &outcome) {
+        (_, Outcome::Failed { .. }) => None,
+        (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. })
+        | (TaskKind::Train(_), Outcome::TrialTrained(trained)) => wrong_in_trained(trained),
+        (TaskKind::Measure(_, class), Outcome::Measured(measurement)) => {
+            wrong_in_measured(measurement, class)
+        }
+        _ => Some("reported the result of another kind of task".to_owned()),
+    };
+    match wrong {
+        None => outcome,
+        Some(what) => Outcome::Failed { reason: format!("the worker {what}"), retryable: true },
+    }
+}
+
+fn wrong_in_trained(trained: &TrainedTrial) -> Option<String> {
+    let accuracies =
+        |n: &NetworkReport| [("validation", n.validation_accuracy), ("test", n.test_accuracy)];
+    let all = [&trained.compressed, &trained.uncompressed].map(accuracies);
+    let wrong = all.iter().flatten().find(|(_, value)| !(0.0..=1.0).contains(value));
+    wrong.map(|(which, value)| format!("reported a {which} accuracy of {value}"))
+}
+
+fn wrong_in_measured(measurement: &Measurement, class: &DeviceClass) -> Option<String> {
+    let Measurement { device, p50_ms, p95_ms, min_ms, .. } = measurement;
+    if device.class != *class {
+        return Some(format!("measured on {} instead of {class}", device.class));
+    }
+    let wrong = [p50_ms, p95_ms, min_ms].into_iter().find(|ms| !ms.is_finite() || **ms < 0.0)?;
+    Some(format!("reported a latency of {wrong} ms"))
+}

@@ -1,0 +1,156 @@
+//! One study: its trials, its teacher, and what is left to do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use edgesmith_common::{
+    ArtifactHash, Measurement, StudySpec, TaskId, TrainedTrial, TrialNumber, TrialValues,
+};
+use edgesmith_search_space::Genotype;
+
+use super::task::{Queue, Tasks};
+use super::{StudyState, Time};
+use crate::controller::Controller;
+
+/// A study and everything known of it.
+pub(super) struct Study {
+    pub(super) spec: StudySpec,
+    /// Creation order among all studies that ever were.
+    pub(super) created: u64,
+    pub(super) created_at_ms: u64,
+    pub(super) teacher_weights: Option<ArtifactHash>,
+    pub(super) state: StudyState,
+    /// Why no more trials will be proposed although the budget is not used.
+    pub(super) proposals_ended: Option<String>,
+    pub(super) teacher: Teacher,
+    /// By number.
+    pub(super) trials: Vec<Trial>,
+    pub(super) tasks: Tasks,
+    pub(super) controller: Box<dyn Controller>,
+    pub(super) clock: StudyClock,
+    /// Trials that count against the budget: all but the infeasible ones.
+    pub(super) budget_used: u32,
+    /// Trials that are not finished.
+    pub(super) unfinished: u32,
+}
+
+/// Who teaches, and how far that is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Teacher {
+    /// The study has none.
+    None,
+    /// Its task is not done.
+    Pending(TaskId),
+    /// Trained; measured on some devices.
+    Trained { values: TrialValues, soft_targets: ArtifactHash },
+}
+
+/// One candidate.
+#[derive(Debug, PartialEq)]
+pub(super) struct Trial {
+    pub(super) genotype: Genotype,
+    pub(super) parents: Vec<TrialNumber>,
+    /// Attempts of all its tasks.
+    pub(super) attempts: u32,
+    pub(super) stage: Stage,
+}
+
+/// How far a trial is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Stage {
+    /// Its training task is not done.
+    Training(TaskId),
+    /// Trained; these measuring tasks are not done.
+    Measuring { values: TrialValues, pending: BTreeSet<TaskId> },
+    /// Has all values that the study asks for.
+    Complete(TrialValues),
+    /// Cannot work; with what was known before that showed.
+    Infeasible { reason: String, values: Option<TrialValues> },
+    /// Given up; with what was known before that.
+    Failed { reason: String, values: Option<TrialValues> },
+}
+
+impl Stage {
+    pub(super) fn is_finished(&self) -> bool {
+        !matches!(self, Stage::Training(_) | Stage::Measuring { .. })
+    }
+
+    pub(super) fn values(&self) -> Option<&TrialValues> {
+        match self {
+            Stage::Training(_) => None,
+            Stage::Measuring { values, .. } | Stage::Complete(values) => Some(values),
+            Stage::Infeasible { values, .. } | Stage::Failed { values, .. } => values.as_ref(),
+        }
+    }
+}
+
+/// Values of a network that is trained and not measured yet.
+pub(super) fn unmeasured(trained: TrainedTrial) -> TrialValues {
+    TrialValues { trained, measurements: Vec::new() }
+}
+
+/// Adds a measurement; a device class has one.
+pub(super) fn add_measurement(values: &mut TrialValues, measurement: Measurement) {
+    values.measurements.retain(|m| m.device.class != measurement.device.class);
+    values.measurements.push(measurement);
+}
+
+impl Study {
+    /// Whether another trial is to be proposed, given a free worker.
+    pub(super) fn wants_proposal(&self) -> bool {
+        self.state == StudyState::Running && self.may_propose()
+    }
+
+    /// Whether trials will still be proposed, now or when it is resumed.
+    pub(super) fn may_propose(&self) -> bool {
+        !self.state.is_ended()
+            && self.proposals_ended.is_none()
+            && self.budget_used < self.spec.budget.trials
+    }
+
+    /// Whether students have to wait for their teacher.
+    pub(super) fn teacher_pending(&self) -> bool {
+        matches!(self.teacher, Teacher::Pending(_))
+    }
+
+    /// Whether anything that only a training worker does waits for one.
+    pub(super) fn awaits_trainer(&self) -> bool {
+        !self.state.is_ended()
+            && (self.tasks.first_waiting(Queue::Teacher).is_some()
+                || self.tasks.first_waiting(Queue::Train).is_some()
+                || self.may_propose())
+    }
+
+    /// Whether nothing is left to do or to propose.
+    pub(super) fn is_done(&self) -> bool {
+        !self.state.is_ended()
+            && !self.may_propose()
+            && self.unfinished == 0
+            && self.tasks.iter().next().is_none()
+    }
+}
+
+/// How long a study has been running, pauses left out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StudyClock {
+    /// Up to `since`.
+    base: Duration,
+    since: Time,
+}
+
+impl StudyClock {
+    pub(super) fn at(elapsed_ms: u64, now: Time) -> Self {
+        Self { base: Duration::from_millis(elapsed_ms), since: now }
+    }
+}
+
+impl Study {
+    /// Milliseconds for which it has been running.
+    pub(super) fn elapsed_ms(&self, now: Time) -> u64 {
+        let more = match self.state {
+            StudyState::Running => now.since(self.clock.since),
+            _ => Duration::ZERO,
+        };
+        u64::try_from((self.clock.base + more).as_millis()).unwrap_or(u64::MAX)
+    }
+}

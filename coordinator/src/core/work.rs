@@ -1,0 +1,238 @@
+//! Workers and their leases: joining, waiting for work, heartbeats, leaving, and running out of time.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use edgesmith_common::{AttemptId, StudyName, TaskId, WorkerId};
+
+use super::scheduling::{Pick, pick};
+use super::study::Teacher;
+use super::task::TaskKind;
+use super::workers::Worker;
+use super::{
+    Answer, AttemptProgress, Core, Lease, Parked, Record, Refusal, RequestId, Time, Turn, Work,
+    WorkerInfo,
+};
+
+/// Worker ids reserved by one record.
+const WORKER_ID_BLOCK: u64 = 256;
+
+impl Turn<'_> {
+    pub(super) fn join(
+        &mut self,
+        info: WorkerInfo,
+        held: Vec<AttemptId>,
+    ) -> Result<Answer, Refusal> {
+        if info.roles.is_empty() || info.slots == 0 {
+            return Err(Refusal::IdleWorker);
+        }
+        let connected = self.core.workers.0.len();
+        if connected >= self.core.config.max_workers {
+            return Err(Refusal::TooManyWorkers(connected));
+        }
+        if self.core.next.worker >= self.core.next.worker_reserved {
+            let below = self.core.next.worker + WORKER_ID_BLOCK;
+            self.record(Record::WorkerIdsReserved { below });
+        }
+        let worker = WorkerId(self.core.next.worker);
+        self.core.next.worker += 1;
+        self.core.version += 1;
+        let joined = Worker { info, seen: self.now, attempts: BTreeSet::new() };
+        self.core.workers.0.insert(worker, joined);
+        // An attempt was given to one process alone, so whoever names it has it.
+        let stop = held.into_iter().filter(|attempt| !self.adopt(worker, *attempt)).collect();
+        let heartbeat = self.core.config.heartbeat;
+        Ok(Answer::Joined { worker, heartbeat, stop })
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        worker: WorkerId,
+        running: Vec<AttemptProgress>,
+    ) -> Result<Answer, Refusal> {
+        self.heard_from(worker)?;
+        let expires = self.now.after(self.core.config.lease);
+        let mut stop = Vec::new();
+        for AttemptProgress { attempt, fraction, stage } in running {
+            let holder = self.core.running.get(&attempt).map(|a| a.worker);
+            let mine = match holder {
+                Some(holder) if holder == worker => true,
+                Some(holder) if self.core.workers.get(holder).is_none() => {
+                    self.adopt(worker, attempt)
+                }
+                _ => false,
+            };
+            match self.core.running.get_mut(&attempt) {
+                Some(current) if mine => {
+                    current.expires = expires;
+                    current.progress = Some((fraction, stage));
+                    self.core.version += 1;
+                }
+                _ => stop.push(attempt),
+            }
+        }
+        Ok(Answer::Alive { stop })
+    }
+
+    pub(super) fn leave(&mut self, worker: WorkerId) -> Result<Answer, Refusal> {
+        self.heard_from(worker)?;
+        self.disconnect(worker);
+        Ok(Answer::Left)
+    }
+
+    /// Queues a request for work; [`Turn::serve_parked`] answers it, at once where there is work.
+    pub(super) fn park(&mut self, to: RequestId, worker: WorkerId, deadline: Time) {
+        match self.heard_from(worker) {
+            Ok(()) => self.core.parked.push_back(Parked { to, worker, deadline }),
+            Err(refusal) => self.reply(to, Err(refusal)),
+        }
+    }
+
+    /// Acts on every deadline that has come.
+    pub(super) fn expire(&mut self) {
+        let (now, term) = (self.now, self.core.config.lease);
+        let silent = self.core.workers.0.iter().filter(|(_, w)| w.seen.after(term) <= now);
+        let silent: Vec<WorkerId> = silent.map(|(id, _)| *id).collect();
+        for worker in silent {
+            self.disconnect(worker);
+        }
+        let over = self.core.running.iter().filter(|(_, attempt)| attempt.expires <= now);
+        let over: Vec<AttemptId> = over.map(|(id, _)| *id).collect();
+        for attempt in over {
+            self.lose(attempt);
+        }
+        let parked = self.core.parked.drain(..);
+        let (late, waiting): (VecDeque<_>, _) = parked.partition(|p| p.deadline <= now);
+        self.core.parked = waiting;
+        for Parked { to, worker, .. } in late {
+            // A last chance: work may have come back in this very turn.
+            if !self.serve(to, worker) {
+                self.reply(to, Ok(Answer::NoTask));
+            }
+        }
+    }
+
+    /// Answers waiting requests for work, oldest first, as far as there is work for them.
+    pub(super) fn serve_parked(&mut self) {
+        for parked in std::mem::take(&mut self.core.parked) {
+            if !self.serve(parked.to, parked.worker) {
+                self.core.parked.push_back(parked);
+            }
+        }
+    }
+
+    /// Notes that a worker lives.
+    pub(super) fn heard_from(&mut self, worker: WorkerId) -> Result<(), Refusal> {
+        let known = self.core.workers.get_mut(worker).ok_or(Refusal::UnknownWorker(worker))?;
+        known.seen = self.now;
+        Ok(())
+    }
+
+    /// Leases a task to `worker` in answer to request `to`. False where there is none for it.
+    fn serve(&mut self, to: RequestId, worker: WorkerId) -> bool {
+        loop {
+            let Some(known) = self.core.workers.get(worker) else { return false };
+            if !known.has_free_slot() {
+                return false;
+            }
+            match pick(&known.info, self.core.studies.iter()) {
+                None => return false,
+                // Either there is a task now, or the study proposes no more.
+                Some(Pick::Propose(study)) => self.propose(&study),
+                Some(Pick::Task(study, task)) => {
+                    let lease = self.lease(study, task, worker);
+                    self.reply(to, Ok(Answer::Leased(Box::new(lease))));
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn lease(&mut self, study: StudyName, task: TaskId, worker: WorkerId) -> Lease {
+        let attempt = AttemptId(self.core.next.attempt);
+        let elapsed_ms = self.elapsed_ms(&study);
+        self.record(Record::AttemptStarted {
+            study: study.clone(),
+            task,
+            attempt,
+            worker,
+            elapsed_ms,
+        });
+        let work = self.core.work(&study, task);
+        let spec_toml = self.core.studies[&study].spec.source().to_owned();
+        Lease { task, attempt, study, spec_toml, work }
+    }
+
+    /// Puts an attempt into this worker's hands for a full term. False where it is not current or not
+    /// for this worker, which then has to stop it; a current attempt that is stopped is lost.
+    fn adopt(&mut self, worker: WorkerId, attempt: AttemptId) -> bool {
+        let Some(current) = self.core.running.get(&attempt) else { return false };
+        let (before, task) = (current.worker, current.task);
+        let kind = self.core.studies[&current.study].tasks.get(task).map(|task| &task.kind);
+        let fits = self
+            .core
+            .workers
+            .get(worker)
+            .is_some_and(|w| w.has_free_slot() && kind.is_some_and(|kind| w.info.can_do(kind)));
+        if !fits {
+            self.lose(attempt);
+            return false;
+        }
+        if let Some(before) = self.core.workers.get_mut(before) {
+            before.attempts.remove(&attempt);
+        }
+        if let Some(worker) = self.core.workers.get_mut(worker) {
+            worker.attempts.insert(attempt);
+        }
+        let expires = self.now.after(self.core.config.lease);
+        if let Some(current) = self.core.running.get_mut(&attempt) {
+            current.worker = worker;
+            current.expires = expires;
+        }
+        true
+    }
+
+    /// Forgets a worker; what it held goes back, and what it waited for is answered.
+    fn disconnect(&mut self, worker: WorkerId) {
+        let Some(gone) = self.core.workers.0.remove(&worker) else { return };
+        self.core.version += 1;
+        for attempt in gone.attempts {
+            self.lose(attempt);
+        }
+        let parked = self.core.parked.drain(..);
+        let (waits, others): (VecDeque<_>, _) = parked.partition(|p| p.worker == worker);
+        self.core.parked = others;
+        for parked in waits {
+            self.reply(parked.to, Err(Refusal::UnknownWorker(worker)));
+        }
+    }
+}
+
+impl Core {
+    /// What a task is, in full.
+    fn work(&self, name: &StudyName, task: TaskId) -> Work {
+        let study = &self.studies[name];
+        let kind = study.tasks.get(task).map(|task| &task.kind);
+        let teacher = match &study.teacher {
+            Teacher::Trained { values, soft_targets } => Some((values, *soft_targets)),
+            Teacher::None | Teacher::Pending(_) => None,
+        };
+        let work = match kind {
+            Some(TaskKind::Teacher) => Some(Work::TrainTeacher { weights: study.teacher_weights }),
+            Some(TaskKind::Train(number)) => Some(Work::TrainTrial {
+                number: *number,
+                genotype: study.trials[number.0 as usize].genotype.clone(),
+                soft_targets: teacher.map(|(_, soft_targets)| soft_targets),
+            }),
+            Some(TaskKind::Measure(number, _)) => {
+                let values = match number {
+                    None => teacher.map(|(values, _)| values),
+                    Some(number) => study.trials[number.0 as usize].stage.values(),
+                };
+                let model = values.map(|values| values.trained.model);
+                model.map(|model| Work::MeasureModel { model, number: *number })
+            }
+            None => None,
+        };
+        work.unwrap_or_else(|| unreachable!("task {task} of study {name} lacks what it works on"))
+    }
+}

@@ -1,0 +1,90 @@
+//! One suite that every [`Store`] passes.
+
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, WorkerId};
+
+use super::{DataDir, MemoryStore, SledStore, Store};
+use crate::core::{AttemptEnding, Record};
+
+fn study() -> StudyName {
+    "digits".parse().unwrap()
+}
+
+fn started(n: u64) -> Record {
+    Record::AttemptStarted {
+        study: study(),
+        task: TaskId(n),
+        attempt: AttemptId(n * 3),
+        worker: WorkerId(n % 4),
+        elapsed_ms: n * 100,
+    }
+}
+
+fn created(bytes: usize) -> Record {
+    Record::StudyCreated {
+        study: study(),
+        spec_toml: "x".repeat(bytes),
+        teacher_weights: None,
+        teacher_task: Some(TaskId(1)),
+        at_ms: 1_700_000_000_000,
+    }
+}
+
+/// What every store does; `reopen` ends one and opens it again.
+fn suite<S: Store>(open: impl Fn() -> S, reopen: impl Fn(S) -> S) {
+    let mut store = open();
+    assert_eq!(store.replay().unwrap(), vec![]);
+    store.append(&[]).unwrap();
+    assert_eq!(store.replay().unwrap(), vec![]);
+
+    let mut all = vec![created(100), started(1)];
+    store.append(&all).unwrap();
+    assert_eq!(store.replay().unwrap(), all);
+
+    store = reopen(store);
+    assert_eq!(store.replay().unwrap(), all);
+
+    // Records that are far larger than one entry of a database, alone and among small ones.
+    let batch = [started(2), created(1_000_000), started(3)];
+    store.append(&batch).unwrap();
+    all.extend(batch);
+    store.append(&[]).unwrap();
+    for n in 4..150 {
+        let ending = AttemptEnding::Failed { reason: format!("reason {n}") };
+        let (task, attempt) = (TaskId(n), AttemptId(n));
+        let batch = [
+            started(n),
+            Record::AttemptEnded { study: study(), task, attempt, ending, elapsed_ms: n },
+            Record::TrialProposed {
+                study: study(),
+                number: TrialNumber(n as u32),
+                task,
+                genotype: vec![n as u16; 40],
+                parents: vec![TrialNumber(7)],
+            },
+        ];
+        store.append(&batch).unwrap();
+        all.extend(batch);
+    }
+    assert_eq!(store.replay().unwrap(), all);
+    store = reopen(store);
+    store.append(&[started(1000)]).unwrap();
+    all.push(started(1000));
+    assert_eq!(store.replay().unwrap(), all);
+    store = reopen(store);
+    assert_eq!(store.replay().unwrap(), all);
+}
+
+#[test]
+fn memory_conforms() {
+    suite(MemoryStore::new, |store| store);
+}
+
+#[test]
+fn sled_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || SledStore::open(DataDir::open(dir.path().join("data")).unwrap()).unwrap();
+    suite(open, |store| {
+        drop(store);
+        open()
+    });
+}

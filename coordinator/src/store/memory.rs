@@ -1,0 +1,28 @@
+//! A store that forgets with its process: for `search` without a data directory, and for tests.
+
+use super::{Store, StoreError};
+use crate::core::Record;
+
+/// Records in memory. Clones are independent.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    records: Vec<Record>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.records.extend_from_slice(records);
+        Ok(())
+    }
+
+    fn replay(&mut self) -> Result<Vec<Record>, StoreError> {
+        Ok(self.records.clone())
+    }
+}

@@ -1,0 +1,292 @@
+//! Records in a sled 0.34 database, durable when `append` returns.
+//!
+//! What sled 0.34.7 does not do by itself is done here. Its `flush` writes the log and starts the
+//! write-back of the pages (`sync_file_range`), which survives the end of the process but not that of
+//! the machine, so the file `db` is synced after each flush. Values above an eighth of a segment and
+//! pages above a quarter go to side files that are never synced, so entries are cut into parts of
+//! [`PART_BYTES`], of which a leaf of at most 17 stays well below that. And although a batch is
+//! recovered as a whole, the last part of each append is marked, so that a torn tail would be seen
+//! and left out.
+//!
+//! One append is one run of entries: the key is a sequence number (u64, big-endian), the value a
+//! version byte, a byte that is 1 in the last part and 0 before, and a piece of the postcard encoding
+//! of the list of records.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::directory::sync_directory;
+use super::{DataDir, Store, StoreError};
+use crate::core::Record;
+
+/// The layout of the whole database; checked when it is opened.
+const FORMAT: u32 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+const RECORDS_TREE: &[u8] = b"records";
+
+/// The layout of one entry.
+const ENTRY_VERSION: u8 = 1;
+const PART_BYTES: usize = 4096;
+
+/// The records of one data directory.
+#[derive(Debug)]
+pub struct SledStore {
+    path: PathBuf,
+    db: ::sled::Db,
+    records: ::sled::Tree,
+    /// sled's log file, to sync.
+    log: File,
+    next: u64,
+    _directory: DataDir,
+}
+
+impl SledStore {
+    /// Opens or makes the database of `directory`, and drops the torn tail of an append that never
+    /// returned, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be opened or has another format.
+    pub fn open(directory: DataDir) -> Result<Self, StoreError> {
+        let path = directory.path().join("records");
+        let database = |source| StoreError::Database { path: path.clone(), source };
+        let config = ::sled::Config::new().path(&path).flush_every_ms(None);
+        let db = config.open().map_err(database)?;
+        check_format(&db, &path)?;
+        let records = db.open_tree(RECORDS_TREE).map_err(database)?;
+        let log_path = path.join("db");
+        let log =
+            File::open(&log_path).map_err(|source| StoreError::Sync { path: log_path, source })?;
+        let mut store = Self { path, db, records, log, next: 0, _directory: directory };
+        store.drop_torn_tail()?;
+        store.sync()?;
+        store.sync_new_files()?;
+        Ok(store)
+    }
+
+    /// Sets `next` behind the last complete append.
+    fn drop_torn_tail(&mut self) -> Result<(), StoreError> {
+        let mut torn = Vec::new();
+        for entry in self.records.iter().rev() {
+            let (key, value) = entry.map_err(|source| self.database(source))?;
+            let (sequence, last, _) = self.part(&key, &value)?;
+            if last {
+                self.next = sequence + 1;
+                break;
+            }
+            torn.push(key);
+        }
+        for key in torn {
+            self.records.remove(key).map_err(|source| self.database(source))?;
+        }
+        Ok(())
+    }
+
+    /// Sequence number, whether the append ends here, and the payload of one entry.
+    fn part<'a>(&self, key: &[u8], value: &'a [u8]) -> Result<(u64, bool, &'a [u8]), StoreError> {
+        let sequence = <[u8; 8]>::try_from(key)
+            .map(u64::from_be_bytes)
+            .map_err(|_| self.damaged(0, format!("the key {key:?} is no sequence number")))?;
+        match value {
+            [ENTRY_VERSION, last @ (0 | 1), payload @ ..] => Ok((sequence, *last == 1, payload)),
+            [ENTRY_VERSION, ..] | [] => {
+                Err(self.damaged(sequence, "it does not begin as entries do".to_owned()))
+            }
+            [version, ..] => Err(self.damaged(
+                sequence,
+                format!("it has version {version}, this program reads version {ENTRY_VERSION}"),
+            )),
+        }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(|source| self.database(source))?;
+        self.log
+            .sync_all()
+            .map_err(|source| StoreError::Sync { path: self.path.join("db"), source })
+    }
+
+    /// Makes the files that opening may have made durable, and their names.
+    fn sync_new_files(&self) -> Result<(), StoreError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Sync { path, source }
+        };
+        let conf = self.path.join("conf");
+        File::open(&conf).and_then(|file| file.sync_all()).map_err(failed(&conf))?;
+        for directory in self.path.ancestors().take(3) {
+            let directory =
+                if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            sync_directory(directory).map_err(failed(directory))?;
+        }
+        Ok(())
+    }
+
+    fn database(&self, source: ::sled::Error) -> StoreError {
+        StoreError::Database { path: self.path.clone(), source }
+    }
+
+    fn damaged(&self, sequence: u64, reason: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), sequence, reason }
+    }
+}
+
+impl Store for SledStore {
+    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let bytes = postcard::to_stdvec(records).map_err(StoreError::Encode)?;
+        let parts = bytes.chunks(PART_BYTES);
+        let count = parts.len() as u64;
+        let mut batch = ::sled::Batch::default();
+        for (sequence, part) in (self.next..).zip(parts) {
+            let last = u8::from(sequence + 1 == self.next + count);
+            let mut value = Vec::with_capacity(part.len() + 2);
+            value.extend_from_slice(&[ENTRY_VERSION, last]);
+            value.extend_from_slice(part);
+            batch.insert(&sequence.to_be_bytes(), value);
+        }
+        self.records.apply_batch(batch).map_err(|source| self.database(source))?;
+        self.sync()?;
+        self.next += count;
+        Ok(())
+    }
+
+    fn replay(&mut self) -> Result<Vec<Record>, StoreError> {
+        let mut all = Vec::new();
+        let (mut expected, mut first, mut bytes) = (0, 0, Vec::new());
+        for entry in self.records.iter() {
+            let (key, value) = entry.map_err(|source| self.database(source))?;
+            let (sequence, last, payload) = self.part(&key, &value)?;
+            if sequence != expected {
+                return Err(self.damaged(expected, "it is missing".to_owned()));
+            }
+            bytes.extend_from_slice(payload);
+            expected += 1;
+            if last {
+                let (records, rest): (Vec<Record>, &[u8]) = postcard::take_from_bytes(&bytes)
+                    .map_err(|e| self.damaged(first, format!("it is no list of records: {e}")))?;
+                if !rest.is_empty() {
+                    return Err(self.damaged(first, "there are bytes behind its end".to_owned()));
+                }
+                all.extend(records);
+                bytes.clear();
+                first = expected;
+            }
+        }
+        if expected != self.next {
+            return Err(self.damaged(expected, "it is missing".to_owned()));
+        }
+        Ok(all)
+    }
+}
+
+fn check_format(db: &::sled::Db, path: &Path) -> Result<(), StoreError> {
+    let database = |source| StoreError::Database { path: path.to_owned(), source };
+    match db.get(FORMAT_KEY).map_err(database)? {
+        Some(found) if *found == FORMAT.to_be_bytes() => Ok(()),
+        Some(found) => {
+            let number = <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes);
+            let found = number.map_or_else(|_| format!("{:?}", &*found), |n| n.to_string());
+            Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT })
+        }
+        None if db.tree_names().iter().any(|name| name == RECORDS_TREE) => {
+            let found = "without a number".to_owned();
+            Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT })
+        }
+        None => {
+            db.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map_err(database)?;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: Record = Record::WorkerIdsReserved { below: 7 };
+
+    fn open(path: &Path) -> Result<SledStore, StoreError> {
+        SledStore::open(DataDir::open(path).unwrap())
+    }
+
+    /// A closed store of three appends, the middle one of several parts, changed by `change`.
+    fn changed(change: impl FnOnce(&::sled::Db, &::sled::Tree)) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path()).unwrap();
+        store.append(&[RECORD]).unwrap();
+        store.append(&vec![RECORD; 3 * PART_BYTES]).unwrap();
+        store.append(&[RECORD]).unwrap();
+        change(&store.db, &store.records);
+        store.db.flush().unwrap();
+        dir
+    }
+
+    fn key(sequence: u64) -> [u8; 8] {
+        sequence.to_be_bytes()
+    }
+
+    #[test]
+    fn damaged_entries_are_named() {
+        let dir = changed(|_, records| {
+            records.insert(key(0), vec![ENTRY_VERSION, 1, 0xff, 0xff]).unwrap();
+        });
+        let error = open(dir.path()).unwrap().replay().unwrap_err().to_string();
+        assert!(error.contains("record 0") && error.contains("damaged"), "{error}");
+
+        let dir = changed(|_, records| {
+            records.insert(key(2), vec![9, 1, 0]).unwrap();
+        });
+        let error = open(dir.path()).unwrap().replay().unwrap_err().to_string();
+        assert!(error.contains("record 2") && error.contains("version 9"), "{error}");
+
+        let dir = changed(|_, records| {
+            records.remove(key(1)).unwrap();
+        });
+        let error = open(dir.path()).unwrap().replay().unwrap_err().to_string();
+        assert!(error.contains("record 1") && error.contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn the_torn_tail_of_an_append_is_left_out() {
+        let dir = changed(|_, records| {
+            let (last, _) = records.last().unwrap().unwrap();
+            let next = u64::from_be_bytes((&*last).try_into().unwrap()) + 1;
+            records.insert(key(next), vec![ENTRY_VERSION, 0, 1]).unwrap();
+            records.insert(key(next + 1), vec![ENTRY_VERSION, 0, 1]).unwrap();
+        });
+        let mut store = open(dir.path()).unwrap();
+        let before = store.replay().unwrap();
+        assert_eq!(before.len(), 3 * PART_BYTES + 2);
+        store.append(&[RECORD]).unwrap();
+        assert_eq!(store.replay().unwrap().len(), before.len() + 1);
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let dir = changed(|db, _| {
+            db.insert(FORMAT_KEY, &2u32.to_be_bytes()).unwrap();
+        });
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
+
+        let dir = changed(|db, _| {
+            db.remove(FORMAT_KEY).unwrap();
+        });
+        assert!(matches!(open(dir.path()), Err(StoreError::Format { .. })));
+    }
+
+    #[test]
+    fn no_part_goes_to_side_files() {
+        let dir = changed(|_, _| {});
+        let mut store = open(dir.path()).unwrap();
+        let text = "y".repeat(100_000);
+        for _ in 0..20 {
+            let (study, reason) = ("s".parse().unwrap(), text.clone());
+            store.append(&[Record::ProposalsEnded { study, reason }]).unwrap();
+        }
+        let side_files = std::fs::read_dir(store.path.join("blobs")).unwrap();
+        assert_eq!(side_files.count(), 0);
+    }
+}
