@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub enum DataError {
     /// Nothing is at a path.
     #[error(
-        "{} does not exist: put it there, or correct the path in the study's data section \
-         (relative paths start at the worker's data directory)",
+        "{} does not exist: put it there, or correct its path in the study (relative paths start \
+         at the worker's --data-root)",
         path.display()
     )]
     Missing {
@@ -77,7 +77,7 @@ pub enum DataError {
     /// An IDX file of another kind, or no IDX file.
     #[error(
         "{} does not start as an IDX file of {expected} does ({magic:#010x}): check that images \
-         and labels are not swapped in the study's data section",
+         and labels are not swapped in the study",
         path.display()
     )]
     WrongMagic {
@@ -113,7 +113,7 @@ pub enum DataError {
     /// A label that is no class.
     #[error(
         "{}: image {index} has label {label}, but the study has {classes} classes (0 to {}): \
-         correct the study's number of classes, or the file",
+         correct data.classes, or name other files",
         path.display(), i64::from(*classes) - 1
     )]
     Label {
@@ -129,7 +129,7 @@ pub enum DataError {
     /// A study of more classes than the training images have.
     #[error(
         "the training images' labels end at {highest}, but the study has {classes} classes: set \
-         its number of classes to {}",
+         data.classes to {}",
         highest + 1
     )]
     UnusedClasses {
@@ -140,8 +140,8 @@ pub enum DataError {
     },
     /// Images of other channels than the study says.
     #[error(
-        "{what} has images of {found} channel(s), but the study says {expected}: set its number \
-         of channels to {found}"
+        "{what} has images of {found} channel(s), but the study says {expected}: set data.channels \
+         to {found}, or name other files"
     )]
     Channels {
         /// The source or file.
@@ -153,8 +153,7 @@ pub enum DataError {
     },
     /// A source of fixed classes in a study of others.
     #[error(
-        "{what} has {found} classes, but the study says {expected}: set its number of classes to \
-         {found}"
+        "{what} has {found} classes, but the study says {expected}: set data.classes to {found}"
     )]
     Classes {
         /// The source or directory.
@@ -215,7 +214,7 @@ pub enum DataError {
         source: image::ImageError,
     },
     /// Images are to be resized to nothing.
-    #[error("images cannot be resized to a side of {side} pixels: set a side of 1 to {limit}")]
+    #[error("images cannot be resized to a side of {side} pixels: set data.side to 1 to {limit}")]
     Side {
         /// The wanted side.
         side: u32,
@@ -230,8 +229,8 @@ pub enum DataError {
     },
     /// A split that leaves a class out.
     #[error(
-        "class {class} has no image among the {images} of the {part} part: raise the training \
-         limit, change the validation fraction, or give more images of that class"
+        "class {class} has no image among the {images} of the {part} part: raise \
+         data.train_limit, change data.validation_fraction, or give more images of that class"
     )]
     ClassNotInPart {
         /// "training" or "validation".

@@ -412,6 +412,12 @@ mod tests {
         assert!(matches!(error, DataError::Missing { .. }), "{error}");
         let error = read(directory.path(), None, 2, GREY, Seed(1)).unwrap_err();
         assert!(matches!(error, DataError::NoImages { .. }), "{error}");
+        let many = zoo();
+        for i in 0..255 {
+            png(many.path(), &format!("ape/{i}.png"), 0);
+        }
+        let error = read(many.path(), None, MAX_SIDE, GREY, Seed(1)).unwrap_err();
+        assert!(matches!(error, DataError::TooLarge { .. }), "{error}");
         for side in [0, MAX_SIDE + 1] {
             let error = read(zoo().path(), None, side, GREY, Seed(1)).unwrap_err();
             assert!(matches!(error, DataError::Side { .. }), "{error}");
