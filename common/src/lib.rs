@@ -4,6 +4,7 @@
 //! Nothing here does I/O, spawns, reads a clock or draws random numbers; it builds for wasm32. The
 //! wire's types are `edgesmith-proto`'s, which converts from and to these.
 
+mod filter;
 mod ids;
 mod measurement;
 mod metric;
@@ -12,6 +13,7 @@ mod seed;
 pub mod spec;
 mod trial;
 
+pub use filter::{Filter, FilterError};
 pub use ids::{
     ArtifactHash, AttemptId, DeviceClass, InvalidHash, InvalidName, StudyName, TaskId, TrialNumber,
     WorkerId,

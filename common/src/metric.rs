@@ -131,6 +131,14 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// The field in study files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bound::Max(_) => "max",
+            Bound::Min(_) => "min",
+        }
+    }
+
     /// By how much `value` breaks the bound; 0 where it holds.
     pub fn violation(self, value: f64) -> f64 {
         match self {

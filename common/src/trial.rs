@@ -104,3 +104,58 @@ impl TrialValues {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::DeviceInfo;
+
+    /// A trained trial with these figures, measured on these devices.
+    pub fn values(accuracy: f64, model_bytes: u64, latency: &[(&str, f64)]) -> TrialValues {
+        let cost = Cost { macs: 10, parameters: 20, peak_memory_bytes: 30 };
+        let report = NetworkReport {
+            validation_accuracy: accuracy,
+            test_accuracy: accuracy,
+            model_bytes,
+            cost,
+        };
+        let measurement = |(class, ms): &(&str, f64)| Measurement {
+            device: DeviceInfo {
+                class: class.parse().unwrap(),
+                name: "test".to_owned(),
+                cpu: String::new(),
+                cpu_flags: Vec::new(),
+                cores: 1,
+            },
+            engine: "none".to_owned(),
+            engine_version: "0".to_owned(),
+            threads: 1,
+            batch: 1,
+            warmup_runs: 0,
+            samples: 50,
+            p50_ms: *ms,
+            p95_ms: *ms,
+            min_ms: *ms,
+        };
+        TrialValues {
+            trained: TrainedTrial {
+                compressed: report.clone(),
+                uncompressed: report,
+                model: ArtifactHash::of(b"model"),
+                weights: ArtifactHash::of(b"weights"),
+                images_seen: 1,
+                seconds: 1.0,
+            },
+            measurements: latency.iter().map(measurement).collect(),
+        }
+    }
+
+    #[test]
+    fn latency_is_looked_up_by_device() {
+        let values = values(0.5, 7, &[("rpi4", 3.0)]);
+        let rpi4 = "rpi4".parse().unwrap();
+        assert_eq!(values.value(Metric::LatencyMs, Some(&rpi4)), Some(3.0));
+        assert_eq!(values.value(Metric::LatencyMs, None), None);
+        assert_eq!(values.value(Metric::ModelBytes, None), Some(7.0));
+    }
+}

@@ -164,7 +164,7 @@ impl Plan {
         let stem = b.new_group(architecture.stem_width, Scope::Stage(0));
         b.conv("stem".to_owned(), 3, 1, Some(stem_activation), stem);
         for (index, stage) in architecture.stages.iter().enumerate() {
-            if stage.stride > 1 && b.head_shape().height == 1 {
+            if stage.depth > 0 && stage.stride > 1 && b.head_shape().height == 1 {
                 return Err(PlanError::NothingLeftToStride {
                     stage: index + 1,
                     stride: stage.stride,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::DataShape;
 use crate::{
-    Activation, Architecture, Candidate, CompressionRecipe, Distillation, Operation, PlanError,
-    Precision, Stage,
+    Activation, Architecture, Candidate, CompressionRecipe, Distillation, Operation, Plan,
+    PlanError, Precision, Stage,
 };
 
 /// One categorical decision, for example `stage2.kernel` with three options.
@@ -258,54 +258,69 @@ impl Space {
         }
     }
 
-    /// The genotype with the largest network of the space, unpruned and in the highest precision,
-    /// by parameters and then by MACs. Greedy, choice by choice until nothing grows: the cost grows
-    /// with each option by itself in all but contrived spaces.
+    /// The genotype with the largest network of the space, by parameters and then by MACs, before any
+    /// compression. Found greedily, choice by choice until nothing grows; exact where no choice's largest option depends on the others.
     ///
     /// # Errors
     /// When no network of the space can work.
     pub fn largest(&self) -> Result<Genotype, PlanError> {
         let size = |g: &Genotype| {
-            self.decode(g).plan(self.data).map(|p| {
-                let cost = p.cost(Precision::Fp32);
-                (cost.parameters, cost.macs)
-            })
+            let cost = self.decode(g).plan(self.data).ok()?.cost(Precision::Fp32);
+            Some(-(cost.parameters as f64) - cost.macs as f64 * 1e-12)
         };
-        let mut best = Genotype(vec![0; self.choices.len()]);
-        // Start from the mildest recipe and strides, so that the start is a network if any is.
-        for (i, choice) in self.choices.iter().enumerate() {
-            let gentlest = |values: Vec<f64>| {
-                let order = |a: &usize, b: &usize| values[*a].total_cmp(&values[*b]);
-                (0..values.len()).min_by(order).unwrap_or(0) as u16
+        let start = self.gentlest();
+        self.decode(&start).plan(self.data)?;
+        Ok(self.descend(start, size))
+    }
+
+    /// The genotype whose shipped network has the least `cost`, found greedily as in
+    /// [`Space::largest`]; `None` when no network of the space can work.
+    pub fn smallest(&self, cost: impl Fn(&Plan, Precision) -> f64) -> Option<Genotype> {
+        let start = self.gentlest();
+        self.decode(&start).plan(self.data).ok()?;
+        Some(self.descend(start, |g| {
+            let candidate = self.decode(g);
+            let plan = candidate.pruned_plan(self.data).ok()?;
+            Some(cost(&plan, candidate.recipe.precision))
+        }))
+    }
+
+    /// Where strides do least harm: largest resolution, fewest blocks, smallest strides. If this is no
+    /// network, nothing in the space is.
+    fn gentlest(&self) -> Genotype {
+        let gentle = |choice: &Choice| {
+            let number = |i: &usize| choice.options[*i].parse::<u32>().unwrap_or(0);
+            let options = 0..choice.options.len();
+            let found = if choice.name == "resolution" {
+                options.max_by_key(number)
+            } else if choice.name.ends_with(".depth") || choice.name.ends_with(".stride") {
+                options.min_by_key(number)
+            } else {
+                None
             };
-            let numbers = || choice.options.iter().map(|o| o.parse().unwrap_or(0.0)).collect();
-            if choice.name.ends_with(".prune") || choice.name.ends_with(".stride") {
-                best.0[i] = gentlest(numbers());
-            }
-            if choice.name == "precision" {
-                let fp32 = choice.options.iter().position(|o| o == Precision::Fp32.name());
-                best.0[i] = fp32.unwrap_or(0) as u16;
-            }
-        }
-        let mut best_size = size(&best)?;
+            found.unwrap_or(0) as u16
+        };
+        Genotype(self.choices.iter().map(gentle).collect())
+    }
+
+    /// Coordinate descent of `value` from `best`; genotypes without a value are stepped over.
+    fn descend(&self, mut best: Genotype, value: impl Fn(&Genotype) -> Option<f64>) -> Genotype {
+        let mut best_value = value(&best).unwrap_or(f64::INFINITY);
         loop {
-            let before = best_size;
+            let before = best_value;
             for i in 0..self.choices.len() {
-                if self.choices[i].name.ends_with(".prune") || self.choices[i].name == "precision" {
-                    continue;
-                }
                 for option in 0..self.choices[i].options.len() as u16 {
                     let mut other = best.clone();
                     other.0[i] = option;
-                    if let Ok(other_size) = size(&other)
-                        && other_size > best_size
+                    if let Some(other_value) = value(&other)
+                        && other_value < best_value
                     {
-                        (best, best_size) = (other, other_size);
+                        (best, best_value) = (other, other_value);
                     }
                 }
             }
-            if best_size == before {
-                return Ok(best);
+            if best_value == before {
+                return best;
             }
         }
     }

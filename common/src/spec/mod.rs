@@ -8,8 +8,11 @@ use edgesmith_search_space::{Architecture, Space};
 
 use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
 
+mod check;
 mod error;
 mod parse;
+mod reader;
+mod space;
 
 pub use error::{SpecError, SpecErrors};
 

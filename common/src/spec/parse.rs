@@ -1,13 +1,408 @@
 //! From text to a valid spec, or to everything that is wrong with it.
+//!
+//! Each `read_*` function takes one table of the file. Where a field is wrong, the mistake is noted and
+//! reading goes on with a stand-in, so that all mistakes are found in one pass; a spec is made only
+//! when there were none.
 
-use super::{SpecErrors, StudySpec};
+use edgesmith_search_space::DataShape;
+use toml::de::DeTable;
+
+use super::reader::{Mistakes, Table};
+use super::space::{read_architecture, read_space};
+use super::{
+    AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, MeasurementSpec, OptimizerSpec,
+    SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainingSpec, check,
+};
+use crate::{Bound, Constraint, DeviceClass, Goal, Metric, Objective, Seed, StudyName};
 
 impl StudySpec {
     /// Parses and checks a study file.
     ///
     /// # Errors
     /// Every mistake of the file at once.
-    pub fn parse(_text: &str) -> Result<Self, SpecErrors> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Self, SpecErrors> {
+        let mut mistakes = Mistakes::new(text);
+        let (root, syntax) = DeTable::parse_recoverable(text);
+        for error in &syntax {
+            let span = error.span().unwrap_or(0..0);
+            mistakes.add(&span, "", format!("is no valid TOML: {}", error.message()));
+        }
+        if !syntax.is_empty() {
+            // What follows a syntax error is guesswork; its mistakes would be noise.
+            return Err(mistakes.into_errors());
+        }
+        let m = &mut mistakes;
+        let mut root = Table::root(root);
+        let study = read_study(&mut root, m);
+        let data = read_data(&mut root, m);
+        let shape =
+            data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
+        let space = read_space(&mut root, shape, m);
+        let objectives = read_objectives(&mut root, m);
+        let constraints = read_constraints(&mut root, space.as_ref(), m);
+        let algorithm = read_algorithm(&mut root, m);
+        let budget = read_budget(&mut root, m);
+        let training = read_training(&mut root, m);
+        let teacher = read_teacher(&mut root, space.as_ref(), m);
+        let measurement = read_measurement(&mut root, m);
+        check::distillation_has_a_teacher(&root, space.as_ref(), teacher.is_some(), m);
+        root.finish(m);
+        match (study, data, space, budget) {
+            (Some((name, seed)), Some((data, _)), Some(space), Some(budget)) if m.count() == 0 => {
+                Ok(Self {
+                    name,
+                    seed,
+                    data,
+                    space,
+                    objectives,
+                    constraints,
+                    algorithm,
+                    budget,
+                    training,
+                    teacher,
+                    measurement,
+                    source: text.to_owned(),
+                })
+            }
+            _ => Err(mistakes.into_errors()),
+        }
     }
+}
+
+fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {
+    let Some(mut table) = root.table("study", m) else {
+        if !root.has("study") {
+            m.add(&root.span(), "study", "is missing; give it a [study] table with a name");
+        }
+        return None;
+    };
+    if !table.has("name") {
+        m.add(&table.span(), "study.name", "is missing; give the study a name");
+    }
+    let name = table.parsed("name", m);
+    let seed = Seed(table.or("seed", 0, m));
+    table.finish(m);
+    Some((name?, seed))
+}
+
+/// Names of the data sources in study files.
+const SOURCES: [&str; 4] = ["digits", "idx", "cifar10", "image-folder"];
+
+fn read_data(root: &mut Table, m: &mut Mistakes) -> Option<(DataSpec, DataShape)> {
+    let Some(mut table) = root.table("data", m) else {
+        m.add(&root.span(), "data", "is missing; give a [data] table with a source");
+        return None;
+    };
+    let before = m.count();
+    let known = |name: String| {
+        let found = SOURCES.contains(&name.as_str());
+        let unknown = || format!("unknown source {name:?}; use one of {}", SOURCES.join(", "));
+        if found { Ok(name.clone()) } else { Err(unknown()) }
+    };
+    if !table.has("source") {
+        let message = format!("is missing; use one of {}", SOURCES.join(", "));
+        m.add(&table.span(), "data.source", message);
+    }
+    let source = table.checked("source", m, known)?;
+    let (source, shape) = match source.as_str() {
+        "digits" => (Some(DataSource::Digits), fixed_shape(&mut table, 1, 10, m)),
+        "idx" => {
+            let shape = declared_shape(&mut table, &[1], m);
+            (read_idx(&mut table, m), shape)
+        }
+        "cifar10" => {
+            let shape = fixed_shape(&mut table, 3, 10, m);
+            let directory = table.required("directory", m);
+            (directory.map(|directory| DataSource::Cifar10 { directory }), shape)
+        }
+        _ => {
+            let shape = declared_shape(&mut table, &[3, 1], m);
+            let train = table.required("train", m);
+            let test = table.optional("test", m);
+            let side = table.within("side", 32, (1, 4096), m);
+            (train.map(|train| DataSource::ImageFolder { train, test, side }), shape)
+        }
+    };
+    let validation_fraction = table.within("validation_fraction", 0.2, (0.01, 0.9), m);
+    let at_least_one = |n: usize| if n > 0 { Ok(n) } else { Err("0 leaves no images".to_owned()) };
+    let train_limit = table.checked("train_limit", m, at_least_one);
+    let test_limit = table.checked("test_limit", m, at_least_one);
+    table.finish(m);
+    let spec = DataSpec { source: source?, validation_fraction, train_limit, test_limit };
+    (m.count() == before).then_some((spec, shape?))
+}
+
+fn read_idx(table: &mut Table, m: &mut Mistakes) -> Option<DataSource> {
+    // All four first, so that every missing one is said.
+    let train_images = table.required("train_images", m);
+    let train_labels = table.required("train_labels", m);
+    let test_images = table.required("test_images", m);
+    let test_labels = table.required("test_labels", m);
+    Some(DataSource::Idx {
+        train_images: train_images?,
+        train_labels: train_labels?,
+        test_images: test_images?,
+        test_labels: test_labels?,
+    })
+}
+
+/// A source whose shape is known; stating another is a mistake.
+fn fixed_shape(
+    table: &mut Table,
+    channels: u32,
+    classes: u32,
+    m: &mut Mistakes,
+) -> Option<DataShape> {
+    for (name, fixed) in [("channels", channels), ("classes", classes)] {
+        let same = |given: u32| match given {
+            given if given == fixed => Ok(()),
+            given => Err(format!("is {given}, but this source has {fixed}; leave it out")),
+        };
+        table.checked(name, m, same);
+    }
+    Some(DataShape { channels, classes })
+}
+
+/// A source whose shape the file states; the first of `channels` is the default.
+fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Option<DataShape> {
+    let allowed = |given: u32| {
+        let texts: Vec<String> = channels.iter().map(ToString::to_string).collect();
+        match channels.contains(&given) {
+            true => Ok(given),
+            false => Err(format!("is {given}; this source has {}", texts.join(" or "))),
+        }
+    };
+    let channels = table.checked("channels", m, allowed).unwrap_or(channels[0]);
+    let enough = |n: u32| match n {
+        2..=256 => Ok(n),
+        n => Err(format!("{n} is out of range; use 2 to 256")),
+    };
+    if !table.has("classes") {
+        m.add(&table.span(), "data.classes", "is missing; give the number of classes");
+    }
+    let classes = table.checked("classes", m, enough)?;
+    Some(DataShape { channels, classes })
+}
+
+/// The device of a metric: its own or `local` where it is per device; a mistake where it is not.
+fn read_device(table: &mut Table, metric: Metric, m: &mut Mistakes) -> Option<DeviceClass> {
+    let span = table.span_of("device");
+    let given: Option<DeviceClass> = table.parsed("device", m);
+    match (metric.is_per_device(), given) {
+        (true, given) => Some(given.unwrap_or_else(DeviceClass::local)),
+        (false, None) => None,
+        (false, Some(_)) => {
+            let text = format!("{metric} is the same on every device; leave device out");
+            m.add(&span, table.path("device"), text);
+            None
+        }
+    }
+}
+
+fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<Metric> {
+    if !table.has("metric") {
+        m.add(&table.span(), table.path("metric"), "is missing; name a metric");
+    }
+    table.parsed("metric", m)
+}
+
+fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
+    let (before, span) = (m.count(), root.span_of("objectives"));
+    let mut objectives: Vec<Objective> = Vec::new();
+    for mut table in root.tables("objectives", m) {
+        let metric = read_metric(&mut table, m);
+        let goal = |name: String| match name.as_str() {
+            "maximize" => Ok(Goal::Maximize),
+            "minimize" => Ok(Goal::Minimize),
+            _ => Err(format!("unknown goal {name:?}; use maximize or minimize")),
+        };
+        let goal = table.checked("goal", m, goal);
+        // Without a metric the device cannot be judged, but it is a known field.
+        let device = read_device(&mut table, metric.unwrap_or(Metric::LatencyMs), m);
+        if let Some(metric) = metric {
+            let goal = goal.unwrap_or(metric.natural_goal());
+            if objectives.iter().any(|o| o.metric == metric && o.device == device) {
+                let text = format!("{metric} is an objective already; keep one");
+                m.add(&table.span_of("metric"), table.path("metric"), text);
+            } else {
+                objectives.push(Objective { metric, goal, device });
+            }
+        }
+        table.finish(m);
+    }
+    if objectives.is_empty() && m.count() == before {
+        m.add(&span, "objectives", "is missing; add at least one [[objectives]] with a metric");
+    }
+    objectives
+}
+
+fn read_constraints(
+    root: &mut Table,
+    space: Option<&edgesmith_search_space::Space>,
+    m: &mut Mistakes,
+) -> Vec<Constraint> {
+    let mut constraints = Vec::new();
+    for mut table in root.tables("constraints", m) {
+        let metric = read_metric(&mut table, m);
+        let max: Option<f64> = table.optional("max", m);
+        let min: Option<f64> = table.optional("min", m);
+        let device = read_device(&mut table, metric.unwrap_or(Metric::LatencyMs), m);
+        if max.is_none() && min.is_none() && !table.has("max") && !table.has("min") {
+            m.add(&table.span(), table.path("max"), "is missing; give max, min or both");
+        }
+        if let (Some(low), Some(high)) = (min, max)
+            && low > high
+        {
+            let text = format!("{low} is above max, {high}; nothing is between them");
+            m.add(&table.span_of("min"), table.path("min"), text);
+        }
+        if let Some(metric) = metric {
+            let bounds = [max.map(Bound::Max), min.map(Bound::Min)];
+            for bound in bounds.into_iter().flatten() {
+                let constraint = Constraint { metric, bound, device: device.clone() };
+                if let Some(why) = check::unsatisfiable(&constraint, space) {
+                    m.add(&table.span(), table.path(bound.name()), why);
+                }
+                constraints.push(constraint);
+            }
+        }
+        table.finish(m);
+    }
+    constraints
+}
+
+fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
+    let default = AlgorithmSpec::Nsga2 { population: 16, crossover: 0.5, mutations: 2 };
+    let Some(mut table) = root.table("algorithm", m) else { return default };
+    let known = |name: String| {
+        let all = AlgorithmSpec::NAMES;
+        let found = all.contains(&name.as_str());
+        let unknown = || format!("unknown algorithm {name:?}; use one of {}", all.join(", "));
+        if found { Ok(name.clone()) } else { Err(unknown()) }
+    };
+    let Some(name) = table.checked("name", m, known) else {
+        if !table.has("name") && m.count() == 0 {
+            m.add(&table.span(), "algorithm.name", "is missing; name an algorithm");
+        }
+        return default;
+    };
+    let algorithm = match name.as_str() {
+        "random" => AlgorithmSpec::Random,
+        // Real et al. use 100 and 25 for budgets of tens of thousands; budgets here are hundreds.
+        "regularized-evolution" => AlgorithmSpec::RegularizedEvolution {
+            population: table.within("population", 20, (2, 10_000), m),
+            sample: table.within("sample", 5, (1, 10_000), m),
+            mutations: table.within("mutations", 1, (1, 100), m),
+        },
+        "nsga2" => AlgorithmSpec::Nsga2 {
+            population: table.within("population", 16, (2, 10_000), m),
+            crossover: table.within("crossover", 0.5, (0.0, 1.0), m),
+            mutations: table.within("mutations", 2, (1, 100), m),
+        },
+        _ => AlgorithmSpec::Reinforce {
+            learning_rate: table.within("learning_rate", 0.1, (1e-6, 10.0), m),
+            entropy: table.within("entropy", 0.01, (0.0, 10.0), m),
+            baseline_decay: table.within("baseline_decay", 0.9, (0.0, 0.999_999), m),
+        },
+    };
+    table.finish(m);
+    algorithm
+}
+
+fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
+    let Some(mut table) = root.table("budget", m) else {
+        m.add(&root.span(), "budget", "is missing; give a [budget] table with trials");
+        return None;
+    };
+    if !table.has("trials") {
+        m.add(&table.span(), "budget.trials", "is missing; give the number of trials");
+    }
+    let trials = table.within("trials", 1, (1, 10_000_000), m);
+    let max_attempts = table.within("max_attempts", 3, (1, 100), m);
+    table.finish(m);
+    Some(Budget { trials, max_attempts })
+}
+
+fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
+    let mut table = root.table_or_empty("training", m);
+    let epochs: u32 = table.within("epochs", 10, (1, 100_000), m);
+    let fine_tune_epochs = table.within("fine_tune_epochs", epochs.div_ceil(4), (0, 100_000), m);
+    let batch_size = table.within("batch_size", 64, (2, 65_536), m);
+    let name = |name: String| match name.as_str() {
+        "adamw" | "sgd" => Ok(name),
+        _ => Err(format!("unknown optimizer {name:?}; use adamw or sgd")),
+    };
+    let optimizer = match table.checked("optimizer", m, name).as_deref() {
+        Some("sgd") => {
+            OptimizerSpec::Sgd { momentum: table.within("momentum", 0.9, (0.0, 0.999_999), m) }
+        }
+        _ => OptimizerSpec::AdamW,
+    };
+    let rate = match optimizer {
+        OptimizerSpec::AdamW => 0.003,
+        OptimizerSpec::Sgd { .. } => 0.05,
+    };
+    let learning_rate = table.within("learning_rate", rate, (1e-9, 1000.0), m);
+    let fine_tune = table.within("fine_tune_learning_rate", learning_rate / 3.0, (1e-9, 1000.0), m);
+    let warmup_fraction = table.within("warmup_fraction", 0.1, (0.0, 0.99), m);
+    let weight_decay = table.within("weight_decay", 0.01, (0.0, 1.0), m);
+    let label_smoothing = table.within("label_smoothing", 0.05, (0.0, 0.99), m);
+    let mut views = table.table_or_empty("augmentation", m);
+    let augmentation = Augmentation {
+        shift: views.within("shift", 0, (0, 64), m),
+        flip: views.or("flip", false, m),
+        views: views.within("views", 1, (1, 1024), m),
+    };
+    views.finish(m);
+    table.finish(m);
+    TrainingSpec {
+        epochs,
+        fine_tune_epochs,
+        batch_size,
+        optimizer,
+        learning_rate,
+        fine_tune_learning_rate: fine_tune,
+        warmup_fraction,
+        weight_decay,
+        label_smoothing,
+        augmentation,
+    }
+}
+
+fn read_teacher(
+    root: &mut Table,
+    space: Option<&edgesmith_search_space::Space>,
+    m: &mut Mistakes,
+) -> Option<TeacherSpec> {
+    let mut table = root.table("teacher", m)?;
+    let architecture = read_architecture(&mut table, space, m);
+    let span = table.span_of("weights");
+    let path: Option<String> = table.optional("weights", m);
+    let has_epochs = table.has("epochs");
+    let epochs = table.within("epochs", 20, (1, 100_000), m);
+    if path.is_some() && has_epochs {
+        m.add(
+            &span,
+            "teacher.weights",
+            "a teacher is given or trained; leave out weights or epochs",
+        );
+    }
+    table.finish(m);
+    let source = match path {
+        Some(path) => TeacherSource::File { path },
+        None => TeacherSource::Train { epochs },
+    };
+    Some(TeacherSpec { architecture: architecture?, source })
+}
+
+fn read_measurement(root: &mut Table, m: &mut Mistakes) -> MeasurementSpec {
+    let mut table = root.table_or_empty("measurement", m);
+    let measurement = MeasurementSpec {
+        warmup_runs: table.within("warmup_runs", 10, (0, 100_000), m),
+        min_runs: table.within("min_runs", 50, (50, 1_000_000), m),
+        min_seconds: table.within("min_seconds", 0.2, (0.2, 3600.0), m),
+        threads: table.within("threads", 1, (1, 1), m),
+    };
+    table.finish(m);
+    measurement
 }

@@ -1,0 +1,139 @@
+//! Bounds that a user puts on an answer: `latency_ms<=5`, `latency_ms@rpi4<5`, `model_bytes<=20000`.
+
+use std::str::FromStr;
+
+use crate::{DeviceClass, Metric, TrialValues};
+
+/// One bound. Unlike a constraint it is no part of a study and may look at held-out accuracy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    quantity: Quantity,
+    device: Option<DeviceClass>,
+    relation: Relation,
+    limit: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quantity {
+    Metric(Metric),
+    TestAccuracy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+}
+
+/// Text that is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is no bound: {why}")]
+pub struct FilterError {
+    given: String,
+    why: String,
+}
+
+impl Filter {
+    /// Whether a trial is within the bound. A figure that was not measured is not within any. Without
+    /// a device, a per-device metric must be within the bound on every device that was measured.
+    pub fn admits(&self, values: &TrialValues) -> bool {
+        match (self.quantity, &self.device) {
+            (Quantity::TestAccuracy, _) => self.holds(values.trained.compressed.test_accuracy),
+            (Quantity::Metric(Metric::LatencyMs), None) => {
+                let all = &values.measurements;
+                !all.is_empty() && all.iter().all(|m| self.holds(m.p50_ms))
+            }
+            (Quantity::Metric(metric), device) => {
+                values.value(metric, device.as_ref()).is_some_and(|value| self.holds(value))
+            }
+        }
+    }
+
+    fn holds(&self, value: f64) -> bool {
+        match self.relation {
+            Relation::Below => value < self.limit,
+            Relation::AtMost => value <= self.limit,
+            Relation::Above => value > self.limit,
+            Relation::AtLeast => value >= self.limit,
+        }
+    }
+}
+
+impl FromStr for Filter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fail = |why: String| FilterError { given: text.to_owned(), why };
+        // The longer relations first: `<=` begins with `<`.
+        let relations = [
+            ("<=", Relation::AtMost),
+            (">=", Relation::AtLeast),
+            ("<", Relation::Below),
+            (">", Relation::Above),
+        ];
+        let split = relations.iter().find_map(|(sign, relation)| {
+            text.split_once(sign).map(|(left, right)| (left.trim(), *relation, right.trim()))
+        });
+        let (left, relation, right) =
+            split.ok_or_else(|| fail("write METRIC<=NUMBER, or with <, > or >=".to_owned()))?;
+        let (name, device) = match left.split_once('@') {
+            Some((name, device)) => {
+                (name, Some(device.parse::<DeviceClass>().map_err(|e| fail(e.to_string()))?))
+            }
+            None => (left, None),
+        };
+        let quantity = match name {
+            "test_accuracy" => Quantity::TestAccuracy,
+            name => Quantity::Metric(name.parse().map_err(fail)?),
+        };
+        let per_device = matches!(quantity, Quantity::Metric(m) if m.is_per_device());
+        if device.is_some() && !per_device {
+            return Err(fail(format!("{name} is the same on every device; leave the device out")));
+        }
+        let limit: f64 = right
+            .parse()
+            .ok()
+            .filter(|limit: &f64| limit.is_finite())
+            .ok_or_else(|| fail(format!("{right:?} is no number")))?;
+        Ok(Self { quantity, device, relation, limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::tests::values;
+
+    fn admits(filter: &str, latency: &[(&str, f64)]) -> bool {
+        filter.parse::<Filter>().unwrap().admits(&values(0.9, 1000, latency))
+    }
+
+    #[test]
+    fn bounds_hold_where_they_should() {
+        assert!(admits("model_bytes<=1000", &[]) && !admits("model_bytes<1000", &[]));
+        assert!(
+            admits("validation_accuracy >= 0.9", &[]) && !admits("validation_accuracy>0.9", &[])
+        );
+        assert!(admits("test_accuracy>0", &[]));
+    }
+
+    #[test]
+    fn latency_is_of_the_named_device_or_of_all() {
+        let both = [("rpi4", 5.0), ("phone", 2.0)];
+        assert!(admits("latency_ms@phone<=2", &both) && !admits("latency_ms<=2", &both));
+        assert!(admits("latency_ms<=5", &both));
+        assert!(!admits("latency_ms<=5", &[]) && !admits("latency_ms@rpi4<=5", &[("phone", 1.0)]));
+    }
+
+    #[test]
+    fn what_is_no_bound_is_said() {
+        let error = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
+        assert!(error("latency_ms").contains("METRIC<=NUMBER"));
+        assert!(error("speed<=1").contains("latency_ms"));
+        assert!(error("macs<=many").contains("many"));
+        assert!(error("macs<=nan").contains("nan"));
+        assert!(error("macs@rpi4<=1").contains("every device"));
+    }
+}

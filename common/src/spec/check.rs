@@ -1,0 +1,80 @@
+//! Mistakes that lie between tables: each is fine alone, together they cannot be.
+
+use edgesmith_search_space::{Cost, Space};
+
+use super::StudySpec;
+use super::reader::{Mistakes, Table};
+use crate::{Bound, Constraint, Metric};
+
+/// A space that distills needs a teacher.
+pub fn distillation_has_a_teacher(
+    root: &Table,
+    space: Option<&Space>,
+    has_teacher: bool,
+    m: &mut Mistakes,
+) {
+    let distills = space.is_some_and(|s| s.definition().recipe.alpha.iter().any(|a| *a > 0.0));
+    if distills && !has_teacher && !root.knew("teacher") {
+        let text = "candidates may distill, but there is no teacher; add a [teacher] table or take \
+                    values above 0 out of recipe.alpha";
+        m.add(&root.span_of("recipe"), "recipe.alpha", text);
+    }
+}
+
+/// Why nothing can meet a constraint, where that is certain: bounds outside a metric's range, and
+/// bounds on analytic metrics that even the smallest network of the space breaks.
+pub fn unsatisfiable(constraint: &Constraint, space: Option<&Space>) -> Option<String> {
+    let accuracy = constraint.metric == Metric::ValidationAccuracy;
+    match constraint.bound {
+        Bound::Min(limit) if accuracy && limit > 1.0 => {
+            Some(format!("no accuracy is above 1, so nothing reaches {limit}; 95 % is 0.95"))
+        }
+        Bound::Max(limit) if limit <= 0.0 => {
+            Some(format!("{} is always above 0; nothing is within {limit}", constraint.metric))
+        }
+        Bound::Max(limit) if constraint.metric.is_analytic() => {
+            let least = smallest(space?, constraint.metric)?;
+            (least > limit).then(|| {
+                format!(
+                    "the smallest network of the space has {} {least}; nothing is within {limit}",
+                    constraint.metric
+                )
+            })
+        }
+        Bound::Max(_) | Bound::Min(_) => None,
+    }
+}
+
+/// The least value of an analytic metric in the space: greedy, choice by choice, which is exact
+/// where each choice's best option does not depend on the others, and an upper bound elsewhere; so
+/// compare with some room.
+fn smallest(space: &Space, metric: Metric) -> Option<f64> {
+    let genotype = space.smallest(|plan, precision| {
+        analytic(metric, &plan.cost(precision)).unwrap_or(f64::INFINITY)
+    })?;
+    let candidate = space.decode(&genotype);
+    let plan = candidate.pruned_plan(space.data()).ok()?;
+    analytic(metric, &plan.cost(candidate.recipe.precision))
+}
+
+/// An analytic metric's value.
+fn analytic(metric: Metric, cost: &Cost) -> Option<f64> {
+    match metric {
+        Metric::Macs => Some(cost.macs as f64),
+        Metric::Parameters => Some(cost.parameters as f64),
+        Metric::PeakMemoryBytes => Some(cost.peak_memory_bytes as f64),
+        Metric::ValidationAccuracy | Metric::LatencyMs | Metric::ModelBytes => None,
+    }
+}
+
+impl StudySpec {
+    /// Why a network of this cost is infeasible: the first constraint that arithmetic decides and
+    /// that it breaks, in words. `None` where training has to tell.
+    pub fn analytic_violation(&self, cost: &Cost) -> Option<String> {
+        self.constraints.iter().find_map(|constraint| {
+            let value = analytic(constraint.metric, cost)?;
+            (constraint.bound.violation(value) > 0.0)
+                .then(|| format!("{} is {value}, which breaks {constraint}", constraint.metric))
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! Walks a parsed TOML tree, takes known fields out of it, and collects every mistake with its line
+//! and path. Knows types and spans, not what a study is.
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{SpecError, SpecErrors};
+
+/// All mistakes so far, and the text that spans point into.
+pub struct Mistakes<'t> {
+    text: &'t str,
+    errors: Vec<SpecError>,
+    places: Vec<Range<usize>>,
+}
+
+impl<'t> Mistakes<'t> {
+    /// None yet.
+    pub fn new(text: &'t str) -> Self {
+        Self { text, errors: Vec::new(), places: Vec::new() }
+    }
+
+    /// Adds one at a place of the text.
+    pub fn add(
+        &mut self,
+        span: &Range<usize>,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        let line = 1 + self.text[..span.start.min(self.text.len())].matches('\n').count();
+        self.places.push(span.clone());
+        self.errors.push(SpecError { line, field: field.into(), message: message.into() });
+    }
+
+    /// Whether one was noted at exactly this place.
+    pub fn has_error_at(&self, span: &Range<usize>) -> bool {
+        self.places.contains(span)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// All of them by line.
+    pub fn into_errors(mut self) -> SpecErrors {
+        self.errors.sort_by_key(|e| e.line);
+        SpecErrors(self.errors)
+    }
+}
+
+/// One table of the file. Fields are taken once; what is left at [`Table::finish`] is unknown.
+pub struct Table<'i> {
+    path: String,
+    span: Range<usize>,
+    fields: DeTable<'i>,
+    /// Names that were asked for.
+    known: Vec<&'static str>,
+    /// Names that were asked for and there.
+    taken: Vec<&'static str>,
+}
+
+impl<'i> Table<'i> {
+    /// The whole file.
+    pub fn root(table: Spanned<DeTable<'i>>) -> Self {
+        let span = table.span();
+        Self {
+            path: String::new(),
+            span,
+            fields: table.into_inner(),
+            known: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// Where it begins in the text.
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Path of one of its fields.
+    pub fn path(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Where a field stands, or the table where it does not.
+    pub fn span_of(&self, name: &str) -> Range<usize> {
+        let found = self.fields.iter().find(|(key, _)| key.get_ref() == name);
+        found.map_or_else(|| self.span(), |(_, value)| value.span())
+    }
+
+    /// Whether a field is there and not yet taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.keys().any(|key| key.get_ref() == name)
+    }
+
+    /// Whether a field was there, taken or not.
+    pub fn knew(&self, name: &str) -> bool {
+        self.taken.contains(&name) || self.has(name)
+    }
+
+    /// Whether a field is there and is a text.
+    pub fn is_text(&self, name: &str) -> bool {
+        self.fields.iter().any(|(key, value)| key.get_ref() == name && value.get_ref().is_str())
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Spanned<DeValue<'i>>> {
+        self.known.push(name);
+        let value = self.fields.remove(name);
+        if value.is_some() {
+            self.taken.push(name);
+        }
+        value
+    }
+
+    /// A value of type `T`, if it is there and is one.
+    pub fn optional<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<T> {
+        let value = self.take(name)?;
+        scalar(&value, &self.path(name), m)
+    }
+
+    /// A value with a default.
+    pub fn or<T: Scalar>(&mut self, name: &'static str, default: T, m: &mut Mistakes) -> T {
+        self.optional(name, m).unwrap_or(default)
+    }
+
+    /// A value that must be there.
+    pub fn required<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<T> {
+        if !self.has(name) {
+            self.known.push(name);
+            m.add(&self.span, self.path(name), format!("is missing; {}", T::EXPECTED_FIELD));
+            return None;
+        }
+        self.optional(name, m)
+    }
+
+    /// A value that is checked further; a mistake is reported at its place.
+    pub fn checked<T: Scalar, U>(
+        &mut self,
+        name: &'static str,
+        m: &mut Mistakes,
+        check: impl FnOnce(T) -> Result<U, String>,
+    ) -> Option<U> {
+        let span = self.span_of(name);
+        let value = self.optional(name, m)?;
+        match check(value) {
+            Ok(checked) => Some(checked),
+            Err(message) => {
+                m.add(&span, self.path(name), message);
+                None
+            }
+        }
+    }
+
+    /// A number within a range, with a default.
+    pub fn within<T: Scalar + PartialOrd + std::fmt::Display + Copy>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        range: (T, T),
+        m: &mut Mistakes,
+    ) -> T {
+        let (low, high) = range;
+        let check = |v: T| {
+            if v >= low && v <= high {
+                Ok(v)
+            } else {
+                Err(format!("{v} is out of range; use {low} to {high}"))
+            }
+        };
+        self.checked(name, m, check).unwrap_or(default)
+    }
+
+    /// A name of a closed set, with a default.
+    pub fn parsed<T: FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        name: &'static str,
+        m: &mut Mistakes,
+    ) -> Option<T> {
+        self.checked(name, m, |text: String| text.parse().map_err(|e: T::Err| e.to_string()))
+    }
+
+    /// A list of values; one value may stand without brackets. `None` where it is absent or holds a
+    /// value of another type.
+    pub fn list<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<Vec<T>> {
+        let value = self.take(name)?;
+        let path = self.path(name);
+        let DeValue::Array(items) = value.get_ref() else {
+            return scalar(&value, &path, m).map(|one| vec![one]);
+        };
+        let before = m.count();
+        let list: Vec<T> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(i, item)| scalar(item, &format!("{path}[{i}]"), m))
+            .collect();
+        (m.count() == before).then_some(list)
+    }
+
+    /// A table within, if it is there and is one.
+    pub fn table(&mut self, name: &'static str, m: &mut Mistakes) -> Option<Table<'i>> {
+        let value = self.take(name)?;
+        into_table(value, self.path(name), m)
+    }
+
+    /// A table within, or an empty one where it is absent or no table.
+    pub fn table_or_empty(&mut self, name: &'static str, m: &mut Mistakes) -> Table<'i> {
+        let (path, span) = (self.path(name), self.span());
+        self.table(name, m).unwrap_or_else(|| Table {
+            path,
+            span,
+            fields: DeTable::new(),
+            known: Vec::new(),
+            taken: Vec::new(),
+        })
+    }
+
+    /// A list of tables within, empty where it is absent.
+    pub fn tables(&mut self, name: &'static str, m: &mut Mistakes) -> Vec<Table<'i>> {
+        let Some(value) = self.take(name) else { return Vec::new() };
+        let (span, path) = (value.span(), self.path(name));
+        match value.into_inner() {
+            DeValue::Array(items) => items
+                .into_iter()
+                .enumerate()
+                .filter_map(|(i, item)| into_table(item, format!("{path}[{i}]"), m))
+                .collect(),
+            other => {
+                let message = format!("is {}; write [[{path}]]", kind(&other));
+                m.add(&span, path, message);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reports fields that nobody took, with the nearest known name.
+    pub fn finish(self, m: &mut Mistakes) {
+        for key in self.fields.keys() {
+            let name = key.get_ref().as_ref();
+            let nearest = self.known.iter().min_by_key(|known| distance(known, name));
+            let hint = match nearest {
+                Some(known) if distance(known, name) <= 1 + known.len() / 3 => {
+                    format!("did you mean {known}?")
+                }
+                _ => format!("known here: {}", self.known.join(", ")),
+            };
+            m.add(&key.span(), self.path(name), format!("is unknown; {hint}"));
+        }
+    }
+}
+
+/// A type that one TOML value can be.
+pub trait Scalar: Sized {
+    /// What to give, for example `give a whole number`.
+    const EXPECTED_FIELD: &'static str;
+    /// The value, or `None` where it is of another type or out of the type's range.
+    fn read(value: &DeValue) -> Option<Self>;
+}
+
+impl Scalar for String {
+    const EXPECTED_FIELD: &'static str = "give a text in quotes";
+
+    fn read(value: &DeValue) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+}
+
+impl Scalar for bool {
+    const EXPECTED_FIELD: &'static str = "give true or false";
+
+    fn read(value: &DeValue) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
+macro_rules! whole_number {
+    ($($type:ty),*) => {$(
+        impl Scalar for $type {
+            const EXPECTED_FIELD: &'static str = "give a whole number, 0 or more";
+
+            fn read(value: &DeValue) -> Option<Self> {
+                let number = value.as_integer()?;
+                <$type>::from_str_radix(number.as_str(), number.radix()).ok()
+            }
+        }
+    )*};
+}
+
+whole_number!(u32, u64, usize);
+
+impl Scalar for f64 {
+    const EXPECTED_FIELD: &'static str = "give a finite number";
+
+    fn read(value: &DeValue) -> Option<Self> {
+        let number = match value {
+            DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok()? as f64,
+            DeValue::Float(n) => n.as_str().parse().ok()?,
+            _ => return None,
+        };
+        number.is_finite().then_some(number)
+    }
+}
+
+fn scalar<T: Scalar>(value: &Spanned<DeValue>, path: &str, m: &mut Mistakes) -> Option<T> {
+    let read = T::read(value.get_ref());
+    if read.is_none() {
+        let text = format!("is {}; {}", kind(value.get_ref()), T::EXPECTED_FIELD);
+        m.add(&value.span(), path, text);
+    }
+    read
+}
+
+fn into_table<'i>(
+    value: Spanned<DeValue<'i>>,
+    path: String,
+    m: &mut Mistakes,
+) -> Option<Table<'i>> {
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(fields) => {
+            Some(Table { path, span, fields, known: Vec::new(), taken: Vec::new() })
+        }
+        other => {
+            let message = format!("is {}; write it as a table, [{path}]", kind(&other));
+            m.add(&span, path, message);
+            None
+        }
+    }
+}
+
+/// What a value is, with the value where it is short.
+fn kind(value: &DeValue) -> String {
+    match value {
+        DeValue::String(s) => format!("the text {s:?}"),
+        DeValue::Integer(n) => format!("the whole number {n}"),
+        DeValue::Float(n) => format!("the number {n}"),
+        DeValue::Boolean(b) => format!("{b}"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn edit_distance_counts_single_edits() {
+        assert_eq!(distance("epochs", "epochs"), 0);
+        assert_eq!(distance("epochs", "epochz"), 1);
+        assert_eq!(distance("epochs", "epoch"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

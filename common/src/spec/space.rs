@@ -1,0 +1,177 @@
+//! The search space and the teacher's network in a study file.
+
+use std::str::FromStr;
+
+use edgesmith_search_space::{
+    Activation, Architecture, DataShape, Operation, Plan, Precision, RecipeSpace, Space,
+    SpaceDefinition, Stage, StageSpace,
+};
+
+use super::reader::{Mistakes, Scalar, Table};
+
+/// `[space]`, `[[space.stages]]` and `[recipe]`.
+pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<Space> {
+    let Some(mut table) = root.table("space", m) else {
+        m.add(&root.span(), "space", "is missing; give a [space] table with resolution and stages");
+        return None;
+    };
+    let before = m.count();
+    // Where each list stands, so that what the space says of it can be put there.
+    let mut places = vec![("space.stages".to_owned(), table.span_of("stages"))];
+    let at_top = ["resolution", "stem_width"];
+    places.extend(at_top.map(|name| (format!("space.{name}"), table.span_of(name))));
+    let resolution = required(&mut table, "resolution", m);
+    let stem_width = required(&mut table, "stem_width", m);
+    let mut stages = Vec::new();
+    for mut stage in table.tables("stages", m) {
+        for name in STAGE_FIELDS {
+            places.push((stage.path(name), stage.span_of(name)));
+        }
+        stages.push(read_stage(&mut stage, m));
+        stage.finish(m);
+    }
+    table.finish(m);
+    let mut recipe = root.table_or_empty("recipe", m);
+    for name in ["prune", "precision", "alpha", "temperature"] {
+        places.push((recipe.path(name), recipe.span_of(name)));
+    }
+    let recipe_space = RecipeSpace {
+        prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
+        precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
+        alpha: recipe.list("alpha", m).unwrap_or_else(|| vec![0.0]),
+        temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
+    };
+    recipe.finish(m);
+    let sound = m.count() == before;
+    let definition = SpaceDefinition { resolution, stem_width, stages, recipe: recipe_space };
+    match Space::new(definition, data) {
+        Ok(space) => sound.then_some(space),
+        Err(errors) => {
+            for error in errors {
+                let place = places.iter().find(|(field, _)| *field == error.field);
+                let span = place.map_or(0..0, |(_, span)| span.clone());
+                // A list that could not be read is said already; its stand-in is not the user's.
+                if !m.has_error_at(&span) {
+                    m.add(&span, error.field, error.message);
+                }
+            }
+            None
+        }
+    }
+}
+
+const STAGE_FIELDS: [&str; 7] =
+    ["depth", "width", "kernel", "operation", "expansion", "stride", "activation"];
+
+fn read_stage(table: &mut Table, m: &mut Mistakes) -> StageSpace {
+    StageSpace {
+        depth: table.list("depth", m).unwrap_or_else(|| vec![1]),
+        width: required(table, "width", m),
+        kernel: table.list("kernel", m).unwrap_or_else(|| vec![3]),
+        operation: table.list("operation", m).unwrap_or_else(|| vec!["conv".to_owned()]),
+        expansion: table.list("expansion", m).unwrap_or_else(|| vec![4]),
+        stride: table.list("stride", m).unwrap_or_else(|| vec![1]),
+        activation: names(table, "activation", m).unwrap_or_else(|| vec![Activation::Relu]),
+    }
+}
+
+/// A list that must be there; where it is not, a stand-in that is valid everywhere.
+fn required(table: &mut Table, name: &'static str, m: &mut Mistakes) -> Vec<u32> {
+    if !table.has(name) {
+        m.add(&table.span(), table.path(name), "is missing; give a list of whole numbers");
+    }
+    table.list(name, m).unwrap_or_else(|| vec![1])
+}
+
+/// A list of names of a closed set.
+fn names<T: FromStr<Err: std::fmt::Display>>(
+    table: &mut Table,
+    name: &'static str,
+    m: &mut Mistakes,
+) -> Option<Vec<T>> {
+    let span = table.span_of(name);
+    let texts: Vec<String> = table.list(name, m)?;
+    let before = m.count();
+    let mut values = Vec::new();
+    for text in texts {
+        match text.parse() {
+            Ok(value) => values.push(value),
+            Err(error) => m.add(&span, table.path(name), format!("{error}")),
+        }
+    }
+    (m.count() == before).then_some(values)
+}
+
+/// `architecture` of a teacher: `"largest"`, or a table with one value of everything.
+pub fn read_architecture(
+    teacher: &mut Table,
+    space: Option<&Space>,
+    m: &mut Mistakes,
+) -> Option<Architecture> {
+    let span = teacher.span_of("architecture");
+    if !teacher.has("architecture") || teacher.is_text("architecture") {
+        let known = |name: String| match name.as_str() {
+            "largest" => Ok(()),
+            _ => Err(format!("{name:?} is unknown; use \"largest\" or a table of its stages")),
+        };
+        teacher.checked("architecture", m, known);
+        // A space that is wrong was reported; there is no largest network of it.
+        let space = space?;
+        return match space.largest() {
+            Ok(largest) => Some(space.decode(&largest).architecture),
+            Err(error) => {
+                m.add(&span, "teacher.architecture", format!("the space has no network: {error}"));
+                None
+            }
+        };
+    }
+    let before = m.count();
+    let mut table = teacher.table("architecture", m)?;
+    let resolution = one(&mut table, "resolution", (1, 4096), m);
+    let stem_width = one(&mut table, "stem_width", (1, 4096), m);
+    let mut stages = Vec::new();
+    for mut stage in table.tables("stages", m) {
+        let activation = stage.parsed("activation", m).unwrap_or(Activation::Relu);
+        let depth = stage.within("depth", 1, (1, 64), m);
+        let width = one(&mut stage, "width", (1, 4096), m);
+        let odd = |k: u32| match k {
+            k if k % 2 == 1 && k <= 31 => Ok(k),
+            k => Err(format!("{k} is not an odd number from 1 to 31")),
+        };
+        let kernel = stage.checked("kernel", m, odd).unwrap_or(3);
+        let expansion = stage.within("expansion", 4, (1, 16), m);
+        let operation = |name: String| match name.as_str() {
+            "conv" => Ok(Operation::Conv),
+            "separable" => Ok(Operation::Separable),
+            "inverted-residual" => Ok(Operation::InvertedResidual { expansion }),
+            _ => {
+                let known = Operation::NAMES.join(", ");
+                Err(format!("unknown operation {name:?}; use one of {known}"))
+            }
+        };
+        let operation = stage.checked("operation", m, operation).unwrap_or(Operation::Conv);
+        let stride = stage.within("stride", 1, (1, 2), m);
+        stages.push(Stage { depth, width, kernel, operation, stride, activation });
+        stage.finish(m);
+    }
+    if stages.is_empty() && m.count() == before {
+        m.add(&table.span(), table.path("stages"), "is missing; give at least one stage");
+    }
+    table.finish(m);
+    let architecture = Architecture { resolution, stem_width, stages };
+    if m.count() == before
+        && let Err(error) = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 })
+    {
+        m.add(&span, "teacher.architecture", error.to_string());
+    }
+    Some(architecture)
+}
+
+/// A whole number that must be there.
+fn one(table: &mut Table, name: &'static str, range: (u32, u32), m: &mut Mistakes) -> u32 {
+    if !table.has(name) {
+        let text = format!("is missing; {}", <u32 as Scalar>::EXPECTED_FIELD);
+        m.add(&table.span(), table.path(name), text);
+    }
+    table.within(name, 1, range, m)
+}
