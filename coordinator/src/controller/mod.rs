@@ -11,10 +11,22 @@ use edgesmith_common::{StudySpec, TrialNumber};
 use edgesmith_search_space::Genotype;
 use rand::Rng;
 
+#[cfg(test)]
+mod conformance;
+mod fitness;
+#[cfg(test)]
+mod learning;
+mod nsga2;
+mod policy;
 mod random;
+mod regularized_evolution;
+mod reinforce;
 mod seen;
 
+pub use nsga2::Nsga2;
 pub use random::Random;
+pub use regularized_evolution::RegularizedEvolution;
+pub use reinforce::Reinforce;
 
 /// A candidate to try next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,9 +98,15 @@ impl FinishedTrial {
 pub fn build(spec: &StudySpec) -> Box<dyn Controller> {
     let space = spec.space.clone();
     match spec.algorithm {
-        AlgorithmSpec::Random
-        | AlgorithmSpec::RegularizedEvolution { .. }
-        | AlgorithmSpec::Nsga2 { .. }
-        | AlgorithmSpec::Reinforce { .. } => Box::new(Random::new(space)),
+        AlgorithmSpec::Random => Box::new(Random::new(space)),
+        AlgorithmSpec::RegularizedEvolution { population, sample, mutations } => {
+            Box::new(RegularizedEvolution::new(space, population, sample, mutations))
+        }
+        AlgorithmSpec::Nsga2 { population, crossover, mutations } => {
+            Box::new(Nsga2::new(space, population, crossover, mutations))
+        }
+        AlgorithmSpec::Reinforce { learning_rate, entropy, baseline_decay } => {
+            Box::new(Reinforce::new(space, learning_rate, entropy, baseline_decay))
+        }
     }
 }

@@ -1,0 +1,358 @@
+//! What every controller must do, whatever its algorithm, and the spaces that tests search.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use edgesmith_common::TrialNumber;
+use edgesmith_search_space::{
+    Activation, CanonicalHash, DataShape, Genotype, Precision, RecipeSpace, Space, SpaceDefinition,
+    StageSpace,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Controller, FinishedTrial, Nsga2, Proposal, Random, RegularizedEvolution, Reinforce};
+
+/// Makes a fresh controller of a space.
+pub(super) type Make = fn(Space) -> Box<dyn Controller>;
+
+/// Every algorithm with usual settings.
+pub(super) const ALL: [(&str, Make); 4] = [
+    ("random", |space| Box::new(Random::new(space))),
+    ("regularized evolution", |space| Box::new(RegularizedEvolution::new(space, 20, 5, 1))),
+    ("nsga2", |space| Box::new(Nsga2::new(space, 20, 0.9, 1))),
+    ("reinforce", |space| Box::new(Reinforce::new(space, 0.1, 0.01, 0.9))),
+];
+
+pub(super) fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// What `controller` suggests for trial `number`, with a generator of that trial's own.
+pub(super) fn proposal(controller: &dyn Controller, number: u32) -> Proposal {
+    suggest(controller, number).expect("something new is left")
+}
+
+fn suggest(controller: &dyn Controller, number: u32) -> Option<Proposal> {
+    controller.suggest(TrialNumber(number), &mut rng(u64::from(number) + 1000))
+}
+
+/// Three stages, 22 choices, some without effect (an expansion on a plain convolution) and some
+/// with one option.
+pub(super) fn medium_space() -> Space {
+    let stage = |width: [u32; 3]| StageSpace {
+        depth: vec![1, 2, 3],
+        width: width.to_vec(),
+        kernel: vec![3, 5],
+        operation: ["conv", "separable", "inverted-residual"].map(String::from).to_vec(),
+        expansion: vec![2, 4],
+        stride: vec![1, 2],
+        activation: Activation::ALL.to_vec(),
+    };
+    let definition = SpaceDefinition {
+        resolution: vec![8],
+        stem_width: vec![8, 16],
+        stages: vec![stage([8, 12, 16]), stage([16, 24, 32]), stage([32, 48, 64])],
+        recipe: RecipeSpace {
+            prune: vec![0.0, 0.25, 0.5],
+            precision: Precision::ALL.to_vec(),
+            alpha: vec![0.0, 0.5],
+            temperature: vec![2.0, 4.0],
+        },
+    };
+    Space::new(definition, DataShape { channels: 1, classes: 10 }).unwrap()
+}
+
+/// A few hundred genotypes, fewer networks (expansions and temperatures without effect, pruning
+/// ratios that round to the same channels), and some genotypes that are no network.
+fn tiny_space() -> Space {
+    let stage = |stride: Vec<u32>| StageSpace {
+        depth: vec![1],
+        width: vec![4],
+        kernel: vec![3],
+        operation: ["conv", "inverted-residual"].map(String::from).to_vec(),
+        expansion: vec![1, 2],
+        stride,
+        activation: vec![Activation::Relu],
+    };
+    let definition = SpaceDefinition {
+        resolution: vec![1, 2],
+        stem_width: vec![4],
+        stages: vec![stage(vec![1, 2]), stage(vec![1])],
+        recipe: RecipeSpace {
+            prune: vec![0.0, 0.01],
+            precision: vec![Precision::Int8],
+            alpha: vec![0.0, 1.0],
+            temperature: vec![2.0],
+        },
+    };
+    Space::new(definition, DataShape { channels: 1, classes: 2 }).unwrap()
+}
+
+/// Every genotype of a small space.
+fn all_genotypes(space: &Space) -> Vec<Genotype> {
+    let mut all = vec![Vec::new()];
+    for choice in space.choices() {
+        let longer = |head: &Vec<u16>| {
+            let head = head.clone();
+            (0..choice.options.len() as u16).map(move |i| [&*head, &[i]].concat())
+        };
+        all = all.iter().flat_map(longer).collect();
+    }
+    all.into_iter().map(|indices| space.genotype(indices).unwrap()).collect()
+}
+
+/// A result of any kind, made up from the candidate and the trial's number.
+fn result(number: u32, proposal: &Proposal) -> FinishedTrial {
+    let trial = TrialNumber(number);
+    let indices = proposal.genotype.indices();
+    let sum = f64::from(indices.iter().sum::<u16>());
+    let first = f64::from(indices.iter().take(5).sum::<u16>());
+    match number % 10 {
+        3 => FinishedTrial::Infeasible { number: trial },
+        6 => FinishedTrial::Failed { number: trial },
+        8 => FinishedTrial::Pruned { number: trial },
+        9 => {
+            let objectives = vec![f64::NAN, first];
+            FinishedTrial::Complete { number: trial, objectives, violation: 0.0 }
+        }
+        n => {
+            let (objectives, violation) = (vec![sum, -first], f64::from(n / 5) * first);
+            FinishedTrial::Complete { number: trial, objectives, violation }
+        }
+    }
+}
+
+/// What was said to a controller.
+enum Call {
+    Proposed(u32, Proposal),
+    Finished(FinishedTrial),
+}
+
+fn replay(make: Make, space: &Space, calls: &[Call]) -> Box<dyn Controller> {
+    let mut fresh = make(space.clone());
+    for call in calls {
+        match call {
+            Call::Proposed(number, proposal) => fresh.proposed(TrialNumber(*number), proposal),
+            Call::Finished(finished) => fresh.update(finished),
+        }
+    }
+    fresh
+}
+
+/// Runs `trials` trials, seven at a time, that finish out of order. Returns all that was said.
+fn study(controller: &mut dyn Controller, trials: u32) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let mut out: Vec<(u32, Proposal)> = Vec::new();
+    let mut order = rng(77);
+    for number in 0..trials {
+        let next = proposal(controller, number);
+        controller.proposed(TrialNumber(number), &next);
+        calls.push(Call::Proposed(number, next.clone()));
+        out.push((number, next));
+        if out.len() == 7 {
+            let (number, proposal) = out.swap_remove(order.random_range(0..out.len()));
+            let finished = result(number, &proposal);
+            controller.update(&finished);
+            calls.push(Call::Finished(finished));
+        }
+    }
+    calls
+}
+
+fn hashes(space: &Space, calls: &[Call]) -> Vec<CanonicalHash> {
+    let hash = |call: &Call| match call {
+        Call::Proposed(_, proposal) => Some(space.canonical_hash(&proposal.genotype).unwrap()),
+        Call::Finished(_) => None,
+    };
+    calls.iter().filter_map(hash).collect()
+}
+
+#[test]
+fn no_candidate_is_proposed_twice() {
+    let space = medium_space();
+    for (name, make) in ALL {
+        let calls = study(&mut *make(space.clone()), 500);
+        let hashes = hashes(&space, &calls);
+        assert_eq!(hashes.len(), 500);
+        assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), 500, "{name}");
+    }
+}
+
+#[test]
+fn replay_restores_the_controller() {
+    let space = medium_space();
+    for (name, make) in ALL {
+        let mut original = make(space.clone());
+        let calls = study(&mut *original, 150);
+        let mut restored = replay(make, &space, &calls);
+        for number in 150..200 {
+            let next = proposal(&*original, number);
+            assert_eq!(next, proposal(&*restored, number), "{name}, trial {number}");
+            for controller in [&mut original, &mut restored] {
+                controller.proposed(TrialNumber(number), &next);
+                controller.update(&result(number, &next));
+            }
+        }
+    }
+}
+
+#[test]
+fn replay_restores_a_controller_that_has_listed_its_space() {
+    let space = tiny_space();
+    for (name, make) in ALL {
+        let mut original = make(space.clone());
+        let mut calls = Vec::new();
+        let mut number = 0;
+        while let Some(next) = suggest(&*original, number) {
+            assert_eq!(
+                suggest(&*replay(make, &space, &calls), number),
+                Some(next.clone()),
+                "{name}"
+            );
+            let finished = result(number, &next);
+            original.proposed(TrialNumber(number), &next);
+            original.update(&finished);
+            calls.extend([Call::Proposed(number, next), Call::Finished(finished)]);
+            number += 1;
+        }
+        assert_eq!(suggest(&*replay(make, &space, &calls), number), None, "{name}");
+    }
+}
+
+#[test]
+fn suggesting_changes_nothing() {
+    for (name, make) in ALL {
+        let mut controller = make(medium_space());
+        study(&mut *controller, 60);
+        let first = proposal(&*controller, 60);
+        for other in 61..80 {
+            proposal(&*controller, other);
+        }
+        assert_eq!(proposal(&*controller, 60), first, "{name}");
+    }
+}
+
+#[test]
+fn different_seeds_give_different_proposals() {
+    for (name, make) in ALL {
+        let mut controller = make(medium_space());
+        study(&mut *controller, 60);
+        let proposals: BTreeSet<Genotype> =
+            (0..20).map(|seed| proposal(&*controller, seed).genotype).collect();
+        assert!(proposals.len() > 10, "{name}");
+    }
+}
+
+#[test]
+fn a_tiny_space_is_proposed_to_the_last_network_and_no_further() {
+    let space = tiny_space();
+    let all = all_genotypes(&space);
+    let networks: BTreeSet<CanonicalHash> =
+        all.iter().filter_map(|g| space.canonical_hash(g).ok()).collect();
+    assert!(all.iter().any(|g| space.canonical_hash(g).is_err()), "some are no network");
+    assert!(networks.len() * 4 < all.len() && networks.len() > 10, "{}", networks.len());
+    for (name, make) in ALL {
+        let mut controller = make(space.clone());
+        let mut proposed = BTreeSet::new();
+        // Every third result comes late, so that some trials are out all the time.
+        let mut late = VecDeque::new();
+        for number in 0..networks.len() as u32 {
+            let next = suggest(&*controller, number).unwrap_or_else(|| {
+                panic!("{name} stopped at {number} of {} networks", networks.len())
+            });
+            assert!(proposed.insert(space.canonical_hash(&next.genotype).unwrap()), "{name}");
+            controller.proposed(TrialNumber(number), &next);
+            late.push_back(result(number, &next));
+            if number % 3 != 0 {
+                controller.update(&late.pop_front().unwrap());
+            }
+        }
+        assert_eq!(proposed, networks, "{name}");
+        for number in 1000..1010 {
+            assert_eq!(suggest(&*controller, number), None, "{name}");
+        }
+        late.iter().for_each(|finished| controller.update(finished));
+        assert_eq!(suggest(&*controller, 1010), None, "{name}");
+    }
+}
+
+#[test]
+fn a_space_without_a_network_yields_nothing() {
+    let mut definition = tiny_space().definition().clone();
+    definition.resolution = vec![1];
+    definition.stages[0].stride = vec![2];
+    let space = Space::new(definition, DataShape { channels: 1, classes: 2 }).unwrap();
+    for (name, make) in ALL {
+        assert_eq!(suggest(&*make(space.clone()), 0), None, "{name}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_results() {
+    let space = medium_space();
+    for (name, make) in ALL {
+        let mut controller = make(space.clone());
+        let mut proposed = HashSet::new();
+        for number in 0..200 {
+            let next = proposal(&*controller, number);
+            assert!(proposed.insert(space.canonical_hash(&next.genotype).unwrap()), "{name}");
+            controller.proposed(TrialNumber(number), &next);
+        }
+        // One result in two hundred is enough to go on from.
+        let complete = FinishedTrial::Complete {
+            number: TrialNumber(150),
+            objectives: vec![1.0],
+            violation: 0.0,
+        };
+        controller.update(&complete);
+        proposal(&*controller, 200);
+    }
+}
+
+#[test]
+fn a_study_in_which_every_trial_fails_goes_on() {
+    for (name, make) in ALL {
+        let mut controller = make(medium_space());
+        for n in 0..100 {
+            let next = suggest(&*controller, n).unwrap_or_else(|| panic!("{name} at {n}"));
+            controller.proposed(TrialNumber(n), &next);
+            let number = TrialNumber(n);
+            controller.update(&match n % 3 {
+                0 => FinishedTrial::Failed { number },
+                1 => FinishedTrial::Infeasible { number },
+                _ => FinishedTrial::Pruned { number },
+            });
+        }
+    }
+}
+
+#[test]
+fn results_of_unknown_or_finished_trials_change_nothing() {
+    let space = medium_space();
+    for (name, make) in ALL {
+        let mut controller = make(space.clone());
+        let calls = study(&mut *controller, 80);
+        for call in &calls {
+            if let Call::Finished(finished) = call {
+                controller.update(finished);
+            }
+        }
+        controller.update(&FinishedTrial::Infeasible { number: TrialNumber(9999) });
+        let untouched = replay(make, &space, &calls);
+        for number in 80..100 {
+            assert_eq!(proposal(&*controller, number), proposal(&*untouched, number), "{name}");
+        }
+    }
+}
+
+#[test]
+fn parents_are_trials_that_were_proposed_before() {
+    for (name, make) in ALL {
+        let mut controller = make(medium_space());
+        for call in study(&mut *controller, 150) {
+            if let Call::Proposed(number, proposal) = call {
+                assert!(proposal.parents.iter().all(|p| p.0 < number), "{name}, trial {number}");
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! How finished trials compare: constraint-domination, fronts and crowding (Deb et al. 2002).
+
+use std::cmp::Ordering;
+
+/// What a complete trial is worth.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fitness {
+    /// Less is better; finite.
+    objectives: Vec<f64>,
+    /// 0 is feasible; finite.
+    violation: f64,
+}
+
+/// Where a trial stands among others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Standing {
+    /// 0 is the best front.
+    pub(super) front: usize,
+    /// Crowding distance within the front; infinite at its ends.
+    pub(super) crowding: f64,
+}
+
+impl Fitness {
+    /// `None` when a value is not finite, which nothing can be learned from.
+    pub(super) fn new(objectives: &[f64], violation: f64) -> Option<Self> {
+        let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());
+        finite.then(|| Self { objectives: objectives.to_vec(), violation: violation.max(0.0) })
+    }
+
+    /// Constraint-domination: less violation wins; at equal violation Pareto dominance decides
+    /// between feasible trials, and nothing between others.
+    pub(super) fn dominates(&self, other: &Self) -> bool {
+        if self.violation > 0.0 || other.violation > 0.0 {
+            return self.violation < other.violation;
+        }
+        dominates(&self.objectives, &other.objectives)
+    }
+}
+
+impl Standing {
+    /// `Less` when `self` is better: first by front, then by the larger crowding distance.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        self.front.cmp(&other.front).then(other.crowding.total_cmp(&self.crowding))
+    }
+}
+
+/// Standing of each trial among all of them, in their order.
+pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
+    let mut standings = vec![Standing { front: 0, crowding: 0.0 }; trials.len()];
+    for (front, members) in fronts(trials).iter().enumerate() {
+        let points: Vec<&[f64]> = members.iter().map(|&i| &*trials[i].objectives).collect();
+        for (&member, crowding) in members.iter().zip(crowding(&points)) {
+            standings[member] = Standing { front, crowding };
+        }
+    }
+    standings
+}
+
+/// Fronts of constraint-domination as indices: those of the feasible trials, then one for each
+/// degree of violation.
+fn fronts(trials: &[&Fitness]) -> Vec<Vec<usize>> {
+    let (feasible, mut broken): (Vec<usize>, Vec<usize>) =
+        (0..trials.len()).partition(|&i| trials[i].violation == 0.0);
+    let points: Vec<&[f64]> = feasible.iter().map(|&i| &*trials[i].objectives).collect();
+    let mut fronts: Vec<Vec<usize>> = pareto_fronts(&points)
+        .into_iter()
+        .map(|front| front.into_iter().map(|i| feasible[i]).collect())
+        .collect();
+    broken.sort_by(|&a, &b| trials[a].violation.total_cmp(&trials[b].violation));
+    let same = |&a: &usize, &b: &usize| trials[a].violation == trials[b].violation;
+    fronts.extend(broken.chunk_by(same).map(<[usize]>::to_vec));
+    fronts
+}
+
+fn dominates(a: &[f64], b: &[f64]) -> bool {
+    a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
+}
+
+fn pareto_fronts(points: &[&[f64]]) -> Vec<Vec<usize>> {
+    let mut dominators: Vec<usize> =
+        points.iter().map(|p| points.iter().filter(|other| dominates(other, p)).count()).collect();
+    let mut left = points.len();
+    let mut fronts = Vec::new();
+    while left > 0 {
+        let front: Vec<usize> = (0..points.len()).filter(|&i| dominators[i] == 0).collect();
+        for &i in &front {
+            dominators[i] = usize::MAX;
+        }
+        for &i in &front {
+            for (j, count) in dominators.iter_mut().enumerate() {
+                if *count != usize::MAX && dominates(points[i], points[j]) {
+                    *count -= 1;
+                }
+            }
+        }
+        left -= front.len();
+        fronts.push(front);
+    }
+    fronts
+}
+
+fn crowding(points: &[&[f64]]) -> Vec<f64> {
+    let mut distances = vec![0.0; points.len()];
+    for objective in 0..points.first().map_or(0, |p| p.len()) {
+        let value = |i: usize| points[i][objective];
+        let mut order: Vec<usize> = (0..points.len()).collect();
+        order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
+        let (first, last) = (order[0], order[order.len() - 1]);
+        let range = value(last) - value(first);
+        distances[first] = f64::INFINITY;
+        distances[last] = f64::INFINITY;
+        if range > 0.0 {
+            for around in order.windows(3) {
+                distances[around[1]] += (value(around[2]) - value(around[0])) / range;
+            }
+        }
+    }
+    distances
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feasible(objectives: &[f64]) -> Fitness {
+        Fitness::new(objectives, 0.0).unwrap()
+    }
+
+    #[test]
+    fn a_feasible_trial_dominates_every_infeasible_one() {
+        let bad = feasible(&[9.0, 9.0]);
+        let broken = Fitness::new(&[0.0, 0.0], 0.1).unwrap();
+        assert!(bad.dominates(&broken));
+        assert!(!broken.dominates(&bad));
+    }
+
+    #[test]
+    fn less_violation_dominates_whatever_the_objectives() {
+        let (less, more) = (Fitness::new(&[5.0], 0.1).unwrap(), Fitness::new(&[1.0], 0.2).unwrap());
+        assert!(less.dominates(&more));
+        assert!(!more.dominates(&less));
+        assert!(!less.dominates(&less));
+    }
+
+    #[test]
+    fn values_that_are_not_finite_have_no_fitness() {
+        assert_eq!(Fitness::new(&[f64::NAN], 0.0), None);
+        assert_eq!(Fitness::new(&[f64::INFINITY], 0.0), None);
+        assert_eq!(Fitness::new(&[1.0], f64::NAN), None);
+    }
+
+    #[test]
+    fn fronts_come_in_order_and_violations_behind_them() {
+        let trials = [
+            Fitness::new(&[0.0, 0.0], 0.5).unwrap(),
+            feasible(&[1.0, 3.0]),
+            feasible(&[3.0, 1.0]),
+            feasible(&[2.0, 4.0]),
+            Fitness::new(&[0.0, 0.0], 0.2).unwrap(),
+        ];
+        let fronts: Vec<usize> = standings(&trials.each_ref()).iter().map(|s| s.front).collect();
+        assert_eq!(fronts, [3, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn fronts_agree_with_pairwise_domination() {
+        // No trial dominates one of its own or an earlier front, and each one behind the first is
+        // dominated by one of the front before it.
+        let trials: Vec<Fitness> = (0..60u32)
+            .map(|i| {
+                let (x, y) = (f64::from(i * 37 % 11), f64::from(i * 53 % 13));
+                Fitness::new(&[x, y], f64::from(i % 3) * 0.5).unwrap()
+            })
+            .collect();
+        let standings = standings(&trials.iter().collect::<Vec<_>>());
+        for (a, sa) in trials.iter().zip(&standings) {
+            for (b, sb) in trials.iter().zip(&standings) {
+                assert!(!a.dominates(b) || sa.front < sb.front);
+            }
+            let before =
+                |(b, sb): (&Fitness, &Standing)| sb.front + 1 == sa.front && b.dominates(a);
+            assert!(sa.front == 0 || trials.iter().zip(&standings).any(before));
+        }
+    }
+
+    #[test]
+    fn crowding_prefers_the_ends_and_the_lonely() {
+        let trials =
+            [[0.0, 10.0], [1.0, 9.0], [2.0, 8.0], [7.0, 3.0], [10.0, 0.0]].map(|p| feasible(&p));
+        let standings = standings(&trials.each_ref());
+        assert_eq!(standings[0].crowding, f64::INFINITY);
+        assert_eq!(standings[4].crowding, f64::INFINITY);
+        assert!(standings[3].crowding > standings[2].crowding);
+        assert!(standings[2].crowding > standings[1].crowding);
+        assert!(standings[3].compare(&standings[1]).is_lt());
+    }
+}

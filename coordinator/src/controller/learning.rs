@@ -1,0 +1,82 @@
+//! Whether the algorithms learn: on problems with a known answer they must clearly beat random
+//! sampling with the same number of trials, on average over seeds.
+
+use edgesmith_common::TrialNumber;
+use edgesmith_search_space::{Genotype, Space};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::conformance::{ALL, Make, medium_space};
+use super::{Controller, FinishedTrial};
+
+const SEEDS: u64 = 12;
+const TRIALS: u32 = 200;
+/// Trials that are out at the same time.
+const WORKERS: usize = 4;
+
+/// Objectives, less is better, and the violation of a candidate.
+type Problem = fn(&Space, &Genotype) -> (Vec<f64>, f64);
+
+/// Runs a study and returns what its trials scored, in the order of proposal.
+fn run(controller: &mut dyn Controller, seed: u64, problem: Problem) -> Vec<(Vec<f64>, f64)> {
+    let space = medium_space();
+    let mut out = Vec::new();
+    let mut scores = Vec::new();
+    for n in 0..TRIALS {
+        let number = TrialNumber(n);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed << 32 | u64::from(n));
+        let next = controller.suggest(number, &mut rng).expect("a large space");
+        controller.proposed(number, &next);
+        let (objectives, violation) = problem(&space, &next.genotype);
+        scores.push((objectives.clone(), violation));
+        out.push(FinishedTrial::Complete { number, objectives, violation });
+        if out.len() == WORKERS {
+            // Workers take differently long.
+            let done = rng.next_u32() as usize % out.len();
+            controller.update(&out.swap_remove(done));
+        }
+    }
+    scores
+}
+
+/// Mean over seeds of what `score` makes of a study.
+fn mean(make: Make, problem: Problem, score: impl Fn(&[(Vec<f64>, f64)]) -> f64) -> f64 {
+    let of = |seed| score(&run(&mut *make(medium_space()), seed, problem));
+    (0..SEEDS).map(of).sum::<f64>() / SEEDS as f64
+}
+
+/// How many choices of a genotype are not at a target, which is a different option of each.
+fn misses(space: &Space, genotype: &Genotype) -> f64 {
+    let off =
+        space.choices().iter().zip(genotype.indices()).enumerate().filter(
+            |(place, (choice, index))| usize::from(**index) != place % choice.options.len(),
+        );
+    off.count() as f64
+}
+
+fn best(scores: &[(Vec<f64>, f64)]) -> f64 {
+    let feasible = scores.iter().filter(|(_, violation)| *violation == 0.0);
+    feasible.map(|(objectives, _)| objectives[0]).fold(f64::INFINITY, f64::min)
+}
+
+/// Of the last quarter.
+fn late_mean(scores: &[(Vec<f64>, f64)]) -> f64 {
+    let late = &scores[scores.len() * 3 / 4..];
+    late.iter().map(|(objectives, _)| objectives[0]).sum::<f64>() / late.len() as f64
+}
+
+#[test]
+fn every_algorithm_beats_random_on_one_objective() {
+    let problem: Problem = |space, genotype| (vec![misses(space, genotype)], 0.0);
+    let [random, learners @ ..] = ALL;
+    let (random_best, random_late) =
+        (mean(random.1, problem, best), mean(random.1, problem, late_mean));
+    for (name, make) in learners {
+        let (best, late) = (mean(make, problem, best), mean(make, problem, late_mean));
+        println!(
+            "{name}: best {best:.2} against {random_best:.2}, late {late:.2} against {random_late:.2}"
+        );
+        assert!(best < random_best - 1.5, "{name}: {best} against {random_best}");
+        assert!(late < random_late - 3.0, "{name}: {late} against {random_late}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Regularized (aging) evolution: Real, Aggarwal, Huang, Le, "Regularized Evolution for Image
+//! Classifier Architecture Search", AAAI 2019, algorithm 1.
+//!
+//! The population is a queue of the trials that completed last. A child is a mutated copy of the
+//! best of a random sample; the oldest member dies when a new one enters, however good it is. This
+//! is the paper's distributed form: children are proposed from whoever lives now, while others are
+//! out. Beyond the paper, "best" is by constraint-domination, and with several objectives by front
+//! and crowding distance within the sample (Deb et al. 2002).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use edgesmith_common::TrialNumber;
+use edgesmith_search_space::{Genotype, Space};
+use rand::{Rng, RngExt};
+
+use super::fitness::{Fitness, standings};
+use super::seen::Seen;
+use super::{Controller, FinishedTrial, Proposal};
+
+/// Aging evolution at work on one study.
+#[derive(Debug)]
+pub struct RegularizedEvolution {
+    seen: Seen,
+    population: usize,
+    sample: usize,
+    mutations: usize,
+    /// Proposed and not finished.
+    out: BTreeMap<TrialNumber, Genotype>,
+    /// Trials that completed, dead ones too.
+    completed: usize,
+    /// The youngest last.
+    living: VecDeque<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    number: TrialNumber,
+    genotype: Genotype,
+    fitness: Fitness,
+}
+
+impl RegularizedEvolution {
+    /// A controller of `space` with `population` living members, parents that are the best of
+    /// `sample` draws (with replacement), and children that differ in `mutations` choices. Numbers
+    /// below 1 count as 1.
+    pub fn new(space: Space, population: usize, sample: usize, mutations: usize) -> Self {
+        Self {
+            seen: Seen::new(space),
+            population: population.max(1),
+            sample: sample.max(1),
+            mutations: mutations.max(1),
+            out: BTreeMap::new(),
+            completed: 0,
+            living: VecDeque::new(),
+        }
+    }
+
+    /// The best of a random sample; `living` is not empty.
+    fn parent(&self, rng: &mut dyn Rng) -> &Member {
+        let mut sample: Vec<usize> =
+            (0..self.sample).map(|_| rng.random_range(0..self.living.len())).collect();
+        // Once each, the youngest first, who wins a tie.
+        sample.sort_unstable_by(|a, b| b.cmp(a));
+        sample.dedup();
+        let contestants: Vec<&Fitness> = sample.iter().map(|&i| &self.living[i].fitness).collect();
+        let standings = standings(&contestants);
+        let best = (0..sample.len()).min_by(|&a, &b| standings[a].compare(&standings[b]));
+        &self.living[sample[best.expect("a sample of at least one")]]
+    }
+}
+
+impl Controller for RegularizedEvolution {
+    fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
+        let space = self.seen.space();
+        // The first generation is random. Trials that yielded nothing do not count to it.
+        let random = self.completed + self.out.len() < self.population || self.living.is_empty();
+        self.seen.first_fresh(rng, |rng| {
+            if random {
+                return (space.sample(rng), Vec::new());
+            }
+            let parent = self.parent(rng);
+            (space.mutate(&parent.genotype, self.mutations, rng), vec![parent.number])
+        })
+    }
+
+    fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
+        self.seen.insert(&proposal.genotype);
+        self.out.insert(number, proposal.genotype.clone());
+    }
+
+    fn update(&mut self, finished: &FinishedTrial) {
+        let number = finished.number();
+        let Some(genotype) = self.out.remove(&number) else { return };
+        if let FinishedTrial::Complete { objectives, violation, .. } = finished
+            && let Some(fitness) = Fitness::new(objectives, *violation)
+        {
+            self.completed += 1;
+            self.living.push_back(Member { number, genotype, fitness });
+            if self.living.len() > self.population {
+                self.living.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{medium_space, proposal, rng};
+    use super::*;
+
+    fn complete(number: u32, loss: f64) -> FinishedTrial {
+        let number = TrialNumber(number);
+        FinishedTrial::Complete { number, objectives: vec![loss], violation: 0.0 }
+    }
+
+    #[test]
+    fn the_best_member_dies_of_age() {
+        let mut evolution = RegularizedEvolution::new(medium_space(), 4, 64, 1);
+        for n in 0..4 {
+            let next = proposal(&evolution, n);
+            evolution.proposed(TrialNumber(n), &next);
+            evolution.update(&complete(n, f64::from(n)));
+        }
+        assert_eq!(proposal(&evolution, 4).parents, [TrialNumber(0)]);
+        let next = proposal(&evolution, 4);
+        evolution.proposed(TrialNumber(4), &next);
+        evolution.update(&complete(4, 9.0));
+        assert_eq!(proposal(&evolution, 5).parents, [TrialNumber(1)]);
+    }
+
+    #[test]
+    fn children_differ_from_their_parent_in_the_asked_number_of_choices() {
+        let mut evolution = RegularizedEvolution::new(medium_space(), 1, 1, 3);
+        let first = proposal(&evolution, 0);
+        evolution.proposed(TrialNumber(0), &first);
+        evolution.update(&complete(0, 0.0));
+        let child = evolution.suggest(TrialNumber(1), &mut rng(1)).unwrap();
+        let pairs = child.genotype.indices().iter().zip(first.genotype.indices());
+        assert_eq!(pairs.filter(|(a, b)| a != b).count(), 3);
+    }
+
+    #[test]
+    fn trials_that_yield_nothing_are_replaced_in_the_first_generation() {
+        let mut evolution = RegularizedEvolution::new(medium_space(), 3, 3, 1);
+        for n in 0..6 {
+            let next = proposal(&evolution, n);
+            assert_eq!(next.parents, [], "trial {n} is of the first generation");
+            evolution.proposed(TrialNumber(n), &next);
+            match n {
+                0 => evolution.update(&FinishedTrial::Infeasible { number: TrialNumber(n) }),
+                1 => evolution.update(&FinishedTrial::Failed { number: TrialNumber(n) }),
+                2 => evolution.update(&FinishedTrial::Pruned { number: TrialNumber(n) }),
+                _ => evolution.update(&complete(n, 0.0)),
+            }
+        }
+        assert_eq!(proposal(&evolution, 6).parents.len(), 1);
+    }
+}
