@@ -140,6 +140,27 @@ impl Network {
         weights
     }
 
+    /// Gradients of this network's parameters as plain arrays named like the weights.
+    #[cfg(test)]
+    pub(crate) fn gradients(&self, gradients: &burn::optim::GradientsParams) -> Weights {
+        let mut named = self.weights();
+        named.arrays.retain(|name, _| !name.ends_with(".mean") && !name.ends_with(".variance"));
+        let convolutions = self.plan.ids().filter(|&id| settings(&self.plan, id).is_some());
+        for (id, convolution) in convolutions.zip(&self.convolutions) {
+            let mut set = |part: &str, array: Array| {
+                named.set(&self.plan.layer(id).name, part, array.shape, array.data);
+            };
+            set("weight", array(gradients.get::<4>(convolution.weight.id).unwrap()));
+            set("gamma", array(gradients.get::<1>(convolution.gamma.id).unwrap()));
+            set("beta", array(gradients.get::<1>(convolution.beta.id).unwrap()));
+        }
+        let weight = array(gradients.get::<2>(self.classifier.weight.id).unwrap());
+        let bias = array(gradients.get::<1>(self.classifier.bias.id).unwrap());
+        named.set("classifier", "weight", weight.shape, weight.data);
+        named.set("classifier", "bias", bias.shape, bias.data);
+        named
+    }
+
     /// The parameters that weight decay applies to: weights, but neither biases nor batch
     /// normalisation, whose scale is not a matter of complexity.
     pub fn decayed(&self) -> Vec<ParamId> {

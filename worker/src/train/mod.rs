@@ -1,1 +1,260 @@
-//! The training loop.
+//! Training: the loop, its loss with distillation, its schedule and its soft targets.
+//!
+//! One training runs on one thread and draws on no global state, so the same request gives the same
+//! weights bit for bit, whatever else the process trains at the same time. Checkpoints, retries and
+//! panics are the pipeline's; what accuracy counts is measured in the edge runtime.
+
+use std::ops::ControlFlow;
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData};
+use edgesmith_common::spec::TrainingSpec;
+use edgesmith_search_space::{Distillation, Plan};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::{Dataset, Views};
+use crate::network::{Network, Weights, WeightsError};
+
+mod batches;
+mod device;
+mod evaluation;
+mod loss;
+mod optimizer;
+mod schedule;
+mod soft_targets;
+#[cfg(test)]
+mod tests;
+
+pub use device::{TrainDevice, TrainDeviceError};
+pub use evaluation::evaluate;
+pub use soft_targets::{SoftTargets, SoftTargetsError, soft_targets};
+
+use batches::Normalizer;
+use loss::Targets;
+use schedule::Schedule;
+
+/// One training.
+#[derive(Debug, Clone)]
+pub struct TrainRequest<'a> {
+    /// The network.
+    pub plan: &'a Plan,
+    /// Where it starts: fresh weights, or those after pruning.
+    pub weights: Weights,
+    /// Trains on its training part.
+    pub dataset: &'a Dataset,
+    /// Epoch `e` sees view `e % views.count()`.
+    pub views: &'a Views,
+    /// Batch size, step rule, warm-up, weight decay, label smoothing. Its epochs and learning rates
+    /// are not looked at: training and fine-tuning differ there.
+    pub spec: &'a TrainingSpec,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Orders the images.
+    pub shuffle_seed: [u8; 32],
+    /// The teacher's share of the loss and its logits of these views of these images.
+    pub distillation: Option<(Distillation, &'a SoftTargets)>,
+    /// What trains.
+    pub device: TrainDevice,
+}
+
+/// Where a training stands, after one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// The epoch of the step, counted from 0.
+    pub epoch: u32,
+    /// All epochs of this training.
+    pub epochs: u32,
+    /// The step within the epoch, counted from 0.
+    pub step: u32,
+    /// Steps of each epoch.
+    pub steps: u32,
+    /// Loss of the step's batch, before the step.
+    pub loss: f64,
+}
+
+/// What came out of a training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// All finite.
+    pub weights: Weights,
+    /// Images seen, over all epochs.
+    pub images_seen: u64,
+    /// Mean loss of each epoch.
+    pub losses: Vec<f64>,
+}
+
+/// Why a training did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrainError {
+    /// The caller said so.
+    #[error("training was stopped")]
+    Stopped,
+    /// The loss, or a weight after the last step, is infinite or not a number.
+    #[error("loss is not finite in epoch {}, step {}; a lower learning rate may help", epoch + 1, step + 1)]
+    NonFinite {
+        /// Counted from 0.
+        epoch: u32,
+        /// Counted from 0.
+        step: u32,
+    },
+    /// Batch normalisation needs two images.
+    #[error(
+        "training needs at least 2 images and batches of at least 2; there are {images} images in batches of {batch_size}"
+    )]
+    TooFewImages {
+        /// Training images.
+        images: usize,
+        /// Asked for.
+        batch_size: u32,
+    },
+    /// The starting weights are not the network's.
+    #[error("starting weights do not fit: {0}")]
+    Weights(#[from] WeightsError),
+    /// The data set has other channels or labels than the network.
+    #[error(
+        "network for {channels} channels and {classes} classes cannot learn data of {data_channels} and {data_classes}"
+    )]
+    Data {
+        /// The network's.
+        channels: usize,
+        /// The network's.
+        classes: usize,
+        /// The data set's.
+        data_channels: usize,
+        /// The data set's.
+        data_classes: usize,
+    },
+    /// The soft targets are of other images, views or classes.
+    #[error("soft targets are for {given:?} views, images and classes, training has {expected:?}")]
+    SoftTargets {
+        /// Views, images and classes of the soft targets.
+        given: [usize; 3],
+        /// Of this training.
+        expected: [usize; 3],
+    },
+}
+
+/// Trains. `progress` is called after every step and may take its time, for example while a device
+/// measures; to break stops the training.
+///
+/// # Errors
+/// When the request does not fit together, the loss is not finite, or `progress` breaks.
+pub fn train(
+    request: TrainRequest,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    check(&request)?;
+    let TrainRequest { plan, dataset, views, spec, epochs, .. } = request;
+    let train = &dataset.train;
+    let batch_size = spec.batch_size as usize;
+    // A last batch of one image has no variance and is left out.
+    let full = train.len() / batch_size;
+    let steps = full + usize::from(train.len() % batch_size >= 2);
+    let schedule = Schedule::new(
+        request.learning_rate,
+        spec.warmup_fraction,
+        u64::from(epochs) * steps as u64,
+    );
+
+    let device = request.device.device().autodiff();
+    let mut network = Network::new(plan, &request.weights, &device);
+    let mut optimizer = optimizer::optimizer(spec.optimizer, spec.weight_decay, &network);
+    let normalizer = Normalizer::new(&dataset.normalization);
+    let side = plan.input().height as usize;
+    let mut order: Vec<usize> = (0..train.len()).collect();
+    let mut rendered = None;
+    let (mut images_seen, mut losses) = (0, Vec::with_capacity(epochs as usize));
+    for epoch in 0..epochs {
+        let view = epoch % views.count();
+        let images = match rendered.take() {
+            Some((rendered_view, images)) if rendered_view == view => images,
+            _ => views.render_all(train, view).resized(side),
+        };
+        shuffle(&mut order, request.shuffle_seed, epoch);
+        let mut sum = 0.0;
+        let mut seen = 0;
+        for (step, indices) in order.chunks(batch_size).take(steps).enumerate() {
+            let logits = network.forward(normalizer.batch(&images, indices, &device));
+            let labels: Vec<u16> = indices.iter().map(|&i| images.labels[i]).collect();
+            let teacher = request.distillation.map(|(distillation, targets)| {
+                let rows = indices.iter().flat_map(|&i| targets.of(view as usize, i));
+                (distillation, rows.copied().collect::<Vec<f32>>())
+            });
+            let targets = Targets {
+                labels: &labels,
+                label_smoothing: spec.label_smoothing,
+                teacher: teacher.as_ref().map(|(distillation, rows)| (*distillation, &rows[..])),
+            };
+            let (loss, gradients) = backward(&network, logits, &targets);
+            let (at, step) = (u64::from(epoch) * steps as u64 + step as u64, step as u32);
+            if !loss.is_finite() {
+                return Err(TrainError::NonFinite { epoch, step });
+            }
+            network = optimizer.step(schedule.rate(at), network, gradients);
+            sum += loss * indices.len() as f64;
+            seen += indices.len();
+            let stands = Progress { epoch, epochs, step, steps: steps as u32, loss };
+            if progress(stands).is_break() {
+                return Err(TrainError::Stopped);
+            }
+        }
+        losses.push(sum / seen as f64);
+        images_seen += seen as u64;
+        rendered = Some((view, images));
+    }
+    let weights = network.weights();
+    if weights.check(plan).is_err() {
+        let (epoch, step) = (epochs.saturating_sub(1), steps.saturating_sub(1) as u32);
+        return Err(TrainError::NonFinite { epoch, step });
+    }
+    Ok(Trained { weights, images_seen, losses })
+}
+
+/// Loss of a batch, and gradients of all parameters. The loss is computed on plain numbers; its
+/// gradient enters burn's graph as the factors of a sum over the logits.
+fn backward(network: &Network, logits: Tensor<2>, targets: &Targets) -> (f64, GradientsParams) {
+    let shape = logits.dims();
+    let device = logits.device();
+    let values = logits.clone().inner().into_data().try_into_vec::<f32>().expect("f32 logits");
+    let (loss, gradient) = loss::loss(&values, targets);
+    let factors = Tensor::<2>::from_data(TensorData::new(gradient, shape), &device);
+    let gradients = (logits * factors).sum().backward();
+    (loss, GradientsParams::from_grads(gradients, network))
+}
+
+/// The order of one epoch: a function of the seed and the epoch alone.
+fn shuffle(order: &mut [usize], seed: [u8; 32], epoch: u32) {
+    for (position, index) in order.iter_mut().enumerate() {
+        *index = position;
+    }
+    let mut rng = ChaCha8Rng::from_seed(seed);
+    rng.set_stream(u64::from(epoch));
+    order.shuffle(&mut rng);
+}
+
+/// Whether the parts of a request fit together.
+fn check(request: &TrainRequest) -> Result<(), TrainError> {
+    let TrainRequest { plan, dataset, views, spec, .. } = request;
+    request.weights.check(plan)?;
+    let (channels, classes) = (plan.input().channels as usize, plan.classes() as usize);
+    if (channels, classes) != (dataset.train.channels, dataset.classes) {
+        let (data_channels, data_classes) = (dataset.train.channels, dataset.classes);
+        return Err(TrainError::Data { channels, classes, data_channels, data_classes });
+    }
+    let images = dataset.train.len();
+    if images < 2 || spec.batch_size < 2 {
+        return Err(TrainError::TooFewImages { images, batch_size: spec.batch_size });
+    }
+    if let Some((_, targets)) = request.distillation {
+        let given = [targets.views, targets.images, targets.classes];
+        let expected = [views.count() as usize, images, classes];
+        if given != expected {
+            return Err(TrainError::SoftTargets { given, expected });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! What trains: the processor, or a GPU where the program is built for it.
+
+use std::fmt;
+
+use burn::tensor::Device;
+
+/// A device to train on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainDevice {
+    /// The processor, one thread a training, through burn's `flex`.
+    Flex,
+    /// The first GPU that wgpu finds (Vulkan, Metal, DX12).
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+}
+
+/// A device that nobody knows, or that this program is not built for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrainDeviceError {
+    /// Not a device's name.
+    #[error("unknown backend {0:?}; use flex or wgpu")]
+    Unknown(String),
+    /// The name of a device that needs another build.
+    #[error("this program is built without wgpu; build it again with --features wgpu")]
+    NotBuilt,
+}
+
+impl TrainDevice {
+    /// The device of a name: `flex` or `wgpu`.
+    ///
+    /// # Errors
+    /// When there is none of that name in this build.
+    pub fn parse(name: &str) -> Result<Self, TrainDeviceError> {
+        match name {
+            "flex" => Ok(TrainDevice::Flex),
+            #[cfg(feature = "wgpu")]
+            "wgpu" => Ok(TrainDevice::Wgpu),
+            #[cfg(not(feature = "wgpu"))]
+            "wgpu" => Err(TrainDeviceError::NotBuilt),
+            other => Err(TrainDeviceError::Unknown(other.to_owned())),
+        }
+    }
+
+    /// The name that [`TrainDevice::parse`] takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            TrainDevice::Flex => "flex",
+            #[cfg(feature = "wgpu")]
+            TrainDevice::Wgpu => "wgpu",
+        }
+    }
+
+    /// burn's device, without autodiff.
+    pub fn device(self) -> Device {
+        match self {
+            TrainDevice::Flex => Device::flex(),
+            #[cfg(feature = "wgpu")]
+            TrainDevice::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        }
+    }
+}
+
+impl fmt::Display for TrainDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_devices() {
+        assert_eq!(TrainDevice::parse("flex"), Ok(TrainDevice::Flex));
+        assert_eq!(TrainDevice::Flex.to_string(), "flex");
+        let error = TrainDevice::parse("cuda").unwrap_err();
+        assert_eq!(error.to_string(), "unknown backend \"cuda\"; use flex or wgpu");
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    #[test]
+    fn wgpu_says_how_to_get_it() {
+        let error = TrainDevice::parse("wgpu").unwrap_err();
+        assert!(error.to_string().ends_with("--features wgpu"));
+    }
+}

@@ -1,0 +1,88 @@
+//! Networks in evaluation mode over whole image sets.
+
+use edgesmith_search_space::Plan;
+
+use super::TrainDevice;
+use super::batches::Normalizer;
+use crate::data::{ImageSet, Normalization};
+use crate::network::{Network, Weights};
+
+/// Images a batch; only memory and speed depend on it.
+const BATCH: usize = 128;
+
+/// Share of `set` whose highest logit is its label's, `0..=1`; for quick looks during a search:
+/// what is reported comes from the edge runtime.
+///
+/// # Panics
+/// When the weights are not the plan's, or the images have another number of channels.
+pub fn evaluate(
+    plan: &Plan,
+    weights: &Weights,
+    set: &ImageSet,
+    normalization: &Normalization,
+    device: TrainDevice,
+) -> f64 {
+    let network = Network::new(plan, weights, &device.device());
+    let images = set.resized(plan.input().height as usize);
+    let logits = logits(&network, &images, normalization, device);
+    let right = logits
+        .chunks_exact(plan.classes() as usize)
+        .zip(&set.labels)
+        .filter(|(row, label)| highest(row) == usize::from(**label))
+        .count();
+    right as f64 / set.len().max(1) as f64
+}
+
+/// Logits `[images][classes]` of images that have the network's resolution.
+pub(super) fn logits(
+    network: &Network,
+    images: &ImageSet,
+    normalization: &Normalization,
+    device: TrainDevice,
+) -> Vec<f32> {
+    let normalizer = Normalizer::new(normalization);
+    let device = device.device();
+    let mut all = Vec::new();
+    for start in (0..images.len()).step_by(BATCH) {
+        let indices: Vec<usize> = (start..images.len().min(start + BATCH)).collect();
+        let logits = network.forward(normalizer.batch(images, &indices, &device));
+        all.extend(logits.into_data().try_into_vec::<f32>().expect("logits are f32"));
+    }
+    all
+}
+
+/// Index of the first highest value.
+fn highest(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::reference;
+    use crate::network::testing::{conv_plan, random_weights};
+
+    #[test]
+    fn accuracy_is_that_of_the_plain_loops() {
+        let plan = conv_plan();
+        let weights = random_weights(&plan, 4);
+        let pixels = (0..150 * 64).map(|i| (i * i % 251) as u8).collect();
+        let normalization = Normalization { mean: vec![0.4], std: vec![0.3] };
+        let mut set = ImageSet { channels: 1, height: 8, width: 8, pixels, labels: vec![0; 150] };
+        for index in 0..set.len() {
+            let bytes = set.image(index).iter();
+            let image: Vec<f32> = bytes.map(|b| (f32::from(*b) / 255.0 - 0.4) / 0.3).collect();
+            // Every third label is wrong.
+            let class = highest(&reference::forward(&plan, &weights, &image));
+            set.labels[index] = ((class + usize::from(index % 3 == 0)) % 10) as u16;
+        }
+        let accuracy = evaluate(&plan, &weights, &set, &normalization, TrainDevice::Flex);
+        assert_eq!(accuracy, 100.0 / 150.0);
+    }
+}

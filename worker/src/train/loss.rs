@@ -1,0 +1,156 @@
+//! The loss of one batch and its gradient by the logits, in f64 on plain numbers.
+//!
+//! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al. 2015), the
+//! mean over the batch; without a teacher cross entropy alone.
+
+use edgesmith_search_space::Distillation;
+
+/// What a batch's logits are compared with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Targets<'a> {
+    /// The class of each image.
+    pub labels: &'a [u16],
+    /// Probability that label smoothing spreads over all classes.
+    pub label_smoothing: f64,
+    /// The teacher's share and its logits `[batch][classes]` of the same images.
+    pub teacher: Option<(Distillation, &'a [f32])>,
+}
+
+/// Mean loss of a batch with logits `[batch][classes]`, and its gradient, of the same shape.
+pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
+    let batch = targets.labels.len();
+    let classes = logits.len() / batch;
+    let (mut total, mut gradient) = (0.0, Vec::with_capacity(logits.len()));
+    for (image, (row, &label)) in logits.chunks_exact(classes).zip(targets.labels).enumerate() {
+        let log_probabilities = log_softmax(row, 1.0);
+        let hard_share = 1.0 - targets.teacher.map_or(0.0, |(distillation, _)| distillation.alpha);
+        let spread = targets.label_smoothing / classes as f64;
+        let start = gradient.len();
+        for (class, log_probability) in log_probabilities.iter().enumerate() {
+            let own = if class == usize::from(label) { 1.0 - targets.label_smoothing } else { 0.0 };
+            let target = spread + own;
+            total -= hard_share * target * log_probability;
+            gradient.push(hard_share * (log_probability.exp() - target));
+        }
+        if let Some((Distillation { alpha, temperature }, teacher)) = targets.teacher {
+            let student = log_softmax(row, temperature);
+            let teacher = log_softmax(&teacher[image * classes..][..classes], temperature);
+            for (class, (t, s)) in teacher.iter().zip(&student).enumerate() {
+                total += alpha * temperature * temperature * t.exp() * (t - s);
+                // One factor of T is lost to the division of the logits.
+                gradient[start + class] += alpha * temperature * (s.exp() - t.exp());
+            }
+        }
+    }
+    let gradient = gradient.iter().map(|g| (g / batch as f64) as f32).collect();
+    (total / batch as f64, gradient)
+}
+
+/// Logarithms of `softmax(logits / temperature)`.
+fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let scaled: Vec<f64> = logits.iter().map(|l| f64::from(*l) / temperature).collect();
+    // Not f64::max, which would drop a NaN.
+    let highest =
+        scaled.iter().fold(f64::NEG_INFINITY, |a, &b| if b > a || b.is_nan() { b } else { a });
+    let sum: f64 = scaled.iter().map(|s| (s - highest).exp()).sum();
+    scaled.iter().map(|s| s - highest - sum.ln()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn close(a: f64, b: f64, tolerance: f64) -> bool {
+        (a - b).abs() < tolerance
+    }
+
+    #[test]
+    fn cross_entropy_by_hand() {
+        // Probabilities 1/4 and 3/4.
+        let logits = [0.0, 3.0f32.ln()];
+        let plain = Targets { labels: &[1], label_smoothing: 0.0, teacher: None };
+        let (value, gradient) = loss(&logits, &plain);
+        assert!(close(value, (4.0f64 / 3.0).ln(), 1e-6));
+        assert!(close(f64::from(gradient[0]), 0.25, 1e-6));
+        assert!(close(f64::from(gradient[1]), -0.25, 1e-6));
+        // Smoothed by 0.2, the targets are 0.1 and 0.9.
+        let smoothed = Targets { label_smoothing: 0.2, ..plain };
+        let (value, gradient) = loss(&logits, &smoothed);
+        assert!(close(value, 0.1 * 4.0f64.ln() + 0.9 * (4.0f64 / 3.0).ln(), 1e-6));
+        assert!(close(f64::from(gradient[0]), 0.15, 1e-6));
+    }
+
+    #[test]
+    fn a_batch_counts_by_its_mean() {
+        let (one, _) =
+            loss(&[0.0, 1.0, 0.5], &Targets { labels: &[2], label_smoothing: 0.1, teacher: None });
+        let (both, gradient) = loss(
+            &[0.0, 1.0, 0.5, 0.0, 1.0, 0.5],
+            &Targets { labels: &[2, 2], label_smoothing: 0.1, teacher: None },
+        );
+        assert!(close(one, both, 1e-12));
+        assert_eq!(gradient[..3], gradient[3..]);
+    }
+
+    #[test]
+    fn distillation_by_hand() {
+        // At temperature 2 the student's odds are 1:1, the teacher's 1:3.
+        let teacher = [0.0, 2.0 * 3.0f32.ln()];
+        let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
+        let targets =
+            Targets { labels: &[0], label_smoothing: 0.0, teacher: Some((distillation, &teacher)) };
+        let (value, gradient) = loss(&[0.0, 0.0], &targets);
+        let divergence = 0.25 * (0.25f64 / 0.5).ln() + 0.75 * (0.75f64 / 0.5).ln();
+        assert!(close(value, 0.5 * 2.0f64.ln() + 0.5 * 4.0 * divergence, 1e-6));
+        // Half of (0.5 - 1) and half of T * (0.5 - 0.25).
+        assert!(close(f64::from(gradient[0]), 0.5 * -0.5 + 0.5 * 2.0 * 0.25, 1e-6));
+    }
+
+    #[test]
+    fn a_student_that_agrees_with_its_teacher_has_no_divergence() {
+        let logits = [0.3, -1.0, 2.0];
+        let all = Distillation { alpha: 1.0, temperature: 4.0 };
+        let targets = Targets { labels: &[0], label_smoothing: 0.1, teacher: Some((all, &logits)) };
+        let (value, gradient) = loss(&logits, &targets);
+        assert!(close(value, 0.0, 1e-12));
+        assert!(gradient.iter().all(|g| g.abs() < 1e-12));
+    }
+
+    #[test]
+    fn what_is_not_finite_shows() {
+        let targets = Targets { labels: &[0], label_smoothing: 0.1, teacher: None };
+        assert!(!loss(&[f32::NAN, 0.0], &targets).0.is_finite());
+        assert!(!loss(&[0.0, f32::INFINITY], &targets).0.is_finite());
+        // Large but finite logits are no accident.
+        assert!(loss(&[1e30, -1e30], &targets).0.is_finite());
+    }
+
+    proptest! {
+        #[test]
+        fn the_gradient_is_that_of_the_loss(
+            logits in prop::collection::vec(-4.0f32..4.0, 6),
+            teacher in prop::collection::vec(-4.0f32..4.0, 6),
+            labels in prop::collection::vec(0u16..3, 2),
+            alpha in 0.0..1.0f64,
+            temperature in 0.5..8.0f64,
+            label_smoothing in 0.0..0.5f64,
+        ) {
+            let distillation = Distillation { alpha, temperature };
+            let teacher = Some((distillation, teacher.as_slice()));
+            let targets = Targets { labels: &labels, label_smoothing, teacher };
+            let (_, gradient) = loss(&logits, &targets);
+            for i in 0..logits.len() {
+                let at = |offset: f32| {
+                    let mut moved = logits.clone();
+                    moved[i] += offset;
+                    (loss(&moved, &targets).0, f64::from(moved[i]))
+                };
+                let ((low, from), (high, to)) = (at(-1e-2), at(1e-2));
+                let slope = (high - low) / (to - from);
+                prop_assert!(close(slope, f64::from(gradient[i]), 1e-3), "{slope} {}", gradient[i]);
+            }
+        }
+    }
+}

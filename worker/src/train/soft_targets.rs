@@ -1,0 +1,164 @@
+//! A teacher's logits of every view of every training image, computed once for a whole study, so
+//! that students hear the teacher without running it.
+
+use edgesmith_search_space::Plan;
+
+use super::TrainDevice;
+use super::evaluation::logits;
+use crate::data::{ImageSet, Normalization, Views};
+use crate::network::{Network, Weights};
+
+/// A teacher's logits of training images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoftTargets {
+    /// Views of each image.
+    pub views: usize,
+    /// Training images.
+    pub images: usize,
+    /// Logits of each.
+    pub classes: usize,
+    /// `[views][images][classes]`, finite.
+    pub logits: Vec<f32>,
+}
+
+/// Why bytes are not soft targets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SoftTargetsError {
+    /// Another kind of file, or of another version.
+    #[error("these bytes are not soft targets of version {VERSION}")]
+    NotSoftTargets,
+    /// Cut off, or with something behind.
+    #[error("soft targets of {expected} bytes come as {given} bytes")]
+    Length {
+        /// What the header says.
+        expected: u64,
+        /// What there is.
+        given: u64,
+    },
+    /// A logit that is infinite or not a number.
+    #[error("soft targets hold a logit that is not finite")]
+    NonFinite,
+}
+
+const MAGIC: &[u8; 8] = b"edgesoft";
+const VERSION: u32 = 1;
+const HEADER: usize = 8 + 4 * 4;
+
+impl SoftTargets {
+    /// Logits of view `view` of image `image`.
+    ///
+    /// # Panics
+    /// When there is no such view or image.
+    pub fn of(&self, view: usize, image: usize) -> &[f32] {
+        assert!(view < self.views && image < self.images, "a view and an image of these targets");
+        &self.logits[(view * self.images + image) * self.classes..][..self.classes]
+    }
+
+    /// As a file: a header (`edgesoft`, version, views, images, classes; little-endian u32) and the
+    /// logits as little-endian f32.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + 4 * self.logits.len());
+        bytes.extend_from_slice(MAGIC);
+        for number in [VERSION as usize, self.views, self.images, self.classes] {
+            bytes.extend_from_slice(&(number as u32).to_le_bytes());
+        }
+        bytes.extend(self.logits.iter().flat_map(|logit| logit.to_le_bytes()));
+        bytes
+    }
+
+    /// Reads what [`SoftTargets::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are something else, cut off, or hold values that are not finite.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SoftTargetsError> {
+        let body = bytes.strip_prefix(MAGIC).ok_or(SoftTargetsError::NotSoftTargets)?;
+        let (header, body) =
+            body.split_at_checked(HEADER - MAGIC.len()).ok_or(SoftTargetsError::NotSoftTargets)?;
+        let mut numbers = words(header).map(u32::from_le_bytes);
+        let mut number = || numbers.next().expect("four numbers in the header");
+        if number() != VERSION {
+            return Err(SoftTargetsError::NotSoftTargets);
+        }
+        let [views, images, classes] = [number(), number(), number()];
+        let count = u128::from(views) * u128::from(images) * u128::from(classes);
+        if count * 4 != body.len() as u128 {
+            return Err(SoftTargetsError::Length {
+                expected: u64::try_from(count * 4 + HEADER as u128).unwrap_or(u64::MAX),
+                given: bytes.len() as u64,
+            });
+        }
+        let logits: Vec<f32> = words(body).map(f32::from_le_bytes).collect();
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(SoftTargetsError::NonFinite);
+        }
+        let [views, images, classes] = [views, images, classes].map(|n| n as usize);
+        Ok(Self { views, images, classes, logits })
+    }
+}
+
+/// Runs a teacher over every view of every image of `train`.
+///
+/// # Panics
+/// When the weights are not the plan's, or the images have another number of channels.
+pub fn soft_targets(
+    plan: &Plan,
+    weights: &Weights,
+    train: &ImageSet,
+    views: &Views,
+    normalization: &Normalization,
+    device: TrainDevice,
+) -> SoftTargets {
+    let network = Network::new(plan, weights, &device.device());
+    let classes = plan.classes() as usize;
+    let mut all = Vec::with_capacity(views.count() as usize * train.len() * classes);
+    for view in 0..views.count() {
+        let images = views.render_all(train, view).resized(plan.input().height as usize);
+        all.extend(logits(&network, &images, normalization, device));
+    }
+    SoftTargets { views: views.count() as usize, images: train.len(), classes, logits: all }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> SoftTargets {
+        let logits = (0..12).map(|i| i as f32 / 7.0 - 1.0).collect();
+        SoftTargets { views: 2, images: 3, classes: 2, logits }
+    }
+
+    #[test]
+    fn targets_survive_the_file() {
+        let targets = example();
+        assert_eq!(SoftTargets::from_bytes(&targets.to_bytes()), Ok(targets.clone()));
+        assert_eq!(targets.of(1, 2), &targets.logits[10..]);
+    }
+
+    #[test]
+    fn damaged_files_are_refused() {
+        let bytes = example().to_bytes();
+        for cut in 0..bytes.len() {
+            assert!(SoftTargets::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        let error = SoftTargets::from_bytes(&longer).unwrap_err();
+        assert_eq!(error, SoftTargetsError::Length { expected: 72, given: 73 });
+
+        let mut version = bytes.clone();
+        version[8] = 9;
+        assert_eq!(SoftTargets::from_bytes(&version), Err(SoftTargetsError::NotSoftTargets));
+
+        let mut huge = bytes.clone();
+        huge[12..24].fill(0xff);
+        assert!(matches!(SoftTargets::from_bytes(&huge), Err(SoftTargetsError::Length { .. })));
+
+        let mut infinite = bytes;
+        infinite[HEADER..HEADER + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        assert_eq!(SoftTargets::from_bytes(&infinite), Err(SoftTargetsError::NonFinite));
+    }
+}

@@ -1,0 +1,313 @@
+//! Trainings from end to end, on the digits and on a handful of random images.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::thread;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use edgesmith_common::Seed;
+use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
+use edgesmith_search_space::{Operation, Plan};
+
+use super::*;
+use crate::data::{ImageSet, Normalization};
+use crate::network::testing::{
+    DIGITS, conv_plan, noise, random_weights, residual_plan, stage, tiny_plan,
+};
+
+fn spec() -> TrainingSpec {
+    TrainingSpec {
+        epochs: 1,
+        fine_tune_epochs: 1,
+        batch_size: 32,
+        optimizer: OptimizerSpec::AdamW,
+        learning_rate: 0.0,
+        fine_tune_learning_rate: 0.0,
+        warmup_fraction: 0.1,
+        weight_decay: 0.01,
+        label_smoothing: 0.1,
+        augmentation: Augmentation { shift: 1, flip: false, views: 2 },
+    }
+}
+
+fn digits() -> Dataset {
+    let spec = DataSpec {
+        source: DataSource::Digits,
+        validation_fraction: 0.2,
+        train_limit: None,
+        test_limit: None,
+    };
+    Dataset::load(&spec, DIGITS, Seed(1), Path::new(".")).unwrap()
+}
+
+/// 70 colour images of 6x6 in three classes.
+fn colours() -> Dataset {
+    let set = |seed: u8, count: usize| ImageSet {
+        channels: 3,
+        height: 6,
+        width: 6,
+        pixels: noise(count * 108, seed).iter().map(|v| (v * 127.0 + 128.0) as u8).collect(),
+        labels: (0..count).map(|i| (i % 3) as u16).collect(),
+    };
+    let train = set(1, 70);
+    let normalization = Normalization::of(&train);
+    Dataset { train, validation: set(2, 6), test: set(3, 6), classes: 3, normalization }
+}
+
+fn request<'a>(
+    plan: &'a Plan,
+    dataset: &'a Dataset,
+    views: &'a Views,
+    spec: &'a TrainingSpec,
+) -> TrainRequest<'a> {
+    TrainRequest {
+        plan,
+        weights: Weights::init(plan, [1; 32]),
+        dataset,
+        views,
+        spec,
+        epochs: 2,
+        learning_rate: 1e-2,
+        shuffle_seed: [2; 32],
+        distillation: None,
+        device: TrainDevice::Flex,
+    }
+}
+
+fn views(spec: &TrainingSpec) -> Views {
+    Views::new(&spec.augmentation, Seed(3))
+}
+
+fn run(request: TrainRequest) -> Result<Trained, TrainError> {
+    train(request, &mut |_| ControlFlow::Continue(()))
+}
+
+#[test]
+fn gradients_of_the_whole_loss_are_its_slopes() {
+    let plan = tiny_plan();
+    let weights = random_weights(&plan, 8);
+    let device = Device::flex().autodiff();
+    let batch = 8;
+    let images = noise(batch * plan.input().elements() as usize, 5);
+    let teacher = noise(batch * 3, 6);
+    let distillation = Distillation { alpha: 0.4, temperature: 3.0 };
+    let targets = Targets {
+        labels: &[0, 2, 1, 1, 0, 0, 2, 1],
+        label_smoothing: 0.1,
+        teacher: Some((distillation, &teacher)),
+    };
+    let forward = |weights: &Weights| {
+        let network = Network::new(&plan, weights, &device);
+        let images = TensorData::new(images.clone(), [batch, 3, 6, 6]);
+        let logits = network.forward(Tensor::from_data(images, &device));
+        (network, logits)
+    };
+    let value = |weights: &Weights| {
+        let (_, logits) = forward(weights);
+        let logits = logits.into_data().try_into_vec::<f32>().unwrap();
+        loss::loss(&logits, &targets).0
+    };
+    let (network, logits) = forward(&weights);
+    let (_, gradients) = backward(&network, logits, &targets);
+    let gradients = network.gradients(&gradients);
+    for (name, array) in &gradients.arrays {
+        let (mut error, mut size, mut compared) = (0.0, 0.0, 0);
+        for (i, gradient) in array.data.iter().enumerate() {
+            let slope = |step: f32| {
+                let mut moved = weights.clone();
+                let at = moved.arrays[name].data[i];
+                moved.arrays.get_mut(name).unwrap().data[i] = at + step;
+                let high = value(&moved);
+                moved.arrays.get_mut(name).unwrap().data[i] = at - step;
+                (high - value(&moved)) / f64::from(2.0 * step)
+            };
+            // Where a ReLU's kink lies within the step, two step sizes disagree.
+            let (coarse, fine) = (slope(8e-4), slope(4e-4));
+            if (coarse - fine).abs() < 1e-3 + 0.02 * fine.abs() {
+                error += (fine - f64::from(*gradient)).powi(2);
+                size += fine.powi(2);
+                compared += 1;
+            }
+        }
+        let (error, size) = (error.sqrt(), size.sqrt());
+        assert!(error < 0.03 * size + 3e-3, "{name}: off by {error} of {size}");
+        assert!(compared * 3 > array.data.len(), "{name}: {compared} compared");
+    }
+}
+
+#[test]
+fn the_same_request_gives_the_same_bits_whatever_else_trains() {
+    let (spec, data) = (spec(), colours());
+    let plan = tiny_plan();
+    let views = views(&spec);
+    let alone = run(request(&plan, &data, &views, &spec)).unwrap();
+    let (again, other) = thread::scope(|scope| {
+        let again = scope.spawn(|| run(request(&plan, &data, &views, &spec)).unwrap());
+        let other = scope.spawn(|| {
+            let shuffle_seed = [9; 32];
+            run(TrainRequest { shuffle_seed, ..request(&plan, &data, &views, &spec) }).unwrap()
+        });
+        (again.join().unwrap(), other.join().unwrap())
+    });
+    assert_eq!(alone, again);
+    assert_ne!(alone.weights, other.weights, "another order is another training");
+    // 70 images in batches of 32: the last batch has 6.
+    assert_eq!(alone.images_seen, 140);
+    assert_eq!(alone.losses.len(), 2);
+}
+
+#[test]
+fn a_small_network_learns_the_digits_under_both_step_rules() {
+    let data = digits();
+    let plan = conv_plan();
+    let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
+    for (optimizer, learning_rate) in [(OptimizerSpec::AdamW, 4e-3), (sgd, 5e-2)] {
+        let spec = TrainingSpec { optimizer, ..spec() };
+        let views = views(&spec);
+        let start = request(&plan, &data, &views, &spec);
+        let trained = run(TrainRequest { epochs: 3, learning_rate, ..start }).unwrap();
+        let accuracy = evaluate(
+            &plan,
+            &trained.weights,
+            &data.validation,
+            &data.normalization,
+            TrainDevice::Flex,
+        );
+        assert!(accuracy > 0.9, "{optimizer:?} reached {accuracy}, losses {:?}", trained.losses);
+        assert!(trained.losses[2] < trained.losses[0]);
+    }
+}
+
+#[test]
+fn a_student_learns_from_its_teacher_alone() {
+    let data = digits();
+    let spec = spec();
+    let views = views(&spec);
+    let teacher_plan = conv_plan();
+    let start = request(&teacher_plan, &data, &views, &spec);
+    let teacher = run(TrainRequest { epochs: 3, learning_rate: 4e-3, ..start }).unwrap();
+    let soft = soft_targets(
+        &teacher_plan,
+        &teacher.weights,
+        &data.train,
+        &views,
+        &data.normalization,
+        TrainDevice::Flex,
+    );
+    assert_eq!((soft.views, soft.images, soft.classes), (2, data.train.len(), 10));
+
+    // Labels are shuffled away; with alpha 1 they do not count.
+    let mut unlabelled = data.clone();
+    unlabelled.train.labels.fill(0);
+    let plan = residual_plan();
+    let all = Distillation { alpha: 1.0, temperature: 2.0 };
+    let start = request(&plan, &unlabelled, &views, &spec);
+    let student = run(TrainRequest {
+        distillation: Some((all, &soft)),
+        epochs: 3,
+        learning_rate: 1e-2,
+        ..start
+    })
+    .unwrap();
+    let weights = &student.weights;
+    let accuracy =
+        evaluate(&plan, weights, &data.validation, &data.normalization, TrainDevice::Flex);
+    assert!(accuracy > 0.8, "{accuracy}, losses {:?}", student.losses);
+}
+
+#[test]
+fn a_teacher_of_another_data_set_is_refused() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let soft = SoftTargets { views: 1, images: 2, classes: 3, logits: vec![0.0; 6] };
+    let distillation = Some((Distillation { alpha: 0.5, temperature: 2.0 }, &soft));
+    let error =
+        run(TrainRequest { distillation, ..request(&plan, &data, &views, &spec) }).unwrap_err();
+    let expected = [2, 70, 3];
+    assert_eq!(error, TrainError::SoftTargets { given: [1, 2, 3], expected });
+}
+
+#[test]
+fn requests_that_do_not_fit_together_are_refused() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let weights = Weights::default();
+    let error = run(TrainRequest { weights, ..request(&plan, &data, &views, &spec) }).unwrap_err();
+    assert!(matches!(error, TrainError::Weights(WeightsError::Missing { .. })));
+
+    let grey = conv_plan();
+    let error = run(request(&grey, &data, &views, &spec)).unwrap_err();
+    assert!(matches!(error, TrainError::Data { .. }));
+
+    let single = TrainingSpec { batch_size: 1, ..spec.clone() };
+    let error = run(request(&plan, &data, &views, &single)).unwrap_err();
+    assert_eq!(error, TrainError::TooFewImages { images: 70, batch_size: 1 });
+}
+
+#[test]
+fn a_lonely_last_image_is_left_out() {
+    let (data, plan) = (colours(), tiny_plan());
+    let spec = TrainingSpec { batch_size: 23, ..spec() };
+    let views = views(&spec);
+    let trained = run(request(&plan, &data, &views, &spec)).unwrap();
+    assert_eq!(trained.images_seen, 2 * 69);
+}
+
+#[test]
+fn a_loss_that_explodes_is_an_error_and_no_panic() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    for learning_rate in [1e30, f64::INFINITY] {
+        let start = request(&plan, &data, &views, &spec);
+        let error = run(TrainRequest { learning_rate, epochs: 20, ..start }).unwrap_err();
+        assert!(matches!(error, TrainError::NonFinite { .. }), "{error}");
+    }
+}
+
+#[test]
+fn the_caller_sees_every_step_and_can_stop() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let mut seen = Vec::new();
+    let error = train(request(&plan, &data, &views, &spec), &mut |progress| {
+        seen.push((progress.epoch, progress.step));
+        assert_eq!((progress.epochs, progress.steps), (2, 3));
+        assert!(progress.loss.is_finite());
+        if seen.len() == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!(error, Err(TrainError::Stopped));
+    assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0)]);
+}
+
+#[test]
+fn images_are_resized_to_the_network() {
+    let (spec, data) = (spec(), colours());
+    let views = views(&spec);
+    let architecture = edgesmith_search_space::Architecture {
+        resolution: 4,
+        stem_width: 2,
+        stages: vec![stage(Operation::Conv, 3, 1, 1)],
+    };
+    let shape = edgesmith_search_space::DataShape { channels: 3, classes: 3 };
+    let plan = Plan::lower(&architecture, shape).unwrap();
+    assert!(run(request(&plan, &data, &views, &spec)).is_ok());
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_trains_a_few_steps() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let device = TrainDevice::parse("wgpu").unwrap();
+    let trained = std::panic::catch_unwind(|| {
+        run(TrainRequest { device, ..request(&plan, &data, &views, &spec) })
+    });
+    match trained {
+        Err(_) => eprintln!("skipped: wgpu finds no adapter on this machine"),
+        Ok(trained) => {
+            let flex = run(request(&plan, &data, &views, &spec)).unwrap();
+            let difference = (trained.unwrap().losses[0] - flex.losses[0]).abs();
+            assert!(difference < 1e-2, "losses differ by {difference}");
+        }
+    }
+}
