@@ -1,14 +1,19 @@
 //! The wire: generated code of `edgesmith/v1/*.proto` and the conversions from and to the domain's
 //! types, all in one place. No logic, no defaults.
 
+mod convert;
+
+pub use convert::{
+    ConvertError, hash, optional_hash, optional_hash_bytes, trial_state, trial_state_parts,
+};
+
 /// Generated code.
 #[expect(missing_docs, reason = "generated; the protos carry the documentation")]
 pub mod v1 {
     tonic::include_proto!("edgesmith.v1");
 
     /// All protos, for reflection.
-    pub const FILE_DESCRIPTOR_SET: &[u8] =
-        include_bytes!(concat!(env!("OUT_DIR"), "/edgesmith.bin"));
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgesmith.bin"));
 }
 
 /// Workers and coordinators of different versions refuse each other.
