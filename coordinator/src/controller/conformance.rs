@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use edgesmith_common::TrialNumber;
+use edgesmith_common::{StudySpec, TrialNumber};
 use edgesmith_search_space::{
     Activation, CanonicalHash, DataShape, Genotype, Precision, RecipeSpace, Space, SpaceDefinition,
     StageSpace,
@@ -10,16 +10,18 @@ use edgesmith_search_space::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Controller, FinishedTrial, Nsga2, Proposal, Random, RegularizedEvolution, Reinforce};
+use super::{
+    Controller, FinishedTrial, Nsga2, Proposal, Random, RegularizedEvolution, Reinforce, build,
+};
 
 /// Makes a fresh controller of a space.
 pub(super) type Make = fn(Space) -> Box<dyn Controller>;
 
-/// Every algorithm with usual settings.
+/// Every algorithm with its default settings.
 pub(super) const ALL: [(&str, Make); 4] = [
     ("random", |space| Box::new(Random::new(space))),
     ("regularized evolution", |space| Box::new(RegularizedEvolution::new(space, 20, 5, 1))),
-    ("nsga2", |space| Box::new(Nsga2::new(space, 20, 0.9, 1))),
+    ("nsga2", |space| Box::new(Nsga2::new(space, 16, 0.5, 2))),
     ("reinforce", |space| Box::new(Reinforce::new(space, 0.1, 0.01, 0.9))),
 ];
 
@@ -36,7 +38,7 @@ fn suggest(controller: &dyn Controller, number: u32) -> Option<Proposal> {
     controller.suggest(TrialNumber(number), &mut rng(u64::from(number) + 1000))
 }
 
-/// Three stages, 22 choices, some without effect (an expansion on a plain convolution) and some
+/// Three stages, 29 choices, some without effect (an expansion on a plain convolution) and some
 /// with one option.
 pub(super) fn medium_space() -> Space {
     let stage = |width: [u32; 3]| StageSpace {
@@ -353,6 +355,45 @@ fn parents_are_trials_that_were_proposed_before() {
             if let Call::Proposed(number, proposal) = call {
                 assert!(proposal.parents.iter().all(|p| p.0 < number), "{name}, trial {number}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_study_gets_the_controller_that_it_names_with_the_settings_it_gives() {
+    let settings = [
+        "name = \"random\"",
+        "name = \"regularized-evolution\"\npopulation = 9\nsample = 3\nmutations = 2",
+        "name = \"nsga2\"\npopulation = 8\ncrossover = 0.7\nmutations = 3",
+        "name = \"reinforce\"\nlearning_rate = 0.2\nentropy = 0.02\nbaseline_decay = 0.8",
+    ];
+    let makes: [Make; 4] = [
+        |space| Box::new(Random::new(space)),
+        |space| Box::new(RegularizedEvolution::new(space, 9, 3, 2)),
+        |space| Box::new(Nsga2::new(space, 8, 0.7, 3)),
+        |space| Box::new(Reinforce::new(space, 0.2, 0.02, 0.8)),
+    ];
+    for (settings, make) in settings.into_iter().zip(makes) {
+        let text = format!(
+            r#"
+            study.name = "digits"
+            data.source = "digits"
+            budget.trials = 1
+            space = {{ resolution = [8], stem_width = [4, 8, 12, 16], stages = [
+                {{ depth = [1, 2, 3, 4], width = [8, 12, 16, 24], kernel = [3, 5] }},
+                {{ depth = [1, 2, 3, 4], width = [8, 12, 16, 24], kernel = [3, 5] }},
+            ] }}
+            objectives = [{{ metric = "validation_accuracy" }}, {{ metric = "macs" }}]
+            [algorithm]
+            {settings}
+            "#
+        );
+        let spec = StudySpec::parse(&text).unwrap();
+        let mut built = build(&spec);
+        let calls = study(&mut *built, 90);
+        let expected = replay(make, &spec.space, &calls);
+        for number in 90..140 {
+            assert_eq!(proposal(&*built, number), proposal(&*expected, number), "{settings}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use edgesmith_common::pareto;
+
 /// What a complete trial is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fitness {
@@ -33,7 +35,7 @@ impl Fitness {
         if self.violation > 0.0 || other.violation > 0.0 {
             return self.violation < other.violation;
         }
-        dominates(&self.objectives, &other.objectives)
+        pareto::dominates(&self.objectives, &other.objectives)
     }
 }
 
@@ -48,8 +50,8 @@ impl Standing {
 pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
     let mut standings = vec![Standing { front: 0, crowding: 0.0 }; trials.len()];
     for (front, members) in fronts(trials).iter().enumerate() {
-        let points: Vec<&[f64]> = members.iter().map(|&i| &*trials[i].objectives).collect();
-        for (&member, crowding) in members.iter().zip(crowding(&points)) {
+        let points = points(trials, members);
+        for (&member, crowding) in members.iter().zip(pareto::crowding(&points)) {
             standings[member] = Standing { front, crowding };
         }
     }
@@ -61,8 +63,7 @@ pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
 fn fronts(trials: &[&Fitness]) -> Vec<Vec<usize>> {
     let (feasible, mut broken): (Vec<usize>, Vec<usize>) =
         (0..trials.len()).partition(|&i| trials[i].violation == 0.0);
-    let points: Vec<&[f64]> = feasible.iter().map(|&i| &*trials[i].objectives).collect();
-    let mut fronts: Vec<Vec<usize>> = pareto_fronts(&points)
+    let mut fronts: Vec<Vec<usize>> = pareto::fronts(&points(trials, &feasible))
         .into_iter()
         .map(|front| front.into_iter().map(|i| feasible[i]).collect())
         .collect();
@@ -72,50 +73,8 @@ fn fronts(trials: &[&Fitness]) -> Vec<Vec<usize>> {
     fronts
 }
 
-fn dominates(a: &[f64], b: &[f64]) -> bool {
-    a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
-}
-
-fn pareto_fronts(points: &[&[f64]]) -> Vec<Vec<usize>> {
-    let mut dominators: Vec<usize> =
-        points.iter().map(|p| points.iter().filter(|other| dominates(other, p)).count()).collect();
-    let mut left = points.len();
-    let mut fronts = Vec::new();
-    while left > 0 {
-        let front: Vec<usize> = (0..points.len()).filter(|&i| dominators[i] == 0).collect();
-        for &i in &front {
-            dominators[i] = usize::MAX;
-        }
-        for &i in &front {
-            for (j, count) in dominators.iter_mut().enumerate() {
-                if *count != usize::MAX && dominates(points[i], points[j]) {
-                    *count -= 1;
-                }
-            }
-        }
-        left -= front.len();
-        fronts.push(front);
-    }
-    fronts
-}
-
-fn crowding(points: &[&[f64]]) -> Vec<f64> {
-    let mut distances = vec![0.0; points.len()];
-    for objective in 0..points.first().map_or(0, |p| p.len()) {
-        let value = |i: usize| points[i][objective];
-        let mut order: Vec<usize> = (0..points.len()).collect();
-        order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
-        let (first, last) = (order[0], order[order.len() - 1]);
-        let range = value(last) - value(first);
-        distances[first] = f64::INFINITY;
-        distances[last] = f64::INFINITY;
-        if range > 0.0 {
-            for around in order.windows(3) {
-                distances[around[1]] += (value(around[2]) - value(around[0])) / range;
-            }
-        }
-    }
-    distances
+fn points(trials: &[&Fitness], members: &[usize]) -> Vec<Vec<f64>> {
+    members.iter().map(|&i| trials[i].objectives.clone()).collect()
 }
 
 #[cfg(test)]

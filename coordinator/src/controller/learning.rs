@@ -1,7 +1,7 @@
 //! Whether the algorithms learn: on problems with a known answer they must clearly beat random
 //! sampling with the same number of trials, on average over seeds.
 
-use edgesmith_common::TrialNumber;
+use edgesmith_common::{TrialNumber, pareto};
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -73,10 +73,60 @@ fn every_algorithm_beats_random_on_one_objective() {
         (mean(random.1, problem, best), mean(random.1, problem, late_mean));
     for (name, make) in learners {
         let (best, late) = (mean(make, problem, best), mean(make, problem, late_mean));
-        println!(
-            "{name}: best {best:.2} against {random_best:.2}, late {late:.2} against {random_late:.2}"
-        );
         assert!(best < random_best - 1.5, "{name}: {best} against {random_best}");
         assert!(late < random_late - 3.0, "{name}: {late} against {random_late}");
+    }
+}
+
+/// Multiply-accumulates against a made-up error that falls with them and with the share of choices
+/// that meet a target.
+fn macs_and_error(space: &Space, genotype: &Genotype) -> (Vec<f64>, f64) {
+    let candidate = space.decode(genotype);
+    let plan = candidate.pruned_plan(space.data()).expect("controllers propose networks");
+    let macs = (plan.cost(candidate.recipe.precision).macs as f64).log10();
+    let error = 0.3 * (6.5 - macs).max(0.0).powi(2)
+        + misses(space, genotype) / space.choices().len() as f64;
+    (vec![macs, error], 0.0)
+}
+
+/// What the trials dominate below 7 decades of multiply-accumulates and an error of 3.
+fn hypervolume(scores: &[(Vec<f64>, f64)]) -> f64 {
+    let points: Vec<Vec<f64>> = scores.iter().map(|(objectives, _)| objectives.clone()).collect();
+    pareto::hypervolume(&points, &[7.0, 3.0])
+}
+
+#[test]
+fn every_algorithm_dominates_more_than_random_on_two_objectives() {
+    let [random, learners @ ..] = ALL;
+    let random = mean(random.1, macs_and_error, hypervolume);
+    for (name, make) in learners {
+        // Fronts are what NSGA-II is for.
+        let margin = if name == "nsga2" { 1.08 } else { 1.01 };
+        let found = mean(make, macs_and_error, hypervolume);
+        assert!(found > random * margin, "{name}: {found} against {random}");
+    }
+}
+
+#[test]
+fn every_algorithm_learns_what_a_constraint_forbids() {
+    // What is wanted is forbidden: the more choices meet the target the better, but every choice of
+    // the first half that does so breaks the constraint.
+    let problem: Problem = |space, genotype| {
+        let meets = |place: &usize| {
+            let options = space.choices()[*place].options.len();
+            options > 1 && usize::from(genotype.indices()[*place]) == place % options
+        };
+        let half = space.choices().len() / 2;
+        (vec![misses(space, genotype)], (0..half).filter(meets).count() as f64)
+    };
+    let late_violation = |scores: &[(Vec<f64>, f64)]| {
+        let late = &scores[scores.len() * 3 / 4..];
+        late.iter().map(|(_, violation)| violation).sum::<f64>() / late.len() as f64
+    };
+    let [random, learners @ ..] = ALL;
+    let random = mean(random.1, problem, late_violation);
+    for (name, make) in learners {
+        let found = mean(make, problem, late_violation);
+        assert!(found < random / 2.0, "{name}: {found} against {random}");
     }
 }
