@@ -2,12 +2,29 @@
 //!
 //! It is what accuracy and latency are measured with and what may be shipped, so it depends on
 //! almost nothing: no tensor library, no async, no training. It runs one image at a time in fp32, or
-//! in integers only (Jacob et al. 2018). It does not convert, quantize or optimise models: the
-//! worker writes files that are ready to run.
+//! in integers only (Jacob et al. 2018), on one thread. It does not convert, quantize or optimise
+//! models: the worker writes files that are ready to run.
 
+mod error;
+mod file;
+mod kernels;
 mod model;
+mod planner;
+mod quantization;
+mod session;
+mod validate;
 
+pub use error::{FormatProblem, InputError, ModelError, Problem};
+pub use file::FORMAT_VERSION;
 pub use model::{
     Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
     Quantization, Requantization, ValueId,
 };
+pub use session::{MAX_SESSION_ELEMENTS, Session};
+pub use validate::{MAX_VALUE_ELEMENTS, Shape, Shapes};
+
+/// Name of this engine, as measurements record it.
+pub const ENGINE_NAME: &str = "edge-runtime";
+
+/// Version of this engine, as measurements record it.
+pub const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,369 @@
+//! Layers in fp32. Sums are in an order of their own, so results differ from other engines' in the
+//! last bits, and between instruction sets.
+
+use super::isa::for_each_isa;
+use super::{Geometry, channels_last, pad};
+use crate::model::{Activation, Conv, Linear};
+
+/// Output channels that are computed side by side.
+const LANES: usize = 8;
+
+/// A convolution over all channels with its weights packed.
+#[derive(Debug)]
+pub(crate) struct FloatConv {
+    geometry: Geometry,
+    out_channels: usize,
+    /// `[out / LANES][kernel row][kernel column, channel][LANES]`, zero beyond the last channel.
+    weight: Vec<f32>,
+    /// Padded to a multiple of `LANES`.
+    bias: Vec<f32>,
+    corners: Vec<u32>,
+    range: (f32, f32),
+}
+
+impl FloatConv {
+    pub fn new(conv: &Conv<f32, f32>, activation: Activation, geometry: Geometry) -> Self {
+        let (out_channels, taps) = (conv.out_channels as usize, geometry.kernel * geometry.kernel);
+        let depth = taps * geometry.channels;
+        let weight = channels_last(&conv.weight, geometry.channels, taps);
+        let groups = out_channels.div_ceil(LANES);
+        let mut packed = vec![0.0; groups * depth * LANES];
+        for (out, row) in weight.chunks_exact(depth).enumerate() {
+            let group = &mut packed[out / LANES * depth * LANES..];
+            for (index, &weight) in row.iter().enumerate() {
+                group[index * LANES + out % LANES] = weight;
+            }
+        }
+        let mut bias = conv.bias.clone();
+        bias.resize(groups * LANES, 0.0);
+        Self {
+            geometry,
+            out_channels,
+            weight: packed,
+            bias,
+            corners: geometry.corners(geometry.channels),
+            range: range(activation),
+        }
+    }
+
+    /// Elements of scratch memory that `float_conv` needs: a padded input, or nothing.
+    pub fn scratch(&self) -> usize {
+        match self.geometry.padding {
+            0 => 0,
+            _ => self.geometry.padded_elements(self.geometry.channels),
+        }
+    }
+}
+
+for_each_isa! {
+    /// Runs a convolution; `scratch` is as long as `conv.scratch()` at least.
+    fn float_conv(
+        conv: &FloatConv,
+        input: &[f32],
+        scratch: &mut [f32],
+        output: &mut [f32],
+    ) = conv_body
+}
+
+#[inline(always)]
+fn conv_body<const FMA: bool>(
+    conv: &FloatConv,
+    input: &[f32],
+    scratch: &mut [f32],
+    output: &mut [f32],
+) {
+    let input = if conv.geometry.padding == 0 {
+        input
+    } else {
+        let scratch = &mut scratch[..conv.scratch()];
+        pad(&conv.geometry, conv.geometry.channels, input, scratch, |value| value);
+        scratch
+    };
+    let groups = conv.bias.len() / LANES;
+    let positions = conv.corners.len();
+    let mut group = 0;
+    while group < groups {
+        let mut position = 0;
+        if group + 1 < groups {
+            while position + 4 <= positions {
+                conv_tile::<4, 2, FMA>(conv, input, group, position, output);
+                position += 4;
+            }
+            while position < positions {
+                conv_tile::<1, 2, FMA>(conv, input, group, position, output);
+                position += 1;
+            }
+            group += 2;
+        } else {
+            while position + 8 <= positions {
+                conv_tile::<8, 1, FMA>(conv, input, group, position, output);
+                position += 8;
+            }
+            while position + 4 <= positions {
+                conv_tile::<4, 1, FMA>(conv, input, group, position, output);
+                position += 4;
+            }
+            while position < positions {
+                conv_tile::<1, 1, FMA>(conv, input, group, position, output);
+                position += 1;
+            }
+            group += 1;
+        }
+    }
+}
+
+/// `M` positions by `V` groups of channels, all in registers.
+#[inline(always)]
+fn conv_tile<const M: usize, const V: usize, const FMA: bool>(
+    conv: &FloatConv,
+    input: &[f32],
+    group: usize,
+    position: usize,
+    output: &mut [f32],
+) {
+    let Geometry { channels, kernel, .. } = conv.geometry;
+    let line = conv.geometry.padded_width() * channels;
+    let run = kernel * channels;
+    let group_weights = kernel * run * LANES;
+    let corners: [usize; M] = std::array::from_fn(|m| conv.corners[position + m] as usize);
+    let mut sums = [[[0.0f32; LANES]; V]; M];
+    for row in 0..kernel {
+        let pixels: [&[f32]; M] = std::array::from_fn(|m| &input[corners[m] + row * line..][..run]);
+        let weights: [&[[f32; LANES]]; V] = std::array::from_fn(|v| {
+            let start = (group + v) * group_weights + row * run * LANES;
+            conv.weight[start..start + run * LANES].as_chunks().0
+        });
+        for index in 0..run {
+            for m in 0..M {
+                let pixel = pixels[m][index];
+                for v in 0..V {
+                    for lane in 0..LANES {
+                        let sum = &mut sums[m][v][lane];
+                        *sum = multiply_add::<FMA>(pixel, weights[v][index][lane], *sum);
+                    }
+                }
+            }
+        }
+    }
+    let first = group * LANES;
+    let count = (V * LANES).min(conv.out_channels - first);
+    for m in 0..M {
+        let start = (position + m) * conv.out_channels + first;
+        let output = &mut output[start..start + count];
+        let mut values = [[0.0f32; LANES]; V];
+        for v in 0..V {
+            for lane in 0..LANES {
+                let sum = sums[m][v][lane] + conv.bias[first + v * LANES + lane];
+                values[v][lane] = clamp(sum, conv.range);
+            }
+        }
+        if count == V * LANES {
+            output.copy_from_slice(values.as_flattened());
+        } else {
+            output.copy_from_slice(&values.as_flattened()[..count]);
+        }
+    }
+}
+
+/// A depthwise convolution with its weights packed.
+#[derive(Debug)]
+pub(crate) struct FloatDepthwise {
+    geometry: Geometry,
+    /// Channels rounded up to a multiple of `LANES`.
+    pixel: usize,
+    /// `[tap][pixel]`
+    weight: Vec<f32>,
+    /// `[pixel]`
+    bias: Vec<f32>,
+    /// From a corner to each tap.
+    taps: Vec<u32>,
+    corners: Vec<u32>,
+    range: (f32, f32),
+}
+
+impl FloatDepthwise {
+    pub fn new(conv: &Conv<f32, f32>, activation: Activation, geometry: Geometry) -> Self {
+        let Geometry { channels, kernel, .. } = geometry;
+        let pixel = channels.next_multiple_of(LANES);
+        let taps = kernel * kernel;
+        let mut weight = vec![0.0; taps * pixel];
+        for (channel, kernel) in conv.weight.chunks_exact(taps).enumerate() {
+            for (tap, &value) in kernel.iter().enumerate() {
+                weight[tap * pixel + channel] = value;
+            }
+        }
+        let mut bias = conv.bias.clone();
+        bias.resize(pixel, 0.0);
+        Self {
+            geometry,
+            pixel,
+            weight,
+            bias,
+            taps: tap_offsets(&geometry, pixel),
+            corners: geometry.corners(pixel),
+            range: range(activation),
+        }
+    }
+
+    /// Elements of scratch memory that `float_depthwise` needs: a padded input, or nothing.
+    pub fn scratch(&self) -> usize {
+        if self.reads_in_place() { 0 } else { self.geometry.padded_elements(self.pixel) }
+    }
+
+    fn reads_in_place(&self) -> bool {
+        self.geometry.padding == 0 && self.pixel == self.geometry.channels
+    }
+}
+
+for_each_isa! {
+    /// Runs a depthwise convolution; `scratch` is as long as `conv.scratch()` at least.
+    fn float_depthwise(
+        conv: &FloatDepthwise,
+        input: &[f32],
+        scratch: &mut [f32],
+        output: &mut [f32],
+    ) = depthwise_body
+}
+
+#[inline(always)]
+fn depthwise_body<const FMA: bool>(
+    conv: &FloatDepthwise,
+    input: &[f32],
+    scratch: &mut [f32],
+    output: &mut [f32],
+) {
+    let input = if conv.reads_in_place() {
+        input
+    } else {
+        let scratch = &mut scratch[..conv.scratch()];
+        pad(&conv.geometry, conv.pixel, input, scratch, |value| value);
+        scratch
+    };
+    let channels = conv.geometry.channels;
+    for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
+        for (group, output) in output.chunks_mut(LANES).enumerate() {
+            let first = group * LANES;
+            let mut sums = [0.0f32; LANES];
+            sums.copy_from_slice(&conv.bias[first..first + LANES]);
+            let weights = conv.weight[first..].chunks(conv.pixel);
+            for (&tap, weights) in conv.taps.iter().zip(weights) {
+                let start = corner as usize + tap as usize + first;
+                let pixels = &input[start..start + LANES];
+                let weights = &weights[..LANES];
+                for lane in 0..LANES {
+                    sums[lane] = multiply_add::<FMA>(pixels[lane], weights[lane], sums[lane]);
+                }
+            }
+            for sum in &mut sums {
+                *sum = clamp(*sum, conv.range);
+            }
+            if output.len() == LANES {
+                output.copy_from_slice(&sums);
+            } else {
+                output.copy_from_slice(&sums[..output.len()]);
+            }
+        }
+    }
+}
+
+/// Where each tap is from the kernel's corner in a padded map of `pixel` elements a pixel.
+pub(super) fn tap_offsets(geometry: &Geometry, pixel: usize) -> Vec<u32> {
+    let side = 0..geometry.kernel;
+    side.clone()
+        .flat_map(|y| side.clone().map(move |x| (y, x)))
+        .map(|(y, x)| ((y * geometry.padded_width() + x) * pixel) as u32)
+        .collect()
+}
+
+for_each_isa! {
+    /// `output = left + right`
+    fn float_add(left: &[f32], right: &[f32], output: &mut [f32]) = add_body
+}
+
+#[inline(always)]
+fn add_body<const FMA: bool>(left: &[f32], right: &[f32], output: &mut [f32]) {
+    for ((output, left), right) in output.iter_mut().zip(left).zip(right) {
+        *output = left + right;
+    }
+}
+
+for_each_isa! {
+    /// Mean over positions; as many channels as `output` has.
+    fn float_pool(input: &[f32], output: &mut [f32]) = pool_body
+}
+
+#[inline(always)]
+fn pool_body<const FMA: bool>(input: &[f32], output: &mut [f32]) {
+    let channels = output.len();
+    output.fill(0.0);
+    for pixel in input.chunks_exact(channels) {
+        for (sum, value) in output.iter_mut().zip(pixel) {
+            *sum += value;
+        }
+    }
+    let positions = (input.len() / channels) as f32;
+    for sum in output {
+        *sum /= positions;
+    }
+}
+
+/// A fully connected layer with its weights in the order of the kernels' maps.
+#[derive(Debug)]
+pub(crate) struct FloatLinear {
+    /// `[out][position][channel]`
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl FloatLinear {
+    /// Reads a map of so many channels and positions.
+    pub fn new(linear: &Linear<f32, f32>, channels: usize, positions: usize) -> Self {
+        let weight = channels_last(&linear.weight, channels, positions);
+        Self { weight, bias: linear.bias.clone() }
+    }
+}
+
+for_each_isa! {
+    /// Runs a fully connected layer.
+    fn float_linear(linear: &FloatLinear, input: &[f32], output: &mut [f32]) = linear_body
+}
+
+#[inline(always)]
+fn linear_body<const FMA: bool>(linear: &FloatLinear, input: &[f32], output: &mut [f32]) {
+    let rows = linear.weight.chunks_exact(input.len());
+    for ((output, row), bias) in output.iter_mut().zip(rows).zip(&linear.bias) {
+        let (values, last_values) = input.as_chunks::<LANES>();
+        let (weights, last_weights) = row.as_chunks::<LANES>();
+        let mut sums = [0.0f32; LANES];
+        for (values, weights) in values.iter().zip(weights) {
+            for lane in 0..LANES {
+                sums[lane] = multiply_add::<FMA>(values[lane], weights[lane], sums[lane]);
+            }
+        }
+        let mut sum = *bias + sums.iter().sum::<f32>();
+        for (value, weight) in last_values.iter().zip(last_weights) {
+            sum = multiply_add::<FMA>(*value, *weight, sum);
+        }
+        *output = sum;
+    }
+}
+
+#[inline(always)]
+fn multiply_add<const FMA: bool>(left: f32, right: f32, sum: f32) -> f32 {
+    if FMA { left.mul_add(right, sum) } else { left * right + sum }
+}
+
+/// Written so that it is one instruction a bound.
+#[inline(always)]
+fn clamp(value: f32, (low, high): (f32, f32)) -> f32 {
+    let value = if value > low { value } else { low };
+    if value < high { value } else { high }
+}
+
+fn range(activation: Activation) -> (f32, f32) {
+    match activation {
+        Activation::Linear => (f32::NEG_INFINITY, f32::INFINITY),
+        Activation::Relu => (0.0, f32::INFINITY),
+        Activation::Relu6 => (0.0, 6.0),
+    }
+}

@@ -1,0 +1,367 @@
+//! Layers in integers only, as `IntLayer` defines them. Maps are uint8; what a convolution reads is
+//! first widened to int16 with its zero point taken off and zeros around it, so that products need no
+//! corrections. `portable` and, where the processor has it, `avx2` do the same sums; integer addition
+//! has no order, so they agree bit for bit.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod portable;
+
+use super::fp32::tap_offsets;
+use super::isa::for_each_isa;
+use super::{Geometry, Isa, channels_last, pad};
+use crate::model::{Conv, Linear, Requantization};
+
+/// Output channels that a convolution computes side by side.
+const LANES: usize = 8;
+
+/// Channels that a depthwise convolution computes side by side.
+const WIDE_LANES: usize = 16;
+
+/// From accumulators to bytes: one factor a channel, the output's zero point and clamp.
+#[derive(Debug)]
+pub(crate) struct Rescale {
+    /// Padded to whole groups with `Requantization::ZERO`.
+    factors: Vec<Requantization>,
+    /// The multipliers of `factors`.
+    multiplier: Vec<i32>,
+    /// How far each shifts right.
+    right: Vec<i32>,
+    /// Whether any factor shifts left, which only `portable` does.
+    any_left: bool,
+    zero_point: i32,
+    low: i32,
+    high: i32,
+}
+
+impl Rescale {
+    pub fn new(factors: &[Requantization], zero_point: u8, (low, high): (u8, u8)) -> Self {
+        let mut factors = factors.to_vec();
+        factors.resize(factors.len().next_multiple_of(WIDE_LANES), Requantization::ZERO);
+        Self {
+            multiplier: factors.iter().map(|factor| factor.multiplier).collect(),
+            right: factors.iter().map(|factor| (-factor.shift).max(0)).collect(),
+            any_left: factors.iter().any(|factor| factor.shift > 0),
+            factors,
+            zero_point: i32::from(zero_point),
+            low: i32::from(low),
+            high: i32::from(high),
+        }
+    }
+
+    #[inline(always)]
+    fn byte(&self, channel: usize, accumulator: i32) -> u8 {
+        let scaled = self.factors[channel].apply(accumulator).saturating_add(self.zero_point);
+        // Between two bytes.
+        scaled.clamp(self.low, self.high) as u8
+    }
+}
+
+/// A convolution over all channels with its weights packed.
+#[derive(Debug)]
+pub(crate) struct IntConv {
+    geometry: Geometry,
+    out_channels: usize,
+    /// Pairs of products in one row of the kernel.
+    pairs: usize,
+    /// `[out / LANES][kernel row][pair][LANES][2]`, zero beyond the last channel and product.
+    weight: Vec<i16>,
+    /// Padded to whole groups.
+    bias: Vec<i32>,
+    corners: Vec<u32>,
+    input_zero: i16,
+    rescale: Rescale,
+}
+
+impl IntConv {
+    pub fn new(conv: &Conv<i8, i32>, input_zero: u8, rescale: Rescale, geometry: Geometry) -> Self {
+        let Geometry { channels, kernel, .. } = geometry;
+        let out_channels = conv.out_channels as usize;
+        let weight = channels_last(&conv.weight, channels, kernel * kernel);
+        let run = kernel * channels;
+        let pairs = run.div_ceil(2);
+        let groups = out_channels.div_ceil(LANES);
+        let mut packed = vec![0; groups * kernel * pairs * LANES * 2];
+        for (index, &weight) in weight.iter().enumerate() {
+            let (out, row, at) = (index / run / kernel, index / run % kernel, index % run);
+            let pair = (out / LANES * kernel + row) * pairs + at / 2;
+            packed[(pair * LANES + out % LANES) * 2 + at % 2] = i16::from(weight);
+        }
+        let mut bias = conv.bias.clone();
+        bias.resize(groups * LANES, 0);
+        Self {
+            geometry,
+            out_channels,
+            pairs,
+            weight: packed,
+            bias,
+            corners: geometry.corners(channels),
+            input_zero: i16::from(input_zero),
+            rescale,
+        }
+    }
+
+    /// Elements of scratch memory that `int_conv` needs: the padded input, and one more where the last
+    /// pair is half.
+    pub fn scratch(&self) -> usize {
+        self.geometry.padded_elements(self.geometry.channels) + 1
+    }
+
+    /// Elements from a row of the padded input to the next.
+    fn line(&self) -> usize {
+        self.geometry.padded_width() * self.geometry.channels
+    }
+}
+
+/// Runs a convolution; `scratch` is as long as `conv.scratch()` at least.
+pub(crate) fn int_conv(
+    isa: Isa,
+    conv: &IntConv,
+    input: &[u8],
+    scratch: &mut [i16],
+    output: &mut [u8],
+) {
+    let scratch = &mut scratch[..conv.scratch()];
+    widen(isa, &conv.geometry, conv.geometry.channels, conv.input_zero, input, scratch);
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() && !conv.rescale.any_left {
+        // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
+        return unsafe { avx2::conv(conv, scratch, output) };
+    }
+    portable::conv(isa, conv, scratch, output);
+}
+
+/// A depthwise convolution with its weights packed.
+#[derive(Debug)]
+pub(crate) struct IntDepthwise {
+    geometry: Geometry,
+    /// Channels rounded up to a multiple of `WIDE_LANES`.
+    pixel: usize,
+    /// `[tap][pixel]`, or as `avx2` wants it.
+    weight: Vec<i16>,
+    /// `[pixel]`
+    bias: Vec<i32>,
+    /// From a corner to each tap.
+    taps: Vec<u32>,
+    corners: Vec<u32>,
+    input_zero: i16,
+    rescale: Rescale,
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<avx2::DepthwiseWeights>,
+}
+
+impl IntDepthwise {
+    pub fn new(
+        isa: Isa,
+        conv: &Conv<i8, i32>,
+        input_zero: u8,
+        rescale: Rescale,
+        geometry: Geometry,
+    ) -> Self {
+        let Geometry { channels, kernel, .. } = geometry;
+        let pixel = channels.next_multiple_of(WIDE_LANES);
+        let taps = kernel * kernel;
+        let mut weight = vec![0; taps * pixel];
+        for (channel, kernel) in conv.weight.chunks_exact(taps).enumerate() {
+            for (tap, &value) in kernel.iter().enumerate() {
+                weight[tap * pixel + channel] = i16::from(value);
+            }
+        }
+        let mut bias = conv.bias.clone();
+        bias.resize(pixel, 0);
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = isa;
+        Self {
+            geometry,
+            pixel,
+            #[cfg(target_arch = "x86_64")]
+            avx2: (isa.has_avx2() && !rescale.any_left)
+                .then(|| avx2::DepthwiseWeights::new(&weight, &bias, &rescale, taps)),
+            weight,
+            bias,
+            taps: tap_offsets(&geometry, pixel),
+            corners: geometry.corners(pixel),
+            input_zero: i16::from(input_zero),
+            rescale,
+        }
+    }
+
+    /// Elements of scratch memory that `int_depthwise` needs: the padded input.
+    pub fn scratch(&self) -> usize {
+        self.geometry.padded_elements(self.pixel)
+    }
+}
+
+/// Runs a depthwise convolution; `scratch` is as long as `conv.scratch()` at least.
+pub(crate) fn int_depthwise(
+    isa: Isa,
+    conv: &IntDepthwise,
+    input: &[u8],
+    scratch: &mut [i16],
+    output: &mut [u8],
+) {
+    let scratch = &mut scratch[..conv.scratch()];
+    widen(isa, &conv.geometry, conv.pixel, conv.input_zero, input, scratch);
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2()
+        && let Some(weights) = &conv.avx2
+    {
+        // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
+        return unsafe { avx2::depthwise(conv, weights, scratch, output) };
+    }
+    portable::depthwise(isa, conv, scratch, output);
+}
+
+for_each_isa! {
+    /// The padded input of a convolution, each pixel `pixel` elements long, its zero point at 0.
+    fn widen(
+        geometry: &Geometry,
+        pixel: usize,
+        zero_point: i16,
+        input: &[u8],
+        output: &mut [i16],
+    ) = widen_body
+}
+
+#[inline(always)]
+fn widen_body<const FMA: bool>(
+    geometry: &Geometry,
+    pixel: usize,
+    zero_point: i16,
+    input: &[u8],
+    output: &mut [i16],
+) {
+    pad(geometry, pixel, input, output, |value| i16::from(value) - zero_point);
+}
+
+/// The sum of two maps of different scales.
+#[derive(Debug)]
+pub(crate) struct IntAdd {
+    /// Zero point and factor of either side.
+    sides: [(u8, Requantization); 2],
+    /// The scaled side by its byte.
+    tables: [Box<[i32; 256]>; 2],
+    rescale: Rescale,
+}
+
+impl IntAdd {
+    /// `rescale` has one factor.
+    pub fn new(sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
+        let tables = sides.map(|(zero_point, factor)| {
+            Box::new(std::array::from_fn(|byte| {
+                // At most 255 * 2^20.
+                factor.apply((byte as i32 - i32::from(zero_point)) << 20)
+            }))
+        });
+        Self { sides, tables, rescale }
+    }
+}
+
+/// `output = left + right`, scaled.
+pub(crate) fn int_add(isa: Isa, add: &IntAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() && !add.rescale.any_left {
+        // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
+        return unsafe { avx2::add(add, left, right, output) };
+    }
+    let _ = isa;
+    portable::add(add, left, right, output);
+}
+
+/// Mean over positions.
+#[derive(Debug)]
+pub(crate) struct IntPool {
+    input_zero: u8,
+    /// One factor.
+    rescale: Rescale,
+}
+
+impl IntPool {
+    /// `rescale` has one factor, which holds the division by the number of positions.
+    pub fn new(input_zero: u8, rescale: Rescale) -> Self {
+        Self { input_zero, rescale }
+    }
+}
+
+for_each_isa! {
+    /// Mean over positions; as many channels as `output` has.
+    fn int_pool(pool: &IntPool, input: &[u8], output: &mut [u8]) = pool_body
+}
+
+#[inline(always)]
+fn pool_body<const FMA: bool>(pool: &IntPool, input: &[u8], output: &mut [u8]) {
+    let channels = output.len();
+    // At most 255 times the positions, which `validate` keeps below 2^31.
+    let zeros = (input.len() / channels) as i32 * i32::from(pool.input_zero);
+    for (group, output) in output.chunks_mut(WIDE_LANES).enumerate() {
+        let mut sums = [0i32; WIDE_LANES];
+        let first = group * WIDE_LANES;
+        for pixel in input.chunks_exact(channels) {
+            let pixel = &pixel[first..first + output.len()];
+            if let Ok(pixel) = <&[u8; WIDE_LANES]>::try_from(pixel) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(value);
+                }
+            } else {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(value);
+                }
+            }
+        }
+        for (output, sum) in output.iter_mut().zip(sums) {
+            *output = pool.rescale.byte(0, sum - zeros);
+        }
+    }
+}
+
+/// A fully connected layer with its weights in the order of the kernels' maps.
+#[derive(Debug)]
+pub(crate) struct IntLinear {
+    /// `[out][position][channel]`
+    weight: Vec<i16>,
+    /// With the input's zero point taken off: `bias - zero * sum of weights`.
+    bias: Vec<i32>,
+    scale: Vec<f32>,
+}
+
+impl IntLinear {
+    /// Reads a map of so many channels and positions.
+    pub fn new(
+        linear: &Linear<i8, i32>,
+        scale: &[f32],
+        input_zero: u8,
+        channels: usize,
+        positions: usize,
+    ) -> Self {
+        let bias = linear
+            .weight
+            .chunks_exact(channels * positions)
+            .zip(&linear.bias)
+            .map(|(row, bias)| {
+                let sum: i32 = row.iter().map(|&weight| i32::from(weight)).sum();
+                // Within 32 bits, as `validate` has checked.
+                bias - i32::from(input_zero) * sum
+            })
+            .collect();
+        let weight = channels_last(&linear.weight, channels, positions);
+        Self { weight: weight.into_iter().map(i16::from).collect(), bias, scale: scale.to_vec() }
+    }
+}
+
+for_each_isa! {
+    /// Runs a fully connected layer; only its end, the logits, is in fp32.
+    fn int_linear(linear: &IntLinear, input: &[u8], output: &mut [f32]) = linear_body
+}
+
+#[inline(always)]
+fn linear_body<const FMA: bool>(linear: &IntLinear, input: &[u8], output: &mut [f32]) {
+    let rows = linear.weight.chunks_exact(input.len());
+    let ends = linear.bias.iter().zip(&linear.scale);
+    for ((output, row), (bias, scale)) in output.iter_mut().zip(rows).zip(ends) {
+        // Wraps only on the way: the whole sum is within 32 bits.
+        let dot = input.iter().zip(row).fold(0i32, |sum, (&value, &weight)| {
+            sum.wrapping_add(i32::from(i16::from(value)) * i32::from(weight))
+        });
+        *output = bias.wrapping_add(dot) as f32 * scale;
+    }
+}

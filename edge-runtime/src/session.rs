@@ -1,0 +1,122 @@
+//! A model that is ready to run: weights packed for this processor, all memory allocated. A session
+//! computes on the thread that calls it and allocates nothing while it runs.
+
+mod float;
+mod int;
+mod schedule;
+
+use std::fmt;
+
+use self::float::FloatEngine;
+use self::int::IntEngine;
+use crate::error::{InputError, ModelError};
+use crate::kernels::Isa;
+use crate::model::{Model, Network};
+
+/// Most elements that a session's working memory may have.
+pub const MAX_SESSION_ELEMENTS: u64 = 1 << 26;
+
+/// Runs one model, one image at a time.
+pub struct Session {
+    engine: Engine,
+    image_bytes: usize,
+    logits: Vec<f32>,
+}
+
+enum Engine {
+    Fp32(FloatEngine),
+    Int8(IntEngine),
+}
+
+impl Session {
+    /// Validates the model, packs its weights and allocates all memory.
+    ///
+    /// # Errors
+    /// If the model is not valid or needs more than [`MAX_SESSION_ELEMENTS`] of working memory.
+    pub fn new(model: &Model) -> Result<Self, ModelError> {
+        Self::with_isa(model, Isa::detect())
+    }
+
+    /// Like `new`, but without instructions beyond those that the compiler was told to use. It is slower
+    /// and shows what the fast kernels must give: int8 logits are the same bits.
+    ///
+    /// # Errors
+    /// As for `new`.
+    pub fn portable(model: &Model) -> Result<Self, ModelError> {
+        Self::with_isa(model, Isa::PORTABLE)
+    }
+
+    fn with_isa(model: &Model, isa: Isa) -> Result<Self, ModelError> {
+        let shapes = model.validate()?;
+        let engine = match &model.network {
+            Network::Fp32(nodes) => {
+                Engine::Fp32(FloatEngine::new(isa, &model.input, nodes, &shapes)?)
+            }
+            Network::Int8 { input, nodes } => {
+                Engine::Int8(IntEngine::new(isa, &model.input, *input, nodes, &shapes)?)
+            }
+        };
+        Ok(Self { engine, image_bytes: model.input.bytes(), logits: vec![0.0; shapes.classes()] })
+    }
+
+    /// The logits of an image of bytes `[channels][height][width]`, one a class.
+    ///
+    /// # Errors
+    /// If the image has another size than the model's input.
+    pub fn run(&mut self, image: &[u8]) -> Result<&[f32], InputError> {
+        if image.len() != self.image_bytes {
+            return Err(InputError::WrongLength { expected: self.image_bytes, found: image.len() });
+        }
+        match &mut self.engine {
+            Engine::Fp32(engine) => engine.run(image, &mut self.logits),
+            Engine::Int8(engine) => engine.run(image, &mut self.logits),
+        }
+        Ok(&self.logits)
+    }
+
+    /// The class of an image: that of the highest logit, the first of several.
+    ///
+    /// # Errors
+    /// As for `run`.
+    pub fn classify(&mut self, image: &[u8]) -> Result<usize, InputError> {
+        let logits = self.run(image)?;
+        let best = |best, (class, &logit)| if logit > logits[best] { class } else { best };
+        Ok(logits.iter().enumerate().fold(0, best))
+    }
+
+    /// Bytes of one image.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        self.image_bytes
+    }
+
+    /// Classes that the model tells apart.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.logits.len()
+    }
+
+    /// Bytes of working memory: activations as planned, scratch memory and logits; without weights.
+    #[must_use]
+    pub fn peak_memory_bytes(&self) -> usize {
+        size_of_val(self.logits.as_slice())
+            + match &self.engine {
+                Engine::Fp32(engine) => engine.memory_bytes(),
+                Engine::Int8(engine) => engine.memory_bytes(),
+            }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arithmetic = match self.engine {
+            Engine::Fp32(_) => "fp32",
+            Engine::Int8(_) => "int8",
+        };
+        f.debug_struct("Session")
+            .field("arithmetic", &arithmetic)
+            .field("image_bytes", &self.image_bytes)
+            .field("classes", &self.logits.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! A session allocates nothing while it runs.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use edgesmith_edge_runtime::Session;
+
+use crate::models::{Random, float_model, int_model};
+
+/// The system's allocator, which counts the calls of each thread.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // Threads that end may allocate after their locals are gone; nobody counts these.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: everything is done by the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: by the caller's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: by the caller's contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn running_allocates_nothing() {
+    for seed in 0..40 {
+        for model in [float_model(seed, 8), int_model(seed, 8)] {
+            for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {
+                let image = Random(seed).bytes(session.image_bytes());
+                let before = CALLS.get();
+                session.classify(&image).unwrap();
+                assert_eq!(CALLS.get(), before, "seed {seed}");
+            }
+        }
+    }
+}

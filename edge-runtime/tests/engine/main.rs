@@ -1,0 +1,9 @@
+//! The engine from outside: files, and networks against naive references.
+
+mod allocation;
+mod file;
+mod fp32;
+mod int8;
+mod invalid;
+mod models;
+mod reference;
