@@ -1,0 +1,137 @@
+//! The attempts in this worker's hands: running, or ended and not yet reported.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use edgesmith_common::AttemptId;
+use edgesmith_proto::v1;
+use tokio_util::sync::CancellationToken;
+
+/// One attempt in hand.
+#[derive(Debug)]
+pub struct Attempt {
+    id: AttemptId,
+    /// Stops its executor: the coordinator wants it stopped, or the session ends.
+    stop: CancellationToken,
+    /// The coordinator has taken it away; nothing is reported.
+    revoked: CancellationToken,
+    progress: Mutex<(f64, String)>,
+}
+
+impl Attempt {
+    /// An attempt that `parent` stops.
+    pub fn new(id: AttemptId, parent: &CancellationToken) -> Self {
+        Self {
+            id,
+            stop: parent.child_token(),
+            revoked: CancellationToken::new(),
+            progress: Mutex::new((0.0, String::new())),
+        }
+    }
+
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.is_cancelled()
+    }
+
+    /// Waits until the coordinator takes it away.
+    pub async fn revocation(&self) {
+        self.revoked.cancelled().await;
+    }
+
+    /// Says how far it is. What is no share of something is left as it was.
+    pub fn set_progress(&self, fraction: f64, stage: &str) {
+        let mut progress = lock(&self.progress);
+        if fraction.is_finite() {
+            progress.0 = fraction.clamp(0.0, 1.0);
+        }
+        if progress.1 != stage {
+            stage.clone_into(&mut progress.1);
+        }
+    }
+
+    fn progress(&self) -> v1::AttemptProgress {
+        let (fraction, stage) = lock(&self.progress).clone();
+        v1::AttemptProgress { attempt_id: self.id.0, fraction, stage }
+    }
+}
+
+/// All attempts in hand.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<BTreeMap<AttemptId, Arc<Attempt>>>);
+
+impl Attempts {
+    /// Takes an attempt in hand.
+    pub fn start(&self, id: AttemptId, parent: &CancellationToken) -> Arc<Attempt> {
+        let attempt = Arc::new(Attempt::new(id, parent));
+        lock(&self.0).insert(id, Arc::clone(&attempt));
+        attempt
+    }
+
+    /// Lets go of one: it is reported, or was stopped.
+    pub fn finish(&self, id: AttemptId) {
+        lock(&self.0).remove(&id);
+    }
+
+    /// Stops those that the coordinator has taken away. They are not named any more from now on.
+    pub fn revoke(&self, ids: &[u64]) {
+        let mut attempts = lock(&self.0);
+        for id in ids {
+            if let Some(attempt) = attempts.remove(&AttemptId(*id)) {
+                tracing::debug!(attempt = id, "the coordinator stops an attempt");
+                attempt.revoked.cancel();
+                attempt.stop.cancel();
+            }
+        }
+    }
+
+    /// Ids of what is in hand, ascending.
+    pub fn held(&self) -> Vec<u64> {
+        lock(&self.0).keys().map(|id| id.0).collect()
+    }
+
+    /// How far each is, by ascending id.
+    pub fn progress(&self) -> Vec<v1::AttemptProgress> {
+        lock(&self.0).values().map(|attempt| attempt.progress()).collect()
+    }
+}
+
+/// Locks; what a panicking holder left is whole, because no update here is done in parts.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_until_finished_or_revoked() {
+        let session = CancellationToken::new();
+        let attempts = Attempts::default();
+        let [a, b, c] = [3, 1, 2].map(|id| attempts.start(AttemptId(id), &session));
+        assert_eq!(attempts.held(), [1, 2, 3]);
+        attempts.finish(AttemptId(1));
+        attempts.revoke(&[2, 99]);
+        assert_eq!(attempts.held(), [3]);
+        assert!(c.is_revoked() && c.stop().is_cancelled());
+        assert!(!a.is_revoked() && !a.stop().is_cancelled());
+        assert!(!b.is_revoked());
+        session.cancel();
+        assert!(a.stop().is_cancelled() && !a.is_revoked());
+    }
+
+    #[test]
+    fn progress_is_the_last_that_makes_sense() {
+        let attempt = Attempt::new(AttemptId(7), &CancellationToken::new());
+        attempt.set_progress(0.5, "epoch 1/2");
+        attempt.set_progress(f64::NAN, "epoch 2/2");
+        let progress = attempt.progress();
+        assert_eq!((progress.fraction, progress.stage.as_str()), (0.5, "epoch 2/2"));
+        attempt.set_progress(7.0, "done");
+        assert_eq!(attempt.progress().fraction, 1.0);
+    }
+}

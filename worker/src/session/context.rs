@@ -1,0 +1,102 @@
+//! What an executor sees of the coordinator while it works.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use edgesmith_common::{ArtifactHash, AttemptId};
+use tokio_util::sync::CancellationToken;
+
+use super::AttemptError;
+use super::attempts::{Attempt, lock};
+use super::remote::RemoteArtifacts;
+
+/// One attempt's door outwards: progress, the wish to stop, artifacts. Its calls block; they are for
+/// the thread that [`TaskExecutor::execute`](super::TaskExecutor::execute) is called on.
+#[derive(Debug)]
+pub struct AttemptContext {
+    attempt: Arc<Attempt>,
+    artifacts: Artifacts,
+}
+
+#[derive(Debug)]
+enum Artifacts {
+    Remote(Arc<RemoteArtifacts>),
+    Local(Mutex<HashMap<ArtifactHash, Arc<Vec<u8>>>>),
+}
+
+impl AttemptContext {
+    pub(super) fn new(attempt: Arc<Attempt>, artifacts: Arc<RemoteArtifacts>) -> Self {
+        Self { attempt, artifacts: Artifacts::Remote(artifacts) }
+    }
+
+    /// A context without a coordinator: it fetches from `artifacts` and from what was put, keeps what
+    /// is put in memory, tells its progress to nobody and is never stopped.
+    pub fn offline(artifacts: Vec<Vec<u8>>) -> Self {
+        let by_hash = |bytes: Vec<u8>| (ArtifactHash::of(&bytes), Arc::new(bytes));
+        let artifacts = artifacts.into_iter().map(by_hash).collect();
+        Self {
+            attempt: Arc::new(Attempt::new(AttemptId(0), &CancellationToken::new())),
+            artifacts: Artifacts::Local(Mutex::new(artifacts)),
+        }
+    }
+
+    /// Says how far the attempt is: the share done, `0..=1`, and what it is at, for example
+    /// `epoch 3/8`. Cheap; told with the next heartbeat.
+    pub fn progress(&self, fraction: f64, stage: &str) {
+        self.attempt.set_progress(fraction, stage);
+    }
+
+    /// Whether to give up: the attempt is not the worker's any more, or the worker leaves. Cheap
+    /// enough to ask before every training step.
+    pub fn is_stopped(&self) -> bool {
+        self.attempt.stop().is_cancelled()
+    }
+
+    /// The artifact of `hash`, from memory if it was moved lately. Waits while the coordinator is
+    /// away.
+    ///
+    /// # Errors
+    /// When there is none, or the attempt is stopped.
+    pub fn fetch(&self, hash: ArtifactHash) -> Result<Arc<Vec<u8>>, AttemptError> {
+        match &self.artifacts {
+            Artifacts::Remote(remote) => remote.fetch(hash, self.attempt.stop()),
+            Artifacts::Local(known) => lock(known).get(&hash).cloned().ok_or_else(|| {
+                AttemptError::retryable(format!("there is no artifact {hash} at hand"))
+            }),
+        }
+    }
+
+    /// Uploads an artifact; it is on the coordinator's disk when this returns. Waits while the
+    /// coordinator is away.
+    ///
+    /// # Errors
+    /// When it is refused, or the attempt is stopped.
+    pub fn put(&self, bytes: Vec<u8>) -> Result<ArtifactHash, AttemptError> {
+        match &self.artifacts {
+            Artifacts::Remote(remote) => remote.put(bytes, self.attempt.stop()),
+            Artifacts::Local(known) => {
+                let hash = ArtifactHash::of(&bytes);
+                lock(known).insert(hash, Arc::new(bytes));
+                Ok(hash)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_serves_what_was_given_and_put() {
+        let context = AttemptContext::offline(vec![b"given".to_vec()]);
+        let given = ArtifactHash::of(b"given");
+        assert_eq!(context.fetch(given).unwrap().as_slice(), b"given");
+        let absent = ArtifactHash::of(b"put");
+        assert!(context.fetch(absent).unwrap_err().reason.contains(&absent.to_string()));
+        assert_eq!(context.put(b"put".to_vec()).unwrap(), absent);
+        assert_eq!(context.fetch(absent).unwrap().as_slice(), b"put");
+        context.progress(0.5, "half");
+        assert!(!context.is_stopped());
+    }
+}

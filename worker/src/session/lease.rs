@@ -1,0 +1,169 @@
+//! One slot: lease a task, have it done, report it, again.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgesmith_common::AttemptId;
+use edgesmith_proto::v1;
+use edgesmith_proto::v1::report_request::Outcome as WireOutcome;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::attempts::Attempt;
+use super::backoff::Backoff;
+use super::membership::{CALL_TIMEOUT, CallError, Membership};
+use super::remote::RemoteArtifacts;
+use super::task::{self, Specs};
+use super::{AttemptContext, AttemptError, Outcome, SessionError, TaskExecutor};
+
+/// How long one request waits for work at the coordinator.
+const WAIT: Duration = Duration::from_secs(10);
+/// A lease without a task that came sooner was not waited for.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// What every slot works with.
+pub struct Slot {
+    pub membership: Arc<Membership>,
+    pub executor: Arc<dyn TaskExecutor>,
+    pub artifacts: Arc<RemoteArtifacts>,
+    pub specs: Arc<Specs>,
+    /// The session ends: lease nothing more, and stop what runs.
+    pub stop: CancellationToken,
+}
+
+impl Slot {
+    /// Works until `stop`.
+    ///
+    /// # Errors
+    /// When the session cannot go on.
+    pub async fn run(self) -> Result<(), SessionError> {
+        loop {
+            let task = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                task = self.lease() => task?,
+            };
+            self.work(task).await?;
+        }
+    }
+
+    async fn lease(&self) -> Result<v1::Task, SessionError> {
+        let mut backoff = Backoff::new();
+        loop {
+            let asked = Instant::now();
+            let request =
+                |worker_id| v1::LeaseRequest { worker_id, wait_ms: WAIT.as_millis() as u64 };
+            let answer = self
+                .membership
+                .persistently(WAIT + CALL_TIMEOUT, |mut client, worker_id| async move {
+                    client.lease(request(worker_id)).await
+                })
+                .await;
+            match answer {
+                Ok(v1::LeaseResponse { task: Some(task) }) => return Ok(task),
+                Ok(v1::LeaseResponse { task: None }) if asked.elapsed() >= AT_ONCE => {
+                    backoff.reset();
+                }
+                // A coordinator that does not let anybody wait, because it is about to end.
+                Ok(v1::LeaseResponse { task: None }) => backoff.wait().await,
+                Err(CallError::Final(error)) => return Err(error),
+                Err(CallError::Invalid(message)) => return Err(SessionError::Broken(message)),
+            }
+        }
+    }
+
+    async fn work(&self, leased: v1::Task) -> Result<(), SessionError> {
+        let (task_id, id) = (leased.task_id, AttemptId(leased.attempt_id));
+        let attempt = self.membership.attempts.start(id, &self.stop);
+        let ended = match task::read(&leased, &self.specs) {
+            Ok(work) => {
+                let executor = Arc::clone(&self.executor);
+                let context =
+                    AttemptContext::new(Arc::clone(&attempt), Arc::clone(&self.artifacts));
+                let done = tokio::task::spawn_blocking(move || executor.execute(work, &context));
+                done.await.unwrap_or_else(|died| Err(panicked(died)))
+            }
+            Err(error) => Err(error),
+        };
+        // What fails after a stop fails because of it; whose it is now, the coordinator decides.
+        let silent = attempt.is_revoked() || (ended.is_err() && attempt.stop().is_cancelled());
+        let reported =
+            if silent { Ok(()) } else { self.report(task_id, &attempt, id, ended).await };
+        self.membership.attempts.finish(id);
+        reported
+    }
+
+    /// Reports until the coordinator has it on disk, or takes the attempt away.
+    async fn report(
+        &self,
+        task_id: u64,
+        attempt: &Attempt,
+        id: AttemptId,
+        ended: Result<Outcome, AttemptError>,
+    ) -> Result<(), SessionError> {
+        attempt.set_progress(1.0, "reporting");
+        if let Err(error) = &ended {
+            tracing::warn!(attempt = id.0, "an attempt failed: {error}");
+        }
+        let mut outcome = task::outcome(ended);
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = attempt.revocation() => return Ok(()),
+                answer = self.send(task_id, id, &outcome) => answer,
+            };
+            match answer {
+                Ok(v1::ReportResponse { accepted }) => {
+                    if !accepted {
+                        tracing::debug!(attempt = id.0, "reported an attempt that was not current");
+                    }
+                    return Ok(());
+                }
+                Err(CallError::Final(error)) => return Err(error),
+                // The attempt must end somehow, or its task would wait for its lease to run out.
+                Err(CallError::Invalid(message)) if !matches!(outcome, WireOutcome::Failed(_)) => {
+                    let reason = format!("the coordinator cannot take its outcome: {message}");
+                    tracing::error!(attempt = id.0, "{reason}");
+                    outcome = task::outcome(Err(AttemptError::retryable(reason)));
+                }
+                Err(CallError::Invalid(message)) => {
+                    tracing::error!(attempt = id.0, "the coordinator takes no report: {message}");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        task_id: u64,
+        id: AttemptId,
+        outcome: &WireOutcome,
+    ) -> Result<v1::ReportResponse, CallError> {
+        self.membership
+            .persistently(CALL_TIMEOUT, |mut client, worker_id| {
+                let request = v1::ReportRequest {
+                    worker_id,
+                    task_id,
+                    attempt_id: id.0,
+                    outcome: Some(outcome.clone()),
+                };
+                async move { client.report(request).await }
+            })
+            .await
+    }
+}
+
+fn panicked(died: tokio::task::JoinError) -> AttemptError {
+    match died.try_into_panic() {
+        Ok(payload) => AttemptError::retryable(format!("panicked: {}", panic_text(&*payload))),
+        // The runtime ends and never began with it.
+        Err(_) => AttemptError::stopped(),
+    }
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

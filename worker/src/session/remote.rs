@@ -1,0 +1,115 @@
+//! Artifacts of the coordinator as blocking calls that outlast its absences.
+
+use std::sync::{Arc, Mutex};
+
+use edgesmith_common::ArtifactHash;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use super::attempts::lock;
+use super::backoff::Backoff;
+use super::cache::Cache;
+use super::connection::{Connection, describe};
+use super::{AttemptError, artifacts};
+
+const CACHE_BYTES: usize = 64 << 20;
+/// Tries of a transfer whose bytes arrive damaged.
+const DAMAGED_TRIES: u32 = 3;
+
+/// The coordinator's artifacts, for all attempts of a session.
+#[derive(Debug)]
+pub struct RemoteArtifacts {
+    runtime: Handle,
+    connection: Arc<Connection>,
+    cache: Mutex<Cache>,
+}
+
+impl RemoteArtifacts {
+    /// Over `connection`, driven by `runtime`.
+    pub fn new(runtime: Handle, connection: Arc<Connection>) -> Self {
+        Self { runtime, connection, cache: Mutex::new(Cache::new(CACHE_BYTES)) }
+    }
+
+    /// Fetches; not to be called on a thread of the runtime. Gives up when `stop` is cancelled.
+    pub fn fetch(
+        &self,
+        hash: ArtifactHash,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Vec<u8>>, AttemptError> {
+        if let Some(bytes) = lock(&self.cache).get(hash) {
+            return Ok(bytes);
+        }
+        let bytes = self.persistently(stop, "fetch", hash, async || {
+            artifacts::download(&mut self.connection.artifacts(), hash).await
+        })?;
+        let bytes = Arc::new(bytes);
+        lock(&self.cache).insert(hash, Arc::clone(&bytes));
+        Ok(bytes)
+    }
+
+    /// Uploads; not to be called on a thread of the runtime. Gives up when `stop` is cancelled.
+    pub fn put(
+        &self,
+        bytes: Vec<u8>,
+        stop: &CancellationToken,
+    ) -> Result<ArtifactHash, AttemptError> {
+        let hash = ArtifactHash::of(&bytes);
+        let bytes = Arc::new(bytes);
+        self.persistently(stop, "put", hash, async || {
+            let client = &mut self.connection.artifacts();
+            artifacts::upload_shared(client, hash, Arc::clone(&bytes)).await
+        })?;
+        lock(&self.cache).insert(hash, bytes);
+        Ok(hash)
+    }
+
+    fn persistently<T>(
+        &self,
+        stop: &CancellationToken,
+        what: &str,
+        hash: ArtifactHash,
+        transfer: impl AsyncFn() -> Result<T, Status>,
+    ) -> Result<T, AttemptError> {
+        let failed = |status: &Status| {
+            let reason = describe(status);
+            AttemptError::retryable(format!("failed to {what} artifact {hash}: {reason}"))
+        };
+        let tries = async {
+            let mut backoff = Backoff::new();
+            let mut damaged = 0;
+            loop {
+                let status = match transfer().await {
+                    Ok(done) => {
+                        self.connection.note_answer();
+                        return Ok(done);
+                    }
+                    Err(status) => status,
+                };
+                match status.code() {
+                    Code::NotFound | Code::InvalidArgument | Code::OutOfRange => {
+                        return Err(failed(&status));
+                    }
+                    Code::DataLoss => {
+                        damaged += 1;
+                        if damaged == DAMAGED_TRIES {
+                            return Err(failed(&status));
+                        }
+                    }
+                    _ if self.connection.final_error(&status).is_some() => {
+                        return Err(failed(&status));
+                    }
+                    _ => self.connection.note_failure(&status),
+                }
+                backoff.wait().await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(AttemptError::stopped()),
+                done = tries => done,
+            }
+        })
+    }
+}

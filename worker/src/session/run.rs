@@ -1,0 +1,104 @@
+//! A session from beginning to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgesmith_proto::v1;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connection;
+use super::lease::Slot;
+use super::membership::{CALL_TIMEOUT, CallError, Membership};
+use super::remote::RemoteArtifacts;
+use super::task::Specs;
+use super::{SessionError, TaskExecutor, WorkerConfig};
+
+/// How long running attempts may take to notice that they are stopped.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long saying good-bye may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Works for the coordinator until `shutdown`: joins, keeps `config.slots` tasks going with
+/// `executor`, beats. Waits for a coordinator that is away, for ever. On `shutdown` it stops running
+/// attempts, waits a few seconds at most for them to notice, and leaves; an executor that does not
+/// notice runs on in its thread, and nobody hears of it.
+///
+/// # Errors
+/// When waiting is of no use: the address cannot be used, or the coordinator turns the worker away.
+pub async fn run(
+    config: WorkerConfig,
+    executor: Arc<dyn TaskExecutor>,
+    shutdown: CancellationToken,
+) -> Result<(), SessionError> {
+    let slots = config.slots;
+    let connection = Arc::new(Connection::new(&config)?);
+    let membership = Arc::new(Membership::new(config, Arc::clone(&connection)));
+    let artifacts = Arc::new(RemoteArtifacts::new(Handle::current(), connection));
+    let specs = Arc::new(Specs::default());
+    let stop = shutdown.child_token();
+
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        joined = membership.member() => joined?,
+    };
+    let mut working = JoinSet::new();
+    for _ in 0..slots {
+        let slot = Slot {
+            membership: Arc::clone(&membership),
+            executor: Arc::clone(&executor),
+            artifacts: Arc::clone(&artifacts),
+            specs: Arc::clone(&specs),
+            stop: stop.clone(),
+        };
+        working.spawn(slot.run());
+    }
+    let mut beating = JoinSet::new();
+    beating.spawn(beat(Arc::clone(&membership)));
+
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = working.join_next() => flatten(ended),
+        Some(ended) = beating.join_next() => flatten(ended),
+    };
+    stop.cancel();
+    let all = async { while working.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
+        tracing::warn!("left {} attempts behind that did not stop in time", working.len());
+    }
+    // Cut off, so that nobody joins again behind the good-bye.
+    working.shutdown().await;
+    beating.shutdown().await;
+    if ended.is_ok() {
+        membership.leave(LEAVE_TIMEOUT).await;
+    }
+    ended
+}
+
+/// Tells the coordinator regularly what is in hand, and stops what it has taken away.
+async fn beat(membership: Arc<Membership>) -> Result<(), SessionError> {
+    loop {
+        let heartbeat = membership.member().await?.heartbeat;
+        tokio::time::sleep(heartbeat).await;
+        let answer = membership
+            .persistently(CALL_TIMEOUT, |mut client, worker_id| {
+                let running = membership.attempts.progress();
+                let request = v1::HeartbeatRequest { worker_id, running };
+                async move { client.heartbeat(request).await }
+            })
+            .await;
+        match answer {
+            Ok(v1::HeartbeatResponse { stop }) => membership.attempts.revoke(&stop),
+            Err(CallError::Final(error)) => return Err(error),
+            Err(CallError::Invalid(message)) => return Err(SessionError::Broken(message)),
+        }
+    }
+}
+
+fn flatten(
+    ended: Result<Result<(), SessionError>, tokio::task::JoinError>,
+) -> Result<(), SessionError> {
+    ended.unwrap_or_else(|died| Err(SessionError::Broken(died.to_string())))
+}

@@ -1,0 +1,144 @@
+//! An executor that computes nothing, for tests of the system and for load on a coordinator: its
+//! figures follow from the genotype, not from any training or timing, and its measurements say
+//! `synthetic` where the engine is named. No command uses it for results.
+
+use std::time::{Duration, Instant};
+
+use edgesmith_common::{ArtifactHash, DeviceInfo, Measurement, NetworkReport, TrainedTrial};
+use edgesmith_search_space::{Plan, Precision};
+
+use super::{AttemptContext, AttemptError, Outcome, TaskExecutor, TaskKind, TaskWork};
+
+/// Bytes of a made-up model file besides its weights.
+const HEADER_BYTES: u64 = 256;
+/// How often a sleeping task looks whether it is stopped.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Invents outcomes: the same for the same study, candidate and device, on every machine.
+#[derive(Debug, Clone)]
+pub struct SyntheticExecutor {
+    device: DeviceInfo,
+    delay: Duration,
+}
+
+impl SyntheticExecutor {
+    /// On this device, without delay.
+    pub fn new(device: DeviceInfo) -> Self {
+        Self { device, delay: Duration::ZERO }
+    }
+
+    /// Every task takes this long, unless it is stopped.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    fn sleep(&self, context: &AttemptContext) -> Result<(), AttemptError> {
+        let began = Instant::now();
+        while began.elapsed() < self.delay {
+            if context.is_stopped() {
+                return Err(AttemptError::stopped());
+            }
+            let left = self.delay - began.elapsed().min(self.delay);
+            std::thread::sleep(left.min(GLANCE));
+            context.progress(began.elapsed().as_secs_f64() / self.delay.as_secs_f64(), "sleeping");
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        task: &TaskWork,
+        model: ArtifactHash,
+        context: &AttemptContext,
+    ) -> Result<Measurement, AttemptError> {
+        let bytes = context.fetch(model)?;
+        let spec = &task.spec.measurement;
+        let salt = format!("latency on {}", self.device.class);
+        let p50_ms = 0.1 + 10.0 * unit(&salt, &bytes);
+        Ok(Measurement {
+            device: self.device.clone(),
+            engine: "synthetic".to_owned(),
+            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+            threads: spec.threads,
+            batch: 1,
+            warmup_runs: spec.warmup_runs,
+            samples: spec.min_runs,
+            p50_ms,
+            p95_ms: 1.2 * p50_ms,
+            min_ms: 0.9 * p50_ms,
+        })
+    }
+}
+
+impl TaskExecutor for SyntheticExecutor {
+    fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
+        self.sleep(context)?;
+        let spec = &task.spec;
+        match &task.kind {
+            TaskKind::TrainTeacher { .. } => {
+                let teacher = spec.teacher.as_ref();
+                let teacher =
+                    teacher.ok_or_else(|| AttemptError::hopeless("the study has no teacher"))?;
+                let plan = Plan::lower(&teacher.architecture, spec.space.data())
+                    .map_err(AttemptError::hopeless)?;
+                let seed = format!("teacher of {} with seed {}", task.study, spec.seed.0);
+                let network = report(&seed, &plan, Precision::Fp32);
+                let trained = trained(&seed, network.clone(), network, context)?;
+                let soft_targets = context.put(format!("soft targets of {seed}").into_bytes())?;
+                Ok(Outcome::TeacherTrained { trained, soft_targets })
+            }
+            TaskKind::TrainTrial { genotype, soft_targets, .. } => {
+                if let Some(hash) = soft_targets {
+                    context.fetch(*hash)?;
+                }
+                let candidate = spec.space.decode(genotype);
+                let plan = candidate.plan(spec.space.data()).map_err(AttemptError::hopeless)?;
+                let seed = format!("{:?} with seed {}", genotype.indices(), spec.seed.0);
+                let pruned = plan.pruned(&candidate.recipe.prune);
+                let compressed = report(&seed, &pruned, candidate.recipe.precision);
+                let uncompressed = report(&seed, &plan, Precision::Fp32);
+                Ok(Outcome::TrialTrained(trained(&seed, compressed, uncompressed, context)?))
+            }
+            TaskKind::MeasureModel { model, .. } => {
+                Ok(Outcome::Measured(self.measure(&task, *model, context)?))
+            }
+        }
+    }
+}
+
+fn trained(
+    seed: &str,
+    compressed: NetworkReport,
+    uncompressed: NetworkReport,
+    context: &AttemptContext,
+) -> Result<TrainedTrial, AttemptError> {
+    Ok(TrainedTrial {
+        compressed,
+        uncompressed,
+        model: context.put(format!("model of {seed}").into_bytes())?,
+        weights: context.put(format!("weights of {seed}").into_bytes())?,
+        images_seen: 0,
+        seconds: 0.0,
+    })
+}
+
+fn report(seed: &str, plan: &Plan, precision: Precision) -> NetworkReport {
+    let cost = plan.cost(precision);
+    let accuracy = |part: &str| 0.5 + 0.5 * unit(part, seed.as_bytes());
+    NetworkReport {
+        validation_accuracy: accuracy("validation"),
+        test_accuracy: accuracy("test"),
+        model_bytes: HEADER_BYTES + cost.parameters * precision.weight_bytes(),
+        cost,
+    }
+}
+
+/// A number in `0.0..1.0` that follows from `salt` and `bytes`.
+fn unit(salt: &str, bytes: &[u8]) -> f64 {
+    let hash = blake3::Hasher::new().update(salt.as_bytes()).update(b"\0").update(bytes).finalize();
+    let mut low = [0; 4];
+    low.copy_from_slice(&hash.as_bytes()[..4]);
+    f64::from(u32::from_le_bytes(low)) / (f64::from(u32::MAX) + 1.0)
+}
