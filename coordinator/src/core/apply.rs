@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use edgesmith_common::{
     AttemptId, DeviceClass, Measurement, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber,
+    pareto,
 };
 
 use super::study::{Stage, Study, StudyClock, Teacher, Trial, add_measurement, unmeasured};
@@ -113,7 +114,7 @@ impl Core {
                     return Err("the teacher is not pending".to_owned());
                 };
                 study.remove_task(task)?;
-                let (values, soft_targets) = (unmeasured(trained.clone()), *soft_targets);
+                let (values, soft_targets) = (Box::new(unmeasured(trained.clone())), *soft_targets);
                 study.teacher = Teacher::Trained { values, soft_targets };
                 study.add_measure_tasks(None, measure)
             }
@@ -315,7 +316,7 @@ impl Study {
         };
         let values = match number {
             None => match &mut self.teacher {
-                Teacher::Trained { values, .. } => values,
+                Teacher::Trained { values, .. } => values.as_mut(),
                 _ => return Err("the teacher is not trained".to_owned()),
             },
             Some(number) => {
@@ -372,7 +373,7 @@ impl Study {
         Ok(match &self.trials[number.0 as usize].stage {
             Stage::Complete(values) => FinishedTrial::Complete {
                 number,
-                objectives: self.oriented(values).ok_or_else(|| {
+                objectives: pareto::oriented(&self.spec.objectives, values).ok_or_else(|| {
                     format!("trial {number} is complete without all its objectives")
                 })?,
                 violation: self.violation(values),

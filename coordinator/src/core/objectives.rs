@@ -1,21 +1,16 @@
-//! Values of trials as points, their front, and how much of the space of values it covers.
-//!
-//! Points are turned so that less is better.
+//! Values of trials as points, their front, and what constraints say of them.
 
-use edgesmith_common::{Constraint, Goal, Metric, Objective, TrialValues};
+use edgesmith_common::{Bound, Filter, Objective, TrialValues, pareto};
 
-use super::propose::relative_violation;
 use super::study::{Stage, Study};
 
 impl Study {
     /// Complete trials, by number.
     pub(super) fn complete(&self) -> impl Iterator<Item = (usize, &TrialValues)> {
-        let values = |stage| match stage {
-            &Stage::Complete(ref values) => Some(values),
+        self.trials.iter().enumerate().filter_map(|(number, trial)| match &trial.stage {
+            Stage::Complete(values) => Some((number, values)),
             _ => None,
-        };
-        let trials = self.trials.iter().enumerate();
-        trials.filter_map(move |(number, trial)| Some((number, values(&trial.stage)?)))
+        })
     }
 
     /// By how much a trial breaks the study's constraints: the sum over them, each as a share of its
@@ -28,100 +23,46 @@ impl Study {
         broken.sum()
     }
 
-    /// Numbers of the complete trials that meet the study's constraints and `filters`, and that no
-    /// other such trial dominates, by the first objective, best first.
-    pub(super) fn front(&self, objectives: &[&Objective], filters: &[Constraint]) -> Vec<usize> {
-        let meets = |values: &TrialValues, c: &Constraint| {
-            let value = values.value(c.metric, c.device.as_ref());
-            value.is_some_and(|value| c.bound.violation(value) <= 0.0)
-        };
+    /// The complete trials that meet the study's constraints and `filters`, and that no other such
+    /// trial dominates, by the first objective, best first: number and point, less is better.
+    pub(super) fn front(
+        &self,
+        objectives: &[Objective],
+        filters: &[Filter],
+    ) -> Vec<(usize, Vec<f64>)> {
         let eligible = self.complete().filter(|(_, values)| {
-            self.spec.constraints.iter().chain(filters).all(|constraint| meets(values, constraint))
+            self.violation(values) == 0.0 && filters.iter().all(|filter| filter.admits(values))
         });
-        let points =
-            eligible.filter_map(|(number, values)| Some((number, oriented(values, objectives)?)));
+        let points = eligible
+            .filter_map(|(number, values)| Some((number, pareto::oriented(objectives, values)?)));
         let (numbers, points): (Vec<usize>, Vec<Vec<f64>>) = points.unzip();
-        let mut front = pareto::front(&points);
-        let order = |a: &usize, b: &usize| {
-            let mut pairs = points[*a].iter().zip(&points[*b]).map(|(x, y)| x.total_cmp(y));
-            pairs.find(|order| order.is_ne()).unwrap_or_else(|| a.cmp(b))
-        };
-        front.sort_by(order);
-        front.into_iter().map(|i| numbers[i]).collect()
+        let on_front = pareto::front(&points);
+        let mut front: Vec<_> =
+            on_front.into_iter().map(|i| (numbers[i], points[i].clone())).collect();
+        front.sort_by(|(number, a), (other, b)| {
+            let mut pairs = a.iter().zip(b).map(|(x, y)| x.total_cmp(y));
+            pairs.find(|order| order.is_ne()).unwrap_or_else(|| number.cmp(other))
+        });
+        front
     }
 }
 
-impl Study {
-    /// See [`StudyView::hypervolume`](super::StudyView::hypervolume).
-    pub(super) fn hypervolume(&self, front: &[usize]) -> Option<f64> {
-        let objectives: Vec<&Objective> = self.spec.objectives.iter().collect();
-        let all = self.complete().filter_map(|(_, values)| raw(values, &objectives));
-        let mut worst: Vec<f64> = vec![0.0; objectives.len()];
-        let mut any = false;
-        for values in all {
-            any = true;
-            worst.iter_mut().zip(values).for_each(|(w, value)| *w = w.max(value));
-        }
-        let scaled = |number: &usize| -> Option<Vec<f64>> {
-            let values = raw(self.trials[*number].stage.values()?, &objectives)?;
-            let share = |((value, worst), objective): ((f64, &f64), &&Objective)| {
-                let scale = match objective.metric {
-                    Metric::ValidationAccuracy => 1.0,
-                    _ if *worst > 0.0 => *worst,
-                    _ => 1.0,
-                };
-                match objective.goal {
-                    Goal::Minimize => value / scale,
-                    Goal::Maximize => 1.0 - value / scale,
-                }
-            };
-            Some(values.into_iter().zip(&worst).zip(&objectives).map(share).collect())
-        };
-        let points: Vec<Vec<f64>> = front.iter().filter_map(scaled).collect();
-        any.then(|| pareto::hypervolume(&points, &vec![1.0; objectives.len()]))
-    }
-
-    /// The trial as its controller sees it; `None` where a value is missing.
-    pub(super) fn oriented(&self, values: &TrialValues) -> Option<Vec<f64>> {
-        oriented(values, &self.spec.objectives.iter().collect::<Vec<_>>())
-    }
+/// A bound's violation as a share of its limit.
+fn relative_violation(bound: Bound, value: f64) -> f64 {
+    let (Bound::Max(limit) | Bound::Min(limit)) = bound;
+    let scale = if limit == 0.0 { 1.0 } else { limit.abs() };
+    bound.violation(value) / scale
 }
 
-/// Values of the objectives as they are.
-fn raw(values: &TrialValues, objectives: &[&Objective]) -> Option<Vec<f64>> {
-    objectives.iter().map(|o| values.value(o.metric, o.device.as_ref())).collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Values of the objectives, turned so that less is better.
-fn oriented(values: &TrialValues, objectives: &[&Objective]) -> Option<Vec<f64>> {
-    let turn = |(value, objective): (f64, &&Objective)| match objective.goal {
-        Goal::Minimize => value,
-        Goal::Maximize => -value,
-    };
-    Some(raw(values, objectives)?.into_iter().zip(objectives).map(turn).collect())
-}
-
-/// Plain algebra of fronts; less is better.
-mod pareto {
-    /// Indices of the points that no other point dominates.
-    pub(super) fn front(points: &[Vec<f64>]) -> Vec<usize> {
-        let dominates = |a: &[f64], b: &[f64]| a != b && a.iter().zip(b).all(|(x, y)| x <= y);
-        let free = |i: &usize| !points.iter().any(|other| dominates(other, &points[*i]));
-        (0..points.len()).filter(free).collect()
-    }
-
-    /// Volume between the points and `reference`, by slicing along the last coordinate.
-    pub(super) fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
-        let Some((&end, rest)) = reference.split_last() else { return 1.0 };
-        let mut inside: Vec<&Vec<f64>> =
-            points.iter().filter(|p| p.iter().zip(reference).all(|(x, r)| x < r)).collect();
-        inside.sort_by(|a, b| a[rest.len()].total_cmp(&b[rest.len()]));
-        let depth = |i: usize| inside.get(i).map_or(end, |p| p[rest.len()]);
-        let slice = |i: usize| {
-            let floor: Vec<Vec<f64>> =
-                inside[..=i].iter().map(|p| p[..rest.len()].to_vec()).collect();
-            hypervolume(&floor, rest) * (depth(i + 1) - depth(i))
-        };
-        (0..inside.len()).map(slice).sum()
+    #[test]
+    fn violations_are_shares_of_their_limits() {
+        assert_eq!(relative_violation(Bound::Max(200.0), 300.0), 0.5);
+        assert_eq!(relative_violation(Bound::Max(200.0), 200.0), 0.0);
+        assert_eq!(relative_violation(Bound::Min(0.5), 0.25), 0.5);
+        assert_eq!(relative_violation(Bound::Min(0.0), -2.0), 2.0);
     }
 }

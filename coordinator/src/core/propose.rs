@@ -1,9 +1,7 @@
 //! New trials: ask the controller, and decide by arithmetic what no training has to decide.
 
-use edgesmith_common::{
-    Bound, Constraint, Metric, Purpose, StudyName, StudySpec, TaskId, TrialNumber,
-};
-use edgesmith_search_space::{Cost, Genotype};
+use edgesmith_common::{Purpose, StudyName, StudySpec, TaskId, TrialNumber};
+use edgesmith_search_space::Genotype;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -64,27 +62,5 @@ fn infeasibility(spec: &StudySpec, genotype: &Genotype) -> Option<String> {
         Ok(plan) => plan.cost(candidate.recipe.precision),
         Err(why) => return Some(why.to_string()),
     };
-    let broken = |constraint: &Constraint| {
-        let value = analytic(constraint.metric, cost)?;
-        let breaks = constraint.bound.violation(value) > 0.0;
-        breaks.then(|| format!("{constraint} is broken: {} is {value}", constraint.metric))
-    };
-    spec.constraints.iter().find_map(broken)
-}
-
-/// What arithmetic says of a metric; `None` where it takes training or a device.
-fn analytic(metric: Metric, cost: Cost) -> Option<f64> {
-    match metric {
-        Metric::Macs => Some(cost.macs as f64),
-        Metric::Parameters => Some(cost.parameters as f64),
-        Metric::PeakMemoryBytes => Some(cost.peak_memory_bytes as f64),
-        Metric::ValidationAccuracy | Metric::LatencyMs | Metric::ModelBytes => None,
-    }
-}
-
-/// A bound's violation as a share of its limit.
-pub(super) fn relative_violation(bound: Bound, value: f64) -> f64 {
-    let (Bound::Max(limit) | Bound::Min(limit)) = bound;
-    let scale = if limit == 0.0 { 1.0 } else { limit.abs() };
-    bound.violation(value) / scale
+    spec.analytic_violation(&cost)
 }

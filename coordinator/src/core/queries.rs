@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, Constraint, DeviceClass, Measurement, Objective, StudyName, TrainedTrial,
-    TrialNumber, TrialState, TrialValues, WorkerId,
+    ArtifactHash, DeviceClass, Filter, Measurement, Objective, StudyName, TrainedTrial,
+    TrialNumber, TrialState, TrialValues, WorkerId, pareto,
 };
 use edgesmith_search_space::{Architecture, Candidate, Genotype};
 
@@ -24,9 +24,7 @@ pub struct StudyView {
     pub budget_trials: u32,
     /// Best validation accuracy of a complete trial.
     pub best_validation_accuracy: Option<f64>,
-    /// Share of the box of objective values that the front dominates, `0..=1`. The box reaches from
-    /// the ideal (accuracy 1, cost 0) to the worst (accuracy 0, the highest cost of any complete
-    /// trial so far), so it never falls as trials complete. `None` before the first complete trial.
+    /// [`pareto::study_hypervolume`] of the front; `None` before the first complete trial.
     pub hypervolume: Option<f64>,
     /// Size of the front over all objectives.
     pub front_size: u32,
@@ -139,7 +137,11 @@ impl Core {
             }
         });
         let accuracy = |v: &TrialValues| v.trained.compressed.validation_accuracy;
-        let front = study.front(&study.spec.objectives.iter().collect::<Vec<_>>(), &[]);
+        let front = study.front(&study.spec.objectives, &[]);
+        let front_size = front.len() as u32;
+        let points: Vec<Vec<f64>> = front.into_iter().map(|(_, point)| point).collect();
+        let any = study.complete().next().is_some();
+        let volume = || pareto::study_hypervolume(&study.spec.objectives, &points);
         Ok(StudyView {
             name: name.clone(),
             state: study.state.clone(),
@@ -149,8 +151,8 @@ impl Core {
                 .complete()
                 .map(|(_, values)| accuracy(values))
                 .max_by(f64::total_cmp),
-            hypervolume: study.hypervolume(&front),
-            front_size: front.len() as u32,
+            hypervolume: any.then(volume),
+            front_size,
             algorithm: study.spec.algorithm.name(),
             teacher,
             missing_devices: self.missing_devices(study),
@@ -194,20 +196,23 @@ impl Core {
         &self,
         name: &StudyName,
         device: Option<&DeviceClass>,
-        filters: &[Constraint],
+        filters: &[Filter],
     ) -> Result<Vec<TrialView>, Refusal> {
         let study = self.study(name)?;
-        let counts =
-            |o: &&Objective| device.is_none() || o.device.is_none() || o.device.as_ref() == device;
         if let Some(device) = device
-            && !study.spec.devices().contains(device)
+            && !study.spec.objectives.iter().any(|o| o.device.as_ref() == Some(device))
         {
             let (study, device) = (name.clone(), device.clone());
             return Err(Refusal::NoObjectives { study, device });
         }
-        let objectives: Vec<&Objective> = study.spec.objectives.iter().filter(counts).collect();
+        let counts = |o: &&Objective| match (&o.device, device) {
+            (Some(of), Some(asked)) => of == asked,
+            _ => true,
+        };
+        let objectives: Vec<Objective> =
+            study.spec.objectives.iter().filter(counts).cloned().collect();
         let front = study.front(&objectives, filters);
-        Ok(front.into_iter().map(|number| study.view(number)).collect())
+        Ok(front.into_iter().map(|(number, _)| study.view(number)).collect())
     }
 
     /// Connected workers, by id.

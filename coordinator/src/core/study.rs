@@ -42,7 +42,7 @@ pub(super) enum Teacher {
     /// Its task is not done.
     Pending(TaskId),
     /// Trained; measured on some devices.
-    Trained { values: TrialValues, soft_targets: ArtifactHash },
+    Trained { values: Box<TrialValues>, soft_targets: ArtifactHash },
 }
 
 /// One candidate.

@@ -188,6 +188,7 @@ impl Turn<'_> {
             current.worker = worker;
             current.expires = expires;
         }
+        self.core.version += 1;
         true
     }
 
@@ -213,7 +214,7 @@ impl Core {
         let study = &self.studies[name];
         let kind = study.tasks.get(task).map(|task| &task.kind);
         let teacher = match &study.teacher {
-            Teacher::Trained { values, soft_targets } => Some((values, *soft_targets)),
+            Teacher::Trained { values, soft_targets } => Some((values.as_ref(), *soft_targets)),
             Teacher::None | Teacher::Pending(_) => None,
         };
         let work = match kind {

@@ -1,1 +1,9 @@
 //! Rules, one by one, and a simulation of everything at once.
+
+mod builders;
+mod leases;
+mod lifecycle;
+mod scheduling;
+mod simulation;
+mod trials;
+mod views;

@@ -1,0 +1,442 @@
+//! Small studies, workers, and a bench that drives a core and accounts for every command.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use edgesmith_common::{
+    ArtifactHash, AttemptId, DeviceClass, DeviceInfo, Measurement, NetworkReport, Purpose,
+    StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber, TrialState, WorkerId,
+};
+use edgesmith_search_space::Cost;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::super::*;
+
+pub(super) const LEASE: Duration = CONFIG.lease;
+
+pub(super) const CONFIG: CoreConfig = CoreConfig {
+    lease: Duration::from_secs(30),
+    heartbeat: Duration::from_secs(5),
+    max_lost: 4,
+    max_infeasible: 20,
+    max_workers: 16,
+};
+
+pub(super) fn name(name: &str) -> StudyName {
+    name.parse().unwrap()
+}
+
+pub(super) fn class(class: &str) -> DeviceClass {
+    class.parse().unwrap()
+}
+
+/// A study on digits with one accuracy objective, no teacher and no device unless told otherwise.
+#[derive(Debug, Clone)]
+pub(super) struct StudyBuilder {
+    name: String,
+    trials: u32,
+    max_attempts: u32,
+    devices: Vec<String>,
+    teacher: Option<&'static str>,
+    constraints: Vec<String>,
+    widths: &'static str,
+    algorithm: &'static str,
+}
+
+impl StudyBuilder {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            trials: 2,
+            max_attempts: 2,
+            devices: Vec::new(),
+            teacher: None,
+            constraints: Vec::new(),
+            widths: "[4, 6, 8, 12, 16, 24]",
+            algorithm: "name = \"random\"",
+        }
+    }
+
+    pub(super) fn trials(mut self, trials: u32) -> Self {
+        self.trials = trials;
+        self
+    }
+
+    pub(super) fn attempts(mut self, max_attempts: u32) -> Self {
+        self.max_attempts = max_attempts;
+        self
+    }
+
+    /// Adds a latency objective on a device class.
+    pub(super) fn device(mut self, class: &str) -> Self {
+        self.devices.push(class.to_owned());
+        self
+    }
+
+    pub(super) fn teacher(mut self) -> Self {
+        self.teacher = Some("epochs = 1");
+        self
+    }
+
+    pub(super) fn teacher_file(mut self) -> Self {
+        self.teacher = Some("weights = \"teacher.safetensors\"");
+        self
+    }
+
+    /// Adds a constraint: metric and what follows, for example `macs`, `max = 10`.
+    pub(super) fn constraint(mut self, metric: &str, bound: &str) -> Self {
+        self.constraints.push(format!("[[constraints]]\nmetric = \"{metric}\"\n{bound}\n"));
+        self
+    }
+
+    pub(super) fn evolution(mut self) -> Self {
+        self.algorithm = "name = \"regularized-evolution\"\npopulation = 2\nsample = 2";
+        self
+    }
+
+    pub(super) fn nsga2(mut self) -> Self {
+        self.algorithm = "name = \"nsga2\"\npopulation = 2";
+        self
+    }
+
+    /// One candidate only.
+    pub(super) fn tiny_space(mut self) -> Self {
+        self.widths = "[4]";
+        self
+    }
+
+    pub(super) fn build(&self) -> StudySpec {
+        let Self { name, trials, max_attempts, devices, teacher, .. } = self;
+        let (widths, algorithm) = (self.widths, self.algorithm);
+        let mut text = format!(
+            "[study]\nname = \"{name}\"\nseed = 7\n[data]\nsource = \"digits\"\n\
+             [algorithm]\n{algorithm}\n\
+             [budget]\ntrials = {trials}\nmax_attempts = {max_attempts}\n\
+             [space]\nresolution = [8]\nstem_width = {widths}\n\
+             [[space.stages]]\nwidth = {widths}\n\
+             [[space.stages]]\nwidth = {widths}\nstride = [2]\n\
+             [[objectives]]\nmetric = \"validation_accuracy\"\n"
+        );
+        for device in devices {
+            text += "[[objectives]]\nmetric = \"latency_ms\"\n";
+            text += &format!("device = \"{device}\"\n");
+        }
+        if let Some(teacher) = teacher {
+            text += &format!("[teacher]\narchitecture = \"largest\"\n{teacher}\n");
+        }
+        text += &self.constraints.concat();
+        StudySpec::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+}
+
+/// A worker on device class `local` with one slot.
+#[derive(Debug, Clone)]
+pub(super) struct WorkerBuilder(WorkerInfo);
+
+impl WorkerBuilder {
+    fn new(roles: &[Role]) -> Self {
+        let roles = roles.iter().copied().collect();
+        let (name, class, backend) =
+            ("machine".to_owned(), DeviceClass::local(), "flex".to_owned());
+        Self(WorkerInfo { name, class, roles, slots: 1, backend })
+    }
+
+    pub(super) fn trainer() -> Self {
+        Self::new(&[Role::Train])
+    }
+
+    pub(super) fn measurer(on: &str) -> Self {
+        let mut worker = Self::new(&[Role::Measure]);
+        worker.0.class = class(on);
+        worker
+    }
+
+    pub(super) fn both() -> Self {
+        Self::new(&[Role::Train, Role::Measure])
+    }
+
+    pub(super) fn slots(mut self, slots: u32) -> Self {
+        self.0.slots = slots;
+        self
+    }
+
+    pub(super) fn build(&self) -> WorkerInfo {
+        self.0.clone()
+    }
+}
+
+/// A core, its store, and the replies nobody has looked at.
+pub(super) struct Bench {
+    pub(super) core: Core,
+    pub(super) now: Time,
+    pub(super) records: Vec<Record>,
+    replies: BTreeMap<RequestId, Result<Answer, Refusal>>,
+    next_request: u64,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self {
+            core: Core::new(CONFIG),
+            now: Time(Duration::from_secs(1000)),
+            records: Vec::new(),
+            replies: BTreeMap::new(),
+            next_request: 0,
+        }
+    }
+
+    /// Handles an event that carries the request id given to `event`.
+    pub(super) fn send(&mut self, event: impl FnOnce(RequestId) -> Event) -> RequestId {
+        let to = RequestId(self.next_request);
+        self.next_request += 1;
+        self.handle(event(to));
+        to
+    }
+
+    fn handle(&mut self, event: Event) {
+        for command in self.core.handle(self.now, event) {
+            match command {
+                Command::Persist(record) => self.records.push(record),
+                Command::Reply { to, answer } => {
+                    assert!(self.replies.insert(to, answer).is_none(), "two answers to {to:?}");
+                }
+            }
+        }
+        self.core.check_invariants().unwrap();
+    }
+
+    /// The answer to a request, taken.
+    pub(super) fn take(&mut self, to: RequestId) -> Option<Result<Answer, Refusal>> {
+        self.replies.remove(&to)
+    }
+
+    /// Sends a request that is answered at once.
+    pub(super) fn ask(
+        &mut self,
+        event: impl FnOnce(RequestId) -> Event,
+    ) -> Result<Answer, Refusal> {
+        let to = self.send(event);
+        self.take(to).expect("an answer at once")
+    }
+
+    /// Nothing was said that the test has not looked at.
+    pub(super) fn assert_silent(&self) {
+        assert!(self.replies.is_empty(), "{:?}", self.replies);
+    }
+
+    pub(super) fn tick(&mut self, after: Duration) {
+        self.now = self.now.after(after);
+        self.handle(Event::Tick);
+    }
+
+    pub(super) fn abandon(&mut self, to: RequestId) {
+        self.handle(Event::Abandoned { to });
+    }
+
+    /// The coordinator is killed and starts again from its store, on another clock.
+    pub(super) fn restart(&mut self) {
+        let before = lasting(&self.core);
+        self.replies.clear();
+        self.now = Time(Duration::from_secs(5));
+        self.core = Core::restore(CONFIG, self.records.clone(), self.now).unwrap();
+        self.core.check_invariants().unwrap();
+        assert_eq!(lasting(&self.core), before);
+    }
+
+    pub(super) fn submit(&mut self, study: StudyBuilder) -> StudyName {
+        let spec = study.build();
+        let study = spec.name.clone();
+        let answer = self.ask(|to| submission(to, spec, None));
+        assert_eq!(answer, Ok(Answer::Submitted { study: study.clone(), created: true }));
+        study
+    }
+
+    pub(super) fn join(&mut self, worker: WorkerBuilder) -> WorkerId {
+        let (worker, stop) = self.rejoin(worker, vec![]);
+        assert_eq!(stop, vec![]);
+        worker
+    }
+
+    pub(super) fn rejoin(
+        &mut self,
+        worker: WorkerBuilder,
+        held: Vec<AttemptId>,
+    ) -> (WorkerId, Vec<AttemptId>) {
+        let answer = self.ask(|to| Event::Join { to, worker: worker.build(), held });
+        match answer {
+            Ok(Answer::Joined { worker, heartbeat, stop }) => {
+                assert_eq!(heartbeat, CONFIG.heartbeat);
+                (worker, stop)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for work and waits for it, a minute at most.
+    pub(super) fn wait(&mut self, worker: WorkerId) -> RequestId {
+        let deadline = self.now.after(Duration::from_secs(60));
+        self.send(|to| Event::Lease { to, worker, deadline })
+    }
+
+    /// Asks for work that is there.
+    pub(super) fn lease(&mut self, worker: WorkerId) -> Lease {
+        let to = self.wait(worker);
+        self.leased(to)
+    }
+
+    /// The task that a request was answered with.
+    pub(super) fn leased(&mut self, to: RequestId) -> Lease {
+        match self.take(to) {
+            Some(Ok(Answer::Leased(lease))) => *lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for work that is not there, and gives up.
+    pub(super) fn assert_no_work(&mut self, worker: WorkerId) {
+        let to = self.wait(worker);
+        assert_eq!(self.take(to), None);
+        self.abandon(to);
+    }
+
+    pub(super) fn report(&mut self, worker: WorkerId, lease: &Lease, outcome: Outcome) -> bool {
+        let (task, attempt) = (lease.task, lease.attempt);
+        self.report_on(worker, task, attempt, outcome)
+    }
+
+    pub(super) fn report_on(
+        &mut self,
+        worker: WorkerId,
+        task: TaskId,
+        attempt: AttemptId,
+        outcome: Outcome,
+    ) -> bool {
+        match self.ask(|to| Event::Report { to, worker, task, attempt, outcome }) {
+            Ok(Answer::Reported { accepted }) => accepted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reports success.
+    pub(super) fn finish(&mut self, worker: WorkerId, lease: &Lease) {
+        let on = self.core.workers.get(worker).unwrap().info.class.clone();
+        assert!(self.report(worker, lease, success(lease, &on)));
+    }
+
+    pub(super) fn fail(&mut self, worker: WorkerId, lease: &Lease, retryable: bool) {
+        let outcome = Outcome::Failed { reason: "it broke".to_owned(), retryable };
+        assert!(self.report(worker, lease, outcome));
+    }
+
+    pub(super) fn heartbeat(&mut self, worker: WorkerId, held: &[AttemptId]) -> Vec<AttemptId> {
+        let progress = |attempt: &AttemptId| AttemptProgress {
+            attempt: *attempt,
+            fraction: 0.5,
+            stage: "epoch 1/2".to_owned(),
+        };
+        let running = held.iter().map(progress).collect();
+        match self.ask(|to| Event::Heartbeat { to, worker, running }) {
+            Ok(Answer::Alive { stop }) => stop,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn steer(&mut self, study: &StudyName, action: Action) -> Result<Answer, Refusal> {
+        self.ask(|to| Event::Steer { to, study: study.clone(), action })
+    }
+
+    pub(super) fn status(&self, study: &StudyName) -> StudyView {
+        self.core.study_status(study, self.now).unwrap()
+    }
+
+    pub(super) fn trial_states(&self, study: &StudyName) -> Vec<TrialState> {
+        self.core.trials(study).unwrap().into_iter().map(|trial| trial.state).collect()
+    }
+
+    pub(super) fn trial(&self, study: &StudyName, number: u32) -> TrialView {
+        self.core.trial(study, TrialNumber(number)).unwrap()
+    }
+}
+
+pub(super) fn submission(
+    to: RequestId,
+    spec: StudySpec,
+    teacher_weights: Option<ArtifactHash>,
+) -> Event {
+    Event::Submit { to, spec: Box::new(spec), teacher_weights, at_ms: 1_700_000_000_000 }
+}
+
+/// What a working worker reports for a lease; the artifacts name the attempt.
+pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
+    match &lease.work {
+        Work::TrainTeacher { .. } => Outcome::TeacherTrained {
+            trained: trained(lease.attempt, 0.99),
+            soft_targets: ArtifactHash::of(format!("targets {}", lease.attempt).as_bytes()),
+        },
+        Work::TrainTrial { number, .. } => {
+            let accuracy = 0.5 + f64::from(number.0 % 40) / 100.0;
+            Outcome::TrialTrained(trained(lease.attempt, accuracy))
+        }
+        Work::MeasureModel { .. } => {
+            Outcome::Measured(measurement(on, 0.1 + lease.attempt.0 as f64 / 7.0))
+        }
+    }
+}
+
+pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {
+    let report = |model_bytes| NetworkReport {
+        validation_accuracy: accuracy,
+        test_accuracy: accuracy - 0.01,
+        model_bytes,
+        cost: Cost { macs: 1000, parameters: 100, peak_memory_bytes: 10 },
+    };
+    TrainedTrial {
+        compressed: report(1000 + attempt.0),
+        uncompressed: report(4000),
+        model: ArtifactHash::of(format!("model {attempt}").as_bytes()),
+        weights: ArtifactHash::of(format!("weights {attempt}").as_bytes()),
+        images_seen: 17,
+        seconds: 0.1,
+    }
+}
+
+pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
+    Measurement {
+        device: DeviceInfo {
+            class: on.clone(),
+            name: "machine".to_owned(),
+            cpu: "some cpu".to_owned(),
+            cpu_flags: vec!["fma".to_owned()],
+            cores: 4,
+        },
+        engine: "edge-runtime".to_owned(),
+        engine_version: "0.1.0".to_owned(),
+        threads: 1,
+        batch: 1,
+        warmup_runs: 5,
+        samples: 50,
+        p50_ms,
+        p95_ms: p50_ms * 1.2,
+        min_ms: p50_ms * 0.9,
+    }
+}
+
+/// Everything of a core that a restart must bring back, as text.
+pub(super) fn lasting(core: &Core) -> String {
+    let mut text = String::new();
+    let mut add = |what: &dyn std::fmt::Debug| text.push_str(&format!("{what:?}\n"));
+    for (name, s) in &core.studies {
+        add(&(name, s.created, s.created_at_ms, &s.teacher_weights, &s.state, &s.proposals_ended));
+        add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
+        let number = TrialNumber(s.trials.len() as u32);
+        let mut rng = ChaCha8Rng::from_seed(s.spec.seed.derive(Purpose::Proposal(number)));
+        add(&s.controller.suggest(number, &mut rng));
+    }
+    for (id, attempt) in &core.running {
+        add(&(id, &attempt.study, attempt.task));
+    }
+    let NextIds { study, task, attempt, worker_reserved, worker: _ } = core.next;
+    add(&(&core.ended, study, task, attempt, worker_reserved));
+    text
+}

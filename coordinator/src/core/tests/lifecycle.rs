@@ -1,0 +1,284 @@
+//! Studies: submitting, pausing, cancelling, deleting, ending.
+
+use edgesmith_common::{ArtifactHash, AttemptId, TrialState};
+
+use super::super::*;
+use super::builders::*;
+
+#[test]
+fn submitting_twice_is_once() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let again = bench.ask(|to| submission(to, StudyBuilder::new("s").build(), None));
+    assert_eq!(again, Ok(Answer::Submitted { study: study.clone(), created: false }));
+    let other = StudyBuilder::new("s").trials(9).build();
+    let other = bench.ask(|to| submission(to, other, None));
+    assert_eq!(other, Err(Refusal::NameTaken(study.clone())));
+    assert_eq!(bench.records.len(), 1);
+    assert_eq!(bench.core.studies(), vec![study]);
+    bench.assert_silent();
+}
+
+#[test]
+fn teacher_weights_come_exactly_with_a_teacher_file() {
+    let mut bench = Bench::new();
+    let weights = Some(ArtifactHash::of(b"weights"));
+    let refused = |answer| matches!(answer, Err(Refusal::TeacherWeights(_)));
+    assert!(refused(bench.ask(|to| submission(to, StudyBuilder::new("a").build(), weights))));
+    let file = StudyBuilder::new("a").teacher_file().build();
+    assert!(refused(bench.ask(|to| submission(to, file.clone(), None))));
+    assert!(bench.records.is_empty());
+
+    bench.ask(|to| submission(to, file.clone(), weights)).unwrap();
+    let other = Some(ArtifactHash::of(b"other"));
+    let taken = bench.ask(|to| submission(to, file, other));
+    assert_eq!(taken, Err(Refusal::NameTaken(name("a"))));
+    let worker = bench.join(WorkerBuilder::trainer());
+    assert_eq!(bench.lease(worker).work, Work::TrainTeacher { weights });
+}
+
+#[test]
+fn a_study_without_device_runs_to_its_end() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(2));
+    let worker = bench.join(WorkerBuilder::trainer());
+    for number in 0..2 {
+        let lease = bench.lease(worker);
+        assert_eq!((lease.study.clone(), lease.spec_toml.is_empty()), (study.clone(), false));
+        let Work::TrainTrial { number: n, ref genotype, soft_targets: None } = lease.work else {
+            panic!("{lease:?}")
+        };
+        assert_eq!((n.0, genotype), (number, &bench.trial(&study, number).genotype));
+        assert_eq!(bench.trial(&study, number).state, TrialState::Running);
+        bench.finish(worker, &lease);
+        let trial = bench.trial(&study, number);
+        assert_eq!((trial.state, trial.attempts), (TrialState::Complete, 1));
+        assert_eq!(trial.trained.unwrap(), trained(lease.attempt, 0.5 + f64::from(number) / 100.0));
+    }
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!(status.counts, TrialCounts { complete: 2, ..TrialCounts::default() });
+    bench.assert_no_work(worker);
+    bench.assert_silent();
+    bench.restart();
+}
+
+#[test]
+fn a_paused_study_hands_out_nothing_and_takes_results() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let lease = bench.lease(worker);
+    assert_eq!(bench.steer(&study, Action::Pause), Ok(Answer::Steered));
+    let records = bench.records.len();
+    assert_eq!(bench.steer(&study, Action::Pause), Ok(Answer::Steered));
+    assert_eq!(bench.records.len(), records);
+    let waits = bench.wait(worker);
+    assert_eq!(bench.take(waits), None);
+    assert_eq!(bench.heartbeat(worker, &[lease.attempt]), vec![]);
+    bench.finish(worker, &lease);
+    assert_eq!(bench.status(&study).state, StudyState::Paused);
+    bench.restart();
+    assert_eq!(bench.status(&study).state, StudyState::Paused);
+    let worker = bench.join(WorkerBuilder::trainer());
+    let waits = bench.wait(worker);
+    assert_eq!(bench.steer(&study, Action::Resume), Ok(Answer::Steered));
+    assert_eq!(bench.steer(&study, Action::Resume), Ok(Answer::Steered));
+    let lease = bench.leased(waits);
+    bench.steer(&study, Action::Pause).unwrap();
+    bench.finish(worker, &lease);
+    // Nothing is left to hold back.
+    assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
+    bench.assert_silent();
+}
+
+#[test]
+fn cancelling_ends_trials_and_stops_attempts() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(3));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let (done, cut) = (bench.lease(worker), bench.lease(worker));
+    bench.finish(worker, &done);
+    bench.steer(&study, Action::Cancel).unwrap();
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Cancelled);
+    assert_eq!((status.counts.complete, status.counts.failed), (1, 1));
+    let TrialState::Failed { reason } = bench.trial(&study, 1).state else { panic!() };
+    assert!(reason.contains("cancelled"), "{reason}");
+    assert_eq!(bench.heartbeat(worker, &[cut.attempt]), vec![cut.attempt]);
+    let late = success(&cut, &class("local"));
+    assert!(!bench.report(worker, &cut, late));
+    bench.assert_no_work(worker);
+    assert_eq!(bench.steer(&study, Action::Cancel), Ok(Answer::Steered));
+    for action in [Action::Pause, Action::Resume] {
+        let refused = bench.steer(&study, action);
+        assert_eq!(refused, Err(Refusal::Ended { study: study.clone(), state: "cancelled" }));
+    }
+    bench.assert_silent();
+    bench.restart();
+}
+
+#[test]
+fn a_complete_study_cannot_be_cancelled() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    let refused = bench.steer(&study, Action::Cancel);
+    assert_eq!(refused, Err(Refusal::Ended { study, state: "complete" }));
+}
+
+#[test]
+fn a_deleted_study_is_gone_and_its_name_free() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let other = bench.submit(StudyBuilder::new("other"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let old = bench.lease(worker);
+    assert_eq!(old.study, study);
+    bench.steer(&study, Action::Delete).unwrap();
+    let unknown = Refusal::UnknownStudy { name: study.clone(), studies: vec![other.clone()] };
+    assert_eq!(bench.core.study_status(&study, bench.now), Err(unknown.clone()));
+    assert_eq!(bench.steer(&study, Action::Delete), Err(unknown));
+    assert_eq!(bench.heartbeat(worker, &[old.attempt]), vec![old.attempt]);
+    let late = success(&old, &class("local"));
+    assert!(!bench.report(worker, &old, late));
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer().slots(9));
+    bench.steer(&other, Action::Pause).unwrap();
+    bench.submit(StudyBuilder::new("s").trials(7));
+    assert_eq!(bench.core.studies(), vec![other, study.clone()]);
+    let new = bench.lease(worker);
+    assert_eq!(new.study, study);
+    assert!(new.task > old.task && new.attempt > old.attempt);
+    bench.assert_silent();
+}
+
+#[test]
+fn an_exhausted_space_ends_the_study_with_a_reason() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").tiny_space().trials(5));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let lease = bench.lease(worker);
+    bench.assert_no_work(worker);
+    assert_eq!(bench.status(&study).state, StudyState::Running);
+    bench.finish(worker, &lease);
+    let StudyState::Complete { reason: Some(reason) } = bench.status(&study).state else {
+        panic!("{:?}", bench.status(&study).state)
+    };
+    assert!(reason.contains("exhausted"), "{reason}");
+    bench.restart();
+}
+
+#[test]
+fn constraints_that_nothing_meets_fail_the_study() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(5).constraint("macs", "min = 1e12"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let waits = bench.wait(worker);
+    assert_eq!(bench.take(waits), None);
+    let status = bench.status(&study);
+    let StudyState::Failed { reason } = status.state else { panic!("{:?}", status.state) };
+    assert!(reason.contains("macs >= 1000000000000"), "{reason}");
+    assert!(status.counts.infeasible > 0);
+    assert!(status.counts.infeasible <= CONFIG.max_infeasible);
+    let TrialState::Infeasible { reason } = bench.trial(&study, 0).state else { panic!() };
+    assert!(reason.contains("macs >= 1000000000000"), "{reason}");
+    bench.restart();
+}
+
+#[test]
+fn infeasible_candidates_do_not_use_the_budget() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").trials(2).constraint("macs", "max = 60000");
+    let study = bench.submit(builder);
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..2 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!(status.counts.complete, 2);
+    assert!(status.counts.infeasible > 0, "pick a tighter bound for this test");
+    for trial in bench.core.trials(&study).unwrap() {
+        let plan = trial.candidate.pruned_plan(StudyBuilder::new("s").build().space.data());
+        let macs = plan.unwrap().cost(trial.candidate.recipe.precision).macs;
+        let infeasible = matches!(trial.state, TrialState::Infeasible { .. });
+        assert_eq!(infeasible, macs > 60_000, "{trial:?}");
+        assert_eq!(trial.attempts, u32::from(!infeasible));
+    }
+    bench.restart();
+}
+
+#[test]
+fn a_study_where_every_trial_failed_has_failed() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, true);
+    let StudyState::Failed { reason } = bench.status(&study).state else { panic!() };
+    assert!(reason.contains("it broke"), "{reason}");
+}
+
+#[test]
+fn elapsed_time_leaves_out_pauses_and_restarts() {
+    let second = Duration::from_secs(1);
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1));
+    bench.tick(10 * second);
+    assert_eq!(bench.status(&study).elapsed, 10 * second);
+    bench.steer(&study, Action::Pause).unwrap();
+    bench.tick(100 * second);
+    assert_eq!(bench.status(&study).elapsed, 10 * second);
+    bench.steer(&study, Action::Resume).unwrap();
+    bench.tick(5 * second);
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.restart();
+    assert_eq!(bench.status(&study).elapsed, 15 * second);
+    let (worker, _) = bench.rejoin(WorkerBuilder::trainer(), vec![lease.attempt]);
+    bench.tick(2 * second);
+    bench.finish(worker, &lease);
+    bench.tick(50 * second);
+    assert_eq!(bench.status(&study).elapsed, 17 * second);
+    bench.restart();
+    bench.tick(50 * second);
+    assert_eq!(bench.status(&study).elapsed, 17 * second);
+}
+
+#[test]
+fn records_that_do_not_follow_are_refused() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    bench.lease(worker);
+    let restore = |records: &[Record]| Core::restore(CONFIG, records.to_vec(), Time::default());
+    let all = bench.records.clone();
+    for skipped in 0..all.len() {
+        if matches!(all[skipped], Record::WorkerIdsReserved { .. }) {
+            continue;
+        }
+        let mut records = all.clone();
+        records.remove(skipped);
+        if skipped + 1 < all.len() {
+            let error = restore(&records).err().expect("a record that does not follow");
+            assert!(error.index >= skipped, "{error}");
+        }
+    }
+    let mut twice = all.clone();
+    twice.push(all[0].clone());
+    assert_eq!(restore(&twice).err().unwrap().index, all.len());
+    let mut unreadable = all.clone();
+    let Record::StudyCreated { spec_toml, .. } = &mut unreadable[0] else { panic!() };
+    spec_toml.push_str("\nno toml");
+    let error = restore(&unreadable).err().unwrap();
+    assert!(error.index == 0 && error.to_string().contains("study s"), "{error}");
+    let (task, attempt) = (edgesmith_common::TaskId(99), AttemptId(99));
+    let ending = AttemptEnding::Lost;
+    let mut foreign = all;
+    foreign.push(Record::AttemptEnded { study, task, attempt, ending, elapsed_ms: 0 });
+    assert!(restore(&foreign).is_err());
+}

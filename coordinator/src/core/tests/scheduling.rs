@@ -1,0 +1,94 @@
+//! Which work goes to whom.
+
+use super::super::*;
+use super::builders::*;
+
+fn trains(lease: &Lease) -> bool {
+    matches!(lease.work, Work::TrainTrial { .. })
+}
+
+#[test]
+fn work_goes_to_workers_that_can_do_it() {
+    let mut bench = Bench::new();
+    bench.submit(StudyBuilder::new("s").trials(2).device("board"));
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let pi = bench.join(WorkerBuilder::measurer("pi"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    bench.assert_no_work(board);
+    let lease = bench.lease(trainer);
+    assert!(trains(&lease));
+    bench.finish(trainer, &lease);
+    bench.assert_no_work(pi);
+    assert!(!trains(&bench.lease(board)));
+    assert!(trains(&bench.lease(trainer)));
+    bench.assert_silent();
+}
+
+#[test]
+fn finishing_trials_comes_before_starting_new_ones() {
+    let mut bench = Bench::new();
+    bench.submit(StudyBuilder::new("s").trials(9).attempts(9).device("local"));
+    let worker = bench.join(WorkerBuilder::both());
+    let train = bench.lease(worker);
+    bench.finish(worker, &train);
+    let measure = bench.lease(worker);
+    assert!(!trains(&measure));
+    bench.finish(worker, &measure);
+    // A task that came back goes before a new proposal.
+    let second = bench.lease(worker);
+    bench.fail(worker, &second, true);
+    assert_eq!(bench.lease(worker).task, second.task);
+    assert_eq!(bench.status(&name("s")).counts.running, 1);
+}
+
+#[test]
+fn studies_share_workers_evenly_oldest_first() {
+    let mut bench = Bench::new();
+    for study in ["b", "a", "c"] {
+        bench.submit(StudyBuilder::new(study).trials(20));
+    }
+    let worker = bench.join(WorkerBuilder::trainer().slots(8));
+    let order: Vec<String> =
+        (0..8).map(|_| bench.lease(worker).study.as_str().to_owned()).collect();
+    assert_eq!(order, ["b", "a", "c", "b", "a", "c", "b", "a"]);
+    bench.steer(&name("c"), Action::Pause).unwrap();
+    let other = bench.join(WorkerBuilder::trainer().slots(2));
+    let order: Vec<String> = (0..2).map(|_| bench.lease(other).study.as_str().to_owned()).collect();
+    assert_eq!(order, ["b", "a"]);
+}
+
+#[test]
+fn a_study_that_has_nothing_for_a_worker_does_not_hold_it_up() {
+    let mut bench = Bench::new();
+    bench.submit(StudyBuilder::new("first").trials(9).constraint("macs", "min = 1e12"));
+    bench.submit(StudyBuilder::new("second").trials(9));
+    let worker = bench.join(WorkerBuilder::trainer());
+    assert_eq!(bench.lease(worker).study, name("second"));
+    assert!(matches!(bench.status(&name("first")).state, StudyState::Failed { .. }));
+}
+
+#[test]
+fn waiting_workers_are_served_in_order() {
+    let mut bench = Bench::new();
+    let a = bench.join(WorkerBuilder::trainer());
+    let b = bench.join(WorkerBuilder::trainer());
+    let (first, second) = (bench.wait(b), bench.wait(a));
+    bench.submit(StudyBuilder::new("s").trials(1));
+    bench.leased(first);
+    assert_eq!(bench.take(second), None);
+    bench.assert_silent();
+}
+
+#[test]
+fn nothing_is_proposed_before_a_worker_asks_or_beyond_the_budget() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(3));
+    let worker = bench.join(WorkerBuilder::trainer().slots(9));
+    assert_eq!(bench.core.trials(&study).unwrap(), vec![]);
+    for proposed in 1..=3 {
+        bench.lease(worker);
+        assert_eq!(bench.core.trials(&study).unwrap().len(), proposed);
+    }
+    bench.assert_no_work(worker);
+    assert_eq!(bench.core.trials(&study).unwrap().len(), 3);
+}

@@ -1,0 +1,499 @@
+//! Everything at once, in virtual time: workers that come, go, die, dawdle and repeat themselves, users
+//! who pause and delete, and a coordinator that is killed at any moment, before or after its last
+//! write. After each event the invariants hold; at the end nothing that was acknowledged is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, WorkerId};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::super::*;
+use super::builders::*;
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    for seed in 0..300 {
+        World::new(seed).run();
+    }
+}
+
+/// A worker process.
+struct SimWorker {
+    info: WorkerBuilder,
+    on: &'static str,
+    /// What it was told when it joined.
+    id: Option<WorkerId>,
+    held: Vec<Lease>,
+    waits: Option<RequestId>,
+}
+
+/// What a worker has sent and not heard of yet.
+struct Report {
+    worker: usize,
+    lease: Lease,
+    outcome: Outcome,
+}
+
+enum Pending {
+    Join(usize),
+    Lease(usize),
+    Heartbeat(usize),
+    Report(Box<Report>),
+    Steer,
+    Submit,
+}
+
+struct World {
+    rng: ChaCha8Rng,
+    core: Core,
+    now: Time,
+    /// What is on disk.
+    disk: Vec<Record>,
+    /// Commands of the batch that the runtime has not written yet.
+    batch: Vec<Command>,
+    pending: BTreeMap<RequestId, Pending>,
+    next_request: u64,
+    workers: Vec<SimWorker>,
+    /// Reports that were sent once, to be sent again.
+    old_reports: Vec<(WorkerId, Report)>,
+    outcomes: BTreeMap<AttemptId, Outcome>,
+    answers: BTreeMap<AttemptId, (StudyName, bool)>,
+    /// Artifacts of results that a worker was told are accepted.
+    acknowledged: BTreeMap<AttemptId, (StudyName, Work, Outcome)>,
+    attempts: BTreeSet<AttemptId>,
+    tasks: BTreeMap<TaskId, (StudyName, Work)>,
+    worker_ids: BTreeSet<WorkerId>,
+    finished: BTreeMap<(StudyName, TrialNumber), TrialView>,
+}
+
+fn studies() -> [StudyBuilder; 3] {
+    [
+        StudyBuilder::new("plain").trials(5).attempts(2).constraint("macs", "max = 90000"),
+        StudyBuilder::new("taught").trials(4).attempts(3).teacher().device("local").evolution(),
+        StudyBuilder::new("devices").trials(3).device("board").device("local").nsga2(),
+    ]
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let worker = |info, on| SimWorker { info, on, id: None, held: vec![], waits: None };
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            core: Core::new(CONFIG),
+            now: Time(Duration::from_secs(1)),
+            disk: Vec::new(),
+            batch: Vec::new(),
+            pending: BTreeMap::new(),
+            next_request: 0,
+            workers: vec![
+                worker(WorkerBuilder::both(), "local"),
+                worker(WorkerBuilder::trainer().slots(3), "local"),
+                worker(WorkerBuilder::measurer("board"), "board"),
+            ],
+            old_reports: Vec::new(),
+            outcomes: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            attempts: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            worker_ids: BTreeSet::new(),
+            finished: BTreeMap::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        for study in studies() {
+            self.submit(&study);
+        }
+        self.commit();
+        let steps = self.rng.random_range(50..400);
+        for _ in 0..steps {
+            self.step();
+            self.look();
+        }
+        self.calm();
+        self.judge();
+    }
+
+    fn step(&mut self) {
+        let worker = self.rng.random_range(0..self.workers.len());
+        match self.rng.random_range(0..100) {
+            0..35 => self.work(worker),
+            35..60 => self.report_something(worker),
+            60..72 => self.heartbeat(worker),
+            72..82 => {
+                self.now = self.now.after(Duration::from_millis(self.rng.random_range(0..12_000)));
+                if self.rng.random_bool(0.7) {
+                    self.handle(Event::Tick);
+                }
+            }
+            82..87 => self.repeat_a_report(),
+            87..90 => self.kill(worker),
+            90..91 => self.leave(worker),
+            91..94 => self.restart(),
+            94..98 => self.steer(),
+            _ => {
+                let study = studies()[self.rng.random_range(0..3)].clone();
+                self.submit(&study);
+            }
+        }
+        if self.rng.random_bool(0.6) {
+            self.commit();
+        }
+    }
+
+    fn send(&mut self, pending: Pending, event: impl FnOnce(RequestId) -> Event) {
+        let to = RequestId(self.next_request);
+        self.next_request += 1;
+        self.pending.insert(to, pending);
+        self.handle(event(to));
+    }
+
+    fn handle(&mut self, event: Event) {
+        let commands = self.core.handle(self.now, event);
+        self.batch.extend(commands);
+        self.core.check_invariants().unwrap();
+    }
+
+    /// The runtime writes the batch and sends its replies.
+    fn commit(&mut self) {
+        let mut replies = Vec::new();
+        for command in std::mem::take(&mut self.batch) {
+            match command {
+                Command::Persist(record) => self.disk.push(record),
+                Command::Reply { to, answer } => replies.push((to, answer)),
+            }
+        }
+        for (to, answer) in replies {
+            if let Some(pending) = self.pending.remove(&to) {
+                self.hear(to, pending, answer);
+            }
+        }
+    }
+
+    fn hear(&mut self, to: RequestId, pending: Pending, answer: Result<Answer, Refusal>) {
+        match (pending, answer) {
+            (Pending::Join(w), Ok(Answer::Joined { worker, stop, .. })) => {
+                assert!(self.worker_ids.insert(worker), "worker {worker} came twice");
+                self.workers[w].id = Some(worker);
+                self.workers[w].held.retain(|lease| !stop.contains(&lease.attempt));
+            }
+            (Pending::Lease(w), answer) => {
+                let worker = &mut self.workers[w];
+                if worker.waits == Some(to) {
+                    worker.waits = None;
+                    match answer {
+                        Ok(Answer::Leased(lease)) => {
+                            worker.held.push((*lease).clone());
+                            self.note(*lease);
+                        }
+                        Ok(Answer::NoTask) => {}
+                        Err(Refusal::UnknownWorker(_)) => worker.id = None,
+                        other => panic!("{other:?}"),
+                    }
+                } else if let Ok(Answer::Leased(lease)) = answer {
+                    // The process that asked is dead; the task is out all the same.
+                    self.note(*lease);
+                }
+            }
+            (Pending::Heartbeat(w), Ok(Answer::Alive { stop })) => {
+                self.workers[w].held.retain(|lease| !stop.contains(&lease.attempt));
+            }
+            (Pending::Report(report), Ok(Answer::Reported { accepted })) => {
+                let attempt = report.lease.attempt;
+                let answer = (report.lease.study.clone(), accepted);
+                let before = self.answers.insert(attempt, answer);
+                // What was accepted stays so; what was not may be, from another connection.
+                assert!(before.is_none_or(|(_, before)| accepted || !before));
+                self.workers[report.worker].held.retain(|lease| lease.attempt != attempt);
+                if accepted && !matches!(report.outcome, Outcome::Failed { .. }) {
+                    let Report { lease, outcome, .. } = *report;
+                    let kept = self.acknowledged.entry(attempt);
+                    kept.or_insert((lease.study, lease.work, outcome));
+                }
+            }
+            (Pending::Heartbeat(w), Err(Refusal::UnknownWorker(_))) => self.workers[w].id = None,
+            (Pending::Report(report), Err(Refusal::UnknownWorker(id))) => {
+                let worker = &mut self.workers[report.worker];
+                if worker.id == Some(id) {
+                    worker.id = None;
+                }
+            }
+            (Pending::Steer | Pending::Submit, _) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+
+    /// A task was handed out: its ids are new, or the task is the same as before.
+    fn note(&mut self, lease: Lease) {
+        assert!(self.attempts.insert(lease.attempt), "attempt {} came twice", lease.attempt);
+        let same =
+            self.tasks.entry(lease.task).or_insert((lease.study.clone(), lease.work.clone()));
+        assert_eq!(*same, (lease.study, lease.work));
+    }
+
+    fn work(&mut self, w: usize) {
+        let worker = &self.workers[w];
+        match worker.id {
+            None => {
+                let waits = |p: &Pending| matches!(p, Pending::Join(other) if *other == w);
+                if self.pending.values().any(waits) {
+                    return;
+                }
+                let info = worker.info.build();
+                let held = worker.held.iter().map(|lease| lease.attempt).collect();
+                self.send(Pending::Join(w), |to| Event::Join { to, worker: info, held });
+            }
+            Some(id) if worker.waits.is_none() => {
+                let wait = Duration::from_millis(self.rng.random_range(0..20_000));
+                let deadline = self.now.after(wait);
+                self.workers[w].waits = Some(RequestId(self.next_request));
+                self.send(Pending::Lease(w), |to| Event::Lease { to, worker: id, deadline });
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn report_something(&mut self, w: usize) {
+        let worker = &self.workers[w];
+        let Some(id) = worker.id else { return };
+        if worker.held.is_empty() {
+            return;
+        }
+        let lease = worker.held[self.rng.random_range(0..worker.held.len())].clone();
+        // An attempt has one outcome, however often it is reported.
+        let outcome = match self.outcomes.get(&lease.attempt) {
+            Some(outcome) => outcome.clone(),
+            None => match self.rng.random_range(0..10) {
+                0 => Outcome::Failed { reason: "no luck".to_owned(), retryable: true },
+                1 if self.rng.random_bool(0.3) => {
+                    Outcome::Failed { reason: "no way".to_owned(), retryable: false }
+                }
+                _ => success(&lease, &class(worker.on)),
+            },
+        };
+        self.outcomes.insert(lease.attempt, outcome.clone());
+        let report = |outcome| Report { worker: w, lease: lease.clone(), outcome };
+        self.old_reports.push((id, report(outcome.clone())));
+        let (task, attempt) = (lease.task, lease.attempt);
+        let event_outcome = outcome.clone();
+        self.send(Pending::Report(Box::new(report(outcome))), |to| Event::Report {
+            to,
+            worker: id,
+            task,
+            attempt,
+            outcome: event_outcome,
+        });
+    }
+
+    /// An old report comes again: delayed in the network, or from the process's new connection.
+    fn repeat_a_report(&mut self) {
+        if self.old_reports.is_empty() {
+            return;
+        }
+        let (old_id, report) = &self.old_reports[self.rng.random_range(0..self.old_reports.len())];
+        let Report { worker: w, lease, outcome } = report;
+        let id = match self.workers[*w].id {
+            Some(id) if self.rng.random_bool(0.5) => id,
+            _ => *old_id,
+        };
+        let report = Report { worker: *w, lease: lease.clone(), outcome: outcome.clone() };
+        let (task, attempt, outcome) = (lease.task, lease.attempt, outcome.clone());
+        self.send(Pending::Report(Box::new(report)), |to| Event::Report {
+            to,
+            worker: id,
+            task,
+            attempt,
+            outcome,
+        });
+    }
+
+    fn heartbeat(&mut self, w: usize) {
+        let Some(id) = self.workers[w].id else { return };
+        let running = self.workers[w].held.iter().map(|lease| AttemptProgress {
+            attempt: lease.attempt,
+            fraction: 0.1,
+            stage: String::new(),
+        });
+        let running = running.collect();
+        self.send(Pending::Heartbeat(w), |to| Event::Heartbeat { to, worker: id, running });
+    }
+
+    /// The process is gone with all it knew, and another starts in its place.
+    fn kill(&mut self, w: usize) {
+        let asked = self.workers[w].waits;
+        let worker = &mut self.workers[w];
+        (worker.id, worker.waits) = (None, None);
+        worker.held.clear();
+        let mine = |p: &Pending| matches!(p, Pending::Join(o) | Pending::Heartbeat(o) if *o == w);
+        self.pending.retain(|_, pending| !mine(pending));
+        if let Some(to) = asked
+            && self.rng.random_bool(0.5)
+        {
+            self.handle(Event::Abandoned { to });
+        }
+    }
+
+    fn leave(&mut self, w: usize) {
+        let Some(worker) = self.workers[w].id else { return };
+        self.kill(w);
+        self.send(Pending::Steer, |to| Event::Leave { to, worker });
+    }
+
+    /// The coordinator is killed: what was not written is gone, and so is every answer on the way.
+    fn restart(&mut self) {
+        let live = match self.rng.random_bool(0.5) {
+            // Killed after the write, before the replies.
+            true => {
+                for command in std::mem::take(&mut self.batch) {
+                    if let Command::Persist(record) = command {
+                        self.disk.push(record);
+                    }
+                }
+                Some(lasting(&self.core))
+            }
+            false => {
+                let unwritten = |command: &Command| matches!(command, Command::Persist(_));
+                let all = !self.batch.iter().any(unwritten);
+                all.then(|| lasting(&self.core))
+            }
+        };
+        self.batch.clear();
+        self.pending.clear();
+        for worker in &mut self.workers {
+            worker.waits = None;
+        }
+        self.now = Time(Duration::from_secs(self.rng.random_range(0..1000)));
+        self.core = Core::restore(CONFIG, self.disk.clone(), self.now).unwrap();
+        self.core.check_invariants().unwrap();
+        if let Some(live) = live {
+            assert_eq!(lasting(&self.core), live);
+        }
+    }
+
+    fn submit(&mut self, study: &StudyBuilder) {
+        let spec = study.build();
+        self.send(Pending::Submit, |to| submission(to, spec, None));
+    }
+
+    fn steer(&mut self) {
+        let study = ["plain", "taught", "devices"][self.rng.random_range(0..3)];
+        let action = match self.rng.random_range(0..20) {
+            0..8 => Action::Pause,
+            8..18 => Action::Resume,
+            18 => Action::Cancel,
+            _ => Action::Delete,
+        };
+        if action == Action::Delete {
+            // Its results were acknowledged, and are deleted on request.
+            self.commit();
+            let gone = name(study);
+            self.finished.retain(|(study, _), _| *study != gone);
+            self.acknowledged.retain(|_, (study, _, _)| *study != gone);
+            self.answers.retain(|_, (study, _)| *study != gone);
+        }
+        let study = name(study);
+        self.send(Pending::Steer, |to| Event::Steer { to, study, action });
+        if action == Action::Delete {
+            self.commit();
+        }
+    }
+
+    /// A finished trial that is on disk never changes.
+    fn look(&mut self) {
+        if !self.batch.is_empty() {
+            return;
+        }
+        for study in self.core.studies() {
+            for trial in self.core.trials(&study).unwrap() {
+                if trial.state.is_finished() {
+                    let key = (study.clone(), trial.number);
+                    let before = self.finished.entry(key).or_insert_with(|| trial.clone());
+                    assert_eq!(*before, trial);
+                }
+            }
+            self.core.study_status(&study, self.now).unwrap();
+        }
+    }
+
+    /// From here on everything works, until nothing is left to do.
+    fn calm(&mut self) {
+        self.commit();
+        for study in self.core.studies() {
+            self.send(Pending::Steer, |to| Event::Steer { to, study, action: Action::Resume });
+        }
+        self.commit();
+        for _ in 0..2000 {
+            let ended = |study: &StudyName| {
+                self.core.study_status(study, self.now).unwrap().state.is_ended()
+            };
+            if self.core.studies().iter().all(ended) {
+                return;
+            }
+            for w in 0..self.workers.len() {
+                self.work(w);
+                self.commit();
+                self.heartbeat(w);
+                self.commit();
+                let worker = &self.workers[w];
+                if let (Some(id), Some(lease)) = (worker.id, worker.held.first().cloned()) {
+                    let known = self.outcomes.get(&lease.attempt).cloned();
+                    let outcome = known.unwrap_or_else(|| success(&lease, &class(worker.on)));
+                    let (task, attempt) = (lease.task, lease.attempt);
+                    let report = Report { worker: w, lease, outcome: outcome.clone() };
+                    let event = |to| Event::Report { to, worker: id, task, attempt, outcome };
+                    self.send(Pending::Report(Box::new(report)), event);
+                    self.commit();
+                }
+            }
+            self.now = self.now.after(Duration::from_secs(1));
+            self.handle(Event::Tick);
+            self.commit();
+            self.look();
+        }
+        panic!("the studies do not end: {:?}", self.core.studies());
+    }
+
+    fn judge(&mut self) {
+        self.look();
+        for (attempt, (study, work, outcome)) in &self.acknowledged {
+            let status = self.core.study_status(study, self.now).unwrap();
+            let values = |number: TrialNumber| {
+                let trial = self.core.trial(study, number).unwrap();
+                (trial.trained, trial.measurements)
+            };
+            let teacher = status.teacher.map(|teacher| (teacher.trained, teacher.measurements));
+            let kept = match (work, outcome) {
+                (Work::TrainTeacher { .. }, Outcome::TeacherTrained { trained, .. }) => {
+                    teacher.unwrap().0.as_ref() == Some(trained)
+                }
+                (Work::TrainTrial { number, .. }, Outcome::TrialTrained(trained)) => {
+                    values(*number).0.as_ref() == Some(trained)
+                }
+                (Work::MeasureModel { number, .. }, Outcome::Measured(measurement)) => {
+                    let (_, measurements) = number.map_or_else(|| teacher.unwrap(), values);
+                    measurements.contains(measurement)
+                }
+                _ => false,
+            };
+            assert!(kept, "attempt {attempt} of study {study} was acknowledged and is gone");
+        }
+        for builder in studies() {
+            let spec = builder.build();
+            let Ok(status) = self.core.study_status(&spec.name, self.now) else { continue };
+            let counts = status.counts;
+            assert_eq!((counts.waiting, counts.running), (0, 0));
+            let used = counts.complete + counts.failed;
+            match status.state {
+                StudyState::Complete { reason: None } => assert_eq!(used, spec.budget.trials),
+                _ => assert!(used <= spec.budget.trials),
+            }
+            let all = self.core.trials(&spec.name).unwrap();
+            let distinct: BTreeSet<_> = all.iter().map(|trial| trial.genotype.clone()).collect();
+            assert_eq!(distinct.len(), all.len(), "a candidate was proposed twice");
+        }
+        let again = Core::restore(CONFIG, self.disk.clone(), self.now).unwrap();
+        assert_eq!(lasting(&again), lasting(&self.core));
+    }
+}

@@ -1,0 +1,248 @@
+//! How trials and teachers get from task to task, and how they fail.
+
+use edgesmith_common::{ArtifactHash, TrialState};
+
+use super::super::*;
+use super::builders::*;
+
+#[test]
+fn a_trial_is_complete_when_every_device_has_measured_it() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).device("pi").device("board"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let train = bench.lease(trainer);
+    bench.finish(trainer, &train);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
+    bench.assert_no_work(trainer);
+    for (on, measured) in [("board", 0), ("pi", 1)] {
+        let worker = bench.join(WorkerBuilder::measurer(on));
+        assert_eq!(bench.trial(&study, 0).measurements.len(), measured);
+        let lease = bench.lease(worker);
+        let model = ArtifactHash::of(format!("model {}", train.attempt).as_bytes());
+        let number = Some(edgesmith_common::TrialNumber(0));
+        assert_eq!(lease.work, Work::MeasureModel { model, number });
+        bench.assert_no_work(worker);
+        bench.restart();
+        let (worker, _) = bench.rejoin(WorkerBuilder::measurer(on), vec![lease.attempt]);
+        assert_eq!(bench.trial(&study, 0).state, TrialState::Running);
+        bench.finish(worker, &lease);
+    }
+    let trial = bench.trial(&study, 0);
+    assert_eq!(
+        (trial.state, trial.measurements.len(), trial.attempts),
+        (TrialState::Complete, 2, 3)
+    );
+    assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
+}
+
+#[test]
+fn students_wait_for_the_teacher_and_hear_of_it() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).teacher().device("local"));
+    let a = bench.join(WorkerBuilder::both());
+    let b = bench.join(WorkerBuilder::both());
+    let teacher = bench.lease(a);
+    assert_eq!(teacher.work, Work::TrainTeacher { weights: None });
+    let waits = bench.wait(b);
+    assert_eq!(bench.take(waits), None);
+    assert_eq!(bench.status(&study).counts, TrialCounts::default());
+    bench.finish(a, &teacher);
+    let targets = ArtifactHash::of(format!("targets {}", teacher.attempt).as_bytes());
+    let view = bench.status(&study).teacher.unwrap();
+    assert_eq!((view.soft_targets, view.measurements.len()), (Some(targets), 0));
+    // Measuring comes before training.
+    let timing = bench.leased(waits);
+    assert!(matches!(timing.work, Work::MeasureModel { number: None, .. }));
+    let student = bench.lease(a);
+    let Work::TrainTrial { soft_targets, .. } = student.work else { panic!("{student:?}") };
+    assert_eq!(soft_targets, Some(targets));
+    bench.finish(a, &student);
+    let measure = bench.lease(a);
+    bench.finish(a, &measure);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
+    // The study ends when its teacher can be compared.
+    assert_eq!(bench.status(&study).state, StudyState::Running);
+    bench.restart();
+    let b = bench.join(WorkerBuilder::both());
+    bench.finish(b, &timing);
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!(status.teacher.unwrap().measurements.len(), 1);
+}
+
+#[test]
+fn a_teacher_that_cannot_be_trained_fails_the_study() {
+    for retryable in [true, false] {
+        let mut bench = Bench::new();
+        let study = bench.submit(StudyBuilder::new("s").teacher().attempts(2));
+        let worker = bench.join(WorkerBuilder::trainer());
+        let first = bench.lease(worker);
+        bench.fail(worker, &first, retryable);
+        if retryable {
+            assert_eq!(bench.status(&study).state, StudyState::Running);
+            let second = bench.lease(worker);
+            bench.fail(worker, &second, true);
+        }
+        let StudyState::Failed { reason } = bench.status(&study).state else { panic!() };
+        assert!(reason.contains("teacher") && reason.contains("it broke"), "{reason}");
+        bench.restart();
+    }
+}
+
+#[test]
+fn a_teacher_that_cannot_be_timed_blocks_nothing() {
+    let mut bench = Bench::new();
+    let study =
+        bench.submit(StudyBuilder::new("s").trials(1).attempts(1).teacher().device("local"));
+    let worker = bench.join(WorkerBuilder::both());
+    let teacher = bench.lease(worker);
+    bench.finish(worker, &teacher);
+    let timing = bench.lease(worker);
+    bench.fail(worker, &timing, true);
+    for _ in 0..2 {
+        let lease = bench.lease(worker);
+        assert!(!matches!(lease.work, Work::MeasureModel { number: None, .. }));
+        bench.finish(worker, &lease);
+    }
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!(status.teacher.unwrap().measurements, vec![]);
+    bench.restart();
+}
+
+#[test]
+fn failed_attempts_are_tried_again_until_they_are_used_up() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(2).attempts(3));
+    let worker = bench.join(WorkerBuilder::trainer());
+    for attempt in 1..=3 {
+        let lease = bench.lease(worker);
+        bench.fail(worker, &lease, true);
+        let trial = bench.trial(&study, 0);
+        assert_eq!(trial.attempts, attempt);
+        match attempt {
+            3 => assert_eq!(trial.state, TrialState::Failed { reason: "it broke".to_owned() }),
+            _ => assert_eq!(trial.state, TrialState::Waiting),
+        }
+    }
+    // A failed trial used its share of the budget.
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!((status.counts.complete, status.counts.failed), (1, 1));
+    bench.restart();
+}
+
+#[test]
+fn a_candidate_that_cannot_work_is_infeasible_at_once_and_replaced() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(3));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, false);
+    let state = bench.trial(&study, 0).state;
+    assert_eq!(state, TrialState::Infeasible { reason: "it broke".to_owned() });
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    let status = bench.status(&study);
+    assert_eq!((status.counts.complete, status.counts.infeasible), (1, 1));
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+}
+
+#[test]
+fn losing_workers_fails_no_trial_but_a_candidate_that_kills_them_ends() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
+    for lost in 1..=CONFIG.max_lost {
+        assert!(!bench.trial_states(&study).iter().any(TrialState::is_finished));
+        let worker = bench.join(WorkerBuilder::trainer());
+        bench.lease(worker);
+        bench.tick(LEASE);
+        assert_eq!(bench.trial(&study, 0).attempts, lost);
+        if lost < CONFIG.max_lost {
+            bench.restart();
+        }
+    }
+    let TrialState::Failed { reason } = bench.trial(&study, 0).state else { panic!() };
+    assert!(reason.contains("lost"), "{reason}");
+}
+
+#[test]
+fn a_trial_that_fails_on_one_device_stops_on_the_others() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").trials(2).attempts(1).device("pi").device("board");
+    let study = bench.submit(builder);
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let train = bench.lease(trainer);
+    bench.finish(trainer, &train);
+    let pi = bench.join(WorkerBuilder::measurer("pi"));
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let (on_pi, on_board) = (bench.lease(pi), bench.lease(board));
+    bench.fail(pi, &on_pi, true);
+    let trial = bench.trial(&study, 0);
+    assert!(matches!(trial.state, TrialState::Failed { .. }));
+    // What is known of it stays.
+    assert!(trial.trained.is_some());
+    assert_eq!(bench.heartbeat(board, &[on_board.attempt]), vec![on_board.attempt]);
+    assert!(!bench.report(board, &on_board, success(&on_board, &class("board"))));
+    assert_eq!(bench.trial(&study, 0).measurements, vec![]);
+    bench.assert_no_work(board);
+    bench.restart();
+}
+
+#[test]
+fn nonsense_from_a_worker_is_a_failed_attempt() {
+    let nan = f64::NAN;
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(9).device("board"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let board = class("board");
+    for wrong in [
+        |lease: &Lease| Outcome::TrialTrained(trained(lease.attempt, f64::NAN)),
+        |lease: &Lease| Outcome::TrialTrained(trained(lease.attempt, 1.5)),
+        |_: &Lease| Outcome::Measured(measurement(&class("board"), 1.0)),
+    ] {
+        let lease = bench.lease(trainer);
+        assert!(bench.report(trainer, &lease, wrong(&lease)));
+        assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
+    }
+    let lease = bench.lease(trainer);
+    bench.finish(trainer, &lease);
+    let worker = bench.join(WorkerBuilder::measurer("board"));
+    for wrong in [
+        Outcome::Measured(measurement(&board, nan)),
+        Outcome::Measured(measurement(&board, -1.0)),
+        Outcome::Measured(measurement(&class("pi"), 1.0)),
+        Outcome::TrialTrained(trained(lease.attempt, 0.5)),
+    ] {
+        let lease = bench.lease(worker);
+        assert!(bench.report(worker, &lease, wrong));
+        assert_eq!(bench.trial(&study, 0).measurements, vec![]);
+    }
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
+    bench.restart();
+}
+
+#[test]
+fn proposals_know_the_results_so_far_and_do_not_depend_on_the_past_process() {
+    let run = |restarts: bool| {
+        let mut bench = Bench::new();
+        let study = bench.submit(StudyBuilder::new("s").trials(6));
+        for _ in 0..6 {
+            let worker = bench.join(WorkerBuilder::trainer());
+            let lease = bench.lease(worker);
+            bench.finish(worker, &lease);
+            if restarts {
+                bench.restart();
+            }
+        }
+        let trials = bench.core.trials(&study).unwrap();
+        trials.into_iter().map(|trial| trial.genotype).collect::<Vec<_>>()
+    };
+    let genotypes = run(false);
+    assert_eq!(genotypes.len(), 6);
+    assert_eq!(run(true), genotypes);
+}

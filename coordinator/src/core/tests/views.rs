@@ -1,0 +1,135 @@
+//! What people are told.
+
+use edgesmith_common::{Filter, TrialNumber, pareto};
+
+use super::super::*;
+use super::builders::*;
+
+#[test]
+fn missing_workers_are_said() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).device("board").device("pi"));
+    let status = bench.status(&study);
+    assert!(status.missing_trainer);
+    assert_eq!(status.missing_devices, vec![class("board"), class("pi")]);
+    let trainer = bench.join(WorkerBuilder::trainer());
+    bench.join(WorkerBuilder::measurer("pi"));
+    let status = bench.status(&study);
+    assert!(!status.missing_trainer);
+    assert_eq!(status.missing_devices, vec![class("board")]);
+
+    // Training on that class is no measuring on it.
+    let mut board_trainer = WorkerBuilder::trainer().build();
+    board_trainer.class = class("board");
+    bench.ask(|to| Event::Join { to, worker: board_trainer, held: vec![] }).unwrap();
+    assert_eq!(bench.status(&study).missing_devices, vec![class("board")]);
+
+    let lease = bench.lease(trainer);
+    bench.finish(trainer, &lease);
+    bench.tick(LEASE);
+    let status = bench.status(&study);
+    // Nobody is left, but nothing waits for training either.
+    assert!(!status.missing_trainer);
+    assert_eq!(status.missing_devices, vec![class("board"), class("pi")]);
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let lease = bench.lease(board);
+    bench.finish(board, &lease);
+    bench.tick(LEASE);
+    assert_eq!(bench.status(&study).missing_devices, vec![class("pi")]);
+    bench.steer(&study, Action::Cancel).unwrap();
+    assert_eq!(bench.status(&study).missing_devices, vec![]);
+}
+
+#[test]
+fn activity_is_told_in_words() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(3).teacher().device("board"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let teacher = bench.lease(worker);
+    assert_eq!(bench.status(&study).activity, ["teacher"]);
+    bench.heartbeat(worker, &[teacher.attempt]);
+    assert_eq!(bench.status(&study).activity, ["teacher (epoch 1/2)"]);
+    bench.finish(worker, &teacher);
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    bench.lease(worker);
+    let timing = bench.lease(board);
+    assert_eq!(bench.status(&study).activity, ["trial 1", "teacher measure@board"]);
+    bench.finish(board, &timing);
+    bench.lease(board);
+    assert_eq!(bench.status(&study).activity, ["trial 1", "trial 0 measure@board"]);
+    let before = bench.core.version();
+    bench.now = bench.now.after(Duration::from_secs(2));
+    assert_eq!(bench.core.version(), before);
+    let workers = bench.core.workers(bench.now);
+    assert_eq!((workers[0].id, workers[1].id), (worker, board));
+    assert_eq!(workers[0].silent, Duration::from_secs(2));
+    assert_eq!(workers[1].activity, ["trial 0 measure@board"]);
+    bench.heartbeat(worker, &[]);
+    assert_eq!(bench.core.version(), before);
+}
+
+#[test]
+fn the_front_holds_what_nothing_dominates() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").trials(4).device("local").device("board");
+    let study = bench.submit(builder.constraint("model_bytes", "max = 5000"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let local = bench.join(WorkerBuilder::measurer("local"));
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    assert_eq!(bench.status(&study).hypervolume, None);
+    // Accuracy, milliseconds on both devices, bytes.
+    let values = [
+        (0.8, 1.0, 4.0, 1000),
+        (0.9, 2.0, 3.0, 1000),
+        (0.7, 3.0, 3.5, 1000),
+        (0.99, 0.5, 0.5, 6000),
+    ];
+    let mut volume = 0.0;
+    for (accuracy, ms, board_ms, bytes) in values {
+        let lease = bench.lease(trainer);
+        let mut result = trained(lease.attempt, accuracy);
+        result.compressed.model_bytes = bytes;
+        assert!(bench.report(trainer, &lease, Outcome::TrialTrained(result)));
+        for (worker, on, ms) in [(local, "local", ms), (board, "board", board_ms)] {
+            let lease = bench.lease(worker);
+            assert!(bench.report(worker, &lease, Outcome::Measured(measurement(&class(on), ms))));
+        }
+        let now = bench.status(&study).hypervolume.unwrap();
+        assert!(now >= volume, "{now} after {volume}");
+        volume = now;
+    }
+    let front = |device: Option<&str>, filters: &[&str]| {
+        let device = device.map(class);
+        let filters: Vec<Filter> = filters.iter().map(|f| f.parse().unwrap()).collect();
+        let front = bench.core.front(&study, device.as_ref(), &filters).unwrap();
+        front.into_iter().map(|trial| trial.number.0).collect::<Vec<_>>()
+    };
+    // Trial 3 breaks the constraint; 2 is worse than 1 on everything.
+    assert_eq!(front(None, &[]), [1, 0]);
+    assert_eq!(front(Some("local"), &[]), [1, 0]);
+    assert_eq!(front(Some("board"), &[]), [1]);
+    assert_eq!(front(None, &["latency_ms@local<=1.5"]), [0]);
+    assert_eq!(front(None, &["validation_accuracy<0.75", "model_bytes<=1000"]), [2]);
+    assert_eq!(front(None, &["latency_ms@pi<=9"]), [0; 0]);
+    let refused = bench.core.front(&study, Some(&class("pi")), &[]);
+    let device = class("pi");
+    assert_eq!(refused, Err(Refusal::NoObjectives { study: study.clone(), device }));
+    let status = bench.status(&study);
+    assert_eq!((status.front_size, status.best_validation_accuracy), (2, Some(0.99)));
+    let objectives = StudyBuilder::new("s").device("local").device("board").build().objectives;
+    let points = [vec![-0.8, 1.0, 4.0], vec![-0.9, 2.0, 3.0]];
+    assert_eq!(status.hypervolume, Some(pareto::study_hypervolume(&objectives, &points)));
+}
+
+#[test]
+fn unknown_trials_and_studies_are_said() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let (number, trials) = (TrialNumber(3), 0);
+    let unknown = bench.core.trial(&study, number).unwrap_err();
+    assert_eq!(unknown, Refusal::UnknownTrial { study, number, trials });
+    let unknown = bench.core.trials(&name("t")).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no study t; there are s");
+}
