@@ -211,9 +211,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{
-        arbitrary_plan, assert_close, random_image, random_weights, reference,
-    };
+    use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
+    use crate::network::reference;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
@@ -229,7 +228,7 @@ mod tests {
             for id in plan.ids() {
                 prop_assert_eq!(values[id.0].len() as u64, plan.output_shape(id).elements());
             }
-            assert_close(values.last().unwrap(), &reference(&plan, &weights, &image), 1e-4);
+            assert_close(values.last().unwrap(), &reference::forward(&plan, &weights, &image), 1e-4);
         }
     }
 

@@ -4,8 +4,11 @@
 
 mod fold;
 mod prune;
+mod quantize;
+mod range;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use fold::{Folded, FoldedLayer, fold};
 pub use prune::prune;
+pub use quantize::{QuantizeError, quantize};

@@ -109,9 +109,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{
-        arbitrary_plan, assert_close, random_image, random_weights, reference,
-    };
+    use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
+    use crate::network::reference;
 
     /// Silences the channels that are not kept: filters, gamma and beta of every producer become 0.
     fn masked(plan: &Plan, weights: &Weights, kept: &[Vec<usize>]) -> Weights {
@@ -151,8 +150,8 @@ mod tests {
                 }
             }
             let kept = kept_channels(&plan, &weights, &slim_plan);
-            let expected = reference(&plan, &masked(&plan, &weights, &kept), &image);
-            assert_close(&reference(&slim_plan, &slim, &image), &expected, 1e-4);
+            let expected = reference::forward(&plan, &masked(&plan, &weights, &kept), &image);
+            assert_close(&reference::forward(&slim_plan, &slim, &image), &expected, 1e-4);
         }
 
         #[test]

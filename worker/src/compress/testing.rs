@@ -1,12 +1,13 @@
-//! Random networks and a naive reference for the tests of this crate's array code.
+//! Random networks for the tests of this crate's array code.
 
 use edgesmith_search_space::{
-    Activation, Architecture, DataShape, LayerOp, Operation, Plan, Source, Stage,
+    Activation, Architecture, DataShape, LayerOp, Operation, Plan, Stage,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::data::Normalization;
 use crate::network::Weights;
 
 /// Plans of every operation, kernel, stride and activation, small enough to run naively.
@@ -72,75 +73,26 @@ pub(crate) fn random_image(plan: &Plan, seed: u64) -> Vec<f32> {
     (0..plan.input().elements()).map(|_| rng.random_range(-1.5..1.5f32)).collect()
 }
 
-/// Logits of one normalised image, written for clarity alone.
-pub(crate) fn reference(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
-    let mut values: Vec<Vec<f32>> = Vec::new();
-    for id in plan.ids() {
-        let layer = plan.layer(id);
-        let read = |source: Source| match source {
-            Source::Input => image,
-            Source::Layer(id) => values[id.0].as_slice(),
-        };
-        let (from, to) = (plan.input_shape(id), plan.output_shape(id));
-        let input = read(layer.inputs[0]);
-        let at = |c: u32, y: i64, x: i64| {
-            let inside =
-                (0..i64::from(from.height)).contains(&y) && (0..i64::from(from.width)).contains(&x);
-            let index = (i64::from(c) * i64::from(from.height) + y) * i64::from(from.width) + x;
-            if inside { input[index as usize] } else { 0.0 }
-        };
-        let part = |name: &str| &weights.get(&layer.name, name).data;
-        let mut value = Vec::new();
-        match layer.op {
-            LayerOp::Conv { kernel, stride, activation }
-            | LayerOp::Depthwise { kernel, stride, activation } => {
-                let depthwise = matches!(layer.op, LayerOp::Depthwise { .. });
-                let padding = i64::from((kernel - 1) / 2);
-                for c in 0..to.channels {
-                    let reads = if depthwise { c..c + 1 } else { 0..from.channels };
-                    for (y, x) in (0..to.height).flat_map(|y| (0..to.width).map(move |x| (y, x))) {
-                        let mut taps = part("weight")
-                            [(c * reads.len() as u32 * kernel * kernel) as usize..]
-                            .iter();
-                        let mut sum = 0.0;
-                        for source in reads.clone() {
-                            for tap in 0..kernel * kernel {
-                                let iy = i64::from(y * stride + tap / kernel) - padding;
-                                let ix = i64::from(x * stride + tap % kernel) - padding;
-                                sum += taps.next().unwrap() * at(source, iy, ix);
-                            }
-                        }
-                        let c = c as usize;
-                        let deviation = (part("variance")[c] + Weights::EPSILON).sqrt();
-                        let normal = (sum - part("mean")[c]) / deviation;
-                        let out = normal * part("gamma")[c] + part("beta")[c];
-                        value.push(match activation {
-                            None => out,
-                            Some(Activation::Relu) => out.max(0.0),
-                            Some(Activation::Relu6) => out.clamp(0.0, 6.0),
-                        });
-                    }
-                }
-            }
-            LayerOp::Add => {
-                let other = read(layer.inputs[1]);
-                value.extend(input.iter().zip(other).map(|(a, b)| a + b));
-            }
-            LayerOp::GlobalAveragePool => {
-                let positions = (from.height * from.width) as usize;
-                value.extend(
-                    input.chunks(positions).map(|p| p.iter().sum::<f32>() / positions as f32),
-                );
-            }
-            LayerOp::Linear => {
-                for (row, bias) in part("weight").chunks(input.len()).zip(part("bias")) {
-                    value.push(row.iter().zip(input).map(|(w, x)| w * x).sum::<f32>() + bias);
-                }
-            }
-        }
-        values.push(value);
+/// Pixels for `plan`: noise over a slope, so that images differ in more than noise.
+pub(crate) fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x2468);
+    let slope = rng.random_range(-8.0..8.0f32);
+    let base = rng.random_range(64.0..192.0f32);
+    (0..plan.input().elements())
+        .map(|i| {
+            let x = (i % u64::from(plan.input().width)) as f32;
+            (base + slope * x + rng.random_range(-64.0..64.0f32)) as u8
+        })
+        .collect()
+}
+
+/// Constants of about what images have, another for every channel.
+pub(crate) fn normalization(plan: &Plan) -> Normalization {
+    let channels = 0..plan.input().channels;
+    Normalization {
+        mean: channels.clone().map(|c| 0.4 + 0.1 * c as f32).collect(),
+        std: channels.map(|c| 0.25 + 0.05 * c as f32).collect(),
     }
-    values.pop().unwrap_or_default()
 }
 
 /// Equal to `tolerance`, relative where values are above 1.

@@ -1,0 +1,175 @@
+//! Weights as safetensors files: float32 arrays under the names that [`Weights`] documents, so that
+//! numpy, PyTorch and burn read them, and users can bring a teacher of their own. Whether weights
+//! are those of a network is [`Weights::check`]'s business.
+
+use std::collections::BTreeMap;
+
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde_json::json;
+
+use crate::network::{Array, Weights};
+
+/// Version of the names and meanings in files written here, in the metadata's
+/// `edgesmith_format_version`.
+pub const FORMAT_VERSION: u32 = 1;
+const VERSION_KEY: &str = "edgesmith_format_version";
+
+/// Why bytes are not weights.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Not a safetensors file, or a damaged one.
+    #[error("failed to read safetensors: {0}")]
+    Format(#[from] SafeTensorError),
+    /// Written by a later edgesmith, or the version is not a number.
+    #[error(
+        "failed to read safetensors: the file has format version {given:?}, this program reads up \
+         to {FORMAT_VERSION}"
+    )]
+    Version {
+        /// What the file says.
+        given: String,
+    },
+    /// An array of another element type.
+    #[error("failed to read safetensors: {name} holds {given} values, F32 is needed")]
+    ElementType {
+        /// The array's name.
+        name: String,
+        /// Its element type.
+        given: String,
+    },
+}
+
+/// The file of `weights`; equal arguments give equal bytes. `metadata` is kept in the header next
+/// to the format version, later values of a key over earlier ones.
+pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
+    // The crate's own writer keeps metadata in a hash map, whose order changes from run to run.
+    let mut notes: BTreeMap<&str, &str> = metadata.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let version = FORMAT_VERSION.to_string();
+    notes.insert(VERSION_KEY, &version);
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_owned(), json!(notes));
+    let mut offset = 0;
+    for (name, array) in &weights.arrays {
+        let end = offset + array.data.len() * size_of::<f32>();
+        let entry = json!({"dtype": "F32", "shape": array.shape, "data_offsets": [offset, end]});
+        header.insert(name.clone(), entry);
+        offset = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    // Data begins at a multiple of eight bytes; the format pads with spaces.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut bytes = Vec::with_capacity(8 + header.len() + offset);
+    bytes.extend((header.len() as u64).to_le_bytes());
+    bytes.extend(header);
+    let values = weights.arrays.values().flat_map(|array| &array.data);
+    bytes.extend(values.flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// The weights in a safetensors file, ours or a user's.
+///
+/// # Errors
+/// When the bytes are no sound safetensors file, are of a later format version, or hold anything
+/// but float32.
+pub fn from_bytes(bytes: &[u8]) -> Result<Weights, ReadError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    if let Some(given) = header.metadata().as_ref().and_then(|notes| notes.get(VERSION_KEY))
+        && !given.parse::<u32>().is_ok_and(|version| version <= FORMAT_VERSION)
+    {
+        return Err(ReadError::Version { given: given.clone() });
+    }
+    let mut weights = Weights::default();
+    for (name, tensor) in SafeTensors::deserialize(bytes)?.tensors() {
+        if tensor.dtype() != Dtype::F32 {
+            return Err(ReadError::ElementType { name, given: format!("{:?}", tensor.dtype()) });
+        }
+        let (values, _) = tensor.data().as_chunks();
+        let data = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        weights.arrays.insert(name, Array { shape: tensor.shape().to_vec(), data });
+    }
+    Ok(weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compress::testing::{arbitrary_plan, random_weights};
+
+    fn notes() -> Vec<(&'static str, String)> {
+        vec![("study", "digits \"1\"".to_owned()), ("trial", "7".to_owned())]
+    }
+
+    fn tiny() -> Weights {
+        let mut weights = Weights::default();
+        weights.set("stem", "beta", vec![2], vec![0.5, -1.0]);
+        weights.set("stem", "weight", vec![2, 1, 1, 1], vec![1.0, 2.0]);
+        weights
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn weights_come_back(plan in arbitrary_plan(), seed: u64) {
+            let weights = random_weights(&plan, seed);
+            let bytes = to_bytes(&weights, &notes());
+            prop_assert_eq!(from_bytes(&bytes).unwrap(), weights);
+        }
+
+        #[test]
+        fn damage_is_an_error_or_other_values_but_no_panic(at in 0usize..400, byte: u8) {
+            let mut bytes = to_bytes(&tiny(), &notes());
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = from_bytes(&bytes);
+            prop_assert!(from_bytes(&bytes[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn equal_arguments_give_equal_bytes_that_hold_the_metadata() {
+        let bytes = to_bytes(&tiny(), &notes());
+        assert_eq!(bytes, to_bytes(&tiny(), &notes()));
+        let (header_len, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(header_len % 8, 0);
+        let kept = header.metadata().as_ref().unwrap();
+        assert_eq!(kept["study"], "digits \"1\"");
+        assert_eq!(kept["trial"], "7");
+        assert_eq!(kept[VERSION_KEY], "1");
+    }
+
+    #[test]
+    fn files_of_other_programs_are_read_where_they_hold_float32() {
+        let foreign = |dtype, bytes: &[u8]| {
+            let view = safetensors::tensor::TensorView::new(dtype, vec![2], bytes).unwrap();
+            safetensors::serialize([("stem.beta", view)], None).unwrap()
+        };
+        let floats: Vec<u8> = [0.5f32, -1.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let weights = from_bytes(&foreign(Dtype::F32, &floats)).unwrap();
+        assert_eq!(weights.get("stem", "beta").data, [0.5, -1.0]);
+        let error = from_bytes(&foreign(Dtype::F16, &floats[..4])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to read safetensors: stem.beta holds F16 values, F32 is needed"
+        );
+    }
+
+    #[test]
+    fn later_versions_and_other_files_are_refused_in_one_sentence() {
+        let bytes = to_bytes(&tiny(), &[]);
+        let old = format!("{VERSION_KEY}\":\"1\"");
+        let at = bytes.windows(old.len()).position(|w| w == old.as_bytes()).unwrap();
+        let mut later = bytes.clone();
+        later[at + old.len() - 2] = b'2';
+        assert_eq!(
+            from_bytes(&later).unwrap_err().to_string(),
+            "failed to read safetensors: the file has format version \"2\", this program reads up \
+             to 1"
+        );
+        let error = from_bytes(b"PK\x03\x04 this is a zip file").unwrap_err().to_string();
+        assert!(error.starts_with("failed to read safetensors: "), "{error}");
+        assert!(from_bytes(&[]).is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! Exported ONNX files, run by ONNX Runtime on the digits' test images, against the edge runtime.
+//!
+//! Needs a Python with `onnxruntime` and `numpy` (`EDGESMITH_PYTHON`, else `python3`); without one
+//! the tests say so and pass, unless `EDGESMITH_REQUIRE_ONNX` is set.
+
+use std::path::Path;
+use std::process::Command;
+
+use edgesmith_common::Seed;
+use edgesmith_common::spec::{DataSource, DataSpec};
+use edgesmith_edge_runtime::{Model, Session};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
+use edgesmith_worker::compress::{fold, quantize};
+use edgesmith_worker::data::{Dataset, ImageSet, Normalization};
+use edgesmith_worker::export::{float_model, onnx};
+use edgesmith_worker::network::Weights;
+
+const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx_check.py");
+
+#[test]
+fn onnx_runtime_computes_what_the_edge_runtime_does() {
+    let Some(python) = python() else { return };
+    let data = DataShape { channels: 1, classes: 10 };
+    let spec = DataSpec {
+        source: DataSource::Digits,
+        validation_fraction: 0.2,
+        train_limit: None,
+        test_limit: None,
+    };
+    let digits = Dataset::load(&spec, data, Seed(1), Path::new(".")).unwrap();
+    for (index, architecture) in [plain(), residual()].iter().enumerate() {
+        let plan = Plan::lower(architecture, data).unwrap();
+        let mut weights = away_from_initial(Weights::init(&plan, [index as u8; 32]));
+        let side = architecture.resolution as usize;
+        let train = digits.train.resized(side);
+        fit_classifier(&plan, &mut weights, &train, &digits.normalization);
+        let test = digits.test.resized(side);
+        let images: Vec<&[u8]> = (0..test.len()).map(|i| test.image(i)).collect();
+
+        let float = float_model(&plan, &weights, &digits.normalization);
+        check(&python, &float, &images, &[]);
+
+        let calibration = (0..256).map(|i| train.image(i));
+        let int8 = quantize(&plan, &weights, &digits.normalization, calibration).unwrap();
+        // Requantization rounds twice in integers and once in floats: a byte may differ by one.
+        check(&python, &int8, &images, &["--tolerance", "1", "--agreement", "0.95"]);
+    }
+}
+
+/// The interpreter, where it has what the check needs.
+fn python() -> Option<String> {
+    let python = std::env::var("EDGESMITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", "import numpy, onnxruntime"]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    let message = format!("{python} has no onnxruntime and numpy: ONNX files were not checked");
+    assert!(std::env::var_os("EDGESMITH_REQUIRE_ONNX").is_none(), "{message}");
+    println!("{message}");
+    None
+}
+
+/// Exports `model` and has its logits on `images` checked.
+fn check(python: &str, model: &Model, images: &[&[u8]], options: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mut session = Session::new(model).unwrap();
+    let mut logits = Vec::new();
+    for image in images {
+        logits.extend(session.run(image).unwrap().iter().flat_map(|l| l.to_le_bytes()));
+    }
+    let metadata = [("study", "digits".to_owned())];
+    std::fs::write(path("model.onnx"), onnx::to_bytes(model, &metadata)).unwrap();
+    std::fs::write(path("images"), images.concat()).unwrap();
+    std::fs::write(path("logits"), logits).unwrap();
+    let output = Command::new(python)
+        .arg(CHECK)
+        .args([path("model.onnx"), path("images"), path("logits")])
+        .args(options)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    assert!(output.status.success(), "{said}{complaint}");
+}
+
+/// Batch normalisation that does something, repeatably.
+fn away_from_initial(mut weights: Weights) -> Weights {
+    for (name, array) in &mut weights.arrays {
+        let (base, spread) = match name.rsplit('.').next() {
+            Some("gamma" | "variance") => (1.0, 0.4),
+            Some("beta" | "mean" | "bias") => (0.0, 0.4),
+            _ => continue,
+        };
+        for (i, value) in array.data.iter_mut().enumerate() {
+            *value = base + spread * (i as f32 * 1.7 + 0.3).sin();
+        }
+    }
+    weights
+}
+
+/// Makes the last layer a linear discriminant of the pooled features (of independent features with
+/// the variance of all images), so that logits are apart without any training.
+fn fit_classifier(
+    plan: &Plan,
+    weights: &mut Weights,
+    images: &ImageSet,
+    normalization: &Normalization,
+) {
+    let network = fold(plan, weights);
+    let features: Vec<Vec<f32>> = (0..images.len())
+        .map(|i| {
+            let normalize =
+                |b: &u8| (f32::from(*b) / 255.0 - normalization.mean[0]) / normalization.std[0];
+            let image: Vec<f32> = images.image(i).iter().map(normalize).collect();
+            let mut values = network.forward(&image);
+            values.swap_remove(plan.layers().len() - 2)
+        })
+        .collect();
+    let width = features[0].len();
+    let classes = plan.classes() as usize;
+    let mean = |of: &dyn Fn(usize) -> bool| -> Vec<f32> {
+        let members: Vec<&Vec<f32>> =
+            (0..images.len()).filter(|&i| of(i)).map(|i| &features[i]).collect();
+        (0..width)
+            .map(|f| members.iter().map(|m| m[f]).sum::<f32>() / members.len() as f32)
+            .collect()
+    };
+    let centre = mean(&|_| true);
+    let variance: Vec<f32> = (0..width)
+        .map(|f| {
+            features.iter().map(|x| (x[f] - centre[f]).powi(2)).sum::<f32>() / images.len() as f32
+        })
+        .collect();
+    let (mut weight, mut bias) = (Vec::new(), Vec::new());
+    for class in 0..classes {
+        let own = mean(&|i| usize::from(images.labels[i]) == class);
+        let row: Vec<f32> =
+            (0..width).map(|f| (own[f] - centre[f]) / (variance[f] + 1e-3)).collect();
+        bias.push(-(0..width).map(|f| row[f] * (own[f] + centre[f]) / 2.0).sum::<f32>());
+        weight.extend(row);
+    }
+    weights.set("classifier", "weight", vec![classes, width], weight);
+    weights.set("classifier", "bias", vec![classes], bias);
+}
+
+/// Plain convolutions, colour left out, a stride.
+fn plain() -> Architecture {
+    let stage = |width, stride| Stage {
+        depth: 1,
+        width,
+        kernel: 3,
+        operation: Operation::Conv,
+        stride,
+        activation: Activation::Relu,
+    };
+    Architecture { resolution: 8, stem_width: 8, stages: vec![stage(16, 1), stage(24, 2)] }
+}
+
+/// Every other kind of layer: depthwise, residual sums, linear projections, ReLU6, a 5x5 kernel.
+fn residual() -> Architecture {
+    let stage = |operation, width, depth, kernel, activation| Stage {
+        depth,
+        width,
+        kernel,
+        operation,
+        stride: 2,
+        activation,
+    };
+    let inverted = Operation::InvertedResidual { expansion: 3 };
+    let stages = vec![
+        stage(inverted, 12, 3, 3, Activation::Relu6),
+        stage(Operation::Separable, 20, 1, 5, Activation::Relu),
+    ];
+    Architecture { resolution: 12, stem_width: 12, stages }
+}
