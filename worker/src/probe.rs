@@ -1,1 +1,0 @@
-//! Times a model on this machine.

@@ -1,0 +1,140 @@
+//! The timing loop and its statistics, with the clock passed in.
+
+use std::time::Duration;
+
+/// How long to go on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Untimed runs first.
+    pub warmup_runs: u32,
+    /// Fewest timed runs; at least one is made.
+    pub min_runs: u32,
+    /// Shortest total of the timed runs, seconds.
+    pub min_seconds: f64,
+}
+
+/// What a measurement says of its runs, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Summary {
+    /// Median.
+    pub p50_ms: f64,
+    /// 95th percentile.
+    pub p95_ms: f64,
+    /// Fastest.
+    pub min_ms: f64,
+}
+
+/// Runs and times `run` until both limits are met. `now` is monotonic.
+pub(super) fn time_runs(
+    limits: Limits,
+    mut now: impl FnMut() -> Duration,
+    mut run: impl FnMut(),
+) -> Vec<Duration> {
+    for _ in 0..limits.warmup_runs {
+        run();
+    }
+    let begin = now();
+    let mut times = Vec::new();
+    let mut total = Duration::ZERO;
+    loop {
+        let before = now();
+        run();
+        let after = now();
+        let time = after.saturating_sub(before);
+        times.push(time);
+        total += time;
+        // A coarse clock may call every run 0; the wall clock then ends what the sum never would.
+        let long_enough = total.as_secs_f64() >= limits.min_seconds
+            || after.saturating_sub(begin).as_secs_f64() >= 2.0 * limits.min_seconds;
+        if times.len() >= limits.min_runs as usize && long_enough {
+            return times;
+        }
+    }
+}
+
+/// Median, 95th percentile and minimum of at least one run.
+pub(super) fn summarize(times: &[Duration]) -> Summary {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    Summary {
+        p50_ms: ms(percentile(&sorted, 50)),
+        p95_ms: ms(percentile(&sorted, 95)),
+        min_ms: ms(sorted[0]),
+    }
+}
+
+/// The nearest-rank percentile of ascending, non-empty values: the smallest value that at least
+/// `percent` of 100 of them do not exceed; always one that was measured.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted[rank - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn millis(values: impl IntoIterator<Item = u64>) -> Vec<Duration> {
+        values.into_iter().map(Duration::from_millis).collect()
+    }
+
+    #[test]
+    fn percentiles_are_nearest_rank() {
+        let hundred = millis((1..=100).rev());
+        let expected = Summary { p50_ms: 50.0, p95_ms: 95.0, min_ms: 1.0 };
+        assert_eq!(summarize(&hundred), expected);
+        let five = millis([5, 1, 4, 2, 3]);
+        assert_eq!(summarize(&five), Summary { p50_ms: 3.0, p95_ms: 5.0, min_ms: 1.0 });
+        let four = millis([4, 3, 2, 1]);
+        assert_eq!(summarize(&four).p50_ms, 2.0);
+        assert_eq!(summarize(&millis([7])), Summary { p50_ms: 7.0, p95_ms: 7.0, min_ms: 7.0 });
+    }
+
+    /// Runs against a clock that a run moves by `run_ms` and nothing else does.
+    fn runs_of(run_ms: u64, limits: Limits) -> (u32, Vec<Duration>) {
+        let clock = Cell::new(Duration::ZERO);
+        let runs = Cell::new(0);
+        let times = time_runs(
+            limits,
+            || clock.get(),
+            || {
+                runs.set(runs.get() + 1);
+                clock.set(clock.get() + Duration::from_millis(run_ms));
+            },
+        );
+        (runs.get(), times)
+    }
+
+    #[test]
+    fn slow_models_end_by_count_and_fast_ones_by_time() {
+        let limits = Limits { warmup_runs: 3, min_runs: 50, min_seconds: 0.2 };
+        let (runs, times) = runs_of(10, limits);
+        assert_eq!((runs, times.len()), (53, 50));
+        assert!(times.iter().all(|t| *t == Duration::from_millis(10)));
+        let (runs, times) = runs_of(1, limits);
+        assert_eq!((runs, times.len()), (203, 200));
+    }
+
+    #[test]
+    fn a_clock_too_coarse_for_the_runs_still_ends() {
+        let limits = Limits { warmup_runs: 0, min_runs: 2, min_seconds: 0.2 };
+        let readings = Cell::new(0u64);
+        // The clock moves between runs and never within one.
+        let now = || {
+            readings.set(readings.get() + 1);
+            Duration::from_millis(readings.get() / 2)
+        };
+        let times = time_runs(limits, now, || {});
+        assert!(times.len() >= 399, "{}", times.len());
+        assert_eq!(summarize(&times).p95_ms, 0.0);
+    }
+
+    #[test]
+    fn one_run_is_made_where_none_is_asked_for() {
+        let limits = Limits { warmup_runs: 0, min_runs: 0, min_seconds: 0.0 };
+        assert_eq!(runs_of(1, limits).1.len(), 1);
+    }
+}
