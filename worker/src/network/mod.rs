@@ -1,6 +1,8 @@
 //! A plan's weights as plain arrays, and the burn module that trains them.
 
+mod flex;
 mod init;
+mod kernels;
 mod module;
 pub mod reference;
 mod weights;

@@ -1,7 +1,8 @@
 //! The burn module of a plan: built from plain arrays, trained on any burn device, and turned back
 //! into plain arrays. It walks the plan's layers; what a layer is stands in the plan alone.
 //!
-//! On a device with autodiff, batch normalisation uses the batch's statistics and updates the
+//! On burn's `flex` device, layers are operations of our own ([`super::flex`]); elsewhere they are
+//! burn's. On a device with autodiff, batch normalisation uses the batch's statistics and updates the
 //! running ones; on a device without, it uses the running ones.
 
 use burn::module::{Module, Param, ParamId, RunningState};
@@ -11,7 +12,8 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
-use super::{Array, Weights};
+use super::kernels::{Bounds, Convolution, Kind};
+use super::{Array, Weights, flex};
 
 /// Share of the newest batch in batch normalisation's running statistics.
 pub const MOMENTUM: f64 = 0.1;
@@ -48,7 +50,7 @@ struct Classifier {
 struct Settings {
     kernel: usize,
     stride: usize,
-    groups: usize,
+    depthwise: bool,
     activation: Option<Activation>,
 }
 
@@ -59,6 +61,9 @@ impl Network {
     /// When the weights are not the plan's; see [`Weights::check`].
     pub fn new(plan: &Plan, weights: &Weights, device: &Device) -> Self {
         let vector = |array: &Array| tensor::<1>(array, device);
+        // Running statistics have no gradients.
+        let inner = device.clone().inner();
+        let running = |array: &Array| RunningState::new(tensor::<1>(array, &inner));
         let mut convolutions = Vec::new();
         let mut classifier = None;
         for layer in plan.layers() {
@@ -69,8 +74,8 @@ impl Network {
                         weight: Param::from_tensor(tensor::<4>(part("weight"), device)),
                         gamma: Param::from_tensor(vector(part("gamma"))),
                         beta: Param::from_tensor(vector(part("beta"))),
-                        mean: RunningState::new(vector(part("mean"))),
-                        variance: RunningState::new(vector(part("variance"))),
+                        mean: running(part("mean")),
+                        variance: running(part("variance")),
                     });
                 }
                 LayerOp::Linear => {
@@ -88,6 +93,13 @@ impl Network {
 
     /// Logits `[batch, classes]` of normalised images `[batch, channels, height, width]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward_on(images.clone(), flex::runs_on(&images.device()))
+    }
+
+    /// [`Network::forward`], on the road made for `flex` or the one through burn's operations.
+    fn forward_on(&self, images: Tensor<4>, fast: bool) -> Tensor<2> {
+        // The fast road's feature maps have their channels first.
+        let images = if fast { images.swap_dims(0, 1) } else { images };
         let mut convolutions = self.convolutions.iter();
         let mut maps: Vec<Tensor<4>> = Vec::with_capacity(self.plan.layers().len());
         for id in self.plan.ids() {
@@ -100,12 +112,22 @@ impl Network {
             let output = match settings(&self.plan, id) {
                 Some(settings) => {
                     let convolution = convolutions.next().expect("one per convolution layer");
-                    convolution.forward(input, settings)
+                    if fast {
+                        convolution.forward_fast(input, settings)
+                    } else {
+                        convolution.forward(input, settings)
+                    }
                 }
                 None => match layer.op {
                     LayerOp::Add => input + read(layer.inputs[1]),
-                    LayerOp::GlobalAveragePool => input.mean_dim(3).mean_dim(2),
-                    _ => return self.classifier.forward(input),
+                    LayerOp::GlobalAveragePool => {
+                        let [first, second, height, width] = input.dims();
+                        input.reshape([first, second, 1, height * width]).mean_dim(3)
+                    }
+                    _ => {
+                        let pooled = if fast { input.swap_dims(0, 1) } else { input };
+                        return self.classifier.forward(pooled);
+                    }
                 },
             };
             maps.push(output);
@@ -170,10 +192,12 @@ impl Network {
 }
 
 impl NormalizedConvolution {
+    /// Of feature maps `[batch, channels, height, width]`, on any device.
     fn forward(&self, input: Tensor<4>, settings: Settings) -> Tensor<4> {
-        let Settings { kernel, stride, groups, activation } = settings;
+        let Settings { kernel, stride, depthwise, activation } = settings;
         let padding = (kernel - 1) / 2;
         let training = input.device().is_autodiff();
+        let groups = if depthwise { input.dims()[1] } else { 1 };
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
         let convolved = conv2d(input, self.weight.val(), None, options);
         let epsilon = f64::from(Weights::EPSILON);
@@ -181,7 +205,7 @@ impl NormalizedConvolution {
         let normalized = if training {
             let [batch, _, height, width] = convolved.dims();
             let norm = batch_norm_train(convolved, gamma, beta, epsilon);
-            self.update(norm.mean, norm.variance, batch * height * width);
+            self.update(norm.mean.inner(), norm.variance.inner(), batch * height * width);
             norm.output
         } else {
             let (mean, variance) = (self.mean.value_sync(), self.variance.value_sync());
@@ -194,6 +218,38 @@ impl NormalizedConvolution {
         }
     }
 
+    /// Of feature maps `[channels, batch, height, width]`, on `flex`.
+    fn forward_fast(&self, input: Tensor<4>, settings: Settings) -> Tensor<4> {
+        let [inputs, batch, height, width] = input.dims();
+        let outputs = self.weight.dims()[0];
+        let kind = if settings.depthwise {
+            Kind::Depthwise { channels: outputs }
+        } else {
+            Kind::Dense { inputs, outputs }
+        };
+        let Settings { kernel, stride, activation, .. } = settings;
+        let convolution = Convolution::new(kind, kernel, stride, [batch, height, width]);
+        let bounds = match activation {
+            None => Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY },
+            Some(Activation::Relu) => Bounds { low: 0.0, high: f32::INFINITY },
+            Some(Activation::Relu6) => Bounds { low: 0.0, high: 6.0 },
+        };
+        let (weight, gamma, beta) = (self.weight.val(), self.gamma.val(), self.beta.val());
+        if input.device().is_autodiff() {
+            let epsilon = Weights::EPSILON;
+            let step = flex::train_step(convolution, bounds, epsilon, input, weight, [gamma, beta]);
+            let [_, batch, height, width] = step.output.dims();
+            let (mean, variance) = (flex::vector(step.mean), flex::vector(step.variance));
+            self.update(mean, variance, batch * height * width);
+            step.output
+        } else {
+            let deviation = self.variance.value_sync().add_scalar(Weights::EPSILON).sqrt();
+            let scale = gamma / deviation;
+            let shift = beta - self.mean.value_sync() * scale.clone();
+            flex::evaluate(convolution, bounds, input, weight, [scale, shift])
+        }
+    }
+
     /// Moves the running statistics towards those of a batch with `count` values per channel. Its
     /// variance comes biased, as the batch was normalised with it; what evaluation needs is the
     /// population's, so the running one takes the unbiased estimate (Ioffe & Szegedy 2015).
@@ -201,7 +257,7 @@ impl NormalizedConvolution {
         let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);
         let mix = |running: &RunningState<Tensor<1>>, batch: Tensor<1>, scale: f64| {
             let old = running.value_sync().mul_scalar(1.0 - MOMENTUM);
-            running.update(old + batch.detach().mul_scalar(MOMENTUM * scale));
+            running.update(old + batch.mul_scalar(MOMENTUM * scale));
         };
         mix(&self.mean, mean, 1.0);
         mix(&self.variance, variance, unbiased);
@@ -218,15 +274,12 @@ impl Classifier {
 
 /// Settings of a layer that is a convolution.
 fn settings(plan: &Plan, id: LayerId) -> Option<Settings> {
-    let (kernel, stride, groups, activation) = match plan.layer(id).op {
-        LayerOp::Conv { kernel, stride, activation } => (kernel, stride, 1, activation),
-        LayerOp::Depthwise { kernel, stride, activation } => {
-            (kernel, stride, plan.output_shape(id).channels, activation)
-        }
+    let (kernel, stride, depthwise, activation) = match plan.layer(id).op {
+        LayerOp::Conv { kernel, stride, activation } => (kernel, stride, false, activation),
+        LayerOp::Depthwise { kernel, stride, activation } => (kernel, stride, true, activation),
         LayerOp::Add | LayerOp::GlobalAveragePool | LayerOp::Linear => return None,
     };
-    let (kernel, stride, groups) = (kernel as usize, stride as usize, groups as usize);
-    Some(Settings { kernel, stride, groups, activation })
+    Some(Settings { kernel: kernel as usize, stride: stride as usize, depthwise, activation })
 }
 
 fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
@@ -276,6 +329,34 @@ mod tests {
                 .collect();
             for (got, expected) in logits.iter().zip(&expected) {
                 assert!((got - expected).abs() < 1e-4, "{logits:?} against {expected:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_roads_train_alike() {
+        for plan in [conv_plan(), residual_plan(), tiny_plan()] {
+            let weights = random_weights(&plan, 6);
+            let device = Device::flex().autodiff();
+            let (_, batch) = images(&plan, 5, &device);
+            let factors = noise(5 * plan.classes() as usize, 1);
+            let road = |fast: bool| {
+                let network = Network::new(&plan, &weights, &device);
+                let logits = network.forward_on(batch.clone(), fast);
+                let factors = TensorData::new(factors.clone(), logits.dims());
+                let gradients = (logits * Tensor::from_data(factors, &device)).sum().backward();
+                let gradients = burn::optim::GradientsParams::from_grads(gradients, &network);
+                (network.gradients(&gradients), network.weights())
+            };
+            let ((fast, fast_weights), (slow, slow_weights)) = (road(true), road(false));
+            for (fast, slow) in [(fast, slow), (fast_weights, slow_weights)] {
+                for (name, array) in &slow.arrays {
+                    let size = array.data.iter().fold(1.0f32, |size, v| size.max(v.abs()));
+                    for (got, expected) in fast.arrays[name].data.iter().zip(&array.data) {
+                        let error = (got - expected).abs();
+                        assert!(error < 1e-3 * size, "{name}: {got} against {expected}");
+                    }
+                }
             }
         }
     }

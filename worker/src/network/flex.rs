@@ -1,0 +1,187 @@
+//! The fast road through a network on burn's `flex` device: convolution, batch normalisation and
+//! activation as one operation of burn's graph with a backward pass of its own, over
+//! [`super::kernels`].
+//!
+//! Feature maps are tensors `[channels, batch, height, width]` here, the kernels' layout.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::kernels::{Bounds, Convolution, Kept, affine, denormalize, normalize};
+
+type Tracked = Autodiff<Flex, NoCheckpointing>;
+
+/// Whether tensors of a device can take this road.
+pub(super) fn runs_on(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
+/// Output of a training step's layer, and the batch's statistics.
+pub(super) struct Step {
+    /// `[channels, batch, height, width]`
+    pub output: Tensor<4>,
+    /// Of each channel.
+    pub mean: Vec<f32>,
+    /// Of each channel, biased.
+    pub variance: Vec<f32>,
+}
+
+/// Convolution, normalisation with the batch's statistics, activation. All tensors are on `flex`
+/// with autodiff.
+pub(super) fn train_step(
+    convolution: Convolution,
+    bounds: Bounds,
+    epsilon: f32,
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    [gamma, beta]: [Tensor<1>; 2],
+) -> Step {
+    let input = tracked(input);
+    let (weight, gamma, beta) = (tracked(weight), tracked(gamma), tracked(beta));
+    let prepared = NormalizedConvolutionBackward
+        .prepare::<NoCheckpointing>([input.node(), weight.node(), gamma.node(), beta.node()])
+        .compute_bound()
+        .stateful();
+    let (input, weight) = (contiguous(input.into_primitive()), contiguous(weight.into_primitive()));
+    let (gamma, beta) = (contiguous(gamma.into_primitive()), contiguous(beta.into_primitive()));
+    let (mut normalized, kept) = convolution.forward(values(&input), values(&weight));
+    let result = normalize(&mut normalized, values(&gamma), values(&beta), epsilon, bounds);
+    let output = tensor(result.output, convolution.output_shape());
+    let output = match prepared {
+        OpsKind::Tracked(prepared) => {
+            let normalized = tensor(normalized, convolution.output_shape());
+            let inverse = tensor(result.inverse, [result.mean.len()]);
+            let saved = Saved {
+                convolution,
+                bounds,
+                input,
+                kept,
+                weight,
+                gamma,
+                beta,
+                normalized,
+                inverse,
+            };
+            prepared.finish(saved, output)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Step {
+        output: Tensor::from_primitive::<Tracked>(output),
+        mean: result.mean,
+        variance: result.variance,
+    }
+}
+
+/// Convolution, then scale, shift and activation: evaluation, without autodiff.
+pub(super) fn evaluate(
+    convolution: Convolution,
+    bounds: Bounds,
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    [scale, shift]: [Tensor<1>; 2],
+) -> Tensor<4> {
+    let (input, weight) = (plain(input), plain(weight));
+    let (scale, shift) = (plain(scale), plain(shift));
+    let (mut output, _) = convolution.forward(values(&input), values(&weight));
+    affine(&mut output, values(&scale), values(&shift), bounds);
+    Tensor::from_primitive::<Flex>(tensor(output, convolution.output_shape()))
+}
+
+/// A tensor of the numbers on the `flex` device, without autodiff.
+pub(super) fn vector(numbers: Vec<f32>) -> Tensor<1> {
+    let count = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [count]), &Device::flex())
+}
+
+/// What the backward pass needs.
+#[derive(Debug, Clone)]
+struct Saved {
+    convolution: Convolution,
+    bounds: Bounds,
+    input: FlexTensor,
+    kept: Kept,
+    weight: FlexTensor,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+    normalized: FlexTensor,
+    inverse: FlexTensor,
+}
+
+/// Gradients by input, weight, scale and shift.
+#[derive(Debug)]
+struct NormalizedConvolutionBackward;
+
+impl Backward<Flex, 4> for NormalizedConvolutionBackward {
+    type State = Saved;
+
+    fn backward(
+        self,
+        ops: Ops<Saved, 4>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let Saved { convolution, bounds, input, kept, weight, gamma, beta, normalized, inverse } =
+            ops.state;
+        let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let (by_gamma, by_beta) = denormalize(
+            values(&normalized),
+            gradient.storage_mut::<f32>(),
+            values(&gamma),
+            values(&beta),
+            values(&inverse),
+            bounds,
+        );
+        let gradient = values(&gradient);
+        let [of_input, of_weight, of_gamma, of_beta] = ops.parents;
+        let (by_weight, by_input) = convolution.backward(
+            values(&input),
+            &kept,
+            values(&weight),
+            gradient,
+            of_input.is_some(),
+        );
+        if let Some((node, by_input)) = of_input.zip(by_input) {
+            gradients.register::<Flex>(node.id, shaped_like(by_input, &input));
+        }
+        if let Some(node) = of_weight {
+            gradients.register::<Flex>(node.id, shaped_like(by_weight, &weight));
+        }
+        if let Some(node) = of_gamma {
+            gradients.register::<Flex>(node.id, shaped_like(by_gamma, &gamma));
+        }
+        if let Some(node) = of_beta {
+            gradients.register::<Flex>(node.id, shaped_like(by_beta, &beta));
+        }
+    }
+}
+
+fn tracked<const D: usize>(tensor: Tensor<D>) -> burn::backend::tensor::FloatTensor<Tracked> {
+    tensor.try_into_primitive::<Tracked>().expect("a tensor on flex with autodiff")
+}
+
+fn plain<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+    contiguous(tensor.try_into_primitive::<Flex>().expect("a tensor on flex without autodiff"))
+}
+
+/// The tensor with its values in order and nothing else in its storage.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    tensor.to_contiguous()
+}
+
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.storage::<f32>()
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+fn shaped_like(values: Vec<f32>, other: &FlexTensor) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, other.layout().shape().clone()))
+}

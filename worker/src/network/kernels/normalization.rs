@@ -1,0 +1,322 @@
+//! Batch normalisation with the activation behind it, channel by channel.
+
+/// What the activation lets through; outside it is clamped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in super::super) struct Bounds {
+    /// Lowest output; minus infinity for a linear layer.
+    pub low: f32,
+    /// Highest output.
+    pub high: f32,
+}
+
+/// What normalisation with a batch's own statistics yields.
+#[derive(Debug)]
+pub(in super::super) struct Normalized {
+    /// After scale, shift and activation.
+    pub output: Vec<f32>,
+    /// Mean of each channel.
+    pub mean: Vec<f32>,
+    /// Biased variance of each channel.
+    pub variance: Vec<f32>,
+    /// `1 / sqrt(variance + epsilon)`
+    pub inverse: Vec<f32>,
+}
+
+/// Defines a function that runs with AVX2 and FMA where the processor has them. The body is
+/// compiled twice and given `FUSED`, whether [`madd`] may fuse.
+macro_rules! with_simd {
+    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$attribute])*
+        fn $name($($argument: $type),*) $(-> $out)? {
+            #[inline(always)]
+            fn body<const FUSED: bool>($($argument: $type),*) $(-> $out)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn fast($($argument: $type),*) $(-> $out)? {
+                    body::<true>($($argument),*)
+                }
+                if super::lanes::avx2::available() {
+                    // SAFETY: the features are there.
+                    return unsafe { fast($($argument),*) };
+                }
+            }
+            body::<{ cfg!(target_arch = "aarch64") }>($($argument),*)
+        }
+    };
+}
+
+/// Normalises `values`, `[channels][count]`, in place with the statistics of each channel, and
+/// applies scale, shift and activation to a copy.
+pub(in super::super) fn normalize(
+    values: &mut [f32],
+    gamma: &[f32],
+    beta: &[f32],
+    epsilon: f32,
+    bounds: Bounds,
+) -> Normalized {
+    let channels = gamma.len();
+    let count = values.len() / channels;
+    let mut result = Normalized {
+        output: Vec::with_capacity(values.len()),
+        mean: Vec::with_capacity(channels),
+        variance: Vec::with_capacity(channels),
+        inverse: Vec::with_capacity(channels),
+    };
+    let rows = values.chunks_exact_mut(count);
+    for (row, (gamma, beta)) in rows.zip(gamma.iter().zip(beta)) {
+        let mean = sum(row) / count as f32;
+        let variance = sum_of_squares(row, mean) / count as f32;
+        let inverse = 1.0 / (variance + epsilon).sqrt();
+        scale_row(row, &mut result.output, mean, inverse, [*gamma, *beta], bounds);
+        result.mean.push(mean);
+        result.variance.push(variance);
+        result.inverse.push(inverse);
+    }
+    result
+}
+
+/// Gradients by scale and shift, given the normalised values that [`normalize`] left behind and the
+/// gradient by its output, which becomes that by its input.
+pub(in super::super) fn denormalize(
+    normalized: &[f32],
+    gradient: &mut [f32],
+    gamma: &[f32],
+    beta: &[f32],
+    inverse: &[f32],
+    bounds: Bounds,
+) -> (Vec<f32>, Vec<f32>) {
+    let channels = gamma.len();
+    let count = gradient.len() / channels;
+    let (mut by_gamma, mut by_beta) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
+    let rows = normalized.chunks_exact(count).zip(gradient.chunks_exact_mut(count));
+    for (channel, (row, gradient)) in rows.enumerate() {
+        let affine = [gamma[channel], beta[channel]];
+        let [product, plain] = mask_row(row, gradient, affine, bounds);
+        let scale = gamma[channel] * inverse[channel];
+        let count = count as f32;
+        center_row(row, gradient, scale, plain / count, product / count);
+        by_gamma.push(product);
+        by_beta.push(plain);
+    }
+    (by_gamma, by_beta)
+}
+
+/// `values = clamp(values * scale + shift)`, `[channels][count]` in place: evaluation.
+pub(in super::super) fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds) {
+    let count = values.len() / scale.len();
+    for ((row, &scale), &shift) in values.chunks_exact_mut(count).zip(scale).zip(shift) {
+        affine_row(row, scale, shift, bounds);
+    }
+}
+
+/// Partial sums that reductions keep, so that they need not wait for each other.
+const PARTS: usize = 32;
+
+with_simd! {
+    fn sum(row: &[f32]) -> f32 {
+        let _ = FUSED;
+        let mut parts = [0.0f32; PARTS];
+        let (blocks, rest) = row.as_chunks::<PARTS>();
+        for block in blocks {
+            for i in 0..PARTS {
+                parts[i] += block[i];
+            }
+        }
+        parts.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    }
+}
+
+with_simd! {
+    /// `Σ (row - mean)²`
+    fn sum_of_squares(row: &[f32], mean: f32) -> f32 {
+        let mut parts = [0.0f32; PARTS];
+        let (blocks, rest) = row.as_chunks::<PARTS>();
+        for block in blocks {
+            for i in 0..PARTS {
+                let centred = block[i] - mean;
+                parts[i] = madd::<FUSED>(centred, centred, parts[i]);
+            }
+        }
+        let rest: f32 = rest.iter().map(|v| (v - mean) * (v - mean)).sum();
+        parts.iter().sum::<f32>() + rest
+    }
+}
+
+with_simd! {
+    /// Normalises a row in place and appends what scale, shift and activation make of it.
+    fn scale_row(
+        row: &mut [f32],
+        output: &mut Vec<f32>,
+        mean: f32,
+        inverse: f32,
+        affine: [f32; 2],
+        bounds: Bounds,
+    ) {
+        output.extend(row.iter_mut().map(|value| {
+            *value = (*value - mean) * inverse;
+            activate::<FUSED>(*value, affine, bounds)
+        }));
+    }
+}
+
+with_simd! {
+    fn affine_row(row: &mut [f32], scale: f32, shift: f32, bounds: Bounds) {
+        for value in row {
+            *value = activate::<FUSED>(*value, [scale, shift], bounds);
+        }
+    }
+}
+
+with_simd! {
+    /// Sets the gradient to zero where the activation clamped, and returns the sums of its products
+    /// with the normalised values and of itself.
+    fn mask_row(
+        row: &[f32],
+        gradient: &mut [f32],
+        affine: [f32; 2],
+        bounds: Bounds,
+    ) -> [f32; 2] {
+        let mut products = [0.0f32; PARTS];
+        let mut plains = [0.0f32; PARTS];
+        let pass = |value: f32, gradient: f32| {
+            let output = madd::<FUSED>(value, affine[0], affine[1]);
+            if output > bounds.low && output < bounds.high { gradient } else { 0.0 }
+        };
+        let (row_blocks, row_rest) = row.as_chunks::<PARTS>();
+        let (gradient_blocks, gradient_rest) = gradient.as_chunks_mut::<PARTS>();
+        for (row, gradient) in row_blocks.iter().zip(gradient_blocks) {
+            for i in 0..PARTS {
+                let passed = pass(row[i], gradient[i]);
+                gradient[i] = passed;
+                products[i] = madd::<FUSED>(passed, row[i], products[i]);
+                plains[i] += passed;
+            }
+        }
+        let (mut product, mut plain) = (products.iter().sum::<f32>(), plains.iter().sum::<f32>());
+        for (value, gradient) in row_rest.iter().zip(gradient_rest) {
+            *gradient = pass(*value, *gradient);
+            product += *gradient * value;
+            plain += *gradient;
+        }
+        [product, plain]
+    }
+}
+
+with_simd! {
+    /// Takes out of the gradient what the batch's own mean and variance undo.
+    fn center_row(row: &[f32], gradient: &mut [f32], scale: f32, mean: f32, projection: f32) {
+        for (value, gradient) in row.iter().zip(gradient) {
+            *gradient = scale * madd::<FUSED>(-projection, *value, *gradient - mean);
+        }
+    }
+}
+
+/// Scale, shift and activation of one value.
+#[inline(always)]
+fn activate<const FUSED: bool>(value: f32, [scale, shift]: [f32; 2], bounds: Bounds) -> f32 {
+    let value = madd::<FUSED>(value, scale, shift);
+    // In this order a NaN stays one.
+    let value = if value < bounds.low { bounds.low } else { value };
+    if value > bounds.high { bounds.high } else { value }
+}
+
+/// `a * b + c`, in one rounding where the processor does that for nothing.
+#[inline(always)]
+fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::testing::noise;
+    use super::*;
+
+    /// In f64, by the definition: output, mean, variance.
+    fn plain(values: &[f64], gamma: f64, beta: f64, bounds: Bounds) -> (Vec<f64>, f64, f64) {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+        let scale = gamma / (variance + 1e-5).sqrt();
+        let clamp = |v: f64| v.clamp(f64::from(bounds.low), f64::from(bounds.high));
+        (values.iter().map(|v| clamp((v - mean) * scale + beta)).collect(), mean, variance)
+    }
+
+    proptest! {
+        #[test]
+        fn forward_and_backward_are_those_of_the_definition(
+            count in 2usize..150,
+            seed in 0u8..255,
+            bounds in prop::sample::select(vec![
+                Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY },
+                Bounds { low: 0.0, high: f32::INFINITY },
+                Bounds { low: 0.0, high: 0.7 },
+            ]),
+        ) {
+            let values = noise(2 * count, seed);
+            let (gamma, beta) = ([1.3f32, -0.6], [0.2f32, 0.4]);
+            let mut normalized = values.clone();
+            let result = normalize(&mut normalized, &gamma, &beta, 1e-5, bounds);
+            let weights = noise(2 * count, seed ^ 3);
+            let mut gradient = weights.clone();
+            let (by_gamma, by_beta) =
+                denormalize(&normalized, &mut gradient, &gamma, &beta, &result.inverse, bounds);
+            for channel in 0..2 {
+                let own = channel * count..(channel + 1) * count;
+                let wide: Vec<f64> = values[own.clone()].iter().map(|v| f64::from(*v)).collect();
+                let loss = |values: &[f64], gamma: f64, beta: f64| -> f64 {
+                    let (output, _, _) = plain(values, gamma, beta, bounds);
+                    let weights = &weights[own.clone()];
+                    output.iter().zip(weights).map(|(o, w)| o * f64::from(*w)).sum()
+                };
+                let (g, b) = (f64::from(gamma[channel]), f64::from(beta[channel]));
+                let (output, mean, variance) = plain(&wide, g, b, bounds);
+                prop_assert!((f64::from(result.mean[channel]) - mean).abs() < 1e-5);
+                prop_assert!((f64::from(result.variance[channel]) - variance).abs() < 1e-5);
+                for (got, expected) in result.output[own.clone()].iter().zip(&output) {
+                    prop_assert!((f64::from(*got) - expected).abs() < 1e-4);
+                }
+                // Slopes, but not across a kink of the clamp.
+                let near = |v: &f64| {
+                    [bounds.low, bounds.high].iter().any(|b| (v - f64::from(*b)).abs() < 1e-9)
+                };
+                let h = 1e-6;
+                let clear = |moved: &[f64]| {
+                    let (after, _, _) = plain(moved, g, b, bounds);
+                    after.iter().zip(&output).all(|(a, o)| near(a) == near(o))
+                };
+                for i in 0..count.min(5) {
+                    let (mut up, mut down) = (wide.clone(), wide.clone());
+                    up[i] += h;
+                    down[i] -= h;
+                    if clear(&up) && clear(&down) && variance > 1e-3 {
+                        let slope = (loss(&up, g, b) - loss(&down, g, b)) / (2.0 * h);
+                        let got = f64::from(gradient[own.start + i]);
+                        prop_assert!((slope - got).abs() < 1e-3 * (1.0 + slope.abs()), "{slope} {got}");
+                    }
+                }
+                let slope = (loss(&wide, g + h, b) - loss(&wide, g - h, b)) / (2.0 * h);
+                prop_assert!((slope - f64::from(by_gamma[channel])).abs() < 2e-3 * (1.0 + slope.abs()));
+                let slope = (loss(&wide, g, b + h) - loss(&wide, g, b - h)) / (2.0 * h);
+                prop_assert!((slope - f64::from(by_beta[channel])).abs() < 2e-3 * (1.0 + slope.abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn evaluation_scales_shifts_and_clamps() {
+        let mut values = [1.0, -2.0, 0.5, 9.0];
+        affine(&mut values, &[2.0, 1.0], &[0.5, -1.0], Bounds { low: 0.0, high: 6.0 });
+        assert_eq!(values, [2.5, 0.0, 0.0, 6.0]);
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_visible() {
+        let mut values = [f32::NAN];
+        affine(&mut values, &[1.0], &[0.0], Bounds { low: 0.0, high: 6.0 });
+        assert!(values[0].is_nan());
+    }
+}
