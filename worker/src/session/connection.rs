@@ -113,9 +113,7 @@ impl Connection {
             Code::Unauthenticated | Code::PermissionDenied => {
                 Some(SessionError::Unauthorized { address, message })
             }
-            Code::FailedPrecondition | Code::Unimplemented => {
-                Some(SessionError::Refused { address, message })
-            }
+            Code::Unimplemented => Some(SessionError::Refused { address, message }),
             _ => None,
         }
     }

@@ -125,7 +125,7 @@ impl Membership {
                         continue;
                     }
                 }
-                Code::InvalidArgument => {
+                Code::InvalidArgument | Code::FailedPrecondition => {
                     return Err(CallError::Invalid(status.message().to_owned()));
                 }
                 _ => self.connection.note_failure(&status),
@@ -163,7 +163,7 @@ impl Membership {
             if let Some(error) = self.connection.final_error(&status) {
                 return Err(error);
             }
-            if status.code() == Code::InvalidArgument {
+            if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition) {
                 return Err(self.connection.refused(&status));
             }
             self.connection.note_failure(&status);

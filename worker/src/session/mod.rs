@@ -24,6 +24,11 @@ mod run;
 pub mod synthetic;
 mod task;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 pub use context::AttemptContext;
 pub use run::run;
 

@@ -87,7 +87,7 @@ impl RemoteArtifacts {
                     Err(status) => status,
                 };
                 match status.code() {
-                    Code::NotFound | Code::InvalidArgument | Code::OutOfRange => {
+                    Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => {
                         return Err(failed(&status));
                     }
                     Code::DataLoss => {

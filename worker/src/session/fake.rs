@@ -1,0 +1,353 @@
+//! A coordinator for the session's tests: it answers as the protos say, remembers what it was told,
+//! and can die and come back on its port.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use edgesmith_common::{ArtifactHash, StudySpec};
+use edgesmith_proto::v1;
+use edgesmith_proto::v1::artifact_service_server::{ArtifactService, ArtifactServiceServer};
+use edgesmith_proto::v1::task::Work;
+use edgesmith_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
+use edgesmith_proto::v1::{
+    DownloadArtifactRequest, DownloadArtifactResponse, UploadArtifactRequest,
+    UploadArtifactResponse, upload_artifact_request,
+};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use super::attempts::lock;
+use super::{WorkerConfig, WorkerRole};
+
+/// Longer than anything takes; a test that fails need not hang.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The study of all tasks.
+pub const STUDY: &str = r#"
+[study]
+name = "digits"
+seed = 7
+
+[data]
+source = "digits"
+
+[space]
+resolution = [8]
+stem_width = [4, 8]
+
+[[space.stages]]
+depth = [1, 2]
+width = [4, 8]
+
+[recipe]
+alpha = [0.0]
+
+[[objectives]]
+metric = "validation_accuracy"
+
+[budget]
+trials = 4
+"#;
+
+/// What the coordinator was told, and how it is to answer.
+#[derive(Debug, Default)]
+pub struct Book {
+    pub joins: Vec<v1::JoinRequest>,
+    pub tokens: Vec<Option<String>>,
+    pub beats: Vec<v1::HeartbeatRequest>,
+    pub reports: Vec<v1::ReportRequest>,
+    pub left: Vec<u64>,
+    pub downloads: usize,
+    pub chunks: Vec<usize>,
+    pub artifacts: HashMap<Vec<u8>, Vec<u8>>,
+    pub tasks: VecDeque<v1::Task>,
+    /// Connections that are known.
+    pub members: BTreeSet<u64>,
+    /// Answers joins instead.
+    pub turn_away: Option<Status>,
+    /// Answers the next reports instead, after noting them.
+    pub report_errors: VecDeque<Status>,
+    /// Reports are of no current attempt.
+    pub not_current: bool,
+    /// Told to stop by the next heartbeat or join.
+    pub stop: Vec<u64>,
+    next_worker: u64,
+}
+
+/// Shared by all lives of one coordinator.
+#[derive(Debug, Clone)]
+pub struct Fake {
+    book: Arc<Mutex<Book>>,
+    changed: watch::Sender<()>,
+}
+
+/// One life of a coordinator; ends without a word when dropped.
+pub struct Life {
+    pub address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Life {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        Self { book: Arc::default(), changed: watch::channel(()).0 }
+    }
+
+    /// Begins to listen, on a free port or again on a known one.
+    pub async fn listen(&self, address: Option<SocketAddr>) -> Life {
+        // A runtime of its own, so that ending it ends its connections too.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let wanted = address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+        let service = self.clone();
+        let serving = runtime.spawn(async move {
+            // The life before may take a moment to let go of the port.
+            let listener = loop {
+                match TcpListener::bind(wanted).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            };
+            let address = listener.local_addr().unwrap();
+            let server = Server::builder()
+                .add_service(WorkerServiceServer::new(service.clone()))
+                .add_service(ArtifactServiceServer::new(service));
+            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+            address
+        });
+        let address = tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap();
+        Life { address, runtime: Some(runtime) }
+    }
+
+    /// Looks at or changes the book.
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
+    }
+
+    /// Hands out a task of [`STUDY`].
+    pub fn offer(&self, attempt_id: u64, work: Work) {
+        self.offer_task(task(attempt_id, work));
+    }
+
+    /// Hands out any task.
+    pub fn offer_task(&self, task: v1::Task) {
+        self.note(|book| book.tasks.push_back(task));
+    }
+
+    /// Waits until the book fulfils `wish`.
+    pub async fn until(&self, what: &str, wish: impl Fn(&Book) -> bool) {
+        let mut changes = self.changed.subscribe();
+        let waiting = async {
+            while !wish(&self.book()) {
+                changes.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("never {what}: {:?}", self.book());
+        }
+    }
+
+    fn note<T>(&self, entry: impl FnOnce(&mut Book) -> T) -> T {
+        let noted = entry(&mut self.book());
+        self.changed.send_replace(());
+        noted
+    }
+}
+
+impl Book {
+    fn know(&self, worker_id: u64) -> Result<(), Status> {
+        if self.members.contains(&worker_id) {
+            Ok(())
+        } else {
+            Err(Status::not_found(format!("there is no worker {worker_id}")))
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for Fake {
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        let token = request.metadata().get("authorization");
+        let token = token.map(|value| value.to_str().unwrap().to_owned());
+        self.note(|book| {
+            book.tokens.push(token);
+            book.joins.push(request.into_inner());
+            if let Some(status) = &book.turn_away {
+                return Err(status.clone());
+            }
+            book.next_worker += 1;
+            book.members.insert(book.next_worker);
+            Ok(Response::new(v1::JoinResponse {
+                worker_id: book.next_worker,
+                heartbeat_ms: 30,
+                stop: std::mem::take(&mut book.stop),
+            }))
+        })
+    }
+
+    async fn lease(
+        &self,
+        request: Request<v1::LeaseRequest>,
+    ) -> Result<Response<v1::LeaseResponse>, Status> {
+        let v1::LeaseRequest { worker_id, wait_ms } = request.into_inner();
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
+        let mut changes = self.changed.subscribe();
+        loop {
+            let task = {
+                let mut book = self.book();
+                book.know(worker_id)?;
+                book.tasks.pop_front()
+            };
+            if task.is_some() || tokio::time::timeout_at(deadline, changes.changed()).await.is_err()
+            {
+                return Ok(Response::new(v1::LeaseResponse { task }));
+            }
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        self.note(|book| {
+            book.know(request.worker_id)?;
+            book.beats.push(request);
+            Ok(Response::new(v1::HeartbeatResponse { stop: std::mem::take(&mut book.stop) }))
+        })
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let request = request.into_inner();
+        self.note(|book| {
+            book.know(request.worker_id)?;
+            book.reports.push(request);
+            match book.report_errors.pop_front() {
+                Some(status) => Err(status),
+                None => Ok(Response::new(v1::ReportResponse { accepted: !book.not_current })),
+            }
+        })
+    }
+
+    async fn leave(
+        &self,
+        request: Request<v1::LeaveRequest>,
+    ) -> Result<Response<v1::LeaveResponse>, Status> {
+        self.note(|book| book.left.push(request.into_inner().worker_id));
+        Ok(Response::new(v1::LeaveResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl ArtifactService for Fake {
+    type DownloadArtifactStream =
+        Pin<Box<dyn Stream<Item = Result<DownloadArtifactResponse, Status>> + Send>>;
+
+    async fn upload_artifact(
+        &self,
+        request: Request<tonic::Streaming<UploadArtifactRequest>>,
+    ) -> Result<Response<UploadArtifactResponse>, Status> {
+        use upload_artifact_request::Part;
+        let mut parts = request.into_inner();
+        let Some(UploadArtifactRequest { part: Some(Part::Hash(hash)) }) = parts.message().await?
+        else {
+            return Err(Status::invalid_argument("no hash first"));
+        };
+        let mut bytes = Vec::new();
+        while let Some(message) = parts.message().await? {
+            let Some(Part::Chunk(chunk)) = message.part else {
+                return Err(Status::invalid_argument("no chunk"));
+            };
+            self.book().chunks.push(chunk.len());
+            bytes.extend(chunk);
+        }
+        if ArtifactHash::of(&bytes).as_bytes().as_slice() != hash {
+            return Err(Status::data_loss("other bytes"));
+        }
+        let size = bytes.len() as u64;
+        self.note(|book| book.artifacts.insert(hash, bytes));
+        Ok(Response::new(UploadArtifactResponse { size }))
+    }
+
+    async fn download_artifact(
+        &self,
+        request: Request<DownloadArtifactRequest>,
+    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+        let hash = request.into_inner().hash;
+        let bytes = self.note(|book| {
+            book.downloads += 1;
+            book.artifacts.get(&hash).cloned()
+        });
+        let bytes = bytes.ok_or_else(|| Status::not_found("there is no such artifact"))?;
+        let chunks: Vec<_> = bytes
+            .chunks(1 << 20)
+            .map(|chunk| Ok(DownloadArtifactResponse { chunk: chunk.to_vec() }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+}
+
+/// A worker with one slot for the coordinator at `url`.
+pub fn config(url: String) -> WorkerConfig {
+    WorkerConfig {
+        coordinator: url,
+        token: None,
+        tls_ca_pem: None,
+        name: "here".to_owned(),
+        device_class: "board".parse().unwrap(),
+        roles: vec![WorkerRole::Measure, WorkerRole::Train],
+        slots: 1,
+        backend: "flex".to_owned(),
+    }
+}
+
+/// One lease of a task of [`STUDY`].
+pub fn task(attempt_id: u64, work: Work) -> v1::Task {
+    v1::Task {
+        task_id: 100 + attempt_id,
+        attempt_id,
+        study: "digits".to_owned(),
+        spec_toml: STUDY.to_owned(),
+        work: Some(work),
+    }
+}
+
+/// The work of training the first candidate of [`STUDY`].
+pub fn train_trial() -> Work {
+    let choices = StudySpec::parse(STUDY).unwrap().space.choices().len();
+    Work::TrainTrial(v1::TrainTrial {
+        number: 3,
+        genotype: vec![0; choices],
+        soft_targets: Vec::new(),
+    })
+}

@@ -1,0 +1,447 @@
+//! Sessions against a small coordinator that dies, forgets and refuses.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use edgesmith_common::{ArtifactHash, DeviceInfo, TrialNumber};
+use edgesmith_proto::v1;
+use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
+use edgesmith_proto::v1::report_request::Outcome as WireOutcome;
+use edgesmith_proto::v1::task::Work;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use super::fake::{self, Fake, PATIENCE, STUDY, config, train_trial};
+use super::synthetic::SyntheticExecutor;
+use super::task::{self, Specs};
+use super::{
+    AttemptContext, AttemptError, Outcome, SessionError, TaskExecutor, TaskKind, TaskWork,
+    WorkerConfig, artifacts, run,
+};
+
+/// A session in the background.
+struct Session {
+    running: JoinHandle<Result<(), SessionError>>,
+    shutdown: CancellationToken,
+}
+
+impl Session {
+    fn start(config: WorkerConfig, executor: impl TaskExecutor) -> Self {
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(config, Arc::new(executor), shutdown.clone()));
+        Self { running, shutdown }
+    }
+
+    async fn ended(self) -> Result<(), SessionError> {
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap()
+    }
+
+    async fn shut_down(self) {
+        self.shutdown.cancel();
+        self.ended().await.unwrap();
+    }
+}
+
+struct Does<F>(F);
+
+impl<F> TaskExecutor for Does<F>
+where
+    F: Fn(TaskWork, &AttemptContext) -> Result<Outcome, AttemptError> + Send + Sync + 'static,
+{
+    fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
+        (self.0)(task, context)
+    }
+}
+
+fn synthetic() -> SyntheticExecutor {
+    SyntheticExecutor::new(DeviceInfo {
+        class: "board".parse().unwrap(),
+        name: "here".to_owned(),
+        cpu: String::new(),
+        cpu_flags: Vec::new(),
+        cores: 1,
+    })
+}
+
+/// Blocks an executor's thread until it is stopped.
+fn until_stopped(context: &AttemptContext) -> AttemptError {
+    while !context.is_stopped() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    AttemptError::stopped()
+}
+
+fn failure(report: &v1::ReportRequest) -> &v1::AttemptFailed {
+    match &report.outcome {
+        Some(WireOutcome::Failed(failed)) => failed,
+        other => panic!("{other:?} is no failure"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_done_and_reported_and_the_worker_leaves() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let config = WorkerConfig { token: Some("secret".to_owned()), ..config(life.url()) };
+    let session = Session::start(config, synthetic());
+    fake.offer(1, train_trial());
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    let report = fake.book().reports[0].clone();
+    assert_eq!((report.worker_id, report.task_id, report.attempt_id), (1, 101, 1));
+    let Some(WireOutcome::TrialTrained(trained)) = report.outcome else { panic!("{report:?}") };
+    assert!(fake.book().artifacts.contains_key(&trained.model));
+
+    fake.offer(2, Work::MeasureModel(v1::MeasureModel { model: trained.model, number: Some(3) }));
+    fake.until("measured", |book| book.reports.len() == 2).await;
+    let report = fake.book().reports[1].clone();
+    let Some(WireOutcome::Measured(measured)) = report.outcome else { panic!("{report:?}") };
+    assert_eq!(measured.engine, "synthetic");
+    // It had put the model there itself.
+    assert_eq!(fake.book().downloads, 0);
+
+    session.shut_down().await;
+    let book = fake.book();
+    assert_eq!(book.left, [1]);
+    assert_eq!(book.tokens, [Some("Bearer secret".to_owned())]);
+    let join = &book.joins[0];
+    assert_eq!((join.name.as_str(), join.device_class.as_str()), ("here", "board"));
+    assert_eq!(join.roles, [v1::Role::Measure as i32, v1::Role::Train as i32]);
+    assert_eq!(join.protocol_version, edgesmith_proto::PROTOCOL_VERSION);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_outlives_the_coordinator_that_leased_it() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let (go_on, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let session = Session::start(
+        config(life.url()),
+        Does(move |work, context: &AttemptContext| {
+            context.progress(0.25, "epoch 1/4");
+            gate.lock().unwrap().recv().unwrap();
+            synthetic().execute(work, context)
+        }),
+    );
+    fake.offer(7, train_trial());
+    fake.until("told of progress", |book| {
+        let said = |beat: &v1::HeartbeatRequest| {
+            beat.running.iter().any(|r| r.attempt_id == 7 && r.stage == "epoch 1/4")
+        };
+        book.beats.iter().any(said)
+    })
+    .await;
+    let address = life.address;
+    drop(life);
+    // Its uploads and its report meet nobody, and wait.
+    fake.book().members.clear();
+    go_on.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(fake.book().reports.len(), 0);
+
+    let _life = fake.listen(Some(address)).await;
+    fake.until("reported", |book| !book.reports.is_empty()).await;
+    session.shut_down().await;
+    let book = fake.book();
+    assert_eq!(book.joins[0].held, [] as [u64; 0]);
+    assert_eq!(book.joins[1].held, [7]);
+    assert_eq!(book.joins.len(), 2, "one join for all loops");
+    assert_eq!((book.reports[0].worker_id, book.reports[0].attempt_id), (2, 7));
+    assert_eq!(book.left, [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_repeated_until_it_is_acknowledged() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    fake.book().report_errors =
+        VecDeque::from([Status::unavailable("busy"), Status::internal("the disk is full")]);
+    let session = Session::start(config(life.url()), synthetic());
+    fake.offer(1, train_trial());
+    fake.until("reported three times", |book| book.reports.len() == 3).await;
+    // Not current is an answer too.
+    fake.book().not_current = true;
+    fake.offer(2, train_trial());
+    fake.offer(3, train_trial());
+    fake.until("went on", |book| book.reports.iter().any(|r| r.attempt_id == 3)).await;
+    session.shut_down().await;
+    let attempts: Vec<u64> = fake.book().reports.iter().map(|r| r.attempt_id).collect();
+    assert_eq!(attempts, [1, 1, 1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_the_coordinator_cannot_take_is_a_failure() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    fake.book().report_errors = VecDeque::from([
+        Status::invalid_argument("accuracy is NaN"),
+        Status::failed_precondition("nor a failure"),
+    ]);
+    let session = Session::start(config(life.url()), synthetic());
+    fake.offer(1, train_trial());
+    fake.offer(2, train_trial());
+    fake.until("went on", |book| book.reports.len() == 3).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let failed = failure(&book.reports[1]);
+    assert!(failed.reason.contains("accuracy is NaN") && failed.retryable, "{failed:?}");
+    assert_eq!(book.reports[2].attempt_id, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_stops_an_attempt_which_reports_nothing() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let session = Session::start(
+        config(life.url()),
+        Does(|work: TaskWork, context: &AttemptContext| match work.kind {
+            TaskKind::MeasureModel { .. } => Err(until_stopped(context)),
+            _ => synthetic().execute(work, context),
+        }),
+    );
+    let model = ArtifactHash::of(b"model").as_bytes().to_vec();
+    fake.offer(5, Work::MeasureModel(v1::MeasureModel { model, number: None }));
+    fake.until("running", |book| book.beats.iter().any(|b| !b.running.is_empty())).await;
+    fake.book().stop = vec![5];
+    // The slot is free again.
+    fake.offer(6, train_trial());
+    fake.until("went on", |book| !book.reports.is_empty()).await;
+    session.shut_down().await;
+    let book = fake.book();
+    assert_eq!(book.reports.len(), 1);
+    assert_eq!(book.reports[0].attempt_id, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_stops_held_attempts_that_are_somebody_elses() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let (stopped, was_stopped) = mpsc::channel();
+    let session = Session::start(
+        config(life.url()),
+        Does(move |_, context: &AttemptContext| {
+            let error = until_stopped(context);
+            stopped.send(()).unwrap();
+            Err(error)
+        }),
+    );
+    fake.offer(9, train_trial());
+    fake.until("running", |book| book.beats.iter().any(|b| !b.running.is_empty())).await;
+    {
+        let mut book = fake.book();
+        book.members.clear();
+        book.stop = vec![9];
+    }
+    fake.until("joined again", |book| book.joins.len() == 2).await;
+    let stopped = tokio::task::spawn_blocking(move || was_stopped.recv_timeout(PATIENCE));
+    stopped.await.unwrap().unwrap();
+    session.shut_down().await;
+    assert_eq!(fake.book().joins[1].held, [9]);
+    assert!(fake.book().reports.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_a_failure_that_may_be_repeated() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let calls = AtomicUsize::new(0);
+    let session = Session::start(
+        config(life.url()),
+        Does(move |work, context: &AttemptContext| {
+            assert!(calls.fetch_add(1, Ordering::Relaxed) > 0, "boom {}", 1);
+            synthetic().execute(work, context)
+        }),
+    );
+    fake.offer(1, train_trial());
+    fake.offer(2, train_trial());
+    fake.until("went on", |book| book.reports.len() == 2).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let failed = failure(&book.reports[0]);
+    assert_eq!((failed.reason.as_str(), failed.retryable), ("panicked: boom 1", true));
+    assert!(matches!(book.reports[1].outcome, Some(WireOutcome::TrialTrained(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_do_not_fit_fail_for_good() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let session = Session::start(config(life.url()), synthetic());
+    fake.offer(
+        1,
+        Work::TrainTrial(v1::TrainTrial { genotype: vec![70_000], ..Default::default() }),
+    );
+    fake.offer(2, Work::TrainTrial(v1::TrainTrial { genotype: vec![0], ..Default::default() }));
+    fake.offer(3, Work::MeasureModel(v1::MeasureModel { model: vec![1, 2], number: None }));
+    let spec_toml = "colour = 3".to_owned();
+    fake.offer_task(v1::Task { spec_toml, ..fake::task(4, train_trial()) });
+    // A kind that another worker may know.
+    fake.offer_task(v1::Task { work: None, ..fake::task(5, train_trial()) });
+    fake.until("all reported", |book| book.reports.len() == 5).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let failed: Vec<_> = book.reports.iter().map(failure).collect();
+    let retryable: Vec<bool> = failed.iter().map(|f| f.retryable).collect();
+    assert_eq!(retryable, [false, false, false, false, true]);
+    assert!(failed[1].reason.contains("1 indices"), "{}", failed[1].reason);
+    assert!(failed[3].reason.contains("colour"), "{}", failed[3].reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_waits_for_its_coordinator_until_it_is_told_to_end() {
+    let fake = Fake::new();
+    let address = fake.listen(None).await.address;
+    let url = format!("http://{address}");
+    let session = Session::start(config(url.clone()), synthetic());
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    session.shut_down().await;
+    assert!(fake.book().joins.is_empty());
+
+    let session = Session::start(config(url), synthetic());
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let _life = fake.listen(Some(address)).await;
+    fake.until("joined", |book| book.joins.len() == 1).await;
+    session.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_refuses_is_not_waited_for() {
+    let cases = [
+        (Status::failed_precondition("it speaks protocol 2"), "it speaks protocol 2"),
+        (Status::unauthenticated("a bearer is needed"), "a bearer is needed"),
+        (Status::permission_denied("unknown secret"), "unknown secret"),
+        (Status::invalid_argument("no roles"), "no roles"),
+    ];
+    for (status, said) in cases {
+        let fake = Fake::new();
+        let life = fake.listen(None).await;
+        let about_token = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
+        fake.book().turn_away = Some(status);
+        let error = Session::start(config(life.url()), synthetic()).ended().await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(error.to_string().contains("token"), about_token, "{error}");
+        assert_eq!(matches!(error, SessionError::Unauthorized { .. }), about_token);
+        assert_eq!(fake.book().joins.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_cannot_work_are_told_at_once() {
+    let ended = async |address: &str, tls_ca_pem: Option<&[u8]>, token: Option<&str>| {
+        let config = WorkerConfig {
+            tls_ca_pem: tls_ca_pem.map(<[u8]>::to_vec),
+            token: token.map(str::to_owned),
+            ..config(address.to_owned())
+        };
+        Session::start(config, synthetic()).ended().await.unwrap_err().to_string()
+    };
+    for address in ["", "no where", "127.0.0.1:7447", "ftp://host:1", "http://"] {
+        let error = ended(address, None, None).await;
+        assert!(error.contains("http://HOST:PORT"), "{address}: {error}");
+    }
+    assert!(ended("https://host:1", None, None).await.contains("certificate authority"));
+    assert!(ended("http://host:1", Some(b"pem"), None).await.contains("https://"));
+    assert!(ended("http://host:1", None, Some("a\nb")).await.contains("token"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_interrupts_attempts_and_reports_none_of_them() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let session = Session::start(
+        WorkerConfig { slots: 2, ..config(life.url()) },
+        Does(|_, context: &AttemptContext| Err(until_stopped(context))),
+    );
+    fake.offer(1, train_trial());
+    fake.offer(2, train_trial());
+    // Two slots, two at once.
+    fake.until("running", |book| book.beats.iter().any(|b| b.running.len() == 2)).await;
+    session.shut_down().await;
+    assert!(fake.book().reports.is_empty());
+    assert_eq!(fake.book().left, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_are_fetched_once_and_absent_ones_fail_the_attempt() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let there = b"soft targets".to_vec();
+    let (there, absent) = (ArtifactHash::of(&there), {
+        fake.book().artifacts.insert(ArtifactHash::of(&there).as_bytes().to_vec(), there);
+        ArtifactHash::of(b"absent")
+    });
+    let session = Session::start(
+        config(life.url()),
+        Does(move |_, context: &AttemptContext| {
+            assert_eq!(context.fetch(there)?.as_slice(), b"soft targets");
+            assert_eq!(context.fetch(there)?.as_slice(), b"soft targets");
+            context.fetch(absent)?;
+            unreachable!("it is absent");
+        }),
+    );
+    fake.offer(1, train_trial());
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let failed = failure(&book.reports[0]);
+    assert!(failed.reason.contains(&absent.to_string()) && failed.retryable, "{failed:?}");
+    assert_eq!(book.downloads, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_travel_in_chunks_and_are_checked() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let mut client = ArtifactServiceClient::connect(life.url()).await.unwrap();
+    for (size, chunks) in
+        [(0, vec![]), (1 << 20, vec![1 << 20]), (2_100_000, vec![1 << 20, 1 << 20, 2848])]
+    {
+        fake.book().chunks.clear();
+        let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let hash = artifacts::upload(&mut client, bytes.clone()).await.unwrap();
+        assert_eq!(fake.book().chunks, chunks);
+        assert_eq!(hash, ArtifactHash::of(&bytes));
+        assert!(artifacts::download(&mut client, hash).await.unwrap() == bytes);
+    }
+    let hash = ArtifactHash::of(b"right");
+    let missing = artifacts::download(&mut client, hash).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    fake.book().artifacts.insert(hash.as_bytes().to_vec(), b"wrong".to_vec());
+    let damaged = artifacts::download(&mut client, hash).await.unwrap_err();
+    assert_eq!(damaged.code(), Code::DataLoss);
+}
+
+#[test]
+fn a_study_file_is_parsed_once() {
+    let specs = Specs::default();
+    let first = specs.parse(STUDY).unwrap();
+    assert!(Arc::ptr_eq(&first, &specs.parse(STUDY).unwrap()));
+    let other = specs.parse(&STUDY.replace("seed = 7", "seed = 8")).unwrap();
+    assert_eq!(other.seed.0, 8);
+}
+
+#[test]
+fn synthetic_figures_follow_from_the_genotype() {
+    let task = |last: u32| {
+        let Work::TrainTrial(mut trial) = train_trial() else { panic!("another task") };
+        trial.genotype[1] = last;
+        fake::task(1, Work::TrainTrial(trial))
+    };
+    let done = |last| {
+        let work = task::read(&task(last), &Specs::default()).unwrap();
+        assert!(matches!(work.kind, TaskKind::TrainTrial { number: TrialNumber(3), .. }));
+        let slow = synthetic().with_delay(Duration::from_millis(10));
+        match slow.execute(work, &AttemptContext::offline(Vec::new())).unwrap() {
+            Outcome::TrialTrained(trained) => trained,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(done(0), done(0));
+    let (narrow, wide) = (done(0), done(1));
+    assert_ne!(narrow.compressed.validation_accuracy, wide.compressed.validation_accuracy);
+    assert!(narrow.compressed.model_bytes < wide.compressed.model_bytes);
+    assert!((0.0..=1.0).contains(&narrow.compressed.test_accuracy));
+}
