@@ -208,8 +208,12 @@ impl Convolution {
             parts.clear();
             for (readers, distances) in readers.iter().zip(&distances) {
                 let factors: Vec<f32> = readers.iter().map(|(tap, _)| filter[*tap]).collect();
-                combine_into(1, length, &factors, distances, &gradient, &mut part);
-                parts.extend_from_slice(&part);
+                if phases == 1 {
+                    combine_into(1, length, &factors, distances, &gradient, &mut parts);
+                } else {
+                    combine_into(1, length, &factors, distances, &gradient, &mut part);
+                    parts.extend_from_slice(&part);
+                }
             }
             self.grid.join_channel(&parts, &mut by_input);
         }

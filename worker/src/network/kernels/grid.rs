@@ -81,17 +81,24 @@ impl Grid {
     /// Writes one channel's `[batch][height][width]` to its `[phases][plane]`, whose margins stay
     /// as they are.
     pub(super) fn split_channel(&self, map: &[f32], planes: &mut [f32]) {
+        if self.stride == 1 {
+            let plane = &mut planes[self.lead..];
+            return match self.width {
+                4 => self.for_rows(0, |inside, outside| copy::<4>(plane, inside, map, outside)),
+                8 => self.for_rows(0, |inside, outside| copy::<8>(plane, inside, map, outside)),
+                16 => self.for_rows(0, |inside, outside| copy::<16>(plane, inside, map, outside)),
+                width => self.for_rows(0, |inside, outside| {
+                    plane[inside..inside + width].copy_from_slice(&map[outside..outside + width]);
+                }),
+            };
+        }
         for (phase, plane) in planes.chunks_exact_mut(self.plane).enumerate() {
             let count = self.count(phase);
             let plane = &mut plane[self.lead..];
             self.for_rows(phase, |inside, outside| {
                 let from = map[outside..].iter().step_by(self.stride);
-                if self.stride == 1 {
-                    copy_row(&mut plane[inside..inside + count], &map[outside..outside + count]);
-                } else {
-                    for (to, from) in plane[inside..inside + count].iter_mut().zip(from) {
-                        *to = *from;
-                    }
+                for (to, from) in plane[inside..inside + count].iter_mut().zip(from) {
+                    *to = *from;
                 }
             });
         }
@@ -112,7 +119,14 @@ impl Grid {
     /// Appends one channel's `[batch][height][width]`, given its `[phases][length]`.
     pub(super) fn join_channel(&self, planes: &[f32], maps: &mut Vec<f32>) {
         if self.stride == 1 {
-            return self.for_rows(0, |inside, _| append_row(maps, &planes[inside..][..self.width]));
+            return match self.width {
+                4 => self.for_rows(0, |inside, _| append::<4>(maps, planes, inside)),
+                8 => self.for_rows(0, |inside, _| append::<8>(maps, planes, inside)),
+                16 => self.for_rows(0, |inside, _| append::<16>(maps, planes, inside)),
+                width => self.for_rows(0, |inside, _| {
+                    maps.extend_from_slice(&planes[inside..inside + width]);
+                }),
+            };
         }
         let start = maps.len();
         maps.resize(start + self.batch * self.height * self.width, 0.0);
@@ -141,10 +155,14 @@ impl Grid {
         if right >= self.width {
             return;
         }
+        let rows = self.height.saturating_sub(down).div_ceil(self.stride);
         for image in 0..self.batch {
-            for y in (down..self.height).step_by(self.stride) {
-                let inside = image * self.image + y / self.stride * self.pitch;
-                row(inside, (image * self.height + y) * self.width + right);
+            let mut inside = image * self.image;
+            let mut outside = (image * self.height + down) * self.width + right;
+            for _ in 0..rows {
+                row(inside, outside);
+                inside += self.pitch;
+                outside += self.stride * self.width;
             }
         }
     }
@@ -155,33 +173,17 @@ impl Grid {
     }
 }
 
-/// Copies a row; the usual short ones without a call.
+/// Copies a row of a usual length without a call.
 #[inline(always)]
-fn copy_row(to: &mut [f32], from: &[f32]) {
-    fn whole<const N: usize>(to: &mut [f32], from: &[f32]) {
-        if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
-            *to = *from;
-        }
-    }
-    match to.len() {
-        2 => whole::<2>(to, from),
-        4 => whole::<4>(to, from),
-        8 => whole::<8>(to, from),
-        16 => whole::<16>(to, from),
-        _ => to.copy_from_slice(from),
-    }
+fn copy<const N: usize>(to: &mut [f32], at: usize, from: &[f32], start: usize) {
+    let to = to[at..].first_chunk_mut::<N>().expect("rows lie inside");
+    *to = *from[start..].first_chunk::<N>().expect("rows lie inside");
 }
 
-/// Appends a row; the usual short ones without a call.
+/// Appends a row of a usual length without a call.
 #[inline(always)]
-fn append_row(to: &mut Vec<f32>, from: &[f32]) {
-    match from.len() {
-        2 => to.extend_from_slice(&from[..2]),
-        4 => to.extend_from_slice(&from[..4]),
-        8 => to.extend_from_slice(&from[..8]),
-        16 => to.extend_from_slice(&from[..16]),
-        _ => to.extend_from_slice(from),
-    }
+fn append<const N: usize>(to: &mut Vec<f32>, from: &[f32], start: usize) {
+    to.extend_from_slice(from[start..].first_chunk::<N>().expect("rows lie inside"));
 }
 
 #[cfg(test)]
