@@ -93,7 +93,8 @@ impl Network {
 
     /// Logits `[batch, classes]` of normalised images `[batch, channels, height, width]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_on(images.clone(), flex::runs_on(&images.device()))
+        let fast = flex::runs_on(&images.device());
+        self.forward_on(images, fast)
     }
 
     /// [`Network::forward`], on the road made for `flex` or the one through burn's operations.

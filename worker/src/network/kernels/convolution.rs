@@ -39,7 +39,7 @@ pub(in super::super) struct Convolution {
 
 /// An input in its grid's layout, where the forward pass made one.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Kept(Option<Arc<[f32]>>);
+pub(in super::super) struct Kept(Option<Arc<Vec<f32>>>);
 
 impl Convolution {
     /// For input feature maps of `height` by `width`; the kernel is odd.
@@ -74,7 +74,7 @@ impl Convolution {
                 let out = combine(outputs, length, weight, &self.offsets(inputs), &planes);
                 let kept = match planes {
                     Cow::Borrowed(_) => Kept(None),
-                    Cow::Owned(planes) => Kept(Some(planes.into())),
+                    Cow::Owned(planes) => Kept(Some(Arc::new(planes))),
                 };
                 (self.gather(&self.grid.output(), out), kept)
             }
@@ -109,7 +109,7 @@ impl Convolution {
         match self.kind {
             Kind::Dense { inputs, outputs } => {
                 let gradient = self.spread(&self.grid.output(), output);
-                let planes = kept.0.as_deref().unwrap_or(input);
+                let planes = kept.0.as_ref().map_or(input, |planes| planes.as_slice());
                 let by_weight = self.dense_weight_gradient(inputs, outputs, planes, &gradient);
                 let by_input = want_input
                     .then(|| self.dense_input_gradient(inputs, outputs, weight, &gradient));

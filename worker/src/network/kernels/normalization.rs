@@ -120,8 +120,8 @@ with_simd! {
         let mut parts = [0.0f32; PARTS];
         let (blocks, rest) = row.as_chunks::<PARTS>();
         for block in blocks {
-            for i in 0..PARTS {
-                parts[i] += block[i];
+            for (part, value) in parts.iter_mut().zip(block) {
+                *part += value;
             }
         }
         parts.iter().sum::<f32>() + rest.iter().sum::<f32>()
@@ -134,9 +134,9 @@ with_simd! {
         let mut parts = [0.0f32; PARTS];
         let (blocks, rest) = row.as_chunks::<PARTS>();
         for block in blocks {
-            for i in 0..PARTS {
-                let centred = block[i] - mean;
-                parts[i] = madd::<FUSED>(centred, centred, parts[i]);
+            for (part, value) in parts.iter_mut().zip(block) {
+                let centred = value - mean;
+                *part = madd::<FUSED>(centred, centred, *part);
             }
         }
         let rest: f32 = rest.iter().map(|v| (v - mean) * (v - mean)).sum();
@@ -187,11 +187,11 @@ with_simd! {
         let (row_blocks, row_rest) = row.as_chunks::<PARTS>();
         let (gradient_blocks, gradient_rest) = gradient.as_chunks_mut::<PARTS>();
         for (row, gradient) in row_blocks.iter().zip(gradient_blocks) {
-            for i in 0..PARTS {
-                let passed = pass(row[i], gradient[i]);
-                gradient[i] = passed;
-                products[i] = madd::<FUSED>(passed, row[i], products[i]);
-                plains[i] += passed;
+            let sums = products.iter_mut().zip(&mut plains);
+            for ((value, gradient), (product, plain)) in row.iter().zip(gradient).zip(sums) {
+                *gradient = pass(*value, *gradient);
+                *product = madd::<FUSED>(*gradient, *value, *product);
+                *plain += *gradient;
             }
         }
         let (mut product, mut plain) = (products.iter().sum::<f32>(), plains.iter().sum::<f32>());

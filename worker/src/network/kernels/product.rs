@@ -168,10 +168,10 @@ impl Combine<'_> {
                     // and `length` is a multiple of `8 * VECTORS`.
                     *value = unsafe { V::load(source.add(offset + column + 8 * v)) };
                 }
-                for r in 0..ROWS {
-                    let factor = V::splat(factors[r]);
-                    for v in 0..VECTORS {
-                        sums[r][v] = values[v].mul_add(factor, sums[r][v]);
+                for (sums, &factor) in sums.iter_mut().zip(factors) {
+                    let factor = V::splat(factor);
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum = value.mul_add(factor, *sum);
                     }
                 }
             }
@@ -252,11 +252,11 @@ impl Correlate<'_> {
                 // and `length` is a multiple of 8.
                 *row = unsafe { V::load(left.as_ptr().add(r * self.pitch + i)) };
             }
-            for c in 0..COLUMNS {
+            for (c, offset) in offsets.iter().enumerate() {
                 // SAFETY: as above.
-                let value = unsafe { V::load(self.source.as_ptr().add(offsets[c] + i)) };
-                for r in 0..ROWS {
-                    sums[r][c] = rows[r].mul_add(value, sums[r][c]);
+                let value = unsafe { V::load(self.source.as_ptr().add(offset + i)) };
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    sums[c] = row.mul_add(value, sums[c]);
                 }
             }
         }
