@@ -1,8 +1,12 @@
 //! Layers in fp32. Sums are in an order of their own, so results differ from other engines' in the
 //! last bits, and between instruction sets.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod portable;
+
 use super::isa::for_each_isa;
-use super::{Geometry, channels_last, pad};
+use super::{Geometry, Isa, channels_last, pad};
 use crate::model::{Activation, Conv, Linear};
 
 /// Output channels that are computed side by side.
@@ -53,20 +57,21 @@ impl FloatConv {
             _ => self.geometry.padded_elements(self.geometry.channels),
         }
     }
+
+    /// Elements from a row of the padded input to the next.
+    fn line(&self) -> usize {
+        self.geometry.padded_width() * self.geometry.channels
+    }
+
+    /// Elements of a row that the kernel covers.
+    fn run(&self) -> usize {
+        self.geometry.kernel * self.geometry.channels
+    }
 }
 
-for_each_isa! {
-    /// Runs a convolution; `scratch` is as long as `conv.scratch()` at least.
-    fn float_conv(
-        conv: &FloatConv,
-        input: &[f32],
-        scratch: &mut [f32],
-        output: &mut [f32],
-    ) = conv_body
-}
-
-#[inline(always)]
-fn conv_body<const FMA: bool>(
+/// Runs a convolution; `scratch` is as long as `conv.scratch()` at least.
+pub(crate) fn float_conv(
+    isa: Isa,
     conv: &FloatConv,
     input: &[f32],
     scratch: &mut [f32],
@@ -79,90 +84,13 @@ fn conv_body<const FMA: bool>(
         pad(&conv.geometry, conv.geometry.channels, input, scratch, |value| value);
         scratch
     };
-    let groups = conv.bias.len() / LANES;
-    let positions = conv.corners.len();
-    let mut group = 0;
-    while group < groups {
-        let mut position = 0;
-        if group + 1 < groups {
-            while position + 4 <= positions {
-                conv_tile::<4, 2, FMA>(conv, input, group, position, output);
-                position += 4;
-            }
-            while position < positions {
-                conv_tile::<1, 2, FMA>(conv, input, group, position, output);
-                position += 1;
-            }
-            group += 2;
-        } else {
-            while position + 8 <= positions {
-                conv_tile::<8, 1, FMA>(conv, input, group, position, output);
-                position += 8;
-            }
-            while position + 4 <= positions {
-                conv_tile::<4, 1, FMA>(conv, input, group, position, output);
-                position += 4;
-            }
-            while position < positions {
-                conv_tile::<1, 1, FMA>(conv, input, group, position, output);
-                position += 1;
-            }
-            group += 1;
-        }
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() {
+        // SAFETY: an `Isa` with AVX2 exists only where AVX2 and FMA were detected.
+        return unsafe { avx2::conv(conv, input, output) };
     }
-}
-
-/// `M` positions by `V` groups of channels, all in registers.
-#[inline(always)]
-fn conv_tile<const M: usize, const V: usize, const FMA: bool>(
-    conv: &FloatConv,
-    input: &[f32],
-    group: usize,
-    position: usize,
-    output: &mut [f32],
-) {
-    let Geometry { channels, kernel, .. } = conv.geometry;
-    let line = conv.geometry.padded_width() * channels;
-    let run = kernel * channels;
-    let group_weights = kernel * run * LANES;
-    let corners: [usize; M] = std::array::from_fn(|m| conv.corners[position + m] as usize);
-    let mut sums = [[[0.0f32; LANES]; V]; M];
-    for row in 0..kernel {
-        let pixels: [&[f32]; M] = std::array::from_fn(|m| &input[corners[m] + row * line..][..run]);
-        let weights: [&[[f32; LANES]]; V] = std::array::from_fn(|v| {
-            let start = (group + v) * group_weights + row * run * LANES;
-            conv.weight[start..start + run * LANES].as_chunks().0
-        });
-        for index in 0..run {
-            for m in 0..M {
-                let pixel = pixels[m][index];
-                for v in 0..V {
-                    for lane in 0..LANES {
-                        let sum = &mut sums[m][v][lane];
-                        *sum = multiply_add::<FMA>(pixel, weights[v][index][lane], *sum);
-                    }
-                }
-            }
-        }
-    }
-    let first = group * LANES;
-    let count = (V * LANES).min(conv.out_channels - first);
-    for m in 0..M {
-        let start = (position + m) * conv.out_channels + first;
-        let output = &mut output[start..start + count];
-        let mut values = [[0.0f32; LANES]; V];
-        for v in 0..V {
-            for lane in 0..LANES {
-                let sum = sums[m][v][lane] + conv.bias[first + v * LANES + lane];
-                values[v][lane] = clamp(sum, conv.range);
-            }
-        }
-        if count == V * LANES {
-            output.copy_from_slice(values.as_flattened());
-        } else {
-            output.copy_from_slice(&values.as_flattened()[..count]);
-        }
-    }
+    let _ = isa;
+    portable::conv(conv, input, output);
 }
 
 /// A depthwise convolution with its weights packed.
@@ -215,18 +143,9 @@ impl FloatDepthwise {
     }
 }
 
-for_each_isa! {
-    /// Runs a depthwise convolution; `scratch` is as long as `conv.scratch()` at least.
-    fn float_depthwise(
-        conv: &FloatDepthwise,
-        input: &[f32],
-        scratch: &mut [f32],
-        output: &mut [f32],
-    ) = depthwise_body
-}
-
-#[inline(always)]
-fn depthwise_body<const FMA: bool>(
+/// Runs a depthwise convolution; `scratch` is as long as `conv.scratch()` at least.
+pub(crate) fn float_depthwise(
+    isa: Isa,
     conv: &FloatDepthwise,
     input: &[f32],
     scratch: &mut [f32],
@@ -239,31 +158,13 @@ fn depthwise_body<const FMA: bool>(
         pad(&conv.geometry, conv.pixel, input, scratch, |value| value);
         scratch
     };
-    let channels = conv.geometry.channels;
-    for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
-        for (group, output) in output.chunks_mut(LANES).enumerate() {
-            let first = group * LANES;
-            let mut sums = [0.0f32; LANES];
-            sums.copy_from_slice(&conv.bias[first..first + LANES]);
-            let weights = conv.weight[first..].chunks(conv.pixel);
-            for (&tap, weights) in conv.taps.iter().zip(weights) {
-                let start = corner as usize + tap as usize + first;
-                let pixels = &input[start..start + LANES];
-                let weights = &weights[..LANES];
-                for lane in 0..LANES {
-                    sums[lane] = multiply_add::<FMA>(pixels[lane], weights[lane], sums[lane]);
-                }
-            }
-            for sum in &mut sums {
-                *sum = clamp(*sum, conv.range);
-            }
-            if output.len() == LANES {
-                output.copy_from_slice(&sums);
-            } else {
-                output.copy_from_slice(&sums[..output.len()]);
-            }
-        }
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() {
+        // SAFETY: an `Isa` with AVX2 exists only where AVX2 and FMA were detected.
+        return unsafe { avx2::depthwise(conv, input, output) };
     }
+    let _ = isa;
+    portable::depthwise(conv, input, output);
 }
 
 /// Where each tap is from the kernel's corner in a padded map of `pixel` elements a pixel.

@@ -62,9 +62,11 @@ impl Rescale {
 pub(crate) struct IntConv {
     geometry: Geometry,
     out_channels: usize,
-    /// Pairs of products in one row of the kernel.
-    pairs: usize,
-    /// `[out / LANES][kernel row][pair][LANES][2]`, zero beyond the last channel and product.
+    /// Products that are summed up in one step: 2 for `avx2`, 1 for `portable`.
+    unit: usize,
+    /// Steps in one row of the kernel.
+    steps: usize,
+    /// `[out / LANES][kernel row][step][LANES][unit]`, zero beyond the last channel and product.
     weight: Vec<i16>,
     /// Padded to whole groups.
     bias: Vec<i32>,
@@ -74,25 +76,33 @@ pub(crate) struct IntConv {
 }
 
 impl IntConv {
-    pub fn new(conv: &Conv<i8, i32>, input_zero: u8, rescale: Rescale, geometry: Geometry) -> Self {
+    pub fn new(
+        isa: Isa,
+        conv: &Conv<i8, i32>,
+        input_zero: u8,
+        rescale: Rescale,
+        geometry: Geometry,
+    ) -> Self {
         let Geometry { channels, kernel, .. } = geometry;
         let out_channels = conv.out_channels as usize;
         let weight = channels_last(&conv.weight, channels, kernel * kernel);
         let run = kernel * channels;
-        let pairs = run.div_ceil(2);
+        let unit = if isa.has_avx2() && !rescale.any_left { 2 } else { 1 };
+        let steps = run.div_ceil(unit);
         let groups = out_channels.div_ceil(LANES);
-        let mut packed = vec![0; groups * kernel * pairs * LANES * 2];
+        let mut packed = vec![0; groups * kernel * steps * LANES * unit];
         for (index, &weight) in weight.iter().enumerate() {
             let (out, row, at) = (index / run / kernel, index / run % kernel, index % run);
-            let pair = (out / LANES * kernel + row) * pairs + at / 2;
-            packed[(pair * LANES + out % LANES) * 2 + at % 2] = i16::from(weight);
+            let step = (out / LANES * kernel + row) * steps + at / unit;
+            packed[(step * LANES + out % LANES) * unit + at % unit] = i16::from(weight);
         }
         let mut bias = conv.bias.clone();
         bias.resize(groups * LANES, 0);
         Self {
             geometry,
             out_channels,
-            pairs,
+            unit,
+            steps,
             weight: packed,
             bias,
             corners: geometry.corners(channels),
@@ -124,11 +134,11 @@ pub(crate) fn int_conv(
     let scratch = &mut scratch[..conv.scratch()];
     widen(isa, &conv.geometry, conv.geometry.channels, conv.input_zero, input, scratch);
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2() && !conv.rescale.any_left {
+    if isa.has_avx2() && conv.unit == 2 {
         // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
         return unsafe { avx2::conv(conv, scratch, output) };
     }
-    portable::conv(isa, conv, scratch, output);
+    portable::conv(conv, scratch, output);
 }
 
 /// A depthwise convolution with its weights packed.
@@ -169,6 +179,7 @@ impl IntDepthwise {
         }
         let mut bias = conv.bias.clone();
         bias.resize(pixel, 0);
+        let offsets = tap_offsets(&geometry, pixel);
         #[cfg(not(target_arch = "x86_64"))]
         let _ = isa;
         Self {
@@ -176,10 +187,10 @@ impl IntDepthwise {
             pixel,
             #[cfg(target_arch = "x86_64")]
             avx2: (isa.has_avx2() && !rescale.any_left)
-                .then(|| avx2::DepthwiseWeights::new(&weight, &bias, &rescale, taps)),
+                .then(|| avx2::DepthwiseWeights::new(&weight, &bias, &rescale, &offsets)),
             weight,
             bias,
-            taps: tap_offsets(&geometry, pixel),
+            taps: offsets,
             corners: geometry.corners(pixel),
             input_zero: i16::from(input_zero),
             rescale,
@@ -209,7 +220,7 @@ pub(crate) fn int_depthwise(
         // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
         return unsafe { avx2::depthwise(conv, weights, scratch, output) };
     }
-    portable::depthwise(isa, conv, scratch, output);
+    portable::depthwise(conv, scratch, output);
 }
 
 for_each_isa! {

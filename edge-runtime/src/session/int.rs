@@ -52,7 +52,7 @@ impl IntEngine {
             let op = match &node.layer {
                 IntLayer::Conv { conv, requantize, clamp } => {
                     let rescale = Rescale::new(requantize, output_zero, *clamp);
-                    let conv = IntConv::new(conv, zero, rescale, geometry(conv, shape));
+                    let conv = IntConv::new(isa, conv, zero, rescale, geometry(conv, shape));
                     scratch = scratch.max(conv.scratch());
                     Op::Conv(conv)
                 }

@@ -13,8 +13,9 @@ pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
     let groups = conv.bias.len() / LANES;
     // What `conv_tile` reads beyond checked indexing; corners ascend.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
-    assert!(last_corner + (kernel - 1) * conv.line() + 2 * conv.pairs <= input.len());
-    assert!(groups * kernel * conv.pairs * 2 * LANES <= conv.weight.len());
+    assert_eq!(conv.unit, 2);
+    assert!(last_corner + (kernel - 1) * conv.line() + 2 * conv.steps <= input.len());
+    assert!(groups * kernel * conv.steps * 2 * LANES <= conv.weight.len());
     let mut group = 0;
     while group < groups {
         let mut position = 0;
@@ -65,7 +66,7 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
     position: usize,
     output: &mut [u8],
 ) {
-    let (kernel, line, pairs) = (conv.geometry.kernel, conv.line(), conv.pairs);
+    let (kernel, line, pairs) = (conv.geometry.kernel, conv.line(), conv.steps);
     let first = group * LANES;
     let corners = &conv.corners[position..position + M];
     let mut sums = [[_mm256_setzero_si256(); V]; M];
@@ -127,14 +128,16 @@ pub(super) struct DepthwiseWeights {
     bias: Vec<i32>,
     multiplier: Vec<i32>,
     right: Vec<i32>,
-    pairs: usize,
+    /// From a corner to the two taps of each pair; where the last has but one, this one twice.
+    pairs: Vec<[usize; 2]>,
 }
 
 impl DepthwiseWeights {
-    /// `weight` is `[tap][pixel]`, `bias` is `[pixel]`.
-    pub fn new(weight: &[i16], bias: &[i32], rescale: &Rescale, taps: usize) -> Self {
+    /// `weight` is `[tap][pixel]`, `bias` is `[pixel]`, `offsets` are those of the taps.
+    pub fn new(weight: &[i16], bias: &[i32], rescale: &Rescale, offsets: &[u32]) -> Self {
         const ORDER: [usize; WIDE_LANES] = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15];
-        let (pixel, pairs) = (bias.len(), taps.div_ceil(2));
+        let (pixel, taps) = (bias.len(), offsets.len());
+        let pairs = taps.div_ceil(2);
         let permuted = |values: &[i32]| {
             (0..pixel)
                 .map(|c| values[c / WIDE_LANES * WIDE_LANES + ORDER[c % WIDE_LANES]])
@@ -159,7 +162,10 @@ impl DepthwiseWeights {
             bias: permuted(bias),
             multiplier: permuted(&rescale.multiplier),
             right: permuted(&rescale.right),
-            pairs,
+            pairs: offsets
+                .chunks(2)
+                .map(|pair| [pair[0] as usize, pair[pair.len() - 1] as usize])
+                .collect(),
         }
     }
 }
@@ -172,49 +178,76 @@ pub(super) fn depthwise(
     input: &[i16],
     output: &mut [u8],
 ) {
-    let channels = conv.geometry.channels;
-    // What is read beyond checked indexing; corners and taps ascend.
+    // What `depthwise_group` reads beyond checked indexing; corners and taps ascend.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
     let last_tap = conv.taps.last().map_or(0, |&tap| tap as usize);
     assert!(last_corner + last_tap + conv.pixel <= input.len());
-    assert!(conv.pixel * weights.pairs * 2 <= weights.weight.len());
-    for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
-        for (group, output) in output.chunks_mut(WIDE_LANES).enumerate() {
-            let first = group * WIDE_LANES;
-            let mut low = load8(&weights.bias, first);
-            let mut high = load8(&weights.bias, first + LANES);
-            // SAFETY: `first` is below `pixel`, so with a whole group of channels this stays inside,
-            // as checked above; `weight` holds `pairs` times 32 for each group.
-            let (pixels, weight) = unsafe {
+    assert!(conv.pixel * weights.pairs.len() * 2 <= weights.weight.len());
+    let channels = conv.geometry.channels;
+    let width = conv.geometry.out_width();
+    let rows = conv.corners.chunks_exact(width).zip(output.chunks_exact_mut(width * channels));
+    for (corners, output) in rows {
+        for first in (0..channels).step_by(WIDE_LANES) {
+            // SAFETY: reads were checked above, and `first` is below `channels`. The number of pairs
+            // is right where it is constant: 3x3 and 5x5 kernels, which so are unrolled.
+            unsafe {
+                match weights.pairs.len() {
+                    5 => depthwise_group::<5>(conv, weights, input, corners, first, output),
+                    13 => depthwise_group::<13>(conv, weights, input, corners, first, output),
+                    _ => depthwise_group::<0>(conv, weights, input, corners, first, output),
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen channels of a row of output positions.
+///
+/// # Safety
+/// From each corner and tap on, one pixel must be inside `input`; `first` must be below the number of
+/// channels; `PAIRS` must be the number of pairs, or 0 for any.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn depthwise_group<const PAIRS: usize>(
+    conv: &IntDepthwise,
+    weights: &DepthwiseWeights,
+    input: &[i16],
+    corners: &[u32],
+    first: usize,
+    output: &mut [u8],
+) {
+    let channels = conv.geometry.channels;
+    let count = WIDE_LANES.min(channels - first);
+    let pairs = if PAIRS == 0 { weights.pairs.len() } else { PAIRS };
+    let bias = [load8(&weights.bias, first), load8(&weights.bias, first + LANES)];
+    let multiplier = [first, first + LANES].map(|channel| load8(&weights.multiplier, channel));
+    let right = [first, first + LANES].map(|channel| load8(&weights.right, channel));
+    // SAFETY: there are `pairs` times 32 weights for each group of 16 channels.
+    let weight = unsafe { weights.weight.as_ptr().add(first * pairs * 2) };
+    for (x, &corner) in corners.iter().enumerate() {
+        let [mut low, mut high] = bias;
+        for pair in 0..pairs {
+            // SAFETY: by this function's contract: a group of channels is part of a pixel.
+            let (a, b, weight_low, weight_high) = unsafe {
+                let pixels = input.as_ptr().add(corner as usize + first);
+                let [tap_a, tap_b] = *weights.pairs.get_unchecked(pair);
                 (
-                    input.as_ptr().add(corner as usize + first),
-                    weights.weight.as_ptr().add(first * weights.pairs * 2),
+                    _mm256_loadu_si256(pixels.add(tap_a).cast()),
+                    _mm256_loadu_si256(pixels.add(tap_b).cast()),
+                    _mm256_loadu_si256(weight.add(pair * 32).cast()),
+                    _mm256_loadu_si256(weight.add(pair * 32 + 16).cast()),
                 )
             };
-            for (pair, taps) in conv.taps.chunks(2).enumerate() {
-                // The last pair may be half: any pixels do, their weights are 0.
-                let (tap_a, tap_b) = (taps[0] as usize, taps[taps.len() - 1] as usize);
-                // SAFETY: as above.
-                let (a, b, weight_low, weight_high) = unsafe {
-                    (
-                        _mm256_loadu_si256(pixels.add(tap_a).cast()),
-                        _mm256_loadu_si256(pixels.add(tap_b).cast()),
-                        _mm256_loadu_si256(weight.add(pair * 32).cast()),
-                        _mm256_loadu_si256(weight.add(pair * 32 + 16).cast()),
-                    )
-                };
-                let products = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weight_low);
-                low = _mm256_add_epi32(low, products);
-                let products = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weight_high);
-                high = _mm256_add_epi32(high, products);
-            }
-            let [low, high] = [(low, first), (high, first + LANES)].map(|(sums, channel)| {
-                let multiplier = load8(&weights.multiplier, channel);
-                rescale(sums, multiplier, load8(&weights.right, channel), &conv.rescale)
-            });
-            // Packing by halves undoes the order that unpacking made.
-            store(to_bytes(_mm256_packs_epi32(low, high)), output);
+            let products = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weight_low);
+            low = _mm256_add_epi32(low, products);
+            let products = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weight_high);
+            high = _mm256_add_epi32(high, products);
         }
+        let low = rescale(low, multiplier[0], right[0], &conv.rescale);
+        let high = rescale(high, multiplier[1], right[1], &conv.rescale);
+        // Packing by halves undoes the order that unpacking made.
+        let start = x * channels + first;
+        store(to_bytes(_mm256_packs_epi32(low, high)), &mut output[start..start + count]);
     }
 }
 

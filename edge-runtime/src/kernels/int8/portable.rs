@@ -1,93 +1,54 @@
 //! Integer convolutions and sums for any processor, in loops of fixed length that compilers turn into
 //! vector code.
 
-use super::super::isa::for_each_isa;
 use super::{IntAdd, IntConv, IntDepthwise, LANES, WIDE_LANES};
 
-for_each_isa! {
-    /// `input` is the widened, padded map.
-    fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) = conv_body
-}
-
-#[inline(always)]
-fn conv_body<const FMA: bool>(conv: &IntConv, input: &[i16], output: &mut [u8]) {
-    let positions = conv.corners.len();
-    for group in 0..conv.bias.len() / LANES {
-        let mut position = 0;
-        while position + 4 <= positions {
-            conv_tile::<4>(conv, input, group, position, output);
-            position += 4;
-        }
-        while position < positions {
-            conv_tile::<1>(conv, input, group, position, output);
-            position += 1;
-        }
-    }
-}
-
-/// `M` positions by one group of channels.
-#[inline(always)]
-fn conv_tile<const M: usize>(
-    conv: &IntConv,
-    input: &[i16],
-    group: usize,
-    position: usize,
-    output: &mut [u8],
-) {
-    let kernel = conv.geometry.kernel;
-    let (line, pairs) = (conv.line(), conv.pairs);
-    let first = group * LANES;
-    let mut bias = [0; LANES];
-    bias.copy_from_slice(&conv.bias[first..first + LANES]);
-    let mut sums = [bias; M];
-    for row in 0..kernel {
-        let pixels: [&[[i16; 2]]; M] = std::array::from_fn(|m| {
-            let start = conv.corners[position + m] as usize + row * line;
-            input[start..start + 2 * pairs].as_chunks().0
-        });
-        let start = (group * kernel + row) * pairs * LANES * 2;
-        let weights = conv.weight[start..start + pairs * LANES * 2].as_chunks::<{ LANES * 2 }>().0;
-        for (pair, weights) in weights.iter().enumerate() {
-            for m in 0..M {
-                let [a, b] = pixels[m][pair].map(i32::from);
-                for lane in 0..LANES {
-                    let products =
-                        a * i32::from(weights[2 * lane]) + b * i32::from(weights[2 * lane + 1]);
-                    sums[m][lane] = sums[m][lane].wrapping_add(products);
+/// `input` is the widened, padded map.
+pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
+    assert_eq!(conv.unit, 1);
+    let (kernel, line, run) = (conv.geometry.kernel, conv.line(), conv.steps);
+    let groups = conv.bias.len() / LANES;
+    let outputs = output.chunks_exact_mut(conv.out_channels);
+    for (&corner, output) in conv.corners.iter().zip(outputs) {
+        for group in 0..groups {
+            let first = group * LANES;
+            let mut sums = [0; LANES];
+            sums.copy_from_slice(&conv.bias[first..first + LANES]);
+            for row in 0..kernel {
+                let pixels = &input[corner as usize + row * line..][..run];
+                let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
+                for (&pixel, &weights) in pixels.iter().zip(weights.as_chunks::<LANES>().0) {
+                    let products = weights.map(|weight| i32::from(pixel) * i32::from(weight));
+                    for (sum, product) in sums.iter_mut().zip(products) {
+                        *sum = sum.wrapping_add(product);
+                    }
                 }
+            }
+            let count = LANES.min(conv.out_channels - first);
+            for (lane, output) in output[first..first + count].iter_mut().enumerate() {
+                *output = conv.rescale.byte(first + lane, sums[lane]);
             }
         }
     }
-    let count = LANES.min(conv.out_channels - first);
-    for (m, sums) in sums.iter().enumerate() {
-        let start = (position + m) * conv.out_channels + first;
-        for (lane, output) in output[start..start + count].iter_mut().enumerate() {
-            *output = conv.rescale.byte(first + lane, sums[lane]);
-        }
-    }
 }
 
-for_each_isa! {
-    /// `input` is the widened, padded map.
-    fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) = depthwise_body
-}
-
-#[inline(always)]
-fn depthwise_body<const FMA: bool>(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
+/// `input` is the widened, padded map.
+pub(super) fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
     let channels = conv.geometry.channels;
     for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
         for (group, output) in output.chunks_mut(WIDE_LANES).enumerate() {
             let first = group * WIDE_LANES;
             let mut sums = [0i32; WIDE_LANES];
             sums.copy_from_slice(&conv.bias[first..first + WIDE_LANES]);
-            let weights = conv.weight[first..].chunks(conv.pixel);
-            for (&tap, weights) in conv.taps.iter().zip(weights) {
+            for (index, &tap) in conv.taps.iter().enumerate() {
                 let start = corner as usize + tap as usize + first;
-                let pixels = &input[start..start + WIDE_LANES];
-                let weights = &weights[..WIDE_LANES];
-                for lane in 0..WIDE_LANES {
-                    let product = i32::from(pixels[lane]) * i32::from(weights[lane]);
-                    sums[lane] = sums[lane].wrapping_add(product);
+                let pixels = lanes(&input[start..]);
+                let weights = lanes(&conv.weight[index * conv.pixel + first..]);
+                // Exact in 16 bits: at most 255 * 128.
+                let products: [i16; WIDE_LANES] =
+                    std::array::from_fn(|lane| pixels[lane].wrapping_mul(weights[lane]));
+                for (sum, product) in sums.iter_mut().zip(products) {
+                    *sum = sum.wrapping_add(i32::from(product));
                 }
             }
             for (lane, output) in output.iter_mut().enumerate() {
@@ -105,4 +66,12 @@ pub(super) fn add(add: &IntAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
         let sum = left_table[usize::from(left)] + right_table[usize::from(right)];
         *output = add.rescale.byte(0, sum);
     }
+}
+
+/// The first sixteen values, copied, which lets compilers keep them in registers.
+#[inline(always)]
+fn lanes(values: &[i16]) -> [i16; WIDE_LANES] {
+    let mut lanes = [0; WIDE_LANES];
+    lanes.copy_from_slice(&values[..WIDE_LANES]);
+    lanes
 }
