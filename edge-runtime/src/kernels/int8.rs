@@ -21,14 +21,7 @@ const WIDE_LANES: usize = 16;
 /// From accumulators to bytes: one factor a channel, the output's zero point and clamp.
 #[derive(Debug)]
 pub(crate) struct Rescale {
-    /// Padded to whole groups with `Requantization::ZERO`.
     factors: Vec<Requantization>,
-    /// The multipliers of `factors`.
-    multiplier: Vec<i32>,
-    /// How far each shifts right.
-    right: Vec<i32>,
-    /// Whether any factor shifts left, which only `portable` does.
-    any_left: bool,
     zero_point: i32,
     low: i32,
     high: i32,
@@ -36,13 +29,8 @@ pub(crate) struct Rescale {
 
 impl Rescale {
     pub fn new(factors: &[Requantization], zero_point: u8, (low, high): (u8, u8)) -> Self {
-        let mut factors = factors.to_vec();
-        factors.resize(factors.len().next_multiple_of(WIDE_LANES), Requantization::ZERO);
         Self {
-            multiplier: factors.iter().map(|factor| factor.multiplier).collect(),
-            right: factors.iter().map(|factor| (-factor.shift).max(0)).collect(),
-            any_left: factors.iter().any(|factor| factor.shift > 0),
-            factors,
+            factors: factors.to_vec(),
             zero_point: i32::from(zero_point),
             low: i32::from(low),
             high: i32::from(high),
@@ -73,6 +61,9 @@ pub(crate) struct IntConv {
     corners: Vec<u32>,
     input_zero: i16,
     rescale: Rescale,
+    /// Where `avx2` is to be used.
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<avx2::Factors>,
 }
 
 impl IntConv {
@@ -87,7 +78,14 @@ impl IntConv {
         let out_channels = conv.out_channels as usize;
         let weight = channels_last(&conv.weight, channels, kernel * kernel);
         let run = kernel * channels;
-        let unit = if isa.has_avx2() && !rescale.any_left { 2 } else { 1 };
+        #[cfg(target_arch = "x86_64")]
+        let (avx2, unit) = {
+            let factors = avx2::Factors::new(isa, &rescale.factors, &largest(conv));
+            let unit = if factors.is_some() { 2 } else { 1 };
+            (factors, unit)
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let (Isa { .. }, unit) = (isa, 1);
         let steps = run.div_ceil(unit);
         let groups = out_channels.div_ceil(LANES);
         let mut packed = vec![0; groups * kernel * steps * LANES * unit];
@@ -108,6 +106,8 @@ impl IntConv {
             corners: geometry.corners(channels),
             input_zero: i16::from(input_zero),
             rescale,
+            #[cfg(target_arch = "x86_64")]
+            avx2,
         }
     }
 
@@ -134,9 +134,11 @@ pub(crate) fn int_conv(
     let scratch = &mut scratch[..conv.scratch()];
     widen(isa, &conv.geometry, conv.geometry.channels, conv.input_zero, input, scratch);
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2() && conv.unit == 2 {
+    if isa.has_avx2()
+        && let Some(factors) = &conv.avx2
+    {
         // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
-        return unsafe { avx2::conv(conv, scratch, output) };
+        return unsafe { avx2::conv(conv, factors, scratch, output) };
     }
     portable::conv(conv, scratch, output);
 }
@@ -147,7 +149,7 @@ pub(crate) struct IntDepthwise {
     geometry: Geometry,
     /// Channels rounded up to a multiple of `WIDE_LANES`.
     pixel: usize,
-    /// `[tap][pixel]`, or as `avx2` wants it.
+    /// `[tap][pixel]`
     weight: Vec<i16>,
     /// `[pixel]`
     bias: Vec<i32>,
@@ -156,8 +158,9 @@ pub(crate) struct IntDepthwise {
     corners: Vec<u32>,
     input_zero: i16,
     rescale: Rescale,
+    /// Where `avx2` is to be used.
     #[cfg(target_arch = "x86_64")]
-    avx2: Option<avx2::DepthwiseWeights>,
+    avx2: Option<avx2::Depthwise>,
 }
 
 impl IntDepthwise {
@@ -186,8 +189,14 @@ impl IntDepthwise {
             geometry,
             pixel,
             #[cfg(target_arch = "x86_64")]
-            avx2: (isa.has_avx2() && !rescale.any_left)
-                .then(|| avx2::DepthwiseWeights::new(&weight, &bias, &rescale, &offsets)),
+            avx2: avx2::Depthwise::new(
+                isa,
+                &weight,
+                &bias,
+                &rescale.factors,
+                &largest(conv),
+                &offsets,
+            ),
             weight,
             bias,
             taps: offsets,
@@ -215,10 +224,10 @@ pub(crate) fn int_depthwise(
     widen(isa, &conv.geometry, conv.pixel, conv.input_zero, input, scratch);
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2()
-        && let Some(weights) = &conv.avx2
+        && let Some(packed) = &conv.avx2
     {
         // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
-        return unsafe { avx2::depthwise(conv, weights, scratch, output) };
+        return unsafe { avx2::depthwise(conv, packed, scratch, output) };
     }
     portable::depthwise(conv, scratch, output);
 }
@@ -245,35 +254,57 @@ fn widen_body<const FMA: bool>(
     pad(geometry, pixel, input, output, |value| i16::from(value) - zero_point);
 }
 
+/// The largest accumulator that each output channel can have, by magnitude.
+#[cfg(target_arch = "x86_64")]
+fn largest(conv: &Conv<i8, i32>) -> Vec<i32> {
+    let rows = conv.weight.chunks_exact(conv.weight.len() / conv.bias.len());
+    let largest = |(row, bias): (&[i8], &i32)| {
+        let weights: i32 = row.iter().map(|weight| i32::from(weight.unsigned_abs())).sum();
+        // Within 32 bits, as `validate` has checked.
+        weights * 255 + bias.abs()
+    };
+    rows.zip(&conv.bias).map(largest).collect()
+}
+
 /// The sum of two maps of different scales.
 #[derive(Debug)]
 pub(crate) struct IntAdd {
-    /// Zero point and factor of either side.
-    sides: [(u8, Requantization); 2],
     /// The scaled side by its byte.
     tables: [Box<[i32; 256]>; 2],
     rescale: Rescale,
+    /// Where `avx2` is to be used.
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<avx2::Add>,
 }
 
 impl IntAdd {
-    /// `rescale` has one factor.
-    pub fn new(sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
+    /// `sides` are zero points and factors; `rescale` has one factor.
+    pub fn new(isa: Isa, sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
         let tables = sides.map(|(zero_point, factor)| {
             Box::new(std::array::from_fn(|byte| {
                 // At most 255 * 2^20.
                 factor.apply((byte as i32 - i32::from(zero_point)) << 20)
             }))
         });
-        Self { sides, tables, rescale }
+        #[cfg(not(target_arch = "x86_64"))]
+        let Isa { .. } = isa;
+        Self {
+            tables,
+            #[cfg(target_arch = "x86_64")]
+            avx2: avx2::Add::new(isa, sides, rescale.factors[0]),
+            rescale,
+        }
     }
 }
 
 /// `output = left + right`, scaled.
 pub(crate) fn int_add(isa: Isa, add: &IntAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    if isa.has_avx2() && !add.rescale.any_left {
+    if isa.has_avx2()
+        && let Some(factors) = &add.avx2
+    {
         // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
-        return unsafe { avx2::add(add, left, right, output) };
+        return unsafe { avx2::add(add, factors, left, right, output) };
     }
     let _ = isa;
     portable::add(add, left, right, output);

@@ -64,7 +64,7 @@ impl IntEngine {
                 }
                 IntLayer::Add { sides, output, clamp } => {
                     let sides = [(zero, sides[0]), (zero_of(node.inputs[1]), sides[1])];
-                    Op::Add(IntAdd::new(sides, Rescale::new(&[*output], output_zero, *clamp)))
+                    Op::Add(IntAdd::new(isa, sides, Rescale::new(&[*output], output_zero, *clamp)))
                 }
                 IntLayer::GlobalAveragePool { requantize } => Op::Pool(IntPool::new(
                     zero,

@@ -1,0 +1,225 @@
+//! `Requantization::apply`, zero point and clamp on vectors, in fewer steps than it is defined in, with
+//! the same results for all factors and accumulators that a `FactorGroup` admits.
+
+use std::arch::x86_64::*;
+
+use super::super::{LANES, Rescale};
+use crate::kernels::Isa;
+use crate::model::Requantization;
+
+/// The factors of all channels, eight by eight.
+#[derive(Debug)]
+pub(in super::super) struct Factors(Vec<FactorGroup>);
+
+impl Factors {
+    /// `largest` is the largest magnitude of each channel's accumulator. None without AVX2, or where a
+    /// factor does not go with these vectors.
+    pub fn new(isa: Isa, factors: &[Requantization], largest: &[i32]) -> Option<Self> {
+        if !isa.has_avx2() {
+            return None;
+        }
+        let groups = factors.chunks(LANES).zip(largest.chunks(LANES));
+        groups
+            .map(|(factors, largest)| FactorGroup::new(factors, largest))
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
+    pub(super) fn groups(&self) -> &[FactorGroup] {
+        &self.0
+    }
+}
+
+/// The factors of eight channels.
+///
+/// `apply` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves away
+/// from zero. With `half` as `2^(right - 1)`, or 0 where `right` is 0, the second is `(high + half -
+/// [high < 0]) >> right`, without the `[high < 0]` where `right` is 0. `half` is added in the product
+/// already, 31 bits higher up.
+#[derive(Debug, Clone)]
+pub(super) struct FactorGroup {
+    multiplier: [i32; LANES],
+    /// `2^30 + half * 2^31` of the channels of even numbers, and of the odd ones.
+    nudge: [[i64; LANES / 2]; 2],
+    /// What `high + half` is below where `high` is below 0: `half`, and nothing where `right` is 0.
+    negative_below: [i32; LANES],
+    right: [i32; LANES],
+}
+
+impl FactorGroup {
+    /// Up to eight factors, the rest are 0. None where one shifts left, or a sum could overflow.
+    fn new(factors: &[Requantization], largest: &[i32]) -> Option<Self> {
+        let mut group = Self {
+            multiplier: [0; LANES],
+            nudge: [[0; LANES / 2]; 2],
+            negative_below: [i32::MIN; LANES],
+            right: [0; LANES],
+        };
+        for (lane, (factor, &largest)) in factors.iter().zip(largest).enumerate() {
+            let right = -factor.shift;
+            if right < 0 {
+                return None;
+            }
+            let half = if right == 0 { 0 } else { 1i32 << (right - 1) };
+            // No multiplier is above 1, so `high` is no larger than the accumulator.
+            largest.checked_add(half)?;
+            group.multiplier[lane] = factor.multiplier;
+            group.nudge[lane % 2][lane / 2] = (1 << 30) + (i64::from(half) << 31);
+            group.negative_below[lane] = if right == 0 { i32::MIN } else { half };
+            group.right[lane] = right;
+        }
+        Some(group)
+    }
+
+    /// Each lane's value times its factor.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn scale(&self, value: __m256i) -> __m256i {
+        // SAFETY: each of these arrays is 32 bytes.
+        let (multiplier, nudge_even, nudge_odd, negative_below, right) = unsafe {
+            (
+                _mm256_loadu_si256(self.multiplier.as_ptr().cast()),
+                _mm256_loadu_si256(self.nudge[0].as_ptr().cast()),
+                _mm256_loadu_si256(self.nudge[1].as_ptr().cast()),
+                _mm256_loadu_si256(self.negative_below.as_ptr().cast()),
+                _mm256_loadu_si256(self.right.as_ptr().cast()),
+            )
+        };
+        let even = _mm256_mul_epi32(value, multiplier);
+        let odd =
+            _mm256_mul_epi32(_mm256_srli_epi64::<32>(value), _mm256_srli_epi64::<32>(multiplier));
+        // Bits 31 to 62 of each, into the halves where they belong.
+        let even = _mm256_srli_epi64::<31>(_mm256_add_epi64(even, nudge_even));
+        let odd = _mm256_slli_epi64::<1>(_mm256_add_epi64(odd, nudge_odd));
+        let nudged = _mm256_blend_epi32::<0b1010_1010>(even, odd);
+        let negative = _mm256_cmpgt_epi32(negative_below, nudged);
+        _mm256_srav_epi32(_mm256_add_epi32(nudged, negative), right)
+    }
+}
+
+/// Zero point and clamp. On the way from 32 to 8 bits all steps saturate, so their order does not
+/// matter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    zero_point: __m256i,
+    low: __m256i,
+    high: __m256i,
+}
+
+impl Ends {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn new(rescale: &Rescale) -> Self {
+        // All three are bytes.
+        Self {
+            zero_point: _mm256_set1_epi16(rescale.zero_point as i16),
+            low: _mm256_set1_epi8(rescale.low as u8 as i8),
+            high: _mm256_set1_epi8(rescale.high as u8 as i8),
+        }
+    }
+
+    /// Four vectors of eight values, one after the other.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn store(self, scaled: [__m256i; 4], bytes: &mut [u8; 4 * LANES]) {
+        let words = [
+            _mm256_adds_epi16(_mm256_packs_epi32(scaled[0], scaled[1]), self.zero_point),
+            _mm256_adds_epi16(_mm256_packs_epi32(scaled[2], scaled[3]), self.zero_point),
+        ];
+        // Packing works on halves: four times the low half of a vector, then the high ones.
+        let packed = _mm256_packus_epi16(words[0], words[1]);
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let clamped = self.clamp(_mm256_permutevar8x32_epi32(packed, order));
+        // SAFETY: 32 bytes are there.
+        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), clamped) };
+    }
+
+    /// Values 0-3 and 8-11, and 4-7 and 12-15, in order.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn bytes(self, low: __m256i, high: __m256i) -> [u8; 2 * LANES] {
+        let words = _mm256_adds_epi16(_mm256_packs_epi32(low, high), self.zero_point);
+        let packed = _mm256_packus_epi16(words, _mm256_permute4x64_epi64::<0b11_10>(words));
+        let clamped = _mm256_castsi256_si128(self.clamp(packed));
+        let mut bytes = [0; 2 * LANES];
+        // SAFETY: sixteen bytes are there.
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), clamped) };
+        bytes
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn clamp(self, bytes: __m256i) -> __m256i {
+        _mm256_min_epu8(_mm256_max_epu8(bytes, self.low), self.high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Eight values through `scale`, or none where AVX2 is missing or the factors do not go.
+    fn scaled(factors: &[Requantization], values: [i32; LANES]) -> Option<[i32; LANES]> {
+        let largest = values.map(|value| value.checked_abs().unwrap_or(i32::MAX));
+        let factors = Factors::new(Isa::detect(), factors, &largest)?;
+        let mut output = [0; LANES];
+        // SAFETY: the factors are there, so AVX2 was detected; arrays of 32 bytes.
+        unsafe {
+            let values = _mm256_loadu_si256(values.as_ptr().cast());
+            _mm256_storeu_si256(output.as_mut_ptr().cast(), factors.groups()[0].scale(values));
+        }
+        Some(output)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn scales_as_apply_does(
+            factors in prop::collection::vec((1i32 << 30..=i32::MAX, -31i32..=0), LANES),
+            values: [i32; LANES],
+            bits in 0u32..31,
+        ) {
+            let factors: Vec<_> = factors
+                .into_iter()
+                .map(|(multiplier, shift)| Requantization { multiplier, shift })
+                .collect();
+            let values = values.map(|value| value >> bits);
+            if let Some(scaled) = scaled(&factors, values) {
+                for lane in 0..LANES {
+                    prop_assert_eq!(scaled[lane], factors[lane].apply(values[lane]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halves_and_zeros_scale_as_apply_does() {
+        if !Isa::detect().has_avx2() {
+            return;
+        }
+        for shift in -31..=0 {
+            for multiplier in [0, 1 << 30, (1 << 30) + 1, i32::MAX] {
+                let factors = [Requantization { multiplier, shift }; LANES];
+                let half = (1i64 << -shift).min(1 << 28) as i32;
+                for values in [
+                    [0, 1, -1, 2, -2, 3, -3, 5],
+                    [half, -half, half + 1, half - 1, 1 - half, -half - 1, 3 * half, -3 * half],
+                ] {
+                    let expected = values.map(|value| factors[0].apply(value));
+                    assert_eq!(scaled(&factors, values), Some(expected));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_is_left_to_other_code() {
+        let half = Requantization::from_real(0.5);
+        assert!(FactorGroup::new(&[half], &[i32::MAX]).is_some());
+        assert!(FactorGroup::new(&[Requantization::from_real(1.0)], &[1]).is_none());
+        assert!(FactorGroup::new(&[Requantization::from_real(0.1)], &[i32::MAX]).is_none());
+    }
+}
