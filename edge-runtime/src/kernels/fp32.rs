@@ -5,6 +5,8 @@
 mod avx2;
 mod portable;
 
+pub(super) use self::portable::POSITIONS;
+
 use super::isa::for_each_isa;
 use super::{Geometry, Isa, channels_last, pad};
 use crate::model::{Activation, Conv, Linear};

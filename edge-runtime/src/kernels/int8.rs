@@ -270,7 +270,7 @@ fn largest(conv: &Conv<i8, i32>) -> Vec<i32> {
 #[derive(Debug)]
 pub(crate) struct IntAdd {
     /// The scaled side by its byte.
-    tables: [Box<[i32; 256]>; 2],
+    tables: [[i32; 256]; 2],
     rescale: Rescale,
     /// Where `avx2` is to be used.
     #[cfg(target_arch = "x86_64")]
@@ -281,10 +281,9 @@ impl IntAdd {
     /// `sides` are zero points and factors; `rescale` has one factor.
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
         let tables = sides.map(|(zero_point, factor)| {
-            Box::new(std::array::from_fn(|byte| {
-                // At most 255 * 2^20.
-                factor.apply((byte as i32 - i32::from(zero_point)) << 20)
-            }))
+            // At most 255 * 2^20.
+            let scaled = |byte: u8| factor.apply((i32::from(byte) - i32::from(zero_point)) << 20);
+            std::array::from_fn(|byte| scaled(byte as u8))
         });
         #[cfg(not(target_arch = "x86_64"))]
         let Isa { .. } = isa;

@@ -21,6 +21,7 @@ impl Isa {
     }
 
     /// Whether AVX2 and FMA are there and to be used.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "nothing else has AVX2"))]
     #[inline]
     pub fn has_avx2(self) -> bool {
         self.avx2

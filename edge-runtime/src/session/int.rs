@@ -27,7 +27,7 @@ pub(super) struct IntEngine {
 enum Op {
     Conv(IntConv),
     Depthwise(IntDepthwise),
-    Add(IntAdd),
+    Add(Box<IntAdd>),
     Pool(IntPool),
 }
 
@@ -64,7 +64,8 @@ impl IntEngine {
                 }
                 IntLayer::Add { sides, output, clamp } => {
                     let sides = [(zero, sides[0]), (zero_of(node.inputs[1]), sides[1])];
-                    Op::Add(IntAdd::new(isa, sides, Rescale::new(&[*output], output_zero, *clamp)))
+                    let rescale = Rescale::new(&[*output], output_zero, *clamp);
+                    Op::Add(Box::new(IntAdd::new(isa, sides, rescale)))
                 }
                 IntLayer::GlobalAveragePool { requantize } => Op::Pool(IntPool::new(
                     zero,

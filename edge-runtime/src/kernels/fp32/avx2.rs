@@ -99,12 +99,12 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
             }
         }
     }
-    for m in 0..M {
-        for v in 0..V {
+    for (m, sums) in sums.into_iter().enumerate() {
+        for (v, sum) in sums.into_iter().enumerate() {
             let channel = first + v * LANES;
             let count = LANES.min(conv.out_channels - channel);
             let start = (position + m) * conv.out_channels + channel;
-            store(clamp(sums[m][v], conv.range), &mut output[start..start + count]);
+            store(clamp(sum, conv.range), &mut output[start..start + count]);
         }
     }
 }

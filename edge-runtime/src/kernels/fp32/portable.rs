@@ -1,34 +1,67 @@
-//! Convolutions in fp32 for any processor. The loops over output channels are what compilers turn into
-//! vector code; sums go through memory, which is slower than registers and works everywhere.
+//! Convolutions in fp32 for any processor, in loops of fixed length over output channels, which compilers
+//! turn into vector code.
 
 use super::{FloatConv, FloatDepthwise, LANES, clamp, multiply_add};
 
 /// Whether fused multiplication is part of the processor; elsewhere it may be a slow call.
 const FMA: bool = cfg!(target_arch = "aarch64");
 
+/// Positions that a convolution computes side by side. LLVM 22 makes scalar code of more for aarch64.
+pub(in super::super) const POSITIONS: usize = if cfg!(target_arch = "aarch64") { 1 } else { 4 };
+
 /// `input` is the padded map.
 pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
+    let positions = conv.corners.len();
+    for group in 0..conv.bias.len() / LANES {
+        let mut position = 0;
+        while position + POSITIONS <= positions {
+            conv_tile::<POSITIONS>(conv, input, group, position, output);
+            position += POSITIONS;
+        }
+        while position < positions {
+            conv_tile::<1>(conv, input, group, position, output);
+            position += 1;
+        }
+    }
+}
+
+/// `M` positions by one group of channels.
+#[inline(always)]
+fn conv_tile<const M: usize>(
+    conv: &FloatConv,
+    input: &[f32],
+    group: usize,
+    position: usize,
+    output: &mut [f32],
+) {
     let (kernel, line, run) = (conv.geometry.kernel, conv.line(), conv.run());
-    let groups = conv.bias.len() / LANES;
-    let outputs = output.chunks_exact_mut(conv.out_channels);
-    for (&corner, output) in conv.corners.iter().zip(outputs) {
-        for group in 0..groups {
-            let first = group * LANES;
-            let mut sums = [0.0f32; LANES];
-            sums.copy_from_slice(&conv.bias[first..first + LANES]);
-            for row in 0..kernel {
-                let pixels = &input[corner as usize + row * line..][..run];
-                let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
-                for (&pixel, weights) in pixels.iter().zip(weights.as_chunks::<LANES>().0) {
-                    for lane in 0..LANES {
-                        sums[lane] = multiply_add::<FMA>(pixel, weights[lane], sums[lane]);
-                    }
+    let first = group * LANES;
+    let mut bias = [0.0; LANES];
+    bias.copy_from_slice(&conv.bias[first..first + LANES]);
+    let mut sums = [bias; M];
+    for row in 0..kernel {
+        let mut pixels = [[].as_slice(); M];
+        for (pixels, &corner) in pixels.iter_mut().zip(&conv.corners[position..]) {
+            *pixels = &input[corner as usize + row * line..][..run];
+        }
+        let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
+        // As long as the pixels, which leaves no checks in the loop; with checks it would be scalar.
+        let weights = &weights.as_chunks::<LANES>().0[..run];
+        for index in 0..run {
+            let weights = weights[index];
+            for m in 0..M {
+                let pixel = pixels[m][index];
+                for lane in 0..LANES {
+                    sums[m][lane] = multiply_add::<FMA>(pixel, weights[lane], sums[m][lane]);
                 }
             }
-            let count = LANES.min(conv.out_channels - first);
-            for (output, sum) in output[first..first + count].iter_mut().zip(sums) {
-                *output = clamp(sum, conv.range);
-            }
+        }
+    }
+    let count = LANES.min(conv.out_channels - first);
+    for (m, sums) in sums.into_iter().enumerate() {
+        let start = (position + m) * conv.out_channels + first;
+        for (output, sum) in output[start..start + count].iter_mut().zip(sums) {
+            *output = clamp(sum, conv.range);
         }
     }
 }

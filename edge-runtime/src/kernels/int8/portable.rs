@@ -1,33 +1,64 @@
 //! Integer convolutions and sums for any processor, in loops of fixed length that compilers turn into
 //! vector code.
 
+use super::super::fp32::POSITIONS;
 use super::{IntAdd, IntConv, IntDepthwise, LANES, WIDE_LANES};
 
 /// `input` is the widened, padded map.
 pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
     assert_eq!(conv.unit, 1);
+    let positions = conv.corners.len();
+    for group in 0..conv.bias.len() / LANES {
+        let mut position = 0;
+        while position + POSITIONS <= positions {
+            conv_tile::<POSITIONS>(conv, input, group, position, output);
+            position += POSITIONS;
+        }
+        while position < positions {
+            conv_tile::<1>(conv, input, group, position, output);
+            position += 1;
+        }
+    }
+}
+
+/// `M` positions by one group of channels.
+#[inline(always)]
+fn conv_tile<const M: usize>(
+    conv: &IntConv,
+    input: &[i16],
+    group: usize,
+    position: usize,
+    output: &mut [u8],
+) {
     let (kernel, line, run) = (conv.geometry.kernel, conv.line(), conv.steps);
-    let groups = conv.bias.len() / LANES;
-    let outputs = output.chunks_exact_mut(conv.out_channels);
-    for (&corner, output) in conv.corners.iter().zip(outputs) {
-        for group in 0..groups {
-            let first = group * LANES;
-            let mut sums = [0; LANES];
-            sums.copy_from_slice(&conv.bias[first..first + LANES]);
-            for row in 0..kernel {
-                let pixels = &input[corner as usize + row * line..][..run];
-                let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
-                for (&pixel, &weights) in pixels.iter().zip(weights.as_chunks::<LANES>().0) {
-                    let products = weights.map(|weight| i32::from(pixel) * i32::from(weight));
-                    for (sum, product) in sums.iter_mut().zip(products) {
-                        *sum = sum.wrapping_add(product);
-                    }
+    let first = group * LANES;
+    let mut bias = [0; LANES];
+    bias.copy_from_slice(&conv.bias[first..first + LANES]);
+    let mut sums = [bias; M];
+    for row in 0..kernel {
+        let mut pixels = [[].as_slice(); M];
+        for (pixels, &corner) in pixels.iter_mut().zip(&conv.corners[position..]) {
+            *pixels = &input[corner as usize + row * line..][..run];
+        }
+        let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
+        // As long as the pixels, which leaves no checks in the loop; with checks it would be scalar.
+        let weights = &weights.as_chunks::<LANES>().0[..run];
+        for index in 0..run {
+            let weights = weights[index];
+            for m in 0..M {
+                let pixel = i32::from(pixels[m][index]);
+                for lane in 0..LANES {
+                    let product = pixel * i32::from(weights[lane]);
+                    sums[m][lane] = sums[m][lane].wrapping_add(product);
                 }
             }
-            let count = LANES.min(conv.out_channels - first);
-            for (lane, output) in output[first..first + count].iter_mut().enumerate() {
-                *output = conv.rescale.byte(first + lane, sums[lane]);
-            }
+        }
+    }
+    let count = LANES.min(conv.out_channels - first);
+    for (m, sums) in sums.into_iter().enumerate() {
+        let start = (position + m) * conv.out_channels + first;
+        for (lane, output) in output[start..start + count].iter_mut().enumerate() {
+            *output = conv.rescale.byte(first + lane, sums[lane]);
         }
     }
 }
