@@ -45,7 +45,7 @@ fn conv_tile<const M: usize>(
             *pixels = &input[corner as usize + row * line..][..run];
         }
         let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
-        // As long as the pixels, which leaves no checks in the loop; with checks it would be scalar.
+        // As long as the pixels, so that the loop needs no checks.
         let weights = &weights.as_chunks::<LANES>().0[..run];
         for index in 0..run {
             let weights = weights[index];
