@@ -1,6 +1,7 @@
 //! Rules, one by one, and a simulation of everything at once.
 
 mod builders;
+mod controllers;
 mod leases;
 mod lifecycle;
 mod scheduling;
