@@ -4,6 +4,7 @@
 
 use edgesmith_search_space::{ChannelGroupId, Layer, LayerOp, Plan};
 
+use super::{Folded, fold};
 use crate::network::{Array, Weights};
 
 /// Removes the channels that matter least, so that the plan becomes [`Plan::pruned`] by `ratios`
@@ -13,13 +14,15 @@ use crate::network::{Array, Weights};
 /// depthwise convolutions tie layers together), so the importance of a channel is the sum, over
 /// the convolutions and depthwise convolutions that write the group, of the L1 norm of its filter
 /// as a share of the norms of all filters of that layer: each layer has one vote, whatever the scale
-/// of its weights. Ties keep the earlier channel; kept channels stay in order.
+/// of its weights. Filters are taken with batch normalisation folded in, as they act: it divides the
+/// scale of the raw weights away, so that their norms would say next to nothing. Ties keep the
+/// earlier channel; kept channels stay in order.
 ///
 /// # Panics
 /// When `weights` are not those of `plan`.
 pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) {
     let pruned = plan.pruned(ratios);
-    let kept = kept_channels(plan, weights, &pruned);
+    let kept = kept_channels(&fold(plan, weights), &pruned);
     let mut slim = Weights::default();
     for id in plan.ids() {
         let layer = plan.layer(id);
@@ -46,14 +49,15 @@ pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) 
 }
 
 /// For every group of `plan`, the channels that `pruned` keeps, ascending.
-pub(crate) fn kept_channels(plan: &Plan, weights: &Weights, pruned: &Plan) -> Vec<Vec<usize>> {
+fn kept_channels(network: &Folded, pruned: &Plan) -> Vec<Vec<usize>> {
+    let plan = &network.plan;
     (0..plan.groups().len())
         .map(|index| {
             let group = ChannelGroupId(index);
             let (before, after) = (plan.channels(group) as usize, pruned.channels(group) as usize);
             let mut channels: Vec<usize> = (0..before).collect();
             if after < before {
-                let importance = importance(plan, weights, group);
+                let importance = importance(network, group);
                 // Stable, so that ties keep the earlier channel.
                 channels.sort_by(|&a, &b| importance[b].total_cmp(&importance[a]));
                 channels.truncate(after);
@@ -64,14 +68,17 @@ pub(crate) fn kept_channels(plan: &Plan, weights: &Weights, pruned: &Plan) -> Ve
         .collect()
 }
 
-fn importance(plan: &Plan, weights: &Weights, group: ChannelGroupId) -> Vec<f64> {
+fn importance(network: &Folded, group: ChannelGroupId) -> Vec<f64> {
+    let plan = &network.plan;
     let mut importance = vec![0.0; plan.channels(group) as usize];
-    for layer in plan.layers().iter().filter(|layer| layer.group == group && has_filters(layer)) {
-        let weight = weights.get(&layer.name, "weight");
-        let filter_len = weight.data.len() / importance.len();
+    for id in plan.ids() {
+        let layer = plan.layer(id);
+        if layer.group != group || !has_filters(layer) {
+            continue;
+        }
+        let weight = &network.layer(id).weight;
         let norms: Vec<f64> = weight
-            .data
-            .chunks_exact(filter_len)
+            .chunks_exact(weight.len() / importance.len())
             .map(|filter| filter.iter().map(|w| f64::from(w.abs())).sum())
             .collect();
         let total: f64 = norms.iter().sum();
@@ -149,7 +156,7 @@ mod tests {
                     prop_assert_eq!(weight.shape[..2].to_vec(), shape[..2].to_vec());
                 }
             }
-            let kept = kept_channels(&plan, &weights, &slim_plan);
+            let kept = kept_channels(&fold(&plan, &weights), &slim_plan);
             let expected = reference::forward(&plan, &masked(&plan, &weights, &kept), &image);
             assert_close(&reference::forward(&slim_plan, &slim, &image), &expected, 1e-4);
         }
@@ -172,6 +179,17 @@ mod tests {
         let (slim_plan, slim) = prune(&plan, &weights, &[0.5]);
         assert_eq!(slim_plan.channels(slim_plan.layers()[0].group), 2);
         assert_eq!(slim.get("stem", "beta").data, [0.2, 0.4]);
+    }
+
+    #[test]
+    fn norms_are_of_filters_as_they_act_after_normalisation() {
+        let (plan, mut weights) = stem_and_conv();
+        weights.set("stem", "weight", vec![4, 1, 3, 3], vec![1.0; 36]);
+        weights.set("stem", "gamma", vec![4], vec![1.0, -3.0, 1.0, 2.0]);
+        weights.set("stem", "variance", vec![4], vec![0.01, 1.0, 4.0, 1.0]);
+        weights.set("stem", "beta", vec![4], vec![0.1, 0.2, 0.3, 0.4]);
+        let (_, slim) = prune(&plan, &weights, &[0.5]);
+        assert_eq!(slim.get("stem", "beta").data, [0.1, 0.2]);
     }
 
     #[test]
@@ -208,7 +226,12 @@ mod tests {
         let stage = Stage { depth: 1, width: 4, kernel: 3, operation, stride: 1, activation };
         let architecture = Architecture { resolution: 4, stem_width, stages: vec![stage] };
         let plan = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 }).unwrap();
-        let weights = random_weights(&plan, 1);
+        let mut weights = random_weights(&plan, 1);
+        for (name, array) in &mut weights.arrays {
+            if name.ends_with("gamma") || name.ends_with("variance") {
+                array.data.fill(1.0);
+            }
+        }
         (plan, weights)
     }
 }
