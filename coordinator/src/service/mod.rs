@@ -1,1 +1,228 @@
-//! gRPC handlers: decode, send an event, await the reply, encode.
+//! gRPC handlers: decode, send an event, await the reply, encode. What is decided is decided in
+//! [`core`](crate::core).
+//!
+//! [`serve`] opens the data directory, restores the core, starts its thread (`runtime.rs`), and
+//! answers until it is told to stop.
+
+mod artifacts;
+mod auth;
+mod runtime;
+mod status;
+mod studies;
+#[cfg(test)]
+mod tests;
+mod views;
+mod workers;
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use edgesmith_proto::v1;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tonic::service::InterceptorLayer;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+use crate::core::{Core, CoreConfig, RestoreError, Time};
+use crate::store::{
+    ArtifactError, ArtifactStore, DataDir, DataDirError, SledStore, Store as _, StoreError,
+};
+
+/// Largest message that is taken: study files and reports are small, and artifacts come in chunks.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
+/// How long open calls may go on after the server was told to stop.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How to serve.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// Where studies and artifacts are kept.
+    pub data_dir: PathBuf,
+    /// After how long without a heartbeat a worker's tasks go to another.
+    pub lease: Duration,
+    /// How often workers are told to beat.
+    pub heartbeat: Duration,
+    /// A bearer token that every client must show.
+    pub token: Option<String>,
+    /// Speak TLS with this.
+    pub tls: Option<TlsIdentity>,
+    /// Told once calls are answered.
+    ready: Option<oneshot::Sender<()>>,
+}
+
+/// Certificate chain and private key of the server.
+#[derive(Debug)]
+pub struct TlsIdentity {
+    /// The chain, PEM.
+    pub certificate_pem: Vec<u8>,
+    /// The key, PEM.
+    pub key_pem: Vec<u8>,
+}
+
+impl ServeConfig {
+    /// Without token and TLS, with the core's default terms.
+    pub fn new(data_dir: PathBuf) -> Self {
+        let CoreConfig { lease, heartbeat, .. } = CoreConfig::default();
+        Self { data_dir, lease, heartbeat, token: None, tls: None, ready: None }
+    }
+
+    /// Tells `ready` once the data directory is open and calls are answered.
+    #[must_use]
+    pub fn with_ready(self, ready: oneshot::Sender<()>) -> Self {
+        Self { ready: Some(ready), ..self }
+    }
+}
+
+/// Why the coordinator does not serve (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Its records cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its artifacts cannot be reached.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
+    /// Its records do not make sense together.
+    #[error("failed to restore the studies: {0}")]
+    Restore(#[from] RestoreError),
+    /// The network side.
+    #[error("failed to serve: {}", causes(.0))]
+    Transport(#[from] tonic::transport::Error),
+    /// Reflection's description of the protos.
+    #[error("failed to describe the services: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The thread of the core.
+    #[error("failed to start the core's thread: {0}")]
+    Thread(std::io::Error),
+    /// A bug: the thread of the core panicked.
+    #[error("the core's thread ended by a panic; please report this")]
+    Panicked,
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Serves on `listener` until `shutdown` completes; then ends open calls and returns when everything
+/// is written.
+///
+/// # Errors
+/// When the data directory cannot be opened, or the store fails: then nothing more was acknowledged.
+pub async fn serve(
+    config: ServeConfig,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let ServeConfig { data_dir, lease, heartbeat, token, tls, ready } = config;
+    let core_config = CoreConfig { lease, heartbeat, ..CoreConfig::default() };
+    let opened = tokio::task::spawn_blocking(move || open(data_dir, core_config));
+    let (core, mut thread, artifacts) = opened.await.map_err(|_| ServeError::Panicked)??;
+
+    let stop = CancellationToken::new();
+    let studies =
+        studies::Studies { core: core.clone(), artifacts: artifacts.clone(), stop: stop.clone() };
+    let workers =
+        workers::Workers { core: core.clone(), artifacts: artifacts.clone(), stop: stop.clone() };
+    let artifacts = artifacts::Artifacts { store: artifacts, stop: stop.clone() };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let studies = v1::study_service_server::StudyServiceServer::new(studies)
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let workers = v1::worker_service_server::WorkerServiceServer::new(workers)
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let artifacts = v1::artifact_service_server::ArtifactServiceServer::new(artifacts)
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    mark_serving(&health, &studies, &workers, &artifacts).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let mut server = Server::builder().http2_keepalive_interval(Some(Duration::from_secs(20)));
+    if let Some(TlsIdentity { certificate_pem, key_pem }) = tls {
+        let identity = Identity::from_pem(certificate_pem, key_pem);
+        server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+    }
+    let router = server
+        .layer(InterceptorLayer::new(auth::Auth::new(token.as_deref())))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(studies)
+        .add_service(workers)
+        .add_service(artifacts);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let mut serving =
+        Box::pin(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+    if let Some(ready) = ready {
+        // Whoever asked may have gone.
+        let _ = ready.send(());
+    }
+    tokio::select! {
+        served = &mut serving => served?,
+        () = shutdown => {}
+        // The store failed: nothing can be acknowledged any more.
+        () = finished(&mut thread) => {}
+    }
+    stop.cancel();
+    // Open calls end by themselves; connections that clients keep open are cut.
+    if let Ok(served) = tokio::time::timeout(GRACE, &mut serving).await {
+        served?;
+    }
+    drop(serving);
+    drop(core);
+    finish(thread).await
+}
+
+type CoreThread = JoinHandle<Result<(), StoreError>>;
+
+/// Opens the data directory and starts the core's thread on what it holds.
+fn open(
+    data_dir: PathBuf,
+    config: CoreConfig,
+) -> Result<(runtime::Handle, CoreThread, ArtifactStore), ServeError> {
+    let directory = DataDir::open(data_dir)?;
+    let artifacts = ArtifactStore::open(directory.path().join("artifacts"))?;
+    let mut store = SledStore::open(directory)?;
+    let records = store.replay()?;
+    let start = Instant::now();
+    let core = Core::restore(config, records, Time(Duration::ZERO))?;
+    let (handle, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
+    Ok((handle, thread, artifacts))
+}
+
+/// Completes when the thread has ended.
+async fn finished(thread: &mut CoreThread) {
+    while !thread.is_finished() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits for the thread's end, which comes when nobody holds its handle, and says how it was.
+async fn finish(thread: CoreThread) -> Result<(), ServeError> {
+    match tokio::task::spawn_blocking(move || thread.join()).await {
+        Ok(Ok(ended)) => Ok(ended?),
+        Ok(Err(_)) | Err(_) => Err(ServeError::Panicked),
+    }
+}
+
+/// Says to health checks that the services answer.
+async fn mark_serving<A, B, C>(health: &tonic_health::server::HealthReporter, _: &A, _: &B, _: &C)
+where
+    A: tonic::server::NamedService,
+    B: tonic::server::NamedService,
+    C: tonic::server::NamedService,
+{
+    health.set_serving::<A>().await;
+    health.set_serving::<B>().await;
+    health.set_serving::<C>().await;
+}

@@ -1,0 +1,100 @@
+//! Artifacts in chunks: the artifact service.
+
+use std::pin::Pin;
+
+use edgesmith_proto::v1::artifact_service_server::ArtifactService;
+use edgesmith_proto::v1::upload_artifact_request::Part;
+use edgesmith_proto::{hash, v1};
+use tokio::task::spawn_blocking;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status;
+use crate::store::ArtifactStore;
+
+/// Bytes of a chunk.
+const CHUNK: usize = 1 << 20;
+
+/// Keeps and gives artifacts.
+pub struct Artifacts {
+    /// Where they are.
+    pub store: ArtifactStore,
+    /// Ends streams when the server stops.
+    pub stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl ArtifactService for Artifacts {
+    async fn upload_artifact(
+        &self,
+        request: Request<Streaming<v1::UploadArtifactRequest>>,
+    ) -> Result<Response<v1::UploadArtifactResponse>, Status> {
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.and_then(|m| m.part);
+        let Some(Part::Hash(bytes)) = first else {
+            return Err(Status::invalid_argument("an upload begins with the artifact's hash"));
+        };
+        let expected = hash(&bytes, "hash").map_err(|e| status::of_convert(&e))?;
+        let mut writer = self.store.begin().map_err(|e| status::of_artifact(&e))?;
+        while let Some(message) = parts.message().await? {
+            let chunk = match message.part {
+                Some(Part::Chunk(chunk)) if chunk.len() <= CHUNK => chunk,
+                Some(Part::Chunk(_)) => {
+                    return Err(Status::invalid_argument("a chunk is larger than 1 MiB"));
+                }
+                _ => return Err(Status::invalid_argument("after the hash come chunks alone")),
+            };
+            writer = blocking(move || {
+                writer.chunk(&chunk)?;
+                Ok(writer)
+            })
+            .await?;
+        }
+        let size = blocking(move || writer.finish(expected)).await?;
+        Ok(Response::new(v1::UploadArtifactResponse { size }))
+    }
+
+    type DownloadArtifactStream =
+        Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
+
+    async fn download_artifact(
+        &self,
+        request: Request<v1::DownloadArtifactRequest>,
+    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+        let hash = hash(&request.get_ref().hash, "hash").map_err(|e| status::of_convert(&e))?;
+        let store = self.store.clone();
+        let mut reader = blocking(move || store.reader(hash)).await?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let stop = self.stop.clone();
+        spawn_blocking(move || {
+            while !stop.is_cancelled() {
+                let mut chunk = vec![0; CHUNK];
+                let item = match reader.read_chunk(&mut chunk) {
+                    Ok(0) => return,
+                    Ok(read) => {
+                        chunk.truncate(read);
+                        Ok(v1::DownloadArtifactResponse { chunk })
+                    }
+                    Err(error) => Err(status::of_artifact(&error)),
+                };
+                let failed = item.is_err();
+                if sender.blocking_send(item).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::store::ArtifactError> + Send + 'static,
+) -> Result<T, Status> {
+    match spawn_blocking(work).await {
+        Ok(done) => done.map_err(|e| status::of_artifact(&e)),
+        Err(error) => Err(Status::internal(format!("file work was cut off: {error}"))),
+    }
+}

@@ -1,0 +1,204 @@
+//! The thread that owns the core and the store.
+//!
+//! It takes what has queued up, hands it to the core, appends all records in one durable write, and
+//! only then releases the replies: an answer that a client has seen is on disk. Queries wait for that
+//! write too, because they see what it makes durable. Where the write fails, nothing is released and
+//! the thread ends with the error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+use tonic::Status;
+
+use super::status;
+use crate::core::{Answer, Command, Core, Event, Refusal, RequestId, Time};
+use crate::store::{Store, StoreError};
+
+/// Messages that are handled before one write; bounds the time until the first of them is answered.
+const BATCH: usize = 1024;
+
+/// Something for the thread to do.
+enum Message {
+    /// An event, and where its answer goes; an event without a request has none.
+    Event(Event, Option<(RequestId, oneshot::Sender<Result<Answer, Refusal>>)>),
+    /// A question; what it returns is run after the write.
+    Query(Query),
+}
+
+type Query = Box<dyn FnOnce(&Core, Time) -> Release + Send>;
+type Release = Box<dyn FnOnce() + Send>;
+
+/// Speaks to the thread; clones speak to the same one. The thread ends when all are gone.
+#[derive(Clone)]
+pub struct Handle {
+    sender: Sender<Message>,
+    next: Arc<AtomicU64>,
+    start: Instant,
+    version: watch::Receiver<u64>,
+}
+
+/// Starts the thread. `start` is the origin of the core's time.
+pub fn spawn(
+    core: Core,
+    store: impl Store + 'static,
+    start: Instant,
+) -> std::io::Result<(Handle, JoinHandle<Result<(), StoreError>>)> {
+    let (sender, receiver) = mpsc::channel();
+    let (version, versions) = watch::channel(core.version());
+    let runtime = Runtime { core, store, start, version, pending: Default::default() };
+    let thread = std::thread::Builder::new().name("core".to_owned());
+    let thread = thread.spawn(move || runtime.run(&receiver))?;
+    let handle = Handle { sender, next: Arc::default(), start, version: versions };
+    Ok((handle, thread))
+}
+
+impl Handle {
+    /// Hands an event to the core and waits for its answer. Where the caller stops waiting, the core
+    /// is told, so that no lease is given to nobody.
+    pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Answer, Status> {
+        let to = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Event(event(to), Some((to, reply))))?;
+        let mut abandon = Abandon { handle: self, to: Some(to) };
+        let answered = answer.await;
+        abandon.to = None;
+        answered.map_err(|_| stopping())?.map_err(|refusal| status::of_refusal(&refusal))
+    }
+
+    /// Asks the core something that changes nothing.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Core, Time) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let query = move |core: &Core, now: Time| -> Release {
+            let found = question(core, now);
+            // The asker may be gone; then nobody misses the answer.
+            Box::new(move || drop(reply.send(found)))
+        };
+        self.send(Message::Query(Box::new(query)))?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Changes whenever something that queries show may have changed.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.clone()
+    }
+
+    /// The core's time now.
+    pub fn now(&self) -> Time {
+        Time(self.start.elapsed())
+    }
+
+    fn send(&self, message: Message) -> Result<(), Status> {
+        self.sender.send(message).map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the coordinator is shutting down")
+}
+
+/// Tells the core that nobody waits any more, unless disarmed.
+struct Abandon<'a> {
+    handle: &'a Handle,
+    to: Option<RequestId>,
+}
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to {
+            // A thread that ended gives no leases.
+            let _ = self.handle.send(Message::Event(Event::Abandoned { to }, None));
+        }
+    }
+}
+
+struct Runtime<S> {
+    core: Core,
+    store: S,
+    start: Instant,
+    version: watch::Sender<u64>,
+    pending: std::collections::HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+}
+
+impl<S: Store> Runtime<S> {
+    fn run(mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
+        loop {
+            let wait = match self.core.next_deadline() {
+                Some(deadline) => deadline.since(self.now()),
+                None => Duration::from_secs(3600),
+            };
+            let mut batch = Vec::new();
+            match receiver.recv_timeout(wait) {
+                Ok(message) => batch.push(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            while batch.len() < BATCH
+                && let Ok(message) = receiver.try_recv()
+            {
+                batch.push(message);
+            }
+            self.turn(batch)?;
+        }
+    }
+
+    /// Handles a batch, makes it durable, and lets the answers go.
+    fn turn(&mut self, batch: Vec<Message>) -> Result<(), StoreError> {
+        let mut records = Vec::new();
+        let mut releases: Vec<Release> = Vec::new();
+        let now = self.now();
+        for message in batch {
+            match message {
+                Message::Event(event, reply) => {
+                    if let Event::Abandoned { to } = event {
+                        self.pending.remove(&to);
+                    }
+                    self.pending.extend(reply);
+                    let commands = self.core.handle(now, event);
+                    self.take(commands, &mut records, &mut releases);
+                }
+                Message::Query(query) => releases.push(query(&self.core, now)),
+            }
+        }
+        if self.core.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
+            let commands = self.core.handle(self.now(), Event::Tick);
+            self.take(commands, &mut records, &mut releases);
+        }
+        if !records.is_empty() {
+            self.store.append(&records)?;
+        }
+        releases.into_iter().for_each(|release| release());
+        let version = self.core.version();
+        self.version.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        commands: Vec<Command>,
+        records: &mut Vec<crate::core::Record>,
+        releases: &mut Vec<Release>,
+    ) {
+        for command in commands {
+            match command {
+                Command::Persist(record) => records.push(record),
+                Command::Reply { to, answer } => {
+                    if let Some(reply) = self.pending.remove(&to) {
+                        // The asker may be gone; the core hears of that by itself.
+                        releases.push(Box::new(move || drop(reply.send(answer))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.start.elapsed())
+    }
+}

@@ -1,0 +1,81 @@
+//! The core's views as messages.
+
+use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
+
+use crate::core::{Role, StudyState, StudyView, TeacherView, TrialView, WorkerView};
+
+/// A study's status.
+pub fn study(view: StudyView) -> v1::StudyStatus {
+    let (state, reason) = match view.state {
+        StudyState::Running => (v1::StudyState::Running, None),
+        StudyState::Paused => (v1::StudyState::Paused, None),
+        StudyState::Complete { reason } => (v1::StudyState::Complete, reason),
+        StudyState::Cancelled => (v1::StudyState::Cancelled, None),
+        StudyState::Failed { reason } => (v1::StudyState::Failed, Some(reason)),
+    };
+    v1::StudyStatus {
+        name: view.name.to_string(),
+        state: state.into(),
+        reason: reason.unwrap_or_default(),
+        waiting: view.counts.waiting,
+        running: view.counts.running,
+        complete: view.counts.complete,
+        pruned: view.counts.pruned,
+        infeasible: view.counts.infeasible,
+        failed: view.counts.failed,
+        budget_trials: view.budget_trials,
+        best_validation_accuracy: view.best_validation_accuracy,
+        hypervolume: view.hypervolume,
+        front_size: view.front_size,
+        algorithm: view.algorithm.to_owned(),
+        teacher: view.teacher.map(teacher),
+        missing_devices: view.missing_devices.iter().map(ToString::to_string).collect(),
+        missing_trainer: view.missing_trainer,
+        elapsed_ms: view.elapsed.as_millis() as u64,
+        spec_toml: view.spec_toml,
+        activity: view.activity,
+    }
+}
+
+fn teacher(view: TeacherView) -> v1::Teacher {
+    v1::Teacher {
+        architecture: view.architecture.to_string(),
+        trained: view.trained.as_ref().map(Into::into),
+        measurements: view.measurements.iter().map(Into::into).collect(),
+        soft_targets: optional_hash_bytes(view.soft_targets),
+    }
+}
+
+/// A trial.
+pub fn trial(view: TrialView) -> v1::Trial {
+    let (state, reason) = trial_state_parts(&view.state);
+    v1::Trial {
+        number: view.number.0,
+        state: state.into(),
+        reason,
+        genotype: view.genotype.indices().iter().map(|&i| u32::from(i)).collect(),
+        architecture: view.candidate.architecture.to_string(),
+        trained: view.trained.as_ref().map(Into::into),
+        measurements: view.measurements.iter().map(Into::into).collect(),
+        attempts: view.attempts,
+        parents: view.parents.iter().map(|n| n.0).collect(),
+    }
+}
+
+/// A connected worker.
+pub fn worker(view: WorkerView) -> v1::WorkerStatus {
+    let role = |role: &Role| match role {
+        Role::Train => v1::Role::Train.into(),
+        Role::Measure => v1::Role::Measure.into(),
+    };
+    v1::WorkerStatus {
+        worker_id: view.id.0,
+        name: view.info.name,
+        device_class: view.info.class.to_string(),
+        roles: view.info.roles.iter().map(role).collect(),
+        slots: view.info.slots,
+        activity: view.activity,
+        silent_ms: view.silent.as_millis() as u64,
+        backend: view.info.backend,
+    }
+}
