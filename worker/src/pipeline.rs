@@ -1,1 +1,0 @@
-//! One task from lease to outcome.
