@@ -1,0 +1,58 @@
+//! `edgesmith export`.
+
+use anyhow::Context as _;
+use edgesmith_edge_runtime::{InputSpec, Model};
+use edgesmith_search_space::Precision;
+use edgesmith_worker::data::Normalization;
+use edgesmith_worker::export::{float_model, onnx, safetensors};
+use edgesmith_worker::session::artifacts;
+
+use crate::args::{ExportArgs, ExportFormat};
+use crate::commands::trials;
+use crate::connect::Coordinator;
+use crate::failure::{from_status, invalid};
+
+/// Writes a trial's network to a file.
+pub async fn run(args: ExportArgs) -> anyhow::Result<()> {
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let (_, spec) = coordinator.study(&args.study).await?;
+    let row = trials::fetch(&coordinator, &args.study, args.number, &spec).await?;
+    let Some(values) = &row.values else {
+        return Err(invalid(format!(
+            "trial {} of {} is {} and has no network to export",
+            args.number,
+            args.study,
+            row.state.name()
+        )));
+    };
+    let mut client = coordinator.artifacts();
+    let mut fetch = async |hash| artifacts::download(&mut client, hash).await.map_err(from_status);
+    let trained = &values.trained;
+    let metadata = [("study", args.study.clone()), ("trial", args.number.to_string())];
+    let bytes = match args.format {
+        ExportFormat::Edge => fetch(trained.model).await?,
+        ExportFormat::Safetensors => fetch(trained.weights).await?,
+        ExportFormat::Onnx => {
+            let weights = safetensors::from_bytes(&fetch(trained.weights).await?)?;
+            let plan = row.candidate.pruned_plan(spec.space.data())?;
+            weights.check(&plan)?;
+            let model = Model::from_bytes(&fetch(trained.model).await?)?;
+            let InputSpec { mean, std, .. } = model.input;
+            let model = float_model(&plan, &weights, &Normalization { mean, std });
+            onnx::to_bytes(&model, &metadata)
+        }
+        ExportFormat::OnnxInt8 => {
+            if row.candidate.recipe.precision != Precision::Int8 {
+                return Err(invalid(format!(
+                    "trial {} is {}; export it with --format onnx, or choose an int8 trial",
+                    args.number,
+                    row.candidate.recipe.precision.name()
+                )));
+            }
+            onnx::to_bytes(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)
+        }
+    };
+    std::fs::write(&args.output, &bytes)
+        .with_context(|| format!("failed to write {}", args.output.display()))?;
+    crate::output::print(&format!("{} ({} bytes)\n", args.output.display(), bytes.len()))
+}

@@ -1,0 +1,45 @@
+//! One file a command, or a few that belong together.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::args::{Args, Command};
+
+mod control;
+mod export;
+mod front;
+mod search;
+mod serve;
+mod studies;
+mod submit;
+mod trials;
+mod validate;
+mod work;
+
+/// Runs the command; an error has not been printed yet.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Search(args) => return search::run(args).await,
+        Command::Coordinator(args) => serve::run(args).await?,
+        Command::Worker(args) => work::run(args).await?,
+        Command::Submit(args) => return submit::run(args).await,
+        Command::Studies(args) => studies::list(args).await?,
+        Command::Status(args) => studies::status(args).await?,
+        Command::Watch(args) => return studies::watch(args).await,
+        Command::Workers(args) => studies::workers(args).await?,
+        Command::Pareto(args) => front::run(args).await?,
+        Command::Trials(args) => trials::list(args).await?,
+        Command::Trial(args) => return trials::one(args).await,
+        Command::Export(args) => export::run(args).await?,
+        Command::Pause(args) => control::pause(args).await?,
+        Command::Resume(args) => control::resume(args).await?,
+        Command::Cancel(args) => control::cancel(args).await?,
+        Command::Validate(args) => validate::run(&args)?,
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(shell, &mut command, "edgesmith", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,241 @@
+//! `edgesmith trials` and `edgesmith trial`, with `--rerun`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use edgesmith_common::{ArtifactHash, StudySpec, TrialNumber, TrialState};
+use edgesmith_proto::v1;
+use edgesmith_worker::session::{
+    AttemptContext, Outcome, TaskExecutor as _, TaskKind, TaskWork, artifacts,
+};
+
+use crate::args::{Format, ListFormat, TrialArgs, TrialsArgs};
+use crate::commands::work;
+use crate::connect::Coordinator;
+use crate::failure::{from_status, invalid};
+use crate::output::json;
+use crate::output::table::{self, Align};
+use crate::output::{TrialRow, print, print_json};
+
+/// Prints all trials.
+pub async fn list(args: TrialsArgs) -> anyhow::Result<()> {
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let (_, spec) = coordinator.study(&args.study).await?;
+    let request = v1::ListTrialsRequest { study: args.study.clone() };
+    let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
+    let trials = answer.into_inner().trials.into_iter();
+    let rows: Vec<TrialRow> = trials.map(|t| TrialRow::new(t, &spec)).collect::<Result<_, _>>()?;
+    match args.format {
+        Format::Table => print(&list_table(&rows)),
+        Format::Json => print_json(&json::Trials::new(&args.study, &rows)),
+        Format::Csv => print(&json::csv(&rows)),
+    }
+}
+
+/// Prints one trial, or runs it again.
+pub async fn one(args: TrialArgs) -> anyhow::Result<ExitCode> {
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let (status, spec) = coordinator.study(&args.study).await?;
+    let row = fetch(&coordinator, &args.study, args.number, &spec).await?;
+    if args.rerun {
+        return rerun(&coordinator, &status, spec, &row, &args).await;
+    }
+    match args.format {
+        ListFormat::Json => {
+            let rows = [row];
+            print_json(&json::Trials::new(&args.study, &rows))?;
+        }
+        ListFormat::Table => print(&describe(&row))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One trial of a study.
+pub async fn fetch(
+    coordinator: &Coordinator,
+    study: &str,
+    number: u32,
+    spec: &StudySpec,
+) -> anyhow::Result<TrialRow> {
+    let request = v1::GetTrialRequest { study: study.to_owned(), number };
+    let answer = coordinator.studies().get_trial(request).await.map_err(from_status)?;
+    TrialRow::new(answer.into_inner(), spec)
+}
+
+/// Trains and compresses the trial again, alone, and compares bit for bit.
+async fn rerun(
+    coordinator: &Coordinator,
+    status: &v1::StudyStatus,
+    spec: Arc<StudySpec>,
+    row: &TrialRow,
+    args: &TrialArgs,
+) -> anyhow::Result<ExitCode> {
+    let Some(values) = &row.values else {
+        return Err(invalid(format!(
+            "trial {} is {} and has no result to compare with",
+            row.number,
+            row.state.name()
+        )));
+    };
+    let soft_targets = soft_targets(status)?;
+    let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let task = TaskWork {
+        study: spec.name.clone(),
+        spec: Arc::clone(&spec),
+        kind: TaskKind::TrainTrial {
+            number: TrialNumber(row.number),
+            genotype: spec.space.genotype(row.genotype.clone())?,
+            soft_targets,
+        },
+    };
+    let fetched = match soft_targets {
+        Some(hash) => {
+            let client = &mut coordinator.artifacts();
+            vec![artifacts::download(client, hash).await.map_err(from_status)?]
+        }
+        None => Vec::new(),
+    };
+    let context = AttemptContext::offline(fetched);
+    eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
+    let outcome = tokio::task::spawn_blocking(move || executor.execute(task, &context)).await?;
+    let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
+        anyhow::bail!("the rerun yielded something other than a trained trial");
+    };
+    let before = &values.trained;
+    let line = |name: &str, then: f64, now: f64| {
+        vec![name.to_owned(), then.to_string(), now.to_string(), same(then == now).to_owned()]
+    };
+    let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
+    let lines = vec![
+        line(
+            "validation_accuracy",
+            before.compressed.validation_accuracy,
+            again.compressed.validation_accuracy,
+        ),
+        line("test_accuracy", before.compressed.test_accuracy, again.compressed.test_accuracy),
+        line(
+            "model_bytes",
+            before.compressed.model_bytes as f64,
+            again.compressed.model_bytes as f64,
+        ),
+        vec![
+            "model file".to_owned(),
+            hash(before.model),
+            hash(again.model),
+            same(before.model == again.model).to_owned(),
+        ],
+    ];
+    let columns =
+        [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
+    print(&table::render(&columns, &lines))?;
+    let identical = before.model == again.model && before.compressed == again.compressed;
+    Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn same(equal: bool) -> &'static str {
+    if equal { "same" } else { "DIFFERENT" }
+}
+
+/// The teacher's soft targets, where the study has them.
+fn soft_targets(status: &v1::StudyStatus) -> anyhow::Result<Option<ArtifactHash>> {
+    let Some(teacher) = &status.teacher else { return Ok(None) };
+    if teacher.soft_targets.is_empty() {
+        return Ok(None);
+    }
+    let bytes: [u8; 32] =
+        teacher.soft_targets.as_slice().try_into().context("failed to read the teacher's hash")?;
+    Ok(Some(ArtifactHash::from_bytes(bytes)))
+}
+
+fn list_table(rows: &[TrialRow]) -> String {
+    let columns = [
+        ("trial", Align::Right),
+        ("state", Align::Left),
+        ("validation", Align::Right),
+        ("latency", Align::Right),
+        ("size", Align::Right),
+        ("recipe", Align::Left),
+        ("architecture", Align::Left),
+    ];
+    let dash = || "–".to_owned();
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let network = row.values.as_ref().map(|v| &v.trained.compressed);
+            let latency = row.value(edgesmith_common::Metric::LatencyMs);
+            vec![
+                row.number.to_string(),
+                row.state.name().to_owned(),
+                network.map_or_else(dash, |n| table::percent(n.validation_accuracy)),
+                latency.map_or_else(dash, table::milliseconds),
+                network.map_or_else(dash, |n| table::bytes(n.model_bytes)),
+                row.candidate.recipe.to_string(),
+                row.candidate.architecture.to_string(),
+            ]
+        })
+        .collect();
+    table::render(&columns, &lines)
+}
+
+fn describe(row: &TrialRow) -> String {
+    let mut lines: Vec<(String, String)> = vec![
+        ("trial".into(), row.number.to_string()),
+        ("state".into(), row.state.name().to_owned()),
+    ];
+    if let TrialState::Infeasible { reason } | TrialState::Failed { reason } = &row.state {
+        lines.push(("reason".into(), reason.clone()));
+    }
+    lines.push(("architecture".into(), row.candidate.architecture.to_string()));
+    lines.push(("recipe".into(), row.candidate.recipe.to_string()));
+    if !row.parents.is_empty() {
+        let parents: Vec<String> = row.parents.iter().map(u32::to_string).collect();
+        lines.push(("parents".into(), parents.join(", ")));
+    }
+    lines.push(("attempts".into(), row.attempts.to_string()));
+    if let Some(values) = &row.values {
+        let trained = &values.trained;
+        for (name, n) in [("shipped", &trained.compressed), ("uncompressed", &trained.uncompressed)]
+        {
+            lines.push((
+                name.into(),
+                format!(
+                    "validation {}, test {}, {} bytes, {} MACs, {} parameters, {} bytes of feature maps",
+                    table::percent(n.validation_accuracy),
+                    table::percent(n.test_accuracy),
+                    n.model_bytes,
+                    n.cost.macs,
+                    n.cost.parameters,
+                    n.cost.peak_memory_bytes
+                ),
+            ));
+        }
+        lines.push((
+            "training".into(),
+            format!("{} images in {}", trained.images_seen, table::duration(trained.seconds)),
+        ));
+        for m in &values.measurements {
+            lines.push((
+                format!("latency@{}", m.device.class),
+                format!(
+                    "median {}, p95 {}, fastest {} over {} runs of batch {} on {} thread(s); {} {}; \
+                     {} ({}; {}; {} cores)",
+                    table::milliseconds(m.p50_ms),
+                    table::milliseconds(m.p95_ms),
+                    table::milliseconds(m.min_ms),
+                    m.samples,
+                    m.batch,
+                    m.threads,
+                    m.engine,
+                    m.engine_version,
+                    m.device.name,
+                    m.device.cpu,
+                    m.device.cpu_flags.join(" "),
+                    m.device.cores
+                ),
+            ));
+        }
+    }
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
+}

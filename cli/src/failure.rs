@@ -1,0 +1,50 @@
+//! How a command ends badly: one clear text on standard error and the right exit code.
+
+use std::fmt;
+use std::io::{ErrorKind, IsTerminal as _};
+use std::process::ExitCode;
+
+/// Input that the user can mend: exit code 2.
+#[derive(Debug)]
+pub struct Invalid(pub String);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// An [`Invalid`] as an error to return.
+pub fn invalid(text: impl Into<String>) -> anyhow::Error {
+    Invalid(text.into()).into()
+}
+
+/// The sentence of a gRPC status; a lost connection is said in words.
+pub fn from_status(status: tonic::Status) -> anyhow::Error {
+    match status.code() {
+        tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::AlreadyExists => {
+            invalid(status.message())
+        }
+        tonic::Code::Unavailable => {
+            anyhow::anyhow!("the coordinator is not to be reached any more: {}", status.message())
+        }
+        _ => anyhow::anyhow!("{}", status.message()),
+    }
+}
+
+/// Prints the error and gives its exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    // A closed pipe (`edgesmith trials S | head`) is no failure.
+    let broken_pipe = error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    });
+    if broken_pipe {
+        return ExitCode::SUCCESS;
+    }
+    let (bold, plain) =
+        if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{bold}error:{plain} {error:#}");
+    if error.downcast_ref::<Invalid>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,165 @@
+//! What a running study shows: a line that is rewritten on a terminal, and a line now and then in a
+//! pipe.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use edgesmith_proto::v1::{StudyState, StudyStatus};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::table;
+
+/// Shows a study's progress on standard error.
+pub struct Progress {
+    bar: ProgressBar,
+    terminal: bool,
+    /// When a pipe got its last line, and what it said.
+    last: Option<(Instant, u32)>,
+    /// Finished trials and elapsed time when watching began, for the pace.
+    start: Option<(u32, Instant)>,
+}
+
+/// Lines in a pipe come at most this often.
+const PIPE_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Progress {
+    /// Begins to show.
+    pub fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = ProgressBar::new(0);
+        bar.set_draw_target(if terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        });
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+            bar.set_style(style);
+        }
+        if terminal {
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
+        Self { bar, terminal, last: None, start: None }
+    }
+
+    /// Says once how to stop.
+    pub fn explain() {
+        if std::io::stderr().is_terminal() {
+            eprintln!("Ctrl-C stops; the same command goes on later");
+        }
+    }
+
+    /// Shows a status.
+    pub fn update(&mut self, status: &StudyStatus) {
+        let done = trained(status);
+        let now = Instant::now();
+        let start = *self.start.get_or_insert((done, now));
+        let line = describe(status, time_left(status, start, now));
+        self.bar.set_length(u64::from(status.budget_trials));
+        self.bar.set_position(u64::from(done.min(status.budget_trials)));
+        self.bar.set_message(line.clone());
+        if !self.terminal {
+            let due = self.last.is_none_or(|(at, then)| {
+                now.duration_since(at) >= PIPE_INTERVAL && (then != done || done == 0)
+            });
+            if due {
+                eprintln!("{done}/{} {line}", status.budget_trials);
+                self.last = Some((now, done));
+            }
+        }
+    }
+
+    /// Ends the display.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Trials of the budget that will not change any more.
+fn trained(status: &StudyStatus) -> u32 {
+    status.complete + status.pruned + status.failed
+}
+
+/// Trials that will not change any more.
+pub fn finished(status: &StudyStatus) -> u32 {
+    trained(status) + status.infeasible
+}
+
+/// From the pace since watching began; `None` before there is one.
+fn time_left(status: &StudyStatus, start: (u32, Instant), now: Instant) -> Option<Duration> {
+    let since = trained(status).checked_sub(start.0).filter(|n| *n > 0)?;
+    let left = status.budget_trials.saturating_sub(trained(status));
+    Some(now.duration_since(start.1) / since * left)
+}
+
+fn describe(status: &StudyStatus, left: Option<Duration>) -> String {
+    let mut parts = Vec::new();
+    if let Some(accuracy) = status.best_validation_accuracy {
+        parts.push(format!("best {}", table::percent(accuracy)));
+    }
+    if let Some(hypervolume) = status.hypervolume {
+        parts.push(format!("hypervolume {hypervolume:.4} ({} on the front)", status.front_size));
+    }
+    if status.infeasible > 0 {
+        parts.push(format!("{} infeasible", status.infeasible));
+    }
+    if status.failed > 0 {
+        parts.push(format!("{} failed", status.failed));
+    }
+    if status.state() == StudyState::Paused {
+        parts.push("paused".to_owned());
+    }
+    for device in &status.missing_devices {
+        parts.push(format!("waits for a worker of class {device}"));
+    }
+    if status.missing_trainer {
+        parts.push("waits for a worker that trains".to_owned());
+    }
+    match left {
+        Some(left) => parts.push(format!("{} left", table::duration(left.as_secs_f64()))),
+        None => parts.extend(status.activity.first().cloned()),
+    }
+    parts.join(", ")
+}
+
+/// The state in a word.
+pub fn state_name(state: StudyState) -> &'static str {
+    match state {
+        StudyState::Unspecified => "unknown",
+        StudyState::Running => "running",
+        StudyState::Paused => "paused",
+        StudyState::Complete => "complete",
+        StudyState::Cancelled => "cancelled",
+        StudyState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_follows_the_pace_since_watching_began() {
+        let status = StudyStatus { complete: 12, budget_trials: 20, ..Default::default() };
+        let begin = Instant::now();
+        let now = begin + Duration::from_secs(20);
+        assert_eq!(time_left(&status, (10, begin), now), Some(Duration::from_secs(80)));
+        assert_eq!(time_left(&status, (12, begin), now), None);
+    }
+
+    #[test]
+    fn a_line_says_what_is_missing() {
+        let status = StudyStatus {
+            missing_devices: vec!["board".to_owned()],
+            best_validation_accuracy: Some(0.5),
+            ..Default::default()
+        };
+        let line = describe(&status, None);
+        assert_eq!(line, "best 50.00 %, waits for a worker of class board");
+    }
+}
