@@ -1,1 +1,348 @@
-//! placeholder
+//! End-to-end tests: the real binary as real processes over real sockets, all on loopback.
+//!
+//! This library starts and stops those processes; the tests are in `tests/`. Every process belongs to
+//! a guard that kills it, by its own handle, when the test ends. Unit tests live in their crates.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up. Far above what it takes: a loaded machine must
+/// not fail a test.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The binary under test, built with the tests' own profile and features.
+pub fn edgesmith() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--release", "--package", "edgesmith", "--message-format=json"])
+            .stderr(Stdio::inherit())
+            .current_dir(workspace())
+            .output()
+            .expect("cargo runs");
+        assert!(built.status.success(), "the binary does not build");
+        let messages = String::from_utf8(built.stdout).expect("cargo prints UTF-8");
+        let executable = messages.lines().rev().find_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            message["executable"].as_str().map(PathBuf::from)
+        });
+        executable.expect("cargo names the binary")
+    })
+}
+
+/// The repository's root.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are one folder down")
+}
+
+/// A command of the binary under test that cannot reach anything by accident: it starts in `directory`
+/// and no address comes from the environment.
+pub fn command(directory: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(edgesmith());
+    command.args(args).current_dir(directory).stdin(Stdio::null());
+    for name in ["EDGESMITH_COORDINATOR", "EDGESMITH_TOKEN", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(directory: &Path, args: &[&str]) -> Ran {
+    Ran(command(directory, args).output().expect("the binary starts"))
+}
+
+/// A command that ended.
+#[derive(Debug)]
+pub struct Ran(pub Output);
+
+impl Ran {
+    /// Exit code.
+    pub fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+
+    /// Standard output.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    /// Standard error.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// Asserts success and gives standard output.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code(), 0, "stderr: {}\nstdout: {}", self.stderr(), self.stdout());
+        self.stdout()
+    }
+
+    /// Asserts success and reads standard output as JSON.
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).expect("valid JSON")
+    }
+
+    /// Asserts that it failed with this code, did not panic, and said every one of these texts.
+    pub fn fails(&self, code: i32, texts: &[&str]) {
+        let stderr = self.stderr();
+        assert_eq!(self.code(), code, "stderr: {stderr}");
+        assert!(!stderr.contains("panicked"), "it panicked: {stderr}");
+        for text in texts {
+            assert!(stderr.contains(text), "{text:?} is not in: {stderr}");
+        }
+    }
+}
+
+/// A process that is killed with its guard.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it; what it prints is dropped.
+    pub fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("the binary starts"))
+    }
+
+    /// SIGKILL: it cannot say goodbye.
+    pub fn kill(mut self) {
+        self.0.kill().expect("the process is ours");
+        self.0.wait().expect("the process is ours");
+    }
+
+    /// SIGINT, as Ctrl-C sends it.
+    pub fn interrupt(&self) {
+        let sent = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for its end and gives the exit code.
+    pub fn wait(mut self) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.0.try_wait().expect("the process is ours") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the process does not end");
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("the process is ours").is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Ended already, most often.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A coordinator on a loopback port, with its data directory inside the test's.
+#[derive(Debug)]
+pub struct Coordinator {
+    process: Process,
+    /// Where it listens.
+    pub url: String,
+    directory: PathBuf,
+    lease_seconds: u32,
+}
+
+impl Coordinator {
+    /// Starts one on a free port.
+    pub fn start(directory: &Path, lease_seconds: u32) -> Self {
+        Self::listen(directory, "127.0.0.1:0", lease_seconds)
+    }
+
+    fn listen(directory: &Path, address: &str, lease_seconds: u32) -> Self {
+        let lease = lease_seconds.to_string();
+        let args = ["coordinator", "--listen", address, "--lease-seconds", &lease];
+        let mut child = command(directory, &args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the binary starts");
+        let stdout = child.stdout.take().expect("piped");
+        let process = Process(child);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+        let address = line.split_whitespace().find_map(|word| {
+            let word = word.trim_end_matches(',');
+            word.starts_with("127.0.0.1:").then(|| word.to_owned())
+        });
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        Self {
+            process,
+            url: format!("http://{address}"),
+            directory: directory.to_owned(),
+            lease_seconds,
+        }
+    }
+
+    /// Kills it without warning and starts it again on the same data and port.
+    pub fn kill_and_restart(self) -> Self {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let (directory, lease_seconds) = (self.directory.clone(), self.lease_seconds);
+        self.process.kill();
+        Self::listen(&directory, &address, lease_seconds)
+    }
+
+    /// A worker that joins it.
+    pub fn worker(&self, extra: &[&str]) -> Process {
+        let mut args = vec!["worker", "--coordinator", &self.url];
+        args.extend(extra);
+        Process::start(command(&self.directory, &args))
+    }
+
+    /// Runs a client command against it.
+    pub fn ask(&self, args: &[&str]) -> Ran {
+        let mut all = args.to_vec();
+        all.extend(["--coordinator", &self.url]);
+        run(&self.directory, &all)
+    }
+
+    /// The study's status as JSON.
+    pub fn status(&self, study: &str) -> Value {
+        self.ask(&["status", study, "--format", "json"]).json()
+    }
+
+    /// All trials as JSON.
+    pub fn trials(&self, study: &str) -> Vec<Value> {
+        let document = self.ask(&["trials", study, "--format", "json"]).json();
+        document["trials"].as_array().expect("a list").clone()
+    }
+
+    /// Submits a study.
+    pub fn submit(&self, study: &TinyStudy) {
+        let file = study.write(&self.directory);
+        self.ask(&["submit", file.to_str().expect("a plain path")]).ok();
+    }
+
+    /// Waits until a study is complete.
+    pub fn wait_until_complete(&self, study: &str) -> Value {
+        self.wait_until(study, "complete", |status| status["state"] == "complete")
+    }
+
+    /// Waits until `done` holds of the study's status.
+    pub fn wait_until(&self, study: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let status = self.status(study);
+            if done(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "never {what}: {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A study on the embedded digits that trains `trials` tiny networks in about half a second each.
+#[derive(Debug, Clone)]
+pub struct TinyStudy {
+    /// Its name.
+    pub name: String,
+    /// Trials of its budget.
+    pub trials: u32,
+    /// Device class of its latency objective.
+    pub device: String,
+    /// Epochs a trial.
+    pub epochs: u32,
+    /// More text at the end of the file.
+    pub more: String,
+}
+
+impl TinyStudy {
+    /// Four trials on device `local`.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            trials: 4,
+            device: "local".to_owned(),
+            epochs: 1,
+            more: String::new(),
+        }
+    }
+
+    /// The study file's text.
+    pub fn text(&self) -> String {
+        let Self { name, trials, device, epochs, more } = self;
+        format!(
+            r#"[study]
+name = "{name}"
+seed = 5
+
+[data]
+source = "digits"
+train_limit = 600
+test_limit = 200
+
+[space]
+resolution = [8]
+stem_width = [4, 8]
+
+[[space.stages]]
+depth = [1, 2]
+width = [4, 8]
+kernel = [3]
+operation = ["conv", "separable", "inverted-residual"]
+expansion = [2]
+stride = [1, 2]
+activation = ["relu", "relu6"]
+
+[recipe]
+prune = [0.0, 0.5]
+precision = ["fp32", "int8"]
+alpha = [0.0, 0.5]
+temperature = [2.0]
+
+[[objectives]]
+metric = "validation_accuracy"
+
+[[objectives]]
+metric = "latency_ms"
+device = "{device}"
+
+[algorithm]
+name = "nsga2"
+
+[budget]
+trials = {trials}
+
+[training]
+epochs = {epochs}
+fine_tune_epochs = 1
+batch_size = 32
+
+[teacher]
+epochs = 1
+{more}"#
+        )
+    }
+
+    /// Writes the study file and gives its path.
+    pub fn write(&self, directory: &Path) -> PathBuf {
+        let file = directory.join(format!("{}.toml", self.name));
+        std::fs::write(&file, self.text()).expect("the directory is the test's");
+        file
+    }
+}
+
+/// Trials of a list that are complete, by number, without what differs from run to run.
+pub fn complete(trials: &[Value]) -> Vec<(u64, Value)> {
+    trials
+        .iter()
+        .filter(|t| t["state"] == "complete")
+        .map(|t| (t["trial"].as_u64().expect("a number"), t["metrics"].clone()))
+        .collect()
+}

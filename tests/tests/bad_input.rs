@@ -1,0 +1,129 @@
+//! Bad input gets one clear sentence and the right exit code: 2 for what the user can mend in what
+//! was given, 1 for what failed.
+
+use edgesmith_tests::{Coordinator, PATIENCE, Process, TinyStudy, command, run};
+
+#[test]
+fn a_study_file_gets_all_its_mistakes_at_once_with_line_and_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let text = TinyStudy::new("broken")
+        .text()
+        .replace("epochs = 1\nfine", "epochz = 1\nfine")
+        .replace("kernel = [3]", "kernel = []")
+        .replace("metric = \"latency_ms\"", "metric = \"speed\"")
+        .replace("trials = 4", "trials = -4")
+        .replace("prune = [0.0, 0.5]", "prune = [nan]")
+        .replace("batch_size = 32", "batch_size = \"many\"");
+    std::fs::write(at.join("broken.toml"), &text).unwrap();
+    for args in [["validate", "broken.toml"], ["search", "broken.toml"], ["submit", "broken.toml"]]
+    {
+        let ran = run(at, &args);
+        ran.fails(2, &["6 mistakes"]);
+        for part in ["epochz", "kernel = []", "speed", "trials = -4", "nan", "many"] {
+            let line = text.lines().position(|l| l.contains(part)).unwrap() + 1;
+            ran.fails(2, &[&format!("line {line}: ")]);
+        }
+    }
+    std::fs::write(at.join("syntax.toml"), "[study]\nname = \n").unwrap();
+    run(at, &["validate", "syntax.toml"]).fails(2, &["line 2"]);
+    run(at, &["validate", "nowhere.toml"]).fails(2, &["nowhere.toml"]);
+    run(at, &["validate"]).fails(2, &["STUDY"]);
+}
+
+#[test]
+fn a_constraint_that_nothing_meets_is_said_before_anything_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = "[[constraints]]\nmetric = \"parameters\"\nmax = 3\n".to_owned();
+    TinyStudy { more, ..TinyStudy::new("impossible") }.write(directory.path());
+    let ran = run(directory.path(), &["validate", "impossible.toml"]);
+    ran.fails(2, &["constraints", "parameters"]);
+}
+
+#[test]
+fn validate_says_what_would_run() {
+    let directory = tempfile::tempdir().unwrap();
+    TinyStudy::new("fine").write(directory.path());
+    let text = run(directory.path(), &["validate", "fine.toml"]).ok();
+    // Stem widths; depth, width, operation, stride, activation and pruning of the stage; precision
+    // and alpha.
+    let size = 2 * (2 * 2 * 3 * 2 * 2 * 2) * (2 * 2);
+    assert!(text.contains(&size.to_string()), "{text}");
+    assert!(text.contains("4 trials"), "{text}");
+}
+
+#[test]
+fn missing_and_broken_data_files_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    std::fs::write(at.join("short"), [0, 0, 8, 3, 0, 0, 0, 9]).unwrap();
+    for (name, images) in [("absent", "no-such-file"), ("truncated", "short")] {
+        let data = format!(
+            "source = \"idx\"\nclasses = 10\ntrain_images = \"{images}\"\n\
+             train_labels = \"labels\"\ntest_images = \"{images}\"\ntest_labels = \"labels\""
+        );
+        let text = TinyStudy::new(name).text().replace("source = \"digits\"", &data);
+        let file = format!("{name}.toml");
+        std::fs::write(at.join(&file), text).unwrap();
+        run(at, &["search", &file]).fails(1, &[images]);
+    }
+}
+
+#[test]
+fn coordinators_that_are_not_there_ports_in_use_and_held_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let nobody = ["studies", "--coordinator", "http://127.0.0.1:9"];
+    run(at, &nobody).fails(1, &["127.0.0.1:9", "edgesmith coordinator"]);
+    run(at, &["studies", "--coordinator", "not an address"]).fails(2, &["not an address"]);
+    run(at, &["studies", "--data-dir", "no-such"]).fails(1, &["no-such"]);
+
+    let coordinator = Coordinator::start(at, 20);
+    let address = coordinator.url.trim_start_matches("http://");
+    let other = tempfile::tempdir().unwrap();
+    run(other.path(), &["coordinator", "--listen", address]).fails(1, &[address, "in use"]);
+    run(at, &["coordinator", "--listen", "127.0.0.1:0"]).fails(1, &["edgesmith-data", "in use"]);
+    for command in ["status", "watch", "pareto", "trials", "pause"] {
+        coordinator.ask(&[command, "nothing"]).fails(2, &["nothing"]);
+    }
+    run(at, &["worker", "--device", "not a class"]).fails(2, &["not a class"]);
+}
+
+#[test]
+fn a_token_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let serve = ["coordinator", "--listen", "127.0.0.1:0", "--token", "secret", "--data-dir", "d"];
+    let _process = Process::start(command(at, &serve));
+    let start = std::time::Instant::now();
+    let url = loop {
+        match std::fs::read_to_string(at.join("d/address")) {
+            Ok(url) if !url.is_empty() => break url,
+            _ => assert!(start.elapsed() < PATIENCE, "it never says where it listens"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let with = |extra: &[&str]| {
+        let mut args = vec!["studies", "--coordinator", &url];
+        args.extend(extra);
+        run(at, &args)
+    };
+    with(&["--token", "secret"]).ok();
+    with(&["--token", "wrong"]).fails(1, &["token"]);
+    with(&[]).fails(1, &["token"]);
+    let worker = ["worker", "--coordinator", &url, "--token", "wrong"];
+    run(at, &worker).fails(1, &["token"]);
+}
+
+#[test]
+fn completions_and_help_are_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(directory.path(), &["completions", shell]).ok();
+        assert!(script.contains("pareto"), "{shell}");
+    }
+    let help = run(directory.path(), &["--help"]).ok();
+    for name in ["search", "coordinator", "worker", "submit", "pareto", "export", "validate"] {
+        assert!(help.contains(name), "{help}");
+    }
+}

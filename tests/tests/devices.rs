@@ -1,0 +1,60 @@
+//! A study with an objective on another device: workers that only measure, and devices that nobody
+//! offers; and what the front can be asked for.
+
+use edgesmith_tests::{Coordinator, TinyStudy};
+
+#[test]
+fn compressed_models_are_timed_by_the_worker_on_the_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path(), 20);
+    let study = TinyStudy { device: "board".to_owned(), ..TinyStudy::new("boards") };
+    coordinator.submit(&study);
+    let _trainer = coordinator.worker(&["--roles", "train", "--device", "server", "--slots", "2"]);
+    // Everything is trained, nothing can be timed: that is said, and the trials wait.
+    let status = coordinator.wait_until(&study.name, "all trained", |s| {
+        s["trials"]["waiting"] == 4 && s["trials"]["running"] == 0
+    });
+    assert_eq!(status["missing_devices"], serde_json::json!(["board"]), "{status}");
+    let text = coordinator.ask(&["status", &study.name]).ok();
+    assert!(text.contains("no worker offers device class board"), "{text}");
+
+    let _board =
+        coordinator.worker(&["--roles", "measure", "--device", "board", "--name", "drawer-7"]);
+    let status = coordinator.wait_until_complete(&study.name);
+    assert_eq!(status["missing_devices"], serde_json::json!([]), "{status}");
+    for trial in coordinator.trials(&study.name) {
+        assert_eq!(trial["state"], "complete");
+        let measurement = &trial["measurements"][0];
+        assert_eq!(measurement["device"]["class"], "board");
+        assert!(measurement["samples"].as_u64() >= Some(50), "{measurement}");
+        assert!(measurement["p50_ms"].as_f64() > Some(0.0), "{measurement}");
+        assert_eq!(measurement["engine"], "edge-runtime");
+        assert_eq!(trial["metrics"]["latency_ms"]["board"], measurement["p50_ms"]);
+    }
+    let front = coordinator.ask(&["pareto", &study.name, "--device", "board"]).ok();
+    assert!(front.contains("latency@board"), "{front}");
+}
+
+#[test]
+fn the_front_can_be_filtered() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path(), 20);
+    let file = TinyStudy::new("filtered").write(directory.path());
+    let _worker = coordinator.worker(&["--slots", "2"]);
+    let shown = coordinator.ask(&["submit", file.to_str().unwrap(), "--wait"]).ok();
+    assert!(shown.starts_with("filtered\n"), "the name comes first: {shown}");
+    assert!(shown.contains("teacher"), "the teacher stands beside the front: {shown}");
+
+    let front = coordinator.ask(&["pareto", "filtered", "--format", "json"]).json();
+    let bytes = |t: &serde_json::Value| t["metrics"]["model_bytes"].as_u64().unwrap();
+    let limit = front["trials"].as_array().unwrap().iter().map(bytes).min().unwrap();
+    let bound = format!("model_bytes<={limit}");
+    let small =
+        coordinator.ask(&["pareto", "filtered", "--where", &bound, "--format", "json"]).json();
+    let small = small["trials"].as_array().unwrap();
+    assert!(!small.is_empty() && small.iter().all(|t| bytes(t) <= limit), "{small:?}");
+    let none = coordinator.ask(&["pareto", "filtered", "--where", "model_bytes<=1"]).ok();
+    assert!(none.contains("no complete trial"), "{none}");
+    let unknown = coordinator.ask(&["pareto", "filtered", "--where", "speed<=1"]);
+    unknown.fails(2, &["speed", "latency_ms"]);
+}

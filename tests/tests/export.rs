@@ -1,0 +1,54 @@
+//! Exported files: the measured model itself, its weights, and ONNX that ONNX Runtime takes.
+
+use std::process::Command;
+
+use edgesmith_tests::{TinyStudy, run, workspace};
+
+#[test]
+fn every_format_is_written_and_onnx_runtime_takes_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    TinyStudy { trials: 6, ..TinyStudy::new("exported") }.write(at);
+    run(at, &["search", "exported.toml"]).ok();
+    let all = run(at, &["trials", "exported", "--format", "json"]).json();
+    let all = all["trials"].as_array().unwrap().clone();
+    let with = |precision: &str| {
+        let found = all.iter().find(|t| t["recipe"]["precision"] == precision);
+        found.unwrap_or_else(|| panic!("no {precision} trial among six"))
+    };
+    let number = |precision: &str| with(precision)["trial"].to_string();
+    let (float, int8) = (number("fp32"), number("int8"));
+    let export = |number: &str, format: &str, file: &str| {
+        run(at, &["export", "exported", number, "--format", format, "-o", file])
+    };
+    export(&float, "edge", "m.edge").ok();
+    let size = std::fs::metadata(at.join("m.edge")).unwrap().len();
+    let measured = with("fp32")["metrics"]["model_bytes"].as_u64();
+    assert_eq!(measured, Some(size), "what is measured is what ships");
+    export(&float, "safetensors", "m.safetensors").ok();
+    let bytes = std::fs::read(at.join("m.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    assert!(header["stem.weight"].is_object(), "{header}");
+    export(&float, "onnx", "float.onnx").ok();
+    export(&int8, "onnx", "of-int8.onnx").ok();
+    export(&int8, "onnx-int8", "int8.onnx").ok();
+    export(&float, "onnx-int8", "no.onnx").fails(2, &["fp32", "--format onnx"]);
+    export("77", "edge", "no.edge").fails(2, &["77"]);
+
+    let python = std::env::var("EDGESMITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has_onnx = Command::new(&python).args(["-c", "import onnxruntime, numpy"]).output();
+    if !has_onnx.is_ok_and(|o| o.status.success()) {
+        let required = std::env::var_os("EDGESMITH_REQUIRE_ONNX").is_some();
+        assert!(!required, "{python} has no onnxruntime, and EDGESMITH_REQUIRE_ONNX asks for it");
+        eprintln!("skipped: {python} has no onnxruntime to compare with");
+        return;
+    }
+    let check = Command::new(python)
+        .arg(workspace().join("tests/onnx_loads.py"))
+        .args(["float.onnx", "of-int8.onnx", "int8.onnx"])
+        .current_dir(at)
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}

@@ -1,0 +1,158 @@
+//! The main job: `search` from a study file to a front; stopped, resumed, repeated.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use edgesmith_tests::{PATIENCE, Process, TinyStudy, command, complete, run, workspace};
+use serde_json::{Value, json};
+
+fn trials(directory: &Path, study: &str) -> Vec<Value> {
+    let args = ["trials", study, "--format", "json", "--data-dir", "edgesmith-data"];
+    run(directory, &args).json()["trials"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_study_runs_to_its_front_and_answers_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    TinyStudy::new("whole").write(at);
+    let shown = run(at, &["search", "whole.toml"]).ok();
+    let texts =
+        ["Pareto front of whole", "latency@local", "teacher", "uncompressed", "on the front"];
+    for text in texts {
+        assert!(shown.contains(text), "{text:?} is not in: {shown}");
+    }
+    let all = trials(at, "whole");
+    assert_eq!(complete(&all).len(), 4);
+    for trial in &all {
+        let metrics = &trial["metrics"];
+        for name in ["validation_accuracy", "test_accuracy"] {
+            assert!((0.0..=1.0).contains(&metrics[name].as_f64().unwrap()), "{trial}");
+        }
+        for name in ["model_bytes", "macs", "parameters", "peak_memory_bytes"] {
+            assert!(metrics[name].as_u64() > Some(0), "{trial}");
+        }
+        assert!(trial["measurements"][0]["samples"].as_u64() >= Some(50), "{trial}");
+    }
+    // Nothing runs any more; the data directory answers.
+    let front = run(at, &["pareto", "whole"]).ok();
+    assert!(front.contains("validation"), "{front}");
+    let csv = run(at, &["trials", "whole", "--format", "csv"]).ok();
+    assert_eq!(csv.lines().count(), 5, "{csv}");
+    assert!(csv.lines().next().unwrap().contains("latency_ms@local"), "{csv}");
+    let one = run(at, &["trial", "whole", "0"]).ok();
+    assert!(one.contains("median"), "{one}");
+    run(at, &["trial", "whole", "99"]).fails(2, &["99"]);
+    run(at, &["status", "nothing"]).fails(2, &["nothing", "whole"]);
+
+    // Again: it is all there already.
+    run(at, &["search", "whole.toml"]).ok();
+    assert_eq!(complete(&trials(at, "whole")), complete(&all));
+}
+
+#[test]
+fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let study = TinyStudy { trials: 8, epochs: 2, ..TinyStudy::new("stopped") };
+    study.write(at);
+    let first = Process::start(command(at, &["search", "stopped.toml"]));
+    let start = Instant::now();
+    loop {
+        let ran = run(at, &["trials", "stopped", "--format", "json"]);
+        let document = serde_json::from_str::<Value>(&ran.stdout()).unwrap_or_default();
+        if document["trials"].as_array().is_some_and(|all| complete(all).len() >= 2) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", ran.stderr());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    first.interrupt();
+    assert_eq!(first.wait(), Some(130));
+    let before = complete(&trials(at, "stopped"));
+    assert!((2..8).contains(&before.len()), "{} were complete", before.len());
+
+    let second = run(at, &["search", "stopped.toml"]);
+    assert!(second.stderr().contains("goes on"), "{}", second.stderr());
+    second.ok();
+    let after = complete(&trials(at, "stopped"));
+    assert_eq!(after.len(), 8);
+    for trial in &before {
+        assert!(after.contains(trial), "{trial:?} changed");
+    }
+
+    // Another text under the same name is refused, unless it starts anew.
+    TinyStudy { trials: 2, ..study }.write(at);
+    run(at, &["search", "stopped.toml"]).fails(2, &["stopped", "--fresh"]);
+    run(at, &["search", "stopped.toml", "--fresh"]).ok();
+    assert_eq!(complete(&trials(at, "stopped")).len(), 2);
+}
+
+/// Everything of a trial that must not differ between two runs of one study.
+fn fingerprint(all: &[Value]) -> Vec<Value> {
+    let keep = |t: &Value| {
+        let (metrics, training) = (&t["metrics"], &t["training"]);
+        json!([
+            t["trial"],
+            t["genotype"],
+            metrics["validation_accuracy"],
+            metrics["test_accuracy"],
+            training["model_hash"],
+            training["weights_hash"],
+        ])
+    };
+    all.iter().map(keep).collect()
+}
+
+#[test]
+fn one_worker_finds_the_same_bits_again_and_a_trial_can_be_run_alone() {
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        // Latencies are measured and vary; without them the whole study must not.
+        let text = TinyStudy::new("same").text();
+        let text = text.replace("\"latency_ms\"\ndevice = \"local\"", "\"model_bytes\"");
+        std::fs::write(at.join("same.toml"), text).unwrap();
+        run(at, &["search", "same.toml", "--slots", "1"]).ok();
+        found.push(fingerprint(&trials(at, "same")));
+        for number in ["0", "3"] {
+            let again = run(at, &["trial", "same", number, "--rerun"]).ok();
+            assert!(again.contains("same") && !again.contains("DIFFERENT"), "{again}");
+        }
+    }
+    assert_eq!(found[0].len(), 4);
+    assert_eq!(found[0], found[1]);
+}
+
+#[test]
+fn fashion_mnist_idx_files_run_to_a_front() {
+    let data = workspace().join("../shared/data/fashion-mnist");
+    if !data.is_dir() {
+        eprintln!("skipped: {} is not there", data.display());
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let example = std::fs::read_to_string(workspace().join("examples/fashion-mnist.toml")).unwrap();
+    // The example's own budget takes minutes; its data and its space are what is tested.
+    let text = shorten(&example.replace("data/fashion-mnist", data.to_str().unwrap()));
+    std::fs::write(at.join("fashion.toml"), text).unwrap();
+    let shown = run(at, &["search", "fashion.toml"]).ok();
+    assert!(shown.contains("Pareto front of fashion-mnist"), "{shown}");
+    let all = trials(at, "fashion-mnist");
+    let best = all.iter().filter_map(|t| t["metrics"]["test_accuracy"].as_f64());
+    assert!(best.fold(0.0, f64::max) > 0.5, "nothing was learned");
+}
+
+fn shorten(text: &str) -> String {
+    let small = [("trials", "3"), ("train_limit", "1500"), ("test_limit", "500"), ("epochs", "2")];
+    let line = |line: &str| {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        match small.iter().find(|(name, _)| *name == key) {
+            Some((name, value)) => format!("{name} = {value}\n"),
+            None => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
