@@ -116,7 +116,10 @@ impl TryFrom<v1::TrainedTrial> for TrainedTrial {
     fn try_from(trained: v1::TrainedTrial) -> Result<Self, Self::Error> {
         Ok(Self {
             compressed: trained.compressed.ok_or_else(|| missing("compressed"))?.try_into()?,
-            uncompressed: trained.uncompressed.ok_or_else(|| missing("uncompressed"))?.try_into()?,
+            uncompressed: trained
+                .uncompressed
+                .ok_or_else(|| missing("uncompressed"))?
+                .try_into()?,
             model: hash(&trained.model, "model")?,
             weights: hash(&trained.weights, "weights")?,
             images_seen: trained.images_seen,

@@ -13,7 +13,8 @@ pub mod v1 {
     tonic::include_proto!("edgesmith.v1");
 
     /// All protos, for reflection.
-    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgesmith.bin"));
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/edgesmith.bin"));
 }
 
 /// Workers and coordinators of different versions refuse each other.
