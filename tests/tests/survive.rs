@@ -9,7 +9,7 @@ fn a_worker_killed_in_mid_trial_loses_no_trial() {
     let directory = tempfile::tempdir().unwrap();
     // A short lease, so that the dead worker's task comes back soon.
     let coordinator = Coordinator::start(directory.path(), 2);
-    let study = TinyStudy { trials: 6, epochs: 4, ..TinyStudy::new("killed-worker") };
+    let study = TinyStudy { trials: 6, epochs: 60, ..TinyStudy::new("killed-worker") };
     coordinator.submit(&study);
     let victim = coordinator.worker(&["--slots", "1", "--name", "victim"]);
     // In the middle of a trial's training, with nobody else that could finish it.
@@ -32,7 +32,7 @@ fn a_worker_killed_in_mid_trial_loses_no_trial() {
 fn a_killed_coordinator_keeps_every_acknowledged_result_and_its_workers_come_back() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path(), 20);
-    let study = TinyStudy { trials: 8, epochs: 2, ..TinyStudy::new("killed-coordinator") };
+    let study = TinyStudy { trials: 8, epochs: 10, ..TinyStudy::new("killed-coordinator") };
     coordinator.submit(&study);
     let mut worker = coordinator.worker(&["--slots", "2"]);
     for done in [1, 4] {
@@ -59,7 +59,7 @@ fn a_worker_told_to_stop_gives_its_tasks_back_at_once() {
     let directory = tempfile::tempdir().unwrap();
     // A lease so long that only a goodbye can end it in time.
     let coordinator = Coordinator::start(directory.path(), 3600);
-    let study = TinyStudy { trials: 3, epochs: 3, ..TinyStudy::new("goodbye") };
+    let study = TinyStudy { trials: 3, epochs: 40, ..TinyStudy::new("goodbye") };
     coordinator.submit(&study);
     let leaving = coordinator.worker(&["--slots", "1"]);
     coordinator.wait_until(&study.name, "training", |s| s["trials"]["running"].as_u64() >= Some(1));
