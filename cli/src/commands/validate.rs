@@ -16,7 +16,7 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     let mut lines = vec![format!("{} is valid", args.study.display())];
     let mut say = |name: &str, text: String| lines.push(format!("{name:<12}{text}"));
     say("study", format!("{} (seed {})", spec.name, spec.seed.0));
-    say("data", format!("{:?}", spec.data.source));
+    say("data", spec.data.source.to_string());
     say(
         "space",
         format!(
@@ -72,7 +72,7 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     }
     let devices: Vec<String> = spec.devices().iter().map(ToString::to_string).collect();
     let devices = if devices.is_empty() { "none".to_owned() } else { devices.join(", ") };
-    say("measured on", devices);
+    say("devices", devices);
     lines.push(String::new());
     crate::output::print(&lines.join("\n"))
 }

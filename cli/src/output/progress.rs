@@ -15,7 +15,7 @@ pub struct Progress {
     terminal: bool,
     /// When a pipe got its last line, and what it said.
     last: Option<(Instant, u32)>,
-    /// Finished trials and elapsed time when watching began, for the pace.
+    /// Finished trials and the time when trials began to be watched, for the pace.
     start: Option<(u32, Instant)>,
 }
 
@@ -52,8 +52,13 @@ impl Progress {
     pub fn update(&mut self, status: &StudyStatus) {
         let done = trained(status);
         let now = Instant::now();
-        let start = *self.start.get_or_insert((done, now));
-        let line = describe(status, time_left(status, start, now));
+        // The teacher's time says nothing about the pace of trials.
+        let teacher_ready = status.teacher.as_ref().is_none_or(|t| t.trained.is_some());
+        if self.start.is_none() && teacher_ready {
+            self.start = Some((done, now));
+        }
+        let left = self.start.and_then(|start| time_left(status, start, now));
+        let line = describe(status, left);
         self.bar.set_length(u64::from(status.budget_trials));
         self.bar.set_position(u64::from(done.min(status.budget_trials)));
         self.bar.set_message(line.clone());

@@ -110,6 +110,25 @@ pub enum DataSource {
     },
 }
 
+/// The source in words.
+impl std::fmt::Display for DataSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DataSource::Digits => f.write_str("the UCI optical digits inside the program"),
+            DataSource::Idx { train_images, test_images, .. } => {
+                write!(f, "IDX files {train_images} and {test_images} with their labels")
+            }
+            DataSource::Cifar10 { directory } => write!(f, "CIFAR-10's batches in {directory}"),
+            DataSource::ImageFolder { train, test: Some(test), side } => {
+                write!(f, "image folders {train} and {test}, resized to {side}x{side}")
+            }
+            DataSource::ImageFolder { train, test: None, side } => {
+                write!(f, "image folder {train}, resized to {side}x{side}, a tenth held out")
+            }
+        }
+    }
+}
+
 /// Who proposes candidates, with the settings of that algorithm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AlgorithmSpec {
