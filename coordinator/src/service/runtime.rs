@@ -24,7 +24,7 @@ const BATCH: usize = 1024;
 /// Something for the thread to do.
 enum Message {
     /// An event, and where its answer goes; an event without a request has none.
-    Event(Event, Option<(RequestId, oneshot::Sender<Result<Answer, Refusal>>)>),
+    Event(Box<Event>, Option<(RequestId, oneshot::Sender<Result<Answer, Refusal>>)>),
     /// A question; what it returns is run after the write.
     Query(Query),
 }
@@ -62,7 +62,7 @@ impl Handle {
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Answer, Status> {
         let to = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Event(event(to), Some((to, reply))))?;
+        self.send(Message::Event(Box::new(event(to)), Some((to, reply))))?;
         let mut abandon = Abandon { handle: self, to: Some(to) };
         let answered = answer.await;
         abandon.to = None;
@@ -113,7 +113,7 @@ impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if let Some(to) = self.to {
             // A thread that ended gives no leases.
-            let _ = self.handle.send(Message::Event(Event::Abandoned { to }, None));
+            let _ = self.handle.send(Message::Event(Box::new(Event::Abandoned { to }), None));
         }
     }
 }
@@ -156,11 +156,11 @@ impl<S: Store> Runtime<S> {
         for message in batch {
             match message {
                 Message::Event(event, reply) => {
-                    if let Event::Abandoned { to } = event {
+                    if let Event::Abandoned { to } = *event {
                         self.pending.remove(&to);
                     }
                     self.pending.extend(reply);
-                    let commands = self.core.handle(now, event);
+                    let commands = self.core.handle(now, *event);
                     self.take(commands, &mut records, &mut releases);
                 }
                 Message::Query(query) => releases.push(query(&self.core, now)),
