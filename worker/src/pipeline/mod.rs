@@ -1,6 +1,6 @@
 //! One task from lease to outcome: train, compress, evaluate what would ship, time it.
 //!
-//! Follow [`Pipeline::train_trial`] to see a candidate's whole way. Figures of a network come from
+//! Follow `Pipeline::train_trial` to see a candidate's whole way. Figures of a network come from
 //! running its model file in the edge runtime, never from the training framework. This module does
 //! not talk to the coordinator: the session hands it tasks and takes outcomes.
 
