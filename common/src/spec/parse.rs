@@ -70,12 +70,8 @@ impl StudySpec {
 }
 
 fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {
-    let Some(mut table) = root.table("study", m) else {
-        if !root.has("study") {
-            m.add(&root.span(), "study", "is missing; give it a [study] table with a name");
-        }
-        return None;
-    };
+    let mend = "give it a [study] table with a name";
+    let mut table = root.required_table("study", mend, m)?;
     if !table.has("name") {
         m.add(&table.span(), "study.name", "is missing; give the study a name");
     }
@@ -89,10 +85,7 @@ fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {
 const SOURCES: [&str; 4] = ["digits", "idx", "cifar10", "image-folder"];
 
 fn read_data(root: &mut Table, m: &mut Mistakes) -> Option<(DataSpec, DataShape)> {
-    let Some(mut table) = root.table("data", m) else {
-        m.add(&root.span(), "data", "is missing; give a [data] table with a source");
-        return None;
-    };
+    let mut table = root.required_table("data", "give a [data] table with a source", m)?;
     let before = m.count();
     let known = |name: String| {
         let found = SOURCES.contains(&name.as_str());
@@ -247,7 +240,7 @@ fn read_constraints(
         let max: Option<f64> = table.optional("max", m);
         let min: Option<f64> = table.optional("min", m);
         let device = read_device(&mut table, metric.unwrap_or(Metric::LatencyMs), m);
-        if max.is_none() && min.is_none() && !table.has("max") && !table.has("min") {
+        if !table.knew("max") && !table.knew("min") {
             m.add(&table.span(), table.path("max"), "is missing; give max, min or both");
         }
         if let (Some(low), Some(high)) = (min, max)
@@ -280,12 +273,10 @@ fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
         let unknown = || format!("unknown algorithm {name:?}; use one of {}", all.join(", "));
         if found { Ok(name.clone()) } else { Err(unknown()) }
     };
-    let Some(name) = table.checked("name", m, known) else {
-        if !table.has("name") && m.count() == 0 {
-            m.add(&table.span(), "algorithm.name", "is missing; name an algorithm");
-        }
-        return default;
-    };
+    if !table.has("name") {
+        m.add(&table.span(), "algorithm.name", "is missing; name an algorithm");
+    }
+    let Some(name) = table.checked("name", m, known) else { return default };
     let algorithm = match name.as_str() {
         "random" => AlgorithmSpec::Random,
         // Real et al. use 100 and 25 for budgets of tens of thousands; budgets here are hundreds.
@@ -310,10 +301,7 @@ fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
 }
 
 fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
-    let Some(mut table) = root.table("budget", m) else {
-        m.add(&root.span(), "budget", "is missing; give a [budget] table with trials");
-        return None;
-    };
+    let mut table = root.required_table("budget", "give a [budget] table with trials", m)?;
     if !table.has("trials") {
         m.add(&table.span(), "budget.trials", "is missing; give the number of trials");
     }

@@ -55,24 +55,28 @@ impl<'t> Mistakes<'t> {
 pub struct Table<'i> {
     path: String,
     span: Range<usize>,
+    /// What nobody has taken yet.
     fields: DeTable<'i>,
+    /// Where every field stands, taken or not.
+    places: Vec<(String, Range<usize>)>,
     /// Names that were asked for.
     known: Vec<&'static str>,
-    /// Names that were asked for and there.
-    taken: Vec<&'static str>,
 }
 
 impl<'i> Table<'i> {
     /// The whole file.
     pub fn root(table: Spanned<DeTable<'i>>) -> Self {
         let span = table.span();
-        Self {
-            path: String::new(),
-            span,
-            fields: table.into_inner(),
-            known: Vec::new(),
-            taken: Vec::new(),
-        }
+        Self::new(String::new(), span, table.into_inner())
+    }
+
+    fn new(path: String, span: Range<usize>, fields: DeTable<'i>) -> Self {
+        let place = |(key, value): (&Spanned<_>, &Spanned<DeValue>)| {
+            let name: &std::borrow::Cow<str> = key.get_ref();
+            (name.to_string(), value.span())
+        };
+        let places = fields.iter().map(place).collect();
+        Self { path, span, fields, places, known: Vec::new() }
     }
 
     /// Where it begins in the text.
@@ -87,8 +91,8 @@ impl<'i> Table<'i> {
 
     /// Where a field stands, or the table where it does not.
     pub fn span_of(&self, name: &str) -> Range<usize> {
-        let found = self.fields.iter().find(|(key, _)| key.get_ref() == name);
-        found.map_or_else(|| self.span(), |(_, value)| value.span())
+        let found = self.places.iter().find(|(field, _)| field == name);
+        found.map_or_else(|| self.span(), |(_, span)| span.clone())
     }
 
     /// Whether a field is there and not yet taken.
@@ -98,7 +102,7 @@ impl<'i> Table<'i> {
 
     /// Whether a field was there, taken or not.
     pub fn knew(&self, name: &str) -> bool {
-        self.taken.contains(&name) || self.has(name)
+        self.places.iter().any(|(field, _)| field == name)
     }
 
     /// Whether a field is there and is a text.
@@ -108,11 +112,7 @@ impl<'i> Table<'i> {
 
     fn take(&mut self, name: &'static str) -> Option<Spanned<DeValue<'i>>> {
         self.known.push(name);
-        let value = self.fields.remove(name);
-        if value.is_some() {
-            self.taken.push(name);
-        }
-        value
+        self.fields.remove(name)
     }
 
     /// A value of type `T`, if it is there and is one.
@@ -208,13 +208,22 @@ impl<'i> Table<'i> {
     /// A table within, or an empty one where it is absent or no table.
     pub fn table_or_empty(&mut self, name: &'static str, m: &mut Mistakes) -> Table<'i> {
         let (path, span) = (self.path(name), self.span());
-        self.table(name, m).unwrap_or_else(|| Table {
-            path,
-            span,
-            fields: DeTable::new(),
-            known: Vec::new(),
-            taken: Vec::new(),
-        })
+        self.table(name, m).unwrap_or_else(|| Table::new(path, span, DeTable::new()))
+    }
+
+    /// A table within that must be there; `mend` says what to give.
+    pub fn required_table(
+        &mut self,
+        name: &'static str,
+        mend: &str,
+        m: &mut Mistakes,
+    ) -> Option<Table<'i>> {
+        if !self.has(name) {
+            self.known.push(name);
+            m.add(&self.span, self.path(name), format!("is missing; {mend}"));
+            return None;
+        }
+        self.table(name, m)
     }
 
     /// A list of tables within, empty where it is absent.
@@ -319,9 +328,7 @@ fn into_table<'i>(
 ) -> Option<Table<'i>> {
     let span = value.span();
     match value.into_inner() {
-        DeValue::Table(fields) => {
-            Some(Table { path, span, fields, known: Vec::new(), taken: Vec::new() })
-        }
+        DeValue::Table(fields) => Some(Table::new(path, span, fields)),
         other => {
             let message = format!("is {}; write it as a table, [{path}]", kind(&other));
             m.add(&span, path, message);

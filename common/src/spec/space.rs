@@ -11,10 +11,8 @@ use super::reader::{Mistakes, Scalar, Table};
 
 /// `[space]`, `[[space.stages]]` and `[recipe]`.
 pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<Space> {
-    let Some(mut table) = root.table("space", m) else {
-        m.add(&root.span(), "space", "is missing; give a [space] table with resolution and stages");
-        return None;
-    };
+    let mend = "give a [space] table with resolution, stem_width and stages";
+    let mut table = root.required_table("space", mend, m)?;
     let before = m.count();
     // Where each list stands, so that what the space says of it can be put there.
     let mut places = vec![("space.stages".to_owned(), table.span_of("stages"))];

@@ -1,0 +1,262 @@
+//! Study files: what a good one means, and every mistake of a bad one with its line.
+
+use edgesmith_common::spec::{AlgorithmSpec, DataSource, OptimizerSpec, TeacherSource};
+use edgesmith_common::{Bound, Goal, Metric, StudySpec};
+
+const GOOD: &str = r#"[study]
+name = "good"
+
+[data]
+source = "digits"
+
+[space]
+resolution = 8
+stem_width = [4, 8]
+
+[[space.stages]]
+width = [4, 8]
+
+[[objectives]]
+metric = "validation_accuracy"
+
+[budget]
+trials = 3
+"#;
+
+fn errors(text: &str) -> Vec<String> {
+    match StudySpec::parse(text) {
+        Ok(_) => panic!("it has no mistake:\n{text}"),
+        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The one mistake of `GOOD` with `from` replaced by `to`; it must lie on the line of `at`.
+fn mistake(from: &str, to: &str, at: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?}");
+    one_mistake(&GOOD.replacen(from, to, 1), at)
+}
+
+fn one_mistake(text: &str, at: &str) -> String {
+    let line = text.lines().position(|l| l.contains(at)).expect("the place is in the text") + 1;
+    let found = errors(text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let rest = found[0].strip_prefix(&format!("line {line}: "));
+    rest.unwrap_or_else(|| panic!("not on line {line}: {}", found[0])).to_owned()
+}
+
+/// The one mistake of `GOOD` with more text behind it, on the line of `at`.
+fn mistake_in(more: &str, at: &str) -> String {
+    one_mistake(&format!("{GOOD}{more}"), at)
+}
+
+#[test]
+fn a_short_study_has_sensible_defaults_and_parses_again() {
+    let spec = StudySpec::parse(GOOD).unwrap();
+    assert_eq!(spec.name.as_str(), "good");
+    assert_eq!(spec.seed.0, 0);
+    assert_eq!(spec.data.source, DataSource::Digits);
+    assert_eq!(spec.space.definition().resolution, [8]);
+    assert_eq!(spec.space.size(), 4);
+    assert_eq!(spec.objectives[0].goal, Goal::Maximize);
+    assert!(matches!(spec.algorithm, AlgorithmSpec::Nsga2 { .. }));
+    assert_eq!((spec.budget.trials, spec.budget.max_attempts), (3, 3));
+    assert_eq!(spec.training.optimizer, OptimizerSpec::AdamW);
+    assert!(spec.teacher.is_none());
+    assert!(spec.measurement.min_runs >= 50 && spec.measurement.min_seconds >= 0.2);
+    assert!(spec.devices().is_empty());
+    assert_eq!(StudySpec::parse(spec.source()).unwrap(), spec);
+}
+
+#[test]
+fn everything_can_be_said() {
+    let more = r#"
+[[objectives]]
+metric = "latency_ms"
+device = "rpi4"
+[[objectives]]
+metric = "latency_ms"
+[[constraints]]
+metric = "latency_ms"
+device = "phone"
+max = 5
+[[constraints]]
+metric = "parameters"
+min = 10
+max = 100000
+[algorithm]
+name = "reinforce"
+entropy = 0.5
+[training]
+optimizer = "sgd"
+momentum = 0.8
+[training.augmentation]
+shift = 1
+views = 4
+[recipe]
+precision = "int8"
+alpha = [0.0, 0.5]
+[teacher]
+weights = "teacher.safetensors"
+[teacher.architecture]
+resolution = 8
+stem_width = 16
+stages = [{ width = 32, operation = "inverted-residual", expansion = 6 }]
+"#;
+    let spec = StudySpec::parse(&format!("{GOOD}{more}")).unwrap();
+    let devices: Vec<String> = spec.devices().iter().map(ToString::to_string).collect();
+    assert_eq!(devices, ["rpi4", "local", "phone"]);
+    let bounds: Vec<Bound> = spec.constraints.iter().map(|c| c.bound).collect();
+    assert_eq!(bounds, [Bound::Max(5.0), Bound::Max(100_000.0), Bound::Min(10.0)]);
+    assert!(matches!(spec.algorithm, AlgorithmSpec::Reinforce { entropy: 0.5, .. }));
+    assert_eq!(spec.training.optimizer, OptimizerSpec::Sgd { momentum: 0.8 });
+    let teacher = spec.teacher.unwrap();
+    assert_eq!(teacher.architecture.to_string(), "r8 stem16 | inverted-residual e6 k3 w32 x1 relu");
+    assert_eq!(teacher.source, TeacherSource::File { path: "teacher.safetensors".to_owned() });
+}
+
+#[test]
+fn examples_are_valid() {
+    for example in ["digits", "fashion-mnist"] {
+        let file = format!("{}/../examples/{example}.toml", env!("CARGO_MANIFEST_DIR"));
+        let spec = StudySpec::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(spec.name.as_str(), example);
+    }
+}
+
+#[test]
+fn all_mistakes_are_found_in_one_pass_by_line() {
+    let text = GOOD
+        .replace("name = \"good\"", "name = \"not good\"\nsed = 3")
+        .replace("[4, 8]\n\n[[space", "[4, 0]\n\n[[space")
+        .replace("metric = \"val", "goal = \"more\"\nmetric = \"val")
+        .replace("trials = 3", "trials = -3");
+    let found = errors(&text);
+    let lines: Vec<&str> = found.iter().map(|e| e.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["line 2", "line 3", "line 10", "line 16", "line 20"], "{found:#?}");
+}
+
+#[test]
+fn unknown_keys_come_with_the_nearest_known_one() {
+    let said = mistake("stem_width", "stem_widht = 4\nstem_width", "stem_widht");
+    assert_eq!(said, "space.stem_widht: is unknown; did you mean stem_width?");
+    let said = mistake_in("[trianing]\nepochs = 3\n", "trianing");
+    assert_eq!(said, "trianing: is unknown; did you mean training?");
+    let said = mistake_in("[teacher]\nxyz = 3\n", "xyz");
+    assert!(said.contains("known here: architecture"), "{said}");
+}
+
+#[test]
+fn wrong_types_and_ranges_say_what_to_give() {
+    let said = mistake("trials = 3", "trials = \"many\"", "many");
+    assert_eq!(said, "budget.trials: is the text \"many\"; give a whole number, 0 or more");
+    assert!(mistake("trials = 3", "trials = 0", "trials").contains("use 1 to"));
+    assert!(mistake("trials = 3", "trials = -1", "trials").contains("whole number"));
+    assert!(mistake("trials = 3", "trials = nan", "trials").contains("whole number"));
+    assert!(mistake_in("[training]\nlearning_rate = inf\n", "inf").contains("finite"));
+    assert!(mistake_in("[training]\nbatch_size = 1\n", "batch_size").contains("2 to"));
+    assert!(mistake_in("[measurement]\nmin_runs = 10\n", "min_runs").contains("50"));
+    assert!(mistake_in("[measurement]\nthreads = 4\n", "threads").contains("1 to 1"));
+    assert!(mistake("[budget]", "[[budget]]", "[[budget]]").contains("[budget]"));
+    assert!(mistake("resolution = 8", "resolution = [8, 8]", "resolution").contains("twice"));
+}
+
+#[test]
+fn what_is_missing_is_said_once() {
+    for (gone, said) in [
+        ("[budget]\ntrials = 3\n", "budget"),
+        ("[data]\nsource = \"digits\"\n", "data"),
+        ("[[objectives]]\nmetric = \"validation_accuracy\"\n", "objectives"),
+        ("[study]\nname = \"good\"\n", "study"),
+    ] {
+        let found = errors(&GOOD.replace(gone, ""));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(&format!("{said}: is missing")), "{found:#?}");
+    }
+    assert!(mistake("trials = 3", "", "[budget]").contains("budget.trials: is missing"));
+    assert!(mistake("width = [4, 8]\n\n[[obj", "\n[[obj", "[[space.stages]]").contains("width"));
+    assert!(mistake("name = \"good\"", "", "[study]").contains("study.name: is missing"));
+}
+
+#[test]
+fn the_space_must_hold_something() {
+    assert!(mistake("resolution = 8", "resolution = []", "resolution").contains("empty"));
+    assert!(mistake("[4, 8]\n\n[[obj", "[]\n\n[[obj", "width = []").contains("stages[0].width"));
+    let text = GOOD.replace("[[space.stages]]\nwidth = [4, 8]\n", "");
+    assert!(one_mistake(&text, "[space]").contains("no stage"));
+    let said = mistake("]]\nwidth", "]]\nkernel = [4]\nwidth", "kernel");
+    assert!(said.contains("odd"), "{said}");
+    let said = mistake("]]\nwidth", "]]\noperation = \"attention\"\nwidth", "attention");
+    assert!(said.contains("inverted-residual"), "{said}");
+    let said = mistake("]]\nwidth", "]]\nactivation = \"gelu\"\nwidth", "gelu");
+    assert!(said.contains("relu6"), "{said}");
+}
+
+#[test]
+fn objectives_must_be_on_metrics_that_the_search_may_see() {
+    let said = mistake("validation_accuracy", "speed", "speed");
+    assert!(said.contains("latency_ms"), "{said}");
+    assert!(mistake("validation_accuracy", "test_accuracy", "test_acc").contains("held out"));
+    let twice = "[[objectives]]\nmetric = \"macs\"\n[[objectives]]\nmetric  = \"macs\"\n";
+    assert!(mistake_in(twice, "metric  =").contains("already"));
+    let device = "[[objectives]]\nmetric = \"macs\"\ndevice = \"rpi4\"\n";
+    assert!(mistake_in(device, "rpi4").contains("every device"));
+    let name = "[[objectives]]\nmetric = \"latency_ms\"\ndevice = \"r pi\"\n";
+    assert!(mistake_in(name, "r pi").contains("device class"));
+}
+
+#[test]
+fn constraints_must_be_possible() {
+    let constraint = |text: &str| mistake_in(&format!("[[constraints]]\n{text}\n"), "[[cons");
+    assert!(constraint("metric = \"macs\"").contains("max, min or both"));
+    assert!(constraint("metric = \"parameters\"\nmax = 3").contains("smallest network"));
+    assert!(constraint("metric = \"validation_accuracy\"\nmin = 95").contains("0.95"));
+    assert!(constraint("metric = \"latency_ms\"\nmax = 0").contains("above 0"));
+    let between = "[[constraints]]\nmetric = \"macs\"\nmin = 9e9\nmax = 8e9\n";
+    assert!(mistake_in(between, "min = 9e9").contains("nothing is between"));
+    assert!(
+        mistake_in("[[constraints]]\nmetric = \"macs\"\nmax = nan\n", "nan").contains("finite")
+    );
+}
+
+#[test]
+fn data_sources_are_checked() {
+    let said = mistake("source = \"digits\"", "source = \"mnist\"", "mnist");
+    assert!(said.contains("idx"), "{said}");
+    let said = mistake("source = \"digits\"", "source = \"digits\"\nclasses = 12", "classes");
+    assert!(said.contains("leave it out"), "{said}");
+    let found = errors(&GOOD.replace("\"digits\"", "\"idx\""));
+    assert_eq!(found.len(), 5, "four files and the classes: {found:#?}");
+    let said =
+        mistake("source = \"digits\"", "source = \"digits\"\nvalidation_fraction = 1.5", "1.5");
+    assert!(said.contains("0.01 to 0.9"), "{said}");
+}
+
+#[test]
+fn distillation_needs_a_teacher_and_a_teacher_one_source() {
+    assert!(mistake_in("[recipe]\nalpha = 0.5\n", "[recipe]").contains("[teacher]"));
+    let both = "[teacher]\nepochs = 3\nweights = \"w\"\n";
+    assert!(mistake_in(both, "weights").contains("leave out"));
+    assert!(mistake_in("[algorithm]\npopulation = 3\n", "[algorithm]").contains("is missing"));
+    assert!(mistake_in("[teacher]\narchitecture = \"huge\"\n", "huge").contains("largest"));
+}
+
+#[test]
+fn broken_toml_says_where() {
+    let found = errors(&GOOD.replace("trials = 3", "trials = "));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("line 18: is no valid TOML"), "{found:#?}");
+    assert!(!errors("").is_empty());
+    assert!(!errors("[study").is_empty());
+}
+
+#[test]
+fn cost_is_judged_before_training() {
+    let text = format!("{GOOD}[[constraints]]\nmetric = \"parameters\"\nmax = 300\n");
+    let spec = StudySpec::parse(&text).unwrap();
+    let cost =
+        |parameters| edgesmith_search_space::Cost { macs: 1, parameters, peak_memory_bytes: 1 };
+    assert_eq!(spec.analytic_violation(&cost(300)), None);
+    let why = spec.analytic_violation(&cost(301)).unwrap();
+    assert_eq!(why, "parameters is 301, which breaks parameters <= 300");
+    assert_eq!(Metric::ALL.iter().filter(|m| m.is_analytic()).count(), 3);
+}

@@ -1,0 +1,283 @@
+//! The algebra of the space: lowering, cost, hash, variation, encoding.
+
+use edgesmith_search_space::{
+    Activation, Architecture, DataShape, Genotype, LayerOp, Operation, Plan, PlanError, Precision,
+    RecipeSpace, Scope, Space, SpaceDefinition, Stage, StageSpace,
+};
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+const DATA: DataShape = DataShape { channels: 1, classes: 10 };
+
+fn stage(operation: Operation, depth: u32, width: u32, kernel: u32, stride: u32) -> Stage {
+    Stage { depth, width, kernel, operation, stride, activation: Activation::Relu }
+}
+
+fn architecture(resolution: u32, stem_width: u32, stages: Vec<Stage>) -> Architecture {
+    Architecture { resolution, stem_width, stages }
+}
+
+fn lower(architecture: &Architecture) -> Plan {
+    Plan::lower(architecture, DATA).unwrap()
+}
+
+fn definition() -> SpaceDefinition {
+    let stage = |stride: Vec<u32>, depth: Vec<u32>| StageSpace {
+        depth,
+        width: vec![4, 8],
+        kernel: vec![3, 5],
+        operation: Operation::NAMES.map(str::to_owned).to_vec(),
+        expansion: vec![1, 2, 3],
+        stride,
+        activation: Activation::ALL.to_vec(),
+    };
+    SpaceDefinition {
+        resolution: vec![6, 8],
+        stem_width: vec![4, 8],
+        stages: vec![stage(vec![1], vec![1, 2]), stage(vec![1, 2], vec![0, 1, 2])],
+        recipe: RecipeSpace {
+            prune: vec![0.0, 0.05, 0.5],
+            precision: Precision::ALL.to_vec(),
+            alpha: vec![0.0, 0.5],
+            temperature: vec![1.0, 4.0],
+        },
+    }
+}
+
+fn space() -> Space {
+    Space::new(definition(), DATA).unwrap()
+}
+
+fn sample(seed: u64) -> Genotype {
+    space().sample(&mut ChaCha8Rng::seed_from_u64(seed))
+}
+
+/// The genotype of the first option everywhere, but for the named choices.
+fn pick(changes: &[(&str, u16)]) -> Genotype {
+    let space = space();
+    let index = |name: &str| {
+        let found = changes.iter().find(|(changed, _)| *changed == name);
+        found.map_or(0, |(_, option)| *option)
+    };
+    for (name, _) in changes {
+        assert!(space.choices().iter().any(|c| c.name == *name), "no choice {name}");
+    }
+    space.genotype(space.choices().iter().map(|c| index(&c.name)).collect()).unwrap()
+}
+
+#[test]
+fn a_plain_network_costs_what_a_hand_computes() {
+    let plan = lower(&architecture(8, 4, vec![stage(Operation::Conv, 1, 6, 5, 2)]));
+    let cost = plan.cost(Precision::Fp32);
+    // Stem 3x3 1->4 at 8x8, conv 5x5 4->6 at 4x4, classifier 6->10.
+    assert_eq!(cost.macs, 9 * 4 * 64 + 25 * 4 * 6 * 16 + 60);
+    assert_eq!(cost.parameters, (9 * 4 + 4) + (25 * 4 * 6 + 6) + (60 + 10));
+    // The stem's output and the stage's are the largest pair: 4*64 + 6*16 floats.
+    assert_eq!(cost.peak_memory_bytes, (4 * 64 + 6 * 16) * 4);
+    assert_eq!(plan.cost(Precision::Int8).peak_memory_bytes, 4 * 64 + 6 * 16);
+}
+
+#[test]
+fn an_inverted_residual_holds_its_entry_until_the_addition() {
+    let op = Operation::InvertedResidual { expansion: 3 };
+    let plan = lower(&architecture(4, 5, vec![stage(op, 1, 5, 3, 1)]));
+    let names: Vec<&str> = plan.layers().iter().map(|l| l.name.as_str()).collect();
+    let block = ["expand", "depthwise", "project", "add"].map(|n| format!("stage1.block1.{n}"));
+    assert_eq!(names[0], "stem");
+    assert_eq!(names[1..5], block.each_ref().map(String::as_str));
+    assert_eq!(names[5..], ["pool", "classifier"]);
+    let cost = plan.cost(Precision::Int8);
+    let (maps, hidden) = (16, 15);
+    let macs = 9 * 5 * maps + 5 * hidden * maps + 9 * hidden * maps + hidden * 5 * maps + 50;
+    assert_eq!(cost.macs, macs);
+    // Entry, expanded input and depthwise output are alive together.
+    assert_eq!(cost.peak_memory_bytes, maps * (5 + hidden + hidden));
+    // Both sides of the addition are one group, so that they are pruned together.
+    let add = plan.layers().iter().find(|l| l.op == LayerOp::Add).unwrap();
+    let groups: Vec<_> = add.inputs.iter().map(|s| plan.source_group(*s)).collect();
+    assert_eq!(groups, [add.group, add.group]);
+}
+
+#[test]
+fn strides_halve_and_a_stride_on_one_position_is_no_network() {
+    let strided = stage(Operation::Separable, 1, 4, 3, 2);
+    let plan = lower(&architecture(5, 4, vec![strided.clone(), strided.clone()]));
+    let sides: Vec<u32> = plan.layers().iter().map(|l| l.height).collect();
+    assert_eq!(sides, [5, 3, 3, 2, 2, 1, 1]);
+    let deep = architecture(2, 4, vec![strided.clone(), strided.clone()]);
+    let error = Plan::lower(&deep, DATA).unwrap_err();
+    assert_eq!(error, PlanError::NothingLeftToStride { stage: 2, stride: 2 });
+    // A stage that is left out strides over nothing.
+    let absent = Stage { depth: 0, ..strided.clone() };
+    assert!(Plan::lower(&architecture(2, 4, vec![strided, absent]), DATA).is_ok());
+}
+
+#[test]
+fn pruning_keeps_shares_of_each_stage_and_never_the_last_channel() {
+    let op = Operation::InvertedResidual { expansion: 2 };
+    let stages = vec![stage(op, 2, 8, 3, 1), stage(Operation::Conv, 1, 10, 3, 2)];
+    let plan = lower(&architecture(8, 8, stages));
+    let pruned = plan.pruned(&[0.25, 0.99]);
+    for (before, after) in plan.groups().iter().zip(pruned.groups()) {
+        let kept = match before.scope {
+            Scope::Input | Scope::Classes => before.channels,
+            Scope::Stage(0) => before.channels * 3 / 4,
+            Scope::Stage(_) => 1,
+        };
+        assert_eq!(after.channels, kept);
+    }
+    assert_eq!(pruned.classes(), 10);
+    assert_eq!(plan.pruned(&[]), plan);
+}
+
+#[test]
+fn genes_without_effect_do_not_show_in_the_hash() {
+    let space = space();
+    let hash = |changes: &[(&str, u16)]| space.canonical_hash(&pick(changes)).unwrap();
+    let base = hash(&[]);
+    // A plain convolution has no expansion; an absent stage has nothing at all; without distillation
+    // there is no temperature; 5 % of 4 channels round to none.
+    for inert in ["stage1.expansion", "stage2.width", "stage2.prune", "temperature", "stage1.prune"]
+    {
+        assert_eq!(hash(&[(inert, 1)]), base, "{inert}");
+    }
+    for active in ["resolution", "stem_width", "stage1.depth", "stage1.width", "stage1.kernel"] {
+        assert_ne!(hash(&[(active, 1)]), base, "{active}");
+    }
+    for active in ["stage1.operation", "stage1.activation", "precision", "alpha", "stage2.depth"] {
+        assert_ne!(hash(&[(active, 1)]), base, "{active}");
+    }
+    let distilled = hash(&[("alpha", 1)]);
+    assert_ne!(hash(&[("alpha", 1), ("temperature", 1)]), distilled);
+    assert_ne!(hash(&[("stage1.prune", 2)]), base);
+    assert_eq!(base.to_string().parse(), Ok(base));
+}
+
+#[test]
+fn the_largest_network_is_no_smaller_than_any_sample_and_the_smallest_no_larger() {
+    let space = space();
+    let parameters =
+        |g: &Genotype| space.decode(g).plan(DATA).map(|p| p.cost(Precision::Fp32).parameters);
+    let shipped = |g: &Genotype| {
+        space.decode(g).pruned_plan(DATA).map(|p| p.cost(Precision::Fp32).parameters)
+    };
+    let largest = parameters(&space.largest().unwrap()).unwrap();
+    let smallest = space.smallest(|plan, _| plan.cost(Precision::Fp32).parameters as f64);
+    let smallest = shipped(&smallest.unwrap()).unwrap();
+    for seed in 0..1000 {
+        let genotype = sample(seed);
+        if let Ok(sampled) = parameters(&genotype) {
+            assert!(sampled <= largest, "{sampled} > {largest}");
+            assert!(shipped(&genotype).unwrap() >= smallest);
+        }
+    }
+}
+
+#[test]
+fn the_size_is_the_product_of_options() {
+    let options = [2, 2, 2, 2, 2, 3, 3, 1, 2, 3, 3, 2, 2, 3, 3, 2, 2, 3, 2, 2, 2];
+    assert_eq!(space().size(), options.iter().product::<u128>());
+}
+
+#[test]
+fn a_definition_gets_all_its_mistakes_at_once() {
+    let mut broken = definition();
+    broken.resolution = vec![];
+    broken.stages[0].kernel = vec![4];
+    broken.stages[1].operation = vec!["attention".to_owned()];
+    broken.recipe.prune = vec![0.5, 0.5, 1.0, f64::NAN];
+    let errors = Space::new(broken, DATA).unwrap_err();
+    let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
+    let expected = [
+        "space.resolution",
+        "space.stages[0].kernel",
+        "space.stages[1].operation",
+        "recipe.prune",
+        "recipe.prune",
+        "recipe.prune",
+    ];
+    assert_eq!(fields, expected);
+    let nothing = SpaceDefinition { stages: vec![], ..definition() };
+    assert_eq!(Space::new(nothing, DATA).unwrap_err()[0].field, "space.stages");
+}
+
+#[test]
+fn indices_from_outside_are_checked() {
+    let space = space();
+    assert!(space.genotype(vec![0; 3]).is_err());
+    let mut indices = vec![0; space.choices().len()];
+    assert!(space.genotype(indices.clone()).is_ok());
+    indices[0] = 2;
+    assert!(space.genotype(indices).unwrap_err().to_string().contains("resolution"));
+}
+
+proptest! {
+    #[test]
+    fn mutation_changes_exactly_as_many_choices_as_asked(seed: u64, changes in 0_usize..40) {
+        let (space, parent) = (space(), sample(seed));
+        let child = space.mutate(&parent, changes, &mut ChaCha8Rng::seed_from_u64(seed));
+        let changed = parent.indices().iter().zip(child.indices()).filter(|(a, b)| a != b).count();
+        let open = space.choices().iter().filter(|c| c.options.len() > 1).count();
+        prop_assert_eq!(changed, changes.min(open));
+        prop_assert!(space.genotype(child.indices().to_vec()).is_ok());
+    }
+
+    #[test]
+    fn crossover_takes_every_choice_from_a_parent(seeds: [u64; 3]) {
+        let (space, a, b) = (space(), sample(seeds[0]), sample(seeds[1]));
+        let child = space.crossover(&a, &b, &mut ChaCha8Rng::seed_from_u64(seeds[2]));
+        for ((x, y), c) in a.indices().iter().zip(b.indices()).zip(child.indices()) {
+            prop_assert!(c == x || c == y);
+        }
+        prop_assert_eq!(space.crossover(&a, &a, &mut ChaCha8Rng::seed_from_u64(1)), a);
+    }
+
+    #[test]
+    fn encodings_are_one_hot_and_come_back(seed: u64) {
+        let (space, genotype) = (space(), sample(seed));
+        let vector = space.encode(&genotype);
+        prop_assert_eq!(vector.len(), space.encoding_len());
+        prop_assert_eq!(vector.iter().sum::<f32>(), space.choices().len() as f32);
+        prop_assert_eq!(space.decode_vector(&vector), Some(genotype));
+        prop_assert_eq!(space.decode_vector(&vector[1..]), None);
+    }
+
+    #[test]
+    fn equal_hashes_mean_equal_networks_and_pruning_only_shrinks(seeds: [u64; 2]) {
+        let space = space();
+        let [a, b] = seeds.map(sample);
+        let candidates = [&a, &b].map(|g| space.decode(g));
+        if let (Ok(x), Ok(y)) = (space.canonical_hash(&a), space.canonical_hash(&b)) {
+            let plans = candidates.each_ref().map(|c| c.pruned_plan(DATA).unwrap());
+            if x == y {
+                prop_assert_eq!(plans[0].cost(Precision::Int8), plans[1].cost(Precision::Int8));
+                prop_assert_eq!(candidates[0].recipe.precision, candidates[1].recipe.precision);
+            }
+            let whole = candidates[0].plan(DATA).unwrap();
+            prop_assert!(plans[0].cost(Precision::Int8).macs <= whole.cost(Precision::Int8).macs);
+            prop_assert_eq!(candidates[0].prunes(&whole), plans[0] != whole);
+        }
+    }
+
+    #[test]
+    fn every_layer_reads_what_came_before_and_shapes_fit(seed: u64) {
+        let space = space();
+        if let Ok(plan) = space.decode(&sample(seed)).plan(DATA) {
+            let mut names = std::collections::HashSet::new();
+            for id in plan.ids() {
+                let layer = plan.layer(id);
+                prop_assert!(names.insert(layer.name.clone()));
+                for source in &layer.inputs {
+                    if let edgesmith_search_space::Source::Layer(before) = source {
+                        prop_assert!(*before < id);
+                    }
+                }
+                if let LayerOp::Depthwise { .. } = layer.op {
+                    prop_assert_eq!(plan.input_shape(id).channels, plan.output_shape(id).channels);
+                }
+            }
+            prop_assert_eq!(plan.classes(), 10);
+        }
+    }
+}
