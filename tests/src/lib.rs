@@ -289,7 +289,7 @@ impl TinyStudy {
         format!(
             r#"[study]
 name = "{name}"
-seed = 5
+seed = 6
 
 [data]
 source = "digits"

@@ -1,0 +1,69 @@
+//! A teacher that is given rather than trained, and artifacts that were damaged.
+
+use edgesmith_tests::{TinyStudy, run};
+
+/// A study of one architecture, whose one trial is trained whole in fp32.
+fn one_network(name: &str) -> String {
+    TinyStudy { trials: 1, epochs: 10, ..TinyStudy::new(name) }
+        .text()
+        .replace("stem_width = [4, 8]", "stem_width = [8]")
+        .replace("depth = [1, 2]\nwidth = [4, 8]", "depth = [1]\nwidth = [8]")
+        .replace("\"conv\", \"separable\", \"inverted-residual\"", "\"conv\"")
+        .replace("stride = [1, 2]", "stride = [2]")
+        .replace("\"relu\", \"relu6\"", "\"relu\"")
+        .replace("prune = [0.0, 0.5]", "prune = [0.0]")
+        .replace("\"fp32\", \"int8\"", "\"fp32\"")
+        .replace("alpha = [0.0, 0.5]", "alpha = [0.0]")
+}
+
+#[test]
+fn a_teacher_comes_from_a_safetensors_file_of_a_named_architecture() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    std::fs::write(at.join("first.toml"), one_network("first")).unwrap();
+    run(at, &["search", "first.toml"]).ok();
+    let export = ["export", "first", "0", "--format", "safetensors", "-o", "teacher.safetensors"];
+    run(at, &export).ok();
+    let first = run(at, &["trials", "first", "--format", "json"]).json();
+    let accuracy = first["trials"][0]["uncompressed"]["validation_accuracy"].clone();
+
+    let given = r#"[teacher]
+weights = "teacher.safetensors"
+[teacher.architecture]
+resolution = 8
+stem_width = 8
+stages = [{ width = 8, kernel = 3, stride = 2 }]
+"#;
+    let text = TinyStudy::new("second").text().replace("[teacher]\nepochs = 1\n", given);
+    std::fs::write(at.join("second.toml"), &text).unwrap();
+    run(at, &["search", "second.toml"]).ok();
+    let status = run(at, &["status", "second", "--format", "json"]).json();
+    assert_eq!(status["teacher"]["validation_accuracy"], accuracy, "it is the given network");
+
+    // Weights of another network, and no weights at all, are said.
+    let other =
+        text.replace("\"second\"", "\"third\"").replace("stem_width = 8\n", "stem_width = 9\n");
+    std::fs::write(at.join("third.toml"), other).unwrap();
+    run(at, &["search", "third.toml"]).fails(1, &["stem.weight"]);
+    let missing = text.replace("\"second\"", "\"fourth\"").replace("teacher.safetensors", "gone");
+    std::fs::write(at.join("fourth.toml"), missing).unwrap();
+    run(at, &["search", "fourth.toml"]).fails(2, &["gone"]);
+}
+
+#[test]
+fn a_damaged_model_file_is_refused_by_its_checksum() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    std::fs::write(at.join("one.toml"), one_network("one")).unwrap();
+    run(at, &["search", "one.toml"]).ok();
+    let trial = run(at, &["trial", "one", "0", "--format", "json"]).json();
+    let hash = trial["trials"][0]["training"]["model_hash"].as_str().unwrap().to_owned();
+    let file = at.join("edgesmith-data/artifacts").join(&hash[..2]).join(&hash);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let export = ["export", "one", "0", "--format", "edge", "-o", "m.edge"];
+    run(at, &export).fails(1, &[&hash, "damaged"]);
+    assert!(!at.join("m.edge").exists());
+}
