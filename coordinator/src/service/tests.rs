@@ -279,7 +279,7 @@ async fn health_and_reflection_answer() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), None).await;
     let channel = server.channel().await;
-    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
     for service in ["edgesmith.v1.StudyService", "edgesmith.v1.WorkerService"] {
         let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
         let status = health.check(request).await.unwrap().into_inner().status;
@@ -287,6 +287,24 @@ async fn health_and_reflection_answer() {
             status,
             i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving)
         );
+    }
+
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let list = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut reflection = ServerReflectionClient::new(channel);
+    let asked = reflection.server_reflection_info(tokio_stream::iter([list])).await;
+    let answer = asked.unwrap().into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(services)) = answer.message_response else {
+        panic!("no list of services: {answer:?}");
+    };
+    let names: Vec<String> = services.service.into_iter().map(|s| s.name).collect();
+    for service in ["StudyService", "WorkerService", "ArtifactService"] {
+        assert!(names.contains(&format!("edgesmith.v1.{service}")), "{names:?}");
     }
     server.stop().await;
 }
