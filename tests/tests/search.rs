@@ -146,7 +146,7 @@ fn fashion_mnist_idx_files_run_to_a_front() {
 }
 
 fn shorten(text: &str) -> String {
-    let small = [("trials", "3"), ("train_limit", "1500"), ("test_limit", "500"), ("epochs", "2")];
+    let small = [("trials", "3"), ("train_limit", "2500"), ("test_limit", "500"), ("epochs", "6")];
     let line = |line: &str| {
         let key = line.split('=').next().unwrap_or_default().trim();
         match small.iter().find(|(name, _)| *name == key) {
