@@ -44,7 +44,7 @@ stages = [{ width = 8, kernel = 3, stride = 2 }]
     let other =
         text.replace("\"second\"", "\"third\"").replace("stem_width = 8\n", "stem_width = 9\n");
     std::fs::write(at.join("third.toml"), other).unwrap();
-    run(at, &["search", "third.toml"]).fails(1, &["stem.weight"]);
+    run(at, &["search", "third.toml"]).fails(1, &["stage1.block1.conv.weight"]);
     let missing = text.replace("\"second\"", "\"fourth\"").replace("teacher.safetensors", "gone");
     std::fs::write(at.join("fourth.toml"), missing).unwrap();
     run(at, &["search", "fourth.toml"]).fails(2, &["gone"]);
