@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use edgesmith_common::StudySpec;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 
 use crate::args::Connection;
 use crate::failure::{from_status, invalid};
@@ -54,7 +53,7 @@ impl Coordinator {
             return Ok(Self { channel, token, _local: None });
         }
         if options.data_dir.is_none()
-            && let Ok(channel) = channel(DEFAULT_COORDINATOR, options.tls_ca.as_deref()).await
+            && let Ok(channel) = channel(DEFAULT_COORDINATOR, None).await
         {
             return Ok(Self { channel, token, _local: None });
         }
@@ -72,7 +71,7 @@ impl Coordinator {
         }
         // A running search or coordinator holds the directory and says where it listens.
         if let Ok(address) = std::fs::read_to_string(directory.join(ADDRESS_FILE))
-            && let Ok(channel) = channel(address.trim(), options.tls_ca.as_deref()).await
+            && let Ok(channel) = channel(address.trim(), tls_ca_of(address.trim(), options)).await
         {
             return Ok(Self { channel, token, _local: None });
         }
@@ -175,16 +174,21 @@ pub fn announce(directory: &Path, url: &str) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
+/// The authority to ask for at `address`, which the data directory named and not the user: one that
+/// is given may be for a coordinator that speaks TLS.
+fn tls_ca_of<'a>(address: &str, options: &'a Connection) -> Option<&'a Path> {
+    options.tls_ca.as_deref().filter(|_| address.starts_with("https://"))
+}
+
 async fn channel(url: &str, tls_ca: Option<&Path>) -> anyhow::Result<Channel> {
-    let mut endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|_| invalid(format!("{url:?} is no address; write it as http://HOST:PORT")))?
-        .connect_timeout(Duration::from_secs(5));
-    if let Some(file) = tls_ca {
-        let pem = std::fs::read(file)
-            .map_err(|e| invalid(format!("failed to read {}: {e}", file.display())))?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        endpoint = endpoint.tls_config(tls).context("failed to set up TLS")?;
-    }
+    let pem = tls_ca
+        .map(|file| {
+            std::fs::read(file)
+                .map_err(|e| invalid(format!("failed to read {}: {e}", file.display())))
+        })
+        .transpose()?;
+    let endpoint = edgesmith_worker::session::endpoint(url, pem.as_deref())
+        .map_err(|error| invalid(error.to_string()))?;
     let connected = endpoint.connect().await;
     connected.map_err(|error| {
         let cause = root_cause(&error);

@@ -164,18 +164,25 @@ pub struct Coordinator {
     /// Where it listens.
     pub url: String,
     directory: PathBuf,
-    lease_seconds: u32,
+    /// Its options but for the address.
+    options: Vec<String>,
 }
 
 impl Coordinator {
     /// Starts one on a free port.
     pub fn start(directory: &Path, lease_seconds: u32) -> Self {
-        Self::listen(directory, "127.0.0.1:0", lease_seconds)
+        Self::with_options(directory, &["--lease-seconds", &lease_seconds.to_string()])
     }
 
-    fn listen(directory: &Path, address: &str, lease_seconds: u32) -> Self {
-        let lease = lease_seconds.to_string();
-        let args = ["coordinator", "--listen", address, "--lease-seconds", &lease];
+    /// Starts one on a free port with options of its own.
+    pub fn with_options(directory: &Path, options: &[&str]) -> Self {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Self::listen(directory, "127.0.0.1:0", options)
+    }
+
+    fn listen(directory: &Path, address: &str, options: Vec<String>) -> Self {
+        let mut args = vec!["coordinator", "--listen", address];
+        args.extend(options.iter().map(String::as_str));
         let mut child = command(directory, &args)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -190,20 +197,16 @@ impl Coordinator {
             word.starts_with("127.0.0.1:").then(|| word.to_owned())
         });
         let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
-        Self {
-            process,
-            url: format!("http://{address}"),
-            directory: directory.to_owned(),
-            lease_seconds,
-        }
+        let scheme = if args.contains(&"--tls-cert") { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
+        Self { process, url, directory: directory.to_owned(), options }
     }
 
     /// Kills it without warning and starts it again on the same data and port.
     pub fn kill_and_restart(self) -> Self {
-        let address = self.url.trim_start_matches("http://").to_owned();
-        let (directory, lease_seconds) = (self.directory.clone(), self.lease_seconds);
+        let (_, address) = self.url.split_once("://").expect("a URL");
         self.process.kill();
-        Self::listen(&directory, &address, lease_seconds)
+        Self::listen(&self.directory, address, self.options)
     }
 
     /// A worker that joins it.

@@ -43,36 +43,7 @@ impl Connection {
     /// When no connection could ever come of them.
     pub fn new(config: &WorkerConfig) -> Result<Self, SessionError> {
         let address = config.coordinator.clone();
-        let wrong = |problem: &str| SessionError::Address {
-            address: address.clone(),
-            problem: problem.to_owned(),
-        };
-        let endpoint = Endpoint::from_shared(address.clone())
-            .map_err(|_| wrong("write it as http://HOST:PORT"))?;
-        let uri = endpoint.uri();
-        if uri.host().is_none_or(str::is_empty) {
-            return Err(wrong("write it as http://HOST:PORT"));
-        }
-        let mut endpoint = match (uri.scheme_str(), &config.tls_ca_pem) {
-            (Some("http"), None) => endpoint,
-            (Some("http"), Some(_)) => {
-                return Err(wrong("a TLS certificate authority is given; begin it with https://"));
-            }
-            (Some("https"), Some(pem)) => {
-                let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-                endpoint.tls_config(tls).map_err(|error| {
-                    wrong(&format!("the TLS certificate authority is unusable: {}", cause(&error)))
-                })?
-            }
-            (Some("https"), None) => {
-                return Err(wrong(
-                    "give the TLS certificate authority that signed its certificate",
-                ));
-            }
-            _ => return Err(wrong("write it as http://HOST:PORT")),
-        };
-        endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
+        let endpoint = endpoint(&address, config.tls_ca_pem.as_deref())?
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
@@ -122,6 +93,48 @@ impl Connection {
     pub fn refused(&self, status: &Status) -> SessionError {
         SessionError::Refused { address: self.address.clone(), message: describe(status) }
     }
+}
+
+/// How to reach the coordinator at `address`: an `https` one must be certified by the authority in
+/// `tls_ca_pem`, or without that by one that this machine trusts.
+///
+/// # Errors
+/// When no connection could ever come of them.
+pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, SessionError> {
+    let wrong = |problem: &str| SessionError::Address {
+        address: address.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|_| wrong("write it as http://HOST:PORT"))?;
+    let uri = endpoint.uri();
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("write it as http://HOST:PORT"));
+    }
+    let endpoint = match (uri.scheme_str(), tls_ca_pem) {
+        (Some("http"), None) => endpoint,
+        (Some("http"), Some(_)) => {
+            return Err(wrong("a TLS certificate authority is given; begin it with https://"));
+        }
+        (Some("https"), Some(pem)) => {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            endpoint.tls_config(tls).map_err(|error| {
+                wrong(&format!("the TLS certificate authority is unusable: {}", cause(&error)))
+            })?
+        }
+        (Some("https"), None) => {
+            let tls = ClientTlsConfig::new().with_native_roots();
+            endpoint.tls_config(tls).map_err(|error| {
+                let cause = cause(&error);
+                wrong(&format!(
+                    "this machine's trusted certificates are unusable ({cause}); give the \
+                     authority that signed the coordinator's with --tls-ca"
+                ))
+            })?
+        }
+        _ => return Err(wrong("write it as http://HOST:PORT")),
+    };
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
 }
 
 /// A call that takes no longer than `limit`, connecting included.

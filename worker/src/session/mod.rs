@@ -29,17 +29,19 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use connection::endpoint;
 pub use context::AttemptContext;
 pub use run::run;
 
 /// Who a worker is and where its coordinator listens.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Address as `http://HOST:PORT`, or `https://HOST:PORT` together with `tls_ca_pem`.
+    /// Address as `http://HOST:PORT` or `https://HOST:PORT`.
     pub coordinator: String,
     /// The coordinator's bearer token, where it asks for one.
     pub token: Option<String>,
-    /// The certificate authority, as PEM, that signed the coordinator's certificate.
+    /// The certificate authority, as PEM, that signed the coordinator's certificate; without it an
+    /// `https` coordinator's must be one that the machine trusts.
     pub tls_ca_pem: Option<Vec<u8>>,
     /// The machine's own name.
     pub name: String,

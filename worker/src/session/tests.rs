@@ -342,7 +342,7 @@ async fn addresses_that_cannot_work_are_told_at_once() {
         let error = ended(address, None, None).await;
         assert!(error.contains("http://HOST:PORT"), "{address}: {error}");
     }
-    assert!(ended("https://host:1", None, None).await.contains("certificate authority"));
+    assert!(ended("https://host:1", Some(b"pem"), None).await.contains("authority is unusable"));
     assert!(ended("http://host:1", Some(b"pem"), None).await.contains("https://"));
     assert!(ended("http://host:1", None, Some("a\nb")).await.contains("token"));
 }

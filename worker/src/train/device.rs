@@ -23,16 +23,27 @@ pub enum TrainDeviceError {
     /// The name of a device that needs another build.
     #[error("this program is built without wgpu; build it again with --features wgpu")]
     NotBuilt,
+    /// A build for GPUs on a machine without one.
+    #[error(
+        "wgpu finds no adapter on this machine; install a driver for Vulkan, Metal or DX12 (Mesa's \
+         software Vulkan will do for tests), or use flex"
+    )]
+    NoAdapter,
 }
 
 impl TrainDevice {
     /// The device of a name: `flex` or `wgpu`.
     ///
     /// # Errors
-    /// When there is none of that name in this build.
+    /// When there is none of that name in this build or on this machine.
     pub fn parse(name: &str) -> Result<Self, TrainDeviceError> {
         match name {
             "flex" => Ok(TrainDevice::Flex),
+            #[cfg(feature = "wgpu")]
+            // Asked for here: burn panics when it first uses an adapter that is not there.
+            "wgpu" if Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() => {
+                Err(TrainDeviceError::NoAdapter)
+            }
             #[cfg(feature = "wgpu")]
             "wgpu" => Ok(TrainDevice::Wgpu),
             #[cfg(not(feature = "wgpu"))]

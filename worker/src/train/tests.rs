@@ -298,16 +298,18 @@ fn images_are_resized_to_the_network() {
 fn wgpu_trains_a_few_steps() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
-    let device = TrainDevice::parse("wgpu").unwrap();
-    let trained = std::panic::catch_unwind(|| {
-        run(TrainRequest { device, ..request(&plan, &data, &views, &spec) })
-    });
-    match trained {
-        Err(_) => eprintln!("skipped: wgpu finds no adapter on this machine"),
-        Ok(trained) => {
-            let flex = run(request(&plan, &data, &views, &spec)).unwrap();
-            let difference = (trained.unwrap().losses[0] - flex.losses[0]).abs();
-            assert!(difference < 1e-2, "losses differ by {difference}");
+    let device = match TrainDevice::parse("wgpu") {
+        Ok(device) => device,
+        Err(TrainDeviceError::NoAdapter) if std::env::var_os("EDGESMITH_REQUIRE_WGPU").is_none() => {
+            eprintln!("skipped: {}", TrainDeviceError::NoAdapter);
+            return;
         }
+        Err(error) => panic!("{error}"),
+    };
+    let trained = run(TrainRequest { device, ..request(&plan, &data, &views, &spec) }).unwrap();
+    let flex = run(request(&plan, &data, &views, &spec)).unwrap();
+    // The same steps in another order of summation.
+    for (gpu, cpu) in trained.losses.iter().zip(&flex.losses) {
+        assert!((gpu - cpu).abs() < 1e-2 * cpu.abs().max(1.0), "loss {gpu} on wgpu, {cpu} on flex");
     }
 }
