@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Genotype, Plan, PlanError, Space};
+use crate::{CellSpace, Genotype, Plan, PlanError, Space, StagedSpace};
 
 /// Identity of a candidate: what is trained, what is left after pruning, at which precision, with
 /// which teacher settings. Genes without effect (an expansion on a plain convolution, two pruning
@@ -19,23 +19,40 @@ impl Space {
     /// # Errors
     /// When it is not a network.
     pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
-        let candidate = self.decode(genotype);
-        let plan = candidate.plan(self.data())?;
-        let pruned = plan.pruned(&candidate.recipe.prune);
-        let mut hasher = blake3::Hasher::new();
-        write_plan(&mut hasher, &plan);
-        for group in pruned.groups() {
-            hasher.update(&group.channels.to_le_bytes());
+        match self {
+            Space::Staged(space) => hash_candidate(space, genotype),
+            Space::Cell(space) => Ok(hash_cell(space, genotype)),
         }
-        hasher.update(candidate.recipe.precision.name().as_bytes());
-        if let Some(d) = candidate.recipe.distillation {
-            hasher.update(&d.alpha.to_le_bytes());
-            hasher.update(&d.temperature.to_le_bytes());
-        }
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Ok(CanonicalHash(bytes))
     }
+}
+
+fn hash_candidate(space: &StagedSpace, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
+    let candidate = space.decode(genotype);
+    let plan = candidate.plan(space.data())?;
+    let pruned = plan.pruned(&candidate.recipe.prune);
+    let mut hasher = blake3::Hasher::new();
+    write_plan(&mut hasher, &plan);
+    for group in pruned.groups() {
+        hasher.update(&group.channels.to_le_bytes());
+    }
+    hasher.update(candidate.recipe.precision.name().as_bytes());
+    if let Some(d) = candidate.recipe.distillation {
+        hasher.update(&d.alpha.to_le_bytes());
+        hasher.update(&d.temperature.to_le_bytes());
+    }
+    Ok(truncated(&hasher))
+}
+
+fn hash_cell(space: &CellSpace, genotype: &Genotype) -> CanonicalHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(space.decode(genotype).canonical().as_bytes());
+    truncated(&hasher)
+}
+
+fn truncated(hasher: &blake3::Hasher) -> CanonicalHash {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    CanonicalHash(bytes)
 }
 
 /// Structure only: names say which stage a layer came from, which is no part of what it computes.

@@ -1,23 +1,27 @@
 //! What can be searched: network architectures together with the recipe that compresses them.
 //!
-//! A [`Space`] is a list of categorical [`Choice`]s. A [`Genotype`] picks one option of each; it
-//! decodes to a [`Candidate`]: an [`Architecture`] plus a [`CompressionRecipe`]. An architecture
-//! lowers to a [`Plan`], the flat list of layers that every other room works from: the analytic cost
+//! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each. In a
+//! [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a [`CompressionRecipe`]; in
+//! a [`CellSpace`] to a [`Cell`] of a tabular benchmark, which is looked up and never built. An
+//! architecture lowers to a [`Plan`], the flat list of layers that every other room works from: the analytic cost
 //! here, the burn network, pruning, quantization and the exporters in the worker.
 //!
 //! Everything here is arithmetic on plain values: no I/O, no threads, no clock, no tensors, and
 //! randomness only through the generator that the caller passes in. It builds for wasm32.
 
 mod architecture;
+mod cell;
 mod cost;
 mod encoding;
 mod hash;
 mod plan;
 mod recipe;
 mod space;
+mod staged;
 mod variation;
 
 pub use architecture::{Activation, Architecture, Operation, ParseNameError, Stage};
+pub use cell::{Cell, CellOperation, CellSpace, ParseCellError};
 pub use cost::Cost;
 pub use hash::CanonicalHash;
 pub use plan::{
@@ -25,6 +29,5 @@ pub use plan::{
     Shape, Source,
 };
 pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
-pub use space::{
-    Choice, Genotype, GenotypeError, RecipeSpace, Space, SpaceDefinition, SpaceError, StageSpace,
-};
+pub use space::{Choice, Genotype, GenotypeError, Space};
+pub use staged::{RecipeSpace, SpaceDefinition, SpaceError, StageSpace, StagedSpace};

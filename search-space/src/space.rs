@@ -1,14 +1,9 @@
-//! The search space: which options each choice has, and what a pick of options means.
-
-use std::fmt;
+//! The space as search algorithms see it: a list of categorical choices, and genotypes that pick one
+//! option of each. What a genotype means is for the kind of space to say.
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::DataShape;
-use crate::{
-    Activation, Architecture, Candidate, CompressionRecipe, Distillation, Operation, Plan,
-    PlanError, Precision, Stage,
-};
+use crate::{CellSpace, StagedSpace};
 
 /// One categorical decision, for example `stage2.kernel` with three options.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,67 +26,13 @@ impl Genotype {
     }
 }
 
-/// The options that a study offers; every list must hold at least one value and no value twice.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SpaceDefinition {
-    /// Sides of the square input, pixels.
-    pub resolution: Vec<u32>,
-    /// Channels of the stem.
-    pub stem_width: Vec<u32>,
-    /// Options of each stage, in order.
-    pub stages: Vec<StageSpace>,
-    /// Options of the recipe.
-    pub recipe: RecipeSpace,
-}
-
-/// Options of one stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StageSpace {
-    /// Numbers of blocks; 0 leaves the stage out.
-    pub depth: Vec<u32>,
-    /// Output channels.
-    pub width: Vec<u32>,
-    /// Kernel sides, odd.
-    pub kernel: Vec<u32>,
-    /// Operation names, of [`Operation::NAMES`].
-    pub operation: Vec<String>,
-    /// Expansions, heeded by inverted residuals alone.
-    pub expansion: Vec<u32>,
-    /// Strides, 1 or 2.
-    pub stride: Vec<u32>,
-    /// Activations.
-    pub activation: Vec<Activation>,
-}
-
-/// Options of the compression recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RecipeSpace {
-    /// Shares of channels removed, chosen for each stage, each in `0.0..1.0`.
-    pub prune: Vec<f64>,
-    /// Precisions.
-    pub precision: Vec<Precision>,
-    /// Distillation settings; `alpha = 0` is none.
-    pub alpha: Vec<f64>,
-    /// Temperatures, heeded where alpha is above 0.
-    pub temperature: Vec<f64>,
-}
-
-/// A space that can be searched: at least one option everywhere, every option in range.
+/// What can be searched: at least one option everywhere.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Space {
-    definition: SpaceDefinition,
-    data: DataShape,
-    choices: Vec<Choice>,
-}
-
-/// What is wrong with a definition; `field` is the path below `[space]` or `[recipe]`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
-pub struct SpaceError {
-    /// For example `space.stages[1].kernel`.
-    pub field: String,
-    /// What is wrong and how to mend it.
-    pub message: String,
+pub enum Space {
+    /// Staged convolutional networks with the recipe that compresses them.
+    Staged(StagedSpace),
+    /// Cells of a tabular benchmark.
+    Cell(CellSpace),
 }
 
 /// Why indices are not a genotype of this space.
@@ -117,90 +58,18 @@ pub enum GenotypeError {
     },
 }
 
-const STAGE_CHOICES: [&str; 8] =
-    ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
-
-/// Largest width, resolution or depth that is taken for meant; guards arithmetic and memory.
-const MAX_SIZE: u32 = 4096;
-const MAX_DEPTH: u32 = 64;
-const MAX_STAGES: usize = 16;
-const MAX_OPTIONS: usize = 256;
-
 impl Space {
-    /// Checks a definition.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, at once.
-    pub fn new(definition: SpaceDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
-        let mut errors = Errors(Vec::new());
-        let sizes = |low: u32, high: u32| move |v: &u32| (low..=high).contains(v);
-        errors.check(
-            "space.resolution",
-            &definition.resolution,
-            sizes(1, MAX_SIZE),
-            "from 1 to 4096",
-        );
-        errors.check(
-            "space.stem_width",
-            &definition.stem_width,
-            sizes(1, MAX_SIZE),
-            "from 1 to 4096",
-        );
-        if definition.stages.is_empty() {
-            errors.push("space.stages", "no stage given; add at least one [[space.stages]]");
-        }
-        if definition.stages.len() > MAX_STAGES {
-            errors.push("space.stages", "more than 16 stages");
-        }
-        for (i, stage) in definition.stages.iter().enumerate() {
-            let at = |field: &str| format!("space.stages[{i}].{field}");
-            errors.check(&at("depth"), &stage.depth, sizes(0, MAX_DEPTH), "from 0 to 64");
-            errors.check(&at("width"), &stage.width, sizes(1, MAX_SIZE), "from 1 to 4096");
-            let odd = |v: &u32| v % 2 == 1 && *v <= 31;
-            errors.check(&at("kernel"), &stage.kernel, odd, "an odd number from 1 to 31");
-            let known = |v: &String| Operation::NAMES.contains(&v.as_str());
-            let names = format!("one of {}", Operation::NAMES.join(", "));
-            errors.check(&at("operation"), &stage.operation, known, &names);
-            errors.check(&at("expansion"), &stage.expansion, sizes(1, 16), "from 1 to 16");
-            errors.check(&at("stride"), &stage.stride, sizes(1, 2), "1 or 2");
-            errors.check(&at("activation"), &stage.activation, |_| true, "");
-        }
-        let recipe = &definition.recipe;
-        errors.check(
-            "recipe.prune",
-            &recipe.prune,
-            |v| (0.0..1.0).contains(v),
-            "at least 0 and below 1",
-        );
-        errors.check("recipe.precision", &recipe.precision, |_| true, "");
-        errors.check("recipe.alpha", &recipe.alpha, |v| (0.0..=1.0).contains(v), "from 0 to 1");
-        let warm = |v: &f64| *v > 0.0 && *v <= 100.0;
-        errors.check("recipe.temperature", &recipe.temperature, warm, "above 0 and at most 100");
-        if !errors.0.is_empty() {
-            return Err(errors.0);
-        }
-        let choices = choices(&definition);
-        Ok(Self { definition, data, choices })
-    }
-
-    /// The checked definition.
-    pub fn definition(&self) -> &SpaceDefinition {
-        &self.definition
-    }
-
-    /// Image channels and classes that every network of the space is for.
-    pub fn data(&self) -> DataShape {
-        self.data
-    }
-
     /// The decisions, in genotype order.
     pub fn choices(&self) -> &[Choice] {
-        &self.choices
+        match self {
+            Space::Staged(space) => space.choices(),
+            Space::Cell(space) => space.choices(),
+        }
     }
 
     /// Number of genotypes; distinct networks are fewer. Saturates at `u128::MAX`.
     pub fn size(&self) -> u128 {
-        self.choices.iter().fold(1, |n, c| n.saturating_mul(c.options.len() as u128))
+        self.choices().iter().fold(1, |n, c| n.saturating_mul(c.options.len() as u128))
     }
 
     /// Takes indices that came from outside.
@@ -208,13 +77,11 @@ impl Space {
     /// # Errors
     /// When they do not fit this space.
     pub fn genotype(&self, indices: Vec<u16>) -> Result<Genotype, GenotypeError> {
-        if indices.len() != self.choices.len() {
-            return Err(GenotypeError::Length {
-                given: indices.len(),
-                expected: self.choices.len(),
-            });
+        let choices = self.choices();
+        if indices.len() != choices.len() {
+            return Err(GenotypeError::Length { given: indices.len(), expected: choices.len() });
         }
-        for (choice, &given) in self.choices.iter().zip(&indices) {
+        for (choice, &given) in choices.iter().zip(&indices) {
             if usize::from(given) >= choice.options.len() {
                 let (choice, options) = (choice.name.clone(), choice.options.len());
                 return Err(GenotypeError::OutOfRange { choice, given, options });
@@ -223,172 +90,20 @@ impl Space {
         Ok(Genotype(indices))
     }
 
-    /// The candidate that a genotype of this space means.
+    /// The network that a genotype of this space means, in words.
     ///
     /// # Panics
     /// When the genotype is another space's.
-    pub fn decode(&self, genotype: &Genotype) -> Candidate {
-        assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
-        let d = &self.definition;
-        let mut next = genotype.0.iter().map(|&i| usize::from(i));
-        let mut pick = || next.next().expect("one index per choice");
-        let resolution = d.resolution[pick()];
-        let stem_width = d.stem_width[pick()];
-        let mut stages = Vec::with_capacity(d.stages.len());
-        let mut prune = Vec::with_capacity(d.stages.len());
-        for s in &d.stages {
-            let (depth, width, kernel) = (s.depth[pick()], s.width[pick()], s.kernel[pick()]);
-            let (name, expansion) = (s.operation[pick()].as_str(), s.expansion[pick()]);
-            let operation = match name {
-                "conv" => Operation::Conv,
-                "separable" => Operation::Separable,
-                "inverted-residual" => Operation::InvertedResidual { expansion },
-                other => unreachable!("operation {other} passed the space's check"),
-            };
-            let (stride, activation) = (s.stride[pick()], s.activation[pick()]);
-            prune.push(d.recipe.prune[pick()]);
-            stages.push(Stage { depth, width, kernel, operation, stride, activation });
-        }
-        let precision = d.recipe.precision[pick()];
-        let (alpha, temperature) = (d.recipe.alpha[pick()], d.recipe.temperature[pick()]);
-        let distillation = (alpha > 0.0).then_some(Distillation { alpha, temperature });
-        Candidate {
-            architecture: Architecture { resolution, stem_width, stages },
-            recipe: CompressionRecipe { prune, precision, distillation },
-        }
-    }
-
-    /// The genotype with the largest network of the space, by parameters and then by MACs, before any
-    /// compression. Found greedily, choice by choice until nothing grows; exact where no choice's largest option depends on the others.
-    ///
-    /// # Errors
-    /// When no network of the space can work.
-    pub fn largest(&self) -> Result<Genotype, PlanError> {
-        let size = |g: &Genotype| {
-            let cost = self.decode(g).plan(self.data).ok()?.cost(Precision::Fp32);
-            Some(-(cost.parameters as f64) - cost.macs as f64 * 1e-12)
-        };
-        let start = self.gentlest();
-        self.decode(&start).plan(self.data)?;
-        Ok(self.descend(start, size))
-    }
-
-    /// The genotype whose shipped network has the least `cost`, found greedily as in
-    /// [`Space::largest`]; `None` when no network of the space can work.
-    pub fn smallest(&self, cost: impl Fn(&Plan, Precision) -> f64) -> Option<Genotype> {
-        let start = self.gentlest();
-        self.decode(&start).plan(self.data).ok()?;
-        Some(self.descend(start, |g| {
-            let candidate = self.decode(g);
-            let plan = candidate.pruned_plan(self.data).ok()?;
-            Some(cost(&plan, candidate.recipe.precision))
-        }))
-    }
-
-    /// Where strides do least harm: largest resolution, fewest blocks, smallest strides. If this is no
-    /// network, nothing in the space is.
-    fn gentlest(&self) -> Genotype {
-        let gentle = |choice: &Choice| {
-            let number = |i: &usize| choice.options[*i].parse::<u32>().unwrap_or(0);
-            let options = 0..choice.options.len();
-            let found = if choice.name == "resolution" {
-                options.max_by_key(number)
-            } else if choice.name.ends_with(".depth") || choice.name.ends_with(".stride") {
-                options.min_by_key(number)
-            } else {
-                None
-            };
-            found.unwrap_or(0) as u16
-        };
-        Genotype(self.choices.iter().map(gentle).collect())
-    }
-
-    /// Coordinate descent of `value` from `best`; genotypes without a value are stepped over.
-    fn descend(&self, mut best: Genotype, value: impl Fn(&Genotype) -> Option<f64>) -> Genotype {
-        let mut best_value = value(&best).unwrap_or(f64::INFINITY);
-        loop {
-            let before = best_value;
-            for i in 0..self.choices.len() {
-                for option in 0..self.choices[i].options.len() as u16 {
-                    let mut other = best.clone();
-                    other.0[i] = option;
-                    if let Some(other_value) = value(&other)
-                        && other_value < best_value
-                    {
-                        (best, best_value) = (other, other_value);
-                    }
-                }
-            }
-            if best_value == before {
-                return best;
-            }
+    pub fn describe(&self, genotype: &Genotype) -> String {
+        match self {
+            Space::Staged(space) => space.decode(genotype).architecture.to_string(),
+            Space::Cell(space) => space.decode(genotype).to_string(),
         }
     }
 }
 
-fn choices(d: &SpaceDefinition) -> Vec<Choice> {
-    let mut all = vec![choice("resolution", &d.resolution), choice("stem_width", &d.stem_width)];
-    for (i, s) in d.stages.iter().enumerate() {
-        let activation: Vec<&str> = s.activation.iter().map(|a| a.name()).collect();
-        let options: [Vec<String>; 8] = [
-            texts(&s.depth),
-            texts(&s.width),
-            texts(&s.kernel),
-            texts(&s.operation),
-            texts(&s.expansion),
-            texts(&s.stride),
-            texts(&activation),
-            texts(&d.recipe.prune),
-        ];
-        all.extend(
-            STAGE_CHOICES.iter().zip(options).map(|(field, options)| Choice {
-                name: format!("stage{}.{field}", i + 1),
-                options,
-            }),
-        );
-    }
-    let precision: Vec<&str> = d.recipe.precision.iter().map(|p| p.name()).collect();
-    all.push(choice("precision", &precision));
-    all.push(choice("alpha", &d.recipe.alpha));
-    all.push(choice("temperature", &d.recipe.temperature));
-    all
-}
-
-fn choice<T: fmt::Display>(name: &str, values: &[T]) -> Choice {
-    Choice { name: name.to_owned(), options: texts(values) }
-}
-
-fn texts<T: fmt::Display>(values: &[T]) -> Vec<String> {
-    values.iter().map(T::to_string).collect()
-}
-
-/// Collects what is wrong, so that a user sees all of it at once.
-struct Errors(Vec<SpaceError>);
-
-impl Errors {
-    fn push(&mut self, field: &str, message: impl Into<String>) {
-        self.0.push(SpaceError { field: field.to_owned(), message: message.into() });
-    }
-
-    fn check<T: PartialEq + fmt::Debug>(
-        &mut self,
-        field: &str,
-        values: &[T],
-        valid: impl Fn(&T) -> bool,
-        range: &str,
-    ) {
-        if values.is_empty() {
-            self.push(field, "the list is empty; give at least one value");
-        }
-        if values.len() > MAX_OPTIONS {
-            self.push(field, format!("more than {MAX_OPTIONS} values"));
-        }
-        for (i, value) in values.iter().enumerate() {
-            if !valid(value) {
-                self.push(field, format!("{value:?} is not {range}"));
-            } else if values[..i].contains(value) {
-                self.push(field, format!("{value:?} stands twice; keep one"));
-            }
-        }
+impl From<StagedSpace> for Space {
+    fn from(space: StagedSpace) -> Self {
+        Space::Staged(space)
     }
 }

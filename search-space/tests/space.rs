@@ -2,7 +2,7 @@
 
 use edgesmith_search_space::{
     Activation, Architecture, DataShape, Genotype, LayerOp, Operation, Plan, PlanError, Precision,
-    RecipeSpace, Scope, Space, SpaceDefinition, Stage, StageSpace,
+    RecipeSpace, Scope, Space, SpaceDefinition, Stage, StageSpace, StagedSpace,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -45,8 +45,12 @@ fn definition() -> SpaceDefinition {
     }
 }
 
+fn staged() -> StagedSpace {
+    StagedSpace::new(definition(), DATA).unwrap()
+}
+
 fn space() -> Space {
-    Space::new(definition(), DATA).unwrap()
+    staged().into()
 }
 
 fn sample(seed: u64) -> Genotype {
@@ -156,14 +160,14 @@ fn genes_without_effect_do_not_show_in_the_hash() {
 
 #[test]
 fn the_largest_network_is_no_smaller_than_any_sample_and_the_smallest_no_larger() {
-    let space = space();
+    let _space = space();
     let parameters =
-        |g: &Genotype| space.decode(g).plan(DATA).map(|p| p.cost(Precision::Fp32).parameters);
+        |g: &Genotype| staged().decode(g).plan(DATA).map(|p| p.cost(Precision::Fp32).parameters);
     let shipped = |g: &Genotype| {
-        space.decode(g).pruned_plan(DATA).map(|p| p.cost(Precision::Fp32).parameters)
+        staged().decode(g).pruned_plan(DATA).map(|p| p.cost(Precision::Fp32).parameters)
     };
-    let largest = parameters(&space.largest().unwrap()).unwrap();
-    let smallest = space.smallest(|plan, _| plan.cost(Precision::Fp32).parameters as f64);
+    let largest = parameters(&staged().largest().unwrap()).unwrap();
+    let smallest = staged().smallest(|plan, _| plan.cost(Precision::Fp32).parameters as f64);
     let smallest = shipped(&smallest.unwrap()).unwrap();
     for seed in 0..1000 {
         let genotype = sample(seed);
@@ -187,7 +191,7 @@ fn a_definition_gets_all_its_mistakes_at_once() {
     broken.stages[0].kernel = vec![4];
     broken.stages[1].operation = vec!["attention".to_owned()];
     broken.recipe.prune = vec![0.5, 0.5, 1.0, f64::NAN];
-    let errors = Space::new(broken, DATA).unwrap_err();
+    let errors = StagedSpace::new(broken, DATA).unwrap_err();
     let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
     let expected = [
         "space.resolution",
@@ -199,7 +203,7 @@ fn a_definition_gets_all_its_mistakes_at_once() {
     ];
     assert_eq!(fields, expected);
     let nothing = SpaceDefinition { stages: vec![], ..definition() };
-    assert_eq!(Space::new(nothing, DATA).unwrap_err()[0].field, "space.stages");
+    assert_eq!(StagedSpace::new(nothing, DATA).unwrap_err()[0].field, "space.stages");
 }
 
 #[test]
@@ -247,7 +251,7 @@ proptest! {
     fn equal_hashes_mean_equal_networks_and_pruning_only_shrinks(seeds: [u64; 2]) {
         let space = space();
         let [a, b] = seeds.map(sample);
-        let candidates = [&a, &b].map(|g| space.decode(g));
+        let candidates = [&a, &b].map(|g| staged().decode(g));
         if let (Ok(x), Ok(y)) = (space.canonical_hash(&a), space.canonical_hash(&b)) {
             let plans = candidates.each_ref().map(|c| c.pruned_plan(DATA).unwrap());
             if x == y {
@@ -262,8 +266,8 @@ proptest! {
 
     #[test]
     fn every_layer_reads_what_came_before_and_shapes_fit(seed: u64) {
-        let space = space();
-        if let Ok(plan) = space.decode(&sample(seed)).plan(DATA) {
+        let _space = space();
+        if let Ok(plan) = staged().decode(&sample(seed)).plan(DATA) {
             let mut names = std::collections::HashSet::new();
             for id in plan.ids() {
                 let layer = plan.layer(id);
