@@ -162,6 +162,8 @@ pub enum Role {
     Train,
     /// Time compressed models.
     Measure,
+    /// Look candidates up in tables.
+    Table,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -40,10 +40,10 @@ impl Filter {
     /// a device, a per-device metric must be within the bound on every device that was measured.
     pub fn admits(&self, values: &TrialValues) -> bool {
         match (self.quantity, &self.device) {
-            (Quantity::TestAccuracy, _) => self.holds(values.trained.compressed.test_accuracy),
+            (Quantity::TestAccuracy, _) => values.test_accuracy().is_some_and(|a| self.holds(a)),
             (Quantity::Metric(Metric::LatencyMs), None) => {
-                let all = &values.measurements;
-                !all.is_empty() && all.iter().all(|m| self.holds(m.p50_ms))
+                let mut all = values.latencies().map(|(_, ms)| self.holds(ms)).peekable();
+                all.peek().is_some() && all.all(|holds| holds)
             }
             (Quantity::Metric(metric), device) => {
                 values.value(metric, device.as_ref()).is_some_and(|value| self.holds(value))

@@ -78,30 +78,123 @@ pub struct TrainedTrial {
     pub seconds: f64,
 }
 
-/// What is known of a trial: trained, and measured on some devices.
+/// Figures of a network that nobody ran here: looked up in a table, or brought along from an earlier
+/// study. There is no model file to export.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialValues {
-    /// Training's yield.
-    pub trained: TrainedTrial,
-    /// One measurement a device class.
-    pub measurements: Vec<Measurement>,
+pub struct Figures {
+    /// On validation images, `0..=1`.
+    pub validation_accuracy: f64,
+    /// On held-out test images, `0..=1`, by name; the search never sees them. The first is the
+    /// study's own.
+    pub test_accuracies: Vec<(String, f64)>,
+    /// Size of the model file.
+    pub model_bytes: Option<u64>,
+    /// Multiply-accumulates.
+    pub macs: Option<u64>,
+    /// Weights and biases.
+    pub parameters: Option<u64>,
+    /// Peak of the feature maps alive together, bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// Median latency by device class, milliseconds.
+    pub latencies: Vec<(DeviceClass, f64)>,
+    /// Seconds of training that went into them, as their source says.
+    pub seconds: f64,
+}
+
+/// What is known of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrialValues {
+    /// Trained here, and measured on some devices.
+    Trained {
+        /// Training's yield.
+        trained: Box<TrainedTrial>,
+        /// One measurement a device class.
+        measurements: Vec<Measurement>,
+    },
+    /// Known without training.
+    Figures(Figures),
 }
 
 impl TrialValues {
-    /// Value of a metric; `None` where it was not measured (on that device).
+    /// Value of a metric; `None` where it is not known (on that device).
     pub fn value(&self, metric: Metric, device: Option<&DeviceClass>) -> Option<f64> {
-        let network = &self.trained.compressed;
-        Some(match metric {
-            Metric::ValidationAccuracy => network.validation_accuracy,
-            Metric::LatencyMs => {
-                let on = |m: &&Measurement| Some(&m.device.class) == device;
-                self.measurements.iter().find(on)?.p50_ms
+        if metric == Metric::LatencyMs {
+            return self.latencies().find(|(class, _)| Some(*class) == device).map(|(_, ms)| ms);
+        }
+        match self {
+            TrialValues::Trained { trained, .. } => {
+                let network = &trained.compressed;
+                Some(match metric {
+                    Metric::ValidationAccuracy => network.validation_accuracy,
+                    Metric::ModelBytes => network.model_bytes as f64,
+                    Metric::Macs => network.cost.macs as f64,
+                    Metric::Parameters => network.cost.parameters as f64,
+                    Metric::PeakMemoryBytes => network.cost.peak_memory_bytes as f64,
+                    Metric::LatencyMs => return None,
+                })
             }
-            Metric::ModelBytes => network.model_bytes as f64,
-            Metric::Macs => network.cost.macs as f64,
-            Metric::Parameters => network.cost.parameters as f64,
-            Metric::PeakMemoryBytes => network.cost.peak_memory_bytes as f64,
-        })
+            TrialValues::Figures(figures) => {
+                let count = match metric {
+                    Metric::ValidationAccuracy => return Some(figures.validation_accuracy),
+                    Metric::ModelBytes => figures.model_bytes,
+                    Metric::Macs => figures.macs,
+                    Metric::Parameters => figures.parameters,
+                    Metric::PeakMemoryBytes => figures.peak_memory_bytes,
+                    Metric::LatencyMs => None,
+                };
+                count.map(|count| count as f64)
+            }
+        }
+    }
+
+    /// Accuracy on validation images, `0..=1`.
+    pub fn validation_accuracy(&self) -> f64 {
+        match self {
+            TrialValues::Trained { trained, .. } => trained.compressed.validation_accuracy,
+            TrialValues::Figures(figures) => figures.validation_accuracy,
+        }
+    }
+
+    /// Accuracy on the study's held-out images, `0..=1`, where it is known.
+    pub fn test_accuracy(&self) -> Option<f64> {
+        match self {
+            TrialValues::Trained { trained, .. } => Some(trained.compressed.test_accuracy),
+            TrialValues::Figures(figures) => figures.test_accuracies.first().map(|(_, a)| *a),
+        }
+    }
+
+    /// Median latency by device class, milliseconds.
+    pub fn latencies(&self) -> impl Iterator<Item = (&DeviceClass, f64)> {
+        let (measured, known) = match self {
+            TrialValues::Trained { measurements, .. } => (measurements.as_slice(), &[][..]),
+            TrialValues::Figures(figures) => (&[][..], figures.latencies.as_slice()),
+        };
+        let measured = measured.iter().map(|m| (&m.device.class, m.p50_ms));
+        measured.chain(known.iter().map(|(class, ms)| (class, *ms)))
+    }
+
+    /// Training's yield, where it was trained here.
+    pub fn trained(&self) -> Option<&TrainedTrial> {
+        match self {
+            TrialValues::Trained { trained, .. } => Some(trained),
+            TrialValues::Figures(_) => None,
+        }
+    }
+
+    /// What was measured here.
+    pub fn measurements(&self) -> &[Measurement] {
+        match self {
+            TrialValues::Trained { measurements, .. } => measurements,
+            TrialValues::Figures(_) => &[],
+        }
+    }
+
+    /// Seconds that training took, or took elsewhere.
+    pub fn seconds(&self) -> f64 {
+        match self {
+            TrialValues::Trained { trained, .. } => trained.seconds,
+            TrialValues::Figures(figures) => figures.seconds,
+        }
     }
 }
 
@@ -137,17 +230,16 @@ pub(crate) mod tests {
             p95_ms: *ms,
             min_ms: *ms,
         };
-        TrialValues {
-            trained: TrainedTrial {
-                compressed: report.clone(),
-                uncompressed: report,
-                model: ArtifactHash::of(b"model"),
-                weights: ArtifactHash::of(b"weights"),
-                images_seen: 1,
-                seconds: 1.0,
-            },
-            measurements: latency.iter().map(measurement).collect(),
-        }
+        let trained = TrainedTrial {
+            compressed: report.clone(),
+            uncompressed: report,
+            model: ArtifactHash::of(b"model"),
+            weights: ArtifactHash::of(b"weights"),
+            images_seen: 1,
+            seconds: 1.0,
+        };
+        let measurements = latency.iter().map(measurement).collect();
+        TrialValues::Trained { trained: Box::new(trained), measurements }
     }
 
     #[test]
@@ -157,5 +249,27 @@ pub(crate) mod tests {
         assert_eq!(values.value(Metric::LatencyMs, Some(&rpi4)), Some(3.0));
         assert_eq!(values.value(Metric::LatencyMs, None), None);
         assert_eq!(values.value(Metric::ModelBytes, None), Some(7.0));
+    }
+
+    #[test]
+    fn figures_answer_for_what_they_hold_and_nothing_else() {
+        let rpi4: DeviceClass = "rpi4".parse().unwrap();
+        let figures = TrialValues::Figures(Figures {
+            validation_accuracy: 0.5,
+            test_accuracies: vec![("own".to_owned(), 0.4), ("other".to_owned(), 0.1)],
+            model_bytes: None,
+            macs: Some(7),
+            parameters: None,
+            peak_memory_bytes: None,
+            latencies: vec![(rpi4.clone(), 3.0)],
+            seconds: 12.0,
+        });
+        assert_eq!(figures.value(Metric::ValidationAccuracy, None), Some(0.5));
+        assert_eq!(figures.value(Metric::Macs, None), Some(7.0));
+        assert_eq!(figures.value(Metric::LatencyMs, Some(&rpi4)), Some(3.0));
+        assert_eq!(figures.value(Metric::LatencyMs, None), None);
+        assert_eq!(figures.value(Metric::ModelBytes, None), None);
+        assert_eq!(figures.test_accuracy(), Some(0.4));
+        assert_eq!((figures.trained(), figures.measurements()), (None, &[][..]));
     }
 }

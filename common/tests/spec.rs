@@ -1,6 +1,6 @@
 //! Study files: what a good one means, and every mistake of a bad one with its line.
 
-use edgesmith_common::spec::{AlgorithmSpec, DataSource, OptimizerSpec, TeacherSource};
+use edgesmith_common::spec::{AlgorithmSpec, DataSource, OptimizerSpec, TeacherSource, Workload};
 use edgesmith_common::{Bound, Goal, Metric, StudySpec};
 
 const GOOD: &str = r#"[study]
@@ -54,15 +54,16 @@ fn a_short_study_has_sensible_defaults_and_parses_again() {
     let spec = StudySpec::parse(GOOD).unwrap();
     assert_eq!(spec.name.as_str(), "good");
     assert_eq!(spec.seed.0, 0);
-    assert_eq!(spec.data.source, DataSource::Digits);
-    assert_eq!(spec.space.definition().resolution, [8]);
+    let work = spec.training().unwrap();
+    assert_eq!(work.data.source, DataSource::Digits);
+    assert_eq!(work.space.definition().resolution, [8]);
     assert_eq!(spec.space.size(), 4);
     assert_eq!(spec.objectives[0].goal, Goal::Maximize);
     assert!(matches!(spec.algorithm, AlgorithmSpec::Nsga2 { .. }));
     assert_eq!((spec.budget.trials, spec.budget.max_attempts), (3, 3));
-    assert_eq!(spec.training.optimizer, OptimizerSpec::AdamW);
-    assert!(spec.teacher.is_none());
-    assert!(spec.measurement.min_runs >= 50 && spec.measurement.min_seconds >= 0.2);
+    assert_eq!(work.training.optimizer, OptimizerSpec::AdamW);
+    assert!(work.teacher.is_none());
+    assert!(work.measurement.min_runs >= 50 && work.measurement.min_seconds >= 0.2);
     assert!(spec.devices().is_empty());
     assert_eq!(StudySpec::parse(spec.source()).unwrap(), spec);
 }
@@ -108,8 +109,9 @@ stages = [{ width = 32, operation = "inverted-residual", expansion = 6 }]
     let bounds: Vec<Bound> = spec.constraints.iter().map(|c| c.bound).collect();
     assert_eq!(bounds, [Bound::Max(5.0), Bound::Max(100_000.0), Bound::Min(10.0)]);
     assert!(matches!(spec.algorithm, AlgorithmSpec::Reinforce { entropy: 0.5, .. }));
-    assert_eq!(spec.training.optimizer, OptimizerSpec::Sgd { momentum: 0.8 });
-    let teacher = spec.teacher.unwrap();
+    let work = spec.training().unwrap().clone();
+    assert_eq!(work.training.optimizer, OptimizerSpec::Sgd { momentum: 0.8 });
+    let teacher = work.teacher.unwrap();
     assert_eq!(teacher.architecture.to_string(), "r8 stem16 | inverted-residual e6 k3 w32 x1 relu");
     assert_eq!(teacher.source, TeacherSource::File { path: "teacher.safetensors".to_owned() });
 }
@@ -259,4 +261,61 @@ fn cost_is_judged_before_training() {
     let why = spec.analytic_violation(&cost(301)).unwrap();
     assert_eq!(why, "parameters is 301, which breaks parameters <= 300");
     assert_eq!(Metric::ALL.iter().filter(|m| m.is_analytic()).count(), 3);
+}
+
+/// A study over a table, with `more` in its place.
+fn table_study(more: &str) -> String {
+    format!(
+        r#"
+        study.name = "nb201"
+        table = {{ path = "nb.csv.gz", latencies = "latency.csv.gz" }}
+        objectives = [{{ metric = "validation_accuracy" }}, {{ metric = "latency_ms", device = "pixel3" }}]
+        {more}
+        "#
+    )
+}
+
+#[test]
+fn a_study_over_a_table_looks_cells_up_and_may_count_seconds() {
+    let spec = StudySpec::parse(&table_study("budget.simulated_seconds = 12000")).unwrap();
+    assert_eq!(spec.budget.simulated_seconds, Some(12_000.0));
+    assert_eq!(spec.space.choices().len(), 6);
+    assert_eq!(spec.space.size(), 15_625);
+    assert!(spec.training().is_none());
+    let Workload::Table(table) = &spec.work else { panic!("it names a table") };
+    assert_eq!(table.path, "nb.csv.gz");
+    assert!((table.seconds_share - 0.06).abs() < 1e-12);
+    let spec = StudySpec::parse(&table_study("budget.trials = 7")).unwrap();
+    assert_eq!((spec.budget.trials, spec.budget.simulated_seconds), (7, None));
+}
+
+#[test]
+fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
+    let text = r#"
+        study.name = "nb201"
+        data.source = "digits"
+        training = { epochs = 3, no_such = 1 }
+        table = { path = "nb.csv.gz", benchmark = "nas-bench-101" }
+        objectives = [{ metric = "latency_ms" }, { metric = "model_bytes" }]
+        constraints = [{ metric = "latency_ms", max = 2 }]
+        budget = {}
+    "#;
+    let errors = StudySpec::parse(text).unwrap_err();
+    let fields: Vec<&str> = errors.0.iter().map(|e| e.field.as_str()).collect();
+    let expected = [
+        "data",
+        "training",
+        "table.benchmark",
+        "table.latencies",
+        "objectives[1].metric",
+        "constraints",
+        "budget.trials",
+    ];
+    for field in expected {
+        assert!(fields.contains(&field), "{field} is not in {errors}");
+    }
+    assert_eq!(fields.len(), expected.len(), "{errors}");
+    // Only a table tells how long training took.
+    let mistake = mistake("trials = 3", "trials = 3\nsimulated_seconds = 5", "simulated_seconds");
+    assert!(mistake.contains("is unknown"), "{mistake}");
 }

@@ -4,7 +4,8 @@
 //! the wrong length or a name that is none is a [`ConvertError`] that names the field.
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, DeviceInfo, Measurement, NetworkReport, TrainedTrial, TrialState,
+    ArtifactHash, DeviceClass, DeviceInfo, Figures, Measurement, NetworkReport, TrainedTrial,
+    TrialState,
 };
 use edgesmith_search_space::Cost;
 
@@ -84,10 +85,6 @@ impl TryFrom<v1::NetworkReport> for NetworkReport {
     type Error = ConvertError;
 
     fn try_from(report: v1::NetworkReport) -> Result<Self, Self::Error> {
-        let share = |value: f64, field| {
-            let is_share = (0.0..=1.0).contains(&value);
-            is_share.then_some(value).ok_or_else(|| wrong(field, format!("{value} is no share")))
-        };
         Ok(Self {
             validation_accuracy: share(report.validation_accuracy, "validation_accuracy")?,
             test_accuracy: share(report.test_accuracy, "test_accuracy")?,
@@ -171,10 +168,6 @@ impl TryFrom<v1::Measurement> for Measurement {
     type Error = ConvertError;
 
     fn try_from(m: v1::Measurement) -> Result<Self, Self::Error> {
-        let time = |value: f64, field| {
-            let is_time = value.is_finite() && value >= 0.0;
-            is_time.then_some(value).ok_or_else(|| wrong(field, format!("{value} is no time")))
-        };
         Ok(Self {
             device: m.device.ok_or_else(|| missing("device"))?.try_into()?,
             engine: m.engine,
@@ -188,6 +181,70 @@ impl TryFrom<v1::Measurement> for Measurement {
             min_ms: time(m.min_ms, "min_ms")?,
         })
     }
+}
+
+impl From<&Figures> for v1::Figures {
+    fn from(figures: &Figures) -> Self {
+        let accuracies = figures.test_accuracies.iter();
+        let latencies = figures.latencies.iter();
+        Self {
+            validation_accuracy: figures.validation_accuracy,
+            test_accuracies: accuracies
+                .map(|(name, accuracy)| v1::NamedAccuracy {
+                    name: name.clone(),
+                    accuracy: *accuracy,
+                })
+                .collect(),
+            model_bytes: figures.model_bytes,
+            macs: figures.macs,
+            parameters: figures.parameters,
+            peak_memory_bytes: figures.peak_memory_bytes,
+            latencies: latencies
+                .map(|(class, ms)| v1::ClassLatency {
+                    device_class: class.to_string(),
+                    p50_ms: *ms,
+                })
+                .collect(),
+            seconds: figures.seconds,
+        }
+    }
+}
+
+impl TryFrom<v1::Figures> for Figures {
+    type Error = ConvertError;
+
+    fn try_from(figures: v1::Figures) -> Result<Self, Self::Error> {
+        let accuracy =
+            |a: v1::NamedAccuracy| Ok((a.name, share(a.accuracy, "test_accuracies.accuracy")?));
+        let latency = |l: v1::ClassLatency| {
+            let class = l.device_class.parse().map_err(|e| wrong("device_class", e))?;
+            Ok((class, time(l.p50_ms, "latencies.p50_ms")?))
+        };
+        Ok(Self {
+            validation_accuracy: share(figures.validation_accuracy, "validation_accuracy")?,
+            test_accuracies: figures
+                .test_accuracies
+                .into_iter()
+                .map(accuracy)
+                .collect::<Result<_, _>>()?,
+            model_bytes: figures.model_bytes,
+            macs: figures.macs,
+            parameters: figures.parameters,
+            peak_memory_bytes: figures.peak_memory_bytes,
+            latencies: figures.latencies.into_iter().map(latency).collect::<Result<_, _>>()?,
+            seconds: time(figures.seconds, "seconds")?,
+        })
+    }
+}
+
+fn share(value: f64, field: &'static str) -> Result<f64, ConvertError> {
+    let is_share = (0.0..=1.0).contains(&value);
+    is_share.then_some(value).ok_or_else(|| wrong(field, format!("{value} is no share")))
+}
+
+fn time(value: f64, field: &'static str) -> Result<f64, ConvertError> {
+    let is_time = value.is_finite() && value >= 0.0;
+    is_time.then_some(value).ok_or_else(|| wrong(field, format!("{value} is no time")))
 }
 
 /// A trial's state and reason on the wire.
@@ -256,7 +313,31 @@ mod tests {
         )
     }
 
+    fn figures() -> impl Strategy<Value = Figures> {
+        let count = || prop::option::of(any::<u64>());
+        let counts = [count(), count(), count(), count()];
+        let accuracies = prop::collection::vec(("[a-z0-9_]{1,12}", 0.0..=1.0), 0..4);
+        let latencies = prop::collection::vec(("[a-z][a-z0-9-]{0,10}", 0.0..1e6), 0..4);
+        (0.0..=1.0, accuracies, counts, latencies, 0.0..1e9).prop_map(
+            |(validation_accuracy, test_accuracies, counts, latencies, seconds)| Figures {
+                validation_accuracy,
+                test_accuracies,
+                model_bytes: counts[0],
+                macs: counts[1],
+                parameters: counts[2],
+                peak_memory_bytes: counts[3],
+                latencies: latencies.into_iter().map(|(c, ms)| (c.parse().unwrap(), ms)).collect(),
+                seconds,
+            },
+        )
+    }
+
     proptest! {
+        #[test]
+        fn figures_come_back(figures in figures()) {
+            prop_assert_eq!(Figures::try_from(v1::Figures::from(&figures)).unwrap(), figures);
+        }
+
         #[test]
         fn what_goes_over_the_wire_comes_back(
             compressed in report(), uncompressed in report(), m in measurement(),

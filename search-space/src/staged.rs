@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::DataShape;
 use crate::{
-    Activation, Architecture, Candidate, Choice, CompressionRecipe, Distillation, Genotype, Operation,
-    Plan, PlanError, Precision, Stage,
+    Activation, Architecture, Candidate, Choice, CompressionRecipe, Distillation, Genotype,
+    Operation, Plan, PlanError, Precision, Stage,
 };
 
 /// The options that a study offers; every list must hold at least one value and no value twice.

@@ -40,11 +40,9 @@ fn certify(directory: &Path) {
     let key = KeyPair::generate().unwrap();
     let server = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
     let server = server.signed_by(&key, &authority).unwrap();
-    for (name, pem) in [
-        ("ca.pem", authority.pem()),
-        ("cert.pem", server.pem()),
-        ("key.pem", key.serialize_pem()),
-    ] {
+    for (name, pem) in
+        [("ca.pem", authority.pem()), ("cert.pem", server.pem()), ("key.pem", key.serialize_pem())]
+    {
         std::fs::write(directory.join(name), pem).unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! The worker: leases tasks from a coordinator, trains and compresses candidates with burn, times
-//! compressed models on its device, and reports what came out.
+//! compressed models on its device, looks candidates up in tables, and reports what came out.
 //!
 //! It knows one task at a time and nothing of other trials, objectives or fronts.
 
@@ -10,4 +10,5 @@ pub mod network;
 pub mod pipeline;
 pub mod probe;
 pub mod session;
+pub mod table;
 pub mod train;

@@ -27,14 +27,21 @@ pub async fn run(args: ExportArgs) -> anyhow::Result<()> {
     };
     let mut client = coordinator.artifacts();
     let mut fetch = async |hash| artifacts::download(&mut client, hash).await.map_err(from_status);
-    let trained = &values.trained;
+    let (Some(trained), Some(candidate), Some(work)) =
+        (values.trained(), &row.candidate, spec.training())
+    else {
+        return Err(invalid(format!(
+            "trial {} of {} was not trained here, so there is no network to export",
+            args.number, args.study
+        )));
+    };
     let metadata = [("study", args.study.clone()), ("trial", args.number.to_string())];
     let bytes = match args.format {
         ExportFormat::Edge => fetch(trained.model).await?,
         ExportFormat::Safetensors => fetch(trained.weights).await?,
         ExportFormat::Onnx => {
             let weights = safetensors::from_bytes(&fetch(trained.weights).await?)?;
-            let plan = row.candidate.pruned_plan(spec.space.data())?;
+            let plan = candidate.pruned_plan(work.space.data())?;
             weights.check(&plan)?;
             let model = Model::from_bytes(&fetch(trained.model).await?)?;
             let InputSpec { mean, std, .. } = model.input;
@@ -42,11 +49,11 @@ pub async fn run(args: ExportArgs) -> anyhow::Result<()> {
             onnx::to_bytes(&model, &metadata)
         }
         ExportFormat::OnnxInt8 => {
-            if row.candidate.recipe.precision != Precision::Int8 {
+            if candidate.recipe.precision != Precision::Int8 {
                 return Err(invalid(format!(
                     "trial {} is {}; export it with --format onnx, or choose an int8 trial",
                     args.number,
-                    row.candidate.recipe.precision.name()
+                    candidate.recipe.precision.name()
                 )));
             }
             onnx::to_bytes(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)

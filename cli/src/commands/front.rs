@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use edgesmith_common::{DeviceClass, Measurement, Metric, NetworkReport, StudySpec};
+use edgesmith_common::spec::Workload;
+use edgesmith_common::{DeviceClass, Measurement, Metric, StudySpec, TrainedTrial, TrialValues};
 use edgesmith_proto::v1;
 
 use crate::args::{Format, ParetoArgs};
@@ -53,16 +54,19 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let references: Vec<&Reference> = teacher.iter().chain(&uncompressed).collect();
     let complete = all.iter().filter(|t| t.values.is_some()).count();
     let mut text = format!(
-        "\nPareto front of {study}: {} of {complete} trained candidates are beaten by no other\n\n",
+        "\nPareto front of {study}: {} of {complete} candidates are beaten by no other\n\n",
         front.len()
     );
     text.push_str(&front_table(&front, &devices, &references));
     text.push('\n');
     text.push_str(&plot(&front, &all, teacher.as_ref(), &devices));
-    text.push_str(
-        "\nAccuracies and latencies are those of the model files in the edge runtime; a dash was not \
-         measured.\n",
-    );
+    text.push_str(match spec.work {
+        Workload::Train(_) => {
+            "\nAccuracies and latencies are those of the model files in the edge runtime; a dash was \
+             not measured.\n"
+        }
+        Workload::Table(_) => "\nAll figures are the table's; nothing was trained or timed here.\n",
+    });
     print(&text)
 }
 
@@ -82,19 +86,19 @@ fn rows(trials: Vec<v1::Trial>, spec: &StudySpec) -> anyhow::Result<Vec<TrialRow
 /// The device classes that the study names; else those that anything was measured on.
 fn devices(spec: &StudySpec, rows: &[TrialRow]) -> Vec<DeviceClass> {
     let mut devices = spec.devices();
-    for m in rows.iter().filter_map(|r| r.values.as_ref()).flat_map(|v| &v.measurements) {
-        if !devices.contains(&m.device.class) {
-            devices.push(m.device.class.clone());
+    for (class, _) in rows.iter().filter_map(|r| r.values.as_ref()).flat_map(TrialValues::latencies)
+    {
+        if !devices.contains(class) {
+            devices.push(class.clone());
         }
     }
     devices
 }
 
-/// A network that stands beside the front for comparison.
+/// A network that stands beside the front for comparison, as it was trained.
 struct Reference {
     name: String,
-    report: NetworkReport,
-    measurements: Vec<Measurement>,
+    values: TrialValues,
     what: String,
 }
 
@@ -106,25 +110,31 @@ impl Reference {
         let measurements = teacher.measurements.iter().cloned().map(Measurement::try_from);
         Ok(Some(Self {
             name: "teacher".to_owned(),
-            report: trained.compressed,
-            measurements: measurements.collect::<Result<_, _>>()?,
+            values: TrialValues::Trained {
+                trained: Box::new(trained),
+                measurements: measurements.collect::<Result<_, _>>()?,
+            },
             what: teacher.architecture.clone(),
         }))
     }
 
     /// The most accurate network before compression; ties go to the smaller.
     fn best_uncompressed(all: &[TrialRow]) -> Option<Self> {
-        let trained =
-            all.iter().filter_map(|t| Some((t, &t.values.as_ref()?.trained.uncompressed)));
-        let (trial, report) = trained.max_by(|(_, a), (_, b)| {
+        let trained = all.iter().filter_map(|t| Some((t, t.values.as_ref()?.trained()?)));
+        let (trial, trained) = trained.max_by(|(_, a), (_, b)| {
+            let (a, b) = (&a.uncompressed, &b.uncompressed);
             let accuracy = a.validation_accuracy.total_cmp(&b.validation_accuracy);
             accuracy.then(b.model_bytes.cmp(&a.model_bytes))
         })?;
+        let uncompressed = trained.uncompressed.clone();
+        let as_trained = TrainedTrial { compressed: uncompressed, ..trained.clone() };
         Some(Self {
             name: format!("{} uncompressed", trial.number),
-            report: report.clone(),
-            measurements: Vec::new(),
-            what: trial.candidate.architecture.to_string(),
+            values: TrialValues::Trained {
+                trained: Box::new(as_trained),
+                measurements: Vec::new(),
+            },
+            what: trial.architecture.clone(),
         })
     }
 }
@@ -136,33 +146,29 @@ fn front_table(front: &[TrialRow], devices: &[DeviceClass], references: &[&Refer
     columns.extend(latency.iter().map(|name| (name.as_str(), Align::Right)));
     columns.extend([("size", Align::Right), ("MACs", Align::Right)]);
     columns.extend([("recipe", Align::Left), ("architecture", Align::Left)]);
-    let row = |name: String, report: &NetworkReport, measured: &[Measurement], recipe, what| {
+    let dash = || "–".to_owned();
+    let row = |name: String, values: &TrialValues, recipe: String, what: &str| {
+        let value = |metric, device| values.value(metric, device);
         let mut cells = vec![
             name,
-            table::percent(report.validation_accuracy),
-            table::percent(report.test_accuracy),
+            table::percent(values.validation_accuracy()),
+            values.test_accuracy().map_or_else(dash, table::percent),
         ];
         cells.extend(devices.iter().map(|device| {
-            let on = measured.iter().find(|m| m.device.class == *device);
-            on.map_or_else(|| "–".to_owned(), |m| table::milliseconds(m.p50_ms))
+            value(Metric::LatencyMs, Some(device)).map_or_else(dash, table::milliseconds)
         }));
-        cells.extend([table::bytes(report.model_bytes), table::count(report.cost.macs)]);
-        cells.extend([recipe, what]);
+        let bytes = value(Metric::ModelBytes, None);
+        cells.push(bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)));
+        let macs = value(Metric::Macs, None);
+        cells.push(macs.map_or_else(dash, |macs| table::count(macs as u64)));
+        cells.extend([recipe, what.to_owned()]);
         cells
     };
     let trials = front.iter().filter_map(|t| {
-        let values = t.values.as_ref()?;
-        Some(row(
-            t.number.to_string(),
-            &values.trained.compressed,
-            &values.measurements,
-            t.candidate.recipe.to_string(),
-            t.candidate.architecture.to_string(),
-        ))
+        Some(row(t.number.to_string(), t.values.as_ref()?, t.recipe(), &t.architecture))
     });
-    let beside = references.iter().map(|r| {
-        row(r.name.clone(), &r.report, &r.measurements, "fp32".to_owned(), r.what.clone())
-    });
+    let beside =
+        references.iter().map(|r| row(r.name.clone(), &r.values, "fp32".to_owned(), &r.what));
     table::render(&columns, &trials.chain(beside).collect::<Vec<_>>())
 }
 
@@ -185,11 +191,11 @@ fn plot(
     };
     let mut points: Vec<Point> = all.iter().filter_map(|t| at(t, '.')).collect();
     let teacher_x = teacher.and_then(|t| match device {
-        Some(device) => t.measurements.iter().find(|m| m.device.class == *device).map(|m| m.p50_ms),
-        None => Some(t.report.model_bytes as f64),
+        Some(device) => t.values.value(Metric::LatencyMs, Some(device)),
+        None => t.values.value(Metric::ModelBytes, None),
     });
     if let (Some(teacher), Some(x)) = (teacher, teacher_x) {
-        points.push(Point { x, y: teacher.report.validation_accuracy, symbol: 'T' });
+        points.push(Point { x, y: teacher.values.validation_accuracy(), symbol: 'T' });
     }
     points.extend(front.iter().filter_map(|t| at(t, 'o')));
     let mut text = scatter::render(&points, &label, "validation accuracy", 64, 14);

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use edgesmith_common::spec::Workload;
 use edgesmith_proto::v1;
 use edgesmith_worker::session::{self, WorkerConfig, WorkerRole};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,10 @@ pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
         tls_ca_pem: None,
         name: executor.info().name.clone(),
         device_class: executor.info().class.clone(),
-        roles: vec![WorkerRole::Train, WorkerRole::Measure],
+        roles: match spec.work {
+            Workload::Train(_) => vec![WorkerRole::Train, WorkerRole::Measure],
+            Workload::Table(_) => vec![WorkerRole::Table],
+        },
         slots,
         backend: args.backend.name().to_owned(),
     };

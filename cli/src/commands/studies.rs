@@ -139,6 +139,7 @@ pub async fn workers(args: ListArgs) -> anyhow::Result<()> {
             .map(|r| match r {
                 v1::Role::Train => "train",
                 v1::Role::Measure => "measure",
+                v1::Role::Table => "table",
                 v1::Role::Unspecified => "unknown",
             })
             .collect()
@@ -231,6 +232,11 @@ fn describe(s: &v1::StudyStatus) -> String {
     if s.missing_trainer {
         lines.push("waiting    no worker trains; start one with `edgesmith worker`".to_owned());
     }
+    if s.missing_table {
+        let text =
+            "waiting    no worker reads tables; start one with `edgesmith worker --roles table`";
+        lines.push(text.to_owned());
+    }
     lines.join("\n") + "\n"
 }
 
@@ -248,6 +254,7 @@ fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         "elapsed_ms": s.elapsed_ms,
         "missing_devices": s.missing_devices,
         "missing_trainer": s.missing_trainer,
+        "missing_table": s.missing_table,
         "activity": s.activity,
     });
     if !s.reason.is_empty() {

@@ -47,19 +47,20 @@ pub async fn submit(
     spec: &StudySpec,
     file: &Path,
 ) -> anyhow::Result<v1::SubmitStudyResponse> {
-    let teacher_weights = match spec.teacher.as_ref().map(|t| &t.source) {
-        Some(TeacherSource::File { path }) => {
-            let path = file.parent().unwrap_or(Path::new("")).join(path);
-            let bytes = std::fs::read(&path).map_err(|e| {
-                invalid(format!("failed to read the teacher's weights {}: {e}", path.display()))
-            })?;
-            let hash = artifacts::upload(&mut coordinator.artifacts(), bytes)
-                .await
-                .map_err(from_status)?;
-            hash.as_bytes().to_vec()
-        }
-        _ => Vec::new(),
-    };
+    let teacher_weights =
+        match spec.training().and_then(|work| work.teacher.as_ref()).map(|t| &t.source) {
+            Some(TeacherSource::File { path }) => {
+                let path = file.parent().unwrap_or(Path::new("")).join(path);
+                let bytes = std::fs::read(&path).map_err(|e| {
+                    invalid(format!("failed to read the teacher's weights {}: {e}", path.display()))
+                })?;
+                let hash = artifacts::upload(&mut coordinator.artifacts(), bytes)
+                    .await
+                    .map_err(from_status)?;
+                hash.as_bytes().to_vec()
+            }
+            _ => Vec::new(),
+        };
     let request = v1::SubmitStudyRequest { spec_toml: spec.source().to_owned(), teacher_weights };
     Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
 }

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use edgesmith_common::{ArtifactHash, StudySpec, TrialNumber, TrialState};
+use edgesmith_common::{
+    ArtifactHash, Figures, Measurement, Metric, StudySpec, TrainedTrial, TrialNumber, TrialState,
+    TrialValues,
+};
 use edgesmith_proto::v1;
 use edgesmith_worker::session::{
     AttemptContext, Outcome, TaskExecutor as _, TaskKind, TaskWork, artifacts,
@@ -71,9 +74,9 @@ async fn rerun(
     row: &TrialRow,
     args: &TrialArgs,
 ) -> anyhow::Result<ExitCode> {
-    let Some(values) = &row.values else {
+    let Some(before) = row.values.as_ref().and_then(TrialValues::trained) else {
         return Err(invalid(format!(
-            "trial {} is {} and has no result to compare with",
+            "trial {} is {} and has no training's result to compare with",
             row.number,
             row.state.name()
         )));
@@ -102,7 +105,6 @@ async fn rerun(
     let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
         anyhow::bail!("the rerun yielded something other than a trained trial");
     };
-    let before = &values.trained;
     let line = |name: &str, then: f64, now: f64| {
         vec![name.to_owned(), then.to_string(), now.to_string(), same(then == now).to_owned()]
     };
@@ -162,16 +164,17 @@ fn list_table(rows: &[TrialRow]) -> String {
     let lines: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            let network = row.values.as_ref().map(|v| &v.trained.compressed);
-            let latency = row.value(edgesmith_common::Metric::LatencyMs);
+            let values = row.values.as_ref();
+            let bytes = values.and_then(|v| v.value(Metric::ModelBytes, None));
+            let latency = row.value(Metric::LatencyMs);
             vec![
                 row.number.to_string(),
                 row.state.name().to_owned(),
-                network.map_or_else(dash, |n| table::percent(n.validation_accuracy)),
+                values.map_or_else(dash, |v| table::percent(v.validation_accuracy())),
                 latency.map_or_else(dash, table::milliseconds),
-                network.map_or_else(dash, |n| table::bytes(n.model_bytes)),
-                row.candidate.recipe.to_string(),
-                row.candidate.architecture.to_string(),
+                bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)),
+                row.recipe(),
+                row.architecture.clone(),
             ]
         })
         .collect();
@@ -186,18 +189,54 @@ fn describe(row: &TrialRow) -> String {
     if let TrialState::Infeasible { reason } | TrialState::Failed { reason } = &row.state {
         lines.push(("reason".into(), reason.clone()));
     }
-    lines.push(("architecture".into(), row.candidate.architecture.to_string()));
-    lines.push(("recipe".into(), row.candidate.recipe.to_string()));
+    lines.push(("architecture".into(), row.architecture.clone()));
+    if row.candidate.is_some() {
+        lines.push(("recipe".into(), row.recipe()));
+    }
     if !row.parents.is_empty() {
         let parents: Vec<String> = row.parents.iter().map(u32::to_string).collect();
         lines.push(("parents".into(), parents.join(", ")));
     }
     lines.push(("attempts".into(), row.attempts.to_string()));
-    if let Some(values) = &row.values {
-        let trained = &values.trained;
-        for (name, n) in [("shipped", &trained.compressed), ("uncompressed", &trained.uncompressed)]
-        {
-            lines.push((
+    match &row.values {
+        Some(TrialValues::Trained { trained, measurements }) => {
+            describe_trained(trained, measurements, &mut lines);
+        }
+        Some(TrialValues::Figures(figures)) => describe_figures(figures, &mut lines),
+        None => {}
+    }
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
+}
+
+fn describe_figures(figures: &Figures, lines: &mut Vec<(String, String)>) {
+    let mut say = |name: &str, text: String| lines.push((name.to_owned(), text));
+    say("validation", table::percent(figures.validation_accuracy));
+    for (name, accuracy) in &figures.test_accuracies {
+        say(name, table::percent(*accuracy));
+    }
+    let counts = [
+        ("model bytes", figures.model_bytes),
+        ("MACs", figures.macs),
+        ("parameters", figures.parameters),
+        ("feature maps", figures.peak_memory_bytes),
+    ];
+    for (name, count) in counts {
+        count.into_iter().for_each(|count| say(name, count.to_string()));
+    }
+    for (class, ms) in &figures.latencies {
+        say(&format!("latency@{class}"), table::milliseconds(*ms));
+    }
+    say("training", format!("{}, as the source tells", table::duration(figures.seconds)));
+}
+
+fn describe_trained(
+    trained: &TrainedTrial,
+    measurements: &[Measurement],
+    lines: &mut Vec<(String, String)>,
+) {
+    for (name, n) in [("shipped", &trained.compressed), ("uncompressed", &trained.uncompressed)] {
+        lines.push((
                 name.into(),
                 format!(
                     "validation {}, test {}, {} bytes, {} MACs, {} parameters, {} bytes of feature maps",
@@ -209,33 +248,30 @@ fn describe(row: &TrialRow) -> String {
                     n.cost.peak_memory_bytes
                 ),
             ));
-        }
-        lines.push((
-            "training".into(),
-            format!("{} images in {}", trained.images_seen, table::duration(trained.seconds)),
-        ));
-        for m in &values.measurements {
-            lines.push((
-                format!("latency@{}", m.device.class),
-                format!(
-                    "median {}, p95 {}, fastest {} over {} runs of batch {} on {} thread(s); {} {}; \
-                     {} ({}; {}; {} cores)",
-                    table::milliseconds(m.p50_ms),
-                    table::milliseconds(m.p95_ms),
-                    table::milliseconds(m.min_ms),
-                    m.samples,
-                    m.batch,
-                    m.threads,
-                    m.engine,
-                    m.engine_version,
-                    m.device.name,
-                    m.device.cpu,
-                    m.device.cpu_flags.join(" "),
-                    m.device.cores
-                ),
-            ));
-        }
     }
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
+    lines.push((
+        "training".into(),
+        format!("{} images in {}", trained.images_seen, table::duration(trained.seconds)),
+    ));
+    for m in measurements {
+        lines.push((
+            format!("latency@{}", m.device.class),
+            format!(
+                "median {}, p95 {}, fastest {} over {} runs of batch {} on {} thread(s); {} {}; \
+                     {} ({}; {}; {} cores)",
+                table::milliseconds(m.p50_ms),
+                table::milliseconds(m.p95_ms),
+                table::milliseconds(m.min_ms),
+                m.samples,
+                m.batch,
+                m.threads,
+                m.engine,
+                m.engine_version,
+                m.device.name,
+                m.device.cpu,
+                m.device.cpu_flags.join(" "),
+                m.device.cores
+            ),
+        ));
+    }
 }

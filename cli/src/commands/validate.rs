@@ -1,7 +1,7 @@
 //! `edgesmith validate`.
 
-use edgesmith_common::spec::TeacherSource;
-use edgesmith_search_space::Precision;
+use edgesmith_common::spec::{Budget, TeacherSource, TrainWork, TrainingSpec, Workload};
+use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 
 use crate::args::ValidateArgs;
 use crate::commands::submit;
@@ -16,7 +16,12 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     let mut lines = vec![format!("{} is valid", args.study.display())];
     let mut say = |name: &str, text: String| lines.push(format!("{name:<12}{text}"));
     say("study", format!("{} (seed {})", spec.name, spec.seed.0));
-    say("data", spec.data.source.to_string());
+    match &spec.work {
+        Workload::Train(work) => say("data", work.data.source.to_string()),
+        Workload::Table(table) => {
+            say("table", format!("{}: trials are looked up, nothing is trained", table.path));
+        }
+    }
     say(
         "space",
         format!(
@@ -25,20 +30,15 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
             choices.len()
         ),
     );
-    if let Ok(largest) = space.largest() {
-        let candidate = space.decode(&largest);
-        if let Ok(plan) = candidate.plan(space.data()) {
-            let cost = plan.cost(Precision::Fp32);
-            say(
-                "largest",
-                format!(
-                    "{} ({} parameters, {} MACs)",
-                    candidate.architecture,
-                    table::count(cost.parameters),
-                    table::count(cost.macs)
-                ),
-            );
-        }
+    if let Some((architecture, cost)) = spec.training().and_then(|work| largest(&work.space)) {
+        say(
+            "largest",
+            format!(
+                "{architecture} ({} parameters, {} MACs)",
+                table::count(cost.parameters),
+                table::count(cost.macs)
+            ),
+        );
     }
     let objectives: Vec<String> = spec
         .objectives
@@ -51,28 +51,50 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
         say("subject to", constraints.join(", "));
     }
     say("algorithm", spec.algorithm.name().to_owned());
-    say(
-        "budget",
-        format!(
-            "{} trials of {} epochs (+{} of fine-tuning where channels are pruned)",
-            spec.budget.trials, spec.training.epochs, spec.training.fine_tune_epochs
-        ),
-    );
-    match &spec.teacher {
-        Some(teacher) => say(
-            "teacher",
-            match &teacher.source {
-                TeacherSource::Train { epochs } => {
-                    format!("{}, trained for {epochs} epochs", teacher.architecture)
-                }
-                TeacherSource::File { path } => format!("{}, from {path}", teacher.architecture),
-            },
-        ),
-        None => say("teacher", "none".to_owned()),
+    match &spec.work {
+        Workload::Train(work) => {
+            say_training(work, spec.budget.trials, &mut say);
+        }
+        Workload::Table(_) => say("budget", lookups(&spec.budget)),
     }
     let devices: Vec<String> = spec.devices().iter().map(ToString::to_string).collect();
     let devices = if devices.is_empty() { "none".to_owned() } else { devices.join(", ") };
     say("devices", devices);
     lines.push(String::new());
     crate::output::print(&lines.join("\n"))
+}
+
+fn say_training(work: &TrainWork, trials: u32, say: &mut impl FnMut(&str, String)) {
+    let TrainingSpec { epochs, fine_tune_epochs, .. } = work.training;
+    say(
+        "budget",
+        format!(
+            "{trials} trials of {epochs} epochs (+{fine_tune_epochs} of fine-tuning where channels \
+             are pruned)"
+        ),
+    );
+    let teacher = match &work.teacher {
+        Some(teacher) => match &teacher.source {
+            TeacherSource::Train { epochs } => {
+                format!("{}, trained for {epochs} epochs", teacher.architecture)
+            }
+            TeacherSource::File { path } => format!("{}, from {path}", teacher.architecture),
+        },
+        None => "none".to_owned(),
+    };
+    say("teacher", teacher);
+}
+
+fn lookups(budget: &Budget) -> String {
+    match budget.simulated_seconds {
+        Some(seconds) => format!("{seconds} seconds of training, as the table tells them"),
+        None => format!("{} trials", budget.trials),
+    }
+}
+
+/// The space's largest network and its cost before compression.
+fn largest(space: &StagedSpace) -> Option<(Architecture, Cost)> {
+    let architecture = space.decode(&space.largest().ok()?).architecture;
+    let plan = Plan::lower(&architecture, space.data()).ok()?;
+    Some((architecture, plan.cost(Precision::Fp32)))
 }

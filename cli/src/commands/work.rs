@@ -32,6 +32,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         let role = match role {
             Role::Train => WorkerRole::Train,
             Role::Measure => WorkerRole::Measure,
+            Role::Table => WorkerRole::Table,
         };
         if !roles.contains(&role) {
             roles.push(role);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::{Measurement, TrialState};
+use edgesmith_common::{DeviceClass, Measurement, Metric, TrialState, TrialValues};
 use edgesmith_search_space::CompressionRecipe;
 use serde::Serialize;
 
@@ -28,8 +28,9 @@ pub struct Trial<'a> {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    architecture: String,
-    recipe: &'a CompressionRecipe,
+    architecture: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<&'a CompressionRecipe>,
     genotype: &'a [u16],
     parents: &'a [u32],
     attempts: u32,
@@ -54,18 +55,33 @@ struct Network {
 
 #[derive(Debug, Serialize)]
 struct Metrics {
-    #[serde(flatten)]
-    network: Network,
+    validation_accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    macs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
     /// Median by device class.
     latency_ms: BTreeMap<String, f64>,
+    /// Held-out accuracies of a looked-up trial by column.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    test_accuracies: BTreeMap<String, f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Training {
     seconds: f64,
-    images_seen: u64,
-    model_hash: String,
-    weights_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images_seen: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights_hash: Option<String>,
 }
 
 impl<'a> Trials<'a> {
@@ -83,31 +99,43 @@ impl<'a> Trial<'a> {
             _ => None,
         };
         let values = row.values.as_ref();
-        let latencies = |ms: &[Measurement]| {
-            ms.iter().map(|m| (m.device.class.to_string(), m.p50_ms)).collect()
-        };
+        let trained = values.and_then(TrialValues::trained);
         Self {
             trial: row.number,
             state: row.state.name(),
             reason,
-            architecture: row.candidate.architecture.to_string(),
-            recipe: &row.candidate.recipe,
+            architecture: &row.architecture,
+            recipe: row.candidate.as_ref().map(|candidate| &candidate.recipe),
             genotype: &row.genotype,
             parents: &row.parents,
             attempts: row.attempts,
-            metrics: values.map(|v| Metrics {
-                network: network(&v.trained.compressed),
-                latency_ms: latencies(&v.measurements),
-            }),
-            uncompressed: values.map(|v| network(&v.trained.uncompressed)),
-            measurements: values.map_or(&[], |v| &v.measurements),
-            training: values.map(|v| Training {
-                seconds: v.trained.seconds,
-                images_seen: v.trained.images_seen,
-                model_hash: v.trained.model.to_string(),
-                weights_hash: v.trained.weights.to_string(),
+            metrics: values.map(metrics),
+            uncompressed: trained.map(|trained| network(&trained.uncompressed)),
+            measurements: values.map(TrialValues::measurements).unwrap_or_default(),
+            training: values.map(|values| Training {
+                seconds: values.seconds(),
+                images_seen: trained.map(|trained| trained.images_seen),
+                model_hash: trained.map(|trained| trained.model.to_string()),
+                weights_hash: trained.map(|trained| trained.weights.to_string()),
             }),
         }
+    }
+}
+
+fn metrics(values: &TrialValues) -> Metrics {
+    let count = |metric| values.value(metric, None).map(|count| count as u64);
+    Metrics {
+        validation_accuracy: values.validation_accuracy(),
+        test_accuracy: values.test_accuracy(),
+        model_bytes: count(Metric::ModelBytes),
+        macs: count(Metric::Macs),
+        parameters: count(Metric::Parameters),
+        peak_memory_bytes: count(Metric::PeakMemoryBytes),
+        latency_ms: values.latencies().map(|(class, ms)| (class.to_string(), ms)).collect(),
+        test_accuracies: match values {
+            TrialValues::Figures(figures) => figures.test_accuracies.iter().cloned().collect(),
+            TrialValues::Trained { .. } => BTreeMap::new(),
+        },
     }
 }
 
@@ -125,9 +153,9 @@ fn network(report: &edgesmith_common::NetworkReport) -> Network {
 /// One row a trial; one `latency_ms@CLASS` column a device class that any trial was measured on. A
 /// figure that was not measured is an empty cell.
 pub fn csv(rows: &[TrialRow]) -> String {
-    let mut devices: Vec<&str> = Vec::new();
-    for measurement in rows.iter().filter_map(|r| r.values.as_ref()).flat_map(|v| &v.measurements) {
-        let class = measurement.device.class.as_str();
+    let mut devices: Vec<&DeviceClass> = Vec::new();
+    for (class, _) in rows.iter().filter_map(|r| r.values.as_ref()).flat_map(TrialValues::latencies)
+    {
         if !devices.contains(&class) {
             devices.push(class);
         }
@@ -141,26 +169,28 @@ pub fn csv(rows: &[TrialRow]) -> String {
         let mut cells = vec![
             row.number.to_string(),
             row.state.name().to_owned(),
-            row.candidate.recipe.precision.name().to_owned(),
+            row.candidate
+                .as_ref()
+                .map(|c| c.recipe.precision.name())
+                .unwrap_or_default()
+                .to_owned(),
         ];
         match &row.values {
             Some(values) => {
-                let n = network(&values.trained.compressed);
-                cells.extend([n.validation_accuracy.to_string(), n.test_accuracy.to_string()]);
-                cells.extend(
-                    [n.model_bytes, n.macs, n.parameters, n.peak_memory_bytes]
-                        .map(|v| v.to_string()),
-                );
-                cells.extend(devices.iter().map(|d| {
-                    let on = |m: &&Measurement| m.device.class.as_str() == *d;
-                    let found = values.measurements.iter().find(on);
-                    found.map(|m| m.p50_ms.to_string()).unwrap_or_default()
-                }));
+                let text = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
+                cells.push(values.validation_accuracy().to_string());
+                cells.push(text(values.test_accuracy()));
+                let counts =
+                    [Metric::ModelBytes, Metric::Macs, Metric::Parameters, Metric::PeakMemoryBytes];
+                cells.extend(counts.map(|metric| text(values.value(metric, None))));
+                let latency =
+                    |class: &&DeviceClass| text(values.value(Metric::LatencyMs, Some(*class)));
+                cells.extend(devices.iter().map(latency));
             }
             None => cells.extend(std::iter::repeat_n(String::new(), 6 + devices.len())),
         }
-        cells.push(row.candidate.architecture.to_string());
-        cells.push(row.candidate.recipe.to_string());
+        cells.push(row.architecture.clone());
+        cells.push(row.recipe());
         // No cell holds a comma, a quote or a line break: names are restricted and the rest is ours.
         text.push_str(&cells.join(","));
         text.push('\n');

@@ -125,6 +125,9 @@ fn describe(status: &StudyStatus, left: Option<Duration>) -> String {
     if status.missing_trainer {
         parts.push("waits for a worker that trains".to_owned());
     }
+    if status.missing_table {
+        parts.push("waits for a worker that reads tables".to_owned());
+    }
     match left {
         Some(left) => parts.push(format!("{} left", table::duration(left.as_secs_f64()))),
         None => parts.extend(status.activity.first().cloned()),

@@ -2,7 +2,7 @@
 //! genotype means in the study's space.
 
 use anyhow::Context as _;
-use edgesmith_common::{Metric, StudySpec, TrialState, TrialValues};
+use edgesmith_common::{Metric, StudySpec, TrainedTrial, TrialState, TrialValues};
 use edgesmith_proto::v1;
 use edgesmith_search_space::Candidate;
 
@@ -13,8 +13,10 @@ pub struct TrialRow {
     pub number: u32,
     /// Where it stands.
     pub state: TrialState,
-    /// What it is.
-    pub candidate: Candidate,
+    /// The network, in words.
+    pub architecture: String,
+    /// What is done to it; `None` where it was looked up.
+    pub candidate: Option<Candidate>,
     /// The genotype's option indices.
     pub genotype: Vec<u16>,
     /// Trials it was derived from.
@@ -36,27 +38,41 @@ impl TrialRow {
     fn decode(trial: v1::Trial, spec: &StudySpec) -> anyhow::Result<Self> {
         let genotype: Vec<u16> =
             trial.genotype.iter().map(|&g| u16::try_from(g)).collect::<Result<_, _>>()?;
-        let candidate = spec.space.decode(&spec.space.genotype(genotype.clone())?);
+        let known = spec.space.genotype(genotype.clone())?;
+        let candidate = spec.training().map(|work| work.space.decode(&known));
         let state = edgesmith_proto::trial_state(&trial)?;
         let measurements =
             trial.measurements.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        let trained = trial.trained.map(TryInto::try_into).transpose()?;
+        let trained: Option<TrainedTrial> = trial.trained.map(TryInto::try_into).transpose()?;
+        let figures = trial.figures.map(TryInto::try_into).transpose()?;
+        let values = match (trained, figures) {
+            (Some(trained), _) => {
+                Some(TrialValues::Trained { trained: Box::new(trained), measurements })
+            }
+            (None, figures) => figures.map(TrialValues::Figures),
+        };
         Ok(Self {
             number: trial.number,
             state,
+            architecture: spec.space.describe(&known),
             candidate,
             genotype,
             parents: trial.parents,
             attempts: trial.attempts,
-            values: trained.map(|trained| TrialValues { trained, measurements }),
+            values,
         })
+    }
+
+    /// What is done to the network, in words; empty where it was looked up.
+    pub fn recipe(&self) -> String {
+        self.candidate.as_ref().map(|c| c.recipe.to_string()).unwrap_or_default()
     }
 
     /// A metric's value on the first device that has one, for plots.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         let values = self.values.as_ref()?;
         match metric {
-            Metric::LatencyMs => values.measurements.first().map(|m| m.p50_ms),
+            Metric::LatencyMs => values.latencies().next().map(|(_, ms)| ms),
             other => values.value(other, None),
         }
     }

@@ -1,15 +1,15 @@
 //! Mistakes that lie between tables: each is fine alone, together they cannot be.
 
-use edgesmith_search_space::{Cost, Space};
+use edgesmith_search_space::{Cost, StagedSpace};
 
-use super::StudySpec;
 use super::reader::{Mistakes, Table};
+use super::{StudySpec, TableSpec};
 use crate::{Bound, Constraint, Metric};
 
 /// A space that distills needs a teacher.
 pub fn distillation_has_a_teacher(
     root: &Table,
-    space: Option<&Space>,
+    space: Option<&StagedSpace>,
     has_teacher: bool,
     m: &mut Mistakes,
 ) {
@@ -21,9 +21,30 @@ pub fn distillation_has_a_teacher(
     }
 }
 
+/// Constraints on what the table does not hold.
+pub fn the_table_holds(
+    root: &Table,
+    table: &TableSpec,
+    constraints: &[Constraint],
+    m: &mut Mistakes,
+) {
+    for constraint in constraints {
+        let text = match constraint.metric {
+            Metric::LatencyMs if table.latencies.is_none() => {
+                "is on latency_ms; name the file of latencies as table.latencies".to_owned()
+            }
+            Metric::ModelBytes | Metric::PeakMemoryBytes => {
+                format!("the table does not hold {}", constraint.metric)
+            }
+            _ => continue,
+        };
+        m.add(&root.span_of("constraints"), "constraints", text);
+    }
+}
+
 /// Why nothing can meet a constraint, where that is certain: bounds outside a metric's range, and
 /// bounds on analytic metrics that even the smallest network of the space breaks.
-pub fn unsatisfiable(constraint: &Constraint, space: Option<&Space>) -> Option<String> {
+pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Option<String> {
     let accuracy = constraint.metric == Metric::ValidationAccuracy;
     match constraint.bound {
         Bound::Min(limit) if accuracy && limit > 1.0 => {
@@ -48,7 +69,7 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&Space>) -> Option<S
 /// The least value of an analytic metric in the space: greedy, choice by choice, which is exact
 /// where each choice's best option does not depend on the others, and an upper bound elsewhere; so
 /// compare with some room.
-fn smallest(space: &Space, metric: Metric) -> Option<f64> {
+fn smallest(space: &StagedSpace, metric: Metric) -> Option<f64> {
     let genotype = space.smallest(|plan, precision| {
         analytic(metric, &plan.cost(precision)).unwrap_or(f64::INFINITY)
     })?;

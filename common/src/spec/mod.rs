@@ -4,7 +4,7 @@
 //! numbers are in range, objectives are on metrics that exist. Defaults are applied here and
 //! nowhere else.
 
-use edgesmith_search_space::{Architecture, Space};
+use edgesmith_search_space::{Architecture, Space, StagedSpace};
 
 use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
 
@@ -13,6 +13,7 @@ mod error;
 mod parse;
 mod reader;
 mod space;
+mod table;
 
 pub use error::{SpecError, SpecErrors};
 
@@ -23,9 +24,7 @@ pub struct StudySpec {
     pub name: StudyName,
     /// Source of all randomness.
     pub seed: Seed,
-    /// What is learned.
-    pub data: DataSpec,
-    /// What is searched; knows the data's channels and classes.
+    /// What is searched.
     pub space: Space,
     /// What counts; at least one.
     pub objectives: Vec<Objective>,
@@ -35,12 +34,8 @@ pub struct StudySpec {
     pub algorithm: AlgorithmSpec,
     /// When it ends.
     pub budget: Budget,
-    /// How candidates are trained.
-    pub training: TrainingSpec,
-    /// Who teaches; `None` where no candidate distills.
-    pub teacher: Option<TeacherSpec>,
-    /// How latency is measured.
-    pub measurement: MeasurementSpec,
+    /// Where candidates' figures come from.
+    pub work: Workload,
     /// The text that this was parsed from.
     source: String,
 }
@@ -49,6 +44,14 @@ impl StudySpec {
     /// The text that this was parsed from; parsing it again gives an equal spec.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// What training needs to know; `None` where trials are looked up.
+    pub fn training(&self) -> Option<&TrainWork> {
+        match &self.work {
+            Workload::Train(work) => Some(work),
+            Workload::Table(_) => None,
+        }
     }
 
     /// The device classes that objectives and constraints name, each once, in order of mention.
@@ -62,6 +65,50 @@ impl StudySpec {
         }
         devices
     }
+}
+
+/// Where candidates' figures come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Workload {
+    /// Candidates are trained, compressed and measured.
+    Train(Box<TrainWork>),
+    /// Candidates are looked up.
+    Table(TableSpec),
+}
+
+/// How candidates are trained, compressed and measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainWork {
+    /// What is searched; knows the data's channels and classes.
+    pub space: StagedSpace,
+    /// What is learned.
+    pub data: DataSpec,
+    /// How candidates are trained.
+    pub training: TrainingSpec,
+    /// Who teaches; `None` where no candidate distills.
+    pub teacher: Option<TeacherSpec>,
+    /// How latency is measured.
+    pub measurement: MeasurementSpec,
+}
+
+/// A table of networks that others trained: CSV, gzipped or plain, with a header and one row a
+/// network. Paths are as the user wrote them; a worker resolves relative ones against its own data
+/// directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableSpec {
+    /// The table; its column `arch` names the network.
+    pub path: String,
+    /// Latencies: columns `CLASS_ms`, rows in the table's order. Needed where an objective or
+    /// constraint is on latency.
+    pub latencies: Option<String>,
+    /// Column of the accuracy that the search sees, percent.
+    pub validation_accuracy: String,
+    /// Columns of held-out accuracies, percent; the first is the one that is shown.
+    pub test_accuracies: Vec<String>,
+    /// Column of training seconds.
+    pub seconds: String,
+    /// Share of those seconds that one look-up costs, above 0.
+    pub seconds_share: f64,
 }
 
 /// Where images come from and how they are split. Paths are as the user wrote them; a worker
@@ -179,10 +226,12 @@ impl AlgorithmSpec {
 }
 
 /// When a study ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
-    /// Trials that are trained; infeasible ones do not count. At least 1.
+    /// Trials that are trained or looked up; infeasible ones do not count. At least 1.
     pub trials: u32,
+    /// Seconds of training, as the table tells them, after which no trial is proposed any more.
+    pub simulated_seconds: Option<f64>,
     /// Attempts of a task before its trial fails. At least 1.
     pub max_attempts: u32,
 }

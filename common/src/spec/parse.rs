@@ -4,14 +4,15 @@
 //! reading goes on with a stand-in, so that all mistakes are found in one pass; a spec is made only
 //! when there were none.
 
-use edgesmith_search_space::DataShape;
+use edgesmith_search_space::{CellSpace, DataShape, Space, StagedSpace};
 use toml::de::DeTable;
 
 use super::reader::{Mistakes, Table};
 use super::space::{read_architecture, read_space};
+use super::table::read_table;
 use super::{
     AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, MeasurementSpec, OptimizerSpec,
-    SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainingSpec, check,
+    SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
 };
 use crate::{Bound, Constraint, DeviceClass, Goal, Metric, Objective, Seed, StudyName};
 
@@ -34,39 +35,53 @@ impl StudySpec {
         let m = &mut mistakes;
         let mut root = Table::root(root);
         let study = read_study(&mut root, m);
-        let data = read_data(&mut root, m);
-        let shape =
-            data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
-        let space = read_space(&mut root, shape, m);
+        // Before the workload, which knows what constraints can be met.
         let objectives = read_objectives(&mut root, m);
-        let constraints = read_constraints(&mut root, space.as_ref(), m);
         let algorithm = read_algorithm(&mut root, m);
+        let work = match root.knew("table") {
+            true => read_table(&mut root, &objectives, m).map(Workload::Table),
+            false => read_train_work(&mut root, m).map(|work| Workload::Train(Box::new(work))),
+        };
+        let staged = match &work {
+            Some(Workload::Train(work)) => Some(&work.space),
+            _ => None,
+        };
+        let constraints = read_constraints(&mut root, staged, m);
+        if let Some(Workload::Table(table)) = &work {
+            check::the_table_holds(&root, table, &constraints, m);
+        }
         let budget = read_budget(&mut root, m);
-        let training = read_training(&mut root, m);
-        let teacher = read_teacher(&mut root, space.as_ref(), m);
-        let measurement = read_measurement(&mut root, m);
-        check::distillation_has_a_teacher(&root, space.as_ref(), teacher.is_some(), m);
         root.finish(m);
-        match (study, data, space, budget) {
-            (Some((name, seed)), Some((data, _)), Some(space), Some(budget)) if m.count() == 0 => {
-                Ok(Self {
-                    name,
-                    seed,
-                    data,
-                    space,
-                    objectives,
-                    constraints,
-                    algorithm,
-                    budget,
-                    training,
-                    teacher,
-                    measurement,
-                    source: text.to_owned(),
-                })
-            }
+        match (study, work, budget) {
+            (Some((name, seed)), Some(work), Some(budget)) if m.count() == 0 => Ok(Self {
+                name,
+                seed,
+                space: match &work {
+                    Workload::Train(work) => Space::Staged(work.space.clone()),
+                    Workload::Table(_) => Space::Cell(CellSpace::nas_bench_201()),
+                },
+                objectives,
+                constraints,
+                algorithm,
+                budget,
+                work,
+                source: text.to_owned(),
+            }),
             _ => Err(mistakes.into_errors()),
         }
     }
+}
+
+fn read_train_work(root: &mut Table, m: &mut Mistakes) -> Option<TrainWork> {
+    let data = read_data(root, m);
+    let shape = data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
+    let space = read_space(root, shape, m);
+    let training = read_training(root, m);
+    let teacher = read_teacher(root, space.as_ref(), m);
+    let measurement = read_measurement(root, m);
+    check::distillation_has_a_teacher(root, space.as_ref(), teacher.is_some(), m);
+    let (data, _) = data?;
+    Some(TrainWork { space: space?, data, training, teacher, measurement })
 }
 
 fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {
@@ -231,7 +246,7 @@ fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
 
 fn read_constraints(
     root: &mut Table,
-    space: Option<&edgesmith_search_space::Space>,
+    space: Option<&StagedSpace>,
     m: &mut Mistakes,
 ) -> Vec<Constraint> {
     let mut constraints = Vec::new();
@@ -301,14 +316,24 @@ fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
 }
 
 fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
+    let looks_up = root.knew("table");
     let mut table = root.required_table("budget", "give a [budget] table with trials", m)?;
-    if !table.has("trials") {
+    let simulated_seconds = looks_up.then(|| {
+        let positive = |seconds: f64| match seconds {
+            seconds if seconds > 0.0 => Ok(seconds),
+            seconds => Err(format!("{seconds} is out of range; use a number above 0")),
+        };
+        table.checked("simulated_seconds", m, positive)
+    });
+    let most = 10_000_000;
+    let counts_seconds = table.knew("simulated_seconds") && looks_up;
+    if !table.has("trials") && !counts_seconds {
         m.add(&table.span(), "budget.trials", "is missing; give the number of trials");
     }
-    let trials = table.within("trials", 1, (1, 10_000_000), m);
+    let trials = table.within("trials", most, (1, most), m);
     let max_attempts = table.within("max_attempts", 3, (1, 100), m);
     table.finish(m);
-    Some(Budget { trials, max_attempts })
+    Some(Budget { trials, simulated_seconds: simulated_seconds.flatten(), max_attempts })
 }
 
 fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
@@ -359,7 +384,7 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
 
 fn read_teacher(
     root: &mut Table,
-    space: Option<&edgesmith_search_space::Space>,
+    space: Option<&StagedSpace>,
     m: &mut Mistakes,
 ) -> Option<TeacherSpec> {
     let mut table = root.table("teacher", m)?;

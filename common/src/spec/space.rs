@@ -3,14 +3,14 @@
 use std::str::FromStr;
 
 use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Operation, Plan, Precision, RecipeSpace, Space,
-    SpaceDefinition, Stage, StageSpace,
+    Activation, Architecture, DataShape, Operation, Plan, Precision, RecipeSpace, SpaceDefinition,
+    Stage, StageSpace, StagedSpace,
 };
 
 use super::reader::{Mistakes, Scalar, Table};
 
 /// `[space]`, `[[space.stages]]` and `[recipe]`.
-pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<Space> {
+pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<StagedSpace> {
     let mend = "give a [space] table with resolution, stem_width and stages";
     let mut table = root.required_table("space", mend, m)?;
     let before = m.count();
@@ -42,7 +42,7 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
     recipe.finish(m);
     let sound = m.count() == before;
     let definition = SpaceDefinition { resolution, stem_width, stages, recipe: recipe_space };
-    match Space::new(definition, data) {
+    match StagedSpace::new(definition, data) {
         Ok(space) => sound.then_some(space),
         Err(errors) => {
             for error in errors {
@@ -103,7 +103,7 @@ fn names<T: FromStr<Err: std::fmt::Display>>(
 /// `architecture` of a teacher: `"largest"`, or a table with one value of everything.
 pub fn read_architecture(
     teacher: &mut Table,
-    space: Option<&Space>,
+    space: Option<&StagedSpace>,
     m: &mut Mistakes,
 ) -> Option<Architecture> {
     let span = teacher.span_of("architecture");

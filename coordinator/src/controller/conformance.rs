@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use edgesmith_common::{StudySpec, TrialNumber};
 use edgesmith_search_space::{
     Activation, CanonicalHash, DataShape, Genotype, Precision, RecipeSpace, Space, SpaceDefinition,
-    StageSpace,
+    StageSpace, StagedSpace,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -61,12 +61,16 @@ pub(super) fn medium_space() -> Space {
             temperature: vec![2.0, 4.0],
         },
     };
-    Space::new(definition, DataShape { channels: 1, classes: 10 }).unwrap()
+    StagedSpace::new(definition, DataShape { channels: 1, classes: 10 }).unwrap().into()
 }
 
 /// A few hundred genotypes, fewer networks (expansions and temperatures without effect, pruning
 /// ratios that round to the same channels), and some genotypes that are no network.
 fn tiny_space() -> Space {
+    tiny_staged().into()
+}
+
+fn tiny_staged() -> StagedSpace {
     let stage = |stride: Vec<u32>| StageSpace {
         depth: vec![1],
         width: vec![4],
@@ -87,7 +91,7 @@ fn tiny_space() -> Space {
             temperature: vec![2.0],
         },
     };
-    Space::new(definition, DataShape { channels: 1, classes: 2 }).unwrap()
+    StagedSpace::new(definition, DataShape { channels: 1, classes: 2 }).unwrap()
 }
 
 /// Every genotype of a small space.
@@ -280,10 +284,11 @@ fn a_tiny_space_is_proposed_to_the_last_network_and_no_further() {
 
 #[test]
 fn a_space_without_a_network_yields_nothing() {
-    let mut definition = tiny_space().definition().clone();
+    let mut definition = tiny_staged().definition().clone();
     definition.resolution = vec![1];
     definition.stages[0].stride = vec![2];
-    let space = Space::new(definition, DataShape { channels: 1, classes: 2 }).unwrap();
+    let space = StagedSpace::new(definition, DataShape { channels: 1, classes: 2 }).unwrap();
+    let space = Space::from(space);
     for (name, make) in ALL {
         assert_eq!(suggest(&*make(space.clone()), 0), None, "{name}");
     }

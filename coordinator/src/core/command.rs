@@ -95,6 +95,13 @@ pub enum Work {
         /// The teacher's soft targets; `None` where the study has no teacher.
         soft_targets: Option<ArtifactHash>,
     },
+    /// Look one candidate up in the study's table.
+    LookUpTrial {
+        /// The trial's number.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+    },
     /// Time one model.
     MeasureModel {
         /// The edge-runtime file.

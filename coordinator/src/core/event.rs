@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, Measurement, StudyName, StudySpec, TaskId, TrainedTrial,
-    WorkerId,
+    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, StudyName, StudySpec, TaskId,
+    TrainedTrial, WorkerId,
 };
 
 use super::Time;
@@ -116,6 +116,8 @@ pub enum Role {
     Train,
     /// Times compressed models on its device.
     Measure,
+    /// Looks candidates up in tables.
+    Table,
 }
 
 /// What a worker says of itself when it joins.
@@ -156,6 +158,8 @@ pub enum Outcome {
     },
     /// A candidate is trained and compressed.
     TrialTrained(TrainedTrial),
+    /// A candidate is looked up.
+    LookedUp(Figures),
     /// A model is timed.
     Measured(Measurement),
     /// It did not work.

@@ -87,7 +87,9 @@ impl Study {
         ensure(!ended || (empty && unfinished == 0), || "it ended with work left".to_owned())?;
         ensure(!self.is_done(), || "it is done, but has not ended".to_owned())?;
         if matches!(self.state, StudyState::Complete { reason: None }) {
-            ensure(self.budget_used == budget, || format!("complete after {used} of {budget}"))?;
+            ensure(self.budget_used == budget || self.seconds_are_used(), || {
+                format!("complete after {used} of {budget}")
+            })?;
         }
         for (id, task) in self.tasks.iter() {
             ensure(self.expects(id, &task.kind), || format!("nothing waits for task {id}"))?;
@@ -106,7 +108,7 @@ impl Study {
         match (kind, stage) {
             (TaskKind::Teacher, _) => self.teacher == Teacher::Pending(id),
             (TaskKind::Measure(None, _), _) => matches!(self.teacher, Teacher::Trained { .. }),
-            (TaskKind::Train(_), Some(Stage::Training(task))) => *task == id,
+            (TaskKind::Train(_) | TaskKind::LookUp(_), Some(Stage::Training(task))) => *task == id,
             (TaskKind::Measure(_, _), Some(Stage::Measuring { pending, .. })) => {
                 pending.contains(&id)
             }
@@ -127,7 +129,7 @@ impl Study {
                 })
             }
             Stage::Complete(values) => {
-                let measured = |class| values.measurements.iter().any(|m| m.device.class == class);
+                let measured = |class| values.latencies().any(|(of, _)| *of == class);
                 let all = self.spec.devices().into_iter().all(measured);
                 ensure(all, || format!("trial {number} is complete, not measured everywhere"))
             }

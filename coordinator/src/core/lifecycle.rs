@@ -32,10 +32,9 @@ impl Turn<'_> {
                 false => Err(Refusal::NameTaken(study)),
             };
         }
-        let from_file = matches!(
-            spec.teacher.as_ref().map(|teacher| &teacher.source),
-            Some(TeacherSource::File { .. })
-        );
+        let teacher = spec.training().and_then(|work| work.teacher.as_ref());
+        let from_file =
+            matches!(teacher.map(|teacher| &teacher.source), Some(TeacherSource::File { .. }));
         match (from_file, teacher_weights) {
             (true, None) => {
                 let missing = "the study names a teacher file, so its weights have to come with it";
@@ -47,7 +46,7 @@ impl Turn<'_> {
             }
             _ => {}
         }
-        let teacher_task = spec.teacher.as_ref().map(|_| TaskId(self.core.next.task));
+        let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
         let spec_toml = spec.source().to_owned();
         let name = study.clone();
         self.record(Record::StudyCreated {

@@ -57,8 +57,10 @@ impl Turn<'_> {
 
 /// Why a candidate need not be trained; `None` where it may.
 fn infeasibility(spec: &StudySpec, genotype: &Genotype) -> Option<String> {
-    let candidate = spec.space.decode(genotype);
-    let cost = match candidate.pruned_plan(spec.space.data()) {
+    // Of a cell the table knows everything, and it costs nothing to ask.
+    let space = &spec.training()?.space;
+    let candidate = space.decode(genotype);
+    let cost = match candidate.pruned_plan(space.data()) {
         Ok(plan) => plan.cost(candidate.recipe.precision),
         Err(why) => return Some(why.to_string()),
     };

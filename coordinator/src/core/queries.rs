@@ -6,7 +6,7 @@ use edgesmith_common::{
     ArtifactHash, DeviceClass, Filter, Measurement, Objective, StudyName, TrainedTrial,
     TrialNumber, TrialState, TrialValues, WorkerId, pareto,
 };
-use edgesmith_search_space::{Architecture, Candidate, Genotype};
+use edgesmith_search_space::{Architecture, Genotype};
 
 use super::study::{Stage, Study, Teacher, Trial};
 use super::{Core, Refusal, StudyState, Time, WorkerInfo};
@@ -36,6 +36,8 @@ pub struct StudyView {
     pub missing_devices: Vec<DeviceClass>,
     /// Whether training waits and no connected worker trains.
     pub missing_trainer: bool,
+    /// Whether a look-up waits and no connected worker reads tables.
+    pub missing_table: bool,
     /// For how long it has been running, pauses and time without a coordinator left out.
     pub elapsed: Duration,
     /// Wall clock when it was created, milliseconds since 1970.
@@ -85,16 +87,26 @@ pub struct TrialView {
     pub state: TrialState,
     /// What it is: option indices.
     pub genotype: Genotype,
-    /// What it is: network and recipe.
-    pub candidate: Candidate,
-    /// Training's yield so far.
-    pub trained: Option<TrainedTrial>,
-    /// One a device class so far.
-    pub measurements: Vec<Measurement>,
+    /// What it is, in words.
+    pub architecture: String,
+    /// What is known of it so far.
+    pub values: Option<TrialValues>,
     /// Attempts that its tasks have used, lost ones included.
     pub attempts: u32,
     /// What it was derived from.
     pub parents: Vec<TrialNumber>,
+}
+
+impl TrialView {
+    /// Training's yield so far.
+    pub fn trained(&self) -> Option<&TrainedTrial> {
+        self.values.as_ref()?.trained()
+    }
+
+    /// One a device class so far.
+    pub fn measurements(&self) -> &[Measurement] {
+        self.values.as_ref().map(TrialValues::measurements).unwrap_or_default()
+    }
 }
 
 /// A connected worker.
@@ -124,19 +136,19 @@ impl Core {
     /// [`Refusal::UnknownStudy`].
     pub fn study_status(&self, name: &StudyName, now: Time) -> Result<StudyView, Refusal> {
         let study = self.study(name)?;
-        let teacher = study.spec.teacher.as_ref().map(|spec| {
+        let spec = study.spec.training().and_then(|work| work.teacher.as_ref());
+        let teacher = spec.map(|spec| {
             let (values, soft_targets) = match &study.teacher {
                 Teacher::Trained { values, soft_targets } => (Some(values), Some(*soft_targets)),
                 Teacher::None | Teacher::Pending(_) => (None, None),
             };
             TeacherView {
                 architecture: spec.architecture.clone(),
-                trained: values.map(|v| v.trained.clone()),
+                trained: values.and_then(|v| v.trained().cloned()),
                 soft_targets,
-                measurements: values.map(|v| v.measurements.clone()).unwrap_or_default(),
+                measurements: values.map(|v| v.measurements().to_vec()).unwrap_or_default(),
             }
         });
-        let accuracy = |v: &TrialValues| v.trained.compressed.validation_accuracy;
         let front = study.front(&study.spec.objectives, &[]);
         let front_size = front.len() as u32;
         let points: Vec<Vec<f64>> = front.into_iter().map(|(_, point)| point).collect();
@@ -149,7 +161,7 @@ impl Core {
             budget_trials: study.spec.budget.trials,
             best_validation_accuracy: study
                 .complete()
-                .map(|(_, values)| accuracy(values))
+                .map(|(_, values)| values.validation_accuracy())
                 .max_by(f64::total_cmp),
             hypervolume: any.then(volume),
             front_size,
@@ -157,6 +169,7 @@ impl Core {
             teacher,
             missing_devices: self.missing_devices(study),
             missing_trainer: study.awaits_trainer() && !self.workers.any(WorkerInfo::trains),
+            missing_table: study.awaits_table() && !self.workers.any(WorkerInfo::looks_up),
             elapsed: Duration::from_millis(study.elapsed_ms(now)),
             created_at_ms: study.created_at_ms,
             spec_toml: study.spec.source().to_owned(),
@@ -232,7 +245,8 @@ impl Core {
 
     /// Classes on which something is, or will be, to be measured and nobody does.
     fn missing_devices(&self, study: &Study) -> Vec<DeviceClass> {
-        if study.state.is_ended() {
+        // A table tells latencies; nobody has to measure them.
+        if study.state.is_ended() || study.spec.training().is_none() {
             return Vec::new();
         }
         let trains = |stage: &Stage| matches!(stage, Stage::Training(_));
@@ -268,14 +282,12 @@ impl Core {
 impl Study {
     fn view(&self, number: usize) -> TrialView {
         let trial = &self.trials[number];
-        let values = trial.stage.values();
         TrialView {
             number: TrialNumber(number as u32),
             state: self.trial_state(trial),
             genotype: trial.genotype.clone(),
-            candidate: self.spec.space.decode(&trial.genotype),
-            trained: values.map(|v| v.trained.clone()),
-            measurements: values.map(|v| v.measurements.clone()).unwrap_or_default(),
+            architecture: self.spec.space.describe(&trial.genotype),
+            values: trial.stage.values().cloned(),
             attempts: trial.attempts,
             parents: trial.parents.clone(),
         }

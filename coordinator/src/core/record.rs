@@ -5,7 +5,7 @@
 //! end, and a variant that is in use keeps its fields.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, Measurement, StudyName, TaskId, TrainedTrial,
+    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, StudyName, TaskId, TrainedTrial,
     TrialNumber, WorkerId,
 };
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,15 @@ pub enum Record {
     WorkerIdsReserved {
         /// The lowest id that was certainly never given.
         below: u64,
+    },
+    /// A trial is looked up. Follows its attempt's success.
+    TrialLookedUp {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// What the table says.
+        figures: Figures,
     },
 }
 

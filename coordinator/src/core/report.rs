@@ -1,7 +1,8 @@
 //! What follows from the end of an attempt.
 
 use edgesmith_common::{
-    AttemptId, DeviceClass, Measurement, NetworkReport, StudyName, TaskId, TrainedTrial, WorkerId,
+    AttemptId, DeviceClass, Figures, Measurement, NetworkReport, StudyName, StudySpec, TaskId,
+    TrainedTrial, TrialValues, WorkerId,
 };
 
 use super::study::Stage;
@@ -38,7 +39,7 @@ impl Turn<'_> {
         let study = current.study.clone();
         let kind = self.core.studies[&study].tasks.get(task).map(|task| task.kind.clone());
         let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
-        match checked(&kind, outcome) {
+        match checked(&kind, outcome, &self.core.studies[&study].spec) {
             Outcome::Failed { reason, retryable } => {
                 self.fail(&study, task, attempt, reason, retryable);
             }
@@ -94,7 +95,11 @@ impl Turn<'_> {
                 let (study, reason) = (name.clone(), why.clone());
                 self.record(Record::TaskGivenUp { study, task, reason });
             }
-            Some(TaskKind::Train(number) | TaskKind::Measure(Some(number), _)) => {
+            Some(
+                TaskKind::Train(number)
+                | TaskKind::LookUp(number)
+                | TaskKind::Measure(Some(number), _),
+            ) => {
                 let ending = match spent {
                     Spent::Hopeless(reason) => TrialEnding::Infeasible { reason },
                     Spent::UsedUp(reason) => TrialEnding::Failed { reason },
@@ -119,6 +124,10 @@ impl Turn<'_> {
                 if unmeasured {
                     self.finish_trial(name, number, TrialEnding::Complete);
                 }
+            }
+            (TaskKind::LookUp(number), Outcome::LookedUp(figures)) => {
+                self.record(Record::TrialLookedUp { study, number, figures });
+                self.finish_trial(name, number, TrialEnding::Complete);
             }
             (TaskKind::Measure(number, _), Outcome::Measured(measurement)) => {
                 self.record(Record::Measured { study, task, measurement });
@@ -151,11 +160,12 @@ impl Turn<'_> {
 }
 
 /// The outcome, or the failure that a nonsensical one is.
-fn checked(kind: &TaskKind, outcome: Outcome) -> Outcome {
+fn checked(kind: &TaskKind, outcome: Outcome, spec: &StudySpec) -> Outcome {
     let wrong = match (kind, &outcome) {
         (_, Outcome::Failed { .. }) => None,
         (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. })
         | (TaskKind::Train(_), Outcome::TrialTrained(trained)) => wrong_in_trained(trained),
+        (TaskKind::LookUp(_), Outcome::LookedUp(figures)) => wrong_in_figures(figures, spec),
         (TaskKind::Measure(_, class), Outcome::Measured(measurement)) => {
             wrong_in_measured(measurement, class)
         }
@@ -173,6 +183,24 @@ fn wrong_in_trained(trained: &TrainedTrial) -> Option<String> {
     let all = [&trained.compressed, &trained.uncompressed].map(accuracies);
     let wrong = all.iter().flatten().find(|(_, value)| !(0.0..=1.0).contains(value));
     wrong.map(|(which, value)| format!("reported a {which} accuracy of {value}"))
+}
+
+fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {
+    let accuracies = figures.test_accuracies.iter().map(|(_, accuracy)| *accuracy);
+    let mut accuracies = accuracies.chain([figures.validation_accuracy]);
+    if let Some(wrong) = accuracies.find(|accuracy| !(0.0..=1.0).contains(accuracy)) {
+        return Some(format!("looked up an accuracy of {wrong}"));
+    }
+    let mut times = figures.latencies.iter().map(|(_, ms)| *ms).chain([figures.seconds]);
+    if let Some(wrong) = times.find(|time| !time.is_finite() || *time < 0.0) {
+        return Some(format!("looked up a time of {wrong}"));
+    }
+    let values = TrialValues::Figures(figures.clone());
+    let objective = spec
+        .objectives
+        .iter()
+        .find(|objective| values.value(objective.metric, objective.device.as_ref()).is_none())?;
+    Some(format!("looked up no {objective}"))
 }
 
 fn wrong_in_measured(measurement: &Measurement, class: &DeviceClass) -> Option<String> {

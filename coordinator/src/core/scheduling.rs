@@ -2,9 +2,10 @@
 //!
 //! Between studies: the one with the fewest running attempts, then the oldest, so that workers are
 //! shared evenly and an old study is not starved by new ones. Within a study: the teacher, on which
-//! all students wait; then measuring, which finishes trials; then training what is proposed; then
-//! proposing more. Nothing is proposed before a worker asks, so a proposal knows all results so far.
+//! all students wait; then measuring, which finishes trials; then training (or looking up) what
+//! is proposed; then proposing more. Nothing is proposed before a worker asks, so a proposal knows all results so far.
 
+use edgesmith_common::spec::Workload;
 use edgesmith_common::{StudyName, TaskId};
 
 use super::study::Study;
@@ -49,10 +50,14 @@ fn next_of(study: &Study, worker: &WorkerInfo) -> Option<Option<TaskId>> {
     {
         return Some(Some(task));
     }
-    if !trains || study.teacher_pending() {
+    let (queue, fits) = match study.spec.work {
+        Workload::Train(_) => (Queue::Train, trains),
+        Workload::Table(_) => (Queue::LookUp, worker.looks_up()),
+    };
+    if !fits || study.teacher_pending() {
         return None;
     }
-    match study.tasks.first_waiting(Queue::Train) {
+    match study.tasks.first_waiting(queue) {
         Some(task) => Some(Some(task)),
         None => study.wants_proposal().then_some(None),
     }

@@ -32,6 +32,8 @@ pub(super) struct Study {
     pub(super) budget_used: u32,
     /// Trials that are not finished.
     pub(super) unfinished: u32,
+    /// Seconds that the look-ups of complete trials took, as the table tells them.
+    pub(super) simulated_seconds: f64,
 }
 
 /// Who teaches, and how far that is.
@@ -58,7 +60,7 @@ pub(super) struct Trial {
 /// How far a trial is.
 #[derive(Debug, PartialEq)]
 pub(super) enum Stage {
-    /// Its training task is not done.
+    /// Its training or look-up task is not done.
     Training(TaskId),
     /// Trained; these measuring tasks are not done.
     Measuring { values: TrialValues, pending: BTreeSet<TaskId> },
@@ -86,13 +88,15 @@ impl Stage {
 
 /// Values of a network that is trained and not measured yet.
 pub(super) fn unmeasured(trained: TrainedTrial) -> TrialValues {
-    TrialValues { trained, measurements: Vec::new() }
+    TrialValues::Trained { trained: Box::new(trained), measurements: Vec::new() }
 }
 
-/// Adds a measurement; a device class has one.
+/// Adds a measurement; a device class has one. Only what was trained here can be measured.
 pub(super) fn add_measurement(values: &mut TrialValues, measurement: Measurement) {
-    values.measurements.retain(|m| m.device.class != measurement.device.class);
-    values.measurements.push(measurement);
+    if let TrialValues::Trained { measurements, .. } = values {
+        measurements.retain(|m| m.device.class != measurement.device.class);
+        measurements.push(measurement);
+    }
 }
 
 impl Study {
@@ -106,6 +110,12 @@ impl Study {
         !self.state.is_ended()
             && self.proposals_ended.is_none()
             && self.budget_used < self.spec.budget.trials
+            && !self.seconds_are_used()
+    }
+
+    /// Whether the look-ups so far took as many simulated seconds as the budget has.
+    pub(super) fn seconds_are_used(&self) -> bool {
+        self.spec.budget.simulated_seconds.is_some_and(|limit| self.simulated_seconds >= limit)
     }
 
     /// Whether students have to wait for their teacher.
@@ -113,9 +123,17 @@ impl Study {
         matches!(self.teacher, Teacher::Pending(_))
     }
 
+    /// Whether a look-up waits for a worker that reads tables.
+    pub(super) fn awaits_table(&self) -> bool {
+        self.spec.training().is_none()
+            && !self.state.is_ended()
+            && (self.tasks.first_waiting(Queue::LookUp).is_some() || self.may_propose())
+    }
+
     /// Whether anything that only a training worker does waits for one.
     pub(super) fn awaits_trainer(&self) -> bool {
-        !self.state.is_ended()
+        self.spec.training().is_some()
+            && !self.state.is_ended()
             && (self.tasks.first_waiting(Queue::Teacher).is_some()
                 || self.tasks.first_waiting(Queue::Train).is_some()
                 || self.may_propose())

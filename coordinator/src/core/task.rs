@@ -11,6 +11,8 @@ pub(super) enum TaskKind {
     Teacher,
     /// Train and compress a trial.
     Train(TrialNumber),
+    /// Look a trial up in the study's table.
+    LookUp(TrialNumber),
     /// Time a model: a trial's, or the teacher's where there is no number.
     Measure(Option<TrialNumber>, DeviceClass),
 }
@@ -20,7 +22,9 @@ impl TaskKind {
     pub(super) fn trial(&self) -> Option<TrialNumber> {
         match self {
             TaskKind::Teacher | TaskKind::Measure(None, _) => None,
-            TaskKind::Train(number) | TaskKind::Measure(Some(number), _) => Some(*number),
+            TaskKind::Train(number)
+            | TaskKind::LookUp(number)
+            | TaskKind::Measure(Some(number), _) => Some(*number),
         }
     }
 
@@ -29,6 +33,7 @@ impl TaskKind {
         match self {
             TaskKind::Teacher => "teacher".to_owned(),
             TaskKind::Train(number) => format!("trial {number}"),
+            TaskKind::LookUp(number) => format!("trial {number} look-up"),
             TaskKind::Measure(None, class) => format!("teacher measure@{class}"),
             TaskKind::Measure(Some(number), class) => format!("trial {number} measure@{class}"),
         }
@@ -60,6 +65,7 @@ pub(super) struct Tasks {
 pub(super) enum Queue {
     Teacher,
     Train,
+    LookUp,
     Measure(DeviceClass),
 }
 
@@ -68,6 +74,7 @@ impl Queue {
         match kind {
             TaskKind::Teacher => Queue::Teacher,
             TaskKind::Train(_) => Queue::Train,
+            TaskKind::LookUp(_) => Queue::LookUp,
             TaskKind::Measure(_, class) => Queue::Measure(class.clone()),
         }
     }

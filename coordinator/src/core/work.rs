@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use edgesmith_common::{AttemptId, StudyName, TaskId, WorkerId};
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues, WorkerId};
 
 use super::scheduling::{Pick, pick};
 use super::study::Teacher;
@@ -224,12 +224,16 @@ impl Core {
                 genotype: study.trials[number.0 as usize].genotype.clone(),
                 soft_targets: teacher.map(|(_, soft_targets)| soft_targets),
             }),
+            Some(TaskKind::LookUp(number)) => Some(Work::LookUpTrial {
+                number: *number,
+                genotype: study.trials[number.0 as usize].genotype.clone(),
+            }),
             Some(TaskKind::Measure(number, _)) => {
                 let values = match number {
                     None => teacher.map(|(values, _)| values),
                     Some(number) => study.trials[number.0 as usize].stage.values(),
                 };
-                let model = values.map(|values| values.trained.model);
+                let model = values.and_then(TrialValues::trained).map(|trained| trained.model);
                 model.map(|model| Work::MeasureModel { model, number: *number })
             }
             None => None,

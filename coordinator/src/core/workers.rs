@@ -28,6 +28,10 @@ impl WorkerInfo {
         self.roles.contains(&Role::Train)
     }
 
+    pub(super) fn looks_up(&self) -> bool {
+        self.roles.contains(&Role::Table)
+    }
+
     pub(super) fn measures_on(&self, class: &DeviceClass) -> bool {
         self.roles.contains(&Role::Measure) && self.class == *class
     }
@@ -36,6 +40,7 @@ impl WorkerInfo {
     pub(super) fn can_do(&self, kind: &TaskKind) -> bool {
         match kind {
             TaskKind::Teacher | TaskKind::Train(_) => self.trains(),
+            TaskKind::LookUp(_) => self.looks_up(),
             TaskKind::Measure(_, class) => self.measures_on(class),
         }
     }

@@ -1,5 +1,6 @@
 //! The core's views as messages.
 
+use edgesmith_common::TrialValues;
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 
 use crate::core::{Role, StudyState, StudyView, TeacherView, TrialView, WorkerView};
@@ -31,6 +32,7 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         teacher: view.teacher.map(teacher),
         missing_devices: view.missing_devices.iter().map(ToString::to_string).collect(),
         missing_trainer: view.missing_trainer,
+        missing_table: view.missing_table,
         elapsed_ms: view.elapsed.as_millis() as u64,
         spec_toml: view.spec_toml,
         activity: view.activity,
@@ -54,11 +56,15 @@ pub fn trial(view: TrialView) -> v1::Trial {
         state: state.into(),
         reason,
         genotype: view.genotype.indices().iter().map(|&i| u32::from(i)).collect(),
-        architecture: view.candidate.architecture.to_string(),
-        trained: view.trained.as_ref().map(Into::into),
-        measurements: view.measurements.iter().map(Into::into).collect(),
+        trained: view.trained().map(Into::into),
+        measurements: view.measurements().iter().map(Into::into).collect(),
+        architecture: view.architecture,
         attempts: view.attempts,
         parents: view.parents.iter().map(|n| n.0).collect(),
+        figures: match &view.values {
+            Some(TrialValues::Figures(figures)) => Some(figures.into()),
+            _ => None,
+        },
     }
 }
 
@@ -67,6 +73,7 @@ pub fn worker(view: WorkerView) -> v1::WorkerStatus {
     let role = |role: &Role| match role {
         Role::Train => v1::Role::Train.into(),
         Role::Measure => v1::Role::Measure.into(),
+        Role::Table => v1::Role::Table.into(),
     };
     v1::WorkerStatus {
         worker_id: view.id.0,

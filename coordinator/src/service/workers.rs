@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use edgesmith_common::{ArtifactHash, AttemptId, Measurement, TaskId, TrainedTrial, WorkerId};
+use edgesmith_common::{
+    ArtifactHash, AttemptId, Figures, Measurement, TaskId, TrainedTrial, WorkerId,
+};
 use edgesmith_proto::v1::worker_service_server::WorkerService;
 use edgesmith_proto::{PROTOCOL_VERSION, hash, optional_hash_bytes, v1};
 use tokio_util::sync::CancellationToken;
@@ -143,6 +145,9 @@ impl Workers {
                 let needed = [trained.model, trained.weights];
                 self.if_uploaded(&needed, Outcome::TrialTrained(trained))
             }
+            Wire::LookedUp(message) => {
+                Outcome::LookedUp(Figures::try_from(message).map_err(|e| status::of_convert(&e))?)
+            }
             Wire::Measured(message) => Outcome::Measured(
                 Measurement::try_from(message).map_err(|e| status::of_convert(&e))?,
             ),
@@ -169,6 +174,7 @@ fn worker_info(request: v1::JoinRequest) -> Result<WorkerInfo, Status> {
     let role = |role: v1::Role| match role {
         v1::Role::Train => Ok(Role::Train),
         v1::Role::Measure => Ok(Role::Measure),
+        v1::Role::Table => Ok(Role::Table),
         v1::Role::Unspecified => Err(Status::invalid_argument("a worker's role is unknown here")),
     };
     let roles = request.roles().map(role).collect::<Result<_, _>>()?;
@@ -186,6 +192,10 @@ fn task(lease: Lease) -> v1::Task {
             number: number.0,
             genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
             soft_targets: optional_hash_bytes(soft_targets),
+        }),
+        Work::LookUpTrial { number, genotype } => Wire::LookUpTrial(v1::LookUpTrial {
+            number: number.0,
+            genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
         }),
         Work::MeasureModel { model, number } => Wire::MeasureModel(v1::MeasureModel {
             model: model.as_bytes().to_vec(),

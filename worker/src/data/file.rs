@@ -87,6 +87,14 @@ impl Input {
     }
 }
 
+/// All bytes of a file, decompressed where it is gzipped.
+///
+/// # Errors
+/// When it cannot be read, is damaged, or is too large.
+pub fn read_decompressed(path: &Path) -> Result<Vec<u8>, DataError> {
+    Input::open(path)?.take_rest()
+}
+
 /// The error for a path that the operating system refuses.
 pub(super) fn read_error(path: &Path, source: io::Error) -> DataError {
     let path = path.to_owned();

@@ -22,6 +22,7 @@ mod split;
 mod views;
 
 pub use error::DataError;
+pub use file::read_decompressed;
 pub use image_set::{ImageSet, Normalization};
 pub use views::Views;
 

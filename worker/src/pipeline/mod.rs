@@ -13,12 +13,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use edgesmith_common::spec::{DataSpec, StudySpec, TeacherSource};
+use edgesmith_common::spec::{DataSpec, StudySpec, TeacherSource, TrainWork, Workload};
 use edgesmith_common::{
-    ArtifactHash, DeviceInfo, NetworkReport, Purpose, Seed, TrainedTrial, TrialNumber,
+    ArtifactHash, DeviceInfo, Figures, NetworkReport, Purpose, Seed, StudyName, TrainedTrial,
+    TrialNumber,
 };
 use edgesmith_edge_runtime::Model;
-use edgesmith_search_space::{Candidate, DataShape, Genotype, Plan, Precision};
+use edgesmith_search_space::{Candidate, DataShape, Genotype, Plan, Precision, Space};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 use crate::compress::{prune, quantize};
@@ -27,6 +28,7 @@ use crate::export::{float_model, safetensors};
 use crate::network::Weights;
 use crate::probe;
 use crate::session::{AttemptContext, AttemptError, Outcome, TaskExecutor, TaskKind, TaskWork};
+use crate::table::Tables;
 use crate::train::{self, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained};
 
 /// Images that activations are calibrated on.
@@ -41,6 +43,7 @@ pub struct Pipeline {
     gate: QuietGate,
     /// Data sets are decoded once per process. The last one stays: studies come one at a time.
     dataset: Mutex<Option<(DatasetKey, Arc<Dataset>)>>,
+    tables: Tables,
     soft_targets: Mutex<HashMap<ArtifactHash, Arc<SoftTargets>>>,
 }
 
@@ -54,6 +57,7 @@ impl Pipeline {
         Self {
             device,
             info,
+            tables: Tables::new(data_root.clone()),
             data_root,
             gate: QuietGate::default(),
             dataset: Mutex::new(None),
@@ -66,31 +70,31 @@ impl Pipeline {
     /// test images.
     fn train_trial(
         &self,
-        spec: &StudySpec,
+        study: &Study<'_>,
         number: TrialNumber,
         genotype: &Genotype,
         soft_targets: Option<ArtifactHash>,
         context: &AttemptContext,
     ) -> Result<TrainedTrial, AttemptError> {
-        let dataset = self.dataset(spec)?;
-        let candidate = spec.space.decode(genotype);
-        let plan = candidate.plan(spec.space.data()).map_err(hopeless)?;
+        let dataset = self.dataset(study)?;
+        let candidate = study.work.space.decode(genotype);
+        let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
         let soft_targets = match candidate.recipe.distillation {
             Some(_) => Some(self.soft_targets(soft_targets, context)?),
             None => None,
         };
         let busy = self.gate.busy();
         let started = Instant::now();
-        let run = Run { pipeline: self, spec, dataset: &dataset, context, busy: &busy };
+        let run = Run { pipeline: self, study, dataset: &dataset, context, busy: &busy };
 
-        let weights = Weights::init(&plan, spec.seed.derive(Purpose::Weights(number)));
+        let weights = Weights::init(&plan, study.seed.derive(Purpose::Weights(number)));
         let trained = run.train(Phase {
             name: "epoch",
             span: (0.0, if candidate.prunes(&plan) { 0.65 } else { 0.9 }),
             plan: &plan,
             weights,
-            epochs: spec.training.epochs,
-            learning_rate: spec.training.learning_rate,
+            epochs: study.work.training.epochs,
+            learning_rate: study.work.training.learning_rate,
             shuffle: Purpose::Shuffle(number),
             teacher: candidate.recipe.distillation.zip(soft_targets.as_deref()),
         })?;
@@ -111,7 +115,7 @@ impl Pipeline {
         let (report, bytes) = run.report(&plan, candidate.recipe.precision, &model)?;
         let seconds = started.elapsed().as_secs_f64();
         drop(busy);
-        let metadata = [("study", spec.name.to_string()), ("trial", number.to_string())];
+        let metadata = [("study", study.name.to_string()), ("trial", number.to_string())];
         let weights = safetensors::to_bytes(&weights, &metadata);
         Ok(TrainedTrial {
             compressed: report,
@@ -137,7 +141,7 @@ impl Pipeline {
             return Ok((plan, trained));
         }
         let (plan, weights) = prune(&plan, &trained.weights, &candidate.recipe.prune);
-        if run.spec.training.fine_tune_epochs == 0 {
+        if run.study.work.training.fine_tune_epochs == 0 {
             return Ok((plan, Trained { weights, ..trained }));
         }
         let mut tuned = run.train(Phase {
@@ -145,8 +149,8 @@ impl Pipeline {
             span: (0.65, 0.9),
             plan: &plan,
             weights,
-            epochs: run.spec.training.fine_tune_epochs,
-            learning_rate: run.spec.training.fine_tune_learning_rate,
+            epochs: run.study.work.training.fine_tune_epochs,
+            learning_rate: run.study.work.training.fine_tune_learning_rate,
             shuffle: Purpose::FineTune(number),
             teacher: candidate.recipe.distillation.zip(soft_targets),
         })?;
@@ -158,16 +162,17 @@ impl Pipeline {
     /// every view of every training image.
     fn train_teacher(
         &self,
-        spec: &StudySpec,
+        study: &Study<'_>,
         given: Option<ArtifactHash>,
         context: &AttemptContext,
     ) -> Result<(TrainedTrial, ArtifactHash), AttemptError> {
-        let teacher = spec
+        let teacher = study
+            .work
             .teacher
             .as_ref()
             .ok_or_else(|| AttemptError::hopeless("the study has no teacher to train"))?;
-        let dataset = self.dataset(spec)?;
-        let plan = Plan::lower(&teacher.architecture, spec.space.data()).map_err(hopeless)?;
+        let dataset = self.dataset(study)?;
+        let plan = Plan::lower(&teacher.architecture, study.work.space.data()).map_err(hopeless)?;
         let given = match given {
             Some(hash) => {
                 let weights = safetensors::from_bytes(&context.fetch(hash)?).map_err(hopeless)?;
@@ -178,16 +183,16 @@ impl Pipeline {
         };
         let busy = self.gate.busy();
         let started = Instant::now();
-        let run = Run { pipeline: self, spec, dataset: &dataset, context, busy: &busy };
+        let run = Run { pipeline: self, study, dataset: &dataset, context, busy: &busy };
         let trained = match (given, &teacher.source) {
             (Some(weights), _) => Trained { weights, images_seen: 0, losses: Vec::new() },
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
                 name: "epoch",
                 span: (0.0, 0.8),
                 plan: &plan,
-                weights: Weights::init(&plan, spec.seed.derive(Purpose::TeacherWeights)),
+                weights: Weights::init(&plan, study.seed.derive(Purpose::TeacherWeights)),
                 epochs: *epochs,
-                learning_rate: spec.training.learning_rate,
+                learning_rate: study.work.training.learning_rate,
                 shuffle: Purpose::TeacherShuffle,
                 teacher: None,
             })?,
@@ -197,7 +202,7 @@ impl Pipeline {
             }
         };
         context.progress(0.8, "soft targets");
-        let views = Views::new(&spec.training.augmentation, spec.seed);
+        let views = Views::new(&study.work.training.augmentation, study.seed);
         let targets = train::soft_targets(
             &plan,
             &trained.weights,
@@ -211,7 +216,7 @@ impl Pipeline {
         let (report, bytes) = run.report(&plan, Precision::Fp32, &model)?;
         let seconds = started.elapsed().as_secs_f64();
         drop(busy);
-        let metadata = [("study", spec.name.to_string()), ("role", "teacher".to_owned())];
+        let metadata = [("study", study.name.to_string()), ("role", "teacher".to_owned())];
         let weights = safetensors::to_bytes(&trained.weights, &metadata);
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
@@ -228,7 +233,7 @@ impl Pipeline {
     /// Times a model file on this machine while nothing else of this process computes.
     fn measure(
         &self,
-        spec: &StudySpec,
+        study: &Study<'_>,
         model: ArtifactHash,
         context: &AttemptContext,
     ) -> Result<edgesmith_common::Measurement, AttemptError> {
@@ -236,11 +241,11 @@ impl Pipeline {
         context.progress(0.0, "wait for quiet");
         let _quiet = self.gate.quiet();
         context.progress(0.1, "measure");
-        probe::measure(&model, &spec.measurement, &self.info).map_err(AttemptError::retryable)
+        probe::measure(&model, &study.work.measurement, &self.info).map_err(AttemptError::retryable)
     }
 
-    fn dataset(&self, spec: &StudySpec) -> Result<Arc<Dataset>, AttemptError> {
-        let key = (spec.data.clone(), spec.space.data(), spec.seed);
+    fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {
+        let key = (study.work.data.clone(), study.work.space.data(), study.seed);
         let mut slot = self.dataset.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((cached, dataset)) = &*slot
             && *cached == key
@@ -248,8 +253,9 @@ impl Pipeline {
             return Ok(Arc::clone(dataset));
         }
         // Another worker may have the files that are missing here.
-        let dataset = Dataset::load(&spec.data, spec.space.data(), spec.seed, &self.data_root)
-            .map_err(AttemptError::retryable)?;
+        let dataset =
+            Dataset::load(&study.work.data, study.work.space.data(), study.seed, &self.data_root)
+                .map_err(AttemptError::retryable)?;
         let dataset = Arc::new(dataset);
         *slot = Some((key, Arc::clone(&dataset)));
         Ok(dataset)
@@ -275,6 +281,16 @@ impl Pipeline {
         Ok(targets)
     }
 
+    /// What the study's table says of a candidate.
+    fn look_up(&self, spec: &StudySpec, genotype: &Genotype) -> Result<Figures, AttemptError> {
+        let (Workload::Table(table), Space::Cell(space)) = (&spec.work, &spec.space) else {
+            return Err(AttemptError::hopeless("this study names no table"));
+        };
+        // Another worker may have the file that is missing here.
+        let rows = self.tables.get(table).map_err(AttemptError::retryable)?;
+        rows.look_up(table, &space.decode(genotype), &spec.devices()).map_err(hopeless)
+    }
+
     /// The machine that this pipeline measures as.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
@@ -288,19 +304,38 @@ impl Pipeline {
 
 impl TaskExecutor for Pipeline {
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
-        let spec = &*task.spec;
+        if let TaskKind::LookUpTrial { genotype, .. } = &task.kind {
+            return self.look_up(&task.spec, genotype).map(Outcome::LookedUp);
+        }
+        let study = &Study::of(&task.spec)?;
         match &task.kind {
+            TaskKind::LookUpTrial { .. } => unreachable!("answered above"),
             TaskKind::TrainTeacher { weights } => {
-                let (trained, soft_targets) = self.train_teacher(spec, *weights, context)?;
+                let (trained, soft_targets) = self.train_teacher(study, *weights, context)?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
             }
             TaskKind::TrainTrial { number, genotype, soft_targets } => self
-                .train_trial(spec, *number, genotype, *soft_targets, context)
+                .train_trial(study, *number, genotype, *soft_targets, context)
                 .map(Outcome::TrialTrained),
             TaskKind::MeasureModel { model, .. } => {
-                self.measure(spec, *model, context).map(Outcome::Measured)
+                self.measure(study, *model, context).map(Outcome::Measured)
             }
         }
+    }
+}
+
+/// What a training task needs to know of its study.
+struct Study<'a> {
+    name: &'a StudyName,
+    seed: Seed,
+    work: &'a TrainWork,
+}
+
+impl<'a> Study<'a> {
+    fn of(spec: &'a StudySpec) -> Result<Self, AttemptError> {
+        let work =
+            spec.training().ok_or_else(|| AttemptError::hopeless("this study trains nothing"))?;
+        Ok(Self { name: &spec.name, seed: spec.seed, work })
     }
 }
 
@@ -321,7 +356,7 @@ struct Phase<'a> {
 /// What every step of one attempt needs.
 struct Run<'a> {
     pipeline: &'a Pipeline,
-    spec: &'a StudySpec,
+    study: &'a Study<'a>,
     dataset: &'a Dataset,
     context: &'a AttemptContext,
     busy: &'a Busy<'a>,
@@ -329,16 +364,16 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn train(&self, phase: Phase<'_>) -> Result<Trained, AttemptError> {
-        let views = Views::new(&self.spec.training.augmentation, self.spec.seed);
+        let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
         let request = TrainRequest {
             plan: phase.plan,
             weights: phase.weights,
             dataset: self.dataset,
             views: &views,
-            spec: &self.spec.training,
+            spec: &self.study.work.training,
             epochs: phase.epochs,
             learning_rate: phase.learning_rate,
-            shuffle_seed: self.spec.seed.derive(phase.shuffle),
+            shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             device: self.pipeline.training_device()?,
         };

@@ -175,6 +175,7 @@ impl Membership {
         let role = |role: &WorkerRole| match role {
             WorkerRole::Train => v1::Role::Train.into(),
             WorkerRole::Measure => v1::Role::Measure.into(),
+            WorkerRole::Table => v1::Role::Table.into(),
         };
         v1::JoinRequest {
             protocol_version: PROTOCOL_VERSION,

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Measurement, StudyName, StudySpec, TrainedTrial, TrialNumber,
+    ArtifactHash, DeviceClass, Figures, Measurement, StudyName, StudySpec, TrainedTrial,
+    TrialNumber,
 };
 use edgesmith_search_space::Genotype;
 
@@ -62,6 +63,8 @@ pub enum WorkerRole {
     Train,
     /// Times compressed models on its device.
     Measure,
+    /// Looks candidates up in tables.
+    Table,
 }
 
 /// Why a session cannot go on. Connection losses are no reason: those are waited out.
@@ -138,6 +141,13 @@ pub enum TaskKind {
         /// The teacher's soft targets; `None` where the study has no teacher.
         soft_targets: Option<ArtifactHash>,
     },
+    /// Look one candidate up in the study's table.
+    LookUpTrial {
+        /// Its number.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+    },
     /// Time one model on this device.
     MeasureModel {
         /// The edge-runtime file.
@@ -159,6 +169,8 @@ pub enum Outcome {
     },
     /// A candidate is trained and compressed.
     TrialTrained(TrainedTrial),
+    /// A candidate is looked up.
+    LookedUp(Figures),
     /// A model is timed.
     Measured(Measurement),
 }

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use edgesmith_common::spec::TrainWork;
 use edgesmith_common::{ArtifactHash, DeviceInfo, Measurement, NetworkReport, TrainedTrial};
 use edgesmith_search_space::{Plan, Precision};
 
@@ -54,7 +55,7 @@ impl SyntheticExecutor {
         context: &AttemptContext,
     ) -> Result<Measurement, AttemptError> {
         let bytes = context.fetch(model)?;
-        let spec = &task.spec.measurement;
+        let spec = &training(task)?.measurement;
         let salt = format!("latency on {}", self.device.class);
         let p50_ms = 0.1 + 10.0 * unit(&salt, &bytes);
         Ok(Measurement {
@@ -75,13 +76,13 @@ impl SyntheticExecutor {
 impl TaskExecutor for SyntheticExecutor {
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
         self.sleep(context)?;
-        let spec = &task.spec;
+        let (spec, work) = (&task.spec, training(&task)?);
         match &task.kind {
             TaskKind::TrainTeacher { .. } => {
-                let teacher = spec.teacher.as_ref();
+                let teacher = work.teacher.as_ref();
                 let teacher =
                     teacher.ok_or_else(|| AttemptError::hopeless("the study has no teacher"))?;
-                let plan = Plan::lower(&teacher.architecture, spec.space.data())
+                let plan = Plan::lower(&teacher.architecture, work.space.data())
                     .map_err(AttemptError::hopeless)?;
                 let seed = format!("teacher of {} with seed {}", task.study, spec.seed.0);
                 let network = report(&seed, &plan, Precision::Fp32);
@@ -93,19 +94,25 @@ impl TaskExecutor for SyntheticExecutor {
                 if let Some(hash) = soft_targets {
                     context.fetch(*hash)?;
                 }
-                let candidate = spec.space.decode(genotype);
-                let plan = candidate.plan(spec.space.data()).map_err(AttemptError::hopeless)?;
+                let candidate = work.space.decode(genotype);
+                let plan = candidate.plan(work.space.data()).map_err(AttemptError::hopeless)?;
                 let seed = format!("{:?} with seed {}", genotype.indices(), spec.seed.0);
                 let pruned = plan.pruned(&candidate.recipe.prune);
                 let compressed = report(&seed, &pruned, candidate.recipe.precision);
                 let uncompressed = report(&seed, &plan, Precision::Fp32);
                 Ok(Outcome::TrialTrained(trained(&seed, compressed, uncompressed, context)?))
             }
+            TaskKind::LookUpTrial { .. } => Err(AttemptError::hopeless("nothing is invented here")),
             TaskKind::MeasureModel { model, .. } => {
                 Ok(Outcome::Measured(self.measure(&task, *model, context)?))
             }
         }
     }
+}
+
+fn training(task: &TaskWork) -> Result<&TrainWork, AttemptError> {
+    let work = task.spec.training();
+    work.ok_or_else(|| AttemptError::hopeless("only studies that train are invented"))
 }
 
 fn trained(

@@ -65,6 +65,10 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
             model: hash(model, "model").map_err(AttemptError::hopeless)?,
             number: number.map(TrialNumber),
         },
+        Some(Work::LookUpTrial(v1::LookUpTrial { number, genotype })) => TaskKind::LookUpTrial {
+            number: TrialNumber(*number),
+            genotype: read_genotype(genotype, &spec)?,
+        },
         None => return Err(AttemptError::retryable("this worker does not know this kind of task")),
     };
     Ok(TaskWork { study, spec, kind })
@@ -87,6 +91,7 @@ pub fn outcome(ended: Result<Outcome, AttemptError>) -> WireOutcome {
             })
         }
         Ok(Outcome::TrialTrained(trained)) => WireOutcome::TrialTrained((&trained).into()),
+        Ok(Outcome::LookedUp(figures)) => WireOutcome::LookedUp((&figures).into()),
         Ok(Outcome::Measured(measurement)) => WireOutcome::Measured((&measurement).into()),
         Err(AttemptError { reason, retryable }) => {
             WireOutcome::Failed(v1::AttemptFailed { reason, retryable })

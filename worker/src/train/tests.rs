@@ -300,7 +300,9 @@ fn wgpu_trains_a_few_steps() {
     let views = views(&spec);
     let device = match TrainDevice::parse("wgpu") {
         Ok(device) => device,
-        Err(TrainDeviceError::NoAdapter) if std::env::var_os("EDGESMITH_REQUIRE_WGPU").is_none() => {
+        Err(TrainDeviceError::NoAdapter)
+            if std::env::var_os("EDGESMITH_REQUIRE_WGPU").is_none() =>
+        {
             eprintln!("skipped: {}", TrainDeviceError::NoAdapter);
             return;
         }

@@ -52,8 +52,11 @@ fn a_study_without_device_runs_to_its_end() {
         assert_eq!(bench.trial(&study, number).state, TrialState::Running);
         bench.finish(worker, &lease);
         let trial = bench.trial(&study, number);
-        assert_eq!((trial.state, trial.attempts), (TrialState::Complete, 1));
-        assert_eq!(trial.trained.unwrap(), trained(lease.attempt, 0.5 + f64::from(number) / 100.0));
+        assert_eq!((&trial.state, trial.attempts), (&TrialState::Complete, 1));
+        assert_eq!(
+            *trial.trained().unwrap(),
+            trained(lease.attempt, 0.5 + f64::from(number) / 100.0)
+        );
     }
     let status = bench.status(&study);
     assert_eq!(status.state, StudyState::Complete { reason: None });
@@ -203,8 +206,10 @@ fn infeasible_candidates_do_not_use_the_budget() {
     assert_eq!(status.counts.complete, 2);
     assert!(status.counts.infeasible > 0, "pick a tighter bound for this test");
     for trial in bench.core.trials(&study).unwrap() {
-        let plan = trial.candidate.pruned_plan(StudyBuilder::new("s").build().space.data());
-        let macs = plan.unwrap().cost(trial.candidate.recipe.precision).macs;
+        let space = &StudyBuilder::new("s").build().training().unwrap().space.clone();
+        let candidate = space.decode(&trial.genotype);
+        let plan = candidate.pruned_plan(space.data());
+        let macs = plan.unwrap().cost(candidate.recipe.precision).macs;
         let infeasible = matches!(trial.state, TrialState::Infeasible { .. });
         assert_eq!(infeasible, macs > 60_000, "{trial:?}");
         assert_eq!(trial.attempts, u32::from(!infeasible));

@@ -6,5 +6,6 @@ mod leases;
 mod lifecycle;
 mod scheduling;
 mod simulation;
+mod tables;
 mod trials;
 mod views;

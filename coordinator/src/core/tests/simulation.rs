@@ -461,7 +461,7 @@ impl World {
             let status = self.core.study_status(study, self.now).unwrap();
             let values = |number: TrialNumber| {
                 let trial = self.core.trial(study, number).unwrap();
-                (trial.trained, trial.measurements)
+                (trial.trained().cloned(), trial.measurements().to_vec())
             };
             let teacher = status.teacher.map(|teacher| (teacher.trained, teacher.measurements));
             let kept = match (work, outcome) {

@@ -16,7 +16,7 @@ fn a_trial_is_complete_when_every_device_has_measured_it() {
     bench.assert_no_work(trainer);
     for (on, measured) in [("board", 0), ("pi", 1)] {
         let worker = bench.join(WorkerBuilder::measurer(on));
-        assert_eq!(bench.trial(&study, 0).measurements.len(), measured);
+        assert_eq!(bench.trial(&study, 0).measurements().len(), measured);
         let lease = bench.lease(worker);
         let model = ArtifactHash::of(format!("model {}", train.attempt).as_bytes());
         let number = Some(edgesmith_common::TrialNumber(0));
@@ -29,7 +29,7 @@ fn a_trial_is_complete_when_every_device_has_measured_it() {
     }
     let trial = bench.trial(&study, 0);
     assert_eq!(
-        (trial.state, trial.measurements.len(), trial.attempts),
+        (trial.state.clone(), trial.measurements().len(), trial.attempts),
         (TrialState::Complete, 2, 3)
     );
     assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
@@ -183,10 +183,10 @@ fn a_trial_that_fails_on_one_device_stops_on_the_others() {
     let trial = bench.trial(&study, 0);
     assert!(matches!(trial.state, TrialState::Failed { .. }));
     // What is known of it stays.
-    assert!(trial.trained.is_some());
+    assert!(trial.trained().is_some());
     assert_eq!(bench.heartbeat(board, &[on_board.attempt]), vec![on_board.attempt]);
     assert!(!bench.report(board, &on_board, success(&on_board, &class("board"))));
-    assert_eq!(bench.trial(&study, 0).measurements, vec![]);
+    assert_eq!(bench.trial(&study, 0).measurements(), []);
     bench.assert_no_work(board);
     bench.restart();
 }
@@ -218,7 +218,7 @@ fn nonsense_from_a_worker_is_a_failed_attempt() {
     ] {
         let lease = bench.lease(worker);
         assert!(bench.report(worker, &lease, wrong));
-        assert_eq!(bench.trial(&study, 0).measurements, vec![]);
+        assert_eq!(bench.trial(&study, 0).measurements(), []);
     }
     let lease = bench.lease(worker);
     bench.finish(worker, &lease);

@@ -1,0 +1,224 @@
+//! Tables of networks that others trained: CSV files read once, rows found by network. Nothing here
+//! is trained or timed; what a table says is passed on as it stands.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use edgesmith_common::Figures;
+use edgesmith_common::spec::TableSpec;
+use edgesmith_search_space::{Cell, ParseCellError};
+
+mod columns;
+
+pub use columns::{Columns, TableError};
+
+/// Megabytes do not matter here: a table's row counts in millions.
+const MILLION: f64 = 1e6;
+
+/// A study's table: the columns that the study names, by cell.
+#[derive(Debug)]
+pub struct CellTable {
+    rows: HashMap<Cell, usize>,
+    columns: Columns,
+    latencies: Option<Columns>,
+}
+
+impl CellTable {
+    /// Reads the files of `spec`; relative paths start from `root`.
+    ///
+    /// # Errors
+    /// When a file is not there, is no such table, or has no such column.
+    pub fn load(spec: &TableSpec, root: &Path) -> Result<Self, TableError> {
+        let path = root.join(&spec.path);
+        let columns = Columns::read(&path)?;
+        let mut needed = vec![spec.validation_accuracy.as_str(), spec.seconds.as_str()];
+        needed.extend(spec.test_accuracies.iter().map(String::as_str));
+        needed.iter().try_for_each(|name| columns.has(name))?;
+        let mut rows = HashMap::new();
+        for (row, name) in columns.text("arch")?.iter().enumerate() {
+            let cell = name.parse().map_err(|source: ParseCellError| TableError::Cell {
+                path: path.clone(),
+                line: row + 2,
+                source,
+            })?;
+            rows.insert(cell, row);
+        }
+        let latencies = match &spec.latencies {
+            Some(file) => {
+                let latencies = Columns::read(&root.join(file))?;
+                if latencies.rows() != columns.rows() {
+                    return Err(TableError::Rows {
+                        path: root.join(file),
+                        rows: latencies.rows(),
+                        table: path,
+                        expected: columns.rows(),
+                    });
+                }
+                Some(latencies)
+            }
+            None => None,
+        };
+        Ok(Self { rows, columns, latencies })
+    }
+
+    /// Every cell of the table.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.rows.keys()
+    }
+
+    /// The device classes that it has latencies of, in the file's order.
+    pub fn devices(&self) -> Vec<String> {
+        let Some(latencies) = &self.latencies else { return Vec::new() };
+        latencies.names().filter_map(|name| name.strip_suffix("_ms")).map(str::to_owned).collect()
+    }
+
+    /// What the table says of `cell`, read as `spec` names the columns; `devices` are the classes
+    /// whose latencies are wanted.
+    ///
+    /// # Errors
+    /// When the cell is not in the table, a class has no column, or a figure is no number.
+    pub fn look_up<'d>(
+        &self,
+        spec: &TableSpec,
+        cell: &Cell,
+        devices: impl IntoIterator<Item = &'d edgesmith_common::DeviceClass>,
+    ) -> Result<Figures, TableError> {
+        let Some(&row) = self.rows.get(cell) else {
+            return Err(TableError::Absent { path: spec.path.clone(), cell: *cell });
+        };
+        let share = |name: &str| self.columns.number(name, row).map(|percent| percent / 100.0);
+        let count = |name: &str| match self.columns.has(name) {
+            Ok(()) => {
+                let millions = self.columns.number(name, row)?;
+                Ok::<_, TableError>(Some((millions * MILLION).round() as u64))
+            }
+            Err(_) => Ok(None),
+        };
+        let mut latencies = Vec::new();
+        for class in devices {
+            let columns = self.latencies.as_ref().ok_or(TableError::NoLatencies)?;
+            latencies.push((class.clone(), columns.number(&format!("{class}_ms"), row)?));
+        }
+        let tests = spec.test_accuracies.iter();
+        Ok(Figures {
+            validation_accuracy: share(&spec.validation_accuracy)?,
+            test_accuracies: tests
+                .map(|name| Ok((name.clone(), share(name)?)))
+                .collect::<Result<_, TableError>>()?,
+            model_bytes: None,
+            macs: count("flops_m")?,
+            parameters: count("params_m")?,
+            peak_memory_bytes: None,
+            latencies,
+            seconds: self.columns.number(&spec.seconds, row)? * spec.seconds_share,
+        })
+    }
+}
+
+/// Tables that were read before.
+#[derive(Debug)]
+pub struct Tables {
+    root: PathBuf,
+    /// The last one stays: studies come one at a time.
+    last: Mutex<Option<(TableSpec, Arc<CellTable>)>>,
+}
+
+impl Tables {
+    /// None yet; relative paths of studies start from `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, last: Mutex::new(None) }
+    }
+
+    /// The table of `spec`, read once.
+    ///
+    /// # Errors
+    /// As [`CellTable::load`].
+    pub fn get(&self, spec: &TableSpec) -> Result<Arc<CellTable>, TableError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, table)) = &*last
+            && of == spec
+        {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(CellTable::load(spec, &self.root)?);
+        *last = Some((spec.clone(), Arc::clone(&table)));
+        Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CELL: &str = "|none~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_3x3~2|";
+
+    fn spec() -> TableSpec {
+        TableSpec {
+            path: "table.csv".to_owned(),
+            latencies: Some("latency.csv".to_owned()),
+            validation_accuracy: "valid".to_owned(),
+            test_accuracies: vec!["test".to_owned()],
+            seconds: "train_s".to_owned(),
+            seconds_share: 0.5,
+        }
+    }
+
+    fn load(table: &str, latency: &str) -> Result<CellTable, TableError> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("table.csv"), table).unwrap();
+        std::fs::write(directory.path().join("latency.csv"), latency).unwrap();
+        CellTable::load(&spec(), directory.path())
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_cell_and_read_in_the_studys_units() {
+        let table = format!("index,arch,flops_m,valid,test,train_s\n0,{CELL},2.5,90.5,80,100\n");
+        let table = load(&table, "index,pixel3_ms,raspi4_ms\n0,1.5,20\n").unwrap();
+        let (pixel3, absent) = ("pixel3".parse().unwrap(), "titan".parse().unwrap());
+        let figures = table.look_up(&spec(), &CELL.parse().unwrap(), [&pixel3]).unwrap();
+        assert_eq!(figures.validation_accuracy, 0.905);
+        assert_eq!(figures.test_accuracies, [("test".to_owned(), 0.8)]);
+        assert_eq!(figures.latencies, [(pixel3, 1.5)]);
+        assert_eq!((figures.macs, figures.parameters), (Some(2_500_000), None));
+        assert_eq!(figures.seconds, 50.0);
+        assert_eq!(table.devices(), ["pixel3", "raspi4"]);
+        let error = table.look_up(&spec(), &CELL.parse().unwrap(), [&absent]).unwrap_err();
+        assert!(error.to_string().contains("titan_ms"), "{error}");
+        let other = CELL.replace("3x3~2", "1x1~2").parse().unwrap();
+        let error = table.look_up(&spec(), &other, []).unwrap_err();
+        assert!(matches!(error, TableError::Absent { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_such_table_is_said_with_its_place() {
+        let good = format!("arch,valid,test,train_s\n{CELL},1,2,3\n");
+        let latency = "pixel3_ms\n1\n";
+        for (table, latency, said) in [
+            (good.replace("valid", "accuracy"), latency, "no column \"valid\""),
+            (good.replace("skip_connect", "hop"), latency, "line 2"),
+            (good.clone(), "pixel3_ms\n1\n2\n", "2 rows"),
+            ("arch,valid\na,b,c\n".to_owned(), latency, "line 2"),
+        ] {
+            let error = load(&table, latency).unwrap_err().to_string();
+            assert!(error.contains(said), "{said:?} is not in: {error}");
+        }
+        let table = load(&good.replace(",1,2,3", ",1,x,3"), latency).unwrap();
+        let error = table.look_up(&spec(), &CELL.parse().unwrap(), []).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("\"x\""), "{error}");
+        let error = CellTable::load(&spec(), Path::new("no-such")).unwrap_err().to_string();
+        assert!(error.contains("table.csv") && error.contains("--data-root"), "{error}");
+    }
+
+    #[test]
+    fn tables_are_read_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let table = format!("arch,valid,test,train_s\n{CELL},1,2,3\n");
+        std::fs::write(directory.path().join("table.csv"), table).unwrap();
+        let spec = TableSpec { latencies: None, ..spec() };
+        let tables = Tables::new(directory.path().to_owned());
+        let first = tables.get(&spec).unwrap();
+        std::fs::remove_file(directory.path().join("table.csv")).unwrap();
+        assert!(Arc::ptr_eq(&first, &tables.get(&spec).unwrap()));
+    }
+}
