@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use edgesmith_common::spec::AlgorithmSpec;
 
 /// Finds neural networks that nobody can beat on accuracy and on what they cost on your devices.
 #[derive(Debug, Parser)]
@@ -50,6 +51,9 @@ pub enum Command {
     Resume(StudyArgs),
     /// End a study for good
     Cancel(StudyArgs),
+    /// Measure edgesmith itself on problems whose answers are known
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Check a study file and say what would run; shows every error at once
     Validate(ValidateArgs),
     /// Print a shell completion script
@@ -316,6 +320,64 @@ pub enum ExportFormat {
     Safetensors,
     /// The edge-runtime file that was measured.
     Edge,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Run search algorithms on a table of trained networks, many times each
+    ///
+    /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the search
+    /// has two objectives, and the missing hypervolume is reported.
+    Search(BenchSearchArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchSearchArgs {
+    /// NAS-Bench-201 as CSV, see docs/data.md
+    #[arg(long, value_name = "FILE")]
+    pub table: PathBuf,
+    /// Latencies of the table's rows, for --device
+    #[arg(long, value_name = "FILE")]
+    pub latencies: Option<PathBuf>,
+    /// Search accuracy against latency on these device classes, or on `all` [default: accuracy alone]
+    #[arg(long = "device", value_name = "CLASS", value_delimiter = ',')]
+    pub devices: Vec<String>,
+    /// Algorithms, with settings as NAME:KEY=VALUE
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          default_values = AlgorithmSpec::NAMES)]
+    pub algorithms: Vec<String>,
+    /// Runs of each algorithm, with seeds that count up
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    /// Simulated seconds (12000s) or look-ups (trials=200) of each run
+    #[arg(long, default_value = "12000s")]
+    pub budget: String,
+    /// Seed of the first run
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Runs at once [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
+    /// Column that the search sees, percent
+    #[arg(long, value_name = "COLUMN", default_value = "c10_valid_12")]
+    pub validation: String,
+    /// Columns that are reported, percent
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        value_delimiter = ',',
+        default_value = "c10_test_200,c100_test_200,in16_test_200"
+    )]
+    pub test: Vec<String>,
+    /// Column of training seconds
+    #[arg(long, value_name = "COLUMN", default_value = "c10_train_s_200")]
+    pub seconds: String,
+    /// Share of those seconds that a look-up costs
+    #[arg(long, value_name = "SHARE", default_value_t = 0.06)]
+    pub seconds_share: f64,
+    /// Write the curve over look-ups here: simple regret, or missing hypervolume
+    #[arg(long, value_name = "FILE.csv")]
+    pub curve: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

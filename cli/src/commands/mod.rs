@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, BenchCommand, Command};
+use crate::bench;
 
 mod control;
 mod export;
@@ -15,7 +16,7 @@ mod studies;
 mod submit;
 mod trials;
 mod validate;
-mod work;
+pub mod work;
 
 /// Runs the command; an error has not been printed yet.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -35,6 +36,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => control::pause(args).await?,
         Command::Resume(args) => control::resume(args).await?,
         Command::Cancel(args) => control::cancel(args).await?,
+        Command::Bench(BenchCommand::Search(args)) => {
+            tokio::task::spawn_blocking(move || bench::search(&args)).await??;
+        }
         Command::Validate(args) => validate::run(&args)?,
         Command::Completions { shell } => {
             let mut command = Args::command();

@@ -1,0 +1,71 @@
+//! Algorithms as the command line names them.
+
+use std::fmt;
+
+use crate::failure::invalid;
+
+/// An algorithm with settings that differ from its defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Algorithm {
+    /// As given: `regularized-evolution:population=10:sample=3`.
+    text: String,
+    /// The lines of `[algorithm]`.
+    toml: String,
+}
+
+impl Algorithm {
+    /// Reads `NAME[:KEY=VALUE]...,...`. Names and keys are checked with the study file that they
+    /// become part of.
+    ///
+    /// # Errors
+    /// When nothing is named, or a setting is not `KEY=VALUE`.
+    pub fn parse_list(texts: &[String]) -> anyhow::Result<Vec<Self>> {
+        if texts.is_empty() {
+            return Err(invalid("no algorithm is named; give --algorithms"));
+        }
+        texts.iter().map(|text| Self::parse(text)).collect()
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut parts = text.split(':');
+        let mut toml = format!("name = {:?}\n", parts.next().unwrap_or_default());
+        for setting in parts {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                invalid(format!("{setting:?} of {text:?} is no setting; write KEY=VALUE"))
+            })?;
+            // A word is a text; numbers and truth values stand as they are.
+            let plain = value.parse::<f64>().is_ok() || value == "true" || value == "false";
+            let value = if plain { value.to_owned() } else { format!("{value:?}") };
+            toml.push_str(&format!("{key} = {value}\n"));
+        }
+        Ok(Self { text: text.to_owned(), toml })
+    }
+
+    /// The lines of `[algorithm]` in a study file.
+    pub fn toml(&self) -> &str {
+        &self.toml
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_become_lines_of_the_study_file() {
+        let given = ["random", "reinforce:entropy=0.02:policy=lstm"].map(str::to_owned);
+        let read = Algorithm::parse_list(&given).unwrap();
+        assert_eq!(read[0].toml(), "name = \"random\"\n");
+        let expected = "name = \"reinforce\"\nentropy = 0.02\npolicy = \"lstm\"\n";
+        assert_eq!(read[1].toml(), expected);
+        assert_eq!(read[1].to_string(), given[1]);
+        assert!(Algorithm::parse_list(&["nsga2:population".to_owned()]).is_err());
+        assert!(Algorithm::parse_list(&[]).is_err());
+    }
+}

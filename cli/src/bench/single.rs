@@ -1,0 +1,113 @@
+//! One objective: what the search chose, and how far that was from the best of the table.
+
+use std::fmt::Write as _;
+
+use edgesmith_common::StudySpec;
+use edgesmith_common::spec::Workload;
+use edgesmith_worker::table::CellTable;
+
+use super::algorithm::Algorithm;
+use super::curve::{average, mean_and_deviation};
+use super::study::LookUp;
+use crate::failure::invalid;
+use crate::output::table::{self, Align};
+
+/// What nobody can beat.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Truth {
+    /// The best accuracy of the table that the search sees, `0..=1`.
+    best: f64,
+}
+
+impl Truth {
+    /// Of the table's column that `spec` searches.
+    pub fn of(table: &CellTable, spec: &StudySpec) -> anyhow::Result<Self> {
+        let Workload::Table(columns) = &spec.work else { return Err(invalid("no table is named")) };
+        let mut best = 0.0_f64;
+        for cell in table.cells() {
+            best = best.max(table.look_up(columns, cell, [])?.validation_accuracy);
+        }
+        Ok(Self { best })
+    }
+}
+
+/// The look-up with the best accuracy among those within the budget; the earliest of equals.
+fn chosen(run: &[LookUp]) -> Option<&LookUp> {
+    run.iter().filter(|look_up| look_up.counts).reduce(|best, next| {
+        let better = next.figures.validation_accuracy > best.figures.validation_accuracy;
+        if better { next } else { best }
+    })
+}
+
+/// Mean and standard deviation over runs of what each algorithm chose.
+pub fn table(results: &[(&Algorithm, Vec<Vec<LookUp>>)], seconds: Option<f64>) -> String {
+    let names: Vec<String> = results
+        .iter()
+        .flat_map(|(_, runs)| runs.iter().flatten().next())
+        .next()
+        .map(|look_up| {
+            look_up.figures.test_accuracies.iter().map(|(name, _)| name.clone()).collect()
+        })
+        .unwrap_or_default();
+    let mut columns = vec![
+        ("algorithm", Align::Left),
+        ("runs", Align::Right),
+        ("look-ups", Align::Right),
+        ("validation", Align::Right),
+    ];
+    columns.extend(names.iter().map(|name| (name.as_str(), Align::Right)));
+    let percent = |values: Vec<f64>| {
+        let (mean, deviation) = mean_and_deviation(&values);
+        format!("{:.2}±{:.2}", mean * 100.0, deviation * 100.0)
+    };
+    let row = |(algorithm, runs): &(&Algorithm, Vec<Vec<LookUp>>)| {
+        let counted: Vec<f64> = runs
+            .iter()
+            .map(|run| run.iter().filter(|look_up| look_up.counts).count() as f64)
+            .collect();
+        let chosen: Vec<&LookUp> = runs.iter().filter_map(|run| chosen(run)).collect();
+        let mut cells = vec![
+            algorithm.to_string(),
+            runs.len().to_string(),
+            format!("{:.1}", mean_and_deviation(&counted).0),
+            percent(chosen.iter().map(|c| c.figures.validation_accuracy).collect()),
+        ];
+        cells.extend((0..names.len()).map(|place| {
+            percent(chosen.iter().map(|c| c.figures.test_accuracies[place].1).collect())
+        }));
+        cells
+    };
+    let rows: Vec<Vec<String>> = results.iter().map(row).collect();
+    let mut text = table::render(&columns, &rows);
+    if let Some(seconds) = seconds {
+        let _ = writeln!(
+            text,
+            "percent, mean±standard deviation; look-ups that ended within {seconds} simulated seconds"
+        );
+    } else {
+        text.push_str("percent, mean±standard deviation\n");
+    }
+    text
+}
+
+/// Simple regret in percent points after each look-up, as CSV.
+pub fn curves(results: &[(&Algorithm, Vec<Vec<LookUp>>)], truth: &Truth) -> String {
+    let mut text = "algorithm,look_ups,mean_regret_percent,deviation_percent\n".to_owned();
+    for (algorithm, runs) in results {
+        let regrets: Vec<Vec<f64>> = runs.iter().map(|run| regret(run, truth)).collect();
+        for (place, (mean, deviation)) in average(&regrets).into_iter().enumerate() {
+            let _ = writeln!(text, "{algorithm},{},{mean:.6},{deviation:.6}", place + 1);
+        }
+    }
+    text
+}
+
+fn regret(run: &[LookUp], truth: &Truth) -> Vec<f64> {
+    let mut best = 0.0_f64;
+    let counted = run.iter().filter(|look_up| look_up.counts);
+    let after = counted.map(|look_up| {
+        best = best.max(look_up.figures.validation_accuracy);
+        (truth.best - best) * 100.0
+    });
+    after.collect()
+}

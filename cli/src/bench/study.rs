@@ -1,0 +1,205 @@
+//! One study over a table, from its first proposal to its end, in a coordinator's core.
+
+use std::time::Duration;
+
+use edgesmith_common::spec::Workload;
+use edgesmith_common::{Figures, StudySpec};
+use edgesmith_coordinator::core::{
+    Answer, Command, Core, CoreConfig, Event, Outcome, Refusal, RequestId, Role, Time, Work,
+    WorkerInfo,
+};
+use edgesmith_search_space::Space;
+use edgesmith_worker::table::CellTable;
+
+use super::algorithm::Algorithm;
+use crate::args::BenchSearchArgs;
+use crate::failure::invalid;
+
+/// One trial that was looked up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LookUp {
+    /// Simulated seconds since the study began, when it was done.
+    pub at: f64,
+    /// Whether it was done within the budget.
+    pub counts: bool,
+    /// What the table says.
+    pub figures: Figures,
+}
+
+/// What all studies of a benchmark have in common.
+#[derive(Debug, Clone)]
+pub struct Template {
+    table: String,
+    /// The device of the second objective, if there is one.
+    pub device: Option<String>,
+    budget: Budget,
+}
+
+/// When a run ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Budget {
+    Trials(u32),
+    Seconds(f64),
+}
+
+impl Template {
+    /// From the options.
+    ///
+    /// # Errors
+    /// When the budget is none.
+    pub fn new(args: &BenchSearchArgs) -> anyhow::Result<Self> {
+        let wrong = || {
+            let given = &args.budget;
+            invalid(format!("{given:?} is no budget; write seconds as 12000s or trials=200"))
+        };
+        let budget = match (args.budget.strip_suffix('s'), args.budget.strip_prefix("trials=")) {
+            (_, Some(trials)) => Budget::Trials(trials.parse().map_err(|_| wrong())?),
+            (Some(seconds), None) => Budget::Seconds(seconds.parse().map_err(|_| wrong())?),
+            (None, None) => return Err(wrong()),
+        };
+        let text = |path: &std::path::Path| toml_text(&path.to_string_lossy());
+        let mut table = format!("path = {}\n", text(&args.table));
+        if let Some(latencies) = &args.latencies {
+            table.push_str(&format!("latencies = {}\n", text(latencies)));
+        } else if !args.devices.is_empty() {
+            return Err(invalid("--device needs the file of latencies; give --latencies"));
+        }
+        let tests: Vec<String> = args.test.iter().map(|name| toml_text(name)).collect();
+        table.push_str(&format!(
+            "validation_accuracy = {}\ntest_accuracies = [{}]\nseconds = {}\nseconds_share = {:?}\n",
+            toml_text(&args.validation),
+            tests.join(", "),
+            toml_text(&args.seconds),
+            args.seconds_share
+        ));
+        Ok(Self { table, device: None, budget })
+    }
+
+    /// The simulated seconds of the budget, where it counts those.
+    pub fn seconds(&self) -> Option<f64> {
+        match self.budget {
+            Budget::Seconds(seconds) => Some(seconds),
+            Budget::Trials(_) => None,
+        }
+    }
+
+    /// What is running, for people.
+    pub fn label(&self, algorithm: &Algorithm) -> String {
+        match &self.device {
+            Some(device) => format!("{algorithm} on {device}"),
+            None => algorithm.to_string(),
+        }
+    }
+
+    /// The study of one run.
+    ///
+    /// # Errors
+    /// When the options make no valid study.
+    pub fn spec(&self, algorithm: &Algorithm, seed: u64) -> anyhow::Result<StudySpec> {
+        let mut text = format!(
+            "[study]\nname = \"bench\"\nseed = {seed}\n[table]\n{}[algorithm]\n{}[budget]\n",
+            self.table,
+            algorithm.toml()
+        );
+        text.push_str(&match self.budget {
+            Budget::Trials(trials) => format!("trials = {trials}\n"),
+            Budget::Seconds(seconds) => format!("simulated_seconds = {seconds:?}\n"),
+        });
+        text.push_str("[[objectives]]\nmetric = \"validation_accuracy\"\n");
+        if let Some(device) = &self.device {
+            text.push_str(&format!(
+                "[[objectives]]\nmetric = \"latency_ms\"\ndevice = {}\n",
+                toml_text(device)
+            ));
+        }
+        StudySpec::parse(&text).map_err(|errors| {
+            let texts: Vec<String> =
+                errors.0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+            invalid(format!("the options make no study: {}", texts.join("; ")))
+        })
+    }
+}
+
+/// Runs a study to its end with one worker, whose look-ups take the time that the table tells.
+///
+/// # Errors
+/// When the table lacks what the study asks for.
+pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Vec<LookUp>> {
+    let (Workload::Table(columns), Space::Cell(space)) = (&spec.work, &spec.space) else {
+        return Err(invalid("the study names no table"));
+    };
+    let devices = spec.devices();
+    let mut driver = Driver { core: Core::new(CoreConfig::default()), requests: 0 };
+    let mut at = 0.0;
+    let submitted = Box::new(spec.clone());
+    driver.ask(at, |to| Event::Submit { to, spec: submitted, teacher_weights: None, at_ms: 0 })?;
+    let info = WorkerInfo {
+        name: "bench".to_owned(),
+        class: edgesmith_common::DeviceClass::local(),
+        roles: [Role::Table].into(),
+        slots: 1,
+        backend: String::new(),
+    };
+    let joined = driver.ask(at, |to| Event::Join { to, worker: info, held: Vec::new() })?;
+    let Some(Answer::Joined { worker, .. }) = joined else { anyhow::bail!("nobody may join") };
+    let mut done = Vec::new();
+    loop {
+        let deadline = time(at);
+        let leased = driver.ask(at, |to| Event::Lease { to, worker, deadline })?;
+        // Unanswered: the study has ended and nothing will come.
+        let Some(Answer::Leased(lease)) = leased else { return Ok(done) };
+        let Work::LookUpTrial { genotype, .. } = &lease.work else {
+            anyhow::bail!("a study over a table asks for more than look-ups");
+        };
+        let figures = table.look_up(columns, &space.decode(genotype), &devices)?;
+        at += figures.seconds;
+        let counts = spec.budget.simulated_seconds.is_none_or(|limit| at <= limit);
+        done.push(LookUp { at, counts, figures: figures.clone() });
+        let (task, attempt, outcome) = (lease.task, lease.attempt, Outcome::LookedUp(figures));
+        driver.ask(at, |to| Event::Report { to, worker, task, attempt, outcome })?;
+    }
+}
+
+/// A core whose records go nowhere.
+struct Driver {
+    core: Core,
+    requests: u64,
+}
+
+impl Driver {
+    /// The answer to one event; `None` where it is kept waiting.
+    fn ask(
+        &mut self,
+        at: f64,
+        event: impl FnOnce(RequestId) -> Event,
+    ) -> Result<Option<Answer>, Refusal> {
+        self.requests += 1;
+        let asked = RequestId(self.requests);
+        for command in self.core.handle(time(at), event(asked)) {
+            if let Command::Reply { to, answer } = command
+                && to == asked
+            {
+                return answer.map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn time(seconds: f64) -> Time {
+    Time(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// A text as TOML writes it.
+fn toml_text(text: &str) -> String {
+    let escaped: String = text
+        .chars()
+        .map(|c| match c {
+            '"' => "\\\"".to_owned(),
+            '\\' => "\\\\".to_owned(),
+            c if c.is_control() => format!("\\u{:04x}", c as u32),
+            c => c.to_string(),
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
