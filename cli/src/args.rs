@@ -375,6 +375,9 @@ pub struct BenchSearchArgs {
     /// Share of those seconds that a look-up costs
     #[arg(long, value_name = "SHARE", default_value_t = 0.06)]
     pub seconds_share: f64,
+    /// Whether cells that are the same network are one candidate, or each row of the table is
+    #[arg(long, value_name = "network|row", default_value = "network")]
+    pub identity: String,
     /// Write the curve over look-ups here: simple regret, or missing hypervolume
     #[arg(long, value_name = "FILE.csv")]
     pub curve: Option<PathBuf>,

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::architecture::ParseNameError;
 use crate::space::{Choice, Genotype};
 
 /// Edges as (source, target) nodes in the order of the benchmark's cell strings.
@@ -52,18 +53,55 @@ impl CellOperation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cell([CellOperation; EDGES.len()]);
 
+/// Which cells of a table count as the same candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CellIdentity {
+    /// Cells that are the same network; one of them is proposed.
+    Network,
+    /// None: each row was trained and measured by itself, and its figures differ by chance.
+    Row,
+}
+
+impl CellIdentity {
+    /// Every identity.
+    pub const ALL: [CellIdentity; 2] = [CellIdentity::Network, CellIdentity::Row];
+
+    /// The name in study files.
+    pub fn name(self) -> &'static str {
+        match self {
+            CellIdentity::Network => "network",
+            CellIdentity::Row => "row",
+        }
+    }
+}
+
+impl FromStr for CellIdentity {
+    type Err = ParseNameError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let error = || ParseNameError::new("identity", s, Self::ALL.map(Self::name).to_vec());
+        Self::ALL.into_iter().find(|identity| identity.name() == s).ok_or_else(error)
+    }
+}
+
 /// Every cell of the benchmark.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellSpace {
     choices: Vec<Choice>,
+    identity: CellIdentity,
 }
 
 impl CellSpace {
     /// The 15,625 cells of NAS-Bench-201.
-    pub fn nas_bench_201() -> Self {
+    pub fn nas_bench_201(identity: CellIdentity) -> Self {
         let options = || CellOperation::ALL.map(|operation| operation.name().to_owned()).to_vec();
         let choice = |(from, to)| Choice { name: format!("edge{from}-{to}"), options: options() };
-        Self { choices: EDGES.map(choice).to_vec() }
+        Self { choices: EDGES.map(choice).to_vec(), identity }
+    }
+
+    /// Which cells count as the same candidate.
+    pub fn identity(&self) -> CellIdentity {
+        self.identity
     }
 
     /// The edges, in genotype order.
@@ -170,7 +208,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Cell> {
-        let space = CellSpace::nas_bench_201();
+        let space = CellSpace::nas_bench_201(CellIdentity::Network);
         let digit = |code: usize, place: u32| (code / 5_usize.pow(place) % 5) as u16;
         (0..15_625)
             .map(|code| space.decode(&Genotype((0..6).map(|p| digit(code, p)).collect())))
@@ -179,7 +217,7 @@ mod tests {
 
     #[test]
     fn cells_read_as_they_write() {
-        let space = CellSpace::nas_bench_201();
+        let space = CellSpace::nas_bench_201(CellIdentity::Network);
         for cell in all() {
             assert_eq!(cell.to_string().parse(), Ok(cell));
             assert_eq!(space.decode(&space.encode(&cell)), cell);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CellSpace, Genotype, Plan, PlanError, Space, StagedSpace};
+use crate::{CellIdentity, CellSpace, Genotype, Plan, PlanError, Space, StagedSpace};
 
 /// Identity of a candidate: what is trained, what is left after pruning, at which precision, with
 /// which teacher settings. Genes without effect (an expansion on a plain convolution, two pruning
@@ -45,7 +45,12 @@ fn hash_candidate(space: &StagedSpace, genotype: &Genotype) -> Result<CanonicalH
 
 fn hash_cell(space: &CellSpace, genotype: &Genotype) -> CanonicalHash {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(space.decode(genotype).canonical().as_bytes());
+    let cell = space.decode(genotype);
+    let identity = match space.identity() {
+        CellIdentity::Network => cell.canonical(),
+        CellIdentity::Row => cell.to_string(),
+    };
+    hasher.update(identity.as_bytes());
     truncated(&hasher)
 }
 

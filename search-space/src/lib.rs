@@ -21,7 +21,7 @@ mod staged;
 mod variation;
 
 pub use architecture::{Activation, Architecture, Operation, ParseNameError, Stage};
-pub use cell::{Cell, CellOperation, CellSpace, ParseCellError};
+pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
 pub use cost::Cost;
 pub use hash::CanonicalHash;
 pub use plan::{

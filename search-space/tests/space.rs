@@ -1,8 +1,9 @@
 //! The algebra of the space: lowering, cost, hash, variation, encoding.
 
 use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Genotype, LayerOp, Operation, Plan, PlanError, Precision,
-    RecipeSpace, Scope, Space, SpaceDefinition, Stage, StageSpace, StagedSpace,
+    Activation, Architecture, CellIdentity, CellSpace, DataShape, Genotype, LayerOp, Operation,
+    Plan, PlanError, Precision, RecipeSpace, Scope, Space, SpaceDefinition, Stage, StageSpace,
+    StagedSpace,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -175,6 +176,22 @@ fn the_largest_network_is_no_smaller_than_any_sample_and_the_smallest_no_larger(
             assert!(sampled <= largest, "{sampled} > {largest}");
             assert!(shipped(&genotype).unwrap() >= smallest);
         }
+    }
+}
+
+#[test]
+fn cells_are_one_by_network_or_none_is_by_row() {
+    // An identity from node 0 to 1 makes both the same network.
+    let texts = [
+        "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
+        "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|",
+    ];
+    for (identity, same) in [(CellIdentity::Network, true), (CellIdentity::Row, false)] {
+        let cells = CellSpace::nas_bench_201(identity);
+        let genotypes = texts.map(|text| cells.encode(&text.parse().unwrap()));
+        let space = Space::Cell(cells);
+        let [a, b] = genotypes.map(|genotype| space.canonical_hash(&genotype).unwrap());
+        assert_eq!(a == b, same, "{identity:?}");
     }
 }
 

@@ -66,11 +66,13 @@ impl Template {
         }
         let tests: Vec<String> = args.test.iter().map(|name| toml_text(name)).collect();
         table.push_str(&format!(
-            "validation_accuracy = {}\ntest_accuracies = [{}]\nseconds = {}\nseconds_share = {:?}\n",
+            "validation_accuracy = {}\ntest_accuracies = [{}]\nseconds = {}\nseconds_share = {:?}\n\
+             identity = {}\n",
             toml_text(&args.validation),
             tests.join(", "),
             toml_text(&args.seconds),
-            args.seconds_share
+            args.seconds_share,
+            toml_text(&args.identity)
         ));
         Ok(Self { table, device: None, budget })
     }

@@ -4,7 +4,7 @@
 //! numbers are in range, objectives are on metrics that exist. Defaults are applied here and
 //! nowhere else.
 
-use edgesmith_search_space::{Architecture, Space, StagedSpace};
+use edgesmith_search_space::{Architecture, CellIdentity, Space, StagedSpace};
 
 use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
 
@@ -109,6 +109,8 @@ pub struct TableSpec {
     pub seconds: String,
     /// Share of those seconds that one look-up costs, above 0.
     pub seconds_share: f64,
+    /// Which cells count as the same candidate.
+    pub identity: CellIdentity,
 }
 
 /// Where images come from and how they are split. Paths are as the user wrote them; a worker

@@ -58,7 +58,7 @@ impl StudySpec {
                 seed,
                 space: match &work {
                     Workload::Train(work) => Space::Staged(work.space.clone()),
-                    Workload::Table(_) => Space::Cell(CellSpace::nas_bench_201()),
+                    Workload::Table(table) => Space::Cell(CellSpace::nas_bench_201(table.identity)),
                 },
                 objectives,
                 constraints,

@@ -1,5 +1,7 @@
 //! `[table]` in a study file: a study whose trials are looked up.
 
+use edgesmith_search_space::CellIdentity;
+
 use super::TableSpec;
 use super::reader::{Mistakes, Table};
 use crate::{Metric, Objective};
@@ -46,6 +48,7 @@ pub fn read_table(
         table.list("test_accuracies", m).unwrap_or_else(|| vec!["c10_test_200".to_owned()]);
     let seconds = table.or("seconds", "c10_train_s_200".to_owned(), m);
     let seconds_share = table.within("seconds_share", 12.0 / 200.0, (1e-9, 1e9), m);
+    let identity = table.parsed("identity", m).unwrap_or(CellIdentity::Network);
     table.finish(m);
     Some(TableSpec {
         path: path?,
@@ -54,5 +57,6 @@ pub fn read_table(
         test_accuracies,
         seconds,
         seconds_share,
+        identity,
     })
 }

@@ -151,6 +151,8 @@ impl Tables {
 mod tests {
     use super::*;
 
+    use edgesmith_search_space::CellIdentity;
+
     const CELL: &str = "|none~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_3x3~2|";
 
     fn spec() -> TableSpec {
@@ -161,6 +163,7 @@ mod tests {
             test_accuracies: vec!["test".to_owned()],
             seconds: "train_s".to_owned(),
             seconds_share: 0.5,
+            identity: CellIdentity::Network,
         }
     }
 
