@@ -195,7 +195,8 @@ pub async fn serve(
         served?;
     }
     drop(serving);
-    drop(core);
+    // By a message and not by dropping the handle: a call that outlasted the grace holds another.
+    core.stop();
     finish(thread).await
 }
 
