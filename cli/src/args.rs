@@ -51,6 +51,11 @@ pub enum Command {
     Resume(StudyArgs),
     /// End a study for good
     Cancel(StudyArgs),
+    /// Remove a study with all its trials; asks nothing
+    ///
+    /// Running attempts are stopped, and the name is free again. Model files and weights stay in the
+    /// data directory's artifacts.
+    Delete(StudyArgs),
     /// Measure edgesmith itself on problems whose answers are known
     #[command(subcommand)]
     Bench(BenchCommand),

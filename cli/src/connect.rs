@@ -1,33 +1,35 @@
 //! Which coordinator answers a command: the one that was named, the one that listens at the default
 //! address, the one that holds the data directory, or one started in this process on that directory
-//! just for the answer.
+//! just for the answer (`local.rs`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use edgesmith_common::StudySpec;
-use edgesmith_coordinator::service::{self, ServeConfig};
+use edgesmith_coordinator::service;
+use edgesmith_coordinator::store::{DataDirError, Holder};
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::study_service_client::StudyServiceClient;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::args::Connection;
-use crate::failure::{from_status, invalid};
+use crate::failure::{Invalid, from_status, invalid};
+use crate::local::{self, LocalCoordinator, Visibility};
 
 /// Where commands look when nothing is said.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
 /// Where `search` and `coordinator` keep results when nothing is said.
 pub const DEFAULT_DATA_DIR: &str = "edgesmith-data";
-/// The file in a data directory that says where its coordinator listens.
-const ADDRESS_FILE: &str = "address";
+/// For how long a directory may be another process's that does not answer, and how often that is
+/// looked at.
+const HELD_PATIENCE: Duration = Duration::from_secs(3);
+const HELD_PAUSE: Duration = Duration::from_millis(100);
 /// Largest answer: a study of 100,000 trials fits.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -39,14 +41,39 @@ pub struct Coordinator {
     _local: Option<LocalCoordinator>,
 }
 
+/// What answers from a data directory that no process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fallback {
+    /// A coordinator in this process, just for the answer.
+    Private,
+    /// Nobody: what is asked for takes workers, and none would ever find a private one.
+    Nobody,
+}
+
 /// Client of the study service.
 pub type Studies = StudyServiceClient<InterceptedService<Channel, Token>>;
 /// Client of the artifact service.
 pub type Artifacts = ArtifactServiceClient<InterceptedService<Channel, Token>>;
 
 impl Coordinator {
-    /// Connects as the options say.
+    /// Connects as the options say; where nobody has the data directory, to a coordinator in this
+    /// process.
     pub async fn connect(options: &Connection) -> anyhow::Result<Self> {
+        Self::find(options, Fallback::Private).await
+    }
+
+    /// Connects as the options say to a coordinator that workers can find and that goes on when this
+    /// process ends.
+    pub async fn connect_to_running(options: &Connection) -> anyhow::Result<Self> {
+        Self::find(options, Fallback::Nobody).await
+    }
+
+    /// Connects to a coordinator of this process.
+    pub async fn connect_to_local(local: &LocalCoordinator) -> anyhow::Result<Self> {
+        Ok(Self { channel: channel(local.url(), None).await?, token: Token(None), _local: None })
+    }
+
+    async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
         let token = Token::new(options.token.as_deref())?;
         if let Some(url) = &options.coordinator {
             let channel = channel(url, options.tls_ca.as_deref()).await?;
@@ -69,32 +96,54 @@ impl Coordinator {
             };
             return Err(anyhow::anyhow!(text));
         }
-        // A running search or coordinator holds the directory and says where it listens.
-        if let Ok(address) = std::fs::read_to_string(directory.join(ADDRESS_FILE))
-            && let Ok(channel) = channel(address.trim(), tls_ca_of(address.trim(), options)).await
-        {
-            return Ok(Self { channel, token, _local: None });
-        }
-        Self::start(&directory).await
+        Self::of_directory(&directory, options, token, fallback).await
     }
 
-    /// Starts a coordinator in this process on `directory` and connects to it.
-    pub async fn start(directory: &Path) -> anyhow::Result<Self> {
-        let local = LocalCoordinator::start(directory).await?;
-        let channel = channel(&local.url, None).await?;
-        Ok(Self { channel, token: Token(None), _local: Some(local) })
-    }
-
-    /// Where workers of this process find a coordinator started by [`Coordinator::start`].
-    pub fn local_url(&self) -> Option<&str> {
-        self._local.as_ref().map(|l| l.url.as_str())
-    }
-
-    /// Stops a coordinator started by [`Coordinator::start`] after it has written everything.
-    pub async fn shut_down(self) -> anyhow::Result<()> {
-        match self._local {
-            Some(local) => local.shut_down().await,
-            None => Ok(()),
+    /// Whoever has the directory; what its address file says is believed only while somebody does.
+    async fn of_directory(
+        directory: &Path,
+        options: &Connection,
+        token: Token,
+        fallback: Fallback,
+    ) -> anyhow::Result<Self> {
+        let begin = Instant::now();
+        loop {
+            let trouble = match (service::holder(directory)?, fallback) {
+                (None, Fallback::Nobody) => {
+                    let directory = directory.display();
+                    anyhow::bail!(
+                        "no coordinator runs on {directory}, so nothing goes on there; start \
+                         `edgesmith coordinator --data-dir {directory}` and workers, or run the \
+                         study here with `edgesmith search`; `edgesmith status` says where it stands"
+                    )
+                }
+                (None, Fallback::Private) => {
+                    match LocalCoordinator::start(directory, Visibility::Private).await {
+                        Ok(local) => {
+                            let connected = Self::connect_to_local(&local).await?;
+                            return Ok(Self { _local: Some(local), ..connected });
+                        }
+                        // Somebody was faster.
+                        Err(error) if local::is_in_use(&error) => error,
+                        Err(error) => return Err(error),
+                    }
+                }
+                (Some(Holder { pid, address: Some(address) }), _) => {
+                    match channel(&address, tls_ca_of(&address, options)).await {
+                        Ok(channel) => return Ok(Self { channel, token, _local: None }),
+                        Err(error) if error.is::<Invalid>() => return Err(error),
+                        Err(error) => in_use(directory, pid, &error.to_string()),
+                    }
+                }
+                (Some(Holder { pid, address: None }), _) => {
+                    in_use(directory, pid, "it does not say where it listens")
+                }
+            };
+            // It is starting, or ending, or gives another command its answer.
+            if begin.elapsed() >= HELD_PATIENCE {
+                return Err(trouble);
+            }
+            tokio::time::sleep(HELD_PAUSE).await;
         }
     }
 
@@ -122,56 +171,10 @@ impl Coordinator {
     }
 }
 
-/// A coordinator in this process, on a free loopback port.
-struct LocalCoordinator {
-    url: String,
-    address_file: PathBuf,
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), service::ServeError>>,
-}
-
-impl LocalCoordinator {
-    async fn start(directory: &Path) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("failed to open a loopback port for the coordinator")?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let stop = CancellationToken::new();
-        let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let config = ServeConfig::new(directory.to_owned()).with_ready(ready);
-        let mut task =
-            tokio::spawn(service::serve(config, listener, stop.clone().cancelled_owned()));
-        tokio::select! {
-            opened = is_ready => opened.context("failed to start the coordinator")?,
-            ended = &mut task => {
-                ended??;
-                anyhow::bail!("the coordinator ended at once");
-            }
-        }
-        let address_file = announce(directory, &url)?;
-        Ok(Self { url, address_file, stop, task })
-    }
-
-    async fn shut_down(mut self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        let ended = (&mut self.task).await?;
-        Ok(ended?)
-    }
-}
-
-impl Drop for LocalCoordinator {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        // A stale file does no harm: nobody answers there.
-        let _ = std::fs::remove_file(&self.address_file);
-    }
-}
-
-/// Writes down where the coordinator of `directory` listens, for commands given only the directory.
-pub fn announce(directory: &Path, url: &str) -> anyhow::Result<PathBuf> {
-    let file = directory.join(ADDRESS_FILE);
-    std::fs::write(&file, url).with_context(|| format!("failed to write {}", file.display()))?;
-    Ok(file)
+/// That a directory is another process's, which does not answer, and why not.
+fn in_use(directory: &Path, pid: Option<u32>, why: &str) -> anyhow::Error {
+    let held = DataDirError::InUse { path: directory.to_owned(), pid };
+    anyhow::anyhow!("{held} ({why})")
 }
 
 /// The authority to ask for at `address`, which the data directory named and not the user: one that

@@ -12,6 +12,7 @@ mod bench;
 mod commands;
 mod connect;
 mod failure;
+mod local;
 mod output;
 mod setup;
 

@@ -50,11 +50,22 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are one folder down")
 }
 
-/// A command of the binary under test that cannot reach anything by accident: it starts in `directory`
-/// and no address comes from the environment.
+/// Commands that ask a coordinator.
+const CLIENTS: [&str; 14] = [
+    "cancel", "delete", "export", "pareto", "pause", "report", "resume", "status", "studies",
+    "submit", "trial", "trials", "watch", "workers",
+];
+
+/// A command of the binary under test that cannot reach anything by accident: it starts in `directory`,
+/// no address comes from the environment, and one that asks a coordinator and is not told which asks
+/// that of `edgesmith-data` there, not one that happens to listen at the default address.
 pub fn command(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(edgesmith());
     command.args(args).current_dir(directory).stdin(Stdio::null());
+    let told = ["--coordinator", "--data-dir", "--help"].iter().any(|option| args.contains(option));
+    if args.first().is_some_and(|name| CLIENTS.contains(name)) && !told {
+        command.args(["--data-dir", "edgesmith-data"]);
+    }
     for name in ["EDGESMITH_COORDINATOR", "EDGESMITH_TOKEN", "RUST_LOG"] {
         command.env_remove(name);
     }
@@ -116,6 +127,13 @@ impl Process {
     /// Starts it; what it prints is dropped.
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("the binary starts"))
+    }
+
+    /// Starts it; what it says on standard error goes to a file.
+    pub fn start_with_log(mut command: Command, log: &Path) -> Self {
+        let log = std::fs::File::create(log).expect("the directory is the test's");
+        command.stdout(Stdio::null()).stderr(log);
         Self(command.spawn().expect("the binary starts"))
     }
 

@@ -1,7 +1,9 @@
 //! Bad input gets one clear sentence and the right exit code: 2 for what the user can mend in what
 //! was given, 1 for what failed.
 
-use edgesmith_tests::{Coordinator, PATIENCE, Process, TinyStudy, command, run};
+use std::process::Stdio;
+
+use edgesmith_tests::{Coordinator, PATIENCE, Process, Ran, TinyStudy, command, run};
 
 #[test]
 fn a_study_file_gets_all_its_mistakes_at_once_with_line_and_field() {
@@ -66,6 +68,10 @@ fn missing_and_broken_data_files_are_named() {
         let file = format!("{name}.toml");
         std::fs::write(at.join(&file), text).unwrap();
         run(at, &["search", &file]).fails(1, &[images]);
+        // It does not go on: it failed, and starting anew is up to the user.
+        let again = run(at, &["search", &file]);
+        again.fails(1, &["failed earlier", images, "--fresh"]);
+        assert!(!again.stderr().contains("goes on"), "{}", again.stderr());
     }
 }
 
@@ -87,6 +93,32 @@ fn coordinators_that_are_not_there_ports_in_use_and_held_directories() {
         coordinator.ask(&[command, "nothing"]).fails(2, &["nothing"]);
     }
     run(at, &["worker", "--device", "not a class"]).fails(2, &["not a class"]);
+}
+
+#[test]
+fn a_directory_without_a_coordinator_answers_for_itself_and_has_nothing_to_wait_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let study = TinyStudy::new("alone");
+    let file = study.write(at);
+    std::fs::create_dir(at.join("edgesmith-data")).unwrap();
+    run(at, &["submit", file.to_str().unwrap()]).ok();
+    // Where the killed coordinator of this directory was, that of another answers now.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Coordinator::start(elsewhere.path(), 20);
+    std::fs::write(at.join("edgesmith-data/address"), &other.url).unwrap();
+    let studies = run(at, &["studies"]).ok();
+    assert!(studies.contains("alone"), "{studies}");
+    // No worker would ever find a coordinator of these commands' own.
+    for args in [&["watch", "alone"][..], &["submit", file.to_str().unwrap(), "--wait"]] {
+        run(at, args).fails(1, &["no coordinator runs on edgesmith-data", "edgesmith search"]);
+    }
+    // Now there is one that says where it listens.
+    let here = Coordinator::start(at, 20);
+    let said = std::fs::read_to_string(at.join("edgesmith-data/address")).unwrap();
+    assert_eq!(said, here.url);
+    let studies = run(at, &["studies"]).ok();
+    assert!(studies.contains("alone"), "{studies}");
 }
 
 #[test]
@@ -122,6 +154,14 @@ fn completions_and_help_are_printed() {
         let script = run(directory.path(), &["completions", shell]).ok();
         assert!(script.contains("pareto"), "{shell}");
     }
+    // A reader that has seen enough is no trouble.
+    let mut child = command(directory.path(), &["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    Ran(child.wait_with_output().unwrap()).ok();
     let help = run(directory.path(), &["--help"]).ok();
     for name in ["search", "coordinator", "worker", "submit", "pareto", "export", "validate"] {
         assert!(help.contains(name), "{help}");

@@ -56,7 +56,8 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
     let at = directory.path();
     let study = TinyStudy { trials: 8, epochs: 2, ..TinyStudy::new("stopped") };
     study.write(at);
-    let first = Process::start(command(at, &["search", "stopped.toml"]));
+    let search = ["search", "stopped.toml", "--slots", "2"];
+    let first = Process::start_with_log(command(at, &search), &at.join("log"));
     let start = Instant::now();
     loop {
         let ran = run(at, &["trials", "stopped", "--format", "json"]);
@@ -69,6 +70,9 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
     }
     first.interrupt();
     assert_eq!(first.wait(), Some(130));
+    let said = std::fs::read_to_string(at.join("log")).unwrap();
+    let hint = "Go on with: edgesmith search stopped.toml --slots 2\n";
+    assert!(said.contains(hint), "{said}");
     let before = complete(&trials(at, "stopped"));
     assert!((2..8).contains(&before.len()), "{} were complete", before.len());
 
@@ -86,6 +90,13 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
     run(at, &["search", "stopped.toml"]).fails(2, &["stopped", "--fresh"]);
     run(at, &["search", "stopped.toml", "--fresh"]).ok();
     assert_eq!(complete(&trials(at, "stopped")).len(), 2);
+    let again = run(at, &["search", "stopped.toml"]);
+    assert!(again.stderr().contains("is complete already"), "{}", again.stderr());
+
+    let removed = run(at, &["delete", "stopped"]).ok();
+    assert!(removed.contains("stopped") && removed.contains("2 of them complete"), "{removed}");
+    run(at, &["status", "stopped"]).fails(2, &["stopped"]);
+    run(at, &["delete", "stopped"]).fails(2, &["stopped"]);
 }
 
 /// Everything of a trial that must not differ between two runs of one study.

@@ -40,6 +40,12 @@ stages = [{ width = 8, kernel = 3, stride = 2 }]
     let status = run(at, &["status", "second", "--format", "json"]).json();
     assert_eq!(status["teacher"]["validation_accuracy"], accuracy, "it is the given network");
 
+    // Nothing is forgotten before what is needed to start anew is there.
+    std::fs::rename(at.join("teacher.safetensors"), at.join("elsewhere")).unwrap();
+    run(at, &["search", "second.toml", "--fresh"]).fails(2, &["teacher.safetensors"]);
+    run(at, &["status", "second"]).ok();
+    std::fs::rename(at.join("elsewhere"), at.join("teacher.safetensors")).unwrap();
+
     // Weights of another network, and no weights at all, are said.
     let other =
         text.replace("\"second\"", "\"third\"").replace("stem_width = 8\n", "stem_width = 9\n");

@@ -1,11 +1,11 @@
-//! `pause`, `resume`, `cancel`.
+//! `pause`, `resume`, `cancel`, `delete`.
 
 use edgesmith_proto::v1;
 
 use crate::args::StudyArgs;
 use crate::connect::Coordinator;
 use crate::failure::from_status;
-use crate::output::progress::state_name;
+use crate::output::progress::{finished, state_name};
 
 /// Stops handing out tasks.
 pub async fn pause(args: StudyArgs) -> anyhow::Result<()> {
@@ -31,6 +31,47 @@ pub async fn cancel(args: StudyArgs) -> anyhow::Result<()> {
     say(&status.into_inner())
 }
 
+/// Removes.
+pub async fn delete(args: StudyArgs) -> anyhow::Result<()> {
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let request = v1::GetStudyRequest { study: args.study.clone() };
+    let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
+    let request = v1::DeleteStudyRequest { study: args.study };
+    coordinator.studies().delete_study(request).await.map_err(from_status)?;
+    crate::output::print(&format!("{}\n", removed(&status)))
+}
+
+/// What was removed with a study that stood so.
+fn removed(status: &v1::StudyStatus) -> String {
+    let trials = finished(status) + status.running + status.waiting;
+    format!(
+        "removed study {}, which was {}, with its {trials} trials, {} of them complete",
+        status.name,
+        state_name(status.state()),
+        status.complete
+    )
+}
+
 fn say(status: &v1::StudyStatus) -> anyhow::Result<()> {
     crate::output::print(&format!("{} is {}\n", status.name, state_name(status.state())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_said() {
+        let status = v1::StudyStatus {
+            name: "s".to_owned(),
+            state: v1::StudyState::Paused.into(),
+            complete: 3,
+            infeasible: 2,
+            failed: 1,
+            waiting: 1,
+            ..Default::default()
+        };
+        let text = "removed study s, which was paused, with its 7 trials, 3 of them complete";
+        assert_eq!(removed(&status), text);
+    }
 }

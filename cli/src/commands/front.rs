@@ -18,7 +18,8 @@ use crate::output::{TrialRow, print, print_json};
 /// Prints the front.
 pub async fn run(args: ParetoArgs) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let (_, spec) = coordinator.study(&args.study).await?;
+    let (status, spec) = coordinator.study(&args.study).await?;
+    let filtered = !args.filters.is_empty();
     let request = v1::GetParetoFrontRequest {
         study: args.study.clone(),
         device: args.device.unwrap_or_default(),
@@ -26,9 +27,7 @@ pub async fn run(args: ParetoArgs) -> anyhow::Result<()> {
     };
     let front = fetch_front(&coordinator, request, &spec).await?;
     match args.format {
-        Format::Table if front.is_empty() => {
-            print("no complete trial is within these bounds yet\n")?;
-        }
+        Format::Table if front.is_empty() => print(&empty_front(status.complete, filtered))?,
         Format::Table => print(&front_table(&front, &devices(&spec, &front), &[]))?,
         Format::Json => print_json(&json::Trials::new(&args.study, &front))?,
         Format::Csv => print(&json::csv(&front))?,
@@ -42,7 +41,7 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let request = v1::GetParetoFrontRequest { study: study.to_owned(), ..Default::default() };
     let front = fetch_front(coordinator, request, &spec).await?;
     if front.is_empty() {
-        return print("no trial is complete yet\n");
+        return print(&empty_front(status.complete, false));
     }
     let request = v1::ListTrialsRequest { study: study.to_owned() };
     let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
@@ -68,6 +67,18 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
         Workload::Table(_) => "\nAll figures are the table's; nothing was trained or timed here.\n",
     });
     print(&text)
+}
+
+/// Why a front has no points.
+fn empty_front(complete: u32, filtered: bool) -> String {
+    match (complete, filtered) {
+        (0, _) => "no trial is complete yet\n".to_owned(),
+        (1, false) => "the only complete trial does not meet the study's constraints\n".to_owned(),
+        (n, false) => format!("none of {n} complete trials meets the study's constraints\n"),
+        (n, true) => {
+            format!("no complete trial of {n} is within these bounds and the study's constraints\n")
+        }
+    }
 }
 
 async fn fetch_front(
@@ -203,4 +214,18 @@ fn plot(
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  o on the front, . beaten{legend}");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_front_is_explained() {
+        assert_eq!(empty_front(0, false), "no trial is complete yet\n");
+        assert_eq!(empty_front(0, true), "no trial is complete yet\n");
+        let text = "none of 12 complete trials meets the study's constraints\n";
+        assert_eq!(empty_front(12, false), text);
+        assert!(empty_front(12, true).contains("within these bounds"));
+    }
 }

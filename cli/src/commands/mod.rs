@@ -36,13 +36,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => control::pause(args).await?,
         Command::Resume(args) => control::resume(args).await?,
         Command::Cancel(args) => control::cancel(args).await?,
+        Command::Delete(args) => control::delete(args).await?,
         Command::Bench(BenchCommand::Search(args)) => {
             tokio::task::spawn_blocking(move || bench::search(&args)).await??;
         }
         Command::Validate(args) => validate::run(&args)?,
         Command::Completions { shell } => {
             let mut command = Args::command();
-            clap_complete::generate(shell, &mut command, "edgesmith", &mut std::io::stdout());
+            // Into memory first: the generator panics where the pipe that it writes to is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "edgesmith", &mut script);
+            crate::output::print(&String::from_utf8_lossy(&script))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,28 +1,56 @@
 //! `edgesmith search`: coordinator and workers in this process, over a real loopback connection, from
 //! a study file to its Pareto front.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_proto::v1;
+use edgesmith_worker::pipeline::Pipeline;
 use edgesmith_worker::session::{self, WorkerConfig, WorkerRole};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::SearchArgs;
-use crate::commands::{front, studies, submit, work};
-use crate::connect::Coordinator;
+use crate::args::{Backend, SearchArgs};
+use crate::commands::submit::Submission;
+use crate::commands::{front, studies, work};
+use crate::connect::{Coordinator, DEFAULT_DATA_DIR};
 use crate::failure::from_status;
+use crate::local::{LocalCoordinator, Visibility};
 use crate::output::progress::{self, Progress};
 use crate::setup;
 
 /// Runs the study, or goes on with it.
 pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
-    let spec = submit::read_study(&args.study)?;
+    let submission = Submission::read(&args.study)?;
     let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
     let shutdown = setup::shutdown_on_signal();
-    let coordinator = Coordinator::start(&args.data_dir).await?;
-    let study = spec.name.to_string();
+    let mut local = LocalCoordinator::start(&args.data_dir, Visibility::Announced).await?;
+    let coordinator = Coordinator::connect_to_local(&local).await?;
+    let url = local.url().to_owned();
+    let ran = tokio::select! {
+        ran = run_on(&coordinator, url, &args, submission, executor, &shutdown) => ran,
+        // It ends by itself only when its store fails; calls would merely go unanswered.
+        ended = local.ended() => {
+            ended.and_then(|()| Err(anyhow::anyhow!("the coordinator ended by itself")))
+        }
+    };
+    // Where it failed while the study was at it, that is the cause of whatever the study says.
+    local.shut_down().await?;
+    ran
+}
+
+/// Everything from the submission to the front.
+async fn run_on(
+    coordinator: &Coordinator,
+    url: String,
+    args: &SearchArgs,
+    submission: Submission,
+    executor: Pipeline,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
     if args.fresh {
         let request = v1::DeleteStudyRequest { study: study.clone() };
         match coordinator.studies().delete_study(request).await {
@@ -31,27 +59,34 @@ pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
             Err(status) => return Err(from_status(status)),
         }
     }
-    let submitted = submit::submit(&coordinator, &spec, &args.study).await.map_err(|error| {
+    let submitted = submission.submit(coordinator).await.map_err(|error| {
         error.context(format!("failed to start {study}; `--fresh` forgets the earlier one"))
     })?;
     let request = v1::GetStudyRequest { study: study.clone() };
     let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
+    if let Some(over) = ended_earlier(&status, args) {
+        if status.complete > 0 {
+            front::print_summary(coordinator, &study).await?;
+        }
+        return Err(anyhow::anyhow!(over));
+    }
     if status.state() == v1::StudyState::Paused {
         let request = v1::ResumeStudyRequest { study: study.clone() };
         coordinator.studies().resume_study(request).await.map_err(from_status)?;
     }
     let slots = args.slots.unwrap_or_else(work::cores);
-    let url = coordinator.local_url().unwrap_or_default().to_owned();
-    announce(&args, &status, submitted.created, slots, &url);
+    announce(args, &status, submitted.created, slots, &url);
 
     let stop_workers = CancellationToken::new();
+    // However this ends: where the coordinator fails, nobody is left to say it to the workers.
+    let _stop_workers = stop_workers.clone().drop_guard();
     let config = WorkerConfig {
         coordinator: url,
         token: None,
         tls_ca_pem: None,
         name: executor.info().name.clone(),
         device_class: executor.info().class.clone(),
-        roles: match spec.work {
+        roles: match work {
             Workload::Train(_) => vec![WorkerRole::Train, WorkerRole::Measure],
             Workload::Table(_) => vec![WorkerRole::Table],
         },
@@ -60,7 +95,7 @@ pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
     };
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
     let ended = tokio::select! {
-        ended = studies::follow(&coordinator, &study) => Some(ended?),
+        ended = studies::follow(coordinator, &study) => Some(ended?),
         // The workers' session ends by itself only when it cannot go on.
         failed = &mut workers => {
             failed??;
@@ -72,23 +107,67 @@ pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
     if !workers.is_finished() {
         workers.await??;
     }
-    front::print_summary(&coordinator, &study).await?;
-    let code = match ended {
+    front::print_summary(coordinator, &study).await?;
+    Ok(match ended {
         Some(code) => code,
         None => {
-            eprintln!(
-                "stopped; nothing finished is lost. Go on with: edgesmith search {}",
-                args.study.display()
-            );
+            eprintln!("stopped; nothing finished is lost. Go on with: {}", same_command(args));
             ExitCode::from(130)
         }
+    })
+}
+
+/// What to say of a study that will never go on, and did not fail just now.
+fn ended_earlier(status: &v1::StudyStatus, args: &SearchArgs) -> Option<String> {
+    let how = match status.state() {
+        v1::StudyState::Failed => format!("failed earlier: {}", status.reason),
+        v1::StudyState::Cancelled => "was cancelled earlier".to_owned(),
+        _ => return None,
     };
-    coordinator.shut_down().await?;
-    Ok(code)
+    let again = same_command(args);
+    Some(format!("study {} {how}; start it anew with: {again} --fresh", status.name))
+}
+
+/// The command that goes on with the study: the same again, but for `--fresh`.
+fn same_command(args: &SearchArgs) -> String {
+    let SearchArgs { study, data_dir, fresh: _, slots, backend, data_root } = args;
+    let mut text = format!("edgesmith search {}", quoted(study));
+    let mut add = |option: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {option} {value}");
+    };
+    if data_dir != Path::new(DEFAULT_DATA_DIR) {
+        add("--data-dir", &quoted(data_dir));
+    }
+    if let Some(root) = data_root {
+        add("--data-root", &quoted(root));
+    }
+    if *backend != Backend::Flex {
+        add("--backend", backend.name());
+    }
+    if let Some(slots) = slots {
+        add("--slots", &slots.to_string());
+    }
+    text
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn announce(args: &SearchArgs, status: &v1::StudyStatus, created: bool, slots: u32, url: &str) {
-    let how = if created { "starts" } else { "goes on" };
+    let how = match status.state() {
+        v1::StudyState::Complete => "is complete already",
+        _ if created => "starts",
+        _ => "goes on",
+    };
     let finished = progress::finished(status);
     let done = if finished > 0 { format!(", {finished} trials are there") } else { String::new() };
     eprintln!(
@@ -100,4 +179,48 @@ fn announce(args: &SearchArgs, status: &v1::StudyStatus, created: bool, slots: u
     );
     eprintln!("results are kept in {}; other commands reach it at {url}", args.data_dir.display());
     Progress::explain();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser as _;
+
+    fn search(text: &[&str]) -> SearchArgs {
+        let all = ["edgesmith", "search"].iter().chain(text);
+        match Args::parse_from(all).command {
+            Command::Search(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_to_go_on_repeats_the_options_that_were_given() {
+        assert_eq!(same_command(&search(&["a.toml", "--fresh"])), "edgesmith search a.toml");
+        let given = ["b.toml", "--data-dir", "d", "--data-root", "/r", "--slots", "3"];
+        let text = "edgesmith search b.toml --data-dir d --data-root /r --slots 3";
+        assert_eq!(same_command(&search(&given)), text);
+        let given = ["it's a study.toml", "--backend", "wgpu"];
+        let text = r"edgesmith search 'it'\''s a study.toml' --backend wgpu";
+        assert_eq!(same_command(&search(&given)), text);
+    }
+
+    #[test]
+    fn what_ended_earlier_says_so_and_how_to_start_anew() {
+        let args = search(&["a.toml"]);
+        let mut status = v1::StudyStatus {
+            name: "a".to_owned(),
+            state: v1::StudyState::Failed.into(),
+            reason: "no data".to_owned(),
+            ..Default::default()
+        };
+        let text = "study a failed earlier: no data; start it anew with: edgesmith search a.toml \
+                    --fresh";
+        assert_eq!(ended_earlier(&status, &args).as_deref(), Some(text));
+        status.set_state(v1::StudyState::Cancelled);
+        assert!(ended_earlier(&status, &args).unwrap().contains("was cancelled earlier"));
+        status.set_state(v1::StudyState::Complete);
+        assert_eq!(ended_earlier(&status, &args), None);
+    }
 }

@@ -3,13 +3,12 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use edgesmith_coordinator::service::{self, ServeConfig, TlsIdentity};
 use tokio::net::TcpListener;
 
 use crate::args::CoordinatorArgs;
 use crate::failure::invalid;
-use crate::{connect, setup};
+use crate::setup;
 
 /// Serves until Ctrl-C.
 pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
@@ -26,7 +25,6 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     config.lease = Duration::from_secs(args.lease_seconds);
     config.heartbeat = config.lease / 6;
     config.token = args.token;
-    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         let read = |file: &std::path::Path| {
             std::fs::read(file)
@@ -39,19 +37,16 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     let config = config.with_ready(ready);
     let mut server = Box::pin(service::serve(config, listener, shutdown.clone().cancelled_owned()));
     tokio::select! {
-        opened = is_ready => opened.context("failed to start the coordinator")?,
+        // One that cannot start drops its end of the channel; its error says more.
+        Ok(()) = is_ready => {}
         ended = &mut server => {
             ended?;
             return Ok(());
         }
     }
-    let file = connect::announce(&args.data_dir, &format!("{scheme}://{address}"))?;
     crate::output::print(&format!(
         "coordinator listens on {address}, keeps its studies in {}\n",
         args.data_dir.display()
     ))?;
-    let ended = server.await;
-    // Stale, it does no harm: nobody answers there.
-    let _ = std::fs::remove_file(file);
-    Ok(ended?)
+    Ok(server.await?)
 }

@@ -64,7 +64,7 @@ pub async fn status(args: StatusArgs) -> anyhow::Result<()> {
 
 /// Follows until the end.
 pub async fn watch(args: StudyArgs) -> anyhow::Result<ExitCode> {
-    let coordinator = Coordinator::connect(&args.connection).await?;
+    let coordinator = Coordinator::connect_to_running(&args.connection).await?;
     follow(&coordinator, &args.study).await
 }
 

@@ -15,9 +15,12 @@ use crate::failure::{from_status, invalid};
 
 /// Submits, and with `--wait` follows to the front.
 pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let spec = read_study(&args.study)?;
-    let coordinator = Coordinator::connect(&args.connection).await?;
-    let submitted = submit(&coordinator, &spec, &args.study).await?;
+    let submission = Submission::read(&args.study)?;
+    let coordinator = match args.wait {
+        true => Coordinator::connect_to_running(&args.connection).await?,
+        false => Coordinator::connect(&args.connection).await?,
+    };
+    let submitted = submission.submit(&coordinator).await?;
     crate::output::print(&format!("{}\n", submitted.name))?;
     if !submitted.created {
         eprintln!("the coordinator has this study already; it goes on");
@@ -41,26 +44,46 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     })
 }
 
-/// Hands a study to the coordinator, its teacher's weights first where a file is named.
-pub async fn submit(
-    coordinator: &Coordinator,
-    spec: &StudySpec,
-    file: &Path,
-) -> anyhow::Result<v1::SubmitStudyResponse> {
-    let teacher_weights =
-        match spec.training().and_then(|work| work.teacher.as_ref()).map(|t| &t.source) {
+/// A study and all that goes to the coordinator with it, read and checked: nothing of it can fail for
+/// want of a file once anything was changed there.
+pub struct Submission {
+    /// The study.
+    pub spec: StudySpec,
+    /// The teacher's weights, where the study names a file of them.
+    teacher_weights: Option<Vec<u8>>,
+}
+
+impl Submission {
+    /// Reads a study file, and the teacher's weights that it names.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let spec = read_study(file)?;
+        let teacher = spec.training().and_then(|work| work.teacher.as_ref());
+        let teacher_weights = match teacher.map(|teacher| &teacher.source) {
             Some(TeacherSource::File { path }) => {
                 let path = file.parent().unwrap_or(Path::new("")).join(path);
-                let bytes = std::fs::read(&path).map_err(|e| {
+                Some(std::fs::read(&path).map_err(|e| {
                     invalid(format!("failed to read the teacher's weights {}: {e}", path.display()))
-                })?;
-                let hash = artifacts::upload(&mut coordinator.artifacts(), bytes)
-                    .await
-                    .map_err(from_status)?;
-                hash.as_bytes().to_vec()
+                })?)
             }
-            _ => Vec::new(),
+            _ => None,
         };
-    let request = v1::SubmitStudyRequest { spec_toml: spec.source().to_owned(), teacher_weights };
-    Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
+        Ok(Self { spec, teacher_weights })
+    }
+
+    /// Hands it to the coordinator.
+    pub async fn submit(
+        self,
+        coordinator: &Coordinator,
+    ) -> anyhow::Result<v1::SubmitStudyResponse> {
+        let teacher_weights = match self.teacher_weights {
+            Some(bytes) => {
+                let hash = artifacts::upload(&mut coordinator.artifacts(), bytes).await;
+                hash.map_err(from_status)?.as_bytes().to_vec()
+            }
+            None => Vec::new(),
+        };
+        let spec_toml = self.spec.source().to_owned();
+        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
+        Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
+    }
 }

@@ -96,7 +96,8 @@ impl Core {
                 Ok(())
             }
             Record::AttemptEnded { study, task, attempt, ending, elapsed_ms } => {
-                let accepted = *ending != AttemptEnding::Lost;
+                let accepted =
+                    matches!(ending, AttemptEnding::Succeeded | AttemptEnding::Failed { .. });
                 let ended = self.end_attempt(*attempt, accepted)?;
                 if (&ended.study, ended.task) != (study, *task) {
                     return Err(format!("attempt {attempt} is not one of task {task}"));
@@ -106,7 +107,7 @@ impl Core {
                 let back = study.tasks.requeue(*task);
                 let task = back.ok_or_else(|| format!("task {task} does not run"))?;
                 match ending {
-                    AttemptEnding::Succeeded => {}
+                    AttemptEnding::Succeeded | AttemptEnding::Left => {}
                     AttemptEnding::Failed { .. } => task.failed += 1,
                     AttemptEnding::Lost => task.lost += 1,
                 }
@@ -174,6 +175,7 @@ impl Core {
             clock: StudyClock::at(0, now),
             budget_used: 0,
             unfinished: 0,
+            hopeless_in_a_row: 0,
             simulated_seconds: 0.0,
         };
         if let Some(task) = *teacher_task {
@@ -387,6 +389,9 @@ impl Study {
         self.unfinished -= 1;
         if matches!(ending, TrialEnding::Infeasible { .. }) {
             self.budget_used -= 1;
+            self.hopeless_in_a_row += 1;
+        } else {
+            self.hopeless_in_a_row = 0;
         }
         let finished = self.finished_trial(number)?;
         self.controller.update(&finished);

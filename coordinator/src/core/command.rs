@@ -144,7 +144,10 @@ pub enum Refusal {
     #[error("worker {0} is not known here (any more); it has to join again")]
     UnknownWorker(WorkerId),
     /// Another study has the name.
-    #[error("there is another study {0} already; rename this one or delete the other")]
+    #[error(
+        "there is another study {0} already; rename this one, or delete the other with `edgesmith \
+         delete {0}`"
+    )]
     NameTaken(StudyName),
     /// The study has ended, so it cannot be paused or resumed.
     #[error("study {study} is {state} already")]

@@ -59,8 +59,12 @@ pub struct CoreConfig {
     /// Lost attempts after which a task is given up: a candidate that kills its workers ends, while
     /// the ordinary loss of workers fails no trial.
     pub max_lost: u32,
-    /// Infeasible candidates in a row after which a study stops proposing.
+    /// Candidates in a row that arithmetic rules out after which a study stops proposing.
     pub max_infeasible: u32,
+    /// Trials in a row that workers find infeasible after which a study stops proposing, or its
+    /// budget of trials where that is more: such trials give the budget back, so nothing else would
+    /// end a study of which no candidate works.
+    pub max_hopeless: u32,
     /// Most workers connected at once.
     pub max_workers: usize,
 }
@@ -72,6 +76,7 @@ impl Default for CoreConfig {
             heartbeat: Duration::from_secs(5),
             max_lost: 10,
             max_infeasible: 1000,
+            max_hopeless: 20,
             max_workers: 1024,
         }
     }

@@ -222,8 +222,10 @@ pub enum AttemptEnding {
         /// What it said.
         reason: String,
     },
-    /// The worker left, fell silent or let go of it.
+    /// The worker fell silent or let go of it.
     Lost,
+    /// The worker said goodbye.
+    Left,
 }
 
 /// How a trial ended.

@@ -41,6 +41,7 @@ impl Turn<'_> {
         let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
         match checked(&kind, outcome, &self.core.studies[&study].spec) {
             Outcome::Failed { reason, retryable } => {
+                self.core.note_failure(worker, task);
                 self.fail(&study, task, attempt, reason, retryable);
             }
             outcome => {
@@ -49,6 +50,13 @@ impl Turn<'_> {
             }
         }
         Ok(Answer::Reported { accepted: true })
+    }
+
+    /// The worker of this current attempt said goodbye, which says nothing of the task.
+    pub(super) fn leave_behind(&mut self, attempt: AttemptId) {
+        let Some(current) = self.core.running.get(&attempt) else { return };
+        let (study, task) = (current.study.clone(), current.task);
+        self.end_attempt(&study, task, attempt, AttemptEnding::Left);
     }
 
     /// The worker of this current attempt is gone or has let go of it.
@@ -104,9 +112,24 @@ impl Turn<'_> {
                     Spent::Hopeless(reason) => TrialEnding::Infeasible { reason },
                     Spent::UsedUp(reason) => TrialEnding::Failed { reason },
                 };
-                self.finish_trial(name, number, ending);
+                self.finish_trial(name, number, ending.clone());
+                if let TrialEnding::Infeasible { reason } = ending {
+                    self.stop_if_hopeless(name, &reason);
+                }
             }
         }
+    }
+
+    /// Ends the proposals of a study whose candidates, the last of them for `reason`, do not work.
+    fn stop_if_hopeless(&mut self, name: &StudyName, reason: &str) {
+        let study = &self.core.studies[name];
+        let (count, trials) = (study.hopeless_in_a_row, study.spec.budget.trials);
+        if count < trials.max(self.core.config.max_hopeless) || study.proposals_ended.is_some() {
+            return;
+        }
+        let reason =
+            format!("{count} trials in a row turned out not to work; of the last one: {reason}");
+        self.record(Record::ProposalsEnded { study: name.clone(), reason });
     }
 
     /// `outcome` fits `kind`: it has been checked.

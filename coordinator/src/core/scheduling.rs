@@ -3,13 +3,18 @@
 //! Between studies: the one with the fewest running attempts, then the oldest, so that workers are
 //! shared evenly and an old study is not starved by new ones. Within a study: the teacher, on which
 //! all students wait; then measuring, which finishes trials; then training (or looking up) what
-//! is proposed; then proposing more. Nothing is proposed before a worker asks, so a proposal knows all results so far.
+//! is proposed; then proposing more. Nothing is proposed before a worker asks, so a proposal knows all
+//! results so far.
+//!
+//! A worker that failed a task leaves it to others that can do it, and while it leaves several it
+//! gets no new proposals: a worker that can do nothing does not run ahead of those that can and
+//! spoil each trial once.
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{StudyName, TaskId};
 
 use super::study::Study;
-use super::task::Queue;
+use super::task::{Queue, Task};
 use super::{StudyState, WorkerInfo};
 
 /// What a worker gets.
@@ -21,13 +26,19 @@ pub(super) enum Pick {
     Propose(StudyName),
 }
 
-/// The best work for a worker with a free slot; `None` where there is none.
+/// Tasks of a study that a worker may leave to others and still be given a proposal: one bad attempt
+/// does not make a bad worker.
+const MOST_AVOIDED: usize = 1;
+
+/// The best work for a worker with a free slot, without the tasks that it `avoids`; `None` where
+/// there is none.
 pub(super) fn pick<'a>(
     worker: &WorkerInfo,
     studies: impl Iterator<Item = (&'a StudyName, &'a Study)>,
+    avoids: &dyn Fn(TaskId, &Task) -> bool,
 ) -> Option<Pick> {
     let offers = studies.filter_map(|(name, study)| {
-        let pick = match next_of(study, worker)? {
+        let pick = match next_of(study, worker, avoids)? {
             Some(task) => Pick::Task(name.clone(), task),
             None => Pick::Propose(name.clone()),
         };
@@ -37,16 +48,23 @@ pub(super) fn pick<'a>(
 }
 
 /// The next task of one study for this worker, `Some(None)` for a new proposal.
-fn next_of(study: &Study, worker: &WorkerInfo) -> Option<Option<TaskId>> {
+fn next_of(
+    study: &Study,
+    worker: &WorkerInfo,
+    avoids: &dyn Fn(TaskId, &Task) -> bool,
+) -> Option<Option<TaskId>> {
     if study.state != StudyState::Running {
         return None;
     }
+    let first = |queue: Queue| {
+        study.tasks.waiting(queue).find(|(id, task)| !avoids(*id, task)).map(|(id, _)| id)
+    };
     let trains = worker.trains();
-    if trains && let Some(teacher) = study.tasks.first_waiting(Queue::Teacher) {
+    if trains && let Some(teacher) = first(Queue::Teacher) {
         return Some(Some(teacher));
     }
     if worker.measures_on(&worker.class)
-        && let Some(task) = study.tasks.first_waiting(Queue::Measure(worker.class.clone()))
+        && let Some(task) = first(Queue::Measure(worker.class.clone()))
     {
         return Some(Some(task));
     }
@@ -57,8 +75,10 @@ fn next_of(study: &Study, worker: &WorkerInfo) -> Option<Option<TaskId>> {
     if !fits || study.teacher_pending() {
         return None;
     }
-    match study.tasks.first_waiting(queue) {
+    match first(queue.clone()) {
         Some(task) => Some(Some(task)),
+        // Whatever waits there it avoids.
+        None if study.tasks.waiting(queue).count() > MOST_AVOIDED => None,
         None => study.wants_proposal().then_some(None),
     }
 }

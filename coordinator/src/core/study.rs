@@ -32,6 +32,8 @@ pub(super) struct Study {
     pub(super) budget_used: u32,
     /// Trials that are not finished.
     pub(super) unfinished: u32,
+    /// Trials that a worker found infeasible since one ended otherwise.
+    pub(super) hopeless_in_a_row: u32,
     /// Seconds that the look-ups of complete trials took, as the table tells them.
     pub(super) simulated_seconds: f64,
 }

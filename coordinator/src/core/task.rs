@@ -100,10 +100,16 @@ impl Tasks {
         self.running
     }
 
+    /// The tasks that wait in `queue`, oldest first.
+    pub(super) fn waiting(&self, queue: Queue) -> impl Iterator<Item = (TaskId, &Task)> {
+        let (low, high) = ((queue.clone(), TaskId(0)), (queue, TaskId(u64::MAX)));
+        let known = |(_, id): &(Queue, TaskId)| Some((*id, self.all.get(id)?));
+        self.waiting.range(low..=high).filter_map(known)
+    }
+
     /// The oldest task that waits in `queue`.
     pub(super) fn first_waiting(&self, queue: Queue) -> Option<TaskId> {
-        let (low, high) = ((queue.clone(), TaskId(0)), (queue, TaskId(u64::MAX)));
-        self.waiting.range(low..=high).next().map(|(_, id)| *id)
+        self.waiting(queue).next().map(|(id, _)| id)
     }
 
     /// Adds a waiting task. False where the id is taken.

@@ -6,7 +6,7 @@ use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues, WorkerId};
 
 use super::scheduling::{Pick, pick};
 use super::study::Teacher;
-use super::task::TaskKind;
+use super::task::{Task, TaskKind};
 use super::workers::Worker;
 use super::{
     Answer, AttemptProgress, Core, Lease, Parked, Record, Refusal, RequestId, Time, Turn, Work,
@@ -36,7 +36,8 @@ impl Turn<'_> {
         let worker = WorkerId(self.core.next.worker);
         self.core.next.worker += 1;
         self.core.version += 1;
-        let joined = Worker { info, seen: self.now, attempts: BTreeSet::new() };
+        let (attempts, failed) = (BTreeSet::new(), BTreeSet::new());
+        let joined = Worker { info, seen: self.now, attempts, failed };
         self.core.workers.0.insert(worker, joined);
         // An attempt was given to one process alone, so whoever names it has it.
         let stop = held.into_iter().filter(|attempt| !self.adopt(worker, *attempt)).collect();
@@ -75,6 +76,10 @@ impl Turn<'_> {
 
     pub(super) fn leave(&mut self, worker: WorkerId) -> Result<Answer, Refusal> {
         self.heard_from(worker)?;
+        let held = self.core.workers.get(worker).map(|known| known.attempts.clone());
+        for attempt in held.unwrap_or_default() {
+            self.leave_behind(attempt);
+        }
         self.disconnect(worker);
         Ok(Answer::Left)
     }
@@ -134,7 +139,8 @@ impl Turn<'_> {
             if !known.has_free_slot() {
                 return false;
             }
-            match pick(&known.info, self.core.studies.iter()) {
+            let avoids = |id: TaskId, task: &Task| self.core.workers.avoids(worker, id, task);
+            match pick(&known.info, self.core.studies.iter(), &avoids) {
                 None => return false,
                 // Either there is a task now, or the study proposes no more.
                 Some(Pick::Propose(study)) => self.propose(&study),

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, DeviceClass, WorkerId};
+use edgesmith_common::{AttemptId, DeviceClass, TaskId, WorkerId};
 
-use super::task::TaskKind;
-use super::{Role, Time, WorkerInfo};
+use super::task::{Task, TaskKind};
+use super::{Core, Role, Time, WorkerInfo};
 
 /// A connected worker.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Worker {
     pub(super) seen: Time,
     /// What it holds; never more than its slots.
     pub(super) attempts: BTreeSet<AttemptId>,
+    /// Tasks that are not done and of which it reported a failed attempt.
+    pub(super) failed: BTreeSet<TaskId>,
 }
 
 impl Worker {
@@ -59,7 +61,26 @@ impl Workers {
         self.0.get_mut(&id)
     }
 
+    /// Whether `worker` should leave a task to others: it failed it, and another that did not can do
+    /// such tasks.
+    pub(super) fn avoids(&self, worker: WorkerId, id: TaskId, task: &Task) -> bool {
+        let failed = |worker: &Worker| worker.failed.contains(&id);
+        let better = |(other, known): (&WorkerId, &Worker)| {
+            *other != worker && known.info.can_do(&task.kind) && !failed(known)
+        };
+        self.get(worker).is_some_and(failed) && self.0.iter().any(better)
+    }
+
     pub(super) fn any(&self, mut like: impl FnMut(&WorkerInfo) -> bool) -> bool {
         self.0.values().any(|worker| like(&worker.info))
+    }
+}
+
+impl Core {
+    /// Notes that `worker` could not do `task`, and forgets the tasks that are done.
+    pub(super) fn note_failure(&mut self, worker: WorkerId, task: TaskId) {
+        let Some(known) = self.workers.get_mut(worker) else { return };
+        known.failed.insert(task);
+        known.failed.retain(|id| self.studies.values().any(|s| s.tasks.get(*id).is_some()));
     }
 }

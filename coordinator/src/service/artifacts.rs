@@ -68,10 +68,12 @@ impl ArtifactService for Artifacts {
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let stop = self.stop.clone();
         spawn_blocking(move || {
-            while !stop.is_cancelled() {
+            loop {
                 let mut chunk = vec![0; CHUNK];
                 let item = match reader.read_chunk(&mut chunk) {
                     Ok(0) => return,
+                    // An error, because a stream that merely ends says that this was all.
+                    Ok(_) if stop.is_cancelled() => Err(super::runtime::stopping()),
                     Ok(read) => {
                         chunk.truncate(read);
                         Ok(v1::DownloadArtifactResponse { chunk })
@@ -96,5 +98,28 @@ async fn blocking<T: Send + 'static>(
     match spawn_blocking(work).await {
         Ok(done) => done.map_err(|e| status::of_artifact(&e)),
         Err(error) => Err(Status::internal(format!("file work was cut off: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_stream::StreamExt as _;
+
+    #[tokio::test]
+    async fn a_download_that_the_end_cuts_off_is_an_error_and_not_all_there_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        // More chunks than can be on their way before the first is taken.
+        let hash = store.put(&vec![7; 8 * CHUNK]).unwrap();
+        let stop = CancellationToken::new();
+        let artifacts = Artifacts { store, stop: stop.clone() };
+        let request = v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec() };
+        let answer = artifacts.download_artifact(Request::new(request)).await.unwrap();
+        stop.cancel();
+        let items: Vec<_> = answer.into_inner().collect().await;
+        let last = items.last().unwrap().as_ref().unwrap_err();
+        assert_eq!(last.code(), tonic::Code::Unavailable);
+        assert!(items.len() < 8, "{} chunks came", items.len());
     }
 }

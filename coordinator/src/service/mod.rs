@@ -14,7 +14,8 @@ mod tests;
 mod views;
 mod workers;
 
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
-    ArtifactError, ArtifactStore, DataDir, DataDirError, SledStore, Store as _, StoreError,
+    ArtifactError, ArtifactStore, DataDir, DataDirError, Holder, SledStore, Store as _, StoreError,
 };
 
 /// Largest message that is taken: study files and reports are small, and artifacts come in chunks.
@@ -49,6 +50,8 @@ pub struct ServeConfig {
     pub token: Option<String>,
     /// Speak TLS with this.
     pub tls: Option<TlsIdentity>,
+    /// Say in the data directory where it listens, so that [`holder`] tells it.
+    pub announce: bool,
     /// Told once calls are answered.
     ready: Option<oneshot::Sender<()>>,
 }
@@ -63,10 +66,10 @@ pub struct TlsIdentity {
 }
 
 impl ServeConfig {
-    /// Without token and TLS, with the core's default terms.
+    /// Without token and TLS, with the core's default terms, announced.
     pub fn new(data_dir: PathBuf) -> Self {
         let CoreConfig { lease, heartbeat, .. } = CoreConfig::default();
-        Self { data_dir, lease, heartbeat, token: None, tls: None, ready: None }
+        Self { data_dir, lease, heartbeat, token: None, tls: None, announce: true, ready: None }
     }
 
     /// Tells `ready` once the data directory is open and calls are answered.
@@ -100,6 +103,9 @@ pub enum ServeError {
     /// The thread of the core.
     #[error("failed to start the core's thread: {0}")]
     Thread(std::io::Error),
+    /// The listener has no address.
+    #[error("failed to tell the address that is served: {0}")]
+    Address(std::io::Error),
     /// A bug: the thread of the core panicked.
     #[error("the core's thread ended by a panic; please report this")]
     Panicked,
@@ -115,6 +121,14 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Which process serves `data_dir` at this moment, and where; `None` where none does.
+///
+/// # Errors
+/// When the directory cannot be asked.
+pub fn holder(data_dir: &Path) -> Result<Option<Holder>, DataDirError> {
+    DataDir::holder(data_dir)
+}
+
 /// Serves on `listener` until `shutdown` completes; then ends open calls and returns when everything
 /// is written.
 ///
@@ -125,9 +139,11 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let ServeConfig { data_dir, lease, heartbeat, token, tls, ready } = config;
+    let ServeConfig { data_dir, lease, heartbeat, token, tls, announce, ready } = config;
     let core_config = CoreConfig { lease, heartbeat, ..CoreConfig::default() };
-    let opened = tokio::task::spawn_blocking(move || open(data_dir, core_config));
+    let address = listener.local_addr().map_err(ServeError::Address)?;
+    let address = announce.then(|| url(address, tls.is_some()));
+    let opened = tokio::task::spawn_blocking(move || open(data_dir, address, core_config));
     let (core, mut thread, artifacts) = opened.await.map_err(|_| ServeError::Panicked)??;
 
     let stop = CancellationToken::new();
@@ -179,18 +195,36 @@ pub async fn serve(
         served?;
     }
     drop(serving);
-    drop(core);
+    // By a message and not by dropping the handle: a call that outlasted the grace holds another.
+    core.stop();
     finish(thread).await
 }
 
 type CoreThread = JoinHandle<Result<(), StoreError>>;
 
-/// Opens the data directory and starts the core's thread on what it holds.
+/// How clients on this machine reach `address`.
+fn url(mut address: SocketAddr, tls: bool) -> String {
+    // Listening everywhere includes the loopback, and everywhere is no destination.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+/// Opens the data directory, says there that `address` serves it, and starts the core's thread on
+/// what it holds.
 fn open(
     data_dir: PathBuf,
+    address: Option<String>,
     config: CoreConfig,
 ) -> Result<(runtime::Handle, CoreThread, ArtifactStore), ServeError> {
-    let directory = DataDir::open(data_dir)?;
+    let mut directory = DataDir::open(data_dir)?;
+    if let Some(address) = address {
+        directory.announce(&address)?;
+    }
     let artifacts = ArtifactStore::open(directory.path().join("artifacts"))?;
     let mut store = SledStore::open(directory)?;
     let records = store.replay()?;
@@ -207,7 +241,7 @@ async fn finished(thread: &mut CoreThread) {
     }
 }
 
-/// Waits for the thread's end, which comes when nobody holds its handle, and says how it was.
+/// Waits for the end of a thread that was told to stop, and says how it was.
 async fn finish(thread: CoreThread) -> Result<(), ServeError> {
     match tokio::task::spawn_blocking(move || thread.join()).await {
         Ok(Ok(ended)) => Ok(ended?),

@@ -5,6 +5,7 @@
 //! write too, because they see what it makes durable. Where the write fails, nothing is released and
 //! the thread ends with the error.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -27,12 +28,15 @@ enum Message {
     Event(Box<Event>, Option<(RequestId, oneshot::Sender<Result<Answer, Refusal>>)>),
     /// A question; what it returns is run after the write.
     Query(Query),
+    /// The end. What was sent before is still done.
+    Stop,
 }
 
 type Query = Box<dyn FnOnce(&Core, Time) -> Release + Send>;
 type Release = Box<dyn FnOnce() + Send>;
 
-/// Speaks to the thread; clones speak to the same one. The thread ends when all are gone.
+/// Speaks to the thread; clones speak to the same one. The thread ends when it is told to or all are
+/// gone.
 #[derive(Clone)]
 pub struct Handle {
     sender: Sender<Message>,
@@ -84,6 +88,13 @@ impl Handle {
         answer.await.map_err(|_| stopping())
     }
 
+    /// Ends the thread once all that was sent before is done and written; later calls are told that
+    /// the coordinator is shutting down.
+    pub fn stop(&self) {
+        // Where the thread has ended there is nothing to stop.
+        let _ = self.send(Message::Stop);
+    }
+
     /// Changes whenever something that queries show may have changed.
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.clone()
@@ -99,7 +110,8 @@ impl Handle {
     }
 }
 
-fn stopping() -> Status {
+/// What calls are told that the end of the coordinator cuts off.
+pub fn stopping() -> Status {
     Status::unavailable("the coordinator is shutting down")
 }
 
@@ -144,14 +156,17 @@ impl<S: Store> Runtime<S> {
             {
                 batch.push(message);
             }
-            self.turn(batch)?;
+            if self.turn(batch)?.is_break() {
+                return Ok(());
+            }
         }
     }
 
-    /// Handles a batch, makes it durable, and lets the answers go.
-    fn turn(&mut self, batch: Vec<Message>) -> Result<(), StoreError> {
+    /// Handles a batch, makes it durable, and lets the answers go. Breaks where it was told to stop.
+    fn turn(&mut self, batch: Vec<Message>) -> Result<ControlFlow<()>, StoreError> {
         let mut records = Vec::new();
         let mut releases: Vec<Release> = Vec::new();
+        let mut flow = ControlFlow::Continue(());
         let now = self.now();
         for message in batch {
             match message {
@@ -164,10 +179,16 @@ impl<S: Store> Runtime<S> {
                     self.take(commands, &mut records, &mut releases);
                 }
                 Message::Query(query) => releases.push(query(&self.core, now)),
+                Message::Stop => {
+                    flow = ControlFlow::Break(());
+                    break;
+                }
             }
         }
-        if self.core.next_deadline().is_some_and(|deadline| deadline <= self.now()) {
-            let commands = self.core.handle(self.now(), Event::Tick);
+        // As of the batch: while it was handled more heartbeats may have queued up, and a deadline
+        // that passed meanwhile waits until they have been heard.
+        if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let commands = self.core.handle(now, Event::Tick);
             self.take(commands, &mut records, &mut releases);
         }
         if !records.is_empty() {
@@ -176,7 +197,7 @@ impl<S: Store> Runtime<S> {
         releases.into_iter().for_each(|release| release());
         let version = self.core.version();
         self.version.send_if_modified(|seen| std::mem::replace(seen, version) != version);
-        Ok(())
+        Ok(flow)
     }
 
     fn take(
@@ -200,5 +221,25 @@ impl<S: Store> Runtime<S> {
 
     fn now(&self) -> Time {
         Time(self.start.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::CoreConfig;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn the_thread_ends_when_told_to_although_others_hold_its_handle() {
+        let core = Core::new(CoreConfig::default());
+        let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+        let other = handle.clone();
+        assert_eq!(other.query(|core, _| core.studies().len()).await.unwrap(), 0);
+        handle.stop();
+        let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
+        ended.await.unwrap().unwrap();
+        let refused = other.query(|core, _| core.studies().len()).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
     }
 }

@@ -3,6 +3,7 @@
 //! A coordinator's data directory holds
 //!
 //! - `lock`: held while a coordinator runs, with its process id;
+//! - `address`: where that coordinator listens;
 //! - `records/`: the sled database of [`SledStore`];
 //! - `artifacts/`: the files of [`ArtifactStore`].
 
@@ -17,7 +18,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use self::artifacts::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
-pub use self::directory::{DataDir, DataDirError};
+pub use self::directory::{DataDir, DataDirError, Holder};
 pub use self::memory::MemoryStore;
 pub use self::sled::SledStore;
 use crate::core::Record;

@@ -43,10 +43,7 @@ impl Connection {
     /// When no connection could ever come of them.
     pub fn new(config: &WorkerConfig) -> Result<Self, SessionError> {
         let address = config.coordinator.clone();
-        let endpoint = endpoint(&address, config.tls_ca_pem.as_deref())?
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
+        let endpoint = endpoint(&address, config.tls_ca_pem.as_deref())?;
         let token = BearerToken::new(config.token.as_deref())?;
         let channel = endpoint.connect_lazy();
         Ok(Self { address, channel, token, waiting: AtomicBool::new(false) })
@@ -96,7 +93,8 @@ impl Connection {
 }
 
 /// How to reach the coordinator at `address`: an `https` one must be certified by the authority in
-/// `tls_ca_pem`, or without that by one that this machine trusts.
+/// `tls_ca_pem`, or without that by one that this machine trusts. Calls on it fail when the coordinator
+/// answers no ping for some seconds.
 ///
 /// # Errors
 /// When no connection could ever come of them.
@@ -134,7 +132,11 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
         }
         _ => return Err(wrong("write it as http://HOST:PORT")),
     };
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
 }
 
 /// A call that takes no longer than `limit`, connecting included.

@@ -1,5 +1,6 @@
 //! Tasks and outcomes between the wire and the executor's types. What does not fit is a failed
-//! attempt with the reason, never a broken session.
+//! attempt with the reason, never a broken session; and one that another worker may repeat, because
+//! the coordinator made sense of it: it is this worker that is of another version.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,7 @@ impl Specs {
         let spec = match known.and_then(|at| specs.remove(at)) {
             Some(spec) => spec,
             None => Arc::new(StudySpec::parse(text).map_err(|errors| {
-                AttemptError::hopeless(format!("this worker cannot read the study: {errors}"))
+                AttemptError::retryable(format!("this worker cannot read the study: {errors}"))
             })?),
         };
         specs.push_back(Arc::clone(&spec));
@@ -47,22 +48,22 @@ impl Specs {
 /// # Errors
 /// When it does not fit its own study, or this worker does not know its kind.
 pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
-    let study: StudyName = task.study.parse().map_err(AttemptError::hopeless)?;
+    let study: StudyName = task.study.parse().map_err(AttemptError::retryable)?;
     let spec = specs.parse(&task.spec_toml)?;
     let kind = match &task.work {
         Some(Work::TrainTeacher(v1::TrainTeacher { weights })) => TaskKind::TrainTeacher {
-            weights: optional_hash(weights, "weights").map_err(AttemptError::hopeless)?,
+            weights: optional_hash(weights, "weights").map_err(AttemptError::retryable)?,
         },
         Some(Work::TrainTrial(v1::TrainTrial { number, genotype, soft_targets })) => {
             TaskKind::TrainTrial {
                 number: TrialNumber(*number),
                 genotype: read_genotype(genotype, &spec)?,
                 soft_targets: optional_hash(soft_targets, "soft_targets")
-                    .map_err(AttemptError::hopeless)?,
+                    .map_err(AttemptError::retryable)?,
             }
         }
         Some(Work::MeasureModel(v1::MeasureModel { model, number })) => TaskKind::MeasureModel {
-            model: hash(model, "model").map_err(AttemptError::hopeless)?,
+            model: hash(model, "model").map_err(AttemptError::retryable)?,
             number: number.map(TrialNumber),
         },
         Some(Work::LookUpTrial(v1::LookUpTrial { number, genotype })) => TaskKind::LookUpTrial {
@@ -77,8 +78,8 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
 fn read_genotype(indices: &[u32], spec: &StudySpec) -> Result<Genotype, AttemptError> {
     let indices = indices.iter().map(|&index| u16::try_from(index)).collect::<Result<_, _>>();
     let indices =
-        indices.map_err(|_| AttemptError::hopeless("genotype picks option over 65535"))?;
-    spec.space.genotype(indices).map_err(AttemptError::hopeless)
+        indices.map_err(|_| AttemptError::retryable("genotype picks option over 65535"))?;
+    spec.space.genotype(indices).map_err(AttemptError::retryable)
 }
 
 /// What is reported of how an attempt ended.

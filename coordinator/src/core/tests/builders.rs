@@ -20,6 +20,7 @@ pub(super) const CONFIG: CoreConfig = CoreConfig {
     heartbeat: Duration::from_secs(5),
     max_lost: 4,
     max_infeasible: 20,
+    max_hopeless: 3,
     max_workers: 16,
 };
 
@@ -464,6 +465,7 @@ pub(super) fn lasting(core: &Core) -> String {
     for (name, s) in &core.studies {
         add(&(name, s.created, s.created_at_ms, &s.teacher_weights, &s.state, &s.proposals_ended));
         add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
+        add(&s.hopeless_in_a_row);
         let number = TrialNumber(s.trials.len() as u32);
         let mut rng = ChaCha8Rng::from_seed(s.spec.seed.derive(Purpose::Proposal(number)));
         add(&s.controller.suggest(number, &mut rng));

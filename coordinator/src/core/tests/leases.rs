@@ -212,6 +212,27 @@ fn leaving_gives_work_back_at_once() {
 }
 
 #[test]
+fn goodbyes_are_no_losses() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
+    for _ in 0..2 * CONFIG.max_lost {
+        let worker = bench.join(WorkerBuilder::trainer());
+        let lease = bench.lease(worker);
+        bench.ask(|to| Event::Leave { to, worker }).unwrap();
+        assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
+        // What comes in after the goodbye changes nothing.
+        let back = bench.join(WorkerBuilder::trainer());
+        assert!(!bench.report(back, &lease, success(&lease, &class("local"))));
+        bench.ask(|to| Event::Leave { to, worker: back }).unwrap();
+    }
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
+}
+
+#[test]
 fn restored_leases_have_a_full_term_and_workers_keep_their_work() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(3));

@@ -92,3 +92,71 @@ fn nothing_is_proposed_before_a_worker_asks_or_beyond_the_budget() {
     bench.assert_no_work(worker);
     assert_eq!(bench.core.trials(&study).unwrap().len(), 3);
 }
+
+#[test]
+fn a_failed_task_goes_to_another_worker_that_can_do_it() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(2));
+    let broken = bench.join(WorkerBuilder::trainer());
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let good = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(broken);
+    bench.fail(broken, &lease, true);
+    let waits = bench.wait(broken);
+    assert_eq!(bench.take(waits), None);
+    let again = bench.lease(good);
+    assert_eq!(again.task, lease.task);
+    bench.finish(good, &again);
+    assert_eq!(bench.status(&study).counts.complete, 1);
+    bench.assert_no_work(board);
+    bench.assert_silent();
+}
+
+#[test]
+fn a_failed_task_comes_back_when_nobody_else_is_there_or_has_not_failed_it() {
+    let mut bench = Bench::new();
+    bench.submit(StudyBuilder::new("s").trials(1).attempts(9));
+    let a = bench.join(WorkerBuilder::trainer());
+    let b = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(a);
+    bench.fail(a, &lease, true);
+    let waits = bench.wait(a);
+    // Both have failed it: whoever asks first gets it.
+    let lease = bench.lease(b);
+    assert_eq!(bench.take(waits), None);
+    bench.fail(b, &lease, true);
+    let again = bench.leased(waits);
+    assert_eq!(again.task, lease.task);
+    bench.fail(a, &again, true);
+    // A newcomer is better, for as long as it stays.
+    let newcomer = bench.join(WorkerBuilder::trainer());
+    let waits = bench.wait(a);
+    assert_eq!(bench.take(waits), None);
+    bench.ask(|to| Event::Leave { to, worker: newcomer }).unwrap();
+    assert_eq!(bench.leased(waits).task, lease.task);
+    bench.assert_silent();
+}
+
+#[test]
+fn a_worker_that_fails_everything_does_not_spoil_the_budget() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(6).attempts(2));
+    let broken = bench.join(WorkerBuilder::trainer());
+    let good = bench.join(WorkerBuilder::trainer());
+    for done in 0..6 {
+        for _ in 0..9 {
+            let to = bench.wait(broken);
+            match bench.take(to) {
+                Some(Ok(Answer::Leased(lease))) => bench.fail(broken, &lease, true),
+                _ => bench.abandon(to),
+            }
+        }
+        // It has not run ahead with proposals that know nothing.
+        assert!(bench.core.trials(&study).unwrap().len() <= done + 2);
+        let lease = bench.lease(good);
+        bench.finish(good, &lease);
+    }
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!((status.counts.complete, status.counts.failed), (6, 0));
+}

@@ -151,6 +151,57 @@ fn a_candidate_that_cannot_work_is_infeasible_at_once_and_replaced() {
 }
 
 #[test]
+fn a_study_of_which_no_candidate_works_ends() {
+    // The greater of the budget and the configured number of trials in a row.
+    for (trials, most) in [(1, CONFIG.max_hopeless), (5, 5)] {
+        let mut bench = Bench::new();
+        let study = bench.submit(StudyBuilder::new("s").trials(trials));
+        let worker = bench.join(WorkerBuilder::trainer());
+        for _ in 0..most {
+            assert_eq!(bench.status(&study).state, StudyState::Running);
+            let lease = bench.lease(worker);
+            bench.fail(worker, &lease, false);
+        }
+        let status = bench.status(&study);
+        let StudyState::Failed { reason } = status.state else { panic!("{:?}", status.state) };
+        assert!(reason.contains(&format!("{most} trials in a row")), "{reason}");
+        assert!(reason.contains("it broke"), "{reason}");
+        assert_eq!(status.counts.infeasible, most);
+        bench.restart();
+    }
+}
+
+#[test]
+fn hopeless_trials_count_in_a_row_only_and_over_restarts() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(3));
+    let mut worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..2 {
+        for _ in 1..CONFIG.max_hopeless {
+            let lease = bench.lease(worker);
+            bench.fail(worker, &lease, false);
+        }
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    let spoiled = bench.lease(worker);
+    bench.fail(worker, &spoiled, false);
+    bench.restart();
+    for _ in 1..CONFIG.max_hopeless {
+        assert_eq!(bench.status(&study).state, StudyState::Running);
+        worker = bench.join(WorkerBuilder::trainer());
+        let lease = bench.lease(worker);
+        bench.fail(worker, &lease, false);
+    }
+    let StudyState::Complete { reason: Some(reason) } = bench.status(&study).state else {
+        panic!("{:?}", bench.status(&study).state)
+    };
+    assert!(reason.contains("it broke"), "{reason}");
+    assert_eq!(bench.status(&study).counts.complete, 2);
+    bench.restart();
+}
+
+#[test]
 fn losing_workers_fails_no_trial_but_a_candidate_that_kills_them_ends() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
