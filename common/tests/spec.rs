@@ -59,7 +59,7 @@ fn a_short_study_has_sensible_defaults_and_parses_again() {
     assert_eq!(work.space.definition().resolution, [8]);
     assert_eq!(spec.space.size(), 4);
     assert_eq!(spec.objectives[0].goal, Goal::Maximize);
-    assert!(matches!(spec.algorithm, AlgorithmSpec::Nsga2 { .. }));
+    assert_eq!(spec.algorithm, AlgorithmSpec::Auto);
     assert_eq!((spec.budget.trials, spec.budget.max_attempts), (3, 3));
     assert_eq!(work.training.optimizer, OptimizerSpec::AdamW);
     assert!(work.teacher.is_none());

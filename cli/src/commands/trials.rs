@@ -197,6 +197,9 @@ fn describe(row: &TrialRow) -> String {
         let parents: Vec<String> = row.parents.iter().map(u32::to_string).collect();
         lines.push(("parents".into(), parents.join(", ")));
     }
+    if !row.proposed_by.is_empty() {
+        lines.push(("proposed by".into(), row.proposed_by.clone()));
+    }
     lines.push(("attempts".into(), row.attempts.to_string()));
     match &row.values {
         Some(TrialValues::Trained { trained, measurements }) => {

@@ -33,6 +33,8 @@ pub struct Trial<'a> {
     recipe: Option<&'a CompressionRecipe>,
     genotype: &'a [u16],
     parents: &'a [u32],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    proposed_by: &'a str,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
@@ -108,6 +110,7 @@ impl<'a> Trial<'a> {
             recipe: row.candidate.as_ref().map(|candidate| &candidate.recipe),
             genotype: &row.genotype,
             parents: &row.parents,
+            proposed_by: &row.proposed_by,
             attempts: row.attempts,
             metrics: values.map(metrics),
             uncompressed: trained.map(|trained| network(&trained.uncompressed)),

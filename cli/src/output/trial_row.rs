@@ -21,6 +21,8 @@ pub struct TrialRow {
     pub genotype: Vec<u16>,
     /// Trials it was derived from.
     pub parents: Vec<u32>,
+    /// Which part of a portfolio proposed it; empty where the algorithm is one.
+    pub proposed_by: String,
     /// Attempts used.
     pub attempts: u32,
     /// What was measured so far; `None` until it is trained.
@@ -58,6 +60,7 @@ impl TrialRow {
             candidate,
             genotype,
             parents: trial.parents,
+            proposed_by: trial.proposed_by,
             attempts: trial.attempts,
             values,
         })

@@ -192,6 +192,13 @@ pub enum AlgorithmSpec {
         /// Choices changed in a child.
         mutations: usize,
     },
+    /// A portfolio of model-based search and mutation.
+    Auto,
+    /// Gaussian processes over genotypes, after White et al. 2021.
+    ModelBased {
+        /// Random trials first.
+        initial: usize,
+    },
     /// NSGA-II, Deb et al. 2002.
     Nsga2 {
         /// Members that survive.
@@ -214,7 +221,8 @@ pub enum AlgorithmSpec {
 
 impl AlgorithmSpec {
     /// Every algorithm's name in study files.
-    pub const NAMES: [&'static str; 4] = ["random", "regularized-evolution", "nsga2", "reinforce"];
+    pub const NAMES: [&'static str; 6] =
+        ["random", "regularized-evolution", "nsga2", "reinforce", "model-based", "auto"];
 
     /// The name in study files.
     pub fn name(&self) -> &'static str {
@@ -223,6 +231,8 @@ impl AlgorithmSpec {
             AlgorithmSpec::RegularizedEvolution { .. } => Self::NAMES[1],
             AlgorithmSpec::Nsga2 { .. } => Self::NAMES[2],
             AlgorithmSpec::Reinforce { .. } => Self::NAMES[3],
+            AlgorithmSpec::ModelBased { .. } => Self::NAMES[4],
+            AlgorithmSpec::Auto => Self::NAMES[5],
         }
     }
 }

@@ -280,7 +280,7 @@ fn read_constraints(
 }
 
 fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
-    let default = AlgorithmSpec::Nsga2 { population: 16, crossover: 0.5, mutations: 2 };
+    let default = AlgorithmSpec::Auto;
     let Some(mut table) = root.table("algorithm", m) else { return default };
     let known = |name: String| {
         let all = AlgorithmSpec::NAMES;
@@ -300,10 +300,16 @@ fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
             sample: table.within("sample", 5, (1, 10_000), m),
             mutations: table.within("mutations", 1, (1, 100), m),
         },
+        "auto" => AlgorithmSpec::Auto,
+        "model-based" => {
+            AlgorithmSpec::ModelBased { initial: table.within("initial", 12, (2, 10_000), m) }
+        }
+        // Deb et al. use rates of 0.9 and one gene in n, and 100 survivors for budgets of tens of
+        // thousands.
         "nsga2" => AlgorithmSpec::Nsga2 {
-            population: table.within("population", 16, (2, 10_000), m),
-            crossover: table.within("crossover", 0.5, (0.0, 1.0), m),
-            mutations: table.within("mutations", 2, (1, 100), m),
+            population: table.within("population", 20, (2, 10_000), m),
+            crossover: table.within("crossover", 0.9, (0.0, 1.0), m),
+            mutations: table.within("mutations", 1, (1, 100), m),
         },
         _ => AlgorithmSpec::Reinforce {
             learning_rate: table.within("learning_rate", 0.1, (1e-6, 10.0), m),

@@ -11,17 +11,20 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Controller, FinishedTrial, Nsga2, Proposal, Random, RegularizedEvolution, Reinforce, build,
+    Auto, Controller, FinishedTrial, ModelBased, Nsga2, Proposal, Random, RegularizedEvolution,
+    Reinforce, build,
 };
 
 /// Makes a fresh controller of a space.
 pub(super) type Make = fn(Space) -> Box<dyn Controller>;
 
 /// Every algorithm with its default settings.
-pub(super) const ALL: [(&str, Make); 4] = [
+pub(super) const ALL: [(&str, Make); 6] = [
     ("random", |space| Box::new(Random::new(space))),
     ("regularized evolution", |space| Box::new(RegularizedEvolution::new(space, 20, 5, 1))),
     ("nsga2", |space| Box::new(Nsga2::new(space, 16, 0.5, 2))),
+    ("auto", |space| Box::new(Auto::new(space))),
+    ("model-based", |space| Box::new(ModelBased::new(space, 12))),
     ("reinforce", |space| Box::new(Reinforce::new(space, 0.1, 0.01, 0.9))),
 ];
 

@@ -11,11 +11,13 @@ use edgesmith_common::{StudySpec, TrialNumber};
 use edgesmith_search_space::Genotype;
 use rand::Rng;
 
+mod auto;
 #[cfg(test)]
 mod conformance;
 mod fitness;
 #[cfg(test)]
 mod learning;
+mod model_based;
 mod nsga2;
 mod policy;
 mod random;
@@ -23,6 +25,8 @@ mod regularized_evolution;
 mod reinforce;
 mod seen;
 
+pub use auto::Auto;
+pub use model_based::ModelBased;
 pub use nsga2::Nsga2;
 pub use random::Random;
 pub use regularized_evolution::RegularizedEvolution;
@@ -48,6 +52,11 @@ pub trait Controller: Send {
 
     /// The trial was recorded (also called in replay).
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);
+
+    /// Which part of a portfolio proposed a trial; `None` where the algorithm is one.
+    fn proposed_by(&self, _number: TrialNumber) -> Option<&'static str> {
+        None
+    }
 
     /// A trial finished. Trials that were never proposed, or finished before, change nothing.
     fn update(&mut self, finished: &FinishedTrial);
@@ -102,6 +111,8 @@ pub fn build(spec: &StudySpec) -> Box<dyn Controller> {
         AlgorithmSpec::RegularizedEvolution { population, sample, mutations } => {
             Box::new(RegularizedEvolution::new(space, population, sample, mutations))
         }
+        AlgorithmSpec::Auto => Box::new(Auto::new(space)),
+        AlgorithmSpec::ModelBased { initial } => Box::new(ModelBased::new(space, initial)),
         AlgorithmSpec::Nsga2 { population, crossover, mutations } => {
             Box::new(Nsga2::new(space, population, crossover, mutations))
         }

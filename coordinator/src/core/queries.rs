@@ -95,6 +95,8 @@ pub struct TrialView {
     pub attempts: u32,
     /// What it was derived from.
     pub parents: Vec<TrialNumber>,
+    /// Which part of a portfolio proposed it; `None` where the algorithm is one.
+    pub proposed_by: Option<&'static str>,
 }
 
 impl TrialView {
@@ -290,6 +292,7 @@ impl Study {
             values: trial.stage.values().cloned(),
             attempts: trial.attempts,
             parents: trial.parents.clone(),
+            proposed_by: self.controller.proposed_by(TrialNumber(number as u32)),
         }
     }
 

@@ -1,0 +1,152 @@
+//! What a candidate is expected to add: by two objectives the expected hypervolume improvement, in the
+//! objectives' own units; by one, or by three and more, a lower confidence bound.
+
+use super::warp::Warp;
+
+/// Standard deviations below the mean at which a candidate is judged.
+pub const CONFIDENCE: f64 = 2.0;
+
+/// Midpoints of eight equally likely slices of the normal distribution, stretched to variance 1.
+const NODES: [f64; 8] =
+    [-1.662960, -0.961651, -0.529825, -0.170522, 0.170522, 0.529825, 0.961651, 1.662960];
+
+/// The non-dominated points of two objectives, less is better, with a reference point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Staircase {
+    /// By the first objective ascending, so by the second descending.
+    steps: Vec<[f64; 2]>,
+    reference: [f64; 2],
+}
+
+/// A prediction in warped units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Expected value.
+    pub mean: f64,
+    /// Its standard deviation.
+    pub deviation: f64,
+}
+
+impl Prediction {
+    /// What is hoped for.
+    pub fn bound(&self, confidence: f64) -> f64 {
+        self.mean - confidence * self.deviation
+    }
+}
+
+impl Staircase {
+    /// Of any points; the reference lies a tenth of their range behind the worst.
+    pub fn new(points: &[[f64; 2]]) -> Self {
+        let worst = |axis: usize| {
+            let values = points.iter().map(|point| point[axis]);
+            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+                (low.min(v), high.max(v))
+            });
+            high + 0.1 * (high - low).max(f64::MIN_POSITIVE)
+        };
+        let reference = if points.is_empty() { [0.0; 2] } else { [worst(0), worst(1)] };
+        let mut sorted = points.to_vec();
+        sorted.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
+        let mut steps: Vec<[f64; 2]> = Vec::new();
+        for point in sorted {
+            if steps.last().is_none_or(|last| point[1] < last[1]) {
+                steps.push(point);
+            }
+        }
+        Self { steps, reference }
+    }
+
+    /// Area that `point` alone would add.
+    pub fn improvement(&self, point: [f64; 2]) -> f64 {
+        let [x, y] = point;
+        if x >= self.reference[0] || y >= self.reference[1] {
+            return 0.0;
+        }
+        // From the last step left of the point, which bounds the height there.
+        let right = self.steps.partition_point(|step| step[0] <= x);
+        let mut height = match right.checked_sub(1) {
+            Some(left) => self.steps[left][1].min(self.reference[1]),
+            None => self.reference[1],
+        };
+        let (mut area, mut from) = (0.0, x);
+        for step in &self.steps[right..] {
+            if height <= y {
+                return area;
+            }
+            let to = step[0].min(self.reference[0]);
+            area += (to - from).max(0.0) * (height - y);
+            (from, height) = (to, step[1]);
+        }
+        if height > y {
+            area += (self.reference[0] - from).max(0.0) * (height - y);
+        }
+        area
+    }
+
+    /// Expected area added by two independent predictions, each through its own warp.
+    pub fn expected(&self, predictions: [Prediction; 2], warps: [&Warp; 2]) -> f64 {
+        let values = |axis: usize| {
+            let Prediction { mean, deviation } = predictions[axis];
+            NODES.map(|node| warps[axis].invert(mean + deviation * node))
+        };
+        let (first, second) = (values(0), values(1));
+        let pairs = first.iter().flat_map(|x| second.iter().map(move |y| [*x, *y]));
+        pairs.map(|point| self.improvement(point)).sum::<f64>() / 64.0
+    }
+}
+
+/// Augmented Tchebycheff value of lower bounds (Knowles 2006), less is better.
+pub fn tchebycheff(bounds: &[f64], weights: &[f64], ideal: &[f64]) -> f64 {
+    let terms = bounds.iter().zip(weights).zip(ideal).map(|((b, w), i)| w * (b - i));
+    let (most, sum) =
+        terms.fold((f64::NEG_INFINITY, 0.0), |(most, sum), t: f64| (most.max(t), sum + t));
+    most + 0.05 * sum
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_common::pareto;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn point() -> impl Strategy<Value = [f64; 2]> {
+        [0_u8..12, 0_u8..12].prop_map(|p| p.map(|v| f64::from(v) / 4.0))
+    }
+
+    proptest! {
+        #[test]
+        fn the_improvement_is_the_hypervolume_added(
+            points in prop::collection::vec(point(), 1..12), probe in point(),
+        ) {
+            let stairs = Staircase::new(&points);
+            let mut all: Vec<Vec<f64>> = points.iter().map(|p| p.to_vec()).collect();
+            let before = pareto::hypervolume(&all, &stairs.reference);
+            all.push(probe.to_vec());
+            let added = pareto::hypervolume(&all, &stairs.reference) - before;
+            prop_assert!((stairs.improvement(probe) - added).abs() < 1e-9);
+        }
+
+        #[test]
+        fn without_doubt_the_expectation_is_the_improvement(
+            points in prop::collection::vec(point(), 2..12), probe in point(),
+        ) {
+            let stairs = Staircase::new(&points);
+            let warps = [0, 1].map(|axis| {
+                Warp::fit(&points.iter().map(|p| p[axis]).collect::<Vec<_>>())
+            });
+            let sure = [0, 1].map(|axis: usize| {
+                Prediction { mean: warps[axis].apply(probe[axis]), deviation: 0.0 }
+            });
+            let expected = stairs.expected(sure, [&warps[0], &warps[1]]);
+            prop_assert!((expected - stairs.improvement(probe)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn nodes_have_mean_0_and_variance_1() {
+        assert!(NODES.iter().sum::<f64>().abs() < 1e-12);
+        let variance = NODES.iter().map(|node| node * node).sum::<f64>() / 8.0;
+        assert!((variance - 1.0).abs() < 1e-3, "{variance}");
+    }
+}

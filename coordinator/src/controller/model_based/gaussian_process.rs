@@ -1,0 +1,255 @@
+//! Regression with a Gaussian process of unit prior variance times a fitted amplitude (Rasmussen &
+//! Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1). Plain loops on row-major
+//! matrices: a few hundred points at most.
+
+use super::kernel::{Features, Groups, Kernel, Shape};
+
+/// The kernel's free parameters and the noise, as a share of the signal's variance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hyper {
+    /// Of the kernel.
+    pub shape: Shape,
+    /// Variance of the noise.
+    pub noise: f64,
+}
+
+const CHOICES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+const MIX: [f64; 6] = [0.0, 0.3, 0.5, 0.6, 0.9, 0.98];
+const COUNTS: [f64; 5] = [1.5, 3.0, 4.0, 8.0, 20.0];
+const NOISE: [f64; 6] = [0.0003, 0.001, 0.003, 0.01, 0.05, 0.2];
+
+impl Hyper {
+    /// Where the search for the likeliest starts.
+    pub fn start() -> Self {
+        Self { shape: Shape { choices: 4.0, mix: 0.6, counts: 4.0 }, noise: 0.01 }
+    }
+
+    /// The likeliest on a grid, by steps along one parameter at a time from here.
+    #[must_use]
+    pub fn refined(self, groups: &Groups, points: &[Features], targets: &[f64]) -> Self {
+        let codes = pairwise(groups, points);
+        let score = |hyper: Hyper| likelihood(groups, &codes, targets, hyper);
+        let (mut best, mut best_score) = (self, score(self));
+        loop {
+            let before = best_score;
+            let mut steps: Vec<Hyper> = Vec::new();
+            let with = |shape| Hyper { shape, ..best };
+            steps.extend(CHOICES.map(|choices| with(Shape { choices, ..best.shape })));
+            steps.extend(MIX.map(|mix| with(Shape { mix, ..best.shape })));
+            steps.extend(COUNTS.map(|counts| with(Shape { counts, ..best.shape })));
+            steps.extend(NOISE.map(|noise| Hyper { noise, ..best }));
+            for step in steps {
+                let score = score(step);
+                if score > best_score {
+                    (best, best_score) = (step, score);
+                }
+            }
+            if best_score <= before {
+                return best;
+            }
+        }
+    }
+}
+
+/// A process fitted to points and their targets.
+#[derive(Debug, Clone)]
+pub struct GaussianProcess {
+    kernel: Kernel,
+    /// Lower triangle of the factor of `K + noise`.
+    factor: Vec<f64>,
+    /// `(K + noise)⁻¹ · targets`
+    weights: Vec<f64>,
+    amplitude: f64,
+}
+
+impl GaussianProcess {
+    /// Fits to targets of mean 0. `codes` are those of all pairs of points, row by row.
+    pub fn fit(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> Self {
+        let n = targets.len();
+        let kernel = Kernel::new(groups, hyper.shape);
+        let mut factor = covariance(&kernel, codes, n, hyper.noise);
+        // The kernel is positive definite, and the noise keeps equal points apart.
+        let mut noise = hyper.noise;
+        while !cholesky(&mut factor, n) {
+            noise = noise.max(1e-6) * 10.0;
+            factor = covariance(&kernel, codes, n, noise);
+        }
+        let mut weights = targets.to_vec();
+        solve_lower(&factor, n, &mut weights);
+        let squares: f64 = weights.iter().map(|v| v * v).sum();
+        solve_upper(&factor, n, &mut weights);
+        let amplitude = (squares / n as f64).max(1e-12);
+        Self { kernel, factor, weights, amplitude }
+    }
+
+    /// Mean at a point whose codes with all fitted points are `codes`.
+    pub fn mean(&self, codes: &[u32]) -> f64 {
+        codes.iter().zip(&self.weights).map(|(code, weight)| self.kernel.at(*code) * weight).sum()
+    }
+
+    /// A cheap upper bound of the standard deviation: that of knowing the nearest point alone.
+    pub fn rough_deviation(&self, codes: &[u32]) -> f64 {
+        let nearest = codes.iter().map(|code| self.kernel.at(*code)).fold(0.0, f64::max);
+        (self.amplitude * (1.0 - nearest * nearest).max(0.0)).sqrt()
+    }
+
+    /// Standard deviation of the noiseless value at a point; `scratch` is overwritten.
+    pub fn deviation(&self, codes: &[u32], scratch: &mut Vec<f64>) -> f64 {
+        scratch.clear();
+        scratch.extend(codes.iter().map(|code| self.kernel.at(*code)));
+        solve_lower(&self.factor, scratch.len(), scratch);
+        let explained: f64 = scratch.iter().map(|v| v * v).sum();
+        (self.amplitude * (1.0 - explained).max(0.0)).sqrt()
+    }
+}
+
+/// Codes of all pairs, row by row.
+pub fn pairwise(groups: &Groups, points: &[Features]) -> Vec<u32> {
+    let row = |a: &Features| points.iter().map(|b| groups.code(a, b)).collect::<Vec<_>>();
+    points.iter().flat_map(row).collect()
+}
+
+/// Logarithm of the marginal likelihood, up to a constant, at the likeliest amplitude.
+fn likelihood(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> f64 {
+    let n = targets.len();
+    let kernel = Kernel::new(groups, hyper.shape);
+    let mut factor = covariance(&kernel, codes, n, hyper.noise);
+    if !cholesky(&mut factor, n) {
+        return f64::NEG_INFINITY;
+    }
+    let mut solved = targets.to_vec();
+    solve_lower(&factor, n, &mut solved);
+    let amplitude = (solved.iter().map(|v| v * v).sum::<f64>() / n as f64).max(1e-12);
+    let log_determinant: f64 = (0..n).map(|i| factor[i * n + i].ln()).sum();
+    -0.5 * n as f64 * amplitude.ln() - log_determinant
+}
+
+fn covariance(kernel: &Kernel, codes: &[u32], n: usize, noise: f64) -> Vec<f64> {
+    let mut matrix: Vec<f64> = codes.iter().map(|code| kernel.at(*code)).collect();
+    (0..n).for_each(|i| matrix[i * n + i] += noise);
+    matrix
+}
+
+/// Factors a symmetric matrix in place into its lower triangle; the upper one is left as it was.
+/// False where it is not positive definite.
+pub fn cholesky(matrix: &mut [f64], n: usize) -> bool {
+    for i in 0..n {
+        let (above, below) = matrix.split_at_mut(i * n);
+        let row = &mut below[..n];
+        for j in 0..i {
+            let other = &above[j * n..j * n + j];
+            let dot: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
+            row[j] = (row[j] - dot) / above[j * n + j];
+        }
+        let squares: f64 = row[..i].iter().map(|v| v * v).sum();
+        let pivot = row[i] - squares;
+        if pivot <= 1e-12 {
+            return false;
+        }
+        row[i] = pivot.sqrt();
+    }
+    true
+}
+
+/// Solves `L·x = b` in place.
+fn solve_lower(factor: &[f64], n: usize, b: &mut [f64]) {
+    for i in 0..n {
+        let row = &factor[i * n..i * n + i];
+        let dot: f64 = row.iter().zip(&*b).map(|(l, x)| l * x).sum();
+        b[i] = (b[i] - dot) / factor[i * n + i];
+    }
+}
+
+/// Solves `Lᵀ·x = b` in place.
+fn solve_upper(factor: &[f64], n: usize, b: &mut [f64]) {
+    for i in (0..n).rev() {
+        b[i] /= factor[i * n + i];
+        let x = b[i];
+        for j in 0..i {
+            b[j] -= factor[i * n + j] * x;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_search_space::{CellIdentity, CellSpace, Space};
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    /// Solves a dense system by Gaussian elimination with pivoting.
+    fn solve(matrix: &[f64], n: usize, b: &[f64]) -> Vec<f64> {
+        let (mut a, mut x) = (matrix.to_vec(), b.to_vec());
+        for column in 0..n {
+            let pivot = (column..n)
+                .max_by(|&p, &q| a[p * n + column].abs().total_cmp(&a[q * n + column].abs()))
+                .unwrap();
+            (0..n).for_each(|k| a.swap(column * n + k, pivot * n + k));
+            x.swap(column, pivot);
+            for row in 0..n {
+                if row != column {
+                    let share = a[row * n + column] / a[column * n + column];
+                    (0..n).for_each(|k| a[row * n + k] -= share * a[column * n + k]);
+                    x[row] -= share * x[column];
+                }
+            }
+        }
+        (0..n).map(|i| x[i] / a[i * n + i]).collect()
+    }
+
+    #[test]
+    fn mean_and_variance_are_those_of_the_textbook() {
+        let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
+        let groups = Groups::new(&space);
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let mut sample = || groups.features(&space.sample(&mut rng));
+        let points: Vec<Features> = (0..25).map(|_| sample()).collect();
+        let targets: Vec<f64> = (0..25).map(|i| f64::from(i * 7 % 11) / 5.0 - 1.0).collect();
+        let hyper = Hyper { noise: 0.05, ..Hyper::start() };
+        let codes = pairwise(&groups, &points);
+        let process = GaussianProcess::fit(&groups, &codes, &targets, hyper);
+        let kernel = Kernel::new(&groups, hyper.shape);
+        let matrix = covariance(&kernel, &codes, 25, hyper.noise);
+        let weights = solve(&matrix, 25, &targets);
+        let energy: f64 = weights.iter().zip(&targets).map(|(w, t)| w * t).sum();
+        for _ in 0..20 {
+            let probe = sample();
+            let codes: Vec<u32> = points.iter().map(|p| groups.code(&probe, p)).collect();
+            let k: Vec<f64> = codes.iter().map(|code| kernel.at(*code)).collect();
+            let mean: f64 = k.iter().zip(&weights).map(|(a, b)| a * b).sum();
+            assert!((process.mean(&codes) - mean).abs() < 1e-9);
+            let solved = solve(&matrix, 25, &k);
+            let explained: f64 = k.iter().zip(&solved).map(|(a, b)| a * b).sum();
+            let deviation = (energy / 25.0 * (1.0 - explained).max(0.0)).sqrt();
+            let found = process.deviation(&codes, &mut Vec::new());
+            assert!((found - deviation).abs() < 1e-7, "{found} against {deviation}");
+            assert!(process.rough_deviation(&codes) >= found - 1e-9);
+        }
+    }
+
+    #[test]
+    fn refining_never_makes_the_data_less_likely() {
+        let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
+        let groups = Groups::new(&space);
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
+        let points: Vec<Features> =
+            (0..40).map(|_| groups.features(&space.sample(&mut rng))).collect();
+        let targets: Vec<f64> = (0..40).map(|i| (f64::from(i) * 0.7).sin()).collect();
+        let codes = pairwise(&groups, &points);
+        let start = Hyper::start();
+        let refined = start.refined(&groups, &points, &targets);
+        let score = |hyper| likelihood(&groups, &codes, &targets, hyper);
+        assert!(score(refined) >= score(start));
+    }
+
+    #[test]
+    fn what_is_not_positive_definite_is_told() {
+        assert!(!cholesky(&mut [1.0, 2.0, 2.0, 1.0], 2));
+        let mut matrix = [4.0, 2.0, 2.0, 3.0];
+        assert!(cholesky(&mut matrix, 2));
+        assert_eq!(matrix[0], 2.0);
+        assert_eq!(matrix[2], 1.0);
+        assert!((matrix[3] - 2.0_f64.sqrt()).abs() < 1e-12);
+    }
+}

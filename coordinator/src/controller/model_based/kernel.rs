@@ -1,0 +1,177 @@
+//! How alike two genotypes are: choice by choice, and by how often they pick each option.
+//!
+//! Networks often differ little in quality when the same operations stand in other places (all edges
+//! of a cell, all stages of a network), so beside the matching choices the kernel counts options over
+//! all choices that share one list of options.
+
+use edgesmith_search_space::{Genotype, Space};
+
+/// A genotype prepared for comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Features {
+    indices: Vec<u16>,
+    /// How often each option is picked, group after group of choices with one option list.
+    counts: Vec<u8>,
+}
+
+/// Which choices share an option list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// For each choice, where its group's counts begin; `None` where it has one option only.
+    offsets: Vec<Option<usize>>,
+    /// Length of all counts.
+    length: usize,
+    /// Choices with more than one option.
+    open: usize,
+    /// The largest sum of squared differences of counts, halved.
+    farthest: usize,
+}
+
+/// Free parameters of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// Decay over differing choices, in choices of a space of six.
+    pub choices: f64,
+    /// Weight of the counts, `0..=1`.
+    pub mix: f64,
+    /// Decay over differing counts, of a space of six.
+    pub counts: f64,
+}
+
+/// Values of the kernel by matching choices and distance of counts; 1 for equal genotypes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    values: Vec<f64>,
+    width: usize,
+}
+
+impl Groups {
+    /// Of a space's choices.
+    pub fn new(space: &Space) -> Self {
+        let mut lists: Vec<(&[String], usize, usize)> = Vec::new();
+        let (mut offsets, mut length, mut open) = (Vec::new(), 0, 0);
+        for choice in space.choices() {
+            if choice.options.len() < 2 {
+                offsets.push(None);
+                continue;
+            }
+            open += 1;
+            if let Some(list) = lists.iter_mut().find(|list| list.0 == choice.options) {
+                list.2 += 1;
+                offsets.push(Some(list.1));
+            } else {
+                offsets.push(Some(length));
+                lists.push((&choice.options, length, 1));
+                length += choice.options.len();
+            }
+        }
+        let farthest = lists.iter().map(|(_, _, choices)| choices * choices).sum();
+        Self { offsets, length, open, farthest }
+    }
+
+    /// A genotype's features.
+    pub fn features(&self, genotype: &Genotype) -> Features {
+        let mut counts = vec![0_u8; self.length];
+        let mut indices = Vec::with_capacity(self.open);
+        for (offset, &index) in self.offsets.iter().zip(genotype.indices()) {
+            if let Some(offset) = offset {
+                let count = &mut counts[offset + usize::from(index)];
+                *count = count.saturating_add(1);
+                indices.push(index);
+            }
+        }
+        Features { indices, counts }
+    }
+
+    /// Where [`Kernel`] keeps the value of two genotypes: differing choices and distance of counts.
+    pub fn code(&self, a: &Features, b: &Features) -> u32 {
+        let differing = a.indices.iter().zip(&b.indices).filter(|(x, y)| x != y).count();
+        let squares: u32 = a
+            .counts
+            .iter()
+            .zip(&b.counts)
+            .map(|(x, y)| u32::from(x.abs_diff(*y)) * u32::from(x.abs_diff(*y)))
+            .sum();
+        let distance = (squares / 2).min(self.farthest as u32);
+        differing as u32 * (self.farthest as u32 + 1) + distance
+    }
+}
+
+impl Kernel {
+    /// Tabulates `(1-mix)·exp(-differing/choices) + mix·Matérn52(√(2·distance)/counts)`, both decays
+    /// stretched to the space's size.
+    pub fn new(groups: &Groups, shape: Shape) -> Self {
+        let stretch = (groups.open.max(1) as f64 / 6.0).max(1.0 / 6.0);
+        let (choices, counts) = (shape.choices * stretch, shape.counts * stretch.sqrt());
+        let width = groups.farthest + 1;
+        let mut values = Vec::with_capacity((groups.open + 1) * width);
+        for differing in 0..=groups.open {
+            let near = (-(differing as f64) / choices).exp();
+            values.extend((0..width).map(|distance| {
+                let alike = matern52((2.0 * distance as f64).sqrt() / counts);
+                (1.0 - shape.mix) * near + shape.mix * alike
+            }));
+        }
+        Self { values, width }
+    }
+
+    /// The value at a code of [`Groups::code`].
+    pub fn at(&self, code: u32) -> f64 {
+        debug_assert!((code as usize) < self.values.len() && self.width > 0);
+        self.values[code as usize]
+    }
+}
+
+fn matern52(r: f64) -> f64 {
+    let s = 5.0_f64.sqrt() * r;
+    (1.0 + s + s * s / 3.0) * (-s).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_search_space::{CellIdentity, CellSpace};
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { choices: 2.0, mix: 0.6, counts: 3.0 };
+
+    fn cells() -> (Space, Groups) {
+        let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
+        let groups = Groups::new(&space);
+        (space, groups)
+    }
+
+    fn value(a: &[u16], b: &[u16]) -> f64 {
+        let (space, groups) = cells();
+        let [a, b] = [a, b].map(|g| groups.features(&space.genotype(g.to_vec()).unwrap()));
+        Kernel::new(&groups, SHAPE).at(groups.code(&a, &b))
+    }
+
+    #[test]
+    fn equal_genotypes_are_alike_and_the_same_options_elsewhere_nearly_so() {
+        let base = [0, 1, 2, 3, 4, 0];
+        assert_eq!(value(&base, &base), 1.0);
+        let moved = value(&base, &[1, 0, 2, 3, 4, 0]);
+        let changed = value(&base, &[3, 4, 2, 3, 4, 0]);
+        assert!(changed < moved && moved < 1.0, "{changed}, {moved}");
+        assert_eq!(value(&base, &[3, 4, 2, 3, 4, 0]), value(&[3, 4, 2, 3, 4, 0], &base));
+    }
+
+    #[test]
+    fn the_kernel_is_positive_definite_on_distinct_genotypes() {
+        let (space, groups) = cells();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let features: Vec<Features> =
+            (0..60).map(|_| groups.features(&space.sample(&mut rng))).collect();
+        let kernel = Kernel::new(&groups, SHAPE);
+        let mut matrix = Vec::new();
+        for (i, a) in features.iter().enumerate() {
+            for (j, b) in features.iter().enumerate() {
+                let jitter = if i == j { 1e-9 } else { 0.0 };
+                matrix.push(kernel.at(groups.code(a, b)) + jitter);
+            }
+        }
+        assert!(super::super::gaussian_process::cholesky(&mut matrix, features.len()));
+    }
+}
