@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use edgesmith_tests::{PATIENCE, Process, TinyStudy, command, complete, run, workspace};
+use edgesmith_tests::{PATIENCE, Process, Ran, TinyStudy, command, complete, run, workspace};
 use serde_json::{Value, json};
 
 fn trials(directory: &Path, study: &str) -> Vec<Value> {
@@ -97,6 +97,25 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
     assert!(removed.contains("stopped") && removed.contains("2 of them complete"), "{removed}");
     run(at, &["status", "stopped"]).fails(2, &["stopped"]);
     run(at, &["delete", "stopped"]).fails(2, &["stopped"]);
+}
+
+/// Files that may not grow stand for a full disk.
+#[cfg(unix)]
+#[test]
+fn a_store_that_fails_ends_the_search_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    // Without a teacher, so that it is the records that outgrow the limit first.
+    let text = TinyStudy { trials: 500, ..TinyStudy::new("full") }.text();
+    let text = text.replace("alpha = [0.0, 0.5]", "alpha = [0.0]");
+    let text = text.replace("[teacher]\nepochs = 1\n", "");
+    std::fs::write(at.join("full.toml"), text).unwrap();
+    let search = command(at, &["search", "full.toml"]);
+    let mut limited = std::process::Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 48; exec \"$0\" \"$@\""]);
+    limited.arg(search.get_program()).args(search.get_args()).current_dir(at);
+    let ran = Ran(limited.output().unwrap());
+    ran.fails(1, &["the database in edgesmith-data/records does not work", "too large"]);
 }
 
 /// Everything of a trial that must not differ between two runs of one study.

@@ -93,7 +93,7 @@ impl DataDir {
         write_pid(&mut lock).map_err(in_path)?;
         // Of a process that was killed: from here on it would pass for this one's.
         match fs::remove_file(path.join(ADDRESS_FILE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_path(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_path(error)),
             _ => Ok(Self { path, announced: false, _lock: lock }),
         }
     }

@@ -20,6 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A coordinator whose machine died says nothing; pings without an answer find out.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// What every certificate in PEM begins with.
+const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
 /// Client of the worker service.
 pub type WorkerClient = WorkerServiceClient<InterceptedService<Channel, BearerToken>>;
 /// Client of the artifact service.
@@ -113,6 +116,12 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
         (Some("http"), None) => endpoint,
         (Some("http"), Some(_)) => {
             return Err(wrong("a TLS certificate authority is given; begin it with https://"));
+        }
+        // The TLS library takes a file without certificates for an authority that signed nothing.
+        (Some("https"), Some(pem)) if !String::from_utf8_lossy(pem).contains(PEM_CERTIFICATE) => {
+            return Err(wrong(
+                "the TLS certificate authority is unusable: it holds no certificate in PEM",
+            ));
         }
         (Some("https"), Some(pem)) => {
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));

@@ -201,7 +201,7 @@ mod tests {
             (good.replace("valid", "accuracy"), latency, "no column \"valid\""),
             (good.replace("skip_connect", "hop"), latency, "line 2"),
             (good.clone(), "pixel3_ms\n1\n2\n", "2 rows"),
-            ("arch,valid\na,b,c\n".to_owned(), latency, "line 2"),
+            ("arch,valid\na,b,c\n".to_owned(), latency, "line: 2"),
         ] {
             let error = load(&table, latency).unwrap_err().to_string();
             assert!(error.contains(said), "{said:?} is not in: {error}");
