@@ -61,6 +61,8 @@ pub struct ModelBased {
     completed: usize,
     /// Whether any trial was infeasible or broke a constraint.
     constrained: bool,
+    /// The largest violation so far, at least 1.
+    worst_violation: f64,
     /// The likeliest parameters, one per objective.
     hypers: Vec<Hyper>,
     /// Complete trials when they were fitted.
@@ -74,8 +76,8 @@ struct Observation {
     features: Features,
     /// Less is better; `None` where it was never measured.
     objectives: Option<Vec<f64>>,
-    /// How far from feasible, `0..=1`; 0 is feasible.
-    badness: f64,
+    /// Sum of the violations of its constraints; 0 is feasible.
+    violation: f64,
 }
 
 impl ModelBased {
@@ -92,6 +94,7 @@ impl ModelBased {
             incumbents: Vec::new(),
             completed: 0,
             constrained: false,
+            worst_violation: 1.0,
             hypers: Vec::new(),
             fitted_at: 0,
         }
@@ -115,13 +118,13 @@ impl ModelBased {
         if self.selected.len() > MAX_POINTS + MAX_POINTS / 4 {
             self.selected = self.thinned();
         }
-        let badness = self.known[place].badness;
-        let least = self.incumbents.first().map_or(f64::INFINITY, |&i| self.known[i].badness);
-        if badness > least {
+        let violation = self.known[place].violation;
+        let least = self.incumbents.first().map_or(f64::INFINITY, |&i| self.known[i].violation);
+        if violation > least {
             return;
         }
         let mut incumbents = std::mem::take(&mut self.incumbents);
-        if badness < least {
+        if violation < least {
             incumbents.clear();
         }
         let mine = self.measured(place);
@@ -241,7 +244,7 @@ impl ModelBased {
             .collect();
         let constraint = self.constraint();
         let feasible: Vec<&[f64]> =
-            fitted.iter().filter(|(o, _)| o.badness == 0.0).map(|(_, values)| *values).collect();
+            fitted.iter().filter(|(o, _)| o.violation == 0.0).map(|(_, values)| *values).collect();
         let stairs: Vec<[f64; 2]> = feasible.iter().filter_map(|v| (*v).try_into().ok()).collect();
         let stairs = Staircase::new(&stairs);
         let weights = random_weights(objectives, rng);
@@ -266,7 +269,7 @@ impl ModelBased {
                 _ => tchebycheff(&bounds, &weights, &ideal),
             }
         };
-        let prepared: Vec<(Vec<u32>, f64)> = pool
+        let prepared: Vec<(Vec<u32>, f64, Option<Verdict>)> = pool
             .iter()
             .map(|(genotype, _)| {
                 let features = self.groups.features(genotype);
@@ -289,8 +292,8 @@ impl ModelBased {
                     [a] => a,
                     _ => tchebycheff(&hope, &weights, &ideal),
                 };
-                let odds = constraint.as_ref().map_or(1.0, |c| c.odds(&self.groups, &features));
-                (codes, discounted(hope, odds))
+                let constrained = constraint.as_ref().map(|c| c.judge(&self.groups, &features));
+                (codes, constrained.map_or(hope, |verdict| verdict.applied_to(hope)), constrained)
             })
             .collect();
         let mut order: Vec<usize> = (0..pool.len()).collect();
@@ -308,10 +311,8 @@ impl ModelBased {
                         deviation: model.deviation(codes, &mut scratch),
                     })
                     .collect();
-                let odds = constraint.as_ref().map_or(1.0, |constraint| {
-                    constraint.odds(&self.groups, &self.groups.features(&pool[place].0))
-                });
-                (discounted(judge(&predictions), odds), place)
+                let (value, constrained) = (judge(&predictions), prepared[place].2);
+                (constrained.map_or(value, |verdict| verdict.applied_to(value)), place)
             })
             .collect();
         judged.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -326,11 +327,16 @@ impl ModelBased {
         let skip = self.known.len().saturating_sub(MAX_POINTS);
         let recent = &self.known[skip..];
         let points: Vec<Features> = recent.iter().map(|o| o.features.clone()).collect();
-        let mean = recent.iter().map(|o| o.badness).sum::<f64>() / recent.len() as f64;
-        let targets: Vec<f64> = recent.iter().map(|o| o.badness - mean).collect();
+        let violations: Vec<f64> = recent.iter().map(|o| o.violation).collect();
+        let warp = Warp::fit(&violations);
+        let targets: Vec<f64> = violations.iter().map(|violation| warp.apply(*violation)).collect();
         let codes = pairwise(&self.groups, &points);
         let model = GaussianProcess::fit(&self.groups, &codes, &targets, Hyper::start());
-        Some(Constraint { points, model, mean })
+        let least = violations.iter().copied().fold(f64::INFINITY, f64::min);
+        let broken = violations.iter().copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
+        // Half way between feasible and the least violation seen.
+        let limit = (least == 0.0).then(|| (warp.apply(0.0) + warp.apply(broken)) / 2.0);
+        Some(Constraint { points, model, limit })
     }
 
     /// Finds the likeliest parameters anew.
@@ -363,21 +369,46 @@ impl ModelBased {
 struct Constraint {
     points: Vec<Features>,
     model: GaussianProcess,
-    mean: f64,
+    /// The warped violation below which a candidate counts as feasible; `None` while none is.
+    limit: Option<f64>,
+}
+
+/// What constraints say of a candidate.
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    /// Feasible with these odds, above 0.
+    Odds(f64),
+    /// Nothing feasible is known: less is nearer to it.
+    Distance(f64),
 }
 
 impl Constraint {
-    /// Odds that a candidate is feasible, roughly.
-    fn odds(&self, groups: &Groups, features: &Features) -> f64 {
+    fn judge(&self, groups: &Groups, features: &Features) -> Verdict {
         let codes: Vec<u32> =
             self.points.iter().map(|point| groups.code(features, point)).collect();
-        (1.0 - self.mean - self.model.mean(&codes)).clamp(0.01, 1.0)
+        let (mean, deviation) = (self.model.mean(&codes), self.model.rough_deviation(&codes));
+        match self.limit {
+            Some(limit) => Verdict::Odds(odds_below((limit - mean) / deviation.max(0.1))),
+            None => Verdict::Distance(mean - deviation),
+        }
     }
 }
 
-/// A value (less is better) of a candidate that is feasible with these odds.
-fn discounted(value: f64, odds: f64) -> f64 {
-    if value < 0.0 { value * odds } else { value / odds }
+impl Verdict {
+    /// A candidate's value, less is better, in the light of its constraints.
+    fn applied_to(self, value: f64) -> f64 {
+        match self {
+            Verdict::Odds(odds) if value < 0.0 => value * odds,
+            Verdict::Odds(odds) => value / odds,
+            Verdict::Distance(distance) => distance,
+        }
+    }
+}
+
+/// Odds that a standard normal value is below `z`, by the logistic approximation (Bowling et al.
+/// 2009); never 0.
+fn odds_below(z: f64) -> f64 {
+    (1.0 / (1.0 + (-1.702 * z).exp())).max(1e-6)
 }
 
 /// Weights that sum to 1, uniform over the simplex.
@@ -411,7 +442,7 @@ impl Controller for ModelBased {
     fn update(&mut self, finished: &FinishedTrial) {
         let number = finished.number();
         let Some(genotype) = self.out.remove(&number) else { return };
-        let (objectives, badness) = match finished {
+        let (objectives, violation) = match finished {
             FinishedTrial::Complete { objectives, violation, .. } => {
                 let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());
                 let first = self.selected.first();
@@ -419,21 +450,21 @@ impl Controller for ModelBased {
                 if !finite || !same || objectives.is_empty() {
                     return;
                 }
-                // Breaking a constraint a little is nearer to feasible than breaking it by far.
-                let badness =
-                    if *violation > 0.0 { 0.5 + 0.5 * violation / (1.0 + violation) } else { 0.0 };
-                (Some(objectives.clone()), badness)
+                (Some(objectives.clone()), violation.max(0.0))
             }
-            FinishedTrial::Infeasible { .. } => (None, 1.0),
-            FinishedTrial::Pruned { .. } => (None, 0.75),
+            // As far from feasible as anything known.
+            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => {
+                (None, self.worst_violation)
+            }
             // Says nothing of the candidate.
             FinishedTrial::Failed { .. } => return,
         };
+        self.worst_violation = self.worst_violation.max(violation);
         let features = self.groups.features(&genotype);
         let place = self.known.len();
         let complete = objectives.is_some();
-        self.constrained |= badness > 0.0;
-        self.known.push(Observation { number, genotype, features, objectives, badness });
+        self.constrained |= violation > 0.0;
+        self.known.push(Observation { number, genotype, features, objectives, violation });
         if complete {
             self.note_complete(place);
         }
