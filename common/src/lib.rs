@@ -22,4 +22,4 @@ pub use measurement::{DeviceInfo, Measurement};
 pub use metric::{Bound, Constraint, Goal, Metric, Objective};
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
-pub use trial::{Figures, NetworkReport, TrainedTrial, TrialState, TrialValues};
+pub use trial::{Figures, NetworkReport, RungReport, TrainedTrial, TrialState, TrialValues};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use edgesmith_search_space::Cost;
 use serde::{Deserialize, Serialize};
 
 use crate::DeviceClass;
@@ -56,6 +57,16 @@ impl Metric {
     /// Whether arithmetic on the architecture decides it, before any training.
     pub fn is_analytic(self) -> bool {
         matches!(self, Metric::Macs | Metric::Parameters | Metric::PeakMemoryBytes)
+    }
+
+    /// Its value for a network of this cost; `None` where arithmetic does not decide it.
+    pub fn of_cost(self, cost: &Cost) -> Option<f64> {
+        match self {
+            Metric::Macs => Some(cost.macs as f64),
+            Metric::Parameters => Some(cost.parameters as f64),
+            Metric::PeakMemoryBytes => Some(cost.peak_memory_bytes as f64),
+            Metric::ValidationAccuracy | Metric::LatencyMs | Metric::ModelBytes => None,
+        }
     }
 
     /// The direction in which it is better.

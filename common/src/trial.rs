@@ -61,6 +61,22 @@ pub struct NetworkReport {
     pub cost: Cost,
 }
 
+/// What a trial has come to when it reaches a rung below its last: the network as trained so far, run
+/// in the edge runtime. Counts and times are of its whole training up to here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RungReport {
+    /// Passes over the training images so far: the rung.
+    pub epochs: u32,
+    /// On validation images, `0..=1`, before any pruning and quantization.
+    pub validation_accuracy: f64,
+    /// All that going on from here needs.
+    pub checkpoint: ArtifactHash,
+    /// Training images seen so far.
+    pub images_seen: u64,
+    /// Wall time so far, seconds; attempts that were lost are left out.
+    pub seconds: f64,
+}
+
 /// What training and compressing a trial, or training a teacher, yielded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainedTrial {
@@ -74,7 +90,7 @@ pub struct TrainedTrial {
     pub weights: ArtifactHash,
     /// Training images seen, fine-tuning included.
     pub images_seen: u64,
-    /// Wall time of training and compression, seconds.
+    /// Wall time of training and compression, seconds; attempts that were lost are left out.
     pub seconds: f64,
 }
 

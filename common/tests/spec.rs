@@ -1,6 +1,8 @@
 //! Study files: what a good one means, and every mistake of a bad one with its line.
 
-use edgesmith_common::spec::{AlgorithmSpec, DataSource, OptimizerSpec, TeacherSource, Workload};
+use edgesmith_common::spec::{
+    AlgorithmSpec, DataSource, FidelityRule, OptimizerSpec, TeacherSource, Workload,
+};
 use edgesmith_common::{Bound, Goal, Metric, StudySpec};
 
 const GOOD: &str = r#"[study]
@@ -118,7 +120,7 @@ stages = [{ width = 32, operation = "inverted-residual", expansion = 6 }]
 
 #[test]
 fn examples_are_valid() {
-    for example in ["digits", "fashion-mnist"] {
+    for example in ["digits", "digits-asha", "fashion-mnist"] {
         let file = format!("{}/../examples/{example}.toml", env!("CARGO_MANIFEST_DIR"));
         let spec = StudySpec::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
         assert_eq!(spec.name.as_str(), example);
@@ -243,6 +245,43 @@ fn distillation_needs_a_teacher_and_a_teacher_one_source() {
 }
 
 #[test]
+fn trials_may_stop_at_rungs() {
+    let plain = StudySpec::parse(GOOD).unwrap();
+    let work = plain.training().unwrap();
+    assert_eq!((work.fidelity, work.rungs()), (None, vec![10]));
+    let text = format!("{GOOD}[training]\nepochs = 27\n[fidelity]\nrule = \"asha\"\n");
+    let spec = StudySpec::parse(&text).unwrap();
+    let fidelity = spec.training().unwrap().fidelity.unwrap();
+    assert_eq!(
+        (fidelity.rule, fidelity.min_epochs, fidelity.reduction),
+        (FidelityRule::Asha, 1, 3)
+    );
+    assert_eq!(spec.training().unwrap().rungs(), [1, 3, 9, 27]);
+    let text = format!(
+        "{GOOD}[training]\nepochs = 24\n[fidelity]\nrule = \"median\"\nmin_epochs = 2\nreduction = 4\n"
+    );
+    let spec = StudySpec::parse(&text).unwrap();
+    assert_eq!(spec.training().unwrap().fidelity.unwrap().rule, FidelityRule::Median);
+    assert_eq!(spec.training().unwrap().rungs(), [2, 8, 24]);
+}
+
+#[test]
+fn mistakes_of_fidelity_are_said_at_their_place() {
+    let fidelity = |text: &str, at: &str| mistake_in(&format!("[fidelity]\n{text}\n"), at);
+    let said = fidelity("rule = \"hyperband\"", "hyperband");
+    assert_eq!(said, "fidelity.rule: unknown rule \"hyperband\"; use one of asha, median");
+    assert!(fidelity("min_epochs = 2", "[fidelity]").contains("rule: is missing"));
+    let said = fidelity("rule = \"asha\"\nmin_epochs = 10", "min_epochs");
+    assert!(said.contains("not below training.epochs, 10"), "{said}");
+    assert!(fidelity("rule = \"asha\"\nmin_epochs = 0", "min_epochs").contains("1 or more"));
+    assert!(fidelity("rule = \"asha\"\nreduction = 1", "reduction").contains("2 to"));
+    let said = fidelity("rule = \"asha\"\nrungs = [1]", "rungs");
+    assert!(said.contains("is unknown"), "{said}");
+    let short = "[training]\nepochs = 1\n[fidelity]\nrule = \"asha\"\n";
+    assert!(mistake_in(short, "[fidelity]").contains("min_epochs"));
+}
+
+#[test]
 fn broken_toml_says_where() {
     let found = errors(&GOOD.replace("trials = 3", "trials = "));
     assert_eq!(found.len(), 1, "{found:#?}");
@@ -295,6 +334,7 @@ fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
         study.name = "nb201"
         data.source = "digits"
         training = { epochs = 3, no_such = 1 }
+        fidelity = { rule = "asha", min_epochs = 9 }
         table = { path = "nb.csv.gz", benchmark = "nas-bench-101" }
         objectives = [{ metric = "latency_ms" }, { metric = "model_bytes" }]
         constraints = [{ metric = "latency_ms", max = 2 }]
@@ -305,6 +345,7 @@ fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
     let expected = [
         "data",
         "training",
+        "fidelity",
         "table.benchmark",
         "table.latencies",
         "objectives[1].metric",

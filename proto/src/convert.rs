@@ -4,8 +4,8 @@
 //! the wrong length or a name that is none is a [`ConvertError`] that names the field.
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, DeviceInfo, Figures, Measurement, NetworkReport, TrainedTrial,
-    TrialState,
+    ArtifactHash, DeviceClass, DeviceInfo, Figures, Measurement, NetworkReport, RungReport,
+    TrainedTrial, TrialState,
 };
 use edgesmith_search_space::Cost;
 
@@ -121,6 +121,32 @@ impl TryFrom<v1::TrainedTrial> for TrainedTrial {
             weights: hash(&trained.weights, "weights")?,
             images_seen: trained.images_seen,
             seconds: trained.seconds,
+        })
+    }
+}
+
+impl From<&RungReport> for v1::RungReport {
+    fn from(report: &RungReport) -> Self {
+        Self {
+            epochs: report.epochs,
+            validation_accuracy: report.validation_accuracy,
+            checkpoint: report.checkpoint.as_bytes().to_vec(),
+            images_seen: report.images_seen,
+            seconds: report.seconds,
+        }
+    }
+}
+
+impl TryFrom<v1::RungReport> for RungReport {
+    type Error = ConvertError;
+
+    fn try_from(report: v1::RungReport) -> Result<Self, Self::Error> {
+        Ok(Self {
+            epochs: report.epochs,
+            validation_accuracy: share(report.validation_accuracy, "validation_accuracy")?,
+            checkpoint: hash(&report.checkpoint, "checkpoint")?,
+            images_seen: report.images_seen,
+            seconds: time(report.seconds, "seconds")?,
         })
     }
 }
@@ -336,6 +362,18 @@ mod tests {
         #[test]
         fn figures_come_back(figures in figures()) {
             prop_assert_eq!(Figures::try_from(v1::Figures::from(&figures)).unwrap(), figures);
+        }
+
+        #[test]
+        fn rungs_come_back(
+            epochs: u32, validation_accuracy in 0.0..=1.0, checkpoint: [u8; 32],
+            images_seen: u64, seconds in 0.0..1e9,
+        ) {
+            let checkpoint = ArtifactHash::from_bytes(checkpoint);
+            let report =
+                RungReport { epochs, validation_accuracy, checkpoint, images_seen, seconds };
+            let back = RungReport::try_from(v1::RungReport::from(&report)).unwrap();
+            prop_assert_eq!(back, report);
         }
 
         #[test]

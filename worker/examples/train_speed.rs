@@ -13,7 +13,7 @@ use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec, 
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
 use edgesmith_worker::data::{Dataset, Views};
 use edgesmith_worker::network::Weights;
-use edgesmith_worker::train::{TrainDevice, TrainRequest, evaluate, train};
+use edgesmith_worker::train::{Checkpoint, TrainDevice, TrainRequest, evaluate, train};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -65,11 +65,12 @@ fn main() {
         let start = Stopwatch::start();
         let request = TrainRequest {
             plan: &plan,
-            weights: Weights::init(&plan, [1; 32]),
+            start: Checkpoint::fresh(Weights::init(&plan, [1; 32])),
             dataset: &dataset,
             views: &views,
             spec: &spec,
             epochs,
+            until: epochs,
             learning_rate: spec.learning_rate,
             shuffle_seed: [2; 32],
             distillation: None,

@@ -105,10 +105,11 @@ pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<Ex
     };
     progress.finish();
     let text = format!(
-        "{} is {}: {} complete, {} infeasible, {} failed in {}{}",
+        "{} is {}: {} complete, {}{} infeasible, {} failed in {}{}",
         last.name,
         state_name(last.state()),
         last.complete,
+        if last.pruned > 0 { format!("{} pruned, ", last.pruned) } else { String::new() },
         last.infeasible,
         last.failed,
         table::duration(last.elapsed_ms as f64 / 1e3),

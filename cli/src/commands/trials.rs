@@ -90,6 +90,9 @@ async fn rerun(
             number: TrialNumber(row.number),
             genotype: spec.space.genotype(row.genotype.clone())?,
             soft_targets,
+            // In one go: stopping at rungs changes no bit.
+            rung: None,
+            checkpoint: None,
         },
     };
     let fetched = match soft_targets {
@@ -169,7 +172,7 @@ fn list_table(rows: &[TrialRow]) -> String {
             let latency = row.value(Metric::LatencyMs);
             vec![
                 row.number.to_string(),
-                row.state.name().to_owned(),
+                row.state_words(),
                 values.map_or_else(dash, |v| table::percent(v.validation_accuracy())),
                 latency.map_or_else(dash, table::milliseconds),
                 bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)),
@@ -182,10 +185,8 @@ fn list_table(rows: &[TrialRow]) -> String {
 }
 
 fn describe(row: &TrialRow) -> String {
-    let mut lines: Vec<(String, String)> = vec![
-        ("trial".into(), row.number.to_string()),
-        ("state".into(), row.state.name().to_owned()),
-    ];
+    let mut lines: Vec<(String, String)> =
+        vec![("trial".into(), row.number.to_string()), ("state".into(), row.state_words())];
     if let TrialState::Infeasible { reason } | TrialState::Failed { reason } = &row.state {
         lines.push(("reason".into(), reason.clone()));
     }
@@ -201,6 +202,17 @@ fn describe(row: &TrialRow) -> String {
         lines.push(("proposed by".into(), row.proposed_by.clone()));
     }
     lines.push(("attempts".into(), row.attempts.to_string()));
+    for rung in &row.rungs {
+        lines.push((
+            format!("epoch {}", rung.epochs),
+            format!(
+                "validation {} as trained so far, {} images in {}",
+                table::percent(rung.validation_accuracy),
+                rung.images_seen,
+                table::duration(rung.seconds)
+            ),
+        ));
+    }
     match &row.values {
         Some(TrialValues::Trained { trained, measurements }) => {
             describe_trained(trained, measurements, &mut lines);

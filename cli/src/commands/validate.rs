@@ -1,6 +1,8 @@
 //! `edgesmith validate`.
 
-use edgesmith_common::spec::{Budget, TeacherSource, TrainWork, TrainingSpec, Workload};
+use edgesmith_common::spec::{
+    Budget, FidelityRule, TeacherSource, TrainWork, TrainingSpec, Workload,
+};
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 
 use crate::args::ValidateArgs;
@@ -73,6 +75,15 @@ fn say_training(work: &TrainWork, trials: u32, say: &mut impl FnMut(&str, String
              are pruned)"
         ),
     );
+    if let Some(fidelity) = &work.fidelity {
+        let rungs: Vec<String> = work.rungs().iter().map(u32::to_string).collect();
+        let who = match fidelity.rule {
+            FidelityRule::Asha => format!("about one in {} goes on", fidelity.reduction),
+            FidelityRule::Median => "who is below the median stops".to_owned(),
+        };
+        let (rule, rungs) = (fidelity.rule.name(), rungs.join(", "));
+        say("fidelity", format!("{rule}: rungs at {rungs} epochs; {who} from each"));
+    }
     let teacher = match &work.teacher {
         Some(teacher) => match &teacher.source {
             TeacherSource::Train { epochs } => {

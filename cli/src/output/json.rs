@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::{DeviceClass, Measurement, Metric, TrialState, TrialValues};
+use edgesmith_common::{DeviceClass, Measurement, Metric, RungReport, TrialState, TrialValues};
 use edgesmith_search_space::CompressionRecipe;
 use serde::Serialize;
 
@@ -43,6 +43,17 @@ pub struct Trial<'a> {
     measurements: &'a [Measurement],
     #[serde(skip_serializing_if = "Option::is_none")]
     training: Option<Training>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rungs: Vec<Rung>,
+}
+
+/// The network as trained up to a rung, uncompressed.
+#[derive(Debug, Serialize)]
+struct Rung {
+    epochs: u32,
+    validation_accuracy: f64,
+    images_seen: u64,
+    seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,8 +132,14 @@ impl<'a> Trial<'a> {
                 model_hash: trained.map(|trained| trained.model.to_string()),
                 weights_hash: trained.map(|trained| trained.weights.to_string()),
             }),
+            rungs: row.rungs.iter().map(rung).collect(),
         }
     }
+}
+
+fn rung(report: &RungReport) -> Rung {
+    let RungReport { epochs, validation_accuracy, images_seen, seconds, .. } = *report;
+    Rung { epochs, validation_accuracy, images_seen, seconds }
 }
 
 fn metrics(values: &TrialValues) -> Metrics {

@@ -110,6 +110,9 @@ fn describe(status: &StudyStatus, left: Option<Duration>) -> String {
     if let Some(hypervolume) = status.hypervolume {
         parts.push(format!("hypervolume {hypervolume:.4} ({} on the front)", status.front_size));
     }
+    if status.pruned > 0 {
+        parts.push(format!("{} pruned", status.pruned));
+    }
     if status.infeasible > 0 {
         parts.push(format!("{} infeasible", status.infeasible));
     }
@@ -165,9 +168,10 @@ mod tests {
         let status = StudyStatus {
             missing_devices: vec!["board".to_owned()],
             best_validation_accuracy: Some(0.5),
+            pruned: 3,
             ..Default::default()
         };
         let line = describe(&status, None);
-        assert_eq!(line, "best 50.00 %, waits for a worker of class board");
+        assert_eq!(line, "best 50.00 %, 3 pruned, waits for a worker of class board");
     }
 }

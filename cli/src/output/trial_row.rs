@@ -2,7 +2,7 @@
 //! genotype means in the study's space.
 
 use anyhow::Context as _;
-use edgesmith_common::{Metric, StudySpec, TrainedTrial, TrialState, TrialValues};
+use edgesmith_common::{Metric, RungReport, StudySpec, TrainedTrial, TrialState, TrialValues};
 use edgesmith_proto::v1;
 use edgesmith_search_space::Candidate;
 
@@ -27,6 +27,8 @@ pub struct TrialRow {
     pub attempts: u32,
     /// What was measured so far; `None` until it is trained.
     pub values: Option<TrialValues>,
+    /// What it came to at the rungs below its last, ascending.
+    pub rungs: Vec<RungReport>,
 }
 
 impl TrialRow {
@@ -46,6 +48,7 @@ impl TrialRow {
         let measurements =
             trial.measurements.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let trained: Option<TrainedTrial> = trial.trained.map(TryInto::try_into).transpose()?;
+        let rungs = trial.rungs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let figures = trial.figures.map(TryInto::try_into).transpose()?;
         let values = match (trained, figures) {
             (Some(trained), _) => {
@@ -63,7 +66,18 @@ impl TrialRow {
             proposed_by: trial.proposed_by,
             attempts: trial.attempts,
             values,
+            rungs,
         })
+    }
+
+    /// The state and, where it stands or stopped between two epochs, at which.
+    pub fn state_words(&self) -> String {
+        match (&self.state, self.rungs.last()) {
+            (TrialState::Pruned | TrialState::Waiting, Some(rung)) if self.values.is_none() => {
+                format!("{} at epoch {}", self.state.name(), rung.epochs)
+            }
+            _ => self.state.name().to_owned(),
+        }
     }
 
     /// What is done to the network, in words; empty where it was looked up.

@@ -71,21 +71,11 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
 /// compare with some room.
 fn smallest(space: &StagedSpace, metric: Metric) -> Option<f64> {
     let genotype = space.smallest(|plan, precision| {
-        analytic(metric, &plan.cost(precision)).unwrap_or(f64::INFINITY)
+        metric.of_cost(&plan.cost(precision)).unwrap_or(f64::INFINITY)
     })?;
     let candidate = space.decode(&genotype);
     let plan = candidate.pruned_plan(space.data()).ok()?;
-    analytic(metric, &plan.cost(candidate.recipe.precision))
-}
-
-/// An analytic metric's value.
-fn analytic(metric: Metric, cost: &Cost) -> Option<f64> {
-    match metric {
-        Metric::Macs => Some(cost.macs as f64),
-        Metric::Parameters => Some(cost.parameters as f64),
-        Metric::PeakMemoryBytes => Some(cost.peak_memory_bytes as f64),
-        Metric::ValidationAccuracy | Metric::LatencyMs | Metric::ModelBytes => None,
-    }
+    metric.of_cost(&plan.cost(candidate.recipe.precision))
 }
 
 impl StudySpec {
@@ -93,7 +83,7 @@ impl StudySpec {
     /// that it breaks, in words. `None` where training has to tell.
     pub fn analytic_violation(&self, cost: &Cost) -> Option<String> {
         self.constraints.iter().find_map(|constraint| {
-            let value = analytic(constraint.metric, cost)?;
+            let value = constraint.metric.of_cost(cost)?;
             (constraint.bound.violation(value) > 0.0)
                 .then(|| format!("{} is {value}, which breaks {constraint}", constraint.metric))
         })

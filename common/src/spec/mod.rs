@@ -10,12 +10,14 @@ use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
 
 mod check;
 mod error;
+mod fidelity;
 mod parse;
 mod reader;
 mod space;
 mod table;
 
 pub use error::{SpecError, SpecErrors};
+pub use fidelity::{FidelityRule, FidelitySpec};
 
 /// A valid study.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,10 +87,21 @@ pub struct TrainWork {
     pub data: DataSpec,
     /// How candidates are trained.
     pub training: TrainingSpec,
+    /// Who stops early; `None` where every trial trains to the end.
+    pub fidelity: Option<FidelitySpec>,
     /// Who teaches; `None` where no candidate distills.
     pub teacher: Option<TeacherSpec>,
     /// How latency is measured.
     pub measurement: MeasurementSpec,
+}
+
+impl TrainWork {
+    /// The epochs at which a trial reports, ascending; the last are those of the whole training. More
+    /// than one only where trials may stop early.
+    pub fn rungs(&self) -> Vec<u32> {
+        let epochs = self.training.epochs;
+        self.fidelity.map_or_else(|| vec![epochs], |fidelity| fidelity.rungs(epochs))
+    }
 }
 
 /// A table of networks that others trained: CSV, gzipped or plain, with a header and one row a

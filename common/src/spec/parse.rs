@@ -7,6 +7,7 @@
 use edgesmith_search_space::{CellSpace, DataShape, Space, StagedSpace};
 use toml::de::DeTable;
 
+use super::fidelity::read_fidelity;
 use super::reader::{Mistakes, Table};
 use super::space::{read_architecture, read_space};
 use super::table::read_table;
@@ -77,11 +78,12 @@ fn read_train_work(root: &mut Table, m: &mut Mistakes) -> Option<TrainWork> {
     let shape = data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
     let space = read_space(root, shape, m);
     let training = read_training(root, m);
+    let fidelity = read_fidelity(root, training.epochs, m);
     let teacher = read_teacher(root, space.as_ref(), m);
     let measurement = read_measurement(root, m);
     check::distillation_has_a_teacher(root, space.as_ref(), teacher.is_some(), m);
     let (data, _) = data?;
-    Some(TrainWork { space: space?, data, training, teacher, measurement })
+    Some(TrainWork { space: space?, data, training, fidelity, teacher, measurement })
 }
 
 fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {

@@ -7,7 +7,8 @@ use super::reader::{Mistakes, Table};
 use crate::{Metric, Objective};
 
 /// What a study that looks its trials up does not have.
-const OF_TRAINING: [&str; 6] = ["data", "space", "recipe", "training", "teacher", "measurement"];
+const OF_TRAINING: [&str; 7] =
+    ["data", "space", "recipe", "training", "fidelity", "teacher", "measurement"];
 
 /// `[table]`, which must be there.
 pub fn read_table(

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
-    AttemptId, DeviceClass, Figures, Measurement, StudyName, StudySpec, TaskId, TrainedTrial,
-    TrialNumber, TrialValues, pareto,
+    AttemptId, DeviceClass, Figures, Measurement, RungReport, StudyName, StudySpec, TaskId,
+    TrainedTrial, TrialNumber, TrialValues, pareto,
 };
 
+use super::promotion::point;
+use super::rungs::Rungs;
 use super::study::{Stage, Study, StudyClock, Teacher, Trial, add_measurement, unmeasured};
 use super::task::{TaskKind, Tasks};
 use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time, TrialEnding};
@@ -65,6 +67,9 @@ impl Core {
                 study.add_task(*task, kind)?;
                 study.budget_used += 1;
                 study.unfinished += 1;
+                if let Some(rungs) = &mut study.rungs {
+                    rungs.begin();
+                }
                 Ok(())
             }
             Record::TrialInfeasible { study, number, genotype, parents, reason } => {
@@ -142,6 +147,13 @@ impl Core {
                 self.study_mut(study)?.remove_task(*task)?;
                 Ok(())
             }
+            Record::RungReached { study, number, report } => {
+                self.study_mut(study)?.apply_rung(*number, report)
+            }
+            Record::TrialPromoted { study, number, task } => {
+                self.next.task = self.next.task.max(task.0 + 1);
+                self.study_mut(study)?.apply_promoted(*number, *task)
+            }
             Record::WorkerIdsReserved { below } => {
                 self.next.worker_reserved = self.next.worker_reserved.max(*below);
                 Ok(())
@@ -161,6 +173,8 @@ impl Core {
             return Err(format!("study {name} is there already or has another name in its file"));
         }
         let controller = (self.build_controller)(&spec);
+        let work = spec.training();
+        let rungs = work.and_then(|work| work.fidelity.map(|rule| Rungs::new(rule, &work.rungs())));
         let mut study = Study {
             spec,
             created: self.next.study,
@@ -170,6 +184,7 @@ impl Core {
             proposals_ended: None,
             teacher: Teacher::None,
             trials: Vec::new(),
+            rungs,
             tasks: Tasks::default(),
             controller,
             clock: StudyClock::at(0, now),
@@ -275,7 +290,8 @@ impl Study {
         let genotype = self.spec.space.genotype(genotype.to_vec()).map_err(|e| e.to_string())?;
         let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
         self.controller.proposed(number, &proposal);
-        self.trials.push(Trial { genotype, parents: parents.to_vec(), attempts: 0, stage });
+        let (parents, rungs) = (parents.to_vec(), Vec::new());
+        self.trials.push(Trial { genotype, parents, attempts: 0, rungs, stage });
         Ok(())
     }
 
@@ -298,6 +314,45 @@ impl Study {
         tasks.iter().try_for_each(|(id, class)| {
             self.add_task(*id, TaskKind::Measure(number, class.clone()))
         })
+    }
+
+    fn apply_rung(
+        &mut self,
+        number: TrialNumber,
+        report: &RungReport,
+    ) -> Result<(), Contradiction> {
+        if self.next_rung(number) != Some(report.epochs) {
+            return Err(format!("trial {number} has no rung at {} epochs ahead", report.epochs));
+        }
+        let trial = self.trial_mut(number)?;
+        let Stage::Training(task) = trial.stage else {
+            return Err(format!("trial {number} is not in training"));
+        };
+        let reached = trial.rungs.len();
+        let genotype = trial.genotype.clone();
+        trial.rungs.push(report.clone());
+        trial.stage = Stage::OnRung;
+        self.remove_task(task)?;
+        self.hopeless_in_a_row = 0;
+        let accuracy = report.validation_accuracy;
+        let point = point(&self.spec, &genotype, accuracy);
+        if let Some(rungs) = &mut self.rungs {
+            rungs.reach(number, reached, accuracy, point);
+        }
+        Ok(())
+    }
+
+    fn apply_promoted(&mut self, number: TrialNumber, task: TaskId) -> Result<(), Contradiction> {
+        let trial = self.trial_mut(number)?;
+        if trial.stage != Stage::OnRung {
+            return Err(format!("trial {number} does not wait on a rung"));
+        }
+        trial.stage = Stage::Training(task);
+        let reached = trial.rungs.len();
+        if let Some(rungs) = &mut self.rungs {
+            rungs.promote(number, reached);
+        }
+        self.add_task(task, TaskKind::Train(number))
     }
 
     fn apply_trained(
@@ -374,7 +429,12 @@ impl Study {
             return Err(format!("trial {number} is finished"));
         }
         let values = trial.stage.values().cloned();
+        let reached = trial.rungs.len();
         trial.stage = match (ending, values) {
+            (TrialEnding::Pruned, _) if trial.stage != Stage::OnRung => {
+                return Err(format!("trial {number} is stopped at no rung"));
+            }
+            (TrialEnding::Pruned, _) => Stage::Pruned,
             (TrialEnding::Complete, Some(values)) => Stage::Complete(values),
             (TrialEnding::Complete, None) => {
                 return Err(format!("trial {number} is complete without being trained"));
@@ -387,6 +447,9 @@ impl Study {
             }
         };
         self.unfinished -= 1;
+        if let Some(rungs) = &mut self.rungs {
+            rungs.end(number, reached);
+        }
         if matches!(ending, TrialEnding::Infeasible { .. }) {
             self.budget_used -= 1;
             self.hopeless_in_a_row += 1;
@@ -408,9 +471,10 @@ impl Study {
                 })?,
                 violation: self.violation(values),
             },
+            Stage::Pruned => FinishedTrial::Pruned { number },
             Stage::Infeasible { .. } => FinishedTrial::Infeasible { number },
             Stage::Failed { .. } => FinishedTrial::Failed { number },
-            Stage::Training(_) | Stage::Measuring { .. } => {
+            Stage::Training(_) | Stage::OnRung | Stage::Measuring { .. } => {
                 return Err(format!("trial {number} is not finished"));
             }
         })

@@ -94,6 +94,10 @@ pub enum Work {
         genotype: Genotype,
         /// The teacher's soft targets; `None` where the study has no teacher.
         soft_targets: Option<ArtifactHash>,
+        /// Epochs after which to stop and report; `None`: train to the end, and compress.
+        rung: Option<u32>,
+        /// What an earlier rung left; `None`: start from fresh weights.
+        checkpoint: Option<ArtifactHash>,
     },
     /// Look one candidate up in the study's table.
     LookUpTrial {

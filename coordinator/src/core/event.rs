@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, StudyName, StudySpec, TaskId,
-    TrainedTrial, WorkerId,
+    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, RungReport, StudyName, StudySpec,
+    TaskId, TrainedTrial, WorkerId,
 };
 
 use super::Time;
@@ -156,6 +156,8 @@ pub enum Outcome {
         /// Its soft targets.
         soft_targets: ArtifactHash,
     },
+    /// A candidate has reached a rung below its last.
+    RungReached(RungReport),
     /// A candidate is trained and compressed.
     TrialTrained(TrainedTrial),
     /// A candidate is looked up.

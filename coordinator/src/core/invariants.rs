@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use edgesmith_common::{AttemptId, TaskId, TrialNumber};
 
-use super::study::{Stage, Study, Teacher};
+use super::study::{Stage, Study, Teacher, Trial};
 use super::task::TaskKind;
 use super::{Core, StudyState};
 
@@ -98,8 +98,48 @@ impl Study {
         }
         for (number, trial) in self.trials.iter().enumerate() {
             self.check_trial(TrialNumber(number as u32), &trial.stage)?;
+            self.check_rungs(TrialNumber(number as u32), trial)?;
         }
-        Ok(())
+        let stopped = self.next_stopped();
+        ensure(stopped.is_none(), || format!("trial {stopped:?} waits on a rung for nothing"))?;
+        let trains = |trial: &Trial| matches!(trial.stage, Stage::Training(_));
+        let waits = |trial: &Trial| trial.stage == Stage::OnRung;
+        let stuck = !self.may_propose()
+            && self.next_promotion().is_none()
+            && !self.trials.iter().any(trains)
+            && self.trials.iter().any(waits);
+        ensure(!stuck, || "trials wait on rungs that nobody comes to".to_owned())?;
+        match &self.rungs {
+            Some(rungs) => {
+                let counted = |trial: &Trial| (trial.rungs.len(), trial.stage.is_finished());
+                rungs.check(self.trials.iter().map(counted))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The rungs that a trial has reached are those of the study, in their order.
+    fn check_rungs(&self, number: TrialNumber, trial: &Trial) -> Result<(), String> {
+        let all = self.spec.training().map(|work| work.rungs()).unwrap_or_default();
+        let below = &all[..all.len().saturating_sub(1)];
+        let epochs: Vec<u32> = trial.rungs.iter().map(|report| report.epochs).collect();
+        ensure(below.starts_with(&epochs), || format!("trial {number} was at {epochs:?} epochs"))?;
+        let waits = self.rungs.as_ref().is_some_and(|rungs| rungs.waits(number, epochs.len()));
+        ensure(waits == (trial.stage == Stage::OnRung), || {
+            format!("trial {number} is {:?}, waiting on its rung: {waits}", trial.stage)
+        })?;
+        match &trial.stage {
+            Stage::Measuring { .. } | Stage::Complete(_) => {
+                let passed = epochs.len() == below.len();
+                ensure(passed, || {
+                    format!("trial {number} is trained, but was at {epochs:?} epochs")
+                })
+            }
+            Stage::OnRung | Stage::Pruned => {
+                ensure(!epochs.is_empty(), || format!("trial {number} stopped at no rung"))
+            }
+            Stage::Training(_) | Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
+        }
     }
 
     /// Whether the teacher or a trial waits for this task.
@@ -133,7 +173,11 @@ impl Study {
                 let all = self.spec.devices().into_iter().all(measured);
                 ensure(all, || format!("trial {number} is complete, not measured everywhere"))
             }
-            Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
+            Stage::OnRung => {
+                let left = self.tasks.of_trial(number);
+                ensure(left.is_empty(), || format!("trial {number} waits on a rung with {left:?}"))
+            }
+            Stage::Pruned | Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
         }
     }
 }

@@ -19,10 +19,12 @@ mod event;
 mod invariants;
 mod lifecycle;
 mod objectives;
+mod promotion;
 mod propose;
 mod queries;
 mod record;
 mod report;
+mod rungs;
 mod scheduling;
 mod study;
 mod task;
@@ -242,7 +244,12 @@ impl Turn<'_> {
 
     /// Hands out what can be handed out and ends what is done.
     fn settle(&mut self) {
+        self.stop_at_rungs();
         self.serve_parked();
+        // Proposals that end decide rungs, and a rung that is decided may have work.
+        while self.stop_at_rungs() {
+            self.serve_parked();
+        }
         self.complete_studies();
     }
 

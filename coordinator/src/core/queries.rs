@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Filter, Measurement, Objective, StudyName, TrainedTrial,
+    ArtifactHash, DeviceClass, Filter, Measurement, Objective, RungReport, StudyName, TrainedTrial,
     TrialNumber, TrialState, TrialValues, WorkerId, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype};
@@ -91,6 +91,8 @@ pub struct TrialView {
     pub architecture: String,
     /// What is known of it so far.
     pub values: Option<TrialValues>,
+    /// What it came to at the rungs below its last, ascending.
+    pub rungs: Vec<RungReport>,
     /// Attempts that its tasks have used, lost ones included.
     pub attempts: u32,
     /// What it was derived from.
@@ -251,7 +253,7 @@ impl Core {
         if study.state.is_ended() || study.spec.training().is_none() {
             return Vec::new();
         }
-        let trains = |stage: &Stage| matches!(stage, Stage::Training(_));
+        let trains = |stage: &Stage| matches!(stage, Stage::Training(_) | Stage::OnRung);
         let comes = study.may_propose()
             || study.teacher_pending()
             || study.trials.iter().any(|trial| trains(&trial.stage));
@@ -290,6 +292,7 @@ impl Study {
             genotype: trial.genotype.clone(),
             architecture: self.spec.space.describe(&trial.genotype),
             values: trial.stage.values().cloned(),
+            rungs: trial.rungs.clone(),
             attempts: trial.attempts,
             parents: trial.parents.clone(),
             proposed_by: self.controller.proposed_by(TrialNumber(number as u32)),
@@ -300,8 +303,10 @@ impl Study {
         let runs = |id| self.tasks.get(id).is_some_and(|task| task.attempt.is_some());
         let any_runs = match &trial.stage {
             Stage::Training(task) => runs(*task),
+            Stage::OnRung => false,
             Stage::Measuring { pending, .. } => pending.iter().any(|id| runs(*id)),
             Stage::Complete(_) => return TrialState::Complete,
+            Stage::Pruned => return TrialState::Pruned,
             Stage::Infeasible { reason, .. } => {
                 return TrialState::Infeasible { reason: reason.clone() };
             }

@@ -5,8 +5,8 @@
 //! end, and a variant that is in use keeps its fields.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, StudyName, TaskId, TrainedTrial,
-    TrialNumber, WorkerId,
+    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, RungReport, StudyName, TaskId,
+    TrainedTrial, TrialNumber, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +163,25 @@ pub enum Record {
         /// What the table says.
         figures: Figures,
     },
+    /// A trial has come to a rung below its last and waits there. Follows its attempt's success; its
+    /// task is done.
+    RungReached {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// How it stands.
+        report: RungReport,
+    },
+    /// A trial goes on from its rung to the next one, or to the end.
+    TrialPromoted {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// Its training task.
+        task: TaskId,
+    },
 }
 
 /// Where a study stands.
@@ -243,4 +262,6 @@ pub enum TrialEnding {
         /// Why.
         reason: String,
     },
+    /// Stopped at a rung.
+    Pruned,
 }

@@ -1,11 +1,11 @@
 //! What follows from the end of an attempt.
 
 use edgesmith_common::{
-    AttemptId, DeviceClass, Figures, Measurement, NetworkReport, StudyName, StudySpec, TaskId,
-    TrainedTrial, TrialValues, WorkerId,
+    AttemptId, DeviceClass, Figures, Measurement, NetworkReport, RungReport, StudyName, StudySpec,
+    TaskId, TrainedTrial, TrialValues, WorkerId,
 };
 
-use super::study::Stage;
+use super::study::{Stage, Study};
 use super::task::TaskKind;
 use super::{Answer, AttemptEnding, Outcome, Record, Refusal, StudyState, TrialEnding, Turn};
 
@@ -39,7 +39,7 @@ impl Turn<'_> {
         let study = current.study.clone();
         let kind = self.core.studies[&study].tasks.get(task).map(|task| task.kind.clone());
         let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
-        match checked(&kind, outcome, &self.core.studies[&study].spec) {
+        match checked(&kind, outcome, &self.core.studies[&study]) {
             Outcome::Failed { reason, retryable } => {
                 self.core.note_failure(worker, task);
                 self.fail(&study, task, attempt, reason, retryable);
@@ -140,6 +140,9 @@ impl Turn<'_> {
                 let measure = self.measure_tasks(name);
                 self.record(Record::TeacherTrained { study, trained, soft_targets, measure });
             }
+            (TaskKind::Train(number), Outcome::RungReached(report)) => {
+                self.record(Record::RungReached { study, number, report });
+            }
             (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
                 let measure = self.measure_tasks(name);
                 let unmeasured = measure.is_empty();
@@ -183,12 +186,20 @@ impl Turn<'_> {
 }
 
 /// The outcome, or the failure that a nonsensical one is.
-fn checked(kind: &TaskKind, outcome: Outcome, spec: &StudySpec) -> Outcome {
+fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Outcome {
     let wrong = match (kind, &outcome) {
         (_, Outcome::Failed { .. }) => None,
-        (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. })
-        | (TaskKind::Train(_), Outcome::TrialTrained(trained)) => wrong_in_trained(trained),
-        (TaskKind::LookUp(_), Outcome::LookedUp(figures)) => wrong_in_figures(figures, spec),
+        (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => wrong_in_trained(trained),
+        (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
+            match study.next_rung(*number) {
+                None => wrong_in_trained(trained),
+                Some(epochs) => Some(format!("trained past the rung at {epochs} epochs")),
+            }
+        }
+        (TaskKind::Train(number), Outcome::RungReached(report)) => {
+            wrong_in_rung(report, study.next_rung(*number))
+        }
+        (TaskKind::LookUp(_), Outcome::LookedUp(figures)) => wrong_in_figures(figures, &study.spec),
         (TaskKind::Measure(_, class), Outcome::Measured(measurement)) => {
             wrong_in_measured(measurement, class)
         }
@@ -206,6 +217,18 @@ fn wrong_in_trained(trained: &TrainedTrial) -> Option<String> {
     let all = [&trained.compressed, &trained.uncompressed].map(accuracies);
     let wrong = all.iter().flatten().find(|(_, value)| !(0.0..=1.0).contains(value));
     wrong.map(|(which, value)| format!("reported a {which} accuracy of {value}"))
+}
+
+fn wrong_in_rung(report: &RungReport, expected: Option<u32>) -> Option<String> {
+    let RungReport { epochs, validation_accuracy: accuracy, seconds, .. } = report;
+    if Some(*epochs) != expected {
+        return Some(format!("stopped at a rung at {epochs} epochs, which was not asked for"));
+    }
+    if !(0.0..=1.0).contains(accuracy) {
+        return Some(format!("reported a validation accuracy of {accuracy}"));
+    }
+    let is_time = seconds.is_finite() && *seconds >= 0.0;
+    (!is_time).then(|| format!("reported a time of {seconds} seconds"))
 }
 
 fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {

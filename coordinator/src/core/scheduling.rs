@@ -3,15 +3,15 @@
 //! Between studies: the one with the fewest running attempts, then the oldest, so that workers are
 //! shared evenly and an old study is not starved by new ones. Within a study: the teacher, on which
 //! all students wait; then measuring, which finishes trials; then training (or looking up) what
-//! is proposed; then proposing more. Nothing is proposed before a worker asks, so a proposal knows all
-//! results so far.
+//! is proposed; then training on what goes on from a rung; then proposing more. Nothing is promoted or
+//! proposed before a worker asks, so both know all results so far.
 //!
 //! A worker that failed a task leaves it to others that can do it, and while it leaves several it
 //! gets no new proposals: a worker that can do nothing does not run ahead of those that can and
 //! spoil each trial once.
 
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{StudyName, TaskId};
+use edgesmith_common::{StudyName, TaskId, TrialNumber};
 
 use super::study::Study;
 use super::task::{Queue, Task};
@@ -22,6 +22,8 @@ use super::{StudyState, WorkerInfo};
 pub(super) enum Pick {
     /// This waiting task.
     Task(StudyName, TaskId),
+    /// This trial of a study, which has to be promoted from its rung first.
+    Promote(StudyName, TrialNumber),
     /// The next trial of this study, which has to be proposed first.
     Propose(StudyName),
 }
@@ -39,20 +41,28 @@ pub(super) fn pick<'a>(
 ) -> Option<Pick> {
     let offers = studies.filter_map(|(name, study)| {
         let pick = match next_of(study, worker, avoids)? {
-            Some(task) => Pick::Task(name.clone(), task),
-            None => Pick::Propose(name.clone()),
+            Next::Task(task) => Pick::Task(name.clone(), task),
+            Next::Promote(number) => Pick::Promote(name.clone(), number),
+            Next::Propose => Pick::Propose(name.clone()),
         };
         Some(((study.tasks.running(), study.created), pick))
     });
     offers.min_by_key(|(order, _)| *order).map(|(_, pick)| pick)
 }
 
-/// The next task of one study for this worker, `Some(None)` for a new proposal.
+/// What one study has for a worker.
+enum Next {
+    Task(TaskId),
+    Promote(TrialNumber),
+    Propose,
+}
+
+/// What one study has for this worker.
 fn next_of(
     study: &Study,
     worker: &WorkerInfo,
     avoids: &dyn Fn(TaskId, &Task) -> bool,
-) -> Option<Option<TaskId>> {
+) -> Option<Next> {
     if study.state != StudyState::Running {
         return None;
     }
@@ -61,12 +71,12 @@ fn next_of(
     };
     let trains = worker.trains();
     if trains && let Some(teacher) = first(Queue::Teacher) {
-        return Some(Some(teacher));
+        return Some(Next::Task(teacher));
     }
     if worker.measures_on(&worker.class)
         && let Some(task) = first(Queue::Measure(worker.class.clone()))
     {
-        return Some(Some(task));
+        return Some(Next::Task(task));
     }
     let (queue, fits) = match study.spec.work {
         Workload::Train(_) => (Queue::Train, trains),
@@ -76,9 +86,12 @@ fn next_of(
         return None;
     }
     match first(queue.clone()) {
-        Some(task) => Some(Some(task)),
+        Some(task) => Some(Next::Task(task)),
         // Whatever waits there it avoids.
         None if study.tasks.waiting(queue).count() > MOST_AVOIDED => None,
-        None => study.wants_proposal().then_some(None),
+        None => match study.next_promotion() {
+            Some(number) => Some(Next::Promote(number)),
+            None => study.wants_proposal().then_some(Next::Propose),
+        },
     }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, Measurement, StudySpec, TaskId, TrainedTrial, TrialNumber, TrialValues,
+    ArtifactHash, Measurement, RungReport, StudySpec, TaskId, TrainedTrial, TrialNumber,
+    TrialValues,
 };
 use edgesmith_search_space::Genotype;
 
+use super::rungs::Rungs;
 use super::task::{Queue, Tasks};
 use super::{StudyState, Time};
 use crate::controller::Controller;
@@ -25,6 +27,8 @@ pub(super) struct Study {
     pub(super) teacher: Teacher,
     /// By number.
     pub(super) trials: Vec<Trial>,
+    /// Where trials may stop early; `None` where each trains to the end.
+    pub(super) rungs: Option<Rungs>,
     pub(super) tasks: Tasks,
     pub(super) controller: Box<dyn Controller>,
     pub(super) clock: StudyClock,
@@ -56,6 +60,8 @@ pub(super) struct Trial {
     pub(super) parents: Vec<TrialNumber>,
     /// Attempts of all its tasks.
     pub(super) attempts: u32,
+    /// What it came to at each rung that it has reached, ascending.
+    pub(super) rungs: Vec<RungReport>,
     pub(super) stage: Stage,
 }
 
@@ -64,10 +70,14 @@ pub(super) struct Trial {
 pub(super) enum Stage {
     /// Its training or look-up task is not done.
     Training(TaskId),
+    /// Reached a rung below its last and waits for what others come to there; it has no task.
+    OnRung,
     /// Trained; these measuring tasks are not done.
     Measuring { values: TrialValues, pending: BTreeSet<TaskId> },
     /// Has all values that the study asks for.
     Complete(TrialValues),
+    /// Stopped at a rung.
+    Pruned,
     /// Cannot work; with what was known before that showed.
     Infeasible { reason: String, values: Option<TrialValues> },
     /// Given up; with what was known before that.
@@ -76,12 +86,12 @@ pub(super) enum Stage {
 
 impl Stage {
     pub(super) fn is_finished(&self) -> bool {
-        !matches!(self, Stage::Training(_) | Stage::Measuring { .. })
+        !matches!(self, Stage::Training(_) | Stage::OnRung | Stage::Measuring { .. })
     }
 
     pub(super) fn values(&self) -> Option<&TrialValues> {
         match self {
-            Stage::Training(_) => None,
+            Stage::Training(_) | Stage::OnRung | Stage::Pruned => None,
             Stage::Measuring { values, .. } | Stage::Complete(values) => Some(values),
             Stage::Infeasible { values, .. } | Stage::Failed { values, .. } => values.as_ref(),
         }
@@ -138,6 +148,7 @@ impl Study {
             && !self.state.is_ended()
             && (self.tasks.first_waiting(Queue::Teacher).is_some()
                 || self.tasks.first_waiting(Queue::Train).is_some()
+                || self.next_promotion().is_some()
                 || self.may_propose())
     }
 

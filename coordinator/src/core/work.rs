@@ -144,6 +144,7 @@ impl Turn<'_> {
                 None => return false,
                 // Either there is a task now, or the study proposes no more.
                 Some(Pick::Propose(study)) => self.propose(&study),
+                Some(Pick::Promote(study, number)) => self.promote(&study, number),
                 Some(Pick::Task(study, task)) => {
                     let lease = self.lease(study, task, worker);
                     self.reply(to, Ok(Answer::Leased(Box::new(lease))));
@@ -229,6 +230,8 @@ impl Core {
                 number: *number,
                 genotype: study.trials[number.0 as usize].genotype.clone(),
                 soft_targets: teacher.map(|(_, soft_targets)| soft_targets),
+                rung: study.next_rung(*number),
+                checkpoint: study.trials[number.0 as usize].rungs.last().map(|r| r.checkpoint),
             }),
             Some(TaskKind::LookUp(number)) => Some(Work::LookUpTrial {
                 number: *number,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, Figures, Measurement, TaskId, TrainedTrial, WorkerId,
+    ArtifactHash, AttemptId, Figures, Measurement, RungReport, TaskId, TrainedTrial, WorkerId,
 };
 use edgesmith_proto::v1::worker_service_server::WorkerService;
 use edgesmith_proto::{PROTOCOL_VERSION, hash, optional_hash_bytes, v1};
@@ -145,6 +145,10 @@ impl Workers {
                 let needed = [trained.model, trained.weights];
                 self.if_uploaded(&needed, Outcome::TrialTrained(trained))
             }
+            Wire::RungReached(message) => {
+                let report = RungReport::try_from(message).map_err(|e| status::of_convert(&e))?;
+                self.if_uploaded(&[report.checkpoint], Outcome::RungReached(report))
+            }
             Wire::LookedUp(message) => {
                 Outcome::LookedUp(Figures::try_from(message).map_err(|e| status::of_convert(&e))?)
             }
@@ -188,11 +192,15 @@ fn task(lease: Lease) -> v1::Task {
         Work::TrainTeacher { weights } => {
             Wire::TrainTeacher(v1::TrainTeacher { weights: optional_hash_bytes(weights) })
         }
-        Work::TrainTrial { number, genotype, soft_targets } => Wire::TrainTrial(v1::TrainTrial {
-            number: number.0,
-            genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
-            soft_targets: optional_hash_bytes(soft_targets),
-        }),
+        Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint } => {
+            Wire::TrainTrial(v1::TrainTrial {
+                number: number.0,
+                genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
+                soft_targets: optional_hash_bytes(soft_targets),
+                rung: rung.unwrap_or_default(),
+                checkpoint: optional_hash_bytes(checkpoint),
+            })
+        }
         Work::LookUpTrial { number, genotype } => Wire::LookUpTrial(v1::LookUpTrial {
             number: number.0,
             genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),

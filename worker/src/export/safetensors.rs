@@ -72,6 +72,14 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
 /// When the bytes are no sound safetensors file, are of a later format version, or hold anything
 /// but float32.
 pub fn from_bytes(bytes: &[u8]) -> Result<Weights, ReadError> {
+    read(bytes).map(|(weights, _)| weights)
+}
+
+/// The weights in a safetensors file, and its metadata.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn read(bytes: &[u8]) -> Result<(Weights, BTreeMap<String, String>), ReadError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     if let Some(given) = header.metadata().as_ref().and_then(|notes| notes.get(VERSION_KEY))
         && !given.parse::<u32>().is_ok_and(|version| version <= FORMAT_VERSION)
@@ -87,7 +95,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Weights, ReadError> {
         let data = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
         weights.arrays.insert(name, Array { shape: tensor.shape().to_vec(), data });
     }
-    Ok(weights)
+    let notes = header.metadata().clone().unwrap_or_default();
+    Ok((weights, notes.into_iter().collect()))
 }
 
 #[cfg(test)]

@@ -184,6 +184,33 @@ impl Network {
         named
     }
 
+    /// The trainable parameters: name of the weights that they are, id, number of values.
+    pub fn parameters(&self) -> Vec<(String, ParamId, usize)> {
+        let mut parameters = Vec::new();
+        let mut convolutions = self.convolutions.iter();
+        for layer in self.plan.layers() {
+            let mut add = |part: &str, id, values| {
+                parameters.push((format!("{}.{part}", layer.name), id, values));
+            };
+            match layer.op {
+                LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
+                    let NormalizedConvolution { weight, gamma, beta, .. } =
+                        convolutions.next().expect("one per convolution layer");
+                    add("weight", weight.id, weight.shape().num_elements());
+                    add("gamma", gamma.id, gamma.shape().num_elements());
+                    add("beta", beta.id, beta.shape().num_elements());
+                }
+                LayerOp::Linear => {
+                    let Classifier { weight, bias } = &self.classifier;
+                    add("weight", weight.id, weight.shape().num_elements());
+                    add("bias", bias.id, bias.shape().num_elements());
+                }
+                LayerOp::Add | LayerOp::GlobalAveragePool => {}
+            }
+        }
+        parameters
+    }
+
     /// The parameters that weight decay applies to: weights, but neither biases nor batch
     /// normalisation, whose scale is not a matter of complexity.
     pub fn decayed(&self) -> Vec<ParamId> {

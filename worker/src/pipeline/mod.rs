@@ -6,6 +6,8 @@
 
 mod evaluate;
 mod gate;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -15,21 +17,23 @@ use std::time::Instant;
 
 use edgesmith_common::spec::{DataSpec, StudySpec, TeacherSource, TrainWork, Workload};
 use edgesmith_common::{
-    ArtifactHash, DeviceInfo, Figures, NetworkReport, Purpose, Seed, StudyName, TrainedTrial,
-    TrialNumber,
+    ArtifactHash, DeviceInfo, Figures, NetworkReport, Purpose, RungReport, Seed, StudyName,
+    TrainedTrial, TrialNumber,
 };
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, DataShape, Genotype, Plan, Precision, Space};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 use crate::compress::{prune, quantize};
-use crate::data::{Dataset, Views};
+use crate::data::{Dataset, ImageSet, Views};
 use crate::export::{float_model, safetensors};
 use crate::network::Weights;
 use crate::probe;
 use crate::session::{AttemptContext, AttemptError, Outcome, TaskExecutor, TaskKind, TaskWork};
 use crate::table::Tables;
-use crate::train::{self, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained};
+use crate::train::{
+    self, Checkpoint, Moments, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
+};
 
 /// Images that activations are calibrated on.
 const CALIBRATION_IMAGES: usize = 256;
@@ -67,37 +71,64 @@ impl Pipeline {
 
     /// Trains and compresses one candidate: initialise, train with the teacher's soft targets,
     /// prune, fine-tune, quantize, write the model file, and run that very file on validation and
-    /// test images.
+    /// test images. Or only trains it on, from one rung to the next.
     fn train_trial(
         &self,
         study: &Study<'_>,
-        number: TrialNumber,
-        genotype: &Genotype,
-        soft_targets: Option<ArtifactHash>,
+        trial: &Trial<'_>,
         context: &AttemptContext,
-    ) -> Result<TrainedTrial, AttemptError> {
+    ) -> Result<Outcome, AttemptError> {
+        let Trial { number, genotype, .. } = *trial;
         let dataset = self.dataset(study)?;
         let candidate = study.work.space.decode(genotype);
         let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
         let soft_targets = match candidate.recipe.distillation {
-            Some(_) => Some(self.soft_targets(soft_targets, context)?),
+            Some(_) => Some(self.soft_targets(trial.soft_targets, context)?),
             None => None,
         };
+        let start = match trial.checkpoint {
+            // Written by a worker of another version, perhaps; others may read it.
+            Some(hash) => Checkpoint::from_bytes(&context.fetch(hash)?)
+                .map_err(|error| AttemptError::retryable(error.to_string()))?,
+            None => {
+                Checkpoint::fresh(Weights::init(&plan, study.seed.derive(Purpose::Weights(number))))
+            }
+        };
+        let seconds_before = start.seconds;
         let busy = self.gate.busy();
         let started = Instant::now();
         let run = Run { pipeline: self, study, dataset: &dataset, context, busy: &busy };
 
-        let weights = Weights::init(&plan, study.seed.derive(Purpose::Weights(number)));
+        let epochs = study.work.training.epochs;
         let trained = run.train(Phase {
             name: "epoch",
-            span: (0.0, if candidate.prunes(&plan) { 0.65 } else { 0.9 }),
+            span: (0.0, if candidate.prunes(&plan) && trial.rung.is_none() { 0.65 } else { 0.9 }),
             plan: &plan,
-            weights,
-            epochs: study.work.training.epochs,
+            start,
+            epochs,
+            until: trial.rung.unwrap_or(epochs),
             learning_rate: study.work.training.learning_rate,
             shuffle: Purpose::Shuffle(number),
             teacher: candidate.recipe.distillation.zip(soft_targets.as_deref()),
         })?;
+        let seconds = || seconds_before + started.elapsed().as_secs_f64();
+        if let Some(epochs) = trial.rung {
+            context.progress(0.95, "evaluate");
+            let model = float_model(&plan, &trained.weights, &dataset.normalization);
+            let model = Model::from_bytes(&model.to_bytes()).map_err(hopeless)?;
+            let validation_accuracy = run.accuracy(&model, &dataset.validation)?;
+            let seconds = seconds();
+            drop(busy);
+            let Trained { weights, moments, images_seen, .. } = trained;
+            let checkpoint = Checkpoint { weights, moments, epochs, images_seen, seconds };
+            return Ok(Outcome::RungReached(RungReport {
+                epochs,
+                validation_accuracy,
+                checkpoint: context.put(checkpoint.to_bytes())?,
+                images_seen,
+                seconds,
+            }));
+        }
         let uncompressed_model = float_model(&plan, &trained.weights, &dataset.normalization);
         let uncompressed = run.report(&plan, Precision::Fp32, &uncompressed_model)?.0;
 
@@ -113,18 +144,18 @@ impl Pipeline {
         };
         context.progress(0.95, "evaluate");
         let (report, bytes) = run.report(&plan, candidate.recipe.precision, &model)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = seconds();
         drop(busy);
         let metadata = [("study", study.name.to_string()), ("trial", number.to_string())];
         let weights = safetensors::to_bytes(&weights, &metadata);
-        Ok(TrainedTrial {
+        Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: report,
             uncompressed,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
             images_seen: compressed.images_seen,
             seconds,
-        })
+        }))
     }
 
     /// Prunes and fine-tunes; gives back what came in where the recipe removes nothing.
@@ -148,8 +179,9 @@ impl Pipeline {
             name: "fine-tune epoch",
             span: (0.65, 0.9),
             plan: &plan,
-            weights,
+            start: Checkpoint::fresh(weights),
             epochs: run.study.work.training.fine_tune_epochs,
+            until: run.study.work.training.fine_tune_epochs,
             learning_rate: run.study.work.training.fine_tune_learning_rate,
             shuffle: Purpose::FineTune(number),
             teacher: candidate.recipe.distillation.zip(soft_targets),
@@ -185,13 +217,19 @@ impl Pipeline {
         let started = Instant::now();
         let run = Run { pipeline: self, study, dataset: &dataset, context, busy: &busy };
         let trained = match (given, &teacher.source) {
-            (Some(weights), _) => Trained { weights, images_seen: 0, losses: Vec::new() },
+            (Some(weights), _) => {
+                Trained { weights, moments: Moments::new(), images_seen: 0, losses: Vec::new() }
+            }
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
                 name: "epoch",
                 span: (0.0, 0.8),
                 plan: &plan,
-                weights: Weights::init(&plan, study.seed.derive(Purpose::TeacherWeights)),
+                start: Checkpoint::fresh(Weights::init(
+                    &plan,
+                    study.seed.derive(Purpose::TeacherWeights),
+                )),
                 epochs: *epochs,
+                until: *epochs,
                 learning_rate: study.work.training.learning_rate,
                 shuffle: Purpose::TeacherShuffle,
                 teacher: None,
@@ -314,9 +352,16 @@ impl TaskExecutor for Pipeline {
                 let (trained, soft_targets) = self.train_teacher(study, *weights, context)?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
             }
-            TaskKind::TrainTrial { number, genotype, soft_targets } => self
-                .train_trial(study, *number, genotype, *soft_targets, context)
-                .map(Outcome::TrialTrained),
+            TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint } => {
+                let trial = Trial {
+                    number: *number,
+                    genotype,
+                    soft_targets: *soft_targets,
+                    rung: *rung,
+                    checkpoint: *checkpoint,
+                };
+                self.train_trial(study, &trial, context)
+            }
             TaskKind::MeasureModel { model, .. } => {
                 self.measure(study, *model, context).map(Outcome::Measured)
             }
@@ -339,6 +384,16 @@ impl<'a> Study<'a> {
     }
 }
 
+/// A candidate to train, from where, and how far.
+struct Trial<'a> {
+    number: TrialNumber,
+    genotype: &'a Genotype,
+    soft_targets: Option<ArtifactHash>,
+    /// `None`: to the end.
+    rung: Option<u32>,
+    checkpoint: Option<ArtifactHash>,
+}
+
 /// One training run within a task.
 struct Phase<'a> {
     /// What one epoch is called in progress.
@@ -346,8 +401,11 @@ struct Phase<'a> {
     /// Which part of the attempt's progress it is.
     span: (f64, f64),
     plan: &'a Plan,
-    weights: Weights,
+    start: Checkpoint,
+    /// Of the whole training.
     epochs: u32,
+    /// Where this run stops.
+    until: u32,
     learning_rate: f64,
     shuffle: Purpose,
     teacher: Option<(edgesmith_search_space::Distillation, &'a SoftTargets)>,
@@ -365,13 +423,15 @@ struct Run<'a> {
 impl Run<'_> {
     fn train(&self, phase: Phase<'_>) -> Result<Trained, AttemptError> {
         let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
+        let begun = phase.start.epochs;
         let request = TrainRequest {
             plan: phase.plan,
-            weights: phase.weights,
+            start: phase.start,
             dataset: self.dataset,
             views: &views,
             spec: &self.study.work.training,
             epochs: phase.epochs,
+            until: phase.until,
             learning_rate: phase.learning_rate,
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
@@ -380,9 +440,9 @@ impl Run<'_> {
         let (from, to) = phase.span;
         train::train(request, &mut |progress| {
             let stage = format!("{} {}/{}", phase.name, progress.epoch + 1, phase.epochs);
-            let all = f64::from(progress.epochs) * f64::from(progress.steps);
-            let done =
-                f64::from(progress.epoch) * f64::from(progress.steps) + f64::from(progress.step);
+            let all = f64::from(phase.until - begun) * f64::from(progress.steps);
+            let done = f64::from(progress.epoch - begun) * f64::from(progress.steps)
+                + f64::from(progress.step);
             self.context.progress(from + (to - from) * (done + 1.0) / all, &stage);
             self.pause_or_stop()
         })
@@ -399,17 +459,19 @@ impl Run<'_> {
         let bytes = model.to_bytes();
         // Read back: what is evaluated is what the file says, not what is in memory.
         let model = Model::from_bytes(&bytes).map_err(hopeless)?;
-        let accuracy = |set| {
-            evaluate::accuracy(&model, set, &mut || self.pause_or_stop())
-                .map_err(|error| error.map_or_else(AttemptError::stopped, hopeless))
-        };
         let report = NetworkReport {
-            validation_accuracy: accuracy(&self.dataset.validation)?,
-            test_accuracy: accuracy(&self.dataset.test)?,
+            validation_accuracy: self.accuracy(&model, &self.dataset.validation)?,
+            test_accuracy: self.accuracy(&model, &self.dataset.test)?,
             model_bytes: bytes.len() as u64,
             cost: plan.cost(precision),
         };
         Ok((report, bytes))
+    }
+
+    /// Share of images that a model classifies right in the edge runtime.
+    fn accuracy(&self, model: &Model, set: &ImageSet) -> Result<f64, AttemptError> {
+        evaluate::accuracy(model, set, &mut || self.pause_or_stop())
+            .map_err(|error| error.map_or_else(AttemptError::stopped, hopeless))
     }
 
     fn quantized_model(&self, plan: &Plan, weights: &Weights) -> Result<Model, AttemptError> {
@@ -435,6 +497,8 @@ fn hopeless(error: impl std::fmt::Display) -> AttemptError {
 fn training_failed(error: TrainError) -> AttemptError {
     match error {
         TrainError::Stopped => AttemptError::stopped(),
+        // A worker of another version left it; one of that version can go on.
+        error @ TrainError::Checkpoint { .. } => AttemptError::retryable(error.to_string()),
         other => hopeless(other),
     }
 }

@@ -345,9 +345,5 @@ pub fn task(attempt_id: u64, work: Work) -> v1::Task {
 /// The work of training the first candidate of [`STUDY`].
 pub fn train_trial() -> Work {
     let choices = StudySpec::parse(STUDY).unwrap().space.choices().len();
-    Work::TrainTrial(v1::TrainTrial {
-        number: 3,
-        genotype: vec![0; choices],
-        soft_targets: Vec::new(),
-    })
+    Work::TrainTrial(v1::TrainTrial { number: 3, genotype: vec![0; choices], ..Default::default() })
 }

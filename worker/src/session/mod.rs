@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Figures, Measurement, StudyName, StudySpec, TrainedTrial,
-    TrialNumber,
+    ArtifactHash, DeviceClass, Figures, Measurement, RungReport, StudyName, StudySpec,
+    TrainedTrial, TrialNumber,
 };
 use edgesmith_search_space::Genotype;
 
@@ -140,6 +140,10 @@ pub enum TaskKind {
         genotype: Genotype,
         /// The teacher's soft targets; `None` where the study has no teacher.
         soft_targets: Option<ArtifactHash>,
+        /// Epochs after which to stop and report; `None`: train to the end, and compress.
+        rung: Option<u32>,
+        /// What an earlier rung left; `None`: start from fresh weights.
+        checkpoint: Option<ArtifactHash>,
     },
     /// Look one candidate up in the study's table.
     LookUpTrial {
@@ -167,6 +171,8 @@ pub enum Outcome {
         /// Its soft targets.
         soft_targets: ArtifactHash,
     },
+    /// A candidate has reached a rung below its last.
+    RungReached(RungReport),
     /// A candidate is trained and compressed.
     TrialTrained(TrainedTrial),
     /// A candidate is looked up.

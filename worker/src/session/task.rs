@@ -54,14 +54,15 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
         Some(Work::TrainTeacher(v1::TrainTeacher { weights })) => TaskKind::TrainTeacher {
             weights: optional_hash(weights, "weights").map_err(AttemptError::retryable)?,
         },
-        Some(Work::TrainTrial(v1::TrainTrial { number, genotype, soft_targets })) => {
-            TaskKind::TrainTrial {
-                number: TrialNumber(*number),
-                genotype: read_genotype(genotype, &spec)?,
-                soft_targets: optional_hash(soft_targets, "soft_targets")
-                    .map_err(AttemptError::retryable)?,
-            }
-        }
+        Some(Work::TrainTrial(trial)) => TaskKind::TrainTrial {
+            number: TrialNumber(trial.number),
+            genotype: read_genotype(&trial.genotype, &spec)?,
+            soft_targets: optional_hash(&trial.soft_targets, "soft_targets")
+                .map_err(AttemptError::retryable)?,
+            rung: (trial.rung > 0).then_some(trial.rung),
+            checkpoint: optional_hash(&trial.checkpoint, "checkpoint")
+                .map_err(AttemptError::retryable)?,
+        },
         Some(Work::MeasureModel(v1::MeasureModel { model, number })) => TaskKind::MeasureModel {
             model: hash(model, "model").map_err(AttemptError::retryable)?,
             number: number.map(TrialNumber),
@@ -91,6 +92,7 @@ pub fn outcome(ended: Result<Outcome, AttemptError>) -> WireOutcome {
                 soft_targets: soft_targets.as_bytes().to_vec(),
             })
         }
+        Ok(Outcome::RungReached(report)) => WireOutcome::RungReached((&report).into()),
         Ok(Outcome::TrialTrained(trained)) => WireOutcome::TrialTrained((&trained).into()),
         Ok(Outcome::LookedUp(figures)) => WireOutcome::LookedUp((&figures).into()),
         Ok(Outcome::Measured(measurement)) => WireOutcome::Measured((&measurement).into()),

@@ -1,8 +1,9 @@
 //! Training: the loop, its loss with distillation, its schedule and its soft targets.
 //!
 //! One training runs on one thread and draws on no global state, so the same request gives the same
-//! weights bit for bit, whatever else the process trains at the same time. Checkpoints, retries and
-//! panics are the pipeline's; what accuracy counts is measured in the edge runtime.
+//! weights bit for bit, whatever else the process trains at the same time, and in however many pieces it
+//! is done. Where checkpoints go, retries and panics are the pipeline's; what accuracy counts is measured
+//! in the edge runtime.
 
 use std::ops::ControlFlow;
 
@@ -18,6 +19,7 @@ use crate::data::{Dataset, Views};
 use crate::network::{Network, Weights, WeightsError};
 
 mod batches;
+mod checkpoint;
 mod device;
 mod evaluation;
 mod loss;
@@ -27,12 +29,15 @@ mod soft_targets;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
 pub use device::{TrainDevice, TrainDeviceError};
 pub use evaluation::evaluate;
+pub use optimizer::Moments;
 pub use soft_targets::{SoftTargets, SoftTargetsError, soft_targets};
 
 use batches::Normalizer;
 use loss::Targets;
+use optimizer::NetworkOptimizer;
 use schedule::Schedule;
 
 /// One training.
@@ -40,8 +45,8 @@ use schedule::Schedule;
 pub struct TrainRequest<'a> {
     /// The network.
     pub plan: &'a Plan,
-    /// Where it starts: fresh weights, or those after pruning.
-    pub weights: Weights,
+    /// Where it starts: with fresh weights, with those after pruning, or where it stopped before.
+    pub start: Checkpoint,
     /// Trains on its training part.
     pub dataset: &'a Dataset,
     /// Epoch `e` sees view `e % views.count()`.
@@ -49,8 +54,10 @@ pub struct TrainRequest<'a> {
     /// Batch size, step rule, warm-up, weight decay, label smoothing. Its epochs and learning rates
     /// are not looked at: training and fine-tuning differ there.
     pub spec: &'a TrainingSpec,
-    /// Passes over the training images.
+    /// Passes over the training images, which the learning rate is laid over.
     pub epochs: u32,
+    /// Passes after which to stop, from the very first; `epochs` at most.
+    pub until: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Orders the images.
@@ -81,9 +88,11 @@ pub struct Progress {
 pub struct Trained {
     /// All finite.
     pub weights: Weights,
-    /// Images seen, over all epochs.
+    /// What the step rule remembers, for going on.
+    pub moments: Moments,
+    /// Images seen, over all epochs, those before the start included.
     pub images_seen: u64,
-    /// Mean loss of each epoch.
+    /// Mean loss of each epoch since the start.
     pub losses: Vec<f64>,
 }
 
@@ -114,6 +123,13 @@ pub enum TrainError {
     /// The starting weights are not the network's.
     #[error("starting weights do not fit: {0}")]
     Weights(#[from] WeightsError),
+    /// The checkpoint to start from was made under another step rule, of another network, or past the
+    /// end.
+    #[error("checkpoint does not fit the training: {name}")]
+    Checkpoint {
+        /// What of it.
+        name: String,
+    },
     /// The data set has other channels or labels than the network.
     #[error(
         "network for {channels} channels and {classes} classes cannot learn data of {data_channels} and {data_classes}"
@@ -148,7 +164,7 @@ pub fn train(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     check(&request)?;
-    let TrainRequest { plan, dataset, views, spec, epochs, .. } = request;
+    let TrainRequest { plan, dataset, views, spec, start, epochs, until, .. } = request;
     let train = &dataset.train;
     let batch_size = spec.batch_size as usize;
     // A last batch of one image has no variance and is left out.
@@ -161,14 +177,17 @@ pub fn train(
     );
 
     let device = request.device.device().autodiff();
-    let mut network = Network::new(plan, &request.weights, &device);
-    let mut optimizer = optimizer::optimizer(spec.optimizer, spec.weight_decay, &network);
+    let mut network = Network::new(plan, &start.weights, &device);
+    let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
+    let inner = request.device.device();
+    let mut optimizer =
+        NetworkOptimizer::new(spec.optimizer, decay, &network, made, start.moments, &inner)?;
     let normalizer = Normalizer::new(&dataset.normalization);
     let side = plan.input().height as usize;
     let mut order: Vec<usize> = (0..train.len()).collect();
     let mut rendered = None;
-    let (mut images_seen, mut losses) = (0, Vec::with_capacity(epochs as usize));
-    for epoch in 0..epochs {
+    let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
+    for epoch in start.epochs..until {
         let view = epoch % views.count();
         let images = match rendered.take() {
             Some((rendered_view, images)) if rendered_view == view => images,
@@ -208,10 +227,10 @@ pub fn train(
     }
     let weights = network.weights();
     if weights.check(plan).is_err() {
-        let (epoch, step) = (epochs.saturating_sub(1), steps.saturating_sub(1) as u32);
+        let (epoch, step) = (until.saturating_sub(1), steps.saturating_sub(1) as u32);
         return Err(TrainError::NonFinite { epoch, step });
     }
-    Ok(Trained { weights, images_seen, losses })
+    Ok(Trained { moments: optimizer.moments(&network), weights, images_seen, losses })
 }
 
 /// Loss of a batch, and gradients of all parameters. The loss is computed on plain numbers; its
@@ -239,7 +258,13 @@ fn shuffle(order: &mut [usize], seed: [u8; 32], epoch: u32) {
 /// Whether the parts of a request fit together.
 fn check(request: &TrainRequest) -> Result<(), TrainError> {
     let TrainRequest { plan, dataset, views, spec, .. } = request;
-    request.weights.check(plan)?;
+    if request.start.epochs > request.until || request.until > request.epochs {
+        let TrainRequest { start, until, epochs, .. } = request;
+        let done = start.epochs;
+        let name = format!("{done} of {epochs} epochs are done, up to {until} are asked for");
+        return Err(TrainError::Checkpoint { name });
+    }
+    request.start.weights.check(plan)?;
     let (channels, classes) = (plan.input().channels as usize, plan.classes() as usize);
     if (channels, classes) != (dataset.train.channels, dataset.classes) {
         let (data_channels, data_classes) = (dataset.train.channels, dataset.classes);

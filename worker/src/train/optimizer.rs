@@ -1,58 +1,253 @@
-//! Step rules on burn's optimizer machinery. Weight decay is decoupled from the gradient in both
-//! (Loshchilov & Hutter 2019) and spares biases and batch normalisation.
+//! Step rules, and what they remember from step to step. Weight decay is decoupled from the gradient
+//! in both (Loshchilov & Hutter 2019) and spares biases and batch normalisation.
+//!
+//! The rules' arithmetic is burn's. The walk over the parameters is not burn's `ModuleOptimizer`: what
+//! that remembers it gives away only keyed by random ids, in no fixed order, and takes back only onto
+//! the default device, so a checkpoint made of it would fit no other network and no other machine.
 
-use burn::module::ParamGroup;
-use burn::optim::momentum::{Momentum, MomentumConfig, MomentumState};
-use burn::optim::{AdamWConfig, LearningRate, ModuleOptimizer, Optimizer};
-use burn::tensor::{Device, Tensor};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use burn::module::{Module as _, ModuleMapper, Param, ParamId};
+use burn::optim::{
+    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer as _,
+};
+use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::spec::OptimizerSpec;
 
-use crate::network::Network;
+use super::TrainError;
+use crate::network::{Array, Network};
+
+/// What a step rule remembers: arrays like the network's parameters, under `NAME/PARAMETER`, for
+/// example `moment_1/stem.weight`. Empty before the first step.
+pub type Moments = BTreeMap<String, Array>;
 
 /// The optimizer of one training.
-pub(super) fn optimizer(
-    spec: OptimizerSpec,
-    weight_decay: f64,
-    network: &Network,
-) -> ModuleOptimizer {
-    let decayed = ParamGroup::from_ids(network.decayed());
-    match spec {
-        OptimizerSpec::AdamW => {
-            let config = AdamWConfig::new().with_epsilon(1e-8);
-            let rule = |decay: f64| config.clone().with_weight_decay(decay as f32).build();
-            ModuleOptimizer::from(rule(0.0)).with_group(decayed, rule(weight_decay), None)
+pub(super) struct NetworkOptimizer {
+    rule: Rule,
+    decayed: HashSet<ParamId>,
+    steps: usize,
+    /// What is remembered of each parameter, flat, in the order of [`Rule::moments`].
+    moments: HashMap<ParamId, Vec<Tensor<1>>>,
+}
+
+enum Rule {
+    AdamW {
+        plain: AdamW,
+        decaying: AdamW,
+    },
+    /// `v ← momentum · v + g; w ← w - rate · (v + decay · w)`
+    Sgd {
+        momentum: f64,
+        weight_decay: f64,
+    },
+}
+
+impl NetworkOptimizer {
+    /// One that has made `steps` steps on `network` and remembers `moments` of them, on `device`
+    /// (without autodiff).
+    ///
+    /// # Errors
+    /// When the moments are not those of this rule, network and number of steps.
+    pub(super) fn new(
+        spec: OptimizerSpec,
+        weight_decay: f64,
+        network: &Network,
+        steps: usize,
+        mut moments: Moments,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let rule = match spec {
+            OptimizerSpec::AdamW => {
+                let config = AdamWConfig::new().with_epsilon(1e-8);
+                let rule = |decay: f64| config.clone().with_weight_decay(decay as f32).build();
+                Rule::AdamW { plain: rule(0.0), decaying: rule(weight_decay) }
+            }
+            OptimizerSpec::Sgd { momentum } => Rule::Sgd { momentum, weight_decay },
+        };
+        let mut remembered = HashMap::new();
+        for (name, id, values) in network.parameters() {
+            if steps == 0 {
+                break;
+            }
+            let mut of_this = Vec::new();
+            for moment in rule.moments() {
+                let name = format!("{moment}/{name}");
+                let array = moments.remove(&name).filter(|array| array.data.len() == values);
+                let data = array.ok_or(TrainError::Checkpoint { name })?.data;
+                of_this.push(Tensor::from_data(TensorData::new(data, [values]), device));
+            }
+            remembered.insert(id, of_this);
         }
-        OptimizerSpec::Sgd { momentum } => {
-            let config = MomentumConfig::new().with_momentum(momentum).with_dampening(0.0);
-            let rule = |weight_decay| Sgd { momentum: Momentum::new(&config), weight_decay };
-            ModuleOptimizer::from(rule(0.0)).with_group(decayed, rule(weight_decay), None)
+        match moments.pop_first() {
+            Some((name, _)) => Err(TrainError::Checkpoint { name }),
+            None => {
+                let decayed = network.decayed().into_iter().collect();
+                Ok(Self { rule, decayed, steps, moments: remembered })
+            }
+        }
+    }
+
+    /// The network after one step down its gradients.
+    pub(super) fn step(
+        &mut self,
+        rate: f64,
+        network: Network,
+        gradients: GradientsParams,
+    ) -> Network {
+        let network = network.map(&mut Step { optimizer: self, rate, gradients });
+        self.steps += 1;
+        network
+    }
+
+    /// What it remembers of the steps so far.
+    pub(super) fn moments(&self, network: &Network) -> Moments {
+        let mut all = Moments::new();
+        for (name, id, _) in network.parameters() {
+            let of_this = self.moments.get(&id).into_iter().flatten();
+            for (moment, tensor) in self.rule.moments().iter().zip(of_this) {
+                let shape = tensor.dims().to_vec();
+                let data = tensor.to_data().try_into_vec().expect("moments are f32");
+                all.insert(format!("{moment}/{name}"), Array { shape, data });
+            }
+        }
+        all
+    }
+}
+
+impl Rule {
+    /// Names of what is remembered.
+    fn moments(&self) -> &'static [&'static str] {
+        match self {
+            Rule::AdamW { .. } => &["moment_1", "moment_2"],
+            Rule::Sgd { .. } => &["velocity"],
         }
     }
 }
 
-/// `v ← momentum · v + g; w ← w - rate · (v + decay · w)`
-#[derive(Clone)]
-struct Sgd {
-    momentum: Momentum,
-    weight_decay: f64,
+/// One step on its way through the parameters.
+struct Step<'a> {
+    optimizer: &'a mut NetworkOptimizer,
+    rate: f64,
+    gradients: GradientsParams,
 }
 
-impl Optimizer for Sgd {
-    type State<const D: usize> = MomentumState<D>;
+impl ModuleMapper for Step<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        let Some(gradient) = self.gradients.remove::<D>(id) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        let trainable = tensor.is_require_grad();
+        let stepped = Tensor::from_inner(self.stepped(id, tensor.inner(), gradient));
+        let stepped = if trainable { stepped.require_grad() } else { stepped };
+        Param::from_mapped_value(id, stepped, mapper)
+    }
+}
 
-    fn step<const D: usize>(
-        &self,
-        rate: LearningRate,
+impl Step<'_> {
+    /// A parameter after the step, and its moments with it.
+    fn stepped<const D: usize>(
+        &mut self,
+        id: ParamId,
         tensor: Tensor<D>,
         gradient: Tensor<D>,
-        state: Option<MomentumState<D>>,
-    ) -> (Tensor<D>, Option<MomentumState<D>>) {
-        let (velocity, state) = self.momentum.transform(gradient, state);
-        let decayed = tensor.mul_scalar(1.0 - rate * self.weight_decay);
-        (decayed - velocity.mul_scalar(rate), Some(state))
+    ) -> Tensor<D> {
+        let Self { optimizer, rate, .. } = self;
+        let (rate, steps, shape) = (*rate, optimizer.steps, tensor.dims());
+        let mut before = optimizer.moments.remove(&id).unwrap_or_default().into_iter();
+        let mut before = || before.next().map(|flat| flat.reshape(shape));
+        let flat = |tensor: Tensor<D>| tensor.reshape([shape.iter().product::<usize>()]);
+        let decays = optimizer.decayed.contains(&id);
+        let (tensor, moments) = match &optimizer.rule {
+            Rule::AdamW { plain, decaying } => {
+                let rule = if decays { decaying } else { plain };
+                let momentum = before().zip(before());
+                let momentum =
+                    momentum.map(|(one, two)| AdaptiveMomentumState::new(steps, one, two));
+                let state = momentum.map(|momentum| AdamWState { momentum });
+                let (tensor, state) = rule.step(rate, tensor, gradient, state);
+                let momentum = state.expect("AdamW always has a state").momentum;
+                (tensor, vec![flat(momentum.moment_1), flat(momentum.moment_2)])
+            }
+            Rule::Sgd { momentum, weight_decay } => {
+                let velocity = match before() {
+                    Some(velocity) => gradient + velocity.mul_scalar(*momentum),
+                    None => gradient,
+                };
+                let decay = if decays { *weight_decay } else { 0.0 };
+                let decayed = tensor.mul_scalar(1.0 - rate * decay);
+                (decayed - velocity.clone().mul_scalar(rate), vec![flat(velocity)])
+            }
+        };
+        optimizer.moments.insert(id, moments);
+        tensor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::ParamGroup;
+    use burn::optim::ModuleOptimizer;
+
+    use super::*;
+    use crate::network::testing::{conv_plan, noise, random_weights};
+
+    #[test]
+    fn adamw_steps_are_those_of_burn_s_optimizer() {
+        let plan = conv_plan();
+        let device = Device::flex().autodiff();
+        let gradients = |network: &Network, seed: u8| {
+            let shape = [4, 1, 8, 8];
+            let images = TensorData::new(noise(shape.iter().product(), seed), shape);
+            let loss = network.forward(Tensor::from_data(images, &device)).powi_scalar(2).sum();
+            GradientsParams::from_grads(loss.backward(), network)
+        };
+        let start = Network::new(&plan, &random_weights(&plan, 3), &device);
+        let burns = {
+            let config = AdamWConfig::new().with_epsilon(1e-8);
+            let rule = |decay: f32| config.clone().with_weight_decay(decay).build();
+            let decayed = ParamGroup::from_ids(start.decayed());
+            let mut optimizer =
+                ModuleOptimizer::from(rule(0.0)).with_group(decayed, rule(0.1), None);
+            (0..3).fold(start.clone(), |network, seed| {
+                let gradients = gradients(&network, seed);
+                optimizer.step(0.01, network, gradients)
+            })
+        };
+        let start = Network::new(&plan, &random_weights(&plan, 3), &device);
+        let inner = Device::flex();
+        let rule = OptimizerSpec::AdamW;
+        let mut ours = NetworkOptimizer::new(rule, 0.1, &start, 0, Moments::new(), &inner).unwrap();
+        let stepped = (0..3).fold(start, |network, seed| {
+            let gradients = gradients(&network, seed);
+            ours.step(0.01, network, gradients)
+        });
+        assert_eq!(stepped.weights(), burns.weights());
+        assert_eq!(ours.moments(&stepped).len(), 2 * stepped.parameters().len());
     }
 
-    fn to_device<const D: usize>(state: MomentumState<D>, device: &Device) -> MomentumState<D> {
-        state.to_device(device)
+    #[test]
+    fn moments_of_another_network_or_rule_are_refused() {
+        let plan = conv_plan();
+        let network = Network::new(&plan, &random_weights(&plan, 3), &Device::flex().autodiff());
+        let resume = |rule, steps, moments| {
+            NetworkOptimizer::new(rule, 0.1, &network, steps, moments, &Device::flex())
+        };
+        let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
+        let refused = |made: Result<NetworkOptimizer, TrainError>| match made {
+            Ok(_) => panic!("it was taken"),
+            Err(error) => error.to_string(),
+        };
+        let velocity = |size: &dyn Fn(usize) -> usize| -> Moments {
+            let array = |values| Array { shape: vec![values], data: vec![0.5; values] };
+            let of = |(name, _, values)| (format!("velocity/{name}"), array(size(values)));
+            network.parameters().into_iter().map(of).collect()
+        };
+        assert!(resume(sgd, 7, velocity(&|values| values)).is_ok());
+        assert!(refused(resume(sgd, 7, velocity(&|values| values + 1))).contains("velocity/"));
+        assert!(refused(resume(sgd, 7, Moments::new())).contains("velocity/"));
+        assert!(refused(resume(sgd, 0, velocity(&|values| values))).contains("velocity/"));
+        let adamw = resume(OptimizerSpec::AdamW, 7, velocity(&|values| values));
+        assert!(refused(adamw).contains("moment_1/"));
     }
 }

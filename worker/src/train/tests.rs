@@ -62,11 +62,12 @@ fn request<'a>(
 ) -> TrainRequest<'a> {
     TrainRequest {
         plan,
-        weights: Weights::init(plan, [1; 32]),
+        start: Checkpoint::fresh(Weights::init(plan, [1; 32])),
         dataset,
         views,
         spec,
         epochs: 2,
+        until: 2,
         learning_rate: 1e-2,
         shuffle_seed: [2; 32],
         distillation: None,
@@ -157,6 +158,48 @@ fn the_same_request_gives_the_same_bits_whatever_else_trains() {
 }
 
 #[test]
+fn in_pieces_over_files_a_training_gives_the_bits_of_one_that_never_stopped() {
+    let data = colours();
+    let plan = tiny_plan();
+    let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
+    for optimizer in [OptimizerSpec::AdamW, sgd] {
+        let spec = TrainingSpec { optimizer, ..spec() };
+        let views = views(&spec);
+        let whole = TrainRequest { epochs: 7, until: 7, ..request(&plan, &data, &views, &spec) };
+        let through = run(whole.clone()).unwrap();
+        let mut at = whole.start.clone();
+        let mut losses = Vec::new();
+        for until in [1, 3, 7] {
+            let start = Checkpoint::from_bytes(&at.to_bytes()).unwrap();
+            let part = run(TrainRequest { start, until, ..whole.clone() }).unwrap();
+            losses.extend(part.losses);
+            let (weights, moments, images_seen) = (part.weights, part.moments, part.images_seen);
+            at = Checkpoint { weights, moments, epochs: until, images_seen, seconds: 0.0 };
+        }
+        assert_eq!(at.weights, through.weights);
+        assert_eq!((at.moments, at.images_seen), (through.moments, through.images_seen));
+        assert_eq!(losses, through.losses);
+        // Without what the step rule remembers it is another training.
+        let short = run(TrainRequest { until: 3, ..whole.clone() }).unwrap();
+        let start = Checkpoint::fresh(short.weights);
+        assert_ne!(run(TrainRequest { start, ..whole }).unwrap().weights, through.weights);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_refused() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let start = request(&plan, &data, &views, &spec);
+    let late = Checkpoint { epochs: 3, ..start.start.clone() };
+    let error = run(TrainRequest { start: late, ..start.clone() }).unwrap_err();
+    assert!(error.to_string().contains("3 of 2 epochs"), "{error}");
+    let forgetful = Checkpoint { epochs: 1, ..start.start.clone() };
+    let error = run(TrainRequest { start: forgetful, ..start }).unwrap_err();
+    assert!(error.to_string().contains("moment_1/stem.weight"), "{error}");
+}
+
+#[test]
 fn a_small_network_learns_the_digits_under_both_step_rules() {
     let data = digits();
     let plan = conv_plan();
@@ -165,7 +208,7 @@ fn a_small_network_learns_the_digits_under_both_step_rules() {
         let spec = TrainingSpec { optimizer, ..spec() };
         let views = views(&spec);
         let start = request(&plan, &data, &views, &spec);
-        let trained = run(TrainRequest { epochs: 3, learning_rate, ..start }).unwrap();
+        let trained = run(TrainRequest { epochs: 3, until: 3, learning_rate, ..start }).unwrap();
         let accuracy = evaluate(
             &plan,
             &trained.weights,
@@ -185,7 +228,7 @@ fn a_student_learns_from_its_teacher_alone() {
     let views = views(&spec);
     let teacher_plan = conv_plan();
     let start = request(&teacher_plan, &data, &views, &spec);
-    let teacher = run(TrainRequest { epochs: 3, learning_rate: 4e-3, ..start }).unwrap();
+    let teacher = run(TrainRequest { epochs: 3, until: 3, learning_rate: 4e-3, ..start }).unwrap();
     let soft = soft_targets(
         &teacher_plan,
         &teacher.weights,
@@ -205,6 +248,7 @@ fn a_student_learns_from_its_teacher_alone() {
     let student = run(TrainRequest {
         distillation: Some((all, &soft)),
         epochs: 3,
+        until: 3,
         learning_rate: 1e-2,
         ..start
     })
@@ -231,8 +275,8 @@ fn a_teacher_of_another_data_set_is_refused() {
 fn requests_that_do_not_fit_together_are_refused() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
-    let weights = Weights::default();
-    let error = run(TrainRequest { weights, ..request(&plan, &data, &views, &spec) }).unwrap_err();
+    let start = Checkpoint::default();
+    let error = run(TrainRequest { start, ..request(&plan, &data, &views, &spec) }).unwrap_err();
     assert!(matches!(error, TrainError::Weights(WeightsError::Missing { .. })));
 
     let grey = conv_plan();
@@ -259,7 +303,8 @@ fn a_loss_that_explodes_is_an_error_and_no_panic() {
     let views = views(&spec);
     for learning_rate in [1e30, f64::INFINITY] {
         let start = request(&plan, &data, &views, &spec);
-        let error = run(TrainRequest { learning_rate, epochs: 20, ..start }).unwrap_err();
+        let error =
+            run(TrainRequest { learning_rate, epochs: 20, until: 20, ..start }).unwrap_err();
         assert!(matches!(error, TrainError::NonFinite { .. }), "{error}");
     }
 }

@@ -84,3 +84,28 @@ fn controllers_hear_of_every_trial_live_and_in_replay() {
     assert_eq!(HEARD.take(), expected);
     assert_eq!(lasting(&restored), lasting(&bench.core));
 }
+
+#[test]
+fn controllers_hear_of_trials_that_stop_at_a_rung() {
+    let mut bench = Bench::new();
+    bench.core = Core::with_controllers(CONFIG, listener);
+    let study = bench.submit(StudyBuilder::new("s").trials(2).fidelity("asha"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..4 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    let counts = bench.status(&study).counts;
+    assert_eq!((counts.complete, counts.pruned), (1, 1));
+    let heard = HEARD.take();
+    let (a, b) = (TrialNumber(0), TrialNumber(1));
+    assert_eq!(heard[..2], [Heard::Proposed(a), Heard::Proposed(b)]);
+    assert_eq!(heard[2], Heard::Finished(FinishedTrial::Pruned { number: a }));
+    assert!(
+        matches!(heard[3], Heard::Finished(FinishedTrial::Complete { number, .. }) if number == b)
+    );
+    let mut restored = Core::with_controllers(CONFIG, listener);
+    restored.replay(bench.records.clone(), bench.now).unwrap();
+    assert_eq!(HEARD.take(), heard);
+    assert_eq!(lasting(&restored), lasting(&bench.core));
+}

@@ -45,7 +45,8 @@ fn a_study_without_device_runs_to_its_end() {
     for number in 0..2 {
         let lease = bench.lease(worker);
         assert_eq!((lease.study.clone(), lease.spec_toml.is_empty()), (study.clone(), false));
-        let Work::TrainTrial { number: n, ref genotype, soft_targets: None } = lease.work else {
+        let Work::TrainTrial { number: n, ref genotype, soft_targets: None, .. } = lease.work
+        else {
             panic!("{lease:?}")
         };
         assert_eq!((n.0, genotype), (number, &bench.trial(&study, number).genotype));

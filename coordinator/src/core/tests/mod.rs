@@ -4,6 +4,7 @@ mod builders;
 mod controllers;
 mod leases;
 mod lifecycle;
+mod rungs;
 mod scheduling;
 mod simulation;
 mod tables;

@@ -67,11 +67,13 @@ struct World {
     finished: BTreeMap<(StudyName, TrialNumber), TrialView>,
 }
 
-fn studies() -> [StudyBuilder; 3] {
+fn studies() -> [StudyBuilder; 5] {
     [
         StudyBuilder::new("plain").trials(5).attempts(2).constraint("macs", "max = 90000"),
         StudyBuilder::new("taught").trials(4).attempts(3).teacher().device("local").evolution(),
         StudyBuilder::new("devices").trials(3).device("board").device("local").nsga2(),
+        StudyBuilder::new("halving").trials(9).attempts(3).device("local").fidelity("asha"),
+        StudyBuilder::new("median").trials(7).attempts(3).fidelity("median").evolution(),
     ]
 }
 
@@ -134,7 +136,7 @@ impl World {
             91..94 => self.restart(),
             94..98 => self.steer(),
             _ => {
-                let study = studies()[self.rng.random_range(0..3)].clone();
+                let study = studies()[self.rng.random_range(0..5)].clone();
                 self.submit(&study);
             }
         }
@@ -378,7 +380,8 @@ impl World {
     }
 
     fn steer(&mut self) {
-        let study = ["plain", "taught", "devices"][self.rng.random_range(0..3)];
+        let study =
+            ["plain", "taught", "devices", "halving", "median"][self.rng.random_range(0..5)];
         let action = match self.rng.random_range(0..20) {
             0..8 => Action::Pause,
             8..18 => Action::Resume,
@@ -468,6 +471,9 @@ impl World {
                 (Work::TrainTeacher { .. }, Outcome::TeacherTrained { trained, .. }) => {
                     teacher.unwrap().0.as_ref() == Some(trained)
                 }
+                (Work::TrainTrial { number, .. }, Outcome::RungReached(report)) => {
+                    self.core.trial(study, *number).unwrap().rungs.contains(report)
+                }
                 (Work::TrainTrial { number, .. }, Outcome::TrialTrained(trained)) => {
                     values(*number).0.as_ref() == Some(trained)
                 }
@@ -484,7 +490,7 @@ impl World {
             let Ok(status) = self.core.study_status(&spec.name, self.now) else { continue };
             let counts = status.counts;
             assert_eq!((counts.waiting, counts.running), (0, 0));
-            let used = counts.complete + counts.failed;
+            let used = counts.complete + counts.pruned + counts.failed;
             match status.state {
                 StudyState::Complete { reason: None } => assert_eq!(used, spec.budget.trials),
                 _ => assert!(used <= spec.budget.trials),

@@ -1,0 +1,128 @@
+//! Trials at their rungs: what they are ranked by, who goes on and who stops. The rules are
+//! [`Rungs`](super::rungs::Rungs)'; here they meet the study.
+
+use edgesmith_common::{Goal, Metric, StudyName, StudySpec, TaskId, TrialNumber};
+use edgesmith_search_space::Genotype;
+
+use super::study::Study;
+use super::{Record, TrialEnding, Turn};
+
+impl Turn<'_> {
+    /// Lets a trial go on from its rung: it waits for training again.
+    pub(super) fn promote(&mut self, name: &StudyName, number: TrialNumber) {
+        let (study, task) = (name.clone(), TaskId(self.core.next.task));
+        self.record(Record::TrialPromoted { study, number, task });
+    }
+
+    /// Ends the trials that wait on a rung and will never go on. False where there are none.
+    pub(super) fn stop_at_rungs(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let mut studies = self.core.studies.iter();
+            let stopped =
+                studies.find_map(|(name, study)| Some((name.clone(), study.next_stopped()?)));
+            let Some((name, number)) = stopped else { return any };
+            self.finish_trial(&name, number, TrialEnding::Pruned);
+            any = true;
+        }
+    }
+}
+
+/// What a trial is ranked by at a rung, less is better: its accuracy there and, with several
+/// objectives, those that arithmetic knows. What only measuring tells, latency and size, macs stand in
+/// for (Schmucker et al. 2021, *Multi-objective Asynchronous Successive Halving*, rank likewise by
+/// fronts).
+pub(super) fn point(spec: &StudySpec, genotype: &Genotype, accuracy: f64) -> Vec<f64> {
+    let accuracy_goal = spec.objectives.iter().find(|o| o.metric == Metric::ValidationAccuracy);
+    let mut point = vec![oriented(accuracy_goal.map_or(Goal::Maximize, |o| o.goal), accuracy)];
+    let (true, Some(work)) = (spec.objectives.len() > 1, spec.training()) else { return point };
+    let candidate = work.space.decode(genotype);
+    // It was trained, so it has a plan.
+    let Ok(plan) = candidate.pruned_plan(work.space.data()) else { return point };
+    let cost = plan.cost(candidate.recipe.precision);
+    let mut counted = Vec::new();
+    for objective in &spec.objectives {
+        let metric = match objective.metric {
+            Metric::ValidationAccuracy => continue,
+            Metric::LatencyMs | Metric::ModelBytes => Metric::Macs,
+            known => known,
+        };
+        if !counted.contains(&(metric, objective.goal)) {
+            counted.push((metric, objective.goal));
+            point.extend(metric.of_cost(&cost).map(|value| oriented(objective.goal, value)));
+        }
+    }
+    point
+}
+
+fn oriented(goal: Goal, value: f64) -> f64 {
+    match goal {
+        Goal::Minimize => value,
+        Goal::Maximize => -value,
+    }
+}
+
+impl Study {
+    /// The epochs after which a trial stops next; `None` where it trains to the end.
+    pub(super) fn next_rung(&self, number: TrialNumber) -> Option<u32> {
+        let reached = self.trials.get(number.0 as usize)?.rungs.len();
+        self.rungs.as_ref()?.next(reached)
+    }
+
+    /// The trial that goes on from its rung, given a worker.
+    pub(super) fn next_promotion(&self) -> Option<TrialNumber> {
+        self.rungs.as_ref()?.next_promotion(self.to_come())
+    }
+
+    /// A trial that waits on its rung and will never go on.
+    pub(super) fn next_stopped(&self) -> Option<TrialNumber> {
+        self.rungs.as_ref()?.next_stopped(self.to_come())
+    }
+
+    /// Trials that may still be proposed.
+    fn to_come(&self) -> u32 {
+        match self.may_propose() {
+            true => self.spec.budget.trials - self.budget_used,
+            false => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(objectives: &str) -> StudySpec {
+        let text = format!(
+            "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
+             objectives = [{objectives}]\n\
+             [space]\nresolution = 8\nstem_width = [4, 8]\n[[space.stages]]\nwidth = 4\n"
+        );
+        StudySpec::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn a_rank_is_by_accuracy_and_by_what_arithmetic_knows() {
+        let point_of = |spec: &StudySpec, stem: u16| {
+            let mut indices = vec![0; spec.space.choices().len()];
+            let at = spec.space.choices().iter().position(|c| c.options.len() > 1).unwrap();
+            indices[at] = stem;
+            point(spec, &spec.space.genotype(indices).unwrap(), 0.75)
+        };
+        let accuracy = "{ metric = \"validation_accuracy\" }";
+        let latency = "{ metric = \"latency_ms\", device = \"rpi4\" }";
+        let size = "{ metric = \"model_bytes\" }";
+        assert_eq!(point_of(&spec(accuracy), 0), [-0.75]);
+        // One objective that only measuring tells: there is nothing but accuracy to go by.
+        assert_eq!(point_of(&spec(latency), 0), [-0.75]);
+        // Macs stand in for both, once.
+        let both = spec(&format!("{accuracy}, {latency}, {size}"));
+        let (narrow, wide) = (point_of(&both, 0), point_of(&both, 1));
+        assert_eq!(narrow.len(), 2);
+        assert!(narrow[1] < wide[1], "{narrow:?} {wide:?}");
+        let known = spec("{ metric = \"parameters\" }, { metric = \"macs\", goal = \"maximize\" }");
+        let point = point_of(&known, 0);
+        assert_eq!(point.len(), 3);
+        assert_eq!(point[2], -narrow[1]);
+    }
+}

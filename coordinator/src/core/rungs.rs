@@ -1,0 +1,459 @@
+//! Who goes on from which rung, and who stops there: asynchronous successive halving (Li et al. 2020,
+//! *A System for Massively Parallel Hyperparameter Tuning*) and median stopping (Golovin et al. 2017,
+//! *Google Vizier*). [`Rungs`] counts who is where and decides nothing by itself: the scheduler asks it
+//! whom to promote when a worker asks for work, and the core whom to stop.
+//!
+//! Successive halving promotes the best `1/reduction` of all that have reached a rung so far. A study is
+//! finite, so two things are known here that the paper leaves open: a trial that stays behind the best
+//! share even of all that may ever come stops at once, and of a rung that nobody else will reach at
+//! least the best goes on, so that every study comes to a trained network.
+
+use std::collections::BTreeSet;
+
+use edgesmith_common::spec::{FidelityRule, FidelitySpec};
+use edgesmith_common::{TrialNumber, pareto};
+
+/// Reports at a rung before median stopping judges by them.
+const MEDIAN_OF: usize = 5;
+
+/// The rungs of a study below its last, and who has reached them.
+#[derive(Debug, PartialEq)]
+pub(super) struct Rungs {
+    fidelity: FidelitySpec,
+    rungs: Vec<Rung>,
+    /// Unfinished trials by the number of rungs that they have reached: they are on their way to the
+    /// next one, or wait to be promoted to it.
+    under_way: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Default)]
+struct Rung {
+    epochs: u32,
+    /// In order of arrival; whoever reached it stays, whatever becomes of it.
+    reached: Vec<Reached>,
+    /// Positions in `reached`, best first.
+    order: Vec<usize>,
+    /// Positions in `reached` of trials that are neither promoted nor finished.
+    waiting: BTreeSet<usize>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Reached {
+    number: TrialNumber,
+    accuracy: f64,
+    /// What it is ranked by; less is better.
+    point: Vec<f64>,
+    /// Trials that are better whoever comes later.
+    beaten_by: usize,
+}
+
+impl Rungs {
+    /// Of a study that trains for these epochs by rung, the last of which is no rung here.
+    pub(super) fn new(fidelity: FidelitySpec, epochs: &[u32]) -> Self {
+        let below = &epochs[..epochs.len().saturating_sub(1)];
+        let rung = |epochs: &u32| Rung { epochs: *epochs, ..Rung::default() };
+        let rungs: Vec<Rung> = below.iter().map(rung).collect();
+        let under_way = vec![0; rungs.len() + 1];
+        Self { fidelity, rungs, under_way }
+    }
+
+    /// The epochs after which a trial that has reached so many rungs stops next; `None` where it
+    /// trains to the end.
+    pub(super) fn next(&self, reached: usize) -> Option<u32> {
+        self.rungs.get(reached).map(|rung| rung.epochs)
+    }
+
+    /// A trial begins.
+    pub(super) fn begin(&mut self) {
+        self.under_way[0] += 1;
+    }
+
+    /// A trial has come to the rung after the so many that it reached before, and waits there.
+    ///
+    /// # Panics
+    /// When there is no such rung, or no such trial is under way.
+    pub(super) fn reach(
+        &mut self,
+        number: TrialNumber,
+        reached: usize,
+        accuracy: f64,
+        point: Vec<f64>,
+    ) {
+        self.under_way[reached] -= 1;
+        self.under_way[reached + 1] += 1;
+        self.rungs[reached].add(Reached { number, accuracy, point, beaten_by: 0 });
+    }
+
+    /// A trial leaves the last of the rungs that it has reached: it goes on.
+    pub(super) fn promote(&mut self, number: TrialNumber, reached: usize) {
+        if let Some(rung) = reached.checked_sub(1).and_then(|at| self.rungs.get_mut(at)) {
+            rung.leave(number);
+        }
+    }
+
+    /// A trial is finished, however it ended.
+    ///
+    /// # Panics
+    /// When no such trial is under way.
+    pub(super) fn end(&mut self, number: TrialNumber, reached: usize) {
+        self.under_way[reached] -= 1;
+        self.promote(number, reached);
+    }
+
+    /// Who goes on next, given a worker: from the highest rung down, the best first. `to_come` trials
+    /// at most will still be proposed.
+    pub(super) fn next_promotion(&self, to_come: u32) -> Option<TrialNumber> {
+        (0..self.rungs.len()).rev().find_map(|at| {
+            let rung = &self.rungs[at];
+            let goes_on = match self.fidelity.rule {
+                FidelityRule::Asha => {
+                    let mut best = rung.order.iter().take(self.share(at, to_come));
+                    best.find(|position| rung.waiting.contains(position))
+                }
+                FidelityRule::Median => {
+                    rung.waiting.iter().find(|position| !rung.is_below_median(**position))
+                }
+            };
+            goes_on.map(|position| rung.reached[*position].number)
+        })
+    }
+
+    /// A trial that waits and will never go on; ask again until there is none. `to_come` trials at
+    /// most will still be proposed.
+    pub(super) fn next_stopped(&self, to_come: u32) -> Option<TrialNumber> {
+        self.rungs.iter().enumerate().find_map(|(at, rung)| {
+            let stops = match self.fidelity.rule {
+                FidelityRule::Asha => {
+                    let possible = self.possible(at, to_come);
+                    let most = self.part(possible).max(1);
+                    // With one objective ranks only fall, so a rank decides; with several they may
+                    // rise until nobody comes any more, and domination alone lasts.
+                    let settled = rung.reached.len() == possible || rung.has_one_objective();
+                    let behind = rung.order.iter().enumerate().filter(|(rank, position)| {
+                        let ahead =
+                            if settled { *rank } else { rung.reached[**position].beaten_by };
+                        ahead >= most
+                    });
+                    let mut behind = behind.map(|(_, position)| position);
+                    behind.find(|position| rung.waiting.contains(position))
+                }
+                FidelityRule::Median => {
+                    rung.waiting.iter().find(|position| rung.is_below_median(**position))
+                }
+            };
+            stops.map(|position| rung.reached[*position].number)
+        })
+    }
+
+    /// Whether a trial waits on the last of the rungs that it has reached.
+    pub(super) fn waits(&self, number: TrialNumber, reached: usize) -> bool {
+        let rung = reached.checked_sub(1).and_then(|at| self.rungs.get(at));
+        rung.is_some_and(|rung| {
+            let mut waiting = rung.waiting.iter();
+            waiting.any(|position| rung.reached[*position].number == number)
+        })
+    }
+
+    /// Cross-checks the counts with the trials: number of reached rungs and whether it is finished.
+    pub(super) fn check(
+        &self,
+        trials: impl Iterator<Item = (usize, bool)> + Clone,
+    ) -> Result<(), String> {
+        for (at, rung) in self.rungs.iter().enumerate() {
+            let here = trials.clone().filter(|(reached, _)| *reached > at).count();
+            if here != rung.reached.len() || here != rung.order.len() {
+                let counted = rung.reached.len();
+                return Err(format!("{here} trials reached rung {at}, counted {counted}"));
+            }
+        }
+        for (at, counted) in self.under_way.iter().enumerate() {
+            let here = trials.clone().filter(|(reached, over)| *reached == at && !over).count();
+            if here != *counted as usize {
+                return Err(format!("{here} trials are behind rung {at}, counted {counted}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of a rung's best go on, as of now.
+    fn share(&self, at: usize, to_come: u32) -> usize {
+        let reached = self.rungs[at].reached.len();
+        let part = self.part(reached);
+        if reached == self.possible(at, to_come) { part.max(1) } else { part }
+    }
+
+    /// The most trials that can ever reach a rung.
+    fn possible(&self, at: usize, to_come: u32) -> usize {
+        let below: u32 = self.under_way[..=at].iter().sum();
+        self.rungs[at].reached.len() + (below + to_come) as usize
+    }
+
+    fn part(&self, of: usize) -> usize {
+        of / self.fidelity.reduction as usize
+    }
+}
+
+impl Rung {
+    fn add(&mut self, mut new: Reached) {
+        let position = self.reached.len();
+        for other in &mut self.reached {
+            other.beaten_by += usize::from(pareto::dominates(&new.point, &other.point));
+            new.beaten_by += usize::from(pareto::dominates(&other.point, &new.point));
+        }
+        self.reached.push(new);
+        self.waiting.insert(position);
+        if self.reached[position].point.len() == 1 {
+            let value = |position: usize| self.reached[position].point[0];
+            // Behind its equals: whoever came first keeps its rank.
+            let rank = self.order.partition_point(|other| value(*other) <= value(position));
+            self.order.insert(rank, position);
+        } else {
+            self.order = by_fronts(&self.reached);
+        }
+    }
+
+    fn has_one_objective(&self) -> bool {
+        self.reached.iter().all(|reached| reached.point.len() == 1)
+    }
+
+    fn leave(&mut self, number: TrialNumber) {
+        let reached = &self.reached;
+        self.waiting.retain(|position| reached[*position].number != number);
+    }
+
+    /// Whether a trial is worse than the median of those before it, of which there are enough.
+    fn is_below_median(&self, position: usize) -> bool {
+        let mut earlier: Vec<f64> = self.reached[..position].iter().map(|r| r.accuracy).collect();
+        if earlier.len() < MEDIAN_OF {
+            return false;
+        }
+        earlier.sort_by(f64::total_cmp);
+        let (low, high) = (earlier[(earlier.len() - 1) / 2], earlier[earlier.len() / 2]);
+        self.reached[position].accuracy < f64::midpoint(low, high)
+    }
+}
+
+/// Positions by front, then by crowding distance, then by arrival (Deb et al. 2002).
+fn by_fronts(reached: &[Reached]) -> Vec<usize> {
+    let points: Vec<Vec<f64>> = reached.iter().map(|r| r.point.clone()).collect();
+    let mut order = Vec::with_capacity(points.len());
+    for front in pareto::fronts(&points) {
+        let members: Vec<Vec<f64>> = front.iter().map(|i| points[*i].clone()).collect();
+        let mut front: Vec<(usize, f64)> =
+            front.into_iter().zip(pareto::crowding(&members)).collect();
+        front.sort_by(|(a, far), (b, farther)| farther.total_cmp(far).then(a.cmp(b)));
+        order.extend(front.into_iter().map(|(position, _)| position));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rungs(rule: FidelityRule, epochs: &[u32]) -> Rungs {
+        Rungs::new(FidelitySpec { rule, min_epochs: epochs[0], reduction: 3 }, epochs)
+    }
+
+    /// Trial `number` comes to its first rung with this accuracy.
+    fn arrive(rungs: &mut Rungs, number: u32, accuracy: f64) {
+        rungs.begin();
+        rungs.reach(TrialNumber(number), 0, accuracy, vec![-accuracy]);
+    }
+
+    #[test]
+    fn the_best_third_goes_on_and_ties_go_to_whoever_came_first() {
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
+        for (number, accuracy) in [(0, 0.5), (1, 0.7)] {
+            arrive(&mut rungs, number, accuracy);
+            assert_eq!(rungs.next_promotion(9), None);
+        }
+        arrive(&mut rungs, 2, 0.7);
+        assert_eq!(rungs.next_promotion(9), Some(TrialNumber(1)));
+        rungs.promote(TrialNumber(1), 1);
+        assert_eq!(rungs.next_promotion(9), None);
+        for number in 3..6 {
+            arrive(&mut rungs, number, 0.6);
+        }
+        // Two of six: the one that went on, and its equal.
+        assert_eq!(rungs.next_promotion(9), Some(TrialNumber(2)));
+        rungs.promote(TrialNumber(2), 1);
+        // A better one that comes later goes on too, though the share is used.
+        arrive(&mut rungs, 6, 0.9);
+        assert_eq!(rungs.next_promotion(9), Some(TrialNumber(6)));
+    }
+
+    #[test]
+    fn the_highest_rung_comes_first() {
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3, 9]);
+        for number in 0..12 {
+            arrive(&mut rungs, number, f64::from(number) / 100.0);
+        }
+        for number in [11, 10, 9] {
+            assert_eq!(rungs.next_promotion(9), Some(TrialNumber(number)));
+            rungs.promote(TrialNumber(number), 1);
+            rungs.reach(TrialNumber(number), 1, 0.5, vec![-0.5]);
+        }
+        // Trial 8 would go on from the first rung, but the best of three is on the second.
+        assert_eq!(rungs.next_promotion(9), Some(TrialNumber(11)));
+        rungs.promote(TrialNumber(11), 2);
+        assert_eq!(rungs.next_promotion(9), Some(TrialNumber(8)));
+        assert_eq!([0, 1, 2].map(|reached| rungs.next(reached)), [Some(1), Some(3), None]);
+    }
+
+    #[test]
+    fn who_can_never_go_on_stops_at_once_and_nobody_else() {
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
+        for (number, accuracy) in [(0, 0.5), (1, 0.7), (2, 0.6)] {
+            arrive(&mut rungs, number, accuracy);
+        }
+        // Of nine trials three go on.
+        assert_eq!(rungs.next_stopped(6), None);
+        // Of eight, two.
+        assert_eq!(rungs.next_stopped(5), Some(TrialNumber(0)));
+        rungs.end(TrialNumber(0), 1);
+        assert_eq!(rungs.next_stopped(5), None);
+        assert_eq!(rungs.next_promotion(5), Some(TrialNumber(1)));
+        rungs.promote(TrialNumber(1), 1);
+        assert_eq!(rungs.next_stopped(3), None);
+        assert_eq!(rungs.next_stopped(2), Some(TrialNumber(2)));
+        // Whoever was promoted is not asked again, however many overtake it.
+        rungs.end(TrialNumber(2), 1);
+        for number in 3..5 {
+            arrive(&mut rungs, number, 0.9);
+        }
+        assert_eq!(rungs.next_stopped(0), Some(TrialNumber(4)));
+        rungs.end(TrialNumber(4), 1);
+        assert_eq!(rungs.next_promotion(0), Some(TrialNumber(3)));
+    }
+
+    #[test]
+    fn of_a_rung_that_nobody_else_reaches_the_best_goes_on() {
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3, 9]);
+        for (number, accuracy) in [(0, 0.5), (1, 0.7)] {
+            arrive(&mut rungs, number, accuracy);
+        }
+        assert_eq!(rungs.next_promotion(1), None);
+        assert_eq!(rungs.next_promotion(0), Some(TrialNumber(1)));
+        rungs.promote(TrialNumber(1), 1);
+        assert_eq!(rungs.next_stopped(0), Some(TrialNumber(0)));
+        // The other might still reach the second rung.
+        rungs.reach(TrialNumber(1), 1, 0.8, vec![-0.8]);
+        assert_eq!(rungs.next_promotion(0), None);
+        rungs.end(TrialNumber(0), 1);
+        assert_eq!(rungs.next_promotion(0), Some(TrialNumber(1)));
+    }
+
+    #[test]
+    fn with_several_objectives_a_rank_is_a_front_and_whom_enough_dominate_stops() {
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
+        let points = [[0.5, 5.0], [0.4, 4.0], [0.3, 9.0], [0.9, 1.0], [0.6, 8.0], [0.7, 8.0]];
+        for (number, point) in points.into_iter().enumerate() {
+            rungs.begin();
+            rungs.reach(TrialNumber(number as u32), 0, 0.5, point.to_vec());
+        }
+        // The front is 1, 2 and 3, of which the ends are lonely; two of six go on.
+        for number in [2, 3] {
+            assert_eq!(rungs.next_promotion(3), Some(TrialNumber(number)));
+            rungs.promote(TrialNumber(number), 1);
+        }
+        assert_eq!(rungs.next_promotion(3), None);
+        // Of nine three go on: 4 is dominated by two, 5 by three.
+        assert_eq!(rungs.next_stopped(3), Some(TrialNumber(5)));
+        rungs.end(TrialNumber(5), 1);
+        assert_eq!(rungs.next_stopped(3), None);
+        // Where nobody comes any more the ranks themselves decide.
+        for _ in 0..3 {
+            let stopped = rungs.next_stopped(0).unwrap();
+            rungs.end(stopped, 1);
+        }
+        assert_eq!((rungs.next_stopped(0), rungs.next_promotion(0)), (None, None));
+    }
+
+    #[test]
+    fn below_the_median_of_at_least_five_stops() {
+        let mut rungs = rungs(FidelityRule::Median, &[1, 3]);
+        for (number, accuracy) in [(0, 0.5), (1, 0.1), (2, 0.6), (3, 0.7), (4, 0.05)] {
+            arrive(&mut rungs, number, accuracy);
+            assert_eq!(rungs.next_stopped(9), None);
+            assert_eq!(rungs.next_promotion(9), Some(TrialNumber(number)));
+            rungs.promote(TrialNumber(number), 1);
+        }
+        // The median of the five is 0.5, which is no worse than itself.
+        arrive(&mut rungs, 5, 0.5);
+        assert_eq!(rungs.next_promotion(9), Some(TrialNumber(5)));
+        rungs.promote(TrialNumber(5), 1);
+        arrive(&mut rungs, 6, 0.4999);
+        assert_eq!((rungs.next_promotion(9), rungs.next_stopped(9)), (None, Some(TrialNumber(6))));
+    }
+
+    proptest! {
+        /// Trials come in any order, with ties and several objectives: all come to an end, nobody both
+        /// stops and goes on, at least one trains to the end, and with one objective whoever stopped
+        /// would not be in the final share of its rung.
+        #[test]
+        fn every_trial_stops_or_goes_on(
+            accuracies in prop::collection::vec((0u8..8, 0u8..4), 1..40),
+            several: bool,
+            late in 0usize..5,
+        ) {
+            let epochs = [1, 3, 9, 27];
+            let mut rungs = rungs(FidelityRule::Asha, &epochs);
+            let mut left: Vec<(u32, usize)> = Vec::new();
+            let (mut next, mut complete, mut stopped) = (0, Vec::new(), Vec::new());
+            let mut reached = vec![0; accuracies.len()];
+            let value = |number: u32, rung: usize| {
+                let (accuracy, cost) = accuracies[number as usize];
+                let accuracy = f64::from((accuracy + rung as u8 * cost) % 11);
+                let mut point = vec![-accuracy];
+                if several {
+                    point.push(f64::from(cost));
+                }
+                (accuracy, point)
+            };
+            loop {
+                let to_come = accuracies.len() as u32 - next;
+                while let Some(number) = rungs.next_stopped(to_come) {
+                    prop_assert_ne!(rungs.next_promotion(to_come), Some(number));
+                    let at = reached[number.0 as usize];
+                    prop_assert!(rungs.waits(number, at));
+                    rungs.end(number, at);
+                    stopped.push((number, at));
+                }
+                // As many workers as may report late.
+                if left.len() > late || (to_come == 0 && rungs.next_promotion(0).is_none()) {
+                    if left.is_empty() {
+                        break;
+                    }
+                    let (number, at) = left.remove(0);
+                    if at == epochs.len() - 1 {
+                        rungs.end(TrialNumber(number), at);
+                        complete.push(number);
+                    } else {
+                        let (accuracy, point) = value(number, at);
+                        rungs.reach(TrialNumber(number), at, accuracy, point);
+                        reached[number as usize] += 1;
+                    }
+                } else if let Some(number) = rungs.next_promotion(to_come) {
+                    let at = reached[number.0 as usize];
+                    rungs.promote(number, at);
+                    left.push((number.0, at));
+                } else {
+                    rungs.begin();
+                    left.push((next, 0));
+                    next += 1;
+                }
+            }
+            prop_assert!(!complete.is_empty());
+            prop_assert_eq!(complete.len() + stopped.len(), accuracies.len());
+            prop_assert!(rungs.under_way.iter().all(|count| *count == 0));
+            for (number, at) in stopped.into_iter().filter(|_| !several) {
+                let rung = &rungs.rungs[at - 1];
+                let rank = rung.order.iter().position(|p| rung.reached[*p].number == number);
+                prop_assert!(rank.unwrap() >= rung.reached.len() / 3);
+            }
+        }
+    }
+}
