@@ -23,17 +23,13 @@ fn reach(bench: &mut Bench, worker: WorkerId, lease: &Lease, accuracy: f64) {
 #[test]
 fn the_best_go_on_where_they_stopped_and_the_others_end() {
     let mut bench = Bench::new();
-    let study = bench.submit(StudyBuilder::new("s").trials(9).fidelity("asha").device("local"));
-    let mut worker = bench.join(WorkerBuilder::both());
+    let study = bench.submit(StudyBuilder::new("s").trials(9).fidelity("asha"));
+    let mut worker = bench.join(WorkerBuilder::trainer());
     let mut work = Vec::new();
     let mut checkpoints = std::collections::BTreeMap::new();
     loop {
         let to = bench.wait(worker);
         let Some(Ok(Answer::Leased(lease))) = bench.take(to) else { break };
-        if matches!(lease.work, Work::MeasureModel { .. }) {
-            bench.finish(worker, &lease);
-            continue;
-        }
         let (number, rung, checkpoint) = training(&lease);
         assert_eq!(checkpoint, checkpoints.get(&number).copied());
         work.push((number, rung));
@@ -48,7 +44,7 @@ fn the_best_go_on_where_they_stopped_and_the_others_end() {
             None => bench.finish(worker, &lease),
         }
         bench.restart();
-        worker = bench.join(WorkerBuilder::both());
+        worker = bench.join(WorkerBuilder::trainer());
     }
     let one = Some(1);
     let expected = [
