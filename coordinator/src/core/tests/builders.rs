@@ -103,6 +103,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Another algorithm, with its defaults.
+    pub(super) fn algorithm(mut self, settings: &'static str) -> Self {
+        self.algorithm = settings;
+        self
+    }
+
     /// Rungs at 1, 3 and 9 epochs, under this rule.
     pub(super) fn fidelity(mut self, rule: &'static str) -> Self {
         self.fidelity = Some(rule);

@@ -264,3 +264,43 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
     assert!(bench.report(worker, &lease, report(1, 0.5)(&lease)));
     assert_eq!(bench.trial(&plain, 0).state, TrialState::Waiting);
 }
+
+#[test]
+fn every_algorithm_runs_a_study_with_rungs_to_its_end() {
+    let algorithms = [
+        "name = \"random\"",
+        "name = \"regularized-evolution\"\npopulation = 3",
+        "name = \"nsga2\"\npopulation = 3",
+        "name = \"reinforce\"",
+        "name = \"model-based\"\ninitial = 3",
+        "name = \"auto\"",
+    ];
+    assert_eq!(algorithms.len(), edgesmith_common::spec::AlgorithmSpec::NAMES.len());
+    for algorithm in algorithms {
+        for rule in ["asha", "median"] {
+            let mut bench = Bench::new();
+            let builder = StudyBuilder::new("s").trials(30).algorithm(algorithm).fidelity(rule);
+            let study = bench.submit(builder);
+            let worker = bench.join(WorkerBuilder::trainer().slots(3));
+            while !bench.status(&study).state.is_ended() {
+                let mut leases = Vec::new();
+                for _ in 0..3 {
+                    let to = bench.wait(worker);
+                    match bench.take(to) {
+                        Some(Ok(Answer::Leased(lease))) => leases.push(*lease),
+                        _ => bench.abandon(to),
+                    }
+                }
+                assert!(!leases.is_empty(), "{algorithm} with {rule} stands still");
+                // The last first.
+                for lease in leases.iter().rev() {
+                    bench.finish(worker, lease);
+                }
+            }
+            let counts = bench.status(&study).counts;
+            assert_eq!(counts.complete + counts.pruned, 30, "{algorithm}");
+            assert!(counts.complete >= 1 && counts.pruned >= 5, "{algorithm}: {counts:?}");
+            bench.restart();
+        }
+    }
+}
