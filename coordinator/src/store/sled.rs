@@ -14,6 +14,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::directory::sync_directory;
 use super::{DataDir, Store, StoreError};
@@ -27,6 +28,10 @@ const RECORDS_TREE: &[u8] = b"records";
 /// The layout of one entry.
 const ENTRY_VERSION: u8 = 1;
 const PART_BYTES: usize = 4096;
+
+/// How often and with which pauses a database is asked for that this process has just let go of.
+const REOPEN_TRIES: u32 = 100;
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// The records of one data directory.
 #[derive(Debug)]
@@ -49,8 +54,7 @@ impl SledStore {
     pub fn open(directory: DataDir) -> Result<Self, StoreError> {
         let path = directory.path().join("records");
         let database = |source| StoreError::Database { path: path.clone(), source };
-        let config = ::sled::Config::new().path(&path).flush_every_ms(None);
-        let db = config.open().map_err(database)?;
+        let db = open_database(&path).map_err(database)?;
         check_format(&db, &path)?;
         let records = db.open_tree(RECORDS_TREE).map_err(database)?;
         let log_path = path.join("db");
@@ -128,6 +132,20 @@ impl SledStore {
     fn damaged(&self, sequence: u64, reason: String) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), sequence, reason }
     }
+}
+
+/// Opens sled, which lets go of its file only some time after the last handle in this process is
+/// dropped. Another process cannot hold it: the directory's own lock was taken before.
+fn open_database(path: &Path) -> ::sled::Result<::sled::Db> {
+    let config = ::sled::Config::new().path(path).flush_every_ms(None);
+    let held = |error: &::sled::Error| matches!(error, ::sled::Error::Io(error) if error.to_string().contains("acquire lock"));
+    for _ in 0..REOPEN_TRIES {
+        match config.open() {
+            Err(error) if held(&error) => std::thread::sleep(REOPEN_PAUSE),
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 impl Store for SledStore {
@@ -261,6 +279,20 @@ mod tests {
         assert_eq!(before.len(), 3 * PART_BYTES + 2);
         store.append(&[RECORD]).unwrap();
         assert_eq!(store.replay().unwrap().len(), before.len() + 1);
+    }
+
+    #[test]
+    fn a_database_that_is_still_being_let_go_of_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path()).unwrap();
+        let held = first.db.clone();
+        drop(first);
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(4 * REOPEN_PAUSE);
+            drop(held);
+        });
+        open(dir.path()).unwrap();
+        letting_go.join().unwrap();
     }
 
     #[test]
