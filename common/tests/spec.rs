@@ -212,11 +212,17 @@ fn objectives_must_be_on_metrics_that_the_search_may_see() {
 fn constraints_must_be_possible() {
     let constraint = |text: &str| mistake_in(&format!("[[constraints]]\n{text}\n"), "[[cons");
     assert!(constraint("metric = \"macs\"").contains("max, min or both"));
-    assert!(constraint("metric = \"parameters\"\nmax = 3").contains("smallest network"));
+    assert!(constraint("metric = \"parameters\"\nmax = 3").contains("no network of the space"));
+    assert!(constraint("metric = \"model_bytes\"\nmax = 3").contains("no network of the space"));
+    assert!(constraint("metric = \"peak_memory_bytes\"\nmax = 3").contains("nothing is within 3"));
+    for metric in ["macs", "parameters", "peak_memory_bytes"] {
+        let said = constraint(&format!("metric = \"{metric}\"\nmin = 9e15"));
+        assert!(said.contains("nothing reaches 9000000000000000"), "{said}");
+    }
     assert!(constraint("metric = \"validation_accuracy\"\nmin = 95").contains("0.95"));
     assert!(constraint("metric = \"latency_ms\"\nmax = 0").contains("above 0"));
-    let between = "[[constraints]]\nmetric = \"macs\"\nmin = 9e9\nmax = 8e9\n";
-    assert!(mistake_in(between, "min = 9e9").contains("nothing is between"));
+    let between = "[[constraints]]\nmetric = \"macs\"\nmin = 3e4\nmax = 2.9e4\n";
+    assert!(mistake_in(between, "min = 3e4").contains("nothing is between"));
     assert!(
         mistake_in("[[constraints]]\nmetric = \"macs\"\nmax = nan\n", "nan").contains("finite")
     );

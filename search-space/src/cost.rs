@@ -38,27 +38,29 @@ impl Plan {
 
     fn peak_elements(&self) -> u64 {
         let layers = self.layers();
-        // After which layer each source is read for the last time; the logits stay.
-        let last_use = |source: Source| {
-            layers.iter().rposition(|l| l.inputs.contains(&source)).unwrap_or(layers.len())
-        };
-        let sources = std::iter::once(Source::Input).chain(self.ids().map(Source::Layer));
-        let spans: Vec<(usize, usize, u64)> = sources
-            .map(|source| {
-                let born = match source {
-                    Source::Input => 0,
-                    Source::Layer(id) => id.0,
-                };
-                (born, last_use(source), self.source_shape(source).elements())
-            })
-            .collect();
-        let alive = |step: usize| {
-            spans
-                .iter()
-                .filter(|(born, last, _)| (*born..=*last).contains(&step))
-                .map(|s| s.2)
-                .sum()
-        };
-        (0..layers.len()).map(alive).max().unwrap_or(0)
+        // After which layer each layer's output, or the image, is read for the last time; the logits
+        // stay.
+        let mut image_until = 0;
+        let mut until = vec![layers.len(); layers.len()];
+        for (at, layer) in layers.iter().enumerate() {
+            for source in &layer.inputs {
+                match source {
+                    Source::Input => image_until = at,
+                    Source::Layer(id) => until[id.0] = at,
+                }
+            }
+        }
+        let mut dies = vec![0; layers.len() + 1];
+        dies[image_until] += self.input().elements();
+        let mut alive = self.input().elements();
+        let mut peak = 0;
+        for id in self.ids() {
+            let elements = self.output_shape(id).elements();
+            dies[until[id.0]] += elements;
+            alive += elements;
+            peak = peak.max(alive);
+            alive -= dies[id.0];
+        }
+        peak
     }
 }

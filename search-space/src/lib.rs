@@ -13,6 +13,7 @@ mod architecture;
 mod cell;
 mod cost;
 mod encoding;
+mod extent;
 mod hash;
 mod plan;
 mod recipe;
@@ -23,10 +24,11 @@ mod variation;
 pub use architecture::{Activation, Architecture, Operation, ParseNameError, Stage};
 pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
 pub use cost::Cost;
+pub use extent::Extent;
 pub use hash::CanonicalHash;
 pub use plan::{
-    ChannelGroup, ChannelGroupId, DataShape, Layer, LayerId, LayerOp, Plan, PlanError, Scope,
-    Shape, Source,
+    ChannelGroup, ChannelGroupId, DataShape, Layer, LayerId, LayerOp, MAX_VALUE_ELEMENTS, Plan,
+    PlanError, Scope, Shape, Source,
 };
 pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
 pub use space::{Choice, Genotype, GenotypeError, Space};

@@ -140,7 +140,22 @@ pub enum PlanError {
         /// Its stride.
         stride: u32,
     },
+    /// A feature map that no device will hold and the inference engine refuses.
+    #[error(
+        "{layer} works on a feature map of {elements} values, {MAX_VALUE_ELEMENTS} is the most; use a \
+         smaller resolution, width or expansion, or an earlier stride"
+    )]
+    TooLarge {
+        /// The layer's name.
+        layer: String,
+        /// Values of its padded input or of its output.
+        elements: u64,
+    },
 }
+
+/// Most values of a feature map, with the padding of the layer that reads it; the inference engine's
+/// limit.
+pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
 
 const INPUT_GROUP: ChannelGroupId = ChannelGroupId(0);
 
@@ -148,7 +163,7 @@ impl Plan {
     /// Lowers `architecture` for images of `data.channels` and `data.classes` classes.
     ///
     /// # Errors
-    /// When a stage strides over a feature map of one position.
+    /// When a stage strides over a feature map of one position, or a feature map is too large.
     pub fn lower(architecture: &Architecture, data: DataShape) -> Result<Self, PlanError> {
         let side = architecture.resolution;
         let mut b = Builder {
@@ -178,7 +193,26 @@ impl Plan {
         b.push("pool".to_owned(), LayerOp::GlobalAveragePool, vec![b.head], b.head_group(), 1, 1);
         let classes = b.new_group(data.classes, Scope::Classes);
         b.push("classifier".to_owned(), LayerOp::Linear, vec![b.head], classes, 1, 1);
-        Ok(b.plan)
+        match b.plan.too_large() {
+            Some(error) => Err(error),
+            None => Ok(b.plan),
+        }
+    }
+
+    fn too_large(&self) -> Option<PlanError> {
+        self.ids().find_map(|id| {
+            let layer = self.layer(id);
+            let padding = match layer.op {
+                LayerOp::Conv { kernel, .. } | LayerOp::Depthwise { kernel, .. } => kernel - 1,
+                LayerOp::Add | LayerOp::GlobalAveragePool | LayerOp::Linear => 0,
+            };
+            let Shape { channels, height, width } = self.input_shape(id);
+            let padded = Shape { channels, height: height + padding, width: width + padding };
+            let elements = padded.elements().max(self.output_shape(id).elements());
+            let layer = || layer.name.clone();
+            (elements > MAX_VALUE_ELEMENTS)
+                .then(|| PlanError::TooLarge { layer: layer(), elements })
+        })
     }
 
     /// The same network with fewer channels: every group of stage `i` keeps

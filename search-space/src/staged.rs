@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::DataShape;
 use crate::{
     Activation, Architecture, Candidate, Choice, CompressionRecipe, Distillation, Genotype,
-    Operation, Plan, PlanError, Precision, Stage,
+    Operation, PlanError, Precision, Stage,
 };
 
 /// The options that a study offers; every list must hold at least one value and no value twice.
@@ -191,7 +191,8 @@ impl StagedSpace {
     }
 
     /// The genotype with the largest network of the space, by parameters and then by MACs, before any
-    /// compression. Found greedily, choice by choice until nothing grows; exact where no choice's largest option depends on the others.
+    /// compression. Found greedily, choice by choice until nothing
+    /// grows; exact where no choice's largest option depends on the others.
     ///
     /// # Errors
     /// When no network of the space can work.
@@ -200,39 +201,30 @@ impl StagedSpace {
             let cost = self.decode(g).plan(self.data).ok()?.cost(Precision::Fp32);
             Some(-(cost.parameters as f64) - cost.macs as f64 * 1e-12)
         };
-        let start = self.gentlest();
-        self.decode(&start).plan(self.data)?;
+        let start = self.gentlest()?;
         Ok(self.descend(start, size))
     }
 
-    /// The genotype whose shipped network has the least `cost`, found greedily as in
-    /// [`StagedSpace::largest`]; `None` when no network of the space can work.
-    pub fn smallest(&self, cost: impl Fn(&Plan, Precision) -> f64) -> Option<Genotype> {
-        let start = self.gentlest();
-        self.decode(&start).plan(self.data).ok()?;
-        Some(self.descend(start, |g| {
-            let candidate = self.decode(g);
-            let plan = candidate.pruned_plan(self.data).ok()?;
-            Some(cost(&plan, candidate.recipe.precision))
-        }))
-    }
-
-    /// Where strides do least harm: largest resolution, fewest blocks, smallest strides. If this is no
-    /// network, nothing in the space is.
-    fn gentlest(&self) -> Genotype {
-        let gentle = |choice: &Choice| {
-            let number = |i: &usize| choice.options[*i].parse::<u32>().unwrap_or(0);
-            let options = 0..choice.options.len();
-            let found = if choice.name == "resolution" {
-                options.max_by_key(number)
-            } else if choice.name.ends_with(".depth") || choice.name.ends_with(".stride") {
-                options.min_by_key(number)
-            } else {
-                None
-            };
-            found.unwrap_or(0) as u16
+    /// Where strides do least harm and feature maps are small: fewest blocks, smallest sizes and strides,
+    /// and the largest resolution at which that is a network.
+    fn gentlest(&self) -> Result<Genotype, PlanError> {
+        let number = |choice: &Choice, i: usize| choice.options[i].parse::<u32>().unwrap_or(0);
+        let least = |choice: &Choice| {
+            (0..choice.options.len()).min_by_key(|i| number(choice, *i)).unwrap_or(0) as u16
         };
-        Genotype(self.choices.iter().map(gentle).collect())
+        let mut genotype = Genotype(self.choices.iter().map(least).collect());
+        let resolution = &self.choices[0];
+        let mut resolutions: Vec<u16> = (0..resolution.options.len() as u16).collect();
+        resolutions.sort_by_key(|i| std::cmp::Reverse(number(resolution, usize::from(*i))));
+        let mut refused = None;
+        for option in resolutions {
+            genotype.0[0] = option;
+            match self.decode(&genotype).plan(self.data) {
+                Ok(_) => return Ok(genotype),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.expect("a resolution at least"))
     }
 
     /// Coordinate descent of `value` from `best`; genotypes without a value are stepped over.

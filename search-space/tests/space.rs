@@ -160,22 +160,95 @@ fn genes_without_effect_do_not_show_in_the_hash() {
 }
 
 #[test]
-fn the_largest_network_is_no_smaller_than_any_sample_and_the_smallest_no_larger() {
-    let _space = space();
+fn feature_maps_that_no_engine_takes_are_refused_by_name() {
+    let wide = |width: u32, kernel: u32| {
+        let stage = stage(Operation::Conv, 1, width, kernel, 1);
+        Plan::lower(&architecture(1024, 4, vec![stage]), DATA)
+    };
+    assert!(wide(16, 1).is_ok());
+    let error = wide(17, 1).unwrap_err();
+    assert_eq!(
+        error,
+        PlanError::TooLarge { layer: "stage1.block1.conv".to_owned(), elements: 17 << 20 }
+    );
+    // Padding counts: 16 channels read by another layer with a kernel.
+    let stages = vec![stage(Operation::Conv, 1, 16, 1, 1), stage(Operation::Conv, 1, 4, 3, 2)];
+    let error = Plan::lower(&architecture(1024, 4, stages), DATA).unwrap_err();
+    assert!(matches!(error, PlanError::TooLarge { layer, .. } if layer == "stage2.block1.conv"));
+}
+
+#[test]
+fn the_largest_network_of_a_space_with_too_large_ones_is_one_that_works() {
+    let mut definition = definition();
+    definition.resolution = vec![8, 4096];
+    definition.stem_width = vec![4];
+    let space = StagedSpace::new(definition, DATA).unwrap();
+    let largest = space.largest().unwrap();
+    assert!(space.decode(&largest).plan(DATA).is_ok());
+}
+
+#[test]
+fn the_largest_network_is_no_smaller_than_any_sample() {
     let parameters =
         |g: &Genotype| staged().decode(g).plan(DATA).map(|p| p.cost(Precision::Fp32).parameters);
-    let shipped = |g: &Genotype| {
-        staged().decode(g).pruned_plan(DATA).map(|p| p.cost(Precision::Fp32).parameters)
-    };
     let largest = parameters(&staged().largest().unwrap()).unwrap();
-    let smallest = staged().smallest(|plan, _| plan.cost(Precision::Fp32).parameters as f64);
-    let smallest = shipped(&smallest.unwrap()).unwrap();
     for seed in 0..1000 {
-        let genotype = sample(seed);
-        if let Ok(sampled) = parameters(&genotype) {
+        if let Ok(sampled) = parameters(&sample(seed)) {
             assert!(sampled <= largest, "{sampled} > {largest}");
-            assert!(shipped(&genotype).unwrap() >= smallest);
         }
+    }
+}
+
+#[test]
+fn every_network_costs_what_the_space_allows_and_the_ends_are_reached() {
+    // Small enough to look at all of it, with strides that leave nothing, stages that may be absent
+    // and a width at which a residual appears.
+    for (resolution, depths) in [(vec![2, 4], vec![0, 1, 2]), (vec![3], vec![1, 2])] {
+        let stage = |operation: &[&str], stride: Vec<u32>| StageSpace {
+            depth: depths.clone(),
+            width: vec![4, 5],
+            kernel: vec![1, 3],
+            operation: operation.iter().map(|name| (*name).to_owned()).collect(),
+            expansion: vec![1, 3],
+            stride,
+            activation: vec![Activation::Relu],
+        };
+        let definition = SpaceDefinition {
+            resolution,
+            stem_width: vec![4],
+            stages: vec![
+                stage(&["separable", "conv"], vec![2]),
+                stage(&["inverted-residual"], vec![1, 2]),
+            ],
+            recipe: RecipeSpace {
+                prune: vec![0.0, 0.4],
+                precision: Precision::ALL.to_vec(),
+                alpha: vec![0.0],
+                temperature: vec![1.0],
+            },
+        };
+        let space = StagedSpace::new(definition, DATA).unwrap();
+        let (least, greatest) = (space.least().unwrap(), space.greatest().unwrap());
+        let memory = space.least_peak_memory()..=space.greatest_peak_memory();
+        let (mut macs, mut parameters) = (Vec::new(), Vec::new());
+        let sizes: Vec<u16> = space.choices().iter().map(|c| c.options.len() as u16).collect();
+        let mut at = vec![0; sizes.len()];
+        let whole = Space::from(space.clone());
+        loop {
+            let candidate = space.decode(&whole.genotype(at.clone()).unwrap());
+            if let Ok(plan) = candidate.pruned_plan(DATA) {
+                let cost = plan.cost(candidate.recipe.precision);
+                macs.push(cost.macs);
+                parameters.push(cost.parameters);
+                assert!(memory.contains(&cost.peak_memory_bytes), "{cost:?} in {memory:?}");
+            }
+            let Some(next) = (0..at.len()).find(|&i| at[i] + 1 < sizes[i]) else { break };
+            at[next] += 1;
+            at[..next].fill(0);
+        }
+        let ends = |values: &[u64]| (*values.iter().min().unwrap(), *values.iter().max().unwrap());
+        assert_eq!((least.macs, greatest.macs), ends(&macs));
+        assert_eq!((least.parameters, greatest.parameters), ends(&parameters));
     }
 }
 

@@ -43,39 +43,63 @@ pub fn the_table_holds(
 }
 
 /// Why nothing can meet a constraint, where that is certain: bounds outside a metric's range, and
-/// bounds on analytic metrics that even the smallest network of the space breaks.
+/// bounds that no network of the space meets.
 pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Option<String> {
-    let accuracy = constraint.metric == Metric::ValidationAccuracy;
+    let metric = constraint.metric;
     match constraint.bound {
-        Bound::Min(limit) if accuracy && limit > 1.0 => {
+        Bound::Min(limit) if metric == Metric::ValidationAccuracy && limit > 1.0 => {
             Some(format!("no accuracy is above 1, so nothing reaches {limit}; 95 % is 0.95"))
         }
-        Bound::Max(limit) if limit <= 0.0 => {
-            Some(format!("{} is always above 0; nothing is within {limit}", constraint.metric))
+        Bound::Max(limit) if metric == Metric::ValidationAccuracy && limit < 0.0 => {
+            Some(format!("no accuracy is below 0; nothing is within {limit}"))
         }
-        Bound::Max(limit) if constraint.metric.is_analytic() => {
-            let least = smallest(space?, constraint.metric)?;
+        Bound::Max(limit) if metric != Metric::ValidationAccuracy && limit <= 0.0 => {
+            Some(format!("{metric} is always above 0; nothing is within {limit}"))
+        }
+        Bound::Max(limit) => {
+            let least = least(space?, metric)?;
             (least > limit).then(|| {
                 format!(
-                    "the smallest network of the space has {} {least}; nothing is within {limit}",
-                    constraint.metric
+                    "no network of the space has {metric} below {least}; nothing is within {limit}"
                 )
             })
         }
-        Bound::Max(_) | Bound::Min(_) => None,
+        Bound::Min(limit) => {
+            let greatest = greatest(space?, metric)?;
+            (greatest < limit).then(|| {
+                format!(
+                    "no network of the space has {metric} above {greatest}; nothing reaches {limit}"
+                )
+            })
+        }
     }
 }
 
-/// The least value of an analytic metric in the space: greedy, choice by choice, which is exact
-/// where each choice's best option does not depend on the others, and an upper bound elsewhere; so
-/// compare with some room.
-fn smallest(space: &StagedSpace, metric: Metric) -> Option<f64> {
-    let genotype = space.smallest(|plan, precision| {
-        metric.of_cost(&plan.cost(precision)).unwrap_or(f64::INFINITY)
-    })?;
-    let candidate = space.decode(&genotype);
-    let plan = candidate.pruned_plan(space.data()).ok()?;
-    metric.of_cost(&plan.cost(candidate.recipe.precision))
+/// What no network of the space is below, where arithmetic is certain of it.
+fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
+    let value = match metric {
+        Metric::Macs => space.least()?.macs,
+        Metric::Parameters => space.least()?.parameters,
+        Metric::PeakMemoryBytes => space.least_peak_memory(),
+        // A file holds more than the weights.
+        Metric::ModelBytes => {
+            let precisions = space.definition().recipe.precision.iter();
+            space.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
+        }
+        Metric::ValidationAccuracy | Metric::LatencyMs => return None,
+    };
+    Some(value as f64)
+}
+
+/// What no network of the space is above, where arithmetic is certain of it.
+fn greatest(space: &StagedSpace, metric: Metric) -> Option<f64> {
+    let value = match metric {
+        Metric::Macs => space.greatest()?.macs,
+        Metric::Parameters => space.greatest()?.parameters,
+        Metric::PeakMemoryBytes => space.greatest_peak_memory(),
+        Metric::ValidationAccuracy | Metric::LatencyMs | Metric::ModelBytes => return None,
+    };
+    Some(value as f64)
 }
 
 impl StudySpec {

@@ -172,6 +172,22 @@ pub enum DataSource {
     },
 }
 
+impl DataSource {
+    /// The files and directories that it names, as the study file has them.
+    pub fn paths(&self) -> Vec<&str> {
+        match self {
+            DataSource::Digits => Vec::new(),
+            DataSource::Idx { train_images, train_labels, test_images, test_labels } => {
+                vec![train_images, train_labels, test_images, test_labels]
+            }
+            DataSource::Cifar10 { directory } => vec![directory],
+            DataSource::ImageFolder { train, test, .. } => {
+                std::iter::once(train.as_str()).chain(test.as_deref()).collect()
+            }
+        }
+    }
+}
+
 /// The source in words.
 impl std::fmt::Display for DataSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
