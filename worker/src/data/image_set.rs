@@ -1,6 +1,8 @@
 //! Labelled images of one size, as bytes, and what is computed from them: subsets, other
 //! resolutions, normalisation constants.
 
+use edgesmith_common::ArtifactHash;
+
 /// Labelled images of one size, as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSet {
@@ -30,6 +32,18 @@ impl ImageSet {
     /// Bytes of one image: channels × height × width.
     pub fn image_bytes(&self) -> usize {
         self.channels * self.height * self.width
+    }
+
+    /// Tells these images, labels and their order from others.
+    pub fn hash(&self) -> ArtifactHash {
+        let sizes =
+            [self.channels, self.height, self.width].map(|size| (size as u64).to_le_bytes());
+        let labels: Vec<u8> = self.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        let parts = [ArtifactHash::of(&sizes.concat()), ArtifactHash::of(&labels)];
+        let pixels = ArtifactHash::of(&self.pixels);
+        let hashes: Vec<u8> =
+            parts.iter().chain([&pixels]).flat_map(|hash| *hash.as_bytes()).collect();
+        ArtifactHash::of(&hashes)
     }
 
     /// Image `i`, `[channels][height][width]`.

@@ -66,7 +66,7 @@ impl Dataset {
             DataSource::Cifar10 { directory } => cifar10::read(&at(directory), data)?,
             DataSource::ImageFolder { train, test, side } => {
                 let (train, test) = (at(train), test.as_deref().map(at));
-                folder::read(&train, test.as_deref(), *side, data, seed)?
+                folder::read(&train, test.as_deref(), *side, data)?
             }
         };
         Self::assemble(train, test, spec, data.classes as usize, seed)
@@ -97,11 +97,16 @@ impl Dataset {
             Some(_) => {}
         }
         let present = split::count(&all.labels, classes);
+        let tested = split::count(&test.labels, classes);
         if let Some(limit) = spec.test_limit {
             test.truncate(limit);
         }
         if test.is_empty() {
             return Err(DataError::EmptyPart { part: "test" });
+        }
+        let left = split::count(&test.labels, classes);
+        if let Some(class) = (0..classes).find(|&c| tested[c] > 0 && left[c] == 0) {
+            return Err(DataError::ClassNotInPart { part: "test", class, images: test.len() });
         }
         if let Some(limit) = spec.train_limit
             && limit < all.len()
@@ -206,12 +211,13 @@ mod tests {
 
     #[test]
     fn limits_keep_a_stratified_part_and_the_first_tests() {
-        let spec = DataSpec { train_limit: Some(500), test_limit: Some(7), ..digits_spec() };
+        let spec = DataSpec { train_limit: Some(500), test_limit: Some(50), ..digits_spec() };
         let data = digits(&spec, 3);
         assert_eq!((data.train.len(), data.validation.len()), (400, 100));
         let counts = split::count(&data.train.labels, 10);
         assert!(counts.iter().all(|n| (38..=42).contains(n)), "{counts:?}");
-        assert_eq!(data.test, digits::read(DIGITS).unwrap().1.subset(&[0, 1, 2, 3, 4, 5, 6]));
+        let first: Vec<usize> = (0..50).collect();
+        assert_eq!(data.test, digits::read(DIGITS).unwrap().1.subset(&first));
         let generous = DataSpec {
             train_limit: Some(usize::MAX),
             test_limit: Some(usize::MAX),
@@ -248,6 +254,11 @@ mod tests {
         let few = DataSpec { train_limit: Some(2), ..half.clone() };
         let error = assemble(set(&[0, 1, 2, 0, 1, 2]), test.clone(), &few).unwrap_err();
         assert!(matches!(error, DataError::ClassNotInPart { .. }), "{error}");
+
+        let cut = DataSpec { test_limit: Some(2), ..half.clone() };
+        let all = set(&[0, 1, 2, 0, 1, 2]);
+        let error = assemble(all, set(&[0, 1, 1, 2]), &cut).unwrap_err();
+        assert!(matches!(error, DataError::ClassNotInPart { part: "test", class: 2, .. }));
 
         // A class that the source does not have is none of the split's.
         assemble(set(&[0, 2, 0, 2]), test, &half).unwrap();

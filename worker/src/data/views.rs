@@ -44,6 +44,11 @@ impl Views {
         self.count
     }
 
+    /// Number of views that a training of so many epochs sees: epoch `e` sees view `e % count`.
+    pub fn used(&self, epochs: u32) -> u32 {
+        self.count.min(epochs.max(1))
+    }
+
     /// Writes view `view` of image `image` of `set` to `out`, `[channels][height][width]` at native
     /// resolution. Pixels that a shift brings in are 0.
     ///

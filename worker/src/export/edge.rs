@@ -104,14 +104,21 @@ fn activation_of(activation: Option<Activation>) -> edge::Activation {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
     use edge::Session;
+    use edgesmith_search_space::MAX_VALUE_ELEMENTS;
     use proptest::prelude::*;
 
     use super::*;
     use crate::compress::testing::{
         arbitrary_plan, assert_close, normalization, random_bytes, random_weights,
     };
-    use crate::network::reference;
+    use crate::network::{Network, reference};
+
+    #[test]
+    fn whatever_has_a_plan_is_small_enough_for_the_engine() {
+        assert_eq!(MAX_VALUE_ELEMENTS, edge::MAX_VALUE_ELEMENTS);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
@@ -129,7 +136,15 @@ mod tests {
                 .collect();
             let expected = reference::forward(&plan, &weights, &normalized);
             let mut session = Session::new(&model).unwrap();
-            assert_close(session.run(&image).unwrap(), &expected, 1e-4);
+            let logits = session.run(&image).unwrap();
+            assert_close(logits, &expected, 1e-4);
+
+            let shape = plan.input();
+            let shape = [1, shape.channels, shape.height, shape.width].map(|size| size as usize);
+            let device = Device::flex();
+            let batch = Tensor::from_data(TensorData::new(normalized, shape), &device);
+            let burn = Network::new(&plan, &weights, &device).forward(batch);
+            assert_close(logits, &burn.into_data().try_into_vec::<f32>().unwrap(), 1e-4);
         }
     }
 }

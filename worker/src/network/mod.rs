@@ -11,5 +11,5 @@ mod weights;
 pub(crate) mod testing;
 
 pub use init::WeightsError;
-pub use module::Network;
+pub use module::{Network, mean_share, momentum};
 pub use weights::{Array, Weights};

@@ -15,8 +15,19 @@ use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 use super::kernels::{Bounds, Convolution, Kind};
 use super::{Array, Weights, flex};
 
-/// Share of the newest batch in batch normalisation's running statistics.
-pub const MOMENTUM: f64 = 0.1;
+/// Least share of the newest batch in batch normalisation's running statistics.
+const MOMENTUM: f64 = 0.1;
+
+/// The share of the newest batch in the running statistics after so many batches before it: their
+/// plain mean at first, so that nothing is left of where they started, and [`MOMENTUM`] in the end.
+pub fn momentum(batches_before: u64) -> f64 {
+    MOMENTUM.max(mean_share(batches_before))
+}
+
+/// The share of the newest batch in the plain mean of all.
+pub fn mean_share(batches_before: u64) -> f64 {
+    1.0 / (batches_before as f64 + 1.0)
+}
 
 /// A trainable network.
 #[derive(Module, Debug)]
@@ -25,6 +36,8 @@ pub struct Network {
     classifier: Classifier,
     #[module(skip)]
     plan: Plan,
+    #[module(skip)]
+    momentum: f64,
 }
 
 /// Convolution without bias, then batch normalisation. Kernel, stride and activation stand in the
@@ -88,7 +101,12 @@ impl Network {
             }
         }
         let classifier = classifier.expect("a plan ends in a linear layer");
-        Self { convolutions, classifier, plan: plan.clone() }
+        Self { convolutions, classifier, plan: plan.clone(), momentum: MOMENTUM }
+    }
+
+    /// Sets the share of the next batch in the running statistics, above 0 and at most 1.
+    pub fn set_momentum(&mut self, momentum: f64) {
+        self.momentum = momentum;
     }
 
     /// Logits `[batch, classes]` of normalised images `[batch, channels, height, width]`.
@@ -114,9 +132,9 @@ impl Network {
                 Some(settings) => {
                     let convolution = convolutions.next().expect("one per convolution layer");
                     if fast {
-                        convolution.forward_fast(input, settings)
+                        convolution.forward_fast(input, settings, self.momentum)
                     } else {
-                        convolution.forward(input, settings)
+                        convolution.forward(input, settings, self.momentum)
                     }
                 }
                 None => match layer.op {
@@ -221,7 +239,7 @@ impl Network {
 
 impl NormalizedConvolution {
     /// Of feature maps `[batch, channels, height, width]`, on any device.
-    fn forward(&self, input: Tensor<4>, settings: Settings) -> Tensor<4> {
+    fn forward(&self, input: Tensor<4>, settings: Settings, momentum: f64) -> Tensor<4> {
         let Settings { kernel, stride, depthwise, activation } = settings;
         let padding = (kernel - 1) / 2;
         let training = input.device().is_autodiff();
@@ -233,7 +251,8 @@ impl NormalizedConvolution {
         let normalized = if training {
             let [batch, _, height, width] = convolved.dims();
             let norm = batch_norm_train(convolved, gamma, beta, epsilon);
-            self.update(norm.mean.inner(), norm.variance.inner(), batch * height * width);
+            let count = batch * height * width;
+            self.update(norm.mean.inner(), norm.variance.inner(), count, momentum);
             norm.output
         } else {
             let (mean, variance) = (self.mean.value_sync(), self.variance.value_sync());
@@ -247,7 +266,7 @@ impl NormalizedConvolution {
     }
 
     /// Of feature maps `[channels, batch, height, width]`, on `flex`.
-    fn forward_fast(&self, input: Tensor<4>, settings: Settings) -> Tensor<4> {
+    fn forward_fast(&self, input: Tensor<4>, settings: Settings, momentum: f64) -> Tensor<4> {
         let [inputs, batch, height, width] = input.dims();
         let outputs = self.weight.dims()[0];
         let kind = if settings.depthwise {
@@ -268,7 +287,7 @@ impl NormalizedConvolution {
             let step = flex::train_step(convolution, bounds, epsilon, input, weight, [gamma, beta]);
             let [_, batch, height, width] = step.output.dims();
             let (mean, variance) = (flex::vector(step.mean), flex::vector(step.variance));
-            self.update(mean, variance, batch * height * width);
+            self.update(mean, variance, batch * height * width, momentum);
             step.output
         } else {
             let deviation = self.variance.value_sync().add_scalar(Weights::EPSILON).sqrt();
@@ -281,11 +300,11 @@ impl NormalizedConvolution {
     /// Moves the running statistics towards those of a batch with `count` values per channel. Its
     /// variance comes biased, as the batch was normalised with it; what evaluation needs is the
     /// population's, so the running one takes the unbiased estimate (Ioffe & Szegedy 2015).
-    fn update(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+    fn update(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize, momentum: f64) {
         let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);
         let mix = |running: &RunningState<Tensor<1>>, batch: Tensor<1>, scale: f64| {
-            let old = running.value_sync().mul_scalar(1.0 - MOMENTUM);
-            running.update(old + batch.mul_scalar(MOMENTUM * scale));
+            let old = running.value_sync().mul_scalar(1.0 - momentum);
+            running.update(old + batch.mul_scalar(momentum * scale));
         };
         mix(&self.mean, mean, 1.0);
         mix(&self.variance, variance, unbiased);
@@ -434,6 +453,13 @@ mod tests {
             assert!((got("mean") - expected_mean).abs() < 1e-5);
             assert!((got("variance") - expected_variance).abs() < 1e-4 * expected_variance);
         }
+    }
+
+    #[test]
+    fn the_first_batches_count_alike_and_later_ones_a_tenth() {
+        let shares: Vec<f64> = (0..12).map(momentum).collect();
+        assert_eq!(shares[..3], [1.0, 0.5, 1.0 / 3.0]);
+        assert_eq!(shares[9..], [MOMENTUM; 3]);
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! point and holds them there. Measurements take turns.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Pauses between two looks at whether a waiting measurement is stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Shared by all tasks of a process.
 #[derive(Debug, Default)]
@@ -38,15 +42,23 @@ impl QuietGate {
         Busy(self)
     }
 
-    /// Waits until nothing computes, and keeps it so.
-    pub fn quiet(&self) -> Quiet<'_> {
+    /// Waits until nothing computes, and keeps it so; `None` where it was told to stop before.
+    pub fn quiet(&self, stopped: impl Fn() -> bool) -> Option<Quiet<'_>> {
         let mut state = self.lock();
         state.quiet_wanted += 1;
         while state.busy > 0 || state.quiet {
-            state = self.wait(state);
+            if stopped() {
+                state.quiet_wanted -= 1;
+                drop(state);
+                self.changed.notify_all();
+                return None;
+            }
+            // Nobody wakes whoever is stopped, so it looks from time to time.
+            let waited = self.changed.wait_timeout(state, LOOK_EVERY);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.quiet = true;
-        Quiet(self)
+        Some(Quiet(self))
     }
 
     fn enter(&self, mut state: MutexGuard<'_, State>) {
@@ -121,7 +133,7 @@ mod tests {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..20 {
-                        let quiet = gate.quiet();
+                        let quiet = gate.quiet(|| false).unwrap();
                         assert_eq!(measuring.fetch_add(1, Ordering::SeqCst), 0);
                         assert_eq!(computing.load(Ordering::SeqCst), 0);
                         std::thread::yield_now();
@@ -146,7 +158,17 @@ mod tests {
                 .join()
         });
         assert!(panicked.is_err());
-        drop(gate.quiet());
+        drop(gate.quiet(|| false).unwrap());
         drop(gate.busy());
+    }
+
+    #[test]
+    fn a_measurement_that_is_stopped_while_it_waits_holds_nobody_up() {
+        let gate = QuietGate::default();
+        let busy = gate.busy();
+        assert!(gate.quiet(|| true).is_none());
+        busy.pause_point();
+        drop(busy);
+        assert!(gate.quiet(|| true).is_some(), "nothing to wait for");
     }
 }

@@ -6,37 +6,33 @@
 
 mod evaluate;
 mod gate;
+mod inputs;
+mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use edgesmith_common::spec::{DataSpec, StudySpec, TeacherSource, TrainWork, Workload};
+use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
 use edgesmith_common::{
-    ArtifactHash, DeviceInfo, Figures, NetworkReport, Purpose, RungReport, Seed, StudyName,
-    TrainedTrial, TrialNumber,
+    ArtifactHash, DeviceInfo, Figures, Purpose, RungReport, TrainedTrial, TrialNumber,
 };
 use edgesmith_edge_runtime::Model;
-use edgesmith_search_space::{Candidate, DataShape, Genotype, Plan, Precision, Space};
+use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
-use crate::compress::{prune, quantize};
-use crate::data::{Dataset, ImageSet, Views};
-use crate::export::{float_model, safetensors};
+use self::inputs::{DataKey, Latest};
+use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
+use crate::compress::prune;
+use crate::data::Dataset;
+use crate::export::float_model;
 use crate::network::Weights;
-use crate::probe;
+use crate::probe::{self, ProbeError};
 use crate::session::{AttemptContext, AttemptError, Outcome, TaskExecutor, TaskKind, TaskWork};
 use crate::table::Tables;
-use crate::train::{
-    self, Checkpoint, Moments, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
-};
-
-/// Images that activations are calibrated on.
-const CALIBRATION_IMAGES: usize = 256;
+use crate::train::{Checkpoint, Moments, SoftTargets, TrainDevice, Trained};
 
 /// The real executor.
 pub struct Pipeline {
@@ -45,14 +41,10 @@ pub struct Pipeline {
     info: DeviceInfo,
     data_root: PathBuf,
     gate: QuietGate,
-    /// Data sets are decoded once per process. The last one stays: studies come one at a time.
-    dataset: Mutex<Option<(DatasetKey, Arc<Dataset>)>>,
+    dataset: Latest<DataKey, Dataset>,
     tables: Tables,
-    soft_targets: Mutex<HashMap<ArtifactHash, Arc<SoftTargets>>>,
+    soft_targets: Latest<ArtifactHash, SoftTargets>,
 }
-
-/// What a decoded data set depends on.
-type DatasetKey = (DataSpec, DataShape, Seed);
 
 impl Pipeline {
     /// A pipeline that trains on `device` (`None`: only measures) and measures as `info`. Relative
@@ -64,8 +56,8 @@ impl Pipeline {
             tables: Tables::new(data_root.clone()),
             data_root,
             gate: QuietGate::default(),
-            dataset: Mutex::new(None),
-            soft_targets: Mutex::default(),
+            dataset: Latest::default(),
+            soft_targets: Latest::default(),
         }
     }
 
@@ -79,11 +71,12 @@ impl Pipeline {
         context: &AttemptContext,
     ) -> Result<Outcome, AttemptError> {
         let Trial { number, genotype, .. } = *trial;
+        let busy = self.gate.busy();
         let dataset = self.dataset(study)?;
         let candidate = study.work.space.decode(genotype);
         let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
         let soft_targets = match candidate.recipe.distillation {
-            Some(_) => Some(self.soft_targets(trial.soft_targets, context)?),
+            Some(_) => Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?),
             None => None,
         };
         let start = match trial.checkpoint {
@@ -95,9 +88,9 @@ impl Pipeline {
             }
         };
         let seconds_before = start.seconds;
-        let busy = self.gate.busy();
         let started = Instant::now();
-        let run = Run { pipeline: self, study, dataset: &dataset, context, busy: &busy };
+        let device = self.training_device()?;
+        let run = Run { device, study, dataset: &dataset, context, busy: &busy };
 
         let epochs = study.work.training.epochs;
         let trained = run.train(Phase {
@@ -118,7 +111,6 @@ impl Pipeline {
             let model = Model::from_bytes(&model.to_bytes()).map_err(hopeless)?;
             let validation_accuracy = run.accuracy(&model, &dataset.validation)?;
             let seconds = seconds();
-            drop(busy);
             let Trained { weights, moments, images_seen, .. } = trained;
             let checkpoint = Checkpoint { weights, moments, epochs, images_seen, seconds };
             return Ok(Outcome::RungReached(RungReport {
@@ -145,9 +137,8 @@ impl Pipeline {
         context.progress(0.95, "evaluate");
         let (report, bytes) = run.report(&plan, candidate.recipe.precision, &model)?;
         let seconds = seconds();
-        drop(busy);
-        let metadata = [("study", study.name.to_string()), ("trial", number.to_string())];
-        let weights = safetensors::to_bytes(&weights, &metadata);
+        let weights =
+            run.weights_file(&weights, &dataset.normalization, ("trial", number.to_string()));
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: report,
             uncompressed,
@@ -173,6 +164,7 @@ impl Pipeline {
         }
         let (plan, weights) = prune(&plan, &trained.weights, &candidate.recipe.prune);
         if run.study.work.training.fine_tune_epochs == 0 {
+            let weights = run.renew_statistics(&plan, &weights)?;
             return Ok((plan, Trained { weights, ..trained }));
         }
         let mut tuned = run.train(Phase {
@@ -203,21 +195,23 @@ impl Pipeline {
             .teacher
             .as_ref()
             .ok_or_else(|| AttemptError::hopeless("the study has no teacher to train"))?;
+        let busy = self.gate.busy();
         let dataset = self.dataset(study)?;
         let plan = Plan::lower(&teacher.architecture, study.work.space.data()).map_err(hopeless)?;
         let given = match given {
-            Some(hash) => {
-                let weights = safetensors::from_bytes(&context.fetch(hash)?).map_err(hopeless)?;
-                weights.check(&plan).map_err(hopeless)?;
-                Some(weights)
-            }
+            Some(hash) => Some(given_weights(&context.fetch(hash)?, &plan)?),
             None => None,
         };
-        let busy = self.gate.busy();
         let started = Instant::now();
-        let run = Run { pipeline: self, study, dataset: &dataset, context, busy: &busy };
+        let device = self.training_device()?;
+        let run = Run { device, study, dataset: &dataset, context, busy: &busy };
+        // A teacher of another study knows images that were normalised as that study's were.
+        let normalization = match &given {
+            Some((_, Some(normalization))) => normalization.clone(),
+            _ => dataset.normalization.clone(),
+        };
         let trained = match (given, &teacher.source) {
-            (Some(weights), _) => {
+            (Some((weights, _)), _) => {
                 Trained { weights, moments: Moments::new(), images_seen: 0, losses: Vec::new() }
             }
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
@@ -240,22 +234,13 @@ impl Pipeline {
             }
         };
         context.progress(0.8, "soft targets");
-        let views = Views::new(&study.work.training.augmentation, study.seed);
-        let targets = train::soft_targets(
-            &plan,
-            &trained.weights,
-            &dataset.train,
-            &views,
-            &dataset.normalization,
-            self.training_device()?,
-        );
+        let targets = run.soft_targets(&plan, &trained.weights, &normalization)?;
         context.progress(0.95, "evaluate");
-        let model = float_model(&plan, &trained.weights, &dataset.normalization);
+        let model = float_model(&plan, &trained.weights, &normalization);
         let (report, bytes) = run.report(&plan, Precision::Fp32, &model)?;
         let seconds = started.elapsed().as_secs_f64();
-        drop(busy);
-        let metadata = [("study", study.name.to_string()), ("role", "teacher".to_owned())];
-        let weights = safetensors::to_bytes(&trained.weights, &metadata);
+        let weights =
+            run.weights_file(&trained.weights, &normalization, ("role", "teacher".to_owned()));
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
             compressed: report.clone(),
@@ -275,48 +260,27 @@ impl Pipeline {
         model: ArtifactHash,
         context: &AttemptContext,
     ) -> Result<edgesmith_common::Measurement, AttemptError> {
-        let model = Model::from_bytes(&context.fetch(model)?).map_err(hopeless)?;
+        let busy = self.gate.busy();
+        // What this worker's engine does not read, another's may.
+        let model = Model::from_bytes(&context.fetch(model)?).map_err(AttemptError::retryable)?;
+        drop(busy);
         context.progress(0.0, "wait for quiet");
-        let _quiet = self.gate.quiet();
+        let stopped = || context.is_stopped();
+        let Some(_quiet) = self.gate.quiet(stopped) else { return Err(AttemptError::stopped()) };
         context.progress(0.1, "measure");
-        probe::measure(&model, &study.work.measurement, &self.info).map_err(AttemptError::retryable)
+        probe::measure(&model, &study.work.measurement, &self.info, stopped).map_err(|error| {
+            match error {
+                ProbeError::Stopped => AttemptError::stopped(),
+                other => AttemptError::retryable(other),
+            }
+        })
     }
 
     fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {
-        let key = (study.work.data.clone(), study.work.space.data(), study.seed);
-        let mut slot = self.dataset.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((cached, dataset)) = &*slot
-            && *cached == key
-        {
-            return Ok(Arc::clone(dataset));
-        }
+        let (data, shape) = (&study.work.data, study.work.space.data());
         // Another worker may have the files that are missing here.
-        let dataset =
-            Dataset::load(&study.work.data, study.work.space.data(), study.seed, &self.data_root)
-                .map_err(AttemptError::retryable)?;
-        let dataset = Arc::new(dataset);
-        *slot = Some((key, Arc::clone(&dataset)));
-        Ok(dataset)
-    }
-
-    fn soft_targets(
-        &self,
-        hash: Option<ArtifactHash>,
-        context: &AttemptContext,
-    ) -> Result<Arc<SoftTargets>, AttemptError> {
-        let hash = hash.ok_or_else(|| {
-            AttemptError::hopeless("the candidate distills, but there are no soft targets")
-        })?;
-        let mut cache = self.soft_targets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(targets) = cache.get(&hash) {
-            return Ok(Arc::clone(targets));
-        }
-        let targets = SoftTargets::from_bytes(&context.fetch(hash)?).map_err(hopeless)?;
-        let targets = Arc::new(targets);
-        // One study's at a time: they are as large as the data.
-        cache.clear();
-        cache.insert(hash, Arc::clone(&targets));
-        Ok(targets)
+        inputs::dataset(&self.dataset, data, shape, study.seed, &self.data_root)
+            .map_err(AttemptError::retryable)
     }
 
     /// What the study's table says of a candidate.
@@ -369,136 +333,7 @@ impl TaskExecutor for Pipeline {
     }
 }
 
-/// What a training task needs to know of its study.
-struct Study<'a> {
-    name: &'a StudyName,
-    seed: Seed,
-    work: &'a TrainWork,
-}
-
-impl<'a> Study<'a> {
-    fn of(spec: &'a StudySpec) -> Result<Self, AttemptError> {
-        let work =
-            spec.training().ok_or_else(|| AttemptError::hopeless("this study trains nothing"))?;
-        Ok(Self { name: &spec.name, seed: spec.seed, work })
-    }
-}
-
-/// A candidate to train, from where, and how far.
-struct Trial<'a> {
-    number: TrialNumber,
-    genotype: &'a Genotype,
-    soft_targets: Option<ArtifactHash>,
-    /// `None`: to the end.
-    rung: Option<u32>,
-    checkpoint: Option<ArtifactHash>,
-}
-
-/// One training run within a task.
-struct Phase<'a> {
-    /// What one epoch is called in progress.
-    name: &'static str,
-    /// Which part of the attempt's progress it is.
-    span: (f64, f64),
-    plan: &'a Plan,
-    start: Checkpoint,
-    /// Of the whole training.
-    epochs: u32,
-    /// Where this run stops.
-    until: u32,
-    learning_rate: f64,
-    shuffle: Purpose,
-    teacher: Option<(edgesmith_search_space::Distillation, &'a SoftTargets)>,
-}
-
-/// What every step of one attempt needs.
-struct Run<'a> {
-    pipeline: &'a Pipeline,
-    study: &'a Study<'a>,
-    dataset: &'a Dataset,
-    context: &'a AttemptContext,
-    busy: &'a Busy<'a>,
-}
-
-impl Run<'_> {
-    fn train(&self, phase: Phase<'_>) -> Result<Trained, AttemptError> {
-        let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
-        let begun = phase.start.epochs;
-        let request = TrainRequest {
-            plan: phase.plan,
-            start: phase.start,
-            dataset: self.dataset,
-            views: &views,
-            spec: &self.study.work.training,
-            epochs: phase.epochs,
-            until: phase.until,
-            learning_rate: phase.learning_rate,
-            shuffle_seed: self.study.seed.derive(phase.shuffle),
-            distillation: phase.teacher,
-            device: self.pipeline.training_device()?,
-        };
-        let (from, to) = phase.span;
-        train::train(request, &mut |progress| {
-            let stage = format!("{} {}/{}", phase.name, progress.epoch + 1, phase.epochs);
-            let all = f64::from(phase.until - begun) * f64::from(progress.steps);
-            let done = f64::from(progress.epoch - begun) * f64::from(progress.steps)
-                + f64::from(progress.step);
-            self.context.progress(from + (to - from) * (done + 1.0) / all, &stage);
-            self.pause_or_stop()
-        })
-        .map_err(training_failed)
-    }
-
-    /// Figures of a model as its file runs in the edge runtime, and that file.
-    fn report(
-        &self,
-        plan: &Plan,
-        precision: Precision,
-        model: &Model,
-    ) -> Result<(NetworkReport, Vec<u8>), AttemptError> {
-        let bytes = model.to_bytes();
-        // Read back: what is evaluated is what the file says, not what is in memory.
-        let model = Model::from_bytes(&bytes).map_err(hopeless)?;
-        let report = NetworkReport {
-            validation_accuracy: self.accuracy(&model, &self.dataset.validation)?,
-            test_accuracy: self.accuracy(&model, &self.dataset.test)?,
-            model_bytes: bytes.len() as u64,
-            cost: plan.cost(precision),
-        };
-        Ok((report, bytes))
-    }
-
-    /// Share of images that a model classifies right in the edge runtime.
-    fn accuracy(&self, model: &Model, set: &ImageSet) -> Result<f64, AttemptError> {
-        evaluate::accuracy(model, set, &mut || self.pause_or_stop())
-            .map_err(|error| error.map_or_else(AttemptError::stopped, hopeless))
-    }
-
-    fn quantized_model(&self, plan: &Plan, weights: &Weights) -> Result<Model, AttemptError> {
-        let images = self.dataset.train.resized(plan.input().height as usize);
-        let step = images.len().div_ceil(CALIBRATION_IMAGES).max(1);
-        let sample = (0..images.len()).step_by(step).map(|i| images.image(i));
-        quantize(plan, weights, &self.dataset.normalization, sample).map_err(hopeless)
-    }
-
-    /// Stands aside for measurements; breaks where the attempt was stopped.
-    fn pause_or_stop(&self) -> ControlFlow<()> {
-        self.busy.pause_point();
-        if self.context.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-}
-
 /// Another attempt would go the same way.
 fn hopeless(error: impl std::fmt::Display) -> AttemptError {
     AttemptError::hopeless(error)
-}
-
-/// A training with the same seed fails the same way, unless it was told to stop.
-fn training_failed(error: TrainError) -> AttemptError {
-    match error {
-        TrainError::Stopped => AttemptError::stopped(),
-        // A worker of another version left it; one of that version can go on.
-        error @ TrainError::Checkpoint { .. } => AttemptError::retryable(error.to_string()),
-        other => hopeless(other),
-    }
 }

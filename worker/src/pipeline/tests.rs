@@ -1,8 +1,12 @@
 //! Candidates on their whole way through this worker.
 
+use std::path::Path;
+
 use edgesmith_common::DeviceClass;
+use edgesmith_edge_runtime::Session;
 
 use super::*;
+use crate::export::safetensors;
 
 const STUDY: &str = r#"
 study = { name = "rungs", seed = 3 }
@@ -34,7 +38,11 @@ fn worker() -> Pipeline {
 }
 
 fn task(rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> TaskWork {
-    let spec = Arc::new(StudySpec::parse(STUDY).unwrap());
+    task_of(STUDY, rung, checkpoint)
+}
+
+fn task_of(text: &str, rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> TaskWork {
+    let spec = Arc::new(StudySpec::parse(text).unwrap());
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let number = TrialNumber(7);
     let kind = TaskKind::TrainTrial { number, genotype, soft_targets: None, rung, checkpoint };
@@ -71,6 +79,196 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
     };
     assert!(trained.seconds > before);
     assert_eq!(TrainedTrial { seconds: 0.0, ..trained }, TrainedTrial { seconds: 0.0, ..through });
+}
+
+/// Trains the one candidate of a study, and gives the weights and the model file that it put.
+fn train(text: &str) -> (TrainedTrial, Weights, Model) {
+    let context = AttemptContext::offline(Vec::new());
+    match worker().execute(task_of(text, None, None), &context) {
+        Ok(Outcome::TrialTrained(trained)) => {
+            let weights = safetensors::from_bytes(&context.fetch(trained.weights).unwrap());
+            let model = Model::from_bytes(&context.fetch(trained.model).unwrap());
+            (trained, weights.unwrap(), model.unwrap())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn data_of(text: &str) -> Dataset {
+    let spec = StudySpec::parse(text).unwrap();
+    let work = spec.training().unwrap();
+    Dataset::load(&work.data, work.space.data(), spec.seed, Path::new(".")).unwrap()
+}
+
+#[test]
+fn the_figures_of_a_trial_are_those_of_the_file_that_it_ships() {
+    let (trained, _, model) = train(STUDY);
+    let data = data_of(STUDY);
+    let mut session = Session::new(&model).unwrap();
+    let mut share = |set: &crate::data::ImageSet| {
+        let right = (0..set.len())
+            .filter(|&i| session.classify(set.image(i)).unwrap() == usize::from(set.labels[i]));
+        right.count() as f64 / set.len() as f64
+    };
+    assert_eq!(trained.compressed.validation_accuracy, share(&data.validation));
+    assert_eq!(trained.compressed.test_accuracy, share(&data.test));
+    assert_eq!(trained.compressed.model_bytes, model.to_bytes().len() as u64);
+}
+
+#[test]
+fn what_is_pruned_and_not_fine_tuned_has_statistics_of_its_own() {
+    let text = STUDY.replace("fine_tune_epochs = 1", "fine_tune_epochs = 0");
+    let (_, weights, _) = train(&text);
+    let spec = StudySpec::parse(&text).unwrap();
+    let work = spec.training().unwrap();
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let plan = work.space.decode(&genotype).pruned_plan(work.space.data()).unwrap();
+    let go_on = &mut || std::ops::ControlFlow::Continue(());
+    let (size, device) = (work.training.batch_size, TrainDevice::Flex);
+    let again =
+        crate::train::renew_statistics(&plan, &weights, &data_of(&text), size, device, go_on);
+    assert_eq!(again.unwrap(), weights);
+}
+
+#[test]
+fn other_test_images_change_the_test_figures_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |folder: &str, class: u32, i: u32, noise: u32| {
+        let path = directory.path().join(folder).join(class.to_string());
+        std::fs::create_dir_all(&path).unwrap();
+        let pixel = |x: u32, y: u32| {
+            let bright = (x / 4 == class) as u32 * 150;
+            image::Luma([(bright + (x * 7 + y * 13 + i * 29 + noise) % 90) as u8])
+        };
+        image::GrayImage::from_fn(8, 8, pixel).save(path.join(format!("{i:02}.png"))).unwrap();
+    };
+    for class in [0, 1] {
+        for i in 0..30 {
+            write("train", class, i, 0);
+            write("test", class, i, 5);
+            // The other class's images under this one's name.
+            write("wrong", 1 - class, i, 5);
+        }
+    }
+    for (class, other) in [("0", "1"), ("1", "0")] {
+        let wrong = directory.path().join("wrong");
+        std::fs::create_dir_all(directory.path().join("swapped")).unwrap();
+        std::fs::rename(wrong.join(class), directory.path().join("swapped").join(other)).unwrap();
+    }
+    let study = |test: &str| {
+        let at = |folder: &str| directory.path().join(folder).display().to_string();
+        let data = format!(
+            "data = {{ source = \"image-folder\", train = {:?}, test = {:?}, side = 8, classes = 2 }}",
+            at("train"),
+            at(test)
+        );
+        STUDY.replace("data = { source = \"digits\", train_limit = 200, test_limit = 50 }", &data)
+    };
+    let (right, right_weights, _) = train(&study("test"));
+    let (swapped, swapped_weights, _) = train(&study("swapped"));
+    assert_eq!(right_weights, swapped_weights);
+    let sum = |of: fn(&TrainedTrial) -> f64| of(&right) + of(&swapped);
+    assert!((sum(|t| t.compressed.test_accuracy) - 1.0).abs() < 1e-9, "{right:?} {swapped:?}");
+    let blind = |mut trial: TrainedTrial| {
+        trial.seconds = 0.0;
+        trial.compressed.test_accuracy = 0.0;
+        trial.uncompressed.test_accuracy = 0.0;
+        // Its metadata names the study's data, which is another one's.
+        trial.weights = trial.model;
+        trial
+    };
+    assert_eq!(blind(right), blind(swapped));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_the_attempt_s_reason_and_the_worker_goes_on() {
+    let worker = worker();
+    let wild =
+        STUDY.replace("epochs = 4,", "epochs = 4, learning_rate = 1000.0, optimizer = \"sgd\",");
+    let failed = worker.execute(task_of(&wild, None, None), &AttemptContext::offline(Vec::new()));
+    let error = failed.unwrap_err();
+    assert!(!error.retryable && error.reason.contains("loss is not finite"), "{error}");
+    let well = worker.execute(task(None, None), &AttemptContext::offline(Vec::new()));
+    assert!(matches!(well, Ok(Outcome::TrialTrained(_))));
+}
+
+const TEACHER: &str = "[teacher.architecture]\nresolution = 8\nstem_width = 8\n\
+                       stages = [{ width = 8, kernel = 3, stride = 1 }]\n";
+
+/// A study that distills from given weights.
+fn taught(limit: usize) -> String {
+    let fidelity = "fidelity = { rule = \"asha\", reduction = 2 }";
+    let text = STUDY.replace(fidelity, "teacher = { weights = \"given\" }");
+    let text = text.replace("prune = 0.25,", "prune = 0.25, alpha = 0.5,");
+    let text = text.replace("teacher = { weights = \"given\" }\n", "");
+    let text = text.replace("train_limit = 200", &format!("train_limit = {limit}"));
+    format!("{text}[teacher]\nweights = \"given\"\n{TEACHER}")
+}
+
+/// The teacher's task with these weights given, and all artifacts after it.
+fn teach(text: &str, weights: Vec<u8>) -> Result<(TrainedTrial, Vec<u8>), AttemptError> {
+    let given = ArtifactHash::of(&weights);
+    let context = AttemptContext::offline(vec![weights]);
+    let task = TaskWork {
+        kind: TaskKind::TrainTeacher { weights: Some(given) },
+        ..task_of(text, None, None)
+    };
+    match worker().execute(task, &context)? {
+        Outcome::TeacherTrained { trained, soft_targets } => {
+            Ok((trained, context.fetch(soft_targets).unwrap().to_vec()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn teacher_weights(text: &str) -> Weights {
+    let spec = StudySpec::parse(text).unwrap();
+    let work = spec.training().unwrap();
+    let teacher = work.teacher.as_ref().unwrap();
+    let plan = Plan::lower(&teacher.architecture, work.space.data()).unwrap();
+    Weights::init(&plan, [7; 32])
+}
+
+#[test]
+fn a_given_teacher_sees_images_as_it_was_trained_to() {
+    let text = taught(200);
+    let weights = teacher_weights(&text);
+    let file = |metadata: &[(&str, String)]| safetensors::to_bytes(&weights, metadata);
+    let of = |metadata: &[(&str, String)]| teach(&text, file(metadata)).unwrap();
+    let plain = of(&[]);
+    let said = |mean: &str, std: &str| [("mean", mean.to_owned()), ("std", std.to_owned())];
+    let other = of(&said("0.9", "0.1"));
+    assert_ne!(plain.1, other.1, "the logits are those of other inputs");
+    let own = data_of(&text).normalization;
+    let same = of(&said(&own.mean[0].to_string(), &own.std[0].to_string()));
+    assert_eq!(plain.1, same.1);
+    for (mean, std) in [("0.1,0.2", "1"), ("x", "1"), ("0.1", "0")] {
+        let error = teach(&text, file(&said(mean, std))).unwrap_err();
+        assert!(error.reason.contains("metadata"), "{error}");
+    }
+}
+
+#[test]
+fn soft_targets_of_other_images_are_left_to_a_worker_that_has_them() {
+    let (text, other) = (taught(200), taught(190));
+    let file = |text: &str| safetensors::to_bytes(&teacher_weights(text), &[]);
+    let (_, of_other) = teach(&other, file(&other)).unwrap();
+    // The same number of images, others of them.
+    let (_, soft) = teach(&text, file(&text)).unwrap();
+    let mut changed = soft.clone();
+    changed[24] ^= 1;
+    for (bytes, reason) in [
+        (of_other, "views, images and classes"),
+        (changed, "other training images"),
+        (b"else".to_vec(), "soft targets of version"),
+    ] {
+        let hash = ArtifactHash::of(&bytes);
+        let mut task = task_of(&text, None, None);
+        let TaskKind::TrainTrial { soft_targets, .. } = &mut task.kind else { unreachable!() };
+        *soft_targets = Some(hash);
+        let error = worker().execute(task, &AttemptContext::offline(vec![bytes])).unwrap_err();
+        assert!(error.retryable && error.reason.contains(reason), "{error}");
+    }
 }
 
 #[test]

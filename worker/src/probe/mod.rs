@@ -24,6 +24,9 @@ pub enum ProbeError {
         /// Of the study.
         asked: u32,
     },
+    /// The caller said so.
+    #[error("failed to measure: it was stopped")]
+    Stopped,
     /// The engine refuses the model.
     #[error("failed to measure: {0}")]
     Model(#[from] ModelError),
@@ -38,11 +41,13 @@ pub enum ProbeError {
 /// Percentiles are nearest-rank. The image is fixed noise: the engine's work does not depend on it.
 ///
 /// # Errors
-/// When the study asks for more than one thread, or the engine refuses the model.
+/// When the study asks for more than one thread, the engine refuses the model, or `stopped`, asked
+/// between runs, says so.
 pub fn measure(
     model: &Model,
     spec: &MeasurementSpec,
     device: &DeviceInfo,
+    stopped: impl Fn() -> bool,
 ) -> Result<Measurement, ProbeError> {
     if spec.threads != 1 {
         return Err(ProbeError::Threads { asked: spec.threads });
@@ -62,7 +67,9 @@ pub fn measure(
             // The image has the model's size, so there is no error to see.
             let _ = black_box(session.run(black_box(&image)));
         },
-    );
+        stopped,
+    )
+    .ok_or(ProbeError::Stopped)?;
     let Summary { p50_ms, p95_ms, min_ms } = summarize(&times);
     Ok(Measurement {
         device: device.clone(),
@@ -104,7 +111,7 @@ mod tests {
     #[test]
     fn a_measurement_says_what_was_run_and_where() {
         let device = device_info(DeviceClass::local());
-        let m = measure(&model(), &spec(), &device).unwrap();
+        let m = measure(&model(), &spec(), &device, || false).unwrap();
         assert_eq!(m.device, device);
         assert_eq!((m.engine.as_str(), m.engine_version.as_str()), (ENGINE_NAME, ENGINE_VERSION));
         assert_eq!((m.threads, m.batch, m.warmup_runs, m.samples), (1, 1, 2, 60));
@@ -114,14 +121,14 @@ mod tests {
     #[test]
     fn threads_and_models_that_the_engine_does_not_take_are_said() {
         let device = device_info(DeviceClass::local());
-        let error = measure(&model(), &MeasurementSpec { threads: 4, ..spec() }, &device);
+        let error = measure(&model(), &MeasurementSpec { threads: 4, ..spec() }, &device, || false);
         assert_eq!(
             error.unwrap_err().to_string(),
             "failed to measure: the engine runs on 1 thread, the study asks for 4"
         );
         let mut broken = model();
         broken.input.std.clear();
-        let error = measure(&broken, &spec(), &device).unwrap_err().to_string();
+        let error = measure(&broken, &spec(), &device, || false).unwrap_err().to_string();
         assert!(error.starts_with("failed to measure: the model's input is invalid"), "{error}");
     }
 }

@@ -24,19 +24,27 @@ pub(super) struct Summary {
     pub min_ms: f64,
 }
 
-/// Runs and times `run` until both limits are met. `now` is monotonic.
+/// Runs and times `run` until both limits are met; `None` when `stopped`, asked between runs, says so.
+/// `now` is monotonic.
 pub(super) fn time_runs(
     limits: Limits,
     mut now: impl FnMut() -> Duration,
     mut run: impl FnMut(),
-) -> Vec<Duration> {
+    stopped: impl Fn() -> bool,
+) -> Option<Vec<Duration>> {
     for _ in 0..limits.warmup_runs {
+        if stopped() {
+            return None;
+        }
         run();
     }
     let begin = now();
     let mut times = Vec::new();
     let mut total = Duration::ZERO;
     loop {
+        if stopped() {
+            return None;
+        }
         let before = now();
         run();
         let after = now();
@@ -47,7 +55,7 @@ pub(super) fn time_runs(
         let long_enough = total.as_secs_f64() >= limits.min_seconds
             || after.saturating_sub(begin).as_secs_f64() >= 2.0 * limits.min_seconds;
         if times.len() >= limits.min_runs as usize && long_enough {
-            return times;
+            return Some(times);
         }
     }
 }
@@ -104,8 +112,9 @@ mod tests {
                 runs.set(runs.get() + 1);
                 clock.set(clock.get() + Duration::from_millis(run_ms));
             },
+            || false,
         );
-        (runs.get(), times)
+        (runs.get(), times.unwrap())
     }
 
     #[test]
@@ -127,9 +136,20 @@ mod tests {
             readings.set(readings.get() + 1);
             Duration::from_millis(readings.get() / 2)
         };
-        let times = time_runs(limits, now, || {});
+        let times = time_runs(limits, now, || {}, || false).unwrap();
         assert!(times.len() >= 399, "{}", times.len());
         assert_eq!(summarize(&times).p95_ms, 0.0);
+    }
+
+    #[test]
+    fn whoever_is_told_to_stop_stops_after_the_run_at_hand() {
+        let limits = Limits { warmup_runs: 3, min_runs: 50, min_seconds: 0.2 };
+        for most in [0, 2, 3, 20] {
+            let runs = Cell::new(0);
+            let run = || runs.set(runs.get() + 1);
+            let times = time_runs(limits, || Duration::ZERO, run, || runs.get() == most);
+            assert_eq!((runs.get(), times), (most, None));
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::{AttemptError, artifacts};
 const CACHE_BYTES: usize = 64 << 20;
 /// Tries of a transfer whose bytes arrive damaged.
 const DAMAGED_TRIES: u32 = 3;
+/// Tries of a transfer that a coordinator which is there cannot do, its disk being full for example.
+const FAILED_TRIES: u32 = 6;
 
 /// The coordinator's artifacts, for all attempts of a session.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl RemoteArtifacts {
         };
         let tries = async {
             let mut backoff = Backoff::new();
-            let mut damaged = 0;
+            let (mut damaged, mut broken) = (0, 0);
             loop {
                 let status = match transfer().await {
                     Ok(done) => {
@@ -93,6 +95,12 @@ impl RemoteArtifacts {
                     Code::DataLoss => {
                         damaged += 1;
                         if damaged == DAMAGED_TRIES {
+                            return Err(failed(&status));
+                        }
+                    }
+                    Code::Internal | Code::ResourceExhausted => {
+                        broken += 1;
+                        if broken == FAILED_TRIES {
                             return Err(failed(&status));
                         }
                     }

@@ -1,9 +1,11 @@
 //! Networks in evaluation mode over whole image sets.
 
+use std::ops::ControlFlow;
+
 use edgesmith_search_space::Plan;
 
-use super::TrainDevice;
 use super::batches::Normalizer;
+use super::{TrainDevice, TrainError};
 use crate::data::{ImageSet, Normalization};
 use crate::network::{Network, Weights};
 
@@ -24,7 +26,8 @@ pub fn evaluate(
 ) -> f64 {
     let network = Network::new(plan, weights, &device.device());
     let images = set.resized(plan.input().height as usize);
-    let logits = logits(&network, &images, normalization, device);
+    let all = &mut || ControlFlow::Continue(());
+    let logits = logits(&network, &images, normalization, device, all).expect("nobody stops it");
     let right = logits
         .chunks_exact(plan.classes() as usize)
         .zip(&set.labels)
@@ -33,22 +36,27 @@ pub fn evaluate(
     right as f64 / set.len().max(1) as f64
 }
 
-/// Logits `[images][classes]` of images that have the network's resolution.
+/// Logits `[images][classes]` of images that have the network's resolution, unless `pause`, called
+/// before each batch, breaks.
 pub(super) fn logits(
     network: &Network,
     images: &ImageSet,
     normalization: &Normalization,
     device: TrainDevice,
-) -> Vec<f32> {
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Vec<f32>, TrainError> {
     let normalizer = Normalizer::new(normalization);
     let device = device.device();
     let mut all = Vec::new();
     for start in (0..images.len()).step_by(BATCH) {
+        if pause().is_break() {
+            return Err(TrainError::Stopped);
+        }
         let indices: Vec<usize> = (start..images.len().min(start + BATCH)).collect();
         let logits = network.forward(normalizer.batch(images, &indices, &device));
         all.extend(logits.into_data().try_into_vec::<f32>().expect("logits are f32"));
     }
-    all
+    Ok(all)
 }
 
 /// Index of the first highest value.

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::{Dataset, Views};
-use crate::network::{Network, Weights, WeightsError};
+use crate::network::{Network, Weights, WeightsError, mean_share, momentum};
 
 mod batches;
 mod checkpoint;
@@ -144,14 +144,22 @@ pub enum TrainError {
         /// The data set's.
         data_classes: usize,
     },
-    /// The soft targets are of other images, views or classes.
-    #[error("soft targets are for {given:?} views, images and classes, training has {expected:?}")]
+    /// The soft targets are of too few views, or of another number of images or classes.
+    #[error(
+        "soft targets are for {given:?} views, images and classes, training needs {expected:?}"
+    )]
     SoftTargets {
         /// Views, images and classes of the soft targets.
         given: [usize; 3],
-        /// Of this training.
+        /// Of this training; fewer views are enough.
         expected: [usize; 3],
     },
+    /// The soft targets are of other images.
+    #[error(
+        "soft targets are of other training images than this machine has; the files of the data set \
+         differ from those of the worker that ran the teacher"
+    )]
+    OtherImages,
 }
 
 /// Trains. `progress` is called after every step and may take its time, for example while a device
@@ -183,6 +191,7 @@ pub fn train(
     let mut optimizer =
         NetworkOptimizer::new(spec.optimizer, decay, &network, made, start.moments, &inner)?;
     let normalizer = Normalizer::new(&dataset.normalization);
+    let mut batches = made as u64;
     let side = plan.input().height as usize;
     let mut order: Vec<usize> = (0..train.len()).collect();
     let mut rendered = None;
@@ -197,6 +206,8 @@ pub fn train(
         let mut sum = 0.0;
         let mut seen = 0;
         for (step, indices) in order.chunks(batch_size).take(steps).enumerate() {
+            network.set_momentum(momentum(batches));
+            batches += 1;
             let logits = network.forward(normalizer.batch(&images, indices, &device));
             let labels: Vec<u16> = indices.iter().map(|&i| images.labels[i]).collect();
             let teacher = request.distillation.map(|(distillation, targets)| {
@@ -231,6 +242,39 @@ pub fn train(
         return Err(TrainError::NonFinite { epoch, step });
     }
     Ok(Trained { moments: optimizer.moments(&network), weights, images_seen, losses })
+}
+
+/// The weights with batch normalisation's running statistics computed anew, over one pass through the
+/// training images in which nothing else changes: what pruning leaves has other statistics. `pause` as in
+/// [`soft_targets`].
+///
+/// # Errors
+/// When `pause` breaks, or the statistics are not finite.
+pub fn renew_statistics(
+    plan: &Plan,
+    weights: &Weights,
+    dataset: &Dataset,
+    batch_size: u32,
+    device: TrainDevice,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Weights, TrainError> {
+    // With autodiff a network normalises with its batch.
+    let device = device.device().autodiff();
+    let mut network = Network::new(plan, weights, &device);
+    let normalizer = Normalizer::new(&dataset.normalization);
+    let images = dataset.train.resized(plan.input().height as usize);
+    let order: Vec<usize> = (0..images.len()).collect();
+    let batches = order.chunks(batch_size.max(2) as usize).filter(|batch| batch.len() >= 2);
+    for (before, indices) in (0..).zip(batches) {
+        if pause().is_break() {
+            return Err(TrainError::Stopped);
+        }
+        network.set_momentum(mean_share(before));
+        network.forward(normalizer.batch(&images, indices, &device));
+    }
+    let renewed = network.weights();
+    renewed.check(plan)?;
+    Ok(renewed)
 }
 
 /// Loss of a batch, and gradients of all parameters. The loss is computed on plain numbers; its
@@ -276,9 +320,12 @@ fn check(request: &TrainRequest) -> Result<(), TrainError> {
     }
     if let Some((_, targets)) = request.distillation {
         let given = [targets.views, targets.images, targets.classes];
-        let expected = [views.count() as usize, images, classes];
-        if given != expected {
+        let expected = [views.used(request.epochs) as usize, images, classes];
+        if given[0] < expected[0] || given[1..] != expected[1..] {
             return Err(TrainError::SoftTargets { given, expected });
+        }
+        if targets.data != dataset.train.hash() {
+            return Err(TrainError::OtherImages);
         }
     }
     Ok(())

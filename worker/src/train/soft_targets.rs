@@ -1,17 +1,22 @@
 //! A teacher's logits of every view of every training image, computed once for a whole study, so
 //! that students hear the teacher without running it.
 
+use std::ops::ControlFlow;
+
+use edgesmith_common::ArtifactHash;
 use edgesmith_search_space::Plan;
 
-use super::TrainDevice;
 use super::evaluation::logits;
+use super::{TrainDevice, TrainError};
 use crate::data::{ImageSet, Normalization, Views};
 use crate::network::{Network, Weights};
 
 /// A teacher's logits of training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftTargets {
-    /// Views of each image.
+    /// Of the images, [`ImageSet::hash`]: another split or other files are other images.
+    pub data: ArtifactHash,
+    /// Views of each image, the first ones.
     pub views: usize,
     /// Training images.
     pub images: usize,
@@ -41,8 +46,8 @@ pub enum SoftTargetsError {
 }
 
 const MAGIC: &[u8; 8] = b"edgesoft";
-const VERSION: u32 = 1;
-const HEADER: usize = 8 + 4 * 4;
+const VERSION: u32 = 2;
+const HEADER: usize = 8 + 4 * 4 + 32;
 
 impl SoftTargets {
     /// Logits of view `view` of image `image`.
@@ -54,14 +59,15 @@ impl SoftTargets {
         &self.logits[(view * self.images + image) * self.classes..][..self.classes]
     }
 
-    /// As a file: a header (`edgesoft`, version, views, images, classes; little-endian u32) and the
-    /// logits as little-endian f32.
+    /// As a file: a header (`edgesoft`, version, views, images, classes; little-endian u32; the hash of
+    /// the images) and the logits as little-endian f32.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + 4 * self.logits.len());
         bytes.extend_from_slice(MAGIC);
         for number in [VERSION as usize, self.views, self.images, self.classes] {
             bytes.extend_from_slice(&(number as u32).to_le_bytes());
         }
+        bytes.extend_from_slice(self.data.as_bytes());
         bytes.extend(self.logits.iter().flat_map(|logit| logit.to_le_bytes()));
         bytes
     }
@@ -74,6 +80,8 @@ impl SoftTargets {
         let body = bytes.strip_prefix(MAGIC).ok_or(SoftTargetsError::NotSoftTargets)?;
         let (header, body) =
             body.split_at_checked(HEADER - MAGIC.len()).ok_or(SoftTargetsError::NotSoftTargets)?;
+        let (header, data) = header.split_at(4 * 4);
+        let data: [u8; 32] = data.try_into().expect("the header ends in a hash");
         let mut numbers = words(header).map(u32::from_le_bytes);
         let mut number = || numbers.next().expect("four numbers in the header");
         if number() != VERSION {
@@ -92,11 +100,16 @@ impl SoftTargets {
             return Err(SoftTargetsError::NonFinite);
         }
         let [views, images, classes] = [views, images, classes].map(|n| n as usize);
-        Ok(Self { views, images, classes, logits })
+        Ok(Self { data: ArtifactHash::from_bytes(data), views, images, classes, logits })
     }
 }
 
-/// Runs a teacher over every view of every image of `train`.
+/// Runs a teacher over the first `views.used(epochs)` views of every image of `train`: those that a
+/// training of so many epochs sees. `pause` is called between batches and may take its time; to break
+/// stops it.
+///
+/// # Errors
+/// When `pause` breaks.
 ///
 /// # Panics
 /// When the weights are not the plan's, or the images have another number of channels.
@@ -105,17 +118,21 @@ pub fn soft_targets(
     weights: &Weights,
     train: &ImageSet,
     views: &Views,
+    epochs: u32,
     normalization: &Normalization,
     device: TrainDevice,
-) -> SoftTargets {
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<SoftTargets, TrainError> {
     let network = Network::new(plan, weights, &device.device());
     let classes = plan.classes() as usize;
-    let mut all = Vec::with_capacity(views.count() as usize * train.len() * classes);
-    for view in 0..views.count() {
+    let used = views.used(epochs);
+    let mut all = Vec::with_capacity(used as usize * train.len() * classes);
+    for view in 0..used {
         let images = views.render_all(train, view).resized(plan.input().height as usize);
-        all.extend(logits(&network, &images, normalization, device));
+        all.extend(logits(&network, &images, normalization, device, pause)?);
     }
-    SoftTargets { views: views.count() as usize, images: train.len(), classes, logits: all }
+    let (views, images) = (used as usize, train.len());
+    Ok(SoftTargets { data: train.hash(), views, images, classes, logits: all })
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
@@ -128,7 +145,7 @@ mod tests {
 
     fn example() -> SoftTargets {
         let logits = (0..12).map(|i| i as f32 / 7.0 - 1.0).collect();
-        SoftTargets { views: 2, images: 3, classes: 2, logits }
+        SoftTargets { data: ArtifactHash::of(b"images"), views: 2, images: 3, classes: 2, logits }
     }
 
     #[test]
@@ -147,7 +164,7 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         let error = SoftTargets::from_bytes(&longer).unwrap_err();
-        assert_eq!(error, SoftTargetsError::Length { expected: 72, given: 73 });
+        assert_eq!(error, SoftTargetsError::Length { expected: 104, given: 105 });
 
         let mut version = bytes.clone();
         version[8] = 9;

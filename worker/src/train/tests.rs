@@ -234,14 +234,18 @@ fn a_student_learns_from_its_teacher_alone() {
         &teacher.weights,
         &data.train,
         &views,
+        spec.epochs.max(2),
         &data.normalization,
         TrainDevice::Flex,
-    );
+        &mut || ControlFlow::Continue(()),
+    )
+    .unwrap();
     assert_eq!((soft.views, soft.images, soft.classes), (2, data.train.len(), 10));
 
     // Labels are shuffled away; with alpha 1 they do not count.
     let mut unlabelled = data.clone();
     unlabelled.train.labels.fill(0);
+    let soft = SoftTargets { data: unlabelled.train.hash(), ..soft };
     let plan = residual_plan();
     let all = Distillation { alpha: 1.0, temperature: 2.0 };
     let start = request(&plan, &unlabelled, &views, &spec);
@@ -263,12 +267,148 @@ fn a_student_learns_from_its_teacher_alone() {
 fn a_teacher_of_another_data_set_is_refused() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
-    let soft = SoftTargets { views: 1, images: 2, classes: 3, logits: vec![0.0; 6] };
-    let distillation = Some((Distillation { alpha: 0.5, temperature: 2.0 }, &soft));
-    let error =
-        run(TrainRequest { distillation, ..request(&plan, &data, &views, &spec) }).unwrap_err();
+    let learn = |soft: &SoftTargets, epochs: u32| {
+        let distillation = Some((Distillation { alpha: 0.5, temperature: 2.0 }, soft));
+        let start = request(&plan, &data, &views, &spec);
+        run(TrainRequest { distillation, epochs, until: epochs, ..start }).map(|_| ())
+    };
+    let soft = |views: usize, images: usize, data: &ImageSet| {
+        let logits = vec![0.0; views * images * 3];
+        SoftTargets { data: data.hash(), views, images, classes: 3, logits }
+    };
     let expected = [2, 70, 3];
-    assert_eq!(error, TrainError::SoftTargets { given: [1, 2, 3], expected });
+    for given in [[1, 2, 3], [1, 70, 3]] {
+        let error = learn(&soft(given[0], given[1], &data.train), 2).unwrap_err();
+        assert_eq!(error, TrainError::SoftTargets { given, expected });
+    }
+    // One epoch sees one view.
+    learn(&soft(1, 70, &data.train), 1).unwrap();
+    let mut other = data.train.clone();
+    other.pixels[0] ^= 1;
+    assert_eq!(learn(&soft(2, 70, &other), 2).unwrap_err(), TrainError::OtherImages);
+}
+
+#[test]
+fn student_and_teacher_see_the_same_view_of_the_same_image() {
+    let data = digits();
+    let (plan, spec) = (conv_plan(), TrainingSpec { batch_size: 3058, ..spec() });
+    let views = Views::new(&Augmentation { shift: 2, flip: true, views: 3 }, Seed(3));
+    let side = plan.input().height as usize;
+    let (teacher, student) = (random_weights(&plan, 5), random_weights(&plan, 6));
+    let device = TrainDevice::Flex;
+    let go_on = || ControlFlow::Continue(());
+    let (train, norm) = (&data.train, &data.normalization);
+    let soft =
+        soft_targets(&plan, &teacher, train, &views, 9, norm, device, &mut { go_on }).unwrap();
+    assert_eq!(soft.views, 3);
+    let distillation = Distillation { alpha: 1.0, temperature: 2.0 };
+    // A rate of nothing: every epoch sees the student as it came, in one batch of all images.
+    let trained = run(TrainRequest {
+        start: Checkpoint::fresh(student.clone()),
+        distillation: Some((distillation, &soft)),
+        epochs: 4,
+        until: 4,
+        learning_rate: 0.0,
+        ..request(&plan, &data, &views, &spec)
+    })
+    .unwrap();
+    let normalizer = Normalizer::new(norm);
+    let all: Vec<usize> = (0..train.len()).collect();
+    let loss_of = |student_view: u32, teacher_view: u32| {
+        let on = |view: u32, device: &Device, weights: &Weights| {
+            let images = views.render_all(train, view).resized(side);
+            let network = Network::new(&plan, weights, device);
+            let logits = network.forward(normalizer.batch(&images, &all, device));
+            logits.into_data().try_into_vec::<f32>().unwrap()
+        };
+        let rows = on(teacher_view, &device.device(), &teacher);
+        let targets = Targets {
+            labels: &train.labels,
+            label_smoothing: 0.0,
+            teacher: Some((distillation, &rows)),
+        };
+        loss::loss(&on(student_view, &device.device().autodiff(), &student), &targets).0
+    };
+    for (epoch, loss) in trained.losses.iter().enumerate() {
+        let view = epoch as u32 % 3;
+        let same = loss_of(view, view);
+        assert!((loss - same).abs() < 1e-5 * same, "epoch {epoch}: {loss} against {same}");
+        let mixed = loss_of(view, (view + 1) % 3);
+        assert!((loss - mixed).abs() > 1e-4 * same, "{loss} and {mixed} tell no views apart");
+    }
+}
+
+#[test]
+fn soft_targets_stop_when_they_are_told_to() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let weights = random_weights(&plan, 5);
+    let mut asked = 0;
+    let mut pause = || {
+        asked += 1;
+        if asked == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let (norm, device) = (&data.normalization, TrainDevice::Flex);
+    let stopped = soft_targets(&plan, &weights, &data.train, &views, 9, norm, device, &mut pause);
+    assert_eq!(stopped, Err(TrainError::Stopped));
+    assert_eq!(asked, 2);
+}
+
+/// Weights whose running statistics are nothing like any data's.
+fn with_odd_statistics(weights: &Weights) -> Weights {
+    let mut odd = weights.clone();
+    for (name, array) in &mut odd.arrays {
+        if name.ends_with(".mean") || name.ends_with(".variance") {
+            array.data.fill(50.0);
+        }
+    }
+    odd
+}
+
+#[test]
+fn running_statistics_forget_where_they_started() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let start = random_weights(&plan, 5);
+    let trained = |weights: Weights, epochs: u32| {
+        let start = Checkpoint::fresh(weights);
+        let whole = request(&plan, &data, &views, &spec);
+        run(TrainRequest { start, epochs, until: epochs, ..whole }).unwrap().weights
+    };
+    // Three batches: far too few for a moving average to forget.
+    assert_eq!(trained(start.clone(), 1), trained(with_odd_statistics(&start), 1));
+}
+
+#[test]
+fn renewed_statistics_are_the_data_s_whatever_they_were() {
+    let (data, plan) = (colours(), tiny_plan());
+    let weights = random_weights(&plan, 5);
+    let renew = |weights: &Weights, batch_size: u32| {
+        let go_on = &mut || ControlFlow::Continue(());
+        renew_statistics(&plan, weights, &data, batch_size, TrainDevice::Flex, go_on).unwrap()
+    };
+    let renewed = renew(&weights, 70);
+    assert_eq!(renewed, renew(&with_odd_statistics(&weights), 70));
+    assert_ne!(renewed, weights);
+    // In one batch of everything, evaluation is what training computed, but for the variance's bias.
+    let images = data.train.resized(plan.input().height as usize);
+    let all: Vec<usize> = (0..images.len()).collect();
+    let logits = |device: &Device| {
+        let batch = Normalizer::new(&data.normalization).batch(&images, &all, device);
+        let network = Network::new(&plan, &renewed, device);
+        network.forward(batch).into_data().try_into_vec::<f32>().unwrap()
+    };
+    for (evaluated, trained) in
+        logits(&Device::flex()).iter().zip(logits(&Device::flex().autodiff()))
+    {
+        assert!((evaluated - trained).abs() < 0.01, "{evaluated} against {trained}");
+    }
+    // In several batches each counts alike; nothing but the statistics changes.
+    let several = renew(&weights, 32);
+    for (name, array) in &weights.arrays {
+        let statistic = name.ends_with(".mean") || name.ends_with(".variance");
+        assert_eq!(several.arrays[name] == *array, !statistic, "{name}");
+    }
 }
 
 #[test]

@@ -1,0 +1,267 @@
+//! What every training task does the same way: one training within it, figures of what it made, and
+//! stepping aside for measurements.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use edgesmith_common::spec::{StudySpec, TrainWork};
+use edgesmith_common::{ArtifactHash, NetworkReport, Purpose, Seed, StudyName, TrialNumber};
+use edgesmith_edge_runtime::Model;
+use edgesmith_search_space::{Distillation, Genotype, Plan, Precision};
+
+use super::inputs::{self, Latest};
+use super::{Busy, evaluate, hopeless};
+use crate::compress::quantize;
+use crate::data::{Dataset, ImageSet, Normalization, Views};
+use crate::export::safetensors;
+use crate::network::Weights;
+use crate::session::{AttemptContext, AttemptError};
+use crate::train::{
+    self, Checkpoint, SoftTargets, SoftTargetsError, TrainDevice, TrainError, TrainRequest, Trained,
+};
+
+/// Images that activations are calibrated on.
+const CALIBRATION_IMAGES: usize = 256;
+
+/// What a training task needs to know of its study.
+pub struct Study<'a> {
+    pub name: &'a StudyName,
+    pub seed: Seed,
+    pub work: &'a TrainWork,
+}
+
+impl<'a> Study<'a> {
+    pub fn of(spec: &'a StudySpec) -> Result<Self, AttemptError> {
+        let work =
+            spec.training().ok_or_else(|| AttemptError::hopeless("this study trains nothing"))?;
+        Ok(Self { name: &spec.name, seed: spec.seed, work })
+    }
+}
+
+/// A candidate to train, from where, and how far.
+pub struct Trial<'a> {
+    pub number: TrialNumber,
+    pub genotype: &'a Genotype,
+    pub soft_targets: Option<ArtifactHash>,
+    /// `None`: to the end.
+    pub rung: Option<u32>,
+    pub checkpoint: Option<ArtifactHash>,
+}
+
+/// One training run within a task.
+pub struct Phase<'a> {
+    /// What one epoch is called in progress.
+    pub name: &'static str,
+    /// Which part of the attempt's progress it is.
+    pub span: (f64, f64),
+    pub plan: &'a Plan,
+    pub start: Checkpoint,
+    /// Of the whole training.
+    pub epochs: u32,
+    /// Where this run stops.
+    pub until: u32,
+    pub learning_rate: f64,
+    pub shuffle: Purpose,
+    pub teacher: Option<(Distillation, &'a SoftTargets)>,
+}
+
+/// What every step of one attempt needs.
+pub struct Run<'a> {
+    /// What trains.
+    pub device: TrainDevice,
+    pub study: &'a Study<'a>,
+    pub dataset: &'a Dataset,
+    pub context: &'a AttemptContext,
+    pub busy: &'a Busy<'a>,
+}
+
+impl Run<'_> {
+    pub fn train(&self, phase: Phase<'_>) -> Result<Trained, AttemptError> {
+        let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
+        let begun = phase.start.epochs;
+        let request = TrainRequest {
+            plan: phase.plan,
+            start: phase.start,
+            dataset: self.dataset,
+            views: &views,
+            spec: &self.study.work.training,
+            epochs: phase.epochs,
+            until: phase.until,
+            learning_rate: phase.learning_rate,
+            shuffle_seed: self.study.seed.derive(phase.shuffle),
+            distillation: phase.teacher,
+            device: self.device,
+        };
+        let (from, to) = phase.span;
+        train::train(request, &mut |progress| {
+            let stage = format!("{} {}/{}", phase.name, progress.epoch + 1, phase.epochs);
+            let all = f64::from(phase.until - begun) * f64::from(progress.steps);
+            let done = f64::from(progress.epoch - begun) * f64::from(progress.steps)
+                + f64::from(progress.step);
+            self.context.progress(from + (to - from) * (done + 1.0) / all, &stage);
+            self.pause_or_stop()
+        })
+        .map_err(training_failed)
+    }
+
+    /// Batch normalisation's statistics of a network that is not trained any further.
+    pub fn renew_statistics(
+        &self,
+        plan: &Plan,
+        weights: &Weights,
+    ) -> Result<Weights, AttemptError> {
+        let batch_size = self.study.work.training.batch_size;
+        let pause = &mut || self.pause_or_stop();
+        train::renew_statistics(plan, weights, self.dataset, batch_size, self.device, pause)
+            .map_err(training_failed)
+    }
+
+    /// A teacher's logits of all that any training of the study sees.
+    pub fn soft_targets(
+        &self,
+        plan: &Plan,
+        weights: &Weights,
+        normalization: &Normalization,
+    ) -> Result<SoftTargets, AttemptError> {
+        let training = &self.study.work.training;
+        let views = Views::new(&training.augmentation, self.study.seed);
+        let epochs = training.epochs.max(training.fine_tune_epochs);
+        train::soft_targets(
+            plan,
+            weights,
+            &self.dataset.train,
+            &views,
+            epochs,
+            normalization,
+            self.device,
+            &mut || self.pause_or_stop(),
+        )
+        .map_err(training_failed)
+    }
+
+    /// Weights as a file that says what they are of and what they expect.
+    pub fn weights_file(
+        &self,
+        weights: &Weights,
+        normalization: &Normalization,
+        what: (&str, String),
+    ) -> Vec<u8> {
+        let Normalization { mean, std } = normalization;
+        let metadata = [
+            ("study", self.study.name.to_string()),
+            what,
+            (MEAN_KEY, numbers(mean)),
+            (STD_KEY, numbers(std)),
+            ("training_data", self.dataset.train.hash().to_string()),
+        ];
+        safetensors::to_bytes(weights, &metadata)
+    }
+
+    /// Figures of a model as its file runs in the edge runtime, and that file.
+    pub fn report(
+        &self,
+        plan: &Plan,
+        precision: Precision,
+        model: &Model,
+    ) -> Result<(NetworkReport, Vec<u8>), AttemptError> {
+        let bytes = model.to_bytes();
+        // Read back: what is evaluated is what the file says, not what is in memory.
+        let model = Model::from_bytes(&bytes).map_err(hopeless)?;
+        let report = NetworkReport {
+            validation_accuracy: self.accuracy(&model, &self.dataset.validation)?,
+            test_accuracy: self.accuracy(&model, &self.dataset.test)?,
+            model_bytes: bytes.len() as u64,
+            cost: plan.cost(precision),
+        };
+        Ok((report, bytes))
+    }
+
+    /// Share of images that a model classifies right in the edge runtime.
+    pub fn accuracy(&self, model: &Model, set: &ImageSet) -> Result<f64, AttemptError> {
+        evaluate::accuracy(model, set, &mut || self.pause_or_stop())
+            .map_err(|error| error.map_or_else(AttemptError::stopped, hopeless))
+    }
+
+    pub fn quantized_model(&self, plan: &Plan, weights: &Weights) -> Result<Model, AttemptError> {
+        let images = self.dataset.train.resized(plan.input().height as usize);
+        let step = images.len().div_ceil(CALIBRATION_IMAGES).max(1);
+        let sample = (0..images.len()).step_by(step).map(|i| images.image(i));
+        quantize(plan, weights, &self.dataset.normalization, sample).map_err(hopeless)
+    }
+
+    /// Stands aside for measurements; breaks where the attempt was stopped.
+    pub fn pause_or_stop(&self) -> ControlFlow<()> {
+        self.busy.pause_point();
+        if self.context.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// In the metadata of weights: the normalisation of the images that they were trained on, a number for
+/// each channel.
+const MEAN_KEY: &str = "mean";
+const STD_KEY: &str = "std";
+
+fn numbers(values: &[f32]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Weights that a user gives, and the normalisation that they expect if the file says it.
+pub fn given_weights(
+    bytes: &[u8],
+    plan: &Plan,
+) -> Result<(Weights, Option<Normalization>), AttemptError> {
+    let (weights, notes) = safetensors::read(bytes).map_err(hopeless)?;
+    weights.check(plan).map_err(hopeless)?;
+    let channels = plan.input().channels as usize;
+    let read = |key: &str| -> Result<Option<Vec<f32>>, AttemptError> {
+        let Some(text) = notes.get(key) else { return Ok(None) };
+        let values: Result<Vec<f32>, _> = text.split(',').map(|v| v.trim().parse()).collect();
+        let wanted = |values: &Vec<f32>| {
+            let sound = |v: &f32| v.is_finite() && (key == MEAN_KEY || *v > 0.0);
+            values.len() == channels && values.iter().all(sound)
+        };
+        let Some(values) = values.ok().filter(wanted) else {
+            let text = format!(
+                "the teacher's weights have {key} {text:?} in their metadata; {channels} numbers are \
+                 needed, one for each channel, separated by commas"
+            );
+            return Err(AttemptError::hopeless(text));
+        };
+        Ok(Some(values))
+    };
+    let normalization =
+        read(MEAN_KEY)?.zip(read(STD_KEY)?).map(|(mean, std)| Normalization { mean, std });
+    Ok((weights, normalization))
+}
+
+/// A training with the same seed fails the same way, unless it was told to stop.
+fn training_failed(error: TrainError) -> AttemptError {
+    match error {
+        TrainError::Stopped => AttemptError::stopped(),
+        // It is this worker's version, or its files: another may do better.
+        error @ (TrainError::Checkpoint { .. }
+        | TrainError::Data { .. }
+        | TrainError::SoftTargets { .. }
+        | TrainError::OtherImages) => AttemptError::retryable(error.to_string()),
+        other => hopeless(other),
+    }
+}
+
+/// The teacher's logits in an artifact.
+pub fn read_soft_targets(
+    cache: &Latest<ArtifactHash, SoftTargets>,
+    hash: Option<ArtifactHash>,
+    context: &AttemptContext,
+) -> Result<Arc<SoftTargets>, AttemptError> {
+    let hash = hash.ok_or_else(|| {
+        AttemptError::hopeless("the candidate distills, but there are no soft targets")
+    })?;
+    inputs::soft_targets(cache, hash, || context.fetch(hash))
+}
+
+/// They are of a worker of another version, perhaps; others may read them.
+impl From<SoftTargetsError> for AttemptError {
+    fn from(error: SoftTargetsError) -> Self {
+        AttemptError::retryable(error.to_string())
+    }
+}
