@@ -45,6 +45,32 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
     let (bold, plain) =
         if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{bold}error:{plain} {error:#}");
+    eprintln!("{bold}error:{plain} {}", sentence(error));
     if error.downcast_ref::<Invalid>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// The error and its causes, but for causes that the text before them tells already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_again() {
+        let cause = std::io::Error::other("the disk is full");
+        let told = anyhow::Error::new(cause).context("failed to write: the disk is full");
+        let text = sentence(&told.context("failed to submit"));
+        assert_eq!(text, "failed to submit: failed to write: the disk is full");
+    }
 }

@@ -73,6 +73,9 @@ pub struct Book {
     pub members: BTreeSet<u64>,
     /// Answers joins instead.
     pub turn_away: Option<Status>,
+    /// Answers every upload instead.
+    pub upload_error: Option<Status>,
+    pub uploads: usize,
     /// Answers the next reports instead, after noting them.
     pub report_errors: VecDeque<Status>,
     /// Reports are of no current attempt.
@@ -278,6 +281,10 @@ impl ArtifactService for Fake {
         request: Request<tonic::Streaming<UploadArtifactRequest>>,
     ) -> Result<Response<UploadArtifactResponse>, Status> {
         use upload_artifact_request::Part;
+        self.book().uploads += 1;
+        if let Some(status) = self.book().upload_error.clone() {
+            return Err(status);
+        }
         let mut parts = request.into_inner();
         let Some(UploadArtifactRequest { part: Some(Part::Hash(hash)) }) = parts.message().await?
         else {

@@ -390,6 +390,27 @@ async fn artifacts_are_fetched_once_and_absent_ones_fail_the_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_coordinator_cannot_store_fails_the_attempt() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    fake.book().upload_error = Some(Status::internal("no space left on the device"));
+    let session = Session::start(
+        config(life.url()),
+        Does(|_, context: &AttemptContext| {
+            context.put(b"weights".to_vec())?;
+            unreachable!("it cannot be stored");
+        }),
+    );
+    fake.offer(1, train_trial());
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let failed = failure(&book.reports[0]);
+    assert!(failed.reason.contains("no space left") && failed.retryable, "{failed:?}");
+    assert_eq!(book.uploads, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn artifacts_travel_in_chunks_and_are_checked() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
