@@ -29,6 +29,8 @@ pub enum Purpose {
     Split,
     /// Augmented views, the same for all networks of a study.
     Views,
+    /// Initial weights of the policy of a reinforcement-learning controller.
+    Policy,
 }
 
 impl Seed {
@@ -43,6 +45,7 @@ impl Seed {
             Purpose::TeacherShuffle => ("teacher shuffle", 0),
             Purpose::Split => ("split", 0),
             Purpose::Views => ("views", 0),
+            Purpose::Policy => ("policy", 0),
         };
         let mut hasher = blake3::Hasher::new_derive_key("edgesmith 2026 seeds");
         hasher.update(&self.0.to_le_bytes());

@@ -1,7 +1,8 @@
 //! Study files: what a good one means, and every mistake of a bad one with its line.
 
 use edgesmith_common::spec::{
-    AlgorithmSpec, DataSource, FidelityRule, OptimizerSpec, TeacherSource, Workload,
+    AlgorithmSpec, DataSource, FidelityRule, OptimizerSpec, PolicySpec, RewardSpec, TeacherSource,
+    Workload,
 };
 use edgesmith_common::{Bound, Goal, Metric, StudySpec};
 
@@ -239,6 +240,33 @@ fn data_sources_are_checked() {
     let said =
         mistake("source = \"digits\"", "source = \"digits\"\nvalidation_fraction = 1.5", "1.5");
     assert!(said.contains("0.01 to 0.9"), "{said}");
+}
+
+#[test]
+fn a_target_reward_needs_a_target_and_two_objectives_that_it_fits() {
+    let both = GOOD.replace(
+        "metric = \"validation_accuracy\"\n",
+        "metric = \"validation_accuracy\"\n[[objectives]]\nmetric = \"macs\"\n",
+    );
+    let ppo = "[algorithm]\nname = \"ppo\"\nreward = \"hard-target\"\n";
+    let spec = StudySpec::parse(&format!("{both}{ppo}target = 5e4\npolicy = \"lstm\"\n")).unwrap();
+    let target = RewardSpec::Target { target: 5e4, within: 0.0, beyond: -1.0 };
+    assert!(matches!(
+        spec.algorithm,
+        AlgorithmSpec::Ppo { reward, policy: PolicySpec::Lstm, .. } if reward == target
+    ));
+    assert!(one_mistake(&format!("{both}{ppo}"), "reward").contains("target"));
+    assert!(one_mistake(&format!("{both}{ppo}target = 0\n"), "target = 0").contains("above 0"));
+    let alone = format!("{ppo}target = 5e4\n");
+    assert!(mistake_in(&alone, "reward").contains("two objectives"));
+    let soft = "[algorithm]\nname = \"reinforce\"\nreward = \"money\"\n";
+    assert!(mistake_in(soft, "money").contains("soft-target"));
+    let policy = "[algorithm]\nname = \"reinforce\"\npolicy = \"gru\"\n";
+    assert!(mistake_in(policy, "gru").contains("lstm"));
+    assert!(
+        mistake_in("[algorithm]\nname = \"nsga2\"\npolicy = \"lstm\"\n", "policy")
+            .contains("unknown")
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use edgesmith_search_space::{Architecture, CellIdentity, Space, StagedSpace};
 
 use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
 
+mod algorithm;
 mod check;
 mod error;
 mod fidelity;
@@ -16,6 +17,7 @@ mod reader;
 mod space;
 mod table;
 
+pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
 
@@ -203,65 +205,6 @@ impl std::fmt::Display for DataSource {
             DataSource::ImageFolder { train, test: None, side } => {
                 write!(f, "image folder {train}, resized to {side}x{side}, a tenth held out")
             }
-        }
-    }
-}
-
-/// Who proposes candidates, with the settings of that algorithm.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AlgorithmSpec {
-    /// Uniform sampling.
-    Random,
-    /// Regularized (aging) evolution, Real et al. 2019.
-    RegularizedEvolution {
-        /// Living members.
-        population: usize,
-        /// Contestants for parenthood.
-        sample: usize,
-        /// Choices changed in a child.
-        mutations: usize,
-    },
-    /// A portfolio of model-based search and mutation.
-    Auto,
-    /// Gaussian processes over genotypes, after White et al. 2021.
-    ModelBased {
-        /// Random trials first.
-        initial: usize,
-    },
-    /// NSGA-II, Deb et al. 2002.
-    Nsga2 {
-        /// Members that survive.
-        population: usize,
-        /// Odds that a child has two parents, `0..=1`.
-        crossover: f64,
-        /// Choices changed in a child.
-        mutations: usize,
-    },
-    /// REINFORCE on a categorical policy, Williams 1992.
-    Reinforce {
-        /// Step size of the policy's Adam.
-        learning_rate: f64,
-        /// Weight of the entropy bonus.
-        entropy: f64,
-        /// Decay of the moving baseline, `0..1`.
-        baseline_decay: f64,
-    },
-}
-
-impl AlgorithmSpec {
-    /// Every algorithm's name in study files.
-    pub const NAMES: [&'static str; 6] =
-        ["random", "regularized-evolution", "nsga2", "reinforce", "model-based", "auto"];
-
-    /// The name in study files.
-    pub fn name(&self) -> &'static str {
-        match self {
-            AlgorithmSpec::Random => Self::NAMES[0],
-            AlgorithmSpec::RegularizedEvolution { .. } => Self::NAMES[1],
-            AlgorithmSpec::Nsga2 { .. } => Self::NAMES[2],
-            AlgorithmSpec::Reinforce { .. } => Self::NAMES[3],
-            AlgorithmSpec::ModelBased { .. } => Self::NAMES[4],
-            AlgorithmSpec::Auto => Self::NAMES[5],
         }
     }
 }

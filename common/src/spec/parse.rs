@@ -7,13 +7,14 @@
 use edgesmith_search_space::{CellSpace, DataShape, Space, StagedSpace};
 use toml::de::DeTable;
 
+use super::algorithm::read_algorithm;
 use super::fidelity::read_fidelity;
 use super::reader::{Mistakes, Table};
 use super::space::{read_architecture, read_space};
 use super::table::read_table;
 use super::{
-    AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, MeasurementSpec, OptimizerSpec,
-    SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
+    Augmentation, Budget, DataSource, DataSpec, MeasurementSpec, OptimizerSpec, SpecErrors,
+    StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
 };
 use crate::{Bound, Constraint, DeviceClass, Goal, Metric, Objective, Seed, StudyName};
 
@@ -38,7 +39,7 @@ impl StudySpec {
         let study = read_study(&mut root, m);
         // Before the workload, which knows what constraints can be met.
         let objectives = read_objectives(&mut root, m);
-        let algorithm = read_algorithm(&mut root, m);
+        let algorithm = read_algorithm(&mut root, &objectives, m);
         let work = match root.knew("table") {
             true => read_table(&mut root, &objectives, m).map(Workload::Table),
             false => read_train_work(&mut root, m).map(|work| Workload::Train(Box::new(work))),
@@ -279,48 +280,6 @@ fn read_constraints(
         table.finish(m);
     }
     constraints
-}
-
-fn read_algorithm(root: &mut Table, m: &mut Mistakes) -> AlgorithmSpec {
-    let default = AlgorithmSpec::Auto;
-    let Some(mut table) = root.table("algorithm", m) else { return default };
-    let known = |name: String| {
-        let all = AlgorithmSpec::NAMES;
-        let found = all.contains(&name.as_str());
-        let unknown = || format!("unknown algorithm {name:?}; use one of {}", all.join(", "));
-        if found { Ok(name.clone()) } else { Err(unknown()) }
-    };
-    if !table.has("name") {
-        m.add(&table.span(), "algorithm.name", "is missing; name an algorithm");
-    }
-    let Some(name) = table.checked("name", m, known) else { return default };
-    let algorithm = match name.as_str() {
-        "random" => AlgorithmSpec::Random,
-        // Real et al. use 100 and 25 for budgets of tens of thousands; budgets here are hundreds.
-        "regularized-evolution" => AlgorithmSpec::RegularizedEvolution {
-            population: table.within("population", 20, (2, 10_000), m),
-            sample: table.within("sample", 5, (1, 10_000), m),
-            mutations: table.within("mutations", 1, (1, 100), m),
-        },
-        "auto" => AlgorithmSpec::Auto,
-        "model-based" => {
-            AlgorithmSpec::ModelBased { initial: table.within("initial", 12, (2, 10_000), m) }
-        }
-        // Deb et al. use rates of 0.9 and one gene in n, and 100 survivors for budgets of tens of
-        // thousands.
-        "nsga2" => AlgorithmSpec::Nsga2 {
-            population: table.within("population", 20, (2, 10_000), m),
-            crossover: table.within("crossover", 0.9, (0.0, 1.0), m),
-            mutations: table.within("mutations", 1, (1, 100), m),
-        },
-        _ => AlgorithmSpec::Reinforce {
-            learning_rate: table.within("learning_rate", 0.1, (1e-6, 10.0), m),
-            entropy: table.within("entropy", 0.01, (0.0, 10.0), m),
-            baseline_decay: table.within("baseline_decay", 0.9, (0.0, 0.999_999), m),
-        },
-    };
-    table.finish(m);
-    algorithm
 }
 
 fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use edgesmith_common::{StudySpec, TrialNumber};
+use edgesmith_common::spec::{PolicySpec, RewardSpec};
+use edgesmith_common::{Metric, Objective, Purpose, Seed, StudySpec, TrialNumber};
 use edgesmith_search_space::{
     Activation, CanonicalHash, DataShape, Genotype, Precision, RecipeSpace, Space, SpaceDefinition,
     StageSpace, StagedSpace,
@@ -10,23 +11,44 @@ use edgesmith_search_space::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::policy::Policy;
+use super::ppo::PpoSettings;
+use super::reward::Reward;
 use super::{
-    Auto, Controller, FinishedTrial, ModelBased, Nsga2, Proposal, Random, RegularizedEvolution,
-    Reinforce, build,
+    Auto, Controller, FinishedTrial, LocalSearch, ModelBased, Nsga2, Nsga3, Ppo, Proposal, Random,
+    RegularizedEvolution, Reinforce, build,
 };
 
 /// Makes a fresh controller of a space.
 pub(super) type Make = fn(Space) -> Box<dyn Controller>;
 
 /// Every algorithm with its default settings.
-pub(super) const ALL: [(&str, Make); 6] = [
+pub(super) const ALL: [(&str, Make); 11] = [
     ("random", |space| Box::new(Random::new(space))),
     ("regularized evolution", |space| Box::new(RegularizedEvolution::new(space, 20, 5, 1))),
     ("nsga2", |space| Box::new(Nsga2::new(space, 16, 0.5, 2))),
     ("auto", |space| Box::new(Auto::new(space))),
     ("model-based", |space| Box::new(ModelBased::new(space, 12))),
-    ("reinforce", |space| Box::new(Reinforce::new(space, 0.1, 0.01, 0.9))),
+    ("nsga3", |space| Box::new(Nsga3::new(space, 16, 1.0, 1))),
+    ("local search", |space| Box::new(LocalSearch::new(space))),
+    ("reinforce", |space| reinforce(space, PolicySpec::Categorical, 0.1)),
+    ("reinforce with an lstm", |space| reinforce(space, PolicySpec::Lstm, 0.01)),
+    ("ppo", |space| ppo(space, PolicySpec::Categorical, 0.1)),
+    ("ppo with an lstm", |space| ppo(space, PolicySpec::Lstm, 0.01)),
 ];
+
+fn reinforce(space: Space, policy: PolicySpec, learning_rate: f64) -> Box<dyn Controller> {
+    let policy = Policy::new(policy, &space, [1; 32]);
+    let reward = Reward::new(RewardSpec::Rank, &[]);
+    Box::new(Reinforce::new(space, policy, reward, learning_rate, 0.01, 0.9))
+}
+
+fn ppo(space: Space, policy: PolicySpec, learning_rate: f64) -> Box<dyn Controller> {
+    let policy = Policy::new(policy, &space, [1; 32]);
+    let reward = Reward::new(RewardSpec::Rank, &[]);
+    let settings = PpoSettings { learning_rate, entropy: 0.01, batch: 10, epochs: 4, clip: 0.2 };
+    Box::new(Ppo::new(space, policy, reward, settings))
+}
 
 pub(super) fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
@@ -376,12 +398,33 @@ fn a_study_gets_the_controller_that_it_names_with_the_settings_it_gives() {
         "name = \"regularized-evolution\"\npopulation = 9\nsample = 3\nmutations = 2",
         "name = \"nsga2\"\npopulation = 8\ncrossover = 0.7\nmutations = 3",
         "name = \"reinforce\"\nlearning_rate = 0.2\nentropy = 0.02\nbaseline_decay = 0.8",
+        "name = \"nsga3\"\npopulation = 8\ncrossover = 0.7\nmutations = 3",
+        "name = \"local-search\"",
+        "name = \"ppo\"\npolicy = \"lstm\"\nlearning_rate = 0.02\nentropy = 0.02\nbatch = 5\n\
+         epochs = 2\nclip = 0.3\nreward = \"hard-target\"\ntarget = 1000.0",
     ];
-    let makes: [Make; 4] = [
+    let makes: [Make; 7] = [
         |space| Box::new(Random::new(space)),
         |space| Box::new(RegularizedEvolution::new(space, 9, 3, 2)),
         |space| Box::new(Nsga2::new(space, 8, 0.7, 3)),
-        |space| Box::new(Reinforce::new(space, 0.2, 0.02, 0.8)),
+        |space| {
+            let policy = Policy::new(PolicySpec::Categorical, &space, [0; 32]);
+            let reward = Reward::new(RewardSpec::Rank, &[]);
+            Box::new(Reinforce::new(space, policy, reward, 0.2, 0.02, 0.8))
+        },
+        |space| Box::new(Nsga3::new(space, 8, 0.7, 3)),
+        |space| Box::new(LocalSearch::new(space)),
+        |space| {
+            let policy = Policy::new(PolicySpec::Lstm, &space, Seed(0).derive(Purpose::Policy));
+            let objective =
+                |metric: Metric| Objective { metric, goal: metric.natural_goal(), device: None };
+            let objectives = [Metric::ValidationAccuracy, Metric::Macs].map(objective);
+            let target = RewardSpec::Target { target: 1000.0, within: 0.0, beyond: -1.0 };
+            let reward = Reward::new(target, &objectives);
+            let settings =
+                PpoSettings { learning_rate: 0.02, entropy: 0.02, batch: 5, epochs: 2, clip: 0.3 };
+            Box::new(Ppo::new(space, policy, reward, settings))
+        },
     ];
     for (settings, make) in settings.into_iter().zip(makes) {
         let text = format!(

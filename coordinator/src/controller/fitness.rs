@@ -29,6 +29,16 @@ impl Fitness {
         finite.then(|| Self { objectives: objectives.to_vec(), violation: violation.max(0.0) })
     }
 
+    /// Less is better; finite.
+    pub(super) fn objectives(&self) -> &[f64] {
+        &self.objectives
+    }
+
+    /// 0 is feasible; finite.
+    pub(super) fn violation(&self) -> f64 {
+        self.violation
+    }
+
     /// Constraint-domination: less violation wins; at equal violation Pareto dominance decides
     /// between feasible trials, and nothing between others.
     pub(super) fn dominates(&self, other: &Self) -> bool {
@@ -60,7 +70,7 @@ pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
 
 /// Fronts of constraint-domination as indices: those of the feasible trials, then one for each
 /// degree of violation.
-fn fronts(trials: &[&Fitness]) -> Vec<Vec<usize>> {
+pub(super) fn fronts(trials: &[&Fitness]) -> Vec<Vec<usize>> {
     let (feasible, mut broken): (Vec<usize>, Vec<usize>) =
         (0..trials.len()).partition(|&i| trials[i].violation == 0.0);
     let mut fronts: Vec<Vec<usize>> = pareto::fronts(&points(trials, &feasible))

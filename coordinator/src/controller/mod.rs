@@ -7,30 +7,42 @@
 //! choose one and what the settings do.
 
 use edgesmith_common::spec::AlgorithmSpec;
-use edgesmith_common::{StudySpec, TrialNumber};
+use edgesmith_common::{Purpose, StudySpec, TrialNumber};
 use edgesmith_search_space::Genotype;
 use rand::Rng;
 
 mod auto;
+mod breeding;
 #[cfg(test)]
 mod conformance;
 mod fitness;
 #[cfg(test)]
 mod learning;
+mod local_search;
 mod model_based;
 mod nsga2;
+mod nsga3;
 mod policy;
+mod ppo;
 mod random;
 mod regularized_evolution;
 mod reinforce;
+mod reward;
 mod seen;
 
 pub use auto::Auto;
+pub use local_search::LocalSearch;
 pub use model_based::ModelBased;
 pub use nsga2::Nsga2;
+pub use nsga3::Nsga3;
+pub use ppo::Ppo;
 pub use random::Random;
 pub use regularized_evolution::RegularizedEvolution;
 pub use reinforce::Reinforce;
+
+use policy::Policy;
+use ppo::PpoSettings;
+use reward::Reward;
 
 /// A candidate to try next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,8 +128,20 @@ pub fn build(spec: &StudySpec) -> Box<dyn Controller> {
         AlgorithmSpec::Nsga2 { population, crossover, mutations } => {
             Box::new(Nsga2::new(space, population, crossover, mutations))
         }
-        AlgorithmSpec::Reinforce { learning_rate, entropy, baseline_decay } => {
-            Box::new(Reinforce::new(space, learning_rate, entropy, baseline_decay))
+        AlgorithmSpec::Nsga3 { population, crossover, mutations } => {
+            Box::new(Nsga3::new(space, population, crossover, mutations))
+        }
+        AlgorithmSpec::LocalSearch => Box::new(LocalSearch::new(space)),
+        AlgorithmSpec::Reinforce { learning_rate, entropy, baseline_decay, policy, reward } => {
+            let policy = Policy::new(policy, &space, spec.seed.derive(Purpose::Policy));
+            let reward = Reward::new(reward, &spec.objectives);
+            Box::new(Reinforce::new(space, policy, reward, learning_rate, entropy, baseline_decay))
+        }
+        AlgorithmSpec::Ppo { learning_rate, entropy, batch, epochs, clip, policy, reward } => {
+            let policy = Policy::new(policy, &space, spec.seed.derive(Purpose::Policy));
+            let reward = Reward::new(reward, &spec.objectives);
+            let settings = PpoSettings { learning_rate, entropy, batch, epochs, clip };
+            Box::new(Ppo::new(space, policy, reward, settings))
         }
     }
 }

@@ -15,6 +15,7 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
+use super::breeding::Breeding;
 use super::fitness::{Fitness, Standing, standings};
 use super::seen::Seen;
 use super::{Controller, FinishedTrial, Proposal};
@@ -24,10 +25,7 @@ use super::{Controller, FinishedTrial, Proposal};
 pub struct Nsga2 {
     seen: Seen,
     population: usize,
-    crossover: f64,
-    mutations: usize,
-    /// Choices with more than one option.
-    open: usize,
+    breeding: Breeding,
     /// Proposed and not finished.
     out: BTreeMap<TrialNumber, Genotype>,
     /// Trials that completed, dropped ones too.
@@ -49,34 +47,14 @@ impl Nsga2 {
     /// A controller of `space` with `population` survivors (at least 2), children that have two
     /// parents with odds `crossover` (`0..=1`), and `mutations` changed choices on average.
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
-        let open = space.choices().iter().filter(|c| c.options.len() > 1).count();
         Self {
+            breeding: Breeding::new(&space, crossover, mutations),
             seen: Seen::new(space),
             population: population.max(2),
-            crossover: crossover.clamp(0.0, 1.0),
-            mutations,
-            open,
             out: BTreeMap::new(),
             completed: 0,
             survivors: Vec::new(),
         }
-    }
-
-    fn child(&self, rng: &mut dyn Rng) -> (Genotype, Vec<TrialNumber>) {
-        let space = self.seen.space();
-        let first = self.tournament(rng);
-        let mut parents = vec![first.number];
-        let mut child = first.genotype.clone();
-        if rng.random_bool(self.crossover) {
-            let second = self.tournament(rng);
-            if second.number != first.number {
-                parents.push(second.number);
-                child = space.crossover(&first.genotype, &second.genotype, rng);
-            }
-        }
-        let odds = (self.mutations as f64 / self.open.max(1) as f64).min(1.0);
-        let changes = (0..self.open).filter(|_| rng.random_bool(odds)).count();
-        (space.mutate(&child, changes, rng), parents)
     }
 
     /// The better of two random survivors, of which there is at least one.
@@ -112,8 +90,16 @@ impl Controller for Nsga2 {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
         // The first generation is random. Trials that yielded nothing do not count to it.
         let random = self.completed + self.out.len() < self.population || self.survivors.is_empty();
+        let space = self.seen.space();
         self.seen.first_fresh(rng, |rng| {
-            if random { (self.seen.space().sample(rng), Vec::new()) } else { self.child(rng) }
+            if random {
+                return (space.sample(rng), Vec::new());
+            }
+            let pick = |rng: &mut dyn Rng| {
+                let parent = self.tournament(rng);
+                (parent.number, &parent.genotype)
+            };
+            self.breeding.child(space, pick, rng)
         })
     }
 

@@ -178,17 +178,18 @@ fn an_exhausted_space_ends_the_study_with_a_reason() {
 #[test]
 fn constraints_that_nothing_meets_fail_the_study() {
     let mut bench = Bench::new();
-    let study = bench.submit(StudyBuilder::new("s").trials(5).constraint("macs", "min = 1e12"));
+    let builder = StudyBuilder::new("s").trials(5).constraint("macs", NO_NUMBER);
+    let study = bench.submit(builder);
     let worker = bench.join(WorkerBuilder::trainer());
     let waits = bench.wait(worker);
     assert_eq!(bench.take(waits), None);
     let status = bench.status(&study);
     let StudyState::Failed { reason } = status.state else { panic!("{:?}", status.state) };
-    assert!(reason.contains("macs >= 1000000000000"), "{reason}");
+    assert!(reason.contains("macs") && reason.contains("60000."), "{reason}");
     assert!(status.counts.infeasible > 0);
     assert!(status.counts.infeasible <= CONFIG.max_infeasible);
     let TrialState::Infeasible { reason } = bench.trial(&study, 0).state else { panic!() };
-    assert!(reason.contains("macs >= 1000000000000"), "{reason}");
+    assert!(reason.contains("macs"), "{reason}");
     bench.restart();
 }
 

@@ -271,7 +271,10 @@ fn every_algorithm_runs_a_study_with_rungs_to_its_end() {
         "name = \"random\"",
         "name = \"regularized-evolution\"\npopulation = 3",
         "name = \"nsga2\"\npopulation = 3",
+        "name = \"nsga3\"\npopulation = 3",
+        "name = \"local-search\"",
         "name = \"reinforce\"",
+        "name = \"ppo\"\nbatch = 3",
         "name = \"model-based\"\ninitial = 3",
         "name = \"auto\"",
     ];

@@ -60,7 +60,7 @@ fn studies_share_workers_evenly_oldest_first() {
 #[test]
 fn a_study_that_has_nothing_for_a_worker_does_not_hold_it_up() {
     let mut bench = Bench::new();
-    bench.submit(StudyBuilder::new("first").trials(9).constraint("macs", "min = 1e12"));
+    bench.submit(StudyBuilder::new("first").trials(9).constraint("macs", NO_NUMBER));
     bench.submit(StudyBuilder::new("second").trials(9));
     let worker = bench.join(WorkerBuilder::trainer());
     assert_eq!(bench.lease(worker).study, name("second"));

@@ -1,0 +1,50 @@
+//! How genetic algorithms make a child for categorical choices: uniform crossover of two parents, then
+//! a change of each choice with equal odds.
+
+use edgesmith_common::TrialNumber;
+use edgesmith_search_space::{Genotype, Space};
+use rand::{Rng, RngExt};
+
+/// Rates of crossover and mutation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Breeding {
+    crossover: f64,
+    /// Odds of each choice with more than one option.
+    mutation: f64,
+    /// Choices with more than one option.
+    open: usize,
+}
+
+/// A trial that may have children.
+pub(super) type Parent<'a> = (TrialNumber, &'a Genotype);
+
+impl Breeding {
+    /// Children that have two parents with odds `crossover` (`0..=1`) and `mutations` changed choices on
+    /// average.
+    pub(super) fn new(space: &Space, crossover: f64, mutations: usize) -> Self {
+        let open = space.choices().iter().filter(|c| c.options.len() > 1).count();
+        let mutation = (mutations as f64 / open.max(1) as f64).min(1.0);
+        Self { crossover: crossover.clamp(0.0, 1.0), mutation, open }
+    }
+
+    /// A child of one or two of the parents that `pick` draws, and who they are.
+    pub(super) fn child<'a>(
+        &self,
+        space: &Space,
+        mut pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
+        rng: &mut dyn Rng,
+    ) -> (Genotype, Vec<TrialNumber>) {
+        let (first, genotype) = pick(rng);
+        let mut parents = vec![first];
+        let mut child = genotype.clone();
+        if rng.random_bool(self.crossover) {
+            let (second, other) = pick(rng);
+            if second != first {
+                parents.push(second);
+                child = space.crossover(genotype, other, rng);
+            }
+        }
+        let changes = (0..self.open).filter(|_| rng.random_bool(self.mutation)).count();
+        (space.mutate(&child, changes, rng), parents)
+    }
+}

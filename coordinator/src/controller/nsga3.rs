@@ -1,0 +1,334 @@
+//! NSGA-III: Deb & Jain, "An Evolutionary Many-Objective Optimization Algorithm Using Reference-Point-
+//! Based Nondominated Sorting Approach, Part I", IEEE Transactions on Evolutionary Computation 18(4),
+//! 2014; constraints as in Part II (Jain & Deb, the same issue).
+//!
+//! Where NSGA-II spreads a front by crowding, which says little among many objectives, NSGA-III spreads
+//! it over reference lines from the ideal point through evenly laid reference points (Das & Dennis
+//! 1998) on the normalised objectives. The original chooses half of a generation; here, as in
+//! [`Nsga2`](super::Nsga2), each trial enters when it completes and one leaves: of the last front, the
+//! member of the most crowded line that is farthest from it, which is the paper's niching seen from the
+//! other side.
+
+use std::collections::BTreeMap;
+
+use edgesmith_common::TrialNumber;
+use edgesmith_search_space::{Genotype, Space};
+use rand::{Rng, RngExt};
+
+use super::breeding::Breeding;
+use super::fitness::{Fitness, fronts};
+use super::seen::Seen;
+use super::{Controller, FinishedTrial, Proposal};
+
+/// Weight of the other objectives in the search for extreme points (the paper's achievement scalarizing
+/// function).
+const OFF_AXIS: f64 = 1e-6;
+
+/// NSGA-III at work on one study.
+#[derive(Debug)]
+pub struct Nsga3 {
+    seen: Seen,
+    breeding: Breeding,
+    population: usize,
+    /// Proposed and not finished.
+    out: BTreeMap<TrialNumber, Genotype>,
+    /// Trials that completed, dropped ones too.
+    completed: usize,
+    /// At most `population`, in the order of completion.
+    survivors: Vec<Member>,
+    /// Least value of each objective among feasible trials so far; empty before the first.
+    ideal: Vec<f64>,
+}
+
+#[derive(Debug)]
+struct Member {
+    number: TrialNumber,
+    genotype: Genotype,
+    fitness: Fitness,
+}
+
+impl Nsga3 {
+    /// A controller of `space`; the settings are those of [`Nsga2::new`](super::Nsga2::new).
+    pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
+        Self {
+            breeding: Breeding::new(&space, crossover, mutations),
+            seen: Seen::new(space),
+            population: population.max(2),
+            out: BTreeMap::new(),
+            completed: 0,
+            survivors: Vec::new(),
+            ideal: Vec::new(),
+        }
+    }
+
+    /// A random survivor, of which there is one at least; where one of two breaks constraints more, the
+    /// other (Part II).
+    fn parent(&self, rng: &mut dyn Rng) -> &Member {
+        let mut draw = || &self.survivors[rng.random_range(0..self.survivors.len())];
+        let (a, b) = (draw(), draw());
+        if b.fitness.violation() < a.fitness.violation() { b } else { a }
+    }
+
+    fn enter(&mut self, member: Member) {
+        if member.fitness.violation() == 0.0 {
+            let objectives = member.fitness.objectives();
+            self.ideal.resize(objectives.len(), f64::INFINITY);
+            for (ideal, value) in self.ideal.iter_mut().zip(objectives) {
+                *ideal = ideal.min(*value);
+            }
+        }
+        self.survivors.push(member);
+        if self.survivors.len() > self.population {
+            self.survivors.remove(self.leaver());
+        }
+    }
+
+    /// Who leaves: a position among the survivors, of which there are more than one.
+    fn leaver(&self) -> usize {
+        let fitness: Vec<&Fitness> = self.survivors.iter().map(|m| &m.fitness).collect();
+        let fronts = fronts(&fitness);
+        let last = fronts.last().expect("survivors have fronts");
+        if last.len() == 1 || fitness[last[0]].violation() > 0.0 {
+            // Equals in violation: the oldest goes.
+            return last[0];
+        }
+        let points: Vec<&[f64]> =
+            fronts.iter().flatten().map(|&i| fitness[i].objectives()).collect();
+        let scale = scale(&self.ideal, &fronts[0], &fitness);
+        let lines = reference_points(self.ideal.len(), self.population);
+        let niches: Vec<(usize, f64)> =
+            points.iter().map(|point| niche(point, &self.ideal, &scale, &lines)).collect();
+        let mut crowd = vec![0; lines.len()];
+        for (line, _) in &niches {
+            crowd[*line] += 1;
+        }
+        // The last front's members come last.
+        let behind = niches[points.len() - last.len()..].iter().zip(last);
+        let worst = behind.max_by(|((a, far_a), i), ((b, far_b), j)| {
+            crowd[*a].cmp(&crowd[*b]).then(far_a.total_cmp(far_b)).then(j.cmp(i))
+        });
+        *worst.expect("the last front has members").1
+    }
+}
+
+/// Lengths by which objectives are divided: the intercepts of the plane through the extreme points of
+/// the first front, or its extent where there is no such plane.
+fn scale(ideal: &[f64], first: &[usize], fitness: &[&Fitness]) -> Vec<f64> {
+    let count = ideal.len();
+    let above = |i: usize| fitness[i].objectives().iter().zip(ideal).map(|(v, low)| v - low);
+    let extremes: Vec<Vec<f64>> = (0..count)
+        .map(|axis| {
+            let off = |i: usize| {
+                let weighted = above(i).enumerate();
+                let weighted = weighted.map(|(o, v)| if o == axis { v } else { v / OFF_AXIS });
+                weighted.fold(0.0, f64::max)
+            };
+            let best = first.iter().copied().min_by(|&a, &b| off(a).total_cmp(&off(b)));
+            above(best.expect("a front has members")).collect()
+        })
+        .collect();
+    let extent = |axis: usize| first.iter().filter_map(|&i| above(i).nth(axis)).fold(0.0, f64::max);
+    let usable = |length: &f64| length.is_finite() && *length > 1e-12;
+    let intercepts = solve_for_ones(extremes);
+    (0..count)
+        .map(|axis| {
+            let intercept = intercepts.as_ref().map(|plane| 1.0 / plane[axis]).filter(usable);
+            intercept.or(Some(extent(axis)).filter(usable)).unwrap_or(1.0)
+        })
+        .collect()
+}
+
+/// `x` of `rows · x = (1, …, 1)` by Gaussian elimination with pivoting; `None` where there is not one.
+fn solve_for_ones(mut rows: Vec<Vec<f64>>) -> Option<Vec<f64>> {
+    let count = rows.len();
+    rows.iter_mut().for_each(|row| row.push(1.0));
+    for at in 0..count {
+        let pivot = (at..count).max_by(|&a, &b| rows[a][at].abs().total_cmp(&rows[b][at].abs()))?;
+        rows.swap(at, pivot);
+        if rows[at][at].abs() < 1e-12 {
+            return None;
+        }
+        let (done, rest) = rows.split_at_mut(at + 1);
+        let pivot = &done[at];
+        for row in rest {
+            let factor = row[at] / pivot[at];
+            row.iter_mut().zip(pivot).for_each(|(value, above)| *value -= factor * above);
+        }
+    }
+    let mut solution = vec![0.0; count];
+    for at in (0..count).rev() {
+        let known: f64 = (at + 1..count).map(|i| rows[at][i] * solution[i]).sum();
+        solution[at] = (rows[at][count] - known) / rows[at][at];
+    }
+    Some(solution)
+}
+
+/// The reference line nearest to a point, and its distance from it.
+fn niche(point: &[f64], ideal: &[f64], scale: &[f64], lines: &[Vec<f64>]) -> (usize, f64) {
+    let normalised: Vec<f64> = point
+        .iter()
+        .zip(ideal)
+        .zip(scale)
+        .map(|((value, low), length)| (value - low) / length)
+        .collect();
+    let square = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>();
+    let distance = |line: &Vec<f64>| {
+        let along: f64 =
+            normalised.iter().zip(line).map(|(x, l)| x * l).sum::<f64>() / square(line);
+        normalised.iter().zip(line).map(|(x, l)| (x - along * l).powi(2)).sum::<f64>().sqrt()
+    };
+    let distances = lines.iter().map(distance).enumerate();
+    distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).expect("a reference point at least")
+}
+
+/// Points with non-negative coordinates of sum 1, evenly laid (Das & Dennis 1998): as many as there are
+/// with the finest division that gives no more than `most`, one for each axis at least.
+fn reference_points(objectives: usize, most: usize) -> Vec<Vec<f64>> {
+    if objectives < 2 {
+        return vec![vec![1.0; objectives]];
+    }
+    let count = |divisions: usize| {
+        // Binomial coefficient of divisions + objectives - 1 over objectives - 1.
+        (1..objectives).fold(1usize, |all, i| all.saturating_mul(divisions + i) / i)
+    };
+    let divisions = (1..).take_while(|&d| count(d) <= most).last().unwrap_or(1);
+    let mut points = vec![Vec::new()];
+    for axis in 0..objectives {
+        let longer = |head: Vec<usize>| {
+            let left = divisions - head.iter().sum::<usize>();
+            let parts = if axis + 1 == objectives { left..=left } else { 0..=left };
+            parts.map(move |part| [&head[..], &[part]].concat())
+        };
+        points = points.into_iter().flat_map(longer).collect();
+    }
+    let share =
+        |parts: Vec<usize>| parts.into_iter().map(|p| p as f64 / divisions as f64).collect();
+    points.into_iter().map(share).collect()
+}
+
+impl Controller for Nsga3 {
+    fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
+        let space = self.seen.space();
+        // The first generation is random. Trials that yielded nothing do not count to it.
+        let random = self.completed + self.out.len() < self.population || self.survivors.is_empty();
+        self.seen.first_fresh(rng, |rng| {
+            if random {
+                return (space.sample(rng), Vec::new());
+            }
+            let pick = |rng: &mut dyn Rng| {
+                let parent = self.parent(rng);
+                (parent.number, &parent.genotype)
+            };
+            self.breeding.child(space, pick, rng)
+        })
+    }
+
+    fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
+        self.seen.insert(&proposal.genotype);
+        self.out.insert(number, proposal.genotype.clone());
+    }
+
+    fn update(&mut self, finished: &FinishedTrial) {
+        let number = finished.number();
+        let Some(genotype) = self.out.remove(&number) else { return };
+        if let FinishedTrial::Complete { objectives, violation, .. } = finished
+            && let Some(fitness) = Fitness::new(objectives, *violation)
+        {
+            self.completed += 1;
+            self.enter(Member { number, genotype, fitness });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{medium_space, proposal};
+    use super::*;
+
+    fn fed(population: usize, results: &[(&[f64], f64)]) -> Nsga3 {
+        let mut nsga3 = Nsga3::new(medium_space(), population, 1.0, 1);
+        for (n, (objectives, violation)) in (0..).zip(results) {
+            let number = TrialNumber(n);
+            let next = proposal(&nsga3, n);
+            nsga3.proposed(number, &next);
+            let (objectives, violation) = (objectives.to_vec(), *violation);
+            nsga3.update(&FinishedTrial::Complete { number, objectives, violation });
+        }
+        nsga3
+    }
+
+    fn survivors(nsga3: &Nsga3) -> Vec<u32> {
+        nsga3.survivors.iter().map(|m| m.number.0).collect()
+    }
+
+    #[test]
+    fn reference_points_are_as_many_as_das_and_dennis_say() {
+        // The paper's table: 3 objectives with 12 divisions have 91 points, 5 with 6 have 210.
+        for (objectives, most, count) in [(3, 91, 91), (3, 104, 91), (5, 210, 210), (2, 20, 20)] {
+            let points = reference_points(objectives, most);
+            assert_eq!(points.len(), count, "{objectives} objectives");
+            for point in &points {
+                assert!((point.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                assert_eq!(point.len(), objectives);
+            }
+        }
+        assert_eq!(reference_points(1, 20), [[1.0]]);
+        assert_eq!(reference_points(4, 2).len(), 4, "one for each axis at least");
+    }
+
+    #[test]
+    fn intercepts_are_those_of_the_plane_through_the_extreme_points() {
+        // x/2 + y/4 + z/8 = 1.
+        let rows = vec![vec![2.0, 0.0, 0.0], vec![1.0, 2.0, 0.0], vec![0.5, 1.0, 4.0]];
+        let plane = solve_for_ones(rows).unwrap();
+        for (coefficient, intercept) in plane.iter().zip([2.0, 4.0, 8.0]) {
+            assert!((1.0 / coefficient - intercept).abs() < 1e-9, "{plane:?}");
+        }
+        assert_eq!(solve_for_ones(vec![vec![1.0, 1.0], vec![2.0, 2.0]]), None);
+    }
+
+    #[test]
+    fn the_most_crowded_line_loses_its_farthest_member_whatever_the_units() {
+        for units in [[1.0, 1.0, 1.0], [1e6, 1e-3, 1.0]] {
+            // Three corners, three near the middle, of which the last is farthest from its line.
+            let points = [
+                [1.0, 0.0, 0.0],
+                [0.0, 1.0, 0.0],
+                [0.0, 0.0, 1.0],
+                [0.34, 0.33, 0.33],
+                [0.33, 0.34, 0.33],
+                [0.40, 0.34, 0.26],
+            ];
+            let points = points.map(|p| [p[0] * units[0], p[1] * units[1], p[2] * units[2]]);
+            let results: Vec<(&[f64], f64)> = points.iter().map(|p| (&p[..], 0.0)).collect();
+            // Ten reference points, one in the middle, for five survivors at most... of ten, so that
+            // the lines are those of three divisions.
+            let mut nsga3 = fed(10, &results);
+            assert_eq!(nsga3.survivors.len(), 6);
+            assert_eq!(nsga3.leaver(), 5, "{units:?}");
+            nsga3.survivors.remove(5);
+            assert!([3, 4].contains(&nsga3.leaver()), "the middle is still the most crowded");
+        }
+    }
+
+    #[test]
+    fn the_dominated_and_the_violators_leave_first() {
+        let results: [(&[f64], f64); 5] = [
+            (&[0.0, 4.0], 0.0),
+            (&[4.0, 0.0], 0.0),
+            (&[5.0, 5.0], 0.0),
+            (&[1.0, 1.0], 0.0),
+            (&[0.0, 0.0], 3.0),
+        ];
+        assert_eq!(survivors(&fed(3, &results)), [0, 1, 3]);
+        let violators: [(&[f64], f64); 3] = [(&[0.0], 2.0), (&[0.0], 1.0), (&[9.0], 0.0)];
+        assert_eq!(survivors(&fed(2, &violators)), [1, 2]);
+    }
+
+    #[test]
+    fn one_objective_keeps_the_best() {
+        let results: [(&[f64], f64); 5] =
+            [(&[5.0], 0.0), (&[1.0], 0.0), (&[3.0], 0.0), (&[2.0], 0.0), (&[4.0], 0.0)];
+        assert_eq!(survivors(&fed(2, &results)), [1, 3]);
+    }
+}

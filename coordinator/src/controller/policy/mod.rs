@@ -1,0 +1,146 @@
+//! A distribution over the candidates of a space that gradients move: one categorical distribution for
+//! each choice, independent of the others or drawn one after the other by a recurrent network.
+//!
+//! State is plain vectors and tensors live only within one call, so a policy can be replayed to the bit.
+//! Nothing here draws from burn's own generator.
+
+mod adam;
+mod categorical;
+mod lstm;
+
+use edgesmith_common::spec::PolicySpec;
+use edgesmith_search_space::{Genotype, Space};
+use rand::Rng;
+
+use adam::Adam;
+use categorical::Categorical;
+use lstm::Lstm;
+
+/// A policy with the optimizer that moves it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Policy {
+    net: Net,
+    adam: Adam,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Net {
+    Categorical(Categorical),
+    Lstm(Lstm),
+}
+
+impl Policy {
+    /// A policy that has learned nothing: the categorical one is uniform, the recurrent one nearly so,
+    /// with initial weights from `seed`.
+    pub(super) fn new(kind: PolicySpec, space: &Space, seed: [u8; 32]) -> Self {
+        let net = match kind {
+            PolicySpec::Categorical => Net::Categorical(Categorical::uniform(space)),
+            PolicySpec::Lstm => Net::Lstm(Lstm::new(space, seed)),
+        };
+        let adam = Adam::new(net.parameters());
+        Self { net, adam }
+    }
+
+    /// Draws a genotype of the space that the policy was made for.
+    pub(super) fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
+        match &self.net {
+            Net::Categorical(categorical) => categorical.sample(space, rng),
+            Net::Lstm(lstm) => lstm.sample(space, rng),
+        }
+    }
+
+    /// Natural logarithm of the odds that the policy draws `genotype`.
+    pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
+        match &self.net {
+            Net::Categorical(categorical) => categorical.log_probability(genotype),
+            Net::Lstm(lstm) => lstm.log_probability(genotype),
+        }
+    }
+
+    /// Gradient over the parameters of `-advantage * ln p(genotype) - entropy * H`, where `H` is the sum
+    /// of the entropies of all choices in nats; of the recurrent policy along `genotype`.
+    pub(super) fn gradient(&self, genotype: &Genotype, advantage: f32, entropy: f32) -> Vec<f32> {
+        match &self.net {
+            Net::Categorical(categorical) => categorical.gradient(genotype, advantage, entropy),
+            Net::Lstm(lstm) => lstm.gradient(genotype, advantage, entropy),
+        }
+    }
+
+    /// One step of Adam against `gradient`.
+    pub(super) fn descend(&mut self, gradient: &[f32], learning_rate: f32) {
+        let parameters = match &mut self.net {
+            Net::Categorical(categorical) => categorical.parameters_mut(),
+            Net::Lstm(lstm) => lstm.parameters_mut(),
+        };
+        self.adam.step(parameters, gradient, learning_rate);
+    }
+}
+
+impl Net {
+    fn parameters(&self) -> usize {
+        match self {
+            Net::Categorical(categorical) => categorical.parameters().len(),
+            Net::Lstm(lstm) => lstm.parameters().len(),
+        }
+    }
+}
+
+/// Probabilities of options with these logits.
+fn softmax(logits: &[f32]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = logits.iter().map(|l| f64::from(l - top).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|w| w / total).collect()
+}
+
+/// The option at `point`, in `0..1`, of the cumulative distribution.
+fn draw(logits: &[f32], point: f64) -> u16 {
+    let mut left = point;
+    let mut passed = |p: &f64| {
+        left -= p;
+        left >= 0.0
+    };
+    let index = softmax(logits).iter().take_while(|p| passed(p)).count();
+    // Rounding may leave a rest behind the last option.
+    index.min(logits.len() - 1) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt as _;
+
+    use super::super::conformance::{medium_space, rng};
+    use super::*;
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let logits = [0.0f32, 3f32.ln(), f32::MIN];
+        let mut rng = rng(11);
+        let mut counts = [0; 3];
+        for _ in 0..4000 {
+            counts[usize::from(draw(&logits, rng.random()))] += 1;
+        }
+        assert!((900..1100).contains(&counts[0]), "{counts:?}");
+        assert_eq!(counts[2], 0);
+        assert_eq!(draw(&logits, 1.0), 2, "a rest of rounding belongs to the last option");
+    }
+
+    #[test]
+    fn what_is_rewarded_becomes_likely_and_steps_repeat_to_the_bit() {
+        let space = medium_space();
+        for kind in [PolicySpec::Categorical, PolicySpec::Lstm] {
+            let run = || {
+                let mut policy = Policy::new(kind, &space, [3; 32]);
+                let wanted = policy.sample(&space, &mut rng(1));
+                let before = policy.log_probability(&wanted);
+                for _ in 0..30 {
+                    let gradient = policy.gradient(&wanted, 1.0, 0.0);
+                    policy.descend(&gradient, 0.01);
+                }
+                assert!(policy.log_probability(&wanted) > before + 1.0, "{kind:?}");
+                policy
+            };
+            assert_eq!(run(), run(), "{kind:?}");
+        }
+    }
+}
