@@ -15,7 +15,7 @@ use super::model_based::ModelBased;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Of so many proposals one is a mutation.
-const EVERY: u32 = 10;
+const EVERY: u32 = 20;
 /// Random trials before the model is asked.
 const INITIAL: usize = 12;
 

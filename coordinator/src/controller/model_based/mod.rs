@@ -23,7 +23,7 @@ use edgesmith_common::{TrialNumber, pareto};
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
-use self::acquisition::{CONFIDENCE, Prediction, Staircase, tchebycheff};
+use self::acquisition::{CONFIDENCE, CONFIDENCE_ALONE, Prediction, Staircase, tchebycheff};
 use self::gaussian_process::{GaussianProcess, Hyper, pairwise};
 use self::kernel::{Features, Groups};
 use self::warp::Warp;
@@ -260,7 +260,7 @@ impl ModelBased {
         let judge = |predictions: &[Prediction]| {
             let bounds: Vec<f64> = predictions.iter().map(|p| p.bound(CONFIDENCE)).collect();
             match *predictions {
-                [_] => bounds[0],
+                [one] => one.bound(CONFIDENCE_ALONE),
                 [a, b] if !feasible.is_empty() => {
                     let gain = stairs.expected([a, b], [&models[0].0, &models[1].0]);
                     // Where nothing can be gained, hope decides; any gain comes first.
