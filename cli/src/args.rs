@@ -334,6 +334,24 @@ pub enum BenchCommand {
     /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the search
     /// has two objectives, and the missing hypervolume is reported.
     Search(BenchSearchArgs),
+    /// Time what the coordinator itself does: proposals by algorithm and size of the study, and the front
+    ///
+    /// Trials are made up and take no time.
+    Cost(BenchCostArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchCostArgs {
+    /// Algorithms, with settings as NAME:KEY=VALUE
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          default_values = AlgorithmSpec::NAMES)]
+    pub algorithms: Vec<String>,
+    /// Finished trials before the timed proposals
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,10000,100000")]
+    pub trials: Vec<u32>,
+    /// Trials of the study whose front is timed; 0 leaves it out
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub front_trials: u32,
 }
 
 #[derive(Debug, ClapArgs)]

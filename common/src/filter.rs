@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{DeviceClass, Metric, TrialValues};
+use crate::{DeviceClass, Goal, Metric, Objective, TrialValues};
 
 /// One bound. Unlike a constraint it is no part of a study and may look at held-out accuracy.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,22 @@ impl Filter {
                 values.value(metric, device.as_ref()).is_some_and(|value| self.holds(value))
             }
         }
+    }
+
+    /// Whether the front of what is within the bound is what of the whole front is within it: a bound
+    /// that cuts the worse side off one of these objectives.
+    pub fn keeps_front(&self, objectives: &[Objective]) -> bool {
+        let Quantity::Metric(metric) = self.quantity else { return false };
+        let goal = match self.relation {
+            Relation::Below | Relation::AtMost => Goal::Minimize,
+            Relation::Above | Relation::AtLeast => Goal::Maximize,
+        };
+        // Without a device, latency on any device counts, of an objective or not.
+        let whole = !metric.is_per_device() || self.device.is_some();
+        whole
+            && objectives
+                .iter()
+                .any(|o| (o.metric, o.goal, &o.device) == (metric, goal, &self.device))
     }
 
     fn holds(&self, value: f64) -> bool {
@@ -103,7 +119,10 @@ impl FromStr for Filter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::pareto;
     use crate::trial::tests::values;
 
     fn admits(filter: &str, latency: &[(&str, f64)]) -> bool {
@@ -125,6 +144,53 @@ mod tests {
         assert!(admits("latency_ms@phone<=2", &both) && !admits("latency_ms<=2", &both));
         assert!(admits("latency_ms<=5", &both));
         assert!(!admits("latency_ms<=5", &[]) && !admits("latency_ms@rpi4<=5", &[("phone", 1.0)]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bound_that_keeps_fronts_may_come_before_or_behind_them(
+            trials in prop::collection::vec((0u8..6, 0u64..6, 0u8..6), 1..30), limit in 0u8..6,
+        ) {
+            let objective = |metric: Metric, device: Option<&str>| Objective {
+                metric,
+                goal: metric.natural_goal(),
+                device: device.map(|class| class.parse().unwrap()),
+            };
+            let objectives = [
+                objective(Metric::ValidationAccuracy, None),
+                objective(Metric::LatencyMs, Some("rpi4")),
+            ];
+            let trials: Vec<TrialValues> = trials
+                .into_iter()
+                .map(|(accuracy, bytes, ms)| {
+                    values(f64::from(accuracy), bytes, &[("rpi4", f64::from(ms))])
+                })
+                .collect();
+            let front = |trials: &[TrialValues]| -> Vec<TrialValues> {
+                let point = |t| pareto::oriented(&objectives, t).unwrap();
+                let points: Vec<Vec<f64>> = trials.iter().map(point).collect();
+                pareto::front(&points).into_iter().map(|i| trials[i].clone()).collect()
+            };
+            let within = |trials: &[TrialValues], filter: &Filter| -> Vec<TrialValues> {
+                trials.iter().filter(|t| filter.admits(t)).cloned().collect()
+            };
+            let bounds = [
+                ("validation_accuracy>=", true),
+                ("latency_ms@rpi4<", true),
+                ("validation_accuracy<", false),
+                ("latency_ms@rpi4>=", false),
+                ("latency_ms<", false),
+                ("model_bytes<", false),
+                ("test_accuracy>", false),
+            ];
+            for (bound, keeps) in bounds {
+                let filter: Filter = format!("{bound}{limit}").parse().unwrap();
+                prop_assert_eq!(filter.keeps_front(&objectives), keeps, "{}", bound);
+                if keeps {
+                    prop_assert_eq!(front(&within(&trials, &filter)), within(&front(&trials), &filter));
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `edgesmith bench`: measures edgesmith itself on problems whose answers are known.
 //!
-//! `bench search` runs search algorithms on a table of trained networks. Each run is a study of its
+//! `bench cost` times the coordinator's own work; `bench search` runs search algorithms on a table of trained networks. Each run is a study of its
 //! own in a coordinator's core, with the same proposals, records and rules as one behind gRPC and
 //! sled, in simulated time; only sockets and disk are left out.
 
 mod algorithm;
+mod cost;
 mod curve;
 mod fronts;
 mod single;
@@ -21,6 +22,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::args::BenchSearchArgs;
 use crate::commands::work;
 use crate::failure::invalid;
+
+pub use cost::run as cost;
 
 use algorithm::Algorithm;
 use study::{LookUp, Template};

@@ -131,7 +131,7 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Vec<LookUp>> {
         return Err(invalid("the study names no table"));
     };
     let devices = spec.devices();
-    let mut driver = Driver { core: Core::new(CoreConfig::default()), requests: 0 };
+    let mut driver = Driver::new();
     let mut at = 0.0;
     let submitted = Box::new(spec.clone());
     driver.ask(at, |to| Event::Submit { to, spec: submitted, teacher_weights: None, at_ms: 0 })?;
@@ -163,14 +163,24 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Vec<LookUp>> {
 }
 
 /// A core whose records go nowhere.
-struct Driver {
+pub struct Driver {
     core: Core,
     requests: u64,
 }
 
 impl Driver {
+    /// One that knows no study.
+    pub fn new() -> Self {
+        Self { core: Core::new(CoreConfig::default()), requests: 0 }
+    }
+
+    /// The core, to be asked.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// The answer to one event; `None` where it is kept waiting.
-    fn ask(
+    pub fn ask(
         &mut self,
         at: f64,
         event: impl FnOnce(RequestId) -> Event,
@@ -188,7 +198,8 @@ impl Driver {
     }
 }
 
-fn time(seconds: f64) -> Time {
+/// A moment, by the seconds since the beginning.
+pub fn time(seconds: f64) -> Time {
     Time(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 

@@ -40,6 +40,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Search(args)) => {
             tokio::task::spawn_blocking(move || bench::search(&args)).await??;
         }
+        Command::Bench(BenchCommand::Cost(args)) => {
+            tokio::task::spawn_blocking(move || bench::cost(&args)).await??;
+        }
         Command::Validate(args) => validate::run(&args)?,
         Command::Completions { shell } => {
             let mut command = Args::command();

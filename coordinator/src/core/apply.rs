@@ -8,6 +8,7 @@ use edgesmith_common::{
     TrainedTrial, TrialNumber, TrialValues, pareto,
 };
 
+use super::objectives::Fronts;
 use super::promotion::point;
 use super::rungs::Rungs;
 use super::study::{Stage, Study, StudyClock, Teacher, Trial, add_measurement, unmeasured};
@@ -176,6 +177,7 @@ impl Core {
         let work = spec.training();
         let rungs = work.and_then(|work| work.fidelity.map(|rule| Rungs::new(rule, &work.rungs())));
         let mut study = Study {
+            fronts: Fronts::new(&spec),
             spec,
             created: self.next.study,
             created_at_ms: *at_ms,
@@ -455,6 +457,10 @@ impl Study {
             self.hopeless_in_a_row += 1;
         } else {
             self.hopeless_in_a_row = 0;
+        }
+        if let Stage::Complete(values) = &self.trials[number.0 as usize].stage {
+            let feasible = self.violation(values) == 0.0;
+            self.fronts.note(number.0 as usize, values, feasible);
         }
         let finished = self.finished_trial(number)?;
         self.controller.update(&finished);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edgesmith_common::{AttemptId, TaskId, TrialNumber};
+use edgesmith_common::{AttemptId, TaskId, TrialNumber, pareto};
 
 use super::study::{Stage, Study, Teacher, Trial};
 use super::task::TaskKind;
@@ -16,7 +16,8 @@ impl Core {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut tasks = BTreeSet::new();
         for (name, study) in &self.studies {
-            study.check().map_err(|what| format!("study {name}: {what}"))?;
+            let checked = study.check().and_then(|()| study.check_front());
+            checked.map_err(|what| format!("study {name}: {what}"))?;
             for (id, task) in study.tasks.iter() {
                 ensure(tasks.insert(id), || format!("two studies have task {id}"))?;
                 ensure(id.0 < self.next.task, || format!("task {id} is to be used again"))?;
@@ -179,6 +180,22 @@ impl Study {
             }
             Stage::Pruned | Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
         }
+    }
+}
+
+impl Study {
+    /// The front that was kept up is the front of all complete trials.
+    fn check_front(&self) -> Result<(), String> {
+        let feasible = self.complete().filter(|(_, values)| self.violation(values) == 0.0);
+        let points = feasible.filter_map(|(number, values)| {
+            Some((number, pareto::oriented(&self.spec.objectives, values)?))
+        });
+        let (numbers, points): (Vec<usize>, Vec<Vec<f64>>) = points.unzip();
+        let expected: Vec<usize> = pareto::front(&points).into_iter().map(|i| numbers[i]).collect();
+        let mut kept: Vec<usize> =
+            self.front(None, &[]).into_iter().map(|(number, _)| number).collect();
+        kept.sort_unstable();
+        ensure(kept == expected, || format!("its front is {expected:?}, kept is {kept:?}"))
     }
 }
 

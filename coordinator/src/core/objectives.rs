@@ -1,6 +1,7 @@
-//! Values of trials as points, their front, and what constraints say of them.
+//! Values of trials as points, their fronts, and what constraints say of them.
 
-use edgesmith_common::{Bound, Filter, Objective, TrialValues, pareto};
+use edgesmith_common::pareto::Archive;
+use edgesmith_common::{Bound, DeviceClass, Filter, Objective, StudySpec, TrialValues, pareto};
 
 use super::study::{Stage, Study};
 
@@ -24,27 +25,107 @@ impl Study {
     }
 
     /// The complete trials that meet the study's constraints and `filters`, and that no other such
-    /// trial dominates, by the first objective, best first: number and point, less is better.
+    /// trial dominates, by the first objective, best first: number and point, less is better. With a
+    /// device only the objectives on it and those on none count.
+    ///
+    /// What was kept up is taken; only filters that look at something else than these objectives' worse
+    /// side make all trials be gone through.
     pub(super) fn front(
         &self,
-        objectives: &[Objective],
+        device: Option<&DeviceClass>,
         filters: &[Filter],
     ) -> Vec<(usize, Vec<f64>)> {
-        let eligible = self.complete().filter(|(_, values)| {
-            self.violation(values) == 0.0 && filters.iter().all(|filter| filter.admits(values))
-        });
-        let points = eligible
-            .filter_map(|(number, values)| Some((number, pareto::oriented(objectives, values)?)));
-        let (numbers, points): (Vec<usize>, Vec<Vec<f64>>) = points.unzip();
-        let on_front = pareto::front(&points);
-        let mut front: Vec<_> =
-            on_front.into_iter().map(|i| (numbers[i], points[i].clone())).collect();
+        let admits = |values: &TrialValues| filters.iter().all(|filter| filter.admits(values));
+        let admitted = |number: usize| self.trials[number].stage.values().is_some_and(admits);
+        let known = self.fronts.of(device);
+        let mut front: Vec<(usize, Vec<f64>)> = match known {
+            Some((objectives, archive)) if filters.iter().all(|f| f.keeps_front(objectives)) => {
+                let members = archive.iter().filter(|(_, number)| admitted(**number));
+                members.map(|(point, number)| (*number, point.to_vec())).collect()
+            }
+            _ => {
+                let objectives = on(&self.spec.objectives, device);
+                let mut archive = Archive::new(objectives.len());
+                for (number, values) in self.complete() {
+                    if self.violation(values) == 0.0
+                        && admits(values)
+                        && let Some(point) = point(&objectives, values)
+                    {
+                        archive.insert(point, number);
+                    }
+                }
+                archive.iter().map(|(point, number)| (*number, point.to_vec())).collect()
+            }
+        };
+        // Equal in the first objective they come as they completed, which may be in any order.
         front.sort_by(|(number, a), (other, b)| {
             let mut pairs = a.iter().zip(b).map(|(x, y)| x.total_cmp(y));
             pairs.find(|order| order.is_ne()).unwrap_or_else(|| number.cmp(other))
         });
         front
     }
+}
+
+/// A trial's objective values, less is better; `None` where one is missing or is no number, which
+/// nothing compares with.
+fn point(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
+    pareto::oriented(objectives, values).filter(|point| point.iter().all(|v| !v.is_nan()))
+}
+
+/// What of a study's complete trials is kept up as they complete.
+#[derive(Debug)]
+pub(super) struct Fronts {
+    /// By the objectives that count for no device in particular, which is all of them, and for each.
+    archives: Vec<(Option<DeviceClass>, Vec<Objective>, Archive<usize>)>,
+    /// Highest validation accuracy of a complete trial, feasible or not.
+    pub(super) best_accuracy: Option<f64>,
+}
+
+impl Fronts {
+    /// Of a study that begins.
+    pub(super) fn new(spec: &StudySpec) -> Self {
+        let devices = spec.objectives.iter().filter_map(|o| o.device.clone());
+        let mut of: Vec<Option<DeviceClass>> = vec![None];
+        for device in devices.map(Some) {
+            if !of.contains(&device) {
+                of.push(device);
+            }
+        }
+        let archive = |device: Option<DeviceClass>| {
+            let objectives = on(&spec.objectives, device.as_ref());
+            let archive = Archive::new(objectives.len());
+            (device, objectives, archive)
+        };
+        Self { archives: of.into_iter().map(archive).collect(), best_accuracy: None }
+    }
+
+    /// Takes note of a trial that is complete.
+    pub(super) fn note(&mut self, number: usize, values: &TrialValues, feasible: bool) {
+        let accuracy = values.validation_accuracy();
+        self.best_accuracy = Some(self.best_accuracy.map_or(accuracy, |best| best.max(accuracy)));
+        if !feasible {
+            return;
+        }
+        for (_, objectives, archive) in &mut self.archives {
+            if let Some(point) = point(objectives, values) {
+                archive.insert(point, number);
+            }
+        }
+    }
+
+    fn of(&self, device: Option<&DeviceClass>) -> Option<(&Vec<Objective>, &Archive<usize>)> {
+        let found = self.archives.iter().find(|(of, ..)| of.as_ref() == device);
+        found.map(|(_, objectives, archive)| (objectives, archive))
+    }
+}
+
+/// The objectives on a device and those on none; all of them where none is asked for.
+fn on(objectives: &[Objective], device: Option<&DeviceClass>) -> Vec<Objective> {
+    let counts = |o: &&Objective| match (&o.device, device) {
+        (Some(of), Some(asked)) => of == asked,
+        _ => true,
+    };
+    objectives.iter().filter(counts).cloned().collect()
 }
 
 /// A bound's violation as a share of its limit.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Filter, Measurement, Objective, RungReport, StudyName, TrainedTrial,
+    ArtifactHash, DeviceClass, Filter, Measurement, RungReport, StudyName, TrainedTrial,
     TrialNumber, TrialState, TrialValues, WorkerId, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype};
@@ -153,21 +153,18 @@ impl Core {
                 measurements: values.map(|v| v.measurements().to_vec()).unwrap_or_default(),
             }
         });
-        let front = study.front(&study.spec.objectives, &[]);
-        let front_size = front.len() as u32;
-        let points: Vec<Vec<f64>> = front.into_iter().map(|(_, point)| point).collect();
-        let any = study.complete().next().is_some();
-        let volume = || pareto::study_hypervolume(&study.spec.objectives, &points);
+        let points: Vec<Vec<f64>> =
+            study.front(None, &[]).into_iter().map(|(_, point)| point).collect();
+        let front_size = points.len() as u32;
+        let best_validation_accuracy = study.fronts.best_accuracy;
+        let volume = |_| pareto::study_hypervolume(&study.spec.objectives, &points);
         Ok(StudyView {
             name: name.clone(),
             state: study.state.clone(),
             counts: study.counts(),
             budget_trials: study.spec.budget.trials,
-            best_validation_accuracy: study
-                .complete()
-                .map(|(_, values)| values.validation_accuracy())
-                .max_by(f64::total_cmp),
-            hypervolume: any.then(volume),
+            best_validation_accuracy,
+            hypervolume: best_validation_accuracy.map(volume),
             front_size,
             algorithm: study.spec.algorithm.name(),
             teacher,
@@ -222,13 +219,7 @@ impl Core {
             let (study, device) = (name.clone(), device.clone());
             return Err(Refusal::NoObjectives { study, device });
         }
-        let counts = |o: &&Objective| match (&o.device, device) {
-            (Some(of), Some(asked)) => of == asked,
-            _ => true,
-        };
-        let objectives: Vec<Objective> =
-            study.spec.objectives.iter().filter(counts).cloned().collect();
-        let front = study.front(&objectives, filters);
+        let front = study.front(device, filters);
         Ok(front.into_iter().map(|(number, _)| study.view(number)).collect())
     }
 
@@ -318,13 +309,17 @@ impl Study {
     fn counts(&self) -> TrialCounts {
         let mut counts = TrialCounts::default();
         for trial in &self.trials {
-            *match self.trial_state(trial) {
-                TrialState::Waiting => &mut counts.waiting,
-                TrialState::Running => &mut counts.running,
-                TrialState::Complete => &mut counts.complete,
-                TrialState::Pruned => &mut counts.pruned,
-                TrialState::Infeasible { .. } => &mut counts.infeasible,
-                TrialState::Failed { .. } => &mut counts.failed,
+            *match &trial.stage {
+                Stage::Complete(_) => &mut counts.complete,
+                Stage::Pruned => &mut counts.pruned,
+                Stage::Infeasible { .. } => &mut counts.infeasible,
+                Stage::Failed { .. } => &mut counts.failed,
+                Stage::Training(_) | Stage::OnRung | Stage::Measuring { .. } => {
+                    match self.trial_state(trial) {
+                        TrialState::Running => &mut counts.running,
+                        _ => &mut counts.waiting,
+                    }
+                }
             } += 1;
         }
         counts

@@ -9,6 +9,7 @@ use edgesmith_common::{
 };
 use edgesmith_search_space::Genotype;
 
+use super::objectives::Fronts;
 use super::rungs::Rungs;
 use super::task::{Queue, Tasks};
 use super::{StudyState, Time};
@@ -40,6 +41,8 @@ pub(super) struct Study {
     pub(super) hopeless_in_a_row: u32,
     /// Seconds that the look-ups of complete trials took, as the table tells them.
     pub(super) simulated_seconds: f64,
+    /// Fronts of the complete trials.
+    pub(super) fronts: Fronts,
 }
 
 /// Who teaches, and how far that is.

@@ -1,0 +1,249 @@
+//! What a coordinator's own work costs as a study grows: a proposal of each algorithm, and the front.
+//!
+//! Trials here are made up and take no time; all that is timed is edgesmith.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use edgesmith_common::{
+    ArtifactHash, NetworkReport, Purpose, StudySpec, TrainedTrial, TrialNumber,
+};
+use edgesmith_coordinator::controller::{self, FinishedTrial, Proposal};
+use edgesmith_coordinator::core::{Answer, Event, Outcome, Role, Work, WorkerInfo};
+use edgesmith_search_space::{Cost, Genotype, Precision, StagedSpace};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::algorithm::Algorithm;
+use super::study::Driver;
+use crate::args::BenchCostArgs;
+use crate::failure::invalid;
+use crate::output::table::{self, Align};
+
+/// Proposals that are timed at each size.
+const TIMED: u32 = 50;
+
+/// Queries of the front that are timed.
+const QUERIES: u32 = 20;
+
+/// A space of some 10^15 candidates, as studies have.
+const STUDY: &str = r#"
+study = { name = "bench", seed = 1 }
+data.source = "digits"
+objectives = [{ metric = "validation_accuracy" }, { metric = "model_bytes" }]
+recipe = { prune = [0.0, 0.25, 0.5], precision = ["fp32", "int8"] }
+[space]
+resolution = 8
+stem_width = [4, 8, 16]
+[[space.stages]]
+depth = [1, 2, 3]
+width = [8, 12, 16, 24]
+kernel = [3, 5]
+operation = ["conv", "separable", "inverted-residual"]
+expansion = [2, 3, 4]
+activation = ["relu", "relu6"]
+[[space.stages]]
+depth = [1, 2, 3]
+width = [16, 24, 32, 48]
+kernel = [3, 5]
+operation = ["conv", "separable", "inverted-residual"]
+expansion = [2, 3, 4]
+stride = [1, 2]
+activation = ["relu", "relu6"]
+[[space.stages]]
+depth = [0, 1, 2]
+width = [32, 48, 64]
+operation = ["conv", "separable", "inverted-residual"]
+expansion = [2, 3, 4]
+stride = [1, 2]
+activation = ["relu", "relu6"]
+"#;
+
+/// Runs and prints `bench cost`.
+pub fn run(args: &BenchCostArgs) -> anyhow::Result<()> {
+    let algorithms = Algorithm::parse_list(&args.algorithms)?;
+    let specs: Vec<StudySpec> = algorithms.iter().map(spec).collect::<anyhow::Result<_>>()?;
+    let mut sizes = args.trials.clone();
+    sizes.sort_unstable();
+    let mut rows = Vec::new();
+    for (algorithm, spec) in algorithms.iter().zip(&specs) {
+        eprintln!("{algorithm}");
+        let mut row = vec![algorithm.to_string()];
+        row.extend(proposals(spec, &sizes)?.into_iter().map(short));
+        rows.push(row);
+    }
+    let headings: Vec<String> = sizes.iter().map(|n| format!("at {n}")).collect();
+    let mut columns = vec![("proposal and result", Align::Left)];
+    columns.extend(headings.iter().map(|heading| (heading.as_str(), Align::Right)));
+    let mut text = table::render(&columns, &rows);
+    if args.front_trials > 0 {
+        eprintln!("front of {} trials", args.front_trials);
+        let random = Algorithm::parse_list(&["random".to_owned()])?;
+        text.push_str(&front(&spec(&random[0])?, args.front_trials)?);
+    }
+    crate::output::print(&text)
+}
+
+fn spec(algorithm: &Algorithm) -> anyhow::Result<StudySpec> {
+    let text = format!("{STUDY}[algorithm]\n{}[budget]\ntrials = 10000000\n", algorithm.toml());
+    StudySpec::parse(&text).map_err(|errors| invalid(errors.to_string()))
+}
+
+/// Time of one proposal with its result, behind so many finished trials each.
+fn proposals(spec: &StudySpec, sizes: &[u32]) -> anyhow::Result<Vec<Duration>> {
+    let space = staged(spec)?;
+    let mut controller = controller::build(spec);
+    let mut rng = ChaCha8Rng::from_seed(spec.seed.derive(Purpose::Split));
+    let mut number = 0;
+    let mut times = Vec::new();
+    for &size in sizes {
+        // What is in the way is proposed by nobody: the algorithm only hears of it.
+        while number < size {
+            let genotype = spec.space.sample(&mut rng);
+            let Some(finished) = finished(space, &genotype, TrialNumber(number)) else { continue };
+            let proposal = Proposal { genotype, parents: Vec::new() };
+            controller.proposed(TrialNumber(number), &proposal);
+            controller.update(&finished);
+            number += 1;
+        }
+        let mut spent = Duration::ZERO;
+        for _ in 0..TIMED {
+            let trial = TrialNumber(number);
+            let mut rng = ChaCha8Rng::from_seed(spec.seed.derive(Purpose::Proposal(trial)));
+            let started = Instant::now();
+            let Some(next) = controller.suggest(trial, &mut rng) else {
+                anyhow::bail!("nothing new is left to propose");
+            };
+            controller.proposed(trial, &next);
+            spent += started.elapsed();
+            let Some(finished) = finished(space, &next.genotype, trial) else {
+                anyhow::bail!("an algorithm proposed what is no network");
+            };
+            let started = Instant::now();
+            controller.update(&finished);
+            spent += started.elapsed();
+            number += 1;
+        }
+        times.push(spent / TIMED);
+    }
+    Ok(times)
+}
+
+/// Times of the front of a study with so many trials, in a coordinator's core.
+fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
+    let space = staged(spec)?;
+    let mut driver = Driver::new();
+    let submitted = Box::new(spec.clone());
+    driver.ask(0.0, |to| Event::Submit { to, spec: submitted, teacher_weights: None, at_ms: 0 })?;
+    let info = WorkerInfo {
+        name: "bench".to_owned(),
+        class: edgesmith_common::DeviceClass::local(),
+        roles: [Role::Train].into(),
+        slots: 1,
+        backend: String::new(),
+    };
+    let joined = driver.ask(0.0, |to| Event::Join { to, worker: info, held: Vec::new() })?;
+    let Some(Answer::Joined { worker, .. }) = joined else { anyhow::bail!("nobody may join") };
+    let mut last = Duration::ZERO;
+    for _ in 0..trials {
+        let started = Instant::now();
+        let leased =
+            driver.ask(0.0, |to| Event::Lease { to, worker, deadline: super::study::time(1.0) })?;
+        let Some(Answer::Leased(lease)) = leased else { anyhow::bail!("nothing was leased") };
+        let leasing = started.elapsed();
+        let Work::TrainTrial { genotype, .. } = &lease.work else {
+            anyhow::bail!("something else than a trial was leased");
+        };
+        let Some(result) = made_up(space, genotype) else { anyhow::bail!("it is no network") };
+        let (task, attempt, outcome) = (lease.task, lease.attempt, Outcome::TrialTrained(result));
+        let started = Instant::now();
+        driver.ask(0.0, |to| Event::Report { to, worker, task, attempt, outcome })?;
+        last = leasing + started.elapsed();
+    }
+    let (core, now) = (driver.core(), super::study::time(2.0));
+    let timed = |what: &dyn Fn() -> anyhow::Result<usize>| -> anyhow::Result<(usize, Duration)> {
+        let started = Instant::now();
+        let mut count = 0;
+        for _ in 0..QUERIES {
+            count = what()?;
+        }
+        Ok((count, started.elapsed() / QUERIES))
+    };
+    let (points, query) = timed(&|| Ok(core.front(&spec.name, None, &[])?.len()))?;
+    let bound: [edgesmith_common::Filter; 1] = ["model_bytes<=20000".parse().expect("a bound")];
+    let (_, within) = timed(&|| Ok(core.front(&spec.name, None, &bound)?.len()))?;
+    let other: [edgesmith_common::Filter; 1] = ["macs<=100000".parse().expect("a bound")];
+    let (_, anew) = timed(&|| Ok(core.front(&spec.name, None, &other)?.len()))?;
+    let (_, status) = timed(&|| Ok(core.study_status(&spec.name, now)?.front_size as usize))?;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\nstudy of {trials} trials, {points} on the front\n  \
+         the last trial, from lease to front      {}\n  \
+         pareto                                   {}\n  \
+         pareto with a bound on an objective      {}\n  \
+         pareto with another bound, gone through  {}\n  \
+         status                                   {}\n",
+        short(last),
+        short(query),
+        short(within),
+        short(anew),
+        short(status)
+    );
+    Ok(text)
+}
+
+fn staged(spec: &StudySpec) -> anyhow::Result<&StagedSpace> {
+    match spec.training() {
+        Some(work) => Ok(&work.space),
+        None => Err(invalid("the study trains nothing")),
+    }
+}
+
+/// Objective values of a candidate; `None` where it is no network.
+fn finished(
+    space: &StagedSpace,
+    genotype: &Genotype,
+    number: TrialNumber,
+) -> Option<FinishedTrial> {
+    let result = made_up(space, genotype)?;
+    let report = &result.compressed;
+    let objectives = vec![-report.validation_accuracy, report.model_bytes as f64];
+    Some(FinishedTrial::Complete { number, objectives, violation: 0.0 })
+}
+
+/// Figures that nobody measured: more parameters are more accurate, and each genotype has its own luck.
+fn made_up(space: &StagedSpace, genotype: &Genotype) -> Option<TrainedTrial> {
+    let candidate = space.decode(genotype);
+    let plan = candidate.pruned_plan(space.data()).ok()?;
+    let cost: Cost = plan.cost(candidate.recipe.precision);
+    let digest = genotype.indices().iter().fold(7u64, |sum, index| {
+        sum.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(*index) + 1)
+    });
+    let luck = (digest >> 40) as f64 / (1u64 << 24) as f64;
+    let bytes = match candidate.recipe.precision {
+        Precision::Fp32 => 4,
+        Precision::Int8 => 1,
+    };
+    let accuracy = 0.5 + 0.03 * (cost.parameters as f64).ln() + 0.05 * luck;
+    let report = NetworkReport {
+        validation_accuracy: accuracy.min(1.0),
+        test_accuracy: accuracy.min(1.0),
+        model_bytes: cost.parameters * bytes,
+        cost,
+    };
+    Some(TrainedTrial {
+        compressed: report.clone(),
+        uncompressed: report,
+        model: ArtifactHash::of(b"model"),
+        weights: ArtifactHash::of(b"weights"),
+        images_seen: 0,
+        seconds: 0.0,
+    })
+}
+
+fn short(time: Duration) -> String {
+    let micros = time.as_secs_f64() * 1e6;
+    if micros < 1000.0 { format!("{micros:.0} µs") } else { format!("{:.2} ms", micros / 1000.0) }
+}

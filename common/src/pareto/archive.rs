@@ -1,0 +1,210 @@
+//! A Pareto front that keeps up with points as they come.
+//!
+//! An [`Archive`] holds exactly what [`front`](super::front) would give for all points inserted so
+//! far, each with a payload of the caller's, such as a trial's number. It forgets dominated points
+//! for good: there is no taking a member out, and ranks behind the first are
+//! [`fronts`](super::fronts)'s.
+
+use super::dominates;
+use super::staircase::{Staircase, compare};
+
+/// Points of which none dominates another, each with a payload. Less is better in every coordinate;
+/// equal points are all kept.
+///
+/// Up to two objectives, the members are a staircase in a balanced tree (Bentley, Kung, Schkolnick
+/// and Thompson 1978, "On the Average Number of Maxima in a Set of Vectors", say how short it stays:
+/// about ln n of n random points). From three on they are a list in ascending first objective that
+/// [`insert`](Self::insert) scans.
+#[derive(Debug, Clone)]
+pub struct Archive<T> {
+    objectives: usize,
+    len: usize,
+    /// The members with up to two objectives, equal points on one step in order of insertion.
+    stairs: Staircase<Vec<Member<T>>>,
+    /// The members with more, in ascending first objective, then in order of insertion.
+    list: Vec<Member<T>>,
+}
+
+#[derive(Debug, Clone)]
+struct Member<T> {
+    point: Vec<f64>,
+    payload: T,
+}
+
+impl<T> Archive<T> {
+    /// An empty archive of points with that many objectives.
+    pub fn new(objectives: usize) -> Self {
+        Self { objectives, len: 0, stairs: Staircase::new(), list: Vec::new() }
+    }
+
+    /// Takes a point in and drops the members that it dominates, or drops it and answers `false`
+    /// where a member dominates it.
+    ///
+    /// Up to two objectives: O(log k) amortised, where k is the number of members. From three on:
+    /// O(k) at worst; a point is turned away at the first member found to dominate it, and only
+    /// members with no worse a first objective are asked.
+    ///
+    /// # Panics
+    ///
+    /// Where the point has another number of coordinates than the archive's, or a NaN among them,
+    /// which neither dominates nor is dominated and would stay for ever.
+    pub fn insert(&mut self, point: Vec<f64>, payload: T) -> bool {
+        assert_eq!(point.len(), self.objectives, "a point of another number of objectives");
+        assert!(!point.iter().any(|v| v.is_nan()), "a point with a NaN: {point:?}");
+        let member = Member { point, payload };
+        match self.objectives {
+            0..=2 => self.insert_step(member),
+            _ => self.insert_scanning(member),
+        }
+    }
+
+    /// The members, in ascending first objective; where it is equal, in order of insertion.
+    pub fn iter(&self) -> impl Iterator<Item = (&[f64], &T)> {
+        let steps = self.stairs.values().flatten();
+        // One of the two is empty.
+        steps.chain(&self.list).map(|member| (member.point.as_slice(), &member.payload))
+    }
+
+    /// How many members there are, equal points counted each.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was inserted yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn insert_step(&mut self, member: Member<T>) -> bool {
+        // What is not there is equal in all points.
+        let coordinate = |i: usize| member.point.get(i).copied().unwrap_or(0.0);
+        let (x, y) = (coordinate(0), coordinate(1));
+        if self.stairs.covers(x, y) {
+            // Covered and not dominated is only a point that is equal to one's own step.
+            match self.stairs.at_mut(x) {
+                Some(step) if step.y == y => step.value.push(member),
+                _ => return false,
+            }
+        } else {
+            while let Some((_, step)) = self.stairs.pop_covered(x, y) {
+                self.len -= step.value.len();
+            }
+            self.stairs.put(x, y, vec![member]);
+        }
+        self.len += 1;
+        true
+    }
+
+    fn insert_scanning(&mut self, member: Member<T>) -> bool {
+        let x = member.point[0];
+        // Who dominates it is no worse in the first objective; whom it dominates is no better.
+        let no_worse = self.list.partition_point(|m| compare(m.point[0], x).is_le());
+        if self.list[..no_worse].iter().any(|m| dominates(&m.point, &member.point)) {
+            return false;
+        }
+        let better = self.list.partition_point(|m| compare(m.point[0], x).is_lt());
+        let mut index = 0;
+        self.list.retain(|m| {
+            index += 1;
+            index <= better || !dominates(&member.point, &m.point)
+        });
+        let place = self.list.partition_point(|m| compare(m.point[0], x).is_le());
+        self.list.insert(place, member);
+        self.len = self.list.len();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::front;
+    use super::super::tests::grid;
+    use super::*;
+
+    /// The members' payloads after inserting the set in that order, checking each answer.
+    fn kept(set: &[Vec<f64>], order: &[usize], objectives: usize) -> Vec<usize> {
+        let mut archive = Archive::new(objectives);
+        for (done, &i) in order.iter().enumerate() {
+            let dominated = order[..done].iter().any(|&k| dominates(&set[k], &set[i]));
+            assert_eq!(archive.insert(set[i].clone(), i), !dominated);
+            assert_eq!(archive.len(), archive.iter().count());
+        }
+        assert_eq!(archive.is_empty(), set.is_empty());
+        for (point, &i) in archive.iter() {
+            assert_eq!(point, set[i]);
+        }
+        archive.iter().map(|(_, &i)| i).collect()
+    }
+
+    /// A grid set and an order to insert it in.
+    fn shuffled(
+        objectives: usize,
+        cells: u8,
+        most: usize,
+    ) -> impl Strategy<Value = (Vec<Vec<f64>>, Vec<usize>)> {
+        grid(objectives, cells, most).prop_flat_map(|set| {
+            let order: Vec<usize> = (0..set.len()).collect();
+            (Just(set), Just(order).prop_shuffle())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_archive_is_the_front_in_any_order_of_insertion(
+            sets in (shuffled(0, 1, 4), shuffled(1, 6, 12), shuffled(2, 6, 30), shuffled(2, 30, 60),
+                shuffled(3, 5, 40), shuffled(4, 4, 40))
+        ) {
+            let (none, one, two, more, three, four) = sets;
+            for (objectives, (set, order)) in
+                [(0, none), (1, one), (2, two), (2, more), (3, three), (4, four)]
+            {
+                let members = kept(&set, &order, objectives);
+                let mut sorted = members.clone();
+                sorted.sort_unstable();
+                prop_assert_eq!(sorted, front(&set));
+                // Ascending first objective, then order of insertion.
+                let place = |i: &usize| order.iter().position(|k| k == i);
+                let first = |i: usize| set[i].first().copied().unwrap_or(0.0);
+                for pair in members.windows(2) {
+                    let by_first = first(pair[0]).total_cmp(&first(pair[1]));
+                    prop_assert!(by_first.then(place(&pair[0]).cmp(&place(&pair[1]))).is_lt());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_point_may_clear_many_and_infinities_are_numbers() {
+        let mut archive = Archive::new(2);
+        for i in 0..100 {
+            assert!(archive.insert(vec![f64::from(i), f64::from(100 - i)], i));
+        }
+        assert!(archive.insert(vec![10.0, 5.0], 100));
+        assert_eq!(archive.len(), 15);
+        assert!(archive.insert(vec![f64::INFINITY, f64::NEG_INFINITY], 101));
+        assert!(!archive.insert(vec![f64::INFINITY, 0.0], 102));
+        assert!(archive.insert(vec![f64::NEG_INFINITY; 2], 103));
+        assert_eq!(archive.iter().map(|(_, i)| *i).collect::<Vec<_>>(), [103]);
+    }
+
+    #[test]
+    fn the_two_zeros_are_equal_in_an_archive() {
+        for tail in [vec![], vec![5.0]] {
+            let with = |head: [f64; 2]| [head.as_slice(), &tail].concat();
+            let mut archive = Archive::new(2 + tail.len());
+            assert!(archive.insert(with([-0.0, 1.0]), 0));
+            assert!(archive.insert(with([0.0, 1.0]), 1));
+            assert!(!archive.insert(with([-0.0, 2.0]), 2));
+            assert!(archive.insert(with([0.0, 0.5]), 3));
+            assert_eq!(archive.len(), 1);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "NaN")]
+    fn a_nan_is_refused() {
+        Archive::new(2).insert(vec![0.0, f64::NAN], ());
+    }
+}

@@ -1,0 +1,126 @@
+//! Pareto dominance, non-dominated sorting, crowding and hypervolume.
+//!
+//! Points are slices of objective values turned by [`oriented`] so that *less is better* in every
+//! coordinate. Points of one call have equal length and no NaN. A front of points that are all at
+//! hand is [`front`]'s; one that follows a run, point by point, is an [`Archive`]. Nothing here
+//! draws random numbers, and no answer but an archive's order of equal first objectives depends on
+//! the order in which points come.
+
+mod archive;
+mod front;
+mod hypervolume;
+#[cfg(test)]
+mod slicing;
+mod staircase;
+
+pub use archive::Archive;
+pub use front::{crowding, front, fronts};
+pub use hypervolume::hypervolume;
+
+use crate::{Goal, Metric, Objective, TrialValues};
+
+/// A trial's objective values, less is better; `None` where one was not measured.
+pub fn oriented(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
+    let turn = |objective: &Objective| {
+        let value = values.value(objective.metric, objective.device.as_ref())?;
+        Some(match objective.goal {
+            Goal::Minimize => value,
+            Goal::Maximize => -value,
+        })
+    };
+    objectives.iter().map(turn).collect()
+}
+
+/// Whether `a` is at least as good as `b` everywhere and better somewhere.
+pub fn dominates(a: &[f64], b: &[f64]) -> bool {
+    a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
+}
+
+/// The hypervolume that progress shows, between 0 and 1: every objective is mapped to `0..=1` by
+/// fixed anchors (accuracy to its error; everything else to its logarithm between the metric's
+/// [`anchors`]), and the reference is 1 everywhere. It depends on the set of points alone and never
+/// falls when one is added.
+pub fn study_hypervolume(objectives: &[Objective], points: &[Vec<f64>]) -> f64 {
+    let map = |point: &Vec<f64>| -> Vec<f64> {
+        let turned = objectives.iter().zip(point);
+        turned.map(|(objective, value)| normalise(objective, *value)).collect()
+    };
+    let mapped: Vec<Vec<f64>> = points.iter().map(map).collect();
+    hypervolume(&mapped, &vec![1.0; objectives.len()])
+}
+
+/// Values of a metric that count as ideal and as worthless in [`study_hypervolume`].
+pub fn anchors(metric: Metric) -> (f64, f64) {
+    match metric {
+        Metric::ValidationAccuracy => (0.0, 1.0),
+        Metric::LatencyMs => (1e-3, 1e4),
+        Metric::ModelBytes => (1e2, 1e9),
+        Metric::Macs => (1e2, 1e11),
+        Metric::Parameters => (1e1, 1e9),
+        Metric::PeakMemoryBytes => (1e1, 1e9),
+    }
+}
+
+/// An oriented value as a share of the way from ideal to worthless.
+fn normalise(objective: &Objective, oriented: f64) -> f64 {
+    let value = match objective.goal {
+        Goal::Minimize => oriented,
+        Goal::Maximize => -oriented,
+    };
+    let (low, high) = anchors(objective.metric);
+    let share = if objective.metric == Metric::ValidationAccuracy {
+        value
+    } else {
+        (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
+    };
+    let cost = match objective.goal {
+        Goal::Minimize => share,
+        Goal::Maximize => 1.0 - share,
+    };
+    cost.clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Sets on a coarse grid, so that ties and equal points are common.
+    pub(super) fn grid(
+        dimensions: usize,
+        cells: u8,
+        most: usize,
+    ) -> impl Strategy<Value = Vec<Vec<f64>>> {
+        let value = (0..cells).prop_map(move |v| f64::from(v) / f64::from(cells));
+        prop::collection::vec(prop::collection::vec(value, dimensions), 0..most)
+    }
+
+    proptest! {
+        #[test]
+        fn dominance_is_a_strict_partial_order(set in grid(3, 8, 14)) {
+            for a in &set {
+                prop_assert!(!dominates(a, a));
+                for b in &set {
+                    prop_assert!(!(dominates(a, b) && dominates(b, a)));
+                    for c in &set {
+                        prop_assert!(!(dominates(a, b) && dominates(b, c)) || dominates(a, c));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_studys_hypervolume_is_between_its_anchors_and_never_falls() {
+        let objectives =
+            [(Metric::ValidationAccuracy, Goal::Maximize), (Metric::ModelBytes, Goal::Minimize)]
+                .map(|(metric, goal)| Objective { metric, goal, device: None });
+        let ideal = study_hypervolume(&objectives, &[vec![-1.0, 1.0]]);
+        assert!((ideal - 1.0).abs() < 1e-12);
+        assert_eq!(study_hypervolume(&objectives, &[vec![-0.0, 1e12]]), 0.0);
+        let one = study_hypervolume(&objectives, &[vec![-0.9, 1e4]]);
+        let two = study_hypervolume(&objectives, &[vec![-0.9, 1e4], vec![-0.95, 1e5]]);
+        assert!(0.0 < one && one < two && two < 1.0);
+    }
+}
