@@ -259,6 +259,11 @@ pub struct ParetoArgs {
     /// Only trials within this bound, such as 'latency_ms<=5'; may be repeated
     #[arg(long = "where", value_name = "BOUND")]
     pub filters: Vec<String>,
+    /// At most K models that give every device named in --where one within its limits: the most accurate
+    /// on average, and no more models than that takes
+    #[arg(long, value_name = "K", conflicts_with = "device",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cover: Option<u32>,
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,

@@ -36,6 +36,11 @@ pub struct FilterError {
 }
 
 impl Filter {
+    /// The device class that it is on, where it names one.
+    pub fn device(&self) -> Option<&DeviceClass> {
+        self.device.as_ref()
+    }
+
     /// Whether a trial is within the bound. A figure that was not measured is not within any. Without
     /// a device, a per-device metric must be within the bound on every device that was measured.
     pub fn admits(&self, values: &TrialValues) -> bool {

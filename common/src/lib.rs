@@ -4,6 +4,7 @@
 //! Nothing here does I/O, spawns, reads a clock or draws random numbers; it builds for wasm32. The
 //! wire's types are `edgesmith-proto`'s, which converts from and to these.
 
+pub mod cover;
 mod filter;
 mod ids;
 mod measurement;

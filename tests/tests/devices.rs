@@ -55,6 +55,19 @@ fn the_front_can_be_filtered() {
     assert!(!small.is_empty() && small.iter().all(|t| bytes(t) <= limit), "{small:?}");
     let none = coordinator.ask(&["pareto", "filtered", "--where", "model_bytes<=1"]).ok();
     assert!(none.contains("no complete trial"), "{none}");
+    let ask = |limit: &str, rest: &[&str]| {
+        let bound = format!("latency_ms@local<={limit}");
+        coordinator.ask(&[&["pareto", "filtered", "--where", &bound, "--cover", "2"], rest].concat())
+    };
+    let cover = ask("10000", &["--format", "json"]).json();
+    let [model] = cover["cover"].as_array().unwrap().as_slice() else { panic!("{cover}") };
+    assert_eq!(model["devices"], serde_json::json!(["local"]));
+    let accuracy = |t: &serde_json::Value| t["metrics"]["validation_accuracy"].as_f64().unwrap();
+    let all = coordinator.trials("filtered");
+    let best = all.iter().map(accuracy).fold(0.0, f64::max);
+    assert_eq!(accuracy(&model["trial"]), best);
+    assert!(ask("10000", &[]).ok().contains("local"));
+    ask("0.0000001", &[]).fails(1, &["no complete trial of 4", "latency_ms@local<=0.0000001"]);
     let unknown = coordinator.ask(&["pareto", "filtered", "--where", "speed<=1"]);
     unknown.fails(2, &["speed", "latency_ms"]);
 }

@@ -8,9 +8,11 @@ use edgesmith_common::{DeviceClass, Measurement, Metric, StudySpec, TrainedTrial
 use edgesmith_proto::v1;
 
 use crate::args::{Format, ParetoArgs};
+use crate::commands::cover;
 use crate::connect::Coordinator;
-use crate::failure::from_status;
+use crate::failure::{from_status, invalid};
 use crate::output::json;
+use crate::output::marks::Marks;
 use crate::output::scatter::{self, Point};
 use crate::output::table::{self, Align};
 use crate::output::{TrialRow, print, print_json};
@@ -19,17 +21,23 @@ use crate::output::{TrialRow, print, print_json};
 pub async fn run(args: ParetoArgs) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (status, spec) = coordinator.study(&args.study).await?;
+    if let Some(most) = args.cover {
+        return cover::run(&coordinator, &args, &spec, most).await;
+    }
     let filtered = !args.filters.is_empty();
+    let device = args.device.as_deref().map(str::parse::<DeviceClass>);
+    let device = device.transpose().map_err(|e| invalid(format!("--device: {e}")))?;
     let request = v1::GetParetoFrontRequest {
         study: args.study.clone(),
         device: args.device.unwrap_or_default(),
         filters: args.filters,
     };
     let front = fetch_front(&coordinator, request, &spec).await?;
+    let marks = Marks::new(&front, &spec, device.as_ref());
     match args.format {
         Format::Table if front.is_empty() => print(&empty_front(status.complete, filtered))?,
-        Format::Table => print(&front_table(&front, &devices(&spec, &front), &[]))?,
-        Format::Json => print_json(&json::Trials::new(&args.study, &front))?,
+        Format::Table => print(&front_table(&front, &marks, &devices(&spec, &front), &[]))?,
+        Format::Json => print_json(&json::Trials::front(&args.study, &front, &marks))?,
         Format::Csv => print(&json::csv(&front))?,
     }
     Ok(())
@@ -56,7 +64,8 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
         "\nPareto front of {study}: {} of {complete} candidates are beaten by no other\n\n",
         front.len()
     );
-    text.push_str(&front_table(&front, &devices, &references));
+    let marks = Marks::new(&front, &spec, None);
+    text.push_str(&front_table(&front, &marks, &devices, &references));
     text.push('\n');
     text.push_str(&plot(&front, &all, teacher.as_ref(), &devices));
     text.push_str(match spec.work {
@@ -150,15 +159,21 @@ impl Reference {
     }
 }
 
-fn front_table(front: &[TrialRow], devices: &[DeviceClass], references: &[&Reference]) -> String {
+fn front_table(
+    front: &[TrialRow],
+    marks: &Marks,
+    devices: &[DeviceClass],
+    references: &[&Reference],
+) -> String {
     let latency: Vec<String> = devices.iter().map(|d| format!("latency@{d}")).collect();
     let mut columns =
         vec![("trial", Align::Right), ("validation", Align::Right), ("test", Align::Right)];
     columns.extend(latency.iter().map(|name| (name.as_str(), Align::Right)));
     columns.extend([("size", Align::Right), ("MACs", Align::Right)]);
-    columns.extend([("recipe", Align::Left), ("architecture", Align::Left)]);
+    columns.extend([("mark", Align::Left), ("recipe", Align::Left)]);
+    columns.push(("architecture", Align::Left));
     let dash = || "–".to_owned();
-    let row = |name: String, values: &TrialValues, recipe: String, what: &str| {
+    let row = |name: String, values: &TrialValues, mark: String, recipe: String, what: &str| {
         let value = |metric, device| values.value(metric, device);
         let mut cells = vec![
             name,
@@ -172,15 +187,23 @@ fn front_table(front: &[TrialRow], devices: &[DeviceClass], references: &[&Refer
         cells.push(bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)));
         let macs = value(Metric::Macs, None);
         cells.push(macs.map_or_else(dash, |macs| table::count(macs as u64)));
-        cells.extend([recipe, what.to_owned()]);
+        cells.extend([mark, recipe, what.to_owned()]);
         cells
     };
-    let trials = front.iter().filter_map(|t| {
-        Some(row(t.number.to_string(), t.values.as_ref()?, t.recipe(), &t.architecture))
+    let trials = front.iter().enumerate().filter_map(|(place, t)| {
+        let (values, mark) = (t.values.as_ref()?, marks.words(place));
+        Some(row(t.number.to_string(), values, mark, t.recipe(), &t.architecture))
     });
-    let beside =
-        references.iter().map(|r| row(r.name.clone(), &r.values, "fp32".to_owned(), &r.what));
-    table::render(&columns, &trials.chain(beside).collect::<Vec<_>>())
+    let beside = references
+        .iter()
+        .map(|r| row(r.name.clone(), &r.values, String::new(), "fp32".to_owned(), &r.what));
+    let mut text = table::render(&columns, &trials.chain(beside).collect::<Vec<_>>());
+    if (0..front.len()).any(|place| !marks.tied_with(place).is_empty()) {
+        text.push_str(
+            "≈ timing does not tell it from these: they differ by less than their spread\n",
+        );
+    }
+    text
 }
 
 /// Validation accuracy against the first device's latency, or against size where nothing is timed.

@@ -8,6 +8,7 @@ use crate::args::{Args, BenchCommand, Command};
 use crate::bench;
 
 mod control;
+mod cover;
 mod export;
 mod front;
 mod search;

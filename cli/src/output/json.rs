@@ -8,6 +8,7 @@ use edgesmith_search_space::CompressionRecipe;
 use serde::Serialize;
 
 use super::TrialRow;
+use super::marks::Marks;
 
 /// Version of everything printed with `--format json`; raised when a field changes its meaning or
 /// goes, not when one is added.
@@ -45,6 +46,27 @@ pub struct Trial<'a> {
     training: Option<Training>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rungs: Vec<Rung>,
+    /// On a front: whether it is the knee.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    knee: bool,
+    /// On a front: trials that timing does not tell it from.
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    tied_with: &'a [u32],
+}
+
+/// What `pareto --cover` prints.
+#[derive(Debug, Serialize)]
+pub struct Cover<'a> {
+    version: u32,
+    study: &'a str,
+    cover: Vec<Covering<'a>>,
+}
+
+/// A model and the devices that it is for.
+#[derive(Debug, Serialize)]
+struct Covering<'a> {
+    devices: &'a [String],
+    trial: Trial<'a>,
 }
 
 /// The network as trained up to a rung, uncompressed.
@@ -102,6 +124,27 @@ impl<'a> Trials<'a> {
     pub fn new(study: &'a str, rows: &'a [TrialRow]) -> Self {
         Self { version: VERSION, study, trials: rows.iter().map(Trial::new).collect() }
     }
+
+    /// The document of a front.
+    pub fn front(study: &'a str, rows: &'a [TrialRow], marks: &'a Marks) -> Self {
+        let trial = |(place, row): (usize, &'a TrialRow)| Trial {
+            knee: marks.is_knee(place),
+            tied_with: marks.tied_with(place),
+            ..Trial::new(row)
+        };
+        Self { version: VERSION, study, trials: rows.iter().enumerate().map(trial).collect() }
+    }
+}
+
+impl<'a> Cover<'a> {
+    /// The document of these models, each with the devices that it is for.
+    pub fn new(study: &'a str, models: &'a [(Vec<String>, &'a TrialRow)]) -> Self {
+        let covering = |(devices, row): &'a (Vec<String>, &'a TrialRow)| Covering {
+            devices,
+            trial: Trial::new(row),
+        };
+        Self { version: VERSION, study, cover: models.iter().map(covering).collect() }
+    }
 }
 
 impl<'a> Trial<'a> {
@@ -133,6 +176,8 @@ impl<'a> Trial<'a> {
                 weights_hash: trained.map(|trained| trained.weights.to_string()),
             }),
             rungs: row.rungs.iter().map(rung).collect(),
+            knee: false,
+            tied_with: &[],
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How answers look: tables and plots for people, JSON and CSV for programs.
 
 pub mod json;
+pub mod marks;
 pub mod progress;
 pub mod scatter;
 pub mod table;

@@ -9,6 +9,7 @@
 mod archive;
 mod front;
 mod hypervolume;
+mod knee;
 #[cfg(test)]
 mod slicing;
 mod staircase;
@@ -16,6 +17,7 @@ mod staircase;
 pub use archive::Archive;
 pub use front::{crowding, front, fronts};
 pub use hypervolume::hypervolume;
+pub use knee::knee;
 
 use crate::{Goal, Metric, Objective, TrialValues};
 

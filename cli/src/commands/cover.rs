@@ -1,0 +1,207 @@
+//! `edgesmith pareto --cover K`: the fewest models that give each named device one within its limits.
+
+use edgesmith_common::DeviceClass;
+use edgesmith_common::{Filter, StudySpec, TrialValues, cover};
+use edgesmith_proto::v1;
+
+use crate::args::{Format, ParetoArgs};
+use crate::connect::Coordinator;
+use crate::failure::{from_status, invalid};
+use crate::output::table::{self, Align};
+use crate::output::{TrialRow, json, print, print_json};
+
+/// Prints the models.
+pub async fn run(
+    coordinator: &Coordinator,
+    args: &ParetoArgs,
+    spec: &StudySpec,
+    most: u32,
+) -> anyhow::Result<()> {
+    let demands = Demands::read(&args.filters)?;
+    let request = v1::ListTrialsRequest { study: args.study.clone() };
+    let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
+    let rows = trials.into_inner().trials.into_iter().map(|trial| TrialRow::new(trial, spec));
+    let rows: Vec<TrialRow> = rows.collect::<anyhow::Result<_>>()?;
+    let chosen = choose(&rows, spec, &demands, most as usize)?;
+    match args.format {
+        Format::Table => print(&table(&chosen)),
+        Format::Json => {
+            let models: Vec<(Vec<String>, &TrialRow)> = chosen
+                .iter()
+                .map(|(row, devices)| (devices.iter().map(ToString::to_string).collect(), *row))
+                .collect();
+            print_json(&json::Cover::new(&args.study, &models))
+        }
+        Format::Csv => Err(invalid("--cover prints a table or JSON, not CSV")),
+    }
+}
+
+/// What each device asks for, and what is asked for on all.
+#[derive(Debug)]
+struct Demands {
+    devices: Vec<(DeviceClass, Vec<(String, Filter)>)>,
+    everywhere: Vec<Filter>,
+}
+
+impl Demands {
+    fn read(texts: &[String]) -> anyhow::Result<Self> {
+        let mut demands = Self { devices: Vec::new(), everywhere: Vec::new() };
+        for text in texts {
+            let filter: Filter = text.parse().map_err(|e| invalid(format!("{e}")))?;
+            let Some(device) = filter.device().cloned() else {
+                demands.everywhere.push(filter);
+                continue;
+            };
+            match demands.devices.iter_mut().find(|(known, _)| *known == device) {
+                Some((_, limits)) => limits.push((text.clone(), filter)),
+                None => demands.devices.push((device, vec![(text.clone(), filter)])),
+            }
+        }
+        let count = demands.devices.len();
+        if count == 0 {
+            let text = "--cover needs a limit for each device, such as --where \
+                        'latency_ms@rpi4<=5' --where 'latency_ms@phone<=2'";
+            return Err(invalid(text));
+        }
+        if count > cover::MAX_DEMANDS {
+            let most = cover::MAX_DEMANDS;
+            return Err(invalid(format!("--cover takes up to {most} devices, {count} are named")));
+        }
+        Ok(demands)
+    }
+
+    /// By bit, which devices' limits a trial is within.
+    fn met_by(&self, values: &TrialValues) -> u32 {
+        if !self.everywhere.iter().all(|filter| filter.admits(values)) {
+            return 0;
+        }
+        let within = |limits: &[(String, Filter)]| limits.iter().all(|(_, f)| f.admits(values));
+        let devices = self.devices.iter().enumerate();
+        devices.map(|(bit, (_, limits))| u32::from(within(limits)) << bit).sum()
+    }
+
+    /// A device's limits as they were given.
+    fn limits(&self, device: usize) -> String {
+        let texts: Vec<&str> = self.devices[device].1.iter().map(|(text, _)| &**text).collect();
+        texts.join(" and ")
+    }
+}
+
+/// The models and the devices that each serves.
+fn choose<'a>(
+    rows: &'a [TrialRow],
+    spec: &StudySpec,
+    demands: &Demands,
+    most: usize,
+) -> anyhow::Result<Vec<(&'a TrialRow, Vec<DeviceClass>)>> {
+    let complete: Vec<(&TrialRow, &TrialValues)> = rows
+        .iter()
+        .filter(|row| row.state == edgesmith_common::TrialState::Complete)
+        .filter_map(|row| Some((row, row.values.as_ref()?)))
+        .filter(|(_, values)| {
+            spec.constraints.iter().all(|constraint| {
+                let value = values.value(constraint.metric, constraint.device.as_ref());
+                value.is_none_or(|value| constraint.bound.violation(value) == 0.0)
+            })
+        })
+        .collect();
+    let meets: Vec<u32> = complete.iter().map(|(_, values)| demands.met_by(values)).collect();
+    let accuracies: Vec<f64> = complete.iter().map(|(_, v)| v.validation_accuracy()).collect();
+    let count = demands.devices.len();
+    let found = cover::cover(&meets, &accuracies, count, most).map_err(|missing| {
+        if missing.len() == count && meets.iter().any(|met| *met > 0) && most < count {
+            let models = if most == 1 { "no one model is" } else { "no choice of models is" };
+            anyhow::anyhow!("{models} within all limits with --cover {most}; allow more models")
+        } else {
+            let texts: Vec<String> = missing.into_iter().map(|d| demands.limits(d)).collect();
+            anyhow::anyhow!(
+                "no complete trial of {} is within {}",
+                complete.len(),
+                texts.join("; none within ")
+            )
+        }
+    })?;
+    let named =
+        |devices: Vec<usize>| devices.iter().map(|d| demands.devices[*d].0.clone()).collect();
+    Ok(found.models.into_iter().map(|(m, devices)| (complete[m].0, named(devices))).collect())
+}
+
+fn table(chosen: &[(&TrialRow, Vec<DeviceClass>)]) -> String {
+    let columns = [
+        ("trial", Align::Right),
+        ("for", Align::Left),
+        ("validation", Align::Right),
+        ("test", Align::Right),
+        ("latency", Align::Left),
+        ("size", Align::Right),
+        ("recipe", Align::Left),
+        ("architecture", Align::Left),
+    ];
+    let dash = || "–".to_owned();
+    let rows: Vec<Vec<String>> = chosen
+        .iter()
+        .filter_map(|(row, devices)| {
+            let values = row.values.as_ref()?;
+            let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+            let latency = |device: &DeviceClass| {
+                let ms = values.value(edgesmith_common::Metric::LatencyMs, Some(device));
+                ms.map_or_else(dash, table::milliseconds)
+            };
+            let latencies: Vec<String> = devices.iter().map(latency).collect();
+            let bytes = values.value(edgesmith_common::Metric::ModelBytes, None);
+            Some(vec![
+                row.number.to_string(),
+                names.join(", "),
+                table::percent(values.validation_accuracy()),
+                values.test_accuracy().map_or_else(dash, table::percent),
+                latencies.join(", "),
+                bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)),
+                row.recipe(),
+                row.architecture.clone(),
+            ])
+        })
+        .collect();
+    table::render(&columns, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::marks::tests::{row, spec};
+
+    fn chosen(filters: &[&str], most: usize) -> Result<Vec<(u32, String)>, String> {
+        let rows = [
+            row(0, 0.90, (1.0, 1.0), (1.0, 1.0)),
+            row(1, 0.99, (9.0, 9.0), (2.0, 2.0)),
+            row(2, 0.95, (3.0, 3.0), (3.0, 3.0)),
+        ];
+        let texts: Vec<String> = filters.iter().map(|f| (*f).to_owned()).collect();
+        let demands = Demands::read(&texts).map_err(|e| e.to_string())?;
+        let chosen = choose(&rows, &spec(), &demands, most).map_err(|e| e.to_string())?;
+        let names = |devices: Vec<DeviceClass>| {
+            devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        Ok(chosen.into_iter().map(|(row, devices)| (row.number, names(devices))).collect())
+    }
+
+    #[test]
+    fn each_device_gets_the_most_accurate_model_that_it_can_have() {
+        let limits = ["latency_ms@board<=3", "latency_ms@phone<=2"];
+        let of = |number: u32, devices: &str| (number, devices.to_owned());
+        assert_eq!(chosen(&limits, 2).unwrap(), [of(1, "phone"), of(2, "board")]);
+        assert_eq!(chosen(&limits, 1).unwrap(), [of(0, "board phone")]);
+        let loose = ["latency_ms@board<=9", "latency_ms@phone<=2", "model_bytes<=1000"];
+        assert_eq!(chosen(&loose, 2).unwrap(), [of(1, "board phone")]);
+    }
+
+    #[test]
+    fn what_cannot_be_covered_is_said() {
+        let none = chosen(&["latency_ms@board<=0.5", "latency_ms@phone<=2"], 2).unwrap_err();
+        assert_eq!(none, "no complete trial of 3 is within latency_ms@board<=0.5");
+        let apart = ["latency_ms@board<=1", "validation_accuracy>=0.9", "latency_ms@phone>=3"];
+        assert!(chosen(&apart, 1).unwrap_err().contains("allow more models"));
+        assert_eq!(chosen(&apart, 2).unwrap().len(), 2);
+        assert!(chosen(&["model_bytes<=5"], 2).unwrap_err().contains("latency_ms@rpi4<=5"));
+        assert!(chosen(&["speed<=5"], 2).unwrap_err().contains("speed"));
+    }
+}

@@ -1,0 +1,160 @@
+//! What is marked on a front: its knee, and trials that measuring cannot tell apart.
+
+use edgesmith_common::{DeviceClass, Metric, Objective, StudySpec, TrialValues, pareto};
+
+use super::TrialRow;
+
+/// Marks of a front's trials, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// Place of the knee.
+    knee: Option<usize>,
+    /// By place, the numbers of the trials that it is tied with.
+    tied: Vec<Vec<u32>>,
+}
+
+impl Marks {
+    /// Of a front by the study's objectives, or by those on one device and on none.
+    pub fn new(front: &[TrialRow], spec: &StudySpec, device: Option<&DeviceClass>) -> Self {
+        let counts =
+            |o: &&Objective| device.is_none() || o.device.is_none() || o.device.as_ref() == device;
+        let objectives: Vec<Objective> = spec.objectives.iter().filter(counts).cloned().collect();
+        let points: Option<Vec<Vec<f64>>> =
+            front.iter().map(|row| pareto::oriented(&objectives, row.values.as_ref()?)).collect();
+        let knee = points.as_deref().and_then(pareto::knee);
+        let tied = |row: &TrialRow| {
+            let others = front.iter().filter(|other| other.number != row.number);
+            others.filter(|other| tie(row, other, &objectives)).map(|other| other.number).collect()
+        };
+        Self { knee, tied: front.iter().map(tied).collect() }
+    }
+
+    /// Whether the trial at a place is the knee.
+    pub fn is_knee(&self, place: usize) -> bool {
+        self.knee == Some(place)
+    }
+
+    /// The trials that the one at a place is tied with.
+    pub fn tied_with(&self, place: usize) -> &[u32] {
+        self.tied.get(place).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A place's marks in words: `knee`, `≈ 3, 7`.
+    pub fn words(&self, place: usize) -> String {
+        let mut words = Vec::new();
+        if self.is_knee(place) {
+            words.push("knee".to_owned());
+        }
+        if !self.tied_with(place).is_empty() {
+            let numbers: Vec<String> = self.tied_with(place).iter().map(u32::to_string).collect();
+            words.push(format!("≈ {}", numbers.join(", ")));
+        }
+        words.join(" ")
+    }
+}
+
+/// Whether the measured objectives of two trials, of which there is at least one, all differ by less
+/// than their spread.
+fn tie(a: &TrialRow, b: &TrialRow, objectives: &[Objective]) -> bool {
+    let mut timed = objectives.iter().filter(|o| o.metric == Metric::LatencyMs).peekable();
+    let within = |objective: &Objective| {
+        let device = objective.device.as_ref()?;
+        let [(p50, spread), (other, others)] =
+            [timing(a.values.as_ref()?, device)?, timing(b.values.as_ref()?, device)?];
+        Some((p50 - other).abs() < f64::max(spread, others))
+    };
+    timed.peek().is_some() && timed.all(|objective| within(objective) == Some(true))
+}
+
+/// Median and spread of a trial's timing on a device: from the median to the 95th percentile of its
+/// single runs. `None` where it was not timed here.
+fn timing(values: &TrialValues, device: &DeviceClass) -> Option<(f64, f64)> {
+    let of = values.measurements().iter().find(|m| m.device.class == *device)?;
+    Some((of.p50_ms, of.p95_ms - of.p50_ms))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use edgesmith_proto::v1;
+
+    use super::*;
+
+    /// A study on two devices.
+    pub fn spec() -> StudySpec {
+        StudySpec::parse(
+            "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 9\n\
+             objectives = [{ metric = \"validation_accuracy\" }, \
+             { metric = \"latency_ms\", device = \"board\" }, \
+             { metric = \"latency_ms\", device = \"phone\" }]\n\
+             space = { resolution = 8, stem_width = [4, 8], stages = [{ width = 4 }] }",
+        )
+        .unwrap()
+    }
+
+    /// A complete trial with its medians and 95th percentiles on both devices.
+    pub fn row(number: u32, accuracy: f64, board: (f64, f64), phone: (f64, f64)) -> TrialRow {
+        let spec = spec();
+        let network = v1::NetworkReport {
+            validation_accuracy: accuracy,
+            test_accuracy: accuracy,
+            model_bytes: 1000,
+            cost: Some(v1::Cost { macs: 10, parameters: 20, peak_memory_bytes: 30 }),
+        };
+        let timing = |class: &str, (p50_ms, p95_ms): (f64, f64)| v1::Measurement {
+            device: Some(v1::DeviceInfo {
+                class: class.to_owned(),
+                cores: 1,
+                ..Default::default()
+            }),
+            engine: "e".to_owned(),
+            engine_version: "1".to_owned(),
+            threads: 1,
+            batch: 1,
+            samples: 50,
+            p50_ms,
+            p95_ms,
+            min_ms: p50_ms,
+            ..Default::default()
+        };
+        let trial = v1::Trial {
+            number,
+            state: v1::TrialState::Complete.into(),
+            genotype: vec![0; spec.space.choices().len()],
+            trained: Some(v1::TrainedTrial {
+                compressed: Some(network),
+                uncompressed: Some(network),
+                model: vec![0; 32],
+                weights: vec![0; 32],
+                ..Default::default()
+            }),
+            measurements: vec![timing("board", board), timing("phone", phone)],
+            ..Default::default()
+        };
+        TrialRow::new(trial, &spec).unwrap()
+    }
+
+    #[test]
+    fn trials_are_tied_where_every_timing_is_within_the_spread() {
+        let front = [
+            row(3, 0.9, (1.00, 1.10), (5.0, 5.2)),
+            row(5, 0.8, (1.05, 1.06), (5.1, 5.1)),
+            row(8, 0.7, (1.05, 1.06), (4.0, 4.1)),
+        ];
+        let marks = Marks::new(&front, &spec(), None);
+        assert_eq!([0, 1, 2].map(|place| marks.words(place)), ["knee ≈ 5", "≈ 3", ""]);
+        // On one device alone the third cannot be told from the second.
+        let board = Marks::new(&front, &spec(), Some(&"board".parse().unwrap()));
+        assert_eq!(board.tied_with(2), [3, 5]);
+    }
+
+    #[test]
+    fn the_knee_is_by_the_objectives_that_count() {
+        let front = [
+            row(0, 0.99, (9.0, 9.0), (1.0, 1.0)),
+            row(1, 0.98, (2.0, 2.0), (1.0, 1.0)),
+            row(2, 0.90, (1.0, 1.0), (1.0, 1.0)),
+        ];
+        let board = Marks::new(&front, &spec(), Some(&"board".parse().unwrap()));
+        assert_eq!([0, 1, 2].map(|place| board.words(place)), ["", "knee", ""]);
+    }
+}
