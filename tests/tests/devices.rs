@@ -57,7 +57,8 @@ fn the_front_can_be_filtered() {
     assert!(none.contains("no complete trial"), "{none}");
     let ask = |limit: &str, rest: &[&str]| {
         let bound = format!("latency_ms@local<={limit}");
-        coordinator.ask(&[&["pareto", "filtered", "--where", &bound, "--cover", "2"], rest].concat())
+        coordinator
+            .ask(&[&["pareto", "filtered", "--where", &bound, "--cover", "2"], rest].concat())
     };
     let cover = ask("10000", &["--format", "json"]).json();
     let [model] = cover["cover"].as_array().unwrap().as_slice() else { panic!("{cover}") };
