@@ -45,6 +45,10 @@ pub enum Command {
     Trial(TrialArgs),
     /// Write a trial's network to a file
     Export(ExportArgs),
+    /// Bring finished trials of an earlier study into a study as known results
+    ///
+    /// They use no budget, algorithms learn from them, and none of their candidates is proposed again.
+    Import(ImportArgs),
     /// Stop handing out a study's tasks; running ones go on
     Pause(StudyArgs),
     /// Go on with a paused study
@@ -267,6 +271,16 @@ pub struct ParetoArgs {
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ImportArgs {
+    /// Study name
+    pub study: String,
+    /// What 'trials S --format json' or '--format csv' printed
+    pub file: PathBuf,
     #[command(flatten)]
     pub connection: Connection,
 }

@@ -189,6 +189,24 @@ impl TrialValues {
         measured.chain(known.iter().map(|(class, ms)| (class, *ms)))
     }
 
+    /// What is known, without where it comes from: a trial as another study may take it over. The name of
+    /// the test accuracy of a trial that was trained here is `test`.
+    pub fn figures(&self) -> Figures {
+        match self {
+            TrialValues::Figures(figures) => figures.clone(),
+            TrialValues::Trained { trained, .. } => Figures {
+                validation_accuracy: trained.compressed.validation_accuracy,
+                test_accuracies: vec![("test".to_owned(), trained.compressed.test_accuracy)],
+                model_bytes: Some(trained.compressed.model_bytes),
+                macs: Some(trained.compressed.cost.macs),
+                parameters: Some(trained.compressed.cost.parameters),
+                peak_memory_bytes: Some(trained.compressed.cost.peak_memory_bytes),
+                latencies: self.latencies().map(|(class, ms)| (class.clone(), ms)).collect(),
+                seconds: trained.seconds,
+            },
+        }
+    }
+
     /// Training's yield, where it was trained here.
     pub fn trained(&self) -> Option<&TrainedTrial> {
         match self {

@@ -270,6 +270,20 @@ fn a_target_reward_needs_a_target_and_two_objectives_that_it_fits() {
 }
 
 #[test]
+fn a_study_may_start_from_earlier_ones() {
+    let with = |list: &str| {
+        GOOD.replace("name = \"good\"", &format!("name = \"good\"\nstart_from = {list}"))
+    };
+    let spec = StudySpec::parse(&with("[\"first\", \"second\"]")).unwrap();
+    let names: Vec<&str> = spec.start_from.iter().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["first", "second"]);
+    let said = |list: &str| one_mistake(&with(list), "start_from");
+    assert!(said("[\"good\"]").contains("itself"));
+    assert!(said("[\"a\", \"a\"]").contains("twice"));
+    assert!(said("[\"no name\"]").contains("no name"));
+}
+
+#[test]
 fn distillation_needs_a_teacher_and_a_teacher_one_source() {
     assert!(mistake_in("[recipe]\nalpha = 0.5\n", "[recipe]").contains("[teacher]"));
     let both = "[teacher]\nepochs = 3\nweights = \"w\"\n";

@@ -31,5 +31,5 @@ pub use plan::{
     PlanError, Scope, Shape, Source,
 };
 pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
-pub use space::{Choice, Genotype, GenotypeError, Space};
+pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{RecipeSpace, SpaceDefinition, SpaceError, StageSpace, StagedSpace};

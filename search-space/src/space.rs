@@ -58,6 +58,31 @@ pub enum GenotypeError {
     },
 }
 
+/// Why names are not a genotype of this space.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A choice of the space is not named.
+    #[error("{choice} is missing")]
+    Missing {
+        /// Which.
+        choice: String,
+    },
+    /// The space has no such choice.
+    #[error("this study's space has no choice {choice}")]
+    NoChoice {
+        /// As named.
+        choice: String,
+    },
+    /// The choice has no such option.
+    #[error("{choice} is {option}, which this study's space does not offer")]
+    NoOption {
+        /// Which choice.
+        choice: String,
+        /// As named.
+        option: String,
+    },
+}
+
 impl Space {
     /// The decisions, in genotype order.
     pub fn choices(&self) -> &[Choice] {
@@ -88,6 +113,42 @@ impl Space {
             }
         }
         Ok(Genotype(indices))
+    }
+
+    /// What a genotype of this space picks, choice by choice, by name.
+    ///
+    /// # Panics
+    /// When the genotype is another space's.
+    pub fn named(&self, genotype: &Genotype) -> Vec<(String, String)> {
+        let choices = self.choices();
+        assert_eq!(genotype.0.len(), choices.len(), "a genotype of another space");
+        let pick = |(choice, &index): (&Choice, &u16)| {
+            (choice.name.clone(), choice.options[usize::from(index)].clone())
+        };
+        choices.iter().zip(&genotype.0).map(pick).collect()
+    }
+
+    /// The genotype that picks these options, in whatever order; of this space or of another one with the
+    /// same choices.
+    ///
+    /// # Errors
+    /// When a choice is missing, is none of this space's, or does not have the option.
+    pub fn genotype_of_names(&self, named: &[(String, String)]) -> Result<Genotype, NameError> {
+        let choices = self.choices();
+        let unknown = |(name, _): &&(String, String)| choices.iter().all(|c| c.name != *name);
+        if let Some((choice, _)) = named.iter().find(unknown) {
+            return Err(NameError::NoChoice { choice: choice.clone() });
+        }
+        let index = |choice: &Choice| {
+            let given = named.iter().find(|(name, _)| *name == choice.name);
+            let name = || choice.name.clone();
+            let (_, option) = given.ok_or_else(|| NameError::Missing { choice: name() })?;
+            let place = choice.options.iter().position(|other| other == option);
+            place
+                .map(|place| place as u16)
+                .ok_or_else(|| NameError::NoOption { choice: name(), option: option.clone() })
+        };
+        choices.iter().map(index).collect::<Result<_, _>>().map(Genotype)
     }
 
     /// The network that a genotype of this space means, in words.

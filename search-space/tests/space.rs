@@ -160,6 +160,31 @@ fn genes_without_effect_do_not_show_in_the_hash() {
 }
 
 #[test]
+fn genotypes_come_back_by_name_in_spaces_that_offer_as_much() {
+    let mut wider = definition();
+    wider.stem_width = vec![2, 8, 4];
+    wider.stages[1].depth.push(5);
+    let wider = Space::from(StagedSpace::new(wider, DATA).unwrap());
+    for seed in 0..50 {
+        let genotype = sample(seed);
+        let mut named = space().named(&genotype);
+        named.reverse();
+        assert_eq!(space().genotype_of_names(&named), Ok(genotype.clone()));
+        let there = wider.genotype_of_names(&named).unwrap();
+        assert_eq!(wider.describe(&there), space().describe(&genotype));
+    }
+    let mut named = space().named(&sample(1));
+    named[0].1 = "7".to_owned();
+    let error = space().genotype_of_names(&named).unwrap_err().to_string();
+    assert_eq!(error, "resolution is 7, which this study's space does not offer");
+    named.remove(0);
+    assert_eq!(space().genotype_of_names(&named).unwrap_err().to_string(), "resolution is missing");
+    named.push(("colour".to_owned(), "red".to_owned()));
+    let error = space().genotype_of_names(&named).unwrap_err().to_string();
+    assert_eq!(error, "this study's space has no choice colour");
+}
+
+#[test]
 fn feature_maps_that_no_engine_takes_are_refused_by_name() {
     let wide = |width: u32, kernel: u32| {
         let stage = stage(Operation::Conv, 1, width, kernel, 1);

@@ -51,9 +51,9 @@ pub fn workspace() -> &'static Path {
 }
 
 /// Commands that ask a coordinator.
-const CLIENTS: [&str; 14] = [
-    "cancel", "delete", "export", "pareto", "pause", "report", "resume", "status", "studies",
-    "submit", "trial", "trials", "watch", "workers",
+const CLIENTS: [&str; 15] = [
+    "cancel", "delete", "export", "import", "pareto", "pause", "report", "resume", "status",
+    "studies", "submit", "trial", "trials", "watch", "workers",
 ];
 
 /// A command of the binary under test that cannot reach anything by accident: it starts in `directory`,

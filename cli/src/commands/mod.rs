@@ -11,6 +11,7 @@ mod control;
 mod cover;
 mod export;
 mod front;
+mod import;
 mod search;
 mod serve;
 mod studies;
@@ -34,6 +35,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Trials(args) => trials::list(args).await?,
         Command::Trial(args) => return trials::one(args).await,
         Command::Export(args) => export::run(args).await?,
+        Command::Import(args) => import::run(args).await?,
         Command::Pause(args) => control::pause(args).await?,
         Command::Resume(args) => control::resume(args).await?,
         Command::Cancel(args) => control::cancel(args).await?,

@@ -105,10 +105,11 @@ pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<Ex
     };
     progress.finish();
     let text = format!(
-        "{} is {}: {} complete, {}{} infeasible, {} failed in {}{}",
+        "{} is {}: {} complete, {}{}{} infeasible, {} failed in {}{}",
         last.name,
         state_name(last.state()),
         last.complete,
+        if last.imported > 0 { format!("{} imported, ", last.imported) } else { String::new() },
         if last.pruned > 0 { format!("{} pruned, ", last.pruned) } else { String::new() },
         last.infeasible,
         last.failed,
@@ -248,7 +249,7 @@ fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         "algorithm": s.algorithm,
         "budget_trials": s.budget_trials,
         "trials": {
-            "waiting": s.waiting, "running": s.running, "complete": s.complete,
+            "waiting": s.waiting, "running": s.running, "complete": s.complete, "imported": s.imported,
             "pruned": s.pruned, "infeasible": s.infeasible, "failed": s.failed,
         },
         "front_size": s.front_size,

@@ -14,6 +14,11 @@ use super::marks::Marks;
 /// goes, not when one is added.
 pub const VERSION: u32 = 1;
 
+/// What the name of a CSV column of a choice begins with; its own name follows.
+pub const CHOICE_COLUMN: &str = "choice.";
+/// What the name of a CSV column of latencies begins with; the device class follows.
+pub const LATENCY_COLUMN: &str = "latency_ms@";
+
 /// What `pareto` and `trials` print.
 #[derive(Debug, Serialize)]
 pub struct Trials<'a> {
@@ -33,6 +38,7 @@ pub struct Trial<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<&'a CompressionRecipe>,
     genotype: &'a [u16],
+    choices: BTreeMap<&'a str, &'a str>,
     parents: &'a [u32],
     #[serde(skip_serializing_if = "str::is_empty")]
     proposed_by: &'a str,
@@ -163,6 +169,7 @@ impl<'a> Trial<'a> {
             architecture: &row.architecture,
             recipe: row.candidate.as_ref().map(|candidate| &candidate.recipe),
             genotype: &row.genotype,
+            choices: row.choices.iter().map(|(name, option)| (&**name, &**option)).collect(),
             parents: &row.parents,
             proposed_by: &row.proposed_by,
             attempts: row.attempts,
@@ -228,8 +235,12 @@ pub fn csv(rows: &[TrialRow]) -> String {
     let fixed = "trial,state,precision,validation_accuracy,test_accuracy,model_bytes,macs,\
                  parameters,peak_memory_bytes";
     let mut text = fixed.to_owned();
-    devices.iter().for_each(|d| text.push_str(&format!(",latency_ms@{d}")));
-    text.push_str(",architecture,recipe\n");
+    devices.iter().for_each(|d| text.push_str(&format!(",{LATENCY_COLUMN}{d}")));
+    text.push_str(",architecture,recipe,seconds");
+    for (name, _) in rows.first().map(|row| row.choices.as_slice()).unwrap_or_default() {
+        text.push_str(&format!(",{CHOICE_COLUMN}{name}"));
+    }
+    text.push('\n');
     for row in rows {
         let mut cells = vec![
             row.number.to_string(),
@@ -256,6 +267,8 @@ pub fn csv(rows: &[TrialRow]) -> String {
         }
         cells.push(row.architecture.clone());
         cells.push(row.recipe());
+        cells.push(row.values.as_ref().map(|v| v.seconds().to_string()).unwrap_or_default());
+        cells.extend(row.choices.iter().map(|(_, option)| option.clone()));
         // No cell holds a comma, a quote or a line break: names are restricted and the rest is ours.
         text.push_str(&cells.join(","));
         text.push('\n');

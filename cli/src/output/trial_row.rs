@@ -19,6 +19,8 @@ pub struct TrialRow {
     pub candidate: Option<Candidate>,
     /// The genotype's option indices.
     pub genotype: Vec<u16>,
+    /// What it picks, choice by choice, by name.
+    pub choices: Vec<(String, String)>,
     /// Trials it was derived from.
     pub parents: Vec<u32>,
     /// Which part of a portfolio proposed it; empty where the algorithm is one.
@@ -60,6 +62,7 @@ impl TrialRow {
             number: trial.number,
             state,
             architecture: spec.space.describe(&known),
+            choices: spec.space.named(&known),
             candidate,
             genotype,
             parents: trial.parents,

@@ -34,6 +34,8 @@ pub struct StudySpec {
     pub objectives: Vec<Objective>,
     /// What must hold.
     pub constraints: Vec<Constraint>,
+    /// Earlier studies of the coordinator whose results it starts from.
+    pub start_from: Vec<StudyName>,
     /// Who proposes.
     pub algorithm: AlgorithmSpec,
     /// When it ends.

@@ -55,20 +55,25 @@ impl StudySpec {
         let budget = read_budget(&mut root, m);
         root.finish(m);
         match (study, work, budget) {
-            (Some((name, seed)), Some(work), Some(budget)) if m.count() == 0 => Ok(Self {
-                name,
-                seed,
-                space: match &work {
-                    Workload::Train(work) => Space::Staged(work.space.clone()),
-                    Workload::Table(table) => Space::Cell(CellSpace::nas_bench_201(table.identity)),
-                },
-                objectives,
-                constraints,
-                algorithm,
-                budget,
-                work,
-                source: text.to_owned(),
-            }),
+            (Some((name, seed, start_from)), Some(work), Some(budget)) if m.count() == 0 => {
+                Ok(Self {
+                    name,
+                    seed,
+                    start_from,
+                    space: match &work {
+                        Workload::Train(work) => Space::Staged(work.space.clone()),
+                        Workload::Table(table) => {
+                            Space::Cell(CellSpace::nas_bench_201(table.identity))
+                        }
+                    },
+                    objectives,
+                    constraints,
+                    algorithm,
+                    budget,
+                    work,
+                    source: text.to_owned(),
+                })
+            }
             _ => Err(mistakes.into_errors()),
         }
     }
@@ -87,7 +92,7 @@ fn read_train_work(root: &mut Table, m: &mut Mistakes) -> Option<TrainWork> {
     Some(TrainWork { space: space?, data, training, fidelity, teacher, measurement })
 }
 
-fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {
+fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed, Vec<StudyName>)> {
     let mend = "give it a [study] table with a name";
     let mut table = root.required_table("study", mend, m)?;
     if !table.has("name") {
@@ -95,8 +100,29 @@ fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed)> {
     }
     let name = table.parsed("name", m);
     let seed = Seed(table.or("seed", 0, m));
+    let start_from = read_start_from(&mut table, name.as_ref(), m);
     table.finish(m);
-    Some((name?, seed))
+    Some((name?, seed, start_from))
+}
+
+/// Names of earlier studies.
+fn read_start_from(table: &mut Table, own: Option<&StudyName>, m: &mut Mistakes) -> Vec<StudyName> {
+    let span = table.span_of("start_from");
+    let texts: Vec<String> = table.list("start_from", m).unwrap_or_default();
+    let mut names = Vec::new();
+    for text in texts {
+        match text.parse::<StudyName>() {
+            Ok(name) if Some(&name) == own => {
+                m.add(&span, table.path("start_from"), "names this study itself");
+            }
+            Ok(name) if names.contains(&name) => {
+                m.add(&span, table.path("start_from"), format!("names {name} twice"));
+            }
+            Ok(name) => names.push(name),
+            Err(error) => m.add(&span, table.path("start_from"), error.to_string()),
+        }
+    }
+    names
 }
 
 /// Names of the data sources in study files.

@@ -80,6 +80,9 @@ impl Core {
                 study.controller.update(&FinishedTrial::Infeasible { number: *number });
                 Ok(())
             }
+            Record::TrialImported { study, number, genotype, figures } => {
+                self.study_mut(study)?.apply_imported(*number, genotype, figures)
+            }
             Record::AttemptStarted { study, task, attempt, worker, elapsed_ms } => {
                 self.next.attempt = self.next.attempt.max(attempt.0 + 1);
                 let expires = now.after(self.config.lease);
@@ -273,13 +276,13 @@ impl Core {
 }
 
 impl Study {
-    fn trial_mut(&mut self, number: TrialNumber) -> Result<&mut Trial, Contradiction> {
+    pub(super) fn trial_mut(&mut self, number: TrialNumber) -> Result<&mut Trial, Contradiction> {
         self.trials
             .get_mut(number.0 as usize)
             .ok_or_else(|| format!("there is no trial {number} in study {}", self.spec.name))
     }
 
-    fn add_trial(
+    pub(super) fn add_trial(
         &mut self,
         number: TrialNumber,
         genotype: &[u16],
@@ -293,7 +296,8 @@ impl Study {
         let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
         self.controller.proposed(number, &proposal);
         let (parents, rungs) = (parents.to_vec(), Vec::new());
-        self.trials.push(Trial { genotype, parents, attempts: 0, rungs, stage });
+        let (imported, attempts) = (false, 0);
+        self.trials.push(Trial { genotype, parents, imported, attempts, rungs, stage });
         Ok(())
     }
 
@@ -468,7 +472,10 @@ impl Study {
     }
 
     /// A finished trial as its controller learns of it.
-    fn finished_trial(&self, number: TrialNumber) -> Result<FinishedTrial, Contradiction> {
+    pub(super) fn finished_trial(
+        &self,
+        number: TrialNumber,
+    ) -> Result<FinishedTrial, Contradiction> {
         Ok(match &self.trials[number.0 as usize].stage {
             Stage::Complete(values) => FinishedTrial::Complete {
                 number,

@@ -34,6 +34,13 @@ pub enum Answer {
         /// False where the same study was there already.
         created: bool,
     },
+    /// To `Import`.
+    Imported {
+        /// Taken in.
+        imported: u32,
+        /// The study had a trial of the same candidate already, or they came twice.
+        known: u32,
+    },
     /// To `Steer`: it is done; ask for the study's status.
     Steered,
     /// To `Join`.
@@ -160,6 +167,24 @@ pub enum Refusal {
         study: StudyName,
         /// The state's name.
         state: &'static str,
+    },
+    /// A result that a study cannot take in.
+    #[error("trial {place} of the import does not fit the study: {reason}")]
+    NotImportable {
+        /// Counted from 0.
+        place: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A study starts from one whose accuracies are on other images.
+    #[error(
+        "study {study} starts from {earlier}, which is on other data; its accuracies do not compare"
+    )]
+    OtherData {
+        /// The new one.
+        study: StudyName,
+        /// The one that it names.
+        earlier: StudyName,
     },
     /// Teacher weights and the study's teacher do not fit together.
     #[error("{0}")]

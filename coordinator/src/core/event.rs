@@ -7,7 +7,7 @@ use edgesmith_common::{
     TaskId, TrainedTrial, WorkerId,
 };
 
-use super::Time;
+use super::{KnownTrial, Time};
 
 /// Names a pending request of the runtime, which chooses the numbers. Every event that carries one is
 /// answered by exactly one [`Command::Reply`](super::Command::Reply) unless it is
@@ -28,6 +28,15 @@ pub enum Event {
         teacher_weights: Option<ArtifactHash>,
         /// Wall clock now, milliseconds since 1970; kept for people, decides nothing.
         at_ms: u64,
+    },
+    /// A user brings results that are known already.
+    Import {
+        /// Whom to answer.
+        to: RequestId,
+        /// Into which study.
+        study: StudyName,
+        /// The results.
+        trials: Vec<KnownTrial>,
     },
     /// A user pauses, resumes, cancels or deletes a study.
     Steer {

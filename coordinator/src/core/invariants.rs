@@ -73,8 +73,8 @@ impl Core {
 impl Study {
     fn check(&self) -> Result<(), String> {
         self.tasks.check()?;
-        let infeasible = |stage: &Stage| matches!(stage, Stage::Infeasible { .. });
-        let used = self.trials.iter().filter(|t| !infeasible(&t.stage)).count();
+        let uses = |t: &&Trial| !t.imported && !matches!(t.stage, Stage::Infeasible { .. });
+        let used = self.trials.iter().filter(uses).count();
         let counted = self.budget_used as usize;
         ensure(used == counted, || format!("{used} trials of the budget, counted {counted}"))?;
         let budget = self.spec.budget.trials;

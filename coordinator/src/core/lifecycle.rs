@@ -46,6 +46,7 @@ impl Turn<'_> {
             }
             _ => {}
         }
+        let known = self.earlier_trials(spec)?;
         let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
         let spec_toml = spec.source().to_owned();
         let name = study.clone();
@@ -56,6 +57,7 @@ impl Turn<'_> {
             teacher_task,
             at_ms,
         });
+        self.take_in(&study, known);
         Ok(Answer::Submitted { study, created: true })
     }
 
@@ -111,7 +113,8 @@ impl Turn<'_> {
 
     fn final_state(&self, name: &StudyName) -> StudyState {
         let study = &self.core.studies[name];
-        if study.trials.iter().any(|t| matches!(t.stage, Stage::Complete(_))) {
+        let own = |t: &super::study::Trial| matches!(t.stage, Stage::Complete(_)) && !t.imported;
+        if study.trials.iter().any(own) {
             return StudyState::Complete { reason: study.proposals_ended.clone() };
         }
         let of_trial = |(number, trial): (usize, &super::study::Trial)| match &trial.stage {

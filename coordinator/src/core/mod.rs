@@ -16,6 +16,7 @@
 mod apply;
 mod command;
 mod event;
+mod import;
 mod invariants;
 mod lifecycle;
 mod objectives;
@@ -42,6 +43,7 @@ use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, WorkerId};
 pub use apply::RestoreError;
 pub use command::{Answer, Command, Lease, Refusal, Work};
 pub use event::{Action, AttemptProgress, Event, Outcome, RequestId, Role, WorkerInfo};
+pub use import::KnownTrial;
 pub use queries::{StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use time::Time;
@@ -214,6 +216,10 @@ impl Turn<'_> {
         match event {
             Event::Submit { to, spec, teacher_weights, at_ms } => {
                 let answer = self.submit(&spec, teacher_weights, at_ms);
+                self.reply(to, answer);
+            }
+            Event::Import { to, study, trials } => {
+                let answer = self.import(&study, trials);
                 self.reply(to, answer);
             }
             Event::Steer { to, study, action } => {

@@ -6,7 +6,7 @@ use edgesmith_common::{
     ArtifactHash, DeviceClass, Filter, Measurement, RungReport, StudyName, TrainedTrial,
     TrialNumber, TrialState, TrialValues, WorkerId, pareto,
 };
-use edgesmith_search_space::{Architecture, Genotype};
+use edgesmith_search_space::{Architecture, Genotype, Space};
 
 use super::study::{Stage, Study, Teacher, Trial};
 use super::{Core, Refusal, StudyState, Time, WorkerInfo};
@@ -57,6 +57,8 @@ pub struct TrialCounts {
     pub running: u32,
     /// Trained and measured.
     pub complete: u32,
+    /// Known when they came in; not among the complete ones.
+    pub imported: u32,
     /// Stopped early.
     pub pruned: u32,
     /// Cannot work.
@@ -178,6 +180,14 @@ impl Core {
         })
     }
 
+    /// The space that a study searches.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownStudy`].
+    pub fn space(&self, name: &StudyName) -> Result<Space, Refusal> {
+        Ok(self.study(name)?.spec.space.clone())
+    }
+
     /// All trials of a study, by number.
     ///
     /// # Errors
@@ -286,7 +296,10 @@ impl Study {
             rungs: trial.rungs.clone(),
             attempts: trial.attempts,
             parents: trial.parents.clone(),
-            proposed_by: self.controller.proposed_by(TrialNumber(number as u32)),
+            proposed_by: match trial.imported {
+                true => Some("import"),
+                false => self.controller.proposed_by(TrialNumber(number as u32)),
+            },
         }
     }
 
@@ -310,6 +323,7 @@ impl Study {
         let mut counts = TrialCounts::default();
         for trial in &self.trials {
             *match &trial.stage {
+                Stage::Complete(_) if trial.imported => &mut counts.imported,
                 Stage::Complete(_) => &mut counts.complete,
                 Stage::Pruned => &mut counts.pruned,
                 Stage::Infeasible { .. } => &mut counts.infeasible,

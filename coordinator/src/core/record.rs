@@ -182,6 +182,17 @@ pub enum Record {
         /// Its training task.
         task: TaskId,
     },
+    /// A trial came in whose results are known.
+    TrialImported {
+        /// Which study.
+        study: StudyName,
+        /// The next number.
+        number: TrialNumber,
+        /// Option indices.
+        genotype: Vec<u16>,
+        /// What is known.
+        figures: Figures,
+    },
 }
 
 /// Where a study stands.

@@ -231,7 +231,7 @@ fn wrong_in_rung(report: &RungReport, expected: Option<u32>) -> Option<String> {
     (!is_time).then(|| format!("reported a time of {seconds} seconds"))
 }
 
-fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {
+pub(super) fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {
     let accuracies = figures.test_accuracies.iter().map(|(_, accuracy)| *accuracy);
     let mut accuracies = accuracies.chain([figures.validation_accuracy]);
     if let Some(wrong) = accuracies.find(|accuracy| !(0.0..=1.0).contains(accuracy)) {

@@ -61,6 +61,8 @@ pub(super) enum Teacher {
 pub(super) struct Trial {
     pub(super) genotype: Genotype,
     pub(super) parents: Vec<TrialNumber>,
+    /// Whether its results were known when it came in.
+    pub(super) imported: bool,
     /// Attempts of all its tasks.
     pub(super) attempts: u32,
     /// What it came to at each rung that it has reached, ascending.

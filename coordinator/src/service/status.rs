@@ -15,9 +15,11 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
         Refusal::UnknownStudy { .. } | Refusal::UnknownTrial { .. } | Refusal::UnknownWorker(_) => {
             Status::not_found(text)
         }
-        Refusal::NoObjectives { .. } | Refusal::TeacherWeights(_) | Refusal::IdleWorker => {
-            Status::invalid_argument(text)
-        }
+        Refusal::NoObjectives { .. }
+        | Refusal::TeacherWeights(_)
+        | Refusal::NotImportable { .. }
+        | Refusal::OtherData { .. }
+        | Refusal::IdleWorker => Status::invalid_argument(text),
         Refusal::NameTaken(_) => Status::already_exists(text),
         Refusal::Ended { .. } => Status::failed_precondition(text),
         Refusal::TooManyWorkers(_) => Status::resource_exhausted(text),

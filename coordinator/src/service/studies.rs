@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::runtime::Handle;
 use super::{status, views};
-use crate::core::{Action, Answer, Event};
+use crate::core::{Action, Answer, Event, KnownTrial};
 use crate::store::ArtifactStore;
 
 /// The pause between two statuses of one watcher.
@@ -73,6 +73,38 @@ impl StudyService for Studies {
         match self.core.ask(|to| Event::Submit { to, spec, teacher_weights, at_ms }).await? {
             Answer::Submitted { study, created } => {
                 Ok(Response::new(v1::SubmitStudyResponse { name: study.to_string(), created }))
+            }
+            other => Err(status::unexpected(&other)),
+        }
+    }
+
+    async fn import_trials(
+        &self,
+        request: Request<v1::ImportTrialsRequest>,
+    ) -> Result<Response<v1::ImportTrialsResponse>, Status> {
+        let request = request.into_inner();
+        let study = name(&request.study)?;
+        // A query for the space first: indices mean something in it alone.
+        let asked = study.clone();
+        let space = self.core.query(move |core, _| core.space(&asked)).await?;
+        let space = space.map_err(|refusal| status::of_refusal(&refusal))?;
+        let known = |(place, trial): (usize, v1::KnownTrial)| {
+            let wrong = |why: String| {
+                Status::invalid_argument(format!("trial {place} of the import: {why}"))
+            };
+            let indices =
+                trial.genotype.iter().map(|&i| u16::try_from(i)).collect::<Result<_, _>>();
+            let indices = indices.map_err(|_| wrong("an option is over 65535".to_owned()))?;
+            let genotype = space.genotype(indices).map_err(|e| wrong(e.to_string()))?;
+            let figures = trial.figures.ok_or_else(|| wrong("it has no figures".to_owned()))?;
+            let figures = figures.try_into().map_err(|e| status::of_convert(&e))?;
+            Ok(KnownTrial { genotype, figures })
+        };
+        let trials = request.trials.into_iter().enumerate().map(known);
+        let trials = trials.collect::<Result<Vec<_>, Status>>()?;
+        match self.core.ask(|to| Event::Import { to, study, trials }).await? {
+            Answer::Imported { imported, known } => {
+                Ok(Response::new(v1::ImportTrialsResponse { imported, known }))
             }
             other => Err(status::unexpected(&other)),
         }

@@ -21,6 +21,7 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         waiting: view.counts.waiting,
         running: view.counts.running,
         complete: view.counts.complete,
+        imported: view.counts.imported,
         pruned: view.counts.pruned,
         infeasible: view.counts.infeasible,
         failed: view.counts.failed,

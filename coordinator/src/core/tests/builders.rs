@@ -47,6 +47,7 @@ pub(super) struct StudyBuilder {
     widths: &'static str,
     algorithm: &'static str,
     fidelity: Option<&'static str>,
+    start_from: Option<&'static str>,
 }
 
 impl StudyBuilder {
@@ -61,6 +62,7 @@ impl StudyBuilder {
             widths: "[4, 6, 8, 12, 16, 24]",
             algorithm: "name = \"random\"",
             fidelity: None,
+            start_from: None,
         }
     }
 
@@ -118,6 +120,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Begins with the results of an earlier study.
+    pub(super) fn start_from(mut self, study: &'static str) -> Self {
+        self.start_from = Some(study);
+        self
+    }
+
     /// One candidate only.
     pub(super) fn tiny_space(mut self) -> Self {
         self.widths = "[4]";
@@ -127,8 +135,10 @@ impl StudyBuilder {
     pub(super) fn build(&self) -> StudySpec {
         let Self { name, trials, max_attempts, devices, teacher, .. } = self;
         let (widths, algorithm) = (self.widths, self.algorithm);
+        let start_from = self.start_from.map(|of| format!("start_from = [\"{of}\"]\n"));
+        let start_from = start_from.unwrap_or_default();
         let mut text = format!(
-            "[study]\nname = \"{name}\"\nseed = 7\n[data]\nsource = \"digits\"\n\
+            "[study]\nname = \"{name}\"\nseed = 7\n{start_from}[data]\nsource = \"digits\"\n\
              [algorithm]\n{algorithm}\n\
              [budget]\ntrials = {trials}\nmax_attempts = {max_attempts}\n\
              [space]\nresolution = [8]\nstem_width = {widths}\n\

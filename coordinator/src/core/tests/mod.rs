@@ -2,6 +2,7 @@
 
 mod builders;
 mod controllers;
+mod import;
 mod leases;
 mod lifecycle;
 mod rungs;

@@ -1,0 +1,312 @@
+//! `edgesmith import`: brings finished trials of an earlier study, as `trials --format json` or `--format
+//! csv` wrote them, into a study as known results.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use edgesmith_common::{DeviceClass, Figures, StudySpec, TrialValues};
+use edgesmith_proto::v1;
+use serde::Deserialize;
+
+use crate::args::ImportArgs;
+use crate::connect::Coordinator;
+use crate::failure::{from_status, invalid};
+use crate::output::json::{CHOICE_COLUMN, LATENCY_COLUMN, VERSION};
+
+/// Reads the file, maps its trials into the study's space, and hands them over.
+pub async fn run(args: ImportArgs) -> anyhow::Result<()> {
+    let found = read(&args.file)?;
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let (_, spec) = coordinator.study(&args.study).await?;
+    let (fit, left_out) = fitting(found, &spec);
+    if fit.is_empty() {
+        let file = args.file.display();
+        return Err(invalid(match left_out.first() {
+            Some(first) => format!("no trial of {file} fits study {}; {first}", args.study),
+            None => format!("{file} has no complete trials"),
+        }));
+    }
+    let request = v1::ImportTrialsRequest { study: args.study.clone(), trials: fit };
+    let answer = coordinator.studies().import_trials(request).await.map_err(from_status)?;
+    let v1::ImportTrialsResponse { imported, known } = answer.into_inner();
+    let mut text = format!("imported {imported} trials into {}", args.study);
+    if known > 0 {
+        text.push_str(&format!("; {known} candidates it had already"));
+    }
+    if let Some(first) = left_out.first() {
+        text.push_str(&format!("; {} left out: {first}", left_out.len()));
+        if left_out.len() > 1 {
+            text.push_str(", for one");
+        }
+    }
+    crate::output::print(&format!("{text}\n"))
+}
+
+/// A complete trial of a file.
+#[derive(Debug, Clone, PartialEq)]
+struct Found {
+    /// Where it stands, for people.
+    place: String,
+    /// What it picks.
+    choices: Vec<(String, String)>,
+    figures: Figures,
+}
+
+/// What a study can take, and why it cannot take the others.
+fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<String>) {
+    let (mut fit, mut left_out) = (Vec::new(), Vec::new());
+    for Found { place, choices, figures } in found {
+        let genotype = match spec.space.genotype_of_names(&choices) {
+            Ok(genotype) => genotype,
+            Err(error) => {
+                left_out.push(format!("{place}: {error}"));
+                continue;
+            }
+        };
+        let values = TrialValues::Figures(figures.clone());
+        let missing = spec.objectives.iter().find(|objective| {
+            let known = values.value(objective.metric, objective.device.as_ref()).is_some();
+            !known && !objective.metric.is_analytic()
+        });
+        if let Some(objective) = missing {
+            left_out.push(format!("{place}: it has no {objective}"));
+            continue;
+        }
+        let genotype = genotype.indices().iter().map(|&index| u32::from(index)).collect();
+        fit.push(v1::KnownTrial { genotype, figures: Some((&figures).into()) });
+    }
+    (fit, left_out)
+}
+
+/// The complete trials of a file, which is JSON where it begins with a brace.
+fn read(path: &Path) -> anyhow::Result<Vec<Found>> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{file}: {e}")))?;
+    let found = match text.trim_start().starts_with('{') {
+        true => read_json(&text),
+        false => read_csv(&text),
+    };
+    found.map_err(|why| invalid(format!("{file}: {why}")))
+}
+
+#[derive(Debug, Deserialize)]
+struct Document {
+    version: u32,
+    trials: Vec<Trial>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trial {
+    trial: u32,
+    state: String,
+    #[serde(default)]
+    choices: BTreeMap<String, String>,
+    metrics: Option<Metrics>,
+    training: Option<Training>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metrics {
+    validation_accuracy: f64,
+    test_accuracy: Option<f64>,
+    model_bytes: Option<u64>,
+    macs: Option<u64>,
+    parameters: Option<u64>,
+    peak_memory_bytes: Option<u64>,
+    #[serde(default)]
+    latency_ms: BTreeMap<String, f64>,
+    #[serde(default)]
+    test_accuracies: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Training {
+    seconds: f64,
+}
+
+fn read_json(text: &str) -> Result<Vec<Found>, String> {
+    // Which version it is decides whether the rest can be read.
+    let version = serde_json::from_str::<serde_json::Value>(text).map_err(|e| e.to_string())?;
+    match version.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(VERSION) => {}
+        Some(version) => {
+            return Err(format!(
+                "it has version {version} of the JSON interface, this program reads version {VERSION}"
+            ));
+        }
+        None => return Err("it is not what 'trials --format json' prints".to_owned()),
+    }
+    let document: Document = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    debug_assert_eq!(document.version, VERSION);
+    let complete = document.trials.into_iter().filter(|trial| trial.state == "complete");
+    complete.map(Found::of_json).collect()
+}
+
+impl Found {
+    fn of_json(trial: Trial) -> Result<Self, String> {
+        let place = format!("trial {}", trial.trial);
+        if trial.choices.is_empty() {
+            return Err(format!("{place} has no choices; print the study again with this program"));
+        }
+        let metrics =
+            trial.metrics.ok_or_else(|| format!("{place} is complete without metrics"))?;
+        let class = |(class, ms): (String, f64)| {
+            let class = class.parse::<DeviceClass>().map_err(|e| format!("{place}: {e}"))?;
+            Ok::<_, String>((class, ms))
+        };
+        let latencies = metrics.latency_ms.into_iter().map(class).collect::<Result<_, _>>()?;
+        let mut test_accuracies: Vec<(String, f64)> = metrics.test_accuracies.into_iter().collect();
+        if let (true, Some(accuracy)) = (test_accuracies.is_empty(), metrics.test_accuracy) {
+            test_accuracies.push(("test".to_owned(), accuracy));
+        }
+        // The study's own comes first.
+        test_accuracies.sort_by_key(|(_, accuracy)| Some(*accuracy) != metrics.test_accuracy);
+        let figures = Figures {
+            validation_accuracy: metrics.validation_accuracy,
+            test_accuracies,
+            model_bytes: metrics.model_bytes,
+            macs: metrics.macs,
+            parameters: metrics.parameters,
+            peak_memory_bytes: metrics.peak_memory_bytes,
+            latencies,
+            seconds: trial.training.map_or(0.0, |training| training.seconds),
+        };
+        Ok(Self { place, choices: trial.choices.into_iter().collect(), figures })
+    }
+}
+
+fn read_csv(text: &str) -> Result<Vec<Found>, String> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header: Vec<String> =
+        reader.headers().map_err(|e| e.to_string())?.iter().map(str::to_owned).collect();
+    let choices: Vec<(usize, &str)> = header
+        .iter()
+        .enumerate()
+        .filter_map(|(at, name)| Some((at, name.strip_prefix(CHOICE_COLUMN)?)))
+        .collect();
+    if choices.is_empty() || !header.iter().any(|name| name == "validation_accuracy") {
+        return Err(format!(
+            "it is neither JSON nor CSV of trials: a CSV has the columns validation_accuracy and \
+             {CHOICE_COLUMN}NAME for each choice of the space"
+        ));
+    }
+    let mut found = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| e.to_string())?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let cell = |name: &str| {
+            let at = header.iter().position(|other| other == name)?;
+            record.get(at).map(str::trim).filter(|text| !text.is_empty())
+        };
+        if cell("state").is_some_and(|state| state != "complete") {
+            continue;
+        }
+        let wrong = |name: &str, text: &str| format!("line {line}: {name} is {text:?}, no number");
+        let number = |name: &str| {
+            let read = |text: &str| text.parse::<f64>().map_err(|_| wrong(name, text));
+            cell(name).map(read).transpose()
+        };
+        let count = |name: &str| {
+            let read = |text: &str| text.parse::<u64>().map_err(|_| wrong(name, text));
+            cell(name).map(read).transpose()
+        };
+        let mut latencies = Vec::new();
+        for name in &header {
+            let Some(class) = name.strip_prefix(LATENCY_COLUMN) else { continue };
+            let class = class.parse::<DeviceClass>().map_err(|e| format!("column {name}: {e}"))?;
+            latencies.extend(number(name)?.map(|ms| (class, ms)));
+        }
+        let accuracy = number("validation_accuracy")?
+            .ok_or_else(|| format!("line {line}: validation_accuracy is missing"))?;
+        let test = number("test_accuracy")?.map(|accuracy| ("test".to_owned(), accuracy));
+        let picked = choices.iter().filter_map(|(at, name)| {
+            let option = record.get(*at).map(str::trim).filter(|option| !option.is_empty())?;
+            Some(((*name).to_owned(), option.to_owned()))
+        });
+        found.push(Found {
+            place: format!("line {line}"),
+            choices: picked.collect(),
+            figures: Figures {
+                validation_accuracy: accuracy,
+                test_accuracies: test.into_iter().collect(),
+                model_bytes: count("model_bytes")?,
+                macs: count("macs")?,
+                parameters: count("parameters")?,
+                peak_memory_bytes: count("peak_memory_bytes")?,
+                latencies,
+                seconds: number("seconds")?.unwrap_or(0.0),
+            },
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::marks::tests::{row, spec};
+    use crate::output::{TrialRow, json};
+
+    fn rows() -> Vec<TrialRow> {
+        vec![row(3, 0.9, (1.0, 1.5), (5.0, 5.5)), row(4, 0.8, (0.5, 0.7), (4.0, 4.5))]
+    }
+
+    #[test]
+    fn json_and_csv_say_what_the_trials_were() {
+        let rows = rows();
+        let json = serde_json::to_string(&json::Trials::new("s", &rows)).unwrap();
+        let expected: Vec<(Vec<(String, String)>, Figures)> = rows
+            .iter()
+            .map(|row| {
+                let mut choices = row.choices.clone();
+                choices.sort();
+                (choices, row.values.as_ref().unwrap().figures())
+            })
+            .collect();
+        for found in [read_json(&json).unwrap(), read_csv(&json::csv(&rows)).unwrap()] {
+            let sorted: Vec<(Vec<(String, String)>, Figures)> = found
+                .iter()
+                .map(|found| {
+                    let mut choices = found.choices.clone();
+                    choices.sort();
+                    (choices, found.figures.clone())
+                })
+                .collect();
+            assert_eq!(sorted, expected);
+            let (fit, left_out) = fitting(found, &spec());
+            assert_eq!((fit.len(), left_out.len()), (2, 0));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_with_its_reason() {
+        let found = read_csv(
+            "state,validation_accuracy,latency_ms@board,choice.colour\n\
+             complete,0.9,1.0,red\nfailed,,,\n",
+        )
+        .unwrap();
+        let (fit, left_out) = fitting(found, &spec());
+        assert!(fit.is_empty());
+        assert_eq!(left_out, ["line 2: this study's space has no choice colour"]);
+        let rows = rows();
+        let text = json::csv(&rows).replace("latency_ms@phone", "other");
+        let (fit, left_out) = fitting(read_csv(&text).unwrap(), &spec());
+        assert!(fit.is_empty());
+        assert!(left_out[0].starts_with("line 2: it has no latency_ms"), "{left_out:?}");
+    }
+
+    #[test]
+    fn what_is_no_file_of_trials_is_said() {
+        assert!(read_json("{\"trials\": []}").unwrap_err().contains("trials --format json"));
+        assert!(read_json("{\"version\": 9}").unwrap_err().contains("version 9"));
+        assert!(read_json("{\"version\": 1, \"trials\": 3}").unwrap_err().contains("line 1"));
+        assert!(read_csv("a,b\n1,2\n").unwrap_err().contains("validation_accuracy"));
+        let text = "validation_accuracy,choice.resolution\nhigh,8\n";
+        assert_eq!(
+            read_csv(text).unwrap_err(),
+            "line 2: validation_accuracy is \"high\", no number"
+        );
+        let old = "{\"version\": 1, \"trials\": [{\"trial\": 7, \"state\": \"complete\"}]}";
+        assert!(read_json(old).unwrap_err().contains("trial 7 has no choices"));
+    }
+}

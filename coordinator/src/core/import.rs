@@ -1,0 +1,154 @@
+//! Results that are known when they come in: trials of earlier studies, brought along by a user or named
+//! in the study file. They are trials like others, complete from the start; they use no budget, have no
+//! model here, and algorithms learn from them.
+
+use std::collections::BTreeSet;
+
+use edgesmith_common::{DeviceClass, Figures, StudyName, StudySpec, TrialNumber, TrialValues};
+use edgesmith_search_space::{Genotype, Precision, Space};
+
+use super::report::wrong_in_figures;
+use super::study::{Stage, Study};
+use super::{Answer, Record, Refusal, Turn};
+
+/// A candidate and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownTrial {
+    /// The candidate, in the space of the study that it is brought to.
+    pub genotype: Genotype,
+    /// Its figures. What arithmetic knows is computed anew.
+    pub figures: Figures,
+}
+
+impl Turn<'_> {
+    /// Takes known results into a study. Candidates that the study has already are passed over.
+    ///
+    /// # Errors
+    /// When a trial is no network of the space, or lacks a figure that the study asks for; nothing has
+    /// changed then.
+    pub(super) fn import(
+        &mut self,
+        name: &StudyName,
+        trials: Vec<KnownTrial>,
+    ) -> Result<Answer, Refusal> {
+        let Some(study) = self.core.studies.get(name) else {
+            return Err(self.core.unknown_study(name));
+        };
+        if study.state.is_ended() {
+            return Err(Refusal::Ended { study: name.clone(), state: study.state.name() });
+        }
+        for (place, trial) in trials.iter().enumerate() {
+            if let Some(reason) = unfit(trial, &study.spec) {
+                return Err(Refusal::NotImportable { place, reason });
+            }
+        }
+        let all = trials.len();
+        let imported = self.take_in(name, trials);
+        Ok(Answer::Imported { imported: imported as u32, known: (all - imported) as u32 })
+    }
+
+    /// What a study that names earlier ones starts from.
+    ///
+    /// # Errors
+    /// When a named study is not there, or is on other data.
+    pub(super) fn earlier_trials(&self, spec: &StudySpec) -> Result<Vec<KnownTrial>, Refusal> {
+        let mut trials = Vec::new();
+        for name in &spec.start_from {
+            let Some(study) = self.core.studies.get(name) else {
+                return Err(self.core.unknown_study(name));
+            };
+            if !on_same_data(&study.spec, spec) {
+                return Err(Refusal::OtherData { study: spec.name.clone(), earlier: name.clone() });
+            }
+            let known = study.complete().filter_map(|(number, values)| {
+                let named = study.spec.space.named(&study.trials[number].genotype);
+                let genotype = spec.space.genotype_of_names(&named).ok()?;
+                let trial = KnownTrial { genotype, figures: values.figures() };
+                unfit(&trial, spec).is_none().then_some(trial)
+            });
+            trials.extend(known);
+        }
+        Ok(trials)
+    }
+
+    /// Records what is fit and new; gives their number.
+    pub(super) fn take_in(&mut self, name: &StudyName, trials: Vec<KnownTrial>) -> usize {
+        let study = &self.core.studies[name];
+        let space = study.spec.space.clone();
+        let hashes = study.trials.iter().filter_map(|t| space.canonical_hash(&t.genotype).ok());
+        let mut seen: BTreeSet<_> = hashes.collect();
+        let mut imported = 0;
+        for KnownTrial { genotype, mut figures } in trials {
+            let fresh = space.canonical_hash(&genotype).is_ok_and(|hash| seen.insert(hash));
+            if !fresh {
+                continue;
+            }
+            if let Some(cost) = analytic(&space, &genotype) {
+                figures.macs = Some(cost.macs);
+                figures.parameters = Some(cost.parameters);
+                figures.peak_memory_bytes = Some(cost.peak_memory_bytes);
+            }
+            let number = TrialNumber(self.core.studies[name].trials.len() as u32);
+            let (study, genotype) = (name.clone(), genotype.indices().to_vec());
+            self.record(Record::TrialImported { study, number, genotype, figures });
+            imported += 1;
+        }
+        imported
+    }
+}
+
+impl Study {
+    /// Notes a trial that is complete when it comes in.
+    pub(super) fn apply_imported(
+        &mut self,
+        number: TrialNumber,
+        genotype: &[u16],
+        figures: &Figures,
+    ) -> Result<(), String> {
+        let values = TrialValues::Figures(figures.clone());
+        let feasible = self.violation(&values) == 0.0;
+        self.fronts.note(number.0 as usize, &values, feasible);
+        self.add_trial(number, genotype, &[], Stage::Complete(values))?;
+        self.trial_mut(number)?.imported = true;
+        let finished = self.finished_trial(number)?;
+        self.controller.update(&finished);
+        Ok(())
+    }
+}
+
+/// Why a known result cannot be taken into a study.
+fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
+    if let Err(error) = spec.space.canonical_hash(&trial.genotype) {
+        return Some(error.to_string());
+    }
+    let mut figures = trial.figures.clone();
+    if let Some(cost) = analytic(&spec.space, &trial.genotype) {
+        figures.macs = Some(cost.macs);
+        figures.parameters = Some(cost.parameters);
+        figures.peak_memory_bytes = Some(cost.peak_memory_bytes);
+    }
+    if let Some(wrong) = wrong_in_figures(&figures, spec) {
+        return Some(wrong);
+    }
+    let timed = |class: &DeviceClass| figures.latencies.iter().any(|(known, _)| known == class);
+    let missing = spec.devices().into_iter().find(|class| !timed(class));
+    missing.map(|class| format!("it was not timed on {class}"))
+}
+
+/// What arithmetic knows of a candidate that is built.
+fn analytic(space: &Space, genotype: &Genotype) -> Option<edgesmith_search_space::Cost> {
+    let Space::Staged(space) = space else { return None };
+    let candidate = space.decode(genotype);
+    let plan = candidate.pruned_plan(space.data()).ok()?;
+    let precision: Precision = candidate.recipe.precision;
+    Some(plan.cost(precision))
+}
+
+/// Whether accuracies of two studies are on the same images.
+fn on_same_data(a: &StudySpec, b: &StudySpec) -> bool {
+    match (a.training(), b.training()) {
+        (Some(a), Some(b)) => a.data == b.data,
+        (None, None) => a.work == b.work,
+        _ => false,
+    }
+}

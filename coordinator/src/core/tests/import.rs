@@ -1,0 +1,137 @@
+//! Results that are known when they come in.
+
+use std::collections::BTreeSet;
+
+use edgesmith_common::{Figures, Metric, StudyName, StudySpec, TrialState};
+use edgesmith_search_space::Space;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::super::*;
+use super::builders::*;
+
+fn known_figures(accuracy: f64, latencies: &[(&str, f64)]) -> Figures {
+    Figures {
+        validation_accuracy: accuracy,
+        test_accuracies: vec![("test".to_owned(), accuracy)],
+        model_bytes: Some(5000),
+        macs: Some(1),
+        parameters: None,
+        peak_memory_bytes: None,
+        latencies: latencies.iter().map(|(on, ms)| (class(on), *ms)).collect(),
+        seconds: 3.0,
+    }
+}
+
+fn known(bench: &Bench, study: &StudyName, seed: u64, accuracy: f64) -> KnownTrial {
+    let space = bench.core.space(study).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    KnownTrial { genotype: space.sample(&mut rng), figures: known_figures(accuracy, &[]) }
+}
+
+#[test]
+fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_again() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(30).algorithm("name = \"nsga2\""));
+    let trials: Vec<KnownTrial> =
+        (0..40).map(|seed| known(&bench, &study, seed, 0.5 + seed as f64 / 100.0)).collect();
+    let different: BTreeSet<_> = {
+        let space = bench.core.space(&study).unwrap();
+        trials.iter().map(|t| space.canonical_hash(&t.genotype).unwrap()).collect()
+    };
+    let count = different.len() as u32;
+    let answer = bench.ask(|to| Event::Import { to, study: study.clone(), trials: trials.clone() });
+    assert_eq!(answer, Ok(Answer::Imported { imported: count, known: 40 - count }));
+    // Again there is nothing new.
+    let again = bench.ask(|to| Event::Import { to, study: study.clone(), trials });
+    assert_eq!(again, Ok(Answer::Imported { imported: 0, known: 40 }));
+    let status = bench.status(&study);
+    assert_eq!((status.counts.imported, status.counts.complete), (count, 0));
+    assert_eq!(status.best_validation_accuracy, Some(0.89));
+    let view = bench.trial(&study, 0);
+    assert_eq!((view.state, view.proposed_by), (TrialState::Complete, Some("import")));
+    // What arithmetic knows is not believed.
+    let space = bench.core.space(&study).unwrap();
+    let Space::Staged(staged) = &space else { panic!("a space of networks") };
+    let candidate = staged.decode(&view.genotype);
+    let plan = candidate.pruned_plan(staged.data()).unwrap();
+    let macs = plan.cost(candidate.recipe.precision).macs as f64;
+    assert_eq!(view.values.unwrap().value(Metric::Macs, None), Some(macs));
+
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..30 {
+        let lease = bench.lease(worker);
+        let Work::TrainTrial { genotype, .. } = &lease.work else { panic!() };
+        assert!(!different.contains(&space.canonical_hash(genotype).unwrap()));
+        bench.finish(worker, &lease);
+    }
+    let status = bench.status(&study);
+    assert_eq!((status.counts.imported, status.counts.complete), (count, 30));
+    // The algorithm learned from them: it bred what came in.
+    let bred = (count..count + 30).flat_map(|n| bench.trial(&study, n).parents);
+    assert!(bred.into_iter().any(|parent| parent.0 < count));
+    bench.restart();
+    let ended = bench.ask(|to| Event::Import { to, study: study.clone(), trials: Vec::new() });
+    assert!(matches!(ended, Err(Refusal::Ended { .. })));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_taken_in() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").device("board"));
+    let good = KnownTrial {
+        figures: known_figures(0.5, &[("board", 1.0)]),
+        ..known(&bench, &study, 1, 0.5)
+    };
+    let wrong = [
+        (known_figures(0.5, &[]), "latency_ms"),
+        (known_figures(0.5, &[("phone", 1.0)]), "latency_ms"),
+        (known_figures(0.5, &[("board", f64::NAN)]), "time"),
+        (known_figures(1.5, &[("board", 1.0)]), "accuracy"),
+    ];
+    for (figures, reason) in wrong {
+        let bad = KnownTrial { figures, ..known(&bench, &study, 2, 0.5) };
+        let trials = vec![good.clone(), bad];
+        let refused = bench.ask(|to| Event::Import { to, study: study.clone(), trials });
+        let Err(error @ Refusal::NotImportable { place: 1, .. }) = refused else { panic!() };
+        assert!(error.to_string().contains(reason), "{error}");
+        assert_eq!(bench.status(&study).counts.imported, 0);
+    }
+    let trials = vec![good];
+    let answer = bench.ask(|to| Event::Import { to, study: study.clone(), trials });
+    assert_eq!(answer, Ok(Answer::Imported { imported: 1, known: 0 }));
+}
+
+#[test]
+fn a_study_starts_from_the_earlier_ones_that_it_names() {
+    let mut bench = Bench::new();
+    let first = bench.submit(StudyBuilder::new("first").trials(5));
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..5 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    let second = bench.submit(StudyBuilder::new("second").trials(3).start_from("first"));
+    assert_eq!(bench.status(&second).counts.imported, 5);
+    for n in 0..5 {
+        let (old, new) = (bench.trial(&first, n), bench.trial(&second, n));
+        assert_eq!(old.genotype, new.genotype);
+        let [old, new] = [old, new].map(|trial| trial.values.unwrap().figures());
+        assert_eq!(old.validation_accuracy, new.validation_accuracy);
+        assert_eq!((old.model_bytes, old.seconds), (new.model_bytes, new.seconds));
+    }
+    // Replay does not need the first any more.
+    bench.steer(&first, Action::Delete);
+    bench.restart();
+    assert_eq!(bench.status(&second).counts.imported, 5);
+    let spec = StudyBuilder::new("third").start_from("first").build();
+    let refused =
+        bench.ask(|to| Event::Submit { to, spec: Box::new(spec), teacher_weights: None, at_ms: 0 });
+    assert!(matches!(refused, Err(Refusal::UnknownStudy { .. })));
+    let limited = StudyBuilder::new("fourth").start_from("second").build();
+    let text =
+        limited.source().replace("source = \"digits\"", "source = \"digits\"\ntrain_limit = 500");
+    let spec = Box::new(StudySpec::parse(&text).unwrap());
+    let refused = bench.ask(|to| Event::Submit { to, spec, teacher_weights: None, at_ms: 0 });
+    assert!(matches!(refused, Err(Refusal::OtherData { .. })));
+}
