@@ -200,7 +200,7 @@ fn front_table(
     let mut text = table::render(&columns, &trials.chain(beside).collect::<Vec<_>>());
     if (0..front.len()).any(|place| !marks.tied_with(place).is_empty()) {
         text.push_str(
-            "≈ timing does not tell it from these: they differ by less than their spread\n",
+            "≈ timing does not tell it from these: they differ by less than the spread of either\n",
         );
     }
     text

@@ -4,6 +4,9 @@ use edgesmith_common::{DeviceClass, Metric, Objective, StudySpec, TrialValues, p
 
 use super::TrialRow;
 
+/// Ties that are told in words.
+const SHOWN: usize = 3;
+
 /// Marks of a front's trials, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marks {
@@ -39,29 +42,31 @@ impl Marks {
         self.tied.get(place).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// A place's marks in words: `knee`, `≈ 3, 7`.
+    /// A place's marks in words: `knee`, `≈ 3, 7`; of many ties the first few.
     pub fn words(&self, place: usize) -> String {
         let mut words = Vec::new();
         if self.is_knee(place) {
             words.push("knee".to_owned());
         }
         if !self.tied_with(place).is_empty() {
-            let numbers: Vec<String> = self.tied_with(place).iter().map(u32::to_string).collect();
-            words.push(format!("≈ {}", numbers.join(", ")));
+            let all = self.tied_with(place);
+            let numbers: Vec<String> = all.iter().take(SHOWN).map(u32::to_string).collect();
+            let more = if all.len() > SHOWN { ", …" } else { "" };
+            words.push(format!("≈ {}{more}", numbers.join(", ")));
         }
         words.join(" ")
     }
 }
 
 /// Whether the measured objectives of two trials, of which there is at least one, all differ by less
-/// than their spread.
+/// than either's spread.
 fn tie(a: &TrialRow, b: &TrialRow, objectives: &[Objective]) -> bool {
     let mut timed = objectives.iter().filter(|o| o.metric == Metric::LatencyMs).peekable();
     let within = |objective: &Objective| {
         let device = objective.device.as_ref()?;
         let [(p50, spread), (other, others)] =
             [timing(a.values.as_ref()?, device)?, timing(b.values.as_ref()?, device)?];
-        Some((p50 - other).abs() < f64::max(spread, others))
+        Some((p50 - other).abs() < f64::min(spread, others))
     };
     timed.peek().is_some() && timed.all(|objective| within(objective) == Some(true))
 }
@@ -137,11 +142,13 @@ pub mod tests {
     fn trials_are_tied_where_every_timing_is_within_the_spread() {
         let front = [
             row(3, 0.9, (1.00, 1.10), (5.0, 5.2)),
-            row(5, 0.8, (1.05, 1.06), (5.1, 5.1)),
-            row(8, 0.7, (1.05, 1.06), (4.0, 4.1)),
+            row(5, 0.8, (1.05, 1.15), (5.1, 5.3)),
+            row(8, 0.7, (1.05, 1.15), (4.0, 4.1)),
+            // Its own timing is too steady to be taken for another's.
+            row(9, 0.6, (1.04, 1.04), (5.0, 5.2)),
         ];
         let marks = Marks::new(&front, &spec(), None);
-        assert_eq!([0, 1, 2].map(|place| marks.words(place)), ["knee ≈ 5", "≈ 3", ""]);
+        assert_eq!([0, 1, 2, 3].map(|place| marks.words(place)), ["knee ≈ 5", "≈ 3", "", ""]);
         // On one device alone the third cannot be told from the second.
         let board = Marks::new(&front, &spec(), Some(&"board".parse().unwrap()));
         assert_eq!(board.tied_with(2), [3, 5]);

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use edgesmith_common::spec::{PolicySpec, RewardSpec};
 use edgesmith_common::{Metric, Objective, Purpose, Seed, StudySpec, TrialNumber};
 use edgesmith_search_space::{
-    Activation, CanonicalHash, DataShape, Genotype, Precision, RecipeSpace, Space, SpaceDefinition,
-    StageSpace, StagedSpace,
+    Activation, CanonicalHash, CellIdentity, CellSpace, DataShape, Genotype, Precision,
+    RecipeSpace, Space, SpaceDefinition, StageSpace, StagedSpace,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -206,6 +206,44 @@ fn no_candidate_is_proposed_twice() {
         let hashes = hashes(&space, &calls);
         assert_eq!(hashes.len(), 500);
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), 500, "{name}");
+    }
+}
+
+#[test]
+fn cells_with_three_objectives_are_searched_like_anything_else() {
+    let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
+    let result = |number: u32, proposal: &Proposal| {
+        let picks = |option: u16| {
+            let indices = proposal.genotype.indices().iter();
+            indices.filter(|index| **index == option).count() as f64
+        };
+        FinishedTrial::Complete {
+            number: TrialNumber(number),
+            objectives: vec![picks(0), picks(1) - picks(3), 6.0 - picks(4)],
+            violation: (picks(2) - 2.0).max(0.0),
+        }
+    };
+    for (name, make) in ALL {
+        let mut controller = make(space.clone());
+        let (mut calls, mut out) = (Vec::new(), VecDeque::new());
+        for number in 0..70 {
+            let next = proposal(&*controller, number);
+            controller.proposed(TrialNumber(number), &next);
+            out.push_back(result(number, &next));
+            calls.push(Call::Proposed(number, next));
+            if number % 5 > 0 {
+                // The last first, now and then.
+                let finished = if number % 3 == 0 { out.pop_back() } else { out.pop_front() };
+                controller.update(finished.as_ref().unwrap());
+                calls.push(Call::Finished(finished.unwrap()));
+            }
+        }
+        let hashes = hashes(&space, &calls);
+        assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), 70, "{name}");
+        let restored = replay(make, &space, &calls);
+        for number in 70..75 {
+            assert_eq!(proposal(&*restored, number), proposal(&*controller, number), "{name}");
+        }
     }
 }
 

@@ -118,6 +118,28 @@ fn every_algorithm_dominates_more_than_random_on_two_objectives() {
 }
 
 #[test]
+fn algorithms_for_fronts_dominate_more_than_random_on_three_objectives() {
+    let problem: Problem = |space, genotype| {
+        let (mut objectives, violation) = macs_and_error(space, genotype);
+        // How far the compression recipe, which is the rest of the choices, is from what is wanted.
+        let last = genotype.indices().iter().rev().take(4);
+        objectives.push(last.map(|index| f64::from(*index)).sum());
+        (objectives, violation)
+    };
+    let volume = |scores: &[(Vec<f64>, f64)]| {
+        let points: Vec<Vec<f64>> = scores.iter().map(|(o, _)| o.clone()).collect();
+        pareto::hypervolume(&points, &[7.0, 3.0, 8.0])
+    };
+    let [random, learners @ ..] = ALL;
+    let random = mean(random, problem, volume);
+    let for_fronts = ["nsga2", "nsga3", "model-based", "auto"];
+    for (name, make) in learners.into_iter().filter(|(name, _)| for_fronts.contains(name)) {
+        let found = mean((name, make), problem, volume);
+        assert!(found > random * 1.01, "{name}: {found} against {random}");
+    }
+}
+
+#[test]
 fn every_algorithm_learns_what_a_constraint_forbids() {
     // What is wanted is forbidden: the more choices meet the target the better, but every choice of
     // the first half that does so breaks the constraint.

@@ -17,7 +17,8 @@ use crate::export::safetensors;
 use crate::network::Weights;
 use crate::session::{AttemptContext, AttemptError};
 use crate::train::{
-    self, Checkpoint, SoftTargets, SoftTargetsError, TrainDevice, TrainError, TrainRequest, Trained,
+    self, Checkpoint, Lesson, SoftTargets, SoftTargetsError, TrainDevice, TrainError, TrainRequest,
+    Trained,
 };
 
 /// Images that activations are calibrated on.
@@ -125,18 +126,16 @@ impl Run<'_> {
     ) -> Result<SoftTargets, AttemptError> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
-        let epochs = training.epochs.max(training.fine_tune_epochs);
-        train::soft_targets(
+        let lesson = Lesson {
             plan,
             weights,
-            &self.dataset.train,
-            &views,
-            epochs,
             normalization,
-            self.device,
-            &mut || self.pause_or_stop(),
-        )
-        .map_err(training_failed)
+            train: &self.dataset.train,
+            views: &views,
+            epochs: training.epochs.max(training.fine_tune_epochs),
+            device: self.device,
+        };
+        train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
     }
 
     /// Weights as a file that says what they are of and what they expect.

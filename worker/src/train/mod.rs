@@ -33,7 +33,7 @@ pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
 pub use device::{TrainDevice, TrainDeviceError};
 pub use evaluation::evaluate;
 pub use optimizer::Moments;
-pub use soft_targets::{SoftTargets, SoftTargetsError, soft_targets};
+pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
 
 use batches::Normalizer;
 use loss::Targets;

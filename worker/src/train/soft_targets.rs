@@ -104,9 +104,27 @@ impl SoftTargets {
     }
 }
 
-/// Runs a teacher over the first `views.used(epochs)` views of every image of `train`: those that a
-/// training of so many epochs sees. `pause` is called between batches and may take its time; to break
-/// stops it.
+/// A teacher, and what it is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Lesson<'a> {
+    /// The teacher.
+    pub plan: &'a Plan,
+    /// Its weights.
+    pub weights: &'a Weights,
+    /// What it expects images to be normalised with.
+    pub normalization: &'a Normalization,
+    /// The students' training images.
+    pub train: &'a ImageSet,
+    /// How they are augmented.
+    pub views: &'a Views,
+    /// Epochs of the longest training, which sees the first `views.used(epochs)` views.
+    pub epochs: u32,
+    /// What computes.
+    pub device: TrainDevice,
+}
+
+/// Runs a teacher over every view of every image that students see. `pause` is called between batches
+/// and may take its time; to break stops it.
 ///
 /// # Errors
 /// When `pause` breaks.
@@ -114,15 +132,10 @@ impl SoftTargets {
 /// # Panics
 /// When the weights are not the plan's, or the images have another number of channels.
 pub fn soft_targets(
-    plan: &Plan,
-    weights: &Weights,
-    train: &ImageSet,
-    views: &Views,
-    epochs: u32,
-    normalization: &Normalization,
-    device: TrainDevice,
+    lesson: Lesson,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<SoftTargets, TrainError> {
+    let Lesson { plan, weights, normalization, train, views, epochs, device } = lesson;
     let network = Network::new(plan, weights, &device.device());
     let classes = plan.classes() as usize;
     let used = views.used(epochs);

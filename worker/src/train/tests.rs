@@ -229,17 +229,16 @@ fn a_student_learns_from_its_teacher_alone() {
     let teacher_plan = conv_plan();
     let start = request(&teacher_plan, &data, &views, &spec);
     let teacher = run(TrainRequest { epochs: 3, until: 3, learning_rate: 4e-3, ..start }).unwrap();
-    let soft = soft_targets(
-        &teacher_plan,
-        &teacher.weights,
-        &data.train,
-        &views,
-        spec.epochs.max(2),
-        &data.normalization,
-        TrainDevice::Flex,
-        &mut || ControlFlow::Continue(()),
-    )
-    .unwrap();
+    let lesson = Lesson {
+        plan: &teacher_plan,
+        weights: &teacher.weights,
+        normalization: &data.normalization,
+        train: &data.train,
+        views: &views,
+        epochs: 2,
+        device: TrainDevice::Flex,
+    };
+    let soft = soft_targets(lesson, &mut || ControlFlow::Continue(())).unwrap();
     assert_eq!((soft.views, soft.images, soft.classes), (2, data.train.len(), 10));
 
     // Labels are shuffled away; with alpha 1 they do not count.
@@ -298,8 +297,16 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
     let device = TrainDevice::Flex;
     let go_on = || ControlFlow::Continue(());
     let (train, norm) = (&data.train, &data.normalization);
-    let soft =
-        soft_targets(&plan, &teacher, train, &views, 9, norm, device, &mut { go_on }).unwrap();
+    let lesson = Lesson {
+        plan: &plan,
+        weights: &teacher,
+        normalization: norm,
+        train,
+        views: &views,
+        epochs: 9,
+        device,
+    };
+    let soft = soft_targets(lesson, &mut { go_on }).unwrap();
     assert_eq!(soft.views, 3);
     let distillation = Distillation { alpha: 1.0, temperature: 2.0 };
     // A rate of nothing: every epoch sees the student as it came, in one batch of all images.
@@ -348,9 +355,16 @@ fn soft_targets_stop_when_they_are_told_to() {
         asked += 1;
         if asked == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let (norm, device) = (&data.normalization, TrainDevice::Flex);
-    let stopped = soft_targets(&plan, &weights, &data.train, &views, 9, norm, device, &mut pause);
-    assert_eq!(stopped, Err(TrainError::Stopped));
+    let lesson = Lesson {
+        plan: &plan,
+        weights: &weights,
+        normalization: &data.normalization,
+        train: &data.train,
+        views: &views,
+        epochs: 9,
+        device: TrainDevice::Flex,
+    };
+    assert_eq!(soft_targets(lesson, &mut pause), Err(TrainError::Stopped));
     assert_eq!(asked, 2);
 }
 
