@@ -352,7 +352,7 @@ pub enum BenchCommand {
     ///
     /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the search
     /// has two objectives, and the missing hypervolume is reported.
-    Search(BenchSearchArgs),
+    Search(Box<BenchSearchArgs>),
     /// Time what the coordinator itself does: proposals by algorithm and size of the study, and the front
     ///
     /// Trials are made up and take no time.

@@ -121,7 +121,7 @@ fn a_study_starts_from_the_earlier_ones_that_it_names() {
         assert_eq!((old.model_bytes, old.seconds), (new.model_bytes, new.seconds));
     }
     // Replay does not need the first any more.
-    bench.steer(&first, Action::Delete);
+    bench.steer(&first, Action::Delete).unwrap();
     bench.restart();
     assert_eq!(bench.status(&second).counts.imported, 5);
     let spec = StudyBuilder::new("third").start_from("first").build();
