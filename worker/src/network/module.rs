@@ -19,7 +19,7 @@ use super::{Array, Weights, flex};
 const MOMENTUM: f64 = 0.1;
 
 /// The share of the newest batch in the running statistics after so many batches before it: their
-/// plain mean at first, so that nothing is left of where they started, and [`MOMENTUM`] in the end.
+/// plain mean at first, so that nothing is left of where they started, and a tenth in the end.
 pub fn momentum(batches_before: u64) -> f64 {
     MOMENTUM.max(mean_share(batches_before))
 }
