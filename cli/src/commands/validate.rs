@@ -52,6 +52,10 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
         let constraints: Vec<String> = spec.constraints.iter().map(ToString::to_string).collect();
         say("subject to", constraints.join(", "));
     }
+    if !spec.start_from.is_empty() {
+        let names: Vec<&str> = spec.start_from.iter().map(|name| name.as_str()).collect();
+        say("starts from", names.join(", "));
+    }
     say("algorithm", spec.algorithm.name().to_owned());
     match &spec.work {
         Workload::Train(work) => {
