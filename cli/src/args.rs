@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -357,6 +358,31 @@ pub enum BenchCommand {
     ///
     /// Trials are made up and take no time.
     Cost(BenchCostArgs),
+    /// Time training: images per second of seven networks, on random images
+    Train(BenchTrainArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchTrainArgs {
+    /// Networks [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub networks: Vec<String>,
+    /// Threads of one training, each number in turn
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    pub threads: Vec<NonZeroUsize>,
+    /// Images of a step
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(2..=1024))]
+    pub batch_size: u32,
+    /// Seconds that are timed of each
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// What trains: flex, or wgpu where the program is built with it
+    #[arg(long, default_value = "flex")]
+    pub backend: String,
+    /// How to print: table, or json with the layers of each network
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,8 +1,9 @@
 //! `edgesmith bench`: measures edgesmith itself on problems whose answers are known.
 //!
-//! `bench cost` times the coordinator's own work; `bench search` runs search algorithms on a table of trained networks. Each run is a study of its
-//! own in a coordinator's core, with the same proposals, records and rules as one behind gRPC and
-//! sled, in simulated time; only sockets and disk are left out.
+//! `bench cost` times the coordinator's own work, `bench train` the training of networks; `bench search`
+//! runs search algorithms on a table of trained networks. Each run is a study of its own in a
+//! coordinator's core, with the same proposals, records and rules as one behind gRPC and sled, in
+//! simulated time; only sockets and disk are left out.
 
 mod algorithm;
 mod cost;
@@ -10,6 +11,7 @@ mod curve;
 mod fronts;
 mod single;
 mod study;
+mod train;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +26,7 @@ use crate::commands::work;
 use crate::failure::invalid;
 
 pub use cost::run as cost;
+pub use train::run as train;
 
 use algorithm::Algorithm;
 use study::{LookUp, Template};

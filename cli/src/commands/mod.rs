@@ -46,6 +46,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Cost(args)) => {
             tokio::task::spawn_blocking(move || bench::cost(&args)).await??;
         }
+        Command::Bench(BenchCommand::Train(args)) => {
+            tokio::task::spawn_blocking(move || bench::train(&args)).await??;
+        }
         Command::Validate(args) => validate::run(&args)?,
         Command::Completions { shell } => {
             let mut command = Args::command();

@@ -92,6 +92,7 @@ impl Run<'_> {
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             device: self.device,
+            threads: std::num::NonZeroUsize::MIN,
         };
         let (from, to) = phase.span;
         train::train(request, &mut |progress| {

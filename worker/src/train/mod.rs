@@ -5,6 +5,7 @@
 //! is done. Where checkpoints go, retries and panics are the pipeline's; what accuracy counts is measured
 //! in the edge runtime.
 
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use burn::optim::GradientsParams;
@@ -66,6 +67,8 @@ pub struct TrainRequest<'a> {
     pub distillation: Option<(Distillation, &'a SoftTargets)>,
     /// What trains.
     pub device: TrainDevice,
+    /// Threads of a training on the processor. The weights do not depend on their number.
+    pub threads: NonZeroUsize,
 }
 
 /// Where a training stands, after one step.

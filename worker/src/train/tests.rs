@@ -72,6 +72,7 @@ fn request<'a>(
         shuffle_seed: [2; 32],
         distillation: None,
         device: TrainDevice::Flex,
+        threads: NonZeroUsize::MIN,
     }
 }
 

@@ -1,0 +1,167 @@
+"""Train the networks of `edgesmith bench train` in PyTorch too, and compare images per second.
+
+Both sides take whole steps on the same network, batch and number of threads: a batch out of bytes, forward,
+loss, backward, AdamW. They run one after the other, again and again, and the medians are compared. Needs
+torch from PyPI and a built edgesmith:
+
+    python tests/compare_pytorch.py --edgesmith target/release/edgesmith --threads 1,2
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch import nn
+
+WARM_UP = 3
+IMAGES = 1024
+
+
+class Network(nn.Module):
+    """The layers of a plan, as edgesmith prints them."""
+
+    def __init__(self, plan):
+        super().__init__()
+        self.steps = []
+        channels = lambda layer: plan["groups"][layer["group"]]["channels"]
+        modules = nn.ModuleList()
+        for layer in plan["layers"]:
+            sources = [None if s == "Input" else s["Layer"] for s in layer["inputs"]]
+            first = plan["input"]["channels"] if sources[0] is None else channels(plan["layers"][sources[0]])
+            op = layer["op"]
+            if op == "Add":
+                module = None
+            elif op == "GlobalAveragePool":
+                module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            elif op == "Linear":
+                module = nn.Linear(first, channels(layer))
+            else:
+                (kind, settings), = op.items()
+                parts = [
+                    nn.Conv2d(
+                        first,
+                        channels(layer),
+                        settings["kernel"],
+                        settings["stride"],
+                        (settings["kernel"] - 1) // 2,
+                        groups=first if kind == "Depthwise" else 1,
+                        bias=False,
+                    ),
+                    nn.BatchNorm2d(channels(layer)),
+                ]
+                if settings["activation"] is not None:
+                    parts.append({"relu": nn.ReLU, "relu6": nn.ReLU6}[settings["activation"]](inplace=True))
+                module = nn.Sequential(*parts)
+            if module is not None:
+                modules.append(module)
+            self.steps.append((module, sources))
+        self.modules_in_order = modules
+
+    def forward(self, image):
+        maps = []
+        for module, sources in self.steps:
+            inputs = [image if s is None else maps[s] for s in sources]
+            maps.append(inputs[0] + inputs[1] if module is None else module(inputs[0]))
+        return maps[-1]
+
+
+class Side:
+    """PyTorch's training of one network."""
+
+    def __init__(self, row, output, channels_last):
+        torch.manual_seed(1)
+        plan = row["plan"]
+        image = plan["input"]
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = Network(plan).to(memory_format=self.layout)
+        parameters = sum(p.numel() for p in self.network.parameters())
+        norms = sum(m.num_features for m in self.network.modules() if isinstance(m, nn.BatchNorm2d))
+        # edgesmith counts what ships, where a normalisation is folded into one bias a channel.
+        assert parameters - norms == row["parameters"], (parameters, norms, row["parameters"])
+        shape = (IMAGES, image["channels"], image["height"], image["width"])
+        self.images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        self.labels = torch.arange(IMAGES) % plan["groups"][plan["layers"][-1]["group"]]["channels"]
+        self.loss = nn.CrossEntropyLoss(label_smoothing=output["label_smoothing"])
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=output["learning_rate"], weight_decay=output["weight_decay"]
+        )
+        self.batch = row["batch_size"]
+
+    def step(self, indices):
+        images = (self.images[indices].float() / 255 - 0.5) / 0.29
+        loss = self.loss(self.network(images.to(memory_format=self.layout)), self.labels[indices])
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        # edgesmith looks at each step's loss too.
+        return loss.item()
+
+    def images_per_second(self, seconds):
+        steps, warm_up, start = 0, WARM_UP, time.perf_counter()
+        while True:
+            for indices in torch.randperm(IMAGES).split(self.batch):
+                self.step(indices)
+                if warm_up:
+                    warm_up -= 1
+                    start = time.perf_counter()
+                    continue
+                steps += 1
+                took = time.perf_counter() - start
+                if took >= seconds:
+                    return steps * self.batch / took
+
+
+def edgesmith(binary, seconds, threads, batch, network=None):
+    command = [binary, "bench", "train", "--format", "json", "--seconds", str(seconds)]
+    command += ["--threads", str(threads), "--batch-size", str(batch)]
+    command += ["--networks", network] if network else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edgesmith", default="target/release/edgesmith")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each round and side")
+    parser.add_argument("--networks", help="of bench train; all unless told")
+    arguments = parser.parse_args()
+    listed = edgesmith(arguments.edgesmith, 0.01, 1, arguments.batch_size, arguments.networks)
+    print(f"torch {torch.__version__}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds")
+    print(f"{'network':14} threads  {'PyTorch':>9}  {'last':>9}  {'edgesmith':>9}  ratio   images/s")
+    ratios = []
+    for threads in map(int, arguments.threads.split(",")):
+        torch.set_num_threads(threads)
+        for row in listed["rows"]:
+            # Whichever of PyTorch's layouts is faster counts.
+            sides = [Side(row, listed, channels_last) for channels_last in (False, True)]
+            rates = [[], [], []]
+            for _ in range(arguments.rounds):
+                for side, rate in zip(sides, rates):
+                    rate.append(side.images_per_second(arguments.seconds))
+                out = edgesmith(
+                    arguments.edgesmith, arguments.seconds, threads, arguments.batch_size, row["network"]
+                )
+                rates[2].append(out["rows"][0]["images_per_second"])
+            first, last, ours = (statistics.median(rate) for rate in rates)
+            ratio = ours / max(first, last)
+            ratios.append(ratio)
+            print(
+                f"{row['network']:14} {threads:7}  {first:9.0f}  {last:9.0f}  {ours:9.0f}  {ratio:5.2f}",
+                flush=True,
+            )
+    mean = math.exp(statistics.mean(math.log(ratio) for ratio in ratios))
+    print(f"geometric mean {mean:.2f}, least {min(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
