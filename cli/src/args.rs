@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use edgesmith_common::spec::AlgorithmSpec;
@@ -100,9 +102,10 @@ pub struct SearchArgs {
     /// Forget earlier trials of this study and start anew
     #[arg(long)]
     pub fresh: bool,
-    /// Trials trained at once [default: number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub slots: Option<u32>,
+    /// Trials trained at once, which share the cores, or `auto`: as many as there are cores or one on
+    /// all of them, whichever is measured to be faster [default: number of cores]
+    #[arg(long, value_name = "N|auto")]
+    pub slots: Option<Slots>,
     /// What trains
     #[arg(long, default_value = "flex", value_enum)]
     pub backend: Backend,
@@ -159,15 +162,46 @@ pub struct WorkerArgs {
     /// What trains
     #[arg(long, default_value = "flex", value_enum)]
     pub backend: Backend,
-    /// Tasks at once [default: number of cores, or 1 where it only measures]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub slots: Option<u32>,
+    /// Tasks at once, which share the cores, or `auto`: as many as there are cores or one on all of
+    /// them, whichever is measured to be faster [default: number of cores, or 1 where it only measures]
+    #[arg(long, value_name = "N|auto")]
+    pub slots: Option<Slots>,
     /// Name shown in `workers` [default: the machine's]
     #[arg(long)]
     pub name: Option<String>,
     /// Directory that relative data paths of studies start from [default: this one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
+}
+
+/// Tasks that a worker takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// Measured when the worker starts.
+    Auto,
+    /// So many.
+    Count(u32),
+}
+
+impl FromStr for Slots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(count @ 1..=1024) => Ok(Slots::Count(count)),
+            _ if text == "auto" => Ok(Slots::Auto),
+            _ => Err("use a number from 1 to 1024, or auto".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Slots::Auto => f.write_str("auto"),
+            Slots::Count(count) => count.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -314,6 +314,18 @@ fn trials_may_stop_at_rungs() {
 }
 
 #[test]
+fn trials_may_start_from_their_relatives() {
+    let epochs =
+        |text: &str| StudySpec::parse(text).unwrap().training().unwrap().training.inherit_epochs;
+    assert_eq!(epochs(GOOD), 0);
+    assert_eq!(epochs(&format!("{GOOD}[training]\ninherit_epochs = 4\n")), 4);
+    let said = mistake_in("[training]\nepochs = 3\ninherit_epochs = 4\n", "inherit_epochs");
+    assert!(said.contains("use 0 to 3"), "{said}");
+    let both = "[training]\ninherit_epochs = 4\n[fidelity]\nrule = \"asha\"\n";
+    assert!(mistake_in(both, "inherit_epochs").contains("[fidelity]"));
+}
+
+#[test]
 fn mistakes_of_fidelity_are_said_at_their_place() {
     let fidelity = |text: &str, at: &str| mistake_in(&format!("[fidelity]\n{text}\n"), at);
     let said = fidelity("rule = \"hyperband\"", "hyperband");

@@ -15,6 +15,7 @@ mod cost;
 mod encoding;
 mod extent;
 mod hash;
+mod kinship;
 mod plan;
 mod recipe;
 mod space;

@@ -22,11 +22,11 @@ use edgesmith_worker::table::CellTable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::BenchSearchArgs;
-use crate::commands::work;
+use crate::commands::slots;
 use crate::failure::invalid;
 
 pub use cost::run as cost;
-pub use train::run as train;
+pub use train::{run as train, training_rate};
 
 use algorithm::Algorithm;
 use study::{LookUp, Template};
@@ -97,7 +97,7 @@ fn run_all(
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<anyhow::Result<Vec<LookUp>>>>> =
         Mutex::new((0..runs).map(|_| None).collect());
-    let jobs = args.jobs.unwrap_or_else(work::cores) as usize;
+    let jobs = args.jobs.map_or(slots::cores().get(), |jobs| jobs as usize);
     std::thread::scope(|scope| {
         for _ in 0..jobs.min(runs) {
             scope.spawn(|| {

@@ -4,7 +4,6 @@
 //! timed (batch, forward, loss, backward, optimizer), as a study's trials do it; the first steps are not.
 //! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same in PyTorch.
 
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use edgesmith_search_space::{
 };
 use edgesmith_worker::data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_worker::network::Weights;
-use edgesmith_worker::train::{Checkpoint, TrainDevice, TrainError, TrainRequest, train};
+use edgesmith_worker::train::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -29,6 +28,8 @@ const IMAGES: usize = 1024;
 /// Steps that are not timed.
 const WARM_UP: u32 = 3;
 const CLASSES: u32 = 10;
+/// Images of a step where nobody says.
+const BATCH_SIZE: u32 = 64;
 
 /// A network by name.
 struct Candidate {
@@ -88,7 +89,7 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<()> {
     for (candidate, plan) in &plans {
         for &threads in &args.threads {
             let seconds = Duration::from_secs_f64(args.seconds.max(0.01));
-            let (steps, took) = time(plan, &spec, device, threads, seconds)?;
+            let (steps, took) = time(plan, &spec, device, &Cores::new(threads)?, seconds)?;
             let images = f64::from(steps) * f64::from(spec.batch_size);
             rows.push(Row {
                 network: candidate.name,
@@ -109,12 +110,24 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<()> {
     })
 }
 
+/// Images per second of one training of a middling network, for whoever has to choose how to train.
+pub fn training_rate(device: TrainDevice, cores: &Cores, enough: Duration) -> anyhow::Result<f64> {
+    let all = candidates();
+    let candidate = all.iter().find(|candidate| candidate.name == "inverted-28");
+    let candidate = candidate.ok_or_else(|| anyhow::anyhow!("no network to time"))?;
+    let shape = DataShape { channels: candidate.channels, classes: CLASSES };
+    let plan = Plan::lower(&candidate.architecture, shape)?;
+    let spec = training(BATCH_SIZE);
+    let (steps, took) = time(&plan, &spec, device, cores, enough)?;
+    Ok(f64::from(steps * spec.batch_size) / took.as_secs_f64())
+}
+
 /// Steps until `enough` has passed, and the time they took.
 fn time(
     plan: &Plan,
     spec: &TrainingSpec,
     device: TrainDevice,
-    threads: NonZeroUsize,
+    cores: &Cores,
     enough: Duration,
 ) -> anyhow::Result<(u32, Duration)> {
     let dataset = noise(plan);
@@ -130,7 +143,7 @@ fn time(
         shuffle_seed: [2; 32],
         distillation: None,
         device,
-        threads,
+        cores,
     };
     let (mut warm_up, mut steps) = (WARM_UP, 0);
     let mut start = Instant::now();
@@ -173,6 +186,7 @@ fn training(batch_size: u32) -> TrainingSpec {
     TrainingSpec {
         epochs: 1,
         fine_tune_epochs: 0,
+        inherit_epochs: 0,
         batch_size,
         optimizer: OptimizerSpec::AdamW,
         learning_rate: 1e-3,
@@ -280,11 +294,9 @@ mod tests {
         for candidate in candidates() {
             let shape = DataShape { channels: candidate.channels, classes: CLASSES };
             let plan = Plan::lower(&candidate.architecture, shape).unwrap();
-            for threads in [1, 2] {
-                let threads = NonZeroUsize::new(threads).unwrap();
-                let (steps, took) =
-                    time(&plan, &spec, TrainDevice::Flex, threads, Duration::from_nanos(1))
-                        .unwrap();
+            for cores in [Cores::one(), Cores::new(2.try_into().unwrap()).unwrap()] {
+                let enough = Duration::from_nanos(1);
+                let (steps, took) = time(&plan, &spec, TrainDevice::Flex, &cores, enough).unwrap();
                 assert_eq!(steps, 1, "{}", candidate.name);
                 assert!(took > Duration::ZERO);
             }

@@ -14,6 +14,7 @@ mod front;
 mod import;
 mod search;
 mod serve;
+pub mod slots;
 mod studies;
 mod submit;
 mod trials;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Backend, SearchArgs};
 use crate::commands::submit::Submission;
-use crate::commands::{front, studies, work};
+use crate::commands::{front, slots, studies, work};
 use crate::connect::{Coordinator, DEFAULT_DATA_DIR};
 use crate::failure::from_status;
 use crate::local::{LocalCoordinator, Visibility};
@@ -74,7 +74,8 @@ async fn run_on(
         let request = v1::ResumeStudyRequest { study: study.clone() };
         coordinator.studies().resume_study(request).await.map_err(from_status)?;
     }
-    let slots = args.slots.unwrap_or_else(work::cores);
+    let trains = matches!(work, Workload::Train(_));
+    let slots = slots::decide(args.slots, trains.then_some(args.backend)).await?;
     announce(args, &status, submitted.created, slots, &url);
 
     let stop_workers = CancellationToken::new();

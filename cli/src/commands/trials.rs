@@ -10,7 +10,7 @@ use edgesmith_common::{
 };
 use edgesmith_proto::v1;
 use edgesmith_worker::session::{
-    AttemptContext, Outcome, TaskExecutor as _, TaskKind, TaskWork, artifacts,
+    AttemptContext, Donor, Outcome, TaskExecutor as _, TaskKind, TaskWork, artifacts,
 };
 
 use crate::args::{Format, ListFormat, TrialArgs, TrialsArgs};
@@ -83,6 +83,19 @@ async fn rerun(
     };
     let soft_targets = soft_targets(status)?;
     let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
+    let donor = match row.inherits_from {
+        Some(number) => {
+            let donor = fetch(coordinator, &status.name, number, &spec).await?;
+            let trained = donor.values.as_ref().and_then(TrialValues::trained);
+            let Some(weights) = trained.map(|trained| trained.weights) else {
+                anyhow::bail!("trial {number}, whose weights it started from, has none");
+            };
+            wanted.push(weights);
+            Some(Donor { genotype: spec.space.genotype(donor.genotype)?, weights })
+        }
+        None => None,
+    };
     let task = TaskWork {
         study: spec.name.clone(),
         spec: Arc::clone(&spec),
@@ -93,15 +106,14 @@ async fn rerun(
             // In one go: stopping at rungs changes no bit.
             rung: None,
             checkpoint: None,
+            donor,
         },
     };
-    let fetched = match soft_targets {
-        Some(hash) => {
-            let client = &mut coordinator.artifacts();
-            vec![artifacts::download(client, hash).await.map_err(from_status)?]
-        }
-        None => Vec::new(),
-    };
+    let mut fetched = Vec::new();
+    for hash in wanted {
+        let client = &mut coordinator.artifacts();
+        fetched.push(artifacts::download(client, hash).await.map_err(from_status)?);
+    }
     let context = AttemptContext::offline(fetched);
     eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
     let outcome = tokio::task::spawn_blocking(move || executor.execute(task, &context)).await?;
@@ -197,6 +209,9 @@ fn describe(row: &TrialRow) -> String {
     if !row.parents.is_empty() {
         let parents: Vec<String> = row.parents.iter().map(u32::to_string).collect();
         lines.push(("parents".into(), parents.join(", ")));
+    }
+    if let Some(donor) = row.inherits_from {
+        lines.push(("started from".into(), format!("the weights of trial {donor}")));
     }
     if !row.proposed_by.is_empty() {
         lines.push(("proposed by".into(), row.proposed_by.clone()));

@@ -7,9 +7,10 @@ use edgesmith_common::{DeviceClass, DeviceInfo};
 use edgesmith_worker::pipeline::Pipeline;
 use edgesmith_worker::probe;
 use edgesmith_worker::session::{self, WorkerConfig, WorkerRole};
-use edgesmith_worker::train::TrainDevice;
+use edgesmith_worker::train::{Cores, TrainDevice};
 
-use crate::args::{Backend, Role, WorkerArgs};
+use super::slots;
+use crate::args::{Backend, Role, Slots, WorkerArgs};
 use crate::failure::invalid;
 use crate::setup;
 
@@ -18,7 +19,8 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let shutdown = setup::shutdown_on_signal();
     let trains = args.roles.contains(&Role::Train);
     let executor = pipeline(trains.then_some(args.backend), &args.device, args.data_root)?;
-    let slots = args.slots.unwrap_or_else(|| if trains { cores() } else { 1 });
+    let given = args.slots.or((!trains).then_some(Slots::Count(1)));
+    let slots = slots::decide(given, trains.then_some(args.backend)).await?;
     let name = args.name.unwrap_or_else(|| executor.info().name.clone());
     let tls_ca_pem = match &args.tls_ca {
         Some(file) => Some(
@@ -70,10 +72,9 @@ pub fn pipeline(
         }
         None => None,
     };
-    Ok(Pipeline::new(device, info, data_root.unwrap_or_else(|| PathBuf::from("."))))
-}
-
-/// Logical cores of this machine.
-pub fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+    let cores = match device {
+        Some(_) => Cores::new(slots::cores())?,
+        None => Cores::one(),
+    };
+    Ok(Pipeline::new(device, cores, info, data_root.unwrap_or_else(|| PathBuf::from("."))))
 }

@@ -40,6 +40,8 @@ pub struct Trial<'a> {
     genotype: &'a [u16],
     choices: BTreeMap<&'a str, &'a str>,
     parents: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inherits_from: Option<u32>,
     #[serde(skip_serializing_if = "str::is_empty")]
     proposed_by: &'a str,
     attempts: u32,
@@ -171,6 +173,7 @@ impl<'a> Trial<'a> {
             genotype: &row.genotype,
             choices: row.choices.iter().map(|(name, option)| (&**name, &**option)).collect(),
             parents: &row.parents,
+            inherits_from: row.inherits_from,
             proposed_by: &row.proposed_by,
             attempts: row.attempts,
             metrics: values.map(metrics),

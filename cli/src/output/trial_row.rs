@@ -23,6 +23,8 @@ pub struct TrialRow {
     pub choices: Vec<(String, String)>,
     /// Trials it was derived from.
     pub parents: Vec<u32>,
+    /// The trial whose weights it started from; `None`: it started fresh.
+    pub inherits_from: Option<u32>,
     /// Which part of a portfolio proposed it; empty where the algorithm is one.
     pub proposed_by: String,
     /// Attempts used.
@@ -66,6 +68,7 @@ impl TrialRow {
             candidate,
             genotype,
             parents: trial.parents,
+            inherits_from: trial.inherits_from,
             proposed_by: trial.proposed_by,
             attempts: trial.attempts,
             values,

@@ -229,6 +229,8 @@ pub struct TrainingSpec {
     pub epochs: u32,
     /// Passes after pruning, where anything was pruned.
     pub fine_tune_epochs: u32,
+    /// Passes of a trial that starts from a finished relative's weights; 0: every trial starts fresh.
+    pub inherit_epochs: u32,
     /// Images a step. At least 2: batch normalisation needs more than one.
     pub batch_size: u32,
     /// Step rule.

@@ -333,6 +333,12 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
     let mut table = root.table_or_empty("training", m);
     let epochs: u32 = table.within("epochs", 10, (1, 100_000), m);
     let fine_tune_epochs = table.within("fine_tune_epochs", epochs.div_ceil(4), (0, 100_000), m);
+    let inherit_epochs = table.within("inherit_epochs", 0, (0, epochs), m);
+    if inherit_epochs > 0 && root.knew("fidelity") {
+        let text = "is not for studies with [fidelity], whose trials train from rung to rung; leave one of \
+                    them out";
+        m.add(&table.span_of("inherit_epochs"), table.path("inherit_epochs"), text);
+    }
     let batch_size = table.within("batch_size", 64, (2, 65_536), m);
     let name = |name: String| match name.as_str() {
         "adamw" | "sgd" => Ok(name),
@@ -364,6 +370,7 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
     TrainingSpec {
         epochs,
         fine_tune_epochs,
+        inherit_epochs,
         batch_size,
         optimizer,
         learning_rate,

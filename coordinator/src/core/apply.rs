@@ -83,6 +83,10 @@ impl Core {
             Record::TrialImported { study, number, genotype, figures } => {
                 self.study_mut(study)?.apply_imported(*number, genotype, figures)
             }
+            Record::TrialInherits { study, number, donor } => {
+                self.study_mut(study)?.trial_mut(*number)?.donor = Some(*donor);
+                Ok(())
+            }
             Record::AttemptStarted { study, task, attempt, worker, elapsed_ms } => {
                 self.next.attempt = self.next.attempt.max(attempt.0 + 1);
                 let expires = now.after(self.config.lease);
@@ -296,8 +300,8 @@ impl Study {
         let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
         self.controller.proposed(number, &proposal);
         let (parents, rungs) = (parents.to_vec(), Vec::new());
-        let (imported, attempts) = (false, 0);
-        self.trials.push(Trial { genotype, parents, imported, attempts, rungs, stage });
+        let (imported, attempts, donor) = (false, 0, None);
+        self.trials.push(Trial { genotype, parents, imported, attempts, donor, rungs, stage });
         Ok(())
     }
 

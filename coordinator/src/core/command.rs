@@ -105,6 +105,8 @@ pub enum Work {
         rung: Option<u32>,
         /// What an earlier rung left; `None`: start from fresh weights.
         checkpoint: Option<ArtifactHash>,
+        /// The relative whose weights it starts from; `None`: from fresh ones.
+        donor: Option<Donor>,
     },
     /// Look one candidate up in the study's table.
     LookUpTrial {
@@ -120,6 +122,17 @@ pub enum Work {
         /// Whose model; `None` for the teacher.
         number: Option<TrialNumber>,
     },
+}
+
+/// A finished trial whose weights another one starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Donor {
+    /// The trial.
+    pub number: TrialNumber,
+    /// Its candidate; the weights are those of its pruned network.
+    pub genotype: Genotype,
+    /// Its weights, safetensors.
+    pub weights: ArtifactHash,
 }
 
 /// A request that cannot be met. Nothing has changed.

@@ -17,6 +17,7 @@ mod apply;
 mod command;
 mod event;
 mod import;
+mod inheritance;
 mod invariants;
 mod lifecycle;
 mod objectives;
@@ -41,7 +42,7 @@ use std::time::Duration;
 use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, WorkerId};
 
 pub use apply::RestoreError;
-pub use command::{Answer, Command, Lease, Refusal, Work};
+pub use command::{Answer, Command, Donor, Lease, Refusal, Work};
 pub use event::{Action, AttemptProgress, Event, Outcome, RequestId, Role, WorkerInfo};
 pub use import::KnownTrial;
 pub use queries::{StudyView, TeacherView, TrialCounts, TrialView, WorkerView};

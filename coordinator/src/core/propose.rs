@@ -23,15 +23,14 @@ impl Turn<'_> {
             let (study_name, parents) = (name.clone(), proposal.parents);
             match infeasibility(&study.spec, &proposal.genotype) {
                 None => {
+                    let donor = study.choose_donor(&proposal.genotype, &parents);
                     let task = TaskId(self.core.next.task);
-                    let study = study_name;
-                    return self.record(Record::TrialProposed {
-                        study,
-                        number,
-                        task,
-                        genotype,
-                        parents,
-                    });
+                    let study = study_name.clone();
+                    self.record(Record::TrialProposed { study, number, task, genotype, parents });
+                    if let Some(donor) = donor {
+                        self.record(Record::TrialInherits { study: study_name, number, donor });
+                    }
+                    return;
                 }
                 Some(reason) => {
                     last = Some(reason.clone());

@@ -99,6 +99,8 @@ pub struct TrialView {
     pub attempts: u32,
     /// What it was derived from.
     pub parents: Vec<TrialNumber>,
+    /// The trial whose weights it started from; `None`: it started fresh.
+    pub inherits_from: Option<TrialNumber>,
     /// Which part of a portfolio proposed it; `None` where the algorithm is one.
     pub proposed_by: Option<&'static str>,
 }
@@ -296,6 +298,7 @@ impl Study {
             rungs: trial.rungs.clone(),
             attempts: trial.attempts,
             parents: trial.parents.clone(),
+            inherits_from: trial.donor,
             proposed_by: match trial.imported {
                 true => Some("import"),
                 false => self.controller.proposed_by(TrialNumber(number as u32)),

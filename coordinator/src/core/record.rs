@@ -193,6 +193,15 @@ pub enum Record {
         /// What is known.
         figures: Figures,
     },
+    /// A trial that was proposed just now starts from another's weights.
+    TrialInherits {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// Whose weights.
+        donor: TrialNumber,
+    },
 }
 
 /// Where a study stands.

@@ -65,6 +65,8 @@ pub(super) struct Trial {
     pub(super) imported: bool,
     /// Attempts of all its tasks.
     pub(super) attempts: u32,
+    /// The trial whose weights its training starts from.
+    pub(super) donor: Option<TrialNumber>,
     /// What it came to at each rung that it has reached, ascending.
     pub(super) rungs: Vec<RungReport>,
     pub(super) stage: Stage,

@@ -232,6 +232,7 @@ impl Core {
                 soft_targets: teacher.map(|(_, soft_targets)| soft_targets),
                 rung: study.next_rung(*number),
                 checkpoint: study.trials[number.0 as usize].rungs.last().map(|r| r.checkpoint),
+                donor: study.donor_of(*number),
             }),
             Some(TaskKind::LookUp(number)) => Some(Work::LookUpTrial {
                 number: *number,

@@ -192,13 +192,17 @@ fn task(lease: Lease) -> v1::Task {
         Work::TrainTeacher { weights } => {
             Wire::TrainTeacher(v1::TrainTeacher { weights: optional_hash_bytes(weights) })
         }
-        Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint } => {
+        Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
             Wire::TrainTrial(v1::TrainTrial {
                 number: number.0,
                 genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
                 soft_targets: optional_hash_bytes(soft_targets),
                 rung: rung.unwrap_or_default(),
                 checkpoint: optional_hash_bytes(checkpoint),
+                donor: donor.map(|donor| v1::Donor {
+                    genotype: donor.genotype.indices().iter().map(|&i| u32::from(i)).collect(),
+                    weights: donor.weights.as_bytes().to_vec(),
+                }),
             })
         }
         Work::LookUpTrial { number, genotype } => Wire::LookUpTrial(v1::LookUpTrial {

@@ -10,5 +10,5 @@ mod range;
 pub(crate) mod testing;
 
 pub use fold::{Folded, FoldedLayer, fold};
-pub use prune::prune;
+pub use prune::{importance, prune};
 pub use quantize::{QuantizeError, quantize};

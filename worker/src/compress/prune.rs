@@ -68,7 +68,8 @@ fn kept_channels(network: &Folded, pruned: &Plan) -> Vec<Vec<usize>> {
         .collect()
 }
 
-fn importance(network: &Folded, group: ChannelGroupId) -> Vec<f64> {
+/// How much each channel of a group matters; see [`prune`].
+pub fn importance(network: &Folded, group: ChannelGroupId) -> Vec<f64> {
     let plan = &network.plan;
     let mut importance = vec![0.0; plan.channels(group) as usize];
     for id in plan.ids() {

@@ -12,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::kernels::{Bounds, Convolution, Kept, affine, denormalize, normalize};
+use super::kernels::{Bounds, Convolution, Kept, Seen, Threads, affine, denormalize, normalize};
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;
 
@@ -31,11 +31,18 @@ pub(super) struct Step {
     pub variance: Vec<f32>,
 }
 
+/// A convolution with the activation behind it, and the threads that compute it.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub convolution: Convolution,
+    pub bounds: Bounds,
+    pub threads: Threads,
+}
+
 /// Convolution, normalisation with the batch's statistics, activation. All tensors are on `flex`
 /// with autodiff.
 pub(super) fn train_step(
-    convolution: Convolution,
-    bounds: Bounds,
+    layer: Layer,
     epsilon: f32,
     input: Tensor<4>,
     weight: Tensor<4>,
@@ -49,24 +56,16 @@ pub(super) fn train_step(
         .stateful();
     let (input, weight) = (contiguous(input.into_primitive()), contiguous(weight.into_primitive()));
     let (gamma, beta) = (contiguous(gamma.into_primitive()), contiguous(beta.into_primitive()));
-    let (mut normalized, kept) = convolution.forward(values(&input), values(&weight));
-    let result = normalize(&mut normalized, values(&gamma), values(&beta), epsilon, bounds);
+    let Layer { convolution, bounds, threads } = &layer;
+    let (mut normalized, kept) = convolution.forward(values(&input), values(&weight), threads);
+    let (scale, shift) = (values(&gamma), values(&beta));
+    let result = normalize(&mut normalized, scale, shift, epsilon, *bounds, threads);
     let output = tensor(result.output, convolution.output_shape());
     let output = match prepared {
         OpsKind::Tracked(prepared) => {
             let normalized = tensor(normalized, convolution.output_shape());
             let inverse = tensor(result.inverse, [result.mean.len()]);
-            let saved = Saved {
-                convolution,
-                bounds,
-                input,
-                kept,
-                weight,
-                gamma,
-                beta,
-                normalized,
-                inverse,
-            };
+            let saved = Saved { layer, input, kept, weight, gamma, beta, normalized, inverse };
             prepared.finish(saved, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
@@ -80,16 +79,16 @@ pub(super) fn train_step(
 
 /// Convolution, then scale, shift and activation: evaluation, without autodiff.
 pub(super) fn evaluate(
-    convolution: Convolution,
-    bounds: Bounds,
+    layer: Layer,
     input: Tensor<4>,
     weight: Tensor<4>,
     [scale, shift]: [Tensor<1>; 2],
 ) -> Tensor<4> {
     let (input, weight) = (plain(input), plain(weight));
     let (scale, shift) = (plain(scale), plain(shift));
-    let (mut output, _) = convolution.forward(values(&input), values(&weight));
-    affine(&mut output, values(&scale), values(&shift), bounds);
+    let Layer { convolution, bounds, threads } = layer;
+    let (mut output, _) = convolution.forward(values(&input), values(&weight), &threads);
+    affine(&mut output, values(&scale), values(&shift), bounds, &threads);
     Tensor::from_primitive::<Flex>(tensor(output, convolution.output_shape()))
 }
 
@@ -102,8 +101,7 @@ pub(super) fn vector(numbers: Vec<f32>) -> Tensor<1> {
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
 struct Saved {
-    convolution: Convolution,
-    bounds: Bounds,
+    layer: Layer,
     input: FlexTensor,
     kept: Kept,
     weight: FlexTensor,
@@ -126,26 +124,21 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let Saved { convolution, bounds, input, kept, weight, gamma, beta, normalized, inverse } =
-            ops.state;
+        let Saved { layer, input, kept, weight, gamma, beta, normalized, inverse } = ops.state;
+        let Layer { convolution, bounds, threads } = &layer;
         let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let (by_gamma, by_beta) = denormalize(
             values(&normalized),
             gradient.storage_mut::<f32>(),
-            values(&gamma),
-            values(&beta),
-            values(&inverse),
-            bounds,
+            [values(&gamma), values(&beta), values(&inverse)],
+            *bounds,
+            threads,
         );
         let gradient = values(&gradient);
         let [of_input, of_weight, of_gamma, of_beta] = ops.parents;
-        let (by_weight, by_input) = convolution.backward(
-            values(&input),
-            &kept,
-            values(&weight),
-            gradient,
-            of_input.is_some(),
-        );
+        let seen = Seen { input: values(&input), kept: &kept, weight: values(&weight) };
+        let (by_weight, by_input) =
+            convolution.backward(seen, gradient, of_input.is_some(), threads);
         if let Some((node, by_input)) = of_input.zip(by_input) {
             gradients.register::<Flex>(node.id, shaped_like(by_input, &input));
         }

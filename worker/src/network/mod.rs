@@ -11,5 +11,6 @@ mod weights;
 pub(crate) mod testing;
 
 pub use init::WeightsError;
+pub(crate) use kernels::Threads;
 pub use module::{Network, mean_share, momentum};
 pub use weights::{Array, Weights};

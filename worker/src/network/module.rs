@@ -12,7 +12,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
-use super::kernels::{Bounds, Convolution, Kind};
+use super::kernels::{Bounds, Convolution, Kind, Threads};
 use super::{Array, Weights, flex};
 
 /// Least share of the newest batch in batch normalisation's running statistics.
@@ -38,6 +38,8 @@ pub struct Network {
     plan: Plan,
     #[module(skip)]
     momentum: f64,
+    #[module(skip)]
+    threads: Threads,
 }
 
 /// Convolution without bias, then batch normalisation. Kernel, stride and activation stand in the
@@ -101,12 +103,23 @@ impl Network {
             }
         }
         let classifier = classifier.expect("a plan ends in a linear layer");
-        Self { convolutions, classifier, plan: plan.clone(), momentum: MOMENTUM }
+        Self {
+            convolutions,
+            classifier,
+            plan: plan.clone(),
+            momentum: MOMENTUM,
+            threads: Threads::one(),
+        }
     }
 
     /// Sets the share of the next batch in the running statistics, above 0 and at most 1.
     pub fn set_momentum(&mut self, momentum: f64) {
         self.momentum = momentum;
+    }
+
+    /// Sets the threads that compute it on `flex`; it begins with the calling one alone.
+    pub(crate) fn set_threads(&mut self, threads: Threads) {
+        self.threads = threads;
     }
 
     /// Logits `[batch, classes]` of normalised images `[batch, channels, height, width]`.
@@ -132,7 +145,7 @@ impl Network {
                 Some(settings) => {
                     let convolution = convolutions.next().expect("one per convolution layer");
                     if fast {
-                        convolution.forward_fast(input, settings, self.momentum)
+                        convolution.forward_fast(input, settings, self.momentum, &self.threads)
                     } else {
                         convolution.forward(input, settings, self.momentum)
                     }
@@ -266,7 +279,13 @@ impl NormalizedConvolution {
     }
 
     /// Of feature maps `[channels, batch, height, width]`, on `flex`.
-    fn forward_fast(&self, input: Tensor<4>, settings: Settings, momentum: f64) -> Tensor<4> {
+    fn forward_fast(
+        &self,
+        input: Tensor<4>,
+        settings: Settings,
+        momentum: f64,
+        threads: &Threads,
+    ) -> Tensor<4> {
         let [inputs, batch, height, width] = input.dims();
         let outputs = self.weight.dims()[0];
         let kind = if settings.depthwise {
@@ -281,10 +300,11 @@ impl NormalizedConvolution {
             Some(Activation::Relu) => Bounds { low: 0.0, high: f32::INFINITY },
             Some(Activation::Relu6) => Bounds { low: 0.0, high: 6.0 },
         };
+        let layer = flex::Layer { convolution, bounds, threads: threads.clone() };
         let (weight, gamma, beta) = (self.weight.val(), self.gamma.val(), self.beta.val());
         if input.device().is_autodiff() {
             let epsilon = Weights::EPSILON;
-            let step = flex::train_step(convolution, bounds, epsilon, input, weight, [gamma, beta]);
+            let step = flex::train_step(layer, epsilon, input, weight, [gamma, beta]);
             let [_, batch, height, width] = step.output.dims();
             let (mean, variance) = (flex::vector(step.mean), flex::vector(step.variance));
             self.update(mean, variance, batch * height * width, momentum);
@@ -293,7 +313,7 @@ impl NormalizedConvolution {
             let deviation = self.variance.value_sync().add_scalar(Weights::EPSILON).sqrt();
             let scale = gamma / deviation;
             let shift = beta - self.mean.value_sync() * scale.clone();
-            flex::evaluate(convolution, bounds, input, weight, [scale, shift])
+            flex::evaluate(layer, input, weight, [scale, shift])
         }
     }
 

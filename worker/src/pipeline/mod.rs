@@ -27,17 +27,21 @@ use self::inputs::{DataKey, Latest};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::compress::prune;
 use crate::data::Dataset;
-use crate::export::float_model;
+use crate::export::{float_model, safetensors};
+use crate::inherit::inherit;
 use crate::network::Weights;
 use crate::probe::{self, ProbeError};
-use crate::session::{AttemptContext, AttemptError, Outcome, TaskExecutor, TaskKind, TaskWork};
+use crate::session::{
+    AttemptContext, AttemptError, Donor, Outcome, TaskExecutor, TaskKind, TaskWork,
+};
 use crate::table::Tables;
-use crate::train::{Checkpoint, Moments, SoftTargets, TrainDevice, Trained};
+use crate::train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
 
 /// The real executor.
 pub struct Pipeline {
     /// `None` on workers that only measure.
     device: Option<TrainDevice>,
+    cores: Cores,
     info: DeviceInfo,
     data_root: PathBuf,
     gate: QuietGate,
@@ -47,11 +51,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline that trains on `device` (`None`: only measures) and measures as `info`. Relative
-    /// data paths of studies start from `data_root`.
-    pub fn new(device: Option<TrainDevice>, info: DeviceInfo, data_root: PathBuf) -> Self {
+    /// A pipeline that trains on `device` (`None`: only measures) with all `cores`, and measures as
+    /// `info`. Relative data paths of studies start from `data_root`.
+    pub fn new(
+        device: Option<TrainDevice>,
+        cores: Cores,
+        info: DeviceInfo,
+        data_root: PathBuf,
+    ) -> Self {
         Self {
             device,
+            cores,
             info,
             tables: Tables::new(data_root.clone()),
             data_root,
@@ -84,15 +94,23 @@ impl Pipeline {
             Some(hash) => Checkpoint::from_bytes(&context.fetch(hash)?)
                 .map_err(|error| AttemptError::retryable(error.to_string()))?,
             None => {
-                Checkpoint::fresh(Weights::init(&plan, study.seed.derive(Purpose::Weights(number))))
+                let seed = study.seed.derive(Purpose::Weights(number));
+                Checkpoint::fresh(match trial.donor {
+                    Some(donor) => inherited(study, donor, &plan, seed, context)?,
+                    None => Weights::init(&plan, seed),
+                })
             }
         };
         let seconds_before = start.seconds;
         let started = Instant::now();
         let device = self.training_device()?;
-        let run = Run { device, study, dataset: &dataset, context, busy: &busy };
+        let run =
+            Run { device, cores: &self.cores, study, dataset: &dataset, context, busy: &busy };
 
-        let epochs = study.work.training.epochs;
+        let epochs = match trial.donor {
+            Some(_) => study.work.training.inherit_epochs,
+            None => study.work.training.epochs,
+        };
         let trained = run.train(Phase {
             name: "epoch",
             span: (0.0, if candidate.prunes(&plan) && trial.rung.is_none() { 0.65 } else { 0.9 }),
@@ -204,7 +222,8 @@ impl Pipeline {
         };
         let started = Instant::now();
         let device = self.training_device()?;
-        let run = Run { device, study, dataset: &dataset, context, busy: &busy };
+        let run =
+            Run { device, cores: &self.cores, study, dataset: &dataset, context, busy: &busy };
         // A teacher of another study knows images that were normalised as that study's were.
         let normalization = match &given {
             Some((_, Some(normalization))) => normalization.clone(),
@@ -316,8 +335,9 @@ impl TaskExecutor for Pipeline {
                 let (trained, soft_targets) = self.train_teacher(study, *weights, context)?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
             }
-            TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint } => {
+            TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
                 let trial = Trial {
+                    donor: donor.as_ref(),
                     number: *number,
                     genotype,
                     soft_targets: *soft_targets,
@@ -331,6 +351,22 @@ impl TaskExecutor for Pipeline {
             }
         }
     }
+}
+
+/// Weights to start from, handed down by a relative.
+fn inherited(
+    study: &Study<'_>,
+    donor: &Donor,
+    plan: &Plan,
+    seed: [u8; 32],
+    context: &AttemptContext,
+) -> Result<Weights, AttemptError> {
+    let data = study.work.space.data();
+    let donor_plan =
+        study.work.space.decode(&donor.genotype).pruned_plan(data).map_err(hopeless)?;
+    let (weights, _) = safetensors::read(&context.fetch(donor.weights)?).map_err(hopeless)?;
+    weights.check(&donor_plan).map_err(hopeless)?;
+    Ok(inherit(plan, &donor_plan, &weights, seed))
 }
 
 /// Another attempt would go the same way.

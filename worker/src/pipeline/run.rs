@@ -15,10 +15,10 @@ use crate::compress::quantize;
 use crate::data::{Dataset, ImageSet, Normalization, Views};
 use crate::export::safetensors;
 use crate::network::Weights;
-use crate::session::{AttemptContext, AttemptError};
+use crate::session::{AttemptContext, AttemptError, Donor};
 use crate::train::{
-    self, Checkpoint, Lesson, SoftTargets, SoftTargetsError, TrainDevice, TrainError, TrainRequest,
-    Trained,
+    self, Checkpoint, Cores, Lesson, SoftTargets, SoftTargetsError, TrainDevice, TrainError,
+    TrainRequest, Trained,
 };
 
 /// Images that activations are calibrated on.
@@ -47,6 +47,7 @@ pub struct Trial<'a> {
     /// `None`: to the end.
     pub rung: Option<u32>,
     pub checkpoint: Option<ArtifactHash>,
+    pub donor: Option<&'a Donor>,
 }
 
 /// One training run within a task.
@@ -70,6 +71,7 @@ pub struct Phase<'a> {
 pub struct Run<'a> {
     /// What trains.
     pub device: TrainDevice,
+    pub cores: &'a Cores,
     pub study: &'a Study<'a>,
     pub dataset: &'a Dataset,
     pub context: &'a AttemptContext,
@@ -92,7 +94,7 @@ impl Run<'_> {
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             device: self.device,
-            threads: std::num::NonZeroUsize::MIN,
+            cores: self.cores,
         };
         let (from, to) = phase.span;
         train::train(request, &mut |progress| {
@@ -135,6 +137,7 @@ impl Run<'_> {
             views: &views,
             epochs: training.epochs.max(training.fine_tune_epochs),
             device: self.device,
+            cores: self.cores,
         };
         train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
     }

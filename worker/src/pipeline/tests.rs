@@ -34,7 +34,7 @@ fn worker() -> Pipeline {
         cpu_flags: Vec::new(),
         cores: 1,
     };
-    Pipeline::new(Some(TrainDevice::Flex), info, PathBuf::from("."))
+    Pipeline::new(Some(TrainDevice::Flex), Cores::one(), info, PathBuf::from("."))
 }
 
 fn task(rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> TaskWork {
@@ -45,7 +45,8 @@ fn task_of(text: &str, rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> T
     let spec = Arc::new(StudySpec::parse(text).unwrap());
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let number = TrialNumber(7);
-    let kind = TaskKind::TrainTrial { number, genotype, soft_targets: None, rung, checkpoint };
+    let (soft_targets, donor) = (None, None);
+    let kind = TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor };
     TaskWork { study: spec.name.clone(), spec, kind }
 }
 
@@ -128,6 +129,48 @@ fn what_is_pruned_and_not_fine_tuned_has_statistics_of_its_own() {
     let again =
         crate::train::renew_statistics(&plan, &weights, &data_of(&text), size, device, go_on);
     assert_eq!(again.unwrap(), weights);
+}
+
+#[test]
+fn a_trial_goes_on_from_what_its_donor_has_learned() {
+    let text = STUDY
+        .replace("epochs = 4", "epochs = 40, inherit_epochs = 1, learning_rate = 0.02")
+        .replace("fidelity = { rule = \"asha\", reduction = 2 }", "")
+        .replace("stem_width = 8", "stem_width = [16, 20]")
+        .replace("expansion = 2", "expansion = 2\nkernel = [3, 5]");
+    let spec = StudySpec::parse(&text).unwrap();
+    let context = AttemptContext::offline(Vec::new());
+    let run = |genotype: Vec<u16>, donor: Option<Donor>| {
+        let mut task = task_of(&text, None, None);
+        task.kind = TaskKind::TrainTrial {
+            number: TrialNumber(7),
+            genotype: spec.space.genotype(genotype).unwrap(),
+            soft_targets: None,
+            rung: None,
+            checkpoint: None,
+            donor,
+        };
+        match worker().execute(task, &context) {
+            Ok(Outcome::TrialTrained(trained)) => trained,
+            other => panic!("{other:?}"),
+        }
+    };
+    let zeros = vec![0; spec.space.choices().len()];
+    let old = run(zeros.clone(), None);
+    let donor =
+        Donor { genotype: spec.space.genotype(zeros.clone()).unwrap(), weights: old.weights };
+    // Another stem and another kernel.
+    let other: Vec<u16> =
+        spec.space.choices().iter().map(|choice| u16::from(choice.options.len() > 1)).collect();
+    assert_eq!(other.iter().sum::<u16>(), 2);
+    let child = run(other.clone(), Some(donor.clone()));
+    // One epoch and one of fine-tuning, of 160 images each.
+    assert_eq!((old.images_seen, child.images_seen), (41 * 160, 2 * 160));
+    let fresh = run(other.clone(), None);
+    let accuracy = |trial: &TrainedTrial| trial.uncompressed.validation_accuracy;
+    assert!(accuracy(&child) > 0.6, "{} after {}", accuracy(&child), accuracy(&old));
+    assert!(fresh.weights != child.weights);
+    assert_eq!(run(other, Some(donor)).weights, child.weights);
 }
 
 #[test]

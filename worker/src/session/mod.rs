@@ -124,6 +124,15 @@ pub struct TaskWork {
     pub kind: TaskKind,
 }
 
+/// A finished trial that hands down its weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Donor {
+    /// Its candidate; the weights are those of its pruned network.
+    pub genotype: Genotype,
+    /// Its weights, safetensors.
+    pub weights: ArtifactHash,
+}
+
 /// What a task asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskKind {
@@ -144,6 +153,8 @@ pub enum TaskKind {
         rung: Option<u32>,
         /// What an earlier rung left; `None`: start from fresh weights.
         checkpoint: Option<ArtifactHash>,
+        /// The relative to start from, for a few epochs; `None`: from fresh weights.
+        donor: Option<Donor>,
     },
     /// Look one candidate up in the study's table.
     LookUpTrial {

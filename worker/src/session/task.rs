@@ -12,7 +12,7 @@ use edgesmith_proto::{hash, optional_hash, v1};
 use edgesmith_search_space::Genotype;
 
 use super::attempts::lock;
-use super::{AttemptError, Outcome, TaskKind, TaskWork};
+use super::{AttemptError, Donor, Outcome, TaskKind, TaskWork};
 
 /// Studies whose specs are kept; a coordinator rarely runs more at once.
 const KEPT_SPECS: usize = 16;
@@ -62,6 +62,13 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
             rung: (trial.rung > 0).then_some(trial.rung),
             checkpoint: optional_hash(&trial.checkpoint, "checkpoint")
                 .map_err(AttemptError::retryable)?,
+            donor: match &trial.donor {
+                Some(donor) => Some(Donor {
+                    genotype: read_genotype(&donor.genotype, &spec)?,
+                    weights: hash(&donor.weights, "weights").map_err(AttemptError::retryable)?,
+                }),
+                None => None,
+            },
         },
         Some(Work::MeasureModel(v1::MeasureModel { model, number })) => TaskKind::MeasureModel {
             model: hash(model, "model").map_err(AttemptError::retryable)?,

@@ -1,11 +1,10 @@
 //! Training: the loop, its loss with distillation, its schedule and its soft targets.
 //!
-//! One training runs on one thread and draws on no global state, so the same request gives the same
-//! weights bit for bit, whatever else the process trains at the same time, and in however many pieces it
-//! is done. Where checkpoints go, retries and panics are the pipeline's; what accuracy counts is measured
+//! A training draws on no global state, and its threads compute what one alone would, so the same request
+//! gives the same weights bit for bit, whatever else the process trains at the same time, on however many
+//! cores, and in however many pieces it is done. Where checkpoints go, retries and panics are the pipeline's; what accuracy counts is measured
 //! in the edge runtime.
 
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use burn::optim::GradientsParams;
@@ -21,6 +20,7 @@ use crate::network::{Network, Weights, WeightsError, mean_share, momentum};
 
 mod batches;
 mod checkpoint;
+mod cores;
 mod device;
 mod evaluation;
 mod loss;
@@ -31,6 +31,7 @@ mod soft_targets;
 mod tests;
 
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
+pub use cores::{Cores, Seat};
 pub use device::{TrainDevice, TrainDeviceError};
 pub use evaluation::evaluate;
 pub use optimizer::Moments;
@@ -67,8 +68,8 @@ pub struct TrainRequest<'a> {
     pub distillation: Option<(Distillation, &'a SoftTargets)>,
     /// What trains.
     pub device: TrainDevice,
-    /// Threads of a training on the processor. The weights do not depend on their number.
-    pub threads: NonZeroUsize,
+    /// What a training on the processor shares with others. The weights do not depend on it.
+    pub cores: &'a Cores,
 }
 
 /// Where a training stands, after one step.
@@ -189,6 +190,7 @@ pub fn train(
 
     let device = request.device.device().autodiff();
     let mut network = Network::new(plan, &start.weights, &device);
+    let seat = request.cores.seat();
     let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
     let inner = request.device.device();
     let mut optimizer =
@@ -210,6 +212,7 @@ pub fn train(
         let mut seen = 0;
         for (step, indices) in order.chunks(batch_size).take(steps).enumerate() {
             network.set_momentum(momentum(batches));
+            network.set_threads(seat.threads());
             batches += 1;
             let logits = network.forward(normalizer.batch(&images, indices, &device));
             let labels: Vec<u16> = indices.iter().map(|&i| images.labels[i]).collect();

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use edgesmith_common::ArtifactHash;
 use edgesmith_search_space::Plan;
 
+use super::Cores;
 use super::evaluation::logits;
 use super::{TrainDevice, TrainError};
 use crate::data::{ImageSet, Normalization, Views};
@@ -121,6 +122,8 @@ pub struct Lesson<'a> {
     pub epochs: u32,
     /// What computes.
     pub device: TrainDevice,
+    /// Shared with trainings.
+    pub cores: &'a Cores,
 }
 
 /// Runs a teacher over every view of every image that students see. `pause` is called between batches
@@ -135,12 +138,14 @@ pub fn soft_targets(
     lesson: Lesson,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<SoftTargets, TrainError> {
-    let Lesson { plan, weights, normalization, train, views, epochs, device } = lesson;
-    let network = Network::new(plan, weights, &device.device());
+    let Lesson { plan, weights, normalization, train, views, epochs, device, cores } = lesson;
+    let mut network = Network::new(plan, weights, &device.device());
+    let seat = cores.seat();
     let classes = plan.classes() as usize;
     let used = views.used(epochs);
     let mut all = Vec::with_capacity(used as usize * train.len() * classes);
     for view in 0..used {
+        network.set_threads(seat.threads());
         let images = views.render_all(train, view).resized(plan.input().height as usize);
         all.extend(logits(&network, &images, normalization, device, pause)?);
     }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::thread;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -19,6 +20,7 @@ fn spec() -> TrainingSpec {
     TrainingSpec {
         epochs: 1,
         fine_tune_epochs: 1,
+        inherit_epochs: 0,
         batch_size: 32,
         optimizer: OptimizerSpec::AdamW,
         learning_rate: 0.0,
@@ -72,8 +74,13 @@ fn request<'a>(
         shuffle_seed: [2; 32],
         distillation: None,
         device: TrainDevice::Flex,
-        threads: NonZeroUsize::MIN,
+        cores: one_core(),
     }
+}
+
+fn one_core() -> &'static Cores {
+    static ONE: LazyLock<Cores> = LazyLock::new(Cores::one);
+    &ONE
 }
 
 fn views(spec: &TrainingSpec) -> Views {
@@ -138,7 +145,7 @@ fn gradients_of_the_whole_loss_are_its_slopes() {
 }
 
 #[test]
-fn the_same_request_gives_the_same_bits_whatever_else_trains() {
+fn the_same_request_gives_the_same_bits_whatever_else_trains_and_on_any_cores() {
     let (spec, data) = (spec(), colours());
     let plan = tiny_plan();
     let views = views(&spec);
@@ -152,6 +159,9 @@ fn the_same_request_gives_the_same_bits_whatever_else_trains() {
         (again.join().unwrap(), other.join().unwrap())
     });
     assert_eq!(alone, again);
+    let cores = &Cores::new(3.try_into().unwrap()).unwrap();
+    let shared = run(TrainRequest { cores, ..request(&plan, &data, &views, &spec) }).unwrap();
+    assert_eq!(alone, shared);
     assert_ne!(alone.weights, other.weights, "another order is another training");
     // 70 images in batches of 32: the last batch has 6.
     assert_eq!(alone.images_seen, 140);
@@ -238,6 +248,7 @@ fn a_student_learns_from_its_teacher_alone() {
         views: &views,
         epochs: 2,
         device: TrainDevice::Flex,
+        cores: one_core(),
     };
     let soft = soft_targets(lesson, &mut || ControlFlow::Continue(())).unwrap();
     assert_eq!((soft.views, soft.images, soft.classes), (2, data.train.len(), 10));
@@ -306,6 +317,7 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         views: &views,
         epochs: 9,
         device,
+        cores: one_core(),
     };
     let soft = soft_targets(lesson, &mut { go_on }).unwrap();
     assert_eq!(soft.views, 3);
@@ -364,6 +376,7 @@ fn soft_targets_stop_when_they_are_told_to() {
         views: &views,
         epochs: 9,
         device: TrainDevice::Flex,
+        cores: one_core(),
     };
     assert_eq!(soft_targets(lesson, &mut pause), Err(TrainError::Stopped));
     assert_eq!(asked, 2);

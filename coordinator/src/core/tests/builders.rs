@@ -47,6 +47,7 @@ pub(super) struct StudyBuilder {
     widths: &'static str,
     algorithm: &'static str,
     fidelity: Option<&'static str>,
+    inherit_epochs: u32,
     start_from: Option<&'static str>,
 }
 
@@ -62,6 +63,7 @@ impl StudyBuilder {
             widths: "[4, 6, 8, 12, 16, 24]",
             algorithm: "name = \"random\"",
             fidelity: None,
+            inherit_epochs: 0,
             start_from: None,
         }
     }
@@ -120,6 +122,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Trials with a finished relative train for so many epochs of nine.
+    pub(super) fn inherit_epochs(mut self, epochs: u32) -> Self {
+        self.inherit_epochs = epochs;
+        self
+    }
+
     /// Begins with the results of an earlier study.
     pub(super) fn start_from(mut self, study: &'static str) -> Self {
         self.start_from = Some(study);
@@ -155,6 +163,9 @@ impl StudyBuilder {
         }
         if let Some(rule) = self.fidelity {
             text += &format!("[training]\nepochs = 9\n[fidelity]\nrule = \"{rule}\"\n");
+        }
+        if self.inherit_epochs > 0 {
+            text += &format!("[training]\nepochs = 9\ninherit_epochs = {}\n", self.inherit_epochs);
         }
         text += &self.constraints.concat();
         StudySpec::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))

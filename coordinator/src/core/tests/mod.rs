@@ -3,6 +3,7 @@
 mod builders;
 mod controllers;
 mod import;
+mod inheritance;
 mod leases;
 mod lifecycle;
 mod rungs;

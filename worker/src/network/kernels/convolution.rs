@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::grid::Grid;
 use super::product::{BLOCK, combine, combine_into, correlate};
+use super::threads::Threads;
 
 /// Which input channels a filter sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,17 @@ pub(in super::super) struct Convolution {
 #[derive(Debug, Clone)]
 pub(in super::super) struct Kept(Option<Arc<Vec<f32>>>);
 
+/// What the forward pass saw and kept.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Seen<'a> {
+    /// The input's feature maps.
+    pub input: &'a [f32],
+    /// What [`Convolution::forward`] gave to keep.
+    pub kept: &'a Kept,
+    /// The filters.
+    pub weight: &'a [f32],
+}
+
 impl Convolution {
     /// For input feature maps of `height` by `width`; the kernel is odd.
     pub(in super::super) fn new(
@@ -66,33 +78,31 @@ impl Convolution {
     }
 
     /// Output of an input, and what the backward pass wants to see again.
-    pub(in super::super) fn forward(&self, input: &[f32], weight: &[f32]) -> (Vec<f32>, Kept) {
-        let length = self.grid.length;
+    pub(in super::super) fn forward(
+        &self,
+        input: &[f32],
+        weight: &[f32],
+        threads: &Threads,
+    ) -> (Vec<f32>, Kept) {
         match self.kind {
             Kind::Dense { inputs, outputs } => {
-                let planes = self.spread(&self.grid, input);
-                let out = combine(outputs, length, weight, &self.offsets(inputs), &planes);
+                let planes = self.spread(&self.grid, input, threads);
+                let offsets = self.offsets(inputs);
+                let out = self.combined(
+                    &self.grid.output(),
+                    outputs,
+                    &[(offsets, Cow::Borrowed(weight))],
+                    &planes,
+                    threads,
+                );
                 let kept = match planes {
                     Cow::Borrowed(_) => Kept(None),
                     Cow::Owned(planes) => Kept(Some(Arc::new(planes))),
                 };
-                (self.gather(&self.grid.output(), out), kept)
+                (out, kept)
             }
             Kind::Depthwise { channels } => {
-                let offsets = self.offsets(1);
-                let output = self.grid.output();
-                let mut planes = vec![0.0; self.grid.phases() * self.grid.plane];
-                let mut out = Vec::new();
-                let mut maps = Vec::with_capacity(self.output_shape().iter().product());
-                let size = input.len() / channels;
-                for (map, weight) in input.chunks_exact(size).zip(weight.chunks_exact(self.taps()))
-                {
-                    // The margins stay zero from channel to channel.
-                    self.grid.split_channel(map, &mut planes);
-                    combine_into(1, length, weight, &offsets, &planes, &mut out);
-                    output.join_channel(&out, &mut maps);
-                }
-                (maps, Kept(None))
+                (self.depthwise_forward(channels, input, weight, threads), Kept(None))
             }
         }
     }
@@ -100,23 +110,24 @@ impl Convolution {
     /// Gradients by the weights and, where it is wanted, by the input, from that by the output.
     pub(in super::super) fn backward(
         &self,
-        input: &[f32],
-        kept: &Kept,
-        weight: &[f32],
+        Seen { input, kept, weight }: Seen<'_>,
         output: &[f32],
         want_input: bool,
+        threads: &Threads,
     ) -> (Vec<f32>, Option<Vec<f32>>) {
         match self.kind {
             Kind::Dense { inputs, outputs } => {
-                let gradient = self.spread(&self.grid.output(), output);
+                let gradient = self.spread(&self.grid.output(), output, threads);
                 let planes = kept.0.as_ref().map_or(input, |planes| planes.as_slice());
-                let by_weight = self.dense_weight_gradient(inputs, outputs, planes, &gradient);
-                let by_input = want_input
-                    .then(|| self.dense_input_gradient(inputs, outputs, weight, &gradient));
+                let by_weight =
+                    self.dense_weight_gradient(inputs, outputs, planes, &gradient, threads);
+                let by_input = want_input.then(|| {
+                    self.dense_input_gradient(inputs, outputs, weight, &gradient, threads)
+                });
                 (by_weight, by_input)
             }
             Kind::Depthwise { channels } => {
-                self.depthwise_backward(channels, input, weight, output, want_input)
+                self.depthwise_backward(channels, [input, weight, output], want_input, threads)
             }
         }
     }
@@ -127,13 +138,18 @@ impl Convolution {
         outputs: usize,
         planes: &[f32],
         gradient: &[f32],
+        threads: &Threads,
     ) -> Vec<f32> {
         let grid = self.grid.output();
-        // From the first pixel on; what lies behind the last one is zero.
-        let left = &gradient[grid.offset(0, 0)..];
         let offsets = self.offsets(inputs);
         let mut by_weight = vec![0.0; outputs * offsets.len()];
-        correlate(outputs, grid.length, left, grid.plane, &offsets, planes, &mut by_weight);
+        let ranges = threads.ranges(outputs).into_iter();
+        let parts = ranges.zip(threads.cut(&mut by_weight, offsets.len())).collect();
+        threads.run(parts, |(rows, by_weight)| {
+            // From the first pixel on; what lies behind the last one is zero.
+            let left = &gradient[grid.offset(rows.start, 0)..];
+            correlate(rows.len(), grid.length, left, grid.plane, &offsets, planes, by_weight);
+        });
         by_weight
     }
 
@@ -143,10 +159,10 @@ impl Convolution {
         outputs: usize,
         weight: &[f32],
         gradient: &[f32],
+        threads: &Threads,
     ) -> Vec<f32> {
         let (grid, taps) = (self.grid.output(), self.taps());
-        let (length, phases) = (self.grid.length, self.grid.phases());
-        let of_phase = |readers: &[(usize, isize)]| {
+        let of_phase = |readers: &Vec<(usize, isize)>| {
             let offsets: Vec<usize> = (0..outputs)
                 .flat_map(|channel| readers.iter().map(move |r| grid.offset(channel, -r.1)))
                 .collect();
@@ -157,28 +173,88 @@ impl Convolution {
                     factors.extend(readers.iter().map(|(tap, _)| filter[*tap]));
                 }
             }
-            combine(inputs, length, &factors, &offsets, gradient)
+            (offsets, Cow::Owned(factors))
         };
-        let readers = self.readers();
-        if let [readers] = &readers[..] {
-            return self.gather(&self.grid, of_phase(readers));
-        }
-        let mut by_input = vec![0.0; inputs * phases * length];
-        for (phase, readers) in readers.iter().enumerate() {
-            for (input, part) in of_phase(readers).chunks_exact(length).enumerate() {
-                by_input[(input * phases + phase) * length..][..length].copy_from_slice(part);
+        let phases: Vec<_> = self.readers().iter().map(of_phase).collect();
+        self.combined(&self.grid, inputs, &phases, gradient, threads)
+    }
+
+    /// Channels of feature maps in `grid`, each phase of which is a combination of runs of `source`:
+    /// the offsets of the runs, and `[channels][offsets]` factors.
+    fn combined(
+        &self,
+        grid: &Grid,
+        channels: usize,
+        phases: &[(Vec<usize>, Cow<'_, [f32]>)],
+        source: &[f32],
+        threads: &Threads,
+    ) -> Vec<f32> {
+        let length = self.grid.length;
+        threads.build(channels, grid.map(), |range, maps| {
+            let factors_of = |phase: &'_ (Vec<usize>, Cow<'_, [f32]>)| {
+                let count = phase.0.len();
+                range.start * count..range.end * count
+            };
+            if let ([phase], true) = (phases, self.pointwise) {
+                let factors = &phase.1[factors_of(phase)];
+                // SAFETY: `combine` writes all.
+                unsafe {
+                    maps.raw(range.len() * length, |out| {
+                        combine(range.len(), length, factors, &phase.0, source, out);
+                    });
+                }
+                return;
             }
-        }
-        self.grid.join(&by_input)
+            if let [phase] = phases {
+                let mut planes = Vec::new();
+                let factors = &phase.1[factors_of(phase)];
+                combine_into(range.len(), length, factors, &phase.0, source, &mut planes);
+                planes.chunks_exact(length).for_each(|plane| grid.join_channel(plane, maps));
+                return;
+            }
+            let own = phases.len() * length;
+            let mut planes = vec![0.0; range.len() * own];
+            let mut part = Vec::new();
+            for (i, phase) in phases.iter().enumerate() {
+                let factors = &phase.1[factors_of(phase)];
+                combine_into(range.len(), length, factors, &phase.0, source, &mut part);
+                let planes = planes.chunks_exact_mut(own);
+                for (planes, part) in planes.zip(part.chunks_exact(length)) {
+                    planes[i * length..][..length].copy_from_slice(part);
+                }
+            }
+            planes.chunks_exact(own).for_each(|planes| grid.join_channel(planes, maps));
+        })
+    }
+
+    fn depthwise_forward(
+        &self,
+        channels: usize,
+        input: &[f32],
+        weight: &[f32],
+        threads: &Threads,
+    ) -> Vec<f32> {
+        let (offsets, output) = (self.offsets(1), self.grid.output());
+        let (size, taps, length) = (self.grid.map(), self.taps(), self.grid.length);
+        threads.build(channels, output.map(), |range, maps| {
+            let mut planes = vec![0.0; self.grid.phases() * self.grid.plane];
+            let mut out = Vec::new();
+            for channel in range {
+                // The margins stay zero from channel to channel.
+                self.grid.split_channel(&input[channel * size..][..size], &mut planes);
+                let weight = &weight[channel * taps..][..taps];
+                combine_into(1, length, weight, &offsets, &planes, &mut out);
+                output.join_channel(&out, maps);
+            }
+        })
     }
 
     fn depthwise_backward(
         &self,
         channels: usize,
-        input: &[f32],
-        weight: &[f32],
-        output: &[f32],
+        [input, weight, output]: [&[f32]; 3],
         want_input: bool,
+        threads: &Threads,
     ) -> (Vec<f32>, Option<Vec<f32>>) {
         let (grid, taps, length) = (self.grid.output(), self.taps(), self.grid.length);
         let phases = self.grid.phases();
@@ -188,35 +264,36 @@ impl Convolution {
             .iter()
             .map(|readers| readers.iter().map(|r| grid.offset(0, -r.1)).collect())
             .collect();
-        let mut planes = vec![0.0; phases * self.grid.plane];
-        let mut gradient = vec![0.0; grid.plane];
-        let (mut part, mut parts) = (Vec::new(), Vec::with_capacity(phases * length));
+        let (size, output_size) = (self.grid.map(), grid.map());
         let mut by_weight = vec![0.0; channels * taps];
-        let mut by_input = Vec::with_capacity(if want_input { input.len() } else { 0 });
-        let maps = input
-            .chunks_exact(input.len() / channels)
-            .zip(output.chunks_exact(output.len() / channels));
-        let filters = weight.chunks_exact(taps).zip(by_weight.chunks_exact_mut(taps));
-        for ((map, output), (filter, by_filter)) in maps.zip(filters) {
-            self.grid.split_channel(map, &mut planes);
-            grid.split_channel(output, &mut gradient);
-            let left = &gradient[grid.offset(0, 0)..];
-            correlate(1, length, left, 0, &offsets, &planes, by_filter);
-            if !want_input {
-                continue;
-            }
-            parts.clear();
-            for (readers, distances) in readers.iter().zip(&distances) {
-                let factors: Vec<f32> = readers.iter().map(|(tap, _)| filter[*tap]).collect();
-                if phases == 1 {
-                    combine_into(1, length, &factors, distances, &gradient, &mut parts);
-                } else {
-                    combine_into(1, length, &factors, distances, &gradient, &mut part);
-                    parts.extend_from_slice(&part);
+        let filters = threads.cut(&mut by_weight, taps);
+        let by_input_size = if want_input { size } else { 0 };
+        let by_input = threads.build_with(channels, by_input_size, filters, |range, by, maps| {
+            let mut planes = vec![0.0; phases * self.grid.plane];
+            let mut gradient = vec![0.0; grid.plane];
+            let (mut part, mut parts) = (Vec::new(), Vec::with_capacity(phases * length));
+            for (channel, by_filter) in range.zip(by.chunks_exact_mut(taps)) {
+                self.grid.split_channel(&input[channel * size..][..size], &mut planes);
+                grid.split_channel(&output[channel * output_size..][..output_size], &mut gradient);
+                let left = &gradient[grid.offset(0, 0)..];
+                correlate(1, length, left, 0, &offsets, &planes, by_filter);
+                if !want_input {
+                    continue;
                 }
+                let filter = &weight[channel * taps..][..taps];
+                parts.clear();
+                for (readers, distances) in readers.iter().zip(&distances) {
+                    let factors: Vec<f32> = readers.iter().map(|(tap, _)| filter[*tap]).collect();
+                    if phases == 1 {
+                        combine_into(1, length, &factors, distances, &gradient, &mut parts);
+                    } else {
+                        combine_into(1, length, &factors, distances, &gradient, &mut part);
+                        parts.extend_from_slice(&part);
+                    }
+                }
+                self.grid.join_channel(&parts, maps);
             }
-            self.grid.join_channel(&parts, &mut by_input);
-        }
+        });
         (by_weight, want_input.then_some(by_input))
     }
 
@@ -256,13 +333,8 @@ impl Convolution {
     }
 
     /// Feature maps in the grid's layout, which pointwise ones already have.
-    fn spread<'a>(&self, grid: &Grid, maps: &'a [f32]) -> Cow<'a, [f32]> {
-        if self.pointwise { Cow::Borrowed(maps) } else { Cow::Owned(grid.split(maps)) }
-    }
-
-    /// The way back.
-    fn gather(&self, grid: &Grid, planes: Vec<f32>) -> Vec<f32> {
-        if self.pointwise { planes } else { grid.join(&planes) }
+    fn spread<'a>(&self, grid: &Grid, maps: &'a [f32], threads: &Threads) -> Cow<'a, [f32]> {
+        if self.pointwise { Cow::Borrowed(maps) } else { Cow::Owned(grid.split(maps, threads)) }
     }
 }
 
@@ -341,14 +413,21 @@ mod tests {
                 }
                 Ok(())
             };
-            let (got, kept) = c.forward(&input, &weight);
-            check(got, forward, "output")?;
-            let (got, without) = c.backward(&input, &kept, &weight, &output, false);
+            let one = Threads::one();
+            let (alone, kept) = c.forward(&input, &weight, &one);
+            check(alone.clone(), forward, "output")?;
+            let seen = Seen { input: &input, kept: &kept, weight: &weight };
+            let (got, without) = c.backward(seen, &output, false, &one);
             check(got, by_weight.clone(), "by weight")?;
             prop_assert!(without.is_none());
-            let (got, with) = c.backward(&input, &kept, &weight, &output, true);
-            check(got, by_weight, "by weight")?;
-            check(with.unwrap(), by_input, "by input")?;
+            let (by_weight_alone, by_input_alone) = c.backward(seen, &output, true, &one);
+            check(by_weight_alone.clone(), by_weight, "by weight")?;
+            check(by_input_alone.clone().unwrap(), by_input, "by input")?;
+            // The same bits on three threads.
+            let three = Threads::new(3);
+            prop_assert_eq!(c.forward(&input, &weight, &three).0, alone);
+            let got = c.backward(seen, &output, true, &three);
+            prop_assert_eq!(got, (by_weight_alone, by_input_alone));
         }
     }
 }

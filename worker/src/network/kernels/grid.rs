@@ -7,6 +7,7 @@
 //! (rows and columns by their remainder); each kernel position then reads one phase without stride.
 
 use super::product::BLOCK;
+use super::threads::{Filling, Threads};
 
 /// Where things lie in the planes of one convolution. All planes have the output's size.
 #[derive(Debug, Clone, Copy)]
@@ -67,15 +68,19 @@ impl Grid {
         (plane * self.plane + self.lead).strict_add_signed(distance)
     }
 
+    /// Values of a channel's `[batch][height][width]`.
+    pub(super) fn map(&self) -> usize {
+        self.batch * self.height * self.width
+    }
+
     /// `[channels][batch][height][width]` as `[channels][phases][plane]`.
-    pub(super) fn split(&self, maps: &[f32]) -> Vec<f32> {
-        let size = self.batch * self.height * self.width;
-        let own = self.phases() * self.plane;
-        let mut planes = vec![0.0; maps.len() / size * own];
-        for (map, planes) in maps.chunks_exact(size).zip(planes.chunks_exact_mut(own)) {
-            self.split_channel(map, planes);
-        }
-        planes
+    pub(super) fn split(&self, maps: &[f32], threads: &Threads) -> Vec<f32> {
+        let (size, own) = (self.map(), self.phases() * self.plane);
+        threads.build(maps.len() / size, own, |channels, planes| {
+            for map in maps[channels.start * size..channels.end * size].chunks_exact(size) {
+                self.split_channel(map, planes.zeros(own));
+            }
+        })
     }
 
     /// Writes one channel's `[batch][height][width]` to its `[phases][plane]`, whose margins stay
@@ -85,8 +90,12 @@ impl Grid {
             let plane = &mut planes[self.lead..];
             return match self.width {
                 4 => self.for_rows(0, |inside, outside| copy::<4>(plane, inside, map, outside)),
+                7 => self.for_rows(0, |inside, outside| copy::<7>(plane, inside, map, outside)),
                 8 => self.for_rows(0, |inside, outside| copy::<8>(plane, inside, map, outside)),
+                14 => self.for_rows(0, |inside, outside| copy::<14>(plane, inside, map, outside)),
                 16 => self.for_rows(0, |inside, outside| copy::<16>(plane, inside, map, outside)),
+                28 => self.for_rows(0, |inside, outside| copy::<28>(plane, inside, map, outside)),
+                32 => self.for_rows(0, |inside, outside| copy::<32>(plane, inside, map, outside)),
                 width => self.for_rows(0, |inside, outside| {
                     plane[inside..inside + width].copy_from_slice(&map[outside..outside + width]);
                 }),
@@ -104,33 +113,23 @@ impl Grid {
         }
     }
 
-    /// `[channels][phases][length]`, as [`super::product::combine`] leaves them, back as
-    /// `[channels][batch][height][width]`.
-    pub(super) fn join(&self, planes: &[f32]) -> Vec<f32> {
-        let own = self.phases() * self.length;
-        let channels = planes.len() / own;
-        let mut maps = Vec::with_capacity(channels * self.batch * self.height * self.width);
-        for planes in planes.chunks_exact(own) {
-            self.join_channel(planes, &mut maps);
-        }
-        maps
-    }
-
     /// Appends one channel's `[batch][height][width]`, given its `[phases][length]`.
-    pub(super) fn join_channel(&self, planes: &[f32], maps: &mut Vec<f32>) {
+    pub(super) fn join_channel(&self, planes: &[f32], maps: &mut Filling<'_>) {
         if self.stride == 1 {
             return match self.width {
                 4 => self.for_rows(0, |inside, _| append::<4>(maps, planes, inside)),
+                7 => self.for_rows(0, |inside, _| append::<7>(maps, planes, inside)),
                 8 => self.for_rows(0, |inside, _| append::<8>(maps, planes, inside)),
+                14 => self.for_rows(0, |inside, _| append::<14>(maps, planes, inside)),
                 16 => self.for_rows(0, |inside, _| append::<16>(maps, planes, inside)),
+                28 => self.for_rows(0, |inside, _| append::<28>(maps, planes, inside)),
+                32 => self.for_rows(0, |inside, _| append::<32>(maps, planes, inside)),
                 width => self.for_rows(0, |inside, _| {
                     maps.extend_from_slice(&planes[inside..inside + width]);
                 }),
             };
         }
-        let start = maps.len();
-        maps.resize(start + self.batch * self.height * self.width, 0.0);
-        let map = &mut maps[start..];
+        let map = maps.zeros(self.map());
         for (phase, plane) in planes.chunks_exact(self.length).enumerate() {
             let count = self.count(phase);
             self.for_rows(phase, |inside, outside| {
@@ -182,7 +181,7 @@ fn copy<const N: usize>(to: &mut [f32], at: usize, from: &[f32], start: usize) {
 
 /// Appends a row of a usual length without a call.
 #[inline(always)]
-fn append<const N: usize>(to: &mut Vec<f32>, from: &[f32], start: usize) {
+fn append<const N: usize>(to: &mut Filling<'_>, from: &[f32], start: usize) {
     to.extend_from_slice(from[start..].first_chunk::<N>().expect("rows lie inside"));
 }
 
@@ -205,7 +204,7 @@ mod tests {
             let (batch, padding) = (3, (kernel - 1) / 2);
             let grid = Grid::new(batch, height, width, stride, padding);
             let map = noise(2 * batch * height * width, 1);
-            let planes = grid.split(&map);
+            let planes = grid.split(&map, &Threads::one());
             let (rows, columns) = (height.div_ceil(stride), width.div_ceil(stride));
             for channel in 0..2 {
                 for (ky, kx) in (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x))) {
@@ -237,13 +236,19 @@ mod tests {
         for (height, width, stride) in [(4, 4, 1), (8, 8, 2), (5, 3, 2), (1, 1, 2), (16, 16, 1)] {
             let grid = Grid::new(2, height, width, stride, 1);
             let map = noise(3 * 2 * height * width, 2);
-            let planes = grid.split(&map);
+            let planes = grid.split(&map, &Threads::one());
             let inner: Vec<f32> = planes
                 .chunks_exact(grid.plane)
                 .flat_map(|plane| &plane[grid.lead..grid.lead + grid.length])
                 .copied()
                 .collect();
-            assert_eq!(grid.join(&inner), map);
+            let own = grid.phases() * grid.length;
+            let joined = Threads::one().build(3, grid.map(), |channels, maps| {
+                for channel in channels {
+                    grid.join_channel(&inner[channel * own..(channel + 1) * own], maps);
+                }
+            });
+            assert_eq!(joined, map);
         }
     }
 }

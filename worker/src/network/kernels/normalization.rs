@@ -1,5 +1,9 @@
 //! Batch normalisation with the activation behind it, channel by channel.
 
+use std::mem::MaybeUninit;
+
+use super::threads::Threads;
+
 /// What the activation lets through; outside it is clamped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in super::super) struct Bounds {
@@ -55,26 +59,29 @@ pub(in super::super) fn normalize(
     beta: &[f32],
     epsilon: f32,
     bounds: Bounds,
+    threads: &Threads,
 ) -> Normalized {
     let channels = gamma.len();
     let count = values.len() / channels;
-    let mut result = Normalized {
-        output: Vec::with_capacity(values.len()),
-        mean: Vec::with_capacity(channels),
-        variance: Vec::with_capacity(channels),
-        inverse: Vec::with_capacity(channels),
-    };
-    let rows = values.chunks_exact_mut(count);
-    for (row, (gamma, beta)) in rows.zip(gamma.iter().zip(beta)) {
-        let mean = sum(row) / count as f32;
-        let variance = sum_of_squares(row, mean) / count as f32;
-        let inverse = 1.0 / (variance + epsilon).sqrt();
-        scale_row(row, &mut result.output, mean, inverse, [*gamma, *beta], bounds);
-        result.mean.push(mean);
-        result.variance.push(variance);
-        result.inverse.push(inverse);
-    }
-    result
+    let mut statistics = vec![[0.0; 3]; channels];
+    let parts = threads.cut(values, count).into_iter().zip(threads.cut(&mut statistics, 1));
+    let output = threads.build_with(channels, count, parts.collect(), |range, part, output| {
+        let (values, statistics) = part;
+        let rows = values.chunks_exact_mut(count).zip(statistics);
+        for (channel, (row, statistics)) in range.zip(rows) {
+            let mean = sum(row) / count as f32;
+            let variance = sum_of_squares(row, mean) / count as f32;
+            let inverse = 1.0 / (variance + epsilon).sqrt();
+            let affine = [gamma[channel], beta[channel]];
+            // SAFETY: `scale_row` writes a value for each of the row.
+            unsafe {
+                output.raw(count, |output| scale_row(row, output, mean, inverse, affine, bounds));
+            }
+            *statistics = [mean, variance, inverse];
+        }
+    });
+    let column = |at: usize| statistics.iter().map(|statistics| statistics[at]).collect();
+    Normalized { output, mean: column(0), variance: column(1), inverse: column(2) }
 }
 
 /// Gradients by scale and shift, given the normalised values that [`normalize`] left behind and the
@@ -82,33 +89,44 @@ pub(in super::super) fn normalize(
 pub(in super::super) fn denormalize(
     normalized: &[f32],
     gradient: &mut [f32],
-    gamma: &[f32],
-    beta: &[f32],
-    inverse: &[f32],
+    [gamma, beta, inverse]: [&[f32]; 3],
     bounds: Bounds,
+    threads: &Threads,
 ) -> (Vec<f32>, Vec<f32>) {
     let channels = gamma.len();
     let count = gradient.len() / channels;
-    let (mut by_gamma, mut by_beta) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
-    let rows = normalized.chunks_exact(count).zip(gradient.chunks_exact_mut(count));
-    for (channel, (row, gradient)) in rows.enumerate() {
-        let affine = [gamma[channel], beta[channel]];
-        let [product, plain] = mask_row(row, gradient, affine, bounds);
-        let scale = gamma[channel] * inverse[channel];
-        let count = count as f32;
-        center_row(row, gradient, scale, plain / count, product / count);
-        by_gamma.push(product);
-        by_beta.push(plain);
-    }
-    (by_gamma, by_beta)
+    let mut sums = vec![[0.0; 2]; channels];
+    let parts = threads.cut(gradient, count).into_iter().zip(threads.cut(&mut sums, 1));
+    let parts = threads.ranges(channels).into_iter().zip(parts).collect();
+    threads.run(parts, |(range, (gradient, sums))| {
+        let rows = gradient.chunks_exact_mut(count).zip(sums);
+        for (channel, (gradient, sums)) in range.zip(rows) {
+            let row = &normalized[channel * count..][..count];
+            let affine = [gamma[channel], beta[channel]];
+            let [product, plain] = mask_row(row, gradient, affine, bounds);
+            let scale = gamma[channel] * inverse[channel];
+            center_row(row, gradient, scale, plain / count as f32, product / count as f32);
+            *sums = [product, plain];
+        }
+    });
+    (sums.iter().map(|sums| sums[0]).collect(), sums.iter().map(|sums| sums[1]).collect())
 }
 
 /// `values = clamp(values * scale + shift)`, `[channels][count]` in place: evaluation.
-pub(in super::super) fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds) {
+pub(in super::super) fn affine(
+    values: &mut [f32],
+    scale: &[f32],
+    shift: &[f32],
+    bounds: Bounds,
+    threads: &Threads,
+) {
     let count = values.len() / scale.len();
-    for ((row, &scale), &shift) in values.chunks_exact_mut(count).zip(scale).zip(shift) {
-        affine_row(row, scale, shift, bounds);
-    }
+    let parts = threads.ranges(scale.len()).into_iter().zip(threads.cut(values, count)).collect();
+    threads.run(parts, |(range, values)| {
+        for (channel, row) in range.zip(values.chunks_exact_mut(count)) {
+            affine_row(row, scale[channel], shift[channel], bounds);
+        }
+    });
 }
 
 /// Partial sums that reductions keep, so that they need not wait for each other.
@@ -145,19 +163,21 @@ with_simd! {
 }
 
 with_simd! {
-    /// Normalises a row in place and appends what scale, shift and activation make of it.
+    /// Normalises a row in place, and writes all of `output` with what scale, shift and activation make
+    /// of it.
     fn scale_row(
         row: &mut [f32],
-        output: &mut Vec<f32>,
+        output: &mut [MaybeUninit<f32>],
         mean: f32,
         inverse: f32,
         affine: [f32; 2],
         bounds: Bounds,
     ) {
-        output.extend(row.iter_mut().map(|value| {
+        assert_eq!(row.len(), output.len(), "one output a value");
+        for (value, output) in row.iter_mut().zip(output) {
             *value = (*value - mean) * inverse;
-            activate::<FUSED>(*value, affine, bounds)
-        }));
+            output.write(activate::<FUSED>(*value, affine, bounds));
+        }
     }
 }
 
@@ -182,7 +202,9 @@ with_simd! {
         let mut plains = [0.0f32; PARTS];
         let pass = |value: f32, gradient: f32| {
             let output = madd::<FUSED>(value, affine[0], affine[1]);
-            if output > bounds.low && output < bounds.high { gradient } else { 0.0 }
+            let passes = (output > bounds.low) & (output < bounds.high);
+            // A product: a choice becomes a masked store, which some processors take 20 cycles for.
+            gradient * f32::from(u8::from(passes))
         };
         let (row_blocks, row_rest) = row.as_chunks::<PARTS>();
         let (gradient_blocks, gradient_rest) = gradient.as_chunks_mut::<PARTS>();
@@ -259,11 +281,19 @@ mod tests {
             let values = noise(2 * count, seed);
             let (gamma, beta) = ([1.3f32, -0.6], [0.2f32, 0.4]);
             let mut normalized = values.clone();
-            let result = normalize(&mut normalized, &gamma, &beta, 1e-5, bounds);
+            let result = normalize(&mut normalized, &gamma, &beta, 1e-5, bounds, &Threads::one());
             let weights = noise(2 * count, seed ^ 3);
             let mut gradient = weights.clone();
+            let factors = [&gamma[..], &beta, &result.inverse];
             let (by_gamma, by_beta) =
-                denormalize(&normalized, &mut gradient, &gamma, &beta, &result.inverse, bounds);
+                denormalize(&normalized, &mut gradient, factors, bounds, &Threads::one());
+            let two = Threads::new(2);
+            let mut again = values.clone();
+            let shared = normalize(&mut again, &gamma, &beta, 1e-5, bounds, &two);
+            prop_assert_eq!((&shared.output, &again), (&result.output, &normalized));
+            let mut by_input = weights.clone();
+            let sums = denormalize(&normalized, &mut by_input, factors, bounds, &two);
+            prop_assert_eq!((&sums.0, &sums.1, &by_input), (&by_gamma, &by_beta, &gradient));
             for channel in 0..2 {
                 let own = channel * count..(channel + 1) * count;
                 let wide: Vec<f64> = values[own.clone()].iter().map(|v| f64::from(*v)).collect();
@@ -309,14 +339,16 @@ mod tests {
     #[test]
     fn evaluation_scales_shifts_and_clamps() {
         let mut values = [1.0, -2.0, 0.5, 9.0];
-        affine(&mut values, &[2.0, 1.0], &[0.5, -1.0], Bounds { low: 0.0, high: 6.0 });
+        let bounds = Bounds { low: 0.0, high: 6.0 };
+        affine(&mut values, &[2.0, 1.0], &[0.5, -1.0], bounds, &Threads::one());
         assert_eq!(values, [2.5, 0.0, 0.0, 6.0]);
     }
 
     #[test]
     fn what_is_not_a_number_stays_visible() {
         let mut values = [f32::NAN];
-        affine(&mut values, &[1.0], &[0.0], Bounds { low: 0.0, high: 6.0 });
+        let bounds = Bounds { low: 0.0, high: 6.0 };
+        affine(&mut values, &[1.0], &[0.0], bounds, &Threads::one());
         assert!(values[0].is_nan());
     }
 }

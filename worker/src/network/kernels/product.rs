@@ -7,9 +7,9 @@ use super::lanes::Lanes;
 /// Lengths of rows are multiples of this.
 pub(super) const BLOCK: usize = 32;
 
-/// `out[r][i] = Σ_k factors[r][k] · source[offsets[k] + i]`, for `i < length`.
+/// `out[r][i] = Σ_k factors[r][k] · source[offsets[k] + i]`, for `i < length`; writes all of `out`.
 ///
-/// `factors` is `[rows][offsets.len()]`; what comes back is `[rows][length]`.
+/// `factors` is `[rows][offsets.len()]`, `out` is `[rows][length]`.
 ///
 /// # Panics
 /// When `length` is not a multiple of [`BLOCK`] or a slice is too short.
@@ -19,13 +19,23 @@ pub(super) fn combine(
     factors: &[f32],
     offsets: &[usize],
     source: &[f32],
-) -> Vec<f32> {
-    let mut out = Vec::new();
-    combine_into(rows, length, factors, offsets, source, &mut out);
-    out
+    out: &mut [MaybeUninit<f32>],
+) {
+    assert!(length.is_multiple_of(BLOCK), "whole blocks");
+    assert_eq!(factors.len(), rows * offsets.len(), "sizes agree");
+    assert_eq!(out.len(), rows * length, "sizes agree");
+    assert!(offsets.iter().all(|offset| offset + length <= source.len()), "offsets stay inside");
+    let task = Combine { rows, length, factors, offsets, source };
+    #[cfg(target_arch = "x86_64")]
+    if super::lanes::avx2::available() {
+        // SAFETY: the features are there.
+        unsafe { combine_avx2(&task, out) };
+        return;
+    }
+    task.run::<[f32; 8]>(out);
 }
 
-/// [`combine`], its result in place of what `out` held, without clearing memory first.
+/// [`combine`] in place of what `out` held, without clearing memory first.
 pub(super) fn combine_into(
     rows: usize,
     length: usize,
@@ -34,27 +44,10 @@ pub(super) fn combine_into(
     source: &[f32],
     out: &mut Vec<f32>,
 ) {
-    assert!(length.is_multiple_of(BLOCK), "whole blocks");
-    assert_eq!(factors.len(), rows * offsets.len(), "sizes agree");
-    assert!(offsets.iter().all(|offset| offset + length <= source.len()), "offsets stay inside");
-    let task = Combine { rows, length, factors, offsets, source };
     out.clear();
     out.reserve_exact(rows * length);
-    let to = &mut out.spare_capacity_mut()[..rows * length];
-    #[cfg(target_arch = "x86_64")]
-    let fast = super::lanes::avx2::available();
-    #[cfg(not(target_arch = "x86_64"))]
-    let fast = false;
-    if fast {
-        // SAFETY: the features are there.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            combine_avx2(&task, to);
-        }
-    } else {
-        task.run::<[f32; 8]>(to);
-    }
-    // SAFETY: the task wrote every block of every row.
+    combine(rows, length, factors, offsets, source, &mut out.spare_capacity_mut()[..rows * length]);
+    // SAFETY: `combine` wrote all of it.
     unsafe { out.set_len(rows * length) };
 }
 
@@ -308,7 +301,8 @@ mod tests {
             // SAFETY: they were written at the latest by this test.
             let plain: Vec<f32> = plain.iter().map(|v| unsafe { v.assume_init() }).collect();
             prop_assert!(close(&plain, &expected));
-            let out = combine(rows, length, &factors, &offsets, &source);
+            let mut out = Vec::new();
+            combine_into(rows, length, &factors, &offsets, &source, &mut out);
             prop_assert!(close(&out, &expected));
 
             let pitch = length + 3;

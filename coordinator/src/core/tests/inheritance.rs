@@ -1,0 +1,94 @@
+//! Trials that start from the weights of a finished relative.
+
+use edgesmith_common::{ArtifactHash, TrialNumber};
+
+use super::super::*;
+use super::builders::*;
+
+/// Runs a study to its end, each lease before a restart, and gives each trial's donor as workers were told.
+fn donors(study: StudyBuilder, restart: bool) -> (Bench, Vec<Option<Donor>>) {
+    let mut bench = Bench::new();
+    let name = bench.submit(study);
+    let mut worker = bench.join(WorkerBuilder::trainer());
+    let (mut donors, mut weights) = (Vec::new(), Vec::new());
+    loop {
+        let to = bench.wait(worker);
+        let Some(Ok(Answer::Leased(lease))) = bench.take(to) else { break };
+        let Work::TrainTrial { number, donor, .. } = &lease.work else { panic!("{lease:?}") };
+        if let Some(donor) = donor {
+            let view = bench.trial(&name, donor.number.0);
+            assert!(donor.number < *number);
+            assert_eq!(donor.genotype, view.genotype);
+            assert_eq!(donor.weights, weights[donor.number.0 as usize]);
+        }
+        let seen = bench.trial(&name, number.0).inherits_from;
+        assert_eq!(seen, donor.as_ref().map(|donor| donor.number));
+        donors.push(donor.clone());
+        weights.push(ArtifactHash::of(format!("weights {}", lease.attempt).as_bytes()));
+        bench.finish(worker, &lease);
+        if restart {
+            bench.restart();
+            worker = bench.join(WorkerBuilder::trainer());
+        }
+    }
+    (bench, donors)
+}
+
+#[test]
+fn a_child_starts_from_a_parent_and_a_restart_knows_from_which() {
+    let study = || StudyBuilder::new("s").evolution().trials(12).inherit_epochs(2);
+    let (bench, told) = donors(study(), true);
+    assert_eq!(told[0], None, "nobody was before the first");
+    let inherits = told.iter().flatten().count();
+    assert!(inherits >= 6, "{inherits} of 12 inherit");
+    for (number, donor) in told.iter().enumerate() {
+        let parents = bench.trial(&"s".parse().unwrap(), number as u32).parents;
+        // One changed choice leaves most of the weights.
+        if let (Some(donor), [_, ..]) = (donor, &parents[..]) {
+            assert!(parents.contains(&donor.number), "{number}");
+        }
+    }
+    assert_eq!(donors(study(), false).1, told, "a restart changes nothing");
+}
+
+#[test]
+fn without_parents_the_nearest_that_has_enough_is_the_donor() {
+    let (bench, told) = donors(StudyBuilder::new("s").trials(12).inherit_epochs(2), false);
+    assert!(told.iter().flatten().count() > 0);
+    let study = "s".parse().unwrap();
+    let genotype = |number: usize| bench.trial(&study, number as u32).genotype;
+    let space = StudyBuilder::new("s").build();
+    let space = &space.training().unwrap().space;
+    let share = |number: usize, donor: usize| {
+        let own = space.decode(&genotype(number)).plan(space.data()).unwrap();
+        own.heritable_share(&space.decode(&genotype(donor)).pruned_plan(space.data()).unwrap())
+    };
+    for (number, donor) in told.iter().enumerate() {
+        let most = (0..number).map(|other| share(number, other)).fold(0.0, f64::max);
+        match donor {
+            Some(donor) => assert_eq!(share(number, donor.number.0 as usize), most),
+            None => assert!(most < 0.5, "trial {number} could have had {most}"),
+        }
+    }
+}
+
+#[test]
+fn a_study_that_does_not_ask_for_it_has_no_donors() {
+    let (_, told) = donors(StudyBuilder::new("s").evolution().trials(6), false);
+    assert_eq!(told, vec![None; 6]);
+}
+
+#[test]
+fn nobody_starts_from_a_trial_that_failed() {
+    let mut bench = Bench::new();
+    let study = StudyBuilder::new("s").attempts(1).trials(4).inherit_epochs(2);
+    let name = bench.submit(study);
+    let worker = bench.join(WorkerBuilder::trainer());
+    for number in 0..4 {
+        let lease = bench.lease(worker);
+        let Work::TrainTrial { donor, .. } = &lease.work else { panic!("{lease:?}") };
+        assert_eq!(*donor, None);
+        bench.fail(worker, &lease, true);
+        assert_eq!(bench.trial(&name, number).inherits_from, None::<TrialNumber>);
+    }
+}
