@@ -10,8 +10,7 @@ use crate::output::table::{self, Align};
 /// Runs and prints `bench fidelity`.
 pub fn run(args: &BenchFidelityArgs) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
-    let (all, halved) =
-        (Template::of_fidelity(args, false), Template::of_fidelity(args, true));
+    let (all, halved) = (Template::of_fidelity(args, false), Template::of_fidelity(args, true));
     // Every study file is checked before the first run starts.
     for algorithm in &algorithms {
         all.spec(algorithm, args.seed)?;
@@ -33,6 +32,7 @@ pub fn run(args: &BenchFidelityArgs) -> anyhow::Result<()> {
         ("validation, halved", Align::Right),
         ("test, all", Align::Right),
         ("test, halved", Align::Right),
+        ("test, cut", Align::Right),
         ("epochs", Align::Right),
         ("same test", Align::Right),
     ];
@@ -40,22 +40,32 @@ pub fn run(args: &BenchFidelityArgs) -> anyhow::Result<()> {
     text.push_str(
         "percent, mean±standard deviation, of the complete trial with the best validation accuracy;\n\
          all: each trial goes to 200 epochs; halved: to 12, and who goes on begins anew and goes to 200;\n\
-         epochs: share of those of all that halved spends; same test: runs in which both come to the\n\
-         same test accuracy\n",
+         cut: the first trials of all, as many as the epochs of halved pay for; epochs: share of those of\n\
+         all that halved spends; same test: runs in which all and halved come to the same test accuracy\n",
     );
     crate::output::print(&text)
 }
 
 /// One algorithm, its runs by seed both ways.
 fn row(algorithm: &Algorithm, all: &[Run], halved: &[Run]) -> Vec<String> {
-    let chosen = |runs: &[Run]| -> Vec<Option<(f64, f64)>> {
+    let chosen = |look_ups: &[LookUp]| {
         let figures = |look_up: &LookUp| {
             let test = look_up.figures.test_accuracies.first().map_or(0.0, |(_, share)| *share);
             (look_up.figures.validation_accuracy, test)
         };
-        runs.iter().map(|run| single::chosen(&run.look_ups).map(figures)).collect()
+        single::chosen(look_ups).map(figures)
     };
-    let (by_all, by_halved) = (chosen(all), chosen(halved));
+    let each = |runs: &[Run]| -> Vec<_> { runs.iter().map(|run| chosen(&run.look_ups)).collect() };
+    let (by_all, by_halved) = (each(all), each(halved));
+    // What the same epochs buy without rungs.
+    let cut: Vec<_> = all
+        .iter()
+        .zip(halved)
+        .map(|(all, halved)| {
+            let trials = halved.epochs * all.look_ups.len() as u64 / all.epochs.max(1);
+            chosen(&all.look_ups[..all.look_ups.len().min(trials as usize)])
+        })
+        .collect();
     let pairs = by_all.iter().zip(&by_halved);
     let same = pairs.filter(|(a, b)| a.map(|(_, test)| test) == b.map(|(_, test)| test)).count();
     let epochs = |runs: &[Run]| runs.iter().map(|run| run.epochs).sum::<u64>() as f64;
@@ -69,6 +79,7 @@ fn row(algorithm: &Algorithm, all: &[Run], halved: &[Run]) -> Vec<String> {
         validation(&by_halved),
         test(&by_all),
         test(&by_halved),
+        test(&cut),
         format!("{:.1} %", 100.0 * epochs(halved) / epochs(all)),
         format!("{same} of {}", all.len()),
     ]

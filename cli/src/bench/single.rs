@@ -68,9 +68,10 @@ pub fn table(results: &[(&Algorithm, Vec<Vec<LookUp>>)], seconds: Option<f64>) -
             format!("{:.1}", mean_and_deviation(&counted).0),
             percent(chosen.iter().map(|c| c.figures.validation_accuracy)),
         ];
-        cells.extend((0..names.len()).map(|place| {
-            percent(chosen.iter().map(|c| c.figures.test_accuracies[place].1))
-        }));
+        cells.extend(
+            (0..names.len())
+                .map(|place| percent(chosen.iter().map(|c| c.figures.test_accuracies[place].1))),
+        );
         cells
     };
     let rows: Vec<Vec<String>> = results.iter().map(row).collect();

@@ -99,9 +99,8 @@ impl Template {
         );
         let mut fidelity = String::new();
         if stop {
-            table.push_str(
-                "[[table.rungs]]\nepochs = 12\nvalidation_accuracy = \"c10_valid_12\"\n",
-            );
+            table
+                .push_str("[[table.rungs]]\nepochs = 12\nvalidation_accuracy = \"c10_valid_12\"\n");
             fidelity = format!("[fidelity]\nrule = \"asha\"\nreduction = {}\n", args.reduction);
         }
         Self { table, fidelity, device: None, budget: Budget::Trials(args.trials) }

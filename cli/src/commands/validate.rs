@@ -88,11 +88,7 @@ fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, S
 }
 
 /// The rungs of trials that go to `epochs`, if there are any.
-fn say_fidelity(
-    fidelity: Option<&FidelitySpec>,
-    epochs: u32,
-    say: &mut impl FnMut(&str, String),
-) {
+fn say_fidelity(fidelity: Option<&FidelitySpec>, epochs: u32, say: &mut impl FnMut(&str, String)) {
     if let Some(fidelity) = fidelity {
         let rungs = fidelity.rungs.iter().chain([&epochs]);
         let rungs: Vec<String> = rungs.map(u32::to_string).collect();

@@ -56,8 +56,7 @@ pub fn read_table(
     let seconds_share = table.within("seconds_share", share, (1e-9, 1e9), m);
     let identity = table.parsed("identity", m).unwrap_or(CellIdentity::Network);
     table.finish(m);
-    let fidelity =
-        read_fidelity_of_table(root, rungs.iter().map(|rung| rung.epochs).collect(), m);
+    let fidelity = read_fidelity_of_table(root, rungs.iter().map(|rung| rung.epochs).collect(), m);
     let spec = TableSpec {
         path: path?,
         latencies,

@@ -140,10 +140,7 @@ impl Turn<'_> {
                 let measure = self.measure_tasks(name);
                 self.record(Record::TeacherTrained { study, trained, soft_targets, measure });
             }
-            (
-                TaskKind::Train(number) | TaskKind::LookUp(number),
-                Outcome::RungReached(report),
-            ) => {
+            (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
                 self.record(Record::RungReached { study, number, report });
             }
             (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {

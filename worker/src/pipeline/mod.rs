@@ -16,9 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
-use edgesmith_common::{
-    ArtifactHash, DeviceInfo, Purpose, RungReport, TrainedTrial, TrialNumber,
-};
+use edgesmith_common::{ArtifactHash, DeviceInfo, Purpose, RungReport, TrainedTrial, TrialNumber};
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
 

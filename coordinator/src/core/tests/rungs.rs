@@ -106,7 +106,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     bench.finish(first, &lease);
     // Nobody else will come, so it goes on.
     let lost = bench.lease(first);
-    assert_eq!(training(&lost), (0, Some(3), Some(checkpoint)));
+    assert_eq!(training(&lost), (0, Some(3), checkpoint));
     bench.tick(LEASE);
     assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
     bench.restart();
@@ -122,7 +122,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     assert!(!bench.report(late, &lost, success(&lost, &class("local"))));
     let last = bench.lease(second);
     let checkpoint = rung(again.attempt, 3, 0.5).checkpoint;
-    assert_eq!(training(&last), (0, None, Some(checkpoint)));
+    assert_eq!(training(&last), (0, None, checkpoint));
     // Each rung has attempts of its own.
     bench.fail(second, &last, true);
     let last = bench.lease(late);
