@@ -139,8 +139,8 @@ fn a_trial_that_goes_on_from_a_rung_waits_for_a_table_reader() {
 
 #[test]
 fn rungs_take_simulated_seconds_and_a_trial_counts_each_once() {
-    // The first trial takes 3 seconds to its first rung, 9 to its second, 100 to its end: of 109
-    // seconds of the budget some are left, of 100 none.
+    // The first trial is at its first rung after 3 seconds, at its second after 9, at its end after
+    // 100: of 101 seconds one is left, of 100 none.
     for (budget, proposed) in [(100, 1), (101, 2)] {
         let mut bench = Bench::new();
         let budget = format!("simulated_seconds = {budget}");
