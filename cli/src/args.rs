@@ -388,6 +388,12 @@ pub enum BenchCommand {
     /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the search
     /// has two objectives, and the missing hypervolume is reported.
     Search(Box<BenchSearchArgs>),
+    /// Run studies on a table of trained networks with and without successive halving, many times each
+    ///
+    /// With it, trials are compared by their accuracy after 12 epochs, and about one in --reduction goes
+    /// on to 200, from the beginning, since the table's trainings of 12 epochs are trainings of their
+    /// own. Accuracies and epochs are those of NAS-Bench-201 on CIFAR-10.
+    Fidelity(BenchFidelityArgs),
     /// Time what the coordinator itself does: proposals by algorithm and size of the study, and the front
     ///
     /// Trials are made up and take no time.
@@ -483,6 +489,34 @@ pub struct BenchSearchArgs {
     /// Write the curve over look-ups here: simple regret, or missing hypervolume
     #[arg(long, value_name = "FILE.csv")]
     pub curve: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchFidelityArgs {
+    /// NAS-Bench-201 as CSV, see docs/data.md
+    #[arg(long, value_name = "FILE")]
+    pub table: PathBuf,
+    /// Algorithms, with settings as NAME:KEY=VALUE
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          default_values = AlgorithmSpec::NAMES)]
+    pub algorithms: Vec<String>,
+    /// Trials of each study
+    #[arg(long, value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub trials: u32,
+    /// Of so many trials about one goes on
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub reduction: u32,
+    /// Runs of each algorithm both ways, with seeds that count up
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    /// Seed of the first run
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Runs at once [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
 }
 
 #[derive(Debug, ClapArgs)]

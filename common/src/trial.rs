@@ -62,19 +62,45 @@ pub struct NetworkReport {
 }
 
 /// What a trial has come to when it reaches a rung below its last: the network as trained so far, run
-/// in the edge runtime. Counts and times are of its whole training up to here.
+/// in the edge runtime, or what a table says of it. Counts and times are of its whole training up to
+/// here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RungReport {
     /// Passes over the training images so far: the rung.
     pub epochs: u32,
     /// On validation images, `0..=1`, before any pruning and quantization.
     pub validation_accuracy: f64,
-    /// All that going on from here needs.
-    pub checkpoint: ArtifactHash,
-    /// Training images seen so far.
+    /// All that going on from here needs; `None` where it was looked up, and there is nothing to go on
+    /// from.
+    #[serde(with = "checkpoint")]
+    pub checkpoint: Option<ArtifactHash>,
+    /// Training images seen so far; 0 where it was looked up, which tells of none.
     pub images_seen: u64,
-    /// Wall time so far, seconds; attempts that were lost are left out.
+    /// Wall time so far, seconds; attempts that were lost are left out. Where it was looked up:
+    /// seconds of training as the table tells them.
     pub seconds: f64,
+}
+
+/// The store's records hold a hash here whether there is a checkpoint or not, as they did when there
+/// always was one. Zeros stand for none; they are the hash of nothing that anybody knows.
+mod checkpoint {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::ArtifactHash;
+
+    fn none() -> ArtifactHash {
+        ArtifactHash::from_bytes([0; 32])
+    }
+
+    pub fn serialize<S: Serializer>(hash: &Option<ArtifactHash>, to: S) -> Result<S::Ok, S::Error> {
+        hash.unwrap_or_else(none).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<ArtifactHash>, D::Error> {
+        ArtifactHash::deserialize(from).map(|hash| (hash != none()).then_some(hash))
+    }
 }
 
 /// What training and compressing a trial, or training a teacher, yielded.

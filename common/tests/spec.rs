@@ -1,8 +1,8 @@
 //! Study files: what a good one means, and every mistake of a bad one with its line.
 
 use edgesmith_common::spec::{
-    AlgorithmSpec, DataSource, FidelityRule, OptimizerSpec, PolicySpec, RewardSpec, TeacherSource,
-    Workload,
+    AlgorithmSpec, DataSource, FidelityRule, FidelitySpec, OptimizerSpec, PolicySpec, RewardSpec,
+    TableRung, TeacherSource, Workload,
 };
 use edgesmith_common::{Bound, Goal, Metric, StudySpec};
 
@@ -295,22 +295,17 @@ fn distillation_needs_a_teacher_and_a_teacher_one_source() {
 #[test]
 fn trials_may_stop_at_rungs() {
     let plain = StudySpec::parse(GOOD).unwrap();
-    let work = plain.training().unwrap();
-    assert_eq!((work.fidelity, work.rungs()), (None, vec![10]));
+    assert_eq!(plain.fidelity, None);
     let text = format!("{GOOD}[training]\nepochs = 27\n[fidelity]\nrule = \"asha\"\n");
     let spec = StudySpec::parse(&text).unwrap();
-    let fidelity = spec.training().unwrap().fidelity.unwrap();
-    assert_eq!(
-        (fidelity.rule, fidelity.min_epochs, fidelity.reduction),
-        (FidelityRule::Asha, 1, 3)
-    );
-    assert_eq!(spec.training().unwrap().rungs(), [1, 3, 9, 27]);
+    let (rule, rungs) = (FidelityRule::Asha, vec![1, 3, 9]);
+    assert_eq!(spec.fidelity, Some(FidelitySpec { rule, rungs, reduction: 3 }));
     let text = format!(
         "{GOOD}[training]\nepochs = 24\n[fidelity]\nrule = \"median\"\nmin_epochs = 2\nreduction = 4\n"
     );
     let spec = StudySpec::parse(&text).unwrap();
-    assert_eq!(spec.training().unwrap().fidelity.unwrap().rule, FidelityRule::Median);
-    assert_eq!(spec.training().unwrap().rungs(), [2, 8, 24]);
+    let (rule, rungs) = (FidelityRule::Median, vec![2, 8]);
+    assert_eq!(spec.fidelity, Some(FidelitySpec { rule, rungs, reduction: 4 }));
 }
 
 #[test]
@@ -394,7 +389,6 @@ fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
         study.name = "nb201"
         data.source = "digits"
         training = { epochs = 3, no_such = 1 }
-        fidelity = { rule = "asha", min_epochs = 9 }
         table = { path = "nb.csv.gz", benchmark = "nas-bench-101" }
         objectives = [{ metric = "latency_ms" }, { metric = "model_bytes" }]
         constraints = [{ metric = "latency_ms", max = 2 }]
@@ -405,7 +399,6 @@ fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
     let expected = [
         "data",
         "training",
-        "fidelity",
         "table.benchmark",
         "table.latencies",
         "objectives[1].metric",
@@ -419,4 +412,92 @@ fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
     // Only a table tells how long training took.
     let mistake = mistake("trials = 3", "trials = 3\nsimulated_seconds = 5", "simulated_seconds");
     assert!(mistake.contains("is unknown"), "{mistake}");
+}
+
+/// A study over a table with rungs at 12 and 25 epochs, and what a test puts in their place.
+const RUNGS: &str = r#"[study]
+name = "halved"
+[table]
+path = "nb.csv.gz"
+validation_accuracy = "c10_valid_200"
+epochs = 200
+[[table.rungs]]
+epochs = 12
+validation_accuracy = "c10_valid_12"
+[[table.rungs]] # two
+epochs = 25 # the second
+validation_accuracy = "c10_valid_25"
+[fidelity]
+rule = "asha"
+reduction = 5
+[[objectives]]
+metric = "validation_accuracy"
+[budget]
+trials = 200
+"#;
+
+#[test]
+fn a_study_over_a_table_may_stop_trials_at_the_tables_rungs() {
+    let spec = StudySpec::parse(RUNGS).unwrap();
+    let (rule, rungs) = (FidelityRule::Asha, vec![12, 25]);
+    assert_eq!(spec.fidelity, Some(FidelitySpec { rule, rungs, reduction: 5 }));
+    let Workload::Table(table) = &spec.work else { panic!("it names a table") };
+    assert_eq!(table.epochs, Some(200));
+    let rung = |epochs, column: &str| TableRung { epochs, validation_accuracy: column.to_owned() };
+    assert_eq!(table.rungs, [rung(12, "c10_valid_12"), rung(25, "c10_valid_25")]);
+    // The default seconds are those of 200 epochs, all of which a look-up now costs.
+    assert_eq!(table.seconds_share, 1.0);
+    assert_eq!(StudySpec::parse(spec.source()).unwrap(), spec);
+    // Epochs alone only say what a look-up costs.
+    let text = "table = { path = \"t.csv\", epochs = 50 }\nstudy.name = \"s\"\nbudget.trials = 1\n\
+                objectives = [{ metric = \"validation_accuracy\" }]\n";
+    let spec = StudySpec::parse(text).unwrap();
+    let Workload::Table(table) = &spec.work else { panic!("it names a table") };
+    assert_eq!((table.seconds_share, &spec.fidelity), (0.25, &None));
+    assert!(table.rungs.is_empty());
+}
+
+#[test]
+fn mistakes_of_a_tables_rungs_are_said_at_their_place() {
+    let wrong = |from: &str, to: &str, at: &str| {
+        assert!(RUNGS.contains(from), "{from:?}");
+        one_mistake(&RUNGS.replacen(from, to, 1), at)
+    };
+    let second = "epochs = 25 # the second";
+    let said = wrong(second, "epochs = 12 # the second", "# the second");
+    assert_eq!(
+        said,
+        "table.rungs[1].epochs: 12 is not above 12, the rung before it; put them in order"
+    );
+    let said = wrong(second, "epochs = 200 # the second", "# the second");
+    assert_eq!(
+        said,
+        "table.rungs[1].epochs: 200 is not below table.epochs, 200; no trial would stop there"
+    );
+    assert!(wrong("epochs = 12", "epochs = 0", "epochs = 0").contains("use 1 or more"));
+    assert!(wrong("epochs = 200", "epochs = 0", "epochs = 0").contains("use 1 or more"));
+    let said = wrong(second, "", "# two");
+    assert!(said.starts_with("table.rungs[1].epochs: is missing"), "{said}");
+    let said = wrong("validation_accuracy = \"c10_valid_12\"\n", "", "[[table.rungs]]");
+    assert!(said.starts_with("table.rungs[0].validation_accuracy: is missing"), "{said}");
+    let said = wrong(second, "epochs = 25 # the second\ncolumn = \"x\"", "column");
+    assert!(said.contains("is unknown"), "{said}");
+    let said = wrong("epochs = 200\n", "", "[table]");
+    assert_eq!(
+        said,
+        "table.epochs: is missing; give the epochs of validation_accuracy, which the rungs are below"
+    );
+    let said = wrong("reduction = 5", "min_epochs = 5", "min_epochs");
+    assert!(said.contains("rungs are those of [[table.rungs]], leave it out"), "{said}");
+    assert!(wrong("rule = \"asha\"\n", "", "[fidelity]").contains("rule: is missing"));
+
+    // One without the other.
+    let (rungs, end) = (RUNGS.find("[[table").unwrap(), RUNGS.find("[fidelity]").unwrap());
+    let said = one_mistake(&format!("{}{}", &RUNGS[..rungs], &RUNGS[end..]), "[table]");
+    assert!(said.starts_with("table.rungs: is missing; [fidelity] compares trials"), "{said}");
+    let alone = RUNGS.replacen("[fidelity]\nrule = \"asha\"\nreduction = 5\n", "", 1);
+    let said = one_mistake(&alone, "[[table.rungs]]");
+    assert!(said.starts_with("table.rungs: are for [fidelity]"), "{said}");
+    let list = format!("{}rungs = 12\n{}", &RUNGS[..rungs], &RUNGS[end..]);
+    assert!(one_mistake(&list, "rungs = 12").contains("write [[table.rungs]]"));
 }

@@ -130,7 +130,7 @@ impl From<&RungReport> for v1::RungReport {
         Self {
             epochs: report.epochs,
             validation_accuracy: report.validation_accuracy,
-            checkpoint: report.checkpoint.as_bytes().to_vec(),
+            checkpoint: optional_hash_bytes(report.checkpoint),
             images_seen: report.images_seen,
             seconds: report.seconds,
         }
@@ -144,7 +144,7 @@ impl TryFrom<v1::RungReport> for RungReport {
         Ok(Self {
             epochs: report.epochs,
             validation_accuracy: share(report.validation_accuracy, "validation_accuracy")?,
-            checkpoint: hash(&report.checkpoint, "checkpoint")?,
+            checkpoint: optional_hash(&report.checkpoint, "checkpoint")?,
             images_seen: report.images_seen,
             seconds: time(report.seconds, "seconds")?,
         })
@@ -366,10 +366,10 @@ mod tests {
 
         #[test]
         fn rungs_come_back(
-            epochs: u32, validation_accuracy in 0.0..=1.0, checkpoint: [u8; 32],
+            epochs: u32, validation_accuracy in 0.0..=1.0, checkpoint: Option<[u8; 32]>,
             images_seen: u64, seconds in 0.0..1e9,
         ) {
-            let checkpoint = ArtifactHash::from_bytes(checkpoint);
+            let checkpoint = checkpoint.map(ArtifactHash::from_bytes);
             let report =
                 RungReport { epochs, validation_accuracy, checkpoint, images_seen, seconds };
             let back = RungReport::try_from(v1::RungReport::from(&report)).unwrap();

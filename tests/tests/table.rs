@@ -1,5 +1,5 @@
 //! Studies over a table: a thousand look-ups through the coordinator and its RPCs, and the benchmark
-//! that runs the same studies without sockets.
+//! that runs the same studies without sockets. With rungs and without.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -132,6 +132,107 @@ fn the_benchmark_runs_the_studies_that_search_runs_and_repeats_to_the_digit() {
     assert!(single.contains(&format!("{:.2}±0.00", best * 100.0)), "{best} is not in {single}");
 }
 
+/// The made-up table under NAS-Bench-201's names, with accuracies after 12 epochs that follow from
+/// those after 200.
+fn with_early_accuracies(directory: &Path, early: impl Fn(f64) -> f64) {
+    let (path, _) = made_up_table(directory);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines = text.lines();
+    let header = lines.next().unwrap();
+    let names = "c10_valid_200,c10_test_200,c10_train_s_200,c10_valid_12";
+    let mut table = header.replace("valid,test,train_s", names) + "\n";
+    for line in lines {
+        let valid: f64 = line.split(',').nth(3).unwrap().parse().unwrap();
+        let _ = writeln!(table, "{line},{}", early(valid));
+    }
+    std::fs::write(path, table).unwrap();
+}
+
+#[test]
+fn the_benchmark_shows_what_successive_halving_saves_and_loses() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = |more: &[&str]| {
+        let fixed = ["bench", "fidelity", "--table", "table.csv", "--algorithms", "random"];
+        run(directory.path(), &[&fixed[..], &["--trials", "40"], more].concat()).ok()
+    };
+    // The figures of the one row: of all, and of halved.
+    let row = |text: &str| -> Vec<String> {
+        let row = text.lines().nth(1).unwrap();
+        row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    };
+    with_early_accuracies(directory.path(), |accuracy| accuracy / 2.0);
+    let once = bench(&["--runs", "4", "--jobs", "1"]);
+    assert_eq!(once, bench(&["--runs", "4", "--jobs", "2"]), "by the number of cores");
+    let faithful = row(&once);
+    assert_eq!(faithful[8], "4 of 4", "{once}");
+    assert_eq!((&faithful[2], &faithful[4]), (&faithful[3], &faithful[5]), "{once}");
+    // 12 of 200 epochs of all, and 200 of one in five and of the few that were best for a while.
+    let share = |row: &[String]| row[7].strip_suffix(" %").unwrap().parse::<f64>().unwrap();
+    assert!((26.0..50.0).contains(&share(&faithful)), "{once}");
+    // Training fewer to the end finds less than ranking all of them faithfully.
+    let mean = |cell: &str| cell.split('±').next().unwrap().parse::<f64>().unwrap();
+    assert!(mean(&faithful[6]) < mean(&faithful[5]), "{once}");
+    let half = bench(&["--runs", "4", "--reduction", "2"]);
+    assert!(share(&row(&half)) > 56.0, "{half}");
+
+    // One run is the study of that seed, whatever carries it.
+    let single = row(&bench(&["--runs", "1", "--seed", "5"]));
+    let rungs = r#"[study]
+name = "s"
+seed = 5
+[table]
+path = "table.csv"
+validation_accuracy = "c10_valid_200"
+epochs = 200
+[[table.rungs]]
+epochs = 12
+validation_accuracy = "c10_valid_12"
+[fidelity]
+rule = "asha"
+reduction = 5
+[[objectives]]
+metric = "validation_accuracy"
+[algorithm]
+name = "random"
+[budget]
+trials = 40
+"#;
+    std::fs::write(directory.path().join("s.toml"), rungs).unwrap();
+    let said = run(directory.path(), &["validate", "s.toml"]).ok();
+    assert!(said.contains("asha: rungs at 12, 200 epochs; about one in 5 goes on"), "{said}");
+    run(directory.path(), &["search", "s.toml", "--data-dir", "d", "--slots", "1"]).ok();
+    let ask = |args: &[&str]| run(directory.path(), &[args, &["--data-dir", "d"]].concat());
+    let status = ask(&["status", "s", "--format", "json"]).json();
+    let best = status["best_validation_accuracy"].as_f64().unwrap();
+    assert_eq!(single[3], format!("{:.2}±0.00", best * 100.0));
+    let count = |state: &str| status["trials"][state].as_f64().unwrap();
+    assert_eq!(count("complete") + count("pruned"), 40.0, "{status}");
+    let spent = (40.0 * 12.0 + count("complete") * 200.0) / (40.0 * 200.0);
+    assert_eq!(single[7], format!("{:.1} %", spent * 100.0));
+    let trials = ask(&["trials", "s", "--format", "json"]).json();
+    let trials = trials["trials"].as_array().unwrap();
+    for trial in trials {
+        let rungs = trial["rungs"].as_array().unwrap();
+        assert_eq!((rungs.len(), &rungs[0]["epochs"]), (1, &12.into()), "{trial}");
+        assert!(rungs[0].get("images_seen").is_none(), "no image was seen: {trial}");
+        let early = rungs[0]["seconds"].as_f64().unwrap();
+        if trial["state"] == "complete" {
+            let seconds = trial["training"]["seconds"].as_f64().unwrap();
+            assert!((seconds / early - 212.0 / 12.0).abs() < 1e-9, "{trial}");
+        }
+    }
+    let pruned = trials.iter().find(|trial| trial["state"] == "pruned").unwrap();
+    let said = ask(&["trial", "s", &pruned["trial"].to_string()]).ok();
+    assert!(said.contains("pruned at epoch 12") && said.contains("as the source tells"), "{said}");
+
+    // Where the early accuracies say the opposite, the best are let go.
+    with_early_accuracies(directory.path(), |accuracy| 100.0 - accuracy);
+    let misled = row(&bench(&["--runs", "4"]));
+    assert_eq!((&misled[2], &misled[4]), (&faithful[2], &faithful[4]), "all train as before");
+    assert!(mean(&misled[5]) < mean(&misled[4]), "{misled:?}");
+    assert_eq!(misled[8], "0 of 4", "{misled:?}");
+}
+
 #[test]
 fn what_the_benchmark_cannot_do_is_said() {
     let directory = tempfile::tempdir().unwrap();
@@ -145,4 +246,6 @@ fn what_the_benchmark_cannot_do_is_said() {
     fails(&["table.csv", "--algorithms", "magic"], &["algorithm.name", "magic"]);
     fails(&["table.csv", "--algorithms", "nsga2:population"], &["KEY=VALUE"]);
     fails(&["table.csv", "--device", "board"], &["--latencies"]);
+    let fidelity = ["bench", "fidelity", "--table", "table.csv"];
+    run(directory.path(), &fidelity).fails(2, &["c10_valid_200", "it has index, arch"]);
 }

@@ -8,6 +8,12 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
 }
 
+/// Mean and standard deviation of shares as percent, for people.
+pub fn percent(values: impl Iterator<Item = f64>) -> String {
+    let (mean, deviation) = mean_and_deviation(&values.collect::<Vec<f64>>());
+    format!("{:.2}±{:.2}", mean * 100.0, deviation * 100.0)
+}
+
 /// Mean and deviation over runs after each look-up. A run that ended earlier keeps its last value.
 pub fn average(runs: &[Vec<f64>]) -> Vec<(f64, f64)> {
     let longest = runs.iter().map(Vec::len).max().unwrap_or(0);

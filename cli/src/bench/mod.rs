@@ -1,13 +1,14 @@
 //! `edgesmith bench`: measures edgesmith itself on problems whose answers are known.
 //!
 //! `bench cost` times the coordinator's own work, `bench train` the training of networks; `bench search`
-//! runs search algorithms on a table of trained networks. Each run is a study of its own in a
-//! coordinator's core, with the same proposals, records and rules as one behind gRPC and sled, in
-//! simulated time; only sockets and disk are left out.
+//! runs search algorithms on a table of trained networks, and `bench fidelity` does so with and without
+//! successive halving. Each run is a study of its own in a coordinator's core, with the same proposals,
+//! records and rules as one behind gRPC and sled, in simulated time; only sockets and disk are left out.
 
 mod algorithm;
 mod cost;
 mod curve;
+mod fidelity;
 mod fronts;
 mod single;
 mod study;
@@ -17,6 +18,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
 use edgesmith_worker::table::CellTable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -26,19 +28,18 @@ use crate::commands::slots;
 use crate::failure::invalid;
 
 pub use cost::run as cost;
+pub use fidelity::run as fidelity;
 pub use train::{run as train, training_rate};
 
 use algorithm::Algorithm;
-use study::{LookUp, Template};
+use study::{LookUp, Run, Template};
 
 /// Runs and prints `bench search`.
 pub fn search(args: &BenchSearchArgs) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
     let mut template = Template::new(args)?;
     let spec = template.spec(&algorithms[0], 0)?;
-    let Workload::Table(table_spec) = &spec.work else { return Err(invalid("no table is named")) };
-    let table = CellTable::load(table_spec, std::path::Path::new(""))
-        .map_err(|error| invalid(error.to_string()))?;
+    let table = load(&spec)?;
     let devices = match args.devices.iter().any(|device| device == "all") {
         true => table.devices(),
         false => args.devices.clone(),
@@ -54,13 +55,18 @@ pub fn search(args: &BenchSearchArgs) -> anyhow::Result<()> {
             template.spec(algorithm, args.seed)?;
         }
     }
+    let runs = Runs { count: args.runs, seed: args.seed, jobs: args.jobs };
+    let look_ups = |template: &Template, algorithm| -> anyhow::Result<Vec<Vec<LookUp>>> {
+        let runs = runs.all(template, algorithm, &table)?;
+        Ok(runs.into_iter().map(|run| run.look_ups).collect())
+    };
     let mut text = String::new();
     let mut curves = String::new();
     if problems == [None] {
         let truth = single::Truth::of(&table, &template.spec(&algorithms[0], 0)?)?;
         let results = algorithms
             .iter()
-            .map(|algorithm| Ok((algorithm, run_all(args, &template, algorithm, &table)?)))
+            .map(|algorithm| Ok((algorithm, look_ups(&template, algorithm)?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         text = single::table(&results, template.seconds());
         curves = single::curves(&results, &truth);
@@ -70,7 +76,7 @@ pub fn search(args: &BenchSearchArgs) -> anyhow::Result<()> {
             template.device = Some(device.clone());
             let truth = fronts::Truth::of(&table, &template.spec(&algorithms[0], 0)?)?;
             for algorithm in &algorithms {
-                let runs = run_all(args, &template, algorithm, &table)?;
+                let runs = look_ups(&template, algorithm)?;
                 rows.push(fronts::Row::new(device, algorithm, &runs, &truth));
             }
         }
@@ -84,39 +90,56 @@ pub fn search(args: &BenchSearchArgs) -> anyhow::Result<()> {
     crate::output::print(&text)
 }
 
-/// All runs of one algorithm on one problem, by seed. What comes out does not depend on how many run
-/// at once.
-fn run_all(
-    args: &BenchSearchArgs,
-    template: &Template,
-    algorithm: &Algorithm,
-    table: &CellTable,
-) -> anyhow::Result<Vec<Vec<LookUp>>> {
-    let runs = args.runs as usize;
-    let bar = progress(runs as u64, &template.label(algorithm));
-    let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<anyhow::Result<Vec<LookUp>>>>> =
-        Mutex::new((0..runs).map(|_| None).collect());
-    let jobs = args.jobs.map_or(slots::cores().get(), |jobs| jobs as usize);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.min(runs) {
-            scope.spawn(|| {
-                loop {
-                    let run = next.fetch_add(1, Ordering::Relaxed);
-                    if run >= runs {
-                        return;
+/// The table that a study names, by its path from here.
+fn load(spec: &StudySpec) -> anyhow::Result<CellTable> {
+    let Workload::Table(table) = &spec.work else { return Err(invalid("no table is named")) };
+    CellTable::load(table, std::path::Path::new("")).map_err(|error| invalid(error.to_string()))
+}
+
+/// How often a study is run.
+struct Runs {
+    count: u32,
+    /// Of the first; those of the others count up.
+    seed: u64,
+    /// At once; `None`: as many as there are cores.
+    jobs: Option<u32>,
+}
+
+impl Runs {
+    /// All runs of one algorithm on one problem, by seed. What comes out does not depend on how many
+    /// run at once.
+    fn all(
+        &self,
+        template: &Template,
+        algorithm: &Algorithm,
+        table: &CellTable,
+    ) -> anyhow::Result<Vec<Run>> {
+        let runs = self.count as usize;
+        let bar = progress(runs as u64, &template.label(algorithm));
+        let next = AtomicUsize::new(0);
+        let results: Mutex<Vec<Option<anyhow::Result<Run>>>> =
+            Mutex::new((0..runs).map(|_| None).collect());
+        let jobs = self.jobs.map_or(slots::cores().get(), |jobs| jobs as usize);
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.min(runs) {
+                scope.spawn(|| {
+                    loop {
+                        let run = next.fetch_add(1, Ordering::Relaxed);
+                        if run >= runs {
+                            return;
+                        }
+                        let spec = template.spec(algorithm, self.seed + run as u64);
+                        let result = spec.and_then(|spec| study::run(&spec, table));
+                        results.lock().unwrap_or_else(PoisonError::into_inner)[run] = Some(result);
+                        bar.inc(1);
                     }
-                    let spec = template.spec(algorithm, args.seed + run as u64);
-                    let result = spec.and_then(|spec| study::run(&spec, table));
-                    results.lock().unwrap_or_else(PoisonError::into_inner)[run] = Some(result);
-                    bar.inc(1);
-                }
-            });
-        }
-    });
-    bar.finish_and_clear();
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_iter().flatten().collect()
+                });
+            }
+        });
+        bar.finish_and_clear();
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.into_iter().flatten().collect()
+    }
 }
 
 fn progress(runs: u64, label: &str) -> ProgressBar {

@@ -7,7 +7,7 @@ use edgesmith_common::spec::Workload;
 use edgesmith_worker::table::CellTable;
 
 use super::algorithm::Algorithm;
-use super::curve::{average, mean_and_deviation};
+use super::curve::{average, mean_and_deviation, percent};
 use super::study::LookUp;
 use crate::failure::invalid;
 use crate::output::table::{self, Align};
@@ -32,7 +32,7 @@ impl Truth {
 }
 
 /// The look-up with the best accuracy among those within the budget; the earliest of equals.
-fn chosen(run: &[LookUp]) -> Option<&LookUp> {
+pub fn chosen(run: &[LookUp]) -> Option<&LookUp> {
     run.iter().filter(|look_up| look_up.counts).reduce(|best, next| {
         let better = next.figures.validation_accuracy > best.figures.validation_accuracy;
         if better { next } else { best }
@@ -56,10 +56,6 @@ pub fn table(results: &[(&Algorithm, Vec<Vec<LookUp>>)], seconds: Option<f64>) -
         ("validation", Align::Right),
     ];
     columns.extend(names.iter().map(|name| (name.as_str(), Align::Right)));
-    let percent = |values: Vec<f64>| {
-        let (mean, deviation) = mean_and_deviation(&values);
-        format!("{:.2}±{:.2}", mean * 100.0, deviation * 100.0)
-    };
     let row = |(algorithm, runs): &(&Algorithm, Vec<Vec<LookUp>>)| {
         let counted: Vec<f64> = runs
             .iter()
@@ -70,11 +66,12 @@ pub fn table(results: &[(&Algorithm, Vec<Vec<LookUp>>)], seconds: Option<f64>) -
             algorithm.to_string(),
             runs.len().to_string(),
             format!("{:.1}", mean_and_deviation(&counted).0),
-            percent(chosen.iter().map(|c| c.figures.validation_accuracy).collect()),
+            percent(chosen.iter().map(|c| c.figures.validation_accuracy)),
         ];
-        cells.extend((0..names.len()).map(|place| {
-            percent(chosen.iter().map(|c| c.figures.test_accuracies[place].1).collect())
-        }));
+        cells.extend(
+            (0..names.len())
+                .map(|place| percent(chosen.iter().map(|c| c.figures.test_accuracies[place].1))),
+        );
         cells
     };
     let rows: Vec<Vec<String>> = results.iter().map(row).collect();

@@ -1,9 +1,10 @@
 //! One study over a table, from its first proposal to its end, in a coordinator's core.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{Figures, StudySpec};
+use edgesmith_common::{Figures, StudySpec, TrialNumber};
 use edgesmith_coordinator::core::{
     Answer, Command, Core, CoreConfig, Event, Outcome, Refusal, RequestId, Role, Time, Work,
     WorkerInfo,
@@ -12,7 +13,7 @@ use edgesmith_search_space::Space;
 use edgesmith_worker::table::CellTable;
 
 use super::algorithm::Algorithm;
-use crate::args::BenchSearchArgs;
+use crate::args::{BenchFidelityArgs, BenchSearchArgs};
 use crate::failure::invalid;
 
 /// One trial that was looked up.
@@ -26,10 +27,22 @@ pub struct LookUp {
     pub figures: Figures,
 }
 
+/// What came of one study.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// The complete trials, in order.
+    pub look_ups: Vec<LookUp>,
+    /// Epochs of all trainings that were looked up, as far as the study names them.
+    pub epochs: u64,
+}
+
 /// What all studies of a benchmark have in common.
 #[derive(Debug, Clone)]
 pub struct Template {
+    /// The lines of `[table]`.
     table: String,
+    /// The lines of `[fidelity]` with their heading; empty where no trial stops early.
+    fidelity: String,
     /// The device of the second objective, if there is one.
     pub device: Option<String>,
     budget: Budget,
@@ -74,7 +87,23 @@ impl Template {
             args.seconds_share,
             toml_text(&args.identity)
         ));
-        Ok(Self { table, device: None, budget })
+        Ok(Self { table, fidelity: String::new(), device: None, budget })
+    }
+
+    /// Of `bench fidelity`: on 200 epochs, and where trials `stop` early, with a rung at 12.
+    pub fn of_fidelity(args: &BenchFidelityArgs, stop: bool) -> Self {
+        let mut table = format!(
+            "path = {}\nvalidation_accuracy = \"c10_valid_200\"\nepochs = 200\n\
+             test_accuracies = [\"c10_test_200\"]\nseconds = \"c10_train_s_200\"\n",
+            toml_text(&args.table.to_string_lossy())
+        );
+        let mut fidelity = String::new();
+        if stop {
+            table
+                .push_str("[[table.rungs]]\nepochs = 12\nvalidation_accuracy = \"c10_valid_12\"\n");
+            fidelity = format!("[fidelity]\nrule = \"asha\"\nreduction = {}\n", args.reduction);
+        }
+        Self { table, fidelity, device: None, budget: Budget::Trials(args.trials) }
     }
 
     /// The simulated seconds of the budget, where it counts those.
@@ -99,8 +128,9 @@ impl Template {
     /// When the options make no valid study.
     pub fn spec(&self, algorithm: &Algorithm, seed: u64) -> anyhow::Result<StudySpec> {
         let mut text = format!(
-            "[study]\nname = \"bench\"\nseed = {seed}\n[table]\n{}[algorithm]\n{}[budget]\n",
+            "[study]\nname = \"bench\"\nseed = {seed}\n[table]\n{}{}[algorithm]\n{}[budget]\n",
             self.table,
+            self.fidelity,
             algorithm.toml()
         );
         text.push_str(&match self.budget {
@@ -126,7 +156,7 @@ impl Template {
 ///
 /// # Errors
 /// When the table lacks what the study asks for.
-pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Vec<LookUp>> {
+pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
     let (Workload::Table(columns), Space::Cell(space)) = (&spec.work, &spec.space) else {
         return Err(invalid("the study names no table"));
     };
@@ -144,20 +174,36 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Vec<LookUp>> {
     };
     let joined = driver.ask(at, |to| Event::Join { to, worker: info, held: Vec::new() })?;
     let Some(Answer::Joined { worker, .. }) = joined else { anyhow::bail!("nobody may join") };
-    let mut done = Vec::new();
+    let mut done = Run { look_ups: Vec::new(), epochs: 0 };
+    // Seconds of trials up to the rungs that they have reached.
+    let mut spent: BTreeMap<TrialNumber, f64> = BTreeMap::new();
     loop {
         let deadline = time(at);
         let leased = driver.ask(at, |to| Event::Lease { to, worker, deadline })?;
         // Unanswered: the study has ended and nothing will come.
         let Some(Answer::Leased(lease)) = leased else { return Ok(done) };
-        let Work::LookUpTrial { genotype, .. } = &lease.work else {
+        let Work::LookUpTrial { number, genotype, rung } = &lease.work else {
             anyhow::bail!("a study over a table asks for more than look-ups");
         };
-        let figures = table.look_up(columns, &space.decode(genotype), &devices)?;
-        at += figures.seconds;
-        let counts = spec.budget.simulated_seconds.is_none_or(|limit| at <= limit);
-        done.push(LookUp { at, counts, figures: figures.clone() });
-        let (task, attempt, outcome) = (lease.task, lease.attempt, Outcome::LookedUp(figures));
+        let cell = space.decode(genotype);
+        let before = spent.get(number).copied().unwrap_or(0.0);
+        done.epochs += u64::from(rung.or(columns.epochs).unwrap_or(0));
+        let outcome = match rung {
+            Some(epochs) => {
+                let report = table.look_up_rung(columns, &cell, *epochs)?;
+                at += report.seconds - before;
+                spent.insert(*number, report.seconds);
+                Outcome::RungReached(report)
+            }
+            None => {
+                let figures = table.look_up(columns, &cell, &devices)?;
+                at += figures.seconds - before;
+                let counts = spec.budget.simulated_seconds.is_none_or(|limit| at <= limit);
+                done.look_ups.push(LookUp { at, counts, figures: figures.clone() });
+                Outcome::LookedUp(figures)
+            }
+        };
+        let (task, attempt) = (lease.task, lease.attempt);
         driver.ask(at, |to| Event::Report { to, worker, task, attempt, outcome })?;
     }
 }

@@ -44,6 +44,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Search(args)) => {
             tokio::task::spawn_blocking(move || bench::search(&args)).await??;
         }
+        Command::Bench(BenchCommand::Fidelity(args)) => {
+            tokio::task::spawn_blocking(move || bench::fidelity(&args)).await??;
+        }
         Command::Bench(BenchCommand::Cost(args)) => {
             tokio::task::spawn_blocking(move || bench::cost(&args)).await??;
         }

@@ -218,15 +218,16 @@ fn describe(row: &TrialRow) -> String {
     }
     lines.push(("attempts".into(), row.attempts.to_string()));
     for rung in &row.rungs {
-        lines.push((
-            format!("epoch {}", rung.epochs),
-            format!(
-                "validation {} as trained so far, {} images in {}",
-                table::percent(rung.validation_accuracy),
-                rung.images_seen,
-                table::duration(rung.seconds)
-            ),
-        ));
+        let (accuracy, time) =
+            (table::percent(rung.validation_accuracy), table::duration(rung.seconds));
+        let text = match rung.checkpoint {
+            Some(_) => {
+                let images = rung.images_seen;
+                format!("validation {accuracy} as trained so far, {images} images in {time}")
+            }
+            None => format!("validation {accuracy} after {time}, as the source tells"),
+        };
+        lines.push((format!("epoch {}", rung.epochs), text));
     }
     match &row.values {
         Some(TrialValues::Trained { trained, measurements }) => {

@@ -1,7 +1,7 @@
 //! `edgesmith validate`.
 
 use edgesmith_common::spec::{
-    Budget, FidelityRule, TeacherSource, TrainWork, TrainingSpec, Workload,
+    Budget, FidelityRule, FidelitySpec, TeacherSource, TrainWork, TrainingSpec, Workload,
 };
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 
@@ -59,9 +59,15 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     say("algorithm", spec.algorithm.name().to_owned());
     match &spec.work {
         Workload::Train(work) => {
-            say_training(work, spec.budget.trials, &mut say);
+            say_budget(&work.training, spec.budget.trials, &mut say);
+            say_fidelity(spec.fidelity.as_ref(), work.training.epochs, &mut say);
+            say_teacher(work, &mut say);
         }
-        Workload::Table(_) => say("budget", lookups(&spec.budget)),
+        Workload::Table(table) => {
+            say("budget", lookups(&spec.budget));
+            let epochs = table.epochs.unwrap_or_default();
+            say_fidelity(spec.fidelity.as_ref(), epochs, &mut say);
+        }
     }
     let devices: Vec<String> = spec.devices().iter().map(ToString::to_string).collect();
     let devices = if devices.is_empty() { "none".to_owned() } else { devices.join(", ") };
@@ -70,8 +76,8 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     crate::output::print(&lines.join("\n"))
 }
 
-fn say_training(work: &TrainWork, trials: u32, say: &mut impl FnMut(&str, String)) {
-    let TrainingSpec { epochs, fine_tune_epochs, .. } = work.training;
+fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, String)) {
+    let TrainingSpec { epochs, fine_tune_epochs, .. } = training;
     say(
         "budget",
         format!(
@@ -79,8 +85,13 @@ fn say_training(work: &TrainWork, trials: u32, say: &mut impl FnMut(&str, String
              are pruned)"
         ),
     );
-    if let Some(fidelity) = &work.fidelity {
-        let rungs: Vec<String> = work.rungs().iter().map(u32::to_string).collect();
+}
+
+/// The rungs of trials that go to `epochs`, if there are any.
+fn say_fidelity(fidelity: Option<&FidelitySpec>, epochs: u32, say: &mut impl FnMut(&str, String)) {
+    if let Some(fidelity) = fidelity {
+        let rungs = fidelity.rungs.iter().chain([&epochs]);
+        let rungs: Vec<String> = rungs.map(u32::to_string).collect();
         let who = match fidelity.rule {
             FidelityRule::Asha => format!("about one in {} goes on", fidelity.reduction),
             FidelityRule::Median => "who is below the median stops".to_owned(),
@@ -88,6 +99,9 @@ fn say_training(work: &TrainWork, trials: u32, say: &mut impl FnMut(&str, String
         let (rule, rungs) = (fidelity.rule.name(), rungs.join(", "));
         say("fidelity", format!("{rule}: rungs at {rungs} epochs; {who} from each"));
     }
+}
+
+fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
     let teacher = match &work.teacher {
         Some(teacher) => match &teacher.source {
             TeacherSource::Train { epochs } => {

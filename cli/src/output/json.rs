@@ -82,7 +82,9 @@ struct Covering<'a> {
 struct Rung {
     epochs: u32,
     validation_accuracy: f64,
-    images_seen: u64,
+    /// Absent where it was looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images_seen: Option<u64>,
     seconds: f64,
 }
 
@@ -193,7 +195,8 @@ impl<'a> Trial<'a> {
 }
 
 fn rung(report: &RungReport) -> Rung {
-    let RungReport { epochs, validation_accuracy, images_seen, seconds, .. } = *report;
+    let RungReport { epochs, validation_accuracy, checkpoint, images_seen, seconds } = *report;
+    let images_seen = checkpoint.map(|_| images_seen);
     Rung { epochs, validation_accuracy, images_seen, seconds }
 }
 

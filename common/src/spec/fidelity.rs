@@ -3,14 +3,14 @@
 use super::reader::{Mistakes, Table};
 
 /// Which trials stop before their last epoch, and at which epochs that is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FidelitySpec {
     /// Who goes on.
     pub rule: FidelityRule,
-    /// Epochs of the first rung; at least 1 and below the epochs of training.
-    pub min_epochs: u32,
-    /// Each rung has this many times the epochs of the one before; of those that reach it, one in
-    /// this many goes on under successive halving. At least 2.
+    /// Epochs at which trials are compared, ascending, all below those of the whole training; at least
+    /// one.
+    pub rungs: Vec<u32>,
+    /// Of those that reach a rung, one in this many goes on under successive halving. At least 2.
     pub reduction: u32,
 }
 
@@ -38,35 +38,16 @@ impl FidelityRule {
     }
 }
 
-impl FidelitySpec {
-    /// The rungs of a training of `epochs`, ascending: `min_epochs * reduction^k` below `epochs`, then
-    /// `epochs` itself.
-    pub fn rungs(&self, epochs: u32) -> Vec<u32> {
-        let next = |rung: &u32| rung.checked_mul(self.reduction);
-        let below = |rung: &u32| *rung < epochs;
-        let mut rungs: Vec<u32> =
-            std::iter::successors(Some(self.min_epochs), next).take_while(below).collect();
-        rungs.push(epochs);
-        rungs
-    }
+/// The rungs of a training of `epochs`: `first * reduction^k` below `epochs`.
+fn geometric(first: u32, reduction: u32, epochs: u32) -> Vec<u32> {
+    let next = |rung: &u32| rung.checked_mul(reduction);
+    std::iter::successors(Some(first), next).take_while(|rung| *rung < epochs).collect()
 }
 
 /// `[fidelity]`, where it is there, of a study whose trials train for `epochs`.
 pub fn read_fidelity(root: &mut Table, epochs: u32, m: &mut Mistakes) -> Option<FidelitySpec> {
     let mut table = root.table("fidelity", m)?;
-    let known = |name: String| match name.as_str() {
-        "asha" => Ok(FidelityRule::Asha),
-        "median" => Ok(FidelityRule::Median),
-        _ => {
-            let known = FidelityRule::NAMES.join(", ");
-            Err(format!("unknown rule {name:?}; use one of {known}"))
-        }
-    };
-    if !table.has("rule") {
-        let known = FidelityRule::NAMES.join(" or ");
-        m.add(&table.span(), table.path("rule"), format!("is missing; give {known}"));
-    }
-    let rule = table.checked("rule", m, known);
+    let rule = read_rule(&mut table, m);
     let first = |rung: u32| match rung {
         0 => Err("0 is out of range; use 1 or more".to_owned()),
         rung if rung >= epochs => {
@@ -83,9 +64,48 @@ pub fn read_fidelity(root: &mut Table, epochs: u32, m: &mut Mistakes) -> Option<
                     stop early";
         m.add(&span, table.path("min_epochs"), text);
     }
-    let reduction = table.within("reduction", 3, (2, 1000), m);
+    let reduction = read_reduction(&mut table, m);
     table.finish(m);
-    Some(FidelitySpec { rule: rule?, min_epochs, reduction })
+    Some(FidelitySpec { rule: rule?, rungs: geometric(min_epochs, reduction, epochs), reduction })
+}
+
+/// `[fidelity]`, where it is there, of a study whose trials are looked up, with the table's rungs.
+pub fn read_fidelity_of_table(
+    root: &mut Table,
+    rungs: Vec<u32>,
+    m: &mut Mistakes,
+) -> Option<FidelitySpec> {
+    let mut table = root.table("fidelity", m)?;
+    let rule = read_rule(&mut table, m);
+    let none = |_: u32| {
+        let text = "is for studies that train; with [table] the rungs are those of \
+                    [[table.rungs]], leave it out";
+        Err::<(), _>(text.to_owned())
+    };
+    table.checked("min_epochs", m, none);
+    let reduction = read_reduction(&mut table, m);
+    table.finish(m);
+    Some(FidelitySpec { rule: rule?, rungs, reduction })
+}
+
+fn read_rule(table: &mut Table, m: &mut Mistakes) -> Option<FidelityRule> {
+    let known = |name: String| match name.as_str() {
+        "asha" => Ok(FidelityRule::Asha),
+        "median" => Ok(FidelityRule::Median),
+        _ => {
+            let known = FidelityRule::NAMES.join(", ");
+            Err(format!("unknown rule {name:?}; use one of {known}"))
+        }
+    };
+    if !table.has("rule") {
+        let known = FidelityRule::NAMES.join(" or ");
+        m.add(&table.span(), table.path("rule"), format!("is missing; give {known}"));
+    }
+    table.checked("rule", m, known)
+}
+
+fn read_reduction(table: &mut Table, m: &mut Mistakes) -> u32 {
+    table.within("reduction", 3, (2, 1000), m)
 }
 
 #[cfg(test)]
@@ -93,17 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rungs_grow_by_the_reduction_and_end_with_the_whole_training() {
-        let spec = |min_epochs, reduction| FidelitySpec {
-            rule: FidelityRule::Asha,
-            min_epochs,
-            reduction,
-        };
-        assert_eq!(spec(1, 3).rungs(27), [1, 3, 9, 27]);
-        assert_eq!(spec(1, 3).rungs(28), [1, 3, 9, 27, 28]);
-        assert_eq!(spec(2, 4).rungs(24), [2, 8, 24]);
-        assert_eq!(spec(5, 2).rungs(6), [5, 6]);
-        assert_eq!(spec(1, 1000).rungs(100_000), [1, 1000, 100_000]);
-        assert_eq!(spec(4_000_000_000, 2).rungs(u32::MAX), [4_000_000_000, u32::MAX]);
+    fn rungs_grow_by_the_reduction_and_end_below_the_whole_training() {
+        assert_eq!(geometric(1, 3, 27), [1, 3, 9]);
+        assert_eq!(geometric(1, 3, 28), [1, 3, 9, 27]);
+        assert_eq!(geometric(2, 4, 24), [2, 8]);
+        assert_eq!(geometric(5, 2, 6), [5]);
+        assert_eq!(geometric(1, 1000, 100_000), [1, 1000]);
+        assert_eq!(geometric(4_000_000_000, 2, u32::MAX), [4_000_000_000]);
     }
 }

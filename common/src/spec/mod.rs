@@ -42,6 +42,8 @@ pub struct StudySpec {
     pub budget: Budget,
     /// Where candidates' figures come from.
     pub work: Workload,
+    /// Who stops early; `None` where every trial goes to the end.
+    pub fidelity: Option<FidelitySpec>,
     /// The text that this was parsed from.
     source: String,
 }
@@ -91,21 +93,10 @@ pub struct TrainWork {
     pub data: DataSpec,
     /// How candidates are trained.
     pub training: TrainingSpec,
-    /// Who stops early; `None` where every trial trains to the end.
-    pub fidelity: Option<FidelitySpec>,
     /// Who teaches; `None` where no candidate distills.
     pub teacher: Option<TeacherSpec>,
     /// How latency is measured.
     pub measurement: MeasurementSpec,
-}
-
-impl TrainWork {
-    /// The epochs at which a trial reports, ascending; the last are those of the whole training. More
-    /// than one only where trials may stop early.
-    pub fn rungs(&self) -> Vec<u32> {
-        let epochs = self.training.epochs;
-        self.fidelity.map_or_else(|| vec![epochs], |fidelity| fidelity.rungs(epochs))
-    }
 }
 
 /// A table of networks that others trained: CSV, gzipped or plain, with a header and one row a
@@ -122,12 +113,28 @@ pub struct TableSpec {
     pub validation_accuracy: String,
     /// Columns of held-out accuracies, percent; the first is the one that is shown.
     pub test_accuracies: Vec<String>,
+    /// Epochs after which the network has `validation_accuracy`; there where there are rungs.
+    pub epochs: Option<u32>,
+    /// What the table holds of shorter trainings, ascending, all below `epochs`; empty where every trial
+    /// goes to the end.
+    pub rungs: Vec<TableRung>,
     /// Column of training seconds.
     pub seconds: String,
-    /// Share of those seconds that one look-up costs, above 0.
+    /// Share of those seconds that one look-up costs, above 0. A rung costs the share of it that its
+    /// epochs are of `epochs`.
     pub seconds_share: f64,
     /// Which cells count as the same candidate.
     pub identity: CellIdentity,
+}
+
+/// What a table holds of a shorter training. It is a training of its own, with its own schedule of the
+/// learning rate, so nothing goes on from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRung {
+    /// Its epochs; at least 1.
+    pub epochs: u32,
+    /// Column of the accuracy that it came to, percent.
+    pub validation_accuracy: String,
 }
 
 /// Where images come from and how they are split. Paths are as the user wrote them; a worker

@@ -13,8 +13,8 @@ use super::reader::{Mistakes, Table};
 use super::space::{read_architecture, read_space};
 use super::table::read_table;
 use super::{
-    Augmentation, Budget, DataSource, DataSpec, MeasurementSpec, OptimizerSpec, SpecErrors,
-    StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
+    Augmentation, Budget, DataSource, DataSpec, FidelitySpec, MeasurementSpec, OptimizerSpec,
+    SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
 };
 use crate::{Bound, Constraint, DeviceClass, Goal, Metric, Objective, Seed, StudyName};
 
@@ -41,21 +41,25 @@ impl StudySpec {
         let objectives = read_objectives(&mut root, m);
         let algorithm = read_algorithm(&mut root, &objectives, m);
         let work = match root.knew("table") {
-            true => read_table(&mut root, &objectives, m).map(Workload::Table),
-            false => read_train_work(&mut root, m).map(|work| Workload::Train(Box::new(work))),
+            true => read_table(&mut root, &objectives, m)
+                .map(|(table, fidelity)| (Workload::Table(table), fidelity)),
+            false => read_train_work(&mut root, m)
+                .map(|(work, fidelity)| (Workload::Train(Box::new(work)), fidelity)),
         };
         let staged = match &work {
-            Some(Workload::Train(work)) => Some(&work.space),
+            Some((Workload::Train(work), _)) => Some(&work.space),
             _ => None,
         };
         let constraints = read_constraints(&mut root, staged, m);
-        if let Some(Workload::Table(table)) = &work {
+        if let Some((Workload::Table(table), _)) = &work {
             check::the_table_holds(&root, table, &constraints, m);
         }
         let budget = read_budget(&mut root, m);
         root.finish(m);
         match (study, work, budget) {
-            (Some((name, seed, start_from)), Some(work), Some(budget)) if m.count() == 0 => {
+            (Some((name, seed, start_from)), Some((work, fidelity)), Some(budget))
+                if m.count() == 0 =>
+            {
                 Ok(Self {
                     name,
                     seed,
@@ -71,6 +75,7 @@ impl StudySpec {
                     algorithm,
                     budget,
                     work,
+                    fidelity,
                     source: text.to_owned(),
                 })
             }
@@ -79,7 +84,10 @@ impl StudySpec {
     }
 }
 
-fn read_train_work(root: &mut Table, m: &mut Mistakes) -> Option<TrainWork> {
+fn read_train_work(
+    root: &mut Table,
+    m: &mut Mistakes,
+) -> Option<(TrainWork, Option<FidelitySpec>)> {
     let data = read_data(root, m);
     let shape = data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
     let space = read_space(root, shape, m);
@@ -89,7 +97,7 @@ fn read_train_work(root: &mut Table, m: &mut Mistakes) -> Option<TrainWork> {
     let measurement = read_measurement(root, m);
     check::distillation_has_a_teacher(root, space.as_ref(), teacher.is_some(), m);
     let (data, _) = data?;
-    Some(TrainWork { space: space?, data, training, fidelity, teacher, measurement })
+    Some((TrainWork { space: space?, data, training, teacher, measurement }, fidelity))
 }
 
 fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed, Vec<StudyName>)> {

@@ -2,20 +2,23 @@
 
 use edgesmith_search_space::CellIdentity;
 
-use super::TableSpec;
+use super::fidelity::read_fidelity_of_table;
 use super::reader::{Mistakes, Table};
+use super::{FidelitySpec, TableRung, TableSpec};
 use crate::{Metric, Objective};
 
 /// What a study that looks its trials up does not have.
-const OF_TRAINING: [&str; 7] =
-    ["data", "space", "recipe", "training", "fidelity", "teacher", "measurement"];
+const OF_TRAINING: [&str; 6] = ["data", "space", "recipe", "training", "teacher", "measurement"];
 
-/// `[table]`, which must be there.
+/// Epochs of the benchmark's seconds, where nothing else is said of them.
+const EPOCHS_OF_SECONDS: f64 = 200.0;
+
+/// `[table]`, which must be there, and `[fidelity]`, which may.
 pub fn read_table(
     root: &mut Table,
     objectives: &[Objective],
     m: &mut Mistakes,
-) -> Option<TableSpec> {
+) -> Option<(TableSpec, Option<FidelitySpec>)> {
     for name in OF_TRAINING {
         if root.knew(name) {
             let span = root.span_of(name);
@@ -47,17 +50,88 @@ pub fn read_table(
     let validation_accuracy = table.or("validation_accuracy", "c10_valid_12".to_owned(), m);
     let test_accuracies =
         table.list("test_accuracies", m).unwrap_or_else(|| vec!["c10_test_200".to_owned()]);
+    let (epochs, rungs) = read_rungs(&mut table, root.knew("fidelity"), m);
     let seconds = table.or("seconds", "c10_train_s_200".to_owned(), m);
-    let seconds_share = table.within("seconds_share", 12.0 / 200.0, (1e-9, 1e9), m);
+    let share = epochs.map_or(12.0, f64::from) / EPOCHS_OF_SECONDS;
+    let seconds_share = table.within("seconds_share", share, (1e-9, 1e9), m);
     let identity = table.parsed("identity", m).unwrap_or(CellIdentity::Network);
     table.finish(m);
-    Some(TableSpec {
+    let fidelity = read_fidelity_of_table(root, rungs.iter().map(|rung| rung.epochs).collect(), m);
+    let spec = TableSpec {
         path: path?,
         latencies,
         validation_accuracy,
         test_accuracies,
+        epochs,
+        rungs,
         seconds,
         seconds_share,
         identity,
-    })
+    };
+    Some((spec, fidelity))
+}
+
+/// `table.epochs` and `[[table.rungs]]`, which need each other and a `[fidelity]` that they are for.
+fn read_rungs(
+    table: &mut Table,
+    has_fidelity: bool,
+    m: &mut Mistakes,
+) -> (Option<u32>, Vec<TableRung>) {
+    let at_least_one = |epochs: u32| match epochs {
+        0 => Err("0 is out of range; use 1 or more".to_owned()),
+        epochs => Ok(epochs),
+    };
+    let (has_epochs, has_rungs) = (table.has("epochs"), table.has("rungs"));
+    let epochs = table.checked("epochs", m, at_least_one);
+    let span = table.span_of("rungs");
+    if has_rungs && !has_fidelity {
+        let text = "are for [fidelity], which says who goes on from them; add it with a rule, or \
+                    leave them out";
+        m.add(&span, table.path("rungs"), text);
+    }
+    if (has_rungs || has_fidelity) && !has_epochs {
+        let text = "is missing; give the epochs of validation_accuracy, which the rungs are below";
+        m.add(&table.span(), table.path("epochs"), text);
+    }
+    let before = m.count();
+    let mut rungs: Vec<TableRung> = Vec::new();
+    let mut given = 0;
+    for mut rung in table.tables("rungs", m) {
+        given += 1;
+        let last = rungs.last().map(|rung| rung.epochs);
+        let in_order = |at: u32| match (last, epochs) {
+            _ if at == 0 => Err("0 is out of range; use 1 or more".to_owned()),
+            (Some(last), _) if at <= last => {
+                let text =
+                    format!("{at} is not above {last}, the rung before it; put them in order");
+                Err(text)
+            }
+            (_, Some(whole)) if at >= whole => {
+                let text =
+                    format!("{at} is not below table.epochs, {whole}; no trial would stop there");
+                Err(text)
+            }
+            _ => Ok(at),
+        };
+        if !rung.has("epochs") {
+            let text = "is missing; give the epochs of this rung's accuracy";
+            m.add(&rung.span(), rung.path("epochs"), text);
+        }
+        let at = rung.checked("epochs", m, in_order);
+        if !rung.has("validation_accuracy") {
+            let text = "is missing; name the column of the accuracy after so many epochs";
+            m.add(&rung.span(), rung.path("validation_accuracy"), text);
+        }
+        let column = rung.optional("validation_accuracy", m);
+        rung.finish(m);
+        if let (Some(epochs), Some(validation_accuracy)) = (at, column) {
+            rungs.push(TableRung { epochs, validation_accuracy });
+        }
+    }
+    if has_fidelity && given == 0 && m.count() == before {
+        let text = "is missing; [fidelity] compares trials at rungs, so add [[table.rungs]] with \
+                    epochs and validation_accuracy";
+        m.add(&span, table.path("rungs"), text);
+    }
+    (epochs, rungs)
 }

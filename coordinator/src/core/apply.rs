@@ -61,11 +61,7 @@ impl Core {
                 self.next.task = self.next.task.max(task.0 + 1);
                 let study = self.study_mut(study)?;
                 study.add_trial(*number, genotype, parents, Stage::Training(*task))?;
-                let kind = match study.spec.work {
-                    Workload::Train(_) => TaskKind::Train(*number),
-                    Workload::Table(_) => TaskKind::LookUp(*number),
-                };
-                study.add_task(*task, kind)?;
+                study.add_task(*task, study.task_of(*number))?;
                 study.budget_used += 1;
                 study.unfinished += 1;
                 if let Some(rungs) = &mut study.rungs {
@@ -181,8 +177,7 @@ impl Core {
             return Err(format!("study {name} is there already or has another name in its file"));
         }
         let controller = (self.build_controller)(&spec);
-        let work = spec.training();
-        let rungs = work.and_then(|work| work.fidelity.map(|rule| Rungs::new(rule, &work.rungs())));
+        let rungs = spec.fidelity.clone().map(Rungs::new);
         let mut study = Study {
             fronts: Fronts::new(&spec),
             spec,
@@ -340,8 +335,12 @@ impl Study {
         };
         let reached = trial.rungs.len();
         let genotype = trial.genotype.clone();
+        let seconds = report.seconds - trial.seconds();
         trial.rungs.push(report.clone());
         trial.stage = Stage::OnRung;
+        if self.spec.training().is_none() {
+            self.simulated_seconds += seconds;
+        }
         self.remove_task(task)?;
         self.hopeless_in_a_row = 0;
         let accuracy = report.validation_accuracy;
@@ -362,7 +361,15 @@ impl Study {
         if let Some(rungs) = &mut self.rungs {
             rungs.promote(number, reached);
         }
-        self.add_task(task, TaskKind::Train(number))
+        self.add_task(task, self.task_of(number))
+    }
+
+    /// What brings a trial to its next rung or to its end.
+    fn task_of(&self, number: TrialNumber) -> TaskKind {
+        match self.spec.work {
+            Workload::Train(_) => TaskKind::Train(number),
+            Workload::Table(_) => TaskKind::LookUp(number),
+        }
     }
 
     fn apply_trained(
@@ -390,9 +397,10 @@ impl Study {
         let Stage::Training(task) = trial.stage else {
             return Err(format!("trial {number} is not being looked up"));
         };
+        let seconds = figures.seconds - trial.seconds();
         let values = TrialValues::Figures(figures.clone());
         trial.stage = Stage::Measuring { values, pending: BTreeSet::new() };
-        self.simulated_seconds += figures.seconds;
+        self.simulated_seconds += seconds;
         self.remove_task(task)?;
         Ok(())
     }

@@ -114,6 +114,8 @@ pub enum Work {
         number: TrialNumber,
         /// The candidate.
         genotype: Genotype,
+        /// Epochs of the rung to look up and report; `None`: those of the whole training.
+        rung: Option<u32>,
     },
     /// Time one model.
     MeasureModel {

@@ -121,8 +121,7 @@ impl Study {
 
     /// The rungs that a trial has reached are those of the study, in their order.
     fn check_rungs(&self, number: TrialNumber, trial: &Trial) -> Result<(), String> {
-        let all = self.spec.training().map(|work| work.rungs()).unwrap_or_default();
-        let below = &all[..all.len().saturating_sub(1)];
+        let below = self.spec.fidelity.as_ref().map_or(&[][..], |fidelity| &fidelity.rungs);
         let epochs: Vec<u32> = trial.rungs.iter().map(|report| report.epochs).collect();
         ensure(below.starts_with(&epochs), || format!("trial {number} was at {epochs:?} epochs"))?;
         let waits = self.rungs.as_ref().is_some_and(|rungs| rungs.waits(number, epochs.len()));

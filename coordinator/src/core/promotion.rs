@@ -29,7 +29,7 @@ impl Turn<'_> {
 }
 
 /// What a trial is ranked by at a rung, less is better: its accuracy there and, with several
-/// objectives, those that arithmetic knows. What only measuring tells, latency and size, macs stand in
+/// objectives of a study that trains, those that arithmetic knows. What only measuring tells, latency and size, macs stand in
 /// for (Schmucker et al. 2021, *Multi-objective Asynchronous Successive Halving*, rank likewise by
 /// fronts).
 pub(super) fn point(spec: &StudySpec, genotype: &Genotype, accuracy: f64) -> Vec<f64> {

@@ -48,13 +48,13 @@ pub enum Record {
         /// Why.
         reason: String,
     },
-    /// A candidate was proposed and waits for training.
+    /// A candidate was proposed and waits for training or to be looked up.
     TrialProposed {
         /// Which study.
         study: StudyName,
         /// The next number.
         number: TrialNumber,
-        /// Its training task.
+        /// Its training or look-up task.
         task: TaskId,
         /// Option indices.
         genotype: Vec<u16>,
@@ -179,7 +179,7 @@ pub enum Record {
         study: StudyName,
         /// Which trial.
         number: TrialNumber,
-        /// Its training task.
+        /// Its training or look-up task.
         task: TaskId,
     },
     /// A trial came in whose results are known.
@@ -284,4 +284,27 @@ pub enum TrialEnding {
     },
     /// Stopped at a rung.
     Pruned,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rungs_are_written_as_when_each_had_a_checkpoint_and_those_without_come_back() {
+        let hash = ArtifactHash::of(b"checkpoint");
+        let report = |checkpoint| RungReport {
+            epochs: 3,
+            validation_accuracy: 0.5,
+            checkpoint,
+            images_seen: 7,
+            seconds: 1.5,
+        };
+        let before = postcard::to_stdvec(&(3_u32, 0.5_f64, hash, 7_u64, 1.5_f64)).unwrap();
+        assert_eq!(postcard::to_stdvec(&report(Some(hash))).unwrap(), before);
+        for report in [report(Some(hash)), report(None)] {
+            let bytes = postcard::to_stdvec(&report).unwrap();
+            assert_eq!(postcard::from_bytes::<RungReport>(&bytes).unwrap(), report);
+        }
+    }
 }

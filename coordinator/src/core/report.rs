@@ -140,7 +140,7 @@ impl Turn<'_> {
                 let measure = self.measure_tasks(name);
                 self.record(Record::TeacherTrained { study, trained, soft_targets, measure });
             }
-            (TaskKind::Train(number), Outcome::RungReached(report)) => {
+            (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
                 self.record(Record::RungReached { study, number, report });
             }
             (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
@@ -196,10 +196,16 @@ fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Outcome {
                 Some(epochs) => Some(format!("trained past the rung at {epochs} epochs")),
             }
         }
-        (TaskKind::Train(number), Outcome::RungReached(report)) => {
+        (TaskKind::Train(_), Outcome::RungReached(RungReport { checkpoint: None, .. })) => {
+            Some("stopped at a rung without a checkpoint to go on from".to_owned())
+        }
+        (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
             wrong_in_rung(report, study.next_rung(*number))
         }
-        (TaskKind::LookUp(_), Outcome::LookedUp(figures)) => wrong_in_figures(figures, &study.spec),
+        (TaskKind::LookUp(number), Outcome::LookedUp(figures)) => match study.next_rung(*number) {
+            None => wrong_in_figures(figures, &study.spec),
+            Some(epochs) => Some(format!("looked up more than the rung at {epochs} epochs")),
+        },
         (TaskKind::Measure(_, class), Outcome::Measured(measurement)) => {
             wrong_in_measured(measurement, class)
         }

@@ -48,11 +48,10 @@ struct Reached {
 }
 
 impl Rungs {
-    /// Of a study that trains for these epochs by rung, the last of which is no rung here.
-    pub(super) fn new(fidelity: FidelitySpec, epochs: &[u32]) -> Self {
-        let below = &epochs[..epochs.len().saturating_sub(1)];
+    /// Of a study in which nobody has come to any.
+    pub(super) fn new(fidelity: FidelitySpec) -> Self {
         let rung = |epochs: &u32| Rung { epochs: *epochs, ..Rung::default() };
-        let rungs: Vec<Rung> = below.iter().map(rung).collect();
+        let rungs: Vec<Rung> = fidelity.rungs.iter().map(rung).collect();
         let under_way = vec![0; rungs.len() + 1];
         Self { fidelity, rungs, under_way }
     }
@@ -253,8 +252,8 @@ mod tests {
 
     use super::*;
 
-    fn rungs(rule: FidelityRule, epochs: &[u32]) -> Rungs {
-        Rungs::new(FidelitySpec { rule, min_epochs: epochs[0], reduction: 3 }, epochs)
+    fn rungs(rule: FidelityRule, rungs: &[u32]) -> Rungs {
+        Rungs::new(FidelitySpec { rule, rungs: rungs.to_vec(), reduction: 3 })
     }
 
     /// Trial `number` comes to its first rung with this accuracy.
@@ -265,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_best_third_goes_on_and_ties_go_to_whoever_came_first() {
-        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
+        let mut rungs = rungs(FidelityRule::Asha, &[1]);
         for (number, accuracy) in [(0, 0.5), (1, 0.7)] {
             arrive(&mut rungs, number, accuracy);
             assert_eq!(rungs.next_promotion(9), None);
@@ -287,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_highest_rung_comes_first() {
-        let mut rungs = rungs(FidelityRule::Asha, &[1, 3, 9]);
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
         for number in 0..12 {
             arrive(&mut rungs, number, f64::from(number) / 100.0);
         }
@@ -305,7 +304,7 @@ mod tests {
 
     #[test]
     fn who_can_never_go_on_stops_at_once_and_nobody_else() {
-        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
+        let mut rungs = rungs(FidelityRule::Asha, &[1]);
         for (number, accuracy) in [(0, 0.5), (1, 0.7), (2, 0.6)] {
             arrive(&mut rungs, number, accuracy);
         }
@@ -331,7 +330,7 @@ mod tests {
 
     #[test]
     fn of_a_rung_that_nobody_else_reaches_the_best_goes_on() {
-        let mut rungs = rungs(FidelityRule::Asha, &[1, 3, 9]);
+        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
         for (number, accuracy) in [(0, 0.5), (1, 0.7)] {
             arrive(&mut rungs, number, accuracy);
         }
@@ -348,7 +347,7 @@ mod tests {
 
     #[test]
     fn with_several_objectives_a_rank_is_a_front_and_whom_enough_dominate_stops() {
-        let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
+        let mut rungs = rungs(FidelityRule::Asha, &[1]);
         let points = [[0.5, 5.0], [0.4, 4.0], [0.3, 9.0], [0.9, 1.0], [0.6, 8.0], [0.7, 8.0]];
         for (number, point) in points.into_iter().enumerate() {
             rungs.begin();
@@ -374,7 +373,7 @@ mod tests {
 
     #[test]
     fn below_the_median_of_at_least_five_stops() {
-        let mut rungs = rungs(FidelityRule::Median, &[1, 3]);
+        let mut rungs = rungs(FidelityRule::Median, &[1]);
         for (number, accuracy) in [(0, 0.5), (1, 0.1), (2, 0.6), (3, 0.7), (4, 0.05)] {
             arrive(&mut rungs, number, accuracy);
             assert_eq!(rungs.next_stopped(9), None);
@@ -399,7 +398,7 @@ mod tests {
             several: bool,
             late in 0usize..5,
         ) {
-            let epochs = [1, 3, 9, 27];
+            let epochs = [1, 3, 9];
             let mut rungs = rungs(FidelityRule::Asha, &epochs);
             let mut left: Vec<(u32, usize)> = Vec::new();
             let (mut next, mut complete, mut stopped) = (0, Vec::new(), Vec::new());
@@ -428,7 +427,7 @@ mod tests {
                         break;
                     }
                     let (number, at) = left.remove(0);
-                    if at == epochs.len() - 1 {
+                    if at == epochs.len() {
                         rungs.end(TrialNumber(number), at);
                         complete.push(number);
                     } else {

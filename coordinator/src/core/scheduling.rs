@@ -3,7 +3,7 @@
 //! Between studies: the one with the fewest running attempts, then the oldest, so that workers are
 //! shared evenly and an old study is not starved by new ones. Within a study: the teacher, on which
 //! all students wait; then measuring, which finishes trials; then training (or looking up) what
-//! is proposed; then training on what goes on from a rung; then proposing more. Nothing is promoted or
+//! is proposed; then what goes on from a rung; then proposing more. Nothing is promoted or
 //! proposed before a worker asks, so both know all results so far.
 //!
 //! A worker that failed a task leaves it to others that can do it, and while it leaves several it

@@ -28,7 +28,7 @@ pub(super) struct Study {
     pub(super) teacher: Teacher,
     /// By number.
     pub(super) trials: Vec<Trial>,
-    /// Where trials may stop early; `None` where each trains to the end.
+    /// Where trials may stop early; `None` where each goes to the end.
     pub(super) rungs: Option<Rungs>,
     pub(super) tasks: Tasks,
     pub(super) controller: Box<dyn Controller>,
@@ -39,7 +39,8 @@ pub(super) struct Study {
     pub(super) unfinished: u32,
     /// Trials that a worker found infeasible since one ended otherwise.
     pub(super) hopeless_in_a_row: u32,
-    /// Seconds that the look-ups of complete trials took, as the table tells them.
+    /// Seconds that the look-ups so far took, those of rungs too, as the table tells them; 0 in a study
+    /// that trains.
     pub(super) simulated_seconds: f64,
     /// Fronts of the complete trials.
     pub(super) fronts: Fronts,
@@ -70,6 +71,13 @@ pub(super) struct Trial {
     /// What it came to at each rung that it has reached, ascending.
     pub(super) rungs: Vec<RungReport>,
     pub(super) stage: Stage,
+}
+
+impl Trial {
+    /// Seconds up to the last of the rungs that it has reached.
+    pub(super) fn seconds(&self) -> f64 {
+        self.rungs.last().map_or(0.0, |report| report.seconds)
+    }
 }
 
 /// How far a trial is.
@@ -146,7 +154,9 @@ impl Study {
     pub(super) fn awaits_table(&self) -> bool {
         self.spec.training().is_none()
             && !self.state.is_ended()
-            && (self.tasks.first_waiting(Queue::LookUp).is_some() || self.may_propose())
+            && (self.tasks.first_waiting(Queue::LookUp).is_some()
+                || self.next_promotion().is_some()
+                || self.may_propose())
     }
 
     /// Whether anything that only a training worker does waits for one.

@@ -231,12 +231,13 @@ impl Core {
                 genotype: study.trials[number.0 as usize].genotype.clone(),
                 soft_targets: teacher.map(|(_, soft_targets)| soft_targets),
                 rung: study.next_rung(*number),
-                checkpoint: study.trials[number.0 as usize].rungs.last().map(|r| r.checkpoint),
+                checkpoint: study.trials[number.0 as usize].rungs.last().and_then(|r| r.checkpoint),
                 donor: study.donor_of(*number),
             }),
             Some(TaskKind::LookUp(number)) => Some(Work::LookUpTrial {
                 number: *number,
                 genotype: study.trials[number.0 as usize].genotype.clone(),
+                rung: study.next_rung(*number),
             }),
             Some(TaskKind::Measure(number, _)) => {
                 let values = match number {

@@ -147,7 +147,8 @@ impl Workers {
             }
             Wire::RungReached(message) => {
                 let report = RungReport::try_from(message).map_err(|e| status::of_convert(&e))?;
-                self.if_uploaded(&[report.checkpoint], Outcome::RungReached(report))
+                let needed = report.checkpoint;
+                self.if_uploaded(needed.as_slice(), Outcome::RungReached(report))
             }
             Wire::LookedUp(message) => {
                 Outcome::LookedUp(Figures::try_from(message).map_err(|e| status::of_convert(&e))?)
@@ -205,9 +206,10 @@ fn task(lease: Lease) -> v1::Task {
                 }),
             })
         }
-        Work::LookUpTrial { number, genotype } => Wire::LookUpTrial(v1::LookUpTrial {
+        Work::LookUpTrial { number, genotype, rung } => Wire::LookUpTrial(v1::LookUpTrial {
             number: number.0,
             genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
+            rung: rung.unwrap_or_default(),
         }),
         Work::MeasureModel { model, number } => Wire::MeasureModel(v1::MeasureModel {
             model: model.as_bytes().to_vec(),

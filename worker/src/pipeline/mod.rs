@@ -16,9 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
-use edgesmith_common::{
-    ArtifactHash, DeviceInfo, Figures, Purpose, RungReport, TrainedTrial, TrialNumber,
-};
+use edgesmith_common::{ArtifactHash, DeviceInfo, Purpose, RungReport, TrainedTrial, TrialNumber};
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
 
@@ -134,7 +132,7 @@ impl Pipeline {
             return Ok(Outcome::RungReached(RungReport {
                 epochs,
                 validation_accuracy,
-                checkpoint: context.put(checkpoint.to_bytes())?,
+                checkpoint: Some(context.put(checkpoint.to_bytes())?),
                 images_seen,
                 seconds,
             }));
@@ -302,14 +300,24 @@ impl Pipeline {
             .map_err(AttemptError::retryable)
     }
 
-    /// What the study's table says of a candidate.
-    fn look_up(&self, spec: &StudySpec, genotype: &Genotype) -> Result<Figures, AttemptError> {
+    /// What the study's table says of a candidate, or of the shorter training that a rung is.
+    fn look_up(
+        &self,
+        spec: &StudySpec,
+        genotype: &Genotype,
+        rung: Option<u32>,
+    ) -> Result<Outcome, AttemptError> {
         let (Workload::Table(table), Space::Cell(space)) = (&spec.work, &spec.space) else {
             return Err(AttemptError::hopeless("this study names no table"));
         };
         // Another worker may have the file that is missing here.
         let rows = self.tables.get(table).map_err(AttemptError::retryable)?;
-        rows.look_up(table, &space.decode(genotype), &spec.devices()).map_err(hopeless)
+        let cell = space.decode(genotype);
+        let Some(epochs) = rung else {
+            let figures = rows.look_up(table, &cell, &spec.devices());
+            return figures.map(Outcome::LookedUp).map_err(hopeless);
+        };
+        rows.look_up_rung(table, &cell, epochs).map(Outcome::RungReached).map_err(hopeless)
     }
 
     /// The machine that this pipeline measures as.
@@ -325,8 +333,8 @@ impl Pipeline {
 
 impl TaskExecutor for Pipeline {
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
-        if let TaskKind::LookUpTrial { genotype, .. } = &task.kind {
-            return self.look_up(&task.spec, genotype).map(Outcome::LookedUp);
+        if let TaskKind::LookUpTrial { genotype, rung, .. } = &task.kind {
+            return self.look_up(&task.spec, genotype, *rung);
         }
         let study = &Study::of(&task.spec)?;
         match &task.kind {

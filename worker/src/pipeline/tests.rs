@@ -70,8 +70,8 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
         assert!((0.0..=1.0).contains(&report.validation_accuracy));
         assert!(report.seconds > before);
         before = report.seconds;
-        brought = vec![context.fetch(report.checkpoint).unwrap().to_vec()];
-        checkpoint = Some(report.checkpoint);
+        checkpoint = report.checkpoint;
+        brought = vec![context.fetch(checkpoint.unwrap()).unwrap().to_vec()];
     }
     let context = AttemptContext::offline(brought);
     let trained = match worker().execute(task(None, checkpoint), &context) {
@@ -327,4 +327,42 @@ fn a_checkpoint_of_another_worker_s_making_is_left_to_it() {
     let context = AttemptContext::offline(vec![late]);
     let error = worker().execute(task(Some(2), Some(hash)), &context).unwrap_err();
     assert!(error.retryable && error.reason.contains("3 of 4 epochs"), "{error}");
+}
+
+#[test]
+fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut pipeline = worker();
+    pipeline.tables = Tables::new(directory.path().to_owned());
+    let text = "study.name = \"s\"\nbudget.trials = 1\n\
+                objectives = [{ metric = \"validation_accuracy\" }]\n\
+                table = { path = \"t.csv\", validation_accuracy = \"late\", epochs = 200, \
+                test_accuracies = \"late\", seconds = \"s\", \
+                rungs = [{ epochs = 20, validation_accuracy = \"early\" }] }\n\
+                fidelity.rule = \"asha\"\n";
+    let spec = Arc::new(StudySpec::parse(text).unwrap());
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let row = format!("arch,early,late,s\n{},50,75,100\n", spec.space.describe(&genotype));
+    std::fs::write(directory.path().join("t.csv"), row).unwrap();
+    let look_up = |rung| {
+        let kind =
+            TaskKind::LookUpTrial { number: TrialNumber(7), genotype: genotype.clone(), rung };
+        let task = TaskWork { study: spec.name.clone(), spec: Arc::clone(&spec), kind };
+        pipeline.execute(task, &AttemptContext::offline(Vec::new()))
+    };
+    match look_up(Some(20)) {
+        Ok(Outcome::RungReached(report)) => {
+            assert_eq!((report.epochs, report.validation_accuracy), (20, 0.5));
+            assert_eq!((report.checkpoint, report.seconds), (None, 10.0));
+        }
+        other => panic!("{other:?}"),
+    }
+    match look_up(None) {
+        Ok(Outcome::LookedUp(figures)) => {
+            assert_eq!((figures.validation_accuracy, figures.seconds), (0.75, 110.0));
+        }
+        other => panic!("{other:?}"),
+    }
+    let error = look_up(Some(3)).unwrap_err();
+    assert!(!error.retryable && error.reason.contains("no rung at 3 epochs"), "{error}");
 }

@@ -162,6 +162,8 @@ pub enum TaskKind {
         number: TrialNumber,
         /// The candidate.
         genotype: Genotype,
+        /// Epochs of the rung to look up and report; `None`: those of the whole training.
+        rung: Option<u32>,
     },
     /// Time one model on this device.
     MeasureModel {

@@ -74,9 +74,10 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
             model: hash(model, "model").map_err(AttemptError::retryable)?,
             number: number.map(TrialNumber),
         },
-        Some(Work::LookUpTrial(v1::LookUpTrial { number, genotype })) => TaskKind::LookUpTrial {
-            number: TrialNumber(*number),
-            genotype: read_genotype(genotype, &spec)?,
+        Some(Work::LookUpTrial(trial)) => TaskKind::LookUpTrial {
+            number: TrialNumber(trial.number),
+            genotype: read_genotype(&trial.genotype, &spec)?,
+            rung: (trial.rung > 0).then_some(trial.rung),
         },
         None => return Err(AttemptError::retryable("this worker does not know this kind of task")),
     };

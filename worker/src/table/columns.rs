@@ -74,6 +74,12 @@ pub enum TableError {
         /// As asked.
         cell: Cell,
     },
+    /// A rung of another study.
+    #[error("the study has no rung at {epochs} epochs")]
+    NoRung {
+        /// As asked.
+        epochs: u32,
+    },
     /// Latencies of a study that names no file of them.
     #[error("the study names no file of latencies; add table.latencies")]
     NoLatencies,

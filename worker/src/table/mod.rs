@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use edgesmith_common::Figures;
 use edgesmith_common::spec::TableSpec;
+use edgesmith_common::{Figures, RungReport};
 use edgesmith_search_space::{Cell, ParseCellError};
 
 mod columns;
@@ -34,6 +34,7 @@ impl CellTable {
         let columns = Columns::read(&path)?;
         let mut needed = vec![spec.validation_accuracy.as_str(), spec.seconds.as_str()];
         needed.extend(spec.test_accuracies.iter().map(String::as_str));
+        needed.extend(spec.rungs.iter().map(|rung| rung.validation_accuracy.as_str()));
         needed.iter().try_for_each(|name| columns.has(name))?;
         let mut rows = HashMap::new();
         for (row, name) in columns.text("arch")?.iter().enumerate() {
@@ -84,10 +85,8 @@ impl CellTable {
         cell: &Cell,
         devices: impl IntoIterator<Item = &'d edgesmith_common::DeviceClass>,
     ) -> Result<Figures, TableError> {
-        let Some(&row) = self.rows.get(cell) else {
-            return Err(TableError::Absent { path: spec.path.clone(), cell: *cell });
-        };
-        let share = |name: &str| self.columns.number(name, row).map(|percent| percent / 100.0);
+        let row = self.row(spec, cell)?;
+        let share = |name: &str| self.share(name, row);
         let count = |name: &str| match self.columns.has(name) {
             Ok(()) => {
                 let millions = self.columns.number(name, row)?;
@@ -111,8 +110,54 @@ impl CellTable {
             parameters: count("params_m")?,
             peak_memory_bytes: None,
             latencies,
-            seconds: self.columns.number(&spec.seconds, row)? * spec.seconds_share,
+            // Who came here came over every rung.
+            seconds: self.seconds(spec, row)? + self.seconds_up_to(spec, u32::MAX, row)?,
         })
+    }
+
+    /// What the table says of `cell` after the rung of `spec` at these epochs.
+    ///
+    /// # Errors
+    /// When the study has no such rung, the cell is not in the table, or a figure is no number.
+    pub fn look_up_rung(
+        &self,
+        spec: &TableSpec,
+        cell: &Cell,
+        epochs: u32,
+    ) -> Result<RungReport, TableError> {
+        let rung = spec.rungs.iter().find(|rung| rung.epochs == epochs);
+        let rung = rung.ok_or(TableError::NoRung { epochs })?;
+        let row = self.row(spec, cell)?;
+        Ok(RungReport {
+            epochs,
+            validation_accuracy: self.share(&rung.validation_accuracy, row)?,
+            checkpoint: None,
+            images_seen: 0,
+            seconds: self.seconds_up_to(spec, epochs, row)?,
+        })
+    }
+
+    fn row(&self, spec: &TableSpec, cell: &Cell) -> Result<usize, TableError> {
+        let row = self.rows.get(cell).copied();
+        row.ok_or_else(|| TableError::Absent { path: spec.path.clone(), cell: *cell })
+    }
+
+    fn share(&self, column: &str, row: usize) -> Result<f64, TableError> {
+        self.columns.number(column, row).map(|percent| percent / 100.0)
+    }
+
+    /// Seconds of the whole training.
+    fn seconds(&self, spec: &TableSpec, row: usize) -> Result<f64, TableError> {
+        self.columns.number(&spec.seconds, row).map(|seconds| seconds * spec.seconds_share)
+    }
+
+    /// Seconds of all rungs up to the one at `epochs`. Each is a training of its own from the first
+    /// epoch, so they add up.
+    fn seconds_up_to(&self, spec: &TableSpec, epochs: u32, row: usize) -> Result<f64, TableError> {
+        let Some(whole) = spec.epochs else { return Ok(0.0) };
+        let passed = spec.rungs.iter().map(|rung| rung.epochs).filter(|rung| *rung <= epochs);
+        let spent: f64 = passed.map(f64::from).sum();
+        Ok(self.seconds(spec, row)? * spent / f64::from(whole))
     }
 }
 
@@ -151,6 +196,7 @@ impl Tables {
 mod tests {
     use super::*;
 
+    use edgesmith_common::spec::TableRung;
     use edgesmith_search_space::CellIdentity;
 
     const CELL: &str = "|none~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_3x3~2|";
@@ -161,6 +207,8 @@ mod tests {
             latencies: Some("latency.csv".to_owned()),
             validation_accuracy: "valid".to_owned(),
             test_accuracies: vec!["test".to_owned()],
+            epochs: None,
+            rungs: Vec::new(),
             seconds: "train_s".to_owned(),
             seconds_share: 0.5,
             identity: CellIdentity::Network,
@@ -191,6 +239,39 @@ mod tests {
         let other = CELL.replace("3x3~2", "1x1~2").parse().unwrap();
         let error = table.look_up(&spec(), &other, []).unwrap_err();
         assert!(matches!(error, TableError::Absent { .. }), "{error}");
+    }
+
+    #[test]
+    fn rungs_have_columns_of_their_own_and_their_trainings_add_up() {
+        let rung =
+            |epochs, column: &str| TableRung { epochs, validation_accuracy: column.to_owned() };
+        let rungs = vec![rung(10, "valid_10"), rung(25, "valid_25")];
+        let spec = TableSpec { latencies: None, epochs: Some(200), rungs, ..spec() };
+        let cell = CELL.parse().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(directory.path().join("table.csv"), text).unwrap();
+        write(&format!("arch,valid_10,valid_25,valid,test,train_s\n{CELL},40,60.5,90,80,1600\n"));
+        let table = CellTable::load(&spec, directory.path()).unwrap();
+        // A look-up costs half of the column, 800 seconds, and a rung its share of 200 epochs.
+        let report = |epochs, validation_accuracy, seconds| RungReport {
+            epochs,
+            validation_accuracy,
+            checkpoint: None,
+            images_seen: 0,
+            seconds,
+        };
+        let at = |epochs| table.look_up_rung(&spec, &cell, epochs);
+        assert_eq!(at(10).unwrap(), report(10, 0.4, 40.0));
+        assert_eq!(at(25).unwrap(), report(25, 0.605, 40.0 + 100.0));
+        assert_eq!(table.look_up(&spec, &cell, []).unwrap().seconds, 140.0 + 800.0);
+        let error = at(12).unwrap_err().to_string();
+        assert_eq!(error, "the study has no rung at 12 epochs");
+        let other = CELL.replace("3x3~2", "1x1~2").parse().unwrap();
+        let error = table.look_up_rung(&spec, &other, 10).unwrap_err();
+        assert!(matches!(error, TableError::Absent { .. }), "{error}");
+        write(&format!("arch,valid_10,valid,test,train_s\n{CELL},40,90,80,1600\n"));
+        let error = CellTable::load(&spec, directory.path()).unwrap_err().to_string();
+        assert!(error.contains("no column \"valid_25\""), "{error}");
     }
 
     #[test]

@@ -290,6 +290,25 @@ impl Bench {
         assert_eq!(lasting(&self.core), before);
     }
 
+    /// Submits a study over a table whose trials stop at 3 and 9 epochs under this rule.
+    pub(super) fn submit_table_with_rungs(
+        &mut self,
+        name: &str,
+        budget: &str,
+        rule: &str,
+        algorithm: &str,
+    ) -> StudyName {
+        let text = format!(
+            "study.name = \"{name}\"\nbudget = {{ {budget} }}\n\
+             objectives = [{{ metric = \"validation_accuracy\" }}]\n\
+             [algorithm]\n{algorithm}\n[fidelity]\nrule = \"{rule}\"\n\
+             [table]\npath = \"t.csv\"\nepochs = 90\n\
+             [[table.rungs]]\nepochs = 3\nvalidation_accuracy = \"v3\"\n\
+             [[table.rungs]]\nepochs = 9\nvalidation_accuracy = \"v9\"\n"
+        );
+        self.submit_spec(StudySpec::parse(&text).unwrap())
+    }
+
     /// Submits a study over a table with a latency objective on `pixel3`.
     pub(super) fn submit_table(&mut self, name: &str, budget: &str) -> StudyName {
         let text = format!(
@@ -458,6 +477,10 @@ pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
             let accuracy = 0.5 + f64::from(number.0 % 40) / 100.0;
             Outcome::TrialTrained(trained(lease.attempt, accuracy))
         }
+        Work::LookUpTrial { number, rung: Some(epochs), .. } => {
+            let accuracy = 0.3 + f64::from((number.0 * 7 + epochs) % 10) / 20.0;
+            Outcome::RungReached(looked_up_rung(*epochs, accuracy))
+        }
         Work::LookUpTrial { number, .. } => Outcome::LookedUp(figures(*number)),
         Work::MeasureModel { .. } => {
             Outcome::Measured(measurement(on, 0.1 + lease.attempt.0 as f64 / 7.0))
@@ -467,7 +490,14 @@ pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
 
 pub(super) fn rung(attempt: AttemptId, epochs: u32, validation_accuracy: f64) -> RungReport {
     let checkpoint = ArtifactHash::of(format!("checkpoint {attempt}").as_bytes());
+    let checkpoint = Some(checkpoint);
     RungReport { epochs, validation_accuracy, checkpoint, images_seen: 5, seconds: 0.1 }
+}
+
+/// What a table says of a rung: a second an epoch.
+pub(super) fn looked_up_rung(epochs: u32, validation_accuracy: f64) -> RungReport {
+    let (checkpoint, seconds) = (None, f64::from(epochs));
+    RungReport { epochs, validation_accuracy, checkpoint, images_seen: 0, seconds }
 }
 
 pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {

@@ -39,7 +39,7 @@ fn the_best_go_on_where_they_stopped_and_the_others_end() {
                 let good = if number % 3 == 2 { 0.5 } else { 0.0 };
                 reach(&mut bench, worker, &lease, good + f64::from(number) / 100.0);
                 let reports = bench.trial(&study, number).rungs;
-                checkpoints.insert(number, reports.last().unwrap().checkpoint);
+                checkpoints.insert(number, reports.last().unwrap().checkpoint.unwrap());
             }
             None => bench.finish(worker, &lease),
         }
@@ -106,7 +106,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     bench.finish(first, &lease);
     // Nobody else will come, so it goes on.
     let lost = bench.lease(first);
-    assert_eq!(training(&lost), (0, Some(3), Some(checkpoint)));
+    assert_eq!(training(&lost), (0, Some(3), checkpoint));
     bench.tick(LEASE);
     assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
     bench.restart();
@@ -122,7 +122,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     assert!(!bench.report(late, &lost, success(&lost, &class("local"))));
     let last = bench.lease(second);
     let checkpoint = rung(again.attempt, 3, 0.5).checkpoint;
-    assert_eq!(training(&last), (0, None, Some(checkpoint)));
+    assert_eq!(training(&last), (0, None, checkpoint));
     // Each rung has attempts of its own.
     bench.fail(second, &last, true);
     let last = bench.lease(late);
@@ -230,7 +230,7 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
     let report = |epochs, accuracy| {
         move |lease: &Lease| Outcome::RungReached(rung(lease.attempt, epochs, accuracy))
     };
-    let wrong: [&dyn Fn(&Lease) -> Outcome; 5] = [
+    let wrong: [&dyn Fn(&Lease) -> Outcome; 6] = [
         &report(3, 0.5),
         &report(1, f64::NAN),
         &report(1, 1.1),
@@ -239,6 +239,8 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
             let rung = rung(lease.attempt, 1, 0.5);
             Outcome::RungReached(edgesmith_common::RungReport { seconds: -1.0, ..rung })
         },
+        // Nothing to go on from.
+        &|_| Outcome::RungReached(looked_up_rung(1, 0.5)),
     ];
     for wrong in wrong {
         let lease = bench.lease(worker);
