@@ -324,7 +324,10 @@ fn trials_may_start_from_their_relatives() {
 fn mistakes_of_fidelity_are_said_at_their_place() {
     let fidelity = |text: &str, at: &str| mistake_in(&format!("[fidelity]\n{text}\n"), at);
     let said = fidelity("rule = \"hyperband\"", "hyperband");
-    assert_eq!(said, "fidelity.rule: unknown rule \"hyperband\"; use one of asha, median");
+    assert_eq!(said, "fidelity.rule: unknown rule \"hyperband\"; use one of asha, median, curve");
+    let said = fidelity("rule = \"median\"\nconfidence = 0.9", "confidence");
+    assert!(said.contains("for the rule \"curve\""), "{said}");
+    assert!(fidelity("rule = \"curve\"\nconfidence = 1", "confidence").contains("0.5 to 0.999"));
     assert!(fidelity("min_epochs = 2", "[fidelity]").contains("rule: is missing"));
     let said = fidelity("rule = \"asha\"\nmin_epochs = 10", "min_epochs");
     assert!(said.contains("not below training.epochs, 10"), "{said}");

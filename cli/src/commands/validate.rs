@@ -95,6 +95,9 @@ fn say_fidelity(fidelity: Option<&FidelitySpec>, epochs: u32, say: &mut impl FnM
         let who = match fidelity.rule {
             FidelityRule::Asha => format!("about one in {} goes on", fidelity.reduction),
             FidelityRule::Median => "who is below the median stops".to_owned(),
+            FidelityRule::Curve { confidence } => {
+                format!("who cannot reach the front, at {:.0} %, stops", 100.0 * confidence)
+            }
         };
         let (rule, rungs) = (fidelity.rule.name(), rungs.join(", "));
         say("fidelity", format!("{rule}: rungs at {rungs} epochs; {who} from each"));

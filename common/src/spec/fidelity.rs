@@ -3,7 +3,7 @@
 use super::reader::{Mistakes, Table};
 
 /// Which trials stop before their last epoch, and at which epochs that is decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FidelitySpec {
     /// Who goes on.
     pub rule: FidelityRule,
@@ -15,7 +15,7 @@ pub struct FidelitySpec {
 }
 
 /// Who goes on from a rung.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FidelityRule {
     /// The best share of those that reached it: asynchronous successive halving, Li et al. 2020,
     /// *A System for Massively Parallel Hyperparameter Tuning*.
@@ -23,17 +23,23 @@ pub enum FidelityRule {
     /// Who is no worse than the median of those before: median stopping, Golovin et al. 2017,
     /// *Google Vizier*.
     Median,
+    /// Who may still reach the front at its cost, as finished trials' learning curves tell.
+    Curve {
+        /// The share of trials that gain no more on the way than is allowed for, in `0.5..1`.
+        confidence: f64,
+    },
 }
 
 impl FidelityRule {
     /// Every rule's name in study files.
-    pub const NAMES: [&'static str; 2] = ["asha", "median"];
+    pub const NAMES: [&'static str; 3] = ["asha", "median", "curve"];
 
     /// The name in study files.
     pub fn name(self) -> &'static str {
         match self {
             FidelityRule::Asha => Self::NAMES[0],
             FidelityRule::Median => Self::NAMES[1],
+            FidelityRule::Curve { .. } => Self::NAMES[2],
         }
     }
 }
@@ -89,19 +95,27 @@ pub fn read_fidelity_of_table(
 }
 
 fn read_rule(table: &mut Table, m: &mut Mistakes) -> Option<FidelityRule> {
+    let given = table.has("confidence").then(|| table.span_of("confidence"));
+    let confidence = table.within("confidence", 0.95, (0.5, 0.999), m);
     let known = |name: String| match name.as_str() {
         "asha" => Ok(FidelityRule::Asha),
         "median" => Ok(FidelityRule::Median),
+        "curve" => Ok(FidelityRule::Curve { confidence }),
         _ => {
             let known = FidelityRule::NAMES.join(", ");
             Err(format!("unknown rule {name:?}; use one of {known}"))
         }
     };
     if !table.has("rule") {
-        let known = FidelityRule::NAMES.join(" or ");
-        m.add(&table.span(), table.path("rule"), format!("is missing; give {known}"));
+        let known = FidelityRule::NAMES.join(", ");
+        m.add(&table.span(), table.path("rule"), format!("is missing; give one of {known}"));
     }
-    table.checked("rule", m, known)
+    let rule = table.checked("rule", m, known);
+    if let (Some(span), Some(FidelityRule::Asha | FidelityRule::Median)) = (given, rule) {
+        let text = "is for the rule \"curve\"; leave it out";
+        m.add(&span, table.path("confidence"), text);
+    }
+    rule
 }
 
 fn read_reduction(table: &mut Table, m: &mut Mistakes) -> u32 {

@@ -474,6 +474,7 @@ impl Study {
         } else {
             self.hopeless_in_a_row = 0;
         }
+        self.note_curve(number);
         if let Stage::Complete(values) = &self.trials[number.0 as usize].stage {
             let feasible = self.violation(values) == 0.0;
             self.fronts.note(number.0 as usize, values, feasible);

@@ -15,6 +15,7 @@
 
 mod apply;
 mod command;
+mod curves;
 mod event;
 mod import;
 mod inheritance;

@@ -4,7 +4,7 @@
 use edgesmith_common::{Goal, Metric, StudyName, StudySpec, TaskId, TrialNumber};
 use edgesmith_search_space::Genotype;
 
-use super::study::Study;
+use super::study::{Stage, Study};
 use super::{Record, TrialEnding, Turn};
 
 impl Turn<'_> {
@@ -77,6 +77,16 @@ impl Study {
     /// A trial that waits on its rung and will never go on.
     pub(super) fn next_stopped(&self) -> Option<TrialNumber> {
         self.rungs.as_ref()?.next_stopped(self.to_come())
+    }
+
+    /// Tells the rungs what a trial came to that is complete.
+    pub(super) fn note_curve(&mut self, number: TrialNumber) {
+        let Some(rungs) = &mut self.rungs else { return };
+        let trial = &self.trials[number.0 as usize];
+        if let Stage::Complete(values) = &trial.stage {
+            let accuracy = values.validation_accuracy();
+            rungs.complete(number, accuracy, point(&self.spec, &trial.genotype, accuracy));
+        }
     }
 
     /// Trials that may still be proposed.

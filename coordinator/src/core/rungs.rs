@@ -1,6 +1,6 @@
 //! Who goes on from which rung, and who stops there: asynchronous successive halving (Li et al. 2020,
-//! *A System for Massively Parallel Hyperparameter Tuning*) and median stopping (Golovin et al. 2017,
-//! *Google Vizier*). [`Rungs`] counts who is where and decides nothing by itself: the scheduler asks it
+//! *A System for Massively Parallel Hyperparameter Tuning*), median stopping (Golovin et al. 2017,
+//! *Google Vizier*), and stopping by learning curves ([`super::curves`]). [`Rungs`] counts who is where and decides nothing by itself: the scheduler asks it
 //! whom to promote when a worker asks for work, and the core whom to stop.
 //!
 //! Successive halving promotes the best `1/reduction` of all that have reached a rung so far. A study is
@@ -8,10 +8,12 @@
 //! share even of all that may ever come stops at once, and of a rung that nobody else will reach at
 //! least the best goes on, so that every study comes to a trained network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use edgesmith_common::spec::{FidelityRule, FidelitySpec};
 use edgesmith_common::{TrialNumber, pareto};
+
+use super::curves;
 
 /// Reports at a rung before median stopping judges by them.
 const MEDIAN_OF: usize = 5;
@@ -24,6 +26,8 @@ pub(super) struct Rungs {
     /// Unfinished trials by the number of rungs that they have reached: they are on their way to the
     /// next one, or wait to be promoted to it.
     under_way: Vec<u32>,
+    /// Trials that trained to the end.
+    complete: Vec<Complete>,
 }
 
 #[derive(Debug, PartialEq, Default)]
@@ -47,13 +51,22 @@ struct Reached {
     beaten_by: usize,
 }
 
+/// A trial that trained to the end.
+#[derive(Debug, PartialEq)]
+struct Complete {
+    number: TrialNumber,
+    accuracy: f64,
+    /// What it is ranked by; less is better.
+    point: Vec<f64>,
+}
+
 impl Rungs {
     /// Of a study in which nobody has come to any.
     pub(super) fn new(fidelity: FidelitySpec) -> Self {
         let rung = |epochs: &u32| Rung { epochs: *epochs, ..Rung::default() };
         let rungs: Vec<Rung> = fidelity.rungs.iter().map(rung).collect();
         let under_way = vec![0; rungs.len() + 1];
-        Self { fidelity, rungs, under_way }
+        Self { fidelity, rungs, under_way, complete: Vec::new() }
     }
 
     /// The epochs after which a trial that has reached so many rungs stops next; `None` where it
@@ -99,6 +112,11 @@ impl Rungs {
         self.promote(number, reached);
     }
 
+    /// A trial has trained to the end, where this was its accuracy and this is ranked.
+    pub(super) fn complete(&mut self, number: TrialNumber, accuracy: f64, point: Vec<f64>) {
+        self.complete.push(Complete { number, accuracy, point });
+    }
+
     /// Who goes on next, given a worker: from the highest rung down, the best first. `to_come` trials
     /// at most will still be proposed.
     pub(super) fn next_promotion(&self, to_come: u32) -> Option<TrialNumber> {
@@ -111,6 +129,11 @@ impl Rungs {
                 }
                 FidelityRule::Median => {
                     rung.waiting.iter().find(|position| !rung.is_below_median(**position))
+                }
+                FidelityRule::Curve { confidence } => {
+                    let least = self.least_error_left(rung, confidence);
+                    let hopeless = |at: &usize| self.is_hopeless(&rung.reached[*at], least);
+                    rung.waiting.iter().find(|position| !hopeless(position))
                 }
             };
             goes_on.map(|position| rung.reached[*position].number)
@@ -139,9 +162,37 @@ impl Rungs {
                 FidelityRule::Median => {
                     rung.waiting.iter().find(|position| rung.is_below_median(**position))
                 }
+                FidelityRule::Curve { confidence } => {
+                    let least = self.least_error_left(rung, confidence);
+                    let hopeless = |at: &usize| self.is_hopeless(&rung.reached[*at], least);
+                    rung.waiting.iter().find(|position| hopeless(position))
+                }
             };
             stops.map(|position| rung.reached[*position].number)
         })
+    }
+
+    /// How little of its error at a rung a trial keeps at best, as the complete ones tell.
+    fn least_error_left(&self, rung: &Rung, confidence: f64) -> Option<f64> {
+        // Nobody asks where nobody waits, and the curves need not be gone through.
+        rung.waiting.first()?;
+        let mut left = curves::ErrorLeft::default();
+        let at_rung: HashMap<TrialNumber, f64> =
+            rung.reached.iter().map(|reached| (reached.number, reached.accuracy)).collect();
+        for trial in &self.complete {
+            if let Some(accuracy) = at_rung.get(&trial.number) {
+                left.add(*accuracy, trial.accuracy);
+            }
+        }
+        left.least(confidence)
+    }
+
+    /// Whether a complete trial dominates what this one comes to at best.
+    fn is_hopeless(&self, reached: &Reached, least: Option<f64>) -> bool {
+        let Some(least) = least else { return false };
+        let mut best = reached.point.clone();
+        best[0] = curves::best_value(best[0], reached.accuracy, least);
+        self.complete.iter().any(|trial| pareto::dominates(&trial.point, &best))
     }
 
     /// Whether a trial waits on the last of the rungs that it has reached.
@@ -386,6 +437,37 @@ mod tests {
         rungs.promote(TrialNumber(5), 1);
         arrive(&mut rungs, 6, 0.4999);
         assert_eq!((rungs.next_promotion(9), rungs.next_stopped(9)), (None, Some(TrialNumber(6))));
+    }
+
+    #[test]
+    fn whom_a_complete_trial_dominates_whatever_it_gains_stops() {
+        let mut rungs = rungs(FidelityRule::Curve { confidence: 0.9 }, &[1]);
+        let come = |rungs: &mut Rungs, number: u32, accuracy: f64, cost: f64| {
+            rungs.begin();
+            rungs.reach(TrialNumber(number), 0, accuracy, vec![-accuracy, cost]);
+        };
+        // Nine trials halve their error after the rung, some more and some less.
+        for number in 0..9 {
+            assert_eq!(rungs.next_stopped(99), None);
+            come(&mut rungs, number, 0.8, 5.0 + f64::from(number));
+            assert_eq!(rungs.next_promotion(99), Some(TrialNumber(number)));
+            rungs.promote(TrialNumber(number), 1);
+            let last = 0.9 + f64::from(number) / 1000.0;
+            rungs.end(TrialNumber(number), 1);
+            rungs.complete(TrialNumber(number), last, vec![-last, 5.0 + f64::from(number)]);
+        }
+        // At best 0.2 becomes 0.092: 0.79 would end at 0.9034, 0.5 at 0.77.
+        come(&mut rungs, 9, 0.79, 6.5);
+        come(&mut rungs, 10, 0.5, 4.0);
+        come(&mut rungs, 11, 0.5, 6.0);
+        come(&mut rungs, 12, 0.79, 20.0);
+        let mut stopped = Vec::new();
+        while let Some(number) = rungs.next_stopped(99) {
+            rungs.end(number, 1);
+            stopped.push(number.0);
+        }
+        assert_eq!(stopped, [11, 12], "one is worse than cheaper ones, one dear");
+        assert_eq!(rungs.next_promotion(99), Some(TrialNumber(9)));
     }
 
     proptest! {

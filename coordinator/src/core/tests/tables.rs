@@ -203,7 +203,7 @@ fn what_a_table_says_of_another_rung_is_a_failed_attempt() {
 #[test]
 fn every_algorithm_runs_a_table_study_with_rungs_to_its_end() {
     for name in edgesmith_common::spec::AlgorithmSpec::NAMES {
-        for rule in ["asha", "median"] {
+        for rule in ["asha", "median", "curve"] {
             let mut bench = Bench::new();
             let algorithm = format!("name = \"{name}\"");
             let study = bench.submit_table_with_rungs("nb", "trials = 30", rule, &algorithm);
