@@ -420,9 +420,9 @@ pub struct BenchTrainArgs {
     /// What trains: flex, or wgpu where the program is built with it
     #[arg(long, default_value = "flex")]
     pub backend: String,
-    /// How to print: table, or json with the layers of each network
+    /// How to print; json has the layers of each network
     #[arg(long, value_enum, default_value = "table")]
-    pub format: Format,
+    pub format: ListFormat,
 }
 
 #[derive(Debug, ClapArgs)]

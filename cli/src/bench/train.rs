@@ -19,7 +19,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::args::{BenchTrainArgs, Format};
+use crate::args::{BenchTrainArgs, ListFormat};
 use crate::failure::invalid;
 use crate::output::table::{self, Align};
 
@@ -78,6 +78,9 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<()> {
             })
             .collect::<anyhow::Result<_>>()?,
     };
+    let seconds = Duration::try_from_secs_f64(args.seconds).map_err(|_| {
+        invalid(format!("--seconds {} is no time; use 3, for example", args.seconds))
+    })?;
     let device = TrainDevice::parse(&args.backend).map_err(|error| invalid(error.to_string()))?;
     let mut plans = Vec::new();
     for candidate in chosen {
@@ -88,7 +91,6 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for (candidate, plan) in &plans {
         for &threads in &args.threads {
-            let seconds = Duration::from_secs_f64(args.seconds.max(0.01));
             let (steps, took) = time(plan, &spec, device, &Cores::new(threads)?, seconds)?;
             let images = f64::from(steps) * f64::from(spec.batch_size);
             rows.push(Row {
@@ -105,8 +107,8 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<()> {
         }
     }
     crate::output::print(&match args.format {
-        Format::Json => json(&spec, rows)?,
-        _ => text(&rows),
+        ListFormat::Json => json(&spec, rows)?,
+        ListFormat::Table => text(&rows),
     })
 }
 
