@@ -3,6 +3,7 @@
 mod builders;
 mod controllers;
 mod import;
+mod latency;
 mod leases;
 mod lifecycle;
 mod rungs;
