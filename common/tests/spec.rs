@@ -120,6 +120,23 @@ stages = [{ width = 32, operation = "inverted-residual", expansion = 6 }]
 }
 
 #[test]
+fn latency_is_predicted_where_it_is_limited_from_above_unless_switched_off() {
+    let limits = |more: &str| {
+        let limits = StudySpec::parse(&format!("{GOOD}{more}")).unwrap().predicted_limits();
+        limits.iter().map(|(class, ms)| format!("{class} {ms}")).collect::<Vec<_>>()
+    };
+    let constraint = |text: &str| format!("[[constraints]]\nmetric = \"latency_ms\"\n{text}\n");
+    assert!(limits("").is_empty());
+    assert!(limits(&constraint("min = 3")).is_empty());
+    assert!(limits("[[constraints]]\nmetric = \"model_bytes\"\nmax = 90000\n").is_empty());
+    let two = constraint("device = \"pi\"\nmax = 5") + &constraint("max = 2");
+    // The least counts.
+    let three = two.clone() + &constraint("device = \"pi\"\nmin = 1\nmax = 4");
+    assert_eq!(limits(&three), ["pi 4", "local 2"]);
+    assert!(limits(&(two + "[measurement]\npredict = false\n")).is_empty());
+}
+
+#[test]
 fn examples_are_valid() {
     for example in ["digits", "digits-asha", "fashion-mnist"] {
         let file = format!("{}/../examples/{example}.toml", env!("CARGO_MANIFEST_DIR"));
@@ -161,6 +178,8 @@ fn wrong_types_and_ranges_say_what_to_give() {
     assert!(mistake_in("[training]\nbatch_size = 1\n", "batch_size").contains("2 to"));
     assert!(mistake_in("[measurement]\nmin_runs = 10\n", "min_runs").contains("50"));
     assert!(mistake_in("[measurement]\nthreads = 4\n", "threads").contains("1 to 1"));
+    let said = mistake_in("[measurement]\npredict = 1\n", "predict");
+    assert_eq!(said, "measurement.predict: is the whole number 1; give true or false");
     assert!(mistake("[budget]", "[[budget]]", "[[budget]]").contains("[budget]"));
     assert!(mistake("resolution = 8", "resolution = [8, 8]", "resolution").contains("twice"));
 }

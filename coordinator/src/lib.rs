@@ -6,5 +6,6 @@
 
 pub mod controller;
 pub mod core;
+mod linear_algebra;
 pub mod service;
 pub mod store;

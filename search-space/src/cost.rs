@@ -25,14 +25,16 @@ impl Plan {
         Cost { macs, parameters, peak_memory_bytes }
     }
 
-    fn layer_macs(&self, id: LayerId) -> u64 {
+    /// Multiply-accumulates of one layer.
+    pub fn layer_macs(&self, id: LayerId) -> u64 {
         let output = self.output_shape(id);
         let weights = self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64);
         // Every weight meets every output position once.
         weights * u64::from(output.height) * u64::from(output.width)
     }
 
-    fn layer_parameters(&self, id: LayerId) -> u64 {
+    /// Weights and biases of one layer that ship.
+    pub fn layer_parameters(&self, id: LayerId) -> u64 {
         self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64 + s[0] as u64)
     }
 

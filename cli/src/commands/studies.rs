@@ -224,6 +224,7 @@ fn describe(s: &v1::StudyStatus) -> String {
         };
         lines.push(format!("teacher    {} ({state})", teacher.architecture));
     }
+    lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
     lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
     for device in &s.missing_devices {
         lines.push(format!(
@@ -240,6 +241,32 @@ fn describe(s: &v1::StudyStatus) -> String {
         lines.push(text.to_owned());
     }
     lines.join("\n") + "\n"
+}
+
+/// How well latencies on a device are predicted, and what that saved.
+fn prediction(p: &v1::LatencyPrediction) -> String {
+    let share = match p.predicted {
+        0 => "nothing yet".to_owned(),
+        predicted => format!("{} of {predicted} within 10 %", p.within_tenth),
+    };
+    format!(
+        "latency on {}: {share}, from {} measurements; {} trainings saved",
+        p.device_class, p.measurements, p.trainings_saved
+    )
+}
+
+fn prediction_json(p: &v1::LatencyPrediction) -> serde_json::Value {
+    let mut document = json!({
+        "device": p.device_class,
+        "limit_ms": p.limit_ms,
+        "measurements": p.measurements,
+        "predicted": p.predicted,
+        "trainings_saved": p.trainings_saved,
+    });
+    if p.predicted > 0 {
+        document["within_10_percent"] = json!(f64::from(p.within_tenth) / f64::from(p.predicted));
+    }
+    document
 }
 
 fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
@@ -262,6 +289,10 @@ fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     if !s.reason.is_empty() {
         document["reason"] = json!(s.reason);
     }
+    if !s.latency_predictions.is_empty() {
+        let all: Vec<_> = s.latency_predictions.iter().map(prediction_json).collect();
+        document["latency_predictions"] = json!(all);
+    }
     if let Some(best) = s.best_validation_accuracy {
         document["best_validation_accuracy"] = json!(best);
     }
@@ -277,4 +308,45 @@ fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         }
     }
     document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(predicted: u32, within_tenth: u32) -> v1::StudyStatus {
+        let latency_predictions = vec![v1::LatencyPrediction {
+            device_class: "pi".to_owned(),
+            limit_ms: 5.0,
+            measurements: 34,
+            predicted,
+            within_tenth,
+            trainings_saved: 7,
+        }];
+        v1::StudyStatus { latency_predictions, ..Default::default() }
+    }
+
+    #[test]
+    fn predictions_are_told_with_how_often_they_were_right() {
+        let text = describe(&status(16, 12));
+        let line = "predicted  latency on pi: 12 of 16 within 10 %, from 34 measurements; 7 \
+                    trainings saved\n";
+        assert!(text.contains(line), "{text}");
+        let document = status_json(&status(16, 12));
+        let expected = json!([{
+            "device": "pi", "limit_ms": 5.0, "measurements": 34, "predicted": 16,
+            "within_10_percent": 0.75, "trainings_saved": 7,
+        }]);
+        assert_eq!(document["latency_predictions"], expected);
+    }
+
+    #[test]
+    fn what_nobody_predicted_is_not_told() {
+        assert!(describe(&status(0, 0)).contains("pi: nothing yet, from 34"));
+        let document = status_json(&status(0, 0));
+        assert!(document["latency_predictions"][0].get("within_10_percent").is_none());
+        let none = v1::StudyStatus::default();
+        assert!(!describe(&none).contains("predicted"));
+        assert!(status_json(&none).get("latency_predictions").is_none());
+    }
 }

@@ -52,6 +52,17 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
         let constraints: Vec<String> = spec.constraints.iter().map(ToString::to_string).collect();
         say("subject to", constraints.join(", "));
     }
+    let limits: Vec<String> =
+        spec.predicted_limits().iter().map(|(class, ms)| format!("{ms} ms on {class}")).collect();
+    if !limits.is_empty() {
+        say(
+            "predicts",
+            format!(
+                "latency from earlier measurements; what is surely above {} is not trained",
+                limits.join(" or ")
+            ),
+        );
+    }
     if !spec.start_from.is_empty() {
         let names: Vec<&str> = spec.start_from.iter().map(|name| name.as_str()).collect();
         say("starts from", names.join(", "));

@@ -6,7 +6,7 @@
 
 use edgesmith_search_space::{Architecture, CellIdentity, Space, StagedSpace};
 
-use crate::{Constraint, DeviceClass, Objective, Seed, StudyName};
+use crate::{Bound, Constraint, DeviceClass, Metric, Objective, Seed, StudyName};
 
 mod algorithm;
 mod check;
@@ -72,6 +72,27 @@ impl StudySpec {
             }
         }
         devices
+    }
+
+    /// The device classes on which candidates may be ruled out by their predicted latency, with the
+    /// most milliseconds that constraints allow there.
+    pub fn predicted_limits(&self) -> Vec<(DeviceClass, f64)> {
+        let mut limits: Vec<(DeviceClass, f64)> = Vec::new();
+        if !self.training().is_some_and(|work| work.measurement.predict) {
+            return limits;
+        }
+        for constraint in &self.constraints {
+            let (Metric::LatencyMs, Bound::Max(limit), Some(device)) =
+                (constraint.metric, constraint.bound, &constraint.device)
+            else {
+                continue;
+            };
+            match limits.iter_mut().find(|(known, _)| known == device) {
+                Some((_, least)) => *least = least.min(limit),
+                None => limits.push((device.clone(), limit)),
+            }
+        }
+        limits
     }
 }
 
@@ -305,7 +326,7 @@ pub enum TeacherSource {
     },
 }
 
-/// How latency is measured.
+/// How latency is measured, and whether it is predicted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MeasurementSpec {
     /// Untimed runs first.
@@ -316,4 +337,7 @@ pub struct MeasurementSpec {
     pub min_seconds: f64,
     /// Threads of the engine.
     pub threads: u32,
+    /// Whether candidates are left untrained that surely break a limit of latency, as measurements of
+    /// others tell.
+    pub predict: bool,
 }

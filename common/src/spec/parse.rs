@@ -423,6 +423,7 @@ fn read_measurement(root: &mut Table, m: &mut Mistakes) -> MeasurementSpec {
         min_runs: table.within("min_runs", 50, (50, 1_000_000), m),
         min_seconds: table.within("min_seconds", 0.2, (0.2, 3600.0), m),
         threads: table.within("threads", 1, (1, 1), m),
+        predict: table.or("predict", true, m),
     };
     table.finish(m);
     measurement

@@ -8,6 +8,7 @@ use edgesmith_common::{
     TrainedTrial, TrialNumber, TrialValues, pareto,
 };
 
+use super::latency::Predictors;
 use super::objectives::Fronts;
 use super::promotion::point;
 use super::rungs::Rungs;
@@ -70,11 +71,12 @@ impl Core {
                 Ok(())
             }
             Record::TrialInfeasible { study, number, genotype, parents, reason } => {
+                self.study_mut(study)?.add_infeasible(*number, genotype, parents, reason)
+            }
+            Record::TrialTooSlow { study, number, genotype, parents, device, reason } => {
                 let study = self.study_mut(study)?;
-                let stage = Stage::Infeasible { reason: reason.clone(), values: None };
-                study.add_trial(*number, genotype, parents, stage)?;
-                study.controller.update(&FinishedTrial::Infeasible { number: *number });
-                Ok(())
+                study.latency.saved(device);
+                study.add_infeasible(*number, genotype, parents, reason)
             }
             Record::TrialImported { study, number, genotype, figures } => {
                 self.study_mut(study)?.apply_imported(*number, genotype, figures)
@@ -180,6 +182,7 @@ impl Core {
         let rungs = spec.fidelity.clone().map(Rungs::new);
         let mut study = Study {
             fronts: Fronts::new(&spec),
+            latency: Predictors::new(&spec),
             spec,
             created: self.next.study,
             created_at_ms: *at_ms,
@@ -297,6 +300,20 @@ impl Study {
         let (parents, rungs) = (parents.to_vec(), Vec::new());
         let (imported, attempts, donor) = (false, 0, None);
         self.trials.push(Trial { genotype, parents, imported, attempts, donor, rungs, stage });
+        Ok(())
+    }
+
+    /// Notes a candidate that is not trained.
+    fn add_infeasible(
+        &mut self,
+        number: TrialNumber,
+        genotype: &[u16],
+        parents: &[TrialNumber],
+        reason: &str,
+    ) -> Result<(), Contradiction> {
+        let stage = Stage::Infeasible { reason: reason.to_owned(), values: None };
+        self.add_trial(number, genotype, parents, stage)?;
+        self.controller.update(&FinishedTrial::Infeasible { number });
         Ok(())
     }
 
@@ -429,7 +446,24 @@ impl Study {
             }
         };
         add_measurement(values, measurement.clone());
+        if let Some(number) = number {
+            self.learn_latency(number, measurement);
+        }
         Ok(())
+    }
+
+    /// Lets the predictors know how long a trial's network takes.
+    fn learn_latency(&mut self, number: TrialNumber, measurement: &Measurement) {
+        let (Some(work), Some(trial)) = (self.spec.training(), self.trials.get(number.0 as usize))
+        else {
+            return;
+        };
+        let candidate = work.space.decode(&trial.genotype);
+        // It was trained, so it has a plan.
+        if let Ok(plan) = candidate.pruned_plan(work.space.data()) {
+            let (class, ms) = (&measurement.device.class, measurement.p50_ms);
+            self.latency.measured(class, candidate.recipe.precision, &plan, ms);
+        }
     }
 
     /// Returns the attempts that ran for it.

@@ -92,6 +92,12 @@ impl Study {
                 format!("complete after {used} of {budget}")
             })?;
         }
+        let infeasible = |t: &&Trial| matches!(t.stage, Stage::Infeasible { .. });
+        let infeasible = self.trials.iter().filter(infeasible).count();
+        let saved: u32 = self.latency.view().iter().map(|of| of.trainings_saved).sum();
+        ensure(saved as usize <= infeasible, || {
+            format!("{saved} trials are too slow, but {infeasible} infeasible")
+        })?;
         for (id, task) in self.tasks.iter() {
             ensure(self.expects(id, &task.kind), || format!("nothing waits for task {id}"))?;
             let (failed, most) = (task.failed, self.spec.budget.max_attempts);

@@ -1,16 +1,20 @@
-//! New trials: ask the controller, and decide by arithmetic what no training has to decide.
+//! New trials: ask the controller, and decide by arithmetic and by earlier measurements what no training
+//! has to decide.
 
-use edgesmith_common::{Purpose, StudyName, StudySpec, TaskId, TrialNumber};
+use edgesmith_common::{DeviceClass, Purpose, StudyName, StudySpec, TaskId, TrialNumber};
 use edgesmith_search_space::Genotype;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::latency::Judge;
 use super::{Record, Turn};
 
 impl Turn<'_> {
     /// Proposes trials of `name` until one can be trained, or nothing more will be.
     pub(super) fn propose(&mut self, name: &StudyName) {
         let mut last = None;
+        // Nothing is measured meanwhile.
+        let judge = self.core.studies[name].latency.judge();
         for _ in 0..self.core.config.max_infeasible {
             let study = &self.core.studies[name];
             let number = TrialNumber(study.trials.len() as u32);
@@ -20,30 +24,31 @@ impl Turn<'_> {
                 return self.record(Record::ProposalsEnded { study: name.clone(), reason });
             };
             let genotype = proposal.genotype.indices().to_vec();
-            let (study_name, parents) = (name.clone(), proposal.parents);
-            match infeasibility(&study.spec, &proposal.genotype) {
-                None => {
+            let parents = proposal.parents;
+            let verdict = judged(&study.spec, &judge, number, &proposal.genotype);
+            let task = TaskId(self.core.next.task);
+            let record = match verdict {
+                Verdict::Trainable => {
                     let donor = study.choose_donor(&proposal.genotype, &parents);
-                    let task = TaskId(self.core.next.task);
-                    let study = study_name.clone();
+                    let study = name.clone();
                     self.record(Record::TrialProposed { study, number, task, genotype, parents });
                     if let Some(donor) = donor {
-                        self.record(Record::TrialInherits { study: study_name, number, donor });
+                        self.record(Record::TrialInherits { study: name.clone(), number, donor });
                     }
                     return;
                 }
-                Some(reason) => {
+                Verdict::Impossible(reason) => {
                     last = Some(reason.clone());
-                    let study = study_name;
-                    self.record(Record::TrialInfeasible {
-                        study,
-                        number,
-                        genotype,
-                        parents,
-                        reason,
-                    });
+                    let study = name.clone();
+                    Record::TrialInfeasible { study, number, genotype, parents, reason }
                 }
-            }
+                Verdict::TooSlow(device, reason) => {
+                    last = Some(reason.clone());
+                    let study = name.clone();
+                    Record::TrialTooSlow { study, number, genotype, parents, device, reason }
+                }
+            };
+            self.record(record);
         }
         let reason = format!(
             "none of {} candidates in a row could be trained; of the last one: {}",
@@ -54,14 +59,29 @@ impl Turn<'_> {
     }
 }
 
-/// Why a candidate need not be trained; `None` where it may.
-fn infeasibility(spec: &StudySpec, genotype: &Genotype) -> Option<String> {
+/// What is to become of a candidate.
+enum Verdict {
+    /// Only training tells.
+    Trainable,
+    /// Arithmetic rules it out, for this reason.
+    Impossible(String),
+    /// Measurements of others rule it out on this device class, for this reason.
+    TooSlow(DeviceClass, String),
+}
+
+fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genotype) -> Verdict {
     // Of a cell the table knows everything, and it costs nothing to ask.
-    let space = &spec.training()?.space;
-    let candidate = space.decode(genotype);
-    let cost = match candidate.pruned_plan(space.data()) {
-        Ok(plan) => plan.cost(candidate.recipe.precision),
-        Err(why) => return Some(why.to_string()),
+    let Some(work) = spec.training() else { return Verdict::Trainable };
+    let candidate = work.space.decode(genotype);
+    let plan = match candidate.pruned_plan(work.space.data()) {
+        Ok(plan) => plan,
+        Err(why) => return Verdict::Impossible(why.to_string()),
     };
-    spec.analytic_violation(&cost)
+    if let Some(reason) = spec.analytic_violation(&plan.cost(candidate.recipe.precision)) {
+        return Verdict::Impossible(reason);
+    }
+    match judge.too_slow(number, &candidate, &plan) {
+        Some((device, reason)) => Verdict::TooSlow(device, reason),
+        None => Verdict::Trainable,
+    }
 }

@@ -9,7 +9,7 @@ use edgesmith_common::{
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
 use super::study::{Stage, Study, Teacher, Trial};
-use super::{Core, Refusal, StudyState, Time, WorkerInfo};
+use super::{Core, PredictionView, Refusal, StudyState, Time, WorkerInfo};
 
 /// A study and its progress.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,8 @@ pub struct StudyView {
     pub missing_trainer: bool,
     /// Whether a look-up waits and no connected worker reads tables.
     pub missing_table: bool,
+    /// How well latencies are predicted, one a device class on which candidates are judged by it.
+    pub predictions: Vec<PredictionView>,
     /// For how long it has been running, pauses and time without a coordinator left out.
     pub elapsed: Duration,
     /// Wall clock when it was created, milliseconds since 1970.
@@ -175,6 +177,7 @@ impl Core {
             missing_devices: self.missing_devices(study),
             missing_trainer: study.awaits_trainer() && !self.workers.any(WorkerInfo::trains),
             missing_table: study.awaits_table() && !self.workers.any(WorkerInfo::looks_up),
+            predictions: study.latency.view(),
             elapsed: Duration::from_millis(study.elapsed_ms(now)),
             created_at_ms: study.created_at_ms,
             spec_toml: study.spec.source().to_owned(),

@@ -202,6 +202,22 @@ pub enum Record {
         /// Whose weights.
         donor: TrialNumber,
     },
+    /// A candidate was proposed that surely breaks a limit of latency, as earlier measurements of the
+    /// study tell.
+    TrialTooSlow {
+        /// Which study.
+        study: StudyName,
+        /// The next number.
+        number: TrialNumber,
+        /// Option indices.
+        genotype: Vec<u16>,
+        /// What it was derived from.
+        parents: Vec<TrialNumber>,
+        /// Where.
+        device: DeviceClass,
+        /// What is predicted, and from what.
+        reason: String,
+    },
 }
 
 /// Where a study stands.

@@ -9,6 +9,7 @@ use edgesmith_common::{
 };
 use edgesmith_search_space::Genotype;
 
+use super::latency::Predictors;
 use super::objectives::Fronts;
 use super::rungs::Rungs;
 use super::task::{Queue, Tasks};
@@ -44,6 +45,8 @@ pub(super) struct Study {
     pub(super) simulated_seconds: f64,
     /// Fronts of the complete trials.
     pub(super) fronts: Fronts,
+    /// What measurements say of networks that were not measured.
+    pub(super) latency: Predictors,
 }
 
 /// Who teaches, and how far that is.

@@ -3,7 +3,9 @@
 use edgesmith_common::TrialValues;
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 
-use crate::core::{Role, StudyState, StudyView, TeacherView, TrialView, WorkerView};
+use crate::core::{
+    PredictionView, Role, StudyState, StudyView, TeacherView, TrialView, WorkerView,
+};
 
 /// A study's status.
 pub fn study(view: StudyView) -> v1::StudyStatus {
@@ -34,9 +36,21 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         missing_devices: view.missing_devices.iter().map(ToString::to_string).collect(),
         missing_trainer: view.missing_trainer,
         missing_table: view.missing_table,
+        latency_predictions: view.predictions.iter().map(prediction).collect(),
         elapsed_ms: view.elapsed.as_millis() as u64,
         spec_toml: view.spec_toml,
         activity: view.activity,
+    }
+}
+
+fn prediction(view: &PredictionView) -> v1::LatencyPrediction {
+    v1::LatencyPrediction {
+        device_class: view.device.to_string(),
+        limit_ms: view.limit_ms,
+        measurements: view.measurements,
+        predicted: view.predicted,
+        within_tenth: view.within_tenth,
+        trainings_saved: view.trainings_saved,
     }
 }
 

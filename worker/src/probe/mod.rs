@@ -100,7 +100,13 @@ mod tests {
     use crate::network::testing::residual_plan;
 
     fn spec() -> MeasurementSpec {
-        MeasurementSpec { warmup_runs: 2, min_runs: 60, min_seconds: 0.0, threads: 1 }
+        MeasurementSpec {
+            warmup_runs: 2,
+            min_runs: 60,
+            min_seconds: 0.0,
+            threads: 1,
+            predict: true,
+        }
     }
 
     fn model() -> Model {

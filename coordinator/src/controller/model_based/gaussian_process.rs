@@ -1,8 +1,8 @@
 //! Regression with a Gaussian process of unit prior variance times a fitted amplitude (Rasmussen &
-//! Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1). Plain loops on row-major
-//! matrices: a few hundred points at most.
+//! Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1).
 
 use super::kernel::{Features, Groups, Kernel, Shape};
+use crate::linear_algebra::{cholesky, solve_lower, solve_upper};
 
 /// The kernel's free parameters and the noise, as a share of the signal's variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,47 +130,6 @@ fn covariance(kernel: &Kernel, codes: &[u32], n: usize, noise: f64) -> Vec<f64> 
     matrix
 }
 
-/// Factors a symmetric matrix in place into its lower triangle; the upper one is left as it was.
-/// False where it is not positive definite.
-pub fn cholesky(matrix: &mut [f64], n: usize) -> bool {
-    for i in 0..n {
-        let (above, below) = matrix.split_at_mut(i * n);
-        let row = &mut below[..n];
-        for j in 0..i {
-            let other = &above[j * n..j * n + j];
-            let dot: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
-            row[j] = (row[j] - dot) / above[j * n + j];
-        }
-        let squares: f64 = row[..i].iter().map(|v| v * v).sum();
-        let pivot = row[i] - squares;
-        if pivot <= 1e-12 {
-            return false;
-        }
-        row[i] = pivot.sqrt();
-    }
-    true
-}
-
-/// Solves `L·x = b` in place.
-fn solve_lower(factor: &[f64], n: usize, b: &mut [f64]) {
-    for i in 0..n {
-        let row = &factor[i * n..i * n + i];
-        let dot: f64 = row.iter().zip(&*b).map(|(l, x)| l * x).sum();
-        b[i] = (b[i] - dot) / factor[i * n + i];
-    }
-}
-
-/// Solves `Lᵀ·x = b` in place.
-fn solve_upper(factor: &[f64], n: usize, b: &mut [f64]) {
-    for i in (0..n).rev() {
-        b[i] /= factor[i * n + i];
-        let x = b[i];
-        for j in 0..i {
-            b[j] -= factor[i * n + j] * x;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use edgesmith_search_space::{CellIdentity, CellSpace, Space};
@@ -241,15 +200,5 @@ mod tests {
         let refined = start.refined(&groups, &points, &targets);
         let score = |hyper| likelihood(&groups, &codes, &targets, hyper);
         assert!(score(refined) >= score(start));
-    }
-
-    #[test]
-    fn what_is_not_positive_definite_is_told() {
-        assert!(!cholesky(&mut [1.0, 2.0, 2.0, 1.0], 2));
-        let mut matrix = [4.0, 2.0, 2.0, 3.0];
-        assert!(cholesky(&mut matrix, 2));
-        assert_eq!(matrix[0], 2.0);
-        assert_eq!(matrix[2], 1.0);
-        assert!((matrix[3] - 2.0_f64.sqrt()).abs() < 1e-12);
     }
 }

@@ -172,6 +172,6 @@ mod tests {
                 matrix.push(kernel.at(groups.code(a, b)) + jitter);
             }
         }
-        assert!(super::super::gaussian_process::cholesky(&mut matrix, features.len()));
+        assert!(crate::linear_algebra::cholesky(&mut matrix, features.len()));
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct StudyBuilder {
     fidelity: Option<&'static str>,
     inherit_epochs: u32,
     start_from: Option<&'static str>,
+    measurement: &'static str,
 }
 
 impl StudyBuilder {
@@ -65,6 +66,7 @@ impl StudyBuilder {
             fidelity: None,
             inherit_epochs: 0,
             start_from: None,
+            measurement: "",
         }
     }
 
@@ -134,6 +136,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Other settings of how latency is measured.
+    pub(super) fn measurement(mut self, settings: &'static str) -> Self {
+        self.measurement = settings;
+        self
+    }
+
     /// One candidate only.
     pub(super) fn tiny_space(mut self) -> Self {
         self.widths = "[4]";
@@ -167,6 +175,7 @@ impl StudyBuilder {
         if self.inherit_epochs > 0 {
             text += &format!("[training]\nepochs = 9\ninherit_epochs = {}\n", self.inherit_epochs);
         }
+        text += &format!("[measurement]\n{}\n", self.measurement);
         text += &self.constraints.concat();
         StudySpec::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
@@ -545,7 +554,7 @@ pub(super) fn lasting(core: &Core) -> String {
     for (name, s) in &core.studies {
         add(&(name, s.created, s.created_at_ms, &s.teacher_weights, &s.state, &s.proposals_ended));
         add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
-        add(&(&s.rungs, s.hopeless_in_a_row));
+        add(&(&s.rungs, s.hopeless_in_a_row, &s.latency));
         let number = TrialNumber(s.trials.len() as u32);
         let mut rng = ChaCha8Rng::from_seed(s.spec.seed.derive(Purpose::Proposal(number)));
         add(&s.controller.suggest(number, &mut rng));

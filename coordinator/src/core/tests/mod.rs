@@ -4,6 +4,7 @@ mod builders;
 mod controllers;
 mod import;
 mod inheritance;
+mod latency;
 mod leases;
 mod lifecycle;
 mod rungs;

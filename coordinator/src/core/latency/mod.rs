@@ -1,0 +1,213 @@
+//! Latencies predicted from a study's own measurements, so that a candidate that surely breaks a limit
+//! is not trained to learn as much.
+//!
+//! Each device class with a limit has a predictor of its own, and fp32 and int8, which run other code,
+//! have a model each ([`model`]). Predictors change only as records are applied. What they rule out is
+//! written down with its reason ([`Record::TrialTooSlow`](super::Record::TrialTooSlow)), so a replay
+//! repeats decisions and does not make them again.
+//!
+//! A predictor must not be wrong for ever: every tenth trial is trained whatever is predicted of it. So
+//! networks beyond the limit are measured too, the fit learns from them, and how often predictions
+//! were right is not told of accepted candidates alone.
+
+mod model;
+
+use std::collections::BTreeMap;
+
+use edgesmith_common::{DeviceClass, StudySpec, TrialNumber};
+use edgesmith_search_space::{Candidate, Plan, Precision};
+
+use self::model::{Features, Jackknife, Samples};
+
+/// Of so many trials one is trained whatever is predicted of it.
+const TRIED: u32 = 10;
+
+/// A prediction is counted as right where it is off by no more than this share of the latency.
+const CLOSE: f64 = 0.1;
+
+/// The predictors of a study.
+#[derive(Debug, PartialEq)]
+pub(super) struct Predictors(BTreeMap<DeviceClass, Predictor>);
+
+/// What is known of one device class.
+#[derive(Debug, PartialEq)]
+struct Predictor {
+    limit: f64,
+    samples: BTreeMap<Precision, Samples>,
+    measurements: u32,
+    predicted: u32,
+    close: u32,
+    saved: u32,
+}
+
+/// How well latencies on a device class are predicted, and to what use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictionView {
+    /// Where.
+    pub device: DeviceClass,
+    /// The study's limit there, milliseconds.
+    pub limit_ms: f64,
+    /// Trials measured there.
+    pub measurements: u32,
+    /// Those of them that were predicted before their own measurement was known.
+    pub predicted: u32,
+    /// Those of the predicted whose prediction was within 10 % of the measurement.
+    pub within_tenth: u32,
+    /// Candidates that were not trained, because they would surely have been above the limit.
+    pub trainings_saved: u32,
+}
+
+impl Predictors {
+    /// Of a study that begins; none where it has no limit or does not want any.
+    pub(super) fn new(spec: &StudySpec) -> Self {
+        let predictor = |(device, limit)| {
+            let samples = BTreeMap::new();
+            let (measurements, predicted, close, saved) = (0, 0, 0, 0);
+            (device, Predictor { limit, samples, measurements, predicted, close, saved })
+        };
+        Self(spec.predicted_limits().into_iter().map(predictor).collect())
+    }
+
+    /// Takes in a measurement; `plan` is the network that was measured.
+    pub(super) fn measured(
+        &mut self,
+        device: &DeviceClass,
+        precision: Precision,
+        plan: &Plan,
+        ms: f64,
+    ) {
+        let Some(predictor) = self.0.get_mut(device) else { return };
+        let samples = predictor.samples.entry(precision).or_default();
+        let features = Features::of(plan);
+        predictor.measurements += 1;
+        // Before the samples hold it, or the prediction would know its answer.
+        if let Some(predicted) = samples.predict(&features) {
+            predictor.predicted += 1;
+            predictor.close += u32::from((predicted - ms).abs() <= CLOSE * ms);
+        }
+        samples.add(&features, ms);
+    }
+
+    /// Counts a candidate that was not trained.
+    pub(super) fn saved(&mut self, device: &DeviceClass) {
+        if let Some(predictor) = self.0.get_mut(device) {
+            predictor.saved += 1;
+        }
+    }
+
+    /// What rules candidates out, as of now.
+    pub(super) fn judge(&self) -> Judge {
+        let intervals = |predictor: &Predictor| {
+            let fitted = predictor.samples.iter();
+            fitted.filter_map(|(precision, of)| Some((*precision, of.jackknife()?))).collect()
+        };
+        let limits = self.0.iter().map(|(device, of)| (device.clone(), of.limit, intervals(of)));
+        Judge { limits: limits.collect() }
+    }
+
+    pub(super) fn view(&self) -> Vec<PredictionView> {
+        let view = |(device, of): (&DeviceClass, &Predictor)| PredictionView {
+            device: device.clone(),
+            limit_ms: of.limit,
+            measurements: of.measurements,
+            predicted: of.predicted,
+            within_tenth: of.close,
+            trainings_saved: of.saved,
+        };
+        self.0.iter().map(view).collect()
+    }
+}
+
+/// Predictors at one moment, ready for any number of candidates.
+#[derive(Debug)]
+pub(super) struct Judge {
+    limits: Vec<(DeviceClass, f64, BTreeMap<Precision, Jackknife>)>,
+}
+
+impl Judge {
+    /// Where a candidate, trial `number`, would surely be too slow, and why that is to be believed;
+    /// `None` where it is to be trained.
+    pub(super) fn too_slow(
+        &self,
+        number: TrialNumber,
+        candidate: &Candidate,
+        plan: &Plan,
+    ) -> Option<(DeviceClass, String)> {
+        if number.0 % TRIED == TRIED - 1 {
+            return None;
+        }
+        let features = Features::of(plan);
+        self.limits.iter().find_map(|(device, limit, intervals)| {
+            let jackknife = intervals.get(&candidate.recipe.precision)?;
+            let interval = jackknife.interval(&features);
+            (interval.low > *limit).then(|| {
+                let reason = format!(
+                    "predicted latency_ms on {device} is {} to {}, above the limit of {limit} (from \
+                     {} measurements)",
+                    digits(interval.low),
+                    digits(interval.high),
+                    jackknife.measurements()
+                );
+                (device.clone(), reason)
+            })
+        })
+    }
+}
+
+/// Three significant digits, which is more than a prediction is good for.
+fn digits(ms: f64) -> String {
+    let places = (2 - ms.max(1e-9).log10().floor() as i32).clamp(0, 9);
+    format!("{ms:.*}", places as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_search_space::CompressionRecipe;
+
+    use super::*;
+
+    fn spec() -> StudySpec {
+        let text = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
+                    objectives = [{ metric = \"macs\" }]\n\
+                    constraints = [{ metric = \"latency_ms\", device = \"pi\", max = 5 }]\n\
+                    space = { resolution = 8, stem_width = 8, stages = [{ width = 16 }] }\n";
+        StudySpec::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_of_one_precision_or_device_says_nothing_of_another() {
+        let spec = spec();
+        let space = &spec.training().unwrap().space;
+        let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+        let fp32 = space.decode(&genotype);
+        let recipe = CompressionRecipe { precision: Precision::Int8, ..fp32.recipe.clone() };
+        let int8 = Candidate { recipe, ..fp32.clone() };
+        let plan = fp32.pruned_plan(space.data()).unwrap();
+        let mut predictors = Predictors::new(&spec);
+        let ruled_out = |predictors: &Predictors, number: u32, candidate: &Candidate| {
+            predictors.judge().too_slow(TrialNumber(number), candidate, &plan)
+        };
+        let [pi, board]: [DeviceClass; 2] = ["pi", "board"].map(|class| class.parse().unwrap());
+        for _ in 0..30 {
+            assert_eq!(ruled_out(&predictors, 20, &int8), None);
+            predictors.measured(&board, Precision::Int8, &plan, 50.0);
+            predictors.measured(&pi, Precision::Fp32, &plan, 50.0);
+        }
+        assert_eq!(ruled_out(&predictors, 20, &int8), None);
+        let (device, reason) = ruled_out(&predictors, 20, &fp32).unwrap();
+        assert_eq!(device, pi);
+        let text = "predicted latency_ms on pi is 50.0 to 50.0, above the limit of 5 (from 30 \
+                    measurements)";
+        assert_eq!(reason, text);
+        // Every tenth is trained all the same.
+        let tried: Vec<u32> =
+            (20..40).filter(|n| ruled_out(&predictors, *n, &fp32).is_none()).collect();
+        assert_eq!(tried, [29, 39]);
+    }
+
+    #[test]
+    fn predictions_are_told_in_three_digits() {
+        let told = [0.001_234_5, 0.1, 6.149, 99.96, 1234.5, 0.0].map(digits);
+        assert_eq!(told, ["0.00123", "0.100", "6.15", "100.0", "1234", "0.000000000"]);
+    }
+}

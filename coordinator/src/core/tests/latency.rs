@@ -1,0 +1,187 @@
+//! Candidates that earlier measurements rule out.
+
+use edgesmith_common::{DeviceClass, StudyName, TrialState};
+use edgesmith_search_space::Space;
+
+use super::super::*;
+use super::builders::*;
+
+/// Between the fastest and the slowest networks of the builder's space.
+const LIMIT: f64 = 0.8;
+
+/// Milliseconds that a network takes on the tests' device, but for the noise of timing.
+fn on_the_device(bench: &Bench, study: &StudyName, number: u32) -> f64 {
+    let space = bench.core.space(study).unwrap();
+    let Space::Staged(staged) = &space else { panic!("a space of networks") };
+    let candidate = staged.decode(&bench.trial(study, number).genotype);
+    let plan = candidate.pruned_plan(staged.data()).unwrap();
+    let layer = |id| {
+        // It computes eight channels at a time.
+        let channels = plan.output_shape(id).channels;
+        let macs = plan.layer_macs(id) / u64::from(channels) * u64::from(channels.div_ceil(8) * 8);
+        4e-6 * macs as f64 + 1e-5 * plan.layer_parameters(id) as f64
+    };
+    0.1 + plan.ids().map(layer).sum::<f64>()
+}
+
+fn limited(bound: f64) -> StudyBuilder {
+    let limit = format!("device = \"pi\"\nmax = {bound}");
+    StudyBuilder::new("s").trials(60).device("pi").constraint("latency_ms", &limit)
+}
+
+/// Trains and measures `count` trials one after the other, or fewer where the study ends.
+fn go_on(bench: &mut Bench, study: &StudyName, count: usize) {
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let timer = bench.join(WorkerBuilder::measurer("pi"));
+    for _ in 0..count {
+        let lease = bench.lease(trainer);
+        let Work::TrainTrial { number, .. } = lease.work else { panic!("{lease:?}") };
+        bench.finish(trainer, &lease);
+        let ms = on_the_device(bench, study, number.0);
+        let noise = 1.0 + 0.02 * f64::from(number.0 * 7 % 5) - 0.04;
+        let timing = bench.lease(timer);
+        let measured = Outcome::Measured(measurement(&class("pi"), ms * noise));
+        assert!(bench.report(timer, &timing, measured));
+    }
+    for worker in [trainer, timer] {
+        bench.ask(|to| Event::Leave { to, worker }).unwrap();
+    }
+}
+
+/// Numbers of the trials that were ruled out, with the reasons.
+fn ruled_out(bench: &Bench, study: &StudyName) -> Vec<(u32, String)> {
+    let states = bench.trial_states(study).into_iter().zip(0..);
+    let reasons = states.filter_map(|(state, number)| match state {
+        TrialState::Infeasible { reason } => Some((number, reason)),
+        _ => None,
+    });
+    reasons.collect()
+}
+
+#[test]
+fn what_is_surely_too_slow_is_not_trained_once_enough_was_measured() {
+    let mut bench = Bench::new();
+    let study = bench.submit(limited(LIMIT));
+    go_on(&mut bench, &study, 20);
+    // The next proposal is the first that anything is predicted of.
+    assert_eq!(bench.trial_states(&study).len(), 20);
+    assert_eq!(ruled_out(&bench, &study), []);
+    let too_slow = (0..20).filter(|n| on_the_device(&bench, &study, *n) > LIMIT).count();
+    assert!((3..18).contains(&too_slow), "{too_slow} of 20 are too slow");
+    go_on(&mut bench, &study, 40);
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!(status.counts.complete, 60);
+
+    let out = ruled_out(&bench, &study);
+    assert!(out.len() >= 5, "{out:?}");
+    for (number, reason) in &out {
+        let begin = "predicted latency_ms on pi is ";
+        let middle = ", above the limit of 0.8 (from ";
+        assert!(reason.starts_with(begin) && reason.contains(middle), "{reason}");
+        assert!(reason.ends_with(" measurements)"), "{reason}");
+        let ms = on_the_device(&bench, &study, *number);
+        assert!(ms > LIMIT, "trial {number} takes {ms}: {reason}");
+        assert_eq!(bench.trial(&study, *number).attempts, 0);
+    }
+    // Hardly a trial that was trained is far too slow, but for those that are tried all the same.
+    let trials = 20..bench.trial_states(&study).len() as u32;
+    let trained = trials.filter(|n| out.iter().all(|(ruled_out, _)| ruled_out != n));
+    let far: Vec<u32> =
+        trained.filter(|n| on_the_device(&bench, &study, *n) > 1.3 * LIMIT).collect();
+    assert!(!far.is_empty() && far.iter().all(|n| n % 10 == 9), "{far:?}");
+
+    let [prediction] = status.predictions.as_slice() else { panic!("{:?}", status.predictions) };
+    assert_eq!((&prediction.device, prediction.limit_ms), (&class("pi"), LIMIT));
+    assert_eq!((prediction.measurements, prediction.predicted), (60, 40));
+    assert!((36..=40).contains(&prediction.within_tenth), "{prediction:?}");
+    assert_eq!(prediction.trainings_saved as usize, out.len());
+    assert_eq!(status.counts.infeasible as usize, out.len());
+}
+
+#[test]
+fn predictions_that_were_off_are_told() {
+    let mut bench = Bench::new();
+    let study = bench.submit(limited(1e9));
+    go_on(&mut bench, &study, 30);
+    let [before] = &bench.status(&study).predictions[..] else { panic!() };
+    assert_eq!((before.predicted, before.within_tenth), (10, 10));
+    // The device is throttled: each prediction is off until most of what is known is of now.
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let timer = bench.join(WorkerBuilder::measurer("pi"));
+    for _ in 0..5 {
+        let lease = bench.lease(trainer);
+        bench.finish(trainer, &lease);
+        let number = bench.trial_states(&study).len() as u32 - 1;
+        let ms = 3.0 * on_the_device(&bench, &study, number);
+        let timing = bench.lease(timer);
+        bench.report(timer, &timing, Outcome::Measured(measurement(&class("pi"), ms)));
+    }
+    let [after] = &bench.status(&study).predictions[..] else { panic!() };
+    assert_eq!((after.measurements, after.predicted, after.within_tenth), (35, 15, 10));
+    assert_eq!(after.trainings_saved, 0);
+}
+
+#[test]
+fn a_restart_knows_all_that_was_predicted() {
+    let genotypes = |restarts: bool| {
+        let mut bench = Bench::new();
+        let study = bench.submit(limited(LIMIT));
+        for _ in 0..6 {
+            go_on(&mut bench, &study, 10);
+            if restarts {
+                let before = bench.status(&study).predictions;
+                bench.restart();
+                assert_eq!(bench.status(&study).predictions, before);
+            }
+        }
+        assert!(bench.status(&study).predictions[0].trainings_saved > 0);
+        let trials = bench.core.trials(&study).unwrap();
+        trials.into_iter().map(|trial| (trial.genotype, trial.state)).collect::<Vec<_>>()
+    };
+    assert_eq!(genotypes(true), genotypes(false));
+}
+
+#[test]
+fn a_study_may_do_without() {
+    let mut bench = Bench::new();
+    let study = bench.submit(limited(LIMIT).measurement("predict = false"));
+    go_on(&mut bench, &study, 60);
+    let status = bench.status(&study);
+    assert_eq!((status.counts.complete, status.counts.infeasible), (60, 0));
+    assert_eq!(status.predictions, []);
+    // Nor is anything predicted where there is no limit, or none from above.
+    for builder in [
+        StudyBuilder::new("a").device("pi"),
+        StudyBuilder::new("b").constraint("latency_ms", "device = \"pi\"\nmin = 1"),
+    ] {
+        let study = bench.submit(builder);
+        assert_eq!(bench.status(&study).predictions, []);
+    }
+}
+
+#[test]
+fn a_limit_that_nothing_meets_starves_no_study() {
+    let mut bench = Bench::new();
+    let study = bench.submit(limited(0.01).trials(28));
+    go_on(&mut bench, &study, 28);
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Complete { reason: None });
+    assert_eq!(status.counts.complete, 28);
+    // Of each ten only the last was trained.
+    assert_eq!(status.counts.infeasible, 72);
+    assert_eq!(status.predictions[0].trainings_saved, status.counts.infeasible);
+}
+
+#[test]
+fn devices_are_judged_each_by_its_own_limit() {
+    let mut bench = Bench::new();
+    let builder = limited(5.0).constraint("latency_ms", "device = \"pi\"\nmax = 2");
+    let builder = builder.constraint("latency_ms", "device = \"board\"\nmax = 3");
+    let study = bench.submit(builder.device("phone"));
+    let limits = |study: &StudyView| -> Vec<(DeviceClass, f64)> {
+        study.predictions.iter().map(|p| (p.device.clone(), p.limit_ms)).collect()
+    };
+    let expected = vec![(class("board"), 3.0), (class("pi"), 2.0)];
+    assert_eq!(limits(&bench.status(&study)), expected);
+}
