@@ -16,10 +16,8 @@ import math
 import multiprocessing
 import os
 import pathlib
-import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -262,37 +260,20 @@ def run_optuna(arguments, scratch):
 
 def run_edgesmith(arguments, scratch, goal):
     """(seconds, accuracy, macs, images) of each trial, until the goal or the time is reached."""
-    (scratch / "front.toml").write_text(study_file(arguments))
-    results = ["--data-dir", str(scratch / "results")]
-    search = [arguments.edgesmith, "search", str(scratch / "front.toml"), *results]
-    search += ["--data-root", str(arguments.data), "--slots", str(arguments.processes)]
-    begun, seen = time.time(), {}
-    with open(scratch / "search.log", "w") as log:
-        process = subprocess.Popen(search, stdout=log, stderr=log)
-    try:
-        while time.time() - begun < 60 * arguments.minutes and process.poll() is None:
-            time.sleep(1.0)
-            asked = [arguments.edgesmith, "trials", "front", "--format", "json", *results]
-            answer = subprocess.run(asked, capture_output=True, text=True)
-            now = time.time() - begun
-            if answer.returncode != 0:
-                continue
-            for trial in json.loads(answer.stdout)["trials"]:
-                if trial["state"] == "complete" and trial["trial"] not in seen:
-                    metrics = trial["metrics"]
-                    images = trial["training"]["images_seen"]
-                    seen[trial["trial"]] = (now, metrics["validation_accuracy"], metrics["macs"], images)
-            if goal is not None and hypervolume([t[1:3] for t in seen.values()]) >= goal:
-                break
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait()
-    if not seen:
-        sys.exit((scratch / "search.log").read_text())
-    return sorted(seen.values())
+    study = scratch / "front.toml"
+    study.write_text(study_file(arguments))
+    command = [arguments.edgesmith, "bench", "front", str(study), "--format", "json"]
+    command += ["--reference", f"validation_accuracy={LEAST_ACCURACY},macs={MOST_MACS:.0f}"]
+    command += ["--data-root", str(arguments.data), "--slots", str(arguments.processes)]
+    command += ["--minutes", str(arguments.minutes), "--until", str(goal)]
+    grown = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    trials = [(t["at"], *t["values"], t["images"]) for t in grown["trials"]]
+    # Both sides are judged by the same figure.
+    assert math.isclose(grown["hypervolume"], hypervolume([t[1:3] for t in trials]), rel_tol=1e-9)
+    return trials
 
 
-def report(name, trials, begun=0.0):
+def report(name, trials):
     """The hypervolume over time."""
     print(f"\n{name}: {len(trials)} trials")
     last = max(t[0] for t in trials)

@@ -2,13 +2,15 @@
 //!
 //! `bench cost` times the coordinator's own work, `bench train` the training of networks; `bench search`
 //! runs search algorithms on a table of trained networks, and `bench fidelity` does so with and without
-//! successive halving. Each run is a study of its own in a coordinator's core, with the same proposals,
-//! records and rules as one behind gRPC and sled, in simulated time; only sockets and disk are left out.
+//! successive halving. Each run of these two is a study of its own in a coordinator's core, with the same
+//! proposals, records and rules as one behind gRPC and sled, in simulated time; only sockets and disk are
+//! left out. `bench front` runs one real study and leaves nothing out.
 
 mod algorithm;
 mod cost;
 mod curve;
 mod fidelity;
+mod front;
 mod fronts;
 mod single;
 mod study;
@@ -29,6 +31,7 @@ use crate::failure::invalid;
 
 pub use cost::run as cost;
 pub use fidelity::run as fidelity;
+pub use front::run as front;
 pub use train::{run as train, training_rate};
 
 use algorithm::Algorithm;

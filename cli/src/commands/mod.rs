@@ -15,8 +15,8 @@ mod import;
 mod search;
 mod serve;
 pub mod slots;
-mod studies;
-mod submit;
+pub mod studies;
+pub mod submit;
 mod trials;
 mod validate;
 pub mod work;
@@ -50,6 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Cost(args)) => {
             tokio::task::spawn_blocking(move || bench::cost(&args)).await??;
         }
+        Command::Bench(BenchCommand::Front(args)) => bench::front(args).await?,
         Command::Bench(BenchCommand::Train(args)) => {
             tokio::task::spawn_blocking(move || bench::train(&args)).await??;
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use edgesmith_common::spec::Workload;
 use edgesmith_proto::v1;
 use edgesmith_worker::pipeline::Pipeline;
-use edgesmith_worker::session::{self, WorkerConfig, WorkerRole};
+use edgesmith_worker::session;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Backend, SearchArgs};
@@ -81,19 +81,7 @@ async fn run_on(
     let stop_workers = CancellationToken::new();
     // However this ends: where the coordinator fails, nobody is left to say it to the workers.
     let _stop_workers = stop_workers.clone().drop_guard();
-    let config = WorkerConfig {
-        coordinator: url,
-        token: None,
-        tls_ca_pem: None,
-        name: executor.info().name.clone(),
-        device_class: executor.info().class.clone(),
-        roles: match work {
-            Workload::Train(_) => vec![WorkerRole::Train, WorkerRole::Measure],
-            Workload::Table(_) => vec![WorkerRole::Table],
-        },
-        slots,
-        backend: args.backend.name().to_owned(),
-    };
+    let config = work::local(&url, &executor, &work, slots, args.backend);
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
     let ended = tokio::select! {
         ended = studies::follow(coordinator, &study) => Some(ended?),

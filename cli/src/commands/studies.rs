@@ -121,7 +121,8 @@ pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<Ex
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn is_over(state: StudyState) -> bool {
+/// Whether a study's state is its last.
+pub fn is_over(state: StudyState) -> bool {
     matches!(state, StudyState::Complete | StudyState::Cancelled | StudyState::Failed)
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use edgesmith_common::spec::Workload;
 use edgesmith_common::{DeviceClass, DeviceInfo};
 use edgesmith_worker::pipeline::Pipeline;
 use edgesmith_worker::probe;
@@ -56,6 +57,29 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     ))?;
     session::run(config, Arc::new(executor), shutdown).await?;
     Ok(())
+}
+
+/// A worker in the coordinator's own process, which does all that a study needs.
+pub fn local(
+    coordinator: &str,
+    executor: &Pipeline,
+    work: &Workload,
+    slots: u32,
+    backend: Backend,
+) -> WorkerConfig {
+    WorkerConfig {
+        coordinator: coordinator.to_owned(),
+        token: None,
+        tls_ca_pem: None,
+        name: executor.info().name.clone(),
+        device_class: executor.info().class.clone(),
+        roles: match work {
+            Workload::Train(_) => vec![WorkerRole::Train, WorkerRole::Measure],
+            Workload::Table(_) => vec![WorkerRole::Table],
+        },
+        slots,
+        backend: backend.name().to_owned(),
+    }
 }
 
 /// The real executor on this machine; `backend` is `None` where it never trains.

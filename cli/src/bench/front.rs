@@ -1,0 +1,336 @@
+//! How fast a study gets to a good front: its hypervolume over wall time, from nothing.
+//!
+//! The study runs as under `edgesmith search`, coordinator and workers in this process over a real
+//! connection and a real store, which is in a temporary directory. The clock runs from before the
+//! coordinator starts. `tests/compare_front.py` does the same with Optuna and PyTorch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use edgesmith_common::{Metric, Objective, StudySpec, pareto};
+use edgesmith_proto::v1;
+use edgesmith_worker::session;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{BenchFrontArgs, ListFormat};
+use crate::commands::submit::Submission;
+use crate::commands::{slots, studies, work};
+use crate::connect::Coordinator;
+use crate::failure::{from_status, invalid};
+use crate::local::{LocalCoordinator, Visibility};
+use crate::output::TrialRow;
+use crate::output::table::{self, Align};
+use crate::setup;
+
+/// Between two looks at the trials.
+const GLANCE: Duration = Duration::from_millis(250);
+/// Rows of the table.
+const ROWS: usize = 10;
+
+/// Runs the study and prints how its front grew.
+pub async fn run(args: BenchFrontArgs) -> anyhow::Result<()> {
+    let submission = Submission::read(&args.study)?;
+    let spec = submission.spec.clone();
+    let area = Area::new(&spec.objectives, &args.reference)?;
+    let allowed = allowed(args.minutes)?;
+    let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let directory = tempfile::tempdir()
+        .map_err(|e| anyhow::anyhow!("failed to make a directory for the study: {e}"))?;
+    let shutdown = setup::shutdown_on_signal();
+
+    let clock = Instant::now();
+    let local = LocalCoordinator::start(directory.path(), Visibility::Private).await?;
+    let coordinator = Coordinator::connect_to_local(&local).await?;
+    submission.submit(&coordinator).await?;
+    let slots =
+        slots::decide(args.slots, spec.training().is_some().then_some(args.backend)).await?;
+    let config = work::local(local.url(), &executor, &spec.work, slots, args.backend);
+    let stop_workers = CancellationToken::new();
+    let _stop_workers = stop_workers.clone().drop_guard();
+    let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
+    let mut growth = Growth { area, spec, arrivals: Vec::new(), hypervolume: 0.0 };
+    let seen = tokio::select! {
+        seen = growth.watch(&coordinator, clock, args.until) => seen,
+        // The workers' session ends by itself only when it cannot go on.
+        failed = &mut workers => failed?.map_err(Into::into),
+        () = tokio::time::sleep(allowed) => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+    };
+    let took = clock.elapsed();
+    stop_workers.cancel();
+    if !workers.is_finished() {
+        workers.await??;
+    }
+    local.shut_down().await?;
+    seen?;
+    crate::output::print(&match args.format {
+        ListFormat::Table => growth.text(took, args.until),
+        ListFormat::Json => growth.json(took, args.until)?,
+    })
+}
+
+fn allowed(minutes: Option<f64>) -> anyhow::Result<Duration> {
+    let Some(minutes) = minutes else { return Ok(Duration::MAX) };
+    Duration::try_from_secs_f64(60.0 * minutes)
+        .map_err(|_| invalid(format!("--minutes {minutes} is no time; use 10, for example")))
+}
+
+/// The space that counts: as far as a reference point, in units in which objectives compare.
+#[derive(Debug, PartialEq)]
+struct Area {
+    objectives: Vec<Objective>,
+    /// The worst that counts, one an objective, in the metric's unit.
+    worst: Vec<f64>,
+}
+
+impl Area {
+    /// From `METRIC=VALUE`, or `METRIC@DEVICE=VALUE`, once for each objective.
+    ///
+    /// # Errors
+    /// With all that is wrong with them.
+    fn new(objectives: &[Objective], references: &[String]) -> anyhow::Result<Self> {
+        let mut worst = vec![None; objectives.len()];
+        let mut mistakes = Vec::new();
+        let known: Vec<String> = objectives.iter().map(ToString::to_string).collect();
+        for text in references {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            let place = known.iter().position(|known| known == name);
+            let value = value.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
+            match (place, value) {
+                (Some(place), Some(value)) => {
+                    if worst[place].replace(value).is_some() {
+                        mistakes.push(format!("{name} is given twice"));
+                    }
+                }
+                (None, _) => mistakes.push(format!(
+                    "{name:?} is no objective of the study; it has {}",
+                    known.join(" and ")
+                )),
+                (_, None) => mistakes.push(format!(
+                    "{text:?} has no positive number; write {name}=0.5, for example"
+                )),
+            }
+        }
+        for (name, _) in known.iter().zip(&worst).filter(|(_, worst)| worst.is_none()) {
+            if !mistakes.iter().any(|mistake| mistake.contains(name.as_str())) {
+                mistakes.push(format!("{name} has no reference; add {name}=VALUE"));
+            }
+        }
+        if mistakes.is_empty() {
+            let worst = worst.into_iter().flatten().collect();
+            return Ok(Self { objectives: objectives.to_vec(), worst });
+        }
+        Err(invalid(format!("--reference: {}", mistakes.join("; "))))
+    }
+
+    /// Of points in the objectives' units.
+    fn hypervolume(&self, points: &[Vec<f64>]) -> f64 {
+        let beyond = |point: &Vec<f64>| -> Vec<f64> {
+            let parts = self.objectives.iter().zip(point).zip(&self.worst);
+            parts.map(|((objective, value), worst)| -gain(objective, *value, *worst)).collect()
+        };
+        let turned: Vec<Vec<f64>> = points.iter().map(beyond).collect();
+        pareto::hypervolume(&turned, &vec![0.0; self.objectives.len()])
+    }
+}
+
+/// How far a value is on the good side of the worst one: accuracy in shares, other metrics in powers of
+/// ten; negative on the other side.
+fn gain(objective: &Objective, value: f64, worst: f64) -> f64 {
+    let more = match objective.metric {
+        Metric::ValidationAccuracy => value - worst,
+        _ => (value.max(f64::MIN_POSITIVE) / worst).log10(),
+    };
+    match objective.goal {
+        edgesmith_common::Goal::Maximize => more,
+        edgesmith_common::Goal::Minimize => -more,
+    }
+}
+
+/// A complete trial.
+#[derive(Debug, Serialize)]
+struct Arrival {
+    trial: u32,
+    /// Since the clock started, seconds.
+    at: f64,
+    /// One an objective.
+    values: Vec<f64>,
+    /// Images that its training has taken in.
+    images: u64,
+    /// Of the front with it.
+    hypervolume: f64,
+}
+
+/// A study's complete trials as they arrived.
+struct Growth {
+    area: Area,
+    spec: StudySpec,
+    arrivals: Vec<Arrival>,
+    hypervolume: f64,
+}
+
+impl Growth {
+    /// Until the study is over, or `until` is reached.
+    async fn watch(
+        &mut self,
+        coordinator: &Coordinator,
+        clock: Instant,
+        until: Option<f64>,
+    ) -> anyhow::Result<()> {
+        let study = self.spec.name.to_string();
+        loop {
+            let request = v1::GetStudyRequest { study: study.clone() };
+            let status = coordinator.studies().get_study(request).await.map_err(from_status)?;
+            let status = status.into_inner();
+            if status.complete as usize > self.arrivals.len() {
+                let request = v1::ListTrialsRequest { study: study.clone() };
+                let trials = coordinator.studies().list_trials(request).await;
+                let trials = trials.map_err(from_status)?.into_inner().trials;
+                self.arrive(trials, clock.elapsed())?;
+                eprintln!(
+                    "{:>8}  {:>5} trials  hypervolume {:.4}",
+                    table::duration(clock.elapsed().as_secs_f64()),
+                    self.arrivals.len(),
+                    self.hypervolume
+                );
+            }
+            if until.is_some_and(|until| self.hypervolume >= until)
+                || studies::is_over(status.state())
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    fn arrive(&mut self, trials: Vec<v1::Trial>, at: Duration) -> anyhow::Result<()> {
+        for trial in trials {
+            let (complete, number) = (trial.state() == v1::TrialState::Complete, trial.number);
+            if !complete || self.arrivals.iter().any(|known| known.trial == number) {
+                continue;
+            }
+            let row = TrialRow::new(trial, &self.spec)?;
+            let Some(values) = &row.values else { continue };
+            let of = |objective: &Objective| {
+                values.value(objective.metric, objective.device.as_ref()).ok_or_else(|| {
+                    anyhow::anyhow!("trial {number} is complete and has no {objective}")
+                })
+            };
+            let values_of: Vec<f64> =
+                self.spec.objectives.iter().map(of).collect::<anyhow::Result<_>>()?;
+            let images = values.trained().map_or(0, |trained| trained.images_seen);
+            let mut points: Vec<Vec<f64>> =
+                self.arrivals.iter().map(|a| a.values.clone()).collect();
+            points.push(values_of.clone());
+            self.hypervolume = self.area.hypervolume(&points);
+            let hypervolume = self.hypervolume;
+            let at = at.as_secs_f64();
+            self.arrivals.push(Arrival {
+                trial: number,
+                at,
+                values: values_of,
+                images,
+                hypervolume,
+            });
+        }
+        Ok(())
+    }
+
+    /// When the hypervolume was at least `goal`.
+    fn reached(&self, goal: f64) -> Option<f64> {
+        self.arrivals.iter().find(|arrival| arrival.hypervolume >= goal).map(|arrival| arrival.at)
+    }
+
+    fn text(&self, took: Duration, until: Option<f64>) -> String {
+        let took = took.as_secs_f64();
+        let columns = ["time", "trials", "images", "hypervolume"].map(|name| (name, Align::Right));
+        let row = |i: usize| {
+            let at = took * i as f64 / ROWS as f64;
+            let there = self.arrivals.iter().filter(|arrival| arrival.at <= at);
+            let images: u64 = there.clone().map(|arrival| arrival.images).sum();
+            let volume = there.clone().next_back().map_or(0.0, |arrival| arrival.hypervolume);
+            vec![
+                table::duration(at),
+                there.count().to_string(),
+                table::count(images),
+                format!("{volume:.4}"),
+            ]
+        };
+        let rows: Vec<Vec<String>> = (1..=ROWS).map(row).collect();
+        let mut text = table::render(&columns, &rows);
+        if let Some(goal) = until {
+            text.push_str(&match self.reached(goal) {
+                Some(at) => format!("\nreached {goal} after {at:.1} s\n"),
+                None => format!("\ndid not reach {goal}\n"),
+            });
+        }
+        text
+    }
+
+    fn json(&self, took: Duration, until: Option<f64>) -> anyhow::Result<String> {
+        #[derive(Serialize)]
+        struct Output<'a> {
+            version: u32,
+            objectives: Vec<String>,
+            reference: &'a [f64],
+            seconds: f64,
+            hypervolume: f64,
+            /// Seconds until `--until` was reached; `null`: it was not, or none was given.
+            reached_after: Option<f64>,
+            trials: &'a [Arrival],
+        }
+        let output = Output {
+            version: 1,
+            objectives: self.spec.objectives.iter().map(ToString::to_string).collect(),
+            reference: &self.area.worst,
+            seconds: took.as_secs_f64(),
+            hypervolume: self.hypervolume,
+            reached_after: until.and_then(|goal| self.reached(goal)),
+            trials: &self.arrivals,
+        };
+        Ok(serde_json::to_string_pretty(&output)? + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area(references: &[&str]) -> anyhow::Result<Area> {
+        let text = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
+                    objectives = [{ metric = \"validation_accuracy\" }, { metric = \"macs\" }, \
+                    { metric = \"latency_ms\", device = \"pi\" }]\n\
+                    space = { resolution = 8, stem_width = 8, stages = [{ width = 16 }] }\n";
+        let references: Vec<String> = references.iter().map(|text| (*text).to_owned()).collect();
+        Area::new(&StudySpec::parse(text).unwrap().objectives, &references)
+    }
+
+    #[test]
+    fn what_lies_beyond_the_reference_counts_in_shares_and_powers_of_ten() {
+        let area = area(&["macs=1e6", "validation_accuracy=0.7", "latency_ms@pi=10"]).unwrap();
+        assert_eq!(area.worst, [0.7, 1e6, 10.0]);
+        let one = vec![0.8, 1e4, 1.0];
+        assert!((area.hypervolume(std::slice::from_ref(&one)) - 0.1 * 2.0 * 1.0).abs() < 1e-12);
+        let two = vec![0.9, 1e5, 1.0];
+        let both = 0.1 * 2.0 + 0.1 * 1.0;
+        assert!((area.hypervolume(&[one, two]) - both).abs() < 1e-12);
+        for nothing in [[0.7, 1e4, 1.0], [0.8, 1e6, 1.0], [0.8, 1e4, 11.0]] {
+            assert_eq!(area.hypervolume(&[nothing.to_vec()]), 0.0);
+        }
+    }
+
+    #[test]
+    fn all_mistakes_in_references_are_told() {
+        let given = ["macs=1e6", "macs=2", "size=3", "latency_ms@pi=often"];
+        assert_eq!(
+            area(&given).unwrap_err().to_string(),
+            "--reference: macs is given twice; \"size\" is no objective of the study; it has \
+             validation_accuracy and macs and latency_ms@pi; \"latency_ms@pi=often\" has no positive \
+             number; write latency_ms@pi=0.5, for example"
+        );
+        let lacking = area(&["macs=1e6"]).unwrap_err().to_string();
+        assert!(lacking.contains("latency_ms@pi has no reference; add latency_ms@pi=VALUE"));
+        assert!(allowed(Some(-1.0)).is_err() && allowed(Some(f64::NAN)).is_err());
+    }
+}
