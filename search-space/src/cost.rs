@@ -38,6 +38,21 @@ impl Plan {
         self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64 + s[0] as u64)
     }
 
+    /// Feature map values that a layer reads and writes.
+    pub fn layer_values(&self, id: LayerId) -> u64 {
+        let read = |source: &Source| self.source_shape(*source).elements();
+        self.layer(id).inputs.iter().map(read).sum::<u64>() + self.output_shape(id).elements()
+    }
+
+    /// How long training takes for an image, relative to other networks, in multiply-accumulates.
+    ///
+    /// A value that a layer reads or writes counts as twelve: of the seven networks of `edgesmith bench
+    /// train` on one core each took between 0.8 and 1.25 of the time that this foretells.
+    pub fn training_work(&self) -> u64 {
+        const VALUE: u64 = 12;
+        self.ids().map(|id| self.layer_macs(id) + VALUE * self.layer_values(id)).sum()
+    }
+
     fn peak_elements(&self) -> u64 {
         let layers = self.layers();
         // After which layer each layer's output, or the image, is read for the last time; the logits

@@ -11,7 +11,7 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
-use super::model_based::ModelBased;
+use super::model_based::{Arithmetic, ModelBased};
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Of so many proposals one is a mutation.
@@ -28,9 +28,9 @@ pub struct Auto {
 }
 
 impl Auto {
-    /// A controller of `space`.
-    pub fn new(space: Space) -> Self {
-        Self { model: ModelBased::new(space, INITIAL), proposers: BTreeMap::new() }
+    /// A controller of `space`; `arithmetic` as for [`ModelBased::new`].
+    pub fn new(space: Space, arithmetic: Option<Arithmetic>) -> Self {
+        Self { model: ModelBased::new(space, INITIAL, arithmetic), proposers: BTreeMap::new() }
     }
 
     /// What proposes trial `number`: a function of the number and of what is known now.
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn it_says_what_made_each_proposal() {
-        let mut auto = Auto::new(medium_space());
+        let mut auto = Auto::new(medium_space(), None);
         for n in 0..40 {
             let number = TrialNumber(n);
             let next = proposal(&auto, n);

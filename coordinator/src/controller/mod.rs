@@ -40,6 +40,7 @@ pub use random::Random;
 pub use regularized_evolution::RegularizedEvolution;
 pub use reinforce::Reinforce;
 
+use model_based::Arithmetic;
 use policy::Policy;
 use ppo::PpoSettings;
 use reward::Reward;
@@ -96,7 +97,8 @@ pub enum FinishedTrial {
         /// Which.
         number: TrialNumber,
     },
-    /// Attempts used up, which says nothing about the candidate.
+    /// Attempts used up, or others were scored higher before training; that says little about the
+    /// candidate, and nothing that was measured.
     Failed {
         /// Which.
         number: TrialNumber,
@@ -123,8 +125,10 @@ pub fn build(spec: &StudySpec) -> Box<dyn Controller> {
         AlgorithmSpec::RegularizedEvolution { population, sample, mutations } => {
             Box::new(RegularizedEvolution::new(space, population, sample, mutations))
         }
-        AlgorithmSpec::Auto => Box::new(Auto::new(space)),
-        AlgorithmSpec::ModelBased { initial } => Box::new(ModelBased::new(space, initial)),
+        AlgorithmSpec::Auto => Box::new(Auto::new(space, Arithmetic::new(spec))),
+        AlgorithmSpec::ModelBased { initial } => {
+            Box::new(ModelBased::new(space, initial, Arithmetic::new(spec)))
+        }
         AlgorithmSpec::Nsga2 { population, crossover, mutations } => {
             Box::new(Nsga2::new(space, population, crossover, mutations))
         }

@@ -9,21 +9,29 @@
 //! confidence bound; two the expected hypervolume improvement (Emmerich et al. 2006), by quadrature
 //! through the warp; more a random augmented Tchebycheff scalarisation (ParEGO, Knowles 2006).
 //!
+//! What arithmetic knows of a network ([`arithmetic`]) needs no model: costs that are objectives are
+//! exact, and with two objectives a gain is weighed by the training that it takes.
+//!
 //! Cost does not grow with the study: at most [`MAX_POINTS`] trials are fitted, the best ones and an
 //! even choice of the others.
 
 mod acquisition;
+mod arithmetic;
 mod gaussian_process;
 mod kernel;
 mod warp;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use edgesmith_common::{TrialNumber, pareto};
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
+pub use self::arithmetic::Arithmetic;
+
 use self::acquisition::{CONFIDENCE, CONFIDENCE_ALONE, Prediction, Staircase, tchebycheff};
+use self::arithmetic::Known;
 use self::gaussian_process::{GaussianProcess, Hyper, pairwise};
 use self::kernel::{Features, Groups};
 use self::warp::Warp;
@@ -39,6 +47,8 @@ const SAMPLES: usize = 400;
 const CHILDREN: usize = 1200;
 /// Candidates whose uncertainty is computed in full.
 const JUDGED: usize = 120;
+/// Random candidates of which one of the first trials is the cheapest.
+const CHEAPEST_OF: usize = 4;
 /// Incumbents of one objective.
 const INCUMBENTS: usize = 10;
 
@@ -47,6 +57,8 @@ const INCUMBENTS: usize = 10;
 pub struct ModelBased {
     seen: Seen,
     groups: Groups,
+    /// What needs no model; `None` where nothing is known without.
+    arithmetic: Option<Arithmetic>,
     /// Random trials before the model is asked.
     initial: usize,
     /// Proposed and not finished.
@@ -81,12 +93,14 @@ struct Observation {
 }
 
 impl ModelBased {
-    /// A controller of `space` that begins with `initial` random trials (at least 2).
-    pub fn new(space: Space, initial: usize) -> Self {
+    /// A controller of `space` that begins with `initial` random trials (at least 2), the cheapest of a few
+    /// each where arithmetic tells what is cheap.
+    pub fn new(space: Space, initial: usize, arithmetic: Option<Arithmetic>) -> Self {
         let groups = Groups::new(&space);
         Self {
             seen: Seen::new(space),
             groups,
+            arithmetic,
             initial: initial.max(2),
             out: BTreeMap::new(),
             known: Vec::new(),
@@ -197,6 +211,24 @@ impl ModelBased {
         space.sample(rng)
     }
 
+    /// The cheapest of a few first genotypes where arithmetic tells and cost matters: a front's cheap
+    /// end is reached for little, and the model judges the dear ones from there.
+    fn first_cheap(&self, rng: &mut dyn Rng) -> Genotype {
+        let arithmetic = self.arithmetic.as_ref().filter(|a| a.weighs_costs());
+        let first = self.first_sample(rng);
+        let Some(arithmetic) = arithmetic else { return first };
+        let cost = |genotype: &Genotype| arithmetic.of(genotype).map_or(f64::INFINITY, |k| k.cost);
+        let mut cheapest = (cost(&first), first);
+        for _ in 1..CHEAPEST_OF {
+            let other = self.first_sample(rng);
+            let cost = cost(&other);
+            if cost < cheapest.0 {
+                cheapest = (cost, other);
+            }
+        }
+        cheapest.1
+    }
+
     /// Genotypes worth judging, each with its parents.
     fn pool(&self, rng: &mut dyn Rng) -> Vec<(Genotype, Vec<TrialNumber>)> {
         let space = self.seen.space();
@@ -256,66 +288,76 @@ impl ModelBased {
                 values.fold(f64::INFINITY, f64::min)
             })
             .collect();
-        // Less is better: a gain is turned.
-        let judge = |predictions: &[Prediction]| {
+        let exponent = self.arithmetic.as_ref().map_or(0.0, |a| a.cost_exponent(self.known.len()));
+        // A gain by the training that it takes; where nothing can be gained, hope decides.
+        let merit = |gain: f64, known: &Option<Known>, hope: &[f64]| match known {
+            _ if gain <= 0.0 => Merit::Hope(hope.iter().sum()),
+            Some(known) => Merit::Gain(gain / known.cost.powf(exponent)),
+            None => Merit::Gain(gain),
+        };
+        let judge = |predictions: &[Prediction], known: &Option<Known>| {
             let bounds: Vec<f64> = predictions.iter().map(|p| p.bound(CONFIDENCE)).collect();
             match *predictions {
-                [one] => one.bound(CONFIDENCE_ALONE),
+                [one] => Merit::Hope(one.bound(CONFIDENCE_ALONE)),
                 [a, b] if !feasible.is_empty() => {
                     let gain = stairs.expected([a, b], [&models[0].0, &models[1].0]);
-                    // Where nothing can be gained, hope decides; any gain comes first.
-                    if gain > 0.0 { -gain - 1e9 } else { bounds.iter().sum() }
+                    merit(gain, known, &bounds)
                 }
-                _ => tchebycheff(&bounds, &weights, &ideal),
+                _ => Merit::Hope(tchebycheff(&bounds, &weights, &ideal)),
             }
         };
-        let prepared: Vec<(Vec<u32>, f64, Option<Verdict>)> = pool
+        // Each objective's own prediction where arithmetic does not know better.
+        let predictions =
+            |known: &Option<Known>, of: &mut dyn FnMut(&GaussianProcess) -> Prediction| {
+                let predict = |(axis, (warp, model)): (usize, &(Warp, GaussianProcess))| match known
+                    .as_ref()
+                    .and_then(|known| known.objectives[axis])
+                {
+                    Some(value) => Prediction { mean: warp.apply(value), deviation: 0.0 },
+                    None => of(model),
+                };
+                models.iter().enumerate().map(predict).collect::<Vec<_>>()
+            };
+        let prepared: Vec<Prepared> = pool
             .iter()
             .map(|(genotype, _)| {
                 let features = self.groups.features(genotype);
                 let codes: Vec<u32> =
                     points.iter().map(|point| self.groups.code(&features, point)).collect();
-                let rough: Vec<Prediction> = models
-                    .iter()
-                    .map(|(_, model)| Prediction {
-                        mean: model.mean(&codes),
-                        deviation: model.rough_deviation(&codes),
-                    })
-                    .collect();
+                let known = self.arithmetic.as_ref().and_then(|a| a.of(genotype));
+                let rough = predictions(&known, &mut |model| Prediction {
+                    mean: model.mean(&codes),
+                    deviation: model.rough_deviation(&codes),
+                });
                 let hope: Vec<f64> = rough.iter().map(|p| p.bound(1.0)).collect();
-                let hope = match *hope {
+                let rough = match *hope {
                     [a, b] if !feasible.is_empty() => {
                         let point = [models[0].0.invert(a), models[1].0.invert(b)];
-                        let gain = stairs.improvement(point);
-                        if gain > 0.0 { -gain - 1e9 } else { a + b }
+                        merit(stairs.improvement(point), &known, &hope)
                     }
-                    [a] => a,
-                    _ => tchebycheff(&hope, &weights, &ideal),
+                    [a] => Merit::Hope(a),
+                    _ => Merit::Hope(tchebycheff(&hope, &weights, &ideal)),
                 };
-                let constrained = constraint.as_ref().map(|c| c.judge(&self.groups, &features));
-                (codes, constrained.map_or(hope, |verdict| verdict.applied_to(hope)), constrained)
+                let verdict = constraint.as_ref().map(|c| c.judge(&self.groups, &features));
+                Prepared { codes, known, rough: rough.in_the_light_of(verdict), verdict }
             })
             .collect();
         let mut order: Vec<usize> = (0..pool.len()).collect();
-        order.sort_by(|&a, &b| prepared[a].1.total_cmp(&prepared[b].1).then(a.cmp(&b)));
+        order.sort_by(|&a, &b| prepared[a].rough.order(prepared[b].rough).then(a.cmp(&b)));
         let mut scratch = Vec::new();
-        let mut judged: Vec<(f64, usize)> = order
+        let mut judged: Vec<(Merit, usize)> = order
             .iter()
             .take(JUDGED)
             .map(|&place| {
-                let codes = &prepared[place].0;
-                let predictions: Vec<Prediction> = models
-                    .iter()
-                    .map(|(_, model)| Prediction {
-                        mean: model.mean(codes),
-                        deviation: model.deviation(codes, &mut scratch),
-                    })
-                    .collect();
-                let (value, constrained) = (judge(&predictions), prepared[place].2);
-                (constrained.map_or(value, |verdict| verdict.applied_to(value)), place)
+                let Prepared { codes, known, verdict, .. } = &prepared[place];
+                let predictions = predictions(known, &mut |model| Prediction {
+                    mean: model.mean(codes),
+                    deviation: model.deviation(codes, &mut scratch),
+                });
+                (judge(&predictions, known).in_the_light_of(*verdict), place)
             })
             .collect();
-        judged.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        judged.sort_by(|a, b| a.0.order(b.0).then(a.1.cmp(&b.1)));
         judged.into_iter().map(|(_, place)| place).chain(order.into_iter().skip(JUDGED)).collect()
     }
 
@@ -365,6 +407,49 @@ impl ModelBased {
     }
 }
 
+/// A candidate of the pool on its way to be judged.
+struct Prepared {
+    codes: Vec<u32>,
+    /// `None` where arithmetic tells nothing.
+    known: Option<Known>,
+    /// At first glance.
+    rough: Merit,
+    verdict: Option<Verdict>,
+}
+
+/// What speaks for a candidate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Merit {
+    /// It is expected to gain so much, above 0: before all that have only hope, more before less.
+    Gain(f64),
+    /// Less before more.
+    Hope(f64),
+}
+
+impl Merit {
+    /// The better one first.
+    fn order(self, other: Self) -> Ordering {
+        match (self, other) {
+            (Merit::Gain(own), Merit::Gain(other)) => other.total_cmp(&own),
+            (Merit::Hope(own), Merit::Hope(other)) => own.total_cmp(&other),
+            (Merit::Gain(_), Merit::Hope(_)) => Ordering::Less,
+            (Merit::Hope(_), Merit::Gain(_)) => Ordering::Greater,
+        }
+    }
+
+    /// The same where constraints have a say.
+    fn in_the_light_of(self, verdict: Option<Verdict>) -> Self {
+        match (verdict, self) {
+            (None, merit) => merit,
+            (Some(Verdict::Odds(odds)), Merit::Gain(gain)) => Merit::Gain(gain * odds),
+            (Some(Verdict::Odds(odds)), Merit::Hope(hope)) => {
+                Merit::Hope(if hope < 0.0 { hope * odds } else { hope / odds })
+            }
+            (Some(Verdict::Distance(distance)), _) => Merit::Hope(distance),
+        }
+    }
+}
+
 /// A model of how far candidates are from feasible.
 struct Constraint {
     points: Vec<Features>,
@@ -394,17 +479,6 @@ impl Constraint {
     }
 }
 
-impl Verdict {
-    /// A candidate's value, less is better, in the light of its constraints.
-    fn applied_to(self, value: f64) -> f64 {
-        match self {
-            Verdict::Odds(odds) if value < 0.0 => value * odds,
-            Verdict::Odds(odds) => value / odds,
-            Verdict::Distance(distance) => distance,
-        }
-    }
-}
-
 /// Odds that a standard normal value is below `z`, by the logistic approximation (Bowling et al.
 /// 2009); never 0.
 fn odds_below(z: f64) -> f64 {
@@ -422,7 +496,7 @@ fn random_weights(objectives: usize, rng: &mut dyn Rng) -> Vec<f64> {
 impl Controller for ModelBased {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
         if !self.is_ready() {
-            return self.seen.first_fresh(rng, |rng| (self.first_sample(rng), Vec::new()));
+            return self.seen.first_fresh(rng, |rng| (self.first_cheap(rng), Vec::new()));
         }
         let pool = self.pool(rng);
         let ranked = self.ranked(&pool, rng);
@@ -450,7 +524,8 @@ impl Controller for ModelBased {
                 if !finite || !same || objectives.is_empty() {
                     return;
                 }
-                (Some(objectives.clone()), violation.max(0.0))
+                let compared = self.arithmetic.as_ref().map(|a| a.compared(objectives));
+                (Some(compared.unwrap_or_else(|| objectives.clone())), violation.max(0.0))
             }
             // As far from feasible as anything known.
             FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => {

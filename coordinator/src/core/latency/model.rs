@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use edgesmith_search_space::{LayerOp, Plan, Source};
+use edgesmith_search_space::{LayerOp, Plan};
 
 use crate::linear_algebra::nonnegative;
 
@@ -49,10 +49,9 @@ impl Features {
         let (mut dense, mut pointwise, mut depthwise) = (0, 0, 0);
         for id in plan.ids() {
             let (layer, output) = (plan.layer(id), plan.output_shape(id));
-            let read = |source: &Source| plan.source_shape(*source).elements();
             layers += 1;
             positions += u64::from(output.height) * u64::from(output.width);
-            moved += layer.inputs.iter().map(read).sum::<u64>() + output.elements();
+            moved += plan.layer_values(id);
             weights += plan.layer_parameters(id);
             let channels = u64::from(output.channels).max(1);
             let macs = plan.layer_macs(id) / channels * channels.next_multiple_of(LANES);

@@ -1,0 +1,153 @@
+//! What arithmetic tells of a network before it is trained, and how its objectives compare: some of them
+//! to the last digit, and how long its training takes relative to others'.
+//!
+//! It tells nothing of studies over a table, where look-ups cost the same and objectives are compared as
+//! they are.
+
+use edgesmith_common::{Goal, Metric, Objective, StudySpec};
+use edgesmith_search_space::{Genotype, StagedSpace};
+
+/// The arithmetic of one study that trains.
+#[derive(Debug, Clone)]
+pub struct Arithmetic {
+    space: StagedSpace,
+    objectives: Vec<Objective>,
+    /// Trials that the study may train.
+    budget: u32,
+}
+
+/// What is known of a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// One an objective, less is better; `None` where only training or measuring tells.
+    pub objectives: Vec<Option<f64>>,
+    /// Of its training, relative to other candidates'; above 0.
+    pub cost: f64,
+}
+
+impl Arithmetic {
+    /// That of a study; `None` where it trains nothing.
+    pub fn new(spec: &StudySpec) -> Option<Self> {
+        let space = spec.training()?.space.clone();
+        let (objectives, budget) = (spec.objectives.clone(), spec.budget.trials);
+        Some(Self { space, objectives, budget })
+    }
+
+    /// Whether cheap candidates are worth more than dear ones that gain as much: there is a front, and
+    /// it has a cheap end.
+    pub fn weighs_costs(&self) -> bool {
+        self.objectives.len() == 2
+    }
+
+    /// Of a candidate; `None` where it is no network.
+    pub fn of(&self, genotype: &Genotype) -> Option<Known> {
+        let (candidate, data) = (self.space.decode(genotype), self.space.data());
+        let cost = candidate.pruned_plan(data).ok()?.cost(candidate.recipe.precision);
+        let known = |objective: &Objective| {
+            let value = objective.metric.of_cost(&cost)?;
+            Some(compared(objective, oriented(objective.goal, value)))
+        };
+        let objectives = self.objectives.iter().map(known).collect();
+        // Pruning comes after training, so that is of the whole network.
+        let work = candidate.plan(data).ok()?.training_work();
+        Some(Known { objectives, cost: work.max(1) as f64 })
+    }
+
+    /// Measured objectives, less is better, in the units in which they are compared.
+    pub fn compared(&self, values: &[f64]) -> Vec<f64> {
+        let pairs = self.objectives.iter().zip(values);
+        pairs.map(|(objective, value)| compared(objective, *value)).collect()
+    }
+
+    /// The exponent of the cost by which gains are divided, after so many trials: the cost counts in full
+    /// at first and not at all at the end (Lee, Perrone, Archambeau & Seeger 2020, *Cost-aware Bayesian
+    /// Optimization*), so that what is dear and good is found within the budget too.
+    pub fn cost_exponent(&self, trials: usize) -> f64 {
+        (1.0 - trials as f64 / f64::from(self.budget.max(1))).clamp(0.0, 1.0)
+    }
+}
+
+/// Costs span powers of ten and matter by their ratios, as in the hypervolume that progress shows
+/// ([`edgesmith_common::pareto::study_hypervolume`]); accuracies are compared as they are.
+fn compared(objective: &Objective, value: f64) -> f64 {
+    match objective.metric {
+        Metric::ValidationAccuracy => value,
+        _ => {
+            let logarithm = value.abs().max(f64::MIN_POSITIVE).ln();
+            oriented(objective.goal, logarithm)
+        }
+    }
+}
+
+fn oriented(goal: Goal, value: f64) -> f64 {
+    match goal {
+        Goal::Minimize => value,
+        Goal::Maximize => -value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_search_space::Space;
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn spec() -> StudySpec {
+        let text = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 40\n\
+                    objectives = [{ metric = \"validation_accuracy\" }, { metric = \"macs\" }, \
+                    { metric = \"latency_ms\", device = \"pi\" }, \
+                    { metric = \"parameters\", goal = \"maximize\" }]\n\
+                    recipe = { prune = [0.0, 0.5] }\n\
+                    space = { resolution = 8, stem_width = [8, 16], stages = [{ width = [16, 32] }] }\n";
+        StudySpec::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_is_what_will_be_measured() {
+        let spec = spec();
+        let arithmetic = Arithmetic::new(&spec).unwrap();
+        let Space::Staged(space) = &spec.space else { panic!("a space of networks") };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..20 {
+            let genotype = spec.space.sample(&mut rng);
+            let candidate = space.decode(&genotype);
+            let cost =
+                candidate.pruned_plan(space.data()).unwrap().cost(candidate.recipe.precision);
+            let known = arithmetic.of(&genotype).unwrap();
+            let (macs, parameters) = (cost.macs as f64, cost.parameters as f64);
+            let compared = arithmetic.compared(&[-0.5, macs, 3.0, -parameters]);
+            assert_eq!(compared, [-0.5, macs.ln(), 3f64.ln(), -parameters.ln()]);
+            let expected = [None, Some(compared[1]), None, Some(compared[3])];
+            assert_eq!(known.objectives, expected);
+        }
+    }
+
+    #[test]
+    fn training_costs_by_the_network_before_pruning() {
+        let spec = spec();
+        let arithmetic = Arithmetic::new(&spec).unwrap();
+        let choices = spec.space.choices();
+        let genotype = |prune: u16, stem: u16| {
+            let pick = |name: &str, options: usize| match name {
+                _ if name.contains("prune") && options > 1 => prune,
+                _ if name.contains("stem") => stem,
+                _ => 0,
+            };
+            let indices = choices.iter().map(|c| pick(&c.name, c.options.len())).collect();
+            spec.space.genotype(indices).unwrap()
+        };
+        let of = |prune, stem| arithmetic.of(&genotype(prune, stem)).unwrap();
+        assert_eq!(of(0, 0).cost, of(1, 0).cost);
+        assert_ne!(of(0, 0).objectives, of(1, 0).objectives);
+        assert!(of(0, 0).cost < of(0, 1).cost);
+    }
+
+    #[test]
+    fn cost_counts_in_full_at_first_and_not_at_the_end() {
+        let arithmetic = Arithmetic::new(&spec()).unwrap();
+        let exponents = [0, 10, 40, 50].map(|trials| arithmetic.cost_exponent(trials));
+        assert_eq!(exponents, [1.0, 0.75, 0.0, 0.0]);
+    }
+}
