@@ -1,8 +1,8 @@
 //! Study files: what a good one means, and every mistake of a bad one with its line.
 
 use edgesmith_common::spec::{
-    AlgorithmSpec, DataSource, FidelityRule, FidelitySpec, OptimizerSpec, PolicySpec, RewardSpec,
-    TableRung, TeacherSource, Workload,
+    AlgorithmSpec, DataSource, FidelityRule, FidelitySpec, OptimizerSpec, PolicySpec, Proxy,
+    RewardSpec, ScreeningSpec, TableRung, TeacherSource, Workload,
 };
 use edgesmith_common::{Bound, Goal, Metric, StudySpec};
 
@@ -325,6 +325,27 @@ fn trials_may_stop_at_rungs() {
     let spec = StudySpec::parse(&text).unwrap();
     let (rule, rungs) = (FidelityRule::Median, vec![2, 8]);
     assert_eq!(spec.fidelity, Some(FidelitySpec { rule, rungs, reduction: 4 }));
+}
+
+#[test]
+fn candidates_may_be_screened_before_they_are_trained() {
+    let screening = |text: &str| {
+        StudySpec::parse(&format!("{GOOD}{text}")).unwrap().training().unwrap().screening
+    };
+    assert_eq!(screening(""), None);
+    let (proxy, batch, keep) = (Proxy::Naswot, 8, 0.5);
+    let expected = Some(ScreeningSpec { proxy, batch, keep });
+    assert_eq!(screening("[screening]\nproxy = \"naswot\"\n"), expected);
+    let expected = Some(ScreeningSpec { proxy: Proxy::Macs, batch: 20, keep: 0.1 });
+    assert_eq!(screening("[screening]\nproxy = \"macs\"\nbatch = 20\nkeep = 0.1\n"), expected);
+    let said = |text: &str, at: &str| mistake_in(&format!("[screening]\n{text}\n"), at);
+    assert_eq!(
+        said("proxy = \"grasp\"", "grasp"),
+        "screening.proxy: unknown proxy \"grasp\"; use one of synflow, naswot, macs, parameters"
+    );
+    assert!(said("batch = 4", "[screening]").contains("proxy: is missing"));
+    assert!(said("proxy = \"macs\"\nbatch = 1", "batch").contains("2 to 1000"));
+    assert!(said("proxy = \"macs\"\nkeep = 1.0", "keep").contains("between 0 and 1"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod inherit;
 pub mod network;
 pub mod pipeline;
 pub mod probe;
+pub mod proxy;
 pub mod session;
 pub mod table;
 pub mod train;

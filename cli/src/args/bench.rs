@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 use edgesmith_common::spec::AlgorithmSpec;
 
-use super::{Backend, ListFormat, Slots};
+use super::{Backend, Connection, ListFormat, Slots};
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
@@ -34,6 +34,24 @@ pub enum BenchCommand {
     /// accuracy in shares of 1, everything else in powers of ten. tests/compare_front.py sets it beside
     /// Optuna's.
     Front(BenchFrontArgs),
+    /// Tell how well zero-cost proxies foretell what a study's trials came to
+    ///
+    /// Run a study with `algorithm.name = "random"` first. Macs and parameters are the control.
+    Proxies(BenchProxiesArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchProxiesArgs {
+    /// Name of a study with finished trials
+    pub study: String,
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Directory that relative data paths of the study start from [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
 }
 
 #[derive(Debug, ClapArgs)]

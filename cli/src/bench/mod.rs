@@ -4,14 +4,17 @@
 //! runs search algorithms on a table of trained networks, and `bench fidelity` does so with and without
 //! successive halving. Each run of these two is a study of its own in a coordinator's core, with the same
 //! proposals, records and rules as one behind gRPC and sled, in simulated time; only sockets and disk are
-//! left out. `bench front` runs one real study and leaves nothing out.
+//! left out. `bench front` runs one real study and leaves nothing out;
+//! `bench proxies` judges untrained networks by such a study's trials.
 
 mod algorithm;
+mod correlation;
 mod cost;
 mod curve;
 mod fidelity;
 mod front;
 mod fronts;
+mod proxies;
 mod single;
 mod study;
 mod train;
@@ -32,6 +35,7 @@ use crate::failure::invalid;
 pub use cost::run as cost;
 pub use fidelity::run as fidelity;
 pub use front::run as front;
+pub use proxies::run as proxies;
 pub use train::{run as train, training_rate};
 
 use algorithm::Algorithm;

@@ -49,7 +49,7 @@ pub async fn one(args: TrialArgs) -> anyhow::Result<ExitCode> {
             let rows = [row];
             print_json(&json::Trials::new(&args.study, &rows))?;
         }
-        ListFormat::Table => print(&describe(&row))?,
+        ListFormat::Table => print(&describe(&row, &spec))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -196,7 +196,7 @@ fn list_table(rows: &[TrialRow]) -> String {
     table::render(&columns, &lines)
 }
 
-fn describe(row: &TrialRow) -> String {
+fn describe(row: &TrialRow, spec: &StudySpec) -> String {
     let mut lines: Vec<(String, String)> =
         vec![("trial".into(), row.number.to_string()), ("state".into(), row.state_words())];
     if let TrialState::Infeasible { reason } | TrialState::Failed { reason } = &row.state {
@@ -212,6 +212,10 @@ fn describe(row: &TrialRow) -> String {
     }
     if let Some(donor) = row.inherits_from {
         lines.push(("started from".into(), format!("the weights of trial {donor}")));
+    }
+    if let Some(score) = row.score {
+        let proxy = spec.training().and_then(|work| work.screening).map(|s| s.proxy.name());
+        lines.push(("score".into(), format!("{score:.4} by {}", proxy.unwrap_or("a proxy"))));
     }
     if !row.proposed_by.is_empty() {
         lines.push(("proposed by".into(), row.proposed_by.clone()));

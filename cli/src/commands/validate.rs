@@ -1,7 +1,8 @@
 //! `edgesmith validate`.
 
 use edgesmith_common::spec::{
-    Budget, FidelityRule, FidelitySpec, TeacherSource, TrainWork, TrainingSpec, Workload,
+    Budget, FidelityRule, FidelitySpec, ScreeningSpec, TeacherSource, TrainWork, TrainingSpec,
+    Workload,
 };
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 
@@ -71,6 +72,10 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     match &spec.work {
         Workload::Train(work) => {
             say_budget(&work.training, spec.budget.trials, &mut say);
+            if let Some(ScreeningSpec { proxy, batch, keep }) = work.screening {
+                let kept = format!("{:.0} %", 100.0 * keep);
+                say("screening", format!("of each {batch} the best {kept} by {proxy} are trained"));
+            }
             say_fidelity(spec.fidelity.as_ref(), work.training.epochs, &mut say);
             say_teacher(work, &mut say);
         }

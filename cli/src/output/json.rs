@@ -42,6 +42,8 @@ pub struct Trial<'a> {
     parents: &'a [u32],
     #[serde(skip_serializing_if = "Option::is_none")]
     inherits_from: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
     #[serde(skip_serializing_if = "str::is_empty")]
     proposed_by: &'a str,
     attempts: u32,
@@ -176,6 +178,7 @@ impl<'a> Trial<'a> {
             choices: row.choices.iter().map(|(name, option)| (&**name, &**option)).collect(),
             parents: &row.parents,
             inherits_from: row.inherits_from,
+            score: row.score,
             proposed_by: &row.proposed_by,
             attempts: row.attempts,
             metrics: values.map(metrics),

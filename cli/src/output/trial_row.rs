@@ -25,6 +25,8 @@ pub struct TrialRow {
     pub parents: Vec<u32>,
     /// The trial whose weights it started from; `None`: it started fresh.
     pub inherits_from: Option<u32>,
+    /// What its untrained network was scored; `None`: it was not (yet).
+    pub score: Option<f64>,
     /// Which part of a portfolio proposed it; empty where the algorithm is one.
     pub proposed_by: String,
     /// Attempts used.
@@ -69,6 +71,7 @@ impl TrialRow {
             genotype,
             parents: trial.parents,
             inherits_from: trial.inherits_from,
+            score: trial.score,
             proposed_by: trial.proposed_by,
             attempts: trial.attempts,
             values,

@@ -14,12 +14,14 @@ mod error;
 mod fidelity;
 mod parse;
 mod reader;
+mod screening;
 mod space;
 mod table;
 
 pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
+pub use screening::{Proxy, ScreeningSpec};
 
 /// A valid study.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +120,8 @@ pub struct TrainWork {
     pub teacher: Option<TeacherSpec>,
     /// How latency is measured.
     pub measurement: MeasurementSpec,
+    /// Which candidates are left untrained; `None` where each is trained.
+    pub screening: Option<ScreeningSpec>,
 }
 
 /// A table of networks that others trained: CSV, gzipped or plain, with a header and one row a

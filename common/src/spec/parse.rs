@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::algorithm::read_algorithm;
 use super::fidelity::read_fidelity;
 use super::reader::{Mistakes, Table};
+use super::screening::read_screening;
 use super::space::{read_architecture, read_space};
 use super::table::read_table;
 use super::{
@@ -95,9 +96,10 @@ fn read_train_work(
     let fidelity = read_fidelity(root, training.epochs, m);
     let teacher = read_teacher(root, space.as_ref(), m);
     let measurement = read_measurement(root, m);
+    let screening = read_screening(root, m);
     check::distillation_has_a_teacher(root, space.as_ref(), teacher.is_some(), m);
     let (data, _) = data?;
-    Some((TrainWork { space: space?, data, training, teacher, measurement }, fidelity))
+    Some((TrainWork { space: space?, data, training, teacher, measurement, screening }, fidelity))
 }
 
 fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed, Vec<StudyName>)> {

@@ -12,6 +12,7 @@ use super::latency::Predictors;
 use super::objectives::Fronts;
 use super::promotion::point;
 use super::rungs::Rungs;
+use super::screening::Screening;
 use super::study::{Stage, Study, StudyClock, Teacher, Trial, add_measurement, unmeasured};
 use super::task::{TaskKind, Tasks};
 use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time, TrialEnding};
@@ -61,8 +62,12 @@ impl Core {
             Record::TrialProposed { study, number, task, genotype, parents } => {
                 self.next.task = self.next.task.max(task.0 + 1);
                 let study = self.study_mut(study)?;
-                study.add_trial(*number, genotype, parents, Stage::Training(*task))?;
-                study.add_task(*task, study.task_of(*number))?;
+                let (stage, kind) = match study.screening {
+                    Some(_) => (Stage::Scoring(*task), TaskKind::Score(*number)),
+                    None => (Stage::Training(*task), study.task_of(*number)),
+                };
+                study.add_trial(*number, genotype, parents, stage)?;
+                study.add_task(*task, kind)?;
                 study.budget_used += 1;
                 study.unfinished += 1;
                 if let Some(rungs) = &mut study.rungs {
@@ -77,6 +82,9 @@ impl Core {
                 let study = self.study_mut(study)?;
                 study.latency.saved(device);
                 study.add_infeasible(*number, genotype, parents, reason)
+            }
+            Record::TrialScored { study, number, score } => {
+                self.study_mut(study)?.apply_scored(*number, *score)
             }
             Record::TrialImported { study, number, genotype, figures } => {
                 self.study_mut(study)?.apply_imported(*number, genotype, figures)
@@ -180,6 +188,7 @@ impl Core {
         }
         let controller = (self.build_controller)(&spec);
         let rungs = spec.fidelity.clone().map(Rungs::new);
+        let screening = spec.training().and_then(|work| work.screening).map(Screening::new);
         let mut study = Study {
             fronts: Fronts::new(&spec),
             latency: Predictors::new(&spec),
@@ -192,6 +201,7 @@ impl Core {
             teacher: Teacher::None,
             trials: Vec::new(),
             rungs,
+            screening,
             tasks: Tasks::default(),
             controller,
             clock: StudyClock::at(0, now),
@@ -298,8 +308,9 @@ impl Study {
         let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
         self.controller.proposed(number, &proposal);
         let (parents, rungs) = (parents.to_vec(), Vec::new());
-        let (imported, attempts, donor) = (false, 0, None);
-        self.trials.push(Trial { genotype, parents, imported, attempts, donor, rungs, stage });
+        let (imported, attempts, donor, score) = (false, 0, None, None);
+        let trial = Trial { genotype, parents, imported, attempts, donor, score, rungs, stage };
+        self.trials.push(trial);
         Ok(())
     }
 
@@ -368,15 +379,34 @@ impl Study {
         Ok(())
     }
 
+    fn apply_scored(&mut self, number: TrialNumber, score: f64) -> Result<(), Contradiction> {
+        let trial = self.trial_mut(number)?;
+        let Stage::Scoring(task) = trial.stage else {
+            return Err(format!("trial {number} is not being scored"));
+        };
+        trial.score = Some(score);
+        trial.stage = Stage::Scored;
+        let genotype = trial.genotype.clone();
+        self.remove_task(task)?;
+        let point = point(&self.spec, &genotype, score);
+        if let Some(screening) = &mut self.screening {
+            screening.add(number, point);
+        }
+        Ok(())
+    }
+
     fn apply_promoted(&mut self, number: TrialNumber, task: TaskId) -> Result<(), Contradiction> {
         let trial = self.trial_mut(number)?;
-        if trial.stage != Stage::OnRung {
-            return Err(format!("trial {number} does not wait on a rung"));
+        if !matches!(trial.stage, Stage::OnRung | Stage::Scored) {
+            return Err(format!("trial {number} waits neither on a rung nor in a batch"));
         }
         trial.stage = Stage::Training(task);
         let reached = trial.rungs.len();
         if let Some(rungs) = &mut self.rungs {
             rungs.promote(number, reached);
+        }
+        if let Some(screening) = &mut self.screening {
+            screening.leave(number);
         }
         self.add_task(task, self.task_of(number))
     }
@@ -487,6 +517,10 @@ impl Study {
                 return Err(format!("trial {number} is stopped at no rung"));
             }
             (TrialEnding::Pruned, _) => Stage::Pruned,
+            (TrialEnding::ScreenedOut, _) if trial.stage != Stage::Scored => {
+                return Err(format!("trial {number} is of no batch"));
+            }
+            (TrialEnding::ScreenedOut, _) => Stage::ScreenedOut,
             (TrialEnding::Complete, Some(values)) => Stage::Complete(values),
             (TrialEnding::Complete, None) => {
                 return Err(format!("trial {number} is complete without being trained"));
@@ -502,11 +536,17 @@ impl Study {
         if let Some(rungs) = &mut self.rungs {
             rungs.end(number, reached);
         }
-        if matches!(ending, TrialEnding::Infeasible { .. }) {
-            self.budget_used -= 1;
-            self.hopeless_in_a_row += 1;
-        } else {
-            self.hopeless_in_a_row = 0;
+        if let Some(screening) = &mut self.screening {
+            screening.leave(number);
+        }
+        match ending {
+            TrialEnding::Infeasible { .. } => {
+                self.budget_used -= 1;
+                self.hopeless_in_a_row += 1;
+            }
+            // The budget is of trainings.
+            TrialEnding::ScreenedOut => self.budget_used -= 1,
+            _ => self.hopeless_in_a_row = 0,
         }
         self.note_curve(number);
         if let Stage::Complete(values) = &self.trials[number.0 as usize].stage {
@@ -533,8 +573,12 @@ impl Study {
             },
             Stage::Pruned => FinishedTrial::Pruned { number },
             Stage::Infeasible { .. } => FinishedTrial::Infeasible { number },
-            Stage::Failed { .. } => FinishedTrial::Failed { number },
-            Stage::Training(_) | Stage::OnRung | Stage::Measuring { .. } => {
+            Stage::Failed { .. } | Stage::ScreenedOut => FinishedTrial::Failed { number },
+            Stage::Scoring(_)
+            | Stage::Scored
+            | Stage::Training(_)
+            | Stage::OnRung
+            | Stage::Measuring { .. } => {
                 return Err(format!("trial {number} is not finished"));
             }
         })

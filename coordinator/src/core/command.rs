@@ -93,6 +93,13 @@ pub enum Work {
         /// Given weights; `None`: train them.
         weights: Option<ArtifactHash>,
     },
+    /// Score one candidate's untrained network by the study's proxy.
+    ScoreTrial {
+        /// The trial's number, which seeds it.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+    },
     /// Train and compress one candidate.
     TrainTrial {
         /// The trial's number, which seeds it.

@@ -165,6 +165,8 @@ pub enum Outcome {
         /// Its soft targets.
         soft_targets: ArtifactHash,
     },
+    /// A candidate's untrained network is scored; higher is better.
+    Scored(f64),
     /// A candidate has reached a rung below its last.
     RungReached(RungReport),
     /// A candidate is trained and compressed.

@@ -73,7 +73,9 @@ impl Core {
 impl Study {
     fn check(&self) -> Result<(), String> {
         self.tasks.check()?;
-        let uses = |t: &&Trial| !t.imported && !matches!(t.stage, Stage::Infeasible { .. });
+        let given_back =
+            |t: &Trial| matches!(t.stage, Stage::Infeasible { .. } | Stage::ScreenedOut);
+        let uses = |t: &&Trial| !t.imported && !given_back(t);
         let used = self.trials.iter().filter(uses).count();
         let counted = self.budget_used as usize;
         ensure(used == counted, || format!("{used} trials of the budget, counted {counted}"))?;
@@ -109,7 +111,10 @@ impl Study {
         }
         let stopped = self.next_stopped();
         ensure(stopped.is_none(), || format!("trial {stopped:?} waits on a rung for nothing"))?;
-        let trains = |trial: &Trial| matches!(trial.stage, Stage::Training(_));
+        ensure(!self.has_batch(), || "a batch is full and nothing is decided".to_owned())?;
+        let trains = |trial: &Trial| {
+            matches!(trial.stage, Stage::Scoring(_) | Stage::Scored | Stage::Training(_))
+        };
         let waits = |trial: &Trial| trial.stage == Stage::OnRung;
         let stuck = !self.may_propose()
             && self.next_promotion().is_none()
@@ -144,6 +149,9 @@ impl Study {
             Stage::OnRung | Stage::Pruned => {
                 ensure(!epochs.is_empty(), || format!("trial {number} stopped at no rung"))
             }
+            Stage::Scoring(_) | Stage::Scored | Stage::ScreenedOut => {
+                ensure(epochs.is_empty(), || format!("trial {number} was trained unscreened"))
+            }
             Stage::Training(_) | Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
         }
     }
@@ -154,7 +162,10 @@ impl Study {
         match (kind, stage) {
             (TaskKind::Teacher, _) => self.teacher == Teacher::Pending(id),
             (TaskKind::Measure(None, _), _) => matches!(self.teacher, Teacher::Trained { .. }),
-            (TaskKind::Train(_) | TaskKind::LookUp(_), Some(Stage::Training(task))) => *task == id,
+            (TaskKind::Score(_), Some(Stage::Scoring(task)))
+            | (TaskKind::Train(_) | TaskKind::LookUp(_), Some(Stage::Training(task))) => {
+                *task == id
+            }
             (TaskKind::Measure(_, _), Some(Stage::Measuring { pending, .. })) => {
                 pending.contains(&id)
             }
@@ -164,7 +175,7 @@ impl Study {
 
     fn check_trial(&self, number: TrialNumber, stage: &Stage) -> Result<(), String> {
         match stage {
-            Stage::Training(task) => {
+            Stage::Scoring(task) | Stage::Training(task) => {
                 let there = self.tasks.get(*task).is_some();
                 ensure(there, || format!("trial {number} waits for task {task}, which is gone"))
             }
@@ -179,11 +190,20 @@ impl Study {
                 let all = self.spec.devices().into_iter().all(measured);
                 ensure(all, || format!("trial {number} is complete, not measured everywhere"))
             }
-            Stage::OnRung => {
+            Stage::OnRung | Stage::Scored => {
                 let left = self.tasks.of_trial(number);
-                ensure(left.is_empty(), || format!("trial {number} waits on a rung with {left:?}"))
+                ensure(left.is_empty(), || {
+                    format!("trial {number} waits on a rung with {left:?}")
+                })?;
+                let waits = self.screening.as_ref().is_some_and(|s| s.waits(number));
+                ensure(waits == (*stage == Stage::Scored), || {
+                    format!("trial {number} is {stage:?}, waiting in a batch: {waits}")
+                })
             }
-            Stage::Pruned | Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
+            Stage::ScreenedOut
+            | Stage::Pruned
+            | Stage::Infeasible { .. }
+            | Stage::Failed { .. } => Ok(()),
         }
     }
 }

@@ -30,6 +30,7 @@ mod record;
 mod report;
 mod rungs;
 mod scheduling;
+mod screening;
 mod study;
 mod task;
 #[cfg(test)]
@@ -255,9 +256,10 @@ impl Turn<'_> {
     /// Hands out what can be handed out and ends what is done.
     fn settle(&mut self) {
         self.stop_at_rungs();
+        self.screen();
         self.serve_parked();
-        // Proposals that end decide rungs, and a rung that is decided may have work.
-        while self.stop_at_rungs() {
+        // Proposals that end decide rungs and batches, and what is decided may have work.
+        while self.stop_at_rungs() || self.screen() {
             self.serve_parked();
         }
         self.complete_studies();

@@ -8,7 +8,7 @@ use super::study::{Stage, Study};
 use super::{Record, TrialEnding, Turn};
 
 impl Turn<'_> {
-    /// Lets a trial go on from its rung: it waits for training again.
+    /// Lets a trial go on from its rung or its batch: it waits for training (again).
     pub(super) fn promote(&mut self, name: &StudyName, number: TrialNumber) {
         let (study, task) = (name.clone(), TaskId(self.core.next.task));
         self.record(Record::TrialPromoted { study, number, task });

@@ -95,6 +95,8 @@ pub struct TrialView {
     pub architecture: String,
     /// What is known of it so far.
     pub values: Option<TrialValues>,
+    /// What its untrained network was scored; `None` where it was not (yet).
+    pub score: Option<f64>,
     /// What it came to at the rungs below its last, ascending.
     pub rungs: Vec<RungReport>,
     /// Attempts that its tasks have used, lost ones included.
@@ -259,7 +261,9 @@ impl Core {
         if study.state.is_ended() || study.spec.training().is_none() {
             return Vec::new();
         }
-        let trains = |stage: &Stage| matches!(stage, Stage::Training(_) | Stage::OnRung);
+        let trains = |stage: &Stage| {
+            matches!(stage, Stage::Scoring(_) | Stage::Scored | Stage::Training(_) | Stage::OnRung)
+        };
         let comes = study.may_propose()
             || study.teacher_pending()
             || study.trials.iter().any(|trial| trains(&trial.stage));
@@ -298,6 +302,7 @@ impl Study {
             genotype: trial.genotype.clone(),
             architecture: self.spec.space.describe(&trial.genotype),
             values: trial.stage.values().cloned(),
+            score: trial.score,
             rungs: trial.rungs.clone(),
             attempts: trial.attempts,
             parents: trial.parents.clone(),
@@ -312,11 +317,11 @@ impl Study {
     fn trial_state(&self, trial: &Trial) -> TrialState {
         let runs = |id| self.tasks.get(id).is_some_and(|task| task.attempt.is_some());
         let any_runs = match &trial.stage {
-            Stage::Training(task) => runs(*task),
-            Stage::OnRung => false,
+            Stage::Scoring(task) | Stage::Training(task) => runs(*task),
+            Stage::Scored | Stage::OnRung => false,
             Stage::Measuring { pending, .. } => pending.iter().any(|id| runs(*id)),
             Stage::Complete(_) => return TrialState::Complete,
-            Stage::Pruned => return TrialState::Pruned,
+            Stage::Pruned | Stage::ScreenedOut => return TrialState::Pruned,
             Stage::Infeasible { reason, .. } => {
                 return TrialState::Infeasible { reason: reason.clone() };
             }
@@ -331,15 +336,17 @@ impl Study {
             *match &trial.stage {
                 Stage::Complete(_) if trial.imported => &mut counts.imported,
                 Stage::Complete(_) => &mut counts.complete,
-                Stage::Pruned => &mut counts.pruned,
+                Stage::Pruned | Stage::ScreenedOut => &mut counts.pruned,
                 Stage::Infeasible { .. } => &mut counts.infeasible,
                 Stage::Failed { .. } => &mut counts.failed,
-                Stage::Training(_) | Stage::OnRung | Stage::Measuring { .. } => {
-                    match self.trial_state(trial) {
-                        TrialState::Running => &mut counts.running,
-                        _ => &mut counts.waiting,
-                    }
-                }
+                Stage::Scoring(_)
+                | Stage::Scored
+                | Stage::Training(_)
+                | Stage::OnRung
+                | Stage::Measuring { .. } => match self.trial_state(trial) {
+                    TrialState::Running => &mut counts.running,
+                    _ => &mut counts.waiting,
+                },
             } += 1;
         }
         counts

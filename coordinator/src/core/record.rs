@@ -173,7 +173,7 @@ pub enum Record {
         /// How it stands.
         report: RungReport,
     },
-    /// A trial goes on from its rung to the next one, or to the end.
+    /// A trial goes on: from its rung to the next one or to the end, or from its batch to its training.
     TrialPromoted {
         /// Which study.
         study: StudyName,
@@ -217,6 +217,16 @@ pub enum Record {
         device: DeviceClass,
         /// What is predicted, and from what.
         reason: String,
+    },
+    /// A trial's untrained network is scored, and it waits for its batch. Follows its attempt's success;
+    /// its task is done.
+    TrialScored {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// Higher is better.
+        score: f64,
     },
 }
 
@@ -300,6 +310,8 @@ pub enum TrialEnding {
     },
     /// Stopped at a rung.
     Pruned,
+    /// Not trained, as others of its batch were scored higher.
+    ScreenedOut,
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ impl Turn<'_> {
                 self.record(Record::TaskGivenUp { study, task, reason });
             }
             Some(
-                TaskKind::Train(number)
+                TaskKind::Score(number)
+                | TaskKind::Train(number)
                 | TaskKind::LookUp(number)
                 | TaskKind::Measure(Some(number), _),
             ) => {
@@ -139,6 +140,9 @@ impl Turn<'_> {
             (_, Outcome::TeacherTrained { trained, soft_targets }) => {
                 let measure = self.measure_tasks(name);
                 self.record(Record::TeacherTrained { study, trained, soft_targets, measure });
+            }
+            (TaskKind::Score(number), Outcome::Scored(score)) => {
+                self.record(Record::TrialScored { study, number, score });
             }
             (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
                 self.record(Record::RungReached { study, number, report });
@@ -190,6 +194,9 @@ fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Outcome {
     let wrong = match (kind, &outcome) {
         (_, Outcome::Failed { .. }) => None,
         (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => wrong_in_trained(trained),
+        (TaskKind::Score(_), Outcome::Scored(score)) => {
+            (!score.is_finite()).then(|| format!("reported a score of {score}"))
+        }
         (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
             match study.next_rung(*number) {
                 None => wrong_in_trained(trained),

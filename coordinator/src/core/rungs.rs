@@ -258,7 +258,8 @@ impl Rung {
             let rank = self.order.partition_point(|other| value(*other) <= value(position));
             self.order.insert(rank, position);
         } else {
-            self.order = by_fronts(&self.reached);
+            let points: Vec<Vec<f64>> = self.reached.iter().map(|r| r.point.clone()).collect();
+            self.order = by_fronts(&points);
         }
     }
 
@@ -283,11 +284,16 @@ impl Rung {
     }
 }
 
-/// Positions by front, then by crowding distance, then by arrival (Deb et al. 2002).
-fn by_fronts(reached: &[Reached]) -> Vec<usize> {
-    let points: Vec<Vec<f64>> = reached.iter().map(|r| r.point.clone()).collect();
+/// Positions by front, then by crowding distance, then by arrival (Deb et al. 2002); of one objective by
+/// value, then by arrival.
+pub(super) fn by_fronts(points: &[Vec<f64>]) -> Vec<usize> {
+    if points.iter().all(|point| point.len() == 1) {
+        let mut order: Vec<usize> = (0..points.len()).collect();
+        order.sort_by(|a, b| points[*a][0].total_cmp(&points[*b][0]));
+        return order;
+    }
     let mut order = Vec::with_capacity(points.len());
-    for front in pareto::fronts(&points) {
+    for front in pareto::fronts(points) {
         let members: Vec<Vec<f64>> = front.iter().map(|i| points[*i].clone()).collect();
         let mut front: Vec<(usize, f64)> =
             front.into_iter().zip(pareto::crowding(&members)).collect();

@@ -12,6 +12,7 @@ use edgesmith_search_space::Genotype;
 use super::latency::Predictors;
 use super::objectives::Fronts;
 use super::rungs::Rungs;
+use super::screening::Screening;
 use super::task::{Queue, Tasks};
 use super::{StudyState, Time};
 use crate::controller::Controller;
@@ -31,10 +32,12 @@ pub(super) struct Study {
     pub(super) trials: Vec<Trial>,
     /// Where trials may stop early; `None` where each goes to the end.
     pub(super) rungs: Option<Rungs>,
+    /// Candidates that are compared before they are trained; `None` where each is trained.
+    pub(super) screening: Option<Screening>,
     pub(super) tasks: Tasks,
     pub(super) controller: Box<dyn Controller>,
     pub(super) clock: StudyClock,
-    /// Trials that count against the budget: all but the infeasible ones.
+    /// Trials that count against the budget: all but those that are infeasible or screened out.
     pub(super) budget_used: u32,
     /// Trials that are not finished.
     pub(super) unfinished: u32,
@@ -71,6 +74,8 @@ pub(super) struct Trial {
     pub(super) attempts: u32,
     /// The trial whose weights its training starts from.
     pub(super) donor: Option<TrialNumber>,
+    /// What its untrained network was scored; `None` where it was not (yet).
+    pub(super) score: Option<f64>,
     /// What it came to at each rung that it has reached, ascending.
     pub(super) rungs: Vec<RungReport>,
     pub(super) stage: Stage,
@@ -86,6 +91,10 @@ impl Trial {
 /// How far a trial is.
 #[derive(Debug, PartialEq)]
 pub(super) enum Stage {
+    /// Its scoring task is not done.
+    Scoring(TaskId),
+    /// Scored, and waits for what others of its batch come to; it has no task.
+    Scored,
     /// Its training or look-up task is not done.
     Training(TaskId),
     /// Reached a rung below its last and waits for what others come to there; it has no task.
@@ -96,6 +105,8 @@ pub(super) enum Stage {
     Complete(TrialValues),
     /// Stopped at a rung.
     Pruned,
+    /// Not trained, as others of its batch were scored higher.
+    ScreenedOut,
     /// Cannot work; with what was known before that showed.
     Infeasible { reason: String, values: Option<TrialValues> },
     /// Given up; with what was known before that.
@@ -104,11 +115,19 @@ pub(super) enum Stage {
 
 impl Stage {
     pub(super) fn is_finished(&self) -> bool {
-        !matches!(self, Stage::Training(_) | Stage::OnRung | Stage::Measuring { .. })
+        !matches!(
+            self,
+            Stage::Scoring(_)
+                | Stage::Scored
+                | Stage::Training(_)
+                | Stage::OnRung
+                | Stage::Measuring { .. }
+        )
     }
 
     pub(super) fn values(&self) -> Option<&TrialValues> {
         match self {
+            Stage::Scoring(_) | Stage::Scored | Stage::ScreenedOut => None,
             Stage::Training(_) | Stage::OnRung | Stage::Pruned => None,
             Stage::Measuring { values, .. } | Stage::Complete(values) => Some(values),
             Stage::Infeasible { values, .. } | Stage::Failed { values, .. } => values.as_ref(),

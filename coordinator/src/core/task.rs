@@ -9,6 +9,8 @@ use edgesmith_common::{AttemptId, DeviceClass, TaskId, TrialNumber};
 pub(super) enum TaskKind {
     /// Train the teacher.
     Teacher,
+    /// Score a trial's untrained network.
+    Score(TrialNumber),
     /// Train and compress a trial.
     Train(TrialNumber),
     /// Look a trial up in the study's table.
@@ -22,7 +24,8 @@ impl TaskKind {
     pub(super) fn trial(&self) -> Option<TrialNumber> {
         match self {
             TaskKind::Teacher | TaskKind::Measure(None, _) => None,
-            TaskKind::Train(number)
+            TaskKind::Score(number)
+            | TaskKind::Train(number)
             | TaskKind::LookUp(number)
             | TaskKind::Measure(Some(number), _) => Some(*number),
         }
@@ -32,6 +35,7 @@ impl TaskKind {
     pub(super) fn words(&self) -> String {
         match self {
             TaskKind::Teacher => "teacher".to_owned(),
+            TaskKind::Score(number) => format!("trial {number} score"),
             TaskKind::Train(number) => format!("trial {number}"),
             TaskKind::LookUp(number) => format!("trial {number} look-up"),
             TaskKind::Measure(None, class) => format!("teacher measure@{class}"),
@@ -73,7 +77,7 @@ impl Queue {
     fn of(kind: &TaskKind) -> Self {
         match kind {
             TaskKind::Teacher => Queue::Teacher,
-            TaskKind::Train(_) => Queue::Train,
+            TaskKind::Score(_) | TaskKind::Train(_) => Queue::Train,
             TaskKind::LookUp(_) => Queue::LookUp,
             TaskKind::Measure(_, class) => Queue::Measure(class.clone()),
         }

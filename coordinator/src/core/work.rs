@@ -226,6 +226,10 @@ impl Core {
         };
         let work = match kind {
             Some(TaskKind::Teacher) => Some(Work::TrainTeacher { weights: study.teacher_weights }),
+            Some(TaskKind::Score(number)) => Some(Work::ScoreTrial {
+                number: *number,
+                genotype: study.trials[number.0 as usize].genotype.clone(),
+            }),
             Some(TaskKind::Train(number)) => Some(Work::TrainTrial {
                 number: *number,
                 genotype: study.trials[number.0 as usize].genotype.clone(),

@@ -41,7 +41,7 @@ impl WorkerInfo {
     /// Whether it can do such a task at all.
     pub(super) fn can_do(&self, kind: &TaskKind) -> bool {
         match kind {
-            TaskKind::Teacher | TaskKind::Train(_) => self.trains(),
+            TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => self.trains(),
             TaskKind::LookUp(_) => self.looks_up(),
             TaskKind::Measure(_, class) => self.measures_on(class),
         }

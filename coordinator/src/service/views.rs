@@ -77,6 +77,7 @@ pub fn trial(view: TrialView) -> v1::Trial {
         attempts: view.attempts,
         parents: view.parents.iter().map(|n| n.0).collect(),
         inherits_from: view.inherits_from.map(|n| n.0),
+        score: view.score,
         proposed_by: view.proposed_by.unwrap_or_default().to_owned(),
         rungs: view.rungs.iter().map(Into::into).collect(),
         figures: match &view.values {

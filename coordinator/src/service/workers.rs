@@ -145,6 +145,7 @@ impl Workers {
                 let needed = [trained.model, trained.weights];
                 self.if_uploaded(&needed, Outcome::TrialTrained(trained))
             }
+            Wire::Scored(v1::TrialScored { score }) => Outcome::Scored(score),
             Wire::RungReached(message) => {
                 let report = RungReport::try_from(message).map_err(|e| status::of_convert(&e))?;
                 let needed = report.checkpoint;
@@ -193,6 +194,10 @@ fn task(lease: Lease) -> v1::Task {
         Work::TrainTeacher { weights } => {
             Wire::TrainTeacher(v1::TrainTeacher { weights: optional_hash_bytes(weights) })
         }
+        Work::ScoreTrial { number, genotype } => Wire::ScoreTrial(v1::ScoreTrial {
+            number: number.0,
+            genotype: genotype.indices().iter().map(|&i| u32::from(i)).collect(),
+        }),
         Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
             Wire::TrainTrial(v1::TrainTrial {
                 number: number.0,

@@ -29,6 +29,7 @@ use crate::export::{float_model, safetensors};
 use crate::inherit::inherit;
 use crate::network::Weights;
 use crate::probe::{self, ProbeError};
+use crate::proxy;
 use crate::session::{
     AttemptContext, AttemptError, Donor, Outcome, TaskExecutor, TaskKind, TaskWork,
 };
@@ -67,6 +68,27 @@ impl Pipeline {
             dataset: Latest::default(),
             soft_targets: Latest::default(),
         }
+    }
+
+    /// Scores the network that a candidate's training would start with.
+    fn score_trial(
+        &self,
+        study: &Study<'_>,
+        number: TrialNumber,
+        genotype: &Genotype,
+        context: &AttemptContext,
+    ) -> Result<f64, AttemptError> {
+        let _busy = self.gate.busy();
+        let screening = study.work.screening;
+        let proxy = screening.map(|screening| screening.proxy).ok_or_else(|| {
+            AttemptError::hopeless("the study names no proxy to score candidates by")
+        })?;
+        context.progress(0.0, "score");
+        let dataset = self.dataset(study)?;
+        let candidate = study.work.space.decode(genotype);
+        let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
+        let weights = Weights::init(&plan, study.seed.derive(Purpose::Weights(number)));
+        Ok(proxy::score(proxy, &plan, &weights, &dataset))
     }
 
     /// Trains and compresses one candidate: initialise, train with the teacher's soft targets,
@@ -342,6 +364,9 @@ impl TaskExecutor for Pipeline {
             TaskKind::TrainTeacher { weights } => {
                 let (trained, soft_targets) = self.train_teacher(study, *weights, context)?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
+            }
+            TaskKind::ScoreTrial { number, genotype } => {
+                self.score_trial(study, *number, genotype, context).map(Outcome::Scored)
             }
             TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
                 let trial = Trial {

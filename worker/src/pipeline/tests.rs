@@ -82,6 +82,29 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
     assert_eq!(TrainedTrial { seconds: 0.0, ..trained }, TrainedTrial { seconds: 0.0, ..through });
 }
 
+#[test]
+fn a_candidate_is_scored_by_the_study_s_proxy_as_its_training_would_start() {
+    let score = |proxy: &str, number| {
+        let text = format!("{STUDY}[screening]\nproxy = \"{proxy}\"\n");
+        let task = task_of(&text, None, None);
+        let TaskKind::TrainTrial { genotype, .. } = &task.kind else { panic!("{:?}", task.kind) };
+        let kind = TaskKind::ScoreTrial { number: TrialNumber(number), genotype: genotype.clone() };
+        match worker().execute(TaskWork { kind, ..task }, &AttemptContext::offline(Vec::new())) {
+            Ok(Outcome::Scored(score)) => score,
+            other => panic!("{other:?}"),
+        }
+    };
+    let macs = score("macs", 0);
+    assert!(macs > 1.0);
+    for proxy in ["synflow", "naswot"] {
+        let one = score(proxy, 0);
+        assert_eq!(one, score(proxy, 0));
+        // Other weights to start with.
+        assert_ne!(one, score(proxy, 1));
+        assert_ne!(one, macs);
+    }
+}
+
 /// Trains the one candidate of a study, and gives the weights and the model file that it put.
 fn train(text: &str) -> (TrainedTrial, Weights, Model) {
     let context = AttemptContext::offline(Vec::new());

@@ -141,6 +141,13 @@ pub enum TaskKind {
         /// Given weights (safetensors); `None`: train them.
         weights: Option<ArtifactHash>,
     },
+    /// Score one candidate's untrained network by the study's proxy.
+    ScoreTrial {
+        /// Its number, which seeds it.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+    },
     /// Train and compress one candidate.
     TrainTrial {
         /// Its number, which seeds it.
@@ -184,6 +191,8 @@ pub enum Outcome {
         /// Its soft targets.
         soft_targets: ArtifactHash,
     },
+    /// A candidate's untrained network is scored; higher is better.
+    Scored(f64),
     /// A candidate has reached a rung below its last.
     RungReached(RungReport),
     /// A candidate is trained and compressed.

@@ -92,6 +92,10 @@ impl TaskExecutor for SyntheticExecutor {
                 let soft_targets = context.put(format!("soft targets of {seed}").into_bytes())?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
             }
+            TaskKind::ScoreTrial { genotype, .. } => {
+                let seed = format!("{:?} with seed {}", genotype.indices(), spec.seed.0);
+                Ok(Outcome::Scored(unit("score", seed.as_bytes())))
+            }
             TaskKind::TrainTrial { genotype, soft_targets, rung, checkpoint, .. } => {
                 for hash in soft_targets.iter().chain(checkpoint) {
                     context.fetch(*hash)?;

@@ -70,6 +70,10 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
                 None => None,
             },
         },
+        Some(Work::ScoreTrial(trial)) => TaskKind::ScoreTrial {
+            number: TrialNumber(trial.number),
+            genotype: read_genotype(&trial.genotype, &spec)?,
+        },
         Some(Work::MeasureModel(v1::MeasureModel { model, number })) => TaskKind::MeasureModel {
             model: hash(model, "model").map_err(AttemptError::retryable)?,
             number: number.map(TrialNumber),
@@ -100,6 +104,7 @@ pub fn outcome(ended: Result<Outcome, AttemptError>) -> WireOutcome {
                 soft_targets: soft_targets.as_bytes().to_vec(),
             })
         }
+        Ok(Outcome::Scored(score)) => WireOutcome::Scored(v1::TrialScored { score }),
         Ok(Outcome::RungReached(report)) => WireOutcome::RungReached((&report).into()),
         Ok(Outcome::TrialTrained(trained)) => WireOutcome::TrialTrained((&trained).into()),
         Ok(Outcome::LookedUp(figures)) => WireOutcome::LookedUp((&figures).into()),

@@ -50,6 +50,7 @@ pub(super) struct StudyBuilder {
     inherit_epochs: u32,
     start_from: Option<&'static str>,
     measurement: &'static str,
+    screening: Option<&'static str>,
 }
 
 impl StudyBuilder {
@@ -67,6 +68,7 @@ impl StudyBuilder {
             inherit_epochs: 0,
             start_from: None,
             measurement: "",
+            screening: None,
         }
     }
 
@@ -136,6 +138,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Candidates are scored first, with these settings.
+    pub(super) fn screening(mut self, settings: &'static str) -> Self {
+        self.screening = Some(settings);
+        self
+    }
+
     /// Other settings of how latency is measured.
     pub(super) fn measurement(mut self, settings: &'static str) -> Self {
         self.measurement = settings;
@@ -176,6 +184,9 @@ impl StudyBuilder {
             text += &format!("[training]\nepochs = 9\ninherit_epochs = {}\n", self.inherit_epochs);
         }
         text += &format!("[measurement]\n{}\n", self.measurement);
+        if let Some(settings) = self.screening {
+            text += &format!("[screening]\nproxy = \"naswot\"\n{settings}\n");
+        }
         text += &self.constraints.concat();
         StudySpec::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
@@ -478,6 +489,7 @@ pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
             trained: trained(lease.attempt, 0.99),
             soft_targets: ArtifactHash::of(format!("targets {}", lease.attempt).as_bytes()),
         },
+        Work::ScoreTrial { number, .. } => Outcome::Scored(f64::from(number.0 * 7 % 10)),
         Work::TrainTrial { number, rung: Some(epochs), .. } => {
             let accuracy = 0.3 + f64::from((number.0 * 7 + epochs) % 10) / 20.0;
             Outcome::RungReached(rung(lease.attempt, *epochs, accuracy))

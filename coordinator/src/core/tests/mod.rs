@@ -9,6 +9,7 @@ mod leases;
 mod lifecycle;
 mod rungs;
 mod scheduling;
+mod screening;
 mod simulation;
 mod tables;
 mod trials;

@@ -67,12 +67,14 @@ struct World {
     finished: BTreeMap<(StudyName, TrialNumber), TrialView>,
 }
 
-fn studies() -> [StudyBuilder; 5] {
+fn studies() -> [StudyBuilder; 7] {
     [
         StudyBuilder::new("plain").trials(5).attempts(2).constraint("macs", "max = 90000"),
         StudyBuilder::new("taught").trials(4).attempts(3).teacher().device("local").evolution(),
         StudyBuilder::new("devices").trials(3).device("board").device("local").nsga2(),
         StudyBuilder::new("halving").trials(9).attempts(3).device("local").fidelity("asha"),
+        StudyBuilder::new("screened").trials(8).attempts(3).device("local").screening("batch = 3"),
+        StudyBuilder::new("both").trials(7).attempts(2).fidelity("asha").screening("keep = 0.3"),
         StudyBuilder::new("median").trials(7).attempts(3).fidelity("median").evolution(),
     ]
 }
@@ -471,6 +473,9 @@ impl World {
                 (Work::TrainTeacher { .. }, Outcome::TeacherTrained { trained, .. }) => {
                     teacher.unwrap().0.as_ref() == Some(trained)
                 }
+                (Work::ScoreTrial { number, .. }, Outcome::Scored(score)) => {
+                    self.core.trial(study, *number).unwrap().score == Some(*score)
+                }
                 (Work::TrainTrial { number, .. }, Outcome::RungReached(report)) => {
                     self.core.trial(study, *number).unwrap().rungs.contains(report)
                 }
@@ -490,12 +495,16 @@ impl World {
             let Ok(status) = self.core.study_status(&spec.name, self.now) else { continue };
             let counts = status.counts;
             assert_eq!((counts.waiting, counts.running), (0, 0));
-            let used = counts.complete + counts.pruned + counts.failed;
+            let all = self.core.trials(&spec.name).unwrap();
+            let untrained = |t: &&TrialView| {
+                t.state == edgesmith_common::TrialState::Pruned && t.rungs.is_empty()
+            };
+            let screened_out = all.iter().filter(untrained).count() as u32;
+            let used = counts.complete + counts.pruned + counts.failed - screened_out;
             match status.state {
                 StudyState::Complete { reason: None } => assert_eq!(used, spec.budget.trials),
                 _ => assert!(used <= spec.budget.trials),
             }
-            let all = self.core.trials(&spec.name).unwrap();
             let distinct: BTreeSet<_> = all.iter().map(|trial| trial.genotype.clone()).collect();
             assert_eq!(distinct.len(), all.len(), "a candidate was proposed twice");
         }

@@ -1,0 +1,223 @@
+//! What zero-cost proxies foretell of a study's trials, next to what arithmetic alone foretells.
+//!
+//! Nothing is trained here: a finished study tells what each of its candidates came to before
+//! compression, and each is scored by the weights that its training began with. Trials that inherited
+//! weights are left out, as their accuracy is not that of a training from scratch. The candidates should be
+//! a random choice (`algorithm.name = "random"`), or the search's own choice is part of the answer.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use edgesmith_common::spec::Proxy;
+use edgesmith_common::{Purpose, TrialNumber, TrialValues};
+use edgesmith_proto::v1;
+use edgesmith_worker::data::Dataset;
+use edgesmith_worker::network::Weights;
+use edgesmith_worker::proxy;
+use serde::Serialize;
+
+use super::correlation::{kendall, partial_spearman, spearman};
+use crate::args::{BenchProxiesArgs, ListFormat};
+use crate::connect::Coordinator;
+use crate::failure::{from_status, invalid};
+use crate::output::TrialRow;
+use crate::output::table::{self, Align};
+
+/// Candidates of a batch of which the better half is kept.
+const BATCH: usize = 8;
+
+/// What one proxy foretells.
+#[derive(Debug, Serialize)]
+struct Row {
+    proxy: &'static str,
+    kendall: f64,
+    spearman: f64,
+    /// With multiply-accumulates held fixed; `null` where the proxy orders by them.
+    spearman_given_macs: Option<f64>,
+    /// Of the batches, those whose most accurate candidate is kept; by chance 0.5.
+    best_kept: f64,
+    /// Mean accuracy of what is kept.
+    accuracy_kept: f64,
+    /// To score one candidate.
+    milliseconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Output {
+    version: u32,
+    study: String,
+    trials: usize,
+    inherited: usize,
+    mean_accuracy: f64,
+    mean_training_seconds: f64,
+    proxies: Vec<Row>,
+}
+
+/// Runs and prints `bench proxies`.
+pub async fn run(args: BenchProxiesArgs) -> anyhow::Result<()> {
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let (_, spec) = coordinator.study(&args.study).await?;
+    let work = spec
+        .training()
+        .ok_or_else(|| invalid(format!("study {} trains nothing", args.study)))?
+        .clone();
+    let request = v1::ListTrialsRequest { study: args.study.clone() };
+    let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
+    let (mut candidates, mut inherited) = (Vec::new(), 0);
+    for trial in answer.into_inner().trials {
+        let row = TrialRow::new(trial, &spec)?;
+        let trained = row.values.as_ref().and_then(TrialValues::trained);
+        let (Some(trained), Some(candidate)) = (trained, &row.candidate) else { continue };
+        if row.inherits_from.is_some() {
+            inherited += 1;
+            continue;
+        }
+        let plan = candidate.plan(work.space.data())?;
+        let (accuracy, seconds) = (trained.uncompressed.validation_accuracy, trained.seconds);
+        candidates.push(Candidate { number: TrialNumber(row.number), plan, accuracy, seconds });
+    }
+    if candidates.len() < BATCH {
+        let (study, count) = (&args.study, candidates.len());
+        return Err(invalid(format!(
+            "study {study} has {count} trials that were trained from scratch; at least {BATCH} are needed"
+        )));
+    }
+    let data_root = args.data_root.unwrap_or_else(|| PathBuf::from("."));
+    let output = tokio::task::spawn_blocking(move || -> anyhow::Result<Output> {
+        let dataset = Dataset::load(&work.data, work.space.data(), spec.seed, &data_root)
+            .map_err(|error| invalid(error.to_string()))?;
+        let seed = |number| spec.seed.derive(Purpose::Weights(number));
+        let rows = Proxy::ALL.map(|proxy| row(proxy, &candidates, &dataset, &seed));
+        let mean = |of: fn(&Candidate) -> f64| mean(candidates.iter().map(of));
+        Ok(Output {
+            version: 1,
+            study: spec.name.to_string(),
+            trials: candidates.len(),
+            inherited,
+            mean_accuracy: mean(|candidate| candidate.accuracy),
+            mean_training_seconds: mean(|candidate| candidate.seconds),
+            proxies: rows.into(),
+        })
+    })
+    .await??;
+    crate::output::print(&match args.format {
+        ListFormat::Json => serde_json::to_string_pretty(&output)? + "\n",
+        ListFormat::Table => text(&output),
+    })
+}
+
+/// A trained network, as far as it matters here.
+struct Candidate {
+    number: TrialNumber,
+    plan: edgesmith_search_space::Plan,
+    accuracy: f64,
+    seconds: f64,
+}
+
+fn row(
+    proxy: Proxy,
+    candidates: &[Candidate],
+    dataset: &Dataset,
+    seed: &dyn Fn(TrialNumber) -> [u8; 32],
+) -> Row {
+    let begun = Instant::now();
+    let score = |candidate: &Candidate| {
+        let weights = Weights::init(&candidate.plan, seed(candidate.number));
+        proxy::score(proxy, &candidate.plan, &weights, dataset)
+    };
+    let scores: Vec<f64> = candidates.iter().map(score).collect();
+    let milliseconds = begun.elapsed().as_secs_f64() * 1e3 / candidates.len() as f64;
+    let accuracies: Vec<f64> = candidates.iter().map(|candidate| candidate.accuracy).collect();
+    let weights = |c: &Candidate| Weights::init(&c.plan, seed(c.number));
+    let macs = |c: &Candidate| proxy::score(Proxy::Macs, &c.plan, &weights(c), dataset);
+    let macs: Vec<f64> = candidates.iter().map(macs).collect();
+    let kept = kept(&scores, &accuracies);
+    Row {
+        proxy: proxy.name(),
+        kendall: kendall(&scores, &accuracies),
+        spearman: spearman(&scores, &accuracies),
+        spearman_given_macs: partial_spearman(&scores, &accuracies, &macs),
+        best_kept: kept.best,
+        accuracy_kept: kept.accuracy,
+        milliseconds,
+    }
+}
+
+/// What is left of batches.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    best: f64,
+    accuracy: f64,
+}
+
+/// Keeps the better half of each whole batch by score.
+fn kept(scores: &[f64], accuracies: &[f64]) -> Kept {
+    let (mut best, mut all) = (Vec::new(), Vec::new());
+    for (scores, accuracies) in scores.chunks_exact(BATCH).zip(accuracies.chunks_exact(BATCH)) {
+        let mut order: Vec<usize> = (0..BATCH).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        let kept: Vec<f64> = order[..BATCH / 2].iter().map(|place| accuracies[*place]).collect();
+        let most = accuracies.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        best.push(f64::from(u8::from(kept.contains(&most))));
+        all.extend(kept);
+    }
+    Kept { best: mean(best.into_iter()), accuracy: mean(all.into_iter()) }
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len().max(1) as f64;
+    values.sum::<f64>() / count
+}
+
+fn text(output: &Output) -> String {
+    let columns = [
+        ("proxy", Align::Left),
+        ("Kendall", Align::Right),
+        ("Spearman", Align::Right),
+        ("given MACs", Align::Right),
+        ("best kept", Align::Right),
+        ("mean of kept", Align::Right),
+        ("time", Align::Right),
+    ];
+    let line = |row: &Row| {
+        let given = row.spearman_given_macs.map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
+        vec![
+            row.proxy.to_owned(),
+            format!("{:.2}", row.kendall),
+            format!("{:.2}", row.spearman),
+            given,
+            table::percent(row.best_kept),
+            table::percent(row.accuracy_kept),
+            format!("{:.1} ms", row.milliseconds),
+        ]
+    };
+    let lines: Vec<Vec<String>> = output.proxies.iter().map(line).collect();
+    let (trials, seconds) = (output.trials, output.mean_training_seconds);
+    let mut text = format!(
+        "{trials} trials of {}, {} accurate on average, {seconds:.1} s of training each\n\n",
+        output.study,
+        table::percent(output.mean_accuracy)
+    );
+    if output.inherited > 0 {
+        text.push_str(&format!("{} that inherited weights are left out\n\n", output.inherited));
+    }
+    text + &table::render(&columns, &lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_better_half_of_each_whole_batch_is_kept() {
+        let accuracies: Vec<f64> = (0..17).map(|i| f64::from(i % 8) / 10.0).collect();
+        // Kept are 0.4 to 0.7; the last one is in no whole batch.
+        let by_accuracy = kept(&accuracies, &accuracies);
+        assert_eq!(by_accuracy.best, 1.0);
+        assert!((by_accuracy.accuracy - 0.55).abs() < 1e-12);
+        let turned: Vec<f64> = accuracies.iter().map(|accuracy| -accuracy).collect();
+        let worst = kept(&turned, &accuracies);
+        assert_eq!(worst.best, 0.0);
+        assert!((worst.accuracy - 0.15).abs() < 1e-12);
+    }
+}
