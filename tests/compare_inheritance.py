@@ -6,6 +6,10 @@ area over validation accuracy (from 80 %) and the logarithm of multiply-accumula
 network seen), of trials in the order of their numbers. Needs a built edgesmith only:
 
     python tests/compare_inheritance.py --edgesmith target/release/edgesmith examples/digits.toml
+
+With --ranks it asks another question: does an heir's accuracy after a few epochs order networks as full trainings
+from scratch do? The same random candidates (which do not depend on results) are trained in full, as heirs, and from
+scratch for the heirs' few epochs, and the orders of the heirs' networks are compared.
 """
 
 import argparse
@@ -20,13 +24,18 @@ import tempfile
 LEAST_ACCURACY = 0.8
 
 
-def variant(text, name, seed, epochs, trials):
+def variant(text, name, seed, inherit, trials, random=False, epochs=None):
     """The study file with another name, seed and inheritance, and without latencies."""
+    if random:
+        text = re.sub(r"(?m)^\[algorithm\]\n([^\[\n].*\n)*", '[algorithm]\nname = "random"\n', text)
+    if epochs:
+        training = text.index("[training]")
+        text = text[:training] + re.sub(r"(?m)^epochs = \d+", f"epochs = {epochs}", text[training:], count=1)
     text = re.sub(r'metric = "latency_ms".*\n(device = .*\n)?', 'metric = "macs"\n', text)
     text = re.sub(r'(?m)^name = "[^"]*"', f'name = "{name}"', text, count=1)
     text = re.sub(r"(?m)^seed = \d+", f"seed = {seed}", text, count=1)
     text = re.sub(r"(?m)^inherit_epochs = .*\n", "", text)
-    text = re.sub(r"(?m)^\[training\].*\n", lambda found: found[0] + f"inherit_epochs = {epochs}\n", text, count=1)
+    text = re.sub(r"(?m)^\[training\].*\n", lambda found: found[0] + f"inherit_epochs = {inherit}\n", text, count=1)
     return re.sub(r"(?m)^trials = \d+", f"trials = {trials}", text) if trials else text
 
 
@@ -43,6 +52,57 @@ def complete(edgesmith, name, results):
     asked = [edgesmith, "trials", name, "--format", "json", "--data-dir", str(results)]
     answer = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
     return [trial for trial in answer["trials"] if trial["state"] == "complete"]
+
+
+def search(arguments, scratch, results, name, **changes):
+    """The complete trials of a variant of the study."""
+    file = pathlib.Path(scratch) / f"{name}.toml"
+    file.write_text(variant(arguments.study.read_text(), name, trials=arguments.trials, **changes))
+    command = [arguments.edgesmith, "search", str(file), "--data-dir", str(results)]
+    if arguments.data_root:
+        command += ["--data-root", str(arguments.data_root)]
+    print(name, file=sys.stderr)
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return complete(arguments.edgesmith, name, results)
+
+
+def kendall(x, y):
+    """Kendall's tau-b."""
+    agree = of_x = of_y = 0
+    for i in range(len(x)):
+        for j in range(i):
+            a, b = (x[i] > x[j]) - (x[i] < x[j]), (y[i] > y[j]) - (y[i] < y[j])
+            agree, of_x, of_y = agree + a * b, of_x + abs(a), of_y + abs(b)
+    return agree / math.sqrt(of_x * of_y) if of_x and of_y else 0.0
+
+
+def spearman(x, y):
+    """Spearman's rho, ties sharing their rank."""
+    rank = lambda of: [sum(b < a for b in of) + (sum(b == a for b in of) + 1) / 2 for a in of]
+    x, y = rank(x), rank(y)
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    sums = [sum((a - p) * (b - q) for a, b in zip(u, v)) for u, p, v, q in ((x, mean_x, y, mean_y), (x, mean_x, x, mean_x), (y, mean_y, y, mean_y))]
+    return sums[0] / math.sqrt(sums[1] * sums[2]) if sums[1] and sums[2] else 0.0
+
+
+def ranks(arguments, scratch, results):
+    """How alike heirs, and short trainings from scratch, order networks to full trainings."""
+    print("seed  heirs  as heirs: Kendall  Spearman  images  from scratch as long: Kendall  Spearman  images  in full: images")
+    for seed in range(1, arguments.seeds + 1):
+        run = lambda name, **changes: {
+            trial["trial"]: trial for trial in search(arguments, scratch, results, f"{name}{seed}", seed=seed, random=True, **changes)
+        }
+        full, heirs = run("full", inherit=0), run("heirs", inherit=arguments.epochs)
+        short = run("short", inherit=0, epochs=arguments.epochs)
+        same = [n for n in full if n in heirs and n in short and "inherits_from" in heirs[n]]
+        assert all(full[n]["genotype"] == heirs[n]["genotype"] == short[n]["genotype"] for n in same)
+        accuracy = lambda side: [side[n]["uncompressed"]["validation_accuracy"] for n in same]
+        images = lambda side: sum(side[n]["training"]["images_seen"] for n in same)
+        cells = [
+            f"{kendall(accuracy(side), accuracy(full)):.2f}  {spearman(accuracy(side), accuracy(full)):.2f}  {images(side)}"
+            for side in (heirs, short)
+        ]
+        print(f"{seed:4}  {len(same):5}  {cells[0]}  {cells[1]}  {images(full)}")
 
 
 def after(trials, images, most):
@@ -63,21 +123,19 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=8, help="inherit_epochs of the one side")
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--ranks", action="store_true", help="compare orders of networks instead")
+    parser.add_argument("--data-root", type=pathlib.Path, help="as for edgesmith search")
     parser.add_argument("--results", type=pathlib.Path, help="keep results here, and use what is there")
     arguments = parser.parse_args()
-    text = arguments.study.read_text()
     with tempfile.TemporaryDirectory() as scratch:
         results = arguments.results or pathlib.Path(scratch) / "results"
+        if arguments.ranks:
+            return ranks(arguments, scratch, results)
         runs = {}
         for seed in range(1, arguments.seeds + 1):
-            for side, epochs in (("off", 0), ("on", arguments.epochs)):
-                name = f"{side}{seed}"
-                file = pathlib.Path(scratch) / f"{name}.toml"
-                file.write_text(variant(text, name, seed, epochs, arguments.trials))
-                search = [arguments.edgesmith, "search", str(file), "--data-dir", str(results)]
-                print(f"seed {seed}, inheritance {side}", file=sys.stderr)
-                subprocess.run(search, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                runs[side, seed] = complete(arguments.edgesmith, name, results)
+            for side, inherit in (("off", 0), ("on", arguments.epochs)):
+                trials = search(arguments, scratch, results, f"{side}{seed}", seed=seed, inherit=inherit)
+                runs[side, seed] = trials
     most = max(math.log10(trial["metrics"]["macs"]) for trials in runs.values() for trial in trials)
     images = lambda trials: sum(trial["training"]["images_seen"] for trial in trials)
     least = min(map(images, runs.values()))
