@@ -34,7 +34,8 @@ struct Row {
     spearman: f64,
     /// With multiply-accumulates held fixed; `null` where the proxy orders by them.
     spearman_given_macs: Option<f64>,
-    /// Of the batches, those whose most accurate candidate is kept; by chance 0.5.
+    /// Of the batches, those whose most accurate candidate is kept; by chance 0.5, more where several
+    /// share the first place.
     best_kept: f64,
     /// Mean accuracy of what is kept.
     accuracy_kept: f64,
