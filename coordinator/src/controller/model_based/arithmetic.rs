@@ -36,7 +36,7 @@ impl Arithmetic {
     /// Whether cheap candidates are worth more than dear ones that gain as much: there is a front, and
     /// it has a cheap end.
     pub fn weighs_costs(&self) -> bool {
-        self.objectives.len() == 2
+        self.objectives.len() > 1
     }
 
     /// Of a candidate; `None` where it is no network.

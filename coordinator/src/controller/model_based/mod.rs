@@ -10,7 +10,8 @@
 //! through the warp; more a random augmented Tchebycheff scalarisation (ParEGO, Knowles 2006).
 //!
 //! What arithmetic knows of a network ([`arithmetic`]) needs no model: costs that are objectives are
-//! exact, and with two objectives a gain is weighed by the training that it takes.
+//! exact, and with several objectives a gain is weighed by the training that it takes; more than two then
+//! take the expected improvement of the scalarisation.
 //!
 //! Cost does not grow with the study: at most [`MAX_POINTS`] trials are fitted, the best ones and an
 //! even choice of the others.
@@ -19,6 +20,8 @@ mod acquisition;
 mod arithmetic;
 mod gaussian_process;
 mod kernel;
+#[cfg(test)]
+mod tests;
 mod warp;
 
 use std::cmp::Ordering;
@@ -30,7 +33,9 @@ use rand::{Rng, RngExt};
 
 pub use self::arithmetic::Arithmetic;
 
-use self::acquisition::{CONFIDENCE, CONFIDENCE_ALONE, Prediction, Staircase, tchebycheff};
+use self::acquisition::{
+    CONFIDENCE, CONFIDENCE_ALONE, Prediction, Staircase, expected_drop, tchebycheff,
+};
 use self::arithmetic::Known;
 use self::gaussian_process::{GaussianProcess, Hyper, pairwise};
 use self::kernel::{Features, Groups};
@@ -288,6 +293,15 @@ impl ModelBased {
                 values.fold(f64::INFINITY, f64::min)
             })
             .collect();
+        // Of more than two objectives, what is to be undercut where costs count.
+        let best = (self.arithmetic.is_some() && objectives > 2).then(|| {
+            let warped = |values: &&[f64]| -> Vec<f64> {
+                models.iter().zip(*values).map(|((warp, _), value)| warp.apply(*value)).collect()
+            };
+            let values = feasible.iter().map(|v| tchebycheff(&warped(v), &weights, &ideal));
+            values.fold(f64::INFINITY, f64::min)
+        });
+        let best = best.filter(|best| best.is_finite());
         let exponent = self.arithmetic.as_ref().map_or(0.0, |a| a.cost_exponent(self.known.len()));
         // A gain by the training that it takes; where nothing can be gained, hope decides.
         let merit = |gain: f64, known: &Option<Known>, hope: &[f64]| match known {
@@ -303,7 +317,11 @@ impl ModelBased {
                     let gain = stairs.expected([a, b], [&models[0].0, &models[1].0]);
                     merit(gain, known, &bounds)
                 }
-                _ => Merit::Hope(tchebycheff(&bounds, &weights, &ideal)),
+                _ => {
+                    let gain =
+                        best.map_or(0.0, |best| expected_drop(best, predictions, &weights, &ideal));
+                    merit(gain, known, &[tchebycheff(&bounds, &weights, &ideal)])
+                }
             }
         };
         // Each objective's own prediction where arithmetic does not know better.
@@ -336,7 +354,10 @@ impl ModelBased {
                         merit(stairs.improvement(point), &known, &hope)
                     }
                     [a] => Merit::Hope(a),
-                    _ => Merit::Hope(tchebycheff(&hope, &weights, &ideal)),
+                    _ => {
+                        let value = tchebycheff(&hope, &weights, &ideal);
+                        merit(best.map_or(0.0, |best| best - value), &known, &[value])
+                    }
                 };
                 let verdict = constraint.as_ref().map(|c| c.judge(&self.groups, &features));
                 Prepared { codes, known, rough: rough.in_the_light_of(verdict), verdict }

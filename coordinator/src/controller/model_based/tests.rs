@@ -1,0 +1,107 @@
+//! What arithmetic is good for.
+
+use edgesmith_common::{StudySpec, pareto};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+fn spec() -> StudySpec {
+    let text = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1000\n\
+                objectives = [{ metric = \"validation_accuracy\" }, { metric = \"macs\" }]\n\
+                [space]\nresolution = [8, 16, 32]\nstem_width = [8, 16]\n\
+                [[space.stages]]\nwidth = [8, 16, 32]\ndepth = [1, 2]\nkernel = [3, 5]\n\
+                operation = [\"conv\", \"separable\"]\n\
+                [[space.stages]]\nwidth = [16, 32, 64]\ndepth = [1, 2]\nstride = 2\n\
+                operation = [\"conv\", \"separable\"]\n";
+    StudySpec::parse(text).unwrap()
+}
+
+/// A study of networks that are the more accurate the larger they are, and a little by luck.
+struct Bench {
+    model: ModelBased,
+    arithmetic: Arithmetic,
+    rng: ChaCha8Rng,
+    points: Vec<Vec<f64>>,
+    cost: f64,
+}
+
+impl Bench {
+    fn new(seed: u64, knows: bool) -> Self {
+        let spec = spec();
+        let arithmetic = Arithmetic::new(&spec).unwrap();
+        let model = ModelBased::new(spec.space.clone(), 12, knows.then(|| arithmetic.clone()));
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        Self { model, arithmetic, rng, points: Vec::new(), cost: 0.0 }
+    }
+
+    /// Proposes a trial and finishes it; gives its logarithm of macs.
+    fn step(&mut self) -> f64 {
+        let number = TrialNumber(self.points.len() as u32);
+        let proposal = self.model.suggest(number, &mut self.rng).unwrap();
+        self.model.proposed(number, &proposal);
+        let known = self.arithmetic.of(&proposal.genotype).unwrap();
+        let macs = known.objectives[1].unwrap();
+        let luck: f64 =
+            proposal.genotype.indices().iter().map(|i| f64::from(*i * 7 % 5)).sum::<f64>() / 400.0;
+        let error = 0.5 * (-(macs - 8.0) / 4.0).exp() + luck;
+        let objectives = vec![error - 1.0, macs.exp()];
+        self.model.update(&FinishedTrial::Complete { number, objectives, violation: 0.0 });
+        self.points.push(vec![error - 1.0, macs]);
+        self.cost += known.cost;
+        macs
+    }
+
+    /// How much training it takes to a front of this worth.
+    fn cost_of(mut self, worth: f64) -> f64 {
+        while pareto::hypervolume(&self.points, &[-0.4, 18.0]) < worth {
+            assert!(self.points.len() < 500, "the front stays below {worth}");
+            self.step();
+        }
+        self.cost
+    }
+}
+
+#[test]
+fn a_front_takes_less_training_where_arithmetic_tells() {
+    let cost = |knows| (0..6).map(|seed| Bench::new(seed, knows).cost_of(2.6)).sum::<f64>();
+    let (with, without) = (cost(true), cost(false));
+    assert!(with < 0.5 * without, "{with} with, {without} without");
+}
+
+#[test]
+fn the_first_trials_are_cheap_ones() {
+    let macs = |knows| {
+        let first = |seed| {
+            let mut bench = Bench::new(seed, knows);
+            (0..12).map(|_| bench.step()).sum::<f64>()
+        };
+        (0..6).map(first).sum::<f64>() / 72.0
+    };
+    // Half as many multiplications at least.
+    assert!(macs(true) < macs(false) - 2f64.ln());
+}
+
+#[test]
+fn small_gains_are_told_apart_and_come_before_hopes() {
+    let mut merits = [
+        Merit::Hope(-1e12),
+        Merit::Gain(1e-13),
+        Merit::Hope(0.5),
+        Merit::Gain(2e-13),
+        Merit::Gain(1.0),
+    ];
+    merits.sort_by(|a, b| a.order(*b));
+    let expected = [
+        Merit::Gain(1.0),
+        Merit::Gain(2e-13),
+        Merit::Gain(1e-13),
+        Merit::Hope(-1e12),
+        Merit::Hope(0.5),
+    ];
+    assert_eq!(merits, expected);
+    // A large gain that may break a constraint is worth more than hardly any that does not.
+    let risky = Merit::Gain(1.0).in_the_light_of(Some(Verdict::Odds(0.5)));
+    let safe = Merit::Gain(1e-6).in_the_light_of(Some(Verdict::Odds(1.0)));
+    assert_eq!(risky.order(safe), Ordering::Less);
+}
