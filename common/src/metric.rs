@@ -109,6 +109,16 @@ pub enum Goal {
     Minimize,
 }
 
+impl Goal {
+    /// The value turned so that less is better; turning it again gives it back.
+    pub fn oriented(self, value: f64) -> f64 {
+        match self {
+            Goal::Minimize => value,
+            Goal::Maximize => -value,
+        }
+    }
+}
+
 /// A metric with a goal. `device` is set exactly where the metric is per device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Objective {

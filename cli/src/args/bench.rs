@@ -58,7 +58,7 @@ pub struct BenchProxiesArgs {
 pub struct BenchFrontArgs {
     /// Study file
     pub study: PathBuf,
-    /// The worst that counts of each objective, in the study's order, as METRIC=VALUE
+    /// The worst that counts of each objective, as METRIC=VALUE or METRIC@DEVICE=VALUE
     #[arg(long, value_name = "METRIC=VALUE", value_delimiter = ',', required = true)]
     pub reference: Vec<String>,
     /// End when the hypervolume has reached this

@@ -91,11 +91,13 @@ impl Area {
     /// With all that is wrong with them.
     fn new(objectives: &[Objective], references: &[String]) -> anyhow::Result<Self> {
         let mut worst = vec![None; objectives.len()];
+        let mut named = vec![false; objectives.len()];
         let mut mistakes = Vec::new();
         let known: Vec<String> = objectives.iter().map(ToString::to_string).collect();
         for text in references {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             let place = known.iter().position(|known| known == name);
+            place.into_iter().for_each(|place| named[place] = true);
             let value = value.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
             match (place, value) {
                 (Some(place), Some(value)) => {
@@ -112,10 +114,8 @@ impl Area {
                 )),
             }
         }
-        for (name, _) in known.iter().zip(&worst).filter(|(_, worst)| worst.is_none()) {
-            if !mistakes.iter().any(|mistake| mistake.contains(name.as_str())) {
-                mistakes.push(format!("{name} has no reference; add {name}=VALUE"));
-            }
+        for (name, _) in known.iter().zip(&named).filter(|(_, named)| !**named) {
+            mistakes.push(format!("{name} has no reference; add {name}=VALUE"));
         }
         if mistakes.is_empty() {
             let worst = worst.into_iter().flatten().collect();
@@ -142,10 +142,7 @@ fn gain(objective: &Objective, value: f64, worst: f64) -> f64 {
         Metric::ValidationAccuracy => value - worst,
         _ => (value.max(f64::MIN_POSITIVE) / worst).log10(),
     };
-    match objective.goal {
-        edgesmith_common::Goal::Maximize => more,
-        edgesmith_common::Goal::Minimize => -more,
-    }
+    -objective.goal.oriented(more)
 }
 
 /// A complete trial.
@@ -327,7 +324,8 @@ mod tests {
             area(&given).unwrap_err().to_string(),
             "--reference: macs is given twice; \"size\" is no objective of the study; it has \
              validation_accuracy and macs and latency_ms@pi; \"latency_ms@pi=often\" has no positive \
-             number; write latency_ms@pi=0.5, for example"
+             number; write latency_ms@pi=0.5, for example; validation_accuracy has no reference; add \
+             validation_accuracy=VALUE"
         );
         let lacking = area(&["macs=1e6"]).unwrap_err().to_string();
         assert!(lacking.contains("latency_ms@pi has no reference; add latency_ms@pi=VALUE"));

@@ -11,6 +11,7 @@ use std::time::Instant;
 use edgesmith_common::spec::Proxy;
 use edgesmith_common::{Purpose, TrialNumber, TrialValues};
 use edgesmith_proto::v1;
+use edgesmith_search_space::{Plan, Precision};
 use edgesmith_worker::data::Dataset;
 use edgesmith_worker::network::Weights;
 use edgesmith_worker::proxy;
@@ -110,7 +111,7 @@ pub async fn run(args: BenchProxiesArgs) -> anyhow::Result<()> {
 /// A trained network, as far as it matters here.
 struct Candidate {
     number: TrialNumber,
-    plan: edgesmith_search_space::Plan,
+    plan: Plan,
     accuracy: f64,
     seconds: f64,
 }
@@ -129,8 +130,7 @@ fn row(
     let scores: Vec<f64> = candidates.iter().map(score).collect();
     let milliseconds = begun.elapsed().as_secs_f64() * 1e3 / candidates.len() as f64;
     let accuracies: Vec<f64> = candidates.iter().map(|candidate| candidate.accuracy).collect();
-    let weights = |c: &Candidate| Weights::init(&c.plan, seed(c.number));
-    let macs = |c: &Candidate| proxy::score(Proxy::Macs, &c.plan, &weights(c), dataset);
+    let macs = |c: &Candidate| c.plan.cost(Precision::Fp32).macs as f64;
     let macs: Vec<f64> = candidates.iter().map(macs).collect();
     let kept = kept(&scores, &accuracies);
     Row {

@@ -25,10 +25,7 @@ use crate::{Goal, Metric, Objective, TrialValues};
 pub fn oriented(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
     let turn = |objective: &Objective| {
         let value = values.value(objective.metric, objective.device.as_ref())?;
-        Some(match objective.goal {
-            Goal::Minimize => value,
-            Goal::Maximize => -value,
-        })
+        Some(objective.goal.oriented(value))
     };
     objectives.iter().map(turn).collect()
 }
@@ -65,10 +62,7 @@ pub fn anchors(metric: Metric) -> (f64, f64) {
 
 /// An oriented value as a share of the way from ideal to worthless.
 fn normalise(objective: &Objective, oriented: f64) -> f64 {
-    let value = match objective.goal {
-        Goal::Minimize => oriented,
-        Goal::Maximize => -oriented,
-    };
+    let value = objective.goal.oriented(oriented);
     let (low, high) = anchors(objective.metric);
     let share = if objective.metric == Metric::ValidationAccuracy {
         value

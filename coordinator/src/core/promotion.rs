@@ -34,7 +34,7 @@ impl Turn<'_> {
 /// fronts).
 pub(super) fn point(spec: &StudySpec, genotype: &Genotype, accuracy: f64) -> Vec<f64> {
     let accuracy_goal = spec.objectives.iter().find(|o| o.metric == Metric::ValidationAccuracy);
-    let mut point = vec![oriented(accuracy_goal.map_or(Goal::Maximize, |o| o.goal), accuracy)];
+    let mut point = vec![accuracy_goal.map_or(Goal::Maximize, |o| o.goal).oriented(accuracy)];
     let (true, Some(work)) = (spec.objectives.len() > 1, spec.training()) else { return point };
     let candidate = work.space.decode(genotype);
     // It was trained, so it has a plan.
@@ -49,17 +49,10 @@ pub(super) fn point(spec: &StudySpec, genotype: &Genotype, accuracy: f64) -> Vec
         };
         if !counted.contains(&(metric, objective.goal)) {
             counted.push((metric, objective.goal));
-            point.extend(metric.of_cost(&cost).map(|value| oriented(objective.goal, value)));
+            point.extend(metric.of_cost(&cost).map(|value| objective.goal.oriented(value)));
         }
     }
     point
-}
-
-fn oriented(goal: Goal, value: f64) -> f64 {
-    match goal {
-        Goal::Minimize => value,
-        Goal::Maximize => -value,
-    }
 }
 
 impl Study {

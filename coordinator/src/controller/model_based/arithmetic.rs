@@ -4,7 +4,7 @@
 //! It tells nothing of studies over a table, where look-ups cost the same and objectives are compared as
 //! they are.
 
-use edgesmith_common::{Goal, Metric, Objective, StudySpec};
+use edgesmith_common::{Metric, Objective, StudySpec};
 use edgesmith_search_space::{Genotype, StagedSpace};
 
 /// The arithmetic of one study that trains.
@@ -45,7 +45,7 @@ impl Arithmetic {
         let cost = candidate.pruned_plan(data).ok()?.cost(candidate.recipe.precision);
         let known = |objective: &Objective| {
             let value = objective.metric.of_cost(&cost)?;
-            Some(compared(objective, oriented(objective.goal, value)))
+            Some(compared(objective, objective.goal.oriented(value)))
         };
         let objectives = self.objectives.iter().map(known).collect();
         // Pruning comes after training, so that is of the whole network.
@@ -74,15 +74,8 @@ fn compared(objective: &Objective, value: f64) -> f64 {
         Metric::ValidationAccuracy => value,
         _ => {
             let logarithm = value.abs().max(f64::MIN_POSITIVE).ln();
-            oriented(objective.goal, logarithm)
+            objective.goal.oriented(logarithm)
         }
-    }
-}
-
-fn oriented(goal: Goal, value: f64) -> f64 {
-    match goal {
-        Goal::Minimize => value,
-        Goal::Maximize => -value,
     }
 }
 

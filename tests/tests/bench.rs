@@ -1,0 +1,53 @@
+//! Benchmarks of edgesmith on studies that train, as a user runs them.
+
+use edgesmith_tests::{TinyStudy, run};
+
+#[test]
+fn a_study_s_front_is_timed_until_it_is_good_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let study = TinyStudy { trials: 50, ..TinyStudy::new("front") }.write(directory.path());
+    let study = study.to_str().unwrap();
+    let front = |more: &[&str]| {
+        let mut args = vec!["bench", "front", study, "--format", "json", "--slots", "1"];
+        args.extend(more);
+        run(directory.path(), &args)
+    };
+    let reference = "validation_accuracy=0.0001,latency_ms@local=1000";
+    let grown = front(&["--reference", reference, "--until", "0.000001"]).json();
+    let trials = grown["trials"].as_array().unwrap();
+    assert!((1..50).contains(&trials.len()), "{grown}");
+    assert!(trials.iter().all(|trial| trial["images"].as_u64() > Some(0)));
+    let last = trials.last().unwrap();
+    assert_eq!(last["hypervolume"], grown["hypervolume"]);
+    assert!(grown["hypervolume"].as_f64() >= Some(0.000001));
+    assert!(grown["reached_after"].as_f64() <= grown["seconds"].as_f64());
+    // It leaves nothing behind but what the test wrote.
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+
+    front(&["--reference", "macs=3"]).fails(2, &["\"macs\" is no objective", "no reference"]);
+}
+
+#[test]
+fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = "[screening]\nproxy = \"naswot\"\nbatch = 4\n".to_owned();
+    let study = TinyStudy { trials: 8, more, ..TinyStudy::new("screened") };
+    let study = study.write(directory.path());
+    run(directory.path(), &["search", study.to_str().unwrap(), "--data-dir", "data"]).ok();
+    let asked = ["trials", "screened", "--data-dir", "data", "--format", "json"];
+    let trials = run(directory.path(), &asked).json();
+    let trials = trials["trials"].as_array().unwrap();
+    let of = |state: &str| trials.iter().filter(|trial| trial["state"] == state).count();
+    assert_eq!(of("complete"), 8);
+    assert!(of("pruned") >= 4, "{trials:?}");
+    assert!(trials.iter().all(|trial| trial["score"].is_number()));
+
+    let asked = ["bench", "proxies", "screened", "--data-dir", "data", "--format", "json"];
+    let judged = run(directory.path(), &asked).json();
+    assert_eq!(judged["trials"], 8);
+    let proxies = judged["proxies"].as_array().unwrap();
+    let names: Vec<&str> = proxies.iter().filter_map(|row| row["proxy"].as_str()).collect();
+    assert_eq!(names, ["synflow", "naswot", "macs", "parameters"]);
+    let range = -1.0..=1.0;
+    assert!(proxies.iter().all(|row| range.contains(&row["kendall"].as_f64().unwrap())));
+}
