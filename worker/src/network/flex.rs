@@ -2,7 +2,7 @@
 //! activation as one operation of burn's graph with a backward pass of its own, over
 //! [`super::kernels`].
 //!
-//! Feature maps are tensors `[channels, batch, height, width]` here, the kernels' layout.
+//! Feature maps are tensors `[channels, height, width, batch]` here, the kernels' layout.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -12,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::kernels::{Bounds, Convolution, Kept, Seen, Threads, affine, denormalize, normalize};
+use super::kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize, normalize};
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;
 
@@ -23,7 +23,7 @@ pub(super) fn runs_on(device: &Device) -> bool {
 
 /// Output of a training step's layer, and the batch's statistics.
 pub(super) struct Step {
-    /// `[channels, batch, height, width]`
+    /// `[channels, height, width, batch]`
     pub output: Tensor<4>,
     /// Of each channel.
     pub mean: Vec<f32>,
@@ -57,7 +57,7 @@ pub(super) fn train_step(
     let (input, weight) = (contiguous(input.into_primitive()), contiguous(weight.into_primitive()));
     let (gamma, beta) = (contiguous(gamma.into_primitive()), contiguous(beta.into_primitive()));
     let Layer { convolution, bounds, threads } = &layer;
-    let (mut normalized, kept) = convolution.forward(values(&input), values(&weight), threads);
+    let mut normalized = convolution.forward(values(&input), values(&weight), threads);
     let (scale, shift) = (values(&gamma), values(&beta));
     let result = normalize(&mut normalized, scale, shift, epsilon, *bounds, threads);
     let output = tensor(result.output, convolution.output_shape());
@@ -65,7 +65,7 @@ pub(super) fn train_step(
         OpsKind::Tracked(prepared) => {
             let normalized = tensor(normalized, convolution.output_shape());
             let inverse = tensor(result.inverse, [result.mean.len()]);
-            let saved = Saved { layer, input, kept, weight, gamma, beta, normalized, inverse };
+            let saved = Saved { layer, input, weight, gamma, beta, normalized, inverse };
             prepared.finish(saved, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
@@ -87,7 +87,7 @@ pub(super) fn evaluate(
     let (input, weight) = (plain(input), plain(weight));
     let (scale, shift) = (plain(scale), plain(shift));
     let Layer { convolution, bounds, threads } = layer;
-    let (mut output, _) = convolution.forward(values(&input), values(&weight), &threads);
+    let mut output = convolution.forward(values(&input), values(&weight), &threads);
     affine(&mut output, values(&scale), values(&shift), bounds, &threads);
     Tensor::from_primitive::<Flex>(tensor(output, convolution.output_shape()))
 }
@@ -103,7 +103,6 @@ pub(super) fn vector(numbers: Vec<f32>) -> Tensor<1> {
 struct Saved {
     layer: Layer,
     input: FlexTensor,
-    kept: Kept,
     weight: FlexTensor,
     gamma: FlexTensor,
     beta: FlexTensor,
@@ -124,7 +123,7 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let Saved { layer, input, kept, weight, gamma, beta, normalized, inverse } = ops.state;
+        let Saved { layer, input, weight, gamma, beta, normalized, inverse } = ops.state;
         let Layer { convolution, bounds, threads } = &layer;
         let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let (by_gamma, by_beta) = denormalize(
@@ -136,7 +135,7 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
         );
         let gradient = values(&gradient);
         let [of_input, of_weight, of_gamma, of_beta] = ops.parents;
-        let seen = Seen { input: values(&input), kept: &kept, weight: values(&weight) };
+        let seen = Seen { input: values(&input), weight: values(&weight) };
         let (by_weight, by_input) =
             convolution.backward(seen, gradient, of_input.is_some(), threads);
         if let Some((node, by_input)) = of_input.zip(by_input) {

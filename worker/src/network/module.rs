@@ -130,8 +130,8 @@ impl Network {
 
     /// [`Network::forward`], on the road made for `flex` or the one through burn's operations.
     fn forward_on(&self, images: Tensor<4>, fast: bool) -> Tensor<2> {
-        // The fast road's feature maps have their channels first.
-        let images = if fast { images.swap_dims(0, 1) } else { images };
+        // The fast road's feature maps have their images last.
+        let images = if fast { images.permute([1, 2, 3, 0]) } else { images };
         let mut convolutions = self.convolutions.iter();
         let mut maps: Vec<Tensor<4>> = Vec::with_capacity(self.plan.layers().len());
         for id in self.plan.ids() {
@@ -152,12 +152,16 @@ impl Network {
                 }
                 None => match layer.op {
                     LayerOp::Add => input + read(layer.inputs[1]),
+                    LayerOp::GlobalAveragePool if fast => {
+                        let [channels, height, width, batch] = input.dims();
+                        input.reshape([channels, height * width, 1, batch]).mean_dim(1)
+                    }
                     LayerOp::GlobalAveragePool => {
-                        let [first, second, height, width] = input.dims();
-                        input.reshape([first, second, 1, height * width]).mean_dim(3)
+                        let [batch, channels, height, width] = input.dims();
+                        input.reshape([batch, channels, 1, height * width]).mean_dim(3)
                     }
                     _ => {
-                        let pooled = if fast { input.swap_dims(0, 1) } else { input };
+                        let pooled = if fast { input.permute([3, 0, 1, 2]) } else { input };
                         return self.classifier.forward(pooled);
                     }
                 },
@@ -278,7 +282,7 @@ impl NormalizedConvolution {
         }
     }
 
-    /// Of feature maps `[channels, batch, height, width]`, on `flex`.
+    /// Of feature maps `[channels, height, width, batch]`, on `flex`.
     fn forward_fast(
         &self,
         input: Tensor<4>,
@@ -286,7 +290,7 @@ impl NormalizedConvolution {
         momentum: f64,
         threads: &Threads,
     ) -> Tensor<4> {
-        let [inputs, batch, height, width] = input.dims();
+        let [inputs, height, width, batch] = input.dims();
         let outputs = self.weight.dims()[0];
         let kind = if settings.depthwise {
             Kind::Depthwise { channels: outputs }
@@ -294,7 +298,7 @@ impl NormalizedConvolution {
             Kind::Dense { inputs, outputs }
         };
         let Settings { kernel, stride, activation, .. } = settings;
-        let convolution = Convolution::new(kind, kernel, stride, [batch, height, width]);
+        let convolution = Convolution::new(kind, kernel, stride, [height, width, batch]);
         let bounds = match activation {
             None => Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY },
             Some(Activation::Relu) => Bounds { low: 0.0, high: f32::INFINITY },
@@ -305,7 +309,7 @@ impl NormalizedConvolution {
         if input.device().is_autodiff() {
             let epsilon = Weights::EPSILON;
             let step = flex::train_step(layer, epsilon, input, weight, [gamma, beta]);
-            let [_, batch, height, width] = step.output.dims();
+            let [_, height, width, batch] = step.output.dims();
             let (mean, variance) = (flex::vector(step.mean), flex::vector(step.variance));
             self.update(mean, variance, batch * height * width, momentum);
             step.output

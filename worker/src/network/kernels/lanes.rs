@@ -1,5 +1,8 @@
 //! Eight f32 at once: AVX2 with FMA where the processor has it, an array elsewhere.
 
+/// How many.
+pub(super) const WIDTH: usize = 8;
+
 /// Eight f32.
 pub(super) trait Lanes: Copy {
     /// All zero.

@@ -1,83 +1,96 @@
-//! The two products that convolutions come down to, over rows of memory that may overlap.
+//! The two products that convolutions and their gradients come down to, over feature maps whose
+//! pixels are runs of images: `[channels][pixels][lanes]`, a multiple of eight lanes.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, WIDTH};
+use super::taps::{Reads, Sweep};
 
-/// Lengths of rows are multiples of this.
-pub(super) const BLOCK: usize = 32;
+/// Feature maps that are weighted sums of the pixels of others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Combination<'a> {
+    /// The pixels that go into each one.
+    pub reads: &'a Reads,
+    /// `[channels][pixels][lanes]`
+    pub source: &'a [f32],
+    pub channels: usize,
+    pub lanes: usize,
+    pub factors: Factors<'a>,
+}
 
-/// `out[r][i] = Σ_k factors[r][k] · source[offsets[k] + i]`, for `i < length`; writes all of `out`.
-///
-/// `factors` is `[rows][offsets.len()]`, `out` is `[rows][length]`.
+/// Factors by row, channel and tap; the taps of a row and channel lie together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Factors<'a> {
+    pub values: &'a [f32],
+    /// From one row's to the next one's.
+    pub row: usize,
+    /// From one channel's to the next one's.
+    pub channel: usize,
+}
+
+/// `out[r][pixel][lane] = Σ factors[r][channel][tap] · source[channel][place][lane]` over the channels
+/// and the pixel's reads, for the `rows` given; writes all of `out`.
 ///
 /// # Panics
-/// When `length` is not a multiple of [`BLOCK`] or a slice is too short.
+/// When sizes do not agree.
 pub(super) fn combine(
-    rows: usize,
-    length: usize,
-    factors: &[f32],
-    offsets: &[usize],
-    source: &[f32],
+    combination: &Combination<'_>,
+    rows: Range<usize>,
     out: &mut [MaybeUninit<f32>],
 ) {
-    assert!(length.is_multiple_of(BLOCK), "whole blocks");
-    assert_eq!(factors.len(), rows * offsets.len(), "sizes agree");
-    assert_eq!(out.len(), rows * length, "sizes agree");
-    assert!(offsets.iter().all(|offset| offset + length <= source.len()), "offsets stay inside");
-    let task = Combine { rows, length, factors, offsets, source };
+    let Combination { reads, source, channels, lanes, factors } = *combination;
+    assert!(lanes.is_multiple_of(WIDTH), "whole vectors");
+    assert_eq!(out.len(), rows.len() * reads.places() * lanes, "sizes agree");
+    if out.is_empty() || channels == 0 {
+        return out.fill(MaybeUninit::new(0.0));
+    }
+    assert_eq!(source.len(), channels * reads.sources() * lanes, "sizes agree");
+    let last = (rows.end - 1) * factors.row + (channels - 1) * factors.channel + reads.taps;
+    assert!(last <= factors.values.len(), "factors for all rows and channels");
+    let task = Combine { of: combination, rows };
     #[cfg(target_arch = "x86_64")]
     if super::lanes::avx2::available() {
         // SAFETY: the features are there.
         unsafe { combine_avx2(&task, out) };
         return;
     }
-    task.run::<[f32; 8]>(out);
+    task.run::<[f32; WIDTH]>(out);
 }
 
-/// [`combine`] in place of what `out` held, without clearing memory first.
-pub(super) fn combine_into(
-    rows: usize,
-    length: usize,
-    factors: &[f32],
-    offsets: &[usize],
-    source: &[f32],
-    out: &mut Vec<f32>,
-) {
-    out.clear();
-    out.reserve_exact(rows * length);
-    combine(rows, length, factors, offsets, source, &mut out.spare_capacity_mut()[..rows * length]);
-    // SAFETY: `combine` wrote all of it.
-    unsafe { out.set_len(rows * length) };
+/// What the gradients of a convolution's filters are sums of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Correlation<'a> {
+    pub sweep: &'a Sweep,
+    pub lanes: usize,
+    /// Of the output's size, `[rows][pixels][lanes]`.
+    pub left: &'a [f32],
+    /// Of the input's size, `[columns][pixels][lanes]`.
+    pub right: &'a [f32],
 }
 
-/// `out[r][j] = Σ_i left[r · pitch + i] · source[offsets[j] + i]`, for `i < length`.
-///
-/// `out` is `[rows][offsets.len()]`.
+/// `out[row][column][tap] = Σ left[row][pixel][lane] · right[column][place][lane]` over lanes and the
+/// output pixels for which the tap reads a place inside.
 ///
 /// # Panics
-/// When `length` is not a multiple of [`BLOCK`] or a slice is too short.
-pub(super) fn correlate(
-    rows: usize,
-    length: usize,
-    left: &[f32],
-    pitch: usize,
-    offsets: &[usize],
-    source: &[f32],
-    out: &mut [f32],
-) {
-    assert!(length.is_multiple_of(BLOCK), "whole blocks");
-    assert!(rows == 0 || (rows - 1) * pitch + length <= left.len(), "rows stay inside");
-    assert!(offsets.iter().all(|offset| offset + length <= source.len()), "offsets stay inside");
-    assert_eq!(out.len(), rows * offsets.len(), "sizes agree");
-    let task = Correlate { rows, length, left, pitch, offsets, source };
+/// When sizes do not agree.
+pub(super) fn correlate(correlation: &Correlation<'_>, out: &mut [f32]) {
+    let Correlation { sweep, lanes, left, right } = *correlation;
+    assert!(lanes.is_multiple_of(WIDTH) && lanes > 0, "whole vectors");
+    let area = |[height, width]: [usize; 2]| height * width * lanes;
+    let (left_size, right_size) = (area(sweep.output()), area(sweep.input));
+    let (rows, columns) = (left.len() / left_size, right.len() / right_size);
+    assert_eq!((rows * left_size, columns * right_size), (left.len(), right.len()), "sizes agree");
+    assert_eq!(out.len(), rows * columns * sweep.taps(), "sizes agree");
+    let task = Correlate { of: correlation, rows, columns, left_size, right_size };
     #[cfg(target_arch = "x86_64")]
     if super::lanes::avx2::available() {
         // SAFETY: the features are there.
         unsafe { correlate_avx2(&task, out) };
         return;
     }
-    task.run::<[f32; 8]>(out);
+    task.all::<[f32; WIDTH]>(out);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -89,78 +102,206 @@ fn combine_avx2(task: &Combine, out: &mut [MaybeUninit<f32>]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn correlate_avx2(task: &Correlate, out: &mut [f32]) {
-    task.run::<std::arch::x86_64::__m256>(out);
+    task.all::<std::arch::x86_64::__m256>(out);
 }
 
+/// A checked [`Combination`].
 struct Combine<'a> {
-    rows: usize,
-    length: usize,
-    factors: &'a [f32],
-    offsets: &'a [usize],
-    source: &'a [f32],
+    of: &'a Combination<'a>,
+    rows: Range<usize>,
 }
 
-/// Most rows that share the loads of a block: with two vectors each, twelve accumulators.
-const COMBINE_ROWS: usize = 6;
+/// Most rows that share the loads of a pixel: with two vectors each, twelve accumulators.
+const GROUP: usize = 6;
+
+/// What one [`Combine::block`] makes: a pixel's lanes from `lane` on, in a group of rows.
+#[derive(Clone)]
+struct Part {
+    rows: Range<usize>,
+    place: usize,
+    lane: usize,
+}
+
+/// Where a combination finds its pixels: some rows of all channels.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    values: &'a [f32],
+    /// From a pixel to the next one.
+    pixel: usize,
+    /// From a channel to the next one.
+    channel: usize,
+    /// The first lane that is here.
+    lane: usize,
+    /// Whether pixels are at their slots, otherwise at their places.
+    slots: bool,
+}
 
 impl Combine<'_> {
-    /// Writes all of `out`, `[rows][length]`.
     #[inline(always)]
     fn run<V: Lanes>(&self, out: &mut [MaybeUninit<f32>]) {
-        if self.rows == 1 {
-            return self.block::<V, 1, 4>(0, self.factors, 0, self.length, out);
+        let factors = self.packed();
+        if self.of.channels == 1 || self.of.reads.taps == 1 {
+            self.directly::<V>(&factors, out);
+        } else {
+            self.gathered::<V>(&factors, out);
         }
-        // Rows in groups as equal as can be; the factors of a group lie together by offset.
-        let groups = self.rows.div_ceil(COMBINE_ROWS);
-        let bounds = |group: usize| group * self.rows / groups;
-        let count = self.offsets.len();
-        let mut packed = vec![0.0; self.rows * count];
-        for group in 0..groups {
-            let (from, to) = (bounds(group), bounds(group + 1));
-            for (r, row) in (from..to).enumerate() {
-                for k in 0..count {
-                    packed[from * count + k * (to - from) + r] = self.factors[row * count + k];
-                }
+    }
+
+    /// From the source where it lies, which is what pays where a pixel is read for itself only.
+    #[inline(always)]
+    fn directly<V: Lanes>(&self, factors: &[f32], out: &mut [MaybeUninit<f32>]) {
+        let Combination { reads, source, lanes, .. } = *self.of;
+        let channel = reads.sources() * lanes;
+        let window = Window { values: source, pixel: lanes, channel, lane: 0, slots: false };
+        // A lone row needs more lanes at a time to keep as many sums going.
+        let step = if self.rows.len() == 1 { 8 * WIDTH } else { 4 * WIDTH };
+        for row in 0..reads.size[0] {
+            for lane in (0..lanes).step_by(step) {
+                self.row::<V>(&window, factors, row, lane..lanes.min(lane + step), out);
             }
         }
-        // The source's columns stay in the first cache while all groups use them.
-        for start in (0..self.length).step_by(BLOCK) {
+    }
+
+    /// From copies of the rows that are needed, some lanes of all channels together: the channels of a
+    /// feature map are often a power of two apart, so that few of them stay in the caches at once.
+    #[inline(always)]
+    fn gathered<V: Lanes>(&self, factors: &[f32], out: &mut [MaybeUninit<f32>]) {
+        let Combination { reads, source, channels, lanes, .. } = *self.of;
+        let width = reads.source[1];
+        let step = lanes.min(2 * WIDTH);
+        let mut copies = vec![0.0; reads.window * width * channels * step];
+        for lane in (0..lanes).step_by(step) {
+            let count = step.min(lanes - lane);
+            let mut copied = 0;
+            for row in 0..reads.size[0] {
+                let needed = reads.rows(row);
+                for from in needed.start.max(copied)..needed.end {
+                    let slots = from % reads.window * width * channels * step;
+                    for channel in 0..channels {
+                        let at = (channel * reads.sources() + from * width) * lanes + lane;
+                        for column in 0..width {
+                            let to = slots + (column * channels + channel) * step;
+                            copy(&source[at + column * lanes..], &mut copies[to..], count);
+                        }
+                    }
+                }
+                copied = copied.max(needed.end);
+                let (pixel, channel) = (channels * step, step);
+                let window = Window { values: &copies, pixel, channel, lane, slots: true };
+                self.row::<V>(&window, factors, row, lane..lane + count, out);
+            }
+        }
+    }
+
+    /// Some lanes of a row of pixels, whose neighbourhoods are in the window.
+    #[inline(always)]
+    fn row<V: Lanes>(
+        &self,
+        window: &Window<'_>,
+        factors: &[f32],
+        row: usize,
+        lanes: Range<usize>,
+        out: &mut [MaybeUninit<f32>],
+    ) {
+        let groups = self.rows.len().div_ceil(GROUP);
+        let width = self.of.reads.size[1];
+        for place in row * width..(row + 1) * width {
             for group in 0..groups {
-                let (from, to) = (bounds(group), bounds(group + 1));
-                let factors = &packed[from * count..to * count];
-                let end = start + BLOCK;
-                match to - from {
-                    6 => self.block::<V, 6, 2>(from, factors, start, end, out),
-                    5 => self.block::<V, 5, 2>(from, factors, start, end, out),
-                    4 => self.block::<V, 4, 2>(from, factors, start, end, out),
-                    3 => self.block::<V, 3, 4>(from, factors, start, end, out),
-                    2 => self.block::<V, 2, 4>(from, factors, start, end, out),
-                    _ => self.block::<V, 1, 4>(from, factors, start, end, out),
+                let part = Part { rows: self.group(group, groups), place, lane: lanes.start };
+                match part.rows.len() {
+                    6 => self.span::<V, 6, 2>(window, factors, part, lanes.end, out),
+                    5 => self.span::<V, 5, 2>(window, factors, part, lanes.end, out),
+                    4 => self.span::<V, 4, 2>(window, factors, part, lanes.end, out),
+                    3 => self.span::<V, 3, 2>(window, factors, part, lanes.end, out),
+                    2 => self.span::<V, 2, 2>(window, factors, part, lanes.end, out),
+                    _ => self.span::<V, 1, 8>(window, factors, part, lanes.end, out),
                 }
             }
         }
     }
 
-    /// `ROWS` rows from `row` on, columns `start..end`, `8 · VECTORS` at a time.
+    /// The rows, counted from the first one, of a group; groups are as equal as can be.
     #[inline(always)]
-    fn block<V: Lanes, const ROWS: usize, const VECTORS: usize>(
+    fn group(&self, group: usize, groups: usize) -> Range<usize> {
+        let rows = self.rows.len();
+        group * rows / groups..(group + 1) * rows / groups
+    }
+
+    /// The factors of each group as `[taps][channels][rows]`, one group behind the other.
+    fn packed(&self) -> Cow<'_, [f32]> {
+        let Combination { reads, channels, factors, .. } = *self.of;
+        if self.rows.len() == 1 && channels == 1 {
+            return Cow::Borrowed(&factors.values[self.rows.start * factors.row..][..reads.taps]);
+        }
+        let mut packed = Vec::with_capacity(self.rows.len() * channels * reads.taps);
+        let groups = self.rows.len().div_ceil(GROUP);
+        for group in (0..groups).map(|group| self.group(group, groups)) {
+            let rows = self.rows.start + group.start..self.rows.start + group.end;
+            for tap in 0..reads.taps {
+                for channel in 0..channels {
+                    let at = channel * factors.channel + tap;
+                    packed.extend(rows.clone().map(|row| factors.values[row * factors.row + at]));
+                }
+            }
+        }
+        Cow::Owned(packed)
+    }
+
+    /// Lanes up to `end`.
+    #[inline(always)]
+    fn span<V: Lanes, const ROWS: usize, const VECTORS: usize>(
         &self,
-        row: usize,
+        window: &Window<'_>,
         factors: &[f32],
-        start: usize,
+        mut part: Part,
         end: usize,
         out: &mut [MaybeUninit<f32>],
     ) {
-        let source = self.source.as_ptr();
-        for column in (start..end).step_by(8 * VECTORS) {
-            let mut sums = [[V::zero(); VECTORS]; ROWS];
-            for (&offset, factors) in self.offsets.iter().zip(factors.chunks_exact(ROWS)) {
+        let each = self.of.channels * self.of.reads.taps;
+        let factors = &factors[part.rows.start * each..part.rows.end * each];
+        // Without a loop over channels where there is one only.
+        let alone = self.of.channels == 1;
+        while part.lane + VECTORS * WIDTH <= end {
+            if alone {
+                self.block::<V, ROWS, VECTORS, true>(window, factors, &part, out);
+            } else {
+                self.block::<V, ROWS, VECTORS, false>(window, factors, &part, out);
+            }
+            part.lane += VECTORS * WIDTH;
+        }
+        while part.lane < end {
+            self.block::<V, ROWS, 1, false>(window, factors, &part, out);
+            part.lane += WIDTH;
+        }
+    }
+
+    /// `ROWS` rows of `VECTORS` vectors of a pixel's lanes.
+    #[inline(always)]
+    fn block<V: Lanes, const ROWS: usize, const VECTORS: usize, const ALONE: bool>(
+        &self,
+        window: &Window<'_>,
+        factors: &[f32],
+        part: &Part,
+        out: &mut [MaybeUninit<f32>],
+    ) {
+        let Combination { reads, lanes, .. } = *self.of;
+        let channels = if ALONE { 1 } else { self.of.channels };
+        let mut sums = [[V::zero(); VECTORS]; ROWS];
+        for read in reads.of(part.place) {
+            let place = if window.slots { read.slot } else { read.place };
+            let first = place * window.pixel + part.lane - window.lane;
+            let last = first + (channels - 1) * window.channel;
+            assert!(last + VECTORS * WIDTH <= window.values.len(), "reads stay inside");
+            // SAFETY: so does the first one where the last one does.
+            let mut from = unsafe { window.values.as_ptr().add(first) };
+            let factors = &factors[read.tap * channels * ROWS..][..channels * ROWS];
+            for factors in factors.chunks_exact(ROWS) {
                 let mut values = [V::zero(); VECTORS];
                 for (v, value) in values.iter_mut().enumerate() {
-                    // SAFETY: `combine` checked that all offsets leave room for `length` values,
-                    // and `length` is a multiple of `8 * VECTORS`.
-                    *value = unsafe { V::load(source.add(offset + column + 8 * v)) };
+                    // SAFETY: checked above for the last of as many channels as there are factors.
+                    *value = unsafe { V::load(from.add(v * WIDTH)) };
                 }
+                from = from.wrapping_add(window.channel);
                 for (sums, &factor) in sums.iter_mut().zip(factors) {
                     let factor = V::splat(factor);
                     for (sum, value) in sums.iter_mut().zip(values) {
@@ -168,40 +309,69 @@ impl Combine<'_> {
                     }
                 }
             }
-            for (r, sums) in sums.iter().enumerate() {
-                let to = &mut out[(row + r) * self.length + column..][..8 * VECTORS];
-                for (v, sum) in sums.iter().enumerate() {
-                    // SAFETY: `to` holds `8 * VECTORS` values.
-                    unsafe { sum.store(to.as_mut_ptr().cast::<f32>().add(8 * v)) };
-                }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let at = ((part.rows.start + r) * reads.places() + part.place) * lanes + part.lane;
+            let to = &mut out[at..at + VECTORS * WIDTH];
+            for (v, sum) in sums.iter().enumerate() {
+                // SAFETY: `to` holds as many values.
+                unsafe { sum.store(to.as_mut_ptr().cast::<f32>().add(v * WIDTH)) };
             }
         }
     }
 }
 
-struct Correlate<'a> {
-    rows: usize,
-    length: usize,
-    left: &'a [f32],
-    pitch: usize,
-    offsets: &'a [usize],
-    source: &'a [f32],
+/// Copies `count` values, without a call where it is the usual number.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32], count: usize) {
+    if count == 2 * WIDTH
+        && let (Some(from), Some(to)) = (from.first_chunk(), to.first_chunk_mut::<{ 2 * WIDTH }>())
+    {
+        *to = *from;
+    } else {
+        to[..count].copy_from_slice(&from[..count]);
+    }
 }
 
-/// Columns whose left and right values share the first cache.
-const CORRELATE_COLUMNS: usize = 512;
+/// A checked [`Correlation`].
+struct Correlate<'a> {
+    of: &'a Correlation<'a>,
+    rows: usize,
+    columns: usize,
+    /// Values of a row of `left`.
+    left_size: usize,
+    /// Values of a column of `right`.
+    right_size: usize,
+}
+
+/// About so many values of a row and a column are used at a time, so that they stay in the caches while
+/// all taps use them.
+const CHUNK: usize = 1024;
+
+/// Some output pixels.
+#[derive(Clone, Copy)]
+struct Rectangle<'a> {
+    y: &'a Range<usize>,
+    x: &'a Range<usize>,
+}
 
 impl Correlate<'_> {
     #[inline(always)]
-    fn run<V: Lanes>(&self, out: &mut [f32]) {
+    fn all<V: Lanes>(&self, out: &mut [f32]) {
         out.fill(0.0);
-        for start in (0..self.length).step_by(CORRELATE_COLUMNS) {
-            let end = self.length.min(start + CORRELATE_COLUMNS);
-            for row in (0..self.rows).step_by(3) {
-                match self.rows - row {
-                    1 => self.rows::<V, 1>(row, start, end, out),
-                    2 => self.rows::<V, 2>(row, start, end, out),
-                    _ => self.rows::<V, 3>(row, start, end, out),
+        let [height, width] = self.of.sweep.output();
+        let pixels = (CHUNK / self.of.lanes).max(1);
+        let across = width.div_ceil(width.div_ceil(pixels));
+        let down = (pixels / across).max(1);
+        for y in pieces(height, down) {
+            for x in pieces(width, across) {
+                let within = Rectangle { y: &y, x: &x };
+                for row in (0..self.rows).step_by(3) {
+                    match self.rows - row {
+                        1 => self.rows::<V, 1>(row, within, out),
+                        2 => self.rows::<V, 2>(row, within, out),
+                        _ => self.rows::<V, 3>(row, within, out),
+                    }
                 }
             }
         }
@@ -211,55 +381,168 @@ impl Correlate<'_> {
     fn rows<V: Lanes, const ROWS: usize>(
         &self,
         row: usize,
-        start: usize,
-        end: usize,
+        within: Rectangle<'_>,
         out: &mut [f32],
     ) {
-        for column in (0..self.offsets.len()).step_by(4) {
-            match self.offsets.len() - column {
-                1 => self.block::<V, ROWS, 1>(row, column, start, end, out),
-                2 => self.block::<V, ROWS, 2>(row, column, start, end, out),
-                3 => self.block::<V, ROWS, 3>(row, column, start, end, out),
-                _ => self.block::<V, ROWS, 4>(row, column, start, end, out),
+        for column in (0..self.columns).step_by(4) {
+            // Several sums for lone columns, as each waits for its predecessor; by columns only, so
+            // that a row's sums do not depend on the rows beside it.
+            match self.columns - column {
+                1 => self.taps::<V, ROWS, 1, 4>(row, column, within, out),
+                2 => self.taps::<V, ROWS, 2, 2>(row, column, within, out),
+                3 => self.taps::<V, ROWS, 3, 1>(row, column, within, out),
+                _ => self.taps::<V, ROWS, 4, 1>(row, column, within, out),
             }
         }
     }
 
-    /// Adds what positions `start..end` contribute to `ROWS` by `COLUMNS` sums.
     #[inline(always)]
-    fn block<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
+    fn taps<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
         &self,
         row: usize,
         column: usize,
-        start: usize,
-        end: usize,
+        within: Rectangle<'_>,
         out: &mut [f32],
     ) {
-        let left = &self.left[row * self.pitch..];
-        let offsets: [usize; COLUMNS] = std::array::from_fn(|c| self.offsets[column + c]);
-        let mut sums = [[V::zero(); COLUMNS]; ROWS];
-        for i in (start..end).step_by(8) {
-            let mut rows = [V::zero(); ROWS];
-            for (r, row) in rows.iter_mut().enumerate() {
-                // SAFETY: `correlate` checked that rows and offsets leave room for `length` values,
-                // and `length` is a multiple of 8.
-                *row = unsafe { V::load(left.as_ptr().add(r * self.pitch + i)) };
-            }
-            for (c, offset) in offsets.iter().enumerate() {
-                // SAFETY: as above.
-                let value = unsafe { V::load(self.source.as_ptr().add(offset + i)) };
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    sums[c] = row.mul_add(value, sums[c]);
+        let sweep = self.of.sweep;
+        for ky in 0..sweep.kernel {
+            let y = common(within.y, &sweep.outputs(0, ky));
+            for kx in 0..sweep.kernel {
+                let x = common(within.x, &sweep.outputs(1, kx));
+                if y.is_empty() || x.is_empty() {
+                    continue;
+                }
+                let pixels = Rectangle { y: &y, x: &x };
+                let sums = self.block::<V, ROWS, COLUMNS, UNROLL>(row, column, [ky, kx], pixels);
+                for (r, sums) in sums.iter().enumerate() {
+                    for (c, sum) in sums.iter().enumerate() {
+                        let filter = (row + r) * self.columns + column + c;
+                        out[filter * sweep.taps() + ky * sweep.kernel + kx] += sum;
+                    }
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let to = &mut out[(row + r) * self.offsets.len() + column..][..COLUMNS];
-            for (to, sum) in to.iter_mut().zip(sums) {
-                *to += sum.sum();
+    }
+
+    /// What some pixels contribute to `ROWS` by `COLUMNS` sums of one tap, for all of which it reads
+    /// inside.
+    #[inline(always)]
+    fn block<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        tap: [usize; 2],
+        pixels: Rectangle<'_>,
+    ) -> [[f32; COLUMNS]; ROWS] {
+        let sweep = self.of.sweep;
+        let mut sums = [[[V::zero(); COLUMNS]; ROWS]; UNROLL];
+        let Rectangle { y: rows, x: columns } = pixels;
+        let width = sweep.output()[1];
+        // Pixels that follow each other on both sides are taken together.
+        let (across, down) = if sweep.stride > 1 {
+            (1, 1)
+        } else if columns.len() == width {
+            (width, rows.len())
+        } else {
+            (columns.len(), 1)
+        };
+        for y in rows.clone().step_by(down) {
+            for x in columns.clone().step_by(across) {
+                let (left, right) = self.sides::<ROWS, COLUMNS>([row, column], tap, [y, x]);
+                self.run(left, right, across * down * self.of.lanes, &mut sums);
+            }
+        }
+        let mut out = [[0.0; COLUMNS]; ROWS];
+        for sums in sums {
+            for (out, sums) in out.iter_mut().zip(sums) {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out += sum.sum();
+                }
+            }
+        }
+        out
+    }
+
+    /// The rows and columns from an output pixel, and what its tap reads, on.
+    #[inline(always)]
+    fn sides<const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        [row, column]: [usize; 2],
+        [ky, kx]: [usize; 2],
+        [y, x]: [usize; 2],
+    ) -> (&[f32], &[f32]) {
+        let Correlation { sweep, lanes, left, right } = *self.of;
+        let left_pixel = y * sweep.output()[1] + x;
+        let right_pixel = sweep.source(y, ky) * sweep.input[1] + sweep.source(x, kx);
+        let left = &left[row * self.left_size..(row + ROWS) * self.left_size];
+        let right = &right[column * self.right_size..(column + COLUMNS) * self.right_size];
+        (&left[left_pixel * lanes..], &right[right_pixel * lanes..])
+    }
+
+    /// Adds the products of `length` values of each row and column.
+    #[inline(always)]
+    fn run<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+        &self,
+        left: &[f32],
+        right: &[f32],
+        length: usize,
+        sums: &mut [[[V; COLUMNS]; ROWS]; UNROLL],
+    ) {
+        assert!((ROWS - 1) * self.left_size + length <= left.len(), "inside of the last row");
+        assert!(
+            (COLUMNS - 1) * self.right_size + length <= right.len(),
+            "inside of the last column"
+        );
+        let mut i = 0;
+        while i + UNROLL * WIDTH <= length {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: checked above, for `length` values.
+                unsafe { self.step(left, right, i + u * WIDTH, sums) };
+            }
+            i += UNROLL * WIDTH;
+        }
+        while i < length {
+            // SAFETY: `length` is a multiple of `WIDTH`.
+            unsafe { self.step(left, right, i, &mut sums[0]) };
+            i += WIDTH;
+        }
+    }
+
+    /// Adds the products of one vector of each row and column.
+    ///
+    /// # Safety
+    /// The last row and the last column have a vector from `i` on.
+    #[inline(always)]
+    unsafe fn step<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        left: &[f32],
+        right: &[f32],
+        i: usize,
+        sums: &mut [[V; COLUMNS]; ROWS],
+    ) {
+        let mut rows = [V::zero(); ROWS];
+        for (r, row) in rows.iter_mut().enumerate() {
+            // SAFETY: the caller grants the last row, the others lie before it.
+            *row = unsafe { V::load(left.as_ptr().add(r * self.left_size + i)) };
+        }
+        for column in 0..COLUMNS {
+            // SAFETY: as for rows.
+            let value = unsafe { V::load(right.as_ptr().add(column * self.right_size + i)) };
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                sums[column] = row.mul_add(value, sums[column]);
             }
         }
     }
+}
+
+/// `0..side` in pieces of at most `size`.
+fn pieces(side: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..side).step_by(size).map(move |start| start..side.min(start + size))
+}
+
+/// What is in both ranges.
+fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }
 
 #[cfg(test)]
@@ -277,53 +560,63 @@ mod tests {
         #[test]
         fn products_are_the_sums_that_they_say(
             rows in 1usize..15,
-            blocks in 1usize..20,
-            offsets in prop::collection::vec(0usize..200, 1..12),
+            channels in 1usize..10,
+            kernel in prop::sample::select(vec![1usize, 3, 5]),
+            stride in 1usize..3,
+            size in (1usize..7, 1usize..7),
+            lanes in prop::sample::select(vec![8usize, 16, 24, 40, 64, 72]),
             seed in 0u8..255,
         ) {
-            let length = blocks * BLOCK;
-            let source = noise(length + 200, seed);
-            let count = offsets.len();
+            let sweep = Sweep { kernel, stride, input: [size.0, size.1] };
+            let taps = sweep.taps();
+            let reads = sweep.forward();
+            let (inputs, outputs) = (size.0 * size.1, reads.places());
+            let source = noise(channels * inputs * lanes, seed);
+            let values = noise(rows * channels * taps, seed ^ 1);
+            let left = noise(rows * outputs * lanes, seed ^ 2);
+            let mut combined = vec![0.0f64; rows * outputs * lanes];
+            let mut correlated = vec![0.0f64; rows * channels * taps];
+            for (row, channel) in (0..rows).flat_map(|r| (0..channels).map(move |c| (r, c))) {
+                for pixel in 0..outputs {
+                    for (read, lane) in
+                        reads.of(pixel).iter().flat_map(|r| (0..lanes).map(move |lane| (r, lane)))
+                    {
+                        let filter = (row * channels + channel) * taps + read.tap;
+                        let value = f64::from(source[(channel * inputs + read.place) * lanes + lane]);
+                        let to = (row * outputs + pixel) * lanes + lane;
+                        combined[to] += f64::from(values[filter]) * value;
+                        correlated[filter] += f64::from(left[to]) * value;
+                    }
+                }
+            }
 
-            let factors = noise(rows * count, seed ^ 1);
-            let expected: Vec<f64> = (0..rows * length)
-                .map(|at| {
-                    let (r, i) = (at / length, at % length);
-                    let term = |k: usize| {
-                        f64::from(factors[r * count + k]) * f64::from(source[offsets[k] + i])
-                    };
-                    (0..count).map(term).sum()
-                })
-                .collect();
-            let task = Combine { rows, length, factors: &factors, offsets: &offsets, source: &source };
-            let mut plain = vec![MaybeUninit::new(f32::NAN); rows * length];
-            task.run::<[f32; 8]>(&mut plain);
-            // SAFETY: they were written at the latest by this test.
-            let plain: Vec<f32> = plain.iter().map(|v| unsafe { v.assume_init() }).collect();
-            prop_assert!(close(&plain, &expected));
-            let mut out = Vec::new();
-            combine_into(rows, length, &factors, &offsets, &source, &mut out);
-            prop_assert!(close(&out, &expected));
+            let factors = Factors { values: &values, row: channels * taps, channel: taps };
+            let combination =
+                Combination { reads: &reads, source: &source, channels, lanes, factors };
 
-            let pitch = length + 3;
-            let left = noise(rows * pitch, seed ^ 2);
-            let expected: Vec<f64> = (0..rows * count)
-                .map(|at| {
-                    let (r, j) = (at / count, at % count);
-                    let term = |i: usize| {
-                        f64::from(left[r * pitch + i]) * f64::from(source[offsets[j] + i])
-                    };
-                    (0..length).map(term).sum()
-                })
-                .collect();
-            let task =
-                Correlate { rows, length, left: &left, pitch, offsets: &offsets, source: &source };
-            let mut plain = vec![0.0; rows * count];
-            task.run::<[f32; 8]>(&mut plain);
-            prop_assert!(close(&plain, &expected));
-            let mut out = vec![0.0; rows * count];
-            correlate(rows, length, &left, pitch, &offsets, &source, &mut out);
-            prop_assert!(close(&out, &expected));
+            for vectors in [false, true] {
+                // The second half of the rows on its own.
+                let from = rows / 2;
+                let mut out = vec![MaybeUninit::new(f32::NAN); (rows - from) * outputs * lanes];
+                if vectors {
+                    combine(&combination, from..rows, &mut out);
+                } else {
+                    Combine { of: &combination, rows: from..rows }.run::<[f32; WIDTH]>(&mut out);
+                }
+                // SAFETY: they were written at the latest by this test.
+                let out: Vec<f32> = out.iter().map(|v| unsafe { v.assume_init() }).collect();
+                prop_assert!(close(&out, &combined[from * outputs * lanes..]));
+            }
+
+            let correlation = Correlation { sweep: &sweep, lanes, left: &left, right: &source };
+            let mut out = vec![f32::NAN; rows * channels * taps];
+            correlate(&correlation, &mut out);
+            prop_assert!(close(&out, &correlated));
+            let (left_size, right_size) = (outputs * lanes, inputs * lanes);
+            out.fill(f32::NAN);
+            Correlate { of: &correlation, rows, columns: channels, left_size, right_size }
+                .all::<[f32; WIDTH]>(&mut out);
+            prop_assert!(close(&out, &correlated));
         }
     }
 }

@@ -135,22 +135,6 @@ impl Filling<'_> {
         write(&mut self.to[self.at..self.at + count]);
         self.at += count;
     }
-
-    /// The next `count` values, zero at first.
-    pub(super) fn zeros(&mut self, count: usize) -> &mut [f32] {
-        let to = &mut self.to[self.at..self.at + count];
-        self.at += count;
-        to.fill(MaybeUninit::new(0.0));
-        // SAFETY: they were written just now.
-        unsafe { to.assume_init_mut() }
-    }
-
-    /// Appends values.
-    #[inline(always)]
-    pub(super) fn extend_from_slice(&mut self, values: &[f32]) {
-        self.to[self.at..self.at + values.len()].write_copy_of_slice(values);
-        self.at += values.len();
-    }
 }
 
 #[cfg(test)]
@@ -171,8 +155,12 @@ mod tests {
     fn every_channel_is_where_one_thread_would_put_it() {
         let fill = |range: Range<usize>, filling: &mut Filling| {
             for channel in range {
-                filling.extend_from_slice(&[channel as f32]);
-                filling.zeros(2)[1] = 0.5;
+                // SAFETY: all three are written.
+                unsafe {
+                    filling.raw(3, |to| {
+                        to.write_copy_of_slice(&[channel as f32, 0.0, 0.5]);
+                    });
+                }
             }
         };
         let alone = Threads::one().build(5, 3, fill);
@@ -184,6 +172,9 @@ mod tests {
     #[test]
     #[should_panic(expected = "every value is written")]
     fn a_gap_is_no_memory_to_read() {
-        Threads::one().build(2, 2, |_, filling| filling.extend_from_slice(&[1.0]));
+        Threads::one().build(2, 2, |_, filling| {
+            // SAFETY: it is written.
+            unsafe { filling.raw(1, |to| _ = to[0].write(1.0)) }
+        });
     }
 }
