@@ -1,6 +1,6 @@
 //! The fast road through a network on burn's `flex` device: convolution, batch normalisation and
 //! activation as one operation of burn's graph with a backward pass of its own, over
-//! [`super::kernels`].
+//! [`edgesmith_kernels`].
 //!
 //! Feature maps are tensors `[channels, height, width, batch]` here, the kernels' layout.
 
@@ -12,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize, normalize};
+use edgesmith_kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize, normalize};
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;
 

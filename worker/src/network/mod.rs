@@ -2,7 +2,6 @@
 
 mod flex;
 mod init;
-mod kernels;
 mod module;
 pub mod reference;
 mod weights;
@@ -11,6 +10,5 @@ mod weights;
 pub(crate) mod testing;
 
 pub use init::WeightsError;
-pub(crate) use kernels::Threads;
 pub use module::{Network, mean_share, momentum};
 pub use weights::{Array, Weights};

@@ -12,8 +12,8 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
-use super::kernels::{Bounds, Convolution, Kind, Threads};
 use super::{Array, Weights, flex};
+use edgesmith_kernels::{Bounds, Convolution, Kind, Threads};
 
 /// Least share of the newest batch in batch normalisation's running statistics.
 const MOMENTUM: f64 = 0.1;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::network::Threads;
+use edgesmith_kernels::Threads;
 
 /// The cores of a process. As many trainings as there are cores take one each; fewer share them, so a
 /// teacher that all others wait for has them all.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// The calling thread, and helpers where there are more.
 #[derive(Clone)]
-pub(crate) struct Threads {
+pub struct Threads {
     count: usize,
     /// Shared with other trainings; `None` for one thread.
     helpers: Option<Arc<rayon::ThreadPool>>,
@@ -18,12 +18,12 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// The calling thread alone.
-    pub(crate) fn one() -> Self {
+    pub fn one() -> Self {
         Self { count: 1, helpers: None }
     }
 
     /// The calling thread and `count - 1` of the helpers.
-    pub(crate) fn with(count: usize, helpers: &Arc<rayon::ThreadPool>) -> Self {
+    pub fn with(count: usize, helpers: &Arc<rayon::ThreadPool>) -> Self {
         Self { count, helpers: Some(Arc::clone(helpers)) }
     }
 
@@ -35,19 +35,18 @@ impl Threads {
     }
 
     /// How many.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 
     /// `0..items` in ranges as equal as can be, one for each thread, none empty.
-    pub(super) fn ranges(&self, items: usize) -> Vec<Range<usize>> {
+    pub(crate) fn ranges(&self, items: usize) -> Vec<Range<usize>> {
         let parts = self.count.min(items).max(1);
         (0..parts).map(|part| part * items / parts..(part + 1) * items / parts).collect()
     }
 
     /// Does all jobs, the first one on this thread, and returns when they are done.
-    pub(super) fn run<P: Send>(&self, parts: Vec<P>, job: impl Fn(P) + Sync) {
+    pub(crate) fn run<P: Send>(&self, parts: Vec<P>, job: impl Fn(P) + Sync) {
         let Some(helpers) = self.helpers.as_ref().filter(|_| parts.len() > 1) else {
             return parts.into_iter().for_each(job);
         };
@@ -63,7 +62,7 @@ impl Threads {
     }
 
     /// `channels` runs of `size` values, of which each thread writes those of a range of channels.
-    pub(super) fn build(
+    pub(crate) fn build(
         &self,
         channels: usize,
         size: usize,
@@ -74,7 +73,7 @@ impl Threads {
     }
 
     /// [`Threads::build`] with something else for each of the [`Threads::ranges`].
-    pub(super) fn build_with<E: Send>(
+    pub(crate) fn build_with<E: Send>(
         &self,
         channels: usize,
         size: usize,
@@ -101,7 +100,7 @@ impl Threads {
     }
 
     /// `values` cut at the ends of the [`Threads::ranges`] of its runs of `size`.
-    pub(super) fn cut<'a, T>(&self, values: &'a mut [T], size: usize) -> Vec<&'a mut [T]> {
+    pub(crate) fn cut<'a, T>(&self, values: &'a mut [T], size: usize) -> Vec<&'a mut [T]> {
         let mut rest = values;
         let runs = rest.len() / size;
         let mut parts = Vec::new();
@@ -121,7 +120,7 @@ impl fmt::Debug for Threads {
 }
 
 /// Memory that is written from front to back, once.
-pub(super) struct Filling<'a> {
+pub(crate) struct Filling<'a> {
     to: &'a mut [MaybeUninit<f32>],
     at: usize,
 }
@@ -131,7 +130,7 @@ impl Filling<'_> {
     ///
     /// # Safety
     /// `write` writes every value.
-    pub(super) unsafe fn raw(&mut self, count: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) {
+    pub(crate) unsafe fn raw(&mut self, count: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) {
         write(&mut self.to[self.at..self.at + count]);
         self.at += count;
     }

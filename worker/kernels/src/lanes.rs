@@ -1,10 +1,10 @@
 //! Eight f32 at once: AVX2 with FMA where the processor has it, an array elsewhere.
 
 /// How many.
-pub(super) const WIDTH: usize = 8;
+pub(crate) const WIDTH: usize = 8;
 
 /// Eight f32.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// All zero.
     fn zero() -> Self;
 
@@ -67,7 +67,7 @@ impl Lanes for [f32; 8] {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx2 {
+pub(crate) mod avx2 {
     use std::arch::x86_64::{
         __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps,
         _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
@@ -77,7 +77,7 @@ pub(super) mod avx2 {
     use super::Lanes;
 
     /// Whether the processor has what [`Lanes`] of `__m256` needs.
-    pub(in super::super) fn available() -> bool {
+    pub fn available() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 

@@ -5,15 +5,20 @@
 //! that a vector always holds the same pixel of several images. Borders and strides then only decide
 //! which runs are read; nothing is padded or copied, and products with the border are not computed. (The
 //! layout is that of Krizhevsky's cuda-convnet, 2012.) Batch normalisation runs along memory, and a
-//! pointwise convolution is one matrix product. Nothing here knows burn.
+//! pointwise convolution is one matrix product.
+//!
+//! Nothing here knows burn, networks or files.
 
+mod combine;
 mod convolution;
+mod correlate;
 mod lanes;
 mod normalization;
-mod product;
 mod taps;
+#[cfg(test)]
+mod testing;
 mod threads;
 
-pub(super) use convolution::{Convolution, Kind, Seen};
-pub(super) use normalization::{Bounds, affine, denormalize, normalize};
-pub(crate) use threads::Threads;
+pub use convolution::{Convolution, Kind, Seen};
+pub use normalization::{Bounds, affine, denormalize, normalize};
+pub use threads::Threads;

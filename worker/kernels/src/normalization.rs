@@ -2,11 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use super::threads::Threads;
+use crate::threads::Threads;
 
 /// What the activation lets through; outside it is clamped.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in super::super) struct Bounds {
+pub struct Bounds {
     /// Lowest output; minus infinity for a linear layer.
     pub low: f32,
     /// Highest output.
@@ -15,7 +15,7 @@ pub(in super::super) struct Bounds {
 
 /// What normalisation with a batch's own statistics yields.
 #[derive(Debug)]
-pub(in super::super) struct Normalized {
+pub struct Normalized {
     /// After scale, shift and activation.
     pub output: Vec<f32>,
     /// Mean of each channel.
@@ -41,7 +41,7 @@ macro_rules! with_simd {
                 fn fast($($argument: $type),*) $(-> $out)? {
                     body::<true>($($argument),*)
                 }
-                if super::lanes::avx2::available() {
+                if crate::lanes::avx2::available() {
                     // SAFETY: the features are there.
                     return unsafe { fast($($argument),*) };
                 }
@@ -53,7 +53,7 @@ macro_rules! with_simd {
 
 /// Normalises `values`, `[channels][count]`, in place with the statistics of each channel, and
 /// applies scale, shift and activation to a copy.
-pub(in super::super) fn normalize(
+pub fn normalize(
     values: &mut [f32],
     gamma: &[f32],
     beta: &[f32],
@@ -86,7 +86,7 @@ pub(in super::super) fn normalize(
 
 /// Gradients by scale and shift, given the normalised values that [`normalize`] left behind and the
 /// gradient by its output, which becomes that by its input.
-pub(in super::super) fn denormalize(
+pub fn denormalize(
     normalized: &[f32],
     gradient: &mut [f32],
     [gamma, beta, inverse]: [&[f32]; 3],
@@ -113,13 +113,7 @@ pub(in super::super) fn denormalize(
 }
 
 /// `values = clamp(values * scale + shift)`, `[channels][count]` in place: evaluation.
-pub(in super::super) fn affine(
-    values: &mut [f32],
-    scale: &[f32],
-    shift: &[f32],
-    bounds: Bounds,
-    threads: &Threads,
-) {
+pub fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds, threads: &Threads) {
     let count = values.len() / scale.len();
     let parts = threads.ranges(scale.len()).into_iter().zip(threads.cut(values, count)).collect();
     threads.run(parts, |(range, values)| {
@@ -254,8 +248,8 @@ fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::testing::noise;
     use super::*;
+    use crate::testing::noise;
 
     /// In f64, by the definition: output, mean, variance.
     fn plain(values: &[f64], gamma: f64, beta: f64, bounds: Bounds) -> (Vec<f64>, f64, f64) {

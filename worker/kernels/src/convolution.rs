@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::lanes::WIDTH;
-use super::product::{Combination, Correlation, Factors, combine, correlate};
-use super::taps::{Reads, Sweep};
-use super::threads::Threads;
+use crate::combine::{Combination, Factors, combine};
+use crate::correlate::{Correlation, correlate};
+use crate::lanes::WIDTH;
+use crate::taps::{Reads, Sweep};
+use crate::threads::Threads;
 
 /// Which input channels a filter sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Kind {
+pub enum Kind {
     /// All; weights `[outputs][inputs][kernel][kernel]`.
     Dense {
         /// Input channels.
@@ -26,7 +27,7 @@ pub(in super::super) enum Kind {
 
 /// A square convolution of a batch, padded by `(kernel - 1) / 2` on every side.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Convolution {
+pub struct Convolution {
     kind: Kind,
     sweep: Sweep,
     /// Height and width of the output.
@@ -38,7 +39,7 @@ pub(in super::super) struct Convolution {
 
 /// What the forward pass saw.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Seen<'a> {
+pub struct Seen<'a> {
     /// The input's feature maps.
     pub input: &'a [f32],
     /// The filters.
@@ -47,7 +48,7 @@ pub(in super::super) struct Seen<'a> {
 
 impl Convolution {
     /// For input feature maps of `height` by `width` of `batch` images; the kernel is odd.
-    pub(in super::super) fn new(
+    pub fn new(
         kind: Kind,
         kernel: usize,
         stride: usize,
@@ -63,7 +64,7 @@ impl Convolution {
     }
 
     /// Channels, height, width and batch of the output.
-    pub(in super::super) fn output_shape(&self) -> [usize; 4] {
+    pub fn output_shape(&self) -> [usize; 4] {
         let channels = match self.kind {
             Kind::Dense { outputs, .. } => outputs,
             Kind::Depthwise { channels } => channels,
@@ -72,12 +73,7 @@ impl Convolution {
     }
 
     /// Output of an input.
-    pub(in super::super) fn forward(
-        &self,
-        input: &[f32],
-        weight: &[f32],
-        threads: &Threads,
-    ) -> Vec<f32> {
+    pub fn forward(&self, input: &[f32], weight: &[f32], threads: &Threads) -> Vec<f32> {
         let (reads, taps) = (self.sweep.forward(), self.sweep.taps());
         let output = match self.kind {
             Kind::Dense { inputs, outputs } => {
@@ -92,7 +88,7 @@ impl Convolution {
     }
 
     /// Gradients by the weights and, where it is wanted, by the input, from that by the output.
-    pub(in super::super) fn backward(
+    pub fn backward(
         &self,
         Seen { input, weight }: Seen<'_>,
         output: &[f32],
@@ -210,8 +206,8 @@ impl Convolution {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::testing::noise;
     use super::*;
+    use crate::testing::noise;
 
     /// Calls `visit(input index, weight index, output index)` for every product of a convolution.
     fn for_products(c: &Convolution, size: [usize; 2], mut visit: impl FnMut(usize, usize, usize)) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// A square, odd kernel that goes over a feature map, padded by half its size on every side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sweep {
+pub(crate) struct Sweep {
     pub kernel: usize,
     pub stride: usize,
     /// Height and width of the input.
@@ -14,7 +14,7 @@ pub(super) struct Sweep {
 
 /// One product: the factor at kernel position `tap` times the pixel `place`, counted along rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Read {
+pub(crate) struct Read {
     pub tap: usize,
     pub place: usize,
     /// Where the pixel is in a [`Reads::window`].
@@ -23,7 +23,7 @@ pub(super) struct Read {
 
 /// The products that make up each pixel of a feature map.
 #[derive(Debug)]
-pub(super) struct Reads {
+pub(crate) struct Reads {
     /// Height and width of the feature map that is made.
     pub size: [usize; 2],
     /// Height and width of those that are read; all places are inside.
@@ -42,18 +42,18 @@ pub(super) struct Reads {
 
 impl Sweep {
     /// Height and width of the output.
-    pub(super) fn output(&self) -> [usize; 2] {
+    pub(crate) fn output(&self) -> [usize; 2] {
         self.input.map(|side| side.div_ceil(self.stride))
     }
 
     /// Kernel positions.
-    pub(super) fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
     /// The products with input pixels that make up each output pixel. Those outside of the input are
     /// left out.
-    pub(super) fn forward(&self) -> Reads {
+    pub(crate) fn forward(&self) -> Reads {
         let axis = |to: usize, side: usize| {
             let pairs = (0..self.kernel).map(move |k| (k, to * self.stride + k));
             pairs.filter_map(move |(k, at)| {
@@ -65,7 +65,7 @@ impl Sweep {
     }
 
     /// The products with output pixels that make up each input pixel's gradient.
-    pub(super) fn backward(&self) -> Reads {
+    pub(crate) fn backward(&self) -> Reads {
         let axis = |to: usize, side: usize| {
             let pairs = (0..self.kernel).map(move |k| (k, to + self.padding()));
             pairs.filter_map(move |(k, at)| {
@@ -79,7 +79,7 @@ impl Sweep {
 
     /// Along axis 0 (rows) or 1 (columns): the output pixels for which kernel position `k` lies inside
     /// the input.
-    pub(super) fn outputs(&self, axis: usize, k: usize) -> Range<usize> {
+    pub(crate) fn outputs(&self, axis: usize, k: usize) -> Range<usize> {
         let (side, outputs) = (self.input[axis], self.output()[axis]);
         let first = self.padding().saturating_sub(k).div_ceil(self.stride);
         let end = (side + self.padding()).saturating_sub(k).div_ceil(self.stride);
@@ -88,7 +88,7 @@ impl Sweep {
 
     /// The input pixel along an axis that kernel position `k` reads for output pixel `to`, which is one
     /// of [`Sweep::outputs`].
-    pub(super) fn source(&self, to: usize, k: usize) -> usize {
+    pub(crate) fn source(&self, to: usize, k: usize) -> usize {
         to * self.stride + k - self.padding()
     }
 
@@ -139,22 +139,22 @@ impl Reads {
     }
 
     /// Pixels that are made.
-    pub(super) fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         self.ends.len()
     }
 
     /// Pixels of those that are read.
-    pub(super) fn sources(&self) -> usize {
+    pub(crate) fn sources(&self) -> usize {
         self.source[0] * self.source[1]
     }
 
     /// The rows that a row is made of.
-    pub(super) fn rows(&self, row: usize) -> Range<usize> {
+    pub(crate) fn rows(&self, row: usize) -> Range<usize> {
         self.rows[row].clone()
     }
 
     /// The products of one of them.
-    pub(super) fn of(&self, place: usize) -> &[Read] {
+    pub(crate) fn of(&self, place: usize) -> &[Read] {
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
         &self.reads[start..self.ends[place]]
     }

@@ -1,0 +1,308 @@
+//! Sums of products of the pixels of two feature maps: a convolution's gradient by its filters.
+
+use std::ops::Range;
+
+use crate::lanes::{Lanes, WIDTH};
+use crate::taps::Sweep;
+
+/// What the gradients of a convolution's filters are sums of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Correlation<'a> {
+    pub sweep: &'a Sweep,
+    pub lanes: usize,
+    /// Of the output's size, `[rows][pixels][lanes]`.
+    pub left: &'a [f32],
+    /// Of the input's size, `[columns][pixels][lanes]`.
+    pub right: &'a [f32],
+}
+
+/// `out[row][column][tap] = Σ left[row][pixel][lane] · right[column][place][lane]` over lanes and the
+/// output pixels for which the tap reads a place inside.
+///
+/// # Panics
+/// When sizes do not agree.
+pub(crate) fn correlate(correlation: &Correlation<'_>, out: &mut [f32]) {
+    let Correlation { sweep, lanes, left, right } = *correlation;
+    assert!(lanes.is_multiple_of(WIDTH) && lanes > 0, "whole vectors");
+    let area = |[height, width]: [usize; 2]| height * width * lanes;
+    let (left_size, right_size) = (area(sweep.output()), area(sweep.input));
+    let (rows, columns) = (left.len() / left_size, right.len() / right_size);
+    assert_eq!((rows * left_size, columns * right_size), (left.len(), right.len()), "sizes agree");
+    assert_eq!(out.len(), rows * columns * sweep.taps(), "sizes agree");
+    let task = Correlate { of: correlation, rows, columns, left_size, right_size };
+    #[cfg(target_arch = "x86_64")]
+    if crate::lanes::avx2::available() {
+        // SAFETY: the features are there.
+        unsafe { correlate_avx2(&task, out) };
+        return;
+    }
+    task.all::<[f32; WIDTH]>(out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn correlate_avx2(task: &Correlate, out: &mut [f32]) {
+    task.all::<std::arch::x86_64::__m256>(out);
+}
+
+/// A checked [`Correlation`].
+struct Correlate<'a> {
+    of: &'a Correlation<'a>,
+    rows: usize,
+    columns: usize,
+    /// Values of a row of `left`.
+    left_size: usize,
+    /// Values of a column of `right`.
+    right_size: usize,
+}
+
+/// About so many values of a row and a column are used at a time, so that they stay in the caches while
+/// all taps use them.
+const CHUNK: usize = 1024;
+
+/// Some output pixels.
+#[derive(Clone, Copy)]
+struct Rectangle<'a> {
+    y: &'a Range<usize>,
+    x: &'a Range<usize>,
+}
+
+impl Correlate<'_> {
+    #[inline(always)]
+    fn all<V: Lanes>(&self, out: &mut [f32]) {
+        out.fill(0.0);
+        let [height, width] = self.of.sweep.output();
+        let pixels = (CHUNK / self.of.lanes).max(1);
+        let across = width.div_ceil(width.div_ceil(pixels));
+        let down = (pixels / across).max(1);
+        for y in pieces(height, down) {
+            for x in pieces(width, across) {
+                let within = Rectangle { y: &y, x: &x };
+                for row in (0..self.rows).step_by(3) {
+                    match self.rows - row {
+                        1 => self.rows::<V, 1>(row, within, out),
+                        2 => self.rows::<V, 2>(row, within, out),
+                        _ => self.rows::<V, 3>(row, within, out),
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn rows<V: Lanes, const ROWS: usize>(
+        &self,
+        row: usize,
+        within: Rectangle<'_>,
+        out: &mut [f32],
+    ) {
+        for column in (0..self.columns).step_by(4) {
+            // Several sums for lone columns, as each waits for its predecessor; by columns only, so
+            // that a row's sums do not depend on the rows beside it.
+            match self.columns - column {
+                1 => self.taps::<V, ROWS, 1, 4>(row, column, within, out),
+                2 => self.taps::<V, ROWS, 2, 2>(row, column, within, out),
+                3 => self.taps::<V, ROWS, 3, 1>(row, column, within, out),
+                _ => self.taps::<V, ROWS, 4, 1>(row, column, within, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn taps<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        within: Rectangle<'_>,
+        out: &mut [f32],
+    ) {
+        let sweep = self.of.sweep;
+        for ky in 0..sweep.kernel {
+            let y = common(within.y, &sweep.outputs(0, ky));
+            for kx in 0..sweep.kernel {
+                let x = common(within.x, &sweep.outputs(1, kx));
+                if y.is_empty() || x.is_empty() {
+                    continue;
+                }
+                let pixels = Rectangle { y: &y, x: &x };
+                let sums = self.block::<V, ROWS, COLUMNS, UNROLL>(row, column, [ky, kx], pixels);
+                for (r, sums) in sums.iter().enumerate() {
+                    for (c, sum) in sums.iter().enumerate() {
+                        let filter = (row + r) * self.columns + column + c;
+                        out[filter * sweep.taps() + ky * sweep.kernel + kx] += sum;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What some pixels contribute to `ROWS` by `COLUMNS` sums of one tap, for all of which it reads
+    /// inside.
+    #[inline(always)]
+    fn block<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        tap: [usize; 2],
+        pixels: Rectangle<'_>,
+    ) -> [[f32; COLUMNS]; ROWS] {
+        let sweep = self.of.sweep;
+        let mut sums = [[[V::zero(); COLUMNS]; ROWS]; UNROLL];
+        let Rectangle { y: rows, x: columns } = pixels;
+        let width = sweep.output()[1];
+        // Pixels that follow each other on both sides are taken together.
+        let (across, down) = if sweep.stride > 1 {
+            (1, 1)
+        } else if columns.len() == width {
+            (width, rows.len())
+        } else {
+            (columns.len(), 1)
+        };
+        for y in rows.clone().step_by(down) {
+            for x in columns.clone().step_by(across) {
+                let (left, right) = self.sides::<ROWS, COLUMNS>([row, column], tap, [y, x]);
+                self.run(left, right, across * down * self.of.lanes, &mut sums);
+            }
+        }
+        let mut out = [[0.0; COLUMNS]; ROWS];
+        for sums in sums {
+            for (out, sums) in out.iter_mut().zip(sums) {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out += sum.sum();
+                }
+            }
+        }
+        out
+    }
+
+    /// The rows and columns from an output pixel, and what its tap reads, on.
+    #[inline(always)]
+    fn sides<const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        [row, column]: [usize; 2],
+        [ky, kx]: [usize; 2],
+        [y, x]: [usize; 2],
+    ) -> (&[f32], &[f32]) {
+        let Correlation { sweep, lanes, left, right } = *self.of;
+        let left_pixel = y * sweep.output()[1] + x;
+        let right_pixel = sweep.source(y, ky) * sweep.input[1] + sweep.source(x, kx);
+        let left = &left[row * self.left_size..(row + ROWS) * self.left_size];
+        let right = &right[column * self.right_size..(column + COLUMNS) * self.right_size];
+        (&left[left_pixel * lanes..], &right[right_pixel * lanes..])
+    }
+
+    /// Adds the products of `length` values of each row and column.
+    #[inline(always)]
+    fn run<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+        &self,
+        left: &[f32],
+        right: &[f32],
+        length: usize,
+        sums: &mut [[[V; COLUMNS]; ROWS]; UNROLL],
+    ) {
+        assert!((ROWS - 1) * self.left_size + length <= left.len(), "inside of the last row");
+        assert!(
+            (COLUMNS - 1) * self.right_size + length <= right.len(),
+            "inside of the last column"
+        );
+        let mut i = 0;
+        while i + UNROLL * WIDTH <= length {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: checked above, for `length` values.
+                unsafe { self.step(left, right, i + u * WIDTH, sums) };
+            }
+            i += UNROLL * WIDTH;
+        }
+        while i < length {
+            // SAFETY: `length` is a multiple of `WIDTH`.
+            unsafe { self.step(left, right, i, &mut sums[0]) };
+            i += WIDTH;
+        }
+    }
+
+    /// Adds the products of one vector of each row and column.
+    ///
+    /// # Safety
+    /// The last row and the last column have a vector from `i` on.
+    #[inline(always)]
+    unsafe fn step<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        left: &[f32],
+        right: &[f32],
+        i: usize,
+        sums: &mut [[V; COLUMNS]; ROWS],
+    ) {
+        let mut rows = [V::zero(); ROWS];
+        for (r, row) in rows.iter_mut().enumerate() {
+            // SAFETY: the caller grants the last row, the others lie before it.
+            *row = unsafe { V::load(left.as_ptr().add(r * self.left_size + i)) };
+        }
+        for column in 0..COLUMNS {
+            // SAFETY: as for rows.
+            let value = unsafe { V::load(right.as_ptr().add(column * self.right_size + i)) };
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                sums[column] = row.mul_add(value, sums[column]);
+            }
+        }
+    }
+}
+
+/// `0..side` in pieces of at most `size`.
+fn pieces(side: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..side).step_by(size).map(move |start| start..side.min(start + size))
+}
+
+/// What is in both ranges.
+fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{close, noise};
+
+    proptest! {
+        #[test]
+        fn filters_are_the_sums_that_they_say(
+            rows in 1usize..15,
+            channels in 1usize..10,
+            kernel in prop::sample::select(vec![1usize, 3, 5]),
+            stride in 1usize..3,
+            size in (1usize..7, 1usize..7),
+            lanes in prop::sample::select(vec![8usize, 16, 24, 40, 64, 72]),
+            seed in 0u8..255,
+        ) {
+            let sweep = Sweep { kernel, stride, input: [size.0, size.1] };
+            let taps = sweep.taps();
+            let reads = sweep.forward();
+            let (inputs, outputs) = (size.0 * size.1, reads.places());
+            let left = noise(rows * outputs * lanes, seed);
+            let right = noise(channels * inputs * lanes, seed ^ 1);
+            let mut expected = vec![0.0f64; rows * channels * taps];
+            for (row, channel) in (0..rows).flat_map(|r| (0..channels).map(move |c| (r, c))) {
+                for pixel in 0..outputs {
+                    for (read, lane) in
+                        reads.of(pixel).iter().flat_map(|r| (0..lanes).map(move |lane| (r, lane)))
+                    {
+                        let filter = (row * channels + channel) * taps + read.tap;
+                        let from = (channel * inputs + read.place) * lanes + lane;
+                        let to = (row * outputs + pixel) * lanes + lane;
+                        expected[filter] += f64::from(left[to]) * f64::from(right[from]);
+                    }
+                }
+            }
+            let correlation = Correlation { sweep: &sweep, lanes, left: &left, right: &right };
+            let mut out = vec![f32::NAN; rows * channels * taps];
+            correlate(&correlation, &mut out);
+            prop_assert!(close(&out, &expected));
+            let (left_size, right_size) = (outputs * lanes, inputs * lanes);
+            out.fill(f32::NAN);
+            Correlate { of: &correlation, rows, columns: channels, left_size, right_size }
+                .all::<[f32; WIDTH]>(&mut out);
+            prop_assert!(close(&out, &expected));
+        }
+    }
+}
