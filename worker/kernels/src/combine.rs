@@ -298,54 +298,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::taps::Sweep;
-    use crate::testing::{close, noise};
+    use crate::testing::{cases, close, noise};
 
     proptest! {
         #[test]
-        fn rows_are_the_sums_that_they_say(
-            rows in 1usize..15,
-            channels in 1usize..10,
-            kernel in prop::sample::select(vec![1usize, 3, 5]),
-            stride in 1usize..3,
-            size in (1usize..7, 1usize..7),
-            lanes in prop::sample::select(vec![8usize, 16, 24, 40, 64, 72]),
-            seed in 0u8..255,
-        ) {
-            let sweep = Sweep { kernel, stride, input: [size.0, size.1] };
-            let taps = sweep.taps();
-            let reads = sweep.forward();
-            let (inputs, outputs) = (size.0 * size.1, reads.places());
-            let source = noise(channels * inputs * lanes, seed);
-            let values = noise(rows * channels * taps, seed ^ 1);
-            let mut expected = vec![0.0f64; rows * outputs * lanes];
-            for (row, channel) in (0..rows).flat_map(|r| (0..channels).map(move |c| (r, c))) {
-                for pixel in 0..outputs {
-                    for (read, lane) in
-                        reads.of(pixel).iter().flat_map(|r| (0..lanes).map(move |lane| (r, lane)))
-                    {
-                        let filter = (row * channels + channel) * taps + read.tap;
-                        let from = (channel * inputs + read.place) * lanes + lane;
-                        let to = (row * outputs + pixel) * lanes + lane;
-                        expected[to] += f64::from(values[filter]) * f64::from(source[from]);
-                    }
-                }
-            }
+        fn rows_are_the_sums_that_they_say(case in cases()) {
+            let (channels, lanes, taps) = (case.channels, case.lanes, case.sweep.taps());
+            let source = noise(channels * case.inputs() * lanes, case.seed);
+            let values = noise(case.weights(), case.seed ^ 1);
+            let size = case.outputs() * lanes;
+            let mut expected = vec![0.0f64; case.rows * size];
+            case.for_products(|weight, from, to| {
+                expected[to] += f64::from(values[weight]) * f64::from(source[from]);
+            });
             let factors = Factors { values: &values, row: channels * taps, channel: taps };
+            let reads = case.sweep.forward();
             let combination =
                 Combination { reads: &reads, source: &source, channels, lanes, factors };
             // The second half of the rows on its own, with the processor's vectors and without.
-            let (half, size) = (rows / 2, outputs * lanes);
+            let rows = case.rows / 2..case.rows;
             for vectors in [false, true] {
-                let mut out = vec![MaybeUninit::new(f32::NAN); (rows - half) * size];
+                let mut out = vec![MaybeUninit::new(f32::NAN); rows.len() * size];
                 if vectors {
-                    combine(&combination, half..rows, &mut out);
+                    combine(&combination, rows.clone(), &mut out);
                 } else {
-                    Combine { of: &combination, rows: half..rows }.run::<[f32; WIDTH]>(&mut out);
+                    Combine { of: &combination, rows: rows.clone() }.run::<[f32; WIDTH]>(&mut out);
                 }
                 // SAFETY: they were written at the latest by this test.
                 let out: Vec<f32> = out.iter().map(|v| unsafe { v.assume_init() }).collect();
-                prop_assert!(close(&out, &expected[half * size..]));
+                prop_assert!(close(&out, &expected[rows.start * size..]));
             }
         }
     }

@@ -262,45 +262,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{close, noise};
+    use crate::testing::{cases, close, noise};
 
     proptest! {
         #[test]
-        fn filters_are_the_sums_that_they_say(
-            rows in 1usize..15,
-            channels in 1usize..10,
-            kernel in prop::sample::select(vec![1usize, 3, 5]),
-            stride in 1usize..3,
-            size in (1usize..7, 1usize..7),
-            lanes in prop::sample::select(vec![8usize, 16, 24, 40, 64, 72]),
-            seed in 0u8..255,
-        ) {
-            let sweep = Sweep { kernel, stride, input: [size.0, size.1] };
-            let taps = sweep.taps();
-            let reads = sweep.forward();
-            let (inputs, outputs) = (size.0 * size.1, reads.places());
-            let left = noise(rows * outputs * lanes, seed);
-            let right = noise(channels * inputs * lanes, seed ^ 1);
-            let mut expected = vec![0.0f64; rows * channels * taps];
-            for (row, channel) in (0..rows).flat_map(|r| (0..channels).map(move |c| (r, c))) {
-                for pixel in 0..outputs {
-                    for (read, lane) in
-                        reads.of(pixel).iter().flat_map(|r| (0..lanes).map(move |lane| (r, lane)))
-                    {
-                        let filter = (row * channels + channel) * taps + read.tap;
-                        let from = (channel * inputs + read.place) * lanes + lane;
-                        let to = (row * outputs + pixel) * lanes + lane;
-                        expected[filter] += f64::from(left[to]) * f64::from(right[from]);
-                    }
-                }
-            }
-            let correlation = Correlation { sweep: &sweep, lanes, left: &left, right: &right };
-            let mut out = vec![f32::NAN; rows * channels * taps];
+        fn filters_are_the_sums_that_they_say(case in cases()) {
+            let (rows, columns, lanes) = (case.rows, case.channels, case.lanes);
+            let (left_size, right_size) = (case.outputs() * lanes, case.inputs() * lanes);
+            let left = noise(rows * left_size, case.seed);
+            let right = noise(columns * right_size, case.seed ^ 1);
+            let mut expected = vec![0.0f64; case.weights()];
+            case.for_products(|weight, from, to| {
+                expected[weight] += f64::from(left[to]) * f64::from(right[from]);
+            });
+            let sweep = &case.sweep;
+            let correlation = Correlation { sweep, lanes, left: &left, right: &right };
+            let mut out = vec![f32::NAN; expected.len()];
             correlate(&correlation, &mut out);
             prop_assert!(close(&out, &expected));
-            let (left_size, right_size) = (outputs * lanes, inputs * lanes);
             out.fill(f32::NAN);
-            Correlate { of: &correlation, rows, columns: channels, left_size, right_size }
+            Correlate { of: &correlation, rows, columns, left_size, right_size }
                 .all::<[f32; WIDTH]>(&mut out);
             prop_assert!(close(&out, &expected));
         }
