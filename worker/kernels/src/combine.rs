@@ -219,33 +219,26 @@ impl Combine<'_> {
     ) {
         let each = self.of.channels * self.of.reads.taps;
         let factors = &factors[part.rows.start * each..part.rows.end * each];
-        // Without a loop over channels where there is one only.
-        let alone = self.of.channels == 1;
         while part.lane + VECTORS * WIDTH <= end {
-            if alone {
-                self.block::<V, ROWS, VECTORS, true>(window, factors, &part, out);
-            } else {
-                self.block::<V, ROWS, VECTORS, false>(window, factors, &part, out);
-            }
+            self.block::<V, ROWS, VECTORS>(window, factors, &part, out);
             part.lane += VECTORS * WIDTH;
         }
         while part.lane < end {
-            self.block::<V, ROWS, 1, false>(window, factors, &part, out);
+            self.block::<V, ROWS, 1>(window, factors, &part, out);
             part.lane += WIDTH;
         }
     }
 
     /// `ROWS` rows of `VECTORS` vectors of a pixel's lanes.
     #[inline(always)]
-    fn block<V: Lanes, const ROWS: usize, const VECTORS: usize, const ALONE: bool>(
+    fn block<V: Lanes, const ROWS: usize, const VECTORS: usize>(
         &self,
         window: &Window<'_>,
         factors: &[f32],
         part: &Part,
         out: &mut [MaybeUninit<f32>],
     ) {
-        let Combination { reads, lanes, .. } = *self.of;
-        let channels = if ALONE { 1 } else { self.of.channels };
+        let Combination { reads, channels, lanes, .. } = *self.of;
         let mut sums = [[V::zero(); VECTORS]; ROWS];
         for read in reads.of(part.place) {
             let place = if window.slots { read.slot } else { read.place };

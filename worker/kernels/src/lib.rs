@@ -3,8 +3,8 @@
 //!
 //! Feature maps are `[channels][height][width][batch]`: a pixel of a whole batch is a run of memory, so
 //! that a vector always holds the same pixel of several images. Borders and strides then only decide
-//! which runs are read; nothing is padded or copied, and products with the border are not computed. (The
-//! layout is that of Krizhevsky's cuda-convnet, 2012.) Batch normalisation runs along memory, and a
+//! which runs are read; nothing is padded, and products with the border are not computed. (The layout is
+//! that of Krizhevsky's cuda-convnet, 2012.) Batch normalisation runs along memory, and a
 //! pointwise convolution is one matrix product.
 //!
 //! Nothing here knows burn, networks or files.

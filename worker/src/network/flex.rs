@@ -11,7 +11,6 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
-
 use edgesmith_kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize, normalize};
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;

@@ -10,10 +10,10 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
+use edgesmith_kernels::{Bounds, Convolution, Kind, Threads};
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
 use super::{Array, Weights, flex};
-use edgesmith_kernels::{Bounds, Convolution, Kind, Threads};
 
 /// Least share of the newest batch in batch normalisation's running statistics.
 const MOMENTUM: f64 = 0.1;
