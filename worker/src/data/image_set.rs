@@ -143,7 +143,7 @@ impl Normalization {
 }
 
 /// Resizes planes from one size to another: two passes, columns of a row first.
-pub(super) struct Resize {
+pub(crate) struct Resize {
     columns: Axis,
     rows: Axis,
     /// `[source rows][target columns]`
@@ -152,7 +152,7 @@ pub(super) struct Resize {
 
 impl Resize {
     /// From and to a height and a width, all above 0.
-    pub(super) fn new(from: (usize, usize), to: (usize, usize)) -> Self {
+    pub(crate) fn new(from: (usize, usize), to: (usize, usize)) -> Self {
         assert!(from.0 > 0 && from.1 > 0 && to.0 > 0 && to.1 > 0, "an image has a pixel");
         Self {
             rows: Axis::new(from.0, to.0),
@@ -162,7 +162,7 @@ impl Resize {
     }
 
     /// Resizes one plane, `[height][width]`.
-    pub(super) fn plane(&mut self, from: &[u8], to: &mut [u8]) {
+    pub(crate) fn plane(&mut self, from: &[u8], to: &mut [u8]) {
         let (from_width, to_width) = (self.columns.from, self.columns.taps.len());
         for (row, between) in
             from.chunks_exact(from_width).zip(self.between.chunks_exact_mut(to_width))

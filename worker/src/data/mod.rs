@@ -23,6 +23,7 @@ mod views;
 
 pub use error::DataError;
 pub use file::read_decompressed;
+pub(crate) use image_set::Resize;
 pub use image_set::{ImageSet, Normalization};
 pub use views::Views;
 

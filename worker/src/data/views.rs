@@ -44,6 +44,11 @@ impl Views {
         self.count
     }
 
+    /// Whether any view is not the image itself.
+    pub fn differ(&self) -> bool {
+        self.count > 1 && self.transforms > 1
+    }
+
     /// Number of views that a training of so many epochs sees: epoch `e` sees view `e % count`.
     pub fn used(&self, epochs: u32) -> u32 {
         self.count.min(epochs.max(1))
@@ -60,7 +65,8 @@ impl Views {
     }
 
     /// View `view` of every image, in order, with its label.
-    pub fn render_all(&self, set: &ImageSet, view: u32) -> ImageSet {
+    #[cfg(test)]
+    pub(crate) fn render_all(&self, set: &ImageSet, view: u32) -> ImageSet {
         let mut rendered = set.clone();
         for (i, out) in rendered.pixels.chunks_exact_mut(set.image_bytes()).enumerate() {
             self.render(set, view, i, out);

@@ -160,7 +160,7 @@ impl Pipeline {
             }));
         }
         let uncompressed_model = float_model(&plan, &trained.weights, &dataset.normalization);
-        let uncompressed = run.report(&plan, Precision::Fp32, &uncompressed_model)?.0;
+        let uncompressed = run.report(&plan, Precision::Fp32, &uncompressed_model)?;
 
         let (plan, compressed) =
             self.compress(&run, &candidate, plan, trained, number, soft_targets.as_deref())?;
@@ -173,13 +173,17 @@ impl Pipeline {
             }
         };
         context.progress(0.95, "evaluate");
-        let (report, bytes) = run.report(&plan, candidate.recipe.precision, &model)?;
+        // Where the recipe changed nothing, the file is the one that was run already.
+        let (report, bytes) = match model.to_bytes() == uncompressed.1 {
+            true => uncompressed.clone(),
+            false => run.report(&plan, candidate.recipe.precision, &model)?,
+        };
         let seconds = seconds();
         let weights =
             run.weights_file(&weights, &dataset.normalization, ("trial", number.to_string()));
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: report,
-            uncompressed,
+            uncompressed: uncompressed.0,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
             images_seen: compressed.images_seen,

@@ -186,9 +186,11 @@ impl Run<'_> {
     }
 
     pub fn quantized_model(&self, plan: &Plan, weights: &Weights) -> Result<Model, AttemptError> {
-        let images = self.dataset.train.resized(plan.input().height as usize);
-        let step = images.len().div_ceil(CALIBRATION_IMAGES).max(1);
-        let sample = (0..images.len()).step_by(step).map(|i| images.image(i));
+        let train = &self.dataset.train;
+        let step = train.len().div_ceil(CALIBRATION_IMAGES).max(1);
+        let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
+        let images = train.subset(&chosen).resized(plan.input().height as usize);
+        let sample = (0..images.len()).map(|i| images.image(i));
         quantize(plan, weights, &self.dataset.normalization, sample).map_err(hopeless)
     }
 

@@ -1,8 +1,11 @@
-//! Batches of normalised floats from images as bytes.
+//! Batches of normalised floats, made from images as bytes when they are needed: augmented, resized and
+//! normalised image by image, so that no view of a whole set is ever in memory.
+
+use std::borrow::Cow;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::data::{ImageSet, Normalization};
+use crate::data::{ImageSet, Normalization, Resize, Views};
 
 /// Turns bytes into what a network sees: `(byte / 255 - mean) / std`, looked up per channel.
 #[derive(Debug, Clone)]
@@ -19,39 +22,151 @@ impl Normalizer {
     }
 
     /// The images at `indices`, `[batch, channels, height, width]`.
-    pub(super) fn batch(&self, set: &ImageSet, indices: &[usize], device: &Device) -> Tensor<4> {
-        let mut values = Vec::with_capacity(indices.len() * set.image_bytes());
+    pub(super) fn batch(
+        &self,
+        images: &mut Images,
+        indices: &[usize],
+        device: &Device,
+    ) -> Tensor<4> {
+        let (channels, side) = (images.set.channels, images.side);
+        let mut values = Vec::with_capacity(indices.len() * channels * side * side);
         for &index in indices {
-            let planes = set.image(index).chunks_exact(set.height * set.width);
+            let planes = images.image(index).chunks_exact(side * side);
             for (plane, table) in planes.zip(&self.tables) {
                 values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
             }
         }
-        let shape = [indices.len(), set.channels, set.height, set.width];
+        let shape = [indices.len(), channels, side, side];
         Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+/// The images of a set as a network wants them: in one of their views, at one resolution.
+pub(super) struct Images<'a> {
+    /// Borrowed, but for images that are always the same and have another size: those are resized once.
+    set: Cow<'a, ImageSet>,
+    side: usize,
+    view: Option<View<'a>>,
+}
+
+/// Images that differ from view to view.
+struct View<'a> {
+    views: &'a Views,
+    number: u32,
+    /// One image, at the set's own resolution.
+    native: Vec<u8>,
+    /// `None` where that is the network's.
+    resized: Option<(Resize, Vec<u8>)>,
+}
+
+impl<'a> Images<'a> {
+    /// The images themselves, at `side` × `side` pixels.
+    pub(super) fn new(set: &'a ImageSet, side: usize) -> Self {
+        let fits = (set.height, set.width) == (side, side);
+        let set = if fits { Cow::Borrowed(set) } else { Cow::Owned(set.resized(side)) };
+        Self { set, side, view: None }
+    }
+
+    /// Their views, at first view 0.
+    pub(super) fn of_views(set: &'a ImageSet, views: &'a Views, side: usize) -> Self {
+        if !views.differ() {
+            return Self::new(set, side);
+        }
+        let size = (set.height, set.width);
+        let resized = (size != (side, side))
+            .then(|| (Resize::new(size, (side, side)), vec![0; set.channels * side * side]));
+        let native = vec![0; set.image_bytes()];
+        let view = Some(View { views, number: 0, native, resized });
+        Self { set: Cow::Borrowed(set), side, view }
+    }
+
+    /// Turns to another view.
+    pub(super) fn turn_to(&mut self, view: u32) {
+        if let Some(turned) = &mut self.view {
+            turned.number = view;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// Image `i`, `[channels][side][side]`.
+    fn image(&mut self, i: usize) -> &[u8] {
+        let Some(View { views, number, native, resized }) = &mut self.view else {
+            return self.set.image(i);
+        };
+        views.render(&self.set, *number, i, native);
+        match resized {
+            None => native,
+            Some((resize, resized)) => {
+                let planes = native.chunks_exact(self.set.height * self.set.width);
+                for (from, to) in planes.zip(resized.chunks_exact_mut(self.side * self.side)) {
+                    resize.plane(from, to);
+                }
+                resized
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_common::Seed;
+    use edgesmith_common::spec::Augmentation;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn bytes_are_normalised_by_channel() {
         let set = ImageSet {
             channels: 3,
-            height: 1,
+            height: 2,
             width: 2,
-            pixels: vec![0, 0, 0, 0, 0, 0, 0, 255, 255, 51, 51, 0],
+            pixels: [[0; 12], [0, 255, 0, 255, 255, 51, 255, 51, 51, 0, 51, 0]].concat(),
             labels: vec![0, 1],
         };
         let normalization = Normalization { mean: vec![0.0, 0.5, 0.2], std: vec![1.0, 0.5, 0.1] };
-        let batch = Normalizer::new(&normalization).batch(&set, &[1, 0], &Device::flex());
-        assert_eq!(batch.dims(), [2, 3, 1, 2]);
+        let mut images = Images::new(&set, 2);
+        let batch = Normalizer::new(&normalization).batch(&mut images, &[1, 0], &Device::flex());
+        assert_eq!(batch.dims(), [2, 3, 2, 2]);
         let values = batch.into_data().try_into_vec::<f32>().unwrap();
-        let expected = [0.0, 1.0, 1.0, -0.6, 0.0, -2.0, 0.0, 0.0, -1.0, -1.0, -2.0, -2.0];
-        for (value, expected) in values.iter().zip(expected) {
+        let image = |red: [f32; 2], green: [f32; 2], blue: [f32; 2]| {
+            [red, green, blue].map(|pair| [pair, pair].concat()).concat()
+        };
+        let expected =
+            [image([0.0, 1.0], [1.0, -0.6], [0.0, -2.0]), image([0.0; 2], [-1.0; 2], [-2.0; 2])];
+        for (value, expected) in values.iter().zip(expected.concat()) {
             assert!((value - expected).abs() < 1e-6, "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn images_are_those_of_the_rendered_set(
+            (channels, height, width) in (prop::sample::select(vec![1usize, 3]), 1usize..7, 1usize..7),
+            side in 1usize..9,
+            shift in 0u32..3,
+            flip: bool,
+            count in 1u32..4,
+            bytes in prop::collection::vec(any::<u8>(), 5 * 3 * 36),
+        ) {
+            let pixels = bytes[..5 * channels * height * width].to_vec();
+            let set = ImageSet { channels, height, width, pixels, labels: vec![3, 1, 4, 1, 5] };
+            let views = Views::new(&Augmentation { shift, flip, views: count }, Seed(7));
+            let mut images = Images::of_views(&set, &views, side);
+            prop_assert_eq!(images.len(), 5);
+            // Out of order, and back again.
+            for view in [0, count - 1, 0, count / 2] {
+                images.turn_to(view);
+                let whole = views.render_all(&set, view).resized(side);
+                for i in [4, 0, 2, 3, 1] {
+                    prop_assert_eq!(images.image(i), whole.image(i));
+                }
+            }
+            let (mut plain, resized) = (Images::new(&set, side), set.resized(side));
+            prop_assert_eq!(plain.image(3), resized.image(3));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use edgesmith_search_space::Plan;
 
-use super::batches::Normalizer;
+use super::batches::{Images, Normalizer};
 use super::{TrainDevice, TrainError};
 use crate::data::{ImageSet, Normalization};
 use crate::network::{Network, Weights};
@@ -25,9 +25,10 @@ pub fn evaluate(
     device: TrainDevice,
 ) -> f64 {
     let network = Network::new(plan, weights, &device.device());
-    let images = set.resized(plan.input().height as usize);
+    let mut images = Images::new(set, plan.input().height as usize);
     let all = &mut || ControlFlow::Continue(());
-    let logits = logits(&network, &images, normalization, device, all).expect("nobody stops it");
+    let logits =
+        logits(&network, &mut images, normalization, device, all).expect("nobody stops it");
     let right = logits
         .chunks_exact(plan.classes() as usize)
         .zip(&set.labels)
@@ -36,11 +37,11 @@ pub fn evaluate(
     right as f64 / set.len().max(1) as f64
 }
 
-/// Logits `[images][classes]` of images that have the network's resolution, unless `pause`, called
+/// Logits `[images][classes]` of images at the network's resolution, unless `pause`, called
 /// before each batch, breaks.
 pub(super) fn logits(
     network: &Network,
-    images: &ImageSet,
+    images: &mut Images,
     normalization: &Normalization,
     device: TrainDevice,
     pause: &mut dyn FnMut() -> ControlFlow<()>,

@@ -37,7 +37,7 @@ pub use evaluation::evaluate;
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
 
-use batches::Normalizer;
+use batches::{Images, Normalizer};
 use loss::Targets;
 use optimizer::NetworkOptimizer;
 use schedule::Schedule;
@@ -199,14 +199,11 @@ pub fn train(
     let mut batches = made as u64;
     let side = plan.input().height as usize;
     let mut order: Vec<usize> = (0..train.len()).collect();
-    let mut rendered = None;
+    let mut images = Images::of_views(train, views, side);
     let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
     for epoch in start.epochs..until {
         let view = epoch % views.count();
-        let images = match rendered.take() {
-            Some((rendered_view, images)) if rendered_view == view => images,
-            _ => views.render_all(train, view).resized(side),
-        };
+        images.turn_to(view);
         shuffle(&mut order, request.shuffle_seed, epoch);
         let mut sum = 0.0;
         let mut seen = 0;
@@ -214,8 +211,8 @@ pub fn train(
             network.set_momentum(momentum(batches));
             network.set_threads(seat.threads());
             batches += 1;
-            let logits = network.forward(normalizer.batch(&images, indices, &device));
-            let labels: Vec<u16> = indices.iter().map(|&i| images.labels[i]).collect();
+            let logits = network.forward(normalizer.batch(&mut images, indices, &device));
+            let labels: Vec<u16> = indices.iter().map(|&i| train.labels[i]).collect();
             let teacher = request.distillation.map(|(distillation, targets)| {
                 let rows = indices.iter().flat_map(|&i| targets.of(view as usize, i));
                 (distillation, rows.copied().collect::<Vec<f32>>())
@@ -240,7 +237,6 @@ pub fn train(
         }
         losses.push(sum / seen as f64);
         images_seen += seen as u64;
-        rendered = Some((view, images));
     }
     let weights = network.weights();
     if weights.check(plan).is_err() {
@@ -268,15 +264,15 @@ pub fn renew_statistics(
     let device = device.device().autodiff();
     let mut network = Network::new(plan, weights, &device);
     let normalizer = Normalizer::new(&dataset.normalization);
-    let images = dataset.train.resized(plan.input().height as usize);
-    let order: Vec<usize> = (0..images.len()).collect();
+    let mut images = Images::new(&dataset.train, plan.input().height as usize);
+    let order: Vec<usize> = (0..dataset.train.len()).collect();
     let batches = order.chunks(batch_size.max(2) as usize).filter(|batch| batch.len() >= 2);
     for (before, indices) in (0..).zip(batches) {
         if pause().is_break() {
             return Err(TrainError::Stopped);
         }
         network.set_momentum(mean_share(before));
-        network.forward(normalizer.batch(&images, indices, &device));
+        network.forward(normalizer.batch(&mut images, indices, &device));
     }
     let renewed = network.weights();
     renewed.check(plan)?;

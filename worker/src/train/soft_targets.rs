@@ -7,6 +7,7 @@ use edgesmith_common::ArtifactHash;
 use edgesmith_search_space::Plan;
 
 use super::Cores;
+use super::batches::Images;
 use super::evaluation::logits;
 use super::{TrainDevice, TrainError};
 use crate::data::{ImageSet, Normalization, Views};
@@ -144,10 +145,11 @@ pub fn soft_targets(
     let classes = plan.classes() as usize;
     let used = views.used(epochs);
     let mut all = Vec::with_capacity(used as usize * train.len() * classes);
+    let mut images = Images::of_views(train, views, plan.input().height as usize);
     for view in 0..used {
         network.set_threads(seat.threads());
-        let images = views.render_all(train, view).resized(plan.input().height as usize);
-        all.extend(logits(&network, &images, normalization, device, pause)?);
+        images.turn_to(view);
+        all.extend(logits(&network, &mut images, normalization, device, pause)?);
     }
     let (views, images) = (used as usize, train.len());
     Ok(SoftTargets { data: train.hash(), views, images, classes, logits: all })

@@ -338,7 +338,8 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         let on = |view: u32, device: &Device, weights: &Weights| {
             let images = views.render_all(train, view).resized(side);
             let network = Network::new(&plan, weights, device);
-            let logits = network.forward(normalizer.batch(&images, &all, device));
+            let mut images = Images::new(&images, side);
+            let logits = network.forward(normalizer.batch(&mut images, &all, device));
             logits.into_data().try_into_vec::<f32>().unwrap()
         };
         let rows = on(teacher_view, &device.device(), &teacher);
@@ -419,10 +420,10 @@ fn renewed_statistics_are_the_data_s_whatever_they_were() {
     assert_eq!(renewed, renew(&with_odd_statistics(&weights), 70));
     assert_ne!(renewed, weights);
     // In one batch of everything, evaluation is what training computed, but for the variance's bias.
-    let images = data.train.resized(plan.input().height as usize);
-    let all: Vec<usize> = (0..images.len()).collect();
+    let all: Vec<usize> = (0..data.train.len()).collect();
     let logits = |device: &Device| {
-        let batch = Normalizer::new(&data.normalization).batch(&images, &all, device);
+        let mut images = Images::new(&data.train, plan.input().height as usize);
+        let batch = Normalizer::new(&data.normalization).batch(&mut images, &all, device);
         let network = Network::new(&plan, &renewed, device);
         network.forward(batch).into_data().try_into_vec::<f32>().unwrap()
     };
