@@ -5,6 +5,10 @@ loss, backward, AdamW. They run one after the other, again and again, and the me
 torch from PyPI and a built edgesmith:
 
     python tests/compare_pytorch.py --edgesmith target/release/edgesmith --threads 1,2
+
+On a GPU, with an edgesmith built with --features wgpu; neither side waits for every step's loss there:
+
+    python tests/compare_pytorch.py --device cuda --batch-size 256 --threads 1 --seconds 3
 """
 
 import argparse
@@ -20,6 +24,8 @@ from torch import nn
 
 WARM_UP = 3
 IMAGES = 1024
+# Steps between two looks at the loss on a GPU, as edgesmith has it.
+AHEAD = 16
 
 
 class Network(nn.Module):
@@ -73,24 +79,26 @@ class Network(nn.Module):
 class Side:
     """PyTorch's training of one network."""
 
-    def __init__(self, row, output, channels_last):
+    def __init__(self, row, output, channels_last, device):
         torch.manual_seed(1)
+        self.ahead = 1 if device == "cpu" else AHEAD
         plan = row["plan"]
         image = plan["input"]
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = Network(plan).to(memory_format=self.layout)
+        self.network = Network(plan).to(device, memory_format=self.layout)
         parameters = sum(p.numel() for p in self.network.parameters())
         norms = sum(m.num_features for m in self.network.modules() if isinstance(m, nn.BatchNorm2d))
         # edgesmith counts what ships, where a normalisation is folded into one bias a channel.
         assert parameters - norms == row["parameters"], (parameters, norms, row["parameters"])
-        shape = (IMAGES, image["channels"], image["height"], image["width"])
-        self.images = torch.randint(0, 256, shape, dtype=torch.uint8)
-        self.labels = torch.arange(IMAGES) % plan["groups"][plan["layers"][-1]["group"]]["channels"]
+        self.batch = row["batch_size"]
+        self.count = self.batch * max(1, IMAGES // self.batch)
+        shape = (self.count, image["channels"], image["height"], image["width"])
+        self.images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+        self.labels = torch.arange(self.count, device=device) % plan["groups"][plan["layers"][-1]["group"]]["channels"]
         self.loss = nn.CrossEntropyLoss(label_smoothing=output["label_smoothing"])
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=output["learning_rate"], weight_decay=output["weight_decay"]
         )
-        self.batch = row["batch_size"]
 
     def step(self, indices):
         images = (self.images[indices].float() / 255 - 0.5) / 0.29
@@ -98,27 +106,29 @@ class Side:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        # edgesmith looks at each step's loss too.
-        return loss.item()
+        return loss
 
     def images_per_second(self, seconds):
-        steps, warm_up, start = 0, WARM_UP, time.perf_counter()
+        done, since = 0, None
         while True:
-            for indices in torch.randperm(IMAGES).split(self.batch):
-                self.step(indices)
-                if warm_up:
-                    warm_up -= 1
-                    start = time.perf_counter()
+            for indices in torch.randperm(self.count, device=self.images.device).split(self.batch):
+                loss = self.step(indices)
+                done += 1
+                if done % self.ahead:
                     continue
-                steps += 1
-                took = time.perf_counter() - start
-                if took >= seconds:
-                    return steps * self.batch / took
+                # edgesmith looks at the loss too; here all steps so far are over.
+                loss.item()
+                now = time.perf_counter()
+                if since is None:
+                    since = (done, now) if done >= WARM_UP else None
+                elif now - since[1] >= seconds:
+                    return (done - since[0]) * self.batch / (now - since[1])
 
 
-def edgesmith(binary, seconds, threads, batch, network=None):
-    command = [binary, "bench", "train", "--format", "json", "--seconds", str(seconds)]
-    command += ["--threads", str(threads), "--batch-size", str(batch)]
+def edgesmith(arguments, seconds, threads, network):
+    command = [arguments.edgesmith, "bench", "train", "--format", "json", "--seconds", str(seconds)]
+    command += ["--threads", str(threads), "--batch-size", str(arguments.batch_size)]
+    command += ["--backend", "flex" if arguments.device == "cpu" else "wgpu"]
     command += ["--networks", network] if network else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -131,11 +141,12 @@ def main():
     parser.add_argument("--edgesmith", default="target/release/edgesmith")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each round and side")
     parser.add_argument("--networks", help="of bench train; all unless told")
     arguments = parser.parse_args()
-    listed = edgesmith(arguments.edgesmith, 0.01, 1, arguments.batch_size, arguments.networks)
+    listed = edgesmith(arguments, 0.01, 1, arguments.networks)
     print(f"torch {torch.__version__}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds")
     print(f"{'network':14} threads  {'PyTorch':>9}  {'last':>9}  {'edgesmith':>9}  ratio   images/s")
     ratios = []
@@ -143,14 +154,12 @@ def main():
         torch.set_num_threads(threads)
         for row in listed["rows"]:
             # Whichever of PyTorch's layouts is faster counts.
-            sides = [Side(row, listed, channels_last) for channels_last in (False, True)]
+            sides = [Side(row, listed, channels_last, arguments.device) for channels_last in (False, True)]
             rates = [[], [], []]
             for _ in range(arguments.rounds):
                 for side, rate in zip(sides, rates):
                     rate.append(side.images_per_second(arguments.seconds))
-                out = edgesmith(
-                    arguments.edgesmith, arguments.seconds, threads, arguments.batch_size, row["network"]
-                )
+                out = edgesmith(arguments, arguments.seconds, threads, row["network"])
                 rates[2].append(out["rows"][0]["images_per_second"])
             first, last, ours = (statistics.median(rate) for rate in rates)
             ratio = ours / max(first, last)

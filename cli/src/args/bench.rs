@@ -89,10 +89,10 @@ pub struct BenchTrainArgs {
     /// Threads of one training, each number in turn
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     pub threads: Vec<NonZeroUsize>,
-    /// Images of a step
-    #[arg(long, value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(2..=1024))]
-    pub batch_size: u32,
+    /// Images of a step, each number in turn: a GPU needs many before it is busy
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "64",
+          value_parser = clap::value_parser!(u32).range(2..=4096))]
+    pub batch_size: Vec<u32>,
     /// Seconds that are timed of each
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub seconds: f64,

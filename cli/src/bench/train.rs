@@ -23,10 +23,11 @@ use crate::args::{BenchTrainArgs, ListFormat};
 use crate::failure::invalid;
 use crate::output::table::{self, Align};
 
-/// Images of the made-up data set; batches are drawn from them again and again.
+/// Images of the made-up data set, or those of a batch where they are more; batches are drawn from them again
+/// and again.
 const IMAGES: usize = 1024;
-/// Steps that are not timed.
-const WARM_UP: u32 = 3;
+/// Steps that are not timed, at least: in these kernels are tuned.
+const WARM_UP: u64 = 3;
 const CLASSES: u32 = 10;
 /// Images of a step where nobody says.
 const BATCH_SIZE: u32 = 64;
@@ -45,7 +46,7 @@ struct Row<'a> {
     architecture: String,
     threads: usize,
     batch_size: u32,
-    steps: u32,
+    steps: u64,
     seconds: f64,
     images_per_second: f64,
     parameters: u64,
@@ -87,27 +88,28 @@ pub fn run(args: &BenchTrainArgs) -> anyhow::Result<()> {
         let shape = DataShape { channels: candidate.channels, classes: CLASSES };
         plans.push((candidate, Plan::lower(&candidate.architecture, shape)?));
     }
-    let spec = training(args.batch_size);
     let mut rows = Vec::new();
     for (candidate, plan) in &plans {
         for &threads in &args.threads {
-            let (steps, took) = time(plan, &spec, device, &Cores::new(threads)?, seconds)?;
-            let images = f64::from(steps) * f64::from(spec.batch_size);
-            rows.push(Row {
-                network: candidate.name,
-                architecture: candidate.architecture.to_string(),
-                threads: threads.get(),
-                batch_size: spec.batch_size,
-                steps,
-                seconds: took.as_secs_f64(),
-                images_per_second: images / took.as_secs_f64(),
-                parameters: plan.cost(Precision::Fp32).parameters,
-                plan,
-            });
+            for &batch_size in &args.batch_size {
+                let cores = Cores::new(threads)?;
+                let (steps, took) = time(plan, &training(batch_size), device, &cores, seconds)?;
+                rows.push(Row {
+                    network: candidate.name,
+                    architecture: candidate.architecture.to_string(),
+                    threads: threads.get(),
+                    batch_size,
+                    steps,
+                    seconds: took.as_secs_f64(),
+                    images_per_second: rate(steps, batch_size, took),
+                    parameters: plan.cost(Precision::Fp32).parameters,
+                    plan,
+                });
+            }
         }
     }
     crate::output::print(&match args.format {
-        ListFormat::Json => json(&spec, rows)?,
+        ListFormat::Json => json(rows)?,
         ListFormat::Table => text(&rows),
     })
 }
@@ -119,9 +121,13 @@ pub fn training_rate(device: TrainDevice, cores: &Cores, enough: Duration) -> an
     let candidate = candidate.ok_or_else(|| anyhow::anyhow!("no network to time"))?;
     let shape = DataShape { channels: candidate.channels, classes: CLASSES };
     let plan = Plan::lower(&candidate.architecture, shape)?;
-    let spec = training(BATCH_SIZE);
-    let (steps, took) = time(&plan, &spec, device, cores, enough)?;
-    Ok(f64::from(steps * spec.batch_size) / took.as_secs_f64())
+    let (steps, took) = time(&plan, &training(BATCH_SIZE), device, cores, enough)?;
+    Ok(rate(steps, BATCH_SIZE, took))
+}
+
+/// Images per second of so many full batches.
+fn rate(steps: u64, batch_size: u32, took: Duration) -> f64 {
+    steps as f64 * f64::from(batch_size) / took.as_secs_f64()
 }
 
 /// Steps until `enough` has passed, and the time they took.
@@ -131,8 +137,10 @@ fn time(
     device: TrainDevice,
     cores: &Cores,
     enough: Duration,
-) -> anyhow::Result<(u32, Duration)> {
-    let dataset = noise(plan);
+) -> anyhow::Result<(u64, Duration)> {
+    // Full batches alone.
+    let batch_size = spec.batch_size as usize;
+    let dataset = noise(plan, batch_size * (IMAGES / batch_size).max(1));
     let request = TrainRequest {
         plan,
         start: Checkpoint::fresh(Weights::init(plan, [1; 32])),
@@ -147,18 +155,17 @@ fn time(
         device,
         cores,
     };
-    let (mut warm_up, mut steps) = (WARM_UP, 0);
-    let mut start = Instant::now();
-    let mut took = Duration::ZERO;
-    let ended = train(request, &mut |_| {
-        if warm_up > 0 {
-            warm_up -= 1;
-            start = Instant::now();
-            return ControlFlow::Continue(());
+    let mut since: Option<(u64, Instant)> = None;
+    let (mut steps, mut took) = (0, Duration::ZERO);
+    let ended = train(request, &mut |progress| {
+        let done =
+            u64::from(progress.epoch) * u64::from(progress.steps) + u64::from(progress.step) + 1;
+        match since {
+            None if done >= WARM_UP => since = Some((done, Instant::now())),
+            None => {}
+            Some((before, start)) => (steps, took) = (done - before, start.elapsed()),
         }
-        steps += 1;
-        took = start.elapsed();
-        if took >= enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if steps > 0 && took >= enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     match ended {
         Err(TrainError::Stopped) => Ok((steps, took)),
@@ -168,7 +175,7 @@ fn time(
 }
 
 /// Random images of a plan's size.
-fn noise(plan: &Plan) -> Dataset {
+fn noise(plan: &Plan, images: usize) -> Dataset {
     let input = plan.input();
     let (channels, side) = (input.channels as usize, input.height as usize);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -179,7 +186,7 @@ fn noise(plan: &Plan) -> Dataset {
         pixels: (0..images * channels * side * side).map(|_| rng.random()).collect(),
         labels: (0..images).map(|i| (i % CLASSES as usize) as u16).collect(),
     };
-    let (train, validation, test) = (set(IMAGES), set(1), set(1));
+    let (train, validation, test) = (set(images), set(1), set(1));
     let normalization = Normalization::of(&train);
     Dataset { train, validation, test, classes: CLASSES as usize, normalization }
 }
@@ -200,7 +207,9 @@ fn training(batch_size: u32) -> TrainingSpec {
     }
 }
 
-fn json(spec: &TrainingSpec, rows: Vec<Row>) -> anyhow::Result<String> {
+fn json(rows: Vec<Row>) -> anyhow::Result<String> {
+    // The same in every row but for its batch size.
+    let spec = training(BATCH_SIZE);
     let output = Output {
         version: 1,
         optimizer: "adamw",

@@ -40,12 +40,14 @@ impl TrainDevice {
         match name {
             "flex" => Ok(TrainDevice::Flex),
             #[cfg(feature = "wgpu")]
-            // Asked for here: burn panics when it first uses an adapter that is not there.
-            "wgpu" if Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() => {
-                Err(TrainDeviceError::NoAdapter)
+            "wgpu" => {
+                keep_tuning();
+                // Asked for here: burn panics when it first uses an adapter that is not there.
+                match Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() {
+                    true => Err(TrainDeviceError::NoAdapter),
+                    false => Ok(TrainDevice::Wgpu),
+                }
             }
-            #[cfg(feature = "wgpu")]
-            "wgpu" => Ok(TrainDevice::Wgpu),
             #[cfg(not(feature = "wgpu"))]
             "wgpu" => Err(TrainDeviceError::NotBuilt),
             other => Err(TrainDeviceError::Unknown(other.to_owned())),
@@ -61,6 +63,16 @@ impl TrainDevice {
         }
     }
 
+    /// Steps that are handed over before their losses are read, which waits for all of them. A GPU works
+    /// through them while the next batches are made; the processor has done a step when the call returns.
+    pub(super) fn steps_ahead(self) -> usize {
+        match self {
+            TrainDevice::Flex => 1,
+            #[cfg(feature = "wgpu")]
+            TrainDevice::Wgpu => 16,
+        }
+    }
+
     /// burn's device, without autodiff.
     pub fn device(self) -> Device {
         match self {
@@ -69,6 +81,23 @@ impl TrainDevice {
             TrainDevice::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         }
     }
+}
+
+/// Lets what cubecl compiles, and which kernels turn out the fastest, be kept in the user's cache directory,
+/// so that no later training and no other process has to find it out again. By default it would be kept in
+/// the `target` of whatever Cargo project the program is started in. A `cubecl.toml` there has its way, where it
+/// names a place.
+#[cfg(feature = "wgpu")]
+fn keep_tuning() {
+    use burn::cubecl::config::cache::CacheConfig;
+    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    if matches!(config.environment.path, CacheConfig::Target) {
+        config.environment.path = CacheConfig::Global;
+    }
+    // Whoever was first, perhaps an earlier call, has set it for good.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 impl fmt::Display for TrainDevice {

@@ -16,6 +16,52 @@ pub(super) struct Targets<'a> {
     pub teacher: Option<(Distillation, &'a [f32])>,
 }
 
+/// What a batch's loss asks of its logits: `constant - Σ_terms Σ probabilities · log_softmax(logits /
+/// temperature)`, the factors of the terms and the batch's mean being in the probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    /// What no logit changes.
+    pub constant: f64,
+    /// Cross entropies.
+    pub terms: Vec<Term>,
+}
+
+/// A cross entropy with what is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Term {
+    /// `[batch][classes]`, times the term's factor.
+    pub probabilities: Vec<f32>,
+    /// Divides the logits.
+    pub temperature: f64,
+}
+
+/// [`loss`] for whoever has the logits elsewhere.
+pub(super) fn wanted(targets: &Targets, classes: usize) -> Wanted {
+    let batch = targets.labels.len() as f64;
+    let hard_share = 1.0 - targets.teacher.map_or(0.0, |(distillation, _)| distillation.alpha);
+    let spread = targets.label_smoothing / classes as f64;
+    let mut hard = vec![(hard_share * spread / batch) as f32; targets.labels.len() * classes];
+    for (row, &label) in hard.chunks_exact_mut(classes).zip(targets.labels) {
+        let own = spread + 1.0 - targets.label_smoothing;
+        row[usize::from(label)] = (hard_share * own / batch) as f32;
+    }
+    let mut wanted =
+        Wanted { constant: 0.0, terms: vec![Term { probabilities: hard, temperature: 1.0 }] };
+    if let Some((Distillation { alpha, temperature }, logits)) = targets.teacher {
+        let factor = alpha * temperature * temperature / batch;
+        let mut soft = Vec::with_capacity(logits.len());
+        for row in logits.chunks_exact(classes) {
+            for log_probability in log_softmax(row, temperature) {
+                let probability = log_probability.exp();
+                wanted.constant += factor * probability * log_probability;
+                soft.push((factor * probability) as f32);
+            }
+        }
+        wanted.terms.push(Term { probabilities: soft, temperature });
+    }
+    wanted
+}
+
 /// Mean loss of a batch with logits `[batch][classes]`, and its gradient, of the same shape.
 pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
     let batch = targets.labels.len();

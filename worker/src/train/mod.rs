@@ -7,8 +7,6 @@
 
 use std::ops::ControlFlow;
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_search_space::{Distillation, Plan};
 use rand::SeedableRng;
@@ -18,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::data::{Dataset, Views};
 use crate::network::{Network, Weights, WeightsError, mean_share, momentum};
 
+mod backward;
 mod batches;
 mod checkpoint;
 mod cores;
@@ -37,6 +36,7 @@ pub use evaluation::evaluate;
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
 
+use backward::{StepLoss, backward};
 use batches::{Images, Normalizer};
 use loss::Targets;
 use optimizer::NetworkOptimizer;
@@ -72,8 +72,8 @@ pub struct TrainRequest<'a> {
     pub cores: &'a Cores,
 }
 
-/// Where a training stands, after one step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Where a training stands, after a step that is over on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The epoch of the step, counted from 0.
     pub epoch: u32,
@@ -83,8 +83,6 @@ pub struct Progress {
     pub step: u32,
     /// Steps of each epoch.
     pub steps: u32,
-    /// Loss of the step's batch, before the step.
-    pub loss: f64,
 }
 
 /// What came out of a training.
@@ -166,13 +164,23 @@ pub enum TrainError {
     OtherImages,
 }
 
-/// Trains. `progress` is called after every step and may take its time, for example while a device
-/// measures; to break stops the training.
+/// Trains. `progress` is called after every step, on a GPU after every 16th and the last of an epoch, and
+/// may take its time, for example while a device measures; to break stops the training.
 ///
 /// # Errors
 /// When the request does not fit together, the loss is not finite, or `progress` breaks.
 pub fn train(
     request: TrainRequest,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    let ahead = request.device.steps_ahead();
+    train_ahead(request, ahead, progress)
+}
+
+/// [`train`] with so many steps, at least 1, between two looks at what they came to.
+fn train_ahead(
+    request: TrainRequest,
+    ahead: usize,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     check(&request)?;
@@ -207,6 +215,7 @@ pub fn train(
         shuffle(&mut order, request.shuffle_seed, epoch);
         let mut sum = 0.0;
         let mut seen = 0;
+        let mut unread: Vec<(StepLoss, usize)> = Vec::new();
         for (step, indices) in order.chunks(batch_size).take(steps).enumerate() {
             network.set_momentum(momentum(batches));
             network.set_threads(seat.threads());
@@ -222,15 +231,25 @@ pub fn train(
                 label_smoothing: spec.label_smoothing,
                 teacher: teacher.as_ref().map(|(distillation, rows)| (*distillation, &rows[..])),
             };
-            let (loss, gradients) = backward(&network, logits, &targets);
-            let (at, step) = (u64::from(epoch) * steps as u64 + step as u64, step as u32);
-            if !loss.is_finite() {
-                return Err(TrainError::NonFinite { epoch, step });
-            }
+            let (loss, gradients) = backward(&network, logits, &targets, ahead);
+            let at = u64::from(epoch) * steps as u64 + step as u64;
             network = optimizer.step(schedule.rate(at), network, gradients);
-            sum += loss * indices.len() as f64;
-            seen += indices.len();
-            let stands = Progress { epoch, epochs, step, steps: steps as u32, loss };
+            unread.push((loss, indices.len()));
+            if unread.len() < ahead && step + 1 < steps {
+                continue;
+            }
+            let first = step + 1 - unread.len();
+            let (losses, counts): (Vec<_>, Vec<_>) = unread.drain(..).unzip();
+            for (loss, (images, step)) in
+                StepLoss::read(losses).iter().zip(counts.iter().zip(first..))
+            {
+                if !loss.is_finite() {
+                    return Err(TrainError::NonFinite { epoch, step: step as u32 });
+                }
+                sum += loss * *images as f64;
+                seen += images;
+            }
+            let stands = Progress { epoch, epochs, step: step as u32, steps: steps as u32 };
             if progress(stands).is_break() {
                 return Err(TrainError::Stopped);
             }
@@ -277,18 +296,6 @@ pub fn renew_statistics(
     let renewed = network.weights();
     renewed.check(plan)?;
     Ok(renewed)
-}
-
-/// Loss of a batch, and gradients of all parameters. The loss is computed on plain numbers; its
-/// gradient enters burn's graph as the factors of a sum over the logits.
-fn backward(network: &Network, logits: Tensor<2>, targets: &Targets) -> (f64, GradientsParams) {
-    let shape = logits.dims();
-    let device = logits.device();
-    let values = logits.clone().inner().into_data().try_into_vec::<f32>().expect("f32 logits");
-    let (loss, gradient) = loss::loss(&values, targets);
-    let factors = Tensor::<2>::from_data(TensorData::new(gradient, shape), &device);
-    let gradients = (logits * factors).sum().backward();
-    (loss, GradientsParams::from_grads(gradients, network))
 }
 
 /// The order of one epoch: a function of the seed and the epoch alone.

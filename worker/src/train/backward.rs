@@ -1,0 +1,133 @@
+//! One batch's loss and the gradients of all parameters.
+//!
+//! Where logits are at hand the loss is computed on plain numbers ([`loss`]). To ask a GPU for them would
+//! leave it idle until the next step comes, so there the loss is burn's arithmetic on the device, and is
+//! read later, those of several steps together.
+
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Tensor, TensorData};
+
+use super::loss::{Targets, loss, wanted};
+use crate::network::Network;
+
+/// The loss of a step that may not be over yet.
+#[derive(Debug)]
+pub(super) enum StepLoss {
+    /// The step is over.
+    Known(f64),
+    /// The device has it when it has done the step; one value.
+    OnDevice(Box<Tensor<1>>),
+}
+
+impl StepLoss {
+    /// The values, after all these steps are done.
+    pub(super) fn read(losses: Vec<Self>) -> Vec<f64> {
+        let (mut values, mut waiting) = (Vec::new(), Vec::new());
+        for loss in losses {
+            match loss {
+                StepLoss::Known(value) => values.push(value),
+                StepLoss::OnDevice(tensor) => waiting.push(*tensor),
+            }
+        }
+        if !waiting.is_empty() {
+            let data = Tensor::cat(waiting, 0).into_data();
+            let read = data.try_into_vec::<f32>().expect("losses are f32");
+            values.extend(read.into_iter().map(f64::from));
+        }
+        values
+    }
+}
+
+/// The loss of a batch with these logits, and what it says of every parameter. Losses of `ahead` steps are
+/// read together.
+pub(super) fn backward(
+    network: &Network,
+    logits: Tensor<2>,
+    targets: &Targets,
+    ahead: usize,
+) -> (StepLoss, GradientsParams) {
+    if ahead == 1 { at_hand(network, logits, targets) } else { on_device(network, logits, targets) }
+}
+
+/// The loss in f64. Its gradient enters burn's graph as the factors of a sum over the logits.
+fn at_hand(network: &Network, logits: Tensor<2>, targets: &Targets) -> (StepLoss, GradientsParams) {
+    let shape = logits.dims();
+    let device = logits.device();
+    let values = logits.clone().inner().into_data().try_into_vec::<f32>().expect("f32 logits");
+    let (loss, gradient) = loss(&values, targets);
+    let factors = Tensor::<2>::from_data(TensorData::new(gradient, shape), &device);
+    let gradients = (logits * factors).sum().backward();
+    (StepLoss::Known(loss), GradientsParams::from_grads(gradients, network))
+}
+
+/// The loss as cross entropies with what is wanted at each temperature, and what of it does not depend on
+/// the logits.
+fn on_device(
+    network: &Network,
+    logits: Tensor<2>,
+    targets: &Targets,
+) -> (StepLoss, GradientsParams) {
+    let shape = logits.dims();
+    let device = logits.device();
+    let wanted = wanted(targets, shape[1]);
+    let mut loss = Tensor::<1>::from_data([wanted.constant as f32], &device);
+    for term in &wanted.terms {
+        let probabilities =
+            Tensor::<2>::from_data(TensorData::new(term.probabilities.clone(), shape), &device);
+        let scaled = logits.clone().div_scalar(term.temperature as f32);
+        loss = loss - (log_softmax(scaled, 1) * probabilities).sum();
+    }
+    let gradients = loss.backward();
+    (StepLoss::OnDevice(Box::new(loss.inner())), GradientsParams::from_grads(gradients, network))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use edgesmith_search_space::Distillation;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::network::testing::{conv_plan, random_weights};
+
+    proptest! {
+        #[test]
+        fn both_ways_come_to_the_same(
+            pixels in prop::collection::vec(-2.0f32..2.0, 3 * 64),
+            teacher in prop::collection::vec(-4.0f32..4.0, 30),
+            labels in prop::collection::vec(0u16..10, 3),
+            alpha in 0.0..=1.0f64,
+            temperature in 0.5..8.0f64,
+            label_smoothing in 0.0..0.5f64,
+            taught: bool,
+        ) {
+            let plan = conv_plan();
+            let device = Device::flex().autodiff();
+            let network = Network::new(&plan, &random_weights(&plan, 4), &device);
+            let teacher = taught.then_some((Distillation { alpha, temperature }, &teacher[..]));
+            let targets = Targets { labels: &labels, label_smoothing, teacher };
+            let images = Tensor::<4>::from_data(TensorData::new(pixels, [3, 1, 8, 8]), &device);
+            let [(one, plain), (other, burns)] = [at_hand, on_device].map(|way| {
+                let (loss, gradients) = way(&network, network.forward(images.clone()), &targets);
+                (StepLoss::read(vec![loss])[0], network.gradients(&gradients))
+            });
+            prop_assert!((one - other).abs() < 1e-4 * one.abs().max(1.0), "{one} {other}");
+            for (name, array) in &plain.arrays {
+                for (a, b) in array.data.iter().zip(&burns.arrays[name].data) {
+                    prop_assert!((a - b).abs() < 1e-4 * a.abs().max(1.0), "{name}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn losses_are_read_in_order_and_those_that_are_not_finite_show() {
+        let on_device =
+            |value: f32| StepLoss::OnDevice(Box::new(Tensor::from_data([value], &Device::flex())));
+        let losses = StepLoss::read(vec![on_device(0.5), on_device(f32::NAN), on_device(2.0)]);
+        assert_eq!((losses[0], losses[1].is_nan(), losses[2]), (0.5, true, 2.0));
+        assert_eq!(StepLoss::read(vec![StepLoss::Known(0.25)]), [0.25]);
+        assert!(StepLoss::read(Vec::new()).is_empty());
+    }
+}
