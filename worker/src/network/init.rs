@@ -57,10 +57,17 @@ pub enum WeightsError {
     },
 }
 
+/// Standard deviation of a convolution's fresh weights, times the root of the values that one sum takes
+/// in. Normalisation takes any common factor of a filter out again, so this decides nothing but how much a
+/// step changes: a gradient shrinks as its weights grow (van Laarhoven 2017, *L2 regularization versus batch
+/// and weight normalization*). Small weights learn fast at first and are as large as the learning rate wants
+/// them after a few steps; what larger ones cost is in docs/benchmarks.md.
+const SCALE: f64 = 0.1;
+
 impl Weights {
-    /// Fresh weights: convolutions are normal with variance `2 / fan_out` (He et al. 2015), batch
-    /// normalisation starts as the identity, the classifier is uniform in `±1/sqrt(inputs)` with a
-    /// bias of zero.
+    /// Fresh weights: convolutions are normal with deviation `0.1 / sqrt(fan_in)`, small since all of them
+    /// are normalised, batch normalisation starts as the identity, the classifier is uniform in
+    /// `±1/sqrt(inputs)` with a bias of zero.
     pub fn init(plan: &Plan, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let mut weights = Self::default();
@@ -71,10 +78,9 @@ impl Weights {
             let count = shape.iter().product();
             match layer.op {
                 LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
-                    // Each depthwise input feeds the kernel's positions of one filter only.
-                    let depthwise = matches!(layer.op, LayerOp::Depthwise { .. });
-                    let fan_out = kernel * kernel * if depthwise { 1 } else { out };
-                    let deviation = (2.0 / fan_out as f64).sqrt();
+                    // A depthwise filter's shape says one input.
+                    let fan_in = inputs * kernel * kernel;
+                    let deviation = SCALE / (fan_in as f64).sqrt();
                     let normal = Normal::new(0.0, deviation).expect("a finite deviation");
                     let data = (0..count).map(|_| normal.sample(&mut rng) as f32).collect();
                     weights.set(&layer.name, "weight", shape.to_vec(), data);
@@ -154,6 +160,9 @@ fn expected_shapes(plan: &Plan) -> BTreeMap<String, Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+
+    use super::super::Network;
     use super::super::testing::{conv_plan, residual_plan};
     use super::*;
 
@@ -168,14 +177,47 @@ mod tests {
     }
 
     #[test]
-    fn convolutions_have_the_variance_of_their_fan_out() {
-        let plan = conv_plan();
-        let weights = Weights::init(&plan, [7; 32]);
-        let array = weights.get("stage2.block1.conv", "weight");
-        let [out, _, kernel, _] = array.shape[..] else { panic!("four dimensions") };
-        let variance: f32 = array.data.iter().map(|v| v * v).sum::<f32>() / array.data.len() as f32;
-        let expected = 2.0 / (out * kernel * kernel) as f32;
-        assert!((variance / expected - 1.0).abs() < 0.2, "{variance} against {expected}");
+    fn convolutions_deviate_by_their_fan_in() {
+        let plans =
+            [(conv_plan(), "stage2.block1.conv"), (residual_plan(), "stage1.block1.depthwise")];
+        for (plan, layer) in plans {
+            let weights = Weights::init(&plan, [7; 32]);
+            let array = weights.get(layer, "weight");
+            let [_, inputs, kernel, _] = array.shape[..] else { panic!("four dimensions") };
+            let squares = array.data.iter().map(|v| f64::from(v * v));
+            let deviation = (squares.sum::<f64>() / array.data.len() as f64).sqrt();
+            let expected = SCALE / ((inputs * kernel * kernel) as f64).sqrt();
+            assert!((deviation / expected - 1.0).abs() < 0.2, "{layer}: {deviation}, {expected}");
+        }
+    }
+
+    /// What the small scale rests on: a layer that is not normalised would need another.
+    #[test]
+    fn the_scale_of_convolutions_changes_no_output_in_training() {
+        for plan in [conv_plan(), residual_plan()] {
+            let small = Weights::init(&plan, [3; 32]);
+            let mut large = small.clone();
+            for (name, array) in &mut large.arrays {
+                if array.shape.len() == 4 {
+                    assert!(small.arrays.contains_key(&name.replace("weight", "gamma")), "{name}");
+                    array.data.iter_mut().for_each(|value| *value *= 14.0);
+                }
+            }
+            let input = plan.input();
+            let shape = [5, input.channels, input.height, input.width].map(|n| n as usize);
+            let pixels =
+                (0..shape.iter().product()).map(|i: usize| (i * i % 97) as f32 / 48.0 - 1.0);
+            let images = TensorData::new(pixels.collect::<Vec<f32>>(), shape);
+            let [small, large] = [small, large].map(|weights| {
+                let device = Device::flex().autodiff();
+                let network = Network::new(&plan, &weights, &device);
+                let logits = network.forward(Tensor::from_data(images.clone(), &device));
+                logits.inner().into_data().try_into_vec::<f32>().unwrap()
+            });
+            for (small, large) in small.iter().zip(&large) {
+                assert!((small - large).abs() < 0.02 * large.abs().max(1.0), "{small} {large}");
+            }
+        }
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
     let mut weights = Weights::init(plan, [seed; 32]);
     let mut rng = ChaCha8Rng::from_seed([seed ^ 0x55; 32]);
     for (name, array) in &mut weights.arrays {
+        if array.shape.len() == 4 {
+            // They grow as they learn.
+            array.data.iter_mut().for_each(|value| *value *= 14.0);
+        }
         if !name.ends_with(".weight") {
             let range = if name.ends_with("variance") { 0.5..1.5 } else { -0.5..0.5 };
             let base = if name.ends_with("gamma") { 1.0 } else { 0.0 };

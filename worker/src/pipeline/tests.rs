@@ -157,7 +157,7 @@ fn what_is_pruned_and_not_fine_tuned_has_statistics_of_its_own() {
 #[test]
 fn a_trial_goes_on_from_what_its_donor_has_learned() {
     let text = STUDY
-        .replace("epochs = 4", "epochs = 40, inherit_epochs = 1, learning_rate = 0.02")
+        .replace("epochs = 4", "epochs = 40, inherit_epochs = 4, learning_rate = 0.005")
         .replace("fidelity = { rule = \"asha\", reduction = 2 }", "")
         .replace("stem_width = 8", "stem_width = [16, 20]")
         .replace("expansion = 2", "expansion = 2\nkernel = [3, 5]");
@@ -187,8 +187,8 @@ fn a_trial_goes_on_from_what_its_donor_has_learned() {
         spec.space.choices().iter().map(|choice| u16::from(choice.options.len() > 1)).collect();
     assert_eq!(other.iter().sum::<u16>(), 2);
     let child = run(other.clone(), Some(donor.clone()));
-    // One epoch and one of fine-tuning, of 160 images each.
-    assert_eq!((old.images_seen, child.images_seen), (41 * 160, 2 * 160));
+    // Four epochs and one of fine-tuning, of 160 images each.
+    assert_eq!((old.images_seen, child.images_seen), (41 * 160, 5 * 160));
     let fresh = run(other.clone(), None);
     let accuracy = |trial: &TrainedTrial| trial.uncompressed.validation_accuracy;
     assert!(accuracy(&child) > 0.6, "{} after {}", accuracy(&child), accuracy(&old));
