@@ -121,7 +121,7 @@ def main():
     parser.add_argument("study", type=pathlib.Path)
     parser.add_argument("--edgesmith", default="target/release/edgesmith")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=8, help="inherit_epochs of the one side")
+    parser.add_argument("--epochs", type=int, default=6, help="inherit_epochs of the one side")
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--ranks", action="store_true", help="compare orders of networks instead")
     parser.add_argument("--data-root", type=pathlib.Path, help="as for edgesmith search")

@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 WARM_UP = 3
-IMAGES = 1024
+# As many images, in at least so many batches, as edgesmith has.
+IMAGES, BATCHES = 1024, 16
 # Steps between two looks at the loss on a GPU, as edgesmith has it.
 AHEAD = 16
 
@@ -91,7 +92,7 @@ class Side:
         # edgesmith counts what ships, where a normalisation is folded into one bias a channel.
         assert parameters - norms == row["parameters"], (parameters, norms, row["parameters"])
         self.batch = row["batch_size"]
-        self.count = self.batch * max(1, IMAGES // self.batch)
+        self.count = self.batch * max(BATCHES, IMAGES // self.batch)
         shape = (self.count, image["channels"], image["height"], image["width"])
         self.images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
         self.labels = torch.arange(self.count, device=device) % plan["groups"][plan["layers"][-1]["group"]]["channels"]

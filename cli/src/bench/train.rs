@@ -1,7 +1,8 @@
 //! Images that a training step takes in per second, on networks of three image sizes.
 //!
 //! The images are random: how long a step takes does not depend on what they show. All of a step is
-//! timed (batch, forward, loss, backward, optimizer), as a study's trials do it; the first steps are not.
+//! timed (batch, forward, loss, backward, optimizer), as a study's trials without augmentation do it; the first
+//! steps are not.
 //! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same in PyTorch.
 
 use std::ops::ControlFlow;
@@ -23,8 +24,9 @@ use crate::args::{BenchTrainArgs, ListFormat};
 use crate::failure::invalid;
 use crate::output::table::{self, Align};
 
-/// Images of the made-up data set, or those of a batch where they are more; batches are drawn from them again
-/// and again.
+/// Batches of the made-up data set, drawn from it again and again; more where they are small, up to
+/// [`IMAGES`].
+const BATCHES: usize = 16;
 const IMAGES: usize = 1024;
 /// Steps that are not timed, at least: in these kernels are tuned.
 const WARM_UP: u64 = 3;
@@ -39,7 +41,7 @@ struct Candidate {
     architecture: Architecture,
 }
 
-/// One network on a number of threads.
+/// One network on a number of threads, in batches of one size.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     network: &'static str,
@@ -140,7 +142,7 @@ fn time(
 ) -> anyhow::Result<(u64, Duration)> {
     // Full batches alone.
     let batch_size = spec.batch_size as usize;
-    let dataset = noise(plan, batch_size * (IMAGES / batch_size).max(1));
+    let dataset = noise(plan, batch_size * (IMAGES / batch_size).max(BATCHES));
     let request = TrainRequest {
         plan,
         start: Checkpoint::fresh(Weights::init(plan, [1; 32])),

@@ -45,6 +45,8 @@ struct Measured {
 
 fn measure(device: TrainDevice, cores: NonZeroUsize) -> anyhow::Result<Measured> {
     let rate = |cores: &Cores| bench::training_rate(device, cores, MEASURED_FOR);
+    // Whatever a first training has to find out, such as the fastest kernels of a GPU, is no part of either.
+    bench::training_rate(device, &Cores::one(), Duration::ZERO)?;
     let alone: Vec<Cores> = (0..cores.get()).map(|_| Cores::one()).collect();
     let apart = thread::scope(|scope| {
         let running: Vec<_> = alone.iter().map(|one| scope.spawn(move || rate(one))).collect();

@@ -58,10 +58,11 @@ pub enum WeightsError {
 }
 
 /// Standard deviation of a convolution's fresh weights, times the root of the values that one sum takes
-/// in. Normalisation takes any common factor of a filter out again, so this decides nothing but how much a
-/// step changes: a gradient shrinks as its weights grow (van Laarhoven 2017, *L2 regularization versus batch
-/// and weight normalization*). Small weights learn fast at first and are as large as the learning rate wants
-/// them after a few steps; what larger ones cost is in docs/benchmarks.md.
+/// in. Normalisation takes any common factor of a filter out again, so in training this decides nothing but
+/// how far a step turns the filter: the same step turns a smaller one farther, and the gradient grows as the
+/// filter shrinks besides (van Laarhoven 2017, *L2 regularization versus batch and weight normalization*).
+/// Steps across a filter make it longer, so small ones learn fast at first and grow. What larger ones cost is
+/// in docs/benchmarks.md.
 const SCALE: f64 = 0.1;
 
 impl Weights {

@@ -118,6 +118,19 @@ fn train(text: &str) -> (TrainedTrial, Weights, Model) {
     }
 }
 
+#[test]
+fn a_recipe_that_changes_nothing_ships_the_network_as_it_was_trained() {
+    let text = STUDY.replace("recipe = { prune = 0.25, precision = \"int8\" }", "");
+    let (trained, weights, model) = train(&text);
+    assert_eq!(trained.compressed, trained.uncompressed);
+    let spec = StudySpec::parse(&text).unwrap();
+    let space = &spec.training().unwrap().space;
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let plan = space.decode(&genotype).plan(space.data()).unwrap();
+    let float = float_model(&plan, &weights, &data_of(&text).normalization);
+    assert_eq!(model.to_bytes(), float.to_bytes());
+}
+
 fn data_of(text: &str) -> Dataset {
     let spec = StudySpec::parse(text).unwrap();
     let work = spec.training().unwrap();

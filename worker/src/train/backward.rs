@@ -21,7 +21,7 @@ pub(super) enum StepLoss {
 }
 
 impl StepLoss {
-    /// The values, after all these steps are done.
+    /// The values, after all these steps are done. All of them are of one kind, as all steps of a training are.
     pub(super) fn read(losses: Vec<Self>) -> Vec<f64> {
         let (mut values, mut waiting) = (Vec::new(), Vec::new());
         for loss in losses {

@@ -1,5 +1,5 @@
 //! Batches of normalised floats, made from images as bytes when they are needed: augmented, resized and
-//! normalised image by image, so that no view of a whole set is ever in memory.
+//! normalised image by image, so that no augmented set is ever in memory.
 
 use std::borrow::Cow;
 

@@ -83,10 +83,10 @@ impl TrainDevice {
     }
 }
 
-/// Lets what cubecl compiles, and which kernels turn out the fastest, be kept in the user's cache directory,
-/// so that no later training and no other process has to find it out again. By default it would be kept in
-/// the `target` of whatever Cargo project the program is started in. A `cubecl.toml` there has its way, where it
-/// names a place.
+/// Lets what cubecl finds out, which kernels are the fastest, be kept in the user's cache directory, so that no
+/// later training and no other process has to find it out again. By default it would be kept in the
+/// `target` of whatever Cargo project the program is started in. A `cubecl.toml` there has its way, where it
+/// names any other place.
 #[cfg(feature = "wgpu")]
 fn keep_tuning() {
     use burn::cubecl::config::cache::CacheConfig;

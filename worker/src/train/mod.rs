@@ -1,9 +1,10 @@
 //! Training: the loop, its loss with distillation, its schedule and its soft targets.
 //!
-//! A training draws on no global state, and its threads compute what one alone would, so the same request
-//! gives the same weights bit for bit, whatever else the process trains at the same time, on however many
-//! cores, and in however many pieces it is done. Where checkpoints go, retries and panics are the pipeline's; what accuracy counts is measured
-//! in the edge runtime.
+//! A training draws on no global state, and its threads compute what one alone would, so on a processor the
+//! same request gives the same weights bit for bit, whatever else the process trains at the same time, on
+//! however many cores, and in however many pieces it is done. On a GPU it may not: which kernels are the
+//! fastest was found out by timing. Where checkpoints go, retries and panics are the pipeline's; what
+//! accuracy counts is measured in the edge runtime.
 
 use std::ops::ControlFlow;
 
