@@ -47,11 +47,9 @@ pub(crate) fn tiny_plan() -> Plan {
 pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
     let mut weights = Weights::init(plan, [seed; 32]);
     let mut rng = ChaCha8Rng::from_seed([seed ^ 0x55; 32]);
+    // They grow as they learn.
+    scale_filters(&mut weights, 14.0);
     for (name, array) in &mut weights.arrays {
-        if array.shape.len() == 4 {
-            // They grow as they learn.
-            array.data.iter_mut().for_each(|value| *value *= 14.0);
-        }
         if !name.ends_with(".weight") {
             let range = if name.ends_with("variance") { 0.5..1.5 } else { -0.5..0.5 };
             let base = if name.ends_with("gamma") { 1.0 } else { 0.0 };
@@ -61,6 +59,13 @@ pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
         }
     }
     weights
+}
+
+/// Multiplies the filters of all convolutions, which normalisation makes up for in training.
+pub(crate) fn scale_filters(weights: &mut Weights, factor: f32) {
+    for array in weights.arrays.values_mut().filter(|array| array.shape.len() == 4) {
+        array.data.iter_mut().for_each(|value| *value *= factor);
+    }
 }
 
 /// Values in `-1.0..1.0`.

@@ -22,10 +22,8 @@ pub fn score(proxy: Proxy, plan: &Plan, weights: &Weights, dataset: &Dataset) ->
     let cost = plan.cost(Precision::Fp32);
     match proxy {
         Proxy::Synflow => synflow::score(plan, &at_usual_scale(plan, weights)),
-        Proxy::Naswot => {
-            let batch = naswot::batch(plan, dataset);
-            naswot::score(plan, &at_usual_scale(plan, weights), &batch)
-        }
+        // It normalises, so the scale makes next to no difference to it.
+        Proxy::Naswot => naswot::score(plan, weights, &naswot::batch(plan, dataset)),
         Proxy::Macs => (cost.macs as f64).ln(),
         Proxy::Parameters => (cost.parameters as f64).ln(),
     }
@@ -60,7 +58,7 @@ fn at_usual_scale(plan: &Plan, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::testing::{conv_plan, residual_plan};
+    use crate::network::testing::{conv_plan, residual_plan, scale_filters};
 
     #[test]
     fn scores_are_those_of_filters_of_the_usual_scale() {
@@ -78,9 +76,7 @@ mod tests {
             assert_eq!(scaled.get("classifier", "weight"), small.get("classifier", "weight"));
 
             let mut large = small.clone();
-            for array in large.arrays.values_mut().filter(|array| array.shape.len() == 4) {
-                array.data.iter_mut().for_each(|value| *value *= 14.0);
-            }
+            scale_filters(&mut large, 14.0);
             let [of_small, of_large] = [small, large]
                 .map(|weights| synflow::score(&plan, &at_usual_scale(&plan, &weights)));
             assert!((of_small - of_large).abs() < 1e-4, "{of_small} {of_large}");

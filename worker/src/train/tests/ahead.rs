@@ -1,0 +1,61 @@
+//! Steps whose losses are read together, as on a GPU; here on `flex`.
+
+use super::*;
+
+#[test]
+fn steps_whose_losses_are_read_together_are_the_same_steps() {
+    // Its steps do not make much of differences in rounding, as AdamW's do.
+    let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
+    let spec = TrainingSpec { optimizer: sgd, ..spec() };
+    let (data, plan) = (colours(), tiny_plan());
+    let views = views(&spec);
+    let soft = SoftTargets {
+        data: data.train.hash(),
+        views: 2,
+        images: 70,
+        classes: 3,
+        logits: noise(2 * 70 * 3, 9),
+    };
+    let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
+    for distillation in [None, Some((distillation, &soft))] {
+        let start = Checkpoint::fresh(random_weights(&plan, 4));
+        let request = TrainRequest { start, distillation, ..request(&plan, &data, &views, &spec) };
+        let each = run(request.clone()).unwrap();
+        let mut seen = Vec::new();
+        let ahead = train_ahead(request, 2, &mut |progress| {
+            seen.push((progress.epoch, progress.step));
+            ControlFlow::Continue(())
+        });
+        let ahead = ahead.unwrap();
+        // Every second step, and the last of an epoch.
+        assert_eq!(seen, [(0, 1), (0, 2), (1, 1), (1, 2)]);
+        assert_eq!(ahead.images_seen, each.images_seen);
+        for (ahead, each) in ahead.losses.iter().zip(&each.losses) {
+            assert!((ahead - each).abs() < 1e-4 * each.abs(), "{ahead} {each}");
+        }
+        for (name, array) in &each.weights.arrays {
+            let size = array.data.iter().fold(1.0f32, |size, v| size.max(v.abs()));
+            for (ahead, each) in ahead.weights.arrays[name].data.iter().zip(&array.data) {
+                assert!((ahead - each).abs() < 1e-3 * size, "{name}: {ahead} {each}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_losses_that_are_read_together_the_first_bad_one_is_named() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let [first, second] = [1, 3].map(|ahead| {
+        let request = TrainRequest {
+            learning_rate: 1e30,
+            epochs: 20,
+            until: 20,
+            ..request(&plan, &data, &views, &spec)
+        };
+        train_ahead(request, ahead, &mut |_| ControlFlow::Continue(())).unwrap_err()
+    });
+    // Not the last of its epoch, up to which they are read.
+    assert!(matches!(first, TrainError::NonFinite { step: 0..=1, .. }), "{first}");
+    assert_eq!(first, second);
+}
