@@ -148,6 +148,8 @@ pub(crate) struct Resize {
     rows: Axis,
     /// `[source rows][target columns]`
     between: Vec<f32>,
+    /// `[target columns]`
+    sums: Vec<f32>,
 }
 
 impl Resize {
@@ -158,6 +160,7 @@ impl Resize {
             rows: Axis::new(from.0, to.0),
             columns: Axis::new(from.1, to.1),
             between: vec![0.0; from.0 * to.1],
+            sums: vec![0.0; to.1],
         }
     }
 
@@ -173,12 +176,14 @@ impl Resize {
             }
         }
         for (tap, out) in self.rows.taps.iter().zip(to.chunks_exact_mut(to_width)) {
-            for (x, out) in out.iter_mut().enumerate() {
-                let column = self.between[tap.first * to_width + x..].iter().step_by(to_width);
-                let sum: f32 = tap.weights.iter().zip(column).map(|(w, v)| w * v).sum();
-                // The cast saturates, and sums of weights are 1 up to rounding.
-                *out = sum.round() as u8;
+            let rows = self.between[tap.first * to_width..].chunks_exact(to_width);
+            self.sums.fill(0.0);
+            for (weight, row) in tap.weights.iter().zip(rows) {
+                self.sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
             }
+            // The cast cuts off what is behind the point and saturates, and sums of weights are 1 up to
+            // rounding.
+            out.iter_mut().zip(&self.sums).for_each(|(out, sum)| *out = (sum + 0.5) as u8);
         }
     }
 }
