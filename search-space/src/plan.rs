@@ -230,6 +230,19 @@ impl Plan {
         pruned
     }
 
+    /// The same network with more channels: the size of every group but the image's and the classes' is
+    /// the next multiple of `multiple`, at least 1.
+    #[must_use]
+    pub fn padded(&self, multiple: u32) -> Self {
+        let mut padded = self.clone();
+        for group in &mut padded.groups {
+            if let Scope::Stage(_) = group.scope {
+                group.channels = group.channels.next_multiple_of(multiple);
+            }
+        }
+        padded
+    }
+
     /// Shape of the image that goes in.
     pub fn input(&self) -> Shape {
         self.input

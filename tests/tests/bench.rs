@@ -51,3 +51,25 @@ fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to()
     let range = -1.0..=1.0;
     assert!(proxies.iter().all(|row| range.contains(&row["kendall"].as_f64().unwrap())));
 }
+
+#[test]
+fn training_is_timed_in_batches_of_every_size_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let timed = |sizes: &str| {
+        let more = ["--seconds", "0.001", "--batch-size", sizes, "--format", "json"];
+        let args = [&["bench", "train", "--networks", "plain-8"], &more[..]].concat();
+        run(directory.path(), &args)
+    };
+    let output = timed("2,5").json();
+    let rows = output["rows"].as_array().unwrap();
+    let sizes: Vec<u64> = rows.iter().filter_map(|row| row["batch_size"].as_u64()).collect();
+    assert_eq!(sizes, [2, 5]);
+    for row in rows {
+        let [steps, size, seconds, rate] =
+            ["steps", "batch_size", "seconds", "images_per_second"].map(|name| row[name].as_f64());
+        let images = steps.unwrap() * size.unwrap();
+        assert!(images > 0.0 && seconds > Some(0.0), "{row}");
+        assert!((images / seconds.unwrap() / rate.unwrap() - 1.0).abs() < 1e-9, "{row}");
+    }
+    timed("64,1").fails(2, &["--batch-size", "1"]);
+}

@@ -109,7 +109,7 @@ impl Weights {
     /// # Errors
     /// The first kind of mismatch found, with the names of the arrays.
     pub fn check(&self, plan: &Plan) -> Result<(), WeightsError> {
-        let expected = expected_shapes(plan);
+        let expected = Self::shapes(plan);
         let names = |wanted: &mut dyn Iterator<Item = &String>| wanted.cloned().collect::<Vec<_>>();
         let missing = names(&mut expected.keys().filter(|n| !self.arrays.contains_key(*n)));
         if !missing.is_empty() {
@@ -137,26 +137,27 @@ impl Weights {
         }
         Ok(())
     }
-}
 
-/// Name and shape of every array of a plan's weights.
-fn expected_shapes(plan: &Plan) -> BTreeMap<String, Vec<usize>> {
-    let mut shapes = BTreeMap::new();
-    for id in plan.ids() {
-        let Some([out, inputs, rows, columns]) = plan.weight_shape(id) else { continue };
-        let layer = plan.layer(id);
-        let mut add = |part: &str, shape| shapes.insert(format!("{}.{part}", layer.name), shape);
-        if layer.op == LayerOp::Linear {
-            add("weight", vec![out, inputs]);
-            add("bias", vec![out]);
-        } else {
-            add("weight", vec![out, inputs, rows, columns]);
-            for part in ["gamma", "beta", "mean", "variance"] {
-                add(part, vec![out]);
+    /// Name and shape of every array of a plan's weights.
+    pub(crate) fn shapes(plan: &Plan) -> BTreeMap<String, Vec<usize>> {
+        let mut shapes = BTreeMap::new();
+        for id in plan.ids() {
+            let Some([out, inputs, rows, columns]) = plan.weight_shape(id) else { continue };
+            let layer = plan.layer(id);
+            let mut add =
+                |part: &str, shape| shapes.insert(format!("{}.{part}", layer.name), shape);
+            if layer.op == LayerOp::Linear {
+                add("weight", vec![out, inputs]);
+                add("bias", vec![out]);
+            } else {
+                add("weight", vec![out, inputs, rows, columns]);
+                for part in ["gamma", "beta", "mean", "variance"] {
+                    add(part, vec![out]);
+                }
             }
         }
+        shapes
     }
-    shapes
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 //! normalised image by image, so that no augmented set is ever in memory.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
+use super::SoftTargets;
 use crate::data::{ImageSet, Normalization, Resize, Views};
 
 /// Turns bytes into what a network sees: `(byte / 255 - mean) / std`, looked up per channel.
@@ -28,6 +33,11 @@ impl Normalizer {
         indices: &[usize],
         device: &Device,
     ) -> Tensor<4> {
+        Tensor::from_data(self.normalized(images, indices), device)
+    }
+
+    /// [`Normalizer::batch`] that is on no device yet.
+    fn normalized(&self, images: &mut Images, indices: &[usize]) -> TensorData {
         let (channels, side) = (images.set.channels, images.side);
         let mut values = Vec::with_capacity(indices.len() * channels * side * side);
         for &index in indices {
@@ -36,9 +46,68 @@ impl Normalizer {
                 values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
             }
         }
-        let shape = [indices.len(), channels, side, side];
-        Tensor::from_data(TensorData::new(values, shape), device)
+        TensorData::new(values, [indices.len(), channels, side, side])
     }
+}
+
+/// One batch to train on.
+pub(super) struct Batch {
+    /// Normalised, `[batch, channels, height, width]`.
+    pub(super) images: TensorData,
+    /// One an image.
+    pub(super) labels: Vec<u16>,
+    /// The teacher's logits of each image, row after row.
+    pub(super) teacher: Option<Vec<f32>>,
+}
+
+/// The batches of a training, epoch after epoch in an order of its own.
+pub(super) struct Batches<'a> {
+    pub(super) set: &'a ImageSet,
+    pub(super) images: Images<'a>,
+    pub(super) normalizer: Normalizer,
+    /// Epoch `e` sees view `e % views`.
+    pub(super) views: u32,
+    pub(super) soft_targets: Option<&'a SoftTargets>,
+    pub(super) batch_size: usize,
+    /// Of each epoch.
+    pub(super) steps: usize,
+    pub(super) shuffle_seed: [u8; 32],
+}
+
+impl<'a> Batches<'a> {
+    /// Those of `epochs`, one after the other.
+    pub(super) fn of(mut self, epochs: Range<u32>) -> impl Iterator<Item = Batch> + Send + 'a {
+        let mut order: Vec<usize> = (0..self.set.len()).collect();
+        let steps = epochs.flat_map(move |epoch| (0..self.steps).map(move |step| (epoch, step)));
+        steps.map(move |(epoch, step)| {
+            let view = epoch % self.views;
+            if step == 0 {
+                self.images.turn_to(view);
+                shuffle(&mut order, self.shuffle_seed, epoch);
+            }
+            let start = step * self.batch_size;
+            let indices = &order[start..order.len().min(start + self.batch_size)];
+            let rows = |targets: &SoftTargets| {
+                let rows = indices.iter().flat_map(|&i| targets.of(view as usize, i));
+                rows.copied().collect()
+            };
+            Batch {
+                images: self.normalizer.normalized(&mut self.images, indices),
+                labels: indices.iter().map(|&i| self.set.labels[i]).collect(),
+                teacher: self.soft_targets.map(rows),
+            }
+        })
+    }
+}
+
+/// The order of one epoch: a function of the seed and the epoch alone.
+fn shuffle(order: &mut [usize], seed: [u8; 32], epoch: u32) {
+    for (position, index) in order.iter_mut().enumerate() {
+        *index = position;
+    }
+    let mut rng = ChaCha8Rng::from_seed(seed);
+    rng.set_stream(u64::from(epoch));
+    order.shuffle(&mut rng);
 }
 
 /// The images of a set as a network wants them: in one of their views, at one resolution.

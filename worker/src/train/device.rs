@@ -14,6 +14,17 @@ pub enum TrainDevice {
     Wgpu,
 }
 
+/// How a device likes its work. What comes of it does not depend on this, but for rounding.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// Steps, at least 1, that are handed over before their losses are read, which waits for all of them.
+    /// A GPU works through them while the next ones are prepared; the processor has done a step when the
+    /// call returns.
+    pub(super) steps_ahead: usize,
+    /// Numbers of channels are padded to multiples of this, at least 1; see [`super::padding`].
+    pub(super) channel_multiple: u32,
+}
+
 /// A device that nobody knows, or that this program is not built for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrainDeviceError {
@@ -63,13 +74,13 @@ impl TrainDevice {
         }
     }
 
-    /// Steps that are handed over before their losses are read, which waits for all of them. A GPU works
-    /// through them while the next batches are made; the processor has done a step when the call returns.
-    pub(super) fn steps_ahead(self) -> usize {
+    /// How it likes its work.
+    pub(super) fn manner(self) -> Manner {
         match self {
-            TrainDevice::Flex => 1,
+            TrainDevice::Flex => Manner { steps_ahead: 1, channel_multiple: 1 },
+            // WebGPU's vectors have four lanes.
             #[cfg(feature = "wgpu")]
-            TrainDevice::Wgpu => 16,
+            TrainDevice::Wgpu => Manner { steps_ahead: 16, channel_multiple: 4 },
         }
     }
 

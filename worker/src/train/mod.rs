@@ -7,12 +7,11 @@
 //! accuracy counts is measured in the edge runtime.
 
 use std::ops::ControlFlow;
+use std::thread;
 
+use burn::tensor::Tensor;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_search_space::{Distillation, Plan};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
 use crate::data::{Dataset, Views};
 use crate::network::{Network, Weights, WeightsError, mean_share, momentum};
@@ -25,6 +24,8 @@ mod device;
 mod evaluation;
 mod loss;
 mod optimizer;
+mod padding;
+mod prefetch;
 mod schedule;
 mod soft_targets;
 #[cfg(test)]
@@ -38,9 +39,12 @@ pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
 
 use backward::{StepLoss, backward};
-use batches::{Images, Normalizer};
+use batches::{Batch, Batches, Images, Normalizer};
+use device::Manner;
 use loss::Targets;
 use optimizer::NetworkOptimizer;
+use padding::Padding;
+use prefetch::Prefetch;
 use schedule::Schedule;
 
 /// One training.
@@ -174,69 +178,84 @@ pub fn train(
     request: TrainRequest,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let ahead = request.device.steps_ahead();
-    train_ahead(request, ahead, progress)
+    let manner = request.device.manner();
+    train_in(manner, request, progress)
 }
 
-/// [`train`] with so many steps, at least 1, between two looks at what they came to.
-fn train_ahead(
+/// [`train`] as if the device liked it so.
+fn train_in(
+    manner: Manner,
     request: TrainRequest,
-    ahead: usize,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     check(&request)?;
-    let TrainRequest { plan, dataset, views, spec, start, epochs, until, .. } = request;
-    let train = &dataset.train;
-    let batch_size = spec.batch_size as usize;
+    let TrainRequest { plan, dataset, views, spec, .. } = request;
+    let (train, batch_size) = (&dataset.train, spec.batch_size as usize);
     // A last batch of one image has no variance and is left out.
     let full = train.len() / batch_size;
     let steps = full + usize::from(train.len() % batch_size >= 2);
+    let batches = Batches {
+        set: train,
+        images: Images::of_views(train, views, plan.input().height as usize),
+        normalizer: Normalizer::new(&dataset.normalization),
+        views: views.count(),
+        soft_targets: request.distillation.map(|(_, targets)| targets),
+        batch_size,
+        steps,
+        shuffle_seed: request.shuffle_seed,
+    };
+    let batches = batches.of(request.start.epochs..request.until);
+    thread::scope(|scope| {
+        let batches = Prefetch::start(scope, batches);
+        take_steps(manner, request, batches, steps, progress)
+    })
+}
+
+/// Takes a step with each of the batches, so many in each epoch.
+fn take_steps(
+    manner: Manner,
+    request: TrainRequest,
+    mut batches: Prefetch<Batch>,
+    steps: usize,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    let TrainRequest { plan, spec, start, epochs, until, .. } = request;
     let schedule = Schedule::new(
         request.learning_rate,
         spec.warmup_fraction,
         u64::from(epochs) * steps as u64,
     );
-
     let device = request.device.device().autodiff();
-    let mut network = Network::new(plan, &start.weights, &device);
+    let padding = Padding::new(plan, manner.channel_multiple);
+    let weights = Weights { arrays: padding.pad(start.weights.arrays) };
+    let mut network = Network::new(padding.plan(), &weights, &device);
     let seat = request.cores.seat();
     let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
     let inner = request.device.device();
+    let moments = padding.pad(start.moments);
     let mut optimizer =
-        NetworkOptimizer::new(spec.optimizer, decay, &network, made, start.moments, &inner)?;
-    let normalizer = Normalizer::new(&dataset.normalization);
-    let mut batches = made as u64;
-    let side = plan.input().height as usize;
-    let mut order: Vec<usize> = (0..train.len()).collect();
-    let mut images = Images::of_views(train, views, side);
+        NetworkOptimizer::new(spec.optimizer, decay, &network, made, moments, &inner)?;
+    let distillation = request.distillation.map(|(distillation, _)| distillation);
     let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
     for epoch in start.epochs..until {
-        let view = epoch % views.count();
-        images.turn_to(view);
-        shuffle(&mut order, request.shuffle_seed, epoch);
         let mut sum = 0.0;
         let mut seen = 0;
         let mut unread: Vec<(StepLoss, usize)> = Vec::new();
-        for (step, indices) in order.chunks(batch_size).take(steps).enumerate() {
-            network.set_momentum(momentum(batches));
-            network.set_threads(seat.threads());
-            batches += 1;
-            let logits = network.forward(normalizer.batch(&mut images, indices, &device));
-            let labels: Vec<u16> = indices.iter().map(|&i| train.labels[i]).collect();
-            let teacher = request.distillation.map(|(distillation, targets)| {
-                let rows = indices.iter().flat_map(|&i| targets.of(view as usize, i));
-                (distillation, rows.copied().collect::<Vec<f32>>())
-            });
-            let targets = Targets {
-                labels: &labels,
-                label_smoothing: spec.label_smoothing,
-                teacher: teacher.as_ref().map(|(distillation, rows)| (*distillation, &rows[..])),
-            };
-            let (loss, gradients) = backward(&network, logits, &targets, ahead);
+        for step in 0..steps {
+            let batch = batches.take().expect("as many batches as steps");
             let at = u64::from(epoch) * steps as u64 + step as u64;
+            network.set_momentum(momentum(at));
+            network.set_threads(seat.threads());
+            let logits = network.forward(Tensor::from_data(batch.images, &device));
+            let targets = Targets {
+                labels: &batch.labels,
+                label_smoothing: spec.label_smoothing,
+                teacher: distillation.zip(batch.teacher.as_deref()),
+            };
+            let (loss, gradients) = backward(&network, logits, &targets, manner.steps_ahead);
             network = optimizer.step(schedule.rate(at), network, gradients);
-            unread.push((loss, indices.len()));
-            if unread.len() < ahead && step + 1 < steps {
+            unread.push((loss, batch.labels.len()));
+            if unread.len() < manner.steps_ahead && step + 1 < steps {
                 continue;
             }
             let first = step + 1 - unread.len();
@@ -251,6 +270,8 @@ fn train_ahead(
                 seen += images;
             }
             let stands = Progress { epoch, epochs, step: step as u32, steps: steps as u32 };
+            // It may wait for a measurement, which nothing may disturb.
+            batches.rest();
             if progress(stands).is_break() {
                 return Err(TrainError::Stopped);
             }
@@ -258,12 +279,13 @@ fn train_ahead(
         losses.push(sum / seen as f64);
         images_seen += seen as u64;
     }
-    let weights = network.weights();
+    let weights = Weights { arrays: padding.crop(network.weights().arrays) };
     if weights.check(plan).is_err() {
         let (epoch, step) = (until.saturating_sub(1), steps.saturating_sub(1) as u32);
         return Err(TrainError::NonFinite { epoch, step });
     }
-    Ok(Trained { moments: optimizer.moments(&network), weights, images_seen, losses })
+    let moments = padding.crop(optimizer.moments(&network));
+    Ok(Trained { moments, weights, images_seen, losses })
 }
 
 /// The weights with batch normalisation's running statistics computed anew, over one pass through the
@@ -297,16 +319,6 @@ pub fn renew_statistics(
     let renewed = network.weights();
     renewed.check(plan)?;
     Ok(renewed)
-}
-
-/// The order of one epoch: a function of the seed and the epoch alone.
-fn shuffle(order: &mut [usize], seed: [u8; 32], epoch: u32) {
-    for (position, index) in order.iter_mut().enumerate() {
-        *index = position;
-    }
-    let mut rng = ChaCha8Rng::from_seed(seed);
-    rng.set_stream(u64::from(epoch));
-    order.shuffle(&mut rng);
 }
 
 /// Whether the parts of a request fit together.

@@ -17,6 +17,7 @@ use crate::network::testing::{
 };
 
 mod ahead;
+mod padding;
 
 fn spec() -> TrainingSpec {
     TrainingSpec {

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn manner(steps_ahead: usize) -> Manner {
+    Manner { steps_ahead, channel_multiple: 1 }
+}
+
 #[test]
 fn steps_whose_losses_are_read_together_are_the_same_steps() {
     // Its steps do not make much of differences in rounding, as AdamW's do.
@@ -22,7 +26,7 @@ fn steps_whose_losses_are_read_together_are_the_same_steps() {
         let request = TrainRequest { start, distillation, ..request(&plan, &data, &views, &spec) };
         let each = run(request.clone()).unwrap();
         let mut seen = Vec::new();
-        let ahead = train_ahead(request, 2, &mut |progress| {
+        let ahead = train_in(manner(2), request, &mut |progress| {
             seen.push((progress.epoch, progress.step));
             ControlFlow::Continue(())
         });
@@ -53,7 +57,7 @@ fn of_losses_that_are_read_together_the_first_bad_one_is_named() {
             until: 20,
             ..request(&plan, &data, &views, &spec)
         };
-        train_ahead(request, ahead, &mut |_| ControlFlow::Continue(())).unwrap_err()
+        train_in(manner(ahead), request, &mut |_| ControlFlow::Continue(())).unwrap_err()
     });
     // Not the last of its epoch, up to which they are read.
     assert!(matches!(first, TrainError::NonFinite { step: 0..=1, .. }), "{first}");
