@@ -230,8 +230,11 @@ impl Plan {
         pruned
     }
 
-    /// The same network with more channels: the size of every group but the image's and the classes' is
-    /// the next multiple of `multiple`, at least 1.
+    /// The same network with more channels: every group but the image's and the classes' grows to the next
+    /// multiple of `multiple`. What [`Plan::lower`] says about the size of networks is not asked again.
+    ///
+    /// # Panics
+    /// When `multiple` is 0.
     #[must_use]
     pub fn padded(&self, multiple: u32) -> Self {
         let mut padded = self.clone();

@@ -137,6 +137,17 @@ fn pruning_keeps_shares_of_each_stage_and_never_the_last_channel() {
 }
 
 #[test]
+fn padding_rounds_up_all_channels_but_those_of_image_and_classes() {
+    let op = Operation::InvertedResidual { expansion: 3 };
+    let stages = vec![stage(op, 1, 6, 3, 1), stage(op, 1, 8, 3, 1)];
+    let plan = lower(&architecture(8, 5, stages));
+    let channels = |plan: &Plan| -> Vec<u32> { plan.groups().iter().map(|g| g.channels).collect() };
+    assert_eq!(channels(&plan), [1, 5, 15, 6, 18, 8, 10]);
+    assert_eq!(channels(&plan.padded(4)), [1, 8, 16, 8, 20, 8, 10]);
+    assert_eq!(plan.padded(1), plan);
+}
+
+#[test]
 fn genes_without_effect_do_not_show_in_the_hash() {
     let space = space();
     let hash = |changes: &[(&str, u16)]| space.canonical_hash(&pick(changes)).unwrap();

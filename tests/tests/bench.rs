@@ -68,8 +68,8 @@ fn training_is_timed_in_batches_of_every_size_asked_for() {
         let [steps, size, seconds, rate] =
             ["steps", "batch_size", "seconds", "images_per_second"].map(|name| row[name].as_f64());
         let images = steps.unwrap() * size.unwrap();
-        assert!(images > 0.0 && seconds > Some(0.0), "{row}");
+        assert!(images > 0.0 && seconds >= Some(0.001), "{row}");
         assert!((images / seconds.unwrap() / rate.unwrap() - 1.0).abs() < 1e-9, "{row}");
     }
-    timed("64,1").fails(2, &["--batch-size", "1"]);
+    timed("64,1").fails(2, &["--batch-size", "2..=4096"]);
 }

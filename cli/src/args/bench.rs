@@ -86,7 +86,7 @@ pub struct BenchTrainArgs {
     /// Networks [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub networks: Vec<String>,
-    /// Threads of one training, each number in turn
+    /// Threads that compute one training, each number in turn; one more makes its batches
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     pub threads: Vec<NonZeroUsize>,
     /// Images of a step, each number in turn: a GPU needs many before it is busy

@@ -182,7 +182,7 @@ impl Resize {
                 self.sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
             }
             // The cast cuts off what is behind the point and saturates, and sums of weights are 1 up to
-            // rounding.
+            // rounding. `round` would give the same but for the number just below a half, and costs a call.
             out.iter_mut().zip(&self.sums).for_each(|(out, sum)| *out = (sum + 0.5) as u8);
         }
     }

@@ -129,7 +129,7 @@ impl Network {
     }
 
     /// [`Network::forward`], on the road made for `flex` or the one through burn's operations.
-    fn forward_on(&self, images: Tensor<4>, fast: bool) -> Tensor<2> {
+    pub(crate) fn forward_on(&self, images: Tensor<4>, fast: bool) -> Tensor<2> {
         // The fast road's feature maps have their images last.
         let images = if fast { images.permute([1, 2, 3, 0]) } else { images };
         let mut convolutions = self.convolutions.iter();

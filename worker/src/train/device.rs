@@ -7,7 +7,7 @@ use burn::tensor::Device;
 /// A device to train on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainDevice {
-    /// The processor, one thread a training, through burn's `flex`.
+    /// The processor, through burn's `flex`; on how many threads, [`super::Cores`] say.
     Flex,
     /// The first GPU that wgpu finds (Vulkan, Metal, DX12).
     #[cfg(feature = "wgpu")]

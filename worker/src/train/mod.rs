@@ -227,12 +227,11 @@ fn take_steps(
     );
     let device = request.device.device().autodiff();
     let padding = Padding::new(plan, manner.channel_multiple);
-    let weights = Weights { arrays: padding.pad(start.weights.arrays) };
-    let mut network = Network::new(padding.plan(), &weights, &device);
+    let mut network = Network::new(padding.plan(), &padding.pad(start.weights), &device);
     let seat = request.cores.seat();
     let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
     let inner = request.device.device();
-    let moments = padding.pad(start.moments);
+    let moments = padding.pad_moments(start.moments)?;
     let mut optimizer =
         NetworkOptimizer::new(spec.optimizer, decay, &network, made, moments, &inner)?;
     let distillation = request.distillation.map(|(distillation, _)| distillation);
@@ -279,12 +278,12 @@ fn take_steps(
         losses.push(sum / seen as f64);
         images_seen += seen as u64;
     }
-    let weights = Weights { arrays: padding.crop(network.weights().arrays) };
+    let weights = padding.crop(network.weights());
     if weights.check(plan).is_err() {
         let (epoch, step) = (until.saturating_sub(1), steps.saturating_sub(1) as u32);
         return Err(TrainError::NonFinite { epoch, step });
     }
-    let moments = padding.crop(optimizer.moments(&network));
+    let moments = padding.crop_moments(optimizer.moments(&network));
     Ok(Trained { moments, weights, images_seen, losses })
 }
 

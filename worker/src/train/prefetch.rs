@@ -1,55 +1,85 @@
-//! Items that are made on a thread of their own while the last one is used, one ahead of whoever takes
-//! them and never more.
+//! Items that are made on a thread of their own, each while the one before it is used: one ahead of whoever
+//! takes them and never more.
 
+use std::mem;
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::Scope;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 /// The items of an iterator, the next of which is in the making.
 #[derive(Debug)]
-pub(super) struct Prefetch<T> {
+pub(super) struct Prefetch<'scope, T> {
     wanted: SyncSender<()>,
-    made: Receiver<Option<T>>,
-    /// `None`: it has not come from the thread yet.
-    next: Option<Option<T>>,
+    made: Receiver<T>,
+    next: Next<T>,
+    /// Until it is seen to have ended.
+    maker: Option<ScopedJoinHandle<'scope, ()>>,
 }
 
-impl<T: Send> Prefetch<T> {
-    /// Begins with the first item. The thread ends when this is dropped; if it panics, so does the scope.
-    pub(super) fn start<'scope>(
+#[derive(Debug)]
+enum Next<T> {
+    /// The thread has been asked for it.
+    Making,
+    Made(T),
+    /// There is none.
+    End,
+}
+
+impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
+    /// Begins with the first item. The thread ends when this is dropped.
+    ///
+    /// # Panics
+    /// When the system has no thread left.
+    pub(super) fn start(
         scope: &'scope Scope<'scope, '_>,
         mut items: impl Iterator<Item = T> + Send + 'scope,
-    ) -> Self
-    where
-        T: 'scope,
-    {
+    ) -> Self {
         let (wanted, asked) = sync_channel(1);
         let (sender, made) = sync_channel(1);
-        scope.spawn(move || {
+        let make = move || {
             while asked.recv().is_ok() {
-                let item = items.next();
-                if item.is_none() || sender.send(item).is_err() {
+                let Some(item) = items.next() else { return };
+                if sender.send(item).is_err() {
                     return;
                 }
             }
-        });
-        let prefetch = Self { wanted, made, next: None };
+        };
+        let maker = Builder::new().name("batches".to_owned()).spawn_scoped(scope, make);
+        let maker = Some(maker.expect("the system has a thread left"));
+        let prefetch = Self { wanted, made, next: Next::Making, maker };
         prefetch.ask();
         prefetch
     }
 
-    /// The next item, as soon as it is there; the one after it is begun.
+    /// The next item, as soon as it is there; the one after it is begun. Panics as the iterator did.
     pub(super) fn take(&mut self) -> Option<T> {
         self.rest();
-        let item = self.next.take().flatten();
-        self.ask();
-        item
+        match mem::replace(&mut self.next, Next::End) {
+            Next::Made(item) => {
+                self.next = Next::Making;
+                self.ask();
+                Some(item)
+            }
+            Next::Making | Next::End => None,
+        }
     }
 
     /// Waits for the item in the making. The thread does nothing from then on until the next
     /// [`Prefetch::take`].
     pub(super) fn rest(&mut self) {
-        // The thread is gone after the last item.
-        self.next.get_or_insert_with(|| self.made.recv().ok().flatten());
+        if !matches!(self.next, Next::Making) {
+            return;
+        }
+        self.next = match self.made.recv() {
+            Ok(item) => Next::Made(item),
+            Err(_) => {
+                // The thread has ended, by itself or not.
+                if let Some(Err(panic)) = self.maker.take().map(ScopedJoinHandle::join) {
+                    resume_unwind(panic);
+                }
+                Next::End
+            }
+        };
     }
 
     fn ask(&self) {
@@ -60,11 +90,13 @@ impl<T: Send> Prefetch<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
     use std::thread::scope;
     use std::time::Duration;
 
     use super::*;
+
+    /// Long enough on any machine; only a failing test waits for it.
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn all_items_come_in_order_and_then_none() {
@@ -76,44 +108,27 @@ mod tests {
     }
 
     #[test]
-    fn the_next_item_is_made_while_the_last_one_is_used() {
-        let (sender, begun) = sync_channel(3);
+    fn the_next_item_is_made_while_one_is_used_and_then_nothing_is() {
+        let (sender, begun) = sync_channel(9);
         scope(|scope| {
             let items = (0..3).inspect(|&item| sender.send(item).unwrap());
             let mut items = Prefetch::start(scope, items);
+            assert_eq!(begun.recv_timeout(LONG), Ok(0));
             for item in 0..3 {
                 assert_eq!(items.take(), Some(item));
-                assert_eq!(begun.recv_timeout(Duration::from_secs(60)), Ok(item));
+                // In use here, and the next one is made without being asked for.
                 if item < 2 {
-                    // Used here, and the next one is made without being asked for.
-                    let next = begun.recv_timeout(Duration::from_secs(60));
-                    assert_eq!(next, Ok(item + 1));
-                    sender.send(item + 1).unwrap();
+                    assert_eq!(begun.recv_timeout(LONG), Ok(item + 1));
                 }
+                items.rest();
+                items.rest();
+                assert!(begun.recv_timeout(Duration::from_millis(20)).is_err(), "one ahead");
             }
         });
     }
 
     #[test]
-    fn at_rest_one_item_is_made_and_no_more() {
-        let made = AtomicU32::new(0);
-        scope(|scope| {
-            let items = (0..9).inspect(|_| {
-                made.fetch_add(1, Ordering::SeqCst);
-            });
-            let mut items = Prefetch::start(scope, items);
-            for taken in 1..9 {
-                items.take();
-                items.rest();
-                assert_eq!(made.load(Ordering::SeqCst), taken + 1);
-                items.rest();
-                assert_eq!(made.load(Ordering::SeqCst), taken + 1);
-            }
-        });
-    }
-
-    #[test]
-    #[should_panic(expected = "a scoped thread panicked")]
+    #[should_panic(expected = "out of images")]
     fn a_panic_of_the_maker_is_not_the_end_of_the_items() {
         scope(|scope| {
             let items = (0..9).inspect(|&item| assert!(item < 2, "out of images"));

@@ -1,9 +1,12 @@
 //! Trainings from end to end, on the digits and on a handful of random images.
 
+use std::iter;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
@@ -496,6 +499,46 @@ fn the_caller_sees_every_step_and_can_stop() {
     });
     assert_eq!(error, Err(TrainError::Stopped));
     assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0)]);
+}
+
+/// A device may be measured while the caller is asked.
+#[test]
+fn no_batch_is_in_the_making_while_the_caller_is_asked() {
+    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let views = views(&spec);
+    let request = request(&plan, &data, &views, &spec);
+    let batches = Batches {
+        set: &data.train,
+        images: Images::of_views(&data.train, &views, 6),
+        normalizer: Normalizer::new(&data.normalization),
+        views: views.count(),
+        soft_targets: None,
+        batch_size: 32,
+        steps: 3,
+        shuffle_seed: [2; 32],
+    };
+    let making = AtomicBool::new(false);
+    let mut batches = batches.of(0..2);
+    let slow = iter::from_fn(|| {
+        making.store(true, Ordering::SeqCst);
+        // Longer than a step of this small network.
+        thread::sleep(Duration::from_millis(50));
+        let batch = batches.next();
+        making.store(false, Ordering::SeqCst);
+        batch
+    });
+    let mut asked = 0;
+    thread::scope(|scope| {
+        let batches = Prefetch::start(scope, slow);
+        let manner = TrainDevice::Flex.manner();
+        let trained = take_steps(manner, request, batches, 3, &mut |_| {
+            assert!(!making.load(Ordering::SeqCst));
+            asked += 1;
+            ControlFlow::Continue(())
+        });
+        trained.unwrap();
+    });
+    assert_eq!(asked, 6);
 }
 
 #[test]
