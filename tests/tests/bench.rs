@@ -41,6 +41,16 @@ fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to()
     assert_eq!(of("complete"), 8);
     assert!(of("pruned") >= 4, "{trials:?}");
     assert!(trials.iter().all(|trial| trial["score"].is_number()));
+    // What was not trained uses up nothing, and says why.
+    let asked = ["status", "screened", "--data-dir", "data", "--format", "json"];
+    let status = run(directory.path(), &asked).json();
+    assert_eq!(status["trials"]["screened_out"], status["trials"]["pruned"], "{status}");
+    let said = run(directory.path(), &asked[..4]).ok();
+    assert!(said.contains("8 of 8 finished") && said.contains(" screened out"), "{said}");
+    let pruned = trials.iter().find(|trial| trial["state"] == "pruned").unwrap();
+    let asked = ["trial", "screened", &pruned["trial"].to_string(), "--data-dir", "data"];
+    let said = run(directory.path(), &asked).ok();
+    assert!(said.contains("pruned by its score"), "{said}");
 
     let asked = ["bench", "proxies", "screened", "--data-dir", "data", "--format", "json"];
     let judged = run(directory.path(), &asked).json();

@@ -83,7 +83,8 @@ pub struct BenchFrontArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct BenchTrainArgs {
-    /// Networks [default: all]
+    /// Networks, separated by commas: plain-8, inverted-8, plain-28, inverted-28, separable-28, plain-32,
+    /// inverted-32 [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub networks: Vec<String>,
     /// Threads that compute one training, each number in turn; one more makes its batches

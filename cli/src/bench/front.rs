@@ -4,6 +4,7 @@
 //! connection and a real store, which is in a temporary directory. The clock runs from before the
 //! coordinator starts. `tests/compare_front.py` does the same with Optuna and PyTorch.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ const GLANCE: Duration = Duration::from_millis(250);
 const ROWS: usize = 10;
 
 /// Runs the study and prints how its front grew.
-pub async fn run(args: BenchFrontArgs) -> anyhow::Result<()> {
+pub async fn run(args: BenchFrontArgs) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let spec = submission.spec.clone();
     let area = Area::new(&spec.objectives, &args.reference)?;
@@ -67,13 +68,19 @@ pub async fn run(args: BenchFrontArgs) -> anyhow::Result<()> {
     crate::output::print(&match args.format {
         ListFormat::Table => growth.text(took, args.until),
         ListFormat::Json => growth.json(took, args.until)?,
-    })
+    })?;
+    if shutdown.is_cancelled() {
+        eprintln!("stopped before the study was over");
+        return Ok(ExitCode::from(130));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn allowed(minutes: Option<f64>) -> anyhow::Result<Duration> {
     let Some(minutes) = minutes else { return Ok(Duration::MAX) };
-    Duration::try_from_secs_f64(60.0 * minutes)
-        .map_err(|_| invalid(format!("--minutes {minutes} is no time; use 10, for example")))
+    let allowed = Duration::try_from_secs_f64(60.0 * minutes);
+    let allowed = allowed.ok().filter(|allowed| !allowed.is_zero());
+    allowed.ok_or_else(|| invalid(format!("--minutes {minutes} is no time; use 10, for example")))
 }
 
 /// The space that counts: as far as a reference point, in units in which objectives compare.
@@ -100,6 +107,13 @@ impl Area {
             place.into_iter().for_each(|place| named[place] = true);
             let value = value.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
             match (place, value) {
+                (Some(place), Some(value))
+                    if value >= 1.0 && objectives[place].metric == Metric::ValidationAccuracy =>
+                {
+                    mistakes.push(format!(
+                        "{text:?} is no share; write 70 % as {name}=0.7, for example"
+                    ));
+                }
                 (Some(place), Some(value)) => {
                     if worst[place].replace(value).is_some() {
                         mistakes.push(format!("{name} is given twice"));
@@ -329,6 +343,14 @@ mod tests {
         );
         let lacking = area(&["macs=1e6"]).unwrap_err().to_string();
         assert!(lacking.contains("latency_ms@pi has no reference; add latency_ms@pi=VALUE"));
-        assert!(allowed(Some(-1.0)).is_err() && allowed(Some(f64::NAN)).is_err());
+        let given = ["macs=1e6", "validation_accuracy=70", "latency_ms@pi=1"];
+        assert_eq!(
+            area(&given).unwrap_err().to_string(),
+            "--reference: \"validation_accuracy=70\" is no share; write 70 % as \
+             validation_accuracy=0.7, for example"
+        );
+        for minutes in [-1.0, 0.0, f64::NAN] {
+            assert!(allowed(Some(minutes)).is_err(), "{minutes}");
+        }
     }
 }

@@ -50,7 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Cost(args)) => {
             tokio::task::spawn_blocking(move || bench::cost(&args)).await??;
         }
-        Command::Bench(BenchCommand::Front(args)) => bench::front(args).await?,
+        Command::Bench(BenchCommand::Front(args)) => return bench::front(args).await,
         Command::Bench(BenchCommand::Proxies(args)) => bench::proxies(args).await?,
         Command::Bench(BenchCommand::Train(args)) => {
             tokio::task::spawn_blocking(move || bench::train(&args)).await??;

@@ -10,7 +10,7 @@ use v1::StudyState;
 use crate::args::{ListArgs, ListFormat, StatusArgs, StudyArgs};
 use crate::connect::Coordinator;
 use crate::failure::from_status;
-use crate::output::progress::{Progress, finished, state_name};
+use crate::output::progress::{Progress, pruned, state_name, used};
 use crate::output::table::{self, Align};
 use crate::output::{json, print, print_json};
 
@@ -110,7 +110,7 @@ pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<Ex
         state_name(last.state()),
         last.complete,
         if last.imported > 0 { format!("{} imported, ", last.imported) } else { String::new() },
-        if last.pruned > 0 { format!("{} pruned, ", last.pruned) } else { String::new() },
+        pruned(&last).into_iter().map(|count| count + ", ").collect::<String>(),
         last.infeasible,
         last.failed,
         table::duration(last.elapsed_ms as f64 / 1e3),
@@ -191,14 +191,14 @@ fn describe(s: &v1::StudyStatus) -> String {
         format!("{} is {}", s.name, state_name(s.state())),
         format!(
             "trials     {} of {} finished: {} complete, {} running, {} waiting, {} infeasible, \
-             {} pruned, {} failed",
-            finished(s) - s.infeasible,
+             {}{} failed",
+            used(s),
             s.budget_trials,
             s.complete,
             s.running,
             s.waiting,
             s.infeasible,
-            s.pruned,
+            pruned(s).into_iter().map(|count| count + ", ").collect::<String>(),
             s.failed
         ),
         format!("algorithm  {}", s.algorithm),
@@ -278,7 +278,8 @@ fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         "budget_trials": s.budget_trials,
         "trials": {
             "waiting": s.waiting, "running": s.running, "complete": s.complete, "imported": s.imported,
-            "pruned": s.pruned, "infeasible": s.infeasible, "failed": s.failed,
+            "pruned": s.pruned, "screened_out": s.screened_out, "infeasible": s.infeasible,
+            "failed": s.failed,
         },
         "front_size": s.front_size,
         "elapsed_ms": s.elapsed_ms,

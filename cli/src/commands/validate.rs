@@ -73,8 +73,11 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
         Workload::Train(work) => {
             say_budget(&work.training, spec.budget.trials, &mut say);
             if let Some(ScreeningSpec { proxy, batch, keep }) = work.screening {
+                // A batch is no larger than what is left of the budget.
+                let batch = batch.min(spec.budget.trials);
                 let kept = format!("{:.0} %", 100.0 * keep);
-                say("screening", format!("of each {batch} the best {kept} by {proxy} are trained"));
+                let of = format!("of each {batch}, in the end of fewer,");
+                say("screening", format!("{of} the best {kept} by {proxy} are trained"));
             }
             say_fidelity(spec.fidelity.as_ref(), work.training.epochs, &mut say);
             say_teacher(work, &mut say);
@@ -93,12 +96,16 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
 }
 
 fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, String)) {
-    let TrainingSpec { epochs, fine_tune_epochs, .. } = training;
+    let TrainingSpec { epochs, fine_tune_epochs, inherit_epochs, .. } = training;
+    let heirs = match inherit_epochs {
+        0 => String::new(),
+        epochs => format!(", {epochs} where weights are inherited"),
+    };
     say(
         "budget",
         format!(
-            "{trials} trials of {epochs} epochs (+{fine_tune_epochs} of fine-tuning where channels \
-             are pruned)"
+            "{trials} trials of {epochs} epochs{heirs} (+{fine_tune_epochs} of fine-tuning where \
+             channels are pruned)"
         ),
     );
 }

@@ -50,7 +50,7 @@ impl Progress {
 
     /// Shows a status.
     pub fn update(&mut self, status: &StudyStatus) {
-        let done = trained(status);
+        let done = used(status);
         let now = Instant::now();
         // The teacher's time says nothing about the pace of trials.
         let teacher_ready = status.teacher.as_ref().is_none_or(|t| t.trained.is_some());
@@ -86,19 +86,27 @@ impl Drop for Progress {
 }
 
 /// Trials of the budget that will not change any more.
-fn trained(status: &StudyStatus) -> u32 {
-    status.complete + status.pruned + status.failed
+pub fn used(status: &StudyStatus) -> u32 {
+    (status.complete + status.pruned + status.failed).saturating_sub(status.screened_out)
 }
 
 /// Trials that will not change any more.
 pub fn finished(status: &StudyStatus) -> u32 {
-    trained(status) + status.infeasible
+    status.complete + status.pruned + status.failed + status.infeasible
+}
+
+/// The trials that ended as pruned, in words, for whatever reason; empty where there are none.
+pub fn pruned(status: &StudyStatus) -> Vec<String> {
+    let by_rungs = status.pruned.saturating_sub(status.screened_out);
+    let counts = [(by_rungs, "pruned"), (status.screened_out, "screened out")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    counts.map(|(count, name)| format!("{count} {name}")).collect()
 }
 
 /// From the pace since watching began; `None` before there is one.
 fn time_left(status: &StudyStatus, start: (u32, Instant), now: Instant) -> Option<Duration> {
-    let since = trained(status).checked_sub(start.0).filter(|n| *n > 0)?;
-    let left = status.budget_trials.saturating_sub(trained(status));
+    let since = used(status).checked_sub(start.0).filter(|n| *n > 0)?;
+    let left = status.budget_trials.saturating_sub(used(status));
     Some(now.duration_since(start.1) / since * left)
 }
 
@@ -110,9 +118,7 @@ fn describe(status: &StudyStatus, left: Option<Duration>) -> String {
     if let Some(hypervolume) = status.hypervolume {
         parts.push(format!("hypervolume {hypervolume:.4} ({} on the front)", status.front_size));
     }
-    if status.pruned > 0 {
-        parts.push(format!("{} pruned", status.pruned));
-    }
+    parts.extend(pruned(status));
     if status.infeasible > 0 {
         parts.push(format!("{} infeasible", status.infeasible));
     }
@@ -161,6 +167,14 @@ mod tests {
         let now = begin + Duration::from_secs(20);
         assert_eq!(time_left(&status, (10, begin), now), Some(Duration::from_secs(80)));
         assert_eq!(time_left(&status, (12, begin), now), None);
+        // What was not trained is no part of the budget.
+        let screened = StudyStatus { pruned: 9, screened_out: 9, ..status };
+        assert_eq!(time_left(&screened, (10, begin), now), Some(Duration::from_secs(80)));
+        let both = StudyStatus { pruned: 11, ..screened };
+        assert_eq!(
+            (used(&both), pruned(&both)),
+            (14, vec!["2 pruned".into(), "9 screened out".into()])
+        );
     }
 
     #[test]

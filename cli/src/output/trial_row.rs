@@ -85,6 +85,10 @@ impl TrialRow {
             (TrialState::Pruned | TrialState::Waiting, Some(rung)) if self.values.is_none() => {
                 format!("{} at epoch {}", self.state.name(), rung.epochs)
             }
+            // Every other way to be pruned leads over a rung.
+            (TrialState::Pruned, None) if self.score.is_some() => {
+                format!("{} by its score", self.state.name())
+            }
             _ => self.state.name().to_owned(),
         }
     }

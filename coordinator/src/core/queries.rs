@@ -63,6 +63,8 @@ pub struct TrialCounts {
     pub imported: u32,
     /// Stopped early.
     pub pruned: u32,
+    /// Of the pruned, those that a proxy's score kept from being trained; they use up none of the budget.
+    pub screened_out: u32,
     /// Cannot work.
     pub infeasible: u32,
     /// Given up.
@@ -333,6 +335,7 @@ impl Study {
     fn counts(&self) -> TrialCounts {
         let mut counts = TrialCounts::default();
         for trial in &self.trials {
+            counts.screened_out += u32::from(matches!(trial.stage, Stage::ScreenedOut));
             *match &trial.stage {
                 Stage::Complete(_) if trial.imported => &mut counts.imported,
                 Stage::Complete(_) => &mut counts.complete,

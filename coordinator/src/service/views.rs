@@ -25,6 +25,7 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         complete: view.counts.complete,
         imported: view.counts.imported,
         pruned: view.counts.pruned,
+        screened_out: view.counts.screened_out,
         infeasible: view.counts.infeasible,
         failed: view.counts.failed,
         budget_trials: view.budget_trials,

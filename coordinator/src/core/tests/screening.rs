@@ -57,6 +57,7 @@ fn the_best_of_each_batch_are_trained_and_the_budget_is_theirs() {
     let status = bench.status(&study);
     assert_eq!(status.state, StudyState::Complete { reason: None });
     assert_eq!((status.counts.complete, status.counts.pruned), (4, 3));
+    assert_eq!(status.counts.screened_out, 3);
     assert_eq!(bench.trial(&study, 1).state, TrialState::Pruned);
     assert_eq!(
         (bench.trial(&study, 1).score, bench.trial(&study, 2).score),
