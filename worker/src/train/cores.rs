@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use edgesmith_kernels::Threads;
 
 /// The cores of a process. As many trainings as there are cores take one each; fewer share them, so a
-/// teacher that all others wait for has them all. Each training's batches are made on one thread more
-/// ([`super::prefetch`]), which has little to do.
+/// teacher that all others wait for has them all. Each training's batches are made on one thread more, which
+/// has little to do.
 #[derive(Debug, Clone)]
 pub struct Cores(Arc<Inner>);
 
