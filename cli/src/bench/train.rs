@@ -302,6 +302,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_help_names_every_network() {
+        let mut command = <crate::args::Args as clap::CommandFactory>::command();
+        let bench = command.find_subcommand_mut("bench").unwrap();
+        let help = bench.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+        for candidate in candidates() {
+            assert!(help.contains(candidate.name), "{} is not in {help}", candidate.name);
+        }
+    }
+
+    #[test]
     fn every_network_trains_on_every_number_of_threads() {
         let spec = training(4);
         for candidate in candidates() {

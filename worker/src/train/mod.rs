@@ -189,26 +189,33 @@ fn train_in(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     check(&request)?;
-    let TrainRequest { plan, dataset, views, spec, .. } = request;
-    let (train, batch_size) = (&dataset.train, spec.batch_size as usize);
+    let (images, batch_size) = (request.dataset.train.len(), request.spec.batch_size as usize);
     // A last batch of one image has no variance and is left out.
-    let full = train.len() / batch_size;
-    let steps = full + usize::from(train.len() % batch_size >= 2);
-    let batches = Batches {
-        set: train,
-        images: Images::of_views(train, views, plan.input().height as usize),
-        normalizer: Normalizer::new(&dataset.normalization),
-        views: views.count(),
-        soft_targets: request.distillation.map(|(_, targets)| targets),
-        batch_size,
-        steps,
-        shuffle_seed: request.shuffle_seed,
-    };
-    let batches = batches.of(request.start.epochs..request.until);
+    let steps = images / batch_size + usize::from(images % batch_size >= 2);
+    let batches = batches(&request, steps);
     thread::scope(|scope| {
         let batches = Prefetch::start(scope, batches);
         take_steps(manner, request, batches, steps, progress)
     })
+}
+
+/// The batches of a training, so many in each epoch.
+fn batches<'a>(
+    request: &TrainRequest<'a>,
+    steps: usize,
+) -> impl Iterator<Item = Batch> + Send + use<'a> {
+    let TrainRequest { plan, dataset, views, spec, .. } = *request;
+    let batches = Batches {
+        set: &dataset.train,
+        images: Images::of_views(&dataset.train, views, plan.input().height as usize),
+        normalizer: Normalizer::new(&dataset.normalization),
+        views: views.count(),
+        soft_targets: request.distillation.map(|(_, targets)| targets),
+        batch_size: spec.batch_size as usize,
+        steps,
+        shuffle_seed: request.shuffle_seed,
+    };
+    batches.of(request.start.epochs..request.until)
 }
 
 /// Takes a step with each of the batches, so many in each epoch.

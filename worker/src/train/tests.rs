@@ -507,18 +507,8 @@ fn no_batch_is_in_the_making_while_the_caller_is_asked() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);
-    let batches = Batches {
-        set: &data.train,
-        images: Images::of_views(&data.train, &views, 6),
-        normalizer: Normalizer::new(&data.normalization),
-        views: views.count(),
-        soft_targets: None,
-        batch_size: 32,
-        steps: 3,
-        shuffle_seed: [2; 32],
-    };
     let making = AtomicBool::new(false);
-    let mut batches = batches.of(0..2);
+    let mut batches = batches(&request, 3);
     let slow = iter::from_fn(|| {
         making.store(true, Ordering::SeqCst);
         // Longer than a step of this small network.
