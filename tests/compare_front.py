@@ -4,9 +4,9 @@ Both sides search the same space of networks for Fashion-MNIST, train with the s
 validation accuracy and multiply-accumulates. First Optuna runs for --minutes, one process a core; then
 edgesmith, until it has the same hypervolume or the same time is over. The hypervolume is over accuracy (from
 70 %) and the logarithm of the multiply-accumulates (up to those of the largest network). Needs torch and
-optuna from PyPI, the four files of Fashion-MNIST in one directory, and a built edgesmith:
+optuna from PyPI, the four files of Fashion-MNIST in one directory, and a built edgesmith-bench:
 
-    python tests/compare_front.py --edgesmith target/release/edgesmith --data data/fashion-mnist --minutes 10
+    python tests/compare_front.py --bench target/release/edgesmith-bench --data data/fashion-mnist --minutes 10
 """
 
 import argparse
@@ -262,7 +262,7 @@ def run_edgesmith(arguments, scratch, goal):
     """(seconds, accuracy, macs, images) of each trial, until the goal or the time is reached."""
     study = scratch / "front.toml"
     study.write_text(study_file(arguments))
-    command = [arguments.edgesmith, "bench", "front", str(study), "--format", "json"]
+    command = [arguments.bench, "front", str(study), "--format", "json"]
     command += ["--reference", f"validation_accuracy={LEAST_ACCURACY},macs={MOST_MACS:.0f}"]
     command += ["--data-root", str(arguments.data), "--slots", str(arguments.processes)]
     command += ["--minutes", str(arguments.minutes), "--until", str(goal)]
@@ -285,7 +285,7 @@ def report(name, trials):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--edgesmith", default="target/release/edgesmith")
+    parser.add_argument("--bench", default="target/release/edgesmith-bench")
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data/fashion-mnist"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--processes", type=int, default=os.cpu_count())

@@ -2,9 +2,9 @@
 
 Both sides propose 200 cells of the same table and are told the same two figures. Prints, for each device,
 the missing hypervolume 1 - HV/HV(true front) as the mean over runs, and the look-ups after which that mean
-is within 1 %. Needs numpy and optuna from PyPI and a built edgesmith:
+is within 1 %. Needs numpy and optuna from PyPI and a built edgesmith-bench:
 
-    python tests/compare_optuna.py --edgesmith target/release/edgesmith \
+    python tests/compare_optuna.py --bench target/release/edgesmith-bench \
         --table nasbench201.csv.gz --latencies nasbench201_latency.csv.gz --device raspi4 pixel3
 """
 
@@ -93,7 +93,7 @@ def run_edgesmith(args, device):
     with tempfile.TemporaryDirectory() as directory:
         curve = pathlib.Path(directory) / "curve.csv"
         subprocess.run(
-            [args.edgesmith, "bench", "search", "--table", args.table, "--latencies", args.latencies,
+            [args.bench, "search", "--table", args.table, "--latencies", args.latencies,
              "--device", device, "--validation", args.column, "--identity", "row",
              "--budget", f"trials={args.trials}", "--runs", str(args.runs),
              "--algorithms", args.algorithms, "--curve", str(curve)],
@@ -106,7 +106,7 @@ def run_edgesmith(args, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--edgesmith", default="target/release/edgesmith")
+    parser.add_argument("--bench", default="target/release/edgesmith-bench")
     parser.add_argument("--table", required=True)
     parser.add_argument("--latencies", required=True)
     parser.add_argument("--device", nargs="+", default=["all"])

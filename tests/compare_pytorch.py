@@ -1,12 +1,12 @@
-"""Train the networks of `edgesmith bench train` in PyTorch too, and compare images per second.
+"""Train the networks of `edgesmith-bench train` in PyTorch too, and compare images per second.
 
 Both sides take whole steps on the same network, batch and number of threads: a batch out of bytes, forward,
 loss, backward, AdamW. They run one after the other, again and again, and the medians are compared. Needs
-torch from PyPI and a built edgesmith:
+torch from PyPI and a built edgesmith-bench:
 
-    python tests/compare_pytorch.py --edgesmith target/release/edgesmith --threads 1,2
+    python tests/compare_pytorch.py --bench target/release/edgesmith-bench --threads 1,2
 
-On a GPU, with an edgesmith built with --features wgpu; neither side waits for every step's loss there:
+On a GPU, with an edgesmith-bench built with --features wgpu; neither side waits for every step's loss there:
 
     python tests/compare_pytorch.py --device cuda --batch-size 256 --threads 1 --seconds 3
 """
@@ -127,7 +127,7 @@ class Side:
 
 
 def edgesmith(arguments, seconds, threads, network):
-    command = [arguments.edgesmith, "bench", "train", "--format", "json", "--seconds", str(seconds)]
+    command = [arguments.bench, "train", "--format", "json", "--seconds", str(seconds)]
     command += ["--threads", str(threads), "--batch-size", str(arguments.batch_size)]
     command += ["--backend", "flex" if arguments.device == "cpu" else "wgpu"]
     command += ["--networks", network] if network else []
@@ -139,13 +139,13 @@ def edgesmith(arguments, seconds, threads, network):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--edgesmith", default="target/release/edgesmith")
+    parser.add_argument("--bench", default="target/release/edgesmith-bench")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each round and side")
-    parser.add_argument("--networks", help="of bench train; all unless told")
+    parser.add_argument("--networks", help="of edgesmith-bench train; all unless told")
     arguments = parser.parse_args()
     listed = edgesmith(arguments, 0.01, 1, arguments.networks)
     print(f"torch {torch.__version__}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds")

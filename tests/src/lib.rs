@@ -1,4 +1,4 @@
-//! End-to-end tests: the real binary as real processes over real sockets, all on loopback.
+//! End-to-end tests: the real programs as real processes over real sockets, all on loopback.
 //!
 //! This library starts and stops those processes; the tests are in `tests/`. Every process belongs to
 //! a guard that kills it, by its own handle, when the test ends. Unit tests live in their crates.
@@ -15,34 +15,43 @@ use serde_json::Value;
 /// not fail a test.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The binary under test, built with the tests' own profile and features.
+/// The program under test, built with the tests' own profile and features.
 pub fn edgesmith() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--release", "--package", "edgesmith", "--message-format=json"]);
-        // What cargo tells this test about its own package would make build scripts that watch those
-        // variables run again, and rebuild much of the tree.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
-                .iter()
-                .any(|prefix| text.starts_with(prefix))
-            {
-                build.env_remove(&name);
-            }
+    BINARY.get_or_init(|| build("edgesmith"))
+}
+
+/// The benchmarks' program, built likewise.
+pub fn edgesmith_bench() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("edgesmith-bench"))
+}
+
+/// Builds a package of one program and gives its path.
+fn build(package: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--package", package, "--message-format=json"]);
+    // What cargo tells this test about its own package would make build scripts that watch those
+    // variables run again, and rebuild much of the tree.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            build.env_remove(&name);
         }
-        let built =
-            build.stderr(Stdio::inherit()).current_dir(workspace()).output().expect("cargo runs");
-        assert!(built.status.success(), "the binary does not build");
-        let messages = String::from_utf8(built.stdout).expect("cargo prints UTF-8");
-        let executable = messages.lines().rev().find_map(|line| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        executable.expect("cargo names the binary")
-    })
+    }
+    let built =
+        build.stderr(Stdio::inherit()).current_dir(workspace()).output().expect("cargo runs");
+    assert!(built.status.success(), "the binary does not build");
+    let messages = String::from_utf8(built.stdout).expect("cargo prints UTF-8");
+    let executable = messages.lines().rev().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    executable.expect("cargo names the binary")
 }
 
 /// The repository's root.
@@ -66,6 +75,17 @@ pub fn command(directory: &Path, args: &[&str]) -> Command {
     if args.first().is_some_and(|name| CLIENTS.contains(name)) && !told {
         command.args(["--data-dir", "edgesmith-data"]);
     }
+    without_addresses(command)
+}
+
+/// Runs a benchmark to its end, with nothing that comes from the environment.
+pub fn bench(directory: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(edgesmith_bench());
+    command.args(args).current_dir(directory).stdin(Stdio::null());
+    Ran(without_addresses(command).output().expect("the binary starts"))
+}
+
+fn without_addresses(mut command: Command) -> Command {
     for name in ["EDGESMITH_COORDINATOR", "EDGESMITH_TOKEN", "RUST_LOG"] {
         command.env_remove(name);
     }

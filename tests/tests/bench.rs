@@ -1,6 +1,6 @@
 //! Benchmarks of edgesmith on studies that train, as a user runs them.
 
-use edgesmith_tests::{TinyStudy, run};
+use edgesmith_tests::{TinyStudy, bench, run};
 
 #[test]
 fn a_study_s_front_is_timed_until_it_is_good_enough() {
@@ -8,9 +8,9 @@ fn a_study_s_front_is_timed_until_it_is_good_enough() {
     let study = TinyStudy { trials: 50, ..TinyStudy::new("front") }.write(directory.path());
     let study = study.to_str().unwrap();
     let front = |more: &[&str]| {
-        let mut args = vec!["bench", "front", study, "--format", "json", "--slots", "1"];
+        let mut args = vec!["front", study, "--format", "json", "--slots", "1"];
         args.extend(more);
-        run(directory.path(), &args)
+        bench(directory.path(), &args)
     };
     let reference = "validation_accuracy=0.0001,latency_ms@local=1000";
     let grown = front(&["--reference", reference, "--until", "0.000001"]).json();
@@ -52,8 +52,8 @@ fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to()
     let said = run(directory.path(), &asked).ok();
     assert!(said.contains("pruned by its score"), "{said}");
 
-    let asked = ["bench", "proxies", "screened", "--data-dir", "data", "--format", "json"];
-    let judged = run(directory.path(), &asked).json();
+    let asked = ["proxies", "screened", "--data-dir", "data", "--format", "json"];
+    let judged = bench(directory.path(), &asked).json();
     assert_eq!(judged["trials"], 8);
     let proxies = judged["proxies"].as_array().unwrap();
     let names: Vec<&str> = proxies.iter().filter_map(|row| row["proxy"].as_str()).collect();
@@ -67,8 +67,8 @@ fn training_is_timed_in_batches_of_every_size_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let timed = |sizes: &str| {
         let more = ["--seconds", "0.001", "--batch-size", sizes, "--format", "json"];
-        let args = [&["bench", "train", "--networks", "plain-8"], &more[..]].concat();
-        run(directory.path(), &args)
+        let args = [&["train", "--networks", "plain-8"], &more[..]].concat();
+        bench(directory.path(), &args)
     };
     let output = timed("2,5").json();
     let rows = output["rows"].as_array().unwrap();

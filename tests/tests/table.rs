@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use edgesmith_tests::{Coordinator, run};
+use edgesmith_tests::{Coordinator, bench, run};
 
 const OPERATIONS: [&str; 5] =
     ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"];
@@ -96,9 +96,8 @@ fn a_thousand_look_ups_go_through_a_coordinator_to_a_front() {
 fn the_benchmark_runs_the_studies_that_search_runs_and_repeats_to_the_digit() {
     let directory = tempfile::tempdir().unwrap();
     made_up_table(directory.path());
-    let bench = |more: &[&str]| {
+    let benchmark = |more: &[&str]| {
         let fixed = [
-            "bench",
             "search",
             "--table",
             "table.csv",
@@ -113,17 +112,17 @@ fn the_benchmark_runs_the_studies_that_search_runs_and_repeats_to_the_digit() {
             "--algorithms",
             "random,regularized-evolution:population=10:sample=3",
         ];
-        run(directory.path(), &[&fixed[..], more].concat()).ok()
+        bench(directory.path(), &[&fixed[..], more].concat()).ok()
     };
     let runs = ["--runs", "6", "--curve", "curve.csv"];
-    let once = bench(&[&runs[..], &["--jobs", "1"]].concat());
+    let once = benchmark(&[&runs[..], &["--jobs", "1"]].concat());
     let curve = std::fs::read_to_string(directory.path().join("curve.csv")).unwrap();
-    assert_eq!(once, bench(&[&runs[..], &["--jobs", "2"]].concat()), "by the number of cores");
+    assert_eq!(once, benchmark(&[&runs[..], &["--jobs", "2"]].concat()), "by the number of cores");
     assert_eq!(curve, std::fs::read_to_string(directory.path().join("curve.csv")).unwrap());
     assert_eq!(curve.lines().count(), 1 + 2 * 60, "{curve}");
 
     // One run is the study of that seed, whatever carries it.
-    let single = bench(&["--runs", "1", "--seed", "5"]);
+    let single = benchmark(&["--runs", "1", "--seed", "5"]);
     std::fs::write(directory.path().join("s.toml"), study("s", "random", 60, "")).unwrap();
     run(directory.path(), &["search", "s.toml", "--data-dir", "d", "--slots", "1"]).ok();
     let status =
@@ -151,9 +150,9 @@ fn with_early_accuracies(directory: &Path, early: impl Fn(f64) -> f64) {
 #[test]
 fn the_benchmark_shows_what_successive_halving_saves_and_loses() {
     let directory = tempfile::tempdir().unwrap();
-    let bench = |more: &[&str]| {
-        let fixed = ["bench", "fidelity", "--table", "table.csv", "--algorithms", "random"];
-        run(directory.path(), &[&fixed[..], &["--trials", "40"], more].concat()).ok()
+    let benchmark = |more: &[&str]| {
+        let fixed = ["fidelity", "--table", "table.csv", "--algorithms", "random"];
+        bench(directory.path(), &[&fixed[..], &["--trials", "40"], more].concat()).ok()
     };
     // The figures of the one row: of all, and of halved.
     let row = |text: &str| -> Vec<String> {
@@ -161,8 +160,8 @@ fn the_benchmark_shows_what_successive_halving_saves_and_loses() {
         row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
     };
     with_early_accuracies(directory.path(), |accuracy| accuracy / 2.0);
-    let once = bench(&["--runs", "4", "--jobs", "1"]);
-    assert_eq!(once, bench(&["--runs", "4", "--jobs", "2"]), "by the number of cores");
+    let once = benchmark(&["--runs", "4", "--jobs", "1"]);
+    assert_eq!(once, benchmark(&["--runs", "4", "--jobs", "2"]), "by the number of cores");
     let faithful = row(&once);
     assert_eq!(faithful[8], "4 of 4", "{once}");
     assert_eq!((&faithful[2], &faithful[4]), (&faithful[3], &faithful[5]), "{once}");
@@ -172,11 +171,11 @@ fn the_benchmark_shows_what_successive_halving_saves_and_loses() {
     // Training fewer to the end finds less than ranking all of them faithfully.
     let mean = |cell: &str| cell.split('±').next().unwrap().parse::<f64>().unwrap();
     assert!(mean(&faithful[6]) < mean(&faithful[5]), "{once}");
-    let half = bench(&["--runs", "4", "--reduction", "2"]);
+    let half = benchmark(&["--runs", "4", "--reduction", "2"]);
     assert!(share(&row(&half)) > 56.0, "{half}");
 
     // One run is the study of that seed, whatever carries it.
-    let single = row(&bench(&["--runs", "1", "--seed", "5"]));
+    let single = row(&benchmark(&["--runs", "1", "--seed", "5"]));
     let rungs = r#"[study]
 name = "s"
 seed = 5
@@ -227,7 +226,7 @@ trials = 40
 
     // Where the early accuracies say the opposite, the best are let go.
     with_early_accuracies(directory.path(), |accuracy| 100.0 - accuracy);
-    let misled = row(&bench(&["--runs", "4"]));
+    let misled = row(&benchmark(&["--runs", "4"]));
     assert_eq!((&misled[2], &misled[4]), (&faithful[2], &faithful[4]), "all train as before");
     assert!(mean(&misled[5]) < mean(&misled[4]), "{misled:?}");
     assert_eq!(misled[8], "0 of 4", "{misled:?}");
@@ -238,7 +237,7 @@ fn what_the_benchmark_cannot_do_is_said() {
     let directory = tempfile::tempdir().unwrap();
     made_up_table(directory.path());
     let fails = |args: &[&str], texts: &[&str]| {
-        run(directory.path(), &[&["bench", "search", "--table"], args].concat()).fails(2, texts);
+        bench(directory.path(), &[&["search", "--table"], args].concat()).fails(2, texts);
     };
     fails(&["absent.csv"], &["absent.csv"]);
     fails(&["table.csv"], &["c10_valid_12", "it has index, arch"]);
@@ -246,6 +245,6 @@ fn what_the_benchmark_cannot_do_is_said() {
     fails(&["table.csv", "--algorithms", "magic"], &["algorithm.name", "magic"]);
     fails(&["table.csv", "--algorithms", "nsga2:population"], &["KEY=VALUE"]);
     fails(&["table.csv", "--device", "board"], &["--latencies"]);
-    let fidelity = ["bench", "fidelity", "--table", "table.csv"];
-    run(directory.path(), &fidelity).fails(2, &["c10_valid_200", "it has index, arch"]);
+    let fidelity = ["fidelity", "--table", "table.csv"];
+    bench(directory.path(), &fidelity).fails(2, &["c10_valid_200", "it has index, arch"]);
 }

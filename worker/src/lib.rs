@@ -12,5 +12,6 @@ pub mod pipeline;
 pub mod probe;
 pub mod proxy;
 pub mod session;
+pub mod slots;
 pub mod table;
 pub mod train;

@@ -1,14 +1,22 @@
 //! `pause`, `resume`, `cancel`, `delete`.
 
+use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
-use crate::args::StudyArgs;
-use crate::connect::Coordinator;
-use crate::failure::from_status;
 use crate::output::progress::{finished, state_name};
 
+/// Which study.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study name
+    pub study: String,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Stops handing out tasks.
-pub async fn pause(args: StudyArgs) -> anyhow::Result<()> {
+pub async fn pause(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::PauseStudyRequest { study: args.study };
     let status = coordinator.studies().pause_study(request).await.map_err(from_status)?;
@@ -16,7 +24,7 @@ pub async fn pause(args: StudyArgs) -> anyhow::Result<()> {
 }
 
 /// Goes on.
-pub async fn resume(args: StudyArgs) -> anyhow::Result<()> {
+pub async fn resume(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::ResumeStudyRequest { study: args.study };
     let status = coordinator.studies().resume_study(request).await.map_err(from_status)?;
@@ -24,7 +32,7 @@ pub async fn resume(args: StudyArgs) -> anyhow::Result<()> {
 }
 
 /// Ends for good.
-pub async fn cancel(args: StudyArgs) -> anyhow::Result<()> {
+pub async fn cancel(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::CancelStudyRequest { study: args.study };
     let status = coordinator.studies().cancel_study(request).await.map_err(from_status)?;
@@ -32,13 +40,13 @@ pub async fn cancel(args: StudyArgs) -> anyhow::Result<()> {
 }
 
 /// Removes.
-pub async fn delete(args: StudyArgs) -> anyhow::Result<()> {
+pub async fn delete(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::GetStudyRequest { study: args.study.clone() };
     let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
     let request = v1::DeleteStudyRequest { study: args.study };
     coordinator.studies().delete_study(request).await.map_err(from_status)?;
-    crate::output::print(&format!("{}\n", removed(&status)))
+    print_text(&format!("{}\n", removed(&status)))
 }
 
 /// What was removed with a study that stood so.
@@ -53,7 +61,7 @@ fn removed(status: &v1::StudyStatus) -> String {
 }
 
 fn say(status: &v1::StudyStatus) -> anyhow::Result<()> {
-    crate::output::print(&format!("{} is {}\n", status.name, state_name(status.state())))
+    print_text(&format!("{} is {}\n", status.name, state_name(status.state())))
 }
 
 #[cfg(test)]

@@ -1,38 +1,54 @@
 //! `edgesmith pareto --cover K`: the fewest models that give each named device one within its limits.
 
+use edgesmith_client::{Coordinator, from_status};
 use edgesmith_common::DeviceClass;
 use edgesmith_common::{Filter, StudySpec, TrialValues, cover};
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{Format, Output, invalid, print};
 use edgesmith_proto::v1;
+use serde::Serialize;
 
-use crate::args::{Format, ParetoArgs};
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
-use crate::output::table::{self, Align};
-use crate::output::{TrialRow, json, print, print_json};
+use crate::commands::front;
+use crate::output::{TrialRow, json};
 
 /// Prints the models.
 pub async fn run(
     coordinator: &Coordinator,
-    args: &ParetoArgs,
+    args: &front::Args,
     spec: &StudySpec,
     most: u32,
 ) -> anyhow::Result<()> {
+    if args.format == Format::Csv {
+        return Err(invalid("--cover prints a table or JSON, not CSV"));
+    }
     let demands = Demands::read(&args.filters)?;
     let request = v1::ListTrialsRequest { study: args.study.clone() };
     let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let rows = trials.into_inner().trials.into_iter().map(|trial| TrialRow::new(trial, spec));
     let rows: Vec<TrialRow> = rows.collect::<anyhow::Result<_>>()?;
     let chosen = choose(&rows, spec, &demands, most as usize)?;
-    match args.format {
-        Format::Table => print(&table(&chosen)),
-        Format::Json => {
-            let models: Vec<(Vec<String>, &TrialRow)> = chosen
-                .iter()
-                .map(|(row, devices)| (devices.iter().map(ToString::to_string).collect(), *row))
-                .collect();
-            print_json(&json::Cover::new(&args.study, &models))
-        }
-        Format::Csv => Err(invalid("--cover prints a table or JSON, not CSV")),
+    let named = chosen
+        .iter()
+        .map(|(row, devices)| (devices.iter().map(ToString::to_string).collect(), *row))
+        .collect();
+    print(&Models { study: &args.study, chosen, named }, args.format)
+}
+
+/// The models and the devices that each is for.
+struct Models<'a> {
+    study: &'a str,
+    chosen: Vec<(&'a TrialRow, Vec<DeviceClass>)>,
+    /// The same with the devices' names.
+    named: Vec<(Vec<String>, &'a TrialRow)>,
+}
+
+impl Output for Models<'_> {
+    fn table(&self) -> String {
+        table(&self.chosen)
+    }
+
+    fn json(&self) -> impl Serialize {
+        json::Cover::new(self.study, &self.named)
     }
 }
 

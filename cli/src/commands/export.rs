@@ -1,19 +1,51 @@
 //! `edgesmith export`.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
+use clap::ValueEnum;
+use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_console::{invalid, print_text};
 use edgesmith_edge_runtime::{InputSpec, Model};
 use edgesmith_search_space::Precision;
 use edgesmith_worker::data::Normalization;
 use edgesmith_worker::export::{float_model, onnx, safetensors};
 use edgesmith_worker::session::artifacts;
 
-use crate::args::{ExportArgs, ExportFormat};
 use crate::commands::trials;
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
+
+/// Which network, and how to write it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study name
+    pub study: String,
+    /// Trial number
+    pub number: u32,
+    /// What to write
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Where to
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// ONNX in fp32, batch normalisation folded.
+    Onnx,
+    /// ONNX with QuantizeLinear and DequantizeLinear; for int8 trials.
+    OnnxInt8,
+    /// Float weights after pruning, batch normalisation not folded.
+    Safetensors,
+    /// The edge-runtime file that was measured.
+    Edge,
+}
 
 /// Writes a trial's network to a file.
-pub async fn run(args: ExportArgs) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
     let row = trials::fetch(&coordinator, &args.study, args.number, &spec).await?;
@@ -61,5 +93,5 @@ pub async fn run(args: ExportArgs) -> anyhow::Result<()> {
     };
     std::fs::write(&args.output, &bytes)
         .with_context(|| format!("failed to write {}", args.output.display()))?;
-    crate::output::print(&format!("{} ({} bytes)\n", args.output.display(), bytes.len()))
+    print_text(&format!("{} ({} bytes)\n", args.output.display(), bytes.len()))
 }

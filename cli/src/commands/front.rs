@@ -3,22 +3,45 @@
 
 use std::fmt::Write as _;
 
+use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{DeviceClass, Measurement, Metric, StudySpec, TrainedTrial, TrialValues};
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{Format, Output, invalid, print, print_text};
 use edgesmith_proto::v1;
+use serde::Serialize;
 
-use crate::args::{Format, ParetoArgs};
 use crate::commands::cover;
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
+use crate::output::TrialRow;
 use crate::output::json;
 use crate::output::marks::Marks;
 use crate::output::scatter::{self, Point};
-use crate::output::table::{self, Align};
-use crate::output::{TrialRow, print, print_json};
+
+/// Which front, and which part of it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study name
+    pub study: String,
+    /// Only objectives on this device class, and those on none
+    #[arg(long, value_name = "CLASS")]
+    pub device: Option<String>,
+    /// Only trials within this bound, such as 'latency_ms<=5'; may be repeated
+    #[arg(long = "where", value_name = "BOUND")]
+    pub filters: Vec<String>,
+    /// At most K models that give every device named in --where one within its limits: the most accurate
+    /// on average, and no more models than that takes
+    #[arg(long, value_name = "K", conflicts_with = "device",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cover: Option<u32>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+    #[command(flatten)]
+    pub connection: Connection,
+}
 
 /// Prints the front.
-pub async fn run(args: ParetoArgs) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (status, spec) = coordinator.study(&args.study).await?;
     if let Some(most) = args.cover {
@@ -34,13 +57,39 @@ pub async fn run(args: ParetoArgs) -> anyhow::Result<()> {
     };
     let front = fetch_front(&coordinator, request, &spec).await?;
     let marks = Marks::new(&front, &spec, device.as_ref());
-    match args.format {
-        Format::Table if front.is_empty() => print(&empty_front(status.complete, filtered))?,
-        Format::Table => print(&front_table(&front, &marks, &devices(&spec, &front), &[]))?,
-        Format::Json => print_json(&json::Trials::front(&args.study, &front, &marks))?,
-        Format::Csv => print(&json::csv(&front))?,
+    let devices = devices(&spec, &front);
+    let (study, complete) = (args.study, status.complete);
+    print(&Front { study, front, marks, devices, complete, filtered }, args.format)
+}
+
+/// The trials that no other beats.
+struct Front {
+    study: String,
+    front: Vec<TrialRow>,
+    marks: Marks,
+    /// Those with a column.
+    devices: Vec<DeviceClass>,
+    /// Complete trials of the study.
+    complete: u32,
+    /// Whether only a part was asked for.
+    filtered: bool,
+}
+
+impl Output for Front {
+    fn table(&self) -> String {
+        match self.front.is_empty() {
+            true => empty_front(self.complete, self.filtered),
+            false => front_table(&self.front, &self.marks, &self.devices, &[]),
+        }
     }
-    Ok(())
+
+    fn json(&self) -> impl Serialize {
+        json::Trials::front(&self.study, &self.front, &self.marks)
+    }
+
+    fn csv(&self) -> Option<String> {
+        Some(json::csv(&self.front))
+    }
 }
 
 /// Prints the front of a study with all that helps to judge it.
@@ -49,7 +98,7 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let request = v1::GetParetoFrontRequest { study: study.to_owned(), ..Default::default() };
     let front = fetch_front(coordinator, request, &spec).await?;
     if front.is_empty() {
-        return print(&empty_front(status.complete, false));
+        return print_text(&empty_front(status.complete, false));
     }
     let request = v1::ListTrialsRequest { study: study.to_owned() };
     let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
@@ -75,7 +124,7 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
         }
         Workload::Table(_) => "\nAll figures are the table's; nothing was trained or timed here.\n",
     });
-    print(&text)
+    print_text(&text)
 }
 
 /// Why a front has no points.

@@ -2,19 +2,29 @@
 //! csv` wrote them, into a study as known results.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_common::{DeviceClass, Figures, StudySpec, TrialValues};
+use edgesmith_console::{invalid, print_text};
 use edgesmith_proto::v1;
 use serde::Deserialize;
 
-use crate::args::ImportArgs;
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
 use crate::output::json::{CHOICE_COLUMN, LATENCY_COLUMN, VERSION};
 
+/// From where to where.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study name
+    pub study: String,
+    /// What 'trials S --format json' or '--format csv' printed
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Reads the file, maps its trials into the study's space, and hands them over.
-pub async fn run(args: ImportArgs) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let found = read(&args.file)?;
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
@@ -39,7 +49,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<()> {
             text.push_str(", for one");
         }
     }
-    crate::output::print(&format!("{text}\n"))
+    print_text(&format!("{text}\n"))
 }
 
 /// A complete trial of a file.

@@ -2,30 +2,51 @@
 //! a study file to its Pareto front.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use edgesmith_client::{Backend, Coordinator, DEFAULT_DATA_DIR, Submission, from_status};
 use edgesmith_common::spec::Workload;
+use edgesmith_console::start;
+use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
 use edgesmith_proto::v1;
 use edgesmith_worker::pipeline::Pipeline;
-use edgesmith_worker::session;
+use edgesmith_worker::session::{self, WorkerConfig};
+use edgesmith_worker::slots::Slots;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Backend, SearchArgs};
-use crate::commands::submit::Submission;
-use crate::commands::{front, slots, studies, work};
-use crate::connect::{Coordinator, DEFAULT_DATA_DIR};
-use crate::failure::from_status;
-use crate::local::{LocalCoordinator, Visibility};
+use crate::commands::{front, watch};
 use crate::output::progress::{self, Progress};
-use crate::setup;
+
+/// Which study, and what works on it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study file
+    pub study: PathBuf,
+    /// Where results are kept
+    #[arg(long, value_name = "DIR", default_value = "edgesmith-data")]
+    pub data_dir: PathBuf,
+    /// Forget earlier trials of this study and start anew
+    #[arg(long)]
+    pub fresh: bool,
+    /// Trials trained at once, which share the cores, or `auto`: as many as there are cores or one on
+    /// all of them, whichever is measured to be faster [default: number of cores]
+    #[arg(long, value_name = "N|auto")]
+    pub slots: Option<Slots>,
+    /// What trains
+    #[arg(long, default_value = "flex", value_enum)]
+    pub backend: Backend,
+    /// Directory that relative data paths of the study start from [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+}
 
 /// Runs the study, or goes on with it.
-pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
-    let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
-    let shutdown = setup::shutdown_on_signal();
+    let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let shutdown = start::shutdown_on_signal()?;
     let mut local = LocalCoordinator::start(&args.data_dir, Visibility::Announced).await?;
     let coordinator = Coordinator::connect_to_local(&local).await?;
     let url = local.url().to_owned();
@@ -33,7 +54,7 @@ pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
         ran = run_on(&coordinator, url, &args, submission, executor, &shutdown) => ran,
         // It ends by itself only when its store fails; calls would merely go unanswered.
         ended = local.ended() => {
-            ended.and_then(|()| Err(anyhow::anyhow!("the coordinator ended by itself")))
+            Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the coordinator ended by itself")))
         }
     };
     // Where it failed while the study was at it, that is the cause of whatever the study says.
@@ -45,7 +66,7 @@ pub async fn run(args: SearchArgs) -> anyhow::Result<ExitCode> {
 async fn run_on(
     coordinator: &Coordinator,
     url: String,
-    args: &SearchArgs,
+    args: &Args,
     submission: Submission,
     executor: Pipeline,
     shutdown: &CancellationToken,
@@ -75,16 +96,16 @@ async fn run_on(
         coordinator.studies().resume_study(request).await.map_err(from_status)?;
     }
     let trains = matches!(work, Workload::Train(_));
-    let slots = slots::decide(args.slots, trains.then_some(args.backend)).await?;
+    let slots = edgesmith_client::slots(args.slots, trains.then_some(args.backend)).await?;
     announce(args, &status, submitted.created, slots, &url);
 
     let stop_workers = CancellationToken::new();
     // However this ends: where the coordinator fails, nobody is left to say it to the workers.
     let _stop_workers = stop_workers.clone().drop_guard();
-    let config = work::local(&url, &executor, &work, slots, args.backend);
+    let config = WorkerConfig::local(&url, executor.info(), &work, slots, args.backend.name());
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
     let ended = tokio::select! {
-        ended = studies::follow(coordinator, &study) => Some(ended?),
+        ended = watch::follow(coordinator, &study) => Some(ended?),
         // The workers' session ends by itself only when it cannot go on.
         failed = &mut workers => {
             failed??;
@@ -107,7 +128,7 @@ async fn run_on(
 }
 
 /// What to say of a study that will never go on, and did not fail just now.
-fn ended_earlier(status: &v1::StudyStatus, args: &SearchArgs) -> Option<String> {
+fn ended_earlier(status: &v1::StudyStatus, args: &Args) -> Option<String> {
     let how = match status.state() {
         v1::StudyState::Failed => format!("failed earlier: {}", status.reason),
         v1::StudyState::Cancelled => "was cancelled earlier".to_owned(),
@@ -118,8 +139,8 @@ fn ended_earlier(status: &v1::StudyStatus, args: &SearchArgs) -> Option<String> 
 }
 
 /// The command that goes on with the study: the same again, but for `--fresh`.
-fn same_command(args: &SearchArgs) -> String {
-    let SearchArgs { study, data_dir, fresh: _, slots, backend, data_root } = args;
+fn same_command(args: &Args) -> String {
+    let Args { study, data_dir, fresh: _, slots, backend, data_root } = args;
     let mut text = format!("edgesmith search {}", quoted(study));
     let mut add = |option: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -151,7 +172,7 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-fn announce(args: &SearchArgs, status: &v1::StudyStatus, created: bool, slots: u32, url: &str) {
+fn announce(args: &Args, status: &v1::StudyStatus, created: bool, slots: u32, url: &str) {
     let how = match status.state() {
         v1::StudyState::Complete => "is complete already",
         _ if created => "starts",
@@ -173,12 +194,12 @@ fn announce(args: &SearchArgs, status: &v1::StudyStatus, created: bool, slots: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Args, Command};
+    use crate::commands::{self, Command};
     use clap::Parser as _;
 
-    fn search(text: &[&str]) -> SearchArgs {
+    fn search(text: &[&str]) -> Args {
         let all = ["edgesmith", "search"].iter().chain(text);
-        match Args::parse_from(all).command {
+        match commands::Args::parse_from(all).command {
             Command::Search(args) => args,
             other => panic!("{other:?}"),
         }

@@ -1,18 +1,41 @@
 //! `edgesmith coordinator`.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use edgesmith_console::{invalid, print_text, start};
 use edgesmith_coordinator::service::{self, ServeConfig, TlsIdentity};
 use tokio::net::TcpListener;
 
-use crate::args::CoordinatorArgs;
-use crate::failure::invalid;
-use crate::setup;
+/// Where to serve, and to whom.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address to serve on
+    #[arg(long, default_value = "127.0.0.1:7447", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Where studies and artifacts are kept
+    #[arg(long, value_name = "DIR", default_value = "edgesmith-data")]
+    pub data_dir: PathBuf,
+    /// Ask every client for this bearer token
+    #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// PEM file with the server's certificate chain
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the server's private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Seconds without a heartbeat after which a worker's tasks go to another
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub lease_seconds: u64,
+}
 
 /// Serves until Ctrl-C.
-pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
-    let shutdown = setup::shutdown_on_signal();
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let shutdown = start::shutdown_on_signal()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => anyhow::anyhow!(
             "{} is in use; another coordinator may run there, or choose another address with --listen",
@@ -44,7 +67,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    crate::output::print(&format!(
+    print_text(&format!(
         "coordinator listens on {address}, keeps its studies in {}\n",
         args.data_dir.display()
     ))?;

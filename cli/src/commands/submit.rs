@@ -1,89 +1,41 @@
-//! `edgesmith submit`, and what `search` shares with it: a study file and its teacher's weights.
+//! `edgesmith submit`.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use edgesmith_common::StudySpec;
-use edgesmith_common::spec::TeacherSource;
-use edgesmith_proto::v1;
-use edgesmith_worker::session::artifacts;
+use edgesmith_client::{Connection, Coordinator, Submission};
+use edgesmith_console::print_text;
 
-use crate::args::SubmitArgs;
-use crate::commands::{front, studies};
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
+use crate::commands::{front, watch};
+
+/// Which study, to which coordinator.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study file
+    pub study: PathBuf,
+    /// Follow it until it ends, then show the front
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub connection: Connection,
+}
 
 /// Submits, and with `--wait` follows to the front.
-pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let coordinator = match args.wait {
         true => Coordinator::connect_to_running(&args.connection).await?,
         false => Coordinator::connect(&args.connection).await?,
     };
     let submitted = submission.submit(&coordinator).await?;
-    crate::output::print(&format!("{}\n", submitted.name))?;
+    print_text(&format!("{}\n", submitted.name))?;
     if !submitted.created {
         eprintln!("the coordinator has this study already; it goes on");
     }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
-    let code = studies::follow(&coordinator, &submitted.name).await?;
+    let code = watch::follow(&coordinator, &submitted.name).await?;
     front::print_summary(&coordinator, &submitted.name).await?;
     Ok(code)
-}
-
-/// Reads and checks a study file.
-pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| invalid(format!("failed to read study file {}: {e}", file.display())))?;
-    StudySpec::parse(&text).map_err(|errors| {
-        let lines: Vec<String> = errors.0.iter().map(|e| format!("\n  {e}")).collect();
-        let s = if lines.len() == 1 { "" } else { "s" };
-        invalid(format!("{} has {} mistake{s}:{}", file.display(), lines.len(), lines.concat()))
-    })
-}
-
-/// A study and all that goes to the coordinator with it, read and checked: nothing of it can fail for
-/// want of a file once anything was changed there.
-pub struct Submission {
-    /// The study.
-    pub spec: StudySpec,
-    /// The teacher's weights, where the study names a file of them.
-    teacher_weights: Option<Vec<u8>>,
-}
-
-impl Submission {
-    /// Reads a study file, and the teacher's weights that it names.
-    pub fn read(file: &Path) -> anyhow::Result<Self> {
-        let spec = read_study(file)?;
-        let teacher = spec.training().and_then(|work| work.teacher.as_ref());
-        let teacher_weights = match teacher.map(|teacher| &teacher.source) {
-            Some(TeacherSource::File { path }) => {
-                let path = file.parent().unwrap_or(Path::new("")).join(path);
-                Some(std::fs::read(&path).map_err(|e| {
-                    invalid(format!("failed to read the teacher's weights {}: {e}", path.display()))
-                })?)
-            }
-            _ => None,
-        };
-        Ok(Self { spec, teacher_weights })
-    }
-
-    /// Hands it to the coordinator.
-    pub async fn submit(
-        self,
-        coordinator: &Coordinator,
-    ) -> anyhow::Result<v1::SubmitStudyResponse> {
-        let teacher_weights = match self.teacher_weights {
-            Some(bytes) => {
-                let hash = artifacts::upload(&mut coordinator.artifacts(), bytes).await;
-                hash.map_err(from_status)?.as_bytes().to_vec()
-            }
-            None => Vec::new(),
-        };
-        let spec_toml = self.spec.source().to_owned();
-        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
-        Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
-    }
 }

@@ -1,25 +1,60 @@
 //! `edgesmith trials` and `edgesmith trial`, with `--rerun`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use edgesmith_client::{Backend, Connection, Coordinator, from_status};
 use edgesmith_common::{
     ArtifactHash, Figures, Measurement, Metric, StudySpec, TrainedTrial, TrialNumber, TrialState,
     TrialValues,
 };
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{Format, ListFormat, Output, invalid, print, print_text};
 use edgesmith_proto::v1;
 use edgesmith_worker::session::{
     AttemptContext, Donor, Outcome, TaskExecutor as _, TaskKind, TaskWork, artifacts,
 };
+use serde::Serialize;
 
-use crate::args::{Format, ListFormat, TrialArgs, TrialsArgs};
-use crate::commands::work;
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
-use crate::output::json;
-use crate::output::table::{self, Align};
-use crate::output::{TrialRow, print, print_json};
+use crate::output::{TrialRow, json};
+
+/// Which study's trials.
+#[derive(Debug, clap::Args)]
+pub struct TrialsArgs {
+    /// Study name
+    pub study: String,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which trial, and whether to run it again.
+#[derive(Debug, clap::Args)]
+pub struct TrialArgs {
+    /// Study name
+    pub study: String,
+    /// Trial number
+    pub number: u32,
+    /// Train and compress it again here and compare the accuracies bit for bit
+    #[arg(long)]
+    pub rerun: bool,
+    /// Directory that relative data paths of the study start from [default: this one]
+    #[arg(long, value_name = "DIR", requires = "rerun")]
+    pub data_root: Option<PathBuf>,
+    /// What trains the rerun; the original's backend gives the original's bits
+    #[arg(long, default_value = "flex", value_enum, requires = "rerun")]
+    pub backend: Backend,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+    #[command(flatten)]
+    pub connection: Connection,
+}
 
 /// Prints all trials.
 pub async fn list(args: TrialsArgs) -> anyhow::Result<()> {
@@ -29,11 +64,7 @@ pub async fn list(args: TrialsArgs) -> anyhow::Result<()> {
     let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let trials = answer.into_inner().trials.into_iter();
     let rows: Vec<TrialRow> = trials.map(|t| TrialRow::new(t, &spec)).collect::<Result<_, _>>()?;
-    match args.format {
-        Format::Table => print(&list_table(&rows)),
-        Format::Json => print_json(&json::Trials::new(&args.study, &rows)),
-        Format::Csv => print(&json::csv(&rows)),
-    }
+    print(&All { study: args.study, rows }, args.format)
 }
 
 /// Prints one trial, or runs it again.
@@ -44,14 +75,45 @@ pub async fn one(args: TrialArgs) -> anyhow::Result<ExitCode> {
     if args.rerun {
         return rerun(&coordinator, &status, spec, &row, &args).await;
     }
-    match args.format {
-        ListFormat::Json => {
-            let rows = [row];
-            print_json(&json::Trials::new(&args.study, &rows))?;
-        }
-        ListFormat::Table => print(&describe(&row, &spec))?,
-    }
+    print(&One { study: args.study, row, spec }, args.format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All trials of a study.
+struct All {
+    study: String,
+    rows: Vec<TrialRow>,
+}
+
+impl Output for All {
+    fn table(&self) -> String {
+        list_table(&self.rows)
+    }
+
+    fn json(&self) -> impl Serialize {
+        json::Trials::new(&self.study, &self.rows)
+    }
+
+    fn csv(&self) -> Option<String> {
+        Some(json::csv(&self.rows))
+    }
+}
+
+/// One trial with all that is known of it.
+struct One {
+    study: String,
+    row: TrialRow,
+    spec: Arc<StudySpec>,
+}
+
+impl Output for One {
+    fn table(&self) -> String {
+        describe(&self.row, &self.spec)
+    }
+
+    fn json(&self) -> impl Serialize {
+        json::Trials::new(&self.study, slice::from_ref(&self.row))
+    }
 }
 
 /// One trial of a study.
@@ -82,7 +144,7 @@ async fn rerun(
         )));
     };
     let soft_targets = soft_targets(status)?;
-    let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
     let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
     let donor = match row.inherits_from {
         Some(number) => {
@@ -145,7 +207,7 @@ async fn rerun(
     ];
     let columns =
         [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
-    print(&table::render(&columns, &lines))?;
+    print_text(&table::render(&columns, &lines))?;
     let identical = before.model == again.model && before.compressed == again.compressed;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,18 +1,25 @@
 //! `edgesmith validate`.
 
+use std::path::PathBuf;
+
+use edgesmith_client::read_study;
 use edgesmith_common::spec::{
     Budget, FidelityRule, FidelitySpec, ScreeningSpec, TeacherSource, TrainWork, TrainingSpec,
     Workload,
 };
+use edgesmith_console::{print_text, table};
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 
-use crate::args::ValidateArgs;
-use crate::commands::submit;
-use crate::output::table;
+/// Which file.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study file
+    pub study: PathBuf,
+}
 
 /// Checks a study file and says what would run.
-pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
-    let spec = submit::read_study(&args.study)?;
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let spec = read_study(&args.study)?;
     let space = &spec.space;
     let choices: Vec<&edgesmith_search_space::Choice> =
         space.choices().iter().filter(|c| c.options.len() > 1).collect();
@@ -92,7 +99,7 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     let devices = if devices.is_empty() { "none".to_owned() } else { devices.join(", ") };
     say("devices", devices);
     lines.push(String::new());
-    crate::output::print(&lines.join("\n"))
+    print_text(&lines.join("\n"))
 }
 
 fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, String)) {

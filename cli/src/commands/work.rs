@@ -1,27 +1,71 @@
-//! `edgesmith worker`, and the executor that other commands share with it.
+//! `edgesmith worker`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use edgesmith_common::spec::Workload;
-use edgesmith_common::{DeviceClass, DeviceInfo};
-use edgesmith_worker::pipeline::Pipeline;
-use edgesmith_worker::probe;
+use clap::ValueEnum;
+use edgesmith_client::Backend;
+use edgesmith_console::{invalid, print_text, start};
 use edgesmith_worker::session::{self, WorkerConfig, WorkerRole};
-use edgesmith_worker::train::{Cores, TrainDevice};
+use edgesmith_worker::slots::Slots;
 
-use super::slots;
-use crate::args::{Backend, Role, Slots, WorkerArgs};
-use crate::failure::invalid;
-use crate::setup;
+/// Whose worker, what it does, and with what.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The coordinator's address
+    #[arg(
+        long,
+        env = "EDGESMITH_COORDINATOR",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7447"
+    )]
+    pub coordinator: String,
+    /// Bearer token that the coordinator asks for
+    #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// PEM file with the certificate authority of an https coordinator
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Device class that this machine is, as objectives name it
+    #[arg(long, default_value = "local", value_name = "CLASS")]
+    pub device: String,
+    /// What this worker does
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "train,measure")]
+    pub roles: Vec<Role>,
+    /// What trains
+    #[arg(long, default_value = "flex", value_enum)]
+    pub backend: Backend,
+    /// Tasks at once, which share the cores, or `auto`: as many as there are cores or one on all of
+    /// them, whichever is measured to be faster [default: number of cores, or 1 where it only measures]
+    #[arg(long, value_name = "N|auto")]
+    pub slots: Option<Slots>,
+    /// Name shown in `workers` [default: the machine's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Directory that relative data paths of studies start from [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Train teachers and candidates.
+    Train,
+    /// Time compressed models.
+    Measure,
+    /// Look candidates up in tables.
+    Table,
+}
 
 /// Works until Ctrl-C.
-pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
-    let shutdown = setup::shutdown_on_signal();
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let shutdown = start::shutdown_on_signal()?;
     let trains = args.roles.contains(&Role::Train);
-    let executor = pipeline(trains.then_some(args.backend), &args.device, args.data_root)?;
+    let executor =
+        edgesmith_client::pipeline(trains.then_some(args.backend), &args.device, args.data_root)?;
     let given = args.slots.or((!trains).then_some(Slots::Count(1)));
-    let slots = slots::decide(given, trains.then_some(args.backend)).await?;
+    let slots = edgesmith_client::slots(given, trains.then_some(args.backend)).await?;
     let name = args.name.unwrap_or_else(|| executor.info().name.clone());
     let tls_ca_pem = match &args.tls_ca {
         Some(file) => Some(
@@ -51,54 +95,10 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         slots,
         backend: if trains { args.backend.name().to_owned() } else { String::new() },
     };
-    crate::output::print(&format!(
+    print_text(&format!(
         "worker {} of class {} takes {slots} task(s) at once from {}\n",
         config.name, config.device_class, args.coordinator
     ))?;
     session::run(config, Arc::new(executor), shutdown).await?;
     Ok(())
-}
-
-/// A worker in the coordinator's own process, which does all that a study needs.
-pub fn local(
-    coordinator: &str,
-    executor: &Pipeline,
-    work: &Workload,
-    slots: u32,
-    backend: Backend,
-) -> WorkerConfig {
-    WorkerConfig {
-        coordinator: coordinator.to_owned(),
-        token: None,
-        tls_ca_pem: None,
-        name: executor.info().name.clone(),
-        device_class: executor.info().class.clone(),
-        roles: match work {
-            Workload::Train(_) => vec![WorkerRole::Train, WorkerRole::Measure],
-            Workload::Table(_) => vec![WorkerRole::Table],
-        },
-        slots,
-        backend: backend.name().to_owned(),
-    }
-}
-
-/// The real executor on this machine; `backend` is `None` where it never trains.
-pub fn pipeline(
-    backend: Option<Backend>,
-    device_class: &str,
-    data_root: Option<PathBuf>,
-) -> anyhow::Result<Pipeline> {
-    let class: DeviceClass = device_class.parse().map_err(|e| invalid(format!("{e}")))?;
-    let info: DeviceInfo = probe::device_info(class);
-    let device = match backend {
-        Some(backend) => {
-            Some(TrainDevice::parse(backend.name()).map_err(|e| invalid(e.to_string()))?)
-        }
-        None => None,
-    };
-    let cores = match device {
-        Some(_) => Cores::new(slots::cores())?,
-        None => Cores::one(),
-    };
-    Ok(Pipeline::new(device, cores, info, data_root.unwrap_or_else(|| PathBuf::from("."))))
 }

@@ -4,10 +4,9 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use edgesmith_console::table;
 use edgesmith_proto::v1::{StudyState, StudyStatus};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use super::table;
 
 /// Shows a study's progress on standard error.
 pub struct Progress {

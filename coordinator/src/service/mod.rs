@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod auth;
+mod local;
 mod runtime;
 mod status;
 mod studies;
@@ -27,6 +28,7 @@ use tonic::service::InterceptorLayer;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
+pub use self::local::{LocalCoordinator, LocalError, Visibility};
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
     ArtifactError, ArtifactStore, DataDir, DataDirError, Holder, SledStore, Store as _, StoreError,

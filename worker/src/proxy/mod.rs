@@ -1,7 +1,7 @@
 //! Zero-cost proxies: scores of networks that nobody has trained, for studies that screen candidates.
 //!
 //! A score says nothing by itself; higher is hoped to be more accurate among networks of one space. How
-//! often that is so `edgesmith bench proxies` measures. What becomes of a scored candidate the coordinator
+//! often that is so `edgesmith-bench proxies` measures. What becomes of a scored candidate the coordinator
 //! decides.
 
 mod loops;

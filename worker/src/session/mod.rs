@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use edgesmith_common::spec::Workload;
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Figures, Measurement, RungReport, StudyName, StudySpec,
+    ArtifactHash, DeviceClass, DeviceInfo, Figures, Measurement, RungReport, StudyName, StudySpec,
     TrainedTrial, TrialNumber,
 };
 use edgesmith_search_space::Genotype;
@@ -54,6 +55,32 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Training backend; empty where it does not train.
     pub backend: String,
+}
+
+impl WorkerConfig {
+    /// A worker in the coordinator's own process, at `info`'s machine, which does all that `work` needs.
+    /// `backend` is what trains, by name.
+    pub fn local(
+        coordinator: &str,
+        info: &DeviceInfo,
+        work: &Workload,
+        slots: u32,
+        backend: &str,
+    ) -> Self {
+        Self {
+            coordinator: coordinator.to_owned(),
+            token: None,
+            tls_ca_pem: None,
+            name: info.name.clone(),
+            device_class: info.class.clone(),
+            roles: match work {
+                Workload::Train(_) => vec![WorkerRole::Train, WorkerRole::Measure],
+                Workload::Table(_) => vec![WorkerRole::Table],
+            },
+            slots,
+            backend: backend.to_owned(),
+        }
+    }
 }
 
 /// What a worker does.

@@ -30,13 +30,15 @@ mod schedule;
 mod soft_targets;
 #[cfg(test)]
 mod tests;
+mod throughput;
 
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
-pub use cores::{Cores, Seat};
+pub use cores::{Cores, CoresError, Seat};
 pub use device::{TrainDevice, TrainDeviceError};
 pub use evaluation::evaluate;
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
+pub use throughput::Throughput;
 
 use backward::{StepLoss, backward};
 use batches::{Batch, Batches, Images, Normalizer};

@@ -5,20 +5,20 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use edgesmith_common::spec::AlgorithmSpec;
 use edgesmith_common::{
     ArtifactHash, NetworkReport, Purpose, StudySpec, TrainedTrial, TrialNumber,
 };
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{invalid, print_text};
 use edgesmith_coordinator::controller::{self, FinishedTrial, Proposal};
 use edgesmith_coordinator::core::{Answer, Event, Outcome, Role, Work, WorkerInfo};
 use edgesmith_search_space::{Cost, Genotype, Precision, StagedSpace};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::algorithm::Algorithm;
-use super::study::Driver;
-use crate::args::BenchCostArgs;
-use crate::failure::invalid;
-use crate::output::table::{self, Align};
+use crate::algorithm::Algorithm;
+use crate::study::{self, Driver};
 
 /// Proposals that are timed at each size.
 const TIMED: u32 = 50;
@@ -59,8 +59,23 @@ stride = [1, 2]
 activation = ["relu", "relu6"]
 "#;
 
-/// Runs and prints `bench cost`.
-pub fn run(args: &BenchCostArgs) -> anyhow::Result<()> {
+/// How large the studies are, and who proposes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Algorithms, with settings as NAME:KEY=VALUE
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          default_values = AlgorithmSpec::NAMES)]
+    pub algorithms: Vec<String>,
+    /// Finished trials before the timed proposals
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,10000,100000")]
+    pub trials: Vec<u32>,
+    /// Trials of the study whose front is timed; 0 leaves it out
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub front_trials: u32,
+}
+
+/// Times and prints.
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
     let specs: Vec<StudySpec> = algorithms.iter().map(spec).collect::<anyhow::Result<_>>()?;
     let mut sizes = args.trials.clone();
@@ -81,7 +96,7 @@ pub fn run(args: &BenchCostArgs) -> anyhow::Result<()> {
         let random = Algorithm::parse_list(&["random".to_owned()])?;
         text.push_str(&front(&spec(&random[0])?, args.front_trials)?);
     }
-    crate::output::print(&text)
+    print_text(&text)
 }
 
 fn spec(algorithm: &Algorithm) -> anyhow::Result<StudySpec> {
@@ -148,7 +163,7 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
     for _ in 0..trials {
         let started = Instant::now();
         let leased =
-            driver.ask(0.0, |to| Event::Lease { to, worker, deadline: super::study::time(1.0) })?;
+            driver.ask(0.0, |to| Event::Lease { to, worker, deadline: study::time(1.0) })?;
         let Some(Answer::Leased(lease)) = leased else { anyhow::bail!("nothing was leased") };
         let leasing = started.elapsed();
         let Work::TrainTrial { genotype, .. } = &lease.work else {
@@ -160,7 +175,7 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
         driver.ask(0.0, |to| Event::Report { to, worker, task, attempt, outcome })?;
         last = leasing + started.elapsed();
     }
-    let (core, now) = (driver.core(), super::study::time(2.0));
+    let (core, now) = (driver.core(), study::time(2.0));
     let timed = |what: &dyn Fn() -> anyhow::Result<usize>| -> anyhow::Result<(usize, Duration)> {
         let started = Instant::now();
         let mut count = 0;

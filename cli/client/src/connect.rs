@@ -1,14 +1,16 @@
 //! Which coordinator answers a command: the one that was named, the one that listens at the default
 //! address, the one that holds the data directory, or one started in this process on that directory
-//! just for the answer (`local.rs`).
+//! just for the answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::Args;
 use edgesmith_common::StudySpec;
-use edgesmith_coordinator::service;
+use edgesmith_console::{Invalid, invalid};
+use edgesmith_coordinator::service::{self, LocalCoordinator, Visibility};
 use edgesmith_coordinator::store::{DataDirError, Holder};
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -18,9 +20,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use crate::args::Connection;
-use crate::failure::{Invalid, from_status, invalid};
-use crate::local::{self, LocalCoordinator, Visibility};
+use crate::from_status;
 
 /// Where commands look when nothing is said.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
@@ -32,6 +32,23 @@ const HELD_PATIENCE: Duration = Duration::from_secs(3);
 const HELD_PAUSE: Duration = Duration::from_millis(100);
 /// Largest answer: a study of 100,000 trials fits.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
+
+/// Which coordinator answers.
+#[derive(Debug, Clone, Args)]
+pub struct Connection {
+    /// The coordinator's address [default: http://127.0.0.1:7447, else --data-dir]
+    #[arg(long, env = "EDGESMITH_COORDINATOR", value_name = "URL", global = false)]
+    pub coordinator: Option<String>,
+    /// Without a coordinator running, answer from this directory [default: edgesmith-data]
+    #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
+    pub data_dir: Option<PathBuf>,
+    /// Bearer token that the coordinator asks for
+    #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// PEM file with the certificate authority of an https coordinator
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+}
 
 /// A connection to a coordinator.
 pub struct Coordinator {
@@ -124,8 +141,8 @@ impl Coordinator {
                             return Ok(Self { _local: Some(local), ..connected });
                         }
                         // Somebody was faster.
-                        Err(error) if local::is_in_use(&error) => error,
-                        Err(error) => return Err(error),
+                        Err(error) if error.is_in_use() => error.into(),
+                        Err(error) => return Err(error.into()),
                     }
                 }
                 (Some(Holder { pid, address: Some(address) }), _) => {

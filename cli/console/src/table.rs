@@ -1,4 +1,4 @@
-//! Plain aligned columns.
+//! Plain aligned columns, and figures as people read them.
 
 use std::fmt::Write as _;
 

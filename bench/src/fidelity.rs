@@ -1,14 +1,48 @@
 //! What successive halving saves, and what it loses: the same studies with and without it.
 
-use super::algorithm::Algorithm;
-use super::curve::percent;
-use super::study::{LookUp, Run, Template};
-use super::{Runs, load, single};
-use crate::args::BenchFidelityArgs;
-use crate::output::table::{self, Align};
+use std::path::PathBuf;
 
-/// Runs and prints `bench fidelity`.
-pub fn run(args: &BenchFidelityArgs) -> anyhow::Result<()> {
+use edgesmith_common::spec::AlgorithmSpec;
+use edgesmith_console::print_text;
+use edgesmith_console::table::{self, Align};
+
+use crate::algorithm::Algorithm;
+use crate::curve::percent;
+use crate::runs::{Runs, load};
+use crate::single;
+use crate::study::{LookUp, Run, Template};
+
+/// Which studies are run both ways.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// NAS-Bench-201 as CSV, see docs/data.md
+    #[arg(long, value_name = "FILE")]
+    pub table: PathBuf,
+    /// Algorithms, with settings as NAME:KEY=VALUE
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          default_values = AlgorithmSpec::NAMES)]
+    pub algorithms: Vec<String>,
+    /// Trials of each study
+    #[arg(long, value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub trials: u32,
+    /// Of so many trials about one goes on
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub reduction: u32,
+    /// Runs of each algorithm both ways, with seeds that count up
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    /// Seed of the first run
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Runs at once [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
+}
+
+/// Runs and prints.
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
     let (all, halved) = (Template::of_fidelity(args, false), Template::of_fidelity(args, true));
     // Every study file is checked before the first run starts.
@@ -43,7 +77,7 @@ pub fn run(args: &BenchFidelityArgs) -> anyhow::Result<()> {
          cut: the first trials of all, as many as the epochs of halved pay for; epochs: share of those of\n\
          all that halved spends; same test: runs in which all and halved come to the same test accuracy\n",
     );
-    crate::output::print(&text)
+    print_text(&text)
 }
 
 /// One algorithm, its runs by seed both ways.

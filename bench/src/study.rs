@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{Figures, StudySpec, TrialNumber};
+use edgesmith_console::invalid;
 use edgesmith_coordinator::core::{
     Answer, Command, Core, CoreConfig, Event, Outcome, Refusal, RequestId, Role, Time, Work,
     WorkerInfo,
@@ -12,9 +13,8 @@ use edgesmith_coordinator::core::{
 use edgesmith_search_space::Space;
 use edgesmith_worker::table::CellTable;
 
-use super::algorithm::Algorithm;
-use crate::args::{BenchFidelityArgs, BenchSearchArgs};
-use crate::failure::invalid;
+use crate::algorithm::Algorithm;
+use crate::{fidelity, search};
 
 /// One trial that was looked up.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,11 +56,11 @@ enum Budget {
 }
 
 impl Template {
-    /// From the options.
+    /// Of `search`, from its options.
     ///
     /// # Errors
     /// When the budget is none.
-    pub fn new(args: &BenchSearchArgs) -> anyhow::Result<Self> {
+    pub fn new(args: &search::Args) -> anyhow::Result<Self> {
         let wrong = || {
             let given = &args.budget;
             invalid(format!("{given:?} is no budget; write seconds as 12000s or trials=200"))
@@ -90,8 +90,8 @@ impl Template {
         Ok(Self { table, fidelity: String::new(), device: None, budget })
     }
 
-    /// Of `bench fidelity`: on 200 epochs, and where trials `stop` early, with a rung at 12.
-    pub fn of_fidelity(args: &BenchFidelityArgs, stop: bool) -> Self {
+    /// Of `fidelity`: on 200 epochs, and where trials `stop` early, with a rung at 12.
+    pub fn of_fidelity(args: &fidelity::Args, stop: bool) -> Self {
         let mut table = format!(
             "path = {}\nvalidation_accuracy = \"c10_valid_200\"\nepochs = 200\n\
              test_accuracies = [\"c10_test_200\"]\nseconds = \"c10_train_s_200\"\n",

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
+use edgesmith_console::invalid;
+use edgesmith_console::table::{self, Align};
 use edgesmith_worker::table::CellTable;
 
-use super::algorithm::Algorithm;
-use super::curve::{average, mean_and_deviation, percent};
-use super::study::LookUp;
-use crate::failure::invalid;
-use crate::output::table::{self, Align};
+use crate::algorithm::Algorithm;
+use crate::curve::{average, mean_and_deviation, percent};
+use crate::study::LookUp;
 
 /// What nobody can beat.
 #[derive(Debug, Clone, Copy, PartialEq)]

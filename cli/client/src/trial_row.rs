@@ -1,4 +1,4 @@
-//! A trial as the command line sees it: the wire's figures joined with the candidate that its
+//! A trial as commands see it: the wire's figures joined with the candidate that its
 //! genotype means in the study's space.
 
 use anyhow::Context as _;

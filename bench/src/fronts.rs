@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{Figures, StudySpec, pareto};
+use edgesmith_console::invalid;
+use edgesmith_console::table::{self, Align};
 use edgesmith_worker::table::CellTable;
 
-use super::algorithm::Algorithm;
-use super::curve::average;
-use super::study::LookUp;
-use crate::failure::invalid;
-use crate::output::table::{self, Align};
+use crate::algorithm::Algorithm;
+use crate::curve::average;
+use crate::study::LookUp;
 
 /// Error of the reference point: worse than guessing among ten.
 const REFERENCE_ERROR: f64 = 0.9;

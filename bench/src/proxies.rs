@@ -8,8 +8,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use edgesmith_client::{Connection, Coordinator, TrialRow, from_status};
 use edgesmith_common::spec::Proxy;
 use edgesmith_common::{Purpose, TrialNumber, TrialValues};
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{ListFormat, Output, invalid, print};
 use edgesmith_proto::v1;
 use edgesmith_search_space::{Plan, Precision};
 use edgesmith_worker::data::Dataset;
@@ -17,12 +20,7 @@ use edgesmith_worker::network::Weights;
 use edgesmith_worker::proxy;
 use serde::Serialize;
 
-use super::correlation::{kendall, partial_spearman, spearman};
-use crate::args::{BenchProxiesArgs, ListFormat};
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
-use crate::output::TrialRow;
-use crate::output::table::{self, Align};
+use crate::correlation::{kendall, partial_spearman, spearman};
 
 /// Candidates of a batch of which the better half is kept.
 const BATCH: usize = 8;
@@ -45,7 +43,7 @@ struct Row {
 }
 
 #[derive(Debug, Serialize)]
-struct Output {
+struct Judged {
     version: u32,
     study: String,
     trials: usize,
@@ -55,8 +53,23 @@ struct Output {
     proxies: Vec<Row>,
 }
 
-/// Runs and prints `bench proxies`.
-pub async fn run(args: BenchProxiesArgs) -> anyhow::Result<()> {
+/// Whose trials the proxies are judged by.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of a study with finished trials
+    pub study: String,
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Directory that relative data paths of the study start from [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+}
+
+/// Judges and prints.
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
     let work = spec
@@ -85,13 +98,13 @@ pub async fn run(args: BenchProxiesArgs) -> anyhow::Result<()> {
         )));
     }
     let data_root = args.data_root.unwrap_or_else(|| PathBuf::from("."));
-    let output = tokio::task::spawn_blocking(move || -> anyhow::Result<Output> {
+    let judged = tokio::task::spawn_blocking(move || -> anyhow::Result<Judged> {
         let dataset = Dataset::load(&work.data, work.space.data(), spec.seed, &data_root)
             .map_err(|error| invalid(error.to_string()))?;
         let seed = |number| spec.seed.derive(Purpose::Weights(number));
         let rows = Proxy::ALL.map(|proxy| row(proxy, &candidates, &dataset, &seed));
         let mean = |of: fn(&Candidate) -> f64| mean(candidates.iter().map(of));
-        Ok(Output {
+        Ok(Judged {
             version: 1,
             study: spec.name.to_string(),
             trials: candidates.len(),
@@ -102,10 +115,49 @@ pub async fn run(args: BenchProxiesArgs) -> anyhow::Result<()> {
         })
     })
     .await??;
-    crate::output::print(&match args.format {
-        ListFormat::Json => serde_json::to_string_pretty(&output)? + "\n",
-        ListFormat::Table => text(&output),
-    })
+    print(&judged, args.format)
+}
+
+impl Output for Judged {
+    fn table(&self) -> String {
+        let columns = [
+            ("proxy", Align::Left),
+            ("Kendall", Align::Right),
+            ("Spearman", Align::Right),
+            ("given MACs", Align::Right),
+            ("best kept", Align::Right),
+            ("mean of kept", Align::Right),
+            ("time", Align::Right),
+        ];
+        let line = |row: &Row| {
+            let given =
+                row.spearman_given_macs.map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
+            vec![
+                row.proxy.to_owned(),
+                format!("{:.2}", row.kendall),
+                format!("{:.2}", row.spearman),
+                given,
+                table::percent(row.best_kept),
+                table::percent(row.accuracy_kept),
+                format!("{:.1} ms", row.milliseconds),
+            ]
+        };
+        let lines: Vec<Vec<String>> = self.proxies.iter().map(line).collect();
+        let (trials, seconds) = (self.trials, self.mean_training_seconds);
+        let mut text = format!(
+            "{trials} trials of {}, {} accurate on average, {seconds:.1} s of training each\n\n",
+            self.study,
+            table::percent(self.mean_accuracy)
+        );
+        if self.inherited > 0 {
+            text.push_str(&format!("{} that inherited weights are left out\n\n", self.inherited));
+        }
+        text + &table::render(&columns, &lines)
+    }
+
+    fn json(&self) -> impl Serialize {
+        self
+    }
 }
 
 /// A trained network, as far as it matters here.
@@ -168,41 +220,6 @@ fn kept(scores: &[f64], accuracies: &[f64]) -> Kept {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
-}
-
-fn text(output: &Output) -> String {
-    let columns = [
-        ("proxy", Align::Left),
-        ("Kendall", Align::Right),
-        ("Spearman", Align::Right),
-        ("given MACs", Align::Right),
-        ("best kept", Align::Right),
-        ("mean of kept", Align::Right),
-        ("time", Align::Right),
-    ];
-    let line = |row: &Row| {
-        let given = row.spearman_given_macs.map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
-        vec![
-            row.proxy.to_owned(),
-            format!("{:.2}", row.kendall),
-            format!("{:.2}", row.spearman),
-            given,
-            table::percent(row.best_kept),
-            table::percent(row.accuracy_kept),
-            format!("{:.1} ms", row.milliseconds),
-        ]
-    };
-    let lines: Vec<Vec<String>> = output.proxies.iter().map(line).collect();
-    let (trials, seconds) = (output.trials, output.mean_training_seconds);
-    let mut text = format!(
-        "{trials} trials of {}, {} accurate on average, {seconds:.1} s of training each\n\n",
-        output.study,
-        table::percent(output.mean_accuracy)
-    );
-    if output.inherited > 0 {
-        text.push_str(&format!("{} that inherited weights are left out\n\n", output.inherited));
-    }
-    text + &table::render(&columns, &lines)
 }
 
 #[cfg(test)]

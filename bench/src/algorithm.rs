@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::failure::invalid;
+use edgesmith_console::invalid;
 
 /// An algorithm with settings that differ from its defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,55 +4,81 @@
 //! connection and a real store, which is in a temporary directory. The clock runs from before the
 //! coordinator starts. `tests/compare_front.py` does the same with Optuna and PyTorch.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use edgesmith_client::{Backend, Coordinator, Submission, TrialRow, from_status, is_over};
 use edgesmith_common::{Metric, Objective, StudySpec, pareto};
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{ListFormat, Output, invalid, print, start};
+use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
 use edgesmith_proto::v1;
-use edgesmith_worker::session;
+use edgesmith_worker::session::{self, WorkerConfig};
+use edgesmith_worker::slots::Slots;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-
-use crate::args::{BenchFrontArgs, ListFormat};
-use crate::commands::submit::Submission;
-use crate::commands::{slots, studies, work};
-use crate::connect::Coordinator;
-use crate::failure::{from_status, invalid};
-use crate::local::{LocalCoordinator, Visibility};
-use crate::output::TrialRow;
-use crate::output::table::{self, Align};
-use crate::setup;
 
 /// Between two looks at the trials.
 const GLANCE: Duration = Duration::from_millis(250);
 /// Rows of the table.
 const ROWS: usize = 10;
 
+/// Which study, and how good its front is to become.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study file
+    pub study: PathBuf,
+    /// The worst that counts of each objective, as METRIC=VALUE or METRIC@DEVICE=VALUE
+    #[arg(long, value_name = "METRIC=VALUE", value_delimiter = ',', required = true)]
+    pub reference: Vec<String>,
+    /// End when the hypervolume has reached this
+    #[arg(long, value_name = "HYPERVOLUME")]
+    pub until: Option<f64>,
+    /// End after so many minutes
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// Trials trained at once, or `auto`, as for `search`
+    #[arg(long, value_name = "N|auto")]
+    pub slots: Option<Slots>,
+    /// What trains
+    #[arg(long, default_value = "flex", value_enum)]
+    pub backend: Backend,
+    /// Directory that relative data paths of the study start from [default: this one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    /// How to print; json has every trial
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+}
+
 /// Runs the study and prints how its front grew.
-pub async fn run(args: BenchFrontArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let spec = submission.spec.clone();
     let area = Area::new(&spec.objectives, &args.reference)?;
     let allowed = allowed(args.minutes)?;
-    let executor = work::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
     let directory = tempfile::tempdir()
         .map_err(|e| anyhow::anyhow!("failed to make a directory for the study: {e}"))?;
-    let shutdown = setup::shutdown_on_signal();
+    let shutdown = start::shutdown_on_signal()?;
 
     let clock = Instant::now();
     let local = LocalCoordinator::start(directory.path(), Visibility::Private).await?;
     let coordinator = Coordinator::connect_to_local(&local).await?;
     submission.submit(&coordinator).await?;
-    let slots =
-        slots::decide(args.slots, spec.training().is_some().then_some(args.backend)).await?;
-    let config = work::local(local.url(), &executor, &spec.work, slots, args.backend);
+    let trained_by = spec.training().is_some().then_some(args.backend);
+    let slots = edgesmith_client::slots(args.slots, trained_by).await?;
+    let backend = args.backend.name();
+    let config = WorkerConfig::local(local.url(), executor.info(), &spec.work, slots, backend);
     let stop_workers = CancellationToken::new();
     let _stop_workers = stop_workers.clone().drop_guard();
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
-    let mut growth = Growth { area, spec, arrivals: Vec::new(), hypervolume: 0.0 };
+    let mut growth =
+        Growth { area, spec, until: args.until, arrivals: Vec::new(), hypervolume: 0.0 };
     let seen = tokio::select! {
-        seen = growth.watch(&coordinator, clock, args.until) => seen,
+        seen = growth.watch(&coordinator, clock) => seen,
         // The workers' session ends by itself only when it cannot go on.
         failed = &mut workers => failed?.map_err(Into::into),
         () = tokio::time::sleep(allowed) => Ok(()),
@@ -65,10 +91,7 @@ pub async fn run(args: BenchFrontArgs) -> anyhow::Result<ExitCode> {
     }
     local.shut_down().await?;
     seen?;
-    crate::output::print(&match args.format {
-        ListFormat::Table => growth.text(took, args.until),
-        ListFormat::Json => growth.json(took, args.until)?,
-    })?;
+    print(&Grown { growth: &growth, took }, args.format)?;
     if shutdown.is_cancelled() {
         eprintln!("stopped before the study was over");
         return Ok(ExitCode::from(130));
@@ -177,18 +200,15 @@ struct Arrival {
 struct Growth {
     area: Area,
     spec: StudySpec,
+    /// The hypervolume that is enough.
+    until: Option<f64>,
     arrivals: Vec<Arrival>,
     hypervolume: f64,
 }
 
 impl Growth {
-    /// Until the study is over, or `until` is reached.
-    async fn watch(
-        &mut self,
-        coordinator: &Coordinator,
-        clock: Instant,
-        until: Option<f64>,
-    ) -> anyhow::Result<()> {
+    /// Until the study is over, or its front is good enough.
+    async fn watch(&mut self, coordinator: &Coordinator, clock: Instant) -> anyhow::Result<()> {
         let study = self.spec.name.to_string();
         loop {
             let request = v1::GetStudyRequest { study: study.clone() };
@@ -206,9 +226,8 @@ impl Growth {
                     self.hypervolume
                 );
             }
-            if until.is_some_and(|until| self.hypervolume >= until)
-                || studies::is_over(status.state())
-            {
+            let enough = self.until.is_some_and(|until| self.hypervolume >= until);
+            if enough || is_over(status.state()) {
                 return Ok(());
             }
             tokio::time::sleep(GLANCE).await;
@@ -252,13 +271,33 @@ impl Growth {
     fn reached(&self, goal: f64) -> Option<f64> {
         self.arrivals.iter().find(|arrival| arrival.hypervolume >= goal).map(|arrival| arrival.at)
     }
+}
 
-    fn text(&self, took: Duration, until: Option<f64>) -> String {
-        let took = took.as_secs_f64();
+/// How a front grew, over all the time that it was given.
+struct Grown<'a> {
+    growth: &'a Growth,
+    took: Duration,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    objectives: Vec<String>,
+    reference: &'a [f64],
+    seconds: f64,
+    hypervolume: f64,
+    /// Seconds until `--until` was reached; `null`: it was not, or none was given.
+    reached_after: Option<f64>,
+    trials: &'a [Arrival],
+}
+
+impl Output for Grown<'_> {
+    fn table(&self) -> String {
+        let took = self.took.as_secs_f64();
         let columns = ["time", "trials", "images", "hypervolume"].map(|name| (name, Align::Right));
         let row = |i: usize| {
             let at = took * i as f64 / ROWS as f64;
-            let there = self.arrivals.iter().filter(|arrival| arrival.at <= at);
+            let there = self.growth.arrivals.iter().filter(|arrival| arrival.at <= at);
             let images: u64 = there.clone().map(|arrival| arrival.images).sum();
             let volume = there.clone().next_back().map_or(0.0, |arrival| arrival.hypervolume);
             vec![
@@ -270,8 +309,8 @@ impl Growth {
         };
         let rows: Vec<Vec<String>> = (1..=ROWS).map(row).collect();
         let mut text = table::render(&columns, &rows);
-        if let Some(goal) = until {
-            text.push_str(&match self.reached(goal) {
+        if let Some(goal) = self.growth.until {
+            text.push_str(&match self.growth.reached(goal) {
                 Some(at) => format!("\nreached {goal} after {at:.1} s\n"),
                 None => format!("\ndid not reach {goal}\n"),
             });
@@ -279,28 +318,17 @@ impl Growth {
         text
     }
 
-    fn json(&self, took: Duration, until: Option<f64>) -> anyhow::Result<String> {
-        #[derive(Serialize)]
-        struct Output<'a> {
-            version: u32,
-            objectives: Vec<String>,
-            reference: &'a [f64],
-            seconds: f64,
-            hypervolume: f64,
-            /// Seconds until `--until` was reached; `null`: it was not, or none was given.
-            reached_after: Option<f64>,
-            trials: &'a [Arrival],
-        }
-        let output = Output {
+    fn json(&self) -> impl Serialize {
+        let growth = self.growth;
+        Document {
             version: 1,
-            objectives: self.spec.objectives.iter().map(ToString::to_string).collect(),
-            reference: &self.area.worst,
-            seconds: took.as_secs_f64(),
-            hypervolume: self.hypervolume,
-            reached_after: until.and_then(|goal| self.reached(goal)),
-            trials: &self.arrivals,
-        };
-        Ok(serde_json::to_string_pretty(&output)? + "\n")
+            objectives: growth.spec.objectives.iter().map(ToString::to_string).collect(),
+            reference: &growth.area.worst,
+            seconds: self.took.as_secs_f64(),
+            hypervolume: growth.hypervolume,
+            reached_after: growth.until.and_then(|goal| growth.reached(goal)),
+            trials: &growth.arrivals,
+        }
     }
 }
 

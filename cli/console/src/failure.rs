@@ -21,19 +21,6 @@ pub fn invalid(text: impl Into<String>) -> anyhow::Error {
     Invalid(text.into()).into()
 }
 
-/// The sentence of a gRPC status; a lost connection is said in words.
-pub fn from_status(status: tonic::Status) -> anyhow::Error {
-    match status.code() {
-        tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::AlreadyExists => {
-            invalid(status.message())
-        }
-        tonic::Code::Unavailable => {
-            anyhow::anyhow!("the coordinator is not to be reached any more: {}", status.message())
-        }
-        _ => anyhow::anyhow!("{}", status.message()),
-    }
-}
-
 /// Prints the error and gives its exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     // A closed pipe (`edgesmith trials S | head`) is no failure.

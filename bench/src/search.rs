@@ -1,0 +1,121 @@
+//! What search algorithms find on a table of trained networks, many runs of each.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use edgesmith_common::spec::AlgorithmSpec;
+use edgesmith_console::print_text;
+
+use crate::algorithm::Algorithm;
+use crate::runs::{Runs, load};
+use crate::study::{LookUp, Template};
+use crate::{fronts, single};
+
+/// What is searched, by whom, and how often.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// NAS-Bench-201 as CSV, see docs/data.md
+    #[arg(long, value_name = "FILE")]
+    pub table: PathBuf,
+    /// Latencies of the table's rows, for --device
+    #[arg(long, value_name = "FILE")]
+    pub latencies: Option<PathBuf>,
+    /// Search accuracy against latency on these device classes, or on `all` [default: accuracy alone]
+    #[arg(long = "device", value_name = "CLASS", value_delimiter = ',')]
+    pub devices: Vec<String>,
+    /// Algorithms, with settings as NAME:KEY=VALUE
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          default_values = AlgorithmSpec::NAMES)]
+    pub algorithms: Vec<String>,
+    /// Runs of each algorithm, with seeds that count up
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    /// Simulated seconds (12000s) or look-ups (trials=200) of each run
+    #[arg(long, default_value = "12000s")]
+    pub budget: String,
+    /// Seed of the first run
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Runs at once [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: Option<u32>,
+    /// Column that the search sees, percent
+    #[arg(long, value_name = "COLUMN", default_value = "c10_valid_12")]
+    pub validation: String,
+    /// Columns that are reported, percent
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        value_delimiter = ',',
+        default_value = "c10_test_200,c100_test_200,in16_test_200"
+    )]
+    pub test: Vec<String>,
+    /// Column of training seconds
+    #[arg(long, value_name = "COLUMN", default_value = "c10_train_s_200")]
+    pub seconds: String,
+    /// Share of those seconds that a look-up costs
+    #[arg(long, value_name = "SHARE", default_value_t = 0.06)]
+    pub seconds_share: f64,
+    /// Whether cells that are the same network are one candidate, or each row of the table is
+    #[arg(long, value_name = "network|row", default_value = "network")]
+    pub identity: String,
+    /// Write the curve over look-ups here: simple regret, or missing hypervolume
+    #[arg(long, value_name = "FILE.csv")]
+    pub curve: Option<PathBuf>,
+}
+
+/// Runs and prints.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let algorithms = Algorithm::parse_list(&args.algorithms)?;
+    let mut template = Template::new(args)?;
+    let spec = template.spec(&algorithms[0], 0)?;
+    let table = load(&spec)?;
+    let devices = match args.devices.iter().any(|device| device == "all") {
+        true => table.devices(),
+        false => args.devices.clone(),
+    };
+    // Every study file is checked before the first run starts.
+    let problems: Vec<Option<String>> = match devices.is_empty() {
+        true => vec![None],
+        false => devices.into_iter().map(Some).collect(),
+    };
+    for device in &problems {
+        template.device.clone_from(device);
+        for algorithm in &algorithms {
+            template.spec(algorithm, args.seed)?;
+        }
+    }
+    let runs = Runs { count: args.runs, seed: args.seed, jobs: args.jobs };
+    let look_ups = |template: &Template, algorithm| -> anyhow::Result<Vec<Vec<LookUp>>> {
+        let runs = runs.all(template, algorithm, &table)?;
+        Ok(runs.into_iter().map(|run| run.look_ups).collect())
+    };
+    let mut text = String::new();
+    let mut curves = String::new();
+    if problems == [None] {
+        let truth = single::Truth::of(&table, &template.spec(&algorithms[0], 0)?)?;
+        let results = algorithms
+            .iter()
+            .map(|algorithm| Ok((algorithm, look_ups(&template, algorithm)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        text = single::table(&results, template.seconds());
+        curves = single::curves(&results, &truth);
+    } else {
+        let mut rows = Vec::new();
+        for device in problems.iter().flatten() {
+            template.device = Some(device.clone());
+            let truth = fronts::Truth::of(&table, &template.spec(&algorithms[0], 0)?)?;
+            for algorithm in &algorithms {
+                let runs = look_ups(&template, algorithm)?;
+                rows.push(fronts::Row::new(device, algorithm, &runs, &truth));
+            }
+        }
+        let _ = write!(text, "{}", fronts::table(&rows, &algorithms));
+        curves.push_str(&fronts::curves(&rows));
+    }
+    if let Some(file) = &args.curve {
+        std::fs::write(file, curves)
+            .map_err(|e| anyhow::anyhow!("failed to write {}: {e}", file.display()))?;
+    }
+    print_text(&text)
+}

@@ -1,0 +1,243 @@
+//! Images that a training step takes in per second, on networks of three image sizes.
+//!
+//! The worker times its own steps (`worker/src/train/throughput.rs`).
+//! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same in PyTorch.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use edgesmith_common::spec::TrainingSpec;
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{ListFormat, Output, invalid, print};
+use edgesmith_search_space::{
+    Activation, Architecture, DataShape, Operation, Plan, Precision, Stage,
+};
+use edgesmith_worker::slots;
+use edgesmith_worker::train::{Cores, Throughput, TrainDevice};
+use serde::Serialize;
+
+const CLASSES: u32 = 10;
+
+/// Which networks are trained, and how.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Networks, separated by commas: plain-8, inverted-8, plain-28, inverted-28, separable-28, plain-32,
+    /// inverted-32 [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub networks: Vec<String>,
+    /// Threads that compute one training, each number in turn; one more makes its batches
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    pub threads: Vec<NonZeroUsize>,
+    /// Images of a step, each number in turn: a GPU needs many before it is busy
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "64",
+          value_parser = clap::value_parser!(u32).range(2..=4096))]
+    pub batch_size: Vec<u32>,
+    /// Seconds that are timed of each
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// What trains: flex, or wgpu where the program is built with it
+    #[arg(long, default_value = "flex")]
+    pub backend: String,
+    /// How to print; json has the layers of each network
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+}
+
+/// A network by name.
+struct Candidate {
+    name: &'static str,
+    channels: u32,
+    architecture: Architecture,
+}
+
+/// One network on a number of threads, in batches of one size.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    network: &'static str,
+    architecture: String,
+    threads: usize,
+    batch_size: u32,
+    steps: u64,
+    seconds: f64,
+    images_per_second: f64,
+    parameters: u64,
+    plan: &'a Plan,
+}
+
+/// All rows of a run.
+#[derive(Debug, Serialize)]
+struct Timed<'a> {
+    version: u32,
+    optimizer: &'static str,
+    label_smoothing: f64,
+    weight_decay: f64,
+    learning_rate: f64,
+    rows: Vec<Row<'a>>,
+}
+
+/// Times and prints.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let all = candidates();
+    let chosen: Vec<&Candidate> = match &args.networks[..] {
+        [] => all.iter().collect(),
+        names => names
+            .iter()
+            .map(|name| {
+                all.iter().find(|candidate| candidate.name == name).ok_or_else(|| {
+                    let known: Vec<&str> = all.iter().map(|candidate| candidate.name).collect();
+                    invalid(format!("unknown network {name:?}; use {}", known.join(", ")))
+                })
+            })
+            .collect::<anyhow::Result<_>>()?,
+    };
+    let seconds = Duration::try_from_secs_f64(args.seconds).map_err(|_| {
+        invalid(format!("--seconds {} is no time; use 3, for example", args.seconds))
+    })?;
+    let device = TrainDevice::parse(&args.backend).map_err(|error| invalid(error.to_string()))?;
+    let mut plans = Vec::new();
+    for candidate in chosen {
+        let shape = DataShape { channels: candidate.channels, classes: CLASSES };
+        plans.push((candidate, Plan::lower(&candidate.architecture, shape)?));
+    }
+    let mut rows = Vec::new();
+    for (candidate, plan) in &plans {
+        for &threads in &args.threads {
+            for &batch_size in &args.batch_size {
+                let cores = Cores::new(threads)?;
+                let training = Throughput::usual_training(batch_size);
+                let timed = Throughput::measure(plan, &training, device, &cores, seconds)?;
+                rows.push(Row {
+                    network: candidate.name,
+                    architecture: candidate.architecture.to_string(),
+                    threads: threads.get(),
+                    batch_size,
+                    steps: timed.steps,
+                    seconds: timed.took.as_secs_f64(),
+                    images_per_second: timed.images_per_second(),
+                    parameters: plan.cost(Precision::Fp32).parameters,
+                    plan,
+                });
+            }
+        }
+    }
+    // The same in every row but for its batch size.
+    let TrainingSpec { label_smoothing, weight_decay, learning_rate, .. } =
+        Throughput::usual_training(2);
+    let timed = Timed {
+        version: 1,
+        optimizer: "adamw",
+        label_smoothing,
+        weight_decay,
+        learning_rate,
+        rows,
+    };
+    print(&timed, args.format)
+}
+
+impl Output for Timed<'_> {
+    fn table(&self) -> String {
+        let columns = [
+            ("network", Align::Left),
+            ("threads", Align::Right),
+            ("batch", Align::Right),
+            ("images/s", Align::Right),
+            ("MACs", Align::Right),
+            ("parameters", Align::Right),
+            ("layers", Align::Left),
+        ];
+        let cells: Vec<Vec<String>> = self
+            .rows
+            .iter()
+            .map(|row| {
+                vec![
+                    row.network.to_owned(),
+                    row.threads.to_string(),
+                    row.batch_size.to_string(),
+                    format!("{:.0}", row.images_per_second),
+                    table::count(row.plan.cost(Precision::Fp32).macs),
+                    table::count(row.parameters),
+                    row.architecture.clone(),
+                ]
+            })
+            .collect();
+        table::render(&columns, &cells)
+    }
+
+    fn json(&self) -> impl Serialize {
+        self
+    }
+}
+
+/// Plain, separable and inverted-residual networks on images like the digits, like Fashion-MNIST and like
+/// CIFAR-10.
+fn candidates() -> Vec<Candidate> {
+    let conv = Operation::Conv;
+    let inverted = |expansion| Operation::InvertedResidual { expansion };
+    let stage = |operation, kernel, width, stride| Stage {
+        depth: 2,
+        width,
+        kernel,
+        operation,
+        stride,
+        activation: Activation::Relu,
+    };
+    let candidate = |name, channels, resolution, stages| Candidate {
+        name,
+        channels,
+        architecture: Architecture { resolution, stem_width: 16, stages },
+    };
+    let three = |operation| {
+        vec![stage(operation, 3, 24, 1), stage(operation, 3, 48, 2), stage(operation, 3, 96, 2)]
+    };
+    // Workers choose their slots by this one.
+    let (architecture, data) = slots::timed_network();
+    vec![
+        candidate("plain-8", 1, 8, vec![stage(conv, 3, 24, 1), stage(conv, 3, 48, 2)]),
+        candidate(
+            "inverted-8",
+            1,
+            8,
+            vec![stage(inverted(3), 3, 24, 1), stage(inverted(3), 3, 48, 2)],
+        ),
+        candidate("plain-28", 1, 28, vec![stage(conv, 3, 24, 2), stage(conv, 3, 48, 2)]),
+        Candidate { name: "inverted-28", channels: data.channels, architecture },
+        candidate(
+            "separable-28",
+            1,
+            28,
+            vec![stage(Operation::Separable, 5, 32, 1), stage(Operation::Separable, 3, 64, 2)],
+        ),
+        candidate("plain-32", 3, 32, three(conv)),
+        candidate("inverted-32", 3, 32, three(inverted(4))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_network() {
+        let mut command = <crate::Args as clap::CommandFactory>::command();
+        let help = command.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+        for candidate in candidates() {
+            assert!(help.contains(candidate.name), "{} is not in {help}", candidate.name);
+        }
+    }
+
+    #[test]
+    fn every_network_trains_on_every_number_of_threads() {
+        let spec = Throughput::usual_training(4);
+        for candidate in candidates() {
+            let shape = DataShape { channels: candidate.channels, classes: CLASSES };
+            let plan = Plan::lower(&candidate.architecture, shape).unwrap();
+            for cores in [Cores::one(), Cores::new(2.try_into().unwrap()).unwrap()] {
+                let enough = Duration::from_nanos(1);
+                let flex = TrainDevice::Flex;
+                let timed = Throughput::measure(&plan, &spec, flex, &cores, enough).unwrap();
+                assert_eq!(timed.steps, 1, "{}", candidate.name);
+                assert!(timed.took > Duration::ZERO);
+            }
+        }
+    }
+}

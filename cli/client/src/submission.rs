@@ -1,0 +1,66 @@
+//! A study file on its way to a coordinator, with the weights of its teacher.
+
+use std::path::Path;
+
+use edgesmith_common::StudySpec;
+use edgesmith_common::spec::TeacherSource;
+use edgesmith_console::invalid;
+use edgesmith_proto::v1;
+use edgesmith_worker::session::artifacts;
+
+use crate::{Coordinator, from_status};
+
+/// Reads and checks a study file.
+pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| invalid(format!("failed to read study file {}: {e}", file.display())))?;
+    StudySpec::parse(&text).map_err(|errors| {
+        let lines: Vec<String> = errors.0.iter().map(|e| format!("\n  {e}")).collect();
+        let s = if lines.len() == 1 { "" } else { "s" };
+        invalid(format!("{} has {} mistake{s}:{}", file.display(), lines.len(), lines.concat()))
+    })
+}
+
+/// A study and all that goes to the coordinator with it, read and checked: nothing of it can fail for
+/// want of a file once anything was changed there.
+pub struct Submission {
+    /// The study.
+    pub spec: StudySpec,
+    /// The teacher's weights, where the study names a file of them.
+    teacher_weights: Option<Vec<u8>>,
+}
+
+impl Submission {
+    /// Reads a study file, and the teacher's weights that it names.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let spec = read_study(file)?;
+        let teacher = spec.training().and_then(|work| work.teacher.as_ref());
+        let teacher_weights = match teacher.map(|teacher| &teacher.source) {
+            Some(TeacherSource::File { path }) => {
+                let path = file.parent().unwrap_or(Path::new("")).join(path);
+                Some(std::fs::read(&path).map_err(|e| {
+                    invalid(format!("failed to read the teacher's weights {}: {e}", path.display()))
+                })?)
+            }
+            _ => None,
+        };
+        Ok(Self { spec, teacher_weights })
+    }
+
+    /// Hands it to the coordinator.
+    pub async fn submit(
+        self,
+        coordinator: &Coordinator,
+    ) -> anyhow::Result<v1::SubmitStudyResponse> {
+        let teacher_weights = match self.teacher_weights {
+            Some(bytes) => {
+                let hash = artifacts::upload(&mut coordinator.artifacts(), bytes).await;
+                hash.map_err(from_status)?.as_bytes().to_vec()
+            }
+            None => Vec::new(),
+        };
+        let spec_toml = self.spec.source().to_owned();
+        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
+        Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
+    }
+}

@@ -1,0 +1,104 @@
+//! The answer to a command, in the format that was asked for.
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::invalid;
+
+/// What a command answers, in every format that it has.
+pub trait Output {
+    /// For people: lines that end with a line break.
+    fn table(&self) -> String;
+
+    /// A document of the stable interface.
+    fn json(&self) -> impl Serialize;
+
+    /// Lines with a heading; `None` where it is no list of trials.
+    fn csv(&self) -> Option<String> {
+        None
+    }
+}
+
+/// How to print what has CSV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// The stable interface; see docs/json.md.
+    Json,
+    /// One row a trial.
+    Csv,
+}
+
+/// How to print what has no CSV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people.
+    Table,
+    /// The stable interface; see docs/json.md.
+    Json,
+}
+
+impl From<ListFormat> for Format {
+    fn from(format: ListFormat) -> Self {
+        match format {
+            ListFormat::Table => Format::Table,
+            ListFormat::Json => Format::Json,
+        }
+    }
+}
+
+/// Writes an answer to standard output.
+///
+/// # Errors
+/// When standard output is closed, or the answer has no CSV and that is asked for.
+pub fn print(output: &impl Output, format: impl Into<Format>) -> anyhow::Result<()> {
+    print_text(&render(output, format.into())?)
+}
+
+/// Writes to standard output; a closed pipe is an error to be passed on, not a panic.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_text(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn render(output: &impl Output, format: Format) -> anyhow::Result<String> {
+    match format {
+        Format::Table => Ok(output.table()),
+        Format::Json => Ok(serde_json::to_string_pretty(&output.json())? + "\n"),
+        Format::Csv => {
+            output.csv().ok_or_else(|| invalid("there is no CSV of this; use table or json"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Count(u32);
+
+    impl Output for Count {
+        fn table(&self) -> String {
+            format!("count  {}\n", self.0)
+        }
+
+        fn json(&self) -> impl Serialize {
+            [self.0]
+        }
+    }
+
+    #[test]
+    fn each_format_has_its_own_text() {
+        let text = |format| render(&Count(3), format).map_err(|error| error.to_string());
+        assert_eq!(text(Format::Table).unwrap(), "count  3\n");
+        assert_eq!(text(ListFormat::Json.into()).unwrap(), "[\n  3\n]\n");
+        assert!(text(Format::Csv).unwrap_err().contains("no CSV"));
+    }
+}

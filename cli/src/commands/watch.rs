@@ -1,0 +1,85 @@
+//! `edgesmith watch`, and how `search` and `submit --wait` follow a study.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use edgesmith_client::{Connection, Coordinator, from_status, is_over};
+use edgesmith_console::table;
+use edgesmith_proto::v1;
+use v1::StudyState;
+
+use crate::output::progress::{Progress, pruned, state_name};
+
+/// Which study.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study name
+    pub study: String,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Follows until the end.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let coordinator = Coordinator::connect_to_running(&args.connection).await?;
+    follow(&coordinator, &args.study).await
+}
+
+/// Shows progress until the study ends; survives a restart of the coordinator. The exit code is
+/// failure where the study failed or was cancelled.
+pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<ExitCode> {
+    let mut progress = Progress::new();
+    let mut silent_tries = 0;
+    let last = loop {
+        let request = v1::WatchStudyRequest { study: study.to_owned() };
+        let mut last = None;
+        let broken = match coordinator.studies().watch_study(request).await {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(status)) => {
+                            silent_tries = 0;
+                            progress.update(&status);
+                            last = Some(status);
+                        }
+                        Ok(None) => break None,
+                        Err(status) => break Some(status),
+                    }
+                }
+            }
+            Err(status) => Some(status),
+        };
+        match (broken, last) {
+            (None, Some(last)) if is_over(last.state()) => break last,
+            (Some(status), _) if !is_passing(&status) => return Err(from_status(status)),
+            (Some(status), _) if silent_tries >= 60 => return Err(from_status(status)),
+            _ => {
+                silent_tries += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    progress.finish();
+    let text = format!(
+        "{} is {}: {} complete, {}{}{} infeasible, {} failed in {}{}",
+        last.name,
+        state_name(last.state()),
+        last.complete,
+        if last.imported > 0 { format!("{} imported, ", last.imported) } else { String::new() },
+        pruned(&last).into_iter().map(|count| count + ", ").collect::<String>(),
+        last.infeasible,
+        last.failed,
+        table::duration(last.elapsed_ms as f64 / 1e3),
+        if last.reason.is_empty() { String::new() } else { format!("; {}", last.reason) }
+    );
+    eprintln!("{text}");
+    let good = last.state() == StudyState::Complete;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the coordinator may come back.
+fn is_passing(status: &tonic::Status) -> bool {
+    use tonic::Code::{Aborted, Cancelled, Internal, Unavailable, Unknown};
+    matches!(status.code(), Aborted | Cancelled | Internal | Unavailable | Unknown)
+}

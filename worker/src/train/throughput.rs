@@ -1,0 +1,128 @@
+//! How many images per second a training takes in.
+//!
+//! The images are random: how long a step takes does not depend on what they show. All of a step is timed
+//! (batch, forward, loss, backward, optimizer), as a study's trials without augmentation do it; the first
+//! steps are not. What is done with the answer is the caller's.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use edgesmith_common::Seed;
+use edgesmith_common::spec::{Augmentation, OptimizerSpec, TrainingSpec};
+use edgesmith_search_space::Plan;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
+use crate::data::{Dataset, ImageSet, Normalization, Views};
+use crate::network::Weights;
+
+/// Batches of the made-up data set, drawn from it again and again; more where they are small, up to
+/// [`IMAGES`].
+const BATCHES: usize = 16;
+const IMAGES: usize = 1024;
+/// Steps that are not timed, at least: in these kernels are tuned.
+const WARM_UP: u64 = 3;
+
+/// Steps that were timed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Throughput {
+    /// How many, at least 1.
+    pub steps: u64,
+    /// Images of each.
+    pub batch_size: u32,
+    /// What they took.
+    pub took: Duration,
+}
+
+impl Throughput {
+    /// Times training steps of a network, with the batch size and step rule of `spec`, until `enough` has
+    /// passed.
+    ///
+    /// # Errors
+    /// When the training fails.
+    pub fn measure(
+        plan: &Plan,
+        spec: &TrainingSpec,
+        device: TrainDevice,
+        cores: &Cores,
+        enough: Duration,
+    ) -> Result<Self, TrainError> {
+        let batch_size = spec.batch_size;
+        // Full batches alone.
+        let images = batch_size as usize;
+        let dataset = noise(plan, images * (IMAGES / images).max(BATCHES));
+        let request = TrainRequest {
+            plan,
+            start: Checkpoint::fresh(Weights::init(plan, [1; 32])),
+            dataset: &dataset,
+            views: &Views::new(&spec.augmentation, Seed(1)),
+            spec,
+            epochs: u32::MAX,
+            until: u32::MAX,
+            learning_rate: spec.learning_rate,
+            shuffle_seed: [2; 32],
+            distillation: None,
+            device,
+            cores,
+        };
+        let mut since: Option<(u64, Instant)> = None;
+        let (mut steps, mut took) = (0, Duration::ZERO);
+        let ended = train(request, &mut |progress| {
+            let done = u64::from(progress.epoch) * u64::from(progress.steps)
+                + u64::from(progress.step)
+                + 1;
+            match since {
+                None if done >= WARM_UP => since = Some((done, Instant::now())),
+                None => {}
+                Some((before, start)) => (steps, took) = (done - before, start.elapsed()),
+            }
+            let over = steps > 0 && took >= enough;
+            if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match ended {
+            Ok(_) | Err(TrainError::Stopped) => Ok(Self { steps, batch_size, took }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Images per second.
+    pub fn images_per_second(self) -> f64 {
+        self.steps as f64 * f64::from(self.batch_size) / self.took.as_secs_f64()
+    }
+
+    /// The training that is timed where nobody asks for another: AdamW, without augmentation.
+    pub fn usual_training(batch_size: u32) -> TrainingSpec {
+        TrainingSpec {
+            epochs: 1,
+            fine_tune_epochs: 0,
+            inherit_epochs: 0,
+            batch_size,
+            optimizer: OptimizerSpec::AdamW,
+            learning_rate: 1e-3,
+            fine_tune_learning_rate: 1e-3,
+            warmup_fraction: 0.0,
+            weight_decay: 0.01,
+            label_smoothing: 0.1,
+            augmentation: Augmentation { shift: 0, flip: false, views: 1 },
+        }
+    }
+}
+
+/// Random images of a plan's size and number of classes.
+fn noise(plan: &Plan, images: usize) -> Dataset {
+    let input = plan.input();
+    let (channels, side) = (input.channels as usize, input.height as usize);
+    let classes = plan.classes() as usize;
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut set = |images: usize| ImageSet {
+        channels,
+        height: side,
+        width: side,
+        pixels: (0..images * channels * side * side).map(|_| rng.random()).collect(),
+        labels: (0..images).map(|i| (i % classes) as u16).collect(),
+    };
+    let (train, validation, test) = (set(images), set(1), set(1));
+    let normalization = Normalization::of(&train);
+    Dataset { train, validation, test, classes, normalization }
+}
