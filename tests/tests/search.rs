@@ -100,7 +100,6 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
 }
 
 /// Files that may not grow stand for a full disk.
-#[cfg(unix)]
 #[test]
 fn a_store_that_fails_ends_the_search_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 pub enum TrainDevice {
     /// The processor, through burn's `flex`; on how many threads, [`super::Cores`] say.
     Flex,
-    /// The first GPU that wgpu finds (Vulkan, Metal, DX12).
+    /// The first GPU that wgpu finds (Vulkan, Metal).
     #[cfg(feature = "wgpu")]
     Wgpu,
 }
@@ -36,7 +36,7 @@ pub enum TrainDeviceError {
     NotBuilt,
     /// A build for GPUs on a machine without one.
     #[error(
-        "wgpu finds no adapter on this machine; install a driver for Vulkan, Metal or DX12 (Mesa's \
+        "wgpu finds no adapter on this machine; install a driver for Vulkan or Metal (Mesa's \
          software Vulkan will do for tests), or use flex"
     )]
     NoAdapter,
