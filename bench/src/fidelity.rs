@@ -10,7 +10,7 @@ use crate::algorithm::Algorithm;
 use crate::curve::percent;
 use crate::runs::{Runs, load};
 use crate::single;
-use crate::study::{LookUp, Run, Template};
+use crate::study::{Budget, LookUp, Run, Template, toml_text};
 
 /// Which studies are run both ways.
 #[derive(Debug, clap::Args)]
@@ -41,10 +41,29 @@ pub struct Args {
     pub jobs: Option<u32>,
 }
 
+impl Args {
+    /// What all runs have in common: trials of 200 epochs; where they may `stop` early, with a rung
+    /// at 12.
+    fn template(&self, stop: bool) -> Template {
+        let mut table = format!(
+            "path = {}\nvalidation_accuracy = \"c10_valid_200\"\nepochs = 200\n\
+             test_accuracies = [\"c10_test_200\"]\nseconds = \"c10_train_s_200\"\n",
+            toml_text(&self.table.to_string_lossy())
+        );
+        let mut fidelity = String::new();
+        if stop {
+            table
+                .push_str("[[table.rungs]]\nepochs = 12\nvalidation_accuracy = \"c10_valid_12\"\n");
+            fidelity = format!("[fidelity]\nrule = \"asha\"\nreduction = {}\n", self.reduction);
+        }
+        Template { table, fidelity, device: None, budget: Budget::Trials(self.trials) }
+    }
+}
+
 /// Runs and prints.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
-    let (all, halved) = (Template::of_fidelity(args, false), Template::of_fidelity(args, true));
+    let (all, halved) = (args.template(false), args.template(true));
     // Every study file is checked before the first run starts.
     for algorithm in &algorithms {
         all.spec(algorithm, args.seed)?;

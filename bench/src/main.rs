@@ -1,10 +1,11 @@
 //! `edgesmith-bench` measures edgesmith itself on problems whose answers are known.
 //!
-//! `cost` times the coordinator's own work, `train` the training of networks; `search` runs search algorithms
-//! on a table of trained networks, and `fidelity` does so with and without successive halving. Each run of
-//! these two is a study of its own in a coordinator's core, with the same proposals, records and rules as one
-//! behind gRPC and sled, in simulated time; only sockets and disk are left out. `front` runs one real study
-//! and leaves nothing out; `proxies` judges untrained networks by such a study's trials.
+//! `cost` times the coordinator's own work, `train` the training of networks; `search` runs search
+//! algorithms on a table of trained networks, and `fidelity` does so with and without successive
+//! halving. Each run of these two is a study of its own in a coordinator's core, with the same
+//! proposals, records and rules as one behind gRPC and sled, in simulated time; only sockets and
+//! disk are left out. `front` runs one real study and leaves nothing out; `proxies` judges
+//! untrained networks by such a study's trials.
 //!
 //! Nothing that `edgesmith` does needs this program.
 
@@ -43,16 +44,18 @@ struct Args {
 enum Command {
     /// Run search algorithms on a table of trained networks, many times each
     ///
-    /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the search
-    /// has two objectives, and the missing hypervolume is reported.
+    /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the
+    /// search has two objectives, and the missing hypervolume is reported.
     Search(Box<search::Args>),
-    /// Run studies on a table of trained networks with and without successive halving, many times each
+    /// Run studies on a table of trained networks with and without successive halving, many times
+    /// each
     ///
-    /// With it, trials are compared by their accuracy after 12 epochs, and about one in --reduction goes
-    /// on to 200, from the beginning, since the table's trainings of 12 epochs are trainings of their
-    /// own. Accuracies and epochs are those of NAS-Bench-201 on CIFAR-10.
+    /// With it, trials are compared by their accuracy after 12 epochs, and about one in --reduction
+    /// goes on to 200, from the beginning, since the table's trainings of 12 epochs are trainings
+    /// of their own. Accuracies and epochs are those of NAS-Bench-201 on CIFAR-10.
     Fidelity(fidelity::Args),
-    /// Time what the coordinator itself does: proposals by algorithm and size of the study, and the front
+    /// Time what the coordinator itself does: proposals by algorithm and size of the study, and the
+    /// front
     ///
     /// Trials are made up and take no time.
     Cost(cost::Args),
@@ -60,10 +63,10 @@ enum Command {
     Train(train::Args),
     /// Run a study from nothing and tell how its front's hypervolume grew over time
     ///
-    /// The study runs as under `edgesmith search`, in a directory of its own that is removed at the end. The
-    /// hypervolume is the product over the objectives of how far the front goes beyond the reference:
-    /// accuracy in shares of 1, everything else in powers of ten. tests/compare_front.py sets it beside
-    /// Optuna's.
+    /// The study runs as under `edgesmith search`, in a directory of its own that is removed at the
+    /// end. The hypervolume is the product over the objectives of how far the front goes beyond the
+    /// reference: accuracy in shares of 1, everything else in powers of ten. tests/compare_front.py
+    /// sets it beside Optuna's.
     Front(front::Args),
     /// Tell how well zero-cost proxies foretell what a study's trials came to
     ///

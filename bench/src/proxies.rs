@@ -1,9 +1,10 @@
 //! What zero-cost proxies foretell of a study's trials, next to what arithmetic alone foretells.
 //!
 //! Nothing is trained here: a finished study tells what each of its candidates came to before
-//! compression, and each is scored by the weights that its training began with. Trials that inherited
-//! weights are left out, as their accuracy is not that of a training from scratch. The candidates should be
-//! a random choice (`algorithm.name = "random"`), or the search's own choice is part of the answer.
+//! compression, and each is scored by the weights that its training began with. Trials that
+//! inherited weights are left out, as their accuracy is not that of a training from scratch. The
+//! candidates should be a random choice (`algorithm.name = "random"`), or the search's own choice
+//! is part of the answer.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -33,8 +34,8 @@ struct Row {
     spearman: f64,
     /// With multiply-accumulates held fixed; `null` where the proxy orders by them.
     spearman_given_macs: Option<f64>,
-    /// Of the batches, those whose most accurate candidate is kept; by chance 0.5, more where several
-    /// share the first place.
+    /// Of the batches, those whose most accurate candidate is kept; by chance 0.5, more where
+    /// several share the first place.
     best_kept: f64,
     /// Mean accuracy of what is kept.
     accuracy_kept: f64,

@@ -30,8 +30,8 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// All runs of one algorithm on one problem, by seed. What comes out does not depend on how many
-    /// run at once.
+    /// All runs of one algorithm on one problem, by seed. What comes out does not depend on how
+    /// many run at once.
     pub fn all(
         &self,
         template: &Template,

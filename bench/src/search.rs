@@ -1,14 +1,14 @@
 //! What search algorithms find on a table of trained networks, many runs of each.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use edgesmith_common::spec::AlgorithmSpec;
-use edgesmith_console::print_text;
+use edgesmith_console::{invalid, print_text};
 
 use crate::algorithm::Algorithm;
 use crate::runs::{Runs, load};
-use crate::study::{LookUp, Template};
+use crate::study::{Budget, LookUp, Template, toml_text};
 use crate::{fronts, single};
 
 /// What is searched, by whom, and how often.
@@ -20,7 +20,8 @@ pub struct Args {
     /// Latencies of the table's rows, for --device
     #[arg(long, value_name = "FILE")]
     pub latencies: Option<PathBuf>,
-    /// Search accuracy against latency on these device classes, or on `all` [default: accuracy alone]
+    /// Search accuracy against latency on these device classes, or on `all` [default: accuracy
+    /// alone]
     #[arg(long = "device", value_name = "CLASS", value_delimiter = ',')]
     pub devices: Vec<String>,
     /// Algorithms, with settings as NAME:KEY=VALUE
@@ -64,10 +65,46 @@ pub struct Args {
     pub curve: Option<PathBuf>,
 }
 
+impl Args {
+    /// What all runs have in common; a device is yet to be set.
+    ///
+    /// # Errors
+    /// When the budget is none.
+    fn template(&self) -> anyhow::Result<Template> {
+        let wrong = || {
+            let given = &self.budget;
+            invalid(format!("{given:?} is no budget; write seconds as 12000s or trials=200"))
+        };
+        let budget = match (self.budget.strip_suffix('s'), self.budget.strip_prefix("trials=")) {
+            (_, Some(trials)) => Budget::Trials(trials.parse().map_err(|_| wrong())?),
+            (Some(seconds), None) => Budget::Seconds(seconds.parse().map_err(|_| wrong())?),
+            (None, None) => return Err(wrong()),
+        };
+        let text = |path: &Path| toml_text(&path.to_string_lossy());
+        let mut table = format!("path = {}\n", text(&self.table));
+        if let Some(latencies) = &self.latencies {
+            table.push_str(&format!("latencies = {}\n", text(latencies)));
+        } else if !self.devices.is_empty() {
+            return Err(invalid("--device needs the file of latencies; give --latencies"));
+        }
+        let tests: Vec<String> = self.test.iter().map(|name| toml_text(name)).collect();
+        table.push_str(&format!(
+            "validation_accuracy = {}\ntest_accuracies = [{}]\nseconds = {}\nseconds_share = {:?}\n\
+             identity = {}\n",
+            toml_text(&self.validation),
+            tests.join(", "),
+            toml_text(&self.seconds),
+            self.seconds_share,
+            toml_text(&self.identity)
+        ));
+        Ok(Template { table, fidelity: String::new(), device: None, budget })
+    }
+}
+
 /// Runs and prints.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
-    let mut template = Template::new(args)?;
+    let mut template = args.template()?;
     let spec = template.spec(&algorithms[0], 0)?;
     let table = load(&spec)?;
     let devices = match args.devices.iter().any(|device| device == "all") {

@@ -14,7 +14,6 @@ use edgesmith_search_space::Space;
 use edgesmith_worker::table::CellTable;
 
 use crate::algorithm::Algorithm;
-use crate::{fidelity, search};
 
 /// One trial that was looked up.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,72 +39,25 @@ pub struct Run {
 #[derive(Debug, Clone)]
 pub struct Template {
     /// The lines of `[table]`.
-    table: String,
+    pub table: String,
     /// The lines of `[fidelity]` with their heading; empty where no trial stops early.
-    fidelity: String,
+    pub fidelity: String,
     /// The device of the second objective, if there is one.
     pub device: Option<String>,
-    budget: Budget,
+    /// The same for every run.
+    pub budget: Budget,
 }
 
 /// When a run ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Budget {
+pub enum Budget {
+    /// After so many trials.
     Trials(u32),
+    /// After so many simulated seconds.
     Seconds(f64),
 }
 
 impl Template {
-    /// Of `search`, from its options.
-    ///
-    /// # Errors
-    /// When the budget is none.
-    pub fn new(args: &search::Args) -> anyhow::Result<Self> {
-        let wrong = || {
-            let given = &args.budget;
-            invalid(format!("{given:?} is no budget; write seconds as 12000s or trials=200"))
-        };
-        let budget = match (args.budget.strip_suffix('s'), args.budget.strip_prefix("trials=")) {
-            (_, Some(trials)) => Budget::Trials(trials.parse().map_err(|_| wrong())?),
-            (Some(seconds), None) => Budget::Seconds(seconds.parse().map_err(|_| wrong())?),
-            (None, None) => return Err(wrong()),
-        };
-        let text = |path: &std::path::Path| toml_text(&path.to_string_lossy());
-        let mut table = format!("path = {}\n", text(&args.table));
-        if let Some(latencies) = &args.latencies {
-            table.push_str(&format!("latencies = {}\n", text(latencies)));
-        } else if !args.devices.is_empty() {
-            return Err(invalid("--device needs the file of latencies; give --latencies"));
-        }
-        let tests: Vec<String> = args.test.iter().map(|name| toml_text(name)).collect();
-        table.push_str(&format!(
-            "validation_accuracy = {}\ntest_accuracies = [{}]\nseconds = {}\nseconds_share = {:?}\n\
-             identity = {}\n",
-            toml_text(&args.validation),
-            tests.join(", "),
-            toml_text(&args.seconds),
-            args.seconds_share,
-            toml_text(&args.identity)
-        ));
-        Ok(Self { table, fidelity: String::new(), device: None, budget })
-    }
-
-    /// Of `fidelity`: on 200 epochs, and where trials `stop` early, with a rung at 12.
-    pub fn of_fidelity(args: &fidelity::Args, stop: bool) -> Self {
-        let mut table = format!(
-            "path = {}\nvalidation_accuracy = \"c10_valid_200\"\nepochs = 200\n\
-             test_accuracies = [\"c10_test_200\"]\nseconds = \"c10_train_s_200\"\n",
-            toml_text(&args.table.to_string_lossy())
-        );
-        let mut fidelity = String::new();
-        if stop {
-            table
-                .push_str("[[table.rungs]]\nepochs = 12\nvalidation_accuracy = \"c10_valid_12\"\n");
-            fidelity = format!("[fidelity]\nrule = \"asha\"\nreduction = {}\n", args.reduction);
-        }
-        Self { table, fidelity, device: None, budget: Budget::Trials(args.trials) }
-    }
-
     /// The simulated seconds of the budget, where it counts those.
     pub fn seconds(&self) -> Option<f64> {
         match self.budget {
@@ -250,7 +202,7 @@ pub fn time(seconds: f64) -> Time {
 }
 
 /// A text as TOML writes it.
-fn toml_text(text: &str) -> String {
+pub fn toml_text(text: &str) -> String {
     let escaped: String = text
         .chars()
         .map(|c| match c {

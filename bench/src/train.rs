@@ -1,7 +1,7 @@
 //! Images that a training step takes in per second, on networks of three image sizes.
 //!
-//! The worker times its own steps (`worker/src/train/throughput.rs`).
-//! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same in PyTorch.
+//! The worker times its own steps (`worker/src/train/throughput.rs`). `tests/compare_pytorch.py`
+//! reads the layers printed with `--format json` and trains the same in PyTorch.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -21,8 +21,8 @@ const CLASSES: u32 = 10;
 /// Which networks are trained, and how.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Networks, separated by commas: plain-8, inverted-8, plain-28, inverted-28, separable-28, plain-32,
-    /// inverted-32 [default: all]
+    /// Networks, separated by commas: plain-8, inverted-8, plain-28, inverted-28, separable-28,
+    /// plain-32, inverted-32 [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub networks: Vec<String>,
     /// Threads that compute one training, each number in turn; one more makes its batches
@@ -168,8 +168,8 @@ impl Output for Timed<'_> {
     }
 }
 
-/// Plain, separable and inverted-residual networks on images like the digits, like Fashion-MNIST and like
-/// CIFAR-10.
+/// Plain, separable and inverted-residual networks on images like the digits, like Fashion-MNIST
+/// and like CIFAR-10.
 fn candidates() -> Vec<Candidate> {
     let conv = Operation::Conv;
     let inverted = |expansion| Operation::InvertedResidual { expansion };

@@ -1,4 +1,5 @@
-//! How many tasks a worker takes at once: as many as it was told, or as many as is measured to be fastest.
+//! How many tasks a worker takes at once: as many as it was told, or as many as is measured to be
+//! fastest.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -57,8 +58,8 @@ pub struct Decision {
     pub measured: Option<Measured>,
 }
 
-/// What was given, measured, or one task a core. `device` is `None` where nothing is trained. Blocks for
-/// some seconds where it measures.
+/// What was given, measured, or one task a core. `device` is `None` where nothing is trained.
+/// Blocks for some seconds where it measures.
 ///
 /// # Errors
 /// When a training that is timed fails.
@@ -159,7 +160,8 @@ fn measure(device: TrainDevice, cores: NonZeroUsize) -> Result<Measured, SlotsEr
     let rate = |cores: &Cores, enough| -> Result<f64, SlotsError> {
         Ok(Throughput::measure(&plan, &spec, device, cores, enough)?.images_per_second())
     };
-    // Whatever a first training has to find out, such as the fastest kernels of a GPU, is no part of either.
+    // Whatever a first training has to find out, such as the fastest kernels of a GPU, is no part
+    // of either.
     rate(&Cores::one(), Duration::ZERO)?;
     let alone: Vec<Cores> = (0..cores.get()).map(|_| Cores::one()).collect();
     let apart = thread::scope(|scope| {

@@ -79,8 +79,8 @@ impl Coordinator {
         Self::find(options, Fallback::Private).await
     }
 
-    /// Connects as the options say to a coordinator that workers can find and that goes on when this
-    /// process ends.
+    /// Connects as the options say to a coordinator that workers can find and that goes on when
+    /// this process ends.
     pub async fn connect_to_running(options: &Connection) -> anyhow::Result<Self> {
         Self::find(options, Fallback::Nobody).await
     }

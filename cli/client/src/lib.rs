@@ -1,5 +1,6 @@
-//! What commands that ask a coordinator have in common: which one answers, handing it a study, reading its
-//! trials, and what trains where the work is done in the same process. Printing is not its business.
+//! What commands that ask a coordinator have in common: which one answers, handing it a study,
+//! reading its trials, and what trains where the work is done in the same process. It prints no
+//! answers.
 
 mod answer;
 mod connect;

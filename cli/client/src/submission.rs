@@ -21,8 +21,8 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     })
 }
 
-/// A study and all that goes to the coordinator with it, read and checked: nothing of it can fail for
-/// want of a file once anything was changed there.
+/// A study and all that goes to the coordinator with it, read and checked: nothing of it can fail
+/// for want of a file once anything was changed there.
 pub struct Submission {
     /// The study.
     pub spec: StudySpec,

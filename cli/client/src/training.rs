@@ -56,8 +56,8 @@ pub fn pipeline(
     Ok(Pipeline::new(device, cores, probe::device_info(class), data_root))
 }
 
-/// How many tasks at once: what was given, measured, or one a core. `backend` is `None` where nothing is
-/// trained. Says on standard error what was measured.
+/// How many tasks at once: what was given, measured, or one a core. `backend` is `None` where
+/// nothing is trained. Says on standard error what was measured.
 ///
 /// # Errors
 /// When a training that is timed fails.

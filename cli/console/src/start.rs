@@ -16,13 +16,14 @@ use crate::failure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// mimalloc's option of how long freed memory stays with the process, and milliseconds of it. By default
-/// it is 10: a training step of a large network gives its feature maps back to the system and faults them
-/// in again, which took a tenth of the time (`perf stat -e page-faults edgesmith-bench train`).
+/// mimalloc's option of how long freed memory stays with the process, and milliseconds of it. By
+/// default it is 10: a training step of a large network gives its feature maps back to the system
+/// and faults them in again, which took a tenth of the time (`perf stat -e page-faults
+/// edgesmith-bench train`).
 const PURGE_DELAY: (libmimalloc_sys::mi_option_t, c_long) = (15, 10_000);
 
-/// Runs a program's command to its end and gives the exit code: 0 done, 1 failed, 2 usage or invalid
-/// input, or what the command says. `verbose` is how often `-v` was given.
+/// Runs a program's command to its end and gives the exit code: 0 done, 1 failed, 2 usage or
+/// invalid input, or what the command says. `verbose` is how often `-v` was given.
 pub fn run(verbose: u8, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     // SAFETY: the option exists, and nothing else of the allocator is asked meanwhile.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY.0, PURGE_DELAY.1) };

@@ -1,4 +1,5 @@
-//! `edgesmith pareto --cover K`: the fewest models that give each named device one within its limits.
+//! `edgesmith pareto --cover K`: the fewest models that give each named device one within its
+//! limits.
 
 use edgesmith_client::{Coordinator, from_status};
 use edgesmith_common::DeviceClass;
@@ -8,21 +9,21 @@ use edgesmith_console::{Format, Output, invalid, print};
 use edgesmith_proto::v1;
 use serde::Serialize;
 
-use crate::commands::front;
 use crate::output::{TrialRow, json};
 
 /// Prints the models.
 pub async fn run(
     coordinator: &Coordinator,
-    args: &front::Args,
     spec: &StudySpec,
+    filters: &[String],
     most: u32,
+    format: Format,
 ) -> anyhow::Result<()> {
-    if args.format == Format::Csv {
+    if format == Format::Csv {
         return Err(invalid("--cover prints a table or JSON, not CSV"));
     }
-    let demands = Demands::read(&args.filters)?;
-    let request = v1::ListTrialsRequest { study: args.study.clone() };
+    let demands = Demands::read(filters)?;
+    let request = v1::ListTrialsRequest { study: spec.name.to_string() };
     let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let rows = trials.into_inner().trials.into_iter().map(|trial| TrialRow::new(trial, spec));
     let rows: Vec<TrialRow> = rows.collect::<anyhow::Result<_>>()?;
@@ -31,7 +32,7 @@ pub async fn run(
         .iter()
         .map(|(row, devices)| (devices.iter().map(ToString::to_string).collect(), *row))
         .collect();
-    print(&Models { study: &args.study, chosen, named }, args.format)
+    print(&Models { study: spec.name.as_str(), chosen, named }, format)
 }
 
 /// The models and the devices that each is for.

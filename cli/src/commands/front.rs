@@ -45,7 +45,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (status, spec) = coordinator.study(&args.study).await?;
     if let Some(most) = args.cover {
-        return cover::run(&coordinator, &args, &spec, most).await;
+        return cover::run(&coordinator, &spec, &args.filters, most, args.format).await;
     }
     let filtered = !args.filters.is_empty();
     let device = args.device.as_deref().map(str::parse::<DeviceClass>);

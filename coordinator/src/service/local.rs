@@ -1,5 +1,5 @@
-//! A coordinator beside its clients in one process, on a free loopback port. A command that runs a study to
-//! its end starts one, and so does one that asks a data directory that no process has.
+//! A coordinator beside its clients in one process, on a free loopback port. A command that runs a
+//! study to its end starts one, and so does one that asks a data directory that no process has.
 
 use std::path::Path;
 

@@ -58,8 +58,8 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// A worker in the coordinator's own process, at `info`'s machine, which does all that `work` needs.
-    /// `backend` is what trains, by name.
+    /// A worker in the coordinator's own process, at `info`'s machine, which does all that `work`
+    /// needs. `backend` is what trains, by name.
     pub fn local(
         coordinator: &str,
         info: &DeviceInfo,

@@ -1,8 +1,8 @@
 //! How many images per second a training takes in.
 //!
-//! The images are random: how long a step takes does not depend on what they show. All of a step is timed
-//! (batch, forward, loss, backward, optimizer), as a study's trials without augmentation do it; the first
-//! steps are not. What is done with the answer is the caller's.
+//! The images are random: how long a step takes does not depend on what they show. All of a step is
+//! timed (batch, forward, loss, backward, optimizer), as a study's trials without augmentation do
+//! it; the first steps are not. What is done with the answer is the caller's.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -36,8 +36,8 @@ pub struct Throughput {
 }
 
 impl Throughput {
-    /// Times training steps of a network, with the batch size and step rule of `spec`, until `enough` has
-    /// passed.
+    /// Times training steps of a network, with the batch size and step rule of `spec`, until
+    /// `enough` has passed.
     ///
     /// # Errors
     /// When the training fails.
