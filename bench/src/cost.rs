@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use edgesmith_common::spec::AlgorithmSpec;
 use edgesmith_common::{
-    ArtifactHash, NetworkReport, Purpose, StudySpec, TrainedTrial, TrialNumber,
+    ArtifactHash, DeviceClass, Figures, Metric, Outcome, Purpose, Role, ScopedMetric, StudySpec,
+    TrainedTrial, TrialNumber, Work, WorkerInfo,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{invalid, print_text};
 use edgesmith_coordinator::controller::{self, FinishedTrial, Proposal};
-use edgesmith_coordinator::core::{Answer, Event, Outcome, Role, Work, WorkerInfo};
+use edgesmith_coordinator::core::{Answer, Event};
 use edgesmith_search_space::{Cost, Genotype, Precision, StagedSpace};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -152,7 +153,8 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
     driver.ask(0.0, |to| Event::Submit { to, spec: submitted, teacher_weights: None, at_ms: 0 })?;
     let info = WorkerInfo {
         name: "bench".to_owned(),
-        class: edgesmith_common::DeviceClass::local(),
+        class: DeviceClass::local(),
+        engines: Default::default(),
         roles: [Role::Train].into(),
         slots: 1,
         backend: String::new(),
@@ -170,7 +172,8 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
             anyhow::bail!("something else than a trial was leased");
         };
         let Some(result) = made_up(space, genotype) else { anyhow::bail!("it is no network") };
-        let (task, attempt, outcome) = (lease.task, lease.attempt, Outcome::TrialTrained(result));
+        let (task, attempt, outcome) =
+            (lease.task, lease.attempt, Ok(Outcome::TrialTrained(result)));
         let started = Instant::now();
         driver.ask(0.0, |to| Event::Report { to, worker, task, attempt, outcome })?;
         last = leasing + started.elapsed();
@@ -223,8 +226,9 @@ fn finished(
     number: TrialNumber,
 ) -> Option<FinishedTrial> {
     let result = made_up(space, genotype)?;
-    let report = &result.compressed;
-    let objectives = vec![-report.validation_accuracy, report.model_bytes as f64];
+    let figures = &result.compressed;
+    let objectives =
+        vec![-figures.validation_accuracy()?, figures.get(&Metric::MODEL_BYTES.whole())?];
     Some(FinishedTrial::Complete { number, objectives, violation: 0.0 })
 }
 
@@ -242,19 +246,15 @@ fn made_up(space: &StagedSpace, genotype: &Genotype) -> Option<TrainedTrial> {
         Precision::Int8 => 1,
     };
     let accuracy = 0.5 + 0.03 * (cost.parameters as f64).ln() + 0.05 * luck;
-    let report = NetworkReport {
-        validation_accuracy: accuracy.min(1.0),
-        test_accuracy: accuracy.min(1.0),
-        model_bytes: cost.parameters * bytes,
-        cost,
-    };
+    let figures = Figures::of_cost(&cost)
+        .with(ScopedMetric::VALIDATION_ACCURACY, accuracy.min(1.0))
+        .with(ScopedMetric::TEST_ACCURACY, accuracy.min(1.0))
+        .with(Metric::MODEL_BYTES.whole(), (cost.parameters * bytes) as f64);
     Some(TrainedTrial {
-        compressed: report.clone(),
-        uncompressed: report,
+        compressed: figures.clone(),
+        uncompressed: figures,
         model: ArtifactHash::of(b"model"),
         weights: ArtifactHash::of(b"weights"),
-        images_seen: 0,
-        seconds: 0.0,
     })
 }
 

@@ -103,8 +103,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn row(algorithm: &Algorithm, all: &[Run], halved: &[Run]) -> Vec<String> {
     let chosen = |look_ups: &[LookUp]| {
         let figures = |look_up: &LookUp| {
-            let test = look_up.figures.test_accuracies.first().map_or(0.0, |(_, share)| *share);
-            (look_up.figures.validation_accuracy, test)
+            let test = look_up.figures.test_accuracy().unwrap_or(0.0);
+            (single::accuracy(&look_up.figures), test)
         };
         single::chosen(look_ups).map(figures)
     };

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgesmith_client::{Backend, Coordinator, Submission, TrialRow, from_status, is_over};
-use edgesmith_common::{Metric, Objective, StudySpec, pareto};
+use edgesmith_common::metric::{Scale, Unit};
+use edgesmith_common::{Objective, StudySpec, pareto};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print, start};
 use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
@@ -131,7 +132,8 @@ impl Area {
             let value = value.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
             match (place, value) {
                 (Some(place), Some(value))
-                    if value >= 1.0 && objectives[place].metric == Metric::ValidationAccuracy =>
+                    if value >= 1.0
+                        && objectives[place].of.metric.definition().unit == Unit::Share =>
                 {
                     mistakes.push(format!(
                         "{text:?} is no share; write 70 % as {name}=0.7, for example"
@@ -175,9 +177,9 @@ impl Area {
 /// How far a value is on the good side of the worst one: accuracy in shares, other metrics in powers of
 /// ten; negative on the other side.
 fn gain(objective: &Objective, value: f64, worst: f64) -> f64 {
-    let more = match objective.metric {
-        Metric::ValidationAccuracy => value - worst,
-        _ => (value.max(f64::MIN_POSITIVE) / worst).log10(),
+    let more = match objective.of.metric.definition().scale {
+        Scale::Linear { .. } => value - worst,
+        Scale::Logarithmic { .. } => (value.max(f64::MIN_POSITIVE) / worst).log10(),
     };
     -objective.goal.oriented(more)
 }
@@ -243,13 +245,13 @@ impl Growth {
             let row = TrialRow::new(trial, &self.spec)?;
             let Some(values) = &row.values else { continue };
             let of = |objective: &Objective| {
-                values.value(objective.metric, objective.device.as_ref()).ok_or_else(|| {
+                values.get(&objective.of).ok_or_else(|| {
                     anyhow::anyhow!("trial {number} is complete and has no {objective}")
                 })
             };
             let values_of: Vec<f64> =
                 self.spec.objectives.iter().map(of).collect::<anyhow::Result<_>>()?;
-            let images = values.trained().map_or(0, |trained| trained.images_seen);
+            let images = values.figures().images_seen().unwrap_or(0);
             let mut points: Vec<Vec<f64>> =
                 self.arrivals.iter().map(|a| a.values.clone()).collect();
             points.push(values_of.clone());

@@ -10,6 +10,7 @@ use edgesmith_worker::table::CellTable;
 
 use crate::algorithm::Algorithm;
 use crate::curve::average;
+use crate::single;
 use crate::study::LookUp;
 
 /// Error of the reference point: worse than guessing among ten.
@@ -29,10 +30,10 @@ impl Truth {
     /// Of the column and the device that `spec` searches.
     pub fn of(table: &CellTable, spec: &StudySpec) -> anyhow::Result<Self> {
         let Workload::Table(columns) = &spec.work else { return Err(invalid("no table is named")) };
-        let devices = spec.devices();
+        let targets = spec.targets();
         let points = table
             .cells()
-            .map(|cell| Ok(point(&table.look_up(columns, cell, &devices)?)))
+            .map(|cell| Ok(point(&table.look_up(columns, cell, &targets)?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let slowest = points.iter().map(|point| point[0]).fold(0.0, f64::max);
         let reference = [slowest, REFERENCE_ERROR];
@@ -58,8 +59,8 @@ impl Truth {
 
 /// Latency and error, less is better.
 fn point(figures: &Figures) -> Vec<f64> {
-    let latency = figures.latencies.first().map_or(f64::INFINITY, |(_, ms)| *ms);
-    vec![latency, 1.0 - figures.validation_accuracy]
+    let latency = figures.latencies().next().map_or(f64::INFINITY, |(_, ms)| ms);
+    vec![latency, 1.0 - single::accuracy(figures)]
 }
 
 /// One algorithm on one device.

@@ -89,7 +89,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             continue;
         }
         let plan = candidate.plan(work.space.data())?;
-        let (accuracy, seconds) = (trained.uncompressed.validation_accuracy, trained.seconds);
+        let seconds = trained.compressed.training_seconds();
+        let Some(accuracy) = trained.uncompressed.validation_accuracy() else { continue };
         candidates.push(Candidate { number: TrialNumber(row.number), plan, accuracy, seconds });
     }
     if candidates.len() < BATCH {

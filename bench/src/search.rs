@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .iter()
             .map(|algorithm| Ok((algorithm, look_ups(&template, algorithm)?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        text = single::table(&results, template.seconds());
+        text = single::table(&results, &spec, template.seconds());
         curves = single::curves(&results, &truth);
     } else {
         let mut rows = Vec::new();

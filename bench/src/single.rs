@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
+use edgesmith_common::{Figures, Metric, Split, StudySpec};
 use edgesmith_console::invalid;
 use edgesmith_console::table::{self, Align};
 use edgesmith_worker::table::CellTable;
@@ -25,7 +25,7 @@ impl Truth {
         let Workload::Table(columns) = &spec.work else { return Err(invalid("no table is named")) };
         let mut best = 0.0_f64;
         for cell in table.cells() {
-            best = best.max(table.look_up(columns, cell, [])?.validation_accuracy);
+            best = best.max(accuracy(&table.look_up(columns, cell, [])?));
         }
         Ok(Self { best })
     }
@@ -34,28 +34,33 @@ impl Truth {
 /// The look-up with the best accuracy among those within the budget; the earliest of equals.
 pub fn chosen(run: &[LookUp]) -> Option<&LookUp> {
     run.iter().filter(|look_up| look_up.counts).reduce(|best, next| {
-        let better = next.figures.validation_accuracy > best.figures.validation_accuracy;
+        let better = accuracy(&next.figures) > accuracy(&best.figures);
         if better { next } else { best }
     })
 }
 
-/// Mean and standard deviation over runs of what each algorithm chose.
-pub fn table(results: &[(&Algorithm, Vec<Vec<LookUp>>)], seconds: Option<f64>) -> String {
-    let names: Vec<String> = results
-        .iter()
-        .flat_map(|(_, runs)| runs.iter().flatten().next())
-        .next()
-        .map(|look_up| {
-            look_up.figures.test_accuracies.iter().map(|(name, _)| name.clone()).collect()
-        })
-        .unwrap_or_default();
+/// The accuracy that the search sees, `0..=1`.
+pub fn accuracy(figures: &Figures) -> f64 {
+    figures.validation_accuracy().unwrap_or(0.0)
+}
+
+/// Mean and standard deviation over runs of what each algorithm chose in studies like `spec`.
+pub fn table(
+    results: &[(&Algorithm, Vec<Vec<LookUp>>)],
+    spec: &StudySpec,
+    seconds: Option<f64>,
+) -> String {
+    let tests: &[String] = match &spec.work {
+        Workload::Table(table) => &table.test_accuracies,
+        Workload::Train(_) => &[],
+    };
     let mut columns = vec![
         ("algorithm", Align::Left),
         ("runs", Align::Right),
         ("look-ups", Align::Right),
         ("validation", Align::Right),
     ];
-    columns.extend(names.iter().map(|name| (name.as_str(), Align::Right)));
+    columns.extend(tests.iter().map(|name| (name.as_str(), Align::Right)));
     let row = |(algorithm, runs): &(&Algorithm, Vec<Vec<LookUp>>)| {
         let counted: Vec<f64> = runs
             .iter()
@@ -66,12 +71,12 @@ pub fn table(results: &[(&Algorithm, Vec<Vec<LookUp>>)], seconds: Option<f64>) -
             algorithm.to_string(),
             runs.len().to_string(),
             format!("{:.1}", mean_and_deviation(&counted).0),
-            percent(chosen.iter().map(|c| c.figures.validation_accuracy)),
+            percent(chosen.iter().map(|c| accuracy(&c.figures))),
         ];
-        cells.extend(
-            (0..names.len())
-                .map(|place| percent(chosen.iter().map(|c| c.figures.test_accuracies[place].1))),
-        );
+        cells.extend(tests.iter().map(|name| {
+            let of = Metric::ACCURACY.on(Split::HeldOut(name.as_str().into()));
+            percent(chosen.iter().filter_map(|look_up| look_up.figures.get(&of)))
+        }));
         cells
     };
     let rows: Vec<Vec<String>> = results.iter().map(row).collect();
@@ -103,7 +108,7 @@ fn regret(run: &[LookUp], truth: &Truth) -> Vec<f64> {
     let mut best = 0.0_f64;
     let counted = run.iter().filter(|look_up| look_up.counts);
     let after = counted.map(|look_up| {
-        best = best.max(look_up.figures.validation_accuracy);
+        best = best.max(accuracy(&look_up.figures));
         (truth.best - best) * 100.0
     });
     after.collect()

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{Figures, StudySpec, TrialNumber};
+use edgesmith_common::{
+    DeviceClass, Figures, Outcome, Role, StudySpec, TrialNumber, Work, WorkerInfo,
+};
 use edgesmith_console::invalid;
 use edgesmith_coordinator::core::{
-    Answer, Command, Core, CoreConfig, Event, Outcome, Refusal, RequestId, Role, Time, Work,
-    WorkerInfo,
+    Answer, Command, Core, CoreConfig, Event, Refusal, RequestId, Time,
 };
 use edgesmith_search_space::Space;
 use edgesmith_worker::table::CellTable;
@@ -112,14 +113,15 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
     let (Workload::Table(columns), Space::Cell(space)) = (&spec.work, &spec.space) else {
         return Err(invalid("the study names no table"));
     };
-    let devices = spec.devices();
+    let targets = spec.targets();
     let mut driver = Driver::new();
     let mut at = 0.0;
     let submitted = Box::new(spec.clone());
     driver.ask(at, |to| Event::Submit { to, spec: submitted, teacher_weights: None, at_ms: 0 })?;
     let info = WorkerInfo {
         name: "bench".to_owned(),
-        class: edgesmith_common::DeviceClass::local(),
+        class: DeviceClass::local(),
+        engines: Default::default(),
         roles: [Role::Table].into(),
         slots: 1,
         backend: String::new(),
@@ -143,19 +145,20 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
         let outcome = match rung {
             Some(epochs) => {
                 let report = table.look_up_rung(columns, &cell, *epochs)?;
-                at += report.seconds - before;
-                spent.insert(*number, report.seconds);
+                let seconds = report.figures.training_seconds();
+                at += seconds - before;
+                spent.insert(*number, seconds);
                 Outcome::RungReached(report)
             }
             None => {
-                let figures = table.look_up(columns, &cell, &devices)?;
-                at += figures.seconds - before;
+                let figures = table.look_up(columns, &cell, &targets)?;
+                at += figures.training_seconds() - before;
                 let counts = spec.budget.simulated_seconds.is_none_or(|limit| at <= limit);
                 done.look_ups.push(LookUp { at, counts, figures: figures.clone() });
                 Outcome::LookedUp(figures)
             }
         };
-        let (task, attempt) = (lease.task, lease.attempt);
+        let (task, attempt, outcome) = (lease.task, lease.attempt, Ok(outcome));
         driver.ask(at, |to| Event::Report { to, worker, task, attempt, outcome })?;
     }
 }

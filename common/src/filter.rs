@@ -2,21 +2,25 @@
 
 use std::str::FromStr;
 
-use crate::{DeviceClass, Goal, Metric, Objective, TrialValues};
+use crate::{
+    DeviceClass, Goal, Metric, MetricNameError, Objective, Scope, ScopedMetric, TrialValues,
+};
 
-/// One bound. Unlike a constraint it is no part of a study and may look at held-out accuracy.
+/// One bound. Unlike a constraint it is not part of a study and may look at held-out accuracy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
-    quantity: Quantity,
-    device: Option<DeviceClass>,
+    of: Quantity,
     relation: Relation,
     limit: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is bounded.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Quantity {
-    Metric(Metric),
-    TestAccuracy,
+    /// One figure.
+    One(ScopedMetric),
+    /// A per-device metric on every device that was measured.
+    EveryDevice(Metric),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +31,9 @@ enum Relation {
     AtLeast,
 }
 
-/// Text that is no filter.
+/// Text that is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no bound: {why}")]
+#[error("{given:?} is not a bound: {why}")]
 pub struct FilterError {
     given: String,
     why: String,
@@ -38,20 +42,24 @@ pub struct FilterError {
 impl Filter {
     /// The device class that it is on, where it names one.
     pub fn device(&self) -> Option<&DeviceClass> {
-        self.device.as_ref()
+        match &self.of {
+            Quantity::One(of) => of.device(),
+            Quantity::EveryDevice(_) => None,
+        }
     }
 
     /// Whether a trial is within the bound. A figure that was not measured is not within any. Without
     /// a device, a per-device metric must be within the bound on every device that was measured.
     pub fn admits(&self, values: &TrialValues) -> bool {
-        match (self.quantity, &self.device) {
-            (Quantity::TestAccuracy, _) => values.test_accuracy().is_some_and(|a| self.holds(a)),
-            (Quantity::Metric(Metric::LatencyMs), None) => {
-                let mut all = values.latencies().map(|(_, ms)| self.holds(ms)).peekable();
+        match &self.of {
+            Quantity::One(of) => values.get(of).is_some_and(|value| self.holds(value)),
+            Quantity::EveryDevice(metric) => {
+                let on_device = |of: &ScopedMetric| {
+                    of.metric == *metric && matches!(of.scope, Scope::Target(_))
+                };
+                let all = values.figures().iter().filter(|(of, _)| on_device(of));
+                let mut all = all.map(|(_, value)| self.holds(value)).peekable();
                 all.peek().is_some() && all.all(|holds| holds)
-            }
-            (Quantity::Metric(metric), device) => {
-                values.value(metric, device.as_ref()).is_some_and(|value| self.holds(value))
             }
         }
     }
@@ -59,17 +67,15 @@ impl Filter {
     /// Whether the front of what is within the bound is what of the whole front is within it: a bound
     /// that cuts the worse side off one of these objectives.
     pub fn keeps_front(&self, objectives: &[Objective]) -> bool {
-        let Quantity::Metric(metric) = self.quantity else { return false };
         let goal = match self.relation {
             Relation::Below | Relation::AtMost => Goal::Minimize,
             Relation::Above | Relation::AtLeast => Goal::Maximize,
         };
-        // Without a device, latency on any device counts, of an objective or not.
-        let whole = !metric.is_per_device() || self.device.is_some();
-        whole
-            && objectives
-                .iter()
-                .any(|o| (o.metric, o.goal, &o.device) == (metric, goal, &self.device))
+        match &self.of {
+            Quantity::One(of) => objectives.iter().any(|o| (&o.of, o.goal) == (of, goal)),
+            // Every device counts, one of an objective or not.
+            Quantity::EveryDevice(_) => false,
+        }
     }
 
     fn holds(&self, value: f64) -> bool {
@@ -99,26 +105,17 @@ impl FromStr for Filter {
         });
         let (left, relation, right) =
             split.ok_or_else(|| fail("write METRIC<=NUMBER, or with <, > or >=".to_owned()))?;
-        let (name, device) = match left.split_once('@') {
-            Some((name, device)) => {
-                (name, Some(device.parse::<DeviceClass>().map_err(|e| fail(e.to_string()))?))
-            }
-            None => (left, None),
+        let of = match left.parse::<ScopedMetric>() {
+            Ok(of) => Quantity::One(of),
+            Err(MetricNameError::NoDevice { metric }) => Quantity::EveryDevice(metric),
+            Err(error) => return Err(fail(error.to_string())),
         };
-        let quantity = match name {
-            "test_accuracy" => Quantity::TestAccuracy,
-            name => Quantity::Metric(name.parse().map_err(fail)?),
-        };
-        let per_device = matches!(quantity, Quantity::Metric(m) if m.is_per_device());
-        if device.is_some() && !per_device {
-            return Err(fail(format!("{name} is the same on every device; leave the device out")));
-        }
         let limit: f64 = right
             .parse()
             .ok()
             .filter(|limit: &f64| limit.is_finite())
-            .ok_or_else(|| fail(format!("{right:?} is no number")))?;
-        Ok(Self { quantity, device, relation, limit })
+            .ok_or_else(|| fail(format!("{right:?} is not a number")))?;
+        Ok(Self { of, relation, limit })
     }
 }
 
@@ -156,15 +153,8 @@ mod tests {
         fn a_bound_that_keeps_fronts_may_come_before_or_behind_them(
             trials in prop::collection::vec((0u8..6, 0u64..6, 0u8..6), 1..30), limit in 0u8..6,
         ) {
-            let objective = |metric: Metric, device: Option<&str>| Objective {
-                metric,
-                goal: metric.natural_goal(),
-                device: device.map(|class| class.parse().unwrap()),
-            };
-            let objectives = [
-                objective(Metric::ValidationAccuracy, None),
-                objective(Metric::LatencyMs, Some("rpi4")),
-            ];
+            let objectives = ["validation_accuracy", "latency_ms@rpi4"]
+                .map(|of| Objective::natural(of.parse().unwrap()));
             let trials: Vec<TrialValues> = trials
                 .into_iter()
                 .map(|(accuracy, bytes, ms)| {

@@ -105,11 +105,16 @@ name_id!(
     DeviceClass,
     "device class"
 );
+name_id!(
+    /// What runs a model on a device, such as `edge-runtime`.
+    EngineName,
+    "engine"
+);
 
 /// A name that would not survive file systems and command lines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{given:?} is no {what}: use 1 to 64 letters, digits, '-', '_' or '.', \
+    "{given:?} is not a valid {what}: use 1 to 64 letters, digits, '-', '_' or '.', \
      beginning with a letter or digit"
 )]
 pub struct InvalidName {
@@ -121,6 +126,13 @@ impl DeviceClass {
     /// The class of the workers that `edgesmith search` starts in its own process.
     pub fn local() -> Self {
         Self("local".to_owned())
+    }
+}
+
+impl EngineName {
+    /// The engine that ships with edgesmith.
+    pub fn edge_runtime() -> Self {
+        Self("edge-runtime".to_owned())
     }
 }
 
@@ -160,7 +172,7 @@ impl fmt::Debug for ArtifactHash {
 
 /// Text that is not a hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no artifact hash: 64 hexadecimal digits are needed")]
+#[error("{given:?} is not an artifact hash: 64 hexadecimal digits are needed")]
 pub struct InvalidHash {
     given: String,
 }

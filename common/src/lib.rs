@@ -1,5 +1,5 @@
-//! The domain's words as types: ids, the study file, objectives and constraints, measurements,
-//! what a trial yields, and the algebra of Pareto fronts.
+//! The domain's words as types: ids, the study file, metrics and figures, tasks and outcomes,
+//! measurements, what a trial yields, and the algebra of Pareto fronts.
 //!
 //! Nothing here does I/O, spawns, reads a clock or draws random numbers; it builds for wasm32. The
 //! wire's types are `edgesmith-proto`'s, which converts from and to these.
@@ -8,19 +8,24 @@ pub mod cover;
 mod filter;
 mod ids;
 mod measurement;
-mod metric;
+pub mod metric;
 pub mod pareto;
 mod seed;
 pub mod spec;
+mod task;
 mod trial;
 
 pub use filter::{Filter, FilterError};
 pub use ids::{
-    ArtifactHash, AttemptId, DeviceClass, InvalidHash, InvalidName, StudyName, TaskId, TrialNumber,
-    WorkerId,
+    ArtifactHash, AttemptId, DeviceClass, EngineName, InvalidHash, InvalidName, StudyName, TaskId,
+    TrialNumber, WorkerId,
 };
 pub use measurement::{DeviceInfo, Measurement};
-pub use metric::{Bound, Constraint, Goal, Metric, Objective};
+pub use metric::{
+    Bound, Constraint, FigureError, Figures, Goal, Metric, MetricNameError, Objective, Scope,
+    ScopedMetric, Split, Target,
+};
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
-pub use trial::{Figures, NetworkReport, RungReport, TrainedTrial, TrialState, TrialValues};
+pub use task::{AttemptError, Donor, Needs, Outcome, Role, Work, WorkerInfo};
+pub use trial::{RungReport, TrainedTrial, TrialState, TrialValues};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::DeviceClass;
+use crate::{DeviceClass, EngineName, Target};
 
 /// One timing run of one model on one device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -10,7 +10,7 @@ pub struct Measurement {
     /// Where.
     pub device: DeviceInfo,
     /// What ran the model, for example `edge-runtime`.
-    pub engine: String,
+    pub engine: EngineName,
     /// Its version.
     pub engine_version: String,
     /// Threads that the engine used.
@@ -27,6 +27,17 @@ pub struct Measurement {
     pub p95_ms: f64,
     /// Fastest run, milliseconds.
     pub min_ms: f64,
+}
+
+impl Measurement {
+    /// What was measured on. A network has one measurement for each.
+    pub fn target(&self) -> Target {
+        Target {
+            device: self.device.class.clone(),
+            engine: self.engine.clone(),
+            threads: self.threads,
+        }
+    }
 }
 
 /// The machine that a measurement was made on.

@@ -383,7 +383,7 @@ fn mistakes_of_fidelity_are_said_at_their_place() {
 fn broken_toml_says_where() {
     let found = errors(&GOOD.replace("trials = 3", "trials = "));
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].starts_with("line 18: is no valid TOML"), "{found:#?}");
+    assert!(found[0].starts_with("line 18: is not valid TOML"), "{found:#?}");
     assert!(!errors("").is_empty());
     assert!(!errors("[study").is_empty());
 }
@@ -543,4 +543,18 @@ fn mistakes_of_a_tables_rungs_are_said_at_their_place() {
     assert!(said.starts_with("table.rungs: are for [fidelity]"), "{said}");
     let list = format!("{}rungs = 12\n{}", &RUNGS[..rungs], &RUNGS[end..]);
     assert!(one_mistake(&list, "rungs = 12").contains("write [[table.rungs]]"));
+}
+
+#[test]
+fn a_study_that_was_accepted_before_is_read_whatever_rule_has_come_since() {
+    let text =
+        GOOD.replace("[budget]", "[training]\nepochs = 4000000\n[budget]\nmax_attempts = 500");
+    assert!(StudySpec::parse(&text).is_err());
+    let spec = StudySpec::parse_accepted(&text).unwrap();
+    assert_eq!(spec.training().unwrap().training.epochs, 4_000_000);
+    assert_eq!(spec.budget.max_attempts, 500);
+    let strict = StudySpec::parse(GOOD).unwrap();
+    assert_eq!(StudySpec::parse_accepted(GOOD).unwrap(), strict);
+    let said = StudySpec::parse_accepted("[study").unwrap_err().to_string();
+    assert!(said.contains("is not valid TOML"), "{said}");
 }

@@ -4,7 +4,8 @@
 mod convert;
 
 pub use convert::{
-    ConvertError, hash, optional_hash, optional_hash_bytes, trial_state, trial_state_parts,
+    ConvertError, genotype, hash, optional_hash, optional_hash_bytes, outcome, outcome_message,
+    trial_state, trial_state_parts, work, work_message, worker_info,
 };
 
 /// Generated code.
@@ -18,4 +19,4 @@ pub mod v1 {
 }
 
 /// Workers and coordinators of different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

@@ -20,6 +20,7 @@ mod plan;
 mod recipe;
 mod space;
 mod staged;
+mod translation;
 mod variation;
 
 pub use architecture::{Activation, Architecture, Operation, ParseNameError, Stage};
@@ -34,3 +35,4 @@ pub use plan::{
 pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{RecipeSpace, SpaceDefinition, SpaceError, StageSpace, StagedSpace};
+pub use translation::Translation;

@@ -140,7 +140,14 @@ impl StagedSpace {
         Ok(Self { definition, data, choices })
     }
 
-    /// The checked definition.
+    /// The space of a definition that was checked when its study was accepted, by the rules of that time.
+    /// Every list must have a value and every operation a known name.
+    pub fn recorded(definition: SpaceDefinition, data: DataShape) -> Self {
+        let choices = choices(&definition);
+        Self { definition, data, choices }
+    }
+
+    /// The definition.
     pub fn definition(&self) -> &SpaceDefinition {
         &self.definition
     }

@@ -179,7 +179,7 @@ impl Coordinator {
     pub async fn study(&self, name: &str) -> anyhow::Result<(v1::StudyStatus, Arc<StudySpec>)> {
         let request = v1::GetStudyRequest { study: name.to_owned() };
         let status = self.studies().get_study(request).await.map_err(from_status)?.into_inner();
-        let spec = StudySpec::parse(&status.spec_toml).with_context(|| {
+        let spec = StudySpec::from_resolved(&status.resolved_study).with_context(|| {
             format!(
                 "failed to read study {name} as the coordinator holds it; is it of another version?"
             )

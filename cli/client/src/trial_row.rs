@@ -2,7 +2,7 @@
 //! genotype means in the study's space.
 
 use anyhow::Context as _;
-use edgesmith_common::{Metric, RungReport, StudySpec, TrainedTrial, TrialState, TrialValues};
+use edgesmith_common::{RungReport, StudySpec, TrainedTrial, TrialState, TrialValues};
 use edgesmith_proto::v1;
 use edgesmith_search_space::Candidate;
 
@@ -46,9 +46,7 @@ impl TrialRow {
     }
 
     fn decode(trial: v1::Trial, spec: &StudySpec) -> anyhow::Result<Self> {
-        let genotype: Vec<u16> =
-            trial.genotype.iter().map(|&g| u16::try_from(g)).collect::<Result<_, _>>()?;
-        let known = spec.space.genotype(genotype.clone())?;
+        let known = edgesmith_proto::genotype(&trial.genotype, &spec.space)?;
         let candidate = spec.training().map(|work| work.space.decode(&known));
         let state = edgesmith_proto::trial_state(&trial)?;
         let measurements =
@@ -57,10 +55,8 @@ impl TrialRow {
         let rungs = trial.rungs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let figures = trial.figures.map(TryInto::try_into).transpose()?;
         let values = match (trained, figures) {
-            (Some(trained), _) => {
-                Some(TrialValues::Trained { trained: Box::new(trained), measurements })
-            }
-            (None, figures) => figures.map(TrialValues::Figures),
+            (Some(trained), _) => Some(TrialValues::measured(trained, measurements)),
+            (None, figures) => figures.map(TrialValues::Known),
         };
         Ok(Self {
             number: trial.number,
@@ -68,7 +64,7 @@ impl TrialRow {
             architecture: spec.space.describe(&known),
             choices: spec.space.named(&known),
             candidate,
-            genotype,
+            genotype: known.indices().to_vec(),
             parents: trial.parents,
             inherits_from: trial.inherits_from,
             score: trial.score,
@@ -96,14 +92,5 @@ impl TrialRow {
     /// What is done to the network, in words; empty where it was looked up.
     pub fn recipe(&self) -> String {
         self.candidate.as_ref().map(|c| c.recipe.to_string()).unwrap_or_default()
-    }
-
-    /// A metric's value on the first device that has one, for plots.
-    pub fn value(&self, metric: Metric) -> Option<f64> {
-        let values = self.values.as_ref()?;
-        match metric {
-            Metric::LatencyMs => values.latencies().next().map(|(_, ms)| ms),
-            other => values.value(other, None),
-        }
     }
 }

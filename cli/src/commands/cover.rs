@@ -2,13 +2,15 @@
 //! limits.
 
 use edgesmith_client::{Coordinator, from_status};
-use edgesmith_common::DeviceClass;
-use edgesmith_common::{Filter, StudySpec, TrialValues, cover};
+use edgesmith_common::{
+    DeviceClass, Filter, Metric, ScopedMetric, StudySpec, Target, TrialValues, cover,
+};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, Output, invalid, print};
 use edgesmith_proto::v1;
 use serde::Serialize;
 
+use crate::output::columns::{Columns, right};
 use crate::output::{TrialRow, json};
 
 /// Prints the models.
@@ -32,12 +34,12 @@ pub async fn run(
         .iter()
         .map(|(row, devices)| (devices.iter().map(ToString::to_string).collect(), *row))
         .collect();
-    print(&Models { study: spec.name.as_str(), chosen, named }, format)
+    print(&Models { spec, chosen, named }, format)
 }
 
 /// The models and the devices that each is for.
 struct Models<'a> {
-    study: &'a str,
+    spec: &'a StudySpec,
     chosen: Vec<(&'a TrialRow, Vec<DeviceClass>)>,
     /// The same with the devices' names.
     named: Vec<(Vec<String>, &'a TrialRow)>,
@@ -45,11 +47,11 @@ struct Models<'a> {
 
 impl Output for Models<'_> {
     fn table(&self) -> String {
-        table(&self.chosen)
+        table(&self.chosen, self.spec)
     }
 
     fn json(&self) -> impl Serialize {
-        json::Cover::new(self.study, &self.named)
+        json::Cover::new(self.spec.name.as_str(), &self.named)
     }
 }
 
@@ -117,13 +119,18 @@ fn choose<'a>(
         .filter_map(|row| Some((row, row.values.as_ref()?)))
         .filter(|(_, values)| {
             spec.constraints.iter().all(|constraint| {
-                let value = values.value(constraint.metric, constraint.device.as_ref());
+                let value = values.get(&constraint.of);
                 value.is_none_or(|value| constraint.bound.violation(value) == 0.0)
             })
         })
         .collect();
     let meets: Vec<u32> = complete.iter().map(|(_, values)| demands.met_by(values)).collect();
-    let accuracies: Vec<f64> = complete.iter().map(|(_, v)| v.validation_accuracy()).collect();
+    let best = spec.training_metric();
+    let worth = |values: &TrialValues| {
+        let value = values.get(&best).map(|value| -best.metric.definition().goal.oriented(value));
+        value.unwrap_or(f64::NEG_INFINITY)
+    };
+    let accuracies: Vec<f64> = complete.iter().map(|(_, values)| worth(values)).collect();
     let count = demands.devices.len();
     let found = cover::cover(&meets, &accuracies, count, most).map_err(|missing| {
         if missing.len() == count && meets.iter().any(|met| *met > 0) && most < count {
@@ -143,42 +150,23 @@ fn choose<'a>(
     Ok(found.models.into_iter().map(|(m, devices)| (complete[m].0, named(devices))).collect())
 }
 
-fn table(chosen: &[(&TrialRow, Vec<DeviceClass>)]) -> String {
-    let columns = [
-        ("trial", Align::Right),
-        ("for", Align::Left),
-        ("validation", Align::Right),
-        ("test", Align::Right),
-        ("latency", Align::Left),
-        ("size", Align::Right),
-        ("recipe", Align::Left),
-        ("architecture", Align::Left),
-    ];
-    let dash = || "–".to_owned();
-    let rows: Vec<Vec<String>> = chosen
-        .iter()
-        .filter_map(|(row, devices)| {
-            let values = row.values.as_ref()?;
-            let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
-            let latency = |device: &DeviceClass| {
-                let ms = values.value(edgesmith_common::Metric::LatencyMs, Some(device));
-                ms.map_or_else(dash, table::milliseconds)
-            };
-            let latencies: Vec<String> = devices.iter().map(latency).collect();
-            let bytes = values.value(edgesmith_common::Metric::ModelBytes, None);
-            Some(vec![
-                row.number.to_string(),
-                names.join(", "),
-                table::percent(values.validation_accuracy()),
-                values.test_accuracy().map_or_else(dash, table::percent),
-                latencies.join(", "),
-                bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)),
-                row.recipe(),
-                row.architecture.clone(),
-            ])
-        })
-        .collect();
-    table::render(&columns, &rows)
+fn table(chosen: &[(&TrialRow, Vec<DeviceClass>)], spec: &StudySpec) -> String {
+    let mut first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
+    let devices = chosen.iter().flat_map(|(_, devices)| devices);
+    first.extend(devices.map(|device| Metric::LATENCY_MS.at(Target::on(device.clone()))));
+    let columns = Columns::new(first, spec, vec![Metric::MODEL_BYTES.whole()]);
+    let headings = columns.headings();
+    let mut all = vec![("trial", Align::Right), ("for", Align::Left)];
+    all.extend(right(&headings));
+    all.extend([("recipe", Align::Left), ("architecture", Align::Left)]);
+    let row = |(row, devices): &(&TrialRow, Vec<DeviceClass>)| {
+        let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+        let mut cells = vec![row.number.to_string(), names.join(", ")];
+        cells.extend(columns.cells(row.values.as_ref()?.figures()));
+        cells.extend([row.recipe(), row.architecture.clone()]);
+        Some(cells)
+    };
+    table::render(&all, &chosen.iter().filter_map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{DeviceClass, Measurement, Metric, StudySpec, TrainedTrial, TrialValues};
+use edgesmith_common::{
+    DeviceClass, Figures, Measurement, Metric, ScopedMetric, StudySpec, TrainedTrial, TrialValues,
+};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, Output, invalid, print, print_text};
 use edgesmith_proto::v1;
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 use crate::commands::cover;
 use crate::output::TrialRow;
+use crate::output::columns::{Columns, right};
 use crate::output::json;
 use crate::output::marks::Marks;
 use crate::output::scatter::{self, Point};
@@ -57,9 +60,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let front = fetch_front(&coordinator, request, &spec).await?;
     let marks = Marks::new(&front, &spec, device.as_ref());
-    let devices = devices(&spec, &front);
+    let columns = columns(&spec, &front);
     let (study, complete) = (args.study, status.complete);
-    print(&Front { study, front, marks, devices, complete, filtered }, args.format)
+    print(&Front { study, front, marks, columns, complete, filtered }, args.format)
 }
 
 /// The trials that no other beats.
@@ -67,8 +70,7 @@ struct Front {
     study: String,
     front: Vec<TrialRow>,
     marks: Marks,
-    /// Those with a column.
-    devices: Vec<DeviceClass>,
+    columns: Columns,
     /// Complete trials of the study.
     complete: u32,
     /// Whether only a part was asked for.
@@ -77,9 +79,10 @@ struct Front {
 
 impl Output for Front {
     fn table(&self) -> String {
-        match self.front.is_empty() {
-            true => empty_front(self.complete, self.filtered),
-            false => front_table(&self.front, &self.marks, &self.devices, &[]),
+        if self.front.is_empty() {
+            empty_front(self.complete, self.filtered)
+        } else {
+            front_table(&self.front, &self.marks, &self.columns, &[])
         }
     }
 
@@ -104,7 +107,6 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let all = rows(trials.into_inner().trials, &spec)?;
 
-    let devices = devices(&spec, &front);
     let teacher = Reference::teacher(&status)?;
     let uncompressed = Reference::best_uncompressed(&all);
     let references: Vec<&Reference> = teacher.iter().chain(&uncompressed).collect();
@@ -114,9 +116,9 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
         front.len()
     );
     let marks = Marks::new(&front, &spec, None);
-    text.push_str(&front_table(&front, &marks, &devices, &references));
+    text.push_str(&front_table(&front, &marks, &columns(&spec, &front), &references));
     text.push('\n');
-    text.push_str(&plot(&front, &all, teacher.as_ref(), &devices));
+    text.push_str(&plot(&front, &all, teacher.as_ref(), &spec));
     text.push_str(match spec.work {
         Workload::Train(_) => {
             "\nAccuracies and latencies are those of the model files in the edge runtime; a dash was \
@@ -152,22 +154,22 @@ fn rows(trials: Vec<v1::Trial>, spec: &StudySpec) -> anyhow::Result<Vec<TrialRow
     trials.into_iter().map(|t| TrialRow::new(t, spec)).collect()
 }
 
-/// The device classes that the study names; else those that anything was measured on.
-fn devices(spec: &StudySpec, rows: &[TrialRow]) -> Vec<DeviceClass> {
-    let mut devices = spec.devices();
-    for (class, _) in rows.iter().filter_map(|r| r.values.as_ref()).flat_map(TrialValues::latencies)
-    {
-        if !devices.contains(class) {
-            devices.push(class.clone());
-        }
-    }
-    devices
+/// The columns of a front: accuracies, latencies wherever anything was measured, size and work, and
+/// whatever else the study is about.
+fn columns(spec: &StudySpec, rows: &[TrialRow]) -> Columns {
+    let first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
+    let values = rows.iter().filter_map(|row| row.values.as_ref());
+    let measured = values.flat_map(TrialValues::latencies);
+    let mut last: Vec<ScopedMetric> =
+        measured.map(|(target, _)| Metric::LATENCY_MS.at(target.clone())).collect();
+    last.extend([Metric::MODEL_BYTES, Metric::MACS].map(Metric::whole));
+    Columns::new(first, spec, last)
 }
 
 /// A network that stands beside the front for comparison, as it was trained.
 struct Reference {
     name: String,
-    values: TrialValues,
+    figures: Figures,
     what: String,
 }
 
@@ -179,10 +181,8 @@ impl Reference {
         let measurements = teacher.measurements.iter().cloned().map(Measurement::try_from);
         Ok(Some(Self {
             name: "teacher".to_owned(),
-            values: TrialValues::Trained {
-                trained: Box::new(trained),
-                measurements: measurements.collect::<Result<_, _>>()?,
-            },
+            figures: TrialValues::measured(trained, measurements.collect::<Result<_, _>>()?)
+                .known(),
             what: teacher.architecture.clone(),
         }))
     }
@@ -191,18 +191,18 @@ impl Reference {
     fn best_uncompressed(all: &[TrialRow]) -> Option<Self> {
         let trained = all.iter().filter_map(|t| Some((t, t.values.as_ref()?.trained()?)));
         let (trial, trained) = trained.max_by(|(_, a), (_, b)| {
-            let (a, b) = (&a.uncompressed, &b.uncompressed);
-            let accuracy = a.validation_accuracy.total_cmp(&b.validation_accuracy);
-            accuracy.then(b.model_bytes.cmp(&a.model_bytes))
+            let accuracy = |trained: &TrainedTrial| {
+                trained.uncompressed.validation_accuracy().unwrap_or(f64::NEG_INFINITY)
+            };
+            let bytes = |trained: &TrainedTrial| {
+                let bytes = trained.uncompressed.get(&Metric::MODEL_BYTES.whole());
+                bytes.unwrap_or(f64::INFINITY)
+            };
+            accuracy(a).total_cmp(&accuracy(b)).then(bytes(b).total_cmp(&bytes(a)))
         })?;
-        let uncompressed = trained.uncompressed.clone();
-        let as_trained = TrainedTrial { compressed: uncompressed, ..trained.clone() };
         Some(Self {
             name: format!("{} uncompressed", trial.number),
-            values: TrialValues::Trained {
-                trained: Box::new(as_trained),
-                measurements: Vec::new(),
-            },
+            figures: trained.uncompressed.clone(),
             what: trial.architecture.clone(),
         })
     }
@@ -211,42 +211,27 @@ impl Reference {
 fn front_table(
     front: &[TrialRow],
     marks: &Marks,
-    devices: &[DeviceClass],
+    columns: &Columns,
     references: &[&Reference],
 ) -> String {
-    let latency: Vec<String> = devices.iter().map(|d| format!("latency@{d}")).collect();
-    let mut columns =
-        vec![("trial", Align::Right), ("validation", Align::Right), ("test", Align::Right)];
-    columns.extend(latency.iter().map(|name| (name.as_str(), Align::Right)));
-    columns.extend([("size", Align::Right), ("MACs", Align::Right)]);
-    columns.extend([("mark", Align::Left), ("recipe", Align::Left)]);
-    columns.push(("architecture", Align::Left));
-    let dash = || "–".to_owned();
-    let row = |name: String, values: &TrialValues, mark: String, recipe: String, what: &str| {
-        let value = |metric, device| values.value(metric, device);
-        let mut cells = vec![
-            name,
-            table::percent(values.validation_accuracy()),
-            values.test_accuracy().map_or_else(dash, table::percent),
-        ];
-        cells.extend(devices.iter().map(|device| {
-            value(Metric::LatencyMs, Some(device)).map_or_else(dash, table::milliseconds)
-        }));
-        let bytes = value(Metric::ModelBytes, None);
-        cells.push(bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)));
-        let macs = value(Metric::Macs, None);
-        cells.push(macs.map_or_else(dash, |macs| table::count(macs as u64)));
+    let headings = columns.headings();
+    let mut all = vec![("trial", Align::Right)];
+    all.extend(right(&headings));
+    all.extend(["mark", "recipe", "architecture"].map(|name| (name, Align::Left)));
+    let row = |name: String, figures: &Figures, mark: String, recipe: String, what: &str| {
+        let mut cells = vec![name];
+        cells.extend(columns.cells(figures));
         cells.extend([mark, recipe, what.to_owned()]);
         cells
     };
     let trials = front.iter().enumerate().filter_map(|(place, t)| {
-        let (values, mark) = (t.values.as_ref()?, marks.words(place));
-        Some(row(t.number.to_string(), values, mark, t.recipe(), &t.architecture))
+        let (figures, mark) = (t.values.as_ref()?.figures(), marks.words(place));
+        Some(row(t.number.to_string(), figures, mark, t.recipe(), &t.architecture))
     });
     let beside = references
         .iter()
-        .map(|r| row(r.name.clone(), &r.values, String::new(), "fp32".to_owned(), &r.what));
-    let mut text = table::render(&columns, &trials.chain(beside).collect::<Vec<_>>());
+        .map(|r| row(r.name.clone(), &r.figures, String::new(), "fp32".to_owned(), &r.what));
+    let mut text = table::render(&all, &trials.chain(beside).collect::<Vec<_>>());
     if (0..front.len()).any(|place| !marks.tied_with(place).is_empty()) {
         text.push_str(
             "≈ timing does not tell it from these: they differ by less than the spread of either\n",
@@ -255,34 +240,32 @@ fn front_table(
     text
 }
 
-/// Validation accuracy against the first device's latency, or against size where nothing is timed.
+/// The study's validation metric against the first target's latency, or against size where nothing is
+/// timed.
 fn plot(
     front: &[TrialRow],
     all: &[TrialRow],
     teacher: Option<&Reference>,
-    devices: &[DeviceClass],
+    spec: &StudySpec,
 ) -> String {
-    let device = devices.first();
-    let (metric, label) = match device {
-        Some(device) => (Metric::LatencyMs, format!("latency on {device}, ms")),
-        None => (Metric::ModelBytes, "model size, bytes".to_owned()),
+    let measured = all.iter().filter_map(|row| row.values.as_ref());
+    let measured = measured.flat_map(TrialValues::latencies).map(|(target, _)| target.clone());
+    let (across, label) = match spec.targets().into_iter().chain(measured).next() {
+        Some(target) => (Metric::LATENCY_MS.at(target.clone()), format!("latency on {target}, ms")),
+        None => (Metric::MODEL_BYTES.whole(), "model size, bytes".to_owned()),
     };
-    let at = |row: &TrialRow, symbol| {
-        let values = row.values.as_ref()?;
-        let y = values.value(Metric::ValidationAccuracy, None)?;
-        Some(Point { x: values.value(metric, device)?, y, symbol })
+    let up = spec.training_metric();
+    let point = |figures: &Figures, symbol| {
+        Some(Point { x: figures.get(&across)?, y: figures.get(&up)?, symbol })
     };
+    let at = |row: &TrialRow, symbol| point(row.values.as_ref()?.figures(), symbol);
     let mut points: Vec<Point> = all.iter().filter_map(|t| at(t, '.')).collect();
-    let teacher_x = teacher.and_then(|t| match device {
-        Some(device) => t.values.value(Metric::LatencyMs, Some(device)),
-        None => t.values.value(Metric::ModelBytes, None),
-    });
-    if let (Some(teacher), Some(x)) = (teacher, teacher_x) {
-        points.push(Point { x, y: teacher.values.validation_accuracy(), symbol: 'T' });
-    }
+    let teacher = teacher.and_then(|teacher| point(&teacher.figures, 'T'));
+    let legend = if teacher.is_some() { ", T the teacher" } else { "" };
+    points.extend(teacher);
     points.extend(front.iter().filter_map(|t| at(t, 'o')));
-    let mut text = scatter::render(&points, &label, "validation accuracy", 64, 14);
-    let legend = if teacher_x.is_some() { ", T the teacher" } else { "" };
+    let up = up.to_string().replace('_', " ");
+    let mut text = scatter::render(&points, &label, &up, 64, 14);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  o on the front, . beaten{legend}");
     text

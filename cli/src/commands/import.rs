@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use edgesmith_client::{Connection, Coordinator, from_status};
-use edgesmith_common::{DeviceClass, Figures, StudySpec, TrialValues};
+use edgesmith_common::{Figures, Metric, MetricNameError, ScopedMetric, Split, StudySpec, Target};
 use edgesmith_console::{invalid, print_text};
 use edgesmith_proto::v1;
 use serde::Deserialize;
 
-use crate::output::json::{CHOICE_COLUMN, LATENCY_COLUMN, VERSION};
+use crate::output::json::{CHOICE_COLUMN, VERSION};
 
 /// From where to where.
 #[derive(Debug, clap::Args)]
@@ -73,10 +73,8 @@ fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<Str
                 continue;
             }
         };
-        let values = TrialValues::Figures(figures.clone());
         let missing = spec.objectives.iter().find(|objective| {
-            let known = values.value(objective.metric, objective.device.as_ref()).is_some();
-            !known && !objective.metric.is_analytic()
+            figures.get(&objective.of).is_none() && !objective.of.metric.is_analytic()
         });
         if let Some(objective) = missing {
             left_out.push(format!("{place}: it has no {objective}"));
@@ -92,10 +90,7 @@ fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<Str
 fn read(path: &Path) -> anyhow::Result<Vec<Found>> {
     let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{file}: {e}")))?;
-    let found = match text.trim_start().starts_with('{') {
-        true => read_json(&text),
-        false => read_csv(&text),
-    };
+    let found = if text.trim_start().starts_with('{') { read_json(&text) } else { read_csv(&text) };
     found.map_err(|why| invalid(format!("{file}: {why}")))
 }
 
@@ -112,17 +107,20 @@ struct Trial {
     #[serde(default)]
     choices: BTreeMap<String, String>,
     metrics: Option<Metrics>,
+    /// Absent in files of before.
+    #[serde(default)]
+    figures: BTreeMap<String, f64>,
     training: Option<Training>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Metrics {
-    validation_accuracy: f64,
+    validation_accuracy: Option<f64>,
     test_accuracy: Option<f64>,
-    model_bytes: Option<u64>,
-    macs: Option<u64>,
-    parameters: Option<u64>,
-    peak_memory_bytes: Option<u64>,
+    model_bytes: Option<f64>,
+    macs: Option<f64>,
+    parameters: Option<f64>,
+    peak_memory_bytes: Option<f64>,
     #[serde(default)]
     latency_ms: BTreeMap<String, f64>,
     #[serde(default)]
@@ -160,28 +158,59 @@ impl Found {
         }
         let metrics =
             trial.metrics.ok_or_else(|| format!("{place} is complete without metrics"))?;
-        let class = |(class, ms): (String, f64)| {
-            let class = class.parse::<DeviceClass>().map_err(|e| format!("{place}: {e}"))?;
-            Ok::<_, String>((class, ms))
-        };
-        let latencies = metrics.latency_ms.into_iter().map(class).collect::<Result<_, _>>()?;
-        let mut test_accuracies: Vec<(String, f64)> = metrics.test_accuracies.into_iter().collect();
-        if let (true, Some(accuracy)) = (test_accuracies.is_empty(), metrics.test_accuracy) {
-            test_accuracies.push(("test".to_owned(), accuracy));
+        let mut figures = Figures::new();
+        let counts = [
+            (ScopedMetric::VALIDATION_ACCURACY, metrics.validation_accuracy),
+            (ScopedMetric::TEST_ACCURACY, metrics.test_accuracy),
+            (Metric::MODEL_BYTES.whole(), metrics.model_bytes),
+            (Metric::MACS.whole(), metrics.macs),
+            (Metric::PARAMETERS.whole(), metrics.parameters),
+            (Metric::PEAK_MEMORY_BYTES.whole(), metrics.peak_memory_bytes),
+            (Metric::TRAINING_SECONDS.whole(), trial.training.map(|training| training.seconds)),
+        ];
+        for (of, value) in counts {
+            value.into_iter().for_each(|value| figures.set(of.clone(), value));
         }
-        // The study's own comes first.
-        test_accuracies.sort_by_key(|(_, accuracy)| Some(*accuracy) != metrics.test_accuracy);
-        let figures = Figures {
-            validation_accuracy: metrics.validation_accuracy,
-            test_accuracies,
-            model_bytes: metrics.model_bytes,
-            macs: metrics.macs,
-            parameters: metrics.parameters,
-            peak_memory_bytes: metrics.peak_memory_bytes,
-            latencies,
-            seconds: trial.training.map_or(0.0, |training| training.seconds),
-        };
+        for (target, ms) in metrics.latency_ms {
+            let target: Target = target.parse().map_err(|e| format!("{place}: {e}"))?;
+            figures.set(Metric::LATENCY_MS.at(target), ms);
+        }
+        for (name, accuracy) in metrics.test_accuracies {
+            figures.set(Metric::ACCURACY.on(Split::HeldOut(name.into())), accuracy);
+        }
+        for (name, value) in trial.figures {
+            let of = name.parse().map_err(|e: MetricNameError| format!("{place}: {e}"))?;
+            figures.set(of, value);
+        }
+        let figures = of_another_study(figures);
+        figures.check().map_err(|e| format!("{place}: {e}"))?;
         Ok(Self { place, choices: trial.choices.into_iter().collect(), figures })
+    }
+}
+
+/// Figures as another study takes them over: as `TrialValues::known` says of a trial that was trained.
+fn of_another_study(mut figures: Figures) -> Figures {
+    figures.remove(&Metric::IMAGES_SEEN.whole());
+    let named = figures.held_out_accuracies().next().is_some();
+    if let Some(accuracy) = figures.test_accuracy().filter(|_| !named) {
+        figures.set(Metric::ACCURACY.on(Split::HeldOut("test".into())), accuracy);
+    }
+    figures
+}
+
+/// Columns that are not figures.
+const OTHER_COLUMNS: [&str; 5] = ["trial", "state", "precision", "architecture", "recipe"];
+
+/// The figure that a column holds; `None` where it holds none.
+fn figure_column(name: &str) -> Result<Option<ScopedMetric>, String> {
+    if name == "seconds" {
+        return Ok(Some(Metric::TRAINING_SECONDS.whole()));
+    }
+    match name.parse() {
+        Ok(of) => Ok(Some(of)),
+        // A column of the user's own.
+        Err(MetricNameError::Unknown { .. }) => Ok(None),
+        Err(error) => Err(format!("column {name}: {error}")),
     }
 }
 
@@ -189,64 +218,42 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> =
         reader.headers().map_err(|e| e.to_string())?.iter().map(str::to_owned).collect();
-    let choices: Vec<(usize, &str)> = header
-        .iter()
-        .enumerate()
-        .filter_map(|(at, name)| Some((at, name.strip_prefix(CHOICE_COLUMN)?)))
-        .collect();
-    if choices.is_empty() || !header.iter().any(|name| name == "validation_accuracy") {
+    let (mut choices, mut columns) = (Vec::new(), Vec::new());
+    for (at, name) in header.iter().enumerate() {
+        if let Some(choice) = name.strip_prefix(CHOICE_COLUMN) {
+            choices.push((at, choice));
+        } else if !OTHER_COLUMNS.contains(&name.as_str()) {
+            columns.extend(figure_column(name)?.map(|of| (at, of)));
+        }
+    }
+    if choices.is_empty() || !columns.iter().any(|(_, of)| of.metric.is_evaluated()) {
         return Err(format!(
             "it is neither JSON nor CSV of trials: a CSV has the columns validation_accuracy and \
              {CHOICE_COLUMN}NAME for each choice of the space"
         ));
     }
+    let state = header.iter().position(|name| name == "state");
     let mut found = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|e| e.to_string())?;
         let line = record.position().map_or(0, csv::Position::line);
-        let cell = |name: &str| {
-            let at = header.iter().position(|other| other == name)?;
-            record.get(at).map(str::trim).filter(|text| !text.is_empty())
-        };
-        if cell("state").is_some_and(|state| state != "complete") {
+        let cell = |at: usize| record.get(at).map(str::trim).filter(|text| !text.is_empty());
+        if state.and_then(cell).is_some_and(|state| state != "complete") {
             continue;
         }
-        let wrong = |name: &str, text: &str| format!("line {line}: {name} is {text:?}, no number");
-        let number = |name: &str| {
-            let read = |text: &str| text.parse::<f64>().map_err(|_| wrong(name, text));
-            cell(name).map(read).transpose()
-        };
-        let count = |name: &str| {
-            let read = |text: &str| text.parse::<u64>().map_err(|_| wrong(name, text));
-            cell(name).map(read).transpose()
-        };
-        let mut latencies = Vec::new();
-        for name in &header {
-            let Some(class) = name.strip_prefix(LATENCY_COLUMN) else { continue };
-            let class = class.parse::<DeviceClass>().map_err(|e| format!("column {name}: {e}"))?;
-            latencies.extend(number(name)?.map(|ms| (class, ms)));
+        let mut figures = Figures::new();
+        for (at, of) in &columns {
+            if let Some(text) = cell(*at) {
+                let wrong = || format!("line {line}: {} is {text:?}, not a number", header[*at]);
+                figures.set(of.clone(), text.parse().map_err(|_| wrong())?);
+            }
         }
-        let accuracy = number("validation_accuracy")?
-            .ok_or_else(|| format!("line {line}: validation_accuracy is missing"))?;
-        let test = number("test_accuracy")?.map(|accuracy| ("test".to_owned(), accuracy));
-        let picked = choices.iter().filter_map(|(at, name)| {
-            let option = record.get(*at).map(str::trim).filter(|option| !option.is_empty())?;
-            Some(((*name).to_owned(), option.to_owned()))
-        });
-        found.push(Found {
-            place: format!("line {line}"),
-            choices: picked.collect(),
-            figures: Figures {
-                validation_accuracy: accuracy,
-                test_accuracies: test.into_iter().collect(),
-                model_bytes: count("model_bytes")?,
-                macs: count("macs")?,
-                parameters: count("parameters")?,
-                peak_memory_bytes: count("peak_memory_bytes")?,
-                latencies,
-                seconds: number("seconds")?.unwrap_or(0.0),
-            },
-        });
+        let figures = of_another_study(figures);
+        figures.check().map_err(|e| format!("line {line}: {e}"))?;
+        let picked = choices
+            .iter()
+            .filter_map(|(at, name)| Some(((*name).to_owned(), cell(*at)?.to_owned())));
+        found.push(Found { place: format!("line {line}"), choices: picked.collect(), figures });
     }
     Ok(found)
 }
@@ -270,7 +277,7 @@ mod tests {
             .map(|row| {
                 let mut choices = row.choices.clone();
                 choices.sort();
-                (choices, row.values.as_ref().unwrap().figures())
+                (choices, row.values.as_ref().unwrap().known())
             })
             .collect();
         for found in [read_json(&json).unwrap(), read_csv(&json::csv(&rows)).unwrap()] {
@@ -314,7 +321,7 @@ mod tests {
         let text = "validation_accuracy,choice.resolution\nhigh,8\n";
         assert_eq!(
             read_csv(text).unwrap_err(),
-            "line 2: validation_accuracy is \"high\", no number"
+            "line 2: validation_accuracy is \"high\", not a number"
         );
         let old = "{\"version\": 1, \"trials\": [{\"trial\": 7, \"state\": \"complete\"}]}";
         assert!(read_json(old).unwrap_err().contains("trial 7 has no choices"));

@@ -1,11 +1,13 @@
 //! `edgesmith status`.
 
 use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_common::{Figures, Metric, ScopedMetric};
 use edgesmith_console::{ListFormat, Output, print, table};
 use edgesmith_proto::v1;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::output::columns::cell;
 use crate::output::json;
 use crate::output::progress::{pruned, state_name, used};
 
@@ -71,12 +73,12 @@ fn describe(s: &v1::StudyStatus) -> String {
         lines.push(format!("front      {} trials, hypervolume {hypervolume:.4}", s.front_size));
     }
     if let Some(teacher) = &s.teacher {
-        let state = match teacher.trained.as_ref().and_then(|t| t.compressed.as_ref()) {
-            Some(report) => format!(
+        let state = match figures_of(teacher) {
+            Some(figures) => format!(
                 "validation {}, test {}, {}",
-                table::percent(report.validation_accuracy),
-                table::percent(report.test_accuracy),
-                table::bytes(report.model_bytes)
+                cell(&ScopedMetric::VALIDATION_ACCURACY, &figures),
+                cell(&ScopedMetric::TEST_ACCURACY, &figures),
+                cell(&Metric::MODEL_BYTES.whole(), &figures)
             ),
             None => "not trained yet".to_owned(),
         };
@@ -161,13 +163,21 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     }
     if let Some(teacher) = &s.teacher {
         document["teacher"] = json!({ "architecture": teacher.architecture });
-        if let Some(report) = teacher.trained.as_ref().and_then(|t| t.compressed.as_ref()) {
-            document["teacher"]["validation_accuracy"] = json!(report.validation_accuracy);
-            document["teacher"]["test_accuracy"] = json!(report.test_accuracy);
-            document["teacher"]["model_bytes"] = json!(report.model_bytes);
+        if let Some(figures) = figures_of(teacher) {
+            let bytes = figures.get(&Metric::MODEL_BYTES.whole()).map(|bytes| bytes as u64);
+            document["teacher"]["validation_accuracy"] = json!(figures.validation_accuracy());
+            document["teacher"]["test_accuracy"] = json!(figures.test_accuracy());
+            document["teacher"]["model_bytes"] = json!(bytes);
+            document["teacher"]["figures"] = json!(json::map(&figures));
         }
     }
     document
+}
+
+/// Figures of a teacher that is trained.
+fn figures_of(teacher: &v1::Teacher) -> Option<Figures> {
+    let figures = teacher.trained.as_ref()?.compressed.clone()?;
+    Figures::try_from(figures).ok()
 }
 
 #[cfg(test)]

@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use edgesmith_client::{Backend, Connection, Coordinator, from_status};
+use edgesmith_common::metric::{Source, Unit};
 use edgesmith_common::{
-    ArtifactHash, Figures, Measurement, Metric, StudySpec, TrainedTrial, TrialNumber, TrialState,
-    TrialValues,
+    ArtifactHash, Donor, Figures, Measurement, Metric, Outcome, ScopedMetric, Split, StudySpec,
+    TrainedTrial, TrialNumber, TrialState, TrialValues, Work,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, invalid, print, print_text};
 use edgesmith_proto::v1;
-use edgesmith_worker::session::{
-    AttemptContext, Donor, Outcome, TaskExecutor as _, TaskKind, TaskWork, artifacts,
-};
+use edgesmith_worker::session::{AttemptContext, TaskExecutor as _, TaskWork, artifacts};
 use serde::Serialize;
 
+use crate::output::columns::{self, Columns, cell, right};
 use crate::output::{TrialRow, json};
 
 /// Which study's trials.
@@ -64,7 +64,7 @@ pub async fn list(args: TrialsArgs) -> anyhow::Result<()> {
     let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let trials = answer.into_inner().trials.into_iter();
     let rows: Vec<TrialRow> = trials.map(|t| TrialRow::new(t, &spec)).collect::<Result<_, _>>()?;
-    print(&All { study: args.study, rows }, args.format)
+    print(&All { study: args.study, rows, spec }, args.format)
 }
 
 /// Prints one trial, or runs it again.
@@ -83,11 +83,12 @@ pub async fn one(args: TrialArgs) -> anyhow::Result<ExitCode> {
 struct All {
     study: String,
     rows: Vec<TrialRow>,
+    spec: Arc<StudySpec>,
 }
 
 impl Output for All {
     fn table(&self) -> String {
-        list_table(&self.rows)
+        list_table(&self.rows, &self.spec)
     }
 
     fn json(&self) -> impl Serialize {
@@ -161,7 +162,7 @@ async fn rerun(
     let task = TaskWork {
         study: spec.name.clone(),
         spec: Arc::clone(&spec),
-        kind: TaskKind::TrainTrial {
+        work: Work::TrainTrial {
             number: TrialNumber(row.number),
             genotype: spec.space.genotype(row.genotype.clone())?,
             soft_targets,
@@ -182,33 +183,24 @@ async fn rerun(
     let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
         anyhow::bail!("the rerun yielded something other than a trained trial");
     };
-    let line = |name: &str, then: f64, now: f64| {
-        vec![name.to_owned(), then.to_string(), now.to_string(), same(then == now).to_owned()]
+    let (then, now) = (before.compressed.repeatable(), again.compressed.repeatable());
+    let line = |(of, value): (&ScopedMetric, f64)| {
+        let again = now.get(of);
+        let text = again.map_or_else(|| "–".to_owned(), |again| again.to_string());
+        vec![of.to_string(), value.to_string(), text, same(again == Some(value)).to_owned()]
     };
     let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
-    let lines = vec![
-        line(
-            "validation_accuracy",
-            before.compressed.validation_accuracy,
-            again.compressed.validation_accuracy,
-        ),
-        line("test_accuracy", before.compressed.test_accuracy, again.compressed.test_accuracy),
-        line(
-            "model_bytes",
-            before.compressed.model_bytes as f64,
-            again.compressed.model_bytes as f64,
-        ),
-        vec![
-            "model file".to_owned(),
-            hash(before.model),
-            hash(again.model),
-            same(before.model == again.model).to_owned(),
-        ],
-    ];
+    let mut lines: Vec<Vec<String>> = then.iter().map(line).collect();
+    lines.push(vec![
+        "model file".to_owned(),
+        hash(before.model),
+        hash(again.model),
+        same(before.model == again.model).to_owned(),
+    ]);
     let columns =
         [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
     print_text(&table::render(&columns, &lines))?;
-    let identical = before.model == again.model && before.compressed == again.compressed;
+    let identical = before.model == again.model && then == now;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -227,35 +219,23 @@ fn soft_targets(status: &v1::StudyStatus) -> anyhow::Result<Option<ArtifactHash>
     Ok(Some(ArtifactHash::from_bytes(bytes)))
 }
 
-fn list_table(rows: &[TrialRow]) -> String {
-    let columns = [
-        ("trial", Align::Right),
-        ("state", Align::Left),
-        ("validation", Align::Right),
-        ("latency", Align::Right),
-        ("size", Align::Right),
-        ("recipe", Align::Left),
-        ("architecture", Align::Left),
-    ];
-    let dash = || "–".to_owned();
-    let lines: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            let values = row.values.as_ref();
-            let bytes = values.and_then(|v| v.value(Metric::ModelBytes, None));
-            let latency = row.value(Metric::LatencyMs);
-            vec![
-                row.number.to_string(),
-                row.state_words(),
-                values.map_or_else(dash, |v| table::percent(v.validation_accuracy())),
-                latency.map_or_else(dash, table::milliseconds),
-                bytes.map_or_else(dash, |bytes| table::bytes(bytes as u64)),
-                row.recipe(),
-                row.architecture.clone(),
-            ]
-        })
-        .collect();
-    table::render(&columns, &lines)
+fn list_table(rows: &[TrialRow], spec: &StudySpec) -> String {
+    let first = vec![spec.training_metric()];
+    let columns = Columns::new(first, spec, vec![Metric::MODEL_BYTES.whole()]);
+    let headings = columns.headings();
+    let mut all = vec![("trial", Align::Right), ("state", Align::Left)];
+    all.extend(right(&headings));
+    all.extend([("recipe", Align::Left), ("architecture", Align::Left)]);
+    let line = |row: &TrialRow| {
+        let mut cells = vec![row.number.to_string(), row.state_words()];
+        cells.extend(match &row.values {
+            Some(values) => columns.cells(values.figures()),
+            None => columns.dashes(),
+        });
+        cells.extend([row.recipe(), row.architecture.clone()]);
+        cells
+    };
+    table::render(&all, &rows.iter().map(line).collect::<Vec<_>>())
 }
 
 fn describe(row: &TrialRow, spec: &StudySpec) -> String {
@@ -284,14 +264,13 @@ fn describe(row: &TrialRow, spec: &StudySpec) -> String {
     }
     lines.push(("attempts".into(), row.attempts.to_string()));
     for rung in &row.rungs {
-        let (accuracy, time) =
-            (table::percent(rung.validation_accuracy), table::duration(rung.seconds));
-        let text = match rung.checkpoint {
-            Some(_) => {
-                let images = rung.images_seen;
-                format!("validation {accuracy} as trained so far, {images} images in {time}")
+        let reached = cell(&spec.training_metric(), &rung.figures);
+        let time = table::duration(rung.figures.training_seconds());
+        let text = match rung.figures.images_seen() {
+            Some(images) => {
+                format!("validation {reached} as trained so far, {images} images in {time}")
             }
-            None => format!("validation {accuracy} after {time}, as the source tells"),
+            None => format!("validation {reached} after {time}, as the source tells"),
         };
         lines.push((format!("epoch {}", rung.epochs), text));
     }
@@ -299,32 +278,42 @@ fn describe(row: &TrialRow, spec: &StudySpec) -> String {
         Some(TrialValues::Trained { trained, measurements }) => {
             describe_trained(trained, measurements, &mut lines);
         }
-        Some(TrialValues::Figures(figures)) => describe_figures(figures, &mut lines),
+        Some(TrialValues::Known(figures)) => describe_known(figures, &mut lines),
         None => {}
     }
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
 }
 
-fn describe_figures(figures: &Figures, lines: &mut Vec<(String, String)>) {
-    let mut say = |name: &str, text: String| lines.push((name.to_owned(), text));
-    say("validation", table::percent(figures.validation_accuracy));
-    for (name, accuracy) in &figures.test_accuracies {
-        say(name, table::percent(*accuracy));
+fn describe_known(figures: &Figures, lines: &mut Vec<(String, String)>) {
+    for (of, value) in figures.iter() {
+        match (of.metric.definition().source, of.split()) {
+            // Said at the end, with where it comes from.
+            (Source::Spent, _) => {}
+            (_, Some(Split::HeldOut(name))) => {
+                lines.push((name.to_string(), columns::words(of.metric, value)));
+            }
+            (_, Some(Split::Test)) if figures.held_out_accuracies().next().is_some() => {}
+            _ => lines.push((of.to_string(), exact(of.metric, value))),
+        }
     }
-    let counts = [
-        ("model bytes", figures.model_bytes),
-        ("MACs", figures.macs),
-        ("parameters", figures.parameters),
-        ("feature maps", figures.peak_memory_bytes),
-    ];
-    for (name, count) in counts {
-        count.into_iter().for_each(|count| say(name, count.to_string()));
+    let time = table::duration(figures.training_seconds());
+    lines.push(("training".to_owned(), format!("{time}, as the source tells")));
+}
+
+/// A value in words; what is counted with all its digits.
+fn exact(metric: Metric, value: f64) -> String {
+    match metric.definition().unit {
+        Unit::Bytes | Unit::Count => value.to_string(),
+        Unit::Share | Unit::Milliseconds | Unit::Seconds => columns::words(metric, value),
     }
-    for (class, ms) in &figures.latencies {
-        say(&format!("latency@{class}"), table::milliseconds(*ms));
-    }
-    say("training", format!("{}, as the source tells", table::duration(figures.seconds)));
+}
+
+/// What a network is, without what was measured and what it took.
+fn describe_network(figures: &Figures) -> String {
+    let all = figures.repeatable();
+    let word = |(of, value): (&ScopedMetric, f64)| format!("{of} {}", exact(of.metric, value));
+    all.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn describe_trained(
@@ -332,27 +321,17 @@ fn describe_trained(
     measurements: &[Measurement],
     lines: &mut Vec<(String, String)>,
 ) {
-    for (name, n) in [("shipped", &trained.compressed), ("uncompressed", &trained.uncompressed)] {
-        lines.push((
-                name.into(),
-                format!(
-                    "validation {}, test {}, {} bytes, {} MACs, {} parameters, {} bytes of feature maps",
-                    table::percent(n.validation_accuracy),
-                    table::percent(n.test_accuracy),
-                    n.model_bytes,
-                    n.cost.macs,
-                    n.cost.parameters,
-                    n.cost.peak_memory_bytes
-                ),
-            ));
+    for (name, figures) in
+        [("shipped", &trained.compressed), ("uncompressed", &trained.uncompressed)]
+    {
+        lines.push((name.into(), describe_network(figures)));
     }
-    lines.push((
-        "training".into(),
-        format!("{} images in {}", trained.images_seen, table::duration(trained.seconds)),
-    ));
+    let images = trained.compressed.images_seen().unwrap_or(0);
+    let time = table::duration(trained.compressed.training_seconds());
+    lines.push(("training".into(), format!("{images} images in {time}")));
     for m in measurements {
         lines.push((
-            format!("latency@{}", m.device.class),
+            format!("latency@{}", m.target()),
             format!(
                 "median {}, p95 {}, fastest {} over {} runs of batch {} on {} thread(s); {} {}; \
                      {} ({}; {}; {} cores)",

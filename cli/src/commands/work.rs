@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use edgesmith_client::Backend;
+use edgesmith_common::{Role, WorkerInfo};
 use edgesmith_console::{invalid, print_text, start};
-use edgesmith_worker::session::{self, WorkerConfig, WorkerRole};
+use edgesmith_worker::session::{self, WorkerConfig};
 use edgesmith_worker::slots::Slots;
 
 /// Whose worker, what it does, and with what.
@@ -29,8 +30,10 @@ pub struct Args {
     /// Device class that this machine is, as objectives name it
     #[arg(long, default_value = "local", value_name = "CLASS")]
     pub device: String,
-    /// What this worker does
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "train,measure")]
+    /// What this worker does: train teachers and candidates, measure the latency of compressed models,
+    /// look candidates up in a table
+    #[arg(long, value_delimiter = ',', default_value = "train,measure",
+          value_parser = PossibleValuesParser::new(Role::ALL.map(Role::name)).try_map(|name| name.parse::<Role>()))]
     pub roles: Vec<Role>,
     /// What trains
     #[arg(long, default_value = "flex", value_enum)]
@@ -45,17 +48,6 @@ pub struct Args {
     /// Directory that relative data paths of studies start from [default: this one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
-}
-
-/// What a worker does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Train teachers and candidates.
-    Train,
-    /// Time compressed models.
-    Measure,
-    /// Look candidates up in tables.
-    Table,
 }
 
 /// Works until Ctrl-C.
@@ -74,30 +66,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ),
         None => None,
     };
-    let mut roles = Vec::new();
-    for role in &args.roles {
-        let role = match role {
-            Role::Train => WorkerRole::Train,
-            Role::Measure => WorkerRole::Measure,
-            Role::Table => WorkerRole::Table,
-        };
-        if !roles.contains(&role) {
-            roles.push(role);
-        }
-    }
     let config = WorkerConfig {
         coordinator: args.coordinator.clone(),
         token: args.token,
         tls_ca_pem,
-        name,
-        device_class: executor.info().class.clone(),
-        roles,
-        slots,
-        backend: if trains { args.backend.name().to_owned() } else { String::new() },
+        info: WorkerInfo {
+            name,
+            class: executor.info().class.clone(),
+            engines: executor.engines(),
+            roles: args.roles.into_iter().collect(),
+            slots,
+            backend: if trains { args.backend.name().to_owned() } else { String::new() },
+        },
     };
     print_text(&format!(
         "worker {} of class {} takes {slots} task(s) at once from {}\n",
-        config.name, config.device_class, args.coordinator
+        config.info.name, config.info.class, args.coordinator
     ))?;
     session::run(config, Arc::new(executor), shutdown).await?;
     Ok(())

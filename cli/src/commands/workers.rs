@@ -1,6 +1,7 @@
 //! `edgesmith workers`.
 
 use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_common::Role;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, print};
 use edgesmith_proto::v1;
@@ -72,11 +73,6 @@ impl Output for Workers {
 
 /// What a worker does, in words.
 fn roles(worker: &v1::WorkerStatus) -> Vec<&'static str> {
-    let name = |role| match role {
-        v1::Role::Train => "train",
-        v1::Role::Measure => "measure",
-        v1::Role::Table => "table",
-        v1::Role::Unspecified => "unknown",
-    };
+    let name = |role| Role::try_from(role).map_or("unknown", Role::name);
     worker.roles().map(name).collect()
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::{DeviceClass, Measurement, Metric, RungReport, TrialState, TrialValues};
+use edgesmith_common::{
+    Figures, Measurement, Metric, RungReport, ScopedMetric, Target, TrialState, TrialValues,
+};
 use edgesmith_search_space::CompressionRecipe;
 use serde::Serialize;
 
@@ -16,8 +18,6 @@ pub const VERSION: u32 = 1;
 
 /// What the name of a CSV column of a choice begins with; its own name follows.
 pub const CHOICE_COLUMN: &str = "choice.";
-/// What the name of a CSV column of latencies begins with; the device class follows.
-pub const LATENCY_COLUMN: &str = "latency_ms@";
 
 /// What `pareto` and `trials` print.
 #[derive(Debug, Serialize)]
@@ -49,6 +49,9 @@ pub struct Trial<'a> {
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
+    /// Every figure of what ships, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    figures: Option<Map>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uncompressed: Option<Network>,
     measurements: &'a [Measurement],
@@ -79,30 +82,34 @@ struct Covering<'a> {
     trial: Trial<'a>,
 }
 
+/// Figures by name, such as `latency_ms@rpi4`; whole numbers as such.
+pub type Map = BTreeMap<String, serde_json::Number>;
+
 /// The network as trained up to a rung, uncompressed.
 #[derive(Debug, Serialize)]
 struct Rung {
     epochs: u32,
-    validation_accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_accuracy: Option<f64>,
     /// Absent where it was looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     images_seen: Option<u64>,
     seconds: f64,
+    figures: Map,
 }
 
 #[derive(Debug, Serialize)]
 struct Network {
-    validation_accuracy: f64,
-    test_accuracy: f64,
-    model_bytes: u64,
-    macs: u64,
-    parameters: u64,
-    peak_memory_bytes: u64,
+    #[serde(flatten)]
+    counts: Counts,
+    figures: Map,
 }
 
+/// What had fields of its own before figures were a map.
 #[derive(Debug, Serialize)]
-struct Metrics {
-    validation_accuracy: f64,
+struct Counts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     test_accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +120,13 @@ struct Metrics {
     parameters: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_memory_bytes: Option<u64>,
-    /// Median by device class.
+}
+
+#[derive(Debug, Serialize)]
+struct Metrics {
+    #[serde(flatten)]
+    counts: Counts,
+    /// Median by target; edge-runtime on one thread is named by its device class alone.
     latency_ms: BTreeMap<String, f64>,
     /// Held-out accuracies of a looked-up trial by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -182,11 +195,12 @@ impl<'a> Trial<'a> {
             proposed_by: &row.proposed_by,
             attempts: row.attempts,
             metrics: values.map(metrics),
+            figures: values.map(|values| map(values.figures())),
             uncompressed: trained.map(|trained| network(&trained.uncompressed)),
             measurements: values.map(TrialValues::measurements).unwrap_or_default(),
             training: values.map(|values| Training {
-                seconds: values.seconds(),
-                images_seen: trained.map(|trained| trained.images_seen),
+                seconds: values.figures().training_seconds(),
+                images_seen: values.figures().images_seen(),
                 model_hash: trained.map(|trained| trained.model.to_string()),
                 weights_hash: trained.map(|trained| trained.weights.to_string()),
             }),
@@ -198,85 +212,96 @@ impl<'a> Trial<'a> {
 }
 
 fn rung(report: &RungReport) -> Rung {
-    let RungReport { epochs, validation_accuracy, checkpoint, images_seen, seconds } = *report;
-    let images_seen = checkpoint.map(|_| images_seen);
-    Rung { epochs, validation_accuracy, images_seen, seconds }
+    let figures = &report.figures;
+    Rung {
+        epochs: report.epochs,
+        validation_accuracy: figures.validation_accuracy(),
+        images_seen: figures.images_seen(),
+        seconds: figures.training_seconds(),
+        figures: map(figures),
+    }
 }
 
 fn metrics(values: &TrialValues) -> Metrics {
-    let count = |metric| values.value(metric, None).map(|count| count as u64);
+    let figures = values.figures();
+    let accuracies = figures.held_out_accuracies();
     Metrics {
-        validation_accuracy: values.validation_accuracy(),
-        test_accuracy: values.test_accuracy(),
-        model_bytes: count(Metric::ModelBytes),
-        macs: count(Metric::Macs),
-        parameters: count(Metric::Parameters),
-        peak_memory_bytes: count(Metric::PeakMemoryBytes),
-        latency_ms: values.latencies().map(|(class, ms)| (class.to_string(), ms)).collect(),
-        test_accuracies: match values {
-            TrialValues::Figures(figures) => figures.test_accuracies.iter().cloned().collect(),
-            TrialValues::Trained { .. } => BTreeMap::new(),
-        },
+        counts: counts(figures),
+        latency_ms: figures.latencies().map(|(target, ms)| (target.to_string(), ms)).collect(),
+        test_accuracies: accuracies.map(|(name, share)| (name.to_owned(), share)).collect(),
     }
 }
 
-fn network(report: &edgesmith_common::NetworkReport) -> Network {
-    Network {
-        validation_accuracy: report.validation_accuracy,
-        test_accuracy: report.test_accuracy,
-        model_bytes: report.model_bytes,
-        macs: report.cost.macs,
-        parameters: report.cost.parameters,
-        peak_memory_bytes: report.cost.peak_memory_bytes,
+fn network(figures: &Figures) -> Network {
+    Network { counts: counts(figures), figures: map(figures) }
+}
+
+fn counts(figures: &Figures) -> Counts {
+    let count = |metric: Metric| figures.get(&metric.whole()).map(|count| count as u64);
+    Counts {
+        validation_accuracy: figures.validation_accuracy(),
+        test_accuracy: figures.test_accuracy(),
+        model_bytes: count(Metric::MODEL_BYTES),
+        macs: count(Metric::MACS),
+        parameters: count(Metric::PARAMETERS),
+        peak_memory_bytes: count(Metric::PEAK_MEMORY_BYTES),
     }
 }
 
-/// One row a trial; one `latency_ms@CLASS` column a device class that any trial was measured on. A
-/// figure that was not measured is an empty cell.
+/// Every figure by its name.
+pub fn map(figures: &Figures) -> Map {
+    let number = |of: &ScopedMetric, value: f64| {
+        if of.metric.definition().unit.is_whole() {
+            Some((value as u64).into())
+        } else {
+            serde_json::Number::from_f64(value)
+        }
+    };
+    figures.iter().filter_map(|(of, value)| Some((of.to_string(), number(of, value)?))).collect()
+}
+
+/// One row a trial; one `latency_ms@TARGET` column for each target that any trial was measured on, and one
+/// for each other figure that any trial has. A figure that is not known is an empty cell.
 pub fn csv(rows: &[TrialRow]) -> String {
-    let mut devices: Vec<&DeviceClass> = Vec::new();
-    for (class, _) in rows.iter().filter_map(|r| r.values.as_ref()).flat_map(TrialValues::latencies)
-    {
-        if !devices.contains(&class) {
-            devices.push(class);
+    let all = || rows.iter().filter_map(|row| row.values.as_ref()).map(TrialValues::figures);
+    let mut targets: Vec<&Target> = Vec::new();
+    for (target, _) in all().flat_map(Figures::latencies) {
+        if !targets.contains(&target) {
+            targets.push(target);
         }
     }
-    let fixed = "trial,state,precision,validation_accuracy,test_accuracy,model_bytes,macs,\
-                 parameters,peak_memory_bytes";
-    let mut text = fixed.to_owned();
-    devices.iter().for_each(|d| text.push_str(&format!(",{LATENCY_COLUMN}{d}")));
+    let mut columns = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
+    let counts = [Metric::MODEL_BYTES, Metric::MACS, Metric::PARAMETERS, Metric::PEAK_MEMORY_BYTES];
+    columns.extend(counts.map(Metric::whole));
+    columns.extend(targets.into_iter().map(|target| Metric::LATENCY_MS.at(target.clone())));
+    let seconds = Metric::TRAINING_SECONDS.whole();
+    for (of, _) in all().flat_map(Figures::iter) {
+        if *of != seconds && !columns.contains(of) {
+            columns.push(of.clone());
+        }
+    }
+    let mut text = "trial,state,precision".to_owned();
+    columns.iter().for_each(|of| text.push_str(&format!(",{of}")));
     text.push_str(",architecture,recipe,seconds");
     for (name, _) in rows.first().map(|row| row.choices.as_slice()).unwrap_or_default() {
         text.push_str(&format!(",{CHOICE_COLUMN}{name}"));
     }
     text.push('\n');
     for row in rows {
+        let precision = row.candidate.as_ref().map(|c| c.recipe.precision.name());
+        let figure = |of: &ScopedMetric| {
+            let value = row.values.as_ref().and_then(|values| values.get(of));
+            value.map(|value| value.to_string()).unwrap_or_default()
+        };
         let mut cells = vec![
             row.number.to_string(),
             row.state.name().to_owned(),
-            row.candidate
-                .as_ref()
-                .map(|c| c.recipe.precision.name())
-                .unwrap_or_default()
-                .to_owned(),
+            precision.unwrap_or_default().to_owned(),
         ];
-        match &row.values {
-            Some(values) => {
-                let text = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
-                cells.push(values.validation_accuracy().to_string());
-                cells.push(text(values.test_accuracy()));
-                let counts =
-                    [Metric::ModelBytes, Metric::Macs, Metric::Parameters, Metric::PeakMemoryBytes];
-                cells.extend(counts.map(|metric| text(values.value(metric, None))));
-                let latency =
-                    |class: &&DeviceClass| text(values.value(Metric::LatencyMs, Some(*class)));
-                cells.extend(devices.iter().map(latency));
-            }
-            None => cells.extend(std::iter::repeat_n(String::new(), 6 + devices.len())),
-        }
+        cells.extend(columns.iter().map(figure));
         cells.push(row.architecture.clone());
         cells.push(row.recipe());
-        cells.push(row.values.as_ref().map(|v| v.seconds().to_string()).unwrap_or_default());
+        cells.push(figure(&seconds));
         cells.extend(row.choices.iter().map(|(_, option)| option.clone()));
         // No cell holds a comma, a quote or a line break: names are restricted and the rest is ours.
         text.push_str(&cells.join(","));

@@ -1,6 +1,6 @@
 //! What is marked on a front: its knee, and trials that measuring cannot tell apart.
 
-use edgesmith_common::{DeviceClass, Metric, Objective, StudySpec, TrialValues, pareto};
+use edgesmith_common::{DeviceClass, Metric, Objective, StudySpec, Target, TrialValues, pareto};
 
 use super::TrialRow;
 
@@ -20,7 +20,7 @@ impl Marks {
     /// Of a front by the study's objectives, or by those on one device and on none.
     pub fn new(front: &[TrialRow], spec: &StudySpec, device: Option<&DeviceClass>) -> Self {
         let counts =
-            |o: &&Objective| device.is_none() || o.device.is_none() || o.device.as_ref() == device;
+            |o: &&Objective| device.is_none() || o.device().is_none() || o.device() == device;
         let objectives: Vec<Objective> = spec.objectives.iter().filter(counts).cloned().collect();
         let points: Option<Vec<Vec<f64>>> =
             front.iter().map(|row| pareto::oriented(&objectives, row.values.as_ref()?)).collect();
@@ -61,25 +61,26 @@ impl Marks {
 /// Whether the measured objectives of two trials, of which there is at least one, all differ by less
 /// than either's spread.
 fn tie(a: &TrialRow, b: &TrialRow, objectives: &[Objective]) -> bool {
-    let mut timed = objectives.iter().filter(|o| o.metric == Metric::LatencyMs).peekable();
+    let mut timed = objectives.iter().filter(|o| o.of.metric == Metric::LATENCY_MS).peekable();
     let within = |objective: &Objective| {
-        let device = objective.device.as_ref()?;
+        let target = objective.of.target()?;
         let [(p50, spread), (other, others)] =
-            [timing(a.values.as_ref()?, device)?, timing(b.values.as_ref()?, device)?];
+            [timing(a.values.as_ref()?, target)?, timing(b.values.as_ref()?, target)?];
         Some((p50 - other).abs() < f64::min(spread, others))
     };
     timed.peek().is_some() && timed.all(|objective| within(objective) == Some(true))
 }
 
-/// Median and spread of a trial's timing on a device: from the median to the 95th percentile of its
+/// Median and spread of a trial's timing on a target: from the median to the 95th percentile of its
 /// single runs. `None` where it was not timed here.
-fn timing(values: &TrialValues, device: &DeviceClass) -> Option<(f64, f64)> {
-    let of = values.measurements().iter().find(|m| m.device.class == *device)?;
+fn timing(values: &TrialValues, target: &Target) -> Option<(f64, f64)> {
+    let of = values.measurements().iter().find(|m| m.target() == *target)?;
     Some((of.p50_ms, of.p95_ms - of.p50_ms))
 }
 
 #[cfg(test)]
 pub mod tests {
+    use edgesmith_common::{Figures, ScopedMetric};
     use edgesmith_proto::v1;
 
     use super::*;
@@ -99,19 +100,25 @@ pub mod tests {
     /// A complete trial with its medians and 95th percentiles on both devices.
     pub fn row(number: u32, accuracy: f64, board: (f64, f64), phone: (f64, f64)) -> TrialRow {
         let spec = spec();
-        let network = v1::NetworkReport {
-            validation_accuracy: accuracy,
-            test_accuracy: accuracy,
-            model_bytes: 1000,
-            cost: Some(v1::Cost { macs: 10, parameters: 20, peak_memory_bytes: 30 }),
-        };
+        let figures: Figures = [
+            (ScopedMetric::VALIDATION_ACCURACY, accuracy),
+            (ScopedMetric::TEST_ACCURACY, accuracy),
+            (Metric::MODEL_BYTES.whole(), 1000.0),
+            (Metric::MACS.whole(), 10.0),
+            (Metric::PARAMETERS.whole(), 20.0),
+            (Metric::PEAK_MEMORY_BYTES.whole(), 30.0),
+            (Metric::TRAINING_SECONDS.whole(), 40.0),
+        ]
+        .into_iter()
+        .collect();
+        let network = v1::Figures::from(&figures);
         let timing = |class: &str, (p50_ms, p95_ms): (f64, f64)| v1::Measurement {
             device: Some(v1::DeviceInfo {
                 class: class.to_owned(),
                 cores: 1,
                 ..Default::default()
             }),
-            engine: "e".to_owned(),
+            engine: "edge-runtime".to_owned(),
             engine_version: "1".to_owned(),
             threads: 1,
             batch: 1,
@@ -126,11 +133,10 @@ pub mod tests {
             state: v1::TrialState::Complete.into(),
             genotype: vec![0; spec.space.choices().len()],
             trained: Some(v1::TrainedTrial {
-                compressed: Some(network),
+                compressed: Some(network.clone()),
                 uncompressed: Some(network),
                 model: vec![0; 32],
                 weights: vec![0; 32],
-                ..Default::default()
             }),
             measurements: vec![timing("board", board), timing("phone", phone)],
             ..Default::default()

@@ -19,14 +19,12 @@ pub use front::{crowding, front, fronts};
 pub use hypervolume::hypervolume;
 pub use knee::knee;
 
-use crate::{Goal, Metric, Objective, TrialValues};
+use crate::metric::Scale;
+use crate::{Goal, Objective, TrialValues};
 
 /// A trial's objective values, less is better; `None` where one was not measured.
 pub fn oriented(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
-    let turn = |objective: &Objective| {
-        let value = values.value(objective.metric, objective.device.as_ref())?;
-        Some(objective.goal.oriented(value))
-    };
+    let turn = |objective: &Objective| Some(objective.goal.oriented(values.get(&objective.of)?));
     objectives.iter().map(turn).collect()
 }
 
@@ -35,10 +33,9 @@ pub fn dominates(a: &[f64], b: &[f64]) -> bool {
     a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
 }
 
-/// The hypervolume that progress shows, between 0 and 1: every objective is mapped to `0..=1` by
-/// fixed anchors (accuracy to its error; everything else to its logarithm between the metric's
-/// [`anchors`]), and the reference is 1 everywhere. It depends on the set of points alone and never
-/// falls when one is added.
+/// The hypervolume that progress shows, between 0 and 1: every objective is mapped to `0..=1` on its
+/// metric's [`Scale`] (accuracy to its error; latencies, sizes and counts to their logarithm), and the
+/// reference is 1 everywhere. It depends on the set of points alone and never falls when one is added.
 pub fn study_hypervolume(objectives: &[Objective], points: &[Vec<f64>]) -> f64 {
     let map = |point: &Vec<f64>| -> Vec<f64> {
         let turned = objectives.iter().zip(point);
@@ -48,26 +45,14 @@ pub fn study_hypervolume(objectives: &[Objective], points: &[Vec<f64>]) -> f64 {
     hypervolume(&mapped, &vec![1.0; objectives.len()])
 }
 
-/// Values of a metric that count as ideal and as worthless in [`study_hypervolume`].
-pub fn anchors(metric: Metric) -> (f64, f64) {
-    match metric {
-        Metric::ValidationAccuracy => (0.0, 1.0),
-        Metric::LatencyMs => (1e-3, 1e4),
-        Metric::ModelBytes => (1e2, 1e9),
-        Metric::Macs => (1e2, 1e11),
-        Metric::Parameters => (1e1, 1e9),
-        Metric::PeakMemoryBytes => (1e1, 1e9),
-    }
-}
-
 /// An oriented value as a share of the way from ideal to worthless.
 fn normalise(objective: &Objective, oriented: f64) -> f64 {
     let value = objective.goal.oriented(oriented);
-    let (low, high) = anchors(objective.metric);
-    let share = if objective.metric == Metric::ValidationAccuracy {
-        value
-    } else {
-        (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
+    let share = match objective.of.metric.definition().scale {
+        Scale::Linear { low, high } => (value - low) / (high - low),
+        Scale::Logarithmic { low, high } => {
+            (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
+        }
     };
     let cost = match objective.goal {
         Goal::Minimize => share,
@@ -109,9 +94,8 @@ mod tests {
 
     #[test]
     fn the_studys_hypervolume_is_between_its_anchors_and_never_falls() {
-        let objectives =
-            [(Metric::ValidationAccuracy, Goal::Maximize), (Metric::ModelBytes, Goal::Minimize)]
-                .map(|(metric, goal)| Objective { metric, goal, device: None });
+        let objectives = ["validation_accuracy", "model_bytes"]
+            .map(|of| Objective::natural(of.parse().unwrap()));
         let ideal = study_hypervolume(&objectives, &[vec![-1.0, 1.0]]);
         assert!((ideal - 1.0).abs() < 1e-12);
         assert_eq!(study_hypervolume(&objectives, &[vec![-0.0, 1e12]]), 0.0);

@@ -1,7 +1,7 @@
 //! `[algorithm]` in a study file: who proposes candidates.
 
 use super::reader::{Mistakes, Table};
-use crate::{Goal, Metric, Objective};
+use crate::{Goal, Objective, Split};
 
 /// Who proposes candidates, with the settings of that algorithm.
 #[derive(Debug, Clone, PartialEq)]
@@ -231,7 +231,7 @@ fn read_reward(table: &mut Table, objectives: &[Objective], m: &mut Mistakes) ->
     let Some((within, beyond)) = table.checked("reward", m, known).flatten() else {
         return RewardSpec::Rank;
     };
-    let accuracy = |o: &Objective| o.metric == Metric::ValidationAccuracy;
+    let accuracy = |o: &Objective| o.of.split() == Some(&Split::Validation);
     let minimised = |o: &Objective| !accuracy(o) && o.goal == Goal::Minimize;
     let fits = objectives.len() == 2
         && objectives.iter().any(|o| accuracy(o) && o.goal == Goal::Maximize)

@@ -4,7 +4,8 @@ use edgesmith_search_space::{Cost, StagedSpace};
 
 use super::reader::{Mistakes, Table};
 use super::{StudySpec, TableSpec};
-use crate::{Bound, Constraint, Metric};
+use crate::metric::Definition;
+use crate::{Bound, Constraint, Metric, ScopedMetric};
 
 /// A space that distills needs a teacher.
 pub fn distillation_has_a_teacher(
@@ -29,32 +30,44 @@ pub fn the_table_holds(
     m: &mut Mistakes,
 ) {
     for constraint in constraints {
-        let text = match constraint.metric {
-            Metric::LatencyMs if table.latencies.is_none() => {
-                "is on latency_ms; name the file of latencies as table.latencies".to_owned()
-            }
-            Metric::ModelBytes | Metric::PeakMemoryBytes => {
-                format!("the table does not hold {}", constraint.metric)
-            }
-            _ => continue,
-        };
-        m.add(&root.span_of("constraints"), "constraints", text);
+        if let Some(text) = not_in_table(&constraint.of, table.latencies.is_some()) {
+            let text = match constraint.of.metric {
+                Metric::LATENCY_MS => {
+                    "is on latency_ms; name the file of latencies as table.latencies".to_owned()
+                }
+                _ => text,
+            };
+            m.add(&root.span_of("constraints"), "constraints", text);
+        }
     }
+}
+
+/// Why a table cannot tell a figure; `None` where it can.
+pub fn not_in_table(of: &ScopedMetric, has_latencies: bool) -> Option<String> {
+    let known = match of.metric {
+        Metric::LATENCY_MS => has_latencies,
+        Metric::ACCURACY | Metric::MACS | Metric::PARAMETERS => true,
+        _ => false,
+    };
+    (!known).then(|| format!("the table does not hold {of}"))
 }
 
 /// Why nothing can meet a constraint, where that is certain: bounds outside a metric's range, and
 /// bounds that no network of the space meets.
 pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Option<String> {
-    let metric = constraint.metric;
+    let metric = constraint.of.metric;
+    let Definition { range: (lowest, highest), .. } = metric.definition();
     match constraint.bound {
-        Bound::Min(limit) if metric == Metric::ValidationAccuracy && limit > 1.0 => {
-            Some(format!("no accuracy is above 1, so nothing reaches {limit}; 95 % is 0.95"))
+        Bound::Min(limit) if limit > *highest => {
+            let hint = if metric == Metric::ACCURACY { "; 95 % is 0.95" } else { "" };
+            Some(format!("no {metric} is above {highest}, so nothing reaches {limit}{hint}"))
         }
-        Bound::Max(limit) if metric == Metric::ValidationAccuracy && limit < 0.0 => {
-            Some(format!("no accuracy is below 0; nothing is within {limit}"))
-        }
-        Bound::Max(limit) if metric != Metric::ValidationAccuracy && limit <= 0.0 => {
+        // A network that ships computes something, so what it costs is above 0.
+        Bound::Max(limit) if limit <= 0.0 && !metric.is_evaluated() => {
             Some(format!("{metric} is always above 0; nothing is within {limit}"))
+        }
+        Bound::Max(limit) if limit < *lowest => {
+            Some(format!("no {metric} is below {lowest}; nothing is within {limit}"))
         }
         Bound::Max(limit) => {
             let least = least(space?, metric)?;
@@ -78,15 +91,15 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
 /// What no network of the space is below, where arithmetic is certain of it.
 fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
     let value = match metric {
-        Metric::Macs => space.least()?.macs,
-        Metric::Parameters => space.least()?.parameters,
-        Metric::PeakMemoryBytes => space.least_peak_memory(),
+        Metric::MACS => space.least()?.macs,
+        Metric::PARAMETERS => space.least()?.parameters,
+        Metric::PEAK_MEMORY_BYTES => space.least_peak_memory(),
         // A file holds more than the weights.
-        Metric::ModelBytes => {
+        Metric::MODEL_BYTES => {
             let precisions = space.definition().recipe.precision.iter();
             space.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
         }
-        Metric::ValidationAccuracy | Metric::LatencyMs => return None,
+        _ => return None,
     };
     Some(value as f64)
 }
@@ -94,10 +107,10 @@ fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
 /// What no network of the space is above, where arithmetic is certain of it.
 fn greatest(space: &StagedSpace, metric: Metric) -> Option<f64> {
     let value = match metric {
-        Metric::Macs => space.greatest()?.macs,
-        Metric::Parameters => space.greatest()?.parameters,
-        Metric::PeakMemoryBytes => space.greatest_peak_memory(),
-        Metric::ValidationAccuracy | Metric::LatencyMs | Metric::ModelBytes => return None,
+        Metric::MACS => space.greatest()?.macs,
+        Metric::PARAMETERS => space.greatest()?.parameters,
+        Metric::PEAK_MEMORY_BYTES => space.greatest_peak_memory(),
+        _ => return None,
     };
     Some(value as f64)
 }
@@ -107,9 +120,9 @@ impl StudySpec {
     /// that it breaks, in words. `None` where training has to tell.
     pub fn analytic_violation(&self, cost: &Cost) -> Option<String> {
         self.constraints.iter().find_map(|constraint| {
-            let value = constraint.metric.of_cost(cost)?;
+            let value = constraint.of.metric.of_cost(cost)?;
             (constraint.bound.violation(value) > 0.0)
-                .then(|| format!("{} is {value}, which breaks {constraint}", constraint.metric))
+                .then(|| format!("{} is {value}, which breaks {constraint}", constraint.of))
         })
     }
 }

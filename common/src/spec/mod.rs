@@ -6,7 +6,9 @@
 
 use edgesmith_search_space::{Architecture, CellIdentity, Space, StagedSpace};
 
-use crate::{Bound, Constraint, DeviceClass, Metric, Objective, Seed, StudyName};
+use crate::{
+    Bound, Constraint, DeviceClass, Metric, Objective, ScopedMetric, Seed, Split, StudyName, Target,
+};
 
 mod algorithm;
 mod check;
@@ -14,6 +16,7 @@ mod error;
 mod fidelity;
 mod parse;
 mod reader;
+mod resolved;
 mod screening;
 mod space;
 mod table;
@@ -21,6 +24,7 @@ mod table;
 pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
+pub use resolved::ResolvedError;
 pub use screening::{Proxy, ScreeningSpec};
 
 /// A valid study.
@@ -64,34 +68,65 @@ impl StudySpec {
         }
     }
 
-    /// The device classes that objectives and constraints name, each once, in order of mention.
+    /// What objectives and constraints are on, each once, in order of mention.
+    pub fn metrics(&self) -> Vec<&ScopedMetric> {
+        let named = self.objectives.iter().map(|o| &o.of);
+        let mut metrics = Vec::new();
+        for of in named.chain(self.constraints.iter().map(|c| &c.of)) {
+            if !metrics.contains(&of) {
+                metrics.push(of);
+            }
+        }
+        metrics
+    }
+
+    /// The targets that objectives and constraints name, each once, in order of mention. Each model of
+    /// the study is measured on all of them.
+    pub fn targets(&self) -> Vec<Target> {
+        let mut targets: Vec<Target> = Vec::new();
+        for target in self.metrics().into_iter().filter_map(ScopedMetric::target) {
+            if !targets.contains(target) {
+                targets.push(target.clone());
+            }
+        }
+        targets
+    }
+
+    /// The device classes of [`StudySpec::targets`], each once.
     pub fn devices(&self) -> Vec<DeviceClass> {
-        let named = self.objectives.iter().map(|o| &o.device);
         let mut devices = Vec::new();
-        for device in named.chain(self.constraints.iter().map(|c| &c.device)).flatten() {
-            if !devices.contains(device) {
-                devices.push(device.clone());
+        for Target { device, .. } in self.targets() {
+            if !devices.contains(&device) {
+                devices.push(device);
             }
         }
         devices
     }
 
-    /// The device classes on which candidates may be ruled out by their predicted latency, with the
-    /// most milliseconds that constraints allow there.
-    pub fn predicted_limits(&self) -> Vec<(DeviceClass, f64)> {
-        let mut limits: Vec<(DeviceClass, f64)> = Vec::new();
+    /// What trials are compared by while they train, on rungs and by their curves: the first objective
+    /// that is evaluated on validation images, else validation accuracy.
+    pub fn training_metric(&self) -> ScopedMetric {
+        let evaluated = self.objectives.iter().map(|objective| &objective.of);
+        let mut evaluated = evaluated.filter(|of| of.split() == Some(&Split::Validation));
+        evaluated.next().unwrap_or(&ScopedMetric::VALIDATION_ACCURACY).clone()
+    }
+
+    /// The targets on which candidates may be ruled out by their predicted latency, with the most
+    /// milliseconds that constraints allow there.
+    pub fn predicted_limits(&self) -> Vec<(Target, f64)> {
+        let mut limits: Vec<(Target, f64)> = Vec::new();
         if !self.training().is_some_and(|work| work.measurement.predict) {
             return limits;
         }
         for constraint in &self.constraints {
-            let (Metric::LatencyMs, Bound::Max(limit), Some(device)) =
-                (constraint.metric, constraint.bound, &constraint.device)
+            let (Metric::LATENCY_MS, Bound::Max(limit), Some(target)) =
+                (constraint.of.metric, constraint.bound, constraint.of.target())
             else {
                 continue;
             };
-            match limits.iter_mut().find(|(known, _)| known == device) {
+            match limits.iter_mut().find(|(known, _)| known == target) {
                 Some((_, least)) => *least = least.min(limit),
-                None => limits.push((device.clone(), limit)),
+                None => limits.push((target.clone(), limit)),
             }
         }
         limits

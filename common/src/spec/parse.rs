@@ -17,7 +17,11 @@ use super::{
     Augmentation, Budget, DataSource, DataSpec, FidelitySpec, MeasurementSpec, OptimizerSpec,
     SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
 };
-use crate::{Bound, Constraint, DeviceClass, Goal, Metric, Objective, Seed, StudyName};
+use crate::metric::ScopeKind;
+use crate::{
+    Bound, Constraint, DeviceClass, EngineName, Goal, InvalidName, Metric, MetricNameError,
+    Objective, ScopedMetric, Seed, Split, StudyName, Target,
+};
 
 impl StudySpec {
     /// Parses and checks a study file.
@@ -25,11 +29,24 @@ impl StudySpec {
     /// # Errors
     /// Every mistake of the file at once.
     pub fn parse(text: &str) -> Result<Self, SpecErrors> {
-        let mut mistakes = Mistakes::new(text);
+        Self::read(text, Mistakes::new(text))
+    }
+
+    /// Reads the file of a study that was accepted before: a rule that it breaks has come since and is
+    /// not applied.
+    ///
+    /// # Errors
+    /// When it is not a study file at all.
+    pub fn parse_accepted(text: &str) -> Result<Self, SpecErrors> {
+        Self::parse(text)
+            .or_else(|errors| Self::read(text, Mistakes::of_accepted(text)).map_err(|_| errors))
+    }
+
+    fn read(text: &str, mut mistakes: Mistakes) -> Result<Self, SpecErrors> {
         let (root, syntax) = DeTable::parse_recoverable(text);
         for error in &syntax {
             let span = error.span().unwrap_or(0..0);
-            mistakes.add(&span, "", format!("is no valid TOML: {}", error.message()));
+            mistakes.add(&span, "", format!("is not valid TOML: {}", error.message()));
         }
         if !syntax.is_empty() {
             // What follows a syntax error is guesswork; its mistakes would be noise.
@@ -231,26 +248,78 @@ fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Opti
     Some(DataShape { channels, classes })
 }
 
-/// The device of a metric: its own or `local` where it is per device; a mistake where it is not.
-fn read_device(table: &mut Table, metric: Metric, m: &mut Mistakes) -> Option<DeviceClass> {
-    let span = table.span_of("device");
-    let given: Option<DeviceClass> = table.parsed("device", m);
-    match (metric.is_per_device(), given) {
-        (true, given) => Some(given.unwrap_or_else(DeviceClass::local)),
-        (false, None) => None,
-        (false, Some(_)) => {
-            let text = format!("{metric} is the same on every device; leave device out");
-            m.add(&span, table.path("device"), text);
-            None
+/// What an objective or a constraint is on, with the device that it names, else `local`.
+fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<ScopedMetric> {
+    if !table.has("metric") {
+        m.add(&table.span(), table.path("metric"), "is missing; name a metric");
+    }
+    let metric = table.checked("metric", m, |name: String| searched_metric(&name));
+    let (device_span, engine_span) = (table.span_of("device"), table.span_of("engine"));
+    let device: Option<DeviceClass> = table.parsed("device", m);
+    let known = |engine: EngineName| {
+        let text =
+            format!("no worker runs models with {engine}; use {}", EngineName::edge_runtime());
+        if engine == EngineName::edge_runtime() { Ok(engine) } else { Err(text) }
+    };
+    let engine = table.checked("engine", m, |name: String| {
+        name.parse().map_err(|e: InvalidName| e.to_string()).and_then(known)
+    });
+    // Without a metric the device cannot be judged, but it is a known field.
+    match metric? {
+        Searched::PerDevice(metric) => {
+            let mut target = Target::on(device.unwrap_or_else(DeviceClass::local));
+            target.engine = engine.unwrap_or(target.engine);
+            Some(metric.at(target))
+        }
+        Searched::Everywhere(of) => {
+            let given = [("device", device_span), ("engine", engine_span)];
+            for (field, span) in given.into_iter().filter(|(field, _)| table.knew(field)) {
+                let text = format!("{of} is the same on every device; leave {field} out");
+                m.add(&span, table.path(field), text);
+            }
+            Some(of)
         }
     }
 }
 
-fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<Metric> {
-    if !table.has("metric") {
-        m.add(&table.span(), table.path("metric"), "is missing; name a metric");
+/// What a search may look at, as a study file names it.
+enum Searched {
+    /// Of a device that other fields name.
+    PerDevice(Metric),
+    /// The same on every device.
+    Everywhere(ScopedMetric),
+}
+
+fn searched_metric(name: &str) -> Result<Searched, String> {
+    let of = match name.parse::<ScopedMetric>() {
+        Ok(of) => of,
+        Err(MetricNameError::NoDevice { metric }) => return Ok(Searched::PerDevice(metric)),
+        Err(MetricNameError::Unknown { .. }) => {
+            return Err(format!("unknown metric {name:?}; use one of {}", searched().join(", ")));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    if of.is_held_out() {
+        let instead = of.metric.on(Split::Validation);
+        return Err(format!("{of} is held out: the search may not see it; use {instead}"));
     }
-    table.parsed("metric", m)
+    if let Some(target) = of.target() {
+        let metric = of.metric;
+        return Err(format!("write metric = \"{metric}\" and device = \"{}\"", target.device));
+    }
+    if !of.metric.is_searched() {
+        return Err(format!("{of} says what a result took; use one of {}", searched().join(", ")));
+    }
+    Ok(Searched::Everywhere(of))
+}
+
+/// Names of all metrics that a search may look at.
+fn searched() -> Vec<String> {
+    let name = |metric: &Metric| match metric.definition().scope {
+        ScopeKind::Split => metric.on(Split::Validation).to_string(),
+        ScopeKind::Whole | ScopeKind::Target => metric.name().to_owned(),
+    };
+    Metric::ALL.iter().filter(|metric| metric.is_searched()).map(name).collect()
 }
 
 fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
@@ -264,15 +333,13 @@ fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
             _ => Err(format!("unknown goal {name:?}; use maximize or minimize")),
         };
         let goal = table.checked("goal", m, goal);
-        // Without a metric the device cannot be judged, but it is a known field.
-        let device = read_device(&mut table, metric.unwrap_or(Metric::LatencyMs), m);
-        if let Some(metric) = metric {
-            let goal = goal.unwrap_or(metric.natural_goal());
-            if objectives.iter().any(|o| o.metric == metric && o.device == device) {
-                let text = format!("{metric} is an objective already; keep one");
+        if let Some(of) = metric {
+            let goal = goal.unwrap_or(of.metric.definition().goal);
+            if objectives.iter().any(|o| o.of == of) {
+                let text = format!("{} is an objective already; keep one", of.metric);
                 m.add(&table.span_of("metric"), table.path("metric"), text);
             } else {
-                objectives.push(Objective { metric, goal, device });
+                objectives.push(Objective { of, goal });
             }
         }
         table.finish(m);
@@ -293,7 +360,6 @@ fn read_constraints(
         let metric = read_metric(&mut table, m);
         let max: Option<f64> = table.optional("max", m);
         let min: Option<f64> = table.optional("min", m);
-        let device = read_device(&mut table, metric.unwrap_or(Metric::LatencyMs), m);
         if !table.knew("max") && !table.knew("min") {
             m.add(&table.span(), table.path("max"), "is missing; give max, min or both");
         }
@@ -303,10 +369,10 @@ fn read_constraints(
             let text = format!("{low} is above max, {high}; nothing is between them");
             m.add(&table.span_of("min"), table.path("min"), text);
         }
-        if let Some(metric) = metric {
+        if let Some(of) = metric {
             let bounds = [max.map(Bound::Max), min.map(Bound::Min)];
             for bound in bounds.into_iter().flatten() {
-                let constraint = Constraint { metric, bound, device: device.clone() };
+                let constraint = Constraint { of: of.clone(), bound };
                 if let Some(why) = check::unsatisfiable(&constraint, space) {
                     m.add(&table.span(), table.path(bound.name()), why);
                 }

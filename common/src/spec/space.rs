@@ -42,6 +42,9 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
     recipe.finish(m);
     let sound = m.count() == before;
     let definition = SpaceDefinition { resolution, stem_width, stages, recipe: recipe_space };
+    if m.accepted() {
+        return Some(StagedSpace::recorded(definition, data));
+    }
     match StagedSpace::new(definition, data) {
         Ok(space) => sound.then_some(space),
         Err(errors) => {

@@ -2,6 +2,7 @@
 
 use edgesmith_search_space::CellIdentity;
 
+use super::check::not_in_table;
 use super::fidelity::read_fidelity_of_table;
 use super::reader::{Mistakes, Table};
 use super::{FidelitySpec, TableRung, TableSpec};
@@ -36,13 +37,13 @@ pub fn read_table(
     table.checked("benchmark", m, known);
     let path = table.required("path", m);
     let latencies: Option<String> = table.optional("latencies", m);
-    if latencies.is_none() && objectives.iter().any(|o| o.metric == Metric::LatencyMs) {
+    if latencies.is_none() && objectives.iter().any(|o| o.of.metric == Metric::LATENCY_MS) {
         let text = "is missing; an objective is on latency_ms, so name the file of latencies";
         m.add(&table.span(), table.path("latencies"), text);
     }
     for (i, objective) in objectives.iter().enumerate() {
-        if matches!(objective.metric, Metric::ModelBytes | Metric::PeakMemoryBytes) {
-            let text = format!("the table does not hold {}", objective.metric);
+        // A missing file of latencies was said already.
+        if let Some(text) = not_in_table(&objective.of, true) {
             m.add(&root.span_of("objectives"), format!("objectives[{i}].metric"), text);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use edgesmith_common::spec::{PolicySpec, RewardSpec};
-use edgesmith_common::{Metric, Objective, Purpose, Seed, StudySpec, TrialNumber};
+use edgesmith_common::{Objective, Purpose, Seed, StudySpec, TrialNumber};
 use edgesmith_search_space::{
     Activation, CanonicalHash, CellIdentity, CellSpace, DataShape, Genotype, Precision,
     RecipeSpace, Space, SpaceDefinition, StageSpace, StagedSpace,
@@ -454,9 +454,8 @@ fn a_study_gets_the_controller_that_it_names_with_the_settings_it_gives() {
         |space| Box::new(LocalSearch::new(space)),
         |space| {
             let policy = Policy::new(PolicySpec::Lstm, &space, Seed(0).derive(Purpose::Policy));
-            let objective =
-                |metric: Metric| Objective { metric, goal: metric.natural_goal(), device: None };
-            let objectives = [Metric::ValidationAccuracy, Metric::Macs].map(objective);
+            let objectives =
+                ["validation_accuracy", "macs"].map(|of| Objective::natural(of.parse().unwrap()));
             let target = RewardSpec::Target { target: 1000.0, within: 0.0, beyond: -1.0 };
             let reward = Reward::new(target, &objectives);
             let settings =

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use edgesmith_common::spec::RewardSpec;
-use edgesmith_common::{Goal, Metric, Objective};
+use edgesmith_common::{Goal, Objective};
 
 use super::fitness::Fitness;
 
@@ -45,8 +45,7 @@ impl Reward {
     pub(super) fn new(spec: RewardSpec, objectives: &[Objective]) -> Self {
         let rank = Reward::Rank { recent: VecDeque::new() };
         let RewardSpec::Target { target, within, beyond } = spec else { return rank };
-        let is_accuracy =
-            |o: &Objective| (o.metric, o.goal) == (Metric::ValidationAccuracy, Goal::Maximize);
+        let is_accuracy = |o: &Objective| o.of.metric.is_evaluated() && o.goal == Goal::Maximize;
         let accuracy = objectives.iter().position(is_accuracy);
         match (accuracy, objectives.len()) {
             (Some(accuracy), 2) => {
@@ -143,11 +142,8 @@ mod tests {
 
     #[test]
     fn targets_are_soft_or_hard_as_the_paper_has_them() {
-        let objective = |metric, goal| Objective { metric, goal, device: None };
-        let objectives = [
-            objective(Metric::LatencyMs, Goal::Minimize),
-            objective(Metric::ValidationAccuracy, Goal::Maximize),
-        ];
+        let objectives = ["latency_ms@board", "validation_accuracy"]
+            .map(|of| Objective::natural(of.parse().unwrap()));
         let of = |within: f64, beyond: f64, latency: f64, violation: f64| {
             let spec = RewardSpec::Target { target: 80.0, within, beyond };
             Reward::new(spec, &objectives).of(fitness(&[latency, -0.75], violation))

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
-    AttemptId, DeviceClass, Figures, Measurement, RungReport, StudyName, StudySpec, TaskId,
-    TrainedTrial, TrialNumber, TrialValues, pareto,
+    AttemptId, Figures, Measurement, RungReport, StudyName, Target, TaskId, TrainedTrial,
+    TrialNumber, TrialValues, pareto,
 };
 
+use super::fronts::Fronts;
 use super::latency::Predictors;
-use super::objectives::Fronts;
 use super::promotion::point;
 use super::rungs::Rungs;
 use super::screening::Screening;
-use super::study::{Stage, Study, StudyClock, Teacher, Trial, add_measurement, unmeasured};
+use super::study::{Stage, Study, StudyClock, Teacher, Trial};
 use super::task::{TaskKind, Tasks};
 use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time, TrialEnding};
 use crate::controller::{FinishedTrial, Proposal};
@@ -78,9 +78,9 @@ impl Core {
             Record::TrialInfeasible { study, number, genotype, parents, reason } => {
                 self.study_mut(study)?.add_infeasible(*number, genotype, parents, reason)
             }
-            Record::TrialTooSlow { study, number, genotype, parents, device, reason } => {
+            Record::TrialTooSlow { study, number, genotype, parents, target, reason } => {
                 let study = self.study_mut(study)?;
-                study.latency.saved(device);
+                study.latency.saved(target);
                 study.add_infeasible(*number, genotype, parents, reason)
             }
             Record::TrialScored { study, number, score } => {
@@ -139,7 +139,8 @@ impl Core {
                     return Err("the teacher is not pending".to_owned());
                 };
                 study.remove_task(task)?;
-                let (values, soft_targets) = (Box::new(unmeasured(trained.clone())), *soft_targets);
+                let (values, soft_targets) =
+                    (Box::new(TrialValues::unmeasured(trained.clone())), *soft_targets);
                 study.teacher = Teacher::Trained { values, soft_targets };
                 study.add_measure_tasks(None, measure)
             }
@@ -176,22 +177,21 @@ impl Core {
     }
 
     fn apply_created(&mut self, record: &Record, now: Time) -> Result<(), Contradiction> {
-        let Record::StudyCreated { study: name, spec_toml, teacher_weights, teacher_task, at_ms } =
-            record
-        else {
+        let Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms } = record else {
             return Err("not a new study".to_owned());
         };
-        let spec = StudySpec::parse(spec_toml)
-            .map_err(|e| format!("the file of study {name} is not understood: {e}"))?;
-        if spec.name != *name || self.studies.contains_key(name) {
-            return Err(format!("study {name} is there already or has another name in its file"));
+        let (spec, name) = (spec.as_ref().clone(), spec.name.clone());
+        if self.studies.contains_key(&name) {
+            return Err(format!("study {name} is there already"));
         }
         let controller = (self.build_controller)(&spec);
-        let rungs = spec.fidelity.clone().map(Rungs::new);
+        let metric = spec.training_metric().metric;
+        let rungs = spec.fidelity.clone().map(|fidelity| Rungs::new(fidelity, metric));
         let screening = spec.training().and_then(|work| work.screening).map(Screening::new);
         let mut study = Study {
             fronts: Fronts::new(&spec),
             latency: Predictors::new(&spec),
+            resolved: spec.to_resolved().into(),
             spec,
             created: self.next.study,
             created_at_ms: *at_ms,
@@ -216,7 +216,7 @@ impl Core {
             study.add_task(task, TaskKind::Teacher)?;
         }
         self.next.study += 1;
-        self.studies.insert(name.clone(), study);
+        self.studies.insert(name, study);
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl Core {
         attempts.into_iter().try_for_each(|id| self.end_attempt(id, false).map(|_| ()))
     }
 
-    fn note_tasks(&mut self, tasks: &[(TaskId, DeviceClass)]) {
+    fn note_tasks(&mut self, tasks: &[(TaskId, Target)]) {
         for (id, _) in tasks {
             self.next.task = self.next.task.max(id.0 + 1);
         }
@@ -329,9 +329,10 @@ impl Study {
     }
 
     fn add_task(&mut self, id: TaskId, kind: TaskKind) -> Result<(), Contradiction> {
-        match self.tasks.insert(id, kind) {
-            true => Ok(()),
-            false => Err(format!("task {id} is there already")),
+        if self.tasks.insert(id, kind) {
+            Ok(())
+        } else {
+            Err(format!("task {id} is there already"))
         }
     }
 
@@ -342,10 +343,10 @@ impl Study {
     fn add_measure_tasks(
         &mut self,
         number: Option<TrialNumber>,
-        tasks: &[(TaskId, DeviceClass)],
+        tasks: &[(TaskId, Target)],
     ) -> Result<(), Contradiction> {
-        tasks.iter().try_for_each(|(id, class)| {
-            self.add_task(*id, TaskKind::Measure(number, class.clone()))
+        tasks.iter().try_for_each(|(id, target)| {
+            self.add_task(*id, TaskKind::Measure(number, target.clone()))
         })
     }
 
@@ -363,7 +364,7 @@ impl Study {
         };
         let reached = trial.rungs.len();
         let genotype = trial.genotype.clone();
-        let seconds = report.seconds - trial.seconds();
+        let seconds = report.figures.training_seconds() - trial.seconds();
         trial.rungs.push(report.clone());
         trial.stage = Stage::OnRung;
         if self.spec.training().is_none() {
@@ -371,10 +372,12 @@ impl Study {
         }
         self.remove_task(task)?;
         self.hopeless_in_a_row = 0;
-        let accuracy = report.validation_accuracy;
-        let point = point(&self.spec, &genotype, accuracy);
+        let metric = self.spec.training_metric();
+        let value = report.figures.get(&metric);
+        let value = value.ok_or_else(|| format!("a rung of trial {number} has no {metric}"))?;
+        let point = point(&self.spec, &genotype, value);
         if let Some(rungs) = &mut self.rungs {
-            rungs.reach(number, reached, accuracy, point);
+            rungs.reach(number, reached, value, point);
         }
         Ok(())
     }
@@ -423,14 +426,15 @@ impl Study {
         &mut self,
         number: TrialNumber,
         trained: &TrainedTrial,
-        measure: &[(TaskId, DeviceClass)],
+        measure: &[(TaskId, Target)],
     ) -> Result<(), Contradiction> {
         let trial = self.trial_mut(number)?;
         let Stage::Training(task) = trial.stage else {
             return Err(format!("trial {number} is not in training"));
         };
         let pending: BTreeSet<TaskId> = measure.iter().map(|(id, _)| *id).collect();
-        trial.stage = Stage::Measuring { values: unmeasured(trained.clone()), pending };
+        trial.stage =
+            Stage::Measuring { values: TrialValues::unmeasured(trained.clone()), pending };
         self.remove_task(task)?;
         self.add_measure_tasks(Some(number), measure)
     }
@@ -444,8 +448,8 @@ impl Study {
         let Stage::Training(task) = trial.stage else {
             return Err(format!("trial {number} is not being looked up"));
         };
-        let seconds = figures.seconds - trial.seconds();
-        let values = TrialValues::Figures(figures.clone());
+        let seconds = figures.training_seconds() - trial.seconds();
+        let values = TrialValues::Known(figures.clone());
         trial.stage = Stage::Measuring { values, pending: BTreeSet::new() };
         self.simulated_seconds += seconds;
         self.remove_task(task)?;
@@ -459,7 +463,7 @@ impl Study {
     ) -> Result<(), Contradiction> {
         let number = match self.remove_task(id)?.kind {
             TaskKind::Measure(number, _) => number,
-            kind => return Err(format!("task {id} ({}) measures nothing", kind.words())),
+            kind => return Err(format!("task {id} ({}) is not a measurement", kind.words())),
         };
         let values = match number {
             None => match &mut self.teacher {
@@ -475,7 +479,7 @@ impl Study {
                 values
             }
         };
-        add_measurement(values, measurement.clone());
+        values.add_measurement(measurement.clone());
         if let Some(number) = number {
             self.learn_latency(number, measurement);
         }
@@ -491,8 +495,8 @@ impl Study {
         let candidate = work.space.decode(&trial.genotype);
         // It was trained, so it has a plan.
         if let Ok(plan) = candidate.pruned_plan(work.space.data()) {
-            let (class, ms) = (&measurement.device.class, measurement.p50_ms);
-            self.latency.measured(class, candidate.recipe.precision, &plan, ms);
+            let (target, ms) = (measurement.target(), measurement.p50_ms);
+            self.latency.measured(&target, candidate.recipe.precision, &plan, ms);
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the core asks of the runtime.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use edgesmith_common::{ArtifactHash, AttemptId, StudyName, TaskId, TrialNumber, WorkerId};
-use edgesmith_search_space::Genotype;
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId};
 
 use super::{Record, RequestId};
 
@@ -79,69 +79,12 @@ pub struct Lease {
     pub attempt: AttemptId,
     /// The study.
     pub study: StudyName,
-    /// The study file.
-    pub spec_toml: String,
+    /// The study with all defaults filled in, as [`StudySpec::to_resolved`] writes it.
+    ///
+    /// [`StudySpec::to_resolved`]: edgesmith_common::StudySpec::to_resolved
+    pub resolved_study: Arc<str>,
     /// What to do.
     pub work: Work,
-}
-
-/// What a task is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work {
-    /// Train the teacher, or evaluate given weights.
-    TrainTeacher {
-        /// Given weights; `None`: train them.
-        weights: Option<ArtifactHash>,
-    },
-    /// Score one candidate's untrained network by the study's proxy.
-    ScoreTrial {
-        /// The trial's number, which seeds it.
-        number: TrialNumber,
-        /// The candidate.
-        genotype: Genotype,
-    },
-    /// Train and compress one candidate.
-    TrainTrial {
-        /// The trial's number, which seeds it.
-        number: TrialNumber,
-        /// The candidate.
-        genotype: Genotype,
-        /// The teacher's soft targets; `None` where the study has no teacher.
-        soft_targets: Option<ArtifactHash>,
-        /// Epochs after which to stop and report; `None`: train to the end, and compress.
-        rung: Option<u32>,
-        /// What an earlier rung left; `None`: start from fresh weights.
-        checkpoint: Option<ArtifactHash>,
-        /// The relative whose weights it starts from; `None`: from fresh ones.
-        donor: Option<Donor>,
-    },
-    /// Look one candidate up in the study's table.
-    LookUpTrial {
-        /// The trial's number.
-        number: TrialNumber,
-        /// The candidate.
-        genotype: Genotype,
-        /// Epochs of the rung to look up and report; `None`: those of the whole training.
-        rung: Option<u32>,
-    },
-    /// Time one model.
-    MeasureModel {
-        /// The edge-runtime file.
-        model: ArtifactHash,
-        /// Whose model; `None` for the teacher.
-        number: Option<TrialNumber>,
-    },
-}
-
-/// A finished trial whose weights another one starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Donor {
-    /// The trial.
-    pub number: TrialNumber,
-    /// Its candidate; the weights are those of its pruned network.
-    pub genotype: Genotype,
-    /// Its weights, safetensors.
-    pub weights: ArtifactHash,
 }
 
 /// A request that cannot be met. Nothing has changed.

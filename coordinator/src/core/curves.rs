@@ -6,35 +6,65 @@
 //! bound that holds with odds `c` is one of their values, or none while there are too few (split conformal
 //! prediction, Vovk et al. 2005, *Algorithmic Learning in a Random World*).
 
-/// Error kept from a rung to the end, of finished trials.
-#[derive(Debug, Default)]
-pub(super) struct ErrorLeft(Vec<f64>);
+use edgesmith_common::Metric;
+use edgesmith_common::metric::Scale;
 
-/// Errors are taken for no smaller than this, so that a share of them has a meaning.
+/// Error kept from a rung to the end, of finished trials. A trial's error is how far its metric is from
+/// the best that there can be: of an accuracy, the share that is wrong.
+#[derive(Debug)]
+pub(super) struct ErrorLeft {
+    metric: Metric,
+    shares: Vec<f64>,
+}
+
+/// Errors count as no smaller than this share of the metric's scale, so that a share of them has a
+/// meaning.
 const LEAST_ERROR: f64 = 1e-4;
 
 impl ErrorLeft {
-    /// A trial that had the first accuracy at the rung and the second at its end.
+    /// Of a metric, of which no trial has come to its end yet.
+    pub(super) fn new(metric: Metric) -> Self {
+        Self { metric, shares: Vec::new() }
+    }
+
+    /// A trial that had the first value at the rung and the second at its end.
     pub(super) fn add(&mut self, at_rung: f64, last: f64) {
-        self.0.push((1.0 - last).max(0.0) / (1.0 - at_rung).max(LEAST_ERROR));
+        // Of a metric without a best value nothing can be said.
+        let distance = |value| self.metric.distance_to_best(value);
+        if let (Some(at_rung), Some(last)) = (distance(at_rung), distance(last)) {
+            self.shares.push(last / at_rung.max(least_error(self.metric)));
+        }
     }
 
     /// The share of its error that another trial keeps at least, with odds of `confidence`; `None` while
     /// there are too few trials to say.
     pub(super) fn least(mut self, confidence: f64) -> Option<f64> {
         // Rounding must not lose the trial that completes a place.
-        let place = ((1.0 - confidence) * (self.0.len() + 1) as f64 + 1e-9).floor() as usize;
-        self.0.sort_by(f64::total_cmp);
-        self.0.get(place.checked_sub(1)?).copied()
+        let place = ((1.0 - confidence) * (self.shares.len() + 1) as f64 + 1e-9).floor() as usize;
+        self.shares.sort_by(f64::total_cmp);
+        self.shares.get(place.checked_sub(1)?).copied()
     }
 }
 
-/// The value to minimise that a trial with this value and accuracy at a rung comes to at best: its own,
-/// moved as far as its accuracy can rise.
-pub(super) fn best_value(value: f64, accuracy: f64, least: f64) -> f64 {
-    let best = 1.0 - (1.0 - accuracy).max(LEAST_ERROR) * least;
-    // Accuracy is maximised: its value is its negative. Where someone minimises it, nobody stops.
-    if value == -accuracy { -best.max(accuracy) } else { f64::NEG_INFINITY }
+/// The oriented value (less is better) that a trial with this oriented value and this value of its metric
+/// at a rung comes to at best: its own, moved as far as its error can fall.
+pub(super) fn best_value(metric: Metric, oriented: f64, value: f64, least: f64) -> f64 {
+    let goal = metric.definition().goal;
+    // Where someone wants the metric the other way round, nobody stops.
+    let Some(distance) =
+        metric.distance_to_best(value).filter(|_| oriented == goal.oriented(value))
+    else {
+        return f64::NEG_INFINITY;
+    };
+    let best = metric.at_distance(distance.max(least_error(metric)) * least);
+    goal.oriented(best).min(oriented)
+}
+
+/// [`LEAST_ERROR`] in the metric's unit.
+fn least_error(metric: Metric) -> f64 {
+    let (Scale::Linear { low, high } | Scale::Logarithmic { low, high }) =
+        metric.definition().scale;
+    LEAST_ERROR * (high - low)
 }
 
 #[cfg(test)]
@@ -42,7 +72,7 @@ mod tests {
     use super::*;
 
     fn left(shares: &[f64]) -> ErrorLeft {
-        let mut left = ErrorLeft::default();
+        let mut left = ErrorLeft::new(Metric::ACCURACY);
         shares.iter().for_each(|share| left.add(0.5, 1.0 - 0.5 * share));
         left
     }
@@ -63,10 +93,13 @@ mod tests {
 
     #[test]
     fn the_best_is_never_below_what_is_there() {
-        assert_eq!(best_value(-0.75, 0.75, 0.5), -0.875);
-        assert_eq!(best_value(-0.75, 0.75, 1.5), -0.75);
-        assert_eq!(best_value(0.75, 0.75, 0.5), f64::NEG_INFINITY);
-        assert!(best_value(-1.0, 1.0, 0.5) <= -1.0);
+        let best = |oriented, value, least| best_value(Metric::ACCURACY, oriented, value, least);
+        assert_eq!(best(-0.75, 0.75, 0.5), -0.875);
+        assert_eq!(best(-0.75, 0.75, 1.5), -0.75);
+        assert_eq!(best(0.75, 0.75, 0.5), f64::NEG_INFINITY);
+        assert!(best(-1.0, 1.0, 0.5) <= -1.0);
+        // A metric of which less is better moves down, towards the least that there can be.
+        assert_eq!(best_value(Metric::LATENCY_MS, 8.0, 8.0, 0.5).round(), 4.0);
     }
 
     /// Of many draws the bound fails for as many as it says.

@@ -1,10 +1,8 @@
 //! What can happen to the core. The runtime turns every request and every timer into one of these.
 
-use std::collections::BTreeSet;
-
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, RungReport, StudyName, StudySpec,
-    TaskId, TrainedTrial, WorkerId,
+    ArtifactHash, AttemptError, AttemptId, Outcome, StudyName, StudySpec, TaskId, WorkerId,
+    WorkerInfo,
 };
 
 use super::{KnownTrial, Time};
@@ -89,8 +87,8 @@ pub enum Event {
         task: TaskId,
         /// Which lease of it.
         attempt: AttemptId,
-        /// How it ended.
-        outcome: Outcome,
+        /// What came of it.
+        outcome: Result<Outcome, AttemptError>,
     },
     /// A worker leaves; its attempts go back at once.
     Leave {
@@ -118,32 +116,6 @@ pub enum Action {
     Delete,
 }
 
-/// What a worker does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// Trains teachers, trains and compresses trials.
-    Train,
-    /// Times compressed models on its device.
-    Measure,
-    /// Looks candidates up in tables.
-    Table,
-}
-
-/// What a worker says of itself when it joins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerInfo {
-    /// The machine's own name.
-    pub name: String,
-    /// Device class.
-    pub class: DeviceClass,
-    /// What it does.
-    pub roles: BTreeSet<Role>,
-    /// Tasks it takes at once.
-    pub slots: u32,
-    /// Training backend, for example `flex`; empty where it does not train.
-    pub backend: String,
-}
-
 /// How far an attempt is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptProgress {
@@ -153,33 +125,4 @@ pub struct AttemptProgress {
     pub fraction: f64,
     /// What it is at, in words.
     pub stage: String,
-}
-
-/// How a worker says that an attempt ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// The teacher is there.
-    TeacherTrained {
-        /// Its figures and artifacts.
-        trained: TrainedTrial,
-        /// Its soft targets.
-        soft_targets: ArtifactHash,
-    },
-    /// A candidate's untrained network is scored; higher is better.
-    Scored(f64),
-    /// A candidate has reached a rung below its last.
-    RungReached(RungReport),
-    /// A candidate is trained and compressed.
-    TrialTrained(TrainedTrial),
-    /// A candidate is looked up.
-    LookedUp(Figures),
-    /// A model is timed.
-    Measured(Measurement),
-    /// It did not work.
-    Failed {
-        /// One sentence.
-        reason: String,
-        /// Whether another attempt could go differently.
-        retryable: bool,
-    },
 }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use edgesmith_common::{DeviceClass, Figures, StudyName, StudySpec, TrialNumber, TrialValues};
-use edgesmith_search_space::{Genotype, Precision, Space};
+use edgesmith_common::{Figures, Metric, StudyName, StudySpec, TrialNumber, TrialValues};
+use edgesmith_search_space::{Cost, Genotype, Space};
 
 use super::report::wrong_in_figures;
 use super::study::{Stage, Study};
@@ -63,7 +63,7 @@ impl Turn<'_> {
             let known = study.complete().filter_map(|(number, values)| {
                 let named = study.spec.space.named(&study.trials[number].genotype);
                 let genotype = spec.space.genotype_of_names(&named).ok()?;
-                let trial = KnownTrial { genotype, figures: values.figures() };
+                let trial = KnownTrial { genotype, figures: values.known() };
                 unfit(&trial, spec).is_none().then_some(trial)
             });
             trials.extend(known);
@@ -84,9 +84,7 @@ impl Turn<'_> {
                 continue;
             }
             if let Some(cost) = analytic(&space, &genotype) {
-                figures.macs = Some(cost.macs);
-                figures.parameters = Some(cost.parameters);
-                figures.peak_memory_bytes = Some(cost.peak_memory_bytes);
+                figures.set_cost(&cost);
             }
             let number = TrialNumber(self.core.studies[name].trials.len() as u32);
             let (study, genotype) = (name.clone(), genotype.indices().to_vec());
@@ -105,7 +103,7 @@ impl Study {
         genotype: &[u16],
         figures: &Figures,
     ) -> Result<(), String> {
-        let values = TrialValues::Figures(figures.clone());
+        let values = TrialValues::Known(figures.clone());
         let feasible = self.violation(&values) == 0.0;
         self.fronts.note(number.0 as usize, &values, feasible);
         self.add_trial(number, genotype, &[], Stage::Complete(values))?;
@@ -123,25 +121,22 @@ fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
     }
     let mut figures = trial.figures.clone();
     if let Some(cost) = analytic(&spec.space, &trial.genotype) {
-        figures.macs = Some(cost.macs);
-        figures.parameters = Some(cost.parameters);
-        figures.peak_memory_bytes = Some(cost.peak_memory_bytes);
+        figures.set_cost(&cost);
     }
     if let Some(wrong) = wrong_in_figures(&figures, spec) {
         return Some(wrong);
     }
-    let timed = |class: &DeviceClass| figures.latencies.iter().any(|(known, _)| known == class);
-    let missing = spec.devices().into_iter().find(|class| !timed(class));
-    missing.map(|class| format!("it was not timed on {class}"))
+    let timed = |target| figures.get(&Metric::LATENCY_MS.at(target)).is_some();
+    let missing = spec.targets().into_iter().find(|target| !timed(target.clone()));
+    missing.map(|target| format!("it was not timed on {target}"))
 }
 
 /// What arithmetic knows of a candidate that is built.
-fn analytic(space: &Space, genotype: &Genotype) -> Option<edgesmith_search_space::Cost> {
+fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
     let Space::Staged(space) = space else { return None };
     let candidate = space.decode(genotype);
     let plan = candidate.pruned_plan(space.data()).ok()?;
-    let precision: Precision = candidate.recipe.precision;
-    Some(plan.cost(precision))
+    Some(plan.cost(candidate.recipe.precision))
 }
 
 /// Whether accuracies of two studies are on the same images.

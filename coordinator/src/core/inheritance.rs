@@ -3,10 +3,9 @@
 //! A proposal's parents come first. Where it has none that fits, as those of a policy or a model, the
 //! nearest finished architecture serves. What is handed down, and how, is the worker's.
 
-use edgesmith_common::{TrialNumber, TrialValues};
+use edgesmith_common::{Donor, TrialNumber, TrialValues};
 use edgesmith_search_space::{Genotype, Plan, StagedSpace};
 
-use super::Donor;
 use super::study::Study;
 
 /// Least share of a network's weights that a donor must have, else it starts fresh: a few epochs do not
@@ -33,7 +32,7 @@ impl Study {
         let number = self.trials[number.0 as usize].donor?;
         let donor = &self.trials[number.0 as usize];
         let weights = donor.stage.values().and_then(TrialValues::trained)?.weights;
-        Some(Donor { number, genotype: donor.genotype.clone(), weights })
+        Some(Donor { genotype: donor.genotype.clone(), weights })
     }
 
     /// The one that can hand down the largest share, at least [`LEAST_SHARE`]; of equal ones the first.

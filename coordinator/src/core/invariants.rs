@@ -186,8 +186,8 @@ impl Study {
                 })
             }
             Stage::Complete(values) => {
-                let measured = |class| values.latencies().any(|(of, _)| *of == class);
-                let all = self.spec.devices().into_iter().all(measured);
+                let measured = |target| values.latencies().any(|(of, _)| *of == target);
+                let all = self.spec.targets().into_iter().all(measured);
                 ensure(all, || format!("trial {number} is complete, not measured everywhere"))
             }
             Stage::OnRung | Stage::Scored => {

@@ -48,15 +48,8 @@ impl Turn<'_> {
         }
         let known = self.earlier_trials(spec)?;
         let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
-        let spec_toml = spec.source().to_owned();
-        let name = study.clone();
-        self.record(Record::StudyCreated {
-            study: name,
-            spec_toml,
-            teacher_weights,
-            teacher_task,
-            at_ms,
-        });
+        let spec = Box::new(spec.clone());
+        self.record(Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms });
         self.take_in(&study, known);
         Ok(Answer::Submitted { study, created: true })
     }

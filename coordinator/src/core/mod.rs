@@ -14,9 +14,11 @@
 //! come.
 
 mod apply;
+mod batches;
 mod command;
 mod curves;
 mod event;
+mod fronts;
 mod import;
 mod inheritance;
 mod invariants;
@@ -45,8 +47,8 @@ use std::time::Duration;
 use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, WorkerId};
 
 pub use apply::RestoreError;
-pub use command::{Answer, Command, Donor, Lease, Refusal, Work};
-pub use event::{Action, AttemptProgress, Event, Outcome, RequestId, Role, WorkerInfo};
+pub use command::{Answer, Command, Lease, Refusal};
+pub use event::{Action, AttemptProgress, Event, RequestId};
 pub use import::KnownTrial;
 pub use latency::PredictionView;
 pub use queries::{StudyView, TeacherView, TrialCounts, TrialView, WorkerView};

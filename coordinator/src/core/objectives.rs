@@ -1,8 +1,9 @@
-//! Values of trials as points, their fronts, and what constraints say of them.
+//! A study's complete trials: which are on its fronts, and what constraints say of them.
 
 use edgesmith_common::pareto::Archive;
-use edgesmith_common::{Bound, DeviceClass, Filter, Objective, StudySpec, TrialValues, pareto};
+use edgesmith_common::{Bound, DeviceClass, Filter, TrialValues};
 
+use super::fronts::{on, point};
 use super::study::{Stage, Study};
 
 impl Study {
@@ -18,7 +19,7 @@ impl Study {
     /// limit so that units do not matter; 0 where all hold.
     pub(super) fn violation(&self, values: &TrialValues) -> f64 {
         let broken = self.spec.constraints.iter().map(|constraint| {
-            let value = values.value(constraint.metric, constraint.device.as_ref());
+            let value = values.get(&constraint.of);
             value.map_or(0.0, |value| relative_violation(constraint.bound, value))
         });
         broken.sum()
@@ -64,68 +65,6 @@ impl Study {
         });
         front
     }
-}
-
-/// A trial's objective values, less is better; `None` where one is missing or is no number, which
-/// nothing compares with.
-fn point(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
-    pareto::oriented(objectives, values).filter(|point| point.iter().all(|v| !v.is_nan()))
-}
-
-/// What of a study's complete trials is kept up as they complete.
-#[derive(Debug)]
-pub(super) struct Fronts {
-    /// By the objectives that count for no device in particular, which is all of them, and for each.
-    archives: Vec<(Option<DeviceClass>, Vec<Objective>, Archive<usize>)>,
-    /// Highest validation accuracy of a complete trial, feasible or not.
-    pub(super) best_accuracy: Option<f64>,
-}
-
-impl Fronts {
-    /// Of a study that begins.
-    pub(super) fn new(spec: &StudySpec) -> Self {
-        let devices = spec.objectives.iter().filter_map(|o| o.device.clone());
-        let mut of: Vec<Option<DeviceClass>> = vec![None];
-        for device in devices.map(Some) {
-            if !of.contains(&device) {
-                of.push(device);
-            }
-        }
-        let archive = |device: Option<DeviceClass>| {
-            let objectives = on(&spec.objectives, device.as_ref());
-            let archive = Archive::new(objectives.len());
-            (device, objectives, archive)
-        };
-        Self { archives: of.into_iter().map(archive).collect(), best_accuracy: None }
-    }
-
-    /// Takes note of a trial that is complete.
-    pub(super) fn note(&mut self, number: usize, values: &TrialValues, feasible: bool) {
-        let accuracy = values.validation_accuracy();
-        self.best_accuracy = Some(self.best_accuracy.map_or(accuracy, |best| best.max(accuracy)));
-        if !feasible {
-            return;
-        }
-        for (_, objectives, archive) in &mut self.archives {
-            if let Some(point) = point(objectives, values) {
-                archive.insert(point, number);
-            }
-        }
-    }
-
-    fn of(&self, device: Option<&DeviceClass>) -> Option<(&Vec<Objective>, &Archive<usize>)> {
-        let found = self.archives.iter().find(|(of, ..)| of.as_ref() == device);
-        found.map(|(_, objectives, archive)| (objectives, archive))
-    }
-}
-
-/// The objectives on a device and those on none; all of them where none is asked for.
-fn on(objectives: &[Objective], device: Option<&DeviceClass>) -> Vec<Objective> {
-    let counts = |o: &&Objective| match (&o.device, device) {
-        (Some(of), Some(asked)) => of == asked,
-        _ => true,
-    };
-    objectives.iter().filter(counts).cloned().collect()
 }
 
 /// A bound's violation as a share of its limit.

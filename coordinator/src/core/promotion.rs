@@ -1,7 +1,8 @@
 //! Trials at their rungs: what they are ranked by, who goes on and who stops. The rules are
 //! [`Rungs`](super::rungs::Rungs)'; here they meet the study.
 
-use edgesmith_common::{Goal, Metric, StudyName, StudySpec, TaskId, TrialNumber};
+use edgesmith_common::metric::Source;
+use edgesmith_common::{Metric, Objective, StudyName, StudySpec, TaskId, TrialNumber};
 use edgesmith_search_space::Genotype;
 
 use super::study::{Stage, Study};
@@ -28,28 +29,31 @@ impl Turn<'_> {
     }
 }
 
-/// What a trial is ranked by at a rung, less is better: its accuracy there and, with several
-/// objectives of a study that trains, those that arithmetic knows. What only measuring tells, latency and size, macs stand in
-/// for (Schmucker et al. 2021, *Multi-objective Asynchronous Successive Halving*, rank likewise by
-/// fronts).
-pub(super) fn point(spec: &StudySpec, genotype: &Genotype, accuracy: f64) -> Vec<f64> {
-    let accuracy_goal = spec.objectives.iter().find(|o| o.metric == Metric::ValidationAccuracy);
-    let mut point = vec![accuracy_goal.map_or(Goal::Maximize, |o| o.goal).oriented(accuracy)];
+/// What a trial is ranked by at a rung, less is better: its value of the study's training metric there
+/// and, with several objectives of a study that trains, those that arithmetic knows. For what only
+/// measuring tells, latency and size, multiply-accumulates stand in (Schmucker et al. 2021,
+/// *Multi-objective Asynchronous Successive Halving*, rank likewise by fronts).
+pub(super) fn point(spec: &StudySpec, genotype: &Genotype, value: f64) -> Vec<f64> {
+    let trained_for = spec.training_metric();
+    let objective = spec.objectives.iter().find(|o| o.of == trained_for);
+    let goal = objective.map_or(trained_for.metric.definition().goal, |o| o.goal);
+    let mut point = vec![goal.oriented(value)];
     let (true, Some(work)) = (spec.objectives.len() > 1, spec.training()) else { return point };
     let candidate = work.space.decode(genotype);
     // It was trained, so it has a plan.
     let Ok(plan) = candidate.pruned_plan(work.space.data()) else { return point };
     let cost = plan.cost(candidate.recipe.precision);
     let mut counted = Vec::new();
-    for objective in &spec.objectives {
-        let metric = match objective.metric {
-            Metric::ValidationAccuracy => continue,
-            Metric::LatencyMs | Metric::ModelBytes => Metric::Macs,
-            known => known,
+    for Objective { of, goal } in &spec.objectives {
+        let metric = match of.metric.definition().source {
+            // The training metric is in already; of others a rung says nothing.
+            Source::Evaluated | Source::Spent => continue,
+            Source::Measured | Source::File => Metric::MACS,
+            Source::Analytic(_) => of.metric,
         };
-        if !counted.contains(&(metric, objective.goal)) {
-            counted.push((metric, objective.goal));
-            point.extend(metric.of_cost(&cost).map(|value| objective.goal.oriented(value)));
+        if !counted.contains(&(metric, *goal)) {
+            counted.push((metric, *goal));
+            point.extend(metric.of_cost(&cost).map(|value| goal.oriented(value)));
         }
     }
     point
@@ -76,18 +80,17 @@ impl Study {
     pub(super) fn note_curve(&mut self, number: TrialNumber) {
         let Some(rungs) = &mut self.rungs else { return };
         let trial = &self.trials[number.0 as usize];
-        if let Stage::Complete(values) = &trial.stage {
-            let accuracy = values.validation_accuracy();
-            rungs.complete(number, accuracy, point(&self.spec, &trial.genotype, accuracy));
+        let of = self.spec.training_metric();
+        if let Stage::Complete(values) = &trial.stage
+            && let Some(value) = values.get(&of)
+        {
+            rungs.complete(number, value, point(&self.spec, &trial.genotype, value));
         }
     }
 
     /// Trials that may still be proposed.
     fn to_come(&self) -> u32 {
-        match self.may_propose() {
-            true => self.spec.budget.trials - self.budget_used,
-            false => 0,
-        }
+        if self.may_propose() { self.spec.budget.trials - self.budget_used } else { 0 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! New trials: ask the controller, and decide by arithmetic and by earlier measurements what no training
 //! has to decide.
 
-use edgesmith_common::{DeviceClass, Purpose, StudyName, StudySpec, TaskId, TrialNumber};
+use edgesmith_common::{Purpose, StudyName, StudySpec, Target, TaskId, TrialNumber};
 use edgesmith_search_space::Genotype;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -42,10 +42,10 @@ impl Turn<'_> {
                     let study = name.clone();
                     Record::TrialInfeasible { study, number, genotype, parents, reason }
                 }
-                Verdict::TooSlow(device, reason) => {
+                Verdict::TooSlow(target, reason) => {
                     last = Some(reason.clone());
                     let study = name.clone();
-                    Record::TrialTooSlow { study, number, genotype, parents, device, reason }
+                    Record::TrialTooSlow { study, number, genotype, parents, target, reason }
                 }
             };
             self.record(record);
@@ -65,8 +65,8 @@ enum Verdict {
     Trainable,
     /// Arithmetic rules it out, for this reason.
     Impossible(String),
-    /// Measurements of others rule it out on this device class, for this reason.
-    TooSlow(DeviceClass, String),
+    /// Measurements of others rule it out on this target, for this reason.
+    TooSlow(Target, String),
 }
 
 fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genotype) -> Verdict {
@@ -81,7 +81,7 @@ fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genot
         return Verdict::Impossible(reason);
     }
     match judge.too_slow(number, &candidate, &plan) {
-        Some((device, reason)) => Verdict::TooSlow(device, reason),
+        Some((target, reason)) => Verdict::TooSlow(target, reason),
         None => Verdict::Trainable,
     }
 }

@@ -1,15 +1,16 @@
 //! What people may ask of the core. Nothing here changes anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Filter, Measurement, RungReport, StudyName, TrainedTrial,
-    TrialNumber, TrialState, TrialValues, WorkerId, pareto,
+    ArtifactHash, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName, Target,
+    TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
 use super::study::{Stage, Study, Teacher, Trial};
-use super::{Core, PredictionView, Refusal, StudyState, Time, WorkerInfo};
+use super::{Core, PredictionView, Refusal, StudyState, Time};
 
 /// A study and its progress.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +23,7 @@ pub struct StudyView {
     pub counts: TrialCounts,
     /// Trials of the budget; infeasible ones do not count against it.
     pub budget_trials: u32,
-    /// Best validation accuracy of a complete trial.
+    /// Best validation accuracy of a complete trial; `None` where none has one.
     pub best_validation_accuracy: Option<f64>,
     /// [`pareto::study_hypervolume`] of the front; `None` before the first complete trial.
     pub hypervolume: Option<f64>,
@@ -32,13 +33,13 @@ pub struct StudyView {
     pub algorithm: &'static str,
     /// `None` where the study has no teacher.
     pub teacher: Option<TeacherView>,
-    /// Device classes that the study waits for and no connected worker measures on.
-    pub missing_devices: Vec<DeviceClass>,
+    /// Targets that the study waits for and no connected worker measures on.
+    pub missing_targets: Vec<Target>,
     /// Whether training waits and no connected worker trains.
     pub missing_trainer: bool,
     /// Whether a look-up waits and no connected worker reads tables.
     pub missing_table: bool,
-    /// How well latencies are predicted, one a device class on which candidates are judged by it.
+    /// How well latencies are predicted, one a target on which candidates are judged by it.
     pub predictions: Vec<PredictionView>,
     /// For how long it has been running, pauses and time without a coordinator left out.
     pub elapsed: Duration,
@@ -46,6 +47,8 @@ pub struct StudyView {
     pub created_at_ms: u64,
     /// The study file.
     pub spec_toml: String,
+    /// The study with all defaults filled in.
+    pub resolved_study: Arc<str>,
     /// What runs now, in words, by worker.
     pub activity: Vec<String>,
 }
@@ -80,7 +83,7 @@ pub struct TeacherView {
     pub trained: Option<TrainedTrial>,
     /// Its soft targets; `None` until it is trained.
     pub soft_targets: Option<ArtifactHash>,
-    /// One a device class so far.
+    /// One a target so far.
     pub measurements: Vec<Measurement>,
 }
 
@@ -117,7 +120,7 @@ impl TrialView {
         self.values.as_ref()?.trained()
     }
 
-    /// One a device class so far.
+    /// One a target so far.
     pub fn measurements(&self) -> &[Measurement] {
         self.values.as_ref().map(TrialValues::measurements).unwrap_or_default()
     }
@@ -166,25 +169,26 @@ impl Core {
         let points: Vec<Vec<f64>> =
             study.front(None, &[]).into_iter().map(|(_, point)| point).collect();
         let front_size = points.len() as u32;
-        let best_validation_accuracy = study.fronts.best_accuracy;
-        let volume = |_| pareto::study_hypervolume(&study.spec.objectives, &points);
+        let does = |role| self.workers.any_can_do(&Needs::role(role));
+        let volume = || pareto::study_hypervolume(&study.spec.objectives, &points);
         Ok(StudyView {
             name: name.clone(),
             state: study.state.clone(),
             counts: study.counts(),
             budget_trials: study.spec.budget.trials,
-            best_validation_accuracy,
-            hypervolume: best_validation_accuracy.map(volume),
+            best_validation_accuracy: study.fronts.best_accuracy(),
+            hypervolume: study.fronts.any_complete().then(volume),
             front_size,
             algorithm: study.spec.algorithm.name(),
             teacher,
-            missing_devices: self.missing_devices(study),
-            missing_trainer: study.awaits_trainer() && !self.workers.any(WorkerInfo::trains),
-            missing_table: study.awaits_table() && !self.workers.any(WorkerInfo::looks_up),
+            missing_targets: self.missing_targets(study),
+            missing_trainer: study.awaits_trainer() && !does(Role::Train),
+            missing_table: study.awaits_table() && !does(Role::Table),
             predictions: study.latency.view(),
             elapsed: Duration::from_millis(study.elapsed_ms(now)),
             created_at_ms: study.created_at_ms,
             spec_toml: study.spec.source().to_owned(),
+            resolved_study: Arc::clone(&study.resolved),
             activity: self.activity(|attempt| attempt.study == *name),
         })
     }
@@ -233,7 +237,7 @@ impl Core {
     ) -> Result<Vec<TrialView>, Refusal> {
         let study = self.study(name)?;
         if let Some(device) = device
-            && !study.spec.objectives.iter().any(|o| o.device.as_ref() == Some(device))
+            && !study.spec.objectives.iter().any(|o| o.device() == Some(device))
         {
             let (study, device) = (name.clone(), device.clone());
             return Err(Refusal::NoObjectives { study, device });
@@ -257,8 +261,8 @@ impl Core {
         self.studies.get(name).ok_or_else(|| self.unknown_study(name))
     }
 
-    /// Classes on which something is, or will be, to be measured and nobody does.
-    fn missing_devices(&self, study: &Study) -> Vec<DeviceClass> {
+    /// Targets on which something is, or will be, to be measured and nobody does.
+    fn missing_targets(&self, study: &Study) -> Vec<Target> {
         // A table tells latencies; nobody has to measure them.
         if study.state.is_ended() || study.spec.training().is_none() {
             return Vec::new();
@@ -269,13 +273,13 @@ impl Core {
         let comes = study.may_propose()
             || study.teacher_pending()
             || study.trials.iter().any(|trial| trains(&trial.stage));
-        let mut devices = study.spec.devices();
-        devices.retain(|class| {
-            let queue = super::task::Queue::Measure(class.clone());
+        let mut targets = study.spec.targets();
+        targets.retain(|target| {
+            let queue = super::task::Queue::Measure(target.clone());
             let wanted = comes || study.tasks.first_waiting(queue).is_some();
-            wanted && !self.workers.any(|worker| worker.measures_on(class))
+            wanted && !self.workers.any_can_do(&Needs::measuring_on(target.clone()))
         });
-        devices
+        targets
     }
 
     /// Current attempts in words, by worker.
@@ -309,9 +313,10 @@ impl Study {
             attempts: trial.attempts,
             parents: trial.parents.clone(),
             inherits_from: trial.donor,
-            proposed_by: match trial.imported {
-                true => Some("import"),
-                false => self.controller.proposed_by(TrialNumber(number as u32)),
+            proposed_by: if trial.imported {
+                Some("import")
+            } else {
+                self.controller.proposed_by(TrialNumber(number as u32))
             },
         }
     }

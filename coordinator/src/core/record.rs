@@ -1,25 +1,21 @@
 //! What is written down: every change of the core's lasting state, in order.
 //!
-//! The core's state is what applying all records in order yields, so replay needs nothing else. Names
-//! and order of variants and fields are the format of the store (postcard): new variants go to the
-//! end, and a variant that is in use keeps its fields.
+//! The core's state is what applying all records in order yields, so replay needs nothing else. How
+//! records look on disk is the store's to say ([`crate::store`]): the types here may change freely.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, Figures, Measurement, RungReport, StudyName, TaskId,
-    TrainedTrial, TrialNumber, WorkerId,
+    ArtifactHash, AttemptId, Figures, Measurement, RungReport, StudyName, StudySpec, Target,
+    TaskId, TrainedTrial, TrialNumber, WorkerId,
 };
-use serde::{Deserialize, Serialize};
 
 /// One change. `elapsed_ms` is the time that the study has been running, pauses and time without a
 /// coordinator left out, as of the record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// A study came in; it is Running. Its teacher, if it has one, waits for a worker.
     StudyCreated {
-        /// Its name.
-        study: StudyName,
-        /// The study file, which is parsed again in replay.
-        spec_toml: String,
+        /// The study, resolved: replay applies no rule of the study file.
+        spec: Box<StudySpec>,
         /// Given teacher weights.
         teacher_weights: Option<ArtifactHash>,
         /// The teacher's task, where the study has a teacher.
@@ -108,8 +104,8 @@ pub enum Record {
         trained: TrainedTrial,
         /// Its soft targets.
         soft_targets: ArtifactHash,
-        /// The tasks that measure it, one a device class of the study.
-        measure: Vec<(TaskId, DeviceClass)>,
+        /// The tasks that measure it, one a target of the study.
+        measure: Vec<(TaskId, Target)>,
     },
     /// A trial is trained. Follows its attempt's success.
     TrialTrained {
@@ -119,8 +115,8 @@ pub enum Record {
         number: TrialNumber,
         /// Its figures and artifacts.
         trained: TrainedTrial,
-        /// The tasks that measure it, one a device class of the study.
-        measure: Vec<(TaskId, DeviceClass)>,
+        /// The tasks that measure it, one a target of the study.
+        measure: Vec<(TaskId, Target)>,
     },
     /// A model was timed. Follows its attempt's success.
     Measured {
@@ -214,7 +210,7 @@ pub enum Record {
         /// What it was derived from.
         parents: Vec<TrialNumber>,
         /// Where.
-        device: DeviceClass,
+        target: Target,
         /// What is predicted, and from what.
         reason: String,
     },
@@ -231,7 +227,7 @@ pub enum Record {
 }
 
 /// Where a study stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StudyState {
     /// Proposing and handing out tasks.
     Running,
@@ -278,7 +274,7 @@ impl StudyState {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnding {
     /// It yielded what was asked.
     Succeeded,
@@ -294,7 +290,7 @@ pub enum AttemptEnding {
 }
 
 /// How a trial ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrialEnding {
     /// Trained and measured on every device that the study asks for.
     Complete,
@@ -312,27 +308,4 @@ pub enum TrialEnding {
     Pruned,
     /// Not trained, as others of its batch were scored higher.
     ScreenedOut,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rungs_are_written_as_when_each_had_a_checkpoint_and_those_without_come_back() {
-        let hash = ArtifactHash::of(b"checkpoint");
-        let report = |checkpoint| RungReport {
-            epochs: 3,
-            validation_accuracy: 0.5,
-            checkpoint,
-            images_seen: 7,
-            seconds: 1.5,
-        };
-        let before = postcard::to_stdvec(&(3_u32, 0.5_f64, hash, 7_u64, 1.5_f64)).unwrap();
-        assert_eq!(postcard::to_stdvec(&report(Some(hash))).unwrap(), before);
-        for report in [report(Some(hash)), report(None)] {
-            let bytes = postcard::to_stdvec(&report).unwrap();
-            assert_eq!(postcard::from_bytes::<RungReport>(&bytes).unwrap(), report);
-        }
-    }
 }

@@ -1,13 +1,13 @@
 //! What follows from the end of an attempt.
 
 use edgesmith_common::{
-    AttemptId, DeviceClass, Figures, Measurement, NetworkReport, RungReport, StudyName, StudySpec,
-    TaskId, TrainedTrial, TrialValues, WorkerId,
+    AttemptError, AttemptId, Figures, Measurement, Metric, Outcome, RungReport, ScopedMetric,
+    StudyName, StudySpec, Target, TaskId, TrainedTrial, WorkerId,
 };
 
 use super::study::{Stage, Study};
 use super::task::TaskKind;
-use super::{Answer, AttemptEnding, Outcome, Record, Refusal, StudyState, TrialEnding, Turn};
+use super::{Answer, AttemptEnding, Record, Refusal, StudyState, TrialEnding, Turn};
 
 /// Why a task is given up.
 enum Spent {
@@ -23,7 +23,7 @@ impl Turn<'_> {
         worker: WorkerId,
         task: TaskId,
         attempt: AttemptId,
-        outcome: Outcome,
+        outcome: Result<Outcome, AttemptError>,
     ) -> Result<Answer, Refusal> {
         self.heard_from(worker)?;
         let Some(current) = self.core.running.get(&attempt) else {
@@ -39,12 +39,12 @@ impl Turn<'_> {
         let study = current.study.clone();
         let kind = self.core.studies[&study].tasks.get(task).map(|task| task.kind.clone());
         let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
-        match checked(&kind, outcome, &self.core.studies[&study]) {
-            Outcome::Failed { reason, retryable } => {
+        match outcome.and_then(|outcome| checked(&kind, outcome, &self.core.studies[&study])) {
+            Err(AttemptError { reason, retryable }) => {
                 self.core.note_failure(worker, task);
                 self.fail(&study, task, attempt, reason, retryable);
             }
-            outcome => {
+            Ok(outcome) => {
                 self.end_attempt(&study, task, attempt, AttemptEnding::Succeeded);
                 self.succeed(&study, task, kind, outcome);
             }
@@ -171,10 +171,10 @@ impl Turn<'_> {
         }
     }
 
-    /// New ids for measuring one model on each device class of the study.
-    fn measure_tasks(&self, name: &StudyName) -> Vec<(TaskId, DeviceClass)> {
+    /// New ids for measuring one model on each target of the study.
+    fn measure_tasks(&self, name: &StudyName) -> Vec<(TaskId, Target)> {
         let ids = (self.core.next.task..).map(TaskId);
-        ids.zip(self.core.studies[name].spec.devices()).collect()
+        ids.zip(self.core.studies[name].spec.targets()).collect()
     }
 
     fn end_attempt(
@@ -189,17 +189,18 @@ impl Turn<'_> {
     }
 }
 
-/// The outcome, or the failure that a nonsensical one is.
-fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Outcome {
+/// The outcome, or the failure that it is where it is not what the task asked for, or cannot be right.
+fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Result<Outcome, AttemptError> {
     let wrong = match (kind, &outcome) {
-        (_, Outcome::Failed { .. }) => None,
-        (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => wrong_in_trained(trained),
+        (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => {
+            wrong_in_trained(trained, &study.spec)
+        }
         (TaskKind::Score(_), Outcome::Scored(score)) => {
             (!score.is_finite()).then(|| format!("reported a score of {score}"))
         }
         (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
             match study.next_rung(*number) {
-                None => wrong_in_trained(trained),
+                None => wrong_in_trained(trained, &study.spec),
                 Some(epochs) => Some(format!("trained past the rung at {epochs} epochs")),
             }
         }
@@ -207,66 +208,71 @@ fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Outcome {
             Some("stopped at a rung without a checkpoint to go on from".to_owned())
         }
         (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
-            wrong_in_rung(report, study.next_rung(*number))
+            wrong_in_rung(report, study.next_rung(*number), &study.spec)
         }
         (TaskKind::LookUp(number), Outcome::LookedUp(figures)) => match study.next_rung(*number) {
             None => wrong_in_figures(figures, &study.spec),
             Some(epochs) => Some(format!("looked up more than the rung at {epochs} epochs")),
         },
-        (TaskKind::Measure(_, class), Outcome::Measured(measurement)) => {
-            wrong_in_measured(measurement, class)
+        (TaskKind::Measure(_, target), Outcome::Measured(measurement)) => {
+            wrong_in_measured(measurement, target)
         }
-        _ => Some("reported the result of another kind of task".to_owned()),
+        (
+            TaskKind::Teacher
+            | TaskKind::Score(_)
+            | TaskKind::Train(_)
+            | TaskKind::LookUp(_)
+            | TaskKind::Measure(..),
+            _,
+        ) => Some("reported the result of another kind of task".to_owned()),
     };
     match wrong {
-        None => outcome,
-        Some(what) => Outcome::Failed { reason: format!("the worker {what}"), retryable: true },
+        None => Ok(outcome),
+        Some(what) => Err(AttemptError::retryable(format!("the worker {what}"))),
     }
 }
 
-fn wrong_in_trained(trained: &TrainedTrial) -> Option<String> {
-    let accuracies =
-        |n: &NetworkReport| [("validation", n.validation_accuracy), ("test", n.test_accuracy)];
-    let all = [&trained.compressed, &trained.uncompressed].map(accuracies);
-    let wrong = all.iter().flatten().find(|(_, value)| !(0.0..=1.0).contains(value));
-    wrong.map(|(which, value)| format!("reported a {which} accuracy of {value}"))
+/// What is wrong with figures, or which of those that are needed is missing, in words that follow `the
+/// worker`.
+fn wrong_in<'a>(
+    figures: &Figures,
+    needed: impl IntoIterator<Item = &'a ScopedMetric>,
+) -> Option<String> {
+    if let Err(error) = figures.check() {
+        return Some(format!("reported a figure that cannot be right: {error}"));
+    }
+    let missing = needed.into_iter().find(|of| figures.get(of).is_none())?;
+    Some(format!("reported no {missing}"))
 }
 
-fn wrong_in_rung(report: &RungReport, expected: Option<u32>) -> Option<String> {
-    let RungReport { epochs, validation_accuracy: accuracy, seconds, .. } = report;
+fn wrong_in_trained(trained: &TrainedTrial, spec: &StudySpec) -> Option<String> {
+    let always = [spec.training_metric(), Metric::MODEL_BYTES.whole()];
+    let asked = spec.metrics().into_iter().filter(|of| of.target().is_none());
+    let needed: Vec<&ScopedMetric> = always.iter().chain(asked).collect();
+    let of = |figures| wrong_in(figures, needed.iter().copied());
+    of(&trained.compressed).or_else(|| of(&trained.uncompressed))
+}
+
+fn wrong_in_rung(report: &RungReport, expected: Option<u32>, spec: &StudySpec) -> Option<String> {
+    let RungReport { epochs, figures, .. } = report;
     if Some(*epochs) != expected {
         return Some(format!("stopped at a rung at {epochs} epochs, which was not asked for"));
     }
-    if !(0.0..=1.0).contains(accuracy) {
-        return Some(format!("reported a validation accuracy of {accuracy}"));
-    }
-    let is_time = seconds.is_finite() && *seconds >= 0.0;
-    (!is_time).then(|| format!("reported a time of {seconds} seconds"))
+    wrong_in(figures, [&spec.training_metric()])
 }
 
+/// What keeps figures from being a complete trial's.
 pub(super) fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {
-    let accuracies = figures.test_accuracies.iter().map(|(_, accuracy)| *accuracy);
-    let mut accuracies = accuracies.chain([figures.validation_accuracy]);
-    if let Some(wrong) = accuracies.find(|accuracy| !(0.0..=1.0).contains(accuracy)) {
-        return Some(format!("looked up an accuracy of {wrong}"));
-    }
-    let mut times = figures.latencies.iter().map(|(_, ms)| *ms).chain([figures.seconds]);
-    if let Some(wrong) = times.find(|time| !time.is_finite() || *time < 0.0) {
-        return Some(format!("looked up a time of {wrong}"));
-    }
-    let values = TrialValues::Figures(figures.clone());
-    let objective = spec
-        .objectives
-        .iter()
-        .find(|objective| values.value(objective.metric, objective.device.as_ref()).is_none())?;
-    Some(format!("looked up no {objective}"))
+    wrong_in(figures, spec.objectives.iter().map(|objective| &objective.of))
 }
 
-fn wrong_in_measured(measurement: &Measurement, class: &DeviceClass) -> Option<String> {
-    let Measurement { device, p50_ms, p95_ms, min_ms, .. } = measurement;
-    if device.class != *class {
-        return Some(format!("measured on {} instead of {class}", device.class));
+fn wrong_in_measured(measurement: &Measurement, target: &Target) -> Option<String> {
+    let measured = measurement.target();
+    if measured != *target {
+        return Some(format!("measured on {measured} instead of {target}"));
     }
-    let wrong = [p50_ms, p95_ms, min_ms].into_iter().find(|ms| !ms.is_finite() || **ms < 0.0)?;
-    Some(format!("reported a latency of {wrong} ms"))
+    let Measurement { p50_ms, p95_ms, min_ms, .. } = measurement;
+    let wrong =
+        [p50_ms, p95_ms, min_ms].into_iter().find_map(|ms| Metric::LATENCY_MS.check(*ms).err());
+    wrong.map(|problem| format!("reported a latency that cannot be right: {problem}"))
 }

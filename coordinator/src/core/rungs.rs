@@ -1,7 +1,8 @@
 //! Who goes on from which rung, and who stops there: asynchronous successive halving (Li et al. 2020,
 //! *A System for Massively Parallel Hyperparameter Tuning*), median stopping (Golovin et al. 2017,
-//! *Google Vizier*), and stopping by learning curves ([`super::curves`]). [`Rungs`] counts who is where and decides nothing by itself: the scheduler asks it
-//! whom to promote when a worker asks for work, and the core whom to stop.
+//! *Google Vizier*), and stopping by learning curves ([`super::curves`]). [`Rungs`] counts who is where
+//! and decides nothing by itself: the scheduler asks it whom to promote when a worker asks for work, and
+//! the core whom to stop.
 //!
 //! Successive halving promotes the best `1/reduction` of all that have reached a rung so far. A study is
 //! finite, so two things are known here that the paper leaves open: a trial that stays behind the best
@@ -11,7 +12,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use edgesmith_common::spec::{FidelityRule, FidelitySpec};
-use edgesmith_common::{TrialNumber, pareto};
+use edgesmith_common::{Metric, TrialNumber, pareto};
 
 use super::curves;
 
@@ -22,6 +23,8 @@ const MEDIAN_OF: usize = 5;
 #[derive(Debug, PartialEq)]
 pub(super) struct Rungs {
     fidelity: FidelitySpec,
+    /// What trials are compared by while they train.
+    metric: Metric,
     rungs: Vec<Rung>,
     /// Unfinished trials by the number of rungs that they have reached: they are on their way to the
     /// next one, or wait to be promoted to it.
@@ -44,7 +47,8 @@ struct Rung {
 #[derive(Debug, PartialEq)]
 struct Reached {
     number: TrialNumber,
-    accuracy: f64,
+    /// Of the study's training metric.
+    value: f64,
     /// What it is ranked by; less is better.
     point: Vec<f64>,
     /// Trials that are better whoever comes later.
@@ -55,18 +59,19 @@ struct Reached {
 #[derive(Debug, PartialEq)]
 struct Complete {
     number: TrialNumber,
-    accuracy: f64,
+    /// Of the study's training metric.
+    value: f64,
     /// What it is ranked by; less is better.
     point: Vec<f64>,
 }
 
 impl Rungs {
     /// Of a study in which nobody has come to any.
-    pub(super) fn new(fidelity: FidelitySpec) -> Self {
+    pub(super) fn new(fidelity: FidelitySpec, metric: Metric) -> Self {
         let rung = |epochs: &u32| Rung { epochs: *epochs, ..Rung::default() };
         let rungs: Vec<Rung> = fidelity.rungs.iter().map(rung).collect();
         let under_way = vec![0; rungs.len() + 1];
-        Self { fidelity, rungs, under_way, complete: Vec::new() }
+        Self { fidelity, metric, rungs, under_way, complete: Vec::new() }
     }
 
     /// The epochs after which a trial that has reached so many rungs stops next; `None` where it
@@ -80,7 +85,8 @@ impl Rungs {
         self.under_way[0] += 1;
     }
 
-    /// A trial has come to the rung after the so many that it reached before, and waits there.
+    /// A trial has come to the rung after the so many that it reached before, with this value of the
+    /// training metric, and waits there.
     ///
     /// # Panics
     /// When there is no such rung, or no such trial is under way.
@@ -88,12 +94,12 @@ impl Rungs {
         &mut self,
         number: TrialNumber,
         reached: usize,
-        accuracy: f64,
+        value: f64,
         point: Vec<f64>,
     ) {
         self.under_way[reached] -= 1;
         self.under_way[reached + 1] += 1;
-        self.rungs[reached].add(Reached { number, accuracy, point, beaten_by: 0 });
+        self.rungs[reached].add(Reached { number, value, point, beaten_by: 0 });
     }
 
     /// A trial leaves the last of the rungs that it has reached: it goes on.
@@ -112,9 +118,10 @@ impl Rungs {
         self.promote(number, reached);
     }
 
-    /// A trial has trained to the end, where this was its accuracy and this is ranked.
-    pub(super) fn complete(&mut self, number: TrialNumber, accuracy: f64, point: Vec<f64>) {
-        self.complete.push(Complete { number, accuracy, point });
+    /// A trial has trained to the end, where this was its value of the training metric and this is
+    /// ranked.
+    pub(super) fn complete(&mut self, number: TrialNumber, value: f64, point: Vec<f64>) {
+        self.complete.push(Complete { number, value, point });
     }
 
     /// Who goes on next, given a worker: from the highest rung down, the best first. `to_come` trials
@@ -128,7 +135,7 @@ impl Rungs {
                     best.find(|position| rung.waiting.contains(position))
                 }
                 FidelityRule::Median => {
-                    rung.waiting.iter().find(|position| !rung.is_below_median(**position))
+                    rung.waiting.iter().find(|at| !rung.is_worse_than_median(**at, self.metric))
                 }
                 FidelityRule::Curve { confidence } => {
                     let least = self.least_error_left(rung, confidence);
@@ -160,7 +167,7 @@ impl Rungs {
                     behind.find(|position| rung.waiting.contains(position))
                 }
                 FidelityRule::Median => {
-                    rung.waiting.iter().find(|position| rung.is_below_median(**position))
+                    rung.waiting.iter().find(|at| rung.is_worse_than_median(**at, self.metric))
                 }
                 FidelityRule::Curve { confidence } => {
                     let least = self.least_error_left(rung, confidence);
@@ -176,12 +183,12 @@ impl Rungs {
     fn least_error_left(&self, rung: &Rung, confidence: f64) -> Option<f64> {
         // Nobody asks where nobody waits, and the curves need not be gone through.
         rung.waiting.first()?;
-        let mut left = curves::ErrorLeft::default();
+        let mut left = curves::ErrorLeft::new(self.metric);
         let at_rung: HashMap<TrialNumber, f64> =
-            rung.reached.iter().map(|reached| (reached.number, reached.accuracy)).collect();
+            rung.reached.iter().map(|reached| (reached.number, reached.value)).collect();
         for trial in &self.complete {
-            if let Some(accuracy) = at_rung.get(&trial.number) {
-                left.add(*accuracy, trial.accuracy);
+            if let Some(value) = at_rung.get(&trial.number) {
+                left.add(*value, trial.value);
             }
         }
         left.least(confidence)
@@ -191,7 +198,7 @@ impl Rungs {
     fn is_hopeless(&self, reached: &Reached, least: Option<f64>) -> bool {
         let Some(least) = least else { return false };
         let mut best = reached.point.clone();
-        best[0] = curves::best_value(best[0], reached.accuracy, least);
+        best[0] = curves::best_value(self.metric, best[0], reached.value, least);
         self.complete.iter().any(|trial| pareto::dominates(&trial.point, &best))
     }
 
@@ -273,14 +280,15 @@ impl Rung {
     }
 
     /// Whether a trial is worse than the median of those before it, of which there are enough.
-    fn is_below_median(&self, position: usize) -> bool {
-        let mut earlier: Vec<f64> = self.reached[..position].iter().map(|r| r.accuracy).collect();
+    fn is_worse_than_median(&self, position: usize, metric: Metric) -> bool {
+        let oriented = |reached: &Reached| metric.definition().goal.oriented(reached.value);
+        let mut earlier: Vec<f64> = self.reached[..position].iter().map(oriented).collect();
         if earlier.len() < MEDIAN_OF {
             return false;
         }
         earlier.sort_by(f64::total_cmp);
         let (low, high) = (earlier[(earlier.len() - 1) / 2], earlier[earlier.len() / 2]);
-        self.reached[position].accuracy < f64::midpoint(low, high)
+        oriented(&self.reached[position]) > f64::midpoint(low, high)
     }
 }
 
@@ -310,7 +318,8 @@ mod tests {
     use super::*;
 
     fn rungs(rule: FidelityRule, rungs: &[u32]) -> Rungs {
-        Rungs::new(FidelitySpec { rule, rungs: rungs.to_vec(), reduction: 3 })
+        let fidelity = FidelitySpec { rule, rungs: rungs.to_vec(), reduction: 3 };
+        Rungs::new(fidelity, Metric::ACCURACY)
     }
 
     /// Trial `number` comes to its first rung with this accuracy.

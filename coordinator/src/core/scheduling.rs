@@ -11,11 +11,11 @@
 //! spoil each trial once.
 
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{StudyName, TaskId, TrialNumber};
+use edgesmith_common::{Needs, Role, StudyName, TaskId, TrialNumber, WorkerInfo};
 
+use super::StudyState;
 use super::study::Study;
 use super::task::{Queue, Task};
-use super::{StudyState, WorkerInfo};
 
 /// What a worker gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,20 +69,22 @@ fn next_of(
     let first = |queue: Queue| {
         study.tasks.waiting(queue).find(|(id, task)| !avoids(*id, task)).map(|(id, _)| id)
     };
-    let trains = worker.trains();
-    if trains && let Some(teacher) = first(Queue::Teacher) {
+    let does = |role: Role| worker.can_do(&Needs::role(role));
+    if does(Role::Train)
+        && let Some(teacher) = first(Queue::Teacher)
+    {
         return Some(Next::Task(teacher));
     }
-    if worker.measures_on(&worker.class)
-        && let Some(task) = first(Queue::Measure(worker.class.clone()))
-    {
+    let measured = study.spec.targets().into_iter();
+    let own = measured.filter(|target| worker.can_do(&Needs::measuring_on(target.clone())));
+    if let Some(task) = own.filter_map(|target| first(Queue::Measure(target))).min() {
         return Some(Next::Task(task));
     }
-    let (queue, fits) = match study.spec.work {
-        Workload::Train(_) => (Queue::Train, trains),
-        Workload::Table(_) => (Queue::LookUp, worker.looks_up()),
+    let (queue, role) = match study.spec.work {
+        Workload::Train(_) => (Queue::Train, Role::Train),
+        Workload::Table(_) => (Queue::LookUp, Role::Table),
     };
-    if !fits || study.teacher_pending() {
+    if !does(role) || study.teacher_pending() {
         return None;
     }
     match first(queue.clone()) {

@@ -1,5 +1,5 @@
 //! Which candidates are worth training, as their zero-cost scores tell: the best of each batch that was
-//! scored together. [`Screening`] counts who waits and ranks them; here its verdicts also meet the study.
+//! scored together. [`Screening`] counts who waits and ranks them; [`super::batches`] acts on it.
 //!
 //! A batch is the next few candidates that were scored, in whatever order they came back, so nobody waits
 //! for a worker that was lost. With several objectives scores stand in for accuracy, and candidates are
@@ -9,9 +9,6 @@ use edgesmith_common::TrialNumber;
 use edgesmith_common::spec::ScreeningSpec;
 
 use super::rungs::by_fronts;
-use super::study::Study;
-use super::task::TaskKind;
-use super::{TrialEnding, Turn};
 
 /// The candidates of a study that are scored and neither trained nor left.
 #[derive(Debug, PartialEq)]
@@ -50,7 +47,7 @@ impl Screening {
 
     /// The candidates of a batch, best first, and how many of them are to be trained; `None` while it
     /// fills up. `more` says whether others may still come.
-    fn batch(&self, more: bool) -> Option<(Vec<TrialNumber>, usize)> {
+    pub(super) fn batch(&self, more: bool) -> Option<(Vec<TrialNumber>, usize)> {
         let full = self.spec.batch as usize;
         let count = if more || self.waiting.len() > full { full } else { self.waiting.len() };
         if count == 0 || self.waiting.len() < count {
@@ -60,37 +57,6 @@ impl Screening {
         let points: Vec<Vec<f64>> = batch.iter().map(|scored| scored.point.clone()).collect();
         let ranked = by_fronts(&points).into_iter().map(|place| batch[place].number);
         Some((ranked.collect(), self.spec.kept_of(count)))
-    }
-}
-
-impl Study {
-    /// See [`Screening::batch`].
-    fn next_batch(&self) -> Option<(Vec<TrialNumber>, usize)> {
-        let scores = |kind: &TaskKind| matches!(kind, TaskKind::Score(_));
-        let screening = self.screening.as_ref()?;
-        let more = self.may_propose() || self.tasks.iter().any(|(_, task)| scores(&task.kind));
-        screening.batch(more)
-    }
-
-    /// Whether a batch is to be decided.
-    pub(super) fn has_batch(&self) -> bool {
-        self.next_batch().is_some()
-    }
-}
-
-impl Turn<'_> {
-    /// Decides the batches that are full or will not be. False where there are none.
-    pub(super) fn screen(&mut self) -> bool {
-        let mut any = false;
-        loop {
-            let mut studies = self.core.studies.iter();
-            let batch = studies.find_map(|(name, study)| Some((name.clone(), study.next_batch()?)));
-            let Some((name, (ranked, kept))) = batch else { return any };
-            let (trained, left) = ranked.split_at(kept);
-            trained.iter().for_each(|number| self.promote(&name, *number));
-            left.iter().for_each(|n| self.finish_trial(&name, *n, TrialEnding::ScreenedOut));
-            any = true;
-        }
     }
 }
 

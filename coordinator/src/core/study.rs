@@ -1,16 +1,14 @@
 //! One study: its trials, its teacher, and what is left to do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use edgesmith_common::{
-    ArtifactHash, Measurement, RungReport, StudySpec, TaskId, TrainedTrial, TrialNumber,
-    TrialValues,
-};
+use edgesmith_common::{ArtifactHash, RungReport, StudySpec, TaskId, TrialNumber, TrialValues};
 use edgesmith_search_space::Genotype;
 
+use super::fronts::Fronts;
 use super::latency::Predictors;
-use super::objectives::Fronts;
 use super::rungs::Rungs;
 use super::screening::Screening;
 use super::task::{Queue, Tasks};
@@ -20,6 +18,8 @@ use crate::controller::Controller;
 /// A study and everything known of it.
 pub(super) struct Study {
     pub(super) spec: StudySpec,
+    /// `spec` as leases and statuses carry it.
+    pub(super) resolved: Arc<str>,
     /// Creation order among all studies that ever were.
     pub(super) created: u64,
     pub(super) created_at_ms: u64,
@@ -84,7 +84,7 @@ pub(super) struct Trial {
 impl Trial {
     /// Seconds up to the last of the rungs that it has reached.
     pub(super) fn seconds(&self) -> f64 {
-        self.rungs.last().map_or(0.0, |report| report.seconds)
+        self.rungs.last().map_or(0.0, |report| report.figures.training_seconds())
     }
 }
 
@@ -132,19 +132,6 @@ impl Stage {
             Stage::Measuring { values, .. } | Stage::Complete(values) => Some(values),
             Stage::Infeasible { values, .. } | Stage::Failed { values, .. } => values.as_ref(),
         }
-    }
-}
-
-/// Values of a network that is trained and not measured yet.
-pub(super) fn unmeasured(trained: TrainedTrial) -> TrialValues {
-    TrialValues::Trained { trained: Box::new(trained), measurements: Vec::new() }
-}
-
-/// Adds a measurement; a device class has one. Only what was trained here can be measured.
-pub(super) fn add_measurement(values: &mut TrialValues, measurement: Measurement) {
-    if let TrialValues::Trained { measurements, .. } = values {
-        measurements.retain(|m| m.device.class != measurement.device.class);
-        measurements.push(measurement);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, DeviceClass, TaskId, TrialNumber};
+use edgesmith_common::{AttemptId, Needs, Role, Target, TaskId, TrialNumber};
 
 /// What a task is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,10 +16,19 @@ pub(super) enum TaskKind {
     /// Look a trial up in the study's table.
     LookUp(TrialNumber),
     /// Time a model: a trial's, or the teacher's where there is no number.
-    Measure(Option<TrialNumber>, DeviceClass),
+    Measure(Option<TrialNumber>, Target),
 }
 
 impl TaskKind {
+    /// What it needs of the worker that does it.
+    pub(super) fn needs(&self) -> Needs {
+        match self {
+            TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => Needs::role(Role::Train),
+            TaskKind::LookUp(_) => Needs::role(Role::Table),
+            TaskKind::Measure(_, target) => Needs::measuring_on(target.clone()),
+        }
+    }
+
     /// The trial that depends on it.
     pub(super) fn trial(&self) -> Option<TrialNumber> {
         match self {
@@ -38,8 +47,8 @@ impl TaskKind {
             TaskKind::Score(number) => format!("trial {number} score"),
             TaskKind::Train(number) => format!("trial {number}"),
             TaskKind::LookUp(number) => format!("trial {number} look-up"),
-            TaskKind::Measure(None, class) => format!("teacher measure@{class}"),
-            TaskKind::Measure(Some(number), class) => format!("trial {number} measure@{class}"),
+            TaskKind::Measure(None, target) => format!("teacher measure@{target}"),
+            TaskKind::Measure(Some(number), target) => format!("trial {number} measure@{target}"),
         }
     }
 }
@@ -70,7 +79,7 @@ pub(super) enum Queue {
     Teacher,
     Train,
     LookUp,
-    Measure(DeviceClass),
+    Measure(Target),
 }
 
 impl Queue {
@@ -79,7 +88,7 @@ impl Queue {
             TaskKind::Teacher => Queue::Teacher,
             TaskKind::Score(_) | TaskKind::Train(_) => Queue::Train,
             TaskKind::LookUp(_) => Queue::LookUp,
-            TaskKind::Measure(_, class) => Queue::Measure(class.clone()),
+            TaskKind::Measure(_, target) => Queue::Measure(target.clone()),
         }
     }
 }

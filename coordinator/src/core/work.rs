@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues, WorkerId};
+use std::sync::Arc;
+
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues, Work, WorkerId, WorkerInfo};
 
 use super::scheduling::{Pick, pick};
 use super::study::Teacher;
 use super::task::{Task, TaskKind};
 use super::workers::Worker;
-use super::{
-    Answer, AttemptProgress, Core, Lease, Parked, Record, Refusal, RequestId, Time, Turn, Work,
-    WorkerInfo,
-};
+use super::{Answer, AttemptProgress, Core, Lease, Parked, Record, Refusal, RequestId, Time, Turn};
 
 /// Worker ids reserved by one record.
 const WORKER_ID_BLOCK: u64 = 256;
@@ -165,8 +164,8 @@ impl Turn<'_> {
             elapsed_ms,
         });
         let work = self.core.work(&study, task);
-        let spec_toml = self.core.studies[&study].spec.source().to_owned();
-        Lease { task, attempt, study, spec_toml, work }
+        let resolved_study = Arc::clone(&self.core.studies[&study].resolved);
+        Lease { task, attempt, study, resolved_study, work }
     }
 
     /// Puts an attempt into this worker's hands for a full term. False where it is not current or not
@@ -175,11 +174,9 @@ impl Turn<'_> {
         let Some(current) = self.core.running.get(&attempt) else { return false };
         let (before, task) = (current.worker, current.task);
         let kind = self.core.studies[&current.study].tasks.get(task).map(|task| &task.kind);
-        let fits = self
-            .core
-            .workers
-            .get(worker)
-            .is_some_and(|w| w.has_free_slot() && kind.is_some_and(|kind| w.info.can_do(kind)));
+        let fits = self.core.workers.get(worker).is_some_and(|w| {
+            w.has_free_slot() && kind.is_some_and(|kind| w.info.can_do(&kind.needs()))
+        });
         if !fits {
             self.lose(attempt);
             return false;
@@ -243,13 +240,14 @@ impl Core {
                 genotype: study.trials[number.0 as usize].genotype.clone(),
                 rung: study.next_rung(*number),
             }),
-            Some(TaskKind::Measure(number, _)) => {
+            Some(TaskKind::Measure(number, target)) => {
                 let values = match number {
                     None => teacher.map(|(values, _)| values),
                     Some(number) => study.trials[number.0 as usize].stage.values(),
                 };
                 let model = values.and_then(TrialValues::trained).map(|trained| trained.model);
-                model.map(|model| Work::MeasureModel { model, number: *number })
+                let (number, target) = (*number, target.clone());
+                model.map(|model| Work::MeasureModel { model, number, target })
             }
             None => None,
         };

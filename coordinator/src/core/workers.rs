@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, DeviceClass, TaskId, WorkerId};
+use edgesmith_common::{AttemptId, Needs, TaskId, WorkerId, WorkerInfo};
 
-use super::task::{Task, TaskKind};
-use super::{Core, Role, Time, WorkerInfo};
+use super::task::Task;
+use super::{Core, Time};
 
 /// A connected worker.
 #[derive(Debug)]
@@ -25,29 +25,6 @@ impl Worker {
     }
 }
 
-impl WorkerInfo {
-    pub(super) fn trains(&self) -> bool {
-        self.roles.contains(&Role::Train)
-    }
-
-    pub(super) fn looks_up(&self) -> bool {
-        self.roles.contains(&Role::Table)
-    }
-
-    pub(super) fn measures_on(&self, class: &DeviceClass) -> bool {
-        self.roles.contains(&Role::Measure) && self.class == *class
-    }
-
-    /// Whether it can do such a task at all.
-    pub(super) fn can_do(&self, kind: &TaskKind) -> bool {
-        match kind {
-            TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => self.trains(),
-            TaskKind::LookUp(_) => self.looks_up(),
-            TaskKind::Measure(_, class) => self.measures_on(class),
-        }
-    }
-}
-
 /// All connected workers.
 #[derive(Debug, Default)]
 pub(super) struct Workers(pub(super) BTreeMap<WorkerId, Worker>);
@@ -64,15 +41,17 @@ impl Workers {
     /// Whether `worker` should leave a task to others: it failed it, and another that did not can do
     /// such tasks.
     pub(super) fn avoids(&self, worker: WorkerId, id: TaskId, task: &Task) -> bool {
+        let needs = task.kind.needs();
         let failed = |worker: &Worker| worker.failed.contains(&id);
         let better = |(other, known): (&WorkerId, &Worker)| {
-            *other != worker && known.info.can_do(&task.kind) && !failed(known)
+            *other != worker && known.info.can_do(&needs) && !failed(known)
         };
         self.get(worker).is_some_and(failed) && self.0.iter().any(better)
     }
 
-    pub(super) fn any(&self, mut like: impl FnMut(&WorkerInfo) -> bool) -> bool {
-        self.0.values().any(|worker| like(&worker.info))
+    /// Whether anybody can do such tasks.
+    pub(super) fn any_can_do(&self, needs: &Needs) -> bool {
+        self.0.values().any(|worker| worker.info.can_do(needs))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use edgesmith_common::{DeviceClass, Filter, StudyName, StudySpec, TrialNumber};
 use edgesmith_proto::v1::study_service_server::StudyService;
-use edgesmith_proto::{optional_hash, v1};
+use edgesmith_proto::{ConvertError, genotype, optional_hash, v1};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -92,12 +92,9 @@ impl StudyService for Studies {
             let wrong = |why: String| {
                 Status::invalid_argument(format!("trial {place} of the import: {why}"))
             };
-            let indices =
-                trial.genotype.iter().map(|&i| u16::try_from(i)).collect::<Result<_, _>>();
-            let indices = indices.map_err(|_| wrong("an option is over 65535".to_owned()))?;
-            let genotype = space.genotype(indices).map_err(|e| wrong(e.to_string()))?;
+            let genotype = genotype(&trial.genotype, &space).map_err(|e| wrong(e.problem))?;
             let figures = trial.figures.ok_or_else(|| wrong("it has no figures".to_owned()))?;
-            let figures = figures.try_into().map_err(|e| status::of_convert(&e))?;
+            let figures = figures.try_into().map_err(|e: ConvertError| wrong(e.problem))?;
             Ok(KnownTrial { genotype, figures })
         };
         let trials = request.trials.into_iter().enumerate().map(known);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use edgesmith_common::ArtifactHash;
+use edgesmith_common::{ArtifactHash, Figures, Metric, ScopedMetric, TrainedTrial};
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -68,6 +68,7 @@ fn join(protocol_version: u32) -> v1::JoinRequest {
         roles: vec![v1::Role::Train.into()],
         slots: 1,
         backend: "flex".to_owned(),
+        engines: vec!["edge-runtime".to_owned()],
         held: Vec::new(),
     }
 }
@@ -95,21 +96,18 @@ async fn download(channel: Channel, hash: ArtifactHash) -> Result<Vec<u8>, Code>
 }
 
 fn trained(bytes: &[u8]) -> v1::TrainedTrial {
-    let cost = Some(v1::Cost { macs: 1, parameters: 2, peak_memory_bytes: 3 });
-    let report = v1::NetworkReport {
-        validation_accuracy: 0.75,
-        test_accuracy: 0.5,
-        model_bytes: bytes.len() as u64,
-        cost,
-    };
-    v1::TrainedTrial {
-        compressed: Some(report),
-        uncompressed: Some(report),
-        model: ArtifactHash::of(bytes).as_bytes().to_vec(),
-        weights: ArtifactHash::of(bytes).as_bytes().to_vec(),
-        images_seen: 10,
-        seconds: 0.1,
-    }
+    let figures: Figures = [
+        (ScopedMetric::VALIDATION_ACCURACY, 0.75),
+        (ScopedMetric::TEST_ACCURACY, 0.5),
+        (Metric::MODEL_BYTES.whole(), bytes.len() as f64),
+        (Metric::MACS.whole(), 1.0),
+        (Metric::TRAINING_SECONDS.whole(), 0.1),
+    ]
+    .into_iter()
+    .collect();
+    let hash = ArtifactHash::of(bytes);
+    let uncompressed = figures.clone();
+    (&TrainedTrial { compressed: figures, uncompressed, model: hash, weights: hash }).into()
 }
 
 #[tokio::test]

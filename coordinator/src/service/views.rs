@@ -1,11 +1,9 @@
 //! The core's views as messages.
 
-use edgesmith_common::TrialValues;
+use edgesmith_common::{EngineName, TrialValues};
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 
-use crate::core::{
-    PredictionView, Role, StudyState, StudyView, TeacherView, TrialView, WorkerView,
-};
+use crate::core::{PredictionView, StudyState, StudyView, TeacherView, TrialView, WorkerView};
 
 /// A study's status.
 pub fn study(view: StudyView) -> v1::StudyStatus {
@@ -34,19 +32,20 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         front_size: view.front_size,
         algorithm: view.algorithm.to_owned(),
         teacher: view.teacher.map(teacher),
-        missing_devices: view.missing_devices.iter().map(ToString::to_string).collect(),
+        missing_devices: view.missing_targets.iter().map(ToString::to_string).collect(),
         missing_trainer: view.missing_trainer,
         missing_table: view.missing_table,
         latency_predictions: view.predictions.iter().map(prediction).collect(),
         elapsed_ms: view.elapsed.as_millis() as u64,
         spec_toml: view.spec_toml,
+        resolved_study: view.resolved_study.to_string(),
         activity: view.activity,
     }
 }
 
 fn prediction(view: &PredictionView) -> v1::LatencyPrediction {
     v1::LatencyPrediction {
-        device_class: view.device.to_string(),
+        device_class: view.target.to_string(),
         limit_ms: view.limit_ms,
         measurements: view.measurements,
         predicted: view.predicted,
@@ -82,24 +81,20 @@ pub fn trial(view: TrialView) -> v1::Trial {
         proposed_by: view.proposed_by.unwrap_or_default().to_owned(),
         rungs: view.rungs.iter().map(Into::into).collect(),
         figures: match &view.values {
-            Some(TrialValues::Figures(figures)) => Some(figures.into()),
-            _ => None,
+            Some(TrialValues::Known(figures)) => Some(figures.into()),
+            Some(TrialValues::Trained { .. }) | None => None,
         },
     }
 }
 
 /// A connected worker.
 pub fn worker(view: WorkerView) -> v1::WorkerStatus {
-    let role = |role: &Role| match role {
-        Role::Train => v1::Role::Train.into(),
-        Role::Measure => v1::Role::Measure.into(),
-        Role::Table => v1::Role::Table.into(),
-    };
     v1::WorkerStatus {
         worker_id: view.id.0,
         name: view.info.name,
         device_class: view.info.class.to_string(),
-        roles: view.info.roles.iter().map(role).collect(),
+        roles: view.info.roles.iter().map(|role| v1::Role::from(*role).into()).collect(),
+        engines: view.info.engines.iter().map(EngineName::to_string).collect(),
         slots: view.info.slots,
         activity: view.activity,
         silent_ms: view.silent.as_millis() as u64,

@@ -1,6 +1,6 @@
 //! One suite that every [`Store`] passes.
 
-use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, WorkerId};
+use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, TrialNumber, WorkerId};
 
 use super::{DataDir, MemoryStore, SledStore, Store};
 use crate::core::{AttemptEnding, Record};
@@ -20,9 +20,14 @@ fn started(n: u64) -> Record {
 }
 
 fn created(bytes: usize) -> Record {
+    let comment = "x".repeat(bytes);
+    let text = format!(
+        "# {comment}\nstudy.name = \"digits\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
+         objectives = [{{ metric = \"macs\" }}]\n\
+         space = {{ resolution = 8, stem_width = 8, stages = [{{ width = 8 }}] }}\n"
+    );
     Record::StudyCreated {
-        study: study(),
-        spec_toml: "x".repeat(bytes),
+        spec: Box::new(StudySpec::parse(&text).unwrap()),
         teacher_weights: None,
         teacher_task: Some(TaskId(1)),
         at_ms: 1_700_000_000_000,
@@ -36,6 +41,8 @@ fn suite<S: Store>(open: impl Fn() -> S, reopen: impl Fn(S) -> S) {
     store.append(&[]).unwrap();
     assert_eq!(store.replay().unwrap(), vec![]);
 
+    let Record::StudyCreated { spec, .. } = created(0) else { unreachable!() };
+    let choices = spec.space.choices().len();
     let mut all = vec![created(100), started(1)];
     store.append(&all).unwrap();
     assert_eq!(store.replay().unwrap(), all);
@@ -58,7 +65,7 @@ fn suite<S: Store>(open: impl Fn() -> S, reopen: impl Fn(S) -> S) {
                 study: study(),
                 number: TrialNumber(n as u32),
                 task,
-                genotype: vec![n as u16; 40],
+                genotype: vec![0; choices],
                 parents: vec![TrialNumber(7)],
             },
         ];

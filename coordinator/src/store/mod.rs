@@ -11,6 +11,7 @@ mod artifacts;
 #[cfg(test)]
 mod conformance;
 mod directory;
+mod format;
 mod memory;
 mod sled;
 
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 pub use self::artifacts::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 pub use self::directory::{DataDir, DataDirError, Holder};
+pub use self::format::FormatError;
 pub use self::memory::MemoryStore;
 pub use self::sled::SledStore;
 use crate::core::Record;
@@ -60,7 +62,7 @@ pub enum StoreError {
     },
     /// The database was written by another version of the program.
     #[error(
-        "the database in {path} has format {found}, this program reads format {expected}; \
+        "the database in {path} has format {found}, this program reads up to format {expected}; \
          use the version of edgesmith that wrote it, or another data directory"
     )]
     Format {
@@ -68,7 +70,7 @@ pub enum StoreError {
         path: PathBuf,
         /// As found.
         found: String,
-        /// As needed.
+        /// The newest that is read.
         expected: u32,
     },
     /// A record is not readable.
@@ -81,7 +83,7 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A record cannot be written down.
-    #[error("cannot encode a record: {0}")]
-    Encode(postcard::Error),
+    /// Records cannot be written down.
+    #[error(transparent)]
+    Encode(#[from] FormatError),
 }

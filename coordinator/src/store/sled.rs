@@ -9,24 +9,24 @@
 //! and left out.
 //!
 //! One append is one run of entries: the key is a sequence number (u64, big-endian), the value a
-//! version byte, a byte that is 1 in the last part and 0 before, and a piece of the postcard encoding
-//! of the list of records.
+//! byte with the layout of the append, a byte that is 1 in the last part and 0 before, and a piece of
+//! the records as [`format`] encodes them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::directory::sync_directory;
-use super::{DataDir, Store, StoreError};
+use super::{DataDir, FormatError, Store, StoreError, format};
 use crate::core::Record;
 
-/// The layout of the whole database; checked when it is opened.
-const FORMAT: u32 = 1;
+/// The format of the whole database, checked when it is opened: the newest layout that an append in it may
+/// have. A database of an older format is raised to this one before anything is appended, so that older
+/// programs refuse it.
+const FORMAT: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 const RECORDS_TREE: &[u8] = b"records";
 
-/// The layout of one entry.
-const ENTRY_VERSION: u8 = 1;
 const PART_BYTES: usize = 4096;
 
 /// How often and with which pauses a database is asked for that this process has just let go of.
@@ -42,6 +42,8 @@ pub struct SledStore {
     /// sled's log file, to sync.
     log: File,
     next: u64,
+    /// The database's, as it is written down.
+    format: u32,
     _directory: DataDir,
 }
 
@@ -55,12 +57,12 @@ impl SledStore {
         let path = directory.path().join("records");
         let database = |source| StoreError::Database { path: path.clone(), source };
         let db = open_database(&path).map_err(database)?;
-        check_format(&db, &path)?;
+        let format = check_format(&db, &path)?;
         let records = db.open_tree(RECORDS_TREE).map_err(database)?;
         let log_path = path.join("db");
         let log =
             File::open(&log_path).map_err(|source| StoreError::Sync { path: log_path, source })?;
-        let mut store = Self { path, db, records, log, next: 0, _directory: directory };
+        let mut store = Self { path, db, records, log, next: 0, format, _directory: directory };
         store.drop_torn_tail()?;
         store.sync()?;
         store.sync_new_files()?;
@@ -72,7 +74,7 @@ impl SledStore {
         let mut torn = Vec::new();
         for entry in self.records.iter().rev() {
             let (key, value) = entry.map_err(|source| self.database(source))?;
-            let (sequence, last, _) = self.part(&key, &value)?;
+            let Part { sequence, last, .. } = self.part(&key, &value)?;
             if last {
                 self.next = sequence + 1;
                 break;
@@ -85,20 +87,19 @@ impl SledStore {
         Ok(())
     }
 
-    /// Sequence number, whether the append ends here, and the payload of one entry.
-    fn part<'a>(&self, key: &[u8], value: &'a [u8]) -> Result<(u64, bool, &'a [u8]), StoreError> {
+    /// One entry.
+    fn part<'a>(&self, key: &[u8], value: &'a [u8]) -> Result<Part<'a>, StoreError> {
         let sequence = <[u8; 8]>::try_from(key)
             .map(u64::from_be_bytes)
             .map_err(|_| self.damaged(0, format!("the key {key:?} is no sequence number")))?;
         match value {
-            [ENTRY_VERSION, last @ (0 | 1), payload @ ..] => Ok((sequence, *last == 1, payload)),
-            [ENTRY_VERSION, ..] | [] => {
-                Err(self.damaged(sequence, "it does not begin as entries do".to_owned()))
+            [layout @ 1..=format::LAYOUT, last @ (0 | 1), payload @ ..] => {
+                Ok(Part { sequence, layout: *layout, last: *last == 1, payload })
             }
-            [version, ..] => Err(self.damaged(
-                sequence,
-                format!("it has version {version}, this program reads version {ENTRY_VERSION}"),
-            )),
+            [layout, ..] if *layout > format::LAYOUT => {
+                Err(self.damaged(sequence, FormatError::Layout(*layout).to_string()))
+            }
+            _ => Err(self.damaged(sequence, "it does not begin as entries do".to_owned())),
         }
     }
 
@@ -134,6 +135,15 @@ impl SledStore {
     }
 }
 
+/// A piece of what was appended together.
+struct Part<'a> {
+    sequence: u64,
+    layout: u8,
+    /// Whether the append ends here.
+    last: bool,
+    payload: &'a [u8],
+}
+
 /// Opens sled, which lets go of its file only some time after the last handle in this process is
 /// dropped. Another process cannot hold it: the directory's own lock was taken before.
 fn open_database(path: &Path) -> ::sled::Result<::sled::Db> {
@@ -153,14 +163,19 @@ impl Store for SledStore {
         if records.is_empty() {
             return Ok(());
         }
-        let bytes = postcard::to_stdvec(records).map_err(StoreError::Encode)?;
+        if self.format != FORMAT {
+            let raised = self.db.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
+            raised.map_err(|source| self.database(source))?;
+            self.format = FORMAT;
+        }
+        let bytes = format::encode(records)?;
         let parts = bytes.chunks(PART_BYTES);
         let count = parts.len() as u64;
         let mut batch = ::sled::Batch::default();
         for (sequence, part) in (self.next..).zip(parts) {
             let last = u8::from(sequence + 1 == self.next + count);
             let mut value = Vec::with_capacity(part.len() + 2);
-            value.extend_from_slice(&[ENTRY_VERSION, last]);
+            value.extend_from_slice(&[format::LAYOUT, last]);
             value.extend_from_slice(part);
             batch.insert(&sequence.to_be_bytes(), value);
         }
@@ -171,23 +186,19 @@ impl Store for SledStore {
     }
 
     fn replay(&mut self) -> Result<Vec<Record>, StoreError> {
-        let mut all = Vec::new();
+        let (mut all, mut decoder) = (Vec::new(), format::Decoder::default());
         let (mut expected, mut first, mut bytes) = (0, 0, Vec::new());
         for entry in self.records.iter() {
             let (key, value) = entry.map_err(|source| self.database(source))?;
-            let (sequence, last, payload) = self.part(&key, &value)?;
+            let Part { sequence, layout, last, payload } = self.part(&key, &value)?;
             if sequence != expected {
                 return Err(self.damaged(expected, "it is missing".to_owned()));
             }
             bytes.extend_from_slice(payload);
             expected += 1;
             if last {
-                let (records, rest): (Vec<Record>, &[u8]) = postcard::take_from_bytes(&bytes)
-                    .map_err(|e| self.damaged(first, format!("it is no list of records: {e}")))?;
-                if !rest.is_empty() {
-                    return Err(self.damaged(first, "there are bytes behind its end".to_owned()));
-                }
-                all.extend(records);
+                let records = decoder.decode(layout, &bytes);
+                all.extend(records.map_err(|e| self.damaged(first, e.to_string()))?);
                 bytes.clear();
                 first = expected;
             }
@@ -199,22 +210,23 @@ impl Store for SledStore {
     }
 }
 
-fn check_format(db: &::sled::Db, path: &Path) -> Result<(), StoreError> {
+/// The database's format, which a new one gets here. Refuses a newer one.
+fn check_format(db: &::sled::Db, path: &Path) -> Result<u32, StoreError> {
     let database = |source| StoreError::Database { path: path.to_owned(), source };
+    let other =
+        |found: String| Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT });
     match db.get(FORMAT_KEY).map_err(database)? {
-        Some(found) if *found == FORMAT.to_be_bytes() => Ok(()),
-        Some(found) => {
-            let number = <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes);
-            let found = number.map_or_else(|_| format!("{:?}", &*found), |n| n.to_string());
-            Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT })
-        }
+        Some(found) => match <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes) {
+            Ok(number @ 1..=FORMAT) => Ok(number),
+            Ok(number) => other(number.to_string()),
+            Err(_) => other(format!("{:?}", &*found)),
+        },
         None if db.tree_names().iter().any(|name| name == RECORDS_TREE) => {
-            let found = "without a number".to_owned();
-            Err(StoreError::Format { path: path.to_owned(), found, expected: FORMAT })
+            other("without a number".to_owned())
         }
         None => {
             db.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map_err(database)?;
-            Ok(())
+            Ok(FORMAT)
         }
     }
 }
@@ -248,7 +260,7 @@ mod tests {
     #[test]
     fn damaged_entries_are_named() {
         let dir = changed(|_, records| {
-            records.insert(key(0), vec![ENTRY_VERSION, 1, 0xff, 0xff]).unwrap();
+            records.insert(key(0), vec![format::LAYOUT, 1, 0xff, 0xff]).unwrap();
         });
         let error = open(dir.path()).unwrap().replay().unwrap_err().to_string();
         assert!(error.contains("record 0") && error.contains("damaged"), "{error}");
@@ -257,7 +269,7 @@ mod tests {
             records.insert(key(2), vec![9, 1, 0]).unwrap();
         });
         let error = open(dir.path()).unwrap().replay().unwrap_err().to_string();
-        assert!(error.contains("record 2") && error.contains("version 9"), "{error}");
+        assert!(error.contains("record 2") && error.contains("layout 9"), "{error}");
 
         let dir = changed(|_, records| {
             records.remove(key(1)).unwrap();
@@ -271,8 +283,8 @@ mod tests {
         let dir = changed(|_, records| {
             let (last, _) = records.last().unwrap().unwrap();
             let next = u64::from_be_bytes((&*last).try_into().unwrap()) + 1;
-            records.insert(key(next), vec![ENTRY_VERSION, 0, 1]).unwrap();
-            records.insert(key(next + 1), vec![ENTRY_VERSION, 0, 1]).unwrap();
+            records.insert(key(next), vec![format::LAYOUT, 0, 1]).unwrap();
+            records.insert(key(next + 1), vec![format::LAYOUT, 0, 1]).unwrap();
         });
         let mut store = open(dir.path()).unwrap();
         let before = store.replay().unwrap();
@@ -298,10 +310,10 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let dir = changed(|db, _| {
-            db.insert(FORMAT_KEY, &2u32.to_be_bytes()).unwrap();
+            db.insert(FORMAT_KEY, &3u32.to_be_bytes()).unwrap();
         });
         let error = open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
+        assert!(error.contains("format 3") && error.contains("format 2"), "{error}");
 
         let dir = changed(|db, _| {
             db.remove(FORMAT_KEY).unwrap();

@@ -11,12 +11,16 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
-use edgesmith_common::{ArtifactHash, DeviceInfo, Purpose, RungReport, TrainedTrial, TrialNumber};
+use edgesmith_common::{
+    ArtifactHash, AttemptError, DeviceInfo, Donor, EngineName, Figures, Measurement, Metric,
+    Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
+};
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
 
@@ -30,9 +34,7 @@ use crate::inherit::inherit;
 use crate::network::Weights;
 use crate::probe::{self, ProbeError};
 use crate::proxy;
-use crate::session::{
-    AttemptContext, AttemptError, Donor, Outcome, TaskExecutor, TaskKind, TaskWork,
-};
+use crate::session::{AttemptContext, TaskExecutor, TaskWork};
 use crate::table::Tables;
 use crate::train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
 
@@ -147,17 +149,13 @@ impl Pipeline {
             context.progress(0.95, "evaluate");
             let model = float_model(&plan, &trained.weights, &dataset.normalization);
             let model = Model::from_bytes(&model.to_bytes()).map_err(hopeless)?;
-            let validation_accuracy = run.accuracy(&model, &dataset.validation)?;
+            let mut figures = run.evaluate(&model, &dataset.validation, Split::Validation)?;
             let seconds = seconds();
             let Trained { weights, moments, images_seen, .. } = trained;
+            note_spent(&mut figures, images_seen, seconds);
             let checkpoint = Checkpoint { weights, moments, epochs, images_seen, seconds };
-            return Ok(Outcome::RungReached(RungReport {
-                epochs,
-                validation_accuracy,
-                checkpoint: Some(context.put(checkpoint.to_bytes())?),
-                images_seen,
-                seconds,
-            }));
+            let checkpoint = Some(context.put(checkpoint.to_bytes())?);
+            return Ok(Outcome::RungReached(RungReport { epochs, figures, checkpoint }));
         }
         let uncompressed_model = float_model(&plan, &trained.weights, &dataset.normalization);
         let uncompressed = run.report(&plan, Precision::Fp32, &uncompressed_model)?;
@@ -174,20 +172,19 @@ impl Pipeline {
         };
         context.progress(0.95, "evaluate");
         // Where the recipe changed nothing, the file is the one that was run already.
-        let (report, bytes) = match model.to_bytes() == uncompressed.1 {
-            true => uncompressed.clone(),
-            false => run.report(&plan, candidate.recipe.precision, &model)?,
+        let (mut figures, bytes) = if model.to_bytes() == uncompressed.1 {
+            uncompressed.clone()
+        } else {
+            run.report(&plan, candidate.recipe.precision, &model)?
         };
-        let seconds = seconds();
+        note_spent(&mut figures, compressed.images_seen, seconds());
         let weights =
             run.weights_file(&weights, &dataset.normalization, ("trial", number.to_string()));
         Ok(Outcome::TrialTrained(TrainedTrial {
-            compressed: report,
+            compressed: figures,
             uncompressed: uncompressed.0,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
-            images_seen: compressed.images_seen,
-            seconds,
         }))
     }
 
@@ -280,18 +277,17 @@ impl Pipeline {
         let targets = run.soft_targets(&plan, &trained.weights, &normalization)?;
         context.progress(0.95, "evaluate");
         let model = float_model(&plan, &trained.weights, &normalization);
-        let (report, bytes) = run.report(&plan, Precision::Fp32, &model)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let (uncompressed, bytes) = run.report(&plan, Precision::Fp32, &model)?;
+        let mut compressed = uncompressed.clone();
+        note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
         let weights =
             run.weights_file(&trained.weights, &normalization, ("role", "teacher".to_owned()));
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
-            compressed: report.clone(),
-            uncompressed: report,
+            compressed,
+            uncompressed,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
-            images_seen: trained.images_seen,
-            seconds,
         };
         Ok((trained, soft_targets))
     }
@@ -301,8 +297,13 @@ impl Pipeline {
         &self,
         study: &Study<'_>,
         model: ArtifactHash,
+        target: &Target,
         context: &AttemptContext,
-    ) -> Result<edgesmith_common::Measurement, AttemptError> {
+    ) -> Result<Measurement, AttemptError> {
+        if target.engine != EngineName::edge_runtime() {
+            let text = format!("this worker does not run models with {}", target.engine);
+            return Err(AttemptError::retryable(text));
+        }
         let busy = self.gate.busy();
         // What this worker's engine does not read, another's may.
         let model = Model::from_bytes(&context.fetch(model)?).map_err(AttemptError::retryable)?;
@@ -311,12 +312,11 @@ impl Pipeline {
         let stopped = || context.is_stopped();
         let Some(_quiet) = self.gate.quiet(stopped) else { return Err(AttemptError::stopped()) };
         context.progress(0.1, "measure");
-        probe::measure(&model, &study.work.measurement, &self.info, stopped).map_err(|error| {
-            match error {
+        probe::measure(&model, &study.work.measurement, target.threads, &self.info, stopped)
+            .map_err(|error| match error {
                 ProbeError::Stopped => AttemptError::stopped(),
                 other => AttemptError::retryable(other),
-            }
-        })
+            })
     }
 
     fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {
@@ -340,10 +340,15 @@ impl Pipeline {
         let rows = self.tables.get(table).map_err(AttemptError::retryable)?;
         let cell = space.decode(genotype);
         let Some(epochs) = rung else {
-            let figures = rows.look_up(table, &cell, &spec.devices());
+            let figures = rows.look_up(table, &cell, &spec.targets());
             return figures.map(Outcome::LookedUp).map_err(hopeless);
         };
         rows.look_up_rung(table, &cell, epochs).map(Outcome::RungReached).map_err(hopeless)
+    }
+
+    /// What it runs models with.
+    pub fn engines(&self) -> BTreeSet<EngineName> {
+        [EngineName::edge_runtime()].into()
     }
 
     /// The machine that this pipeline measures as.
@@ -359,20 +364,20 @@ impl Pipeline {
 
 impl TaskExecutor for Pipeline {
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
-        if let TaskKind::LookUpTrial { genotype, rung, .. } = &task.kind {
+        if let Work::LookUpTrial { genotype, rung, .. } = &task.work {
             return self.look_up(&task.spec, genotype, *rung);
         }
         let study = &Study::of(&task.spec)?;
-        match &task.kind {
-            TaskKind::LookUpTrial { .. } => unreachable!("answered above"),
-            TaskKind::TrainTeacher { weights } => {
+        match &task.work {
+            Work::LookUpTrial { .. } => unreachable!("answered above"),
+            Work::TrainTeacher { weights } => {
                 let (trained, soft_targets) = self.train_teacher(study, *weights, context)?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
             }
-            TaskKind::ScoreTrial { number, genotype } => {
+            Work::ScoreTrial { number, genotype } => {
                 self.score_trial(study, *number, genotype, context).map(Outcome::Scored)
             }
-            TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
+            Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
                 let trial = Trial {
                     donor: donor.as_ref(),
                     number: *number,
@@ -383,11 +388,17 @@ impl TaskExecutor for Pipeline {
                 };
                 self.train_trial(study, &trial, context)
             }
-            TaskKind::MeasureModel { model, .. } => {
-                self.measure(study, *model, context).map(Outcome::Measured)
+            Work::MeasureModel { model, target, .. } => {
+                self.measure(study, *model, target, context).map(Outcome::Measured)
             }
         }
     }
+}
+
+/// Notes what training took.
+fn note_spent(figures: &mut Figures, images_seen: u64, seconds: f64) {
+    figures.set(Metric::IMAGES_SEEN.whole(), images_seen as f64);
+    figures.set(Metric::TRAINING_SECONDS.whole(), seconds);
 }
 
 /// Weights to start from, handed down by a relative.

@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use edgesmith_common::spec::{StudySpec, TrainWork};
-use edgesmith_common::{ArtifactHash, NetworkReport, Purpose, Seed, StudyName, TrialNumber};
+use edgesmith_common::{
+    ArtifactHash, AttemptError, Donor, Figures, Metric, Purpose, Seed, Split, StudyName,
+    TrialNumber,
+};
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Distillation, Genotype, Plan, Precision};
 
@@ -15,7 +18,7 @@ use crate::compress::quantize;
 use crate::data::{Dataset, ImageSet, Normalization, Views};
 use crate::export::safetensors;
 use crate::network::Weights;
-use crate::session::{AttemptContext, AttemptError, Donor};
+use crate::session::AttemptContext;
 use crate::train::{
     self, Checkpoint, Cores, Lesson, SoftTargets, SoftTargetsError, TrainDevice, TrainError,
     TrainRequest, Trained,
@@ -166,22 +169,25 @@ impl Run<'_> {
         plan: &Plan,
         precision: Precision,
         model: &Model,
-    ) -> Result<(NetworkReport, Vec<u8>), AttemptError> {
+    ) -> Result<(Figures, Vec<u8>), AttemptError> {
         let bytes = model.to_bytes();
         // Read back: what is evaluated is what the file says, not what is in memory.
         let model = Model::from_bytes(&bytes).map_err(hopeless)?;
-        let report = NetworkReport {
-            validation_accuracy: self.accuracy(&model, &self.dataset.validation)?,
-            test_accuracy: self.accuracy(&model, &self.dataset.test)?,
-            model_bytes: bytes.len() as u64,
-            cost: plan.cost(precision),
-        };
-        Ok((report, bytes))
+        let mut figures = self.evaluate(&model, &self.dataset.validation, Split::Validation)?;
+        figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
+        figures.set(Metric::MODEL_BYTES.whole(), bytes.len() as f64);
+        figures.set_cost(&plan.cost(precision));
+        Ok((figures, bytes))
     }
 
-    /// Share of images that a model classifies right in the edge runtime.
-    pub fn accuracy(&self, model: &Model, set: &ImageSet) -> Result<f64, AttemptError> {
-        evaluate::accuracy(model, set, &mut || self.pause_or_stop())
+    /// Figures of a model on a set of images, as it runs in the edge runtime.
+    pub fn evaluate(
+        &self,
+        model: &Model,
+        set: &ImageSet,
+        split: Split,
+    ) -> Result<Figures, AttemptError> {
+        evaluate::evaluate(model, set, split, &mut || self.pause_or_stop())
             .map_err(|error| error.map_or_else(AttemptError::stopped, hopeless))
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgesmith_common::DeviceClass;
+use edgesmith_common::{DeviceClass, ScopedMetric};
 use edgesmith_edge_runtime::Session;
 
 use super::*;
@@ -46,8 +46,8 @@ fn task_of(text: &str, rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> T
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let number = TrialNumber(7);
     let (soft_targets, donor) = (None, None);
-    let kind = TaskKind::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor };
-    TaskWork { study: spec.name.clone(), spec, kind }
+    let work = Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor };
+    TaskWork { study: spec.name.clone(), spec, work }
 }
 
 #[test]
@@ -66,10 +66,12 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
             other => panic!("{other:?}"),
         };
         // Of 200 images a fifth validates.
-        assert_eq!((report.epochs, report.images_seen), (rung, u64::from(rung) * 160));
-        assert!((0.0..=1.0).contains(&report.validation_accuracy));
-        assert!(report.seconds > before);
-        before = report.seconds;
+        let seen = report.figures.images_seen();
+        assert_eq!((report.epochs, seen), (rung, Some(u64::from(rung) * 160)));
+        assert!(report.figures.validation_accuracy().is_some() && report.figures.check().is_ok());
+        let seconds = report.figures.training_seconds();
+        assert!(seconds > before);
+        before = seconds;
         checkpoint = report.checkpoint;
         brought = vec![context.fetch(checkpoint.unwrap()).unwrap().to_vec()];
     }
@@ -78,8 +80,12 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
         Ok(Outcome::TrialTrained(trained)) => trained,
         other => panic!("{other:?}"),
     };
-    assert!(trained.seconds > before);
-    assert_eq!(TrainedTrial { seconds: 0.0, ..trained }, TrainedTrial { seconds: 0.0, ..through });
+    assert!(trained.compressed.training_seconds() > before);
+    let timeless = |mut trained: TrainedTrial| {
+        trained.compressed.remove(&Metric::TRAINING_SECONDS.whole());
+        trained
+    };
+    assert_eq!(timeless(trained), timeless(through));
 }
 
 #[test]
@@ -87,9 +93,9 @@ fn a_candidate_is_scored_by_the_study_s_proxy_as_its_training_would_start() {
     let score = |proxy: &str, number| {
         let text = format!("{STUDY}[screening]\nproxy = \"{proxy}\"\n");
         let task = task_of(&text, None, None);
-        let TaskKind::TrainTrial { genotype, .. } = &task.kind else { panic!("{:?}", task.kind) };
-        let kind = TaskKind::ScoreTrial { number: TrialNumber(number), genotype: genotype.clone() };
-        match worker().execute(TaskWork { kind, ..task }, &AttemptContext::offline(Vec::new())) {
+        let Work::TrainTrial { genotype, .. } = &task.work else { panic!("{:?}", task.work) };
+        let work = Work::ScoreTrial { number: TrialNumber(number), genotype: genotype.clone() };
+        match worker().execute(TaskWork { work, ..task }, &AttemptContext::offline(Vec::new())) {
             Ok(Outcome::Scored(score)) => score,
             other => panic!("{other:?}"),
         }
@@ -122,7 +128,7 @@ fn train(text: &str) -> (TrainedTrial, Weights, Model) {
 fn a_recipe_that_changes_nothing_ships_the_network_as_it_was_trained() {
     let text = STUDY.replace("recipe = { prune = 0.25, precision = \"int8\" }", "");
     let (trained, weights, model) = train(&text);
-    assert_eq!(trained.compressed, trained.uncompressed);
+    assert_eq!(trained.compressed.repeatable(), trained.uncompressed);
     let spec = StudySpec::parse(&text).unwrap();
     let space = &spec.training().unwrap().space;
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
@@ -147,9 +153,11 @@ fn the_figures_of_a_trial_are_those_of_the_file_that_it_ships() {
             .filter(|&i| session.classify(set.image(i)).unwrap() == usize::from(set.labels[i]));
         right.count() as f64 / set.len() as f64
     };
-    assert_eq!(trained.compressed.validation_accuracy, share(&data.validation));
-    assert_eq!(trained.compressed.test_accuracy, share(&data.test));
-    assert_eq!(trained.compressed.model_bytes, model.to_bytes().len() as u64);
+    let figures = &trained.compressed;
+    assert_eq!(figures.validation_accuracy(), Some(share(&data.validation)));
+    assert_eq!(figures.test_accuracy(), Some(share(&data.test)));
+    let bytes = model.to_bytes().len() as f64;
+    assert_eq!(figures.get(&Metric::MODEL_BYTES.whole()), Some(bytes));
 }
 
 #[test]
@@ -178,7 +186,7 @@ fn a_trial_goes_on_from_what_its_donor_has_learned() {
     let context = AttemptContext::offline(Vec::new());
     let run = |genotype: Vec<u16>, donor: Option<Donor>| {
         let mut task = task_of(&text, None, None);
-        task.kind = TaskKind::TrainTrial {
+        task.work = Work::TrainTrial {
             number: TrialNumber(7),
             genotype: spec.space.genotype(genotype).unwrap(),
             soft_targets: None,
@@ -201,9 +209,10 @@ fn a_trial_goes_on_from_what_its_donor_has_learned() {
     assert_eq!(other.iter().sum::<u16>(), 2);
     let child = run(other.clone(), Some(donor.clone()));
     // Four epochs and one of fine-tuning, of 160 images each.
-    assert_eq!((old.images_seen, child.images_seen), (41 * 160, 5 * 160));
+    let seen = |trial: &TrainedTrial| trial.compressed.images_seen();
+    assert_eq!((seen(&old), seen(&child)), (Some(41 * 160), Some(5 * 160)));
     let fresh = run(other.clone(), None);
-    let accuracy = |trial: &TrainedTrial| trial.uncompressed.validation_accuracy;
+    let accuracy = |trial: &TrainedTrial| trial.uncompressed.validation_accuracy().unwrap();
     assert!(accuracy(&child) > 0.6, "{} after {}", accuracy(&child), accuracy(&old));
     assert!(fresh.weights != child.weights);
     assert_eq!(run(other, Some(donor)).weights, child.weights);
@@ -247,11 +256,15 @@ fn other_test_images_change_the_test_figures_and_nothing_else() {
     let (swapped, swapped_weights, _) = train(&study("swapped"));
     assert_eq!(right_weights, swapped_weights);
     let sum = |of: fn(&TrainedTrial) -> f64| of(&right) + of(&swapped);
-    assert!((sum(|t| t.compressed.test_accuracy) - 1.0).abs() < 1e-9, "{right:?} {swapped:?}");
+    assert!(
+        (sum(|t| t.compressed.test_accuracy().unwrap()) - 1.0).abs() < 1e-9,
+        "{right:?} {swapped:?}"
+    );
     let blind = |mut trial: TrainedTrial| {
-        trial.seconds = 0.0;
-        trial.compressed.test_accuracy = 0.0;
-        trial.uncompressed.test_accuracy = 0.0;
+        trial.compressed.remove(&Metric::TRAINING_SECONDS.whole());
+        for figures in [&mut trial.compressed, &mut trial.uncompressed] {
+            figures.remove(&ScopedMetric::TEST_ACCURACY);
+        }
         // Its metadata names the study's data, which is another one's.
         trial.weights = trial.model;
         trial
@@ -288,10 +301,8 @@ fn taught(limit: usize) -> String {
 fn teach(text: &str, weights: Vec<u8>) -> Result<(TrainedTrial, Vec<u8>), AttemptError> {
     let given = ArtifactHash::of(&weights);
     let context = AttemptContext::offline(vec![weights]);
-    let task = TaskWork {
-        kind: TaskKind::TrainTeacher { weights: Some(given) },
-        ..task_of(text, None, None)
-    };
+    let task =
+        TaskWork { work: Work::TrainTeacher { weights: Some(given) }, ..task_of(text, None, None) };
     match worker().execute(task, &context)? {
         Outcome::TeacherTrained { trained, soft_targets } => {
             Ok((trained, context.fetch(soft_targets).unwrap().to_vec()))
@@ -343,7 +354,7 @@ fn soft_targets_of_other_images_are_left_to_a_worker_that_has_them() {
     ] {
         let hash = ArtifactHash::of(&bytes);
         let mut task = task_of(&text, None, None);
-        let TaskKind::TrainTrial { soft_targets, .. } = &mut task.kind else { unreachable!() };
+        let Work::TrainTrial { soft_targets, .. } = &mut task.work else { unreachable!() };
         *soft_targets = Some(hash);
         let error = worker().execute(task, &AttemptContext::offline(vec![bytes])).unwrap_err();
         assert!(error.retryable && error.reason.contains(reason), "{error}");
@@ -381,21 +392,22 @@ fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
     let row = format!("arch,early,late,s\n{},50,75,100\n", spec.space.describe(&genotype));
     std::fs::write(directory.path().join("t.csv"), row).unwrap();
     let look_up = |rung| {
-        let kind =
-            TaskKind::LookUpTrial { number: TrialNumber(7), genotype: genotype.clone(), rung };
-        let task = TaskWork { study: spec.name.clone(), spec: Arc::clone(&spec), kind };
+        let work = Work::LookUpTrial { number: TrialNumber(7), genotype: genotype.clone(), rung };
+        let task = TaskWork { study: spec.name.clone(), spec: Arc::clone(&spec), work };
         pipeline.execute(task, &AttemptContext::offline(Vec::new()))
     };
     match look_up(Some(20)) {
         Ok(Outcome::RungReached(report)) => {
-            assert_eq!((report.epochs, report.validation_accuracy), (20, 0.5));
-            assert_eq!((report.checkpoint, report.seconds), (None, 10.0));
+            let said = "validation_accuracy 0.5, training_seconds 10";
+            assert_eq!((report.epochs, report.figures.to_string().as_str()), (20, said));
+            assert_eq!(report.checkpoint, None);
         }
         other => panic!("{other:?}"),
     }
     match look_up(None) {
         Ok(Outcome::LookedUp(figures)) => {
-            assert_eq!((figures.validation_accuracy, figures.seconds), (0.75, 110.0));
+            assert_eq!(figures.validation_accuracy(), Some(0.75));
+            assert_eq!(figures.training_seconds(), 110.0);
         }
         other => panic!("{other:?}"),
     }

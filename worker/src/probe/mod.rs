@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use edgesmith_common::spec::MeasurementSpec;
-use edgesmith_common::{DeviceInfo, Measurement};
-use edgesmith_edge_runtime::{ENGINE_NAME, ENGINE_VERSION, Model, ModelError, Session};
+use edgesmith_common::{DeviceInfo, EngineName, Measurement};
+use edgesmith_edge_runtime::{ENGINE_VERSION, Model, ModelError, Session};
 
 pub use device::device_info;
 
@@ -46,11 +46,12 @@ pub enum ProbeError {
 pub fn measure(
     model: &Model,
     spec: &MeasurementSpec,
+    threads: u32,
     device: &DeviceInfo,
     stopped: impl Fn() -> bool,
 ) -> Result<Measurement, ProbeError> {
-    if spec.threads != 1 {
-        return Err(ProbeError::Threads { asked: spec.threads });
+    if threads != 1 {
+        return Err(ProbeError::Threads { asked: threads });
     }
     let mut session = Session::new(model)?;
     let image = noise(model.input.bytes());
@@ -73,9 +74,9 @@ pub fn measure(
     let Summary { p50_ms, p95_ms, min_ms } = summarize(&times);
     Ok(Measurement {
         device: device.clone(),
-        engine: ENGINE_NAME.to_owned(),
+        engine: EngineName::edge_runtime(),
         engine_version: ENGINE_VERSION.to_owned(),
-        threads: 1,
+        threads,
         batch: 1,
         warmup_runs: spec.warmup_runs,
         samples: u32::try_from(times.len()).unwrap_or(u32::MAX),
@@ -93,6 +94,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use edgesmith_common::DeviceClass;
+    use edgesmith_edge_runtime::ENGINE_NAME;
 
     use super::*;
     use crate::compress::testing::{normalization, random_weights};
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn a_measurement_says_what_was_run_and_where() {
         let device = device_info(DeviceClass::local());
-        let m = measure(&model(), &spec(), &device, || false).unwrap();
+        let m = measure(&model(), &spec(), 1, &device, || false).unwrap();
         assert_eq!(m.device, device);
         assert_eq!((m.engine.as_str(), m.engine_version.as_str()), (ENGINE_NAME, ENGINE_VERSION));
         assert_eq!((m.threads, m.batch, m.warmup_runs, m.samples), (1, 1, 2, 60));
@@ -127,14 +129,14 @@ mod tests {
     #[test]
     fn threads_and_models_that_the_engine_does_not_take_are_said() {
         let device = device_info(DeviceClass::local());
-        let error = measure(&model(), &MeasurementSpec { threads: 4, ..spec() }, &device, || false);
+        let error = measure(&model(), &spec(), 4, &device, || false);
         assert_eq!(
             error.unwrap_err().to_string(),
             "failed to measure: the engine runs on 1 thread, the study asks for 4"
         );
         let mut broken = model();
         broken.input.std.clear();
-        let error = measure(&broken, &spec(), &device, || false).unwrap_err().to_string();
+        let error = measure(&broken, &spec(), 1, &device, || false).unwrap_err().to_string();
         assert!(error.starts_with("failed to measure: the model's input is invalid"), "{error}");
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use edgesmith_common::{ArtifactHash, AttemptId};
 use tokio_util::sync::CancellationToken;
 
-use super::AttemptError;
 use super::attempts::{Attempt, lock};
 use super::remote::RemoteArtifacts;
+use edgesmith_common::AttemptError;
 
 /// One attempt's door outwards: progress, the wish to stop, artifacts. Its calls block; they are for
 /// the thread that [`TaskExecutor::execute`](super::TaskExecutor::execute) is called on.

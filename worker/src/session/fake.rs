@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use edgesmith_common::{ArtifactHash, StudySpec};
+use edgesmith_common::{ArtifactHash, EngineName, Role, StudySpec, WorkerInfo};
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_server::{ArtifactService, ArtifactServiceServer};
 use edgesmith_proto::v1::task::Work;
@@ -24,8 +24,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use super::WorkerConfig;
 use super::attempts::lock;
-use super::{WorkerConfig, WorkerRole};
 
 /// Longer than anything takes; a test that fails need not hang.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -330,11 +330,14 @@ pub fn config(url: String) -> WorkerConfig {
         coordinator: url,
         token: None,
         tls_ca_pem: None,
-        name: "here".to_owned(),
-        device_class: "board".parse().unwrap(),
-        roles: vec![WorkerRole::Measure, WorkerRole::Train],
-        slots: 1,
-        backend: "flex".to_owned(),
+        info: WorkerInfo {
+            name: "here".to_owned(),
+            class: "board".parse().unwrap(),
+            roles: [Role::Measure, Role::Train].into(),
+            engines: [EngineName::edge_runtime()].into(),
+            slots: 1,
+            backend: "flex".to_owned(),
+        },
     }
 }
 
@@ -344,7 +347,7 @@ pub fn task(attempt_id: u64, work: Work) -> v1::Task {
         task_id: 100 + attempt_id,
         attempt_id,
         study: "digits".to_owned(),
-        spec_toml: STUDY.to_owned(),
+        resolved_study: StudySpec::parse(STUDY).unwrap().to_resolved(),
         work: Some(work),
     }
 }
@@ -353,4 +356,11 @@ pub fn task(attempt_id: u64, work: Work) -> v1::Task {
 pub fn train_trial() -> Work {
     let choices = StudySpec::parse(STUDY).unwrap().space.choices().len();
     Work::TrainTrial(v1::TrainTrial { number: 3, genotype: vec![0; choices], ..Default::default() })
+}
+
+/// The work of timing a model on the device of [`config`].
+pub fn measure_model(model: Vec<u8>, number: Option<u32>) -> Work {
+    let device_class = "board".to_owned();
+    let target = Some(v1::Target { device_class, ..Default::default() });
+    Work::MeasureModel(v1::MeasureModel { model, number, target })
 }

@@ -4,9 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgesmith_common::AttemptId;
-use edgesmith_proto::v1;
+use edgesmith_common::{AttemptError, AttemptId, Outcome};
 use edgesmith_proto::v1::report_request::Outcome as WireOutcome;
+use edgesmith_proto::{outcome_message, v1};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::backoff::Backoff;
 use super::membership::{CALL_TIMEOUT, CallError, Membership};
 use super::remote::RemoteArtifacts;
 use super::task::{self, Specs};
-use super::{AttemptContext, AttemptError, Outcome, SessionError, TaskExecutor};
+use super::{AttemptContext, SessionError, TaskExecutor};
 
 /// How long one request waits for work at the coordinator.
 const WAIT: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ impl Slot {
         if let Err(error) = &ended {
             tracing::warn!(attempt = id.0, "an attempt failed: {error}");
         }
-        let mut outcome = task::outcome(ended);
+        let mut outcome = outcome_message(&ended);
         loop {
             let answer = tokio::select! {
                 biased;
@@ -125,7 +125,7 @@ impl Slot {
                 Err(CallError::Invalid(message)) if !matches!(outcome, WireOutcome::Failed(_)) => {
                     let reason = format!("the coordinator cannot take its outcome: {message}");
                     tracing::error!(attempt = id.0, "{reason}");
-                    outcome = task::outcome(Err(AttemptError::retryable(reason)));
+                    outcome = outcome_message(&Err(AttemptError::retryable(reason)));
                 }
                 Err(CallError::Invalid(message)) => {
                     tracing::error!(attempt = id.0, "the coordinator takes no report: {message}");

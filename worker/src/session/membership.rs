@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgesmith_common::{EngineName, WorkerInfo};
 use edgesmith_proto::{PROTOCOL_VERSION, v1};
 use tokio::sync::Mutex;
 use tonic::{Code, Response, Status};
@@ -12,7 +13,7 @@ use tonic::{Code, Response, Status};
 use super::attempts::Attempts;
 use super::backoff::Backoff;
 use super::connection::{Connection, WorkerClient, within};
-use super::{SessionError, WorkerConfig, WorkerRole};
+use super::{SessionError, WorkerConfig};
 
 /// How long a call that does not wait for work may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -153,7 +154,7 @@ impl Membership {
             let status = match within(CALL_TIMEOUT, self.connection.worker().join(request)).await {
                 Ok(v1::JoinResponse { worker_id, heartbeat_ms, stop }) => {
                     self.connection.note_answer();
-                    tracing::info!(worker = worker_id, "joined as {}", self.config.name);
+                    tracing::info!(worker = worker_id, "joined as {}", self.config.info.name);
                     self.attempts.revoke(&stop);
                     let heartbeat = Duration::from_millis(heartbeat_ms).max(SHORTEST_HEARTBEAT);
                     return Ok(Member { worker_id, heartbeat });
@@ -172,18 +173,15 @@ impl Membership {
     }
 
     fn join_request(&self) -> v1::JoinRequest {
-        let role = |role: &WorkerRole| match role {
-            WorkerRole::Train => v1::Role::Train.into(),
-            WorkerRole::Measure => v1::Role::Measure.into(),
-            WorkerRole::Table => v1::Role::Table.into(),
-        };
+        let WorkerInfo { name, class, roles, engines, slots, backend } = &self.config.info;
         v1::JoinRequest {
             protocol_version: PROTOCOL_VERSION,
-            name: self.config.name.clone(),
-            device_class: self.config.device_class.to_string(),
-            roles: self.config.roles.iter().map(role).collect(),
-            slots: self.config.slots,
-            backend: self.config.backend.clone(),
+            name: name.clone(),
+            device_class: class.to_string(),
+            roles: roles.iter().map(|role| v1::Role::from(*role).into()).collect(),
+            engines: engines.iter().map(EngineName::to_string).collect(),
+            slots: *slots,
+            backend: backend.clone(),
             held: self.attempts.held(),
         }
     }

@@ -11,7 +11,9 @@ use super::attempts::lock;
 use super::backoff::Backoff;
 use super::cache::Cache;
 use super::connection::{Connection, describe};
-use super::{AttemptError, artifacts};
+use edgesmith_common::AttemptError;
+
+use super::artifacts;
 
 const CACHE_BYTES: usize = 64 << 20;
 /// Tries of a transfer whose bytes arrive damaged.

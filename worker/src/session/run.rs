@@ -32,7 +32,7 @@ pub async fn run(
     executor: Arc<dyn TaskExecutor>,
     shutdown: CancellationToken,
 ) -> Result<(), SessionError> {
-    let slots = config.slots;
+    let slots = config.info.slots;
     let connection = Arc::new(Connection::new(&config)?);
     let membership = Arc::new(Membership::new(config, Arc::clone(&connection)));
     let artifacts = Arc::new(RemoteArtifacts::new(Handle::current(), connection));

@@ -1,16 +1,17 @@
 //! An executor that computes nothing, for tests of the system and for load on a coordinator: its
 //! figures follow from the genotype, not from any training or timing, and its measurements say
-//! `synthetic` where the engine is named. No command uses it for results.
+//! `synthetic` where the engine's version is named. No command uses it for results.
 
 use std::time::{Duration, Instant};
 
 use edgesmith_common::spec::TrainWork;
 use edgesmith_common::{
-    ArtifactHash, DeviceInfo, Measurement, NetworkReport, RungReport, TrainedTrial,
+    ArtifactHash, AttemptError, DeviceInfo, Figures, Measurement, Metric, Outcome, RungReport,
+    ScopedMetric, Target, TrainedTrial, Work,
 };
 use edgesmith_search_space::{Plan, Precision};
 
-use super::{AttemptContext, AttemptError, Outcome, TaskExecutor, TaskKind, TaskWork};
+use super::{AttemptContext, TaskExecutor, TaskWork};
 
 /// Bytes of a made-up model file besides its weights.
 const HEADER_BYTES: u64 = 256;
@@ -54,6 +55,7 @@ impl SyntheticExecutor {
         &self,
         task: &TaskWork,
         model: ArtifactHash,
+        target: &Target,
         context: &AttemptContext,
     ) -> Result<Measurement, AttemptError> {
         let bytes = context.fetch(model)?;
@@ -62,9 +64,9 @@ impl SyntheticExecutor {
         let p50_ms = 0.1 + 10.0 * unit(&salt, &bytes);
         Ok(Measurement {
             device: self.device.clone(),
-            engine: "synthetic".to_owned(),
-            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
-            threads: spec.threads,
+            engine: target.engine.clone(),
+            engine_version: "synthetic".to_owned(),
+            threads: target.threads,
             batch: 1,
             warmup_runs: spec.warmup_runs,
             samples: spec.min_runs,
@@ -79,8 +81,8 @@ impl TaskExecutor for SyntheticExecutor {
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
         self.sleep(context)?;
         let (spec, work) = (&task.spec, training(&task)?);
-        match &task.kind {
-            TaskKind::TrainTeacher { .. } => {
+        match &task.work {
+            Work::TrainTeacher { .. } => {
                 let teacher = work.teacher.as_ref();
                 let teacher =
                     teacher.ok_or_else(|| AttemptError::hopeless("the study has no teacher"))?;
@@ -92,11 +94,11 @@ impl TaskExecutor for SyntheticExecutor {
                 let soft_targets = context.put(format!("soft targets of {seed}").into_bytes())?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
             }
-            TaskKind::ScoreTrial { genotype, .. } => {
+            Work::ScoreTrial { genotype, .. } => {
                 let seed = format!("{:?} with seed {}", genotype.indices(), spec.seed.0);
                 Ok(Outcome::Scored(unit("score", seed.as_bytes())))
             }
-            TaskKind::TrainTrial { genotype, soft_targets, rung, checkpoint, .. } => {
+            Work::TrainTrial { genotype, soft_targets, rung, checkpoint, .. } => {
                 for hash in soft_targets.iter().chain(checkpoint) {
                     context.fetch(*hash)?;
                 }
@@ -105,12 +107,11 @@ impl TaskExecutor for SyntheticExecutor {
                 let seed = format!("{:?} with seed {}", genotype.indices(), spec.seed.0);
                 if let Some(epochs) = *rung {
                     let salt = format!("validation after {epochs} epochs");
+                    let accuracy = 0.5 * unit(&salt, seed.as_bytes());
                     return Ok(Outcome::RungReached(RungReport {
                         epochs,
-                        validation_accuracy: 0.5 * unit(&salt, seed.as_bytes()),
+                        figures: spent().with(ScopedMetric::VALIDATION_ACCURACY, accuracy),
                         checkpoint: Some(context.put(format!("{salt} of {seed}").into_bytes())?),
-                        images_seen: 0,
-                        seconds: 0.0,
                     }));
                 }
                 let pruned = plan.pruned(&candidate.recipe.prune);
@@ -118,9 +119,9 @@ impl TaskExecutor for SyntheticExecutor {
                 let uncompressed = report(&seed, &plan, Precision::Fp32);
                 Ok(Outcome::TrialTrained(trained(&seed, compressed, uncompressed, context)?))
             }
-            TaskKind::LookUpTrial { .. } => Err(AttemptError::hopeless("nothing is invented here")),
-            TaskKind::MeasureModel { model, .. } => {
-                Ok(Outcome::Measured(self.measure(&task, *model, context)?))
+            Work::LookUpTrial { .. } => Err(AttemptError::hopeless("nothing is invented here")),
+            Work::MeasureModel { model, target, .. } => {
+                Ok(Outcome::Measured(self.measure(&task, *model, target, context)?))
             }
         }
     }
@@ -133,29 +134,33 @@ fn training(task: &TaskWork) -> Result<&TrainWork, AttemptError> {
 
 fn trained(
     seed: &str,
-    compressed: NetworkReport,
-    uncompressed: NetworkReport,
+    mut compressed: Figures,
+    uncompressed: Figures,
     context: &AttemptContext,
 ) -> Result<TrainedTrial, AttemptError> {
+    compressed.extend(&spent());
     Ok(TrainedTrial {
         compressed,
         uncompressed,
         model: context.put(format!("model of {seed}").into_bytes())?,
         weights: context.put(format!("weights of {seed}").into_bytes())?,
-        images_seen: 0,
-        seconds: 0.0,
     })
 }
 
-fn report(seed: &str, plan: &Plan, precision: Precision) -> NetworkReport {
+/// Nothing was trained.
+fn spent() -> Figures {
+    let figures = Figures::new().with(Metric::TRAINING_SECONDS.whole(), 0.0);
+    figures.with(Metric::IMAGES_SEEN.whole(), 0.0)
+}
+
+fn report(seed: &str, plan: &Plan, precision: Precision) -> Figures {
     let cost = plan.cost(precision);
     let accuracy = |part: &str| 0.5 + 0.5 * unit(part, seed.as_bytes());
-    NetworkReport {
-        validation_accuracy: accuracy("validation"),
-        test_accuracy: accuracy("test"),
-        model_bytes: HEADER_BYTES + cost.parameters * precision.weight_bytes(),
-        cost,
-    }
+    let bytes = HEADER_BYTES + cost.parameters * precision.weight_bytes();
+    Figures::of_cost(&cost)
+        .with(ScopedMetric::VALIDATION_ACCURACY, accuracy("validation"))
+        .with(ScopedMetric::TEST_ACCURACY, accuracy("test"))
+        .with(Metric::MODEL_BYTES.whole(), bytes as f64)
 }
 
 /// A number in `0.0..1.0` that follows from `salt` and `bytes`.

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use edgesmith_common::{ArtifactHash, DeviceInfo, TrialNumber};
+use edgesmith_common::{
+    ArtifactHash, AttemptError, DeviceInfo, Metric, Outcome, StudySpec, TrialNumber, Work,
+};
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::report_request::Outcome as WireOutcome;
-use edgesmith_proto::v1::task::Work;
+use edgesmith_proto::v1::task::Work as WireWork;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -17,10 +19,7 @@ use tonic::{Code, Status};
 use super::fake::{self, Fake, PATIENCE, STUDY, config, train_trial};
 use super::synthetic::SyntheticExecutor;
 use super::task::{self, Specs};
-use super::{
-    AttemptContext, AttemptError, Outcome, SessionError, TaskExecutor, TaskKind, TaskWork,
-    WorkerConfig, artifacts, run,
-};
+use super::{AttemptContext, SessionError, TaskExecutor, TaskWork, WorkerConfig, artifacts, run};
 
 /// A session in the background.
 struct Session {
@@ -94,11 +93,11 @@ async fn tasks_are_done_and_reported_and_the_worker_leaves() {
     let Some(WireOutcome::TrialTrained(trained)) = report.outcome else { panic!("{report:?}") };
     assert!(fake.book().artifacts.contains_key(&trained.model));
 
-    fake.offer(2, Work::MeasureModel(v1::MeasureModel { model: trained.model, number: Some(3) }));
+    fake.offer(2, fake::measure_model(trained.model, Some(3)));
     fake.until("measured", |book| book.reports.len() == 2).await;
     let report = fake.book().reports[1].clone();
     let Some(WireOutcome::Measured(measured)) = report.outcome else { panic!("{report:?}") };
-    assert_eq!(measured.engine, "synthetic");
+    assert_eq!(measured.engine_version, "synthetic");
     // It had put the model there itself.
     assert_eq!(fake.book().downloads, 0);
 
@@ -108,7 +107,8 @@ async fn tasks_are_done_and_reported_and_the_worker_leaves() {
     assert_eq!(book.tokens, [Some("Bearer secret".to_owned())]);
     let join = &book.joins[0];
     assert_eq!((join.name.as_str(), join.device_class.as_str()), ("here", "board"));
-    assert_eq!(join.roles, [v1::Role::Measure as i32, v1::Role::Train as i32]);
+    assert_eq!(join.roles, [v1::Role::Train as i32, v1::Role::Measure as i32]);
+    assert_eq!(join.engines, ["edge-runtime"]);
     assert_eq!(join.protocol_version, edgesmith_proto::PROTOCOL_VERSION);
 }
 
@@ -197,13 +197,13 @@ async fn a_heartbeat_stops_an_attempt_which_reports_nothing() {
     let life = fake.listen(None).await;
     let session = Session::start(
         config(life.url()),
-        Does(|work: TaskWork, context: &AttemptContext| match work.kind {
-            TaskKind::MeasureModel { .. } => Err(until_stopped(context)),
+        Does(|work: TaskWork, context: &AttemptContext| match work.work {
+            Work::MeasureModel { .. } => Err(until_stopped(context)),
             _ => synthetic().execute(work, context),
         }),
     );
     let model = ArtifactHash::of(b"model").as_bytes().to_vec();
-    fake.offer(5, Work::MeasureModel(v1::MeasureModel { model, number: None }));
+    fake.offer(5, fake::measure_model(model, None));
     fake.until("running", |book| book.beats.iter().any(|b| !b.running.is_empty())).await;
     fake.book().stop = vec![5];
     // The slot is free again.
@@ -272,12 +272,12 @@ async fn tasks_that_do_not_fit_are_left_to_workers_that_may_know_better() {
     let session = Session::start(config(life.url()), synthetic());
     fake.offer(
         1,
-        Work::TrainTrial(v1::TrainTrial { genotype: vec![70_000], ..Default::default() }),
+        WireWork::TrainTrial(v1::TrainTrial { genotype: vec![70_000], ..Default::default() }),
     );
-    fake.offer(2, Work::TrainTrial(v1::TrainTrial { genotype: vec![0], ..Default::default() }));
-    fake.offer(3, Work::MeasureModel(v1::MeasureModel { model: vec![1, 2], number: None }));
-    let spec_toml = "colour = 3".to_owned();
-    fake.offer_task(v1::Task { spec_toml, ..fake::task(4, train_trial()) });
+    fake.offer(2, WireWork::TrainTrial(v1::TrainTrial { genotype: vec![0], ..Default::default() }));
+    fake.offer(3, fake::measure_model(vec![1, 2], None));
+    let resolved_study = "{\"version\": 99}".to_owned();
+    fake.offer_task(v1::Task { resolved_study, ..fake::task(4, train_trial()) });
     fake.offer_task(v1::Task { work: None, ..fake::task(5, train_trial()) });
     fake.until("all reported", |book| book.reports.len() == 5).await;
     session.shut_down().await;
@@ -285,7 +285,7 @@ async fn tasks_that_do_not_fit_are_left_to_workers_that_may_know_better() {
     let failed: Vec<_> = book.reports.iter().map(failure).collect();
     assert!(failed.iter().all(|f| f.retryable), "{failed:?}");
     assert!(failed[1].reason.contains("1 indices"), "{}", failed[1].reason);
-    assert!(failed[3].reason.contains("colour"), "{}", failed[3].reason);
+    assert!(failed[3].reason.contains("version 99"), "{}", failed[3].reason);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -349,10 +349,10 @@ async fn addresses_that_cannot_work_are_told_at_once() {
 async fn shutdown_interrupts_attempts_and_reports_none_of_them() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
-    let session = Session::start(
-        WorkerConfig { slots: 2, ..config(life.url()) },
-        Does(|_, context: &AttemptContext| Err(until_stopped(context))),
-    );
+    let mut config = config(life.url());
+    config.info.slots = 2;
+    let session =
+        Session::start(config, Does(|_, context: &AttemptContext| Err(until_stopped(context))));
     fake.offer(1, train_trial());
     fake.offer(2, train_trial());
     // Two slots, two at once.
@@ -434,24 +434,27 @@ async fn artifacts_travel_in_chunks_and_are_checked() {
 }
 
 #[test]
-fn a_study_file_is_parsed_once() {
+fn a_study_is_read_once() {
+    let resolved = |text: &str| StudySpec::parse(text).unwrap().to_resolved();
     let specs = Specs::default();
-    let first = specs.parse(STUDY).unwrap();
-    assert!(Arc::ptr_eq(&first, &specs.parse(STUDY).unwrap()));
-    let other = specs.parse(&STUDY.replace("seed = 7", "seed = 8")).unwrap();
+    let first = specs.read(&resolved(STUDY)).unwrap();
+    assert!(Arc::ptr_eq(&first, &specs.read(&resolved(STUDY)).unwrap()));
+    let other = specs.read(&resolved(&STUDY.replace("seed = 7", "seed = 8"))).unwrap();
     assert_eq!(other.seed.0, 8);
+    let error = specs.read("no study").unwrap_err();
+    assert!(error.retryable && error.reason.contains("cannot read the study"), "{error}");
 }
 
 #[test]
 fn synthetic_figures_follow_from_the_genotype() {
     let task = |last: u32| {
-        let Work::TrainTrial(mut trial) = train_trial() else { panic!("another task") };
+        let WireWork::TrainTrial(mut trial) = train_trial() else { panic!("another task") };
         trial.genotype[1] = last;
-        fake::task(1, Work::TrainTrial(trial))
+        fake::task(1, WireWork::TrainTrial(trial))
     };
     let done = |last| {
         let work = task::read(&task(last), &Specs::default()).unwrap();
-        assert!(matches!(work.kind, TaskKind::TrainTrial { number: TrialNumber(3), .. }));
+        assert!(matches!(work.work, Work::TrainTrial { number: TrialNumber(3), .. }));
         let slow = synthetic().with_delay(Duration::from_millis(10));
         match slow.execute(work, &AttemptContext::offline(Vec::new())).unwrap() {
             Outcome::TrialTrained(trained) => trained,
@@ -460,7 +463,10 @@ fn synthetic_figures_follow_from_the_genotype() {
     };
     assert_eq!(done(0), done(0));
     let (narrow, wide) = (done(0), done(1));
-    assert_ne!(narrow.compressed.validation_accuracy, wide.compressed.validation_accuracy);
-    assert!(narrow.compressed.model_bytes < wide.compressed.model_bytes);
-    assert!((0.0..=1.0).contains(&narrow.compressed.test_accuracy));
+    let figures = [&narrow, &wide].map(|trained| &trained.compressed);
+    let [narrow, wide] = figures.map(|f| f.validation_accuracy());
+    assert_ne!(narrow, wide);
+    let [narrow, wide] = figures.map(|f| f.get(&Metric::MODEL_BYTES.whole()));
+    assert!(narrow < wide);
+    assert!(figures.iter().all(|figures| figures.check().is_ok()));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edgesmith_common::spec::TableSpec;
-use edgesmith_common::{Figures, RungReport};
+use edgesmith_common::{Figures, Metric, RungReport, ScopedMetric, Split, Target};
 use edgesmith_search_space::{Cell, ParseCellError};
 
 mod columns;
@@ -74,8 +74,8 @@ impl CellTable {
         latencies.names().filter_map(|name| name.strip_suffix("_ms")).map(str::to_owned).collect()
     }
 
-    /// What the table says of `cell`, read as `spec` names the columns; `devices` are the classes
-    /// whose latencies are wanted.
+    /// What the table says of `cell`, read as `spec` names the columns; `targets` are those whose
+    /// latencies are wanted. The table has one latency a device class.
     ///
     /// # Errors
     /// When the cell is not in the table, a class has no column, or a figure is no number.
@@ -83,36 +83,36 @@ impl CellTable {
         &self,
         spec: &TableSpec,
         cell: &Cell,
-        devices: impl IntoIterator<Item = &'d edgesmith_common::DeviceClass>,
+        targets: impl IntoIterator<Item = &'d Target>,
     ) -> Result<Figures, TableError> {
         let row = self.row(spec, cell)?;
         let share = |name: &str| self.share(name, row);
-        let count = |name: &str| match self.columns.has(name) {
-            Ok(()) => {
-                let millions = self.columns.number(name, row)?;
-                Ok::<_, TableError>(Some((millions * MILLION).round() as u64))
-            }
-            Err(_) => Ok(None),
-        };
-        let mut latencies = Vec::new();
-        for class in devices {
-            let columns = self.latencies.as_ref().ok_or(TableError::NoLatencies)?;
-            latencies.push((class.clone(), columns.number(&format!("{class}_ms"), row)?));
-        }
-        let tests = spec.test_accuracies.iter();
-        Ok(Figures {
-            validation_accuracy: share(&spec.validation_accuracy)?,
-            test_accuracies: tests
-                .map(|name| Ok((name.clone(), share(name)?)))
-                .collect::<Result<_, TableError>>()?,
-            model_bytes: None,
-            macs: count("flops_m")?,
-            parameters: count("params_m")?,
-            peak_memory_bytes: None,
-            latencies,
+        let mut figures = Figures::new()
+            .with(ScopedMetric::VALIDATION_ACCURACY, share(&spec.validation_accuracy)?)
             // Who came here came over every rung.
-            seconds: self.seconds(spec, row)? + self.seconds_up_to(spec, u32::MAX, row)?,
-        })
+            .with(
+                Metric::TRAINING_SECONDS.whole(),
+                self.seconds(spec, row)? + self.seconds_up_to(spec, u32::MAX, row)?,
+            );
+        for (metric, column) in [(Metric::MACS, "flops_m"), (Metric::PARAMETERS, "params_m")] {
+            if self.columns.has(column).is_ok() {
+                let millions = self.columns.number(column, row)?;
+                figures.set(metric.whole(), (millions * MILLION).round());
+            }
+        }
+        for target in targets {
+            let columns = self.latencies.as_ref().ok_or(TableError::NoLatencies)?;
+            let ms = columns.number(&format!("{}_ms", target.device), row)?;
+            figures.set(Metric::LATENCY_MS.at(target.clone()), ms);
+        }
+        for (place, name) in spec.test_accuracies.iter().enumerate() {
+            let accuracy = share(name)?;
+            if place == 0 {
+                figures.set(ScopedMetric::TEST_ACCURACY, accuracy);
+            }
+            figures.set(Metric::ACCURACY.on(Split::HeldOut(name.as_str().into())), accuracy);
+        }
+        Ok(figures)
     }
 
     /// What the table says of `cell` after the rung of `spec` at these epochs.
@@ -128,13 +128,11 @@ impl CellTable {
         let rung = spec.rungs.iter().find(|rung| rung.epochs == epochs);
         let rung = rung.ok_or(TableError::NoRung { epochs })?;
         let row = self.row(spec, cell)?;
-        Ok(RungReport {
-            epochs,
-            validation_accuracy: self.share(&rung.validation_accuracy, row)?,
-            checkpoint: None,
-            images_seen: 0,
-            seconds: self.seconds_up_to(spec, epochs, row)?,
-        })
+        let accuracy = self.share(&rung.validation_accuracy, row)?;
+        let figures = Figures::new()
+            .with(ScopedMetric::VALIDATION_ACCURACY, accuracy)
+            .with(Metric::TRAINING_SECONDS.whole(), self.seconds_up_to(spec, epochs, row)?);
+        Ok(RungReport { epochs, figures, checkpoint: None })
     }
 
     fn row(&self, spec: &TableSpec, cell: &Cell) -> Result<usize, TableError> {
@@ -226,13 +224,11 @@ mod tests {
     fn a_row_is_found_by_its_cell_and_read_in_the_studys_units() {
         let table = format!("index,arch,flops_m,valid,test,train_s\n0,{CELL},2.5,90.5,80,100\n");
         let table = load(&table, "index,pixel3_ms,raspi4_ms\n0,1.5,20\n").unwrap();
-        let (pixel3, absent) = ("pixel3".parse().unwrap(), "titan".parse().unwrap());
+        let [pixel3, absent] = ["pixel3", "titan"].map(|class| Target::on(class.parse().unwrap()));
         let figures = table.look_up(&spec(), &CELL.parse().unwrap(), [&pixel3]).unwrap();
-        assert_eq!(figures.validation_accuracy, 0.905);
-        assert_eq!(figures.test_accuracies, [("test".to_owned(), 0.8)]);
-        assert_eq!(figures.latencies, [(pixel3, 1.5)]);
-        assert_eq!((figures.macs, figures.parameters), (Some(2_500_000), None));
-        assert_eq!(figures.seconds, 50.0);
+        let said = "validation_accuracy 0.905, test_accuracy 0.8, accuracy@test 0.8, \
+                    latency_ms@pixel3 1.5, macs 2500000, training_seconds 50";
+        assert_eq!(figures.to_string(), said);
         assert_eq!(table.devices(), ["pixel3", "raspi4"]);
         let error = table.look_up(&spec(), &CELL.parse().unwrap(), [&absent]).unwrap_err();
         assert!(error.to_string().contains("titan_ms"), "{error}");
@@ -253,17 +249,17 @@ mod tests {
         write(&format!("arch,valid_10,valid_25,valid,test,train_s\n{CELL},40,60.5,90,80,1600\n"));
         let table = CellTable::load(&spec, directory.path()).unwrap();
         // A look-up costs half of the column, 800 seconds, and a rung its share of 200 epochs.
-        let report = |epochs, validation_accuracy, seconds| RungReport {
+        let report = |epochs, accuracy, seconds| RungReport {
             epochs,
-            validation_accuracy,
+            figures: Figures::new()
+                .with(ScopedMetric::VALIDATION_ACCURACY, accuracy)
+                .with(Metric::TRAINING_SECONDS.whole(), seconds),
             checkpoint: None,
-            images_seen: 0,
-            seconds,
         };
         let at = |epochs| table.look_up_rung(&spec, &cell, epochs);
         assert_eq!(at(10).unwrap(), report(10, 0.4, 40.0));
         assert_eq!(at(25).unwrap(), report(25, 0.605, 40.0 + 100.0));
-        assert_eq!(table.look_up(&spec, &cell, []).unwrap().seconds, 140.0 + 800.0);
+        assert_eq!(table.look_up(&spec, &cell, []).unwrap().training_seconds(), 140.0 + 800.0);
         let error = at(12).unwrap_err().to_string();
         assert_eq!(error, "the study has no rung at 12 epochs");
         let other = CELL.replace("3x3~2", "1x1~2").parse().unwrap();

@@ -4,7 +4,8 @@
 //! It tells nothing of studies over a table, where look-ups cost the same and objectives are compared as
 //! they are.
 
-use edgesmith_common::{Metric, Objective, StudySpec};
+use edgesmith_common::metric::Scale;
+use edgesmith_common::{Objective, StudySpec};
 use edgesmith_search_space::{Genotype, StagedSpace};
 
 /// The arithmetic of one study that trains.
@@ -44,7 +45,7 @@ impl Arithmetic {
         let (candidate, data) = (self.space.decode(genotype), self.space.data());
         let cost = candidate.pruned_plan(data).ok()?.cost(candidate.recipe.precision);
         let known = |objective: &Objective| {
-            let value = objective.metric.of_cost(&cost)?;
+            let value = objective.of.metric.of_cost(&cost)?;
             Some(compared(objective, objective.goal.oriented(value)))
         };
         let objectives = self.objectives.iter().map(known).collect();
@@ -68,11 +69,12 @@ impl Arithmetic {
 }
 
 /// Costs span powers of ten and matter by their ratios, as in the hypervolume that progress shows
-/// ([`edgesmith_common::pareto::study_hypervolume`]); accuracies are compared as they are.
+/// ([`edgesmith_common::pareto::study_hypervolume`]); accuracies are compared as they are. The metric's
+/// scale says which.
 fn compared(objective: &Objective, value: f64) -> f64 {
-    match objective.metric {
-        Metric::ValidationAccuracy => value,
-        _ => {
+    match objective.of.metric.definition().scale {
+        Scale::Linear { .. } => value,
+        Scale::Logarithmic { .. } => {
             let logarithm = value.abs().max(f64::MIN_POSITIVE).ln();
             objective.goal.oriented(logarithm)
         }

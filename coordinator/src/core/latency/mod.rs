@@ -1,7 +1,7 @@
 //! Latencies predicted from a study's own measurements, so that a candidate that surely breaks a limit
 //! is not trained to learn as much.
 //!
-//! Each device class with a limit has a predictor of its own, and fp32 and int8, which run other code,
+//! Each target with a limit has a predictor of its own, and fp32 and int8, which run other code,
 //! have a model each ([`model`]). Predictors change only as records are applied. What they rule out is
 //! written down with its reason ([`Record::TrialTooSlow`](super::Record::TrialTooSlow)), so a replay
 //! repeats decisions and does not make them again.
@@ -14,7 +14,7 @@ mod model;
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::{DeviceClass, StudySpec, TrialNumber};
+use edgesmith_common::{StudySpec, Target, TrialNumber};
 use edgesmith_search_space::{Candidate, Plan, Precision};
 
 use self::model::{Features, Jackknife, Samples};
@@ -27,9 +27,9 @@ const CLOSE: f64 = 0.1;
 
 /// The predictors of a study.
 #[derive(Debug, PartialEq)]
-pub(super) struct Predictors(BTreeMap<DeviceClass, Predictor>);
+pub(super) struct Predictors(BTreeMap<Target, Predictor>);
 
-/// What is known of one device class.
+/// What is known of one target.
 #[derive(Debug, PartialEq)]
 struct Predictor {
     limit: f64,
@@ -40,11 +40,11 @@ struct Predictor {
     saved: u32,
 }
 
-/// How well latencies on a device class are predicted, and to what use.
+/// How well latencies on a target are predicted, and to what use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictionView {
     /// Where.
-    pub device: DeviceClass,
+    pub target: Target,
     /// The study's limit there, milliseconds.
     pub limit_ms: f64,
     /// Trials measured there.
@@ -60,23 +60,17 @@ pub struct PredictionView {
 impl Predictors {
     /// Of a study that begins; none where it has no limit or does not want any.
     pub(super) fn new(spec: &StudySpec) -> Self {
-        let predictor = |(device, limit)| {
+        let predictor = |(target, limit)| {
             let samples = BTreeMap::new();
             let (measurements, predicted, close, saved) = (0, 0, 0, 0);
-            (device, Predictor { limit, samples, measurements, predicted, close, saved })
+            (target, Predictor { limit, samples, measurements, predicted, close, saved })
         };
         Self(spec.predicted_limits().into_iter().map(predictor).collect())
     }
 
     /// Takes in a measurement; `plan` is the network that was measured.
-    pub(super) fn measured(
-        &mut self,
-        device: &DeviceClass,
-        precision: Precision,
-        plan: &Plan,
-        ms: f64,
-    ) {
-        let Some(predictor) = self.0.get_mut(device) else { return };
+    pub(super) fn measured(&mut self, target: &Target, precision: Precision, plan: &Plan, ms: f64) {
+        let Some(predictor) = self.0.get_mut(target) else { return };
         let samples = predictor.samples.entry(precision).or_default();
         let features = Features::of(plan);
         predictor.measurements += 1;
@@ -89,8 +83,8 @@ impl Predictors {
     }
 
     /// Counts a candidate that was not trained.
-    pub(super) fn saved(&mut self, device: &DeviceClass) {
-        if let Some(predictor) = self.0.get_mut(device) {
+    pub(super) fn saved(&mut self, target: &Target) {
+        if let Some(predictor) = self.0.get_mut(target) {
             predictor.saved += 1;
         }
     }
@@ -101,13 +95,13 @@ impl Predictors {
             let fitted = predictor.samples.iter();
             fitted.filter_map(|(precision, of)| Some((*precision, of.jackknife()?))).collect()
         };
-        let limits = self.0.iter().map(|(device, of)| (device.clone(), of.limit, intervals(of)));
+        let limits = self.0.iter().map(|(target, of)| (target.clone(), of.limit, intervals(of)));
         Judge { limits: limits.collect() }
     }
 
     pub(super) fn view(&self) -> Vec<PredictionView> {
-        let view = |(device, of): (&DeviceClass, &Predictor)| PredictionView {
-            device: device.clone(),
+        let view = |(target, of): (&Target, &Predictor)| PredictionView {
+            target: target.clone(),
             limit_ms: of.limit,
             measurements: of.measurements,
             predicted: of.predicted,
@@ -121,7 +115,7 @@ impl Predictors {
 /// Predictors at one moment, ready for any number of candidates.
 #[derive(Debug)]
 pub(super) struct Judge {
-    limits: Vec<(DeviceClass, f64, BTreeMap<Precision, Jackknife>)>,
+    limits: Vec<(Target, f64, BTreeMap<Precision, Jackknife>)>,
 }
 
 impl Judge {
@@ -132,23 +126,23 @@ impl Judge {
         number: TrialNumber,
         candidate: &Candidate,
         plan: &Plan,
-    ) -> Option<(DeviceClass, String)> {
+    ) -> Option<(Target, String)> {
         if number.0 % TRIED == TRIED - 1 {
             return None;
         }
         let features = Features::of(plan);
-        self.limits.iter().find_map(|(device, limit, intervals)| {
+        self.limits.iter().find_map(|(target, limit, intervals)| {
             let jackknife = intervals.get(&candidate.recipe.precision)?;
             let interval = jackknife.interval(&features);
             (interval.low > *limit).then(|| {
                 let reason = format!(
-                    "predicted latency_ms on {device} is {} to {}, above the limit of {limit} (from \
+                    "predicted latency_ms on {target} is {} to {}, above the limit of {limit} (from \
                      {} measurements)",
                     digits(interval.low),
                     digits(interval.high),
                     jackknife.measurements()
                 );
-                (device.clone(), reason)
+                (target.clone(), reason)
             })
         })
     }
@@ -187,15 +181,15 @@ mod tests {
         let ruled_out = |predictors: &Predictors, number: u32, candidate: &Candidate| {
             predictors.judge().too_slow(TrialNumber(number), candidate, &plan)
         };
-        let [pi, board]: [DeviceClass; 2] = ["pi", "board"].map(|class| class.parse().unwrap());
+        let [pi, board] = ["pi", "board"].map(|class| Target::on(class.parse().unwrap()));
         for _ in 0..30 {
             assert_eq!(ruled_out(&predictors, 20, &int8), None);
             predictors.measured(&board, Precision::Int8, &plan, 50.0);
             predictors.measured(&pi, Precision::Fp32, &plan, 50.0);
         }
         assert_eq!(ruled_out(&predictors, 20, &int8), None);
-        let (device, reason) = ruled_out(&predictors, 20, &fp32).unwrap();
-        assert_eq!(device, pi);
+        let (target, reason) = ruled_out(&predictors, 20, &fp32).unwrap();
+        assert_eq!(target, pi);
         let text = "predicted latency_ms on pi is 50.0 to 50.0, above the limit of 5 (from 30 \
                     measurements)";
         assert_eq!(reason, text);

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, DeviceInfo, Figures, Measurement, NetworkReport, Purpose,
-    RungReport, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber, TrialState, WorkerId,
+    ArtifactHash, AttemptId, DeviceClass, DeviceInfo, EngineName, Figures, Purpose, Role,
+    RungReport, ScopedMetric, Split, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber,
+    TrialState, WorkerId, WorkerInfo,
 };
+pub(super) use edgesmith_common::{AttemptError, Measurement, Metric, Outcome, Target, Work};
 use edgesmith_search_space::Cost;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -30,6 +32,11 @@ pub(super) fn name(name: &str) -> StudyName {
 
 pub(super) fn class(class: &str) -> DeviceClass {
     class.parse().unwrap()
+}
+
+/// This class with edge-runtime on one thread.
+pub(super) fn target(on: &str) -> Target {
+    Target::on(class(on))
 }
 
 /// A bound on multiply-accumulates that no network meets, though some are below and some above.
@@ -201,7 +208,8 @@ impl WorkerBuilder {
         let roles = roles.iter().copied().collect();
         let (name, class, backend) =
             ("machine".to_owned(), DeviceClass::local(), "flex".to_owned());
-        Self(WorkerInfo { name, class, roles, slots: 1, backend })
+        let engines = [EngineName::edge_runtime()].into();
+        Self(WorkerInfo { name, class, roles, engines, slots: 1, backend })
     }
 
     pub(super) fn trainer() -> Self {
@@ -402,7 +410,16 @@ impl Bench {
 
     pub(super) fn report(&mut self, worker: WorkerId, lease: &Lease, outcome: Outcome) -> bool {
         let (task, attempt) = (lease.task, lease.attempt);
-        self.report_on(worker, task, attempt, outcome)
+        self.report_on(worker, task, attempt, Ok(outcome))
+    }
+
+    pub(super) fn report_failure(
+        &mut self,
+        worker: WorkerId,
+        lease: &Lease,
+        error: AttemptError,
+    ) -> bool {
+        self.report_on(worker, lease.task, lease.attempt, Err(error))
     }
 
     pub(super) fn report_on(
@@ -410,7 +427,7 @@ impl Bench {
         worker: WorkerId,
         task: TaskId,
         attempt: AttemptId,
-        outcome: Outcome,
+        outcome: Result<Outcome, AttemptError>,
     ) -> bool {
         match self.ask(|to| Event::Report { to, worker, task, attempt, outcome }) {
             Ok(Answer::Reported { accepted }) => accepted,
@@ -425,8 +442,8 @@ impl Bench {
     }
 
     pub(super) fn fail(&mut self, worker: WorkerId, lease: &Lease, retryable: bool) {
-        let outcome = Outcome::Failed { reason: "it broke".to_owned(), retryable };
-        assert!(self.report(worker, lease, outcome));
+        let error = AttemptError { reason: "it broke".to_owned(), retryable };
+        assert!(self.report_failure(worker, lease, error));
     }
 
     pub(super) fn heartbeat(&mut self, worker: WorkerId, held: &[AttemptId]) -> Vec<AttemptId> {
@@ -470,16 +487,14 @@ pub(super) fn submission(
 /// What a table says of a trial: more accurate and slower by number.
 pub(super) fn figures(number: TrialNumber) -> Figures {
     let n = f64::from(number.0);
-    Figures {
-        validation_accuracy: 1.0 - 1.0 / (n + 2.0),
-        test_accuracies: vec![("c10_test_200".to_owned(), 0.9)],
-        model_bytes: None,
-        macs: Some(1000),
-        parameters: Some(100),
-        peak_memory_bytes: None,
-        latencies: vec![("pixel3".parse().unwrap(), 1.0 + n)],
-        seconds: 100.0,
-    }
+    Figures::new()
+        .with(ScopedMetric::VALIDATION_ACCURACY, 1.0 - 1.0 / (n + 2.0))
+        .with(ScopedMetric::TEST_ACCURACY, 0.9)
+        .with(Metric::ACCURACY.on(Split::HeldOut("c10_test_200".into())), 0.9)
+        .with(Metric::MACS.whole(), 1000.0)
+        .with(Metric::PARAMETERS.whole(), 100.0)
+        .with(Metric::LATENCY_MS.at(Target::on(class("pixel3"))), 1.0 + n)
+        .with(Metric::TRAINING_SECONDS.whole(), 100.0)
 }
 
 /// What a working worker reports for a lease; the artifacts name the attempt.
@@ -511,31 +526,44 @@ pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
 
 pub(super) fn rung(attempt: AttemptId, epochs: u32, validation_accuracy: f64) -> RungReport {
     let checkpoint = ArtifactHash::of(format!("checkpoint {attempt}").as_bytes());
-    let checkpoint = Some(checkpoint);
-    RungReport { epochs, validation_accuracy, checkpoint, images_seen: 5, seconds: 0.1 }
+    let figures = Figures::new()
+        .with(ScopedMetric::VALIDATION_ACCURACY, validation_accuracy)
+        .with(Metric::IMAGES_SEEN.whole(), 5.0)
+        .with(Metric::TRAINING_SECONDS.whole(), 0.1);
+    RungReport { epochs, figures, checkpoint: Some(checkpoint) }
 }
 
 /// What a table says of a rung: a second an epoch.
 pub(super) fn looked_up_rung(epochs: u32, validation_accuracy: f64) -> RungReport {
-    let (checkpoint, seconds) = (None, f64::from(epochs));
-    RungReport { epochs, validation_accuracy, checkpoint, images_seen: 0, seconds }
+    let figures = Figures::new()
+        .with(ScopedMetric::VALIDATION_ACCURACY, validation_accuracy)
+        .with(Metric::TRAINING_SECONDS.whole(), f64::from(epochs));
+    RungReport { epochs, figures, checkpoint: None }
 }
 
 pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {
-    let report = |model_bytes| NetworkReport {
-        validation_accuracy: accuracy,
-        test_accuracy: accuracy - 0.01,
-        model_bytes,
-        cost: Cost { macs: 1000, parameters: 100, peak_memory_bytes: 10 },
+    let report = |model_bytes: u64| {
+        Figures::of_cost(&Cost { macs: 1000, parameters: 100, peak_memory_bytes: 10 })
+            .with(ScopedMetric::VALIDATION_ACCURACY, accuracy)
+            .with(ScopedMetric::TEST_ACCURACY, accuracy - 0.01)
+            .with(Metric::MODEL_BYTES.whole(), model_bytes as f64)
     };
     TrainedTrial {
-        compressed: report(1000 + attempt.0),
+        compressed: report(1000 + attempt.0)
+            .with(Metric::IMAGES_SEEN.whole(), 17.0)
+            .with(Metric::TRAINING_SECONDS.whole(), 0.1),
         uncompressed: report(4000),
         model: ArtifactHash::of(format!("model {attempt}").as_bytes()),
         weights: ArtifactHash::of(format!("weights {attempt}").as_bytes()),
-        images_seen: 17,
-        seconds: 0.1,
     }
+}
+
+/// What a worker reported, without the medians that were measured since.
+pub(super) fn as_reported(trained: &TrainedTrial) -> TrainedTrial {
+    let reported = |(of, _): &(&ScopedMetric, f64)| of.metric != Metric::LATENCY_MS;
+    let figures = trained.compressed.iter().filter(reported);
+    let compressed = figures.map(|(of, value)| (of.clone(), value)).collect();
+    TrainedTrial { compressed, ..trained.clone() }
 }
 
 pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
@@ -547,7 +575,7 @@ pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
             cpu_flags: vec!["fma".to_owned()],
             cores: 4,
         },
-        engine: "edge-runtime".to_owned(),
+        engine: EngineName::edge_runtime(),
         engine_version: "0.1.0".to_owned(),
         threads: 1,
         batch: 1,

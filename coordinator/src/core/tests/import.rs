@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edgesmith_common::{Figures, Metric, StudyName, StudySpec, TrialState};
+use edgesmith_common::{Figures, ScopedMetric, StudyName, StudySpec, TrialState};
 use edgesmith_search_space::Space;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -11,16 +11,16 @@ use super::super::*;
 use super::builders::*;
 
 fn known_figures(accuracy: f64, latencies: &[(&str, f64)]) -> Figures {
-    Figures {
-        validation_accuracy: accuracy,
-        test_accuracies: vec![("test".to_owned(), accuracy)],
-        model_bytes: Some(5000),
-        macs: Some(1),
-        parameters: None,
-        peak_memory_bytes: None,
-        latencies: latencies.iter().map(|(on, ms)| (class(on), *ms)).collect(),
-        seconds: 3.0,
-    }
+    let target = |on: &str| Target::on(class(on));
+    let timed = latencies.iter().map(|(on, ms)| (Metric::LATENCY_MS.at(target(on)), *ms));
+    let figures = [
+        (ScopedMetric::VALIDATION_ACCURACY, accuracy),
+        (ScopedMetric::TEST_ACCURACY, accuracy),
+        (Metric::MODEL_BYTES.whole(), 5000.0),
+        (Metric::MACS.whole(), 1.0),
+        (Metric::TRAINING_SECONDS.whole(), 3.0),
+    ];
+    figures.into_iter().chain(timed).collect()
 }
 
 fn known(bench: &Bench, study: &StudyName, seed: u64, accuracy: f64) -> KnownTrial {
@@ -56,7 +56,7 @@ fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_aga
     let candidate = staged.decode(&view.genotype);
     let plan = candidate.pruned_plan(staged.data()).unwrap();
     let macs = plan.cost(candidate.recipe.precision).macs as f64;
-    assert_eq!(view.values.unwrap().value(Metric::Macs, None), Some(macs));
+    assert_eq!(view.values.unwrap().get(&Metric::MACS.whole()), Some(macs));
 
     let worker = bench.join(WorkerBuilder::trainer());
     for _ in 0..30 {
@@ -86,7 +86,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_taken_in() {
     let wrong = [
         (known_figures(0.5, &[]), "latency_ms"),
         (known_figures(0.5, &[("phone", 1.0)]), "latency_ms"),
-        (known_figures(0.5, &[("board", f64::NAN)]), "time"),
+        (known_figures(0.5, &[("board", f64::NAN)]), "latency_ms@board is wrong: NaN"),
         (known_figures(1.5, &[("board", 1.0)]), "accuracy"),
     ];
     for (figures, reason) in wrong {
@@ -116,9 +116,11 @@ fn a_study_starts_from_the_earlier_ones_that_it_names() {
     for n in 0..5 {
         let (old, new) = (bench.trial(&first, n), bench.trial(&second, n));
         assert_eq!(old.genotype, new.genotype);
-        let [old, new] = [old, new].map(|trial| trial.values.unwrap().figures());
-        assert_eq!(old.validation_accuracy, new.validation_accuracy);
-        assert_eq!((old.model_bytes, old.seconds), (new.model_bytes, new.seconds));
+        let [old, new] = [old, new].map(|trial| trial.values.unwrap());
+        for of in ["validation_accuracy", "test_accuracy", "model_bytes", "training_seconds"] {
+            let of = of.parse().unwrap();
+            assert!(old.get(&of).is_some() && old.get(&of) == new.get(&of), "{of}");
+        }
     }
     // Replay does not need the first any more.
     bench.steer(&first, Action::Delete).unwrap();

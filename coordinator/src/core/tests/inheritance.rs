@@ -5,8 +5,8 @@ use edgesmith_common::{ArtifactHash, TrialNumber};
 use super::super::*;
 use super::builders::*;
 
-/// Runs a study to its end, each lease before a restart, and gives each trial's donor as workers were told.
-fn donors(study: StudyBuilder, restart: bool) -> (Bench, Vec<Option<Donor>>) {
+/// Runs a study to its end, each lease before a restart, and gives each trial's donor.
+fn donors(study: StudyBuilder, restart: bool) -> (Bench, Vec<Option<TrialNumber>>) {
     let mut bench = Bench::new();
     let name = bench.submit(study);
     let mut worker = bench.join(WorkerBuilder::trainer());
@@ -15,15 +15,14 @@ fn donors(study: StudyBuilder, restart: bool) -> (Bench, Vec<Option<Donor>>) {
         let to = bench.wait(worker);
         let Some(Ok(Answer::Leased(lease))) = bench.take(to) else { break };
         let Work::TrainTrial { number, donor, .. } = &lease.work else { panic!("{lease:?}") };
-        if let Some(donor) = donor {
-            let view = bench.trial(&name, donor.number.0);
-            assert!(donor.number < *number);
-            assert_eq!(donor.genotype, view.genotype);
-            assert_eq!(donor.weights, weights[donor.number.0 as usize]);
+        let from = bench.trial(&name, number.0).inherits_from;
+        assert_eq!(from.is_some(), donor.is_some());
+        if let (Some(from), Some(donor)) = (from, donor) {
+            assert!(from < *number);
+            assert_eq!(donor.genotype, bench.trial(&name, from.0).genotype);
+            assert_eq!(donor.weights, weights[from.0 as usize]);
         }
-        let seen = bench.trial(&name, number.0).inherits_from;
-        assert_eq!(seen, donor.as_ref().map(|donor| donor.number));
-        donors.push(donor.clone());
+        donors.push(from);
         weights.push(ArtifactHash::of(format!("weights {}", lease.attempt).as_bytes()));
         bench.finish(worker, &lease);
         if restart {
@@ -45,7 +44,7 @@ fn a_child_starts_from_a_parent_and_a_restart_knows_from_which() {
         let parents = bench.trial(&"s".parse().unwrap(), number as u32).parents;
         // One changed choice leaves most of the weights.
         if let (Some(donor), [_, ..]) = (donor, &parents[..]) {
-            assert!(parents.contains(&donor.number), "{number}");
+            assert!(parents.contains(donor), "{number}");
         }
     }
     assert_eq!(donors(study(), false).1, told, "a restart changes nothing");
@@ -66,7 +65,7 @@ fn without_parents_the_nearest_that_has_enough_is_the_donor() {
     for (number, donor) in told.iter().enumerate() {
         let most = (0..number).map(|other| share(number, other)).fold(0.0, f64::max);
         match donor {
-            Some(donor) => assert_eq!(share(number, donor.number.0 as usize), most),
+            Some(donor) => assert_eq!(share(number, donor.0 as usize), most),
             None => assert!(most < 0.5, "trial {number} could have had {most}"),
         }
     }

@@ -1,6 +1,6 @@
 //! Candidates that earlier measurements rule out.
 
-use edgesmith_common::{DeviceClass, StudyName, TrialState};
+use edgesmith_common::{StudyName, TrialState};
 use edgesmith_search_space::Space;
 
 use super::super::*;
@@ -92,7 +92,7 @@ fn what_is_surely_too_slow_is_not_trained_once_enough_was_measured() {
     assert!(!far.is_empty() && far.iter().all(|n| n % 10 == 9), "{far:?}");
 
     let [prediction] = status.predictions.as_slice() else { panic!("{:?}", status.predictions) };
-    assert_eq!((&prediction.device, prediction.limit_ms), (&class("pi"), LIMIT));
+    assert_eq!((&prediction.target, prediction.limit_ms), (&target("pi"), LIMIT));
     assert_eq!((prediction.measurements, prediction.predicted), (60, 40));
     assert!((36..=40).contains(&prediction.within_tenth), "{prediction:?}");
     assert_eq!(prediction.trainings_saved as usize, out.len());
@@ -179,9 +179,9 @@ fn devices_are_judged_each_by_its_own_limit() {
     let builder = limited(5.0).constraint("latency_ms", "device = \"pi\"\nmax = 2");
     let builder = builder.constraint("latency_ms", "device = \"board\"\nmax = 3");
     let study = bench.submit(builder.device("phone"));
-    let limits = |study: &StudyView| -> Vec<(DeviceClass, f64)> {
-        study.predictions.iter().map(|p| (p.device.clone(), p.limit_ms)).collect()
+    let limits = |study: &StudyView| -> Vec<(Target, f64)> {
+        study.predictions.iter().map(|p| (p.target.clone(), p.limit_ms)).collect()
     };
-    let expected = vec![(class("board"), 3.0), (class("pi"), 2.0)];
+    let expected = vec![(target("board"), 3.0), (target("pi"), 2.0)];
     assert_eq!(limits(&bench.status(&study)), expected);
 }

@@ -16,7 +16,7 @@ fn unknown_workers_are_told_to_join_again() {
     assert_eq!(bench.ask(|to| Event::Lease { to, worker, deadline }), unknown);
     assert_eq!(bench.ask(|to| Event::Heartbeat { to, worker, running: vec![] }), unknown);
     assert_eq!(bench.ask(|to| Event::Leave { to, worker }), unknown);
-    let outcome = Outcome::Failed { reason: String::new(), retryable: true };
+    let outcome = Err(AttemptError::retryable(""));
     let (task, attempt) = (TaskId(1), AttemptId(1));
     let report = |to| Event::Report { to, worker, task, attempt, outcome };
     assert_eq!(bench.ask(report), unknown);
@@ -160,12 +160,12 @@ fn a_silent_worker_loses_its_work_and_its_late_report_changes_nothing() {
     let before = lasting(&bench.core);
     assert!(!bench.report(back, &lease, success(&lease, &class("local"))));
     assert!(!bench.report(back, &again, success(&again, &class("local"))));
-    assert!(!bench.report_on(other, lease.task, lease.attempt, success(&lease, &class("local"))));
+    assert!(!bench.report(other, &lease, success(&lease, &class("local"))));
     assert!(!bench.report_on(
         other,
         TaskId(again.task.0 + 1),
         again.attempt,
-        success(&again, &class("local"))
+        Ok(success(&again, &class("local")))
     ));
     assert_eq!(lasting(&bench.core), before);
     bench.finish(other, &again);
@@ -181,8 +181,7 @@ fn a_repeated_report_gets_the_same_answer_and_changes_nothing() {
     bench.finish(worker, &lease);
     let before = (lasting(&bench.core), bench.records.len());
     bench.finish(worker, &lease);
-    let other = Outcome::Failed { reason: "never".to_owned(), retryable: false };
-    assert!(bench.report(worker, &lease, other));
+    assert!(bench.report_failure(worker, &lease, AttemptError::hopeless("never")));
     assert_eq!((lasting(&bench.core), bench.records.len()), before);
     // The answer was lost together with the coordinator.
     bench.restart();

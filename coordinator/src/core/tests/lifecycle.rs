@@ -44,7 +44,7 @@ fn a_study_without_device_runs_to_its_end() {
     let worker = bench.join(WorkerBuilder::trainer());
     for number in 0..2 {
         let lease = bench.lease(worker);
-        assert_eq!((lease.study.clone(), lease.spec_toml.is_empty()), (study.clone(), false));
+        assert_eq!((lease.study.clone(), lease.resolved_study.is_empty()), (study.clone(), false));
         let Work::TrainTrial { number: n, ref genotype, soft_targets: None, .. } = lease.work
         else {
             panic!("{lease:?}")
@@ -278,11 +278,6 @@ fn records_that_do_not_follow_are_refused() {
     let mut twice = all.clone();
     twice.push(all[0].clone());
     assert_eq!(restore(&twice).err().unwrap().index, all.len());
-    let mut unreadable = all.clone();
-    let Record::StudyCreated { spec_toml, .. } = &mut unreadable[0] else { panic!() };
-    spec_toml.push_str("\nno toml");
-    let error = restore(&unreadable).err().unwrap();
-    assert!(error.index == 0 && error.to_string().contains("study s"), "{error}");
     let (task, attempt) = (edgesmith_common::TaskId(99), AttemptId(99));
     let ending = AttemptEnding::Lost;
     let mut foreign = all;

@@ -186,7 +186,7 @@ fn who_waits_to_go_on_is_missing_a_trainer_and_its_devices() {
     let status = bench.status(&study);
     assert_eq!(status.counts.waiting, 1);
     assert!(status.missing_trainer);
-    assert_eq!(status.missing_devices, vec![class("board")]);
+    assert_eq!(status.missing_targets, vec![target("board")]);
 }
 
 #[test]
@@ -236,8 +236,9 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
         &report(1, 1.1),
         &|lease| Outcome::TrialTrained(trained(lease.attempt, 0.5)),
         &|lease| {
-            let rung = rung(lease.attempt, 1, 0.5);
-            Outcome::RungReached(edgesmith_common::RungReport { seconds: -1.0, ..rung })
+            let mut rung = rung(lease.attempt, 1, 0.5);
+            rung.figures.set(Metric::TRAINING_SECONDS.whole(), -1.0);
+            Outcome::RungReached(rung)
         },
         // Nothing to go on from.
         &|_| Outcome::RungReached(looked_up_rung(1, 0.5)),

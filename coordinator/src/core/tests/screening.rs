@@ -134,8 +134,7 @@ fn what_cannot_be_scored_ends_like_what_cannot_be_trained() {
     // It may try again, as that is no score.
     let again = bench.lease(worker);
     assert_eq!((asked(&again), again.task), ((0, false), lease.task));
-    let reason = "no such image".to_owned();
-    assert!(bench.report(worker, &again, Outcome::Failed { reason, retryable: false }));
+    assert!(bench.report_failure(worker, &again, AttemptError::hopeless("no such image")));
     assert!(matches!(bench.trial(&study, 0).state, TrialState::Infeasible { .. }));
     // Nor is a training's result one.
     let lease = bench.lease(worker);

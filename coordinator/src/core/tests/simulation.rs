@@ -32,7 +32,7 @@ struct SimWorker {
 struct Report {
     worker: usize,
     lease: Lease,
-    outcome: Outcome,
+    outcome: Result<Outcome, AttemptError>,
 }
 
 enum Pending {
@@ -57,7 +57,7 @@ struct World {
     workers: Vec<SimWorker>,
     /// Reports that were sent once, to be sent again.
     old_reports: Vec<(WorkerId, Report)>,
-    outcomes: BTreeMap<AttemptId, Outcome>,
+    outcomes: BTreeMap<AttemptId, Result<Outcome, AttemptError>>,
     answers: BTreeMap<AttemptId, (StudyName, bool)>,
     /// Artifacts of results that a worker was told are accepted.
     acknowledged: BTreeMap<AttemptId, (StudyName, Work, Outcome)>,
@@ -211,10 +211,10 @@ impl World {
                 // What was accepted stays so; what was not may be, from another connection.
                 assert!(before.is_none_or(|(_, before)| accepted || !before));
                 self.workers[report.worker].held.retain(|lease| lease.attempt != attempt);
-                if accepted && !matches!(report.outcome, Outcome::Failed { .. }) {
+                if accepted && report.outcome.is_ok() {
                     let Report { lease, outcome, .. } = *report;
                     let kept = self.acknowledged.entry(attempt);
-                    kept.or_insert((lease.study, lease.work, outcome));
+                    kept.or_insert((lease.study, lease.work, outcome.unwrap()));
                 }
             }
             (Pending::Heartbeat(w), Err(Refusal::UnknownWorker(_))) => self.workers[w].id = None,
@@ -270,11 +270,9 @@ impl World {
         let outcome = match self.outcomes.get(&lease.attempt) {
             Some(outcome) => outcome.clone(),
             None => match self.rng.random_range(0..10) {
-                0 => Outcome::Failed { reason: "no luck".to_owned(), retryable: true },
-                1 if self.rng.random_bool(0.3) => {
-                    Outcome::Failed { reason: "no way".to_owned(), retryable: false }
-                }
-                _ => success(&lease, &class(worker.on)),
+                0 => Err(AttemptError::retryable("no luck")),
+                1 if self.rng.random_bool(0.3) => Err(AttemptError::hopeless("no way")),
+                _ => Ok(success(&lease, &class(worker.on))),
             },
         };
         self.outcomes.insert(lease.attempt, outcome.clone());
@@ -444,7 +442,7 @@ impl World {
                 let worker = &self.workers[w];
                 if let (Some(id), Some(lease)) = (worker.id, worker.held.first().cloned()) {
                     let known = self.outcomes.get(&lease.attempt).cloned();
-                    let outcome = known.unwrap_or_else(|| success(&lease, &class(worker.on)));
+                    let outcome = known.unwrap_or_else(|| Ok(success(&lease, &class(worker.on))));
                     let (task, attempt) = (lease.task, lease.attempt);
                     let report = Report { worker: w, lease, outcome: outcome.clone() };
                     let event = |to| Event::Report { to, worker: id, task, attempt, outcome };
@@ -466,9 +464,11 @@ impl World {
             let status = self.core.study_status(study, self.now).unwrap();
             let values = |number: TrialNumber| {
                 let trial = self.core.trial(study, number).unwrap();
-                (trial.trained().cloned(), trial.measurements().to_vec())
+                (trial.trained().map(as_reported), trial.measurements().to_vec())
             };
-            let teacher = status.teacher.map(|teacher| (teacher.trained, teacher.measurements));
+            let teacher = status
+                .teacher
+                .map(|teacher| (teacher.trained.as_ref().map(as_reported), teacher.measurements));
             let kept = match (work, outcome) {
                 (Work::TrainTeacher { .. }, Outcome::TeacherTrained { trained, .. }) => {
                     teacher.unwrap().0.as_ref() == Some(trained)

@@ -1,6 +1,6 @@
 //! Studies whose trials are looked up.
 
-use edgesmith_common::{Figures, TrialState};
+use edgesmith_common::TrialState;
 
 use super::super::*;
 use super::builders::*;
@@ -21,7 +21,7 @@ fn look_ups_go_to_workers_that_read_tables_and_complete_their_trials_at_once() {
     bench.assert_no_work(trainer);
     let status = bench.status(&study);
     assert!(status.missing_table && !status.missing_trainer, "{status:?}");
-    assert!(status.missing_devices.is_empty(), "nobody has to measure what a table tells");
+    assert!(status.missing_targets.is_empty(), "nobody has to measure what a table tells");
     let reader = bench.join(WorkerBuilder::reader());
     for number in 0..3 {
         let lease = bench.lease(reader);
@@ -29,7 +29,7 @@ fn look_ups_go_to_workers_that_read_tables_and_complete_their_trials_at_once() {
         bench.finish(reader, &lease);
         let trial = bench.trial(&study, number);
         assert_eq!((&trial.state, trial.attempts), (&TrialState::Complete, 1));
-        assert!((trial.values.unwrap().seconds() - 100.0).abs() < 1e-12);
+        assert!((trial.values.unwrap().figures().training_seconds() - 100.0).abs() < 1e-12);
     }
     let status = bench.status(&study);
     assert_eq!((status.state, status.front_size), (StudyState::Complete { reason: None }, 3));
@@ -67,12 +67,17 @@ fn figures_that_say_nonsense_or_lack_an_objective_are_failed_attempts() {
     let study = bench.submit_table("nb", "trials = 1, max_attempts = 9");
     let reader = bench.join(WorkerBuilder::reader());
     let good = figures(edgesmith_common::TrialNumber(0));
+    let with = |of: &str, value: f64| good.clone().with(of.parse().unwrap(), value);
+    let mut without_latency = good.clone();
+    without_latency.remove(&"latency_ms@pixel3".parse().unwrap());
     let wrong = [
-        Figures { validation_accuracy: 98.0, ..good.clone() },
-        Figures { test_accuracies: vec![("t".to_owned(), f64::NAN)], ..good.clone() },
-        Figures { latencies: vec![], ..good.clone() },
-        Figures { latencies: vec![("pixel3".parse().unwrap(), -1.0)], ..good.clone() },
-        Figures { seconds: f64::INFINITY, ..good },
+        with("validation_accuracy", 98.0),
+        with("accuracy@t", f64::NAN),
+        with("latency_ms@pixel3", -1.0),
+        with("latency_ms@pixel3", 0.0),
+        with("latency_ms@pixel3", 1e308),
+        with("training_seconds", f64::INFINITY),
+        without_latency,
     ];
     for figures in wrong {
         let lease = bench.lease(reader);

@@ -20,7 +20,7 @@ fn a_trial_is_complete_when_every_device_has_measured_it() {
         let lease = bench.lease(worker);
         let model = ArtifactHash::of(format!("model {}", train.attempt).as_bytes());
         let number = Some(edgesmith_common::TrialNumber(0));
-        assert_eq!(lease.work, Work::MeasureModel { model, number });
+        assert_eq!(lease.work, Work::MeasureModel { model, number, target: target(on) });
         bench.assert_no_work(worker);
         bench.restart();
         let (worker, _) = bench.rejoin(WorkerBuilder::measurer(on), vec![lease.attempt]);
@@ -261,9 +261,14 @@ fn nonsense_from_a_worker_is_a_failed_attempt() {
     let lease = bench.lease(trainer);
     bench.finish(trainer, &lease);
     let worker = bench.join(WorkerBuilder::measurer("board"));
+    let other = "onnxruntime".parse().unwrap();
     for wrong in [
         Outcome::Measured(measurement(&board, nan)),
         Outcome::Measured(measurement(&board, -1.0)),
+        Outcome::Measured(measurement(&board, 0.0)),
+        Outcome::Measured(measurement(&board, 1e308)),
+        Outcome::Measured(Measurement { threads: 4, ..measurement(&board, 1.0) }),
+        Outcome::Measured(Measurement { engine: other, ..measurement(&board, 1.0) }),
         Outcome::Measured(measurement(&class("pi"), 1.0)),
         Outcome::TrialTrained(trained(lease.attempt, 0.5)),
     ] {

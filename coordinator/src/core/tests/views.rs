@@ -11,18 +11,18 @@ fn missing_workers_are_said() {
     let study = bench.submit(StudyBuilder::new("s").trials(1).device("board").device("pi"));
     let status = bench.status(&study);
     assert!(status.missing_trainer);
-    assert_eq!(status.missing_devices, vec![class("board"), class("pi")]);
+    assert_eq!(status.missing_targets, vec![target("board"), target("pi")]);
     let trainer = bench.join(WorkerBuilder::trainer());
     bench.join(WorkerBuilder::measurer("pi"));
     let status = bench.status(&study);
     assert!(!status.missing_trainer);
-    assert_eq!(status.missing_devices, vec![class("board")]);
+    assert_eq!(status.missing_targets, vec![target("board")]);
 
     // Training on that class is no measuring on it.
     let mut board_trainer = WorkerBuilder::trainer().build();
     board_trainer.class = class("board");
     bench.ask(|to| Event::Join { to, worker: board_trainer, held: vec![] }).unwrap();
-    assert_eq!(bench.status(&study).missing_devices, vec![class("board")]);
+    assert_eq!(bench.status(&study).missing_targets, vec![target("board")]);
 
     let lease = bench.lease(trainer);
     bench.finish(trainer, &lease);
@@ -30,14 +30,14 @@ fn missing_workers_are_said() {
     let status = bench.status(&study);
     // Nobody is left, but nothing waits for training either.
     assert!(!status.missing_trainer);
-    assert_eq!(status.missing_devices, vec![class("board"), class("pi")]);
+    assert_eq!(status.missing_targets, vec![target("board"), target("pi")]);
     let board = bench.join(WorkerBuilder::measurer("board"));
     let lease = bench.lease(board);
     bench.finish(board, &lease);
     bench.tick(LEASE);
-    assert_eq!(bench.status(&study).missing_devices, vec![class("pi")]);
+    assert_eq!(bench.status(&study).missing_targets, vec![target("pi")]);
     bench.steer(&study, Action::Cancel).unwrap();
-    assert_eq!(bench.status(&study).missing_devices, vec![]);
+    assert_eq!(bench.status(&study).missing_targets, vec![]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn the_front_holds_what_nothing_dominates() {
     for (accuracy, ms, board_ms, bytes) in values {
         let lease = bench.lease(trainer);
         let mut result = trained(lease.attempt, accuracy);
-        result.compressed.model_bytes = bytes;
+        result.compressed.set(Metric::MODEL_BYTES.whole(), f64::from(bytes));
         assert!(bench.report(trainer, &lease, Outcome::TrialTrained(result)));
         for (worker, on, ms) in [(local, "local", ms), (board, "board", board_ms)] {
             let lease = bench.lease(worker);

@@ -1,0 +1,104 @@
+//! The columns of a study's figures in tables: those that such a table always has, and one for each
+//! objective and constraint.
+
+use edgesmith_common::metric::Unit;
+use edgesmith_common::{Figures, Metric, ScopedMetric, StudySpec};
+use edgesmith_console::table::{self, Align};
+
+/// Figures in the order of their columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Columns(Vec<ScopedMetric>);
+
+impl Columns {
+    /// `first`, then what the study is about, then `last`, each once.
+    pub fn new(first: Vec<ScopedMetric>, spec: &StudySpec, last: Vec<ScopedMetric>) -> Self {
+        let mut all: Vec<ScopedMetric> = Vec::new();
+        let mut add = |of: &ScopedMetric| {
+            if !all.contains(of) {
+                all.push(of.clone());
+            }
+        };
+        first.iter().for_each(&mut add);
+        spec.targets().into_iter().for_each(|target| add(&Metric::LATENCY_MS.at(target)));
+        last.iter().for_each(&mut add);
+        spec.metrics().into_iter().for_each(add);
+        Self(all)
+    }
+
+    /// Their headings.
+    pub fn headings(&self) -> Vec<String> {
+        self.0.iter().map(heading).collect()
+    }
+
+    /// A network's figures in words; a dash where one is not known.
+    pub fn cells(&self, figures: &Figures) -> Vec<String> {
+        self.0.iter().map(|of| cell(of, figures)).collect()
+    }
+
+    /// A row without figures.
+    pub fn dashes(&self) -> Vec<String> {
+        self.cells(&Figures::new())
+    }
+}
+
+/// Headings as columns of numbers.
+pub fn right(headings: &[String]) -> impl Iterator<Item = (&str, Align)> {
+    headings.iter().map(|heading| (heading.as_str(), Align::Right))
+}
+
+/// A figure in words; a dash where it is not known.
+pub fn cell(of: &ScopedMetric, figures: &Figures) -> String {
+    figures.get(of).map_or_else(|| "–".to_owned(), |value| words(of.metric, value))
+}
+
+/// A value in words, with its unit.
+pub fn words(metric: Metric, value: f64) -> String {
+    match metric.definition().unit {
+        Unit::Share => table::percent(value),
+        Unit::Milliseconds => table::milliseconds(value),
+        Unit::Seconds => table::duration(value),
+        Unit::Bytes => table::bytes(value as u64),
+        Unit::Count => table::count(value as u64),
+    }
+}
+
+/// A short name for people; the figure's own where there is none.
+fn heading(of: &ScopedMetric) -> String {
+    match (of.metric, of.target()) {
+        _ if *of == ScopedMetric::VALIDATION_ACCURACY => "validation".to_owned(),
+        _ if *of == ScopedMetric::TEST_ACCURACY => "test".to_owned(),
+        (Metric::LATENCY_MS, Some(target)) => format!("latency@{target}"),
+        (Metric::MODEL_BYTES, _) => "size".to_owned(),
+        (Metric::MACS, _) => "MACs".to_owned(),
+        (Metric::PEAK_MEMORY_BYTES, _) => "peak memory".to_owned(),
+        _ => of.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_objective_and_constraint_has_a_column() {
+        let spec = StudySpec::parse(
+            "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 9\n\
+             objectives = [{ metric = \"validation_accuracy\" }, { metric = \"peak_memory_bytes\" }, \
+             { metric = \"latency_ms\", device = \"pi\" }]\n\
+             constraints = [{ metric = \"parameters\", max = 1e6 }, { metric = \"model_bytes\", max = 1e6 }]\n\
+             space = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }",
+        )
+        .unwrap();
+        let first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
+        let columns = Columns::new(first, &spec, vec![Metric::MODEL_BYTES.whole()]);
+        let expected = ["validation", "test", "latency@pi", "size", "peak memory", "parameters"];
+        assert_eq!(columns.headings(), expected);
+        let figures = Figures::new()
+            .with(ScopedMetric::VALIDATION_ACCURACY, 0.5)
+            .with("latency_ms@pi".parse().unwrap(), 2.0)
+            .with(Metric::PARAMETERS.whole(), 1234.0);
+        let cells = ["50.00 %", "–", "2.00 ms", "–", "–", "1.2 k"];
+        assert_eq!(columns.cells(&figures), cells);
+        assert_eq!(columns.dashes(), ["–"; 6]);
+    }
+}

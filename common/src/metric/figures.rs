@@ -1,0 +1,238 @@
+//! Figures of one network: a map from metric and scope to value.
+
+use std::fmt;
+
+use edgesmith_search_space::Cost;
+
+use super::{Metric, Scope, ScopedMetric, Source, Split, Target};
+
+/// What was found out about one network. At most one value for a metric and scope; what is not known is
+/// absent.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Figures {
+    /// By metric and scope, ascending. A vector, because trials are many and have few figures each.
+    all: Vec<(ScopedMetric, f64)>,
+}
+
+/// Why a figure cannot be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FigureError {
+    /// Its value is not one that the metric's definition allows.
+    #[error("{of} is wrong: {problem}")]
+    Value {
+        /// Which figure.
+        of: ScopedMetric,
+        /// What is wrong with the value.
+        problem: String,
+    },
+    /// It is of something that the metric is not measured of.
+    #[error("{of} is wrong: {} is not measured of that", of.metric)]
+    Scope {
+        /// Which figure.
+        of: ScopedMetric,
+    },
+}
+
+impl Figures {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What arithmetic says of a network of this cost.
+    pub fn of_cost(cost: &Cost) -> Self {
+        let mut figures = Self::new();
+        figures.set_cost(cost);
+        figures
+    }
+
+    /// Sets what arithmetic says of a network of this cost.
+    pub fn set_cost(&mut self, cost: &Cost) {
+        for metric in Metric::ALL {
+            if let Some(value) = metric.of_cost(cost) {
+                self.set(metric.whole(), value);
+            }
+        }
+    }
+
+    /// Sets a figure, whether it was known or not.
+    pub fn set(&mut self, of: ScopedMetric, value: f64) {
+        match self.place(&of) {
+            Ok(place) => self.all[place].1 = value,
+            Err(place) => self.all.insert(place, (of, value)),
+        }
+    }
+
+    /// The same with another figure.
+    #[must_use]
+    pub fn with(mut self, of: ScopedMetric, value: f64) -> Self {
+        self.set(of, value);
+        self
+    }
+
+    /// Sets all figures of another map.
+    pub fn extend(&mut self, other: &Figures) {
+        other.all.iter().for_each(|(of, value)| self.set(of.clone(), *value));
+    }
+
+    /// A figure; `None` where it is not known.
+    pub fn get(&self, of: &ScopedMetric) -> Option<f64> {
+        self.place(of).ok().map(|place| self.all[place].1)
+    }
+
+    /// Forgets a figure.
+    pub fn remove(&mut self, of: &ScopedMetric) {
+        if let Ok(place) = self.place(of) {
+            self.all.remove(place);
+        }
+    }
+
+    /// All, by metric and scope.
+    pub fn iter(&self) -> impl Iterator<Item = (&ScopedMetric, f64)> {
+        self.all.iter().map(|(of, value)| (of, *value))
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Validation accuracy, `0..=1`.
+    pub fn validation_accuracy(&self) -> Option<f64> {
+        self.get(&ScopedMetric::VALIDATION_ACCURACY)
+    }
+
+    /// Accuracy on the study's own held-out images, `0..=1`.
+    pub fn test_accuracy(&self) -> Option<f64> {
+        self.get(&ScopedMetric::TEST_ACCURACY)
+    }
+
+    /// Median latencies by target, milliseconds.
+    pub fn latencies(&self) -> impl Iterator<Item = (&Target, f64)> {
+        self.iter().filter_map(|(of, value)| match &of.scope {
+            Scope::Target(target) if of.metric == Metric::LATENCY_MS => Some((&**target, value)),
+            Scope::Target(_) | Scope::Whole | Scope::Split(_) => None,
+        })
+    }
+
+    /// Accuracies on the sets that a table tells of, by name, `0..=1`.
+    pub fn held_out_accuracies(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.iter().filter_map(|(of, value)| match of.split() {
+            Some(Split::HeldOut(name)) if of.metric == Metric::ACCURACY => Some((&**name, value)),
+            Some(Split::Validation | Split::Test | Split::HeldOut(_)) | None => None,
+        })
+    }
+
+    /// Seconds that training took; 0 where nothing is said.
+    pub fn training_seconds(&self) -> f64 {
+        self.get(&Metric::TRAINING_SECONDS.whole()).unwrap_or(0.0)
+    }
+
+    /// Training images seen; `None` where nothing is said.
+    pub fn images_seen(&self) -> Option<u64> {
+        self.get(&Metric::IMAGES_SEEN.whole()).map(|count| count as u64)
+    }
+
+    /// Those that say what the network is, without those that say what it took to get there and without
+    /// latencies, which differ from run to run.
+    pub fn repeatable(&self) -> Self {
+        let repeats = |of: &ScopedMetric| match of.metric.definition().source {
+            Source::Evaluated | Source::File | Source::Analytic(_) => true,
+            Source::Measured | Source::Spent => false,
+        };
+        Self { all: self.all.iter().filter(|(of, _)| repeats(of)).cloned().collect() }
+    }
+
+    /// Checks every figure against its metric's definition.
+    ///
+    /// # Errors
+    /// The first one that cannot be right.
+    pub fn check(&self) -> Result<(), FigureError> {
+        self.iter().try_for_each(|(of, value)| {
+            if !of.fits() {
+                return Err(FigureError::Scope { of: of.clone() });
+            }
+            let wrong = |problem| FigureError::Value { of: of.clone(), problem };
+            of.metric.check(value).map(drop).map_err(wrong)
+        })
+    }
+
+    fn place(&self, of: &ScopedMetric) -> Result<usize, usize> {
+        self.all.binary_search_by(|(known, _)| known.cmp(of))
+    }
+}
+
+impl FromIterator<(ScopedMetric, f64)> for Figures {
+    /// Of several values for the same, the last.
+    fn from_iter<T: IntoIterator<Item = (ScopedMetric, f64)>>(figures: T) -> Self {
+        let mut all = Self::new();
+        figures.into_iter().for_each(|(of, value)| all.set(of, value));
+        all
+    }
+}
+
+/// `validation_accuracy 0.9, macs 1200`, for messages.
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (of, value)) in self.all.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{of} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_figure_is_checked_against_its_definition() {
+        let error = |of: &str, value: f64| {
+            Figures::new().with(of.parse().unwrap(), value).check().unwrap_err().to_string()
+        };
+        let text = "validation_accuracy is wrong: 98 is not between 0 and 1";
+        assert_eq!(error("validation_accuracy", 98.0), text);
+        assert!(error("training_seconds", -1.0).contains("training_seconds is wrong: -1"));
+        assert!(error("training_seconds", f64::NAN).contains("NaN"));
+        assert!(error("training_seconds", f64::INFINITY).contains("inf"));
+        assert!(error("latency_ms@rpi4", 0.0).contains("latency_ms@rpi4 is wrong: 0 is not"));
+        assert!(error("latency_ms@rpi4", 1e308).contains("latency_ms@rpi4"));
+        assert_eq!(error("macs", 1.5), "macs is wrong: 1.5 is not a whole number");
+        let of = ScopedMetric { metric: Metric::MACS, scope: Scope::Split(Split::Test) };
+        assert!(matches!(Figures::new().with(of, 1.0).check(), Err(FigureError::Scope { .. })));
+    }
+
+    #[test]
+    fn latencies_and_held_out_accuracies_are_found_among_the_others() {
+        let board = Target::on("board".parse().unwrap());
+        let other = Target { threads: 4, ..board.clone() };
+        let figures = Figures::new()
+            .with(Metric::LATENCY_MS.at(other.clone()), 1.0)
+            .with(Metric::LATENCY_MS.at(board.clone()), 3.0)
+            .with(Metric::MACS.whole(), 5.0)
+            .with(Metric::ACCURACY.on(Split::HeldOut("c10".into())), 0.5);
+        let latencies: Vec<(&Target, f64)> = figures.latencies().collect();
+        assert_eq!(latencies, [(&board, 3.0), (&other, 1.0)]);
+        assert_eq!(figures.held_out_accuracies().collect::<Vec<_>>(), [("c10", 0.5)]);
+        assert_eq!(figures.repeatable().iter().count(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_is_what_was_set_last(sets in prop::collection::vec((0usize..8, 0.0f64..9.0), 0..30)) {
+            let mut figures = Figures::new();
+            let mut expected = std::collections::BTreeMap::new();
+            for (metric, value) in sets {
+                let of = Metric::ALL[metric % Metric::ALL.len()].whole();
+                figures.set(of.clone(), value);
+                expected.insert(of, value);
+            }
+            let all: Vec<(ScopedMetric, f64)> = figures.iter().map(|(of, v)| (of.clone(), v)).collect();
+            let expected: Vec<(ScopedMetric, f64)> = expected.into_iter().collect();
+            prop_assert_eq!(all, expected);
+        }
+    }
+}

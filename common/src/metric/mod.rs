@@ -1,0 +1,46 @@
+//! What can be measured of a network: names with definitions, the scopes that figures are of, and the
+//! map of figures that everything reads.
+//!
+//! A [`Metric`] is a name in the [registry](Definition); a [`ScopedMetric`] says in addition of which
+//! images or device a figure is; [`Figures`] maps those to values. An [`Objective`] and a
+//! [`Constraint`] name what a study wants and demands. Nothing here measures anything.
+
+mod figures;
+mod objective;
+mod registry;
+mod scope;
+
+pub use figures::{FigureError, Figures};
+pub use objective::{Bound, Constraint, Objective};
+pub use registry::{Definition, Metric, Scale, ScopeKind, Source, Unit};
+pub use scope::{MetricNameError, Scope, ScopedMetric, Split, Target};
+
+use serde::{Deserialize, Serialize};
+
+/// Whether more or less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// More is better.
+    Maximize,
+    /// Less is better.
+    Minimize,
+}
+
+impl Goal {
+    /// The name in study files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Goal::Maximize => "maximize",
+            Goal::Minimize => "minimize",
+        }
+    }
+
+    /// The value turned so that less is better; turning it again gives it back.
+    pub fn oriented(self, value: f64) -> f64 {
+        match self {
+            Goal::Minimize => value,
+            Goal::Maximize => -value,
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! From the domain's study to its document and back.
+
+use edgesmith_search_space::{
+    Architecture, CellIdentity, CellSpace, DataShape, Operation, RecipeSpace, Space,
+    SpaceDefinition, StageSpace, StagedSpace,
+};
+
+use super::document::*;
+use super::{ResolvedError, VERSION};
+use crate::spec::{
+    AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, FidelityRule, FidelitySpec,
+    MeasurementSpec, OptimizerSpec, PolicySpec, RewardSpec, ScreeningSpec, StudySpec, TableRung,
+    TableSpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
+};
+use crate::{Bound, Constraint, Objective, Seed};
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn parse<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, ResolvedError> {
+    text.parse().map_err(|_| ResolvedError::Value { field, value: text.to_owned() })
+}
+
+fn parse_all<T: std::str::FromStr>(
+    field: &'static str,
+    texts: &[String],
+) -> Result<Vec<T>, ResolvedError> {
+    texts.iter().map(|text| parse(field, text)).collect()
+}
+
+impl Document {
+    pub(super) fn of(spec: &StudySpec) -> Self {
+        let objective =
+            |o: &Objective| ObjectiveDocument { metric: o.of.to_string(), goal: o.goal };
+        let constraint = |c: &Constraint| ConstraintDocument {
+            metric: c.of.to_string(),
+            bound: match c.bound {
+                Bound::Max(limit) => BoundDocument::Max(limit),
+                Bound::Min(limit) => BoundDocument::Min(limit),
+            },
+        };
+        let Budget { trials, simulated_seconds, max_attempts } = spec.budget;
+        Self {
+            version: VERSION,
+            name: spec.name.to_string(),
+            seed: spec.seed.0,
+            start_from: texts(&spec.start_from),
+            objectives: spec.objectives.iter().map(objective).collect(),
+            constraints: spec.constraints.iter().map(constraint).collect(),
+            algorithm: AlgorithmDocument::of(&spec.algorithm),
+            budget: BudgetDocument { trials, simulated_seconds, max_attempts },
+            work: match &spec.work {
+                Workload::Train(work) => WorkDocument::Train(Box::new(TrainDocument::of(work))),
+                Workload::Table(table) => WorkDocument::Table(TableDocument::of(table)),
+            },
+            fidelity: spec.fidelity.as_ref().map(|f| FidelityDocument {
+                rule: match f.rule {
+                    FidelityRule::Asha => RuleDocument::Asha,
+                    FidelityRule::Median => RuleDocument::Median,
+                    FidelityRule::Curve { confidence } => RuleDocument::Curve { confidence },
+                },
+                rungs: f.rungs.clone(),
+                reduction: f.reduction,
+            }),
+            source: spec.source.clone(),
+        }
+    }
+
+    pub(super) fn into_spec(self) -> Result<StudySpec, ResolvedError> {
+        let objective = |o: &ObjectiveDocument| {
+            Ok(Objective { of: parse("objectives.metric", &o.metric)?, goal: o.goal })
+        };
+        let constraint = |c: &ConstraintDocument| {
+            let bound = match c.bound {
+                BoundDocument::Max(limit) => Bound::Max(limit),
+                BoundDocument::Min(limit) => Bound::Min(limit),
+            };
+            Ok(Constraint { of: parse("constraints.metric", &c.metric)?, bound })
+        };
+        let BudgetDocument { trials, simulated_seconds, max_attempts } = self.budget;
+        let work = match self.work {
+            WorkDocument::Train(work) => Workload::Train(Box::new(work.into_work()?)),
+            WorkDocument::Table(table) => Workload::Table(table.into_spec()?),
+        };
+        Ok(StudySpec {
+            name: parse("name", &self.name)?,
+            seed: Seed(self.seed),
+            space: match &work {
+                Workload::Train(work) => Space::Staged(work.space.clone()),
+                Workload::Table(table) => Space::Cell(CellSpace::nas_bench_201(table.identity)),
+            },
+            objectives: self.objectives.iter().map(objective).collect::<Result<_, _>>()?,
+            constraints: self.constraints.iter().map(constraint).collect::<Result<_, _>>()?,
+            start_from: parse_all("start_from", &self.start_from)?,
+            algorithm: self.algorithm.into_spec(),
+            budget: Budget { trials, simulated_seconds, max_attempts },
+            work,
+            fidelity: self.fidelity.map(|f| FidelitySpec {
+                rule: match f.rule {
+                    RuleDocument::Asha => FidelityRule::Asha,
+                    RuleDocument::Median => FidelityRule::Median,
+                    RuleDocument::Curve { confidence } => FidelityRule::Curve { confidence },
+                },
+                rungs: f.rungs,
+                reduction: f.reduction,
+            }),
+            source: self.source,
+        })
+    }
+}
+
+impl AlgorithmDocument {
+    fn of(spec: &AlgorithmSpec) -> Self {
+        match *spec {
+            AlgorithmSpec::Random => Self::Random,
+            AlgorithmSpec::RegularizedEvolution { population, sample, mutations } => {
+                Self::RegularizedEvolution { population, sample, mutations }
+            }
+            AlgorithmSpec::Auto => Self::Auto,
+            AlgorithmSpec::ModelBased { initial } => Self::ModelBased { initial },
+            AlgorithmSpec::Nsga2 { population, crossover, mutations } => {
+                Self::Nsga2 { population, crossover, mutations }
+            }
+            AlgorithmSpec::Nsga3 { population, crossover, mutations } => {
+                Self::Nsga3 { population, crossover, mutations }
+            }
+            AlgorithmSpec::LocalSearch => Self::LocalSearch,
+            AlgorithmSpec::Reinforce { learning_rate, entropy, baseline_decay, policy, reward } => {
+                let (policy, reward) = (PolicyDocument::of(policy), RewardDocument::of(reward));
+                Self::Reinforce { learning_rate, entropy, baseline_decay, policy, reward }
+            }
+            AlgorithmSpec::Ppo { learning_rate, entropy, batch, epochs, clip, policy, reward } => {
+                let (policy, reward) = (PolicyDocument::of(policy), RewardDocument::of(reward));
+                Self::Ppo { learning_rate, entropy, batch, epochs, clip, policy, reward }
+            }
+        }
+    }
+
+    fn into_spec(self) -> AlgorithmSpec {
+        match self {
+            Self::Random => AlgorithmSpec::Random,
+            Self::RegularizedEvolution { population, sample, mutations } => {
+                AlgorithmSpec::RegularizedEvolution { population, sample, mutations }
+            }
+            Self::Auto => AlgorithmSpec::Auto,
+            Self::ModelBased { initial } => AlgorithmSpec::ModelBased { initial },
+            Self::Nsga2 { population, crossover, mutations } => {
+                AlgorithmSpec::Nsga2 { population, crossover, mutations }
+            }
+            Self::Nsga3 { population, crossover, mutations } => {
+                AlgorithmSpec::Nsga3 { population, crossover, mutations }
+            }
+            Self::LocalSearch => AlgorithmSpec::LocalSearch,
+            Self::Reinforce { learning_rate, entropy, baseline_decay, policy, reward } => {
+                let (policy, reward) = (policy.into_spec(), reward.into_spec());
+                AlgorithmSpec::Reinforce { learning_rate, entropy, baseline_decay, policy, reward }
+            }
+            Self::Ppo { learning_rate, entropy, batch, epochs, clip, policy, reward } => {
+                let (policy, reward) = (policy.into_spec(), reward.into_spec());
+                AlgorithmSpec::Ppo { learning_rate, entropy, batch, epochs, clip, policy, reward }
+            }
+        }
+    }
+}
+
+impl PolicyDocument {
+    fn of(spec: PolicySpec) -> Self {
+        match spec {
+            PolicySpec::Categorical => Self::Categorical,
+            PolicySpec::Lstm => Self::Lstm,
+        }
+    }
+
+    fn into_spec(self) -> PolicySpec {
+        match self {
+            Self::Categorical => PolicySpec::Categorical,
+            Self::Lstm => PolicySpec::Lstm,
+        }
+    }
+}
+
+impl RewardDocument {
+    fn of(spec: RewardSpec) -> Self {
+        match spec {
+            RewardSpec::Rank => Self::Rank,
+            RewardSpec::Target { target, within, beyond } => {
+                Self::Target { target, within, beyond }
+            }
+        }
+    }
+
+    fn into_spec(self) -> RewardSpec {
+        match self {
+            Self::Rank => RewardSpec::Rank,
+            Self::Target { target, within, beyond } => {
+                RewardSpec::Target { target, within, beyond }
+            }
+        }
+    }
+}
+
+impl TrainDocument {
+    fn of(work: &TrainWork) -> Self {
+        let DataShape { channels, classes } = work.space.data();
+        let t = &work.training;
+        let MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict } =
+            work.measurement;
+        Self {
+            space: SpaceDocument::of(work.space.definition()),
+            channels,
+            classes,
+            data: DataDocument {
+                source: SourceDocument::of(&work.data.source),
+                validation_fraction: work.data.validation_fraction,
+                train_limit: work.data.train_limit,
+                test_limit: work.data.test_limit,
+            },
+            training: TrainingDocument {
+                epochs: t.epochs,
+                fine_tune_epochs: t.fine_tune_epochs,
+                inherit_epochs: t.inherit_epochs,
+                batch_size: t.batch_size,
+                optimizer: match t.optimizer {
+                    OptimizerSpec::AdamW => OptimizerDocument::Adamw,
+                    OptimizerSpec::Sgd { momentum } => OptimizerDocument::Sgd { momentum },
+                },
+                learning_rate: t.learning_rate,
+                fine_tune_learning_rate: t.fine_tune_learning_rate,
+                warmup_fraction: t.warmup_fraction,
+                weight_decay: t.weight_decay,
+                label_smoothing: t.label_smoothing,
+                shift: t.augmentation.shift,
+                flip: t.augmentation.flip,
+                views: t.augmentation.views,
+            },
+            teacher: work.teacher.as_ref().map(|teacher| TeacherDocument {
+                architecture: ArchitectureDocument::of(&teacher.architecture),
+                source: match &teacher.source {
+                    TeacherSource::Train { epochs } => {
+                        TeacherSourceDocument::Train { epochs: *epochs }
+                    }
+                    TeacherSource::File { path } => {
+                        TeacherSourceDocument::File { path: path.clone() }
+                    }
+                },
+            }),
+            measurement: MeasurementDocument {
+                warmup_runs,
+                min_runs,
+                min_seconds,
+                threads,
+                predict,
+            },
+            screening: work.screening.map(|s| ScreeningDocument {
+                proxy: s.proxy.to_string(),
+                batch: s.batch,
+                keep: s.keep,
+            }),
+        }
+    }
+
+    fn into_work(self) -> Result<TrainWork, ResolvedError> {
+        let data = DataShape { channels: self.channels, classes: self.classes };
+        let t = self.training;
+        let MeasurementDocument { warmup_runs, min_runs, min_seconds, threads, predict } =
+            self.measurement;
+        let teacher = |teacher: TeacherDocument| {
+            Ok(TeacherSpec {
+                architecture: teacher.architecture.into_architecture()?,
+                source: match teacher.source {
+                    TeacherSourceDocument::Train { epochs } => TeacherSource::Train { epochs },
+                    TeacherSourceDocument::File { path } => TeacherSource::File { path },
+                },
+            })
+        };
+        let screening = |s: ScreeningDocument| {
+            let proxy = parse("screening.proxy", &s.proxy)?;
+            Ok(ScreeningSpec { proxy, batch: s.batch, keep: s.keep })
+        };
+        Ok(TrainWork {
+            space: StagedSpace::recorded(self.space.into_definition()?, data),
+            data: DataSpec {
+                source: self.data.source.into_source(),
+                validation_fraction: self.data.validation_fraction,
+                train_limit: self.data.train_limit,
+                test_limit: self.data.test_limit,
+            },
+            training: TrainingSpec {
+                epochs: t.epochs,
+                fine_tune_epochs: t.fine_tune_epochs,
+                inherit_epochs: t.inherit_epochs,
+                batch_size: t.batch_size,
+                optimizer: match t.optimizer {
+                    OptimizerDocument::Adamw => OptimizerSpec::AdamW,
+                    OptimizerDocument::Sgd { momentum } => OptimizerSpec::Sgd { momentum },
+                },
+                learning_rate: t.learning_rate,
+                fine_tune_learning_rate: t.fine_tune_learning_rate,
+                warmup_fraction: t.warmup_fraction,
+                weight_decay: t.weight_decay,
+                label_smoothing: t.label_smoothing,
+                augmentation: Augmentation { shift: t.shift, flip: t.flip, views: t.views },
+            },
+            teacher: self.teacher.map(teacher).transpose()?,
+            measurement: MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict },
+            screening: self.screening.map(screening).transpose()?,
+        })
+    }
+}
+
+impl SpaceDocument {
+    fn of(definition: &SpaceDefinition) -> Self {
+        let stage = |s: &StageSpace| StageSpaceDocument {
+            depth: s.depth.clone(),
+            width: s.width.clone(),
+            kernel: s.kernel.clone(),
+            operation: s.operation.clone(),
+            expansion: s.expansion.clone(),
+            stride: s.stride.clone(),
+            activation: s.activation.iter().map(|a| a.name().to_owned()).collect(),
+        };
+        let recipe = &definition.recipe;
+        Self {
+            resolution: definition.resolution.clone(),
+            stem_width: definition.stem_width.clone(),
+            stages: definition.stages.iter().map(stage).collect(),
+            prune: recipe.prune.clone(),
+            precision: recipe.precision.iter().map(|p| p.name().to_owned()).collect(),
+            alpha: recipe.alpha.clone(),
+            temperature: recipe.temperature.clone(),
+        }
+    }
+
+    fn into_definition(self) -> Result<SpaceDefinition, ResolvedError> {
+        let stage = |s: StageSpaceDocument| {
+            let unknown =
+                s.operation.iter().find(|name| !Operation::NAMES.contains(&name.as_str()));
+            if let Some(name) = unknown {
+                let field = "stages.operation";
+                return Err(ResolvedError::Value { field, value: name.clone() });
+            }
+            Ok(StageSpace {
+                depth: s.depth,
+                width: s.width,
+                kernel: s.kernel,
+                operation: s.operation,
+                expansion: s.expansion,
+                stride: s.stride,
+                activation: parse_all("stages.activation", &s.activation)?,
+            })
+        };
+        Ok(SpaceDefinition {
+            resolution: self.resolution,
+            stem_width: self.stem_width,
+            stages: self.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
+            recipe: RecipeSpace {
+                prune: self.prune,
+                precision: parse_all("recipe.precision", &self.precision)?,
+                alpha: self.alpha,
+                temperature: self.temperature,
+            },
+        })
+    }
+}
+
+impl SourceDocument {
+    fn of(source: &DataSource) -> Self {
+        match source.clone() {
+            DataSource::Digits => Self::Digits,
+            DataSource::Idx { train_images, train_labels, test_images, test_labels } => {
+                Self::Idx { train_images, train_labels, test_images, test_labels }
+            }
+            DataSource::Cifar10 { directory } => Self::Cifar10 { directory },
+            DataSource::ImageFolder { train, test, side } => {
+                Self::ImageFolder { train, test, side }
+            }
+        }
+    }
+
+    fn into_source(self) -> DataSource {
+        match self {
+            Self::Digits => DataSource::Digits,
+            Self::Idx { train_images, train_labels, test_images, test_labels } => {
+                DataSource::Idx { train_images, train_labels, test_images, test_labels }
+            }
+            Self::Cifar10 { directory } => DataSource::Cifar10 { directory },
+            Self::ImageFolder { train, test, side } => {
+                DataSource::ImageFolder { train, test, side }
+            }
+        }
+    }
+}
+
+impl ArchitectureDocument {
+    fn of(architecture: &Architecture) -> Self {
+        let stage = |s: &edgesmith_search_space::Stage| StageDocument {
+            depth: s.depth,
+            width: s.width,
+            kernel: s.kernel,
+            operation: s.operation.name().to_owned(),
+            expansion: match s.operation {
+                Operation::InvertedResidual { expansion } => Some(expansion),
+                Operation::Conv | Operation::Separable => None,
+            },
+            stride: s.stride,
+            activation: s.activation.name().to_owned(),
+        };
+        Self {
+            resolution: architecture.resolution,
+            stem_width: architecture.stem_width,
+            stages: architecture.stages.iter().map(stage).collect(),
+        }
+    }
+
+    fn into_architecture(self) -> Result<Architecture, ResolvedError> {
+        let stage = |s: StageDocument| {
+            let operation = match (s.operation.as_str(), s.expansion) {
+                ("conv", None) => Operation::Conv,
+                ("separable", None) => Operation::Separable,
+                ("inverted-residual", Some(expansion)) => Operation::InvertedResidual { expansion },
+                _ => {
+                    let field = "teacher.architecture.stages.operation";
+                    return Err(ResolvedError::Value { field, value: s.operation });
+                }
+            };
+            Ok(edgesmith_search_space::Stage {
+                depth: s.depth,
+                width: s.width,
+                kernel: s.kernel,
+                operation,
+                stride: s.stride,
+                activation: parse("teacher.architecture.stages.activation", &s.activation)?,
+            })
+        };
+        Ok(Architecture {
+            resolution: self.resolution,
+            stem_width: self.stem_width,
+            stages: self.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TableDocument {
+    fn of(table: &TableSpec) -> Self {
+        let rung = |r: &TableRung| TableRungDocument {
+            epochs: r.epochs,
+            validation_accuracy: r.validation_accuracy.clone(),
+        };
+        Self {
+            path: table.path.clone(),
+            latencies: table.latencies.clone(),
+            validation_accuracy: table.validation_accuracy.clone(),
+            test_accuracies: table.test_accuracies.clone(),
+            epochs: table.epochs,
+            rungs: table.rungs.iter().map(rung).collect(),
+            seconds: table.seconds.clone(),
+            seconds_share: table.seconds_share,
+            identity: table.identity.name().to_owned(),
+        }
+    }
+
+    fn into_spec(self) -> Result<TableSpec, ResolvedError> {
+        let rung = |r: TableRungDocument| TableRung {
+            epochs: r.epochs,
+            validation_accuracy: r.validation_accuracy,
+        };
+        let identity: CellIdentity = parse("table.identity", &self.identity)?;
+        Ok(TableSpec {
+            path: self.path,
+            latencies: self.latencies,
+            validation_accuracy: self.validation_accuracy,
+            test_accuracies: self.test_accuracies,
+            epochs: self.epochs,
+            rungs: self.rungs.into_iter().map(rung).collect(),
+            seconds: self.seconds,
+            seconds_share: self.seconds_share,
+            identity,
+        })
+    }
+}

@@ -1,0 +1,269 @@
+//! The format of the resolved study: types that are frozen apart from the domain's. See
+//! [`super`] for how they may change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Goal;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Document {
+    pub(super) version: u32,
+    pub(super) name: String,
+    pub(super) seed: u64,
+    pub(super) start_from: Vec<String>,
+    /// By name, with the device and the engine: `latency_ms@rpi4`.
+    pub(super) objectives: Vec<ObjectiveDocument>,
+    pub(super) constraints: Vec<ConstraintDocument>,
+    pub(super) algorithm: AlgorithmDocument,
+    pub(super) budget: BudgetDocument,
+    pub(super) work: WorkDocument,
+    pub(super) fidelity: Option<FidelityDocument>,
+    /// The study file's text, for people.
+    pub(super) source: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ObjectiveDocument {
+    pub(super) metric: String,
+    pub(super) goal: Goal,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BoundDocument {
+    Max(f64),
+    Min(f64),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ConstraintDocument {
+    pub(super) metric: String,
+    pub(super) bound: BoundDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub(super) enum AlgorithmDocument {
+    Random,
+    RegularizedEvolution {
+        population: usize,
+        sample: usize,
+        mutations: usize,
+    },
+    Auto,
+    ModelBased {
+        initial: usize,
+    },
+    Nsga2 {
+        population: usize,
+        crossover: f64,
+        mutations: usize,
+    },
+    Nsga3 {
+        population: usize,
+        crossover: f64,
+        mutations: usize,
+    },
+    LocalSearch,
+    Reinforce {
+        learning_rate: f64,
+        entropy: f64,
+        baseline_decay: f64,
+        policy: PolicyDocument,
+        reward: RewardDocument,
+    },
+    Ppo {
+        learning_rate: f64,
+        entropy: f64,
+        batch: usize,
+        epochs: usize,
+        clip: f64,
+        policy: PolicyDocument,
+        reward: RewardDocument,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PolicyDocument {
+    Categorical,
+    Lstm,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RewardDocument {
+    Rank,
+    Target { target: f64, within: f64, beyond: f64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct BudgetDocument {
+    pub(super) trials: u32,
+    pub(super) simulated_seconds: Option<f64>,
+    pub(super) max_attempts: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum WorkDocument {
+    Train(Box<TrainDocument>),
+    Table(TableDocument),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TrainDocument {
+    pub(super) space: SpaceDocument,
+    pub(super) channels: u32,
+    pub(super) classes: u32,
+    pub(super) data: DataDocument,
+    pub(super) training: TrainingDocument,
+    pub(super) teacher: Option<TeacherDocument>,
+    pub(super) measurement: MeasurementDocument,
+    pub(super) screening: Option<ScreeningDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct SpaceDocument {
+    pub(super) resolution: Vec<u32>,
+    pub(super) stem_width: Vec<u32>,
+    pub(super) stages: Vec<StageSpaceDocument>,
+    pub(super) prune: Vec<f64>,
+    pub(super) precision: Vec<String>,
+    pub(super) alpha: Vec<f64>,
+    pub(super) temperature: Vec<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StageSpaceDocument {
+    pub(super) depth: Vec<u32>,
+    pub(super) width: Vec<u32>,
+    pub(super) kernel: Vec<u32>,
+    pub(super) operation: Vec<String>,
+    pub(super) expansion: Vec<u32>,
+    pub(super) stride: Vec<u32>,
+    pub(super) activation: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DataDocument {
+    pub(super) source: SourceDocument,
+    pub(super) validation_fraction: f64,
+    pub(super) train_limit: Option<usize>,
+    pub(super) test_limit: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SourceDocument {
+    Digits,
+    Idx { train_images: String, train_labels: String, test_images: String, test_labels: String },
+    Cifar10 { directory: String },
+    ImageFolder { train: String, test: Option<String>, side: u32 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TrainingDocument {
+    pub(super) epochs: u32,
+    pub(super) fine_tune_epochs: u32,
+    pub(super) inherit_epochs: u32,
+    pub(super) batch_size: u32,
+    pub(super) optimizer: OptimizerDocument,
+    pub(super) learning_rate: f64,
+    pub(super) fine_tune_learning_rate: f64,
+    pub(super) warmup_fraction: f64,
+    pub(super) weight_decay: f64,
+    pub(super) label_smoothing: f64,
+    pub(super) shift: u32,
+    pub(super) flip: bool,
+    pub(super) views: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OptimizerDocument {
+    Adamw,
+    Sgd { momentum: f64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TeacherDocument {
+    pub(super) architecture: ArchitectureDocument,
+    pub(super) source: TeacherSourceDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TeacherSourceDocument {
+    Train { epochs: u32 },
+    File { path: String },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ArchitectureDocument {
+    pub(super) resolution: u32,
+    pub(super) stem_width: u32,
+    pub(super) stages: Vec<StageDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StageDocument {
+    pub(super) depth: u32,
+    pub(super) width: u32,
+    pub(super) kernel: u32,
+    pub(super) operation: String,
+    /// Of inverted residuals; absent for other operations.
+    pub(super) expansion: Option<u32>,
+    pub(super) stride: u32,
+    pub(super) activation: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MeasurementDocument {
+    pub(super) warmup_runs: u32,
+    pub(super) min_runs: u32,
+    pub(super) min_seconds: f64,
+    pub(super) threads: u32,
+    pub(super) predict: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ScreeningDocument {
+    pub(super) proxy: String,
+    pub(super) batch: u32,
+    pub(super) keep: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct FidelityDocument {
+    pub(super) rule: RuleDocument,
+    pub(super) rungs: Vec<u32>,
+    pub(super) reduction: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RuleDocument {
+    Asha,
+    Median,
+    Curve { confidence: f64 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TableDocument {
+    pub(super) path: String,
+    pub(super) latencies: Option<String>,
+    pub(super) validation_accuracy: String,
+    pub(super) test_accuracies: Vec<String>,
+    pub(super) epochs: Option<u32>,
+    pub(super) rungs: Vec<TableRungDocument>,
+    pub(super) seconds: String,
+    pub(super) seconds_share: f64,
+    pub(super) identity: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TableRungDocument {
+    pub(super) epochs: u32,
+    pub(super) validation_accuracy: String,
+}

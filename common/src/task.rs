@@ -1,0 +1,251 @@
+//! Tasks: what a worker is, what it can be asked to do, what a task needs, and how it can end. Defined
+//! here alone; coordinator, wire and worker all speak of these.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use edgesmith_search_space::Genotype;
+
+use crate::{
+    ArtifactHash, DeviceClass, EngineName, Figures, Measurement, RungReport, Target, TrainedTrial,
+    TrialNumber,
+};
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Trains teachers, trains and compresses trials.
+    Train,
+    /// Times compressed models on its device.
+    Measure,
+    /// Looks candidates up in tables.
+    Table,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 3] = [Role::Train, Role::Measure, Role::Table];
+
+    /// The name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Train => "train",
+            Role::Measure => "measure",
+            Role::Table => "table",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("unknown role {name:?}; use one of {known}")
+        })
+    }
+}
+
+/// What a worker says of itself when it joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// The machine's own name.
+    pub name: String,
+    /// Class of the device that it measures on.
+    pub class: DeviceClass,
+    /// What it does; at least one.
+    pub roles: BTreeSet<Role>,
+    /// What it can run models with; empty where it does not measure.
+    pub engines: BTreeSet<EngineName>,
+    /// Tasks it takes at once, at least 1.
+    pub slots: u32,
+    /// Training backend, for example `flex`; empty where it does not train.
+    pub backend: String,
+}
+
+impl WorkerInfo {
+    /// Whether it can do a task at all.
+    pub fn can_do(&self, needs: &Needs) -> bool {
+        let has_target =
+            |target: &Target| self.class == target.device && self.engines.contains(&target.engine);
+        self.roles.contains(&needs.role) && needs.target.as_ref().is_none_or(has_target)
+    }
+}
+
+/// What a task needs of the worker that does it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needs {
+    /// The worker does this.
+    pub role: Role,
+    /// The worker is such a device and has this engine; `None` where any device will do.
+    pub target: Option<Target>,
+}
+
+impl Needs {
+    /// A worker that does this, on any device.
+    pub fn role(role: Role) -> Self {
+        Self { role, target: None }
+    }
+
+    /// A worker that measures on this target.
+    pub fn measuring_on(target: Target) -> Self {
+        Self { role: Role::Measure, target: Some(target) }
+    }
+}
+
+/// What a task is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Train the teacher, or evaluate given weights.
+    TrainTeacher {
+        /// Given weights (safetensors); `None`: train them.
+        weights: Option<ArtifactHash>,
+    },
+    /// Score one candidate's untrained network by the study's proxy.
+    ScoreTrial {
+        /// The trial's number, which seeds it.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+    },
+    /// Train and compress one candidate.
+    TrainTrial {
+        /// The trial's number, which seeds it.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+        /// The teacher's soft targets; `None` where the study has no teacher.
+        soft_targets: Option<ArtifactHash>,
+        /// Epochs after which to stop and report; `None`: train to the end, and compress.
+        rung: Option<u32>,
+        /// What an earlier rung left; `None`: start from fresh weights.
+        checkpoint: Option<ArtifactHash>,
+        /// The relative whose weights it starts from; `None`: from fresh ones.
+        donor: Option<Donor>,
+    },
+    /// Look one candidate up in the study's table.
+    LookUpTrial {
+        /// The trial's number.
+        number: TrialNumber,
+        /// The candidate.
+        genotype: Genotype,
+        /// Epochs of the rung to look up and report; `None`: those of the whole training.
+        rung: Option<u32>,
+    },
+    /// Time one model.
+    MeasureModel {
+        /// The edge-runtime file.
+        model: ArtifactHash,
+        /// Whose model; `None` for the teacher.
+        number: Option<TrialNumber>,
+        /// What to time it on.
+        target: Target,
+    },
+}
+
+/// A finished trial whose weights another one starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Donor {
+    /// Its candidate; the weights are those of its pruned network.
+    pub genotype: Genotype,
+    /// Its weights, safetensors.
+    pub weights: ArtifactHash,
+}
+
+/// What a task yielded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The teacher is there.
+    TeacherTrained {
+        /// Its figures and artifacts; `compressed` and `uncompressed` are of the same fp32 network.
+        trained: TrainedTrial,
+        /// Its soft targets.
+        soft_targets: ArtifactHash,
+    },
+    /// A candidate's untrained network is scored; higher is better.
+    Scored(f64),
+    /// A candidate has reached a rung below its last.
+    RungReached(RungReport),
+    /// A candidate is trained and compressed.
+    TrialTrained(TrainedTrial),
+    /// A candidate is looked up.
+    LookedUp(Figures),
+    /// A model is timed.
+    Measured(Measurement),
+}
+
+impl Outcome {
+    /// The artifacts that it names, which have to be at hand before it counts.
+    pub fn artifacts(&self) -> Vec<ArtifactHash> {
+        match self {
+            Outcome::TeacherTrained { trained, soft_targets } => {
+                vec![trained.model, trained.weights, *soft_targets]
+            }
+            Outcome::TrialTrained(trained) => vec![trained.model, trained.weights],
+            Outcome::RungReached(report) => report.checkpoint.into_iter().collect(),
+            Outcome::Scored(_) | Outcome::LookedUp(_) | Outcome::Measured(_) => Vec::new(),
+        }
+    }
+}
+
+/// Why an attempt has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct AttemptError {
+    /// One sentence.
+    pub reason: String,
+    /// Whether another attempt could go differently.
+    pub retryable: bool,
+}
+
+impl AttemptError {
+    /// No attempt can go differently: the candidate itself does not work.
+    pub fn hopeless(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), retryable: false }
+    }
+
+    /// Another attempt, or another worker, may do better.
+    pub fn retryable(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), retryable: true }
+    }
+
+    /// The attempt was told to stop. Nobody is told: it is not the worker's any more.
+    pub fn stopped() -> Self {
+        Self::retryable("the attempt was stopped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_can_do_what_its_roles_device_and_engines_allow() {
+        let board = Target::on("board".parse().unwrap());
+        let worker = |roles: &[Role], class: &str| WorkerInfo {
+            name: "w".to_owned(),
+            class: class.parse().unwrap(),
+            roles: roles.iter().copied().collect(),
+            engines: [EngineName::edge_runtime()].into(),
+            slots: 1,
+            backend: String::new(),
+        };
+        let measuring = Needs::measuring_on(board.clone());
+        assert!(worker(&[Role::Measure], "board").can_do(&measuring));
+        assert!(!worker(&[Role::Measure], "phone").can_do(&measuring));
+        assert!(!worker(&[Role::Train], "board").can_do(&measuring));
+        let other = Target { engine: "onnxruntime".parse().unwrap(), ..board };
+        assert!(!worker(&[Role::Measure], "board").can_do(&Needs::measuring_on(other)));
+        assert!(worker(&[Role::Train, Role::Table], "x").can_do(&Needs::role(Role::Table)));
+        assert!(Role::ALL.iter().all(|role| role.name().parse() == Ok(*role)));
+        assert!("fly".parse::<Role>().unwrap_err().contains("measure"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Fronts that are kept up as trials complete, so that nobody has to go through all trials.
+
+use edgesmith_common::pareto::Archive;
+use edgesmith_common::{DeviceClass, Objective, StudySpec, TrialValues, pareto};
+
+/// What of a study's complete trials is kept up as they complete.
+#[derive(Debug)]
+pub(super) struct Fronts {
+    /// By the objectives that count for no device in particular, which is all of them, and for each.
+    archives: Vec<(Option<DeviceClass>, Vec<Objective>, Archive<usize>)>,
+    /// Whether any trial is complete, feasible or not.
+    any: bool,
+    /// Highest validation accuracy of a complete trial, feasible or not.
+    best_accuracy: Option<f64>,
+}
+
+impl Fronts {
+    /// Of a study that begins.
+    pub(super) fn new(spec: &StudySpec) -> Self {
+        let devices = spec.objectives.iter().filter_map(|o| o.device().cloned());
+        let mut of: Vec<Option<DeviceClass>> = vec![None];
+        for device in devices.map(Some) {
+            if !of.contains(&device) {
+                of.push(device);
+            }
+        }
+        let archive = |device: Option<DeviceClass>| {
+            let objectives = on(&spec.objectives, device.as_ref());
+            let archive = Archive::new(objectives.len());
+            (device, objectives, archive)
+        };
+        Self { archives: of.into_iter().map(archive).collect(), any: false, best_accuracy: None }
+    }
+
+    /// Takes note of a trial that is complete.
+    pub(super) fn note(&mut self, number: usize, values: &TrialValues, feasible: bool) {
+        self.any = true;
+        let accuracy = values.figures().validation_accuracy();
+        self.best_accuracy = self.best_accuracy.into_iter().chain(accuracy).reduce(f64::max);
+        if !feasible {
+            return;
+        }
+        for (_, objectives, archive) in &mut self.archives {
+            if let Some(point) = point(objectives, values) {
+                archive.insert(point, number);
+            }
+        }
+    }
+
+    /// Whether any trial is complete, feasible or not.
+    pub(super) fn any_complete(&self) -> bool {
+        self.any
+    }
+
+    /// Highest validation accuracy of a complete trial, feasible or not.
+    pub(super) fn best_accuracy(&self) -> Option<f64> {
+        self.best_accuracy
+    }
+
+    /// The objectives that count for a device, or for none in particular, and their front.
+    pub(super) fn of(
+        &self,
+        device: Option<&DeviceClass>,
+    ) -> Option<(&Vec<Objective>, &Archive<usize>)> {
+        let found = self.archives.iter().find(|(of, ..)| of.as_ref() == device);
+        found.map(|(_, objectives, archive)| (objectives, archive))
+    }
+}
+
+/// The objectives on a device and those on none; all of them where none is asked for.
+pub(super) fn on(objectives: &[Objective], device: Option<&DeviceClass>) -> Vec<Objective> {
+    let counts = |o: &&Objective| match (o.device(), device) {
+        (Some(of), Some(asked)) => of == asked,
+        _ => true,
+    };
+    objectives.iter().filter(counts).cloned().collect()
+}
+
+/// A trial's objective values, less is better; `None` where one is missing or is no number, which
+/// nothing compares with.
+pub(super) fn point(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
+    pareto::oriented(objectives, values).filter(|point| point.iter().all(|v| !v.is_nan()))
+}

@@ -1,0 +1,242 @@
+//! From the core's records to frozen ones, each in the newest version of its kind.
+
+use edgesmith_common::{
+    ArtifactHash, Figures, Measurement, Scope, ScopedMetric, Split, Target, TaskId, TrainedTrial,
+    TrialNumber,
+};
+
+use super::{FormatError, Frame, v1, v2};
+use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
+
+/// A record as it is written.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
+    match record {
+        Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms } => {
+            let choices = spec.space.choices().iter();
+            Frame::of(&v2::StudyCreated {
+                study: spec.name.to_string(),
+                resolved: spec.to_resolved(),
+                choices: choices.map(|c| (c.name.clone(), c.options.clone())).collect(),
+                teacher_weights: teacher_weights.as_ref().map(hash),
+                teacher_task: teacher_task.map(|task| task.0),
+                at_ms: *at_ms,
+            })
+        }
+        Record::StudyStateChanged { study, state, elapsed_ms } => {
+            Frame::of(&v1::StudyStateChanged {
+                study: study.to_string(),
+                state: study_state(state),
+                elapsed_ms: *elapsed_ms,
+            })
+        }
+        Record::StudyDeleted { study } => Frame::of(&v1::StudyDeleted { study: study.to_string() }),
+        Record::ProposalsEnded { study, reason } => {
+            Frame::of(&v1::ProposalsEnded { study: study.to_string(), reason: reason.clone() })
+        }
+        Record::TrialProposed { study, number, task, genotype, parents } => {
+            Frame::of(&v1::TrialProposed {
+                study: study.to_string(),
+                number: number.0,
+                task: task.0,
+                genotype: genotype.clone(),
+                parents: numbers(parents),
+            })
+        }
+        Record::TrialInfeasible { study, number, genotype, parents, reason } => {
+            Frame::of(&v1::TrialInfeasible {
+                study: study.to_string(),
+                number: number.0,
+                genotype: genotype.clone(),
+                parents: numbers(parents),
+                reason: reason.clone(),
+            })
+        }
+        Record::AttemptStarted { study, task, attempt, worker, elapsed_ms } => {
+            Frame::of(&v1::AttemptStarted {
+                study: study.to_string(),
+                task: task.0,
+                attempt: attempt.0,
+                worker: worker.0,
+                elapsed_ms: *elapsed_ms,
+            })
+        }
+        Record::AttemptEnded { study, task, attempt, ending, elapsed_ms } => {
+            Frame::of(&v1::AttemptEnded {
+                study: study.to_string(),
+                task: task.0,
+                attempt: attempt.0,
+                ending: attempt_ending(ending),
+                elapsed_ms: *elapsed_ms,
+            })
+        }
+        Record::TeacherTrained { study, trained, soft_targets, measure } => {
+            Frame::of(&v2::TeacherTrained {
+                study: study.to_string(),
+                trained: trained_trial(trained),
+                soft_targets: hash(soft_targets),
+                measure: measure_tasks(measure),
+            })
+        }
+        Record::TrialTrained { study, number, trained, measure } => Frame::of(&v2::TrialTrained {
+            study: study.to_string(),
+            number: number.0,
+            trained: trained_trial(trained),
+            measure: measure_tasks(measure),
+        }),
+        Record::Measured { study, task, measurement: of } => Frame::of(&v1::Measured {
+            study: study.to_string(),
+            task: task.0,
+            measurement: measurement(of),
+        }),
+        Record::TrialFinished { study, number, ending } => Frame::of(&v1::TrialFinished {
+            study: study.to_string(),
+            number: number.0,
+            ending: trial_ending(ending),
+        }),
+        Record::TaskGivenUp { study, task, reason } => Frame::of(&v1::TaskGivenUp {
+            study: study.to_string(),
+            task: task.0,
+            reason: reason.clone(),
+        }),
+        Record::WorkerIdsReserved { below } => Frame::of(&v1::WorkerIdsReserved { below: *below }),
+        Record::TrialLookedUp { study, number, figures: of } => Frame::of(&v2::TrialLookedUp {
+            study: study.to_string(),
+            number: number.0,
+            figures: figures(of),
+        }),
+        Record::RungReached { study, number, report } => Frame::of(&v2::RungReached {
+            study: study.to_string(),
+            number: number.0,
+            epochs: report.epochs,
+            figures: figures(&report.figures),
+            checkpoint: report.checkpoint.as_ref().map(hash),
+        }),
+        Record::TrialPromoted { study, number, task } => Frame::of(&v1::TrialPromoted {
+            study: study.to_string(),
+            number: number.0,
+            task: task.0,
+        }),
+        Record::TrialImported { study, number, genotype, figures: of } => {
+            Frame::of(&v2::TrialImported {
+                study: study.to_string(),
+                number: number.0,
+                genotype: genotype.clone(),
+                figures: figures(of),
+            })
+        }
+        Record::TrialInherits { study, number, donor } => Frame::of(&v1::TrialInherits {
+            study: study.to_string(),
+            number: number.0,
+            donor: donor.0,
+        }),
+        Record::TrialTooSlow { study, number, genotype, parents, target: on, reason } => {
+            Frame::of(&v2::TrialTooSlow {
+                study: study.to_string(),
+                number: number.0,
+                genotype: genotype.clone(),
+                parents: numbers(parents),
+                target: target(on),
+                reason: reason.clone(),
+            })
+        }
+        Record::TrialScored { study, number, score } => Frame::of(&v1::TrialScored {
+            study: study.to_string(),
+            number: number.0,
+            score: *score,
+        }),
+    }
+}
+
+fn hash(hash: &ArtifactHash) -> v2::Hash {
+    *hash.as_bytes()
+}
+
+fn numbers(numbers: &[TrialNumber]) -> Vec<u32> {
+    numbers.iter().map(|number| number.0).collect()
+}
+
+fn study_state(state: &StudyState) -> v1::StudyState {
+    match state.clone() {
+        StudyState::Running => v1::StudyState::Running,
+        StudyState::Paused => v1::StudyState::Paused,
+        StudyState::Complete { reason } => v1::StudyState::Complete { reason },
+        StudyState::Cancelled => v1::StudyState::Cancelled,
+        StudyState::Failed { reason } => v1::StudyState::Failed { reason },
+    }
+}
+
+fn attempt_ending(ending: &AttemptEnding) -> v1::AttemptEnding {
+    match ending.clone() {
+        AttemptEnding::Succeeded => v1::AttemptEnding::Succeeded,
+        AttemptEnding::Failed { reason } => v1::AttemptEnding::Failed { reason },
+        AttemptEnding::Lost => v1::AttemptEnding::Lost,
+        AttemptEnding::Left => v1::AttemptEnding::Left,
+    }
+}
+
+fn trial_ending(ending: &TrialEnding) -> v1::TrialEnding {
+    match ending.clone() {
+        TrialEnding::Complete => v1::TrialEnding::Complete,
+        TrialEnding::Infeasible { reason } => v1::TrialEnding::Infeasible { reason },
+        TrialEnding::Failed { reason } => v1::TrialEnding::Failed { reason },
+        TrialEnding::Pruned => v1::TrialEnding::Pruned,
+        TrialEnding::ScreenedOut => v1::TrialEnding::ScreenedOut,
+    }
+}
+
+fn trained_trial(trained: &TrainedTrial) -> v2::TrainedTrial {
+    v2::TrainedTrial {
+        compressed: figures(&trained.compressed),
+        uncompressed: figures(&trained.uncompressed),
+        model: hash(&trained.model),
+        weights: hash(&trained.weights),
+    }
+}
+
+fn figures(figures: &Figures) -> Vec<v2::Figure> {
+    let figure = |(of, value): (&ScopedMetric, f64)| v2::Figure {
+        metric: of.metric.name().to_owned(),
+        scope: match &of.scope {
+            Scope::Whole => v2::Scope::Whole,
+            Scope::Split(Split::Validation) => v2::Scope::Validation,
+            Scope::Split(Split::Test) => v2::Scope::Test,
+            Scope::Split(Split::HeldOut(name)) => v2::Scope::HeldOut(name.to_string()),
+            Scope::Target(on) => v2::Scope::Target(target(on)),
+        },
+        value,
+    };
+    figures.iter().map(figure).collect()
+}
+
+fn target(target: &Target) -> v2::Target {
+    let Target { device, engine, threads } = target;
+    v2::Target { device: device.to_string(), engine: engine.to_string(), threads: *threads }
+}
+
+fn measure_tasks(tasks: &[(TaskId, Target)]) -> Vec<(u64, v2::Target)> {
+    tasks.iter().map(|(task, on)| (task.0, target(on))).collect()
+}
+
+fn measurement(m: &Measurement) -> v1::Measurement {
+    v1::Measurement {
+        device: v1::DeviceInfo {
+            class: m.device.class.to_string(),
+            name: m.device.name.clone(),
+            cpu: m.device.cpu.clone(),
+            cpu_flags: m.device.cpu_flags.clone(),
+            cores: m.device.cores,
+        },
+        engine: m.engine.to_string(),
+        engine_version: m.engine_version.clone(),
+        threads: m.threads,
+        batch: m.batch,
+        warmup_runs: m.warmup_runs,
+        samples: m.samples,
+        p50_ms: m.p50_ms,
+        p95_ms: m.p95_ms,
+        min_ms: m.min_ms,
+    }
+}

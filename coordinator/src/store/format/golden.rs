@@ -1,0 +1,408 @@
+//! The bytes of every version of every kind of record: what stands here was written once and has to be read
+//! for ever. A failing test means that a frozen type was changed; add a version instead.
+
+use std::collections::BTreeSet;
+
+use edgesmith_common::{StudySpec, Target};
+use edgesmith_search_space::Choice;
+
+use super::*;
+use crate::core::{Record, TrialEnding};
+
+/// The study file of the records here.
+const STUDY: &str = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
+                     objectives = [{ metric = \"macs\" }]\n\
+                     space = { resolution = 8, stem_width = [4, 8], stages = [{ width = 8 }] }\n";
+
+/// A genotype of it.
+const GENOTYPE: [u16; 13] = [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn hash_text() -> String {
+    "01".repeat(32)
+}
+
+fn network() -> v1::NetworkReport {
+    v1::NetworkReport {
+        validation_accuracy: 0.5,
+        test_accuracy: 0.25,
+        model_bytes: 300,
+        macs: 5,
+        parameters: 6,
+        peak_memory_bytes: 7,
+    }
+}
+
+fn trained() -> v1::TrainedTrial {
+    v1::TrainedTrial {
+        compressed: network(),
+        uncompressed: network(),
+        model: hash_text(),
+        weights: hash_text(),
+        images_seen: 8,
+        seconds: 1.5,
+    }
+}
+
+fn known() -> v1::Figures {
+    v1::Figures {
+        validation_accuracy: 0.5,
+        test_accuracies: vec![("own".to_owned(), 0.25), ("other".to_owned(), 0.75)],
+        model_bytes: Some(300),
+        macs: None,
+        parameters: Some(6),
+        peak_memory_bytes: None,
+        latencies: vec![("pi".to_owned(), 2.0)],
+        seconds: 1.5,
+    }
+}
+
+/// One record of every kind, in version 1.
+fn version_1() -> Vec<v1::Record> {
+    let study = || "s".to_owned();
+    let why = || "why".to_owned();
+    let measure = || vec![(9, "pi".to_owned())];
+    let genotype = || GENOTYPE.to_vec();
+    vec![
+        v1::Record::StudyCreated(v1::StudyCreated {
+            study: study(),
+            spec_toml: STUDY.to_owned(),
+            teacher_weights: Some(hash_text()),
+            teacher_task: Some(1),
+            at_ms: 1_700_000_000_000,
+        }),
+        v1::Record::StudyStateChanged(v1::StudyStateChanged {
+            study: study(),
+            state: v1::StudyState::Complete { reason: Some(why()) },
+            elapsed_ms: 5,
+        }),
+        v1::Record::StudyDeleted(v1::StudyDeleted { study: study() }),
+        v1::Record::ProposalsEnded(v1::ProposalsEnded { study: study(), reason: why() }),
+        v1::Record::TrialProposed(v1::TrialProposed {
+            study: study(),
+            number: 3,
+            task: 4,
+            genotype: genotype(),
+            parents: vec![1, 2],
+        }),
+        v1::Record::TrialInfeasible(v1::TrialInfeasible {
+            study: study(),
+            number: 3,
+            genotype: genotype(),
+            parents: vec![],
+            reason: why(),
+        }),
+        v1::Record::AttemptStarted(v1::AttemptStarted {
+            study: study(),
+            task: 4,
+            attempt: 5,
+            worker: 6,
+            elapsed_ms: 7,
+        }),
+        v1::Record::AttemptEnded(v1::AttemptEnded {
+            study: study(),
+            task: 4,
+            attempt: 5,
+            ending: v1::AttemptEnding::Failed { reason: why() },
+            elapsed_ms: 7,
+        }),
+        v1::Record::TeacherTrained(v1::TeacherTrained {
+            study: study(),
+            trained: trained(),
+            soft_targets: hash_text(),
+            measure: measure(),
+        }),
+        v1::Record::TrialTrained(v1::TrialTrained {
+            study: study(),
+            number: 3,
+            trained: trained(),
+            measure: measure(),
+        }),
+        v1::Record::Measured(v1::Measured {
+            study: study(),
+            task: 9,
+            measurement: v1::Measurement {
+                device: v1::DeviceInfo {
+                    class: "pi".to_owned(),
+                    name: "board".to_owned(),
+                    cpu: "some cpu".to_owned(),
+                    cpu_flags: vec!["fma".to_owned()],
+                    cores: 4,
+                },
+                engine: "edge-runtime".to_owned(),
+                engine_version: "0.1.0".to_owned(),
+                threads: 1,
+                batch: 1,
+                warmup_runs: 5,
+                samples: 50,
+                p50_ms: 2.0,
+                p95_ms: 2.5,
+                min_ms: 1.5,
+            },
+        }),
+        v1::Record::TrialFinished(v1::TrialFinished {
+            study: study(),
+            number: 3,
+            ending: v1::TrialEnding::ScreenedOut,
+        }),
+        v1::Record::TaskGivenUp(v1::TaskGivenUp { study: study(), task: 9, reason: why() }),
+        v1::Record::WorkerIdsReserved(v1::WorkerIdsReserved { below: 257 }),
+        v1::Record::TrialLookedUp(v1::TrialLookedUp {
+            study: study(),
+            number: 3,
+            figures: known(),
+        }),
+        v1::Record::RungReached(v1::RungReached {
+            study: study(),
+            number: 3,
+            report: v1::RungReport {
+                epochs: 4,
+                validation_accuracy: 0.5,
+                checkpoint: "00".repeat(32),
+                images_seen: 0,
+                seconds: 1.5,
+            },
+        }),
+        v1::Record::TrialPromoted(v1::TrialPromoted { study: study(), number: 3, task: 4 }),
+        v1::Record::TrialImported(v1::TrialImported {
+            study: study(),
+            number: 3,
+            genotype: genotype(),
+            figures: known(),
+        }),
+        v1::Record::TrialInherits(v1::TrialInherits { study: study(), number: 3, donor: 2 }),
+        v1::Record::TrialTooSlow(v1::TrialTooSlow {
+            study: study(),
+            number: 3,
+            genotype: genotype(),
+            parents: vec![1],
+            device: "pi".to_owned(),
+            reason: why(),
+        }),
+        v1::Record::TrialScored(v1::TrialScored { study: study(), number: 3, score: -0.5 }),
+    ]
+}
+
+/// What [`version_1`] means.
+fn meaning() -> Vec<Record> {
+    let bytes = postcard::to_stdvec(&version_1()).unwrap();
+    Decoder::default().decode(1, &bytes).unwrap()
+}
+
+/// Hash of bytes as text: golden bytes in a line each.
+fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+#[test]
+fn layout_1_has_the_bytes_that_it_had() {
+    let records = version_1();
+    let kinds: Vec<u32> = records.iter().map(v1::Record::kind).collect();
+    assert_eq!(kinds, (0..21).collect::<Vec<_>>());
+    // Short ones in full, so that the encoding can be seen.
+    let bytes = |kind: usize| postcard::to_stdvec(&records[kind]).unwrap();
+    assert_eq!(bytes(1), b"\x01\x01s\x02\x01\x03why\x05");
+    assert_eq!(bytes(6), b"\x06\x01s\x04\x05\x06\x07");
+    assert_eq!(bytes(11), b"\x0b\x01s\x03\x04");
+    assert_eq!(bytes(13), b"\x0d\x81\x02");
+    assert_eq!(bytes(18), b"\x12\x01s\x03\x02");
+    let digests: Vec<String> = (0..records.len()).map(|kind| digest(&bytes(kind))).collect();
+    assert_eq!(digests, GOLDEN_V1);
+}
+
+#[test]
+fn what_is_written_has_the_bytes_that_it_had() {
+    let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
+    let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
+    let newer = [0, 8, 9, 14, 15, 17, 19];
+    let expected: Vec<(u32, u32)> =
+        (0..21).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
+    assert_eq!(kinds, expected);
+    let digests: Vec<String> = frames.iter().map(|frame| digest(&frame.payload)).collect();
+    assert_eq!(digests, GOLDEN_NEWEST);
+}
+
+#[test]
+fn older_versions_mean_what_they_meant() {
+    let meaning = meaning();
+    let Record::StudyCreated { spec, teacher_task, .. } = &meaning[0] else { panic!() };
+    assert_eq!(**spec, StudySpec::parse(STUDY).unwrap());
+    assert_eq!(teacher_task.map(|task| task.0), Some(1));
+    let Record::TrialTrained { trained, measure, .. } = &meaning[9] else { panic!() };
+    let said = "validation_accuracy 0.5, test_accuracy 0.25, model_bytes 300, macs 5, parameters 6, \
+                peak_memory_bytes 7";
+    assert_eq!(trained.uncompressed.to_string(), said);
+    let compressed = format!("{said}, training_seconds 1.5, images_seen 8");
+    assert_eq!(trained.compressed.to_string(), compressed);
+    assert_eq!(measure[0].1, Target::on("pi".parse().unwrap()));
+    for kind in [14, 17] {
+        let (Record::TrialLookedUp { figures, .. } | Record::TrialImported { figures, .. }) =
+            &meaning[kind]
+        else {
+            panic!()
+        };
+        let said = "validation_accuracy 0.5, test_accuracy 0.25, accuracy@other 0.75, \
+                    accuracy@own 0.25, latency_ms@pi 2, model_bytes 300, parameters 6, \
+                    training_seconds 1.5";
+        assert_eq!(figures.to_string(), said);
+    }
+    let Record::RungReached { report, .. } = &meaning[15] else { panic!() };
+    assert_eq!(report.checkpoint, None, "zeros stood for none");
+    assert_eq!(report.figures.to_string(), "validation_accuracy 0.5, training_seconds 1.5");
+    assert!(matches!(&meaning[11], Record::TrialFinished { ending: TrialEnding::ScreenedOut, .. }));
+}
+
+#[test]
+fn what_is_written_comes_back() {
+    let records = meaning();
+    let bytes = encode(&records).unwrap();
+    assert_eq!(Decoder::default().decode(LAYOUT, &bytes).unwrap(), records);
+    // Version 1 in the newer layout is read as well.
+    let old: Vec<Frame> = [13, 18]
+        .map(|kind: usize| match &version_1()[kind] {
+            v1::Record::WorkerIdsReserved(record) => Frame::of(record).unwrap(),
+            v1::Record::TrialInherits(record) => Frame::of(record).unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .into();
+    let bytes = postcard::to_stdvec(&old).unwrap();
+    let read = Decoder::default().decode(LAYOUT, &bytes).unwrap();
+    assert_eq!(read, [records[13].clone(), records[18].clone()]);
+}
+
+#[test]
+fn a_study_opens_whatever_its_file_says_today() {
+    // The file breaks rules: too many epochs, and a resolution that is too large.
+    let toml = STUDY.replace("budget", "training.epochs = 9000000\nbudget").replace("8,", "9999,");
+    assert!(StudySpec::parse(&toml).is_err());
+    let Some(v1::Record::StudyCreated(created)) = version_1().into_iter().next() else { panic!() };
+    let old = v1::Record::StudyCreated(v1::StudyCreated { spec_toml: toml, ..created });
+    let bytes = postcard::to_stdvec(&vec![old]).unwrap();
+    let read = Decoder::default().decode(1, &bytes).unwrap();
+    let Record::StudyCreated { spec, .. } = &read[0] else { panic!() };
+    assert_eq!(spec.training().unwrap().training.epochs, 9_000_000);
+    let bytes = encode(&read).unwrap();
+    assert_eq!(Decoder::default().decode(LAYOUT, &bytes).unwrap(), read);
+}
+
+#[test]
+fn genotypes_are_read_against_the_choices_that_their_study_names() {
+    let Record::StudyCreated { spec, .. } = &meaning()[0] else { panic!() };
+    let proposed = meaning().into_iter().find(|r| matches!(r, Record::TrialProposed { .. }));
+    let proposed = proposed.unwrap();
+    // As a program wrote it that knew one choice less, had them in another order, and offered the stem's
+    // widths the other way round.
+    let mut frame = freeze(&meaning()[0]).unwrap();
+    let mut created: v2::StudyCreated = frame.read().unwrap();
+    let mut choices: Vec<Choice> = spec.space.choices().to_vec();
+    let missing = choices.pop().unwrap();
+    choices.reverse();
+    let stem = choices.iter().position(|choice| choice.options.len() == 2).unwrap();
+    choices[stem].options.reverse();
+    created.choices = choices.iter().map(|c| (c.name.clone(), c.options.clone())).collect();
+    frame = Frame::of(&created).unwrap();
+    let mut genotype = vec![0; choices.len()];
+    // The second width of today was the first then.
+    assert_eq!((GENOTYPE[1], missing.options.len()), (1, 1));
+    genotype[stem] = 0;
+    let old = v1::TrialProposed {
+        study: "s".to_owned(),
+        number: 3,
+        task: 4,
+        genotype,
+        parents: vec![1, 2],
+    };
+    let bytes = postcard::to_stdvec(&vec![frame, Frame::of(&old).unwrap()]).unwrap();
+    let read = Decoder::default().decode(LAYOUT, &bytes).unwrap();
+    assert_eq!(read[1], proposed);
+}
+
+#[test]
+fn what_is_newer_or_damaged_is_said() {
+    let decode = |layout: u8, bytes: &[u8]| Decoder::default().decode(layout, bytes);
+    assert_eq!(decode(3, &[]), Err(FormatError::Layout(3)));
+    let said = |frame: Frame| {
+        let bytes = postcard::to_stdvec(&vec![frame]).unwrap();
+        decode(LAYOUT, &bytes).unwrap_err().to_string()
+    };
+    for (kind, version) in [(99, 1), (0, 9)] {
+        let text = format!("kind {kind} version {version}, which this program does not know");
+        assert!(said(Frame { kind, version, payload: vec![] }).contains(&text));
+    }
+    let deleted = v1::StudyDeleted { study: "no name".to_owned() };
+    let text = said(Frame::of(&deleted).unwrap());
+    assert!(text.contains("kind 2 version 1") && text.contains("no name"), "{text}");
+    let short = said(Frame { kind: 13, version: 1, payload: vec![] });
+    assert!(short.contains("kind 13 version 1 is damaged"), "{short}");
+    let long = said(Frame { kind: 13, version: 1, payload: vec![1, 2] });
+    assert!(long.contains("too long"), "{long}");
+    let metric = "speed".to_owned();
+    let figures = vec![v2::Figure { metric, scope: v2::Scope::Whole, value: 1.0 }];
+    let looked_up = v2::TrialLookedUp { study: "s".to_owned(), number: 0, figures };
+    assert!(said(Frame::of(&looked_up).unwrap()).contains("metric \"speed\" is not known here"));
+    // Any cut of a list is refused.
+    let bytes = encode(&meaning()).unwrap();
+    for cut in (0..bytes.len()).step_by(7) {
+        assert!(decode(LAYOUT, &bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    let mut longer = bytes;
+    longer.push(0);
+    assert_eq!(decode(LAYOUT, &longer), Err(FormatError::Trailing));
+}
+
+#[test]
+fn every_kind_has_a_number_of_its_own() {
+    let kinds: BTreeSet<u32> = version_1().iter().map(v1::Record::kind).collect();
+    assert_eq!(kinds.len(), version_1().len());
+    assert_eq!((v1::TrialScored::KIND, v1::TrialScored::VERSION), (20, 1));
+    assert_eq!((v2::TrialTooSlow::KIND, v2::TrialTooSlow::VERSION), (19, 2));
+}
+
+/// As the program wrote them when version 1 was the only one.
+const GOLDEN_V1: [&str; 21] = [
+    "4f12ad32c73857f5",
+    "0112a32a0630c4f5",
+    "601422890e7cdf65",
+    "5eb6c1029cdfea3c",
+    "0f658362a24f75c9",
+    "b43a0f7a24df2b0c",
+    "0f44a71ece7bd3e5",
+    "4bb42a2f7e13b06b",
+    "c9b04a898432f148",
+    "826cfbc3363ddc7f",
+    "88cdb7ecb435c59d",
+    "15084417ffcfa90e",
+    "8edb3014d0c1c4ca",
+    "70fabaf86565269b",
+    "8b3eed4d0e7bd8a4",
+    "16366035a0d2b0be",
+    "9e3f3108b00dfad9",
+    "75d553822fbe2732",
+    "b369dbf9a3cf83a1",
+    "64b19fcbf81db4c6",
+    "79a702d9c3d8659a",
+];
+
+/// By kind, in the newest version.
+const GOLDEN_NEWEST: [&str; 21] = [
+    "4f12ad32c73857f5",
+    "0112a32a0630c4f5",
+    "601422890e7cdf65",
+    "5eb6c1029cdfea3c",
+    "0f658362a24f75c9",
+    "b43a0f7a24df2b0c",
+    "0f44a71ece7bd3e5",
+    "4bb42a2f7e13b06b",
+    "c9b04a898432f148",
+    "826cfbc3363ddc7f",
+    "88cdb7ecb435c59d",
+    "15084417ffcfa90e",
+    "8edb3014d0c1c4ca",
+    "70fabaf86565269b",
+    "8b3eed4d0e7bd8a4",
+    "16366035a0d2b0be",
+    "9e3f3108b00dfad9",
+    "75d553822fbe2732",
+    "b369dbf9a3cf83a1",
+    "64b19fcbf81db4c6",
+    "79a702d9c3d8659a",
+];

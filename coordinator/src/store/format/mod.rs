@@ -1,0 +1,161 @@
+//! How records look on disk.
+//!
+//! Each kind of record has a number and versions. A version is a frozen type: its fields, their order
+//! and their encoding ([postcard]) never change. Where a kind has to say more, it gets a new version,
+//! and the older one an upcast to it; what is read goes up version by version and then becomes the
+//! core's [`Record`]. Domain types are not part of the format, so they may change freely. The
+//! tests in [`golden`] hold the bytes of every version.
+//!
+//! What is appended together is encoded together, in one of two layouts:
+//!
+//! - layout 1, read only: a postcard list of the enum [`v1::Record`], whose variants are the kinds in the
+//!   order of their numbers, each in its version 1;
+//! - layout 2: a postcard list of frames, each the kind's number, its version, and the payload's bytes.
+//!
+//! Genotypes are option indices. From version 2 on, a study's record names the choices and options that
+//! its genotypes' indices mean; they are read against that list ([`Translation`]).
+
+mod choices;
+mod freeze;
+#[cfg(test)]
+mod golden;
+mod thaw;
+mod v1;
+mod v2;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use self::choices::RecordedChoices;
+use self::freeze::freeze;
+use self::thaw::{thaw, thaw_v1};
+use crate::core::Record;
+
+/// The layout that is written.
+pub const LAYOUT: u8 = 2;
+
+/// Why bytes are not records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// The bytes are not what the layout says.
+    #[error("it is not a list of records: {0}")]
+    List(postcard::Error),
+    /// Bytes follow the last record.
+    #[error("there are bytes behind its end")]
+    Trailing,
+    /// The layout is newer than this program.
+    #[error("it has layout {0}, this program reads up to layout {LAYOUT}")]
+    Layout(u8),
+    /// The kind of record is newer than this program.
+    #[error("it holds a record of kind {kind} version {version}, which this program does not know")]
+    Kind {
+        /// The kind's number.
+        kind: u32,
+        /// The version.
+        version: u32,
+    },
+    /// A record's payload is not what its version says.
+    #[error("a record of kind {kind} version {version} is damaged: {problem}")]
+    Payload {
+        /// The kind's number.
+        kind: u32,
+        /// The version.
+        version: u32,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A record cannot be written down.
+    #[error("cannot encode a record: {0}")]
+    Encode(postcard::Error),
+}
+
+/// A frozen version of a kind of record.
+trait Frozen: Serialize + DeserializeOwned {
+    /// The kind's number.
+    const KIND: u32;
+    /// The version, from 1.
+    const VERSION: u32;
+}
+
+/// Says of frozen types which kind and version they are.
+macro_rules! frozen {
+    ($version:literal: $($kind:literal $name:ident),* $(,)?) => {
+        $(impl crate::store::format::Frozen for $name {
+            const KIND: u32 = $kind;
+            const VERSION: u32 = $version;
+        })*
+    };
+}
+use frozen;
+
+/// A record in layout 2.
+#[derive(Debug, Serialize, Deserialize)]
+struct Frame {
+    kind: u32,
+    version: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    fn of<T: Frozen>(frozen: &T) -> Result<Self, FormatError> {
+        let payload = postcard::to_stdvec(frozen).map_err(FormatError::Encode)?;
+        Ok(Self { kind: T::KIND, version: T::VERSION, payload })
+    }
+
+    fn read<T: Frozen>(&self) -> Result<T, FormatError> {
+        let (read, rest) =
+            postcard::take_from_bytes(&self.payload).map_err(|e| self.damaged(e.to_string()))?;
+        if rest.is_empty() { Ok(read) } else { Err(self.damaged("it is too long".to_owned())) }
+    }
+
+    fn damaged(&self, problem: String) -> FormatError {
+        FormatError::Payload { kind: self.kind, version: self.version, problem }
+    }
+}
+
+/// What is appended together, in the layout that is written.
+///
+/// # Errors
+/// When a record cannot be encoded.
+pub fn encode(records: &[Record]) -> Result<Vec<u8>, FormatError> {
+    let frames = records.iter().map(freeze).collect::<Result<Vec<Frame>, _>>()?;
+    postcard::to_stdvec(&frames).map_err(FormatError::Encode)
+}
+
+/// Reads what was appended, from the beginning: it knows the studies so far.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    choices: RecordedChoices,
+}
+
+impl Decoder {
+    /// The records of one append.
+    ///
+    /// # Errors
+    /// When the bytes are not records.
+    pub fn decode(&mut self, layout: u8, bytes: &[u8]) -> Result<Vec<Record>, FormatError> {
+        match layout {
+            1 => {
+                let thawed = |record: v1::Record| {
+                    let (kind, version) = (record.kind(), 1);
+                    thaw_v1(record, &mut self.choices).map_err(|problem| FormatError::Payload {
+                        kind,
+                        version,
+                        problem,
+                    })
+                };
+                list(bytes)?.into_iter().map(thawed).collect()
+            }
+            2 => {
+                let frames: Vec<Frame> = list(bytes)?;
+                frames.iter().map(|frame| thaw(frame, &mut self.choices)).collect()
+            }
+            newer => Err(FormatError::Layout(newer)),
+        }
+    }
+}
+
+fn list<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, FormatError> {
+    let (records, rest) = postcard::take_from_bytes(bytes).map_err(FormatError::List)?;
+    if rest.is_empty() { Ok(records) } else { Err(FormatError::Trailing) }
+}

@@ -1,0 +1,270 @@
+//! From frozen records to the core's: version by version up to the newest of the kind, then across.
+
+use edgesmith_common::{
+    ArtifactHash, AttemptId, DeviceInfo, Figures, Measurement, Metric, RungReport, Scope,
+    ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
+};
+use edgesmith_search_space::Choice;
+
+use super::choices::RecordedChoices;
+use super::{FormatError, Frame, v1, v2};
+use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
+
+/// What is wrong with a record that has the right form, in words.
+type Problem = String;
+
+/// A record of layout 1.
+pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Record, Problem> {
+    match record {
+        v1::Record::StudyCreated(record) => thaw_study(record.upcast()?, choices),
+        v1::Record::StudyStateChanged(v1::StudyStateChanged { study, state, elapsed_ms }) => {
+            let (study, state) = (name(&study)?, study_state(state));
+            Ok(Record::StudyStateChanged { study, state, elapsed_ms })
+        }
+        v1::Record::StudyDeleted(v1::StudyDeleted { study }) => {
+            Ok(Record::StudyDeleted { study: name(&study)? })
+        }
+        v1::Record::ProposalsEnded(v1::ProposalsEnded { study, reason }) => {
+            Ok(Record::ProposalsEnded { study: name(&study)?, reason })
+        }
+        v1::Record::TrialProposed(record) => Ok(Record::TrialProposed {
+            genotype: choices.read(&record.study, record.genotype)?,
+            study: name(&record.study)?,
+            number: TrialNumber(record.number),
+            task: TaskId(record.task),
+            parents: numbers(record.parents),
+        }),
+        v1::Record::TrialInfeasible(record) => Ok(Record::TrialInfeasible {
+            genotype: choices.read(&record.study, record.genotype)?,
+            study: name(&record.study)?,
+            number: TrialNumber(record.number),
+            parents: numbers(record.parents),
+            reason: record.reason,
+        }),
+        v1::Record::AttemptStarted(record) => Ok(Record::AttemptStarted {
+            study: name(&record.study)?,
+            task: TaskId(record.task),
+            attempt: AttemptId(record.attempt),
+            worker: WorkerId(record.worker),
+            elapsed_ms: record.elapsed_ms,
+        }),
+        v1::Record::AttemptEnded(record) => Ok(Record::AttemptEnded {
+            study: name(&record.study)?,
+            task: TaskId(record.task),
+            attempt: AttemptId(record.attempt),
+            ending: attempt_ending(record.ending),
+            elapsed_ms: record.elapsed_ms,
+        }),
+        v1::Record::TeacherTrained(record) => thaw_teacher(record.upcast()?),
+        v1::Record::TrialTrained(record) => thaw_trained(record.upcast()?),
+        v1::Record::Measured(v1::Measured { study, task, measurement: m }) => {
+            let (study, task) = (name(&study)?, TaskId(task));
+            Ok(Record::Measured { study, task, measurement: measurement(m)? })
+        }
+        v1::Record::TrialFinished(v1::TrialFinished { study, number, ending }) => {
+            let (study, number) = (name(&study)?, TrialNumber(number));
+            Ok(Record::TrialFinished { study, number, ending: trial_ending(ending) })
+        }
+        v1::Record::TaskGivenUp(v1::TaskGivenUp { study, task, reason }) => {
+            Ok(Record::TaskGivenUp { study: name(&study)?, task: TaskId(task), reason })
+        }
+        v1::Record::WorkerIdsReserved(v1::WorkerIdsReserved { below }) => {
+            Ok(Record::WorkerIdsReserved { below })
+        }
+        v1::Record::TrialLookedUp(record) => thaw_looked_up(record.upcast()),
+        v1::Record::RungReached(record) => thaw_rung(record.upcast()?),
+        v1::Record::TrialPromoted(v1::TrialPromoted { study, number, task }) => {
+            let (study, number, task) = (name(&study)?, TrialNumber(number), TaskId(task));
+            Ok(Record::TrialPromoted { study, number, task })
+        }
+        v1::Record::TrialImported(record) => thaw_imported(record.upcast(), choices),
+        v1::Record::TrialInherits(v1::TrialInherits { study, number, donor }) => {
+            let (number, donor) = (TrialNumber(number), TrialNumber(donor));
+            Ok(Record::TrialInherits { study: name(&study)?, number, donor })
+        }
+        v1::Record::TrialTooSlow(record) => thaw_too_slow(record.upcast(), choices),
+        v1::Record::TrialScored(v1::TrialScored { study, number, score }) => {
+            Ok(Record::TrialScored { study: name(&study)?, number: TrialNumber(number), score })
+        }
+    }
+}
+
+/// A record of layout 2.
+pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, FormatError> {
+    let record = match (frame.kind, frame.version) {
+        (_, 1) => thaw_v1(v1::read(frame)?, choices),
+        (0, 2) => thaw_study(frame.read()?, choices),
+        (8, 2) => thaw_teacher(frame.read()?),
+        (9, 2) => thaw_trained(frame.read()?),
+        (14, 2) => thaw_looked_up(frame.read()?),
+        (15, 2) => thaw_rung(frame.read()?),
+        (17, 2) => thaw_imported(frame.read()?, choices),
+        (19, 2) => thaw_too_slow(frame.read()?, choices),
+        (kind, version) => return Err(FormatError::Kind { kind, version }),
+    };
+    record.map_err(|problem| frame.damaged(problem))
+}
+
+fn thaw_study(record: v2::StudyCreated, choices: &mut RecordedChoices) -> Result<Record, Problem> {
+    let spec = StudySpec::from_resolved(&record.resolved)
+        .map_err(|e| format!("study {}: {e}", record.study))?;
+    if spec.name.as_str() != record.study {
+        return Err(format!("study {} has another name in its record", record.study));
+    }
+    let choice = |(name, options)| Choice { name, options };
+    let recorded: Vec<Choice> = record.choices.into_iter().map(choice).collect();
+    choices.note(&record.study, &recorded, &spec.space)?;
+    Ok(Record::StudyCreated {
+        spec: Box::new(spec),
+        teacher_weights: record.teacher_weights.map(ArtifactHash::from_bytes),
+        teacher_task: record.teacher_task.map(TaskId),
+        at_ms: record.at_ms,
+    })
+}
+
+fn thaw_teacher(record: v2::TeacherTrained) -> Result<Record, Problem> {
+    Ok(Record::TeacherTrained {
+        study: name(&record.study)?,
+        trained: trained_trial(record.trained)?,
+        soft_targets: ArtifactHash::from_bytes(record.soft_targets),
+        measure: measure_tasks(record.measure)?,
+    })
+}
+
+fn thaw_trained(record: v2::TrialTrained) -> Result<Record, Problem> {
+    Ok(Record::TrialTrained {
+        study: name(&record.study)?,
+        number: TrialNumber(record.number),
+        trained: trained_trial(record.trained)?,
+        measure: measure_tasks(record.measure)?,
+    })
+}
+
+fn thaw_looked_up(record: v2::TrialLookedUp) -> Result<Record, Problem> {
+    let (study, number) = (name(&record.study)?, TrialNumber(record.number));
+    Ok(Record::TrialLookedUp { study, number, figures: figures(record.figures)? })
+}
+
+fn thaw_rung(record: v2::RungReached) -> Result<Record, Problem> {
+    let report = RungReport {
+        epochs: record.epochs,
+        figures: figures(record.figures)?,
+        checkpoint: record.checkpoint.map(ArtifactHash::from_bytes),
+    };
+    let (study, number) = (name(&record.study)?, TrialNumber(record.number));
+    Ok(Record::RungReached { study, number, report })
+}
+
+fn thaw_imported(record: v2::TrialImported, choices: &RecordedChoices) -> Result<Record, Problem> {
+    Ok(Record::TrialImported {
+        genotype: choices.read(&record.study, record.genotype)?,
+        study: name(&record.study)?,
+        number: TrialNumber(record.number),
+        figures: figures(record.figures)?,
+    })
+}
+
+fn thaw_too_slow(record: v2::TrialTooSlow, choices: &RecordedChoices) -> Result<Record, Problem> {
+    Ok(Record::TrialTooSlow {
+        genotype: choices.read(&record.study, record.genotype)?,
+        study: name(&record.study)?,
+        number: TrialNumber(record.number),
+        parents: numbers(record.parents),
+        target: target(record.target)?,
+        reason: record.reason,
+    })
+}
+
+/// A name of a study, a device class or an engine.
+fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|e: T::Err| e.to_string())
+}
+
+fn numbers(numbers: Vec<u32>) -> Vec<TrialNumber> {
+    numbers.into_iter().map(TrialNumber).collect()
+}
+
+fn study_state(state: v1::StudyState) -> StudyState {
+    match state {
+        v1::StudyState::Running => StudyState::Running,
+        v1::StudyState::Paused => StudyState::Paused,
+        v1::StudyState::Complete { reason } => StudyState::Complete { reason },
+        v1::StudyState::Cancelled => StudyState::Cancelled,
+        v1::StudyState::Failed { reason } => StudyState::Failed { reason },
+    }
+}
+
+fn attempt_ending(ending: v1::AttemptEnding) -> AttemptEnding {
+    match ending {
+        v1::AttemptEnding::Succeeded => AttemptEnding::Succeeded,
+        v1::AttemptEnding::Failed { reason } => AttemptEnding::Failed { reason },
+        v1::AttemptEnding::Lost => AttemptEnding::Lost,
+        v1::AttemptEnding::Left => AttemptEnding::Left,
+    }
+}
+
+fn trial_ending(ending: v1::TrialEnding) -> TrialEnding {
+    match ending {
+        v1::TrialEnding::Complete => TrialEnding::Complete,
+        v1::TrialEnding::Infeasible { reason } => TrialEnding::Infeasible { reason },
+        v1::TrialEnding::Failed { reason } => TrialEnding::Failed { reason },
+        v1::TrialEnding::Pruned => TrialEnding::Pruned,
+        v1::TrialEnding::ScreenedOut => TrialEnding::ScreenedOut,
+    }
+}
+
+fn trained_trial(trained: v2::TrainedTrial) -> Result<TrainedTrial, Problem> {
+    Ok(TrainedTrial {
+        compressed: figures(trained.compressed)?,
+        uncompressed: figures(trained.uncompressed)?,
+        model: ArtifactHash::from_bytes(trained.model),
+        weights: ArtifactHash::from_bytes(trained.weights),
+    })
+}
+
+/// Values are kept as they were accepted, whatever range a definition has today.
+fn figures(figures: Vec<v2::Figure>) -> Result<Figures, Problem> {
+    let figure = |v2::Figure { metric, scope, value }| {
+        let known = Metric::named(&metric);
+        let metric = known.ok_or_else(|| format!("metric {metric:?} is not known here"))?;
+        let scope = match scope {
+            v2::Scope::Whole => Scope::Whole,
+            v2::Scope::Validation => Scope::Split(Split::Validation),
+            v2::Scope::Test => Scope::Split(Split::Test),
+            v2::Scope::HeldOut(name) => Scope::Split(Split::HeldOut(name.into())),
+            v2::Scope::Target(on) => Scope::Target(target(on)?.into()),
+        };
+        Ok((ScopedMetric { metric, scope }, value))
+    };
+    figures.into_iter().map(figure).collect()
+}
+
+fn target(target: v2::Target) -> Result<Target, Problem> {
+    let v2::Target { device, engine, threads } = target;
+    Ok(Target { device: name(&device)?, engine: name(&engine)?, threads })
+}
+
+fn measure_tasks(tasks: Vec<(u64, v2::Target)>) -> Result<Vec<(TaskId, Target)>, Problem> {
+    tasks.into_iter().map(|(task, on)| Ok((TaskId(task), target(on)?))).collect()
+}
+
+fn measurement(m: v1::Measurement) -> Result<Measurement, Problem> {
+    Ok(Measurement {
+        device: DeviceInfo {
+            class: name(&m.device.class)?,
+            name: m.device.name,
+            cpu: m.device.cpu,
+            cpu_flags: m.device.cpu_flags,
+            cores: m.device.cores,
+        },
+        engine: name(&m.engine)?,
+        engine_version: m.engine_version,
+        threads: m.threads,
+        batch: m.batch,
+        warmup_runs: m.warmup_runs,
+        samples: m.samples,
+        p50_ms: m.p50_ms,
+        p95_ms: m.p95_ms,
+        min_ms: m.min_ms,
+    })
+}

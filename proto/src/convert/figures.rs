@@ -1,0 +1,279 @@
+//! Figures, targets and measurements.
+
+use edgesmith_common::{
+    DeviceClass, DeviceInfo, EngineName, Figures, Measurement, Metric, Scope, ScopedMetric, Split,
+    Target,
+};
+
+use super::{ConvertError, missing, wrong};
+use crate::v1;
+
+impl From<&Figures> for v1::Figures {
+    fn from(figures: &Figures) -> Self {
+        let figure = |(of, value): (&ScopedMetric, f64)| v1::Figure {
+            metric: of.metric.name().to_owned(),
+            value,
+            scope: scope_message(&of.scope),
+        };
+        Self { figures: figures.iter().map(figure).collect() }
+    }
+}
+
+impl TryFrom<v1::Figures> for Figures {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::Figures) -> Result<Self, Self::Error> {
+        let mut figures = Figures::new();
+        for v1::Figure { metric, value, scope } in message.figures {
+            let known = Metric::named(&metric);
+            let metric = known.ok_or_else(|| wrong("metric", format!("{metric:?} is unknown")))?;
+            let of = ScopedMetric { metric, scope: read_scope(scope)? };
+            if figures.get(&of).is_some() {
+                return Err(wrong("figures", format!("{of} is there twice")));
+            }
+            figures.set(of, value);
+        }
+        figures.check().map_err(|e| wrong("figures", e))?;
+        Ok(figures)
+    }
+}
+
+fn scope_message(scope: &Scope) -> Option<v1::figure::Scope> {
+    use v1::figure::Scope as Wire;
+    match scope {
+        Scope::Whole => None,
+        Scope::Split(Split::Validation) => Some(Wire::Split(v1::Split::Validation.into())),
+        Scope::Split(Split::Test) => Some(Wire::Split(v1::Split::Test.into())),
+        Scope::Split(Split::HeldOut(name)) => Some(Wire::HeldOut(name.to_string())),
+        Scope::Target(target) => Some(Wire::Target((&**target).into())),
+    }
+}
+
+fn read_scope(scope: Option<v1::figure::Scope>) -> Result<Scope, ConvertError> {
+    use v1::figure::Scope as Wire;
+    Ok(match scope {
+        None => Scope::Whole,
+        Some(Wire::Split(split)) => Scope::Split(match v1::Split::try_from(split) {
+            Ok(v1::Split::Validation) => Split::Validation,
+            Ok(v1::Split::Test) => Split::Test,
+            Ok(v1::Split::Unspecified) | Err(_) => return Err(wrong("split", split)),
+        }),
+        Some(Wire::HeldOut(name)) => Scope::Split(Split::HeldOut(name.into())),
+        Some(Wire::Target(target)) => Scope::Target(Target::try_from(target)?.into()),
+    })
+}
+
+impl From<&Target> for v1::Target {
+    fn from(target: &Target) -> Self {
+        Self {
+            device_class: target.device.to_string(),
+            engine: target.engine.to_string(),
+            threads: target.threads,
+        }
+    }
+}
+
+impl TryFrom<v1::Target> for Target {
+    type Error = ConvertError;
+
+    fn try_from(target: v1::Target) -> Result<Self, Self::Error> {
+        let v1::Target { device_class, engine, threads } = target;
+        Ok(Self {
+            device: device_class.parse().map_err(|e| wrong("device_class", e))?,
+            engine: match engine.as_str() {
+                "" => EngineName::edge_runtime(),
+                name => name.parse().map_err(|e| wrong("engine", e))?,
+            },
+            threads: threads.max(1),
+        })
+    }
+}
+
+impl From<&DeviceInfo> for v1::DeviceInfo {
+    fn from(info: &DeviceInfo) -> Self {
+        Self {
+            class: info.class.to_string(),
+            name: info.name.clone(),
+            cpu: info.cpu.clone(),
+            cpu_flags: info.cpu_flags.clone(),
+            cores: info.cores,
+        }
+    }
+}
+
+impl TryFrom<v1::DeviceInfo> for DeviceInfo {
+    type Error = ConvertError;
+
+    fn try_from(info: v1::DeviceInfo) -> Result<Self, Self::Error> {
+        let v1::DeviceInfo { class, name, cpu, cpu_flags, cores } = info;
+        let class: DeviceClass = class.parse().map_err(|e| wrong("class", e))?;
+        Ok(Self { class, name, cpu, cpu_flags, cores })
+    }
+}
+
+impl From<&Measurement> for v1::Measurement {
+    fn from(m: &Measurement) -> Self {
+        Self {
+            device: Some((&m.device).into()),
+            engine: m.engine.to_string(),
+            engine_version: m.engine_version.clone(),
+            threads: m.threads,
+            batch: m.batch,
+            warmup_runs: m.warmup_runs,
+            samples: m.samples,
+            p50_ms: m.p50_ms,
+            p95_ms: m.p95_ms,
+            min_ms: m.min_ms,
+        }
+    }
+}
+
+impl TryFrom<v1::Measurement> for Measurement {
+    type Error = ConvertError;
+
+    fn try_from(m: v1::Measurement) -> Result<Self, Self::Error> {
+        Ok(Self {
+            device: m.device.ok_or_else(|| missing("device"))?.try_into()?,
+            engine: m.engine.parse().map_err(|e| wrong("engine", e))?,
+            engine_version: m.engine_version,
+            threads: m.threads,
+            batch: m.batch,
+            warmup_runs: m.warmup_runs,
+            samples: m.samples,
+            p50_ms: latency(m.p50_ms, "p50_ms")?,
+            p95_ms: latency(m.p95_ms, "p95_ms")?,
+            min_ms: latency(m.min_ms, "min_ms")?,
+        })
+    }
+}
+
+/// Milliseconds within what the definition of a latency allows.
+fn latency(ms: f64, field: &'static str) -> Result<f64, ConvertError> {
+    Metric::LATENCY_MS.check(ms).map_err(|e| wrong(field, e))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn target() -> impl Strategy<Value = Target> {
+        ("[a-z][a-z0-9-]{0,10}", "[a-z][a-z0-9-]{0,10}", 1u32..65).prop_map(
+            |(device, engine, threads)| Target {
+                device: device.parse().unwrap(),
+                engine: engine.parse().unwrap(),
+                threads,
+            },
+        )
+    }
+
+    /// Figures within their definitions, of every scope.
+    pub fn figures() -> impl Strategy<Value = Figures> {
+        let figure = |(metric, share, target, set, kind): (usize, f64, Target, String, u8)| {
+            let metric = Metric::ALL[metric % Metric::ALL.len()];
+            let definition = metric.definition();
+            let (least, greatest) = definition.range;
+            let value = least + share * (greatest - least).min(1e6);
+            let value = if definition.unit.is_whole() { value.ceil() } else { value };
+            let of = match (definition.scope, kind % 3) {
+                (edgesmith_common::metric::ScopeKind::Whole, _) => metric.whole(),
+                (edgesmith_common::metric::ScopeKind::Target, _) => metric.at(target),
+                (edgesmith_common::metric::ScopeKind::Split, 0) => metric.on(Split::Validation),
+                (edgesmith_common::metric::ScopeKind::Split, 1) => metric.on(Split::Test),
+                (edgesmith_common::metric::ScopeKind::Split, _) => {
+                    metric.on(Split::HeldOut(set.into()))
+                }
+            };
+            (of, value)
+        };
+        let parts = (any::<usize>(), 0.0..=1.0, target(), "[a-z0-9_]{1,12}", any::<u8>());
+        prop::collection::vec(parts.prop_map(figure), 0..12)
+            .prop_map(|all| all.into_iter().collect())
+    }
+
+    fn measurement() -> impl Strategy<Value = Measurement> {
+        let text = "[a-zA-Z0-9 .]{0,12}";
+        let device = ("[a-z][a-z0-9-]{0,10}", text, text, prop::collection::vec(text, 0..3));
+        let device = (device, any::<u32>()).prop_map(|((class, name, cpu, cpu_flags), cores)| {
+            DeviceInfo { class: class.parse().unwrap(), name, cpu, cpu_flags, cores }
+        });
+        let engine = "[a-z][a-z0-9-]{0,10}";
+        (device, engine, text, any::<[u32; 4]>(), prop::array::uniform3(0.001..1e6)).prop_map(
+            |(device, engine, engine_version, counts, times)| Measurement {
+                device,
+                engine: engine.parse().unwrap(),
+                engine_version,
+                threads: counts[0],
+                batch: counts[1],
+                warmup_runs: counts[2],
+                samples: counts[3],
+                p50_ms: times[0],
+                p95_ms: times[1],
+                min_ms: times[2],
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn figures_come_back(figures in figures()) {
+            prop_assert_eq!(Figures::try_from(v1::Figures::from(&figures)).unwrap(), figures);
+        }
+
+        #[test]
+        fn measurements_come_back(m in measurement()) {
+            prop_assert_eq!(Measurement::try_from(v1::Measurement::from(&m)).unwrap(), m);
+        }
+    }
+
+    #[test]
+    fn figures_that_their_definitions_do_not_allow_are_refused() {
+        let refused = |metric: &str, value: f64, scope: Option<v1::figure::Scope>| {
+            let figure = v1::Figure { metric: metric.to_owned(), value, scope };
+            let twice = vec![figure.clone(), figure.clone()];
+            let twice = Figures::try_from(v1::Figures { figures: twice });
+            assert!(twice.is_err(), "{metric} twice");
+            match Figures::try_from(v1::Figures { figures: vec![figure] }) {
+                Ok(figures) => panic!("{figures} is taken"),
+                Err(error) => error.to_string(),
+            }
+        };
+        let board = v1::Target { device_class: "board".to_owned(), ..Default::default() };
+        let on_board = || Some(v1::figure::Scope::Target(board.clone()));
+        let validation = || Some(v1::figure::Scope::Split(v1::Split::Validation.into()));
+        for ms in [0.0, 1e308, f64::NAN, -1.0] {
+            assert!(refused("latency_ms", ms, on_board()).contains("latency_ms@board"));
+        }
+        for seconds in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(refused("training_seconds", seconds, None).contains("training_seconds"));
+        }
+        assert!(refused("accuracy", 98.0, validation()).contains("between 0 and 1"));
+        assert!(refused("accuracy", 0.5, on_board()).contains("not measured of"));
+        assert!(refused("speed", 1.0, None).contains("\"speed\" is unknown"));
+        assert!(refused("macs", 1.5, None).contains("whole number"));
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_in_a_measurement_is_named() {
+        let field = |m: v1::Measurement| Measurement::try_from(m).unwrap_err().field;
+        assert_eq!(field(v1::Measurement::default()), "device");
+        let device = Some(v1::DeviceInfo { class: "rpi4".to_owned(), ..Default::default() });
+        let engine = "e".to_owned();
+        let good = v1::Measurement {
+            device,
+            engine,
+            p50_ms: 1.0,
+            p95_ms: 1.0,
+            min_ms: 1.0,
+            ..Default::default()
+        };
+        assert!(Measurement::try_from(good.clone()).is_ok());
+        for ms in [f64::NAN, 0.0, -1.0, 1e308] {
+            assert_eq!(field(v1::Measurement { p50_ms: ms, ..good.clone() }), "p50_ms");
+            assert_eq!(field(v1::Measurement { p95_ms: ms, ..good.clone() }), "p95_ms");
+            assert_eq!(field(v1::Measurement { min_ms: ms, ..good.clone() }), "min_ms");
+        }
+        assert_eq!(field(v1::Measurement { engine: String::new(), ..good }), "engine");
+    }
+}

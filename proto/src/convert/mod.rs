@@ -1,0 +1,71 @@
+//! Conversions between the wire's messages and the domain's types, both ways.
+//!
+//! What comes in is checked: a message without a part that the protos say is always there, a hash of
+//! the wrong length, a name that is not one, or a figure outside its metric's definition is a
+//! [`ConvertError`] that names the field.
+
+mod figures;
+mod task;
+mod trial;
+
+pub use task::{genotype, outcome, outcome_message, work, work_message, worker_info};
+pub use trial::{trial_state, trial_state_parts};
+
+use edgesmith_common::ArtifactHash;
+
+/// A message that does not say what it must.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field {field} of a message {problem}")]
+pub struct ConvertError {
+    /// Name of the field in the proto.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A hash from its 32 bytes.
+///
+/// # Errors
+/// When there are not 32.
+pub fn hash(bytes: &[u8], field: &'static str) -> Result<ArtifactHash, ConvertError> {
+    let bytes: [u8; 32] = bytes
+        .try_into()
+        .map_err(|_| wrong(field, format!("{} bytes where a hash has 32", bytes.len())))?;
+    Ok(ArtifactHash::from_bytes(bytes))
+}
+
+/// A hash, or none from no bytes.
+///
+/// # Errors
+/// When there are neither 0 nor 32 bytes.
+pub fn optional_hash(
+    bytes: &[u8],
+    field: &'static str,
+) -> Result<Option<ArtifactHash>, ConvertError> {
+    if bytes.is_empty() { Ok(None) } else { hash(bytes, field).map(Some) }
+}
+
+/// The bytes of a hash, or no bytes.
+pub fn optional_hash_bytes(hash: Option<ArtifactHash>) -> Vec<u8> {
+    hash.map(|h| h.as_bytes().to_vec()).unwrap_or_default()
+}
+
+fn missing(field: &'static str) -> ConvertError {
+    ConvertError { field, problem: "is missing".to_owned() }
+}
+
+fn wrong(field: &'static str, problem: impl std::fmt::Display) -> ConvertError {
+    ConvertError { field, problem: format!("is wrong: {problem}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_has_32_bytes_or_is_left_out() {
+        assert_eq!(hash(&[1, 2], "model").unwrap_err().field, "model");
+        assert_eq!(optional_hash(&[], "model").unwrap(), None);
+        assert!(optional_hash(&[1], "model").is_err());
+    }
+}

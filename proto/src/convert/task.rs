@@ -1,0 +1,268 @@
+//! Workers, tasks and their outcomes.
+
+use edgesmith_common::{AttemptError, Donor, Outcome, Role, TrialNumber, Work, WorkerInfo};
+use edgesmith_search_space::{Genotype, Space};
+use v1::report_request::Outcome as WireOutcome;
+use v1::task::Work as WireWork;
+
+use super::{ConvertError, hash, missing, optional_hash, optional_hash_bytes, wrong};
+use crate::v1;
+
+impl From<Role> for v1::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Train => v1::Role::Train,
+            Role::Measure => v1::Role::Measure,
+            Role::Table => v1::Role::Table,
+        }
+    }
+}
+
+impl TryFrom<v1::Role> for Role {
+    type Error = ConvertError;
+
+    fn try_from(role: v1::Role) -> Result<Self, Self::Error> {
+        match role {
+            v1::Role::Train => Ok(Role::Train),
+            v1::Role::Measure => Ok(Role::Measure),
+            v1::Role::Table => Ok(Role::Table),
+            v1::Role::Unspecified => Err(wrong("roles", "a worker's role is unknown here")),
+        }
+    }
+}
+
+/// What a joining worker says of itself.
+///
+/// # Errors
+/// When a name or a role is not one.
+pub fn worker_info(request: v1::JoinRequest) -> Result<WorkerInfo, ConvertError> {
+    let engine = |name: &String| name.parse().map_err(|e| wrong("engines", e));
+    let roles = request.roles().map(Role::try_from).collect::<Result<_, _>>()?;
+    Ok(WorkerInfo {
+        class: request.device_class.parse().map_err(|e| wrong("device_class", e))?,
+        roles,
+        engines: request.engines.iter().map(engine).collect::<Result<_, _>>()?,
+        name: request.name,
+        slots: request.slots,
+        backend: request.backend,
+    })
+}
+
+/// A genotype of `space` from its option indices.
+///
+/// # Errors
+/// When the space has no such genotype.
+pub fn genotype(indices: &[u32], space: &Space) -> Result<Genotype, ConvertError> {
+    let indices = indices.iter().map(|&index| u16::try_from(index)).collect::<Result<_, _>>();
+    let indices = indices.map_err(|_| wrong("genotype", "it picks an option over 65535"))?;
+    space.genotype(indices).map_err(|e| wrong("genotype", e))
+}
+
+fn indices(genotype: &Genotype) -> Vec<u32> {
+    genotype.indices().iter().map(|&index| u32::from(index)).collect()
+}
+
+/// What a task is, as a message.
+pub fn work_message(work: &Work) -> WireWork {
+    match work {
+        Work::TrainTeacher { weights } => {
+            WireWork::TrainTeacher(v1::TrainTeacher { weights: optional_hash_bytes(*weights) })
+        }
+        Work::ScoreTrial { number, genotype } => {
+            WireWork::ScoreTrial(v1::ScoreTrial { number: number.0, genotype: indices(genotype) })
+        }
+        Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor } => {
+            WireWork::TrainTrial(v1::TrainTrial {
+                number: number.0,
+                genotype: indices(genotype),
+                soft_targets: optional_hash_bytes(*soft_targets),
+                rung: rung.unwrap_or_default(),
+                checkpoint: optional_hash_bytes(*checkpoint),
+                donor: donor.as_ref().map(|donor| v1::Donor {
+                    genotype: indices(&donor.genotype),
+                    weights: donor.weights.as_bytes().to_vec(),
+                }),
+            })
+        }
+        Work::LookUpTrial { number, genotype, rung } => WireWork::LookUpTrial(v1::LookUpTrial {
+            number: number.0,
+            genotype: indices(genotype),
+            rung: rung.unwrap_or_default(),
+        }),
+        Work::MeasureModel { model, number, target } => WireWork::MeasureModel(v1::MeasureModel {
+            model: model.as_bytes().to_vec(),
+            number: number.map(|n| n.0),
+            target: Some(target.into()),
+        }),
+    }
+}
+
+/// What a task of a study over `space` is.
+///
+/// # Errors
+/// When a part is missing or does not fit the space.
+pub fn work(message: &WireWork, space: &Space) -> Result<Work, ConvertError> {
+    Ok(match message {
+        WireWork::TrainTeacher(v1::TrainTeacher { weights }) => {
+            Work::TrainTeacher { weights: optional_hash(weights, "weights")? }
+        }
+        WireWork::ScoreTrial(trial) => Work::ScoreTrial {
+            number: TrialNumber(trial.number),
+            genotype: genotype(&trial.genotype, space)?,
+        },
+        WireWork::TrainTrial(trial) => Work::TrainTrial {
+            number: TrialNumber(trial.number),
+            genotype: genotype(&trial.genotype, space)?,
+            soft_targets: optional_hash(&trial.soft_targets, "soft_targets")?,
+            rung: (trial.rung > 0).then_some(trial.rung),
+            checkpoint: optional_hash(&trial.checkpoint, "checkpoint")?,
+            donor: match &trial.donor {
+                Some(donor) => Some(Donor {
+                    genotype: genotype(&donor.genotype, space)?,
+                    weights: hash(&donor.weights, "weights")?,
+                }),
+                None => None,
+            },
+        },
+        WireWork::LookUpTrial(trial) => Work::LookUpTrial {
+            number: TrialNumber(trial.number),
+            genotype: genotype(&trial.genotype, space)?,
+            rung: (trial.rung > 0).then_some(trial.rung),
+        },
+        WireWork::MeasureModel(v1::MeasureModel { model, number, target }) => Work::MeasureModel {
+            model: hash(model, "model")?,
+            number: number.map(TrialNumber),
+            target: target.clone().ok_or_else(|| missing("target"))?.try_into()?,
+        },
+    })
+}
+
+/// How an attempt ended, as a message.
+pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
+    match ended {
+        Ok(Outcome::TeacherTrained { trained, soft_targets }) => {
+            WireOutcome::TeacherTrained(v1::TeacherTrained {
+                trained: Some(trained.into()),
+                soft_targets: soft_targets.as_bytes().to_vec(),
+            })
+        }
+        Ok(Outcome::Scored(score)) => WireOutcome::Scored(v1::TrialScored { score: *score }),
+        Ok(Outcome::RungReached(report)) => WireOutcome::RungReached(report.into()),
+        Ok(Outcome::TrialTrained(trained)) => WireOutcome::TrialTrained(trained.into()),
+        Ok(Outcome::LookedUp(figures)) => WireOutcome::LookedUp(figures.into()),
+        Ok(Outcome::Measured(measurement)) => WireOutcome::Measured(measurement.into()),
+        Err(AttemptError { reason, retryable }) => {
+            WireOutcome::Failed(v1::AttemptFailed { reason: reason.clone(), retryable: *retryable })
+        }
+    }
+}
+
+/// How an attempt ended.
+///
+/// # Errors
+/// When a part is missing, or a figure cannot be right.
+pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, ConvertError> {
+    Ok(Ok(match message {
+        WireOutcome::TeacherTrained(v1::TeacherTrained { trained, soft_targets }) => {
+            Outcome::TeacherTrained {
+                trained: trained.ok_or_else(|| missing("trained"))?.try_into()?,
+                soft_targets: hash(&soft_targets, "soft_targets")?,
+            }
+        }
+        WireOutcome::TrialTrained(trained) => Outcome::TrialTrained(trained.try_into()?),
+        WireOutcome::Scored(v1::TrialScored { score }) if score.is_finite() => {
+            Outcome::Scored(score)
+        }
+        WireOutcome::Scored(v1::TrialScored { score }) => {
+            return Err(wrong("score", format!("{score} is not a finite number")));
+        }
+        WireOutcome::RungReached(report) => Outcome::RungReached(report.try_into()?),
+        WireOutcome::LookedUp(figures) => Outcome::LookedUp(figures.try_into()?),
+        WireOutcome::Measured(measurement) => Outcome::Measured(measurement.try_into()?),
+        WireOutcome::Failed(v1::AttemptFailed { reason, retryable }) => {
+            return Ok(Err(AttemptError { reason, retryable }));
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_common::{ArtifactHash, Target};
+    use edgesmith_search_space::{CellIdentity, CellSpace};
+    use proptest::prelude::*;
+
+    use super::super::figures::tests::figures;
+    use super::super::trial::tests::{rung, trained};
+    use super::*;
+
+    fn space() -> Space {
+        Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network))
+    }
+
+    proptest! {
+        #[test]
+        fn outcomes_come_back(
+            trained in trained(), rung in rung(), figures in figures(), soft_targets: [u8; 32],
+            score in -1e9..1e9, retryable: bool,
+        ) {
+            let soft_targets = ArtifactHash::from_bytes(soft_targets);
+            let all = [
+                Ok(Outcome::TeacherTrained { trained: trained.clone(), soft_targets }),
+                Ok(Outcome::TrialTrained(trained)),
+                Ok(Outcome::RungReached(rung)),
+                Ok(Outcome::LookedUp(figures)),
+                Ok(Outcome::Scored(score)),
+                Err(AttemptError { reason: "why".to_owned(), retryable }),
+            ];
+            for ended in all {
+                prop_assert_eq!(outcome(outcome_message(&ended)).unwrap(), ended);
+            }
+        }
+    }
+
+    #[test]
+    fn work_comes_back() {
+        let space = space();
+        let genotype = space.genotype(vec![0, 1, 2, 3, 4, 0]).unwrap();
+        let (number, hash) = (TrialNumber(7), ArtifactHash::of(b"x"));
+        let donor = Some(Donor { genotype: genotype.clone(), weights: hash });
+        let all = [
+            Work::TrainTeacher { weights: None },
+            Work::TrainTeacher { weights: Some(hash) },
+            Work::ScoreTrial { number, genotype: genotype.clone() },
+            Work::TrainTrial {
+                number,
+                genotype: genotype.clone(),
+                soft_targets: Some(hash),
+                rung: Some(3),
+                checkpoint: None,
+                donor,
+            },
+            Work::LookUpTrial { number, genotype, rung: None },
+            Work::MeasureModel {
+                model: hash,
+                number: Some(number),
+                target: Target::on("board".parse().unwrap()),
+            },
+        ];
+        for of in all {
+            assert_eq!(work(&work_message(&of), &space).unwrap(), of);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let field = |message: WireWork| work(&message, &space()).unwrap_err().field;
+        let trial = v1::ScoreTrial { number: 0, genotype: vec![9; 6] };
+        assert_eq!(field(WireWork::ScoreTrial(trial)), "genotype");
+        let trial = v1::ScoreTrial { number: 0, genotype: vec![70_000; 6] };
+        assert_eq!(field(WireWork::ScoreTrial(trial)), "genotype");
+        let model = v1::MeasureModel { model: vec![0; 32], number: None, target: None };
+        assert_eq!(field(WireWork::MeasureModel(model)), "target");
+        let score = v1::TrialScored { score: f64::NAN };
+        assert_eq!(outcome(WireOutcome::Scored(score)).unwrap_err().field, "score");
+        let roles = vec![v1::Role::Unspecified.into()];
+        let join = v1::JoinRequest { device_class: "b".to_owned(), roles, ..Default::default() };
+        assert_eq!(worker_info(join).unwrap_err().field, "roles");
+    }
+}
