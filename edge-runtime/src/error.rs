@@ -202,7 +202,10 @@ pub enum Problem {
         limit: u64,
     },
     /// A value is NaN or infinite, or a scale is not positive.
-    #[error("{what} is {value}, which is not a finite{} number", if *.positive { " positive" } else { "" })]
+    #[error(
+        "{what} is {value}, which is not a finite{} number",
+        if *.positive { " positive" } else { "" }
+    )]
     BadNumber {
         /// Which field.
         what: &'static str,

@@ -39,7 +39,7 @@ pub enum Space {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenotypeError {
     /// The number of indices differs from the number of choices.
-    #[error("genotype has {given} indices where the space has {expected} choices")]
+    #[error("genotype has {given} indices, but the space has {expected} choices")]
     Length {
         /// Number of indices.
         given: usize,
