@@ -1,14 +1,15 @@
-"""Checks what the example study found: `check_front.py front.json trials.json status.json`, which are
-`pareto`, `trials` and `status` with `--format json`.
+"""Checks the results of the example study: `check_front.py front.json trials.json status.json`. The
+files are the output of `pareto`, `trials` and `status` with `--format json`. It requires:
 
 - At least 25 complete trials.
 - A front of at least five points, each with a measured latency and a held-out accuracy.
-- A point of the front within 1.5 points of the teacher's test accuracy at under a tenth of its bytes.
+- A point of the front within 1.5 points of the teacher's test accuracy, with less than a tenth of
+  its bytes.
 - An int8 trial that dominates the most accurate fp32 trial of the same family of architectures:
-  validation accuracy no lower, fewer bytes. A family is the operations of the stages, in order.
+  validation accuracy not lower, and fewer bytes. A family is the operations of the stages, in order.
 
-It says what it found, and exits 1 with a sentence where something is missing. Nothing depends on how
-fast the day's machine is.
+Prints the results, and exits with 1 and a sentence if something is missing. The checks do not depend
+on the speed of the machine.
 """
 
 import json
@@ -18,7 +19,7 @@ import sys
 def read(path: str) -> dict:
     with open(path, encoding="utf-8") as file:
         document = json.load(file)
-    assert document["version"] == 1, f"{path} is of another version of the JSON interface"
+    assert document["version"] == 1, f"{path} has another version of the JSON interface"
     return document
 
 
@@ -31,20 +32,20 @@ def size(trial: dict) -> int:
 
 
 def family(trial: dict) -> str:
-    """`r8 stem16 | conv k5 w24 x2 relu | separable k3 ...` is of family `conv, separable`."""
+    """`r8 stem16 | conv k5 w24 x2 relu | separable k3 ...` has the family `conv, separable`."""
     stages = trial["architecture"].split(" | ")[1:]
     return ", ".join(stage.split()[0] for stage in stages)
 
 
 def check_trials(trials: list) -> list:
     complete = [t for t in trials if t["state"] == "complete"]
-    assert len(complete) >= 25, f"only {len(complete)} trials are complete, of at least 25"
+    assert len(complete) >= 25, f"only {len(complete)} trials are complete; at least 25 are needed"
     print(f"{len(complete)} trials are complete")
     return complete
 
 
 def check_front(front: list) -> None:
-    assert len(front) >= 5, f"the front has only {len(front)} points, of at least 5"
+    assert len(front) >= 5, f"the front has only {len(front)} points; at least 5 are needed"
     for trial in front:
         number, metrics = trial["trial"], trial["metrics"]
         assert metrics["latency_ms"], f"trial {number} was not timed"
@@ -68,7 +69,8 @@ def check_against_teacher(front: list, teacher: dict) -> None:
         f"{test:.4f} with {size(best)} bytes, the teacher's is {teacher['test_accuracy']:.4f} with "
         f"{teacher['model_bytes']}"
     )
-    # Accuracies are shares of whole images, so a difference of exactly 1.5 points may round either way.
+    # Accuracies are ratios of whole numbers, so a difference of exactly 1.5 points may round up or
+    # down.
     assert test >= teacher["test_accuracy"] - 0.015 - 1e-9, f"{figures}: more than 1.5 points less"
     print(figures)
 
@@ -109,7 +111,7 @@ def main(front_path: str, trials_path: str, status_path: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 4:
-        sys.exit("check_front: it takes front.json, trials.json and status.json")
+        sys.exit("check_front: give front.json, trials.json and status.json")
     try:
         main(*sys.argv[1:])
     except AssertionError as error:

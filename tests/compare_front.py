@@ -1,10 +1,11 @@
-"""Time to a good front: edgesmith beside Optuna's NSGA-II that trains in PyTorch, as a user of both would.
+"""Compares the time to a good front: edgesmith, and Optuna's NSGA-II that trains with PyTorch.
 
-Both sides search the same space of networks for Fashion-MNIST, train with the same recipe, and are judged by
-validation accuracy and multiply-accumulates. First Optuna runs for --minutes, one process a core; then
-edgesmith, until it has the same hypervolume or the same time is over. The hypervolume is over accuracy (from
-70 %) and the logarithm of the multiply-accumulates (up to those of the largest network). Needs torch and
-optuna from PyPI, the four files of Fashion-MNIST in one directory, and a built edgesmith-bench:
+Both search the same space of networks for Fashion-MNIST, train with the same recipe, and are compared
+by validation accuracy and multiply-accumulates. First Optuna runs for --minutes, with one process per
+core. Then edgesmith runs until it has the same hypervolume or the same time is over. The hypervolume
+is over accuracy (from 70 %) and the logarithm of the multiply-accumulates (up to those of the largest
+network). Needs torch and optuna from PyPI, the four files of Fashion-MNIST in one directory, and a
+built edgesmith-bench:
 
     python tests/compare_front.py --bench target/release/edgesmith-bench --data data/fashion-mnist --minutes 10
 """
@@ -65,7 +66,7 @@ warmup_fraction = {warm_up}
 
 
 def study_file(arguments):
-    """The study as edgesmith reads it."""
+    """The study file for edgesmith."""
     stages = ""
     for stage in STAGES:
         stages += "[[space.stages]]\n" + "".join(f"{name} = {options}\n" for name, options in stage.items())
@@ -87,7 +88,8 @@ def study_file(arguments):
 
 
 def hypervolume(points):
-    """Of (accuracy, macs): the area above the least accuracy and below the most macs, the latter in decades."""
+    """Area that points (accuracy, macs) dominate, above the least accuracy and below the most macs in
+    decades."""
     area, best = 0.0, LEAST_ACCURACY
     staircase = sorted((math.log10(macs), accuracy) for accuracy, macs in points)
     for cost, accuracy in staircase:
@@ -105,7 +107,7 @@ def read_idx(path):
 
 
 class Data:
-    """8,000 images to train on and 2,000 to validate, resized once for each resolution."""
+    """8,000 training and 2,000 validation images, resized once for each resolution."""
 
     def __init__(self, directory):
         import torch
@@ -123,7 +125,7 @@ class Data:
 
 
 def choose(trial):
-    """One candidate, as an Optuna user writes it."""
+    """One candidate, as an Optuna user would write it."""
     candidate = {
         "resolution": trial.suggest_categorical("resolution", RESOLUTIONS),
         "stem": trial.suggest_categorical("stem", STEMS),
@@ -139,7 +141,7 @@ def choose(trial):
 
 
 def network(candidate):
-    """The candidate in PyTorch, and its multiply-accumulates."""
+    """The PyTorch network of a candidate, and its multiply-accumulates."""
     from torch import nn
 
     class Residual(nn.Module):
@@ -182,7 +184,7 @@ def network(candidate):
 
 
 def train(candidate, data):
-    """Validation accuracy after the study's recipe."""
+    """Validation accuracy after training with the study's recipe."""
     import torch
 
     model, macs = network(candidate)
@@ -212,7 +214,7 @@ def train(candidate, data):
 
 
 def optuna_process(directory, journal, seed, until):
-    """Trials of the shared study until the time is over; a trial that ends later does not count."""
+    """Runs trials of the shared study until the time is over. A trial that ends later does not count."""
     import optuna
     import torch
     from optuna.storages import JournalStorage
@@ -268,13 +270,13 @@ def run_edgesmith(arguments, scratch, goal):
     command += ["--minutes", str(arguments.minutes), "--until", str(goal)]
     grown = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     trials = [(t["at"], *t["values"], t["images"]) for t in grown["trials"]]
-    # Both sides are judged by the same figure.
+    # Both must compute the hypervolume in the same way.
     assert math.isclose(grown["hypervolume"], hypervolume([t[1:3] for t in trials]), rel_tol=1e-9)
     return trials
 
 
 def report(name, trials):
-    """The hypervolume over time."""
+    """Prints the hypervolume over time."""
     print(f"\n{name}: {len(trials)} trials")
     last = max(t[0] for t in trials)
     for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
@@ -290,7 +292,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--training", default="inherit_epochs = 2", help="more lines of edgesmith's [training]")
+    parser.add_argument("--training", default="inherit_epochs = 2", help="additional lines for [training]")
     parser.add_argument("--goal", type=float, help="a hypervolume to reach, instead of running Optuna")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

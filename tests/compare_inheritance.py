@@ -1,15 +1,17 @@
-"""What starting from finished relatives does: hypervolume against images seen, with and without, by seed.
+"""Measures the effect of starting from finished relatives: hypervolume against images seen, by seed.
 
-Runs a study with and without `inherit_epochs` for several seeds, latency replaced by multiply-accumulates so that
-nothing depends on the machine, and prints what fronts are worth after the same number of training images: the
-area over validation accuracy (from 80 %) and the logarithm of multiply-accumulates (up to those of the largest
-network seen), of trials in the order of their numbers. Needs a built edgesmith only:
+Runs a study with and without `inherit_epochs` for several seeds. Latency is replaced by
+multiply-accumulates, so that nothing depends on the machine. Prints the hypervolume of the fronts after
+the same number of training images: the area over validation accuracy (from 80 %) and the logarithm of
+multiply-accumulates (up to those of the largest network seen), with trials in the order of their
+numbers. Needs only a built edgesmith:
 
     python tests/compare_inheritance.py --edgesmith target/release/edgesmith examples/digits.toml
 
-With --ranks it asks another question: does an heir's accuracy after a few epochs order networks as full trainings
-from scratch do? The same random candidates (which do not depend on results) are trained in full, as heirs, and from
-scratch for the heirs' few epochs, and the orders of the heirs' networks are compared.
+With --ranks it compares rankings instead: do networks that inherit weights, after a few epochs, rank in
+the same order as after full trainings from scratch? The same random candidates (which do not depend on
+results) are trained in full, with inherited weights, and from scratch for the same few epochs. Then the
+orders of the networks with inherited weights are compared.
 """
 
 import argparse
@@ -25,7 +27,7 @@ LEAST_ACCURACY = 0.8
 
 
 def variant(text, name, seed, inherit, trials, random=False, epochs=None):
-    """The study file with another name, seed and inheritance, and without latencies."""
+    """The study file with another name, seed and `inherit_epochs`, and without latencies."""
     if random:
         text = re.sub(r"(?m)^\[algorithm\]\n([^\[\n].*\n)*", '[algorithm]\nname = "random"\n', text)
     if epochs:
@@ -77,7 +79,7 @@ def kendall(x, y):
 
 
 def spearman(x, y):
-    """Spearman's rho, ties sharing their rank."""
+    """Spearman's rho; ties share their rank."""
     rank = lambda of: [sum(b < a for b in of) + (sum(b == a for b in of) + 1) / 2 for a in of]
     x, y = rank(x), rank(y)
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
@@ -86,7 +88,7 @@ def spearman(x, y):
 
 
 def ranks(arguments, scratch, results):
-    """How alike heirs, and short trainings from scratch, order networks to full trainings."""
+    """Prints how well heirs, and short trainings from scratch, rank networks like full trainings."""
     print("seed  heirs  as heirs: Kendall  Spearman  images  from scratch as long: Kendall  Spearman  images  in full: images")
     for seed in range(1, arguments.seeds + 1):
         run = lambda name, **changes: {
@@ -106,7 +108,7 @@ def ranks(arguments, scratch, results):
 
 
 def after(trials, images, most):
-    """The front's worth once so many images were seen."""
+    """The hypervolume of the front after this number of images."""
     points, seen = [], 0
     for trial in trials:
         seen += trial["training"]["images_seen"]
@@ -121,11 +123,11 @@ def main():
     parser.add_argument("study", type=pathlib.Path)
     parser.add_argument("--edgesmith", default="target/release/edgesmith")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=6, help="inherit_epochs of the one side")
+    parser.add_argument("--epochs", type=int, default=6, help="inherit_epochs of the side with inheritance")
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--ranks", action="store_true", help="compare orders of networks instead")
+    parser.add_argument("--ranks", action="store_true", help="compare rankings of networks instead")
     parser.add_argument("--data-root", type=pathlib.Path, help="as for edgesmith search")
-    parser.add_argument("--results", type=pathlib.Path, help="keep results here, and use what is there")
+    parser.add_argument("--results", type=pathlib.Path, help="keep results here, and reuse existing ones")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         results = arguments.results or pathlib.Path(scratch) / "results"
@@ -150,7 +152,7 @@ def main():
         cells = "  ".join(f"{figure:14.4f}" if i % 2 == 0 else f"{figure:.4f}" for i, figure in enumerate(figures))
         print(f"{seed:4}  {images(off):10}  {images(on):9}  {heirs:5}  {cells}")
     print("mean" + " " * 33 + "  ".join(f"{s / arguments.seeds:14.4f}" if i % 2 == 0 else f"{s / arguments.seeds:.4f}" for i, s in enumerate(sums)))
-    print(f"at 100 %: when {least} training images were seen, which the shortest of the runs takes")
+    print(f"100 % is {least} training images, the number of the shortest run")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Search for accuracy against latency on NAS-Bench-201: edgesmith's algorithms beside Optuna's samplers.
+"""Compares edgesmith's algorithms with Optuna's samplers: accuracy and latency on NAS-Bench-201.
 
-Both sides propose 200 cells of the same table and are told the same two figures. Prints, for each device,
-the missing hypervolume 1 - HV/HV(true front) as the mean over runs, and the look-ups after which that mean
+Both propose 200 cells of the same table and get the same two values. Prints, for each device, the missing
+hypervolume 1 - HV/HV(true front) as the mean over runs, and the number of look-ups after which that mean
 is within 1 %. Needs numpy and optuna from PyPI and a built edgesmith-bench:
 
     python tests/compare_optuna.py --bench target/release/edgesmith-bench \
@@ -74,7 +74,7 @@ def sampler(name, seed):
 
 
 def run_optuna(problem, name, seed, trials):
-    """The missing share after each trial of one Optuna study."""
+    """The missing hypervolume after each trial of one Optuna study."""
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler(name, seed))
     points, curve = [], []
 
@@ -89,7 +89,7 @@ def run_optuna(problem, name, seed, trials):
 
 
 def run_edgesmith(args, device):
-    """Mean missing share after each look-up, by algorithm."""
+    """The mean missing hypervolume after each look-up, by algorithm."""
     with tempfile.TemporaryDirectory() as directory:
         curve = pathlib.Path(directory) / "curve.csv"
         subprocess.run(

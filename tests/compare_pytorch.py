@@ -1,12 +1,12 @@
-"""Train the networks of `edgesmith-bench train` in PyTorch too, and compare images per second.
+"""Trains the networks of `edgesmith-bench train` in PyTorch too, and compares images per second.
 
-Both sides take whole steps on the same network, batch and number of threads: a batch out of bytes, forward,
-loss, backward, AdamW. They run one after the other, again and again, and the medians are compared. Needs
+Both take whole steps with the same network, batch and number of threads: a batch made from bytes,
+forward, loss, backward, AdamW. They run alternately several times, and the medians are compared. Needs
 torch from PyPI and a built edgesmith-bench:
 
     python tests/compare_pytorch.py --bench target/release/edgesmith-bench --threads 1,2
 
-On a GPU, with an edgesmith-bench built with --features wgpu; neither side waits for every step's loss there:
+On a GPU, with an edgesmith-bench built with --features wgpu. There, neither waits for the loss of every step:
 
     python tests/compare_pytorch.py --device cuda --batch-size 256 --threads 1 --seconds 3
 """
@@ -23,14 +23,14 @@ import torch
 from torch import nn
 
 WARM_UP = 3
-# As many images, in at least so many batches, as edgesmith has.
+# The number of images, and the least number of batches, as in edgesmith.
 IMAGES, BATCHES = 1024, 16
-# Steps between two looks at the loss on a GPU, as edgesmith has it.
+# Steps between two reads of the loss on a GPU, as in edgesmith.
 AHEAD = 16
 
 
 class Network(nn.Module):
-    """The layers of a plan, as edgesmith prints them."""
+    """The PyTorch network of a plan that edgesmith printed."""
 
     def __init__(self, plan):
         super().__init__()
@@ -89,7 +89,7 @@ class Side:
         self.network = Network(plan).to(device, memory_format=self.layout)
         parameters = sum(p.numel() for p in self.network.parameters())
         norms = sum(m.num_features for m in self.network.modules() if isinstance(m, nn.BatchNorm2d))
-        # edgesmith counts what ships, where a normalisation is folded into one bias a channel.
+        # edgesmith counts the shipped network, with normalisation folded into one bias per channel.
         assert parameters - norms == row["parameters"], (parameters, norms, row["parameters"])
         self.batch = row["batch_size"]
         self.count = self.batch * max(BATCHES, IMAGES // self.batch)
@@ -117,7 +117,7 @@ class Side:
                 done += 1
                 if done % self.ahead:
                     continue
-                # edgesmith looks at the loss too; here all steps so far are over.
+                # edgesmith reads the loss too; this waits for all steps so far.
                 loss.item()
                 now = time.perf_counter()
                 if since is None:
@@ -144,8 +144,8 @@ def main():
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each round and side")
-    parser.add_argument("--networks", help="of edgesmith-bench train; all unless told")
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of each round and side")
+    parser.add_argument("--networks", help="networks of edgesmith-bench train; default all")
     arguments = parser.parse_args()
     listed = edgesmith(arguments, 0.01, 1, arguments.networks)
     print(f"torch {torch.__version__}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds")
@@ -154,7 +154,7 @@ def main():
     for threads in map(int, arguments.threads.split(",")):
         torch.set_num_threads(threads)
         for row in listed["rows"]:
-            # Whichever of PyTorch's layouts is faster counts.
+            # The faster one of PyTorch's layouts counts.
             sides = [Side(row, listed, channels_last, arguments.device) for channels_last in (False, True)]
             rates = [[], [], []]
             for _ in range(arguments.rounds):

@@ -1,7 +1,7 @@
 """Loads ONNX files in ONNX Runtime and runs them on a batch: `onnx_loads.py FILE…`.
 
-Exits 1 with a sentence where a file is no valid model, or yields logits of another shape or not
-finite ones. That the logits are the right ones is checked against the edge runtime elsewhere.
+Exits with 1 and a sentence if a file is not a valid model, or if its logits have the wrong shape or
+are not finite. It does not check the values of the logits; `onnx_check.py` compares these.
 """
 
 import sys

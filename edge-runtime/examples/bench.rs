@@ -1,6 +1,6 @@
-//! Time of one inference, fp32 against int8, for a few fixed networks with random weights:
-//! `cargo run --release -p edgesmith-edge-runtime --example bench [PART OF A NAME]`. Each figure is the median of many
-//! rounds; the last two columns are the kernels without AVX2.
+//! Compares the time of one inference in fp32 and int8 for a few fixed networks with random
+//! weights: `cargo run --release -p edgesmith-edge-runtime --example bench [PART OF A NAME]`. Each
+//! figure is the median of many rounds. The last two columns use the kernels without AVX2.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn main() {
             Session::portable(&int8),
         ];
         let [fp32, int8, fp32_plain, int8_plain] =
-            sessions.map(|session| nanoseconds(session.expect("the networks here are valid")));
+            sessions.map(|session| nanoseconds(session.expect("a valid model")));
         let ratio = fp32 / int8;
         println!(
             "{name:<34} {fp32:>9.0} {int8:>9.0} {ratio:>6.2} {fp32_plain:>11.0} {int8_plain:>11.0}"
@@ -84,7 +84,7 @@ fn networks() -> Vec<(&'static str, Builder)> {
     ]
 }
 
-/// Median over rounds of about a millisecond.
+/// Median over rounds of about a millisecond, per inference.
 fn nanoseconds(mut session: Session) -> f64 {
     let image: Vec<u8> = (0..session.image_bytes()).map(|i| (i * 37) as u8).collect();
     let mut round = |runs: u32| {

@@ -1,4 +1,5 @@
-//! What can be wrong with a model, its file, or an image. Messages read after "failed to …: ".
+//! What can be wrong with a model, its file, or an image. Messages are written to follow "failed to
+//! …: ".
 
 use thiserror::Error;
 
@@ -6,104 +7,104 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The bytes are something else.
+    /// The bytes are not a model file.
     #[error("not an edgesmith model file: it does not begin with the magic bytes")]
     WrongMagic,
-    /// Written by a newer (or never released) version of the format.
-    #[error("model format version {found} is not supported, only version {supported} is")]
+    /// The file was written by another version of the format.
+    #[error("model format version {found} is not supported; use version {supported}")]
     UnsupportedVersion {
-        /// What the file says.
+        /// Version in the file.
         found: u32,
-        /// What this engine reads.
+        /// Version that this engine reads.
         supported: u32,
     },
     /// The file ends early.
     #[error("model file is truncated: {expected} bytes expected, {found} found")]
     Truncated {
-        /// Bytes that the header asks for, or the header's own size.
+        /// Length in the header, or the size of the header itself; bytes.
         expected: u64,
-        /// Bytes that there are.
+        /// Length of the file, bytes.
         found: u64,
     },
-    /// The file goes on after its end.
+    /// The file is longer than its header says.
     #[error("model file is {found} bytes long, but its header says {expected}")]
     TrailingBytes {
-        /// Bytes that the header asks for.
+        /// Length in the header, bytes.
         expected: u64,
-        /// Bytes that there are.
+        /// Length of the file, bytes.
         found: u64,
     },
     /// The content changed after it was written.
     #[error(
-        "model file has a wrong checksum: {expected:08x} is written in it, \
-         its content gives {found:08x}"
+        "model file has a checksum mismatch: the file says {expected:08x}, \
+         its content has {found:08x}"
     )]
     WrongChecksum {
-        /// The checksum at the end of the file.
+        /// Checksum at the end of the file.
         expected: u32,
-        /// The checksum of what is there.
+        /// Checksum of the content.
         found: u32,
     },
-    /// The checksum is right and the layout is not.
+    /// The checksum is right, but the layout is not.
     #[error("model file is malformed at byte {offset}: {problem}")]
     Malformed {
-        /// Where, from the beginning of the file.
+        /// Position from the beginning of the file, bytes.
         offset: usize,
-        /// What was found there.
+        /// What is wrong there.
         problem: FormatProblem,
     },
-    /// The input's description makes no sense.
+    /// The description of the input is invalid.
     #[error("the model's input is invalid: {0}")]
     Input(Problem),
-    /// A node's description makes no sense.
+    /// A node is invalid.
     #[error("the model's node {node} ({kind}) is invalid: {problem}")]
     Node {
-        /// Its place in execution order, from 0.
+        /// Its index in execution order, from 0.
         node: usize,
         /// The kind of layer.
         kind: &'static str,
         /// What is wrong.
         problem: Problem,
     },
-    /// There is nothing to compute.
+    /// The model has no nodes.
     #[error("the model has no nodes")]
     NoNodes,
-    /// The activations that must be kept at once are too many.
+    /// Too many activations must be kept in memory at once.
     #[error(
-        "the model needs {elements} activations in memory at once, at most {limit} are allowed"
+        "the model needs {elements} activations in memory at once; at most {limit} are allowed"
     )]
     TooMuchMemory {
         /// Elements of the planned memory.
         elements: u64,
-        /// The engine's bound.
+        /// The engine's limit.
         limit: u64,
     },
 }
 
-/// What breaks the layout of a model file.
+/// How the layout of a model file is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FormatProblem {
-    /// A section, list or number is longer than what is left.
+    /// A section, list or number is longer than the bytes that are left.
     #[error("{needed} bytes needed, {available} left")]
     TooShort {
-        /// Bytes that the field takes.
+        /// Length of the field.
         needed: u64,
-        /// Bytes that are left of its section.
+        /// Bytes left in its section.
         available: u64,
     },
-    /// A section has bytes that belong to no field.
+    /// A section has bytes after its last field.
     #[error("{0} bytes left over at the end of a section")]
     LeftOver(usize),
     /// Another section was expected here.
     #[error("section {expected:?} expected, {found:?} found")]
     WrongSection {
-        /// Tag of the section that the format has here.
+        /// Tag that the format requires here.
         expected: [u8; 4],
-        /// Tag that is there.
+        /// Tag in the file.
         found: [u8; 4],
     },
-    /// A code that stands for nothing.
+    /// An unknown code.
     #[error("unknown {what} code {code}")]
     UnknownCode {
         /// What the code selects.
@@ -123,48 +124,48 @@ pub enum Problem {
     /// A size is 0.
     #[error("{0} is 0")]
     Zero(&'static str),
-    /// A list is not as long as the shapes say.
-    #[error("{what} has {found} elements where the shapes give {expected}")]
+    /// A list has the wrong length for the shapes.
+    #[error("{what} has {found} elements, but the shapes require {expected}")]
     WrongSize {
         /// Which list.
         what: &'static str,
-        /// By the shapes.
+        /// Length that the shapes require.
         expected: u64,
-        /// In the list.
+        /// Length of the list.
         found: u64,
     },
-    /// Too many or too few inputs.
+    /// Wrong number of inputs.
     #[error("it reads {found} values instead of {expected}")]
     InputCount {
-        /// What the layer reads.
+        /// Inputs that the layer needs.
         expected: usize,
-        /// What the node has.
+        /// Inputs of the node.
         found: usize,
     },
-    /// Reads a value that is not there yet.
-    #[error("it reads value {value}, but only values below {limit} exist by then")]
+    /// The node reads a value that is computed later, or not at all.
+    #[error("it reads value {value}, but only values below {limit} are computed before it")]
     ForwardReference {
         /// The value.
         value: u32,
-        /// The node's own value.
+        /// Number of the node's own value.
         limit: usize,
     },
-    /// The layer does not fit what it reads.
-    #[error("it takes {expected} {what}, but value {value} has {found}")]
+    /// The layer does not fit its input.
+    #[error("it needs {expected} {what}, but value {value} has {found}")]
     ShapeMismatch {
         /// Channels or features.
         what: &'static str,
         /// The value that is read.
         value: u32,
-        /// By the layer.
+        /// What the layer needs.
         expected: u64,
-        /// In the value.
+        /// What the value has.
         found: u64,
     },
     /// The two sides of a sum differ.
     #[error("its inputs have the shapes {0} and {1}")]
     UnequalShapes(crate::Shape, crate::Shape),
-    /// A depthwise convolution that changes the number of channels.
+    /// A depthwise convolution changes the number of channels.
     #[error("it is depthwise, but has {in_channels} input and {out_channels} output channels")]
     NotDepthwise {
         /// Channels read.
@@ -172,7 +173,7 @@ pub enum Problem {
         /// Channels written.
         out_channels: u32,
     },
-    /// The kernel does not fit into the padded map even once.
+    /// The kernel is larger than the padded map.
     #[error("its kernel of {kernel} does not fit into the padded map of {height} x {width}")]
     KernelTooLarge {
         /// Side of the kernel.
@@ -182,7 +183,7 @@ pub enum Problem {
         /// Columns with padding.
         width: u64,
     },
-    /// Padding so wide that outputs would see nothing but padding.
+    /// The padding is so wide that some outputs would read only padding.
     #[error("its padding of {padding} is not below its kernel of {kernel}")]
     PaddingTooLarge {
         /// On every side.
@@ -190,27 +191,30 @@ pub enum Problem {
         /// Side of the kernel.
         kernel: u32,
     },
-    /// A map or layer beyond what the engine takes.
-    #[error("{what} has {elements} elements, at most {limit} are allowed")]
+    /// A map or layer is larger than the engine allows.
+    #[error("{what} has {elements} elements; at most {limit} are allowed")]
     TooLarge {
         /// Which.
         what: &'static str,
-        /// Its size, saturated.
+        /// Its number of elements, saturated.
         elements: u64,
-        /// The bound.
+        /// The limit.
         limit: u64,
     },
-    /// NaN or infinity, or a scale that is not positive.
-    #[error("{what} holds {value}, which is not a finite{} number", if *.positive { " positive" } else { "" })]
+    /// A value is NaN or infinite, or a scale is not positive.
+    #[error(
+        "{what} is {value}, which is not a finite{} number",
+        if *.positive { " positive" } else { "" }
+    )]
     BadNumber {
         /// Which field.
         what: &'static str,
-        /// What it holds.
+        /// The value.
         value: f32,
         /// Whether it must also be above 0.
         positive: bool,
     },
-    /// A fixed-point factor that is not in its normal form.
+    /// A fixed-point factor is not in its normal form.
     #[error(
         "a requantization has multiplier {multiplier} and shift {shift}, which are out of range"
     )]
@@ -220,17 +224,17 @@ pub enum Problem {
         /// Its power of two.
         shift: i32,
     },
-    /// The lowest output is above the highest.
+    /// The lower clamp is above the upper one.
     #[error("its outputs are clamped to the empty range {0}..={1}")]
     EmptyClamp(u8, u8),
-    /// Some image could overflow the int32 accumulator.
+    /// An image could overflow the int32 accumulator.
     #[error("output {channel} could overflow its int32 accumulator")]
     AccumulatorOverflow {
         /// Output channel.
         channel: usize,
     },
-    /// The last node must be linear, and no other may.
-    #[error("the last node is linear and no other")]
+    /// The last node is not linear, or an earlier one is.
+    #[error("the last node must be linear, and no other may be")]
     LinearNotLast,
 }
 
@@ -238,10 +242,10 @@ pub enum Problem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// The image has not as many bytes as the model's input.
-    #[error("the image has {found} bytes where the model takes {expected}")]
+    /// The image does not have the size of the model's input.
+    #[error("the image has {found} bytes, but the model takes {expected}")]
     WrongLength {
-        /// Channels times rows times columns of the model's input.
+        /// Channels times rows times columns of the model's input, bytes.
         expected: usize,
         /// Bytes of the image.
         found: usize,

@@ -1,5 +1,5 @@
-//! The model file: a header, two sections and a checksum, as docs/model-format.md lays it out. Equal
-//! models give equal bytes, and a file that can be read is the one that its model writes.
+//! The model file: a header, two sections and a checksum; docs/model-format.md describes the
+//! layout. Equal models give equal bytes, and every readable file is exactly what its model writes.
 
 mod read;
 mod write;
@@ -7,7 +7,7 @@ mod write;
 use crate::error::ModelError;
 use crate::model::Model;
 
-/// The version of the format that is written and read.
+/// The format version that this engine writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"EDGESMTH";
@@ -18,7 +18,7 @@ const INPUT_SECTION: [u8; 4] = *b"INPT";
 const FP32_SECTION: [u8; 4] = *b"FP32";
 const INT8_SECTION: [u8; 4] = *b"INT8";
 
-/// One byte for each kind of layer, the same in both arithmetics.
+/// One byte per kind of layer, the same for fp32 and int8.
 mod code {
     pub const CONV: u8 = 1;
     pub const DEPTHWISE: u8 = 2;
@@ -32,7 +32,8 @@ mod code {
 }
 
 impl Model {
-    /// The model as a file. A model that is not valid gives a file that cannot be read.
+    /// The model as a file. The model is not validated; the file of an invalid model cannot be
+    /// read.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -51,8 +52,8 @@ impl Model {
     /// Reads a file and validates the model in it.
     ///
     /// # Errors
-    /// If the bytes are no such file, are damaged, or hold a model that is not valid. Memory is asked
-    /// for in proportion to the bytes given, whatever they say.
+    /// If the bytes are not a model file, are damaged, or hold an invalid model. Memory use is in
+    /// proportion to the number of bytes, whatever they contain.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let truncated =
             |expected: u64| ModelError::Truncated { expected, found: bytes.len() as u64 };

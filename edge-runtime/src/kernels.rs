@@ -1,9 +1,9 @@
-//! The arithmetic of one layer each, on plain slices: `fp32` and `int8`. Maps are `[height][width]
-//! [channels]` here, so that the channels of a pixel, which every layer sums over or runs along, lie
-//! side by side. Kernels neither allocate nor know of models.
+//! The arithmetic of single layers on plain slices, in `fp32` and `int8`. Maps are `[height][width]
+//! [channels]` here: every layer sums over the channels of a pixel or runs along them, so they are
+//! adjacent in memory. Kernels do not allocate and do not know about models.
 //!
-//! Every kernel exists for any processor, and what pays also with AVX2, chosen by an [`Isa`]. The
-//! integer kernels give the same bytes either way.
+//! Every kernel has a portable version. Where AVX2 is faster there is a second one, chosen by an
+//! [`Isa`]. Both versions of an integer kernel give the same bytes.
 
 pub(crate) mod fp32;
 pub(crate) mod int8;
@@ -24,7 +24,7 @@ pub(crate) struct Geometry {
     pub kernel: usize,
     /// Step of the kernel.
     pub stride: usize,
-    /// Border on every side, below `kernel`.
+    /// Padding on every side, below `kernel`.
     pub padding: usize,
 }
 
@@ -49,18 +49,19 @@ impl Geometry {
         self.out_height() * self.out_width()
     }
 
-    /// Elements of the padded map when each pixel takes `pixel` elements.
+    /// Elements of the padded map with `pixel` elements per pixel.
     pub fn padded_elements(&self, pixel: usize) -> usize {
         self.padded_height() * self.padded_width() * pixel
     }
 
-    /// Where in that map the kernel's top left corner is, by output position.
+    /// For each output position, the index of the kernel's top left corner in that map.
     fn corners(&self, pixel: usize) -> Vec<u32> {
         let mut corners = Vec::with_capacity(self.out_positions());
         for y in 0..self.out_height() {
             for x in 0..self.out_width() {
                 let corner = (y * self.padded_width() + x) * self.stride * pixel;
-                // Padded maps are below 2^24 elements, and pixels of 16 make them 16 times as large at most.
+                // Fits in 32 bits: padded maps have at most 2^24 elements, and widening each pixel
+                // to 16 makes them at most 16 times as large.
                 corners.push(corner as u32);
             }
         }
@@ -68,8 +69,8 @@ impl Geometry {
     }
 }
 
-/// Copies a map into the middle of one that is `padding` larger on every side, each pixel widened to
-/// `pixel` elements, through `convert`; what is new is `T::default()`, a zero.
+/// Copies a map through `convert` into the middle of one that is `padding` larger on every side,
+/// with each pixel widened to `pixel` elements. New elements are `T::default()`, a zero.
 #[inline(always)]
 fn pad<S: Copy, T: Copy + Default>(
     geometry: &Geometry,
@@ -106,7 +107,8 @@ fn pad<S: Copy, T: Copy + Default>(
     }
 }
 
-/// Weights `[out][channels][positions]`, as models have them, as `[out][positions][channels]`.
+/// Reorders weights from `[out][channels][positions]`, as in models, to
+/// `[out][positions][channels]`.
 fn channels_last<W: Copy>(weight: &[W], channels: usize, positions: usize) -> Vec<W> {
     let mut permuted = Vec::with_capacity(weight.len());
     for matrix in weight.chunks_exact(channels * positions) {

@@ -1,9 +1,9 @@
 //! The inference engine that runs a compressed network on a device, and the model file it reads.
 //!
-//! It is what accuracy and latency are measured with and what may be shipped, so it depends on
-//! almost nothing: no tensor library, no async, no training. It runs one image at a time in fp32, or
+//! Accuracy and latency are measured with it, and it may be shipped, so it has almost no
+//! dependencies: no tensor library, no async, no training. It runs one image at a time in fp32, or
 //! in integers only (Jacob et al. 2018), on one thread. It does not convert, quantize or optimise
-//! models: the worker writes files that are ready to run.
+//! models: the worker does that and writes files that are ready to run.
 
 mod error;
 mod file;
@@ -23,8 +23,8 @@ pub use model::{
 pub use session::{MAX_SESSION_ELEMENTS, Session};
 pub use validate::{MAX_VALUE_ELEMENTS, Shape, Shapes};
 
-/// Name of this engine, as measurements record it.
+/// Name of this engine in measurements.
 pub const ENGINE_NAME: &str = "edge-runtime";
 
-/// Version of this engine, as measurements record it.
+/// Version of this engine in measurements.
 pub const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");

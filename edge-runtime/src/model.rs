@@ -1,18 +1,19 @@
-//! A model in memory, as the file holds it. Weights are row-major, outermost dimension first.
+//! A model in memory, with the content of the model file. Weights are row-major, outermost
+//! dimension first.
 //!
-//! Nodes are in execution order. Value 0 is the input image; node `i` yields value `i + 1`; the last
-//! node yields the logits.
+//! Nodes are in execution order. Value 0 is the input image; node `i` computes value `i + 1`; the
+//! last node computes the logits.
 
 /// A network that is ready to run on images of one size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// What goes in.
+    /// The input image.
     pub input: InputSpec,
-    /// What is computed.
+    /// The layers.
     pub network: Network,
 }
 
-/// Size and normalisation of the input image, which comes as bytes `[channels][height][width]`.
+/// Size and normalisation of the input image. The image is bytes `[channels][height][width]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputSpec {
     /// Image channels.
@@ -27,14 +28,14 @@ pub struct InputSpec {
     pub std: Vec<f32>,
 }
 
-/// The nodes, in one arithmetic or the other.
+/// The nodes, in fp32 or in integers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Network {
     /// 32-bit floating point.
     Fp32(Vec<FloatNode>),
     /// Integers only; the normalised image is quantized with `input` first.
     Int8 {
-        /// How the normalised image becomes bytes.
+        /// Quantization of the normalised image.
         input: Quantization,
         /// The nodes.
         nodes: Vec<IntNode>,
@@ -76,15 +77,15 @@ pub struct IntNode {
     pub inputs: Vec<ValueId>,
     /// What it computes.
     pub layer: IntLayer,
-    /// What the bytes of its output mean.
+    /// Quantization of its output.
     pub output: Quantization,
 }
 
 /// What an integer node computes. Inputs and outputs are uint8 with zero points; accumulators are
 /// int32. Biases are int32 at scale `input scale * weight scale`, zero point 0. After accumulation
 /// of `(q_in - zero_in) * q_w + bias`, the accumulator of channel `c` is scaled by `requantize[c]`,
-/// the output's zero point is added, and the result is clamped to `clamp` (inclusive), which holds
-/// the activation: the zero point is the lower end of a ReLU.
+/// the output's zero point is added, and the result is clamped to `clamp` (inclusive). The clamp
+/// includes the activation: for a ReLU its lower end is the zero point.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IntLayer {
     /// Dense convolution, weights `[out][in][k][k]`; padding holds the input's zero point.
@@ -109,7 +110,7 @@ pub enum IntLayer {
     /// factor (`side scale / (2 * max side scale)`), summed, and scaled by `output`
     /// (`2 * max side scale / (2^20 * output scale)`), as TFLite does.
     Add {
-        /// Factor of either side.
+        /// Factor of each side.
         sides: [Requantization; 2],
         /// Factor of the sum.
         output: Requantization,
@@ -123,7 +124,8 @@ pub enum IntLayer {
         requantize: Requantization,
     },
     /// Logits, weights `[out][in]`. Its output is *not* requantized: the engine's result is
-    /// `accumulator * logit_scale[c]` in fp32, so `output` of this node is unused. It is last.
+    /// `accumulator * logit_scale[c]` in fp32, so `output` of this node is unused. It is the last
+    /// node.
     Linear {
         /// Shape, weights and biases.
         linear: Linear<i8, i32>,
@@ -137,7 +139,7 @@ pub enum IntLayer {
 pub struct Conv<W, B> {
     /// Channels read.
     pub in_channels: u32,
-    /// Channels written; equal to `in_channels` where depthwise.
+    /// Channels written; a depthwise convolution has `in_channels` of them.
     pub out_channels: u32,
     /// Side of the kernel.
     pub kernel: u32,

@@ -1,6 +1,6 @@
-//! Where each value lies in one arena, so that values which are never needed at the same time share
-//! memory: greedy by size (Pisarchyk and Lee 2020, "Efficient Memory Management for Deep Neural Net
-//! Inference"). It only knows sizes and times.
+//! Places all values in one arena, so that values which are never needed at the same time share
+//! memory. The method is greedy by size (Pisarchyk and Lee 2020, "Efficient Memory Management for
+//! Deep Neural Net Inference"). It only knows sizes and times.
 
 use std::ops::Range;
 
@@ -12,14 +12,15 @@ pub(crate) struct Lifetime {
     pub last: usize,
 }
 
-/// Where each value is, and how long the arena is. Values with common steps do not overlap.
+/// The place of each value and the length of the arena. Values that are in use at the same step do
+/// not overlap.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub places: Vec<Range<usize>>,
     pub total: usize,
 }
 
-/// Places the largest values first, each at the lowest gap that is free through its lifetime.
+/// Places the largest values first, each in the lowest gap that is free during its lifetime.
 pub(crate) fn plan(values: &[Lifetime]) -> Plan {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by_key(|&value| std::cmp::Reverse(values[value].size));
@@ -28,7 +29,7 @@ pub(crate) fn plan(values: &[Lifetime]) -> Plan {
     for value in order {
         let Lifetime { size, first, last } = values[value];
         let mut start = 0;
-        // `placed` is sorted by place, so the first gap that is wide enough is the lowest.
+        // `placed` is sorted by position, so the first gap that is wide enough is the lowest.
         for &other in &placed {
             let place: &Range<usize> = &places[other];
             if values[other].first > last || values[other].last < first {
@@ -58,13 +59,13 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_needs_two_neighbours() {
+    fn a_chain_needs_memory_for_two_neighbours() {
         let chain: Vec<_> = (0..10).map(|i| lifetime(100, i, i + 1)).collect();
         assert_eq!(plan(&chain).total, 200);
     }
 
     #[test]
-    fn a_shortcut_stays_where_it_is() {
+    fn a_shortcut_keeps_its_place() {
         // Value 0 is read again at step 3.
         let values =
             [lifetime(10, 0, 3), lifetime(20, 1, 2), lifetime(20, 2, 3), lifetime(10, 3, 4)];

@@ -1,5 +1,6 @@
-//! Real numbers as bytes, and real factors as integers (Jacob et al. 2018, "Quantization and Training
-//! of Neural Networks for Efficient Integer-Arithmetic-Only Inference", sections 2.1 and 2.2).
+//! Quantizes real numbers to bytes and real factors to integers (Jacob et al. 2018, "Quantization
+//! and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", sections 2.1
+//! and 2.2).
 
 use crate::model::{InputSpec, Quantization, Requantization};
 
@@ -10,7 +11,7 @@ impl InputSpec {
         self.channels as usize * self.height as usize * self.width as usize
     }
 
-    /// What the network sees where the image has `byte` in `channel`: `(byte / 255 - mean) / std`.
+    /// The normalised value of `byte` in `channel`: `(byte / 255 - mean) / std`.
     ///
     /// # Panics
     /// If `channel` is not below `channels`.
@@ -21,7 +22,7 @@ impl InputSpec {
 }
 
 impl Quantization {
-    /// The nearest byte (halves away from zero) whose meaning is `real`; saturates.
+    /// The byte nearest to `real` (halves round away from zero); saturates.
     #[must_use]
     pub fn quantize(self, real: f32) -> u8 {
         // A float to integer cast saturates, and so does the clamp.
@@ -29,7 +30,7 @@ impl Quantization {
         q.clamp(0.0, 255.0) as u8
     }
 
-    /// What `byte` means.
+    /// The real number that `byte` stands for.
     #[must_use]
     pub fn dequantize(self, byte: u8) -> f32 {
         self.scale * f32::from(i16::from(byte) - i16::from(self.zero_point))
@@ -37,15 +38,16 @@ impl Quantization {
 }
 
 impl Requantization {
-    /// Shifts that a normal form may have: less than this is zero, more than the end saturates.
+    /// Shifts of the normal form. Factors with a smaller shift become zero, with a larger one they
+    /// saturate.
     pub const SHIFTS: std::ops::RangeInclusive<i32> = -31..=30;
 
     /// The factor zero.
     pub const ZERO: Self = Self { multiplier: 0, shift: 0 };
 
     /// The nearest fixed-point factor; its relative error is at most `2^-31`. Factors below `2^-32`
-    /// become 0, as in TFLite; so do negative numbers and NaN, which are no factors. Factors of
-    /// `2^30` and more become the largest there is.
+    /// become 0, as in TFLite; so do negative numbers and NaN, which are not valid factors. Factors
+    /// of `2^30` and more become the largest one.
     #[must_use]
     pub fn from_real(factor: f64) -> Self {
         if factor.is_nan() || factor <= 0.0 {
@@ -70,7 +72,7 @@ impl Requantization {
         let fixed = (mantissa * f64::from(1u32 << 31)).round() as i64;
         match i32::try_from(fixed) {
             Ok(multiplier) => Self { multiplier, shift },
-            // Rounded up to 1.0.
+            // The mantissa rounded up to 1.0.
             Err(_) if shift < *Self::SHIFTS.end() => Self { multiplier: 1 << 30, shift: shift + 1 },
             Err(_) => Self { multiplier: i32::MAX, shift },
         }
@@ -82,10 +84,10 @@ impl Requantization {
         f64::from(self.multiplier) * 2f64.powi(self.shift - 31)
     }
 
-    /// `value` times the factor, rounded, as gemmlowp and TFLite do it: shifted left where `shift` is
-    /// positive (saturating), then a saturating rounding doubling high multiply (halves up), then a
-    /// rounding right shift (halves away from zero). Because of the two roundings the result is up
-    /// to 1 from the exact product, as long as `value * 2^shift` is within i32.
+    /// `value` times the factor, rounded as in gemmlowp and TFLite: a saturating left shift if
+    /// `shift` is positive, then a saturating rounding doubling high multiply (halves up), then a
+    /// rounding right shift (halves away from zero). Because of the two roundings the result
+    /// differs from the exact product by up to 1, as long as `value * 2^shift` is within i32.
     #[must_use]
     #[inline]
     pub fn apply(self, value: i32) -> i32 {
@@ -93,19 +95,19 @@ impl Requantization {
         let right = (-self.shift).clamp(0, 31);
         let shifted = (i64::from(value) << left).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
         let high = (shifted * i64::from(self.multiplier) + (1 << 30)) >> 31;
-        // Fits, except for `i32::MIN * i32::MIN`, which no normal form has.
+        // Fits, except for `i32::MIN * i32::MIN`, which does not occur in normal form.
         let high = high.min(i64::from(i32::MAX)) as i32;
         rounding_shift(high, right)
     }
 
-    /// Whether `multiplier` and `shift` are as `from_real` makes them.
+    /// Whether `multiplier` and `shift` are in the normal form of `from_real`.
     pub(crate) fn is_normal(self) -> bool {
         (self.multiplier == 0 || self.multiplier >= 1 << 30) && Self::SHIFTS.contains(&self.shift)
     }
 }
 
-/// `value / 2^right` rounded to nearest, halves away from zero; `right` in 0..=31. This is gemmlowp's
-/// `RoundingDivideByPOT`.
+/// `value / 2^right` rounded to nearest, halves away from zero; `right` in 0..=31. This is
+/// gemmlowp's `RoundingDivideByPOT`.
 #[inline]
 pub(crate) fn rounding_shift(value: i32, right: i32) -> i32 {
     let mask = ((1i64 << right) - 1) as i32;
@@ -120,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    /// gemmlowp's definition word by word, in wide integers: truncating division with a nudge of the
-    /// product's sign, then division with halves away from zero.
+    /// gemmlowp's definition in wide integers: truncating division with a nudge of the product's
+    /// sign, then division with halves away from zero.
     fn reference(factor: Requantization, value: i32) -> i32 {
         let clamp = |x: i128| x.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
         let value = clamp(i128::from(value) * (1i128 << factor.shift.max(0)));
@@ -163,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn is_within_one_of_the_exact_product(factor in factors(), value in values()) {
+        fn differs_by_at_most_one_from_the_exact_product(factor in factors(), value in values()) {
             // Keeps `value << shift` within 32 bits.
             let value = value >> factor.shift.max(0);
             // value * multiplier * 2^(shift - 31), as a fraction of 2^62.

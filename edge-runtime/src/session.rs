@@ -1,5 +1,5 @@
 //! A model that is ready to run: weights packed for this processor, all memory allocated. A session
-//! computes on the thread that calls it and allocates nothing while it runs.
+//! computes on the calling thread and does not allocate while it runs.
 
 mod float;
 mod int;
@@ -13,7 +13,7 @@ use crate::error::{InputError, ModelError};
 use crate::kernels::Isa;
 use crate::model::{Model, Network};
 
-/// Most elements that a session's working memory may have.
+/// Largest number of elements of a session's working memory.
 pub const MAX_SESSION_ELEMENTS: u64 = 1 << 26;
 
 /// Runs one model, one image at a time.
@@ -37,11 +37,11 @@ impl Session {
         Self::with_isa(model, Isa::detect())
     }
 
-    /// Like `new`, but without instructions beyond those that the compiler was told to use. It is slower
-    /// and shows what the fast kernels must give: int8 logits are the same bits.
+    /// Like `new`, but uses only the instructions that the compiler was told to use. It is slower
+    /// and serves as a reference for the fast kernels: int8 logits are the same, bit for bit.
     ///
     /// # Errors
-    /// As for `new`.
+    /// See `new`.
     pub fn portable(model: &Model) -> Result<Self, ModelError> {
         Self::with_isa(model, Isa::PORTABLE)
     }
@@ -59,10 +59,10 @@ impl Session {
         Ok(Self { engine, image_bytes: model.input.bytes(), logits: vec![0.0; shapes.classes()] })
     }
 
-    /// The logits of an image of bytes `[channels][height][width]`, one a class.
+    /// The logits of an image of bytes `[channels][height][width]`, one per class.
     ///
     /// # Errors
-    /// If the image has another size than the model's input.
+    /// If the image does not have the size of the model's input.
     pub fn run(&mut self, image: &[u8]) -> Result<&[f32], InputError> {
         if image.len() != self.image_bytes {
             return Err(InputError::WrongLength { expected: self.image_bytes, found: image.len() });
@@ -74,10 +74,10 @@ impl Session {
         Ok(&self.logits)
     }
 
-    /// The class of an image: that of the highest logit, the first of several.
+    /// The class of an image: the one with the highest logit, or the first of several equal ones.
     ///
     /// # Errors
-    /// As for `run`.
+    /// See `run`.
     pub fn classify(&mut self, image: &[u8]) -> Result<usize, InputError> {
         let logits = self.run(image)?;
         let best = |best, (class, &logit)| if logit > logits[best] { class } else { best };
@@ -90,13 +90,14 @@ impl Session {
         self.image_bytes
     }
 
-    /// Classes that the model tells apart.
+    /// Number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.logits.len()
     }
 
-    /// Bytes of working memory: activations as planned, scratch memory and logits; without weights.
+    /// Bytes of working memory: planned activations, scratch memory and logits. Weights are not
+    /// included.
     #[must_use]
     pub fn peak_memory_bytes(&self) -> usize {
         size_of_val(self.logits.as_slice())

@@ -1,5 +1,5 @@
-//! Whether a model can be run: every shape is inferred, every size, reference and number checked.
-//! Whatever passes here runs without panics and without overflow of an accumulator.
+//! Checks whether a model can be run: infers every shape and checks every size, reference and
+//! number. A valid model runs without panics and without overflow of an accumulator.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::model::{
     Quantization, Requantization, ValueId,
 };
 
-/// Most elements that one value, padded or not, may have: 16 times a 1024 x 1024 grey image. It keeps
-/// a small file from asking for unbounded memory.
+/// Largest number of elements of one value, padding included: 16 times a 1024 x 1024 grey image. It
+/// keeps a small file from using unbounded memory.
 pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
 
 /// Size of a value.
@@ -18,9 +18,9 @@ pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
 pub struct Shape {
     /// Channels; features of a vector.
     pub channels: u32,
-    /// Rows; 1 of a vector.
+    /// Rows; 1 for a vector.
     pub height: u32,
-    /// Columns; 1 of a vector.
+    /// Columns; 1 for a vector.
     pub width: u32,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// The shapes of all values of a valid model: the image and what each node yields.
+/// The shapes of all values of a valid model: the image and the output of each node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shapes(Vec<Shape>);
 
@@ -58,13 +58,13 @@ impl Shapes {
         self.0[value.0 as usize]
     }
 
-    /// By value, the image first, the logits last.
+    /// One shape per value: the image first, the logits last.
     #[must_use]
     pub fn all(&self) -> &[Shape] {
         &self.0
     }
 
-    /// How many logits there are.
+    /// Number of logits.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.0.last().map_or(0, |shape| shape.elements())
@@ -75,7 +75,7 @@ impl Model {
     /// Infers every shape.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the node where it is.
+    /// The first mistake, with its node.
     pub fn validate(&self) -> Result<Shapes, ModelError> {
         let mut shapes = vec![check_input(&self.input).map_err(ModelError::Input)?];
         match &self.network {
@@ -89,14 +89,44 @@ impl Model {
     }
 }
 
-/// What both arithmetics' nodes have in common.
+/// The kind of a layer, the same for fp32 and integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Conv,
+    Depthwise,
+    Add,
+    GlobalAveragePool,
+    Linear,
+}
+
+impl Kind {
+    /// The name in error messages.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Conv => "convolution",
+            Kind::Depthwise => "depthwise convolution",
+            Kind::Add => "add",
+            Kind::GlobalAveragePool => "global average pool",
+            Kind::Linear => "linear",
+        }
+    }
+
+    /// Number of inputs.
+    fn inputs(self) -> usize {
+        match self {
+            Kind::Add => 2,
+            Kind::Conv | Kind::Depthwise | Kind::GlobalAveragePool | Kind::Linear => 1,
+        }
+    }
+}
+
+/// A node in fp32 or in integers.
 trait Node {
-    fn kind(&self) -> &'static str;
+    fn kind(&self) -> Kind;
     fn inputs(&self) -> &[ValueId];
-    fn is_linear(&self) -> bool;
-    /// Shape of the output; the inputs are as many as `is_add` says and exist.
+    /// Checks the layer and returns the shape of its output. The inputs exist, and their number is
+    /// right for the kind.
     fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem>;
-    fn is_add(&self) -> bool;
 }
 
 fn infer<N: Node>(nodes: &[N], shapes: &mut Vec<Shape>) -> Result<(), ModelError> {
@@ -104,12 +134,12 @@ fn infer<N: Node>(nodes: &[N], shapes: &mut Vec<Shape>) -> Result<(), ModelError
         return Err(ModelError::NoNodes);
     }
     for (index, node) in nodes.iter().enumerate() {
-        let wrap = |problem| ModelError::Node { node: index, kind: node.kind(), problem };
-        let expected = if node.is_add() { 2 } else { 1 };
+        let wrap = |problem| ModelError::Node { node: index, kind: node.kind().name(), problem };
+        let expected = node.kind().inputs();
         if node.inputs().len() != expected {
             return Err(wrap(Problem::InputCount { expected, found: node.inputs().len() }));
         }
-        if node.is_linear() != (index + 1 == nodes.len()) {
+        if (node.kind() == Kind::Linear) != (index + 1 == nodes.len()) {
             return Err(wrap(Problem::LinearNotLast));
         }
         let mut inputs = Vec::with_capacity(expected);
@@ -130,26 +160,18 @@ fn infer<N: Node>(nodes: &[N], shapes: &mut Vec<Shape>) -> Result<(), ModelError
 }
 
 impl Node for FloatNode {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> Kind {
         match self.layer {
-            FloatLayer::Conv(..) => "convolution",
-            FloatLayer::Depthwise(..) => "depthwise convolution",
-            FloatLayer::Add => "add",
-            FloatLayer::GlobalAveragePool => "global average pool",
-            FloatLayer::Linear(..) => "linear",
+            FloatLayer::Conv(..) => Kind::Conv,
+            FloatLayer::Depthwise(..) => Kind::Depthwise,
+            FloatLayer::Add => Kind::Add,
+            FloatLayer::GlobalAveragePool => Kind::GlobalAveragePool,
+            FloatLayer::Linear(..) => Kind::Linear,
         }
     }
 
     fn inputs(&self) -> &[ValueId] {
         &self.inputs
-    }
-
-    fn is_linear(&self) -> bool {
-        matches!(self.layer, FloatLayer::Linear(..))
-    }
-
-    fn is_add(&self) -> bool {
-        matches!(self.layer, FloatLayer::Add)
     }
 
     fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem> {
@@ -173,13 +195,13 @@ impl Node for FloatNode {
 }
 
 impl Node for IntNode {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> Kind {
         match self.layer {
-            IntLayer::Conv { .. } => "convolution",
-            IntLayer::Depthwise { .. } => "depthwise convolution",
-            IntLayer::Add { .. } => "add",
-            IntLayer::GlobalAveragePool { .. } => "global average pool",
-            IntLayer::Linear { .. } => "linear",
+            IntLayer::Conv { .. } => Kind::Conv,
+            IntLayer::Depthwise { .. } => Kind::Depthwise,
+            IntLayer::Add { .. } => Kind::Add,
+            IntLayer::GlobalAveragePool { .. } => Kind::GlobalAveragePool,
+            IntLayer::Linear { .. } => Kind::Linear,
         }
     }
 
@@ -187,16 +209,8 @@ impl Node for IntNode {
         &self.inputs
     }
 
-    fn is_linear(&self) -> bool {
-        matches!(self.layer, IntLayer::Linear { .. })
-    }
-
-    fn is_add(&self) -> bool {
-        matches!(self.layer, IntLayer::Add { .. })
-    }
-
     fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem> {
-        if !self.is_linear() {
+        if self.kind() != Kind::Linear {
             check_quantization("the output quantization", self.output)?;
         }
         match &self.layer {
@@ -216,7 +230,8 @@ impl Node for IntNode {
                 for &factor in sides.iter().chain([output]) {
                     check_factor(factor)?;
                 }
-                // A side's factor is at most 1/2, so that the sum of both fits in 32 bits.
+                // The factor of a side must be at most 1/2, so that the sum of both fits in 32
+                // bits.
                 if let Some(side) = sides.iter().find(|side| side.shift > 0) {
                     let Requantization { multiplier, shift } = *side;
                     return Err(Problem::BadRequantization { multiplier, shift });
@@ -298,7 +313,7 @@ fn conv_shape<W, B>(
     }
     let padded = height.saturating_mul(width).saturating_mul(u64::from(in_channels));
     check_limit("its padded input", padded)?;
-    // Below the limit, so neither is above 2^32.
+    // Fits: `padded` is below the limit.
     let side = |padded: u64| ((padded - u64::from(kernel)) / u64::from(stride) + 1) as u32;
     Ok(Shape { channels: out_channels, height: side(height), width: side(width) })
 }
@@ -388,8 +403,8 @@ fn check_requantize(
     check_clamp(clamp)
 }
 
-/// No image can overflow the accumulator of any output, in whatever order it is summed. Sizes have
-/// been checked.
+/// Checks that no image can overflow the accumulator of any output, in any order of summation.
+/// Sizes have been checked.
 fn check_accumulators(weight: &[i8], bias: &[i32]) -> Result<(), Problem> {
     let rows = weight.chunks_exact(weight.len() / bias.len());
     for (channel, (row, bias)) in rows.zip(bias).enumerate() {

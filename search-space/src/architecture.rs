@@ -13,7 +13,7 @@ pub struct Architecture {
     pub resolution: u32,
     /// Output channels of the stem convolution.
     pub stem_width: u32,
-    /// Activation of the stem, which is that of the first stage.
+    /// The stages in order. The stem has the activation of the first one.
     pub stages: Vec<Stage>,
 }
 
@@ -50,7 +50,7 @@ pub enum Operation {
     },
 }
 
-/// Names of the operations as they stand in study files, without their settings.
+/// Names used in study files, without the settings of the operation.
 impl Operation {
     /// Every operation's name in study files.
     pub const NAMES: [&'static str; 3] = ["conv", "separable", "inverted-residual"];
@@ -62,6 +62,14 @@ impl Operation {
             Operation::Separable => Self::NAMES[1],
             Operation::InvertedResidual { .. } => Self::NAMES[2],
         }
+    }
+
+    /// The operation with this name. `expansion` is used by inverted residuals only. `None` when
+    /// the name is unknown.
+    pub fn from_name(name: &str, expansion: u32) -> Option<Self> {
+        [Operation::Conv, Operation::Separable, Operation::InvertedResidual { expansion }]
+            .into_iter()
+            .find(|operation| operation.name() == name)
     }
 }
 
@@ -99,7 +107,7 @@ impl FromStr for Activation {
     }
 }
 
-/// A name in a study file that nothing answers to.
+/// An unknown name in a study file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} {given:?}; use one of {}", known.join(", "))]
 pub struct ParseNameError {
@@ -114,7 +122,7 @@ impl ParseNameError {
     }
 }
 
-/// `r8 s16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 s2 relu6`
+/// `r8 stem16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 /2 relu6`
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{} stem{}", self.resolution, self.stem_width)?;

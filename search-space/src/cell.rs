@@ -1,6 +1,6 @@
-//! The cell space of NAS-Bench-201 (Dong & Yang, "NAS-Bench-201: Extending the Scope of Reproducible
-//! Neural Architecture Search", ICLR 2020): four nodes, six edges, five operations. Cells of it are
-//! rows of a table; nothing here builds or trains them.
+//! The cell space of NAS-Bench-201 (Dong & Yang, "NAS-Bench-201: Extending the Scope of
+//! Reproducible Neural Architecture Search", ICLR 2020): four nodes, six edges, five operations.
+//! Its cells are rows of a table; nothing here builds or trains them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ const NODES: usize = 4;
 /// What an edge of a cell does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CellOperation {
-    /// Nothing passes.
+    /// Outputs zeros.
     None,
     /// The identity.
     Skip,
@@ -56,9 +56,10 @@ pub struct Cell([CellOperation; EDGES.len()]);
 /// Which cells of a table count as the same candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CellIdentity {
-    /// Cells that are the same network; one of them is proposed.
+    /// Cells that compute the same network count as one, and only one of them is proposed.
     Network,
-    /// None: each row was trained and measured by itself, and its figures differ by chance.
+    /// Every row is a candidate of its own: each was trained and measured separately, so the
+    /// figures of equal networks differ by chance.
     Row,
 }
 
@@ -134,9 +135,9 @@ impl Cell {
         &self.0
     }
 
-    /// The same text for cells that are the same network: identities are left out, what is cut off
-    /// from the input is zero, and sums have no order. These are the benchmark's 6,466 classes; a
-    /// zero term of a sum counts, as it does there.
+    /// The same text for cells that compute the same network: identities are left out, parts
+    /// without a path from the input become zero, and the order of a sum does not matter. This
+    /// gives the benchmark's 6,466 classes. As in the benchmark, a zero term of a sum is kept.
     pub fn canonical(&self) -> String {
         let mut nodes: Vec<String> = vec!["0".to_owned()];
         for target in 1..NODES {
@@ -161,11 +162,10 @@ const ZERO: &str = "#";
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, ((from, to), operation)) in EDGES.iter().zip(&self.0).enumerate() {
-            let starts = place == 0 || EDGES[place - 1].1 != *to;
-            match (starts, place) {
-                (true, 0) => f.write_str("|")?,
-                (true, _) => f.write_str("+|")?,
-                (false, _) => {}
+            if place == 0 {
+                f.write_str("|")?;
+            } else if EDGES[place - 1].1 != *to {
+                f.write_str("+|")?;
             }
             write!(f, "{}~{from}|", operation.name())?;
         }
@@ -193,11 +193,11 @@ impl FromStr for Cell {
     }
 }
 
-/// A text that is no cell.
+/// A text that does not describe a cell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no cell; it reads |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with the operations none, \
-     skip_connect, nor_conv_1x1, nor_conv_3x3 and avg_pool_3x3"
+    "{0:?} is not a cell; write |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with the operations {names}",
+    names = CellOperation::ALL.map(CellOperation::name).join(", ")
 )]
 pub struct ParseCellError(String);
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_read_as_they_write() {
+    fn cells_survive_a_round_trip_through_text() {
         let space = CellSpace::nas_bench_201(CellIdentity::Network);
         for cell in all() {
             assert_eq!(cell.to_string().parse(), Ok(cell));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_classes_as_published() {
+    fn the_number_of_classes_is_the_published_one() {
         let classes: HashSet<String> = all().iter().map(Cell::canonical).collect();
         assert_eq!(classes.len(), 6_466);
     }

@@ -1,4 +1,5 @@
-//! What a network costs, by arithmetic alone. Latency is not here: it is measured, never computed.
+//! What a network costs, computed from its plan. Latency is not here: it is measured, never
+//! computed.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +10,10 @@ use crate::{LayerId, Plan, Precision, Source};
 pub struct Cost {
     /// Multiply-accumulates of convolutions and linear layers.
     pub macs: u64,
-    /// Weights and biases that ship, batch normalisation folded.
+    /// Weights and biases of the shipped network, after batch normalisation is folded.
     pub parameters: u64,
-    /// Largest sum of the feature maps that are alive together while one layer runs, its output
-    /// included, in execution order; bytes.
+    /// Largest total size, in bytes, of the feature maps that are alive while one layer runs, its
+    /// output included. Layers run in plan order.
     pub peak_memory_bytes: u64,
 }
 
@@ -29,11 +30,11 @@ impl Plan {
     pub fn layer_macs(&self, id: LayerId) -> u64 {
         let output = self.output_shape(id);
         let weights = self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64);
-        // Every weight meets every output position once.
+        // Every weight is used once per output position.
         weights * u64::from(output.height) * u64::from(output.width)
     }
 
-    /// Weights and biases of one layer that ship.
+    /// Weights and biases of one layer in the shipped network.
     pub fn layer_parameters(&self, id: LayerId) -> u64 {
         self.weight_shape(id).map_or(0, |s| s.iter().product::<usize>() as u64 + s[0] as u64)
     }
@@ -44,10 +45,12 @@ impl Plan {
         self.layer(id).inputs.iter().map(read).sum::<u64>() + self.output_shape(id).elements()
     }
 
-    /// How long training takes for an image, relative to other networks, in multiply-accumulates.
+    /// Estimated time to train on one image, in units of one multiply-accumulate. Only the ratio
+    /// between networks is meaningful.
     ///
-    /// A value that a layer reads or writes counts as twelve: of the seven networks of `edgesmith bench
-    /// train` on one core each took between 0.8 and 1.25 of the time that this foretells.
+    /// A value that a layer reads or writes counts as twelve. With that factor, each of the seven
+    /// networks of `edgesmith bench train` took between 0.8 and 1.25 times the estimate on one
+    /// core.
     pub fn training_work(&self) -> u64 {
         const VALUE: u64 = 12;
         self.ids().map(|id| self.layer_macs(id) + VALUE * self.layer_values(id)).sum()
@@ -55,8 +58,8 @@ impl Plan {
 
     fn peak_elements(&self) -> u64 {
         let layers = self.layers();
-        // After which layer each layer's output, or the image, is read for the last time; the logits
-        // stay.
+        // The layer after which each layer's output, or the image, is no longer needed. Nothing
+        // reads the logits, so they stay to the end.
         let mut image_until = 0;
         let mut until = vec![layers.len(); layers.len()];
         for (at, layer) in layers.iter().enumerate() {

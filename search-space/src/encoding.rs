@@ -1,4 +1,4 @@
-//! Genotypes as vectors for learned models: one-hot, choice after choice.
+//! Genotypes as vectors for learned models: the one-hot encodings of all choices, concatenated.
 
 use crate::{Genotype, Space};
 
@@ -17,7 +17,7 @@ impl Space {
         vector
     }
 
-    /// The genotype whose encoding has its largest value of each choice where `vector` has it, so
+    /// The genotype that picks, for each choice, the option with the largest value in `vector`, so
     /// that `decode_vector(encode(g)) == g`. `None` when the length is wrong.
     pub fn decode_vector(&self, vector: &[f32]) -> Option<Genotype> {
         if vector.len() != self.encoding_len() {

@@ -1,13 +1,15 @@
-//! What the networks of a staged space cost at least and at most, for refusing bounds that nothing can
-//! meet. A bound that is given here is certain: where the space is too large to be sure, there is none.
+//! The least and greatest cost of the networks of a staged space. They serve to refuse limits that
+//! no network of the space can meet. Every bound given here is certain: a space that is too large
+//! to search gets none.
 //!
-//! Multiply-accumulates and parameters only grow with widths, kernels, expansions and depths and only
-//! shrink with pruning, so of those choices the ends are enough; which operation, which stride, which
-//! resolution and whether a stage is there at all depend on each other and are gone through.
+//! Multiply-accumulates and parameters only grow with widths, kernels, expansions and depths, and
+//! only shrink with pruning. So for those choices the smallest or largest option is enough.
+//! Operation, stride, resolution and whether a stage is present depend on each other, so all their
+//! combinations are tried.
 
 use crate::{DataShape, Genotype, Plan, PlanError, Precision, StagedSpace};
 
-/// Most combinations of what has to be gone through.
+/// Largest number of combinations to try.
 const MAX_COMBINATIONS: u64 = 8_000;
 
 /// Least or greatest cost of a space's shipped networks.
@@ -15,11 +17,11 @@ const MAX_COMBINATIONS: u64 = 8_000;
 pub struct Extent {
     /// Multiply-accumulates.
     pub macs: u64,
-    /// Weights and biases that ship.
+    /// Weights and biases.
     pub parameters: u64,
 }
 
-/// Which end.
+/// Which bound is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Least,
@@ -27,18 +29,18 @@ enum End {
 }
 
 impl StagedSpace {
-    /// The least of each cost, not necessarily of one network. `None` where the space has too many
-    /// combinations to go through, or no network.
+    /// The least of each cost; the two may come from different networks. `None` when the space has
+    /// too many combinations to try, or no valid network.
     pub fn least(&self) -> Option<Extent> {
         self.extent(End::Least)
     }
 
-    /// The greatest of each cost; as [`StagedSpace::least`].
+    /// The greatest of each cost; see [`StagedSpace::least`].
     pub fn greatest(&self) -> Option<Extent> {
         self.extent(End::Greatest)
     }
 
-    /// Fewer bytes than the feature maps of any network of the space: those of the image and of the
+    /// A lower bound, in bytes, of the peak memory of every network of the space: the image and the
     /// stem's output, which are always alive together.
     pub fn least_peak_memory(&self) -> u64 {
         let d = self.definition();
@@ -49,8 +51,9 @@ impl StagedSpace {
         (u64::from(self.data().channels) + stem) * least(&d.resolution).pow(2) * bytes
     }
 
-    /// More bytes than the feature maps of any network of the space: at no time are more than three
-    /// alive, and none is larger than the widest layer at full resolution.
+    /// An upper bound, in bytes, of the peak memory of every network of the space: at most three
+    /// feature maps are alive at a time, and none is larger than the widest layer at full
+    /// resolution.
     pub fn greatest_peak_memory(&self) -> u64 {
         let d = self.definition();
         let most = |values: &[u32]| u64::from(values.iter().copied().max().unwrap_or(1));
@@ -107,7 +110,7 @@ impl Extent {
     }
 }
 
-/// The options of a choice that may be those of the smallest or the largest network.
+/// The options of a choice that the smallest or the largest network may have.
 fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
     let all = 0..choice.options.len() as u16;
     let number = |i: &u16| choice.options[usize::from(*i)].parse::<f64>().unwrap_or(0.0);
@@ -119,7 +122,8 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
     };
     match field {
         "operation" | "stride" | "resolution" => all.collect(),
-        // None at all takes the stage's stride away, so it is neither least nor greatest for sure.
+        // Depth 0 also removes the stage's stride, so it may make the network smaller or larger: it
+        // is tried besides the smallest or largest other depth.
         "depth" => {
             let (none, some): (Vec<u16>, Vec<u16>) = all.partition(|i| number(i) == 0.0);
             let some = match end {
@@ -130,7 +134,7 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
         }
         "stem_width" | "width" | "kernel" | "expansion" => grows.into_iter().collect(),
         "prune" => shrinks.into_iter().collect(),
-        // They change neither.
+        // The other choices change neither cost.
         _ => vec![0],
     }
 }

@@ -1,4 +1,4 @@
-//! The canonical hash: two genotypes that build and compress the same network are one.
+//! The canonical hash: equal for genotypes that build and compress the same network.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CellIdentity, CellSpace, Genotype, Plan, PlanError, Space, StagedSpace};
 
-/// Identity of a candidate: what is trained, what is left after pruning, at which precision, with
-/// which teacher settings. Genes without effect (an expansion on a plain convolution, two pruning
-/// ratios that keep the same channels) do not show.
+/// Identity of a candidate: the trained network, the channels left after pruning, the precision and
+/// the distillation settings. Choices without effect (an expansion on a plain convolution, two
+/// pruning ratios that keep the same channels) do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CanonicalHash(pub [u8; 16]);
 
@@ -17,7 +17,7 @@ impl Space {
     /// Hash of the candidate that `genotype` means.
     ///
     /// # Errors
-    /// When it is not a network.
+    /// When the candidate is not a valid network.
     pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
         match self {
             Space::Staged(space) => hash_candidate(space, genotype),
@@ -60,7 +60,8 @@ fn truncated(hasher: &blake3::Hasher) -> CanonicalHash {
     CanonicalHash(bytes)
 }
 
-/// Structure only: names say which stage a layer came from, which is no part of what it computes.
+/// Hashes structure only. Layer names are left out: they say which stage a layer came from, which
+/// does not affect what it computes.
 fn write_plan(hasher: &mut blake3::Hasher, plan: &Plan) {
     for n in [plan.input().channels, plan.input().height, plan.input().width] {
         hasher.update(&n.to_le_bytes());
@@ -69,8 +70,8 @@ fn write_plan(hasher: &mut blake3::Hasher, plan: &Plan) {
         hasher.update(&group.channels.to_le_bytes());
     }
     for layer in plan.layers() {
-        // Debug of these enums is their full content; a change of it changes hashes, which are
-        // compared within one study of one version only.
+        // The `Debug` text of these enums is their full content. Changing it changes the hashes,
+        // which is safe: they are compared only within one study of one version.
         hasher.update(format!("{:?}{:?}{:?};", layer.op, layer.inputs, layer.group).as_bytes());
     }
 }

@@ -1,10 +1,12 @@
-//! How much of one network another can hand down: which layers of two plans correspond.
+//! Which layers of two plans correspond, and how many weights one network can therefore inherit
+//! from the other.
 
 use crate::{Layer, LayerId, LayerOp, Plan};
 
 impl Plan {
-    /// The layers with weights that have a counterpart in `donor`, each with it: of the same name and kind,
-    /// in a block made of the same parts. Numbers of channels and sizes of kernels may differ.
+    /// Pairs of a layer of this plan and its counterpart in `donor`, for layers with weights.
+    /// Counterparts have the same name and kind and stand in blocks made of the same parts. Their
+    /// channel counts and kernel sizes may differ.
     pub fn counterparts(&self, donor: &Plan) -> Vec<(LayerId, LayerId)> {
         let pairs = self.ids().filter_map(|id| {
             let layer = self.layer(id);
@@ -17,8 +19,8 @@ impl Plan {
         pairs.collect()
     }
 
-    /// The share of this network's weights, `0..=1`, that come from `donor` where it hands down what it
-    /// can: of layers that correspond, the smaller of the two numbers of channels and kernel sizes.
+    /// The largest share of this network's weights, `0..=1`, that can be copied from `donor`:
+    /// corresponding layers share the smaller of their channel counts and kernel sizes.
     pub fn heritable_share(&self, donor: &Plan) -> f64 {
         let count = |id| self.weight_shape(id).map_or(0, |shape| shape.iter().product::<usize>());
         let all: usize = self.ids().map(count).sum();
@@ -33,7 +35,7 @@ impl Plan {
         heritable as f64 / all.max(1) as f64
     }
 
-    /// Names of the layers with weights of a layer's block.
+    /// Names of the layers with weights in the same block as `layer`.
     fn parts<'a>(&'a self, layer: &'a Layer) -> impl Iterator<Item = &'a str> {
         let block = block(layer);
         let own = self.layers().iter().filter(move |other| self::block(other) == block);
@@ -98,20 +100,20 @@ mod tests {
                 "classifier"
             ]
         );
-        // A separable's depthwise layer is not an inverted residual's.
+        // The depthwise layers of a separable block and of an inverted residual do not correspond.
         let other = plan(8, &[conv, (Operation::InvertedResidual { expansion: 2 }, 1, 8, 3)]);
         assert_eq!(
             names(&own, &other),
             ["stem", "stage1.block1.conv", "stage1.block2.conv", "classifier"]
         );
-        // Whether a block has a residual is no matter.
+        // Whether a block has a residual connection does not matter.
         let residual = plan(8, &[(Operation::InvertedResidual { expansion: 2 }, 1, 8, 3)]);
         let plain = plan(8, &[(Operation::InvertedResidual { expansion: 2 }, 1, 12, 3)]);
         assert_eq!(names(&plain, &residual).len(), 5);
     }
 
     #[test]
-    fn the_share_is_that_of_the_weights() {
+    fn the_share_counts_weights() {
         // stem 1·8·9, conv 8·8·9, classifier 8·10.
         let own = plan(8, &[(Operation::Conv, 1, 8, 3)]);
         let (stem, conv, classifier) = (72.0, 576.0, 80.0);

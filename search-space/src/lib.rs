@@ -1,10 +1,11 @@
 //! What can be searched: network architectures together with the recipe that compresses them.
 //!
-//! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each. In a
-//! [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a [`CompressionRecipe`]; in
-//! a [`CellSpace`] to a [`Cell`] of a tabular benchmark, which is looked up and never built. An
-//! architecture lowers to a [`Plan`], the flat list of layers that every other room works from: the analytic cost
-//! here, the burn network, pruning, quantization and the exporters in the worker.
+//! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each.
+//! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a
+//! [`CompressionRecipe`]. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
+//! is looked up and never built. An architecture lowers to a [`Plan`], a flat list of layers.
+//! Everything else works from the plan: the analytic cost here, and the burn network, pruning,
+//! quantization and the exporters in the worker.
 //!
 //! Everything here is arithmetic on plain values: no I/O, no threads, no clock, no tensors, and
 //! randomness only through the generator that the caller passes in. It builds for wasm32.

@@ -1,15 +1,15 @@
-//! The flat list of layers that an architecture means, and which channels must stay aligned.
+//! The flat list of layers of an architecture, and which channels must stay aligned.
 //!
 //! Every layer's output belongs to a [`ChannelGroup`]. Layers whose channels are tied together (a
-//! depthwise convolution and its input, the two sides of a residual addition) share one group, so
-//! channel pruning is a smaller number in a group and every shape follows from it. A convolution
-//! layer stands for convolution, batch normalisation and activation together.
+//! depthwise convolution and its input, the two sides of a residual addition) share one group. So
+//! pruning channels means lowering the number in a group, and every shape follows from it. A
+//! convolution layer stands for convolution, batch normalisation and activation together.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Activation, Architecture, Operation, Stage};
 
-/// What the data set asks of every network.
+/// Input channels and classes that the data set requires of every network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DataShape {
     /// Image channels, 1 or 3.
@@ -44,12 +44,12 @@ pub struct LayerId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChannelGroupId(pub usize);
 
-/// Channels that exist or vanish together.
+/// Channels that are kept or removed together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChannelGroup {
     /// How many there are.
     pub channels: u32,
-    /// Whose pruning ratio applies.
+    /// What the group belongs to; decides which pruning ratio applies.
     pub scope: Scope,
 }
 
@@ -76,7 +76,7 @@ pub enum Source {
 /// One layer of a plan, in execution order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Layer {
-    /// Unique and stable, for example `stage2.block1.expand`; names weights in files.
+    /// Unique and stable, for example `stage2.block1.expand`; weights in files are named after it.
     pub name: String,
     /// What it computes.
     pub op: LayerOp,
@@ -102,7 +102,7 @@ pub enum LayerOp {
         /// `None` is linear.
         activation: Option<Activation>,
     },
-    /// Depthwise convolution (one filter a channel), batch normalisation, activation.
+    /// Depthwise convolution (one filter per channel), batch normalisation, activation.
     Depthwise {
         /// Side of the kernel, odd.
         kernel: u32,
@@ -113,9 +113,9 @@ pub enum LayerOp {
     },
     /// Elementwise sum of two feature maps of one group.
     Add,
-    /// Mean over all positions, to 1x1.
+    /// Mean over all positions; the output is 1x1.
     GlobalAveragePool,
-    /// Fully connected with bias; yields logits.
+    /// Fully connected layer with bias; its output is the logits.
     Linear,
 }
 
@@ -127,23 +127,24 @@ pub struct Plan {
     groups: Vec<ChannelGroup>,
 }
 
-/// Why an architecture is not a network.
+/// Why an architecture is not a valid network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A stride on a feature map that has one position left.
     #[error(
-        "stage {stage} has stride {stride} on a 1x1 feature map; use a larger resolution or fewer strides"
+        "stage {stage} has stride {stride} on a 1x1 feature map; use a larger resolution or fewer \
+         strides"
     )]
     NothingLeftToStride {
-        /// Counted from 1, as people do.
+        /// Counted from 1.
         stage: usize,
         /// Its stride.
         stride: u32,
     },
-    /// A feature map that no device will hold and the inference engine refuses.
+    /// A feature map that is larger than the inference engine accepts.
     #[error(
-        "{layer} works on a feature map of {elements} values, {MAX_VALUE_ELEMENTS} is the most; use a \
-         smaller resolution, width or expansion, or an earlier stride"
+        "{layer} works on a feature map of {elements} values; the limit is {MAX_VALUE_ELEMENTS}; \
+         use a smaller resolution, width or expansion, or an earlier stride"
     )]
     TooLarge {
         /// The layer's name.
@@ -153,8 +154,8 @@ pub enum PlanError {
     },
 }
 
-/// Most values of a feature map, with the padding of the layer that reads it; the inference engine's
-/// limit.
+/// Largest number of values of a feature map, including the padding of the layer that reads it.
+/// This is the inference engine's limit.
 pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
 
 const INPUT_GROUP: ChannelGroupId = ChannelGroupId(0);
@@ -215,8 +216,8 @@ impl Plan {
         })
     }
 
-    /// The same network with fewer channels: every group of stage `i` keeps
-    /// `round(channels * (1 - ratios[i]))` of them, at least one. A stage without a ratio is whole.
+    /// The same network with fewer channels: every group of stage `i` keeps `round(channels * (1 -
+    /// ratios[i]))` of them, at least one. A stage without a ratio keeps all channels.
     #[must_use]
     pub fn pruned(&self, ratios: &[f64]) -> Self {
         let mut pruned = self.clone();
@@ -230,8 +231,8 @@ impl Plan {
         pruned
     }
 
-    /// The same network with more channels: every group but the image's and the classes' grows to the next
-    /// multiple of `multiple`. What [`Plan::lower`] says about the size of networks is not asked again.
+    /// The same network with more channels: every group but the image's and the classes' grows to
+    /// the next multiple of `multiple`. The size limit of [`Plan::lower`] is not checked again.
     ///
     /// # Panics
     /// When `multiple` is 0.
@@ -251,7 +252,7 @@ impl Plan {
         self.input
     }
 
-    /// Layers in execution order; inputs always come before.
+    /// Layers in execution order; the inputs of a layer always come before it.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -284,7 +285,7 @@ impl Plan {
         }
     }
 
-    /// Shape of what a source holds.
+    /// Shape of a source's feature map.
     pub fn source_shape(&self, source: Source) -> Shape {
         match source {
             Source::Input => self.input,
@@ -423,7 +424,7 @@ impl Builder {
         self.plan.source_group(self.head)
     }
 
-    /// Rows and columns behind a convolution with this stride and same-padding.
+    /// Rows and columns of the output of a convolution with this stride and same-padding.
     fn strided(&self, stride: u32) -> (u32, u32) {
         let Shape { height, width, .. } = self.head_shape();
         (height.div_ceil(stride), width.div_ceil(stride))

@@ -1,4 +1,4 @@
-//! How a trained network is made small, and the candidate that joins it with an architecture.
+//! How a trained network is compressed, and the candidate: an architecture with its recipe.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::{Architecture, DataShape, Plan, PlanError};
 pub struct Candidate {
     /// The network before compression.
     pub architecture: Architecture,
-    /// What is done to it.
+    /// How it is compressed.
     pub recipe: CompressionRecipe,
 }
 
@@ -24,7 +24,7 @@ pub struct CompressionRecipe {
     pub prune: Vec<f64>,
     /// Arithmetic of the shipped network.
     pub precision: Precision,
-    /// How much of the teacher the student hears; `None` trains on labels alone.
+    /// Weight and temperature of the teacher's soft targets; `None` trains on labels alone.
     pub distillation: Option<Distillation>,
 }
 
@@ -32,7 +32,7 @@ pub struct CompressionRecipe {
 /// (Hinton et al. 2015).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distillation {
-    /// Share of the teacher's term, in `0.0..=1.0`.
+    /// Weight of the teacher's term, in `0.0..=1.0`.
     pub alpha: f64,
     /// Temperature, above 0.
     pub temperature: f64,
@@ -84,7 +84,8 @@ impl Candidate {
     /// The layers before pruning.
     ///
     /// # Errors
-    /// When the architecture cannot work on this input, for example because strides shrink it away.
+    /// When the architecture is not valid for this input, for example because its strides leave
+    /// nothing of the image.
     pub fn plan(&self, data: DataShape) -> Result<Plan, PlanError> {
         Plan::lower(&self.architecture, data)
     }
@@ -97,8 +98,8 @@ impl Candidate {
         Ok(self.plan(data)?.pruned(&self.recipe.prune))
     }
 
-    /// Whether pruning removes anything from `plan`, which is this candidate's unpruned one; small
-    /// ratios of few channels round to nothing.
+    /// Whether pruning removes any channel of `plan`, this candidate's unpruned plan. Small ratios
+    /// of few channels round to none.
     pub fn prunes(&self, plan: &Plan) -> bool {
         plan.pruned(&self.recipe.prune) != *plan
     }

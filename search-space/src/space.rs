@@ -1,5 +1,5 @@
-//! The space as search algorithms see it: a list of categorical choices, and genotypes that pick one
-//! option of each. What a genotype means is for the kind of space to say.
+//! The space as search algorithms see it: a list of categorical choices, and genotypes that pick
+//! one option of each. The kind of space defines what a genotype means.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use crate::{CellSpace, StagedSpace};
 pub struct Choice {
     /// Unique within the space.
     pub name: String,
-    /// What each option is, as text.
+    /// The text of each option.
     pub options: Vec<String>,
 }
 
-/// One option index per choice of one [`Space`]. Only a space makes valid ones.
+/// One option index per choice of one [`Space`]. Only a space creates valid genotypes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Genotype(pub(crate) Vec<u16>);
@@ -26,7 +26,7 @@ impl Genotype {
     }
 }
 
-/// What can be searched: at least one option everywhere.
+/// What can be searched. Every choice has at least one option.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Space {
     /// Staged convolutional networks with the recipe that compresses them.
@@ -38,16 +38,16 @@ pub enum Space {
 /// Why indices are not a genotype of this space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenotypeError {
-    /// Not one index per choice.
-    #[error("genotype has {given} indices where the space has {expected} choices")]
+    /// The number of indices differs from the number of choices.
+    #[error("genotype has {given} indices, but the space has {expected} choices")]
     Length {
-        /// How many came.
+        /// Number of indices.
         given: usize,
-        /// How many there are.
+        /// Number of choices.
         expected: usize,
     },
-    /// An index past the last option.
-    #[error("genotype picks option {given} of {choice}, which has {options}")]
+    /// An index is past the last option.
+    #[error("genotype picks option {given} of {choice}, which has {options} options")]
     OutOfRange {
         /// The choice's name.
         choice: String,
@@ -61,7 +61,7 @@ pub enum GenotypeError {
 /// Why names are not a genotype of this space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// A choice of the space is not named.
+    /// A choice of the space is missing.
     #[error("{choice} is missing")]
     Missing {
         /// Which.
@@ -76,7 +76,7 @@ pub enum NameError {
     /// The choice has no such option.
     #[error("{choice} is {option}, which this study's space does not offer")]
     NoOption {
-        /// Which choice.
+        /// The choice.
         choice: String,
         /// As named.
         option: String,
@@ -97,7 +97,7 @@ impl Space {
         self.choices().iter().fold(1, |n, c| n.saturating_mul(c.options.len() as u128))
     }
 
-    /// Takes indices that came from outside.
+    /// Checks indices that came from outside.
     ///
     /// # Errors
     /// When they do not fit this space.
@@ -115,7 +115,7 @@ impl Space {
         Ok(Genotype(indices))
     }
 
-    /// What a genotype of this space picks, choice by choice, by name.
+    /// The choices of this space, each with the option that the genotype picks, both by name.
     ///
     /// # Panics
     /// When the genotype is another space's.
@@ -128,11 +128,11 @@ impl Space {
         choices.iter().zip(&genotype.0).map(pick).collect()
     }
 
-    /// The genotype that picks these options, in whatever order; of this space or of another one with the
-    /// same choices.
+    /// The genotype that picks these options. They may come in any order, and from another space
+    /// with the same choices.
     ///
     /// # Errors
-    /// When a choice is missing, is none of this space's, or does not have the option.
+    /// When a choice is missing or unknown, or does not have the option.
     pub fn genotype_of_names(&self, named: &[(String, String)]) -> Result<Genotype, NameError> {
         let choices = self.choices();
         let unknown = |(name, _): &&(String, String)| choices.iter().all(|c| c.name != *name);
@@ -151,7 +151,7 @@ impl Space {
         choices.iter().map(index).collect::<Result<_, _>>().map(Genotype)
     }
 
-    /// The network that a genotype of this space means, in words.
+    /// A short text of the network that a genotype of this space means.
     ///
     /// # Panics
     /// When the genotype is another space's.

@@ -1,5 +1,5 @@
-//! Staged convolutional networks and their compression: which options each choice has, and what a pick
-//! of options means.
+//! Staged convolutional networks and their compression: which options each choice has, and which
+//! candidate a genotype means.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::{
     Operation, PlanError, Precision, Stage,
 };
 
-/// The options that a study offers; every list must hold at least one value and no value twice.
+/// The options that a study offers. Every list must have at least one value, and no value twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpaceDefinition {
     /// Sides of the square input, pixels.
@@ -33,9 +33,9 @@ pub struct StageSpace {
     pub width: Vec<u32>,
     /// Kernel sides, odd.
     pub kernel: Vec<u32>,
-    /// Operation names, of [`Operation::NAMES`].
+    /// Operation names; see [`Operation::NAMES`].
     pub operation: Vec<String>,
-    /// Expansions, heeded by inverted residuals alone.
+    /// Expansions; used by inverted residuals only.
     pub expansion: Vec<u32>,
     /// Strides, 1 or 2.
     pub stride: Vec<u32>,
@@ -50,13 +50,13 @@ pub struct RecipeSpace {
     pub prune: Vec<f64>,
     /// Precisions.
     pub precision: Vec<Precision>,
-    /// Distillation settings; `alpha = 0` is none.
+    /// Weights of the distillation loss; 0 trains without a teacher.
     pub alpha: Vec<f64>,
-    /// Temperatures, heeded where alpha is above 0.
+    /// Distillation temperatures; used only when alpha is above 0.
     pub temperature: Vec<f64>,
 }
 
-/// A space of staged networks: at least one option everywhere, every option in range.
+/// A space of staged networks: every choice has at least one option, and every option is in range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StagedSpace {
     definition: SpaceDefinition,
@@ -64,20 +64,20 @@ pub struct StagedSpace {
     choices: Vec<Choice>,
 }
 
-/// What is wrong with a definition; `field` is the path below `[space]` or `[recipe]`.
+/// One mistake in a definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct SpaceError {
-    /// For example `space.stages[1].kernel`.
+    /// Path in the study file, for example `space.stages[1].kernel`.
     pub field: String,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to fix it.
     pub message: String,
 }
 
 const STAGE_CHOICES: [&str; 8] =
     ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
 
-/// Largest width, resolution or depth that is taken for meant; guards arithmetic and memory.
+/// Upper limits. Larger values are surely mistakes, and would overflow arithmetic or memory.
 const MAX_SIZE: u32 = 4096;
 const MAX_DEPTH: u32 = 64;
 const MAX_STAGES: usize = 16;
@@ -87,7 +87,7 @@ impl StagedSpace {
     /// Checks a definition.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All mistakes of the definition at once.
     pub fn new(definition: SpaceDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
         let mut errors = Errors(Vec::new());
         let sizes = |low: u32, high: u32| move |v: &u32| (low..=high).contains(v);
@@ -95,30 +95,30 @@ impl StagedSpace {
             "space.resolution",
             &definition.resolution,
             sizes(1, MAX_SIZE),
-            "from 1 to 4096",
+            "a number from 1 to 4096",
         );
         errors.check(
             "space.stem_width",
             &definition.stem_width,
             sizes(1, MAX_SIZE),
-            "from 1 to 4096",
+            "a number from 1 to 4096",
         );
         if definition.stages.is_empty() {
             errors.push("space.stages", "no stage given; add at least one [[space.stages]]");
         }
         if definition.stages.len() > MAX_STAGES {
-            errors.push("space.stages", "more than 16 stages");
+            errors.push("space.stages", "too many stages; at most 16 are allowed");
         }
         for (i, stage) in definition.stages.iter().enumerate() {
             let at = |field: &str| format!("space.stages[{i}].{field}");
-            errors.check(&at("depth"), &stage.depth, sizes(0, MAX_DEPTH), "from 0 to 64");
-            errors.check(&at("width"), &stage.width, sizes(1, MAX_SIZE), "from 1 to 4096");
+            errors.check(&at("depth"), &stage.depth, sizes(0, MAX_DEPTH), "a number from 0 to 64");
+            errors.check(&at("width"), &stage.width, sizes(1, MAX_SIZE), "a number from 1 to 4096");
             let odd = |v: &u32| v % 2 == 1 && *v <= 31;
             errors.check(&at("kernel"), &stage.kernel, odd, "an odd number from 1 to 31");
             let known = |v: &String| Operation::NAMES.contains(&v.as_str());
             let names = format!("one of {}", Operation::NAMES.join(", "));
             errors.check(&at("operation"), &stage.operation, known, &names);
-            errors.check(&at("expansion"), &stage.expansion, sizes(1, 16), "from 1 to 16");
+            errors.check(&at("expansion"), &stage.expansion, sizes(1, 16), "a number from 1 to 16");
             errors.check(&at("stride"), &stage.stride, sizes(1, 2), "1 or 2");
             errors.check(&at("activation"), &stage.activation, |_| true, "");
         }
@@ -127,12 +127,22 @@ impl StagedSpace {
             "recipe.prune",
             &recipe.prune,
             |v| (0.0..1.0).contains(v),
-            "at least 0 and below 1",
+            "a number of at least 0 and below 1",
         );
         errors.check("recipe.precision", &recipe.precision, |_| true, "");
-        errors.check("recipe.alpha", &recipe.alpha, |v| (0.0..=1.0).contains(v), "from 0 to 1");
+        errors.check(
+            "recipe.alpha",
+            &recipe.alpha,
+            |v| (0.0..=1.0).contains(v),
+            "a number from 0 to 1",
+        );
         let warm = |v: &f64| *v > 0.0 && *v <= 100.0;
-        errors.check("recipe.temperature", &recipe.temperature, warm, "above 0 and at most 100");
+        errors.check(
+            "recipe.temperature",
+            &recipe.temperature,
+            warm,
+            "a number above 0 and at most 100",
+        );
         if !errors.0.is_empty() {
             return Err(errors.0);
         }
@@ -152,7 +162,7 @@ impl StagedSpace {
         &self.definition
     }
 
-    /// Image channels and classes that every network of the space is for.
+    /// Image channels and classes of every network of the space.
     pub fn data(&self) -> DataShape {
         self.data
     }
@@ -178,12 +188,8 @@ impl StagedSpace {
         for s in &d.stages {
             let (depth, width, kernel) = (s.depth[pick()], s.width[pick()], s.kernel[pick()]);
             let (name, expansion) = (s.operation[pick()].as_str(), s.expansion[pick()]);
-            let operation = match name {
-                "conv" => Operation::Conv,
-                "separable" => Operation::Separable,
-                "inverted-residual" => Operation::InvertedResidual { expansion },
-                other => unreachable!("operation {other} passed the space's check"),
-            };
+            let operation = Operation::from_name(name, expansion)
+                .expect("the space's check refuses unknown names");
             let (stride, activation) = (s.stride[pick()], s.activation[pick()]);
             prune.push(d.recipe.prune[pick()]);
             stages.push(Stage { depth, width, kernel, operation, stride, activation });
@@ -197,12 +203,12 @@ impl StagedSpace {
         }
     }
 
-    /// The genotype with the largest network of the space, by parameters and then by MACs, before any
-    /// compression. Found greedily, choice by choice until nothing
-    /// grows; exact where no choice's largest option depends on the others.
+    /// The genotype with the largest network of the space, by parameters and then by MACs, before
+    /// any compression. Found greedily, choice by choice until nothing grows. The result is exact
+    /// when the largest option of each choice does not depend on the others.
     ///
     /// # Errors
-    /// When no network of the space can work.
+    /// When no genotype of the space is a valid network.
     pub fn largest(&self) -> Result<Genotype, PlanError> {
         let size = |g: &Genotype| {
             let cost = self.decode(g).plan(self.data).ok()?.cost(Precision::Fp32);
@@ -212,8 +218,8 @@ impl StagedSpace {
         Ok(self.descend(start, size))
     }
 
-    /// Where strides do least harm and feature maps are small: fewest blocks, smallest sizes and strides,
-    /// and the largest resolution at which that is a network.
+    /// The genotype that is most likely to be valid: fewest blocks, smallest sizes and strides, and
+    /// the largest resolution at which that is a valid network.
     fn gentlest(&self) -> Result<Genotype, PlanError> {
         let number = |choice: &Choice, i: usize| choice.options[i].parse::<u32>().unwrap_or(0);
         let least = |choice: &Choice| {
@@ -231,10 +237,10 @@ impl StagedSpace {
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        Err(refused.expect("a resolution at least"))
+        Err(refused.expect("at least one resolution"))
     }
 
-    /// Coordinate descent of `value` from `best`; genotypes without a value are stepped over.
+    /// Coordinate descent of `value` from `best`; genotypes without a value are skipped.
     fn descend(&self, mut best: Genotype, value: impl Fn(&Genotype) -> Option<f64>) -> Genotype {
         let mut best_value = value(&best).unwrap_or(f64::INFINITY);
         loop {
@@ -293,7 +299,7 @@ fn texts<T: fmt::Display>(values: &[T]) -> Vec<String> {
     values.iter().map(T::to_string).collect()
 }
 
-/// Collects what is wrong, so that a user sees all of it at once.
+/// Collects all mistakes, so that the user sees them at once.
 struct Errors(Vec<SpaceError>);
 
 impl Errors {
@@ -312,13 +318,13 @@ impl Errors {
             self.push(field, "the list is empty; give at least one value");
         }
         if values.len() > MAX_OPTIONS {
-            self.push(field, format!("more than {MAX_OPTIONS} values"));
+            self.push(field, format!("too many values; at most {MAX_OPTIONS} are allowed"));
         }
         for (i, value) in values.iter().enumerate() {
             if !valid(value) {
-                self.push(field, format!("{value:?} is not {range}"));
+                self.push(field, format!("{value:?} is not allowed; use {range}"));
             } else if values[..i].contains(value) {
-                self.push(field, format!("{value:?} stands twice; keep one"));
+                self.push(field, format!("{value:?} is listed twice; keep one"));
             }
         }
     }

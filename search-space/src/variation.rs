@@ -1,19 +1,20 @@
-//! Sampling, mutation and crossover of genotypes. All are uniform over options and know nothing of
-//! which candidates were tried before.
+//! Sampling, mutation and crossover of genotypes. All are uniform over options and ignore which
+//! candidates were tried before.
 
 use rand::{Rng, RngExt};
 
 use crate::{Genotype, Space};
 
 impl Space {
-    /// A genotype with every option equally likely.
+    /// A random genotype; every option is equally likely.
     pub fn sample<R: Rng + ?Sized>(&self, rng: &mut R) -> Genotype {
         let pick = |c: &crate::Choice| rng_index(rng, c.options.len());
         Genotype(self.choices().iter().map(pick).collect())
     }
 
-    /// A genotype that differs from `parent` in exactly `changes` choices, or in as many as have
-    /// more than one option. Whether the network differs too is for the canonical hash to say.
+    /// A genotype that differs from `parent` in exactly `changes` choices, or in all choices with
+    /// more than one option if those are fewer. The network may still be the same: compare
+    /// canonical hashes.
     pub fn mutate<R: Rng + ?Sized>(
         &self,
         parent: &Genotype,
@@ -33,7 +34,7 @@ impl Space {
         child
     }
 
-    /// Uniform crossover: each option comes from either parent with equal odds.
+    /// Uniform crossover: each option comes from either parent with equal probability.
     pub fn crossover<R: Rng + ?Sized>(&self, a: &Genotype, b: &Genotype, rng: &mut R) -> Genotype {
         let pick = |(x, y): (&u16, &u16)| if rng.random_bool(0.5) { *x } else { *y };
         Genotype(a.0.iter().zip(&b.0).map(pick).collect())

@@ -58,7 +58,7 @@ fn sample(seed: u64) -> Genotype {
     space().sample(&mut ChaCha8Rng::seed_from_u64(seed))
 }
 
-/// The genotype of the first option everywhere, but for the named choices.
+/// The genotype with the first option of every choice, except for the named choices.
 fn pick(changes: &[(&str, u16)]) -> Genotype {
     let space = space();
     let index = |name: &str| {
@@ -72,7 +72,7 @@ fn pick(changes: &[(&str, u16)]) -> Genotype {
 }
 
 #[test]
-fn a_plain_network_costs_what_a_hand_computes() {
+fn the_cost_of_a_plain_network_matches_a_calculation_by_hand() {
     let plan = lower(&architecture(8, 4, vec![stage(Operation::Conv, 1, 6, 5, 2)]));
     let cost = plan.cost(Precision::Fp32);
     // Stem 3x3 1->4 at 8x8, conv 5x5 4->6 at 4x4, classifier 6->10.
@@ -84,7 +84,7 @@ fn a_plain_network_costs_what_a_hand_computes() {
 }
 
 #[test]
-fn an_inverted_residual_holds_its_entry_until_the_addition() {
+fn an_inverted_residual_keeps_its_input_until_the_addition() {
     let op = Operation::InvertedResidual { expansion: 3 };
     let plan = lower(&architecture(4, 5, vec![stage(op, 1, 5, 3, 1)]));
     let names: Vec<&str> = plan.layers().iter().map(|l| l.name.as_str()).collect();
@@ -96,7 +96,7 @@ fn an_inverted_residual_holds_its_entry_until_the_addition() {
     let (maps, hidden) = (16, 15);
     let macs = 9 * 5 * maps + 5 * hidden * maps + 9 * hidden * maps + hidden * 5 * maps + 50;
     assert_eq!(cost.macs, macs);
-    // Entry, expanded input and depthwise output are alive together.
+    // The block's input, its expansion and the depthwise output are alive together.
     assert_eq!(cost.peak_memory_bytes, maps * (5 + hidden + hidden));
     // Both sides of the addition are one group, so that they are pruned together.
     let add = plan.layers().iter().find(|l| l.op == LayerOp::Add).unwrap();
@@ -105,7 +105,7 @@ fn an_inverted_residual_holds_its_entry_until_the_addition() {
 }
 
 #[test]
-fn strides_halve_and_a_stride_on_one_position_is_no_network() {
+fn strides_halve_and_a_stride_on_one_position_is_refused() {
     let strided = stage(Operation::Separable, 1, 4, 3, 2);
     let plan = lower(&architecture(5, 4, vec![strided.clone(), strided.clone()]));
     let sides: Vec<u32> = plan.layers().iter().map(|l| l.height).collect();
@@ -113,7 +113,7 @@ fn strides_halve_and_a_stride_on_one_position_is_no_network() {
     let deep = architecture(2, 4, vec![strided.clone(), strided.clone()]);
     let error = Plan::lower(&deep, DATA).unwrap_err();
     assert_eq!(error, PlanError::NothingLeftToStride { stage: 2, stride: 2 });
-    // A stage that is left out strides over nothing.
+    // The stride of an absent stage is not applied.
     let absent = Stage { depth: 0, ..strided.clone() };
     assert!(Plan::lower(&architecture(2, 4, vec![strided, absent]), DATA).is_ok());
 }
@@ -137,7 +137,7 @@ fn pruning_keeps_shares_of_each_stage_and_never_the_last_channel() {
 }
 
 #[test]
-fn padding_rounds_up_all_channels_but_those_of_image_and_classes() {
+fn padding_rounds_up_all_channels_except_image_and_classes() {
     let op = Operation::InvertedResidual { expansion: 3 };
     let stages = vec![stage(op, 1, 6, 3, 1), stage(op, 1, 8, 3, 1)];
     let plan = lower(&architecture(8, 5, stages));
@@ -148,12 +148,12 @@ fn padding_rounds_up_all_channels_but_those_of_image_and_classes() {
 }
 
 #[test]
-fn genes_without_effect_do_not_show_in_the_hash() {
+fn choices_without_effect_do_not_change_the_hash() {
     let space = space();
     let hash = |changes: &[(&str, u16)]| space.canonical_hash(&pick(changes)).unwrap();
     let base = hash(&[]);
-    // A plain convolution has no expansion; an absent stage has nothing at all; without distillation
-    // there is no temperature; 5 % of 4 channels round to none.
+    // A plain convolution has no expansion; an absent stage has nothing at all; without
+    // distillation there is no temperature; 5 % of 4 channels round to none.
     for inert in ["stage1.expansion", "stage2.width", "stage2.prune", "temperature", "stage1.prune"]
     {
         assert_eq!(hash(&[(inert, 1)]), base, "{inert}");
@@ -171,7 +171,7 @@ fn genes_without_effect_do_not_show_in_the_hash() {
 }
 
 #[test]
-fn genotypes_come_back_by_name_in_spaces_that_offer_as_much() {
+fn genotypes_are_found_by_name_in_spaces_with_the_same_options() {
     let mut wider = definition();
     wider.stem_width = vec![2, 8, 4];
     wider.stages[1].depth.push(5);
@@ -196,7 +196,7 @@ fn genotypes_come_back_by_name_in_spaces_that_offer_as_much() {
 }
 
 #[test]
-fn feature_maps_that_no_engine_takes_are_refused_by_name() {
+fn feature_maps_above_the_limit_are_refused_with_the_layers_name() {
     let wide = |width: u32, kernel: u32| {
         let stage = stage(Operation::Conv, 1, width, kernel, 1);
         Plan::lower(&architecture(1024, 4, vec![stage]), DATA)
@@ -207,14 +207,14 @@ fn feature_maps_that_no_engine_takes_are_refused_by_name() {
         error,
         PlanError::TooLarge { layer: "stage1.block1.conv".to_owned(), elements: 17 << 20 }
     );
-    // Padding counts: 16 channels read by another layer with a kernel.
+    // Padding counts: 16 channels are at the limit, and the next layer pads them.
     let stages = vec![stage(Operation::Conv, 1, 16, 1, 1), stage(Operation::Conv, 1, 4, 3, 2)];
     let error = Plan::lower(&architecture(1024, 4, stages), DATA).unwrap_err();
     assert!(matches!(error, PlanError::TooLarge { layer, .. } if layer == "stage2.block1.conv"));
 }
 
 #[test]
-fn the_largest_network_of_a_space_with_too_large_ones_is_one_that_works() {
+fn the_largest_network_is_valid_in_a_space_with_too_large_ones() {
     let mut definition = definition();
     definition.resolution = vec![8, 4096];
     definition.stem_width = vec![4];
@@ -236,9 +236,9 @@ fn the_largest_network_is_no_smaller_than_any_sample() {
 }
 
 #[test]
-fn every_network_costs_what_the_space_allows_and_the_ends_are_reached() {
-    // Small enough to look at all of it, with strides that leave nothing, stages that may be absent
-    // and a width at which a residual appears.
+fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
+    // Small enough to enumerate, with strides that leave nothing, stages that may be absent and a
+    // width at which a residual connection appears.
     for (resolution, depths) in [(vec![2, 4], vec![0, 1, 2]), (vec![3], vec![1, 2])] {
         let stage = |operation: &[&str], stride: Vec<u32>| StageSpace {
             depth: depths.clone(),
@@ -289,8 +289,8 @@ fn every_network_costs_what_the_space_allows_and_the_ends_are_reached() {
 }
 
 #[test]
-fn cells_are_one_by_network_or_none_is_by_row() {
-    // An identity from node 0 to 1 makes both the same network.
+fn equal_networks_are_one_candidate_by_network_and_two_by_row() {
+    // The skip connection from node 0 to 1 makes both the same network.
     let texts = [
         "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
         "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|",
@@ -305,13 +305,13 @@ fn cells_are_one_by_network_or_none_is_by_row() {
 }
 
 #[test]
-fn the_size_is_the_product_of_options() {
+fn the_size_is_the_product_of_the_option_counts() {
     let options = [2, 2, 2, 2, 2, 3, 3, 1, 2, 3, 3, 2, 2, 3, 3, 2, 2, 3, 2, 2, 2];
     assert_eq!(space().size(), options.iter().product::<u128>());
 }
 
 #[test]
-fn a_definition_gets_all_its_mistakes_at_once() {
+fn all_mistakes_of_a_definition_are_reported_at_once() {
     let mut broken = definition();
     broken.resolution = vec![];
     broken.stages[0].kernel = vec![4];
@@ -344,7 +344,7 @@ fn indices_from_outside_are_checked() {
 
 proptest! {
     #[test]
-    fn mutation_changes_exactly_as_many_choices_as_asked(seed: u64, changes in 0_usize..40) {
+    fn mutation_changes_exactly_the_given_number_of_choices(seed: u64, changes in 0_usize..40) {
         let (space, parent) = (space(), sample(seed));
         let child = space.mutate(&parent, changes, &mut ChaCha8Rng::seed_from_u64(seed));
         let changed = parent.indices().iter().zip(child.indices()).filter(|(a, b)| a != b).count();
@@ -364,7 +364,7 @@ proptest! {
     }
 
     #[test]
-    fn encodings_are_one_hot_and_come_back(seed: u64) {
+    fn encodings_are_one_hot_and_decode_to_the_genotype(seed: u64) {
         let (space, genotype) = (space(), sample(seed));
         let vector = space.encode(&genotype);
         prop_assert_eq!(vector.len(), space.encoding_len());
@@ -391,7 +391,7 @@ proptest! {
     }
 
     #[test]
-    fn every_layer_reads_what_came_before_and_shapes_fit(seed: u64) {
+    fn every_layer_reads_earlier_layers_and_shapes_fit(seed: u64) {
         let _space = space();
         if let Ok(plan) = staged().decode(&sample(seed)).plan(DATA) {
             let mut names = std::collections::HashSet::new();

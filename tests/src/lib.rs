@@ -1,7 +1,7 @@
-//! End-to-end tests: the real programs as real processes over real sockets, all on loopback.
+//! End-to-end tests: they run the real programs as processes with real sockets, all on loopback.
 //!
-//! This library starts and stops those processes; the tests are in `tests/`. Every process belongs to
-//! a guard that kills it, by its own handle, when the test ends. Unit tests live in their crates.
+//! This library starts and stops those processes; the tests are in `tests/`. Every process belongs
+//! to a guard that kills it through its handle when the test ends. Unit tests are in their crates.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything may take before a test gives up. Far above what it takes: a loaded machine must
+/// How long a test waits before it gives up. Far longer than needed, so that a loaded machine does
 /// not fail a test.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -54,20 +54,21 @@ fn build(package: &str) -> PathBuf {
     executable.expect("cargo names the binary")
 }
 
-/// The repository's root.
+/// The root of the repository.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are one folder down")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
 }
 
-/// Commands that ask a coordinator.
+/// Commands that talk to a coordinator.
 const CLIENTS: [&str; 15] = [
     "cancel", "delete", "export", "import", "pareto", "pause", "report", "resume", "status",
     "studies", "submit", "trial", "trials", "watch", "workers",
 ];
 
-/// A command of the binary under test that cannot reach anything by accident: it starts in `directory`,
-/// no address comes from the environment, and one that asks a coordinator and is not told which asks
-/// that of `edgesmith-data` there, not one that happens to listen at the default address.
+/// A command of the binary under test that cannot reach anything by accident. It starts in
+/// `directory` and takes no address from the environment. A command that talks to a coordinator and
+/// has no address given uses the one of `edgesmith-data` in `directory`, not one that happens to
+/// listen at the default address.
 pub fn command(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(edgesmith());
     command.args(args).current_dir(directory).stdin(Stdio::null());
@@ -92,7 +93,7 @@ fn without_addresses(mut command: Command) -> Command {
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for its end.
 pub fn run(directory: &Path, args: &[&str]) -> Ran {
     Ran(command(directory, args).output().expect("the binary starts"))
 }
@@ -117,7 +118,7 @@ impl Ran {
         String::from_utf8_lossy(&self.0.stderr).into_owned()
     }
 
-    /// Asserts success and gives standard output.
+    /// Asserts success and returns standard output.
     pub fn ok(self) -> String {
         assert_eq!(self.code(), 0, "stderr: {}\nstdout: {}", self.stderr(), self.stdout());
         self.stdout()
@@ -128,7 +129,8 @@ impl Ran {
         serde_json::from_str(&self.ok()).expect("valid JSON")
     }
 
-    /// Asserts that it failed with this code, did not panic, and said every one of these texts.
+    /// Asserts that it failed with this code, did not panic, and printed every one of these texts
+    /// to standard error.
     pub fn fails(&self, code: i32, texts: &[&str]) {
         let stderr = self.stderr();
         assert_eq!(self.code(), code, "stderr: {stderr}");
@@ -139,37 +141,37 @@ impl Ran {
     }
 }
 
-/// A process that is killed with its guard.
+/// A process that is killed when this guard is dropped.
 #[derive(Debug)]
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it; what it prints is dropped.
+    /// Starts it and discards its output.
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().expect("the binary starts"))
     }
 
-    /// Starts it; what it says on standard error goes to a file.
+    /// Starts it and writes its standard error to a file.
     pub fn start_with_log(mut command: Command, log: &Path) -> Self {
         let log = std::fs::File::create(log).expect("the directory is the test's");
         command.stdout(Stdio::null()).stderr(log);
         Self(command.spawn().expect("the binary starts"))
     }
 
-    /// SIGKILL: it cannot say goodbye.
+    /// Sends SIGKILL, so it cannot leave properly.
     pub fn kill(mut self) {
         self.0.kill().expect("the process is ours");
         self.0.wait().expect("the process is ours");
     }
 
-    /// SIGINT, as Ctrl-C sends it.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         let sent = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Waits for its end and gives the exit code.
+    /// Waits for its end and returns the exit code.
     pub fn wait(mut self) -> Option<i32> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -181,7 +183,7 @@ impl Process {
         panic!("the process does not end");
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().expect("the process is ours").is_none()
     }
@@ -189,20 +191,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Ended already, most often.
+        // Fails if the process has already ended, as it usually has.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A coordinator on a loopback port, with its data directory inside the test's.
+/// A coordinator on a loopback port, with its data directory inside the test's directory.
 #[derive(Debug)]
 pub struct Coordinator {
     process: Process,
     /// Where it listens.
     pub url: String,
     directory: PathBuf,
-    /// Its options but for the address.
+    /// Its options without the address.
     options: Vec<String>,
 }
 
@@ -212,7 +214,7 @@ impl Coordinator {
         Self::with_options(directory, &["--lease-seconds", &lease_seconds.to_string()])
     }
 
-    /// Starts one on a free port with options of its own.
+    /// Starts one on a free port with additional options.
     pub fn with_options(directory: &Path, options: &[&str]) -> Self {
         let options = options.iter().map(|&option| option.to_owned()).collect();
         Self::listen(directory, "127.0.0.1:0", options)
@@ -240,14 +242,14 @@ impl Coordinator {
         Self { process, url, directory: directory.to_owned(), options }
     }
 
-    /// Kills it without warning and starts it again on the same data and port.
+    /// Kills it and starts it again with the same data and port.
     pub fn kill_and_restart(self) -> Self {
         let (_, address) = self.url.split_once("://").expect("a URL");
         self.process.kill();
         Self::listen(&self.directory, address, self.options)
     }
 
-    /// A worker that joins it.
+    /// Starts a worker that joins it.
     pub fn worker(&self, extra: &[&str]) -> Process {
         let mut args = vec!["worker", "--coordinator", &self.url];
         args.extend(extra);
@@ -283,7 +285,7 @@ impl Coordinator {
         self.wait_until(study, "complete", |status| status["state"] == "complete")
     }
 
-    /// Waits until `done` holds of the study's status.
+    /// Waits until `done` is true for the study's status.
     pub fn wait_until(&self, study: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
@@ -297,7 +299,7 @@ impl Coordinator {
     }
 }
 
-/// A study on the embedded digits that trains `trials` tiny networks, a moment each.
+/// A study on the embedded digits that trains `trials` tiny networks, each in a moment.
 #[derive(Debug, Clone)]
 pub struct TinyStudy {
     /// Its name.
@@ -306,7 +308,7 @@ pub struct TinyStudy {
     pub trials: u32,
     /// Device class of its latency objective.
     pub device: String,
-    /// Epochs a trial.
+    /// Epochs per trial.
     pub epochs: u32,
     /// More text at the end of the file.
     pub more: String,
@@ -380,7 +382,7 @@ epochs = 1
         )
     }
 
-    /// Writes the study file and gives its path.
+    /// Writes the study file and returns its path.
     pub fn write(&self, directory: &Path) -> PathBuf {
         let file = directory.join(format!("{}.toml", self.name));
         std::fs::write(&file, self.text()).expect("the directory is the test's");
@@ -388,7 +390,7 @@ epochs = 1
     }
 }
 
-/// Trials of a list that are complete, by number, without what differs from run to run.
+/// The complete trials of a list as (number, metrics), without values that differ between runs.
 pub fn complete(trials: &[Value]) -> Vec<(u64, Value)> {
     trials
         .iter()

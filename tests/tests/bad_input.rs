@@ -1,12 +1,12 @@
-//! Bad input gets one clear sentence and the right exit code: 2 for what the user can mend in what
-//! was given, 1 for what failed.
+//! Bad input gives one clear sentence and the right exit code: 2 if the input is wrong, 1 if
+//! something failed.
 
 use std::process::Stdio;
 
 use edgesmith_tests::{Coordinator, PATIENCE, Process, Ran, TinyStudy, command, run};
 
 #[test]
-fn a_study_file_gets_all_its_mistakes_at_once_with_line_and_field() {
+fn all_mistakes_of_a_study_file_are_reported_with_line_and_field() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let text = TinyStudy::new("broken")
@@ -34,7 +34,7 @@ fn a_study_file_gets_all_its_mistakes_at_once_with_line_and_field() {
 }
 
 #[test]
-fn a_constraint_that_nothing_meets_is_said_before_anything_runs() {
+fn a_constraint_that_nothing_satisfies_is_reported_before_anything_runs() {
     let directory = tempfile::tempdir().unwrap();
     let more = "[[constraints]]\nmetric = \"parameters\"\nmax = 3\n".to_owned();
     TinyStudy { more, ..TinyStudy::new("impossible") }.write(directory.path());
@@ -43,7 +43,7 @@ fn a_constraint_that_nothing_meets_is_said_before_anything_runs() {
 }
 
 #[test]
-fn validate_says_what_would_run() {
+fn validate_shows_what_would_run() {
     let directory = tempfile::tempdir().unwrap();
     TinyStudy::new("fine").write(directory.path());
     let text = run(directory.path(), &["validate", "fine.toml"]).ok();
@@ -55,7 +55,7 @@ fn validate_says_what_would_run() {
 }
 
 #[test]
-fn missing_and_broken_data_files_are_named() {
+fn errors_name_missing_and_broken_data_files() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     std::fs::write(at.join("short"), [0, 0, 8, 3, 0, 0, 0, 9]).unwrap();
@@ -68,7 +68,7 @@ fn missing_and_broken_data_files_are_named() {
         let file = format!("{name}.toml");
         std::fs::write(at.join(&file), text).unwrap();
         run(at, &["search", &file]).fails(1, &[images]);
-        // It does not go on: it failed, and starting anew is up to the user.
+        // The study failed, so it does not continue; the user has to start it again.
         let again = run(at, &["search", &file]);
         again.fails(1, &["failed earlier", images, "--fresh"]);
         assert!(!again.stderr().contains("goes on"), "{}", again.stderr());
@@ -76,7 +76,7 @@ fn missing_and_broken_data_files_are_named() {
 }
 
 #[test]
-fn coordinators_that_are_not_there_ports_in_use_and_held_directories() {
+fn missing_coordinators_used_ports_and_locked_directories_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let nobody = ["studies", "--coordinator", "http://127.0.0.1:9"];
@@ -96,24 +96,24 @@ fn coordinators_that_are_not_there_ports_in_use_and_held_directories() {
 }
 
 #[test]
-fn a_directory_without_a_coordinator_answers_for_itself_and_has_nothing_to_wait_for() {
+fn without_a_coordinator_the_directory_answers_and_waiting_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let study = TinyStudy::new("alone");
     let file = study.write(at);
     std::fs::create_dir(at.join("edgesmith-data")).unwrap();
     run(at, &["submit", file.to_str().unwrap()]).ok();
-    // Where the killed coordinator of this directory was, that of another answers now.
+    // The coordinator of another directory now listens at the address of the killed one.
     let elsewhere = tempfile::tempdir().unwrap();
     let other = Coordinator::start(elsewhere.path(), 20);
     std::fs::write(at.join("edgesmith-data/address"), &other.url).unwrap();
     let studies = run(at, &["studies"]).ok();
     assert!(studies.contains("alone"), "{studies}");
-    // No worker would ever find a coordinator of these commands' own.
+    // These commands start no coordinator of their own, because no worker would find it.
     for args in [&["watch", "alone"][..], &["submit", file.to_str().unwrap(), "--wait"]] {
         run(at, args).fails(1, &["no coordinator runs on edgesmith-data", "edgesmith search"]);
     }
-    // Now there is one that says where it listens.
+    // Now there is a coordinator whose address is in the directory.
     let here = Coordinator::start(at, 20);
     let said = std::fs::read_to_string(at.join("edgesmith-data/address")).unwrap();
     assert_eq!(said, here.url);
@@ -122,7 +122,7 @@ fn a_directory_without_a_coordinator_answers_for_itself_and_has_nothing_to_wait_
 }
 
 #[test]
-fn a_token_is_asked_for() {
+fn a_token_is_required() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let serve = ["coordinator", "--listen", "127.0.0.1:0", "--token", "secret", "--data-dir", "d"];
@@ -131,7 +131,7 @@ fn a_token_is_asked_for() {
     let url = loop {
         match std::fs::read_to_string(at.join("d/address")) {
             Ok(url) if !url.is_empty() => break url,
-            _ => assert!(start.elapsed() < PATIENCE, "it never says where it listens"),
+            _ => assert!(start.elapsed() < PATIENCE, "the coordinator never writes its address"),
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     };
@@ -154,7 +154,7 @@ fn completions_and_help_are_printed() {
         let script = run(directory.path(), &["completions", shell]).ok();
         assert!(script.contains("pareto"), "{shell}");
     }
-    // A reader that has seen enough is no trouble.
+    // It is not an error if the reader closes the pipe early.
     let mut child = command(directory.path(), &["completions", "bash"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,9 +1,9 @@
-//! Benchmarks of edgesmith on studies that train, as a user runs them.
+//! The benchmark commands on studies that train, as a user runs them.
 
 use edgesmith_tests::{TinyStudy, bench, run};
 
 #[test]
-fn a_study_s_front_is_timed_until_it_is_good_enough() {
+fn a_studys_front_is_timed_until_it_is_good_enough() {
     let directory = tempfile::tempdir().unwrap();
     let study = TinyStudy { trials: 50, ..TinyStudy::new("front") }.write(directory.path());
     let study = study.to_str().unwrap();
@@ -21,14 +21,14 @@ fn a_study_s_front_is_timed_until_it_is_good_enough() {
     assert_eq!(last["hypervolume"], grown["hypervolume"]);
     assert!(grown["hypervolume"].as_f64() >= Some(0.000001));
     assert!(grown["reached_after"].as_f64() <= grown["seconds"].as_f64());
-    // It leaves nothing behind but what the test wrote.
+    // It leaves no files besides those that the test wrote.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 
     front(&["--reference", "macs=3"]).fails(2, &["\"macs\" is no objective", "no reference"]);
 }
 
 #[test]
-fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to() {
+fn candidates_are_screened_and_proxies_are_compared_with_trained_results() {
     let directory = tempfile::tempdir().unwrap();
     let more = "[screening]\nproxy = \"naswot\"\nbatch = 4\n".to_owned();
     let study = TinyStudy { trials: 8, more, ..TinyStudy::new("screened") };
@@ -41,7 +41,7 @@ fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to()
     assert_eq!(of("complete"), 8);
     assert!(of("pruned") >= 4, "{trials:?}");
     assert!(trials.iter().all(|trial| trial["score"].is_number()));
-    // What was not trained uses up nothing, and says why.
+    // Trials that were not trained use no budget, and say why.
     let asked = ["status", "screened", "--data-dir", "data", "--format", "json"];
     let status = run(directory.path(), &asked).json();
     assert_eq!(status["trials"]["screened_out"], status["trials"]["pruned"], "{status}");
@@ -63,7 +63,7 @@ fn candidates_are_screened_and_proxies_judged_by_what_the_trained_ones_came_to()
 }
 
 #[test]
-fn training_is_timed_in_batches_of_every_size_asked_for() {
+fn training_is_timed_with_all_given_batch_sizes() {
     let directory = tempfile::tempdir().unwrap();
     let timed = |sizes: &str| {
         let more = ["--seconds", "0.001", "--batch-size", sizes, "--format", "json"];

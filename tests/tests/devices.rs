@@ -1,16 +1,16 @@
-//! A study with an objective on another device: workers that only measure, and devices that nobody
-//! offers; and what the front can be asked for.
+//! Studies with an objective on another device: workers that only measure, devices that no worker
+//! offers, and filters of the front.
 
 use edgesmith_tests::{Coordinator, TinyStudy};
 
 #[test]
-fn compressed_models_are_timed_by_the_worker_on_the_device() {
+fn the_worker_on_the_device_times_compressed_models() {
     let directory = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(directory.path(), 20);
     let study = TinyStudy { device: "board".to_owned(), ..TinyStudy::new("boards") };
     coordinator.submit(&study);
     let _trainer = coordinator.worker(&["--roles", "train", "--device", "server", "--slots", "2"]);
-    // Everything is trained, nothing can be timed: that is said, and the trials wait.
+    // Everything is trained, but nothing can be timed: this is reported, and the trials wait.
     let status = coordinator.wait_until(&study.name, "all trained", |s| {
         s["trials"]["waiting"] == 4 && s["trials"]["running"] == 0
     });
@@ -43,7 +43,7 @@ fn the_front_can_be_filtered() {
     let _worker = coordinator.worker(&["--slots", "2"]);
     let shown = coordinator.ask(&["submit", file.to_str().unwrap(), "--wait"]).ok();
     assert!(shown.starts_with("filtered\n"), "the name comes first: {shown}");
-    assert!(shown.contains("teacher"), "the teacher stands beside the front: {shown}");
+    assert!(shown.contains("teacher"), "the teacher is shown with the front: {shown}");
 
     let front = coordinator.ask(&["pareto", "filtered", "--format", "json"]).json();
     let bytes = |t: &serde_json::Value| t["metrics"]["model_bytes"].as_u64().unwrap();

@@ -1,14 +1,15 @@
-//! Exported files: the measured model itself, its weights, and ONNX that ONNX Runtime takes.
+//! Exported files: the measured model itself, its weights, and ONNX files that ONNX Runtime
+//! accepts.
 
 use std::process::Command;
 
 use edgesmith_tests::{TinyStudy, run, workspace};
 
 #[test]
-fn every_format_is_written_and_onnx_runtime_takes_them() {
+fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    // Random search, whose proposals do not depend on what was measured: always the same.
+    // Random search: its proposals do not depend on measurements, so they are always the same.
     let study = TinyStudy { trials: 12, ..TinyStudy::new("exported") };
     std::fs::write(at.join("exported.toml"), study.text().replace("nsga2", "random")).unwrap();
     run(at, &["search", "exported.toml"]).ok();

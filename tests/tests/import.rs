@@ -1,9 +1,9 @@
-//! Results of earlier studies: brought along as files, and named in the study file.
+//! Results of earlier studies: imported from files, and named in the study file.
 
 use edgesmith_tests::{Coordinator, TinyStudy};
 
 #[test]
-fn what_one_study_found_another_starts_from() {
+fn a_study_starts_from_the_results_of_another() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let coordinator = Coordinator::start(at, 20);
@@ -12,7 +12,7 @@ fn what_one_study_found_another_starts_from() {
     coordinator.wait_until_complete("first");
     drop(worker);
 
-    // As JSON, then as CSV, which has nothing new.
+    // Imports JSON, then CSV, which has nothing new.
     let second = TinyStudy::new("second");
     coordinator.submit(&second);
     for (format, said) in [("json", "imported 4 trials"), ("csv", "4 candidates it had already")] {
@@ -28,7 +28,7 @@ fn what_one_study_found_another_starts_from() {
         (&4.into(), &0.into())
     );
 
-    // They round-trip: figure by figure what they were.
+    // Imported trials have exactly the same values.
     let (old, new) = (coordinator.trials("first"), coordinator.trials("second"));
     for (old, new) in old.iter().zip(&new) {
         assert_eq!(old["choices"], new["choices"]);
@@ -45,7 +45,7 @@ fn what_one_study_found_another_starts_from() {
     let export = coordinator.ask(&["export", "second", "0", "--format", "edge", "-o", "m.edge"]);
     export.fails(2, &["trial 0"]);
 
-    // A third names the first; then all of them are searched on.
+    // A third study names the first; then the search continues from there.
     let third = TinyStudy::new("third").text();
     let third = third.replace("name = \"third\"", "name = \"third\"\nstart_from = [\"first\"]");
     let file = at.join("third.toml");
@@ -60,12 +60,12 @@ fn what_one_study_found_another_starts_from() {
             coordinator.trials(study).iter().map(|t| t["choices"].to_string()).collect();
         candidates.sort();
         candidates.dedup();
-        assert_eq!(candidates.len(), 8, "none is tried again");
+        assert_eq!(candidates.len(), 8, "no candidate is tried again");
     }
 }
 
 #[test]
-fn files_that_cannot_be_taken_in_are_said() {
+fn files_that_cannot_be_imported_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let coordinator = Coordinator::start(at, 20);

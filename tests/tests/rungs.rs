@@ -1,10 +1,10 @@
-//! Successive halving over real processes: trials stop at rungs, and go on from their checkpoints on
-//! workers that did not train them before.
+//! Successive halving over real processes: trials stop at rungs, and continue from their
+//! checkpoints on other workers.
 
 use edgesmith_tests::{Coordinator, TinyStudy, complete};
 
 #[test]
-fn trials_go_on_on_other_workers_and_end_with_the_same_bits_as_in_one_go() {
+fn trials_continue_on_other_workers_with_the_same_bits_as_without_a_stop() {
     let directory = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(directory.path(), 2);
     let more = "[fidelity]\nrule = \"asha\"\n".to_owned();
@@ -15,7 +15,7 @@ fn trials_go_on_on_other_workers_and_end_with_the_same_bits_as_in_one_go() {
         let trials = coordinator.trials(&study.name);
         trials.iter().any(|trial| trial["rungs"].as_array().is_some_and(|all| !all.is_empty()))
     });
-    // What it trained last is lost, what it had reported is not.
+    // Its current training is lost, but not its reported results.
     first.kill();
     let _others =
         ["second", "third"].map(|name| coordinator.worker(&["--slots", "1", "--name", name]));

@@ -1,4 +1,4 @@
-//! The main job: `search` from a study file to a front; stopped, resumed, repeated.
+//! The main command, `search`, from a study file to a front: stopped, continued and repeated.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ fn a_study_runs_to_its_front_and_answers_afterwards() {
         }
         assert!(trial["measurements"][0]["samples"].as_u64() >= Some(50), "{trial}");
     }
-    // Nothing runs any more; the data directory answers.
+    // Nothing is running now; the commands read the data directory.
     let front = run(at, &["pareto", "whole"]).ok();
     assert!(front.contains("validation"), "{front}");
     let csv = run(at, &["trials", "whole", "--format", "csv"]).ok();
@@ -45,13 +45,13 @@ fn a_study_runs_to_its_front_and_answers_afterwards() {
     run(at, &["trial", "whole", "99"]).fails(2, &["99"]);
     run(at, &["status", "nothing"]).fails(2, &["nothing", "whole"]);
 
-    // Again: it is all there already.
+    // Running it again has nothing left to do.
     run(at, &["search", "whole.toml"]).ok();
     assert_eq!(complete(&trials(at, "whole")), complete(&all));
 }
 
 #[test]
-fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
+fn ctrl_c_stops_cleanly_and_the_same_command_continues() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let study = TinyStudy { trials: 8, epochs: 2, ..TinyStudy::new("stopped") };
@@ -85,7 +85,7 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
         assert!(after.contains(trial), "{trial:?} changed");
     }
 
-    // Another text under the same name is refused, unless it starts anew.
+    // A changed study file with the same name is refused without `--fresh`.
     TinyStudy { trials: 2, ..study }.write(at);
     run(at, &["search", "stopped.toml"]).fails(2, &["stopped", "--fresh"]);
     run(at, &["search", "stopped.toml", "--fresh"]).ok();
@@ -99,12 +99,12 @@ fn ctrl_c_stops_cleanly_and_the_same_command_goes_on() {
     run(at, &["delete", "stopped"]).fails(2, &["stopped"]);
 }
 
-/// Files that may not grow stand for a full disk.
+/// A limit on the file size acts as a full disk.
 #[test]
 fn a_store_that_fails_ends_the_search_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    // Without a teacher, so that it is the records that outgrow the limit first.
+    // Without a teacher, so that the records are the first file to reach the limit.
     let text = TinyStudy { trials: 500, ..TinyStudy::new("full") }.text();
     let text = text.replace("alpha = [0.0, 0.5]", "alpha = [0.0]");
     let text = text.replace("[teacher]\nepochs = 1\n", "");
@@ -117,7 +117,7 @@ fn a_store_that_fails_ends_the_search_with_its_reason() {
     ran.fails(1, &["the database in edgesmith-data/records does not work", "too large"]);
 }
 
-/// Everything of a trial that must not differ between two runs of one study.
+/// Everything of a trial that must be equal in two runs of one study.
 fn fingerprint(all: &[Value]) -> Vec<Value> {
     let keep = |t: &Value| {
         let (metrics, training) = (&t["metrics"], &t["training"]);
@@ -134,12 +134,12 @@ fn fingerprint(all: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn one_worker_finds_the_same_bits_again_and_a_trial_can_be_run_alone() {
+fn one_worker_repeats_bit_for_bit_and_a_trial_can_be_rerun() {
     let mut found = Vec::new();
     for _ in 0..2 {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
-        // Latencies are measured and vary; without them the whole study must not.
+        // Latencies are measured and vary; without them the whole study must repeat.
         let text = TinyStudy::new("same").text();
         let text = text.replace("\"latency_ms\"\ndevice = \"local\"", "\"model_bytes\"");
         let text = text.replace("fine_tune_epochs = 1", "fine_tune_epochs = 1\ninherit_epochs = 1");
@@ -163,13 +163,13 @@ fn one_worker_finds_the_same_bits_again_and_a_trial_can_be_run_alone() {
 fn fashion_mnist_idx_files_run_to_a_front() {
     let data = workspace().join("../shared/data/fashion-mnist");
     if !data.is_dir() {
-        eprintln!("skipped: {} is not there", data.display());
+        eprintln!("skipped: {} does not exist", data.display());
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let example = std::fs::read_to_string(workspace().join("examples/fashion-mnist.toml")).unwrap();
-    // The example's own budget takes minutes; its data and its space are what is tested.
+    // The example's budget takes minutes, so it is shortened; its data and its space are tested.
     let text = shorten(&example.replace("data/fashion-mnist", data.to_str().unwrap()));
     std::fs::write(at.join("fashion.toml"), text).unwrap();
     let shown = run(at, &["search", "fashion.toml"]).ok();

@@ -1,4 +1,4 @@
-//! TLS and the bearer token: who holds both gets in, and nobody else.
+//! TLS and the bearer token: only clients with both get access.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use edgesmith_tests::{Coordinator, TinyStudy};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 #[test]
-fn a_study_runs_over_tls_with_a_token_and_strangers_are_told_what_they_lack() {
+fn a_study_runs_over_tls_with_a_token_and_others_are_refused_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
     certify(directory.path());
     let coordinator = Coordinator::with_options(
@@ -16,7 +16,7 @@ fn a_study_runs_over_tls_with_a_token_and_strangers_are_told_what_they_lack() {
     let keys = ["--tls-ca", "ca.pem", "--token", "sesame"];
     let ask = |args: &[&str], keys: &[&str]| coordinator.ask(&[args, keys].concat());
 
-    // This machine does not trust an authority that this test made up.
+    // This machine does not trust the test's certificate authority.
     ask(&["studies"], &["--token", "sesame"]).fails(1, &["no coordinator answers", "certificate"]);
     ask(&["studies"], &["--tls-ca", "ca.pem"]).fails(1, &["token"]);
     ask(&["studies"], &["--tls-ca", "ca.pem", "--token", "mellon"]).fails(1, &["token"]);
@@ -32,7 +32,8 @@ fn a_study_runs_over_tls_with_a_token_and_strangers_are_told_what_they_lack() {
     assert!(front.contains("Pareto front"), "{front}");
 }
 
-/// Writes an authority's certificate, and a certificate for 127.0.0.1 signed by it with its key.
+/// Writes the certificate of an authority, and a certificate for 127.0.0.1 signed by it, with its
+/// key.
 fn certify(directory: &Path) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

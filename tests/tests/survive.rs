@@ -1,18 +1,18 @@
-//! Killing workers and the coordinator loses nothing that was acknowledged, and no trial.
+//! Killing workers and the coordinator loses no trial and no acknowledged result.
 
 use std::time::Duration;
 
 use edgesmith_tests::{Coordinator, TinyStudy, complete};
 
 #[test]
-fn a_worker_killed_in_mid_trial_loses_no_trial() {
+fn killing_a_worker_during_a_trial_loses_no_trial() {
     let directory = tempfile::tempdir().unwrap();
-    // A short lease, so that the dead worker's task comes back soon.
+    // A short lease, so that the killed worker's task is free again soon.
     let coordinator = Coordinator::start(directory.path(), 2);
     let study = TinyStudy { trials: 6, epochs: 60, ..TinyStudy::new("killed-worker") };
     coordinator.submit(&study);
     let victim = coordinator.worker(&["--slots", "1", "--name", "victim"]);
-    // In the middle of a trial's training, with nobody else that could finish it.
+    // Kills the worker during training, when no other worker could finish the trial.
     coordinator.wait_until(&study.name, "training", |s| {
         s["trials"]["running"].as_u64() >= Some(1) && s["activity"].to_string().contains("epoch")
     });
@@ -23,13 +23,13 @@ fn a_worker_killed_in_mid_trial_loses_no_trial() {
     assert_eq!(status["trials"]["failed"], 0, "{status}");
     let trials = coordinator.trials(&study.name);
     let attempts: u64 = trials.iter().map(|t| t["attempts"].as_u64().unwrap()).sum();
-    // Training and measuring are one attempt each; the lost one comes on top.
+    // Training and measuring are one attempt each; the lost attempt is an extra one.
     let tasks = 2 * complete(&trials).len() as u64;
     assert!(attempts > tasks, "no attempt was lost: {attempts} for {tasks} tasks");
 }
 
 #[test]
-fn a_killed_coordinator_keeps_every_acknowledged_result_and_its_workers_come_back() {
+fn a_killed_coordinator_keeps_acknowledged_results_and_its_workers_rejoin() {
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path(), 20);
     let study = TinyStudy { trials: 8, epochs: 10, ..TinyStudy::new("killed-coordinator") };
@@ -43,21 +43,21 @@ fn a_killed_coordinator_keeps_every_acknowledged_result_and_its_workers_come_bac
         coordinator = coordinator.kill_and_restart();
         let after = complete(&coordinator.trials(&study.name));
         for trial in &before {
-            assert!(after.contains(trial), "{trial:?} was seen and is gone or changed");
+            assert!(after.contains(trial), "{trial:?} is gone or has changed");
         }
     }
     let status = coordinator.wait_until_complete(&study.name);
     assert_eq!(status["trials"]["complete"], 8, "{status}");
     assert!(worker.is_running(), "the worker did not survive its coordinator");
-    // The same process went on: nobody else ever joined.
+    // The same process continued: no other worker ever joined.
     let workers = coordinator.ask(&["workers", "--format", "json"]).json();
     assert_eq!(workers["workers"].as_array().unwrap().len(), 1, "{workers}");
 }
 
 #[test]
-fn a_worker_told_to_stop_gives_its_tasks_back_at_once() {
+fn an_interrupted_worker_returns_its_tasks_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    // A lease so long that only a goodbye can end it in time.
+    // A lease so long that only a proper leave can end it in time.
     let coordinator = Coordinator::start(directory.path(), 3600);
     let study = TinyStudy { trials: 3, epochs: 40, ..TinyStudy::new("goodbye") };
     coordinator.submit(&study);
@@ -71,7 +71,7 @@ fn a_worker_told_to_stop_gives_its_tasks_back_at_once() {
 }
 
 #[test]
-fn pausing_holds_a_study_and_cancelling_ends_it() {
+fn a_paused_study_waits_and_a_cancelled_study_ends() {
     let directory = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(directory.path(), 20);
     let study = TinyStudy { trials: 500, ..TinyStudy::new("held") };
@@ -80,7 +80,7 @@ fn pausing_holds_a_study_and_cancelling_ends_it() {
     coordinator
         .wait_until(&study.name, "one complete", |s| s["trials"]["complete"].as_u64() >= Some(1));
     coordinator.ask(&["pause", &study.name]).ok();
-    // Running attempts go on; then nothing moves.
+    // Running attempts finish; then nothing changes.
     let held = coordinator.wait_until(&study.name, "idle", |s| {
         s["trials"]["running"] == 0 && s["activity"].as_array().is_some_and(Vec::is_empty)
     });

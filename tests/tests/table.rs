@@ -1,5 +1,5 @@
-//! Studies over a table: a thousand look-ups through the coordinator and its RPCs, and the benchmark
-//! that runs the same studies without sockets. With rungs and without.
+//! Studies over a table, with and without rungs: a thousand look-ups through the coordinator and
+//! its RPCs, and the benchmark that runs the same studies without sockets.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use edgesmith_tests::{Coordinator, bench, run};
 const OPERATIONS: [&str; 5] =
     ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"];
 
-/// Writes a table of every cell with made-up figures: a 3x3 convolution is accurate and slow, a 1x1
-/// convolution half of both.
+/// Writes a table of every cell with invented values: a 3x3 convolution is accurate and slow, a 1x1
+/// convolution half as much of both.
 fn made_up_table(directory: &Path) -> (PathBuf, PathBuf) {
     let mut table = "index,arch,flops_m,valid,test,train_s\n".to_owned();
     let mut latency = "index,board_ms\n".to_owned();
@@ -93,7 +93,7 @@ fn a_thousand_look_ups_go_through_a_coordinator_to_a_front() {
 }
 
 #[test]
-fn the_benchmark_runs_the_studies_that_search_runs_and_repeats_to_the_digit() {
+fn the_benchmark_runs_the_same_studies_as_search_and_repeats_exactly() {
     let directory = tempfile::tempdir().unwrap();
     made_up_table(directory.path());
     let benchmark = |more: &[&str]| {
@@ -121,7 +121,7 @@ fn the_benchmark_runs_the_studies_that_search_runs_and_repeats_to_the_digit() {
     assert_eq!(curve, std::fs::read_to_string(directory.path().join("curve.csv")).unwrap());
     assert_eq!(curve.lines().count(), 1 + 2 * 60, "{curve}");
 
-    // One run is the study of that seed, whatever carries it.
+    // One run equals the study with that seed, run by another command.
     let single = benchmark(&["--runs", "1", "--seed", "5"]);
     std::fs::write(directory.path().join("s.toml"), study("s", "random", 60, "")).unwrap();
     run(directory.path(), &["search", "s.toml", "--data-dir", "d", "--slots", "1"]).ok();
@@ -131,8 +131,8 @@ fn the_benchmark_runs_the_studies_that_search_runs_and_repeats_to_the_digit() {
     assert!(single.contains(&format!("{:.2}±0.00", best * 100.0)), "{best} is not in {single}");
 }
 
-/// The made-up table under NAS-Bench-201's names, with accuracies after 12 epochs that follow from
-/// those after 200.
+/// Writes the invented table with NAS-Bench-201's column names; `early` gives the accuracies after
+/// 12 epochs from those after 200.
 fn with_early_accuracies(directory: &Path, early: impl Fn(f64) -> f64) {
     let (path, _) = made_up_table(directory);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -154,7 +154,7 @@ fn the_benchmark_shows_what_successive_halving_saves_and_loses() {
         let fixed = ["fidelity", "--table", "table.csv", "--algorithms", "random"];
         bench(directory.path(), &[&fixed[..], &["--trials", "40"], more].concat()).ok()
     };
-    // The figures of the one row: of all, and of halved.
+    // The cells of the only row: first for all trials, then with successive halving.
     let row = |text: &str| -> Vec<String> {
         let row = text.lines().nth(1).unwrap();
         row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
@@ -165,16 +165,17 @@ fn the_benchmark_shows_what_successive_halving_saves_and_loses() {
     let faithful = row(&once);
     assert_eq!(faithful[8], "4 of 4", "{once}");
     assert_eq!((&faithful[2], &faithful[4]), (&faithful[3], &faithful[5]), "{once}");
-    // 12 of 200 epochs of all, and 200 of one in five and of the few that were best for a while.
+    // All trials train 12 of 200 epochs; one in five, and the few that were best for a while, train
+    // 200 more.
     let share = |row: &[String]| row[7].strip_suffix(" %").unwrap().parse::<f64>().unwrap();
     assert!((26.0..50.0).contains(&share(&faithful)), "{once}");
-    // Training fewer to the end finds less than ranking all of them faithfully.
+    // Training fewer trials to the end finds less than ranking all of them correctly.
     let mean = |cell: &str| cell.split('±').next().unwrap().parse::<f64>().unwrap();
     assert!(mean(&faithful[6]) < mean(&faithful[5]), "{once}");
     let half = benchmark(&["--runs", "4", "--reduction", "2"]);
     assert!(share(&row(&half)) > 56.0, "{half}");
 
-    // One run is the study of that seed, whatever carries it.
+    // One run equals the study with that seed, run by another command.
     let single = row(&benchmark(&["--runs", "1", "--seed", "5"]));
     let rungs = r#"[study]
 name = "s"
@@ -224,7 +225,7 @@ trials = 40
     let said = ask(&["trial", "s", &pruned["trial"].to_string()]).ok();
     assert!(said.contains("pruned at epoch 12") && said.contains("as the source tells"), "{said}");
 
-    // Where the early accuracies say the opposite, the best are let go.
+    // If the early accuracies are reversed, the best trials are stopped.
     with_early_accuracies(directory.path(), |accuracy| 100.0 - accuracy);
     let misled = row(&benchmark(&["--runs", "4"]));
     assert_eq!((&misled[2], &misled[4]), (&faithful[2], &faithful[4]), "all train as before");
@@ -233,7 +234,7 @@ trials = 40
 }
 
 #[test]
-fn what_the_benchmark_cannot_do_is_said() {
+fn errors_of_the_benchmark_name_the_cause() {
     let directory = tempfile::tempdir().unwrap();
     made_up_table(directory.path());
     let fails = |args: &[&str], texts: &[&str]| {

@@ -1,8 +1,8 @@
-//! A teacher that is given rather than trained, and artifacts that were damaged.
+//! A teacher that is given instead of trained, and damaged artifacts.
 
 use edgesmith_tests::{TinyStudy, run};
 
-/// A study of one architecture, whose one trial is trained whole in fp32.
+/// A study of one architecture; its only trial is trained without pruning, in fp32.
 fn one_network(name: &str) -> String {
     TinyStudy { trials: 1, epochs: 10, ..TinyStudy::new(name) }
         .text()
@@ -17,7 +17,7 @@ fn one_network(name: &str) -> String {
 }
 
 #[test]
-fn a_teacher_comes_from_a_safetensors_file_of_a_named_architecture() {
+fn a_teacher_is_read_from_a_safetensors_file_with_its_architecture() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     std::fs::write(at.join("first.toml"), one_network("first")).unwrap();
@@ -40,13 +40,13 @@ stages = [{ width = 8, kernel = 3, stride = 2 }]
     let status = run(at, &["status", "second", "--format", "json"]).json();
     assert_eq!(status["teacher"]["validation_accuracy"], accuracy, "it is the given network");
 
-    // Nothing is forgotten before what is needed to start anew is there.
+    // `--fresh` discards nothing before everything needed for the new start exists.
     std::fs::rename(at.join("teacher.safetensors"), at.join("elsewhere")).unwrap();
     run(at, &["search", "second.toml", "--fresh"]).fails(2, &["teacher.safetensors"]);
     run(at, &["status", "second"]).ok();
     std::fs::rename(at.join("elsewhere"), at.join("teacher.safetensors")).unwrap();
 
-    // Weights of another network, and no weights at all, are said.
+    // Weights of another network and a missing file are reported.
     let other =
         text.replace("\"second\"", "\"third\"").replace("stem_width = 8\n", "stem_width = 9\n");
     std::fs::write(at.join("third.toml"), other).unwrap();

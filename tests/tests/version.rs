@@ -1,5 +1,5 @@
-//! A worker and a coordinator of different protocol versions: a real worker process meets a server that
-//! answers as a coordinator of another version does.
+//! A worker and a coordinator with different protocol versions: a real worker process connects to a
+//! server that answers like a coordinator of another version.
 
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
@@ -7,11 +7,11 @@ use edgesmith_tests::run;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-/// A coordinator of a version that no worker here speaks.
+/// A coordinator with a later protocol version than the worker's.
 struct Later;
 
 fn nothing_else<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("a worker that was turned away asks for nothing"))
+    Err(Status::unimplemented("a refused worker sends no further requests"))
 }
 
 #[tonic::async_trait]
@@ -58,7 +58,7 @@ impl WorkerService for Later {
 }
 
 #[test]
-fn a_worker_of_another_version_ends_with_one_sentence() {
+fn a_worker_with_another_version_ends_with_one_sentence() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)))

@@ -1,12 +1,12 @@
-//! Weights for a new network from those of a trained relative: network morphism where the shapes allow it
-//! (Chen et al. 2016, *Net2Net*; Wei et al. 2016), the nearest thing to it elsewhere. It does not choose
-//! the relative and does not train.
+//! Initial weights for a new network from those of a trained relative: network morphism where the
+//! shapes allow it (Chen et al. 2016, *Net2Net*; Wei et al. 2016), otherwise an approximation. It
+//! does not choose the relative and does not train.
 //!
-//! Layers that correspond ([`Plan::counterparts`]) take over their weights channel by channel. Where the
-//! new network has fewer channels it gets the most important ones, where it has more some of them are there
-//! twice and their readers' weights are halved, so that the function stays; smaller kernels are cut out of
-//! the centre, larger ones get zeros around it. New blocks begin as the identity where their shapes allow
-//! it. The rest begins fresh.
+//! Corresponding layers ([`Plan::counterparts`]) copy their weights channel by channel. If the new
+//! network has fewer channels, it gets the most important ones. If it has more, some are duplicated
+//! and the weights that read them are halved, so that the network computes the same. Smaller
+//! kernels are cut out of the centre; larger ones are padded with zeros. New blocks start as the
+//! identity if their shapes allow it. All other weights are fresh.
 
 use std::collections::HashMap;
 
@@ -18,13 +18,13 @@ use rand_distr::{Distribution, Normal};
 use crate::compress::{fold, importance};
 use crate::network::Weights;
 
-/// Relative deviation of a doubled channel's weights from the original's, so that the two can part.
+/// Relative noise on the weights of a duplicated channel, so that training can separate the two.
 const NOISE: f64 = 0.02;
 
-/// The start of a network of `plan` as a relative of `donor`, whose weights fit `donor_plan`.
+/// Initial weights for `plan`, inherited from the weights `donor` of `donor_plan`.
 ///
 /// # Panics
-/// When `donor` are not weights of `donor_plan`.
+/// When `donor` does not fit `donor_plan`.
 pub fn inherit(plan: &Plan, donor_plan: &Plan, donor: &Weights, seed: [u8; 32]) -> Weights {
     inherit_with(plan, donor_plan, donor, seed, NOISE)
 }
@@ -51,17 +51,17 @@ fn inherit_with(
     weights
 }
 
-/// A channel of a new network, as one of the donor's.
+/// The donor's channel that a channel of the new network comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Origin {
     channel: usize,
-    /// How many channels of the new network come from it.
+    /// Number of channels of the new network that come from it.
     copies: usize,
-    /// Whether it is not the first of them.
+    /// Whether this is a duplicate, not the first of them.
     again: bool,
 }
 
-/// Which of a donor's channels a new network gets.
+/// Chooses which of the donor's channels a new network gets.
 struct Channels {
     importance: Vec<Vec<f64>>,
     seed: [u8; 32],
@@ -75,20 +75,20 @@ impl Channels {
         Self { importance, seed }
     }
 
-    /// The origins of `count` channels that come from a group: the same for all layers, so that those
-    /// which must stay aligned do.
+    /// The origins of `count` channels that come from a group. They are the same for all layers, so
+    /// that channels stay aligned.
     fn origins(&self, group: ChannelGroupId, count: usize) -> Vec<Origin> {
         let importance = &self.importance[group.0];
         let there = importance.len();
         let mut channels: Vec<usize> = (0..there).collect();
         if count < there {
-            // Stable: ties keep the earlier channel.
+            // The sort is stable, so that on ties the earlier channel is kept.
             channels.sort_by(|&a, &b| importance[b].total_cmp(&importance[a]));
             channels.truncate(count);
             channels.sort_unstable();
         }
         let mut rng = ChaCha8Rng::from_seed(self.seed);
-        // Stream 0 drew the fresh weights.
+        // Stream 0 is used for the fresh weights.
         rng.set_stream(1 + group.0 as u64);
         channels.extend((there..count).map(|_| rng.random_range(0..there)));
         let mut copies = vec![0; there];
@@ -107,7 +107,7 @@ struct Donors {
 }
 
 impl Donors {
-    /// Sets a layer's weights from those of its counterpart.
+    /// Sets the weights of a layer from those of its counterpart.
     fn hand_down(
         &mut self,
         plan: &Plan,
@@ -138,7 +138,7 @@ impl Donors {
                 let at = (row.channel * theirs + column.channel) * size * size;
                 let filter = &whole[at..at + size * size];
                 for (y, x) in (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x))) {
-                    // Kernels are odd, so centres lie on each other.
+                    // Kernels are odd, so their centres can be aligned.
                     let place = |i: usize| (i + size / 2).checked_sub(kernel / 2);
                     let value = match (place(y), place(x)) {
                         (Some(y), Some(x)) if y < size && x < size => filter[y * size + x],
@@ -164,14 +164,15 @@ impl Donors {
     }
 }
 
-/// Whether a layer is of a block that the donor has nothing in the place of.
+/// Whether a layer belongs to a block that the donor does not have.
 fn is_new_block(layer: &Layer, donor_plan: &Plan) -> bool {
     let block = block_of(layer);
     block.is_some() && donor_plan.layers().iter().all(|other| block_of(other) != block)
 }
 
-/// Sets a fresh layer so that its block changes nothing at first: the last one of a residual branch is
-/// silent, others pass each channel on. Where channels or positions change, it stays random.
+/// Sets a fresh layer so that its block is initially the identity: the last layer of a residual
+/// branch outputs zero, other layers copy each channel. If the number of channels or the resolution
+/// changes, the layer stays random.
 fn start_as_identity(plan: &Plan, id: LayerId, weights: &mut Weights) {
     let layer = plan.layer(id);
     if ends_branch(plan, id) {
@@ -184,7 +185,7 @@ fn start_as_identity(plan: &Plan, id: LayerId, weights: &mut Weights) {
         return;
     };
     let depthwise = matches!(layer.op, LayerOp::Depthwise { .. });
-    // A residual branch is silent at its end; what it computes before that is best left random.
+    // A residual branch outputs zero at its end; its layers before that are better left random.
     if stride != 1 || !(depthwise || inputs == out) || is_branch(plan, id) {
         return;
     }
@@ -197,8 +198,8 @@ fn start_as_identity(plan: &Plan, id: LayerId, weights: &mut Weights) {
     weights.set(&layer.name, "weight", shape, values);
 }
 
-/// Whether a layer's output is what its own block adds to its input. (Blocks that follow may add to it
-/// in turn.)
+/// Whether the layer's own block adds its output to the block's input. (Later blocks may add to it
+/// as well.)
 fn ends_branch(plan: &Plan, id: LayerId) -> bool {
     let block = block_of(plan.layer(id));
     let adds = |other: &Layer| {
@@ -209,13 +210,14 @@ fn ends_branch(plan: &Plan, id: LayerId) -> bool {
     plan.layers().iter().any(adds)
 }
 
-/// Whether a layer is of an inverted residual.
+/// Whether a layer belongs to an inverted residual.
 fn is_branch(plan: &Plan, id: LayerId) -> bool {
     let Some(block) = block_of(plan.layer(id)) else { return false };
     plan.layers().iter().any(|other| other.name.strip_prefix(block) == Some(".project"))
 }
 
-/// What comes before the last part of a layer's name, for layers that are of a block.
+/// The name of the layer's block: the layer's name without its last part. `None` for layers outside
+/// blocks.
 fn block_of(layer: &Layer) -> Option<&str> {
     layer.name.rsplit_once('.').map(|(block, _)| block)
 }
@@ -262,12 +264,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig {
             cases: 1000,
-            // Few plans are of the same data.
+            // Few plans have the same data shape.
             max_global_rejects: 20_000,
             ..ProptestConfig::default()
         })]
 
-        /// Wider, deeper and with larger kernels: the same function, but for the noise.
+        /// Wider, deeper and with larger kernels, the network computes the same up to the noise.
         #[test]
         fn a_larger_relative_computes_the_same(
             operation in operation(),
@@ -277,7 +279,8 @@ mod tests {
             (kernel, larger) in (0..2u32, 0..2u32),
             seed: u8,
         ) {
-            // A residual appears or vanishes where widths become equal or different.
+            // Widens stem and stage alike, because a residual connection appears or disappears when
+            // widths become equal or different.
             let more_width = if more_stem > 0 || more_width > 0 { more_stem.max(more_width) } else { 0 };
             let small = plan(operation, [stem, depth, width, 2 * kernel + 1]);
             let own = plan(
@@ -289,7 +292,7 @@ mod tests {
             weights.check(&own).unwrap();
             let image = random_image(&small, u64::from(seed) + 1);
             assert_close(&forward(&own, &weights, &image), &forward(&small, &donor, &image), 1e-3);
-            // With the noise it is near, and another draw is another network.
+            // With noise the output is close, and another seed gives another network.
             if more_width > 0 {
                 let noisy = inherit(&own, &small, &donor, [seed; 32]);
                 prop_assert_ne!(&noisy, &weights);
@@ -297,9 +300,10 @@ mod tests {
             }
         }
 
-        /// The same channels as pruning keeps, and so the same function as pruning to that size.
+        /// It keeps the same channels as pruning, and so computes the same as the network pruned to
+        /// that size.
         #[test]
-        fn a_slimmer_relative_is_the_pruned_network(donor_plan in arbitrary_plan(), seed: u8, ratio in 0.0..0.8) {
+        fn a_narrower_relative_equals_the_pruned_network(donor_plan in arbitrary_plan(), seed: u8, ratio in 0.0..0.8) {
             let ratios = [ratio; 3];
             let donor = random_weights(&donor_plan, u64::from(seed));
             let (own, pruned) = prune(&donor_plan, &donor, &ratios);
@@ -307,7 +311,7 @@ mod tests {
         }
 
         #[test]
-        fn any_two_networks_are_related_somehow(own in arbitrary_plan(), donor_plan in arbitrary_plan(), seed: u8) {
+        fn weights_are_inherited_between_any_two_networks(own in arbitrary_plan(), donor_plan in arbitrary_plan(), seed: u8) {
             prop_assume!(own.input().channels == donor_plan.input().channels);
             prop_assume!(own.classes() == donor_plan.classes());
             let donor = random_weights(&donor_plan, u64::from(seed));

@@ -1,5 +1,5 @@
-//! A model from the sections of a model file. Lists are only made once their bytes are known to be
-//! there, so memory stays in proportion to the file.
+//! Reads a model from the sections of a model file. A list is allocated only after checking that
+//! its bytes are present, so memory stays in proportion to the file.
 
 use super::{FP32_SECTION, HEADER_BYTES, INPUT_SECTION, INT8_SECTION, code};
 use crate::error::{FormatProblem, ModelError};
@@ -8,7 +8,7 @@ use crate::model::{
     Quantization, Requantization, ValueId,
 };
 
-/// `content` is the file without its checksum, which has been checked.
+/// Reads all sections. `content` is the file without its checksum, which has been checked.
 pub(super) fn sections(content: &[u8]) -> Result<Model, ModelError> {
     let mut file = Reader { bytes: content, at: HEADER_BYTES };
     let mut section = file.section(&[INPUT_SECTION])?.1;
@@ -115,11 +115,11 @@ struct Reader<'a> {
     at: usize,
 }
 
-/// How to read a list: least bytes of an item, and the item.
+/// How to read a list: the smallest size of an item in bytes, and the function that reads one.
 type Item<'a, T> = (usize, fn(&mut Reader<'a>) -> Result<T, ModelError>);
 
 impl<'a> Reader<'a> {
-    /// The next section, which has one of the tags.
+    /// The next section, which must have one of `tags`.
     fn section(&mut self, tags: &[[u8; 4]]) -> Result<([u8; 4], Reader<'a>), ModelError> {
         let offset = self.at;
         let found = self.array::<4>()?;
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         if needed > available {
             return Err(malformed(self.at, FormatProblem::TooShort { needed, available }));
         }
-        // Not above the length of a slice.
+        // `needed` is at most what is left, so it fits.
         let end = self.at + needed as usize;
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                // A last byte of 0 could have been left out.
+                // A last byte of 0 is redundant.
                 return if byte == 0 && shift > 0 { Err(bad()) } else { Ok(value) };
             }
         }

@@ -1,4 +1,4 @@
-//! The sections of a model file from a model.
+//! Writes the sections of a model file.
 
 use super::{FP32_SECTION, INPUT_SECTION, INT8_SECTION, code};
 use crate::model::{
@@ -136,7 +136,7 @@ fn quantization(quantization: Quantization, out: &mut Vec<u8>) {
 
 fn requantization(factor: &Requantization, out: &mut Vec<u8>) {
     int32(&factor.multiplier, out);
-    // Zigzag: small shifts of either sign take one byte.
+    // Zigzag encoding: small shifts of either sign take one byte.
     let zigzag = (factor.shift << 1) ^ (factor.shift >> 31);
     number(u64::from(zigzag.cast_unsigned()), out);
 }
@@ -148,7 +148,7 @@ fn list<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
     }
 }
 
-/// Seven bits a byte, lowest first; the top bit says that more follow (LEB128).
+/// LEB128: seven bits per byte, lowest first; the top bit says that more bytes follow.
 fn number(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

@@ -1,5 +1,5 @@
-//! Layers in fp32. Sums are in an order of their own, so results differ from other engines' in the
-//! last bits, and between instruction sets.
+//! Layers in fp32. The order of sums depends on the instruction set, so results differ from other
+//! engines and between instruction sets in the last bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -11,7 +11,7 @@ use super::isa::for_each_isa;
 use super::{Geometry, Isa, channels_last, pad};
 use crate::model::{Activation, Conv, Linear};
 
-/// Output channels that are computed side by side.
+/// Output channels that are computed together.
 const LANES: usize = 8;
 
 /// A convolution over all channels with its weights packed.
@@ -21,7 +21,7 @@ pub(crate) struct FloatConv {
     out_channels: usize,
     /// `[out / LANES][kernel row][kernel column, channel][LANES]`, zero beyond the last channel.
     weight: Vec<f32>,
-    /// Padded to a multiple of `LANES`.
+    /// Zero-padded to a multiple of `LANES`.
     bias: Vec<f32>,
     corners: Vec<u32>,
     range: (f32, f32),
@@ -52,7 +52,7 @@ impl FloatConv {
         }
     }
 
-    /// Elements of scratch memory that `float_conv` needs: a padded input, or nothing.
+    /// Elements of scratch memory that `float_conv` needs: the size of a padded input, or 0.
     pub fn scratch(&self) -> usize {
         match self.geometry.padding {
             0 => 0,
@@ -60,18 +60,18 @@ impl FloatConv {
         }
     }
 
-    /// Elements from a row of the padded input to the next.
+    /// Elements in a row of the padded input.
     fn line(&self) -> usize {
         self.geometry.padded_width() * self.geometry.channels
     }
 
-    /// Elements of a row that the kernel covers.
+    /// Elements that the kernel covers in a row.
     fn run(&self) -> usize {
         self.geometry.kernel * self.geometry.channels
     }
 }
 
-/// Runs a convolution; `scratch` is as long as `conv.scratch()` at least.
+/// Runs a convolution; `scratch` has at least `conv.scratch()` elements.
 pub(crate) fn float_conv(
     isa: Isa,
     conv: &FloatConv,
@@ -88,7 +88,7 @@ pub(crate) fn float_conv(
     };
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
-        // SAFETY: an `Isa` with AVX2 exists only where AVX2 and FMA were detected.
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 and FMA were detected.
         return unsafe { avx2::conv(conv, input, output) };
     }
     let _ = isa;
@@ -105,7 +105,7 @@ pub(crate) struct FloatDepthwise {
     weight: Vec<f32>,
     /// `[pixel]`
     bias: Vec<f32>,
-    /// From a corner to each tap.
+    /// Offset of each tap from the kernel's corner.
     taps: Vec<u32>,
     corners: Vec<u32>,
     range: (f32, f32),
@@ -135,7 +135,7 @@ impl FloatDepthwise {
         }
     }
 
-    /// Elements of scratch memory that `float_depthwise` needs: a padded input, or nothing.
+    /// Elements of scratch memory that `float_depthwise` needs: the size of a padded input, or 0.
     pub fn scratch(&self) -> usize {
         if self.reads_in_place() { 0 } else { self.geometry.padded_elements(self.pixel) }
     }
@@ -145,7 +145,7 @@ impl FloatDepthwise {
     }
 }
 
-/// Runs a depthwise convolution; `scratch` is as long as `conv.scratch()` at least.
+/// Runs a depthwise convolution; `scratch` has at least `conv.scratch()` elements.
 pub(crate) fn float_depthwise(
     isa: Isa,
     conv: &FloatDepthwise,
@@ -162,14 +162,14 @@ pub(crate) fn float_depthwise(
     };
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
-        // SAFETY: an `Isa` with AVX2 exists only where AVX2 and FMA were detected.
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 and FMA were detected.
         return unsafe { avx2::depthwise(conv, input, output) };
     }
     let _ = isa;
     portable::depthwise(conv, input, output);
 }
 
-/// Where each tap is from the kernel's corner in a padded map of `pixel` elements a pixel.
+/// Offset of each tap from the kernel's corner in a padded map with `pixel` elements per pixel.
 pub(super) fn tap_offsets(geometry: &Geometry, pixel: usize) -> Vec<u32> {
     let side = 0..geometry.kernel;
     side.clone()
@@ -191,7 +191,7 @@ fn add_body<const FMA: bool>(left: &[f32], right: &[f32], output: &mut [f32]) {
 }
 
 for_each_isa! {
-    /// Mean over positions; as many channels as `output` has.
+    /// Mean over positions; `output` has one element per channel.
     fn float_pool(input: &[f32], output: &mut [f32]) = pool_body
 }
 
@@ -210,7 +210,7 @@ fn pool_body<const FMA: bool>(input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// A fully connected layer with its weights in the order of the kernels' maps.
+/// A fully connected layer with its weights reordered for `[height][width][channels]` maps.
 #[derive(Debug)]
 pub(crate) struct FloatLinear {
     /// `[out][position][channel]`
@@ -219,7 +219,7 @@ pub(crate) struct FloatLinear {
 }
 
 impl FloatLinear {
-    /// Reads a map of so many channels and positions.
+    /// For an input map of `channels` and `positions`.
     pub fn new(linear: &Linear<f32, f32>, channels: usize, positions: usize) -> Self {
         let weight = channels_last(&linear.weight, channels, positions);
         Self { weight, bias: linear.bias.clone() }
@@ -256,7 +256,7 @@ fn multiply_add<const FMA: bool>(left: f32, right: f32, sum: f32) -> f32 {
     if FMA { left.mul_add(right, sum) } else { left * right + sum }
 }
 
-/// Written so that it is one instruction a bound.
+/// Written so that each bound compiles to one instruction.
 #[inline(always)]
 fn clamp(value: f32, (low, high): (f32, f32)) -> f32 {
     let value = if value > low { value } else { low };

@@ -1,7 +1,7 @@
-//! Layers in integers only, as `IntLayer` defines them. Maps are uint8; what a convolution reads is
-//! first widened to int16 with its zero point taken off and zeros around it, so that products need no
-//! corrections. `portable` and, where the processor has it, `avx2` do the same sums; integer addition
-//! has no order, so they agree bit for bit.
+//! Layers in integers only, as `IntLayer` defines them. Maps are uint8. The input of a convolution
+//! is first widened to int16, its zero point subtracted and zeros put around it, so that products
+//! need no correction. `portable` and `avx2` (where the processor has it) compute the same sums.
+//! The order of integer additions does not matter, so they agree bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,13 +12,13 @@ use super::isa::for_each_isa;
 use super::{Geometry, Isa, channels_last, pad};
 use crate::model::{Conv, Linear, Requantization};
 
-/// Output channels that a convolution computes side by side.
+/// Output channels that a convolution computes together.
 const LANES: usize = 8;
 
-/// Channels that a depthwise convolution computes side by side.
+/// Channels that a depthwise convolution computes together.
 const WIDE_LANES: usize = 16;
 
-/// From accumulators to bytes: one factor a channel, the output's zero point and clamp.
+/// Turns accumulators into bytes: one factor per channel, the output's zero point and clamp.
 #[derive(Debug)]
 pub(crate) struct Rescale {
     factors: Vec<Requantization>,
@@ -40,7 +40,7 @@ impl Rescale {
     #[inline(always)]
     fn byte(&self, channel: usize, accumulator: i32) -> u8 {
         let scaled = self.factors[channel].apply(accumulator).saturating_add(self.zero_point);
-        // Between two bytes.
+        // The clamp is between two bytes, so the cast is exact.
         scaled.clamp(self.low, self.high) as u8
     }
 }
@@ -50,18 +50,18 @@ impl Rescale {
 pub(crate) struct IntConv {
     geometry: Geometry,
     out_channels: usize,
-    /// Products that are summed up in one step: 2 for `avx2`, 1 for `portable`.
+    /// Products that one step adds up: 2 for `avx2`, 1 for `portable`.
     unit: usize,
     /// Steps in one row of the kernel.
     steps: usize,
     /// `[out / LANES][kernel row][step][LANES][unit]`, zero beyond the last channel and product.
     weight: Vec<i16>,
-    /// Padded to whole groups.
+    /// Zero-padded to whole groups.
     bias: Vec<i32>,
     corners: Vec<u32>,
     input_zero: i16,
     rescale: Rescale,
-    /// Where `avx2` is to be used.
+    /// `Some` when `avx2` is used.
     #[cfg(target_arch = "x86_64")]
     avx2: Option<avx2::Factors>,
 }
@@ -111,19 +111,19 @@ impl IntConv {
         }
     }
 
-    /// Elements of scratch memory that `int_conv` needs: the padded input, and one more where the last
-    /// pair is half.
+    /// Elements of scratch memory that `int_conv` needs: the padded input, and one more if the last
+    /// pair has one element only.
     pub fn scratch(&self) -> usize {
         self.geometry.padded_elements(self.geometry.channels) + 1
     }
 
-    /// Elements from a row of the padded input to the next.
+    /// Elements in a row of the padded input.
     fn line(&self) -> usize {
         self.geometry.padded_width() * self.geometry.channels
     }
 }
 
-/// Runs a convolution; `scratch` is as long as `conv.scratch()` at least.
+/// Runs a convolution; `scratch` has at least `conv.scratch()` elements.
 pub(crate) fn int_conv(
     isa: Isa,
     conv: &IntConv,
@@ -137,7 +137,7 @@ pub(crate) fn int_conv(
     if isa.has_avx2()
         && let Some(factors) = &conv.avx2
     {
-        // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
         return unsafe { avx2::conv(conv, factors, scratch, output) };
     }
     portable::conv(conv, scratch, output);
@@ -153,12 +153,12 @@ pub(crate) struct IntDepthwise {
     weight: Vec<i16>,
     /// `[pixel]`
     bias: Vec<i32>,
-    /// From a corner to each tap.
+    /// Offset of each tap from the kernel's corner.
     taps: Vec<u32>,
     corners: Vec<u32>,
     input_zero: i16,
     rescale: Rescale,
-    /// Where `avx2` is to be used.
+    /// `Some` when `avx2` is used.
     #[cfg(target_arch = "x86_64")]
     avx2: Option<avx2::Depthwise>,
 }
@@ -212,7 +212,7 @@ impl IntDepthwise {
     }
 }
 
-/// Runs a depthwise convolution; `scratch` is as long as `conv.scratch()` at least.
+/// Runs a depthwise convolution; `scratch` has at least `conv.scratch()` elements.
 pub(crate) fn int_depthwise(
     isa: Isa,
     conv: &IntDepthwise,
@@ -226,14 +226,15 @@ pub(crate) fn int_depthwise(
     if isa.has_avx2()
         && let Some(packed) = &conv.avx2
     {
-        // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
         return unsafe { avx2::depthwise(conv, packed, scratch, output) };
     }
     portable::depthwise(conv, scratch, output);
 }
 
 for_each_isa! {
-    /// The padded input of a convolution, each pixel `pixel` elements long, its zero point at 0.
+    /// Writes the padded input of a convolution, with `pixel` elements per pixel and the zero point
+    /// subtracted.
     fn widen(
         geometry: &Geometry,
         pixel: usize,
@@ -254,13 +255,13 @@ fn widen_body<const FMA: bool>(
     pad(geometry, pixel, input, output, |value| i16::from(value) - zero_point);
 }
 
-/// The largest accumulator that each output channel can have, by magnitude.
+/// The largest magnitude that the accumulator of each output channel can reach.
 #[cfg(target_arch = "x86_64")]
 fn largest(conv: &Conv<i8, i32>) -> Vec<i32> {
     let rows = conv.weight.chunks_exact(conv.weight.len() / conv.bias.len());
     let largest = |(row, bias): (&[i8], &i32)| {
         let weights: i32 = row.iter().map(|weight| i32::from(weight.unsigned_abs())).sum();
-        // Within 32 bits, as `validate` has checked.
+        // `validate` has checked that this fits in 32 bits.
         weights * 255 + bias.abs()
     };
     rows.zip(&conv.bias).map(largest).collect()
@@ -269,19 +270,19 @@ fn largest(conv: &Conv<i8, i32>) -> Vec<i32> {
 /// The sum of two maps of different scales.
 #[derive(Debug)]
 pub(crate) struct IntAdd {
-    /// The scaled side by its byte.
+    /// For each side, the scaled value of each byte.
     tables: [[i32; 256]; 2],
     rescale: Rescale,
-    /// Where `avx2` is to be used.
+    /// `Some` when `avx2` is used.
     #[cfg(target_arch = "x86_64")]
     avx2: Option<avx2::Add>,
 }
 
 impl IntAdd {
-    /// `sides` are zero points and factors; `rescale` has one factor.
+    /// `sides` are the zero point and factor of each side; `rescale` has one factor.
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
         let tables = sides.map(|(zero_point, factor)| {
-            // At most 255 * 2^20.
+            // Fits in 32 bits: at most 255 * 2^20.
             let scaled = |byte: u8| factor.apply((i32::from(byte) - i32::from(zero_point)) << 20);
             std::array::from_fn(|byte| scaled(byte as u8))
         });
@@ -302,7 +303,7 @@ pub(crate) fn int_add(isa: Isa, add: &IntAdd, left: &[u8], right: &[u8], output:
     if isa.has_avx2()
         && let Some(factors) = &add.avx2
     {
-        // SAFETY: an `Isa` with AVX2 exists only where AVX2 was detected.
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
         return unsafe { avx2::add(add, factors, left, right, output) };
     }
     let _ = isa;
@@ -313,19 +314,19 @@ pub(crate) fn int_add(isa: Isa, add: &IntAdd, left: &[u8], right: &[u8], output:
 #[derive(Debug)]
 pub(crate) struct IntPool {
     input_zero: u8,
-    /// One factor.
+    /// Has one factor.
     rescale: Rescale,
 }
 
 impl IntPool {
-    /// `rescale` has one factor, which holds the division by the number of positions.
+    /// `rescale` has one factor, which includes the division by the number of positions.
     pub fn new(input_zero: u8, rescale: Rescale) -> Self {
         Self { input_zero, rescale }
     }
 }
 
 for_each_isa! {
-    /// Mean over positions; as many channels as `output` has.
+    /// Mean over positions; `output` has one element per channel.
     fn int_pool(pool: &IntPool, input: &[u8], output: &mut [u8]) = pool_body
 }
 
@@ -355,18 +356,18 @@ fn pool_body<const FMA: bool>(pool: &IntPool, input: &[u8], output: &mut [u8]) {
     }
 }
 
-/// A fully connected layer with its weights in the order of the kernels' maps.
+/// A fully connected layer with its weights reordered for `[height][width][channels]` maps.
 #[derive(Debug)]
 pub(crate) struct IntLinear {
     /// `[out][position][channel]`
     weight: Vec<i16>,
-    /// With the input's zero point taken off: `bias - zero * sum of weights`.
+    /// Corrected for the input's zero point: `bias - zero * sum of weights`.
     bias: Vec<i32>,
     scale: Vec<f32>,
 }
 
 impl IntLinear {
-    /// Reads a map of so many channels and positions.
+    /// For an input map of `channels` and `positions`.
     pub fn new(
         linear: &Linear<i8, i32>,
         scale: &[f32],
@@ -380,7 +381,7 @@ impl IntLinear {
             .zip(&linear.bias)
             .map(|(row, bias)| {
                 let sum: i32 = row.iter().map(|&weight| i32::from(weight)).sum();
-                // Within 32 bits, as `validate` has checked.
+                // `validate` has checked that this fits in 32 bits.
                 bias - i32::from(input_zero) * sum
             })
             .collect();
@@ -390,7 +391,7 @@ impl IntLinear {
 }
 
 for_each_isa! {
-    /// Runs a fully connected layer; only its end, the logits, is in fp32.
+    /// Runs a fully connected layer. Only the logits are in fp32.
     fn int_linear(linear: &IntLinear, input: &[u8], output: &mut [f32]) = linear_body
 }
 
@@ -399,7 +400,7 @@ fn linear_body<const FMA: bool>(linear: &IntLinear, input: &[u8], output: &mut [
     let rows = linear.weight.chunks_exact(input.len());
     let ends = linear.bias.iter().zip(&linear.scale);
     for ((output, row), (bias, scale)) in output.iter_mut().zip(rows).zip(ends) {
-        // Wraps only on the way: the whole sum is within 32 bits.
+        // Partial sums may wrap, but the whole sum fits in 32 bits.
         let dot = input.iter().zip(row).fold(0i32, |sum, (&value, &weight)| {
             sum.wrapping_add(i32::from(i16::from(value)) * i32::from(weight))
         });

@@ -1,14 +1,14 @@
 //! Which instructions the kernels may use.
 
-/// An instruction set that this processor has. The one with AVX2 exists only where it was found, which
-/// is what the unsafe calls into AVX2 code rely on.
+/// An instruction set that this processor has. A value with AVX2 exists only if AVX2 was detected;
+/// the unsafe calls into AVX2 code rely on this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Isa {
     avx2: bool,
 }
 
 impl Isa {
-    /// What the compiler was told to use.
+    /// Only the instructions that the compiler was told to use.
     pub const PORTABLE: Self = Self { avx2: false };
 
     /// The best that this processor has.
@@ -20,7 +20,7 @@ impl Isa {
         Self { avx2 }
     }
 
-    /// Whether AVX2 and FMA are there and to be used.
+    /// Whether AVX2 and FMA are present and should be used.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "nothing else has AVX2"))]
     #[inline]
     pub fn has_avx2(self) -> bool {
@@ -28,8 +28,8 @@ impl Isa {
     }
 }
 
-/// Defines `$name(isa, …)`, which runs the generic function `$body` compiled either for any processor
-/// (`FMA` false) or, where `isa` allows, for AVX2 and FMA (`FMA` true).
+/// Defines `$name(isa, …)`, which runs the generic function `$body` compiled either for any
+/// processor (`FMA` false) or, where `isa` allows, for AVX2 and FMA (`FMA` true).
 macro_rules! for_each_isa {
     ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
         $(#[$doc])*
@@ -40,11 +40,11 @@ macro_rules! for_each_isa {
                 fn with_avx2($($argument: $type),*) {
                     $body::<true>($($argument),*);
                 }
-                // SAFETY: an `Isa` with AVX2 exists only where AVX2 and FMA were detected.
+                // SAFETY: an `Isa` with AVX2 exists only if AVX2 and FMA were detected.
                 return unsafe { with_avx2($($argument),*) };
             }
             let _ = isa;
-            // Fused multiplication is part of every aarch64 and a slow call on old x86.
+            // Every aarch64 has fused multiply-add; on old x86 it is a slow library call.
             $body::<{ cfg!(target_arch = "aarch64") }>($($argument),*);
         }
     };

@@ -1,4 +1,4 @@
-//! A network in fp32, step by step.
+//! Runs a network in fp32, step by step.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::validate::Shapes;
 
 pub(super) struct FloatEngine {
     isa: Isa,
-    /// The normalised value of each byte, by channel.
+    /// For each channel, the normalised value of each byte.
     tables: Vec<[f32; 256]>,
     image: Range<usize>,
     steps: Vec<Step<Op>>,
@@ -32,7 +32,7 @@ enum Op {
 }
 
 impl FloatEngine {
-    /// The network has been validated.
+    /// `nodes` must be validated.
     pub fn new(
         isa: Isa,
         input: &InputSpec,

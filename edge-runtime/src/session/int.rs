@@ -1,4 +1,4 @@
-//! A network in integers, step by step.
+//! Runs a network in integers, step by step.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::validate::Shapes;
 
 pub(super) struct IntEngine {
     isa: Isa,
-    /// The quantized normalised value of each byte, by channel.
+    /// For each channel, the normalised and quantized value of each byte.
     tables: Vec<[u8; 256]>,
     image: Range<usize>,
     steps: Vec<Step<Op>>,
@@ -32,7 +32,7 @@ enum Op {
 }
 
 impl IntEngine {
-    /// The network has been validated.
+    /// `nodes` must be validated.
     pub fn new(
         isa: Isa,
         input: &InputSpec,

@@ -1,4 +1,4 @@
-//! What both arithmetics share: where the values of a network lie in the arena, and which of them a
+//! Shared by fp32 and integers: where the values of a network lie in the arena, and which of them a
 //! step reads and writes.
 
 use std::ops::Range;
@@ -10,16 +10,16 @@ use crate::model::{Conv, ValueId};
 use crate::planner::{Lifetime, plan};
 use crate::validate::{Shape, Shapes};
 
-/// Where the values of a network are. The logits are not in the arena.
+/// The place of each value of a network. The logits are not in the arena.
 pub(super) struct Schedule {
-    /// By value, without the last.
+    /// One range per value, except for the last value.
     pub places: Vec<Range<usize>>,
     /// Length of the arena.
     pub arena: usize,
 }
 
 impl Schedule {
-    /// `inputs` are those of each node, in order.
+    /// `inputs` yields the inputs of each node, in order.
     pub fn new<'a>(shapes: &Shapes, inputs: impl Iterator<Item = &'a [ValueId]>) -> Self {
         let mut values: Vec<Lifetime> = shapes
             .all()
@@ -29,7 +29,7 @@ impl Schedule {
             .collect();
         for (node, inputs) in inputs.enumerate() {
             for input in inputs {
-                // Node i computes value i + 1 at step i + 1.
+                // Node `i` computes value `i + 1` at step `i + 1`.
                 values[input.0 as usize].last = node + 1;
             }
         }
@@ -38,14 +38,14 @@ impl Schedule {
         Self { places: plan.places, arena: plan.total }
     }
 
-    /// Fails if arena and scratch memory are larger than allowed.
+    /// Fails if arena and scratch memory together exceed the limit.
     pub fn check(&self, scratch: usize) -> Result<(), ModelError> {
         let (elements, limit) = ((self.arena + scratch) as u64, MAX_SESSION_ELEMENTS);
         if elements <= limit { Ok(()) } else { Err(ModelError::TooMuchMemory { elements, limit }) }
     }
 }
 
-/// One node with its operation prepared.
+/// One node with its prepared operation.
 pub(super) struct Step<Op> {
     pub op: Op,
     left: Range<usize>,
@@ -54,7 +54,7 @@ pub(super) struct Step<Op> {
 }
 
 impl<Op> Step<Op> {
-    /// Node `node` of the network.
+    /// The step of node `node`.
     pub fn new(schedule: &Schedule, inputs: &[ValueId], node: usize, op: Op) -> Self {
         let place = |value: ValueId| schedule.places[value.0 as usize].clone();
         let left = place(inputs[0]);
@@ -62,9 +62,9 @@ impl<Op> Step<Op> {
         Self { op, left, right, output: schedule.places[node + 1].clone() }
     }
 
-    /// First and second input (the same where there is one) and output.
+    /// First input, second input (the same as the first if there is only one) and output.
     pub fn borrow<'a, T>(&self, arena: &'a mut [T]) -> (&'a [T], &'a [T], &'a mut [T]) {
-        const APART: &str = "the planner keeps apart what is in use together";
+        const APART: &str = "values in use at the same time do not overlap";
         if self.left == self.right {
             let [input, output] =
                 arena.get_disjoint_mut([self.left.clone(), self.output.clone()]).expect(APART);
@@ -90,8 +90,8 @@ pub(super) fn geometry<W, B>(conv: &Conv<W, B>, shape: Shape) -> Geometry {
     }
 }
 
-/// Turns an image `[channels][height][width]` into a map `[height][width][channels]` through a table
-/// for each channel.
+/// Turns an image `[channels][height][width]` into a map `[height][width][channels]`, with a
+/// look-up table for each channel.
 pub(super) fn load_image<T: Copy>(image: &[u8], tables: &[[T; 256]], map: &mut [T]) {
     let positions = image.len() / tables.len();
     for (channel, (plane, table)) in image.chunks_exact(positions).zip(tables).enumerate() {

@@ -1,4 +1,4 @@
-//! A session allocates nothing while it runs.
+//! A session does not allocate while it runs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,7 +7,7 @@ use edgesmith_edge_runtime::Session;
 
 use crate::models::{Random, float_model, int_model};
 
-/// The system's allocator, which counts the calls of each thread.
+/// The system's allocator, counting the calls of each thread.
 struct Counting;
 
 thread_local! {
@@ -15,11 +15,11 @@ thread_local! {
 }
 
 fn count() {
-    // Threads that end may allocate after their locals are gone; nobody counts these.
+    // A thread that is ending may allocate after its locals are gone; these calls are not counted.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
 }
 
-// SAFETY: everything is done by the system's allocator.
+// SAFETY: all calls are forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

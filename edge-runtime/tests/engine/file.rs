@@ -1,4 +1,4 @@
-//! The model file: what is written is read, and nothing else is.
+//! The model file: what is written can be read back, and all other content is refused.
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FORMAT_VERSION, FloatLayer, FloatNode, FormatProblem, InputSpec, Linear,
@@ -14,7 +14,7 @@ fn model(seed: u64) -> Model {
     if seed.is_multiple_of(2) { float_model(seed, 5) } else { int_model(seed, 5) }
 }
 
-/// Makes length and checksum right, so that what they guard gets read.
+/// Corrects length and checksum, so that the reader gets past them.
 fn sign(bytes: &mut Vec<u8>) {
     let length = (bytes.len() + 4) as u64;
     bytes[12..HEADER].copy_from_slice(&length.to_le_bytes());
@@ -24,7 +24,7 @@ fn sign(bytes: &mut Vec<u8>) {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(seed: u64) {
+    fn a_written_model_is_read_back(seed: u64) {
         let model = model(seed);
         let bytes = model.to_bytes();
         prop_assert_eq!(&model.clone().to_bytes(), &bytes);
@@ -51,7 +51,7 @@ proptest! {
         prop_assert!(matches!(error, ModelError::Truncated { .. }), "{}", error);
     }
 
-    /// Damage under a right checksum gives an error or another model, whose file it then is.
+    /// Damage with a correct checksum gives an error or another model whose file has these bytes.
     #[test]
     fn signed_corruption_does_not_panic(
         seed: u64,
@@ -60,7 +60,7 @@ proptest! {
         let mut bytes = model(seed).to_bytes();
         bytes.truncate(bytes.len() - 4);
         for (at, byte) in changes {
-            // Mostly among the sizes at the beginning.
+            // Mostly changes sizes, which are at the beginning.
             let span = bytes.len() - HEADER;
             let span = if at % 2 == 0 { span.min(40) } else { span };
             bytes[HEADER + (at / 2) % span] = byte;
@@ -147,7 +147,7 @@ fn the_layout_is_as_documented() {
 }
 
 #[test]
-fn other_files_are_named_as_such() {
+fn other_files_are_reported_as_no_model_file() {
     for other in [&b"PK\x03\x04 something else entirely"[..], b"\x7fELF", b"EDGESMTX\x01\0\0\0"] {
         assert_eq!(Model::from_bytes(other), Err(ModelError::WrongMagic));
     }
@@ -156,7 +156,7 @@ fn other_files_are_named_as_such() {
 }
 
 #[test]
-fn other_versions_are_named() {
+fn other_versions_are_reported() {
     let mut bytes = tiny().to_bytes();
     bytes[8] = 9;
     let error = ModelError::UnsupportedVersion { found: 9, supported: FORMAT_VERSION };
@@ -164,7 +164,7 @@ fn other_versions_are_named() {
 }
 
 #[test]
-fn both_checksums_are_told() {
+fn a_checksum_mismatch_reports_both_values() {
     let mut bytes = tiny().to_bytes();
     let last = bytes.len() - 5;
     bytes[last] ^= 1;
@@ -186,7 +186,7 @@ fn more_bytes_than_the_header_says_are_refused() {
     assert_eq!(Model::from_bytes(&bytes), Err(error));
 }
 
-/// What `from_bytes` says of `tiny` with other sections, header and checksum made right.
+/// The error of `from_bytes` for a file with these sections and a correct header and checksum.
 fn with_sections(sections: &[u8]) -> ModelError {
     let mut bytes = tiny().to_bytes();
     bytes.truncate(HEADER);
@@ -212,7 +212,7 @@ fn malformed_sections_are_located() {
         with_sections(huge),
         malformed(38, FormatProblem::TooShort { needed: u64::MAX, available: 0 })
     );
-    // One channel written in two bytes, and a number of more than 64 bits.
+    // The number 1 written in two bytes, and a number of more than 64 bits.
     assert_eq!(with_sections(b"INPT\x02\x81\x00"), malformed(25, FormatProblem::BadNumber));
     let wide = b"INPT\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02";
     assert_eq!(with_sections(wide), malformed(25, FormatProblem::BadNumber));

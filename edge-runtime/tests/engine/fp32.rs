@@ -1,4 +1,4 @@
-//! Networks in fp32 give what the definitions give in f64, within rounding.
+//! Networks in fp32 agree with the definitions computed in f64, up to rounding.
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FloatLayer, FloatNode, InputError, InputSpec, Linear, Model, Network,
@@ -42,7 +42,7 @@ proptest! {
     }
 }
 
-/// Identity of one pixel through one pointwise convolution with this activation.
+/// One pixel through an identity convolution with this activation.
 fn activated(activation: Activation, byte: u8) -> f32 {
     let conv = Conv {
         in_channels: 1,
@@ -58,14 +58,14 @@ fn activated(activation: Activation, byte: u8) -> f32 {
         FloatNode { inputs: vec![ValueId(0)], layer: FloatLayer::Conv(conv, activation) },
         FloatNode { inputs: vec![ValueId(1)], layer: FloatLayer::Linear(linear) },
     ];
-    // Bytes 0, 51, … 255 are -10, -6, … 10.
+    // Bytes 0, 51, … 255 mean -10, -6, … 10.
     let input = InputSpec { channels: 1, height: 1, width: 1, mean: vec![0.5], std: vec![0.05] };
     let mut session = Session::new(&Model { input, network: Network::Fp32(nodes) }).unwrap();
     session.run(&[byte]).unwrap()[0]
 }
 
 #[test]
-fn activations_cut_where_they_say() {
+fn activations_clamp_at_their_bounds() {
     let all = |activation| [0u8, 102, 153, 255].map(|byte| activated(activation, byte).round());
     assert_eq!(all(Activation::Linear), [-10.0, -2.0, 2.0, 10.0]);
     assert_eq!(all(Activation::Relu), [0.0, 0.0, 2.0, 10.0]);
@@ -83,7 +83,7 @@ fn images_of_another_size_are_refused() {
 }
 
 #[test]
-fn a_run_leaves_nothing_behind() {
+fn a_run_does_not_affect_the_next_one() {
     for seed in 0..50 {
         let model = float_model(seed, 8);
         let mut used = Session::new(&model).unwrap();

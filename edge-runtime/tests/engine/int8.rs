@@ -1,4 +1,4 @@
-//! Integer networks give the bits that the definitions give, whatever instructions compute them.
+//! Integer networks agree with the definitions bit for bit, for every instruction set.
 
 use edgesmith_edge_runtime::{
     Conv, InputSpec, IntLayer, IntNode, Linear, Model, Network, Quantization, Requantization,
@@ -39,7 +39,7 @@ proptest! {
     }
 }
 
-/// A 1x1 map of `channels` times all weights, at the largest accumulator that is allowed.
+/// A 1x1 map whose products reach the largest allowed accumulator.
 #[test]
 fn the_largest_accumulators_do_not_wrap() {
     let channels = 8000;
@@ -108,7 +108,7 @@ fn the_largest_accumulators_do_not_wrap() {
 }
 
 #[test]
-fn classify_takes_the_first_of_the_highest() {
+fn classify_returns_the_first_of_equal_highest_logits() {
     let quantization = Quantization { scale: 1.0, zero_point: 0 };
     let linear =
         Linear { in_features: 1, out_features: 4, weight: vec![0; 4], bias: vec![1, 5, 5, -9] };

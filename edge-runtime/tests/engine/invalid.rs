@@ -1,5 +1,5 @@
-//! Models that cannot be run: each is refused, with its node and reason, by validation, by the
-//! session and by the file.
+//! Invalid models: validation, the session and the file reader refuse each with its node and
+//! reason.
 
 use edgesmith_edge_runtime::{
     Conv, FloatLayer, InputSpec, IntLayer, Model, ModelError, Network, Problem, Quantization,
@@ -10,7 +10,7 @@ use crate::models::{float_model, int_model};
 
 fn problem(model: &Model) -> Problem {
     let error = model.validate().unwrap_err();
-    // As text, because NaN differs from itself.
+    // Compared as text, because NaN differs from itself.
     assert_eq!(Session::new(model).unwrap_err().to_string(), error.to_string());
     assert_eq!(Model::from_bytes(&model.to_bytes()).unwrap_err().to_string(), error.to_string());
     match error {
@@ -19,7 +19,7 @@ fn problem(model: &Model) -> Problem {
     }
 }
 
-/// The first random integer model whose node 0 is as asked for, after a change to it.
+/// The problem of the first random integer model whose node 0 is `wanted`, after `change`.
 fn changed(wanted: impl Fn(&IntLayer) -> bool, change: impl Fn(&mut Model)) -> Problem {
     let mut model = (0..)
         .map(|seed| int_model(seed, 1))
@@ -27,7 +27,7 @@ fn changed(wanted: impl Fn(&IntLayer) -> bool, change: impl Fn(&mut Model)) -> P
             Network::Int8 { nodes, .. } => wanted(&nodes[0].layer),
             Network::Fp32(_) => false,
         })
-        .expect("seeds do not end");
+        .expect("some seed gives such a model");
     assert!(model.validate().is_ok());
     change(&mut model);
     problem(&model)
@@ -57,7 +57,7 @@ fn changed_input(change: impl Fn(&mut InputSpec)) -> Problem {
 }
 
 #[test]
-fn inputs() {
+fn invalid_inputs_are_refused() {
     assert_eq!(changed_input(|input| input.height = 0), Problem::Zero("height"));
     assert!(matches!(
         changed_input(|input| input.mean.push(0.0)),
@@ -78,7 +78,7 @@ fn inputs() {
 }
 
 #[test]
-fn sizes_and_shapes_of_convolutions() {
+fn invalid_sizes_and_shapes_of_convolutions_are_refused() {
     assert!(matches!(
         changed_conv(|conv, _, _| conv.weight.push(1)),
         Problem::WrongSize { what: "the weight", .. }
@@ -129,7 +129,7 @@ fn a_depthwise_convolution_keeps_its_channels() {
 }
 
 #[test]
-fn numbers_of_integer_layers() {
+fn invalid_numbers_of_integer_layers_are_refused() {
     for bad in [
         Requantization { multiplier: -1, shift: 0 },
         Requantization { multiplier: 5, shift: 0 },
@@ -169,7 +169,7 @@ fn numbers_of_integer_layers() {
 }
 
 #[test]
-fn wiring() {
+fn invalid_wiring_is_refused() {
     let nodes = |change: &dyn Fn(&mut Vec<edgesmith_edge_runtime::IntNode>)| {
         changed(
             |_| true,
@@ -213,13 +213,13 @@ fn wiring() {
     );
 }
 
-/// The layer that `wiring` changes.
+/// The layer of node 0 in `invalid_wiring_is_refused`.
 fn first_layer() -> IntLayer {
     layer(&mut int_model(0, 1)).clone()
 }
 
 #[test]
-fn sums_are_of_equal_shapes() {
+fn sums_of_unequal_shapes_are_refused() {
     let mut model = (0..)
         .map(|seed| float_model(seed, 2))
         .find(|model| {
@@ -229,14 +229,14 @@ fn sums_are_of_equal_shapes() {
                 && matches!(nodes[1].layer, FloatLayer::Add)
                 && shapes.all()[0] != shapes.all()[1]
         })
-        .expect("seeds do not end");
+        .expect("some seed gives such a model");
     let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
     nodes[1].inputs = vec![ValueId(0), ValueId(1)];
     assert!(matches!(problem(&model), Problem::UnequalShapes(..)));
 }
 
 #[test]
-fn weights_are_numbers() {
+fn weights_that_are_not_finite_are_refused() {
     let mut model = float_model(3, 1);
     let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
     let Some(FloatLayer::Linear(linear)) = nodes.last_mut().map(|node| &mut node.layer) else {
@@ -248,7 +248,7 @@ fn weights_are_numbers() {
 
 #[test]
 fn too_much_memory_is_refused() {
-    // Images and their sums as large as allowed, all of them needed at the end.
+    // An image and sums of the largest allowed size, all needed until the end.
     let mut model = float_model(3, 1);
     model.input =
         InputSpec { channels: 1, height: 4096, width: 4096, mean: vec![0.0], std: vec![1.0] };

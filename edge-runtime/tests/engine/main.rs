@@ -1,4 +1,4 @@
-//! The engine from outside: files, and networks against naive references.
+//! Tests of the engine's public interface: files, and networks against naive references.
 
 mod allocation;
 mod file;

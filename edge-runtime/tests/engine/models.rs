@@ -1,5 +1,5 @@
-//! Random valid models, each from a seed, with all that shapes, paddings, strides and zero points can
-//! be.
+//! Random valid models, each from a seed, that cover all kinds of shapes, paddings, strides and
+//! zero points.
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
@@ -50,7 +50,7 @@ enum Kind {
     Pool,
 }
 
-/// What the nodes of a network are and read, and the shapes of all values.
+/// The kind and inputs of each node, and the shapes of all values.
 struct Skeleton {
     input: InputSpec,
     nodes: Vec<(Vec<ValueId>, Kind)>,
@@ -82,7 +82,7 @@ impl Skeleton {
     }
 
     fn push(&mut self, random: &mut Random) {
-        // Mostly the newest value.
+        // Reads mostly the newest value.
         let newest = self.shapes.len() - 1;
         let value = if random.chance(4) { random.int(0, newest as i64) as usize } else { newest };
         let shape = self.shapes[value];
@@ -120,7 +120,7 @@ impl Skeleton {
 }
 
 fn random_conv(random: &mut Random, shape: Shape, depthwise: bool) -> Conv<(), ()> {
-    // Kernels may be larger than the map, as long as padding makes up for it.
+    // Kernels may be larger than the map, as long as they fit the padded map.
     let side = shape.height.min(shape.width);
     let (kernel, padding) = loop {
         let kernel = random.size(1, 5);
@@ -147,7 +147,7 @@ fn random_conv(random: &mut Random, shape: Shape, depthwise: bool) -> Conv<(), (
     }
 }
 
-/// Products that are summed up for one output.
+/// Number of products that are summed for one output.
 fn depth(conv: &Conv<(), ()>, depthwise: bool) -> u32 {
     conv.kernel * conv.kernel * if depthwise { 1 } else { conv.in_channels }
 }
@@ -157,7 +157,7 @@ fn with_weights<W, B>(conv: Conv<(), ()>, weight: Vec<W>, bias: Vec<B>) -> Conv<
     Conv { in_channels, out_channels, kernel, stride, padding, weight, bias }
 }
 
-/// A model in fp32 with up to so many nodes and one for the logits.
+/// A model in fp32 with up to `most_nodes` nodes and one for the logits.
 pub fn float_model(seed: u64, most_nodes: u32) -> Model {
     let random = &mut Random(seed);
     let Skeleton { input, nodes, shapes } = Skeleton::new(random, most_nodes);
@@ -200,8 +200,8 @@ pub fn float_model(seed: u64, most_nodes: u32) -> Model {
     Model { input, network: Network::Fp32(float_nodes) }
 }
 
-/// A model in integers with up to so many nodes and one for the logits. Where the features are few,
-/// the logits are these features one by one.
+/// A model in integers with up to `most_nodes` nodes and one for the logits. When there are few
+/// features, the logits are these features one by one.
 pub fn int_model(seed: u64, most_nodes: u32) -> Model {
     let random = &mut Random(seed);
     let skeleton = Skeleton::new(random, most_nodes);
@@ -289,7 +289,8 @@ pub fn int_model(seed: u64, most_nodes: u32) -> Model {
     Model { input: skeleton.input, network: Network::Int8 { input: input_quantization, nodes } }
 }
 
-/// One that brings most sums of so many products to bytes, sometimes one at the edge.
+/// A factor that scales most sums of `depth` products to the range of a byte, and sometimes an
+/// extreme one.
 fn requantization(random: &mut Random, depth: u32, left: bool) -> Requantization {
     match random.int(0, 40) {
         0 => Requantization::ZERO,

@@ -1,5 +1,5 @@
-//! Networks computed in plain loops, straight from the definitions of the model's types: in integers
-//! exactly, in fp32 with f64.
+//! Computes networks in plain loops, directly from the definitions of the model's types: integers
+//! exactly, fp32 in f64.
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FloatLayer, InputSpec, IntLayer, Model, Network, Requantization, Shape,
@@ -21,7 +21,7 @@ impl<T: Copy> Map<T> {
     }
 }
 
-/// The logits of either arithmetic.
+/// The logits of a network in fp32 or integers.
 pub fn run(model: &Model, image: &[u8]) -> Vec<f64> {
     match &model.network {
         Network::Fp32(_) => run_float(model, image),
@@ -144,7 +144,7 @@ fn load<T>(input: &InputSpec, image: &[u8], value: impl Fn(usize, u8) -> T) -> M
     Map { shape: Shape { channels, height, width }, values }
 }
 
-/// `finish` gets an output channel, and all pairs of input (none in the padding) and weight.
+/// `finish` gets an output channel, and all pairs of input (`None` in the padding) and weight.
 fn convolve<T: Copy, W: Copy, B>(
     map: &Map<T>,
     conv: &Conv<W, B>,
@@ -193,7 +193,7 @@ fn pool<T>(map: &Map<T>, finish: impl Fn(&[T]) -> T) -> Map<T> {
     Map { shape: Shape { height: 1, width: 1, ..map.shape }, values }
 }
 
-/// gemmlowp's definition in wide integers, as the engine's documentation has it.
+/// gemmlowp's definition in wide integers, as in the engine's documentation.
 fn multiply(value: i32, factor: Requantization) -> i32 {
     let saturate = |x: i128| x.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
     let shifted = saturate(i128::from(value) * (1i128 << factor.shift.max(0)));

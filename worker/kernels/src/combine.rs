@@ -1,5 +1,5 @@
-//! Feature maps that are weighted sums of the pixels of others: a convolution's output, and its
-//! gradient by the input.
+//! Feature maps that are weighted sums of the pixels of other feature maps: the output of a
+//! convolution, and the gradient with respect to its input.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -8,10 +8,10 @@ use std::ops::Range;
 use crate::lanes::{Lanes, WIDTH};
 use crate::taps::Reads;
 
-/// Feature maps that are weighted sums of the pixels of others.
+/// Feature maps that are weighted sums of the pixels of other feature maps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Combination<'a> {
-    /// The pixels that go into each one.
+    /// The pixels that each output pixel is the sum of.
     pub reads: &'a Reads,
     /// `[channels][pixels][lanes]`
     pub source: &'a [f32],
@@ -20,18 +20,18 @@ pub(crate) struct Combination<'a> {
     pub factors: Factors<'a>,
 }
 
-/// Factors by row, channel and tap; the taps of a row and channel lie together.
+/// Factors by row, channel and tap. The taps of a row and channel are adjacent in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factors<'a> {
     pub values: &'a [f32],
-    /// From one row's to the next one's.
+    /// Distance between rows, in values.
     pub row: usize,
-    /// From one channel's to the next one's.
+    /// Distance between channels, in values.
     pub channel: usize,
 }
 
-/// `out[r][pixel][lane] = Σ factors[r][channel][tap] · source[channel][place][lane]` over the channels
-/// and the pixel's reads, for the `rows` given; writes all of `out`.
+/// `out[r][pixel][lane] = Σ factors[r][channel][tap] · source[channel][place][lane]` over the
+/// channels and the pixel's reads, for the given `rows`. Writes all of `out`.
 ///
 /// # Panics
 /// When sizes do not agree.
@@ -52,7 +52,7 @@ pub(crate) fn combine(
     let task = Combine { of: combination, rows };
     #[cfg(target_arch = "x86_64")]
     if crate::lanes::avx2::available() {
-        // SAFETY: the features are there.
+        // SAFETY: the processor has the features.
         unsafe { combine_avx2(&task, out) };
         return;
     }
@@ -71,10 +71,11 @@ struct Combine<'a> {
     rows: Range<usize>,
 }
 
-/// Most rows that share the loads of a pixel: with two vectors each, twelve accumulators.
+/// Largest number of rows that share the loads of a pixel. With two vectors each, they need twelve
+/// accumulators.
 const GROUP: usize = 6;
 
-/// What one [`Combine::block`] makes: a pixel's lanes from `lane` on, in a group of rows.
+/// The output of one [`Combine::block`]: a pixel's lanes from `lane` on, in a group of rows.
 #[derive(Clone)]
 struct Part {
     rows: Range<usize>,
@@ -82,17 +83,17 @@ struct Part {
     lane: usize,
 }
 
-/// Where a combination finds its pixels: some rows of all channels.
+/// The memory that a combination reads its pixels from: some rows of all channels.
 #[derive(Clone, Copy)]
 struct Window<'a> {
     values: &'a [f32],
-    /// From a pixel to the next one.
+    /// Distance between pixels, in values.
     pixel: usize,
-    /// From a channel to the next one.
+    /// Distance between channels, in values.
     channel: usize,
-    /// The first lane that is here.
+    /// The first lane in the window.
     lane: usize,
-    /// Whether pixels are at their slots, otherwise at their places.
+    /// Whether a pixel is at its slot; otherwise it is at its place.
     slots: bool,
 }
 
@@ -107,13 +108,13 @@ impl Combine<'_> {
         }
     }
 
-    /// From the source where it lies, which is what pays where a pixel is read for itself only.
+    /// Reads directly from the source. This is faster if each pixel is read only once.
     #[inline(always)]
     fn directly<V: Lanes>(&self, factors: &[f32], out: &mut [MaybeUninit<f32>]) {
         let Combination { reads, source, lanes, .. } = *self.of;
         let channel = reads.sources() * lanes;
         let window = Window { values: source, pixel: lanes, channel, lane: 0, slots: false };
-        // A lone row needs more lanes at a time to keep as many sums going.
+        // A single row needs more lanes at a time to keep the same number of sums in flight.
         let step = if self.rows.len() == 1 { 8 * WIDTH } else { 4 * WIDTH };
         for row in 0..reads.size[0] {
             for lane in (0..lanes).step_by(step) {
@@ -122,8 +123,9 @@ impl Combine<'_> {
         }
     }
 
-    /// From copies of the rows that are needed, some lanes of all channels together: the channels of a
-    /// feature map are often a power of two apart, so that few of them stay in the caches at once.
+    /// Reads from copies of the needed rows, with some lanes of all channels together. Without
+    /// copies, the channels of a feature map are often a power of two apart, so that only few of
+    /// them stay in the caches at once.
     #[inline(always)]
     fn gathered<V: Lanes>(&self, factors: &[f32], out: &mut [MaybeUninit<f32>]) {
         let Combination { reads, source, channels, lanes, .. } = *self.of;
@@ -153,7 +155,7 @@ impl Combine<'_> {
         }
     }
 
-    /// Some lanes of a row of pixels, whose neighbourhoods are in the window.
+    /// Computes some lanes of a row of pixels, whose neighbourhoods are in the window.
     #[inline(always)]
     fn row<V: Lanes>(
         &self,
@@ -180,14 +182,14 @@ impl Combine<'_> {
         }
     }
 
-    /// The rows, counted from the first one, of a group; groups are as equal as can be.
+    /// The rows of a group, counted from the first row. Group sizes differ by at most one.
     #[inline(always)]
     fn group(&self, group: usize, groups: usize) -> Range<usize> {
         let rows = self.rows.len();
         group * rows / groups..(group + 1) * rows / groups
     }
 
-    /// The factors of each group as `[taps][channels][rows]`, one group behind the other.
+    /// The factors of each group as `[taps][channels][rows]`, one group after the other.
     fn packed(&self) -> Cow<'_, [f32]> {
         let Combination { reads, channels, factors, .. } = *self.of;
         if self.rows.len() == 1 && channels == 1 {
@@ -207,7 +209,7 @@ impl Combine<'_> {
         Cow::Owned(packed)
     }
 
-    /// Lanes up to `end`.
+    /// Computes the lanes up to `end`.
     #[inline(always)]
     fn span<V: Lanes, const ROWS: usize, const VECTORS: usize>(
         &self,
@@ -229,7 +231,7 @@ impl Combine<'_> {
         }
     }
 
-    /// `ROWS` rows of `VECTORS` vectors of a pixel's lanes.
+    /// Computes `ROWS` rows of `VECTORS` vectors of a pixel's lanes.
     #[inline(always)]
     fn block<V: Lanes, const ROWS: usize, const VECTORS: usize>(
         &self,
@@ -245,13 +247,14 @@ impl Combine<'_> {
             let first = place * window.pixel + part.lane - window.lane;
             let last = first + (channels - 1) * window.channel;
             assert!(last + VECTORS * WIDTH <= window.values.len(), "reads stay inside");
-            // SAFETY: so does the first one where the last one does.
+            // SAFETY: the last read is inside the window, so the first one is.
             let mut from = unsafe { window.values.as_ptr().add(first) };
             let factors = &factors[read.tap * channels * ROWS..][..channels * ROWS];
             for factors in factors.chunks_exact(ROWS) {
                 let mut values = [V::zero(); VECTORS];
                 for (v, value) in values.iter_mut().enumerate() {
-                    // SAFETY: checked above for the last of as many channels as there are factors.
+                    // SAFETY: checked above for the last channel, and there are as many factors as
+                    // channels.
                     *value = unsafe { V::load(from.add(v * WIDTH)) };
                 }
                 from = from.wrapping_add(window.channel);
@@ -267,14 +270,14 @@ impl Combine<'_> {
             let at = ((part.rows.start + r) * reads.places() + part.place) * lanes + part.lane;
             let to = &mut out[at..at + VECTORS * WIDTH];
             for (v, sum) in sums.iter().enumerate() {
-                // SAFETY: `to` holds as many values.
+                // SAFETY: `to` has room for them.
                 unsafe { sum.store(to.as_mut_ptr().cast::<f32>().add(v * WIDTH)) };
             }
         }
     }
 }
 
-/// Copies `count` values, without a call where it is the usual number.
+/// Copies `count` values. The usual number needs no call.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32], count: usize) {
     if count == 2 * WIDTH
@@ -295,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_are_the_sums_that_they_say(case in cases()) {
+        fn rows_equal_the_sums_of_the_definition(case in cases()) {
             let (channels, lanes, taps) = (case.channels, case.lanes, case.sweep.taps());
             let source = noise(channels * case.inputs() * lanes, case.seed);
             let values = noise(case.weights(), case.seed ^ 1);
@@ -308,7 +311,7 @@ mod tests {
             let reads = case.sweep.forward();
             let combination =
                 Combination { reads: &reads, source: &source, channels, lanes, factors };
-            // The second half of the rows on its own, with the processor's vectors and without.
+            // Only the second half of the rows, with the processor's vectors and without.
             let rows = case.rows / 2..case.rows;
             for vectors in [false, true] {
                 let mut out = vec![MaybeUninit::new(f32::NAN); rows.len() * size];
@@ -317,7 +320,7 @@ mod tests {
                 } else {
                     Combine { of: &combination, rows: rows.clone() }.run::<[f32; WIDTH]>(&mut out);
                 }
-                // SAFETY: they were written at the latest by this test.
+                // SAFETY: all values were set to NaN above.
                 let out: Vec<f32> = out.iter().map(|v| unsafe { v.assume_init() }).collect();
                 prop_assert!(close(&out, &expected[rows.start * size..]));
             }

@@ -8,24 +8,24 @@ use crate::lanes::WIDTH;
 use crate::taps::{Reads, Sweep};
 use crate::threads::Threads;
 
-/// Which input channels a filter sees.
+/// Which input channels a filter reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// All; weights `[outputs][inputs][kernel][kernel]`.
+    /// All of them; weights `[outputs][inputs][kernel][kernel]`.
     Dense {
         /// Input channels.
         inputs: usize,
         /// Output channels.
         outputs: usize,
     },
-    /// Its own; weights `[channels][kernel][kernel]`.
+    /// The one with its own index; weights `[channels][kernel][kernel]`.
     Depthwise {
         /// Input and output channels.
         channels: usize,
     },
 }
 
-/// A square convolution of a batch, padded by `(kernel - 1) / 2` on every side.
+/// A square convolution of a batch of images, padded by `(kernel - 1) / 2` on every side.
 #[derive(Debug, Clone, Copy)]
 pub struct Convolution {
     kind: Kind,
@@ -33,11 +33,11 @@ pub struct Convolution {
     /// Height and width of the output.
     output: [usize; 2],
     batch: usize,
-    /// Images with those that fill the last vector.
+    /// The batch size rounded up to whole vectors.
     lanes: usize,
 }
 
-/// What the forward pass saw.
+/// The inputs of the forward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// The input's feature maps.
@@ -47,7 +47,7 @@ pub struct Seen<'a> {
 }
 
 impl Convolution {
-    /// For input feature maps of `height` by `width` of `batch` images; the kernel is odd.
+    /// For `batch` images with input feature maps of `height` by `width`; `kernel` must be odd.
     pub fn new(
         kind: Kind,
         kernel: usize,
@@ -57,7 +57,7 @@ impl Convolution {
         let mut sweep = Sweep { kernel, stride, input: [height, width] };
         let output = sweep.output();
         if (kernel, stride) == (1, 1) {
-            // Without neighbours, rows are of no interest.
+            // A 1x1 kernel reads no neighbours, so all pixels can be one row.
             sweep.input = [height * width, 1];
         }
         Self { kind, sweep, output, batch, lanes: batch.next_multiple_of(WIDTH) }
@@ -72,7 +72,7 @@ impl Convolution {
         [channels, self.output[0], self.output[1], self.batch]
     }
 
-    /// Output of an input.
+    /// The output for `input`.
     pub fn forward(&self, input: &[f32], weight: &[f32], threads: &Threads) -> Vec<f32> {
         let (reads, taps) = (self.sweep.forward(), self.sweep.taps());
         let output = match self.kind {
@@ -87,7 +87,8 @@ impl Convolution {
         self.narrowed(output)
     }
 
-    /// Gradients by the weights and, where it is wanted, by the input, from that by the output.
+    /// From the gradient with respect to the output, computes the gradients with respect to the
+    /// weights and, if wanted, the input.
     pub fn backward(
         &self,
         Seen { input, weight }: Seen<'_>,
@@ -111,7 +112,7 @@ impl Convolution {
         (by_weight, Some(self.narrowed(by_input)))
     }
 
-    /// Each of the rows from all channels.
+    /// Computes each row from all channels.
     fn mixed(
         &self,
         reads: &Reads,
@@ -123,12 +124,12 @@ impl Convolution {
         let size = reads.places() * self.lanes;
         let combination = Combination { reads, source, channels, lanes: self.lanes, factors };
         threads.build(rows, size, |range, maps| {
-            // SAFETY: `combine` writes all.
+            // SAFETY: `combine` writes all values.
             unsafe { maps.raw(range.len() * size, |out| combine(&combination, range, out)) }
         })
     }
 
-    /// Each channel from itself.
+    /// Computes each channel from the same channel.
     fn apart(
         &self,
         reads: &Reads,
@@ -145,7 +146,7 @@ impl Convolution {
                 let values = &weight[channel * taps..][..taps];
                 let factors = Factors { values, row: taps, channel: taps };
                 let combination = Combination { reads, source, channels: 1, lanes, factors };
-                // SAFETY: `combine` writes all.
+                // SAFETY: `combine` writes all values.
                 unsafe { maps.raw(to, |out| combine(&combination, 0..1, out)) }
             }
         })
@@ -180,7 +181,7 @@ impl Convolution {
         by_weight
     }
 
-    /// Feature maps with a whole number of vectors of images, of which the last ones are zero.
+    /// Pads the images of each pixel with zeros to whole vectors.
     fn widened<'a>(&self, maps: &'a [f32]) -> Cow<'a, [f32]> {
         if self.lanes == self.batch {
             return Cow::Borrowed(maps);
@@ -193,7 +194,7 @@ impl Convolution {
         Cow::Owned(wide)
     }
 
-    /// [`Convolution::widened`] undone.
+    /// Undoes [`Convolution::widened`].
     fn narrowed(&self, wide: Vec<f32>) -> Vec<f32> {
         if self.lanes == self.batch {
             return wide;
@@ -248,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn results_are_those_of_the_plain_loops(
+        fn results_equal_those_of_plain_loops(
             kind in kinds(),
             kernel in prop::sample::select(vec![1usize, 3, 5]),
             stride in 1usize..3,
@@ -289,7 +290,7 @@ mod tests {
             let (by_weight_alone, by_input_alone) = c.backward(seen, &output, true, &one);
             check(by_weight_alone.clone(), by_weight, "by weight")?;
             check(by_input_alone.clone().unwrap(), by_input, "by input")?;
-            // The same bits on three threads.
+            // Three threads give the same bits.
             let three = Threads::new(3);
             prop_assert_eq!(c.forward(&input, &weight, &three), alone);
             let got = c.backward(seen, &output, true, &three);

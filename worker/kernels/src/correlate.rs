@@ -1,23 +1,24 @@
-//! Sums of products of the pixels of two feature maps: a convolution's gradient by its filters.
+//! Sums of products of the pixels of two feature maps: the gradient of a convolution with respect
+//! to its filters.
 
 use std::ops::Range;
 
 use crate::lanes::{Lanes, WIDTH};
 use crate::taps::Sweep;
 
-/// What the gradients of a convolution's filters are sums of.
+/// The feature maps that the gradients of a convolution's filters are computed from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Correlation<'a> {
     pub sweep: &'a Sweep,
     pub lanes: usize,
-    /// Of the output's size, `[rows][pixels][lanes]`.
+    /// Has the size of the output, `[rows][pixels][lanes]`.
     pub left: &'a [f32],
-    /// Of the input's size, `[columns][pixels][lanes]`.
+    /// Has the size of the input, `[columns][pixels][lanes]`.
     pub right: &'a [f32],
 }
 
-/// `out[row][column][tap] = Σ left[row][pixel][lane] · right[column][place][lane]` over lanes and the
-/// output pixels for which the tap reads a place inside.
+/// `out[row][column][tap] = Σ left[row][pixel][lane] · right[column][place][lane]` over the lanes
+/// and the output pixels for which the tap reads a place inside the input.
 ///
 /// # Panics
 /// When sizes do not agree.
@@ -32,7 +33,7 @@ pub(crate) fn correlate(correlation: &Correlation<'_>, out: &mut [f32]) {
     let task = Correlate { of: correlation, rows, columns, left_size, right_size };
     #[cfg(target_arch = "x86_64")]
     if crate::lanes::avx2::available() {
-        // SAFETY: the features are there.
+        // SAFETY: the processor has the features.
         unsafe { correlate_avx2(&task, out) };
         return;
     }
@@ -56,11 +57,11 @@ struct Correlate<'a> {
     right_size: usize,
 }
 
-/// About so many values of a row and a column are used at a time, so that they stay in the caches while
-/// all taps use them.
+/// Approximate number of values of a row and a column that are used at a time, so that they stay in
+/// the caches while all taps use them.
 const CHUNK: usize = 1024;
 
-/// Some output pixels.
+/// A rectangle of output pixels.
 #[derive(Clone, Copy)]
 struct Rectangle<'a> {
     y: &'a Range<usize>,
@@ -97,8 +98,9 @@ impl Correlate<'_> {
         out: &mut [f32],
     ) {
         for column in (0..self.columns).step_by(4) {
-            // Several sums for lone columns, as each waits for its predecessor; by columns only, so
-            // that a row's sums do not depend on the rows beside it.
+            // A single column uses several partial sums, because each addition waits for the one
+            // before it. This depends on the columns only, so that the sums of a row do not depend
+            // on the rows next to it.
             match self.columns - column {
                 1 => self.taps::<V, ROWS, 1, 4>(row, column, within, out),
                 2 => self.taps::<V, ROWS, 2, 2>(row, column, within, out),
@@ -136,8 +138,8 @@ impl Correlate<'_> {
         }
     }
 
-    /// What some pixels contribute to `ROWS` by `COLUMNS` sums of one tap, for all of which it reads
-    /// inside.
+    /// Adds what some pixels contribute to `ROWS` by `COLUMNS` sums of one tap. The tap must read
+    /// inside the input for all of these pixels.
     #[inline(always)]
     fn block<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
         &self,
@@ -150,7 +152,7 @@ impl Correlate<'_> {
         let mut sums = [[[V::zero(); COLUMNS]; ROWS]; UNROLL];
         let Rectangle { y: rows, x: columns } = pixels;
         let width = sweep.output()[1];
-        // Pixels that follow each other on both sides are taken together.
+        // Pixels that are adjacent in both maps are processed together.
         let (across, down) = if sweep.stride > 1 {
             (1, 1)
         } else if columns.len() == width {
@@ -175,7 +177,7 @@ impl Correlate<'_> {
         out
     }
 
-    /// The rows and columns from an output pixel, and what its tap reads, on.
+    /// The rows from an output pixel on, and the columns from the pixel on that its tap reads.
     #[inline(always)]
     fn sides<const ROWS: usize, const COLUMNS: usize>(
         &self,
@@ -200,15 +202,18 @@ impl Correlate<'_> {
         length: usize,
         sums: &mut [[[V; COLUMNS]; ROWS]; UNROLL],
     ) {
-        assert!((ROWS - 1) * self.left_size + length <= left.len(), "inside of the last row");
+        assert!(
+            (ROWS - 1) * self.left_size + length <= left.len(),
+            "reads stay inside the last row"
+        );
         assert!(
             (COLUMNS - 1) * self.right_size + length <= right.len(),
-            "inside of the last column"
+            "reads stay inside the last column"
         );
         let mut i = 0;
         while i + UNROLL * WIDTH <= length {
             for (u, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: checked above, for `length` values.
+                // SAFETY: checked above for `length` values.
                 unsafe { self.step(left, right, i + u * WIDTH, sums) };
             }
             i += UNROLL * WIDTH;
@@ -234,11 +239,11 @@ impl Correlate<'_> {
     ) {
         let mut rows = [V::zero(); ROWS];
         for (r, row) in rows.iter_mut().enumerate() {
-            // SAFETY: the caller grants the last row, the others lie before it.
+            // SAFETY: the caller guarantees the last row; the others lie before it.
             *row = unsafe { V::load(left.as_ptr().add(r * self.left_size + i)) };
         }
         for column in 0..COLUMNS {
-            // SAFETY: as for rows.
+            // SAFETY: see the rows.
             let value = unsafe { V::load(right.as_ptr().add(column * self.right_size + i)) };
             for (sums, row) in sums.iter_mut().zip(rows) {
                 sums[column] = row.mul_add(value, sums[column]);
@@ -247,12 +252,12 @@ impl Correlate<'_> {
     }
 }
 
-/// `0..side` in pieces of at most `size`.
+/// Splits `0..side` into pieces of at most `size`.
 fn pieces(side: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..side).step_by(size).map(move |start| start..side.min(start + size))
 }
 
-/// What is in both ranges.
+/// The intersection of two ranges.
 fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
     a.start.max(b.start)..a.end.min(b.end)
 }
@@ -266,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn filters_are_the_sums_that_they_say(case in cases()) {
+        fn filters_equal_the_sums_of_the_definition(case in cases()) {
             let (rows, columns, lanes) = (case.rows, case.channels, case.lanes);
             let (left_size, right_size) = (case.outputs() * lanes, case.inputs() * lanes);
             let left = noise(rows * left_size, case.seed);

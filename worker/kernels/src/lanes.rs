@@ -1,9 +1,9 @@
-//! Eight f32 at once: AVX2 with FMA where the processor has it, an array elsewhere.
+//! Vectors of eight f32: AVX2 with FMA if the processor has it, else an array.
 
-/// How many.
+/// Number of f32 in a vector.
 pub(crate) const WIDTH: usize = 8;
 
-/// Eight f32.
+/// A vector of eight f32.
 pub(crate) trait Lanes: Copy {
     /// All zero.
     fn zero() -> Self;
@@ -30,7 +30,7 @@ pub(crate) trait Lanes: Copy {
     fn sum(self) -> f32;
 }
 
-/// Without instructions of their own; compilers make what there is of it.
+/// Portable version; the compiler uses the instructions that the target has.
 impl Lanes for [f32; 8] {
     #[inline(always)]
     fn zero() -> Self {
@@ -44,13 +44,13 @@ impl Lanes for [f32; 8] {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: an array of f32 has the alignment of f32; the caller grants eight values.
+        // SAFETY: an array of f32 has the alignment of f32, and the caller guarantees eight values.
         unsafe { *from.cast::<[f32; 8]>() }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as in `load`.
+        // SAFETY: see `load`.
         unsafe { *to.cast::<[f32; 8]>() = self }
     }
 
@@ -76,16 +76,17 @@ pub(crate) mod avx2 {
 
     use super::Lanes;
 
-    /// Whether the processor has what [`Lanes`] of `__m256` needs.
+    /// Whether the processor has the features that [`Lanes`] for `__m256` needs.
     pub fn available() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 
-    /// To be used only where [`available`] and from functions that enable both features.
+    /// Use it only if [`available`], and only in functions that enable both features.
     impl Lanes for __m256 {
         #[inline(always)]
         fn zero() -> Self {
-            // SAFETY: the type is used only where AVX2 and FMA are there; so below.
+            // SAFETY: the type is used only if the processor has AVX2 and FMA; this holds for all
+            // functions below.
             unsafe { _mm256_setzero_ps() }
         }
 
@@ -97,13 +98,13 @@ pub(crate) mod avx2 {
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: see `zero`; the caller grants eight values.
+            // SAFETY: see `zero`; the caller guarantees eight values.
             unsafe { _mm256_loadu_ps(from) }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: see `zero`; the caller grants eight values.
+            // SAFETY: see `zero`; the caller guarantees eight values.
             unsafe { _mm256_storeu_ps(to, self) }
         }
 

@@ -1,13 +1,13 @@
 //! Convolution and batch normalisation on plain slices, forward and backward, for training small
 //! networks on a processor, on one thread or several.
 //!
-//! Feature maps are `[channels][height][width][batch]`: a pixel of a whole batch is a run of memory, so
-//! that a vector always holds the same pixel of several images. Borders and strides then only decide
-//! which runs are read; nothing is padded, and products with the border are not computed. (The layout is
-//! that of Krizhevsky's cuda-convnet, 2012.) Batch normalisation runs along memory, and a
-//! pointwise convolution is one matrix product.
+//! Feature maps are `[channels][height][width][batch]`: the values of a pixel for the whole batch
+//! are adjacent, so a vector always holds the same pixel of several images. Borders and strides
+//! then only decide which pixels are read: nothing is padded, and products with the border are not
+//! computed. (The layout is that of Krizhevsky's cuda-convnet, 2012.) Batch normalisation runs
+//! along memory, and a pointwise convolution is one matrix product.
 //!
-//! Nothing here knows burn, networks or files.
+//! This crate does not know burn, networks or files.
 
 mod combine;
 mod convolution;

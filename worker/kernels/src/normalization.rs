@@ -1,10 +1,10 @@
-//! Batch normalisation with the activation behind it, channel by channel.
+//! Batch normalisation with the activation after it, channel by channel.
 
 use std::mem::MaybeUninit;
 
 use crate::threads::Threads;
 
-/// What the activation lets through; outside it is clamped.
+/// The range that the activation clamps to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
     /// Lowest output; minus infinity for a linear layer.
@@ -13,10 +13,10 @@ pub struct Bounds {
     pub high: f32,
 }
 
-/// What normalisation with a batch's own statistics yields.
+/// The result of normalisation with the batch's own statistics.
 #[derive(Debug)]
 pub struct Normalized {
-    /// After scale, shift and activation.
+    /// The values after scale, shift and activation.
     pub output: Vec<f32>,
     /// Mean of each channel.
     pub mean: Vec<f32>,
@@ -26,8 +26,8 @@ pub struct Normalized {
     pub inverse: Vec<f32>,
 }
 
-/// Defines a function that runs with AVX2 and FMA where the processor has them. The body is
-/// compiled twice and given `FUSED`, whether [`madd`] may fuse.
+/// Defines a function that uses AVX2 and FMA if the processor has them. The body is compiled twice;
+/// its constant `FUSED` says whether [`madd`] may fuse.
 macro_rules! with_simd {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$attribute])*
@@ -42,7 +42,7 @@ macro_rules! with_simd {
                     body::<true>($($argument),*)
                 }
                 if crate::lanes::avx2::available() {
-                    // SAFETY: the features are there.
+                    // SAFETY: the processor has the features.
                     return unsafe { fast($($argument),*) };
                 }
             }
@@ -73,7 +73,7 @@ pub fn normalize(
             let variance = sum_of_squares(row, mean) / count as f32;
             let inverse = 1.0 / (variance + epsilon).sqrt();
             let affine = [gamma[channel], beta[channel]];
-            // SAFETY: `scale_row` writes a value for each of the row.
+            // SAFETY: `scale_row` writes one value for each value of the row.
             unsafe {
                 output.raw(count, |output| scale_row(row, output, mean, inverse, affine, bounds));
             }
@@ -84,8 +84,9 @@ pub fn normalize(
     Normalized { output, mean: column(0), variance: column(1), inverse: column(2) }
 }
 
-/// Gradients by scale and shift, given the normalised values that [`normalize`] left behind and the
-/// gradient by its output, which becomes that by its input.
+/// The gradients with respect to scale and shift. Takes the normalised values that [`normalize`]
+/// left in place and the gradient with respect to its output, which is overwritten with the
+/// gradient with respect to its input.
 pub fn denormalize(
     normalized: &[f32],
     gradient: &mut [f32],
@@ -112,7 +113,7 @@ pub fn denormalize(
     (sums.iter().map(|sums| sums[0]).collect(), sums.iter().map(|sums| sums[1]).collect())
 }
 
-/// `values = clamp(values * scale + shift)`, `[channels][count]` in place: evaluation.
+/// `values = clamp(values * scale + shift)` in place, for evaluation; `[channels][count]`.
 pub fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds, threads: &Threads) {
     let count = values.len() / scale.len();
     let parts = threads.ranges(scale.len()).into_iter().zip(threads.cut(values, count)).collect();
@@ -123,7 +124,7 @@ pub fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds, 
     });
 }
 
-/// Partial sums that reductions keep, so that they need not wait for each other.
+/// Number of partial sums in a reduction, so that additions do not wait for each other.
 const PARTS: usize = 32;
 
 with_simd! {
@@ -157,8 +158,7 @@ with_simd! {
 }
 
 with_simd! {
-    /// Normalises a row in place, and writes all of `output` with what scale, shift and activation make
-    /// of it.
+    /// Normalises a row in place, applies scale, shift and activation, and writes all of `output`.
     fn scale_row(
         row: &mut [f32],
         output: &mut [MaybeUninit<f32>],
@@ -167,7 +167,7 @@ with_simd! {
         affine: [f32; 2],
         bounds: Bounds,
     ) {
-        assert_eq!(row.len(), output.len(), "one output a value");
+        assert_eq!(row.len(), output.len(), "one output per value");
         for (value, output) in row.iter_mut().zip(output) {
             *value = (*value - mean) * inverse;
             output.write(activate::<FUSED>(*value, affine, bounds));
@@ -197,7 +197,8 @@ with_simd! {
         let pass = |value: f32, gradient: f32| {
             let output = madd::<FUSED>(value, affine[0], affine[1]);
             let passes = (output > bounds.low) & (output < bounds.high);
-            // A product: a choice becomes a masked store, which some processors take 20 cycles for.
+            // A product, because a choice becomes a masked store, which takes 20 cycles on some
+            // processors.
             gradient * f32::from(u8::from(passes))
         };
         let (row_blocks, row_rest) = row.as_chunks::<PARTS>();
@@ -221,7 +222,8 @@ with_simd! {
 }
 
 with_simd! {
-    /// Takes out of the gradient what the batch's own mean and variance undo.
+    /// Subtracts the gradient's mean and its projection on the normalised values, because the
+    /// batch's own mean and variance depend on the input too.
     fn center_row(row: &[f32], gradient: &mut [f32], scale: f32, mean: f32, projection: f32) {
         for (value, gradient) in row.iter().zip(gradient) {
             *gradient = scale * madd::<FUSED>(-projection, *value, *gradient - mean);
@@ -233,12 +235,12 @@ with_simd! {
 #[inline(always)]
 fn activate<const FUSED: bool>(value: f32, [scale, shift]: [f32; 2], bounds: Bounds) -> f32 {
     let value = madd::<FUSED>(value, scale, shift);
-    // In this order a NaN stays one.
+    // This order of comparisons keeps NaN.
     let value = if value < bounds.low { bounds.low } else { value };
     if value > bounds.high { bounds.high } else { value }
 }
 
-/// `a * b + c`, in one rounding where the processor does that for nothing.
+/// `a * b + c`, with a single rounding where that costs nothing extra.
 #[inline(always)]
 fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
@@ -251,7 +253,7 @@ mod tests {
     use super::*;
     use crate::testing::noise;
 
-    /// In f64, by the definition: output, mean, variance.
+    /// Output, mean and variance in f64, computed from the definition.
     fn plain(values: &[f64], gamma: f64, beta: f64, bounds: Bounds) -> (Vec<f64>, f64, f64) {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
@@ -263,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn forward_and_backward_are_those_of_the_definition(
+        fn forward_and_backward_equal_the_definition(
             count in 2usize..150,
             seed in 0u8..255,
             bounds in prop::sample::select(vec![
@@ -303,7 +305,7 @@ mod tests {
                 for (got, expected) in result.output[own.clone()].iter().zip(&output) {
                     prop_assert!((f64::from(*got) - expected).abs() < 1e-4);
                 }
-                // Slopes, but not across a kink of the clamp.
+                // Numerical slopes, but not across a kink of the clamp.
                 let near = |v: &f64| {
                     [bounds.low, bounds.high].iter().any(|b| (v - f64::from(*b)).abs() < 1e-9)
                 };
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_visible() {
+    fn nan_values_are_kept() {
         let mut values = [f32::NAN];
         let bounds = Bounds { low: 0.0, high: 6.0 };
         affine(&mut values, &[1.0], &[0.0], bounds, &Threads::one());

@@ -1,9 +1,9 @@
-//! Which pixels of a feature map a square convolution brings together: border and stride, without
-//! any values.
+//! Which pixels of a feature map a square convolution combines. It handles border and stride and
+//! knows no values.
 
 use std::ops::Range;
 
-/// A square, odd kernel that goes over a feature map, padded by half its size on every side.
+/// A square kernel of odd size that moves over a feature map padded by half its size on every side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sweep {
     pub kernel: usize,
@@ -12,31 +12,32 @@ pub(crate) struct Sweep {
     pub input: [usize; 2],
 }
 
-/// One product: the factor at kernel position `tap` times the pixel `place`, counted along rows.
+/// One product: the factor at kernel position `tap` times the pixel at `place`. Places count along
+/// rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Read {
     pub tap: usize,
     pub place: usize,
-    /// Where the pixel is in a [`Reads::window`].
+    /// Index of the pixel in a [`Reads::window`].
     pub slot: usize,
 }
 
-/// The products that make up each pixel of a feature map.
+/// The products whose sum is each pixel of a feature map.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    /// Height and width of the feature map that is made.
+    /// Height and width of the feature map that is computed.
     pub size: [usize; 2],
-    /// Height and width of those that are read; all places are inside.
+    /// Height and width of the feature maps that are read; all places are inside.
     pub source: [usize; 2],
-    /// So many rows of those that are read make a row. Row `r` of them has the place of row
-    /// `r % window` where only these are kept.
+    /// Number of source rows that one row depends on. A buffer of this many rows is enough: source
+    /// row `r` is kept at row `r % window`.
     pub window: usize,
-    /// For each row that is made, those that are read.
+    /// For each computed row, the source rows that it reads.
     rows: Vec<Range<usize>>,
-    /// Kernel positions; all taps are below.
+    /// Number of kernel positions; all taps are below it.
     pub taps: usize,
     reads: Vec<Read>,
-    /// Where each pixel's products end.
+    /// End of each pixel's products.
     ends: Vec<usize>,
 }
 
@@ -46,13 +47,13 @@ impl Sweep {
         self.input.map(|side| side.div_ceil(self.stride))
     }
 
-    /// Kernel positions.
+    /// Number of kernel positions.
     pub(crate) fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
-    /// The products with input pixels that make up each output pixel. Those outside of the input are
-    /// left out.
+    /// The products with input pixels whose sum is each output pixel. Products outside the input
+    /// are left out.
     pub(crate) fn forward(&self) -> Reads {
         let axis = |to: usize, side: usize| {
             let pairs = (0..self.kernel).map(move |k| (k, to * self.stride + k));
@@ -64,7 +65,7 @@ impl Sweep {
         Reads::new(self.kernel, self.output(), self.input, axis)
     }
 
-    /// The products with output pixels that make up each input pixel's gradient.
+    /// The products with output pixels whose sum is the gradient of each input pixel.
     pub(crate) fn backward(&self) -> Reads {
         let axis = |to: usize, side: usize| {
             let pairs = (0..self.kernel).map(move |k| (k, to + self.padding()));
@@ -77,8 +78,8 @@ impl Sweep {
         Reads::new(self.kernel, self.input, self.output(), axis)
     }
 
-    /// Along axis 0 (rows) or 1 (columns): the output pixels for which kernel position `k` lies inside
-    /// the input.
+    /// Along axis 0 (rows) or 1 (columns): the output pixels for which kernel position `k` lies
+    /// inside the input.
     pub(crate) fn outputs(&self, axis: usize, k: usize) -> Range<usize> {
         let (side, outputs) = (self.input[axis], self.output()[axis]);
         let first = self.padding().saturating_sub(k).div_ceil(self.stride);
@@ -86,8 +87,8 @@ impl Sweep {
         first..end.clamp(first, outputs.max(first))
     }
 
-    /// The input pixel along an axis that kernel position `k` reads for output pixel `to`, which is one
-    /// of [`Sweep::outputs`].
+    /// The input pixel along an axis that kernel position `k` reads for output pixel `to`, which is
+    /// one of [`Sweep::outputs`].
     pub(crate) fn source(&self, to: usize, k: usize) -> usize {
         to * self.stride + k - self.padding()
     }
@@ -98,8 +99,8 @@ impl Sweep {
 }
 
 impl Reads {
-    /// `axis` gives kernel positions and pixels of one axis, for a pixel that is made and the number of
-    /// those that there are to read.
+    /// `axis` yields the kernel positions and source pixels of one axis, given the computed pixel
+    /// and the number of source pixels.
     fn new<I: Iterator<Item = (usize, usize)>>(
         kernel: usize,
         size: [usize; 2],
@@ -138,22 +139,22 @@ impl Reads {
         Self { size, source, window, rows, taps, reads, ends }
     }
 
-    /// Pixels that are made.
+    /// Number of computed pixels.
     pub(crate) fn places(&self) -> usize {
         self.ends.len()
     }
 
-    /// Pixels of those that are read.
+    /// Number of pixels of a source feature map.
     pub(crate) fn sources(&self) -> usize {
         self.source[0] * self.source[1]
     }
 
-    /// The rows that a row is made of.
+    /// The source rows that a row reads.
     pub(crate) fn rows(&self, row: usize) -> Range<usize> {
         self.rows[row].clone()
     }
 
-    /// The products of one of them.
+    /// The products of one computed pixel.
     pub(crate) fn of(&self, place: usize) -> &[Read] {
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
         &self.reads[start..self.ends[place]]
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_three_views_name_the_same_products() {
+    fn all_three_views_have_the_same_products() {
         for (height, width, stride, kernel) in [
             (4, 4, 1, 3),
             (5, 3, 1, 5),
@@ -182,7 +183,7 @@ mod tests {
             let sweep = Sweep { kernel, stride, input: [height, width] };
             let [rows, columns] = sweep.output();
             let padding = (kernel - 1) / 2;
-            // (output pixel, tap, input pixel), by the definition.
+            // (output pixel, tap, input pixel), computed from the definition.
             let mut expected = BTreeSet::new();
             for (oy, ox) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
                 for (ky, kx) in (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x))) {

@@ -1,4 +1,4 @@
-//! What tests of several modules share.
+//! Helpers shared by the tests of several modules.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(crate) fn noise(count: usize, seed: u8) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// Whether sums of such values agree.
+/// Whether sums of such values agree, up to rounding.
 pub(crate) fn close(got: &[f32], expected: &[f64]) -> bool {
     let near = |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs() < 1e-3;
     got.len() == expected.len() && got.iter().zip(expected).all(near)
@@ -31,17 +31,17 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Pixels of the input.
+    /// Number of pixels of the input.
     pub(crate) fn inputs(&self) -> usize {
         self.sweep.input[0] * self.sweep.input[1]
     }
 
-    /// Pixels of the output.
+    /// Number of pixels of the output.
     pub(crate) fn outputs(&self) -> usize {
         self.sweep.output()[0] * self.sweep.output()[1]
     }
 
-    /// Filters' weights.
+    /// Number of weights of all filters.
     pub(crate) fn weights(&self) -> usize {
         self.rows * self.channels * self.sweep.taps()
     }
@@ -65,7 +65,8 @@ impl Case {
     }
 }
 
-/// Convolutions with and without stride, neighbours and whole pairs of vectors.
+/// Convolutions with and without stride, with and without neighbours, and with and without whole
+/// pairs of vectors.
 pub(crate) fn cases() -> impl Strategy<Value = Case> {
     let sweeps =
         (prop::sample::select(vec![1usize, 3, 5]), 1usize..3, 1usize..7, 1usize..7).prop_map(

@@ -1,14 +1,14 @@
 //! The threads that share the work of one training, and memory that they fill together.
 //!
-//! Work is split by channels. Every value is computed by one thread, in the order in which one thread
-//! alone would compute it, so results do not depend on the number of threads.
+//! Work is split by channels. Every value is computed by one thread, in the order in which one
+//! thread alone would compute it, so results do not depend on the number of threads.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The calling thread, and helpers where there are more.
+/// The calling thread, and helper threads if the count is above one.
 #[derive(Clone)]
 pub struct Threads {
     count: usize,
@@ -34,18 +34,18 @@ impl Threads {
         Self::with(count, &Arc::new(pool))
     }
 
-    /// How many.
+    /// Number of threads.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// `0..items` in ranges as equal as can be, one for each thread, none empty.
+    /// Splits `0..items` into ranges whose sizes differ by at most one: one per thread, none empty.
     pub(crate) fn ranges(&self, items: usize) -> Vec<Range<usize>> {
         let parts = self.count.min(items).max(1);
         (0..parts).map(|part| part * items / parts..(part + 1) * items / parts).collect()
     }
 
-    /// Does all jobs, the first one on this thread, and returns when they are done.
+    /// Runs all jobs, the first one on this thread, and returns when all are done.
     pub(crate) fn run<P: Send>(&self, parts: Vec<P>, job: impl Fn(P) + Sync) {
         let Some(helpers) = self.helpers.as_ref().filter(|_| parts.len() > 1) else {
             return parts.into_iter().for_each(job);
@@ -61,7 +61,8 @@ impl Threads {
         });
     }
 
-    /// `channels` runs of `size` values, of which each thread writes those of a range of channels.
+    /// A vector of `channels` times `size` values. Each thread writes the values of a range of
+    /// channels.
     pub(crate) fn build(
         &self,
         channels: usize,
@@ -72,7 +73,7 @@ impl Threads {
         self.build_with(channels, size, nothing, |range, (), filling| fill(range, filling))
     }
 
-    /// [`Threads::build`] with something else for each of the [`Threads::ranges`].
+    /// [`Threads::build`] with an extra argument for each of the [`Threads::ranges`].
     pub(crate) fn build_with<E: Send>(
         &self,
         channels: usize,
@@ -88,18 +89,18 @@ impl Threads {
             rest = behind;
             parts.push((range, extra, own));
         }
-        assert!(rest.is_empty(), "an extra for each range");
+        assert!(rest.is_empty(), "one extra argument per range");
         self.run(parts, |(range, extra, own)| {
             let mut filling = Filling { to: own, at: 0 };
             fill(range, extra, &mut filling);
             assert!(filling.at == filling.to.len(), "every value is written");
         });
-        // SAFETY: each part is full, and together they are all values.
+        // SAFETY: each part is full, and together the parts are all values.
         unsafe { values.set_len(channels * size) };
         values
     }
 
-    /// `values` cut at the ends of the [`Threads::ranges`] of its runs of `size`.
+    /// Splits `values`, `size` per item, at the ends of the [`Threads::ranges`] of its items.
     pub(crate) fn cut<'a, T>(&self, values: &'a mut [T], size: usize) -> Vec<&'a mut [T]> {
         let mut rest = values;
         let runs = rest.len() / size;
@@ -119,17 +120,17 @@ impl fmt::Debug for Threads {
     }
 }
 
-/// Memory that is written from front to back, once.
+/// Memory that is written once, from front to back.
 pub(crate) struct Filling<'a> {
     to: &'a mut [MaybeUninit<f32>],
     at: usize,
 }
 
 impl Filling<'_> {
-    /// The next `count` values, all of which `write` must write.
+    /// Fills the next `count` values with `write`.
     ///
     /// # Safety
-    /// `write` writes every value.
+    /// `write` must write every value.
     pub(crate) unsafe fn raw(&mut self, count: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) {
         write(&mut self.to[self.at..self.at + count]);
         self.at += count;
@@ -151,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn every_channel_is_where_one_thread_would_put_it() {
+    fn several_threads_put_every_channel_at_the_same_place_as_one() {
         let fill = |range: Range<usize>, filling: &mut Filling| {
             for channel in range {
-                // SAFETY: all three are written.
+                // SAFETY: all three values are written.
                 unsafe {
                     filling.raw(3, |to| {
                         to.write_copy_of_slice(&[channel as f32, 0.0, 0.5]);
@@ -170,9 +171,9 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "every value is written")]
-    fn a_gap_is_no_memory_to_read() {
+    fn a_part_that_is_not_filled_panics() {
         Threads::one().build(2, 2, |_, filling| {
-            // SAFETY: it is written.
+            // SAFETY: the value is written.
             unsafe { filling.raw(1, |to| _ = to[0].write(1.0)) }
         });
     }

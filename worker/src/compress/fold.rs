@@ -1,16 +1,17 @@
 //! Folds batch normalisation into the convolution before it, and runs the folded network in fp32 to
-//! see the values that quantization needs. Speed matters little here: a few hundred images pass.
+//! collect the values that quantization needs. Speed matters little here: it runs only a few
+//! hundred images.
 
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Shape, Source};
 
 use crate::network::Weights;
 
-/// A network whose convolutions have a bias and no batch normalisation any more.
+/// A network whose convolutions have a bias instead of batch normalisation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Folded {
     /// Its layers.
     pub plan: Plan,
-    /// By [`LayerId`]; `None` where a layer has no weights.
+    /// By [`LayerId`]; `None` for layers without weights.
     pub layers: Vec<Option<FoldedLayer>>,
 }
 
@@ -27,7 +28,7 @@ pub struct FoldedLayer {
 /// `g = gamma / sqrt(variance + epsilon)` per output channel.
 ///
 /// # Panics
-/// When `weights` are not those of `plan`.
+/// When `weights` do not fit `plan`.
 pub fn fold(plan: &Plan, weights: &Weights) -> Folded {
     let layers = plan
         .layers()
@@ -53,7 +54,7 @@ pub fn fold(plan: &Plan, weights: &Weights) -> Folded {
 fn fold_layer(weight: &[f32], normalisation: [&[f32]; 4]) -> FoldedLayer {
     let [gamma, beta, mean, variance] = normalisation;
     let filter_len = weight.len() / gamma.len();
-    // In f64, so that folding adds one rounding and not four.
+    // In f64, so that folding rounds once and not four times.
     let gains: Vec<f64> = gamma
         .iter()
         .zip(variance)
@@ -74,10 +75,10 @@ fn fold_layer(weight: &[f32], normalisation: [&[f32]; 4]) -> FoldedLayer {
 }
 
 impl Folded {
-    /// Weights of a layer that has some.
+    /// Weights of a layer.
     ///
     /// # Panics
-    /// When it has none.
+    /// When the layer has no weights.
     pub(crate) fn layer(&self, id: LayerId) -> &FoldedLayer {
         self.layers[id.0].as_ref().expect("convolutions and linear layers have weights")
     }
@@ -86,7 +87,7 @@ impl Folded {
     /// output of every layer, by [`LayerId`]; the last one is the logits.
     ///
     /// # Panics
-    /// When the image has another size than the plan's input.
+    /// When the image does not have the size of the plan's input.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
         let plan = &self.plan;
         assert_eq!(image.len() as u64, plan.input().elements(), "an image of the plan's size");
@@ -137,7 +138,8 @@ impl Folded {
     }
 }
 
-/// A zero-padded convolution, tap by tap over whole rows, which the compiler vectorizes at stride 1.
+/// A zero-padded convolution, tap by tap over whole rows, which the compiler vectorizes at stride
+/// 1.
 fn convolve(
     input: &[f32],
     from: Shape,
@@ -183,7 +185,7 @@ fn convolve(
     output
 }
 
-/// Output positions whose tap at offset `tap` falls inside the input.
+/// Output positions whose tap at offset `tap` reads inside the input.
 fn inside(
     tap: usize,
     padding: usize,
@@ -218,7 +220,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn folded_network_computes_what_the_normalised_one_computes(
+        fn the_folded_network_equals_the_normalised_one(
             plan in arbitrary_plan(),
             seed: u64,
         ) {

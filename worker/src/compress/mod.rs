@@ -1,6 +1,6 @@
-//! Makes a trained network small: structured pruning, folding of batch normalisation, and integer
+//! Compresses a trained network: structured pruning, folding of batch normalisation, and integer
 //! quantization. Everything works on plain arrays, needs no tensor library and draws no random
-//! numbers. It does not train: fine-tuning after pruning is the training loop's.
+//! numbers. It does not train: the training loop fine-tunes after pruning.
 
 mod fold;
 mod prune;

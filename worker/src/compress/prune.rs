@@ -1,25 +1,26 @@
-//! Structured channel pruning by L1 norm (Li et al. 2017, "Pruning filters for efficient convnets"),
-//! with real reconstruction: what comes out is a smaller network of the same wiring, not a mask. It
-//! does not choose how much goes (the recipe does) and does not fine-tune.
+//! Structured channel pruning by L1 norm (Li et al. 2017, "Pruning filters for efficient
+//! convnets"), with real reconstruction: the result is a smaller network with the same wiring, not
+//! a mask. It does not choose how many channels to remove (the recipe does) and does not fine-tune.
 
 use edgesmith_search_space::{ChannelGroupId, Layer, LayerOp, Plan};
 
 use super::{Folded, fold};
 use crate::network::{Array, Weights};
 
-/// Removes the channels that matter least, so that the plan becomes [`Plan::pruned`] by `ratios`
-/// (one per stage). It computes what the original computes with the removed channels silenced.
+/// Removes the least important channels, so that the plan becomes [`Plan::pruned`] by `ratios` (one
+/// per stage). The result computes the same as the original network with the removed channels set
+/// to zero.
 ///
-/// A channel group lives or dies as one across every layer that writes it (residual sums and
-/// depthwise convolutions tie layers together), so the importance of a channel is the sum, over
-/// the convolutions and depthwise convolutions that write the group, of the L1 norm of its filter
-/// as a share of the norms of all filters of that layer: each layer has one vote, whatever the scale
-/// of its weights. Filters are taken with batch normalisation folded in, as they act: it divides the
-/// scale of the raw weights away, so that their norms would say next to nothing. Ties keep the
-/// earlier channel; kept channels stay in order.
+/// A channel is removed from all layers that write its group, because residual sums and depthwise
+/// convolutions tie layers together. Its importance is a sum over the convolutions and depthwise
+/// convolutions that write the group: the L1 norm of its filter, as a share of the norms of all
+/// filters of that layer. So each layer has the same influence, whatever the scale of its weights.
+/// Norms are taken after folding batch normalisation, because batch normalisation removes the scale
+/// of the raw weights, so that the norms of these say almost nothing. On ties the earlier channel
+/// is kept; kept channels stay in order.
 ///
 /// # Panics
-/// When `weights` are not those of `plan`.
+/// When `weights` do not fit `plan`.
 pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) {
     let pruned = plan.pruned(ratios);
     let kept = kept_channels(&fold(plan, weights), &pruned);
@@ -38,7 +39,8 @@ pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) 
         for &part in parts {
             let whole = weights.get(&layer.name, part);
             let rows = select(whole, 0, outputs);
-            // A depthwise filter has no input dimension of its own: it goes with its output.
+            // A depthwise filter has no input dimension of its own: it is removed with its output
+            // channel.
             let mixes_channels = !matches!(layer.op, LayerOp::Depthwise { .. });
             let slice =
                 if part == "weight" && mixes_channels { select(&rows, 1, inputs) } else { rows };
@@ -58,7 +60,7 @@ fn kept_channels(network: &Folded, pruned: &Plan) -> Vec<Vec<usize>> {
             let mut channels: Vec<usize> = (0..before).collect();
             if after < before {
                 let importance = importance(network, group);
-                // Stable, so that ties keep the earlier channel.
+                // The sort is stable, so that on ties the earlier channel is kept.
                 channels.sort_by(|&a, &b| importance[b].total_cmp(&importance[a]));
                 channels.truncate(after);
                 channels.sort_unstable();
@@ -68,7 +70,7 @@ fn kept_channels(network: &Folded, pruned: &Plan) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// How much each channel of a group matters; see [`prune`].
+/// The importance of each channel of a group; see [`prune`].
 pub fn importance(network: &Folded, group: ChannelGroupId) -> Vec<f64> {
     let plan = &network.plan;
     let mut importance = vec![0.0; plan.channels(group) as usize];
@@ -94,7 +96,7 @@ fn has_filters(layer: &Layer) -> bool {
     matches!(layer.op, LayerOp::Conv { .. } | LayerOp::Depthwise { .. })
 }
 
-/// The given indices of dimension `axis`, in their order.
+/// Selects the given indices of dimension `axis`, in the given order.
 fn select(array: &Array, axis: usize, indices: &[usize]) -> Array {
     let outer: usize = array.shape[..axis].iter().product();
     let size = array.shape[axis];
@@ -120,7 +122,8 @@ mod tests {
     use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
     use crate::network::reference;
 
-    /// Silences the channels that are not kept: filters, gamma and beta of every producer become 0.
+    /// Sets the channels that are not kept to zero: filters, gamma and beta of every layer that
+    /// writes them.
     fn masked(plan: &Plan, weights: &Weights, kept: &[Vec<usize>]) -> Weights {
         let mut masked = weights.clone();
         for layer in plan.layers().iter().filter(|layer| has_filters(layer)) {
@@ -141,7 +144,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn pruned_network_computes_what_the_masked_one_computes(
+        fn the_pruned_network_equals_the_masked_one(
             plan in arbitrary_plan(),
             seed: u64,
             ratios in prop::collection::vec(0.0..0.95f64, 0..4),
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn the_filters_of_largest_norm_stay_in_order() {
         let (plan, mut weights) = stem_and_conv();
-        // Norms 3, 9, 1, 6 in a filter of one input channel and nine taps.
+        // Filters of one input channel and nine taps with norms in the ratio 3 : 9 : 1 : 6.
         let filters = [3.0f32, -9.0, 1.0, 6.0];
         let data = filters.iter().flat_map(|norm| [norm / 9.0; 9]).collect();
         weights.set("stem", "weight", vec![4, 1, 3, 3], data);
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn norms_are_of_filters_as_they_act_after_normalisation() {
+    fn norms_are_taken_after_folding_normalisation() {
         let (plan, mut weights) = stem_and_conv();
         weights.set("stem", "weight", vec![4, 1, 3, 3], vec![1.0; 36]);
         weights.set("stem", "gamma", vec![4], vec![1.0, -3.0, 1.0, 2.0]);
@@ -194,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_of_a_group_has_one_vote_whatever_its_scale() {
-        // The depthwise convolution shares the stem's group; its weights are a thousand times
-        // larger but speak less clearly.
+    fn every_layer_of_a_group_has_equal_influence_at_any_scale() {
+        // The depthwise convolution shares the stem's group. Its weights are a thousand times
+        // larger, but differ less between channels.
         let (plan, mut weights) = stem_and_depthwise();
         let rows = |norms: [f32; 2]| norms.iter().flat_map(|n| [n / 9.0; 9]).collect::<Vec<_>>();
         weights.set("stem", "weight", vec![2, 1, 3, 3], rows([1.0, 9.0]));

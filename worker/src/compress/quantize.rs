@@ -11,32 +11,32 @@ use crate::data::Normalization;
 use crate::export::{convolution, input_spec, value_ids};
 use crate::network::Weights;
 
-/// Largest absolute int8 weight; -128 is left out so that weights are symmetric.
+/// Largest absolute int8 weight; -128 is not used, so that weights are symmetric.
 const WEIGHT_MAX: f64 = 127.0;
-/// What `255 * sum |weight| + |bias|` of a channel stays below, in accumulator units: half of int32,
-/// so that rounding every weight up still cannot overflow.
+/// Upper limit of `255 * sum |weight| + |bias|` of a channel, in accumulator units: half of int32,
+/// so that it cannot overflow even if every weight is rounded up.
 const ACCUMULATOR_MAX: f64 = (1u64 << 30) as f64;
-/// Fraction bits of the sides of an addition, as the edge runtime defines them.
+/// Factor for the fraction bits of the sides of an addition, as the edge runtime defines them.
 const ADD_FRACTION: f64 = (1u64 << 20) as f64;
 
-/// Why a network was not quantized.
+/// Why a network cannot be quantized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantizeError {
-    /// Nothing to calibrate on.
+    /// There are no calibration images.
     #[error("failed to quantize: no calibration images")]
     NoImages,
-    /// An image of another size than the plan's input.
+    /// An image does not have the size of the plan's input.
     #[error(
-        "failed to quantize: calibration image has {given} bytes, the network reads {expected}"
+        "failed to quantize: calibration image has {given} bytes, but the network reads {expected}"
     )]
     ImageSize {
-        /// Its bytes.
+        /// Size of the image, bytes.
         given: usize,
-        /// The plan's.
+        /// Size of the plan's input, bytes.
         expected: usize,
     },
-    /// Values that no range holds.
-    #[error("failed to quantize: layer {layer} yields values that are not finite")]
+    /// A layer computes NaN or infinite values.
+    #[error("failed to quantize: layer {layer} computes values that are not finite")]
     NonFinite {
         /// The layer's name.
         layer: String,
@@ -44,17 +44,17 @@ pub enum QuantizeError {
 }
 
 /// The network in integers, calibrated on `images` (bytes `[channels][height][width]` at the plan's
-/// resolution; a few hundred training images do).
+/// resolution; a few hundred training images are enough).
 ///
-/// Ranges of activations minimise the squared quantization error over what calibration saw; the
-/// image's range is that of all possible bytes. Weight scales are wide enough that no accumulator
-/// can overflow, whatever the image.
+/// Ranges of activations minimise the squared quantization error over the calibration images. The
+/// range of the input image covers all possible bytes. Weight scales are wide enough that no image
+/// can overflow an accumulator.
 ///
 /// # Errors
-/// When there are no images, one has another size, or the network's values are not finite.
+/// When there are no images, an image has the wrong size, or the network's values are not finite.
 ///
 /// # Panics
-/// When `weights` are not those of `plan`, or `normalization` has another number of channels.
+/// When `weights` do not fit `plan`, or `normalization` has the wrong number of channels.
 pub fn quantize<'a>(
     plan: &Plan,
     weights: &Weights,
@@ -72,7 +72,7 @@ pub fn quantize<'a>(
     Ok(edge::Model { input, network: edge::Network::Int8 { input: codes.input, nodes } })
 }
 
-/// How every value is quantized.
+/// The quantization of every value.
 struct Codes {
     input: edge::Quantization,
     /// By [`LayerId`].
@@ -88,7 +88,7 @@ impl Codes {
     }
 }
 
-/// What the output of every layer looks like, by [`LayerId`].
+/// Observes the output of every layer, by [`LayerId`].
 fn calibrate<'a>(
     folded: &Folded,
     input: &edge::InputSpec,
@@ -119,7 +119,7 @@ fn normalized(input: &edge::InputSpec, image: &[u8]) -> Vec<f32> {
     image.iter().enumerate().map(|(i, &byte)| input.normalized(i / plane, byte)).collect()
 }
 
-/// From the darkest to the brightest normalised byte of any channel, and zero.
+/// From the darkest to the brightest normalised byte of any channel; includes zero.
 fn image_range(input: &edge::InputSpec) -> (f32, f32) {
     (0..input.channels as usize).fold((0.0f32, 0.0f32), |(low, high), channel| {
         (low.min(input.normalized(channel, 0)), high.max(input.normalized(channel, 255)))
@@ -187,16 +187,16 @@ fn node(folded: &Folded, codes: &Codes, id: LayerId) -> edge::IntNode {
 /// Quantized weights and biases of one layer.
 struct Channels {
     weight: Vec<i8>,
-    /// At `input scale * weight scale`.
+    /// Quantized with `input scale * weight scale`.
     bias: Vec<i32>,
     /// Weight scale per output channel, above 0.
     scales: Vec<f64>,
 }
 
 impl Channels {
-    /// Gives every output channel the smallest scale at which its weights fit int8 and its
-    /// accumulator cannot overflow. A channel without weights has the scale that makes its bias as
-    /// exact as int32 allows.
+    /// Gives every output channel the smallest scale with which its weights fit int8 and its
+    /// accumulator cannot overflow. A channel whose weights are all zero gets the scale that keeps
+    /// its bias as exact as int32 allows.
     fn new(layer: &FoldedLayer, input_scale: f64, output_scale: Option<f64>) -> Self {
         let filter_len = layer.weight.len() / layer.bias.len();
         let mut channels =
@@ -207,7 +207,8 @@ impl Channels {
             let largest = magnitudes.clone().fold(0.0, f64::max);
             let reach = 255.0 * magnitudes.sum::<f64>() + bias.abs() / input_scale;
             let scale = (largest / WEIGHT_MAX).max(reach / ACCUMULATOR_MAX);
-            // A channel of zeros: any scale does, and this one requantizes by 1.
+            // A channel of zeros: any scale would work, and this one gives a requantization factor
+            // of 1.
             let scale = if scale > 0.0 { scale } else { output_scale.unwrap_or(1.0) / input_scale };
             channels.weight.extend(filter.iter().map(|&w| (f64::from(w) / scale).round() as i8));
             channels.bias.push((bias / (input_scale * scale)).round() as i32);
@@ -224,7 +225,7 @@ impl Channels {
     }
 }
 
-/// Lowest and highest byte of a value after its activation.
+/// Lowest and highest output byte after the activation.
 fn clamp(activation: Option<Activation>, output: edge::Quantization) -> (u8, u8) {
     let zero = output.zero_point;
     match activation {
@@ -255,15 +256,15 @@ mod tests {
         Session::new(model).unwrap().run(image).unwrap().to_vec()
     }
 
-    /// Share of the spread of the fp32 logits that the int8 logits are off by, root mean square, and
-    /// the share of images of one top-1 class.
+    /// Root mean square error of the int8 logits, relative to the spread of the fp32 logits, and
+    /// the share of images on which both have the same top-1 class.
     fn agreement(plan: &Plan, weights: &Weights, seed: u64) -> (f64, f64) {
         let images: Vec<Vec<u8>> = (0..200).map(|i| random_bytes(plan, seed + i)).collect();
         let model = quantized(plan, weights, &images[..100]);
         let float = crate::export::float_model(plan, weights, &normalization(plan));
         let (mut error, mut spread, mut same) = (0.0, 0.0, 0);
         let top = |l: &[f32]| (0..l.len()).max_by(|&a, &b| l[a].total_cmp(&l[b]));
-        // The second half was not calibrated on.
+        // The second half was not used for calibration.
         for image in &images[100..] {
             let (int8, fp32) = (logits(&model, image), logits(&float, image));
             let mean = fp32.iter().sum::<f32>() / fp32.len() as f32;
@@ -271,7 +272,8 @@ mod tests {
             spread += fp32.iter().map(|l| f64::from(l - mean).powi(2)).sum::<f64>();
             same += usize::from(top(&int8) == top(&fp32));
         }
-        // Logits are of order one; a network that says nearly nothing has nearly no spread.
+        // Logits are of order one. The lower bound is for networks whose logits hardly differ and
+        // so have almost no spread.
         ((error / spread.max(25.0)).sqrt(), same as f64 / 100.0)
     }
 
@@ -279,7 +281,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn whatever_the_weights_the_engine_takes_the_model(
+        fn the_engine_accepts_the_model_for_any_weights(
             plan in arbitrary_plan(),
             seed: u64,
             scales in prop::collection::vec(
@@ -287,7 +289,7 @@ mod tests {
                 8,
             ),
         ) {
-            // Filters, gammas and biases of some channels vanish, shrink or explode.
+            // Makes filters, gammas and biases of some channels zero, tiny or huge.
             let mut weights = random_weights(&plan, seed);
             let arrays = weights.arrays.iter_mut();
             for (i, (_, array)) in arrays.filter(|(n, _)| !n.ends_with("variance")).enumerate() {
@@ -300,7 +302,7 @@ mod tests {
             let image = random_bytes(&plan, seed);
             let images = [image.as_slice()];
             let model = match quantize(&plan, &weights, &normalization(&plan), images) {
-                // Exploding layers compound.
+                // Several huge layers overflow.
                 Err(QuantizeError::NonFinite { .. }) => return Ok(()),
                 other => other.unwrap(),
             };
@@ -309,9 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn int8_computes_nearly_what_fp32_does() {
-        // Fixed plans: a network of one channel may amplify rounding without bound, so that this is
-        // a statement about most networks and not about each.
+    fn int8_is_close_to_fp32() {
+        // The plans are fixed, because this holds for most networks and not for all: a network of
+        // one channel may amplify rounding without bound.
         let mut runner = TestRunner::deterministic();
         let mut errors: Vec<f64> = (0..60)
             .map(|seed| {
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_network_keeps_its_answers() {
+    fn a_wide_network_keeps_its_predictions() {
         let plan = residual_plan();
         let (error, same) = agreement(&plan, &random_weights(&plan, 3), 3);
         assert!(error < 0.05, "{error}");
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_that_dwarfs_its_weights_widens_the_scale() {
+    fn a_bias_much_larger_than_the_weights_widens_the_scale() {
         let layer = FoldedLayer { weight: vec![1e-9], bias: vec![100.0] };
         let channels = Channels::new(&layer, 0.01, None);
         let real = f64::from(channels.bias[0]) * channels.scales[0] * 0.01;
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn relu6_saturates_at_the_byte_that_means_six() {
+    fn relu6_saturates_at_the_byte_for_six() {
         let output = edge::Quantization { scale: 0.04, zero_point: 3 };
         assert_eq!(clamp(Some(Activation::Relu6), output), (3, 153));
         assert_eq!(clamp(Some(Activation::Relu), output), (3, 255));
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn calibration_needs_images_that_fit_and_values_that_are_finite() {
+    fn calibration_refuses_wrong_images_and_values_that_are_not_finite() {
         let plan = residual_plan();
         let weights = random_weights(&plan, 1);
         let run = |weights: &Weights, images: &[&[u8]]| {
@@ -370,12 +372,15 @@ mod tests {
         };
         assert_eq!(run(&weights, &[]), QuantizeError::NoImages);
         let error = run(&weights, &[&[0; 63]]).to_string();
-        assert!(error.ends_with("calibration image has 63 bytes, the network reads 64"), "{error}");
+        assert!(
+            error.ends_with("calibration image has 63 bytes, but the network reads 64"),
+            "{error}"
+        );
         let mut huge = weights.clone();
         huge.arrays.get_mut("stem.gamma").unwrap().data.fill(3e38);
         huge.arrays.get_mut("stem.weight").unwrap().data.fill(3e38);
         let error = run(&huge, &[&[255; 64]]).to_string();
-        assert!(error.contains("layer stem yields values that are not finite"), "{error}");
+        assert!(error.contains("layer stem computes values that are not finite"), "{error}");
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! The range of values that a quantized tensor covers, chosen from what calibration saw. It knows
-//! nothing of layers.
+//! Chooses the range of values that a quantized tensor covers, from the values seen in calibration.
+//! It does not know about layers.
 
 use edgesmith_edge_runtime::Quantization;
 
-/// Histogram bins on either side of zero.
+/// Number of histogram bins on each side of zero.
 const BINS: usize = 4096;
-/// Fractions of the observed range that are tried as clipping points.
+/// Number of fractions of the observed range that are tried as clipping points.
 const CANDIDATES: u32 = 64;
-/// Where the histogram's limit starts. A power of two, as every limit after it, so that merged bins
-/// hold exactly what a wider histogram would have counted.
+/// Initial limit of the histogram. All limits are powers of two, so that merged bins count exactly
+/// what a wider histogram would have counted.
 const FIRST_LIMIT: f32 = 1.0 / 1048576.0;
-/// The narrowest range: what stays below it is silence in a network whose values are of order one.
+/// The narrowest range. Smaller values do not matter in a network whose values are of order one.
 const NARROWEST: f32 = 1e-6;
 
-/// What calibration saw of one tensor: a histogram that grows with the values, so that one pass over
-/// the images is enough.
+/// The calibration values of one tensor: a histogram that grows with the values, so that one pass
+/// over the images is enough.
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
     low: f32,
@@ -26,7 +26,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Nothing seen.
+    /// An empty histogram.
     pub(crate) fn new() -> Self {
         Self {
             low: 0.0,
@@ -37,7 +37,7 @@ impl Observer {
         }
     }
 
-    /// Takes in the values of one image, all finite.
+    /// Counts the values of one image, which must be finite.
     pub(crate) fn observe(&mut self, values: &[f32]) {
         let (low, high) = extremes(values);
         (self.low, self.high) = (self.low.min(low), self.high.max(high));
@@ -46,7 +46,7 @@ impl Observer {
         }
         let bins_per_unit = BINS as f32 / self.limit;
         for &value in values {
-            // Zero is exact whatever the range, so it has no say in it.
+            // Zero is exact in every range, so it does not count.
             if value != 0.0 {
                 let side = if value > 0.0 { &mut self.positive } else { &mut self.negative };
                 side[((value.abs() * bins_per_unit) as usize).min(BINS - 1)] += 1;
@@ -56,8 +56,8 @@ impl Observer {
 
     /// The range around zero with the least squared error after quantization to 256 levels: the
     /// rounding error of values inside (`scale^2 / 12` each, as of uniform noise) plus the clipping
-    /// error of those outside. For a tensor without outliers that is the range that was seen. Holds
-    /// zero; not empty.
+    /// error of those outside. For a tensor without outliers that is the observed range. It
+    /// contains zero and is not empty.
     pub(crate) fn range(&self) -> (f32, f32) {
         if self.high - self.low < NARROWEST {
             return (0.0, NARROWEST);
@@ -75,7 +75,7 @@ impl Observer {
             .collect();
         let count: u64 = self.positive.iter().chain(&self.negative).sum();
         let mut best = ((self.low, self.high), f64::INFINITY);
-        // Widest first, so that of equal errors the one that clips less wins.
+        // Widest first, so that of two equal errors the one with less clipping is chosen.
         for &(low, low_error) in negative.iter().rev() {
             for &(high, high_error) in positive.iter().rev() {
                 let scale = f64::from(high - low) / 255.0;
@@ -88,7 +88,7 @@ impl Observer {
         best.0
     }
 
-    /// Sum of squared distances to `clip` of the values of one side beyond it.
+    /// Sum of squared distances to `clip` of the values beyond it, on one side of zero.
     fn clipping_error(&self, side: &[u64], clip: f32) -> f64 {
         let width = f64::from(self.limit) / BINS as f64;
         side.iter()
@@ -112,12 +112,12 @@ impl Observer {
     }
 }
 
-/// Least and greatest, both moved to zero where zero lies outside.
+/// Least and greatest value, extended to include zero.
 fn extremes(values: &[f32]) -> (f32, f32) {
     values.iter().fold((0.0, 0.0), |(low, high), &v| (v.min(low), v.max(high)))
 }
 
-/// The uint8 code of a range that holds zero: zero is one of its levels, exactly.
+/// The uint8 quantization of a range that contains zero. Zero is exactly one of its levels.
 pub(crate) fn quantization(range: (f32, f32)) -> Quantization {
     let (low, high) = range;
     let scale = (high - low).max(NARROWEST) / 255.0;
@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_chosen_range_is_no_worse_than_the_seen_one(
+        fn the_chosen_range_is_not_worse_than_the_observed_one(
             values in prop::collection::vec(-3.0..10.0f32, 1..500),
             outlier in 1.0..1000.0f32,
         ) {
@@ -154,7 +154,7 @@ mod tests {
             values.chunks(7).for_each(|chunk| observer.observe(chunk));
             let chosen = squared_error(&values, quantization(observer.range()));
             let seen = squared_error(&values, quantization(extremes(&values)));
-            // Rounding error is estimated, not measured.
+            // The tolerance is for the rounding error, which is estimated and not measured.
             prop_assert!(chosen <= seen * 1.5 + 1e-9, "{chosen} > {seen}");
         }
 
@@ -169,12 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_is_clipped_where_it_would_cost_the_others_more_than_itself() {
+    fn an_outlier_is_clipped_when_that_lowers_the_total_error() {
         let uniform: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).collect();
         let mut observer = Observer::new();
         observer.observe(&uniform);
         assert_eq!(observer.range(), (0.0, 0.9999));
-        // Clipping 8 to about 1 costs 49; not clipping costs (8 / 255)^2 / 12 for every value.
+        // Clipping 8 to about 1 costs 49. Not clipping costs (8 / 255)^2 / 12 for every value.
         observer.observe(&[8.0]);
         assert!(observer.range().1 > 7.0);
         (0..200).for_each(|_| observer.observe(&uniform));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_do_not_depend_on_how_values_arrive() {
+    fn histograms_do_not_depend_on_the_order_of_values() {
         let values: Vec<f32> = (1..2000).map(|i| (i as f32 * 0.37).sin() * i as f32).collect();
         let mut at_once = Observer::new();
         at_once.observe(&values);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_tensor_has_a_scale() {
+    fn a_tensor_of_zeros_has_a_scale() {
         let mut observer = Observer::new();
         observer.observe(&[0.0; 9]);
         let q = quantization(observer.range());

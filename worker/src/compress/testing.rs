@@ -18,7 +18,7 @@ pub(crate) fn arbitrary_plan() -> impl Strategy<Value = Plan> {
         (1..4u32).prop_map(|expansion| Operation::InvertedResidual { expansion }),
     ];
     let kernel = prop_oneof![Just(1u32), Just(3), Just(5)];
-    // Few widths, so that residual connections are common.
+    // Only few different widths, so that residual connections are common.
     let width = prop_oneof![Just(1u32), Just(4), Just(4), Just(6)];
     let activation = prop_oneof![Just(Activation::Relu), Just(Activation::Relu6)];
     let stage = (1..3u32, width.clone(), kernel, operation, 1..3u32, activation).prop_map(
@@ -33,7 +33,7 @@ pub(crate) fn arbitrary_plan() -> impl Strategy<Value = Plan> {
     );
     let stages = prop::collection::vec(stage, 0..4);
     (3..8u32, width, stages, prop_oneof![Just(1u32), Just(3)], 2..5u32).prop_filter_map(
-        "strides that leave nothing",
+        "strides must leave at least one position",
         |(resolution, stem_width, stages, channels, classes)| {
             let architecture = Architecture { resolution, stem_width, stages };
             Plan::lower(&architecture, DataShape { channels, classes }).ok()
@@ -41,7 +41,7 @@ pub(crate) fn arbitrary_plan() -> impl Strategy<Value = Plan> {
     )
 }
 
-/// Weights of a size that keeps values of order one through the layers.
+/// Weights that keep values of order one through the layers.
 pub(crate) fn random_weights(plan: &Plan, seed: u64) -> Weights {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = Weights::default();
@@ -73,7 +73,7 @@ pub(crate) fn random_image(plan: &Plan, seed: u64) -> Vec<f32> {
     (0..plan.input().elements()).map(|_| rng.random_range(-1.5..1.5f32)).collect()
 }
 
-/// Pixels for `plan`: noise over a slope, so that images differ in more than noise.
+/// Pixels for `plan`: noise on a gradient, so that images differ in more than noise.
 pub(crate) fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x2468);
     let slope = rng.random_range(-8.0..8.0f32);
@@ -86,7 +86,7 @@ pub(crate) fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Constants of about what images have, another for every channel.
+/// Normalisation constants of a typical size, different for every channel.
 pub(crate) fn normalization(plan: &Plan) -> Normalization {
     let channels = 0..plan.input().channels;
     Normalization {
@@ -95,10 +95,13 @@ pub(crate) fn normalization(plan: &Plan) -> Normalization {
     }
 }
 
-/// Equal to `tolerance`, relative where values are above 1.
+/// Asserts equality within `tolerance`, which is relative for values above 1.
 pub(crate) fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(actual.len(), expected.len());
     for (a, e) in actual.iter().zip(expected) {
-        assert!((a - e).abs() <= tolerance * e.abs().max(1.0), "{actual:?} is not {expected:?}");
+        assert!(
+            (a - e).abs() <= tolerance * e.abs().max(1.0),
+            "{actual:?} instead of {expected:?}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! CIFAR-10's binary format: records of a label and 32×32 red, green and blue values, in five
-//! training batches and a test batch. Gzipped batches are read too.
+//! Reads CIFAR-10's binary format: records of a label and 32×32 red, green and blue values, in five
+//! training batches and a test batch. Batches may be gzipped.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ const SIDE: usize = 32;
 const RECORD: usize = 1 + CHANNELS * SIDE * SIDE;
 const CLASSES: usize = 10;
 
-/// Training and test images of a directory with the six batches.
+/// Reads training and test images from a directory with the six batches.
 pub(super) fn read(directory: &Path, data: DataShape) -> Result<(ImageSet, ImageSet), DataError> {
     let what = || "CIFAR-10".to_owned();
     if data.channels as usize != CHANNELS {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_follow_each_other() {
+    fn batches_are_read_in_order() {
         let directory = written();
         let (train, test) = read(directory.path(), SHAPE).unwrap();
         assert_eq!(train.labels, (0..10).collect::<Vec<_>>());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_cut_or_foreign_batch_is_an_error() {
+    fn a_missing_truncated_or_foreign_batch_is_an_error() {
         let directory = written();
         let batch = directory.path().join("data_batch_3.bin");
         let failure = || read(directory.path(), SHAPE).unwrap_err();

@@ -1,4 +1,4 @@
-//! The UCI optical digits, which are inside the program: 3,823 training images and 1,797 test
+//! The UCI optical digits, which are embedded in the program: 3,823 training images and 1,797 test
 //! images by other writers, 8×8 grey, ten classes. `worker/data/README.md` has the licence (CC BY
 //! 4.0), the citation and how the file was made.
 
@@ -9,18 +9,18 @@ use flate2::bufread::GzDecoder;
 
 use super::{DataError, ImageSet};
 
-/// Records of 64 values `0..=16`, row by row, and a label; first those of training.
+/// Records of 64 values `0..=16`, row by row, and a label. Training records come first.
 static DIGITS: &[u8] = include_bytes!("../../data/digits.gz");
 
 const TRAINING_IMAGES: usize = 3823;
 const TEST_IMAGES: usize = 1797;
 const SIDE: usize = 8;
 const RECORD: usize = SIDE * SIDE + 1;
-/// The publisher's values count the dark pixels of a 4×4 block.
+/// Highest value in the published file: each value counts the dark pixels of a 4×4 block.
 const HIGHEST: u16 = 16;
 const CLASSES: usize = 10;
 
-/// Training and test images, values scaled to bytes.
+/// Reads training and test images, with values scaled to bytes.
 pub(super) fn read(data: DataShape) -> Result<(ImageSet, ImageSet), DataError> {
     let what = || "the embedded digits".to_owned();
     if data.channels != 1 {
@@ -36,7 +36,7 @@ pub(super) fn read(data: DataShape) -> Result<(ImageSet, ImageSet), DataError> {
 
 fn records() -> Vec<u8> {
     let mut records = Vec::with_capacity((TRAINING_IMAGES + TEST_IMAGES) * RECORD);
-    GzDecoder::new(DIGITS).read_to_end(&mut records).expect("the program's own bytes decompress");
+    GzDecoder::new(DIGITS).read_to_end(&mut records).expect("the embedded file decompresses");
     records
 }
 
@@ -56,7 +56,7 @@ fn images(records: &[u8]) -> ImageSet {
     set
 }
 
-/// `0..=16` to `0..=255`, rounded.
+/// Scales `0..=16` to `0..=255`, rounded.
 fn scaled(value: u8) -> u8 {
     ((u16::from(value) * 255 + HIGHEST / 2) / HIGHEST) as u8
 }
@@ -69,18 +69,18 @@ mod tests {
     const SHAPE: DataShape = DataShape { channels: 1, classes: 10 };
 
     #[test]
-    fn the_test_images_are_the_publishers() {
+    fn the_test_images_are_the_published_ones() {
         let records = records();
         assert_eq!(records.len(), (TRAINING_IMAGES + TEST_IMAGES) * RECORD);
         let test = &records[TRAINING_IMAGES * RECORD..];
         let values = test.chunks_exact(RECORD).flat_map(|record| &record[..RECORD - 1]);
         assert_eq!(values.map(|&v| u64::from(v)).sum::<u64>(), 561_718);
-        // The first image, as scikit-learn's documentation prints it.
+        // The first image, as printed in scikit-learn's documentation.
         assert_eq!(test[..16], [0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0]);
     }
 
     #[test]
-    fn images_and_classes_are_as_many_as_published() {
+    fn the_numbers_of_images_and_classes_are_as_published() {
         let (train, test) = read(SHAPE).unwrap();
         assert_eq!((train.len(), test.len()), (3823, 1797));
         assert_eq!((train.pixels.len(), test.pixels.len()), (3823 * 64, 1797 * 64));

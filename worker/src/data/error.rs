@@ -1,66 +1,66 @@
-//! What can be wrong with a study's images.
+//! Errors of reading a study's images.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a study's images could not be loaded: each message names the file and what would mend it,
-/// and reads after "failed to load the study's images: ".
+/// Why a study's images cannot be loaded. Each message names the file and how to fix it, and is
+/// written to follow "failed to load the study's images: ".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// Nothing is at a path.
+    /// A path does not exist.
     #[error(
         "{} does not exist: put it there, or correct its path in the study (relative paths start \
          at the worker's --data-root)",
         path.display()
     )]
     Missing {
-        /// What was looked for.
+        /// The path.
         path: PathBuf,
     },
-    /// The operating system gave an error.
+    /// The operating system reported an error.
     #[error("{} cannot be read: {source}", path.display())]
     Read {
-        /// What was read.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A gzipped file that does not decompress.
+    /// A gzipped file cannot be decompressed.
     #[error(
-        "{} is damaged or cut short, its gzip data do not decompress ({source}): fetch it again",
+        "{} is damaged or truncated, its gzip data do not decompress ({source}): download it again",
         path.display()
     )]
     Gzip {
         /// The file.
         path: PathBuf,
-        /// What the decompressor said.
+        /// The error of the decompressor.
         source: io::Error,
     },
-    /// A file that ends too early.
+    /// A file ends too early.
     #[error(
-        "{} is cut short, it ends before byte {expected} of its decompressed content: fetch it \
+        "{} is truncated, it ends before byte {expected} of its decompressed content: download it \
          again",
         path.display()
     )]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// Bytes that it should have at least.
+        /// Smallest valid size, bytes.
         expected: u64,
     },
-    /// A file that goes on after its announced content.
+    /// A file has bytes after the content that its header announces.
     #[error(
-        "{} has more bytes than the {expected} that its header announces: fetch it again",
+        "{} has more bytes than the {expected} that its header announces: download it again",
         path.display()
     )]
     TrailingBytes {
         /// The file.
         path: PathBuf,
-        /// Bytes that it should have.
+        /// Valid size, bytes.
         expected: u64,
     },
-    /// A file whose content would not fit in memory, or whose header lies.
+    /// The content of a file is larger than supported, or its header is wrong.
     #[error(
         "{} announces {announced} bytes of images, more than the supported {limit}: it is damaged, \
          or its images need to be smaller or fewer",
@@ -69,14 +69,14 @@ pub enum DataError {
     TooLarge {
         /// The file or directory.
         path: PathBuf,
-        /// Bytes announced; `u64::MAX` where they cannot be counted.
+        /// Announced size, bytes; `u64::MAX` if it does not fit in 64 bits.
         announced: u64,
-        /// Bytes supported.
+        /// Largest supported size, bytes.
         limit: u64,
     },
-    /// An IDX file of another kind, or no IDX file.
+    /// The file is not an IDX file, or an IDX file of another kind.
     #[error(
-        "{} does not start as an IDX file of {expected} does ({magic:#010x}): check that images \
+        "{} is not an IDX file of {expected} (it starts with {magic:#010x}): check that images \
          and labels are not swapped in the study",
         path.display()
     )]
@@ -88,32 +88,32 @@ pub enum DataError {
         /// The first four bytes.
         magic: u32,
     },
-    /// A file without any image or with images without pixels.
-    #[error("{} holds no images: name another file", path.display())]
+    /// A file has no images, or images without pixels.
+    #[error("{} has no images: use another file", path.display())]
     NoImages {
         /// The file or directory.
         path: PathBuf,
     },
-    /// Images and labels that do not belong together.
+    /// The images and labels do not belong together.
     #[error(
-        "{} holds {image_count} images but {} holds {label_count} labels: name the two files of \
-         one set",
+        "{} has {image_count} images, but {} has {label_count} labels: use the two files of \
+         one data set",
         images.display(), labels.display()
     )]
     CountMismatch {
-        /// The images.
+        /// The image file.
         images: PathBuf,
-        /// How many.
+        /// Number of them.
         image_count: usize,
-        /// The labels.
+        /// The label file.
         labels: PathBuf,
-        /// How many.
+        /// Number of them.
         label_count: usize,
     },
-    /// A label that is no class.
+    /// A label is not a class of the study.
     #[error(
         "{}: image {index} has label {label}, but the study has {classes} classes (0 to {}): \
-         correct data.classes, or name other files",
+         correct data.classes, or use other files",
         path.display(), i64::from(*classes) - 1
     )]
     Label {
@@ -126,10 +126,10 @@ pub enum DataError {
         /// Classes of the study.
         classes: u32,
     },
-    /// A study of more classes than the training images have.
+    /// The study has more classes than the training images.
     #[error(
-        "the training images' labels end at {highest}, but the study has {classes} classes: set \
-         data.classes to {}",
+        "the highest label of the training images is {highest}, but the study has {classes} \
+         classes: set data.classes to {}",
         highest + 1
     )]
     UnusedClasses {
@@ -138,10 +138,10 @@ pub enum DataError {
         /// Classes of the study.
         classes: usize,
     },
-    /// Images of other channels than the study says.
+    /// The images do not have the study's number of channels.
     #[error(
         "{what} has images of {found} channel(s), but the study says {expected}: set data.channels \
-         to {found}, or name other files"
+         to {found}, or use other files"
     )]
     Channels {
         /// The source or file.
@@ -151,21 +151,21 @@ pub enum DataError {
         /// Channels of the study.
         expected: u32,
     },
-    /// A source of fixed classes in a study of others.
+    /// A source with a fixed number of classes does not fit the study.
     #[error(
         "{what} has {found} classes, but the study says {expected}: set data.classes to {found}"
     )]
     Classes {
         /// The source or directory.
         what: String,
-        /// Its classes.
+        /// Its number of classes.
         found: usize,
         /// Classes of the study.
         expected: u32,
     },
-    /// Train and test images of different sizes.
+    /// Training and test images have different sizes.
     #[error(
-        "training images are {}x{} pixels but test images {}x{}: name files of one set",
+        "training images are {}x{} pixels, but test images {}x{}: use files of one data set",
         train.0, train.1, test.0, test.1
     )]
     SizeMismatch {
@@ -174,29 +174,29 @@ pub enum DataError {
         /// Height and width.
         test: (usize, usize),
     },
-    /// A class folder without images.
+    /// A class folder has no images.
     #[error(
-        "{} holds no PNG or JPEG image: put the class's images there, or remove the folder",
+        "{} has no PNG or JPEG image: put the class's images there, or remove the folder",
         path.display()
     )]
     EmptyClass {
         /// The class folder.
         path: PathBuf,
     },
-    /// A test folder of other classes than the training folder.
+    /// The test and the training folder have different classes.
     #[error(
-        "{} holds no folder for class {class:?}, which {} has: both need the same class folders",
+        "{} has no folder for class {class:?}, but {} has one: give both the same class folders",
         directory.display(), other.display()
     )]
     ClassFolder {
-        /// Where the class is missing.
+        /// The directory without the class.
         directory: PathBuf,
-        /// Where it is.
+        /// The directory with the class.
         other: PathBuf,
         /// The class's name.
         class: String,
     },
-    /// An image in a format without a reader.
+    /// An image has an unsupported format.
     #[error(
         "{} is neither PNG nor JPEG: convert it, or remove it from its class folder",
         path.display()
@@ -205,15 +205,15 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
-    /// An image that does not decode.
-    #[error("{} does not decode as an image ({source}): replace or remove it", path.display())]
+    /// An image cannot be decoded.
+    #[error("{} cannot be decoded as an image ({source}): replace or remove it", path.display())]
     Undecodable {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The error of the decoder.
         source: image::ImageError,
     },
-    /// Images are to be resized to nothing.
+    /// Images cannot be resized to this side.
     #[error("images cannot be resized to a side of {side} pixels: set data.side to 1 to {limit}")]
     Side {
         /// The wanted side.
@@ -221,13 +221,13 @@ pub enum DataError {
         /// The largest.
         limit: u32,
     },
-    /// A part without images.
+    /// A part has no images.
     #[error("the {part} part has no images: raise its limit, or give more images")]
     EmptyPart {
         /// "training" or "test".
         part: &'static str,
     },
-    /// A split that leaves a class out.
+    /// A part has no image of some class.
     #[error(
         "class {class} has no image among the {images} of the {part} part: raise \
          data.train_limit, change data.validation_fraction, or give more images of that class"

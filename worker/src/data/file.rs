@@ -1,5 +1,5 @@
-//! Reading data files: gzipped or plain, told apart by content, and never more memory than the
-//! file has bytes.
+//! Reads data files, gzipped or plain, which is detected from the content. Memory use grows with
+//! the data that are present, whatever a header announces.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -9,15 +9,15 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::DataError;
 
-/// Bytes of images that one file or folder may have.
+/// Largest size of the images of one file or folder, bytes.
 pub(super) const MAX_BYTES: u64 = 4 << 30;
 
-/// An open data file, decompressed where it is gzipped.
+/// An open data file, decompressed if it is gzipped.
 pub(super) struct Input {
     path: PathBuf,
     gzipped: bool,
     reader: Box<dyn Read>,
-    /// Bytes taken so far.
+    /// Bytes read so far.
     position: u64,
 }
 
@@ -35,7 +35,8 @@ impl Input {
         Ok(Self { path: path.to_owned(), gzipped, reader, position: 0 })
     }
 
-    /// The next `count` bytes. Memory grows with what is there, not with `count`.
+    /// Reads the next `count` bytes. Memory grows with the bytes that are present, not with
+    /// `count`.
     pub(super) fn take(&mut self, count: u64) -> Result<Vec<u8>, DataError> {
         let bytes = self.up_to(count)?;
         if (bytes.len() as u64) < count {
@@ -45,13 +46,13 @@ impl Input {
         Ok(bytes)
     }
 
-    /// The next four bytes as a big-endian number.
+    /// Reads the next four bytes as a big-endian number.
     pub(super) fn take_u32(&mut self) -> Result<u32, DataError> {
         let bytes = self.take(4)?;
         Ok(bytes.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
     }
 
-    /// All that is left, if no more than [`MAX_BYTES`].
+    /// Reads all remaining bytes; at most [`MAX_BYTES`].
     pub(super) fn take_rest(&mut self) -> Result<Vec<u8>, DataError> {
         let bytes = self.up_to(MAX_BYTES + 1)?;
         if bytes.len() as u64 > MAX_BYTES {
@@ -64,7 +65,7 @@ impl Input {
         Ok(bytes)
     }
 
-    /// Checks that nothing is left; for a gzipped file, that its checksum is right too.
+    /// Checks that nothing is left, and for a gzipped file that its checksum is right.
     pub(super) fn end(mut self) -> Result<(), DataError> {
         let expected = self.position;
         if self.up_to(1)?.is_empty() {
@@ -87,15 +88,15 @@ impl Input {
     }
 }
 
-/// All bytes of a file, decompressed where it is gzipped.
+/// Reads all bytes of a file, decompressed if it is gzipped.
 ///
 /// # Errors
-/// When it cannot be read, is damaged, or is too large.
+/// When the file cannot be read, is damaged, or is too large.
 pub fn read_decompressed(path: &Path) -> Result<Vec<u8>, DataError> {
     Input::open(path)?.take_rest()
 }
 
-/// The error for a path that the operating system refuses.
+/// The error for a path that the operating system cannot open or read.
 pub(super) fn read_error(path: &Path, source: io::Error) -> DataError {
     let path = path.to_owned();
     match source.kind() {
@@ -115,7 +116,7 @@ pub(super) fn check_labels(path: &Path, labels: &[u16], classes: u32) -> Result<
     }
 }
 
-/// Bytes gzipped, for the readers' tests.
+/// Gzips bytes, for tests of the readers.
 #[cfg(test)]
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_members_in_a_row_are_one_file() {
+    fn concatenated_gzip_members_are_one_file() {
         let (_directory, path) = written(&[gzip(&[1, 2]), gzip(&[3])].concat());
         assert_eq!(Input::open(&path).unwrap().take_rest().unwrap(), [1, 2, 3]);
     }
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_told_from_a_directory() {
+    fn a_missing_file_and_a_directory_are_different_errors() {
         let directory = tempfile::tempdir().unwrap();
         let error = Input::open(&directory.path().join("absent")).err().unwrap();
         assert!(matches!(error, DataError::Missing { .. }), "{error}");

@@ -1,9 +1,10 @@
-//! A folder of images per class: PNG and JPEG, told apart by content, turned upright, made grey or
-//! RGB, and resized to one square side.
+//! Reads a directory with one folder of images per class. Images are PNG or JPEG, which is detected
+//! from the content. They are turned upright, converted to grey or RGB, and resized to a square.
 //!
-//! Classes are numbered by the names of their folders, in byte order. Images come in rounds, the
-//! first of each class by file name, then the second of each, so that the first n of a test set are
-//! of all classes. Transparency is ignored. Hidden files and files that are no images are skipped.
+//! Classes are numbered by the names of their folders, in byte order. Images are ordered in rounds:
+//! the first of each class by file name, then the second of each, and so on. So the first n images
+//! of a test set are of all classes. Transparency is ignored. Hidden files and files that are not
+//! images are skipped.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -19,23 +20,25 @@ use super::file::{MAX_BYTES, read_error};
 use super::image_set::Resize;
 use super::{DataError, ImageSet, split};
 
-/// What is read.
+/// Extensions of files that are read.
 const READABLE: [&str; 3] = ["png", "jpg", "jpeg"];
-/// What would be missed if it were skipped in silence.
+/// Extensions of unsupported images. They are errors, because users would not expect these images
+/// to be skipped.
 const UNREADABLE: [&str; 14] = [
     "avif", "bmp", "gif", "heic", "heif", "jp2", "jxl", "pbm", "pgm", "ppm", "tga", "tif", "tiff",
     "webp",
 ];
-/// Of the images that networks get.
+/// Largest side of the resized images, pixels.
 const MAX_SIDE: u32 = 4096;
-/// Draws the held-out tenth, in whatever study: test figures of different seeds are of the same images,
-/// and a teacher of another study has not seen them.
+/// Seed for drawing the held-out tenth. It is the same in every study, so test accuracies of
+/// different seeds are of the same images, and a teacher from another study has not seen them.
 const HELD_OUT: Seed = Seed(0);
-/// Decoded bytes; images beyond any camera's are taken for damaged ones.
+/// Largest size of a decoded image, bytes. No camera makes larger ones, so a larger image is
+/// treated as damaged.
 const MAX_DECODED: u64 = 1 << 29;
 
-/// Training and test images, `side` × `side`. Without a test folder a stratified tenth of the training
-/// folder is held out, the same one in every study.
+/// Reads training and test images, resized to `side` × `side` pixels. Without a test folder, a
+/// stratified tenth of the training folder is held out, the same one in every study.
 pub(super) fn read(
     train: &Path,
     test: Option<&Path>,
@@ -105,7 +108,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-/// What is in a directory, but for hidden things, sorted by name.
+/// The entries of a directory without hidden ones, sorted by name.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
     let failed = |source| read_error(directory, source);
     let mut paths = Vec::new();
@@ -119,7 +122,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(paths)
 }
 
-/// All images of the named class folders of a directory.
+/// Reads all images of the given class folders of a directory.
 fn images(
     directory: &Path,
     classes: &[OsString],
@@ -131,7 +134,7 @@ fn images(
         let files = files(&directory.join(class))?;
         ordered.extend(files.into_iter().enumerate().map(|(round, path)| (round, label, path)));
     }
-    // Stable, so classes keep their order within a round.
+    // The sort is stable, so classes keep their order within a round.
     ordered.sort_by_key(|(round, _, _)| *round);
 
     let side = side as usize;
@@ -158,7 +161,7 @@ fn images(
 fn decode(path: &Path) -> Result<DynamicImage, ImageError> {
     let bytes = fs::read(path)?;
     if jpeg_is_cut_short(&bytes) {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut short").into());
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is truncated").into());
     }
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;
@@ -171,9 +174,9 @@ fn decode(path: &Path) -> Result<DynamicImage, ImageError> {
     Ok(image)
 }
 
-/// Whether bytes are a JPEG file that ends in the middle of its image. The decoder would make up
-/// the rest. A JPEG file is a row of segments of announced length up to the compressed data, in
-/// which no two bytes look like the end marker.
+/// Whether bytes are a JPEG file that ends in the middle of its image. The decoder does not report
+/// this and invents the rest. A JPEG file is a sequence of segments with announced lengths,
+/// followed by the compressed data, in which no two bytes look like the end marker.
 fn jpeg_is_cut_short(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
@@ -189,14 +192,14 @@ fn jpeg_is_cut_short(bytes: &[u8]) -> bool {
             // Markers may be padded with 0xff.
             Some(&[0xff, 0xff, ..]) => at += 1,
             Some(&[0xff, _, high, low]) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-            // No segment: the decoder says what it is instead.
+            // Not a segment: the decoder reports the error.
             Some(_) => return false,
             None => return true,
         }
     }
 }
 
-/// Appends the pixels of an image, in the set's channels and size.
+/// Appends the pixels of an image, converted to the set's channels and size.
 fn append(image: &DynamicImage, set: &mut ImageSet) {
     let size = (image.height() as usize, image.width() as usize);
     let interleaved = match set.channels {
@@ -224,7 +227,7 @@ mod tests {
     const GREY: DataShape = DataShape { channels: 1, classes: 2 };
     const COLOUR: DataShape = DataShape { channels: 3, classes: 2 };
 
-    /// Writes a grey PNG of one value.
+    /// Writes a grey PNG whose pixels all have one value.
     fn png(directory: &Path, name: &str, value: u8) {
         let path = directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -246,7 +249,7 @@ mod tests {
         bytes
     }
 
-    /// Two classes, ape with values 1 2 3 and bee with 101 102.
+    /// Two classes: ape with values 1, 2 and 3, and bee with 101 and 102.
     fn zoo() -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         for (name, value) in [("a", 1), ("b", 2), ("c", 3)] {
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_and_files_come_in_rounds_by_name() {
+    fn images_are_ordered_in_rounds_by_class_and_file_name() {
         let (train, test) = (zoo(), zoo());
         png(test.path(), "ape/d.png", 4);
         fs::write(train.path().join("README.txt"), "no class").unwrap();
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_is_held_out_where_there_is_no_test_folder() {
+    fn a_tenth_is_held_out_without_a_test_folder() {
         let directory = tempfile::tempdir().unwrap();
         for i in 0..20 {
             png(directory.path(), &format!("ape/{i:02}.png"), i);
@@ -322,12 +325,12 @@ mod tests {
         }
         let (set, _) = read(directory.path(), Some(directory.path()), 2, GREY).unwrap();
         let bright: Vec<bool> = set.pixels.iter().map(|&v| v > 128).collect();
-        // Orientation 6 is to be turned clockwise: what was left is up.
+        // Orientation 6 is turned clockwise: the left side becomes the top.
         assert_eq!(bright, [false, true, false, true, false, false, true, true]);
     }
 
     #[test]
-    fn undecodable_images_are_named() {
+    fn errors_name_images_that_cannot_be_decoded() {
         let directory = zoo();
         let failure = |name: &str, bytes: &[u8]| {
             let path = directory.path().join(name);
@@ -350,7 +353,7 @@ mod tests {
             let error = failure(name, bytes);
             assert!(matches!(error, DataError::Undecodable { .. }), "{error}");
         }
-        // A header that claims 60,000 × 60,000 pixels, with its checksum.
+        // A header that announces 60,000 × 60,000 pixels, with a correct checksum.
         let mut huge = whole;
         huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
         let mut checksum = flate2::Crc::new();
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_have_to_be_the_studys_classes() {
+    fn folders_must_match_the_studys_classes() {
         let directory = zoo();
         let three = DataShape { channels: 1, classes: 3 };
         let error = read(directory.path(), None, 2, three).unwrap_err();

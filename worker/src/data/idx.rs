@@ -1,7 +1,8 @@
-//! The IDX format of MNIST and its kin: a big-endian magic number, sizes, bytes. Gzipped or plain.
+//! Reads the IDX format of MNIST and similar data sets: a big-endian magic number, sizes, bytes.
+//! Files may be gzipped.
 //!
-//! Images are of three dimensions (2051: images, rows, columns) or four (2052, where the channels
-//! are the second or the last); labels of one (2049).
+//! Image files have three dimensions (magic 2051: images, rows, columns) or four (magic 2052, with
+//! channels second or last). Label files have one (magic 2049).
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ const LABELS: u32 = 0x801;
 const GREY_IMAGES: u32 = 0x803;
 const CHANNEL_IMAGES: u32 = 0x804;
 
-/// The images of one file with the labels of another.
+/// Reads the images of one file with the labels of another.
 pub(super) fn read(images: &Path, labels: &Path, data: DataShape) -> Result<ImageSet, DataError> {
     let mut set = read_images(images, data)?;
     let image_count = set.pixels.len() / set.image_bytes();
@@ -31,7 +32,7 @@ pub(super) fn read(images: &Path, labels: &Path, data: DataShape) -> Result<Imag
     Ok(set)
 }
 
-/// The images of a file, not labelled yet.
+/// Reads the images of a file, without labels.
 fn read_images(path: &Path, data: DataShape) -> Result<ImageSet, DataError> {
     let mut input = Input::open(path)?;
     let magic = input.take_u32()?;
@@ -69,7 +70,7 @@ fn read_labels(path: &Path) -> Result<Vec<u16>, DataError> {
     Ok(labels.into_iter().map(u16::from).collect())
 }
 
-/// The content's bytes, which must be some and not too many.
+/// Size of the content, bytes. It must not be zero or above the limit.
 fn bytes_of(path: &Path, sizes: &[u32]) -> Result<u64, DataError> {
     if sizes.contains(&0) {
         return Err(DataError::NoImages { path: path.to_owned() });
@@ -85,7 +86,7 @@ fn bytes_of(path: &Path, sizes: &[u32]) -> Result<u64, DataError> {
     }
 }
 
-/// How the bytes of an image are ordered.
+/// The order of the bytes of an image.
 struct Layout {
     channels: usize,
     height: usize,
@@ -94,7 +95,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// From the sizes after the number of images: two, or three with the channels first or last.
+    /// Takes the sizes after the number of images: two, or three with the channels first or last.
     fn of(path: &Path, sizes: &[u32], channels: u32) -> Result<Self, DataError> {
         let size = |i: usize| sizes[i] as usize;
         let layout = |channels, height, width, channels_last| {
@@ -112,7 +113,7 @@ impl Layout {
         }
     }
 
-    /// `[images][height][width][channels]` to `[images][channels][height][width]`.
+    /// Reorders `[images][height][width][channels]` to `[images][channels][height][width]`.
     fn channels_first(&self, pixels: &[u8]) -> Vec<u8> {
         let mut planes = Vec::with_capacity(pixels.len());
         for image in pixels.chunks_exact(self.channels * self.height * self.width) {
@@ -134,7 +135,7 @@ mod tests {
     const GREY: DataShape = DataShape { channels: 1, classes: 3 };
     const COLOUR: DataShape = DataShape { channels: 3, classes: 3 };
 
-    /// An IDX file's bytes.
+    /// The bytes of an IDX file.
     fn idx(magic: u32, sizes: &[u32], content: &[u8]) -> Vec<u8> {
         let mut bytes = magic.to_be_bytes().to_vec();
         bytes.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_may_come_first_or_last() {
+    fn channels_may_be_first_or_last() {
         let labels = idx(LABELS, &[1], &[1]);
         let first = idx(CHANNEL_IMAGES, &[1, 3, 1, 2], &[1, 2, 3, 4, 5, 6]);
         let last = idx(CHANNEL_IMAGES, &[1, 1, 2, 3], &[1, 3, 5, 2, 4, 6]);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn lying_headers_are_errors_and_no_allocation() {
+    fn wrong_sizes_in_headers_are_errors_without_allocation() {
         let labels = idx(LABELS, &[1], &[0]);
         for sizes in [[u32::MAX; 3], [u32::MAX, 28, 28]] {
             let error = read_bytes(&idx(GREY_IMAGES, &sizes, &[1]), &labels, GREY).unwrap_err();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn images_labels_and_study_have_to_agree() {
+    fn images_labels_and_study_must_agree() {
         let images = idx(GREY_IMAGES, &[2, 1, 1], &[1, 2]);
         let error = read_bytes(&images, &idx(LABELS, &[3], &[0, 1, 2]), GREY).unwrap_err();
         assert!(

@@ -1,5 +1,5 @@
-//! Labelled images of one size, as bytes, and what is computed from them: subsets, other
-//! resolutions, normalisation constants.
+//! Labelled images of one size, as bytes, and values computed from them: subsets, other resolutions
+//! and normalisation constants.
 
 use edgesmith_common::ArtifactHash;
 
@@ -24,7 +24,7 @@ impl ImageSet {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Whether the set has no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -34,7 +34,7 @@ impl ImageSet {
         self.channels * self.height * self.width
     }
 
-    /// Tells these images, labels and their order from others.
+    /// Hash of the images, their labels and their order.
     pub fn hash(&self) -> ArtifactHash {
         let sizes =
             [self.channels, self.height, self.width].map(|size| (size as u64).to_le_bytes());
@@ -75,8 +75,8 @@ impl ImageSet {
     }
 
     /// The images at `side` × `side` pixels; other shapes are stretched. Along an axis that
-    /// shrinks, a pixel becomes the mean of the area that it covers; along one that grows, pixels
-    /// are interpolated linearly between centres; an axis that stays is copied.
+    /// shrinks, a pixel becomes the mean of the area that it covers. Along an axis that grows,
+    /// pixels are interpolated linearly between centres. An axis of the same size is copied.
     ///
     /// # Panics
     /// When `side` is 0.
@@ -94,7 +94,7 @@ impl ImageSet {
         ImageSet { height: side, width: side, pixels, labels: self.labels.clone(), ..self.shape() }
     }
 
-    /// A set of such images without any.
+    /// An empty set for images of this shape.
     fn shape(&self) -> ImageSet {
         ImageSet {
             channels: self.channels,
@@ -106,12 +106,12 @@ impl ImageSet {
     }
 }
 
-/// Per channel, of byte / 255: a network sees `(byte / 255 - mean) / std`.
+/// Normalisation constants of each channel: networks get `(byte / 255 - mean) / std`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
     /// Mean of each channel, `0..=1`.
     pub mean: Vec<f32>,
-    /// Standard deviation of each channel, above 0: 1 where all pixels of a channel are equal.
+    /// Standard deviation of each channel, above 0; 1 if all pixels of the channel are equal.
     pub std: Vec<f32>,
 }
 
@@ -133,7 +133,7 @@ impl Normalization {
             let mean = sum as f64 / count;
             let variance = (squares as f64 / count - mean * mean).max(0.0);
             let std = variance.sqrt() / 255.0;
-            // Half of the least deviation that one differing pixel among 10^9 makes.
+            // About half of the smallest deviation that one different pixel among 10^9 can cause.
             let std = if std < 1e-7 { 1.0 } else { std };
             ((mean / 255.0) as f32, std as f32)
         });
@@ -142,7 +142,7 @@ impl Normalization {
     }
 }
 
-/// Resizes planes from one size to another: two passes, columns of a row first.
+/// Resizes planes from one size to another in two passes, first along rows.
 pub(crate) struct Resize {
     columns: Axis,
     rows: Axis,
@@ -153,9 +153,12 @@ pub(crate) struct Resize {
 }
 
 impl Resize {
-    /// From and to a height and a width, all above 0.
+    /// Takes the source and the target size as (height, width), all above 0.
     pub(crate) fn new(from: (usize, usize), to: (usize, usize)) -> Self {
-        assert!(from.0 > 0 && from.1 > 0 && to.0 > 0 && to.1 > 0, "an image has a pixel");
+        assert!(
+            from.0 > 0 && from.1 > 0 && to.0 > 0 && to.1 > 0,
+            "an image has at least one pixel"
+        );
         Self {
             rows: Axis::new(from.0, to.0),
             columns: Axis::new(from.1, to.1),
@@ -181,14 +184,14 @@ impl Resize {
             for (weight, row) in tap.weights.iter().zip(rows) {
                 self.sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
             }
-            // The cast cuts off what is behind the point and saturates, and sums of weights are 1 up to
-            // rounding. `round` would give the same but for the number just below a half, and costs a call.
+            // The cast truncates and saturates, and sums of weights are 1 up to rounding. `round`
+            // would give the same except for the number just below a half, and needs a call.
             out.iter_mut().zip(&self.sums).for_each(|(out, sum)| *out = (sum + 0.5) as u8);
         }
     }
 }
 
-/// How each target pixel of an axis is made of source pixels.
+/// The source pixels and weights of each target pixel of an axis.
 struct Axis {
     from: usize,
     taps: Vec<Tap>,
@@ -211,7 +214,7 @@ impl Axis {
 
 impl Tap {
     /// Target pixel `i` covers the source from `i * from / to` to `(i + 1) * from / to`. In units
-    /// of a `to`-th of a source pixel all bounds are whole numbers, so no rounding decides which
+    /// of 1 / `to` of a source pixel, all bounds are whole numbers, so rounding cannot change which
     /// pixels take part.
     fn area(i: usize, from: usize, to: usize) -> Self {
         let (start, end) = (i * from, (i + 1) * from);
@@ -225,7 +228,8 @@ impl Tap {
         Self { first, weights }
     }
 
-    /// Between the two nearest centres; beyond the outermost, the outermost pixel.
+    /// Interpolates between the two nearest centres. Beyond the outermost centre, takes the
+    /// outermost pixel.
     fn linear(i: usize, from: usize, to: usize) -> Self {
         if from == to {
             return Self { first: i, weights: vec![1.0] };
@@ -268,36 +272,36 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_by_a_fraction_shares_the_middle_pixel() {
+    fn shrinking_by_a_fraction_splits_the_middle_pixel() {
         // Three pixels into two: (a + b/2) / 1.5 and (b/2 + c) / 1.5.
         assert_eq!(set(1, 1, 3, vec![30, 60, 90]).resized_to(1, 2), [40, 80]);
     }
 
     #[test]
     fn growing_interpolates_between_centres() {
-        // Centres of four pixels on two: -0.25, 0.25, 0.75, 1.25.
+        // Four pixels have their centres at -0.25, 0.25, 0.75 and 1.25 of two source pixels.
         assert_eq!(set(1, 1, 2, vec![0, 100]).resized_to(1, 4), [0, 25, 75, 100]);
     }
 
     #[test]
-    fn channels_and_images_are_resized_apart() {
+    fn channels_and_images_are_resized_separately() {
         let two = set(3, 1, 1, vec![1, 2, 3, 4, 5, 6]).resized(2);
         assert_eq!(two.labels, [0, 1]);
         assert_eq!(two.image(1), [4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6]);
     }
 
     #[test]
-    fn normalization_is_that_of_the_definition() {
+    fn normalization_follows_the_definition() {
         let all = set(3, 1, 2, vec![0, 255, 7, 7, 0, 0, 255, 255, 7, 7, 0, 51]);
         let Normalization { mean, std } = Normalization::of(&all);
         assert_eq!(mean, [0.75, 7.0 / 255.0, 0.05]);
         assert!((std[0] - 0.1875f32.sqrt()).abs() < 1e-6);
-        assert_eq!(std[1], 1.0, "a constant channel has a deviation that can divide");
+        assert_eq!(std[1], 1.0, "the deviation of a constant channel is not 0");
         assert!((std[2] - 0.0075f32.sqrt()).abs() < 1e-6);
     }
 
     #[test]
-    fn normalization_of_nothing_is_finite() {
+    fn normalization_of_an_empty_set_is_finite() {
         let Normalization { mean, std } = Normalization::of(&set(1, 2, 2, vec![]));
         assert_eq!((mean, std), (vec![0.0], vec![1.0]));
     }

@@ -1,9 +1,9 @@
-//! Images and labels for training: the embedded digits and readers for the files that users have,
-//! the seeded split into train, validation and test parts, augmented views, and resizing.
+//! Images and labels for training: the embedded digits, readers for users' files, the seeded split
+//! into train, validation and test parts, augmented views, and resizing.
 //!
-//! All of it is bytes: normalised floats and batches are made by training. Nothing here knows burn,
-//! and nothing here downloads. A file that lies about its size costs an error, not the memory that
-//! it claims.
+//! All images are bytes; training makes normalised floats and batches. This module does not use
+//! burn and does not download. A file whose header announces a wrong size is an error and does not
+//! use the announced memory.
 
 use std::path::Path;
 
@@ -30,15 +30,16 @@ pub use views::Views;
 /// The images of a study: train, validation and test parts at native resolution.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// What networks are trained on.
+    /// The images that networks are trained on.
     pub train: ImageSet,
-    /// What the search is scored on: a stratified, seeded part of the source's training images.
+    /// The images that the search uses for accuracy: a stratified, seeded part of the source's
+    /// training images.
     pub validation: ImageSet,
-    /// Held out; the search never sees it.
+    /// Held-out images that the search never uses.
     pub test: ImageSet,
     /// Number of classes; every label is below it.
     pub classes: usize,
-    /// Of the train part, after the split and all limits.
+    /// Normalisation constants of the train part, after the split and all limits.
     pub normalization: Normalization,
 }
 
@@ -46,11 +47,11 @@ impl Dataset {
     /// Reads the files of `spec`, checks them against `data` and each other, and splits them.
     ///
     /// Relative paths are resolved against `base_directory`. The same files, spec and seed give the
-    /// same parts, image by image. Order within a part is the source's.
+    /// same parts, image by image. Each part keeps the order of the source.
     ///
     /// # Errors
-    /// When a file is missing, damaged or not what it should be, when files disagree with each
-    /// other or with `data`, and when a class would have no image in a part.
+    /// When a file is missing, damaged or of the wrong kind, when files disagree with each other or
+    /// with `data`, and when a class has no image in a part.
     pub fn load(
         spec: &DataSpec,
         data: DataShape,
@@ -73,7 +74,7 @@ impl Dataset {
         Self::assemble(train, test, spec, data.classes as usize, seed)
     }
 
-    /// Applies the limits and the validation split to what a reader gave.
+    /// Applies the limits and the validation split to the images of a reader.
     fn assemble(
         mut all: ImageSet,
         mut test: ImageSet,
@@ -87,8 +88,8 @@ impl Dataset {
                 test: (test.height, test.width),
             });
         }
-        // A class in the middle may be without images (EMNIST's letters start at 1); the last one
-        // without images is a wrong number of classes.
+        // A class may have no images (EMNIST's letters start at 1). But if the last class has none,
+        // the number of classes is wrong.
         let highest = all.labels.iter().copied().max().map(usize::from);
         match highest {
             None => return Err(DataError::EmptyPart { part: "training" }),
@@ -156,7 +157,7 @@ mod tests {
         Dataset::load(spec, DIGITS, Seed(seed), Path::new("/nowhere")).unwrap()
     }
 
-    /// Images of one pixel that tells them apart, with these labels.
+    /// Images of one pixel, all different, with these labels.
     fn set(labels: &[u16]) -> ImageSet {
         ImageSet {
             channels: 1,
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_alone_decides_the_split() {
+    fn only_the_seed_decides_the_split() {
         let data = digits(&digits_spec(), 3);
         assert_eq!(digits(&digits_spec(), 3), data);
         let other = digits(&digits_spec(), 4);
@@ -204,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn normalization_is_of_the_train_part() {
+    fn normalization_uses_the_train_part() {
         let data = digits(&digits_spec(), 3);
         assert_eq!(data.normalization, Normalization::of(&data.train));
         assert_ne!(data.normalization, Normalization::of(&digits::read(DIGITS).unwrap().0));
     }
 
     #[test]
-    fn limits_keep_a_stratified_part_and_the_first_tests() {
+    fn limits_keep_a_stratified_part_and_the_first_test_images() {
         let spec = DataSpec { train_limit: Some(500), test_limit: Some(50), ..digits_spec() };
         let data = digits(&spec, 3);
         assert_eq!((data.train.len(), data.validation.len()), (400, 100));
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_miss_a_class_are_errors() {
+    fn parts_without_a_class_are_errors() {
         let test = set(&[0]);
         let spec = digits_spec();
         let two_of_each = set(&[0, 0, 1, 1, 2, 2]);
@@ -261,12 +262,12 @@ mod tests {
         let error = assemble(all, set(&[0, 1, 1, 2]), &cut).unwrap_err();
         assert!(matches!(error, DataError::ClassNotInPart { part: "test", class: 2, .. }));
 
-        // A class that the source does not have is none of the split's.
+        // A class that the source does not have is not required in the split.
         assemble(set(&[0, 2, 0, 2]), test, &half).unwrap();
     }
 
     #[test]
-    fn empty_parts_other_sizes_and_spare_classes_are_errors() {
+    fn empty_parts_different_sizes_and_too_many_classes_are_errors() {
         let (train, test) = (set(&[0, 1, 2, 0, 1, 2]), set(&[0]));
         let spec = DataSpec { validation_fraction: 0.5, ..digits_spec() };
         assemble(train.clone(), test.clone(), &spec).unwrap();
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn cifar10_and_folders_are_reached_by_name() {
+    fn cifar10_and_folders_are_selected_by_name() {
         let load = |source, channels, classes| {
             let spec = DataSpec { source, ..digits_spec() };
             let shape = DataShape { channels, classes };

@@ -1,11 +1,12 @@
-//! Stratified, seeded choices of images: which are held out, which a limit keeps, which validate.
+//! Stratified, seeded choices of images: the held-out ones, those that a limit keeps, and the
+//! validation part.
 
 use edgesmith_common::{Purpose, Seed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a choice is for; each has a stream of random numbers of its own, so that a limit does not
-/// change how the choices after it are drawn.
+/// The purpose of a choice. Each has its own stream of random numbers, so that a limit does not
+/// change how later choices are drawn.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Use {
     Validation = 0,
@@ -13,15 +14,15 @@ pub(super) enum Use {
     HeldOutTest = 2,
 }
 
-/// The generator for one use.
+/// The random number generator for one use.
 pub(super) fn generator(seed: Seed, purpose: Use) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::from_seed(seed.derive(Purpose::Split));
     rng.set_stream(purpose as u64);
     rng
 }
 
-/// Chooses `count` positions of `labels` (all of them where there are fewer), so that each class
-/// has its share of them up to one. Ascending.
+/// Chooses `count` positions of `labels` (all of them if there are fewer), so that each class has
+/// its share, up to one image. Ascending.
 pub(super) fn choose(
     labels: &[u16],
     classes: usize,
@@ -35,7 +36,7 @@ pub(super) fn choose(
     let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
     let mut chosen = Vec::with_capacity(count.min(labels.len()));
     for (members, quota) in members.iter_mut().zip(quotas(&sizes, count)) {
-        // The first `quota` steps of a Fisher-Yates shuffle.
+        // These are the first `quota` steps of a Fisher-Yates shuffle.
         for i in 0..quota {
             let other = rng.random_range(i as u64..members.len() as u64);
             members.swap(i, other as usize);
@@ -46,13 +47,13 @@ pub(super) fn choose(
     chosen
 }
 
-/// All positions below `length` that the ascending `chosen` lacks, ascending.
+/// All positions below `length` that are not in `chosen`. Both are ascending.
 pub(super) fn complement(chosen: &[usize], length: usize) -> Vec<usize> {
     let mut chosen = chosen.iter().copied().peekable();
     (0..length).filter(|i| chosen.next_if_eq(i).is_none()).collect()
 }
 
-/// Images of each class.
+/// Number of images of each class.
 pub(super) fn count(labels: &[u16], classes: usize) -> Vec<usize> {
     let mut counts = vec![0; classes];
     for &label in labels {
@@ -61,15 +62,15 @@ pub(super) fn count(labels: &[u16], classes: usize) -> Vec<usize> {
     counts
 }
 
-/// Shares `count` among groups in proportion to their sizes by largest remainders; of equal
-/// remainders the earlier group's comes first. No group gives more than it has.
+/// Divides `count` among groups in proportion to their sizes, by largest remainders; of equal
+/// remainders the earlier group comes first. No group gives more than it has.
 fn quotas(sizes: &[usize], count: usize) -> Vec<usize> {
     let total: usize = sizes.iter().sum();
     let count = count.min(total);
     if total == 0 {
         return vec![0; sizes.len()];
     }
-    // In 128 bits the products are exact.
+    // The products are exact in 128 bits.
     let exact = |size: usize| (size as u128 * count as u128, total as u128);
     let mut quotas: Vec<usize> = sizes
         .iter()
@@ -125,7 +126,7 @@ mod tests {
                 seen[i] += 1;
             }
         }
-        // 60 are expected of each, with a standard deviation of 6.5.
+        // The expected count is 60, with a standard deviation of 6.5.
         assert!(seen.iter().all(|n| (30..90).contains(n)), "{seen:?}");
     }
 

@@ -1,8 +1,8 @@
-//! Augmented views of training images: a fixed number of shifted and mirrored versions of each,
-//! which any network of a study can ask for again, at native resolution.
+//! Augmented views of training images at native resolution: a fixed number of shifted and mirrored
+//! versions of each, the same for all networks of a study.
 //!
-//! Views are made before images are resized, so a teacher and a student of different input
-//! resolution see the same view.
+//! Views are made before images are resized, so a teacher and a student with different input
+//! resolutions see the same view.
 
 use edgesmith_common::spec::Augmentation;
 use edgesmith_common::{Purpose, Seed};
@@ -11,24 +11,25 @@ use rand_chacha::ChaCha8Rng;
 
 use super::ImageSet;
 
-/// The augmented views of training images: a function of the seed, the view's number and the
-/// image's number, whatever was asked for before.
+/// The augmented views of training images. A view depends only on the seed, the number of the view
+/// and the number of the image.
 ///
-/// The views of an image are distinct transforms, in an order of its own, until all that the
-/// augmentation allows have been used; then the same ones follow again. View 0 is the image itself.
+/// The views of an image are distinct transforms until all that the augmentation allows have been
+/// used; then they repeat. Each image has its own order. View 0 is the image itself.
 #[derive(Debug, Clone)]
 pub struct Views {
     seed: [u8; 32],
     count: u32,
     shift: i64,
-    /// All transforms that the augmentation allows, the identity among them.
+    /// Number of transforms that the augmentation allows, including the identity.
     transforms: u64,
 }
 
 impl Views {
-    /// Views as `augmentation` wants them.
+    /// The views for an augmentation.
     pub fn new(augmentation: &Augmentation, seed: Seed) -> Self {
-        // No image that fits in memory is larger; and the number of transforms fits in 64 bits.
+        // No image that fits in memory is larger, and with this limit the number of transforms fits
+        // in 64 bits.
         let shift = i64::from(augmentation.shift.min(1 << 20));
         let offsets = (2 * shift as u64 + 1).pow(2);
         Self {
@@ -44,12 +45,12 @@ impl Views {
         self.count
     }
 
-    /// Whether any view is not the image itself.
+    /// Whether any view differs from the image itself.
     pub fn differ(&self) -> bool {
         self.count > 1 && self.transforms > 1
     }
 
-    /// Number of views that a training of so many epochs sees: epoch `e` sees view `e % count`.
+    /// Number of views that a training of `epochs` uses: epoch `e` uses view `e % count`.
     pub fn used(&self, epochs: u32) -> u32 {
         self.count.min(epochs.max(1))
     }
@@ -74,9 +75,9 @@ impl Views {
         rendered
     }
 
-    /// The transform of a view of an image. Transform 0 is the identity; the others are visited in
-    /// steps of a stride that shares no factor with their number, which visits each of them once,
-    /// from a start of the image's own.
+    /// The transform of a view of an image. Transform 0 is the identity. The others are visited
+    /// with a stride that shares no factor with their number, so that each is visited once. Start
+    /// and stride depend on the image.
     fn transform(&self, view: u32, image: usize) -> Transform {
         let position = u64::from(view) % self.transforms;
         if position == 0 {
@@ -96,10 +97,10 @@ impl Views {
         self.numbered(1 + (start + steps as u64) % others)
     }
 
-    /// Transform `number` of `0..transforms`, 0 being the identity.
+    /// Transform `number` of `0..transforms`; 0 is the identity.
     fn numbered(&self, number: u64) -> Transform {
         let span = 2 * self.shift as u64 + 1;
-        // Counted so that offset 0 stands for no shift.
+        // Offset 0 means no shift.
         let centred = |offset: u64| {
             let offset = offset as i64;
             if offset > self.shift { offset - span as i64 } else { offset }
@@ -112,7 +113,7 @@ impl Views {
     }
 }
 
-/// A shift of an image, mirrored first or not.
+/// A shift of an image, which may be mirrored first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Transform {
     right: i64,
@@ -171,7 +172,7 @@ mod tests {
         Views::new(&Augmentation { shift, flip, views }, Seed(7))
     }
 
-    /// `images` images of distinct pixels, none of them 0.
+    /// `images` images with distinct pixels, none of which is 0.
     fn ramp(images: usize, channels: usize, height: usize, width: usize) -> ImageSet {
         let bytes = images * channels * height * width;
         ImageSet {
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn view_0_is_the_image() {
+    fn view_0_is_the_image_itself() {
         let set = ramp(5, 3, 4, 6);
         assert_eq!(views(2, true, 4).render_all(&set, 0), set);
     }
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_flips_where_nothing_shifts() {
+    fn without_shifts_views_only_flip() {
         let set = ramp(30, 1, 2, 2);
         let views = views(0, true, 2);
         let mirrored = views.render_all(&set, 1);
@@ -229,20 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn no_augmentation_is_the_image_in_every_view() {
+    fn without_augmentation_every_view_is_the_image() {
         let set = ramp(3, 1, 4, 4);
         assert_eq!(views(0, false, 8).render_all(&set, 5), set);
     }
 
     #[test]
-    fn a_shift_beyond_the_image_is_black_and_no_panic() {
+    fn a_shift_beyond_the_image_is_black() {
         let set = ramp(4, 1, 3, 3);
         let far = views(u32::MAX, true, 3).render_all(&set, 1);
         assert!(far.pixels.iter().all(|&v| v == 0));
     }
 
     #[test]
-    fn mirrored_views_are_about_half() {
+    fn about_half_of_the_views_are_mirrored() {
         let views = views(2, true, 8);
         let mirrored = (0..2000).filter(|&i| views.transform(3, i).mirrored).count();
         assert!((900..1130).contains(&mirrored), "{mirrored} of 2000");

@@ -1,5 +1,5 @@
 //! The fp32 model of the edge runtime: batch normalisation folded, one node per layer of the plan.
-//! The integer model is made by [`crate::compress::quantize`].
+//! [`crate::compress::quantize`] makes the integer model.
 
 use edgesmith_edge_runtime as edge;
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
@@ -11,22 +11,22 @@ use crate::network::Weights;
 /// The network in fp32, ready to run.
 ///
 /// # Panics
-/// When `weights` are not those of `plan`, or `normalization` has another number of channels.
+/// When `weights` do not fit `plan`, or `normalization` has the wrong number of channels.
 pub fn float_model(plan: &Plan, weights: &Weights, normalization: &Normalization) -> edge::Model {
     let folded = fold(plan, weights);
     let nodes = plan.ids().map(|id| node(&folded, id)).collect();
     edge::Model { input: input_spec(plan, normalization), network: edge::Network::Fp32(nodes) }
 }
 
-/// What the edge runtime must know of the image.
+/// Size and normalisation of the image, for the edge runtime.
 ///
 /// # Panics
-/// When `normalization` has another number of channels than the plan.
+/// When `normalization` has the wrong number of channels.
 pub(crate) fn input_spec(plan: &Plan, normalization: &Normalization) -> edge::InputSpec {
     let shape = plan.input();
     let Normalization { mean, std } = normalization.clone();
     let channels = shape.channels as usize;
-    assert!(mean.len() == channels && std.len() == channels, "constants of every image channel");
+    assert!(mean.len() == channels && std.len() == channels, "constants for every image channel");
     edge::InputSpec {
         channels: shape.channels,
         height: shape.height,
@@ -36,7 +36,8 @@ pub(crate) fn input_spec(plan: &Plan, normalization: &Normalization) -> edge::In
     }
 }
 
-/// Where the edge runtime keeps what a layer reads: value 0 is the image, layer `i` yields `i + 1`.
+/// The edge runtime's values that a layer reads: value 0 is the image, layer `i` computes value `i
+/// + 1`.
 pub(crate) fn value_ids(inputs: &[Source]) -> Vec<edge::ValueId> {
     let index = |source: &Source| match source {
         Source::Input => 0,
@@ -45,7 +46,7 @@ pub(crate) fn value_ids(inputs: &[Source]) -> Vec<edge::ValueId> {
     inputs.iter().map(|source| edge::ValueId(index(source) as u32)).collect()
 }
 
-/// The shape of a convolution of the plan with these weights and biases.
+/// A convolution of the plan with these weights and biases.
 pub(crate) fn convolution<W, B>(
     plan: &Plan,
     id: LayerId,
@@ -116,7 +117,7 @@ mod tests {
     use crate::network::{Network, reference};
 
     #[test]
-    fn whatever_has_a_plan_is_small_enough_for_the_engine() {
+    fn every_plan_is_within_the_limits_of_the_engine() {
         assert_eq!(MAX_VALUE_ELEMENTS, edge::MAX_VALUE_ELEMENTS);
     }
 
@@ -124,7 +125,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn the_engine_computes_what_the_trained_network_does(plan in arbitrary_plan(), seed: u64) {
+        fn the_engine_computes_the_same_as_the_trained_network(plan in arbitrary_plan(), seed: u64) {
             let weights = random_weights(&plan, seed);
             let model = float_model(&plan, &weights, &normalization(&plan));
             let image = random_bytes(&plan, seed);

@@ -1,5 +1,5 @@
-//! Files that leave the worker: the edge-runtime model, safetensors, ONNX. Conversions only; what is
-//! converted was trained and compressed before.
+//! Converts networks to files: the edge-runtime model, safetensors and ONNX. It does not train or
+//! compress.
 
 mod edge;
 pub mod onnx;

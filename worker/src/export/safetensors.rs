@@ -1,6 +1,6 @@
-//! Weights as safetensors files: float32 arrays under the names that [`Weights`] documents, so that
-//! numpy, PyTorch and burn read them, and users can bring a teacher of their own. Whether weights
-//! are those of a network is [`Weights::check`]'s business.
+//! Writes and reads weights as safetensors files: float32 arrays under the names that [`Weights`]
+//! documents. Numpy, PyTorch and burn can read them, and users can supply their own teacher.
+//! [`Weights::check`] checks whether weights fit a network.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +9,28 @@ use serde_json::json;
 
 use crate::network::{Array, Weights};
 
-/// Version of the names and meanings in files written here, in the metadata's
+/// Version of the names and meanings in the written files; stored in the metadata as
 /// `edgesmith_format_version`.
 pub const FORMAT_VERSION: u32 = 1;
 const VERSION_KEY: &str = "edgesmith_format_version";
 
-/// Why bytes are not weights.
+/// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Not a safetensors file, or a damaged one.
+    /// The bytes are not a safetensors file, or are damaged.
     #[error("failed to read safetensors: {0}")]
     Format(#[from] SafeTensorError),
-    /// Written by a later edgesmith, or the version is not a number.
+    /// The file was written by a later edgesmith, or its version is not a number.
     #[error(
         "failed to read safetensors: the file has format version {given:?}, this program reads up \
          to {FORMAT_VERSION}"
     )]
     Version {
-        /// What the file says.
+        /// Version in the file.
         given: String,
     },
-    /// An array of another element type.
-    #[error("failed to read safetensors: {name} holds {given} values, F32 is needed")]
+    /// An array has the wrong element type.
+    #[error("failed to read safetensors: {name} has {given} values; convert them to F32")]
     ElementType {
         /// The array's name.
         name: String,
@@ -39,10 +39,11 @@ pub enum ReadError {
     },
 }
 
-/// The file of `weights`; equal arguments give equal bytes. `metadata` is kept in the header next
-/// to the format version, later values of a key over earlier ones.
+/// The file of `weights`. Equal arguments give equal bytes. `metadata` is stored in the header next
+/// to the format version; if a key appears twice, the later value is kept.
 pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
-    // The crate's own writer keeps metadata in a hash map, whose order changes from run to run.
+    // Not the crate's own writer: it keeps metadata in a hash map, whose order changes from run to
+    // run.
     let mut notes: BTreeMap<&str, &str> = metadata.iter().map(|(k, v)| (*k, v.as_str())).collect();
     let version = FORMAT_VERSION.to_string();
     notes.insert(VERSION_KEY, &version);
@@ -56,7 +57,7 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
         offset = end;
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    // Data begins at a multiple of eight bytes; the format pads with spaces.
+    // Data begin at a multiple of eight bytes; the format pads the header with spaces.
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut bytes = Vec::with_capacity(8 + header.len() + offset);
     bytes.extend((header.len() as u64).to_le_bytes());
@@ -66,19 +67,19 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
     bytes
 }
 
-/// The weights in a safetensors file, ours or a user's.
+/// Reads the weights from a safetensors file, written here or by a user.
 ///
 /// # Errors
-/// When the bytes are no sound safetensors file, are of a later format version, or hold anything
-/// but float32.
+/// When the bytes are not a valid safetensors file, have a later format version, or contain other
+/// types than float32.
 pub fn from_bytes(bytes: &[u8]) -> Result<Weights, ReadError> {
     read(bytes).map(|(weights, _)| weights)
 }
 
-/// The weights in a safetensors file, and its metadata.
+/// Reads the weights and the metadata from a safetensors file.
 ///
 /// # Errors
-/// As [`from_bytes`].
+/// See [`from_bytes`].
 pub fn read(bytes: &[u8]) -> Result<(Weights, BTreeMap<String, String>), ReadError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     if let Some(given) = header.metadata().as_ref().and_then(|notes| notes.get(VERSION_KEY))
@@ -121,14 +122,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn weights_come_back(plan in arbitrary_plan(), seed: u64) {
+        fn weights_survive_a_round_trip(plan in arbitrary_plan(), seed: u64) {
             let weights = random_weights(&plan, seed);
             let bytes = to_bytes(&weights, &notes());
             prop_assert_eq!(from_bytes(&bytes).unwrap(), weights);
         }
 
         #[test]
-        fn damage_is_an_error_or_other_values_but_no_panic(at in 0usize..400, byte: u8) {
+        fn damage_gives_an_error_or_other_values_and_never_panics(at in 0usize..400, byte: u8) {
             let mut bytes = to_bytes(&tiny(), &notes());
             let at = at % bytes.len();
             bytes[at] = byte;
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_arguments_give_equal_bytes_that_hold_the_metadata() {
+    fn equal_arguments_give_equal_bytes_with_the_metadata() {
         let bytes = to_bytes(&tiny(), &notes());
         assert_eq!(bytes, to_bytes(&tiny(), &notes()));
         let (header_len, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_other_programs_are_read_where_they_hold_float32() {
+    fn float32_files_of_other_programs_are_read() {
         let foreign = |dtype, bytes: &[u8]| {
             let view = safetensors::tensor::TensorView::new(dtype, vec![2], bytes).unwrap();
             safetensors::serialize([("stem.beta", view)], None).unwrap()
@@ -161,7 +162,7 @@ mod tests {
         let error = from_bytes(&foreign(Dtype::F16, &floats[..4])).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "failed to read safetensors: stem.beta holds F16 values, F32 is needed"
+            "failed to read safetensors: stem.beta has F16 values; convert them to F32"
         );
     }
 

@@ -1,8 +1,9 @@
-//! The fast road through a network on burn's `flex` device: convolution, batch normalisation and
-//! activation as one operation of burn's graph with a backward pass of its own, over
+//! The fast path through a network on burn's `flex` device. Convolution, batch normalisation and
+//! activation are one operation of burn's graph with its own backward pass, computed by
 //! [`edgesmith_kernels`].
 //!
-//! Feature maps are tensors `[channels, height, width, batch]` here, the kernels' layout.
+//! Feature maps are tensors `[channels, height, width, batch]` here, which is the layout of the
+//! kernels.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -15,22 +16,22 @@ use edgesmith_kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize,
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;
 
-/// Whether tensors of a device can take this road.
+/// Whether tensors of a device can take the fast path.
 pub(super) fn runs_on(device: &Device) -> bool {
     device.clone().inner() == Device::flex()
 }
 
-/// Output of a training step's layer, and the batch's statistics.
+/// Output of a layer in a training step, and the batch's statistics.
 pub(super) struct Step {
     /// `[channels, height, width, batch]`
     pub output: Tensor<4>,
-    /// Of each channel.
+    /// Mean of each channel.
     pub mean: Vec<f32>,
-    /// Of each channel, biased.
+    /// Biased variance of each channel.
     pub variance: Vec<f32>,
 }
 
-/// A convolution with the activation behind it, and the threads that compute it.
+/// A convolution with the activation after it, and the threads that compute it.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub convolution: Convolution,
@@ -76,7 +77,7 @@ pub(super) fn train_step(
     }
 }
 
-/// Convolution, then scale, shift and activation: evaluation, without autodiff.
+/// Convolution, then scale, shift and activation. For evaluation, without autodiff.
 pub(super) fn evaluate(
     layer: Layer,
     input: Tensor<4>,
@@ -91,13 +92,13 @@ pub(super) fn evaluate(
     Tensor::from_primitive::<Flex>(tensor(output, convolution.output_shape()))
 }
 
-/// A tensor of the numbers on the `flex` device, without autodiff.
+/// A tensor with these numbers on the `flex` device, without autodiff.
 pub(super) fn vector(numbers: Vec<f32>) -> Tensor<1> {
     let count = numbers.len();
     Tensor::from_data(TensorData::new(numbers, [count]), &Device::flex())
 }
 
-/// What the backward pass needs.
+/// The values that the backward pass needs.
 #[derive(Debug, Clone)]
 struct Saved {
     layer: Layer,
@@ -109,7 +110,7 @@ struct Saved {
     inverse: FlexTensor,
 }
 
-/// Gradients by input, weight, scale and shift.
+/// Computes the gradients with respect to input, weight, scale and shift.
 #[derive(Debug)]
 struct NormalizedConvolutionBackward;
 
@@ -160,7 +161,7 @@ fn plain<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
     contiguous(tensor.try_into_primitive::<Flex>().expect("a tensor on flex without autodiff"))
 }
 
-/// The tensor with its values in order and nothing else in its storage.
+/// Copies the tensor if needed, so that its storage has only its values, in order.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     tensor.to_contiguous()
 }

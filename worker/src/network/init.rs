@@ -1,7 +1,7 @@
-//! Fresh weights for a plan, and the check that weights from elsewhere fit one.
+//! Fresh weights for a plan, and the check that other weights fit a plan.
 //!
-//! Randomness comes from the seed alone, never from burn's global generator, so that trainings on
-//! several threads do not disturb each other.
+//! Randomness comes only from the seed, never from burn's global generator, so that trainings on
+//! several threads do not affect each other.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,25 @@ use rand_distr::{Distribution, Normal, Uniform};
 
 use super::Weights;
 
-/// Why weights are not those of a plan.
+/// Why weights do not fit a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WeightsError {
-    /// The plan asks for arrays that are not there.
+    /// Arrays of the plan are missing.
     #[error("weights lack {}", names.join(", "))]
     Missing {
         /// Their names.
         names: Vec<String>,
     },
-    /// There are arrays that the plan knows nothing of.
-    #[error("weights have {}, which the network does not", names.join(", "))]
+    /// There are arrays that the plan does not have.
+    #[error("weights have {}, which the network does not have", names.join(", "))]
     Unexpected {
         /// Their names.
         names: Vec<String>,
     },
-    /// An array of another shape, or with more or fewer values than its shape says.
-    #[error("{name} has shape {given:?} with {values} values where the network has {expected:?}")]
+    /// An array has the wrong shape, or its number of values does not fit its shape.
+    #[error(
+        "{name} has shape {given:?} with {values} values, but the network needs shape {expected:?}"
+    )]
     Shape {
         /// Its name.
         name: String,
@@ -39,16 +41,16 @@ pub enum WeightsError {
         /// Number of values in the array.
         values: usize,
     },
-    /// A value that is infinite or not a number.
-    #[error("{name} holds the value {value}")]
+    /// A value is infinite or NaN.
+    #[error("{name} contains {value}, which is not a finite number")]
     NonFinite {
         /// The array's name.
         name: String,
         /// The value.
         value: String,
     },
-    /// A variance below zero.
-    #[error("{name} holds {value}, and no variance is negative")]
+    /// A variance is negative.
+    #[error("{name} contains {value}, but a variance cannot be negative")]
     NegativeVariance {
         /// The array's name.
         name: String,
@@ -57,18 +59,18 @@ pub enum WeightsError {
     },
 }
 
-/// Standard deviation of a convolution's fresh weights, times the root of the values that one sum takes
-/// in. Normalisation takes any common factor of a filter out again, so in training this decides nothing but
-/// how far a step turns the filter: the same step turns a smaller one farther, and the gradient grows as the
-/// filter shrinks besides (van Laarhoven 2017, *L2 regularization versus batch and weight normalization*).
-/// Steps across a filter make it longer, so small ones learn fast at first and grow. What larger ones cost is
-/// in docs/benchmarks.md.
+/// Standard deviation of a convolution's fresh weights, times the square root of its fan-in. Batch
+/// normalisation cancels any common factor of a filter, so in training the scale only decides how
+/// far a step turns the filter: the same step turns a smaller filter farther, and the gradient also
+/// grows as the filter shrinks (van Laarhoven 2017, *L2 regularization versus batch and weight
+/// normalization*). Steps are at right angles to the filter and so make it longer: small filters
+/// learn fast at first and grow. docs/benchmarks.md has measurements of larger scales.
 const SCALE: f64 = 0.1;
 
 impl Weights {
-    /// Fresh weights: convolutions are normal with deviation `0.1 / sqrt(fan_in)`, small since all of them
-    /// are normalised, batch normalisation starts as the identity, the classifier is uniform in
-    /// `±1/sqrt(inputs)` with a bias of zero.
+    /// Fresh weights. Convolutions are normal with standard deviation `0.1 / sqrt(fan_in)`, which
+    /// is small because batch normalisation follows all of them. Batch normalisation starts as the
+    /// identity. The classifier is uniform in `±1/sqrt(inputs)` with a bias of zero.
     pub fn init(plan: &Plan, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let mut weights = Self::default();
@@ -79,7 +81,7 @@ impl Weights {
             let count = shape.iter().product();
             match layer.op {
                 LayerOp::Conv { .. } | LayerOp::Depthwise { .. } => {
-                    // A depthwise filter's shape says one input.
+                    // `inputs` is 1 for depthwise filters, because of their shape.
                     let fan_in = inputs * kernel * kernel;
                     let deviation = SCALE / (fan_in as f64).sqrt();
                     let normal = Normal::new(0.0, deviation).expect("a finite deviation");
@@ -104,7 +106,7 @@ impl Weights {
         weights
     }
 
-    /// Checks that these are exactly the weights of `plan`, all finite.
+    /// Checks that these are exactly the weights of `plan`, and all finite.
     ///
     /// # Errors
     /// The first kind of mismatch found, with the names of the arrays.
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn convolutions_deviate_by_their_fan_in() {
+    fn the_deviation_of_convolutions_follows_their_fan_in() {
         let plans =
             [(conv_plan(), "stage2.block1.conv"), (residual_plan(), "stage1.block1.depthwise")];
         for (plan, layer) in plans {
@@ -193,7 +195,7 @@ mod tests {
         }
     }
 
-    /// What the small scale rests on: a layer that is not normalised would need another.
+    /// The small scale relies on this: a layer without normalisation would need another scale.
     #[test]
     fn the_scale_of_convolutions_changes_no_output_in_training() {
         for plan in [conv_plan(), residual_plan()] {
@@ -246,7 +248,7 @@ mod tests {
         let mut infinite = good.clone();
         infinite.arrays.get_mut("stem.weight").unwrap().data[3] = f32::NAN;
         let error = infinite.check(&plan).unwrap_err();
-        assert_eq!(error.to_string(), "stem.weight holds the value NaN");
+        assert_eq!(error.to_string(), "stem.weight contains NaN, which is not a finite number");
 
         let mut negative = good;
         negative.arrays.get_mut("stem.variance").unwrap().data[0] = -1.0;

@@ -1,9 +1,9 @@
 //! The burn module of a plan: built from plain arrays, trained on any burn device, and turned back
-//! into plain arrays. It walks the plan's layers; what a layer is stands in the plan alone.
+//! into plain arrays. It walks the plan's layers; only the plan says what a layer is.
 //!
-//! On burn's `flex` device, layers are operations of our own ([`super::flex`]); elsewhere they are
-//! burn's. On a device with autodiff, batch normalisation uses the batch's statistics and updates the
-//! running ones; on a device without, it uses the running ones.
+//! On burn's `flex` device, layers are our own operations ([`super::flex`]); on other devices they
+//! are burn's. On a device with autodiff, batch normalisation uses the batch's statistics and
+//! updates the running ones. On a device without autodiff, it uses the running ones.
 
 use burn::module::{Module, Param, ParamId, RunningState};
 use burn::tensor::activation::relu;
@@ -15,16 +15,17 @@ use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
 use super::{Array, Weights, flex};
 
-/// Least share of the newest batch in batch normalisation's running statistics.
+/// Smallest share of the newest batch in batch normalisation's running statistics.
 const MOMENTUM: f64 = 0.1;
 
-/// The share of the newest batch in the running statistics after so many batches before it: their
-/// plain mean at first, so that nothing is left of where they started, and a tenth in the end.
+/// The share of the newest batch in the running statistics after `batches_before` batches. The
+/// statistics are at first the plain mean of all batches, so that their initial values do not
+/// count; later the share is a tenth.
 pub fn momentum(batches_before: u64) -> f64 {
     MOMENTUM.max(mean_share(batches_before))
 }
 
-/// The share of the newest batch in the plain mean of all.
+/// The share of the newest batch in the plain mean of all batches.
 pub fn mean_share(batches_before: u64) -> f64 {
     1.0 / (batches_before as f64 + 1.0)
 }
@@ -42,8 +43,7 @@ pub struct Network {
     threads: Threads,
 }
 
-/// Convolution without bias, then batch normalisation. Kernel, stride and activation stand in the
-/// plan.
+/// Convolution without bias, then batch normalisation. The plan has kernel, stride and activation.
 #[derive(Module, Debug)]
 struct NormalizedConvolution {
     weight: Param<Tensor<4>>,
@@ -60,7 +60,7 @@ struct Classifier {
     bias: Param<Tensor<1>>,
 }
 
-/// Settings of one convolution, as its plan's layer has them.
+/// Settings of one convolution, from its layer of the plan.
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     kernel: usize,
@@ -73,7 +73,7 @@ impl Network {
     /// Puts the weights on a device; with autodiff they are trainable.
     ///
     /// # Panics
-    /// When the weights are not the plan's; see [`Weights::check`].
+    /// When the weights do not fit the plan; see [`Weights::check`].
     pub fn new(plan: &Plan, weights: &Weights, device: &Device) -> Self {
         let vector = |array: &Array| tensor::<1>(array, device);
         // Running statistics have no gradients.
@@ -117,7 +117,7 @@ impl Network {
         self.momentum = momentum;
     }
 
-    /// Sets the threads that compute it on `flex`; it begins with the calling one alone.
+    /// Sets the threads that compute it on `flex`. Initially only the calling thread does.
     pub(crate) fn set_threads(&mut self, threads: Threads) {
         self.threads = threads;
     }
@@ -128,9 +128,9 @@ impl Network {
         self.forward_on(images, fast)
     }
 
-    /// [`Network::forward`], on the road made for `flex` or the one through burn's operations.
+    /// [`Network::forward`], on the fast path for `flex` or through burn's operations.
     pub(crate) fn forward_on(&self, images: Tensor<4>, fast: bool) -> Tensor<2> {
-        // The fast road's feature maps have their images last.
+        // Feature maps of the fast path have the batch dimension last.
         let images = if fast { images.permute([1, 2, 3, 0]) } else { images };
         let mut convolutions = self.convolutions.iter();
         let mut maps: Vec<Tensor<4>> = Vec::with_capacity(self.plan.layers().len());
@@ -219,7 +219,7 @@ impl Network {
         named
     }
 
-    /// The trainable parameters: name of the weights that they are, id, number of values.
+    /// The trainable parameters: name of the weights, id, number of values.
     pub fn parameters(&self) -> Vec<(String, ParamId, usize)> {
         let mut parameters = Vec::new();
         let mut convolutions = self.convolutions.iter();
@@ -247,7 +247,7 @@ impl Network {
     }
 
     /// The parameters that weight decay applies to: weights, but neither biases nor batch
-    /// normalisation, whose scale is not a matter of complexity.
+    /// normalisation, because their size does not make a network more complex.
     pub fn decayed(&self) -> Vec<ParamId> {
         let convolutions = self.convolutions.iter().map(|c| c.weight.id);
         convolutions.chain([self.classifier.weight.id]).collect()
@@ -255,7 +255,7 @@ impl Network {
 }
 
 impl NormalizedConvolution {
-    /// Of feature maps `[batch, channels, height, width]`, on any device.
+    /// For feature maps `[batch, channels, height, width]`, on any device.
     fn forward(&self, input: Tensor<4>, settings: Settings, momentum: f64) -> Tensor<4> {
         let Settings { kernel, stride, depthwise, activation } = settings;
         let padding = (kernel - 1) / 2;
@@ -282,7 +282,7 @@ impl NormalizedConvolution {
         }
     }
 
-    /// Of feature maps `[channels, height, width, batch]`, on `flex`.
+    /// For feature maps `[channels, height, width, batch]`, on `flex`.
     fn forward_fast(
         &self,
         input: Tensor<4>,
@@ -321,9 +321,10 @@ impl NormalizedConvolution {
         }
     }
 
-    /// Moves the running statistics towards those of a batch with `count` values per channel. Its
-    /// variance comes biased, as the batch was normalised with it; what evaluation needs is the
-    /// population's, so the running one takes the unbiased estimate (Ioffe & Szegedy 2015).
+    /// Moves the running statistics towards those of a batch with `count` values per channel.
+    /// `variance` is the biased one that the batch was normalised with. Evaluation needs the
+    /// variance of the population, so the running variance uses the unbiased estimate (Ioffe &
+    /// Szegedy 2015).
     fn update(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize, momentum: f64) {
         let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);
         let mix = |running: &RunningState<Tensor<1>>, batch: Tensor<1>, scale: f64| {
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_computes_what_the_plain_loops_compute() {
+    fn evaluation_equals_the_plain_loops() {
         for plan in [conv_plan(), residual_plan(), tiny_plan()] {
             let weights = random_weights(&plan, 6);
             let (values, batch) = images(&plan, 3, &Device::flex());
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn both_roads_train_alike() {
+    fn both_paths_train_alike() {
         for plan in [conv_plan(), residual_plan(), tiny_plan()] {
             let weights = random_weights(&plan, 6);
             let device = Device::flex().autodiff();
@@ -443,8 +444,8 @@ mod tests {
         network.forward(batch);
         let trained = network.weights();
 
-        // The stem's output before normalisation, from the plain loops with an identity in its
-        // place and the other half of the values through the negated filter.
+        // The stem's output before normalisation, from the plain loops: normalisation is set to the
+        // identity, and the negated filter gives the values that the activation cuts off.
         let stem = |sign: f32| -> Vec<Vec<f32>> {
             let mut plain = start.clone();
             for value in &mut plain.arrays.get_mut("stem.weight").unwrap().data {
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_batches_count_alike_and_later_ones_a_tenth() {
+    fn the_first_batches_count_equally_and_later_ones_a_tenth() {
         let shares: Vec<f64> = (0..12).map(momentum).collect();
         assert_eq!(shares[..3], [1.0, 0.5, 1.0 / 3.0]);
         assert_eq!(shares[9..], [MOMENTUM; 3]);

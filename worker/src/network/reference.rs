@@ -1,5 +1,5 @@
 //! The network as plain loops over plain arrays, one image at a time, in evaluation mode with f64
-//! accumulators. Slow and obvious: what training, pruning, folding and export are compared with.
+//! accumulators. Slow and simple: the reference for tests of training, pruning, folding and export.
 
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
@@ -8,16 +8,16 @@ use super::Weights;
 /// Logits of one normalised image `[channels][height][width]` of the plan's input size.
 ///
 /// # Panics
-/// When the weights are not the plan's or the image has another size.
+/// When the weights do not fit the plan or the image has the wrong size.
 pub fn forward(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
     outputs(plan, weights, image).pop().expect("a plan has layers")
 }
 
 /// Outputs of all layers in execution order, each `[channels][height][width]`, after batch
-/// normalisation and activation; the last one holds the logits.
+/// normalisation and activation. The last one is the logits.
 ///
 /// # Panics
-/// As [`forward`].
+/// See [`forward`].
 pub fn outputs(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<Vec<f32>> {
     assert_eq!(image.len() as u64, plan.input().elements(), "an image of the plan's input size");
     let mut outputs: Vec<Vec<f32>> = Vec::with_capacity(plan.layers().len());
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_small_enough_to_compute_by_hand() {
+    fn a_small_network_matches_a_calculation_by_hand() {
         let architecture = Architecture {
             resolution: 2,
             stem_width: 1,
@@ -142,7 +142,7 @@ mod tests {
         };
         let plan = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 }).unwrap();
         let mut weights = Weights::init(&plan, [0; 32]);
-        // Exact batch normalisation: variance + epsilon is 1.
+        // Keeps batch normalisation exact: variance + epsilon is 1.
         let whole = 1.0 - Weights::EPSILON;
         for layer in ["stem", "stage1.block1.depthwise", "stage1.block1.project"] {
             weights.set(layer, "variance", vec![1], vec![whole]);
@@ -154,8 +154,8 @@ mod tests {
         weights.set("stage1.block1.project", "weight", vec![1, 1, 1, 1], vec![5.0]);
         weights.set("classifier", "weight", vec![2, 1], vec![1.0, -1.0]);
         weights.set("classifier", "bias", vec![2], vec![0.5, 0.0]);
-        // The stem sums all four pixels at every position: 2; minus the mean: 1. Depthwise:
-        // -2 + 3 = 1. Projection: 5. Residual: 1 + 5 = 6.
+        // The stem sums all four pixels at every position: 2; minus the mean: 1. Depthwise: -2 + 3
+        // = 1. Projection: 5. Residual addition: 1 + 5 = 6.
         let logits = forward(&plan, &weights, &[0.5, 0.5, 0.5, 0.5]);
         for (got, expected) in logits.iter().zip([6.5, -6.0]) {
             assert!((got - expected).abs() < 1e-5, "{logits:?}");

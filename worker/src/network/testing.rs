@@ -1,4 +1,4 @@
-//! Plans that tests of several modules share.
+//! Plans shared by the tests of several modules.
 
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
 use rand::{RngExt, SeedableRng};
@@ -47,7 +47,7 @@ pub(crate) fn tiny_plan() -> Plan {
 pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
     let mut weights = Weights::init(plan, [seed; 32]);
     let mut rng = ChaCha8Rng::from_seed([seed ^ 0x55; 32]);
-    // They grow as they learn.
+    // Filters grow in training.
     scale_filters(&mut weights, 14.0);
     for (name, array) in &mut weights.arrays {
         if !name.ends_with(".weight") {
@@ -61,7 +61,7 @@ pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
     weights
 }
 
-/// Multiplies the filters of all convolutions, which normalisation makes up for in training.
+/// Multiplies the filters of all convolutions. In training, normalisation cancels the factor.
 pub(crate) fn scale_filters(weights: &mut Weights, factor: f32) {
     for array in weights.arrays.values_mut().filter(|array| array.shape.len() == 4) {
         array.data.iter_mut().for_each(|value| *value *= factor);

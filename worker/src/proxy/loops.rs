@@ -2,22 +2,22 @@
 
 use edgesmith_search_space::{LayerId, LayerOp, Plan};
 
-/// What a convolution of `plan` makes of `input`, both `[channels][height][width]`.
+/// The output of a convolution of `plan` for `input`, both `[channels][height][width]`.
 ///
 /// # Panics
-/// When layer `id` is no convolution, or the sizes are not its own.
+/// When layer `id` is not a convolution, or the sizes do not fit it.
 pub fn convolve(plan: &Plan, id: LayerId, filters: &[f32], input: &[f64]) -> Vec<f64> {
     let (kernel, stride, depthwise) = match plan.layer(id).op {
         LayerOp::Conv { kernel, stride, .. } => (kernel as usize, stride as usize, false),
         LayerOp::Depthwise { kernel, stride, .. } => (kernel as usize, stride as usize, true),
-        op => panic!("{op:?} is no convolution"),
+        op => panic!("{op:?} is not a convolution"),
     };
     let (from, to) = (plan.input_shape(id), plan.output_shape(id));
     let (height, width) = (from.height as usize, from.width as usize);
     let (rows, columns) = (to.height as usize, to.width as usize);
     let inputs = if depthwise { 1 } else { from.channels as usize };
     let padding = (kernel - 1) / 2;
-    // Positions of the output whose input, `offset` further on, is inside.
+    // Output positions whose input at `offset` is inside the image.
     let inside = |offset: usize, size: usize, positions: usize| {
         let first = padding.saturating_sub(offset).div_ceil(stride);
         let beyond = (size + padding).saturating_sub(offset).div_ceil(stride);
@@ -65,9 +65,10 @@ mod tests {
     use crate::network::reference::outputs;
 
     proptest! {
-        /// Where batch normalisation does nothing, the reference's layers are these and activations.
+        /// If batch normalisation is the identity, the reference's layers are these convolutions
+        /// with activations.
         #[test]
-        fn layers_are_those_of_the_reference(plan in arbitrary_plan(), seed: u8) {
+        fn layers_equal_those_of_the_reference(plan in arbitrary_plan(), seed: u8) {
             let mut weights = Weights::init(&plan, [seed; 32]);
             for (name, array) in &mut weights.arrays {
                 if name.ends_with(".variance") {

@@ -1,8 +1,8 @@
-//! Zero-cost proxies: scores of networks that nobody has trained, for studies that screen candidates.
+//! Zero-cost proxies: scores of untrained networks, for studies that screen candidates.
 //!
-//! A score says nothing by itself; higher is hoped to be more accurate among networks of one space. How
-//! often that is so `edgesmith-bench proxies` measures. What becomes of a scored candidate the coordinator
-//! decides.
+//! A score has no meaning by itself. Among networks of one space, a higher score should mean higher
+//! accuracy; `edgesmith-bench proxies` measures how often it does. The coordinator decides what
+//! happens to a scored candidate.
 
 mod loops;
 mod naswot;
@@ -14,29 +14,30 @@ use edgesmith_search_space::{LayerOp, Plan, Precision};
 use crate::data::Dataset;
 use crate::network::Weights;
 
-/// The score of a network of `plan` that begins with `weights`. Finite, higher is better.
+/// The score of a network of `plan` with initial `weights`. Finite; higher is better.
 ///
 /// # Panics
-/// When the weights are not the plan's, or the images have other channels.
+/// When the weights do not fit the plan, or the images have the wrong number of channels.
 pub fn score(proxy: Proxy, plan: &Plan, weights: &Weights, dataset: &Dataset) -> f64 {
     let cost = plan.cost(Precision::Fp32);
     match proxy {
         Proxy::Synflow => synflow::score(plan, &at_usual_scale(plan, weights)),
-        // It normalises, so the scale makes next to no difference to it.
+        // It normalises, so the scale makes almost no difference.
         Proxy::Naswot => naswot::score(plan, weights, &naswot::batch(plan, dataset)),
         Proxy::Macs => (cost.macs as f64).ln(),
         Proxy::Parameters => (cost.parameters as f64).ln(),
     }
 }
 
-/// The weights with filters of the deviation that He et al. 2015 give them, `sqrt(2 / fan_out)`. Training
-/// begins with smaller ones ([`Weights::init`]), which normalisation makes up for; synflow, which leaves
-/// it out, would hold the smallness of every layer against deep networks.
+/// Rescales the filters to the standard deviation of He et al. 2015, `sqrt(2 / fan_out)`. Training
+/// starts with smaller filters ([`Weights::init`]), which is fine with normalisation. Synflow
+/// leaves normalisation out, so with the small filters of every layer it would score deep networks
+/// too low.
 fn at_usual_scale(plan: &Plan, weights: &Weights) -> Weights {
     let mut scaled = weights.clone();
     for id in plan.ids() {
         let layer = plan.layer(id);
-        // Each depthwise input feeds the kernel's positions of one filter only.
+        // Each input channel of a depthwise convolution feeds only one filter.
         let outputs = match layer.op {
             LayerOp::Conv { .. } => plan.output_shape(id).channels as usize,
             LayerOp::Depthwise { .. } => 1,
@@ -61,7 +62,7 @@ mod tests {
     use crate::network::testing::{conv_plan, residual_plan, scale_filters};
 
     #[test]
-    fn scores_are_those_of_filters_of_the_usual_scale() {
+    fn scores_are_computed_with_filters_of_the_usual_scale() {
         let layers =
             [(conv_plan(), "stage2.block1.conv"), (residual_plan(), "stage1.block1.depthwise")];
         for (plan, layer) in layers {

@@ -1,6 +1,6 @@
-//! How differently a network's rectified units respond to different images before training. After Mellor,
-//! Turner, Storkey & Crowley 2021, *Neural Architecture Search without Training*: a network that tells
-//! images apart already learns more easily.
+//! Measures how differently a network's rectified units respond to different images before
+//! training, after Mellor, Turner, Storkey & Crowley 2021, *Neural Architecture Search without
+//! Training*: a network that already distinguishes images learns more easily.
 
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
@@ -8,11 +8,11 @@ use super::loops::{convolve, plane_means};
 use crate::data::Dataset;
 use crate::network::Weights;
 
-/// Images that are compared with each other.
+/// Number of images that are compared with each other.
 const IMAGES: usize = 32;
 
-/// Training images at the plan's size, normalised as training does, from all over the set: classes may be
-/// in order.
+/// Training images at the plan's size, normalised as in training. They are spread over the whole
+/// set, because it may be sorted by class.
 pub fn batch(plan: &Plan, dataset: &Dataset) -> Vec<Vec<f64>> {
     let count = IMAGES.min(dataset.train.len());
     let chosen: Vec<usize> = (0..count).map(|i| i * dataset.train.len() / count).collect();
@@ -31,9 +31,10 @@ pub fn batch(plan: &Plan, dataset: &Dataset) -> Vec<Vec<f64>> {
     (0..count).map(normalised).collect()
 }
 
-/// `ln det (K + 1)`, where `K` counts for two images each the units that are on for both or for none. The
-/// paper's `K` is singular where two images are alike to the network; one more unit that tells each image
-/// from all others keeps the logarithm finite, and changes it little among thousands of units.
+/// `ln det (K + 1)`, where `K` counts, for each pair of images, the units that are on for both or
+/// off for both. The paper's `K` is singular if two images activate the same units. Adding the
+/// identity acts as one more unit per image that is on for this image only; it keeps the logarithm
+/// finite and changes it little among thousands of units.
 pub fn score(plan: &Plan, weights: &Weights, batch: &[Vec<f64>]) -> f64 {
     let codes = codes(plan, weights, batch);
     let same = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| a == b).count();
@@ -48,11 +49,12 @@ pub fn score(plan: &Plan, weights: &Weights, batch: &[Vec<f64>]) -> f64 {
     log_determinant(kernel)
 }
 
-/// Which rectified units are on, by image. Batch normalisation goes by the batch, as in the first step of
-/// a training.
+/// Which rectified units are on, by image. Batch normalisation uses the batch's statistics, as in
+/// the first training step.
 fn codes(plan: &Plan, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>> {
     let mut codes: Vec<Vec<bool>> = vec![Vec::new(); batch.len()];
-    // By layer, by image; dropped after its last reader, as feature maps of a batch are large.
+    // By layer and image. An output is dropped after its last reader, because the feature maps of a
+    // batch are large.
     let mut outputs: Vec<Vec<Vec<f64>>> = Vec::with_capacity(plan.layers().len());
     for id in plan.ids() {
         let layer = plan.layer(id);
@@ -87,7 +89,7 @@ fn codes(plan: &Plan, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>> {
                 let channels = plan.input_shape(id).channels as usize;
                 input.iter().map(|image| plane_means(image, channels)).collect()
             }
-            // Nothing is rectified any more.
+            // The logits are not rectified.
             LayerOp::Linear => Vec::new(),
         };
         outputs.push(output);
@@ -102,7 +104,7 @@ fn codes(plan: &Plan, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>> {
     codes
 }
 
-/// Each channel to mean 0 and variance 1 over the batch.
+/// Normalises each channel to mean 0 and variance 1 over the batch.
 fn normalise(maps: &mut [Vec<f64>], channels: usize) {
     let positions = maps.first().map_or(0, |map| map.len() / channels);
     for channel in 0..channels {
@@ -120,7 +122,8 @@ fn normalise(maps: &mut [Vec<f64>], channels: usize) {
     }
 }
 
-/// Of a symmetric, positive definite matrix, by Cholesky's factorisation.
+/// Logarithm of the determinant of a symmetric, positive definite matrix, by Cholesky
+/// factorisation.
 fn log_determinant(mut matrix: Vec<Vec<f64>>) -> f64 {
     let mut sum = 0.0;
     for i in 0..matrix.len() {
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_determinant_by_hand() {
+    fn a_determinant_matches_a_calculation_by_hand() {
         let matrix = vec![vec![4.0, 2.0, 0.0], vec![2.0, 5.0, 1.0], vec![0.0, 1.0, 3.0]];
         // 4 · (15 - 1) - 2 · 6.
         assert!((log_determinant(matrix) - 44f64.ln()).abs() < 1e-12);
@@ -174,14 +177,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn every_plan_has_a_score_that_knows_no_order(plan in arbitrary_plan(), seed: u8) {
+        fn every_plan_has_a_score_that_does_not_depend_on_order(plan in arbitrary_plan(), seed: u8) {
             let weights = Weights::init(&plan, [seed; 32]);
             let batch = images(&plan, 6);
             let one = score(&plan, &weights, &batch);
             prop_assert!(one.is_finite());
             let turned: Vec<Vec<f64>> = batch.iter().rev().cloned().collect();
             prop_assert!((score(&plan, &weights, &turned) - one).abs() < 1e-6 * one.abs().max(1.0));
-            // What cannot be told apart counts for less, and is no end of the world.
+            // Two equal images lower the score, but it stays finite.
             let mut alike = batch.clone();
             alike[5] = alike[0].clone();
             prop_assert!(score(&plan, &weights, &alike).is_finite());
@@ -191,8 +194,8 @@ mod tests {
             prop_assert!((score(&plan, &weights, &all_alike) - expected).abs() < 1e-6);
         }
 
-        /// One unit per rectified output, on where its normalised sum is above 0: by the definition, on a
-        /// stem alone.
+        /// A unit of the stem is on if its normalised sum is above 0; computed here from the
+        /// definition.
         #[test]
         fn a_unit_is_on_above_its_mean(plan in arbitrary_plan(), seed: u8) {
             let weights = Weights::init(&plan, [seed; 32]);

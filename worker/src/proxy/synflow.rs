@@ -1,19 +1,21 @@
-//! Synaptic flow: how much of what goes in at the front comes out at the end, and how much of that each
-//! weight carries. After Tanaka, Kunin, Yamins & Ganguli 2020, *Pruning neural networks without any data by
-//! iteratively conserving synaptic flow*; as a proxy of accuracy Abdelfattah, Mehrotra, Dudziak & Lane
-//! 2021, *Zero-Cost Proxies for Lightweight NAS*, which leaves batch normalisation out as this does.
+//! Synaptic flow: how much of the input reaches the output of a network, and how much of that flows
+//! through each weight. After Tanaka, Kunin, Yamins & Ganguli 2020, *Pruning neural networks
+//! without any data by iteratively conserving synaptic flow*; as a proxy of accuracy, Abdelfattah,
+//! Mehrotra, Dudziak & Lane 2021, *Zero-Cost Proxies for Lightweight NAS*. Like the latter, it
+//! leaves batch normalisation out.
 
 use edgesmith_search_space::{LayerId, LayerOp, Plan, Source};
 
 use super::loops::{convolve, plane_means};
 use crate::network::Weights;
 
-/// The logarithm of the sum over all weights of `|w · ∂R/∂w|`, where `R` is the sum of the outputs for an
-/// image of ones of the network with absolute weights, without biases and batch normalisation. Where
-/// nothing is negative, activations do nothing but bound, and count as the identity.
+/// The logarithm of the sum over all weights of `|w · ∂R/∂w|`. `R` is the sum of the outputs for an
+/// image of ones, in the network with absolute weights and without biases and batch normalisation.
+/// No value is negative, so a ReLU is the identity; the upper bound of a ReLU6 is ignored.
 pub fn score(plan: &Plan, weights: &Weights) -> f64 {
-    // With every weight multiplied by t, `R` is a polynomial of t, and by Euler's theorem the sum is its
-    // derivative at 1: carried along with the values, it takes no second pass.
+    // With every weight multiplied by t, `R` is a polynomial of t, and by Euler's theorem the sum
+    // is its derivative at t = 1. The derivative is computed along with the values, so no second
+    // pass is needed.
     let mut outputs: Vec<Flow> = Vec::with_capacity(plan.layers().len());
     let ones = vec![1.0; plan.input().elements() as usize];
     let image = Flow { slopes: vec![0.0; ones.len()], values: ones };
@@ -57,18 +59,18 @@ pub fn score(plan: &Plan, weights: &Weights) -> f64 {
         outputs.push(output);
     }
     let sum: f64 = outputs.last().map_or(0.0, |logits| logits.slopes.iter().sum());
-    // Finite whatever the depth; nothing flows where a layer's weights are all zero.
+    // Keeps the score finite at any depth. The sum is 0 if all weights of a layer are zero.
     sum.clamp(f64::MIN_POSITIVE, f64::MAX).ln()
 }
 
-/// A feature map, and its derivative by a factor of all weights so far.
+/// A feature map, and its derivative with respect to a common factor of all weights so far.
 struct Flow {
     values: Vec<f64>,
     slopes: Vec<f64>,
 }
 
 impl Flow {
-    /// Through a layer that multiplies by weights: the product rule.
+    /// The flow through a layer that multiplies by weights, by the product rule.
     fn through(&self, layer: impl Fn(&[f64]) -> Vec<f64>) -> Self {
         let values = layer(&self.values);
         let further = layer(&self.slopes);
@@ -86,8 +88,8 @@ mod tests {
     use crate::compress::testing::arbitrary_plan;
     use crate::network::reference::forward;
 
-    /// Sum of the outputs for an image of ones with the weights of all layers, but for one weight,
-    /// absolute; that one changed by `change`.
+    /// Sum of the outputs for an image of ones. All weights are absolute, except for one that is
+    /// changed by `change`.
     fn flow(plan: &Plan, weights: &Weights, changed: (&str, usize), change: f32) -> f64 {
         let mut weights = weights.clone();
         for (name, array) in &mut weights.arrays {
@@ -108,12 +110,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
 
-        /// Against finite differences of the reference, which bounds at 6 what this does not.
+        /// Compares with finite differences of the reference, whose ReLU6 is bounded at 6.
         #[test]
         fn the_score_is_the_sum_of_weights_times_slopes(plan in arbitrary_plan(), seed: u8) {
             let mut weights = Weights::init(&plan, [seed; 32]);
             for (name, array) in &mut weights.arrays {
-                // Small, so that nothing is bounded.
+                // Small, so that the bound is not reached.
                 if name.ends_with(".weight") {
                     let scale = 0.5 / (array.data.len() / array.shape[0]) as f32;
                     array.data.iter_mut().for_each(|w| *w = scale * w.signum() * (0.5 + w.abs().min(0.5)));
@@ -122,7 +124,8 @@ mod tests {
             let mut sum = 0.0;
             for (name, array) in weights.arrays.iter().filter(|(name, _)| name.ends_with(".weight")) {
                 for (at, weight) in array.data.iter().enumerate() {
-                    // `R` is linear in one weight, so any step will do, and a large one is exact.
+                    // `R` is linear in one weight, so any step works; a large one is the most
+                    // exact.
                     let step = weight.abs();
                     let higher = flow(&plan, &weights, (name, at), step);
                     let lower = flow(&plan, &weights, (name, at), -step);
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_flows_through_zeros() {
+    fn nothing_flows_through_zero_weights() {
         let stage = Stage {
             depth: 1,
             width: 3,

@@ -1,8 +1,8 @@
-//! One batch's loss and the gradients of all parameters.
+//! The loss of one batch and the gradients of all parameters.
 //!
-//! Where logits are at hand the loss is computed on plain numbers ([`loss`]). To ask a GPU for them would
-//! leave it idle until the next step comes, so there the loss is burn's arithmetic on the device, and is
-//! read later, those of several steps together.
+//! On the processor the loss is computed on plain numbers ([`loss`]). On a GPU, reading the logits
+//! would leave it idle until the next step comes. So there burn computes the loss on the device,
+//! and the losses of several steps are read together later.
 
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
@@ -11,17 +11,18 @@ use burn::tensor::{Tensor, TensorData};
 use super::loss::{Targets, loss, wanted};
 use crate::network::Network;
 
-/// The loss of a step that may not be over yet.
+/// The loss of a step that may still be running.
 #[derive(Debug)]
 pub(super) enum StepLoss {
-    /// The step is over.
+    /// The step is complete.
     Known(f64),
-    /// The device has it when it has done the step; one value.
+    /// One value on the device, available when the step is complete.
     OnDevice(Box<Tensor<1>>),
 }
 
 impl StepLoss {
-    /// The values, after all these steps are done. All of them are of one kind, as all steps of a training are.
+    /// Waits for the steps and returns their losses. All must be of the same variant, as are all
+    /// steps of a training.
     pub(super) fn read(losses: Vec<Self>) -> Vec<f64> {
         let (mut values, mut waiting) = (Vec::new(), Vec::new());
         for loss in losses {
@@ -39,8 +40,8 @@ impl StepLoss {
     }
 }
 
-/// The loss of a batch with these logits, and what it says of every parameter. Losses of `ahead` steps are
-/// read together.
+/// The loss of a batch with these logits, and the gradients of all parameters. The losses of
+/// `ahead` steps are read together.
 pub(super) fn backward(
     network: &Network,
     logits: Tensor<2>,
@@ -50,7 +51,8 @@ pub(super) fn backward(
     if ahead == 1 { at_hand(network, logits, targets) } else { on_device(network, logits, targets) }
 }
 
-/// The loss in f64. Its gradient enters burn's graph as the factors of a sum over the logits.
+/// Computes the loss in f64. Its gradient enters burn's graph as the factors of a sum over the
+/// logits.
 fn at_hand(network: &Network, logits: Tensor<2>, targets: &Targets) -> (StepLoss, GradientsParams) {
     let shape = logits.dims();
     let device = logits.device();
@@ -61,8 +63,8 @@ fn at_hand(network: &Network, logits: Tensor<2>, targets: &Targets) -> (StepLoss
     (StepLoss::Known(loss), GradientsParams::from_grads(gradients, network))
 }
 
-/// The loss as cross entropies with what is wanted at each temperature, and what of it does not depend on
-/// the logits.
+/// Computes the loss on the device: cross entropies with the targets at each temperature, plus a
+/// constant that does not depend on the logits.
 fn on_device(
     network: &Network,
     logits: Tensor<2>,
@@ -93,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_come_to_the_same(
+        fn both_ways_give_the_same_loss_and_gradients(
             pixels in prop::collection::vec(-2.0f32..2.0, 3 * 64),
             teacher in prop::collection::vec(-4.0f32..4.0, 30),
             labels in prop::collection::vec(0u16..10, 3),
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_read_in_order_and_those_that_are_not_finite_show() {
+    fn losses_are_read_in_order_and_stay_infinite_or_nan() {
         let on_device =
             |value: f32| StepLoss::OnDevice(Box::new(Tensor::from_data([value], &Device::flex())));
         let losses = StepLoss::read(vec![on_device(0.5), on_device(f32::NAN), on_device(2.0)]);

@@ -1,5 +1,5 @@
-//! Batches of normalised floats, made from images as bytes when they are needed: augmented, resized and
-//! normalised image by image, so that no augmented set is ever in memory.
+//! Batches of normalised floats, made from images as bytes when they are needed. Each image is
+//! augmented, resized and normalised separately, so that no augmented set is ever in memory.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::SoftTargets;
 use crate::data::{ImageSet, Normalization, Resize, Views};
 
-/// Turns bytes into what a network sees: `(byte / 255 - mean) / std`, looked up per channel.
+/// Normalises bytes to `(byte / 255 - mean) / std`, with a look-up table per channel.
 #[derive(Debug, Clone)]
 pub(super) struct Normalizer {
     tables: Vec<[f32; 256]>,
@@ -36,7 +36,7 @@ impl Normalizer {
         Tensor::from_data(self.normalized(images, indices), device)
     }
 
-    /// [`Normalizer::batch`] that is on no device yet.
+    /// [`Normalizer::batch`] before it is moved to a device.
     fn normalized(&self, images: &mut Images, indices: &[usize]) -> TensorData {
         let (channels, side) = (images.set.channels, images.side);
         let mut values = Vec::with_capacity(indices.len() * channels * side * side);
@@ -50,32 +50,32 @@ impl Normalizer {
     }
 }
 
-/// One batch to train on.
+/// One training batch.
 pub(super) struct Batch {
     /// Normalised, `[batch, channels, height, width]`.
     pub(super) images: TensorData,
-    /// One an image.
+    /// One per image.
     pub(super) labels: Vec<u16>,
     /// The teacher's logits of each image, row after row.
     pub(super) teacher: Option<Vec<f32>>,
 }
 
-/// The batches of a training, epoch after epoch in an order of its own.
+/// The batches of a training. Every epoch has its own order.
 pub(super) struct Batches<'a> {
     pub(super) set: &'a ImageSet,
     pub(super) images: Images<'a>,
     pub(super) normalizer: Normalizer,
-    /// Epoch `e` sees view `e % views`.
+    /// Epoch `e` uses view `e % views`.
     pub(super) views: u32,
     pub(super) soft_targets: Option<&'a SoftTargets>,
     pub(super) batch_size: usize,
-    /// Of each epoch.
+    /// Steps of each epoch.
     pub(super) steps: usize,
     pub(super) shuffle_seed: [u8; 32],
 }
 
 impl<'a> Batches<'a> {
-    /// Those of `epochs`, one after the other.
+    /// The batches of `epochs`, in order.
     pub(super) fn of(mut self, epochs: Range<u32>) -> impl Iterator<Item = Batch> + Send + 'a {
         let mut order: Vec<usize> = (0..self.set.len()).collect();
         let steps = epochs.flat_map(move |epoch| (0..self.steps).map(move |step| (epoch, step)));
@@ -100,7 +100,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// The order of one epoch: a function of the seed and the epoch alone.
+/// Shuffles the images for one epoch. The order depends only on the seed and the epoch.
 fn shuffle(order: &mut [usize], seed: [u8; 32], epoch: u32) {
     for (position, index) in order.iter_mut().enumerate() {
         *index = position;
@@ -110,33 +110,34 @@ fn shuffle(order: &mut [usize], seed: [u8; 32], epoch: u32) {
     order.shuffle(&mut rng);
 }
 
-/// The images of a set as a network wants them: in one of their views, at one resolution.
+/// The images of a set in one view, at the resolution of a network.
 pub(super) struct Images<'a> {
-    /// Borrowed, but for images that are always the same and have another size: those are resized once.
+    /// Borrowed, except if images are not augmented and need another size: then they are resized
+    /// once.
     set: Cow<'a, ImageSet>,
     side: usize,
     view: Option<View<'a>>,
 }
 
-/// Images that differ from view to view.
+/// Buffers for images that differ between views.
 struct View<'a> {
     views: &'a Views,
     number: u32,
-    /// One image, at the set's own resolution.
+    /// One image at the set's resolution.
     native: Vec<u8>,
-    /// `None` where that is the network's.
+    /// `None` if that is also the network's resolution.
     resized: Option<(Resize, Vec<u8>)>,
 }
 
 impl<'a> Images<'a> {
-    /// The images themselves, at `side` × `side` pixels.
+    /// The images without augmentation, at `side` × `side` pixels.
     pub(super) fn new(set: &'a ImageSet, side: usize) -> Self {
         let fits = (set.height, set.width) == (side, side);
         let set = if fits { Cow::Borrowed(set) } else { Cow::Owned(set.resized(side)) };
         Self { set, side, view: None }
     }
 
-    /// Their views, at first view 0.
+    /// Views of the images, initially view 0.
     pub(super) fn of_views(set: &'a ImageSet, views: &'a Views, side: usize) -> Self {
         if !views.differ() {
             return Self::new(set, side);
@@ -149,7 +150,7 @@ impl<'a> Images<'a> {
         Self { set: Cow::Borrowed(set), side, view }
     }
 
-    /// Turns to another view.
+    /// Switches to another view.
     pub(super) fn turn_to(&mut self, view: u32) {
         if let Some(turned) = &mut self.view {
             turned.number = view;
@@ -213,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn images_are_those_of_the_rendered_set(
+        fn images_equal_those_of_the_rendered_set(
             (channels, height, width) in (prop::sample::select(vec![1usize, 3]), 1usize..7, 1usize..7),
             side in 1usize..9,
             shift in 0u32..3,

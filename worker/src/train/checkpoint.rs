@@ -1,6 +1,6 @@
-//! A training between two epochs, and the file that carries it to another worker: safetensors with the
-//! weights under their names and the step rule's moments under `NAME/PARAMETER`, and the counts in the
-//! metadata.
+//! The state of a training between two epochs, and its file for another worker: safetensors with
+//! the weights under their names, the optimizer's moments under `NAME/PARAMETER`, and the counts in
+//! the metadata.
 
 use std::str::FromStr;
 
@@ -8,18 +8,18 @@ use super::Moments;
 use crate::export::safetensors::{self, ReadError};
 use crate::network::Weights;
 
-/// Version of the file, in the metadata's `edgesmith_checkpoint_version`. Workers of another version do
-/// not go on from it.
+/// Version of the file; stored in the metadata as `edgesmith_checkpoint_version`. Workers with
+/// another version refuse it.
 pub const CHECKPOINT_VERSION: u32 = 1;
 const VERSION_KEY: &str = "edgesmith_checkpoint_version";
 
-/// All that going on needs besides the request itself. With the same request, going on from a
-/// checkpoint gives the bits of a training that never stopped.
+/// Everything that is needed to continue a training, besides the request. Continuing from a
+/// checkpoint with the same request gives the same bits as a training without a stop.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Checkpoint {
-    /// As trained so far, running statistics of batch normalisation included.
+    /// The weights so far, including batch normalisation's running statistics.
     pub weights: Weights,
-    /// What the step rule remembers; empty before the first epoch.
+    /// The optimizer's moments; empty before the first epoch.
     pub moments: Moments,
     /// Passes over the training images so far.
     pub epochs: u32,
@@ -29,31 +29,31 @@ pub struct Checkpoint {
     pub seconds: f64,
 }
 
-/// Why bytes are no checkpoint.
+/// Why a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// No safetensors file, or a damaged one.
+    /// The bytes are not a safetensors file, or are damaged.
     #[error(transparent)]
     File(#[from] ReadError),
-    /// Of another version, or without a count.
-    #[error("failed to read checkpoint: its {field} is {given:?}, {expected} is needed")]
+    /// The version is wrong, or a count is missing or invalid.
+    #[error("failed to read checkpoint: its {field} is {given:?}, but must be {expected}")]
     Field {
-        /// In the metadata.
+        /// Key in the metadata.
         field: &'static str,
-        /// What the file says, `None` where it says nothing.
+        /// Value in the file; `None` if it is missing.
         given: Option<String>,
-        /// What is needed.
+        /// Description of valid values.
         expected: &'static str,
     },
 }
 
 impl Checkpoint {
-    /// Where a training begins.
+    /// The start of a training.
     pub fn fresh(weights: Weights) -> Self {
         Self { weights, ..Self::default() }
     }
 
-    /// The file; equal checkpoints give equal bytes.
+    /// The bytes of the file. Equal checkpoints give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut all = self.weights.clone();
         all.arrays.extend(self.moments.iter().map(|(name, array)| (name.clone(), array.clone())));
@@ -66,10 +66,11 @@ impl Checkpoint {
         safetensors::to_bytes(&all, &metadata)
     }
 
-    /// The checkpoint in a file. Whether it fits a network is judged where training goes on.
+    /// Reads a checkpoint from a file. Whether it fits a network is checked when the training
+    /// continues.
     ///
     /// # Errors
-    /// When the bytes are no checkpoint of this version.
+    /// When the bytes are not a checkpoint of this version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let (mut weights, notes) = safetensors::read(bytes)?;
         let moments = weights.arrays.extract_if(.., |name, _| name.contains('/')).collect();
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_comes_back_to_the_bit() {
+    fn a_checkpoint_survives_a_round_trip_bit_for_bit() {
         let bytes = checkpoint().to_bytes();
         assert_eq!(bytes, checkpoint().to_bytes());
         assert_eq!(Checkpoint::from_bytes(&bytes).unwrap(), checkpoint());
@@ -138,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_is_an_error_or_other_values_but_no_panic(at in 0usize..600, byte: u8) {
+        fn damage_gives_an_error_or_other_values_and_never_panics(at in 0usize..600, byte: u8) {
             let mut bytes = checkpoint().to_bytes();
             let at = at % bytes.len();
             bytes[at] = byte;

@@ -1,4 +1,5 @@
-//! How many threads a training takes: the processor's cores, shared by the trainings of a process.
+//! The processor's cores, shared by the trainings of a process: decides the number of threads of
+//! each training.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -6,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgesmith_kernels::Threads;
 
-/// The cores of a process. As many trainings as there are cores take one each; fewer share them, so a
-/// teacher that all others wait for has them all. Each training's batches are made on one thread more, which
-/// has little to do.
+/// The cores of a process. The running trainings share them equally, each with at least one thread;
+/// a teacher that all others wait for gets all of them. Each training's batches are made on one
+/// more thread, which has little to do.
 #[derive(Debug, Clone)]
 pub struct Cores(Arc<Inner>);
 
@@ -20,7 +21,7 @@ struct Inner {
     trainings: AtomicUsize,
 }
 
-/// The system has no more threads.
+/// The system cannot start more threads.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to start {count} threads: {source}")]
 pub struct CoresError {
@@ -28,7 +29,7 @@ pub struct CoresError {
     source: rayon::ThreadPoolBuildError,
 }
 
-/// A training's place among those that run; given back when it is dropped.
+/// A running training's claim to cores; released when it is dropped.
 #[derive(Debug)]
 pub struct Seat(Cores);
 
@@ -38,16 +39,16 @@ impl Cores {
         Self(Arc::new(Inner { count: 1, helpers: None, trainings: AtomicUsize::new(0) }))
     }
 
-    /// `count` threads for all trainings together.
+    /// `count` threads, shared by all trainings.
     ///
     /// # Errors
-    /// When the system has no more threads.
+    /// When the system cannot start more threads.
     pub fn new(count: NonZeroUsize) -> Result<Self, CoresError> {
         let count = count.get();
         if count == 1 {
             return Ok(Self::one());
         }
-        // A training's own thread is one of them.
+        // The training's own thread is one of them.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(count - 1)
             .thread_name(|i| format!("train-{i}"))
@@ -57,7 +58,7 @@ impl Cores {
         Ok(Self(Arc::new(Inner { count, helpers, trainings })))
     }
 
-    /// Begins a training.
+    /// Registers a training.
     pub(super) fn seat(&self) -> Seat {
         self.0.trainings.fetch_add(1, Ordering::Relaxed);
         Seat(self.clone())
@@ -65,7 +66,7 @@ impl Cores {
 }
 
 impl Seat {
-    /// This training's share, as of now.
+    /// The threads that this training may currently use.
     pub(super) fn threads(&self) -> Threads {
         let Inner { count, helpers, trainings } = &*self.0.0;
         let share = count / trainings.load(Ordering::Relaxed).max(1);
@@ -97,7 +98,7 @@ mod tests {
         let third = cores.seat();
         assert_eq!(share(&third), 1);
         let rest: Vec<Seat> = (0..4).map(|_| cores.seat()).collect();
-        assert_eq!(share(&first), 1, "never less than its own thread");
+        assert_eq!(share(&first), 1, "at least its own thread");
         drop((second, third, rest));
         assert_eq!(share(&first), 4);
         assert_eq!(share(&Cores::one().seat()), 1);

@@ -1,4 +1,4 @@
-//! What trains: the processor, or a GPU where the program is built for it.
+//! The training device: the processor, or a GPU if the program is built for it.
 
 use std::fmt;
 
@@ -7,56 +7,57 @@ use burn::tensor::Device;
 /// A device to train on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainDevice {
-    /// The processor, through burn's `flex`; on how many threads, [`super::Cores`] say.
+    /// The processor, through burn's `flex`. [`super::Cores`] decides the number of threads.
     Flex,
     /// The first GPU that wgpu finds (Vulkan, Metal).
     #[cfg(feature = "wgpu")]
     Wgpu,
 }
 
-/// How a device likes its work. What comes of it does not depend on this, but for rounding.
+/// Settings that make training fast on a device. They affect results only through rounding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
-    /// Steps, at least 1, that are handed over before their losses are read, which waits for all of them.
-    /// A GPU works through them while the next ones are prepared; the processor has done a step when the
-    /// call returns.
+    /// Number of steps, at least 1, that are submitted before their losses are read, which waits
+    /// for all of them. A GPU runs them while the next ones are prepared. On the processor a step
+    /// is complete when the call returns.
     pub(super) steps_ahead: usize,
-    /// Numbers of channels are padded to multiples of this, at least 1; see [`super::padding`].
+    /// Channel counts are padded to multiples of this, at least 1; see [`super::padding`].
     pub(super) channel_multiple: u32,
 }
 
-/// A device that nobody knows, or that this program is not built for.
+/// The device is unknown or not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrainDeviceError {
-    /// Not a device's name.
+    /// There is no device with this name.
     #[error("unknown backend {0:?}; use flex or wgpu")]
     Unknown(String),
-    /// The name of a device that needs another build.
+    /// The device needs another build of the program.
     #[error("this program is built without wgpu; build it again with --features wgpu")]
     NotBuilt,
-    /// A build for GPUs on a machine without one.
+    /// The machine has no GPU that wgpu can use.
     #[error(
-        "wgpu finds no adapter on this machine; install a driver for Vulkan or Metal (Mesa's \
-         software Vulkan will do for tests), or use flex"
+        "wgpu finds no adapter on this machine; install a driver for Vulkan or Metal (Mesa's software \
+         Vulkan is enough for tests), or use flex"
     )]
     NoAdapter,
 }
 
 impl TrainDevice {
-    /// The device of a name: `flex` or `wgpu`.
+    /// The device with this name: `flex` or `wgpu`.
     ///
     /// # Errors
-    /// When there is none of that name in this build or on this machine.
+    /// When the name is unknown, or the device is not available in this build or on this machine.
     pub fn parse(name: &str) -> Result<Self, TrainDeviceError> {
         match name {
             "flex" => Ok(TrainDevice::Flex),
             #[cfg(feature = "wgpu")]
             "wgpu" => {
                 keep_tuning();
-                // Asked for here: burn panics when it first uses an adapter that is not there.
-                match Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() {
-                    true => Err(TrainDeviceError::NoAdapter),
-                    false => Ok(TrainDevice::Wgpu),
+                // Checked here, because burn panics when it first uses a missing adapter.
+                if Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() {
+                    Err(TrainDeviceError::NoAdapter)
+                } else {
+                    Ok(TrainDevice::Wgpu)
                 }
             }
             #[cfg(not(feature = "wgpu"))]
@@ -74,11 +75,11 @@ impl TrainDevice {
         }
     }
 
-    /// How it likes its work.
+    /// The settings for fast training.
     pub(super) fn manner(self) -> Manner {
         match self {
             TrainDevice::Flex => Manner { steps_ahead: 1, channel_multiple: 1 },
-            // WebGPU's vectors have four lanes.
+            // WebGPU vectors have four lanes.
             #[cfg(feature = "wgpu")]
             TrainDevice::Wgpu => Manner { steps_ahead: 16, channel_multiple: 4 },
         }
@@ -94,10 +95,10 @@ impl TrainDevice {
     }
 }
 
-/// Lets what cubecl finds out, which kernels are the fastest, be kept in the user's cache directory, so that no
-/// later training and no other process has to find it out again. By default it would be kept in the
-/// `target` of whatever Cargo project the program is started in. A `cubecl.toml` there has its way, where it
-/// names any other place.
+/// Makes cubecl store which kernels are the fastest in the user's cache directory, so that later
+/// trainings and other processes do not have to measure it again. By default it is stored in the
+/// `target` directory of the Cargo project that the program is started in. Another location in a
+/// `cubecl.toml` there is respected.
 #[cfg(feature = "wgpu")]
 fn keep_tuning() {
     use burn::cubecl::config::cache::CacheConfig;
@@ -107,7 +108,7 @@ fn keep_tuning() {
     if matches!(config.environment.path, CacheConfig::Target) {
         config.environment.path = CacheConfig::Global;
     }
-    // Whoever was first, perhaps an earlier call, has set it for good.
+    // The first call sets the configuration; later calls have no effect.
     CubeClRuntimeConfig::try_set(config);
 }
 
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_mean_devices() {
+    fn names_select_devices() {
         assert_eq!(TrainDevice::parse("flex"), Ok(TrainDevice::Flex));
         assert_eq!(TrainDevice::Flex.to_string(), "flex");
         let error = TrainDevice::parse("cuda").unwrap_err();
@@ -131,7 +132,7 @@ mod tests {
 
     #[cfg(not(feature = "wgpu"))]
     #[test]
-    fn wgpu_says_how_to_get_it() {
+    fn a_build_without_wgpu_says_how_to_get_it() {
         let error = TrainDevice::parse("wgpu").unwrap_err();
         assert!(error.to_string().ends_with("--features wgpu"));
     }

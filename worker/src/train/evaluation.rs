@@ -9,14 +9,14 @@ use super::{TrainDevice, TrainError};
 use crate::data::{ImageSet, Normalization};
 use crate::network::{Network, Weights};
 
-/// Images a batch; only memory and speed depend on it.
+/// Images per batch. Affects only memory and speed.
 const BATCH: usize = 128;
 
-/// Share of `set` whose highest logit is its label's, `0..=1`; for quick looks during a search:
-/// what is reported comes from the edge runtime.
+/// Top-1 accuracy on `set`, `0..=1`. For quick checks during a search; reported accuracies come
+/// from the edge runtime.
 ///
 /// # Panics
-/// When the weights are not the plan's, or the images have another number of channels.
+/// When the weights do not fit the plan, or the images have the wrong number of channels.
 pub fn evaluate(
     plan: &Plan,
     weights: &Weights,
@@ -28,7 +28,7 @@ pub fn evaluate(
     let mut images = Images::new(set, plan.input().height as usize);
     let all = &mut || ControlFlow::Continue(());
     let logits =
-        logits(&network, &mut images, normalization, device, all).expect("nobody stops it");
+        logits(&network, &mut images, normalization, device, all).expect("the pause never breaks");
     let right = logits
         .chunks_exact(plan.classes() as usize)
         .zip(&set.labels)
@@ -37,8 +37,8 @@ pub fn evaluate(
     right as f64 / set.len().max(1) as f64
 }
 
-/// Logits `[images][classes]` of images at the network's resolution, unless `pause`, called
-/// before each batch, breaks.
+/// Logits `[images][classes]` of images at the network's resolution, unless `pause`, which is
+/// called before each batch, breaks.
 pub(super) fn logits(
     network: &Network,
     images: &mut Images,
@@ -60,7 +60,7 @@ pub(super) fn logits(
     Ok(all)
 }
 
-/// Index of the first highest value.
+/// Index of the highest value; the first of equal ones.
 fn highest(row: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {
@@ -78,7 +78,7 @@ mod tests {
     use crate::network::testing::{conv_plan, random_weights};
 
     #[test]
-    fn accuracy_is_that_of_the_plain_loops() {
+    fn accuracy_equals_that_of_the_plain_loops() {
         let plan = conv_plan();
         let weights = random_weights(&plan, 4);
         let pixels = (0..150 * 64).map(|i| (i * i % 251) as u8).collect();
@@ -87,7 +87,7 @@ mod tests {
         for index in 0..set.len() {
             let bytes = set.image(index).iter();
             let image: Vec<f32> = bytes.map(|b| (f32::from(*b) / 255.0 - 0.4) / 0.3).collect();
-            // Every third label is wrong.
+            // Makes every third label wrong.
             let class = highest(&reference::forward(&plan, &weights, &image));
             set.labels[index] = ((class + usize::from(index % 3 == 0)) % 10) as u16;
         }

@@ -1,41 +1,42 @@
-//! The loss of one batch and its gradient by the logits, in f64 on plain numbers.
+//! The loss of one batch and its gradient with respect to the logits, in f64 on plain numbers.
 //!
-//! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al. 2015), the
-//! mean over the batch; without a teacher cross entropy alone.
+//! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al. 2015),
+//! averaged over the batch. Without a teacher only the cross entropy.
 
 use edgesmith_search_space::Distillation;
 
-/// What a batch's logits are compared with.
+/// The targets of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Targets<'a> {
     /// The class of each image.
     pub labels: &'a [u16],
     /// Probability that label smoothing spreads over all classes.
     pub label_smoothing: f64,
-    /// The teacher's share and its logits `[batch][classes]` of the same images.
+    /// The distillation settings and the teacher's logits `[batch][classes]` of the same images.
     pub teacher: Option<(Distillation, &'a [f32])>,
 }
 
-/// What a batch's loss asks of its logits: `constant - Σ_terms Σ probabilities · log_softmax(logits /
-/// temperature)`, the factors of the terms and the batch's mean being in the probabilities.
+/// The loss of a batch as a function of its logits: `constant - Σ_terms Σ probabilities ·
+/// log_softmax(logits / temperature)`. The probabilities include the factors of the terms and of
+/// the mean over the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
-    /// What no logit changes.
+    /// The part that does not depend on the logits.
     pub constant: f64,
-    /// Cross entropies.
+    /// The cross entropies.
     pub terms: Vec<Term>,
 }
 
-/// A cross entropy with what is wanted.
+/// One cross entropy.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Term {
-    /// `[batch][classes]`, times the term's factor.
+    /// Target probabilities `[batch][classes]`, times the term's factor.
     pub probabilities: Vec<f32>,
     /// Divides the logits.
     pub temperature: f64,
 }
 
-/// [`loss`] for whoever has the logits elsewhere.
+/// The data for computing [`loss`] on a device that has the logits.
 pub(super) fn wanted(targets: &Targets, classes: usize) -> Wanted {
     let batch = targets.labels.len() as f64;
     let hard_share = 1.0 - targets.teacher.map_or(0.0, |(distillation, _)| distillation.alpha);
@@ -62,7 +63,7 @@ pub(super) fn wanted(targets: &Targets, classes: usize) -> Wanted {
     wanted
 }
 
-/// Mean loss of a batch with logits `[batch][classes]`, and its gradient, of the same shape.
+/// Mean loss of a batch with logits `[batch][classes]`, and its gradient with the same shape.
 pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
     let batch = targets.labels.len();
     let classes = logits.len() / batch;
@@ -83,7 +84,7 @@ pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
             let teacher = log_softmax(&teacher[image * classes..][..classes], temperature);
             for (class, (t, s)) in teacher.iter().zip(&student).enumerate() {
                 total += alpha * temperature * temperature * t.exp() * (t - s);
-                // One factor of T is lost to the division of the logits.
+                // Dividing the logits by T cancels one factor of T.
                 gradient[start + class] += alpha * temperature * (s.exp() - t.exp());
             }
         }
@@ -92,10 +93,10 @@ pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
     (total / batch as f64, gradient)
 }
 
-/// Logarithms of `softmax(logits / temperature)`.
+/// The logarithm of `softmax(logits / temperature)`.
 fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     let scaled: Vec<f64> = logits.iter().map(|l| f64::from(*l) / temperature).collect();
-    // Not f64::max, which would drop a NaN.
+    // Not `f64::max`, which ignores NaN.
     let highest =
         scaled.iter().fold(f64::NEG_INFINITY, |a, &b| if b > a || b.is_nan() { b } else { a });
     let sum: f64 = scaled.iter().map(|s| (s - highest).exp()).sum();
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn cross_entropy_by_hand() {
+    fn cross_entropy_matches_a_calculation_by_hand() {
         // Probabilities 1/4 and 3/4.
         let logits = [0.0, 3.0f32.ln()];
         let plain = Targets { labels: &[1], label_smoothing: 0.0, teacher: None };
@@ -121,7 +122,7 @@ mod tests {
         assert!(close(value, (4.0f64 / 3.0).ln(), 1e-6));
         assert!(close(f64::from(gradient[0]), 0.25, 1e-6));
         assert!(close(f64::from(gradient[1]), -0.25, 1e-6));
-        // Smoothed by 0.2, the targets are 0.1 and 0.9.
+        // With smoothing 0.2 the targets are 0.1 and 0.9.
         let smoothed = Targets { label_smoothing: 0.2, ..plain };
         let (value, gradient) = loss(&logits, &smoothed);
         assert!(close(value, 0.1 * 4.0f64.ln() + 0.9 * (4.0f64 / 3.0).ln(), 1e-6));
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_counts_by_its_mean() {
+    fn the_loss_is_the_mean_over_the_batch() {
         let (one, _) =
             loss(&[0.0, 1.0, 0.5], &Targets { labels: &[2], label_smoothing: 0.1, teacher: None });
         let (both, gradient) = loss(
@@ -141,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn distillation_by_hand() {
-        // At temperature 2 the student's odds are 1:1, the teacher's 1:3.
+    fn distillation_matches_a_calculation_by_hand() {
+        // At temperature 2 the student's probabilities are 1:1, the teacher's 1:3.
         let teacher = [0.0, 2.0 * 3.0f32.ln()];
         let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
         let targets =
@@ -165,17 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_shows() {
+    fn infinite_and_nan_logits_give_a_loss_that_is_not_finite() {
         let targets = Targets { labels: &[0], label_smoothing: 0.1, teacher: None };
         assert!(!loss(&[f32::NAN, 0.0], &targets).0.is_finite());
         assert!(!loss(&[0.0, f32::INFINITY], &targets).0.is_finite());
-        // Large but finite logits are no accident.
+        // Large but finite logits give a finite loss.
         assert!(loss(&[1e30, -1e30], &targets).0.is_finite());
     }
 
     proptest! {
         #[test]
-        fn the_gradient_is_that_of_the_loss(
+        fn the_gradient_is_the_slope_of_the_loss(
             logits in prop::collection::vec(-4.0f32..4.0, 6),
             teacher in prop::collection::vec(-4.0f32..4.0, 6),
             labels in prop::collection::vec(0u16..3, 2),

@@ -1,10 +1,10 @@
 //! Training: the loop, its loss with distillation, its schedule and its soft targets.
 //!
-//! A training draws on no global state, and its threads compute what one alone would, so on a processor the
-//! same request gives the same weights bit for bit, whatever else the process trains at the same time, on
-//! however many cores, and in however many pieces it is done. On a GPU it may not: which kernels are the
-//! fastest was found out by timing. Where checkpoints go, retries and panics are the pipeline's; what
-//! accuracy counts is measured in the edge runtime.
+//! A training uses no global state, and results do not depend on the number of threads. So on a
+//! processor the same request gives the same weights bit for bit, whatever else the process trains
+//! at the same time, on any number of cores, and with any number of stops in between. On a GPU the
+//! bits may differ, because kernels are chosen by timing. The pipeline stores checkpoints and
+//! handles retries and panics. The edge runtime measures the reported accuracy.
 
 use std::ops::ControlFlow;
 use std::thread;
@@ -54,65 +54,70 @@ use schedule::Schedule;
 pub struct TrainRequest<'a> {
     /// The network.
     pub plan: &'a Plan,
-    /// Where it starts: with fresh weights, with those after pruning, or where it stopped before.
+    /// The start: fresh weights, weights after pruning, or the checkpoint where the training
+    /// stopped.
     pub start: Checkpoint,
-    /// Trains on its training part.
+    /// The data set; its training part is used.
     pub dataset: &'a Dataset,
-    /// Epoch `e` sees view `e % views.count()`.
+    /// Epoch `e` uses view `e % views.count()`.
     pub views: &'a Views,
-    /// Batch size, step rule, warm-up, weight decay, label smoothing. Its epochs and learning rates
-    /// are not looked at: training and fine-tuning differ there.
+    /// Batch size, optimizer, warm-up, weight decay and label smoothing. Its epochs and learning
+    /// rates are not used, because training and fine-tuning have different ones.
     pub spec: &'a TrainingSpec,
-    /// Passes over the training images, which the learning rate is laid over.
+    /// Passes over the training images in the whole training; the learning rate schedule covers all
+    /// of them.
     pub epochs: u32,
-    /// Passes after which to stop, from the very first; `epochs` at most.
+    /// Passes after which to stop, counted from the start of the whole training; at most `epochs`.
     pub until: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Orders the images.
+    /// Seed for the order of the images.
     pub shuffle_seed: [u8; 32],
-    /// The teacher's share of the loss and its logits of these views of these images.
+    /// The distillation settings and the teacher's logits of these views of these images.
     pub distillation: Option<(Distillation, &'a SoftTargets)>,
-    /// What trains.
+    /// The device that trains.
     pub device: TrainDevice,
-    /// What a training on the processor shares with others. The weights do not depend on it.
+    /// The cores that trainings on the processor share. The weights do not depend on them.
     pub cores: &'a Cores,
 }
 
-/// Where a training stands, after a step that is over on the device.
+/// The progress of a training, after a step that is complete on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The epoch of the step, counted from 0.
     pub epoch: u32,
-    /// All epochs of this training.
+    /// Number of epochs of this training.
     pub epochs: u32,
     /// The step within the epoch, counted from 0.
     pub step: u32,
-    /// Steps of each epoch.
+    /// Number of steps of each epoch.
     pub steps: u32,
 }
 
-/// What came out of a training.
+/// The result of a training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
-    /// All finite.
+    /// The weights; all are finite.
     pub weights: Weights,
-    /// What the step rule remembers, for going on.
+    /// The optimizer's moments, for continuing the training.
     pub moments: Moments,
-    /// Images seen, over all epochs, those before the start included.
+    /// Images seen over all epochs, including those before the start.
     pub images_seen: u64,
     /// Mean loss of each epoch since the start.
     pub losses: Vec<f64>,
 }
 
-/// Why a training did not come to its end.
+/// Why a training failed or stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrainError {
-    /// The caller said so.
+    /// The caller stopped it.
     #[error("training was stopped")]
     Stopped,
-    /// The loss, or a weight after the last step, is infinite or not a number.
-    #[error("loss is not finite in epoch {}, step {}; a lower learning rate may help", epoch + 1, step + 1)]
+    /// The loss, or a weight after the last step, is infinite or NaN.
+    #[error(
+        "loss is not finite in epoch {}, step {}; a lower learning rate may help",
+        epoch + 1, step + 1
+    )]
     NonFinite {
         /// Counted from 0.
         epoch: u32,
@@ -121,61 +126,63 @@ pub enum TrainError {
     },
     /// Batch normalisation needs two images.
     #[error(
-        "training needs at least 2 images and batches of at least 2; there are {images} images in batches of {batch_size}"
+        "training needs at least 2 images and batches of at least 2; there are {images} images in \
+         batches of {batch_size}"
     )]
     TooFewImages {
         /// Training images.
         images: usize,
-        /// Asked for.
+        /// Batch size of the request.
         batch_size: u32,
     },
-    /// The starting weights are not the network's.
+    /// The starting weights do not fit the network.
     #[error("starting weights do not fit: {0}")]
     Weights(#[from] WeightsError),
-    /// The checkpoint to start from was made under another step rule, of another network, or past the
-    /// end.
+    /// The checkpoint to start from has another optimizer, another network, or too many epochs.
     #[error("checkpoint does not fit the training: {name}")]
     Checkpoint {
-        /// What of it.
+        /// What does not fit.
         name: String,
     },
-    /// The data set has other channels or labels than the network.
+    /// The data set has other numbers of channels or classes than the network.
     #[error(
-        "network for {channels} channels and {classes} classes cannot learn data of {data_channels} and {data_classes}"
+        "the network has {channels} channels and {classes} classes, but the data set has \
+         {data_channels} and {data_classes}"
     )]
     Data {
-        /// The network's.
+        /// Of the network.
         channels: usize,
-        /// The network's.
+        /// Of the network.
         classes: usize,
-        /// The data set's.
+        /// Of the data set.
         data_channels: usize,
-        /// The data set's.
+        /// Of the data set.
         data_classes: usize,
     },
-    /// The soft targets are of too few views, or of another number of images or classes.
+    /// The soft targets have too few views, or the wrong number of images or classes.
     #[error(
-        "soft targets are for {given:?} views, images and classes, training needs {expected:?}"
+        "soft targets are for {given:?} views, images and classes, but training needs {expected:?}"
     )]
     SoftTargets {
         /// Views, images and classes of the soft targets.
         given: [usize; 3],
-        /// Of this training; fewer views are enough.
+        /// What this training needs; soft targets may have more views.
         expected: [usize; 3],
     },
     /// The soft targets are of other images.
     #[error(
-        "soft targets are of other training images than this machine has; the files of the data set \
-         differ from those of the worker that ran the teacher"
+        "soft targets are of other training images than those on this machine; copy the files of \
+         the data set from the worker that ran the teacher"
     )]
     OtherImages,
 }
 
-/// Trains. `progress` is called after every step, on a GPU after every 16th and the last of an epoch, and
-/// may take its time, for example while a device measures; to break stops the training.
+/// Trains. `progress` is called after every step, on a GPU after every 16th step and the last one
+/// of an epoch. It may block, for example while a device measures. If it breaks, the training
+/// stops.
 ///
 /// # Errors
-/// When the request does not fit together, the loss is not finite, or `progress` breaks.
+/// When the parts of the request do not fit together, the loss is not finite, or `progress` breaks.
 pub fn train(
     request: TrainRequest,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -184,7 +191,7 @@ pub fn train(
     train_in(manner, request, progress)
 }
 
-/// [`train`] as if the device liked it so.
+/// [`train`] with the settings of another device.
 fn train_in(
     manner: Manner,
     request: TrainRequest,
@@ -192,7 +199,7 @@ fn train_in(
 ) -> Result<Trained, TrainError> {
     check(&request)?;
     let (images, batch_size) = (request.dataset.train.len(), request.spec.batch_size as usize);
-    // A last batch of one image has no variance and is left out.
+    // A last batch of one image is left out, because it has no variance.
     let steps = images / batch_size + usize::from(images % batch_size >= 2);
     let batches = batches(&request, steps);
     thread::scope(|scope| {
@@ -201,7 +208,7 @@ fn train_in(
     })
 }
 
-/// The batches of a training, so many in each epoch.
+/// The batches of a training, with `steps` per epoch.
 fn batches<'a>(
     request: &TrainRequest<'a>,
     steps: usize,
@@ -220,7 +227,7 @@ fn batches<'a>(
     batches.of(request.start.epochs..request.until)
 }
 
-/// Takes a step with each of the batches, so many in each epoch.
+/// Takes one training step per batch, with `steps` per epoch.
 fn take_steps(
     manner: Manner,
     request: TrainRequest,
@@ -278,7 +285,7 @@ fn take_steps(
                 seen += images;
             }
             let stands = Progress { epoch, epochs, step: step as u32, steps: steps as u32 };
-            // It may wait for a measurement, which nothing may disturb.
+            // `progress` may wait for a measurement, which no other work may disturb.
             batches.rest();
             if progress(stands).is_break() {
                 return Err(TrainError::Stopped);
@@ -296,9 +303,9 @@ fn take_steps(
     Ok(Trained { moments, weights, images_seen, losses })
 }
 
-/// The weights with batch normalisation's running statistics computed anew, over one pass through the
-/// training images in which nothing else changes: what pruning leaves has other statistics. `pause` as in
-/// [`soft_targets`].
+/// The weights with batch normalisation's running statistics recomputed in one pass over the
+/// training images. Nothing else changes. It is used after pruning, which changes the statistics.
+/// For `pause` see [`soft_targets`].
 ///
 /// # Errors
 /// When `pause` breaks, or the statistics are not finite.
@@ -310,7 +317,7 @@ pub fn renew_statistics(
     device: TrainDevice,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Weights, TrainError> {
-    // With autodiff a network normalises with its batch.
+    // With autodiff, a network normalises with the batch's statistics.
     let device = device.device().autodiff();
     let mut network = Network::new(plan, weights, &device);
     let normalizer = Normalizer::new(&dataset.normalization);
@@ -329,13 +336,13 @@ pub fn renew_statistics(
     Ok(renewed)
 }
 
-/// Whether the parts of a request fit together.
+/// Checks that the parts of a request fit together.
 fn check(request: &TrainRequest) -> Result<(), TrainError> {
     let TrainRequest { plan, dataset, views, spec, .. } = request;
     if request.start.epochs > request.until || request.until > request.epochs {
         let TrainRequest { start, until, epochs, .. } = request;
         let done = start.epochs;
-        let name = format!("{done} of {epochs} epochs are done, up to {until} are asked for");
+        let name = format!("{done} of {epochs} epochs are done, but it should stop after {until}");
         return Err(TrainError::Checkpoint { name });
     }
     request.start.weights.check(plan)?;

@@ -1,9 +1,9 @@
-//! Step rules, and what they remember from step to step. Weight decay is decoupled from the gradient
-//! in both (Loshchilov & Hutter 2019) and spares biases and batch normalisation.
+//! Optimizers and their state. Weight decay is decoupled from the gradient in both (Loshchilov &
+//! Hutter 2019) and does not apply to biases and batch normalisation.
 //!
-//! The rules' arithmetic is burn's. The walk over the parameters is not burn's `ModuleOptimizer`: what
-//! that remembers it gives away only keyed by random ids, in no fixed order, and takes back only onto
-//! the default device, so a checkpoint made of it would fit no other network and no other machine.
+//! Burn computes the update rules, but its `ModuleOptimizer` is not used. It exports its state only
+//! under random ids, in no fixed order, and imports it only to the default device. So a checkpoint
+//! of that state could not be loaded into another network object or on another machine.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,8 +17,8 @@ use edgesmith_common::spec::OptimizerSpec;
 use super::TrainError;
 use crate::network::{Array, Network};
 
-/// What a step rule remembers: arrays like the network's parameters, under `NAME/PARAMETER`, for
-/// example `moment_1/stem.weight`. Empty before the first step.
+/// The state of an optimizer: arrays with the shapes of the network's parameters, named
+/// `NAME/PARAMETER`, for example `moment_1/stem.weight`. Empty before the first step.
 pub type Moments = BTreeMap<String, Array>;
 
 /// The optimizer of one training.
@@ -26,7 +26,7 @@ pub(super) struct NetworkOptimizer {
     rule: Rule,
     decayed: HashSet<ParamId>,
     steps: usize,
-    /// What is remembered of each parameter, flat, in the order of [`Rule::moments`].
+    /// The moments of each parameter, flat, in the order of [`Rule::moments`].
     moments: HashMap<ParamId, Vec<Tensor<1>>>,
 }
 
@@ -43,11 +43,11 @@ enum Rule {
 }
 
 impl NetworkOptimizer {
-    /// One that has made `steps` steps on `network` and remembers `moments` of them, on `device`
-    /// (without autodiff).
+    /// An optimizer with the state after `steps` steps on `network`, on `device` (without
+    /// autodiff).
     ///
     /// # Errors
-    /// When the moments are not those of this rule, network and number of steps.
+    /// When the moments do not fit this rule, network and number of steps.
     pub(super) fn new(
         spec: OptimizerSpec,
         weight_decay: f64,
@@ -87,7 +87,7 @@ impl NetworkOptimizer {
         }
     }
 
-    /// The network after one step down its gradients.
+    /// The network after one step along its gradients.
     pub(super) fn step(
         &mut self,
         rate: f64,
@@ -99,7 +99,7 @@ impl NetworkOptimizer {
         network
     }
 
-    /// What it remembers of the steps so far.
+    /// The state after the steps so far.
     pub(super) fn moments(&self, network: &Network) -> Moments {
         let mut all = Moments::new();
         for (name, id, _) in network.parameters() {
@@ -115,7 +115,7 @@ impl NetworkOptimizer {
 }
 
 impl Rule {
-    /// Names of what is remembered.
+    /// Names of the moments.
     fn moments(&self) -> &'static [&'static str] {
         match self {
             Rule::AdamW { .. } => &["moment_1", "moment_2"],
@@ -124,7 +124,7 @@ impl Rule {
     }
 }
 
-/// One step on its way through the parameters.
+/// Visits all parameters to take one step.
 struct Step<'a> {
     optimizer: &'a mut NetworkOptimizer,
     rate: f64,
@@ -145,7 +145,7 @@ impl ModuleMapper for Step<'_> {
 }
 
 impl Step<'_> {
-    /// A parameter after the step, and its moments with it.
+    /// Updates a parameter and its moments.
     fn stepped<const D: usize>(
         &mut self,
         id: ParamId,
@@ -193,7 +193,7 @@ mod tests {
     use crate::network::testing::{conv_plan, noise, random_weights};
 
     #[test]
-    fn adamw_steps_are_those_of_burn_s_optimizer() {
+    fn adamw_steps_equal_those_of_burns_optimizer() {
         let plan = conv_plan();
         let device = Device::flex().autodiff();
         let gradients = |network: &Network, seed: u8| {
@@ -235,7 +235,7 @@ mod tests {
         };
         let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
         let refused = |made: Result<NetworkOptimizer, TrainError>| match made {
-            Ok(_) => panic!("it was taken"),
+            Ok(_) => panic!("it was accepted"),
             Err(error) => error.to_string(),
         };
         let velocity = |size: &dyn Fn(usize) -> usize| -> Moments {

@@ -1,13 +1,14 @@
-//! Channels in numbers that a device is expected to like better: a network trains with more of them, which
-//! stay silent. What is only run, not trained, is not padded.
+//! Pads channel counts to multiples on which a device is expected to be faster. The added channels
+//! stay zero in training. Networks that only run and do not train are not padded.
 //!
-//! A GPU's kernels read and write several channels at once where their number divides by that
-//! (cubek-convolution takes vectors only of a width that divides it), and pruning leaves any number. So
-//! groups of channels, but not the image's and the classes', are padded with ones whose filters, scales,
-//! shifts and readers' weights are all zero. Such a channel is zero for every image; nothing that reads it
-//! says anything about it, and it says nothing about what it reads, so all of its gradients are zero, and
-//! every step rule leaves what is zero and has no gradient as it is. Without the padding again, the network
-//! is the one that would have been trained without, but for the order in which sums are rounded.
+//! GPU kernels read and write several channels at once if the number of channels is divisible by
+//! that (cubek-convolution only uses vector widths that divide it), but pruning leaves arbitrary
+//! numbers. So all channel groups except those of the image and the classes are padded with
+//! channels whose filters, scales, shifts and readers' weights are all zero. Such a channel is zero
+//! for every image. All its gradients are zero too: those of its own weights because its readers'
+//! weights are zero, and those of its readers' weights because the channel is zero. Every optimizer
+//! leaves weights at zero that have no gradient. After the padding is removed, the network is the
+//! same as one trained without padding, up to the rounding of sums.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use edgesmith_search_space::Plan;
 use super::{Moments, TrainError};
 use crate::network::{Array, Weights};
 
-/// A plan, and the one that trains in its place.
+/// A plan, and the padded plan that trains in its place.
 #[derive(Debug)]
 pub(super) struct Padding {
     own: Sizes,
@@ -39,26 +40,26 @@ impl Padding {
         &self.plan
     }
 
-    /// Number of values that an array of the padded network has.
+    /// Number of values of an array of the padded network.
     #[cfg(test)]
     pub(super) fn padded_size(&self, name: &str) -> usize {
         self.padded[name].iter().product()
     }
 
-    /// Weights of the plan, with silent channels behind the others.
+    /// Adds the zero channels after the others.
     pub(super) fn pad(&self, weights: Weights) -> Weights {
         Weights { arrays: refit(weights.arrays, &self.own, &self.padded) }
     }
 
-    /// Weights without them.
+    /// Removes the zero channels.
     pub(super) fn crop(&self, weights: Weights) -> Weights {
         Weights { arrays: refit(weights.arrays, &self.padded, &self.own) }
     }
 
-    /// What a step rule remembers of the plan's weights, with silent channels.
+    /// Adds the zero channels to the optimizer's moments.
     ///
     /// # Errors
-    /// When moments are of a network of other sizes.
+    /// When the moments are from a network of other sizes.
     pub(super) fn pad_moments(&self, moments: Moments) -> Result<Moments, TrainError> {
         let fits = |(name, array): &(&String, &Array)| {
             let own = self.own.get(weights_of(name));
@@ -70,18 +71,18 @@ impl Padding {
         }
     }
 
-    /// The same without them.
+    /// Removes the zero channels from the optimizer's moments.
     pub(super) fn crop_moments(&self, moments: Moments) -> Moments {
         refit(moments, &self.padded, &self.own)
     }
 }
 
-/// The weights that a moment is of: `stem.weight` for `moment_1/stem.weight`.
+/// The name of the weights that a moment belongs to: `stem.weight` for `moment_1/stem.weight`.
 fn weights_of(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// The arrays in their new sizes. Those whose name is not a plan's stay as they are.
+/// Changes arrays to their new sizes. Arrays with unknown names stay as they are.
 fn refit(arrays: BTreeMap<String, Array>, from: &Sizes, to: &Sizes) -> BTreeMap<String, Array> {
     let refit = |(name, array): (String, Array)| {
         let of = weights_of(&name);
@@ -99,7 +100,7 @@ fn refit(arrays: BTreeMap<String, Array>, from: &Sizes, to: &Sizes) -> BTreeMap<
     arrays.into_iter().map(refit).collect()
 }
 
-/// An array of another size with the same values where both have a place, and zeros elsewhere.
+/// An array of another size, with the same values where both overlap and zeros elsewhere.
 fn corner(data: &[f32], from: &[usize], to: &[usize]) -> Vec<f32> {
     let (Some((&rows, inner)), Some((&wanted, other))) = (from.split_first(), to.split_first())
     else {

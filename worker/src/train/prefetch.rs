@@ -1,35 +1,35 @@
-//! Items that are made on a thread of their own, each while the one before it is used: one ahead of whoever
-//! takes them and never more.
+//! Makes items on a separate thread, each while the one before it is used. It is never more than
+//! one item ahead.
 
 use std::mem;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-/// The items of an iterator, the next of which is in the making.
+/// The items of an iterator; the next one is made in the background.
 #[derive(Debug)]
 pub(super) struct Prefetch<'scope, T> {
     wanted: SyncSender<()>,
     made: Receiver<T>,
     next: Next<T>,
-    /// Until it is seen to have ended.
+    /// `None` after the thread was seen to have ended.
     maker: Option<ScopedJoinHandle<'scope, ()>>,
 }
 
 #[derive(Debug)]
 enum Next<T> {
-    /// The thread has been asked for it.
+    /// The thread has been asked for the item.
     Making,
     Made(T),
-    /// There is none.
+    /// There are no more items.
     End,
 }
 
 impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
-    /// Begins with the first item. The thread ends when this is dropped.
+    /// Starts making the first item. The thread ends when this is dropped.
     ///
     /// # Panics
-    /// When the system has no thread left.
+    /// When the system cannot start a thread.
     pub(super) fn start(
         scope: &'scope Scope<'scope, '_>,
         mut items: impl Iterator<Item = T> + Send + 'scope,
@@ -45,13 +45,14 @@ impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
             }
         };
         let maker = Builder::new().name("batches".to_owned()).spawn_scoped(scope, make);
-        let maker = Some(maker.expect("the system has a thread left"));
+        let maker = Some(maker.expect("the system can start a thread"));
         let prefetch = Self { wanted, made, next: Next::Making, maker };
         prefetch.ask();
         prefetch
     }
 
-    /// The next item, as soon as it is there; the one after it is begun. Panics as the iterator did.
+    /// Waits for the next item, and starts making the one after it. If the iterator panicked,
+    /// panics with the same message.
     pub(super) fn take(&mut self) -> Option<T> {
         self.rest();
         match mem::replace(&mut self.next, Next::End) {
@@ -64,7 +65,7 @@ impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
         }
     }
 
-    /// Waits for the item in the making. The thread does nothing from then on until the next
+    /// Waits until the item in progress is made. After that the thread is idle until the next
     /// [`Prefetch::take`].
     pub(super) fn rest(&mut self) {
         if !matches!(self.next, Next::Making) {
@@ -73,7 +74,7 @@ impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
         self.next = match self.made.recv() {
             Ok(item) => Next::Made(item),
             Err(_) => {
-                // The thread has ended, by itself or not.
+                // The thread has ended, normally or with a panic.
                 if let Some(Err(panic)) = self.maker.take().map(ScopedJoinHandle::join) {
                     resume_unwind(panic);
                 }
@@ -83,7 +84,7 @@ impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
     }
 
     fn ask(&self) {
-        // Nobody hears it after the last item.
+        // Fails after the last item, when the thread has ended.
         self.wanted.send(()).ok();
     }
 }
@@ -95,11 +96,11 @@ mod tests {
 
     use super::*;
 
-    /// Long enough on any machine; only a failing test waits for it.
+    /// Long enough on any machine; only a failing test waits this long.
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn all_items_come_in_order_and_then_none() {
+    fn all_items_come_in_order() {
         scope(|scope| {
             let mut items = Prefetch::start(scope, 0..3);
             let taken: Vec<Option<i32>> = (0..5).map(|_| items.take()).collect();
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_item_is_made_while_one_is_used_and_then_nothing_is() {
+    fn one_item_is_made_ahead_and_no_more() {
         let (sender, begun) = sync_channel(9);
         scope(|scope| {
             let items = (0..3).inspect(|&item| sender.send(item).unwrap());
@@ -116,7 +117,7 @@ mod tests {
             assert_eq!(begun.recv_timeout(LONG), Ok(0));
             for item in 0..3 {
                 assert_eq!(items.take(), Some(item));
-                // In use here, and the next one is made without being asked for.
+                // While this item is in use, the next one is made unasked.
                 if item < 2 {
                     assert_eq!(begun.recv_timeout(LONG), Ok(item + 1));
                 }
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "out of images")]
-    fn a_panic_of_the_maker_is_not_the_end_of_the_items() {
+    fn a_panic_of_the_iterator_is_passed_on() {
         scope(|scope| {
             let items = (0..9).inspect(|&item| assert!(item < 2, "out of images"));
             let mut items = Prefetch::start(scope, items);

@@ -1,4 +1,4 @@
-//! Learning rates: a linear warm-up, then half a cosine down to nearly nothing (Loshchilov & Hutter
+//! Learning rates: a linear warm-up, then half a cosine down to almost zero (Loshchilov & Hutter
 //! 2017, without restarts).
 
 use std::f64::consts::PI;
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rises_in_a_line_and_falls_in_a_cosine() {
+    fn rises_linearly_and_falls_as_a_cosine() {
         let schedule = Schedule::new(1.0, 0.2, 20);
         let rates: Vec<f64> = (0..20).map(|step| schedule.rate(step)).collect();
         for (step, expected) in [(0, 0.2), (1, 0.4), (3, 0.8), (4, 1.0), (12, 0.5)] {
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn short_trainings_have_a_rate() {
+    fn short_trainings_have_a_positive_rate() {
         for (fraction, steps) in [(0.0, 1), (0.9, 1), (0.99, 3), (0.0, 2)] {
             let schedule = Schedule::new(0.1, fraction, steps);
             for step in 0..steps {

@@ -1,5 +1,5 @@
-//! A teacher's logits of every view of every training image, computed once for a whole study, so
-//! that students hear the teacher without running it.
+//! A teacher's logits of every view of every training image. They are computed once per study, so
+//! that students learn from the teacher without running it.
 
 use std::ops::ControlFlow;
 
@@ -16,34 +16,34 @@ use crate::network::{Network, Weights};
 /// A teacher's logits of training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftTargets {
-    /// Of the images, [`ImageSet::hash`]: another split or other files are other images.
+    /// [`ImageSet::hash`] of the images. Another split or other files give another hash.
     pub data: ArtifactHash,
-    /// Views of each image, the first ones.
+    /// Number of views of each image, from view 0 on.
     pub views: usize,
-    /// Training images.
+    /// Number of training images.
     pub images: usize,
-    /// Logits of each.
+    /// Number of logits of each image.
     pub classes: usize,
     /// `[views][images][classes]`, finite.
     pub logits: Vec<f32>,
 }
 
-/// Why bytes are not soft targets.
+/// Why soft targets cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SoftTargetsError {
-    /// Another kind of file, or of another version.
+    /// The file is of another kind or version.
     #[error("these bytes are not soft targets of version {VERSION}")]
     NotSoftTargets,
-    /// Cut off, or with something behind.
-    #[error("soft targets of {expected} bytes come as {given} bytes")]
+    /// The file is truncated, or too long.
+    #[error("soft targets have {given} bytes, but their header says {expected}")]
     Length {
-        /// What the header says.
+        /// Size according to the header, bytes.
         expected: u64,
-        /// What there is.
+        /// Size of the file, bytes.
         given: u64,
     },
-    /// A logit that is infinite or not a number.
-    #[error("soft targets hold a logit that is not finite")]
+    /// A logit is infinite or NaN.
+    #[error("soft targets contain a logit that is not finite")]
     NonFinite,
 }
 
@@ -61,8 +61,8 @@ impl SoftTargets {
         &self.logits[(view * self.images + image) * self.classes..][..self.classes]
     }
 
-    /// As a file: a header (`edgesoft`, version, views, images, classes; little-endian u32; the hash of
-    /// the images) and the logits as little-endian f32.
+    /// The bytes of the file: a header (`edgesoft`; then version, views, images and classes as
+    /// little-endian u32; then the hash of the images) and the logits as little-endian f32.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + 4 * self.logits.len());
         bytes.extend_from_slice(MAGIC);
@@ -74,10 +74,10 @@ impl SoftTargets {
         bytes
     }
 
-    /// Reads what [`SoftTargets::to_bytes`] wrote.
+    /// Reads the file that [`SoftTargets::to_bytes`] writes.
     ///
     /// # Errors
-    /// When the bytes are something else, cut off, or hold values that are not finite.
+    /// When the bytes are something else or truncated, or contain values that are not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SoftTargetsError> {
         let body = bytes.strip_prefix(MAGIC).ok_or(SoftTargetsError::NotSoftTargets)?;
         let (header, body) =
@@ -106,35 +106,35 @@ impl SoftTargets {
     }
 }
 
-/// A teacher, and what it is asked about.
+/// A teacher and the images to compute soft targets for.
 #[derive(Debug, Clone, Copy)]
 pub struct Lesson<'a> {
-    /// The teacher.
+    /// The teacher's network.
     pub plan: &'a Plan,
     /// Its weights.
     pub weights: &'a Weights,
-    /// What it expects images to be normalised with.
+    /// The teacher's normalisation of images.
     pub normalization: &'a Normalization,
     /// The students' training images.
     pub train: &'a ImageSet,
-    /// How they are augmented.
+    /// The augmentation of the images.
     pub views: &'a Views,
-    /// Epochs of the longest training, which sees the first `views.used(epochs)` views.
+    /// Epochs of the longest training, which uses the first `views.used(epochs)` views.
     pub epochs: u32,
-    /// What computes.
+    /// The device that computes.
     pub device: TrainDevice,
-    /// Shared with trainings.
+    /// The cores, which are shared with trainings.
     pub cores: &'a Cores,
 }
 
-/// Runs a teacher over every view of every image that students see. `pause` is called between batches
-/// and may take its time; to break stops it.
+/// Runs a teacher over every view of every image that students use. `pause` is called between
+/// batches and may block. If it breaks, the computation stops.
 ///
 /// # Errors
 /// When `pause` breaks.
 ///
 /// # Panics
-/// When the weights are not the plan's, or the images have another number of channels.
+/// When the weights do not fit the plan, or the images have the wrong number of channels.
 pub fn soft_targets(
     lesson: Lesson,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_survive_the_file() {
+    fn targets_survive_a_round_trip() {
         let targets = example();
         assert_eq!(SoftTargets::from_bytes(&targets.to_bytes()), Ok(targets.clone()));
         assert_eq!(targets.of(1, 2), &targets.logits[10..]);

@@ -1,4 +1,4 @@
-//! Trainings from end to end, on the digits and on a handful of random images.
+//! Whole trainings, on the digits and on a few random images.
 
 use std::iter;
 use std::ops::ControlFlow;
@@ -98,7 +98,7 @@ fn run(request: TrainRequest) -> Result<Trained, TrainError> {
 }
 
 #[test]
-fn gradients_of_the_whole_loss_are_its_slopes() {
+fn gradients_equal_the_slopes_of_the_loss() {
     let plan = tiny_plan();
     let weights = random_weights(&plan, 8);
     let device = Device::flex().autodiff();
@@ -136,7 +136,7 @@ fn gradients_of_the_whole_loss_are_its_slopes() {
                 moved.arrays.get_mut(name).unwrap().data[i] = at - step;
                 (high - value(&moved)) / f64::from(2.0 * step)
             };
-            // Where a ReLU's kink lies within the step, two step sizes disagree.
+            // If the kink of a ReLU lies within the step, two step sizes give different slopes.
             let (coarse, fine) = (slope(8e-4), slope(4e-4));
             if (coarse - fine).abs() < 1e-3 + 0.02 * fine.abs() {
                 error += (fine - f64::from(*gradient)).powi(2);
@@ -151,7 +151,7 @@ fn gradients_of_the_whole_loss_are_its_slopes() {
 }
 
 #[test]
-fn the_same_request_gives_the_same_bits_whatever_else_trains_and_on_any_cores() {
+fn the_same_request_gives_the_same_bits_beside_other_trainings_and_on_any_cores() {
     let (spec, data) = (spec(), colours());
     let plan = tiny_plan();
     let views = views(&spec);
@@ -168,14 +168,14 @@ fn the_same_request_gives_the_same_bits_whatever_else_trains_and_on_any_cores() 
     let cores = &Cores::new(3.try_into().unwrap()).unwrap();
     let shared = run(TrainRequest { cores, ..request(&plan, &data, &views, &spec) }).unwrap();
     assert_eq!(alone, shared);
-    assert_ne!(alone.weights, other.weights, "another order is another training");
+    assert_ne!(alone.weights, other.weights, "another order gives other weights");
     // 70 images in batches of 32: the last batch has 6.
     assert_eq!(alone.images_seen, 140);
     assert_eq!(alone.losses.len(), 2);
 }
 
 #[test]
-fn in_pieces_over_files_a_training_gives_the_bits_of_one_that_never_stopped() {
+fn a_training_continued_from_files_gives_the_bits_of_one_without_a_stop() {
     let data = colours();
     let plan = tiny_plan();
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
@@ -196,7 +196,7 @@ fn in_pieces_over_files_a_training_gives_the_bits_of_one_that_never_stopped() {
         assert_eq!(at.weights, through.weights);
         assert_eq!((at.moments, at.images_seen), (through.moments, through.images_seen));
         assert_eq!(losses, through.losses);
-        // Without what the step rule remembers it is another training.
+        // Without the optimizer's moments the result differs.
         let short = run(TrainRequest { until: 3, ..whole.clone() }).unwrap();
         let start = Checkpoint::fresh(short.weights);
         assert_ne!(run(TrainRequest { start, ..whole }).unwrap().weights, through.weights);
@@ -217,7 +217,7 @@ fn a_checkpoint_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn a_small_network_learns_the_digits_under_both_step_rules() {
+fn a_small_network_learns_the_digits_with_both_optimizers() {
     let data = digits();
     let plan = conv_plan();
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
@@ -259,7 +259,7 @@ fn a_student_learns_from_its_teacher_alone() {
     let soft = soft_targets(lesson, &mut || ControlFlow::Continue(())).unwrap();
     assert_eq!((soft.views, soft.images, soft.classes), (2, data.train.len(), 10));
 
-    // Labels are shuffled away; with alpha 1 they do not count.
+    // The labels are shuffled; with alpha 1 they do not count.
     let mut unlabelled = data.clone();
     unlabelled.train.labels.fill(0);
     let soft = SoftTargets { data: unlabelled.train.hash(), ..soft };
@@ -298,7 +298,7 @@ fn a_teacher_of_another_data_set_is_refused() {
         let error = learn(&soft(given[0], given[1], &data.train), 2).unwrap_err();
         assert_eq!(error, TrainError::SoftTargets { given, expected });
     }
-    // One epoch sees one view.
+    // One epoch uses one view.
     learn(&soft(1, 70, &data.train), 1).unwrap();
     let mut other = data.train.clone();
     other.pixels[0] ^= 1;
@@ -312,7 +312,7 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
     let views = Views::new(&Augmentation { shift: 2, flip: true, views: 3 }, Seed(3));
     let side = plan.input().height as usize;
     let (mut teacher, student) = (random_weights(&plan, 5), random_weights(&plan, 6));
-    // Of an opinion that differs from view to view.
+    // Makes the teacher's output differ from view to view.
     let opinion = teacher.arrays.get_mut("classifier.weight").unwrap();
     opinion.data.iter_mut().for_each(|value| *value *= 8.0);
     let device = TrainDevice::Flex;
@@ -331,7 +331,8 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
     let soft = soft_targets(lesson, &mut { go_on }).unwrap();
     assert_eq!(soft.views, 3);
     let distillation = Distillation { alpha: 1.0, temperature: 2.0 };
-    // A rate of nothing: every epoch sees the student as it came, in one batch of all images.
+    // With a learning rate of zero, every epoch evaluates the initial student, in one batch
+    // of all images.
     let trained = run(TrainRequest {
         start: Checkpoint::fresh(student.clone()),
         distillation: Some((distillation, &soft)),
@@ -364,12 +365,15 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         let same = loss_of(view, view);
         assert!((loss - same).abs() < 1e-5 * same, "epoch {epoch}: {loss} against {same}");
         let mixed = loss_of(view, (view + 1) % 3);
-        assert!((loss - mixed).abs() > 1e-4 * same, "{loss} and {mixed} tell no views apart");
+        assert!(
+            (loss - mixed).abs() > 1e-4 * same,
+            "{loss} and {mixed} do not differ between views"
+        );
     }
 }
 
 #[test]
-fn soft_targets_stop_when_they_are_told_to() {
+fn soft_targets_stop_when_the_pause_breaks() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let weights = random_weights(&plan, 5);
@@ -392,7 +396,7 @@ fn soft_targets_stop_when_they_are_told_to() {
     assert_eq!(asked, 2);
 }
 
-/// Weights whose running statistics are nothing like any data's.
+/// Weights with running statistics that no data would give.
 fn with_odd_statistics(weights: &Weights) -> Weights {
     let mut odd = weights.clone();
     for (name, array) in &mut odd.arrays {
@@ -404,7 +408,7 @@ fn with_odd_statistics(weights: &Weights) -> Weights {
 }
 
 #[test]
-fn running_statistics_forget_where_they_started() {
+fn running_statistics_forget_their_initial_values() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let start = random_weights(&plan, 5);
@@ -413,12 +417,12 @@ fn running_statistics_forget_where_they_started() {
         let whole = request(&plan, &data, &views, &spec);
         run(TrainRequest { start, epochs, until: epochs, ..whole }).unwrap().weights
     };
-    // Three batches: far too few for a moving average to forget.
+    // Three batches are far too few for a plain moving average to forget.
     assert_eq!(trained(start.clone(), 1), trained(with_odd_statistics(&start), 1));
 }
 
 #[test]
-fn renewed_statistics_are_the_data_s_whatever_they_were() {
+fn renewed_statistics_depend_only_on_the_data() {
     let (data, plan) = (colours(), tiny_plan());
     let weights = random_weights(&plan, 5);
     let renew = |weights: &Weights, batch_size: u32| {
@@ -428,7 +432,7 @@ fn renewed_statistics_are_the_data_s_whatever_they_were() {
     let renewed = renew(&weights, 70);
     assert_eq!(renewed, renew(&with_odd_statistics(&weights), 70));
     assert_ne!(renewed, weights);
-    // In one batch of everything, evaluation is what training computed, but for the variance's bias.
+    // With all images in one batch, evaluation equals training up to the bias of the variance.
     let all: Vec<usize> = (0..data.train.len()).collect();
     let logits = |device: &Device| {
         let mut images = Images::new(&data.train, plan.input().height as usize);
@@ -441,7 +445,7 @@ fn renewed_statistics_are_the_data_s_whatever_they_were() {
     {
         assert!((evaluated - trained).abs() < 0.01, "{evaluated} against {trained}");
     }
-    // In several batches each counts alike; nothing but the statistics changes.
+    // Several batches count equally, and only the statistics change.
     let several = renew(&weights, 32);
     for (name, array) in &weights.arrays {
         let statistic = name.ends_with(".mean") || name.ends_with(".variance");
@@ -467,7 +471,7 @@ fn requests_that_do_not_fit_together_are_refused() {
 }
 
 #[test]
-fn a_lonely_last_image_is_left_out() {
+fn a_last_batch_of_one_image_is_left_out() {
     let (data, plan) = (colours(), tiny_plan());
     let spec = TrainingSpec { batch_size: 23, ..spec() };
     let views = views(&spec);
@@ -476,7 +480,7 @@ fn a_lonely_last_image_is_left_out() {
 }
 
 #[test]
-fn a_loss_that_explodes_is_an_error_and_no_panic() {
+fn a_loss_that_is_not_finite_is_an_error() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     for learning_rate in [1e30, f64::INFINITY] {
@@ -501,9 +505,9 @@ fn the_caller_sees_every_step_and_can_stop() {
     assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0)]);
 }
 
-/// A device may be measured while the caller is asked.
+/// A measurement may run while the caller is asked.
 #[test]
-fn no_batch_is_in_the_making_while_the_caller_is_asked() {
+fn no_batch_is_made_while_the_caller_is_asked() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);
@@ -566,7 +570,7 @@ fn wgpu_trains_a_few_steps() {
     for (gpu, cpu) in trained.losses.iter().zip(&flex.losses) {
         assert!((gpu - cpu).abs() < 1e-2 * cpu.abs().max(1.0), "loss {gpu} on wgpu, {cpu} on flex");
     }
-    // What tuning finds out is where other trainings and processes look for it.
+    // The results of tuning are stored where other trainings and processes find them.
     let cache = burn::cubecl::config::cache::CacheConfig::Global.root();
     assert_eq!(burn::cubecl::environment::root(), cache);
     #[cfg(feature = "tuned")]

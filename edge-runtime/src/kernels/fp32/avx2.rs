@@ -4,13 +4,13 @@ use std::arch::x86_64::*;
 
 use super::{FloatConv, FloatDepthwise, LANES};
 
-/// `input` is the padded map.
+/// `input` is the padded input map.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
     let (kernel, run) = (conv.geometry.kernel, conv.run());
     let positions = conv.corners.len();
     let groups = conv.bias.len() / LANES;
-    // What `conv_tile` reads beyond checked indexing; corners ascend.
+    // Checks the unchecked reads of `conv_tile`: corners ascend, so the last one is enough.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
     assert!(last_corner + (kernel - 1) * conv.line() + run <= input.len());
     assert!(groups * kernel * run * LANES <= conv.weight.len());
@@ -50,7 +50,7 @@ pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// `M` positions by `V` groups of channels, all in registers.
+/// Computes `M` positions by `V` groups of channels, all in registers.
 ///
 /// # Safety
 /// From each position's corner, `kernel` lines of `run` elements must be inside `input`, and the
@@ -109,11 +109,11 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
     }
 }
 
-/// `input` is the padded map.
+/// `input` is the padded input map.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn depthwise(conv: &FloatDepthwise, input: &[f32], output: &mut [f32]) {
     let channels = conv.geometry.channels;
-    // What is read beyond checked indexing; corners and taps ascend.
+    // Checks the unchecked reads below: corners and taps ascend, so the last ones are enough.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
     let last_tap = conv.taps.last().map_or(0, |&tap| tap as usize);
     assert!(last_corner + last_tap + conv.pixel <= input.len());
@@ -123,8 +123,8 @@ pub(super) fn depthwise(conv: &FloatDepthwise, input: &[f32], output: &mut [f32]
             let first = group * LANES;
             let mut sums = load8(&conv.bias, first);
             for (index, &tap) in conv.taps.iter().enumerate() {
-                // SAFETY: `first` is below `pixel`, so with a whole group of channels both reads stay
-                // inside, as checked above.
+                // SAFETY: `first` is below `pixel`, so with a whole group of channels both reads
+                // stay inside, as checked above.
                 let (pixels, weights) = unsafe {
                     let start = corner as usize + tap as usize + first;
                     (
@@ -145,26 +145,26 @@ fn clamp(values: __m256, (low, high): (f32, f32)) -> __m256 {
     _mm256_min_ps(_mm256_max_ps(values, _mm256_set1_ps(low)), _mm256_set1_ps(high))
 }
 
-/// As many of the values as `output` takes, up to 8.
+/// Stores as many of the values as `output` takes, up to 8.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn store(values: __m256, output: &mut [f32]) {
     if output.len() == LANES {
-        // SAFETY: eight values are there.
+        // SAFETY: the slice has eight values.
         unsafe { _mm256_storeu_ps(output.as_mut_ptr(), values) };
     } else {
         let mut all = [0.0; LANES];
-        // SAFETY: eight values are there.
+        // SAFETY: the slice has eight values.
         unsafe { _mm256_storeu_ps(all.as_mut_ptr(), values) };
         output.copy_from_slice(&all[..output.len()]);
     }
 }
 
-/// Eight values from `start` on.
+/// Loads eight values from `start` on.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn load8(values: &[f32], start: usize) -> __m256 {
     let values = &values[start..start + LANES];
-    // SAFETY: eight values are there.
+    // SAFETY: the slice has eight values.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }

@@ -1,15 +1,17 @@
-//! Convolutions in fp32 for any processor, in loops of fixed length over output channels, which compilers
-//! turn into vector code.
+//! Convolutions in fp32 for any processor, in loops of fixed length over output channels, which
+//! compilers turn into vector code.
 
 use super::{FloatConv, FloatDepthwise, LANES, clamp, multiply_add};
 
-/// Whether fused multiplication is part of the processor; elsewhere it may be a slow call.
+/// Whether every processor of the target has fused multiply-add; otherwise it may be a slow library
+/// call.
 const FMA: bool = cfg!(target_arch = "aarch64");
 
-/// Positions that a convolution computes side by side. LLVM 22 makes scalar code of more for aarch64.
+/// Positions that a convolution computes together. With more than one, LLVM 22 generates scalar
+/// code for aarch64.
 pub(in super::super) const POSITIONS: usize = if cfg!(target_arch = "aarch64") { 1 } else { 4 };
 
-/// `input` is the padded map.
+/// `input` is the padded input map.
 pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
     let positions = conv.corners.len();
     for group in 0..conv.bias.len() / LANES {
@@ -25,7 +27,7 @@ pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// `M` positions by one group of channels.
+/// Computes `M` positions of one group of channels.
 #[inline(always)]
 fn conv_tile<const M: usize>(
     conv: &FloatConv,
@@ -45,7 +47,7 @@ fn conv_tile<const M: usize>(
             *pixels = &input[corner as usize + row * line..][..run];
         }
         let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
-        // As long as the pixels, so that the loop needs no checks.
+        // Same length as the pixels, so that the loop needs no bounds checks.
         let weights = &weights.as_chunks::<LANES>().0[..run];
         for index in 0..run {
             let weights = weights[index];
@@ -66,7 +68,7 @@ fn conv_tile<const M: usize>(
     }
 }
 
-/// `input` is the padded map.
+/// `input` is the padded input map.
 pub(super) fn depthwise(conv: &FloatDepthwise, input: &[f32], output: &mut [f32]) {
     let channels = conv.geometry.channels;
     for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {

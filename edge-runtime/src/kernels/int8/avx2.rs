@@ -1,5 +1,5 @@
-//! The integer kernels with AVX2: `vpmaddwd` multiplies 16 pairs of int16 and adds each two products
-//! into int32, exactly.
+//! The integer kernels with AVX2: `vpmaddwd` multiplies 16 pairs of int16 and adds each two
+//! products into int32, exactly.
 
 mod rescale;
 
@@ -11,7 +11,7 @@ use super::super::Isa;
 use super::{IntAdd, IntConv, IntDepthwise, LANES, WIDE_LANES};
 use crate::model::Requantization;
 
-/// `input` is the widened, padded map.
+/// `input` is the widened, padded input map.
 #[target_feature(enable = "avx2")]
 pub(super) fn conv(conv: &IntConv, factors: &Factors, input: &[i16], output: &mut [u8]) {
     let ends = Ends::new(&conv.rescale);
@@ -19,7 +19,7 @@ pub(super) fn conv(conv: &IntConv, factors: &Factors, input: &[i16], output: &mu
     let kernel = conv.geometry.kernel;
     let positions = conv.corners.len();
     let groups = conv.bias.len() / LANES;
-    // What `conv_tile` reads beyond checked indexing; corners ascend.
+    // Checks the unchecked reads of `conv_tile`: corners ascend, so the last one is enough.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
     assert_eq!(conv.unit, 2);
     assert!(last_corner + (kernel - 1) * conv.line() + 2 * conv.steps <= input.len());
@@ -60,11 +60,11 @@ pub(super) fn conv(conv: &IntConv, factors: &Factors, input: &[i16], output: &mu
     }
 }
 
-/// `M` positions by `V` (1 or 2) groups of channels, all in registers.
+/// Computes `M` positions by `V` (1 or 2) groups of channels, all in registers.
 ///
 /// # Safety
-/// From each position's corner, `kernel` lines of `2 * pairs` elements must be inside `input`, and the
-/// packed weights must hold `V` groups from `group` on.
+/// From each position's corner, `kernel` lines of `2 * pairs` elements must be inside `input`, and
+/// the packed weights must hold `V` groups from `group` on.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn conv_tile<const M: usize, const V: usize>(
@@ -103,7 +103,7 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
                 weight[v] = unsafe { _mm256_loadu_si256(weights[v].add(pair * 2 * LANES).cast()) };
             }
             for m in 0..M {
-                // SAFETY: as above; two int16 as one int32, of any alignment.
+                // SAFETY: as above. Reads two int16 as one unaligned int32.
                 let pixel = unsafe { pixels[m].add(2 * pair).cast::<i32>().read_unaligned() };
                 let pixel = _mm256_set1_epi32(pixel);
                 for v in 0..V {
@@ -131,21 +131,23 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
     }
 }
 
-/// Weights and what follows them in the order in which unpacking two vectors of 16 channels leaves
-/// these: 0-3 and 8-11 in the low one, 4-7 and 12-15 in the high one.
+/// A depthwise convolution with its weights, biases and factors in the order that unpacking two
+/// vectors of 16 channels gives: channels 0-3 and 8-11 in the low vector, 4-7 and 12-15 in the high
+/// one.
 #[derive(Debug)]
 pub(super) struct Depthwise {
     /// `[pixel / 16][pair of taps][low, high][8][2]`
     weight: Vec<i16>,
     bias: Vec<i32>,
     factors: Factors,
-    /// From a corner to the two taps of each pair; where the last has but one, this one twice.
+    /// Offsets of the two taps of each pair from the kernel's corner. A single last tap is listed
+    /// twice.
     pairs: Vec<[usize; 2]>,
 }
 
 impl Depthwise {
-    /// `weight` is `[tap][pixel]`, `bias` is `[pixel]`, `offsets` are those of the taps. None where the
-    /// processor or a factor does not allow it.
+    /// `weight` is `[tap][pixel]`, `bias` is `[pixel]`, `offsets` are those of the taps. `None`
+    /// when the processor has no AVX2 or a factor is not supported.
     pub fn new(
         isa: Isa,
         weight: &[i16],
@@ -188,10 +190,11 @@ impl Depthwise {
     }
 }
 
-/// `input` is the widened, padded map.
+/// `input` is the widened, padded input map.
 #[target_feature(enable = "avx2")]
 pub(super) fn depthwise(conv: &IntDepthwise, packed: &Depthwise, input: &[i16], output: &mut [u8]) {
-    // What `depthwise_group` reads beyond checked indexing; corners and taps ascend.
+    // Checks the unchecked reads of `depthwise_group`: corners and taps ascend, so the last ones
+    // are enough.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
     let last_tap = conv.taps.last().map_or(0, |&tap| tap as usize);
     assert!(last_corner + last_tap + conv.pixel <= input.len());
@@ -203,8 +206,9 @@ pub(super) fn depthwise(conv: &IntDepthwise, packed: &Depthwise, input: &[i16], 
     for (corners, output) in rows {
         for first in (0..channels).step_by(WIDE_LANES) {
             let output = Strided { output: &mut *output, step: channels, first };
-            // SAFETY: reads were checked above, and `first` is below `channels`. The number of pairs
-            // is right where it is constant: 3x3 and 5x5 kernels, which so are unrolled.
+            // SAFETY: reads were checked above, and `first` is below `channels`. `PAIRS` equals the
+            // number of pairs where it is not 0: for 3x3 and 5x5 kernels, whose loops are thereby
+            // unrolled.
             unsafe {
                 match packed.pairs.len() {
                     5 => depthwise_group::<5>(packed, ends, input, corners, output),
@@ -216,18 +220,18 @@ pub(super) fn depthwise(conv: &IntDepthwise, packed: &Depthwise, input: &[i16], 
     }
 }
 
-/// A group of channels of a row of pixels of `step` channels: from `first` on, up to 16.
+/// Up to 16 channels from `first` on, in a row of pixels with `step` channels each.
 struct Strided<'a> {
     output: &'a mut [u8],
     step: usize,
     first: usize,
 }
 
-/// Sixteen channels of a row of output positions.
+/// Computes sixteen channels of a row of output positions.
 ///
 /// # Safety
-/// From each corner and tap on, one pixel must be inside `input`; `first` must be below the number of
-/// channels; `PAIRS` must be the number of pairs, or 0 for any.
+/// At each tap of each corner, one pixel must be inside `input`; `first` must be below the number
+/// of channels; `PAIRS` must be the number of pairs, or 0 for any.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn depthwise_group<const PAIRS: usize>(
@@ -241,12 +245,12 @@ unsafe fn depthwise_group<const PAIRS: usize>(
     let pairs = if PAIRS == 0 { packed.pairs.len() } else { PAIRS };
     let bias = [load8(&packed.bias, first), load8(&packed.bias, first + LANES)];
     let factors = &packed.factors.groups()[first / LANES..][..2];
-    // SAFETY: there are `pairs` times 32 weights for each group of 16 channels.
+    // SAFETY: each group of 16 channels has `pairs` times 32 weights.
     let weight = unsafe { packed.weight.as_ptr().add(first * pairs * 2) };
     for (&corner, output) in corners.iter().zip(output.chunks_exact_mut(step)) {
         let [mut low, mut high] = bias;
         for pair in 0..pairs {
-            // SAFETY: by this function's contract: a group of channels is part of a pixel.
+            // SAFETY: by this function's contract; a group of channels lies within a pixel.
             let (a, b, weight_low, weight_high) = unsafe {
                 let pixels = input.as_ptr().add(corner as usize + first);
                 let [tap_a, tap_b] = *packed.pairs.get_unchecked(pair);
@@ -267,7 +271,7 @@ unsafe fn depthwise_group<const PAIRS: usize>(
     }
 }
 
-/// Sides and sum of an addition.
+/// An addition with the factors of its sides and sum.
 #[derive(Debug)]
 pub(super) struct Add {
     zero_points: [i32; 2],
@@ -276,7 +280,7 @@ pub(super) struct Add {
 }
 
 impl Add {
-    /// None where the processor or a factor does not allow it.
+    /// `None` when the processor has no AVX2 or a factor is not supported.
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], sum: Requantization) -> Option<Self> {
         const LARGEST_SIDE: i32 = 255 << 20;
         let group = |factor, largest| {
@@ -292,7 +296,7 @@ impl Add {
     }
 }
 
-/// Sixteen sums at a time, the rest as `portable` does it.
+/// Computes sixteen sums at a time, and the rest as `portable` does.
 #[target_feature(enable = "avx2")]
 pub(super) fn add(add: &IntAdd, factors: &Add, left: &[u8], right: &[u8], output: &mut [u8]) {
     let ends = Ends::new(&add.rescale);
@@ -310,17 +314,18 @@ pub(super) fn add(add: &IntAdd, factors: &Add, left: &[u8], right: &[u8], output
                 _mm256_add_epi32(left_factor.scale(left[half]), right_factor.scale(right[half]));
             scaled[half] = factors.sum.scale(sum);
         }
-        // Packing by halves put the middle quarters in each other's place, and here puts them back.
+        // `centred` swapped the middle quarters; packing by halves swaps them back.
         *output = ends.bytes(scaled[0], scaled[1]);
     }
     super::portable::add(add, last_left, last_right, last_output);
 }
 
-/// `(q - zero) << 20` of 16 bytes, in the order that `Ends::bytes` undoes: 0-3 and 8-11, 4-7 and 12-15.
+/// `(q - zero) << 20` of 16 bytes, in the order that `Ends::bytes` puts right: 0-3 and 8-11, then
+/// 4-7 and 12-15.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn centred(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {
-    // SAFETY: sixteen bytes are there.
+    // SAFETY: the slice has sixteen bytes.
     let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
     let bytes = _mm_shuffle_epi32::<0b11_01_10_00>(bytes);
     let halves =
@@ -333,7 +338,7 @@ fn centred(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {
     centred
 }
 
-/// The first bytes, as many as `output` takes; whole and half vectors without a call.
+/// Copies as many of the first bytes as `output` takes. Whole and half vectors need no call.
 #[inline]
 fn copy(bytes: &[u8], output: &mut [u8]) {
     match output.len() {
@@ -352,11 +357,11 @@ fn copy(bytes: &[u8], output: &mut [u8]) {
     }
 }
 
-/// Eight values from `start` on.
+/// Loads eight values from `start` on.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn load8(values: &[i32], start: usize) -> __m256i {
     let values = &values[start..start + LANES];
-    // SAFETY: eight values are there.
+    // SAFETY: the slice has eight values.
     unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
 }

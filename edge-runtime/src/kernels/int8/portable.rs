@@ -1,10 +1,10 @@
-//! Integer convolutions and sums for any processor, in loops of fixed length that compilers turn into
-//! vector code.
+//! Integer convolutions and sums for any processor, in loops of fixed length that compilers turn
+//! into vector code.
 
 use super::super::fp32::POSITIONS;
 use super::{IntAdd, IntConv, IntDepthwise, LANES, WIDE_LANES};
 
-/// `input` is the widened, padded map.
+/// `input` is the widened, padded input map.
 pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
     assert_eq!(conv.unit, 1);
     let positions = conv.corners.len();
@@ -21,7 +21,7 @@ pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
     }
 }
 
-/// `M` positions by one group of channels.
+/// Computes `M` positions of one group of channels.
 #[inline(always)]
 fn conv_tile<const M: usize>(
     conv: &IntConv,
@@ -41,7 +41,7 @@ fn conv_tile<const M: usize>(
             *pixels = &input[corner as usize + row * line..][..run];
         }
         let weights = &conv.weight[(group * kernel + row) * run * LANES..][..run * LANES];
-        // As long as the pixels, so that the loop needs no checks.
+        // Same length as the pixels, so that the loop needs no bounds checks.
         let weights = &weights.as_chunks::<LANES>().0[..run];
         for index in 0..run {
             let weights = weights[index];
@@ -63,7 +63,7 @@ fn conv_tile<const M: usize>(
     }
 }
 
-/// `input` is the widened, padded map.
+/// `input` is the widened, padded input map.
 pub(super) fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
     let channels = conv.geometry.channels;
     for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
@@ -75,7 +75,7 @@ pub(super) fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
                 let start = corner as usize + tap as usize + first;
                 let pixels = lanes(&input[start..]);
                 let weights = lanes(&conv.weight[index * conv.pixel + first..]);
-                // Exact in 16 bits: at most 255 * 128.
+                // Fits in 16 bits: at most 255 * 128.
                 let products: [i16; WIDE_LANES] =
                     std::array::from_fn(|lane| pixels[lane].wrapping_mul(weights[lane]));
                 for (sum, product) in sums.iter_mut().zip(products) {
@@ -89,17 +89,17 @@ pub(super) fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
     }
 }
 
-/// By tables of the scaled sides.
+/// Looks the scaled sides up in tables.
 pub(super) fn add(add: &IntAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
     let [left_table, right_table] = &add.tables;
     for ((output, &left), &right) in output.iter_mut().zip(left).zip(right) {
-        // Neither is above 2^28.
+        // Neither is above 2^28, so the sum fits.
         let sum = left_table[usize::from(left)] + right_table[usize::from(right)];
         *output = add.rescale.byte(0, sum);
     }
 }
 
-/// The first sixteen values, copied, which lets compilers keep them in registers.
+/// A copy of the first sixteen values, which lets the compiler keep them in registers.
 #[inline(always)]
 fn lanes(values: &[i16]) -> [i16; WIDE_LANES] {
     let mut lanes = [0; WIDE_LANES];

@@ -1,14 +1,14 @@
-//! Builds an ONNX graph node by node, with names that follow from the order.
+//! Builds an ONNX graph node by node. Names are derived from the order of nodes.
 
 use super::proto::{
     ATTRIBUTE_INT, ATTRIBUTE_INTS, AttributeProto, FLOAT, GraphProto, INT8, INT32, NodeProto,
     TensorProto, UINT8,
 };
 
-/// A tensor that was added to the graph, by name.
+/// The name of a tensor in the graph.
 pub(super) type Name = String;
 
-/// Nodes and constants so far.
+/// The nodes and constants added so far.
 #[derive(Default)]
 pub(super) struct GraphBuilder {
     graph: GraphProto,
@@ -20,7 +20,7 @@ impl GraphBuilder {
         self.graph
     }
 
-    /// Adds a node that yields one tensor called `output`, and returns that name.
+    /// Adds a node with one output tensor called `output`, and returns that name.
     pub(super) fn node(
         &mut self,
         op_type: &str,

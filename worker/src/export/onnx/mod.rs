@@ -1,10 +1,10 @@
-//! ONNX files (opset 17, IR version 8) of edge-runtime models: what was measured is what is
-//! exported. An fp32 model becomes plain float operators with batch normalisation folded already; an
-//! int8 one becomes the same graph between QuantizeLinear and DequantizeLinear nodes (QDQ), which
-//! ONNX Runtime fuses into integer kernels.
+//! Writes ONNX files (opset 17, IR version 8) of edge-runtime models, so that the exported model is
+//! the measured one. An fp32 model becomes plain float operators; batch normalisation is already
+//! folded. An int8 model becomes the same graph with QuantizeLinear and DequantizeLinear nodes
+//! (QDQ), which ONNX Runtime fuses into integer kernels.
 //!
-//! Input `image`: float `[batch][channels][height][width]` of pixel values 0 to 255; normalisation is
-//! part of the graph. Output `logits`: float `[batch][classes]`. Nothing is read back.
+//! Input `image`: float `[batch][channels][height][width]` of pixel values 0 to 255; normalisation
+//! is part of the graph. Output `logits`: float `[batch][classes]`. There is no reader.
 //!
 //! On x86 processors with AVX2 and without VNNI, ONNX Runtime's kernels for uint8 activations and
 //! int8 weights saturate their sums at 16 bits; the session option `session.x64quantprecision` set
@@ -30,8 +30,8 @@ const OPSET: i64 = 17;
 const IMAGE: &str = "image";
 const LOGITS: &str = "logits";
 
-/// The bytes of an ONNX file that computes what `model` computes: in fp32 up to the order of sums,
-/// in int8 up to one level of rounding per requantization. `metadata` is kept in the file.
+/// The bytes of an ONNX file that computes the same as `model`: in fp32 up to the order of sums, in
+/// int8 up to one level of rounding per requantization. `metadata` is stored in the file.
 pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
     let mut builder = GraphBuilder::default();
     let image = normalize(&mut builder, &model.input);
@@ -59,7 +59,7 @@ pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// A float tensor with a batch of any size in front of `sizes`.
+/// A float tensor with a batch dimension of any size before `sizes`.
 fn value_info(name: &str, sizes: &[u32]) -> ValueInfoProto {
     let batch = Dimension::Parameter("batch".to_owned());
     let sizes = sizes.iter().map(|&size| Dimension::Value(i64::from(size)));
@@ -132,7 +132,7 @@ fn float_conv(
     }
 }
 
-/// Adds the nodes of an int8 model in QDQ form; returns the number of classes. A value is kept under
+/// Adds the nodes of an int8 model in QDQ form; returns the number of classes. A value is known by
 /// the name of its dequantized tensor.
 fn int_nodes(
     builder: &mut GraphBuilder,
@@ -180,10 +180,10 @@ fn int_nodes(
     classes
 }
 
-/// What the weights and biases of a layer mean, per output channel.
+/// The scales of the weights and biases of a layer, per output channel.
 struct Scales {
     weight: Vec<f32>,
-    /// Weight scale times the input's.
+    /// Weight scale times input scale.
     bias: Vec<f32>,
 }
 
@@ -192,7 +192,8 @@ impl Scales {
         Self { weight: bias.iter().map(|scale| scale / input.scale).collect(), bias }
     }
 
-    /// A model keeps the factors of the requantization; the scales follow from them.
+    /// Computes the scales from the requantization factors, because a model does not store the
+    /// scales.
     fn of(requantize: &[Requantization], input: Quantization, output: Quantization) -> Self {
         let scale = |r: &Requantization| (r.to_real() * f64::from(output.scale)) as f32;
         Self::new(requantize.iter().map(scale).collect(), input)
@@ -227,7 +228,7 @@ fn int_linear(
     gemm(builder, name, input, &weight, &bias)
 }
 
-/// Int8 weights behind a DequantizeLinear with one scale per output channel.
+/// Int8 weights followed by a DequantizeLinear with one scale per output channel.
 fn dequantized_weight(
     builder: &mut GraphBuilder,
     name: &str,
@@ -243,7 +244,7 @@ fn dequantized_weight(
     builder.node("DequantizeLinear", &[&quantized, &scale, &zero], &name, vec![int("axis", 0)])
 }
 
-/// Int32 biases behind a DequantizeLinear; their zero point is 0, which is what none means.
+/// Int32 biases followed by a DequantizeLinear. Their zero point is 0, which is the default.
 fn dequantized_bias(builder: &mut GraphBuilder, name: &str, bias: &[i32], scales: &[f32]) -> Name {
     let name = format!("{name}.bias");
     let dims = [bias.len() as u32];
@@ -252,7 +253,7 @@ fn dequantized_bias(builder: &mut GraphBuilder, name: &str, bias: &[i32], scales
     builder.node("DequantizeLinear", &[&quantized, &scale], &name, vec![int("axis", 0)])
 }
 
-/// A tensor sent through uint8 and back.
+/// Quantizes a tensor to uint8 and back.
 fn requantize(builder: &mut GraphBuilder, name: &str, input: &str, q: Quantization) -> Name {
     let scale = builder.floats(&format!("{name}.scale"), &[], &[q.scale]);
     let zero = builder.uint8(&format!("{name}.zero_point"), q.zero_point);
@@ -262,7 +263,7 @@ fn requantize(builder: &mut GraphBuilder, name: &str, input: &str, q: Quantizati
     builder.node("DequantizeLinear", &[&bytes, &scale, &zero], &dequantized, vec![])
 }
 
-/// The activation that a clamp of output bytes stands for. Quantization itself saturates at 0 and
+/// Adds the activation that a clamp of output bytes means. Quantization itself saturates at 0 and
 /// 255, so the full range needs no node.
 fn clamped(
     builder: &mut GraphBuilder,
@@ -348,12 +349,12 @@ mod tests {
             assert_eq!(model.opset_import[0].version, OPSET);
         }
         assert_eq!(count(&float, "DequantizeLinear"), 0);
-        // The image and every layer but the classifier.
+        // One for the image and one for every layer except the classifier.
         assert_eq!(count(&int8, "QuantizeLinear"), layers);
     }
 
     #[test]
-    fn every_input_of_a_node_is_known_before_it_and_no_name_is_given_twice() {
+    fn inputs_of_a_node_come_before_it_and_names_are_unique() {
         let (_, float, int8) = models();
         for model in [float, int8] {
             let graph = decoded(&model).graph.unwrap();

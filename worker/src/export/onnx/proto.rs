@@ -1,5 +1,5 @@
 //! The messages of `onnx.proto` (ONNX 1.12, IR version 8) that the exporter writes, with its field
-//! numbers. Fields that are never written are left out: protobuf readers take them for absent.
+//! numbers. Fields that are never written are not defined here: readers treat them as absent.
 
 use prost::Message;
 

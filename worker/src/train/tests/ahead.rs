@@ -1,4 +1,4 @@
-//! Steps whose losses are read together, as on a GPU; here on `flex`.
+//! Tests of steps whose losses are read together, as on a GPU; here on `flex`.
 
 use super::*;
 
@@ -7,8 +7,8 @@ fn manner(steps_ahead: usize) -> Manner {
 }
 
 #[test]
-fn steps_whose_losses_are_read_together_are_the_same_steps() {
-    // Its steps do not make much of differences in rounding, as AdamW's do.
+fn reading_losses_together_does_not_change_the_steps() {
+    // SGD, because AdamW amplifies differences in rounding.
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
     let spec = TrainingSpec { optimizer: sgd, ..spec() };
     let (data, plan) = (colours(), tiny_plan());
@@ -31,7 +31,7 @@ fn steps_whose_losses_are_read_together_are_the_same_steps() {
             ControlFlow::Continue(())
         });
         let ahead = ahead.unwrap();
-        // Every second step, and the last of an epoch.
+        // Progress is reported after every second step, and after the last one of an epoch.
         assert_eq!(seen, [(0, 1), (0, 2), (1, 1), (1, 2)]);
         assert_eq!(ahead.images_seen, each.images_seen);
         for (ahead, each) in ahead.losses.iter().zip(&each.losses) {
@@ -47,7 +47,7 @@ fn steps_whose_losses_are_read_together_are_the_same_steps() {
 }
 
 #[test]
-fn of_losses_that_are_read_together_the_first_bad_one_is_named() {
+fn the_first_bad_loss_is_reported_when_several_are_read_together() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let [first, second] = [1, 3].map(|ahead| {
@@ -59,7 +59,7 @@ fn of_losses_that_are_read_together_the_first_bad_one_is_named() {
         };
         train_in(manner(ahead), request, &mut |_| ControlFlow::Continue(())).unwrap_err()
     });
-    // Not the last of its epoch, up to which they are read.
+    // An early step, not the last one of the epoch, after which the losses are read.
     assert!(matches!(first, TrainError::NonFinite { step: 0..=1, .. }), "{first}");
     assert_eq!(first, second);
 }

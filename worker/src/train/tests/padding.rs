@@ -1,4 +1,4 @@
-//! Trainings with silent channels, as on a GPU; here on `flex`.
+//! Tests of trainings with padded channels, as on a GPU; here on `flex`.
 
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn images(plan: &Plan) -> Dataset {
     Dataset { train, validation: set(1), test: set(1), classes, normalization }
 }
 
-/// Distance of two arrays.
+/// Euclidean distance of two arrays.
 fn distance(one: &Array, other: &Array) -> f64 {
     let squares = one.data.iter().zip(&other.data).map(|(a, b)| f64::from(a - b).powi(2));
     squares.sum::<f64>().sqrt()
@@ -42,7 +42,7 @@ proptest! {
     #[test]
     fn a_padded_network_trains_as_the_plain_one(plan in arbitrary_plan(), seed: u64, multiple in 2u32..9) {
         let data = images(&plan);
-        // AdamW's first steps make as much of a rounding error as of a gradient.
+        // SGD, because AdamW's first steps amplify a rounding error to the size of a gradient.
         let optimizer = OptimizerSpec::Sgd { momentum: 0.9 };
         let spec = TrainingSpec { optimizer, batch_size: 8, ..spec() };
         let views = views(&spec);
@@ -63,7 +63,8 @@ proptest! {
             prop_assert_eq!(padded.len(), plain.len());
             for (name, plain) in plain {
                 prop_assert_eq!(&padded[name].shape, &plain.shape);
-                // Far less than it has moved, which for moments is all of it.
+                // The difference is much smaller than the change in training; moments start at
+                // zero.
                 let moved = match start.arrays.get(name) {
                     Some(start) => distance(plain, start),
                     None => plain.data.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt(),
@@ -75,18 +76,18 @@ proptest! {
     }
 
     #[test]
-    fn silent_channels_stay_silent(plan in arbitrary_plan(), seed: u64, multiple in 2u32..9, sgd: bool) {
+    fn padded_channels_stay_zero(plan in arbitrary_plan(), seed: u64, multiple in 2u32..9, sgd: bool) {
         let data = images(&plan);
         let optimizer =
             if sgd { OptimizerSpec::Sgd { momentum: 0.9 } } else { OptimizerSpec::AdamW };
         let spec = TrainingSpec { optimizer, batch_size: 8, weight_decay: 0.1, ..spec() };
         let views = views(&spec);
-        // The padded network trained as one of its own.
+        // Trains the padded network as a network without padding.
         let padding = Padding::new(&plan, multiple);
         let start = Checkpoint::fresh(padding.pad(any_weights(&plan, seed)));
         let trained = run(TrainRequest { start, ..request(padding.plan(), &data, &views, &spec) });
         let Trained { weights, moments, .. } = trained.unwrap();
-        // What is cropped is of the plain network's sizes, and padding puts zeros in its place.
+        // Cropping gives the sizes of the plain network, and padding puts zeros back.
         let cropped = padding.crop(weights.clone());
         prop_assert_eq!(cropped.check(&plan), Ok(()));
         prop_assert_eq!(padding.pad(cropped), weights);
@@ -94,9 +95,9 @@ proptest! {
         prop_assert_eq!(padding.pad_moments(cropped), Ok(moments));
     }
 
-    /// On the road that other devices take.
+    /// On the path through burn's operations, which other devices use.
     #[test]
-    fn silent_channels_have_no_gradients_in_burn_s_operations(
+    fn padded_channels_have_no_gradients_in_burns_operations(
         plan in arbitrary_plan(),
         seed: u64,
         multiple in 2u32..9,
@@ -117,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn padded_trainings_go_on_from_their_checkpoints() {
+fn padded_trainings_continue_from_their_checkpoints() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);
@@ -132,10 +133,10 @@ fn padded_trainings_go_on_from_their_checkpoints() {
     let second = second.unwrap();
     assert_eq!(second.weights, whole.weights);
     assert_eq!(second.moments, whole.moments);
-    // A checkpoint is of the network, not of a device.
+    // A checkpoint belongs to a network, not to a device.
     assert!(run(TrainRequest { start: start.clone(), ..request.clone() }).is_ok());
 
-    // Moments of the padded sizes are those of another network.
+    // Moments with the padded sizes belong to another network.
     let mut larger = start;
     let values = padding.padded_size("stem.weight");
     let moment = Array { shape: vec![values], data: vec![0.0; values] };

@@ -1,5 +1,5 @@
-//! `Requantization::apply`, zero point and clamp on vectors, in fewer steps than it is defined in, with
-//! the same results for all factors and accumulators that a `FactorGroup` admits.
+//! `Requantization::apply`, zero point and clamp on vectors. It takes fewer steps than the
+//! definition, with the same results for all factors and accumulators that a `FactorGroup` accepts.
 
 use std::arch::x86_64::*;
 
@@ -7,13 +7,13 @@ use super::super::{LANES, Rescale};
 use crate::kernels::Isa;
 use crate::model::Requantization;
 
-/// The factors of all channels, eight by eight.
+/// The factors of all channels, in groups of eight.
 #[derive(Debug)]
 pub(in super::super) struct Factors(Vec<FactorGroup>);
 
 impl Factors {
-    /// `largest` is the largest magnitude of each channel's accumulator. None without AVX2, or where a
-    /// factor does not go with these vectors.
+    /// `largest` is the largest magnitude of each channel's accumulator. `None` without AVX2, or
+    /// when a factor is not supported.
     pub fn new(isa: Isa, factors: &[Requantization], largest: &[i32]) -> Option<Self> {
         if !isa.has_avx2() {
             return None;
@@ -32,22 +32,24 @@ impl Factors {
 
 /// The factors of eight channels.
 ///
-/// `apply` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves away
-/// from zero. With `half` as `2^(right - 1)`, or 0 where `right` is 0, the second is `(high + half -
-/// [high < 0]) >> right`, without the `[high < 0]` where `right` is 0. `half` is added in the product
-/// already, 31 bits higher up.
+/// `apply` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves
+/// away from zero. With `half` as `2^(right - 1)`, or 0 where `right` is 0, the second is `(high +
+/// half - [high < 0]) >> right`, without the `[high < 0]` where `right` is 0. `half` is already
+/// added to the product, 31 bits higher.
 #[derive(Debug, Clone)]
 pub(super) struct FactorGroup {
     multiplier: [i32; LANES],
-    /// `2^30 + half * 2^31` of the channels of even numbers, and of the odd ones.
+    /// `2^30 + half * 2^31` of the even channels, then of the odd ones.
     nudge: [[i64; LANES / 2]; 2],
-    /// What `high + half` is below where `high` is below 0: `half`, and nothing where `right` is 0.
+    /// `high + half` is below this exactly if `high` is negative: `half`. If `right` is 0, the
+    /// smallest number, so that the test is never true.
     negative_below: [i32; LANES],
     right: [i32; LANES],
 }
 
 impl FactorGroup {
-    /// Up to eight factors, the rest are 0. None where one shifts left, or a sum could overflow.
+    /// Takes up to eight factors; the rest are 0. `None` when a factor shifts left, or a sum could
+    /// overflow.
     fn new(factors: &[Requantization], largest: &[i32]) -> Option<Self> {
         let mut group = Self {
             multiplier: [0; LANES],
@@ -61,7 +63,7 @@ impl FactorGroup {
                 return None;
             }
             let half = if right == 0 { 0 } else { 1i32 << (right - 1) };
-            // No multiplier is above 1, so `high` is no larger than the accumulator.
+            // `multiplier / 2^31` is below 1, so `high` is at most the accumulator.
             largest.checked_add(half)?;
             group.multiplier[lane] = factor.multiplier;
             group.nudge[lane % 2][lane / 2] = (1 << 30) + (i64::from(half) << 31);
@@ -71,7 +73,7 @@ impl FactorGroup {
         Some(group)
     }
 
-    /// Each lane's value times its factor.
+    /// Multiplies the value of each lane by its factor.
     #[target_feature(enable = "avx2")]
     #[inline]
     pub fn scale(&self, value: __m256i) -> __m256i {
@@ -88,7 +90,7 @@ impl FactorGroup {
         let even = _mm256_mul_epi32(value, multiplier);
         let odd =
             _mm256_mul_epi32(_mm256_srli_epi64::<32>(value), _mm256_srli_epi64::<32>(multiplier));
-        // Bits 31 to 62 of each, into the halves where they belong.
+        // Moves bits 31 to 62 of each product into its half.
         let even = _mm256_srli_epi64::<31>(_mm256_add_epi64(even, nudge_even));
         let odd = _mm256_slli_epi64::<1>(_mm256_add_epi64(odd, nudge_odd));
         let nudged = _mm256_blend_epi32::<0b1010_1010>(even, odd);
@@ -97,8 +99,7 @@ impl FactorGroup {
     }
 }
 
-/// Zero point and clamp. On the way from 32 to 8 bits all steps saturate, so their order does not
-/// matter.
+/// Zero point and clamp. All steps from 32 to 8 bits saturate, so their order does not matter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     zero_point: __m256i,
@@ -110,7 +111,7 @@ impl Ends {
     #[target_feature(enable = "avx2")]
     #[inline]
     pub fn new(rescale: &Rescale) -> Self {
-        // All three are bytes.
+        // All three fit in a byte.
         Self {
             zero_point: _mm256_set1_epi16(rescale.zero_point as i16),
             low: _mm256_set1_epi8(rescale.low as u8 as i8),
@@ -118,7 +119,7 @@ impl Ends {
         }
     }
 
-    /// Four vectors of eight values, one after the other.
+    /// Packs four vectors of eight values, in order.
     #[target_feature(enable = "avx2")]
     #[inline]
     pub fn store(self, scaled: [__m256i; 4], bytes: &mut [u8; 4 * LANES]) {
@@ -126,15 +127,15 @@ impl Ends {
             _mm256_adds_epi16(_mm256_packs_epi32(scaled[0], scaled[1]), self.zero_point),
             _mm256_adds_epi16(_mm256_packs_epi32(scaled[2], scaled[3]), self.zero_point),
         ];
-        // Packing works on halves: four times the low half of a vector, then the high ones.
+        // Packing works on halves: first the low halves of all four vectors, then the high ones.
         let packed = _mm256_packus_epi16(words[0], words[1]);
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         let clamped = self.clamp(_mm256_permutevar8x32_epi32(packed, order));
-        // SAFETY: 32 bytes are there.
+        // SAFETY: the array has 32 bytes.
         unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), clamped) };
     }
 
-    /// Values 0-3 and 8-11, and 4-7 and 12-15, in order.
+    /// Packs two vectors, with values 0-3 and 8-11, and 4-7 and 12-15, into ascending order.
     #[target_feature(enable = "avx2")]
     #[inline]
     pub fn bytes(self, low: __m256i, high: __m256i) -> [u8; 2 * LANES] {
@@ -142,7 +143,7 @@ impl Ends {
         let packed = _mm256_packus_epi16(words, _mm256_permute4x64_epi64::<0b11_10>(words));
         let clamped = _mm256_castsi256_si128(self.clamp(packed));
         let mut bytes = [0; 2 * LANES];
-        // SAFETY: sixteen bytes are there.
+        // SAFETY: the array has sixteen bytes.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), clamped) };
         bytes
     }
@@ -160,12 +161,12 @@ mod tests {
 
     use super::*;
 
-    /// Eight values through `scale`, or none where AVX2 is missing or the factors do not go.
+    /// Scales eight values with `scale`. `None` when AVX2 is missing or a factor is not supported.
     fn scaled(factors: &[Requantization], values: [i32; LANES]) -> Option<[i32; LANES]> {
         let largest = values.map(|value| value.checked_abs().unwrap_or(i32::MAX));
         let factors = Factors::new(Isa::detect(), factors, &largest)?;
         let mut output = [0; LANES];
-        // SAFETY: the factors are there, so AVX2 was detected; arrays of 32 bytes.
+        // SAFETY: the factors exist, so AVX2 was detected; the arrays have 32 bytes.
         unsafe {
             let values = _mm256_loadu_si256(values.as_ptr().cast());
             _mm256_storeu_si256(output.as_mut_ptr().cast(), factors.groups()[0].scale(values));
@@ -177,7 +178,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn scales_as_apply_does(
+        fn scaling_equals_apply(
             factors in prop::collection::vec((1i32 << 30..=i32::MAX, -31i32..=0), LANES),
             values: [i32; LANES],
             bits in 0u32..31,
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_and_zeros_scale_as_apply_does() {
+    fn scaling_halves_and_zeros_equals_apply() {
         if !Isa::detect().has_avx2() {
             return;
         }
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_is_left_to_other_code() {
+    fn unsupported_factors_are_left_to_the_portable_code() {
         let half = Requantization::from_real(0.5);
         assert!(FactorGroup::new(&[half], &[i32::MAX]).is_some());
         assert!(FactorGroup::new(&[Requantization::from_real(1.0)], &[1]).is_none());
