@@ -1,6 +1,6 @@
 //! `docs/study-file.md` against the parser. What the parser knows is asked of the parser itself: an
-//! unknown field is answered with all known ones, and a wrong value with what would be right. No list of
-//! fields is kept here.
+//! unknown field is answered with all known ones, and a wrong value with what would be right. No
+//! list of fields is kept here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +44,8 @@ fidelity.rule = "median"
 budget.trials = 3
 "#;
 
-/// Tables that stand in place of those of [`TRAINS`], for fields and defaults to which no single name of
-/// a closed set leads.
+/// Tables that stand in place of those of [`TRAINS`], for fields and defaults to which no single
+/// name of a closed set leads.
 const OTHER_TABLES: [(&str, &str); 4] = [
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
     ("algorithm", "name = \"reinforce\"\npolicy = \"lstm\""),
@@ -126,8 +126,8 @@ fn types_and_ranges_are_the_parsers() {
 #[test]
 fn defaults_are_the_parsers() {
     let page = Page::read();
-    // Whether some study may leave the field out, and which of the page's values make no difference in
-    // some study.
+    // Whether some study may leave the field out, and which of the page's values make no difference
+    // in some study.
     let mut found: BTreeMap<(String, String), (bool, BTreeSet<String>)> = BTreeMap::new();
     page.each_row(|study, section, row| {
         let at = format!("{}: {}", section.heading, row.field);
@@ -262,8 +262,8 @@ impl Page {
         self.sections.iter().filter(move |s| s.path == path && s.holds(study))
     }
 
-    /// Every row, with each study of which it says something; of studies that have the same in the row's
-    /// table with one of them.
+    /// Every row, with each study of which it says something; of studies that have the same in the
+    /// row's table with one of them.
     fn each_row(&self, mut visit: impl FnMut(&Table, &Section, &Row)) {
         let mut seen = BTreeSet::new();
         for study in studies(self) {
@@ -323,8 +323,9 @@ impl Row {
     }
 }
 
-/// Studies without a mistake that together have every field: from those above, each name of each closed set
-/// is tried, and what brings fields, or a part of the page, that no other study had is kept.
+/// Studies without a mistake that together have every field: from those above, each name of each
+/// closed set is tried, and what brings fields, or a part of the page, that no other study had is
+/// kept.
 fn studies(page: &Page) -> Vec<Table> {
     let study = |text: &str| text.parse::<Table>().unwrap();
     let mut studies = [TRAINS, LOOKS_UP, LOOKS_UP_AT_RUNGS].map(study).to_vec();
