@@ -17,6 +17,8 @@ mod breeding;
 mod conformance;
 mod fitness;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod learning;
 mod local_search;
 mod model_based;
