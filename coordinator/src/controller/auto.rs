@@ -51,10 +51,10 @@ impl Controller for Auto {
             return self.model.suggest(number, rng);
         }
         let incumbents: Vec<(TrialNumber, &Genotype)> = self.model.incumbents().collect();
-        let seen = self.model.seen();
-        seen.first_fresh(rng, |rng| {
+        let history = self.model.history();
+        history.first_fresh(rng, |rng| {
             let (parent, genotype) = incumbents[rng.random_range(0..incumbents.len())];
-            (seen.space().mutate(genotype, 1, rng), vec![parent])
+            (history.space().mutate(genotype, 1, rng), vec![parent])
         })
     }
 

@@ -22,7 +22,7 @@ impl Breeding {
     /// Children that have two parents with odds `crossover` (`0..=1`) and `mutations` changed choices on
     /// average.
     pub(super) fn new(space: &Space, crossover: f64, mutations: usize) -> Self {
-        let open = space.choices().iter().filter(|c| c.options.len() > 1).count();
+        let open = open_choices(space);
         let mutation = (mutations as f64 / open.max(1) as f64).min(1.0);
         Self { crossover: crossover.clamp(0.0, 1.0), mutation, open }
     }
@@ -31,20 +31,35 @@ impl Breeding {
     pub(super) fn child<'a>(
         &self,
         space: &Space,
-        mut pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
+        pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
         rng: &mut dyn Rng,
     ) -> (Genotype, Vec<TrialNumber>) {
-        let (first, genotype) = pick(rng);
-        let mut parents = vec![first];
-        let mut child = genotype.clone();
-        if rng.random_bool(self.crossover) {
-            let (second, other) = pick(rng);
-            if second != first {
-                parents.push(second);
-                child = space.crossover(genotype, other, rng);
-            }
-        }
+        let (child, parents) = recombined(space, self.crossover, pick, rng);
         let changes = (0..self.open).filter(|_| rng.random_bool(self.mutation)).count();
         (space.mutate(&child, changes, rng), parents)
     }
+}
+
+/// A child before mutation, and its parents: with odds `crossover` (`0..=1`) a uniform crossover of
+/// two parents that `pick` draws, else a copy of one. It is a copy also where `pick` draws the same
+/// parent twice.
+pub(super) fn recombined<'a>(
+    space: &Space,
+    crossover: f64,
+    mut pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
+    rng: &mut dyn Rng,
+) -> (Genotype, Vec<TrialNumber>) {
+    let (first, genotype) = pick(rng);
+    if rng.random_bool(crossover) {
+        let (second, other) = pick(rng);
+        if second != first {
+            return (space.crossover(genotype, other, rng), vec![first, second]);
+        }
+    }
+    (genotype.clone(), vec![first])
+}
+
+/// Choices with more than one option.
+pub(super) fn open_choices(space: &Space) -> usize {
+    space.choices().iter().filter(|choice| choice.options.len() > 1).count()
 }

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use edgesmith_common::pareto;
 
+use super::FinishedTrial;
+
 /// What a complete trial is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fitness {
@@ -27,6 +29,18 @@ impl Fitness {
     pub(super) fn new(objectives: &[f64], violation: f64) -> Option<Self> {
         let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());
         finite.then(|| Self { objectives: objectives.to_vec(), violation: violation.max(0.0) })
+    }
+
+    /// Of a finished trial; `None` where it did not complete or a value is not finite.
+    pub(super) fn of(finished: &FinishedTrial) -> Option<Self> {
+        match finished {
+            FinishedTrial::Complete { objectives, violation, .. } => {
+                Self::new(objectives, *violation)
+            }
+            FinishedTrial::Pruned { .. }
+            | FinishedTrial::Infeasible { .. }
+            | FinishedTrial::Failed { .. } => None,
+        }
     }
 
     /// Less is better; finite.
@@ -66,6 +80,13 @@ pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
         }
     }
     standings
+}
+
+/// Position of the best by front, then by crowding distance; the first of equals. `None` where
+/// there are no trials.
+pub(super) fn best(trials: &[&Fitness]) -> Option<usize> {
+    let standings = standings(trials);
+    (0..standings.len()).min_by(|&a, &b| standings[a].compare(&standings[b]))
 }
 
 /// Fronts of constraint-domination as indices: those of the feasible trials, then one for each

@@ -18,16 +18,17 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
-use super::fitness::{Fitness, standings};
-use super::seen::Seen;
+use super::fitness::{Fitness, best};
+use super::history::History;
+use super::population::Member;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Local search at work on one study.
 #[derive(Debug)]
 pub struct LocalSearch {
-    seen: Seen,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Out>,
+    history: History,
+    /// The climb that each running trial is a step of; starts are in none.
+    steps: BTreeMap<TrialNumber, u32>,
     /// The front of the climb, in the order of entry; the newest is gone on from.
     climb: Vec<Member>,
     /// Which climb it is.
@@ -36,27 +37,12 @@ pub struct LocalSearch {
     starts: Vec<Member>,
 }
 
-/// A trial on its way.
-#[derive(Debug)]
-struct Out {
-    genotype: Genotype,
-    /// The climb that it is a step of; `None` for a start.
-    climb: Option<u32>,
-}
-
-#[derive(Debug)]
-struct Member {
-    number: TrialNumber,
-    genotype: Genotype,
-    fitness: Fitness,
-}
-
 impl LocalSearch {
     /// A controller of `space`; it has no settings.
     pub fn new(space: Space) -> Self {
         Self {
-            seen: Seen::new(space),
-            out: BTreeMap::new(),
+            history: History::new(space),
+            steps: BTreeMap::new(),
             climb: Vec::new(),
             current: 0,
             starts: Vec::new(),
@@ -72,7 +58,7 @@ impl LocalSearch {
     }
 
     fn untried(&self, genotype: &Genotype) -> Vec<Genotype> {
-        let space = self.seen.space();
+        let space = self.history.space();
         let mut untried = Vec::new();
         for (place, choice) in space.choices().iter().enumerate() {
             let own = genotype.indices()[place];
@@ -80,7 +66,7 @@ impl LocalSearch {
                 let mut indices = genotype.indices().to_vec();
                 indices[place] = option;
                 let neighbour = space.genotype(indices).expect("an option of the choice");
-                if self.seen.is_fresh(&neighbour) {
+                if self.history.is_fresh(&neighbour) {
                     untried.push(neighbour);
                 }
             }
@@ -101,14 +87,13 @@ impl LocalSearch {
 
     /// Begins the next climb where this one is at its end.
     fn climb_on(&mut self) {
-        let steps_out = self.out.values().any(|out| out.climb == Some(self.current));
-        if self.starts.is_empty() || steps_out || self.next_step().is_some() {
+        let steps_running = self.steps.values().any(|&climb| climb == self.current);
+        if self.starts.is_empty() || steps_running || self.next_step().is_some() {
             return;
         }
         let fitness: Vec<&Fitness> = self.starts.iter().map(|start| &start.fitness).collect();
-        let standings = standings(&fitness);
-        let best = (0..standings.len()).min_by(|&a, &b| standings[a].compare(&standings[b]));
-        self.climb = vec![self.starts.swap_remove(best.expect("a start at least"))];
+        let best = best(&fitness).expect("at least one start");
+        self.climb = vec![self.starts.swap_remove(best)];
         self.starts.clear();
         self.current += 1;
     }
@@ -120,26 +105,25 @@ impl Controller for LocalSearch {
             let genotype = untried.swap_remove(rng.random_range(0..untried.len()));
             return Some(Proposal { genotype, parents: vec![member.number] });
         }
-        self.seen.first_fresh(rng, |rng| (self.seen.space().sample(rng), Vec::new()))
+        self.history.fresh_sample(rng)
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        let climb = (!proposal.parents.is_empty()).then_some(self.current);
-        self.out.insert(number, Out { genotype: proposal.genotype.clone(), climb });
+        self.history.propose(number, proposal);
+        if !proposal.parents.is_empty() {
+            self.steps.insert(number, self.current);
+        }
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
         let number = finished.number();
-        let Some(Out { genotype, climb }) = self.out.remove(&number) else { return };
-        if let FinishedTrial::Complete { objectives, violation, .. } = finished
-            && let Some(fitness) = Fitness::new(objectives, *violation)
-        {
-            let member = Member { number, genotype, fitness };
+        let Some(genotype) = self.history.finish(number) else { return };
+        let climb = self.steps.remove(&number);
+        if let Some(member) = Member::new(genotype, finished) {
             match climb {
                 None => self.starts.push(member),
                 Some(climb) if climb == self.current => self.step(member),
-                // Only a climb without steps on their way ends.
+                // Only a climb without running steps ends.
                 Some(_) => {}
             }
         }

@@ -18,6 +18,7 @@ mod conformance;
 mod fitness;
 #[cfg(test)]
 mod golden;
+mod history;
 #[cfg(test)]
 mod learning;
 mod local_search;
@@ -25,12 +26,12 @@ mod model_based;
 mod nsga2;
 mod nsga3;
 mod policy;
+mod population;
 mod ppo;
 mod random;
 mod regularized_evolution;
 mod reinforce;
 mod reward;
-mod seen;
 
 pub use auto::Auto;
 pub use local_search::LocalSearch;

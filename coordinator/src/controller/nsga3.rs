@@ -9,15 +9,13 @@
 //! member of the most crowded line that is farthest from it, which is the paper's niching seen from the
 //! other side.
 
-use std::collections::BTreeMap;
-
 use edgesmith_common::TrialNumber;
-use edgesmith_search_space::{Genotype, Space};
-use rand::{Rng, RngExt};
+use edgesmith_search_space::Space;
+use rand::Rng;
 
-use super::breeding::Breeding;
+use super::breeding::{Breeding, Parent};
 use super::fitness::{Fitness, fronts};
-use super::seen::Seen;
+use super::population::Population;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Weight of the other objectives in the search for extreme points (the paper's achievement scalarizing
@@ -27,24 +25,10 @@ const OFF_AXIS: f64 = 1e-6;
 /// NSGA-III at work on one study.
 #[derive(Debug)]
 pub struct Nsga3 {
-    seen: Seen,
+    population: Population,
     breeding: Breeding,
-    population: usize,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Genotype>,
-    /// Trials that completed, dropped ones too.
-    completed: usize,
-    /// At most `population`, in the order of completion.
-    survivors: Vec<Member>,
     /// Least value of each objective among feasible trials so far; empty before the first.
     ideal: Vec<f64>,
-}
-
-#[derive(Debug)]
-struct Member {
-    number: TrialNumber,
-    genotype: Genotype,
-    fitness: Fitness,
 }
 
 impl Nsga3 {
@@ -52,40 +36,21 @@ impl Nsga3 {
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
         Self {
             breeding: Breeding::new(&space, crossover, mutations),
-            seen: Seen::new(space),
-            population: population.max(2),
-            out: BTreeMap::new(),
-            completed: 0,
-            survivors: Vec::new(),
+            population: Population::new(space, population.max(2)),
             ideal: Vec::new(),
         }
     }
 
-    /// A random survivor, of which there is one at least; where one of two breaks constraints more, the
-    /// other (Part II).
-    fn parent(&self, rng: &mut dyn Rng) -> &Member {
-        let mut draw = || &self.survivors[rng.random_range(0..self.survivors.len())];
-        let (a, b) = (draw(), draw());
-        if b.fitness.violation() < a.fitness.violation() { b } else { a }
-    }
-
-    fn enter(&mut self, member: Member) {
-        if member.fitness.violation() == 0.0 {
-            let objectives = member.fitness.objectives();
-            self.ideal.resize(objectives.len(), f64::INFINITY);
-            for (ideal, value) in self.ideal.iter_mut().zip(objectives) {
-                *ideal = ideal.min(*value);
-            }
-        }
-        self.survivors.push(member);
-        if self.survivors.len() > self.population {
-            self.survivors.remove(self.leaver());
-        }
+    /// A random survivor, of which there is at least one; where one of two breaks constraints more,
+    /// the other (Part II).
+    fn parent(&self, rng: &mut dyn Rng) -> Parent<'_> {
+        let violation = |i: usize| self.population.members()[i].fitness.violation();
+        self.population.tournament(rng, |a, b| violation(a) < violation(b)).parent()
     }
 
     /// Who leaves: a position among the survivors, of which there are more than one.
     fn leaver(&self) -> usize {
-        let fitness: Vec<&Fitness> = self.survivors.iter().map(|m| &m.fitness).collect();
+        let fitness = self.population.fitness();
         let fronts = fronts(&fitness);
         let last = fronts.last().expect("survivors have fronts");
         if last.len() == 1 || fitness[last[0]].violation() > 0.0 {
@@ -95,7 +60,7 @@ impl Nsga3 {
         let points: Vec<&[f64]> =
             fronts.iter().flatten().map(|&i| fitness[i].objectives()).collect();
         let scale = scale(&self.ideal, &fronts[0], &fitness);
-        let lines = reference_points(self.ideal.len(), self.population);
+        let lines = reference_points(self.ideal.len(), self.population.capacity());
         let niches: Vec<(usize, f64)> =
             points.iter().map(|point| niche(point, &self.ideal, &scale, &lines)).collect();
         let mut crowd = vec![0; lines.len()];
@@ -208,34 +173,25 @@ fn reference_points(objectives: usize, most: usize) -> Vec<Vec<f64>> {
 
 impl Controller for Nsga3 {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        let space = self.seen.space();
-        // The first generation is random. Trials that yielded nothing do not count to it.
-        let random = self.completed + self.out.len() < self.population || self.survivors.is_empty();
-        self.seen.first_fresh(rng, |rng| {
-            if random {
-                return (space.sample(rng), Vec::new());
-            }
-            let pick = |rng: &mut dyn Rng| {
-                let parent = self.parent(rng);
-                (parent.number, &parent.genotype)
-            };
-            self.breeding.child(space, pick, rng)
-        })
+        let space = self.population.space();
+        self.population.suggest(rng, |rng| self.breeding.child(space, |rng| self.parent(rng), rng))
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        self.out.insert(number, proposal.genotype.clone());
+        self.population.propose(number, proposal);
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
-        let number = finished.number();
-        let Some(genotype) = self.out.remove(&number) else { return };
-        if let FinishedTrial::Complete { objectives, violation, .. } = finished
-            && let Some(fitness) = Fitness::new(objectives, *violation)
-        {
-            self.completed += 1;
-            self.enter(Member { number, genotype, fitness });
+        let Some(member) = self.population.finish(finished) else { return };
+        if member.fitness.violation() == 0.0 {
+            let objectives = member.fitness.objectives();
+            self.ideal.resize(objectives.len(), f64::INFINITY);
+            for (ideal, value) in self.ideal.iter_mut().zip(objectives) {
+                *ideal = ideal.min(*value);
+            }
+        }
+        if self.population.is_over_capacity() {
+            self.population.remove(self.leaver());
         }
     }
 }
@@ -258,7 +214,7 @@ mod tests {
     }
 
     fn survivors(nsga3: &Nsga3) -> Vec<u32> {
-        nsga3.survivors.iter().map(|m| m.number.0).collect()
+        nsga3.population.members().iter().map(|m| m.number.0).collect()
     }
 
     #[test]
@@ -304,9 +260,9 @@ mod tests {
             // Ten reference points, one in the middle, for five survivors at most... of ten, so that
             // the lines are those of three divisions.
             let mut nsga3 = fed(10, &results);
-            assert_eq!(nsga3.survivors.len(), 6);
+            assert_eq!(nsga3.population.members().len(), 6);
             assert_eq!(nsga3.leaver(), 5, "{units:?}");
-            nsga3.survivors.remove(5);
+            nsga3.population.remove(5);
             assert!([3, 4].contains(&nsga3.leaver()), "the middle is still the most crowded");
         }
     }

@@ -14,10 +14,9 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::Rng;
 
-use super::fitness::Fitness;
+use super::history::History;
 use super::policy::Policy;
 use super::reward::Reward;
-use super::seen::Seen;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Settings of the updates.
@@ -38,32 +37,34 @@ pub(super) struct PpoSettings {
 /// PPO at work on one study.
 #[derive(Debug)]
 pub struct Ppo {
-    seen: Seen,
+    history: History,
     policy: Policy,
     reward: Reward,
     settings: PpoSettings,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Drawn>,
-    /// Finished since the last update, with their rewards.
-    batch: Vec<(Drawn, f64)>,
+    /// Of each running trial, the logarithm of its odds when it was proposed.
+    log_p: BTreeMap<TrialNumber, f64>,
+    /// Finished since the last update.
+    batch: Vec<Drawn>,
 }
 
-/// A candidate and the logarithm of its odds when it was proposed.
+/// A finished trial to learn from.
 #[derive(Debug)]
 struct Drawn {
     genotype: Genotype,
+    /// Logarithm of its odds when it was proposed.
     log_p: f64,
+    reward: f64,
 }
 
 impl Ppo {
     /// A controller of `space` whose policy earns `reward`.
     pub(super) fn new(space: Space, policy: Policy, reward: Reward, settings: PpoSettings) -> Self {
         Self {
-            seen: Seen::new(space),
+            history: History::new(space),
             policy,
             reward,
             settings,
-            out: BTreeMap::new(),
+            log_p: BTreeMap::new(),
             batch: Vec::new(),
         }
     }
@@ -72,8 +73,8 @@ impl Ppo {
     fn learn(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let count = batch.len() as f64;
-        let mean = batch.iter().map(|(_, reward)| reward).sum::<f64>() / count;
-        let square = |(_, reward): &(Drawn, f64)| (reward - mean).powi(2);
+        let mean = batch.iter().map(|drawn| drawn.reward).sum::<f64>() / count;
+        let square = |drawn: &Drawn| (drawn.reward - mean).powi(2);
         let deviation = (batch.iter().map(square).sum::<f64>() / count).sqrt();
         if deviation < 1e-12 {
             // All alike: nothing to learn.
@@ -81,7 +82,7 @@ impl Ppo {
         }
         for _ in 0..self.settings.epochs {
             let mut gradient: Vec<f32> = Vec::new();
-            for (Drawn { genotype, log_p }, reward) in &batch {
+            for Drawn { genotype, log_p, reward } in &batch {
                 let ratio = (self.policy.log_probability(genotype) - log_p).exp();
                 let weight = surrogate(ratio, (reward - mean) / deviation, self.settings.clip);
                 let (weight, entropy) = (weight / count, self.settings.entropy / count);
@@ -102,29 +103,20 @@ fn surrogate(ratio: f64, advantage: f64, clip: f64) -> f64 {
 
 impl Controller for Ppo {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        let space = self.seen.space();
-        self.seen.first_fresh(rng, |rng| (self.policy.sample(space, rng), Vec::new()))
+        self.policy.suggest(&self.history, rng)
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        let genotype = proposal.genotype.clone();
-        let log_p = self.policy.log_probability(&genotype);
-        self.out.insert(number, Drawn { genotype, log_p });
+        self.history.propose(number, proposal);
+        self.log_p.insert(number, self.policy.log_probability(&proposal.genotype));
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
-        let Some(drawn) = self.out.remove(&finished.number()) else { return };
-        let reward = match finished {
-            FinishedTrial::Complete { objectives, violation, .. } => {
-                let Some(fitness) = Fitness::new(objectives, *violation) else { return };
-                self.reward.of(fitness)
-            }
-            // Worse than anything that was measured.
-            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => 0.0,
-            FinishedTrial::Failed { .. } => return,
-        };
-        self.batch.push((drawn, reward));
+        let number = finished.number();
+        let Some(genotype) = self.history.finish(number) else { return };
+        let Some(log_p) = self.log_p.remove(&number) else { return };
+        let Some(reward) = self.reward.of_finished(finished) else { return };
+        self.batch.push(Drawn { genotype, log_p, reward });
         if self.batch.len() >= self.settings.batch {
             self.learn();
         }

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use edgesmith_common::spec::RewardSpec;
 use edgesmith_common::{Goal, Metric, Objective};
 
+use super::FinishedTrial;
 use super::fitness::Fitness;
 
 /// Trials that a rank is among: enough for a fine rank, and no more work however long the study is.
@@ -64,8 +65,19 @@ impl Reward {
         }
     }
 
+    /// What a finished trial earns; `None` where it says nothing about its candidate. Complete
+    /// trials are remembered.
+    pub(super) fn of_finished(&mut self, finished: &FinishedTrial) -> Option<f64> {
+        match finished {
+            FinishedTrial::Complete { .. } => Some(self.of(Fitness::of(finished)?)),
+            // Worse than anything that was measured.
+            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => Some(0.0),
+            FinishedTrial::Failed { .. } => None,
+        }
+    }
+
     /// What a complete trial earns; it is remembered.
-    pub(super) fn of(&mut self, fitness: Fitness) -> f64 {
+    fn of(&mut self, fitness: Fitness) -> f64 {
         match self {
             Reward::Rank { recent } => {
                 let dominators = recent.iter().filter(|other| other.dominates(&fitness)).count();

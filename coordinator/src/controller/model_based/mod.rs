@@ -25,7 +25,6 @@ mod tests;
 mod warp;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use edgesmith_common::{TrialNumber, pareto};
 use edgesmith_search_space::{Genotype, Space};
@@ -40,7 +39,7 @@ use self::arithmetic::Known;
 use self::gaussian_process::{GaussianProcess, Hyper, pairwise};
 use self::kernel::{Features, Groups};
 use self::warp::Warp;
-use super::seen::Seen;
+use super::history::History;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Most trials that are fitted.
@@ -60,14 +59,12 @@ const INCUMBENTS: usize = 10;
 /// Model-based search at work on one study.
 #[derive(Debug)]
 pub struct ModelBased {
-    seen: Seen,
+    history: History,
     groups: Groups,
     /// What needs no model; `None` where nothing is known without.
     arithmetic: Option<Arithmetic>,
     /// Random trials before the model is asked.
     initial: usize,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Genotype>,
     /// Trials that say something of their candidate, in the order of completion.
     known: Vec<Observation>,
     /// Places in `known` of complete trials that are fitted: all while they are few.
@@ -103,11 +100,10 @@ impl ModelBased {
     pub fn new(space: Space, initial: usize, arithmetic: Option<Arithmetic>) -> Self {
         let groups = Groups::new(&space);
         Self {
-            seen: Seen::new(space),
+            history: History::new(space),
             groups,
             arithmetic,
             initial: initial.max(2),
-            out: BTreeMap::new(),
             known: Vec::new(),
             selected: Vec::new(),
             incumbents: Vec::new(),
@@ -185,18 +181,18 @@ impl ModelBased {
     }
 
     /// What was proposed so far.
-    pub(super) fn seen(&self) -> &Seen {
-        &self.seen
+    pub(super) fn history(&self) -> &History {
+        &self.history
     }
 
     /// Whether there is enough to fit a model to.
     pub(super) fn is_ready(&self) -> bool {
-        self.known.len() + self.out.len() >= self.initial && self.completed > 1
+        self.known.len() + self.history.running() >= self.initial && self.completed > 1
     }
 
     /// A genotype of the first, random trials: those that pick one option everywhere, then any.
     fn first_sample(&self, rng: &mut dyn Rng) -> Genotype {
-        let space = self.seen.space();
+        let space = self.history.space();
         let open: Vec<usize> =
             space.choices().iter().map(|c| c.options.len()).filter(|n| *n > 1).collect();
         let options = open.first().copied().unwrap_or(1);
@@ -208,7 +204,7 @@ impl ModelBased {
                 let indices = space.choices().iter().map(index).collect();
                 space.genotype(indices).expect("every open choice has this option")
             });
-            let fresh: Vec<Genotype> = alike.filter(|g| self.seen.is_fresh(g)).collect();
+            let fresh: Vec<Genotype> = alike.filter(|g| self.history.is_fresh(g)).collect();
             if !fresh.is_empty() {
                 return fresh[rng.random_range(0..fresh.len())].clone();
             }
@@ -236,7 +232,7 @@ impl ModelBased {
 
     /// Genotypes worth judging, each with its parents.
     fn pool(&self, rng: &mut dyn Rng) -> Vec<(Genotype, Vec<TrialNumber>)> {
-        let space = self.seen.space();
+        let space = self.history.space();
         let incumbents: Vec<(TrialNumber, &Genotype)> = self.incumbents().collect();
         let mut pool: Vec<(Genotype, Vec<TrialNumber>)> =
             (0..SAMPLES).map(|_| (space.sample(rng), Vec::new())).collect();
@@ -517,26 +513,25 @@ fn random_weights(objectives: usize, rng: &mut dyn Rng) -> Vec<f64> {
 impl Controller for ModelBased {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
         if !self.is_ready() {
-            return self.seen.first_fresh(rng, |rng| (self.first_cheap(rng), Vec::new()));
+            return self.history.first_fresh(rng, |rng| (self.first_cheap(rng), Vec::new()));
         }
         let pool = self.pool(rng);
         let ranked = self.ranked(&pool, rng);
-        let best = ranked.into_iter().find(|&place| self.seen.is_fresh(&pool[place].0));
+        let best = ranked.into_iter().find(|&place| self.history.is_fresh(&pool[place].0));
         if let Some(place) = best {
             let (genotype, parents) = pool[place].clone();
             return Some(Proposal { genotype, parents });
         }
-        self.seen.first_fresh(rng, |rng| (self.seen.space().sample(rng), Vec::new()))
+        self.history.fresh_sample(rng)
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        self.out.insert(number, proposal.genotype.clone());
+        self.history.propose(number, proposal);
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
         let number = finished.number();
-        let Some(genotype) = self.out.remove(&number) else { return };
+        let Some(genotype) = self.history.finish(number) else { return };
         let (objectives, violation) = match finished {
             FinishedTrial::Complete { objectives, violation, .. } => {
                 let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());

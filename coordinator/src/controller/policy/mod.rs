@@ -16,6 +16,9 @@ use adam::Adam;
 use categorical::Categorical;
 use lstm::Lstm;
 
+use super::Proposal;
+use super::history::History;
+
 /// A policy with the optimizer that moves it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Policy {
@@ -41,8 +44,13 @@ impl Policy {
         Self { net, adam }
     }
 
+    /// A fresh candidate, drawn from the policy as long as that finds one.
+    pub(super) fn suggest(&self, history: &History, rng: &mut dyn Rng) -> Option<Proposal> {
+        history.first_fresh(rng, |rng| (self.sample(history.space(), rng), Vec::new()))
+    }
+
     /// Draws a genotype of the space that the policy was made for.
-    pub(super) fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
+    fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
         match &self.net {
             Net::Categorical(categorical) => categorical.sample(space, rng),
             Net::Lstm(lstm) => lstm.sample(space, rng),
