@@ -42,6 +42,33 @@ pub(crate) fn solve_upper(factor: &[f64], n: usize, b: &mut [f64]) {
     }
 }
 
+/// Solves `matrix·x = b` for any square matrix by Gaussian elimination with pivoting; `None` where
+/// it is singular.
+pub(crate) fn solve(mut matrix: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for at in 0..n {
+        let size = |row: usize| matrix[row * n + at].abs();
+        let pivot = (at..n).max_by(|&p, &q| size(p).total_cmp(&size(q)))?;
+        (0..n).for_each(|column| matrix.swap(at * n + column, pivot * n + column));
+        b.swap(at, pivot);
+        if matrix[at * n + at].abs() < 1e-12 {
+            return None;
+        }
+        for row in at + 1..n {
+            let factor = matrix[row * n + at] / matrix[at * n + at];
+            (at..n).for_each(|column| {
+                matrix[row * n + column] -= factor * matrix[at * n + column];
+            });
+            b[row] -= factor * b[at];
+        }
+    }
+    for at in (0..n).rev() {
+        let known: f64 = (at + 1..n).map(|i| matrix[at * n + i] * b[i]).sum();
+        b[at] = (b[at] - known) / matrix[at * n + at];
+    }
+    Some(b)
+}
+
 /// The `x` without negative entries for which `xᵀ·gram·x / 2 - momentsᵀ·x` is least: least squares
 /// with coefficients that cannot be negative, given the normal equations `gram·x = moments` (Lawson &
 /// Hanson, *Solving Least Squares Problems*, 1974, algorithm NNLS; on normal equations Bro & De Jong
@@ -109,6 +136,17 @@ mod tests {
         assert_eq!(matrix[0], 2.0);
         assert_eq!(matrix[2], 1.0);
         assert!((matrix[3] - 2.0_f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn dense_systems_are_solved_where_they_can_be() {
+        // The first pivot is 0, so rows have to change places.
+        let solution =
+            solve(vec![0.0, 2.0, 1.0, 3.0, 0.0, 1.0, 1.0, 1.0, 1.0], vec![7.0, 6.0, 6.0]);
+        for (found, expected) in solution.unwrap().iter().zip([1.0, 2.0, 3.0]) {
+            assert!((found - expected).abs() < 1e-12);
+        }
+        assert_eq!(solve(vec![1.0, 1.0, 2.0, 2.0], vec![1.0, 1.0]), None);
     }
 
     #[test]

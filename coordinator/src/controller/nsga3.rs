@@ -17,6 +17,7 @@ use super::breeding::{Breeding, Parent};
 use super::fitness::{Fitness, fronts};
 use super::population::Population;
 use super::{Controller, FinishedTrial, Proposal};
+use crate::linear_algebra::solve;
 
 /// Weight of the other objectives in the search for extreme points (the paper's achievement scalarizing
 /// function).
@@ -81,51 +82,26 @@ impl Nsga3 {
 fn scale(ideal: &[f64], first: &[usize], fitness: &[&Fitness]) -> Vec<f64> {
     let count = ideal.len();
     let above = |i: usize| fitness[i].objectives().iter().zip(ideal).map(|(v, low)| v - low);
-    let extremes: Vec<Vec<f64>> = (0..count)
-        .map(|axis| {
+    let extremes: Vec<f64> = (0..count)
+        .flat_map(|axis| {
             let off = |i: usize| {
                 let weighted = above(i).enumerate();
                 let weighted = weighted.map(|(o, v)| if o == axis { v } else { v / OFF_AXIS });
                 weighted.fold(0.0, f64::max)
             };
             let best = first.iter().copied().min_by(|&a, &b| off(a).total_cmp(&off(b)));
-            above(best.expect("a front has members")).collect()
+            above(best.expect("a front has members")).collect::<Vec<_>>()
         })
         .collect();
     let extent = |axis: usize| first.iter().filter_map(|&i| above(i).nth(axis)).fold(0.0, f64::max);
     let usable = |length: &f64| length.is_finite() && *length > 1e-12;
-    let intercepts = solve_for_ones(extremes);
+    let plane = solve(extremes, vec![1.0; count]);
     (0..count)
         .map(|axis| {
-            let intercept = intercepts.as_ref().map(|plane| 1.0 / plane[axis]).filter(usable);
+            let intercept = plane.as_ref().map(|plane| 1.0 / plane[axis]).filter(usable);
             intercept.or(Some(extent(axis)).filter(usable)).unwrap_or(1.0)
         })
         .collect()
-}
-
-/// `x` of `rows · x = (1, …, 1)` by Gaussian elimination with pivoting; `None` where there is not one.
-fn solve_for_ones(mut rows: Vec<Vec<f64>>) -> Option<Vec<f64>> {
-    let count = rows.len();
-    rows.iter_mut().for_each(|row| row.push(1.0));
-    for at in 0..count {
-        let pivot = (at..count).max_by(|&a, &b| rows[a][at].abs().total_cmp(&rows[b][at].abs()))?;
-        rows.swap(at, pivot);
-        if rows[at][at].abs() < 1e-12 {
-            return None;
-        }
-        let (done, rest) = rows.split_at_mut(at + 1);
-        let pivot = &done[at];
-        for row in rest {
-            let factor = row[at] / pivot[at];
-            row.iter_mut().zip(pivot).for_each(|(value, above)| *value -= factor * above);
-        }
-    }
-    let mut solution = vec![0.0; count];
-    for at in (0..count).rev() {
-        let known: f64 = (at + 1..count).map(|i| rows[at][i] * solution[i]).sum();
-        solution[at] = (rows[at][count] - known) / rows[at][at];
-    }
-    Some(solution)
 }
 
 /// The reference line nearest to a point, and its distance from it.
@@ -233,14 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn intercepts_are_those_of_the_plane_through_the_extreme_points() {
+    fn the_scale_is_the_intercepts_of_the_plane_through_the_extreme_points() {
+        let fitness = |points: &[[f64; 3]]| -> Vec<Fitness> {
+            points.iter().map(|point| Fitness::new(point, 0.0).unwrap()).collect()
+        };
         // x/2 + y/4 + z/8 = 1.
-        let rows = vec![vec![2.0, 0.0, 0.0], vec![1.0, 2.0, 0.0], vec![0.5, 1.0, 4.0]];
-        let plane = solve_for_ones(rows).unwrap();
-        for (coefficient, intercept) in plane.iter().zip([2.0, 4.0, 8.0]) {
-            assert!((1.0 / coefficient - intercept).abs() < 1e-9, "{plane:?}");
+        let front = fitness(&[[1.8, 0.2, 0.4], [0.2, 3.2, 0.8], [0.1, 0.4, 6.8]]);
+        let lengths = scale(&[0.0; 3], &[0, 1, 2], &front.iter().collect::<Vec<_>>());
+        for (length, intercept) in lengths.iter().zip([2.0, 4.0, 8.0]) {
+            assert!((length - intercept).abs() < 1e-9, "{lengths:?}");
         }
-        assert_eq!(solve_for_ones(vec![vec![1.0, 1.0], vec![2.0, 2.0]]), None);
+        // One point makes no plane; its extent takes the place of the intercepts.
+        let point = fitness(&[[1.0, 2.0, 3.0]]);
+        assert_eq!(scale(&[0.0; 3], &[0], &[&point[0]]), [1.0, 2.0, 3.0]);
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Groups {
         Features { indices, counts }
     }
 
+    /// The codes of a point with each of `points`.
+    pub fn codes(&self, point: &Features, points: &[Features]) -> Vec<u32> {
+        points.iter().map(|other| self.code(point, other)).collect()
+    }
+
     /// Where [`Kernel`] keeps the value of two genotypes: differing choices and distance of counts.
     pub fn code(&self, a: &Features, b: &Features) -> u32 {
         let differing = a.indices.iter().zip(&b.indices).filter(|(x, y)| x != y).count();

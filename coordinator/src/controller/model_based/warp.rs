@@ -29,6 +29,12 @@ impl Warp {
         Self { mean, deviation, ..plain }
     }
 
+    /// Fits to such values, and gives the warped values too.
+    pub fn fit_all(values: &[f64]) -> (Self, Vec<f64>) {
+        let warp = Self::fit(values);
+        (warp, values.iter().map(|value| warp.apply(*value)).collect())
+    }
+
     /// The warped value: mean 0 and deviation 1 over the values that it was fitted to.
     pub fn apply(&self, value: f64) -> f64 {
         let u = (value - self.best) / self.half;
