@@ -1,5 +1,5 @@
-//! How genetic algorithms make a child for categorical choices: uniform crossover of two parents, then
-//! a change of each choice with equal odds.
+//! How genetic algorithms make a child for categorical choices: a uniform crossover of two parents,
+//! then each choice is changed with the same probability.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Breeding {
     crossover: f64,
-    /// Odds of each choice with more than one option.
+    /// Probability that a choice with more than one option is changed.
     mutation: f64,
     /// Choices with more than one option.
     open: usize,
@@ -19,15 +19,15 @@ pub(super) struct Breeding {
 pub(super) type Parent<'a> = (TrialNumber, &'a Genotype);
 
 impl Breeding {
-    /// Children that have two parents with odds `crossover` (`0..=1`) and `mutations` changed choices on
-    /// average.
+    /// Children that have two parents with probability `crossover` (`0..=1`), and `mutations`
+    /// changed choices on average.
     pub(super) fn new(space: &Space, crossover: f64, mutations: usize) -> Self {
         let open = open_choices(space);
         let mutation = (mutations as f64 / open.max(1) as f64).min(1.0);
         Self { crossover: crossover.clamp(0.0, 1.0), mutation, open }
     }
 
-    /// A child of one or two of the parents that `pick` draws, and who they are.
+    /// A child of one or two parents that `pick` draws, and the trials that they are.
     pub(super) fn child<'a>(
         &self,
         space: &Space,
@@ -40,9 +40,9 @@ impl Breeding {
     }
 }
 
-/// A child before mutation, and its parents: with odds `crossover` (`0..=1`) a uniform crossover of
-/// two parents that `pick` draws, else a copy of one. It is a copy also where `pick` draws the same
-/// parent twice.
+/// A child before mutation, and its parents. With probability `crossover` (`0..=1`) it is a uniform
+/// crossover of two parents that `pick` draws, else a copy of one. It is also a copy when `pick`
+/// draws the same parent twice.
 pub(super) fn recombined<'a>(
     space: &Space,
     crossover: f64,

@@ -1,4 +1,5 @@
-//! How finished trials compare: constraint-domination, fronts and crowding (Deb et al. 2002).
+//! How complete trials compare: constraint-domination, fronts and crowding distance (Deb et al.
+//! 2002).
 
 use std::cmp::Ordering;
 
@@ -25,7 +26,7 @@ pub(super) struct Standing {
 }
 
 impl Fitness {
-    /// `None` when a value is not finite, which nothing can be learned from.
+    /// `None` when a value is not finite, because nothing can be learned from it.
     pub(super) fn new(objectives: &[f64], violation: f64) -> Option<Self> {
         let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());
         finite.then(|| Self { objectives: objectives.to_vec(), violation: violation.max(0.0) })
@@ -53,8 +54,8 @@ impl Fitness {
         self.violation
     }
 
-    /// Constraint-domination: less violation wins; at equal violation Pareto dominance decides
-    /// between feasible trials, and nothing between others.
+    /// Constraint-domination: the smaller violation dominates. Between feasible trials Pareto
+    /// dominance decides. Of infeasible trials with equal violations none dominates.
     pub(super) fn dominates(&self, other: &Self) -> bool {
         if self.violation > 0.0 || other.violation > 0.0 {
             return self.violation < other.violation;
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn crowding_prefers_the_ends_and_the_lonely() {
+    fn crowding_prefers_the_ends_and_those_far_from_others() {
         let trials =
             [[0.0, 10.0], [1.0, 9.0], [2.0, 8.0], [7.0, 3.0], [10.0, 0.0]].map(|p| feasible(&p));
         let standings = standings(&trials.each_ref());

@@ -15,7 +15,7 @@ use super::Proposal;
 
 /// Tries of an algorithm's own proposals before they are widened.
 const OWN_TRIES: usize = 24;
-/// Tries of own proposals with ever more mutations.
+/// Tries of own proposals with more and more mutations.
 const WIDE_TRIES: usize = 24;
 /// Uniform samples after that, before a small space is listed.
 const RANDOM_TRIES: usize = 24;
@@ -33,7 +33,7 @@ pub(super) struct History {
     hashes: HashSet<CanonicalHash>,
     /// Proposed and not finished.
     running: BTreeMap<TrialNumber, Genotype>,
-    /// Made at the first need. It is a function of the space and `hashes`, so it is no state.
+    /// Made when first needed. It depends only on the space and `hashes`, so it is not state.
     unseen: OnceLock<Unseen>,
 }
 
@@ -81,9 +81,10 @@ impl History {
         self.first_fresh(rng, |rng| (self.space.sample(rng), Vec::new()))
     }
 
-    /// A fresh proposal, as close as can be to what `own` draws: first its draws as they are, then
-    /// with ever more mutations, then uniform samples, then any fresh network of a small space at
-    /// even odds. `None` when a small space has none left, or a large one practically none.
+    /// A fresh proposal, as close as possible to what `own` draws: first its draws as they are,
+    /// then with more and more mutations, then uniform samples, then any fresh network of a small
+    /// space, all equally likely. `None` when a small space has none left, or a large one
+    /// practically none.
     ///
     /// `own` gives a genotype and its parents, and is called anew for each try.
     pub(super) fn first_fresh(
@@ -125,7 +126,7 @@ impl History {
 struct Unseen {
     /// The first genotype of each network, as a number in mixed radix.
     codes: HashMap<CanonicalHash, u32>,
-    /// Those of the networks that are left, ascending, so that the order does not depend on when
+    /// Codes of the networks that are left, ascending, so that the order does not depend on when
     /// the list was made.
     left: Vec<u32>,
 }
@@ -166,7 +167,7 @@ impl Unseen {
     }
 }
 
-/// The genotype with number `code` in mixed radix, the first choice turning fastest.
+/// The genotype with number `code` in mixed radix, where the first choice is the lowest digit.
 fn genotype(space: &Space, mut code: u32) -> Genotype {
     let digit = |choice: &Choice| {
         let options = choice.options.len() as u32;

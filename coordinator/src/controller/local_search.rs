@@ -1,16 +1,16 @@
-//! Local search: hill climbing from random candidates, which on tables of small search spaces is the
-//! baseline to beat (White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture Search",
-//! UAI 2021; Ottelander, Dushatskiy, Virgolin, Bosman, "Local Search is a Remarkably Strong Baseline for
-//! Neural Architecture Search", EMO 2021).
+//! Local search: hill climbing from random candidates. On tables of small search spaces it is the
+//! baseline to beat (White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture
+//! Search", UAI 2021; Ottelander, Dushatskiy, Virgolin, Bosman, "Local Search is a Remarkably
+//! Strong Baseline for Neural Architecture Search", EMO 2021).
 //!
-//! A climb moves to the first neighbour that is better, where neighbours differ in one choice and are
+//! A climb moves to the first neighbour that is better. Neighbours differ in one choice and are
 //! tried in random order. When all are tried, the next climb starts from a random candidate. With
-//! several objectives a climb holds a front of its own (Pareto local search; Paquete, Chiarandini,
-//! Stützle 2004): a neighbour that enters it is gone on from at once, and the climb ends when all
-//! neighbours of its front are tried.
+//! several objectives a climb has a front of its own (Pareto local search; Paquete, Chiarandini,
+//! Stützle 2004): the climb goes on at once from a neighbour that enters the front, and ends when
+//! all neighbours of the front are tried.
 //!
-//! Workers never wait: where all neighbours are out, starts of the next climb are proposed, and it
-//! begins from the best of those that have come in.
+//! Workers never wait: where all neighbours are running, starts of the next climb are proposed.
+//! That climb begins from the best start that has finished by then.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,9 @@ use super::{Controller, FinishedTrial, Proposal};
 #[derive(Debug)]
 pub struct LocalSearch {
     history: History,
-    /// The climb that each running trial is a step of; starts are in none.
+    /// For each running step the climb that it belongs to. Starts are not listed.
     steps: BTreeMap<TrialNumber, u32>,
-    /// The front of the climb, in the order of entry; the newest is gone on from.
+    /// The front of the climb, in the order of entry. The climb goes on from the newest.
     climb: Vec<Member>,
     /// Which climb it is.
     current: u32,
@@ -49,7 +49,7 @@ impl LocalSearch {
         }
     }
 
-    /// The member to go on from, newest first, with its neighbours that were not tried.
+    /// The newest member of the front with neighbours that were not tried, and these neighbours.
     fn next_step(&self) -> Option<(&Member, Vec<Genotype>)> {
         self.climb.iter().rev().find_map(|member| {
             let untried = self.untried(&member.genotype);
@@ -85,8 +85,8 @@ impl LocalSearch {
         }
     }
 
-    /// Begins the next climb where this one is at its end.
-    fn climb_on(&mut self) {
+    /// Begins the next climb if this one has ended.
+    fn begin_next_climb(&mut self) {
         let steps_running = self.steps.values().any(|&climb| climb == self.current);
         if self.starts.is_empty() || steps_running || self.next_step().is_some() {
             return;
@@ -123,11 +123,11 @@ impl Controller for LocalSearch {
             match climb {
                 None => self.starts.push(member),
                 Some(climb) if climb == self.current => self.step(member),
-                // Only a climb without running steps ends.
+                // A climb ends only when none of its steps is running.
                 Some(_) => {}
             }
         }
-        self.climb_on();
+        self.begin_next_climb();
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn with_several_objectives_all_of_the_climb_s_front_is_gone_on_from() {
+    fn with_several_objectives_a_climb_has_a_front() {
         let mut search = LocalSearch::new(medium_space());
         go_on(&mut search, 0, |_| vec![5.0, 5.0]);
         go_on(&mut search, 1, |_| vec![4.0, 6.0]);

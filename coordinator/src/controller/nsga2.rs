@@ -2,12 +2,12 @@
 //! NSGA-II", IEEE Transactions on Evolutionary Computation 6(2), 2002.
 //!
 //! The original makes a generation, waits for all of it, and keeps the best half of parents and
-//! children. Here workers never wait: each trial that completes enters at once and the worst leaves
-//! (the steady-state form), and children are bred from the survivors of that moment. Removing one
-//! at a time also measures crowding anew before each removal. Selection (binary tournament by
-//! front, then crowding) and constraint handling are the paper's. For categorical choices the
-//! operators are uniform crossover and a change of each choice with odds of `mutations` in the
-//! number of choices, in place of the paper's operators for real numbers and bits.
+//! children. Here workers never wait (the steady-state form): each trial that completes enters at
+//! once, the worst member leaves, and children are made from the members of that moment. Because
+//! members leave one at a time, crowding is measured anew before each removal. Selection (binary
+//! tournament by front, then crowding) and constraint handling are the paper's. The paper's
+//! operators are for real numbers and bits. For categorical choices they are uniform crossover and
+//! a change of each choice with a probability of `mutations` divided by the number of choices.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -28,8 +28,8 @@ pub struct Nsga2 {
 }
 
 impl Nsga2 {
-    /// A controller of `space` with `population` survivors (at least 2), children that have two
-    /// parents with odds `crossover` (`0..=1`), and `mutations` changed choices on average.
+    /// A controller of `space` with `population` members (at least 2), children that have two
+    /// parents with probability `crossover` (`0..=1`), and `mutations` changed choices on average.
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
         Self {
             breeding: Breeding::new(&space, crossover, mutations),
@@ -38,18 +38,18 @@ impl Nsga2 {
         }
     }
 
-    /// The better of two random survivors, of which there is at least one.
+    /// The better of two random members.
     fn parent(&self, rng: &mut dyn Rng) -> Parent<'_> {
         let better = |a: usize, b: usize| self.standings[a].compare(&self.standings[b]).is_lt();
         self.population.tournament(rng, better).parent()
     }
 
-    /// The worst survivor: a position. Of equals it is the oldest.
+    /// Position of the worst member; the oldest of equals.
     fn worst(&self) -> usize {
         let worst = (0..self.standings.len())
             .rev()
             .max_by(|&a, &b| self.standings[a].compare(&self.standings[b]));
-        worst.expect("survivors are not empty")
+        worst.expect("the population is not empty")
     }
 
     fn rank(&mut self) {
@@ -94,7 +94,7 @@ mod tests {
         }
     }
 
-    fn survivors(nsga2: &Nsga2) -> Vec<u32> {
+    fn members(nsga2: &Nsga2) -> Vec<u32> {
         nsga2.population.members().iter().map(|m| m.number.0).collect()
     }
 
@@ -103,24 +103,24 @@ mod tests {
         let mut nsga2 = Nsga2::new(medium_space(), 3, 0.9, 1);
         let points = [[0.0, 4.0], [4.0, 0.0], [3.0, 3.0], [1.0, 1.0], [5.0, 5.0]];
         feed(&mut nsga2, 0, &points.map(|p| (p, 0.0)));
-        assert_eq!(survivors(&nsga2), [0, 1, 3]);
+        assert_eq!(members(&nsga2), [0, 1, 3]);
     }
 
     #[test]
-    fn crowded_trials_leave_before_lonely_ones() {
+    fn crowded_trials_leave_before_those_far_from_others() {
         let mut nsga2 = Nsga2::new(medium_space(), 4, 0.9, 1);
         let points = [[0.0, 10.0], [10.0, 0.0], [5.0, 5.0], [1.0, 9.0], [0.5, 9.5]];
         feed(&mut nsga2, 0, &points.map(|p| (p, 0.0)));
-        assert_eq!(survivors(&nsga2), [0, 1, 2, 3]);
+        assert_eq!(members(&nsga2), [0, 1, 2, 3]);
     }
 
     #[test]
     fn violators_leave_before_the_feasible_and_the_worst_of_them_first() {
         let mut nsga2 = Nsga2::new(medium_space(), 2, 0.9, 1);
         feed(&mut nsga2, 0, &[([0.0, 0.0], 2.0), ([0.0, 0.0], 1.0), ([9.0, 9.0], 0.0)]);
-        assert_eq!(survivors(&nsga2), [1, 2]);
+        assert_eq!(members(&nsga2), [1, 2]);
         feed(&mut nsga2, 3, &[([10.0, 10.0], 0.0)]);
-        assert_eq!(survivors(&nsga2), [2, 3]);
+        assert_eq!(members(&nsga2), [2, 3]);
     }
 
     #[test]

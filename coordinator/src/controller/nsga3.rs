@@ -1,13 +1,13 @@
-//! NSGA-III: Deb & Jain, "An Evolutionary Many-Objective Optimization Algorithm Using Reference-Point-
-//! Based Nondominated Sorting Approach, Part I", IEEE Transactions on Evolutionary Computation 18(4),
-//! 2014; constraints as in Part II (Jain & Deb, the same issue).
+//! NSGA-III: Deb & Jain, "An Evolutionary Many-Objective Optimization Algorithm Using
+//! Reference-Point-Based Nondominated Sorting Approach, Part I", IEEE Transactions on Evolutionary
+//! Computation 18(4), 2014; constraints as in Part II (Jain & Deb, the same issue).
 //!
-//! Where NSGA-II spreads a front by crowding, which says little among many objectives, NSGA-III spreads
-//! it over reference lines from the ideal point through evenly laid reference points (Das & Dennis
-//! 1998) on the normalised objectives. The original chooses half of a generation; here, as in
-//! [`Nsga2`](super::Nsga2), each trial enters when it completes and one leaves: of the last front, the
-//! member of the most crowded line that is farthest from it, which is the paper's niching seen from the
-//! other side.
+//! NSGA-II spreads a front by crowding distance, which says little among many objectives. NSGA-III
+//! spreads it over reference lines instead. They go from the ideal point through evenly spaced
+//! reference points (Das & Dennis 1998) in the space of normalised objectives. The original chooses
+//! half of a generation. Here, as in [`Nsga2`](super::Nsga2), each trial enters when it completes,
+//! and one member leaves: of the last front, and of the reference line with the most members, the
+//! member farthest from that line. This does by removal what the paper's niching does by selection.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -19,8 +19,8 @@ use super::population::Population;
 use super::{Controller, FinishedTrial, Proposal};
 use crate::linear_algebra::solve;
 
-/// Weight of the other objectives in the search for extreme points (the paper's achievement scalarizing
-/// function).
+/// Weight of the other objectives in the search for extreme points (the paper's achievement
+/// scalarizing function).
 const OFF_AXIS: f64 = 1e-6;
 
 /// NSGA-III at work on one study.
@@ -42,20 +42,19 @@ impl Nsga3 {
         }
     }
 
-    /// A random survivor, of which there is at least one; where one of two breaks constraints more,
-    /// the other (Part II).
+    /// A random member. Of two, the one that breaks constraints less (Part II).
     fn parent(&self, rng: &mut dyn Rng) -> Parent<'_> {
         let violation = |i: usize| self.population.members()[i].fitness.violation();
         self.population.tournament(rng, |a, b| violation(a) < violation(b)).parent()
     }
 
-    /// Who leaves: a position among the survivors, of which there are more than one.
+    /// Position of the member that leaves; there is more than one.
     fn leaver(&self) -> usize {
         let fitness = self.population.fitness();
         let fronts = fronts(&fitness);
-        let last = fronts.last().expect("survivors have fronts");
+        let last = fronts.last().expect("members have fronts");
         if last.len() == 1 || fitness[last[0]].violation() > 0.0 {
-            // Equals in violation: the oldest goes.
+            // All break constraints equally: the oldest leaves.
             return last[0];
         }
         let points: Vec<&[f64]> =
@@ -77,8 +76,8 @@ impl Nsga3 {
     }
 }
 
-/// Lengths by which objectives are divided: the intercepts of the plane through the extreme points of
-/// the first front, or its extent where there is no such plane.
+/// Lengths by which objectives are divided: the intercepts of the plane through the extreme points
+/// of the first front, or the extent of that front where there is no such plane.
 fn scale(ideal: &[f64], first: &[usize], fitness: &[&Fitness]) -> Vec<f64> {
     let count = ideal.len();
     let above = |i: usize| fitness[i].objectives().iter().zip(ideal).map(|(v, low)| v - low);
@@ -122,8 +121,8 @@ fn niche(point: &[f64], ideal: &[f64], scale: &[f64], lines: &[Vec<f64>]) -> (us
     distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).expect("a reference point at least")
 }
 
-/// Points with non-negative coordinates of sum 1, evenly laid (Das & Dennis 1998): as many as there are
-/// with the finest division that gives no more than `most`, one for each axis at least.
+/// Evenly spaced points with non-negative coordinates of sum 1 (Das & Dennis 1998). There are as
+/// many as the finest division gives without more than `most`, but at least one for each axis.
 fn reference_points(objectives: usize, most: usize) -> Vec<Vec<f64>> {
     if objectives < 2 {
         return vec![vec![1.0; objectives]];
@@ -189,7 +188,7 @@ mod tests {
         nsga3
     }
 
-    fn survivors(nsga3: &Nsga3) -> Vec<u32> {
+    fn members(nsga3: &Nsga3) -> Vec<u32> {
         nsga3.population.members().iter().map(|m| m.number.0).collect()
     }
 
@@ -238,8 +237,8 @@ mod tests {
             ];
             let points = points.map(|p| [p[0] * units[0], p[1] * units[1], p[2] * units[2]]);
             let results: Vec<(&[f64], f64)> = points.iter().map(|p| (&p[..], 0.0)).collect();
-            // Ten reference points, one in the middle, for five survivors at most... of ten, so that
-            // the lines are those of three divisions.
+            // Up to ten members have ten reference points, those of three divisions, with one in
+            // the middle.
             let mut nsga3 = fed(10, &results);
             assert_eq!(nsga3.population.members().len(), 6);
             assert_eq!(nsga3.leaver(), 5, "{units:?}");
@@ -257,15 +256,15 @@ mod tests {
             (&[1.0, 1.0], 0.0),
             (&[0.0, 0.0], 3.0),
         ];
-        assert_eq!(survivors(&fed(3, &results)), [0, 1, 3]);
+        assert_eq!(members(&fed(3, &results)), [0, 1, 3]);
         let violators: [(&[f64], f64); 3] = [(&[0.0], 2.0), (&[0.0], 1.0), (&[9.0], 0.0)];
-        assert_eq!(survivors(&fed(2, &violators)), [1, 2]);
+        assert_eq!(members(&fed(2, &violators)), [1, 2]);
     }
 
     #[test]
     fn one_objective_keeps_the_best() {
         let results: [(&[f64], f64); 5] =
             [(&[5.0], 0.0), (&[1.0], 0.0), (&[3.0], 0.0), (&[2.0], 0.0), (&[4.0], 0.0)];
-        assert_eq!(survivors(&fed(2, &results)), [1, 3]);
+        assert_eq!(members(&fed(2, &results)), [1, 3]);
     }
 }

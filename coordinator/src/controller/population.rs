@@ -1,8 +1,8 @@
-//! The population of an evolutionary algorithm, and how it grows.
+//! The population of an evolutionary algorithm that does not wait for generations.
 //!
-//! Workers never wait for a generation: each trial that completes enters the population at once.
-//! The first trials are random. After that the algorithm breeds from the members. Who is a parent
-//! and who has to leave is decided by the algorithm, not here.
+//! Each trial that completes enters the population at once. The first trials are random; after
+//! that the algorithm makes children of the members. The algorithm itself decides which members
+//! become parents and which leave.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
@@ -19,16 +19,16 @@ pub(super) struct Population {
     history: History,
     /// Most members.
     capacity: usize,
-    /// Trials that completed, also those that have left.
+    /// Trials that completed, including those that have left.
     completed: usize,
     /// In the order of completion.
     members: Vec<Member>,
 }
 
-/// A trial that completed.
+/// A trial that completed with finite values.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// Which.
+    /// Which trial.
     pub(super) number: TrialNumber,
     /// Its candidate.
     pub(super) genotype: Genotype,
@@ -75,14 +75,14 @@ impl Population {
         self.members.iter().map(|member| &member.fitness).collect()
     }
 
-    /// A fresh candidate: random in the first generation, then a child that `breed` makes. There is
-    /// a member when `breed` is called.
+    /// A fresh candidate: random in the first generation, then a child that `breed` makes. When
+    /// `breed` is called there is at least one member.
     pub(super) fn suggest(
         &self,
         rng: &mut dyn Rng,
         breed: impl FnMut(&mut dyn Rng) -> (Genotype, Vec<TrialNumber>),
     ) -> Option<Proposal> {
-        // Trials that yielded nothing do not count to the first generation.
+        // Trials without a result do not count towards the first generation.
         let started = self.completed + self.history.running();
         if started < self.capacity || self.members.is_empty() {
             return self.history.fresh_sample(rng);
@@ -107,7 +107,7 @@ impl Population {
         self.history.propose(number, proposal);
     }
 
-    /// Notes a finished trial. Where it completed it is the last member now, and returned.
+    /// Notes a finished trial. If it completed, it becomes the last member and is returned.
     pub(super) fn finish(&mut self, finished: &FinishedTrial) -> Option<&Member> {
         let genotype = self.history.finish(finished.number())?;
         let member = Member::new(genotype, finished)?;
@@ -121,7 +121,7 @@ impl Population {
         self.members.len() > self.capacity
     }
 
-    /// The member at `position` leaves.
+    /// Removes the member at `position`.
     pub(super) fn remove(&mut self, position: usize) {
         self.members.remove(position);
     }

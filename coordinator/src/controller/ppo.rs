@@ -1,12 +1,13 @@
 //! Proximal policy optimization: Schulman, Wolski, Dhariwal, Radford, Klimov, "Proximal Policy
-//! Optimization Algorithms", arXiv:1707.06347, 2017, as MnasNet searches with it (Tan et al., CVPR 2019).
+//! Optimization Algorithms", arXiv:1707.06347, 2017, as MnasNet searches with it (Tan et al., CVPR
+//! 2019).
 //!
 //! When a batch of trials has completed, the policy makes several steps of Adam on the clipped
-//! surrogate objective: each trial counts by the ratio of its odds now and when it was proposed, until
-//! the ratio has moved by `clip`. That ratio is what makes trials of older policies sound to learn from,
-//! so workers need not wait for a batch. Rewards are compared with their batch, mean and deviation, as
-//! implementations of the paper do; a proposal that was changed so as to be new has the odds of what was
-//! proposed.
+//! surrogate objective: each trial is weighted by the ratio of its probability now to that when it
+//! was proposed, until the ratio has moved by `clip`. Because of that ratio the policy can learn
+//! from trials of older policies, so workers need not wait for a batch. Rewards are normalised by
+//! the mean and deviation of their batch, as implementations of the paper do. A proposal that was
+//! changed to make it new has the probability of what was proposed.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +27,11 @@ pub(super) struct PpoSettings {
     pub(super) learning_rate: f64,
     /// Weight of the entropy bonus.
     pub(super) entropy: f64,
-    /// Trials to an update, at least 2.
+    /// Trials in an update, at least 2.
     pub(super) batch: usize,
-    /// Steps of an update.
+    /// Steps of Adam in an update.
     pub(super) epochs: usize,
-    /// How far the odds of a trial may move in an update, as a share.
+    /// How far the probability ratio of a trial may move away from 1 in an update.
     pub(super) clip: f64,
 }
 
@@ -41,7 +42,7 @@ pub struct Ppo {
     policy: Policy,
     reward: Reward,
     settings: PpoSettings,
-    /// Of each running trial, the logarithm of its odds when it was proposed.
+    /// For each running trial the natural logarithm of its probability when it was proposed.
     log_p: BTreeMap<TrialNumber, f64>,
     /// Finished since the last update.
     batch: Vec<Drawn>,
@@ -51,7 +52,7 @@ pub struct Ppo {
 #[derive(Debug)]
 struct Drawn {
     genotype: Genotype,
-    /// Logarithm of its odds when it was proposed.
+    /// Natural logarithm of its probability when it was proposed.
     log_p: f64,
     reward: f64,
 }
@@ -77,7 +78,7 @@ impl Ppo {
         let square = |drawn: &Drawn| (drawn.reward - mean).powi(2);
         let deviation = (batch.iter().map(square).sum::<f64>() / count).sqrt();
         if deviation < 1e-12 {
-            // All alike: nothing to learn.
+            // All rewards are the same: there is nothing to learn.
             return;
         }
         for _ in 0..self.settings.epochs {
@@ -95,7 +96,7 @@ impl Ppo {
     }
 }
 
-/// What the gradient of `ln p` counts by in the gradient of `min(ratio * A, clip(ratio) * A)`.
+/// The factor of the gradient of `ln p` in the gradient of `min(ratio * A, clip(ratio) * A)`.
 fn surrogate(ratio: f64, advantage: f64, clip: f64) -> f64 {
     let clipped = if advantage > 0.0 { ratio > 1.0 + clip } else { ratio < 1.0 - clip };
     if clipped { 0.0 } else { ratio * advantage }
@@ -168,7 +169,7 @@ mod tests {
         let moved = |n: usize| {
             (ppo.policy.log_probability(&drawn[n]) - policy.log_probability(&drawn[n])).exp()
         };
-        // Momentum carries it a little beyond; five hundred steps without a clip go to 1e6 and more.
+        // Momentum carries it a little beyond. Without a clip, five hundred steps go beyond 1e6.
         assert!((1.15..1.6).contains(&moved(0)), "{}", moved(0));
         assert!((0.5..0.85).contains(&moved(1)), "{}", moved(1));
     }

@@ -7,7 +7,7 @@ use rand::Rng;
 use super::history::History;
 use super::{Controller, FinishedTrial, Proposal};
 
-/// Samples every choice uniformly and learns nothing.
+/// Samples every choice uniformly. It does not learn.
 #[derive(Debug)]
 pub struct Random {
     history: History,

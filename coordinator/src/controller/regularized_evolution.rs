@@ -2,10 +2,10 @@
 //! Classifier Architecture Search", AAAI 2019, algorithm 1.
 //!
 //! The population is a queue of the trials that completed last. A child is a mutated copy of the
-//! best of a random sample; the oldest member dies when a new one enters, however good it is. This
-//! is the paper's distributed form: children are proposed from whoever lives now, while others are
-//! out. Beyond the paper, "best" is by constraint-domination, and with several objectives by front
-//! and crowding distance within the sample (Deb et al. 2002).
+//! best of a random sample. When a new member enters a full population, the oldest is removed,
+//! however good it is. This is the paper's distributed form: children are made from the current
+//! members while other trials are running. Beyond the paper, "best" is by constraint-domination,
+//! and with several objectives by front and crowding distance within the sample (Deb et al. 2002).
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -25,7 +25,7 @@ pub struct RegularizedEvolution {
 }
 
 impl RegularizedEvolution {
-    /// A controller of `space` with `population` living members, parents that are the best of
+    /// A controller of `space` with `population` members, parents that are the best of
     /// `sample` draws (with replacement), and children that differ in `mutations` choices. Numbers
     /// below 1 count as 1.
     pub fn new(space: Space, population: usize, sample: usize, mutations: usize) -> Self {
@@ -38,14 +38,14 @@ impl RegularizedEvolution {
 
     /// The best of a random sample; the population is not empty.
     fn parent(&self, rng: &mut dyn Rng) -> &Member {
-        let living = self.population.members();
+        let members = self.population.members();
         let mut sample: Vec<usize> =
-            (0..self.sample).map(|_| rng.random_range(0..living.len())).collect();
-        // Once each, the youngest first, who wins a tie.
+            (0..self.sample).map(|_| rng.random_range(0..members.len())).collect();
+        // Each once. The youngest comes first, so that it wins a tie.
         sample.sort_unstable_by(|a, b| b.cmp(a));
         sample.dedup();
-        let contestants: Vec<&Fitness> = sample.iter().map(|&i| &living[i].fitness).collect();
-        &living[sample[best(&contestants).expect("a sample of at least one")]]
+        let contestants: Vec<&Fitness> = sample.iter().map(|&i| &members[i].fitness).collect();
+        &members[sample[best(&contestants).expect("a sample of at least one")]]
     }
 }
 

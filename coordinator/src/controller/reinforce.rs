@@ -1,12 +1,13 @@
 //! REINFORCE: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist
-//! Reinforcement Learning", Machine Learning 8, 1992, on a categorical policy or the recurrent one of
-//! Zoph & Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017.
+//! Reinforcement Learning", Machine Learning 8, 1992, on a categorical policy or the recurrent one
+//! of Zoph & Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017.
 //!
 //! Each trial that completes moves the policy one step of Adam along
-//! `(reward - baseline) * grad ln p(candidate)`, with a bonus for entropy and a moving average of rewards
-//! as the baseline. The probability is the present policy's, although the candidate was drawn from the
-//! policy of the time when it was proposed, and now and then changed so as to be new: with few trials out
-//! the two are close, and the bias that this leaves is not corrected. [`Ppo`](super::Ppo) corrects it.
+//! `(reward - baseline) * grad ln p(candidate)`, with a bonus for entropy and a moving average of
+//! rewards as the baseline. The probability is that of the present policy. But the candidate was
+//! drawn from the policy of the time when it was proposed, and sometimes changed to make it new.
+//! With few trials running the two policies are close, and the remaining bias is not corrected.
+//! [`Ppo`](super::Ppo) corrects it.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -31,9 +32,9 @@ pub struct Reinforce {
 }
 
 impl Reinforce {
-    /// A controller of `space` whose policy earns `reward`, moves by `learning_rate` a step, is held
-    /// open by an `entropy` bonus, and compares rewards with their moving average of decay
-    /// `baseline_decay` (`0..1`).
+    /// A controller of `space` whose policy earns `reward` and moves by `learning_rate` a step. An
+    /// `entropy` bonus of this weight keeps it from settling early. Rewards are compared with their
+    /// moving average, which has the decay `baseline_decay` (`0..1`).
     pub(super) fn new(
         space: Space,
         policy: Policy,

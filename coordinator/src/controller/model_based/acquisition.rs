@@ -1,5 +1,5 @@
-//! What a candidate is expected to add: by two objectives the expected hypervolume improvement, in
-//! the objectives' own units; by one, or by three and more, a lower confidence bound.
+//! What a candidate is expected to add: with two objectives the expected hypervolume improvement,
+//! in the objectives' own units; with one, or with three and more, a lower confidence bound.
 
 use rand::{Rng, RngExt};
 
@@ -11,7 +11,7 @@ const CONFIDENCE: f64 = 2.0;
 /// The same where there is one objective. More explores more: over 150 runs on NAS-Bench-201, 1 to
 /// 2 find cells of 72.82 to 72.90 % on CIFAR-100, 3 and 4 of 72.94, with half the variance.
 const CONFIDENCE_ALONE: f64 = 3.0;
-/// The same at first glance.
+/// The same for a rough value.
 const CONFIDENCE_ROUGH: f64 = 1.0;
 
 /// Midpoints of eight equally likely slices of the normal distribution, stretched to variance 1.
@@ -100,7 +100,7 @@ impl Acquisition {
         }
     }
 
-    /// The same at first glance, for little work: the gain at a lower bound.
+    /// A rough value for little work: the gain is that of a lower bound.
     pub fn rough(&self, predictions: &[Prediction]) -> Value {
         let bounds = bounds(predictions, CONFIDENCE_ROUGH);
         match self {
@@ -130,7 +130,7 @@ pub struct Staircase {
 }
 
 impl Staircase {
-    /// Of any points; the reference lies a tenth of their range behind the worst.
+    /// Made of any points. The reference is worse than the worst value by a tenth of the range.
     pub fn new(points: &[[f64; 2]]) -> Self {
         let worst = |axis: usize| {
             let values = points.iter().map(|point| point[axis]);
@@ -190,9 +190,10 @@ impl Staircase {
     }
 }
 
-/// How far below `best` the augmented Tchebycheff value of independent predictions is expected to be: the
-/// expected improvement of a scalarisation, as ParEGO takes it (Knowles 2006). By 64 joint draws, a
-/// low-discrepancy sequence (Roberts 2018, the generalised golden ratio) over the slices of [`NODES`].
+/// How far below `best` the augmented Tchebycheff value of independent predictions is expected to
+/// be: the expected improvement of a scalarisation, as in ParEGO (Knowles 2006). It is the mean
+/// over 64 joint draws: a low-discrepancy sequence (Roberts 2018, the generalised golden ratio)
+/// over the slices of [`NODES`].
 pub fn expected_drop(best: f64, predictions: &[Prediction], weights: &[f64], ideal: &[f64]) -> f64 {
     const DRAWS: u32 = 64;
     let ratio = generalised_golden_ratio(predictions.len());

@@ -17,8 +17,8 @@ pub struct Constraint {
 /// What constraints say of a candidate.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict {
-    /// Feasible with these odds, above 0.
-    Odds(f64),
+    /// Feasible with this probability, above 0.
+    Probability(f64),
     /// Nothing feasible is known: less is nearer to it.
     Distance(f64),
 }
@@ -43,14 +43,16 @@ impl Constraint {
         let codes = groups.codes(features, &self.points);
         let Prediction { mean, deviation } = self.process.rough_prediction(&codes);
         match self.limit {
-            Some(limit) => Verdict::Odds(odds_below((limit - mean) / deviation.max(0.1))),
+            Some(limit) => {
+                Verdict::Probability(probability_below((limit - mean) / deviation.max(0.1)))
+            }
             None => Verdict::Distance(mean - deviation),
         }
     }
 }
 
-/// Odds that a standard normal value is below `z`, by the logistic approximation (Bowling et al.
-/// 2009); never 0.
-fn odds_below(z: f64) -> f64 {
+/// Probability that a standard normal value is below `z`, by the logistic approximation (Bowling et
+/// al. 2009); never 0.
+fn probability_below(z: f64) -> f64 {
     (1.0 / (1.0 + (-1.702 * z).exp())).max(1e-6)
 }

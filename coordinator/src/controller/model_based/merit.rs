@@ -1,4 +1,5 @@
-//! What speaks for a candidate, and how two candidates compare.
+//! The merit of a candidate: its expected gain, or a bound where no gain is expected, together with
+//! what constraints say of it.
 
 use std::cmp::Ordering;
 
@@ -29,9 +30,9 @@ impl Merit {
     pub fn under(self, verdict: Option<Verdict>) -> Self {
         match (verdict, self) {
             (None, merit) => merit,
-            (Some(Verdict::Odds(odds)), Merit::Gain(gain)) => Merit::Gain(gain * odds),
-            (Some(Verdict::Odds(odds)), Merit::Hope(hope)) => {
-                Merit::Hope(if hope < 0.0 { hope * odds } else { hope / odds })
+            (Some(Verdict::Probability(p)), Merit::Gain(gain)) => Merit::Gain(gain * p),
+            (Some(Verdict::Probability(p)), Merit::Hope(hope)) => {
+                Merit::Hope(if hope < 0.0 { hope * p } else { hope / p })
             }
             (Some(Verdict::Distance(distance)), _) => Merit::Hope(distance),
         }
@@ -61,8 +62,8 @@ mod tests {
         ];
         assert_eq!(merits, expected);
         // A large gain that may break a constraint is worth more than hardly any that does not.
-        let risky = Merit::Gain(1.0).under(Some(Verdict::Odds(0.5)));
-        let safe = Merit::Gain(1e-6).under(Some(Verdict::Odds(1.0)));
+        let risky = Merit::Gain(1.0).under(Some(Verdict::Probability(0.5)));
+        let safe = Merit::Gain(1e-6).under(Some(Verdict::Probability(1.0)));
         assert_eq!(risky.order(safe), Ordering::Less);
     }
 }

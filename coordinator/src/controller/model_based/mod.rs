@@ -1,21 +1,23 @@
-//! Model-based search: a Gaussian process for each objective, and the candidate of a pool that it
-//! expects most of.
+//! Model-based search: it fits a Gaussian process to each objective and proposes the candidate of a
+//! pool that it expects most of.
 //!
-//! After BANANAS (White, Neiswanger, Savani, AAAI 2021) and "Mutation is all you need" (Schneider et
-//! al., AutoML workshop at ICML 2021): the pool is mutations of the incumbents and some uniform
-//! samples, judged by a surrogate. In place of their ensemble of neural networks the surrogate is a
-//! Gaussian process over genotypes (see [`kernel`]), which needs no training loop, repeats to the bit,
-//! and was ahead of per-candidate Thompson sampling on NAS-Bench-201. One objective takes the lower
-//! confidence bound; two the expected hypervolume improvement (Emmerich et al. 2006), by quadrature
-//! through the warp; more a random augmented Tchebycheff scalarisation (ParEGO, Knowles 2006).
+//! It follows BANANAS (White, Neiswanger, Savani, AAAI 2021) and "Mutation is all you need"
+//! (Schneider et al., AutoML workshop at ICML 2021): the pool holds mutations of the incumbents and
+//! some uniform samples, and a surrogate judges them. They use an ensemble of neural networks. Here
+//! the surrogate is a Gaussian process over genotypes (see [`kernel`]), which needs no training
+//! loop and repeats to the bit. On NAS-Bench-201 it was ahead of per-candidate Thompson sampling.
 //!
-//! What arithmetic knows of a network ([`arithmetic`]) needs no model: costs that are objectives are
-//! exact, and with several objectives a gain is weighed by the training that it takes; more than two then
-//! take the expected improvement of the scalarisation.
+//! With one objective candidates are compared by the lower confidence bound, with two by the
+//! expected hypervolume improvement (Emmerich et al. 2006), computed by quadrature through the
+//! warp, and with more by a random augmented Tchebycheff scalarisation (ParEGO, Knowles 2006).
 //!
-//! How the parts work together: [`observations`] says what is fitted, [`surrogate`] fits and ranks
-//! the pool, by what [`acquisition`] expects a candidate to add and what [`constraint`] says of it,
-//! which [`merit`] brings together. Cost does not grow with the study.
+//! What arithmetic knows of a network ([`arithmetic`]) needs no model. Costs that are objectives
+//! are exact. With several objectives a gain is divided by the training that it takes; with more
+//! than two the gain is then the expected improvement of the scalarisation.
+//!
+//! How the parts work together: [`observations`] says what is fitted. [`surrogate`] fits it and
+//! ranks the pool, by what [`acquisition`] expects a candidate to add and what [`constraint`] says
+//! of it; [`merit`] combines the two. The work for a proposal does not grow with the study.
 
 mod acquisition;
 mod arithmetic;
@@ -47,12 +49,12 @@ use super::{Controller, FinishedTrial, Proposal};
 /// Candidates of a pool: uniform samples, and children of incumbents.
 const SAMPLES: usize = 400;
 const CHILDREN: usize = 1200;
-/// Odds that a child of the pool has two parents.
+/// Probability that a child of the pool has two parents.
 const CROSSOVER: f64 = 0.3;
 /// Random candidates of which one of the first trials is the cheapest.
 const CHEAPEST_OF: usize = 4;
-/// Complete trials before the parameters of the processes are fitted, and between later fits at
-/// least.
+/// Complete trials before the parameters of the processes are fitted, and the least number between
+/// later fits.
 const FIT_EVERY: usize = 6;
 
 /// Model-based search at work on one study.
@@ -60,9 +62,9 @@ const FIT_EVERY: usize = 6;
 pub struct ModelBased {
     history: History,
     groups: Groups,
-    /// What needs no model; `None` where nothing is known without.
+    /// What is known without a model; `None` where nothing is.
     arithmetic: Option<Arithmetic>,
-    /// Random trials before the model is asked.
+    /// Random trials before the model is used.
     initial: usize,
     observations: Observations,
     /// The likeliest parameters, one per objective.
@@ -72,8 +74,8 @@ pub struct ModelBased {
 }
 
 impl ModelBased {
-    /// A controller of `space` that begins with `initial` random trials (at least 2), the cheapest of
-    /// a few each where arithmetic tells what is cheap.
+    /// A controller of `space` that begins with `initial` random trials (at least 2). Where
+    /// arithmetic knows costs, each of them is the cheapest of a few.
     pub fn new(space: Space, initial: usize, arithmetic: Option<Arithmetic>) -> Self {
         Self {
             groups: Groups::new(&space),
@@ -97,8 +99,7 @@ impl ModelBased {
         started >= self.initial && self.observations.completed() > 1
     }
 
-    /// The incumbents, as parents: the front of the feasible complete trials, or the best of one
-    /// objective. Where nothing is feasible, of the least infeasible.
+    /// The incumbents, as parents: see [`Observations::incumbents`].
     pub(super) fn incumbents(&self) -> impl Iterator<Item = Parent<'_>> {
         self.observations.incumbents().map(|o| (o.number, &o.genotype))
     }
@@ -125,8 +126,9 @@ impl ModelBased {
         space.sample(rng)
     }
 
-    /// The cheapest of a few first genotypes where arithmetic tells and cost matters: a front's cheap
-    /// end is reached for little, and the model judges the dear ones from there.
+    /// The cheapest of a few first genotypes, where arithmetic knows costs and they matter. So the
+    /// cheap end of a front is reached with little training, and the model judges expensive
+    /// candidates from there.
     fn first_cheap(&self, rng: &mut dyn Rng) -> Genotype {
         let arithmetic = self.arithmetic.as_ref().filter(|a| a.weighs_costs());
         let first = self.first_sample(rng);
@@ -156,7 +158,7 @@ impl ModelBased {
         for _ in 0..CHILDREN {
             let pick = |rng: &mut dyn Rng| incumbents[rng.random_range(0..incumbents.len())];
             let (child, parents) = recombined(space, CROSSOVER, pick, rng);
-            // One change most often, now and then many.
+            // Most often one change, sometimes many.
             let mut changes = 1;
             while changes < open && rng.random_bool(0.5) {
                 changes += 1;
@@ -209,11 +211,11 @@ impl Controller for ModelBased {
                 };
                 (Some(objectives), fitness.violation())
             }
-            // As far from feasible as anything known.
+            // Taken to be as far from feasible as the worst known.
             FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => {
                 (None, self.observations.worst_violation())
             }
-            // Says nothing of the candidate.
+            // Says nothing about the candidate.
             FinishedTrial::Failed { .. } => return,
         };
         let features = self.groups.features(&genotype);

@@ -1,20 +1,20 @@
-//! What the finished trials of a study say: which of them models are fitted to, and which are the
+//! The results of finished trials: which of them models are fitted to, and which are the
 //! incumbents.
 //!
-//! Cost does not grow with the study: at most about [`MAX_POINTS`] complete trials are fitted, the
-//! best ones and an even choice of the others.
+//! At most about [`MAX_POINTS`] complete trials are fitted, the best ones and an even choice of the
+//! others, so that the work does not grow with the study.
 
 use edgesmith_common::{TrialNumber, pareto};
 use edgesmith_search_space::Genotype;
 
 use super::kernel::Features;
 
-/// Most trials that a model is fitted to, and a quarter more before they are thinned.
+/// Most trials that a model is fitted to; up to a quarter more before they are thinned again.
 const MAX_POINTS: usize = 300;
 /// Most incumbents of one objective.
 const INCUMBENTS: usize = 10;
 
-/// All trials that say something of their candidate.
+/// All trials that say something about their candidate.
 #[derive(Debug, Default)]
 pub struct Observations {
     /// In the order in which they finished.
@@ -67,8 +67,8 @@ impl Observations {
         (self.worst_violation > 0.0).then(|| &self.all[skip..])
     }
 
-    /// The front of the feasible complete trials, or the best of one objective. Where nothing is
-    /// feasible, of the least infeasible.
+    /// The front of the feasible complete trials, or the best ones where there is one objective.
+    /// Where nothing is feasible, those of the trials with the least violation.
     pub fn incumbents(&self) -> impl Iterator<Item = &Observation> {
         self.incumbents.iter().map(|&place| &self.all[place])
     }
@@ -132,8 +132,8 @@ impl Observations {
         self.incumbents = incumbents;
     }
 
-    /// Of the selected trials the best by their best rank over the objectives, and an even choice of
-    /// the others, in order.
+    /// The best half of [`MAX_POINTS`] by their best rank over the objectives, and an even choice
+    /// of the other selected trials, in order.
     fn thinned(&self) -> Vec<usize> {
         let all = &self.selected;
         let mut rank = vec![usize::MAX; all.len()];

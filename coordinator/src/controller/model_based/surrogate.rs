@@ -1,5 +1,5 @@
 //! The surrogate of a study: a Gaussian process for each objective and one for the constraints,
-//! fitted to what was observed, and the order in which they put candidates.
+//! fitted to what was observed. It ranks candidates.
 
 use edgesmith_search_space::Genotype;
 use rand::Rng;
@@ -31,7 +31,7 @@ pub struct Surrogate<'a> {
     /// `None` while nothing broke a constraint.
     constraint: Option<Constraint>,
     acquisition: Acquisition,
-    /// Of the cost by which gains are divided.
+    /// Exponent of the cost by which gains are divided.
     cost_exponent: f64,
 }
 
@@ -134,7 +134,8 @@ impl<'a> Surrogate<'a> {
         self.models.iter().enumerate().map(prediction).collect()
     }
 
-    /// A gain counts by the training that it takes. Where nothing can be gained, hope decides.
+    /// A gain is divided by the training that it takes. Where nothing can be gained, the bound
+    /// decides.
     fn merit(&self, value: Value, known: &Option<Known>) -> Merit {
         match known {
             _ if value.gain <= 0.0 => Merit::Hope(value.hope),
@@ -144,7 +145,7 @@ impl<'a> Surrogate<'a> {
     }
 }
 
-/// The likeliest parameters for each objective of `observations`, searched for from `hypers` on.
+/// The likeliest parameters for each objective of `observations`, searched for from `hypers`.
 pub fn refined(groups: &Groups, observations: &Observations, hypers: &[Hyper]) -> Vec<Hyper> {
     let mut fitted = observations.fitted();
     let step = fitted.len().div_ceil(MAX_REFINED).max(1);

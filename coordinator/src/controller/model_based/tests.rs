@@ -52,7 +52,7 @@ impl Bench {
         macs
     }
 
-    /// How much training it takes to a front of this worth.
+    /// How much training it takes to reach a front with this hypervolume.
     fn cost_of(mut self, worth: f64) -> f64 {
         while pareto::hypervolume(&self.points, &[-0.4, 18.0]) < worth {
             assert!(self.points.len() < 500, "the front stays below {worth}");
