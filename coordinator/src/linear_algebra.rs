@@ -1,8 +1,8 @@
-//! Small dense systems of linear equations, in plain loops on row-major matrices: a few hundred rows at
-//! most, where a library would cost more than it saves.
+//! Small dense systems of linear equations, in plain loops on row-major matrices. They have a few
+//! hundred rows at most, where a library would cost more than it saves.
 
-/// Factors a symmetric matrix in place into its lower triangle; the upper one is left as it was.
-/// False where it is not positive definite.
+/// Cholesky factorization of a symmetric matrix, in place in its lower triangle. The upper triangle
+/// is left as it was. Returns false where the matrix is not positive definite.
 pub(crate) fn cholesky(matrix: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (above, below) = matrix.split_at_mut(i * n);
@@ -42,18 +42,45 @@ pub(crate) fn solve_upper(factor: &[f64], n: usize, b: &mut [f64]) {
     }
 }
 
-/// The `x` without negative entries for which `xᵀ·gram·x / 2 - momentsᵀ·x` is least: least squares
-/// with coefficients that cannot be negative, given the normal equations `gram·x = moments` (Lawson &
-/// Hanson, *Solving Least Squares Problems*, 1974, algorithm NNLS; on normal equations Bro & De Jong
-/// 1997). `gram` must be positive definite, with a diagonal near 1.
+/// Solves `matrix·x = b` for any square matrix by Gaussian elimination with pivoting; `None` where
+/// it is singular.
+pub(crate) fn solve(mut matrix: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for at in 0..n {
+        let size = |row: usize| matrix[row * n + at].abs();
+        let pivot = (at..n).max_by(|&p, &q| size(p).total_cmp(&size(q)))?;
+        (0..n).for_each(|column| matrix.swap(at * n + column, pivot * n + column));
+        b.swap(at, pivot);
+        if matrix[at * n + at].abs() < 1e-12 {
+            return None;
+        }
+        for row in at + 1..n {
+            let factor = matrix[row * n + at] / matrix[at * n + at];
+            (at..n).for_each(|column| {
+                matrix[row * n + column] -= factor * matrix[at * n + column];
+            });
+            b[row] -= factor * b[at];
+        }
+    }
+    for at in (0..n).rev() {
+        let known: f64 = (at + 1..n).map(|i| matrix[at * n + i] * b[i]).sum();
+        b[at] = (b[at] - known) / matrix[at * n + at];
+    }
+    Some(b)
+}
+
+/// The `x` without negative entries for which `xᵀ·gram·x / 2 - momentsᵀ·x` is least. That is least
+/// squares with non-negative coefficients, given the normal equations `gram·x = moments` (Lawson &
+/// Hanson, *Solving Least Squares Problems*, 1974, algorithm NNLS; on normal equations Bro & De
+/// Jong 1997). `gram` must be positive definite, with a diagonal near 1.
 pub(crate) fn nonnegative(gram: &[f64], moments: &[f64]) -> Vec<f64> {
     let n = moments.len();
     let mut x = vec![0.0; n];
     // The entries that may be above 0.
     let mut free: Vec<usize> = Vec::new();
     let tolerance = 1e-9 * moments.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
-    // Each round frees one entry, and rarely one has to come back: rounding must not make it go on
-    // for ever.
+    // Each round frees one entry, and rarely one becomes bound again. The number of rounds is
+    // limited in case rounding errors make entries alternate.
     for _ in 0..3 * n {
         let slope = |j: usize| {
             let dot: f64 = gram[j * n..(j + 1) * n].iter().zip(&x).map(|(g, x)| g * x).sum();
@@ -64,14 +91,14 @@ pub(crate) fn nonnegative(gram: &[f64], moments: &[f64]) -> Vec<f64> {
         let Some((entry, _)) = steepest.filter(|(_, slope)| *slope > tolerance) else { break };
         free.push(entry);
         while let Some(solution) = unbounded(gram, moments, &free) {
-            // As far towards the solution as no entry falls below 0.
+            // Moves towards the solution until the first entry reaches 0.
             let blocked = free.iter().zip(&solution).filter(|(_, to)| **to <= 0.0);
             let shares = blocked.map(|(&j, to)| (j, x[j] / (x[j] - to)));
             let Some((first, share)) = shares.min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
                 free.iter().zip(&solution).for_each(|(&j, to)| x[j] = *to);
                 break;
             };
-            // At 0 already and meant to fall: nothing moves, the entry goes back.
+            // The entry is 0 already and would fall: nothing moves, and the entry is bound again.
             let share = if share.is_finite() { share } else { 0.0 };
             free.iter().zip(&solution).for_each(|(&j, to)| x[j] += share * (to - x[j]));
             x[first] = 0.0;
@@ -102,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_positive_definite_is_told() {
+    fn a_matrix_that_is_not_positive_definite_is_reported() {
         assert!(!cholesky(&mut [1.0, 2.0, 2.0, 1.0], 2));
         let mut matrix = [4.0, 2.0, 2.0, 3.0];
         assert!(cholesky(&mut matrix, 2));
@@ -112,7 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn a_coefficient_that_would_be_negative_is_nought_and_the_others_make_up_for_it() {
+    fn dense_systems_are_solved_where_they_can_be() {
+        // The first pivot is 0, so rows have to change places.
+        let solution =
+            solve(vec![0.0, 2.0, 1.0, 3.0, 0.0, 1.0, 1.0, 1.0, 1.0], vec![7.0, 6.0, 6.0]);
+        for (found, expected) in solution.unwrap().iter().zip([1.0, 2.0, 3.0]) {
+            assert!((found - expected).abs() < 1e-12);
+        }
+        assert_eq!(solve(vec![1.0, 1.0, 2.0, 2.0], vec![1.0, 1.0]), None);
+    }
+
+    #[test]
+    fn a_coefficient_that_would_be_negative_is_0_and_the_others_are_fitted_again() {
         // Without the bound the solution is (2, -1); with it the first alone fits best at 1.5.
         let (gram, moments) = ([1.0, 0.5, 0.5, 1.0], [1.5, 0.0]);
         let near = |found: &[f64], expected: [f64; 2]| {
@@ -126,7 +164,7 @@ mod tests {
     }
 
     proptest! {
-        /// The solution meets the conditions of Karush, Kuhn and Tucker, which only the best one does.
+        /// The solution meets the Karush-Kuhn-Tucker conditions, which only the best one does.
         #[test]
         fn the_nonnegative_solution_is_the_best(
             rows in proptest::collection::vec(proptest::array::uniform5(-1.0..1.0f64), 5..30),

@@ -1,9 +1,10 @@
-//! The default: a portfolio of model-based search and mutation, which says what made each proposal.
+//! The default: a portfolio of model-based search and mutation. It says which part made each
+//! proposal.
 //!
-//! The model proposes most trials; every [`EVERY`]th is one changed choice of an incumbent, as
-//! regularized evolution and NSGA-II would breed it, so that a model that is wrong about a space does
-//! not hold the study back. On the benchmarks of `docs/benchmarks.md` this is as good as the best of
-//! its parts, within noise.
+//! The model proposes most trials. Every [`EVERY`]th is an incumbent with one changed choice, as
+//! regularized evolution and NSGA-II would make it, so that a model that is wrong about a space
+//! does not hold the study back. On the benchmarks of `docs/benchmarks.md` this is as good as the
+//! best of its parts, within noise.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use rand::{Rng, RngExt};
 use super::model_based::{Arithmetic, ModelBased};
 use super::{Controller, FinishedTrial, Proposal};
 
-/// Of so many proposals one is a mutation.
+/// One of this many proposals is a mutation.
 const EVERY: u32 = 20;
 /// Random trials before the model is asked.
 const INITIAL: usize = 12;
@@ -23,7 +24,7 @@ const INITIAL: usize = 12;
 #[derive(Debug)]
 pub struct Auto {
     model: ModelBased,
-    /// What made each proposal.
+    /// Which part made each proposal.
     proposers: BTreeMap<TrialNumber, &'static str>,
 }
 
@@ -33,7 +34,7 @@ impl Auto {
         Self { model: ModelBased::new(space, INITIAL, arithmetic), proposers: BTreeMap::new() }
     }
 
-    /// What proposes trial `number`: a function of the number and of what is known now.
+    /// Which part proposes trial `number`. It depends on the number and on what is known now.
     fn proposer(&self, number: TrialNumber) -> &'static str {
         if !self.model.is_ready() {
             "random"
@@ -51,10 +52,10 @@ impl Controller for Auto {
             return self.model.suggest(number, rng);
         }
         let incumbents: Vec<(TrialNumber, &Genotype)> = self.model.incumbents().collect();
-        let seen = self.model.seen();
-        seen.first_fresh(rng, |rng| {
+        let history = self.model.history();
+        history.first_fresh(rng, |rng| {
             let (parent, genotype) = incumbents[rng.random_range(0..incumbents.len())];
-            (seen.space().mutate(genotype, 1, rng), vec![parent])
+            (history.space().mutate(genotype, 1, rng), vec![parent])
         })
     }
 

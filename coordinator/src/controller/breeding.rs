@@ -1,5 +1,5 @@
-//! How genetic algorithms make a child for categorical choices: uniform crossover of two parents, then
-//! a change of each choice with equal odds.
+//! How genetic algorithms make a child for categorical choices: a uniform crossover of two parents,
+//! then each choice is changed with the same probability.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Breeding {
     crossover: f64,
-    /// Odds of each choice with more than one option.
+    /// Probability that a choice with more than one option is changed.
     mutation: f64,
     /// Choices with more than one option.
     open: usize,
@@ -19,32 +19,47 @@ pub(super) struct Breeding {
 pub(super) type Parent<'a> = (TrialNumber, &'a Genotype);
 
 impl Breeding {
-    /// Children that have two parents with odds `crossover` (`0..=1`) and `mutations` changed choices on
-    /// average.
+    /// Children that have two parents with probability `crossover` (`0..=1`), and `mutations`
+    /// changed choices on average.
     pub(super) fn new(space: &Space, crossover: f64, mutations: usize) -> Self {
-        let open = space.choices().iter().filter(|c| c.options.len() > 1).count();
+        let open = open_choices(space);
         let mutation = (mutations as f64 / open.max(1) as f64).min(1.0);
         Self { crossover: crossover.clamp(0.0, 1.0), mutation, open }
     }
 
-    /// A child of one or two of the parents that `pick` draws, and who they are.
+    /// A child of one or two parents that `pick` draws, and the trials that they are.
     pub(super) fn child<'a>(
         &self,
         space: &Space,
-        mut pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
+        pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
         rng: &mut dyn Rng,
     ) -> (Genotype, Vec<TrialNumber>) {
-        let (first, genotype) = pick(rng);
-        let mut parents = vec![first];
-        let mut child = genotype.clone();
-        if rng.random_bool(self.crossover) {
-            let (second, other) = pick(rng);
-            if second != first {
-                parents.push(second);
-                child = space.crossover(genotype, other, rng);
-            }
-        }
+        let (child, parents) = recombined(space, self.crossover, pick, rng);
         let changes = (0..self.open).filter(|_| rng.random_bool(self.mutation)).count();
         (space.mutate(&child, changes, rng), parents)
     }
+}
+
+/// A child before mutation, and its parents. With probability `crossover` (`0..=1`) it is a uniform
+/// crossover of two parents that `pick` draws, else a copy of one. It is also a copy when `pick`
+/// draws the same parent twice.
+pub(super) fn recombined<'a>(
+    space: &Space,
+    crossover: f64,
+    mut pick: impl FnMut(&mut dyn Rng) -> Parent<'a>,
+    rng: &mut dyn Rng,
+) -> (Genotype, Vec<TrialNumber>) {
+    let (first, genotype) = pick(rng);
+    if rng.random_bool(crossover) {
+        let (second, other) = pick(rng);
+        if second != first {
+            return (space.crossover(genotype, other, rng), vec![first, second]);
+        }
+    }
+    (genotype.clone(), vec![first])
+}
+
+/// Choices with more than one option.
+pub(super) fn open_choices(space: &Space) -> usize {
+    space.choices().iter().filter(|choice| choice.options.len() > 1).count()
 }

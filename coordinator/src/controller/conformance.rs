@@ -91,7 +91,7 @@ pub(super) fn medium_space() -> Space {
 
 /// A few hundred genotypes, fewer networks (expansions and temperatures without effect, pruning
 /// ratios that round to the same channels), and some genotypes that are no network.
-fn tiny_space() -> Space {
+pub(super) fn tiny_space() -> Space {
     tiny_staged().into()
 }
 
@@ -133,7 +133,7 @@ fn all_genotypes(space: &Space) -> Vec<Genotype> {
 }
 
 /// A result of any kind, made up from the candidate and the trial's number.
-fn result(number: u32, proposal: &Proposal) -> FinishedTrial {
+pub(super) fn result(number: u32, proposal: &Proposal) -> FinishedTrial {
     let trial = TrialNumber(number);
     let indices = proposal.genotype.indices();
     let sum = f64::from(indices.iter().sum::<u16>());
@@ -154,8 +154,10 @@ fn result(number: u32, proposal: &Proposal) -> FinishedTrial {
 }
 
 /// What was said to a controller.
-enum Call {
+pub(super) enum Call {
+    /// A trial of this number was proposed.
     Proposed(u32, Proposal),
+    /// A trial finished.
     Finished(FinishedTrial),
 }
 
@@ -170,13 +172,23 @@ fn replay(make: Make, space: &Space, calls: &[Call]) -> Box<dyn Controller> {
     fresh
 }
 
-/// Runs `trials` trials, seven at a time, that finish out of order. Returns all that was said.
+/// Runs `trials` trials with results of all kinds. Returns all that was said.
 fn study(controller: &mut dyn Controller, trials: u32) -> Vec<Call> {
+    study_with(controller, trials, result)
+}
+
+/// Runs `trials` trials, or fewer where nothing new is left, seven at a time, that finish out of
+/// order with what `result` makes of their number and proposal. Returns all that was said.
+pub(super) fn study_with(
+    controller: &mut dyn Controller,
+    trials: u32,
+    result: impl Fn(u32, &Proposal) -> FinishedTrial,
+) -> Vec<Call> {
     let mut calls = Vec::new();
     let mut out: Vec<(u32, Proposal)> = Vec::new();
     let mut order = rng(77);
     for number in 0..trials {
-        let next = proposal(controller, number);
+        let Some(next) = suggest(controller, number) else { break };
         controller.proposed(TrialNumber(number), &next);
         calls.push(Call::Proposed(number, next.clone()));
         out.push((number, next));
@@ -225,19 +237,7 @@ fn cells_with_three_objectives_are_searched_like_anything_else() {
     };
     for (name, make) in ALL {
         let mut controller = make(space.clone());
-        let (mut calls, mut out) = (Vec::new(), VecDeque::new());
-        for number in 0..70 {
-            let next = proposal(&*controller, number);
-            controller.proposed(TrialNumber(number), &next);
-            out.push_back(result(number, &next));
-            calls.push(Call::Proposed(number, next));
-            if number % 5 > 0 {
-                // The last first, now and then.
-                let finished = if number % 3 == 0 { out.pop_back() } else { out.pop_front() };
-                controller.update(finished.as_ref().unwrap());
-                calls.push(Call::Finished(finished.unwrap()));
-            }
-        }
+        let calls = study_with(&mut *controller, 70, result);
         let hashes = hashes(&space, &calls);
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), 70, "{name}");
         let restored = replay(make, &space, &calls);

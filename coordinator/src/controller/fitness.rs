@@ -1,8 +1,11 @@
-//! How finished trials compare: constraint-domination, fronts and crowding (Deb et al. 2002).
+//! How complete trials compare: constraint-domination, fronts and crowding distance (Deb et al.
+//! 2002).
 
 use std::cmp::Ordering;
 
 use edgesmith_common::pareto;
+
+use super::FinishedTrial;
 
 /// What a complete trial is worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,10 +26,22 @@ pub(super) struct Standing {
 }
 
 impl Fitness {
-    /// `None` when a value is not finite, which nothing can be learned from.
+    /// `None` when a value is not finite, because nothing can be learned from it.
     pub(super) fn new(objectives: &[f64], violation: f64) -> Option<Self> {
         let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());
         finite.then(|| Self { objectives: objectives.to_vec(), violation: violation.max(0.0) })
+    }
+
+    /// Of a finished trial; `None` where it did not complete or a value is not finite.
+    pub(super) fn of(finished: &FinishedTrial) -> Option<Self> {
+        match finished {
+            FinishedTrial::Complete { objectives, violation, .. } => {
+                Self::new(objectives, *violation)
+            }
+            FinishedTrial::Pruned { .. }
+            | FinishedTrial::Infeasible { .. }
+            | FinishedTrial::Failed { .. } => None,
+        }
     }
 
     /// Less is better; finite.
@@ -39,8 +54,8 @@ impl Fitness {
         self.violation
     }
 
-    /// Constraint-domination: less violation wins; at equal violation Pareto dominance decides
-    /// between feasible trials, and nothing between others.
+    /// Constraint-domination: the smaller violation dominates. Between feasible trials Pareto
+    /// dominance decides. Of infeasible trials with equal violations none dominates.
     pub(super) fn dominates(&self, other: &Self) -> bool {
         if self.violation > 0.0 || other.violation > 0.0 {
             return self.violation < other.violation;
@@ -66,6 +81,13 @@ pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
         }
     }
     standings
+}
+
+/// Position of the best by front, then by crowding distance; the first of equals. `None` where
+/// there are no trials.
+pub(super) fn best(trials: &[&Fitness]) -> Option<usize> {
+    let standings = standings(trials);
+    (0..standings.len()).min_by(|&a, &b| standings[a].compare(&standings[b]))
 }
 
 /// Fronts of constraint-domination as indices: those of the feasible trials, then one for each
@@ -153,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn crowding_prefers_the_ends_and_the_lonely() {
+    fn crowding_prefers_the_ends_and_those_far_from_others() {
         let trials =
             [[0.0, 10.0], [1.0, 9.0], [2.0, 8.0], [7.0, 3.0], [10.0, 0.0]].map(|p| feasible(&p));
         let standings = standings(&trials.each_ref());

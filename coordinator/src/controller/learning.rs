@@ -13,7 +13,7 @@ const SEEDS: u64 = 12;
 /// Seeds of algorithms that take milliseconds for a proposal.
 const FEW_SEEDS: u64 = 3;
 const TRIALS: u32 = 200;
-/// Trials that are out at the same time.
+/// Trials that run at the same time.
 const WORKERS: usize = 4;
 
 /// Objectives, less is better, and the violation of a candidate.
@@ -33,7 +33,7 @@ fn run(controller: &mut dyn Controller, seed: u64, problem: Problem) -> Vec<(Vec
         scores.push((objectives.clone(), violation));
         out.push(FinishedTrial::Complete { number, objectives, violation });
         if out.len() == WORKERS {
-            // Workers take differently long.
+            // Workers take different times.
             let done = rng.next_u32() as usize % out.len();
             controller.update(&out.swap_remove(done));
         }
@@ -53,7 +53,7 @@ fn mean(
     (0..seeds).map(of).sum::<f64>() / seeds as f64
 }
 
-/// How many choices of a genotype are not at a target, which is a different option of each.
+/// How many choices of a genotype are not at their target, an option that differs by choice.
 fn misses(space: &Space, genotype: &Genotype) -> f64 {
     let off =
         space.choices().iter().zip(genotype.indices()).enumerate().filter(

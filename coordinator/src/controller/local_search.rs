@@ -1,16 +1,16 @@
-//! Local search: hill climbing from random candidates, which on tables of small search spaces is the
-//! baseline to beat (White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture Search",
-//! UAI 2021; Ottelander, Dushatskiy, Virgolin, Bosman, "Local Search is a Remarkably Strong Baseline for
-//! Neural Architecture Search", EMO 2021).
+//! Local search: hill climbing from random candidates. On tables of small search spaces it is the
+//! baseline to beat (White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture
+//! Search", UAI 2021; Ottelander, Dushatskiy, Virgolin, Bosman, "Local Search is a Remarkably
+//! Strong Baseline for Neural Architecture Search", EMO 2021).
 //!
-//! A climb moves to the first neighbour that is better, where neighbours differ in one choice and are
+//! A climb moves to the first neighbour that is better. Neighbours differ in one choice and are
 //! tried in random order. When all are tried, the next climb starts from a random candidate. With
-//! several objectives a climb holds a front of its own (Pareto local search; Paquete, Chiarandini,
-//! Stützle 2004): a neighbour that enters it is gone on from at once, and the climb ends when all
-//! neighbours of its front are tried.
+//! several objectives a climb has a front of its own (Pareto local search; Paquete, Chiarandini,
+//! Stützle 2004): the climb goes on at once from a neighbour that enters the front, and ends when
+//! all neighbours of the front are tried.
 //!
-//! Workers never wait: where all neighbours are out, starts of the next climb are proposed, and it
-//! begins from the best of those that have come in.
+//! Workers never wait: where all neighbours are running, starts of the next climb are proposed.
+//! That climb begins from the best start that has finished by then.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,18 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
-use super::fitness::{Fitness, standings};
-use super::seen::Seen;
+use super::fitness::{Fitness, best};
+use super::history::History;
+use super::population::Member;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Local search at work on one study.
 #[derive(Debug)]
 pub struct LocalSearch {
-    seen: Seen,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Out>,
-    /// The front of the climb, in the order of entry; the newest is gone on from.
+    history: History,
+    /// For each running step the climb that it belongs to. Starts are not listed.
+    steps: BTreeMap<TrialNumber, u32>,
+    /// The front of the climb, in the order of entry. The climb goes on from the newest.
     climb: Vec<Member>,
     /// Which climb it is.
     current: u32,
@@ -36,34 +37,19 @@ pub struct LocalSearch {
     starts: Vec<Member>,
 }
 
-/// A trial on its way.
-#[derive(Debug)]
-struct Out {
-    genotype: Genotype,
-    /// The climb that it is a step of; `None` for a start.
-    climb: Option<u32>,
-}
-
-#[derive(Debug)]
-struct Member {
-    number: TrialNumber,
-    genotype: Genotype,
-    fitness: Fitness,
-}
-
 impl LocalSearch {
     /// A controller of `space`; it has no settings.
     pub fn new(space: Space) -> Self {
         Self {
-            seen: Seen::new(space),
-            out: BTreeMap::new(),
+            history: History::new(space),
+            steps: BTreeMap::new(),
             climb: Vec::new(),
             current: 0,
             starts: Vec::new(),
         }
     }
 
-    /// The member to go on from, newest first, with its neighbours that were not tried.
+    /// The newest member of the front with neighbours that were not tried, and these neighbours.
     fn next_step(&self) -> Option<(&Member, Vec<Genotype>)> {
         self.climb.iter().rev().find_map(|member| {
             let untried = self.untried(&member.genotype);
@@ -72,7 +58,7 @@ impl LocalSearch {
     }
 
     fn untried(&self, genotype: &Genotype) -> Vec<Genotype> {
-        let space = self.seen.space();
+        let space = self.history.space();
         let mut untried = Vec::new();
         for (place, choice) in space.choices().iter().enumerate() {
             let own = genotype.indices()[place];
@@ -80,7 +66,7 @@ impl LocalSearch {
                 let mut indices = genotype.indices().to_vec();
                 indices[place] = option;
                 let neighbour = space.genotype(indices).expect("an option of the choice");
-                if self.seen.is_fresh(&neighbour) {
+                if self.history.is_fresh(&neighbour) {
                     untried.push(neighbour);
                 }
             }
@@ -99,16 +85,15 @@ impl LocalSearch {
         }
     }
 
-    /// Begins the next climb where this one is at its end.
-    fn climb_on(&mut self) {
-        let steps_out = self.out.values().any(|out| out.climb == Some(self.current));
-        if self.starts.is_empty() || steps_out || self.next_step().is_some() {
+    /// Begins the next climb if this one has ended.
+    fn begin_next_climb(&mut self) {
+        let steps_running = self.steps.values().any(|&climb| climb == self.current);
+        if self.starts.is_empty() || steps_running || self.next_step().is_some() {
             return;
         }
         let fitness: Vec<&Fitness> = self.starts.iter().map(|start| &start.fitness).collect();
-        let standings = standings(&fitness);
-        let best = (0..standings.len()).min_by(|&a, &b| standings[a].compare(&standings[b]));
-        self.climb = vec![self.starts.swap_remove(best.expect("a start at least"))];
+        let best = best(&fitness).expect("at least one start");
+        self.climb = vec![self.starts.swap_remove(best)];
         self.starts.clear();
         self.current += 1;
     }
@@ -120,30 +105,29 @@ impl Controller for LocalSearch {
             let genotype = untried.swap_remove(rng.random_range(0..untried.len()));
             return Some(Proposal { genotype, parents: vec![member.number] });
         }
-        self.seen.first_fresh(rng, |rng| (self.seen.space().sample(rng), Vec::new()))
+        self.history.fresh_sample(rng)
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        let climb = (!proposal.parents.is_empty()).then_some(self.current);
-        self.out.insert(number, Out { genotype: proposal.genotype.clone(), climb });
+        self.history.propose(number, proposal);
+        if !proposal.parents.is_empty() {
+            self.steps.insert(number, self.current);
+        }
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
         let number = finished.number();
-        let Some(Out { genotype, climb }) = self.out.remove(&number) else { return };
-        if let FinishedTrial::Complete { objectives, violation, .. } = finished
-            && let Some(fitness) = Fitness::new(objectives, *violation)
-        {
-            let member = Member { number, genotype, fitness };
+        let Some(genotype) = self.history.finish(number) else { return };
+        let climb = self.steps.remove(&number);
+        if let Some(member) = Member::new(genotype, finished) {
             match climb {
                 None => self.starts.push(member),
                 Some(climb) if climb == self.current => self.step(member),
-                // Only a climb without steps on their way ends.
+                // A climb ends only when none of its steps is running.
                 Some(_) => {}
             }
         }
-        self.climb_on();
+        self.begin_next_climb();
     }
 }
 
@@ -233,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn with_several_objectives_all_of_the_climb_s_front_is_gone_on_from() {
+    fn with_several_objectives_a_climb_has_a_front() {
         let mut search = LocalSearch::new(medium_space());
         go_on(&mut search, 0, |_| vec![5.0, 5.0]);
         go_on(&mut search, 1, |_| vec![4.0, 6.0]);

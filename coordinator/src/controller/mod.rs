@@ -1,10 +1,10 @@
-//! Who proposes candidates and learns from finished trials.
+//! Search algorithms: they propose candidates and learn from finished trials.
 //!
-//! A [`Controller`] is one search algorithm at work on one study. It keeps no clock, no stream of
-//! randomness and no link to storage: the caller passes a generator made for the trial at hand, and
-//! tells it in order what was proposed and what came of it. No controller ever waits: each proposes
-//! from what it knows, however many trials are still out. `docs/algorithms.md` tells users how to
-//! choose one and what the settings do.
+//! A [`Controller`] is one search algorithm at work on one study. It has no clock, no random
+//! numbers of its own and no access to storage. The caller passes a random generator made for each
+//! trial, and tells the controller in order what was proposed and what came of it. No controller
+//! ever waits: each proposes from what it knows, however many trials are still running.
+//! `docs/algorithms.md` tells users how to choose an algorithm and what its settings do.
 
 use edgesmith_common::spec::AlgorithmSpec;
 use edgesmith_common::{Purpose, StudySpec, TrialNumber};
@@ -17,18 +17,21 @@ mod breeding;
 mod conformance;
 mod fitness;
 #[cfg(test)]
+mod golden;
+mod history;
+#[cfg(test)]
 mod learning;
 mod local_search;
 mod model_based;
 mod nsga2;
 mod nsga3;
 mod policy;
+mod population;
 mod ppo;
 mod random;
 mod regularized_evolution;
 mod reinforce;
 mod reward;
-mod seen;
 
 pub use auto::Auto;
 pub use local_search::LocalSearch;
@@ -50,7 +53,7 @@ use reward::Reward;
 pub struct Proposal {
     /// The candidate.
     pub genotype: Genotype,
-    /// The trials that it was bred from: none for a sampled one, two after a crossover.
+    /// The trials that it was made from: none for a sampled one, two after a crossover.
     pub parents: Vec<TrialNumber>,
 }
 
@@ -59,14 +62,14 @@ pub struct Proposal {
 /// State is a function of the calls to [`Controller::proposed`] and [`Controller::update`] in their
 /// order, so replaying them into a fresh controller restores it exactly.
 pub trait Controller: Send {
-    /// Proposes trial `number`; reads only. The candidate is a network of the space, and not one
-    /// that any proposal so far means. `None` when nothing new is left in the space.
+    /// Proposes trial `number`, and changes nothing. The candidate is a network of the space that
+    /// was not proposed before. `None` when nothing new is left in the space.
     fn suggest(&self, number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal>;
 
     /// The trial was recorded (also called in replay).
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);
 
-    /// Which part of a portfolio proposed a trial; `None` where the algorithm is one.
+    /// Which part of a portfolio proposed a trial; `None` where the algorithm has no parts.
     fn proposed_by(&self, _number: TrialNumber) -> Option<&'static str> {
         None
     }
@@ -80,27 +83,27 @@ pub trait Controller: Send {
 pub enum FinishedTrial {
     /// Trained and measured.
     Complete {
-        /// Which.
+        /// Which trial.
         number: TrialNumber,
-        /// One value per objective of the study, turned so that less is better.
+        /// One value per objective of the study, with its sign such that less is better.
         objectives: Vec<f64>,
         /// Sum of the normalised constraint violations, at least 0; 0 is feasible.
         violation: f64,
     },
     /// Stopped early at a rung.
     Pruned {
-        /// Which.
+        /// Which trial.
         number: TrialNumber,
     },
-    /// Cannot work, or breaks a constraint known before training.
+    /// Cannot be built, or breaks a constraint that is known before training.
     Infeasible {
-        /// Which.
+        /// Which trial.
         number: TrialNumber,
     },
-    /// Attempts used up, or others were scored higher before training; that says little about the
-    /// candidate, and nothing that was measured.
+    /// All attempts failed, or screening scored others higher. That says little about the
+    /// candidate, and nothing was measured.
     Failed {
-        /// Which.
+        /// Which trial.
         number: TrialNumber,
     },
 }

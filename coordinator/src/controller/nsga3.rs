@@ -1,50 +1,35 @@
-//! NSGA-III: Deb & Jain, "An Evolutionary Many-Objective Optimization Algorithm Using Reference-Point-
-//! Based Nondominated Sorting Approach, Part I", IEEE Transactions on Evolutionary Computation 18(4),
-//! 2014; constraints as in Part II (Jain & Deb, the same issue).
+//! NSGA-III: Deb & Jain, "An Evolutionary Many-Objective Optimization Algorithm Using
+//! Reference-Point-Based Nondominated Sorting Approach, Part I", IEEE Transactions on Evolutionary
+//! Computation 18(4), 2014; constraints as in Part II (Jain & Deb, the same issue).
 //!
-//! Where NSGA-II spreads a front by crowding, which says little among many objectives, NSGA-III spreads
-//! it over reference lines from the ideal point through evenly laid reference points (Das & Dennis
-//! 1998) on the normalised objectives. The original chooses half of a generation; here, as in
-//! [`Nsga2`](super::Nsga2), each trial enters when it completes and one leaves: of the last front, the
-//! member of the most crowded line that is farthest from it, which is the paper's niching seen from the
-//! other side.
-
-use std::collections::BTreeMap;
+//! NSGA-II spreads a front by crowding distance, which says little among many objectives. NSGA-III
+//! spreads it over reference lines instead. They go from the ideal point through evenly spaced
+//! reference points (Das & Dennis 1998) in the space of normalised objectives. The original chooses
+//! half of a generation. Here, as in [`Nsga2`](super::Nsga2), each trial enters when it completes,
+//! and one member leaves: of the last front, and of the reference line with the most members, the
+//! member farthest from that line. This does by removal what the paper's niching does by selection.
 
 use edgesmith_common::TrialNumber;
-use edgesmith_search_space::{Genotype, Space};
-use rand::{Rng, RngExt};
+use edgesmith_search_space::Space;
+use rand::Rng;
 
-use super::breeding::Breeding;
+use super::breeding::{Breeding, Parent};
 use super::fitness::{Fitness, fronts};
-use super::seen::Seen;
+use super::population::Population;
 use super::{Controller, FinishedTrial, Proposal};
+use crate::linear_algebra::solve;
 
-/// Weight of the other objectives in the search for extreme points (the paper's achievement scalarizing
-/// function).
+/// Weight of the other objectives in the search for extreme points (the paper's achievement
+/// scalarizing function).
 const OFF_AXIS: f64 = 1e-6;
 
 /// NSGA-III at work on one study.
 #[derive(Debug)]
 pub struct Nsga3 {
-    seen: Seen,
+    population: Population,
     breeding: Breeding,
-    population: usize,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Genotype>,
-    /// Trials that completed, dropped ones too.
-    completed: usize,
-    /// At most `population`, in the order of completion.
-    survivors: Vec<Member>,
     /// Least value of each objective among feasible trials so far; empty before the first.
     ideal: Vec<f64>,
-}
-
-#[derive(Debug)]
-struct Member {
-    number: TrialNumber,
-    genotype: Genotype,
-    fitness: Fitness,
 }
 
 impl Nsga3 {
@@ -52,50 +37,30 @@ impl Nsga3 {
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
         Self {
             breeding: Breeding::new(&space, crossover, mutations),
-            seen: Seen::new(space),
-            population: population.max(2),
-            out: BTreeMap::new(),
-            completed: 0,
-            survivors: Vec::new(),
+            population: Population::new(space, population.max(2)),
             ideal: Vec::new(),
         }
     }
 
-    /// A random survivor, of which there is one at least; where one of two breaks constraints more, the
-    /// other (Part II).
-    fn parent(&self, rng: &mut dyn Rng) -> &Member {
-        let mut draw = || &self.survivors[rng.random_range(0..self.survivors.len())];
-        let (a, b) = (draw(), draw());
-        if b.fitness.violation() < a.fitness.violation() { b } else { a }
+    /// A random member. Of two, the one that breaks constraints less (Part II).
+    fn parent(&self, rng: &mut dyn Rng) -> Parent<'_> {
+        let violation = |i: usize| self.population.members()[i].fitness.violation();
+        self.population.tournament(rng, |a, b| violation(a) < violation(b)).parent()
     }
 
-    fn enter(&mut self, member: Member) {
-        if member.fitness.violation() == 0.0 {
-            let objectives = member.fitness.objectives();
-            self.ideal.resize(objectives.len(), f64::INFINITY);
-            for (ideal, value) in self.ideal.iter_mut().zip(objectives) {
-                *ideal = ideal.min(*value);
-            }
-        }
-        self.survivors.push(member);
-        if self.survivors.len() > self.population {
-            self.survivors.remove(self.leaver());
-        }
-    }
-
-    /// Who leaves: a position among the survivors, of which there are more than one.
+    /// Position of the member that leaves; there is more than one.
     fn leaver(&self) -> usize {
-        let fitness: Vec<&Fitness> = self.survivors.iter().map(|m| &m.fitness).collect();
+        let fitness = self.population.fitness();
         let fronts = fronts(&fitness);
-        let last = fronts.last().expect("survivors have fronts");
+        let last = fronts.last().expect("members have fronts");
         if last.len() == 1 || fitness[last[0]].violation() > 0.0 {
-            // Equals in violation: the oldest goes.
+            // All break constraints equally: the oldest leaves.
             return last[0];
         }
         let points: Vec<&[f64]> =
             fronts.iter().flatten().map(|&i| fitness[i].objectives()).collect();
         let scale = scale(&self.ideal, &fronts[0], &fitness);
-        let lines = reference_points(self.ideal.len(), self.population);
+        let lines = reference_points(self.ideal.len(), self.population.capacity());
         let niches: Vec<(usize, f64)> =
             points.iter().map(|point| niche(point, &self.ideal, &scale, &lines)).collect();
         let mut crowd = vec![0; lines.len()];
@@ -111,56 +76,31 @@ impl Nsga3 {
     }
 }
 
-/// Lengths by which objectives are divided: the intercepts of the plane through the extreme points of
-/// the first front, or its extent where there is no such plane.
+/// Lengths by which objectives are divided: the intercepts of the plane through the extreme points
+/// of the first front, or the extent of that front where there is no such plane.
 fn scale(ideal: &[f64], first: &[usize], fitness: &[&Fitness]) -> Vec<f64> {
     let count = ideal.len();
     let above = |i: usize| fitness[i].objectives().iter().zip(ideal).map(|(v, low)| v - low);
-    let extremes: Vec<Vec<f64>> = (0..count)
-        .map(|axis| {
+    let extremes: Vec<f64> = (0..count)
+        .flat_map(|axis| {
             let off = |i: usize| {
                 let weighted = above(i).enumerate();
                 let weighted = weighted.map(|(o, v)| if o == axis { v } else { v / OFF_AXIS });
                 weighted.fold(0.0, f64::max)
             };
             let best = first.iter().copied().min_by(|&a, &b| off(a).total_cmp(&off(b)));
-            above(best.expect("a front has members")).collect()
+            above(best.expect("a front has members")).collect::<Vec<_>>()
         })
         .collect();
     let extent = |axis: usize| first.iter().filter_map(|&i| above(i).nth(axis)).fold(0.0, f64::max);
     let usable = |length: &f64| length.is_finite() && *length > 1e-12;
-    let intercepts = solve_for_ones(extremes);
+    let plane = solve(extremes, vec![1.0; count]);
     (0..count)
         .map(|axis| {
-            let intercept = intercepts.as_ref().map(|plane| 1.0 / plane[axis]).filter(usable);
+            let intercept = plane.as_ref().map(|plane| 1.0 / plane[axis]).filter(usable);
             intercept.or(Some(extent(axis)).filter(usable)).unwrap_or(1.0)
         })
         .collect()
-}
-
-/// `x` of `rows · x = (1, …, 1)` by Gaussian elimination with pivoting; `None` where there is not one.
-fn solve_for_ones(mut rows: Vec<Vec<f64>>) -> Option<Vec<f64>> {
-    let count = rows.len();
-    rows.iter_mut().for_each(|row| row.push(1.0));
-    for at in 0..count {
-        let pivot = (at..count).max_by(|&a, &b| rows[a][at].abs().total_cmp(&rows[b][at].abs()))?;
-        rows.swap(at, pivot);
-        if rows[at][at].abs() < 1e-12 {
-            return None;
-        }
-        let (done, rest) = rows.split_at_mut(at + 1);
-        let pivot = &done[at];
-        for row in rest {
-            let factor = row[at] / pivot[at];
-            row.iter_mut().zip(pivot).for_each(|(value, above)| *value -= factor * above);
-        }
-    }
-    let mut solution = vec![0.0; count];
-    for at in (0..count).rev() {
-        let known: f64 = (at + 1..count).map(|i| rows[at][i] * solution[i]).sum();
-        solution[at] = (rows[at][count] - known) / rows[at][at];
-    }
-    Some(solution)
 }
 
 /// The reference line nearest to a point, and its distance from it.
@@ -181,8 +121,8 @@ fn niche(point: &[f64], ideal: &[f64], scale: &[f64], lines: &[Vec<f64>]) -> (us
     distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).expect("a reference point at least")
 }
 
-/// Points with non-negative coordinates of sum 1, evenly laid (Das & Dennis 1998): as many as there are
-/// with the finest division that gives no more than `most`, one for each axis at least.
+/// Evenly spaced points with non-negative coordinates of sum 1 (Das & Dennis 1998). There are as
+/// many as the finest division gives without more than `most`, but at least one for each axis.
 fn reference_points(objectives: usize, most: usize) -> Vec<Vec<f64>> {
     if objectives < 2 {
         return vec![vec![1.0; objectives]];
@@ -208,34 +148,25 @@ fn reference_points(objectives: usize, most: usize) -> Vec<Vec<f64>> {
 
 impl Controller for Nsga3 {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        let space = self.seen.space();
-        // The first generation is random. Trials that yielded nothing do not count to it.
-        let random = self.completed + self.out.len() < self.population || self.survivors.is_empty();
-        self.seen.first_fresh(rng, |rng| {
-            if random {
-                return (space.sample(rng), Vec::new());
-            }
-            let pick = |rng: &mut dyn Rng| {
-                let parent = self.parent(rng);
-                (parent.number, &parent.genotype)
-            };
-            self.breeding.child(space, pick, rng)
-        })
+        let space = self.population.space();
+        self.population.suggest(rng, |rng| self.breeding.child(space, |rng| self.parent(rng), rng))
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        self.out.insert(number, proposal.genotype.clone());
+        self.population.propose(number, proposal);
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
-        let number = finished.number();
-        let Some(genotype) = self.out.remove(&number) else { return };
-        if let FinishedTrial::Complete { objectives, violation, .. } = finished
-            && let Some(fitness) = Fitness::new(objectives, *violation)
-        {
-            self.completed += 1;
-            self.enter(Member { number, genotype, fitness });
+        let Some(member) = self.population.finish(finished) else { return };
+        if member.fitness.violation() == 0.0 {
+            let objectives = member.fitness.objectives();
+            self.ideal.resize(objectives.len(), f64::INFINITY);
+            for (ideal, value) in self.ideal.iter_mut().zip(objectives) {
+                *ideal = ideal.min(*value);
+            }
+        }
+        if self.population.is_over_capacity() {
+            self.population.remove(self.leaver());
         }
     }
 }
@@ -257,8 +188,8 @@ mod tests {
         nsga3
     }
 
-    fn survivors(nsga3: &Nsga3) -> Vec<u32> {
-        nsga3.survivors.iter().map(|m| m.number.0).collect()
+    fn members(nsga3: &Nsga3) -> Vec<u32> {
+        nsga3.population.members().iter().map(|m| m.number.0).collect()
     }
 
     #[test]
@@ -277,14 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn intercepts_are_those_of_the_plane_through_the_extreme_points() {
+    fn the_scale_is_the_intercepts_of_the_plane_through_the_extreme_points() {
+        let fitness = |points: &[[f64; 3]]| -> Vec<Fitness> {
+            points.iter().map(|point| Fitness::new(point, 0.0).unwrap()).collect()
+        };
         // x/2 + y/4 + z/8 = 1.
-        let rows = vec![vec![2.0, 0.0, 0.0], vec![1.0, 2.0, 0.0], vec![0.5, 1.0, 4.0]];
-        let plane = solve_for_ones(rows).unwrap();
-        for (coefficient, intercept) in plane.iter().zip([2.0, 4.0, 8.0]) {
-            assert!((1.0 / coefficient - intercept).abs() < 1e-9, "{plane:?}");
+        let front = fitness(&[[1.8, 0.2, 0.4], [0.2, 3.2, 0.8], [0.1, 0.4, 6.8]]);
+        let lengths = scale(&[0.0; 3], &[0, 1, 2], &front.iter().collect::<Vec<_>>());
+        for (length, intercept) in lengths.iter().zip([2.0, 4.0, 8.0]) {
+            assert!((length - intercept).abs() < 1e-9, "{lengths:?}");
         }
-        assert_eq!(solve_for_ones(vec![vec![1.0, 1.0], vec![2.0, 2.0]]), None);
+        // One point makes no plane; its extent takes the place of the intercepts.
+        let point = fitness(&[[1.0, 2.0, 3.0]]);
+        assert_eq!(scale(&[0.0; 3], &[0], &[&point[0]]), [1.0, 2.0, 3.0]);
     }
 
     #[test]
@@ -301,12 +237,12 @@ mod tests {
             ];
             let points = points.map(|p| [p[0] * units[0], p[1] * units[1], p[2] * units[2]]);
             let results: Vec<(&[f64], f64)> = points.iter().map(|p| (&p[..], 0.0)).collect();
-            // Ten reference points, one in the middle, for five survivors at most... of ten, so that
-            // the lines are those of three divisions.
+            // Up to ten members have ten reference points, those of three divisions, with one in
+            // the middle.
             let mut nsga3 = fed(10, &results);
-            assert_eq!(nsga3.survivors.len(), 6);
+            assert_eq!(nsga3.population.members().len(), 6);
             assert_eq!(nsga3.leaver(), 5, "{units:?}");
-            nsga3.survivors.remove(5);
+            nsga3.population.remove(5);
             assert!([3, 4].contains(&nsga3.leaver()), "the middle is still the most crowded");
         }
     }
@@ -320,15 +256,15 @@ mod tests {
             (&[1.0, 1.0], 0.0),
             (&[0.0, 0.0], 3.0),
         ];
-        assert_eq!(survivors(&fed(3, &results)), [0, 1, 3]);
+        assert_eq!(members(&fed(3, &results)), [0, 1, 3]);
         let violators: [(&[f64], f64); 3] = [(&[0.0], 2.0), (&[0.0], 1.0), (&[9.0], 0.0)];
-        assert_eq!(survivors(&fed(2, &violators)), [1, 2]);
+        assert_eq!(members(&fed(2, &violators)), [1, 2]);
     }
 
     #[test]
     fn one_objective_keeps_the_best() {
         let results: [(&[f64], f64); 5] =
             [(&[5.0], 0.0), (&[1.0], 0.0), (&[3.0], 0.0), (&[2.0], 0.0), (&[4.0], 0.0)];
-        assert_eq!(survivors(&fed(2, &results)), [1, 3]);
+        assert_eq!(members(&fed(2, &results)), [1, 3]);
     }
 }

@@ -1,12 +1,13 @@
 //! Proximal policy optimization: Schulman, Wolski, Dhariwal, Radford, Klimov, "Proximal Policy
-//! Optimization Algorithms", arXiv:1707.06347, 2017, as MnasNet searches with it (Tan et al., CVPR 2019).
+//! Optimization Algorithms", arXiv:1707.06347, 2017, as MnasNet searches with it (Tan et al., CVPR
+//! 2019).
 //!
 //! When a batch of trials has completed, the policy makes several steps of Adam on the clipped
-//! surrogate objective: each trial counts by the ratio of its odds now and when it was proposed, until
-//! the ratio has moved by `clip`. That ratio is what makes trials of older policies sound to learn from,
-//! so workers need not wait for a batch. Rewards are compared with their batch, mean and deviation, as
-//! implementations of the paper do; a proposal that was changed so as to be new has the odds of what was
-//! proposed.
+//! surrogate objective: each trial is weighted by the ratio of its probability now to that when it
+//! was proposed, until the ratio has moved by `clip`. Because of that ratio the policy can learn
+//! from trials of older policies, so workers need not wait for a batch. Rewards are normalised by
+//! the mean and deviation of their batch, as implementations of the paper do. A proposal that was
+//! changed to make it new has the probability of what was proposed.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,9 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::Rng;
 
-use super::fitness::Fitness;
+use super::history::History;
 use super::policy::Policy;
 use super::reward::Reward;
-use super::seen::Seen;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Settings of the updates.
@@ -27,43 +27,45 @@ pub(super) struct PpoSettings {
     pub(super) learning_rate: f64,
     /// Weight of the entropy bonus.
     pub(super) entropy: f64,
-    /// Trials to an update, at least 2.
+    /// Trials in an update, at least 2.
     pub(super) batch: usize,
-    /// Steps of an update.
+    /// Steps of Adam in an update.
     pub(super) epochs: usize,
-    /// How far the odds of a trial may move in an update, as a share.
+    /// How far the probability ratio of a trial may move away from 1 in an update.
     pub(super) clip: f64,
 }
 
 /// PPO at work on one study.
 #[derive(Debug)]
 pub struct Ppo {
-    seen: Seen,
+    history: History,
     policy: Policy,
     reward: Reward,
     settings: PpoSettings,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Drawn>,
-    /// Finished since the last update, with their rewards.
-    batch: Vec<(Drawn, f64)>,
+    /// For each running trial the natural logarithm of its probability when it was proposed.
+    log_p: BTreeMap<TrialNumber, f64>,
+    /// Finished since the last update.
+    batch: Vec<Drawn>,
 }
 
-/// A candidate and the logarithm of its odds when it was proposed.
+/// A finished trial to learn from.
 #[derive(Debug)]
 struct Drawn {
     genotype: Genotype,
+    /// Natural logarithm of its probability when it was proposed.
     log_p: f64,
+    reward: f64,
 }
 
 impl Ppo {
     /// A controller of `space` whose policy earns `reward`.
     pub(super) fn new(space: Space, policy: Policy, reward: Reward, settings: PpoSettings) -> Self {
         Self {
-            seen: Seen::new(space),
+            history: History::new(space),
             policy,
             reward,
             settings,
-            out: BTreeMap::new(),
+            log_p: BTreeMap::new(),
             batch: Vec::new(),
         }
     }
@@ -72,16 +74,16 @@ impl Ppo {
     fn learn(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let count = batch.len() as f64;
-        let mean = batch.iter().map(|(_, reward)| reward).sum::<f64>() / count;
-        let square = |(_, reward): &(Drawn, f64)| (reward - mean).powi(2);
+        let mean = batch.iter().map(|drawn| drawn.reward).sum::<f64>() / count;
+        let square = |drawn: &Drawn| (drawn.reward - mean).powi(2);
         let deviation = (batch.iter().map(square).sum::<f64>() / count).sqrt();
         if deviation < 1e-12 {
-            // All alike: nothing to learn.
+            // All rewards are the same: there is nothing to learn.
             return;
         }
         for _ in 0..self.settings.epochs {
             let mut gradient: Vec<f32> = Vec::new();
-            for (Drawn { genotype, log_p }, reward) in &batch {
+            for Drawn { genotype, log_p, reward } in &batch {
                 let ratio = (self.policy.log_probability(genotype) - log_p).exp();
                 let weight = surrogate(ratio, (reward - mean) / deviation, self.settings.clip);
                 let (weight, entropy) = (weight / count, self.settings.entropy / count);
@@ -94,7 +96,7 @@ impl Ppo {
     }
 }
 
-/// What the gradient of `ln p` counts by in the gradient of `min(ratio * A, clip(ratio) * A)`.
+/// The factor of the gradient of `ln p` in the gradient of `min(ratio * A, clip(ratio) * A)`.
 fn surrogate(ratio: f64, advantage: f64, clip: f64) -> f64 {
     let clipped = if advantage > 0.0 { ratio > 1.0 + clip } else { ratio < 1.0 - clip };
     if clipped { 0.0 } else { ratio * advantage }
@@ -102,29 +104,20 @@ fn surrogate(ratio: f64, advantage: f64, clip: f64) -> f64 {
 
 impl Controller for Ppo {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        let space = self.seen.space();
-        self.seen.first_fresh(rng, |rng| (self.policy.sample(space, rng), Vec::new()))
+        self.policy.suggest(&self.history, rng)
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        let genotype = proposal.genotype.clone();
-        let log_p = self.policy.log_probability(&genotype);
-        self.out.insert(number, Drawn { genotype, log_p });
+        self.history.propose(number, proposal);
+        self.log_p.insert(number, self.policy.log_probability(&proposal.genotype));
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
-        let Some(drawn) = self.out.remove(&finished.number()) else { return };
-        let reward = match finished {
-            FinishedTrial::Complete { objectives, violation, .. } => {
-                let Some(fitness) = Fitness::new(objectives, *violation) else { return };
-                self.reward.of(fitness)
-            }
-            // Worse than anything that was measured.
-            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => 0.0,
-            FinishedTrial::Failed { .. } => return,
-        };
-        self.batch.push((drawn, reward));
+        let number = finished.number();
+        let Some(genotype) = self.history.finish(number) else { return };
+        let Some(log_p) = self.log_p.remove(&number) else { return };
+        let Some(reward) = self.reward.of_finished(finished) else { return };
+        self.batch.push(Drawn { genotype, log_p, reward });
         if self.batch.len() >= self.settings.batch {
             self.learn();
         }
@@ -176,7 +169,7 @@ mod tests {
         let moved = |n: usize| {
             (ppo.policy.log_probability(&drawn[n]) - policy.log_probability(&drawn[n])).exp()
         };
-        // Momentum carries it a little beyond; five hundred steps without a clip go to 1e6 and more.
+        // Momentum carries it a little beyond. Without a clip, five hundred steps go beyond 1e6.
         assert!((1.15..1.6).contains(&moved(0)), "{}", moved(0));
         assert!((0.5..0.85).contains(&moved(1)), "{}", moved(1));
     }

@@ -4,30 +4,32 @@ use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
 use rand::Rng;
 
-use super::seen::Seen;
+use super::history::History;
 use super::{Controller, FinishedTrial, Proposal};
 
-/// Samples every choice uniformly and learns nothing.
+/// Samples every choice uniformly. It does not learn.
 #[derive(Debug)]
 pub struct Random {
-    seen: Seen,
+    history: History,
 }
 
 impl Random {
     /// A controller of `space`; it has no settings.
     pub fn new(space: Space) -> Self {
-        Self { seen: Seen::new(space) }
+        Self { history: History::new(space) }
     }
 }
 
 impl Controller for Random {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        self.seen.first_fresh(rng, |rng| (self.seen.space().sample(rng), Vec::new()))
+        self.history.fresh_sample(rng)
     }
 
-    fn proposed(&mut self, _number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
+    fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
+        self.history.propose(number, proposal);
     }
 
-    fn update(&mut self, _finished: &FinishedTrial) {}
+    fn update(&mut self, finished: &FinishedTrial) {
+        self.history.finish(finished.number());
+    }
 }

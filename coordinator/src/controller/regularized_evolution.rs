@@ -2,103 +2,70 @@
 //! Classifier Architecture Search", AAAI 2019, algorithm 1.
 //!
 //! The population is a queue of the trials that completed last. A child is a mutated copy of the
-//! best of a random sample; the oldest member dies when a new one enters, however good it is. This
-//! is the paper's distributed form: children are proposed from whoever lives now, while others are
-//! out. Beyond the paper, "best" is by constraint-domination, and with several objectives by front
-//! and crowding distance within the sample (Deb et al. 2002).
-
-use std::collections::{BTreeMap, VecDeque};
+//! best of a random sample. When a new member enters a full population, the oldest is removed,
+//! however good it is. This is the paper's distributed form: children are made from the current
+//! members while other trials are running. Beyond the paper, "best" is by constraint-domination,
+//! and with several objectives by front and crowding distance within the sample (Deb et al. 2002).
 
 use edgesmith_common::TrialNumber;
-use edgesmith_search_space::{Genotype, Space};
+use edgesmith_search_space::Space;
 use rand::{Rng, RngExt};
 
-use super::fitness::{Fitness, standings};
-use super::seen::Seen;
+use super::fitness::{Fitness, best};
+use super::population::{Member, Population};
 use super::{Controller, FinishedTrial, Proposal};
 
 /// Aging evolution at work on one study.
 #[derive(Debug)]
 pub struct RegularizedEvolution {
-    seen: Seen,
-    population: usize,
+    /// The oldest member first.
+    population: Population,
     sample: usize,
     mutations: usize,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Genotype>,
-    /// Trials that completed, dead ones too.
-    completed: usize,
-    /// The youngest last.
-    living: VecDeque<Member>,
-}
-
-#[derive(Debug)]
-struct Member {
-    number: TrialNumber,
-    genotype: Genotype,
-    fitness: Fitness,
 }
 
 impl RegularizedEvolution {
-    /// A controller of `space` with `population` living members, parents that are the best of
+    /// A controller of `space` with `population` members, parents that are the best of
     /// `sample` draws (with replacement), and children that differ in `mutations` choices. Numbers
     /// below 1 count as 1.
     pub fn new(space: Space, population: usize, sample: usize, mutations: usize) -> Self {
         Self {
-            seen: Seen::new(space),
-            population: population.max(1),
+            population: Population::new(space, population.max(1)),
             sample: sample.max(1),
             mutations: mutations.max(1),
-            out: BTreeMap::new(),
-            completed: 0,
-            living: VecDeque::new(),
         }
     }
 
-    /// The best of a random sample; `living` is not empty.
+    /// The best of a random sample; the population is not empty.
     fn parent(&self, rng: &mut dyn Rng) -> &Member {
+        let members = self.population.members();
         let mut sample: Vec<usize> =
-            (0..self.sample).map(|_| rng.random_range(0..self.living.len())).collect();
-        // Once each, the youngest first, who wins a tie.
+            (0..self.sample).map(|_| rng.random_range(0..members.len())).collect();
+        // Each once. The youngest comes first, so that it wins a tie.
         sample.sort_unstable_by(|a, b| b.cmp(a));
         sample.dedup();
-        let contestants: Vec<&Fitness> = sample.iter().map(|&i| &self.living[i].fitness).collect();
-        let standings = standings(&contestants);
-        let best = (0..sample.len()).min_by(|&a, &b| standings[a].compare(&standings[b]));
-        &self.living[sample[best.expect("a sample of at least one")]]
+        let contestants: Vec<&Fitness> = sample.iter().map(|&i| &members[i].fitness).collect();
+        &members[sample[best(&contestants).expect("a sample of at least one")]]
     }
 }
 
 impl Controller for RegularizedEvolution {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        let space = self.seen.space();
-        // The first generation is random. Trials that yielded nothing do not count to it.
-        let random = self.completed + self.out.len() < self.population || self.living.is_empty();
-        self.seen.first_fresh(rng, |rng| {
-            if random {
-                return (space.sample(rng), Vec::new());
-            }
+        self.population.suggest(rng, |rng| {
             let parent = self.parent(rng);
-            (space.mutate(&parent.genotype, self.mutations, rng), vec![parent.number])
+            let child = self.population.space().mutate(&parent.genotype, self.mutations, rng);
+            (child, vec![parent.number])
         })
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        self.out.insert(number, proposal.genotype.clone());
+        self.population.propose(number, proposal);
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
-        let number = finished.number();
-        let Some(genotype) = self.out.remove(&number) else { return };
-        if let FinishedTrial::Complete { objectives, violation, .. } = finished
-            && let Some(fitness) = Fitness::new(objectives, *violation)
-        {
-            self.completed += 1;
-            self.living.push_back(Member { number, genotype, fitness });
-            if self.living.len() > self.population {
-                self.living.pop_front();
-            }
+        self.population.finish(finished);
+        if self.population.is_over_capacity() {
+            self.population.remove(0);
         }
     }
 }

@@ -1,29 +1,27 @@
 //! REINFORCE: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist
-//! Reinforcement Learning", Machine Learning 8, 1992, on a categorical policy or the recurrent one of
-//! Zoph & Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017.
+//! Reinforcement Learning", Machine Learning 8, 1992, on a categorical policy or the recurrent one
+//! of Zoph & Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017.
 //!
 //! Each trial that completes moves the policy one step of Adam along
-//! `(reward - baseline) * grad ln p(candidate)`, with a bonus for entropy and a moving average of rewards
-//! as the baseline. The probability is the present policy's, although the candidate was drawn from the
-//! policy of the time when it was proposed, and now and then changed so as to be new: with few trials out
-//! the two are close, and the bias that this leaves is not corrected. [`Ppo`](super::Ppo) corrects it.
-
-use std::collections::BTreeMap;
+//! `(reward - baseline) * grad ln p(candidate)`, with a bonus for entropy and a moving average of
+//! rewards as the baseline. The probability is that of the present policy. But the candidate was
+//! drawn from the policy of the time when it was proposed, and sometimes changed to make it new.
+//! With few trials running the two policies are close, and the remaining bias is not corrected.
+//! [`Ppo`](super::Ppo) corrects it.
 
 use edgesmith_common::TrialNumber;
-use edgesmith_search_space::{Genotype, Space};
+use edgesmith_search_space::Space;
 use rand::Rng;
 
-use super::fitness::Fitness;
+use super::history::History;
 use super::policy::Policy;
 use super::reward::Reward;
-use super::seen::Seen;
 use super::{Controller, FinishedTrial, Proposal};
 
 /// REINFORCE at work on one study.
 #[derive(Debug)]
 pub struct Reinforce {
-    seen: Seen,
+    history: History,
     learning_rate: f64,
     entropy: f64,
     baseline_decay: f64,
@@ -31,14 +29,12 @@ pub struct Reinforce {
     reward: Reward,
     /// `None` before the first reward.
     baseline: Option<f64>,
-    /// Proposed and not finished.
-    out: BTreeMap<TrialNumber, Genotype>,
 }
 
 impl Reinforce {
-    /// A controller of `space` whose policy earns `reward`, moves by `learning_rate` a step, is held
-    /// open by an `entropy` bonus, and compares rewards with their moving average of decay
-    /// `baseline_decay` (`0..1`).
+    /// A controller of `space` whose policy earns `reward` and moves by `learning_rate` a step. An
+    /// `entropy` bonus of this weight keeps it from settling early. Rewards are compared with their
+    /// moving average, which has the decay `baseline_decay` (`0..1`).
     pub(super) fn new(
         space: Space,
         policy: Policy,
@@ -48,40 +44,29 @@ impl Reinforce {
         baseline_decay: f64,
     ) -> Self {
         Self {
-            seen: Seen::new(space),
+            history: History::new(space),
             learning_rate,
             entropy,
             baseline_decay,
             policy,
             baseline: reward.neutral(),
             reward,
-            out: BTreeMap::new(),
         }
     }
 }
 
 impl Controller for Reinforce {
     fn suggest(&self, _number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        let space = self.seen.space();
-        self.seen.first_fresh(rng, |rng| (self.policy.sample(space, rng), Vec::new()))
+        self.policy.suggest(&self.history, rng)
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.seen.insert(&proposal.genotype);
-        self.out.insert(number, proposal.genotype.clone());
+        self.history.propose(number, proposal);
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
-        let Some(genotype) = self.out.remove(&finished.number()) else { return };
-        let reward = match finished {
-            FinishedTrial::Complete { objectives, violation, .. } => {
-                let Some(fitness) = Fitness::new(objectives, *violation) else { return };
-                self.reward.of(fitness)
-            }
-            // Worse than anything that was measured.
-            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => 0.0,
-            FinishedTrial::Failed { .. } => return,
-        };
+        let Some(genotype) = self.history.finish(finished.number()) else { return };
+        let Some(reward) = self.reward.of_finished(finished) else { return };
         let baseline = self.baseline.unwrap_or(reward);
         let advantage = (reward - baseline) as f32;
         let gradient = self.policy.gradient(&genotype, advantage, self.entropy as f32);

@@ -1,36 +1,39 @@
-//! What a finished trial earns from a policy's point of view.
+//! What a policy is rewarded with for a finished trial.
 //!
-//! *Rank* has no units and no weights to set: one minus the share of the recent trials that dominate
-//! this one under constraint-domination, the rank of Fonseca and Fleming ("Genetic Algorithms for
-//! Multiobjective Optimization", ICGA 1993) turned into `0..1`. With one objective that is the quantile.
-//! Every trial on the front earns most, wherever on it.
+//! *Rank* has no units and no weights to set. It is one minus the share of the recent trials that
+//! dominate this one under constraint-domination: the rank of Fonseca and Fleming ("Genetic
+//! Algorithms for Multiobjective Optimization", ICGA 1993) mapped to `0..1`. With one objective
+//! that is the quantile. Every trial on the front earns most, wherever on it.
 //!
-//! *Target* is MnasNet's (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile",
-//! CVPR 2019): accuracy times a power of how far the other objective is above or below a target.
+//! *Target* is MnasNet's (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for
+//! Mobile", CVPR 2019): the accuracy times a power of the ratio of the other objective to its
+//! target.
 
 use std::collections::VecDeque;
 
 use edgesmith_common::spec::RewardSpec;
 use edgesmith_common::{Goal, Objective};
 
+use super::FinishedTrial;
 use super::fitness::Fitness;
 
-/// Trials that a rank is among: enough for a fine rank, and no more work however long the study is.
+/// Number of recent trials that a rank compares with: enough for a fine rank, and a bounded amount
+/// of work however long the study is.
 const RECENT: usize = 1000;
 
-/// What earns what, and what was earned so far.
+/// How rewards are computed.
 #[derive(Debug)]
 pub(super) enum Reward {
     /// By rank.
     Rank {
-        /// The latest [`RECENT`] that completed.
+        /// The latest [`RECENT`] trials that completed.
         recent: VecDeque<Fitness>,
     },
     /// `accuracy * (value / target)^w`.
     Target {
-        /// Which objective is the accuracy; it is maximised, so it comes negated.
+        /// Position of the accuracy. It is maximised, so its values come negated.
         accuracy: usize,
-        /// Which is the other one.
+        /// Position of the other objective.
         other: usize,
         target: f64,
         /// `w` up to the target.
@@ -41,7 +44,7 @@ pub(super) enum Reward {
 }
 
 impl Reward {
-    /// The reward that a study asks for. Where its objectives do not fit a target, by rank.
+    /// The reward that a study asks for; by rank where its objectives do not fit a target.
     pub(super) fn new(spec: RewardSpec, objectives: &[Objective]) -> Self {
         let rank = Reward::Rank { recent: VecDeque::new() };
         let RewardSpec::Target { target, within, beyond } = spec else { return rank };
@@ -55,7 +58,8 @@ impl Reward {
         }
     }
 
-    /// What nothing is known to earn yet: the middle of the ranks.
+    /// The reward to expect before any trial has finished: the middle of the ranks. `None` where
+    /// there is no such value.
     pub(super) fn neutral(&self) -> Option<f64> {
         match self {
             Reward::Rank { .. } => Some(0.5),
@@ -63,8 +67,19 @@ impl Reward {
         }
     }
 
-    /// What a complete trial earns; it is remembered.
-    pub(super) fn of(&mut self, fitness: Fitness) -> f64 {
+    /// The reward of a finished trial; `None` where it says nothing about its candidate. Complete
+    /// trials are remembered for later ranks.
+    pub(super) fn of_finished(&mut self, finished: &FinishedTrial) -> Option<f64> {
+        match finished {
+            FinishedTrial::Complete { .. } => Some(self.of(Fitness::of(finished)?)),
+            // Worse than anything that was measured.
+            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => Some(0.0),
+            FinishedTrial::Failed { .. } => None,
+        }
+    }
+
+    /// The reward of a complete trial, which is remembered for later ranks.
+    fn of(&mut self, fitness: Fitness) -> f64 {
         match self {
             Reward::Rank { recent } => {
                 let dominators = recent.iter().filter(|other| other.dominates(&fitness)).count();
@@ -79,10 +94,10 @@ impl Reward {
                 let objectives = fitness.objectives();
                 let (accuracy, value) = (-objectives[*accuracy], objectives[*other]);
                 let exponent = if value <= *target { *within } else { *beyond };
-                // Nothing measured is 0; an exponent below 0 would make infinity of it.
+                // A value of 0 would give infinity where the exponent is below 0.
                 let ratio = (value / *target).max(1e-9);
                 let reward = accuracy * ratio.powf(exponent);
-                // The paper has no other constraints; a violation costs in proportion.
+                // The paper has no other constraints. Here a violation reduces the reward.
                 reward / (1.0 + fitness.violation())
             }
         }

@@ -1,17 +1,125 @@
-//! What a candidate is expected to add: by two objectives the expected hypervolume improvement, in the
-//! objectives' own units; by one, or by three and more, a lower confidence bound.
+//! What a candidate is expected to add: with two objectives the expected hypervolume improvement,
+//! in the objectives' own units; with one, or with three and more, a lower confidence bound.
 
+use rand::{Rng, RngExt};
+
+use super::gaussian_process::Prediction;
 use super::warp::Warp;
 
 /// Standard deviations below the mean at which a candidate is judged.
-pub const CONFIDENCE: f64 = 2.0;
-/// The same where there is one objective. More explores more: over 150 runs on NAS-Bench-201, 1 to 2 find
-/// cells of 72.82 to 72.90 % on CIFAR-100, 3 and 4 of 72.94, with half the variance.
-pub const CONFIDENCE_ALONE: f64 = 3.0;
+const CONFIDENCE: f64 = 2.0;
+/// The same where there is one objective. More explores more: over 150 runs on NAS-Bench-201, 1 to
+/// 2 find cells of 72.82 to 72.90 % on CIFAR-100, 3 and 4 of 72.94, with half the variance.
+const CONFIDENCE_ALONE: f64 = 3.0;
+/// The same for a rough value.
+const CONFIDENCE_ROUGH: f64 = 1.0;
 
 /// Midpoints of eight equally likely slices of the normal distribution, stretched to variance 1.
 const NODES: [f64; 8] =
     [-1.662960, -0.961651, -0.529825, -0.170522, 0.170522, 0.529825, 0.961651, 1.662960];
+
+/// How candidates are valued, given what was measured so far.
+#[derive(Debug)]
+pub enum Acquisition {
+    /// The lower confidence bound of the only objective.
+    Bound,
+    /// The hypervolume that is expected to be added, of two objectives.
+    Hypervolume {
+        /// What the feasible trials have reached.
+        stairs: Staircase,
+        /// Of the two objectives.
+        warps: [Warp; 2],
+    },
+    /// A random augmented Tchebycheff scalarisation.
+    Scalarisation {
+        /// Of the objectives, with sum 1.
+        weights: Vec<f64>,
+        /// The least warped value of each objective.
+        ideal: Vec<f64>,
+        /// The best feasible value, where gains over it count; else only bounds are compared.
+        best: Option<f64>,
+    },
+}
+
+/// What a candidate is worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Value {
+    /// The expected improvement; 0 where there is none, or none is computed.
+    pub gain: f64,
+    /// A bound of what the candidate may reach, less is better.
+    pub hope: f64,
+}
+
+impl Acquisition {
+    /// For objectives with these `warps`, of which `all` trials measured values, `feasible` ones
+    /// among them. With `costs` and more than two objectives, gains count.
+    pub fn new(
+        warps: Vec<Warp>,
+        all: &[&[f64]],
+        feasible: &[&[f64]],
+        costs: bool,
+        rng: &mut dyn Rng,
+    ) -> Self {
+        let weights = random_weights(warps.len(), rng);
+        let warped = |values: &[f64]| -> Vec<f64> {
+            warps.iter().zip(values).map(|(warp, value)| warp.apply(*value)).collect()
+        };
+        match *warps {
+            [_] => Self::Bound,
+            [first, second] if !feasible.is_empty() => {
+                let points: Vec<[f64; 2]> = feasible.iter().map(|v| [v[0], v[1]]).collect();
+                Self::Hypervolume { stairs: Staircase::new(&points), warps: [first, second] }
+            }
+            _ => {
+                let mut ideal = vec![f64::INFINITY; warps.len()];
+                for values in all {
+                    ideal.iter_mut().zip(warped(values)).for_each(|(i, v)| *i = i.min(v));
+                }
+                let values = feasible.iter().map(|v| tchebycheff(&warped(v), &weights, &ideal));
+                let best = values.fold(f64::INFINITY, f64::min);
+                let gains = costs && warps.len() > 2 && best.is_finite();
+                Self::Scalarisation { weights, ideal, best: gains.then_some(best) }
+            }
+        }
+    }
+
+    /// The value of a candidate with these predictions, one for each objective.
+    pub fn value(&self, predictions: &[Prediction]) -> Value {
+        match self {
+            Self::Bound => Value { gain: 0.0, hope: predictions[0].bound(CONFIDENCE_ALONE) },
+            Self::Hypervolume { stairs, warps: [first, second] } => {
+                let gain = stairs.expected([predictions[0], predictions[1]], [first, second]);
+                Value { gain, hope: bounds(predictions, CONFIDENCE).iter().sum() }
+            }
+            Self::Scalarisation { weights, ideal, best } => {
+                let gain =
+                    best.map_or(0.0, |best| expected_drop(best, predictions, weights, ideal));
+                let hope = tchebycheff(&bounds(predictions, CONFIDENCE), weights, ideal);
+                Value { gain, hope }
+            }
+        }
+    }
+
+    /// A rough value for little work: the gain is that of a lower bound.
+    pub fn rough(&self, predictions: &[Prediction]) -> Value {
+        let bounds = bounds(predictions, CONFIDENCE_ROUGH);
+        match self {
+            Self::Bound => Value { gain: 0.0, hope: bounds[0] },
+            Self::Hypervolume { stairs, warps: [first, second] } => {
+                let point = [first.invert(bounds[0]), second.invert(bounds[1])];
+                Value { gain: stairs.improvement(point), hope: bounds.iter().sum() }
+            }
+            Self::Scalarisation { weights, ideal, best } => {
+                let hope = tchebycheff(&bounds, weights, ideal);
+                Value { gain: best.map_or(0.0, |best| best - hope), hope }
+            }
+        }
+    }
+}
+
+fn bounds(predictions: &[Prediction], confidence: f64) -> Vec<f64> {
+    predictions.iter().map(|prediction| prediction.bound(confidence)).collect()
+}
 
 /// The non-dominated points of two objectives, less is better, with a reference point.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,24 +129,8 @@ pub struct Staircase {
     reference: [f64; 2],
 }
 
-/// A prediction in warped units.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Prediction {
-    /// Expected value.
-    pub mean: f64,
-    /// Its standard deviation.
-    pub deviation: f64,
-}
-
-impl Prediction {
-    /// What is hoped for.
-    pub fn bound(&self, confidence: f64) -> f64 {
-        self.mean - confidence * self.deviation
-    }
-}
-
 impl Staircase {
-    /// Of any points; the reference lies a tenth of their range behind the worst.
+    /// Made of any points. The reference is worse than the worst value by a tenth of the range.
     pub fn new(points: &[[f64; 2]]) -> Self {
         let worst = |axis: usize| {
             let values = points.iter().map(|point| point[axis]);
@@ -98,9 +190,10 @@ impl Staircase {
     }
 }
 
-/// How far below `best` the augmented Tchebycheff value of independent predictions is expected to be: the
-/// expected improvement of a scalarisation, as ParEGO takes it (Knowles 2006). By 64 joint draws, a
-/// low-discrepancy sequence (Roberts 2018, the generalised golden ratio) over the slices of [`NODES`].
+/// How far below `best` the augmented Tchebycheff value of independent predictions is expected to
+/// be: the expected improvement of a scalarisation, as in ParEGO (Knowles 2006). It is the mean
+/// over 64 joint draws: a low-discrepancy sequence (Roberts 2018, the generalised golden ratio)
+/// over the slices of [`NODES`].
 pub fn expected_drop(best: f64, predictions: &[Prediction], weights: &[f64], ideal: &[f64]) -> f64 {
     const DRAWS: u32 = 64;
     let ratio = generalised_golden_ratio(predictions.len());
@@ -130,6 +223,14 @@ pub fn tchebycheff(bounds: &[f64], weights: &[f64], ideal: &[f64]) -> f64 {
     let (most, sum) =
         terms.fold((f64::NEG_INFINITY, 0.0), |(most, sum), t: f64| (most.max(t), sum + t));
     most + 0.05 * sum
+}
+
+/// Weights that sum to 1, uniform over the simplex.
+fn random_weights(objectives: usize, rng: &mut dyn Rng) -> Vec<f64> {
+    let draws: Vec<f64> =
+        (0..objectives).map(|_| -rng.random::<f64>().max(f64::MIN_POSITIVE).ln()).collect();
+    let sum: f64 = draws.iter().sum();
+    draws.iter().map(|draw| draw / sum.max(f64::MIN_POSITIVE)).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What arithmetic tells of a network before it is trained, and how its objectives compare: some of them
-//! to the last digit, and how long its training takes relative to others'.
+//! What arithmetic knows of a network before it is trained: some objectives exactly, and how long
+//! its training takes relative to others'. It also says how objectives compare.
 //!
-//! It tells nothing of studies over a table, where look-ups cost the same and objectives are compared as
-//! they are.
+//! It knows nothing in studies over a table. There look-ups cost the same, and objectives are
+//! compared as they are.
 
 use edgesmith_common::metric::Scale;
 use edgesmith_common::{Objective, StudySpec};
@@ -20,27 +20,27 @@ pub struct Arithmetic {
 /// What is known of a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Known {
-    /// One an objective, less is better; `None` where only training or measuring tells.
+    /// One for each objective, less is better; `None` where only training or measuring can tell.
     pub objectives: Vec<Option<f64>>,
-    /// Of its training, relative to other candidates'; above 0.
+    /// Cost of its training relative to other candidates', above 0.
     pub cost: f64,
 }
 
 impl Arithmetic {
-    /// That of a study; `None` where it trains nothing.
+    /// The arithmetic of a study; `None` where it trains nothing.
     pub fn new(spec: &StudySpec) -> Option<Self> {
         let space = spec.training()?.space.clone();
         let (objectives, budget) = (spec.objectives.clone(), spec.budget.trials);
         Some(Self { space, objectives, budget })
     }
 
-    /// Whether cheap candidates are worth more than dear ones that gain as much: there is a front, and
-    /// it has a cheap end.
+    /// Whether cheap candidates are worth more than expensive ones that gain as much. They are
+    /// where there is a front, because it has a cheap end.
     pub fn weighs_costs(&self) -> bool {
         self.objectives.len() > 1
     }
 
-    /// Of a candidate; `None` where it is no network.
+    /// What is known of a candidate; `None` where it is no network.
     pub fn of(&self, genotype: &Genotype) -> Option<Known> {
         let (candidate, data) = (self.space.decode(genotype), self.space.data());
         let cost = candidate.pruned_plan(data).ok()?.cost(candidate.recipe.precision);
@@ -49,7 +49,7 @@ impl Arithmetic {
             Some(compared(objective, objective.goal.oriented(value)))
         };
         let objectives = self.objectives.iter().map(known).collect();
-        // Pruning comes after training, so that is of the whole network.
+        // Pruning comes after training, so the whole network is trained.
         let work = candidate.plan(data).ok()?.training_work();
         Some(Known { objectives, cost: work.max(1) as f64 })
     }
@@ -60,9 +60,10 @@ impl Arithmetic {
         pairs.map(|(objective, value)| compared(objective, *value)).collect()
     }
 
-    /// The exponent of the cost by which gains are divided, after so many trials: the cost counts in full
-    /// at first and not at all at the end (Lee, Perrone, Archambeau & Seeger 2020, *Cost-aware Bayesian
-    /// Optimization*), so that what is dear and good is found within the budget too.
+    /// The exponent of the cost by which gains are divided, after this many trials. The cost counts
+    /// in full at first and not at all at the end (Lee, Perrone, Archambeau & Seeger 2020,
+    /// *Cost-aware Bayesian Optimization*), so that good but expensive candidates are found within
+    /// the budget too.
     pub fn cost_exponent(&self, trials: usize) -> f64 {
         (1.0 - trials as f64 / f64::from(self.budget.max(1))).clamp(0.0, 1.0)
     }
@@ -95,7 +96,8 @@ mod tests {
                     { metric = \"latency_ms\", device = \"pi\" }, \
                     { metric = \"parameters\", goal = \"maximize\" }]\n\
                     recipe = { prune = [0.0, 0.5] }\n\
-                    space = { resolution = 8, stem_width = [8, 16], stages = [{ width = [16, 32] }] }\n";
+                    space = { resolution = 8, stem_width = [8, 16], \
+                    stages = [{ width = [16, 32] }] }\n";
         StudySpec::parse(text).unwrap()
     }
 

@@ -51,6 +51,22 @@ impl Hyper {
     }
 }
 
+/// What is expected of a value, in the units of the targets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Expected value.
+    pub mean: f64,
+    /// Its standard deviation.
+    pub deviation: f64,
+}
+
+impl Prediction {
+    /// The value `confidence` standard deviations below the mean.
+    pub fn bound(&self, confidence: f64) -> f64 {
+        self.mean - confidence * self.deviation
+    }
+}
+
 /// A process fitted to points and their targets.
 #[derive(Debug, Clone)]
 pub struct GaussianProcess {
@@ -76,37 +92,41 @@ impl GaussianProcess {
         }
         let mut weights = targets.to_vec();
         solve_lower(&factor, n, &mut weights);
-        let squares: f64 = weights.iter().map(|v| v * v).sum();
+        let amplitude = amplitude(&weights);
         solve_upper(&factor, n, &mut weights);
-        let amplitude = (squares / n as f64).max(1e-12);
         Self { kernel, factor, weights, amplitude }
     }
 
-    /// Mean at a point whose codes with all fitted points are `codes`.
-    pub fn mean(&self, codes: &[u32]) -> f64 {
-        codes.iter().zip(&self.weights).map(|(code, weight)| self.kernel.at(*code) * weight).sum()
-    }
-
-    /// A cheap upper bound of the standard deviation: that of knowing the nearest point alone.
-    pub fn rough_deviation(&self, codes: &[u32]) -> f64 {
-        let nearest = codes.iter().map(|code| self.kernel.at(*code)).fold(0.0, f64::max);
-        (self.amplitude * (1.0 - nearest * nearest).max(0.0)).sqrt()
-    }
-
-    /// Standard deviation of the noiseless value at a point; `scratch` is overwritten.
-    pub fn deviation(&self, codes: &[u32], scratch: &mut Vec<f64>) -> f64 {
+    /// What is expected of the noiseless value at a point whose codes with all fitted points are
+    /// `codes`; `scratch` is overwritten.
+    pub fn prediction(&self, codes: &[u32], scratch: &mut Vec<f64>) -> Prediction {
         scratch.clear();
         scratch.extend(codes.iter().map(|code| self.kernel.at(*code)));
         solve_lower(&self.factor, scratch.len(), scratch);
         let explained: f64 = scratch.iter().map(|v| v * v).sum();
-        (self.amplitude * (1.0 - explained).max(0.0)).sqrt()
+        self.with_explained(codes, explained)
+    }
+
+    /// The same for little work. The deviation is an upper bound: that of knowing the nearest point
+    /// alone.
+    pub fn rough_prediction(&self, codes: &[u32]) -> Prediction {
+        let nearest = codes.iter().map(|code| self.kernel.at(*code)).fold(0.0, f64::max);
+        self.with_explained(codes, nearest * nearest)
+    }
+
+    /// A prediction where the points explain so much of the variance, as a share.
+    fn with_explained(&self, codes: &[u32], explained: f64) -> Prediction {
+        let terms = codes.iter().zip(&self.weights);
+        Prediction {
+            mean: terms.map(|(code, weight)| self.kernel.at(*code) * weight).sum(),
+            deviation: (self.amplitude * (1.0 - explained).max(0.0)).sqrt(),
+        }
     }
 }
 
 /// Codes of all pairs, row by row.
 pub fn pairwise(groups: &Groups, points: &[Features]) -> Vec<u32> {
-    let row = |a: &Features| points.iter().map(|b| groups.code(a, b)).collect::<Vec<_>>();
-    points.iter().flat_map(row).collect()
+    points.iter().flat_map(|point| groups.codes(point, points)).collect()
 }
 
 /// Logarithm of the marginal likelihood, up to a constant, at the likeliest amplitude.
@@ -119,9 +139,14 @@ fn likelihood(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> 
     }
     let mut solved = targets.to_vec();
     solve_lower(&factor, n, &mut solved);
-    let amplitude = (solved.iter().map(|v| v * v).sum::<f64>() / n as f64).max(1e-12);
+    let amplitude = amplitude(&solved);
     let log_determinant: f64 = (0..n).map(|i| factor[i * n + i].ln()).sum();
     -0.5 * n as f64 * amplitude.ln() - log_determinant
+}
+
+/// The likeliest amplitude where `solved` is the solution of `L·x = targets`.
+fn amplitude(solved: &[f64]) -> f64 {
+    (solved.iter().map(|v| v * v).sum::<f64>() / solved.len() as f64).max(1e-12)
 }
 
 fn covariance(kernel: &Kernel, codes: &[u32], n: usize, noise: f64) -> Vec<f64> {
@@ -136,26 +161,7 @@ mod tests {
     use rand::SeedableRng as _;
 
     use super::*;
-
-    /// Solves a dense system by Gaussian elimination with pivoting.
-    fn solve(matrix: &[f64], n: usize, b: &[f64]) -> Vec<f64> {
-        let (mut a, mut x) = (matrix.to_vec(), b.to_vec());
-        for column in 0..n {
-            let pivot = (column..n)
-                .max_by(|&p, &q| a[p * n + column].abs().total_cmp(&a[q * n + column].abs()))
-                .unwrap();
-            (0..n).for_each(|k| a.swap(column * n + k, pivot * n + k));
-            x.swap(column, pivot);
-            for row in 0..n {
-                if row != column {
-                    let share = a[row * n + column] / a[column * n + column];
-                    (0..n).for_each(|k| a[row * n + k] -= share * a[column * n + k]);
-                    x[row] -= share * x[column];
-                }
-            }
-        }
-        (0..n).map(|i| x[i] / a[i * n + i]).collect()
-    }
+    use crate::linear_algebra::solve;
 
     #[test]
     fn mean_and_variance_are_those_of_the_textbook() {
@@ -170,20 +176,22 @@ mod tests {
         let process = GaussianProcess::fit(&groups, &codes, &targets, hyper);
         let kernel = Kernel::new(&groups, hyper.shape);
         let matrix = covariance(&kernel, &codes, 25, hyper.noise);
-        let weights = solve(&matrix, 25, &targets);
+        let weights = solve(matrix.clone(), targets.clone()).unwrap();
         let energy: f64 = weights.iter().zip(&targets).map(|(w, t)| w * t).sum();
         for _ in 0..20 {
             let probe = sample();
-            let codes: Vec<u32> = points.iter().map(|p| groups.code(&probe, p)).collect();
+            let codes = groups.codes(&probe, &points);
             let k: Vec<f64> = codes.iter().map(|code| kernel.at(*code)).collect();
             let mean: f64 = k.iter().zip(&weights).map(|(a, b)| a * b).sum();
-            assert!((process.mean(&codes) - mean).abs() < 1e-9);
-            let solved = solve(&matrix, 25, &k);
+            let found = process.prediction(&codes, &mut Vec::new());
+            assert!((found.mean - mean).abs() < 1e-9);
+            let solved = solve(matrix.clone(), k.clone()).unwrap();
             let explained: f64 = k.iter().zip(&solved).map(|(a, b)| a * b).sum();
             let deviation = (energy / 25.0 * (1.0 - explained).max(0.0)).sqrt();
-            let found = process.deviation(&codes, &mut Vec::new());
-            assert!((found - deviation).abs() < 1e-7, "{found} against {deviation}");
-            assert!(process.rough_deviation(&codes) >= found - 1e-9);
+            assert!((found.deviation - deviation).abs() < 1e-7, "{found:?} against {deviation}");
+            let rough = process.rough_prediction(&codes);
+            assert_eq!(rough.mean, found.mean);
+            assert!(rough.deviation >= found.deviation - 1e-9);
         }
     }
 

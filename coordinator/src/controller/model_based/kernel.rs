@@ -1,8 +1,8 @@
-//! How alike two genotypes are: choice by choice, and by how often they pick each option.
+//! How similar two genotypes are: choice by choice, and by how often they pick each option.
 //!
-//! Networks often differ little in quality when the same operations stand in other places (all edges
-//! of a cell, all stages of a network), so beside the matching choices the kernel counts options over
-//! all choices that share one list of options.
+//! Networks often differ little in quality when the same operations are in other places (all edges
+//! of a cell, all stages of a network). So besides the matching choices the kernel counts options,
+//! over all choices that share one list of options.
 
 use edgesmith_search_space::{Genotype, Space};
 
@@ -30,11 +30,11 @@ pub struct Groups {
 /// Free parameters of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
-    /// Decay over differing choices, in choices of a space of six.
+    /// Decay over differing choices, in choices of a space that has six.
     pub choices: f64,
     /// Weight of the counts, `0..=1`.
     pub mix: f64,
-    /// Decay over differing counts, of a space of six.
+    /// Decay over differing counts, for a space that has six choices.
     pub counts: f64,
 }
 
@@ -83,7 +83,13 @@ impl Groups {
         Features { indices, counts }
     }
 
-    /// Where [`Kernel`] keeps the value of two genotypes: differing choices and distance of counts.
+    /// The codes of a point with each of `points`.
+    pub fn codes(&self, point: &Features, points: &[Features]) -> Vec<u32> {
+        points.iter().map(|other| self.code(point, other)).collect()
+    }
+
+    /// Index of [`Kernel`]'s value for two genotypes, made of the number of differing choices and
+    /// the distance of counts.
     pub fn code(&self, a: &Features, b: &Features) -> u32 {
         let differing = a.indices.iter().zip(&b.indices).filter(|(x, y)| x != y).count();
         let squares: u32 = a
@@ -98,8 +104,8 @@ impl Groups {
 }
 
 impl Kernel {
-    /// Tabulates `(1-mix)·exp(-differing/choices) + mix·Matérn52(√(2·distance)/counts)`, both decays
-    /// stretched to the space's size.
+    /// Tabulates `(1-mix)·exp(-differing/choices) + mix·Matérn52(√(2·distance)/counts)`, with both
+    /// decays scaled to the size of the space.
     pub fn new(groups: &Groups, shape: Shape) -> Self {
         let stretch = (groups.open.max(1) as f64 / 6.0).max(1.0 / 6.0);
         let (choices, counts) = (shape.choices * stretch, shape.counts * stretch.sqrt());

@@ -52,7 +52,7 @@ impl Bench {
         macs
     }
 
-    /// How much training it takes to a front of this worth.
+    /// How much training it takes to reach a front with this hypervolume.
     fn cost_of(mut self, worth: f64) -> f64 {
         while pareto::hypervolume(&self.points, &[-0.4, 18.0]) < worth {
             assert!(self.points.len() < 500, "the front stays below {worth}");
@@ -80,28 +80,4 @@ fn the_first_trials_are_cheap_ones() {
     };
     // Half as many multiplications at least.
     assert!(macs(true) < macs(false) - 2f64.ln());
-}
-
-#[test]
-fn small_gains_are_told_apart_and_come_before_hopes() {
-    let mut merits = [
-        Merit::Hope(-1e12),
-        Merit::Gain(1e-13),
-        Merit::Hope(0.5),
-        Merit::Gain(2e-13),
-        Merit::Gain(1.0),
-    ];
-    merits.sort_by(|a, b| a.order(*b));
-    let expected = [
-        Merit::Gain(1.0),
-        Merit::Gain(2e-13),
-        Merit::Gain(1e-13),
-        Merit::Hope(-1e12),
-        Merit::Hope(0.5),
-    ];
-    assert_eq!(merits, expected);
-    // A large gain that may break a constraint is worth more than hardly any that does not.
-    let risky = Merit::Gain(1.0).in_the_light_of(Some(Verdict::Odds(0.5)));
-    let safe = Merit::Gain(1e-6).in_the_light_of(Some(Verdict::Odds(1.0)));
-    assert_eq!(risky.order(safe), Ordering::Less);
 }

@@ -1,5 +1,6 @@
-//! Targets made fit for a Gaussian process: the better half as it is, the worse half as logarithms, so
-//! that a few networks that learned nothing do not drown all differences that matter.
+//! Targets transformed for a Gaussian process: the better half stays as it is, the worse half
+//! becomes logarithms. Otherwise a few networks that learned nothing would hide all differences
+//! that matter.
 
 /// A warp fitted to some values; less is better.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +30,12 @@ impl Warp {
         Self { mean, deviation, ..plain }
     }
 
+    /// Fits to such values, and returns the warped values too.
+    pub fn fit_all(values: &[f64]) -> (Self, Vec<f64>) {
+        let warp = Self::fit(values);
+        (warp, values.iter().map(|value| warp.apply(*value)).collect())
+    }
+
     /// The warped value: mean 0 and deviation 1 over the values that it was fitted to.
     pub fn apply(&self, value: f64) -> f64 {
         let u = (value - self.best) / self.half;
@@ -39,7 +46,7 @@ impl Warp {
     /// The value that [`Warp::apply`] takes to `z`.
     pub fn invert(&self, z: f64) -> f64 {
         let z = z * self.deviation + self.mean;
-        // Far predictions must stay finite.
+        // Predictions far from all values must stay finite.
         let u = if z <= 1.0 { z } else { (z - 1.0).min(60.0).exp() };
         self.best + self.half * u
     }
@@ -69,7 +76,7 @@ mod tests {
         let warp = Warp::fit(&values);
         let step = warp.apply(2.0) - warp.apply(1.0);
         assert!(warp.apply(1000.0) - warp.apply(5.0) < 20.0 * step);
-        // Nothing to tell apart is no division by nothing.
+        // Equal values cause no division by 0.
         assert_eq!(Warp::fit(&[3.0, 3.0]).apply(3.0), 0.0);
     }
 }

@@ -34,12 +34,12 @@ impl Categorical {
         &self.logits
     }
 
-    /// All parameters, to be moved.
+    /// All parameters, to be changed.
     pub(super) fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.logits
     }
 
-    /// Natural logarithm of the odds that the policy draws `genotype`.
+    /// Natural logarithm of the probability that the policy draws `genotype`.
     pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
         let picks = self.choices().zip(genotype.indices());
         picks.map(|(logits, &index)| softmax(logits)[usize::from(index)].ln()).sum()

@@ -1,8 +1,9 @@
-//! A recurrent policy: a two-layer LSTM draws one choice after the other, each from a softmax over its
-//! options, and reads what it drew before (Zoph & Le, "Neural Architecture Search with Reinforcement
-//! Learning", ICLR 2017: two layers of 35 units, weights at first uniform in ±0.08).
+//! A recurrent policy: a two-layer LSTM draws one choice after the other. Each is drawn from a
+//! softmax over its options, after the network has read what was drawn before (Zoph & Le, "Neural
+//! Architecture Search with Reinforcement Learning", ICLR 2017: two layers of 35 units, with
+//! initial weights uniform in ±0.08).
 //!
-//! Gradients come from burn's automatic differentiation through the whole walk.
+//! Gradients come from burn's automatic differentiation through all choices.
 
 use burn::tensor::activation::{log_softmax, sigmoid, tanh};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -25,9 +26,10 @@ pub(super) struct Lstm {
     parameters: Vec<f32>,
 }
 
-/// The matrices as tensors of one call.
+/// The parameters as tensors, for one call.
 struct Matrices {
-    /// `[1 + options, units]`: what is read first, then after each option of each choice.
+    /// `[1 + options, units]`: the input before the first choice, then after each option of each
+    /// choice.
     embedding: Tensor<2>,
     /// By layer: from the input and from the state `[units, 4 * units]`, and `[1, 4 * units]`.
     layers: Vec<[Tensor<2>; 3]>,
@@ -51,7 +53,7 @@ impl Lstm {
         &self.parameters
     }
 
-    /// All parameters, to be moved.
+    /// All parameters, to be changed.
     pub(super) fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.parameters
     }
@@ -69,7 +71,7 @@ impl Lstm {
         space.genotype(picked).expect("a policy's options are its space's")
     }
 
-    /// Natural logarithm of the odds that the network draws `genotype`.
+    /// Natural logarithm of the probability that the network draws `genotype`.
     pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
         let along = |choice: usize, _: &Tensor<2>| genotype.indices()[choice];
         let (taken, _) = self.walk(&self.tensors(&Device::flex()), along);
@@ -93,9 +95,9 @@ impl Lstm {
         flat
     }
 
-    /// Goes through the choices that have several options, taking what `pick` says, given the choice and
-    /// the logarithms of its options' odds `[1, options]`. Gives the logarithm of the odds of all that
-    /// was taken, and the sum of the negative entropies, nats.
+    /// Goes through all choices and takes the option that `pick` returns, given the choice and the
+    /// log-probabilities of its options `[1, options]`. Returns the log-probability of all that was
+    /// taken, and the sum of the negative entropies in nats.
     fn walk(
         &self,
         matrices: &Matrices,
@@ -181,7 +183,7 @@ mod tests {
         (space, lstm)
     }
 
-    /// The walk in plain loops: logarithm of the odds and sum of entropies.
+    /// The walk in plain loops: log-probability and sum of entropies.
     fn plain(lstm: &Lstm, genotype: &Genotype) -> (f64, f64) {
         let mut rest = lstm.parameters.as_slice();
         let matrices: Vec<(usize, Vec<f64>)> = lstm

@@ -1,8 +1,9 @@
-//! A distribution over the candidates of a space that gradients move: one categorical distribution for
-//! each choice, independent of the others or drawn one after the other by a recurrent network.
+//! A distribution over the candidates of a space, which is trained by gradients: a categorical
+//! distribution for each choice, independent of the others or drawn one after the other by a
+//! recurrent network.
 //!
-//! State is plain vectors and tensors live only within one call, so a policy can be replayed to the bit.
-//! Nothing here draws from burn's own generator.
+//! The state is plain vectors, and tensors live only within one call, so a replayed policy is equal
+//! to the bit. Nothing here draws from burn's own generator.
 
 mod adam;
 mod categorical;
@@ -15,6 +16,9 @@ use rand::Rng;
 use adam::Adam;
 use categorical::Categorical;
 use lstm::Lstm;
+
+use super::Proposal;
+use super::history::History;
 
 /// A policy with the optimizer that moves it.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +34,8 @@ enum Net {
 }
 
 impl Policy {
-    /// A policy that has learned nothing: the categorical one is uniform, the recurrent one nearly so,
-    /// with initial weights from `seed`.
+    /// A policy that has learned nothing. The categorical one is uniform. The recurrent one is
+    /// nearly uniform, with initial weights from `seed`.
     pub(super) fn new(kind: PolicySpec, space: &Space, seed: [u8; 32]) -> Self {
         let net = match kind {
             PolicySpec::Categorical => Net::Categorical(Categorical::uniform(space)),
@@ -41,15 +45,20 @@ impl Policy {
         Self { net, adam }
     }
 
+    /// A fresh candidate, drawn from the policy if it still draws new ones.
+    pub(super) fn suggest(&self, history: &History, rng: &mut dyn Rng) -> Option<Proposal> {
+        history.first_fresh(rng, |rng| (self.sample(history.space(), rng), Vec::new()))
+    }
+
     /// Draws a genotype of the space that the policy was made for.
-    pub(super) fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
+    fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
         match &self.net {
             Net::Categorical(categorical) => categorical.sample(space, rng),
             Net::Lstm(lstm) => lstm.sample(space, rng),
         }
     }
 
-    /// Natural logarithm of the odds that the policy draws `genotype`.
+    /// Natural logarithm of the probability that the policy draws `genotype`.
     pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
         match &self.net {
             Net::Categorical(categorical) => categorical.log_probability(genotype),
@@ -57,8 +66,9 @@ impl Policy {
         }
     }
 
-    /// Gradient over the parameters of `-advantage * ln p(genotype) - entropy * H`, where `H` is the sum
-    /// of the entropies of all choices in nats; of the recurrent policy along `genotype`.
+    /// Gradient over the parameters of `-advantage * ln p(genotype) - entropy * H`. `H` is the sum
+    /// of the entropies of all choices in nats; those of the recurrent policy are taken along
+    /// `genotype`.
     pub(super) fn gradient(&self, genotype: &Genotype, advantage: f32, entropy: f32) -> Vec<f32> {
         match &self.net {
             Net::Categorical(categorical) => categorical.gradient(genotype, advantage, entropy),
@@ -101,7 +111,7 @@ fn draw(logits: &[f32], point: f64) -> u16 {
         left >= 0.0
     };
     let index = softmax(logits).iter().take_while(|p| passed(p)).count();
-    // Rounding may leave a rest behind the last option.
+    // Because of rounding the probabilities may sum to less than `point`.
     index.min(logits.len() - 1) as u16
 }
 

@@ -1,20 +1,21 @@
-//! What a study has proposed so far, and the search for something that it has not.
+//! What a study has proposed so far, which of it is still running, and the search for something
+//! that was not proposed yet. It knows nothing of results.
 //!
 //! Two genotypes that build the same network are one candidate (see [`CanonicalHash`]), so the hash
 //! decides. Genotypes that are no network at all are never offered.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use edgesmith_common::TrialNumber;
-use edgesmith_search_space::{CanonicalHash, Genotype, Space};
+use edgesmith_search_space::{CanonicalHash, Choice, Genotype, Space};
 use rand::{Rng, RngExt};
 
 use super::Proposal;
 
 /// Tries of an algorithm's own proposals before they are widened.
 const OWN_TRIES: usize = 24;
-/// Tries of own proposals with ever more mutations.
+/// Tries of own proposals with more and more mutations.
 const WIDE_TRIES: usize = 24;
 /// Uniform samples after that, before a small space is listed.
 const RANDOM_TRIES: usize = 24;
@@ -24,19 +25,22 @@ const LAST_TRIES: usize = 8192;
 /// Spaces of at most this many genotypes are listed when sampling finds nothing new.
 const LISTED_GENOTYPES: u128 = 100_000;
 
-/// The candidates that were proposed.
+/// The trials of one study, as far as they were proposed.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct History {
     space: Space,
+    /// Of every candidate that was proposed.
     hashes: HashSet<CanonicalHash>,
-    /// Made at the first need. It is a function of the space and `hashes`, so it is no state.
+    /// Proposed and not finished.
+    running: BTreeMap<TrialNumber, Genotype>,
+    /// Made when first needed. It depends only on the space and `hashes`, so it is not state.
     unseen: OnceLock<Unseen>,
 }
 
-impl Seen {
+impl History {
     /// Nothing proposed yet.
     pub(super) fn new(space: Space) -> Self {
-        Self { space, hashes: HashSet::new(), unseen: OnceLock::new() }
+        Self { space, hashes: HashSet::new(), running: BTreeMap::new(), unseen: OnceLock::new() }
     }
 
     /// The space that candidates come from.
@@ -44,10 +48,16 @@ impl Seen {
         &self.space
     }
 
-    /// Notes that `genotype` was proposed.
-    pub(super) fn insert(&mut self, genotype: &Genotype) {
+    /// Trials that are proposed and not finished.
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Notes that trial `number` was proposed.
+    pub(super) fn propose(&mut self, number: TrialNumber, proposal: &Proposal) {
+        self.running.insert(number, proposal.genotype.clone());
         // A genotype that is no network is never offered, so it needs no note.
-        if let Ok(hash) = self.space.canonical_hash(genotype) {
+        if let Ok(hash) = self.space.canonical_hash(&proposal.genotype) {
             self.hashes.insert(hash);
             if let Some(unseen) = self.unseen.get_mut() {
                 unseen.remove(hash);
@@ -55,14 +65,26 @@ impl Seen {
         }
     }
 
+    /// Notes that trial `number` is no longer running, and gives its candidate. `None` where it was
+    /// never proposed or has finished before.
+    pub(super) fn finish(&mut self, number: TrialNumber) -> Option<Genotype> {
+        self.running.remove(&number)
+    }
+
     /// Whether `genotype` is a network that was not proposed yet.
     pub(super) fn is_fresh(&self, genotype: &Genotype) -> bool {
         self.space.canonical_hash(genotype).is_ok_and(|hash| !self.hashes.contains(&hash))
     }
 
-    /// A fresh proposal, as close as can be to what `own` draws: first its draws as they are, then
-    /// with ever more mutations, then uniform samples, then any fresh network of a small space at
-    /// even odds. `None` when a small space has none left, or a large one practically none.
+    /// A uniform sample that is fresh; `None` as for [`History::first_fresh`].
+    pub(super) fn fresh_sample(&self, rng: &mut dyn Rng) -> Option<Proposal> {
+        self.first_fresh(rng, |rng| (self.space.sample(rng), Vec::new()))
+    }
+
+    /// A fresh proposal, as close as possible to what `own` draws: first its draws as they are,
+    /// then with more and more mutations, then uniform samples, then any fresh network of a small
+    /// space, all equally likely. `None` when a small space has none left, or a large one
+    /// practically none.
     ///
     /// `own` gives a genotype and its parents, and is called anew for each try.
     pub(super) fn first_fresh(
@@ -104,7 +126,7 @@ impl Seen {
 struct Unseen {
     /// The first genotype of each network, as a number in mixed radix.
     codes: HashMap<CanonicalHash, u32>,
-    /// Those of the networks that are left, ascending, so that the order does not depend on when
+    /// Codes of the networks that are left, ascending, so that the order does not depend on when
     /// the list was made.
     left: Vec<u32>,
 }
@@ -145,9 +167,9 @@ impl Unseen {
     }
 }
 
-/// The genotype with number `code` in mixed radix, the first choice turning fastest.
+/// The genotype with number `code` in mixed radix, where the first choice is the lowest digit.
 fn genotype(space: &Space, mut code: u32) -> Genotype {
-    let digit = |choice: &edgesmith_search_space::Choice| {
+    let digit = |choice: &Choice| {
         let options = choice.options.len() as u32;
         let index = code % options;
         code /= options;

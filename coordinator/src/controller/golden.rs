@@ -1,0 +1,210 @@
+//! Whether every algorithm still proposes what it proposed when the values here were recorded.
+//!
+//! Each value is a hash of the proposals of a study with a fixed seed: the genotypes, the parents
+//! and which part of a portfolio proposed them. A change of the code that is not meant to change
+//! the search must leave all values as they are. A change that is meant to change it records new
+//! ones: a failing test prints them in the form of the tables below.
+//!
+//! Values do not depend on the number of cores or on the order of threads. The model-based
+//! algorithms and the policies use floating point numbers. Their sums have a fixed order, but the
+//! last bit of a logarithm, an exponential or a product of matrices may differ between processors
+//! and versions of the C library. That changes a proposal only where two candidates are equally
+//! good, or a draw lands on the border of two options, to about the last digit. Nothing in these
+//! studies is known to come that close.
+
+use edgesmith_common::{StudySpec, TrialNumber};
+use edgesmith_search_space::{CellIdentity, CellSpace, Genotype, Space};
+
+use super::conformance::{ALL, Call, Make, medium_space, result, study_with, tiny_space};
+use super::{Controller, FinishedTrial, Proposal, build};
+
+const TRIALS: u32 = 60;
+
+/// Makes the result of a trial from its number and proposal.
+type Problem = fn(u32, &Proposal) -> FinishedTrial;
+
+/// One objective, two, and results of all kinds: complete, with and without violations, infeasible,
+/// failed, pruned, and not a number.
+const PROBLEMS: [Problem; 3] = [
+    |number, proposal| complete(number, vec![loss(&proposal.genotype, 37)]),
+    |number, proposal| {
+        let genotype = &proposal.genotype;
+        complete(number, vec![loss(genotype, 37), loss(genotype, 53)])
+    },
+    result,
+];
+
+fn complete(number: u32, objectives: Vec<f64>) -> FinishedTrial {
+    FinishedTrial::Complete { number: TrialNumber(number), objectives, violation: 0.0 }
+}
+
+/// A whole number above 0 that depends on every choice, differently for each `factor`.
+fn loss(genotype: &Genotype, factor: usize) -> f64 {
+    let penalty = |(place, index): (usize, &u16)| {
+        let option = usize::from(*index) + 1;
+        (option * factor + place * 7) % 19 + option * (place % 3)
+    };
+    1.0 + genotype.indices().iter().enumerate().map(penalty).sum::<usize>() as f64
+}
+
+/// The first four bytes of a hash over all proposals of a study.
+fn fingerprint(controller: &mut dyn Controller, problem: Problem) -> u32 {
+    let calls = study_with(controller, TRIALS, problem);
+    let mut hasher = blake3::Hasher::new();
+    for call in &calls {
+        let Call::Proposed(number, proposal) = call else { continue };
+        hasher.update(&number.to_le_bytes());
+        for index in proposal.genotype.indices() {
+            hasher.update(&index.to_le_bytes());
+        }
+        for parent in &proposal.parents {
+            hasher.update(&parent.0.to_le_bytes());
+        }
+        let part = controller.proposed_by(TrialNumber(*number)).unwrap_or_default();
+        hasher.update(part.as_bytes());
+    }
+    u32::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes"))
+}
+
+/// Fails where `found` differs from `expected`, with a table to take the place of the old one.
+fn compare<const N: usize>(found: &[(&str, [u32; N])], expected: &[(&str, [u32; N])]) {
+    let row = |(name, values): &(&str, [u32; N])| {
+        let values = values.map(|value| format!("{value:#010x}")).join(", ");
+        format!("    (\"{name}\", [{values}]),\n")
+    };
+    let table: String = found.iter().map(row).collect();
+    assert!(found == expected, "proposals have changed; they are now\n{table}");
+}
+
+fn compare_all(space: &Space, expected: &[(&str, [u32; 3])]) {
+    let fingerprints = |make: Make| PROBLEMS.map(|p| fingerprint(&mut *make(space.clone()), p));
+    compare(&ALL.map(|(name, make)| (name, fingerprints(make))), expected);
+}
+
+#[test]
+fn cells_are_searched_as_before() {
+    let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
+    compare_all(&space, &CELLS);
+}
+
+const CELLS: [(&str, [u32; 3]); 11] = [
+    ("random", [0x9ec721f3, 0x9ec721f3, 0x9ec721f3]),
+    ("regularized evolution", [0x83d54f81, 0x3106802a, 0x35891407]),
+    ("nsga2", [0x2bf5a3cd, 0x3b7bece7, 0x8da1fe10]),
+    ("auto", [0x0771bf0f, 0xd1a262bc, 0xa50893c3]),
+    ("model-based", [0xc5a688c2, 0xbd14900b, 0xb2a759ab]),
+    ("nsga3", [0xb784b8f9, 0xba5f6bca, 0xe94a36f7]),
+    ("local search", [0x370ebac5, 0x169d049e, 0x6f3fdc7d]),
+    ("reinforce", [0xa89f366b, 0x7c20758d, 0x00c0f106]),
+    ("reinforce with an lstm", [0x3ce791d5, 0x0b16dada, 0x87a7af43]),
+    ("ppo", [0x05ce47ee, 0x91ce290a, 0x901c9a9c]),
+    ("ppo with an lstm", [0x13d3e295, 0x6b004a0b, 0x5f872a66]),
+];
+
+#[test]
+fn staged_networks_are_searched_as_before() {
+    compare_all(&medium_space(), &STAGED);
+}
+
+const STAGED: [(&str, [u32; 3]); 11] = [
+    ("random", [0x5bec28d5, 0x5bec28d5, 0x5bec28d5]),
+    ("regularized evolution", [0xc4097f60, 0xc1329737, 0x87a7a330]),
+    ("nsga2", [0xc52eddde, 0xcd1cf429, 0xa20c1140]),
+    ("auto", [0xbf9c8400, 0x9ae60ade, 0x3fa2dd19]),
+    ("model-based", [0x999d39d3, 0x651acd2c, 0x6bfc6151]),
+    ("nsga3", [0xdb9b2aca, 0x1bea8cf2, 0xa0a9668b]),
+    ("local search", [0x654a6202, 0x6415f466, 0x2b59e090]),
+    ("reinforce", [0x9419d1d1, 0xd71d7245, 0xb0525cc8]),
+    ("reinforce with an lstm", [0x45d0d426, 0x5fd084e9, 0x13da74e3]),
+    ("ppo", [0x5ed007fa, 0x839d1cd3, 0xa1436790]),
+    ("ppo with an lstm", [0xed66f2b4, 0x6fe9701c, 0x1b5d6efd]),
+];
+
+#[test]
+fn a_small_space_is_searched_to_its_end_as_before() {
+    compare_all(&tiny_space(), &TINY);
+}
+
+const TINY: [(&str, [u32; 3]); 11] = [
+    ("random", [0xd0aea672, 0xd0aea672, 0xd0aea672]),
+    ("regularized evolution", [0x66c30bd1, 0xb625a4ec, 0x91f2b80f]),
+    ("nsga2", [0x3fa17c63, 0xf57f3ac4, 0x23c23fdd]),
+    ("auto", [0xa1600109, 0xf5f0be1b, 0xaa324a00]),
+    ("model-based", [0x605eae5c, 0x30a60076, 0x4d9d54d1]),
+    ("nsga3", [0xb12c6e94, 0x553ecc76, 0x291c22af]),
+    ("local search", [0x2b5567af, 0x61ad2dd5, 0x5edd5ace]),
+    ("reinforce", [0x8d4afa10, 0xb2e1417c, 0x8442997a]),
+    ("reinforce with an lstm", [0x41f0b4aa, 0xf6d93f5d, 0x16c09515]),
+    ("ppo", [0x03b2afcd, 0x08c144aa, 0x7e94640d]),
+    ("ppo with an lstm", [0x66e53d0a, 0x688a0a1a, 0xd0b15554]),
+];
+
+/// What only a study that trains gives: costs that are known before training, and rewards by a
+/// target.
+#[test]
+fn studies_that_train_are_searched_as_before() {
+    let found = STUDIES.map(|(name, objectives, settings)| {
+        let run = |problem: Problem| fingerprint(&mut *build(&spec(objectives, settings)), problem);
+        let values = if objectives == 2 {
+            [run(PROBLEMS[1]), run(PROBLEMS[2])]
+        } else {
+            [run(three_losses), run(three_losses_and_violations)]
+        };
+        (name, values)
+    });
+    compare(&found, &TRAINED);
+}
+
+/// A name, the number of objectives, and the settings of the algorithm.
+const STUDIES: [(&str, usize, &str); 7] = [
+    ("auto", 2, "name = 'auto'"),
+    ("auto, three objectives", 3, "name = 'auto'"),
+    ("model-based", 2, "name = 'model-based', initial = 6"),
+    ("model-based, three objectives", 3, "name = 'model-based', initial = 6"),
+    ("reinforce", 2, "name = 'reinforce', reward = 'soft-target', target = 100.0"),
+    ("ppo", 2, "name = 'ppo', reward = 'hard-target', target = 100.0"),
+    ("ppo with an lstm", 2, "name = 'ppo', policy = 'lstm', reward = 'soft-target', target = 9.0"),
+];
+
+const TRAINED: [(&str, [u32; 2]); 7] = [
+    ("auto", [0x66115b07, 0xdf12a539]),
+    ("auto, three objectives", [0x03c860f4, 0xc766c9b4]),
+    ("model-based", [0x93e2a82b, 0xddc17f68]),
+    ("model-based, three objectives", [0xc220dfa3, 0x66ea1d11]),
+    ("reinforce", [0x10681bd3, 0x4cf0126d]),
+    ("ppo", [0x69eb1a46, 0xb66328f3]),
+    ("ppo with an lstm", [0x41f48c44, 0x67e6a420]),
+];
+
+fn three_losses(number: u32, proposal: &Proposal) -> FinishedTrial {
+    complete(number, [37, 53, 71].map(|factor| loss(&proposal.genotype, factor)).to_vec())
+}
+
+fn three_losses_and_violations(number: u32, proposal: &Proposal) -> FinishedTrial {
+    FinishedTrial::Complete {
+        number: TrialNumber(number),
+        objectives: [37, 53, 71].map(|factor| loss(&proposal.genotype, factor)).to_vec(),
+        violation: (loss(&proposal.genotype, 11) - 120.0).max(0.0),
+    }
+}
+
+fn spec(objectives: usize, settings: &str) -> StudySpec {
+    let objectives = &["validation_accuracy", "macs", "parameters"][..objectives];
+    let objectives: String =
+        objectives.iter().map(|metric| format!("{{ metric = \"{metric}\" }},")).collect();
+    let text = format!(
+        r#"
+        study.name = "digits"
+        data.source = "digits"
+        budget.trials = {TRIALS}
+        objectives = [{objectives}]
+        recipe = {{ prune = [0.0, 0.5] }}
+        space = {{ resolution = [8], stem_width = [4, 8, 12, 16], stages = [
+            {{ depth = [1, 2, 3, 4], width = [8, 12, 16, 24], kernel = [3, 5] }},
+            {{ depth = [1, 2, 3, 4], width = [8, 12, 16, 24], kernel = [3, 5] }},
+        ] }}
+        algorithm = {{ {settings} }}
+        "#
+    );
+    StudySpec::parse(&text).unwrap()
+}

@@ -1,0 +1,165 @@
+//! The surrogate of a study: a Gaussian process for each objective and one for the constraints,
+//! fitted to what was observed. It ranks candidates.
+
+use edgesmith_search_space::Genotype;
+use rand::Rng;
+
+use super::acquisition::{Acquisition, Value};
+use super::arithmetic::{Arithmetic, Known};
+use super::constraint::{Constraint, Verdict};
+use super::gaussian_process::{GaussianProcess, Hyper, Prediction, pairwise};
+use super::kernel::{Features, Groups};
+use super::merit::Merit;
+use super::observations::Observations;
+use super::warp::Warp;
+use crate::controller::Proposal;
+
+/// Most trials that the parameters of a process are fitted to.
+const MAX_REFINED: usize = 100;
+/// Candidates whose uncertainty is computed in full.
+const JUDGED: usize = 120;
+
+/// Models that are fitted to the observations of one moment.
+#[derive(Debug)]
+pub struct Surrogate<'a> {
+    groups: &'a Groups,
+    arithmetic: Option<&'a Arithmetic>,
+    /// The points that the models of the objectives are fitted to.
+    points: Vec<Features>,
+    /// One for each objective.
+    models: Vec<Model>,
+    /// `None` while nothing broke a constraint.
+    constraint: Option<Constraint>,
+    acquisition: Acquisition,
+    /// Exponent of the cost by which gains are divided.
+    cost_exponent: f64,
+}
+
+/// A model of one objective.
+#[derive(Debug)]
+struct Model {
+    warp: Warp,
+    process: GaussianProcess,
+}
+
+/// A candidate after the first, cheap look.
+struct Glanced {
+    codes: Vec<u32>,
+    /// `None` where arithmetic tells nothing.
+    known: Option<Known>,
+    verdict: Option<Verdict>,
+    merit: Merit,
+}
+
+impl<'a> Surrogate<'a> {
+    /// Fits to `observations`, of which at least one is complete, with one of `hypers` for each
+    /// objective, as far as there are any.
+    pub fn fit(
+        groups: &'a Groups,
+        arithmetic: Option<&'a Arithmetic>,
+        observations: &Observations,
+        hypers: &[Hyper],
+        rng: &mut dyn Rng,
+    ) -> Self {
+        let fitted = observations.fitted();
+        let objectives = fitted[0].1.len();
+        let points: Vec<Features> = fitted.iter().map(|(o, _)| o.features.clone()).collect();
+        let codes = pairwise(groups, &points);
+        let model = |axis: usize| {
+            let values: Vec<f64> = fitted.iter().map(|(_, values)| values[axis]).collect();
+            let (warp, targets) = Warp::fit_all(&values);
+            let process = GaussianProcess::fit(groups, &codes, &targets, hyper(hypers, axis));
+            Model { warp, process }
+        };
+        let models: Vec<Model> = (0..objectives).map(model).collect();
+        let warps: Vec<Warp> = models.iter().map(|model| model.warp).collect();
+        let all: Vec<&[f64]> = fitted.iter().map(|(_, values)| *values).collect();
+        let feasible: Vec<&[f64]> =
+            fitted.iter().filter(|(o, _)| o.violation == 0.0).map(|(_, values)| *values).collect();
+        let acquisition = Acquisition::new(warps, &all, &feasible, arithmetic.is_some(), rng);
+        Self {
+            groups,
+            arithmetic,
+            points,
+            models,
+            constraint: observations.of_constraints().map(|all| Constraint::fit(groups, all)),
+            acquisition,
+            cost_exponent: arithmetic.map_or(0.0, |a| a.cost_exponent(observations.count())),
+        }
+    }
+
+    /// The candidates of `pool`, best first, as places in it. All get a cheap look, and those that
+    /// look best are judged in full.
+    pub fn ranked(&self, pool: &[Proposal]) -> Vec<usize> {
+        let glanced: Vec<Glanced> = pool.iter().map(|p| self.glance(&p.genotype)).collect();
+        let mut order: Vec<usize> = (0..pool.len()).collect();
+        order.sort_by(|&a, &b| glanced[a].merit.order(glanced[b].merit).then(a.cmp(&b)));
+        let mut scratch = Vec::new();
+        let mut judged: Vec<(Merit, usize)> = order
+            .iter()
+            .take(JUDGED)
+            .map(|&place| (self.judge(&glanced[place], &mut scratch), place))
+            .collect();
+        judged.sort_by(|a, b| a.0.order(b.0).then(a.1.cmp(&b.1)));
+        judged.into_iter().map(|(_, place)| place).chain(order.into_iter().skip(JUDGED)).collect()
+    }
+
+    fn glance(&self, genotype: &Genotype) -> Glanced {
+        let features = self.groups.features(genotype);
+        let codes = self.groups.codes(&features, &self.points);
+        let known = self.arithmetic.and_then(|arithmetic| arithmetic.of(genotype));
+        let predictions = self.predictions(&known, |model| model.rough_prediction(&codes));
+        let verdict = self.constraint.as_ref().map(|c| c.judge(self.groups, &features));
+        let merit = self.merit(self.acquisition.rough(&predictions), &known).under(verdict);
+        Glanced { codes, known, verdict, merit }
+    }
+
+    fn judge(&self, candidate: &Glanced, scratch: &mut Vec<f64>) -> Merit {
+        let Glanced { codes, known, verdict, .. } = candidate;
+        let predictions = self.predictions(known, |model| model.prediction(codes, scratch));
+        self.merit(self.acquisition.value(&predictions), known).under(*verdict)
+    }
+
+    /// What is expected of each objective: what arithmetic knows, else what `predict` says.
+    fn predictions(
+        &self,
+        known: &Option<Known>,
+        mut predict: impl FnMut(&GaussianProcess) -> Prediction,
+    ) -> Vec<Prediction> {
+        let known = |axis: usize| known.as_ref().and_then(|known| known.objectives[axis]);
+        let prediction = |(axis, model): (usize, &Model)| match known(axis) {
+            Some(value) => Prediction { mean: model.warp.apply(value), deviation: 0.0 },
+            None => predict(&model.process),
+        };
+        self.models.iter().enumerate().map(prediction).collect()
+    }
+
+    /// A gain is divided by the training that it takes. Where nothing can be gained, the bound
+    /// decides.
+    fn merit(&self, value: Value, known: &Option<Known>) -> Merit {
+        match known {
+            _ if value.gain <= 0.0 => Merit::Hope(value.hope),
+            Some(known) => Merit::Gain(value.gain / known.cost.powf(self.cost_exponent)),
+            None => Merit::Gain(value.gain),
+        }
+    }
+}
+
+/// The likeliest parameters for each objective of `observations`, searched for from `hypers`.
+pub fn refined(groups: &Groups, observations: &Observations, hypers: &[Hyper]) -> Vec<Hyper> {
+    let mut fitted = observations.fitted();
+    let step = fitted.len().div_ceil(MAX_REFINED).max(1);
+    fitted = fitted.into_iter().step_by(step).collect();
+    let points: Vec<Features> = fitted.iter().map(|(o, _)| o.features.clone()).collect();
+    let objectives = fitted.first().map_or(0, |(_, values)| values.len());
+    let refined = |axis: usize| {
+        let values: Vec<f64> = fitted.iter().map(|(_, values)| values[axis]).collect();
+        let (_, targets) = Warp::fit_all(&values);
+        hyper(hypers, axis).refined(groups, &points, &targets)
+    };
+    (0..objectives).map(refined).collect()
+}
+
+fn hyper(hypers: &[Hyper], axis: usize) -> Hyper {
+    hypers.get(axis).copied().unwrap_or_else(Hyper::start)
+}
