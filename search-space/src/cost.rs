@@ -49,7 +49,7 @@ impl Plan {
     /// between networks is meaningful.
     ///
     /// A value that a layer reads or writes counts as twelve. With that factor, each of the seven
-    /// networks of `edgesmith bench train` took between 0.8 and 1.25 times the estimate on one
+    /// networks of `edgesmith-bench train` took between 0.8 and 1.25 times the estimate on one
     /// core.
     pub fn training_work(&self) -> u64 {
         const VALUE: u64 = 12;

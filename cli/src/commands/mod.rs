@@ -10,6 +10,7 @@ mod cover;
 mod export;
 mod front;
 mod import;
+mod metrics;
 mod search;
 mod serve;
 mod status;
@@ -75,6 +76,8 @@ pub enum Command {
     /// Running attempts are stopped, and the name is free again. Model files and weights stay in the
     /// data directory's artifacts.
     Delete(control::Args),
+    /// List what can be measured, with unit, direction and meaning
+    Metrics(metrics::Args),
     /// Check a study file and say what would run; shows every error at once
     Validate(validate::Args),
     /// Print a shell completion script
@@ -104,6 +107,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Resume(args) => control::resume(args).await?,
         Command::Cancel(args) => control::cancel(args).await?,
         Command::Delete(args) => control::delete(args).await?,
+        Command::Metrics(args) => metrics::run(&args)?,
         Command::Validate(args) => validate::run(&args)?,
         Command::Completions { shell } => {
             let mut command = Args::command();

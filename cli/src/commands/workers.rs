@@ -62,7 +62,7 @@ impl Output for Workers {
         let worker = |w: &v1::WorkerStatus| {
             json!({
                 "worker": w.worker_id, "name": w.name, "device_class": w.device_class,
-                "roles": roles(w), "slots": w.slots, "backend": w.backend,
+                "roles": roles(w), "engines": w.engines, "slots": w.slots, "backend": w.backend,
                 "activity": w.activity, "silent_ms": w.silent_ms,
             })
         };

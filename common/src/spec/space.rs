@@ -141,14 +141,11 @@ pub fn read_architecture(
         };
         let kernel = stage.checked("kernel", m, odd).unwrap_or(3);
         let expansion = stage.within("expansion", 4, (1, 16), m);
-        let operation = |name: String| match name.as_str() {
-            "conv" => Ok(Operation::Conv),
-            "separable" => Ok(Operation::Separable),
-            "inverted-residual" => Ok(Operation::InvertedResidual { expansion }),
-            _ => {
+        let operation = |name: String| {
+            Operation::from_name(&name, expansion).ok_or_else(|| {
                 let known = Operation::NAMES.join(", ");
-                Err(format!("unknown operation {name:?}; use one of {known}"))
-            }
+                format!("unknown operation {name:?}; use one of {known}")
+            })
         };
         let operation = stage.checked("operation", m, operation).unwrap_or(Operation::Conv);
         let stride = stage.within("stride", 1, (1, 2), m);

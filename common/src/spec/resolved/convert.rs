@@ -415,15 +415,11 @@ impl ArchitectureDocument {
 
     fn into_architecture(self) -> Result<Architecture, ResolvedError> {
         let stage = |s: StageDocument| {
-            let operation = match (s.operation.as_str(), s.expansion) {
-                ("conv", None) => Operation::Conv,
-                ("separable", None) => Operation::Separable,
-                ("inverted-residual", Some(expansion)) => Operation::InvertedResidual { expansion },
-                _ => {
-                    let field = "teacher.architecture.stages.operation";
-                    return Err(ResolvedError::Value { field, value: s.operation });
-                }
-            };
+            let operation = Operation::from_name(&s.operation, s.expansion.unwrap_or(1));
+            let operation = operation.ok_or_else(|| ResolvedError::Value {
+                field: "teacher.architecture.stages.operation",
+                value: s.operation.clone(),
+            })?;
             Ok(edgesmith_search_space::Stage {
                 depth: s.depth,
                 width: s.width,
