@@ -182,6 +182,18 @@ registry! {
         scale: Scale::Logarithmic { low: 1e1, high: 1e9 },
         meaning: "peak of the feature maps that are alive together, bytes, by arithmetic",
     };
+    /// Mean over classes of the harmonic mean of precision and recall.
+    F1_MACRO = Definition {
+        name: "f1_macro",
+        unit: Unit::Share,
+        goal: Goal::Maximize,
+        range: (0.0, 1.0),
+        scope: ScopeKind::Split,
+        source: Source::Evaluated,
+        scale: Scale::Linear { low: 0.0, high: 1.0 },
+        meaning: "mean over classes of F1, 2 TP / (2 TP + FP + FN), 0 to 1; each class counts the same, \
+                  classes that are neither there nor predicted are left out",
+    };
     /// Wall time of training and compression.
     TRAINING_SECONDS = Definition {
         name: "training_seconds",
