@@ -104,6 +104,8 @@ impl Needs {
 /// What a task is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
+    /// Read the study's data once, before anything is trained on them.
+    CheckData,
     /// Train the teacher, or evaluate given weights.
     TrainTeacher {
         /// Given weights (safetensors); `None`: train them.
@@ -163,6 +165,8 @@ pub struct Donor {
 /// What a task yielded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
+    /// The study's data are there and can be read.
+    DataChecked(DataReport),
     /// The teacher is there.
     TeacherTrained {
         /// Its figures and artifacts; `compressed` and `uncompressed` are of the same fp32 network.
@@ -191,9 +195,23 @@ impl Outcome {
             }
             Outcome::TrialTrained(trained) => vec![trained.model, trained.weights],
             Outcome::RungReached(report) => report.checkpoint.into_iter().collect(),
-            Outcome::Scored(_) | Outcome::LookedUp(_) | Outcome::Measured(_) => Vec::new(),
+            Outcome::DataChecked(_)
+            | Outcome::Scored(_)
+            | Outcome::LookedUp(_)
+            | Outcome::Measured(_) => Vec::new(),
         }
     }
+}
+
+/// A study's data as they were read: images of each part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataReport {
+    /// To train on.
+    pub train: u32,
+    /// To validate on.
+    pub validation: u32,
+    /// Held out.
+    pub test: u32,
 }
 
 /// Why an attempt has no outcome.

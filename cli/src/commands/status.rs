@@ -72,6 +72,11 @@ fn describe(s: &v1::StudyStatus) -> String {
     if let Some(hypervolume) = s.hypervolume {
         lines.push(format!("front      {} trials, hypervolume {hypervolume:.4}", s.front_size));
     }
+    if let Some(v1::DataReport { train, validation, test }) = s.data {
+        lines.push(format!(
+            "data       {train} images to train on, {validation} to validate, {test} held out"
+        ));
+    }
     if let Some(teacher) = &s.teacher {
         let state = match figures_of(teacher) {
             Some(figures) => format!(
@@ -160,6 +165,11 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     }
     if let Some(hypervolume) = s.hypervolume {
         document["hypervolume"] = json!(hypervolume);
+    }
+    if let Some(v1::DataReport { train, validation, test }) = s.data {
+        document["data"] = json!({
+            "train_images": train, "validation_images": validation, "test_images": test,
+        });
     }
     if let Some(teacher) = &s.teacher {
         document["teacher"] = json!({ "architecture": teacher.architecture });

@@ -13,7 +13,7 @@ use super::latency::Predictors;
 use super::promotion::point;
 use super::rungs::Rungs;
 use super::screening::Screening;
-use super::study::{Stage, Study, StudyClock, Teacher, Trial};
+use super::study::{Data, Stage, Study, StudyClock, Teacher, Trial};
 use super::task::{TaskKind, Tasks};
 use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time, TrialEnding};
 use crate::controller::{FinishedTrial, Proposal};
@@ -51,6 +51,21 @@ impl Core {
         self.version += 1;
         match record {
             Record::StudyCreated { .. } => self.apply_created(record, now),
+            Record::DataCheckWanted { study, task } => {
+                self.next.task = self.next.task.max(task.0 + 1);
+                let study = self.study_mut(study)?;
+                study.data = Data::Pending(*task);
+                study.add_task(*task, TaskKind::Data)
+            }
+            Record::DataChecked { study, report } => {
+                let study = self.study_mut(study)?;
+                let Data::Pending(task) = study.data else {
+                    return Err("no check of the data is pending".to_owned());
+                };
+                study.remove_task(task)?;
+                study.data = Data::Checked(*report);
+                Ok(())
+            }
             Record::StudyStateChanged { study, state, elapsed_ms } => {
                 self.apply_state(study, state, *elapsed_ms, now)
             }
@@ -198,6 +213,7 @@ impl Core {
             teacher_weights: *teacher_weights,
             state: StudyState::Running,
             proposals_ended: None,
+            data: Data::Trusted,
             teacher: Teacher::None,
             trials: Vec::new(),
             rungs,

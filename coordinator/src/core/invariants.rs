@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use edgesmith_common::{AttemptId, TaskId, TrialNumber, pareto};
 
-use super::study::{Stage, Study, Teacher, Trial};
+use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::TaskKind;
 use super::{Core, StudyState};
 
@@ -160,6 +160,7 @@ impl Study {
     fn expects(&self, id: TaskId, kind: &TaskKind) -> bool {
         let stage = kind.trial().and_then(|n| self.trials.get(n.0 as usize)).map(|t| &t.stage);
         match (kind, stage) {
+            (TaskKind::Data, _) => self.data == Data::Pending(id),
             (TaskKind::Teacher, _) => self.teacher == Teacher::Pending(id),
             (TaskKind::Measure(None, _), _) => matches!(self.teacher, Teacher::Trained { .. }),
             (TaskKind::Score(_), Some(Stage::Scoring(task)))

@@ -49,7 +49,12 @@ impl Turn<'_> {
         let known = self.earlier_trials(spec)?;
         let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
         let spec = Box::new(spec.clone());
+        let files = spec.training().is_some_and(|work| !work.data.source.paths().is_empty());
         self.record(Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms });
+        if files {
+            let task = TaskId(self.core.next.task);
+            self.record(Record::DataCheckWanted { study: study.clone(), task });
+        }
         self.take_in(&study, known);
         Ok(Answer::Submitted { study, created: true })
     }

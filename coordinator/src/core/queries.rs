@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName, Target,
-    TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
+    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName,
+    Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
-use super::study::{Stage, Study, Teacher, Trial};
+use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::{Core, PredictionView, Refusal, StudyState, Time};
 
 /// A study and its progress.
@@ -31,6 +31,8 @@ pub struct StudyView {
     pub front_size: u32,
     /// Name of the algorithm.
     pub algorithm: &'static str,
+    /// The data as a worker read them; `None` until then, and where nobody has to look.
+    pub data: Option<DataReport>,
     /// `None` where the study has no teacher.
     pub teacher: Option<TeacherView>,
     /// Targets that the study waits for and no connected worker measures on.
@@ -180,6 +182,10 @@ impl Core {
             hypervolume: study.fronts.any_complete().then(volume),
             front_size,
             algorithm: study.spec.algorithm.name(),
+            data: match study.data {
+                Data::Checked(report) => Some(report),
+                Data::Trusted | Data::Pending(_) => None,
+            },
             teacher,
             missing_targets: self.missing_targets(study),
             missing_trainer: study.awaits_trainer() && !does(Role::Train),

@@ -4,8 +4,8 @@
 //! records look on disk is the store's to say ([`crate::store`]): the types here may change freely.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, Figures, Measurement, RungReport, StudyName, StudySpec, Target,
-    TaskId, TrainedTrial, TrialNumber, WorkerId,
+    ArtifactHash, AttemptId, DataReport, Figures, Measurement, RungReport, StudyName, StudySpec,
+    Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
 };
 
 /// One change. `elapsed_ms` is the time that the study has been running, pauses and time without a
@@ -22,6 +22,20 @@ pub enum Record {
         teacher_task: Option<TaskId>,
         /// Wall clock, milliseconds since 1970.
         at_ms: u64,
+    },
+    /// A study that came in just now trains on files, which a worker is to read once first.
+    DataCheckWanted {
+        /// Which study.
+        study: StudyName,
+        /// The task.
+        task: TaskId,
+    },
+    /// The study's data can be read. Follows its attempt's success; its task is done.
+    DataChecked {
+        /// Which study.
+        study: StudyName,
+        /// What was found.
+        report: DataReport,
     },
     /// A study was paused, resumed or ended. Ending drops the tasks that are left.
     StudyStateChanged {

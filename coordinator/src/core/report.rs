@@ -95,6 +95,10 @@ impl Turn<'_> {
         let (Spent::Hopeless(why) | Spent::UsedUp(why)) = &spent;
         match kind {
             None => {}
+            Some(TaskKind::Data) => {
+                let reason = format!("the data cannot be used: {why}");
+                self.end_study(name, StudyState::Failed { reason: reason.clone() }, &reason);
+            }
             Some(TaskKind::Teacher) => {
                 let reason = format!("the teacher could not be trained: {why}");
                 self.end_study(name, StudyState::Failed { reason: reason.clone() }, &reason);
@@ -137,6 +141,9 @@ impl Turn<'_> {
     fn succeed(&mut self, name: &StudyName, task: TaskId, kind: TaskKind, outcome: Outcome) {
         let study = name.clone();
         match (kind, outcome) {
+            (_, Outcome::DataChecked(report)) => {
+                self.record(Record::DataChecked { study, report });
+            }
             (_, Outcome::TeacherTrained { trained, soft_targets }) => {
                 let measure = self.measure_tasks(name);
                 self.record(Record::TeacherTrained { study, trained, soft_targets, measure });
@@ -192,6 +199,7 @@ impl Turn<'_> {
 /// The outcome, or the failure that it is where it is not what the task asked for, or cannot be right.
 fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Result<Outcome, AttemptError> {
     let wrong = match (kind, &outcome) {
+        (TaskKind::Data, Outcome::DataChecked(_)) => None,
         (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => {
             wrong_in_trained(trained, &study.spec)
         }
@@ -218,7 +226,8 @@ fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Result<Outcome, 
             wrong_in_measured(measurement, target)
         }
         (
-            TaskKind::Teacher
+            TaskKind::Data
+            | TaskKind::Teacher
             | TaskKind::Score(_)
             | TaskKind::Train(_)
             | TaskKind::LookUp(_)

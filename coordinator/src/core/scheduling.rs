@@ -1,7 +1,8 @@
 //! Which work goes to which worker: a pure function of the studies and of what the worker can do.
 //!
 //! Between studies: the one with the fewest running attempts, then the oldest, so that workers are
-//! shared evenly and an old study is not starved by new ones. Within a study: the teacher, on which
+//! shared evenly and an old study is not starved by new ones. Within a study: reading its data, on
+//! which everything waits; the teacher, on which
 //! all students wait; then measuring, which finishes trials; then training (or looking up) what
 //! is proposed; then what goes on from a rung; then proposing more. Nothing is promoted or
 //! proposed before a worker asks, so both know all results so far.
@@ -70,6 +71,9 @@ fn next_of(
         study.tasks.waiting(queue).find(|(id, task)| !avoids(*id, task)).map(|(id, _)| id)
     };
     let does = |role: Role| worker.can_do(&Needs::role(role));
+    if study.data_pending() {
+        return first(Queue::Data).filter(|_| does(Role::Train)).map(Next::Task);
+    }
     if does(Role::Train)
         && let Some(teacher) = first(Queue::Teacher)
     {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgesmith_common::{ArtifactHash, RungReport, StudySpec, TaskId, TrialNumber, TrialValues};
+use edgesmith_common::{
+    ArtifactHash, DataReport, RungReport, StudySpec, TaskId, TrialNumber, TrialValues,
+};
 use edgesmith_search_space::Genotype;
 
 use super::fronts::Fronts;
@@ -27,6 +29,7 @@ pub(super) struct Study {
     pub(super) state: StudyState,
     /// Why no more trials will be proposed although the budget is not used.
     pub(super) proposals_ended: Option<String>,
+    pub(super) data: Data,
     pub(super) teacher: Teacher,
     /// By number.
     pub(super) trials: Vec<Trial>,
@@ -50,6 +53,17 @@ pub(super) struct Study {
     pub(super) fronts: Fronts,
     /// What measurements say of networks that were not measured.
     pub(super) latency: Predictors,
+}
+
+/// Whether the study's data were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    /// Nobody has to look: they are inside the program, or the study is older than such checks.
+    Trusted,
+    /// The task that reads them is not done; nothing else begins.
+    Pending(TaskId),
+    /// They can be read.
+    Checked(DataReport),
 }
 
 /// Who teaches, and how far that is.
@@ -154,6 +168,11 @@ impl Study {
         self.spec.budget.simulated_seconds.is_some_and(|limit| self.simulated_seconds >= limit)
     }
 
+    /// Whether everything has to wait until somebody has read the data.
+    pub(super) fn data_pending(&self) -> bool {
+        matches!(self.data, Data::Pending(_))
+    }
+
     /// Whether students have to wait for their teacher.
     pub(super) fn teacher_pending(&self) -> bool {
         matches!(self.teacher, Teacher::Pending(_))
@@ -172,7 +191,8 @@ impl Study {
     pub(super) fn awaits_trainer(&self) -> bool {
         self.spec.training().is_some()
             && !self.state.is_ended()
-            && (self.tasks.first_waiting(Queue::Teacher).is_some()
+            && (self.tasks.first_waiting(Queue::Data).is_some()
+                || self.tasks.first_waiting(Queue::Teacher).is_some()
                 || self.tasks.first_waiting(Queue::Train).is_some()
                 || self.next_promotion().is_some()
                 || self.may_propose())

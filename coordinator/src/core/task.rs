@@ -7,6 +7,8 @@ use edgesmith_common::{AttemptId, Needs, Role, Target, TaskId, TrialNumber};
 /// What a task is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TaskKind {
+    /// Read the study's data.
+    Data,
     /// Train the teacher.
     Teacher,
     /// Score a trial's untrained network.
@@ -23,7 +25,9 @@ impl TaskKind {
     /// What it needs of the worker that does it.
     pub(super) fn needs(&self) -> Needs {
         match self {
-            TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => Needs::role(Role::Train),
+            TaskKind::Data | TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => {
+                Needs::role(Role::Train)
+            }
             TaskKind::LookUp(_) => Needs::role(Role::Table),
             TaskKind::Measure(_, target) => Needs::measuring_on(target.clone()),
         }
@@ -32,7 +36,7 @@ impl TaskKind {
     /// The trial that depends on it.
     pub(super) fn trial(&self) -> Option<TrialNumber> {
         match self {
-            TaskKind::Teacher | TaskKind::Measure(None, _) => None,
+            TaskKind::Data | TaskKind::Teacher | TaskKind::Measure(None, _) => None,
             TaskKind::Score(number)
             | TaskKind::Train(number)
             | TaskKind::LookUp(number)
@@ -43,6 +47,7 @@ impl TaskKind {
     /// For people, for example `trial 12 measure@board`.
     pub(super) fn words(&self) -> String {
         match self {
+            TaskKind::Data => "data check".to_owned(),
             TaskKind::Teacher => "teacher".to_owned(),
             TaskKind::Score(number) => format!("trial {number} score"),
             TaskKind::Train(number) => format!("trial {number}"),
@@ -76,6 +81,7 @@ pub(super) struct Tasks {
 /// Where a waiting task waits. Oldest first within a queue, so a task that came back goes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Queue {
+    Data,
     Teacher,
     Train,
     LookUp,
@@ -85,6 +91,7 @@ pub(super) enum Queue {
 impl Queue {
     fn of(kind: &TaskKind) -> Self {
         match kind {
+            TaskKind::Data => Queue::Data,
             TaskKind::Teacher => Queue::Teacher,
             TaskKind::Score(_) | TaskKind::Train(_) => Queue::Train,
             TaskKind::LookUp(_) => Queue::LookUp,

@@ -222,6 +222,7 @@ impl Core {
             Teacher::None | Teacher::Pending(_) => None,
         };
         let work = match kind {
+            Some(TaskKind::Data) => Some(Work::CheckData),
             Some(TaskKind::Teacher) => Some(Work::TrainTeacher { weights: study.teacher_weights }),
             Some(TaskKind::Score(number)) => Some(Work::ScoreTrial {
                 number: *number,

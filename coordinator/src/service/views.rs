@@ -31,6 +31,7 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         hypervolume: view.hypervolume,
         front_size: view.front_size,
         algorithm: view.algorithm.to_owned(),
+        data: view.data.as_ref().map(Into::into),
         teacher: view.teacher.map(teacher),
         missing_devices: view.missing_targets.iter().map(ToString::to_string).collect(),
         missing_trainer: view.missing_trainer,

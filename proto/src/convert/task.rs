@@ -1,6 +1,8 @@
 //! Workers, tasks and their outcomes.
 
-use edgesmith_common::{AttemptError, Donor, Outcome, Role, TrialNumber, Work, WorkerInfo};
+use edgesmith_common::{
+    AttemptError, DataReport, Donor, Outcome, Role, TrialNumber, Work, WorkerInfo,
+};
 use edgesmith_search_space::{Genotype, Space};
 use v1::report_request::Outcome as WireOutcome;
 use v1::task::Work as WireWork;
@@ -28,6 +30,20 @@ impl TryFrom<v1::Role> for Role {
             v1::Role::Table => Ok(Role::Table),
             v1::Role::Unspecified => Err(wrong("roles", "a worker's role is unknown here")),
         }
+    }
+}
+
+impl From<&DataReport> for v1::DataReport {
+    fn from(report: &DataReport) -> Self {
+        let DataReport { train, validation, test } = *report;
+        Self { train, validation, test }
+    }
+}
+
+impl From<v1::DataReport> for DataReport {
+    fn from(report: v1::DataReport) -> Self {
+        let v1::DataReport { train, validation, test } = report;
+        Self { train, validation, test }
     }
 }
 
@@ -65,6 +81,7 @@ fn indices(genotype: &Genotype) -> Vec<u32> {
 /// What a task is, as a message.
 pub fn work_message(work: &Work) -> WireWork {
     match work {
+        Work::CheckData => WireWork::CheckData(v1::CheckData {}),
         Work::TrainTeacher { weights } => {
             WireWork::TrainTeacher(v1::TrainTeacher { weights: optional_hash_bytes(*weights) })
         }
@@ -103,6 +120,7 @@ pub fn work_message(work: &Work) -> WireWork {
 /// When a part is missing or does not fit the space.
 pub fn work(message: &WireWork, space: &Space) -> Result<Work, ConvertError> {
     Ok(match message {
+        WireWork::CheckData(v1::CheckData {}) => Work::CheckData,
         WireWork::TrainTeacher(v1::TrainTeacher { weights }) => {
             Work::TrainTeacher { weights: optional_hash(weights, "weights")? }
         }
@@ -140,6 +158,7 @@ pub fn work(message: &WireWork, space: &Space) -> Result<Work, ConvertError> {
 /// How an attempt ended, as a message.
 pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
     match ended {
+        Ok(Outcome::DataChecked(report)) => WireOutcome::DataChecked(report.into()),
         Ok(Outcome::TeacherTrained { trained, soft_targets }) => {
             WireOutcome::TeacherTrained(v1::TeacherTrained {
                 trained: Some(trained.into()),
@@ -163,6 +182,7 @@ pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
 /// When a part is missing, or a figure cannot be right.
 pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, ConvertError> {
     Ok(Ok(match message {
+        WireOutcome::DataChecked(report) => Outcome::DataChecked(report.into()),
         WireOutcome::TeacherTrained(v1::TeacherTrained { trained, soft_targets }) => {
             Outcome::TeacherTrained {
                 trained: trained.ok_or_else(|| missing("trained"))?.try_into()?,
@@ -212,6 +232,7 @@ mod tests {
                 Ok(Outcome::RungReached(rung)),
                 Ok(Outcome::LookedUp(figures)),
                 Ok(Outcome::Scored(score)),
+                Ok(Outcome::DataChecked(DataReport { train: 3, validation: 2, test: 1 })),
                 Err(AttemptError { reason: "why".to_owned(), retryable }),
             ];
             for ended in all {
@@ -227,6 +248,7 @@ mod tests {
         let (number, hash) = (TrialNumber(7), ArtifactHash::of(b"x"));
         let donor = Some(Donor { genotype: genotype.clone(), weights: hash });
         let all = [
+            Work::CheckData,
             Work::TrainTeacher { weights: None },
             Work::TrainTeacher { weights: Some(hash) },
             Work::ScoreTrial { number, genotype: genotype.clone() },

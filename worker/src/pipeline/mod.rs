@@ -18,8 +18,8 @@ use std::time::Instant;
 
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
 use edgesmith_common::{
-    ArtifactHash, AttemptError, DeviceInfo, Donor, EngineName, Figures, Measurement, Metric,
-    Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
+    ArtifactHash, AttemptError, DataReport, DeviceInfo, Donor, EngineName, Figures, Measurement,
+    Metric, Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
 };
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
@@ -28,7 +28,7 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::inputs::{DataKey, Latest};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::compress::prune;
-use crate::data::Dataset;
+use crate::data::{Dataset, ImageSet};
 use crate::export::{float_model, safetensors};
 use crate::inherit::inherit;
 use crate::network::Weights;
@@ -70,6 +70,23 @@ impl Pipeline {
             dataset: Latest::default(),
             soft_targets: Latest::default(),
         }
+    }
+
+    /// Reads the study's data, which the trainings that follow find read.
+    fn check_data(
+        &self,
+        study: &Study<'_>,
+        context: &AttemptContext,
+    ) -> Result<DataReport, AttemptError> {
+        let _busy = self.gate.busy();
+        context.progress(0.0, "read");
+        let dataset = self.dataset(study)?;
+        let count = |set: &ImageSet| u32::try_from(set.len()).unwrap_or(u32::MAX);
+        Ok(DataReport {
+            train: count(&dataset.train),
+            validation: count(&dataset.validation),
+            test: count(&dataset.test),
+        })
     }
 
     /// Scores the network that a candidate's training would start with.
@@ -370,6 +387,7 @@ impl TaskExecutor for Pipeline {
         let study = &Study::of(&task.spec)?;
         match &task.work {
             Work::LookUpTrial { .. } => unreachable!("answered above"),
+            Work::CheckData => self.check_data(study, context).map(Outcome::DataChecked),
             Work::TrainTeacher { weights } => {
                 let (trained, soft_targets) = self.train_teacher(study, *weights, context)?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })

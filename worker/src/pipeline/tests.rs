@@ -89,6 +89,22 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
 }
 
 #[test]
+fn a_check_of_the_data_counts_the_images_of_each_part() {
+    let check = TaskWork { work: Work::CheckData, ..task(None, None) };
+    let outcome = worker().execute(check, &AttemptContext::offline(Vec::new()));
+    let report = DataReport { train: 160, validation: 40, test: 50 };
+    assert_eq!(outcome, Ok(Outcome::DataChecked(report)));
+
+    let missing = STUDY.replace(
+        "source = \"digits\", train_limit = 200, test_limit = 50",
+        "source = \"cifar10\", directory = \"no-such\"",
+    );
+    let check = TaskWork { work: Work::CheckData, ..task_of(&missing, None, None) };
+    let error = worker().execute(check, &AttemptContext::offline(Vec::new())).unwrap_err();
+    assert!(error.retryable && error.reason.contains("no-such"), "{error}");
+}
+
+#[test]
 fn a_candidate_is_scored_by_the_study_s_proxy_as_its_training_would_start() {
     let score = |proxy: &str, number| {
         let text = format!("{STUDY}[screening]\nproxy = \"{proxy}\"\n");

@@ -82,6 +82,7 @@ impl TaskExecutor for SyntheticExecutor {
         self.sleep(context)?;
         let (spec, work) = (&task.spec, training(&task)?);
         match &task.work {
+            Work::CheckData => Err(AttemptError::hopeless("no data are invented here")),
             Work::TrainTeacher { .. } => {
                 let teacher = work.teacher.as_ref();
                 let teacher =

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceClass, DeviceInfo, EngineName, Figures, Purpose, Role,
-    RungReport, ScopedMetric, Split, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber,
+    ArtifactHash, AttemptId, DataReport, DeviceClass, DeviceInfo, EngineName, Figures, Purpose,
+    Role, RungReport, ScopedMetric, Split, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber,
     TrialState, WorkerId, WorkerInfo,
 };
 pub(super) use edgesmith_common::{AttemptError, Measurement, Metric, Outcome, Target, Work};
@@ -58,6 +58,7 @@ pub(super) struct StudyBuilder {
     start_from: Option<&'static str>,
     measurement: &'static str,
     screening: Option<&'static str>,
+    data: &'static str,
 }
 
 impl StudyBuilder {
@@ -76,6 +77,7 @@ impl StudyBuilder {
             start_from: None,
             measurement: "",
             screening: None,
+            data: "source = \"digits\"",
         }
     }
 
@@ -157,6 +159,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Trains on a folder of images.
+    pub(super) fn files(mut self) -> Self {
+        self.data = "source = \"image-folder\"\ntrain = \"t\"\nclasses = 10\nchannels = 1";
+        self
+    }
+
     /// One candidate only.
     pub(super) fn tiny_space(mut self) -> Self {
         self.widths = "[4]";
@@ -165,11 +173,11 @@ impl StudyBuilder {
 
     pub(super) fn build(&self) -> StudySpec {
         let Self { name, trials, max_attempts, devices, teacher, .. } = self;
-        let (widths, algorithm) = (self.widths, self.algorithm);
+        let (widths, algorithm, data) = (self.widths, self.algorithm, self.data);
         let start_from = self.start_from.map(|of| format!("start_from = [\"{of}\"]\n"));
         let start_from = start_from.unwrap_or_default();
         let mut text = format!(
-            "[study]\nname = \"{name}\"\nseed = 7\n{start_from}[data]\nsource = \"digits\"\n\
+            "[study]\nname = \"{name}\"\nseed = 7\n{start_from}[data]\n{data}\n\
              [algorithm]\n{algorithm}\n\
              [budget]\ntrials = {trials}\nmax_attempts = {max_attempts}\n\
              [space]\nresolution = [8]\nstem_width = {widths}\n\
@@ -497,9 +505,13 @@ pub(super) fn figures(number: TrialNumber) -> Figures {
         .with(Metric::TRAINING_SECONDS.whole(), 100.0)
 }
 
+/// What is found in a study's files.
+pub(super) const REPORT: DataReport = DataReport { train: 30, validation: 20, test: 10 };
+
 /// What a working worker reports for a lease; the artifacts name the attempt.
 pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
     match &lease.work {
+        Work::CheckData => Outcome::DataChecked(REPORT),
         Work::TrainTeacher { .. } => Outcome::TeacherTrained {
             trained: trained(lease.attempt, 0.99),
             soft_targets: ArtifactHash::of(format!("targets {}", lease.attempt).as_bytes()),

@@ -2,6 +2,7 @@
 
 mod builders;
 mod controllers;
+mod data;
 mod import;
 mod inheritance;
 mod latency;

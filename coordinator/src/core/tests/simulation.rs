@@ -67,7 +67,7 @@ struct World {
     finished: BTreeMap<(StudyName, TrialNumber), TrialView>,
 }
 
-fn studies() -> [StudyBuilder; 7] {
+fn studies() -> [StudyBuilder; 8] {
     [
         StudyBuilder::new("plain").trials(5).attempts(2).constraint("macs", "max = 90000"),
         StudyBuilder::new("taught").trials(4).attempts(3).teacher().device("local").evolution(),
@@ -75,6 +75,7 @@ fn studies() -> [StudyBuilder; 7] {
         StudyBuilder::new("halving").trials(9).attempts(3).device("local").fidelity("asha"),
         StudyBuilder::new("screened").trials(8).attempts(3).device("local").screening("batch = 3"),
         StudyBuilder::new("both").trials(7).attempts(2).fidelity("asha").screening("keep = 0.3"),
+        StudyBuilder::new("files").trials(4).attempts(3).files().teacher().device("local"),
         StudyBuilder::new("median").trials(7).attempts(3).fidelity("median").evolution(),
     ]
 }
@@ -470,6 +471,7 @@ impl World {
                 .teacher
                 .map(|teacher| (teacher.trained.as_ref().map(as_reported), teacher.measurements));
             let kept = match (work, outcome) {
+                (Work::CheckData, Outcome::DataChecked(report)) => status.data == Some(*report),
                 (Work::TrainTeacher { .. }, Outcome::TeacherTrained { trained, .. }) => {
                     teacher.unwrap().0.as_ref() == Some(trained)
                 }

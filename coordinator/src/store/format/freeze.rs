@@ -25,6 +25,15 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
                 at_ms: *at_ms,
             })
         }
+        Record::DataCheckWanted { study, task } => {
+            Frame::of(&v1::DataCheckWanted { study: study.to_string(), task: task.0 })
+        }
+        Record::DataChecked { study, report } => Frame::of(&v1::DataChecked {
+            study: study.to_string(),
+            train: report.train,
+            validation: report.validation,
+            test: report.test,
+        }),
         Record::StudyStateChanged { study, state, elapsed_ms } => {
             Frame::of(&v1::StudyStateChanged {
                 study: study.to_string(),

@@ -179,6 +179,13 @@ fn version_1() -> Vec<v1::Record> {
             reason: why(),
         }),
         v1::Record::TrialScored(v1::TrialScored { study: study(), number: 3, score: -0.5 }),
+        v1::Record::DataCheckWanted(v1::DataCheckWanted { study: study(), task: 4 }),
+        v1::Record::DataChecked(v1::DataChecked {
+            study: study(),
+            train: 3,
+            validation: 2,
+            test: 1,
+        }),
     ]
 }
 
@@ -197,7 +204,7 @@ fn digest(bytes: &[u8]) -> String {
 fn layout_1_has_the_bytes_that_it_had() {
     let records = version_1();
     let kinds: Vec<u32> = records.iter().map(v1::Record::kind).collect();
-    assert_eq!(kinds, (0..21).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..23).collect::<Vec<_>>());
     // Short ones in full, so that the encoding can be seen.
     let bytes = |kind: usize| postcard::to_stdvec(&records[kind]).unwrap();
     assert_eq!(bytes(1), b"\x01\x01s\x02\x01\x03why\x05");
@@ -206,7 +213,11 @@ fn layout_1_has_the_bytes_that_it_had() {
     assert_eq!(bytes(13), b"\x0d\x81\x02");
     assert_eq!(bytes(18), b"\x12\x01s\x03\x02");
     let digests: Vec<String> = (0..records.len()).map(|kind| digest(&bytes(kind))).collect();
-    assert_eq!(digests, GOLDEN_V1);
+    assert_eq!(digests[..GOLDEN_V1.len()], GOLDEN_V1);
+    assert_eq!(
+        (bytes(21), bytes(22)),
+        (b"\x15\x01s\x04".to_vec(), b"\x16\x01s\x03\x02\x01".to_vec())
+    );
 }
 
 #[test]
@@ -215,7 +226,7 @@ fn what_is_written_has_the_bytes_that_it_had() {
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
     let newer = [0, 8, 9, 14, 15, 17, 19];
     let expected: Vec<(u32, u32)> =
-        (0..21).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
+        (0..23).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
     assert_eq!(kinds, expected);
     let digests: Vec<String> = frames.iter().map(|frame| digest(&frame.payload)).collect();
     assert_eq!(digests, GOLDEN_NEWEST);
@@ -383,7 +394,7 @@ const GOLDEN_V1: [&str; 21] = [
 ];
 
 /// By kind, in the newest version.
-const GOLDEN_NEWEST: [&str; 21] = [
+const GOLDEN_NEWEST: [&str; 23] = [
     "dfcf5feccdfc6da4",
     "4f77c0003b0c4125",
     "d60de37d2f391611",
@@ -405,4 +416,6 @@ const GOLDEN_NEWEST: [&str; 21] = [
     "ea93555795b21160",
     "e883ef9d1a1fcde4",
     "78cb69a65932c6e2",
+    "8f6fe4521903629a",
+    "51a01dfb0e96a1a3",
 ];

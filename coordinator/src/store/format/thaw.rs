@@ -1,8 +1,8 @@
 //! From frozen records to the core's: version by version up to the newest of the kind, then across.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DeviceInfo, Figures, Measurement, Metric, RungReport, Scope,
-    ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
+    ArtifactHash, AttemptId, DataReport, DeviceInfo, Figures, Measurement, Metric, RungReport,
+    Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
 };
 use edgesmith_search_space::Choice;
 
@@ -17,6 +17,13 @@ type Problem = String;
 pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Record, Problem> {
     match record {
         v1::Record::StudyCreated(record) => thaw_study(record.upcast()?, choices),
+        v1::Record::DataCheckWanted(v1::DataCheckWanted { study, task }) => {
+            Ok(Record::DataCheckWanted { study: name(&study)?, task: TaskId(task) })
+        }
+        v1::Record::DataChecked(v1::DataChecked { study, train, validation, test }) => {
+            let report = DataReport { train, validation, test };
+            Ok(Record::DataChecked { study: name(&study)?, report })
+        }
         v1::Record::StudyStateChanged(v1::StudyStateChanged { study, state, elapsed_ms }) => {
             let (study, state) = (name(&study)?, study_state(state));
             Ok(Record::StudyStateChanged { study, state, elapsed_ms })

@@ -31,6 +31,9 @@ pub enum Record {
     TrialInherits(TrialInherits),
     TrialTooSlow(TrialTooSlow),
     TrialScored(TrialScored),
+    // Of layout 2 alone.
+    DataCheckWanted(DataCheckWanted),
+    DataChecked(DataChecked),
 }
 
 frozen! { 1:
@@ -55,6 +58,8 @@ frozen! { 1:
     18 TrialInherits,
     19 TrialTooSlow,
     20 TrialScored,
+    21 DataCheckWanted,
+    22 DataChecked,
 }
 
 /// A frame of version 1.
@@ -81,6 +86,8 @@ pub fn read(frame: &Frame) -> Result<Record, FormatError> {
         18 => Record::TrialInherits(frame.read()?),
         19 => Record::TrialTooSlow(frame.read()?),
         20 => Record::TrialScored(frame.read()?),
+        21 => Record::DataCheckWanted(frame.read()?),
+        22 => Record::DataChecked(frame.read()?),
         kind => return Err(FormatError::Kind { kind, version: 1 }),
     })
 }
@@ -110,6 +117,8 @@ impl Record {
             Record::TrialInherits(_) => 18,
             Record::TrialTooSlow(_) => 19,
             Record::TrialScored(_) => 20,
+            Record::DataCheckWanted(_) => 21,
+            Record::DataChecked(_) => 22,
         }
     }
 }
@@ -319,6 +328,22 @@ pub struct TrialScored {
     pub study: String,
     pub number: u32,
     pub score: f64,
+}
+
+/// Kind 21.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataCheckWanted {
+    pub study: String,
+    pub task: u64,
+}
+
+/// Kind 22.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataChecked {
+    pub study: String,
+    pub train: u32,
+    pub validation: u32,
+    pub test: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
