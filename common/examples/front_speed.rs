@@ -1,8 +1,8 @@
-//! Measures Pareto archives and hypervolumes on seeded random points and prints the figures.
+//! Measures Pareto archives and hypervolumes on seeded random points and prints the times.
 //!
-//! `cargo run --release -p edgesmith-common --example front_speed`. It asserts nothing about time.
-//! Figures are wall-clock time on one thread, the best of three runs where these end within a second.
-//! Beside hypervolumes stands the slicing algorithm that tests hold them against.
+//! Run with `cargo run --release -p edgesmith-common --example front_speed`. It asserts nothing
+//! about time. Times are wall-clock on one thread, the best of three runs if these finish within a
+//! second. The slicing algorithm, which tests use as the reference, is timed for comparison.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ fn main() {
         // With more objectives, slicing a million points would take days.
         volume(&points, objectives, objectives == 2);
     }
-    // Points of which none dominates another, and whether slicing ends within seconds.
+    // Points that do not dominate each other, and whether slicing finishes within seconds.
     for (objectives, members, old) in [
         (2, 100_000, true),
         (3, 1_000, true),
@@ -38,7 +38,7 @@ fn main() {
     }
 }
 
-/// Measures the hypervolume and, where asked, slicing beside it.
+/// Measures the hypervolume and, if asked, slicing for comparison.
 fn volume(points: &[Vec<f64>], objectives: usize, old: bool) {
     let reference = vec![1.0; objectives];
     let (new, seconds) = timed(|| hypervolume(points, &reference));
@@ -50,7 +50,8 @@ fn volume(points: &[Vec<f64>], objectives: usize, old: bool) {
     }
 }
 
-/// Inserts all points into an archive and prints what one took, copying the point included.
+/// Inserts all points into an archive and prints the time per point, including the copy of the
+/// point.
 fn insert(what: &str, points: &[Vec<f64>], objectives: usize) {
     println!("{what}, {objectives} objectives");
     let (archive, seconds) = timed(|| {
@@ -65,7 +66,7 @@ fn insert(what: &str, points: &[Vec<f64>], objectives: usize) {
     println!("  insert       {each:10.0} ns each, {seconds:.3} s  ({members} members)");
 }
 
-/// What the work gives, and the seconds of its best run.
+/// The result of the work, and the seconds of its best run.
 fn timed<R>(mut work: impl FnMut() -> R) -> (R, f64) {
     let begin = Instant::now();
     let mut best = f64::INFINITY;
@@ -86,7 +87,7 @@ fn uniform(n: usize, objectives: usize) -> Vec<Vec<f64>> {
     (0..n).map(|_| (0..objectives).map(|_| random.next()).collect()).collect()
 }
 
-/// Points none of which dominates another: uniform on the unit sphere's octant around the ideal.
+/// Points that do not dominate each other: uniform on the unit sphere's octant around the ideal.
 fn sphere(n: usize, objectives: usize) -> Vec<Vec<f64>> {
     let mut random = Xorshift(0xD1B5_4A32_D192_ED03);
     let mut point = || {
@@ -101,7 +102,7 @@ fn sphere(n: usize, objectives: usize) -> Vec<Vec<f64>> {
     (0..n).map(|_| point()).collect()
 }
 
-/// Marsaglia 2003, "Xorshift RNGs": seeded and enough for timing.
+/// Marsaglia 2003, "Xorshift RNGs": seeded, and good enough for timing.
 struct Xorshift(u64);
 
 impl Xorshift {

@@ -1,26 +1,28 @@
-//! Few models for many devices: which networks to ship so that each device gets one within its limits.
+//! Chooses few models for many devices, so that each device gets a model within its limits.
 
 /// A choice of models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cover {
-    /// Model and the demands that it serves, both as places in what was given; by model.
+    /// Each chosen model with the demands that it serves, sorted by model. Both are indices into
+    /// the inputs of [`cover`].
     pub models: Vec<(usize, Vec<usize>)>,
 }
 
-/// Most demands that are chosen for: work doubles with each.
+/// The most demands that [`cover`] accepts. The work triples with each demand.
 pub const MAX_DEMANDS: usize = 12;
 
-/// At most `most` models that serve every demand: those with the highest mean value over the demands,
-/// and of those as few as can be. `meets[model]` says which demands a model meets, by bit. `Err` has the
-/// demands that no model meets, or all of them where `most` models cannot serve them together.
+/// Chooses at most `most` models that together serve every demand. The choice has the highest mean
+/// value over the demands and, among equals, the fewest models. `meets[model]` says by bit which
+/// demands a model meets.
 ///
 /// Exact: by dynamic programming over sets of demands, `O(most · 3^demands)`.
 ///
 /// # Errors
-/// When it cannot be done.
+/// Returns the demands that no model meets, or all demands if `most` models cannot serve them
+/// together.
 ///
 /// # Panics
-/// With more than [`MAX_DEMANDS`] demands, or a value for each model missing.
+/// If there are more than [`MAX_DEMANDS`] demands, or if `meets` and `values` differ in length.
 pub fn cover(
     meets: &[u32],
     values: &[f64],
@@ -36,7 +38,7 @@ pub fn cover(
         return Err(unmet);
     }
     let sets = 1_usize << demands;
-    // The most valuable model that meets a set of demands, the first of equals.
+    // The most valuable model that meets a set of demands; the first one among equals.
     let mut alone: Vec<Option<usize>> = vec![None; sets];
     for (set, best) in alone.iter_mut().enumerate().skip(1) {
         for (model, own) in meets.iter().enumerate() {
@@ -48,7 +50,7 @@ pub fn cover(
         }
     }
     let worth = |set: usize| alone[set].map(|model| values[model] * set.count_ones() as f64);
-    // By number of models: the value of serving a set, and which part its last model serves.
+    // By number of models: the value of serving a set, and the part that the last model serves.
     let mut rounds: Vec<Vec<Option<(f64, usize)>>> = vec![vec![None; sets]];
     rounds[0][0] = Some((0.0, 0));
     for round in 1..=most.min(demands) {
@@ -99,19 +101,19 @@ mod tests {
 
     #[test]
     fn one_model_for_all_or_the_best_for_each() {
-        // Fast and poor, slow and good, in between; two devices, the second one slow.
+        // Fast but poor, slow but good, and in between; two devices, the second one slow.
         let (meets, values) = ([0b11, 0b01, 0b01], [0.90, 0.99, 0.95]);
         let one = cover(&meets, &values, 2, 1).unwrap();
         assert_eq!(one.models, [(0, vec![0, 1])]);
         let two = cover(&meets, &values, 2, 2).unwrap();
         assert_eq!(two.models, [(0, vec![1]), (1, vec![0])]);
-        // More are not taken than help.
+        // Models that do not help are left out.
         assert_eq!(cover(&meets, &values, 2, 5).unwrap(), two);
         assert_eq!(cover(&[0b11, 0b11], &[0.5, 0.5], 2, 2).unwrap().models, [(0, vec![0, 1])]);
     }
 
     #[test]
-    fn what_nobody_meets_is_named() {
+    fn demands_that_no_model_meets_are_returned() {
         assert_eq!(cover(&[0b001, 0b001], &[0.9, 0.8], 3, 3), Err(vec![1, 2]));
         assert_eq!(cover(&[0b01, 0b10], &[0.9, 0.8], 2, 1), Err(vec![0, 1]));
         assert_eq!(cover(&[], &[], 0, 1).unwrap().models, []);
@@ -124,7 +126,7 @@ mod tests {
         ) {
             let meets: Vec<u32> = models.iter().map(|(meets, _)| *meets).collect();
             let values: Vec<f64> = models.iter().map(|(_, value)| f64::from(*value)).collect();
-            // Every set of models: its value, and how many they are.
+            // Try every set of models; keep the best value and the number of models that it needs.
             let mut best: Option<(f64, usize)> = None;
             for chosen in 1_u32..1 << models.len() {
                 let own = || (0..models.len()).filter(|m| chosen >> m & 1 == 1);

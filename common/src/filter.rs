@@ -1,4 +1,5 @@
-//! Bounds that a user puts on an answer: `latency_ms<=5`, `latency_ms@rpi4<5`, `model_bytes<=20000`.
+//! Bounds that a user sets on an answer: `latency_ms<=5`, `latency_ms@rpi4<5`,
+//! `model_bytes<=20000`.
 
 use std::str::FromStr;
 
@@ -6,7 +7,7 @@ use crate::{
     DeviceClass, Goal, Metric, MetricNameError, Objective, Scope, ScopedMetric, TrialValues,
 };
 
-/// One bound. Unlike a constraint it is not part of a study and may look at held-out accuracy.
+/// One bound. Unlike a constraint, it is not part of a study and may use held-out accuracy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     of: Quantity,
@@ -31,7 +32,7 @@ enum Relation {
     AtLeast,
 }
 
-/// Text that is not a filter.
+/// Why a text is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a bound: {why}")]
 pub struct FilterError {
@@ -40,7 +41,7 @@ pub struct FilterError {
 }
 
 impl Filter {
-    /// The device class that it is on, where it names one.
+    /// The device class that the bound names, if any.
     pub fn device(&self) -> Option<&DeviceClass> {
         match &self.of {
             Quantity::One(of) => of.device(),
@@ -48,8 +49,9 @@ impl Filter {
         }
     }
 
-    /// Whether a trial is within the bound. A figure that was not measured is not within any. Without
-    /// a device, a per-device metric must be within the bound on every device that was measured.
+    /// Whether a trial is within the bound. A figure that was not measured is outside every bound.
+    /// If the bound names a per-device metric without a device, it must hold on every device that
+    /// was measured.
     pub fn admits(&self, values: &TrialValues) -> bool {
         match &self.of {
             Quantity::One(of) => values.get(of).is_some_and(|value| self.holds(value)),
@@ -64,8 +66,8 @@ impl Filter {
         }
     }
 
-    /// Whether the front of what is within the bound is what of the whole front is within it: a bound
-    /// that cuts the worse side off one of these objectives.
+    /// Whether this bound may be applied before or after computing the front, with the same result.
+    /// This holds for a bound that cuts off the worse side of one of these objectives.
     pub fn keeps_front(&self, objectives: &[Objective]) -> bool {
         let goal = match self.relation {
             Relation::Below | Relation::AtMost => Goal::Minimize,
@@ -73,7 +75,7 @@ impl Filter {
         };
         match &self.of {
             Quantity::One(of) => objectives.iter().any(|o| (&o.of, o.goal) == (of, goal)),
-            // Every device counts, one of an objective or not.
+            // Every measured device counts, even those that no objective names.
             Quantity::EveryDevice(_) => false,
         }
     }
@@ -93,7 +95,7 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fail = |why: String| FilterError { given: text.to_owned(), why };
-        // The longer relations first: `<=` begins with `<`.
+        // Longer signs first, because `<=` begins with `<`.
         let relations = [
             ("<=", Relation::AtMost),
             (">=", Relation::AtLeast),
@@ -150,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bound_that_keeps_fronts_may_come_before_or_behind_them(
+        fn a_bound_that_keeps_fronts_may_be_applied_before_or_after(
             trials in prop::collection::vec((0u8..6, 0u64..6, 0u8..6), 1..30), limit in 0u8..6,
         ) {
             let objectives = ["validation_accuracy", "latency_ms@rpi4"]
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bound_is_said() {
+    fn invalid_bounds_are_explained() {
         let error = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
         assert!(error("latency_ms").contains("METRIC<=NUMBER"));
         assert!(error("speed<=1").contains("latency_ms"));

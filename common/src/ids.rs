@@ -1,4 +1,4 @@
-//! Ids, one type each, so that one cannot be passed where another is meant.
+//! Ids, one type each, so that one id cannot be passed in place of another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,18 +28,18 @@ number_id!(
     u32
 );
 number_id!(
-    /// A task of one coordinator, never used twice in its store.
+    /// Id of a task; never used twice in a coordinator's store.
     TaskId,
     u64
 );
 number_id!(
-    /// One lease of one task, never used twice in a coordinator's store.
+    /// Id of one lease of one task; never used twice in a coordinator's store.
     AttemptId,
     u64
 );
 number_id!(
-    /// A worker's connection to one coordinator, from its join until it leaves or is lost; never
-    /// used twice in a coordinator's store.
+    /// Id of a worker's connection to one coordinator, from its join until it leaves or is lost;
+    /// never used twice in a coordinator's store.
     WorkerId,
     u64
 );
@@ -101,7 +101,7 @@ name_id!(
     "study name"
 );
 name_id!(
-    /// A kind of device that workers say they are and objectives ask for, such as `rpi4`.
+    /// A kind of device, such as `rpi4`. Workers state theirs; objectives name those they need.
     DeviceClass,
     "device class"
 );
@@ -111,7 +111,7 @@ name_id!(
     "engine"
 );
 
-/// A name that would not survive file systems and command lines.
+/// A name that file systems or command lines might not handle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{given:?} is not a valid {what}: use 1 to 64 letters, digits, '-', '_' or '.', \
@@ -170,7 +170,7 @@ impl fmt::Debug for ArtifactHash {
     }
 }
 
-/// Text that is not a hash.
+/// A text that is not an artifact hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not an artifact hash: 64 hexadecimal digits are needed")]
 pub struct InvalidHash {

@@ -1,8 +1,9 @@
-//! The domain's words as types: ids, the study file, metrics and figures, tasks and outcomes,
-//! measurements, what a trial yields, and the algebra of Pareto fronts.
+//! The domain as types: ids, the study file, metrics and figures, tasks and outcomes, measurements,
+//! results of trials, and the algebra of Pareto fronts.
 //!
-//! Nothing here does I/O, spawns, reads a clock or draws random numbers; it builds for wasm32. The
-//! wire's types are `edgesmith-proto`'s, which converts from and to these.
+//! Nothing here does I/O, spawns threads, reads a clock or draws random numbers, and the crate
+//! builds for wasm32. The wire types are in `edgesmith-proto`, which converts between them and
+//! these.
 
 pub mod cover;
 mod filter;

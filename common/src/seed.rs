@@ -1,5 +1,5 @@
-//! Seeds derived from the study's seed and what they are for, so that no two uses share a stream
-//! and no use depends on the order in which others happened.
+//! Seeds derived from the study's seed and a purpose. No two purposes share a stream, and no stream
+//! depends on the order in which others are used.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub enum Purpose {
 }
 
 impl Seed {
-    /// 32 bytes for a generator that serves `purpose` alone.
+    /// 32 bytes for a generator that serves only this `purpose`.
     pub fn derive(self, purpose: Purpose) -> [u8; 32] {
         let (tag, number) = match purpose {
             Purpose::Proposal(n) => ("proposal", n.0),

@@ -1,5 +1,5 @@
-//! Tasks: what a worker is, what it can be asked to do, what a task needs, and how it can end. Defined
-//! here alone; coordinator, wire and worker all speak of these.
+//! Tasks: what a worker is, what it can be asked to do, what a task needs, and how a task can end.
+//! Coordinator, wire and worker all use these definitions.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -54,25 +54,25 @@ impl FromStr for Role {
     }
 }
 
-/// What a worker says of itself when it joins.
+/// What a worker says about itself when it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerInfo {
     /// The machine's own name.
     pub name: String,
     /// Class of the device that it measures on.
     pub class: DeviceClass,
-    /// What it does; at least one.
+    /// The kinds of task that it does; at least one.
     pub roles: BTreeSet<Role>,
-    /// What it can run models with; empty where it does not measure.
+    /// Engines that it can run models with; empty if it does not measure.
     pub engines: BTreeSet<EngineName>,
-    /// Tasks it takes at once, at least 1.
+    /// Number of tasks that it takes at once; at least 1.
     pub slots: u32,
-    /// Training backend, for example `flex`; empty where it does not train.
+    /// Training backend, for example `flex`; empty if it does not train.
     pub backend: String,
 }
 
 impl WorkerInfo {
-    /// Whether it can do a task at all.
+    /// Whether the worker can do a task with these needs.
     pub fn can_do(&self, needs: &Needs) -> bool {
         let has_target =
             |target: &Target| self.class == target.device && self.engines.contains(&target.engine);
@@ -83,14 +83,14 @@ impl WorkerInfo {
 /// What a task needs of the worker that does it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Needs {
-    /// The worker does this.
+    /// Role that the worker must have.
     pub role: Role,
-    /// The worker is such a device and has this engine; `None` where any device will do.
+    /// Device and engine that the worker must have; `None` if any device will do.
     pub target: Option<Target>,
 }
 
 impl Needs {
-    /// A worker that does this, on any device.
+    /// A worker with this role, on any device.
     pub fn role(role: Role) -> Self {
         Self { role, target: None }
     }
@@ -111,7 +111,7 @@ pub enum Work {
         /// Given weights (safetensors); `None`: train them.
         weights: Option<ArtifactHash>,
     },
-    /// Score one candidate's untrained network by the study's proxy.
+    /// Score one candidate's untrained network with the study's proxy.
     ScoreTrial {
         /// The trial's number, which seeds it.
         number: TrialNumber,
@@ -128,9 +128,9 @@ pub enum Work {
         soft_targets: Option<ArtifactHash>,
         /// Epochs after which to stop and report; `None`: train to the end, and compress.
         rung: Option<u32>,
-        /// What an earlier rung left; `None`: start from fresh weights.
+        /// Checkpoint of an earlier rung; `None`: start from fresh weights.
         checkpoint: Option<ArtifactHash>,
-        /// The relative whose weights it starts from; `None`: from fresh ones.
+        /// The relative whose weights it starts from; `None`: start from fresh weights.
         donor: Option<Donor>,
     },
     /// Look one candidate up in the study's table.
@@ -139,14 +139,14 @@ pub enum Work {
         number: TrialNumber,
         /// The candidate.
         genotype: Genotype,
-        /// Epochs of the rung to look up and report; `None`: those of the whole training.
+        /// Epochs of the rung to look up and report; `None`: the whole training.
         rung: Option<u32>,
     },
     /// Time one model.
     MeasureModel {
         /// The edge-runtime file.
         model: ArtifactHash,
-        /// Whose model; `None` for the teacher.
+        /// The trial that the model belongs to; `None` for the teacher.
         number: Option<TrialNumber>,
         /// What to time it on.
         target: Target,
@@ -165,9 +165,9 @@ pub struct Donor {
 /// What a task yielded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The study's data are there and can be read.
+    /// The study's data exist and can be read.
     DataChecked(DataReport),
-    /// The teacher is there.
+    /// The teacher is ready.
     TeacherTrained {
         /// Its figures and artifacts; `compressed` and `uncompressed` are of the same fp32 network.
         trained: TrainedTrial,
@@ -187,7 +187,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The artifacts that it names, which have to be at hand before it counts.
+    /// The artifacts that the outcome names. All of them must be stored before it counts.
     pub fn artifacts(&self) -> Vec<ArtifactHash> {
         match self {
             Outcome::TeacherTrained { trained, soft_targets } => {
@@ -203,39 +203,40 @@ impl Outcome {
     }
 }
 
-/// A study's data as they were read: images of each part.
+/// Number of images in each part of a study's data, as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataReport {
-    /// To train on.
+    /// Training images.
     pub train: u32,
-    /// To validate on.
+    /// Validation images.
     pub validation: u32,
-    /// Held out.
+    /// Held-out images.
     pub test: u32,
 }
 
-/// Why an attempt has no outcome.
+/// Why an attempt ended without an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct AttemptError {
     /// One sentence.
     pub reason: String,
-    /// Whether another attempt could go differently.
+    /// Whether another attempt may succeed.
     pub retryable: bool,
 }
 
 impl AttemptError {
-    /// No attempt can go differently: the candidate itself does not work.
+    /// No attempt can succeed: the candidate itself does not work.
     pub fn hopeless(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string(), retryable: false }
     }
 
-    /// Another attempt, or another worker, may do better.
+    /// Another attempt, perhaps on another worker, may succeed.
     pub fn retryable(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string(), retryable: true }
     }
 
-    /// The attempt was told to stop. Nobody is told: it is not the worker's any more.
+    /// The attempt was told to stop. This is not reported to the coordinator, because the attempt
+    /// no longer belongs to the worker.
     pub fn stopped() -> Self {
         Self::retryable("the attempt was stopped")
     }

@@ -1,4 +1,4 @@
-//! What a trial is at, and what it yielded.
+//! The state of a trial, and its results.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::{ArtifactHash, Figures, Measurement, Metric, ScopedMetric, Target};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TrialState {
-    /// Something of it waits for a worker, and nothing of it runs.
+    /// At least one of its tasks waits for a worker, and none is running.
     Waiting,
     /// A worker holds one of its tasks.
     Running,
@@ -18,12 +18,12 @@ pub enum TrialState {
     Pruned,
     /// The candidate itself cannot work, or breaks a constraint known before training.
     Infeasible {
-        /// Which and how.
+        /// Which of these, and why.
         reason: String,
     },
-    /// Attempts used up, or cancelled.
+    /// All attempts failed, or the trial was cancelled.
     Failed {
-        /// What the last attempt said.
+        /// The reason that the last attempt gave.
         reason: String,
     },
 }
@@ -47,62 +47,63 @@ impl TrialState {
     }
 }
 
-/// What a trial has come to when it reaches a rung below its last: the network as trained so far, run
-/// in the edge runtime, before any pruning and quantization; or what a table says of it.
+/// The result of a trial at a rung below its last: figures of the network as trained so far, run in
+/// the edge runtime before any pruning and quantization, or figures from a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RungReport {
-    /// Passes over the training images so far: the rung.
+    /// Passes over the training images so far. They identify the rung.
     pub epochs: u32,
-    /// On validation images; times and counts are of its whole training up to here.
+    /// Evaluated on validation images. Times and counts cover the whole training up to here.
     pub figures: Figures,
-    /// All that going on from here needs; `None` where it was looked up, and there is nothing to go on
-    /// from.
+    /// The checkpoint to continue from; `None` if the figures come from a table, because there is
+    /// nothing to continue then.
     pub checkpoint: Option<ArtifactHash>,
 }
 
-/// What training and compressing a trial, or training a teacher, yielded.
+/// What training and compressing a trial, or training a teacher, produced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedTrial {
-    /// The compressed network, as its model file runs in the edge runtime: what ships. With what its
-    /// training took; attempts that were lost are left out.
+    /// Figures of the compressed network that ships, from running its model file in the edge
+    /// runtime. They include the cost of its training, without attempts that were lost.
     pub compressed: Figures,
     /// The same network as trained, before pruning and quantization.
     pub uncompressed: Figures,
     /// The edge-runtime file of the compressed network.
     pub model: ArtifactHash,
-    /// Its float weights, batch normalisation unfolded, as safetensors.
+    /// Its float weights as safetensors. Batch normalisation is not folded.
     pub weights: ArtifactHash,
 }
 
-/// What is known of a trial.
+/// What is known about a trial.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrialValues {
     /// Trained here, and measured on some devices.
     Trained {
-        /// Training's yield. The figures of what ships hold the measured medians too.
+        /// Result of the training. The figures of the compressed network include the measured
+        /// medians.
         trained: Box<TrainedTrial>,
-        /// One a target.
+        /// One per target.
         measurements: Vec<Measurement>,
     },
-    /// Known without training: looked up in a table, or brought along from an earlier study. There is
-    /// no model file to export.
+    /// Known without training: looked up in a table, or imported from an earlier study. There is no
+    /// model file to export.
     Known(Figures),
 }
 
 impl TrialValues {
-    /// Of a network that is trained and not measured yet.
+    /// Values of a network that is trained but not measured yet.
     pub fn unmeasured(trained: TrainedTrial) -> Self {
         TrialValues::Trained { trained: Box::new(trained), measurements: Vec::new() }
     }
 
-    /// Of a network that is trained, with what was measured of it.
+    /// Values of a trained network with its measurements.
     pub fn measured(trained: TrainedTrial, measurements: Vec<Measurement>) -> Self {
         let mut values = Self::unmeasured(trained);
         measurements.into_iter().for_each(|measurement| values.add_measurement(measurement));
         values
     }
 
-    /// The figures of what ships.
+    /// Figures of the network that ships.
     pub fn figures(&self) -> &Figures {
         match self {
             TrialValues::Trained { trained, .. } => &trained.compressed,
@@ -110,13 +111,13 @@ impl TrialValues {
         }
     }
 
-    /// One of the figures of what ships; `None` where it is not known.
+    /// One figure of the network that ships; `None` if it is not known.
     pub fn get(&self, of: &ScopedMetric) -> Option<f64> {
         self.figures().get(of)
     }
 
-    /// Adds a measurement, in the place of an earlier one on the same target. Only what was trained here
-    /// can be measured.
+    /// Adds a measurement and replaces an earlier one on the same target. Does nothing if the trial
+    /// was not trained here.
     pub fn add_measurement(&mut self, measurement: Measurement) {
         if let TrialValues::Trained { trained, measurements } = self {
             let target = measurement.target();
@@ -126,8 +127,8 @@ impl TrialValues {
         }
     }
 
-    /// What is known, without where it comes from: a trial as another study may take it over. The test
-    /// accuracy of a trial that was trained here is also held under the name `test`.
+    /// All known figures without their origin, as another study may import them. The test accuracy
+    /// of a trial that was trained here is also held under the name `test`.
     pub fn known(&self) -> Figures {
         match self {
             TrialValues::Known(figures) => figures.clone(),
@@ -148,7 +149,7 @@ impl TrialValues {
         self.figures().latencies()
     }
 
-    /// Training's yield, where it was trained here.
+    /// Result of the training, if the trial was trained here.
     pub fn trained(&self) -> Option<&TrainedTrial> {
         match self {
             TrialValues::Trained { trained, .. } => Some(trained),
@@ -156,7 +157,7 @@ impl TrialValues {
         }
     }
 
-    /// What was measured here.
+    /// Measurements made here.
     pub fn measurements(&self) -> &[Measurement] {
         match self {
             TrialValues::Trained { measurements, .. } => measurements,
@@ -170,7 +171,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{DeviceInfo, Split};
 
-    /// A measurement on this device class, by this engine on so many threads.
+    /// A measurement on this device class, by this engine on this many threads.
     fn measurement(class: &str, engine: &str, threads: u32, ms: f64) -> Measurement {
         Measurement {
             device: DeviceInfo {
@@ -231,7 +232,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_another_study_takes_over_says_the_test_accuracy_twice() {
+    fn imported_figures_hold_the_test_accuracy_under_two_names() {
         let known = values(0.5, 7, &[("rpi4", 3.0)]).known();
         assert_eq!(known.test_accuracy(), Some(0.5));
         assert_eq!(known.held_out_accuracies().collect::<Vec<_>>(), [("test", 0.5)]);

@@ -1,4 +1,4 @@
-//! Study files: what a good one means, and every mistake of a bad one with its line.
+//! Study files: what a valid one means, and every mistake of an invalid one with its line.
 
 use edgesmith_common::spec::{
     AlgorithmSpec, DataSource, FidelityRule, FidelitySpec, OptimizerSpec, PolicySpec, Proxy,
@@ -33,7 +33,7 @@ fn errors(text: &str) -> Vec<String> {
     }
 }
 
-/// The one mistake of `GOOD` with `from` replaced by `to`; it must lie on the line of `at`.
+/// The only mistake in `GOOD` after replacing `from` by `to`; it must be on the line of `at`.
 fn mistake(from: &str, to: &str, at: &str) -> String {
     assert!(GOOD.contains(from), "{from:?}");
     one_mistake(&GOOD.replacen(from, to, 1), at)
@@ -47,7 +47,7 @@ fn one_mistake(text: &str, at: &str) -> String {
     rest.unwrap_or_else(|| panic!("not on line {line}: {}", found[0])).to_owned()
 }
 
-/// The one mistake of `GOOD` with more text behind it, on the line of `at`.
+/// The only mistake in `GOOD` with `more` appended, on the line of `at`.
 fn mistake_in(more: &str, at: &str) -> String {
     one_mistake(&format!("{GOOD}{more}"), at)
 }
@@ -72,7 +72,7 @@ fn a_short_study_has_sensible_defaults_and_parses_again() {
 }
 
 #[test]
-fn everything_can_be_said() {
+fn every_field_is_read() {
     let more = r#"
 [[objectives]]
 metric = "latency_ms"
@@ -120,7 +120,7 @@ stages = [{ width = 32, operation = "inverted-residual", expansion = 6 }]
 }
 
 #[test]
-fn latency_is_predicted_where_it_is_limited_from_above_unless_switched_off() {
+fn latency_is_predicted_if_it_has_an_upper_limit_unless_switched_off() {
     let limits = |more: &str| {
         let limits = StudySpec::parse(&format!("{GOOD}{more}")).unwrap().predicted_limits();
         limits.iter().map(|(class, ms)| format!("{class} {ms}")).collect::<Vec<_>>()
@@ -130,7 +130,7 @@ fn latency_is_predicted_where_it_is_limited_from_above_unless_switched_off() {
     assert!(limits(&constraint("min = 3")).is_empty());
     assert!(limits("[[constraints]]\nmetric = \"model_bytes\"\nmax = 90000\n").is_empty());
     let two = constraint("device = \"pi\"\nmax = 5") + &constraint("max = 2");
-    // The least counts.
+    // The lowest limit counts.
     let three = two.clone() + &constraint("device = \"pi\"\nmin = 1\nmax = 4");
     assert_eq!(limits(&three), ["pi 4", "local 2"]);
     assert!(limits(&(two + "[measurement]\npredict = false\n")).is_empty());
@@ -158,7 +158,7 @@ fn all_mistakes_are_found_in_one_pass_by_line() {
 }
 
 #[test]
-fn unknown_keys_come_with_the_nearest_known_one() {
+fn unknown_keys_are_reported_with_the_nearest_known_one() {
     let said = mistake("stem_width", "stem_widht = 4\nstem_width", "stem_widht");
     assert_eq!(said, "space.stem_widht: is unknown; did you mean stem_width?");
     let said = mistake_in("[trianing]\nepochs = 3\n", "trianing");
@@ -168,7 +168,7 @@ fn unknown_keys_come_with_the_nearest_known_one() {
 }
 
 #[test]
-fn wrong_types_and_ranges_say_what_to_give() {
+fn wrong_types_and_ranges_are_reported_with_what_to_give() {
     let said = mistake("trials = 3", "trials = \"many\"", "many");
     assert_eq!(said, "budget.trials: is the text \"many\"; give a whole number, 0 or more");
     assert!(mistake("trials = 3", "trials = 0", "trials").contains("use 1 to"));
@@ -185,7 +185,7 @@ fn wrong_types_and_ranges_say_what_to_give() {
 }
 
 #[test]
-fn what_is_missing_is_said_once() {
+fn each_missing_field_is_reported_once() {
     for (gone, said) in [
         ("[budget]\ntrials = 3\n", "budget"),
         ("[data]\nsource = \"digits\"\n", "data"),
@@ -202,7 +202,7 @@ fn what_is_missing_is_said_once() {
 }
 
 #[test]
-fn the_space_must_hold_something() {
+fn the_space_must_not_be_empty() {
     assert!(mistake("resolution = 8", "resolution = []", "resolution").contains("empty"));
     assert!(mistake("[4, 8]\n\n[[obj", "[]\n\n[[obj", "width = []").contains("stages[0].width"));
     let text = GOOD.replace("[[space.stages]]\nwidth = [4, 8]\n", "");
@@ -216,7 +216,7 @@ fn the_space_must_hold_something() {
 }
 
 #[test]
-fn objectives_must_be_on_metrics_that_the_search_may_see() {
+fn objectives_must_use_metrics_that_the_search_may_see() {
     let said = mistake("validation_accuracy", "speed", "speed");
     assert!(said.contains("latency_ms"), "{said}");
     assert!(mistake("validation_accuracy", "test_accuracy", "test_acc").contains("held out"));
@@ -262,7 +262,7 @@ fn data_sources_are_checked() {
 }
 
 #[test]
-fn a_target_reward_needs_a_target_and_two_objectives_that_it_fits() {
+fn a_target_reward_needs_a_target_and_two_suitable_objectives() {
     let both = GOOD.replace(
         "metric = \"validation_accuracy\"\n",
         "metric = \"validation_accuracy\"\n[[objectives]]\nmetric = \"macs\"\n",
@@ -303,7 +303,7 @@ fn a_study_may_start_from_earlier_ones() {
 }
 
 #[test]
-fn distillation_needs_a_teacher_and_a_teacher_one_source() {
+fn distillation_needs_a_teacher_with_exactly_one_source() {
     assert!(mistake_in("[recipe]\nalpha = 0.5\n", "[recipe]").contains("[teacher]"));
     let both = "[teacher]\nepochs = 3\nweights = \"w\"\n";
     assert!(mistake_in(both, "weights").contains("leave out"));
@@ -361,7 +361,7 @@ fn trials_may_start_from_their_relatives() {
 }
 
 #[test]
-fn mistakes_of_fidelity_are_said_at_their_place() {
+fn mistakes_in_fidelity_are_reported_at_their_place() {
     let fidelity = |text: &str, at: &str| mistake_in(&format!("[fidelity]\n{text}\n"), at);
     let said = fidelity("rule = \"hyperband\"", "hyperband");
     assert_eq!(said, "fidelity.rule: unknown rule \"hyperband\"; use one of asha, median, curve");
@@ -380,7 +380,7 @@ fn mistakes_of_fidelity_are_said_at_their_place() {
 }
 
 #[test]
-fn broken_toml_says_where() {
+fn invalid_toml_is_reported_with_its_line() {
     let found = errors(&GOOD.replace("trials = 3", "trials = "));
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].starts_with("line 18: is not valid TOML"), "{found:#?}");
@@ -389,7 +389,7 @@ fn broken_toml_says_where() {
 }
 
 #[test]
-fn cost_is_judged_before_training() {
+fn cost_is_checked_before_training() {
     let text = format!("{GOOD}[[constraints]]\nmetric = \"parameters\"\nmax = 300\n");
     let spec = StudySpec::parse(&text).unwrap();
     let cost =
@@ -400,7 +400,7 @@ fn cost_is_judged_before_training() {
     assert_eq!(Metric::ALL.iter().filter(|m| m.is_analytic()).count(), 3);
 }
 
-/// A study over a table, with `more` in its place.
+/// A study over a table, with `more` inserted into that table.
 fn table_study(more: &str) -> String {
     format!(
         r#"
@@ -413,7 +413,7 @@ fn table_study(more: &str) -> String {
 }
 
 #[test]
-fn a_study_over_a_table_looks_cells_up_and_may_count_seconds() {
+fn a_study_over_a_table_looks_up_cells_and_may_limit_seconds() {
     let spec = StudySpec::parse(&table_study("budget.simulated_seconds = 12000")).unwrap();
     assert_eq!(spec.budget.simulated_seconds, Some(12_000.0));
     assert_eq!(spec.space.choices().len(), 6);
@@ -427,7 +427,7 @@ fn a_study_over_a_table_looks_cells_up_and_may_count_seconds() {
 }
 
 #[test]
-fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
+fn a_study_over_a_table_has_no_training_fields_and_uses_only_the_tables_figures() {
     let text = r#"
         study.name = "nb201"
         data.source = "digits"
@@ -452,12 +452,12 @@ fn a_study_over_a_table_trains_nothing_and_wants_only_what_the_table_holds() {
         assert!(fields.contains(&field), "{field} is not in {errors}");
     }
     assert_eq!(fields.len(), expected.len(), "{errors}");
-    // Only a table tells how long training took.
+    // Only a table gives the time that training took.
     let mistake = mistake("trials = 3", "trials = 3\nsimulated_seconds = 5", "simulated_seconds");
     assert!(mistake.contains("is unknown"), "{mistake}");
 }
 
-/// A study over a table with rungs at 12 and 25 epochs, and what a test puts in their place.
+/// A study over a table with rungs at 12 and 25 epochs. Tests replace parts of it.
 const RUNGS: &str = r#"[study]
 name = "halved"
 [table]
@@ -488,10 +488,10 @@ fn a_study_over_a_table_may_stop_trials_at_the_tables_rungs() {
     assert_eq!(table.epochs, Some(200));
     let rung = |epochs, column: &str| TableRung { epochs, validation_accuracy: column.to_owned() };
     assert_eq!(table.rungs, [rung(12, "c10_valid_12"), rung(25, "c10_valid_25")]);
-    // The default seconds are those of 200 epochs, all of which a look-up now costs.
+    // The default seconds cover 200 epochs, and a look-up now costs all of them.
     assert_eq!(table.seconds_share, 1.0);
     assert_eq!(StudySpec::parse(spec.source()).unwrap(), spec);
-    // Epochs alone only say what a look-up costs.
+    // Without rungs, the epochs only set the cost of a look-up.
     let text = "table = { path = \"t.csv\", epochs = 50 }\nstudy.name = \"s\"\nbudget.trials = 1\n\
                 objectives = [{ metric = \"validation_accuracy\" }]\n";
     let spec = StudySpec::parse(text).unwrap();
@@ -501,7 +501,7 @@ fn a_study_over_a_table_may_stop_trials_at_the_tables_rungs() {
 }
 
 #[test]
-fn mistakes_of_a_tables_rungs_are_said_at_their_place() {
+fn mistakes_in_a_tables_rungs_are_reported_at_their_place() {
     let wrong = |from: &str, to: &str, at: &str| {
         assert!(RUNGS.contains(from), "{from:?}");
         one_mistake(&RUNGS.replacen(from, to, 1), at)
@@ -528,13 +528,13 @@ fn mistakes_of_a_tables_rungs_are_said_at_their_place() {
     let said = wrong("epochs = 200\n", "", "[table]");
     assert_eq!(
         said,
-        "table.epochs: is missing; give the epochs of validation_accuracy, which the rungs are below"
+        "table.epochs: is missing; give the epochs of validation_accuracy; rungs must be below them"
     );
     let said = wrong("reduction = 5", "min_epochs = 5", "min_epochs");
     assert!(said.contains("rungs are those of [[table.rungs]], leave it out"), "{said}");
     assert!(wrong("rule = \"asha\"\n", "", "[fidelity]").contains("rule: is missing"));
 
-    // One without the other.
+    // Rungs without fidelity, and fidelity without rungs.
     let (rungs, end) = (RUNGS.find("[[table").unwrap(), RUNGS.find("[fidelity]").unwrap());
     let said = one_mistake(&format!("{}{}", &RUNGS[..rungs], &RUNGS[end..]), "[table]");
     assert!(said.starts_with("table.rungs: is missing; [fidelity] compares trials"), "{said}");
@@ -546,7 +546,7 @@ fn mistakes_of_a_tables_rungs_are_said_at_their_place() {
 }
 
 #[test]
-fn a_study_that_was_accepted_before_is_read_whatever_rule_has_come_since() {
+fn an_accepted_study_stays_readable_when_rules_change() {
     let text =
         GOOD.replace("[budget]", "[training]\nepochs = 4000000\n[budget]\nmax_attempts = 500");
     assert!(StudySpec::parse(&text).is_err());

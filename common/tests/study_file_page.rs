@@ -1,5 +1,5 @@
-//! `docs/study-file.md` against the parser. What the parser knows is asked of the parser itself: an
-//! unknown field is answered with all known ones, and a wrong value with what would be right. No
+//! Checks `docs/study-file.md` against the parser. The test asks the parser itself what it knows:
+//! an unknown field is answered with all known fields, and a wrong value with the right ones. No
 //! list of fields is kept here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ fidelity.rule = "asha"
 screening.proxy = "macs"
 "#;
 
-/// A study over a table that says as little as it can.
+/// A study over a table with as few fields as possible.
 const LOOKS_UP: &str = r#"
 study.name = "s"
 table.path = "t.csv"
@@ -33,7 +33,7 @@ objectives = [{ metric = "validation_accuracy" }]
 budget.simulated_seconds = 5
 "#;
 
-/// A study over a table that says what only such a study can.
+/// A study over a table with the fields that only such a study can have.
 const LOOKS_UP_AT_RUNGS: &str = r#"
 study.name = "s"
 table = { path = "t.csv", epochs = 200, rungs = [{ epochs = 12, validation_accuracy = "c" }] }
@@ -44,8 +44,8 @@ fidelity.rule = "median"
 budget.trials = 3
 "#;
 
-/// Tables that stand in place of those of [`TRAINS`], for fields and defaults to which no single
-/// name of a closed set leads.
+/// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
+/// name of a closed set.
 const OTHER_TABLES: [(&str, &str); 4] = [
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
     ("algorithm", "name = \"reinforce\"\npolicy = \"lstm\""),
@@ -53,11 +53,11 @@ const OTHER_TABLES: [(&str, &str); 4] = [
     ("fidelity", "rule = \"curve\""),
 ];
 
-/// No field has a name like it.
+/// A name that resembles no field.
 const NO_FIELD: &str = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
-/// A name that no closed set has, and that is right where any name is.
+/// A name that is in no closed set, but is valid wherever any name is.
 const NO_NAME: &str = "qqqq";
-/// Fits every number's type and is above every range.
+/// Fits every number type and is above every range.
 const TOO_MUCH: i64 = u32::MAX as i64;
 
 #[test]
@@ -102,15 +102,16 @@ fn types_and_ranges_are_the_parsers() {
         let or_this = format!(" or {kind}");
         assert!(row.kind == kind || row.kind.ends_with(&or_this), "{at}: it is a {kind}");
 
-        let said = said(match kind.contains("number") {
-            true => Value::Integer(TOO_MUCH),
-            false => Value::String(NO_NAME.to_owned()),
+        let said = said(if kind.contains("number") {
+            Value::Integer(TOO_MUCH)
+        } else {
+            Value::String(NO_NAME.to_owned())
         });
         for error in &said {
             if let Some((low, high)) = ends(&error.message) {
                 let (least, most) = ends(&row.range).unwrap_or_else(|| panic!("{at}: no range"));
                 assert_eq!(least, low, "{at}: the low end");
-                // The page may name the field that is the high end.
+                // The page may give the name of another field as the high end.
                 assert!(most.is_none_or(|most| Some(most) == high), "{at}: up to {high:?}");
             }
         }
@@ -126,8 +127,8 @@ fn types_and_ranges_are_the_parsers() {
 #[test]
 fn defaults_are_the_parsers() {
     let page = Page::read();
-    // Whether some study may leave the field out, and which of the page's values make no difference
-    // in some study.
+    // For each row: whether some study may leave the field out, and which of the page's values make
+    // no difference in some study.
     let mut found: BTreeMap<(String, String), (bool, BTreeSet<String>)> = BTreeMap::new();
     page.each_row(|study, section, row| {
         let at = format!("{}: {}", section.heading, row.field);
@@ -149,7 +150,7 @@ fn defaults_are_the_parsers() {
                     right.insert(text);
                 }
                 Ok(_) => differs = true,
-                // It may be the default of another study, and a mistake in this one.
+                // It may be the default of another study and a mistake in this one.
                 Err(_) => {}
             }
         }
@@ -181,12 +182,12 @@ struct Page {
     sections: Vec<Section>,
 }
 
-/// The fields of one table of study files, or those that a setting adds to it.
+/// The fields of one table of study files, or the fields that a setting adds to it.
 struct Section {
     heading: String,
-    /// Without brackets; empty for the file.
+    /// Path without brackets; empty for the whole file.
     path: String,
-    /// One of them must hold, where there is any.
+    /// If there are any, at least one must hold.
     conditions: Vec<Condition>,
     rows: Vec<Row>,
 }
@@ -257,13 +258,13 @@ impl Page {
         Self { sections }
     }
 
-    /// Those that say what a table of this study may hold.
+    /// The sections that list what a table of this study may hold.
     fn sections_of(&self, path: &str, study: &Table) -> impl Iterator<Item = &Section> {
         self.sections.iter().filter(move |s| s.path == path && s.holds(study))
     }
 
-    /// Every row, with each study of which it says something; of studies that have the same in the
-    /// row's table with one of them.
+    /// Visits every row with each study that it applies to. Of several studies with the same
+    /// content in the row's table, only one is visited.
     fn each_row(&self, mut visit: impl FnMut(&Table, &Section, &Row)) {
         let mut seen = BTreeSet::new();
         for study in studies(self) {
@@ -277,7 +278,7 @@ impl Page {
         }
     }
 
-    /// What a study has that another may not: fields, and parts of this page.
+    /// What distinguishes a study from others: its fields, and the sections of the page that apply.
     fn signature(&self, study: &Table) -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<&str>) {
         let known = known_fields(study);
         let sections = known.keys().flat_map(|path| self.sections_of(path, study));
@@ -287,7 +288,7 @@ impl Page {
 }
 
 impl Section {
-    /// An empty one: of a heading such as ``### `[data]` with `source = "idx"` ``.
+    /// An empty section for a heading such as ``### `[data]` with `source = "idx"` ``.
     fn under(heading: &str) -> Self {
         let mut codes = heading.split('`').skip(1).step_by(2);
         let name = |code: &str| code.trim_matches(['[', ']']).to_owned();
@@ -316,16 +317,15 @@ impl Section {
 }
 
 impl Row {
-    /// The values that its default names.
+    /// The values that the default column names.
     fn default_values(&self) -> Vec<(String, Value)> {
         let codes = self.default.split('`').skip(1).step_by(2);
         codes.filter_map(|code| Some((code.to_owned(), code.parse().ok()?))).collect()
     }
 }
 
-/// Studies without a mistake that together have every field: from those above, each name of each
-/// closed set is tried, and what brings fields, or a part of the page, that no other study had is
-/// kept.
+/// Valid studies that together have every field. Starts from the studies above, tries each name of
+/// each closed set, and keeps a study if it adds fields or sections that no other study had.
 fn studies(page: &Page) -> Vec<Table> {
     let study = |text: &str| text.parse::<Table>().unwrap();
     let mut studies = [TRAINS, LOOKS_UP, LOOKS_UP_AT_RUNGS].map(study).to_vec();
@@ -369,7 +369,7 @@ fn studies(page: &Page) -> Vec<Table> {
     studies
 }
 
-/// Gives values to fields that the parser says are missing.
+/// Adds values for fields that the parser reports as missing.
 fn add_what_is_missing(study: &mut Table) {
     let Err(errors) = parse(study) else { return };
     for error in errors.iter().filter(|error| error.message.starts_with("is missing")) {
@@ -386,7 +386,7 @@ fn add_what_is_missing(study: &mut Table) {
     }
 }
 
-/// Per table of a study, by its path, what the parser knows there.
+/// The fields that the parser knows in each table of a study, by the table's path.
 fn known_fields(study: &Table) -> BTreeMap<String, BTreeSet<String>> {
     let mut asking = study.clone();
     let mut asked = BTreeSet::new();
@@ -403,7 +403,7 @@ fn known_fields(study: &Table) -> BTreeMap<String, BTreeSet<String>> {
     known
 }
 
-/// Puts a field that is unknown into every table, and notes the tables' paths.
+/// Adds an unknown field to every table, and records the tables' paths.
 fn ask(table: &mut Table, path: &str, asked: &mut BTreeSet<String>) {
     let below = |name: &str| match path {
         "" => name.to_owned(),
@@ -424,7 +424,7 @@ fn ask(table: &mut Table, path: &str, asked: &mut BTreeSet<String>) {
     asked.insert(path.to_owned());
 }
 
-/// The parser's mistakes about one field of a valid study, where that has another value.
+/// The parser's mistakes about one field of a valid study after giving it another value.
 fn said_of(study: &Table, path: &str, field: &str, value: Value) -> Vec<SpecError> {
     let mut study = study.clone();
     table_at(&mut study, path).expect("it is there").insert(field.to_owned(), value);
@@ -433,7 +433,7 @@ fn said_of(study: &Table, path: &str, field: &str, value: Value) -> Vec<SpecErro
     parse(&study).err().unwrap_or_default().into_iter().filter(about).collect()
 }
 
-/// A table of a study; of a list of tables the last.
+/// A table of a study; for a list of tables, the last one.
 fn table_at<'s>(study: &'s mut Table, path: &str) -> Option<&'s mut Table> {
     path.split('.').filter(|name| !name.is_empty()).try_fold(study, |table, name| {
         match table.get_mut(name)? {
@@ -443,7 +443,8 @@ fn table_at<'s>(study: &'s mut Table, path: &str) -> Option<&'s mut Table> {
     })
 }
 
-/// What tells a table of a study from that of another; of the whole file its tables' names alone.
+/// Identifies the content of a table, to compare it with that of other studies; for the whole file,
+/// only its tables' names.
 fn content(study: &Table, path: &str) -> String {
     if path.is_empty() {
         return study.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -455,7 +456,7 @@ fn parse(study: &Table) -> Result<StudySpec, Vec<SpecError>> {
     StudySpec::parse(&study.to_string()).map_err(|errors| errors.0)
 }
 
-/// Whether two specs mean the same, however they were written.
+/// Whether two specs mean the same, ignoring how they were written.
 fn same(a: &StudySpec, b: &StudySpec) -> bool {
     let StudySpec { name, seed, space, objectives, constraints, start_from, algorithm, .. } = a;
     let StudySpec { budget, work, fidelity, .. } = a;
@@ -469,7 +470,7 @@ fn without_indices(field: &str) -> String {
     field.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
 }
 
-/// The page's word for the type that a field has, by what is said of a date there.
+/// The page's word for the type of a field, found from the parser's message about a date there.
 fn type_of(said: &[SpecError], at: &str) -> &'static str {
     const TYPES: [(&str, &str); 6] = [
         ("give a text in quotes", "text"),
@@ -485,7 +486,7 @@ fn type_of(said: &[SpecError], at: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("{at}: {said:?} is of no type")).1
 }
 
-/// The numbers of `LOW to HIGH` in a text; the high one may be a word.
+/// The numbers of `LOW to HIGH` in a text. The high one may be a word.
 fn ends(text: &str) -> Option<(f64, Option<f64>)> {
     let number = |word: &str| word.replace(',', "").trim_end_matches(';').parse::<f64>().ok();
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -493,7 +494,7 @@ fn ends(text: &str) -> Option<(f64, Option<f64>)> {
     Some((number(words[to - 1])?, number(words[to + 1])))
 }
 
-/// The names of a closed set that a text tells to use.
+/// The names of a closed set that a message says to use.
 fn names_in(text: &str) -> Option<BTreeSet<String>> {
     let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest);
     let rest = after("use one of ").or(after("is not one of ")).or(after("; use "))?;

@@ -70,7 +70,7 @@ fn held_out_figures_and_costs_of_training_cannot_be_searched_for() {
         run(directory.path(), &["validate", "s.toml"]).fails(2, texts);
     };
     refused("test_f1_macro", &["held out", "use validation_f1_macro"]);
-    refused("training_seconds", &["training_seconds says what a result took"]);
+    refused("training_seconds", &["training_seconds is a cost of training"]);
     refused("f1_macro", &["unknown metric", "validation_f1_macro"]);
     refused("latency_ms@pi", &["device = \"pi\""]);
 }

@@ -6,18 +6,18 @@ use edgesmith_search_space::Cost;
 
 use super::{Metric, Scope, ScopedMetric, Source, Split, Target};
 
-/// What was found out about one network. At most one value for a metric and scope; what is not known is
-/// absent.
+/// What is known about one network. There is at most one value per metric and scope; unknown
+/// figures are absent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Figures {
-    /// By metric and scope, ascending. A vector, because trials are many and have few figures each.
+    /// Sorted by metric and scope. A vector, because there are many trials with few figures each.
     all: Vec<(ScopedMetric, f64)>,
 }
 
 /// Why a figure cannot be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FigureError {
-    /// Its value is not one that the metric's definition allows.
+    /// The metric's definition does not allow this value.
     #[error("{of} is wrong: {problem}")]
     Value {
         /// Which figure.
@@ -25,8 +25,8 @@ pub enum FigureError {
         /// What is wrong with the value.
         problem: String,
     },
-    /// It is of something that the metric is not measured of.
-    #[error("{of} is wrong: {} is not measured of that", of.metric)]
+    /// The metric is not measured in this scope.
+    #[error("{of} is wrong: {} is not measured in this scope", of.metric)]
     Scope {
         /// Which figure.
         of: ScopedMetric,
@@ -34,19 +34,19 @@ pub enum FigureError {
 }
 
 impl Figures {
-    /// None.
+    /// An empty map.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What arithmetic says of a network of this cost.
+    /// The figures that follow from a network's cost by arithmetic.
     pub fn of_cost(cost: &Cost) -> Self {
         let mut figures = Self::new();
         figures.set_cost(cost);
         figures
     }
 
-    /// Sets what arithmetic says of a network of this cost.
+    /// Sets the figures that follow from a network's cost by arithmetic.
     pub fn set_cost(&mut self, cost: &Cost) {
         for metric in Metric::ALL {
             if let Some(value) = metric.of_cost(cost) {
@@ -55,7 +55,7 @@ impl Figures {
         }
     }
 
-    /// Sets a figure, whether it was known or not.
+    /// Sets a figure and replaces an earlier value.
     pub fn set(&mut self, of: ScopedMetric, value: f64) {
         match self.place(&of) {
             Ok(place) => self.all[place].1 = value,
@@ -63,7 +63,7 @@ impl Figures {
         }
     }
 
-    /// The same with another figure.
+    /// The same figures with this one set.
     #[must_use]
     pub fn with(mut self, of: ScopedMetric, value: f64) -> Self {
         self.set(of, value);
@@ -75,24 +75,24 @@ impl Figures {
         other.all.iter().for_each(|(of, value)| self.set(of.clone(), *value));
     }
 
-    /// A figure; `None` where it is not known.
+    /// A figure; `None` if it is not known.
     pub fn get(&self, of: &ScopedMetric) -> Option<f64> {
         self.place(of).ok().map(|place| self.all[place].1)
     }
 
-    /// Forgets a figure.
+    /// Removes a figure.
     pub fn remove(&mut self, of: &ScopedMetric) {
         if let Ok(place) = self.place(of) {
             self.all.remove(place);
         }
     }
 
-    /// All, by metric and scope.
+    /// All figures, sorted by metric and scope.
     pub fn iter(&self) -> impl Iterator<Item = (&ScopedMetric, f64)> {
         self.all.iter().map(|(of, value)| (of, *value))
     }
 
-    /// Whether nothing is known.
+    /// Whether no figure is known.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -115,7 +115,7 @@ impl Figures {
         })
     }
 
-    /// Accuracies on the sets that a table tells of, by name, `0..=1`.
+    /// Accuracies on the held-out sets of a table, by name, `0..=1`.
     pub fn held_out_accuracies(&self) -> impl Iterator<Item = (&str, f64)> {
         self.iter().filter_map(|(of, value)| match of.split() {
             Some(Split::HeldOut(name)) if of.metric == Metric::ACCURACY => Some((&**name, value)),
@@ -123,17 +123,17 @@ impl Figures {
         })
     }
 
-    /// Seconds that training took; 0 where nothing is said.
+    /// Seconds that training took; 0 if not known.
     pub fn training_seconds(&self) -> f64 {
         self.get(&Metric::TRAINING_SECONDS.whole()).unwrap_or(0.0)
     }
 
-    /// Training images seen; `None` where nothing is said.
+    /// Training images seen; `None` if not known.
     pub fn images_seen(&self) -> Option<u64> {
         self.get(&Metric::IMAGES_SEEN.whole()).map(|count| count as u64)
     }
 
-    /// Those that say what the network is, without those that say what it took to get there and without
+    /// The figures that describe the network itself. Leaves out the cost of training, and
     /// latencies, which differ from run to run.
     pub fn repeatable(&self) -> Self {
         let repeats = |of: &ScopedMetric| match of.metric.definition().source {
@@ -146,7 +146,7 @@ impl Figures {
     /// Checks every figure against its metric's definition.
     ///
     /// # Errors
-    /// The first one that cannot be right.
+    /// Returns the first figure that cannot be right.
     pub fn check(&self) -> Result<(), FigureError> {
         self.iter().try_for_each(|(of, value)| {
             if !of.fits() {
@@ -163,7 +163,7 @@ impl Figures {
 }
 
 impl FromIterator<(ScopedMetric, f64)> for Figures {
-    /// Of several values for the same, the last.
+    /// If a figure occurs several times, the last value counts.
     fn from_iter<T: IntoIterator<Item = (ScopedMetric, f64)>>(figures: T) -> Self {
         let mut all = Self::new();
         figures.into_iter().for_each(|(of, value)| all.set(of, value));
@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_map_is_what_was_set_last(sets in prop::collection::vec((0usize..8, 0.0f64..9.0), 0..30)) {
+        fn the_last_value_counts(sets in prop::collection::vec((0usize..8, 0.0f64..9.0), 0..30)) {
             let mut figures = Figures::new();
             let mut expected = std::collections::BTreeMap::new();
             for (metric, value) in sets {

@@ -1,9 +1,9 @@
-//! What can be measured of a network: names with definitions, the scopes that figures are of, and the
-//! map of figures that everything reads.
+//! What can be measured of a network: metrics with their definitions, the scopes of figures, and
+//! the map of figures.
 //!
-//! A [`Metric`] is a name in the [registry](Definition); a [`ScopedMetric`] says in addition of which
-//! images or device a figure is; [`Figures`] maps those to values. An [`Objective`] and a
-//! [`Constraint`] name what a study wants and demands. Nothing here measures anything.
+//! A [`Metric`] is a name in the [registry](Definition). A [`ScopedMetric`] adds the images or the
+//! device that a figure is of. [`Figures`] maps scoped metrics to values. An [`Objective`] says
+//! what a study optimizes, a [`Constraint`] what it demands. Nothing here measures anything.
 
 mod figures;
 mod objective;
@@ -36,7 +36,7 @@ impl Goal {
         }
     }
 
-    /// The value turned so that less is better; turning it again gives it back.
+    /// The value turned so that less is better. Turning it twice gives the value back.
     pub fn oriented(self, value: f64) -> f64 {
         match self {
             Goal::Minimize => value,

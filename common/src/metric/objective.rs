@@ -1,30 +1,30 @@
-//! What a study wants and demands of its trials.
+//! What a study optimizes, and what it demands of its trials.
 
 use std::fmt;
 
 use super::{Goal, ScopedMetric};
 use crate::DeviceClass;
 
-/// A metric with a goal. It is of validation images, never of held-out ones, where it is of images; it
-/// has a device exactly where the metric is per device.
+/// A metric with a goal. If the metric is of images, they are validation images, never held-out
+/// ones. It has a device if and only if the metric is per device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Objective {
-    /// What counts.
+    /// The metric and its scope.
     pub of: ScopedMetric,
-    /// Which way.
+    /// Whether more or less is better.
     pub goal: Goal,
 }
 
-/// A metric with a bound; of the same metrics and scopes as an [`Objective`].
+/// A metric with a bound. The same metrics and scopes are allowed as in an [`Objective`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constraint {
     /// What is bounded.
     pub of: ScopedMetric,
-    /// How.
+    /// The limit.
     pub bound: Bound,
 }
 
-/// A limit, itself allowed. Always finite.
+/// A limit. The limit itself is allowed. Always finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bound {
     /// No more than this.
@@ -34,27 +34,27 @@ pub enum Bound {
 }
 
 impl Objective {
-    /// Which way it is better by itself.
+    /// An objective with the goal from the metric's definition.
     pub fn natural(of: ScopedMetric) -> Self {
         let goal = of.metric.definition().goal;
         Self { of, goal }
     }
 
-    /// Where it is measured.
+    /// The device class, if the metric is per device.
     pub fn device(&self) -> Option<&DeviceClass> {
         self.of.device()
     }
 }
 
 impl Constraint {
-    /// Where it is measured.
+    /// The device class, if the metric is per device.
     pub fn device(&self) -> Option<&DeviceClass> {
         self.of.device()
     }
 }
 
 impl Bound {
-    /// The field in study files.
+    /// The name of the field in study files.
     pub fn name(self) -> &'static str {
         match self {
             Bound::Max(_) => "max",

@@ -1,8 +1,8 @@
 //! The registry: every metric's name and definition, each once.
 //!
 //! To add a metric, add an entry here and fill the figure in where it is measured; study files,
-//! records, the wire, filters, tables, CSV and JSON read the definition. A metric whose meaning changes
-//! gets a new name: figures under the old one stay what they were.
+//! records, the wire, filters, tables, CSV and JSON read the definition. A metric whose meaning
+//! changes gets a new name: figures under the old one stay what they were.
 
 use std::fmt;
 
@@ -191,8 +191,8 @@ registry! {
         scope: ScopeKind::Split,
         source: Source::Evaluated,
         scale: Scale::Linear { low: 0.0, high: 1.0 },
-        meaning: "mean over classes of F1, 2 TP / (2 TP + FP + FN), 0 to 1; each class counts the same, \
-                  classes that are neither there nor predicted are left out",
+        meaning: "mean over classes of F1, 2 TP / (2 TP + FP + FN), 0 to 1; each class counts the \
+                  same, classes that neither occur nor are predicted are left out",
     };
     /// Wall time of training and compression.
     TRAINING_SECONDS = Definition {
@@ -204,8 +204,8 @@ registry! {
         scope: ScopeKind::Whole,
         source: Source::Spent,
         scale: Scale::Logarithmic { low: 1e-3, high: 1e10 },
-        meaning: "wall time of training and compression without lost attempts, or what a table says of it, \
-                  seconds",
+        meaning: "wall time of training and compression without lost attempts, or the time that a \
+                  table gives, seconds",
     };
     /// Training images seen, fine-tuning included.
     IMAGES_SEEN = Definition {
@@ -279,7 +279,8 @@ impl Metric {
         Ok(value)
     }
 
-    /// How far a value is from the best that there can be; never negative. `None` where there is no best.
+    /// How far a value is from the best that there can be; never negative. `None` where there is no
+    /// best.
     pub fn distance_to_best(self, value: f64) -> Option<f64> {
         let Definition { goal, range: (least, greatest), .. } = self.definition();
         let distance = match goal {

@@ -1,4 +1,4 @@
-//! What a figure is of, and the names of figures: `validation_accuracy`, `latency_ms@rpi4`, `macs`.
+//! What figures describe, and their names: `validation_accuracy`, `latency_ms@rpi4`, `macs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,34 +7,34 @@ use std::sync::Arc;
 use super::{Metric, ScopeKind};
 use crate::{DeviceClass, EngineName};
 
-/// A metric together with what a figure of it is of.
+/// A metric together with what a figure of it describes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopedMetric {
-    /// What is counted.
+    /// The metric.
     pub metric: Metric,
-    /// Of what.
+    /// What the figure describes.
     pub scope: Scope,
 }
 
-/// What a figure is of.
+/// What a figure describes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// The network as a whole.
     Whole,
     /// A set of the study's data.
     Split(Split),
-    /// A device, with what runs the model there. Shared, as many trials have the same.
+    /// A device, with what runs the model there. Shared, because many trials have the same target.
     Target(Arc<Target>),
 }
 
 /// A set of a study's data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Split {
-    /// Held back from training; the search compares by it.
+    /// Held back from training. The search compares networks on it.
     Validation,
-    /// Held out; the search never sees it.
+    /// Held out. The search never sees it.
     Test,
-    /// Held out too; a table may tell of several sets, each by its column.
+    /// Also held out. A table may have several such sets, each named by its column.
     HeldOut(Arc<str>),
 }
 
@@ -45,24 +45,23 @@ pub struct Target {
     pub device: DeviceClass,
     /// What runs the model.
     pub engine: EngineName,
-    /// On how many threads; at least 1.
+    /// Number of threads; at least 1.
     pub threads: u32,
 }
 
 impl Target {
-    /// On this kind of device with edge-runtime on one thread, which is meant where nothing else is said.
+    /// This kind of device with edge-runtime on one thread, which is the default.
     pub fn on(device: DeviceClass) -> Self {
         Self { device, engine: EngineName::edge_runtime(), threads: 1 }
     }
 
-    /// Whether it is what is meant where only the device is named.
+    /// Whether engine and threads are the defaults, so that the device's name is enough.
     pub fn is_default(&self) -> bool {
         self.threads == 1 && self.engine == EngineName::edge_runtime()
     }
 }
 
-/// `rpi4`, or `rpi4/onnxruntime/4` where it is another engine than edge-runtime, or more threads than
-/// one.
+/// `rpi4`, or `rpi4/onnxruntime/4` if the engine is not edge-runtime or uses more than one thread.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Target { device, engine, threads } = self;
@@ -86,8 +85,9 @@ impl FromStr for Target {
         }
         if let Some(threads) = parts.next() {
             let count = threads.parse().ok().filter(|threads| *threads > 0);
-            target.threads = count
-                .ok_or_else(|| format!("{threads:?} is not a number of threads, 1 or more"))?;
+            target.threads = count.ok_or_else(|| {
+                format!("{threads:?} is not a number of threads; write 1 or more")
+            })?;
         }
         match parts.next() {
             None => Ok(target),
@@ -104,12 +104,12 @@ impl ScopedMetric {
     pub const TEST_ACCURACY: ScopedMetric =
         ScopedMetric { metric: Metric::ACCURACY, scope: Scope::Split(Split::Test) };
 
-    /// The device, where it is measured on one.
+    /// The device, if it is measured on one.
     pub fn device(&self) -> Option<&DeviceClass> {
         self.target().map(|target| &target.device)
     }
 
-    /// The device and what runs the model there, where it is measured on one.
+    /// The device and what runs the model there, if it is measured on one.
     pub fn target(&self) -> Option<&Target> {
         match &self.scope {
             Scope::Target(target) => Some(target),
@@ -117,7 +117,7 @@ impl ScopedMetric {
         }
     }
 
-    /// The set of data, where it is evaluated on one.
+    /// The set of data, if it is evaluated on one.
     pub fn split(&self) -> Option<&Split> {
         match &self.scope {
             Scope::Split(split) => Some(split),
@@ -125,12 +125,12 @@ impl ScopedMetric {
         }
     }
 
-    /// Whether it is of data that the search must not see.
+    /// Whether it uses data that the search must not see.
     pub fn is_held_out(&self) -> bool {
         matches!(self.split(), Some(Split::Test | Split::HeldOut(_)))
     }
 
-    /// Whether the scope is of the kind that the metric's definition says.
+    /// Whether the scope is of the kind that the metric's definition asks for.
     pub fn fits(&self) -> bool {
         match (self.metric.definition().scope, &self.scope) {
             (ScopeKind::Whole, Scope::Whole)
@@ -140,7 +140,8 @@ impl ScopedMetric {
         }
     }
 
-    /// Every name without a device, for messages: `validation_accuracy`, `test_accuracy`, `macs`, ….
+    /// Every name without a device, for messages: `validation_accuracy`, `test_accuracy`, `macs`,
+    /// ….
     pub fn names() -> Vec<String> {
         let of = |metric: &Metric| match metric.definition().scope {
             ScopeKind::Split => {
@@ -152,7 +153,7 @@ impl ScopedMetric {
     }
 }
 
-/// `validation_accuracy`, `accuracy@c10_test_200` on another set that is held out, `latency_ms@rpi4`,
+/// `validation_accuracy`, `accuracy@c10_test_200` for another held-out set, `latency_ms@rpi4`,
 /// `macs`.
 impl fmt::Display for ScopedMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,26 +180,26 @@ pub enum MetricNameError {
         /// As given.
         given: String,
     },
-    /// It is measured on a device, and none is named.
-    #[error("{metric} is of a device; write {metric}@DEVICE")]
+    /// The metric is measured on a device, but none is named.
+    #[error("{metric} is measured on a device; write {metric}@DEVICE")]
     NoDevice {
-        /// Which.
+        /// The metric.
         metric: Metric,
     },
-    /// It names a device or a set, and is the same everywhere.
+    /// A device or a set is named, but the metric is the same everywhere.
     #[error("{metric} is the same on every device; leave {place:?} out")]
     NoScope {
-        /// Which.
+        /// The metric.
         metric: Metric,
         /// What follows the `@`.
         place: String,
     },
-    /// The device is not written as one.
+    /// The text for the device is not valid.
     #[error("{0}")]
     Target(String),
 }
 
-/// What [`Display`](fmt::Display) writes.
+/// Parses what [`Display`](fmt::Display) writes.
 impl FromStr for ScopedMetric {
     type Err = MetricNameError;
 
@@ -245,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back() {
+    fn names_parse_back() {
         let texts = [
             "validation_accuracy",
             "test_accuracy",
@@ -266,12 +267,15 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_names_no_figure_gets_the_reason() {
+    fn invalid_names_are_explained() {
         let error = |text: &str| text.parse::<ScopedMetric>().unwrap_err().to_string();
         for text in ["accuracy", "validation_macs", "speed", "validation_", "accuracy@"] {
             assert!(error(text).contains("validation_accuracy"), "{text}: {}", error(text));
         }
-        assert_eq!(error("latency_ms"), "latency_ms is of a device; write latency_ms@DEVICE");
+        assert_eq!(
+            error("latency_ms"),
+            "latency_ms is measured on a device; write latency_ms@DEVICE"
+        );
         assert!(error("macs@rpi4").contains("every device"));
         assert!(error("validation_accuracy@rpi4").contains("every device"));
         assert!(error("latency_ms@rpi4/ort/0").contains("threads"));

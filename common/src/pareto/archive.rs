@@ -1,27 +1,27 @@
-//! A Pareto front that keeps up with points as they come.
+//! A Pareto front that is kept up to date as points arrive.
 //!
-//! An [`Archive`] holds exactly what [`front`](super::front) would give for all points inserted so
-//! far, each with a payload of the caller's, such as a trial's number. It forgets dominated points
-//! for good: there is no taking a member out, and ranks behind the first are
-//! [`fronts`](super::fronts)'s.
+//! An [`Archive`] holds exactly the points that [`front`](super::front) would return for all points
+//! inserted so far, each with a payload of the caller's, such as a trial's number. Dominated points
+//! are dropped for good and members cannot be removed. For the ranks behind the first, use
+//! [`fronts`](super::fronts).
 
 use super::dominates;
 use super::staircase::{Staircase, compare};
 
-/// Points of which none dominates another, each with a payload. Less is better in every coordinate;
-/// equal points are all kept.
+/// Points that do not dominate each other, each with a payload. Less is better in every coordinate.
+/// All copies of equal points are kept.
 ///
-/// Up to two objectives, the members are a staircase in a balanced tree (Bentley, Kung, Schkolnick
-/// and Thompson 1978, "On the Average Number of Maxima in a Set of Vectors", say how short it stays:
-/// about ln n of n random points). From three on they are a list in ascending first objective that
-/// [`insert`](Self::insert) scans.
+/// With up to two objectives, the members are a staircase in a balanced tree. It stays short: about
+/// ln n members for n random points (Bentley, Kung, Schkolnick and Thompson 1978, "On the Average
+/// Number of Maxima in a Set of Vectors"). With three or more, they are a list in ascending first
+/// objective, which [`insert`](Self::insert) scans.
 #[derive(Debug, Clone)]
 pub struct Archive<T> {
     objectives: usize,
     len: usize,
-    /// The members with up to two objectives, equal points on one step in order of insertion.
+    /// The members with up to two objectives. Equal points share one step, in order of insertion.
     stairs: Staircase<Vec<Member<T>>>,
-    /// The members with more, in ascending first objective, then in order of insertion.
+    /// The members with three or more objectives, by ascending first objective, then by insertion.
     list: Vec<Member<T>>,
 }
 
@@ -32,22 +32,22 @@ struct Member<T> {
 }
 
 impl<T> Archive<T> {
-    /// An empty archive of points with that many objectives.
+    /// An empty archive of points with this number of objectives.
     pub fn new(objectives: usize) -> Self {
         Self { objectives, len: 0, stairs: Staircase::new(), list: Vec::new() }
     }
 
-    /// Takes a point in and drops the members that it dominates, or drops it and answers `false`
-    /// where a member dominates it.
+    /// Inserts a point and drops the members that it dominates. If a member dominates the point,
+    /// drops the point instead and returns `false`.
     ///
-    /// Up to two objectives: O(log k) amortised, where k is the number of members. From three on:
-    /// O(k) at worst; a point is turned away at the first member found to dominate it, and only
-    /// members with no worse a first objective are asked.
+    /// With up to two objectives: O(log k) amortised, where k is the number of members. With three
+    /// or more: O(k) at worst. The scan stops at the first member that dominates the point, and
+    /// only members that are no worse in the first objective are compared.
     ///
     /// # Panics
     ///
-    /// Where the point has another number of coordinates than the archive's, or a NaN among them,
-    /// which neither dominates nor is dominated and would stay for ever.
+    /// If the point's number of coordinates differs from the archive's, or if a coordinate is NaN.
+    /// A NaN neither dominates nor is dominated, so it would stay for ever.
     pub fn insert(&mut self, point: Vec<f64>, payload: T) -> bool {
         assert_eq!(point.len(), self.objectives, "a point of another number of objectives");
         assert!(!point.iter().any(|v| v.is_nan()), "a point with a NaN: {point:?}");
@@ -58,29 +58,30 @@ impl<T> Archive<T> {
         }
     }
 
-    /// The members, in ascending first objective; where it is equal, in order of insertion.
+    /// The members, by ascending first objective, then by insertion.
     pub fn iter(&self) -> impl Iterator<Item = (&[f64], &T)> {
         let steps = self.stairs.values().flatten();
-        // One of the two is empty.
+        // At least one of the two is empty.
         steps.chain(&self.list).map(|member| (member.point.as_slice(), &member.payload))
     }
 
-    /// How many members there are, equal points counted each.
+    /// Number of members. Each of several equal points counts.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing was inserted yet.
+    /// Whether the archive has no members.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     fn insert_step(&mut self, member: Member<T>) -> bool {
-        // What is not there is equal in all points.
+        // Missing coordinates are equal in all points.
         let coordinate = |i: usize| member.point.get(i).copied().unwrap_or(0.0);
         let (x, y) = (coordinate(0), coordinate(1));
         if self.stairs.covers(x, y) {
-            // Covered and not dominated is only a point that is equal to one's own step.
+            // The point is covered. It is still not dominated if it equals the step at its own
+            // place.
             match self.stairs.at_mut(x) {
                 Some(step) if step.y == y => step.value.push(member),
                 _ => return false,
@@ -97,7 +98,8 @@ impl<T> Archive<T> {
 
     fn insert_scanning(&mut self, member: Member<T>) -> bool {
         let x = member.point[0];
-        // Who dominates it is no worse in the first objective; whom it dominates is no better.
+        // Members that dominate it are no worse in the first objective; members that it dominates
+        // are no better.
         let no_worse = self.list.partition_point(|m| compare(m.point[0], x).is_le());
         if self.list[..no_worse].iter().any(|m| dominates(&m.point, &member.point)) {
             return false;
@@ -123,7 +125,7 @@ mod tests {
     use super::super::tests::grid;
     use super::*;
 
-    /// The members' payloads after inserting the set in that order, checking each answer.
+    /// The members' payloads after inserting the points in this order. Checks each return value.
     fn kept(set: &[Vec<f64>], order: &[usize], objectives: usize) -> Vec<usize> {
         let mut archive = Archive::new(objectives);
         for (done, &i) in order.iter().enumerate() {
@@ -138,7 +140,7 @@ mod tests {
         archive.iter().map(|(_, &i)| i).collect()
     }
 
-    /// A grid set and an order to insert it in.
+    /// A set on a grid and an order to insert it in.
     fn shuffled(
         objectives: usize,
         cells: u8,
@@ -152,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_archive_is_the_front_in_any_order_of_insertion(
+        fn the_archive_equals_the_front_in_any_order_of_insertion(
             sets in (shuffled(0, 1, 4), shuffled(1, 6, 12), shuffled(2, 6, 30), shuffled(2, 30, 60),
                 shuffled(3, 5, 40), shuffled(4, 4, 40))
         ) {
@@ -164,7 +166,7 @@ mod tests {
                 let mut sorted = members.clone();
                 sorted.sort_unstable();
                 prop_assert_eq!(sorted, front(&set));
-                // Ascending first objective, then order of insertion.
+                // Sorted by ascending first objective, then by insertion.
                 let place = |i: &usize| order.iter().position(|k| k == i);
                 let first = |i: usize| set[i].first().copied().unwrap_or(0.0);
                 for pair in members.windows(2) {
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn one_point_may_clear_many_and_infinities_are_numbers() {
+    fn one_point_may_remove_many_and_infinities_are_allowed() {
         let mut archive = Archive::new(2);
         for i in 0..100 {
             assert!(archive.insert(vec![f64::from(i), f64::from(100 - i)], i));
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "NaN")]
-    fn a_nan_is_refused() {
+    fn a_nan_is_rejected() {
         Archive::new(2).insert(vec![0.0, f64::NAN], ());
     }
 }

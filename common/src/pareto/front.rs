@@ -1,15 +1,16 @@
 //! The non-dominated points of a set, its ranks by non-dominated sorting, and crowding.
 //!
-//! These look at all points at once and answer with indices into them; a set that grows is an
-//! [`Archive`](super::Archive)'s.
+//! These functions take all points at once and return indices into them. For a set that grows, use
+//! [`Archive`](super::Archive).
 
 use super::dominates;
 use super::staircase::{Staircase, compare, coordinates};
 
-/// Indices of the points that no other point dominates, in order. Equal points are all kept.
+/// Indices of the points that no other point dominates, ascending. All copies of equal points are
+/// kept.
 ///
-/// O(n log n) for up to three objectives (Kung, Luccio and Preparata 1975, "On Finding the Maxima of
-/// a Set of Vectors"), O(n log n + n·k) for more, where k is the size of the front.
+/// O(n log n) for up to three objectives (Kung, Luccio and Preparata 1975, "On Finding the Maxima
+/// of a Set of Vectors"), O(n log n + n·k) for more, where k is the size of the front.
 pub fn front(points: &[Vec<f64>]) -> Vec<usize> {
     let order = lexicographic(points);
     let mut kept = match points.first().map_or(0, Vec::len) {
@@ -74,11 +75,11 @@ pub fn crowding(points: &[Vec<f64>]) -> Vec<f64> {
     distance
 }
 
-/// Indices in lexicographic order, in which only earlier points can dominate later ones; equal points
-/// in the order given.
+/// Indices in lexicographic order. In this order only earlier points can dominate later ones. Equal
+/// points keep the order given.
 fn lexicographic(points: &[Vec<f64>]) -> Vec<usize> {
-    // The first coordinate stands beside the index: it decides nearly always, and looking a point up
-    // is what sorting many would spend its time on.
+    // The first coordinate is stored beside the index. It decides nearly every comparison, and
+    // looking up the point would take most of the time in large sets.
     let first = |point: &Vec<f64>| point.first().copied().unwrap_or(0.0);
     let mut order: Vec<(f64, usize)> =
         points.iter().enumerate().map(|(i, point)| (first(point), i)).collect();
@@ -88,8 +89,8 @@ fn lexicographic(points: &[Vec<f64>]) -> Vec<usize> {
     order.into_iter().map(|(_, i)| i).collect()
 }
 
-/// Up to two objectives, in lexicographic order: the last point kept has the lowest second
-/// coordinate so far, so whatever an earlier one dominates, it dominates as well.
+/// Up to two objectives, in lexicographic order. The last point kept has the lowest second
+/// coordinate so far, so it dominates everything that an earlier point dominates.
 fn planar(points: &[Vec<f64>], order: &[usize]) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
     for &i in order {
@@ -100,8 +101,8 @@ fn planar(points: &[Vec<f64>], order: &[usize]) -> Vec<usize> {
     kept
 }
 
-/// Three objectives, in lexicographic order: the first coordinate is never better than an earlier
-/// point's, so the other two decide, against the staircase of those kept.
+/// Three objectives, in lexicographic order. The first coordinate is never better than an earlier
+/// point's, so the other two decide. They are compared with the staircase of the points kept.
 fn spatial(points: &[Vec<f64>], order: &[usize]) -> Vec<usize> {
     let mut stairs = Staircase::new();
     let mut kept: Vec<usize> = Vec::new();
@@ -152,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn ranks_part_the_set(set in grid(3, 8, 14)) {
+        fn every_point_is_in_exactly_one_rank(set in grid(3, 8, 14)) {
             let ranks = fronts(&set);
             prop_assert_eq!(ranks.first().cloned().unwrap_or_default(), naive(&set));
             prop_assert_eq!(ranks.iter().map(Vec::len).sum::<usize>(), set.len());
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_two_zeros_are_equal_on_a_front() {
-        // Turning an accuracy of zero gives the negative one.
+        // Orienting an accuracy of zero gives negative zero.
         for tail in [vec![], vec![5.0], vec![5.0, 5.0]] {
             let with = |head: [f64; 2]| [head.as_slice(), &tail].concat();
             let set = [with([0.0, 1.0]), with([-0.0, 2.0]), with([-0.0, 1.0])];

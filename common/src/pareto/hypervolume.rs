@@ -1,36 +1,36 @@
-//! The hypervolume indicator: how much of the space below a reference point a set dominates.
+//! The hypervolume indicator: the volume of the space below a reference point that a set dominates.
 //!
-//! One algorithm per number of objectives, all exact: a sweep over two, a sweep over three with a
-//! staircase of the other two, and the exclusive volumes of WFG from four on, which end in the sweep
-//! over three. Nothing here is sampled, and no volume is taken apart per point.
+//! There is one exact algorithm per number of objectives: a sweep for two; a sweep for three with a
+//! staircase of the other two; from four on, the exclusive volumes of WFG, which end in the sweep
+//! for three. Nothing is sampled, and contributions of single points are not computed.
 //!
-//! All of them add up the same sum. In ascending order of the last objective, a point dominates,
-//! from its own height up to the reference, what it adds in the other objectives to the points
-//! before it; so the volume is the sum of (reference − height) × (added below). No term is negative,
-//! and up to three objectives nothing is subtracted but coordinates. The order of adding depends on
-//! the points alone: a set gives the same bits however it is ordered and whatever dominated points
-//! are in it.
+//! All of them compute the same sum. Go through the points in ascending last objective. A point
+//! adds (reference − its height) × (what it adds in the other objectives to the points before
+//! it). No term is negative, and up to three objectives the only subtractions are between
+//! coordinates. The order of adding depends only on the points, so a set gives the same bits in any
+//! order and with any dominated points in it.
 
 use super::staircase::{Staircase, compare, coordinates};
 
-/// Volume that `points` dominate within the box below `reference`, exact up to rounding for any
-/// number of objectives, in the product of the objectives' units. A point that is not better than
-/// the reference everywhere adds nothing, and neither does a dominated or repeated one; they need not
-/// be taken out before. Infinite where a single point's volume is. Zero for no objectives.
+/// The volume that `points` dominate within the box below `reference`, in the product of the
+/// objectives' units. Exact up to rounding for any number of objectives. Points that are not better
+/// than the reference in every objective add nothing, and neither do dominated or repeated points,
+/// so they need not be removed first. Infinite if the volume of a single point is infinite. Zero
+/// for no objectives.
 ///
-/// Up to three objectives O(n log n) (Beume, Fonseca, López-Ibáñez, Paquete and Vahrenhold 2009, "On
-/// the Complexity of Computing the Hypervolume Indicator"). From four on, WFG (While, Bradstreet and
-/// Barone 2012, "A Fast Way of Calculating Exact Hypervolumes"): O(n² log n) for four, and at worst
-/// exponential in the number of objectives.
+/// Up to three objectives O(n log n) (Beume, Fonseca, López-Ibáñez, Paquete and Vahrenhold 2009,
+/// "On the Complexity of Computing the Hypervolume Indicator"). From four on, WFG (While,
+/// Bradstreet and Barone 2012, "A Fast Way of Calculating Exact Hypervolumes"): O(n² log n) for
+/// four, and at worst exponential in the number of objectives.
 ///
 /// # Panics
 ///
-/// Where a point has fewer coordinates than the reference.
+/// If a point has fewer coordinates than the reference.
 pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     let inside = |p: &&[f64]| p.iter().zip(reference).all(|(x, r)| x < r);
     let points: Vec<&[f64]> = points.iter().map(Vec::as_slice).filter(inside).collect();
-    // Past this, every box and every difference of boxes is finite. No side is zero, but a product of
-    // tiny ones may round to it and make NaN with an endless one.
+    // After this check every box and every difference of boxes is finite. No side is zero, but a
+    // product of tiny sides may round to zero, and zero times an infinite side is NaN.
     if points.iter().any(|p| !box_volume(p, reference).is_finite()) {
         return f64::INFINITY;
     }
@@ -43,7 +43,8 @@ pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     }
 }
 
-/// Two objectives: in ascending first, each point adds a rectangle below the lowest second so far.
+/// Two objectives: in ascending first objective, each point adds a rectangle below the lowest
+/// second objective so far.
 fn planar(mut points: Vec<[f64; 2]>, [right, top]: [f64; 2]) -> f64 {
     points.sort_unstable_by(|a, b| compare(a[0], b[0]).then_with(|| compare(a[1], b[1])));
     let mut lowest = top;
@@ -57,8 +58,9 @@ fn planar(mut points: Vec<[f64; 2]>, [right, top]: [f64; 2]) -> f64 {
     area
 }
 
-/// Three objectives: in ascending third, each point adds what the staircase of the other two gains.
-/// Every point goes into the staircase and out of it at most once. Sorts the points in place.
+/// Three objectives: in ascending third objective, each point adds the area that the staircase of
+/// the other two gains. Every point enters and leaves the staircase at most once. Sorts the points
+/// in place.
 fn spatial(points: &mut [[f64; 3]], [right, top, ceiling]: [f64; 3]) -> f64 {
     points.sort_unstable_by(|a, b| {
         let in_plane = || compare(a[0], b[0]).then_with(|| compare(a[1], b[1]));
@@ -85,7 +87,8 @@ fn spatial(points: &mut [[f64; 3]], [right, top, ceiling]: [f64; 3]) -> f64 {
     volume
 }
 
-/// Four and more objectives: in ascending last, each point adds its exclusive volume below.
+/// Four or more objectives: in ascending last objective, each point adds its exclusive volume in
+/// the others.
 fn wfg(points: Vec<Vec<f64>>, reference: &[f64]) -> f64 {
     let last = reference.len() - 1;
     let points = undominated(points);
@@ -97,9 +100,9 @@ fn wfg(points: Vec<Vec<f64>>, reference: &[f64]) -> f64 {
     volume
 }
 
-/// What a point dominates that `others` do not: its box less what they dominate of it. Within its
-/// box, each of the others is as bad as the point or worse (its limit), so most of them dominate one
-/// another there and fall away.
+/// The volume that a point dominates and `others` do not: its box minus the part of it that they
+/// dominate. Within its box, each of the others counts as its worse coordinates (WFG's limit set),
+/// so most of them dominate one another there and drop out.
 fn exclusive(point: &[f64], others: &[Vec<f64>], reference: &[f64]) -> f64 {
     let limit = |other: &Vec<f64>| point.iter().zip(other).map(|(p, o)| p.max(*o)).collect();
     let shared = if let &[x, y, z] = reference {
@@ -108,13 +111,15 @@ fn exclusive(point: &[f64], others: &[Vec<f64>], reference: &[f64]) -> f64 {
     } else {
         wfg(others.iter().map(limit).collect(), reference)
     };
-    // The difference of two roundings may fall below.
+    // The difference of two rounded values may be slightly negative.
     (box_volume(point, reference) - shared).max(0.0)
 }
 
-/// The points that no other is at least as good as, once each, in ascending last objective.
+/// Drops every point for which another one is at least as good, and keeps one copy of equal points.
+/// Sorted by ascending last objective.
 fn undominated(mut points: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
-    // From the last coordinate on: only earlier points can be at least as good as later ones.
+    // Sorted from the last coordinate on, so that only earlier points can be at least as good as
+    // later ones.
     points.sort_unstable_by(|a, b| coordinates(a).rev().cmp(coordinates(b).rev()));
     let mut kept: Vec<Vec<f64>> = Vec::new();
     for point in points {
@@ -143,7 +148,7 @@ mod tests {
     use super::super::tests::grid;
     use super::*;
 
-    /// Volume by counting grid cells: exact for points on the grid.
+    /// The volume by counting grid cells. Exact for points on the grid.
     fn counted(points: &[Vec<f64>], dimensions: usize, per_side: usize) -> f64 {
         let cells = per_side.pow(dimensions as u32);
         let dominated = |cell: &usize| {
@@ -160,12 +165,12 @@ mod tests {
         (0..cells).filter(dominated).count() as f64 / cells as f64
     }
 
-    /// Real-valued sets, some of it outside the unit box.
+    /// Real-valued sets, partly outside the unit box.
     fn real(dimensions: usize, most: usize) -> impl Strategy<Value = Vec<Vec<f64>>> {
         prop::collection::vec(prop::collection::vec(-0.5..1.1_f64, dimensions), 0..most)
     }
 
-    /// Sets in which no point dominates another by much: on the unit sphere, seen from outside.
+    /// Sets in which few points dominate another: on the unit sphere, seen from outside.
     fn spherical(dimensions: usize, most: usize) -> impl Strategy<Value = Vec<Vec<f64>>> {
         let point = prop::collection::vec(0.01..1.0_f64, dimensions).prop_map(|v| {
             let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -214,7 +219,7 @@ mod tests {
                 prop_assert!(whole >= hypervolume(&set, &reference) - 1e-12);
                 all.reverse();
                 prop_assert_eq!(hypervolume(&all, &reference), whole);
-                // Neither order nor dominated points change a bit.
+                // Neither the order nor dominated points change a single bit.
                 let best = super::super::front(&all);
                 let best: Vec<Vec<f64>> = best.into_iter().map(|i| all[i].clone()).collect();
                 prop_assert_eq!(hypervolume(&best, &reference), whole);
@@ -224,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_larger_front_of_each_kind_agrees_with_slicing() {
-        // A spiral over the sphere: many steps at once, unlike what few random points make.
+        // A spiral over the sphere has many steps at once, unlike a few random points.
         for (d, n) in [(2, 300), (3, 300), (4, 60), (5, 24)] {
             let point = |i: usize| -> Vec<f64> {
                 let raw: Vec<f64> =
@@ -240,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_of_what_may_be_asked() {
+    fn empty_infinite_and_huge_inputs_are_handled() {
         assert_eq!(hypervolume(&[], &[1.0, 1.0, 1.0, 1.0]), 0.0);
         assert_eq!(hypervolume(&[vec![]], &[]), 0.0);
         for d in 1..6 {
             let reference = vec![1.0; d];
-            // On the reference, beyond it, not a number: nothing.
+            // On the reference, beyond it, or NaN: adds nothing.
             for outside in [1.0, 2.0, f64::INFINITY, f64::NAN] {
                 let mut point = vec![0.0; d];
                 point[d - 1] = outside;
@@ -258,11 +263,11 @@ mod tests {
             let endless = vec![f64::NEG_INFINITY; d];
             assert_eq!(hypervolume(&[endless.clone(), endless], &reference), f64::INFINITY);
             assert_eq!(hypervolume(&[vec![0.0; d]], &vec![f64::INFINITY; d]), f64::INFINITY);
-            // Even where the other sides' product rounds to zero.
+            // Infinite even if the product of the other sides rounds to zero.
             let mut needle = vec![-1e-300; d];
             needle[d - 1] = f64::NEG_INFINITY;
             assert_eq!(hypervolume(&[needle], &vec![0.0; d]), f64::INFINITY);
-            // Boxes too large for a number, alone or summed, are infinite and never NaN.
+            // Boxes too large for an `f64`, alone or summed, are infinite and never NaN.
             let large = [vec![-1e300; d], vec![-1.7e308; d]];
             let finite = d == 1;
             assert_eq!(hypervolume(&large, &reference).is_finite(), finite);

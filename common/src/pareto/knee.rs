@@ -1,10 +1,12 @@
-//! The knee of a front: where giving up a little of one objective stops gaining much of another.
+//! The knee of a front: the point where giving up a little of one objective stops gaining much of
+//! another.
 
-/// The knee of points of which none dominates another: the one that lies farthest below the plane
-/// through the front's ends, each objective measured by its range on the front (Das 1999, "On
-/// Characterizing the 'Knee' of the Pareto Curve Based on Normal-Boundary Intersection"). The first of
-/// equals; `None` where no point lies below that plane, as with fewer than three points, one
-/// objective or a front that bulges the other way. Less is better, no NaN. O(n).
+/// The knee of points that do not dominate each other: the point farthest below the plane through
+/// the front's ends, with each objective scaled by its range on the front (Das 1999, "On
+/// Characterizing the 'Knee' of the Pareto Curve Based on Normal-Boundary Intersection"). The first
+/// among equals. `None` if no point lies below that plane, for example with fewer than three
+/// points, with one objective, or if the front bulges the other way. Less is better; NaN is not
+/// allowed. O(n).
 pub fn knee(points: &[Vec<f64>]) -> Option<usize> {
     let objectives = points.first()?.len();
     if points.len() < 3 || objectives < 2 {
@@ -21,8 +23,8 @@ pub fn knee(points: &[Vec<f64>]) -> Option<usize> {
     let share = |(value, (low, high)): (&f64, &(f64, f64))| {
         if high > low { (value - low) / (high - low) } else { 0.0 }
     };
-    // The ends' coordinates sum to 1 with two objectives; with more the plane through them is the one
-    // where the sum is 1.
+    // With two objectives, the scaled coordinates of each end sum to 1. With more, the plane
+    // through the ends is the one where the sum is 1.
     let sums = points.iter().map(|point| point.iter().zip(&ranges).map(share).sum::<f64>());
     let (best, sum) = sums.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
     (sum < 1.0 - 1e-9).then_some(best)

@@ -1,10 +1,10 @@
 //! Pareto dominance, non-dominated sorting, crowding and hypervolume.
 //!
 //! Points are slices of objective values turned by [`oriented`] so that *less is better* in every
-//! coordinate. Points of one call have equal length and no NaN. A front of points that are all at
-//! hand is [`front`]'s; one that follows a run, point by point, is an [`Archive`]. Nothing here
-//! draws random numbers, and no answer but an archive's order of equal first objectives depends on
-//! the order in which points come.
+//! coordinate. Points of one call have equal length and no NaN. Use [`front`] if all points are
+//! known, and an [`Archive`] to follow a run point by point. Nothing here draws random numbers. No
+//! result depends on the order of the points, except for the order in which an archive lists
+//! members with equal first objectives.
 
 mod archive;
 mod front;
@@ -22,20 +22,21 @@ pub use knee::knee;
 use crate::metric::Scale;
 use crate::{Goal, Objective, TrialValues};
 
-/// A trial's objective values, less is better; `None` where one was not measured.
+/// A trial's objective values, turned so that less is better; `None` if one was not measured.
 pub fn oriented(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
     let turn = |objective: &Objective| Some(objective.goal.oriented(values.get(&objective.of)?));
     objectives.iter().map(turn).collect()
 }
 
-/// Whether `a` is at least as good as `b` everywhere and better somewhere.
+/// Whether `a` is at least as good as `b` in every coordinate and better in at least one.
 pub fn dominates(a: &[f64], b: &[f64]) -> bool {
     a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
 }
 
-/// The hypervolume that progress shows, between 0 and 1: every objective is mapped to `0..=1` on its
-/// metric's [`Scale`] (accuracy to its error; latencies, sizes and counts to their logarithm), and the
-/// reference is 1 everywhere. It depends on the set of points alone and never falls when one is added.
+/// The hypervolume shown as progress, between 0 and 1. Every objective is mapped to `0..=1` on its
+/// metric's [`Scale`] (accuracy by its error; latencies, sizes and counts by their logarithm), and
+/// the reference is 1 everywhere. It depends only on the set of points and never falls when a point
+/// is added.
 pub fn study_hypervolume(objectives: &[Objective], points: &[Vec<f64>]) -> f64 {
     let map = |point: &Vec<f64>| -> Vec<f64> {
         let turned = objectives.iter().zip(point);

@@ -1,6 +1,6 @@
-//! Hypervolume by slicing along the last objective (Zitzler 1999, "HSO"): short, slow and plainly
-//! right. What tests and `examples/front_speed.rs` hold the fast algorithms against; no part of the
-//! library.
+//! Hypervolume by slicing along the last objective (Zitzler 1999, "HSO"): short, slow and easy to
+//! check. Tests and `examples/front_speed.rs` compare the fast algorithms with it. It is not part
+//! of the library.
 
 /// Volume that `points` dominate within the box below `reference`. O(n^(d-1) log n).
 pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
@@ -16,7 +16,7 @@ fn slice(mut points: Vec<&[f64]>, reference: &[f64]) -> f64 {
         return points.first().map_or(0.0, |best| reference[0] - best[0]);
     }
     let mut volume = 0.0;
-    // The best first coordinate so far is all that two objectives need.
+    // Two objectives need only the best first coordinate so far.
     let mut widest = 0.0_f64;
     for i in 0..points.len() {
         let until = points.get(i + 1).map_or(reference[last], |next| next[last]);

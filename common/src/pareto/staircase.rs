@@ -1,15 +1,15 @@
-//! A two-dimensional staircase: points of which none is at least as good as another, so that the
-//! second coordinate falls strictly while the first rises strictly.
+//! A two-dimensional staircase: points of which none is at least as good as another, so the second
+//! coordinate falls strictly as the first rises strictly.
 //!
-//! It is what the two-objective archive, the three-objective front and the three-objective
-//! hypervolume have in common: a balanced tree ordered by the first coordinate, in which whatever a
-//! new point beats lies side by side. It knows nothing of a reference point; volumes are counted by
-//! the caller from the steps that [`Staircase::pop_covered`] hands out.
+//! The two-objective archive, the three-objective front and the three-objective hypervolume share
+//! it. It is a balanced tree ordered by the first coordinate, in which all points that a new point
+//! beats are neighbours. It does not know the reference point; the caller computes volumes from the
+//! steps that [`Staircase::pop_covered`] returns.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Steps in ascending first coordinate, each with something of the caller's.
+/// Steps in ascending first coordinate, each with a value of the caller's.
 #[derive(Debug, Clone)]
 pub(super) struct Staircase<V> {
     steps: BTreeMap<Coordinate, Step<V>>,
@@ -21,7 +21,7 @@ pub(super) struct Step<V> {
     pub(super) value: V,
 }
 
-/// A number without NaN, ordered as numbers are: the two zeros are one.
+/// A number that is not NaN, ordered as numbers are; the two zeros are equal.
 #[derive(Debug, Clone, Copy)]
 struct Coordinate(f64);
 
@@ -30,8 +30,8 @@ impl<V> Staircase<V> {
         Self { steps: BTreeMap::new() }
     }
 
-    /// The last step whose first coordinate is at most `x`. Its second is the lowest of all those, so
-    /// it covers a point there if any step does. O(log n).
+    /// The last step whose first coordinate is at most `x`. Its second coordinate is the lowest of
+    /// all such steps, so it covers a point there if any step does. O(log n).
     pub(super) fn until(&self, x: f64) -> Option<(f64, &Step<V>)> {
         self.steps.range(..=Coordinate(x)).next_back().map(|(key, step)| (key.0, step))
     }
@@ -51,8 +51,8 @@ impl<V> Staircase<V> {
         self.until(x).is_some_and(|(_, step)| step.y <= y)
     }
 
-    /// Takes out the first step that `(x, y)` is at most in both coordinates, with its first
-    /// coordinate; `None` when there is no more. O(log n).
+    /// Removes the first step that is at least `(x, y)` in both coordinates, and returns it with
+    /// its first coordinate; `None` if there is no such step. O(log n).
     pub(super) fn pop_covered(&mut self, x: f64, y: f64) -> Option<(f64, Step<V>)> {
         let (&key, step) = self.steps.range(Coordinate(x)..).next()?;
         if step.y < y {
@@ -61,12 +61,13 @@ impl<V> Staircase<V> {
         self.steps.remove(&key).map(|step| (key.0, step))
     }
 
-    /// Puts a step in. The caller has seen that no step covers it and popped those it covers.
+    /// Inserts a step. The caller must have checked that no step covers it, and popped those it
+    /// covers.
     pub(super) fn put(&mut self, x: f64, y: f64, value: V) {
         self.steps.insert(Coordinate(x), Step { y, value });
     }
 
-    /// What the steps carry, in ascending first coordinate.
+    /// The values of the steps, in ascending first coordinate.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.steps.values().map(|step| &step.value)
     }
@@ -92,13 +93,13 @@ impl PartialEq for Coordinate {
 
 impl Eq for Coordinate {}
 
-/// A total order that agrees with `<` wherever that has an answer: adding zero makes one of the two
-/// zeros, and NaN goes to the ends.
+/// A total order that agrees with `<` wherever `<` is defined. Adding zero makes the two zeros
+/// equal; NaN sorts to the ends.
 pub(super) fn compare(a: f64, b: f64) -> Ordering {
     (a + 0.0).total_cmp(&(b + 0.0))
 }
 
-/// A point's coordinates as something that compares, for lexicographic orders.
+/// A point's coordinates as values with a total order, for lexicographic sorting.
 pub(super) fn coordinates(point: &[f64]) -> impl DoubleEndedIterator<Item: Ord> {
     point.iter().copied().map(Coordinate)
 }
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_found_from_both_sides_and_the_beaten_ones_come_out_in_order() {
+    fn steps_are_found_from_both_sides_and_covered_ones_are_popped_in_order() {
         let mut stairs = Staircase::new();
         for (x, y) in [(1.0, 9.0), (2.0, 6.0), (4.0, 5.0), (7.0, 1.0)] {
             stairs.put(x, y, x as i32);

@@ -1,45 +1,45 @@
-//! `[algorithm]` in a study file: who proposes candidates.
+//! `[algorithm]` in a study file: which algorithm proposes candidates.
 
 use super::reader::{Mistakes, Table};
 use crate::{Goal, Objective, Split};
 
-/// Who proposes candidates, with the settings of that algorithm.
+/// The algorithm that proposes candidates, with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AlgorithmSpec {
     /// Uniform sampling.
     Random,
     /// Regularized (aging) evolution, Real et al. 2019.
     RegularizedEvolution {
-        /// Living members.
+        /// Number of living members.
         population: usize,
-        /// Contestants for parenthood.
+        /// Number of members that compete to be the parent.
         sample: usize,
-        /// Choices changed in a child.
+        /// Number of choices changed in a child.
         mutations: usize,
     },
     /// A portfolio of model-based search and mutation.
     Auto,
     /// Gaussian processes over genotypes, after White et al. 2021.
     ModelBased {
-        /// Random trials first.
+        /// Number of random trials at the start.
         initial: usize,
     },
     /// NSGA-II, Deb et al. 2002.
     Nsga2 {
-        /// Members that survive.
+        /// Number of members that survive.
         population: usize,
-        /// Odds that a child has two parents, `0..=1`.
+        /// Probability that a child has two parents, `0..=1`.
         crossover: f64,
-        /// Choices changed in a child.
+        /// Number of choices changed in a child.
         mutations: usize,
     },
     /// NSGA-III, Deb & Jain 2014.
     Nsga3 {
-        /// Members that survive.
+        /// Number of members that survive.
         population: usize,
-        /// Odds that a child has two parents, `0..=1`.
+        /// Probability that a child has two parents, `0..=1`.
         crossover: f64,
-        /// Choices changed in a child.
+        /// Number of choices changed in a child.
         mutations: usize,
     },
     /// Hill climbing with restarts, White et al. 2021.
@@ -54,7 +54,7 @@ pub enum AlgorithmSpec {
         baseline_decay: f64,
         /// What draws candidates.
         policy: PolicySpec,
-        /// What they earn.
+        /// What a trial earns.
         reward: RewardSpec,
     },
     /// Proximal policy optimization, Schulman et al. 2017, as in MnasNet.
@@ -63,15 +63,15 @@ pub enum AlgorithmSpec {
         learning_rate: f64,
         /// Weight of the entropy bonus.
         entropy: f64,
-        /// Trials to an update.
+        /// Trials per update.
         batch: usize,
-        /// Steps of an update.
+        /// Optimization steps per update.
         epochs: usize,
-        /// How far the odds of a trial may move in an update, as a share.
+        /// How far an update may move the odds of a trial, as a share.
         clip: f64,
         /// What draws candidates.
         policy: PolicySpec,
-        /// What they earn.
+        /// What a trial earns.
         reward: RewardSpec,
     },
 }
@@ -92,11 +92,11 @@ pub enum RewardSpec {
     Rank,
     /// MnasNet's `accuracy * (value / target)^w`, where `value` is the study's other objective.
     Target {
-        /// Of the other objective, in its unit; above 0.
+        /// Target for the other objective, in its unit; above 0.
         target: f64,
-        /// `w` where the value is within the target.
+        /// `w` if the value is within the target.
         within: f64,
-        /// `w` where it is beyond.
+        /// `w` if the value is beyond the target.
         beyond: f64,
     },
 }
@@ -131,7 +131,7 @@ impl AlgorithmSpec {
     }
 }
 
-/// `[algorithm]` of a study with these objectives.
+/// Reads `[algorithm]` of a study with these objectives.
 pub fn read_algorithm(
     root: &mut Table,
     objectives: &[Objective],
@@ -161,8 +161,8 @@ pub fn read_algorithm(
         "model-based" => {
             AlgorithmSpec::ModelBased { initial: table.within("initial", 12, (2, 10_000), m) }
         }
-        // Deb et al. use rates of 0.9 and one gene in n, and 100 survivors for budgets of tens of
-        // thousands.
+        // Deb et al. use a crossover rate of 0.9, mutate one gene in n, and keep 100 survivors for
+        // budgets of tens of thousands.
         "nsga2" => AlgorithmSpec::Nsga2 {
             population: table.within("population", 20, (2, 10_000), m),
             crossover: table.within("crossover", 0.9, (0.0, 1.0), m),
@@ -201,7 +201,7 @@ pub fn read_algorithm(
     algorithm
 }
 
-/// Step size that suits budgets of hundreds of trials; Zoph & Le train the recurrent policy at 0.0006
+/// A step size for budgets of hundreds of trials. Zoph & Le train the recurrent policy with 0.0006
 /// for 12,800.
 fn rate(policy: PolicySpec) -> f64 {
     match policy {
@@ -220,7 +220,8 @@ fn read_policy(table: &mut Table, m: &mut Mistakes) -> PolicySpec {
 }
 
 fn read_reward(table: &mut Table, objectives: &[Objective], m: &mut Mistakes) -> RewardSpec {
-    // Tan et al. 2019: doubling the latency is worth 5 % of accuracy; or no more than the target.
+    // Tan et al. 2019. Soft: doubling the latency is worth 5 % of accuracy. Hard: no more than the
+    // target.
     let known = |name: String| match name.as_str() {
         "rank" => Ok(None),
         "soft-target" => Ok(Some((-0.07, -0.07))),

@@ -1,4 +1,4 @@
-//! Mistakes that lie between tables: each is fine alone, together they cannot be.
+//! Mistakes that involve several tables: each table is valid alone, but not together.
 
 use edgesmith_search_space::{Cost, StagedSpace};
 
@@ -7,7 +7,7 @@ use super::{StudySpec, TableSpec};
 use crate::metric::Definition;
 use crate::{Bound, Constraint, Metric, ScopedMetric};
 
-/// A space that distills needs a teacher.
+/// If the space distills, there must be a teacher.
 pub fn distillation_has_a_teacher(
     root: &Table,
     space: Option<&StagedSpace>,
@@ -22,7 +22,7 @@ pub fn distillation_has_a_teacher(
     }
 }
 
-/// Constraints on what the table does not hold.
+/// Reports constraints on figures that the table does not hold.
 pub fn the_table_holds(
     root: &Table,
     table: &TableSpec,
@@ -42,7 +42,7 @@ pub fn the_table_holds(
     }
 }
 
-/// Why a table cannot tell a figure; `None` where it can.
+/// Why a table does not give a figure; `None` if it does.
 pub fn not_in_table(of: &ScopedMetric, has_latencies: bool) -> Option<String> {
     let known = match of.metric {
         Metric::LATENCY_MS => has_latencies,
@@ -52,8 +52,8 @@ pub fn not_in_table(of: &ScopedMetric, has_latencies: bool) -> Option<String> {
     (!known).then(|| format!("the table does not hold {of}"))
 }
 
-/// Why nothing can meet a constraint, where that is certain: bounds outside a metric's range, and
-/// bounds that no network of the space meets.
+/// Why nothing can meet a constraint, if that is certain: its bound is outside the metric's range,
+/// or no network of the space meets it.
 pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Option<String> {
     let metric = constraint.of.metric;
     let Definition { range: (lowest, highest), .. } = metric.definition();
@@ -62,7 +62,7 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
             let hint = if metric == Metric::ACCURACY { "; 95 % is 0.95" } else { "" };
             Some(format!("no {metric} is above {highest}, so nothing reaches {limit}{hint}"))
         }
-        // A network that ships computes something, so what it costs is above 0.
+        // A network that ships computes something, so its cost is above 0.
         Bound::Max(limit) if limit <= 0.0 && !metric.is_evaluated() => {
             Some(format!("{metric} is always above 0; nothing is within {limit}"))
         }
@@ -88,13 +88,13 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
     }
 }
 
-/// What no network of the space is below, where arithmetic is certain of it.
+/// A lower bound for every network of the space, if one follows by arithmetic.
 fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
     let value = match metric {
         Metric::MACS => space.least()?.macs,
         Metric::PARAMETERS => space.least()?.parameters,
         Metric::PEAK_MEMORY_BYTES => space.least_peak_memory(),
-        // A file holds more than the weights.
+        // A model file holds more than the weights.
         Metric::MODEL_BYTES => {
             let precisions = space.definition().recipe.precision.iter();
             space.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
@@ -104,7 +104,7 @@ fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
     Some(value as f64)
 }
 
-/// What no network of the space is above, where arithmetic is certain of it.
+/// An upper bound for every network of the space, if one follows by arithmetic.
 fn greatest(space: &StagedSpace, metric: Metric) -> Option<f64> {
     let value = match metric {
         Metric::MACS => space.greatest()?.macs,
@@ -116,8 +116,8 @@ fn greatest(space: &StagedSpace, metric: Metric) -> Option<f64> {
 }
 
 impl StudySpec {
-    /// Why a network of this cost is infeasible: the first constraint that arithmetic decides and
-    /// that it breaks, in words. `None` where training has to tell.
+    /// Why a network of this cost is infeasible: the first constraint that it breaks, among those
+    /// that arithmetic decides. `None` if only training can tell.
     pub fn analytic_violation(&self, cost: &Cost) -> Option<String> {
         self.constraints.iter().find_map(|constraint| {
             let value = constraint.of.metric.of_cost(cost)?;

@@ -1,19 +1,19 @@
-//! What is wrong with a study file.
+//! Mistakes in a study file.
 
 use std::fmt;
 
-/// One mistake, where it is, and how to mend it.
+/// One mistake, its place, and how to correct it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError {
-    /// Line in the file, from 1; 0 where it concerns the whole file.
+    /// Line in the file, from 1; 0 if the mistake concerns the whole file.
     pub line: usize,
-    /// Path of the field, for example `space.stages[1].kernel`; empty where it is syntax.
+    /// Path of the field, for example `space.stages[1].kernel`; empty for a syntax error.
     pub field: String,
-    /// What is wrong and the mend.
+    /// What is wrong, and the correction.
     pub message: String,
 }
 
-/// Every mistake of one study file, by line.
+/// Every mistake in one study file, sorted by line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecErrors(pub Vec<SpecError>);
 
@@ -29,7 +29,7 @@ impl fmt::Display for SpecError {
     }
 }
 
-/// One mistake a line.
+/// One mistake per line.
 impl fmt::Display for SpecErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, error) in self.0.iter().enumerate() {

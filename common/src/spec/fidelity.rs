@@ -2,30 +2,32 @@
 
 use super::reader::{Mistakes, Table};
 
-/// Which trials stop before their last epoch, and at which epochs that is decided.
+/// Which trials stop before their last epoch, and the epochs at which this is decided.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FidelitySpec {
-    /// Who goes on.
+    /// Which trials continue.
     pub rule: FidelityRule,
-    /// Epochs at which trials are compared, ascending, all below those of the whole training; at least
-    /// one.
+    /// Epochs at which trials are compared: ascending, all below those of the whole training, at
+    /// least one.
     pub rungs: Vec<u32>,
-    /// Of those that reach a rung, one in this many goes on under successive halving. At least 2.
+    /// Under successive halving, one in this many trials that reach a rung continues. At least 2.
     pub reduction: u32,
 }
 
-/// Who goes on from a rung.
+/// Which trials continue from a rung.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FidelityRule {
-    /// The best share of those that reached it: asynchronous successive halving, Li et al. 2020,
-    /// *A System for Massively Parallel Hyperparameter Tuning*.
+    /// The best share of those that reached it: asynchronous successive halving, Li et al. 2020, *A
+    /// System for Massively Parallel Hyperparameter Tuning*.
     Asha,
-    /// Who is no worse than the median of those before: median stopping, Golovin et al. 2017,
+    /// Those no worse than the median of the trials before: median stopping, Golovin et al. 2017,
     /// *Google Vizier*.
     Median,
-    /// Who may still reach the front at its cost, as finished trials' learning curves tell.
+    /// Those that may still reach the front at their cost, according to the learning curves of
+    /// finished trials.
     Curve {
-        /// The share of trials that gain no more on the way than is allowed for, in `0.5..1`.
+        /// The share of trials whose further gain stays within the predicted allowance, in
+        /// `0.5..1`.
         confidence: f64,
     },
 }
@@ -50,7 +52,7 @@ fn geometric(first: u32, reduction: u32, epochs: u32) -> Vec<u32> {
     std::iter::successors(Some(first), next).take_while(|rung| *rung < epochs).collect()
 }
 
-/// `[fidelity]`, where it is there, of a study whose trials train for `epochs`.
+/// Reads `[fidelity]`, if present, of a study whose trials train for `epochs`.
 pub fn read_fidelity(root: &mut Table, epochs: u32, m: &mut Mistakes) -> Option<FidelitySpec> {
     let mut table = root.table("fidelity", m)?;
     let rule = read_rule(&mut table, m);
@@ -75,7 +77,7 @@ pub fn read_fidelity(root: &mut Table, epochs: u32, m: &mut Mistakes) -> Option<
     Some(FidelitySpec { rule: rule?, rungs: geometric(min_epochs, reduction, epochs), reduction })
 }
 
-/// `[fidelity]`, where it is there, of a study whose trials are looked up, with the table's rungs.
+/// Reads `[fidelity]`, if present, of a study over a table with these rungs.
 pub fn read_fidelity_of_table(
     root: &mut Table,
     rungs: Vec<u32>,
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rungs_grow_by_the_reduction_and_end_below_the_whole_training() {
+    fn rungs_grow_by_the_reduction_and_stay_below_the_whole_training() {
         assert_eq!(geometric(1, 3, 27), [1, 3, 9]);
         assert_eq!(geometric(1, 3, 28), [1, 3, 9, 27]);
         assert_eq!(geometric(2, 4, 24), [2, 8]);

@@ -1,8 +1,8 @@
 //! The study file: what a user wants searched, on which data, for which devices, at which cost.
 //!
-//! [`StudySpec::parse`] is the only way to make one, so a spec in hand is valid: names resolve,
-//! numbers are in range, objectives are on metrics that exist. Defaults are applied here and
-//! nowhere else.
+//! [`StudySpec::parse`] and the readers of accepted and resolved studies are the only ways to make
+//! a spec. A parsed spec is valid: names resolve, numbers are in range, objectives are on metrics
+//! that exist. Defaults are applied here and nowhere else.
 
 use edgesmith_search_space::{Architecture, CellIdentity, Space, StagedSpace};
 
@@ -30,25 +30,25 @@ pub use screening::{Proxy, ScreeningSpec};
 /// A valid study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StudySpec {
-    /// Its name, unique in a coordinator.
+    /// Its name, unique within a coordinator.
     pub name: StudyName,
     /// Source of all randomness.
     pub seed: Seed,
-    /// What is searched.
+    /// The space that is searched.
     pub space: Space,
-    /// What counts; at least one.
+    /// What the search optimizes; at least one.
     pub objectives: Vec<Objective>,
-    /// What must hold.
+    /// What must hold for a trial.
     pub constraints: Vec<Constraint>,
     /// Earlier studies of the coordinator whose results it starts from.
     pub start_from: Vec<StudyName>,
-    /// Who proposes.
+    /// The algorithm that proposes candidates.
     pub algorithm: AlgorithmSpec,
     /// When it ends.
     pub budget: Budget,
     /// Where candidates' figures come from.
     pub work: Workload,
-    /// Who stops early; `None` where every trial goes to the end.
+    /// Which trials stop early; `None` if every trial trains to the end.
     pub fidelity: Option<FidelitySpec>,
     /// The text that this was parsed from.
     source: String,
@@ -60,7 +60,7 @@ impl StudySpec {
         &self.source
     }
 
-    /// What training needs to know; `None` where trials are looked up.
+    /// What training needs to know; `None` if trials are looked up in a table.
     pub fn training(&self) -> Option<&TrainWork> {
         match &self.work {
             Workload::Train(work) => Some(work),
@@ -68,7 +68,7 @@ impl StudySpec {
         }
     }
 
-    /// What objectives and constraints are on, each once, in order of mention.
+    /// The figures that objectives and constraints are on, each once, in order of mention.
     pub fn metrics(&self) -> Vec<&ScopedMetric> {
         let named = self.objectives.iter().map(|o| &o.of);
         let mut metrics = Vec::new();
@@ -80,8 +80,8 @@ impl StudySpec {
         metrics
     }
 
-    /// The targets that objectives and constraints name, each once, in order of mention. Each model of
-    /// the study is measured on all of them.
+    /// The targets that objectives and constraints name, each once, in order of mention. Each model
+    /// of the study is measured on all of them.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
         for target in self.metrics().into_iter().filter_map(ScopedMetric::target) {
@@ -103,16 +103,16 @@ impl StudySpec {
         devices
     }
 
-    /// What trials are compared by while they train, on rungs and by their curves: the first objective
-    /// that is evaluated on validation images, else validation accuracy.
+    /// The metric that compares trials while they train, at rungs and by their learning curves: the
+    /// first objective that is evaluated on validation images, or else validation accuracy.
     pub fn training_metric(&self) -> ScopedMetric {
         let evaluated = self.objectives.iter().map(|objective| &objective.of);
         let mut evaluated = evaluated.filter(|of| of.split() == Some(&Split::Validation));
         evaluated.next().unwrap_or(&ScopedMetric::VALIDATION_ACCURACY).clone()
     }
 
-    /// The targets on which candidates may be ruled out by their predicted latency, with the most
-    /// milliseconds that constraints allow there.
+    /// The targets on which candidates may be ruled out by their predicted latency, each with the
+    /// lowest limit that constraints set there, in milliseconds.
     pub fn predicted_limits(&self) -> Vec<(Target, f64)> {
         let mut limits: Vec<(Target, f64)> = Vec::new();
         if !self.training().is_some_and(|work| work.measurement.predict) {
@@ -138,62 +138,62 @@ impl StudySpec {
 pub enum Workload {
     /// Candidates are trained, compressed and measured.
     Train(Box<TrainWork>),
-    /// Candidates are looked up.
+    /// Candidates are looked up in a table.
     Table(TableSpec),
 }
 
 /// How candidates are trained, compressed and measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainWork {
-    /// What is searched; knows the data's channels and classes.
+    /// The space that is searched. It includes the data's channels and classes.
     pub space: StagedSpace,
-    /// What is learned.
+    /// The data that candidates learn.
     pub data: DataSpec,
     /// How candidates are trained.
     pub training: TrainingSpec,
-    /// Who teaches; `None` where no candidate distills.
+    /// The teacher; `None` if no candidate distills.
     pub teacher: Option<TeacherSpec>,
     /// How latency is measured.
     pub measurement: MeasurementSpec,
-    /// Which candidates are left untrained; `None` where each is trained.
+    /// Which candidates are not trained; `None` if all are.
     pub screening: Option<ScreeningSpec>,
 }
 
-/// A table of networks that others trained: CSV, gzipped or plain, with a header and one row a
-/// network. Paths are as the user wrote them; a worker resolves relative ones against its own data
-/// directory.
+/// A table of networks that others trained: a CSV file, gzipped or plain, with a header and one row
+/// per network. Paths are as the user wrote them; a worker resolves relative ones against its own
+/// data directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableSpec {
     /// The table; its column `arch` names the network.
     pub path: String,
-    /// Latencies: columns `CLASS_ms`, rows in the table's order. Needed where an objective or
-    /// constraint is on latency.
+    /// The file of latencies, with columns `CLASS_ms` and rows in the table's order. Required if an
+    /// objective or constraint is on latency.
     pub latencies: Option<String>,
     /// Column of the accuracy that the search sees, percent.
     pub validation_accuracy: String,
-    /// Columns of held-out accuracies, percent; the first is the one that is shown.
+    /// Columns of held-out accuracies, percent. The first one is displayed.
     pub test_accuracies: Vec<String>,
-    /// Epochs after which the network has `validation_accuracy`; there where there are rungs.
+    /// Epochs after which the network has `validation_accuracy`. Always present if there are rungs.
     pub epochs: Option<u32>,
-    /// What the table holds of shorter trainings, ascending, all below `epochs`; empty where every trial
-    /// goes to the end.
+    /// What the table holds about shorter trainings, ascending, all below `epochs`; empty if every
+    /// trial trains to the end.
     pub rungs: Vec<TableRung>,
     /// Column of training seconds.
     pub seconds: String,
-    /// Share of those seconds that one look-up costs, above 0. A rung costs the share of it that its
-    /// epochs are of `epochs`.
+    /// Share of those seconds that one look-up costs, above 0. A rung costs a fraction of it: its
+    /// epochs divided by `epochs`.
     pub seconds_share: f64,
     /// Which cells count as the same candidate.
     pub identity: CellIdentity,
 }
 
-/// What a table holds of a shorter training. It is a training of its own, with its own schedule of the
-/// learning rate, so nothing goes on from it.
+/// What a table holds about a shorter training. This was a separate training with its own learning
+/// rate schedule, so no training can continue from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRung {
-    /// Its epochs; at least 1.
+    /// Epochs of the training; at least 1.
     pub epochs: u32,
-    /// Column of the accuracy that it came to, percent.
+    /// Column of the accuracy after the training, percent.
     pub validation_accuracy: String,
 }
 
@@ -201,13 +201,13 @@ pub struct TableRung {
 /// resolves relative ones against its own data directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataSpec {
-    /// Which reader, and its files.
+    /// The reader and its files.
     pub source: DataSource,
-    /// Share of the training images that validate, stratified by class; in `0.0..1.0` exclusive.
+    /// Share of the training images used for validation, stratified by class; above 0 and below 1.
     pub validation_fraction: f64,
-    /// Use at most this many training images (before the split), a stratified, seeded choice.
+    /// Use at most this many training images, chosen before the split, stratified and seeded.
     pub train_limit: Option<usize>,
-    /// Use at most this many test images, the first ones.
+    /// Use at most this many test images: the first ones.
     pub test_limit: Option<usize>,
 }
 
@@ -216,7 +216,7 @@ pub struct DataSpec {
 pub enum DataSource {
     /// The UCI optical digits inside the program.
     Digits,
-    /// IDX files as of MNIST, gzipped or plain.
+    /// IDX files as used for MNIST, gzipped or plain.
     Idx {
         /// Images to train and validate on.
         train_images: String,
@@ -236,15 +236,15 @@ pub enum DataSource {
     ImageFolder {
         /// One subfolder per class, in name order.
         train: String,
-        /// The same for held-out images; without it a stratified tenth of `train` is held out.
+        /// The same for held-out images. Without it, a stratified tenth of `train` is held out.
         test: Option<String>,
-        /// Images are resized to squares of this side on reading.
+        /// Images are resized to squares with this side when they are read.
         side: u32,
     },
 }
 
 impl DataSource {
-    /// The files and directories that it names, as the study file has them.
+    /// The files and directories that it names, as written in the study file.
     pub fn paths(&self) -> Vec<&str> {
         match self {
             DataSource::Digits => Vec::new(),
@@ -283,9 +283,9 @@ impl std::fmt::Display for DataSource {
 pub struct Budget {
     /// Trials that are trained or looked up; infeasible ones do not count. At least 1.
     pub trials: u32,
-    /// Seconds of training, as the table tells them, after which no trial is proposed any more.
+    /// Seconds of training, as given by the table, after which no more trials are proposed.
     pub simulated_seconds: Option<f64>,
-    /// Attempts of a task before its trial fails. At least 1.
+    /// Attempts at a task before its trial fails. At least 1.
     pub max_attempts: u32,
 }
 
@@ -294,19 +294,20 @@ pub struct Budget {
 pub struct TrainingSpec {
     /// Passes over the training images. At least 1.
     pub epochs: u32,
-    /// Passes after pruning, where anything was pruned.
+    /// Passes after pruning, if anything was pruned.
     pub fine_tune_epochs: u32,
-    /// Passes of a trial that starts from a finished relative's weights; 0: every trial starts fresh.
+    /// Passes of a trial that starts from a finished relative's weights; 0 means that every trial
+    /// starts from fresh weights.
     pub inherit_epochs: u32,
-    /// Images a step. At least 2: batch normalisation needs more than one.
+    /// Images per step. At least 2, because batch normalisation needs more than one.
     pub batch_size: u32,
-    /// Step rule.
+    /// Optimizer.
     pub optimizer: OptimizerSpec,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Peak learning rate of fine-tuning.
     pub fine_tune_learning_rate: f64,
-    /// Share of the steps that warm up linearly, `0..1`; a cosine follows.
+    /// Share of the steps that warm up linearly, `0..1`. A cosine schedule follows.
     pub warmup_fraction: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -316,35 +317,35 @@ pub struct TrainingSpec {
     pub augmentation: Augmentation,
 }
 
-/// Step rule of training.
+/// Optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OptimizerSpec {
     /// AdamW, Loshchilov & Hutter 2019.
     AdamW,
-    /// Stochastic gradient descent with Nesterov-free momentum.
+    /// Stochastic gradient descent with classical (not Nesterov) momentum.
     Sgd {
         /// `0..1`
         momentum: f64,
     },
 }
 
-/// Light augmentation, made as a fixed number of views per image, so that a teacher's soft targets
-/// of every view are computed once and students see the same views (Beyer et al. 2022).
+/// Light augmentation with a fixed number of views per image. The teacher's soft targets of every
+/// view are therefore computed only once, and students see the same views (Beyer et al. 2022).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augmentation {
-    /// Largest shift in pixels of the native image, in each direction; 0 shifts nothing.
+    /// Largest shift in pixels of the native image, in each direction; 0 disables shifting.
     pub shift: u32,
-    /// Whether images are mirrored left to right at even odds.
+    /// Whether images are mirrored left to right with probability one half.
     pub flip: bool,
     /// Distinct views of each image; epoch `e` sees view `e % views`. View 0 is the image itself.
     /// 1 means no augmentation.
     pub views: u32,
 }
 
-/// Who teaches.
+/// The teacher of a study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeacherSpec {
-    /// Its network: the largest of the space, or a named one; resolved when parsed.
+    /// Its network: the largest of the space, or a given one. Resolved by the parser.
     pub architecture: Architecture,
     /// Where its weights come from.
     pub source: TeacherSource,
@@ -360,7 +361,7 @@ pub enum TeacherSource {
     },
     /// A safetensors file on the submitter's machine, uploaded with the study.
     File {
-        /// As the user wrote it, relative to the study file.
+        /// The path as the user wrote it, relative to the study file.
         path: String,
     },
 }
@@ -368,15 +369,15 @@ pub enum TeacherSource {
 /// How latency is measured, and whether it is predicted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MeasurementSpec {
-    /// Untimed runs first.
+    /// Untimed runs before the timed ones.
     pub warmup_runs: u32,
-    /// Fewest timed runs; at least 50.
+    /// Minimum number of timed runs; at least 50.
     pub min_runs: u32,
-    /// Shortest total of timed runs, seconds; at least 0.2.
+    /// Minimum total time of the timed runs, seconds; at least 0.2.
     pub min_seconds: f64,
-    /// Threads of the engine.
+    /// Threads that the engine uses.
     pub threads: u32,
-    /// Whether candidates are left untrained that surely break a limit of latency, as measurements of
-    /// others tell.
+    /// Whether candidates are skipped without training if measurements of other networks show that
+    /// they would certainly break a latency limit.
     pub predict: bool,
 }

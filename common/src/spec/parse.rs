@@ -1,8 +1,8 @@
-//! From text to a valid spec, or to everything that is wrong with it.
+//! Parses a text into a valid spec, or into a list of everything that is wrong with it.
 //!
-//! Each `read_*` function takes one table of the file. Where a field is wrong, the mistake is noted and
-//! reading goes on with a stand-in, so that all mistakes are found in one pass; a spec is made only
-//! when there were none.
+//! Each `read_*` function reads one table of the file. If a field is wrong, the mistake is recorded
+//! and reading continues with a stand-in, so that one pass finds all mistakes. A spec is made only
+//! if there are none.
 
 use edgesmith_search_space::{CellSpace, DataShape, Space, StagedSpace};
 use toml::de::DeTable;
@@ -27,16 +27,16 @@ impl StudySpec {
     /// Parses and checks a study file.
     ///
     /// # Errors
-    /// Every mistake of the file at once.
+    /// Returns every mistake of the file at once.
     pub fn parse(text: &str) -> Result<Self, SpecErrors> {
         Self::read(text, Mistakes::new(text))
     }
 
-    /// Reads the file of a study that was accepted before: a rule that it breaks has come since and is
-    /// not applied.
+    /// Reads the file of a study that was accepted before. Rules that were added since then are not
+    /// applied.
     ///
     /// # Errors
-    /// When it is not a study file at all.
+    /// If the text is not a study file at all.
     pub fn parse_accepted(text: &str) -> Result<Self, SpecErrors> {
         Self::parse(text)
             .or_else(|errors| Self::read(text, Mistakes::of_accepted(text)).map_err(|_| errors))
@@ -49,20 +49,22 @@ impl StudySpec {
             mistakes.add(&span, "", format!("is not valid TOML: {}", error.message()));
         }
         if !syntax.is_empty() {
-            // What follows a syntax error is guesswork; its mistakes would be noise.
+            // What follows a syntax error is guesswork, so mistakes found there would mislead.
             return Err(mistakes.into_errors());
         }
         let m = &mut mistakes;
         let mut root = Table::root(root);
         let study = read_study(&mut root, m);
-        // Before the workload, which knows what constraints can be met.
+        // Objectives are read before the workload, which needs them. Constraints come after it,
+        // because the workload decides which of them can be met.
         let objectives = read_objectives(&mut root, m);
         let algorithm = read_algorithm(&mut root, &objectives, m);
-        let work = match root.knew("table") {
-            true => read_table(&mut root, &objectives, m)
-                .map(|(table, fidelity)| (Workload::Table(table), fidelity)),
-            false => read_train_work(&mut root, m)
-                .map(|(work, fidelity)| (Workload::Train(Box::new(work)), fidelity)),
+        let work = if root.knew("table") {
+            read_table(&mut root, &objectives, m)
+                .map(|(table, fidelity)| (Workload::Table(table), fidelity))
+        } else {
+            read_train_work(&mut root, m)
+                .map(|(work, fidelity)| (Workload::Train(Box::new(work)), fidelity))
         };
         let staged = match &work {
             Some((Workload::Train(work), _)) => Some(&work.space),
@@ -132,7 +134,7 @@ fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed, Ve
     Some((name?, seed, start_from))
 }
 
-/// Names of earlier studies.
+/// Reads the names of earlier studies.
 fn read_start_from(table: &mut Table, own: Option<&StudyName>, m: &mut Mistakes) -> Vec<StudyName> {
     let span = table.span_of("start_from");
     let texts: Vec<String> = table.list("start_from", m).unwrap_or_default();
@@ -197,7 +199,7 @@ fn read_data(root: &mut Table, m: &mut Mistakes) -> Option<(DataSpec, DataShape)
 }
 
 fn read_idx(table: &mut Table, m: &mut Mistakes) -> Option<DataSource> {
-    // All four first, so that every missing one is said.
+    // All four are read before any `?`, so that every missing one is reported.
     let train_images = table.required("train_images", m);
     let train_labels = table.required("train_labels", m);
     let test_images = table.required("test_images", m);
@@ -210,7 +212,7 @@ fn read_idx(table: &mut Table, m: &mut Mistakes) -> Option<DataSource> {
     })
 }
 
-/// A source whose shape is known; stating another is a mistake.
+/// A source whose shape is fixed. Giving another shape is a mistake.
 fn fixed_shape(
     table: &mut Table,
     channels: u32,
@@ -218,22 +220,26 @@ fn fixed_shape(
     m: &mut Mistakes,
 ) -> Option<DataShape> {
     for (name, fixed) in [("channels", channels), ("classes", classes)] {
-        let same = |given: u32| match given {
-            given if given == fixed => Ok(()),
-            given => Err(format!("is {given}, but this source has {fixed}; leave it out")),
+        let same = |given: u32| {
+            if given == fixed {
+                Ok(())
+            } else {
+                Err(format!("is {given}, but this source has {fixed}; leave it out"))
+            }
         };
         table.checked(name, m, same);
     }
     Some(DataShape { channels, classes })
 }
 
-/// A source whose shape the file states; the first of `channels` is the default.
+/// A source whose shape the file gives. The first of `channels` is the default.
 fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Option<DataShape> {
     let allowed = |given: u32| {
         let texts: Vec<String> = channels.iter().map(ToString::to_string).collect();
-        match channels.contains(&given) {
-            true => Ok(given),
-            false => Err(format!("is {given}; this source has {}", texts.join(" or "))),
+        if channels.contains(&given) {
+            Ok(given)
+        } else {
+            Err(format!("is {given}; this source has {}", texts.join(" or ")))
         }
     };
     let channels = table.checked("channels", m, allowed).unwrap_or(channels[0]);
@@ -248,7 +254,7 @@ fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Opti
     Some(DataShape { channels, classes })
 }
 
-/// What an objective or a constraint is on, with the device that it names, else `local`.
+/// Reads what an objective or a constraint is on. The device is the one it names, or else `local`.
 fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<ScopedMetric> {
     if !table.has("metric") {
         m.add(&table.span(), table.path("metric"), "is missing; name a metric");
@@ -264,7 +270,7 @@ fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<ScopedMetric> {
     let engine = table.checked("engine", m, |name: String| {
         name.parse().map_err(|e: InvalidName| e.to_string()).and_then(known)
     });
-    // Without a metric the device cannot be judged, but it is a known field.
+    // Without a metric the device cannot be checked, but it is a known field.
     match metric? {
         Searched::PerDevice(metric) => {
             let mut target = Target::on(device.unwrap_or_else(DeviceClass::local));
@@ -282,9 +288,9 @@ fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<ScopedMetric> {
     }
 }
 
-/// What a search may look at, as a study file names it.
+/// A metric that a search may use, as a study file names it.
 enum Searched {
-    /// Of a device that other fields name.
+    /// Measured on a device, which other fields name.
     PerDevice(Metric),
     /// The same on every device.
     Everywhere(ScopedMetric),
@@ -308,12 +314,15 @@ fn searched_metric(name: &str) -> Result<Searched, String> {
         return Err(format!("write metric = \"{metric}\" and device = \"{}\"", target.device));
     }
     if !of.metric.is_searched() {
-        return Err(format!("{of} says what a result took; use one of {}", searched().join(", ")));
+        return Err(format!(
+            "{of} is a cost of training, which no search optimizes; use one of {}",
+            searched().join(", ")
+        ));
     }
     Ok(Searched::Everywhere(of))
 }
 
-/// Names of all metrics that a search may look at.
+/// Names of all metrics that a search may use.
 fn searched() -> Vec<String> {
     let name = |metric: &Metric| match metric.definition().scope {
         ScopeKind::Split => metric.on(Split::Validation).to_string(),
@@ -411,8 +420,8 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
     let fine_tune_epochs = table.within("fine_tune_epochs", epochs.div_ceil(4), (0, 100_000), m);
     let inherit_epochs = table.within("inherit_epochs", 0, (0, epochs), m);
     if inherit_epochs > 0 && root.knew("fidelity") {
-        let text = "is not for studies with [fidelity], whose trials train from rung to rung; leave one of \
-                    them out";
+        let text = "is not for studies with [fidelity], whose trials train from rung to rung; leave \
+                    one of them out";
         m.add(&table.span_of("inherit_epochs"), table.path("inherit_epochs"), text);
     }
     let batch_size = table.within("batch_size", 64, (2, 65_536), m);

@@ -1,5 +1,5 @@
-//! Walks a parsed TOML tree, takes known fields out of it, and collects every mistake with its line
-//! and path. Knows types and spans, not what a study is.
+//! Walks a parsed TOML tree, takes the known fields out of it, and collects every mistake with its
+//! line and path. It knows types and spans, but not what a study is.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -9,22 +9,22 @@ use toml::de::{DeTable, DeValue};
 
 use super::{SpecError, SpecErrors};
 
-/// All mistakes so far, and the text that spans point into.
+/// All mistakes so far, and the text that the spans point into.
 pub struct Mistakes<'t> {
     text: &'t str,
-    /// Whether the study was accepted before, so that nothing is a mistake.
+    /// Whether the study was accepted before, so that no mistake is reported.
     accepted: bool,
     errors: Vec<SpecError>,
     places: Vec<Range<usize>>,
 }
 
 impl<'t> Mistakes<'t> {
-    /// None yet.
+    /// An empty list of mistakes.
     pub fn new(text: &'t str) -> Self {
         Self { text, accepted: false, errors: Vec::new(), places: Vec::new() }
     }
 
-    /// Of a study that was accepted before, by the rules of that time: none, whatever is found.
+    /// For a study that an earlier version accepted by its own rules: no mistake is ever recorded.
     pub fn of_accepted(text: &'t str) -> Self {
         Self { accepted: true, ..Self::new(text) }
     }
@@ -34,7 +34,7 @@ impl<'t> Mistakes<'t> {
         self.accepted
     }
 
-    /// Adds one at a place of the text.
+    /// Records a mistake at a place of the text.
     pub fn add(
         &mut self,
         span: &Range<usize>,
@@ -49,30 +49,30 @@ impl<'t> Mistakes<'t> {
         self.errors.push(SpecError { line, field: field.into(), message: message.into() });
     }
 
-    /// Whether one was noted at exactly this place.
+    /// Whether a mistake was recorded at exactly this place.
     pub fn has_error_at(&self, span: &Range<usize>) -> bool {
         self.places.contains(span)
     }
 
-    /// How many there are.
+    /// Number of mistakes.
     pub fn count(&self) -> usize {
         self.errors.len()
     }
 
-    /// All of them by line.
+    /// All mistakes, sorted by line.
     pub fn into_errors(mut self) -> SpecErrors {
         self.errors.sort_by_key(|e| e.line);
         SpecErrors(self.errors)
     }
 }
 
-/// One table of the file. Fields are taken once; what is left at [`Table::finish`] is unknown.
+/// One table of the file. Each field is taken once. Fields left at [`Table::finish`] are unknown.
 pub struct Table<'i> {
     path: String,
     span: Range<usize>,
-    /// What nobody has taken yet.
+    /// Fields that nothing has taken yet.
     fields: DeTable<'i>,
-    /// Where every field stands, taken or not.
+    /// The place of every field, taken or not.
     places: Vec<(String, Range<usize>)>,
     /// Names that were asked for.
     known: Vec<&'static str>,
@@ -94,7 +94,7 @@ impl<'i> Table<'i> {
         Self { path, span, fields, places, known: Vec::new() }
     }
 
-    /// Where it begins in the text.
+    /// Place of the table in the text.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -104,23 +104,23 @@ impl<'i> Table<'i> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Where a field stands, or the table where it does not.
+    /// Place of a field, or of the table if the field is missing.
     pub fn span_of(&self, name: &str) -> Range<usize> {
         let found = self.places.iter().find(|(field, _)| field == name);
         found.map_or_else(|| self.span(), |(_, span)| span.clone())
     }
 
-    /// Whether a field is there and not yet taken.
+    /// Whether a field is present and not yet taken.
     pub fn has(&self, name: &str) -> bool {
         self.fields.keys().any(|key| key.get_ref() == name)
     }
 
-    /// Whether a field was there, taken or not.
+    /// Whether a field was present, taken or not.
     pub fn knew(&self, name: &str) -> bool {
         self.places.iter().any(|(field, _)| field == name)
     }
 
-    /// Whether a field is there and is a text.
+    /// Whether a field is present and is a text.
     pub fn is_text(&self, name: &str) -> bool {
         self.fields.iter().any(|(key, value)| key.get_ref() == name && value.get_ref().is_str())
     }
@@ -130,7 +130,7 @@ impl<'i> Table<'i> {
         self.fields.remove(name)
     }
 
-    /// A value of type `T`, if it is there and is one.
+    /// A value of type `T`, if the field is present and has this type.
     pub fn optional<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<T> {
         let value = self.take(name)?;
         scalar(&value, &self.path(name), m)
@@ -141,7 +141,7 @@ impl<'i> Table<'i> {
         self.optional(name, m).unwrap_or(default)
     }
 
-    /// A value that must be there.
+    /// A required value.
     pub fn required<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<T> {
         if !self.has(name) {
             self.known.push(name);
@@ -151,7 +151,7 @@ impl<'i> Table<'i> {
         self.optional(name, m)
     }
 
-    /// A value that is checked further; a mistake is reported at its place.
+    /// A value with a further check. A mistake is reported at its place.
     pub fn checked<T: Scalar, U>(
         &mut self,
         name: &'static str,
@@ -189,7 +189,7 @@ impl<'i> Table<'i> {
         self.checked(name, m, check).unwrap_or(default)
     }
 
-    /// A name of a closed set, with a default.
+    /// A name from a closed set; `None` if it is absent or unknown.
     pub fn parsed<T: FromStr<Err: std::fmt::Display>>(
         &mut self,
         name: &'static str,
@@ -198,8 +198,8 @@ impl<'i> Table<'i> {
         self.checked(name, m, |text: String| text.parse().map_err(|e: T::Err| e.to_string()))
     }
 
-    /// A list of values; one value may stand without brackets. `None` where it is absent or holds a
-    /// value of another type.
+    /// A list of values. A single value may be written without brackets. `None` if it is absent or
+    /// holds a value of another type.
     pub fn list<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<Vec<T>> {
         let value = self.take(name)?;
         let path = self.path(name);
@@ -215,19 +215,19 @@ impl<'i> Table<'i> {
         (m.count() == before).then_some(list)
     }
 
-    /// A table within, if it is there and is one.
+    /// A table within this one, if the field is present and is a table.
     pub fn table(&mut self, name: &'static str, m: &mut Mistakes) -> Option<Table<'i>> {
         let value = self.take(name)?;
         into_table(value, self.path(name), m)
     }
 
-    /// A table within, or an empty one where it is absent or no table.
+    /// A table within this one, or an empty one if it is absent or not a table.
     pub fn table_or_empty(&mut self, name: &'static str, m: &mut Mistakes) -> Table<'i> {
         let (path, span) = (self.path(name), self.span());
         self.table(name, m).unwrap_or_else(|| Table::new(path, span, DeTable::new()))
     }
 
-    /// A table within that must be there; `mend` says what to give.
+    /// A required table within this one. `mend` says what to give.
     pub fn required_table(
         &mut self,
         name: &'static str,
@@ -242,7 +242,7 @@ impl<'i> Table<'i> {
         self.table(name, m)
     }
 
-    /// A list of tables within, empty where it is absent.
+    /// A list of tables within this one; empty if it is absent.
     pub fn tables(&mut self, name: &'static str, m: &mut Mistakes) -> Vec<Table<'i>> {
         let Some(value) = self.take(name) else { return Vec::new() };
         let (span, path) = (value.span(), self.path(name));
@@ -260,7 +260,7 @@ impl<'i> Table<'i> {
         }
     }
 
-    /// Reports fields that nobody took, with the nearest known name.
+    /// Reports fields that nothing has taken, with the nearest known name.
     pub fn finish(self, m: &mut Mistakes) {
         for key in self.fields.keys() {
             let name = key.get_ref().as_ref();
@@ -280,7 +280,7 @@ impl<'i> Table<'i> {
 pub trait Scalar: Sized {
     /// What to give, for example `give a whole number`.
     const EXPECTED_FIELD: &'static str;
-    /// The value, or `None` where it is of another type or out of the type's range.
+    /// The value, or `None` if it has another type or is out of the type's range.
     fn read(value: &DeValue) -> Option<Self>;
 }
 
@@ -353,7 +353,7 @@ fn into_table<'i>(
     }
 }
 
-/// What a value is, with the value where it is short.
+/// What a value is, with the value itself if it is short.
 fn kind(value: &DeValue) -> String {
     match value {
         DeValue::String(s) => format!("the text {s:?}"),

@@ -1,24 +1,25 @@
-//! `[screening]` in a study file: candidates that are scored by a zero-cost proxy before any of them is
-//! trained, and of which only the best of each batch are.
+//! `[screening]` in a study file: a zero-cost proxy scores candidates before training, and only the
+//! best of each batch are trained.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::reader::{Mistakes, Table};
 
-/// Which candidates are left untrained.
+/// Which candidates are not trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScreeningSpec {
-    /// What they are scored by.
+    /// The proxy that scores candidates.
     pub proxy: Proxy,
-    /// How many are compared with each other, at least 2.
+    /// Number of candidates that are compared with each other; at least 2.
     pub batch: u32,
-    /// The share of a batch that is trained, above 0 and below 1; at least one candidate is.
+    /// The share of a batch that is trained, above 0 and below 1. At least one candidate is
+    /// trained.
     pub keep: f64,
 }
 
 impl ScreeningSpec {
-    /// How many of so many candidates are trained: the share, rounded up.
+    /// How many of this many candidates are trained: the share, rounded up.
     pub fn kept_of(&self, candidates: usize) -> usize {
         ((candidates as f64 * self.keep).ceil() as usize).clamp(candidates.min(1), candidates)
     }
@@ -28,15 +29,15 @@ impl ScreeningSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Proxy {
     /// Synaptic flow: Tanaka et al. 2020, *Pruning neural networks without any data by iteratively
-    /// conserving synaptic flow*; as a proxy Abdelfattah et al. 2021, *Zero-Cost Proxies for Lightweight
-    /// NAS*.
+    /// conserving synaptic flow*. Used as a proxy by Abdelfattah et al. 2021, *Zero-Cost Proxies
+    /// for Lightweight NAS*.
     Synflow,
     /// How differently a network's rectified units respond to different images: Mellor et al. 2021,
     /// *Neural Architecture Search without Training*.
     Naswot,
-    /// Multiply-accumulates: what any other proxy has to beat.
+    /// Multiply-accumulates: the baseline that any other proxy should beat.
     Macs,
-    /// Parameters, likewise.
+    /// Parameters, also a baseline.
     Parameters,
 }
 
@@ -72,7 +73,7 @@ impl FromStr for Proxy {
     }
 }
 
-/// `[screening]`, where it is there.
+/// Reads `[screening]`, if present.
 pub fn read_screening(root: &mut Table, m: &mut Mistakes) -> Option<ScreeningSpec> {
     let mut table = root.table("screening", m)?;
     if !table.has("proxy") {
@@ -81,9 +82,12 @@ pub fn read_screening(root: &mut Table, m: &mut Mistakes) -> Option<ScreeningSpe
     }
     let proxy = table.parsed("proxy", m);
     let batch = table.within("batch", 8, (2, 1000), m);
-    let share = |keep: f64| match keep {
-        _ if keep > 0.0 && keep < 1.0 => Ok(keep),
-        _ => Err(format!("{keep} is no share to keep; use one between 0 and 1, such as 0.5")),
+    let share = |keep: f64| {
+        if keep > 0.0 && keep < 1.0 {
+            Ok(keep)
+        } else {
+            Err(format!("{keep} is not a share; use a number between 0 and 1, such as 0.5"))
+        }
     };
     let keep = table.checked("keep", m, share).unwrap_or(0.5);
     table.finish(m);
@@ -95,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_least_one_of_any_is_kept() {
+    fn at_least_one_candidate_of_a_batch_is_kept() {
         let kept = |keep, of| ScreeningSpec { proxy: Proxy::Macs, batch: 8, keep }.kept_of(of);
         assert_eq!((kept(0.5, 8), kept(0.5, 3), kept(0.01, 8), kept(0.99, 8)), (4, 2, 1, 8));
         assert_eq!((kept(0.5, 1), kept(0.5, 0)), (1, 0));

@@ -9,12 +9,12 @@ use edgesmith_search_space::{
 
 use super::reader::{Mistakes, Scalar, Table};
 
-/// `[space]`, `[[space.stages]]` and `[recipe]`.
+/// Reads `[space]`, `[[space.stages]]` and `[recipe]`.
 pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<StagedSpace> {
     let mend = "give a [space] table with resolution, stem_width and stages";
     let mut table = root.required_table("space", mend, m)?;
     let before = m.count();
-    // Where each list stands, so that what the space says of it can be put there.
+    // The place of each list, so that errors from the space can be reported there.
     let mut places = vec![("space.stages".to_owned(), table.span_of("stages"))];
     let at_top = ["resolution", "stem_width"];
     places.extend(at_top.map(|name| (format!("space.{name}"), table.span_of(name))));
@@ -51,7 +51,8 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
             for error in errors {
                 let place = places.iter().find(|(field, _)| *field == error.field);
                 let span = place.map_or(0..0, |(_, span)| span.clone());
-                // A list that could not be read is said already; its stand-in is not the user's.
+                // If a list could not be read, that is reported already. The error here would be
+                // about the stand-in value, which the user did not write.
                 if !m.has_error_at(&span) {
                     m.add(&span, error.field, error.message);
                 }
@@ -76,7 +77,7 @@ fn read_stage(table: &mut Table, m: &mut Mistakes) -> StageSpace {
     }
 }
 
-/// A list that must be there; where it is not, a stand-in that is valid everywhere.
+/// A required list. If it is missing, returns a stand-in that is valid everywhere.
 fn required(table: &mut Table, name: &'static str, m: &mut Mistakes) -> Vec<u32> {
     if !table.has(name) {
         m.add(&table.span(), table.path(name), "is missing; give a list of whole numbers");
@@ -84,7 +85,7 @@ fn required(table: &mut Table, name: &'static str, m: &mut Mistakes) -> Vec<u32>
     table.list(name, m).unwrap_or_else(|| vec![1])
 }
 
-/// A list of names of a closed set.
+/// A list of names from a closed set.
 fn names<T: FromStr<Err: std::fmt::Display>>(
     table: &mut Table,
     name: &'static str,
@@ -103,7 +104,7 @@ fn names<T: FromStr<Err: std::fmt::Display>>(
     (m.count() == before).then_some(values)
 }
 
-/// `architecture` of a teacher: `"largest"`, or a table with one value of everything.
+/// Reads `architecture` of a teacher: `"largest"`, or a table with one value for each field.
 pub fn read_architecture(
     teacher: &mut Table,
     space: Option<&StagedSpace>,
@@ -111,12 +112,16 @@ pub fn read_architecture(
 ) -> Option<Architecture> {
     let span = teacher.span_of("architecture");
     if !teacher.has("architecture") || teacher.is_text("architecture") {
-        let known = |name: String| match name.as_str() {
-            "largest" => Ok(()),
-            _ => Err(format!("{name:?} is unknown; use \"largest\" or a table of its stages")),
+        let known = |name: String| {
+            if name == "largest" {
+                Ok(())
+            } else {
+                Err(format!("{name:?} is unknown; use \"largest\" or a table of its stages"))
+            }
         };
         teacher.checked("architecture", m, known);
-        // A space that is wrong was reported; there is no largest network of it.
+        // Mistakes in the space are reported already, and without a space there is no largest
+        // network.
         let space = space?;
         return match space.largest() {
             Ok(largest) => Some(space.decode(&largest).architecture),
@@ -165,7 +170,7 @@ pub fn read_architecture(
     Some(architecture)
 }
 
-/// A whole number that must be there.
+/// A required whole number.
 fn one(table: &mut Table, name: &'static str, range: (u32, u32), m: &mut Mistakes) -> u32 {
     if !table.has(name) {
         let text = format!("is missing; {}", <u32 as Scalar>::EXPECTED_FIELD);

@@ -1,4 +1,4 @@
-//! `[table]` in a study file: a study whose trials are looked up.
+//! `[table]` in a study file: a study that looks its trials up in a table.
 
 use edgesmith_search_space::CellIdentity;
 
@@ -8,13 +8,13 @@ use super::reader::{Mistakes, Table};
 use super::{FidelitySpec, TableRung, TableSpec};
 use crate::{Metric, Objective};
 
-/// What a study that looks its trials up does not have.
+/// Fields that a study over a table must not have.
 const OF_TRAINING: [&str; 6] = ["data", "space", "recipe", "training", "teacher", "measurement"];
 
-/// Epochs of the benchmark's seconds, where nothing else is said of them.
+/// Default number of epochs that the benchmark's seconds cover.
 const EPOCHS_OF_SECONDS: f64 = 200.0;
 
-/// `[table]`, which must be there, and `[fidelity]`, which may.
+/// Reads `[table]`, which is required, and `[fidelity]`, which is optional.
 pub fn read_table(
     root: &mut Table,
     objectives: &[Objective],
@@ -23,7 +23,7 @@ pub fn read_table(
     for name in OF_TRAINING {
         if root.knew(name) {
             let span = root.span_of(name);
-            // Taken, so that its fields are not judged as well.
+            // Taken, so that its fields are not checked as well.
             root.table(name, m);
             let text = "is for studies that train; with [table] trials are looked up, leave it out";
             m.add(&span, name, text);
@@ -42,12 +42,12 @@ pub fn read_table(
         m.add(&table.span(), table.path("latencies"), text);
     }
     for (i, objective) in objectives.iter().enumerate() {
-        // A missing file of latencies was said already.
+        // A missing file of latencies is reported already.
         if let Some(text) = not_in_table(&objective.of, true) {
             m.add(&root.span_of("objectives"), format!("objectives[{i}].metric"), text);
         }
     }
-    // The first protocol of the benchmark's paper: search on 12 epochs, report after 200.
+    // The first protocol of the benchmark's paper: search with 12 epochs, report after 200.
     let validation_accuracy = table.or("validation_accuracy", "c10_valid_12".to_owned(), m);
     let test_accuracies =
         table.list("test_accuracies", m).unwrap_or_else(|| vec!["c10_test_200".to_owned()]);
@@ -72,7 +72,7 @@ pub fn read_table(
     Some((spec, fidelity))
 }
 
-/// `table.epochs` and `[[table.rungs]]`, which need each other and a `[fidelity]` that they are for.
+/// Reads `table.epochs` and `[[table.rungs]]`. They need each other and a `[fidelity]` table.
 fn read_rungs(
     table: &mut Table,
     has_fidelity: bool,
@@ -86,12 +86,12 @@ fn read_rungs(
     let epochs = table.checked("epochs", m, at_least_one);
     let span = table.span_of("rungs");
     if has_rungs && !has_fidelity {
-        let text = "are for [fidelity], which says who goes on from them; add it with a rule, or \
-                    leave them out";
+        let text = "are for [fidelity], which says which trials continue from them; add it with a \
+                    rule, or leave them out";
         m.add(&span, table.path("rungs"), text);
     }
     if (has_rungs || has_fidelity) && !has_epochs {
-        let text = "is missing; give the epochs of validation_accuracy, which the rungs are below";
+        let text = "is missing; give the epochs of validation_accuracy; rungs must be below them";
         m.add(&table.span(), table.path("epochs"), text);
     }
     let before = m.count();
@@ -120,7 +120,7 @@ fn read_rungs(
         }
         let at = rung.checked("epochs", m, in_order);
         if !rung.has("validation_accuracy") {
-            let text = "is missing; name the column of the accuracy after so many epochs";
+            let text = "is missing; name the column of the accuracy after these epochs";
             m.add(&rung.span(), rung.path("validation_accuracy"), text);
         }
         let column = rung.optional("validation_accuracy", m);

@@ -249,7 +249,7 @@ pub(super) mod tests {
             assert!(refused("training_seconds", seconds, None).contains("training_seconds"));
         }
         assert!(refused("accuracy", 98.0, validation()).contains("between 0 and 1"));
-        assert!(refused("accuracy", 0.5, on_board()).contains("not measured of"));
+        assert!(refused("accuracy", 0.5, on_board()).contains("not measured in"));
         assert!(refused("speed", 1.0, None).contains("\"speed\" is unknown"));
         assert!(refused("macs", 1.5, None).contains("whole number"));
     }

@@ -1,4 +1,4 @@
-//! From the domain's study to its document and back.
+//! Converts the domain's study to its document and back.
 
 use edgesmith_search_space::{
     Architecture, CellIdentity, CellSpace, DataShape, Operation, RecipeSpace, Space,

@@ -1,4 +1,4 @@
-//! The format of the resolved study: types that are frozen apart from the domain's. See
+//! The format of the resolved study. These types are frozen and separate from the domain's; see
 //! [`super`] for how they may change.
 
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ pub(super) struct Document {
     pub(super) name: String,
     pub(super) seed: u64,
     pub(super) start_from: Vec<String>,
-    /// By name, with the device and the engine: `latency_ms@rpi4`.
+    /// Metric names with device and engine: `latency_ms@rpi4`.
     pub(super) objectives: Vec<ObjectiveDocument>,
     pub(super) constraints: Vec<ConstraintDocument>,
     pub(super) algorithm: AlgorithmDocument,
     pub(super) budget: BudgetDocument,
     pub(super) work: WorkDocument,
     pub(super) fidelity: Option<FidelityDocument>,
-    /// The study file's text, for people.
+    /// The text of the study file, for users to read.
     pub(super) source: String,
 }
 
@@ -212,7 +212,7 @@ pub(super) struct StageDocument {
     pub(super) width: u32,
     pub(super) kernel: u32,
     pub(super) operation: String,
-    /// Of inverted residuals; absent for other operations.
+    /// Only for inverted residuals; absent for other operations.
     pub(super) expansion: Option<u32>,
     pub(super) stride: u32,
     pub(super) activation: String,

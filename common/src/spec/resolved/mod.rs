@@ -1,10 +1,10 @@
-//! The resolved study as a document: every field with the value that it has, defaults filled in, as JSON.
+//! The resolved study as a JSON document: every field with its value, defaults filled in.
 //!
-//! Records on disk, leases and statuses carry this document and not the study file, so no rule of the
-//! file is applied when one is read: a study that was accepted once stays readable, whatever rule is
-//! tightened later. The types here are the document's format and frozen apart from the domain's. A field
-//! that is added gets a serde default that means what was meant before; a change of meaning raises
-//! [`VERSION`], and older documents are turned into the present ones as they are read.
+//! Records on disk, leases and statuses carry this document instead of the study file, so reading
+//! one applies no rule of the file. A study that was accepted once therefore stays readable, even
+//! if a rule becomes stricter later. The types here are the document's format; they are frozen and
+//! separate from the domain's. An added field gets a serde default that keeps the old meaning. A
+//! change of meaning raises [`VERSION`], and older documents are converted when they are read.
 
 mod convert;
 mod document;
@@ -14,20 +14,20 @@ use serde::Deserialize;
 use self::document::Document;
 use super::StudySpec;
 
-/// The version of the document that is written.
+/// The document version that this program writes.
 const VERSION: u32 = 1;
 
 /// Why a document is not a resolved study.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolvedError {
-    /// A newer program wrote it.
-    #[error("it has version {0} of the resolved study, this program reads up to {VERSION}")]
+    /// A newer program wrote the document.
+    #[error("it has version {0} of the resolved study, but this program reads up to {VERSION}")]
     Version(u32),
-    /// It does not have the document's fields.
+    /// The document's fields are missing or malformed.
     #[error("it is not a resolved study: {0}")]
     Form(String),
-    /// A field has a value that is not known here.
-    #[error("{field} is {value:?}, which is not known here")]
+    /// A field has a value that this program does not know.
+    #[error("{field} is {value:?}, which this program does not know")]
     Value {
         /// Which field.
         field: &'static str,
@@ -44,10 +44,10 @@ impl StudySpec {
             .unwrap_or_else(|e| unreachable!("a document has text keys and finite numbers: {e}"))
     }
 
-    /// The study that a document says. No rule of the study file is applied.
+    /// The study that a document describes. No rule of the study file is applied.
     ///
     /// # Errors
-    /// When it is not such a document.
+    /// If the text is not such a document.
     pub fn from_resolved(text: &str) -> Result<Self, ResolvedError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -105,7 +105,7 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
 "#;
 
     #[test]
-    fn studies_come_back_from_their_documents() {
+    fn studies_are_read_back_from_their_documents() {
         let more = |algorithm: &str| {
             let text = format!("algorithm = {{ name = \"{algorithm}\" }}");
             let other = "algorithm = { name = \"reinforce\" }";
@@ -131,7 +131,7 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
     #[test]
     fn no_rule_of_the_study_file_is_applied() {
         let spec = StudySpec::parse(STUDY).unwrap();
-        // A file that is not one any more, and values that the file may not have.
+        // The text is no longer a study file, and the values break the file's rules.
         let StudySpec { mut budget, work, .. } = spec.clone();
         budget.trials = 4_000_000_000;
         let Workload::Train(mut work) = work else { panic!("it trains") };
@@ -140,23 +140,23 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
         definition.resolution = vec![70_000];
         work.space = StagedSpace::recorded(definition, work.space.data());
         let space = Space::Staged(work.space.clone());
-        let (work, source) = (Workload::Train(work), "no TOML [".to_owned());
+        let (work, source) = (Workload::Train(work), "not TOML [".to_owned());
         let spec = StudySpec { budget, work, source, space, ..spec };
         assert!(StudySpec::parse(spec.source()).is_err());
         assert_eq!(StudySpec::from_resolved(&spec.to_resolved()).unwrap(), spec);
     }
 
     #[test]
-    fn a_document_that_is_not_understood_gets_the_reason() {
+    fn invalid_documents_are_explained() {
         let text = StudySpec::parse(TABLE).unwrap().to_resolved();
         let error = |from: &str, to: &str| {
             assert!(text.contains(from), "{text}");
             StudySpec::from_resolved(&text.replace(from, to)).unwrap_err().to_string()
         };
         let newer = error("{\"version\":1", "{\"version\":9");
-        assert_eq!(newer, "it has version 9 of the resolved study, this program reads up to 1");
+        assert_eq!(newer, "it has version 9 of the resolved study, but this program reads up to 1");
         assert!(error("\"seed\":0", "\"seed\":-1").starts_with("it is not a resolved study: "));
         let unknown = error("validation_accuracy\",\"goal", "speed\",\"goal");
-        assert_eq!(unknown, "objectives.metric is \"speed\", which is not known here");
+        assert_eq!(unknown, "objectives.metric is \"speed\", which this program does not know");
     }
 }
