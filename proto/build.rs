@@ -1,4 +1,4 @@
-//! Compiles the protos without a `protoc`: protox makes the descriptor set.
+//! Compiles the protos without `protoc`: protox makes the descriptor set.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! The wire: generated code of `edgesmith/v1/*.proto` and the conversions from and to the domain's
-//! types, all in one place. No logic, no defaults.
+//! The wire format: code generated from `edgesmith/v1/*.proto`, and all conversions from and to the
+//! domain's types. No logic and no defaults.
 
 mod convert;
 
@@ -13,10 +13,10 @@ pub use convert::{
 pub mod v1 {
     tonic::include_proto!("edgesmith.v1");
 
-    /// All protos, for reflection.
+    /// Descriptors of all protos, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/edgesmith.bin"));
 }
 
-/// Workers and coordinators of different versions refuse each other.
+/// Workers and coordinators with different versions refuse each other.
 pub const PROTOCOL_VERSION: u32 = 2;

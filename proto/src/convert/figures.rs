@@ -29,7 +29,7 @@ impl TryFrom<v1::Figures> for Figures {
             let metric = known.ok_or_else(|| wrong("metric", format!("{metric:?} is unknown")))?;
             let of = ScopedMetric { metric, scope: read_scope(scope)? };
             if figures.get(&of).is_some() {
-                return Err(wrong("figures", format!("{of} is there twice")));
+                return Err(wrong("figures", format!("{of} is given twice")));
             }
             figures.set(of, value);
         }
@@ -147,7 +147,7 @@ impl TryFrom<v1::Measurement> for Measurement {
     }
 }
 
-/// Milliseconds within what the definition of a latency allows.
+/// A latency in milliseconds, checked against the range in the metric's definition.
 fn latency(ms: f64, field: &'static str) -> Result<f64, ConvertError> {
     Metric::LATENCY_MS.check(ms).map_err(|e| wrong(field, e))
 }
@@ -168,7 +168,7 @@ pub(super) mod tests {
         )
     }
 
-    /// Figures within their definitions, of every scope.
+    /// Figures within their definitions, in every kind of scope.
     pub fn figures() -> impl Strategy<Value = Figures> {
         let figure = |(metric, share, target, set, kind): (usize, f64, Target, String, u8)| {
             let metric = Metric::ALL[metric % Metric::ALL.len()];
@@ -217,18 +217,18 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn figures_come_back(figures in figures()) {
+        fn figures_convert_back(figures in figures()) {
             prop_assert_eq!(Figures::try_from(v1::Figures::from(&figures)).unwrap(), figures);
         }
 
         #[test]
-        fn measurements_come_back(m in measurement()) {
+        fn measurements_convert_back(m in measurement()) {
             prop_assert_eq!(Measurement::try_from(v1::Measurement::from(&m)).unwrap(), m);
         }
     }
 
     #[test]
-    fn figures_that_their_definitions_do_not_allow_are_refused() {
+    fn figures_outside_their_definitions_are_rejected() {
         let refused = |metric: &str, value: f64, scope: Option<v1::figure::Scope>| {
             let figure = v1::Figure { metric: metric.to_owned(), value, scope };
             let twice = vec![figure.clone(), figure.clone()];
@@ -255,7 +255,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_in_a_measurement_is_named() {
+    fn errors_name_the_wrong_field_of_a_measurement() {
         let field = |m: v1::Measurement| Measurement::try_from(m).unwrap_err().field;
         assert_eq!(field(v1::Measurement::default()), "device");
         let device = Some(v1::DeviceInfo { class: "rpi4".to_owned(), ..Default::default() });

@@ -1,8 +1,8 @@
-//! Conversions between the wire's messages and the domain's types, both ways.
+//! Conversions between wire messages and the domain's types, in both directions.
 //!
-//! What comes in is checked: a message without a part that the protos say is always there, a hash of
-//! the wrong length, a name that is not one, or a figure outside its metric's definition is a
-//! [`ConvertError`] that names the field.
+//! Incoming messages are checked. If a part that the protos call always set is missing, a hash has
+//! the wrong length, a name is invalid or a figure is outside its metric's definition, the result
+//! is a [`ConvertError`] that names the field.
 
 mod figures;
 mod task;
@@ -13,7 +13,7 @@ pub use trial::{trial_state, trial_state_parts};
 
 use edgesmith_common::ArtifactHash;
 
-/// A message that does not say what it must.
+/// A message with a missing or invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("field {field} of a message {problem}")]
 pub struct ConvertError {
@@ -26,18 +26,18 @@ pub struct ConvertError {
 /// A hash from its 32 bytes.
 ///
 /// # Errors
-/// When there are not 32.
+/// If there are not exactly 32 bytes.
 pub fn hash(bytes: &[u8], field: &'static str) -> Result<ArtifactHash, ConvertError> {
     let bytes: [u8; 32] = bytes
         .try_into()
-        .map_err(|_| wrong(field, format!("{} bytes where a hash has 32", bytes.len())))?;
+        .map_err(|_| wrong(field, format!("{} bytes, but a hash has 32", bytes.len())))?;
     Ok(ArtifactHash::from_bytes(bytes))
 }
 
-/// A hash, or none from no bytes.
+/// A hash, or `None` for no bytes.
 ///
 /// # Errors
-/// When there are neither 0 nor 32 bytes.
+/// If there are neither 0 nor 32 bytes.
 pub fn optional_hash(
     bytes: &[u8],
     field: &'static str,
@@ -45,7 +45,7 @@ pub fn optional_hash(
     if bytes.is_empty() { Ok(None) } else { hash(bytes, field).map(Some) }
 }
 
-/// The bytes of a hash, or no bytes.
+/// The bytes of a hash; empty for `None`.
 pub fn optional_hash_bytes(hash: Option<ArtifactHash>) -> Vec<u8> {
     hash.map(|h| h.as_bytes().to_vec()).unwrap_or_default()
 }

@@ -28,7 +28,9 @@ impl TryFrom<v1::Role> for Role {
             v1::Role::Train => Ok(Role::Train),
             v1::Role::Measure => Ok(Role::Measure),
             v1::Role::Table => Ok(Role::Table),
-            v1::Role::Unspecified => Err(wrong("roles", "a worker's role is unknown here")),
+            v1::Role::Unspecified => {
+                Err(wrong("roles", "the worker has a role that this program does not know"))
+            }
         }
     }
 }
@@ -47,10 +49,10 @@ impl From<v1::DataReport> for DataReport {
     }
 }
 
-/// What a joining worker says of itself.
+/// What a joining worker says about itself.
 ///
 /// # Errors
-/// When a name or a role is not one.
+/// If a name or a role is invalid.
 pub fn worker_info(request: v1::JoinRequest) -> Result<WorkerInfo, ConvertError> {
     let engine = |name: &String| name.parse().map_err(|e| wrong("engines", e));
     let roles = request.roles().map(Role::try_from).collect::<Result<_, _>>()?;
@@ -67,10 +69,10 @@ pub fn worker_info(request: v1::JoinRequest) -> Result<WorkerInfo, ConvertError>
 /// A genotype of `space` from its option indices.
 ///
 /// # Errors
-/// When the space has no such genotype.
+/// If the space has no such genotype.
 pub fn genotype(indices: &[u32], space: &Space) -> Result<Genotype, ConvertError> {
     let indices = indices.iter().map(|&index| u16::try_from(index)).collect::<Result<_, _>>();
-    let indices = indices.map_err(|_| wrong("genotype", "it picks an option over 65535"))?;
+    let indices = indices.map_err(|_| wrong("genotype", "an option index is above 65535"))?;
     space.genotype(indices).map_err(|e| wrong("genotype", e))
 }
 
@@ -78,7 +80,7 @@ fn indices(genotype: &Genotype) -> Vec<u32> {
     genotype.indices().iter().map(|&index| u32::from(index)).collect()
 }
 
-/// What a task is, as a message.
+/// A task's work as a message.
 pub fn work_message(work: &Work) -> WireWork {
     match work {
         Work::CheckData => WireWork::CheckData(v1::CheckData {}),
@@ -114,10 +116,10 @@ pub fn work_message(work: &Work) -> WireWork {
     }
 }
 
-/// What a task of a study over `space` is.
+/// The work of a task in a study over `space`.
 ///
 /// # Errors
-/// When a part is missing or does not fit the space.
+/// If a part is missing or does not fit the space.
 pub fn work(message: &WireWork, space: &Space) -> Result<Work, ConvertError> {
     Ok(match message {
         WireWork::CheckData(v1::CheckData {}) => Work::CheckData,
@@ -179,7 +181,7 @@ pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
 /// How an attempt ended.
 ///
 /// # Errors
-/// When a part is missing, or a figure cannot be right.
+/// If a part is missing or a figure cannot be right.
 pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, ConvertError> {
     Ok(Ok(match message {
         WireOutcome::DataChecked(report) => Outcome::DataChecked(report.into()),
@@ -221,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn outcomes_come_back(
+        fn outcomes_convert_back(
             trained in trained(), rung in rung(), figures in figures(), soft_targets: [u8; 32],
             score in -1e9..1e9, retryable: bool,
         ) {
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn work_comes_back() {
+    fn work_converts_back() {
         let space = space();
         let genotype = space.genotype(vec![0, 1, 2, 3, 4, 0]).unwrap();
         let (number, hash) = (TrialNumber(7), ArtifactHash::of(b"x"));
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn errors_name_the_field_that_does_not_fit() {
         let field = |message: WireWork| work(&message, &space()).unwrap_err().field;
         let trial = v1::ScoreTrial { number: 0, genotype: vec![9; 6] };
         assert_eq!(field(WireWork::ScoreTrial(trial)), "genotype");

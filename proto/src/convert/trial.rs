@@ -1,4 +1,4 @@
-//! Trials: their states and what training yields.
+//! Trials: their states and the results of training.
 
 use edgesmith_common::{Figures, RungReport, TrainedTrial, TrialState};
 
@@ -69,7 +69,7 @@ pub fn trial_state_parts(state: &TrialState) -> (v1::TrialState, String) {
 /// The state of a trial on the wire.
 ///
 /// # Errors
-/// When it is one that this version does not know.
+/// If this version does not know the state.
 pub fn trial_state(trial: &v1::Trial) -> Result<TrialState, ConvertError> {
     let reason = || trial.reason.clone();
     Ok(match trial.state() {
@@ -91,7 +91,7 @@ pub(super) mod tests {
     use super::super::figures::tests::figures;
     use super::*;
 
-    /// What a training may yield.
+    /// Possible results of a training.
     pub fn trained() -> impl Strategy<Value = TrainedTrial> {
         (figures(), figures(), any::<[[u8; 32]; 2]>()).prop_map(
             |(compressed, uncompressed, hashes)| {
@@ -101,7 +101,7 @@ pub(super) mod tests {
         )
     }
 
-    /// What a rung may report.
+    /// Possible reports from a rung.
     pub fn rung() -> impl Strategy<Value = RungReport> {
         (any::<u32>(), figures(), any::<Option<[u8; 32]>>()).prop_map(
             |(epochs, figures, checkpoint)| RungReport {
@@ -113,7 +113,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_state_comes_back() {
+    fn every_state_converts_back() {
         let reason = "why".to_owned();
         let states = [
             TrialState::Waiting,
