@@ -124,7 +124,7 @@ pub enum Work {
         number: TrialNumber,
         /// The candidate.
         genotype: Genotype,
-        /// The teacher's soft targets; `None` where the study has no teacher.
+        /// The teacher's soft targets; `None` if the study has no teacher.
         soft_targets: Option<ArtifactHash>,
         /// Epochs after which to stop and report; `None`: train to the end, and compress.
         rung: Option<u32>,

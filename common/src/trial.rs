@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ArtifactHash, Figures, Measurement, Metric, ScopedMetric, Target};
 
-/// Where a trial stands. A finished one never changes.
+/// The state of a trial. A finished trial never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TrialState {

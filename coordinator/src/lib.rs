@@ -1,8 +1,9 @@
-//! The coordinator: keeps studies, proposes candidates, hands tasks to workers, keeps every result,
-//! and answers with the Pareto front.
+//! The coordinator: stores studies, proposes candidates, hands tasks to workers, stores every
+//! result, and answers with the Pareto front.
 //!
-//! Decisions are in [`core`], a synchronous state machine; proposals in [`controller`]; durability in
-//! [`store`]; the wire in [`service`]. It never trains or measures anything itself.
+//! [`core`] makes the decisions in a synchronous state machine; [`controller`] proposes candidates;
+//! [`store`] keeps everything durably; [`service`] speaks gRPC. The coordinator itself never trains
+//! or measures anything.
 
 pub mod controller;
 pub mod core;

@@ -62,7 +62,7 @@ impl Bound {
         }
     }
 
-    /// By how much `value` breaks the bound; 0 where it holds.
+    /// By how much `value` breaks the bound; 0 if it holds.
     pub fn violation(self, value: f64) -> f64 {
         match self {
             Bound::Max(limit) => (value - limit).max(0.0),

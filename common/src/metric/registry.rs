@@ -1,8 +1,9 @@
-//! The registry: every metric's name and definition, each once.
+//! The registry: the name and the definition of every metric.
 //!
-//! To add a metric, add an entry here and fill the figure in where it is measured; study files,
-//! records, the wire, filters, tables, CSV and JSON read the definition. A metric whose meaning
-//! changes gets a new name: figures under the old one stay what they were.
+//! To add a metric, add an entry here and set the figure where it is measured. Study files,
+//! records, the wire, filters, tables, CSV and JSON all read the definition. If the meaning of a
+//! metric changes, the metric gets a new name, so that figures under the old name keep their
+//! meaning.
 
 use std::fmt;
 
@@ -17,28 +18,28 @@ pub struct Metric(u16);
 /// What a metric is.
 #[derive(Debug)]
 pub struct Definition {
-    /// The name, with the unit where there is one: lower-case words joined by underscores.
+    /// The name: lower-case words joined by underscores, with the unit if there is one.
     pub name: &'static str,
     /// What its values count.
     pub unit: Unit,
     /// The direction in which it is better.
     pub goal: Goal,
-    /// The least and the greatest value that it can have, both allowed.
+    /// The smallest and the largest value that it can have, both allowed.
     pub range: (f64, f64),
-    /// What a figure of it is of.
+    /// What a figure of it describes.
     pub scope: ScopeKind,
-    /// Where its figures come from.
+    /// The origin of its figures.
     pub source: Source,
     /// How its values compare when objectives are put on one scale.
     pub scale: Scale,
-    /// One sentence for people.
+    /// One sentence for users.
     pub meaning: &'static str,
 }
 
 /// What values of a metric count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// A part of a whole, `0..=1`.
+    /// A share of a whole, `0..=1`.
     Share,
     /// Milliseconds.
     Milliseconds,
@@ -46,11 +47,11 @@ pub enum Unit {
     Seconds,
     /// Whole bytes.
     Bytes,
-    /// Whole things.
+    /// A whole number of things.
     Count,
 }
 
-/// What a figure of a metric is of.
+/// What a figure of a metric describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScopeKind {
     /// The network as a whole.
@@ -72,7 +73,7 @@ pub enum Source {
     File,
     /// From the architecture by arithmetic, before any training.
     Analytic(fn(&Cost) -> u64),
-    /// From keeping books while training; it says what a result took, and no search aims at it.
+    /// From bookkeeping during training. It says what a result cost, and no search optimizes it.
     Spent,
 }
 
@@ -95,7 +96,7 @@ pub enum Scale {
     },
 }
 
-/// The greatest whole number up to which every whole number has a value of its own.
+/// 2^53: up to here, an `f64` represents every whole number exactly.
 const MOST: f64 = 9_007_199_254_740_992.0;
 
 /// Makes a constant of [`Metric`] for each entry, and the table of definitions in the same order.
@@ -131,7 +132,7 @@ registry! {
         name: "latency_ms",
         unit: Unit::Milliseconds,
         goal: Goal::Minimize,
-        // From a nanosecond, which no clock tells from nothing, to eleven days.
+        // From one nanosecond, which no clock can tell from zero, to eleven days.
         range: (1e-6, 1e9),
         scope: ScopeKind::Target,
         source: Source::Measured,
@@ -199,7 +200,7 @@ registry! {
         name: "training_seconds",
         unit: Unit::Seconds,
         goal: Goal::Minimize,
-        // To three centuries.
+        // Up to three centuries.
         range: (0.0, 1e10),
         scope: ScopeKind::Whole,
         source: Source::Spent,
@@ -221,7 +222,7 @@ registry! {
 }
 
 impl Metric {
-    /// What it is.
+    /// Its definition.
     pub fn definition(self) -> &'static Definition {
         &DEFINITIONS[usize::from(self.0)]
     }
@@ -236,17 +237,17 @@ impl Metric {
         Self::ALL.iter().copied().find(|metric| metric.name() == name)
     }
 
-    /// Whether it is measured on a device, so that an objective may name one.
+    /// Whether it is measured on a device, so that objectives must name one.
     pub fn is_per_device(self) -> bool {
         self.definition().scope == ScopeKind::Target
     }
 
-    /// Whether arithmetic on the architecture decides it, before any training.
+    /// Whether it follows from the architecture by arithmetic, before any training.
     pub fn is_analytic(self) -> bool {
         matches!(self.definition().source, Source::Analytic(_))
     }
 
-    /// Whether objectives and constraints may be on it.
+    /// Whether objectives and constraints may use it.
     pub fn is_searched(self) -> bool {
         !matches!(self.definition().source, Source::Spent)
     }
@@ -256,7 +257,7 @@ impl Metric {
         matches!(self.definition().source, Source::Evaluated)
     }
 
-    /// Its value for a network of this cost; `None` where arithmetic does not decide it.
+    /// Its value for a network of this cost; `None` if it does not follow from the cost.
     pub fn of_cost(self, cost: &Cost) -> Option<f64> {
         match self.definition().source {
             Source::Analytic(of) => Some(of(cost) as f64),
@@ -264,10 +265,10 @@ impl Metric {
         }
     }
 
-    /// Whether a value can be right; gives it back.
+    /// Returns the value if it can be right.
     ///
     /// # Errors
-    /// What is wrong with it, in words that follow a name.
+    /// Says what is wrong with the value, worded to follow a name.
     pub fn check(self, value: f64) -> Result<f64, String> {
         let Definition { range: (least, greatest), unit, .. } = self.definition();
         if !(least..=greatest).contains(&&value) {
@@ -279,8 +280,8 @@ impl Metric {
         Ok(value)
     }
 
-    /// How far a value is from the best that there can be; never negative. `None` where there is no
-    /// best.
+    /// The distance of a value from the best possible one; never negative. `None` if there is no
+    /// best value.
     pub fn distance_to_best(self, value: f64) -> Option<f64> {
         let Definition { goal, range: (least, greatest), .. } = self.definition();
         let distance = match goal {
@@ -290,7 +291,7 @@ impl Metric {
         distance.is_finite().then_some(distance.max(0.0))
     }
 
-    /// The value that is so far from the best that there can be.
+    /// The value at this distance from the best possible one.
     pub fn at_distance(self, distance: f64) -> f64 {
         let Definition { goal, range: (least, greatest), .. } = self.definition();
         match goal {
@@ -299,17 +300,17 @@ impl Metric {
         }
     }
 
-    /// On a set of images.
+    /// The metric on a set of images.
     pub fn on(self, split: Split) -> ScopedMetric {
         ScopedMetric { metric: self, scope: Scope::Split(split) }
     }
 
-    /// On a device.
+    /// The metric on a device.
     pub fn at(self, target: Target) -> ScopedMetric {
         ScopedMetric { metric: self, scope: Scope::Target(target.into()) }
     }
 
-    /// Of the network as a whole.
+    /// The metric of the network as a whole.
     pub fn whole(self) -> ScopedMetric {
         ScopedMetric { metric: self, scope: Scope::Whole }
     }

@@ -1,4 +1,4 @@
-//! Artifacts in chunks: the artifact service.
+//! The artifact service: uploads and downloads artifacts in chunks.
 
 use std::pin::Pin;
 
@@ -13,12 +13,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::status;
 use crate::store::ArtifactStore;
 
-/// Bytes of a chunk.
+/// Size of a chunk, bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Keeps and gives artifacts.
+/// Stores and serves artifacts.
 pub struct Artifacts {
-    /// Where they are.
+    /// The artifacts.
     pub store: ArtifactStore,
     /// Ends streams when the server stops.
     pub stop: CancellationToken,
@@ -43,7 +43,7 @@ impl ArtifactService for Artifacts {
                 Some(Part::Chunk(_)) => {
                     return Err(Status::invalid_argument("a chunk is larger than 1 MiB"));
                 }
-                _ => return Err(Status::invalid_argument("after the hash come chunks alone")),
+                _ => return Err(Status::invalid_argument("only chunks may follow the hash")),
             };
             writer = blocking(move || {
                 writer.chunk(&chunk)?;
@@ -72,7 +72,8 @@ impl ArtifactService for Artifacts {
                 let mut chunk = vec![0; CHUNK];
                 let item = match reader.read_chunk(&mut chunk) {
                     Ok(0) => return,
-                    // An error, because a stream that merely ends says that this was all.
+                    // Must be an error, because a stream that merely ends means that all bytes were
+                    // sent.
                     Ok(_) if stop.is_cancelled() => Err(super::runtime::stopping()),
                     Ok(read) => {
                         chunk.truncate(read);
@@ -91,13 +92,15 @@ impl ArtifactService for Artifacts {
     }
 }
 
-/// Runs file work where it may block.
+/// Runs file work on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::store::ArtifactError> + Send + 'static,
 ) -> Result<T, Status> {
     match spawn_blocking(work).await {
         Ok(done) => done.map_err(|e| status::of_artifact(&e)),
-        Err(error) => Err(Status::internal(format!("file work was cut off: {error}"))),
+        Err(error) => {
+            Err(Status::internal(format!("access to an artifact's file was interrupted: {error}")))
+        }
     }
 }
 
@@ -107,10 +110,10 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     #[tokio::test]
-    async fn a_download_that_the_end_cuts_off_is_an_error_and_not_all_there_is() {
+    async fn a_download_cut_off_by_shutdown_ends_with_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
-        // More chunks than can be on their way before the first is taken.
+        // More chunks than can be in flight before the first one is received.
         let hash = store.put(&vec![7; 8 * CHUNK]).unwrap();
         let stop = CancellationToken::new();
         let artifacts = Artifacts { store, stop: stop.clone() };

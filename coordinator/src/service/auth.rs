@@ -1,14 +1,15 @@
-//! The bearer token that every call must carry, where one is set.
+//! The bearer token that every call must carry, if one is set.
 
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-/// Checks calls. Holds the token's hash: comparing hashes takes the same time wherever they differ.
+/// Checks calls. Stores the token's hash, because hashes are compared in constant time, which reveals
+/// nothing about the token.
 #[derive(Debug, Clone)]
 pub struct Auth(Option<blake3::Hash>);
 
 impl Auth {
-    /// Without a token every call passes.
+    /// Without a token, every call passes.
     pub fn new(token: Option<&str>) -> Self {
         Self(token.map(|t| blake3::hash(t.as_bytes())))
     }
@@ -20,9 +21,11 @@ impl Interceptor for Auth {
         let header = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
         match header.and_then(|h| h.strip_prefix("Bearer ")) {
             Some(token) if blake3::hash(token.as_bytes()) == expected => Ok(request),
-            Some(_) => Err(Status::unauthenticated("the token is not this coordinator's")),
+            Some(_) => Err(Status::unauthenticated(
+                "the token is wrong; use the token that this coordinator was started with",
+            )),
             None => Err(Status::unauthenticated(
-                "this coordinator asks for a token; give it with --token or EDGESMITH_TOKEN",
+                "this coordinator requires a token; give it with --token or EDGESMITH_TOKEN",
             )),
         }
     }

@@ -1,5 +1,6 @@
-//! A coordinator beside its clients in one process, on a free loopback port. A command that runs a
-//! study to its end starts one, and so does one that asks a data directory that no process has.
+//! A coordinator and its clients in one process, on a free loopback port. It is started by a
+//! command that runs a study to its end, and by a command that reads a data directory that no
+//! process holds.
 
 use std::path::Path;
 
@@ -10,53 +11,53 @@ use tokio_util::sync::CancellationToken;
 use super::{ServeConfig, ServeError, serve};
 use crate::store::DataDirError;
 
-/// Whether other processes can reach a coordinator of this one.
+/// Whether other processes can find a coordinator of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// The data directory says where it listens.
+    /// The data directory holds its address.
     Announced,
-    /// It is there for one answer only: whoever relied on it would be left alone.
+    /// It exists for one answer only, so no other process should rely on it.
     Private,
 }
 
-/// Why a coordinator in this process does not start, or ended.
+/// Why a coordinator in this process did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
-    /// There is no port for it.
+    /// No port could be opened for it.
     #[error("failed to open a loopback port for the coordinator: {0}")]
     Listen(std::io::Error),
-    /// It cannot serve.
+    /// The coordinator cannot serve.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// It was told to stop before it served.
+    /// It was told to stop before it started to serve.
     #[error("the coordinator ended at once")]
     EndedAtOnce,
-    /// A bug: it panicked.
+    /// A bug: the coordinator panicked.
     #[error("the coordinator panicked: {0}")]
     Panicked(#[from] JoinError),
 }
 
 impl LocalError {
-    /// Whether another process has the directory.
+    /// Whether another process is using the data directory.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Serve(ServeError::DataDir(DataDirError::InUse { .. })))
     }
 }
 
-/// A coordinator in this process; stops when it is dropped.
+/// A coordinator in this process. It stops when the value is dropped.
 #[derive(Debug)]
 pub struct LocalCoordinator {
     url: String,
     stop: CancellationToken,
-    /// `None` once its end was told.
+    /// `None` once its end was reported.
     task: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl LocalCoordinator {
-    /// Starts one on `directory` and waits until it answers.
+    /// Starts a coordinator on `directory` and waits until it answers.
     ///
     /// # Errors
-    /// When it cannot serve, for example because another process has the directory.
+    /// If it cannot serve, for example because another process is using the directory.
     pub async fn start(directory: &Path, visibility: Visibility) -> Result<Self, LocalError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(LocalError::Listen)?;
         let url = format!("http://{}", listener.local_addr().map_err(LocalError::Listen)?);
@@ -66,7 +67,8 @@ impl LocalCoordinator {
         config.announce = visibility == Visibility::Announced;
         let mut task = tokio::spawn(serve(config, listener, stop.clone().cancelled_owned()));
         tokio::select! {
-            // One that cannot start drops its end of the channel; its error says more.
+            // A coordinator that cannot start drops its end of the channel. Its own error says
+            // more.
             Ok(()) = is_ready => {}
             ended = &mut task => {
                 ended??;
@@ -76,15 +78,15 @@ impl LocalCoordinator {
         Ok(Self { url, stop, task: Some(task) })
     }
 
-    /// Where it listens.
+    /// The coordinator's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Completes when it has ended. Nothing is lost where this is dropped before.
+    /// Completes when it has ended. Dropping the future earlier loses nothing.
     ///
     /// # Errors
-    /// With the reason where it failed.
+    /// The reason, if the coordinator failed.
     pub async fn ended(&mut self) -> Result<(), LocalError> {
         let Some(task) = &mut self.task else { return Ok(()) };
         let ended = task.await;
@@ -92,10 +94,10 @@ impl LocalCoordinator {
         Ok(ended??)
     }
 
-    /// Stops it after it has written everything.
+    /// Stops the coordinator after everything is written.
     ///
     /// # Errors
-    /// With the reason where it failed.
+    /// The reason, if the coordinator failed.
     pub async fn shut_down(mut self) -> Result<(), LocalError> {
         self.stop.cancel();
         self.ended().await
@@ -114,13 +116,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_second_in_a_directory_is_told_of_the_first() {
+    async fn a_second_coordinator_in_a_directory_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
         let first = LocalCoordinator::start(directory, Visibility::Announced).await.unwrap();
         let held = holder(directory).unwrap().unwrap();
         assert_eq!(held.address.as_deref(), Some(first.url()));
-        // Which of the two ends of a failed start is seen first is chance; neither may hide why.
+        // Either end of a failed start may be seen first, by chance. Both must report the reason.
         for _ in 0..20 {
             let second = LocalCoordinator::start(directory, Visibility::Private).await;
             let error = second.err().unwrap();

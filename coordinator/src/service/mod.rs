@@ -1,5 +1,5 @@
-//! gRPC handlers: decode, send an event, await the reply, encode. What is decided is decided in
-//! [`core`](crate::core).
+//! gRPC handlers: decode the request, send an event, await the reply, encode it. All decisions are
+//! made in [`core`](crate::core).
 //!
 //! [`serve`] opens the data directory, restores the core, starts its thread (`runtime.rs`), and
 //! answers until it is told to stop.
@@ -34,54 +34,55 @@ use crate::store::{
     ArtifactError, ArtifactStore, DataDir, DataDirError, Holder, SledStore, Store as _, StoreError,
 };
 
-/// Largest message that is taken: study files and reports are small, and artifacts come in chunks.
+/// Largest message that is accepted. Study files and reports are small, and artifacts are sent in
+/// chunks.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
-/// How long open calls may go on after the server was told to stop.
+/// How long open calls may continue after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How to serve.
+/// Settings of a server.
 #[derive(Debug)]
 pub struct ServeConfig {
-    /// Where studies and artifacts are kept.
+    /// Directory for studies and artifacts.
     pub data_dir: PathBuf,
-    /// After how long without a heartbeat a worker's tasks go to another.
+    /// Time without a heartbeat after which a worker's tasks go to other workers.
     pub lease: Duration,
-    /// How often workers are told to beat.
+    /// How often workers are asked to send heartbeats.
     pub heartbeat: Duration,
-    /// A bearer token that every client must show.
+    /// A bearer token that every client must send.
     pub token: Option<String>,
-    /// Speak TLS with this.
+    /// Certificate and key for TLS; `None` for plain connections.
     pub tls: Option<TlsIdentity>,
-    /// Say in the data directory where it listens, so that [`holder`] tells it.
+    /// Whether to write the address to the data directory, where [`holder`] finds it.
     pub announce: bool,
-    /// Told once calls are answered.
+    /// Notified once calls are answered.
     ready: Option<oneshot::Sender<()>>,
 }
 
 /// Certificate chain and private key of the server.
 #[derive(Debug)]
 pub struct TlsIdentity {
-    /// The chain, PEM.
+    /// The chain, as PEM.
     pub certificate_pem: Vec<u8>,
-    /// The key, PEM.
+    /// The key, as PEM.
     pub key_pem: Vec<u8>,
 }
 
 impl ServeConfig {
-    /// Without token and TLS, with the core's default terms, announced.
+    /// Settings without token and TLS, with the core's default times, announced in the directory.
     pub fn new(data_dir: PathBuf) -> Self {
         let CoreConfig { lease, heartbeat, .. } = CoreConfig::default();
         Self { data_dir, lease, heartbeat, token: None, tls: None, announce: true, ready: None }
     }
 
-    /// Tells `ready` once the data directory is open and calls are answered.
+    /// Notifies `ready` once the data directory is open and calls are answered.
     #[must_use]
     pub fn with_ready(self, ready: oneshot::Sender<()>) -> Self {
         Self { ready: Some(ready), ..self }
     }
 }
 
-/// Why the coordinator does not serve (any more).
+/// Why the coordinator does not serve, or stopped serving.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The data directory cannot be used.
@@ -90,26 +91,26 @@ pub enum ServeError {
     /// Its records cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its artifacts cannot be reached.
+    /// Its artifacts cannot be accessed.
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
-    /// Its records do not make sense together.
+    /// Its records contradict each other.
     #[error("failed to restore the studies: {0}")]
     Restore(#[from] RestoreError),
-    /// The network side.
+    /// The network failed.
     #[error("failed to serve: {}", causes(.0))]
     Transport(#[from] tonic::transport::Error),
-    /// Reflection's description of the protos.
+    /// The description of the protos for reflection failed.
     #[error("failed to describe the services: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The thread of the core.
+    /// The core's thread could not be started.
     #[error("failed to start the core's thread: {0}")]
     Thread(std::io::Error),
     /// The listener has no address.
-    #[error("failed to tell the address that is served: {0}")]
+    #[error("failed to read the listener's address: {0}")]
     Address(std::io::Error),
-    /// A bug: the thread of the core panicked.
-    #[error("the core's thread ended by a panic; please report this")]
+    /// A bug: the core's thread panicked.
+    #[error("the core's thread panicked; please report this bug")]
     Panicked,
 }
 
@@ -123,19 +124,20 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Which process serves `data_dir` at this moment, and where; `None` where none does.
+/// The process that serves `data_dir` now, and its address; `None` if there is none.
 ///
 /// # Errors
-/// When the directory cannot be asked.
+/// If the directory cannot be checked.
 pub fn holder(data_dir: &Path) -> Result<Option<Holder>, DataDirError> {
     DataDir::holder(data_dir)
 }
 
-/// Serves on `listener` until `shutdown` completes; then ends open calls and returns when everything
-/// is written.
+/// Serves on `listener` until `shutdown` completes. Then ends open calls and returns when
+/// everything is written.
 ///
 /// # Errors
-/// When the data directory cannot be opened, or the store fails: then nothing more was acknowledged.
+/// If the data directory cannot be opened, or if the store fails. After a failure, nothing more is
+/// acknowledged.
 pub async fn serve(
     config: ServeConfig,
     listener: TcpListener,
@@ -182,31 +184,32 @@ pub async fn serve(
     let mut serving =
         Box::pin(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     if let Some(ready) = ready {
-        // Whoever asked may have gone.
+        // The receiver may be gone already.
         let _ = ready.send(());
     }
     tokio::select! {
         served = &mut serving => served?,
         () = shutdown => {}
-        // The store failed: nothing can be acknowledged any more.
+        // The store failed, so nothing more can be acknowledged.
         () = finished(&mut thread) => {}
     }
     stop.cancel();
-    // Open calls end by themselves; connections that clients keep open are cut.
+    // Open calls end by themselves. Connections that clients keep open are cut.
     if let Ok(served) = tokio::time::timeout(GRACE, &mut serving).await {
         served?;
     }
     drop(serving);
-    // By a message and not by dropping the handle: a call that outlasted the grace holds another.
+    // Stop with a message instead of dropping the handle, because a call that is still open after
+    // the grace period holds another handle.
     core.stop();
     finish(thread).await
 }
 
 type CoreThread = JoinHandle<Result<(), StoreError>>;
 
-/// How clients on this machine reach `address`.
+/// The URL by which clients on this machine reach `address`.
 fn url(mut address: SocketAddr, tls: bool) -> String {
-    // Listening everywhere includes the loopback, and everywhere is no destination.
+    // The unspecified address includes loopback, but cannot be connected to.
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -216,8 +219,8 @@ fn url(mut address: SocketAddr, tls: bool) -> String {
     format!("{scheme}://{address}")
 }
 
-/// Opens the data directory, says there that `address` serves it, and starts the core's thread on
-/// what it holds.
+/// Opens the data directory, announces `address` in it, and starts the core's thread with the
+/// stored studies.
 fn open(
     data_dir: PathBuf,
     address: Option<String>,
@@ -243,7 +246,7 @@ async fn finished(thread: &mut CoreThread) {
     }
 }
 
-/// Waits for the end of a thread that was told to stop, and says how it was.
+/// Waits for the end of a thread that was told to stop, and returns its result.
 async fn finish(thread: CoreThread) -> Result<(), ServeError> {
     match tokio::task::spawn_blocking(move || thread.join()).await {
         Ok(Ok(ended)) => Ok(ended?),
@@ -251,7 +254,7 @@ async fn finish(thread: CoreThread) -> Result<(), ServeError> {
     }
 }
 
-/// Says to health checks that the services answer.
+/// Tells health checks that the services answer.
 async fn mark_serving<A, B, C>(health: &tonic_health::server::HealthReporter, _: &A, _: &B, _: &C)
 where
     A: tonic::server::NamedService,

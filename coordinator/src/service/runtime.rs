@@ -1,9 +1,9 @@
 //! The thread that owns the core and the store.
 //!
-//! It takes what has queued up, hands it to the core, appends all records in one durable write, and
-//! only then releases the replies: an answer that a client has seen is on disk. Queries wait for that
-//! write too, because they see what it makes durable. Where the write fails, nothing is released and
-//! the thread ends with the error.
+//! It takes all queued messages, passes them to the core, appends all records in one durable write,
+//! and only then releases the replies. So every answer that a client has seen is on disk. Queries
+//! also wait for that write, because they see what it makes durable. If the write fails, no reply
+//! is released and the thread ends with the error.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,24 +19,24 @@ use super::status;
 use crate::core::{Answer, Command, Core, Event, Refusal, RequestId, Time};
 use crate::store::{Store, StoreError};
 
-/// Messages that are handled before one write; bounds the time until the first of them is answered.
+/// Most messages handled before one write. It bounds the time until the first of them is answered.
 const BATCH: usize = 1024;
 
-/// Something for the thread to do.
+/// A message to the thread.
 enum Message {
-    /// An event, and where its answer goes; an event without a request has none.
+    /// An event, and where to send its answer; `None` if the event has no request.
     Event(Box<Event>, Option<(RequestId, oneshot::Sender<Result<Answer, Refusal>>)>),
-    /// A question; what it returns is run after the write.
+    /// A query. The function that it returns is run after the write.
     Query(Query),
-    /// The end. What was sent before is still done.
+    /// Stop. Messages sent earlier are still handled.
     Stop,
 }
 
 type Query = Box<dyn FnOnce(&Core, Time) -> Release + Send>;
 type Release = Box<dyn FnOnce() + Send>;
 
-/// Speaks to the thread; clones speak to the same one. The thread ends when it is told to or all are
-/// gone.
+/// A handle to the thread; clones share it. The thread ends when it is told to, or when all handles
+/// are dropped.
 #[derive(Clone)]
 pub struct Handle {
     sender: Sender<Message>,
@@ -61,8 +61,8 @@ pub fn spawn(
 }
 
 impl Handle {
-    /// Hands an event to the core and waits for its answer. Where the caller stops waiting, the core
-    /// is told, so that no lease is given to nobody.
+    /// Sends an event to the core and waits for its answer. If the caller stops waiting, the core
+    /// is told, so that it does not lease a task to a caller that is gone.
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Answer, Status> {
         let to = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
@@ -73,7 +73,7 @@ impl Handle {
         answered.map_err(|_| stopping())?.map_err(|refusal| status::of_refusal(&refusal))
     }
 
-    /// Asks the core something that changes nothing.
+    /// Sends a query, which changes nothing, to the core.
     pub async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core, Time) -> T + Send + 'static,
@@ -81,26 +81,26 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let query = move |core: &Core, now: Time| -> Release {
             let found = question(core, now);
-            // The asker may be gone; then nobody misses the answer.
+            // The caller may be gone; then the answer is not needed.
             Box::new(move || drop(reply.send(found)))
         };
         self.send(Message::Query(Box::new(query)))?;
         answer.await.map_err(|_| stopping())
     }
 
-    /// Ends the thread once all that was sent before is done and written; later calls are told that
-    /// the coordinator is shutting down.
+    /// Ends the thread once everything sent earlier is handled and written. Later calls get the
+    /// error that the coordinator is shutting down.
     pub fn stop(&self) {
-        // Where the thread has ended there is nothing to stop.
+        // If the thread has ended, there is nothing to stop.
         let _ = self.send(Message::Stop);
     }
 
-    /// Changes whenever something that queries show may have changed.
+    /// Changes whenever the results of queries may have changed.
     pub fn versions(&self) -> watch::Receiver<u64> {
         self.version.clone()
     }
 
-    /// The core's time now.
+    /// The current time of the core.
     pub fn now(&self) -> Time {
         Time(self.start.elapsed())
     }
@@ -110,12 +110,12 @@ impl Handle {
     }
 }
 
-/// What calls are told that the end of the coordinator cuts off.
+/// The error for calls that are cut off when the coordinator stops.
 pub fn stopping() -> Status {
     Status::unavailable("the coordinator is shutting down")
 }
 
-/// Tells the core that nobody waits any more, unless disarmed.
+/// Tells the core that the caller no longer waits, unless disarmed.
 struct Abandon<'a> {
     handle: &'a Handle,
     to: Option<RequestId>,
@@ -124,7 +124,7 @@ struct Abandon<'a> {
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if let Some(to) = self.to {
-            // A thread that ended gives no leases.
+            // If the thread has ended, it gives no leases.
             let _ = self.handle.send(Message::Event(Box::new(Event::Abandoned { to }), None));
         }
     }
@@ -162,7 +162,7 @@ impl<S: Store> Runtime<S> {
         }
     }
 
-    /// Handles a batch, makes it durable, and lets the answers go. Breaks where it was told to stop.
+    /// Handles a batch, makes it durable, and releases the answers. Breaks if it was told to stop.
     fn turn(&mut self, batch: Vec<Message>) -> Result<ControlFlow<()>, StoreError> {
         let mut records = Vec::new();
         let mut releases: Vec<Release> = Vec::new();
@@ -185,8 +185,8 @@ impl<S: Store> Runtime<S> {
                 }
             }
         }
-        // As of the batch: while it was handled more heartbeats may have queued up, and a deadline
-        // that passed meanwhile waits until they have been heard.
+        // Uses the time at which the batch was taken. More heartbeats may have queued up while it
+        // was handled, and a deadline that passed meanwhile must wait until they are handled.
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             let commands = self.core.handle(now, Event::Tick);
             self.take(commands, &mut records, &mut releases);
@@ -211,7 +211,7 @@ impl<S: Store> Runtime<S> {
                 Command::Persist(record) => records.push(record),
                 Command::Reply { to, answer } => {
                     if let Some(reply) = self.pending.remove(&to) {
-                        // The asker may be gone; the core hears of that by itself.
+                        // The caller may be gone; the core is told of that separately.
                         releases.push(Box::new(move || drop(reply.send(answer))));
                     }
                 }
@@ -231,7 +231,7 @@ mod tests {
     use crate::store::MemoryStore;
 
     #[tokio::test]
-    async fn the_thread_ends_when_told_to_although_others_hold_its_handle() {
+    async fn stop_ends_the_thread_even_if_other_handles_exist() {
         let core = Core::new(CoreConfig::default());
         let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
         let other = handle.clone();

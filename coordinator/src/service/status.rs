@@ -1,4 +1,4 @@
-//! From the domain's errors to gRPC codes, all in one place. The message is the domain's sentence.
+//! Maps the domain's errors to gRPC codes, all in one place. The message is the domain's sentence.
 
 use edgesmith_common::InvalidName;
 use edgesmith_common::spec::SpecErrors;
@@ -26,22 +26,22 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
     }
 }
 
-/// A study file with mistakes, one a line.
+/// A study file with mistakes, one per line.
 pub fn of_spec(errors: &SpecErrors) -> Status {
     Status::invalid_argument(errors.to_string())
 }
 
-/// A name that is none.
+/// An invalid name.
 pub fn of_name(error: &InvalidName) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// A message that does not say what it must.
+/// A message with a missing or invalid field.
 pub fn of_convert(error: &ConvertError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// An artifact that could not be kept or given.
+/// An artifact that could not be stored or read.
 pub fn of_artifact(error: &ArtifactError) -> Status {
     let text = error.to_string();
     match error {
@@ -51,7 +51,7 @@ pub fn of_artifact(error: &ArtifactError) -> Status {
     }
 }
 
-/// An answer of another kind than the event's.
+/// An answer of a different kind than the event expects.
 pub fn unexpected(answer: &crate::core::Answer) -> Status {
-    Status::internal(format!("the core gave an answer that was not asked for: {answer:?}"))
+    Status::internal(format!("the core gave an answer of the wrong kind: {answer:?}"))
 }

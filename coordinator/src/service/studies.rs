@@ -1,4 +1,4 @@
-//! What people ask: the study service.
+//! The study service, which answers users.
 
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
@@ -15,14 +15,14 @@ use super::{status, views};
 use crate::core::{Action, Answer, Event, KnownTrial};
 use crate::store::ArtifactStore;
 
-/// The pause between two statuses of one watcher.
+/// The minimum pause between two statuses sent to one watcher.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Answers people.
+/// Answers users.
 pub struct Studies {
     /// The core.
     pub core: Handle,
-    /// Where uploaded teacher weights are.
+    /// The artifacts, including uploaded teacher weights.
     pub artifacts: ArtifactStore,
     /// Ends streams when the server stops.
     pub stop: CancellationToken,
@@ -41,7 +41,7 @@ impl Studies {
     }
 }
 
-/// A study's status now.
+/// The current status of a study.
 async fn current(core: &Handle, study: StudyName) -> Result<v1::StudyStatus, Status> {
     let found = core.query(move |core, now| core.study_status(&study, now)).await?;
     found.map(views::study).map_err(|refusal| status::of_refusal(&refusal))
@@ -64,7 +64,9 @@ impl StudyService for Studies {
         if let Some(hash) = teacher_weights
             && !self.artifacts.contains(hash)
         {
-            let text = format!("the teacher's weights {hash} were not uploaded");
+            let text = format!(
+                "the teacher's weights {hash} were not uploaded; upload them before the study"
+            );
             return Err(Status::failed_precondition(text));
         }
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -84,7 +86,7 @@ impl StudyService for Studies {
     ) -> Result<Response<v1::ImportTrialsResponse>, Status> {
         let request = request.into_inner();
         let study = name(&request.study)?;
-        // A query for the space first: indices mean something in it alone.
+        // Query the space first, because indices have a meaning only within it.
         let asked = study.clone();
         let space = self.core.query(move |core, _| core.space(&asked)).await?;
         let space = space.map_err(|refusal| status::of_refusal(&refusal))?;
@@ -133,7 +135,8 @@ impl StudyService for Studies {
         request: Request<v1::WatchStudyRequest>,
     ) -> Result<Response<Self::WatchStudyStream>, Status> {
         let study = name(&request.get_ref().study)?;
-        // So that an unknown study is an answer, not the first item of a stream.
+        // Checked first, so that an unknown study is the call's error and not the first item of a
+        // stream.
         current(&self.core, study.clone()).await?;
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let (core, stop) = (self.core.clone(), self.stop.clone());

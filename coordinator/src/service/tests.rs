@@ -1,4 +1,5 @@
-//! The services over a real loopback connection, with clients that say what workers and people say.
+//! Tests of the services over a real loopback connection, with clients that act as workers and
+//! users.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -111,7 +112,7 @@ fn trained(bytes: &[u8]) -> v1::TrainedTrial {
 }
 
 #[tokio::test]
-async fn artifacts_come_back_and_wrong_hashes_are_refused() {
+async fn artifacts_are_downloaded_again_and_wrong_hashes_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), None).await;
     let channel = server.channel().await;
@@ -153,7 +154,8 @@ async fn a_trial_goes_from_lease_to_report_and_survives_a_restart() {
         outcome: Some(v1::report_request::Outcome::TrialTrained(trained(model))),
     };
     upload(channel, ArtifactHash::of(model), model).await.unwrap();
-    // A foreign attempt changes nothing; the current one counts, and repeating it is harmless.
+    // An attempt of another worker changes nothing. The current attempt counts, and repeating its
+    // report is harmless.
     let foreign = workers.report(report(task.attempt_id + 7)).await.unwrap().into_inner();
     assert!(!foreign.accepted);
     for _ in 0..2 {
@@ -172,7 +174,7 @@ async fn a_trial_goes_from_lease_to_report_and_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_result_without_its_artifacts_is_no_result() {
+async fn a_result_without_its_artifacts_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), None).await;
     let channel = server.channel().await;
@@ -200,7 +202,7 @@ async fn a_result_without_its_artifacts_is_no_result() {
 }
 
 #[tokio::test]
-async fn wrong_versions_unknown_names_and_broken_studies_are_refused_in_words() {
+async fn wrong_versions_unknown_names_and_invalid_studies_are_refused_with_reasons() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), None).await;
     let channel = server.channel().await;
@@ -249,7 +251,7 @@ async fn watching_sees_changes_and_ends_with_the_study() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_of_every_service_and_a_held_directory_is_said() {
+async fn every_service_requires_the_token_and_a_directory_in_use_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), Some("secret")).await;
     let channel = server.channel().await;

@@ -1,4 +1,4 @@
-//! The core's views as messages.
+//! Converts the core's views to messages.
 
 use edgesmith_common::{EngineName, TrialValues};
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};

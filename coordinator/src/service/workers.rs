@@ -1,4 +1,4 @@
-//! What workers say: the worker service.
+//! The worker service, which answers workers.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::status;
 use crate::core::{Answer, AttemptProgress, Event, Lease};
 use crate::store::ArtifactStore;
 
-/// The longest that a lease request is kept waiting.
+/// The longest time that a lease request waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Answers workers.
 pub struct Workers {
     /// The core.
     pub core: Handle,
-    /// Where their artifacts are.
+    /// The artifacts that workers upload.
     pub artifacts: ArtifactStore,
-    /// Ends waiting when the server stops.
+    /// Ends waiting calls when the server stops.
     pub stop: CancellationToken,
 }
 
@@ -125,7 +125,8 @@ impl WorkerService for Workers {
 }
 
 impl Workers {
-    /// A result whose artifacts are not here is not a result: another attempt has to bring them.
+    /// Turns a result whose artifacts are not stored here into a failure, so that another attempt
+    /// uploads them.
     fn if_uploaded(&self, outcome: Outcome) -> Result<Outcome, AttemptError> {
         match outcome.artifacts().into_iter().find(|hash| !self.artifacts.contains(*hash)) {
             None => Ok(outcome),

@@ -1,7 +1,7 @@
-//! Artifacts as files named by their hash, whole or not there at all.
+//! Artifacts as files named by their hash. A file is either complete or absent.
 //!
-//! A file is written beside its place, hashed on the way, synced and then renamed, so that a crash
-//! leaves either nothing or the right bytes; what is read is hashed again.
+//! Each file is written to a temporary place, hashed on the way, synced and then renamed. A crash
+//! therefore leaves either nothing or the right bytes. Files are hashed again when they are read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,7 +13,8 @@ use edgesmith_common::ArtifactHash;
 
 use super::directory::sync_directory;
 
-/// The artifacts of one data directory. Clones are the same store; it may be used from many threads.
+/// The artifacts of one data directory. Clones share the same store, and it may be used from many
+/// threads.
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
     shared: Arc<Shared>,
@@ -22,50 +23,50 @@ pub struct ArtifactStore {
 #[derive(Debug)]
 struct Shared {
     root: PathBuf,
-    /// Names temporary files.
+    /// Number for the name of the next temporary file.
     next: AtomicU64,
 }
 
-/// Why an artifact could not be kept or given.
+/// Why an artifact could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// There is none of that hash.
+    /// There is no artifact with this hash.
     #[error("there is no artifact {0}")]
     Missing(ArtifactHash),
-    /// The bytes that came are not those that were announced.
-    #[error("artifact {expected} came with bytes that hash to {found}; send it again")]
+    /// Checksum mismatch: the uploaded bytes do not have the announced hash.
+    #[error("checksum mismatch: the bytes of artifact {expected} hash to {found}; upload it again")]
     Mismatch {
-        /// As announced.
+        /// The announced hash.
         expected: ArtifactHash,
-        /// As came.
+        /// The hash of the uploaded bytes.
         found: ArtifactHash,
     },
-    /// The file was changed or damaged since it was written.
+    /// The file was changed or damaged after it was written.
     #[error(
         "the file {path} of artifact {hash} is damaged; remove it and upload the artifact again"
     )]
     Damaged {
-        /// As asked.
+        /// The requested artifact.
         hash: ArtifactHash,
-        /// Where it is.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The file system.
+    /// An error of the file system.
     #[error("cannot access {path}: {source}")]
     Io {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl ArtifactStore {
-    /// Opens or makes the store in `root`, and removes what interrupted uploads left. The caller
-    /// makes sure that no other process uses it: see [`DataDir`](super::DataDir).
+    /// Opens or creates the store in `root`, and removes what interrupted uploads left behind. The
+    /// caller ensures that no other process uses it; see [`DataDir`](super::DataDir).
     ///
     /// # Errors
-    /// When the directory cannot be made or cleaned.
+    /// If the directory cannot be created or cleaned.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ArtifactError> {
         let root = root.into();
         let temporary = root.join("tmp");
@@ -80,10 +81,10 @@ impl ArtifactStore {
         Ok(Self { shared: Arc::new(Shared { root, next: AtomicU64::new(0) }) })
     }
 
-    /// Begins to write an artifact whose bytes come in pieces.
+    /// Starts writing an artifact whose bytes arrive in pieces.
     ///
     /// # Errors
-    /// When no file can be made.
+    /// If the temporary file cannot be created.
     pub fn begin(&self) -> Result<ArtifactWriter, ArtifactError> {
         let name = self.shared.next.fetch_add(1, Ordering::Relaxed).to_string();
         let path = self.shared.root.join("tmp").join(name);
@@ -93,10 +94,10 @@ impl ArtifactStore {
         Ok(ArtifactWriter { store, file, path, hasher: blake3::Hasher::new(), size: 0 })
     }
 
-    /// Keeps `bytes`; harmless where they are there already.
+    /// Stores `bytes`. Storing existing bytes again is harmless.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     pub fn put(&self, bytes: &[u8]) -> Result<ArtifactHash, ArtifactError> {
         let hash = ArtifactHash::of(bytes);
         let mut writer = self.begin()?;
@@ -105,10 +106,10 @@ impl ArtifactStore {
         Ok(hash)
     }
 
-    /// The whole artifact, checked.
+    /// Reads the whole artifact and checks its hash.
     ///
     /// # Errors
-    /// When it is missing, damaged or cannot be read.
+    /// If it is missing, damaged or unreadable.
     pub fn get(&self, hash: ArtifactHash) -> Result<Vec<u8>, ArtifactError> {
         let mut reader = self.reader(hash)?;
         let mut bytes = Vec::new();
@@ -121,10 +122,10 @@ impl ArtifactStore {
         }
     }
 
-    /// Begins to read an artifact in pieces.
+    /// Starts reading an artifact in pieces.
     ///
     /// # Errors
-    /// When it is missing or cannot be opened.
+    /// If it is missing or cannot be opened.
     pub fn reader(&self, hash: ArtifactHash) -> Result<ArtifactReader, ArtifactError> {
         let path = self.path(hash);
         let file = match File::open(&path) {
@@ -138,19 +139,19 @@ impl ArtifactStore {
         Ok(ArtifactReader { hash, file, path, size, hasher: blake3::Hasher::new() })
     }
 
-    /// Whether there is a file of that hash; it is not read.
+    /// Whether a file for this hash exists. Its contents are not checked.
     pub fn contains(&self, hash: ArtifactHash) -> bool {
         self.path(hash).is_file()
     }
 
-    /// Where the artifact is, or would be.
+    /// Path of the artifact, whether it exists or not.
     fn path(&self, hash: ArtifactHash) -> PathBuf {
         let name = hash.to_string();
         self.shared.root.join(&name[..2]).join(name)
     }
 }
 
-/// An artifact that is being written. Dropping it unfinished leaves nothing.
+/// An artifact that is being written. Dropping it before it is finished leaves nothing behind.
 #[derive(Debug)]
 pub struct ArtifactWriter {
     store: ArtifactStore,
@@ -161,21 +162,21 @@ pub struct ArtifactWriter {
 }
 
 impl ArtifactWriter {
-    /// Adds the next piece.
+    /// Appends the next piece.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), ArtifactError> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes).map_err(at(&self.path))
     }
 
-    /// Puts the artifact in its place, durably. Where it is there already it is written anew, which
-    /// mends a damaged file. Returns its size.
+    /// Moves the artifact to its final place durably, and returns its size in bytes. An existing
+    /// file is replaced, which repairs a damaged one.
     ///
     /// # Errors
-    /// When the bytes do not hash to `expected`, or cannot be made durable; nothing is kept then.
+    /// If the bytes do not hash to `expected`, or cannot be made durable. Nothing is stored then.
     pub fn finish(self, expected: ArtifactHash) -> Result<u64, ArtifactError> {
         let found = ArtifactHash::from_bytes(*self.hasher.finalize().as_bytes());
         if found != expected {
@@ -195,7 +196,8 @@ impl ArtifactWriter {
 
 impl Drop for ArtifactWriter {
     fn drop(&mut self) {
-        // After `finish` it is gone already; else a leftover is removed when the store is opened.
+        // After `finish` the file is already gone. If removing it fails, it is removed when the
+        // store is opened next.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -211,15 +213,15 @@ pub struct ArtifactReader {
 }
 
 impl ArtifactReader {
-    /// Size of the whole, bytes.
+    /// Size of the whole artifact, bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Reads the next piece into `buffer`, which must not be empty; 0 at the end.
+    /// Reads the next piece into `buffer`, which must not be empty. Returns 0 at the end.
     ///
     /// # Errors
-    /// When it cannot be read, or at the end when the whole was not what its name says.
+    /// If it cannot be read, or if at the end the hash of all bytes differs from the name.
     pub fn read_chunk(&mut self, buffer: &mut [u8]) -> Result<usize, ArtifactError> {
         let n = self.file.read(buffer).map_err(at(&self.path))?;
         self.hasher.update(&buffer[..n]);
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_back_whole_and_in_pieces() {
+    fn bytes_are_read_back_whole_and_in_pieces() {
         let (_dir, store) = store();
         let bytes: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
         let hash = store.put(&bytes).unwrap();
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_bytes_are_refused_and_leave_nothing() {
+    fn bytes_with_a_wrong_hash_are_rejected_and_leave_nothing() {
         let (_dir, store) = store();
         let expected = ArtifactHash::of(b"right");
         let mut writer = store.begin().unwrap();
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_noticed_and_mended_by_another_upload() {
+    fn damage_is_detected_and_repaired_by_another_upload() {
         let (_dir, store) = store();
         let hash = store.put(b"some bytes").unwrap();
         fs::write(store.path(hash), b"some bites").unwrap();
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn opening_again_removes_what_interrupted_uploads_left() {
+    fn reopening_removes_interrupted_uploads() {
         let (dir, store) = store();
         let kept = store.put(b"kept").unwrap();
         let mut writer = store.begin().unwrap();

@@ -1,4 +1,4 @@
-//! One suite that every [`Store`] passes.
+//! One test suite that every [`Store`] passes.
 
 use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, TrialNumber, WorkerId};
 
@@ -34,7 +34,7 @@ fn created(bytes: usize) -> Record {
     }
 }
 
-/// What every store does; `reopen` ends one and opens it again.
+/// What every store does. `reopen` closes a store and opens it again.
 fn suite<S: Store>(open: impl Fn() -> S, reopen: impl Fn(S) -> S) {
     let mut store = open();
     assert_eq!(store.replay().unwrap(), vec![]);
@@ -50,7 +50,7 @@ fn suite<S: Store>(open: impl Fn() -> S, reopen: impl Fn(S) -> S) {
     store = reopen(store);
     assert_eq!(store.replay().unwrap(), all);
 
-    // Records that are far larger than one entry of a database, alone and among small ones.
+    // Records far larger than one database entry, alone and among small ones.
     let batch = [started(2), created(1_000_000), started(3)];
     store.append(&batch).unwrap();
     all.extend(batch);

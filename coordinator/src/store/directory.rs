@@ -1,4 +1,4 @@
-//! The data directory, which one process at a time may use, and where that process is to be reached.
+//! The data directory, which only one process at a time may use, and the address of that process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -8,61 +8,61 @@ use std::time::Duration;
 const LOCK_FILE: &str = "lock";
 const ADDRESS_FILE: &str = "address";
 
-/// Tries to get the lock, and the pause between them: whoever only asks after the holder has it for
-/// a moment.
+/// Number of attempts to take the lock, and the pause between them. Attempts repeat because a
+/// process that only checks for a holder also takes the lock for a moment.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// A data directory that is this process's until the value is dropped, or the process ends however it
-/// may: the lock is the operating system's, so no stale one can stay behind.
+/// A data directory that belongs to this process until the value is dropped or the process ends in
+/// any way. The lock is the operating system's, so a dead process cannot leave one behind.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Whether the address file is this process's.
+    /// Whether this process wrote the address file.
     announced: bool,
     /// Holds the lock.
     _lock: File,
 }
 
-/// Who has a data directory.
+/// The process that holds a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The process, where it can be told.
+    /// Its process id, if known.
     pub pid: Option<u32>,
-    /// Where its coordinator listens, where it says so.
+    /// The address of its coordinator, if it has announced one.
     pub address: Option<String>,
 }
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// Another process has it.
+    /// Another process is using it.
     #[error(
         "the data directory {path} is in use by another edgesmith process{}; stop that one or use \
          another directory",
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     InUse {
-        /// Which directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// The other process, where it can be told.
+        /// The other process's id, if known.
         pid: Option<u32>,
     },
-    /// It cannot be made or locked.
+    /// It cannot be created or locked.
     #[error("cannot use the data directory {path}: {source}")]
     Io {
-        /// Which directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl DataDir {
-    /// Makes the directory if it is not there, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be made.
+    /// If another process is using it, or it cannot be created.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DataDirError> {
         let path = path.into();
         let in_path = |source| DataDirError::Io { path: path.clone(), source };
@@ -91,29 +91,32 @@ impl DataDir {
             writeln!(lock, "{}", std::process::id())
         };
         write_pid(&mut lock).map_err(in_path)?;
-        // Of a process that was killed: from here on it would pass for this one's.
+        // The address file of a killed process. If it stayed, it would be taken for this process's
+        // file.
         match fs::remove_file(path.join(ADDRESS_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_path(error)),
             _ => Ok(Self { path, announced: false, _lock: lock }),
         }
     }
 
-    /// Writes down where the coordinator of this directory listens, for whoever asks
-    /// [`DataDir::holder`]. It is taken back before the lock is given up.
+    /// Writes the address of this directory's coordinator to a file, for callers of
+    /// [`DataDir::holder`]. The file is removed before the lock is released.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub fn announce(&mut self, address: &str) -> Result<(), DataDirError> {
-        // Even of a file half written: nobody else's is there.
+        // Set before writing, so that even a half-written file is removed. No other process's file
+        // is there.
         self.announced = true;
         fs::write(self.path.join(ADDRESS_FILE), address)
             .map_err(|source| DataDirError::Io { path: self.path.clone(), source })
     }
 
-    /// Who has the directory; `None` where nobody has, whatever a process that was killed left there.
+    /// The process that holds the directory; `None` if there is none, whatever files a killed
+    /// process left there.
     ///
     /// # Errors
-    /// When the lock cannot be tried.
+    /// If the lock cannot be tested.
     pub fn holder(path: &Path) -> Result<Option<Holder>, DataDirError> {
         let io = |source| DataDirError::Io { path: path.to_owned(), source };
         let mut lock = match File::open(path.join(LOCK_FILE)) {
@@ -133,7 +136,7 @@ impl DataDir {
         }
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -141,7 +144,8 @@ impl DataDir {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        // The lock is still held, so it is not the next process's. Left behind, it is not believed.
+        // The lock is still held, so the file is not the next process's. If removing it fails,
+        // [`DataDir::holder`] ignores it.
         if self.announced {
             let _ = fs::remove_file(self.path.join(ADDRESS_FILE));
         }
@@ -154,10 +158,9 @@ fn read_pid(lock: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Makes the entries of a directory (files made, renamed or removed in it) durable.
+/// Makes the entries of a directory durable: files created, renamed or removed in it.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    // Windows cannot open directories as files and makes renames durable by itself.
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    File::open(path)?.sync_all()
 }
 
 #[cfg(test)]
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_user_is_told_the_directory_and_the_process() {
+    fn a_second_user_gets_the_directory_and_the_process_id() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let first = DataDir::open(&path).unwrap();
@@ -177,11 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_known_while_it_holds_and_what_it_left_is_not_believed() {
+    fn the_holder_is_known_while_it_lives_and_leftover_files_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         assert_eq!(DataDir::holder(path).unwrap(), None);
-        // A process that was killed leaves its files, and another program may answer there by now.
+        // A killed process leaves its files behind, and another program may answer at that address
+        // by now.
         fs::write(path.join("lock"), "1\n").unwrap();
         fs::write(path.join("address"), "http://127.0.0.1:1").unwrap();
         assert_eq!(DataDir::holder(path).unwrap(), None);
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_does_not_say_where_it_listens_has_no_address() {
+    fn a_holder_that_announces_no_address_has_none() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("address"), "http://127.0.0.1:1").unwrap();
         let _held = DataDir::open(dir.path()).unwrap();
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_way_is_said() {
+    fn a_file_in_place_of_the_directory_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "x").unwrap();

@@ -1,4 +1,5 @@
-//! A store that forgets with its process: for `search` without a data directory, and for tests.
+//! A store in memory, which is lost with its process: for `search` without a data directory, and
+//! for tests.
 
 use super::{Store, StoreError};
 use crate::core::Record;
@@ -10,7 +11,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty one.
+    /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }

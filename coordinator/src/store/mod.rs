@@ -1,4 +1,4 @@
-//! What survives: records in order, and artifacts by hash. Decides nothing.
+//! What survives a restart: records in order, and artifacts by hash. Makes no decisions.
 //!
 //! A coordinator's data directory holds
 //!
@@ -25,65 +25,65 @@ pub use self::memory::MemoryStore;
 pub use self::sled::SledStore;
 use crate::core::Record;
 
-/// Keeps records in the order in which they were appended.
+/// Stores records in the order in which they were appended.
 pub trait Store: Send {
-    /// Appends `records`, all or none of them; they are durable when it returns. After an error the
-    /// store must not be appended to again: open it anew.
+    /// Appends `records`, either all of them or none. They are durable when it returns. After an
+    /// error, nothing more may be appended to the store until it is opened again.
     ///
     /// # Errors
-    /// When they could not be written.
+    /// If they could not be written.
     fn append(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
     /// All records, oldest first.
     ///
     /// # Errors
-    /// When they could not be read, or one of them is damaged.
+    /// If they could not be read, or one of them is damaged.
     fn replay(&mut self) -> Result<Vec<Record>, StoreError>;
 }
 
-/// Why a store did not do what it was asked.
+/// Why an operation of a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database itself.
-    #[error("the database in {path} does not work: {source}")]
+    /// The database reported an error.
+    #[error("the database in {path} failed: {source}")]
     Database {
-        /// Where it is.
+        /// Path of the database.
         path: PathBuf,
-        /// What it says.
+        /// The database's error.
         source: ::sled::Error,
     },
-    /// Making written data durable.
+    /// Written data could not be made durable.
     #[error("cannot sync {path} to disk: {source}")]
     Sync {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The database was written by another version of the program.
+    /// The database has a format that this program does not read.
     #[error(
-        "the database in {path} has format {found}, this program reads up to format {expected}; \
-         use the version of edgesmith that wrote it, or another data directory"
+        "the database in {path} has format {found}, but this program reads up to format \
+         {expected}; use the version of edgesmith that wrote it, or another data directory"
     )]
     Format {
-        /// Where it is.
+        /// Path of the database.
         path: PathBuf,
-        /// As found.
+        /// The format found.
         found: String,
-        /// The newest that is read.
+        /// The newest format that this program reads.
         expected: u32,
     },
-    /// A record is not readable.
+    /// A record is unreadable.
     #[error("record {sequence} of the database in {path} is damaged: {reason}")]
     Damaged {
-        /// Where it is.
+        /// Path of the database.
         path: PathBuf,
         /// The sequence number of the entry.
         sequence: u64,
         /// What is wrong with it.
         reason: String,
     },
-    /// Records cannot be written down.
+    /// Records cannot be encoded.
     #[error(transparent)]
     Encode(#[from] FormatError),
 }

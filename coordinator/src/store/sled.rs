@@ -1,16 +1,19 @@
 //! Records in a sled 0.34 database, durable when `append` returns.
 //!
-//! What sled 0.34.7 does not do by itself is done here. Its `flush` writes the log and starts the
-//! write-back of the pages (`sync_file_range`), which survives the end of the process but not that of
-//! the machine, so the file `db` is synced after each flush. Values above an eighth of a segment and
-//! pages above a quarter go to side files that are never synced, so entries are cut into parts of
-//! [`PART_BYTES`], of which a leaf of at most 17 stays well below that. And although a batch is
-//! recovered as a whole, the last part of each append is marked, so that a torn tail would be seen
-//! and left out.
+//! This module does what sled 0.34.7 does not do by itself:
 //!
-//! One append is one run of entries: the key is a sequence number (u64, big-endian), the value a
-//! byte with the layout of the append, a byte that is 1 in the last part and 0 before, and a piece of
-//! the records as [`format`] encodes them.
+//! - sled's `flush` writes the log and starts writing back the pages (`sync_file_range`). That
+//!   survives the end of the process but not of the machine, so the file `db` is synced after each
+//!   flush.
+//! - Values above an eighth of a segment and pages above a quarter go to side files that are never
+//!   synced. Entries are therefore cut into parts of [`PART_BYTES`]; a leaf has at most 17 of them,
+//!   which stays well below that size.
+//! - A batch is recovered as a whole. In addition, the last part of each append is marked, so that
+//!   a torn tail is detected and dropped.
+//!
+//! One append is one run of entries. The key is a sequence number (u64, big-endian). The value is a
+//! byte with the layout of the append, a byte that is 1 in the last part and 0 before, and a piece
+//! of the records as [`format`] encodes them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,16 +23,17 @@ use super::directory::sync_directory;
 use super::{DataDir, FormatError, Store, StoreError, format};
 use crate::core::Record;
 
-/// The format of the whole database, checked when it is opened: the newest layout that an append in it may
-/// have. A database of an older format is raised to this one before anything is appended, so that older
-/// programs refuse it.
+/// The format of the whole database, checked when it is opened: the newest layout that any append
+/// in it may have. An older database is raised to this format before anything is appended, so that
+/// older programs refuse it.
 const FORMAT: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 const RECORDS_TREE: &[u8] = b"records";
 
 const PART_BYTES: usize = 4096;
 
-/// How often and with which pauses a database is asked for that this process has just let go of.
+/// How often to retry opening a database that this process has just closed, and the pause between
+/// the attempts.
 const REOPEN_TRIES: u32 = 100;
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,20 +43,20 @@ pub struct SledStore {
     path: PathBuf,
     db: ::sled::Db,
     records: ::sled::Tree,
-    /// sled's log file, to sync.
+    /// sled's log file, kept open to sync it.
     log: File,
     next: u64,
-    /// The database's, as it is written down.
+    /// The format that is written in the database.
     format: u32,
     _directory: DataDir,
 }
 
 impl SledStore {
-    /// Opens or makes the database of `directory`, and drops the torn tail of an append that never
-    /// returned, if there is one.
+    /// Opens or creates the database of `directory`, and drops the torn tail of an append that
+    /// never returned, if there is one.
     ///
     /// # Errors
-    /// When it cannot be opened or has another format.
+    /// If it cannot be opened, or has a format that this program does not read.
     pub fn open(directory: DataDir) -> Result<Self, StoreError> {
         let path = directory.path().join("records");
         let database = |source| StoreError::Database { path: path.clone(), source };
@@ -69,7 +73,7 @@ impl SledStore {
         Ok(store)
     }
 
-    /// Sets `next` behind the last complete append.
+    /// Sets `next` to the entry after the last complete append.
     fn drop_torn_tail(&mut self) -> Result<(), StoreError> {
         let mut torn = Vec::new();
         for entry in self.records.iter().rev() {
@@ -87,11 +91,11 @@ impl SledStore {
         Ok(())
     }
 
-    /// One entry.
+    /// Reads one entry.
     fn part<'a>(&self, key: &[u8], value: &'a [u8]) -> Result<Part<'a>, StoreError> {
         let sequence = <[u8; 8]>::try_from(key)
             .map(u64::from_be_bytes)
-            .map_err(|_| self.damaged(0, format!("the key {key:?} is no sequence number")))?;
+            .map_err(|_| self.damaged(0, format!("the key {key:?} is not a sequence number")))?;
         match value {
             [layout @ 1..=format::LAYOUT, last @ (0 | 1), payload @ ..] => {
                 Ok(Part { sequence, layout: *layout, last: *last == 1, payload })
@@ -99,7 +103,8 @@ impl SledStore {
             [layout, ..] if *layout > format::LAYOUT => {
                 Err(self.damaged(sequence, FormatError::Layout(*layout).to_string()))
             }
-            _ => Err(self.damaged(sequence, "it does not begin as entries do".to_owned())),
+            _ => Err(self
+                .damaged(sequence, "it does not begin with a layout and a part mark".to_owned())),
         }
     }
 
@@ -110,7 +115,7 @@ impl SledStore {
             .map_err(|source| StoreError::Sync { path: self.path.join("db"), source })
     }
 
-    /// Makes the files that opening may have made durable, and their names.
+    /// Makes files that opening may have created durable, and their directory entries.
     fn sync_new_files(&self) -> Result<(), StoreError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -135,17 +140,18 @@ impl SledStore {
     }
 }
 
-/// A piece of what was appended together.
+/// One part of an append.
 struct Part<'a> {
     sequence: u64,
     layout: u8,
-    /// Whether the append ends here.
+    /// Whether this is the last part of the append.
     last: bool,
     payload: &'a [u8],
 }
 
-/// Opens sled, which lets go of its file only some time after the last handle in this process is
-/// dropped. Another process cannot hold it: the directory's own lock was taken before.
+/// Opens sled. sled releases its file only some time after the last handle in this process is
+/// dropped, so opening is retried. Another process cannot hold it, because this process holds the
+/// directory's own lock.
 fn open_database(path: &Path) -> ::sled::Result<::sled::Db> {
     let config = ::sled::Config::new().path(path).flush_every_ms(None);
     let held = |error: &::sled::Error| matches!(error, ::sled::Error::Io(error) if error.to_string().contains("acquire lock"));
@@ -210,7 +216,7 @@ impl Store for SledStore {
     }
 }
 
-/// The database's format, which a new one gets here. Refuses a newer one.
+/// The database's format. A new database gets the current one. Refuses a newer one.
 fn check_format(db: &::sled::Db, path: &Path) -> Result<u32, StoreError> {
     let database = |source| StoreError::Database { path: path.to_owned(), source };
     let other =
@@ -222,7 +228,7 @@ fn check_format(db: &::sled::Db, path: &Path) -> Result<u32, StoreError> {
             Err(_) => other(format!("{:?}", &*found)),
         },
         None if db.tree_names().iter().any(|name| name == RECORDS_TREE) => {
-            other("without a number".to_owned())
+            other("unknown".to_owned())
         }
         None => {
             db.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map_err(database)?;
@@ -241,7 +247,7 @@ mod tests {
         SledStore::open(DataDir::open(path).unwrap())
     }
 
-    /// A closed store of three appends, the middle one of several parts, changed by `change`.
+    /// A closed store of three appends, the middle one in several parts, after `change`.
     fn changed(change: impl FnOnce(&::sled::Db, &::sled::Tree)) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path()).unwrap();
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_entries_are_named() {
+    fn damaged_entries_are_reported_by_number() {
         let dir = changed(|_, records| {
             records.insert(key(0), vec![format::LAYOUT, 1, 0xff, 0xff]).unwrap();
         });
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_torn_tail_of_an_append_is_left_out() {
+    fn the_torn_tail_of_an_append_is_dropped() {
         let dir = changed(|_, records| {
             let (last, _) = records.last().unwrap().unwrap();
             let next = u64::from_be_bytes((&*last).try_into().unwrap()) + 1;
@@ -294,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_is_still_being_let_go_of_is_waited_for() {
+    fn opening_waits_for_a_database_that_is_still_being_closed() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path()).unwrap();
         let held = first.db.clone();
@@ -308,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_refused() {
+    fn newer_and_unknown_formats_are_refused() {
         let dir = changed(|db, _| {
             db.insert(FORMAT_KEY, &3u32.to_be_bytes()).unwrap();
         });

@@ -1,23 +1,23 @@
-//! What the indices of stored genotypes mean: the choices that each study's record names.
+//! The meaning of the indices in stored genotypes: the choices that each study's record names.
 
 use std::collections::HashMap;
 
 use edgesmith_search_space::{Choice, Space, Translation};
 
-/// By study, how its stored genotypes read today.
+/// By study: how its stored genotypes are translated to today's choices.
 #[derive(Debug, Default)]
 pub struct RecordedChoices(HashMap<String, Reading>);
 
 #[derive(Debug)]
 enum Reading {
-    /// The choices are what they were.
+    /// The choices have not changed.
     Same,
-    /// They changed.
+    /// The choices have changed.
     Translated(Translation),
 }
 
 impl RecordedChoices {
-    /// Notes the choices of a study's record; `space` is what the study searches today.
+    /// Remembers the choices in a study's record. `space` is the study's space today.
     pub fn note(&mut self, study: &str, recorded: &[Choice], space: &Space) -> Result<(), String> {
         let reading = if recorded == space.choices() {
             Reading::Same
@@ -28,13 +28,13 @@ impl RecordedChoices {
         Ok(())
     }
 
-    /// A stored genotype's option indices as of today.
+    /// Translates a stored genotype's option indices to today's.
     pub fn read(&self, study: &str, genotype: Vec<u16>) -> Result<Vec<u16>, String> {
         match self.0.get(study) {
             Some(Reading::Translated(translation)) => {
                 translation.translate(&genotype).map_err(|e| e.to_string())
             }
-            // Of a study that nobody knows the core says so.
+            // If the study is unknown, the core reports it.
             Some(Reading::Same) | None => Ok(genotype),
         }
     }

@@ -1,4 +1,4 @@
-//! From the core's records to frozen ones, each in the newest version of its kind.
+//! Converts the core's records to frozen ones, each in the newest version of its kind.
 
 use edgesmith_common::{
     ArtifactHash, Figures, Measurement, Scope, ScopedMetric, Split, Target, TaskId, TrainedTrial,
@@ -8,10 +8,10 @@ use edgesmith_common::{
 use super::{FormatError, Frame, v1, v2};
 use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
 
-/// A record as it is written.
+/// A record in the form in which it is written.
 ///
 /// # Errors
-/// When it cannot be encoded.
+/// If it cannot be encoded.
 pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
     match record {
         Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms } => {

@@ -1,5 +1,5 @@
-//! The bytes of every version of every kind of record: what stands here was written once and has to be read
-//! for ever. A failing test means that a frozen type was changed; add a version instead.
+//! The bytes of every version of every kind of record. These bytes were written once and must stay
+//! readable for ever. If a test fails, a frozen type was changed; add a version instead.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use edgesmith_search_space::Choice;
 use super::*;
 use crate::core::{Record, TrialEnding};
 
-/// The study file of the records here.
+/// The study file used in these records.
 const STUDY: &str = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
                      objectives = [{ metric = \"macs\" }]\n\
                      space = { resolution = 8, stem_width = [4, 8], stages = [{ width = 8 }] }\n";
 
-/// A genotype of it.
+/// A genotype of this study.
 const GENOTYPE: [u16; 13] = [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn hash_text() -> String {
@@ -189,23 +189,23 @@ fn version_1() -> Vec<v1::Record> {
     ]
 }
 
-/// What [`version_1`] means.
+/// The records that [`version_1`] must be read as.
 fn meaning() -> Vec<Record> {
     let bytes = postcard::to_stdvec(&version_1()).unwrap();
     Decoder::default().decode(1, &bytes).unwrap()
 }
 
-/// Hash of bytes as text: golden bytes in a line each.
+/// A hash of bytes as text, so that golden bytes fit on one line each.
 fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
 #[test]
-fn layout_1_has_the_bytes_that_it_had() {
+fn the_bytes_of_layout_1_have_not_changed() {
     let records = version_1();
     let kinds: Vec<u32> = records.iter().map(v1::Record::kind).collect();
     assert_eq!(kinds, (0..23).collect::<Vec<_>>());
-    // Short ones in full, so that the encoding can be seen.
+    // Short records are listed in full, to show the encoding.
     let bytes = |kind: usize| postcard::to_stdvec(&records[kind]).unwrap();
     assert_eq!(bytes(1), b"\x01\x01s\x02\x01\x03why\x05");
     assert_eq!(bytes(6), b"\x06\x01s\x04\x05\x06\x07");
@@ -221,7 +221,7 @@ fn layout_1_has_the_bytes_that_it_had() {
 }
 
 #[test]
-fn what_is_written_has_the_bytes_that_it_had() {
+fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
     let newer = [0, 8, 9, 14, 15, 17, 19];
@@ -233,7 +233,7 @@ fn what_is_written_has_the_bytes_that_it_had() {
 }
 
 #[test]
-fn older_versions_mean_what_they_meant() {
+fn older_versions_keep_their_meaning() {
     let meaning = meaning();
     let Record::StudyCreated { spec, teacher_task, .. } = &meaning[0] else { panic!() };
     assert_eq!(**spec, StudySpec::parse(STUDY).unwrap());
@@ -257,17 +257,17 @@ fn older_versions_mean_what_they_meant() {
         assert_eq!(figures.to_string(), said);
     }
     let Record::RungReached { report, .. } = &meaning[15] else { panic!() };
-    assert_eq!(report.checkpoint, None, "zeros stood for none");
+    assert_eq!(report.checkpoint, None, "a hash of zeros meant no checkpoint");
     assert_eq!(report.figures.to_string(), "validation_accuracy 0.5, training_seconds 1.5");
     assert!(matches!(&meaning[11], Record::TrialFinished { ending: TrialEnding::ScreenedOut, .. }));
 }
 
 #[test]
-fn what_is_written_comes_back() {
+fn written_records_are_read_back() {
     let records = meaning();
     let bytes = encode(&records).unwrap();
     assert_eq!(Decoder::default().decode(LAYOUT, &bytes).unwrap(), records);
-    // Version 1 in the newer layout is read as well.
+    // Version 1 can also be read in the newer layout.
     let old: Vec<Frame> = [13, 18]
         .map(|kind: usize| match &version_1()[kind] {
             v1::Record::WorkerIdsReserved(record) => Frame::of(record).unwrap(),
@@ -281,7 +281,7 @@ fn what_is_written_comes_back() {
 }
 
 #[test]
-fn a_study_opens_whatever_its_file_says_today() {
+fn a_stored_study_opens_even_if_its_file_breaks_todays_rules() {
     // The file breaks rules: too many epochs, and a resolution that is too large.
     let toml = STUDY.replace("budget", "training.epochs = 9000000\nbudget").replace("8,", "9999,");
     assert!(StudySpec::parse(&toml).is_err());
@@ -296,12 +296,12 @@ fn a_study_opens_whatever_its_file_says_today() {
 }
 
 #[test]
-fn genotypes_are_read_against_the_choices_that_their_study_names() {
+fn genotypes_are_read_with_the_choices_in_their_study_record() {
     let Record::StudyCreated { spec, .. } = &meaning()[0] else { panic!() };
     let proposed = meaning().into_iter().find(|r| matches!(r, Record::TrialProposed { .. }));
     let proposed = proposed.unwrap();
-    // As a program wrote it that knew one choice less, had them in another order, and offered the stem's
-    // widths the other way round.
+    // As written by a program that had one choice less, the choices in another order, and the
+    // stem's widths in reverse order.
     let mut frame = freeze(&meaning()[0]).unwrap();
     let mut created: v2::StudyCreated = frame.read().unwrap();
     let mut choices: Vec<Choice> = spec.space.choices().to_vec();
@@ -312,7 +312,7 @@ fn genotypes_are_read_against_the_choices_that_their_study_names() {
     created.choices = choices.iter().map(|c| (c.name.clone(), c.options.clone())).collect();
     frame = Frame::of(&created).unwrap();
     let mut genotype = vec![0; choices.len()];
-    // The second width of today was the first then.
+    // Today's second width was the first one then.
     assert_eq!((GENOTYPE[1], missing.options.len()), (1, 1));
     genotype[stem] = 0;
     let old = v1::TrialProposed {
@@ -328,7 +328,7 @@ fn genotypes_are_read_against_the_choices_that_their_study_names() {
 }
 
 #[test]
-fn what_is_newer_or_damaged_is_said() {
+fn newer_and_damaged_records_are_explained() {
     let decode = |layout: u8, bytes: &[u8]| Decoder::default().decode(layout, bytes);
     assert_eq!(decode(3, &[]), Err(FormatError::Layout(3)));
     let said = |frame: Frame| {
@@ -349,8 +349,11 @@ fn what_is_newer_or_damaged_is_said() {
     let metric = "speed".to_owned();
     let figures = vec![v2::Figure { metric, scope: v2::Scope::Whole, value: 1.0 }];
     let looked_up = v2::TrialLookedUp { study: "s".to_owned(), number: 0, figures };
-    assert!(said(Frame::of(&looked_up).unwrap()).contains("metric \"speed\" is not known here"));
-    // Any cut of a list is refused.
+    assert!(
+        said(Frame::of(&looked_up).unwrap())
+            .contains("metric \"speed\" is unknown to this program")
+    );
+    // A list that is cut anywhere is rejected.
     let bytes = encode(&meaning()).unwrap();
     for cut in (0..bytes.len()).step_by(7) {
         assert!(decode(LAYOUT, &bytes[..cut]).is_err(), "cut at {cut}");
@@ -361,14 +364,14 @@ fn what_is_newer_or_damaged_is_said() {
 }
 
 #[test]
-fn every_kind_has_a_number_of_its_own() {
+fn every_kind_has_its_own_number() {
     let kinds: BTreeSet<u32> = version_1().iter().map(v1::Record::kind).collect();
     assert_eq!(kinds.len(), version_1().len());
     assert_eq!((v1::TrialScored::KIND, v1::TrialScored::VERSION), (20, 1));
     assert_eq!((v2::TrialTooSlow::KIND, v2::TrialTooSlow::VERSION), (19, 2));
 }
 
-/// As the program wrote them when version 1 was the only one.
+/// Digests of the records as written when version 1 was the only version.
 const GOLDEN_V1: [&str; 21] = [
     "4f12ad32c73857f5",
     "0112a32a0630c4f5",
@@ -393,7 +396,7 @@ const GOLDEN_V1: [&str; 21] = [
     "79a702d9c3d8659a",
 ];
 
-/// By kind, in the newest version.
+/// Digests by kind, in the newest version.
 const GOLDEN_NEWEST: [&str; 23] = [
     "dfcf5feccdfc6da4",
     "4f77c0003b0c4125",

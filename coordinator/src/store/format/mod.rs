@@ -1,19 +1,20 @@
-//! How records look on disk.
+//! The format of records on disk.
 //!
-//! Each kind of record has a number and versions. A version is a frozen type: its fields, their order
-//! and their encoding ([postcard]) never change. Where a kind has to say more, it gets a new version,
-//! and the older one an upcast to it; what is read goes up version by version and then becomes the
-//! core's [`Record`]. Domain types are not part of the format, so they may change freely. The
-//! tests in [`golden`] hold the bytes of every version.
+//! Each kind of record has a number and versions. A version is a frozen type: its fields, their
+//! order and their encoding ([postcard]) never change. If a kind must hold more, it gets a new
+//! version, and the older version gets an upcast to it. A record that is read is upcast version by
+//! version and then converted to the core's [`Record`]. Domain types are not part of the format, so
+//! they may change freely. The tests in [`golden`] hold the bytes of every version.
 //!
-//! What is appended together is encoded together, in one of two layouts:
+//! Records that are appended together are encoded together, in one of two layouts:
 //!
-//! - layout 1, read only: a postcard list of the enum [`v1::Record`], whose variants are the kinds in the
-//!   order of their numbers, each in its version 1;
-//! - layout 2: a postcard list of frames, each the kind's number, its version, and the payload's bytes.
+//! - layout 1, read only: a postcard list of the enum [`v1::Record`], whose variants are the kinds
+//!   in the order of their numbers, each in its version 1;
+//! - layout 2: a postcard list of frames, each with the kind's number, its version, and the
+//!   payload's bytes.
 //!
-//! Genotypes are option indices. From version 2 on, a study's record names the choices and options that
-//! its genotypes' indices mean; they are read against that list ([`Translation`]).
+//! Genotypes are option indices. From version 2 on, a study's record names the choices and options
+//! that its genotypes' indices refer to. They are translated by that list ([`Translation`]).
 
 mod choices;
 mod freeze;
@@ -31,20 +32,20 @@ use self::freeze::freeze;
 use self::thaw::{thaw, thaw_v1};
 use crate::core::Record;
 
-/// The layout that is written.
+/// The layout that this program writes.
 pub const LAYOUT: u8 = 2;
 
-/// Why bytes are not records.
+/// Why bytes cannot be read as records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// The bytes are not what the layout says.
+    /// The bytes do not follow the layout.
     #[error("it is not a list of records: {0}")]
     List(postcard::Error),
-    /// Bytes follow the last record.
-    #[error("there are bytes behind its end")]
+    /// More bytes follow the last record.
+    #[error("bytes follow the last record")]
     Trailing,
     /// The layout is newer than this program.
-    #[error("it has layout {0}, this program reads up to layout {LAYOUT}")]
+    #[error("it has layout {0}, but this program reads up to layout {LAYOUT}")]
     Layout(u8),
     /// The kind of record is newer than this program.
     #[error("it holds a record of kind {kind} version {version}, which this program does not know")]
@@ -54,7 +55,7 @@ pub enum FormatError {
         /// The version.
         version: u32,
     },
-    /// A record's payload is not what its version says.
+    /// A record's payload does not follow its version.
     #[error("a record of kind {kind} version {version} is damaged: {problem}")]
     Payload {
         /// The kind's number.
@@ -64,7 +65,7 @@ pub enum FormatError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A record cannot be written down.
+    /// A record cannot be encoded.
     #[error("cannot encode a record: {0}")]
     Encode(postcard::Error),
 }
@@ -77,7 +78,7 @@ trait Frozen: Serialize + DeserializeOwned {
     const VERSION: u32;
 }
 
-/// Says of frozen types which kind and version they are.
+/// States the kind and the version of frozen types.
 macro_rules! frozen {
     ($version:literal: $($kind:literal $name:ident),* $(,)?) => {
         $(impl crate::store::format::Frozen for $name {
@@ -113,26 +114,26 @@ impl Frame {
     }
 }
 
-/// What is appended together, in the layout that is written.
+/// Encodes records that are appended together, in the current layout.
 ///
 /// # Errors
-/// When a record cannot be encoded.
+/// If a record cannot be encoded.
 pub fn encode(records: &[Record]) -> Result<Vec<u8>, FormatError> {
     let frames = records.iter().map(freeze).collect::<Result<Vec<Frame>, _>>()?;
     postcard::to_stdvec(&frames).map_err(FormatError::Encode)
 }
 
-/// Reads what was appended, from the beginning: it knows the studies so far.
+/// Reads appends in order from the beginning. Remembers the studies read so far.
 #[derive(Debug, Default)]
 pub struct Decoder {
     choices: RecordedChoices,
 }
 
 impl Decoder {
-    /// The records of one append.
+    /// Decodes the records of one append.
     ///
     /// # Errors
-    /// When the bytes are not records.
+    /// If the bytes are not valid records.
     pub fn decode(&mut self, layout: u8, bytes: &[u8]) -> Result<Vec<Record>, FormatError> {
         match layout {
             1 => {

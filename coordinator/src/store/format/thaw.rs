@@ -1,4 +1,5 @@
-//! From frozen records to the core's: version by version up to the newest of the kind, then across.
+//! Converts frozen records to the core's: upcasts each to the newest version of its kind, then
+//! converts that.
 
 use edgesmith_common::{
     ArtifactHash, AttemptId, DataReport, DeviceInfo, Figures, Measurement, Metric, RungReport,
@@ -10,10 +11,10 @@ use super::choices::RecordedChoices;
 use super::{FormatError, Frame, v1, v2};
 use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
 
-/// What is wrong with a record that has the right form, in words.
+/// What is wrong with a record that can be decoded, in words.
 type Problem = String;
 
-/// A record of layout 1.
+/// Converts a record of layout 1.
 pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Record, Problem> {
     match record {
         v1::Record::StudyCreated(record) => thaw_study(record.upcast()?, choices),
@@ -96,7 +97,7 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
     }
 }
 
-/// A record of layout 2.
+/// Converts a record of layout 2.
 pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, FormatError> {
     let record = match (frame.kind, frame.version) {
         (_, 1) => thaw_v1(v1::read(frame)?, choices),
@@ -116,7 +117,7 @@ fn thaw_study(record: v2::StudyCreated, choices: &mut RecordedChoices) -> Result
     let spec = StudySpec::from_resolved(&record.resolved)
         .map_err(|e| format!("study {}: {e}", record.study))?;
     if spec.name.as_str() != record.study {
-        return Err(format!("study {} has another name in its record", record.study));
+        return Err(format!("study {} has a different name in its resolved study", record.study));
     }
     let choice = |(name, options)| Choice { name, options };
     let recorded: Vec<Choice> = record.choices.into_iter().map(choice).collect();
@@ -182,7 +183,7 @@ fn thaw_too_slow(record: v2::TrialTooSlow, choices: &RecordedChoices) -> Result<
     })
 }
 
-/// A name of a study, a device class or an engine.
+/// Parses the name of a study, a device class or an engine.
 fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Problem> {
     text.parse().map_err(|e: T::Err| e.to_string())
 }
@@ -229,11 +230,12 @@ fn trained_trial(trained: v2::TrainedTrial) -> Result<TrainedTrial, Problem> {
     })
 }
 
-/// Values are kept as they were accepted, whatever range a definition has today.
+/// Values are kept as they were accepted, even if they are outside a definition's range today.
 fn figures(figures: Vec<v2::Figure>) -> Result<Figures, Problem> {
     let figure = |v2::Figure { metric, scope, value }| {
         let known = Metric::named(&metric);
-        let metric = known.ok_or_else(|| format!("metric {metric:?} is not known here"))?;
+        let metric =
+            known.ok_or_else(|| format!("metric {metric:?} is unknown to this program"))?;
         let scope = match scope {
             v2::Scope::Whole => Scope::Whole,
             v2::Scope::Validation => Scope::Split(Split::Validation),

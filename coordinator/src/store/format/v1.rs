@@ -1,13 +1,13 @@
 //! Version 1 of every kind of record, frozen. Many kinds have not changed since.
 //!
-//! Names are texts and hashes are hexadecimal, as the domain's types were written when this was the only
-//! version.
+//! Names are texts and hashes are hexadecimal, because the domain's types were written that way
+//! when this was the only version.
 
 use serde::{Deserialize, Serialize};
 
 use super::{FormatError, Frame, frozen};
 
-/// The kinds in the order of their numbers: layout 1.
+/// The kinds in the order of their numbers, as in layout 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     StudyCreated(StudyCreated),
@@ -31,7 +31,7 @@ pub enum Record {
     TrialInherits(TrialInherits),
     TrialTooSlow(TrialTooSlow),
     TrialScored(TrialScored),
-    // Of layout 2 alone.
+    // Kinds below exist only in layout 2.
     DataCheckWanted(DataCheckWanted),
     DataChecked(DataChecked),
 }
@@ -62,7 +62,7 @@ frozen! { 1:
     22 DataChecked,
 }
 
-/// A frame of version 1.
+/// Reads a frame of version 1.
 pub fn read(frame: &Frame) -> Result<Record, FormatError> {
     Ok(match frame.kind {
         0 => Record::StudyCreated(frame.read()?),
@@ -370,7 +370,7 @@ pub struct NetworkReport {
 pub struct RungReport {
     pub epochs: u32,
     pub validation_accuracy: f64,
-    /// Zeros where there is none.
+    /// A hash of zeros if there is no checkpoint.
     pub checkpoint: String,
     pub images_seen: u64,
     pub seconds: f64,
@@ -379,7 +379,7 @@ pub struct RungReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     pub validation_accuracy: f64,
-    /// By name; the first is the study's own.
+    /// By name. The first one is the study's own.
     pub test_accuracies: Vec<(String, f64)>,
     pub model_bytes: Option<u64>,
     pub macs: Option<u64>,

@@ -1,7 +1,7 @@
-//! Version 2 of the kinds of record that have changed, frozen, and the upcasts to it from version 1.
+//! Version 2 of the kinds of record that have changed, frozen, with the upcasts from version 1.
 //!
-//! What changed: figures are a map from metric and scope to value; what is measured on is a target
-//! (device, engine, threads); a study is kept resolved, with its choices; hashes are 32 bytes.
+//! What changed: figures map a metric and a scope to a value; measurements are on a target (device,
+//! engine, threads); a study is stored resolved, with its choices; hashes are 32 bytes.
 
 use edgesmith_common::{Metric, ScopedMetric, StudySpec};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub type Hash = [u8; 32];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyCreated {
     pub study: String,
-    /// [`StudySpec::to_resolved`].
+    /// The study as [`StudySpec::to_resolved`] writes it.
     pub resolved: String,
     /// Name and options of each choice, in genotype order.
     pub choices: Vec<(String, Vec<String>)>,
@@ -124,12 +124,12 @@ pub struct Target {
 }
 
 impl v1::StudyCreated {
-    /// Version 1 held the study file, whose rules are not applied again.
+    /// Version 1 held the study file. Its rules are not applied again.
     pub fn upcast(self) -> Result<StudyCreated, String> {
         let spec = StudySpec::parse_accepted(&self.spec_toml)
-            .map_err(|e| format!("the file of study {} is not understood: {e}", self.study))?;
+            .map_err(|e| format!("the file of study {} cannot be read: {e}", self.study))?;
         if spec.name.as_str() != self.study {
-            return Err(format!("study {} has another name in its file", self.study));
+            return Err(format!("study {} has a different name in its file", self.study));
         }
         let choices = spec.space.choices().iter().map(|c| (c.name.clone(), c.options.clone()));
         Ok(StudyCreated {
@@ -173,7 +173,7 @@ impl v1::TrialLookedUp {
 }
 
 impl v1::RungReached {
-    /// Version 1 held a hash of zeros where there was no checkpoint, and 0 images then.
+    /// Version 1 held a hash of zeros if there was no checkpoint, and then also 0 images.
     pub fn upcast(self) -> Result<RungReached, String> {
         let v1::RungReport { epochs, validation_accuracy, checkpoint, images_seen, seconds } =
             self.report;
@@ -253,7 +253,7 @@ impl v1::Figures {
     }
 }
 
-/// Version 1 knew accuracies alone of data.
+/// For sets of data, version 1 had only accuracies.
 fn split(scope: Scope, share: f64) -> Figure {
     let metric = ScopedMetric::VALIDATION_ACCURACY.metric.name().to_owned();
     Figure { metric, scope, value: share }
@@ -263,7 +263,7 @@ fn whole(metric: Metric, value: f64) -> Figure {
     Figure { metric: metric.name().to_owned(), scope: Scope::Whole, value }
 }
 
-/// Version 1 knew one engine, on one thread.
+/// Version 1 had only one engine, on one thread.
 fn target(device: String) -> Target {
     Target { device, engine: "edge-runtime".to_owned(), threads: 1 }
 }
