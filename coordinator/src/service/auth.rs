@@ -3,8 +3,8 @@
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-/// Checks calls. Stores the token's hash, because hashes are compared in constant time, which reveals
-/// nothing about the token.
+/// Checks calls. Stores the token's hash, because hashes are compared in constant time, which
+/// reveals nothing about the token.
 #[derive(Debug, Clone)]
 pub struct Auth(Option<blake3::Hash>);
 
