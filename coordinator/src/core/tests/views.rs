@@ -131,5 +131,5 @@ fn unknown_trials_and_studies_are_said() {
     let unknown = bench.core.trial(&study, number).unwrap_err();
     assert_eq!(unknown, Refusal::UnknownTrial { study, number, trials });
     let unknown = bench.core.trials(&name("t")).unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no study t; there are s");
+    assert_eq!(unknown.to_string(), "there is no study t; the studies are: s");
 }
