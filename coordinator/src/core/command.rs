@@ -159,7 +159,9 @@ pub enum Refusal {
     #[error("{0}")]
     TeacherWeights(&'static str),
     /// The limit of connected workers is reached.
-    #[error("{0} workers are already connected, the most that this coordinator takes; stop one first")]
+    #[error(
+        "{0} workers are already connected, the most that this coordinator takes; stop one first"
+    )]
     TooManyWorkers(usize),
     /// A worker without roles or slots.
     #[error("a worker needs at least one role and at least one slot")]

@@ -188,7 +188,10 @@ impl Tasks {
         };
         let waiting: BTreeSet<_> = self.all.iter().filter_map(waits).collect();
         if waiting != self.waiting {
-            return Err(format!("waiting tasks are {waiting:?}, but {:?} are indexed", self.waiting));
+            return Err(format!(
+                "waiting tasks are {waiting:?}, but {:?} are indexed",
+                self.waiting
+            ));
         }
         let running = self.all.len() - waiting.len();
         if running != self.running {
