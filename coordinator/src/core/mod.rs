@@ -1,4 +1,5 @@
-//! The decisions: a synchronous, deterministic state machine over studies, trials, tasks and workers.
+//! Decides what happens: a synchronous, deterministic state machine over studies, trials, tasks and
+//! workers.
 //!
 //! It takes in [`Event`]s and returns [`Command`]s. It reads no clock, opens no socket and no file,
 //! and starts no threads. Its only randomness is derived from a study's seed. It knows neither gRPC
@@ -206,7 +207,7 @@ impl Core {
         turn.commands
     }
 
-    /// When to send the next [`Event::Tick`]; `None` while nothing is pending. It may lie in the past.
+    /// When to send the next [`Event::Tick`]; `None` if nothing is pending. It may be in the past.
     pub fn next_deadline(&self) -> Option<Time> {
         let leases = self.running.values().map(|attempt| attempt.expires);
         let workers = self.workers.0.values().map(|worker| worker.seen.after(self.config.lease));

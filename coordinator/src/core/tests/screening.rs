@@ -38,8 +38,8 @@ fn the_best_of_each_batch_are_trained_and_the_budget_is_theirs() {
         bench.restart();
         worker = bench.join(WorkerBuilder::trainer());
     }
-    // Four are scored and two of them trained; then there is room for two more: of these one is, and
-    // the last place goes to the one that is left to be compared with nobody.
+    // Four are scored and two of them trained; then there is room for two more: of these one is,
+    // and the last place goes to the one that is left to be compared with nobody.
     let expected = [
         (0, false),
         (1, false),

@@ -1,6 +1,7 @@
-//! Everything at once, in virtual time: workers that come, go, die, dawdle and repeat themselves, users
-//! who pause and delete, and a coordinator that is killed at any moment, before or after its last
-//! write. After each event the invariants hold; at the end nothing that was acknowledged is missing.
+//! Everything at once, in virtual time: workers that come, go, die, dawdle and repeat themselves,
+//! users who pause and delete, and a coordinator that is killed at any moment, before or after its
+//! last write. After each event the invariants hold; at the end nothing that was acknowledged is
+//! missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
