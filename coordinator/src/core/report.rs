@@ -273,9 +273,7 @@ fn wrong_in_trained(trained: &TrainedTrial, spec: &StudySpec) -> Option<String> 
 fn wrong_in_rung(report: &RungReport, expected: Option<u32>, spec: &StudySpec) -> Option<String> {
     let RungReport { epochs, figures, .. } = report;
     if Some(*epochs) != expected {
-        return Some(format!(
-            "stopped at {epochs} epochs, which is not a rung that was asked for"
-        ));
+        return Some(format!("stopped at {epochs} epochs, which is not a rung that was asked for"));
     }
     wrong_in(figures, [&spec.training_metric()])
 }
