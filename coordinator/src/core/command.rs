@@ -111,7 +111,7 @@ pub enum Refusal {
     },
     /// No objective of the study is on that device.
     #[error(
-        "study {study} has no objective on device {device}; choose a device that its objectives name"
+        "study {study} has no objective on device {device}; choose a device that an objective names"
     )]
     NoObjectives {
         /// Which study.

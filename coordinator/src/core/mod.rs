@@ -6,12 +6,12 @@
 //! nor the format of the store: the runtime around it passes the time in, writes the records and
 //! sends the replies.
 //!
-//! Lasting state changes only by applying [`Record`]s: `handle` decides on one, asks for it to be
-//! persisted and applies it at once. So applying the stored records again ([`Core::restore`])
-//! yields the same studies, trials, tasks, attempts and controllers. Four things do not last: which
-//! workers are connected, which requests wait for work, the reported progress of attempts, and when
-//! leases expire. Restored leases get a full new term, and workers that join again keep the
-//! attempts that they hold.
+//! Lasting state changes only by applying [`Record`]s: `handle` decides on a record, applies it at
+//! once and asks the runtime to persist it. So applying the stored records again
+//! ([`Core::restore`]) yields the same studies, trials, tasks, attempts and controllers. Four
+//! things do not last: which workers are connected, which requests wait for work, the reported
+//! progress of attempts, and when leases expire. Restored leases get a full new term, and workers
+//! that join again keep the attempts that they hold.
 //!
 //! Timers are data: after every call, ask [`Core::next_deadline`] and send [`Event::Tick`] at that
 //! time.

@@ -58,7 +58,7 @@ fn a_worker_with_the_data_takes_over_from_one_without() {
 }
 
 #[test]
-fn built_in_data_need_no_check_and_its_report_is_a_failed_attempt() {
+fn built_in_data_need_no_check_and_a_report_of_one_is_a_failed_attempt() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("digits").trials(1));
     let worker = bench.join(WorkerBuilder::trainer());

@@ -284,7 +284,7 @@ fn an_invalid_report_is_a_failed_attempt() {
 }
 
 #[test]
-fn proposals_use_all_results_so_far_and_survive_a_restart() {
+fn proposals_are_the_same_with_and_without_restarts() {
     let run = |restarts: bool| {
         let mut bench = Bench::new();
         let study = bench.submit(StudyBuilder::new("s").trials(6));
