@@ -82,10 +82,14 @@ fn files_that_cannot_be_imported_are_reported() {
     let other = "validation_accuracy,choice.colour\n0.5,red\n";
     import("d.csv", other).fails(2, &["no trial of", "line 2", "no choice colour"]);
     coordinator.ask(&["import", "study", "nowhere.json"]).fails(2, &["nowhere.json"]);
-    coordinator.ask(&["import", "nobody", "a.json"]).fails(2, &["nobody", "there are study"]);
+    coordinator
+        .ask(&["import", "nobody", "a.json"])
+        .fails(2, &["nobody", "the studies are: study"]);
     let text = TinyStudy::new("heir").text();
     let text = text.replace("name = \"heir\"", "name = \"heir\"\nstart_from = [\"nobody\"]");
     let file = at.join("heir.toml");
     std::fs::write(&file, text).unwrap();
-    coordinator.ask(&["submit", file.to_str().unwrap()]).fails(2, &["nobody", "there are study"]);
+    coordinator
+        .ask(&["submit", file.to_str().unwrap()])
+        .fails(2, &["nobody", "the studies are: study"]);
 }

@@ -1,4 +1,4 @@
-//! Records become state here, live and in replay alike; nothing here decides.
+//! Applies records to the state, both live and in replay. Nothing here makes decisions.
 
 use std::collections::BTreeSet;
 
@@ -18,17 +18,17 @@ use super::task::{TaskKind, Tasks};
 use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time, TrialEnding};
 use crate::controller::{FinishedTrial, Proposal};
 
-/// Why the stored records are not a state.
+/// Why the stored records could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("record {index} of the store cannot be applied: {reason}")]
 pub struct RestoreError {
-    /// Which record, from 0.
+    /// Which record, counted from 0.
     pub index: usize,
     /// What is wrong with it.
     pub reason: String,
 }
 
-/// What a record says that contradicts the state.
+/// How a record contradicts the state.
 pub(super) type Contradiction = String;
 
 impl Core {
@@ -41,12 +41,12 @@ impl Core {
         for (index, record) in records.into_iter().enumerate() {
             self.apply(&record, now).map_err(|reason| RestoreError { index, reason })?;
         }
-        // Ids below the reservation may be in the hands of workers of the former process.
+        // Workers of the previous process may have ids below the reservation.
         self.next.worker = self.next.worker_reserved;
         Ok(())
     }
 
-    /// Makes one record so.
+    /// Applies one record.
     pub(super) fn apply(&mut self, record: &Record, now: Time) -> Result<(), Contradiction> {
         self.version += 1;
         match record {
@@ -60,7 +60,7 @@ impl Core {
             Record::DataChecked { study, report } => {
                 let study = self.study_mut(study)?;
                 let Data::Pending(task) = study.data else {
-                    return Err("no check of the data is pending".to_owned());
+                    return Err("no data check is pending".to_owned());
                 };
                 study.remove_task(task)?;
                 study.data = Data::Checked(*report);
@@ -114,7 +114,7 @@ impl Core {
                 let of = self.study_mut(study)?;
                 of.clock = StudyClock::at(*elapsed_ms, now);
                 if !of.tasks.start(*task, *attempt) {
-                    return Err(format!("task {task} does not wait for an attempt"));
+                    return Err(format!("task {task} is not waiting"));
                 }
                 if let Some(number) = of.tasks.get(*task).and_then(|t| t.kind.trial()) {
                     of.trial_mut(number)?.attempts += 1;
@@ -122,7 +122,7 @@ impl Core {
                 let (study, task, worker) = (study.clone(), *task, *worker);
                 let started = Attempt { study, task, worker, expires, progress: None };
                 if self.running.insert(*attempt, started).is_some() {
-                    return Err(format!("attempt {attempt} runs already"));
+                    return Err(format!("attempt {attempt} is already running"));
                 }
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.attempts.insert(*attempt);
@@ -134,12 +134,12 @@ impl Core {
                     matches!(ending, AttemptEnding::Succeeded | AttemptEnding::Failed { .. });
                 let ended = self.end_attempt(*attempt, accepted)?;
                 if (&ended.study, ended.task) != (study, *task) {
-                    return Err(format!("attempt {attempt} is not one of task {task}"));
+                    return Err(format!("attempt {attempt} does not belong to task {task}"));
                 }
                 let study = self.study_mut(study)?;
                 study.clock = StudyClock::at(*elapsed_ms, now);
                 let back = study.tasks.requeue(*task);
-                let task = back.ok_or_else(|| format!("task {task} does not run"))?;
+                let task = back.ok_or_else(|| format!("task {task} is not running"))?;
                 match ending {
                     AttemptEnding::Succeeded | AttemptEnding::Left => {}
                     AttemptEnding::Failed { .. } => task.failed += 1,
@@ -193,11 +193,11 @@ impl Core {
 
     fn apply_created(&mut self, record: &Record, now: Time) -> Result<(), Contradiction> {
         let Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms } = record else {
-            return Err("not a new study".to_owned());
+            return Err("the record creates no study".to_owned());
         };
         let (spec, name) = (spec.as_ref().clone(), spec.name.clone());
         if self.studies.contains_key(&name) {
-            return Err(format!("study {name} is there already"));
+            return Err(format!("study {name} already exists"));
         }
         let controller = (self.build_controller)(&spec);
         let metric = spec.training_metric().metric;
@@ -245,7 +245,7 @@ impl Core {
     ) -> Result<(), Contradiction> {
         let study = self.study_mut(name)?;
         if study.state.is_ended() {
-            return Err(format!("study {name} has ended"));
+            return Err(format!("study {name} has already ended"));
         }
         study.state = state.clone();
         study.clock = StudyClock::at(elapsed_ms, now);
@@ -272,14 +272,14 @@ impl Core {
         Ok(())
     }
 
-    /// Moves a current attempt to the ended ones.
+    /// Moves a current attempt to the ended attempts.
     fn end_attempt(
         &mut self,
         id: AttemptId,
         accepted: bool,
     ) -> Result<&EndedAttempt, Contradiction> {
         let attempt =
-            self.running.remove(&id).ok_or_else(|| format!("attempt {id} does not run"))?;
+            self.running.remove(&id).ok_or_else(|| format!("attempt {id} is not running"))?;
         if let Some(worker) = self.workers.get_mut(attempt.worker) {
             worker.attempts.remove(&id);
         }
@@ -287,7 +287,7 @@ impl Core {
         Ok(self.ended.entry(id).insert_entry(ended).into_mut())
     }
 
-    /// Attempts whose task is not wanted any more.
+    /// Ends attempts whose task is no longer needed.
     fn drop_attempts(&mut self, attempts: Vec<AttemptId>) -> Result<(), Contradiction> {
         attempts.into_iter().try_for_each(|id| self.end_attempt(id, false).map(|_| ()))
     }
@@ -318,7 +318,10 @@ impl Study {
         stage: Stage,
     ) -> Result<(), Contradiction> {
         if number.0 as usize != self.trials.len() {
-            return Err(format!("trial {number} does not follow trial {}", self.trials.len()));
+            return Err(format!(
+                "trial {number} is out of order; the next number is {}",
+                self.trials.len()
+            ));
         }
         let genotype = self.spec.space.genotype(genotype.to_vec()).map_err(|e| e.to_string())?;
         let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
@@ -330,7 +333,7 @@ impl Study {
         Ok(())
     }
 
-    /// Notes a candidate that is not trained.
+    /// Adds a candidate that is infeasible before training.
     fn add_infeasible(
         &mut self,
         number: TrialNumber,
@@ -345,11 +348,7 @@ impl Study {
     }
 
     fn add_task(&mut self, id: TaskId, kind: TaskKind) -> Result<(), Contradiction> {
-        if self.tasks.insert(id, kind) {
-            Ok(())
-        } else {
-            Err(format!("task {id} is there already"))
-        }
+        if self.tasks.insert(id, kind) { Ok(()) } else { Err(format!("task {id} already exists")) }
     }
 
     fn remove_task(&mut self, id: TaskId) -> Result<super::task::Task, Contradiction> {
@@ -372,7 +371,10 @@ impl Study {
         report: &RungReport,
     ) -> Result<(), Contradiction> {
         if self.next_rung(number) != Some(report.epochs) {
-            return Err(format!("trial {number} has no rung at {} epochs ahead", report.epochs));
+            return Err(format!(
+                "the next rung of trial {number} is not at {} epochs",
+                report.epochs
+            ));
         }
         let trial = self.trial_mut(number)?;
         let Stage::Training(task) = trial.stage else {
@@ -390,7 +392,8 @@ impl Study {
         self.hopeless_in_a_row = 0;
         let metric = self.spec.training_metric();
         let value = report.figures.get(&metric);
-        let value = value.ok_or_else(|| format!("a rung of trial {number} has no {metric}"))?;
+        let value =
+            value.ok_or_else(|| format!("a rung report of trial {number} has no {metric}"))?;
         let point = point(&self.spec, &genotype, value);
         if let Some(rungs) = &mut self.rungs {
             rungs.reach(number, reached, value, point);
@@ -417,7 +420,7 @@ impl Study {
     fn apply_promoted(&mut self, number: TrialNumber, task: TaskId) -> Result<(), Contradiction> {
         let trial = self.trial_mut(number)?;
         if !matches!(trial.stage, Stage::OnRung | Stage::Scored) {
-            return Err(format!("trial {number} waits neither on a rung nor in a batch"));
+            return Err(format!("trial {number} is waiting neither at a rung nor in a batch"));
         }
         trial.stage = Stage::Training(task);
         let reached = trial.rungs.len();
@@ -430,7 +433,7 @@ impl Study {
         self.add_task(task, self.task_of(number))
     }
 
-    /// What brings a trial to its next rung or to its end.
+    /// The task that brings a trial to its next rung or to its end.
     fn task_of(&self, number: TrialNumber) -> TaskKind {
         match self.spec.work {
             Workload::Train(_) => TaskKind::Train(number),
@@ -502,7 +505,7 @@ impl Study {
         Ok(())
     }
 
-    /// Lets the predictors know how long a trial's network takes.
+    /// Gives the predictors the measured latency of a trial's network.
     fn learn_latency(&mut self, number: TrialNumber, measurement: &Measurement) {
         let (Some(work), Some(trial)) = (self.spec.training(), self.trials.get(number.0 as usize))
         else {
@@ -516,7 +519,7 @@ impl Study {
         }
     }
 
-    /// Returns the attempts that ran for it.
+    /// Finishes a trial. Returns the attempts that were running for it.
     fn apply_finished(
         &mut self,
         number: TrialNumber,
@@ -528,17 +531,19 @@ impl Study {
         }
         let trial = self.trial_mut(number)?;
         if trial.stage.is_finished() {
-            return Err(format!("trial {number} is finished"));
+            return Err(format!("trial {number} is already finished"));
         }
         let values = trial.stage.values().cloned();
         let reached = trial.rungs.len();
         trial.stage = match (ending, values) {
             (TrialEnding::Pruned, _) if trial.stage != Stage::OnRung => {
-                return Err(format!("trial {number} is stopped at no rung"));
+                return Err(format!("trial {number} is pruned, but was not waiting at a rung"));
             }
             (TrialEnding::Pruned, _) => Stage::Pruned,
             (TrialEnding::ScreenedOut, _) if trial.stage != Stage::Scored => {
-                return Err(format!("trial {number} is of no batch"));
+                return Err(format!(
+                    "trial {number} is screened out, but was not waiting in a batch"
+                ));
             }
             (TrialEnding::ScreenedOut, _) => Stage::ScreenedOut,
             (TrialEnding::Complete, Some(values)) => Stage::Complete(values),
@@ -564,7 +569,7 @@ impl Study {
                 self.budget_used -= 1;
                 self.hopeless_in_a_row += 1;
             }
-            // The budget is of trainings.
+            // The budget counts trainings, and this trial was not trained.
             TrialEnding::ScreenedOut => self.budget_used -= 1,
             _ => self.hopeless_in_a_row = 0,
         }
@@ -578,7 +583,7 @@ impl Study {
         Ok(attempts)
     }
 
-    /// A finished trial as its controller learns of it.
+    /// A finished trial in the form that its controller gets.
     pub(super) fn finished_trial(
         &self,
         number: TrialNumber,

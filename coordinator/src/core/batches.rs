@@ -1,5 +1,5 @@
-//! Batches of scored candidates in their study: when one is full, who of it is trained.
-//! Who that is, [`Screening`](super::screening::Screening) says.
+//! Decides the batches of scored candidates: when a batch is full, its best candidates go on to
+//! training and the others end. [`Screening`](super::screening::Screening) ranks them.
 
 use edgesmith_common::TrialNumber;
 
@@ -16,14 +16,14 @@ impl Study {
         screening.batch(more)
     }
 
-    /// Whether a batch is to be decided.
+    /// Whether a batch can be decided.
     pub(super) fn has_batch(&self) -> bool {
         self.next_batch().is_some()
     }
 }
 
 impl Turn<'_> {
-    /// Decides the batches that are full or will not be. False where there are none.
+    /// Decides all batches that are full or will not get fuller. Returns false if there were none.
     pub(super) fn screen(&mut self) -> bool {
         let mut any = false;
         loop {

@@ -8,9 +8,9 @@ use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId
 use super::{Record, RequestId};
 
 /// Something the runtime has to do. Commands of one [`handle`](super::Core::handle) call, and of
-/// several calls in a row, are one unit: the runtime first appends all their records in order in one
-/// durable write, then sends the replies. Where the write fails, no reply goes out and the process
-/// ends: the core is ahead of its store.
+/// several calls in a row, are one unit: the runtime first appends all their records in order in
+/// one durable write, then sends the replies. If the write fails, no reply goes out and the process
+/// ends, because the core is ahead of its store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Append this to the store.
@@ -24,46 +24,47 @@ pub enum Command {
     },
 }
 
-/// A request that was understood. Each event has its own.
+/// The answer to a request that succeeded. Each kind of event has its own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// To `Submit`.
     Submitted {
         /// The study's name.
         study: StudyName,
-        /// False where the same study was there already.
+        /// False if the same study existed already.
         created: bool,
     },
     /// To `Import`.
     Imported {
-        /// Taken in.
+        /// Number of trials that were taken in.
         imported: u32,
-        /// The study had a trial of the same candidate already, or they came twice.
+        /// Number of trials that were skipped, because the study had the same candidate already or
+        /// it came twice.
         known: u32,
     },
-    /// To `Steer`: it is done; ask for the study's status.
+    /// To `Steer`: the action is done. Its effect is in the study's status.
     Steered,
     /// To `Join`.
     Joined {
         /// Id of this connection.
         worker: WorkerId,
-        /// Beat at least this often.
+        /// Send a heartbeat at least this often.
         heartbeat: Duration,
-        /// Held attempts that are not the worker's any more.
+        /// Held attempts that are no longer the worker's.
         stop: Vec<AttemptId>,
     },
     /// To `Lease`: a task.
     Leased(Box<Lease>),
-    /// To `Lease`: none came up in time.
+    /// To `Lease`: there was no task before the deadline.
     NoTask,
     /// To `Heartbeat`.
     Alive {
-        /// Attempts that are not the worker's any more: it stops them and reports nothing.
+        /// Attempts that are no longer the worker's: it stops them and reports nothing.
         stop: Vec<AttemptId>,
     },
     /// To `Report`.
     Reported {
-        /// False where the attempt was not current; the report changed nothing.
+        /// False if the attempt was not current; then the report changed nothing.
         accepted: bool,
     },
     /// To `Leave`.
@@ -87,7 +88,7 @@ pub struct Lease {
     pub work: Work,
 }
 
-/// A request that cannot be met. Nothing has changed.
+/// Why a request was refused. A refused request has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No study has that name.
@@ -95,77 +96,82 @@ pub enum Refusal {
     UnknownStudy {
         /// As asked.
         name: StudyName,
-        /// The studies there are, oldest first.
+        /// The existing studies, oldest first.
         studies: Vec<StudyName>,
     },
     /// The study has no trial of that number.
-    #[error("study {study} has no trial {number}; it has {trials} so far, numbered from 0")]
+    #[error("study {study} has no trial {number}; it has {trials} trials so far, numbered from 0")]
     UnknownTrial {
         /// Which study.
         study: StudyName,
         /// As asked.
         number: TrialNumber,
-        /// How many there are.
+        /// How many trials the study has.
         trials: u32,
     },
     /// No objective of the study is on that device.
-    #[error("study {study} has no objective on device {device}")]
+    #[error(
+        "study {study} has no objective on device {device}; choose a device that an objective names"
+    )]
     NoObjectives {
         /// Which study.
         study: StudyName,
         /// As asked.
         device: edgesmith_common::DeviceClass,
     },
-    /// The worker never joined, left, or was silent for too long: it has to join again.
-    #[error("worker {0} is not known here (any more); it has to join again")]
+    /// The worker never joined, has left, or was silent for too long. It has to join again.
+    #[error("worker {0} is not registered; it has to join again")]
     UnknownWorker(WorkerId),
-    /// Another study has the name.
+    /// Another study has this name.
     #[error(
-        "there is another study {0} already; rename this one, or delete the other with `edgesmith \
+        "another study is already named {0}; rename this one, or delete the other with `edgesmith \
          delete {0}`"
     )]
     NameTaken(StudyName),
-    /// The study has ended, so it cannot be paused or resumed.
-    #[error("study {study} is {state} already")]
+    /// The study has ended, so the action is not possible any more.
+    #[error("study {study} is already {state}; it can only be deleted")]
     Ended {
         /// Which.
         study: StudyName,
         /// The state's name.
         state: &'static str,
     },
-    /// A result that a study cannot take in.
-    #[error("trial {place} of the import does not fit the study: {reason}")]
+    /// An imported trial does not fit the study.
+    #[error("trial {place} of the import, counted from 0, does not fit the study: {reason}")]
     NotImportable {
         /// Counted from 0.
         place: usize,
         /// Why.
         reason: String,
     },
-    /// A study starts from one whose accuracies are on other images.
+    /// The study starts from an earlier one on other data, so their accuracies are not comparable.
     #[error(
-        "study {study} starts from {earlier}, which is on other data; its accuracies do not compare"
+        "study {study} cannot start from {earlier}, which is on other data, so accuracies are not \
+         comparable; remove it from study.start_from"
     )]
     OtherData {
         /// The new one.
         study: StudyName,
-        /// The one that it names.
+        /// The one that it starts from.
         earlier: StudyName,
     },
-    /// Teacher weights and the study's teacher do not fit together.
+    /// Teacher weights are missing, or came with a study that needs none.
     #[error("{0}")]
     TeacherWeights(&'static str),
-    /// More workers than the coordinator takes.
-    #[error("{0} workers are connected already, which is all that this coordinator takes")]
+    /// The limit of connected workers is reached.
+    #[error(
+        "{0} workers are already connected, the most that this coordinator takes; stop one first"
+    )]
     TooManyWorkers(usize),
     /// A worker without roles or slots.
-    #[error("a worker needs at least one role and one slot")]
+    #[error("a worker needs at least one role and at least one slot")]
     IdleWorker,
 }
 
 fn known(studies: &[StudyName]) -> String {
     if studies.is_empty() {
-        return "there are none yet".to_owned();
+        return "no study has been submitted yet".to_owned();
     }
     let names: Vec<&str> = studies.iter().map(StudyName::as_str).collect();
-    format!("there are {}", names.join(", "))
+    format!("the studies are: {}", names.join(", "))
 }

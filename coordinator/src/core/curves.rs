@@ -1,56 +1,61 @@
-//! What a trial's accuracy at a rung leaves open: from how much of their error finished trials kept until the
-//! end of training, the most that another can come to, with a stated confidence.
+//! Bounds the final value of a trial from its value at a rung, with a stated confidence. The bound
+//! comes from complete trials: which share of their error at that rung was left at the end of
+//! training.
 //!
-//! Nothing is assumed of a curve's form. Of `n` finished trials with the same odds as the next one, the share
-//! of its error that the next one keeps is below the `k`-th smallest of theirs with odds `k / (n + 1)`, so a
-//! bound that holds with odds `c` is one of their values, or none while there are too few (split conformal
-//! prediction, Vovk et al. 2005, *Algorithmic Learning in a Random World*).
+//! Nothing is assumed about the shape of a curve. Let `n` complete trials and the next one be
+//! exchangeable. Then the share of error that the next one keeps is below the `k`-th smallest share
+//! of the others with probability `k / (n + 1)`. So a bound that holds with probability `c` is one
+//! of their shares; while there are too few trials, there is no bound (split conformal prediction,
+//! Vovk et al. 2005, *Algorithmic Learning in a Random World*).
 
 use edgesmith_common::Metric;
 use edgesmith_common::metric::Scale;
 
-/// Error kept from a rung to the end, of finished trials. A trial's error is how far its metric is from
-/// the best that there can be: of an accuracy, the share that is wrong.
+/// The shares of their error at a rung that complete trials had left at the end. A trial's error is
+/// the distance of its metric from the best possible value; for an accuracy, it is the share of
+/// wrong predictions.
 #[derive(Debug)]
 pub(super) struct ErrorLeft {
     metric: Metric,
     shares: Vec<f64>,
 }
 
-/// Errors count as no smaller than this share of the metric's scale, so that a share of them has a
-/// meaning.
+/// The smallest error that is used, as a share of the metric's scale. Without it, shares of tiny
+/// errors would be meaningless.
 const LEAST_ERROR: f64 = 1e-4;
 
 impl ErrorLeft {
-    /// Of a metric, of which no trial has come to its end yet.
+    /// For a metric, without any complete trial yet.
     pub(super) fn new(metric: Metric) -> Self {
         Self { metric, shares: Vec::new() }
     }
 
-    /// A trial that had the first value at the rung and the second at its end.
+    /// Adds a trial with these values at the rung and at the end of training.
     pub(super) fn add(&mut self, at_rung: f64, last: f64) {
-        // Of a metric without a best value nothing can be said.
+        // A metric without a best value has no error, so such trials are left out.
         let distance = |value| self.metric.distance_to_best(value);
         if let (Some(at_rung), Some(last)) = (distance(at_rung), distance(last)) {
             self.shares.push(last / at_rung.max(least_error(self.metric)));
         }
     }
 
-    /// The share of its error that another trial keeps at least, with odds of `confidence`; `None` while
-    /// there are too few trials to say.
+    /// The least share of its error that another trial keeps, with probability `confidence`; `None`
+    /// while there are too few trials for a bound.
     pub(super) fn least(mut self, confidence: f64) -> Option<f64> {
-        // Rounding must not lose the trial that completes a place.
+        // The small term keeps rounding from lowering a place that is a whole number.
         let place = ((1.0 - confidence) * (self.shares.len() + 1) as f64 + 1e-9).floor() as usize;
         self.shares.sort_by(f64::total_cmp);
         self.shares.get(place.checked_sub(1)?).copied()
     }
 }
 
-/// The oriented value (less is better) that a trial with this oriented value and this value of its metric
-/// at a rung comes to at best: its own, moved as far as its error can fall.
+/// The best final value, oriented so that less is better, that a trial can reach. `oriented` and
+/// `value` are its oriented and plain value at the rung, and `least` is the least share of its
+/// error that it keeps.
 pub(super) fn best_value(metric: Metric, oriented: f64, value: f64, least: f64) -> f64 {
     let goal = metric.definition().goal;
-    // Where someone wants the metric the other way round, nobody stops.
+    // If the metric has no best value, or the study's goal is opposite to the metric's own, no
+    // bound is known and no trial stops.
     let Some(distance) =
         metric.distance_to_best(value).filter(|_| oriented == goal.oriented(value))
     else {
@@ -78,33 +83,33 @@ mod tests {
     }
 
     #[test]
-    fn too_few_trials_say_nothing() {
+    fn too_few_trials_give_no_bound() {
         assert_eq!(left(&[0.5; 18]).least(0.95), None);
         assert_eq!(left(&[0.5; 19]).least(0.95), Some(0.5));
         assert_eq!(left(&[]).least(0.5), None);
     }
 
     #[test]
-    fn the_bound_is_the_order_statistic_that_its_odds_ask_for() {
+    fn the_bound_is_the_order_statistic_for_its_confidence() {
         let shares: Vec<f64> = (1..=39).map(|i| f64::from(i) / 64.0).collect();
         assert_eq!(left(&shares).least(0.95), Some(2.0 / 64.0));
         assert_eq!(left(&shares).least(0.5), Some(20.0 / 64.0));
     }
 
     #[test]
-    fn the_best_is_never_below_what_is_there() {
+    fn the_best_value_is_never_worse_than_the_present_one() {
         let best = |oriented, value, least| best_value(Metric::ACCURACY, oriented, value, least);
         assert_eq!(best(-0.75, 0.75, 0.5), -0.875);
         assert_eq!(best(-0.75, 0.75, 1.5), -0.75);
         assert_eq!(best(0.75, 0.75, 0.5), f64::NEG_INFINITY);
         assert!(best(-1.0, 1.0, 0.5) <= -1.0);
-        // A metric of which less is better moves down, towards the least that there can be.
+        // A metric of which less is better falls, towards its least possible value.
         assert_eq!(best_value(Metric::LATENCY_MS, 8.0, 8.0, 0.5).round(), 4.0);
     }
 
-    /// Of many draws the bound fails for as many as it says.
+    /// Over many draws, the bound fails as often as its confidence allows.
     #[test]
-    fn the_odds_are_those_that_are_stated() {
+    fn the_bound_holds_with_the_stated_confidence() {
         let mut state = 1u64;
         let mut draw = || {
             state = state

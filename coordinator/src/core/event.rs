@@ -7,7 +7,7 @@ use edgesmith_common::{
 
 use super::{KnownTrial, Time};
 
-/// Names a pending request of the runtime, which chooses the numbers. Every event that carries one is
+/// Identifies a pending request. The runtime chooses the numbers. Every event that carries one is
 /// answered by exactly one [`Command::Reply`](super::Command::Reply) unless it is
 /// [abandoned](Event::Abandoned) first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,10 +24,11 @@ pub enum Event {
         spec: Box<StudySpec>,
         /// Uploaded teacher weights, where the study names a teacher file.
         teacher_weights: Option<ArtifactHash>,
-        /// Wall clock now, milliseconds since 1970; kept for people, decides nothing.
+        /// Wall clock time now, milliseconds since 1970. It is only shown to people; no decision
+        /// depends on it.
         at_ms: u64,
     },
-    /// A user brings results that are known already.
+    /// A user imports results that are known already.
     Import {
         /// Whom to answer.
         to: RequestId,
@@ -51,7 +52,8 @@ pub enum Event {
         to: RequestId,
         /// Who it is.
         worker: WorkerInfo,
-        /// Attempts that it still holds from an earlier connection; taken over where current.
+        /// Attempts that it still holds from an earlier connection. It keeps those that are
+        /// current.
         held: Vec<AttemptId>,
     },
     /// A worker asks for a task for one of its slots and waits for it until `deadline`.
@@ -60,24 +62,25 @@ pub enum Event {
         to: RequestId,
         /// Who asks.
         worker: WorkerId,
-        /// When to answer that there is none.
+        /// When to answer that there is no task.
         deadline: Time,
     },
-    /// The asker of a pending request is gone; it gets no answer, so that no task is lost on it.
+    /// The client of a pending request is gone. The request is dropped, so that no task is leased
+    /// to it.
     Abandoned {
-        /// Which request; harmless where it was answered already.
+        /// Which request; no effect if it was answered already.
         to: RequestId,
     },
-    /// A worker lives and says what it holds, which extends those leases.
+    /// A worker reports that it is alive and which attempts it holds. This extends their leases.
     Heartbeat {
         /// Whom to answer.
         to: RequestId,
         /// Who.
         worker: WorkerId,
-        /// Attempts that run there.
+        /// The attempts that it runs.
         running: Vec<AttemptProgress>,
     },
-    /// A worker ends an attempt.
+    /// A worker reports the result of an attempt.
     Report {
         /// Whom to answer.
         to: RequestId,
@@ -87,42 +90,42 @@ pub enum Event {
         task: TaskId,
         /// Which lease of it.
         attempt: AttemptId,
-        /// What came of it.
+        /// The result, or why it failed.
         outcome: Result<Outcome, AttemptError>,
     },
-    /// A worker leaves; its attempts go back at once.
+    /// A worker leaves; its attempts are given back at once.
     Leave {
         /// Whom to answer.
         to: RequestId,
         /// Who.
         worker: WorkerId,
     },
-    /// Time has passed: acts on every deadline that `now` has reached. Only this event does, so a
-    /// heartbeat that waited in the runtime's queue while the process slept still counts if it is
-    /// handled before the tick. A tick too early changes nothing.
+    /// Time has passed: acts on every deadline that `now` has reached. No other event acts on
+    /// deadlines. So a heartbeat that waited in the runtime's queue while the process was suspended
+    /// still counts if it is handled before the tick. A tick that comes too early changes nothing.
     Tick,
 }
 
 /// What a user does to a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Hands out nothing until resumed; running attempts go on.
+    /// Hands out no tasks until the study is resumed; running attempts go on.
     Pause,
-    /// Goes on.
+    /// Hands out tasks again.
     Resume,
-    /// Ends it for good; running attempts are stopped.
+    /// Ends the study for good and stops its running attempts.
     Cancel,
-    /// Removes it with its trials.
+    /// Removes the study with its trials.
     Delete,
 }
 
-/// How far an attempt is.
+/// The progress of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptProgress {
     /// Which.
     pub attempt: AttemptId,
     /// Share done, `0..=1`.
     pub fraction: f64,
-    /// What it is at, in words.
+    /// The current step, in words.
     pub stage: String,
 }

@@ -1,12 +1,14 @@
-//! Fronts that are kept up as trials complete, so that nobody has to go through all trials.
+//! Pareto fronts that are updated as trials complete, so that queries need not go through all
+//! trials.
 
 use edgesmith_common::pareto::Archive;
 use edgesmith_common::{DeviceClass, Objective, StudySpec, TrialValues, pareto};
 
-/// What of a study's complete trials is kept up as they complete.
+/// The fronts of a study and other figures that are updated as its trials complete.
 #[derive(Debug)]
 pub(super) struct Fronts {
-    /// By the objectives that count for no device in particular, which is all of them, and for each.
+    /// One archive over all objectives (`None`), and one for each device over the objectives that
+    /// count for it.
     archives: Vec<(Option<DeviceClass>, Vec<Objective>, Archive<usize>)>,
     /// Whether any trial is complete, feasible or not.
     any: bool,
@@ -15,7 +17,7 @@ pub(super) struct Fronts {
 }
 
 impl Fronts {
-    /// Of a study that begins.
+    /// For a new study.
     pub(super) fn new(spec: &StudySpec) -> Self {
         let devices = spec.objectives.iter().filter_map(|o| o.device().cloned());
         let mut of: Vec<Option<DeviceClass>> = vec![None];
@@ -32,7 +34,7 @@ impl Fronts {
         Self { archives: of.into_iter().map(archive).collect(), any: false, best_accuracy: None }
     }
 
-    /// Takes note of a trial that is complete.
+    /// Adds a complete trial.
     pub(super) fn note(&mut self, number: usize, values: &TrialValues, feasible: bool) {
         self.any = true;
         let accuracy = values.figures().validation_accuracy();
@@ -57,7 +59,8 @@ impl Fronts {
         self.best_accuracy
     }
 
-    /// The objectives that count for a device, or for none in particular, and their front.
+    /// The objectives that count for a device, or all objectives if `device` is `None`, with their
+    /// front.
     pub(super) fn of(
         &self,
         device: Option<&DeviceClass>,
@@ -67,7 +70,7 @@ impl Fronts {
     }
 }
 
-/// The objectives on a device and those on none; all of them where none is asked for.
+/// The objectives on `device` and those on no device; all objectives if `device` is `None`.
 pub(super) fn on(objectives: &[Objective], device: Option<&DeviceClass>) -> Vec<Objective> {
     let counts = |o: &&Objective| match (o.device(), device) {
         (Some(of), Some(asked)) => of == asked,
@@ -76,8 +79,8 @@ pub(super) fn on(objectives: &[Objective], device: Option<&DeviceClass>) -> Vec<
     objectives.iter().filter(counts).cloned().collect()
 }
 
-/// A trial's objective values, less is better; `None` where one is missing or is no number, which
-/// nothing compares with.
+/// A trial's objective values, less is better; `None` if one is missing or NaN, which cannot be
+/// compared.
 pub(super) fn point(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
     pareto::oriented(objectives, values).filter(|point| point.iter().all(|v| !v.is_nan()))
 }

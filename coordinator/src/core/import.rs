@@ -1,6 +1,6 @@
-//! Results that are known when they come in: trials of earlier studies, brought along by a user or named
-//! in the study file. They are trials like others, complete from the start; they use no budget, have no
-//! model here, and algorithms learn from them.
+//! Imported results: trials of earlier studies, given by a user or taken from studies that the
+//! study file names. They become trials that are complete from the start. They use no budget and
+//! have no model here, and algorithms learn from them.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +11,21 @@ use super::report::wrong_in_figures;
 use super::study::{Stage, Study};
 use super::{Answer, Record, Refusal, Turn};
 
-/// A candidate and what is known of it.
+/// A candidate with its known results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownTrial {
-    /// The candidate, in the space of the study that it is brought to.
+    /// The candidate, in the space of the study that imports it.
     pub genotype: Genotype,
-    /// Its figures. What arithmetic knows is computed anew.
+    /// Its figures. Those that can be computed from the network are computed again.
     pub figures: Figures,
 }
 
 impl Turn<'_> {
-    /// Takes known results into a study. Candidates that the study has already are passed over.
+    /// Imports known results into a study. Candidates that the study already has are skipped.
     ///
     /// # Errors
-    /// When a trial is no network of the space, or lacks a figure that the study asks for; nothing has
-    /// changed then.
+    /// If the study is unknown or has ended, if a trial is not a network of the space, or if it
+    /// lacks a figure that the study asks for. Then nothing is imported.
     pub(super) fn import(
         &mut self,
         name: &StudyName,
@@ -47,10 +47,11 @@ impl Turn<'_> {
         Ok(Answer::Imported { imported: imported as u32, known: (all - imported) as u32 })
     }
 
-    /// What a study that names earlier ones starts from.
+    /// The trials of the earlier studies that a study starts from. Those that do not fit it are
+    /// left out.
     ///
     /// # Errors
-    /// When a named study is not there, or is on other data.
+    /// If a named study does not exist or is on other data.
     pub(super) fn earlier_trials(&self, spec: &StudySpec) -> Result<Vec<KnownTrial>, Refusal> {
         let mut trials = Vec::new();
         for name in &spec.start_from {
@@ -71,7 +72,7 @@ impl Turn<'_> {
         Ok(trials)
     }
 
-    /// Records what is fit and new; gives their number.
+    /// Records the trials that are new to the study; returns their number.
     pub(super) fn take_in(&mut self, name: &StudyName, trials: Vec<KnownTrial>) -> usize {
         let study = &self.core.studies[name];
         let space = study.spec.space.clone();
@@ -96,7 +97,7 @@ impl Turn<'_> {
 }
 
 impl Study {
-    /// Notes a trial that is complete when it comes in.
+    /// Adds an imported trial, which is complete from the start.
     pub(super) fn apply_imported(
         &mut self,
         number: TrialNumber,
@@ -114,7 +115,7 @@ impl Study {
     }
 }
 
-/// Why a known result cannot be taken into a study.
+/// Why a known result does not fit a study; `None` if it does.
 fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
     if let Err(error) = spec.space.canonical_hash(&trial.genotype) {
         return Some(error.to_string());
@@ -124,14 +125,14 @@ fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
         figures.set_cost(&cost);
     }
     if let Some(wrong) = wrong_in_figures(&figures, spec) {
-        return Some(wrong);
+        return Some(format!("it {wrong}"));
     }
     let timed = |target| figures.get(&Metric::LATENCY_MS.at(target)).is_some();
     let missing = spec.targets().into_iter().find(|target| !timed(target.clone()));
     missing.map(|target| format!("it was not timed on {target}"))
 }
 
-/// What arithmetic knows of a candidate that is built.
+/// The costs that can be computed from a candidate's network; `None` in a study over a table.
 fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
     let Space::Staged(space) = space else { return None };
     let candidate = space.decode(genotype);
@@ -139,7 +140,7 @@ fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
     Some(plan.cost(candidate.recipe.precision))
 }
 
-/// Whether accuracies of two studies are on the same images.
+/// Whether two studies are on the same data, so that their accuracies are comparable.
 fn on_same_data(a: &StudySpec, b: &StudySpec) -> bool {
     match (a.training(), b.training()) {
         (Some(a), Some(b)) => a.data == b.data,

@@ -1,21 +1,24 @@
-//! Which finished trial a new one starts from, in studies with `inherit_epochs`.
+//! Chooses the trained trial whose weights a new trial starts from, in studies with
+//! `inherit_epochs`.
 //!
-//! A proposal's parents come first. Where it has none that fits, as those of a policy or a model, the
-//! nearest finished architecture serves. What is handed down, and how, is the worker's.
+//! A proposal's parents come first. If none of them fits, or there are none, as with proposals of a
+//! policy or a model, the nearest trained architecture is used. Which weights are copied, and how,
+//! is decided by the worker.
 
 use edgesmith_common::{Donor, TrialNumber, TrialValues};
 use edgesmith_search_space::{Genotype, Plan, StagedSpace};
 
 use super::study::Study;
 
-/// Least share of a network's weights that a donor must have, else it starts fresh: a few epochs do not
-/// make up for more.
+/// The least share of a network's weights that a donor must provide. Below it the network starts
+/// from new weights, because a few epochs cannot train a larger part.
 const LEAST_SHARE: f64 = 0.5;
-/// Trials that differ in the fewest choices, of which the one that can hand down most is taken.
+/// How many of the nearest trials are compared; the one that provides most weights becomes the
+/// donor.
 const NEAREST: usize = 16;
 
 impl Study {
-    /// The trial that a candidate, proposed as a child of `parents`, starts from.
+    /// The donor of a candidate that was proposed as a child of `parents`.
     pub(super) fn choose_donor(
         &self,
         genotype: &Genotype,
@@ -27,7 +30,7 @@ impl Study {
         best(parents).or_else(|| best(&self.nearest(genotype)))
     }
 
-    /// What a trial starts from, for a worker.
+    /// The donor of a trial, as a worker gets it.
     pub(super) fn donor_of(&self, number: TrialNumber) -> Option<Donor> {
         let number = self.trials[number.0 as usize].donor?;
         let donor = &self.trials[number.0 as usize];
@@ -35,7 +38,8 @@ impl Study {
         Some(Donor { genotype: donor.genotype.clone(), weights })
     }
 
-    /// The one that can hand down the largest share, at least [`LEAST_SHARE`]; of equal ones the first.
+    /// The trial that provides the largest share of weights, at least [`LEAST_SHARE`]; the first of
+    /// equal ones.
     fn best_donor(
         &self,
         space: &StagedSpace,
@@ -54,8 +58,9 @@ impl Study {
         best.map(|(_, number)| number)
     }
 
-    /// Trials with weights by the number of choices that differ, the nearest first; of equally near ones
-    /// the latest, whose own donors have learned longest.
+    /// Trials with weights, ordered by the number of choices in which they differ, nearest first.
+    /// Among equally near ones the latest comes first, because its inherited weights have been
+    /// trained longest.
     fn nearest(&self, genotype: &Genotype) -> Vec<TrialNumber> {
         let distance = |other: &Genotype| {
             let pairs = genotype.indices().iter().zip(other.indices());
@@ -70,7 +75,7 @@ impl Study {
         near.into_iter().take(NEAREST).map(|(_, number)| number).collect()
     }
 
-    /// Whether a trial was trained here and is not given up.
+    /// Whether a trial was trained in this study, so that its weights are stored.
     fn has_weights(&self, number: TrialNumber) -> bool {
         let trial = self.trials.get(number.0 as usize);
         trial.is_some_and(|trial| trial.stage.values().and_then(TrialValues::trained).is_some())

@@ -1,4 +1,5 @@
-//! What is true of a core between two events. Cheap enough for tests to ask after each one.
+//! Invariants that hold between two events. Checking them is cheap enough for tests to do it after
+//! every event.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +13,15 @@ impl Core {
     /// Cross-checks every index and rule of the state.
     ///
     /// # Errors
-    /// The first thing that is not as it should be.
+    /// The first violated invariant.
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut tasks = BTreeSet::new();
         for (name, study) in &self.studies {
             let checked = study.check().and_then(|()| study.check_front());
             checked.map_err(|what| format!("study {name}: {what}"))?;
             for (id, task) in study.tasks.iter() {
-                ensure(tasks.insert(id), || format!("two studies have task {id}"))?;
-                ensure(id.0 < self.next.task, || format!("task {id} is to be used again"))?;
+                ensure(tasks.insert(id), || format!("task {id} belongs to two studies"))?;
+                ensure(id.0 < self.next.task, || format!("task id {id} would be given again"))?;
                 let Some(attempt) = task.attempt else { continue };
                 let runs = self.running.get(&attempt);
                 ensure(runs.is_some_and(|a| a.study == *name && a.task == id), || {
@@ -31,20 +32,28 @@ impl Core {
         for (id, attempt) in &self.running {
             let task = self.studies.get(&attempt.study).and_then(|s| s.tasks.get(attempt.task));
             ensure(task.is_some_and(|task| task.attempt == Some(*id)), || {
-                format!("attempt {id} is current, but its task does not know")
+                format!("attempt {id} is current, but its task does not name it")
             })?;
-            ensure(!self.ended.contains_key(id), || format!("attempt {id} runs and has ended"))?;
+            ensure(!self.ended.contains_key(id), || {
+                format!("attempt {id} is both running and ended")
+            })?;
             let worker = attempt.worker;
             let known = self.workers.get(worker).is_none_or(|w| w.attempts.contains(id));
-            ensure(known, || format!("worker {worker} does not know of its attempt {id}"))?;
-            ensure(worker.0 < self.next.worker, || format!("worker {worker} comes again"))?;
+            ensure(known, || format!("worker {worker} does not hold its attempt {id}"))?;
+            ensure(worker.0 < self.next.worker, || {
+                format!("worker id {worker} would be given again")
+            })?;
         }
         let attempts = self.running.keys().chain(self.ended.keys());
         let highest = attempts.max().copied().unwrap_or(AttemptId(0));
-        ensure(highest.0 < self.next.attempt, || format!("attempt {highest} comes again"))?;
+        ensure(highest.0 < self.next.attempt, || {
+            format!("attempt id {highest} would be given again")
+        })?;
         for attempt in self.ended.values() {
             let study = &attempt.study;
-            ensure(self.studies.contains_key(study), || format!("an attempt of no study {study}"))?;
+            ensure(self.studies.contains_key(study), || {
+                format!("an ended attempt is of study {study}, which does not exist")
+            })?;
         }
         self.check_workers()
     }
@@ -52,11 +61,13 @@ impl Core {
     fn check_workers(&self) -> Result<(), String> {
         for (id, worker) in &self.workers.0 {
             let (holds, slots) = (worker.attempts.len(), worker.info.slots as usize);
-            ensure(holds <= slots, || format!("worker {id} holds {holds} of {slots}"))?;
+            ensure(holds <= slots, || {
+                format!("worker {id} holds {holds} attempts in {slots} slots")
+            })?;
             for attempt in &worker.attempts {
                 let current = self.running.get(attempt);
                 ensure(current.is_some_and(|a| a.worker == *id), || {
-                    format!("worker {id} holds {attempt}, which is not its own")
+                    format!("worker {id} holds attempt {attempt}, which is not its own")
                 })?;
             }
         }
@@ -78,40 +89,46 @@ impl Study {
         let uses = |t: &&Trial| !t.imported && !given_back(t);
         let used = self.trials.iter().filter(uses).count();
         let counted = self.budget_used as usize;
-        ensure(used == counted, || format!("{used} trials of the budget, counted {counted}"))?;
+        ensure(used == counted, || format!("{used} trials use the budget, counted {counted}"))?;
         let budget = self.spec.budget.trials;
-        ensure(self.budget_used <= budget, || format!("{used} trials of a budget of {budget}"))?;
+        ensure(self.budget_used <= budget, || format!("{used} trials use a budget of {budget}"))?;
         let unfinished = self.trials.iter().filter(|t| !t.stage.is_finished()).count();
         ensure(unfinished == self.unfinished as usize, || {
             format!("{unfinished} trials are unfinished, counted {}", self.unfinished)
         })?;
         let ended = self.state.is_ended();
         let empty = self.tasks.iter().next().is_none();
-        ensure(!ended || (empty && unfinished == 0), || "it ended with work left".to_owned())?;
+        ensure(!ended || (empty && unfinished == 0), || {
+            "it has ended, but work is left".to_owned()
+        })?;
         ensure(!self.is_done(), || "it is done, but has not ended".to_owned())?;
         if matches!(self.state, StudyState::Complete { reason: None }) {
             ensure(self.budget_used == budget || self.seconds_are_used(), || {
-                format!("complete after {used} of {budget}")
+                format!("it is complete after {used} trials of {budget}")
             })?;
         }
         let infeasible = |t: &&Trial| matches!(t.stage, Stage::Infeasible { .. });
         let infeasible = self.trials.iter().filter(infeasible).count();
         let saved: u32 = self.latency.view().iter().map(|of| of.trainings_saved).sum();
         ensure(saved as usize <= infeasible, || {
-            format!("{saved} trials are too slow, but {infeasible} infeasible")
+            format!("{saved} trials are too slow, but only {infeasible} are infeasible")
         })?;
         for (id, task) in self.tasks.iter() {
             ensure(self.expects(id, &task.kind), || format!("nothing waits for task {id}"))?;
             let (failed, most) = (task.failed, self.spec.budget.max_attempts);
-            ensure(failed < most, || format!("task {id} failed {failed} times of {most}"))?;
+            ensure(failed < most, || {
+                format!("task {id} failed {failed} times, of at most {most}")
+            })?;
         }
         for (number, trial) in self.trials.iter().enumerate() {
             self.check_trial(TrialNumber(number as u32), &trial.stage)?;
             self.check_rungs(TrialNumber(number as u32), trial)?;
         }
         let stopped = self.next_stopped();
-        ensure(stopped.is_none(), || format!("trial {stopped:?} waits on a rung for nothing"))?;
-        ensure(!self.has_batch(), || "a batch is full and nothing is decided".to_owned())?;
+        ensure(stopped.is_none(), || {
+            format!("trial {stopped:?} waits at a rung, but will never go on")
+        })?;
+        ensure(!self.has_batch(), || "a batch is full, but not decided".to_owned())?;
         let trains = |trial: &Trial| {
             matches!(trial.stage, Stage::Scoring(_) | Stage::Scored | Stage::Training(_))
         };
@@ -120,7 +137,7 @@ impl Study {
             && self.next_promotion().is_none()
             && !self.trials.iter().any(trains)
             && self.trials.iter().any(waits);
-        ensure(!stuck, || "trials wait on rungs that nobody comes to".to_owned())?;
+        ensure(!stuck, || "trials wait at rungs that no other trial will reach".to_owned())?;
         match &self.rungs {
             Some(rungs) => {
                 let counted = |trial: &Trial| (trial.rungs.len(), trial.stage.is_finished());
@@ -130,33 +147,37 @@ impl Study {
         }
     }
 
-    /// The rungs that a trial has reached are those of the study, in their order.
+    /// Checks that a trial has reached the study's rungs in order.
     fn check_rungs(&self, number: TrialNumber, trial: &Trial) -> Result<(), String> {
         let below = self.spec.fidelity.as_ref().map_or(&[][..], |fidelity| &fidelity.rungs);
         let epochs: Vec<u32> = trial.rungs.iter().map(|report| report.epochs).collect();
-        ensure(below.starts_with(&epochs), || format!("trial {number} was at {epochs:?} epochs"))?;
+        ensure(below.starts_with(&epochs), || {
+            format!("trial {number} reached wrong rungs, at {epochs:?} epochs")
+        })?;
         let waits = self.rungs.as_ref().is_some_and(|rungs| rungs.waits(number, epochs.len()));
         ensure(waits == (trial.stage == Stage::OnRung), || {
-            format!("trial {number} is {:?}, waiting on its rung: {waits}", trial.stage)
+            format!("trial {number} is {:?}, but waiting at its rung: {waits}", trial.stage)
         })?;
         match &trial.stage {
             Stage::Measuring { .. } | Stage::Complete(_) => {
                 let passed = epochs.len() == below.len();
                 ensure(passed, || {
-                    format!("trial {number} is trained, but was at {epochs:?} epochs")
+                    format!("trial {number} is trained, but only reached rungs {epochs:?}")
                 })
             }
-            Stage::OnRung | Stage::Pruned => {
-                ensure(!epochs.is_empty(), || format!("trial {number} stopped at no rung"))
-            }
+            Stage::OnRung | Stage::Pruned => ensure(!epochs.is_empty(), || {
+                format!("trial {number} stopped, but has reached no rung")
+            }),
             Stage::Scoring(_) | Stage::Scored | Stage::ScreenedOut => {
-                ensure(epochs.is_empty(), || format!("trial {number} was trained unscreened"))
+                ensure(epochs.is_empty(), || {
+                    format!("trial {number} was trained before it was screened")
+                })
             }
             Stage::Training(_) | Stage::Infeasible { .. } | Stage::Failed { .. } => Ok(()),
         }
     }
 
-    /// Whether the teacher or a trial waits for this task.
+    /// Whether the data check, the teacher or a trial waits for this task.
     fn expects(&self, id: TaskId, kind: &TaskKind) -> bool {
         let stage = kind.trial().and_then(|n| self.trials.get(n.0 as usize)).map(|t| &t.stage);
         match (kind, stage) {
@@ -189,16 +210,18 @@ impl Study {
             Stage::Complete(values) => {
                 let measured = |target| values.latencies().any(|(of, _)| *of == target);
                 let all = self.spec.targets().into_iter().all(measured);
-                ensure(all, || format!("trial {number} is complete, not measured everywhere"))
+                ensure(all, || {
+                    format!("trial {number} is complete, but some targets were not measured")
+                })
             }
             Stage::OnRung | Stage::Scored => {
                 let left = self.tasks.of_trial(number);
                 ensure(left.is_empty(), || {
-                    format!("trial {number} waits on a rung with {left:?}")
+                    format!("trial {number} waits without a task, but has tasks {left:?}")
                 })?;
                 let waits = self.screening.as_ref().is_some_and(|s| s.waits(number));
                 ensure(waits == (*stage == Stage::Scored), || {
-                    format!("trial {number} is {stage:?}, waiting in a batch: {waits}")
+                    format!("trial {number} is {stage:?}, but waiting in a batch: {waits}")
                 })
             }
             Stage::ScreenedOut
@@ -210,7 +233,7 @@ impl Study {
 }
 
 impl Study {
-    /// The front that was kept up is the front of all complete trials.
+    /// Checks that the maintained front equals the front of all complete trials.
     fn check_front(&self) -> Result<(), String> {
         let feasible = self.complete().filter(|(_, values)| self.violation(values) == 0.0);
         let points = feasible.filter_map(|(number, values)| {
@@ -221,7 +244,9 @@ impl Study {
         let mut kept: Vec<usize> =
             self.front(None, &[]).into_iter().map(|(number, _)| number).collect();
         kept.sort_unstable();
-        ensure(kept == expected, || format!("its front is {expected:?}, kept is {kept:?}"))
+        ensure(kept == expected, || {
+            format!("its front is {expected:?}, but {kept:?} was maintained")
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! How studies begin, are steered and end.
+//! The life of a study: submission, user actions and its end.
 
 use edgesmith_common::spec::TeacherSource;
 use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
@@ -7,7 +7,7 @@ use super::study::Stage;
 use super::{Action, Answer, Core, Record, Refusal, StudyState, TrialEnding, Turn};
 
 impl Core {
-    /// The refusal that names the studies there are.
+    /// The refusal of an unknown study, which names the existing ones.
     pub(super) fn unknown_study(&self, name: &StudyName) -> Refusal {
         let mut studies: Vec<_> = self.studies.iter().collect();
         studies.sort_by_key(|(_, study)| study.created);
@@ -27,24 +27,21 @@ impl Turn<'_> {
         if let Some(there) = self.core.studies.get(&study) {
             let same =
                 there.spec.source() == spec.source() && there.teacher_weights == teacher_weights;
-            return match same {
-                true => Ok(Answer::Submitted { study, created: false }),
-                false => Err(Refusal::NameTaken(study)),
-            };
+            if !same {
+                return Err(Refusal::NameTaken(study));
+            }
+            return Ok(Answer::Submitted { study, created: false });
         }
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let from_file =
             matches!(teacher.map(|teacher| &teacher.source), Some(TeacherSource::File { .. }));
-        match (from_file, teacher_weights) {
-            (true, None) => {
-                let missing = "the study names a teacher file, so its weights have to come with it";
-                return Err(Refusal::TeacherWeights(missing));
-            }
-            (false, Some(_)) => {
-                let needless = "teacher weights came with a study that names no teacher file";
-                return Err(Refusal::TeacherWeights(needless));
-            }
-            _ => {}
+        if from_file && teacher_weights.is_none() {
+            let missing = "the study names a teacher file, but no teacher weights were uploaded";
+            return Err(Refusal::TeacherWeights(missing));
+        }
+        if !from_file && teacher_weights.is_some() {
+            let needless = "teacher weights were uploaded, but the study names no teacher file";
+            return Err(Refusal::TeacherWeights(needless));
         }
         let known = self.earlier_trials(spec)?;
         let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
@@ -79,7 +76,7 @@ impl Turn<'_> {
         Ok(Answer::Steered)
     }
 
-    /// Ends a study; trials that are not finished fail for `why`.
+    /// Ends a study; unfinished trials fail with the reason `why`.
     pub(super) fn end_study(&mut self, name: &StudyName, state: StudyState, why: &str) {
         let study = &self.core.studies[name];
         let unfinished = study.trials.iter().enumerate().filter(|(_, t)| !t.stage.is_finished());
@@ -99,7 +96,8 @@ impl Turn<'_> {
         self.record(Record::TrialFinished { study: name.clone(), number, ending });
     }
 
-    /// Ends every study that has nothing left to do. A paused one too: nothing of it is held back.
+    /// Ends every study that has nothing left to do. This includes paused studies, as no work of
+    /// theirs is held back.
     pub(super) fn complete_studies(&mut self) {
         let done = self.core.studies.iter().filter(|(_, study)| study.is_done());
         let done: Vec<StudyName> = done.map(|(name, _)| name.clone()).collect();

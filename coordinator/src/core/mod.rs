@@ -1,17 +1,20 @@
-//! The decisions: a synchronous, deterministic state machine over studies, trials, tasks and workers.
+//! Decides what happens: a synchronous, deterministic state machine over studies, trials, tasks and
+//! workers.
 //!
-//! It is fed [`Event`]s and answers with [`Command`]s. It reads no clock, draws no randomness but what
-//! it derives from a study's seed, opens no socket and no file, spawns nothing, and knows neither gRPC
-//! nor sled: the runtime around it passes the time in, writes the records and sends the replies.
+//! It takes in [`Event`]s and returns [`Command`]s. It reads no clock, opens no socket and no file,
+//! and starts no threads. Its only randomness is derived from a study's seed. It knows neither gRPC
+//! nor the format of the store: the runtime around it passes the time in, writes the records and
+//! sends the replies.
 //!
-//! Lasting state changes only by applying [`Record`]s: `handle` decides on one, asks for it to be
-//! persisted and applies it at once. So applying the stored records again ([`Core::restore`]) yields
-//! the same studies, trials, tasks, attempts and controllers. What does not last is who is connected,
-//! who waits for work, how far attempts say they are, and when leases run out: restored leases get a
-//! full fresh term, and workers that join again keep the attempts they hold.
+//! Lasting state changes only by applying [`Record`]s: `handle` decides on a record, applies it at
+//! once and asks the runtime to persist it. So applying the stored records again
+//! ([`Core::restore`]) yields the same studies, trials, tasks, attempts and controllers. Four
+//! things do not last: which workers are connected, which requests wait for work, the reported
+//! progress of attempts, and when leases expire. Restored leases get a full new term, and workers
+//! that join again keep the attempts that they hold.
 //!
-//! Timers are data: after every call ask [`Core::next_deadline`] and send [`Event::Tick`] when it has
-//! come.
+//! Timers are data: after every call, ask [`Core::next_deadline`] and send [`Event::Tick`] at that
+//! time.
 
 mod apply;
 mod batches;
@@ -62,21 +65,22 @@ use workers::Workers;
 /// Terms and limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreConfig {
-    /// For how long an attempt is its worker's without a heartbeat that names it, and for how long a
-    /// silent worker counts as connected.
+    /// How long a worker keeps an attempt without a heartbeat that names it, and how long a silent
+    /// worker counts as connected.
     pub lease: Duration,
-    /// How often workers are told to beat; well below `lease`.
+    /// How often workers are told to send heartbeats; well below `lease`.
     pub heartbeat: Duration,
-    /// Lost attempts after which a task is given up: a candidate that kills its workers ends, while
-    /// the ordinary loss of workers fails no trial.
+    /// Number of lost attempts after which a task is given up. A candidate that kills its workers
+    /// then ends, while the ordinary loss of a few workers fails no trial.
     pub max_lost: u32,
-    /// Candidates in a row that arithmetic rules out after which a study stops proposing.
+    /// Number of consecutive candidates that are ruled out before training after which a study
+    /// stops proposing.
     pub max_infeasible: u32,
-    /// Trials in a row that workers find infeasible after which a study stops proposing, or its
-    /// budget of trials where that is more: such trials give the budget back, so nothing else would
-    /// end a study of which no candidate works.
+    /// Number of consecutive trials that workers find infeasible after which a study stops
+    /// proposing. Its budget of trials counts instead where that is more. Infeasible trials use no
+    /// budget, so without this limit a study in which no candidate works would never end.
     pub max_hopeless: u32,
-    /// Most workers connected at once.
+    /// The most workers that may be connected at once.
     pub max_workers: usize,
 }
 
@@ -93,7 +97,7 @@ impl Default for CoreConfig {
     }
 }
 
-/// Makes the controller of a study; [`controller::build`] but in tests.
+/// Makes the controller of a study; [`controller::build`] except in tests.
 pub(crate) type BuildController = fn(&StudySpec) -> Box<dyn Controller>;
 
 /// The coordinator's state and rules.
@@ -111,14 +115,14 @@ pub struct Core {
     version: u64,
 }
 
-/// The next free ids; none is ever used twice, not even after its study is deleted.
+/// The next free ids. An id is never used twice, not even after its study is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NextIds {
     study: u64,
     task: u64,
     attempt: u64,
     worker: u64,
-    /// Worker ids below this one may be given without a record.
+    /// Worker ids below this one may be given out without another record.
     worker_reserved: u64,
 }
 
@@ -127,15 +131,15 @@ struct NextIds {
 struct Attempt {
     study: StudyName,
     task: TaskId,
-    /// Who has it; not connected where the coordinator started anew or the worker is about to be
-    /// missed.
+    /// The worker that holds it. It is not connected after a restart of the coordinator, until it
+    /// joins again.
     worker: WorkerId,
     expires: Time,
-    /// What the worker said last: share done and stage.
+    /// What the worker reported last: share done, `0..=1`, and stage.
     progress: Option<(f64, String)>,
 }
 
-/// An attempt that is not current any more, kept so that a repeated report gets the same answer.
+/// An attempt that is no longer current, kept so that a repeated report gets the same answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct EndedAttempt {
     study: StudyName,
@@ -160,7 +164,7 @@ struct Turn<'a> {
 }
 
 impl Core {
-    /// An empty one.
+    /// A core without studies and workers.
     pub fn new(config: CoreConfig) -> Self {
         Self::with_controllers(config, controller::build)
     }
@@ -182,8 +186,7 @@ impl Core {
     /// The state after `records`, as a coordinator that starts again finds it.
     ///
     /// # Errors
-    /// When a record does not follow from those before it, or a study file is not understood any
-    /// more.
+    /// When a record contradicts those before it.
     pub fn restore(
         config: CoreConfig,
         records: impl IntoIterator<Item = Record>,
@@ -196,7 +199,7 @@ impl Core {
 
     /// Takes in one event. Call [`Core::next_deadline`] again afterwards.
     ///
-    /// See [`Command`] for what the runtime owes in return.
+    /// See [`Command`] for what the runtime has to do with the result.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Command> {
         let mut turn = Turn { core: self, now, commands: Vec::new() };
         turn.decide(event);
@@ -204,7 +207,7 @@ impl Core {
         turn.commands
     }
 
-    /// When to send the next [`Event::Tick`]; `None` while nothing is pending. It may lie in the past.
+    /// When to send the next [`Event::Tick`]; `None` if nothing is pending. It may be in the past.
     pub fn next_deadline(&self) -> Option<Time> {
         let leases = self.running.values().map(|attempt| attempt.expires);
         let workers = self.workers.0.values().map(|worker| worker.seen.after(self.config.lease));
@@ -255,19 +258,20 @@ impl Turn<'_> {
         }
     }
 
-    /// Hands out what can be handed out and ends what is done.
+    /// Hands out all work that can be handed out, and ends studies that are done.
     fn settle(&mut self) {
         self.stop_at_rungs();
         self.screen();
         self.serve_parked();
-        // Proposals that end decide rungs and batches, and what is decided may have work.
+        // When no more trials will be proposed, rungs and batches can be decided, and that may
+        // create new work.
         while self.stop_at_rungs() || self.screen() {
             self.serve_parked();
         }
         self.complete_studies();
     }
 
-    /// Writes `record` down and makes it so.
+    /// Applies `record` and asks the runtime to persist it.
     fn record(&mut self, record: Record) {
         self.core
             .apply(&record, self.now)

@@ -1,4 +1,4 @@
-//! A study's complete trials: which are on its fronts, and what constraints say of them.
+//! A study's complete trials: which are on its fronts, and by how much they break constraints.
 
 use edgesmith_common::pareto::Archive;
 use edgesmith_common::{Bound, DeviceClass, Filter, TrialValues};
@@ -7,7 +7,7 @@ use super::fronts::{on, point};
 use super::study::{Stage, Study};
 
 impl Study {
-    /// Complete trials, by number.
+    /// Complete trials, ordered by number.
     pub(super) fn complete(&self) -> impl Iterator<Item = (usize, &TrialValues)> {
         self.trials.iter().enumerate().filter_map(|(number, trial)| match &trial.stage {
             Stage::Complete(values) => Some((number, values)),
@@ -15,8 +15,8 @@ impl Study {
         })
     }
 
-    /// By how much a trial breaks the study's constraints: the sum over them, each as a share of its
-    /// limit so that units do not matter; 0 where all hold.
+    /// By how much a trial breaks the study's constraints; 0 if all hold. It is the sum over the
+    /// constraints, each as a share of its limit, so that units do not matter.
     pub(super) fn violation(&self, values: &TrialValues) -> f64 {
         let broken = self.spec.constraints.iter().map(|constraint| {
             let value = values.get(&constraint.of);
@@ -25,12 +25,13 @@ impl Study {
         broken.sum()
     }
 
-    /// The complete trials that meet the study's constraints and `filters`, and that no other such
-    /// trial dominates, by the first objective, best first: number and point, less is better. With a
-    /// device only the objectives on it and those on none count.
+    /// The front: complete trials that meet the study's constraints and all `filters`, and that no
+    /// other such trial dominates. Gives number and point (less is better), ordered by the first
+    /// objective, best first. With a device, only the objectives on it and those on no device
+    /// count.
     ///
-    /// What was kept up is taken; only filters that look at something else than these objectives' worse
-    /// side make all trials be gone through.
+    /// Uses the maintained front if it can. Filters that are not upper bounds on the oriented
+    /// objectives need a pass over all trials, because they may remove trials that dominate others.
     pub(super) fn front(
         &self,
         device: Option<&DeviceClass>,
@@ -58,7 +59,8 @@ impl Study {
                 archive.iter().map(|(point, number)| (*number, point.to_vec())).collect()
             }
         };
-        // Equal in the first objective they come as they completed, which may be in any order.
+        // The archive's order depends on the order of completion, so ties are broken by the other
+        // objectives and then by number.
         front.sort_by(|(number, a), (other, b)| {
             let mut pairs = a.iter().zip(b).map(|(x, y)| x.total_cmp(y));
             pairs.find(|order| order.is_ne()).unwrap_or_else(|| number.cmp(other))
@@ -67,7 +69,7 @@ impl Study {
     }
 }
 
-/// A bound's violation as a share of its limit.
+/// The violation of a bound as a share of its limit; absolute if the limit is 0.
 fn relative_violation(bound: Bound, value: f64) -> f64 {
     let (Bound::Max(limit) | Bound::Min(limit)) = bound;
     let scale = if limit == 0.0 { 1.0 } else { limit.abs() };

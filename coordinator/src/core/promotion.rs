@@ -1,5 +1,5 @@
-//! Trials at their rungs: what they are ranked by, who goes on and who stops. The rules are
-//! [`Rungs`](super::rungs::Rungs)'; here they meet the study.
+//! Trials at their rungs: the values that they are ranked by, and which trials go on or stop.
+//! [`Rungs`](super::rungs::Rungs) holds the rules; this file applies them to a study.
 
 use edgesmith_common::metric::Source;
 use edgesmith_common::{Metric, Objective, StudyName, StudySpec, TaskId, TrialNumber};
@@ -9,13 +9,13 @@ use super::study::{Stage, Study};
 use super::{Record, TrialEnding, Turn};
 
 impl Turn<'_> {
-    /// Lets a trial go on from its rung or its batch: it waits for training (again).
+    /// Lets a trial go on from its rung or its batch: it gets a new task and waits for a worker.
     pub(super) fn promote(&mut self, name: &StudyName, number: TrialNumber) {
         let (study, task) = (name.clone(), TaskId(self.core.next.task));
         self.record(Record::TrialPromoted { study, number, task });
     }
 
-    /// Ends the trials that wait on a rung and will never go on. False where there are none.
+    /// Ends the trials that wait at a rung and will never go on. Returns false if there were none.
     pub(super) fn stop_at_rungs(&mut self) -> bool {
         let mut any = false;
         loop {
@@ -29,10 +29,11 @@ impl Turn<'_> {
     }
 }
 
-/// What a trial is ranked by at a rung, less is better: its value of the study's training metric there
-/// and, with several objectives of a study that trains, those that arithmetic knows. For what only
-/// measuring tells, latency and size, multiply-accumulates stand in (Schmucker et al. 2021,
-/// *Multi-objective Asynchronous Successive Halving*, rank likewise by fronts).
+/// The values that a trial is ranked by at a rung, less is better. The first is its value of the
+/// study's training metric there. A study that trains and has several objectives adds those that
+/// can be computed from the network. Latency and size are only known after training, so
+/// multiply-accumulates take their place (Schmucker et al. 2021, *Multi-objective Asynchronous
+/// Successive Halving*, also rank by fronts).
 pub(super) fn point(spec: &StudySpec, genotype: &Genotype, value: f64) -> Vec<f64> {
     let trained_for = spec.training_metric();
     let objective = spec.objectives.iter().find(|o| o.of == trained_for);
@@ -46,7 +47,7 @@ pub(super) fn point(spec: &StudySpec, genotype: &Genotype, value: f64) -> Vec<f6
     let mut counted = Vec::new();
     for Objective { of, goal } in &spec.objectives {
         let metric = match of.metric.definition().source {
-            // The training metric is in already; of others a rung says nothing.
+            // The training metric is in the point already; a rung knows no other such metric.
             Source::Evaluated | Source::Spent => continue,
             Source::Measured | Source::File => Metric::MACS,
             Source::Analytic(_) => of.metric,
@@ -60,23 +61,23 @@ pub(super) fn point(spec: &StudySpec, genotype: &Genotype, value: f64) -> Vec<f6
 }
 
 impl Study {
-    /// The epochs after which a trial stops next; `None` where it trains to the end.
+    /// The number of epochs at which a trial stops next; `None` if it trains to the end.
     pub(super) fn next_rung(&self, number: TrialNumber) -> Option<u32> {
         let reached = self.trials.get(number.0 as usize)?.rungs.len();
         self.rungs.as_ref()?.next(reached)
     }
 
-    /// The trial that goes on from its rung, given a worker.
+    /// The trial that goes on from its rung when a worker is free.
     pub(super) fn next_promotion(&self) -> Option<TrialNumber> {
         self.rungs.as_ref()?.next_promotion(self.to_come())
     }
 
-    /// A trial that waits on its rung and will never go on.
+    /// A trial that waits at its rung and will never go on.
     pub(super) fn next_stopped(&self) -> Option<TrialNumber> {
         self.rungs.as_ref()?.next_stopped(self.to_come())
     }
 
-    /// Tells the rungs what a trial came to that is complete.
+    /// If the trial is complete, gives its final value to the rungs.
     pub(super) fn note_curve(&mut self, number: TrialNumber) {
         let Some(rungs) = &mut self.rungs else { return };
         let trial = &self.trials[number.0 as usize];
@@ -88,7 +89,7 @@ impl Study {
         }
     }
 
-    /// Trials that may still be proposed.
+    /// The most trials that may still be proposed.
     fn to_come(&self) -> u32 {
         if self.may_propose() { self.spec.budget.trials - self.budget_used } else { 0 }
     }
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rank_is_by_accuracy_and_by_what_arithmetic_knows() {
+    fn trials_are_ranked_by_accuracy_and_by_costs_known_before_training() {
         let point_of = |spec: &StudySpec, stem: u16| {
             let mut indices = vec![0; spec.space.choices().len()];
             let at = spec.space.choices().iter().position(|c| c.options.len() > 1).unwrap();
@@ -119,9 +120,9 @@ mod tests {
         let latency = "{ metric = \"latency_ms\", device = \"rpi4\" }";
         let size = "{ metric = \"model_bytes\" }";
         assert_eq!(point_of(&spec(accuracy), 0), [-0.75]);
-        // One objective that only measuring tells: there is nothing but accuracy to go by.
+        // With a measured metric as the only objective, trials are ranked by accuracy alone.
         assert_eq!(point_of(&spec(latency), 0), [-0.75]);
-        // Macs stand in for both, once.
+        // Multiply-accumulates take the place of both, and are added only once.
         let both = spec(&format!("{accuracy}, {latency}, {size}"));
         let (narrow, wide) = (point_of(&both, 0), point_of(&both, 1));
         assert_eq!(narrow.len(), 2);

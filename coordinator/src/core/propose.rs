@@ -1,5 +1,5 @@
-//! New trials: ask the controller, and decide by arithmetic and by earlier measurements what no training
-//! has to decide.
+//! New trials: asks the controller for candidates. Those that arithmetic or earlier measurements
+//! rule out are recorded as infeasible, without training.
 
 use edgesmith_common::{Purpose, StudyName, StudySpec, Target, TaskId, TrialNumber};
 use edgesmith_search_space::Genotype;
@@ -10,10 +10,10 @@ use super::latency::Judge;
 use super::{Record, Turn};
 
 impl Turn<'_> {
-    /// Proposes trials of `name` until one can be trained, or nothing more will be.
+    /// Proposes trials of study `name` until one can be trained or the study stops proposing.
     pub(super) fn propose(&mut self, name: &StudyName) {
         let mut last = None;
-        // Nothing is measured meanwhile.
+        // One judge is enough, because no measurement comes in during this loop.
         let judge = self.core.studies[name].latency.judge();
         for _ in 0..self.core.config.max_infeasible {
             let study = &self.core.studies[name];
@@ -51,7 +51,7 @@ impl Turn<'_> {
             self.record(record);
         }
         let reason = format!(
-            "none of {} candidates in a row could be trained; of the last one: {}",
+            "none of {} candidates in a row could be trained; the reason for the last one: {}",
             self.core.config.max_infeasible,
             last.unwrap_or_default()
         );
@@ -59,18 +59,18 @@ impl Turn<'_> {
     }
 }
 
-/// What is to become of a candidate.
+/// What to do with a candidate.
 enum Verdict {
-    /// Only training tells.
+    /// It can be trained.
     Trainable,
     /// Arithmetic rules it out, for this reason.
     Impossible(String),
-    /// Measurements of others rule it out on this target, for this reason.
+    /// Measurements of other networks rule it out on this target, for this reason.
     TooSlow(Target, String),
 }
 
 fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genotype) -> Verdict {
-    // Of a cell the table knows everything, and it costs nothing to ask.
+    // A look-up in a table is cheap and answers everything, so nothing is ruled out before it.
     let Some(work) = spec.training() else { return Verdict::Trainable };
     let candidate = work.space.decode(genotype);
     let plan = match candidate.pruned_plan(work.space.data()) {

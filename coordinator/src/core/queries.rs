@@ -1,4 +1,4 @@
-//! What people may ask of the core. Nothing here changes anything.
+//! Queries: what users may ask the core. Nothing here changes the state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,63 +12,63 @@ use edgesmith_search_space::{Architecture, Genotype, Space};
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::{Core, PredictionView, Refusal, StudyState, Time};
 
-/// A study and its progress.
+/// A study and its progress, as shown to users.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StudyView {
     /// Its name.
     pub name: StudyName,
-    /// Where it stands.
+    /// Its state.
     pub state: StudyState,
     /// Trials by state.
     pub counts: TrialCounts,
-    /// Trials of the budget; infeasible ones do not count against it.
+    /// The budget, in trials; infeasible and screened-out trials do not count against it.
     pub budget_trials: u32,
-    /// Best validation accuracy of a complete trial; `None` where none has one.
+    /// Best validation accuracy of a complete trial; `None` if no complete trial has one.
     pub best_validation_accuracy: Option<f64>,
     /// [`pareto::study_hypervolume`] of the front; `None` before the first complete trial.
     pub hypervolume: Option<f64>,
-    /// Size of the front over all objectives.
+    /// Number of trials on the front over all objectives.
     pub front_size: u32,
     /// Name of the algorithm.
     pub algorithm: &'static str,
-    /// The data as a worker read them; `None` until then, and where nobody has to look.
+    /// What a worker found in the data; `None` before the data check, and if no check is needed.
     pub data: Option<DataReport>,
-    /// `None` where the study has no teacher.
+    /// The teacher; `None` if the study has none.
     pub teacher: Option<TeacherView>,
-    /// Targets that the study waits for and no connected worker measures on.
+    /// Targets that the study needs, but on which no connected worker measures.
     pub missing_targets: Vec<Target>,
-    /// Whether training waits and no connected worker trains.
+    /// Whether training waits because no connected worker trains.
     pub missing_trainer: bool,
-    /// Whether a look-up waits and no connected worker reads tables.
+    /// Whether look-ups wait because no connected worker reads tables.
     pub missing_table: bool,
-    /// How well latencies are predicted, one a target on which candidates are judged by it.
+    /// How good latency predictions are, one entry for each target with a limit.
     pub predictions: Vec<PredictionView>,
-    /// For how long it has been running, pauses and time without a coordinator left out.
+    /// How long it has been running, without pauses and without the time when no coordinator ran.
     pub elapsed: Duration,
-    /// Wall clock when it was created, milliseconds since 1970.
+    /// Wall clock time of its creation, milliseconds since 1970.
     pub created_at_ms: u64,
-    /// The study file.
+    /// The text of the study file.
     pub spec_toml: String,
     /// The study with all defaults filled in.
     pub resolved_study: Arc<str>,
-    /// What runs now, in words, by worker.
+    /// What is running now, in words, ordered by worker.
     pub activity: Vec<String>,
 }
 
 /// Trials by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrialCounts {
-    /// Something of them waits and nothing runs.
+    /// Not finished, and none of their tasks is running.
     pub waiting: u32,
-    /// A worker holds one of their tasks.
+    /// A worker runs one of their tasks.
     pub running: u32,
     /// Trained and measured.
     pub complete: u32,
-    /// Known when they came in; not among the complete ones.
+    /// Imported with known results; not counted in `complete`.
     pub imported: u32,
-    /// Stopped early.
+    /// Stopped early at a rung, or screened out.
     pub pruned: u32,
-    /// Of the pruned, those that a proxy's score kept from being trained; they use up none of the budget.
+    /// Those of `pruned` that were not trained because of their proxy score; they use no budget.
     pub screened_out: u32,
     /// Cannot work.
     pub infeasible: u32,
@@ -85,7 +85,7 @@ pub struct TeacherView {
     pub trained: Option<TrainedTrial>,
     /// Its soft targets; `None` until it is trained.
     pub soft_targets: Option<ArtifactHash>,
-    /// One a target so far.
+    /// The measurements so far, one for each target.
     pub measurements: Vec<Measurement>,
 }
 
@@ -94,35 +94,35 @@ pub struct TeacherView {
 pub struct TrialView {
     /// Its number.
     pub number: TrialNumber,
-    /// Where it stands.
+    /// Its state.
     pub state: TrialState,
-    /// What it is: option indices.
+    /// The candidate, as option indices.
     pub genotype: Genotype,
-    /// What it is, in words.
+    /// The candidate, in words.
     pub architecture: String,
-    /// What is known of it so far.
+    /// Its values so far.
     pub values: Option<TrialValues>,
-    /// What its untrained network was scored; `None` where it was not (yet).
+    /// The score of its untrained network; `None` if it has not been scored.
     pub score: Option<f64>,
-    /// What it came to at the rungs below its last, ascending.
+    /// The reports from the rungs that it has reached, in ascending order.
     pub rungs: Vec<RungReport>,
-    /// Attempts that its tasks have used, lost ones included.
+    /// Number of attempts of all its tasks, lost ones included.
     pub attempts: u32,
     /// What it was derived from.
     pub parents: Vec<TrialNumber>,
-    /// The trial whose weights it started from; `None`: it started fresh.
+    /// The trial whose weights it started from; `None` if it started from new weights.
     pub inherits_from: Option<TrialNumber>,
-    /// Which part of a portfolio proposed it; `None` where the algorithm is one.
+    /// Which part of a portfolio proposed it, or `import`; `None` if the algorithm has no parts.
     pub proposed_by: Option<&'static str>,
 }
 
 impl TrialView {
-    /// Training's yield so far.
+    /// The result of training, if it is trained.
     pub fn trained(&self) -> Option<&TrainedTrial> {
         self.values.as_ref()?.trained()
     }
 
-    /// One a target so far.
+    /// The measurements so far, one for each target.
     pub fn measurements(&self) -> &[Measurement] {
         self.values.as_ref().map(TrialValues::measurements).unwrap_or_default()
     }
@@ -133,11 +133,11 @@ impl TrialView {
 pub struct WorkerView {
     /// Id of this connection.
     pub id: WorkerId,
-    /// What it said of itself.
+    /// What it reported about itself when it joined.
     pub info: WorkerInfo,
-    /// What it is at, in words.
+    /// The tasks that it is running, in words.
     pub activity: Vec<String>,
-    /// For how long it has not been heard from.
+    /// The time since its last message.
     pub silent: Duration,
 }
 
@@ -207,7 +207,7 @@ impl Core {
         Ok(self.study(name)?.spec.space.clone())
     }
 
-    /// All trials of a study, by number.
+    /// All trials of a study, ordered by number.
     ///
     /// # Errors
     /// [`Refusal::UnknownStudy`].
@@ -229,12 +229,12 @@ impl Core {
         Ok(study.view(number.0 as usize))
     }
 
-    /// The complete trials that meet the study's constraints and all `filters`, and that no other such
-    /// trial dominates, by the first objective, best first. With a device only the objectives on it
-    /// and those on none count.
+    /// The front: complete trials that meet the study's constraints and all `filters`, and that no
+    /// other such trial dominates. They are ordered by the first objective, best first. With a
+    /// device, only the objectives on it and those on no device count.
     ///
     /// # Errors
-    /// [`Refusal::UnknownStudy`]; [`Refusal::NoObjectives`] where no objective is on `device`.
+    /// [`Refusal::UnknownStudy`]; [`Refusal::NoObjectives`] if no objective is on `device`.
     pub fn front(
         &self,
         name: &StudyName,
@@ -252,7 +252,7 @@ impl Core {
         Ok(front.into_iter().map(|(number, _)| study.view(number)).collect())
     }
 
-    /// Connected workers, by id.
+    /// Connected workers, ordered by id.
     pub fn workers(&self, now: Time) -> Vec<WorkerView> {
         let view = |(id, worker): (&WorkerId, &super::workers::Worker)| WorkerView {
             id: *id,
@@ -267,9 +267,10 @@ impl Core {
         self.studies.get(name).ok_or_else(|| self.unknown_study(name))
     }
 
-    /// Targets on which something is, or will be, to be measured and nobody does.
+    /// Targets on which something has to be measured now or later, but no connected worker
+    /// measures.
     fn missing_targets(&self, study: &Study) -> Vec<Target> {
-        // A table tells latencies; nobody has to measure them.
+        // Latencies come from the table, so no worker has to measure them.
         if study.state.is_ended() || study.spec.training().is_none() {
             return Vec::new();
         }
@@ -288,7 +289,7 @@ impl Core {
         targets
     }
 
-    /// Current attempts in words, by worker.
+    /// Current attempts in words, ordered by worker.
     fn activity(&self, which: impl Fn(&super::Attempt) -> bool) -> Vec<String> {
         let mut attempts: Vec<_> = self.running.values().filter(|a| which(a)).collect();
         attempts.sort_by_key(|attempt| attempt.worker);

@@ -1,77 +1,81 @@
-//! What is written down: every change of the core's lasting state, in order.
+//! The records that are stored: every change of the core's lasting state, in order.
 //!
-//! The core's state is what applying all records in order yields, so replay needs nothing else. How
-//! records look on disk is the store's to say ([`crate::store`]): the types here may change freely.
+//! Applying all records in order yields the core's state, so replay needs nothing else. The store
+//! ([`crate::store`]) has its own types for the format on disk, so the types here may change
+//! freely.
 
 use edgesmith_common::{
     ArtifactHash, AttemptId, DataReport, Figures, Measurement, RungReport, StudyName, StudySpec,
     Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
 };
 
-/// One change. `elapsed_ms` is the time that the study has been running, pauses and time without a
-/// coordinator left out, as of the record.
+/// One change. `elapsed_ms` is how long the study had been running at the time of the record, in
+/// milliseconds, without pauses and without the time when no coordinator ran.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// A study came in; it is Running. Its teacher, if it has one, waits for a worker.
+    /// A study was submitted; it is Running. Its teacher, if it has one, waits for a worker.
     StudyCreated {
-        /// The study, resolved: replay applies no rule of the study file.
+        /// The study with all defaults filled in, so replay does not parse its file again.
         spec: Box<StudySpec>,
-        /// Given teacher weights.
+        /// The uploaded teacher weights, if any.
         teacher_weights: Option<ArtifactHash>,
         /// The teacher's task, where the study has a teacher.
         teacher_task: Option<TaskId>,
         /// Wall clock, milliseconds since 1970.
         at_ms: u64,
     },
-    /// A study that came in just now trains on files, which a worker is to read once first.
+    /// The study that was just created trains on files. A worker has to read them once before
+    /// anything else.
     DataCheckWanted {
         /// Which study.
         study: StudyName,
         /// The task.
         task: TaskId,
     },
-    /// The study's data can be read. Follows its attempt's success; its task is done.
+    /// The study's data can be read. Comes after the end of the successful attempt; its task is
+    /// done.
     DataChecked {
         /// Which study.
         study: StudyName,
-        /// What was found.
+        /// What the worker found in them.
         report: DataReport,
     },
-    /// A study was paused, resumed or ended. Ending drops the tasks that are left.
+    /// A study was paused, resumed or ended. The end drops all remaining tasks.
     StudyStateChanged {
         /// Which.
         study: StudyName,
-        /// What it is now.
+        /// Its new state.
         state: StudyState,
         /// See [`Record`].
         elapsed_ms: u64,
     },
-    /// A study is gone with all that was known of it.
+    /// A study was deleted, with everything that was known about it.
     StudyDeleted {
         /// Which.
         study: StudyName,
     },
-    /// The study will propose no more trials though its budget is not used.
+    /// The study will propose no more trials, although its budget is not used up.
     ProposalsEnded {
         /// Which.
         study: StudyName,
         /// Why.
         reason: String,
     },
-    /// A candidate was proposed and waits for training or to be looked up.
+    /// A candidate was proposed and waits to be scored, trained or looked up.
     TrialProposed {
         /// Which study.
         study: StudyName,
         /// The next number.
         number: TrialNumber,
-        /// Its training or look-up task.
+        /// Its scoring, training or look-up task.
         task: TaskId,
         /// Option indices.
         genotype: Vec<u16>,
         /// What it was derived from.
         parents: Vec<TrialNumber>,
     },
-    /// A candidate was proposed that cannot work or breaks a constraint known before training.
+    /// A candidate was proposed that cannot work, or that breaks a constraint which can be computed
+    /// before training.
     TrialInfeasible {
         /// Which study.
         study: StudyName,
@@ -110,7 +114,7 @@ pub enum Record {
         /// See [`Record`].
         elapsed_ms: u64,
     },
-    /// The teacher is there. Follows its attempt's success.
+    /// The teacher is trained. Comes after the end of the successful attempt.
     TeacherTrained {
         /// Which study.
         study: StudyName,
@@ -121,7 +125,7 @@ pub enum Record {
         /// The tasks that measure it, one a target of the study.
         measure: Vec<(TaskId, Target)>,
     },
-    /// A trial is trained. Follows its attempt's success.
+    /// A trial is trained. Comes after the end of the successful attempt.
     TrialTrained {
         /// Which study.
         study: StudyName,
@@ -132,7 +136,7 @@ pub enum Record {
         /// The tasks that measure it, one a target of the study.
         measure: Vec<(TaskId, Target)>,
     },
-    /// A model was timed. Follows its attempt's success.
+    /// The latency of a model was measured. Comes after the end of the successful attempt.
     Measured {
         /// Which study.
         study: StudyName,
@@ -141,7 +145,7 @@ pub enum Record {
         /// The figures.
         measurement: Measurement,
     },
-    /// A trial ended; it never changes again. Drops the tasks that it has left.
+    /// A trial ended and will never change again. Drops its remaining tasks.
     TrialFinished {
         /// Which study.
         study: StudyName,
@@ -150,7 +154,7 @@ pub enum Record {
         /// How.
         ending: TrialEnding,
     },
-    /// A task that no trial depends on (timing the teacher) will not be tried again.
+    /// A task that no trial depends on (measuring the teacher) will not be tried again.
     TaskGivenUp {
         /// Which study.
         study: StudyName,
@@ -159,31 +163,32 @@ pub enum Record {
         /// What the last attempt said.
         reason: String,
     },
-    /// Ids below this one may have been given to workers.
+    /// Worker ids below this one may be in use.
     WorkerIdsReserved {
-        /// The lowest id that was certainly never given.
+        /// The lowest worker id that has certainly never been given out.
         below: u64,
     },
-    /// A trial is looked up. Follows its attempt's success.
+    /// A trial was looked up. Comes after the end of the successful attempt.
     TrialLookedUp {
         /// Which study.
         study: StudyName,
         /// Which trial.
         number: TrialNumber,
-        /// What the table says.
+        /// The figures in the table.
         figures: Figures,
     },
-    /// A trial has come to a rung below its last and waits there. Follows its attempt's success; its
-    /// task is done.
+    /// A trial reached a rung before the end of training and waits there. Comes after the end of
+    /// the successful attempt; its task is done.
     RungReached {
         /// Which study.
         study: StudyName,
         /// Which trial.
         number: TrialNumber,
-        /// How it stands.
+        /// Its figures and checkpoint at the rung.
         report: RungReport,
     },
-    /// A trial goes on: from its rung to the next one or to the end, or from its batch to its training.
+    /// A trial goes on: from its rung to the next one or to the end of training, or from its batch
+    /// to training.
     TrialPromoted {
         /// Which study.
         study: StudyName,
@@ -192,7 +197,7 @@ pub enum Record {
         /// Its training or look-up task.
         task: TaskId,
     },
-    /// A trial came in whose results are known.
+    /// A trial was imported with results that were known already.
     TrialImported {
         /// Which study.
         study: StudyName,
@@ -200,20 +205,20 @@ pub enum Record {
         number: TrialNumber,
         /// Option indices.
         genotype: Vec<u16>,
-        /// What is known.
+        /// The known figures.
         figures: Figures,
     },
-    /// A trial that was proposed just now starts from another's weights.
+    /// The trial that was just proposed starts from the weights of another trial.
     TrialInherits {
         /// Which study.
         study: StudyName,
         /// Which trial.
         number: TrialNumber,
-        /// Whose weights.
+        /// The trial whose weights it starts from.
         donor: TrialNumber,
     },
-    /// A candidate was proposed that surely breaks a limit of latency, as earlier measurements of the
-    /// study tell.
+    /// A candidate was proposed whose latency, as predicted from earlier measurements of the study,
+    /// is above a limit.
     TrialTooSlow {
         /// Which study.
         study: StudyName,
@@ -223,13 +228,13 @@ pub enum Record {
         genotype: Vec<u16>,
         /// What it was derived from.
         parents: Vec<TrialNumber>,
-        /// Where.
+        /// The target whose limit it breaks.
         target: Target,
-        /// What is predicted, and from what.
+        /// The prediction, and from how many measurements.
         reason: String,
     },
-    /// A trial's untrained network is scored, and it waits for its batch. Follows its attempt's success;
-    /// its task is done.
+    /// A trial's untrained network was scored, and the trial waits for its batch. Comes after the
+    /// end of the successful attempt; its task is done.
     TrialScored {
         /// Which study.
         study: StudyName,
@@ -240,21 +245,21 @@ pub enum Record {
     },
 }
 
-/// Where a study stands.
+/// The state of a study.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StudyState {
-    /// Proposing and handing out tasks.
+    /// Proposes trials and hands out tasks.
     Running,
-    /// Handing out nothing until resumed; running attempts go on.
+    /// Hands out no tasks until it is resumed; running attempts go on.
     Paused,
-    /// Budget used, or nothing left to propose.
+    /// The budget is used up, or no more trials will be proposed.
     Complete {
-        /// Why it ended before its budget; `None` where the budget was used.
+        /// Why it ended before its budget was used up; `None` if the budget was used up.
         reason: Option<String>,
     },
     /// Stopped by a user.
     Cancelled,
-    /// Cannot go on.
+    /// It cannot go on, or no trial was completed.
     Failed {
         /// Why.
         reason: String,
@@ -278,7 +283,7 @@ impl StudyState {
         }
     }
 
-    /// Why it failed or ended before its budget; empty otherwise.
+    /// Why it failed or ended before its budget was used up; empty otherwise.
     pub fn reason(&self) -> &str {
         match self {
             StudyState::Complete { reason: Some(reason) } | StudyState::Failed { reason } => reason,
@@ -290,16 +295,16 @@ impl StudyState {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnding {
-    /// It yielded what was asked.
+    /// The worker reported a valid result.
     Succeeded,
-    /// The worker said that it did not work.
+    /// The worker reported a failure or an invalid result.
     Failed {
-        /// What it said.
+        /// What failed.
         reason: String,
     },
-    /// The worker fell silent or let go of it.
+    /// The worker was silent for too long or gave the attempt up.
     Lost,
-    /// The worker said goodbye.
+    /// The worker left in an orderly way.
     Left,
 }
 
@@ -313,13 +318,13 @@ pub enum TrialEnding {
         /// Why.
         reason: String,
     },
-    /// Attempts used up, or the study was ended.
+    /// Its attempts are used up, or the study was ended.
     Failed {
         /// Why.
         reason: String,
     },
-    /// Stopped at a rung.
+    /// Stopped early at a rung.
     Pruned,
-    /// Not trained, as others of its batch were scored higher.
+    /// Not trained, because others of its batch were ranked higher.
     ScreenedOut,
 }

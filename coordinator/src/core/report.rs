@@ -1,4 +1,4 @@
-//! What follows from the end of an attempt.
+//! Handles the end of an attempt: results, failures and lost workers.
 
 use edgesmith_common::{
     AttemptError, AttemptId, Figures, Measurement, Metric, Outcome, RungReport, ScopedMetric,
@@ -11,9 +11,9 @@ use super::{Answer, AttemptEnding, Record, Refusal, StudyState, TrialEnding, Tur
 
 /// Why a task is given up.
 enum Spent {
-    /// It cannot work, however often it is tried.
+    /// It cannot work, so another attempt is useless.
     Hopeless(String),
-    /// Enough attempts.
+    /// Its attempts are used up.
     UsedUp(String),
 }
 
@@ -31,7 +31,8 @@ impl Turn<'_> {
             let accepted = ended.is_some_and(|ended| ended.task == task && ended.accepted);
             return Ok(Answer::Reported { accepted });
         };
-        // Nobody else has it where its worker is not connected: after a restart of the coordinator.
+        // If its worker is not connected, which happens after a restart of the coordinator, no
+        // other worker holds it.
         let held = current.worker == worker || self.core.workers.get(current.worker).is_none();
         if current.task != task || !held {
             return Ok(Answer::Reported { accepted: false });
@@ -52,21 +53,22 @@ impl Turn<'_> {
         Ok(Answer::Reported { accepted: true })
     }
 
-    /// The worker of this current attempt said goodbye, which says nothing of the task.
+    /// The worker of this current attempt left in an orderly way. This does not count against the
+    /// task.
     pub(super) fn leave_behind(&mut self, attempt: AttemptId) {
         let Some(current) = self.core.running.get(&attempt) else { return };
         let (study, task) = (current.study.clone(), current.task);
         self.end_attempt(&study, task, attempt, AttemptEnding::Left);
     }
 
-    /// The worker of this current attempt is gone or has let go of it.
+    /// The worker of this current attempt is gone or has given it up.
     pub(super) fn lose(&mut self, attempt: AttemptId) {
         let Some(current) = self.core.running.get(&attempt) else { return };
         let (study, task) = (current.study.clone(), current.task);
         self.end_attempt(&study, task, attempt, AttemptEnding::Lost);
         let lost = self.core.studies[&study].tasks.get(task).map_or(0, |task| task.lost);
         if lost >= self.core.config.max_lost {
-            let reason = format!("its worker was lost in the middle of it {lost} times");
+            let reason = format!("the worker running it was lost {lost} times");
             self.give_up(&study, task, Spent::UsedUp(reason));
         }
     }
@@ -125,19 +127,21 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the proposals of a study whose candidates, the last of them for `reason`, do not work.
+    /// Stops the proposals of a study if too many trials in a row were infeasible; `reason` is that
+    /// of the last one.
     fn stop_if_hopeless(&mut self, name: &StudyName, reason: &str) {
         let study = &self.core.studies[name];
         let (count, trials) = (study.hopeless_in_a_row, study.spec.budget.trials);
         if count < trials.max(self.core.config.max_hopeless) || study.proposals_ended.is_some() {
             return;
         }
-        let reason =
-            format!("{count} trials in a row turned out not to work; of the last one: {reason}");
+        let reason = format!(
+            "{count} trials in a row were infeasible; the reason for the last one: {reason}"
+        );
         self.record(Record::ProposalsEnded { study: name.clone(), reason });
     }
 
-    /// `outcome` fits `kind`: it has been checked.
+    /// Records a result. [`checked`] has made sure that `outcome` fits `kind`.
     fn succeed(&mut self, name: &StudyName, task: TaskId, kind: TaskKind, outcome: Outcome) {
         let study = name.clone();
         match (kind, outcome) {
@@ -174,11 +178,11 @@ impl Turn<'_> {
                     self.finish_trial(name, number, TrialEnding::Complete);
                 }
             }
-            (kind, _) => unreachable!("{} has another kind of outcome", kind.words()),
+            (kind, _) => unreachable!("{} has the outcome of another kind of task", kind.words()),
         }
     }
 
-    /// New ids for measuring one model on each target of the study.
+    /// New tasks that measure one model, one for each target of the study.
     fn measure_tasks(&self, name: &StudyName) -> Vec<(TaskId, Target)> {
         let ids = (self.core.next.task..).map(TaskId);
         ids.zip(self.core.studies[name].spec.targets()).collect()
@@ -196,31 +200,35 @@ impl Turn<'_> {
     }
 }
 
-/// The outcome, or the failure that it is where it is not what the task asked for, or cannot be right.
+/// Returns the outcome, or a failure if it is not what the task asked for or contains invalid
+/// values.
 fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Result<Outcome, AttemptError> {
     let wrong = match (kind, &outcome) {
         (TaskKind::Data, Outcome::DataChecked(_)) => None,
         (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => {
             wrong_in_trained(trained, &study.spec)
         }
-        (TaskKind::Score(_), Outcome::Scored(score)) => {
-            (!score.is_finite()).then(|| format!("reported a score of {score}"))
-        }
+        (TaskKind::Score(_), Outcome::Scored(score)) => (!score.is_finite())
+            .then(|| format!("reported a score of {score}, which is not finite")),
         (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
             match study.next_rung(*number) {
                 None => wrong_in_trained(trained, &study.spec),
-                Some(epochs) => Some(format!("trained past the rung at {epochs} epochs")),
+                Some(epochs) => Some(format!(
+                    "trained past the rung at {epochs} epochs instead of stopping there"
+                )),
             }
         }
         (TaskKind::Train(_), Outcome::RungReached(RungReport { checkpoint: None, .. })) => {
-            Some("stopped at a rung without a checkpoint to go on from".to_owned())
+            Some("stopped at a rung without a checkpoint to continue from".to_owned())
         }
         (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
             wrong_in_rung(report, study.next_rung(*number), &study.spec)
         }
         (TaskKind::LookUp(number), Outcome::LookedUp(figures)) => match study.next_rung(*number) {
             None => wrong_in_figures(figures, &study.spec),
-            Some(epochs) => Some(format!("looked up more than the rung at {epochs} epochs")),
+            Some(epochs) => {
+                Some(format!("looked up the final figures instead of those at {epochs} epochs"))
+            }
         },
         (TaskKind::Measure(_, target), Outcome::Measured(measurement)) => {
             wrong_in_measured(measurement, target)
@@ -241,14 +249,14 @@ fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Result<Outcome, 
     }
 }
 
-/// What is wrong with figures, or which of those that are needed is missing, in words that follow `the
-/// worker`.
+/// An invalid figure or the first missing one of `needed`, in words to follow `the worker`; `None`
+/// if all is well.
 fn wrong_in<'a>(
     figures: &Figures,
     needed: impl IntoIterator<Item = &'a ScopedMetric>,
 ) -> Option<String> {
     if let Err(error) = figures.check() {
-        return Some(format!("reported a figure that cannot be right: {error}"));
+        return Some(format!("reported an invalid figure: {error}"));
     }
     let missing = needed.into_iter().find(|of| figures.get(of).is_none())?;
     Some(format!("reported no {missing}"))
@@ -265,12 +273,12 @@ fn wrong_in_trained(trained: &TrainedTrial, spec: &StudySpec) -> Option<String> 
 fn wrong_in_rung(report: &RungReport, expected: Option<u32>, spec: &StudySpec) -> Option<String> {
     let RungReport { epochs, figures, .. } = report;
     if Some(*epochs) != expected {
-        return Some(format!("stopped at a rung at {epochs} epochs, which was not asked for"));
+        return Some(format!("stopped at {epochs} epochs, which is not a rung that was asked for"));
     }
     wrong_in(figures, [&spec.training_metric()])
 }
 
-/// What keeps figures from being a complete trial's.
+/// Why figures cannot be those of a complete trial, in words to follow `the worker`.
 pub(super) fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {
     wrong_in(figures, spec.objectives.iter().map(|objective| &objective.of))
 }
@@ -283,5 +291,5 @@ fn wrong_in_measured(measurement: &Measurement, target: &Target) -> Option<Strin
     let Measurement { p50_ms, p95_ms, min_ms, .. } = measurement;
     let wrong =
         [p50_ms, p95_ms, min_ms].into_iter().find_map(|ms| Metric::LATENCY_MS.check(*ms).err());
-    wrong.map(|problem| format!("reported a latency that cannot be right: {problem}"))
+    wrong.map(|problem| format!("reported an invalid latency: {problem}"))
 }

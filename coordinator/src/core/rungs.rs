@@ -1,13 +1,14 @@
-//! Who goes on from which rung, and who stops there: asynchronous successive halving (Li et al. 2020,
-//! *A System for Massively Parallel Hyperparameter Tuning*), median stopping (Golovin et al. 2017,
-//! *Google Vizier*), and stopping by learning curves ([`super::curves`]). [`Rungs`] counts who is where
-//! and decides nothing by itself: the scheduler asks it whom to promote when a worker asks for work, and
-//! the core whom to stop.
+//! Which trials go on from a rung, and which stop there: asynchronous successive halving (Li et al.
+//! 2020, *A System for Massively Parallel Hyperparameter Tuning*), median stopping (Golovin et al.
+//! 2017, *Google Vizier*), and stopping by learning curves ([`super::curves`]). [`Rungs`] keeps
+//! track of the trials at each rung and only answers questions: the scheduler asks it which trial
+//! to promote when a worker asks for work, and the core asks it which trial to stop.
 //!
-//! Successive halving promotes the best `1/reduction` of all that have reached a rung so far. A study is
-//! finite, so two things are known here that the paper leaves open: a trial that stays behind the best
-//! share even of all that may ever come stops at once, and of a rung that nobody else will reach at
-//! least the best goes on, so that every study comes to a trained network.
+//! Successive halving promotes the best `1/reduction` of all trials that have reached a rung so
+//! far. Because a study is finite, two rules are added to the paper's. A trial stops at once when
+//! it cannot belong to the best share, however many trials still come. And of a rung that no more
+//! trials will reach, at least the best trial goes on, so that every study ends with a trained
+//! network.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,18 +17,18 @@ use edgesmith_common::{Metric, TrialNumber, pareto};
 
 use super::curves;
 
-/// Reports at a rung before median stopping judges by them.
+/// Number of earlier reports at a rung that median stopping needs.
 const MEDIAN_OF: usize = 5;
 
-/// The rungs of a study below its last, and who has reached them.
+/// The rungs of a study before the end of training, and the trials that have reached them.
 #[derive(Debug, PartialEq)]
 pub(super) struct Rungs {
     fidelity: FidelitySpec,
-    /// What trials are compared by while they train.
+    /// The metric by which trials are compared during training.
     metric: Metric,
     rungs: Vec<Rung>,
-    /// Unfinished trials by the number of rungs that they have reached: they are on their way to the
-    /// next one, or wait to be promoted to it.
+    /// Number of unfinished trials by how many rungs they have reached. They are training towards
+    /// the next rung, or wait to be promoted to it.
     under_way: Vec<u32>,
     /// Trials that trained to the end.
     complete: Vec<Complete>,
@@ -36,7 +37,7 @@ pub(super) struct Rungs {
 #[derive(Debug, PartialEq, Default)]
 struct Rung {
     epochs: u32,
-    /// In order of arrival; whoever reached it stays, whatever becomes of it.
+    /// In order of arrival. Trials stay in this list after they are promoted or finished.
     reached: Vec<Reached>,
     /// Positions in `reached`, best first.
     order: Vec<usize>,
@@ -51,7 +52,7 @@ struct Reached {
     value: f64,
     /// What it is ranked by; less is better.
     point: Vec<f64>,
-    /// Trials that are better whoever comes later.
+    /// Number of trials that dominate this one; it never falls.
     beaten_by: usize,
 }
 
@@ -66,7 +67,7 @@ struct Complete {
 }
 
 impl Rungs {
-    /// Of a study in which nobody has come to any.
+    /// For a study in which no trial has reached a rung.
     pub(super) fn new(fidelity: FidelitySpec, metric: Metric) -> Self {
         let rung = |epochs: &u32| Rung { epochs: *epochs, ..Rung::default() };
         let rungs: Vec<Rung> = fidelity.rungs.iter().map(rung).collect();
@@ -74,8 +75,8 @@ impl Rungs {
         Self { fidelity, metric, rungs, under_way, complete: Vec::new() }
     }
 
-    /// The epochs after which a trial that has reached so many rungs stops next; `None` where it
-    /// trains to the end.
+    /// The number of epochs at which a trial that has reached this many rungs stops next; `None` if
+    /// it trains to the end.
     pub(super) fn next(&self, reached: usize) -> Option<u32> {
         self.rungs.get(reached).map(|rung| rung.epochs)
     }
@@ -85,11 +86,11 @@ impl Rungs {
         self.under_way[0] += 1;
     }
 
-    /// A trial has come to the rung after the so many that it reached before, with this value of the
-    /// training metric, and waits there.
+    /// A trial has reached its next rung, after `reached` earlier ones, and waits there. `value` is
+    /// that of the training metric, and `point` is what it is ranked by.
     ///
     /// # Panics
-    /// When there is no such rung, or no such trial is under way.
+    /// If there is no such rung, or no such trial is unfinished.
     pub(super) fn reach(
         &mut self,
         number: TrialNumber,
@@ -102,7 +103,7 @@ impl Rungs {
         self.rungs[reached].add(Reached { number, value, point, beaten_by: 0 });
     }
 
-    /// A trial leaves the last of the rungs that it has reached: it goes on.
+    /// A trial leaves the last rung that it has reached and goes on.
     pub(super) fn promote(&mut self, number: TrialNumber, reached: usize) {
         if let Some(rung) = reached.checked_sub(1).and_then(|at| self.rungs.get_mut(at)) {
             rung.leave(number);
@@ -112,20 +113,20 @@ impl Rungs {
     /// A trial is finished, however it ended.
     ///
     /// # Panics
-    /// When no such trial is under way.
+    /// If no such trial is unfinished.
     pub(super) fn end(&mut self, number: TrialNumber, reached: usize) {
         self.under_way[reached] -= 1;
         self.promote(number, reached);
     }
 
-    /// A trial has trained to the end, where this was its value of the training metric and this is
-    /// ranked.
+    /// A trial has trained to the end. `value` is its final value of the training metric, and
+    /// `point` is what it is ranked by.
     pub(super) fn complete(&mut self, number: TrialNumber, value: f64, point: Vec<f64>) {
         self.complete.push(Complete { number, value, point });
     }
 
-    /// Who goes on next, given a worker: from the highest rung down, the best first. `to_come` trials
-    /// at most will still be proposed.
+    /// The trial that goes on next when a worker is free: from the highest rung down, the best
+    /// first. At most `to_come` more trials will be proposed.
     pub(super) fn next_promotion(&self, to_come: u32) -> Option<TrialNumber> {
         (0..self.rungs.len()).rev().find_map(|at| {
             let rung = &self.rungs[at];
@@ -147,16 +148,17 @@ impl Rungs {
         })
     }
 
-    /// A trial that waits and will never go on; ask again until there is none. `to_come` trials at
-    /// most will still be proposed.
+    /// A trial that waits and will never go on; ask again until there is none. At most `to_come`
+    /// more trials will be proposed.
     pub(super) fn next_stopped(&self, to_come: u32) -> Option<TrialNumber> {
         self.rungs.iter().enumerate().find_map(|(at, rung)| {
             let stops = match self.fidelity.rule {
                 FidelityRule::Asha => {
                     let possible = self.possible(at, to_come);
                     let most = self.part(possible).max(1);
-                    // With one objective ranks only fall, so a rank decides; with several they may
-                    // rise until nobody comes any more, and domination alone lasts.
+                    // With one objective a trial's rank never improves, so the rank decides. With
+                    // several it may improve until no more trials come; only being dominated is
+                    // final.
                     let settled = rung.reached.len() == possible || rung.has_one_objective();
                     let behind = rung.order.iter().enumerate().filter(|(rank, position)| {
                         let ahead =
@@ -179,9 +181,10 @@ impl Rungs {
         })
     }
 
-    /// How little of its error at a rung a trial keeps at best, as the complete ones tell.
+    /// The least share of its error at this rung that a trial keeps until the end, estimated from
+    /// the complete trials.
     fn least_error_left(&self, rung: &Rung, confidence: f64) -> Option<f64> {
-        // Nobody asks where nobody waits, and the curves need not be gone through.
+        // Without waiting trials the answer is not needed, which saves going through the curves.
         rung.waiting.first()?;
         let mut left = curves::ErrorLeft::new(self.metric);
         let at_rung: HashMap<TrialNumber, f64> =
@@ -194,7 +197,7 @@ impl Rungs {
         left.least(confidence)
     }
 
-    /// Whether a complete trial dominates what this one comes to at best.
+    /// Whether a complete trial dominates the best result that this one can reach.
     fn is_hopeless(&self, reached: &Reached, least: Option<f64>) -> bool {
         let Some(least) = least else { return false };
         let mut best = reached.point.clone();
@@ -202,7 +205,7 @@ impl Rungs {
         self.complete.iter().any(|trial| pareto::dominates(&trial.point, &best))
     }
 
-    /// Whether a trial waits on the last of the rungs that it has reached.
+    /// Whether a trial waits at the last rung that it has reached.
     pub(super) fn waits(&self, number: TrialNumber, reached: usize) -> bool {
         let rung = reached.checked_sub(1).and_then(|at| self.rungs.get(at));
         rung.is_some_and(|rung| {
@@ -211,7 +214,8 @@ impl Rungs {
         })
     }
 
-    /// Cross-checks the counts with the trials: number of reached rungs and whether it is finished.
+    /// Cross-checks the counts. `trials` gives for each trial the number of reached rungs and
+    /// whether it is finished.
     pub(super) fn check(
         &self,
         trials: impl Iterator<Item = (usize, bool)> + Clone,
@@ -220,19 +224,21 @@ impl Rungs {
             let here = trials.clone().filter(|(reached, _)| *reached > at).count();
             if here != rung.reached.len() || here != rung.order.len() {
                 let counted = rung.reached.len();
-                return Err(format!("{here} trials reached rung {at}, counted {counted}"));
+                return Err(format!("{here} trials have reached rung {at}, counted {counted}"));
             }
         }
         for (at, counted) in self.under_way.iter().enumerate() {
             let here = trials.clone().filter(|(reached, over)| *reached == at && !over).count();
             if here != *counted as usize {
-                return Err(format!("{here} trials are behind rung {at}, counted {counted}"));
+                return Err(format!(
+                    "{here} unfinished trials have reached {at} rungs, counted {counted}"
+                ));
             }
         }
         Ok(())
     }
 
-    /// How many of a rung's best go on, as of now.
+    /// How many of a rung's best trials may go on as of now.
     fn share(&self, at: usize, to_come: u32) -> usize {
         let reached = self.rungs[at].reached.len();
         let part = self.part(reached);
@@ -261,7 +267,7 @@ impl Rung {
         self.waiting.insert(position);
         if self.reached[position].point.len() == 1 {
             let value = |position: usize| self.reached[position].point[0];
-            // Behind its equals: whoever came first keeps its rank.
+            // Insert it behind equal values, so that earlier trials keep their rank.
             let rank = self.order.partition_point(|other| value(*other) <= value(position));
             self.order.insert(rank, position);
         } else {
@@ -279,7 +285,8 @@ impl Rung {
         self.waiting.retain(|position| reached[*position].number != number);
     }
 
-    /// Whether a trial is worse than the median of those before it, of which there are enough.
+    /// Whether a trial is worse than the median of those before it; false if those are fewer than
+    /// [`MEDIAN_OF`].
     fn is_worse_than_median(&self, position: usize, metric: Metric) -> bool {
         let oriented = |reached: &Reached| metric.definition().goal.oriented(reached.value);
         let mut earlier: Vec<f64> = self.reached[..position].iter().map(oriented).collect();
@@ -292,8 +299,8 @@ impl Rung {
     }
 }
 
-/// Positions by front, then by crowding distance, then by arrival (Deb et al. 2002); of one objective by
-/// value, then by arrival.
+/// Positions ordered by front, then by crowding distance, then by arrival (Deb et al. 2002). With
+/// one objective they are ordered by value, then by arrival.
 pub(super) fn by_fronts(points: &[Vec<f64>]) -> Vec<usize> {
     if points.iter().all(|point| point.len() == 1) {
         let mut order: Vec<usize> = (0..points.len()).collect();
@@ -322,14 +329,14 @@ mod tests {
         Rungs::new(fidelity, Metric::ACCURACY)
     }
 
-    /// Trial `number` comes to its first rung with this accuracy.
+    /// Trial `number` reaches its first rung with this accuracy.
     fn arrive(rungs: &mut Rungs, number: u32, accuracy: f64) {
         rungs.begin();
         rungs.reach(TrialNumber(number), 0, accuracy, vec![-accuracy]);
     }
 
     #[test]
-    fn the_best_third_goes_on_and_ties_go_to_whoever_came_first() {
+    fn the_best_third_goes_on_and_the_earlier_of_equal_trials_comes_first() {
         let mut rungs = rungs(FidelityRule::Asha, &[1]);
         for (number, accuracy) in [(0, 0.5), (1, 0.7)] {
             arrive(&mut rungs, number, accuracy);
@@ -342,10 +349,10 @@ mod tests {
         for number in 3..6 {
             arrive(&mut rungs, number, 0.6);
         }
-        // Two of six: the one that went on, and its equal.
+        // Two of six may go on: the one that did, and the one with equal accuracy.
         assert_eq!(rungs.next_promotion(9), Some(TrialNumber(2)));
         rungs.promote(TrialNumber(2), 1);
-        // A better one that comes later goes on too, though the share is used.
+        // A better one that comes later goes on too, although the share is used up.
         arrive(&mut rungs, 6, 0.9);
         assert_eq!(rungs.next_promotion(9), Some(TrialNumber(6)));
     }
@@ -369,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn who_can_never_go_on_stops_at_once_and_nobody_else() {
+    fn only_a_trial_that_can_never_go_on_stops_at_once() {
         let mut rungs = rungs(FidelityRule::Asha, &[1]);
         for (number, accuracy) in [(0, 0.5), (1, 0.7), (2, 0.6)] {
             arrive(&mut rungs, number, accuracy);
@@ -384,7 +391,7 @@ mod tests {
         rungs.promote(TrialNumber(1), 1);
         assert_eq!(rungs.next_stopped(3), None);
         assert_eq!(rungs.next_stopped(2), Some(TrialNumber(2)));
-        // Whoever was promoted is not asked again, however many overtake it.
+        // A promoted trial is not stopped, however many overtake it.
         rungs.end(TrialNumber(2), 1);
         for number in 3..5 {
             arrive(&mut rungs, number, 0.9);
@@ -395,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_rung_that_nobody_else_reaches_the_best_goes_on() {
+    fn the_best_goes_on_from_a_rung_that_no_more_trials_will_reach() {
         let mut rungs = rungs(FidelityRule::Asha, &[1, 3]);
         for (number, accuracy) in [(0, 0.5), (1, 0.7)] {
             arrive(&mut rungs, number, accuracy);
@@ -404,7 +411,7 @@ mod tests {
         assert_eq!(rungs.next_promotion(0), Some(TrialNumber(1)));
         rungs.promote(TrialNumber(1), 1);
         assert_eq!(rungs.next_stopped(0), Some(TrialNumber(0)));
-        // The other might still reach the second rung.
+        // Trial 0 might still reach the second rung.
         rungs.reach(TrialNumber(1), 1, 0.8, vec![-0.8]);
         assert_eq!(rungs.next_promotion(0), None);
         rungs.end(TrialNumber(0), 1);
@@ -412,14 +419,15 @@ mod tests {
     }
 
     #[test]
-    fn with_several_objectives_a_rank_is_a_front_and_whom_enough_dominate_stops() {
+    fn with_several_objectives_trials_rank_by_front_and_dominated_ones_stop() {
         let mut rungs = rungs(FidelityRule::Asha, &[1]);
         let points = [[0.5, 5.0], [0.4, 4.0], [0.3, 9.0], [0.9, 1.0], [0.6, 8.0], [0.7, 8.0]];
         for (number, point) in points.into_iter().enumerate() {
             rungs.begin();
             rungs.reach(TrialNumber(number as u32), 0, 0.5, point.to_vec());
         }
-        // The front is 1, 2 and 3, of which the ends are lonely; two of six go on.
+        // The front is 1, 2 and 3. Its ends, 2 and 3, have the largest crowding distance; two of
+        // six go on.
         for number in [2, 3] {
             assert_eq!(rungs.next_promotion(3), Some(TrialNumber(number)));
             rungs.promote(TrialNumber(number), 1);
@@ -429,7 +437,7 @@ mod tests {
         assert_eq!(rungs.next_stopped(3), Some(TrialNumber(5)));
         rungs.end(TrialNumber(5), 1);
         assert_eq!(rungs.next_stopped(3), None);
-        // Where nobody comes any more the ranks themselves decide.
+        // When no more trials come, the ranks decide.
         for _ in 0..3 {
             let stopped = rungs.next_stopped(0).unwrap();
             rungs.end(stopped, 1);
@@ -438,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn below_the_median_of_at_least_five_stops() {
+    fn a_trial_below_the_median_of_at_least_five_stops() {
         let mut rungs = rungs(FidelityRule::Median, &[1]);
         for (number, accuracy) in [(0, 0.5), (1, 0.1), (2, 0.6), (3, 0.7), (4, 0.05)] {
             arrive(&mut rungs, number, accuracy);
@@ -446,7 +454,7 @@ mod tests {
             assert_eq!(rungs.next_promotion(9), Some(TrialNumber(number)));
             rungs.promote(TrialNumber(number), 1);
         }
-        // The median of the five is 0.5, which is no worse than itself.
+        // The median of the five is 0.5, and a trial equal to the median goes on.
         arrive(&mut rungs, 5, 0.5);
         assert_eq!(rungs.next_promotion(9), Some(TrialNumber(5)));
         rungs.promote(TrialNumber(5), 1);
@@ -455,13 +463,13 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_complete_trial_dominates_whatever_it_gains_stops() {
+    fn a_trial_whose_best_possible_result_is_dominated_stops() {
         let mut rungs = rungs(FidelityRule::Curve { confidence: 0.9 }, &[1]);
         let come = |rungs: &mut Rungs, number: u32, accuracy: f64, cost: f64| {
             rungs.begin();
             rungs.reach(TrialNumber(number), 0, accuracy, vec![-accuracy, cost]);
         };
-        // Nine trials halve their error after the rung, some more and some less.
+        // Nine trials about halve their error after the rung.
         for number in 0..9 {
             assert_eq!(rungs.next_stopped(99), None);
             come(&mut rungs, number, 0.8, 5.0 + f64::from(number));
@@ -471,7 +479,7 @@ mod tests {
             rungs.end(TrialNumber(number), 1);
             rungs.complete(TrialNumber(number), last, vec![-last, 5.0 + f64::from(number)]);
         }
-        // At best 0.2 becomes 0.092: 0.79 would end at 0.9034, 0.5 at 0.77.
+        // At best an error of 0.2 falls to 0.092, so 0.79 would end at 0.9034 and 0.5 at 0.77.
         come(&mut rungs, 9, 0.79, 6.5);
         come(&mut rungs, 10, 0.5, 4.0);
         come(&mut rungs, 11, 0.5, 6.0);
@@ -481,14 +489,14 @@ mod tests {
             rungs.end(number, 1);
             stopped.push(number.0);
         }
-        assert_eq!(stopped, [11, 12], "one is worse than cheaper ones, one dear");
+        assert_eq!(stopped, [11, 12], "11 is worse than cheaper trials, 12 costs too much");
         assert_eq!(rungs.next_promotion(99), Some(TrialNumber(9)));
     }
 
     proptest! {
-        /// Trials come in any order, with ties and several objectives: all come to an end, nobody both
-        /// stops and goes on, at least one trains to the end, and with one objective whoever stopped
-        /// would not be in the final share of its rung.
+        /// Trials come in any order, with ties and several objectives. All of them end, none both
+        /// stops and goes on, and at least one trains to the end. With one objective, no stopped
+        /// trial is in the final best share of its rung.
         #[test]
         fn every_trial_stops_or_goes_on(
             accuracies in prop::collection::vec((0u8..8, 0u8..4), 1..40),
@@ -518,7 +526,7 @@ mod tests {
                     rungs.end(number, at);
                     stopped.push((number, at));
                 }
-                // As many workers as may report late.
+                // Up to `late` workers report late.
                 if left.len() > late || (to_come == 0 && rungs.next_promotion(0).is_none()) {
                     if left.is_empty() {
                         break;

@@ -1,15 +1,15 @@
-//! Which work goes to which worker: a pure function of the studies and of what the worker can do.
+//! Chooses the work for a worker: a pure function of the studies and of what the worker can do.
 //!
-//! Between studies: the one with the fewest running attempts, then the oldest, so that workers are
-//! shared evenly and an old study is not starved by new ones. Within a study: reading its data, on
-//! which everything waits; the teacher, on which
-//! all students wait; then measuring, which finishes trials; then training (or looking up) what
-//! is proposed; then what goes on from a rung; then proposing more. Nothing is promoted or
-//! proposed before a worker asks, so both know all results so far.
+//! Between studies, the one with the fewest running attempts comes first, then the oldest. So
+//! workers are shared evenly, and new studies do not starve an old one. Within a study the order
+//! is: the data check, for which everything else waits; the teacher, for which all students wait;
+//! measuring, which finishes trials; training (or looking up) trials that wait for it; promoting a
+//! trial from its rung; and proposing a new trial. Trials are promoted or proposed only when a
+//! worker asks, so that all results so far are used.
 //!
-//! A worker that failed a task leaves it to others that can do it, and while it leaves several it
-//! gets no new proposals: a worker that can do nothing does not run ahead of those that can and
-//! spoil each trial once.
+//! A worker that failed a task leaves it to others that can do it. While it leaves several tasks,
+//! it gets no new proposals, so that a broken worker does not run ahead of working ones and fail
+//! every trial once.
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{Needs, Role, StudyName, TaskId, TrialNumber, WorkerInfo};
@@ -18,23 +18,23 @@ use super::StudyState;
 use super::study::Study;
 use super::task::{Queue, Task};
 
-/// What a worker gets.
+/// The work that is chosen for a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pick {
     /// This waiting task.
     Task(StudyName, TaskId),
-    /// This trial of a study, which has to be promoted from its rung first.
+    /// This trial of a study, which must be promoted from its rung first.
     Promote(StudyName, TrialNumber),
-    /// The next trial of this study, which has to be proposed first.
+    /// The next trial of this study, which must be proposed first.
     Propose(StudyName),
 }
 
-/// Tasks of a study that a worker may leave to others and still be given a proposal: one bad attempt
-/// does not make a bad worker.
+/// The most tasks of a study that a worker may leave to others and still get a proposal. One failed
+/// attempt does not mean that the worker is broken.
 const MOST_AVOIDED: usize = 1;
 
-/// The best work for a worker with a free slot, without the tasks that it `avoids`; `None` where
-/// there is none.
+/// The best work for a worker with a free slot, without the tasks that it `avoids`; `None` if there
+/// is none.
 pub(super) fn pick<'a>(
     worker: &WorkerInfo,
     studies: impl Iterator<Item = (&'a StudyName, &'a Study)>,
@@ -51,14 +51,14 @@ pub(super) fn pick<'a>(
     offers.min_by_key(|(order, _)| *order).map(|(_, pick)| pick)
 }
 
-/// What one study has for a worker.
+/// The work that one study has for a worker.
 enum Next {
     Task(TaskId),
     Promote(TrialNumber),
     Propose,
 }
 
-/// What one study has for this worker.
+/// Chooses the next work of one study for this worker.
 fn next_of(
     study: &Study,
     worker: &WorkerInfo,
@@ -93,7 +93,7 @@ fn next_of(
     }
     match first(queue.clone()) {
         Some(task) => Some(Next::Task(task)),
-        // Whatever waits there it avoids.
+        // Every task that waits there is one that the worker avoids.
         None if study.tasks.waiting(queue).count() > MOST_AVOIDED => None,
         None => match study.next_promotion() {
             Some(number) => Some(Next::Promote(number)),

@@ -1,16 +1,17 @@
-//! Which candidates are worth training, as their zero-cost scores tell: the best of each batch that was
-//! scored together. [`Screening`] counts who waits and ranks them; [`super::batches`] acts on it.
+//! Chooses by zero-cost scores which candidates are trained: the best of each batch. [`Screening`]
+//! holds the waiting candidates and ranks them; [`super::batches`] acts on the ranking.
 //!
-//! A batch is the next few candidates that were scored, in whatever order they came back, so nobody waits
-//! for a worker that was lost. With several objectives scores stand in for accuracy, and candidates are
-//! ranked by fronts as on a rung: a proxy that favours large networks does not rule the small ones out.
+//! A batch consists of the next few candidates in the order in which their scores came in, so a
+//! lost worker holds no batch up. With several objectives, scores take the place of accuracy and
+//! candidates are ranked by fronts, as at a rung. So a proxy that favours large networks does not
+//! rule out small ones.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_common::spec::ScreeningSpec;
 
 use super::rungs::by_fronts;
 
-/// The candidates of a study that are scored and neither trained nor left.
+/// The scored candidates of a study that are still waiting for a decision.
 #[derive(Debug, PartialEq)]
 pub(super) struct Screening {
     spec: ScreeningSpec,
@@ -20,33 +21,34 @@ pub(super) struct Screening {
 #[derive(Debug, PartialEq)]
 struct Scored {
     number: TrialNumber,
-    /// What it is ranked by; less is better.
+    /// The values by which it is ranked; less is better.
     point: Vec<f64>,
 }
 
 impl Screening {
-    /// Of a study in which nothing is scored.
+    /// For a study in which nothing has been scored.
     pub(super) fn new(spec: ScreeningSpec) -> Self {
         Self { spec, waiting: Vec::new() }
     }
 
-    /// A candidate is scored, and waits.
+    /// Adds a scored candidate, which waits for its batch.
     pub(super) fn add(&mut self, number: TrialNumber, point: Vec<f64>) {
         self.waiting.push(Scored { number, point });
     }
 
-    /// A candidate waits no more, whatever becomes of it.
+    /// Removes a candidate that no longer waits, whether it is trained or not.
     pub(super) fn leave(&mut self, number: TrialNumber) {
         self.waiting.retain(|scored| scored.number != number);
     }
 
-    /// Whether a candidate waits.
+    /// Whether a candidate is waiting.
     pub(super) fn waits(&self, number: TrialNumber) -> bool {
         self.waiting.iter().any(|scored| scored.number == number)
     }
 
-    /// The candidates of a batch, best first, and how many of them are to be trained; `None` while it
-    /// fills up. `more` says whether others may still come.
+    /// The candidates of the next batch, best first, and how many of them to train; `None` until
+    /// the batch is full. `more` says whether more candidates may still be scored; if not, the last
+    /// batch may be smaller.
     pub(super) fn batch(&self, more: bool) -> Option<(Vec<TrialNumber>, usize)> {
         let full = self.spec.batch as usize;
         let count = if more || self.waiting.len() > full { full } else { self.waiting.len() };
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_the_first_few_and_its_best_are_kept() {
+    fn the_first_scored_candidates_form_a_batch_and_its_best_are_kept() {
         let mut five = screening(&[1.0, 4.0, 2.0, 3.0, 9.0]);
         assert_eq!(five.batch(true), Some((numbers(&[1, 3, 2, 0]), 2)));
         assert_eq!(five.batch(false), five.batch(true));
@@ -86,13 +88,13 @@ mod tests {
         five.leave(TrialNumber(3));
         assert!(five.waits(TrialNumber(2)) && !five.waits(TrialNumber(3)));
         assert_eq!(five.batch(true), None);
-        // Nobody else comes.
+        // No more candidates come, so the rest is a batch.
         assert_eq!(five.batch(false), Some((numbers(&[4, 2, 0]), 2)));
         assert_eq!(screening(&[]).batch(false), None);
     }
 
     #[test]
-    fn of_equal_ones_the_first_are_kept() {
+    fn among_equal_scores_the_first_candidates_are_kept() {
         assert_eq!(screening(&[1.0; 4]).batch(true), Some((numbers(&[0, 1, 2, 3]), 2)));
     }
 }

@@ -17,63 +17,65 @@ use super::task::{Queue, Tasks};
 use super::{StudyState, Time};
 use crate::controller::Controller;
 
-/// A study and everything known of it.
+/// A study and everything that is known about it.
 pub(super) struct Study {
     pub(super) spec: StudySpec,
-    /// `spec` as leases and statuses carry it.
+    /// `spec` as text, as it is sent in leases and statuses.
     pub(super) resolved: Arc<str>,
-    /// Creation order among all studies that ever were.
+    /// Place in the order of creation, deleted studies included.
     pub(super) created: u64,
     pub(super) created_at_ms: u64,
     pub(super) teacher_weights: Option<ArtifactHash>,
     pub(super) state: StudyState,
-    /// Why no more trials will be proposed although the budget is not used.
+    /// Why no more trials will be proposed although the budget is not used up.
     pub(super) proposals_ended: Option<String>,
     pub(super) data: Data,
     pub(super) teacher: Teacher,
-    /// By number.
+    /// Indexed by trial number.
     pub(super) trials: Vec<Trial>,
-    /// Where trials may stop early; `None` where each goes to the end.
+    /// Where trials may stop early; `None` if every trial trains to the end.
     pub(super) rungs: Option<Rungs>,
-    /// Candidates that are compared before they are trained; `None` where each is trained.
+    /// Candidates that are compared before training; `None` if all are trained.
     pub(super) screening: Option<Screening>,
     pub(super) tasks: Tasks,
     pub(super) controller: Box<dyn Controller>,
     pub(super) clock: StudyClock,
-    /// Trials that count against the budget: all but those that are infeasible or screened out.
+    /// Trials that count against the budget: all except imported, infeasible and screened-out ones.
     pub(super) budget_used: u32,
     /// Trials that are not finished.
     pub(super) unfinished: u32,
-    /// Trials that a worker found infeasible since one ended otherwise.
+    /// Consecutive trials that a worker found infeasible, since the last trial that ended
+    /// otherwise.
     pub(super) hopeless_in_a_row: u32,
-    /// Seconds that the look-ups so far took, those of rungs too, as the table tells them; 0 in a study
-    /// that trains.
+    /// Simulated seconds of all look-ups so far, including those at rungs, as given in the table; 0
+    /// in a study that trains.
     pub(super) simulated_seconds: f64,
-    /// Fronts of the complete trials.
+    /// The Pareto fronts of the complete trials.
     pub(super) fronts: Fronts,
-    /// What measurements say of networks that were not measured.
+    /// Latency predictors, fitted to the study's measurements.
     pub(super) latency: Predictors,
 }
 
-/// Whether the study's data were read.
+/// Whether the study's data have been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
-    /// Nobody has to look: they are inside the program, or the study is older than such checks.
+    /// No check is needed: the data are built into the program, or the study was created before
+    /// such checks existed.
     Trusted,
-    /// The task that reads them is not done; nothing else begins.
+    /// The task that reads the data is not done, and no other task may start before it is.
     Pending(TaskId),
-    /// They can be read.
+    /// The data can be read.
     Checked(DataReport),
 }
 
-/// Who teaches, and how far that is.
+/// The state of the study's teacher.
 #[derive(Debug, PartialEq)]
 pub(super) enum Teacher {
-    /// The study has none.
+    /// The study has no teacher.
     None,
-    /// Its task is not done.
+    /// The teacher's task is not done.
     Pending(TaskId),
-    /// Trained; measured on some devices.
+    /// Trained, and measured on those devices that have reported.
     Trained { values: Box<TrialValues>, soft_targets: ArtifactHash },
 }
 
@@ -82,48 +84,48 @@ pub(super) enum Teacher {
 pub(super) struct Trial {
     pub(super) genotype: Genotype,
     pub(super) parents: Vec<TrialNumber>,
-    /// Whether its results were known when it came in.
+    /// Whether it was imported with its results.
     pub(super) imported: bool,
-    /// Attempts of all its tasks.
+    /// Number of attempts, of all its tasks together.
     pub(super) attempts: u32,
     /// The trial whose weights its training starts from.
     pub(super) donor: Option<TrialNumber>,
-    /// What its untrained network was scored; `None` where it was not (yet).
+    /// The score of its untrained network; `None` if it has not been scored.
     pub(super) score: Option<f64>,
-    /// What it came to at each rung that it has reached, ascending.
+    /// The reports from the rungs that it has reached, in ascending order.
     pub(super) rungs: Vec<RungReport>,
     pub(super) stage: Stage,
 }
 
 impl Trial {
-    /// Seconds up to the last of the rungs that it has reached.
+    /// Training seconds up to the last rung that it has reached; 0 before the first.
     pub(super) fn seconds(&self) -> f64 {
         self.rungs.last().map_or(0.0, |report| report.figures.training_seconds())
     }
 }
 
-/// How far a trial is.
+/// The stage of a trial.
 #[derive(Debug, PartialEq)]
 pub(super) enum Stage {
     /// Its scoring task is not done.
     Scoring(TaskId),
-    /// Scored, and waits for what others of its batch come to; it has no task.
+    /// Scored, and waits for the rest of its batch; it has no task.
     Scored,
     /// Its training or look-up task is not done.
     Training(TaskId),
-    /// Reached a rung below its last and waits for what others come to there; it has no task.
+    /// Reached a rung before the end of training and waits there for other trials; it has no task.
     OnRung,
     /// Trained; these measuring tasks are not done.
     Measuring { values: TrialValues, pending: BTreeSet<TaskId> },
-    /// Has all values that the study asks for.
+    /// All values that the study asks for are known.
     Complete(TrialValues),
-    /// Stopped at a rung.
+    /// Stopped early at a rung.
     Pruned,
-    /// Not trained, as others of its batch were scored higher.
+    /// Not trained, because others of its batch were ranked higher.
     ScreenedOut,
-    /// Cannot work; with what was known before that showed.
+    /// The candidate cannot work. `values` is what was known by then.
     Infeasible { reason: String, values: Option<TrialValues> },
-    /// Given up; with what was known before that.
+    /// Given up. `values` is what was known by then.
     Failed { reason: String, values: Option<TrialValues> },
 }
 
@@ -150,12 +152,12 @@ impl Stage {
 }
 
 impl Study {
-    /// Whether another trial is to be proposed, given a free worker.
+    /// Whether to propose another trial when a worker is free.
     pub(super) fn wants_proposal(&self) -> bool {
         self.state == StudyState::Running && self.may_propose()
     }
 
-    /// Whether trials will still be proposed, now or when it is resumed.
+    /// Whether more trials will be proposed, now or after the study is resumed.
     pub(super) fn may_propose(&self) -> bool {
         !self.state.is_ended()
             && self.proposals_ended.is_none()
@@ -163,12 +165,12 @@ impl Study {
             && !self.seconds_are_used()
     }
 
-    /// Whether the look-ups so far took as many simulated seconds as the budget has.
+    /// Whether the look-ups so far have used up the budget of simulated seconds.
     pub(super) fn seconds_are_used(&self) -> bool {
         self.spec.budget.simulated_seconds.is_some_and(|limit| self.simulated_seconds >= limit)
     }
 
-    /// Whether everything has to wait until somebody has read the data.
+    /// Whether everything else has to wait for the data check.
     pub(super) fn data_pending(&self) -> bool {
         matches!(self.data, Data::Pending(_))
     }
@@ -178,7 +180,7 @@ impl Study {
         matches!(self.teacher, Teacher::Pending(_))
     }
 
-    /// Whether a look-up waits for a worker that reads tables.
+    /// Whether the study needs a worker that reads tables.
     pub(super) fn awaits_table(&self) -> bool {
         self.spec.training().is_none()
             && !self.state.is_ended()
@@ -187,7 +189,7 @@ impl Study {
                 || self.may_propose())
     }
 
-    /// Whether anything that only a training worker does waits for one.
+    /// Whether the study needs a worker that trains.
     pub(super) fn awaits_trainer(&self) -> bool {
         self.spec.training().is_some()
             && !self.state.is_ended()
@@ -207,10 +209,10 @@ impl Study {
     }
 }
 
-/// How long a study has been running, pauses left out.
+/// How long a study has been running, without pauses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StudyClock {
-    /// Up to `since`.
+    /// The running time up to `since`.
     base: Duration,
     since: Time,
 }
@@ -222,7 +224,7 @@ impl StudyClock {
 }
 
 impl Study {
-    /// Milliseconds for which it has been running.
+    /// Milliseconds for which it has been running, without pauses.
     pub(super) fn elapsed_ms(&self, now: Time) -> u64 {
         let more = match self.state {
             StudyState::Running => now.since(self.clock.since),

@@ -1,4 +1,4 @@
-//! The tasks that a study still has to get done, indexed by who could take them.
+//! The unfinished tasks of a study, in one queue for each kind of worker that could take them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ pub(super) enum TaskKind {
     Score(TrialNumber),
     /// Train and compress a trial.
     Train(TrialNumber),
-    /// Look a trial up in the study's table.
+    /// Look up a trial in the study's table.
     LookUp(TrialNumber),
-    /// Time a model: a trial's, or the teacher's where there is no number.
+    /// Measure the latency of a model: a trial's, or the teacher's if there is no number.
     Measure(Option<TrialNumber>, Target),
 }
 
 impl TaskKind {
-    /// What it needs of the worker that does it.
+    /// What a worker needs to do this task.
     pub(super) fn needs(&self) -> Needs {
         match self {
             TaskKind::Data | TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => {
@@ -44,7 +44,7 @@ impl TaskKind {
         }
     }
 
-    /// For people, for example `trial 12 measure@board`.
+    /// The task in words, for example `trial 12 measure@board`.
     pub(super) fn words(&self) -> String {
         match self {
             TaskKind::Data => "data check".to_owned(),
@@ -62,11 +62,11 @@ impl TaskKind {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Task {
     pub(super) kind: TaskKind,
-    /// Attempts that a worker reported as failed.
+    /// Number of attempts that a worker reported as failed.
     pub(super) failed: u32,
-    /// Attempts whose worker was lost.
+    /// Number of attempts whose worker was lost.
     pub(super) lost: u32,
-    /// The attempt that runs; without one it waits.
+    /// The running attempt; `None` while the task waits.
     pub(super) attempt: Option<AttemptId>,
 }
 
@@ -78,7 +78,8 @@ pub(super) struct Tasks {
     running: usize,
 }
 
-/// Where a waiting task waits. Oldest first within a queue, so a task that came back goes first.
+/// The queue in which a task waits. Within a queue the oldest task is first, so a task that was
+/// given back comes before newer ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Queue {
     Data,
@@ -109,13 +110,13 @@ impl Tasks {
         self.all.iter().map(|(id, task)| (*id, task))
     }
 
-    /// Tasks of this trial, not done.
+    /// The unfinished tasks of this trial.
     pub(super) fn of_trial(&self, number: TrialNumber) -> Vec<TaskId> {
         let mine = |(_, task): &(TaskId, &Task)| task.kind.trial() == Some(number);
         self.iter().filter(mine).map(|(id, _)| id).collect()
     }
 
-    /// How many run.
+    /// How many tasks are running.
     pub(super) fn running(&self) -> usize {
         self.running
     }
@@ -132,7 +133,7 @@ impl Tasks {
         self.waiting(queue).next().map(|(id, _)| id)
     }
 
-    /// Adds a waiting task. False where the id is taken.
+    /// Adds a waiting task. Returns false if the id is taken.
     #[must_use]
     pub(super) fn insert(&mut self, id: TaskId, kind: TaskKind) -> bool {
         if self.all.contains_key(&id) {
@@ -143,7 +144,7 @@ impl Tasks {
         true
     }
 
-    /// A waiting task runs now. False where it does not wait.
+    /// Marks a waiting task as running. Returns false if it was not waiting.
     #[must_use]
     pub(super) fn start(&mut self, id: TaskId, attempt: AttemptId) -> bool {
         match self.all.get_mut(&id) {
@@ -157,8 +158,8 @@ impl Tasks {
         }
     }
 
-    /// A running task waits again; the counts are the caller's to change. `None` where it does not
-    /// run.
+    /// Puts a running task back into its queue; the caller changes its counts. Returns `None` if it
+    /// was not running.
     #[must_use]
     pub(super) fn requeue(&mut self, id: TaskId) -> Option<&mut Task> {
         let task = self.all.get_mut(&id)?;
@@ -168,7 +169,7 @@ impl Tasks {
         Some(task)
     }
 
-    /// The task is done or dropped.
+    /// Removes a task that is done or dropped.
     #[must_use]
     pub(super) fn remove(&mut self, id: TaskId) -> Option<Task> {
         let task = self.all.remove(&id)?;
@@ -187,11 +188,14 @@ impl Tasks {
         };
         let waiting: BTreeSet<_> = self.all.iter().filter_map(waits).collect();
         if waiting != self.waiting {
-            return Err(format!("waiting tasks are {waiting:?}, indexed {:?}", self.waiting));
+            return Err(format!(
+                "waiting tasks are {waiting:?}, but {:?} are indexed",
+                self.waiting
+            ));
         }
         let running = self.all.len() - waiting.len();
         if running != self.running {
-            return Err(format!("{running} tasks run, counted {}", self.running));
+            return Err(format!("{running} tasks run, but {} are counted", self.running));
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The core's time: whatever monotonic clock the runtime passes in. Nothing here reads one.
+//! The core's time: a moment on the monotonic clock of the runtime, which passes it in. Nothing
+//! here reads a clock.
 
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use std::time::Duration;
 pub struct Time(pub Duration);
 
 impl Time {
-    /// `self` and `duration` later; saturates.
+    /// The moment `duration` after `self`; saturates.
     pub fn after(self, duration: Duration) -> Time {
         Time(self.0.saturating_add(duration))
     }
 
-    /// How long before `self` the moment `earlier` was; zero where it was not.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

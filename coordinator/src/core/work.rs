@@ -1,4 +1,4 @@
-//! Workers and their leases: joining, waiting for work, heartbeats, leaving, and running out of time.
+//! Workers and their leases: joining, waiting for work, heartbeats, leaving and expiry.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,7 +12,7 @@ use super::task::{Task, TaskKind};
 use super::workers::Worker;
 use super::{Answer, AttemptProgress, Core, Lease, Parked, Record, Refusal, RequestId, Time, Turn};
 
-/// Worker ids reserved by one record.
+/// How many worker ids one record reserves.
 const WORKER_ID_BLOCK: u64 = 256;
 
 impl Turn<'_> {
@@ -38,7 +38,7 @@ impl Turn<'_> {
         let (attempts, failed) = (BTreeSet::new(), BTreeSet::new());
         let joined = Worker { info, seen: self.now, attempts, failed };
         self.core.workers.0.insert(worker, joined);
-        // An attempt was given to one process alone, so whoever names it has it.
+        // Each attempt was given to only one process, so the worker that names it holds it.
         let stop = held.into_iter().filter(|attempt| !self.adopt(worker, *attempt)).collect();
         let heartbeat = self.core.config.heartbeat;
         Ok(Answer::Joined { worker, heartbeat, stop })
@@ -83,7 +83,8 @@ impl Turn<'_> {
         Ok(Answer::Left)
     }
 
-    /// Queues a request for work; [`Turn::serve_parked`] answers it, at once where there is work.
+    /// Queues a request for work. [`Turn::serve_parked`] answers it, in the same turn if there is
+    /// work.
     pub(super) fn park(&mut self, to: RequestId, worker: WorkerId, deadline: Time) {
         match self.heard_from(worker) {
             Ok(()) => self.core.parked.push_back(Parked { to, worker, deadline }),
@@ -91,7 +92,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Acts on every deadline that has come.
+    /// Acts on every deadline that has been reached.
     pub(super) fn expire(&mut self) {
         let (now, term) = (self.now, self.core.config.lease);
         let silent = self.core.workers.0.iter().filter(|(_, w)| w.seen.after(term) <= now);
@@ -108,14 +109,14 @@ impl Turn<'_> {
         let (late, waiting): (VecDeque<_>, _) = parked.partition(|p| p.deadline <= now);
         self.core.parked = waiting;
         for Parked { to, worker, .. } in late {
-            // A last chance: work may have come back in this very turn.
+            // Try once more: work may have been given back in this turn.
             if !self.serve(to, worker) {
                 self.reply(to, Ok(Answer::NoTask));
             }
         }
     }
 
-    /// Answers waiting requests for work, oldest first, as far as there is work for them.
+    /// Answers waiting requests for work, oldest first, as long as there is work for them.
     pub(super) fn serve_parked(&mut self) {
         for parked in std::mem::take(&mut self.core.parked) {
             if !self.serve(parked.to, parked.worker) {
@@ -124,14 +125,15 @@ impl Turn<'_> {
         }
     }
 
-    /// Notes that a worker lives.
+    /// Notes that a worker is alive.
     pub(super) fn heard_from(&mut self, worker: WorkerId) -> Result<(), Refusal> {
         let known = self.core.workers.get_mut(worker).ok_or(Refusal::UnknownWorker(worker))?;
         known.seen = self.now;
         Ok(())
     }
 
-    /// Leases a task to `worker` in answer to request `to`. False where there is none for it.
+    /// Leases a task to `worker` as the answer to request `to`. Returns false if there is no task
+    /// for it.
     fn serve(&mut self, to: RequestId, worker: WorkerId) -> bool {
         loop {
             let Some(known) = self.core.workers.get(worker) else { return false };
@@ -141,7 +143,7 @@ impl Turn<'_> {
             let avoids = |id: TaskId, task: &Task| self.core.workers.avoids(worker, id, task);
             match pick(&known.info, self.core.studies.iter(), &avoids) {
                 None => return false,
-                // Either there is a task now, or the study proposes no more.
+                // After this there is a new task, or the study proposes no more trials.
                 Some(Pick::Propose(study)) => self.propose(&study),
                 Some(Pick::Promote(study, number)) => self.promote(&study, number),
                 Some(Pick::Task(study, task)) => {
@@ -168,8 +170,9 @@ impl Turn<'_> {
         Lease { task, attempt, study, resolved_study, work }
     }
 
-    /// Puts an attempt into this worker's hands for a full term. False where it is not current or not
-    /// for this worker, which then has to stop it; a current attempt that is stopped is lost.
+    /// Gives an attempt to this worker for a full term. Returns false if the attempt is not current
+    /// or the worker cannot do it; the worker then has to stop it. A current attempt that is
+    /// stopped counts as lost.
     fn adopt(&mut self, worker: WorkerId, attempt: AttemptId) -> bool {
         let Some(current) = self.core.running.get(&attempt) else { return false };
         let (before, task) = (current.worker, current.task);
@@ -196,7 +199,7 @@ impl Turn<'_> {
         true
     }
 
-    /// Forgets a worker; what it held goes back, and what it waited for is answered.
+    /// Removes a worker. Its attempts are lost, and its waiting requests are refused.
     fn disconnect(&mut self, worker: WorkerId) {
         let Some(gone) = self.core.workers.0.remove(&worker) else { return };
         self.core.version += 1;
@@ -213,7 +216,7 @@ impl Turn<'_> {
 }
 
 impl Core {
-    /// What a task is, in full.
+    /// The full description of a task, as a worker gets it.
     fn work(&self, name: &StudyName, task: TaskId) -> Work {
         let study = &self.studies[name];
         let kind = study.tasks.get(task).map(|task| &task.kind);
@@ -252,6 +255,6 @@ impl Core {
             }
             None => None,
         };
-        work.unwrap_or_else(|| unreachable!("task {task} of study {name} lacks what it works on"))
+        work.unwrap_or_else(|| unreachable!("task {task} of study {name} has no model to work on"))
     }
 }

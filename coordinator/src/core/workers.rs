@@ -1,4 +1,4 @@
-//! Who is connected. Nothing of it outlives the process: workers join again.
+//! The connected workers. None of this outlives the process: after a restart workers join again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,11 @@ use super::{Core, Time};
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) info: WorkerInfo,
-    /// When it was last heard from.
+    /// When its last message came.
     pub(super) seen: Time,
-    /// What it holds; never more than its slots.
+    /// The attempts that it holds; never more than its slots.
     pub(super) attempts: BTreeSet<AttemptId>,
-    /// Tasks that are not done and of which it reported a failed attempt.
+    /// Unfinished tasks of which it reported a failed attempt.
     pub(super) failed: BTreeSet<TaskId>,
 }
 
@@ -38,8 +38,8 @@ impl Workers {
         self.0.get_mut(&id)
     }
 
-    /// Whether `worker` should leave a task to others: it failed it, and another that did not can do
-    /// such tasks.
+    /// Whether `worker` should leave a task to others. It should if it failed the task and another
+    /// worker, which has not failed it, can do such tasks.
     pub(super) fn avoids(&self, worker: WorkerId, id: TaskId, task: &Task) -> bool {
         let needs = task.kind.needs();
         let failed = |worker: &Worker| worker.failed.contains(&id);
@@ -49,14 +49,14 @@ impl Workers {
         self.get(worker).is_some_and(failed) && self.0.iter().any(better)
     }
 
-    /// Whether anybody can do such tasks.
+    /// Whether any connected worker can do such tasks.
     pub(super) fn any_can_do(&self, needs: &Needs) -> bool {
         self.0.values().any(|worker| worker.info.can_do(needs))
     }
 }
 
 impl Core {
-    /// Notes that `worker` could not do `task`, and forgets the tasks that are done.
+    /// Notes that `worker` failed `task`, and forgets tasks that are done.
     pub(super) fn note_failure(&mut self, worker: WorkerId, task: TaskId) {
         let Some(known) = self.workers.get_mut(worker) else { return };
         known.failed.insert(task);

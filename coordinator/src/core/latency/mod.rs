@@ -1,14 +1,15 @@
-//! Latencies predicted from a study's own measurements, so that a candidate that surely breaks a limit
-//! is not trained to learn as much.
+//! Predicts latencies from a study's own measurements, so that candidates that would almost
+//! certainly break a limit are not trained.
 //!
-//! Each target with a limit has a predictor of its own, and fp32 and int8, which run other code,
-//! have a model each ([`model`]). Predictors change only as records are applied. What they rule out is
-//! written down with its reason ([`Record::TrialTooSlow`](super::Record::TrialTooSlow)), so a replay
-//! repeats decisions and does not make them again.
+//! Each target with a limit has its own predictor. It has one model ([`model`]) for fp32 and one
+//! for int8, because they run different code. Predictors change only when records are applied. A
+//! candidate that they rule out is recorded with the reason
+//! ([`Record::TrialTooSlow`](super::Record::TrialTooSlow)), so a replay applies the decision and
+//! does not make it again.
 //!
-//! A predictor must not be wrong for ever: every tenth trial is trained whatever is predicted of it. So
-//! networks beyond the limit are measured too, the fit learns from them, and how often predictions
-//! were right is not told of accepted candidates alone.
+//! A wrong predictor has to be able to correct itself, so every tenth trial is trained whatever its
+//! prediction. Then networks above the limit are measured too, the fit learns from them, and the
+//! share of right predictions is not that of accepted candidates alone.
 
 mod model;
 
@@ -19,17 +20,17 @@ use edgesmith_search_space::{Candidate, Plan, Precision};
 
 use self::model::{Features, Jackknife, Samples};
 
-/// Of so many trials one is trained whatever is predicted of it.
+/// One trial in this many is trained whatever its prediction.
 const TRIED: u32 = 10;
 
-/// A prediction is counted as right where it is off by no more than this share of the latency.
+/// A prediction counts as right if its error is at most this share of the measured latency.
 const CLOSE: f64 = 0.1;
 
 /// The predictors of a study.
 #[derive(Debug, PartialEq)]
 pub(super) struct Predictors(BTreeMap<Target, Predictor>);
 
-/// What is known of one target.
+/// The predictor of one target.
 #[derive(Debug, PartialEq)]
 struct Predictor {
     limit: f64,
@@ -40,25 +41,27 @@ struct Predictor {
     saved: u32,
 }
 
-/// How well latencies on a target are predicted, and to what use.
+/// How good the latency predictions on a target are, and how many trainings they saved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictionView {
-    /// Where.
+    /// The target.
     pub target: Target,
-    /// The study's limit there, milliseconds.
+    /// The study's latency limit on it, milliseconds.
     pub limit_ms: f64,
-    /// Trials measured there.
+    /// Number of trials measured on it.
     pub measurements: u32,
-    /// Those of them that were predicted before their own measurement was known.
+    /// How many of them had a prediction before they were measured.
     pub predicted: u32,
-    /// Those of the predicted whose prediction was within 10 % of the measurement.
+    /// How many of the predictions were within 10 % of the measurement.
     pub within_tenth: u32,
-    /// Candidates that were not trained, because they would surely have been above the limit.
+    /// Number of candidates that were not trained, because they were predicted to be above the
+    /// limit.
     pub trainings_saved: u32,
 }
 
 impl Predictors {
-    /// Of a study that begins; none where it has no limit or does not want any.
+    /// For a new study. There are no predictors if it has no latency limit or turns predictions
+    /// off.
     pub(super) fn new(spec: &StudySpec) -> Self {
         let predictor = |(target, limit)| {
             let samples = BTreeMap::new();
@@ -68,13 +71,13 @@ impl Predictors {
         Self(spec.predicted_limits().into_iter().map(predictor).collect())
     }
 
-    /// Takes in a measurement; `plan` is the network that was measured.
+    /// Adds a measurement in milliseconds; `plan` is the network that was measured.
     pub(super) fn measured(&mut self, target: &Target, precision: Precision, plan: &Plan, ms: f64) {
         let Some(predictor) = self.0.get_mut(target) else { return };
         let samples = predictor.samples.entry(precision).or_default();
         let features = Features::of(plan);
         predictor.measurements += 1;
-        // Before the samples hold it, or the prediction would know its answer.
+        // Predict before adding the measurement, so that the prediction does not know the answer.
         if let Some(predicted) = samples.predict(&features) {
             predictor.predicted += 1;
             predictor.close += u32::from((predicted - ms).abs() <= CLOSE * ms);
@@ -82,14 +85,14 @@ impl Predictors {
         samples.add(&features, ms);
     }
 
-    /// Counts a candidate that was not trained.
+    /// Counts a candidate that was not trained because of a prediction on this target.
     pub(super) fn saved(&mut self, target: &Target) {
         if let Some(predictor) = self.0.get_mut(target) {
             predictor.saved += 1;
         }
     }
 
-    /// What rules candidates out, as of now.
+    /// The predictors as of now, for judging candidates.
     pub(super) fn judge(&self) -> Judge {
         let intervals = |predictor: &Predictor| {
             let fitted = predictor.samples.iter();
@@ -112,15 +115,15 @@ impl Predictors {
     }
 }
 
-/// Predictors at one moment, ready for any number of candidates.
+/// The predictors at one moment, fitted once and used for any number of candidates.
 #[derive(Debug)]
 pub(super) struct Judge {
     limits: Vec<(Target, f64, BTreeMap<Precision, Jackknife>)>,
 }
 
 impl Judge {
-    /// Where a candidate, trial `number`, would surely be too slow, and why that is to be believed;
-    /// `None` where it is to be trained.
+    /// The target on which a candidate, trial `number`, is predicted to be too slow, and the
+    /// reason; `None` if it should be trained.
     pub(super) fn too_slow(
         &self,
         number: TrialNumber,
@@ -148,7 +151,7 @@ impl Judge {
     }
 }
 
-/// Three significant digits, which is more than a prediction is good for.
+/// Rounds to three significant digits; predictions are less precise than that.
 fn digits(ms: f64) -> String {
     let places = (2 - ms.max(1e-9).log10().floor() as i32).clamp(0, 9);
     format!("{ms:.*}", places as usize)
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_one_precision_or_device_says_nothing_of_another() {
+    fn predictions_for_one_precision_or_device_do_not_apply_to_another() {
         let spec = spec();
         let space = &spec.training().unwrap().space;
         let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
@@ -193,14 +196,14 @@ mod tests {
         let text = "predicted latency_ms on pi is 50.0 to 50.0, above the limit of 5 (from 30 \
                     measurements)";
         assert_eq!(reason, text);
-        // Every tenth is trained all the same.
+        // Every tenth trial is trained anyway.
         let tried: Vec<u32> =
             (20..40).filter(|n| ruled_out(&predictors, *n, &fp32).is_none()).collect();
         assert_eq!(tried, [29, 39]);
     }
 
     #[test]
-    fn predictions_are_told_in_three_digits() {
+    fn predictions_are_shown_with_three_digits() {
         let told = [0.001_234_5, 0.1, 6.149, 99.96, 1234.5, 0.0].map(digits);
         assert_eq!(told, ["0.00123", "0.100", "6.15", "100.0", "1234", "0.000000000"]);
     }

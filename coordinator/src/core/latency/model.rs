@@ -1,16 +1,18 @@
 //! A linear model of latency, and how far its predictions may be off.
 //!
-//! The latency of a network is close to a sum over its layers, each of which costs by its kind and its
-//! size. ProxylessNAS (Cai, Zhu & Han 2019) and FBNet (Wu et al. 2019) add up tables of blocks that were
-//! timed one by one, nn-Meter (Zhang et al. 2021) predicts kernel by kernel. A study times whole
-//! networks only, so the sum is over [`Features`] of the whole network, and what a unit of each costs
-//! on the device is fitted. Work takes time, so no unit costs less than nothing: a kind of work that
-//! hardly varied among the measured networks is then rather held to be free than credited.
+//! The latency of a network is close to a sum over its layers, where each layer's cost depends on
+//! its kind and size. ProxylessNAS (Cai, Zhu & Han 2019) and FBNet (Wu et al. 2019) add up tables
+//! of blocks that were timed one by one, and nn-Meter (Zhang et al. 2021) predicts kernel by
+//! kernel. A study times whole networks only. So the sum here is over [`Features`] of the whole
+//! network, and the cost of a unit of each feature on the device is fitted. Work takes time, so the
+//! fit allows no negative costs. A kind of work that hardly varied among the measured networks then
+//! gets a cost of zero rather than a negative one.
 //!
-//! The interval is that of the jackknife+ (Barber, Candès, Ramdas & Tibshirani 2021): each measured
-//! network is predicted by the model fitted to all others, and a new one by all of these models, each
-//! as far off as it was on the network that it did not know. So the interval grows where the models
-//! disagree, as they do far away from what was measured. Errors are relative throughout.
+//! The interval is that of the jackknife+ (Barber, Candès, Ramdas & Tibshirani 2021). For each
+//! measured network, a model is fitted to all others, and its error on the left-out network is
+//! noted. A new network is predicted by all of these models, each with its own error as the margin.
+//! So the interval is wider where the models disagree, which they do far away from the measured
+//! networks. All errors are relative.
 
 use std::collections::VecDeque;
 
@@ -18,32 +20,34 @@ use edgesmith_search_space::{LayerOp, Plan};
 
 use crate::linear_algebra::nonnegative;
 
-/// Fewest measurements for a prediction: with fewer the interval's level could not be reached.
+/// The fewest measurements for a prediction; with fewer the interval cannot reach its level.
 pub const FEWEST: usize = TAIL;
-/// Most measurements that are fitted, the latest: cost does not grow with the study, and a device that
-/// changes is followed.
+/// The most measurements that are fitted; only the latest count. So the cost does not grow with the
+/// study, and the fit follows a device that changes.
 const MOST: usize = 200;
-/// One network in so many is allowed outside its interval: a level of 95 %.
+/// One network in this many may lie outside its interval, which is a level of 95 %.
 const TAIL: usize = 20;
-/// Latencies that are believed, milliseconds: from a nanosecond to eleven days.
+/// Plausible latencies, milliseconds: from a nanosecond to eleven days. Others are ignored.
 const BELIEVABLE: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
 
 const FEATURES: usize = 8;
-/// Output channels that the engine computes together; those that it fills up with cost as much.
+/// Number of output channels that the engine computes together; channels added as padding cost as
+/// much as others.
 const LANES: u64 = 8;
 
-/// What of a network takes time: itself, its layers, their output positions, the values and the weights
-/// that they read and write, and their multiplications by kind.
+/// What takes time in a network: a constant for the network itself, its number of layers, their
+/// output positions, the values and the weights that they read and write, and their multiplications
+/// by kind.
 ///
-/// Positions and whole vectors of channels are there because small networks spend much of their time
-/// around the multiplications: over 160 networks for images of 8x8 to 24x24, each timed by the fastest
-/// run of three timings, they halved the median error, from 14 % to 7 % in fp32 and from 10 % to 6 % in
-/// int8.
+/// Output positions and rounding channels up to whole vectors are included because small networks
+/// spend much of their time outside the multiplications. Over 160 networks for images of 8x8 to
+/// 24x24, each timed by the fastest run of three timings, they lowered the median error from 14 %
+/// to 7 % in fp32 and from 10 % to 6 % in int8.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Features([f64; FEATURES]);
 
 impl Features {
-    /// Those of the network that ships.
+    /// The features of the network that is deployed.
     pub fn of(plan: &Plan) -> Self {
         let (mut layers, mut positions, mut moved, mut weights) = (0, 0, 0, 0);
         let (mut dense, mut pointwise, mut depthwise) = (0, 0, 0);
@@ -68,13 +72,14 @@ impl Features {
     }
 }
 
-/// What a unit of each feature costs, milliseconds.
+/// The cost of a unit of each feature, milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 struct Weights(Vec<f64>);
 
 impl Weights {
     fn dot(&self, row: &[f64; FEATURES]) -> f64 {
-        // A network of work that seems free is not timeless.
+        // The sum may be zero if all of the network's work has a fitted cost of zero, but a latency
+        // is positive.
         let sum: f64 = self.0.iter().zip(row).map(|(weight, value)| weight * value).sum();
         sum.max(f64::MIN_POSITIVE)
     }
@@ -83,13 +88,14 @@ impl Weights {
 /// Measured networks of one precision on one device class.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples {
-    /// Features, each divided by the latency: the weights' product with a row is predicted latency
-    /// over measured, and least squares to 1 are those of the relative error.
+    /// Features, each divided by the measured latency. The product of the weights with a row is
+    /// then predicted over measured latency, so fitting it to 1 by least squares minimizes the
+    /// relative error.
     rows: VecDeque<[f64; FEATURES]>,
 }
 
 impl Samples {
-    /// Takes in a measurement, and lets go of the oldest where there are too many.
+    /// Adds a measurement, and drops the oldest one if there are too many.
     pub fn add(&mut self, features: &Features, ms: f64) {
         if !BELIEVABLE.contains(&ms) {
             return;
@@ -100,12 +106,12 @@ impl Samples {
         self.rows.push_back(features.0.map(|value| value / ms));
     }
 
-    /// The latency to expect, milliseconds; `None` while there are too few measurements.
+    /// The predicted latency, milliseconds; `None` while there are too few measurements.
     pub fn predict(&self, features: &Features) -> Option<f64> {
         (self.rows.len() >= FEWEST).then(|| Normal::of(&self.rows).fit().dot(&features.0))
     }
 
-    /// What tells intervals; `None` while there are too few measurements.
+    /// The models that give prediction intervals; `None` while there are too few measurements.
     pub fn jackknife(&self) -> Option<Jackknife> {
         if self.rows.len() < FEWEST {
             return None;
@@ -120,14 +126,14 @@ impl Samples {
     }
 }
 
-/// Models that each do without one of the measurements.
+/// Models that are each fitted without one of the measurements.
 #[derive(Debug, Clone)]
 pub struct Jackknife {
-    /// With the factor by which each was off on the measurement that it did not know.
+    /// Each with the factor by which its prediction was off on the measurement that was left out.
     models: Vec<(Weights, f64)>,
 }
 
-/// Between what a latency is expected, milliseconds.
+/// A range in which a latency is expected, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// Lower end.
@@ -137,13 +143,13 @@ pub struct Interval {
 }
 
 impl Jackknife {
-    /// From how many measurements.
+    /// The number of measurements that the models were fitted to.
     pub fn measurements(&self) -> usize {
         self.models.len()
     }
 
-    /// Where 19 in 20 networks are about; 18 in 20 for sure where networks come in random order
-    /// (theorem 1 of the paper).
+    /// The interval that holds about 19 in 20 latencies. If networks come in random order, it is
+    /// guaranteed to hold at least 18 in 20 (theorem 1 of the paper).
     pub fn interval(&self, features: &Features) -> Interval {
         let ends = self.models.iter().map(|(weights, off)| {
             let ms = weights.dot(&features.0);
@@ -158,7 +164,7 @@ impl Jackknife {
     }
 }
 
-/// Normal equations of a fit.
+/// The normal equations of a fit.
 #[derive(Debug, Clone)]
 struct Normal {
     gram: [[f64; FEATURES]; FEATURES],
@@ -186,10 +192,11 @@ impl Normal {
     }
 
     fn fit(&self) -> Weights {
-        /// Keeps features apart that rise and fall together; far below what measuring tells.
+        /// Makes the fit unique when features are correlated; far smaller than the measurement
+        /// noise.
         const RIDGE: f64 = 1e-6;
-        // Units as large as the data, or millions of multiplications would be weighed against one
-        // network.
+        // Scale each feature by its size in the data; otherwise the ridge would weigh millions of
+        // multiplications against a count of one network.
         let size = |i: usize| self.gram[i][i].max(f64::MIN_POSITIVE).sqrt();
         let mut gram = vec![0.0; FEATURES * FEATURES];
         for i in 0..FEATURES {
@@ -213,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// Networks of a varied space, and how long each takes on a device of the tests.
+    /// Networks of a varied space, and the latency of each on a simulated device, milliseconds.
     fn measured(seed: u64, count: usize) -> Vec<(Features, f64)> {
         let text = "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 1\n\
                     objectives = [{ metric = \"macs\" }]\n\
@@ -236,8 +243,9 @@ mod tests {
         (0..count).map(|_| one()).collect()
     }
 
-    /// Milliseconds on a device that computes whole vectors of channels, and yet is not what the model
-    /// takes it for: a layer takes as long as its multiplications or its memory, whichever is slower.
+    /// Latency in milliseconds on a simulated device. It computes whole vectors of channels like
+    /// the model, but differs from it otherwise: a layer takes as long as its multiplications or
+    /// its memory accesses, whichever is slower.
     fn on_the_device(plan: &Plan) -> f64 {
         let layer = |id| {
             let rate = match plan.layer(id).op {
@@ -275,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_hold_about_as_many_as_they_say() {
+    fn intervals_hold_about_as_many_latencies_as_stated() {
         for count in [20, 60, 200] {
             let (mut inside, mut all, mut width) = (0, 0, 0.0);
             for seed in 0..8 {
@@ -297,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_from_few_measurements() {
+    fn few_measurements_give_no_prediction() {
         let all = measured(1, FEWEST);
         let few = samples(&all[1..]);
         assert!(few.predict(&all[0].0).is_none() && few.jackknife().is_none());
@@ -306,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_changes_is_followed() {
+    fn only_the_latest_measurements_count() {
         let all = measured(3, 2 * MOST);
         let slower = |(features, ms): &(Features, f64)| (*features, 3.0 * ms);
         let later: Vec<_> = all[MOST..].iter().map(slower).collect();
@@ -316,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_latency_changes_nothing() {
+    fn implausible_latencies_are_ignored() {
         let all = measured(4, 30);
         let before = samples(&all);
         let mut after = before.clone();
@@ -327,13 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_are_all_alike_are_predicted_too() {
+    fn identical_networks_are_predicted_too() {
         let (features, ms) = measured(5, 1)[0];
         let samples = samples(&vec![(features, ms); 30]);
         assert!((samples.predict(&features).unwrap() / ms - 1.0).abs() < 1e-3);
         let Interval { low, high } = samples.jackknife().unwrap().interval(&features);
         assert!(low > 0.99 * ms && high < 1.01 * ms, "{low} {high} {ms}");
-        // The least and the most that can be measured.
+        // The smallest and the largest plausible latency.
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut extremes = Samples::default();
         for _ in 0..30 {

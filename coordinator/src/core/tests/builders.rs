@@ -1,4 +1,4 @@
-//! Small studies, workers, and a bench that drives a core and accounts for every command.
+//! Builders for small studies and workers, and a bench that drives a core and checks every command.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,15 +34,15 @@ pub(super) fn class(class: &str) -> DeviceClass {
     class.parse().unwrap()
 }
 
-/// This class with edge-runtime on one thread.
+/// The target of this device class, with edge-runtime on one thread.
 pub(super) fn target(on: &str) -> Target {
     Target::on(class(on))
 }
 
-/// A bound on multiply-accumulates that no network meets, though some are below and some above.
+/// A constraint on multiply-accumulates that no network meets: some are below it and some above.
 pub(super) const NO_NUMBER: &str = "min = 60000.4\nmax = 60000.6";
 
-/// A study on digits with one accuracy objective, no teacher and no device unless told otherwise.
+/// A study on digits with one accuracy objective, and by default no teacher and no device.
 #[derive(Debug, Clone)]
 pub(super) struct StudyBuilder {
     name: String,
@@ -107,7 +107,7 @@ impl StudyBuilder {
         self
     }
 
-    /// Adds a constraint: metric and what follows, for example `macs`, `max = 10`.
+    /// Adds a constraint: its metric and its other fields, for example `macs` and `max = 10`.
     pub(super) fn constraint(mut self, metric: &str, bound: &str) -> Self {
         self.constraints.push(format!("[[constraints]]\nmetric = \"{metric}\"\n{bound}\n"));
         self
@@ -129,43 +129,43 @@ impl StudyBuilder {
         self
     }
 
-    /// Rungs at 1, 3 and 9 epochs, under this rule.
+    /// Adds rungs at 1, 3 and 9 epochs with this rule.
     pub(super) fn fidelity(mut self, rule: &'static str) -> Self {
         self.fidelity = Some(rule);
         self
     }
 
-    /// Trials with a finished relative train for so many epochs of nine.
+    /// Sets the epochs, of nine, for trials that start from the weights of a finished relative.
     pub(super) fn inherit_epochs(mut self, epochs: u32) -> Self {
         self.inherit_epochs = epochs;
         self
     }
 
-    /// Begins with the results of an earlier study.
+    /// Starts from the results of an earlier study.
     pub(super) fn start_from(mut self, study: &'static str) -> Self {
         self.start_from = Some(study);
         self
     }
 
-    /// Candidates are scored first, with these settings.
+    /// Scores candidates before training, with these settings.
     pub(super) fn screening(mut self, settings: &'static str) -> Self {
         self.screening = Some(settings);
         self
     }
 
-    /// Other settings of how latency is measured.
+    /// Adds settings for measuring latency.
     pub(super) fn measurement(mut self, settings: &'static str) -> Self {
         self.measurement = settings;
         self
     }
 
-    /// Trains on a folder of images.
+    /// Trains on data in files.
     pub(super) fn files(mut self) -> Self {
         self.data = "source = \"image-folder\"\ntrain = \"t\"\nclasses = 10\nchannels = 1";
         self
     }
 
-    /// One candidate only.
+    /// Allows only one candidate.
     pub(super) fn tiny_space(mut self) -> Self {
         self.widths = "[4]";
         self
@@ -248,7 +248,7 @@ impl WorkerBuilder {
     }
 }
 
-/// A core, its store, and the replies nobody has looked at.
+/// A core, its store, and the replies that the test has not looked at.
 pub(super) struct Bench {
     pub(super) core: Core,
     pub(super) now: Time,
@@ -288,7 +288,7 @@ impl Bench {
         self.core.check_invariants().unwrap();
     }
 
-    /// The answer to a request, taken.
+    /// Takes the answer to a request.
     pub(super) fn take(&mut self, to: RequestId) -> Option<Result<Answer, Refusal>> {
         self.replies.remove(&to)
     }
@@ -302,7 +302,7 @@ impl Bench {
         self.take(to).expect("an answer at once")
     }
 
-    /// Nothing was said that the test has not looked at.
+    /// Checks that there is no reply that the test has not looked at.
     pub(super) fn assert_silent(&self) {
         assert!(self.replies.is_empty(), "{:?}", self.replies);
     }
@@ -316,7 +316,7 @@ impl Bench {
         self.handle(Event::Abandoned { to });
     }
 
-    /// The coordinator is killed and starts again from its store, on another clock.
+    /// Kills the coordinator and starts it again from its store, with another clock.
     pub(super) fn restart(&mut self) {
         let before = lasting(&self.core);
         self.replies.clear();
@@ -326,7 +326,7 @@ impl Bench {
         assert_eq!(lasting(&self.core), before);
     }
 
-    /// Submits a study over a table whose trials stop at 3 and 9 epochs under this rule.
+    /// Submits a study over a table whose trials stop at 3 and 9 epochs, with this rule.
     pub(super) fn submit_table_with_rungs(
         &mut self,
         name: &str,
@@ -389,19 +389,19 @@ impl Bench {
         }
     }
 
-    /// Asks for work and waits for it, a minute at most.
+    /// Requests work with a deadline in one minute.
     pub(super) fn wait(&mut self, worker: WorkerId) -> RequestId {
         let deadline = self.now.after(Duration::from_secs(60));
         self.send(|to| Event::Lease { to, worker, deadline })
     }
 
-    /// Asks for work that is there.
+    /// Requests work and expects to get it at once.
     pub(super) fn lease(&mut self, worker: WorkerId) -> Lease {
         let to = self.wait(worker);
         self.leased(to)
     }
 
-    /// The task that a request was answered with.
+    /// The lease in the answer to a request.
     pub(super) fn leased(&mut self, to: RequestId) -> Lease {
         match self.take(to) {
             Some(Ok(Answer::Leased(lease))) => *lease,
@@ -409,7 +409,7 @@ impl Bench {
         }
     }
 
-    /// Asks for work that is not there, and gives up.
+    /// Requests work, expects to get none, and abandons the request.
     pub(super) fn assert_no_work(&mut self, worker: WorkerId) {
         let to = self.wait(worker);
         assert_eq!(self.take(to), None);
@@ -492,7 +492,7 @@ pub(super) fn submission(
     Event::Submit { to, spec: Box::new(spec), teacher_weights, at_ms: 1_700_000_000_000 }
 }
 
-/// What a table says of a trial: more accurate and slower by number.
+/// The figures of a trial in a table; accuracy and latency rise with its number.
 pub(super) fn figures(number: TrialNumber) -> Figures {
     let n = f64::from(number.0);
     Figures::new()
@@ -505,10 +505,10 @@ pub(super) fn figures(number: TrialNumber) -> Figures {
         .with(Metric::TRAINING_SECONDS.whole(), 100.0)
 }
 
-/// What is found in a study's files.
+/// What a worker finds in a study's files.
 pub(super) const REPORT: DataReport = DataReport { train: 30, validation: 20, test: 10 };
 
-/// What a working worker reports for a lease; the artifacts name the attempt.
+/// What a worker without faults reports for a lease. Its artifacts depend on the attempt.
 pub(super) fn success(lease: &Lease, on: &DeviceClass) -> Outcome {
     match &lease.work {
         Work::CheckData => Outcome::DataChecked(REPORT),
@@ -545,7 +545,7 @@ pub(super) fn rung(attempt: AttemptId, epochs: u32, validation_accuracy: f64) ->
     RungReport { epochs, figures, checkpoint: Some(checkpoint) }
 }
 
-/// What a table says of a rung: a second an epoch.
+/// The figures of a rung in a table: one second for each epoch.
 pub(super) fn looked_up_rung(epochs: u32, validation_accuracy: f64) -> RungReport {
     let figures = Figures::new()
         .with(ScopedMetric::VALIDATION_ACCURACY, validation_accuracy)
@@ -570,7 +570,7 @@ pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {
     }
 }
 
-/// What a worker reported, without the medians that were measured since.
+/// The values as the worker reported them, without the latencies that were measured later.
 pub(super) fn as_reported(trained: &TrainedTrial) -> TrainedTrial {
     let reported = |(of, _): &(&ScopedMetric, f64)| of.metric != Metric::LATENCY_MS;
     let figures = trained.compressed.iter().filter(reported);
@@ -599,7 +599,7 @@ pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
     }
 }
 
-/// Everything of a core that a restart must bring back, as text.
+/// All state of a core that a restart has to restore, as text.
 pub(super) fn lasting(core: &Core) -> String {
     let mut text = String::new();
     let mut add = |what: &dyn std::fmt::Debug| text.push_str(&format!("{what:?}\n"));

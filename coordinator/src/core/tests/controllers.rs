@@ -1,4 +1,4 @@
-//! What a controller hears, live and in replay.
+//! The calls that a controller gets, live and in replay.
 
 use std::cell::RefCell;
 
@@ -20,7 +20,7 @@ enum Heard {
     Finished(FinishedTrial),
 }
 
-/// Proposes as [`Random`] does, and writes down what it is told.
+/// Proposes as [`Random`] does, and logs its calls.
 struct Listener(Random);
 
 impl Controller for Listener {
@@ -44,7 +44,7 @@ fn listener(spec: &StudySpec) -> Box<dyn Controller> {
 }
 
 #[test]
-fn controllers_hear_of_every_trial_live_and_in_replay() {
+fn controllers_are_told_of_every_trial_live_and_in_replay() {
     let mut bench = Bench::new();
     bench.core = Core::with_controllers(CONFIG, listener);
     let builder = StudyBuilder::new("s").trials(3).attempts(1).device("local");
@@ -86,7 +86,7 @@ fn controllers_hear_of_every_trial_live_and_in_replay() {
 }
 
 #[test]
-fn controllers_hear_of_trials_that_stop_at_a_rung() {
+fn controllers_are_told_of_trials_that_stop_at_a_rung() {
     let mut bench = Bench::new();
     bench.core = Core::with_controllers(CONFIG, listener);
     let study = bench.submit(StudyBuilder::new("s").trials(2).fidelity("asha"));

@@ -4,7 +4,7 @@ use super::super::*;
 use super::builders::*;
 
 #[test]
-fn nothing_begins_before_the_data_are_read() {
+fn no_other_task_starts_before_the_data_check_is_done() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").files().teacher().device("local"));
     assert_eq!(bench.status(&study).data, None);
@@ -26,7 +26,7 @@ fn nothing_begins_before_the_data_are_read() {
 }
 
 #[test]
-fn data_that_cannot_be_read_end_the_study_before_any_trial() {
+fn unreadable_data_fail_the_study_before_any_trial() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").files().attempts(2));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -43,14 +43,14 @@ fn data_that_cannot_be_read_end_the_study_before_any_trial() {
 }
 
 #[test]
-fn a_worker_that_has_the_data_makes_up_for_one_that_does_not() {
+fn a_worker_with_the_data_takes_over_from_one_without() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").files().attempts(2));
     let (without, with) =
         (bench.join(WorkerBuilder::trainer()), bench.join(WorkerBuilder::trainer()));
     let lease = bench.lease(without);
     bench.fail(without, &lease, true);
-    // Whoever failed leaves it to the other.
+    // The worker that failed leaves the task to the other.
     bench.assert_no_work(without);
     let lease = bench.lease(with);
     bench.finish(with, &lease);
@@ -58,7 +58,7 @@ fn a_worker_that_has_the_data_makes_up_for_one_that_does_not() {
 }
 
 #[test]
-fn data_inside_the_program_need_no_check_and_nonsense_is_a_failed_attempt() {
+fn built_in_data_need_no_check_and_a_report_of_one_is_a_failed_attempt() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("digits").trials(1));
     let worker = bench.join(WorkerBuilder::trainer());

@@ -1,4 +1,4 @@
-//! Results that are known when they come in.
+//! Imported results.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn known(bench: &Bench, study: &StudyName, seed: u64, accuracy: f64) -> KnownTri
 }
 
 #[test]
-fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_again() {
+fn imported_trials_are_complete_use_no_budget_and_are_not_proposed_again() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(30).algorithm("name = \"nsga2\""));
     let trials: Vec<KnownTrial> =
@@ -42,7 +42,7 @@ fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_aga
     let count = different.len() as u32;
     let answer = bench.ask(|to| Event::Import { to, study: study.clone(), trials: trials.clone() });
     assert_eq!(answer, Ok(Answer::Imported { imported: count, known: 40 - count }));
-    // Again there is nothing new.
+    // Importing them again adds nothing.
     let again = bench.ask(|to| Event::Import { to, study: study.clone(), trials });
     assert_eq!(again, Ok(Answer::Imported { imported: 0, known: 40 }));
     let status = bench.status(&study);
@@ -50,7 +50,7 @@ fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_aga
     assert_eq!(status.best_validation_accuracy, Some(0.89));
     let view = bench.trial(&study, 0);
     assert_eq!((view.state, view.proposed_by), (TrialState::Complete, Some("import")));
-    // What arithmetic knows is not believed.
+    // Costs that can be computed are not taken from the import.
     let space = bench.core.space(&study).unwrap();
     let Space::Staged(staged) = &space else { panic!("a space of networks") };
     let candidate = staged.decode(&view.genotype);
@@ -67,7 +67,7 @@ fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_aga
     }
     let status = bench.status(&study);
     assert_eq!((status.counts.imported, status.counts.complete), (count, 30));
-    // The algorithm learned from them: it bred what came in.
+    // The algorithm learned from them: imported trials are parents of new ones.
     let bred = (count..count + 30).flat_map(|n| bench.trial(&study, n).parents);
     assert!(bred.into_iter().any(|parent| parent.0 < count));
     bench.restart();
@@ -76,7 +76,7 @@ fn known_results_are_complete_trials_that_use_no_budget_and_are_not_proposed_aga
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_nothing_is_taken_in() {
+fn an_import_with_an_unfit_trial_is_refused_as_a_whole() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").device("board"));
     let good = KnownTrial {
@@ -122,7 +122,7 @@ fn a_study_starts_from_the_earlier_ones_that_it_names() {
             assert!(old.get(&of).is_some() && old.get(&of) == new.get(&of), "{of}");
         }
     }
-    // Replay does not need the first any more.
+    // Replay works without the first study.
     bench.steer(&first, Action::Delete).unwrap();
     bench.restart();
     assert_eq!(bench.status(&second).counts.imported, 5);

@@ -5,7 +5,8 @@ use edgesmith_common::{ArtifactHash, TrialNumber};
 use super::super::*;
 use super::builders::*;
 
-/// Runs a study to its end, each lease before a restart, and gives each trial's donor.
+/// Runs a study to its end and returns each trial's donor. With `restart`, the coordinator restarts
+/// after each lease.
 fn donors(study: StudyBuilder, restart: bool) -> (Bench, Vec<Option<TrialNumber>>) {
     let mut bench = Bench::new();
     let name = bench.submit(study);
@@ -34,15 +35,15 @@ fn donors(study: StudyBuilder, restart: bool) -> (Bench, Vec<Option<TrialNumber>
 }
 
 #[test]
-fn a_child_starts_from_a_parent_and_a_restart_knows_from_which() {
+fn a_child_starts_from_a_parent_and_a_restart_keeps_its_donor() {
     let study = || StudyBuilder::new("s").evolution().trials(12).inherit_epochs(2);
     let (bench, told) = donors(study(), true);
-    assert_eq!(told[0], None, "nobody was before the first");
+    assert_eq!(told[0], None, "the first trial has no donor");
     let inherits = told.iter().flatten().count();
     assert!(inherits >= 6, "{inherits} of 12 inherit");
     for (number, donor) in told.iter().enumerate() {
         let parents = bench.trial(&"s".parse().unwrap(), number as u32).parents;
-        // One changed choice leaves most of the weights.
+        // A child with one changed choice can take over most of the weights.
         if let (Some(donor), [_, ..]) = (donor, &parents[..]) {
             assert!(parents.contains(donor), "{number}");
         }
@@ -51,7 +52,7 @@ fn a_child_starts_from_a_parent_and_a_restart_knows_from_which() {
 }
 
 #[test]
-fn without_parents_the_nearest_that_has_enough_is_the_donor() {
+fn without_parents_the_nearest_trial_with_enough_weights_is_the_donor() {
     let (bench, told) = donors(StudyBuilder::new("s").trials(12).inherit_epochs(2), false);
     assert!(told.iter().flatten().count() > 0);
     let study = "s".parse().unwrap();
@@ -72,13 +73,13 @@ fn without_parents_the_nearest_that_has_enough_is_the_donor() {
 }
 
 #[test]
-fn a_study_that_does_not_ask_for_it_has_no_donors() {
+fn without_inherit_epochs_there_are_no_donors() {
     let (_, told) = donors(StudyBuilder::new("s").evolution().trials(6), false);
     assert_eq!(told, vec![None; 6]);
 }
 
 #[test]
-fn nobody_starts_from_a_trial_that_failed() {
+fn no_trial_starts_from_a_failed_one() {
     let mut bench = Bench::new();
     let study = StudyBuilder::new("s").attempts(1).trials(4).inherit_epochs(2);
     let name = bench.submit(study);

@@ -1,4 +1,4 @@
-//! Candidates that earlier measurements rule out.
+//! Candidates that are ruled out by latency predictions.
 
 use edgesmith_common::{StudyName, TrialState};
 use edgesmith_search_space::Space;
@@ -6,10 +6,11 @@ use edgesmith_search_space::Space;
 use super::super::*;
 use super::builders::*;
 
-/// Between the fastest and the slowest networks of the builder's space.
+/// A latency limit in milliseconds, between the fastest and the slowest networks of the builder's
+/// space.
 const LIMIT: f64 = 0.8;
 
-/// Milliseconds that a network takes on the tests' device, but for the noise of timing.
+/// The latency of a network on the simulated device, milliseconds, without the noise of timing.
 fn on_the_device(bench: &Bench, study: &StudyName, number: u32) -> f64 {
     let space = bench.core.space(study).unwrap();
     let Space::Staged(staged) = &space else { panic!("a space of networks") };
@@ -29,7 +30,7 @@ fn limited(bound: f64) -> StudyBuilder {
     StudyBuilder::new("s").trials(60).device("pi").constraint("latency_ms", &limit)
 }
 
-/// Trains and measures `count` trials one after the other, or fewer where the study ends.
+/// Trains and measures `count` trials one after the other.
 fn go_on(bench: &mut Bench, study: &StudyName, count: usize) {
     let trainer = bench.join(WorkerBuilder::trainer());
     let timer = bench.join(WorkerBuilder::measurer("pi"));
@@ -59,11 +60,11 @@ fn ruled_out(bench: &Bench, study: &StudyName) -> Vec<(u32, String)> {
 }
 
 #[test]
-fn what_is_surely_too_slow_is_not_trained_once_enough_was_measured() {
+fn too_slow_candidates_are_not_trained_once_enough_was_measured() {
     let mut bench = Bench::new();
     let study = bench.submit(limited(LIMIT));
     go_on(&mut bench, &study, 20);
-    // The next proposal is the first that anything is predicted of.
+    // Only from the next proposal on there are enough measurements for a prediction.
     assert_eq!(bench.trial_states(&study).len(), 20);
     assert_eq!(ruled_out(&bench, &study), []);
     let too_slow = (0..20).filter(|n| on_the_device(&bench, &study, *n) > LIMIT).count();
@@ -84,7 +85,7 @@ fn what_is_surely_too_slow_is_not_trained_once_enough_was_measured() {
         assert!(ms > LIMIT, "trial {number} takes {ms}: {reason}");
         assert_eq!(bench.trial(&study, *number).attempts, 0);
     }
-    // Hardly a trial that was trained is far too slow, but for those that are tried all the same.
+    // Of the trained trials only those that are trained whatever their prediction are far too slow.
     let trials = 20..bench.trial_states(&study).len() as u32;
     let trained = trials.filter(|n| out.iter().all(|(ruled_out, _)| ruled_out != n));
     let far: Vec<u32> =
@@ -100,13 +101,14 @@ fn what_is_surely_too_slow_is_not_trained_once_enough_was_measured() {
 }
 
 #[test]
-fn predictions_that_were_off_are_told() {
+fn wrong_predictions_are_counted() {
     let mut bench = Bench::new();
     let study = bench.submit(limited(1e9));
     go_on(&mut bench, &study, 30);
     let [before] = &bench.status(&study).predictions[..] else { panic!() };
     assert_eq!((before.predicted, before.within_tenth), (10, 10));
-    // The device is throttled: each prediction is off until most of what is known is of now.
+    // The device is throttled: predictions are off until most measurements are from the throttled
+    // device.
     let trainer = bench.join(WorkerBuilder::trainer());
     let timer = bench.join(WorkerBuilder::measurer("pi"));
     for _ in 0..5 {
@@ -123,7 +125,7 @@ fn predictions_that_were_off_are_told() {
 }
 
 #[test]
-fn a_restart_knows_all_that_was_predicted() {
+fn a_restart_keeps_all_predictions() {
     let genotypes = |restarts: bool| {
         let mut bench = Bench::new();
         let study = bench.submit(limited(LIMIT));
@@ -143,14 +145,14 @@ fn a_restart_knows_all_that_was_predicted() {
 }
 
 #[test]
-fn a_study_may_do_without() {
+fn predictions_can_be_turned_off() {
     let mut bench = Bench::new();
     let study = bench.submit(limited(LIMIT).measurement("predict = false"));
     go_on(&mut bench, &study, 60);
     let status = bench.status(&study);
     assert_eq!((status.counts.complete, status.counts.infeasible), (60, 0));
     assert_eq!(status.predictions, []);
-    // Nor is anything predicted where there is no limit, or none from above.
+    // Without an upper limit nothing is predicted either.
     for builder in [
         StudyBuilder::new("a").device("pi"),
         StudyBuilder::new("b").constraint("latency_ms", "device = \"pi\"\nmin = 1"),
@@ -161,20 +163,20 @@ fn a_study_may_do_without() {
 }
 
 #[test]
-fn a_limit_that_nothing_meets_starves_no_study() {
+fn a_limit_that_nothing_meets_does_not_starve_a_study() {
     let mut bench = Bench::new();
     let study = bench.submit(limited(0.01).trials(28));
     go_on(&mut bench, &study, 28);
     let status = bench.status(&study);
     assert_eq!(status.state, StudyState::Complete { reason: None });
     assert_eq!(status.counts.complete, 28);
-    // Of each ten only the last was trained.
+    // Of each ten trials only the last was trained.
     assert_eq!(status.counts.infeasible, 72);
     assert_eq!(status.predictions[0].trainings_saved, status.counts.infeasible);
 }
 
 #[test]
-fn devices_are_judged_each_by_its_own_limit() {
+fn each_device_has_its_own_limit() {
     let mut bench = Bench::new();
     let builder = limited(5.0).constraint("latency_ms", "device = \"pi\"\nmax = 2");
     let builder = builder.constraint("latency_ms", "device = \"board\"\nmax = 3");

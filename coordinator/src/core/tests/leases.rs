@@ -1,4 +1,4 @@
-//! Workers, leases, and what happens when either goes missing.
+//! Workers and leases, and what happens when workers are lost or leases expire.
 
 use edgesmith_common::{AttemptId, TaskId, TrialState, WorkerId};
 
@@ -24,7 +24,7 @@ fn unknown_workers_are_told_to_join_again() {
 }
 
 #[test]
-fn workers_need_roles_and_slots_and_room() {
+fn workers_need_roles_slots_and_a_free_place() {
     let mut bench = Bench::new();
     let held = Vec::new;
     let mut worker = WorkerBuilder::trainer().build();
@@ -54,7 +54,7 @@ fn worker_ids_are_never_used_again() {
         }
         bench.restart();
     }
-    // Not one record each.
+    // Ids are reserved in blocks, not with one record each.
     assert!(bench.records.len() < 10);
 }
 
@@ -112,7 +112,7 @@ fn heartbeats_extend_the_leases_they_name() {
         assert_eq!(mine, vec![]);
     }
     bench.tick(Duration::ZERO);
-    // The one that the worker did not name went back, and goes out again.
+    // The attempt that the worker did not name was lost, and its task is leased again.
     assert_eq!(bench.heartbeat(worker, &[forgotten.attempt]), vec![forgotten.attempt]);
     let again = bench.lease(worker);
     assert_eq!(again.task, forgotten.task);
@@ -122,13 +122,13 @@ fn heartbeats_extend_the_leases_they_name() {
 }
 
 #[test]
-fn deadlines_wait_for_the_tick() {
+fn only_a_tick_acts_on_deadlines() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("s"));
     let worker = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(worker);
     assert_eq!(bench.core.next_deadline(), Some(bench.now.after(LEASE)));
-    // The process slept, and the heartbeat was in the queue when it woke.
+    // The process was suspended, and the heartbeat was in the queue when it resumed.
     bench.now = bench.now.after(10 * LEASE);
     assert_eq!(bench.heartbeat(worker, &[lease.attempt]), vec![]);
     bench.tick(Duration::ZERO);
@@ -183,7 +183,7 @@ fn a_repeated_report_gets_the_same_answer_and_changes_nothing() {
     bench.finish(worker, &lease);
     assert!(bench.report_failure(worker, &lease, AttemptError::hopeless("never")));
     assert_eq!((lasting(&bench.core), bench.records.len()), before);
-    // The answer was lost together with the coordinator.
+    // The answer was lost in a crash of the coordinator.
     bench.restart();
     let worker = bench.join(WorkerBuilder::trainer());
     bench.finish(worker, &lease);
@@ -211,7 +211,7 @@ fn leaving_gives_work_back_at_once() {
 }
 
 #[test]
-fn goodbyes_are_no_losses() {
+fn leaving_does_not_count_as_a_lost_attempt() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
     for _ in 0..2 * CONFIG.max_lost {
@@ -219,7 +219,7 @@ fn goodbyes_are_no_losses() {
         let lease = bench.lease(worker);
         bench.ask(|to| Event::Leave { to, worker }).unwrap();
         assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
-        // What comes in after the goodbye changes nothing.
+        // A report after leaving changes nothing.
         let back = bench.join(WorkerBuilder::trainer());
         assert!(!bench.report(back, &lease, success(&lease, &class("local"))));
         bench.ask(|to| Event::Leave { to, worker: back }).unwrap();
@@ -256,7 +256,7 @@ fn restored_leases_have_a_full_term_and_workers_keep_their_work() {
 }
 
 #[test]
-fn work_that_nobody_connected_holds_goes_to_the_worker_that_names_it() {
+fn an_attempt_without_a_connected_worker_goes_to_the_worker_that_names_it() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(4));
     let a = bench.join(WorkerBuilder::trainer().slots(3));
@@ -265,7 +265,7 @@ fn work_that_nobody_connected_holds_goes_to_the_worker_that_names_it() {
     let a = bench.join(WorkerBuilder::trainer());
     assert_eq!(bench.heartbeat(a, &[beaten.attempt]), vec![]);
     bench.finish(a, &reported);
-    // What a connected worker holds is its own.
+    // An attempt of a connected worker stays with that worker.
     let b = bench.join(WorkerBuilder::trainer());
     assert_eq!(bench.heartbeat(b, &[beaten.attempt]), vec![beaten.attempt]);
     bench.finish(a, &beaten);
@@ -273,13 +273,13 @@ fn work_that_nobody_connected_holds_goes_to_the_worker_that_names_it() {
 }
 
 #[test]
-fn a_worker_that_joins_anew_takes_its_work_along() {
+fn a_worker_that_joins_again_keeps_its_work() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("s").trials(4));
     let before = bench.join(WorkerBuilder::trainer().slots(2));
     let (first, second) = (bench.lease(before), bench.lease(before));
     let held = vec![first.attempt, second.attempt];
-    // It has fewer slots than it had, so one is given back.
+    // It has fewer slots than before, so one attempt is given back.
     let (after, stop) = bench.rejoin(WorkerBuilder::trainer(), held);
     assert_eq!(stop, vec![second.attempt]);
     assert!(!bench.report(before, &first, success(&first, &class("local"))));
@@ -292,7 +292,7 @@ fn a_worker_that_joins_anew_takes_its_work_along() {
 }
 
 #[test]
-fn next_deadline_is_none_when_nobody_is_there() {
+fn next_deadline_is_none_without_workers() {
     let mut bench = Bench::new();
     assert_eq!(bench.core.next_deadline(), None);
     bench.submit(StudyBuilder::new("s"));

@@ -6,7 +6,7 @@ use super::super::*;
 use super::builders::*;
 
 #[test]
-fn submitting_twice_is_once() {
+fn submitting_the_same_study_twice_creates_it_once() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let again = bench.ask(|to| submission(to, StudyBuilder::new("s").build(), None));
@@ -20,7 +20,7 @@ fn submitting_twice_is_once() {
 }
 
 #[test]
-fn teacher_weights_come_exactly_with_a_teacher_file() {
+fn teacher_weights_are_required_exactly_for_a_teacher_file() {
     let mut bench = Bench::new();
     let weights = Some(ArtifactHash::of(b"weights"));
     let refused = |answer| matches!(answer, Err(Refusal::TeacherWeights(_)));
@@ -68,7 +68,7 @@ fn a_study_without_device_runs_to_its_end() {
 }
 
 #[test]
-fn a_paused_study_hands_out_nothing_and_takes_results() {
+fn a_paused_study_hands_out_no_tasks_but_accepts_results() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let worker = bench.join(WorkerBuilder::trainer().slots(2));
@@ -91,7 +91,7 @@ fn a_paused_study_hands_out_nothing_and_takes_results() {
     let lease = bench.leased(waits);
     bench.steer(&study, Action::Pause).unwrap();
     bench.finish(worker, &lease);
-    // Nothing is left to hold back.
+    // No work is left, so the paused study completes.
     assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
     bench.assert_silent();
 }
@@ -134,7 +134,7 @@ fn a_complete_study_cannot_be_cancelled() {
 }
 
 #[test]
-fn a_deleted_study_is_gone_and_its_name_free() {
+fn a_deleted_study_is_gone_and_its_name_is_free() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let other = bench.submit(StudyBuilder::new("other"));
@@ -220,7 +220,7 @@ fn infeasible_candidates_do_not_use_the_budget() {
 }
 
 #[test]
-fn a_study_where_every_trial_failed_has_failed() {
+fn a_study_in_which_every_trial_failed_fails() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -257,7 +257,7 @@ fn elapsed_time_leaves_out_pauses_and_restarts() {
 }
 
 #[test]
-fn records_that_do_not_follow_are_refused() {
+fn records_with_a_gap_are_refused() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -271,7 +271,7 @@ fn records_that_do_not_follow_are_refused() {
         let mut records = all.clone();
         records.remove(skipped);
         if skipped + 1 < all.len() {
-            let error = restore(&records).err().expect("a record that does not follow");
+            let error = restore(&records).err().expect("a record that contradicts the state");
             assert!(error.index >= skipped, "{error}");
         }
     }

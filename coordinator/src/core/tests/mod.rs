@@ -1,4 +1,4 @@
-//! Rules, one by one, and a simulation of everything at once.
+//! Tests of single rules, and a simulation of everything together.
 
 mod builders;
 mod controllers;

@@ -1,11 +1,11 @@
-//! Trials that stop at rungs, and those that go on from there on whatever worker.
+//! Trials that stop at rungs, and trials that go on from there on any worker.
 
 use edgesmith_common::{ArtifactHash, TrialState};
 
 use super::super::*;
 use super::builders::*;
 
-/// What a lease asks to be trained: trial, rung and checkpoint.
+/// What a lease asks a worker to train: trial, rung and checkpoint.
 fn training(lease: &Lease) -> (u32, Option<u32>, Option<ArtifactHash>) {
     match &lease.work {
         Work::TrainTrial { number, rung, checkpoint, .. } => (number.0, *rung, *checkpoint),
@@ -34,7 +34,7 @@ fn the_best_go_on_where_they_stopped_and_the_others_end() {
         assert_eq!(checkpoint, checkpoints.get(&number).copied());
         work.push((number, rung));
         match rung {
-            // Every third is good, the later the better.
+            // Every third trial is good, and later ones are better.
             Some(_) => {
                 let good = if number % 3 == 2 { 0.5 } else { 0.0 };
                 reach(&mut bench, worker, &lease, good + f64::from(number) / 100.0);
@@ -88,7 +88,7 @@ fn a_trial_that_can_never_go_on_ends_while_others_still_come() {
         assert_eq!(training(&lease), (number, Some(1), None));
         reach(&mut bench, worker, &lease, accuracy);
     }
-    // Of six, two go on; so far the best of three.
+    // Of six trials two go on, so far the best of three.
     assert_eq!(bench.status(&study).counts.pruned, 1);
     assert_eq!(bench.trial(&study, 2).state, TrialState::Pruned);
     assert_eq!(training(&bench.lease(worker)).0, 0);
@@ -104,7 +104,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     let lease = bench.lease(first);
     let checkpoint = rung(lease.attempt, 1, 0.5).checkpoint;
     bench.finish(first, &lease);
-    // Nobody else will come, so it goes on.
+    // No more trials will come, so it goes on.
     let lost = bench.lease(first);
     assert_eq!(training(&lost), (0, Some(3), checkpoint));
     bench.tick(LEASE);
@@ -123,7 +123,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     let last = bench.lease(second);
     let checkpoint = rung(again.attempt, 3, 0.5).checkpoint;
     assert_eq!(training(&last), (0, None, checkpoint));
-    // Each rung has attempts of its own.
+    // Each rung has its own count of attempts.
     bench.fail(second, &last, true);
     let last = bench.lease(late);
     bench.finish(late, &last);
@@ -147,7 +147,7 @@ fn a_rung_whose_attempts_are_used_up_fails_the_trial_and_decides_the_others() {
 }
 
 #[test]
-fn paused_studies_promote_nobody_and_cancelled_ones_keep_nobody_waiting() {
+fn paused_studies_promote_no_trials_and_cancelled_ones_end_waiting_trials() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(3).fidelity("asha"));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -159,7 +159,7 @@ fn paused_studies_promote_nobody_and_cancelled_ones_keep_nobody_waiting() {
         reach(&mut bench, worker, &lease, accuracy);
     }
     bench.assert_no_work(worker);
-    // What is decided is decided all the same.
+    // Trials that can never go on are stopped all the same.
     let counts = bench.status(&study).counts;
     assert_eq!((counts.waiting, counts.pruned), (1, 2));
     bench.restart();
@@ -176,7 +176,7 @@ fn paused_studies_promote_nobody_and_cancelled_ones_keep_nobody_waiting() {
 }
 
 #[test]
-fn who_waits_to_go_on_is_missing_a_trainer_and_its_devices() {
+fn a_trial_that_waits_at_a_rung_needs_a_trainer_and_its_devices() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).fidelity("asha").device("board"));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -190,7 +190,7 @@ fn who_waits_to_go_on_is_missing_a_trainer_and_its_devices() {
 }
 
 #[test]
-fn median_stopping_ends_what_is_worse_than_those_before() {
+fn median_stopping_ends_trials_worse_than_those_before() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(7).fidelity("median"));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -200,7 +200,7 @@ fn median_stopping_ends_what_is_worse_than_those_before() {
         match training(&lease) {
             (number, Some(epochs), _) => {
                 trained.push((number, epochs));
-                // The sixth is below the median of five, the seventh is not.
+                // The sixth trial is below the median of five, the seventh is not.
                 let accuracy = [0.5, 0.6, 0.7, 0.8, 0.9, 0.69, 0.7][number as usize];
                 reach(&mut bench, worker, &lease, accuracy);
             }
@@ -212,7 +212,7 @@ fn median_stopping_ends_what_is_worse_than_those_before() {
         bench.core.check_invariants().unwrap();
     }
     bench.assert_no_work(worker);
-    // Nobody waits for others: each goes on at once.
+    // No trial waits for others: each goes on at once.
     assert_eq!(trained[..6], [(0, 1), (0, 3), (0, 9), (1, 1), (1, 3), (1, 9)]);
     assert_eq!(trained[15..], [(5, 1), (6, 1), (6, 3), (6, 9)]);
     let status = bench.status(&study);
@@ -223,7 +223,7 @@ fn median_stopping_ends_what_is_worse_than_those_before() {
 }
 
 #[test]
-fn nonsense_about_rungs_is_a_failed_attempt() {
+fn an_invalid_rung_report_is_a_failed_attempt() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(99).fidelity("asha"));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -240,7 +240,7 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
             rung.figures.set(Metric::TRAINING_SECONDS.whole(), -1.0);
             Outcome::RungReached(rung)
         },
-        // Nothing to go on from.
+        // There is no checkpoint to continue from.
         &|_| Outcome::RungReached(looked_up_rung(1, 0.5)),
     ];
     for wrong in wrong {
@@ -249,7 +249,7 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
         let trial = bench.trial(&study, 0);
         assert_eq!((trial.state, trial.rungs), (TrialState::Waiting, vec![]));
     }
-    // At the last rung there is none to report.
+    // After the last rung there is no further rung to report.
     for _ in 0..2 {
         let lease = bench.lease(worker);
         bench.finish(worker, &lease);
@@ -261,7 +261,7 @@ fn nonsense_about_rungs_is_a_failed_attempt() {
     let lease = bench.lease(worker);
     bench.finish(worker, &lease);
     assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
-    // A study without rungs has none to report either.
+    // A study without rungs has no rung to report either.
     let plain = bench.submit(StudyBuilder::new("plain").trials(1).attempts(9));
     let lease = bench.lease(worker);
     assert!(bench.report(worker, &lease, report(1, 0.5)(&lease)));
@@ -297,15 +297,18 @@ fn every_algorithm_runs_a_study_with_rungs_to_its_end() {
                         _ => bench.abandon(to),
                     }
                 }
-                assert!(!leases.is_empty(), "{algorithm} with {rule} stands still");
-                // The last first.
+                assert!(
+                    !leases.is_empty(),
+                    "{algorithm} with {rule} has no work left but has not ended"
+                );
+                // Finish the latest leases first.
                 for lease in leases.iter().rev() {
                     bench.finish(worker, lease);
                 }
             }
             let counts = bench.status(&study).counts;
             assert_eq!(counts.complete + counts.pruned, 30, "{algorithm}");
-            // The first 19 curves of 30 are needed before one is judged.
+            // Of 30 trials the first 19 have to be complete before any can be stopped by its curve.
             let least = if rule == "curve" { 1 } else { 5 };
             assert!(counts.complete >= 1 && counts.pruned >= least, "{algorithm}: {counts:?}");
             bench.restart();

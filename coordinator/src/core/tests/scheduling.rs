@@ -1,4 +1,4 @@
-//! Which work goes to whom.
+//! Which work goes to which worker.
 
 use super::super::*;
 use super::builders::*;
@@ -34,7 +34,7 @@ fn finishing_trials_comes_before_starting_new_ones() {
     let measure = bench.lease(worker);
     assert!(!trains(&measure));
     bench.finish(worker, &measure);
-    // A task that came back goes before a new proposal.
+    // A task that was given back comes before a new proposal.
     let second = bench.lease(worker);
     bench.fail(worker, &second, true);
     assert_eq!(bench.lease(worker).task, second.task);
@@ -58,7 +58,7 @@ fn studies_share_workers_evenly_oldest_first() {
 }
 
 #[test]
-fn a_study_that_has_nothing_for_a_worker_does_not_hold_it_up() {
+fn a_study_without_work_for_a_worker_does_not_block_other_studies() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("first").trials(9).constraint("macs", NO_NUMBER));
     bench.submit(StudyBuilder::new("second").trials(9));
@@ -80,7 +80,7 @@ fn waiting_workers_are_served_in_order() {
 }
 
 #[test]
-fn nothing_is_proposed_before_a_worker_asks_or_beyond_the_budget() {
+fn trials_are_proposed_only_on_request_and_within_the_budget() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(3));
     let worker = bench.join(WorkerBuilder::trainer().slots(9));
@@ -113,7 +113,7 @@ fn a_failed_task_goes_to_another_worker_that_can_do_it() {
 }
 
 #[test]
-fn a_failed_task_comes_back_when_nobody_else_is_there_or_has_not_failed_it() {
+fn a_failed_task_comes_back_if_no_better_worker_is_connected() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("s").trials(1).attempts(9));
     let a = bench.join(WorkerBuilder::trainer());
@@ -121,14 +121,14 @@ fn a_failed_task_comes_back_when_nobody_else_is_there_or_has_not_failed_it() {
     let lease = bench.lease(a);
     bench.fail(a, &lease, true);
     let waits = bench.wait(a);
-    // Both have failed it: whoever asks first gets it.
+    // Both have failed it, so the first to ask gets it.
     let lease = bench.lease(b);
     assert_eq!(bench.take(waits), None);
     bench.fail(b, &lease, true);
     let again = bench.leased(waits);
     assert_eq!(again.task, lease.task);
     bench.fail(a, &again, true);
-    // A newcomer is better, for as long as it stays.
+    // A new worker, which has not failed it, is preferred as long as it is connected.
     let newcomer = bench.join(WorkerBuilder::trainer());
     let waits = bench.wait(a);
     assert_eq!(bench.take(waits), None);
@@ -138,7 +138,7 @@ fn a_failed_task_comes_back_when_nobody_else_is_there_or_has_not_failed_it() {
 }
 
 #[test]
-fn a_worker_that_fails_everything_does_not_spoil_the_budget() {
+fn a_worker_that_fails_everything_does_not_use_up_the_budget() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(6).attempts(2));
     let broken = bench.join(WorkerBuilder::trainer());
@@ -151,7 +151,7 @@ fn a_worker_that_fails_everything_does_not_spoil_the_budget() {
                 _ => bench.abandon(to),
             }
         }
-        // It has not run ahead with proposals that know nothing.
+        // It did not get proposals that were made without any results.
         assert!(bench.core.trials(&study).unwrap().len() <= done + 2);
         let lease = bench.lease(good);
         bench.finish(good, &lease);

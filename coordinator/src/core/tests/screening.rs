@@ -5,7 +5,7 @@ use edgesmith_common::TrialState;
 use super::super::*;
 use super::builders::*;
 
-/// What a lease asks for: the trial, and whether it is to be trained.
+/// The trial of a lease, and whether it asks for training.
 fn asked(lease: &Lease) -> (u32, bool) {
     match &lease.work {
         Work::ScoreTrial { number, .. } => (number.0, false),
@@ -20,7 +20,7 @@ fn score(bench: &mut Bench, worker: WorkerId, lease: &Lease, score: f64) {
 }
 
 #[test]
-fn the_best_of_each_batch_are_trained_and_the_budget_is_theirs() {
+fn the_best_of_each_batch_are_trained_and_only_they_use_budget() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(4).screening("batch = 4"));
     let mut worker = bench.join(WorkerBuilder::trainer());
@@ -30,16 +30,17 @@ fn the_best_of_each_batch_are_trained_and_the_budget_is_theirs() {
         let Some(Ok(Answer::Leased(lease))) = bench.take(to) else { break };
         let (number, trains) = asked(&lease);
         work.push((number, trains));
-        match trains {
-            false => score(&mut bench, worker, &lease, [0.5, -3.0, 2.0, 1.0][number as usize % 4]),
-            true => bench.finish(worker, &lease),
+        if trains {
+            bench.finish(worker, &lease);
+        } else {
+            score(&mut bench, worker, &lease, [0.5, -3.0, 2.0, 1.0][number as usize % 4]);
         }
-        // Whatever was decided is written down.
+        // A restart keeps all decisions.
         bench.restart();
         worker = bench.join(WorkerBuilder::trainer());
     }
-    // Four are scored and two of them trained; then there is room for two more: of these one is, and
-    // the last place goes to the one that is left to be compared with nobody.
+    // Four trials are scored and two of them trained, which leaves a budget of two. Of the next
+    // two, one is trained. The last place goes to the next trial, which is a batch by itself.
     let expected = [
         (0, false),
         (1, false),
@@ -67,14 +68,14 @@ fn the_best_of_each_batch_are_trained_and_the_budget_is_theirs() {
 }
 
 #[test]
-fn nobody_waits_for_a_batch_that_another_worker_holds_up() {
+fn a_slow_worker_does_not_hold_up_the_batch_of_others() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(8).screening("batch = 2"));
     let slow = bench.join(WorkerBuilder::trainer());
     let quick = bench.join(WorkerBuilder::trainer());
     let held = bench.lease(slow);
     assert_eq!(asked(&held), (0, false));
-    // Two others make a batch.
+    // Two other trials form a batch.
     for number in [1, 2] {
         let lease = bench.lease(quick);
         assert_eq!(asked(&lease), (number, false));
@@ -82,7 +83,7 @@ fn nobody_waits_for_a_batch_that_another_worker_holds_up() {
     }
     let lease = bench.lease(quick);
     assert_eq!(asked(&lease), (2, true));
-    // The slow one is lost, and its trial comes first when somebody asks again.
+    // The slow worker is lost, and its trial is the first to be handed out again.
     bench.ask(|to| Event::Leave { to, worker: slow }).unwrap();
     bench.finish(quick, &lease);
     let lease = bench.lease(quick);
@@ -92,7 +93,7 @@ fn nobody_waits_for_a_batch_that_another_worker_holds_up() {
 }
 
 #[test]
-fn with_several_objectives_a_small_network_is_not_ruled_out_by_a_large_one_s_score() {
+fn with_several_objectives_large_networks_do_not_rule_out_small_ones() {
     let mut bench = Bench::new();
     let builder = StudyBuilder::new("s").trials(40).screening("batch = 8").device("pi");
     let study = bench.submit(builder);
@@ -100,7 +101,7 @@ fn with_several_objectives_a_small_network_is_not_ruled_out_by_a_large_one_s_sco
     for _ in 0..8 {
         let lease = bench.lease(worker);
         let (number, _) = asked(&lease);
-        // The larger the better: no two of different sizes beat one another.
+        // Larger networks score higher, so none of two different sizes dominates the other.
         let macs = macs_of(&bench, &study, number);
         score(&mut bench, worker, &lease, macs);
     }
@@ -125,18 +126,18 @@ fn macs_of(bench: &Bench, study: &edgesmith_common::StudyName, number: u32) -> f
 }
 
 #[test]
-fn what_cannot_be_scored_ends_like_what_cannot_be_trained() {
+fn trials_that_cannot_be_scored_end_like_those_that_cannot_be_trained() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(2).attempts(2).screening("batch = 2"));
     let worker = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(worker);
     assert!(bench.report(worker, &lease, Outcome::Scored(f64::NAN)));
-    // It may try again, as that is no score.
+    // NaN is not a valid score, so the task is tried again.
     let again = bench.lease(worker);
     assert_eq!((asked(&again), again.task), ((0, false), lease.task));
     assert!(bench.report_failure(worker, &again, AttemptError::hopeless("no such image")));
     assert!(matches!(bench.trial(&study, 0).state, TrialState::Infeasible { .. }));
-    // Nor is a training's result one.
+    // The result of a training is not a score either.
     let lease = bench.lease(worker);
     assert_eq!(asked(&lease), (1, false));
     let result = Outcome::TrialTrained(trained(lease.attempt, 0.5));
@@ -145,7 +146,7 @@ fn what_cannot_be_scored_ends_like_what_cannot_be_trained() {
 }
 
 #[test]
-fn a_cancelled_study_leaves_no_batch() {
+fn a_cancelled_study_has_no_waiting_batch() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(9).screening("batch = 4"));
     let worker = bench.join(WorkerBuilder::trainer());

@@ -1,6 +1,7 @@
-//! Everything at once, in virtual time: workers that come, go, die, dawdle and repeat themselves, users
-//! who pause and delete, and a coordinator that is killed at any moment, before or after its last
-//! write. After each event the invariants hold; at the end nothing that was acknowledged is missing.
+//! A simulation of everything together, in virtual time. Workers join, leave, die, are slow and
+//! repeat reports; users pause and delete studies; and the coordinator is killed at any moment,
+//! before or after its last write. After each event the invariants hold, and at the end nothing
+//! that was acknowledged is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,13 +23,13 @@ fn nothing_acknowledged_is_lost() {
 struct SimWorker {
     info: WorkerBuilder,
     on: &'static str,
-    /// What it was told when it joined.
+    /// The id that it got when it joined.
     id: Option<WorkerId>,
     held: Vec<Lease>,
     waits: Option<RequestId>,
 }
 
-/// What a worker has sent and not heard of yet.
+/// A request that has not been answered yet.
 struct Report {
     worker: usize,
     lease: Lease,
@@ -48,18 +49,18 @@ struct World {
     rng: ChaCha8Rng,
     core: Core,
     now: Time,
-    /// What is on disk.
+    /// The records on disk.
     disk: Vec<Record>,
-    /// Commands of the batch that the runtime has not written yet.
+    /// The commands that the runtime has not written yet.
     batch: Vec<Command>,
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
     workers: Vec<SimWorker>,
-    /// Reports that were sent once, to be sent again.
+    /// Reports that were sent once and may be sent again.
     old_reports: Vec<(WorkerId, Report)>,
     outcomes: BTreeMap<AttemptId, Result<Outcome, AttemptError>>,
     answers: BTreeMap<AttemptId, (StudyName, bool)>,
-    /// Artifacts of results that a worker was told are accepted.
+    /// Artifacts of results whose acceptance a worker was told.
     acknowledged: BTreeMap<AttemptId, (StudyName, Work, Outcome)>,
     attempts: BTreeSet<AttemptId>,
     tasks: BTreeMap<TaskId, (StudyName, Work)>,
@@ -198,7 +199,7 @@ impl World {
                         other => panic!("{other:?}"),
                     }
                 } else if let Ok(Answer::Leased(lease)) = answer {
-                    // The process that asked is dead; the task is out all the same.
+                    // The process that asked is dead, but the task is leased all the same.
                     self.note(*lease);
                 }
             }
@@ -209,7 +210,8 @@ impl World {
                 let attempt = report.lease.attempt;
                 let answer = (report.lease.study.clone(), accepted);
                 let before = self.answers.insert(attempt, answer);
-                // What was accepted stays so; what was not may be, from another connection.
+                // An accepted report stays accepted. A refused one may be accepted later, from
+                // another connection.
                 assert!(before.is_none_or(|(_, before)| accepted || !before));
                 self.workers[report.worker].held.retain(|lease| lease.attempt != attempt);
                 if accepted && report.outcome.is_ok() {
@@ -230,7 +232,7 @@ impl World {
         }
     }
 
-    /// A task was handed out: its ids are new, or the task is the same as before.
+    /// A task was leased: its attempt is new, and its task is new or the same as before.
     fn note(&mut self, lease: Lease) {
         assert!(self.attempts.insert(lease.attempt), "attempt {} came twice", lease.attempt);
         let same =
@@ -323,7 +325,7 @@ impl World {
         self.send(Pending::Heartbeat(w), |to| Event::Heartbeat { to, worker: id, running });
     }
 
-    /// The process is gone with all it knew, and another starts in its place.
+    /// The process loses all its state, and another starts in its place.
     fn kill(&mut self, w: usize) {
         let asked = self.workers[w].waits;
         let worker = &mut self.workers[w];
@@ -344,23 +346,20 @@ impl World {
         self.send(Pending::Steer, |to| Event::Leave { to, worker });
     }
 
-    /// The coordinator is killed: what was not written is gone, and so is every answer on the way.
+    /// The coordinator is killed: commands that were not written and replies on their way are lost.
     fn restart(&mut self) {
-        let live = match self.rng.random_bool(0.5) {
+        let live = if self.rng.random_bool(0.5) {
             // Killed after the write, before the replies.
-            true => {
-                for command in std::mem::take(&mut self.batch) {
-                    if let Command::Persist(record) = command {
-                        self.disk.push(record);
-                    }
+            for command in std::mem::take(&mut self.batch) {
+                if let Command::Persist(record) = command {
+                    self.disk.push(record);
                 }
-                Some(lasting(&self.core))
             }
-            false => {
-                let unwritten = |command: &Command| matches!(command, Command::Persist(_));
-                let all = !self.batch.iter().any(unwritten);
-                all.then(|| lasting(&self.core))
-            }
+            Some(lasting(&self.core))
+        } else {
+            let unwritten = |command: &Command| matches!(command, Command::Persist(_));
+            let all = !self.batch.iter().any(unwritten);
+            all.then(|| lasting(&self.core))
         };
         self.batch.clear();
         self.pending.clear();
@@ -390,7 +389,7 @@ impl World {
             _ => Action::Delete,
         };
         if action == Action::Delete {
-            // Its results were acknowledged, and are deleted on request.
+            // Its results were acknowledged, but a user deletes them.
             self.commit();
             let gone = name(study);
             self.finished.retain(|(study, _), _| *study != gone);
@@ -421,7 +420,7 @@ impl World {
         }
     }
 
-    /// From here on everything works, until nothing is left to do.
+    /// From here on everything works, until no work is left.
     fn calm(&mut self) {
         self.commit();
         for study in self.core.studies() {

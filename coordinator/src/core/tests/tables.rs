@@ -1,11 +1,11 @@
-//! Studies whose trials are looked up.
+//! Studies whose trials are looked up in a table.
 
 use edgesmith_common::TrialState;
 
 use super::super::*;
 use super::builders::*;
 
-/// What a lease asks to be looked up: trial and rung.
+/// What a lease asks a worker to look up: trial and rung.
 fn look_up(lease: &Lease) -> (u32, Option<u32>) {
     match &lease.work {
         Work::LookUpTrial { number, rung, .. } => (number.0, *rung),
@@ -21,7 +21,7 @@ fn look_ups_go_to_workers_that_read_tables_and_complete_their_trials_at_once() {
     bench.assert_no_work(trainer);
     let status = bench.status(&study);
     assert!(status.missing_table && !status.missing_trainer, "{status:?}");
-    assert!(status.missing_targets.is_empty(), "nobody has to measure what a table tells");
+    assert!(status.missing_targets.is_empty(), "latencies come from the table");
     let reader = bench.join(WorkerBuilder::reader());
     for number in 0..3 {
         let lease = bench.lease(reader);
@@ -62,7 +62,7 @@ fn simulated_seconds_end_a_study_after_the_look_up_that_used_them_up() {
 }
 
 #[test]
-fn figures_that_say_nonsense_or_lack_an_objective_are_failed_attempts() {
+fn invalid_figures_or_a_missing_objective_are_failed_attempts() {
     let mut bench = Bench::new();
     let study = bench.submit_table("nb", "trials = 1, max_attempts = 9");
     let reader = bench.join(WorkerBuilder::reader());
@@ -99,7 +99,7 @@ fn look_ups_stop_at_the_tables_rungs_and_the_best_are_looked_up_to_the_end() {
         let (number, rung) = look_up(&lease);
         work.push((number, rung));
         match rung {
-            // Every third is good, the later the better.
+            // Every third trial is good, and later ones are better.
             Some(epochs) => {
                 let good = if number % 3 == 2 { 0.5 } else { 0.0 };
                 let report = looked_up_rung(epochs, good + f64::from(number) / 100.0);
@@ -107,7 +107,7 @@ fn look_ups_stop_at_the_tables_rungs_and_the_best_are_looked_up_to_the_end() {
             }
             None => bench.finish(reader, &lease),
         }
-        // A promoted trial waits for whoever reads tables, and a restart forgets none.
+        // A promoted trial waits for any worker that reads tables, and a restart keeps it.
         bench.restart();
         reader = bench.join(WorkerBuilder::reader());
     }
@@ -143,9 +143,9 @@ fn a_trial_that_goes_on_from_a_rung_waits_for_a_table_reader() {
 }
 
 #[test]
-fn rungs_take_simulated_seconds_and_a_trial_counts_each_once() {
-    // The first trial is at its first rung after 3 seconds, at its second after 9, at its end after
-    // 100: of 101 seconds one is left, of 100 none.
+fn simulated_seconds_at_rungs_are_counted_once_per_trial() {
+    // The first trial takes 3 seconds to its first rung, 9 to its second and 100 to its end. So a
+    // budget of 101 seconds has one left, and a budget of 100 has none.
     for (budget, proposed) in [(100, 1), (101, 2)] {
         let mut bench = Bench::new();
         let budget = format!("simulated_seconds = {budget}");
@@ -166,7 +166,7 @@ fn rungs_take_simulated_seconds_and_a_trial_counts_each_once() {
         assert_eq!(bench.trial_states(&study).len(), proposed);
         bench.restart();
     }
-    // Seconds of a rung end a study as well, and who stands there goes on.
+    // The seconds of a rung can also end proposals; trials at that rung then still go on.
     let mut bench = Bench::new();
     let random = "name = \"random\"";
     let study = bench.submit_table_with_rungs("nb", "simulated_seconds = 5", "asha", random);
@@ -186,7 +186,7 @@ fn rungs_take_simulated_seconds_and_a_trial_counts_each_once() {
 }
 
 #[test]
-fn what_a_table_says_of_another_rung_is_a_failed_attempt() {
+fn figures_of_another_rung_are_a_failed_attempt() {
     let mut bench = Bench::new();
     let random = "name = \"random\"";
     let budget = "trials = 1, max_attempts = 9";
@@ -222,8 +222,11 @@ fn every_algorithm_runs_a_table_study_with_rungs_to_its_end() {
                         _ => bench.abandon(to),
                     }
                 }
-                assert!(!leases.is_empty(), "{name} with {rule} stands still");
-                // The last first.
+                assert!(
+                    !leases.is_empty(),
+                    "{name} with {rule} has no work left but has not ended"
+                );
+                // Finish the latest leases first.
                 for lease in leases.iter().rev() {
                     bench.finish(reader, lease);
                 }

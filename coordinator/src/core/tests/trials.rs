@@ -36,7 +36,7 @@ fn a_trial_is_complete_when_every_device_has_measured_it() {
 }
 
 #[test]
-fn students_wait_for_the_teacher_and_hear_of_it() {
+fn students_wait_for_the_teacher_and_get_its_soft_targets() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).teacher().device("local"));
     let a = bench.join(WorkerBuilder::both());
@@ -60,7 +60,8 @@ fn students_wait_for_the_teacher_and_hear_of_it() {
     let measure = bench.lease(a);
     bench.finish(a, &measure);
     assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
-    // The study ends when its teacher can be compared.
+    // The study ends only when the teacher has been measured, so that students can be compared with
+    // it.
     assert_eq!(bench.status(&study).state, StudyState::Running);
     bench.restart();
     let b = bench.join(WorkerBuilder::both());
@@ -151,8 +152,8 @@ fn a_candidate_that_cannot_work_is_infeasible_at_once_and_replaced() {
 }
 
 #[test]
-fn a_study_of_which_no_candidate_works_ends() {
-    // The greater of the budget and the configured number of trials in a row.
+fn a_study_in_which_no_candidate_works_ends() {
+    // The limit is the greater of the budget and the configured number of trials in a row.
     for (trials, most) in [(1, CONFIG.max_hopeless), (5, 5)] {
         let mut bench = Bench::new();
         let study = bench.submit(StudyBuilder::new("s").trials(trials));
@@ -172,7 +173,7 @@ fn a_study_of_which_no_candidate_works_ends() {
 }
 
 #[test]
-fn hopeless_trials_count_in_a_row_only_and_over_restarts() {
+fn infeasible_trials_count_only_in_a_row_and_across_restarts() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(3));
     let mut worker = bench.join(WorkerBuilder::trainer());
@@ -202,7 +203,7 @@ fn hopeless_trials_count_in_a_row_only_and_over_restarts() {
 }
 
 #[test]
-fn losing_workers_fails_no_trial_but_a_candidate_that_kills_them_ends() {
+fn lost_workers_fail_no_trial_but_a_candidate_that_kills_them_ends() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
     for lost in 1..=CONFIG.max_lost {
@@ -233,7 +234,7 @@ fn a_trial_that_fails_on_one_device_stops_on_the_others() {
     bench.fail(pi, &on_pi, true);
     let trial = bench.trial(&study, 0);
     assert!(matches!(trial.state, TrialState::Failed { .. }));
-    // What is known of it stays.
+    // The values that are known of it are kept.
     assert!(trial.trained().is_some());
     assert_eq!(bench.heartbeat(board, &[on_board.attempt]), vec![on_board.attempt]);
     assert!(!bench.report(board, &on_board, success(&on_board, &class("board"))));
@@ -243,7 +244,7 @@ fn a_trial_that_fails_on_one_device_stops_on_the_others() {
 }
 
 #[test]
-fn nonsense_from_a_worker_is_a_failed_attempt() {
+fn an_invalid_report_is_a_failed_attempt() {
     let nan = f64::NAN;
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(9).device("board"));
@@ -283,7 +284,7 @@ fn nonsense_from_a_worker_is_a_failed_attempt() {
 }
 
 #[test]
-fn proposals_know_the_results_so_far_and_do_not_depend_on_the_past_process() {
+fn proposals_are_the_same_with_and_without_restarts() {
     let run = |restarts: bool| {
         let mut bench = Bench::new();
         let study = bench.submit(StudyBuilder::new("s").trials(6));

@@ -1,4 +1,4 @@
-//! What people are told.
+//! What users are shown.
 
 use edgesmith_common::{Filter, TrialNumber, pareto};
 
@@ -6,7 +6,7 @@ use super::super::*;
 use super::builders::*;
 
 #[test]
-fn missing_workers_are_said() {
+fn missing_workers_are_reported() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1).device("board").device("pi"));
     let status = bench.status(&study);
@@ -18,7 +18,7 @@ fn missing_workers_are_said() {
     assert!(!status.missing_trainer);
     assert_eq!(status.missing_targets, vec![target("board")]);
 
-    // Training on that class is no measuring on it.
+    // A worker that trains on that class does not measure on it.
     let mut board_trainer = WorkerBuilder::trainer().build();
     board_trainer.class = class("board");
     bench.ask(|to| Event::Join { to, worker: board_trainer, held: vec![] }).unwrap();
@@ -28,7 +28,7 @@ fn missing_workers_are_said() {
     bench.finish(trainer, &lease);
     bench.tick(LEASE);
     let status = bench.status(&study);
-    // Nobody is left, but nothing waits for training either.
+    // No worker is left, but nothing waits for training either.
     assert!(!status.missing_trainer);
     assert_eq!(status.missing_targets, vec![target("board"), target("pi")]);
     let board = bench.join(WorkerBuilder::measurer("board"));
@@ -41,7 +41,7 @@ fn missing_workers_are_said() {
 }
 
 #[test]
-fn activity_is_told_in_words() {
+fn activity_is_shown_in_words() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(3).teacher().device("board"));
     let worker = bench.join(WorkerBuilder::trainer());
@@ -71,7 +71,7 @@ fn activity_is_told_in_words() {
 }
 
 #[test]
-fn the_front_holds_what_nothing_dominates() {
+fn the_front_holds_the_trials_that_no_other_dominates() {
     let mut bench = Bench::new();
     let builder = StudyBuilder::new("s").trials(4).device("local").device("board");
     let study = bench.submit(builder.constraint("model_bytes", "max = 5000"));
@@ -124,12 +124,12 @@ fn the_front_holds_what_nothing_dominates() {
 }
 
 #[test]
-fn unknown_trials_and_studies_are_said() {
+fn unknown_trials_and_studies_are_named_in_the_refusal() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let (number, trials) = (TrialNumber(3), 0);
     let unknown = bench.core.trial(&study, number).unwrap_err();
     assert_eq!(unknown, Refusal::UnknownTrial { study, number, trials });
     let unknown = bench.core.trials(&name("t")).unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no study t; there are s");
+    assert_eq!(unknown.to_string(), "there is no study t; the studies are: s");
 }
