@@ -305,24 +305,24 @@ mod tests {
                 for (got, expected) in result.output[own.clone()].iter().zip(&output) {
                     prop_assert!((f64::from(*got) - expected).abs() < 1e-4);
                 }
-                // Numerical slopes, but not across a kink of the clamp.
-                let near = |v: &f64| {
-                    [bounds.low, bounds.high].iter().any(|b| (v - f64::from(*b)).abs() < 1e-9)
-                };
+                // Numerical slopes, but not where a value is so close to a kink of the clamp
+                // that the step, or the rounding to f32, crosses it.
+                let no_bounds = Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY };
+                let (free, _, _) = plain(&wide, g, b, no_bounds);
+                let at_a_kink = free.iter().any(|v| {
+                    [bounds.low, bounds.high].iter().any(|b| (v - f64::from(*b)).abs() < 1e-4)
+                });
+                if at_a_kink || variance < 1e-3 {
+                    continue;
+                }
                 let h = 1e-6;
-                let clear = |moved: &[f64]| {
-                    let (after, _, _) = plain(moved, g, b, bounds);
-                    after.iter().zip(&output).all(|(a, o)| near(a) == near(o))
-                };
                 for i in 0..count.min(5) {
                     let (mut up, mut down) = (wide.clone(), wide.clone());
                     up[i] += h;
                     down[i] -= h;
-                    if clear(&up) && clear(&down) && variance > 1e-3 {
-                        let slope = (loss(&up, g, b) - loss(&down, g, b)) / (2.0 * h);
-                        let got = f64::from(gradient[own.start + i]);
-                        prop_assert!((slope - got).abs() < 1e-3 * (1.0 + slope.abs()), "{slope} {got}");
-                    }
+                    let slope = (loss(&up, g, b) - loss(&down, g, b)) / (2.0 * h);
+                    let got = f64::from(gradient[own.start + i]);
+                    prop_assert!((slope - got).abs() < 1e-3 * (1.0 + slope.abs()), "{slope} {got}");
                 }
                 let slope = (loss(&wide, g + h, b) - loss(&wide, g - h, b)) / (2.0 * h);
                 prop_assert!((slope - f64::from(by_gamma[channel])).abs() < 2e-3 * (1.0 + slope.abs()));
