@@ -72,7 +72,7 @@ pub struct WorkerInfo {
 }
 
 impl WorkerInfo {
-    /// Whether the worker can do a task with these needs.
+    /// Whether the worker can do a task with these needs, provided that it has the data.
     pub fn can_do(&self, needs: &Needs) -> bool {
         let has_target =
             |target: &Target| self.class == target.device && self.engines.contains(&target.engine);
@@ -85,19 +85,26 @@ impl WorkerInfo {
 pub struct Needs {
     /// Role that the worker must have.
     pub role: Role,
+    /// Whether the task reads the study's data: its images, or its table.
+    pub data: bool,
     /// Device and engine that the worker must have; `None` if any device will do.
     pub target: Option<Target>,
 }
 
 impl Needs {
-    /// A worker with this role, on any device.
-    pub fn role(role: Role) -> Self {
-        Self { role, target: None }
+    /// A worker that trains on the study's images.
+    pub fn training() -> Self {
+        Self { role: Role::Train, data: true, target: None }
     }
 
-    /// A worker that measures on this target.
+    /// A worker that reads the study's table.
+    pub fn looking_up() -> Self {
+        Self { role: Role::Table, data: true, target: None }
+    }
+
+    /// A worker that measures on this target; a model file is all that it needs.
     pub fn measuring_on(target: Target) -> Self {
-        Self { role: Role::Measure, target: Some(target) }
+        Self { role: Role::Measure, data: false, target: Some(target) }
     }
 }
 
@@ -263,7 +270,7 @@ mod tests {
         assert!(!worker(&[Role::Train], "board").can_do(&measuring));
         let other = Target { engine: "onnxruntime".parse().unwrap(), ..board };
         assert!(!worker(&[Role::Measure], "board").can_do(&Needs::measuring_on(other)));
-        assert!(worker(&[Role::Train, Role::Table], "x").can_do(&Needs::role(Role::Table)));
+        assert!(worker(&[Role::Train, Role::Table], "x").can_do(&Needs::looking_up()));
         assert!(Role::ALL.iter().all(|role| role.name().parse() == Ok(*role)));
         assert!("fly".parse::<Role>().unwrap_err().contains("measure"));
     }

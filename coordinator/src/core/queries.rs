@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName,
+    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, RungReport, StudyName,
     Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
@@ -171,7 +171,6 @@ impl Core {
         let points: Vec<Vec<f64>> =
             study.front(None, &[]).into_iter().map(|(_, point)| point).collect();
         let front_size = points.len() as u32;
-        let does = |role| self.workers.any_can_do(&Needs::role(role));
         let volume = || pareto::study_hypervolume(&study.spec.objectives, &points);
         Ok(StudyView {
             name: name.clone(),
@@ -188,8 +187,8 @@ impl Core {
             },
             teacher,
             missing_targets: self.missing_targets(study),
-            missing_trainer: study.awaits_trainer() && !does(Role::Train),
-            missing_table: study.awaits_table() && !does(Role::Table),
+            missing_trainer: study.awaits_trainer() && !self.workers.any_can_do(&Needs::training()),
+            missing_table: study.awaits_table() && !self.workers.any_can_do(&Needs::looking_up()),
             predictions: study.latency.view(),
             elapsed: Duration::from_millis(study.elapsed_ms(now)),
             created_at_ms: study.created_at_ms,

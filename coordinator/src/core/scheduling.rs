@@ -12,11 +12,11 @@
 //! every trial once.
 
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{Needs, Role, StudyName, TaskId, TrialNumber, WorkerInfo};
+use edgesmith_common::{Needs, StudyName, TaskId, TrialNumber, WorkerInfo};
 
 use super::StudyState;
 use super::study::Study;
-use super::task::{Queue, Task};
+use super::task::{Queue, Task, TaskKind};
 
 /// The work that is chosen for a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,25 +70,28 @@ fn next_of(
     let first = |queue: Queue| {
         study.tasks.waiting(queue).find(|(id, task)| !avoids(*id, task)).map(|(id, _)| id)
     };
-    let does = |role: Role| worker.can_do(&Needs::role(role));
-    if study.data_pending() {
-        return first(Queue::Data).filter(|_| does(Role::Train)).map(Next::Task);
+    // Nothing that reads the data begins before somebody has checked them.
+    let may = |needs: &Needs| worker.can_do(needs) && !(needs.data && study.data_pending());
+    if worker.can_do(&TaskKind::Data.needs())
+        && let Some(check) = first(Queue::Data)
+    {
+        return Some(Next::Task(check));
     }
-    if does(Role::Train)
+    if may(&TaskKind::Teacher.needs())
         && let Some(teacher) = first(Queue::Teacher)
     {
         return Some(Next::Task(teacher));
     }
     let measured = study.spec.targets().into_iter();
-    let own = measured.filter(|target| worker.can_do(&Needs::measuring_on(target.clone())));
+    let own = measured.filter(|target| may(&Needs::measuring_on(target.clone())));
     if let Some(task) = own.filter_map(|target| first(Queue::Measure(target))).min() {
         return Some(Next::Task(task));
     }
-    let (queue, role) = match study.spec.work {
-        Workload::Train(_) => (Queue::Train, Role::Train),
-        Workload::Table(_) => (Queue::LookUp, Role::Table),
+    let (queue, needs) = match study.spec.work {
+        Workload::Train(_) => (Queue::Train, Needs::training()),
+        Workload::Table(_) => (Queue::LookUp, Needs::looking_up()),
     };
-    if !does(role) || study.teacher_pending() {
+    if !may(&needs) || study.teacher_pending() {
         return None;
     }
     match first(queue.clone()) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, Needs, Role, Target, TaskId, TrialNumber};
+use edgesmith_common::{AttemptId, Needs, Target, TaskId, TrialNumber};
 
 /// What a task is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,9 +26,9 @@ impl TaskKind {
     pub(super) fn needs(&self) -> Needs {
         match self {
             TaskKind::Data | TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Train(_) => {
-                Needs::role(Role::Train)
+                Needs::training()
             }
-            TaskKind::LookUp(_) => Needs::role(Role::Table),
+            TaskKind::LookUp(_) => Needs::looking_up(),
             TaskKind::Measure(_, target) => Needs::measuring_on(target.clone()),
         }
     }
