@@ -250,8 +250,12 @@ fn made_up(space: &StagedSpace, genotype: &Genotype) -> Option<TrainedTrial> {
         .with(ScopedMetric::VALIDATION_ACCURACY, accuracy.min(1.0))
         .with(ScopedMetric::TEST_ACCURACY, accuracy.min(1.0))
         .with(Metric::MODEL_BYTES.whole(), (cost.parameters * bytes) as f64);
+    // Nothing is trained.
+    let spent = [Metric::TRAINING_SECONDS, Metric::IMAGES_SEEN].map(|metric| (metric.whole(), 0.0));
+    let mut compressed = figures.clone();
+    compressed.extend(&spent.into_iter().collect());
     Some(TrainedTrial {
-        compressed: figures.clone(),
+        compressed,
         uncompressed: figures,
         model: ArtifactHash::of(b"model"),
         weights: ArtifactHash::of(b"weights"),

@@ -280,15 +280,14 @@ impl Metric {
         Ok(value)
     }
 
-    /// The distance of a value from the best possible one; never negative. `None` if there is no
-    /// best value.
-    pub fn distance_to_best(self, value: f64) -> Option<f64> {
+    /// The distance of a value from the best possible one; never negative.
+    pub fn distance_to_best(self, value: f64) -> f64 {
         let Definition { goal, range: (least, greatest), .. } = self.definition();
         let distance = match goal {
             Goal::Maximize => greatest - value,
             Goal::Minimize => value - least,
         };
-        distance.is_finite().then_some(distance.max(0.0))
+        distance.max(0.0)
     }
 
     /// The value at this distance from the best possible one.
@@ -360,9 +359,9 @@ mod tests {
 
     #[test]
     fn the_distance_to_the_best_is_the_error_of_an_accuracy() {
-        assert_eq!(Metric::ACCURACY.distance_to_best(0.75), Some(0.25));
+        assert_eq!(Metric::ACCURACY.distance_to_best(0.75), 0.25);
         assert_eq!(Metric::ACCURACY.at_distance(0.25), 0.75);
-        assert_eq!(Metric::MACS.distance_to_best(7.0), Some(7.0));
+        assert_eq!(Metric::MACS.distance_to_best(7.0), 7.0);
         assert_eq!(Metric::MACS.at_distance(7.0), 7.0);
     }
 }

@@ -187,10 +187,10 @@ pub enum MetricNameError {
         metric: Metric,
     },
     /// A device or a set is named, but the metric is the same everywhere.
-    #[error("{metric} is the same on every device; leave {place:?} out")]
+    #[error("{of} is the same on every device; leave {place:?} out")]
     NoScope {
-        /// The metric.
-        metric: Metric,
+        /// The metric, with its set of data if it has one.
+        of: ScopedMetric,
         /// What follows the `@`.
         place: String,
     },
@@ -217,9 +217,10 @@ impl FromStr for ScopedMetric {
             if let Some(metric) = name.strip_prefix(prefix).and_then(of_split) {
                 return match place {
                     None => Ok(metric.on(split)),
-                    Some(place) => {
-                        Err(MetricNameError::NoScope { metric, place: place.to_owned() })
-                    }
+                    Some(place) => Err(MetricNameError::NoScope {
+                        of: metric.on(split),
+                        place: place.to_owned(),
+                    }),
                 };
             }
         }
@@ -227,7 +228,7 @@ impl FromStr for ScopedMetric {
         match (metric.definition().scope, place) {
             (ScopeKind::Whole, None) => Ok(metric.whole()),
             (ScopeKind::Whole, Some(place)) => {
-                Err(MetricNameError::NoScope { metric, place: place.to_owned() })
+                Err(MetricNameError::NoScope { of: metric.whole(), place: place.to_owned() })
             }
             (ScopeKind::Split, Some(set)) if !set.is_empty() => {
                 Ok(metric.on(Split::HeldOut(set.into())))
@@ -277,7 +278,9 @@ mod tests {
             "latency_ms is measured on a device; write latency_ms@DEVICE"
         );
         assert!(error("macs@rpi4").contains("every device"));
-        assert!(error("validation_accuracy@rpi4").contains("every device"));
+        assert!(
+            error("validation_accuracy@rpi4").contains("validation_accuracy is the same on every")
+        );
         assert!(error("latency_ms@rpi4/ort/0").contains("threads"));
         assert!(error("latency_ms@rpi4/ort/1/2").contains("too many parts"));
         assert!(error("latency_ms@-").contains("device class"));

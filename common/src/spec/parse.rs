@@ -345,7 +345,7 @@ fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
         if let Some(of) = metric {
             let goal = goal.unwrap_or(of.metric.definition().goal);
             if objectives.iter().any(|o| o.of == of) {
-                let text = format!("{} is an objective already; keep one", of.metric);
+                let text = format!("{of} is an objective already; keep one");
                 m.add(&table.span_of("metric"), table.path("metric"), text);
             } else {
                 objectives.push(Objective { of, goal });

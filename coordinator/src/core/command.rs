@@ -166,6 +166,9 @@ pub enum Refusal {
     /// A worker without roles or slots.
     #[error("a worker needs at least one role and at least one slot")]
     IdleWorker,
+    /// A worker that measures, but names no engine to measure with.
+    #[error("a worker with the role measure needs at least one engine to run models with")]
+    NoEngine,
 }
 
 fn known(studies: &[StudyName]) -> String {

@@ -32,11 +32,8 @@ impl ErrorLeft {
 
     /// Adds a trial with these values at the rung and at the end of training.
     pub(super) fn add(&mut self, at_rung: f64, last: f64) {
-        // A metric without a best value has no error, so such trials are left out.
         let distance = |value| self.metric.distance_to_best(value);
-        if let (Some(at_rung), Some(last)) = (distance(at_rung), distance(last)) {
-            self.shares.push(last / at_rung.max(least_error(self.metric)));
-        }
+        self.shares.push(distance(last) / distance(at_rung).max(least_error(self.metric)));
     }
 
     /// The least share of its error that another trial keeps, with probability `confidence`; `None`
@@ -54,14 +51,12 @@ impl ErrorLeft {
 /// error that it keeps.
 pub(super) fn best_value(metric: Metric, oriented: f64, value: f64, least: f64) -> f64 {
     let goal = metric.definition().goal;
-    // If the metric has no best value, or the study's goal is opposite to the metric's own, no
-    // bound is known and no trial stops.
-    let Some(distance) =
-        metric.distance_to_best(value).filter(|_| oriented == goal.oriented(value))
-    else {
+    // If the study's goal is opposite to the metric's own, no bound is known and no trial stops.
+    if oriented != goal.oriented(value) {
         return f64::NEG_INFINITY;
-    };
-    let best = metric.at_distance(distance.max(least_error(metric)) * least);
+    }
+    let distance = metric.distance_to_best(value).max(least_error(metric));
+    let best = metric.at_distance(distance * least);
     goal.oriented(best).min(oriented)
 }
 

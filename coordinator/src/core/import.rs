@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use edgesmith_common::{Figures, Metric, StudyName, StudySpec, TrialNumber, TrialValues};
 use edgesmith_search_space::{Cost, Genotype, Space};
 
-use super::report::wrong_in_figures;
+use super::outcome::missing_in;
 use super::study::{Stage, Study};
 use super::{Answer, Record, Refusal, Turn};
 
@@ -38,7 +38,8 @@ impl Turn<'_> {
             return Err(Refusal::Ended { study: name.clone(), state: study.state.name() });
         }
         for (place, trial) in trials.iter().enumerate() {
-            if let Some(reason) = unfit(trial, &study.spec) {
+            let impossible = trial.figures.check().err().map(|error| error.to_string());
+            if let Some(reason) = impossible.or_else(|| unfit(trial, &study.spec)) {
                 return Err(Refusal::NotImportable { place, reason });
             }
         }
@@ -115,7 +116,8 @@ impl Study {
     }
 }
 
-/// Why a known result does not fit a study; `None` if it does.
+/// Why a known result does not fit a study; `None` if it does. Values are not checked, because an
+/// earlier study has already accepted them.
 fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
     if let Err(error) = spec.space.canonical_hash(&trial.genotype) {
         return Some(error.to_string());
@@ -124,8 +126,8 @@ fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
     if let Some(cost) = analytic(&spec.space, &trial.genotype) {
         figures.set_cost(&cost);
     }
-    if let Some(wrong) = wrong_in_figures(&figures, spec) {
-        return Some(format!("it {wrong}"));
+    if let Some(of) = missing_in(&figures, spec.objectives.iter().map(|objective| &objective.of)) {
+        return Some(format!("it has no {of}"));
     }
     let timed = |target| figures.get(&Metric::LATENCY_MS.at(target)).is_some();
     let missing = spec.targets().into_iter().find(|target| !timed(target.clone()));

@@ -28,6 +28,7 @@ mod invariants;
 mod latency;
 mod lifecycle;
 mod objectives;
+mod outcome;
 mod promotion;
 mod propose;
 mod queries;

@@ -1,11 +1,9 @@
 //! Handles the end of an attempt: results, failures and lost workers.
 
-use edgesmith_common::{
-    AttemptError, AttemptId, Figures, Measurement, Metric, Outcome, RungReport, ScopedMetric,
-    StudyName, StudySpec, Target, TaskId, TrainedTrial, WorkerId,
-};
+use edgesmith_common::{AttemptError, AttemptId, Outcome, StudyName, Target, TaskId, WorkerId};
 
-use super::study::{Stage, Study};
+use super::outcome::checked;
+use super::study::Stage;
 use super::task::TaskKind;
 use super::{Answer, AttemptEnding, Record, Refusal, StudyState, TrialEnding, Turn};
 
@@ -198,98 +196,4 @@ impl Turn<'_> {
         let (study, elapsed_ms) = (name.clone(), self.elapsed_ms(name));
         self.record(Record::AttemptEnded { study, task, attempt, ending, elapsed_ms });
     }
-}
-
-/// Returns the outcome, or a failure if it is not what the task asked for or contains invalid
-/// values.
-fn checked(kind: &TaskKind, outcome: Outcome, study: &Study) -> Result<Outcome, AttemptError> {
-    let wrong = match (kind, &outcome) {
-        (TaskKind::Data, Outcome::DataChecked(_)) => None,
-        (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => {
-            wrong_in_trained(trained, &study.spec)
-        }
-        (TaskKind::Score(_), Outcome::Scored(score)) => (!score.is_finite())
-            .then(|| format!("reported a score of {score}, which is not finite")),
-        (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
-            match study.next_rung(*number) {
-                None => wrong_in_trained(trained, &study.spec),
-                Some(epochs) => Some(format!(
-                    "trained past the rung at {epochs} epochs instead of stopping there"
-                )),
-            }
-        }
-        (TaskKind::Train(_), Outcome::RungReached(RungReport { checkpoint: None, .. })) => {
-            Some("stopped at a rung without a checkpoint to continue from".to_owned())
-        }
-        (TaskKind::Train(number) | TaskKind::LookUp(number), Outcome::RungReached(report)) => {
-            wrong_in_rung(report, study.next_rung(*number), &study.spec)
-        }
-        (TaskKind::LookUp(number), Outcome::LookedUp(figures)) => match study.next_rung(*number) {
-            None => wrong_in_figures(figures, &study.spec),
-            Some(epochs) => {
-                Some(format!("looked up the final figures instead of those at {epochs} epochs"))
-            }
-        },
-        (TaskKind::Measure(_, target), Outcome::Measured(measurement)) => {
-            wrong_in_measured(measurement, target)
-        }
-        (
-            TaskKind::Data
-            | TaskKind::Teacher
-            | TaskKind::Score(_)
-            | TaskKind::Train(_)
-            | TaskKind::LookUp(_)
-            | TaskKind::Measure(..),
-            _,
-        ) => Some("reported the result of another kind of task".to_owned()),
-    };
-    match wrong {
-        None => Ok(outcome),
-        Some(what) => Err(AttemptError::retryable(format!("the worker {what}"))),
-    }
-}
-
-/// An invalid figure or the first missing one of `needed`, in words to follow `the worker`; `None`
-/// if all is well.
-fn wrong_in<'a>(
-    figures: &Figures,
-    needed: impl IntoIterator<Item = &'a ScopedMetric>,
-) -> Option<String> {
-    if let Err(error) = figures.check() {
-        return Some(format!("reported an invalid figure: {error}"));
-    }
-    let missing = needed.into_iter().find(|of| figures.get(of).is_none())?;
-    Some(format!("reported no {missing}"))
-}
-
-fn wrong_in_trained(trained: &TrainedTrial, spec: &StudySpec) -> Option<String> {
-    let always = [spec.training_metric(), Metric::MODEL_BYTES.whole()];
-    let asked = spec.metrics().into_iter().filter(|of| of.target().is_none());
-    let needed: Vec<&ScopedMetric> = always.iter().chain(asked).collect();
-    let of = |figures| wrong_in(figures, needed.iter().copied());
-    of(&trained.compressed).or_else(|| of(&trained.uncompressed))
-}
-
-fn wrong_in_rung(report: &RungReport, expected: Option<u32>, spec: &StudySpec) -> Option<String> {
-    let RungReport { epochs, figures, .. } = report;
-    if Some(*epochs) != expected {
-        return Some(format!("stopped at {epochs} epochs, which is not a rung that was asked for"));
-    }
-    wrong_in(figures, [&spec.training_metric()])
-}
-
-/// Why figures cannot be those of a complete trial, in words to follow `the worker`.
-pub(super) fn wrong_in_figures(figures: &Figures, spec: &StudySpec) -> Option<String> {
-    wrong_in(figures, spec.objectives.iter().map(|objective| &objective.of))
-}
-
-fn wrong_in_measured(measurement: &Measurement, target: &Target) -> Option<String> {
-    let measured = measurement.target();
-    if measured != *target {
-        return Some(format!("measured on {measured} instead of {target}"));
-    }
-    let Measurement { p50_ms, p95_ms, min_ms, .. } = measurement;
-    let wrong =
-        [p50_ms, p95_ms, min_ms].into_iter().find_map(|ms| Metric::LATENCY_MS.check(*ms).err());
-    wrong.map(|problem| format!("reported an invalid latency: {problem}"))
 }

@@ -1,10 +1,11 @@
 //! Workers and their leases: joining, waiting for work, heartbeats, leaving and expiry.
 
 use std::collections::{BTreeSet, VecDeque};
-
 use std::sync::Arc;
 
-use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues, Work, WorkerId, WorkerInfo};
+use edgesmith_common::{
+    AttemptId, Role, StudyName, TaskId, TrialValues, Work, WorkerId, WorkerInfo,
+};
 
 use super::scheduling::{Pick, pick};
 use super::study::Teacher;
@@ -23,6 +24,9 @@ impl Turn<'_> {
     ) -> Result<Answer, Refusal> {
         if info.roles.is_empty() || info.slots == 0 {
             return Err(Refusal::IdleWorker);
+        }
+        if info.roles.contains(&Role::Measure) && info.engines.is_empty() {
+            return Err(Refusal::NoEngine);
         }
         let connected = self.core.workers.0.len();
         if connected >= self.core.config.max_workers {

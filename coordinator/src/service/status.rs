@@ -19,7 +19,8 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::TeacherWeights(_)
         | Refusal::NotImportable { .. }
         | Refusal::OtherData { .. }
-        | Refusal::IdleWorker => Status::invalid_argument(text),
+        | Refusal::IdleWorker
+        | Refusal::NoEngine => Status::invalid_argument(text),
         Refusal::NameTaken(_) => Status::already_exists(text),
         Refusal::Ended { .. } => Status::failed_precondition(text),
         Refusal::TooManyWorkers(_) => Status::resource_exhausted(text),

@@ -102,7 +102,10 @@ fn trained(bytes: &[u8]) -> v1::TrainedTrial {
         (ScopedMetric::TEST_ACCURACY, 0.5),
         (Metric::MODEL_BYTES.whole(), bytes.len() as f64),
         (Metric::MACS.whole(), 1.0),
+        (Metric::PARAMETERS.whole(), 1.0),
+        (Metric::PEAK_MEMORY_BYTES.whole(), 1.0),
         (Metric::TRAINING_SECONDS.whole(), 0.1),
+        (Metric::IMAGES_SEEN.whole(), 1.0),
     ]
     .into_iter()
     .collect();

@@ -181,7 +181,7 @@ pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
 /// How an attempt ended.
 ///
 /// # Errors
-/// If a part is missing or a figure cannot be right.
+/// If a part is missing, or a name is not known.
 pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, ConvertError> {
     Ok(Ok(match message {
         WireOutcome::DataChecked(report) => Outcome::DataChecked(report.into()),

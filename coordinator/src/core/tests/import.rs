@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edgesmith_common::{Figures, ScopedMetric, StudyName, StudySpec, TrialState};
+use edgesmith_common::{Figures, ScopedMetric, StudyName, StudySpec, TrialNumber, TrialState};
 use edgesmith_search_space::Space;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -100,6 +100,26 @@ fn an_import_with_an_unfit_trial_is_refused_as_a_whole() {
     let trials = vec![good];
     let answer = bench.ask(|to| Event::Import { to, study: study.clone(), trials });
     assert_eq!(answer, Ok(Answer::Imported { imported: 1, known: 0 }));
+}
+
+#[test]
+fn a_study_starts_from_recorded_values_that_would_not_be_imported_today() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("old"));
+    let KnownTrial { genotype, figures } = known(&bench, &study, 1, 1.5);
+    let refused = bench.ask(|to| Event::Import {
+        to,
+        study: study.clone(),
+        trials: vec![KnownTrial { genotype: genotype.clone(), figures: figures.clone() }],
+    });
+    assert!(matches!(refused, Err(Refusal::NotImportable { .. })));
+    // A version without this check has recorded such a trial.
+    let (number, genotype) = (TrialNumber(0), genotype.indices().to_vec());
+    bench.records.push(Record::TrialImported { study, number, genotype, figures });
+    bench.core = Core::restore(CONFIG, bench.records.clone(), bench.now).unwrap();
+    let new = bench.submit(StudyBuilder::new("new").start_from("old"));
+    let values = bench.trial(&new, 0).values.unwrap();
+    assert_eq!(values.get(&ScopedMetric::VALIDATION_ACCURACY), Some(1.5));
 }
 
 #[test]

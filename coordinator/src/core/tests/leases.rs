@@ -34,6 +34,10 @@ fn workers_need_roles_slots_and_a_free_place() {
     let worker = WorkerBuilder::trainer().slots(0).build();
     let answer = bench.ask(|to| Event::Join { to, worker, held: held() });
     assert_eq!(answer, Err(Refusal::IdleWorker));
+    let mut worker = WorkerBuilder::measurer("board").build();
+    worker.engines.clear();
+    let answer = bench.ask(|to| Event::Join { to, worker, held: held() });
+    assert_eq!(answer, Err(Refusal::NoEngine));
     for _ in 0..CONFIG.max_workers {
         bench.join(WorkerBuilder::trainer());
     }

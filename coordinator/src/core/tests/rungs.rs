@@ -1,6 +1,6 @@
 //! Trials that stop at rungs, and trials that go on from there on any worker.
 
-use edgesmith_common::{ArtifactHash, TrialState};
+use edgesmith_common::{ArtifactHash, ScopedMetric, TrialState};
 
 use super::super::*;
 use super::builders::*;
@@ -230,7 +230,7 @@ fn an_invalid_rung_report_is_a_failed_attempt() {
     let report = |epochs, accuracy| {
         move |lease: &Lease| Outcome::RungReached(rung(lease.attempt, epochs, accuracy))
     };
-    let wrong: [&dyn Fn(&Lease) -> Outcome; 6] = [
+    let wrong: [&dyn Fn(&Lease) -> Outcome; 8] = [
         &report(3, 0.5),
         &report(1, f64::NAN),
         &report(1, 1.1),
@@ -238,6 +238,16 @@ fn an_invalid_rung_report_is_a_failed_attempt() {
         &|lease| {
             let mut rung = rung(lease.attempt, 1, 0.5);
             rung.figures.set(Metric::TRAINING_SECONDS.whole(), -1.0);
+            Outcome::RungReached(rung)
+        },
+        &|lease| {
+            let mut rung = rung(lease.attempt, 1, 0.5);
+            rung.figures.remove(&Metric::TRAINING_SECONDS.whole());
+            Outcome::RungReached(rung)
+        },
+        &|lease| {
+            let mut rung = rung(lease.attempt, 1, 0.5);
+            rung.figures.set(ScopedMetric::TEST_ACCURACY, 0.5);
             Outcome::RungReached(rung)
         },
         // There is no checkpoint to continue from.
@@ -249,11 +259,17 @@ fn an_invalid_rung_report_is_a_failed_attempt() {
         let trial = bench.trial(&study, 0);
         assert_eq!((trial.state, trial.rungs), (TrialState::Waiting, vec![]));
     }
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    // Seconds of training add up from rung to rung.
+    let lease = bench.lease(worker);
+    let mut faster = rung(lease.attempt, training(&lease).1.unwrap(), 0.5);
+    faster.figures.set(Metric::TRAINING_SECONDS.whole(), 0.05);
+    assert!(bench.report(worker, &lease, Outcome::RungReached(faster)));
+    assert_eq!(bench.trial(&study, 0).rungs.len(), 1);
     // After the last rung there is no further rung to report.
-    for _ in 0..2 {
-        let lease = bench.lease(worker);
-        bench.finish(worker, &lease);
-    }
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
     let lease = bench.lease(worker);
     assert_eq!(training(&lease).1, None);
     assert!(bench.report(worker, &lease, report(9, 0.5)(&lease)));

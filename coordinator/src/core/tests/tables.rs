@@ -68,8 +68,11 @@ fn invalid_figures_or_a_missing_objective_are_failed_attempts() {
     let reader = bench.join(WorkerBuilder::reader());
     let good = figures(edgesmith_common::TrialNumber(0));
     let with = |of: &str, value: f64| good.clone().with(of.parse().unwrap(), value);
-    let mut without_latency = good.clone();
-    without_latency.remove(&"latency_ms@pixel3".parse().unwrap());
+    let without = |of: &str| {
+        let mut figures = good.clone();
+        figures.remove(&of.parse().unwrap());
+        figures
+    };
     let wrong = [
         with("validation_accuracy", 98.0),
         with("accuracy@t", f64::NAN),
@@ -77,7 +80,8 @@ fn invalid_figures_or_a_missing_objective_are_failed_attempts() {
         with("latency_ms@pixel3", 0.0),
         with("latency_ms@pixel3", 1e308),
         with("training_seconds", f64::INFINITY),
-        without_latency,
+        without("latency_ms@pixel3"),
+        without("training_seconds"),
     ];
     for figures in wrong {
         let lease = bench.lease(reader);

@@ -1,6 +1,6 @@
 //! How trials and teachers get from task to task, and how they fail.
 
-use edgesmith_common::{ArtifactHash, TrialState};
+use edgesmith_common::{ArtifactHash, ScopedMetric, Split, TrialState};
 
 use super::super::*;
 use super::builders::*;
@@ -243,16 +243,37 @@ fn a_trial_that_fails_on_one_device_stops_on_the_others() {
     bench.restart();
 }
 
+/// A result of training that lacks a figure.
+fn without(lease: &Lease, of: ScopedMetric) -> Outcome {
+    let mut trained = trained(lease.attempt, 0.5);
+    trained.compressed.remove(&of);
+    Outcome::TrialTrained(trained)
+}
+
+/// A result of training with a figure that no training yields.
+fn with(lease: &Lease, of: ScopedMetric) -> Outcome {
+    let mut trained = trained(lease.attempt, 0.5);
+    trained.uncompressed.set(of, 0.5);
+    Outcome::TrialTrained(trained)
+}
+
 #[test]
 fn an_invalid_report_is_a_failed_attempt() {
     let nan = f64::NAN;
     let mut bench = Bench::new();
-    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(9).device("board"));
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(99).device("board"));
     let trainer = bench.join(WorkerBuilder::trainer());
     let board = class("board");
     for wrong in [
         |lease: &Lease| Outcome::TrialTrained(trained(lease.attempt, f64::NAN)),
         |lease: &Lease| Outcome::TrialTrained(trained(lease.attempt, 1.5)),
+        |lease: &Lease| without(lease, Metric::TRAINING_SECONDS.whole()),
+        |lease: &Lease| without(lease, Metric::IMAGES_SEEN.whole()),
+        |lease: &Lease| without(lease, Metric::MODEL_BYTES.whole()),
+        |lease: &Lease| without(lease, Metric::PEAK_MEMORY_BYTES.whole()),
+        |lease: &Lease| without(lease, ScopedMetric::TEST_ACCURACY),
+        |lease: &Lease| with(lease, Metric::LATENCY_MS.at(Target::on(class("board")))),
+        |lease: &Lease| with(lease, Metric::ACCURACY.on(Split::HeldOut("x".into()))),
         |_: &Lease| Outcome::Measured(measurement(&class("board"), 1.0)),
     ] {
         let lease = bench.lease(trainer);
