@@ -1,5 +1,5 @@
-//! The worker's conversation with the coordinator: it joins, leases tasks, beats, moves artifacts and
-//! reports outcomes, through connection losses and restarts of the coordinator.
+//! The worker's conversation with the coordinator: it joins, leases tasks, beats, moves artifacts
+//! and reports outcomes, through connection losses and restarts of the coordinator.
 //!
 //! What a task means is not known here: a [`TaskExecutor`] does the work, on a thread where it may
 //! block and panic, and learns of the coordinator only through its [`AttemptContext`].
@@ -88,7 +88,7 @@ pub enum SessionError {
         problem: String,
     },
     /// A token that no header can carry.
-    #[error("the token holds characters that no header can carry")]
+    #[error("the token has characters that are not allowed in an HTTP header")]
     UnusableToken,
     /// The coordinator does not know the token, or asks for one.
     #[error("the coordinator at {address} turned the token away: {message}")]
