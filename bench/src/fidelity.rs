@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     text.push_str(
         "percent, mean±standard deviation, of the complete trial with the best validation accuracy;\n\
          all: every trial is trained for 200 epochs;\n\
-         halved: every trial is trained for 12 epochs; those that go on start again, for 200 epochs;\n\
+         halved: every trial is trained for 12 epochs; those that go on start again for 200;\n\
          cut: the first trials of all, as many as fit into the epochs of halved;\n\
          epochs: epochs of halved as a share of those of all;\n\
          same test: runs in which all and halved reach the same test accuracy\n",

@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if candidates.len() < BATCH {
         let (study, count) = (&args.study, candidates.len());
         return Err(invalid(format!(
-            "study {study} has {count} trials that were trained from scratch, but at least {BATCH} are needed"
+            "study {study} has {count} trials that were trained from scratch; it needs at least {BATCH}"
         )));
     }
     let data_root = args.data_root.unwrap_or_else(|| PathBuf::from("."));
