@@ -38,7 +38,9 @@ const MAX_MESSAGE_BYTES: usize = 256 << 20;
 pub struct Connection {
     /// The coordinator's address
     #[arg(long, env = "EDGESMITH_COORDINATOR", value_name = "URL", global = false,
-          help = format!("The coordinator's address [default: {DEFAULT_COORDINATOR}, else --data-dir]"))]
+          help = format!(
+              "The coordinator's address [default: {DEFAULT_COORDINATOR}, else --data-dir]"
+          ))]
     pub coordinator: Option<String>,
     /// Answer from this directory if no coordinator is running [default: edgesmith-data]
     #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
