@@ -1,4 +1,4 @@
-//! Algorithms as the command line names them.
+//! Parses the algorithms that the command line names.
 
 use std::fmt;
 
@@ -7,21 +7,21 @@ use edgesmith_console::invalid;
 /// An algorithm with settings that differ from its defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Algorithm {
-    /// As given: `regularized-evolution:population=10:sample=3`.
+    /// As the user wrote it, for example `regularized-evolution:population=10:sample=3`.
     text: String,
     /// The lines of `[algorithm]`.
     toml: String,
 }
 
 impl Algorithm {
-    /// Reads `NAME[:KEY=VALUE]...,...`. Names and keys are checked with the study file that they
-    /// become part of.
+    /// Reads texts of the form `NAME[:KEY=VALUE]...`. Names and keys are checked later, with the
+    /// study file that they become part of.
     ///
     /// # Errors
-    /// When nothing is named, or a setting is not `KEY=VALUE`.
+    /// When the list is empty, or a setting is not `KEY=VALUE`.
     pub fn parse_list(texts: &[String]) -> anyhow::Result<Vec<Self>> {
         if texts.is_empty() {
-            return Err(invalid("no algorithm is named; give --algorithms"));
+            return Err(invalid("no algorithm is given; name some with --algorithms"));
         }
         texts.iter().map(|text| Self::parse(text)).collect()
     }
@@ -31,9 +31,9 @@ impl Algorithm {
         let mut toml = format!("name = {:?}\n", parts.next().unwrap_or_default());
         for setting in parts {
             let (key, value) = setting.split_once('=').ok_or_else(|| {
-                invalid(format!("{setting:?} of {text:?} is no setting; write KEY=VALUE"))
+                invalid(format!("{setting:?} in {text:?} is not a setting; write KEY=VALUE"))
             })?;
-            // A word is a text; numbers and truth values stand as they are.
+            // Words are quoted; numbers and booleans are written as they are.
             let plain = value.parse::<f64>().is_ok() || value == "true" || value == "false";
             let value = if plain { value.to_owned() } else { format!("{value:?}") };
             toml.push_str(&format!("{key} = {value}\n"));

@@ -1,6 +1,6 @@
-//! Rank correlation: how far two figures order things alike.
+//! Rank correlation: how far two figures agree on an order.
 
-/// Kendall's tau-b (Kendall 1945), `-1..=1`; 0 where one of the two has only ties.
+/// Kendall's tau-b (Kendall 1945), `-1..=1`; 0 if one of the two has only ties.
 pub fn kendall(x: &[f64], y: &[f64]) -> f64 {
     let (mut agree, mut of_x, mut of_y) = (0i64, 0i64, 0i64);
     for i in 0..x.len() {
@@ -14,8 +14,8 @@ pub fn kendall(x: &[f64], y: &[f64]) -> f64 {
     ratio(agree as f64, ((of_x as f64) * (of_y as f64)).sqrt())
 }
 
-/// Spearman's rho (Spearman 1904): the correlation of ranks, ties sharing theirs; `-1..=1`, 0 where one
-/// of the two has only ties.
+/// Spearman's rho (Spearman 1904): the correlation of ranks, where ties share a rank. `-1..=1`; 0
+/// if one of the two has only ties.
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     let (x, y) = (ranks(x), ranks(y));
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
@@ -26,8 +26,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     ratio(sum(&|a, b| a * b), (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt())
 }
 
-/// Spearman's correlation of `x` and `y` where `z` is held fixed: the first-order partial correlation.
-/// `None` where `z` orders one of the two all by itself.
+/// Spearman's correlation of `x` and `y` with `z` held fixed: the first-order partial correlation.
+/// `None` if `z` alone determines the order of `x` or `y`.
 pub fn partial_spearman(x: &[f64], y: &[f64], z: &[f64]) -> Option<f64> {
     let (xy, xz, yz) = (spearman(x, y), spearman(x, z), spearman(y, z));
     let rest = (1.0 - xz * xz) * (1.0 - yz * yz);
@@ -42,7 +42,7 @@ fn sign(a: f64, b: f64) -> i64 {
     }
 }
 
-/// From 1, equal values sharing the mean of theirs.
+/// Ranks from 1. Equal values share the mean of their ranks.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let rank = |value: &f64| {
         let below = values.iter().filter(|other| *other < value).count();
@@ -65,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn orders_by_hand() {
+    fn correlations_match_hand_computed_values() {
         let x = [1.0, 2.0, 3.0, 4.0];
         assert!(close(kendall(&x, &x), 1.0) && close(spearman(&x, &x), 1.0));
         let turned = [9.0, 7.0, 5.0, 3.0];
         assert!(close(kendall(&x, &turned), -1.0) && close(spearman(&x, &turned), -1.0));
-        // Of six pairs one is the other way.
+        // One of six pairs has the opposite order.
         let swapped = [1.0, 3.0, 2.0, 4.0];
         assert!(close(kendall(&x, &swapped), 4.0 / 6.0));
         // 1 - 6 · 2 / (4 · 15).
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_third_figure_explains_is_taken_out() {
+    fn partial_correlation_removes_what_a_third_figure_explains() {
         let z = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let x = [2.0, 1.0, 3.0, 4.0, 6.0, 5.0];
         let y = [1.0, 2.0, 4.0, 3.0, 5.0, 6.0];

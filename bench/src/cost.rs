@@ -1,6 +1,6 @@
-//! What a coordinator's own work costs as a study grows: a proposal of each algorithm, and the front.
+//! Times a coordinator's own work as a study grows: the proposals of each algorithm, and the front.
 //!
-//! Trials here are made up and take no time; all that is timed is edgesmith.
+//! The trials are made up and take no time, so only edgesmith itself is timed.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::algorithm::Algorithm;
 use crate::study::{self, Driver};
 
-/// Proposals that are timed at each size.
+/// Number of proposals that are timed at each size.
 const TIMED: u32 = 50;
 
-/// Queries of the front that are timed.
+/// Number of queries of the front that are timed.
 const QUERIES: u32 = 20;
 
-/// A space of some 10^15 candidates, as studies have.
+/// A space of about 10^15 candidates, as real studies have.
 const STUDY: &str = r#"
 study = { name = "bench", seed = 1 }
 data.source = "digits"
@@ -60,22 +60,22 @@ stride = [1, 2]
 activation = ["relu", "relu6"]
 "#;
 
-/// How large the studies are, and who proposes.
+/// Arguments: the sizes of the studies and the algorithms.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Algorithms, with settings as NAME:KEY=VALUE
     #[arg(long, value_name = "NAME", value_delimiter = ',',
           default_values = AlgorithmSpec::NAMES)]
     pub algorithms: Vec<String>,
-    /// Finished trials before the timed proposals
+    /// Numbers of finished trials before the timed proposals
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,10000,100000")]
     pub trials: Vec<u32>,
-    /// Trials of the study whose front is timed; 0 leaves it out
+    /// Number of trials in the study whose front is timed; 0 skips it
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub front_trials: u32,
 }
 
-/// Times and prints.
+/// Times everything and prints the result.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
     let specs: Vec<StudySpec> = algorithms.iter().map(spec).collect::<anyhow::Result<_>>()?;
@@ -105,7 +105,7 @@ fn spec(algorithm: &Algorithm) -> anyhow::Result<StudySpec> {
     StudySpec::parse(&text).map_err(|errors| invalid(errors.to_string()))
 }
 
-/// Time of one proposal with its result, behind so many finished trials each.
+/// Mean time of a proposal and its result, after each of these numbers of finished trials.
 fn proposals(spec: &StudySpec, sizes: &[u32]) -> anyhow::Result<Vec<Duration>> {
     let space = staged(spec)?;
     let mut controller = controller::build(spec);
@@ -113,7 +113,7 @@ fn proposals(spec: &StudySpec, sizes: &[u32]) -> anyhow::Result<Vec<Duration>> {
     let mut number = 0;
     let mut times = Vec::new();
     for &size in sizes {
-        // What is in the way is proposed by nobody: the algorithm only hears of it.
+        // The trials up to the size are random candidates; the algorithm is only told about them.
         while number < size {
             let genotype = spec.space.sample(&mut rng);
             let Some(finished) = finished(space, &genotype, TrialNumber(number)) else { continue };
@@ -128,12 +128,12 @@ fn proposals(spec: &StudySpec, sizes: &[u32]) -> anyhow::Result<Vec<Duration>> {
             let mut rng = ChaCha8Rng::from_seed(spec.seed.derive(Purpose::Proposal(trial)));
             let started = Instant::now();
             let Some(next) = controller.suggest(trial, &mut rng) else {
-                anyhow::bail!("nothing new is left to propose");
+                anyhow::bail!("the algorithm has nothing new to propose");
             };
             controller.proposed(trial, &next);
             spent += started.elapsed();
             let Some(finished) = finished(space, &next.genotype, trial) else {
-                anyhow::bail!("an algorithm proposed what is no network");
+                anyhow::bail!("an algorithm proposed a candidate that is not a valid network");
             };
             let started = Instant::now();
             controller.update(&finished);
@@ -145,7 +145,7 @@ fn proposals(spec: &StudySpec, sizes: &[u32]) -> anyhow::Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// Times of the front of a study with so many trials, in a coordinator's core.
+/// Times the front of a study with this many trials, in a coordinator's core.
 fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
     let space = staged(spec)?;
     let mut driver = Driver::new();
@@ -160,18 +160,22 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
         backend: String::new(),
     };
     let joined = driver.ask(0.0, |to| Event::Join { to, worker: info, held: Vec::new() })?;
-    let Some(Answer::Joined { worker, .. }) = joined else { anyhow::bail!("nobody may join") };
+    let Some(Answer::Joined { worker, .. }) = joined else {
+        anyhow::bail!("the core did not let the worker join")
+    };
     let mut last = Duration::ZERO;
     for _ in 0..trials {
         let started = Instant::now();
         let leased =
             driver.ask(0.0, |to| Event::Lease { to, worker, deadline: study::time(1.0) })?;
-        let Some(Answer::Leased(lease)) = leased else { anyhow::bail!("nothing was leased") };
+        let Some(Answer::Leased(lease)) = leased else { anyhow::bail!("the core leased no task") };
         let leasing = started.elapsed();
         let Work::TrainTrial { genotype, .. } = &lease.work else {
-            anyhow::bail!("something else than a trial was leased");
+            anyhow::bail!("the core leased a task other than training a trial");
         };
-        let Some(result) = made_up(space, genotype) else { anyhow::bail!("it is no network") };
+        let Some(result) = made_up(space, genotype) else {
+            anyhow::bail!("the core leased a candidate that is not a valid network")
+        };
         let (task, attempt, outcome) =
             (lease.task, lease.attempt, Ok(Outcome::TrialTrained(result)));
         let started = Instant::now();
@@ -201,7 +205,7 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
          the last trial, from lease to front      {}\n  \
          pareto                                   {}\n  \
          pareto with a bound on an objective      {}\n  \
-         pareto with another bound, gone through  {}\n  \
+         pareto with another bound, full scan     {}\n  \
          status                                   {}\n",
         short(last),
         short(query),
@@ -215,11 +219,11 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
 fn staged(spec: &StudySpec) -> anyhow::Result<&StagedSpace> {
     match spec.training() {
         Some(work) => Ok(&work.space),
-        None => Err(invalid("the study trains nothing")),
+        None => Err(invalid("the study does not train")),
     }
 }
 
-/// Objective values of a candidate; `None` where it is no network.
+/// Objective values of a candidate; `None` if it is not a valid network.
 fn finished(
     space: &StagedSpace,
     genotype: &Genotype,
@@ -232,7 +236,8 @@ fn finished(
     Some(FinishedTrial::Complete { number, objectives, violation: 0.0 })
 }
 
-/// Figures that nobody measured: more parameters are more accurate, and each genotype has its own luck.
+/// Made-up figures of a candidate: more parameters give more accuracy, plus a pseudo-random part
+/// from the genotype. `None` if it is not a valid network.
 fn made_up(space: &StagedSpace, genotype: &Genotype) -> Option<TrainedTrial> {
     let candidate = space.decode(genotype);
     let plan = candidate.pruned_plan(space.data()).ok()?;

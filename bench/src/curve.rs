@@ -1,6 +1,6 @@
-//! Many runs of unequal length as one curve, and the figures of a sample.
+//! Averages many runs of unequal length into one curve, and computes mean and deviation.
 
-/// Mean and sample standard deviation (0 of a single value).
+/// Mean and sample standard deviation (0 for a single value).
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -8,7 +8,7 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
 }
 
-/// Mean and standard deviation of shares as percent, for people.
+/// Mean and standard deviation of shares, as a text in percent.
 pub fn percent(values: impl Iterator<Item = f64>) -> String {
     let (mean, deviation) = mean_and_deviation(&values.collect::<Vec<f64>>());
     format!("{:.2}±{:.2}", mean * 100.0, deviation * 100.0)

@@ -1,4 +1,5 @@
-//! What successive halving saves, and what it loses: the same studies with and without it.
+//! Measures what successive halving saves and what it loses: runs the same studies with and without
+//! it.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use crate::runs::{Runs, load};
 use crate::single;
 use crate::study::{Budget, LookUp, Run, Template, toml_text};
 
-/// Which studies are run both ways.
+/// Arguments: which studies are run both ways.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// NAS-Bench-201 as CSV, see docs/data.md
@@ -22,28 +23,27 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',',
           default_values = AlgorithmSpec::NAMES)]
     pub algorithms: Vec<String>,
-    /// Trials of each study
+    /// Number of trials of each study
     #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub trials: u32,
-    /// Of so many trials about one goes on
+    /// About one in N trials goes on at a rung
     #[arg(long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub reduction: u32,
-    /// Runs of each algorithm both ways, with seeds that count up
+    /// Number of runs of each algorithm both ways, with consecutive seeds
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,
     /// Seed of the first run
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Runs at once [default: number of cores]
+    /// Number of runs at once [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub jobs: Option<u32>,
 }
 
 impl Args {
-    /// What all runs have in common: trials of 200 epochs; where they may `stop` early, with a rung
-    /// at 12.
+    /// What all runs share: trials of 200 epochs, and with `stop` a rung at 12 epochs.
     fn template(&self, stop: bool) -> Template {
         let mut table = format!(
             "path = {}\nvalidation_accuracy = \"c10_valid_200\"\nepochs = 200\n\
@@ -60,16 +60,16 @@ impl Args {
     }
 }
 
-/// Runs and prints.
+/// Runs everything and prints the result.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
     let (all, halved) = (args.template(false), args.template(true));
-    // Every study file is checked before the first run starts.
+    // Check every study file before the first run starts.
     for algorithm in &algorithms {
         all.spec(algorithm, args.seed)?;
         halved.spec(algorithm, args.seed)?;
     }
-    // The one with rungs names all columns.
+    // The study with rungs names all columns.
     let table = load(&halved.spec(&algorithms[0], args.seed)?)?;
     let runs = Runs { count: args.runs, seed: args.seed, jobs: args.jobs };
     let mut rows = Vec::new();
@@ -92,14 +92,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut text = table::render(&columns, &rows);
     text.push_str(
         "percent, mean±standard deviation, of the complete trial with the best validation accuracy;\n\
-         all: each trial goes to 200 epochs; halved: to 12, and who goes on begins anew and goes to 200;\n\
-         cut: the first trials of all, as many as the epochs of halved pay for; epochs: share of those of\n\
-         all that halved spends; same test: runs in which all and halved come to the same test accuracy\n",
+         all: every trial is trained for 200 epochs;\n\
+         halved: every trial is trained for 12 epochs; those that go on start again for 200;\n\
+         cut: the first trials of all, as many as fit into the epochs of halved;\n\
+         epochs: epochs of halved as a share of those of all;\n\
+         same test: runs in which all and halved reach the same test accuracy\n",
     );
     print_text(&text)
 }
 
-/// One algorithm, its runs by seed both ways.
+/// The table row of one algorithm, from its runs both ways in the order of seeds.
 fn row(algorithm: &Algorithm, all: &[Run], halved: &[Run]) -> Vec<String> {
     let chosen = |look_ups: &[LookUp]| {
         let figures = |look_up: &LookUp| {
@@ -110,7 +112,7 @@ fn row(algorithm: &Algorithm, all: &[Run], halved: &[Run]) -> Vec<String> {
     };
     let each = |runs: &[Run]| -> Vec<_> { runs.iter().map(|run| chosen(&run.look_ups)).collect() };
     let (by_all, by_halved) = (each(all), each(halved));
-    // What the same epochs buy without rungs.
+    // The trials that the same number of epochs pays for without rungs.
     let cut: Vec<_> = all
         .iter()
         .zip(halved)

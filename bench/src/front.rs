@@ -1,8 +1,8 @@
-//! How fast a study gets to a good front: its hypervolume over wall time, from nothing.
+//! Measures how fast a study reaches a good front: its hypervolume over wall time, from scratch.
 //!
-//! The study runs as under `edgesmith search`, coordinator and workers in this process over a real
-//! connection and a real store, which is in a temporary directory. The clock runs from before the
-//! coordinator starts. `tests/compare_front.py` does the same with Optuna and PyTorch.
+//! The study runs as under `edgesmith search`: coordinator and workers are in this process, with a
+//! real connection and a real store in a temporary directory. The clock starts before the
+//! coordinator does. `tests/compare_front.py` does the same with Optuna and PyTorch.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,35 +21,36 @@ use edgesmith_worker::slots::Slots;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at the trials.
+/// Pause between two queries of the trials.
 const GLANCE: Duration = Duration::from_millis(250);
-/// Rows of the table.
+/// Number of rows in the table.
 const ROWS: usize = 10;
 
-/// Which study, and how good its front is to become.
+/// Arguments: which study, and when to end it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study file
     pub study: PathBuf,
-    /// The worst that counts of each objective, as METRIC=VALUE or METRIC@DEVICE=VALUE
+    /// Reference point: the worst value that counts for each objective, as METRIC=VALUE or
+    /// METRIC@DEVICE=VALUE
     #[arg(long, value_name = "METRIC=VALUE", value_delimiter = ',', required = true)]
     pub reference: Vec<String>,
-    /// End when the hypervolume has reached this
+    /// End when the hypervolume reaches this value
     #[arg(long, value_name = "HYPERVOLUME")]
     pub until: Option<f64>,
-    /// End after so many minutes
+    /// End after this many minutes
     #[arg(long)]
     pub minutes: Option<f64>,
-    /// Trials trained at once, or `auto`, as for `search`
+    /// Number of trials that are trained at once, or `auto`, as for `search`
     #[arg(long, value_name = "N|auto")]
     pub slots: Option<Slots>,
-    /// What trains
+    /// Device that trains
     #[arg(long, default_value = "flex", value_enum)]
     pub backend: Backend,
-    /// Directory that relative data paths of the study start from [default: this one]
+    /// Base directory of relative data paths in the study [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
-    /// How to print; json has every trial
+    /// How to print; json contains every trial
     #[arg(long, value_enum, default_value = "table")]
     pub format: ListFormat,
 }
@@ -80,7 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Growth { area, spec, until: args.until, arrivals: Vec::new(), hypervolume: 0.0 };
     let seen = tokio::select! {
         seen = growth.watch(&coordinator, clock) => seen,
-        // The workers' session ends by itself only when it cannot go on.
+        // The workers' session ends by itself only if it cannot continue.
         failed = &mut workers => failed?.map_err(Into::into),
         () = tokio::time::sleep(allowed) => Ok(()),
         () = shutdown.cancelled() => Ok(()),
@@ -94,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     seen?;
     print(&Grown { growth: &growth, took }, args.format)?;
     if shutdown.is_cancelled() {
-        eprintln!("stopped before the study was over");
+        eprintln!("stopped before the study ended");
         return Ok(ExitCode::from(130));
     }
     Ok(ExitCode::SUCCESS)
@@ -104,22 +105,24 @@ fn allowed(minutes: Option<f64>) -> anyhow::Result<Duration> {
     let Some(minutes) = minutes else { return Ok(Duration::MAX) };
     let allowed = Duration::try_from_secs_f64(60.0 * minutes);
     let allowed = allowed.ok().filter(|allowed| !allowed.is_zero());
-    allowed.ok_or_else(|| invalid(format!("--minutes {minutes} is no time; use 10, for example")))
+    allowed.ok_or_else(|| {
+        invalid(format!("--minutes {minutes} is not a valid time; use 10, for example"))
+    })
 }
 
-/// The space that counts: as far as a reference point, in units in which objectives compare.
+/// The region that counts for the hypervolume: everything better than a reference point.
 #[derive(Debug, PartialEq)]
 struct Area {
     objectives: Vec<Objective>,
-    /// The worst that counts, one an objective, in the metric's unit.
+    /// The worst value that counts, one per objective, in the metric's unit.
     worst: Vec<f64>,
 }
 
 impl Area {
-    /// From `METRIC=VALUE`, or `METRIC@DEVICE=VALUE`, once for each objective.
+    /// Reads `METRIC=VALUE` or `METRIC@DEVICE=VALUE`, one for each objective.
     ///
     /// # Errors
-    /// With all that is wrong with them.
+    /// All mistakes in the references, in one message.
     fn new(objectives: &[Objective], references: &[String]) -> anyhow::Result<Self> {
         let mut worst = vec![None; objectives.len()];
         let mut named = vec![false; objectives.len()];
@@ -136,7 +139,7 @@ impl Area {
                         && objectives[place].of.metric.definition().unit == Unit::Share =>
                 {
                     mistakes.push(format!(
-                        "{text:?} is no share; write 70 % as {name}=0.7, for example"
+                        "{text:?} is not a share below 1; write 70 % as {name}=0.7, for example"
                     ));
                 }
                 (Some(place), Some(value)) => {
@@ -145,7 +148,7 @@ impl Area {
                     }
                 }
                 (None, _) => mistakes.push(format!(
-                    "{name:?} is no objective of the study; it has {}",
+                    "{name:?} is not an objective of the study; it has {}",
                     known.join(" and ")
                 )),
                 (_, None) => mistakes.push(format!(
@@ -163,7 +166,7 @@ impl Area {
         Err(invalid(format!("--reference: {}", mistakes.join("; "))))
     }
 
-    /// Of points in the objectives' units.
+    /// The hypervolume of points in the objectives' units.
     fn hypervolume(&self, points: &[Vec<f64>]) -> f64 {
         let beyond = |point: &Vec<f64>| -> Vec<f64> {
             let parts = self.objectives.iter().zip(point).zip(&self.worst);
@@ -174,8 +177,8 @@ impl Area {
     }
 }
 
-/// How far a value is on the good side of the worst one: accuracy in shares, other metrics in powers of
-/// ten; negative on the other side.
+/// How much better a value is than the worst one that counts: in shares for accuracy, in powers of
+/// ten for other metrics. Negative if it is worse.
 fn gain(objective: &Objective, value: f64, worst: f64) -> f64 {
     let more = match objective.of.metric.definition().scale {
         Scale::Linear { .. } => value - worst,
@@ -184,32 +187,32 @@ fn gain(objective: &Objective, value: f64, worst: f64) -> f64 {
     -objective.goal.oriented(more)
 }
 
-/// A complete trial.
+/// A complete trial, as it arrived.
 #[derive(Debug, Serialize)]
 struct Arrival {
     trial: u32,
-    /// Since the clock started, seconds.
+    /// Seconds since the clock started.
     at: f64,
-    /// One an objective.
+    /// One value per objective, in its unit.
     values: Vec<f64>,
-    /// Images that its training has taken in.
+    /// Number of images that its training used.
     images: u64,
-    /// Of the front with it.
+    /// Hypervolume of the front including this trial.
     hypervolume: f64,
 }
 
-/// A study's complete trials as they arrived.
+/// A study's complete trials in the order of arrival.
 struct Growth {
     area: Area,
     spec: StudySpec,
-    /// The hypervolume that is enough.
+    /// The hypervolume at which to stop.
     until: Option<f64>,
     arrivals: Vec<Arrival>,
     hypervolume: f64,
 }
 
 impl Growth {
-    /// Until the study is over, or its front is good enough.
+    /// Watches until the study has ended, or its front is good enough.
     async fn watch(&mut self, coordinator: &Coordinator, clock: Instant) -> anyhow::Result<()> {
         let study = self.spec.name.to_string();
         loop {
@@ -246,7 +249,7 @@ impl Growth {
             let Some(values) = &row.values else { continue };
             let of = |objective: &Objective| {
                 values.get(&objective.of).ok_or_else(|| {
-                    anyhow::anyhow!("trial {number} is complete and has no {objective}")
+                    anyhow::anyhow!("trial {number} is complete but has no {objective}")
                 })
             };
             let values_of: Vec<f64> =
@@ -269,13 +272,13 @@ impl Growth {
         Ok(())
     }
 
-    /// When the hypervolume was at least `goal`.
+    /// Seconds until the hypervolume reached `goal`; `None` if it did not.
     fn reached(&self, goal: f64) -> Option<f64> {
         self.arrivals.iter().find(|arrival| arrival.hypervolume >= goal).map(|arrival| arrival.at)
     }
 }
 
-/// How a front grew, over all the time that it was given.
+/// How a front grew over the whole run.
 struct Grown<'a> {
     growth: &'a Growth,
     took: Duration,
@@ -288,7 +291,7 @@ struct Document<'a> {
     reference: &'a [f64],
     seconds: f64,
     hypervolume: f64,
-    /// Seconds until `--until` was reached; `null`: it was not, or none was given.
+    /// Seconds until `--until` was reached; `null` if it was not reached or not given.
     reached_after: Option<f64>,
     trials: &'a [Arrival],
 }
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_the_reference_counts_in_shares_and_powers_of_ten() {
+    fn gains_over_the_reference_count_in_shares_and_powers_of_ten() {
         let area = area(&["macs=1e6", "validation_accuracy=0.7", "latency_ms@pi=10"]).unwrap();
         assert_eq!(area.worst, [0.7, 1e6, 10.0]);
         let one = vec![0.8, 1e4, 1.0];
@@ -362,11 +365,11 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_in_references_are_told() {
+    fn all_mistakes_in_references_are_reported() {
         let given = ["macs=1e6", "macs=2", "size=3", "latency_ms@pi=often"];
         assert_eq!(
             area(&given).unwrap_err().to_string(),
-            "--reference: macs is given twice; \"size\" is no objective of the study; it has \
+            "--reference: macs is given twice; \"size\" is not an objective of the study; it has \
              validation_accuracy and macs and latency_ms@pi; \"latency_ms@pi=often\" has no positive \
              number; write latency_ms@pi=0.5, for example; validation_accuracy has no reference; add \
              validation_accuracy=VALUE"
@@ -376,7 +379,7 @@ mod tests {
         let given = ["macs=1e6", "validation_accuracy=70", "latency_ms@pi=1"];
         assert_eq!(
             area(&given).unwrap_err().to_string(),
-            "--reference: \"validation_accuracy=70\" is no share; write 70 % as \
+            "--reference: \"validation_accuracy=70\" is not a share below 1; write 70 % as \
              validation_accuracy=0.7, for example"
         );
         for minutes in [-1.0, 0.0, f64::NAN] {

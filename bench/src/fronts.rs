@@ -1,4 +1,4 @@
-//! Two objectives: the share of the true front's hypervolume that a search has not found.
+//! Two objectives: measures the share of the true front's hypervolume that a search has not found.
 
 use std::fmt::Write as _;
 
@@ -13,23 +13,25 @@ use crate::curve::average;
 use crate::single;
 use crate::study::LookUp;
 
-/// Error of the reference point: worse than guessing among ten.
+/// Error of the reference point, the same as guessing among ten classes.
 const REFERENCE_ERROR: f64 = 0.9;
-/// The share of missing hypervolume at which a front counts as found.
+/// A front counts as found if at most this share of the hypervolume is missing.
 const FOUND: f64 = 0.01;
 
-/// The table's own front.
+/// The true front of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truth {
-    /// Largest latency and [`REFERENCE_ERROR`].
+    /// The largest latency, ms, and [`REFERENCE_ERROR`].
     reference: [f64; 2],
     volume: f64,
 }
 
 impl Truth {
-    /// Of the column and the device that `spec` searches.
+    /// The front of the column and the device that `spec` searches.
     pub fn of(table: &CellTable, spec: &StudySpec) -> anyhow::Result<Self> {
-        let Workload::Table(columns) = &spec.work else { return Err(invalid("no table is named")) };
+        let Workload::Table(columns) = &spec.work else {
+            return Err(invalid("the study names no table"));
+        };
         let targets = spec.targets();
         let points = table
             .cells()
@@ -57,23 +59,23 @@ impl Truth {
     }
 }
 
-/// Latency and error, less is better.
+/// Latency, ms, and error; lower is better for both.
 fn point(figures: &Figures) -> Vec<f64> {
     let latency = figures.latencies().next().map_or(f64::INFINITY, |(_, ms)| ms);
     vec![latency, 1.0 - single::accuracy(figures)]
 }
 
-/// One algorithm on one device.
+/// The results of one algorithm on one device.
 #[derive(Debug)]
 pub struct Row {
     device: String,
     algorithm: String,
-    /// Mean and deviation of the missing share after each look-up.
+    /// Mean and standard deviation of the missing share after each look-up.
     curve: Vec<(f64, f64)>,
 }
 
 impl Row {
-    /// Of all its runs.
+    /// From all runs of the algorithm.
     pub fn new(device: &str, algorithm: &Algorithm, runs: &[Vec<LookUp>], truth: &Truth) -> Self {
         let missing: Vec<Vec<f64>> = runs.iter().map(|run| truth.missing(run)).collect();
         Self {
@@ -87,13 +89,14 @@ impl Row {
         self.curve.last().map_or(1.0, |(mean, _)| *mean)
     }
 
-    /// Look-ups after which the mean is within [`FOUND`] of the true front.
+    /// Number of look-ups after which the mean missing share is at most [`FOUND`].
     fn found(&self) -> Option<usize> {
         self.curve.iter().position(|(mean, _)| *mean <= FOUND).map(|place| place + 1)
     }
 }
 
-/// Devices down, algorithms across: the missing share at the end, and the look-ups to 1 %.
+/// A row per device and a column per algorithm: the missing share at the end, and the look-ups to 1
+/// %.
 pub fn table(rows: &[Row], algorithms: &[Algorithm]) -> String {
     let names: Vec<String> = algorithms.iter().map(ToString::to_string).collect();
     let mut columns = vec![("device", Align::Left)];
@@ -122,7 +125,7 @@ pub fn table(rows: &[Row], algorithms: &[Algorithm]) -> String {
     text
 }
 
-/// Missing share after each look-up, as CSV.
+/// The missing share after each look-up, as CSV.
 pub fn curves(rows: &[Row]) -> String {
     let mut text = "device,algorithm,look_ups,mean_missing,deviation\n".to_owned();
     for Row { device, algorithm, curve } in rows {

@@ -1,13 +1,13 @@
-//! `edgesmith-bench` measures edgesmith itself on problems whose answers are known.
+//! The program `edgesmith-bench`: measures edgesmith itself on problems whose answers are known.
 //!
-//! `cost` times the coordinator's own work, `train` the training of networks; `search` runs search
-//! algorithms on a table of trained networks, and `fidelity` does so with and without successive
-//! halving. Each run of these two is a study of its own in a coordinator's core, with the same
-//! proposals, records and rules as one behind gRPC and sled, in simulated time; only sockets and
-//! disk are left out. `front` runs one real study and leaves nothing out; `proxies` judges
-//! untrained networks by such a study's trials.
+//! `cost` times the coordinator's own work, and `train` times the training of networks. `search`
+//! runs search algorithms on a table of trained networks, and `fidelity` does so with and without
+//! successive halving. Each run of these two is a study in a coordinator's core, in simulated time:
+//! it has the same proposals, records and rules as a study behind gRPC and sled, only without
+//! sockets and disk. `front` runs one real, complete study. `proxies` compares the scores of
+//! untrained networks with the trials of such a study.
 //!
-//! Nothing that `edgesmith` does needs this program.
+//! The program `edgesmith` does not need this one.
 
 use std::process::ExitCode;
 
@@ -33,7 +33,7 @@ mod train;
 #[derive(Debug, Parser)]
 #[command(name = "edgesmith-bench", version, max_term_width = 100)]
 struct Args {
-    /// Log more; twice for debugging. RUST_LOG overrides it.
+    /// Log more; give it twice for debugging. RUST_LOG overrides it
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -44,33 +44,32 @@ struct Args {
 enum Command {
     /// Run search algorithms on a table of trained networks, many times each
     ///
-    /// The defaults are the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the
+    /// The defaults follow the protocol of the NAS-Bench-201 paper on CIFAR-10. With --device the
     /// search has two objectives, and the missing hypervolume is reported.
     Search(Box<search::Args>),
     /// Run studies on a table of trained networks with and without successive halving, many times
     /// each
     ///
-    /// With it, trials are compared by their accuracy after 12 epochs, and about one in --reduction
-    /// goes on to 200, from the beginning, since the table's trainings of 12 epochs are trainings
-    /// of their own. Accuracies and epochs are those of NAS-Bench-201 on CIFAR-10.
+    /// With successive halving, trials are compared by their accuracy after 12 epochs, and about
+    /// one in --reduction goes on to 200 epochs. It starts again from the beginning, because the
+    /// 12-epoch trainings in the table are separate ones. Accuracies and epochs are those of
+    /// NAS-Bench-201 on CIFAR-10.
     Fidelity(fidelity::Args),
-    /// Time what the coordinator itself does: proposals by algorithm and size of the study, and the
-    /// front
+    /// Time the coordinator's own work: proposals by algorithm and size of the study, and the front
     ///
-    /// Trials are made up and take no time.
+    /// The trials are made up and take no time.
     Cost(cost::Args),
     /// Time training: images per second of seven networks, on random images
     Train(train::Args),
-    /// Run a study from nothing and tell how its front's hypervolume grew over time
+    /// Run a study from scratch and show how the hypervolume of its front grew over time
     ///
-    /// The study runs as under `edgesmith search`, in a directory of its own that is removed at the
-    /// end. The hypervolume is the product over the objectives of how far the front goes beyond the
-    /// reference: accuracy in shares of 1, everything else in powers of ten. tests/compare_front.py
-    /// sets it beside Optuna's.
+    /// The study runs as under `edgesmith search`, in a temporary directory. The hypervolume is
+    /// measured from the reference point: accuracy in shares of 1, everything else in powers of
+    /// ten. tests/compare_front.py compares it with Optuna's.
     Front(front::Args),
-    /// Tell how well zero-cost proxies foretell what a study's trials came to
+    /// Measure how well zero-cost proxies predict the accuracy of a study's trials
     ///
-    /// Run a study with `algorithm.name = "random"` first. Macs and parameters are the control.
+    /// Run a study with `algorithm.name = "random"` first. MACs and parameters are the control.
     Proxies(proxies::Args),
 }
 

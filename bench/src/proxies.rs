@@ -1,10 +1,11 @@
-//! What zero-cost proxies foretell of a study's trials, next to what arithmetic alone foretells.
+//! Measures how well zero-cost proxies predict the accuracy of a study's trials, compared with
+//! arithmetic alone (MACs and parameters).
 //!
-//! Nothing is trained here: a finished study tells what each of its candidates came to before
-//! compression, and each is scored by the weights that its training began with. Trials that
-//! inherited weights are left out, as their accuracy is not that of a training from scratch. The
-//! candidates should be a random choice (`algorithm.name = "random"`), or the search's own choice
-//! is part of the answer.
+//! Nothing is trained here. A finished study gives the accuracy of each candidate before
+//! compression, and each candidate is scored with the weights that its training started from.
+//! Trials that inherited weights are left out, because their accuracy is not that of a training
+//! from scratch. The candidates should be a random sample (`algorithm.name = "random"`); otherwise
+//! the search's choice biases the result.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -23,23 +24,23 @@ use serde::Serialize;
 
 use crate::correlation::{kendall, partial_spearman, spearman};
 
-/// Candidates of a batch of which the better half is kept.
+/// Number of candidates in a batch; the better half is kept.
 const BATCH: usize = 8;
 
-/// What one proxy foretells.
+/// How well one proxy predicts.
 #[derive(Debug, Serialize)]
 struct Row {
     proxy: &'static str,
     kendall: f64,
     spearman: f64,
-    /// With multiply-accumulates held fixed; `null` where the proxy orders by them.
+    /// With multiply-accumulates held fixed; `null` if the proxy orders by them.
     spearman_given_macs: Option<f64>,
-    /// Of the batches, those whose most accurate candidate is kept; by chance 0.5, more where
-    /// several share the first place.
+    /// Share of batches whose most accurate candidate is kept. By chance it is 0.5, or more if
+    /// several candidates share the first place.
     best_kept: f64,
-    /// Mean accuracy of what is kept.
+    /// Mean accuracy of the kept candidates.
     accuracy_kept: f64,
-    /// To score one candidate.
+    /// Time to score one candidate.
     milliseconds: f64,
 }
 
@@ -54,14 +55,14 @@ struct Judged {
     proxies: Vec<Row>,
 }
 
-/// Whose trials the proxies are judged by.
+/// Arguments: the study whose trials the proxies are compared with.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of a study with finished trials
     pub study: String,
     #[command(flatten)]
     pub connection: Connection,
-    /// Directory that relative data paths of the study start from [default: this one]
+    /// Base directory of relative data paths in the study [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
     /// How to print
@@ -69,13 +70,13 @@ pub struct Args {
     pub format: ListFormat,
 }
 
-/// Judges and prints.
+/// Scores the candidates and prints the comparison.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
     let work = spec
         .training()
-        .ok_or_else(|| invalid(format!("study {} trains nothing", args.study)))?
+        .ok_or_else(|| invalid(format!("study {} does not train", args.study)))?
         .clone();
     let request = v1::ListTrialsRequest { study: args.study.clone() };
     let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
@@ -96,7 +97,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if candidates.len() < BATCH {
         let (study, count) = (&args.study, candidates.len());
         return Err(invalid(format!(
-            "study {study} has {count} trials that were trained from scratch; at least {BATCH} are needed"
+            "study {study} has {count} trials that were trained from scratch; it needs at least {BATCH}"
         )));
     }
     let data_root = args.data_root.unwrap_or_else(|| PathBuf::from("."));
@@ -152,7 +153,10 @@ impl Output for Judged {
             table::percent(self.mean_accuracy)
         );
         if self.inherited > 0 {
-            text.push_str(&format!("{} that inherited weights are left out\n\n", self.inherited));
+            text.push_str(&format!(
+                "{} trials that inherited weights are left out\n\n",
+                self.inherited
+            ));
         }
         text + &table::render(&columns, &lines)
     }
@@ -162,7 +166,7 @@ impl Output for Judged {
     }
 }
 
-/// A trained network, as far as it matters here.
+/// What is needed of a trained network here.
 struct Candidate {
     number: TrialNumber,
     plan: Plan,
@@ -198,14 +202,14 @@ fn row(
     }
 }
 
-/// What is left of batches.
+/// What is kept of all batches.
 #[derive(Debug, PartialEq)]
 struct Kept {
     best: f64,
     accuracy: f64,
 }
 
-/// Keeps the better half of each whole batch by score.
+/// Keeps the better half of each full batch, by score.
 fn kept(scores: &[f64], accuracies: &[f64]) -> Kept {
     let (mut best, mut all) = (Vec::new(), Vec::new());
     for (scores, accuracies) in scores.chunks_exact(BATCH).zip(accuracies.chunks_exact(BATCH)) {
@@ -229,9 +233,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_better_half_of_each_whole_batch_is_kept() {
+    fn the_better_half_of_each_full_batch_is_kept() {
         let accuracies: Vec<f64> = (0..17).map(|i| f64::from(i % 8) / 10.0).collect();
-        // Kept are 0.4 to 0.7; the last one is in no whole batch.
+        // 0.4 to 0.7 are kept; the last candidate is not in a full batch.
         let by_accuracy = kept(&accuracies, &accuracies);
         assert_eq!(by_accuracy.best, 1.0);
         assert!((by_accuracy.accuracy - 0.55).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! Many runs of one study over a table, several at once.
+//! Runs one study over a table many times, several runs at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,25 +13,27 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::algorithm::Algorithm;
 use crate::study::{self, Run, Template};
 
-/// The table that a study names, by its path from here.
+/// Loads the table that a study names. Relative paths start from the current directory.
 pub fn load(spec: &StudySpec) -> anyhow::Result<CellTable> {
-    let Workload::Table(table) = &spec.work else { return Err(invalid("no table is named")) };
+    let Workload::Table(table) = &spec.work else {
+        return Err(invalid("the study names no table"));
+    };
     CellTable::load(table, std::path::Path::new("")).map_err(|error| invalid(error.to_string()))
 }
 
-/// How often a study is run.
+/// How often a study is run, and how.
 pub struct Runs {
-    /// At least 1.
+    /// Number of runs, at least 1.
     pub count: u32,
-    /// Of the first; those of the others count up.
+    /// Seed of the first run; the others have the next seeds.
     pub seed: u64,
-    /// At once; `None`: as many as there are cores.
+    /// Number of runs at once; `None` for the number of cores.
     pub jobs: Option<u32>,
 }
 
 impl Runs {
-    /// All runs of one algorithm on one problem, by seed. What comes out does not depend on how
-    /// many run at once.
+    /// Runs one algorithm on one problem; the results are in the order of seeds. They do not depend
+    /// on how many runs go on at once.
     pub fn all(
         &self,
         template: &Template,

@@ -1,4 +1,4 @@
-//! What search algorithms find on a table of trained networks, many runs of each.
+//! Measures what search algorithms find on a table of trained networks, over many runs of each.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,16 @@ use crate::runs::{Runs, load};
 use crate::study::{Budget, LookUp, Template, toml_text};
 use crate::{fronts, single};
 
-/// What is searched, by whom, and how often.
+/// Arguments: what is searched, by which algorithms, and how often.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// NAS-Bench-201 as CSV, see docs/data.md
     #[arg(long, value_name = "FILE")]
     pub table: PathBuf,
-    /// Latencies of the table's rows, for --device
+    /// File with the latencies of the table's rows, for --device
     #[arg(long, value_name = "FILE")]
     pub latencies: Option<PathBuf>,
-    /// Search accuracy against latency on these device classes, or on `all` [default: accuracy
+    /// Search for accuracy and latency on these device classes, or on `all` [default: accuracy
     /// alone]
     #[arg(long = "device", value_name = "CLASS", value_delimiter = ',')]
     pub devices: Vec<String>,
@@ -28,22 +28,22 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',',
           default_values = AlgorithmSpec::NAMES)]
     pub algorithms: Vec<String>,
-    /// Runs of each algorithm, with seeds that count up
+    /// Number of runs of each algorithm, with consecutive seeds
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,
-    /// Simulated seconds (12000s) or look-ups (trials=200) of each run
+    /// Budget of each run: simulated seconds (12000s) or look-ups (trials=200)
     #[arg(long, default_value = "12000s")]
     pub budget: String,
     /// Seed of the first run
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Runs at once [default: number of cores]
+    /// Number of runs at once [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub jobs: Option<u32>,
-    /// Column that the search sees, percent
+    /// Column with the accuracy that the search sees, in percent
     #[arg(long, value_name = "COLUMN", default_value = "c10_valid_12")]
     pub validation: String,
-    /// Columns that are reported, percent
+    /// Columns with the accuracies that are reported, in percent
     #[arg(
         long,
         value_name = "COLUMN",
@@ -51,29 +51,31 @@ pub struct Args {
         default_value = "c10_test_200,c100_test_200,in16_test_200"
     )]
     pub test: Vec<String>,
-    /// Column of training seconds
+    /// Column with the training seconds
     #[arg(long, value_name = "COLUMN", default_value = "c10_train_s_200")]
     pub seconds: String,
     /// Share of those seconds that a look-up costs
     #[arg(long, value_name = "SHARE", default_value_t = 0.06)]
     pub seconds_share: f64,
-    /// Whether cells that are the same network are one candidate, or each row of the table is
+    /// What counts as one candidate: all cells that are the same network, or each row of the table
     #[arg(long, value_name = "network|row", default_value = "network")]
     pub identity: String,
-    /// Write the curve over look-ups here: simple regret, or missing hypervolume
+    /// Write the curve over look-ups to this file: simple regret, or missing hypervolume
     #[arg(long, value_name = "FILE.csv")]
     pub curve: Option<PathBuf>,
 }
 
 impl Args {
-    /// What all runs have in common; a device is yet to be set.
+    /// What all runs share; the device is set later.
     ///
     /// # Errors
-    /// When the budget is none.
+    /// When the budget is invalid, or `--device` is given without `--latencies`.
     fn template(&self) -> anyhow::Result<Template> {
         let wrong = || {
             let given = &self.budget;
-            invalid(format!("{given:?} is no budget; write seconds as 12000s or trials=200"))
+            invalid(format!(
+                "--budget {given:?} is invalid; write seconds as 12000s, or look-ups as trials=200"
+            ))
         };
         let budget = match (self.budget.strip_suffix('s'), self.budget.strip_prefix("trials=")) {
             (_, Some(trials)) => Budget::Trials(trials.parse().map_err(|_| wrong())?),
@@ -101,21 +103,17 @@ impl Args {
     }
 }
 
-/// Runs and prints.
+/// Runs everything and prints the result.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let algorithms = Algorithm::parse_list(&args.algorithms)?;
     let mut template = args.template()?;
     let spec = template.spec(&algorithms[0], 0)?;
     let table = load(&spec)?;
-    let devices = match args.devices.iter().any(|device| device == "all") {
-        true => table.devices(),
-        false => args.devices.clone(),
-    };
-    // Every study file is checked before the first run starts.
-    let problems: Vec<Option<String>> = match devices.is_empty() {
-        true => vec![None],
-        false => devices.into_iter().map(Some).collect(),
-    };
+    let all = args.devices.iter().any(|device| device == "all");
+    let devices = if all { table.devices() } else { args.devices.clone() };
+    let problems: Vec<Option<String>> =
+        if devices.is_empty() { vec![None] } else { devices.into_iter().map(Some).collect() };
+    // Check every study file before the first run starts.
     for device in &problems {
         template.device.clone_from(device);
         for algorithm in &algorithms {

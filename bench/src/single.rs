@@ -1,4 +1,4 @@
-//! One objective: what the search chose, and how far that was from the best of the table.
+//! One objective: measures what the search chose, and how far that is from the best in the table.
 
 use std::fmt::Write as _;
 
@@ -12,17 +12,19 @@ use crate::algorithm::Algorithm;
 use crate::curve::{average, mean_and_deviation, percent};
 use crate::study::LookUp;
 
-/// What nobody can beat.
+/// The best result in the table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Truth {
-    /// The best accuracy of the table that the search sees, `0..=1`.
+    /// The best accuracy in the column that the search sees, `0..=1`.
     best: f64,
 }
 
 impl Truth {
-    /// Of the table's column that `spec` searches.
+    /// The best of the column that `spec` searches.
     pub fn of(table: &CellTable, spec: &StudySpec) -> anyhow::Result<Self> {
-        let Workload::Table(columns) = &spec.work else { return Err(invalid("no table is named")) };
+        let Workload::Table(columns) = &spec.work else {
+            return Err(invalid("the study names no table"));
+        };
         let mut best = 0.0_f64;
         for cell in table.cells() {
             best = best.max(accuracy(&table.look_up(columns, cell, [])?));
@@ -31,7 +33,7 @@ impl Truth {
     }
 }
 
-/// The look-up with the best accuracy among those within the budget; the earliest of equals.
+/// The look-up with the best accuracy within the budget; the earliest if several are equal.
 pub fn chosen(run: &[LookUp]) -> Option<&LookUp> {
     run.iter().filter(|look_up| look_up.counts).reduce(|best, next| {
         let better = accuracy(&next.figures) > accuracy(&best.figures);
@@ -44,7 +46,7 @@ pub fn accuracy(figures: &Figures) -> f64 {
     figures.validation_accuracy().unwrap_or(0.0)
 }
 
-/// Mean and standard deviation over runs of what each algorithm chose in studies like `spec`.
+/// A table of what each algorithm chose: mean and standard deviation over its runs of `spec`.
 pub fn table(
     results: &[(&Algorithm, Vec<Vec<LookUp>>)],
     spec: &StudySpec,
@@ -92,7 +94,7 @@ pub fn table(
     text
 }
 
-/// Simple regret in percent points after each look-up, as CSV.
+/// The simple regret in percentage points after each look-up, as CSV.
 pub fn curves(results: &[(&Algorithm, Vec<Vec<LookUp>>)], truth: &Truth) -> String {
     let mut text = "algorithm,look_ups,mean_regret_percent,deviation_percent\n".to_owned();
     for (algorithm, runs) in results {

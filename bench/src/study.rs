@@ -1,4 +1,4 @@
-//! One study over a table, from its first proposal to its end, in a coordinator's core.
+//! Runs one study over a table in a coordinator's core, from its first proposal to its end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,47 +19,47 @@ use crate::algorithm::Algorithm;
 /// One trial that was looked up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LookUp {
-    /// Simulated seconds since the study began, when it was done.
+    /// When it ended, in simulated seconds since the study began.
     pub at: f64,
-    /// Whether it was done within the budget.
+    /// Whether it ended within the budget.
     pub counts: bool,
-    /// What the table says.
+    /// The figures in the table.
     pub figures: Figures,
 }
 
-/// What came of one study.
+/// The result of one study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// The complete trials, in order.
     pub look_ups: Vec<LookUp>,
-    /// Epochs of all trainings that were looked up, as far as the study names them.
+    /// Total epochs of all trainings that were looked up; 0 if the study does not name its epochs.
     pub epochs: u64,
 }
 
-/// What all studies of a benchmark have in common.
+/// What all studies of a benchmark share.
 #[derive(Debug, Clone)]
 pub struct Template {
     /// The lines of `[table]`.
     pub table: String,
-    /// The lines of `[fidelity]` with their heading; empty where no trial stops early.
+    /// The lines of `[fidelity]` with their heading; empty if no trial stops early.
     pub fidelity: String,
     /// The device of the second objective, if there is one.
     pub device: Option<String>,
-    /// The same for every run.
+    /// The budget of every run.
     pub budget: Budget,
 }
 
 /// When a run ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// After so many trials.
+    /// After this many trials.
     Trials(u32),
-    /// After so many simulated seconds.
+    /// After this many simulated seconds.
     Seconds(f64),
 }
 
 impl Template {
-    /// The simulated seconds of the budget, where it counts those.
+    /// The simulated seconds of the budget; `None` if it counts trials.
     pub fn seconds(&self) -> Option<f64> {
         match self.budget {
             Budget::Seconds(seconds) => Some(seconds),
@@ -67,7 +67,7 @@ impl Template {
         }
     }
 
-    /// What is running, for people.
+    /// A label of what is running, for people.
     pub fn label(&self, algorithm: &Algorithm) -> String {
         match &self.device {
             Some(device) => format!("{algorithm} on {device}"),
@@ -78,7 +78,7 @@ impl Template {
     /// The study of one run.
     ///
     /// # Errors
-    /// When the options make no valid study.
+    /// When the options do not give a valid study.
     pub fn spec(&self, algorithm: &Algorithm, seed: u64) -> anyhow::Result<StudySpec> {
         let mut text = format!(
             "[study]\nname = \"bench\"\nseed = {seed}\n[table]\n{}{}[algorithm]\n{}[budget]\n",
@@ -100,15 +100,16 @@ impl Template {
         StudySpec::parse(&text).map_err(|errors| {
             let texts: Vec<String> =
                 errors.0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
-            invalid(format!("the options make no study: {}", texts.join("; ")))
+            invalid(format!("the options do not give a valid study: {}", texts.join("; ")))
         })
     }
 }
 
-/// Runs a study to its end with one worker, whose look-ups take the time that the table tells.
+/// Runs a study to its end with one worker. Its look-ups take the training time in the table, as
+/// simulated time.
 ///
 /// # Errors
-/// When the table lacks what the study asks for.
+/// When the table does not have what the study needs.
 pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
     let (Workload::Table(columns), Space::Cell(space)) = (&spec.work, &spec.space) else {
         return Err(invalid("the study names no table"));
@@ -127,17 +128,19 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
         backend: String::new(),
     };
     let joined = driver.ask(at, |to| Event::Join { to, worker: info, held: Vec::new() })?;
-    let Some(Answer::Joined { worker, .. }) = joined else { anyhow::bail!("nobody may join") };
+    let Some(Answer::Joined { worker, .. }) = joined else {
+        anyhow::bail!("the core did not let the worker join")
+    };
     let mut done = Run { look_ups: Vec::new(), epochs: 0 };
-    // Seconds of trials up to the rungs that they have reached.
+    // Seconds that each trial has used up to the rung that it has reached.
     let mut spent: BTreeMap<TrialNumber, f64> = BTreeMap::new();
     loop {
         let deadline = time(at);
         let leased = driver.ask(at, |to| Event::Lease { to, worker, deadline })?;
-        // Unanswered: the study has ended and nothing will come.
+        // No answer means that the study has ended and there will be no more tasks.
         let Some(Answer::Leased(lease)) = leased else { return Ok(done) };
         let Work::LookUpTrial { number, genotype, rung } = &lease.work else {
-            anyhow::bail!("a study over a table asks for more than look-ups");
+            anyhow::bail!("a study over a table handed out a task other than a look-up");
         };
         let cell = space.decode(genotype);
         let before = spent.get(number).copied().unwrap_or(0.0);
@@ -163,24 +166,24 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
     }
 }
 
-/// A core whose records go nowhere.
+/// A core whose records are not stored.
 pub struct Driver {
     core: Core,
     requests: u64,
 }
 
 impl Driver {
-    /// One that knows no study.
+    /// A core without studies.
     pub fn new() -> Self {
         Self { core: Core::new(CoreConfig::default()), requests: 0 }
     }
 
-    /// The core, to be asked.
+    /// The core, for queries.
     pub fn core(&self) -> &Core {
         &self.core
     }
 
-    /// The answer to one event; `None` where it is kept waiting.
+    /// The answer to one event; `None` if the core keeps the request waiting.
     pub fn ask(
         &mut self,
         at: f64,
@@ -199,12 +202,12 @@ impl Driver {
     }
 }
 
-/// A moment, by the seconds since the beginning.
+/// The time at this many seconds since the beginning.
 pub fn time(seconds: f64) -> Time {
     Time(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// A text as TOML writes it.
+/// A text as a TOML string.
 pub fn toml_text(text: &str) -> String {
     let escaped: String = text
         .chars()

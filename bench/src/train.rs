@@ -1,7 +1,8 @@
-//! Images that a training step takes in per second, on networks of three image sizes.
+//! Times training: images per second, on networks for three image sizes.
 //!
-//! The worker times its own steps (`worker/src/train/throughput.rs`). `tests/compare_pytorch.py`
-//! reads the layers printed with `--format json` and trains the same in PyTorch.
+//! The worker's own code times the steps (`worker/src/train/throughput.rs`).
+//! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same
+//! networks in PyTorch.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -18,39 +19,39 @@ use serde::Serialize;
 
 const CLASSES: u32 = 10;
 
-/// Which networks are trained, and how.
+/// Arguments: which networks are trained, and how.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Networks, separated by commas: plain-8, inverted-8, plain-28, inverted-28, separable-28,
     /// plain-32, inverted-32 [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub networks: Vec<String>,
-    /// Threads that compute one training, each number in turn; one more makes its batches
+    /// Numbers of threads for one training, each in turn; one more thread prepares the batches
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     pub threads: Vec<NonZeroUsize>,
-    /// Images of a step, each number in turn: a GPU needs many before it is busy
+    /// Numbers of images in a step, each in turn; a GPU needs many to be busy
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "64",
           value_parser = clap::value_parser!(u32).range(2..=4096))]
     pub batch_size: Vec<u32>,
-    /// Seconds that are timed of each
+    /// Seconds that each training is timed
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub seconds: f64,
-    /// What trains: flex, or wgpu where the program is built with it
+    /// Device that trains: flex, or wgpu if the program is built with it
     #[arg(long, default_value = "flex")]
     pub backend: String,
-    /// How to print; json has the layers of each network
+    /// How to print; json contains the layers of each network
     #[arg(long, value_enum, default_value = "table")]
     pub format: ListFormat,
 }
 
-/// A network by name.
+/// A network with its name.
 struct Candidate {
     name: &'static str,
     channels: u32,
     architecture: Architecture,
 }
 
-/// One network on a number of threads, in batches of one size.
+/// One network, trained with one number of threads and one batch size.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     network: &'static str,
@@ -75,7 +76,7 @@ struct Timed<'a> {
     rows: Vec<Row<'a>>,
 }
 
-/// Times and prints.
+/// Times everything and prints the result.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let all = candidates();
     let chosen: Vec<&Candidate> = match &args.networks[..] {
@@ -91,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             .collect::<anyhow::Result<_>>()?,
     };
     let seconds = Duration::try_from_secs_f64(args.seconds).map_err(|_| {
-        invalid(format!("--seconds {} is no time; use 3, for example", args.seconds))
+        invalid(format!("--seconds {} is not a valid time; use 3, for example", args.seconds))
     })?;
     let device = TrainDevice::parse(&args.backend).map_err(|error| invalid(error.to_string()))?;
     let mut plans = Vec::new();
@@ -120,7 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
         }
     }
-    // The same in every row but for its batch size.
+    // These are the same in every row; only the batch size differs.
     let TrainingSpec { label_smoothing, weight_decay, learning_rate, .. } =
         Throughput::usual_training(2);
     let timed = Timed {
@@ -168,8 +169,8 @@ impl Output for Timed<'_> {
     }
 }
 
-/// Plain, separable and inverted-residual networks on images like the digits, like Fashion-MNIST
-/// and like CIFAR-10.
+/// Plain, separable and inverted-residual networks for images like those of the digits, of
+/// Fashion-MNIST and of CIFAR-10.
 fn candidates() -> Vec<Candidate> {
     let conv = Operation::Conv;
     let inverted = |expansion| Operation::InvertedResidual { expansion };
@@ -189,7 +190,7 @@ fn candidates() -> Vec<Candidate> {
     let three = |operation| {
         vec![stage(operation, 3, 24, 1), stage(operation, 3, 48, 2), stage(operation, 3, 96, 2)]
     };
-    // Workers choose their slots by this one.
+    // Workers choose their number of slots with this network.
     let (architecture, data) = slots::timed_network();
     vec![
         candidate("plain-8", 1, 8, vec![stage(conv, 3, 24, 1), stage(conv, 3, 48, 2)]),

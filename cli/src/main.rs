@@ -1,5 +1,5 @@
 //! The program `edgesmith`: parses the command line, talks to a coordinator over gRPC, and prints
-//! what it answers. `search`, `coordinator` and `worker` start those parts in this process.
+//! the answers. `search`, `coordinator` and `worker` run those parts in this process.
 
 use std::process::ExitCode;
 

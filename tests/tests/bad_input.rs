@@ -74,7 +74,7 @@ fn errors_name_missing_and_broken_data_files() {
         // The study failed, so it does not continue; the user has to start it again.
         let again = run(at, &["search", &file]);
         again.fails(1, &["failed earlier", images, "--fresh"]);
-        assert!(!again.stderr().contains("goes on"), "{}", again.stderr());
+        assert!(!again.stderr().contains("continues"), "{}", again.stderr());
     }
 }
 

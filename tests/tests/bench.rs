@@ -24,7 +24,7 @@ fn a_studys_front_is_timed_until_it_is_good_enough() {
     // It leaves no files besides those that the test wrote.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 
-    front(&["--reference", "macs=3"]).fails(2, &["\"macs\" is no objective", "no reference"]);
+    front(&["--reference", "macs=3"]).fails(2, &["\"macs\" is not an objective", "no reference"]);
 }
 
 #[test]

@@ -71,13 +71,13 @@ fn ctrl_c_stops_cleanly_and_the_same_command_continues() {
     first.interrupt();
     assert_eq!(first.wait(), Some(130));
     let said = std::fs::read_to_string(at.join("log")).unwrap();
-    let hint = "Go on with: edgesmith search stopped.toml --slots 2\n";
+    let hint = "Continue with: edgesmith search stopped.toml --slots 2\n";
     assert!(said.contains(hint), "{said}");
     let before = complete(&trials(at, "stopped"));
     assert!((2..8).contains(&before.len()), "{} were complete", before.len());
 
     let second = run(at, &["search", "stopped.toml"]);
-    assert!(second.stderr().contains("goes on"), "{}", second.stderr());
+    assert!(second.stderr().contains("continues"), "{}", second.stderr());
     second.ok();
     let after = complete(&trials(at, "stopped"));
     assert_eq!(after.len(), 8);
@@ -91,7 +91,7 @@ fn ctrl_c_stops_cleanly_and_the_same_command_continues() {
     run(at, &["search", "stopped.toml", "--fresh"]).ok();
     assert_eq!(complete(&trials(at, "stopped")).len(), 2);
     let again = run(at, &["search", "stopped.toml"]);
-    assert!(again.stderr().contains("is complete already"), "{}", again.stderr());
+    assert!(again.stderr().contains("is already complete"), "{}", again.stderr());
 
     let removed = run(at, &["delete", "stopped"]).ok();
     assert!(removed.contains("stopped") && removed.contains("2 of them complete"), "{removed}");

@@ -223,7 +223,10 @@ trials = 40
     }
     let pruned = trials.iter().find(|trial| trial["state"] == "pruned").unwrap();
     let said = ask(&["trial", "s", &pruned["trial"].to_string()]).ok();
-    assert!(said.contains("pruned at epoch 12") && said.contains("as the source tells"), "{said}");
+    assert!(
+        said.contains("pruned at epoch 12") && said.contains("according to the source"),
+        "{said}"
+    );
 
     // If the early accuracies are reversed, the best trials are stopped.
     with_early_accuracies(directory.path(), |accuracy| 100.0 - accuracy);

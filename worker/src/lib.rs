@@ -1,7 +1,7 @@
 //! The worker: leases tasks from a coordinator, trains and compresses candidates with burn, times
 //! compressed models on its device, looks candidates up in tables, and reports the results.
 //!
-//! It knows one task at a time, and does not know other trials, objectives or fronts.
+//! It works on one task at a time and does not know other trials, objectives or fronts.
 
 pub mod compress;
 pub mod data;

@@ -1,5 +1,5 @@
-//! How many tasks a worker takes at once: as many as it was told, or as many as is measured to be
-//! fastest.
+//! Decides how many tasks a worker runs at once: the given number, or the number that is measured
+//! to be fastest.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,56 +13,56 @@ use edgesmith_search_space::{
 
 use crate::train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
 
-/// Long enough to tell a factor, short enough to wait for.
+/// How long each way is timed: long enough to see a clear difference, short enough to wait for.
 const MEASURED_FOR: Duration = Duration::from_millis(700);
-/// Images of a measured step.
+/// Number of images in a timed training step.
 const BATCH_SIZE: u32 = 64;
 
-/// Tasks that a worker is told to take at once.
+/// How many tasks the user wants a worker to run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slots {
     /// Measured when the worker starts.
     Auto,
-    /// So many, 1 to 1024.
+    /// This many, 1 to 1024.
     Count(u32),
 }
 
-/// A text that is no number of slots.
+/// A text that is neither a number of slots nor `auto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("use a number from 1 to 1024, or auto")]
 pub struct ParseSlotsError;
 
-/// Why it could not be measured how many trainings at once are the fastest.
+/// Why the fastest number of trainings at once could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotsError {
-    /// A bug: the network that is timed cannot be built.
-    #[error("failed to build the network that is timed: {0}")]
+    /// A bug: the timed network cannot be built.
+    #[error("failed to build the timed network: {0}")]
     Network(#[from] PlanError),
     /// Its training failed.
     #[error("failed to time a training: {0}")]
     Training(#[from] TrainError),
-    /// The system has no more threads.
+    /// The system refuses more threads.
     #[error(transparent)]
     Cores(#[from] CoresError),
-    /// A bug: the training ended by a panic.
+    /// A bug: the training panicked.
     #[error("failed to time a training: it panicked")]
     Panicked,
 }
 
-/// How many tasks at once, and why.
+/// The number of tasks at once, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decision {
     /// Tasks at once, at least 1.
     pub slots: u32,
-    /// What it follows from, where it was measured.
+    /// The measurement that it follows from, if there was one.
     pub measured: Option<Measured>,
 }
 
-/// What was given, measured, or one task a core. `device` is `None` where nothing is trained.
-/// Blocks for some seconds where it measures.
+/// Returns the given number of tasks, the measured one, or one per core. `device` is `None` if
+/// nothing is trained. Blocks for some seconds if it measures.
 ///
 /// # Errors
-/// When a training that is timed fails.
+/// When a timed training fails.
 pub fn decide(given: Option<Slots>, device: Option<TrainDevice>) -> Result<Decision, SlotsError> {
     match (given, device) {
         (Some(Slots::Count(slots)), _) => Ok(Decision { slots, measured: None }),
@@ -81,7 +81,8 @@ pub fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The network that is timed, on images like Fashion-MNIST: neither small nor large.
+/// The network that is timed, for images like those of Fashion-MNIST. It is neither small nor
+/// large.
 pub fn timed_network() -> (Architecture, DataShape) {
     let stage = |kernel, width| Stage {
         depth: 2,
@@ -117,37 +118,37 @@ impl fmt::Display for Slots {
     }
 }
 
-/// Images per second of all trainings together.
+/// The measured speed of both ways: images per second of all trainings together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     /// Cores of the machine.
     cores: u32,
-    /// One training a core.
+    /// One training per core.
     apart: f64,
     /// One training on all cores.
     together: f64,
 }
 
 impl Measured {
-    /// As many as are the fastest together.
+    /// The number of trainings at once that is fastest.
     fn slots(self) -> u32 {
         if self.apart >= self.together { self.cores } else { 1 }
     }
 }
 
-/// What was chosen, with both figures.
+/// The choice, with both figures.
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Measured { cores, apart, together } = *self;
         if apart >= together {
             write!(
                 f,
-                "{cores} trials at once; measured {apart:.0} images/s, one on all cores {together:.0}"
+                "{cores} trials at once: {apart:.0} images/s; one trial on all cores: {together:.0}"
             )
         } else {
             write!(
                 f,
-                "one trial at once, on all cores; measured {together:.0} images/s, one a core \
+                "one trial at once, on all cores: {together:.0} images/s; one trial per core: \
                  {apart:.0}"
             )
         }
@@ -160,8 +161,8 @@ fn measure(device: TrainDevice, cores: NonZeroUsize) -> Result<Measured, SlotsEr
     let rate = |cores: &Cores, enough| -> Result<f64, SlotsError> {
         Ok(Throughput::measure(&plan, &spec, device, cores, enough)?.images_per_second())
     };
-    // Whatever a first training has to find out, such as the fastest kernels of a GPU, is no part
-    // of either.
+    // Run one training first, so that one-time work, such as choosing the fastest kernels of a GPU,
+    // is not timed.
     rate(&Cores::one(), Duration::ZERO)?;
     let alone: Vec<Cores> = (0..cores.get()).map(|_| Cores::one()).collect();
     let apart = thread::scope(|scope| {
@@ -182,10 +183,10 @@ mod tests {
     #[test]
     fn the_faster_way_is_named_with_both_figures() {
         let measured = Measured { cores: 4, apart: 200.0, together: 150.4 };
-        let text = "4 trials at once; measured 200 images/s, one on all cores 150";
+        let text = "4 trials at once: 200 images/s; one trial on all cores: 150";
         assert_eq!((measured.slots(), measured.to_string().as_str()), (4, text));
         let measured = Measured { apart: 100.0, ..measured };
-        let text = "one trial at once, on all cores; measured 150 images/s, one a core 100";
+        let text = "one trial at once, on all cores: 150 images/s; one trial per core: 100";
         assert_eq!((measured.slots(), measured.to_string().as_str()), (1, text));
     }
 

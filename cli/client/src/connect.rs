@@ -1,6 +1,6 @@
-//! Which coordinator answers a command: the one that was named, the one that listens at the default
-//! address, the one that holds the data directory, or one started in this process on that directory
-//! just for the answer.
+//! Finds the coordinator that answers a command. In this order: the one that the options name, the
+//! one that listens at the default address, the one that has the data directory open, or one that
+//! is started in this process on that directory for the time of the command.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,27 +22,30 @@ use tonic::transport::Channel;
 
 use crate::from_status;
 
-/// Where commands look when nothing is said.
+/// The address that commands try if the user names none.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
-/// Where `search` and `coordinator` keep results when nothing is said.
+/// The directory where `search` and `coordinator` keep results if the user names none.
 pub const DEFAULT_DATA_DIR: &str = "edgesmith-data";
-/// For how long a directory may be another process's that does not answer, and how often that is
-/// looked at.
+/// How long to wait for a process that has the directory open and does not answer, and how long to
+/// pause between two tries.
 const HELD_PATIENCE: Duration = Duration::from_secs(3);
 const HELD_PAUSE: Duration = Duration::from_millis(100);
-/// Largest answer: a study of 100,000 trials fits.
+/// Size limit of an answer. A study of 100,000 trials fits.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
-/// Which coordinator answers.
+/// Options that say which coordinator answers.
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
-    /// The coordinator's address [default: http://127.0.0.1:7447, else --data-dir]
-    #[arg(long, env = "EDGESMITH_COORDINATOR", value_name = "URL", global = false)]
+    /// The coordinator's address
+    #[arg(long, env = "EDGESMITH_COORDINATOR", value_name = "URL", global = false,
+          help = format!(
+              "The coordinator's address [default: {DEFAULT_COORDINATOR}, else --data-dir]"
+          ))]
     pub coordinator: Option<String>,
-    /// Without a coordinator running, answer from this directory [default: edgesmith-data]
+    /// Answer from this directory if no coordinator is running [default: edgesmith-data]
     #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
     pub data_dir: Option<PathBuf>,
-    /// Bearer token that the coordinator asks for
+    /// Bearer token for the coordinator
     #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// PEM file with the certificate authority of an https coordinator
@@ -54,17 +57,17 @@ pub struct Connection {
 pub struct Coordinator {
     channel: Channel,
     token: Token,
-    /// A coordinator in this process that lives as long as this.
+    /// A coordinator in this process. It ends when this connection is dropped.
     _local: Option<LocalCoordinator>,
 }
 
-/// What answers from a data directory that no process has.
+/// What to do if no process has the data directory open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fallback {
-    /// A coordinator in this process, just for the answer.
+    /// Start a coordinator in this process for the time of the command.
     Private,
-    /// Nobody: what is asked for takes workers, and none would ever find a private one.
-    Nobody,
+    /// Fail: the command needs workers, and workers cannot find a private coordinator.
+    Fail,
 }
 
 /// Client of the study service.
@@ -73,19 +76,19 @@ pub type Studies = StudyServiceClient<InterceptedService<Channel, Token>>;
 pub type Artifacts = ArtifactServiceClient<InterceptedService<Channel, Token>>;
 
 impl Coordinator {
-    /// Connects as the options say; where nobody has the data directory, to a coordinator in this
-    /// process.
+    /// Connects as the options say. If no process has the data directory open, it starts a
+    /// coordinator in this process.
     pub async fn connect(options: &Connection) -> anyhow::Result<Self> {
         Self::find(options, Fallback::Private).await
     }
 
-    /// Connects as the options say to a coordinator that workers can find and that goes on when
-    /// this process ends.
+    /// Connects as the options say, but only to a coordinator that workers can find and that keeps
+    /// running when this process ends.
     pub async fn connect_to_running(options: &Connection) -> anyhow::Result<Self> {
-        Self::find(options, Fallback::Nobody).await
+        Self::find(options, Fallback::Fail).await
     }
 
-    /// Connects to a coordinator of this process.
+    /// Connects to a coordinator in this process.
     pub async fn connect_to_local(local: &LocalCoordinator) -> anyhow::Result<Self> {
         Ok(Self { channel: channel(local.url(), None).await?, token: Token(None), _local: None })
     }
@@ -104,11 +107,11 @@ impl Coordinator {
         let directory = options.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         if !directory.is_dir() {
             let text = match options.data_dir {
-                Some(_) => format!("there is no data directory {}", directory.display()),
+                Some(_) => format!("the data directory {} does not exist", directory.display()),
                 None => format!(
-                    "no coordinator answers at {DEFAULT_COORDINATOR} and there is no directory \
-                     {DEFAULT_DATA_DIR} here; start `edgesmith coordinator`, or name one with \
-                     --coordinator or --data-dir"
+                    "no coordinator answers at {DEFAULT_COORDINATOR} and the directory \
+                     {DEFAULT_DATA_DIR} does not exist here; start `edgesmith coordinator`, or \
+                     name one with --coordinator or --data-dir"
                 ),
             };
             return Err(anyhow::anyhow!(text));
@@ -116,7 +119,8 @@ impl Coordinator {
         Self::of_directory(&directory, options, token, fallback).await
     }
 
-    /// Whoever has the directory; what its address file says is believed only while somebody does.
+    /// Connects to the process that has the directory open. Its address file counts only while a
+    /// process has it open, because it may be left over from one that was killed.
     async fn of_directory(
         directory: &Path,
         options: &Connection,
@@ -126,12 +130,12 @@ impl Coordinator {
         let begin = Instant::now();
         loop {
             let trouble = match (service::holder(directory)?, fallback) {
-                (None, Fallback::Nobody) => {
+                (None, Fallback::Fail) => {
                     let directory = directory.display();
                     anyhow::bail!(
-                        "no coordinator runs on {directory}, so nothing goes on there; start \
+                        "no coordinator runs on {directory}, so its studies do not continue; start \
                          `edgesmith coordinator --data-dir {directory}` and workers, or run the \
-                         study here with `edgesmith search`; `edgesmith status` says where it stands"
+                         study here with `edgesmith search`; `edgesmith status` shows its state"
                     )
                 }
                 (None, Fallback::Private) => {
@@ -140,7 +144,7 @@ impl Coordinator {
                             let connected = Self::connect_to_local(&local).await?;
                             return Ok(Self { _local: Some(local), ..connected });
                         }
-                        // Somebody was faster.
+                        // Another process has opened the directory in the meantime.
                         Err(error) if error.is_in_use() => error.into(),
                         Err(error) => return Err(error.into()),
                     }
@@ -153,10 +157,10 @@ impl Coordinator {
                     }
                 }
                 (Some(Holder { pid, address: None }), _) => {
-                    in_use(directory, pid, "it does not say where it listens")
+                    in_use(directory, pid, "it has not written its address")
                 }
             };
-            // It is starting, or ending, or gives another command its answer.
+            // The other process is starting, ending or answering another command.
             if begin.elapsed() >= HELD_PATIENCE {
                 return Err(trouble);
             }
@@ -181,21 +185,21 @@ impl Coordinator {
         let status = self.studies().get_study(request).await.map_err(from_status)?.into_inner();
         let spec = StudySpec::from_resolved(&status.resolved_study).with_context(|| {
             format!(
-                "failed to read study {name} as the coordinator holds it; is it of another version?"
+                "failed to read study {name} from the coordinator; does it run another version?"
             )
         })?;
         Ok((status, Arc::new(spec)))
     }
 }
 
-/// That a directory is another process's, which does not answer, and why not.
+/// The error for a directory that another process has open without answering; `why` is the reason.
 fn in_use(directory: &Path, pid: Option<u32>, why: &str) -> anyhow::Error {
     let held = DataDirError::InUse { path: directory.to_owned(), pid };
     anyhow::anyhow!("{held} ({why})")
 }
 
-/// The authority to ask for at `address`, which the data directory named and not the user: one that
-/// is given may be for a coordinator that speaks TLS.
+/// The certificate authority to use at `address`, which comes from the data directory and not from
+/// the user. It applies only to https: the user may have named it for another coordinator.
 fn tls_ca_of<'a>(address: &str, options: &'a Connection) -> Option<&'a Path> {
     options.tls_ca.as_deref().filter(|_| address.starts_with("https://"))
 }
@@ -227,14 +231,16 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Puts the bearer token on every call.
+/// Adds the bearer token to every call.
 #[derive(Debug, Clone)]
 pub struct Token(Option<MetadataValue<Ascii>>);
 
 impl Token {
     fn new(token: Option<&str>) -> anyhow::Result<Self> {
         let value = token.map(|t| format!("Bearer {t}").parse()).transpose();
-        Ok(Self(value.map_err(|_| invalid("the token holds characters that no header can carry"))?))
+        Ok(Self(value.map_err(|_| {
+            invalid("the token has characters that are not allowed in an HTTP header")
+        })?))
     }
 }
 

@@ -1,6 +1,6 @@
-//! What commands that ask a coordinator have in common: which one answers, handing it a study,
-//! reading its trials, and what trains where the work is done in the same process. It prints no
-//! answers.
+//! What all commands that talk to a coordinator share: finding it, submitting a study to it,
+//! reading its trials, and choosing what trains if the work is done in this process. It does not
+//! print answers.
 
 mod answer;
 mod connect;

@@ -1,4 +1,4 @@
-//! A study file on its way to a coordinator, with the weights of its teacher.
+//! Submits a study file to a coordinator, with the weights of its teacher.
 
 use std::path::Path;
 
@@ -21,12 +21,12 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     })
 }
 
-/// A study and all that goes to the coordinator with it, read and checked: nothing of it can fail
-/// for want of a file once anything was changed there.
+/// A study and everything that is sent with it, read and checked. All files are read first, so that
+/// a missing one cannot fail the submission after the coordinator has changed anything.
 pub struct Submission {
     /// The study.
     pub spec: StudySpec,
-    /// The teacher's weights, where the study names a file of them.
+    /// The teacher's weights, if the study names a file.
     teacher_weights: Option<Vec<u8>>,
 }
 
@@ -47,7 +47,7 @@ impl Submission {
         Ok(Self { spec, teacher_weights })
     }
 
-    /// Hands it to the coordinator.
+    /// Sends it to the coordinator.
     pub async fn submit(
         self,
         coordinator: &Coordinator,

@@ -1,4 +1,5 @@
-//! What trains in this process, and how many at once, as a command's options say.
+//! Chooses what trains in this process, and how many trainings run at once, from a command's
+//! options.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use edgesmith_worker::probe;
 use edgesmith_worker::slots::{self, Slots};
 use edgesmith_worker::train::{Cores, TrainDevice};
 
-/// What trains.
+/// The device that trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     /// burn's CPU device.
@@ -20,7 +21,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// As options name it.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Flex => "flex",
@@ -28,19 +29,19 @@ impl Backend {
         }
     }
 
-    /// The device itself.
+    /// The device.
     ///
     /// # Errors
-    /// When this build or this machine has none.
+    /// When this build or this machine does not have it.
     pub fn device(self) -> anyhow::Result<TrainDevice> {
         TrainDevice::parse(self.name()).map_err(|error| invalid(error.to_string()))
     }
 }
 
-/// The real executor on this machine; `backend` is `None` where it never trains.
+/// The real executor on this machine. `backend` is `None` if it never trains.
 ///
 /// # Errors
-/// When the class is no name, or there is nothing to train on.
+/// When the device class is not a valid name, or the backend is not available.
 pub fn pipeline(
     backend: Option<Backend>,
     device_class: &str,
@@ -56,11 +57,11 @@ pub fn pipeline(
     Ok(Pipeline::new(device, cores, probe::device_info(class), data_root))
 }
 
-/// How many tasks at once: what was given, measured, or one a core. `backend` is `None` where
-/// nothing is trained. Says on standard error what was measured.
+/// How many tasks run at once: the given number, the measured one, or one per core. `backend` is
+/// `None` if nothing is trained. Prints measurements to standard error.
 ///
 /// # Errors
-/// When a training that is timed fails.
+/// When a timed training fails.
 pub async fn slots(given: Option<Slots>, backend: Option<Backend>) -> anyhow::Result<u32> {
     let device = backend.map(Backend::device).transpose()?;
     let decided = tokio::task::spawn_blocking(move || slots::decide(given, device)).await??;

@@ -1,5 +1,5 @@
-//! A trial as commands see it: the wire's figures joined with the candidate that its
-//! genotype means in the study's space.
+//! A trial as commands use it: the coordinator's figures together with the candidate that the
+//! genotype stands for in the study's space.
 
 use anyhow::Context as _;
 use edgesmith_common::{RungReport, StudySpec, TrainedTrial, TrialState, TrialValues};
@@ -11,29 +11,29 @@ use edgesmith_search_space::Candidate;
 pub struct TrialRow {
     /// Its number.
     pub number: u32,
-    /// Where it stands.
+    /// Its state.
     pub state: TrialState,
     /// The network, in words.
     pub architecture: String,
-    /// What is done to it; `None` where it was looked up.
+    /// The decoded candidate; `None` if the trial was looked up in a table.
     pub candidate: Option<Candidate>,
     /// The genotype's option indices.
     pub genotype: Vec<u16>,
-    /// What it picks, choice by choice, by name.
+    /// The option that it picks for each choice, by name.
     pub choices: Vec<(String, String)>,
     /// Trials it was derived from.
     pub parents: Vec<u32>,
-    /// The trial whose weights it started from; `None`: it started fresh.
+    /// The trial whose weights it started from; `None` if it started from fresh weights.
     pub inherits_from: Option<u32>,
-    /// What its untrained network was scored; `None`: it was not (yet).
+    /// The score of its untrained network; `None` if it has none (yet).
     pub score: Option<f64>,
-    /// Which part of a portfolio proposed it; empty where the algorithm is one.
+    /// Which part of the portfolio proposed it; empty for a single algorithm.
     pub proposed_by: String,
     /// Attempts used.
     pub attempts: u32,
     /// What was measured so far; `None` until it is trained.
     pub values: Option<TrialValues>,
-    /// What it came to at the rungs below its last, ascending.
+    /// Its results at the rungs below the last, ascending.
     pub rungs: Vec<RungReport>,
 }
 
@@ -75,13 +75,13 @@ impl TrialRow {
         })
     }
 
-    /// The state and, where it stands or stopped between two epochs, at which.
+    /// The state in words, with the epoch if it waits or stopped at a rung.
     pub fn state_words(&self) -> String {
         match (&self.state, self.rungs.last()) {
             (TrialState::Pruned | TrialState::Waiting, Some(rung)) if self.values.is_none() => {
                 format!("{} at epoch {}", self.state.name(), rung.epochs)
             }
-            // Every other way to be pruned leads over a rung.
+            // A trial that is pruned without a rung was pruned by its score.
             (TrialState::Pruned, None) if self.score.is_some() => {
                 format!("{} by its score", self.state.name())
             }
@@ -89,7 +89,7 @@ impl TrialRow {
         }
     }
 
-    /// What is done to the network, in words; empty where it was looked up.
+    /// How the network is compressed, in words; empty if it was looked up.
     pub fn recipe(&self) -> String {
         self.candidate.as_ref().map(|c| c.recipe.to_string()).unwrap_or_default()
     }

@@ -1,10 +1,10 @@
-//! How a command ends badly: one clear text on standard error and the right exit code.
+//! How a command fails: one clear message on standard error and the right exit code.
 
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal as _};
 use std::process::ExitCode;
 
-/// Input that the user can mend: exit code 2.
+/// Input that the user can correct: exit code 2.
 #[derive(Debug)]
 pub struct Invalid(pub String);
 
@@ -21,9 +21,9 @@ pub fn invalid(text: impl Into<String>) -> anyhow::Error {
     Invalid(text.into()).into()
 }
 
-/// Prints the error and gives its exit code.
+/// Prints the error and returns its exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    // A closed pipe (`edgesmith trials S | head`) is no failure.
+    // A closed pipe (`edgesmith trials S | head`) is not a failure.
     let broken_pipe = error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
     });
@@ -36,7 +36,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<Invalid>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// The error and its causes, but for causes that the text before them tells already.
+/// The error and its causes, without causes that the text already contains.
 fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -54,10 +54,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_is_told_already_is_not_told_again() {
+    fn a_cause_is_not_repeated() {
         let cause = std::io::Error::other("the disk is full");
-        let told = anyhow::Error::new(cause).context("failed to write: the disk is full");
-        let text = sentence(&told.context("failed to submit"));
+        let error = anyhow::Error::new(cause).context("failed to write: the disk is full");
+        let text = sentence(&error.context("failed to submit"));
         assert_eq!(text, "failed to submit: failed to write: the disk is full");
     }
 }

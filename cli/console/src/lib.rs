@@ -1,5 +1,5 @@
-//! What edgesmith's programs have in common towards the terminal: how they start, what they print
-//! with (tables, JSON, CSV), and how they fail. It knows nothing of studies.
+//! What edgesmith's programs share at the terminal: how they start, how they print (tables, JSON,
+//! CSV), and how they fail. It knows nothing about studies.
 
 pub mod failure;
 mod output;

@@ -1,4 +1,4 @@
-//! The answer to a command, in the format that was asked for.
+//! Prints the answer of a command in the requested format.
 
 use std::io::Write as _;
 
@@ -7,32 +7,32 @@ use serde::Serialize;
 
 use crate::failure::invalid;
 
-/// What a command answers, in every format that it has.
+/// The answer of a command, in every format that it supports.
 pub trait Output {
     /// For people: lines that end with a line break.
     fn table(&self) -> String;
 
-    /// A document of the stable interface.
+    /// For programs: a document of the stable interface.
     fn json(&self) -> impl Serialize;
 
-    /// Lines with a heading; `None` where it is no list of trials.
+    /// Rows with a heading; `None` if the answer is not a list of trials.
     fn csv(&self) -> Option<String> {
         None
     }
 }
 
-/// How to print what has CSV.
+/// Output format of commands that support CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
     Table,
     /// The stable interface; see docs/json.md.
     Json,
-    /// One row a trial.
+    /// One row per trial.
     Csv,
 }
 
-/// How to print what has no CSV.
+/// Output format of commands without CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
     /// For people.
@@ -53,12 +53,12 @@ impl From<ListFormat> for Format {
 /// Writes an answer to standard output.
 ///
 /// # Errors
-/// When standard output is closed, or the answer has no CSV and that is asked for.
+/// When standard output is closed, or CSV is requested and the answer does not support it.
 pub fn print(output: &impl Output, format: impl Into<Format>) -> anyhow::Result<()> {
     print_text(&render(output, format.into())?)
 }
 
-/// Writes to standard output; a closed pipe is an error to be passed on, not a panic.
+/// Writes to standard output. A closed pipe is returned as an error and does not panic.
 ///
 /// # Errors
 /// When standard output is closed.
@@ -73,7 +73,7 @@ fn render(output: &impl Output, format: Format) -> anyhow::Result<String> {
         Format::Table => Ok(output.table()),
         Format::Json => Ok(serde_json::to_string_pretty(&output.json())? + "\n"),
         Format::Csv => {
-            output.csv().ok_or_else(|| invalid("there is no CSV of this; use table or json"))
+            output.csv().ok_or_else(|| invalid("this command has no CSV; use table or json"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a program starts and stops: its allocator, its log, its async runtime, and Ctrl-C. For Unix.
+//! Starts and stops a program: its allocator, its log, its async runtime, and Ctrl-C. Unix only.
 
 use std::ffi::c_long;
 use std::future::Future;
@@ -11,21 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure;
 
-/// Training allocates and frees a tensor for every operation; the system allocator gives pages back
-/// and faults them in again each time.
+/// mimalloc, because training allocates and frees a tensor for every operation, and the system
+/// allocator returns the pages to the system and faults them in again each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// mimalloc's option of how long freed memory stays with the process, and milliseconds of it. By
-/// default it is 10: a training step of a large network gives its feature maps back to the system
-/// and faults them in again, which took a tenth of the time (`perf stat -e page-faults
-/// edgesmith-bench train`).
+/// mimalloc's option for how long freed memory stays with the process, and its value in
+/// milliseconds. With the default of 10, a training step of a large network returns its feature
+/// maps to the system and faults them in again, which took a tenth of the time (`perf stat -e
+/// page-faults edgesmith-bench train`).
 const PURGE_DELAY: (libmimalloc_sys::mi_option_t, c_long) = (15, 10_000);
 
-/// Runs a program's command to its end and gives the exit code: 0 done, 1 failed, 2 usage or
-/// invalid input, or what the command says. `verbose` is how often `-v` was given.
+/// Runs a program's command to its end and returns the exit code: 0 for success, 1 for failure, 2
+/// for wrong usage or invalid input, or the code that the command returns. `verbose` counts the
+/// `-v` options.
 pub fn run(verbose: u8, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
-    // SAFETY: the option exists, and nothing else of the allocator is asked meanwhile.
+    // SAFETY: the option exists, and nothing else calls the allocator's options at this time.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY.0, PURGE_DELAY.1) };
     tracing(verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -36,7 +37,7 @@ pub fn run(verbose: u8, command: impl Future<Output = anyhow::Result<ExitCode>>)
         }
     };
     let result = runtime.block_on(command);
-    // Blocking attempts that were told to stop end within a step; do not wait longer for them.
+    // Blocking attempts that were told to stop end within a training step. Do not wait longer.
     runtime.shutdown_timeout(Duration::from_secs(5));
     match result {
         Ok(code) => code,
@@ -44,10 +45,10 @@ pub fn run(verbose: u8, command: impl Future<Output = anyhow::Result<ExitCode>>)
     }
 }
 
-/// A token that Ctrl-C or SIGTERM cancels. A second signal ends the process at once.
+/// A token that Ctrl-C or SIGTERM cancels. A second signal ends the process at once with code 130.
 ///
 /// # Errors
-/// When the system takes no handler for them.
+/// When the system refuses the signal handlers.
 pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancel = token.clone();
@@ -68,7 +69,7 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Logs go to standard error; `RUST_LOG` decides, else `-v` does.
+/// Logs to standard error. `RUST_LOG` sets the level; without it, `-v` does.
 fn tracing(verbose: u8) {
     let default = match verbose {
         0 => "warn,sled=error",

@@ -1,8 +1,8 @@
-//! Plain aligned columns, and figures as people read them.
+//! Plain tables with aligned columns, and figures formatted for people.
 
 use std::fmt::Write as _;
 
-/// How a column is set.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Text.
@@ -11,7 +11,7 @@ pub enum Align {
     Right,
 }
 
-/// Rows under headings, two spaces between columns; no trailing blanks.
+/// Rows under headings, with two spaces between columns and no trailing spaces.
 pub fn render(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = columns.iter().map(|(name, _)| name.chars().count()).collect();
     for row in rows {
@@ -66,12 +66,12 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Share as percent with two digits.
+/// A share as percent with two decimals.
 pub fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
-/// Milliseconds with three significant digits.
+/// Milliseconds: four decimals below 1 ms, else at least three significant digits.
 pub fn milliseconds(ms: f64) -> String {
     let digits = if ms >= 100.0 {
         0
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_align_and_lines_end_without_blanks() {
+    fn columns_align_and_lines_have_no_trailing_spaces() {
         let rows = vec![vec!["a".into(), "1".into()], vec!["long".into(), "100".into()]];
         let text = render(&[("name", Align::Left), ("n", Align::Right)], &rows);
         assert_eq!(text, "name    n\na       1\nlong  100\n");

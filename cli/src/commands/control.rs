@@ -1,4 +1,4 @@
-//! `pause`, `resume`, `cancel`, `delete`.
+//! `edgesmith pause`, `resume`, `cancel` and `delete`.
 
 use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_console::print_text;
@@ -6,7 +6,7 @@ use edgesmith_proto::v1;
 
 use crate::output::progress::{finished, state_name};
 
-/// Which study.
+/// Arguments: the study.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study name
@@ -15,7 +15,7 @@ pub struct Args {
     pub connection: Connection,
 }
 
-/// Stops handing out tasks.
+/// Pauses: no new tasks are handed out.
 pub async fn pause(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::PauseStudyRequest { study: args.study };
@@ -23,7 +23,7 @@ pub async fn pause(args: Args) -> anyhow::Result<()> {
     say(&status.into_inner())
 }
 
-/// Goes on.
+/// Resumes a paused study.
 pub async fn resume(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::ResumeStudyRequest { study: args.study };
@@ -31,7 +31,7 @@ pub async fn resume(args: Args) -> anyhow::Result<()> {
     say(&status.into_inner())
 }
 
-/// Ends for good.
+/// Ends a study for good.
 pub async fn cancel(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::CancelStudyRequest { study: args.study };
@@ -39,7 +39,7 @@ pub async fn cancel(args: Args) -> anyhow::Result<()> {
     say(&status.into_inner())
 }
 
-/// Removes.
+/// Removes a study with all its trials.
 pub async fn delete(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::GetStudyRequest { study: args.study.clone() };
@@ -49,7 +49,7 @@ pub async fn delete(args: Args) -> anyhow::Result<()> {
     print_text(&format!("{}\n", removed(&status)))
 }
 
-/// What was removed with a study that stood so.
+/// The text about a removed study that had this status.
 fn removed(status: &v1::StudyStatus) -> String {
     let trials = finished(status) + status.running + status.waiting;
     format!(
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_removed_is_said() {
+    fn the_removal_message_counts_the_trials() {
         let status = v1::StudyStatus {
             name: "s".to_owned(),
             state: v1::StudyState::Paused.into(),

@@ -1,4 +1,4 @@
-//! `edgesmith pareto --cover K`: the fewest models that give each named device one within its
+//! `edgesmith pareto --cover K`: the fewest models such that each named device has one within its
 //! limits.
 
 use edgesmith_client::{Coordinator, from_status};
@@ -37,11 +37,11 @@ pub async fn run(
     print(&Models { spec, chosen, named }, format)
 }
 
-/// The models and the devices that each is for.
+/// The chosen models, each with its devices.
 struct Models<'a> {
     spec: &'a StudySpec,
     chosen: Vec<(&'a TrialRow, Vec<DeviceClass>)>,
-    /// The same with the devices' names.
+    /// The same with the names of the devices.
     named: Vec<(Vec<String>, &'a TrialRow)>,
 }
 
@@ -55,7 +55,7 @@ impl Output for Models<'_> {
     }
 }
 
-/// What each device asks for, and what is asked for on all.
+/// The limits of each device, and the limits that apply on all devices.
 #[derive(Debug)]
 struct Demands {
     devices: Vec<(DeviceClass, Vec<(String, Filter)>)>,
@@ -84,12 +84,14 @@ impl Demands {
         }
         if count > cover::MAX_DEMANDS {
             let most = cover::MAX_DEMANDS;
-            return Err(invalid(format!("--cover takes up to {most} devices, {count} are named")));
+            return Err(invalid(format!(
+                "--cover takes up to {most} devices, but --where names {count}"
+            )));
         }
         Ok(demands)
     }
 
-    /// By bit, which devices' limits a trial is within.
+    /// One bit per device: whether the trial is within that device's limits.
     fn met_by(&self, values: &TrialValues) -> u32 {
         if !self.everywhere.iter().all(|filter| filter.admits(values)) {
             return 0;
@@ -99,14 +101,14 @@ impl Demands {
         devices.map(|(bit, (_, limits))| u32::from(within(limits)) << bit).sum()
     }
 
-    /// A device's limits as they were given.
+    /// A device's limits as the user wrote them.
     fn limits(&self, device: usize) -> String {
         let texts: Vec<&str> = self.devices[device].1.iter().map(|(text, _)| &**text).collect();
         texts.join(" and ")
     }
 }
 
-/// The models and the devices that each serves.
+/// Chooses the models, each with the devices that it serves.
 fn choose<'a>(
     rows: &'a [TrialRow],
     spec: &StudySpec,
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_device_gets_the_most_accurate_model_that_it_can_have() {
+    fn each_device_gets_the_most_accurate_model_within_its_limits() {
         let limits = ["latency_ms@board<=3", "latency_ms@phone<=2"];
         let of = |number: u32, devices: &str| (number, devices.to_owned());
         assert_eq!(chosen(&limits, 2).unwrap(), [of(1, "phone"), of(2, "board")]);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_covered_is_said() {
+    fn limits_that_no_trial_meets_are_reported() {
         let none = chosen(&["latency_ms@board<=0.5", "latency_ms@phone<=2"], 2).unwrap_err();
         assert_eq!(none, "no complete trial of 3 is within latency_ms@board<=0.5");
         let apart = ["latency_ms@board<=1", "validation_accuracy>=0.9", "latency_ms@phone>=3"];

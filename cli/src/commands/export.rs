@@ -14,7 +14,7 @@ use edgesmith_worker::session::artifacts;
 
 use crate::commands::trials;
 
-/// Which network, and how to write it.
+/// Arguments: which network, and how to write it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study name
@@ -24,7 +24,7 @@ pub struct Args {
     /// What to write
     #[arg(long, value_enum)]
     pub format: ExportFormat,
-    /// Where to
+    /// File to write
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let row = trials::fetch(&coordinator, &args.study, args.number, &spec).await?;
     let Some(values) = &row.values else {
         return Err(invalid(format!(
-            "trial {} of {} is {} and has no network to export",
+            "trial {} of {} is {}, so it has no network to export",
             args.number,
             args.study,
             row.state.name()
@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         (values.trained(), &row.candidate, spec.training())
     else {
         return Err(invalid(format!(
-            "trial {} of {} was not trained here, so there is no network to export",
+            "trial {} of {} was not trained here, so it has no network to export",
             args.number, args.study
         )));
     };

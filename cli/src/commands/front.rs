@@ -1,5 +1,5 @@
-//! `edgesmith pareto`, and the summary that `search` and `submit --wait` end with: the front as a
-//! table and a plot, next to the teacher and the best uncompressed network.
+//! `edgesmith pareto`, and the summary at the end of `search` and `submit --wait`: the front as a
+//! table and a plot, with the teacher and the best uncompressed network for comparison.
 
 use std::fmt::Write as _;
 
@@ -20,19 +20,19 @@ use crate::output::json;
 use crate::output::marks::Marks;
 use crate::output::scatter::{self, Point};
 
-/// Which front, and which part of it.
+/// Arguments: which front, and which part of it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study name
     pub study: String,
-    /// Only objectives on this device class, and those on none
+    /// Only objectives on this device class and objectives that are not tied to a device
     #[arg(long, value_name = "CLASS")]
     pub device: Option<String>,
-    /// Only trials within this bound, such as 'latency_ms<=5'; may be repeated
+    /// Only trials within this bound, for example 'latency_ms<=5'; may be repeated
     #[arg(long = "where", value_name = "BOUND")]
     pub filters: Vec<String>,
-    /// At most K models that give every device named in --where one within its limits: the most accurate
-    /// on average, and no more models than that takes
+    /// At most K models such that every device named in --where has one within its limits. They are
+    /// the most accurate on average, and as few as that accuracy needs
     #[arg(long, value_name = "K", conflicts_with = "device",
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cover: Option<u32>,
@@ -65,15 +65,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     print(&Front { study, front, marks, columns, complete, filtered }, args.format)
 }
 
-/// The trials that no other beats.
+/// The trials on the front: no other trial beats them.
 struct Front {
     study: String,
     front: Vec<TrialRow>,
     marks: Marks,
     columns: Columns,
-    /// Complete trials of the study.
+    /// Number of complete trials in the study.
     complete: u32,
-    /// Whether only a part was asked for.
+    /// Whether the user set bounds.
     filtered: bool,
 }
 
@@ -95,7 +95,7 @@ impl Output for Front {
     }
 }
 
-/// Prints the front of a study with all that helps to judge it.
+/// Prints the front of a study with what helps to judge it: references and a plot.
 pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Result<()> {
     let (status, spec) = coordinator.study(study).await?;
     let request = v1::GetParetoFrontRequest { study: study.to_owned(), ..Default::default() };
@@ -129,7 +129,7 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     print_text(&text)
 }
 
-/// Why a front has no points.
+/// Explains why a front has no points.
 fn empty_front(complete: u32, filtered: bool) -> String {
     match (complete, filtered) {
         (0, _) => "no trial is complete yet\n".to_owned(),
@@ -154,8 +154,8 @@ fn rows(trials: Vec<v1::Trial>, spec: &StudySpec) -> anyhow::Result<Vec<TrialRow
     trials.into_iter().map(|t| TrialRow::new(t, spec)).collect()
 }
 
-/// The columns of a front: accuracies, latencies wherever anything was measured, size and work, and
-/// whatever else the study is about.
+/// The columns of a front: accuracies, latencies on all measured targets, model size and MACs, and
+/// the other metrics of the study.
 fn columns(spec: &StudySpec, rows: &[TrialRow]) -> Columns {
     let first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
     let values = rows.iter().filter_map(|row| row.values.as_ref());
@@ -166,7 +166,7 @@ fn columns(spec: &StudySpec, rows: &[TrialRow]) -> Columns {
     Columns::new(first, spec, last)
 }
 
-/// A network that stands beside the front for comparison, as it was trained.
+/// A network that is shown beside the front for comparison.
 struct Reference {
     name: String,
     figures: Figures,
@@ -187,7 +187,7 @@ impl Reference {
         }))
     }
 
-    /// The most accurate network before compression; ties go to the smaller.
+    /// The most accurate network before compression; of equally accurate ones, the smaller.
     fn best_uncompressed(all: &[TrialRow]) -> Option<Self> {
         let trained = all.iter().filter_map(|t| Some((t, t.values.as_ref()?.trained()?)));
         let (trial, trained) = trained.max_by(|(_, a), (_, b)| {
@@ -234,14 +234,14 @@ fn front_table(
     let mut text = table::render(&all, &trials.chain(beside).collect::<Vec<_>>());
     if (0..front.len()).any(|place| !marks.tied_with(place).is_empty()) {
         text.push_str(
-            "≈ timing does not tell it from these: they differ by less than the spread of either\n",
+            "≈ timing cannot tell it from these trials: they differ by less than the spread of either\n",
         );
     }
     text
 }
 
-/// The study's validation metric against the first target's latency, or against size where nothing is
-/// timed.
+/// Plots the study's validation metric against the latency on the first target, or against the
+/// model size if nothing is timed.
 fn plot(
     front: &[TrialRow],
     all: &[TrialRow],

@@ -1,5 +1,5 @@
-//! `edgesmith import`: brings finished trials of an earlier study, as `trials --format json` or `--format
-//! csv` wrote them, into a study as known results.
+//! `edgesmith import`: adds finished trials of an earlier study to a study as known results. It
+//! reads what `trials --format json` or `--format csv` printed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use serde::Deserialize;
 
 use crate::output::json::{CHOICE_COLUMN, VERSION};
 
-/// From where to where.
+/// Arguments: the study and the file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study name
     pub study: String,
-    /// What 'trials S --format json' or '--format csv' printed
+    /// File with the output of 'trials S --format json' or '--format csv'
     pub file: PathBuf,
     #[command(flatten)]
     pub connection: Connection,
 }
 
-/// Reads the file, maps its trials into the study's space, and hands them over.
+/// Reads the file, maps its trials into the study's space, and sends them to the coordinator.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let found = read(&args.file)?;
     let coordinator = Coordinator::connect(&args.connection).await?;
@@ -52,17 +52,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     print_text(&format!("{text}\n"))
 }
 
-/// A complete trial of a file.
+/// A complete trial in the file.
 #[derive(Debug, Clone, PartialEq)]
 struct Found {
-    /// Where it stands, for people.
+    /// Its place in the file, for messages.
     place: String,
-    /// What it picks.
+    /// The option that it picks for each choice, by name.
     choices: Vec<(String, String)>,
     figures: Figures,
 }
 
-/// What a study can take, and why it cannot take the others.
+/// The trials that fit the study, and for each of the others the reason why it does not fit.
 fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<String>) {
     let (mut fit, mut left_out) = (Vec::new(), Vec::new());
     for Found { place, choices, figures } in found {
@@ -86,7 +86,7 @@ fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<Str
     (fit, left_out)
 }
 
-/// The complete trials of a file, which is JSON where it begins with a brace.
+/// The complete trials of a file. The file is JSON if it begins with a brace, else CSV.
 fn read(path: &Path) -> anyhow::Result<Vec<Found>> {
     let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{file}: {e}")))?;
@@ -107,7 +107,7 @@ struct Trial {
     #[serde(default)]
     choices: BTreeMap<String, String>,
     metrics: Option<Metrics>,
-    /// Absent in files of before.
+    /// Absent in files that older versions wrote.
     #[serde(default)]
     figures: BTreeMap<String, f64>,
     training: Option<Training>,
@@ -133,16 +133,16 @@ struct Training {
 }
 
 fn read_json(text: &str) -> Result<Vec<Found>, String> {
-    // Which version it is decides whether the rest can be read.
+    // Check the version first: it decides whether the rest can be read.
     let version = serde_json::from_str::<serde_json::Value>(text).map_err(|e| e.to_string())?;
     match version.get("version").and_then(serde_json::Value::as_u64) {
         Some(version) if version == u64::from(VERSION) => {}
         Some(version) => {
             return Err(format!(
-                "it has version {version} of the JSON interface, this program reads version {VERSION}"
+                "its JSON has version {version}, but this program reads version {VERSION}"
             ));
         }
-        None => return Err("it is not what 'trials --format json' prints".to_owned()),
+        None => return Err("it is not the output of 'trials --format json'".to_owned()),
     }
     let document: Document = serde_json::from_str(text).map_err(|e| e.to_string())?;
     debug_assert_eq!(document.version, VERSION);
@@ -154,10 +154,12 @@ impl Found {
     fn of_json(trial: Trial) -> Result<Self, String> {
         let place = format!("trial {}", trial.trial);
         if trial.choices.is_empty() {
-            return Err(format!("{place} has no choices; print the study again with this program"));
+            return Err(format!(
+                "{place} has no choices; export the study again with this program"
+            ));
         }
         let metrics =
-            trial.metrics.ok_or_else(|| format!("{place} is complete without metrics"))?;
+            trial.metrics.ok_or_else(|| format!("{place} is complete but has no metrics"))?;
         let mut figures = Figures::new();
         let counts = [
             (ScopedMetric::VALIDATION_ACCURACY, metrics.validation_accuracy),
@@ -188,7 +190,8 @@ impl Found {
     }
 }
 
-/// Figures as another study takes them over: as `TrialValues::known` says of a trial that was trained.
+/// The figures that another study takes over, by the same rule as `TrialValues::known` for a
+/// trained trial.
 fn of_another_study(mut figures: Figures) -> Figures {
     figures.remove(&Metric::IMAGES_SEEN.whole());
     let named = figures.held_out_accuracies().next().is_some();
@@ -198,17 +201,17 @@ fn of_another_study(mut figures: Figures) -> Figures {
     figures
 }
 
-/// Columns that are not figures.
+/// Columns that do not hold figures.
 const OTHER_COLUMNS: [&str; 5] = ["trial", "state", "precision", "architecture", "recipe"];
 
-/// The figure that a column holds; `None` where it holds none.
+/// The figure in a column; `None` if the column does not hold a figure.
 fn figure_column(name: &str) -> Result<Option<ScopedMetric>, String> {
     if name == "seconds" {
         return Ok(Some(Metric::TRAINING_SECONDS.whole()));
     }
     match name.parse() {
         Ok(of) => Ok(Some(of)),
-        // A column of the user's own.
+        // The user may have added columns.
         Err(MetricNameError::Unknown { .. }) => Ok(None),
         Err(error) => Err(format!("column {name}: {error}")),
     }
@@ -228,8 +231,8 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
     }
     if choices.is_empty() || !columns.iter().any(|(_, of)| of.metric.is_evaluated()) {
         return Err(format!(
-            "it is neither JSON nor CSV of trials: a CSV has the columns validation_accuracy and \
-             {CHOICE_COLUMN}NAME for each choice of the space"
+            "it is neither JSON nor CSV of trials; a CSV needs the column validation_accuracy and \
+             a column {CHOICE_COLUMN}NAME for each choice of the space"
         ));
     }
     let state = header.iter().position(|name| name == "state");
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_csv_say_what_the_trials_were() {
+    fn json_and_csv_keep_choices_and_figures() {
         let rows = rows();
         let json = serde_json::to_string(&json::Trials::new("s", &rows)).unwrap();
         let expected: Vec<(Vec<(String, String)>, Figures)> = rows
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_with_its_reason() {
+    fn trials_that_do_not_fit_are_left_out_with_a_reason() {
         let found = read_csv(
             "state,validation_accuracy,latency_ms@board,choice.colour\n\
              complete,0.9,1.0,red\nfailed,,,\n",
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_of_trials_is_said() {
+    fn files_without_trials_are_reported() {
         assert!(read_json("{\"trials\": []}").unwrap_err().contains("trials --format json"));
         assert!(read_json("{\"version\": 9}").unwrap_err().contains("version 9"));
         assert!(read_json("{\"version\": 1, \"trials\": 3}").unwrap_err().contains("line 1"));

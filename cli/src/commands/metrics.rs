@@ -1,4 +1,4 @@
-//! `edgesmith metrics`: what every figure in tables, filters, CSV and JSON means.
+//! `edgesmith metrics`: explains every figure in tables, filters, CSV and JSON.
 
 use edgesmith_common::metric::{Definition, ScopeKind, Source, Unit};
 use edgesmith_common::{Goal, Metric, Split};
@@ -60,7 +60,7 @@ impl Output for Metrics {
     }
 }
 
-/// How figures of a metric are named.
+/// The names of a metric's figures.
 fn names(metric: Metric) -> Vec<String> {
     match metric.definition().scope {
         ScopeKind::Whole => vec![metric.name().to_owned()],

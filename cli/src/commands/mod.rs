@@ -1,4 +1,5 @@
-//! The command line, and one file a command or a few that belong together, each with its arguments.
+//! The command line. Each file holds one command, or a few that belong together, with its
+//! arguments.
 
 use std::process::ExitCode;
 
@@ -22,11 +23,11 @@ mod watch;
 mod work;
 mod workers;
 
-/// Finds neural networks that nobody can beat on accuracy and on what they cost on your devices.
+/// Finds the neural networks with the best trade-offs between accuracy and cost on your devices.
 #[derive(Debug, Parser)]
 #[command(name = "edgesmith", version, max_term_width = 100)]
 pub struct Args {
-    /// Log more; twice for debugging. RUST_LOG overrides it.
+    /// Log more; give it twice for debugging. RUST_LOG overrides it
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     #[command(subcommand)]
@@ -35,59 +36,60 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a study on this machine, coordinator and workers in one process, to the Pareto front
+    /// Run a study on this machine and show its Pareto front
     ///
-    /// Running the same command again goes on with the study where it stopped.
+    /// The coordinator and the workers run in this process. The same command continues a study that
+    /// was stopped.
     Search(search::Args),
     /// Serve studies to workers and to the other commands
     Coordinator(serve::Args),
-    /// Join a coordinator and do its tasks
+    /// Connect to a coordinator and run its tasks
     Worker(work::Args),
-    /// Hand a study to the coordinator; prints its name
+    /// Submit a study to the coordinator; prints its name
     Submit(submit::Args),
     /// List the coordinator's studies
     Studies(studies::Args),
-    /// Say where a study stands
+    /// Show the state of a study
     Status(status::Args),
     /// Follow a study until it ends
     Watch(watch::Args),
     /// List connected workers
     Workers(workers::Args),
-    /// Show the trials that no other trial beats
+    /// Show the Pareto front: the trials that no other trial beats
     Pareto(front::Args),
     /// List all trials of a study
     Trials(trials::TrialsArgs),
-    /// Show one trial with all that is known of it, or run it again
+    /// Show everything about one trial, or run it again
     Trial(trials::TrialArgs),
     /// Write a trial's network to a file
     Export(export::Args),
-    /// Bring finished trials of an earlier study into a study as known results
+    /// Add finished trials of an earlier study to a study as known results
     ///
-    /// They use no budget, algorithms learn from them, and none of their candidates is proposed again.
+    /// They use no budget. Algorithms learn from them and do not propose their candidates again.
     Import(import::Args),
-    /// Stop handing out a study's tasks; running ones go on
+    /// Stop handing out a study's tasks; running tasks continue
     Pause(control::Args),
-    /// Go on with a paused study
+    /// Resume a paused study
     Resume(control::Args),
     /// End a study for good
     Cancel(control::Args),
-    /// Remove a study with all its trials; asks nothing
+    /// Remove a study with all its trials, without asking
     ///
-    /// Running attempts are stopped, and the name is free again. Model files and weights stay in the
-    /// data directory's artifacts.
+    /// Running attempts are stopped, and the name can be used again. Model files and weights stay
+    /// in the data directory, among the artifacts.
     Delete(control::Args),
-    /// List what can be measured, with unit, direction and meaning
+    /// List all metrics with their unit, direction and meaning
     Metrics(metrics::Args),
-    /// Check a study file and say what would run; shows every error at once
+    /// Check a study file and show what would run; reports every error at once
     Validate(validate::Args),
     /// Print a shell completion script
     Completions {
-        /// For which shell.
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Runs the command; an error has not been printed yet.
+/// Runs the command. The caller prints the error.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Search(args) => return search::run(args).await,
@@ -111,7 +113,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Validate(args) => validate::run(&args)?,
         Command::Completions { shell } => {
             let mut command = Args::command();
-            // Into memory first: the generator panics where the pipe that it writes to is closed.
+            // Into memory first, because the generator panics if it writes to a closed pipe.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, "edgesmith", &mut script);
             print_text(&String::from_utf8_lossy(&script))?;

@@ -1,5 +1,5 @@
-//! `edgesmith search`: coordinator and workers in this process, over a real loopback connection, from
-//! a study file to its Pareto front.
+//! `edgesmith search`: runs a study file to its Pareto front, with the coordinator and the workers
+//! in this process. They talk over a real loopback connection.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,30 +19,30 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::{front, watch};
 use crate::output::progress::{self, Progress};
 
-/// Which study, and what works on it.
+/// Arguments: the study, and what runs it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study file
     pub study: PathBuf,
-    /// Where results are kept
-    #[arg(long, value_name = "DIR", default_value = "edgesmith-data")]
+    /// Directory for the results
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
-    /// Forget earlier trials of this study and start anew
+    /// Delete earlier trials of this study and start again
     #[arg(long)]
     pub fresh: bool,
-    /// Trials trained at once, which share the cores, or `auto`: as many as there are cores or one on
-    /// all of them, whichever is measured to be faster [default: number of cores]
+    /// Number of trials that are trained at once and share the cores, or `auto`: measure whether
+    /// one trial per core or one trial on all cores is faster [default: number of cores]
     #[arg(long, value_name = "N|auto")]
     pub slots: Option<Slots>,
-    /// What trains
+    /// Device that trains
     #[arg(long, default_value = "flex", value_enum)]
     pub backend: Backend,
-    /// Directory that relative data paths of the study start from [default: this one]
+    /// Base directory of relative data paths in the study [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 }
 
-/// Runs the study, or goes on with it.
+/// Runs the study, or continues it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
@@ -52,12 +52,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let url = local.url().to_owned();
     let ran = tokio::select! {
         ran = run_on(&coordinator, url, &args, submission, executor, &shutdown) => ran,
-        // It ends by itself only when its store fails; calls would merely go unanswered.
+        // The coordinator ends by itself only if its store fails. Calls would then get no answer,
+        // so report this error instead.
         ended = local.ended() => {
             Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the coordinator ended by itself")))
         }
     };
-    // Where it failed while the study was at it, that is the cause of whatever the study says.
+    // If the coordinator failed during the study, that is the cause of any error of the study.
     local.shut_down().await?;
     ran
 }
@@ -81,7 +82,7 @@ async fn run_on(
         }
     }
     let submitted = submission.submit(coordinator).await.map_err(|error| {
-        error.context(format!("failed to start {study}; `--fresh` forgets the earlier one"))
+        error.context(format!("failed to start {study}; `--fresh` deletes the earlier one"))
     })?;
     let request = v1::GetStudyRequest { study: study.clone() };
     let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
@@ -100,13 +101,13 @@ async fn run_on(
     announce(args, &status, submitted.created, slots, &url);
 
     let stop_workers = CancellationToken::new();
-    // However this ends: where the coordinator fails, nobody is left to say it to the workers.
+    // Stop the workers however this function ends: a coordinator that failed cannot tell them.
     let _stop_workers = stop_workers.clone().drop_guard();
     let config = WorkerConfig::local(&url, executor.info(), &work, slots, args.backend.name());
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
     let ended = tokio::select! {
         ended = watch::follow(coordinator, &study) => Some(ended?),
-        // The workers' session ends by itself only when it cannot go on.
+        // The workers' session ends by itself only if it cannot continue.
         failed = &mut workers => {
             failed??;
             None
@@ -121,13 +122,13 @@ async fn run_on(
     Ok(match ended {
         Some(code) => code,
         None => {
-            eprintln!("stopped; nothing finished is lost. Go on with: {}", same_command(args));
+            eprintln!("stopped; finished trials are saved. Continue with: {}", same_command(args));
             ExitCode::from(130)
         }
     })
 }
 
-/// What to say of a study that will never go on, and did not fail just now.
+/// The error message for a study that ended before this command and cannot continue.
 fn ended_earlier(status: &v1::StudyStatus, args: &Args) -> Option<String> {
     let how = match status.state() {
         v1::StudyState::Failed => format!("failed earlier: {}", status.reason),
@@ -135,10 +136,10 @@ fn ended_earlier(status: &v1::StudyStatus, args: &Args) -> Option<String> {
         _ => return None,
     };
     let again = same_command(args);
-    Some(format!("study {} {how}; start it anew with: {again} --fresh", status.name))
+    Some(format!("study {} {how}; start it again with: {again} --fresh", status.name))
 }
 
-/// The command that goes on with the study: the same again, but for `--fresh`.
+/// The command that continues the study: the same one without `--fresh`.
 fn same_command(args: &Args) -> String {
     let Args { study, data_dir, fresh: _, slots, backend, data_root } = args;
     let mut text = format!("edgesmith search {}", quoted(study));
@@ -161,7 +162,7 @@ fn same_command(args: &Args) -> String {
     text
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for the shell if needed.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
@@ -174,12 +175,12 @@ fn quoted(path: &Path) -> String {
 
 fn announce(args: &Args, status: &v1::StudyStatus, created: bool, slots: u32, url: &str) {
     let how = match status.state() {
-        v1::StudyState::Complete => "is complete already",
+        v1::StudyState::Complete => "is already complete",
         _ if created => "starts",
-        _ => "goes on",
+        _ => "continues",
     };
     let finished = progress::finished(status);
-    let done = if finished > 0 { format!(", {finished} trials are there") } else { String::new() };
+    let done = if finished > 0 { format!(", {finished} are finished") } else { String::new() };
     eprintln!(
         "study {} {how}: {} trials by {}, {slots} at once on {}{done}",
         status.name,
@@ -187,7 +188,10 @@ fn announce(args: &Args, status: &v1::StudyStatus, created: bool, slots: u32, ur
         status.algorithm,
         args.backend.name()
     );
-    eprintln!("results are kept in {}; other commands reach it at {url}", args.data_dir.display());
+    eprintln!(
+        "results are kept in {}; other commands reach the study at {url}",
+        args.data_dir.display()
+    );
     Progress::explain();
 }
 
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_to_go_on_repeats_the_options_that_were_given() {
+    fn the_command_to_continue_repeats_the_given_options() {
         assert_eq!(same_command(&search(&["a.toml", "--fresh"])), "edgesmith search a.toml");
         let given = ["b.toml", "--data-dir", "d", "--data-root", "/r", "--slots", "3"];
         let text = "edgesmith search b.toml --data-dir d --data-root /r --slots 3";
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_earlier_says_so_and_how_to_start_anew() {
+    fn a_study_that_ended_earlier_tells_how_to_start_again() {
         let args = search(&["a.toml"]);
         let mut status = v1::StudyStatus {
             name: "a".to_owned(),
@@ -225,7 +229,7 @@ mod tests {
             reason: "no data".to_owned(),
             ..Default::default()
         };
-        let text = "study a failed earlier: no data; start it anew with: edgesmith search a.toml \
+        let text = "study a failed earlier: no data; start it again with: edgesmith search a.toml \
                     --fresh";
         assert_eq!(ended_earlier(&status, &args).as_deref(), Some(text));
         status.set_state(v1::StudyState::Cancelled);

@@ -5,20 +5,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use edgesmith_client::DEFAULT_DATA_DIR;
 use edgesmith_console::{invalid, print_text, start};
 use edgesmith_coordinator::service::{self, ServeConfig, TlsIdentity};
 use tokio::net::TcpListener;
 
-/// Where to serve, and to whom.
+/// Arguments: the address, the data directory, and who may connect.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address to serve on
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:7447", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// Where studies and artifacts are kept
-    #[arg(long, value_name = "DIR", default_value = "edgesmith-data")]
+    /// Directory for studies and artifacts
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
-    /// Ask every client for this bearer token
+    /// Bearer token that every client must send
     #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// PEM file with the server's certificate chain
@@ -27,7 +28,7 @@ pub struct Args {
     /// PEM file with the server's private key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Seconds without a heartbeat after which a worker's tasks go to another
+    /// Seconds without a heartbeat after which a worker's tasks go to other workers
     #[arg(long, value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub lease_seconds: u64,
@@ -38,7 +39,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = start::shutdown_on_signal()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{} is in use; another coordinator may run there, or choose another address with --listen",
+            "{} is in use, perhaps by another coordinator; choose another address with --listen",
             args.listen
         ),
         _ => anyhow::anyhow!("failed to listen on {}: {error}", args.listen),
@@ -60,7 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = config.with_ready(ready);
     let mut server = Box::pin(service::serve(config, listener, shutdown.clone().cancelled_owned()));
     tokio::select! {
-        // One that cannot start drops its end of the channel; its error says more.
+        // A server that cannot start drops its end of the channel; its own error says why.
         Ok(()) = is_ready => {}
         ended = &mut server => {
             ended?;
@@ -68,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     print_text(&format!(
-        "coordinator listens on {address}, keeps its studies in {}\n",
+        "coordinator listens on {address} and keeps its studies in {}\n",
         args.data_dir.display()
     ))?;
     Ok(server.await?)

@@ -11,7 +11,7 @@ use crate::output::columns::cell;
 use crate::output::json;
 use crate::output::progress::{pruned, state_name, used};
 
-/// Which study.
+/// Arguments: the study.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study name
@@ -23,7 +23,7 @@ pub struct Args {
     pub connection: Connection,
 }
 
-/// Says where one study stands.
+/// Prints the state of one study.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::GetStudyRequest { study: args.study };
@@ -108,7 +108,7 @@ fn describe(s: &v1::StudyStatus) -> String {
     lines.join("\n") + "\n"
 }
 
-/// How well latencies on a device are predicted, and what that saved.
+/// How well latencies on a device are predicted, and how many trainings that saved.
 fn prediction(p: &v1::LatencyPrediction) -> String {
     let share = match p.predicted {
         0 => "nothing yet".to_owned(),
@@ -134,7 +134,7 @@ fn prediction_json(p: &v1::LatencyPrediction) -> serde_json::Value {
     document
 }
 
-/// A study's status as `status` and `studies` print it.
+/// A study's status as `status` and `studies` print it in JSON.
 pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     let mut document = json!({
         "study": s.name,
@@ -184,7 +184,7 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     document
 }
 
-/// Figures of a teacher that is trained.
+/// The teacher's figures; `None` until it is trained.
 fn figures_of(teacher: &v1::Teacher) -> Option<Figures> {
     let figures = teacher.trained.as_ref()?.compressed.clone()?;
     Figures::try_from(figures).ok()
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_told_with_how_often_they_were_right() {
+    fn predictions_are_shown_with_their_success_rate() {
         let text = describe(&status(16, 12));
         let line = "predicted  latency on pi: 12 of 16 within 10 %, from 34 measurements; 7 \
                     trainings saved\n";
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_predicted_is_not_told() {
+    fn missing_predictions_are_not_shown() {
         assert!(describe(&status(0, 0)).contains("pi: nothing yet, from 34"));
         let document = status_json(&status(0, 0));
         assert!(document["latency_predictions"][0].get("within_10_percent").is_none());

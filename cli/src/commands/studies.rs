@@ -11,7 +11,7 @@ use crate::commands::status::status_json;
 use crate::output::json;
 use crate::output::progress::state_name;
 
-/// Whose studies.
+/// Arguments: the coordinator.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

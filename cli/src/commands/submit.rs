@@ -8,7 +8,7 @@ use edgesmith_console::print_text;
 
 use crate::commands::{front, watch};
 
-/// Which study, to which coordinator.
+/// Arguments: the study and the coordinator.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study file
@@ -20,17 +20,18 @@ pub struct Args {
     pub connection: Connection,
 }
 
-/// Submits, and with `--wait` follows to the front.
+/// Submits the study. With `--wait`, follows it to the end and prints the front.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
-    let coordinator = match args.wait {
-        true => Coordinator::connect_to_running(&args.connection).await?,
-        false => Coordinator::connect(&args.connection).await?,
+    let coordinator = if args.wait {
+        Coordinator::connect_to_running(&args.connection).await?
+    } else {
+        Coordinator::connect(&args.connection).await?
     };
     let submitted = submission.submit(&coordinator).await?;
     print_text(&format!("{}\n", submitted.name))?;
     if !submitted.created {
-        eprintln!("the coordinator has this study already; it goes on");
+        eprintln!("the coordinator already has this study; it continues");
     }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);

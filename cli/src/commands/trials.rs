@@ -1,4 +1,4 @@
-//! `edgesmith trials` and `edgesmith trial`, with `--rerun`.
+//! `edgesmith trials`, and `edgesmith trial` with `--rerun`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::output::columns::{self, Columns, cell, right};
 use crate::output::{TrialRow, json};
 
-/// Which study's trials.
+/// Arguments: the study.
 #[derive(Debug, clap::Args)]
 pub struct TrialsArgs {
     /// Study name
@@ -33,20 +33,20 @@ pub struct TrialsArgs {
     pub connection: Connection,
 }
 
-/// Which trial, and whether to run it again.
+/// Arguments: which trial, and whether to run it again.
 #[derive(Debug, clap::Args)]
 pub struct TrialArgs {
     /// Study name
     pub study: String,
     /// Trial number
     pub number: u32,
-    /// Train and compress it again here and compare the accuracies bit for bit
+    /// Train and compress it again on this machine and compare the results bit for bit
     #[arg(long)]
     pub rerun: bool,
-    /// Directory that relative data paths of the study start from [default: this one]
+    /// Base directory of relative data paths in the study [default: the current one]
     #[arg(long, value_name = "DIR", requires = "rerun")]
     pub data_root: Option<PathBuf>,
-    /// What trains the rerun; the original's backend gives the original's bits
+    /// Device that trains the rerun; only the original's backend gives the same bits
     #[arg(long, default_value = "flex", value_enum, requires = "rerun")]
     pub backend: Backend,
     /// How to print
@@ -100,7 +100,7 @@ impl Output for All {
     }
 }
 
-/// One trial with all that is known of it.
+/// One trial with everything that is known about it.
 struct One {
     study: String,
     row: TrialRow,
@@ -117,7 +117,7 @@ impl Output for One {
     }
 }
 
-/// One trial of a study.
+/// Fetches one trial of a study.
 pub async fn fetch(
     coordinator: &Coordinator,
     study: &str,
@@ -129,7 +129,7 @@ pub async fn fetch(
     TrialRow::new(answer.into_inner(), spec)
 }
 
-/// Trains and compresses the trial again, alone, and compares bit for bit.
+/// Trains and compresses the trial again, on its own, and compares the results bit for bit.
 async fn rerun(
     coordinator: &Coordinator,
     status: &v1::StudyStatus,
@@ -139,7 +139,7 @@ async fn rerun(
 ) -> anyhow::Result<ExitCode> {
     let Some(before) = row.values.as_ref().and_then(TrialValues::trained) else {
         return Err(invalid(format!(
-            "trial {} is {} and has no training's result to compare with",
+            "trial {} is {} and has no training result to compare with",
             row.number,
             row.state.name()
         )));
@@ -152,7 +152,10 @@ async fn rerun(
             let donor = fetch(coordinator, &status.name, number, &spec).await?;
             let trained = donor.values.as_ref().and_then(TrialValues::trained);
             let Some(weights) = trained.map(|trained| trained.weights) else {
-                anyhow::bail!("trial {number}, whose weights it started from, has none");
+                anyhow::bail!(
+                    "trial {} started from the weights of trial {number}, which has none",
+                    row.number
+                );
             };
             wanted.push(weights);
             Some(Donor { genotype: spec.space.genotype(donor.genotype)?, weights })
@@ -166,7 +169,7 @@ async fn rerun(
             number: TrialNumber(row.number),
             genotype: spec.space.genotype(row.genotype.clone())?,
             soft_targets,
-            // In one go: stopping at rungs changes no bit.
+            // Train without stopping: rungs do not change a bit of the result.
             rung: None,
             checkpoint: None,
             donor,
@@ -181,7 +184,7 @@ async fn rerun(
     eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
     let outcome = tokio::task::spawn_blocking(move || executor.execute(task, &context)).await?;
     let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
-        anyhow::bail!("the rerun yielded something other than a trained trial");
+        anyhow::bail!("the rerun did not return a trained trial");
     };
     let (then, now) = (before.compressed.repeatable(), again.compressed.repeatable());
     let line = |(of, value): (&ScopedMetric, f64)| {
@@ -208,14 +211,17 @@ fn same(equal: bool) -> &'static str {
     if equal { "same" } else { "DIFFERENT" }
 }
 
-/// The teacher's soft targets, where the study has them.
+/// The teacher's soft targets, if the study has them.
 fn soft_targets(status: &v1::StudyStatus) -> anyhow::Result<Option<ArtifactHash>> {
     let Some(teacher) = &status.teacher else { return Ok(None) };
     if teacher.soft_targets.is_empty() {
         return Ok(None);
     }
-    let bytes: [u8; 32] =
-        teacher.soft_targets.as_slice().try_into().context("failed to read the teacher's hash")?;
+    let bytes: [u8; 32] = teacher
+        .soft_targets
+        .as_slice()
+        .try_into()
+        .context("failed to read the hash of the teacher's soft targets")?;
     Ok(Some(ArtifactHash::from_bytes(bytes)))
 }
 
@@ -270,7 +276,7 @@ fn describe(row: &TrialRow, spec: &StudySpec) -> String {
             Some(images) => {
                 format!("validation {reached} as trained so far, {images} images in {time}")
             }
-            None => format!("validation {reached} after {time}, as the source tells"),
+            None => format!("validation {reached} after {time}, according to the source"),
         };
         lines.push((format!("epoch {}", rung.epochs), text));
     }
@@ -288,7 +294,7 @@ fn describe(row: &TrialRow, spec: &StudySpec) -> String {
 fn describe_known(figures: &Figures, lines: &mut Vec<(String, String)>) {
     for (of, value) in figures.iter() {
         match (of.metric.definition().source, of.split()) {
-            // Said at the end, with where it comes from.
+            // Printed at the end, with its source.
             (Source::Spent, _) => {}
             (_, Some(Split::HeldOut(name))) => {
                 lines.push((name.to_string(), columns::words(of.metric, value)));
@@ -298,10 +304,10 @@ fn describe_known(figures: &Figures, lines: &mut Vec<(String, String)>) {
         }
     }
     let time = table::duration(figures.training_seconds());
-    lines.push(("training".to_owned(), format!("{time}, as the source tells")));
+    lines.push(("training".to_owned(), format!("{time}, according to the source")));
 }
 
-/// A value in words; what is counted with all its digits.
+/// A value in words. Counts and bytes keep all their digits.
 fn exact(metric: Metric, value: f64) -> String {
     match metric.definition().unit {
         Unit::Bytes | Unit::Count => value.to_string(),
@@ -309,7 +315,7 @@ fn exact(metric: Metric, value: f64) -> String {
     }
 }
 
-/// What a network is, without what was measured and what it took.
+/// The figures of a network, without latencies and without the cost of its training.
 fn describe_network(figures: &Figures) -> String {
     let all = figures.repeatable();
     let word = |(of, value): (&ScopedMetric, f64)| format!("{of} {}", exact(of.metric, value));

@@ -10,14 +10,14 @@ use edgesmith_common::spec::{
 use edgesmith_console::{print_text, table};
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 
-/// Which file.
+/// Arguments: the study file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study file
     pub study: PathBuf,
 }
 
-/// Checks a study file and says what would run.
+/// Checks a study file and prints what would run.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let spec = read_study(&args.study)?;
     let space = &spec.space;
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         say(
             "predicts",
             format!(
-                "latency from earlier measurements; what is surely above {} is not trained",
+                "latency from earlier measurements; candidates surely above {} are not trained",
                 limits.join(" or ")
             ),
         );
@@ -80,10 +80,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Workload::Train(work) => {
             say_budget(&work.training, spec.budget.trials, &mut say);
             if let Some(ScreeningSpec { proxy, batch, keep }) = work.screening {
-                // A batch is no larger than what is left of the budget.
+                // A batch is never larger than the rest of the budget.
                 let batch = batch.min(spec.budget.trials);
                 let kept = format!("{:.0} %", 100.0 * keep);
-                let of = format!("of each {batch}, in the end of fewer,");
+                let of = format!("of each batch of {batch} (the last ones may be smaller),");
                 say("screening", format!("{of} the best {kept} by {proxy} are trained"));
             }
             say_fidelity(spec.fidelity.as_ref(), work.training.epochs, &mut say);
@@ -117,20 +117,20 @@ fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, S
     );
 }
 
-/// The rungs of trials that go to `epochs`, if there are any.
+/// The rungs of trials with `epochs` epochs, if the study has rungs.
 fn say_fidelity(fidelity: Option<&FidelitySpec>, epochs: u32, say: &mut impl FnMut(&str, String)) {
     if let Some(fidelity) = fidelity {
         let rungs = fidelity.rungs.iter().chain([&epochs]);
         let rungs: Vec<String> = rungs.map(u32::to_string).collect();
         let who = match fidelity.rule {
             FidelityRule::Asha => format!("about one in {} goes on", fidelity.reduction),
-            FidelityRule::Median => "who is below the median stops".to_owned(),
+            FidelityRule::Median => "trials below the median stop".to_owned(),
             FidelityRule::Curve { confidence } => {
-                format!("who cannot reach the front, at {:.0} %, stops", 100.0 * confidence)
+                format!("trials that cannot reach the front, at {:.0} %, stop", 100.0 * confidence)
             }
         };
         let (rule, rungs) = (fidelity.rule.name(), rungs.join(", "));
-        say("fidelity", format!("{rule}: rungs at {rungs} epochs; {who} from each"));
+        say("fidelity", format!("{rule}: rungs at {rungs} epochs; {who} at each"));
     }
 }
 
@@ -149,7 +149,7 @@ fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
 
 fn lookups(budget: &Budget) -> String {
     match budget.simulated_seconds {
-        Some(seconds) => format!("{seconds} seconds of training, as the table tells them"),
+        Some(seconds) => format!("{seconds} seconds of training according to the table"),
         None => format!("{} trials", budget.trials),
     }
 }

@@ -1,4 +1,4 @@
-//! `edgesmith watch`, and how `search` and `submit --wait` follow a study.
+//! `edgesmith watch`, and the loop with which `search` and `submit --wait` follow a study.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use v1::StudyState;
 
 use crate::output::progress::{Progress, pruned, state_name};
 
-/// Which study.
+/// Arguments: the study.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study name
@@ -19,14 +19,14 @@ pub struct Args {
     pub connection: Connection,
 }
 
-/// Follows until the end.
+/// Follows the study until it ends.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let coordinator = Coordinator::connect_to_running(&args.connection).await?;
     follow(&coordinator, &args.study).await
 }
 
-/// Shows progress until the study ends; survives a restart of the coordinator. The exit code is
-/// failure where the study failed or was cancelled.
+/// Shows progress until the study ends, even if the coordinator restarts. The exit code is a
+/// failure if the study failed or was cancelled.
 pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new();
     let mut silent_tries = 0;
@@ -78,7 +78,7 @@ pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<Ex
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether the coordinator may come back.
+/// Whether the error may pass, because the coordinator may come back.
 fn is_passing(status: &tonic::Status) -> bool {
     use tonic::Code::{Aborted, Cancelled, Internal, Unavailable, Unknown};
     matches!(status.code(), Aborted | Cancelled | Internal | Unavailable | Unknown)

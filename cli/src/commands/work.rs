@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use edgesmith_client::Backend;
+use edgesmith_client::{Backend, DEFAULT_COORDINATOR};
 use edgesmith_common::{Role, WorkerInfo};
 use edgesmith_console::{invalid, print_text, start};
 use edgesmith_worker::session::{self, WorkerConfig};
 use edgesmith_worker::slots::Slots;
 
-/// Whose worker, what it does, and with what.
+/// Arguments: the coordinator, and what this worker does with which device.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The coordinator's address
@@ -18,34 +18,35 @@ pub struct Args {
         long,
         env = "EDGESMITH_COORDINATOR",
         value_name = "URL",
-        default_value = "http://127.0.0.1:7447"
+        default_value = DEFAULT_COORDINATOR
     )]
     pub coordinator: String,
-    /// Bearer token that the coordinator asks for
+    /// Bearer token for the coordinator
     #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// PEM file with the certificate authority of an https coordinator
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// Device class that this machine is, as objectives name it
+    /// Device class of this machine, as objectives name it
     #[arg(long, default_value = "local", value_name = "CLASS")]
     pub device: String,
-    /// What this worker does: train teachers and candidates, measure the latency of compressed models,
-    /// look candidates up in a table
+    /// What this worker does: train teachers and candidates, measure the latency of compressed
+    /// models, or look candidates up in a table
     #[arg(long, value_delimiter = ',', default_value = "train,measure",
           value_parser = PossibleValuesParser::new(Role::ALL.map(Role::name)).try_map(|name| name.parse::<Role>()))]
     pub roles: Vec<Role>,
-    /// What trains
+    /// Device that trains
     #[arg(long, default_value = "flex", value_enum)]
     pub backend: Backend,
-    /// Tasks at once, which share the cores, or `auto`: as many as there are cores or one on all of
-    /// them, whichever is measured to be faster [default: number of cores, or 1 where it only measures]
+    /// Number of tasks that run at once and share the cores, or `auto`: measure whether one task
+    /// per core or one task on all cores is faster [default: number of cores, or 1 if the worker
+    /// does not train]
     #[arg(long, value_name = "N|auto")]
     pub slots: Option<Slots>,
-    /// Name shown in `workers` [default: the machine's]
+    /// Name shown by `workers` [default: the machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Directory that relative data paths of studies start from [default: this one]
+    /// Base directory of relative data paths in studies [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 }

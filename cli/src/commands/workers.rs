@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::output::json;
 
-/// Whose workers.
+/// Arguments: the coordinator.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -1,16 +1,17 @@
-//! The columns of a study's figures in tables: those that such a table always has, and one for each
-//! objective and constraint.
+//! The columns of a study's figures in tables: the fixed ones, and one for each objective and
+//! constraint.
 
 use edgesmith_common::metric::Unit;
 use edgesmith_common::{Figures, Metric, ScopedMetric, StudySpec};
 use edgesmith_console::table::{self, Align};
 
-/// Figures in the order of their columns.
+/// The metrics in the order of their columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Columns(Vec<ScopedMetric>);
 
 impl Columns {
-    /// `first`, then what the study is about, then `last`, each once.
+    /// `first`, then the latencies on the study's targets, then `last`, then the study's other
+    /// metrics. Each metric has one column.
     pub fn new(first: Vec<ScopedMetric>, spec: &StudySpec, last: Vec<ScopedMetric>) -> Self {
         let mut all: Vec<ScopedMetric> = Vec::new();
         let mut add = |of: &ScopedMetric| {
@@ -30,12 +31,12 @@ impl Columns {
         self.0.iter().map(heading).collect()
     }
 
-    /// A network's figures in words; a dash where one is not known.
+    /// A network's figures in words, with a dash for each unknown one.
     pub fn cells(&self, figures: &Figures) -> Vec<String> {
         self.0.iter().map(|of| cell(of, figures)).collect()
     }
 
-    /// A row without figures.
+    /// A row of dashes, for a network without figures.
     pub fn dashes(&self) -> Vec<String> {
         self.cells(&Figures::new())
     }
@@ -46,7 +47,7 @@ pub fn right(headings: &[String]) -> impl Iterator<Item = (&str, Align)> {
     headings.iter().map(|heading| (heading.as_str(), Align::Right))
 }
 
-/// A figure in words; a dash where it is not known.
+/// A figure in words, or a dash if it is unknown.
 pub fn cell(of: &ScopedMetric, figures: &Figures) -> String {
     figures.get(of).map_or_else(|| "–".to_owned(), |value| words(of.metric, value))
 }
@@ -62,7 +63,7 @@ pub fn words(metric: Metric, value: f64) -> String {
     }
 }
 
-/// A short name for people; the figure's own where there is none.
+/// A short name for people, or the metric's own name if there is none.
 fn heading(of: &ScopedMetric) -> String {
     match (of.metric, of.target()) {
         _ if *of == ScopedMetric::VALIDATION_ACCURACY => "validation".to_owned(),

@@ -1,5 +1,5 @@
-//! The stable JSON interface, documented in docs/json.md, and its CSV sibling. Versioned,
-//! snake_case, units in the names; a figure that was not measured is absent.
+//! The stable JSON interface, documented in docs/json.md, and the matching CSV. It has a version;
+//! names are snake_case and contain their unit; a figure that was not measured is absent.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use serde::Serialize;
 use super::TrialRow;
 use super::marks::Marks;
 
-/// Version of everything printed with `--format json`; raised when a field changes its meaning or
-/// goes, not when one is added.
+/// Version of everything printed with `--format json`. It is raised when a field changes its
+/// meaning or is removed, but not when one is added.
 pub const VERSION: u32 = 1;
 
-/// What the name of a CSV column of a choice begins with; its own name follows.
+/// Prefix of the CSV column of a choice; the name of the choice follows.
 pub const CHOICE_COLUMN: &str = "choice.";
 
 /// What `pareto` and `trials` print.
@@ -49,7 +49,7 @@ pub struct Trial<'a> {
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
-    /// Every figure of what ships, by its name.
+    /// Every figure of the shipped network, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     figures: Option<Map>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,10 +59,10 @@ pub struct Trial<'a> {
     training: Option<Training>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rungs: Vec<Rung>,
-    /// On a front: whether it is the knee.
+    /// On a front: whether this trial is the knee.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     knee: bool,
-    /// On a front: trials that timing does not tell it from.
+    /// On a front: trials that timing cannot tell from this one.
     #[serde(skip_serializing_if = "<[u32]>::is_empty")]
     tied_with: &'a [u32],
 }
@@ -75,23 +75,24 @@ pub struct Cover<'a> {
     cover: Vec<Covering<'a>>,
 }
 
-/// A model and the devices that it is for.
+/// A model with its devices.
 #[derive(Debug, Serialize)]
 struct Covering<'a> {
     devices: &'a [String],
     trial: Trial<'a>,
 }
 
-/// Figures by name, such as `latency_ms@rpi4`; whole numbers as such.
+/// Figures by name, for example `latency_ms@rpi4`. Metrics with whole values are printed as
+/// integers.
 pub type Map = BTreeMap<String, serde_json::Number>;
 
-/// The network as trained up to a rung, uncompressed.
+/// The uncompressed network as trained up to a rung.
 #[derive(Debug, Serialize)]
 struct Rung {
     epochs: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     validation_accuracy: Option<f64>,
-    /// Absent where it was looked up.
+    /// Absent if the trial was looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     images_seen: Option<u64>,
     seconds: f64,
@@ -105,7 +106,8 @@ struct Network {
     figures: Map,
 }
 
-/// What had fields of its own before figures were a map.
+/// The figures that have fields of their own. They are from the time before `figures`, and programs
+/// may read them.
 #[derive(Debug, Serialize)]
 struct Counts {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +128,8 @@ struct Counts {
 struct Metrics {
     #[serde(flatten)]
     counts: Counts,
-    /// Median by target; edge-runtime on one thread is named by its device class alone.
+    /// Median by target. The target of edge-runtime on one thread is written as the device class
+    /// alone.
     latency_ms: BTreeMap<String, f64>,
     /// Held-out accuracies of a looked-up trial by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -162,7 +165,7 @@ impl<'a> Trials<'a> {
 }
 
 impl<'a> Cover<'a> {
-    /// The document of these models, each with the devices that it is for.
+    /// The document of these models, each with its devices.
     pub fn new(study: &'a str, models: &'a [(Vec<String>, &'a TrialRow)]) -> Self {
         let covering = |(devices, row): &'a (Vec<String>, &'a TrialRow)| Covering {
             devices,
@@ -260,8 +263,9 @@ pub fn map(figures: &Figures) -> Map {
     figures.iter().filter_map(|(of, value)| Some((of.to_string(), number(of, value)?))).collect()
 }
 
-/// One row a trial; one `latency_ms@TARGET` column for each target that any trial was measured on, and one
-/// for each other figure that any trial has. A figure that is not known is an empty cell.
+/// One row per trial. There is one `latency_ms@TARGET` column for each target that any trial was
+/// measured on, and one column for each other figure that any trial has. An unknown figure is an
+/// empty cell.
 pub fn csv(rows: &[TrialRow]) -> String {
     let all = || rows.iter().filter_map(|row| row.values.as_ref()).map(TrialValues::figures);
     let mut targets: Vec<&Target> = Vec::new();
@@ -303,7 +307,8 @@ pub fn csv(rows: &[TrialRow]) -> String {
         cells.push(row.recipe());
         cells.push(figure(&seconds));
         cells.extend(row.choices.iter().map(|(_, option)| option.clone()));
-        // No cell holds a comma, a quote or a line break: names are restricted and the rest is ours.
+        // No cell contains a comma, a quote or a line break: names are restricted, and this program
+        // writes the rest. So nothing needs quotes.
         text.push_str(&cells.join(","));
         text.push('\n');
     }

@@ -1,23 +1,24 @@
-//! What is marked on a front: its knee, and trials that measuring cannot tell apart.
+//! Marks on a front: the knee, and the trials that timing cannot tell apart.
 
 use edgesmith_common::{DeviceClass, Metric, Objective, StudySpec, Target, TrialValues, pareto};
 
 use super::TrialRow;
 
-/// Ties that are told in words.
+/// Number of ties that are shown in words.
 const SHOWN: usize = 3;
 
-/// Marks of a front's trials, in their order.
+/// Marks of a front's trials, in the order of the front.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marks {
-    /// Place of the knee.
+    /// Place of the knee on the front.
     knee: Option<usize>,
-    /// By place, the numbers of the trials that it is tied with.
+    /// For each place, the numbers of the trials that it is tied with.
     tied: Vec<Vec<u32>>,
 }
 
 impl Marks {
-    /// Of a front by the study's objectives, or by those on one device and on none.
+    /// Marks of a front by the study's objectives. With a `device`, only objectives on it and
+    /// objectives that are not tied to a device count.
     pub fn new(front: &[TrialRow], spec: &StudySpec, device: Option<&DeviceClass>) -> Self {
         let counts =
             |o: &&Objective| device.is_none() || o.device().is_none() || o.device() == device;
@@ -42,7 +43,7 @@ impl Marks {
         self.tied.get(place).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// A place's marks in words: `knee`, `≈ 3, 7`; of many ties the first few.
+    /// The marks of a place in words: `knee`, `≈ 3, 7`. Only the first few ties are shown.
     pub fn words(&self, place: usize) -> String {
         let mut words = Vec::new();
         if self.is_knee(place) {
@@ -58,8 +59,8 @@ impl Marks {
     }
 }
 
-/// Whether the measured objectives of two trials, of which there is at least one, all differ by less
-/// than either's spread.
+/// Whether two trials are tied: there is at least one latency objective, and in all of them the
+/// trials differ by less than the spread of either.
 fn tie(a: &TrialRow, b: &TrialRow, objectives: &[Objective]) -> bool {
     let mut timed = objectives.iter().filter(|o| o.of.metric == Metric::LATENCY_MS).peekable();
     let within = |objective: &Objective| {
@@ -71,8 +72,8 @@ fn tie(a: &TrialRow, b: &TrialRow, objectives: &[Objective]) -> bool {
     timed.peek().is_some() && timed.all(|objective| within(objective) == Some(true))
 }
 
-/// Median and spread of a trial's timing on a target: from the median to the 95th percentile of its
-/// single runs. `None` where it was not timed here.
+/// Median and spread of a trial's latency on a target, in milliseconds. The spread is the distance
+/// from the median to the 95th percentile of the single runs. `None` if this study did not time it.
 fn timing(values: &TrialValues, target: &Target) -> Option<(f64, f64)> {
     let of = values.measurements().iter().find(|m| m.target() == *target)?;
     Some((of.p50_ms, of.p95_ms - of.p50_ms))
@@ -97,7 +98,7 @@ pub mod tests {
         .unwrap()
     }
 
-    /// A complete trial with its medians and 95th percentiles on both devices.
+    /// A complete trial with a median and a 95th percentile on each device.
     pub fn row(number: u32, accuracy: f64, board: (f64, f64), phone: (f64, f64)) -> TrialRow {
         let spec = spec();
         let figures: Figures = [
@@ -145,17 +146,17 @@ pub mod tests {
     }
 
     #[test]
-    fn trials_are_tied_where_every_timing_is_within_the_spread() {
+    fn trials_are_tied_if_every_timing_is_within_the_spread() {
         let front = [
             row(3, 0.9, (1.00, 1.10), (5.0, 5.2)),
             row(5, 0.8, (1.05, 1.15), (5.1, 5.3)),
             row(8, 0.7, (1.05, 1.15), (4.0, 4.1)),
-            // Its own timing is too steady to be taken for another's.
+            // Its own spread is zero, so it cannot be tied.
             row(9, 0.6, (1.04, 1.04), (5.0, 5.2)),
         ];
         let marks = Marks::new(&front, &spec(), None);
         assert_eq!([0, 1, 2, 3].map(|place| marks.words(place)), ["knee ≈ 5", "≈ 3", "", ""]);
-        // On one device alone the third cannot be told from the second.
+        // On the board alone, timing cannot tell the third from the first two.
         let board = Marks::new(&front, &spec(), Some(&"board".parse().unwrap()));
         assert_eq!(board.tied_with(2), [3, 5]);
     }

@@ -1,5 +1,5 @@
-//! How a study's answers look: the JSON and CSV of trials, what is marked on a front, its plot, and
-//! a running study's progress. What other programs print with too is `edgesmith-console`.
+//! How answers about a study look: the JSON and CSV of trials, the marks and the plot of a front,
+//! and the progress of a running study. What other programs share is in `edgesmith-console`.
 
 pub mod columns;
 pub mod json;

@@ -1,5 +1,5 @@
-//! What a running study shows: a line that is rewritten on a terminal, and a line now and then in a
-//! pipe.
+//! The progress of a running study: one line that is updated on a terminal, or a new line from time
+//! to time in a pipe.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
-    /// When a pipe got its last line, and what it said.
+    /// For a pipe: the time of the last line, and the number of finished trials in it.
     last: Option<(Instant, u32)>,
-    /// Finished trials and the time when trials began to be watched, for the pace.
+    /// Number of finished trials and the time when watching began, to compute the pace.
     start: Option<(u32, Instant)>,
 }
 
-/// Lines in a pipe come at most this often.
+/// Shortest time between two lines in a pipe.
 const PIPE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Progress {
-    /// Begins to show.
+    /// Starts the display.
     pub fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::new(0);
@@ -40,10 +40,10 @@ impl Progress {
         Self { bar, terminal, last: None, start: None }
     }
 
-    /// Says once how to stop.
+    /// Prints once how to stop.
     pub fn explain() {
         if std::io::stderr().is_terminal() {
-            eprintln!("Ctrl-C stops; the same command goes on later");
+            eprintln!("Ctrl-C stops; the same command continues later");
         }
     }
 
@@ -84,17 +84,17 @@ impl Drop for Progress {
     }
 }
 
-/// Trials of the budget that will not change any more.
+/// Number of trials that have used up budget and will not change any more.
 pub fn used(status: &StudyStatus) -> u32 {
     (status.complete + status.pruned + status.failed).saturating_sub(status.screened_out)
 }
 
-/// Trials that will not change any more.
+/// Number of trials that will not change any more.
 pub fn finished(status: &StudyStatus) -> u32 {
     status.complete + status.pruned + status.failed + status.infeasible
 }
 
-/// The trials that ended as pruned, in words, for whatever reason; empty where there are none.
+/// The numbers of pruned trials in words, by the reason; empty if there are none.
 pub fn pruned(status: &StudyStatus) -> Vec<String> {
     let by_rungs = status.pruned.saturating_sub(status.screened_out);
     let counts = [(by_rungs, "pruned"), (status.screened_out, "screened out")];
@@ -102,7 +102,7 @@ pub fn pruned(status: &StudyStatus) -> Vec<String> {
     counts.map(|(count, name)| format!("{count} {name}")).collect()
 }
 
-/// From the pace since watching began; `None` before there is one.
+/// The remaining time at the pace since watching began; `None` until a trial has finished.
 fn time_left(status: &StudyStatus, start: (u32, Instant), now: Instant) -> Option<Duration> {
     let since = used(status).checked_sub(start.0).filter(|n| *n > 0)?;
     let left = status.budget_trials.saturating_sub(used(status));
@@ -166,7 +166,7 @@ mod tests {
         let now = begin + Duration::from_secs(20);
         assert_eq!(time_left(&status, (10, begin), now), Some(Duration::from_secs(80)));
         assert_eq!(time_left(&status, (12, begin), now), None);
-        // What was not trained is no part of the budget.
+        // Trials that were screened out use no budget.
         let screened = StudyStatus { pruned: 9, screened_out: 9, ..status };
         assert_eq!(time_left(&screened, (10, begin), now), Some(Duration::from_secs(80)));
         let both = StudyStatus { pruned: 11, ..screened };

@@ -1,18 +1,18 @@
-//! A scatter plot in text: one symbol a class of points, the better corner top left.
+//! A scatter plot in text. Each class of points has its symbol; the better corner is top left.
 
-/// A point with the symbol that marks it. Later points are drawn over earlier ones.
+/// A point with its symbol. Later points are drawn over earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     /// Position on the horizontal axis.
     pub x: f64,
     /// Position on the vertical axis, upwards.
     pub y: f64,
-    /// What is drawn.
+    /// The symbol that is drawn.
     pub symbol: char,
 }
 
-/// The plot with its axes; the horizontal one is logarithmic where values span more than a factor of
-/// ten. Points that are not finite are left out. Empty where nothing is left.
+/// The plot with its axes. The horizontal axis is logarithmic if the values span more than a factor
+/// of ten. Points that are not finite are left out. The text is empty if no point is left.
 pub fn render(
     points: &[Point],
     x_label: &str,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_spans_are_logarithmic_and_said_to_be() {
+    fn wide_spans_are_logarithmic_and_labelled() {
         let points = [point(1.0, 0.0, 'a'), point(10.0, 0.5, 'b'), point(100.0, 1.0, 'c')];
         let text = render(&points, "x", "y", 21, 3);
         assert!(text.contains("x (log)"));

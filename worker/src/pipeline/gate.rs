@@ -1,16 +1,16 @@
-//! Quiet for measurements: while one model is timed, no other task of this process computes.
+//! Keeps the process quiet for measurements: while a model is timed, no other task computes.
 //!
 //! Tasks that compute hold a [`Busy`] guard and call [`Busy::pause_point`] between short pieces of
-//! work; a measurement takes [`QuietGate::quiet`], which waits until every busy task stands at such a
+//! work. A measurement calls [`QuietGate::quiet`], which waits until every busy task is at such a
 //! point and holds them there. Measurements take turns.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Pauses between two looks at whether a waiting measurement is stopped.
+/// Pause between two checks whether a waiting measurement is stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Shared by all tasks of a process.
+/// The gate that all tasks of a process share.
 #[derive(Debug, Default)]
 pub struct QuietGate {
     state: Mutex<State>,
@@ -19,11 +19,11 @@ pub struct QuietGate {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Tasks that compute right now.
+    /// Number of tasks that compute now.
     busy: usize,
-    /// Measurements that wait or run; while there are any, no task begins to compute.
+    /// Number of measurements that wait or run. While it is above 0, no task starts to compute.
     quiet_wanted: usize,
-    /// Whether one of them runs.
+    /// Whether one of these measurements runs.
     quiet: bool,
 }
 
@@ -31,18 +31,19 @@ struct State {
 #[derive(Debug)]
 pub struct Busy<'a>(&'a QuietGate);
 
-/// Held by a measurement; nothing else computes.
+/// Held by a measurement. While it exists, nothing else computes.
 #[derive(Debug)]
 pub struct Quiet<'a>(&'a QuietGate);
 
 impl QuietGate {
-    /// Begins to compute, after any measurement.
+    /// Starts to compute, after all measurements have ended.
     pub fn busy(&self) -> Busy<'_> {
         self.enter(self.lock());
         Busy(self)
     }
 
-    /// Waits until nothing computes, and keeps it so; `None` where it was told to stop before.
+    /// Waits until nothing computes, and keeps it that way. `None` if `stopped` returned true
+    /// first.
     pub fn quiet(&self, stopped: impl Fn() -> bool) -> Option<Quiet<'_>> {
         let mut state = self.lock();
         state.quiet_wanted += 1;
@@ -53,7 +54,7 @@ impl QuietGate {
                 self.changed.notify_all();
                 return None;
             }
-            // Nobody wakes whoever is stopped, so it looks from time to time.
+            // A stop does not wake this thread, so it checks from time to time.
             let waited = self.changed.wait_timeout(state, LOOK_EVERY);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -68,7 +69,8 @@ impl QuietGate {
         state.busy += 1;
     }
 
-    // A panicking task leaves the counters right, because guards restore them; so poison is no harm.
+    // A panicking task leaves correct counters, because the guards restore them. So a poisoned
+    // mutex is safe to use.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,7 +81,7 @@ impl QuietGate {
 }
 
 impl Busy<'_> {
-    /// Lets a waiting measurement go first.
+    /// Lets waiting measurements run first.
     pub fn pause_point(&self) {
         let mut state = self.0.lock();
         if state.quiet_wanted > 0 {
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_computes_and_nothing_else_measures_during_a_measurement() {
+    fn a_measurement_runs_alone() {
         let gate = QuietGate::default();
         let (computing, measuring) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panicking_task_lets_measurements_go_on() {
+    fn measurements_continue_after_a_task_panics() {
         let gate = QuietGate::default();
         let panicked = std::thread::scope(|scope| {
             scope
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_that_is_stopped_while_it_waits_holds_nobody_up() {
+    fn a_measurement_that_is_stopped_while_it_waits_blocks_no_task() {
         let gate = QuietGate::default();
         let busy = gate.busy();
         assert!(gate.quiet(|| true).is_none());

@@ -1,4 +1,4 @@
-//! What tasks of one study share: its decoded images, and the teacher's soft targets.
+//! Caches what the tasks of one study share: its decoded images and the teacher's soft targets.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use edgesmith_search_space::DataShape;
 use crate::data::{DataError, Dataset};
 use crate::train::{SoftTargets, SoftTargetsError};
 
-/// One value that is kept until another key is asked for: studies come one at a time, and data sets and
-/// soft targets are large.
+/// A cache of one value, which is kept until another key is requested. One is enough because
+/// studies usually run one at a time, and data sets and soft targets are large.
 #[derive(Debug)]
 pub struct Latest<K, V>(Mutex<Option<(K, Arc<V>)>>);
 
 impl<K: PartialEq, V> Latest<K, V> {
-    /// The value of `key`, made by `make` unless it is the one that was asked for last.
+    /// The value of `key`. `make` computes it unless it is the cached one.
     pub fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, value)) = &*slot
@@ -25,7 +25,7 @@ impl<K: PartialEq, V> Latest<K, V> {
         {
             return Ok(Arc::clone(value));
         }
-        // Both at once may be more than fits.
+        // Drop the old value first, because both may not fit into memory.
         *slot = None;
         let value = Arc::new(make()?);
         *slot = Some((key, Arc::clone(&value)));
@@ -39,7 +39,7 @@ impl<K, V> Default for Latest<K, V> {
     }
 }
 
-/// What a decoded data set depends on: the study, and the files as they are now.
+/// What a decoded data set depends on: the study and the current state of its files.
 #[derive(Debug, PartialEq)]
 pub struct DataKey {
     spec: DataSpec,
@@ -48,13 +48,13 @@ pub struct DataKey {
     files: Vec<FileState>,
 }
 
-/// A file's path, size and time of change.
+/// A file's path, size in bytes and modification time.
 type FileState = (PathBuf, u64, Option<SystemTime>);
 
 /// The data set that a study trains on.
 ///
 /// # Errors
-/// When its files cannot be read; another worker may have them.
+/// When its files cannot be read. Another worker may have them.
 pub fn dataset(
     cache: &Latest<DataKey, Dataset>,
     spec: &DataSpec,
@@ -70,8 +70,8 @@ pub fn dataset(
     cache.get(key, || Dataset::load(spec, shape, seed, root))
 }
 
-/// The files at and below a path, in order. What cannot be looked at is left out: reading it will say
-/// why.
+/// Lists the files at and below a path, sorted. A file whose metadata cannot be read is left out;
+/// reading the data will report the reason.
 fn list(path: &Path, files: &mut Vec<FileState>) {
     let Ok(metadata) = std::fs::metadata(path) else { return };
     if !metadata.is_dir() {
@@ -89,7 +89,7 @@ fn list(path: &Path, files: &mut Vec<FileState>) {
 /// The soft targets in an artifact, read once.
 ///
 /// # Errors
-/// When the bytes are none that this program reads.
+/// When the artifact cannot be fetched or decoded.
 pub fn soft_targets<E: From<SoftTargetsError>>(
     cache: &Latest<ArtifactHash, SoftTargets>,
     hash: ArtifactHash,
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_is_kept_and_a_failure_keeps_nothing() {
+    fn the_latest_value_is_kept_and_a_failure_clears_it() {
         let latest = Latest::default();
         let get = |key: u8, value: Result<u8, ()>| latest.get(key, || value).map(|v| *v);
         assert_eq!(get(1, Ok(10)), Ok(10));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_changed_are_read_again() {
+    fn changed_images_are_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, value: u8| {
             let path = directory.path().join(name);

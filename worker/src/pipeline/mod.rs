@@ -1,8 +1,9 @@
-//! One task from lease to outcome: train, compress, evaluate what would ship, time it.
+//! Runs one task from lease to outcome: trains and compresses a network, evaluates the model file
+//! that would ship, or times it.
 //!
-//! Follow `Pipeline::train_trial` to see a candidate's whole way. Figures of a network come from
-//! running its model file in the edge runtime, never from the training framework. This module does
-//! not talk to the coordinator: the session hands it tasks and takes outcomes.
+//! `Pipeline::train_trial` shows all steps of a candidate. Figures of a network come from running
+//! its model file in the edge runtime, never from the training framework. This module does not talk
+//! to the coordinator: the session gives it tasks and takes the outcomes.
 
 mod evaluate;
 mod gate;
@@ -38,9 +39,9 @@ use crate::session::{AttemptContext, TaskExecutor, TaskWork};
 use crate::table::Tables;
 use crate::train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
 
-/// The real executor.
+/// The executor that really trains and measures.
 pub struct Pipeline {
-    /// `None` on workers that only measure.
+    /// `None` on workers that do not train.
     device: Option<TrainDevice>,
     cores: Cores,
     info: DeviceInfo,
@@ -52,8 +53,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline that trains on `device` (`None`: only measures) with all `cores`, and measures as
-    /// `info`. Relative data paths of studies start from `data_root`.
+    /// A pipeline that trains on `device` (`None` if it does not train) with all `cores`.
+    /// Measurements name the machine `info`. Relative data paths of studies start from `data_root`.
     pub fn new(
         device: Option<TrainDevice>,
         cores: Cores,
@@ -72,7 +73,7 @@ impl Pipeline {
         }
     }
 
-    /// Reads the study's data, which the trainings that follow find read.
+    /// Reads the study's data. They stay cached for the trainings that follow.
     fn check_data(
         &self,
         study: &Study<'_>,
@@ -89,7 +90,7 @@ impl Pipeline {
         })
     }
 
-    /// Scores the network that a candidate's training would start with.
+    /// Scores a candidate's network with the weights that its training would start from.
     fn score_trial(
         &self,
         study: &Study<'_>,
@@ -100,7 +101,7 @@ impl Pipeline {
         let _busy = self.gate.busy();
         let screening = study.work.screening;
         let proxy = screening.map(|screening| screening.proxy).ok_or_else(|| {
-            AttemptError::hopeless("the study names no proxy to score candidates by")
+            AttemptError::hopeless("the study names no proxy that scores candidates")
         })?;
         context.progress(0.0, "score");
         let dataset = self.dataset(study)?;
@@ -110,9 +111,10 @@ impl Pipeline {
         Ok(proxy::score(proxy, &plan, &weights, &dataset))
     }
 
-    /// Trains and compresses one candidate: initialise, train with the teacher's soft targets,
-    /// prune, fine-tune, quantize, write the model file, and run that very file on validation and
-    /// test images. Or only trains it on, from one rung to the next.
+    /// Trains and compresses one candidate: initialises it, trains it with the teacher's soft
+    /// targets, prunes, fine-tunes and quantizes it, writes the model file, and runs this file on
+    /// the validation and test images. With a rung, it only trains from the checkpoint to that
+    /// rung.
     fn train_trial(
         &self,
         study: &Study<'_>,
@@ -129,7 +131,8 @@ impl Pipeline {
             None => None,
         };
         let start = match trial.checkpoint {
-            // Written by a worker of another version, perhaps; others may read it.
+            // A worker of another version may have written the checkpoint, so another worker may be
+            // able to read it.
             Some(hash) => Checkpoint::from_bytes(&context.fetch(hash)?)
                 .map_err(|error| AttemptError::retryable(error.to_string()))?,
             None => {
@@ -188,7 +191,7 @@ impl Pipeline {
             }
         };
         context.progress(0.95, "evaluate");
-        // Where the recipe changed nothing, the file is the one that was run already.
+        // If the recipe changed nothing, this file has already been run.
         let (mut figures, bytes) = if model.to_bytes() == uncompressed.1 {
             uncompressed.clone()
         } else {
@@ -205,7 +208,7 @@ impl Pipeline {
         }))
     }
 
-    /// Prunes and fine-tunes; gives back what came in where the recipe removes nothing.
+    /// Prunes and fine-tunes. Returns its input if the recipe removes nothing.
     fn compress(
         &self,
         run: &Run<'_>,
@@ -238,8 +241,8 @@ impl Pipeline {
         Ok((plan, tuned))
     }
 
-    /// Trains the teacher, or takes its weights from a file, and computes its soft targets once for
-    /// every view of every training image.
+    /// Trains the teacher or reads its weights from an artifact. Then computes its soft targets,
+    /// once for every view of every training image.
     fn train_teacher(
         &self,
         study: &Study<'_>,
@@ -262,7 +265,7 @@ impl Pipeline {
         let device = self.training_device()?;
         let run =
             Run { device, cores: &self.cores, study, dataset: &dataset, context, busy: &busy };
-        // A teacher of another study knows images that were normalised as that study's were.
+        // A teacher from another study expects images that are normalised as in that study.
         let normalization = match &given {
             Some((_, Some(normalization))) => normalization.clone(),
             _ => dataset.normalization.clone(),
@@ -309,7 +312,7 @@ impl Pipeline {
         Ok((trained, soft_targets))
     }
 
-    /// Times a model file on this machine while nothing else of this process computes.
+    /// Times a model file on this machine while nothing else in this process computes.
     fn measure(
         &self,
         study: &Study<'_>,
@@ -322,7 +325,7 @@ impl Pipeline {
             return Err(AttemptError::retryable(text));
         }
         let busy = self.gate.busy();
-        // What this worker's engine does not read, another's may.
+        // Another worker's engine may read a model that this one cannot.
         let model = Model::from_bytes(&context.fetch(model)?).map_err(AttemptError::retryable)?;
         drop(busy);
         context.progress(0.0, "wait for quiet");
@@ -338,12 +341,12 @@ impl Pipeline {
 
     fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {
         let (data, shape) = (&study.work.data, study.work.space.data());
-        // Another worker may have the files that are missing here.
+        // Another worker may have files that are missing here.
         inputs::dataset(&self.dataset, data, shape, study.seed, &self.data_root)
             .map_err(AttemptError::retryable)
     }
 
-    /// What the study's table says of a candidate, or of the shorter training that a rung is.
+    /// Looks a candidate up in the study's table, or the shorter training of a rung.
     fn look_up(
         &self,
         spec: &StudySpec,
@@ -353,7 +356,7 @@ impl Pipeline {
         let (Workload::Table(table), Space::Cell(space)) = (&spec.work, &spec.space) else {
             return Err(AttemptError::hopeless("this study names no table"));
         };
-        // Another worker may have the file that is missing here.
+        // Another worker may have a file that is missing here.
         let rows = self.tables.get(table).map_err(AttemptError::retryable)?;
         let cell = space.decode(genotype);
         let Some(epochs) = rung else {
@@ -363,7 +366,7 @@ impl Pipeline {
         rows.look_up_rung(table, &cell, epochs).map(Outcome::RungReached).map_err(hopeless)
     }
 
-    /// What it runs models with.
+    /// The engines that it runs models with.
     pub fn engines(&self) -> BTreeSet<EngineName> {
         [EngineName::edge_runtime()].into()
     }
@@ -374,8 +377,7 @@ impl Pipeline {
     }
 
     fn training_device(&self) -> Result<TrainDevice, AttemptError> {
-        self.device
-            .ok_or_else(|| AttemptError::retryable("this worker only measures, it cannot train"))
+        self.device.ok_or_else(|| AttemptError::retryable("this worker has no device to train on"))
     }
 }
 
@@ -413,13 +415,13 @@ impl TaskExecutor for Pipeline {
     }
 }
 
-/// Notes what training took.
+/// Adds the cost of the training.
 fn note_spent(figures: &mut Figures, images_seen: u64, seconds: f64) {
     figures.set(Metric::IMAGES_SEEN.whole(), images_seen as f64);
     figures.set(Metric::TRAINING_SECONDS.whole(), seconds);
 }
 
-/// Weights to start from, handed down by a relative.
+/// Weights to start from, inherited from a related trial.
 fn inherited(
     study: &Study<'_>,
     donor: &Donor,
@@ -435,7 +437,7 @@ fn inherited(
     Ok(inherit(plan, &donor_plan, &weights, seed))
 }
 
-/// Another attempt would go the same way.
+/// An error that another attempt would repeat.
 fn hopeless(error: impl std::fmt::Display) -> AttemptError {
     AttemptError::hopeless(error)
 }

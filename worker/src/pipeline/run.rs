@@ -1,5 +1,5 @@
-//! What every training task does the same way: one training within it, figures of what it made, and
-//! stepping aside for measurements.
+//! The steps that all training tasks share: training a network, evaluating the result, and pausing
+//! for measurements.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::train::{
     TrainRequest, Trained,
 };
 
-/// Images that activations are calibrated on.
+/// Number of images that activations are calibrated on, at most.
 const CALIBRATION_IMAGES: usize = 256;
 
-/// What a training task needs to know of its study.
+/// What a training task needs of its study.
 pub struct Study<'a> {
     pub name: &'a StudyName,
     pub seed: Seed,
@@ -37,42 +37,42 @@ pub struct Study<'a> {
 impl<'a> Study<'a> {
     pub fn of(spec: &'a StudySpec) -> Result<Self, AttemptError> {
         let work =
-            spec.training().ok_or_else(|| AttemptError::hopeless("this study trains nothing"))?;
+            spec.training().ok_or_else(|| AttemptError::hopeless("this study does not train"))?;
         Ok(Self { name: &spec.name, seed: spec.seed, work })
     }
 }
 
-/// A candidate to train, from where, and how far.
+/// A candidate to train: where it starts and where it stops.
 pub struct Trial<'a> {
     pub number: TrialNumber,
     pub genotype: &'a Genotype,
     pub soft_targets: Option<ArtifactHash>,
-    /// `None`: to the end.
+    /// Epochs at which to stop; `None` to train to the end.
     pub rung: Option<u32>,
     pub checkpoint: Option<ArtifactHash>,
     pub donor: Option<&'a Donor>,
 }
 
-/// One training run within a task.
+/// One training within a task.
 pub struct Phase<'a> {
-    /// What one epoch is called in progress.
+    /// The name of an epoch in the progress.
     pub name: &'static str,
-    /// Which part of the attempt's progress it is.
+    /// The part of the attempt's progress that it covers, from and to, `0..=1`.
     pub span: (f64, f64),
     pub plan: &'a Plan,
     pub start: Checkpoint,
-    /// Of the whole training.
+    /// Epochs of the whole training; the learning rate schedule depends on it.
     pub epochs: u32,
-    /// Where this run stops.
+    /// Epochs at which this run stops.
     pub until: u32,
     pub learning_rate: f64,
     pub shuffle: Purpose,
     pub teacher: Option<(Distillation, &'a SoftTargets)>,
 }
 
-/// What every step of one attempt needs.
+/// What all steps of one attempt need.
 pub struct Run<'a> {
-    /// What trains.
+    /// The device that trains.
     pub device: TrainDevice,
     pub cores: &'a Cores,
     pub study: &'a Study<'a>,
@@ -111,7 +111,7 @@ impl Run<'_> {
         .map_err(training_failed)
     }
 
-    /// Batch normalisation's statistics of a network that is not trained any further.
+    /// Recomputes the batch normalisation statistics of a network that is not trained any further.
     pub fn renew_statistics(
         &self,
         plan: &Plan,
@@ -123,7 +123,8 @@ impl Run<'_> {
             .map_err(training_failed)
     }
 
-    /// A teacher's logits of all that any training of the study sees.
+    /// The teacher's logits for every view of every training image that a training of the study may
+    /// use.
     pub fn soft_targets(
         &self,
         plan: &Plan,
@@ -145,7 +146,8 @@ impl Run<'_> {
         train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
     }
 
-    /// Weights as a file that says what they are of and what they expect.
+    /// The weights as a file. Its metadata names their origin and the normalisation that they
+    /// expect.
     pub fn weights_file(
         &self,
         weights: &Weights,
@@ -163,7 +165,7 @@ impl Run<'_> {
         safetensors::to_bytes(weights, &metadata)
     }
 
-    /// Figures of a model as its file runs in the edge runtime, and that file.
+    /// Figures of a model from running its file in the edge runtime, and the bytes of that file.
     pub fn report(
         &self,
         plan: &Plan,
@@ -171,7 +173,7 @@ impl Run<'_> {
         model: &Model,
     ) -> Result<(Figures, Vec<u8>), AttemptError> {
         let bytes = model.to_bytes();
-        // Read back: what is evaluated is what the file says, not what is in memory.
+        // Read it back, so that the file is evaluated and not the model in memory.
         let model = Model::from_bytes(&bytes).map_err(hopeless)?;
         let mut figures = self.evaluate(&model, &self.dataset.validation, Split::Validation)?;
         figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
@@ -180,7 +182,7 @@ impl Run<'_> {
         Ok((figures, bytes))
     }
 
-    /// Figures of a model on a set of images, as it runs in the edge runtime.
+    /// Figures of a model on a set of images, from running it in the edge runtime.
     pub fn evaluate(
         &self,
         model: &Model,
@@ -200,15 +202,15 @@ impl Run<'_> {
         quantize(plan, weights, &self.dataset.normalization, sample).map_err(hopeless)
     }
 
-    /// Stands aside for measurements; breaks where the attempt was stopped.
+    /// Pauses for measurements. Breaks if the attempt was stopped.
     pub fn pause_or_stop(&self) -> ControlFlow<()> {
         self.busy.pause_point();
         if self.context.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// In the metadata of weights: the normalisation of the images that they were trained on, a number for
-/// each channel.
+/// Metadata keys of a weights file: the normalisation of the images that the weights were trained
+/// on, one number per channel.
 const MEAN_KEY: &str = "mean";
 const STD_KEY: &str = "std";
 
@@ -216,7 +218,7 @@ fn numbers(values: &[f32]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Weights that a user gives, and the normalisation that they expect if the file says it.
+/// Reads weights that a user supplied, and the normalisation that they expect if the file has it.
 pub fn given_weights(
     bytes: &[u8],
     plan: &Plan,
@@ -233,8 +235,8 @@ pub fn given_weights(
         };
         let Some(values) = values.ok().filter(wanted) else {
             let text = format!(
-                "the teacher's weights have {key} {text:?} in their metadata; {channels} numbers are \
-                 needed, one for each channel, separated by commas"
+                "the metadata of the teacher's weights has {key} {text:?}; it must be {channels} \
+                 numbers, one per channel, separated by commas"
             );
             return Err(AttemptError::hopeless(text));
         };
@@ -245,11 +247,11 @@ pub fn given_weights(
     Ok((weights, normalization))
 }
 
-/// A training with the same seed fails the same way, unless it was told to stop.
+/// A training with the same seed fails in the same way, so most failures are not repeated.
 fn training_failed(error: TrainError) -> AttemptError {
     match error {
         TrainError::Stopped => AttemptError::stopped(),
-        // It is this worker's version, or its files: another may do better.
+        // The cause is this worker's version or its files. Another worker may succeed.
         error @ (TrainError::Checkpoint { .. }
         | TrainError::Data { .. }
         | TrainError::SoftTargets { .. }
@@ -258,19 +260,19 @@ fn training_failed(error: TrainError) -> AttemptError {
     }
 }
 
-/// The teacher's logits in an artifact.
+/// Reads the teacher's logits from an artifact.
 pub fn read_soft_targets(
     cache: &Latest<ArtifactHash, SoftTargets>,
     hash: Option<ArtifactHash>,
     context: &AttemptContext,
 ) -> Result<Arc<SoftTargets>, AttemptError> {
     let hash = hash.ok_or_else(|| {
-        AttemptError::hopeless("the candidate distills, but there are no soft targets")
+        AttemptError::hopeless("the candidate uses distillation, but the task has no soft targets")
     })?;
     inputs::soft_targets(cache, hash, || context.fetch(hash))
 }
 
-/// They are of a worker of another version, perhaps; others may read them.
+/// A worker of another version may have written them, so another worker may be able to read them.
 impl From<SoftTargetsError> for AttemptError {
     fn from(error: SoftTargetsError) -> Self {
         AttemptError::retryable(error.to_string())

@@ -1,4 +1,4 @@
-//! Candidates on their whole way through this worker.
+//! Tests whole tasks in this worker.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ operation = "inverted-residual"
 expansion = 2
 "#;
 
-/// A worker of its own: nothing is shared with others but what the coordinator hands on.
+/// A separate worker, which shares nothing with others except what the coordinator passes on.
 fn worker() -> Pipeline {
     let info = DeviceInfo {
         class: DeviceClass::local(),
@@ -51,7 +51,7 @@ fn task_of(text: &str, rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> T
 }
 
 #[test]
-fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
+fn a_trial_over_rungs_on_several_workers_has_the_same_bits_as_without_rungs() {
     let through = match worker().execute(task(None, None), &AttemptContext::offline(Vec::new())) {
         Ok(Outcome::TrialTrained(trained)) => trained,
         other => panic!("{other:?}"),
@@ -65,7 +65,7 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
             Ok(Outcome::RungReached(report)) => report,
             other => panic!("{other:?}"),
         };
-        // Of 200 images a fifth validates.
+        // A fifth of the 200 images is for validation.
         let seen = report.figures.images_seen();
         assert_eq!((report.epochs, seen), (rung, Some(u64::from(rung) * 160)));
         assert!(report.figures.validation_accuracy().is_some() && report.figures.check().is_ok());
@@ -89,7 +89,7 @@ fn from_rung_to_rung_on_other_workers_a_trial_ends_with_the_bits_of_one_go() {
 }
 
 #[test]
-fn a_check_of_the_data_counts_the_images_of_each_part() {
+fn a_data_check_counts_the_images_of_each_part() {
     let check = TaskWork { work: Work::CheckData, ..task(None, None) };
     let outcome = worker().execute(check, &AttemptContext::offline(Vec::new()));
     let report = DataReport { train: 160, validation: 40, test: 50 };
@@ -105,7 +105,7 @@ fn a_check_of_the_data_counts_the_images_of_each_part() {
 }
 
 #[test]
-fn a_candidate_is_scored_by_the_study_s_proxy_as_its_training_would_start() {
+fn a_candidate_is_scored_by_the_proxy_with_its_initial_weights() {
     let score = |proxy: &str, number| {
         let text = format!("{STUDY}[screening]\nproxy = \"{proxy}\"\n");
         let task = task_of(&text, None, None);
@@ -121,13 +121,14 @@ fn a_candidate_is_scored_by_the_study_s_proxy_as_its_training_would_start() {
     for proxy in ["synflow", "naswot"] {
         let one = score(proxy, 0);
         assert_eq!(one, score(proxy, 0));
-        // Other weights to start with.
+        // Another trial has other initial weights.
         assert_ne!(one, score(proxy, 1));
         assert_ne!(one, macs);
     }
 }
 
-/// Trains the one candidate of a study, and gives the weights and the model file that it put.
+/// Trains the only candidate of a study, and returns the weights and the model file that it
+/// uploaded.
 fn train(text: &str) -> (TrainedTrial, Weights, Model) {
     let context = AttemptContext::offline(Vec::new());
     match worker().execute(task_of(text, None, None), &context) {
@@ -141,7 +142,7 @@ fn train(text: &str) -> (TrainedTrial, Weights, Model) {
 }
 
 #[test]
-fn a_recipe_that_changes_nothing_ships_the_network_as_it_was_trained() {
+fn without_compression_the_network_ships_as_trained() {
     let text = STUDY.replace("recipe = { prune = 0.25, precision = \"int8\" }", "");
     let (trained, weights, model) = train(&text);
     assert_eq!(trained.compressed.repeatable(), trained.uncompressed);
@@ -160,7 +161,7 @@ fn data_of(text: &str) -> Dataset {
 }
 
 #[test]
-fn the_figures_of_a_trial_are_those_of_the_file_that_it_ships() {
+fn figures_come_from_the_shipped_file() {
     let (trained, _, model) = train(STUDY);
     let data = data_of(STUDY);
     let mut session = Session::new(&model).unwrap();
@@ -177,7 +178,7 @@ fn the_figures_of_a_trial_are_those_of_the_file_that_it_ships() {
 }
 
 #[test]
-fn what_is_pruned_and_not_fine_tuned_has_statistics_of_its_own() {
+fn a_pruned_network_without_fine_tuning_gets_new_statistics() {
     let text = STUDY.replace("fine_tune_epochs = 1", "fine_tune_epochs = 0");
     let (_, weights, _) = train(&text);
     let spec = StudySpec::parse(&text).unwrap();
@@ -192,7 +193,7 @@ fn what_is_pruned_and_not_fine_tuned_has_statistics_of_its_own() {
 }
 
 #[test]
-fn a_trial_goes_on_from_what_its_donor_has_learned() {
+fn a_trial_starts_from_what_its_donor_has_learned() {
     let text = STUDY
         .replace("epochs = 4", "epochs = 40, inherit_epochs = 4, learning_rate = 0.005")
         .replace("fidelity = { rule = \"asha\", reduction = 2 }", "")
@@ -219,12 +220,12 @@ fn a_trial_goes_on_from_what_its_donor_has_learned() {
     let old = run(zeros.clone(), None);
     let donor =
         Donor { genotype: spec.space.genotype(zeros.clone()).unwrap(), weights: old.weights };
-    // Another stem and another kernel.
+    // This candidate has another stem and another kernel.
     let other: Vec<u16> =
         spec.space.choices().iter().map(|choice| u16::from(choice.options.len() > 1)).collect();
     assert_eq!(other.iter().sum::<u16>(), 2);
     let child = run(other.clone(), Some(donor.clone()));
-    // Four epochs and one of fine-tuning, of 160 images each.
+    // Four epochs and one of fine-tuning, with 160 images each.
     let seen = |trial: &TrainedTrial| trial.compressed.images_seen();
     assert_eq!((seen(&old), seen(&child)), (Some(41 * 160), Some(5 * 160)));
     let fresh = run(other.clone(), None);
@@ -235,7 +236,7 @@ fn a_trial_goes_on_from_what_its_donor_has_learned() {
 }
 
 #[test]
-fn other_test_images_change_the_test_figures_and_nothing_else() {
+fn other_test_images_change_only_the_test_figures() {
     let directory = tempfile::tempdir().unwrap();
     let write = |folder: &str, class: u32, i: u32, noise: u32| {
         let path = directory.path().join(folder).join(class.to_string());
@@ -250,7 +251,7 @@ fn other_test_images_change_the_test_figures_and_nothing_else() {
         for i in 0..30 {
             write("train", class, i, 0);
             write("test", class, i, 5);
-            // The other class's images under this one's name.
+            // Images of the other class, under this class's name.
             write("wrong", 1 - class, i, 5);
         }
     }
@@ -282,7 +283,7 @@ fn other_test_images_change_the_test_figures_and_nothing_else() {
             let seen = figures.iter().filter(|(of, _)| !of.is_held_out());
             *figures = seen.map(|(of, value)| (of.clone(), value)).collect();
         }
-        // Its metadata names the study's data, which is another one's.
+        // The metadata of the weights names the study's data, which differ.
         trial.weights = trial.model;
         trial
     };
@@ -290,7 +291,7 @@ fn other_test_images_change_the_test_figures_and_nothing_else() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_is_the_attempt_s_reason_and_the_worker_goes_on() {
+fn a_loss_that_is_not_finite_fails_the_attempt_but_not_the_worker() {
     let worker = worker();
     let wild =
         STUDY.replace("epochs = 4,", "epochs = 4, learning_rate = 1000.0, optimizer = \"sgd\",");
@@ -304,7 +305,7 @@ fn a_loss_that_is_not_finite_is_the_attempt_s_reason_and_the_worker_goes_on() {
 const TEACHER: &str = "[teacher.architecture]\nresolution = 8\nstem_width = 8\n\
                        stages = [{ width = 8, kernel = 3, stride = 1 }]\n";
 
-/// A study that distills from given weights.
+/// A study with distillation from supplied teacher weights.
 fn taught(limit: usize) -> String {
     let fidelity = "fidelity = { rule = \"asha\", reduction = 2 }";
     let text = STUDY.replace(fidelity, "teacher = { weights = \"given\" }");
@@ -314,7 +315,7 @@ fn taught(limit: usize) -> String {
     format!("{text}[teacher]\nweights = \"given\"\n{TEACHER}")
 }
 
-/// The teacher's task with these weights given, and all artifacts after it.
+/// Runs the teacher's task with these weights, and returns its result and its soft targets.
 fn teach(text: &str, weights: Vec<u8>) -> Result<(TrainedTrial, Vec<u8>), AttemptError> {
     let given = ArtifactHash::of(&weights);
     let context = AttemptContext::offline(vec![weights]);
@@ -337,7 +338,7 @@ fn teacher_weights(text: &str) -> Weights {
 }
 
 #[test]
-fn a_given_teacher_sees_images_as_it_was_trained_to() {
+fn a_supplied_teacher_sees_images_normalised_as_in_its_training() {
     let text = taught(200);
     let weights = teacher_weights(&text);
     let file = |metadata: &[(&str, String)]| safetensors::to_bytes(&weights, metadata);
@@ -356,11 +357,11 @@ fn a_given_teacher_sees_images_as_it_was_trained_to() {
 }
 
 #[test]
-fn soft_targets_of_other_images_are_left_to_a_worker_that_has_them() {
+fn soft_targets_of_other_images_may_be_retried_by_another_worker() {
     let (text, other) = (taught(200), taught(190));
     let file = |text: &str| safetensors::to_bytes(&teacher_weights(text), &[]);
     let (_, of_other) = teach(&other, file(&other)).unwrap();
-    // The same number of images, others of them.
+    // The same number of images, but other ones.
     let (_, soft) = teach(&text, file(&text)).unwrap();
     let mut changed = soft.clone();
     changed[24] ^= 1;
@@ -379,13 +380,13 @@ fn soft_targets_of_other_images_are_left_to_a_worker_that_has_them() {
 }
 
 #[test]
-fn a_checkpoint_of_another_worker_s_making_is_left_to_it() {
+fn an_unreadable_checkpoint_may_be_retried_by_another_worker() {
     let other = b"something else".to_vec();
     let hash = ArtifactHash::of(&other);
     let context = AttemptContext::offline(vec![other]);
     let error = worker().execute(task(Some(2), Some(hash)), &context).unwrap_err();
     assert!(error.retryable, "{error}");
-    // One that is past the rung already.
+    // A checkpoint that is already past the rung.
     let late = Checkpoint { epochs: 3, ..Checkpoint::default() }.to_bytes();
     let hash = ArtifactHash::of(&late);
     let context = AttemptContext::offline(vec![late]);

@@ -1,11 +1,12 @@
-//! What machine this is, as Linux tells it. Elsewhere the names are empty and only cores are known.
+//! Describes this machine, as Linux reports it. On other systems the names are empty and only the
+//! number of cores is known.
 
 use std::fs;
 
 use edgesmith_common::{DeviceClass, DeviceInfo};
 
-/// Instruction sets that change how fast the engine's kernels are, as `/proc/cpuinfo` spells them:
-/// x86 first, ARM behind.
+/// Instruction sets that change the speed of the engine's kernels, as `/proc/cpuinfo` spells them:
+/// first x86, then ARM.
 const FLAGS: [&str; 21] = [
     "sse4_1",
     "sse4_2",
@@ -30,7 +31,7 @@ const FLAGS: [&str; 21] = [
     "sve2",
 ];
 
-/// This machine, described for a worker of class `class`.
+/// The description of this machine for a worker of class `class`.
 pub fn device_info(class: DeviceClass) -> DeviceInfo {
     let read = |path: &str| fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).ok();
     let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
@@ -45,10 +46,11 @@ pub fn device_info(class: DeviceClass) -> DeviceInfo {
     }
 }
 
-/// The processor's model: `model name` on x86; on ARM the board (device tree, else the `Model` line)
-/// with the core's name, which says more than `model name` does there. Empty where nothing is told.
+/// The processor's model. On x86 it is `model name`. On ARM it is the board (from the device tree,
+/// else from the `Model` line) with the name of the core, because that says more than `model name`
+/// there. Empty if nothing is known.
 fn cpu_model(cpuinfo: &str, device_tree_model: &str) -> String {
-    // The device tree's strings end in NUL.
+    // Strings in the device tree end with NUL.
     let tree = device_tree_model.trim_matches(['\0', '\n', ' ']);
     let board = if tree.is_empty() { field(cpuinfo, "Model").unwrap_or_default() } else { tree };
     let arm = field(cpuinfo, "CPU part").map(|part| {
@@ -65,7 +67,7 @@ fn cpu_model(cpuinfo: &str, device_tree_model: &str) -> String {
     }
 }
 
-/// Names of cores that edge boards have, by MIDR implementer and part number.
+/// Names of the cores of common edge boards, by MIDR implementer and part number.
 fn arm_core(implementer: &str, part: &str) -> Option<&'static str> {
     if implementer != "0x41" {
         return None;
@@ -90,14 +92,14 @@ fn arm_core(implementer: &str, part: &str) -> Option<&'static str> {
     })
 }
 
-/// The flags of the first processor that matter, in the order of [`FLAGS`].
+/// The flags of the first processor that are in [`FLAGS`], in that order.
 fn cpu_flags(cpuinfo: &str) -> Vec<String> {
     let line = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
     let present: Vec<&str> = line.split_whitespace().collect();
     FLAGS.iter().filter(|flag| present.contains(flag)).map(|&flag| flag.to_owned()).collect()
 }
 
-/// Value of the first `name : value` line.
+/// The value of the first `name : value` line with this name.
 fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
     cpuinfo
         .lines()
@@ -141,7 +143,7 @@ Model\t\t: Raspberry Pi 4 Model B Rev 1.1
 ";
 
     #[test]
-    fn x86_tells_its_model_name_and_flags() {
+    fn x86_has_its_model_name_and_flags() {
         assert_eq!(cpu_model(X86, ""), "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz");
         assert_eq!(
             cpu_flags(X86).join(" "),
@@ -150,7 +152,7 @@ Model\t\t: Raspberry Pi 4 Model B Rev 1.1
     }
 
     #[test]
-    fn a_raspberry_pi_tells_its_board_and_core() {
+    fn a_raspberry_pi_has_its_board_and_core() {
         let expected = "Raspberry Pi 4 Model B Rev 1.1 (Cortex-A72)";
         assert_eq!(cpu_model(RPI4, ""), expected);
         assert_eq!(cpu_model(RPI4, "Raspberry Pi 4 Model B Rev 1.1\0"), expected);
@@ -158,7 +160,7 @@ Model\t\t: Raspberry Pi 4 Model B Rev 1.1
     }
 
     #[test]
-    fn unknown_cores_keep_their_numbers_and_silence_is_empty() {
+    fn unknown_cores_keep_their_numbers_and_unknown_models_are_empty() {
         let unknown = "CPU implementer : 0x61\nCPU part : 0x022\n";
         assert_eq!(cpu_model(unknown, ""), "ARM 0x61 0x022");
         assert_eq!(cpu_model("", ""), "");

@@ -1,5 +1,5 @@
-//! Times a model on this machine, and says what machine it is. It does not keep other work away:
-//! whoever calls it sees to a quiet machine first.
+//! Times a model on this machine, and describes the machine. It does not keep other work away; the
+//! caller must make the machine quiet first.
 
 mod device;
 mod timing;
@@ -18,16 +18,16 @@ use self::timing::{Limits, Summary, summarize, time_runs};
 /// Why a model was not timed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The engine computes on one thread.
-    #[error("failed to measure: the engine runs on 1 thread, the study asks for {asked}")]
+    /// The study asks for more than one thread, but the engine computes on one.
+    #[error("failed to measure: the engine runs on 1 thread, but the study asks for {asked}")]
     Threads {
-        /// Of the study.
+        /// The threads that the study asks for.
         asked: u32,
     },
-    /// The caller said so.
+    /// The caller stopped it.
     #[error("failed to measure: it was stopped")]
     Stopped,
-    /// The engine refuses the model.
+    /// The engine rejects the model.
     #[error("failed to measure: {0}")]
     Model(#[from] ModelError),
 }
@@ -35,14 +35,15 @@ pub enum ProbeError {
 /// Times single images (batch 1, one thread) on the calling thread, on the machine that `device`
 /// describes.
 ///
-/// After `warmup_runs` untimed runs, every run is timed by itself with the monotonic clock, until
-/// there are `min_runs` of them and they add up to `min_seconds`. A time holds normalisation of the
-/// input, the network, and two readings of the clock (some 20 to 50 ns each, not subtracted).
-/// Percentiles are nearest-rank. The image is fixed noise: the engine's work does not depend on it.
+/// After `warmup_runs` untimed runs, every run is timed on its own with the monotonic clock, until
+/// there are `min_runs` of them and they add up to `min_seconds`. A time includes normalisation of
+/// the input, the network, and two readings of the clock (about 20 to 50 ns each, not subtracted).
+/// Percentiles are nearest-rank. The image is fixed noise, because the engine's work does not
+/// depend on it.
 ///
 /// # Errors
-/// When the study asks for more than one thread, the engine refuses the model, or `stopped`, asked
-/// between runs, says so.
+/// When the study asks for more than one thread, the engine rejects the model, or `stopped`, which
+/// is called between runs, returns true.
 pub fn measure(
     model: &Model,
     spec: &MeasurementSpec,
@@ -65,7 +66,7 @@ pub fn measure(
         limits,
         || started.elapsed(),
         || {
-            // The image has the model's size, so there is no error to see.
+            // The image has the model's size, so this cannot fail.
             let _ = black_box(session.run(black_box(&image)));
         },
         stopped,
@@ -86,7 +87,7 @@ pub fn measure(
     })
 }
 
-/// Bytes of all values in no order.
+/// Pseudo-random bytes of all values.
 fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_says_what_was_run_and_where() {
+    fn a_measurement_names_the_engine_and_the_device() {
         let device = device_info(DeviceClass::local());
         let m = measure(&model(), &spec(), 1, &device, || false).unwrap();
         assert_eq!(m.device, device);
@@ -127,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn threads_and_models_that_the_engine_does_not_take_are_said() {
+    fn threads_and_models_that_the_engine_rejects_are_reported() {
         let device = device_info(DeviceClass::local());
         let error = measure(&model(), &spec(), 4, &device, || false);
         assert_eq!(
             error.unwrap_err().to_string(),
-            "failed to measure: the engine runs on 1 thread, the study asks for 4"
+            "failed to measure: the engine runs on 1 thread, but the study asks for 4"
         );
         let mut broken = model();
         broken.input.std.clear();

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-/// How long to go on.
+/// How many runs to make.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Untimed runs first.
+    /// Number of untimed runs before the timed ones.
     pub warmup_runs: u32,
-    /// Fewest timed runs; at least one is made.
+    /// Smallest number of timed runs. At least one is made.
     pub min_runs: u32,
-    /// Shortest total of the timed runs, seconds.
+    /// Shortest total time of the timed runs, in seconds.
     pub min_seconds: f64,
 }
 
-/// What a measurement says of its runs, milliseconds.
+/// Statistics of the timed runs, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Summary {
     /// Median.
@@ -24,8 +24,8 @@ pub(super) struct Summary {
     pub min_ms: f64,
 }
 
-/// Runs and times `run` until both limits are met; `None` when `stopped`, asked between runs, says so.
-/// `now` is monotonic.
+/// Runs and times `run` until both limits are met. `None` if `stopped`, which is called between
+/// runs, returns true. `now` is a monotonic clock.
 pub(super) fn time_runs(
     limits: Limits,
     mut now: impl FnMut() -> Duration,
@@ -51,7 +51,8 @@ pub(super) fn time_runs(
         let time = after.saturating_sub(before);
         times.push(time);
         total += time;
-        // A coarse clock may call every run 0; the wall clock then ends what the sum never would.
+        // A coarse clock may measure 0 for every run. Then the sum never reaches the limit, and the
+        // time since the beginning ends the loop.
         let long_enough = total.as_secs_f64() >= limits.min_seconds
             || after.saturating_sub(begin).as_secs_f64() >= 2.0 * limits.min_seconds;
         if times.len() >= limits.min_runs as usize && long_enough {
@@ -60,7 +61,7 @@ pub(super) fn time_runs(
     }
 }
 
-/// Median, 95th percentile and minimum of at least one run.
+/// Median, 95th percentile and minimum; there must be at least one run.
 pub(super) fn summarize(times: &[Duration]) -> Summary {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
@@ -72,8 +73,8 @@ pub(super) fn summarize(times: &[Duration]) -> Summary {
     }
 }
 
-/// The nearest-rank percentile of ascending, non-empty values: the smallest value that at least
-/// `percent` of 100 of them do not exceed; always one that was measured.
+/// The nearest-rank percentile of ascending, non-empty values: the smallest value such that at
+/// least `percent` percent of the values are not above it. It is always a measured value.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted[rank - 1]
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(summarize(&millis([7])), Summary { p50_ms: 7.0, p95_ms: 7.0, min_ms: 7.0 });
     }
 
-    /// Runs against a clock that a run moves by `run_ms` and nothing else does.
+    /// Runs with a clock that only the runs move, by `run_ms` each.
     fn runs_of(run_ms: u64, limits: Limits) -> (u32, Vec<Duration>) {
         let clock = Cell::new(Duration::ZERO);
         let runs = Cell::new(0);
@@ -128,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_too_coarse_for_the_runs_still_ends() {
+    fn a_clock_that_is_too_coarse_still_ends_the_loop() {
         let limits = Limits { warmup_runs: 0, min_runs: 2, min_seconds: 0.2 };
         let readings = Cell::new(0u64);
-        // The clock moves between runs and never within one.
+        // The clock moves between runs, never during one.
         let now = || {
             readings.set(readings.get() + 1);
             Duration::from_millis(readings.get() / 2)
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_told_to_stop_stops_after_the_run_at_hand() {
+    fn a_stop_takes_effect_after_the_current_run() {
         let limits = Limits { warmup_runs: 3, min_runs: 50, min_seconds: 0.2 };
         for most in [0, 2, 3, 20] {
             let runs = Cell::new(0);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn one_run_is_made_where_none_is_asked_for() {
+    fn at_least_one_run_is_made() {
         let limits = Limits { warmup_runs: 0, min_runs: 0, min_seconds: 0.0 };
         assert_eq!(runs_of(1, limits).1.len(), 1);
     }

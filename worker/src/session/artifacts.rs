@@ -1,4 +1,5 @@
-//! One artifact up or down, over any client: in chunks, and hashed at this end too.
+//! Uploads or downloads one artifact over any client, in chunks. The hash is checked at this end
+//! too.
 
 use std::sync::Arc;
 
@@ -15,10 +16,11 @@ use tonic::codegen::{Body as HttpBody, Bytes, StdError};
 /// Largest chunk that the protocol allows.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Uploads `bytes`; they are on the coordinator's disk when this returns. Repeating it is harmless.
+/// Uploads `bytes`. They are on the coordinator's disk when this returns. It may be repeated.
 ///
 /// # Errors
-/// What the coordinator or the connection says; `DATA_LOSS` where other bytes arrived.
+/// The status of the coordinator or the connection; `DATA_LOSS` if the bytes were damaged on the
+/// way.
 pub async fn upload<T>(
     client: &mut ArtifactServiceClient<T>,
     bytes: Vec<u8>,
@@ -34,7 +36,7 @@ where
     Ok(hash)
 }
 
-/// As [`upload`], of bytes that are kept for another try.
+/// Like [`upload`], for bytes that the caller keeps for another try.
 pub(super) async fn upload_shared<T>(
     client: &mut ArtifactServiceClient<T>,
     hash: ArtifactHash,
@@ -65,8 +67,8 @@ where
 /// Downloads the artifact of `hash`.
 ///
 /// # Errors
-/// What the coordinator or the connection says: `NOT_FOUND` where there is none; `DATA_LOSS` where
-/// the bytes that came are others.
+/// The status of the coordinator or the connection: `NOT_FOUND` if the artifact does not exist,
+/// `DATA_LOSS` on a checksum mismatch.
 pub async fn download<T>(
     client: &mut ArtifactServiceClient<T>,
     hash: ArtifactHash,
@@ -83,9 +85,9 @@ where
     while let Some(message) = chunks.message().await? {
         bytes.extend_from_slice(&message.chunk);
     }
-    let came = ArtifactHash::of(&bytes);
-    if came != hash {
-        let text = format!("artifact {hash} came with bytes that hash to {came}");
+    let actual = ArtifactHash::of(&bytes);
+    if actual != hash {
+        let text = format!("artifact {hash} arrived damaged: its bytes hash to {actual}");
         return Err(Status::data_loss(text));
     }
     Ok(bytes)

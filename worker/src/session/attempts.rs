@@ -1,4 +1,5 @@
-//! The attempts in this worker's hands: running, or ended and not yet reported.
+//! The attempts that this worker holds: those that run, and those that ended but are not reported
+//! yet.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,19 +8,19 @@ use edgesmith_common::AttemptId;
 use edgesmith_proto::v1;
 use tokio_util::sync::CancellationToken;
 
-/// One attempt in hand.
+/// One attempt that this worker holds.
 #[derive(Debug)]
 pub struct Attempt {
     id: AttemptId,
-    /// Stops its executor: the coordinator wants it stopped, or the session ends.
+    /// Stops its executor, because the coordinator wants it stopped or the session ends.
     stop: CancellationToken,
-    /// The coordinator has taken it away; nothing is reported.
+    /// Set when the coordinator has revoked the attempt. Then nothing is reported.
     revoked: CancellationToken,
     progress: Mutex<(f64, String)>,
 }
 
 impl Attempt {
-    /// An attempt that `parent` stops.
+    /// A new attempt. Cancelling `parent` stops it.
     pub fn new(id: AttemptId, parent: &CancellationToken) -> Self {
         Self {
             id,
@@ -37,12 +38,12 @@ impl Attempt {
         self.revoked.is_cancelled()
     }
 
-    /// Waits until the coordinator takes it away.
+    /// Waits until the coordinator revokes it.
     pub async fn revocation(&self) {
         self.revoked.cancelled().await;
     }
 
-    /// Says how far it is. What is no share of something is left as it was.
+    /// Sets the progress. A fraction that is not finite is ignored.
     pub fn set_progress(&self, fraction: f64, stage: &str) {
         let mut progress = lock(&self.progress);
         if fraction.is_finite() {
@@ -59,24 +60,24 @@ impl Attempt {
     }
 }
 
-/// All attempts in hand.
+/// All attempts that this worker holds.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<BTreeMap<AttemptId, Arc<Attempt>>>);
 
 impl Attempts {
-    /// Takes an attempt in hand.
+    /// Adds a new attempt.
     pub fn start(&self, id: AttemptId, parent: &CancellationToken) -> Arc<Attempt> {
         let attempt = Arc::new(Attempt::new(id, parent));
         lock(&self.0).insert(id, Arc::clone(&attempt));
         attempt
     }
 
-    /// Lets go of one: it is reported, or was stopped.
+    /// Removes an attempt that was reported or stopped.
     pub fn finish(&self, id: AttemptId) {
         lock(&self.0).remove(&id);
     }
 
-    /// Stops those that the coordinator has taken away. They are not named any more from now on.
+    /// Stops the attempts that the coordinator has revoked, and removes them.
     pub fn revoke(&self, ids: &[u64]) {
         let mut attempts = lock(&self.0);
         for id in ids {
@@ -88,18 +89,19 @@ impl Attempts {
         }
     }
 
-    /// Ids of what is in hand, ascending.
+    /// Ids of the held attempts, ascending.
     pub fn held(&self) -> Vec<u64> {
         lock(&self.0).keys().map(|id| id.0).collect()
     }
 
-    /// How far each is, by ascending id.
+    /// Progress of each attempt, by ascending id.
     pub fn progress(&self) -> Vec<v1::AttemptProgress> {
         lock(&self.0).values().map(|attempt| attempt.progress()).collect()
     }
 }
 
-/// Locks; what a panicking holder left is whole, because no update here is done in parts.
+/// Locks a mutex. A poisoned one is safe to use, because no update here leaves a half-finished
+/// state.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn held_until_finished_or_revoked() {
+    fn attempts_are_held_until_finished_or_revoked() {
         let session = CancellationToken::new();
         let attempts = Attempts::default();
         let [a, b, c] = [3, 1, 2].map(|id| attempts.start(AttemptId(id), &session));
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_the_last_that_makes_sense() {
+    fn invalid_progress_is_ignored() {
         let attempt = Attempt::new(AttemptId(7), &CancellationToken::new());
         attempt.set_progress(0.5, "epoch 1/2");
         attempt.set_progress(f64::NAN, "epoch 2/2");

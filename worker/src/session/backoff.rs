@@ -1,4 +1,4 @@
-//! How long to wait before the next try: doubling up to a limit.
+//! The waiting time before the next try. It doubles up to a limit.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ impl Backoff {
         now
     }
 
-    /// Waits for the next waiting time.
+    /// Waits for that time.
     pub async fn wait(&mut self) {
         tokio::time::sleep(self.next()).await;
     }
 
-    /// Begins again: the last try went well.
+    /// Starts again from the first waiting time, after a successful try.
     pub fn reset(&mut self) {
         self.0 = FIRST;
     }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_doubles_up_to_the_limit_and_begins_again() {
+    fn waiting_doubles_up_to_the_limit_and_can_be_reset() {
         let mut backoff = Backoff::new();
         let waits: Vec<u128> = (0..6).map(|_| backoff.next().as_millis()).collect();
         assert_eq!(waits, [200, 400, 800, 1600, 2000, 2000]);

@@ -1,12 +1,14 @@
-//! Artifacts that were lately moved, by hash, within a limit of bytes: soft targets are fetched once
-//! and not once a trial, and a model that was just trained here is measured without a download.
+//! A cache of recently transferred artifacts by hash, with a limit in bytes. With it, soft targets
+//! are fetched once and not for every trial, and a model that was just trained here is measured
+//! without a download.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use edgesmith_common::ArtifactHash;
 
-/// Least recently used artifacts go first. There are few: looking one up is a scan.
+/// The least recently used artifacts are removed first. There are only a few, so a lookup scans all
+/// of them.
 #[derive(Debug)]
 pub struct Cache {
     limit: usize,
@@ -16,12 +18,12 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Holds at most `limit` bytes.
+    /// An empty cache for at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, used: 0, entries: VecDeque::new() }
     }
 
-    /// The bytes of `hash`, if they are here.
+    /// The bytes of `hash`, if they are cached.
     pub fn get(&mut self, hash: ArtifactHash) -> Option<Arc<Vec<u8>>> {
         let at = self.entries.iter().position(|(known, _)| *known == hash)?;
         let entry = self.entries.remove(at)?;
@@ -30,7 +32,7 @@ impl Cache {
         Some(bytes)
     }
 
-    /// Keeps `bytes`, which hash to `hash`; what alone exceeds the limit is not kept.
+    /// Keeps `bytes`, whose hash is `hash`. Bytes that exceed the limit on their own are not kept.
     pub fn insert(&mut self, hash: ArtifactHash, bytes: Arc<Vec<u8>>) {
         if bytes.len() > self.limit || self.get(hash).is_some() {
             return;
@@ -55,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_artifact_is_removed_first() {
         let mut cache = Cache::new(10);
         let a = insert(&mut cache, b"aaaa");
         let b = insert(&mut cache, b"bbbb");
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_limit_pushes_nothing_out() {
+    fn an_artifact_over_the_limit_removes_no_others() {
         let mut cache = Cache::new(4);
         let a = insert(&mut cache, b"aaaa");
         let big = insert(&mut cache, b"bbbbb");

@@ -1,5 +1,5 @@
-//! One channel to the coordinator that mends itself, with the token on every call, and what a failed
-//! call means.
+//! One channel to the coordinator that reconnects by itself, with the token on every call. It also
+//! decides what a failed call means for the session.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -17,10 +17,11 @@ use tonic::{Code, Response, Status};
 use super::{SessionError, WorkerConfig};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A coordinator whose machine died says nothing; pings without an answer find out.
+/// Interval and timeout of pings. They detect a coordinator whose machine has failed without
+/// closing the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// What every certificate in PEM begins with.
+/// The first line of every certificate in PEM.
 const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 /// Client of the worker service.
@@ -28,14 +29,14 @@ pub type WorkerClient = WorkerServiceClient<InterceptedService<Channel, BearerTo
 /// Client of the artifact service.
 pub type ArtifactClient = ArtifactServiceClient<InterceptedService<Channel, BearerToken>>;
 
-/// The way to one coordinator. Nothing is sent before the first call; a broken connection is made
-/// anew by the next one.
+/// The connection to one coordinator. It is opened by the first call, and opened again by the next
+/// call after it broke.
 #[derive(Debug)]
 pub struct Connection {
     address: String,
     channel: Channel,
     token: BearerToken,
-    /// Whether the last try of anybody failed to reach it.
+    /// Whether the last call, of whatever loop, failed.
     waiting: AtomicBool,
 }
 
@@ -43,7 +44,7 @@ impl Connection {
     /// Checks address, TLS and token.
     ///
     /// # Errors
-    /// When no connection could ever come of them.
+    /// When no connection is possible with them.
     pub fn new(config: &WorkerConfig) -> Result<Self, SessionError> {
         let address = config.coordinator.clone();
         let endpoint = endpoint(&address, config.tls_ca_pem.as_deref())?;
@@ -62,14 +63,14 @@ impl Connection {
         ArtifactServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
     }
 
-    /// Notes that a call was answered.
+    /// Records that a call was answered.
     pub fn note_answer(&self) {
         if self.waiting.swap(false, Ordering::Relaxed) {
             tracing::info!("the coordinator at {} answers again", self.address);
         }
     }
 
-    /// Notes a failure that is waited out. Says so once an outage.
+    /// Records a failure that the session waits out. It is logged once per outage.
     pub fn note_failure(&self, status: &Status) {
         if !self.waiting.swap(true, Ordering::Relaxed) {
             let reason = describe(status);
@@ -77,7 +78,8 @@ impl Connection {
         }
     }
 
-    /// What `status`, the answer to any call, means for the session; `None` where waiting may help.
+    /// The session error that `status` means, for an answer to any call; `None` if waiting may
+    /// help.
     pub fn final_error(&self, status: &Status) -> Option<SessionError> {
         let (address, message) = (self.address.clone(), describe(status));
         match status.code() {
@@ -89,18 +91,18 @@ impl Connection {
         }
     }
 
-    /// The coordinator's refusal of this worker.
+    /// The error for a coordinator that refuses this worker.
     pub fn refused(&self, status: &Status) -> SessionError {
         SessionError::Refused { address: self.address.clone(), message: describe(status) }
     }
 }
 
-/// How to reach the coordinator at `address`: an `https` one must be certified by the authority in
-/// `tls_ca_pem`, or without that by one that this machine trusts. Calls on it fail when the coordinator
-/// answers no ping for some seconds.
+/// The endpoint of the coordinator at `address`. The certificate of an `https` coordinator must be
+/// signed by the authority in `tls_ca_pem` or, without one, by an authority that this machine
+/// trusts. Calls fail if the coordinator does not answer pings for some seconds.
 ///
 /// # Errors
-/// When no connection could ever come of them.
+/// When no connection is possible with them.
 pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, SessionError> {
     let wrong = |problem: &str| SessionError::Address {
         address: address.to_owned(),
@@ -115,12 +117,15 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
     let endpoint = match (uri.scheme_str(), tls_ca_pem) {
         (Some("http"), None) => endpoint,
         (Some("http"), Some(_)) => {
-            return Err(wrong("a TLS certificate authority is given; begin it with https://"));
+            return Err(wrong(
+                "a TLS certificate authority needs an address that begins with https://",
+            ));
         }
-        // The TLS library takes a file without certificates for an authority that signed nothing.
+        // The TLS library accepts a file without certificates as an authority that has signed
+        // nothing.
         (Some("https"), Some(pem)) if !String::from_utf8_lossy(pem).contains(PEM_CERTIFICATE) => {
             return Err(wrong(
-                "the TLS certificate authority is unusable: it holds no certificate in PEM",
+                "the TLS certificate authority is unusable: the file has no certificate in PEM format",
             ));
         }
         (Some("https"), Some(pem)) => {
@@ -134,8 +139,8 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
             endpoint.tls_config(tls).map_err(|error| {
                 let cause = cause(&error);
                 wrong(&format!(
-                    "this machine's trusted certificates are unusable ({cause}); give the \
-                     authority that signed the coordinator's with --tls-ca"
+                    "this machine's trusted certificates are unusable ({cause}); name the \
+                     authority that signed the coordinator's certificate with --tls-ca"
                 ))
             })?
         }
@@ -148,10 +153,10 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
         .keep_alive_while_idle(true))
 }
 
-/// A call that takes no longer than `limit`, connecting included.
+/// Waits for a call for at most `limit`, including the time to connect.
 ///
 /// # Errors
-/// The call's, or `DEADLINE_EXCEEDED`.
+/// The error of the call, or `DEADLINE_EXCEEDED`.
 pub async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
@@ -162,8 +167,8 @@ pub async fn within<T>(
     }
 }
 
-/// What a status says to people: the innermost cause where there is one, such as "connection
-/// refused", else the server's own message.
+/// The text of a status for people: the innermost cause if there is one, such as "connection
+/// refused", else the server's message.
 pub fn describe(status: &Status) -> String {
     match status.source() {
         Some(source) => cause(source),
@@ -180,7 +185,7 @@ fn cause(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// Puts the token on every call.
+/// Adds the token to every call.
 #[derive(Debug, Clone)]
 pub struct BearerToken(Option<MetadataValue<Ascii>>);
 
@@ -189,7 +194,7 @@ impl BearerToken {
         let value = token.map(|t| format!("Bearer {t}").parse::<MetadataValue<Ascii>>());
         let mut value = value.transpose().map_err(|_| SessionError::UnusableToken)?;
         if let Some(value) = &mut value {
-            // Kept out of debug output and header tables.
+            // Keeps the token out of debug output and header tables.
             value.set_sensitive(true);
         }
         Ok(Self(value))

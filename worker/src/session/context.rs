@@ -1,4 +1,4 @@
-//! What an executor sees of the coordinator while it works.
+//! The executor's access to the coordinator while it works.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use super::attempts::{Attempt, lock};
 use super::remote::RemoteArtifacts;
 use edgesmith_common::AttemptError;
 
-/// One attempt's door outwards: progress, the wish to stop, artifacts. Its calls block; they are for
-/// the thread that [`TaskExecutor::execute`](super::TaskExecutor::execute) is called on.
+/// What one attempt can use: progress, the stop signal and artifacts. Its calls block, so they must
+/// be made on the thread that runs [`TaskExecutor::execute`](super::TaskExecutor::execute).
 #[derive(Debug)]
 pub struct AttemptContext {
     attempt: Arc<Attempt>,
@@ -29,8 +29,8 @@ impl AttemptContext {
         Self { attempt, artifacts: Artifacts::Remote(artifacts) }
     }
 
-    /// A context without a coordinator: it fetches from `artifacts` and from what was put, keeps what
-    /// is put in memory, tells its progress to nobody and is never stopped.
+    /// A context without a coordinator. It fetches from `artifacts` and from what was put before,
+    /// keeps what is put in memory, ignores progress and is never stopped.
     pub fn offline(artifacts: Vec<Vec<u8>>) -> Self {
         let by_hash = |bytes: Vec<u8>| (ArtifactHash::of(&bytes), Arc::new(bytes));
         let artifacts = artifacts.into_iter().map(by_hash).collect();
@@ -40,37 +40,37 @@ impl AttemptContext {
         }
     }
 
-    /// Says how far the attempt is: the share done, `0..=1`, and what it is at, for example
-    /// `epoch 3/8`. Cheap; told with the next heartbeat.
+    /// Sets the progress of the attempt: the finished share, `0..=1`, and the stage, for example
+    /// `epoch 3/8`. The call is cheap; the next heartbeat sends it.
     pub fn progress(&self, fraction: f64, stage: &str) {
         self.attempt.set_progress(fraction, stage);
     }
 
-    /// Whether to give up: the attempt is not the worker's any more, or the worker leaves. Cheap
-    /// enough to ask before every training step.
+    /// Whether to stop, because the coordinator has revoked the attempt or the worker ends. The
+    /// call is cheap enough for every training step.
     pub fn is_stopped(&self) -> bool {
         self.attempt.stop().is_cancelled()
     }
 
-    /// The artifact of `hash`, from memory if it was moved lately. Waits while the coordinator is
-    /// away.
+    /// The artifact of `hash`, from the cache if it was transferred recently. Waits while the
+    /// coordinator does not answer.
     ///
     /// # Errors
-    /// When there is none, or the attempt is stopped.
+    /// When the artifact does not exist, or the attempt is stopped.
     pub fn fetch(&self, hash: ArtifactHash) -> Result<Arc<Vec<u8>>, AttemptError> {
         match &self.artifacts {
             Artifacts::Remote(remote) => remote.fetch(hash, self.attempt.stop()),
             Artifacts::Local(known) => lock(known).get(&hash).cloned().ok_or_else(|| {
-                AttemptError::retryable(format!("there is no artifact {hash} at hand"))
+                AttemptError::retryable(format!("the artifact {hash} does not exist"))
             }),
         }
     }
 
-    /// Uploads an artifact; it is on the coordinator's disk when this returns. Waits while the
-    /// coordinator is away.
+    /// Uploads an artifact. It is on the coordinator's disk when this returns. Waits while the
+    /// coordinator does not answer.
     ///
     /// # Errors
-    /// When it is refused, or the attempt is stopped.
+    /// When the coordinator refuses it, or the attempt is stopped.
     pub fn put(&self, bytes: Vec<u8>) -> Result<ArtifactHash, AttemptError> {
         match &self.artifacts {
             Artifacts::Remote(remote) => remote.put(bytes, self.attempt.stop()),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offline_serves_what_was_given_and_put() {
+    fn an_offline_context_serves_given_and_put_artifacts() {
         let context = AttemptContext::offline(vec![b"given".to_vec()]);
         let given = ArtifactHash::of(b"given");
         assert_eq!(context.fetch(given).unwrap().as_slice(), b"given");

@@ -1,5 +1,5 @@
-//! A coordinator for the session's tests: it answers as the protos say, remembers what it was told,
-//! and can die and come back on its port.
+//! A coordinator for the session's tests. It follows the protocol, records what it was told, and
+//! can stop and come back on the same port.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 use super::WorkerConfig;
 use super::attempts::lock;
 
-/// Longer than anything takes; a test that fails need not hang.
+/// Longer than anything here takes, so that a failing test does not hang.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The study of all tasks.
@@ -57,7 +57,7 @@ metric = "validation_accuracy"
 trials = 4
 "#;
 
-/// What the coordinator was told, and how it is to answer.
+/// What the coordinator was told, and how it must answer.
 #[derive(Debug, Default)]
 pub struct Book {
     pub joins: Vec<v1::JoinRequest>,
@@ -69,30 +69,30 @@ pub struct Book {
     pub chunks: Vec<usize>,
     pub artifacts: HashMap<Vec<u8>, Vec<u8>>,
     pub tasks: VecDeque<v1::Task>,
-    /// Connections that are known.
+    /// Ids of known workers.
     pub members: BTreeSet<u64>,
-    /// Answers joins instead.
+    /// The answer to every join, if set.
     pub turn_away: Option<Status>,
-    /// Answers every upload instead.
+    /// The answer to every upload, if set.
     pub upload_error: Option<Status>,
     pub uploads: usize,
-    /// Answers the next reports instead, after noting them.
+    /// The answers to the next reports. The reports are recorded first.
     pub report_errors: VecDeque<Status>,
-    /// Reports are of no current attempt.
+    /// Reports are answered as not current.
     pub not_current: bool,
-    /// Told to stop by the next heartbeat or join.
+    /// Attempts that the next heartbeat or join is told to stop.
     pub stop: Vec<u64>,
     next_worker: u64,
 }
 
-/// Shared by all lives of one coordinator.
+/// One coordinator; its state survives when it stops and comes back.
 #[derive(Debug, Clone)]
 pub struct Fake {
     book: Arc<Mutex<Book>>,
     changed: watch::Sender<()>,
 }
 
-/// One life of a coordinator; ends without a word when dropped.
+/// A coordinator while it listens. It stops without notice when dropped.
 pub struct Life {
     pub address: SocketAddr,
     runtime: Option<Runtime>,
@@ -117,9 +117,9 @@ impl Fake {
         Self { book: Arc::default(), changed: watch::channel(()).0 }
     }
 
-    /// Begins to listen, on a free port or again on a known one.
+    /// Starts to listen on a free port, or on a given one.
     pub async fn listen(&self, address: Option<SocketAddr>) -> Life {
-        // A runtime of its own, so that ending it ends its connections too.
+        // A separate runtime, so that ending it closes the connections too.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -128,7 +128,7 @@ impl Fake {
         let wanted = address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
         let service = self.clone();
         let serving = runtime.spawn(async move {
-            // The life before may take a moment to let go of the port.
+            // The previous server may take a moment to release the port.
             let listener = loop {
                 match TcpListener::bind(wanted).await {
                     Ok(listener) => break listener,
@@ -146,22 +146,22 @@ impl Fake {
         Life { address, runtime: Some(runtime) }
     }
 
-    /// Looks at or changes the book.
+    /// Gives access to the book.
     pub fn book(&self) -> MutexGuard<'_, Book> {
         lock(&self.book)
     }
 
-    /// Hands out a task of [`STUDY`].
+    /// Offers a task of [`STUDY`].
     pub fn offer(&self, attempt_id: u64, work: Work) {
         self.offer_task(task(attempt_id, work));
     }
 
-    /// Hands out any task.
+    /// Offers any task.
     pub fn offer_task(&self, task: v1::Task) {
         self.note(|book| book.tasks.push_back(task));
     }
 
-    /// Waits until the book fulfils `wish`.
+    /// Waits until `wish` is true of the book.
     pub async fn until(&self, what: &str, wish: impl Fn(&Book) -> bool) {
         let mut changes = self.changed.subscribe();
         let waiting = async {
@@ -170,7 +170,7 @@ impl Fake {
             }
         };
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("never {what}: {:?}", self.book());
+            panic!("it did not happen: {what}: {:?}", self.book());
         }
     }
 
@@ -324,7 +324,7 @@ impl ArtifactService for Fake {
     }
 }
 
-/// A worker with one slot for the coordinator at `url`.
+/// The configuration of a worker with one slot for the coordinator at `url`.
 pub fn config(url: String) -> WorkerConfig {
     WorkerConfig {
         coordinator: url,
@@ -341,7 +341,7 @@ pub fn config(url: String) -> WorkerConfig {
     }
 }
 
-/// One lease of a task of [`STUDY`].
+/// A leased task of [`STUDY`].
 pub fn task(attempt_id: u64, work: Work) -> v1::Task {
     v1::Task {
         task_id: 100 + attempt_id,

@@ -1,4 +1,4 @@
-//! One slot: lease a task, have it done, report it, again.
+//! One slot: leases a task, runs it, reports it, and starts again.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -19,24 +19,24 @@ use super::{AttemptContext, SessionError, TaskExecutor};
 
 /// How long one request waits for work at the coordinator.
 const WAIT: Duration = Duration::from_secs(10);
-/// A lease without a task that came sooner was not waited for.
+/// If a lease without a task returns sooner than this, the coordinator did not wait.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// What every slot works with.
+/// One slot, with everything that it shares with the others.
 pub struct Slot {
     pub membership: Arc<Membership>,
     pub executor: Arc<dyn TaskExecutor>,
     pub artifacts: Arc<RemoteArtifacts>,
     pub specs: Arc<Specs>,
-    /// The session ends: lease nothing more, and stop what runs.
+    /// Cancelled when the session ends: lease no more tasks, and stop the running one.
     pub stop: CancellationToken,
 }
 
 impl Slot {
-    /// Works until `stop`.
+    /// Works until `stop` is cancelled.
     ///
     /// # Errors
-    /// When the session cannot go on.
+    /// When the session cannot continue.
     pub async fn run(self) -> Result<(), SessionError> {
         loop {
             let task = tokio::select! {
@@ -65,7 +65,7 @@ impl Slot {
                 Ok(v1::LeaseResponse { task: None }) if asked.elapsed() >= AT_ONCE => {
                     backoff.reset();
                 }
-                // A coordinator that does not let anybody wait, because it is about to end.
+                // The coordinator did not wait, because it is shutting down.
                 Ok(v1::LeaseResponse { task: None }) => backoff.wait().await,
                 Err(CallError::Final(error)) => return Err(error),
                 Err(CallError::Invalid(message)) => return Err(SessionError::Broken(message)),
@@ -86,7 +86,8 @@ impl Slot {
             }
             Err(error) => Err(error),
         };
-        // What fails after a stop fails because of it; whose it is now, the coordinator decides.
+        // A failure after a stop is caused by the stop. It is not reported, because the coordinator
+        // decides who runs the task next.
         let silent = attempt.is_revoked() || (ended.is_err() && attempt.stop().is_cancelled());
         let reported =
             if silent { Ok(()) } else { self.report(task_id, &attempt, id, ended).await };
@@ -94,7 +95,7 @@ impl Slot {
         reported
     }
 
-    /// Reports until the coordinator has it on disk, or takes the attempt away.
+    /// Reports until the coordinator has the outcome on disk or revokes the attempt.
     async fn report(
         &self,
         task_id: u64,
@@ -121,14 +122,17 @@ impl Slot {
                     return Ok(());
                 }
                 Err(CallError::Final(error)) => return Err(error),
-                // The attempt must end somehow, or its task would wait for its lease to run out.
+                // Report a failure instead. Otherwise the task would wait until its lease expires.
                 Err(CallError::Invalid(message)) if !matches!(outcome, WireOutcome::Failed(_)) => {
-                    let reason = format!("the coordinator cannot take its outcome: {message}");
+                    let reason = format!("the coordinator rejected the outcome: {message}");
                     tracing::error!(attempt = id.0, "{reason}");
                     outcome = outcome_message(&Err(AttemptError::retryable(reason)));
                 }
                 Err(CallError::Invalid(message)) => {
-                    tracing::error!(attempt = id.0, "the coordinator takes no report: {message}");
+                    tracing::error!(
+                        attempt = id.0,
+                        "the coordinator rejected the report of a failure: {message}"
+                    );
                     return Ok(());
                 }
             }
@@ -158,7 +162,7 @@ impl Slot {
 fn panicked(died: tokio::task::JoinError) -> AttemptError {
     match died.try_into_panic() {
         Ok(payload) => AttemptError::retryable(format!("panicked: {}", panic_text(&*payload))),
-        // The runtime ends and never began with it.
+        // The runtime ended before the task began.
         Err(_) => AttemptError::stopped(),
     }
 }

@@ -1,5 +1,5 @@
-//! The worker's standing with the coordinator: who it is there, how it joins again when it is
-//! forgotten, and calls that are repeated until they are answered.
+//! The worker's membership at the coordinator: its id, joining again when the coordinator has
+//! forgotten it, and calls that are repeated until they are answered.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,24 +17,24 @@ use super::{SessionError, WorkerConfig};
 
 /// How long a call that does not wait for work may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Beating faster than this would only make load.
+/// Shortest interval between heartbeats. A shorter one would only add load.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
 
-/// A connection as the coordinator knows it.
+/// This worker as the coordinator knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// Its id there.
+    /// Its id at the coordinator.
     pub worker_id: u64,
-    /// How often to beat.
+    /// Interval between heartbeats.
     pub heartbeat: Duration,
 }
 
-/// A call that failed for good.
+/// A call that failed and must not be repeated.
 #[derive(Debug)]
 pub enum CallError {
-    /// The session cannot go on.
+    /// The session cannot continue.
     Final(SessionError),
-    /// The coordinator will not take this request, however often it is repeated.
+    /// The coordinator rejects this request, and repeating it does not help.
     Invalid(String),
 }
 
@@ -49,22 +49,22 @@ impl From<SessionError> for CallError {
 pub struct Membership {
     config: WorkerConfig,
     connection: Arc<Connection>,
-    /// What is in this worker's hands.
+    /// The attempts that this worker holds.
     pub attempts: Attempts,
-    /// Held over a join, so that there is one at a time and the others wait for its result.
+    /// Locked during a join, so that only one loop joins and the others wait for its result.
     member: Mutex<Option<Member>>,
 }
 
 impl Membership {
-    /// Not joined yet.
+    /// A membership that has not joined yet.
     pub fn new(config: WorkerConfig, connection: Arc<Connection>) -> Self {
         Self { config, connection, attempts: Attempts::default(), member: Mutex::new(None) }
     }
 
-    /// The current standing; joins where there is none.
+    /// The current membership. Joins first if there is none.
     ///
     /// # Errors
-    /// When the coordinator turns the worker away.
+    /// When the coordinator refuses the worker.
     pub async fn member(&self) -> Result<Member, SessionError> {
         let mut member = self.member.lock().await;
         match *member {
@@ -77,8 +77,8 @@ impl Membership {
         }
     }
 
-    /// The coordinator does not know `lost` any more: the next call of [`Membership::member`] joins
-    /// again, unless somebody already did.
+    /// Forgets the membership `lost`, which the coordinator does not know any more. The next call
+    /// of [`Membership::member`] joins again, unless another loop already has.
     async fn forget(&self, lost: Member) {
         let mut member = self.member.lock().await;
         if *member == Some(lost) {
@@ -90,11 +90,11 @@ impl Membership {
         }
     }
 
-    /// Calls until there is an answer: waits while the coordinator is away, and joins again where it
-    /// has forgotten this worker. `limit` bounds one try.
+    /// Repeats a call until there is an answer. Waits while the coordinator does not answer, and
+    /// joins again if it has forgotten this worker. `limit` is the longest time of one try.
     ///
     /// # Errors
-    /// When repeating is of no use.
+    /// When repeating does not help.
     pub async fn persistently<T, F>(
         &self,
         limit: Duration,
@@ -121,7 +121,8 @@ impl Membership {
             match status.code() {
                 Code::NotFound => {
                     self.forget(member).await;
-                    // Once is a restart and needs no patience; twice in a row is trouble.
+                    // Once means that the coordinator restarted, so try again at once. Twice in a
+                    // row is a problem, so wait.
                     if !std::mem::replace(&mut forgotten, true) {
                         continue;
                     }
@@ -135,9 +136,11 @@ impl Membership {
         }
     }
 
-    /// Says good-bye, once and quickly, if there is anybody to say it to.
+    /// Tells the coordinator that this worker leaves, if it has joined. Makes one try within
+    /// `limit`.
     pub async fn leave(&self, limit: Duration) {
-        // A join that is under way holds the lock; then there is nothing to leave.
+        // A running join holds the lock. Then the worker has not joined, so there is nothing to
+        // leave.
         let Some(member) = self.member.try_lock().ok().and_then(|mut member| member.take()) else {
             return;
         };

@@ -1,8 +1,8 @@
-//! The worker's conversation with the coordinator: it joins, leases tasks, beats, moves artifacts and
-//! reports outcomes, through connection losses and restarts of the coordinator.
+//! The worker's session with the coordinator. It joins, leases tasks, sends heartbeats, transfers
+//! artifacts and reports outcomes, and survives lost connections and restarts of the coordinator.
 //!
-//! What a task means is not known here: a [`TaskExecutor`] does the work, on a thread where it may
-//! block and panic, and learns of the coordinator only through its [`AttemptContext`].
+//! It does not know what a task means. A [`TaskExecutor`] does the work, on a thread where it may
+//! block and panic, and reaches the coordinator only through its [`AttemptContext`].
 
 use std::sync::Arc;
 
@@ -38,18 +38,18 @@ pub use run::run;
 pub struct WorkerConfig {
     /// Address as `http://HOST:PORT` or `https://HOST:PORT`.
     pub coordinator: String,
-    /// The coordinator's bearer token, where it asks for one.
+    /// The coordinator's bearer token, if it requires one.
     pub token: Option<String>,
-    /// The certificate authority, as PEM, that signed the coordinator's certificate; without it an
-    /// `https` coordinator's must be one that the machine trusts.
+    /// The certificate authority, as PEM, that signed the coordinator's certificate. Without it, an
+    /// `https` coordinator needs a certificate that this machine trusts.
     pub tls_ca_pem: Option<Vec<u8>>,
-    /// What it says of itself.
+    /// What the worker tells the coordinator about itself.
     pub info: WorkerInfo,
 }
 
 impl WorkerConfig {
-    /// A worker in the coordinator's own process, at `device`'s machine, which does all that `work`
-    /// needs. `backend` is what trains, by name.
+    /// A worker in the coordinator's process, on the machine `device`, with all roles that `work`
+    /// needs. `backend` is the name of what trains.
     pub fn local(
         coordinator: &str,
         device: &DeviceInfo,
@@ -76,58 +76,59 @@ impl WorkerConfig {
     }
 }
 
-/// Why a session cannot go on. Connection losses are no reason: those are waited out.
+/// Why a session cannot continue. A lost connection is not a reason: the session waits for the
+/// coordinator to come back.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The address, or the TLS options that go with it.
+    /// The address, or its TLS options, cannot be used.
     #[error("cannot use {address:?} as the coordinator's address: {problem}")]
     Address {
         /// As configured.
         address: String,
-        /// What is wrong and the mend.
+        /// What is wrong, and how to correct it.
         problem: String,
     },
-    /// A token that no header can carry.
-    #[error("the token holds characters that no header can carry")]
+    /// The token has characters that are not allowed in an HTTP header.
+    #[error("the token has characters that are not allowed in an HTTP header")]
     UnusableToken,
-    /// The coordinator does not know the token, or asks for one.
-    #[error("the coordinator at {address} turned the token away: {message}")]
+    /// The coordinator does not accept the token, or requires one.
+    #[error("the coordinator at {address} rejected the token: {message}")]
     Unauthorized {
         /// As configured.
         address: String,
-        /// What it said.
+        /// The coordinator's message.
         message: String,
     },
-    /// The coordinator will not have this worker, for example because of its protocol version.
-    #[error("the coordinator at {address} turned this worker away: {message}")]
+    /// The coordinator refuses this worker, for example because of its protocol version.
+    #[error("the coordinator at {address} refused this worker: {message}")]
     Refused {
         /// As configured.
         address: String,
-        /// What it said.
+        /// The coordinator's message.
         message: String,
     },
-    /// A part of the session itself broke.
-    #[error("the session broke off: {0}")]
+    /// A part of the session failed unexpectedly.
+    #[error("the session ended unexpectedly: {0}")]
     Broken(String),
 }
 
-/// Does tasks.
+/// Runs tasks.
 pub trait TaskExecutor: Send + Sync + 'static {
-    /// Does one task. Called on a thread that may block, several at once where the worker has more
-    /// than one slot. It should look at [`AttemptContext::is_stopped`] often and give up when it is
-    /// set. A panic counts as a failed attempt that may be repeated.
+    /// Runs one task. It is called on a thread that may block, and several calls run at once if the
+    /// worker has more than one slot. It should check [`AttemptContext::is_stopped`] often and stop
+    /// when it is set. A panic counts as a failed attempt that may be repeated.
     ///
     /// # Errors
-    /// When there is no outcome; the coordinator is told.
+    /// When there is no outcome. The coordinator is told the reason.
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError>;
 }
 
-/// One task, checked: its study read, and its genotype fits the study's space.
+/// One checked task: its study is parsed, and its genotype fits the study's space.
 #[derive(Debug, Clone)]
 pub struct TaskWork {
     /// The study.
     pub study: StudyName,
-    /// What it says.
+    /// The study's specification.
     pub spec: Arc<StudySpec>,
     /// What to do.
     pub work: Work,

@@ -1,4 +1,4 @@
-//! Artifacts of the coordinator as blocking calls that outlast its absences.
+//! The coordinator's artifacts, with blocking calls that wait while it does not answer.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,9 +16,10 @@ use edgesmith_common::AttemptError;
 use super::artifacts;
 
 const CACHE_BYTES: usize = 64 << 20;
-/// Tries of a transfer whose bytes arrive damaged.
+/// Number of tries of a transfer whose bytes arrive damaged.
 const DAMAGED_TRIES: u32 = 3;
-/// Tries of a transfer that a coordinator which is there cannot do, its disk being full for example.
+/// Number of tries of a transfer that the coordinator answers with an error, for example because
+/// its disk is full.
 const FAILED_TRIES: u32 = 6;
 
 /// The coordinator's artifacts, for all attempts of a session.
@@ -30,12 +31,13 @@ pub struct RemoteArtifacts {
 }
 
 impl RemoteArtifacts {
-    /// Over `connection`, driven by `runtime`.
+    /// Artifacts over `connection`; `runtime` runs the calls.
     pub fn new(runtime: Handle, connection: Arc<Connection>) -> Self {
         Self { runtime, connection, cache: Mutex::new(Cache::new(CACHE_BYTES)) }
     }
 
-    /// Fetches; not to be called on a thread of the runtime. Gives up when `stop` is cancelled.
+    /// Fetches an artifact. Do not call it on a thread of the runtime, because it blocks. Gives up
+    /// when `stop` is cancelled.
     pub fn fetch(
         &self,
         hash: ArtifactHash,
@@ -52,7 +54,8 @@ impl RemoteArtifacts {
         Ok(bytes)
     }
 
-    /// Uploads; not to be called on a thread of the runtime. Gives up when `stop` is cancelled.
+    /// Uploads an artifact. Do not call it on a thread of the runtime, because it blocks. Gives up
+    /// when `stop` is cancelled.
     pub fn put(
         &self,
         bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A session from beginning to end.
+//! Runs a session from beginning to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,19 @@ use super::remote::RemoteArtifacts;
 use super::task::Specs;
 use super::{SessionError, TaskExecutor, WorkerConfig};
 
-/// How long running attempts may take to notice that they are stopped.
+/// How long running attempts have to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-/// How long saying good-bye may take.
+/// How long telling the coordinator that the worker leaves may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Works for the coordinator until `shutdown`: joins, keeps `config.slots` tasks going with
-/// `executor`, beats. Waits for a coordinator that is away, for ever. On `shutdown` it stops running
-/// attempts, waits a few seconds at most for them to notice, and leaves; an executor that does not
-/// notice runs on in its thread, and nobody hears of it.
+/// Works for the coordinator until `shutdown`: joins, runs as many tasks at once as `config.info`
+/// has slots with `executor`, and sends heartbeats. It waits for a coordinator that does not
+/// answer, without a limit. On `shutdown` it stops the running attempts, waits a few seconds for
+/// them to end, and leaves. An executor that does not stop keeps running in its thread, and its
+/// outcome is dropped.
 ///
 /// # Errors
-/// When waiting is of no use: the address cannot be used, or the coordinator turns the worker away.
+/// When waiting does not help: the address cannot be used, or the coordinator refuses the worker.
 pub async fn run(
     config: WorkerConfig,
     executor: Arc<dyn TaskExecutor>,
@@ -66,9 +67,9 @@ pub async fn run(
     stop.cancel();
     let all = async { while working.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
-        tracing::warn!("left {} attempts behind that did not stop in time", working.len());
+        tracing::warn!("{} attempts did not stop in time and keep running", working.len());
     }
-    // Cut off, so that nobody joins again behind the good-bye.
+    // Abort all loops first, so that none of them joins again after the worker has left.
     working.shutdown().await;
     beating.shutdown().await;
     if ended.is_ok() {
@@ -77,7 +78,8 @@ pub async fn run(
     ended
 }
 
-/// Tells the coordinator regularly what is in hand, and stops what it has taken away.
+/// Sends heartbeats with the progress of the held attempts, and stops the attempts that the
+/// coordinator has revoked.
 async fn beat(membership: Arc<Membership>) -> Result<(), SessionError> {
     loop {
         let heartbeat = membership.member().await?.heartbeat;

@@ -1,6 +1,6 @@
-//! An executor that computes nothing, for tests of the system and for load on a coordinator: its
-//! figures follow from the genotype, not from any training or timing, and its measurements say
-//! `synthetic` where the engine's version is named. No command uses it for results.
+//! An executor that computes nothing, for system tests and load tests of a coordinator. Its figures
+//! are derived from the genotype, not from training or timing, and its measurements have
+//! `synthetic` as the engine version. No command uses it.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use edgesmith_search_space::{Plan, Precision};
 
 use super::{AttemptContext, TaskExecutor, TaskWork};
 
-/// Bytes of a made-up model file besides its weights.
+/// Size of a made-up model file without its weights, in bytes.
 const HEADER_BYTES: u64 = 256;
-/// How often a sleeping task looks whether it is stopped.
+/// How often a sleeping task checks whether it is stopped.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Invents outcomes: the same for the same study, candidate and device, on every machine.
+/// Makes up outcomes. They are the same for the same study, candidate and device on every machine.
 #[derive(Debug, Clone)]
 pub struct SyntheticExecutor {
     device: DeviceInfo,
@@ -26,12 +26,12 @@ pub struct SyntheticExecutor {
 }
 
 impl SyntheticExecutor {
-    /// On this device, without delay.
+    /// An executor for this device, without delay.
     pub fn new(device: DeviceInfo) -> Self {
         Self { device, delay: Duration::ZERO }
     }
 
-    /// Every task takes this long, unless it is stopped.
+    /// Makes every task take this long, unless it is stopped.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -82,7 +82,9 @@ impl TaskExecutor for SyntheticExecutor {
         self.sleep(context)?;
         let (spec, work) = (&task.spec, training(&task)?);
         match &task.work {
-            Work::CheckData => Err(AttemptError::hopeless("no data are invented here")),
+            Work::CheckData => {
+                Err(AttemptError::hopeless("the synthetic executor has no data to check"))
+            }
             Work::TrainTeacher { .. } => {
                 let teacher = work.teacher.as_ref();
                 let teacher =
@@ -120,7 +122,9 @@ impl TaskExecutor for SyntheticExecutor {
                 let uncompressed = report(&seed, &plan, Precision::Fp32);
                 Ok(Outcome::TrialTrained(trained(&seed, compressed, uncompressed, context)?))
             }
-            Work::LookUpTrial { .. } => Err(AttemptError::hopeless("nothing is invented here")),
+            Work::LookUpTrial { .. } => {
+                Err(AttemptError::hopeless("the synthetic executor does not look up trials"))
+            }
             Work::MeasureModel { model, target, .. } => {
                 Ok(Outcome::Measured(self.measure(&task, *model, target, context)?))
             }
@@ -130,7 +134,9 @@ impl TaskExecutor for SyntheticExecutor {
 
 fn training(task: &TaskWork) -> Result<&TrainWork, AttemptError> {
     let work = task.spec.training();
-    work.ok_or_else(|| AttemptError::hopeless("only studies that train are invented"))
+    work.ok_or_else(|| {
+        AttemptError::hopeless("the synthetic executor only runs studies that train")
+    })
 }
 
 fn trained(
@@ -148,7 +154,7 @@ fn trained(
     })
 }
 
-/// Nothing was trained.
+/// The cost of a training that did not happen.
 fn spent() -> Figures {
     let figures = Figures::new().with(Metric::TRAINING_SECONDS.whole(), 0.0);
     figures.with(Metric::IMAGES_SEEN.whole(), 0.0)
@@ -164,7 +170,7 @@ fn report(seed: &str, plan: &Plan, precision: Precision) -> Figures {
         .with(Metric::MODEL_BYTES.whole(), bytes as f64)
 }
 
-/// A number in `0.0..1.0` that follows from `salt` and `bytes`.
+/// A number in `0.0..1.0` that is derived from `salt` and `bytes`.
 fn unit(salt: &str, bytes: &[u8]) -> f64 {
     let hash = blake3::Hasher::new().update(salt.as_bytes()).update(b"\0").update(bytes).finalize();
     let mut low = [0; 4];

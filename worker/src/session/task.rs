@@ -1,6 +1,6 @@
-//! Leased tasks as the executor takes them. What does not fit is a failed attempt with the reason, never a
-//! broken session; and one that another worker may repeat, because the coordinator made sense of it: it is
-//! this worker that is of another version.
+//! Decodes leased tasks for the executor. A task that cannot be decoded is a failed attempt with a
+//! reason and does not break the session. Another worker may repeat it: the coordinator could read
+//! it, so this worker is probably of another version.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,18 +11,18 @@ use edgesmith_proto::v1;
 use super::TaskWork;
 use super::attempts::lock;
 
-/// Studies whose specs are kept; a coordinator rarely runs more at once.
+/// Number of studies whose specs are kept. A coordinator rarely runs more at once.
 const KEPT_SPECS: usize = 16;
 
-/// Studies that were read before, with their texts; least recently used first.
+/// Parsed studies with their texts; the least recently used comes first.
 #[derive(Debug, Default)]
 pub struct Specs(Mutex<VecDeque<(String, Arc<StudySpec>)>>);
 
 impl Specs {
-    /// The study that a lease's `text` says, read once.
+    /// The study in the `text` of a lease. Each text is parsed once.
     ///
     /// # Errors
-    /// When it is not a resolved study.
+    /// When the text is not a resolved study.
     pub fn read(&self, text: &str) -> Result<Arc<StudySpec>, AttemptError> {
         let mut specs = lock(&self.0);
         let known = specs.iter().position(|(known, _)| known == text);
@@ -46,7 +46,7 @@ impl Specs {
 /// Reads a leased task.
 ///
 /// # Errors
-/// When it does not fit its own study, or this worker does not know its kind.
+/// When the task does not fit its study, or this worker does not know its kind.
 pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
     let study: StudyName = task.study.parse().map_err(AttemptError::retryable)?;
     let spec = specs.read(&task.resolved_study)?;

@@ -1,4 +1,4 @@
-//! Sessions against a small coordinator that dies, forgets and refuses.
+//! Tests sessions against a small coordinator that stops, forgets workers and refuses them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,7 +76,7 @@ fn until_stopped(context: &AttemptContext) -> AttemptError {
 fn failure(report: &v1::ReportRequest) -> &v1::AttemptFailed {
     match &report.outcome {
         Some(WireOutcome::Failed(failed)) => failed,
-        other => panic!("{other:?} is no failure"),
+        other => panic!("{other:?} is not a failure"),
     }
 }
 
@@ -98,7 +98,7 @@ async fn tasks_are_done_and_reported_and_the_worker_leaves() {
     let report = fake.book().reports[1].clone();
     let Some(WireOutcome::Measured(measured)) = report.outcome else { panic!("{report:?}") };
     assert_eq!(measured.engine_version, "synthetic");
-    // It had put the model there itself.
+    // The worker had uploaded the model itself, so it was cached.
     assert_eq!(fake.book().downloads, 0);
 
     session.shut_down().await;
@@ -136,7 +136,7 @@ async fn an_attempt_outlives_the_coordinator_that_leased_it() {
     .await;
     let address = life.address;
     drop(life);
-    // Its uploads and its report meet nobody, and wait.
+    // The uploads and the report find no coordinator and wait.
     fake.book().members.clear();
     go_on.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -162,7 +162,7 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
     let session = Session::start(config(life.url()), synthetic());
     fake.offer(1, train_trial());
     fake.until("reported three times", |book| book.reports.len() == 3).await;
-    // Not current is an answer too.
+    // "Not current" is a valid answer too.
     fake.book().not_current = true;
     fake.offer(2, train_trial());
     fake.offer(3, train_trial());
@@ -173,7 +173,7 @@ async fn a_report_is_repeated_until_it_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_the_coordinator_cannot_take_is_a_failure() {
+async fn an_outcome_that_the_coordinator_rejects_is_reported_as_a_failure() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
     fake.book().report_errors = VecDeque::from([
@@ -216,7 +216,7 @@ async fn a_heartbeat_stops_an_attempt_which_reports_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_join_stops_held_attempts_that_are_somebody_elses() {
+async fn a_join_stops_held_attempts_that_were_revoked() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
     let (stopped, was_stopped) = mpsc::channel();
@@ -266,7 +266,7 @@ async fn a_panic_is_a_failure_that_may_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_do_not_fit_are_left_to_workers_that_may_know_better() {
+async fn tasks_that_cannot_be_decoded_may_be_repeated_by_other_workers() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
     let session = Session::start(config(life.url()), synthetic());
@@ -306,7 +306,7 @@ async fn a_worker_waits_for_its_coordinator_until_it_is_told_to_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_refuses_is_not_waited_for() {
+async fn a_session_does_not_wait_for_a_coordinator_that_refuses() {
     let cases = [
         (Status::failed_precondition("it speaks protocol 2"), "it speaks protocol 2"),
         (Status::unauthenticated("a bearer is needed"), "a bearer is needed"),
@@ -327,7 +327,7 @@ async fn a_coordinator_that_refuses_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_work_are_told_at_once() {
+async fn unusable_addresses_are_reported_at_once() {
     let ended = async |address: &str, tls_ca_pem: Option<&[u8]>, token: Option<&str>| {
         let config = WorkerConfig {
             tls_ca_pem: tls_ca_pem.map(<[u8]>::to_vec),
@@ -411,7 +411,7 @@ async fn an_upload_that_the_coordinator_cannot_store_fails_the_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn artifacts_travel_in_chunks_and_are_checked() {
+async fn artifacts_are_transferred_in_chunks_and_checked() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
     let mut client = ArtifactServiceClient::connect(life.url()).await.unwrap();
@@ -434,7 +434,7 @@ async fn artifacts_travel_in_chunks_and_are_checked() {
 }
 
 #[test]
-fn a_study_is_read_once() {
+fn a_study_is_parsed_once() {
     let resolved = |text: &str| StudySpec::parse(text).unwrap().to_resolved();
     let specs = Specs::default();
     let first = specs.read(&resolved(STUDY)).unwrap();

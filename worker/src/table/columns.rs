@@ -1,4 +1,4 @@
-//! One CSV file, gzipped or plain, by column.
+//! Reads a CSV file, gzipped or plain, by column.
 
 use std::path::{Path, PathBuf};
 
@@ -10,28 +10,28 @@ use crate::data::{DataError, read_decompressed};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// The file itself.
+    /// The file cannot be read.
     #[error("{0}")]
     File(#[from] DataError),
-    /// A file that is no CSV.
-    #[error("{} is no CSV table: {source}", path.display())]
+    /// The file is not valid CSV.
+    #[error("{} is not a valid CSV table: {source}", path.display())]
     Csv {
         /// The file.
         path: PathBuf,
-        /// What the reader said, with the line.
+        /// The error of the CSV reader, with the line.
         source: csv::Error,
     },
-    /// A column that the study names and the file does not have.
+    /// The study names a column that the file does not have.
     #[error("{} has no column {column:?}; it has {known}", path.display())]
     Column {
         /// The file.
         path: PathBuf,
-        /// As asked.
+        /// The requested one.
         column: String,
-        /// Those there are.
+        /// The columns of the file.
         known: String,
     },
-    /// A cell that does not read as one.
+    /// A cell in the column `arch` cannot be parsed.
     #[error("{} line {line}: {source}", path.display())]
     Cell {
         /// The file.
@@ -41,8 +41,8 @@ pub enum TableError {
         /// What is wrong.
         source: ParseCellError,
     },
-    /// A figure that is no number.
-    #[error("{} line {line}: {column} is {value:?}, which is no number", path.display())]
+    /// A figure is not a finite number.
+    #[error("{} line {line}: {column} is {value:?}, which is not a finite number", path.display())]
     Number {
         /// The file.
         path: PathBuf,
@@ -50,38 +50,38 @@ pub enum TableError {
         line: usize,
         /// The column.
         column: String,
-        /// As it stands.
+        /// The text in the file.
         value: String,
     },
-    /// Two files that do not belong together.
-    #[error("{} has {rows} rows, but {} has {expected}: name two files of one table",
+    /// The two files have different numbers of rows.
+    #[error("{} has {rows} rows, but {} has {expected}; both must have the same rows",
         path.display(), table.display())]
     Rows {
-        /// The latencies.
+        /// The file of latencies.
         path: PathBuf,
-        /// Their rows.
+        /// Its number of rows.
         rows: usize,
         /// The table.
         table: PathBuf,
-        /// Its rows.
+        /// The number of rows of the table.
         expected: usize,
     },
-    /// A network that nobody trained for it.
-    #[error("{path} does not hold {cell}")]
+    /// The table does not have this network.
+    #[error("{path} has no row for {cell}")]
     Absent {
         /// The table.
         path: String,
-        /// As asked.
+        /// The requested one.
         cell: Cell,
     },
-    /// A rung of another study.
+    /// The study has no rung at these epochs.
     #[error("the study has no rung at {epochs} epochs")]
     NoRung {
-        /// As asked.
+        /// The requested one.
         epochs: u32,
     },
-    /// Latencies of a study that names no file of them.
-    #[error("the study names no file of latencies; add table.latencies")]
+    /// Latencies are requested, but the study names no file of them.
+    #[error("the study names no file of latencies; add latencies to [table]")]
     NoLatencies,
 }
 
@@ -97,7 +97,7 @@ impl Columns {
     /// Reads a file with a header.
     ///
     /// # Errors
-    /// When it cannot be read or is no CSV.
+    /// When it cannot be read or is not valid CSV.
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let bytes = read_decompressed(path)?;
         let failed = |source| TableError::Csv { path: path.to_owned(), source };
@@ -119,15 +119,15 @@ impl Columns {
         self.names.iter().map(String::as_str)
     }
 
-    /// How many rows it has.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.cells.first().map_or(0, Vec::len)
     }
 
-    /// Whether a column is there.
+    /// Checks that a column exists.
     ///
     /// # Errors
-    /// When it is not.
+    /// When the column does not exist.
     pub fn has(&self, column: &str) -> Result<(), TableError> {
         self.text(column).map(|_| ())
     }
@@ -135,7 +135,7 @@ impl Columns {
     /// A column as text.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the column does not exist.
     pub fn text(&self, column: &str) -> Result<&[String], TableError> {
         let place = self.names.iter().position(|name| name == column);
         place.map(|place| self.cells[place].as_slice()).ok_or_else(|| TableError::Column {
@@ -145,10 +145,10 @@ impl Columns {
         })
     }
 
-    /// One figure of a row, from 0.
+    /// One figure of a row; rows count from 0.
     ///
     /// # Errors
-    /// When the column is not there, or the figure is no finite number.
+    /// When the column does not exist, or the figure is not a finite number.
     pub fn number(&self, column: &str, row: usize) -> Result<f64, TableError> {
         let value = &self.text(column)?[row];
         let number = value.trim().parse().ok().filter(|number: &f64| number.is_finite());

@@ -1,5 +1,6 @@
-//! Tables of networks that others trained: CSV files read once, rows found by network. Nothing here
-//! is trained or timed; what a table says is passed on as it stands.
+//! Tables of networks that others have trained: CSV files that are read once, with rows that are
+//! found by network. Nothing is trained or timed here; the figures of the table are passed on
+//! unchanged.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,10 @@ mod columns;
 
 pub use columns::{Columns, TableError};
 
-/// Megabytes do not matter here: a table's row counts in millions.
+/// A table counts MACs and parameters in millions.
 const MILLION: f64 = 1e6;
 
-/// A study's table: the columns that the study names, by cell.
+/// A study's table: its columns, with the row of each cell.
 #[derive(Debug)]
 pub struct CellTable {
     rows: HashMap<Cell, usize>,
@@ -28,7 +29,7 @@ impl CellTable {
     /// Reads the files of `spec`; relative paths start from `root`.
     ///
     /// # Errors
-    /// When a file is not there, is no such table, or has no such column.
+    /// When a file does not exist, is not a valid table, or lacks a column that the study names.
     pub fn load(spec: &TableSpec, root: &Path) -> Result<Self, TableError> {
         let path = root.join(&spec.path);
         let columns = Columns::read(&path)?;
@@ -68,17 +69,18 @@ impl CellTable {
         self.rows.keys()
     }
 
-    /// The device classes that it has latencies of, in the file's order.
+    /// The device classes with latencies, in the order of the file.
     pub fn devices(&self) -> Vec<String> {
         let Some(latencies) = &self.latencies else { return Vec::new() };
         latencies.names().filter_map(|name| name.strip_suffix("_ms")).map(str::to_owned).collect()
     }
 
-    /// What the table says of `cell`, read as `spec` names the columns; `targets` are those whose
-    /// latencies are wanted. The table has one latency a device class.
+    /// The figures of `cell` in the columns that `spec` names, with the latencies on `targets`. The
+    /// table has one latency per device class.
     ///
     /// # Errors
-    /// When the cell is not in the table, a class has no column, or a figure is no number.
+    /// When the cell is not in the table, a device class has no column, or a figure is not a finite
+    /// number.
     pub fn look_up<'d>(
         &self,
         spec: &TableSpec,
@@ -89,7 +91,7 @@ impl CellTable {
         let share = |name: &str| self.share(name, row);
         let mut figures = Figures::new()
             .with(ScopedMetric::VALIDATION_ACCURACY, share(&spec.validation_accuracy)?)
-            // Who came here came over every rung.
+            // A trial that ends has passed every rung, so their seconds count too.
             .with(
                 Metric::TRAINING_SECONDS.whole(),
                 self.seconds(spec, row)? + self.seconds_up_to(spec, u32::MAX, row)?,
@@ -115,10 +117,11 @@ impl CellTable {
         Ok(figures)
     }
 
-    /// What the table says of `cell` after the rung of `spec` at these epochs.
+    /// The figures of `cell` at the rung of `spec` with these epochs.
     ///
     /// # Errors
-    /// When the study has no such rung, the cell is not in the table, or a figure is no number.
+    /// When the study has no such rung, the cell is not in the table, or a figure is not a finite
+    /// number.
     pub fn look_up_rung(
         &self,
         spec: &TableSpec,
@@ -144,13 +147,13 @@ impl CellTable {
         self.columns.number(column, row).map(|percent| percent / 100.0)
     }
 
-    /// Seconds of the whole training.
+    /// Simulated seconds of the whole training.
     fn seconds(&self, spec: &TableSpec, row: usize) -> Result<f64, TableError> {
         self.columns.number(&spec.seconds, row).map(|seconds| seconds * spec.seconds_share)
     }
 
-    /// Seconds of all rungs up to the one at `epochs`. Each is a training of its own from the first
-    /// epoch, so they add up.
+    /// Simulated seconds of all rungs up to the one at `epochs`. Each rung is a separate training
+    /// from the first epoch, so they add up.
     fn seconds_up_to(&self, spec: &TableSpec, epochs: u32, row: usize) -> Result<f64, TableError> {
         let Some(whole) = spec.epochs else { return Ok(0.0) };
         let passed = spec.rungs.iter().map(|rung| rung.epochs).filter(|rung| *rung <= epochs);
@@ -159,16 +162,16 @@ impl CellTable {
     }
 }
 
-/// Tables that were read before.
+/// A cache of the table that was read last.
 #[derive(Debug)]
 pub struct Tables {
     root: PathBuf,
-    /// The last one stays: studies come one at a time.
+    /// Only the last one is kept, because studies usually run one at a time.
     last: Mutex<Option<(TableSpec, Arc<CellTable>)>>,
 }
 
 impl Tables {
-    /// None yet; relative paths of studies start from `root`.
+    /// An empty cache. Relative paths of studies start from `root`.
     pub fn new(root: PathBuf) -> Self {
         Self { root, last: Mutex::new(None) }
     }
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_found_by_its_cell_and_read_in_the_studys_units() {
+    fn a_row_is_found_by_its_cell_and_converted_to_the_studys_units() {
         let table = format!("index,arch,flops_m,valid,test,train_s\n0,{CELL},2.5,90.5,80,100\n");
         let table = load(&table, "index,pixel3_ms,raspi4_ms\n0,1.5,20\n").unwrap();
         let [pixel3, absent] = ["pixel3", "titan"].map(|class| Target::on(class.parse().unwrap()));
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_have_columns_of_their_own_and_their_trainings_add_up() {
+    fn rungs_have_their_own_columns_and_their_seconds_add_up() {
         let rung =
             |epochs, column: &str| TableRung { epochs, validation_accuracy: column.to_owned() };
         let rungs = vec![rung(10, "valid_10"), rung(25, "valid_25")];
@@ -248,7 +251,8 @@ mod tests {
         let write = |text: &str| std::fs::write(directory.path().join("table.csv"), text).unwrap();
         write(&format!("arch,valid_10,valid_25,valid,test,train_s\n{CELL},40,60.5,90,80,1600\n"));
         let table = CellTable::load(&spec, directory.path()).unwrap();
-        // A look-up costs half of the column, 800 seconds, and a rung its share of 200 epochs.
+        // A look-up costs half of the column, 800 seconds. A rung costs its share of the 200
+        // epochs.
         let report = |epochs, accuracy, seconds| RungReport {
             epochs,
             figures: Figures::new()
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_table_is_said_with_its_place() {
+    fn invalid_tables_are_reported_with_their_place() {
         let good = format!("arch,valid,test,train_s\n{CELL},1,2,3\n");
         let latency = "pixel3_ms\n1\n";
         for (table, latency, said) in [
