@@ -16,7 +16,7 @@ fn the_worker_on_the_device_times_compressed_models() {
     });
     assert_eq!(status["missing_devices"], serde_json::json!(["board"]), "{status}");
     let text = coordinator.ask(&["status", &study.name]).ok();
-    assert!(text.contains("no worker offers device class board"), "{text}");
+    assert!(text.contains("no worker measures on board"), "{text}");
 
     let _board =
         coordinator.worker(&["--roles", "measure", "--device", "board", "--name", "drawer-7"]);

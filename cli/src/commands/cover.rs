@@ -156,7 +156,8 @@ fn table(chosen: &[(&TrialRow, Vec<DeviceClass>)], spec: &StudySpec) -> String {
     let mut first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
     let devices = chosen.iter().flat_map(|(_, devices)| devices);
     first.extend(devices.map(|device| Metric::LATENCY_MS.at(Target::on(device.clone()))));
-    let columns = Columns::new(first, spec, vec![Metric::MODEL_BYTES.whole()]);
+    let rows = chosen.iter().map(|(row, _)| *row);
+    let columns = Columns::new(first, spec, rows, vec![Metric::MODEL_BYTES.whole()]);
     let headings = columns.headings();
     let mut all = vec![("trial", Align::Right), ("for", Align::Left)];
     all.extend(right(&headings));

@@ -154,16 +154,11 @@ fn rows(trials: Vec<v1::Trial>, spec: &StudySpec) -> anyhow::Result<Vec<TrialRow
     trials.into_iter().map(|t| TrialRow::new(t, spec)).collect()
 }
 
-/// The columns of a front: accuracies, latencies on all measured targets, model size and MACs, and
-/// the other metrics of the study.
+/// The columns of a front: accuracies, latencies, model size and MACs, and the other metrics of the
+/// study.
 fn columns(spec: &StudySpec, rows: &[TrialRow]) -> Columns {
     let first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
-    let values = rows.iter().filter_map(|row| row.values.as_ref());
-    let measured = values.flat_map(TrialValues::latencies);
-    let mut last: Vec<ScopedMetric> =
-        measured.map(|(target, _)| Metric::LATENCY_MS.at(target.clone())).collect();
-    last.extend([Metric::MODEL_BYTES, Metric::MACS].map(Metric::whole));
-    Columns::new(first, spec, last)
+    Columns::new(first, spec, rows, [Metric::MODEL_BYTES, Metric::MACS].map(Metric::whole).to_vec())
 }
 
 /// A network that is shown beside the front for comparison.

@@ -1,7 +1,7 @@
 //! `edgesmith import`: adds finished trials of an earlier study to a study as known results. It
 //! reads what `trials --format json` or `--format csv` printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgesmith_client::{Connection, Coordinator, from_status};
@@ -28,6 +28,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let found = read(&args.file)?;
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
+    let unknown: BTreeSet<String> =
+        found.iter().flat_map(|found| found.unknown.iter().cloned()).collect();
     let (fit, left_out) = fitting(found, &spec);
     if fit.is_empty() {
         let file = args.file.display();
@@ -49,6 +51,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             text.push_str(", for one");
         }
     }
+    if !unknown.is_empty() {
+        let names = unknown.into_iter().collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("; without the figures {names}, which this version does not know"));
+    }
     print_text(&format!("{text}\n"))
 }
 
@@ -60,12 +66,14 @@ struct Found {
     /// The option that it picks for each choice, by name.
     choices: Vec<(String, String)>,
     figures: Figures,
+    /// Names of figures that this program does not know.
+    unknown: BTreeSet<String>,
 }
 
 /// The trials that fit the study, and for each of the others the reason why it does not fit.
 fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<String>) {
     let (mut fit, mut left_out) = (Vec::new(), Vec::new());
-    for Found { place, choices, figures } in found {
+    for Found { place, choices, figures, unknown: _ } in found {
         let genotype = match spec.space.genotype_of_names(&choices) {
             Ok(genotype) => genotype,
             Err(error) => {
@@ -129,7 +137,7 @@ struct Metrics {
 
 #[derive(Debug, Deserialize)]
 struct Training {
-    seconds: f64,
+    seconds: Option<f64>,
 }
 
 fn read_json(text: &str) -> Result<Vec<Found>, String> {
@@ -168,7 +176,10 @@ impl Found {
             (Metric::MACS.whole(), metrics.macs),
             (Metric::PARAMETERS.whole(), metrics.parameters),
             (Metric::PEAK_MEMORY_BYTES.whole(), metrics.peak_memory_bytes),
-            (Metric::TRAINING_SECONDS.whole(), trial.training.map(|training| training.seconds)),
+            (
+                Metric::TRAINING_SECONDS.whole(),
+                trial.training.and_then(|training| training.seconds),
+            ),
         ];
         for (of, value) in counts {
             value.into_iter().for_each(|value| figures.set(of.clone(), value));
@@ -180,13 +191,18 @@ impl Found {
         for (name, accuracy) in metrics.test_accuracies {
             figures.set(Metric::ACCURACY.on(Split::HeldOut(name.into())), accuracy);
         }
+        let mut unknown = BTreeSet::new();
         for (name, value) in trial.figures {
-            let of = name.parse().map_err(|e: MetricNameError| format!("{place}: {e}"))?;
-            figures.set(of, value);
+            match name.parse() {
+                Ok(of) => figures.set(of, value),
+                // A later version may know more metrics.
+                Err(MetricNameError::Unknown { given }) => drop(unknown.insert(given)),
+                Err(error) => return Err(format!("{place}: {error}")),
+            }
         }
         let figures = of_another_study(figures);
         figures.check().map_err(|e| format!("{place}: {e}"))?;
-        Ok(Self { place, choices: trial.choices.into_iter().collect(), figures })
+        Ok(Self { place, choices: trial.choices.into_iter().collect(), figures, unknown })
     }
 }
 
@@ -211,9 +227,11 @@ fn figure_column(name: &str) -> Result<Option<ScopedMetric>, String> {
     }
     match name.parse() {
         Ok(of) => Ok(Some(of)),
-        // The user may have added columns.
-        Err(MetricNameError::Unknown { .. }) => Ok(None),
-        Err(error) => Err(format!("column {name}: {error}")),
+        Err(error) if name.starts_with(&format!("{}@", Metric::LATENCY_MS)) => {
+            Err(format!("column {name}: {error}"))
+        }
+        // The user may have added columns of any name.
+        Err(_) => Ok(None),
     }
 }
 
@@ -231,8 +249,9 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
     }
     if choices.is_empty() || !columns.iter().any(|(_, of)| of.metric.is_evaluated()) {
         return Err(format!(
-            "it is neither JSON nor CSV of trials; a CSV needs the column validation_accuracy and \
-             a column {CHOICE_COLUMN}NAME for each choice of the space"
+            "it is neither JSON nor CSV of trials; a CSV needs a column of figures on images, for \
+             example validation_accuracy, and a column {CHOICE_COLUMN}NAME for each choice of the \
+             space"
         ));
     }
     let state = header.iter().position(|name| name == "state");
@@ -256,13 +275,20 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
         let picked = choices
             .iter()
             .filter_map(|(at, name)| Some(((*name).to_owned(), cell(*at)?.to_owned())));
-        found.push(Found { place: format!("line {line}"), choices: picked.collect(), figures });
+        found.push(Found {
+            place: format!("line {line}"),
+            choices: picked.collect(),
+            figures,
+            unknown: BTreeSet::new(),
+        });
     }
     Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_common::TrialValues;
+
     use super::*;
     use crate::output::marks::tests::{row, spec};
     use crate::output::{TrialRow, json};
@@ -313,6 +339,34 @@ mod tests {
         let (fit, left_out) = fitting(read_csv(&text).unwrap(), &spec());
         assert!(fit.is_empty());
         assert!(left_out[0].starts_with("line 2: it has no latency_ms"), "{left_out:?}");
+    }
+
+    #[test]
+    fn figures_and_columns_that_are_not_known_are_left_out() {
+        let json = serde_json::to_string(&json::Trials::new("s", &rows())).unwrap();
+        let later = json.replace("\"macs\":10,", "\"macs\":10,\"energy_mj\":3.5,");
+        assert_ne!(later, json);
+        let (now, then) = (read_json(&json).unwrap(), read_json(&later).unwrap());
+        assert_eq!(then[0].figures, now[0].figures);
+        assert_eq!(then[0].unknown, BTreeSet::from(["energy_mj".to_owned()]));
+        let head =
+            "validation_accuracy,choice.resolution,macs@x,note@home,latency_ms\n0.5,8,a,b,c\n";
+        assert_eq!(read_csv(head).unwrap()[0].figures.to_string(), "validation_accuracy 0.5");
+        let bad = head.replace("latency_ms", "latency_ms@-");
+        assert!(read_csv(&bad).unwrap_err().starts_with("column latency_ms@-: "));
+    }
+
+    #[test]
+    fn names_that_need_quotes_come_back_from_csv() {
+        let mut rows = rows();
+        for row in &mut rows {
+            let Some(TrialValues::Trained { trained, .. }) = &mut row.values else { panic!() };
+            let of = Metric::ACCURACY.on(Split::HeldOut("night, \"rain\"".into()));
+            trained.compressed.set(of, 0.25);
+        }
+        let found = read_csv(&json::csv(&rows)).unwrap();
+        let accuracies: Vec<(&str, f64)> = found[0].figures.held_out_accuracies().collect();
+        assert_eq!(accuracies, [("night, \"rain\"", 0.25)]);
     }
 
     #[test]

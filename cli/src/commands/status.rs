@@ -91,9 +91,10 @@ fn describe(s: &v1::StudyStatus) -> String {
     }
     lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
     lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
-    for device in &s.missing_devices {
+    for target in &s.missing_devices {
+        let device = target.split('/').next().unwrap_or(target);
         lines.push(format!(
-            "waiting    no worker offers device class {device}; start one there with \
+            "waiting    no worker measures on {target}; start one there with \
              `edgesmith worker --roles measure --device {device}`"
         ));
     }
@@ -174,11 +175,14 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     if let Some(teacher) = &s.teacher {
         document["teacher"] = json!({ "architecture": teacher.architecture });
         if let Some(figures) = figures_of(teacher) {
-            let bytes = figures.get(&Metric::MODEL_BYTES.whole()).map(|bytes| bytes as u64);
-            document["teacher"]["validation_accuracy"] = json!(figures.validation_accuracy());
-            document["teacher"]["test_accuracy"] = json!(figures.test_accuracy());
-            document["teacher"]["model_bytes"] = json!(bytes);
-            document["teacher"]["figures"] = json!(json::map(&figures));
+            let all = json::map(&figures);
+            // These three have fields of their own, because programs may read them there.
+            for name in ["validation_accuracy", "test_accuracy", "model_bytes"] {
+                if let Some(value) = all.get(name) {
+                    document["teacher"][name] = json!(value);
+                }
+            }
+            document["teacher"]["figures"] = json!(all);
         }
     }
     document

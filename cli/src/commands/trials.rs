@@ -186,7 +186,8 @@ async fn rerun(
     let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
         anyhow::bail!("the rerun did not return a trained trial");
     };
-    let (then, now) = (before.compressed.repeatable(), again.compressed.repeatable());
+    // A figure that the study's own version did not measure has nothing to compare with.
+    let (then, now) = (before.compressed.repeatable(), again.compressed);
     let line = |(of, value): (&ScopedMetric, f64)| {
         let again = now.get(of);
         let text = again.map_or_else(|| "–".to_owned(), |again| again.to_string());
@@ -203,7 +204,8 @@ async fn rerun(
     let columns =
         [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
     print_text(&table::render(&columns, &lines))?;
-    let identical = before.model == again.model && then == now;
+    let repeated = then.iter().all(|(of, value)| now.get(of) == Some(value));
+    let identical = before.model == again.model && repeated;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -227,7 +229,7 @@ fn soft_targets(status: &v1::StudyStatus) -> anyhow::Result<Option<ArtifactHash>
 
 fn list_table(rows: &[TrialRow], spec: &StudySpec) -> String {
     let first = vec![spec.training_metric()];
-    let columns = Columns::new(first, spec, vec![Metric::MODEL_BYTES.whole()]);
+    let columns = Columns::new(first, spec, rows, vec![Metric::MODEL_BYTES.whole()]);
     let headings = columns.headings();
     let mut all = vec![("trial", Align::Right), ("state", Align::Left)];
     all.extend(right(&headings));
@@ -296,10 +298,12 @@ fn describe_known(figures: &Figures, lines: &mut Vec<(String, String)>) {
         match (of.metric.definition().source, of.split()) {
             // Printed at the end, with its source.
             (Source::Spent, _) => {}
-            (_, Some(Split::HeldOut(name))) => {
+            (_, Some(Split::HeldOut(name))) if of.metric == Metric::ACCURACY => {
                 lines.push((name.to_string(), columns::words(of.metric, value)));
             }
-            (_, Some(Split::Test)) if figures.held_out_accuracies().next().is_some() => {}
+            // One of the named sets is the test set.
+            _ if *of == ScopedMetric::TEST_ACCURACY
+                && figures.held_out_accuracies().next().is_some() => {}
             _ => lines.push((of.to_string(), exact(of.metric, value))),
         }
     }

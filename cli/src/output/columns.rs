@@ -2,17 +2,24 @@
 //! constraint.
 
 use edgesmith_common::metric::Unit;
-use edgesmith_common::{Figures, Metric, ScopedMetric, StudySpec};
+use edgesmith_common::{Figures, Metric, ScopedMetric, StudySpec, TrialValues};
 use edgesmith_console::table::{self, Align};
+
+use super::TrialRow;
 
 /// The metrics in the order of their columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Columns(Vec<ScopedMetric>);
 
 impl Columns {
-    /// `first`, then the latencies on the study's targets, then `last`, then the study's other
-    /// metrics. Each metric has one column.
-    pub fn new(first: Vec<ScopedMetric>, spec: &StudySpec, last: Vec<ScopedMetric>) -> Self {
+    /// `first`, then the latencies on the study's targets and on others that trials were measured
+    /// on, then `last`, then the study's other metrics. Each metric has one column.
+    pub fn new<'a>(
+        first: Vec<ScopedMetric>,
+        spec: &StudySpec,
+        rows: impl IntoIterator<Item = &'a TrialRow>,
+        last: Vec<ScopedMetric>,
+    ) -> Self {
         let mut all: Vec<ScopedMetric> = Vec::new();
         let mut add = |of: &ScopedMetric| {
             if !all.contains(of) {
@@ -21,6 +28,9 @@ impl Columns {
         };
         first.iter().for_each(&mut add);
         spec.targets().into_iter().for_each(|target| add(&Metric::LATENCY_MS.at(target)));
+        let values = rows.into_iter().filter_map(|row| row.values.as_ref());
+        let measured = values.flat_map(TrialValues::latencies);
+        measured.for_each(|(target, _)| add(&Metric::LATENCY_MS.at(target.clone())));
         last.iter().for_each(&mut add);
         spec.metrics().into_iter().for_each(add);
         Self(all)
@@ -79,6 +89,7 @@ fn heading(of: &ScopedMetric) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::marks::tests::{row, spec};
 
     #[test]
     fn every_objective_and_constraint_has_a_column() {
@@ -91,7 +102,7 @@ mod tests {
         )
         .unwrap();
         let first = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY];
-        let columns = Columns::new(first, &spec, vec![Metric::MODEL_BYTES.whole()]);
+        let columns = Columns::new(first, &spec, &[], vec![Metric::MODEL_BYTES.whole()]);
         let expected = ["validation", "test", "latency@pi", "size", "peak memory", "parameters"];
         assert_eq!(columns.headings(), expected);
         let figures = Figures::new()
@@ -101,5 +112,16 @@ mod tests {
         let cells = ["50.00 %", "–", "2.00 ms", "–", "–", "1.2 k"];
         assert_eq!(columns.cells(&figures), cells);
         assert_eq!(columns.dashes(), ["–"; 6]);
+    }
+
+    #[test]
+    fn every_target_that_a_trial_was_measured_on_has_a_column() {
+        let rows = [row(1, 0.5, (1.0, 1.5), (2.0, 2.5))];
+        let columns = Columns::new(Vec::new(), &spec(), &rows, vec![Metric::MACS.whole()]);
+        assert_eq!(columns.headings()[..3], ["latency@board", "latency@phone", "MACs"]);
+        let other = StudySpec::parse(&spec().source().replace("\"phone\"", "\"pi\"")).unwrap();
+        let columns = Columns::new(Vec::new(), &other, &rows, vec![Metric::MACS.whole()]);
+        let expected = ["latency@board", "latency@pi", "latency@phone", "MACs"];
+        assert_eq!(columns.headings()[..4], expected);
     }
 }

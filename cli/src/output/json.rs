@@ -95,7 +95,8 @@ struct Rung {
     /// Absent if the trial was looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     images_seen: Option<u64>,
-    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<serde_json::Number>,
     figures: Map,
 }
 
@@ -138,7 +139,8 @@ struct Metrics {
 
 #[derive(Debug, Serialize)]
 struct Training {
-    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<serde_json::Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images_seen: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,7 +204,7 @@ impl<'a> Trial<'a> {
             uncompressed: trained.map(|trained| network(&trained.uncompressed)),
             measurements: values.map(TrialValues::measurements).unwrap_or_default(),
             training: values.map(|values| Training {
-                seconds: values.figures().training_seconds(),
+                seconds: seconds(values.figures()),
                 images_seen: values.figures().images_seen(),
                 model_hash: trained.map(|trained| trained.model.to_string()),
                 weights_hash: trained.map(|trained| trained.weights.to_string()),
@@ -220,7 +222,7 @@ fn rung(report: &RungReport) -> Rung {
         epochs: report.epochs,
         validation_accuracy: figures.validation_accuracy(),
         images_seen: figures.images_seen(),
-        seconds: figures.training_seconds(),
+        seconds: seconds(figures),
         figures: map(figures),
     }
 }
@@ -251,16 +253,25 @@ fn counts(figures: &Figures) -> Counts {
     }
 }
 
+fn seconds(figures: &Figures) -> Option<serde_json::Number> {
+    let metric = Metric::TRAINING_SECONDS;
+    number(metric, figures.get(&metric.whole())?)
+}
+
 /// Every figure by its name.
 pub fn map(figures: &Figures) -> Map {
-    let number = |of: &ScopedMetric, value: f64| {
-        if of.metric.definition().unit.is_whole() {
-            Some((value as u64).into())
-        } else {
-            serde_json::Number::from_f64(value)
-        }
-    };
-    figures.iter().filter_map(|(of, value)| Some((of.to_string(), number(of, value)?))).collect()
+    let entry =
+        |(of, value): (&ScopedMetric, f64)| Some((of.to_string(), number(of.metric, value)?));
+    figures.iter().filter_map(entry).collect()
+}
+
+/// A value as JSON; `None` if JSON has no such number.
+fn number(metric: Metric, value: f64) -> Option<serde_json::Number> {
+    if metric.definition().unit.is_whole() {
+        Some((value as u64).into())
+    } else {
+        serde_json::Number::from_f64(value)
+    }
 }
 
 /// One row per trial. There is one `latency_ms@TARGET` column for each target that any trial was
@@ -284,13 +295,16 @@ pub fn csv(rows: &[TrialRow]) -> String {
             columns.push(of.clone());
         }
     }
-    let mut text = "trial,state,precision".to_owned();
-    columns.iter().for_each(|of| text.push_str(&format!(",{of}")));
-    text.push_str(",architecture,recipe,seconds");
-    for (name, _) in rows.first().map(|row| row.choices.as_slice()).unwrap_or_default() {
-        text.push_str(&format!(",{CHOICE_COLUMN}{name}"));
-    }
-    text.push('\n');
+    let mut lines = csv::WriterBuilder::new().from_writer(Vec::new());
+    let mut header = ["trial", "state", "precision"].map(str::to_owned).to_vec();
+    header.extend(columns.iter().map(ScopedMetric::to_string));
+    header.extend(["architecture", "recipe", "seconds"].map(str::to_owned));
+    let choices = rows.first().map(|row| row.choices.as_slice()).unwrap_or_default();
+    header.extend(choices.iter().map(|(name, _)| format!("{CHOICE_COLUMN}{name}")));
+    let mut write = |cells: Vec<String>| {
+        lines.write_record(cells).unwrap_or_else(|e| unreachable!("writing to memory: {e}"));
+    };
+    write(header);
     for row in rows {
         let precision = row.candidate.as_ref().map(|c| c.recipe.precision.name());
         let figure = |of: &ScopedMetric| {
@@ -307,10 +321,8 @@ pub fn csv(rows: &[TrialRow]) -> String {
         cells.push(row.recipe());
         cells.push(figure(&seconds));
         cells.extend(row.choices.iter().map(|(_, option)| option.clone()));
-        // No cell contains a comma, a quote or a line break: names are restricted, and this program
-        // writes the rest. So nothing needs quotes.
-        text.push_str(&cells.join(","));
-        text.push('\n');
+        write(cells);
     }
-    text
+    let bytes = lines.into_inner().unwrap_or_else(|e| unreachable!("writing to memory: {e}"));
+    String::from_utf8(bytes).unwrap_or_else(|e| unreachable!("all cells are UTF-8: {e}"))
 }

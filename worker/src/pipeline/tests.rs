@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgesmith_common::{DeviceClass, ScopedMetric};
+use edgesmith_common::DeviceClass;
 use edgesmith_edge_runtime::Session;
 
 use super::*;
