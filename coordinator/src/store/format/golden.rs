@@ -189,6 +189,15 @@ fn version_1() -> Vec<v1::Record> {
     ]
 }
 
+/// The bytes of appends in layout 1: one of each kind of that layout, and one of many records.
+pub fn appends_of_layout_1() -> Vec<Vec<u8>> {
+    let mut records = version_1();
+    records.truncate(GOLDEN_V1.len());
+    let many = vec![records[13].clone(); 20_000];
+    let appends = records.into_iter().map(|record| vec![record]).chain([many]);
+    appends.map(|append| postcard::to_stdvec(&append).unwrap()).collect()
+}
+
 /// The records that [`version_1`] must be read as.
 fn meaning() -> Vec<Record> {
     let bytes = postcard::to_stdvec(&version_1()).unwrap();
