@@ -12,7 +12,7 @@ use crate::spec::{
     MeasurementSpec, OptimizerSpec, PolicySpec, RewardSpec, ScreeningSpec, StudySpec, TableRung,
     TableSpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
 };
-use crate::{Bound, Constraint, Objective, Seed};
+use crate::{Bound, Constraint, Goal, Objective, Seed};
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
@@ -31,8 +31,13 @@ fn parse_all<T: std::str::FromStr>(
 
 impl Document {
     pub(super) fn of(spec: &StudySpec) -> Self {
-        let objective =
-            |o: &Objective| ObjectiveDocument { metric: o.of.to_string(), goal: o.goal };
+        let objective = |o: &Objective| ObjectiveDocument {
+            metric: o.of.to_string(),
+            goal: match o.goal {
+                Goal::Maximize => GoalDocument::Maximize,
+                Goal::Minimize => GoalDocument::Minimize,
+            },
+        };
         let constraint = |c: &Constraint| ConstraintDocument {
             metric: c.of.to_string(),
             bound: match c.bound {
@@ -69,7 +74,11 @@ impl Document {
 
     pub(super) fn into_spec(self) -> Result<StudySpec, ResolvedError> {
         let objective = |o: &ObjectiveDocument| {
-            Ok(Objective { of: parse("objectives.metric", &o.metric)?, goal: o.goal })
+            let goal = match o.goal {
+                GoalDocument::Maximize => Goal::Maximize,
+                GoalDocument::Minimize => Goal::Minimize,
+            };
+            Ok(Objective { of: parse("objectives.metric", &o.metric)?, goal })
         };
         let constraint = |c: &ConstraintDocument| {
             let bound = match c.bound {
