@@ -305,6 +305,18 @@ fn a_stored_study_opens_even_if_its_file_breaks_todays_rules() {
 }
 
 #[test]
+fn an_engine_that_is_not_a_name_is_read_as_edge_runtime() {
+    let Some(v1::Record::Measured(mut measured)) = version_1().into_iter().nth(10) else {
+        panic!()
+    };
+    for engine in ["", "edge runtime 0.1", "moteur d'inférence"] {
+        measured.measurement.engine = engine.to_owned();
+        let bytes = postcard::to_stdvec(&vec![v1::Record::Measured(measured.clone())]).unwrap();
+        assert_eq!(Decoder::default().decode(1, &bytes).unwrap(), meaning()[10..=10], "{engine:?}");
+    }
+}
+
+#[test]
 fn genotypes_are_read_with_the_choices_in_their_study_record() {
     let Record::StudyCreated { spec, .. } = &meaning()[0] else { panic!() };
     let proposed = meaning().into_iter().find(|r| matches!(r, Record::TrialProposed { .. }));
