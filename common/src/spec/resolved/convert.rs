@@ -2,7 +2,7 @@
 
 use edgesmith_search_space::{
     Architecture, CellIdentity, CellSpace, DataShape, Operation, RecipeSpace, Space,
-    SpaceDefinition, StageSpace, StagedSpace,
+    SpaceDefinition, SpaceError, StageSpace, StagedSpace,
 };
 
 use super::document::*;
@@ -27,6 +27,11 @@ fn parse_all<T: std::str::FromStr>(
     texts: &[String],
 ) -> Result<Vec<T>, ResolvedError> {
     texts.iter().map(|text| parse(field, text)).collect()
+}
+
+fn unusable(part: &'static str, errors: Vec<SpaceError>) -> ResolvedError {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    ResolvedError::Unusable { part, reason: errors.join("; ") }
 }
 
 impl Document {
@@ -275,8 +280,10 @@ impl TrainDocument {
         let MeasurementDocument { warmup_runs, min_runs, min_seconds, threads, predict } =
             self.measurement;
         let teacher = |teacher: TeacherDocument| {
+            let architecture = teacher.architecture.into_architecture()?;
+            architecture.check_recorded(data).map_err(|e| unusable("teacher.architecture", e))?;
             Ok(TeacherSpec {
-                architecture: teacher.architecture.into_architecture()?,
+                architecture,
                 source: match teacher.source {
                     TeacherSourceDocument::Train { epochs } => TeacherSource::Train { epochs },
                     TeacherSourceDocument::File { path } => TeacherSource::File { path },
@@ -287,8 +294,9 @@ impl TrainDocument {
             let proxy = parse("screening.proxy", &s.proxy)?;
             Ok(ScreeningSpec { proxy, batch: s.batch, keep: s.keep })
         };
+        let space = StagedSpace::recorded(self.space.into_definition()?, data);
         Ok(TrainWork {
-            space: StagedSpace::recorded(self.space.into_definition()?, data),
+            space: space.map_err(|e| unusable("space", e))?,
             data: DataSpec {
                 source: self.data.source.into_source(),
                 validation_fraction: self.data.validation_fraction,
