@@ -349,9 +349,10 @@ fn recorded_spaces_are_refused_only_if_no_program_can_work_with_them() {
         let space = StagedSpace::recorded(definition, DATA).unwrap();
         let first = vec![0; space.choices().len()];
         let whole = Space::from(space.clone());
-        // A network that is too large is explained as such.
+        // The first network may be too large, but nothing panics.
         let _ = space.decode(&whole.genotype(first).unwrap()).plan(DATA);
-        (space.least(), space.greatest(), space.greatest_peak_memory());
+        let _ = (space.least(), space.greatest());
+        assert!(space.greatest_peak_memory() > 0);
     }
     let refused: [(Change, &str); 14] = [
         (|d| d.resolution.clear(), "space.resolution"),
