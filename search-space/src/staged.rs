@@ -77,11 +77,37 @@ pub struct SpaceError {
 const STAGE_CHOICES: [&str; 8] =
     ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
 
-/// Upper limits. Larger values are surely mistakes, and would overflow arithmetic or memory.
+/// Upper limits for new studies. Larger values are surely mistakes.
 const MAX_SIZE: u32 = 4096;
 const MAX_DEPTH: u32 = 64;
 const MAX_STAGES: usize = 16;
 const MAX_OPTIONS: usize = 256;
+
+/// Limits of what is read back from disk or from the network. They are wider than the limits for new
+/// studies, so that those may become stricter. Within them, arithmetic on a network does not
+/// overflow, and a space fits into memory.
+mod recorded {
+    /// Sides and channels. A feature map of such a side, with such channels and the largest
+    /// expansion, has fewer than 2^64 values.
+    pub const MAX_SIZE: u32 = 1 << 16;
+    /// Sides of kernels: four times what new studies may have.
+    pub const MAX_KERNEL: u32 = 127;
+    /// Expansions: four times what new studies may have.
+    pub const MAX_EXPANSION: u32 = 64;
+    /// Strides: a larger one than this skips most of a feature map.
+    pub const MAX_STRIDE: u32 = 16;
+    /// Blocks of a stage: with the limit on stages, a network has fewer than 2^16 layers, so its
+    /// multiply-accumulates fit into 64 bits.
+    pub const MAX_DEPTH: u32 = 256;
+    /// Stages: four times what new studies may have.
+    pub const MAX_STAGES: usize = 64;
+    /// Options of a choice. Genotypes hold them as 16 bits; this is less, to bound the memory.
+    pub const MAX_OPTIONS: usize = 4096;
+    /// Image channels: a recorded image has 1 or 3, and a later program may allow a few more.
+    pub const MAX_CHANNELS: u32 = 1 << 10;
+    /// Classes: the classifier is a layer, so the limit is that of a layer's channels.
+    pub const MAX_CLASSES: u32 = MAX_SIZE;
+}
 
 impl StagedSpace {
     /// Checks a definition.
@@ -150,11 +176,16 @@ impl StagedSpace {
         Ok(Self { definition, data, choices })
     }
 
-    /// The space of a definition that was checked when its study was accepted, by the rules of that time.
-    /// Every list must have a value and every operation a known name.
-    pub fn recorded(definition: SpaceDefinition, data: DataShape) -> Self {
+    /// The space of a definition that was checked when its study was accepted, by the rules of that
+    /// time. Only what no program could work with is refused: empty lists, unknown operations, and
+    /// numbers that make no network or are absurdly large.
+    ///
+    /// # Errors
+    /// All such mistakes at once.
+    pub fn recorded(definition: SpaceDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
+        check_recorded(&definition, data)?;
         let choices = choices(&definition);
-        Self { definition, data, choices }
+        Ok(Self { definition, data, choices })
     }
 
     /// The definition.
@@ -263,6 +294,75 @@ impl StagedSpace {
     }
 }
 
+impl Architecture {
+    /// Checks a network that was recorded outside a space, as [`StagedSpace::recorded`] does.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn check_recorded(&self, data: DataShape) -> Result<(), Vec<SpaceError>> {
+        let stage = |s: &Stage| StageSpace {
+            depth: vec![s.depth],
+            width: vec![s.width],
+            kernel: vec![s.kernel],
+            operation: vec![s.operation.name().to_owned()],
+            expansion: vec![match s.operation {
+                Operation::InvertedResidual { expansion } => expansion,
+                Operation::Conv | Operation::Separable => 1,
+            }],
+            stride: vec![s.stride],
+            activation: vec![s.activation],
+        };
+        let definition = SpaceDefinition {
+            resolution: vec![self.resolution],
+            stem_width: vec![self.stem_width],
+            stages: self.stages.iter().map(stage).collect(),
+            recipe: RecipeSpace {
+                prune: vec![0.0],
+                precision: vec![Precision::Fp32],
+                alpha: vec![0.0],
+                temperature: vec![1.0],
+            },
+        };
+        check_recorded(&definition, data)
+    }
+}
+
+fn check_recorded(d: &SpaceDefinition, data: DataShape) -> Result<(), Vec<SpaceError>> {
+    let mut errors = Errors(Vec::new());
+    let sizes = |low: u32, high: u32| move |v: &u32| (low..=high).contains(v);
+    let size = sizes(1, recorded::MAX_SIZE);
+    errors.check_recorded("space.resolution", &d.resolution, size);
+    errors.check_recorded("space.stem_width", &d.stem_width, size);
+    if d.stages.is_empty() {
+        errors.push("space.stages", "the list is empty");
+    }
+    if d.stages.len() > recorded::MAX_STAGES {
+        errors.push("space.stages", format!("{} are too many", d.stages.len()));
+    }
+    for (i, stage) in d.stages.iter().enumerate() {
+        let at = |field: &str| format!("space.stages[{i}].{field}");
+        errors.check_recorded(&at("depth"), &stage.depth, sizes(0, recorded::MAX_DEPTH));
+        errors.check_recorded(&at("width"), &stage.width, size);
+        let odd = |v: &u32| v % 2 == 1 && *v <= recorded::MAX_KERNEL;
+        errors.check_recorded(&at("kernel"), &stage.kernel, odd);
+        let known = |v: &String| Operation::NAMES.contains(&v.as_str());
+        errors.check_recorded(&at("operation"), &stage.operation, known);
+        let expansion = sizes(1, recorded::MAX_EXPANSION);
+        errors.check_recorded(&at("expansion"), &stage.expansion, expansion);
+        errors.check_recorded(&at("stride"), &stage.stride, sizes(1, recorded::MAX_STRIDE));
+        errors.check_recorded(&at("activation"), &stage.activation, |_| true);
+    }
+    let recipe = &d.recipe;
+    let finite = |v: &f64| v.is_finite();
+    errors.check_recorded("recipe.prune", &recipe.prune, finite);
+    errors.check_recorded("recipe.precision", &recipe.precision, |_| true);
+    errors.check_recorded("recipe.alpha", &recipe.alpha, finite);
+    errors.check_recorded("recipe.temperature", &recipe.temperature, finite);
+    errors.check_recorded("data.channels", &[data.channels], sizes(1, recorded::MAX_CHANNELS));
+    errors.check_recorded("data.classes", &[data.classes], sizes(1, recorded::MAX_CLASSES));
+    if errors.0.is_empty() { Ok(()) } else { Err(errors.0) }
+}
+
 fn choices(d: &SpaceDefinition) -> Vec<Choice> {
     let mut all = vec![choice("resolution", &d.resolution), choice("stem_width", &d.stem_width)];
     for (i, s) in d.stages.iter().enumerate() {
@@ -305,6 +405,23 @@ struct Errors(Vec<SpaceError>);
 impl Errors {
     fn push(&mut self, field: &str, message: impl Into<String>) {
         self.0.push(SpaceError { field: field.to_owned(), message: message.into() });
+    }
+
+    fn check_recorded<T: fmt::Debug>(
+        &mut self,
+        field: &str,
+        values: &[T],
+        valid: impl Fn(&T) -> bool,
+    ) {
+        if values.is_empty() {
+            self.push(field, "the list is empty");
+        }
+        if values.len() > recorded::MAX_OPTIONS {
+            self.push(field, format!("{} values are too many", values.len()));
+        }
+        if let Some(value) = values.iter().find(|value| !valid(value)) {
+            self.push(field, format!("{value:?} is not a value that this program can work with"));
+        }
     }
 
     fn check<T: PartialEq + fmt::Debug>(

@@ -333,6 +333,55 @@ fn all_mistakes_of_a_definition_are_reported_at_once() {
 }
 
 #[test]
+fn recorded_spaces_are_refused_only_if_no_program_can_work_with_them() {
+    type Change = fn(&mut SpaceDefinition);
+    // Beyond what new studies may have.
+    let kept: [Change; 4] = [
+        |d| d.resolution = vec![60_000],
+        |d| d.stages[0].kernel = vec![63],
+        |d| d.stages[0].depth = vec![200],
+        |d| d.recipe.prune = vec![0.5, 0.5, 1.0],
+    ];
+    for change in kept {
+        let mut definition = definition();
+        change(&mut definition);
+        assert!(StagedSpace::new(definition.clone(), DATA).is_err());
+        let space = StagedSpace::recorded(definition, DATA).unwrap();
+        let first = vec![0; space.choices().len()];
+        let whole = Space::from(space.clone());
+        // The first network may be too large, but nothing panics.
+        let _ = space.decode(&whole.genotype(first).unwrap()).plan(DATA);
+        let _ = (space.least(), space.greatest());
+        assert!(space.greatest_peak_memory() > 0);
+    }
+    let refused: [(Change, &str); 14] = [
+        (|d| d.resolution.clear(), "space.resolution"),
+        (|d| d.resolution = vec![0], "space.resolution"),
+        (|d| d.stem_width = vec![8, u32::MAX], "space.stem_width"),
+        (|d| d.stages[1].activation.clear(), "space.stages[1].activation"),
+        (|d| d.stages[1].operation = vec!["attention".to_owned()], "space.stages[1].operation"),
+        (|d| d.stages[0].kernel = vec![2], "space.stages[0].kernel"),
+        (|d| d.stages[0].stride = vec![0], "space.stages[0].stride"),
+        (|d| d.stages[0].expansion = vec![u32::MAX], "space.stages[0].expansion"),
+        (|d| d.stages[0].depth = vec![1_000_000], "space.stages[0].depth"),
+        (|d| d.stages = vec![d.stages[0].clone(); 65], "space.stages"),
+        (|d| d.stages.clear(), "space.stages"),
+        (|d| d.recipe.precision.clear(), "recipe.precision"),
+        (|d| d.recipe.prune = vec![f64::NAN], "recipe.prune"),
+        (|d| d.recipe.alpha = vec![0.5; 5000], "recipe.alpha"),
+    ];
+    for (change, field) in refused {
+        let mut definition = definition();
+        change(&mut definition);
+        let errors = StagedSpace::recorded(definition, DATA).unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].field, field);
+    }
+    let shape = DataShape { channels: 0, classes: 0 };
+    assert_eq!(StagedSpace::recorded(definition(), shape).unwrap_err().len(), 2);
+}
+
+#[test]
 fn indices_from_outside_are_checked() {
     let space = space();
     assert!(space.genotype(vec![0; 3]).is_err());

@@ -12,7 +12,7 @@ use super::{SpecError, SpecErrors};
 /// All mistakes so far, and the text that the spans point into.
 pub struct Mistakes<'t> {
     text: &'t str,
-    /// Whether the study was accepted before, so that no mistake is reported.
+    /// Whether the study was accepted before, so that no broken rule is reported.
     accepted: bool,
     errors: Vec<SpecError>,
     places: Vec<Range<usize>>,
@@ -24,7 +24,8 @@ impl<'t> Mistakes<'t> {
         Self { text, accepted: false, errors: Vec::new(), places: Vec::new() }
     }
 
-    /// For a study that an earlier version accepted by its own rules: no mistake is ever recorded.
+    /// For a study that an earlier version accepted by its own rules: no broken rule is recorded,
+    /// only what makes it unreadable.
     pub fn of_accepted(text: &'t str) -> Self {
         Self { accepted: true, ..Self::new(text) }
     }
@@ -41,9 +42,18 @@ impl<'t> Mistakes<'t> {
         field: impl Into<String>,
         message: impl Into<String>,
     ) {
-        if self.accepted {
-            return;
+        if !self.accepted {
+            self.refuse(span, field, message);
         }
+    }
+
+    /// Records what makes even a study unreadable that was accepted before.
+    pub fn refuse(
+        &mut self,
+        span: &Range<usize>,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
         let line = 1 + self.text[..span.start.min(self.text.len())].matches('\n').count();
         self.places.push(span.clone());
         self.errors.push(SpecError { line, field: field.into(), message: message.into() });

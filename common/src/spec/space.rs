@@ -42,10 +42,12 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
     recipe.finish(m);
     let sound = m.count() == before;
     let definition = SpaceDefinition { resolution, stem_width, stages, recipe: recipe_space };
-    if m.accepted() {
-        return Some(StagedSpace::recorded(definition, data));
-    }
-    match StagedSpace::new(definition, data) {
+    let space = if m.accepted() {
+        StagedSpace::recorded(definition, data)
+    } else {
+        StagedSpace::new(definition, data)
+    };
+    match space {
         Ok(space) => sound.then_some(space),
         Err(errors) => {
             for error in errors {
@@ -54,7 +56,7 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
                 // If a list could not be read, that is reported already. The error here would be
                 // about the stand-in value, which the user did not write.
                 if !m.has_error_at(&span) {
-                    m.add(&span, error.field, error.message);
+                    m.refuse(&span, error.field, error.message);
                 }
             }
             None
@@ -162,8 +164,16 @@ pub fn read_architecture(
     }
     table.finish(m);
     let architecture = Architecture { resolution, stem_width, stages };
+    let data = DataShape { channels: 1, classes: 2 };
+    if m.accepted()
+        && let Err(errors) = architecture.check_recorded(data)
+    {
+        for error in errors {
+            m.refuse(&span, "teacher.architecture", error.to_string());
+        }
+    }
     if m.count() == before
-        && let Err(error) = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 })
+        && let Err(error) = Plan::lower(&architecture, data)
     {
         m.add(&span, "teacher.architecture", error.to_string());
     }

@@ -2,7 +2,7 @@
 
 use edgesmith_search_space::{
     Architecture, CellIdentity, CellSpace, DataShape, Operation, RecipeSpace, Space,
-    SpaceDefinition, StageSpace, StagedSpace,
+    SpaceDefinition, SpaceError, StageSpace, StagedSpace,
 };
 
 use super::document::*;
@@ -12,7 +12,7 @@ use crate::spec::{
     MeasurementSpec, OptimizerSpec, PolicySpec, RewardSpec, ScreeningSpec, StudySpec, TableRung,
     TableSpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
 };
-use crate::{Bound, Constraint, Objective, Seed};
+use crate::{Bound, Constraint, Goal, Objective, Seed};
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
@@ -29,10 +29,20 @@ fn parse_all<T: std::str::FromStr>(
     texts.iter().map(|text| parse(field, text)).collect()
 }
 
+fn unusable(part: &'static str, errors: Vec<SpaceError>) -> ResolvedError {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    ResolvedError::Unusable { part, reason: errors.join("; ") }
+}
+
 impl Document {
     pub(super) fn of(spec: &StudySpec) -> Self {
-        let objective =
-            |o: &Objective| ObjectiveDocument { metric: o.of.to_string(), goal: o.goal };
+        let objective = |o: &Objective| ObjectiveDocument {
+            metric: o.of.to_string(),
+            goal: match o.goal {
+                Goal::Maximize => GoalDocument::Maximize,
+                Goal::Minimize => GoalDocument::Minimize,
+            },
+        };
         let constraint = |c: &Constraint| ConstraintDocument {
             metric: c.of.to_string(),
             bound: match c.bound {
@@ -69,7 +79,11 @@ impl Document {
 
     pub(super) fn into_spec(self) -> Result<StudySpec, ResolvedError> {
         let objective = |o: &ObjectiveDocument| {
-            Ok(Objective { of: parse("objectives.metric", &o.metric)?, goal: o.goal })
+            let goal = match o.goal {
+                GoalDocument::Maximize => Goal::Maximize,
+                GoalDocument::Minimize => Goal::Minimize,
+            };
+            Ok(Objective { of: parse("objectives.metric", &o.metric)?, goal })
         };
         let constraint = |c: &ConstraintDocument| {
             let bound = match c.bound {
@@ -266,8 +280,10 @@ impl TrainDocument {
         let MeasurementDocument { warmup_runs, min_runs, min_seconds, threads, predict } =
             self.measurement;
         let teacher = |teacher: TeacherDocument| {
+            let architecture = teacher.architecture.into_architecture()?;
+            architecture.check_recorded(data).map_err(|e| unusable("teacher.architecture", e))?;
             Ok(TeacherSpec {
-                architecture: teacher.architecture.into_architecture()?,
+                architecture,
                 source: match teacher.source {
                     TeacherSourceDocument::Train { epochs } => TeacherSource::Train { epochs },
                     TeacherSourceDocument::File { path } => TeacherSource::File { path },
@@ -278,8 +294,9 @@ impl TrainDocument {
             let proxy = parse("screening.proxy", &s.proxy)?;
             Ok(ScreeningSpec { proxy, batch: s.batch, keep: s.keep })
         };
+        let space = StagedSpace::recorded(self.space.into_definition()?, data);
         Ok(TrainWork {
-            space: StagedSpace::recorded(self.space.into_definition()?, data),
+            space: space.map_err(|e| unusable("space", e))?,
             data: DataSpec {
                 source: self.data.source.into_source(),
                 validation_fraction: self.data.validation_fraction,

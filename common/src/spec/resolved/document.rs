@@ -3,8 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Goal;
-
 #[derive(Serialize, Deserialize)]
 pub(super) struct Document {
     pub(super) version: u32,
@@ -25,7 +23,14 @@ pub(super) struct Document {
 #[derive(Serialize, Deserialize)]
 pub(super) struct ObjectiveDocument {
     pub(super) metric: String,
-    pub(super) goal: Goal,
+    pub(super) goal: GoalDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GoalDocument {
+    Maximize,
+    Minimize,
 }
 
 #[derive(Serialize, Deserialize)]

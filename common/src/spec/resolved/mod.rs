@@ -26,6 +26,14 @@ pub enum ResolvedError {
     /// The document's fields are missing or malformed.
     #[error("it is not a resolved study: {0}")]
     Form(String),
+    /// A part describes networks that this program cannot work with.
+    #[error("its {part} cannot be used: {reason}")]
+    Unusable {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A field has a value that this program does not know.
     #[error("{field} is {value:?}, which this program does not know")]
     Value {
@@ -44,7 +52,8 @@ impl StudySpec {
             .unwrap_or_else(|e| unreachable!("a document has text keys and finite numbers: {e}"))
     }
 
-    /// The study that a document describes. No rule of the study file is applied.
+    /// The study that a document describes. No rule of the study file is applied; only spaces and
+    /// networks that this program cannot work with are refused.
     ///
     /// # Errors
     /// If the text is not such a document.
@@ -137,13 +146,65 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
         let Workload::Train(mut work) = work else { panic!("it trains") };
         work.training.batch_size = 1;
         let mut definition = work.space.definition().clone();
-        definition.resolution = vec![70_000];
-        work.space = StagedSpace::recorded(definition, work.space.data());
+        definition.resolution = vec![60_000];
+        work.space = StagedSpace::recorded(definition, work.space.data()).unwrap();
         let space = Space::Staged(work.space.clone());
         let (work, source) = (Workload::Train(work), "not TOML [".to_owned());
         let spec = StudySpec { budget, work, source, space, ..spec };
         assert!(StudySpec::parse(spec.source()).is_err());
         assert_eq!(StudySpec::from_resolved(&spec.to_resolved()).unwrap(), spec);
+    }
+
+    #[test]
+    fn goals_are_stored_by_name() {
+        let text = StudySpec::parse(STUDY).unwrap().to_resolved();
+        let objectives = "\"objectives\":[{\"metric\":\"validation_accuracy\",\"goal\":\"maximize\"},\
+                          {\"metric\":\"latency_ms@pi\",\"goal\":\"minimize\"}],";
+        assert!(text.contains(objectives), "{text}");
+    }
+
+    #[test]
+    fn spaces_and_networks_that_cannot_be_used_are_refused() {
+        let text = StudySpec::parse(STUDY).unwrap().to_resolved();
+        for (from, to, field) in [
+            ("\"resolution\":[8]", "\"resolution\":[]", "space.resolution"),
+            ("\"resolution\":[8]", "\"resolution\":[0]", "space.resolution"),
+            ("\"resolution\":[8]", "\"resolution\":[4000000000]", "space.resolution"),
+            ("\"kernel\":[3]", "\"kernel\":[2]", "space.stages[0].kernel"),
+            ("\"kernel\":[3]", "\"kernel\":[0]", "space.stages[0].kernel"),
+            ("\"stride\":[1]", "\"stride\":[0]", "space.stages[0].stride"),
+            ("\"operation\":[\"conv\",", "\"operation\":[\"attention\",", "operation"),
+            ("\"prune\":[0.0,0.3]", "\"prune\":[]", "recipe.prune"),
+            ("\"classes\":3", "\"classes\":0", "data.classes"),
+            ("\"resolution\":8,", "\"resolution\":0,", "teacher.architecture"),
+            ("\"expansion\":3,", "\"expansion\":0,", "teacher.architecture"),
+        ] {
+            assert!(text.contains(from), "{from} is not in {text}");
+            let error = StudySpec::from_resolved(&text.replacen(from, to, 1)).unwrap_err();
+            assert!(error.to_string().contains(field), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn accepted_files_with_such_spaces_are_refused() {
+        for (from, to) in [
+            ("resolution = 8", "resolution = []"),
+            ("resolution = 8", "resolution = 0"),
+            ("stem_width = [4, 8]", "stem_width = 4000000000"),
+            ("operation = [\"conv\",", "operation = [\"attention\","),
+            ("expansion = 3", "expansion = 0"),
+            ("{ width = 4 }]", "{ width = 4, stride = 0 }]"),
+            ("alpha = [0.5]", "alpha = [inf]"),
+        ] {
+            assert!(STUDY.contains(from), "{from}");
+            let text = STUDY.replacen(from, to, 1);
+            assert!(StudySpec::parse_accepted(&text).is_err(), "{to}");
+        }
+        // Values that only break today's rules are kept.
+        let text = STUDY.replacen("resolution = 8", "resolution = 9999", 1);
+        assert!(StudySpec::parse(&text).is_err());
+        let spec = StudySpec::parse_accepted(&text).unwrap();
+        assert_eq!(spec.training().unwrap().space.definition().resolution, [9999]);
     }
 
     #[test]

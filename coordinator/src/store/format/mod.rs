@@ -29,6 +29,8 @@ use serde::{Deserialize, Serialize};
 
 use self::choices::RecordedChoices;
 use self::freeze::freeze;
+#[cfg(test)]
+pub use self::golden::appends_of_layout_1;
 use self::thaw::{thaw, thaw_v1};
 use crate::core::Record;
 

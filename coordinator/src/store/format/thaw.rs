@@ -2,8 +2,9 @@
 //! converts that.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DataReport, DeviceInfo, Figures, Measurement, Metric, RungReport,
-    Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
+    ArtifactHash, AttemptId, DataReport, DeviceInfo, EngineName, Figures, Measurement, Metric,
+    RungReport, Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial, TrialNumber,
+    WorkerId,
 };
 use edgesmith_search_space::Choice;
 
@@ -257,6 +258,8 @@ fn measure_tasks(tasks: Vec<(u64, v2::Target)>) -> Result<Vec<(TaskId, Target)>,
     tasks.into_iter().map(|(task, on)| Ok((TaskId(task), target(on)?))).collect()
 }
 
+/// In layout 1, the engine was any text that a worker sent. There was only one engine then, so a text
+/// that is not a name means that one.
 fn measurement(m: v1::Measurement) -> Result<Measurement, Problem> {
     Ok(Measurement {
         device: DeviceInfo {
@@ -266,7 +269,7 @@ fn measurement(m: v1::Measurement) -> Result<Measurement, Problem> {
             cpu_flags: m.device.cpu_flags,
             cores: m.device.cores,
         },
-        engine: name(&m.engine)?,
+        engine: m.engine.parse().unwrap_or_else(|_| EngineName::edge_runtime()),
         engine_version: m.engine_version,
         threads: m.threads,
         batch: m.batch,
