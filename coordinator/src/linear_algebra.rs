@@ -69,10 +69,10 @@ pub(crate) fn solve(mut matrix: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     Some(b)
 }
 
-/// The `x` without negative entries for which `xᵀ·gram·x / 2 - momentsᵀ·x` is least. That is least
-/// squares with non-negative coefficients, given the normal equations `gram·x = moments` (Lawson &
-/// Hanson, *Solving Least Squares Problems*, 1974, algorithm NNLS; on normal equations Bro & De
-/// Jong 1997). `gram` must be positive definite, with a diagonal near 1.
+/// The `x` without negative entries for which `xᵀ·gram·x / 2 - momentsᵀ·x` is least. That is
+/// least squares with non-negative coefficients, given the normal equations `gram·x = moments`
+/// (Lawson & Hanson, *Solving Least Squares Problems*, 1974, algorithm NNLS; on normal equations
+/// Bro & De Jong 1997). `gram` must be positive definite, with a diagonal near 1.
 pub(crate) fn nonnegative(gram: &[f64], moments: &[f64]) -> Vec<f64> {
     let n = moments.len();
     let mut x = vec![0.0; n];

@@ -83,8 +83,8 @@ const MAX_DEPTH: u32 = 64;
 const MAX_STAGES: usize = 16;
 const MAX_OPTIONS: usize = 256;
 
-/// Limits of what is read back from disk or from the network. They are wider than the limits for new
-/// studies, so that those may become stricter. Within them, arithmetic on a network does not
+/// Limits of what is read back from disk or from the network. They are wider than the limits for
+/// new studies, so that those may become stricter. Within them, arithmetic on a network does not
 /// overflow, and a space fits into memory.
 mod recorded {
     /// Sides and channels. A feature map of such a side, with such channels and the largest

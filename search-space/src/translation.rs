@@ -1,7 +1,9 @@
-//! Genotypes that were written down against an earlier list of choices, read against the present one.
+//! Genotypes that were written down against an earlier list of choices, read against the present
+//! one.
 //!
-//! Choices and options are matched by name, so their order may change. A choice that was added since
-//! takes its first option, which therefore must mean what was meant before there was a choice.
+//! Choices and options are matched by name, so their order may change. A choice that was added
+//! since takes its first option, which therefore must mean what was meant before there was a
+//! choice.
 
 use crate::{Choice, GenotypeError, NameError, Space};
 

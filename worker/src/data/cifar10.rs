@@ -1,5 +1,5 @@
-//! Reads CIFAR-10's binary format: records of a label and 32×32 red, green and blue values, in five
-//! training batches and a test batch. Batches may be gzipped.
+//! Reads CIFAR-10's binary format: records of a label and 32×32 red, green and blue values, in
+//! five training batches and a test batch. Batches may be gzipped.
 
 use std::path::Path;
 

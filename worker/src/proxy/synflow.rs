@@ -9,9 +9,10 @@ use edgesmith_search_space::{LayerId, LayerOp, Plan, Source};
 use super::loops::{convolve, plane_means};
 use crate::network::Weights;
 
-/// The logarithm of the sum over all weights of `|w · ∂R/∂w|`. `R` is the sum of the outputs for an
-/// image of ones, in the network with absolute weights and without biases and batch normalisation.
-/// No value is negative, so a ReLU is the identity; the upper bound of a ReLU6 is ignored.
+/// The logarithm of the sum over all weights of `|w · ∂R/∂w|`. `R` is the sum of the outputs
+/// for an image of ones, in the network with absolute weights and without biases and batch
+/// normalisation. No value is negative, so a ReLU is the identity; the upper bound of a ReLU6 is
+/// ignored.
 pub fn score(plan: &Plan, weights: &Weights) -> f64 {
     // With every weight multiplied by t, `R` is a polynomial of t, and by Euler's theorem the sum
     // is its derivative at t = 1. The derivative is computed along with the values, so no second

@@ -1,7 +1,7 @@
 //! The loss of one batch and its gradient with respect to the logits, in f64 on plain numbers.
 //!
-//! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al. 2015),
-//! averaged over the batch. Without a teacher only the cross entropy.
+//! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al.
+//! 2015), averaged over the batch. Without a teacher only the cross entropy.
 
 use edgesmith_search_space::Distillation;
 

@@ -70,8 +70,8 @@ impl Arithmetic {
 }
 
 /// Costs span powers of ten and matter by their ratios, as in the hypervolume that progress shows
-/// ([`edgesmith_common::pareto::study_hypervolume`]); accuracies are compared as they are. The metric's
-/// scale says which.
+/// ([`edgesmith_common::pareto::study_hypervolume`]); accuracies are compared as they are. The
+/// metric's scale says which.
 fn compared(objective: &Objective, value: f64) -> f64 {
     match objective.of.metric.definition().scale {
         Scale::Linear { .. } => value,

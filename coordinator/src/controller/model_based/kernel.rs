@@ -104,8 +104,8 @@ impl Groups {
 }
 
 impl Kernel {
-    /// Tabulates `(1-mix)·exp(-differing/choices) + mix·Matérn52(√(2·distance)/counts)`, with both
-    /// decays scaled to the size of the space.
+    /// Tabulates `(1-mix)·exp(-differing/choices) + mix·Matérn52(√(2·distance)/counts)`, with
+    /// both decays scaled to the size of the space.
     pub fn new(groups: &Groups, shape: Shape) -> Self {
         let stretch = (groups.open.max(1) as f64 / 6.0).max(1.0 / 6.0);
         let (choices, counts) = (shape.choices * stretch, shape.counts * stretch.sqrt());

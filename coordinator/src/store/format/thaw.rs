@@ -258,8 +258,8 @@ fn measure_tasks(tasks: Vec<(u64, v2::Target)>) -> Result<Vec<(TaskId, Target)>,
     tasks.into_iter().map(|(task, on)| Ok((TaskId(task), target(on)?))).collect()
 }
 
-/// In layout 1, the engine was any text that a worker sent. There was only one engine then, so a text
-/// that is not a name means that one.
+/// In layout 1, the engine was any text that a worker sent. There was only one engine then, so a
+/// text that is not a name means that one.
 fn measurement(m: v1::Measurement) -> Result<Measurement, Problem> {
     Ok(Measurement {
         device: DeviceInfo {
