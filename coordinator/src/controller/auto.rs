@@ -1,10 +1,10 @@
-//! The default: a portfolio of model-based search and mutation. It says which part made each
+//! The default: a portfolio of model-based search and mutation. It reports which part made each
 //! proposal.
 //!
-//! The model proposes most trials. Every [`EVERY`]th is an incumbent with one changed choice, as
-//! regularized evolution and NSGA-II would make it, so that a model that is wrong about a space
-//! does not hold the study back. On the benchmarks of `docs/benchmarks.md` this is as good as the
-//! best of its parts, within noise.
+//! The model proposes most trials. Every [`EVERY`]th is an incumbent with one changed choice, as in
+//! regularized evolution and NSGA-II. So a model that is wrong about a space does not hold the
+//! study back. On the benchmarks of `docs/benchmarks.md` it is as good as the best of its parts,
+//! within noise.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use super::{Controller, FinishedTrial, Proposal};
 
 /// One of this many proposals is a mutation.
 const EVERY: u32 = 20;
-/// Random trials before the model is asked.
+/// Number of random trials before the model is used.
 const INITIAL: usize = 12;
 
-/// The portfolio at work on one study.
+/// The portfolio, running on one study.
 #[derive(Debug)]
 pub struct Auto {
     model: ModelBased,

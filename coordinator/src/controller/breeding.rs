@@ -15,19 +15,19 @@ pub(super) struct Breeding {
     open: usize,
 }
 
-/// A trial that may have children.
+/// A trial that may become a parent.
 pub(super) type Parent<'a> = (TrialNumber, &'a Genotype);
 
 impl Breeding {
-    /// Children that have two parents with probability `crossover` (`0..=1`), and `mutations`
-    /// changed choices on average.
+    /// Children have two parents with probability `crossover` (`0..=1`), and `mutations` changed
+    /// choices on average.
     pub(super) fn new(space: &Space, crossover: f64, mutations: usize) -> Self {
         let open = open_choices(space);
         let mutation = (mutations as f64 / open.max(1) as f64).min(1.0);
         Self { crossover: crossover.clamp(0.0, 1.0), mutation, open }
     }
 
-    /// A child of one or two parents that `pick` draws, and the trials that they are.
+    /// A child of one or two parents drawn by `pick`, and the trial numbers of these parents.
     pub(super) fn child<'a>(
         &self,
         space: &Space,
@@ -41,8 +41,8 @@ impl Breeding {
 }
 
 /// A child before mutation, and its parents. With probability `crossover` (`0..=1`) it is a uniform
-/// crossover of two parents that `pick` draws, else a copy of one. It is also a copy when `pick`
-/// draws the same parent twice.
+/// crossover of two parents drawn by `pick`, else a copy of one. It is also a copy if `pick` draws
+/// the same parent twice.
 pub(super) fn recombined<'a>(
     space: &Space,
     crossover: f64,

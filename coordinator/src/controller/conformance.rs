@@ -1,4 +1,4 @@
-//! What every controller must do, whatever its algorithm, and the spaces that tests search.
+//! Tests that every controller must pass, and the search spaces that the tests use.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
@@ -54,7 +54,7 @@ pub(super) fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// What `controller` suggests for trial `number`, with a generator of that trial's own.
+/// The suggestion of `controller` for trial `number`, with a random generator made for that trial.
 pub(super) fn proposal(controller: &dyn Controller, number: u32) -> Proposal {
     suggest(controller, number).expect("something new is left")
 }
@@ -89,8 +89,9 @@ pub(super) fn medium_space() -> Space {
     StagedSpace::new(definition, DataShape { channels: 1, classes: 10 }).unwrap().into()
 }
 
-/// A few hundred genotypes, fewer networks (expansions and temperatures without effect, pruning
-/// ratios that round to the same channels), and some genotypes that are no network.
+/// A few hundred genotypes. There are fewer networks, because some expansions and temperatures have
+/// no effect and some pruning ratios round to the same channels. Some genotypes are not valid
+/// networks.
 pub(super) fn tiny_space() -> Space {
     tiny_staged().into()
 }
@@ -132,7 +133,7 @@ fn all_genotypes(space: &Space) -> Vec<Genotype> {
     all.into_iter().map(|indices| space.genotype(indices).unwrap()).collect()
 }
 
-/// A result of any kind, made up from the candidate and the trial's number.
+/// A result of any kind, computed from the candidate and the trial's number.
 pub(super) fn result(number: u32, proposal: &Proposal) -> FinishedTrial {
     let trial = TrialNumber(number);
     let indices = proposal.genotype.indices();
@@ -153,7 +154,7 @@ pub(super) fn result(number: u32, proposal: &Proposal) -> FinishedTrial {
     }
 }
 
-/// What was said to a controller.
+/// A call to a controller.
 pub(super) enum Call {
     /// A trial of this number was proposed.
     Proposed(u32, Proposal),
@@ -172,13 +173,14 @@ fn replay(make: Make, space: &Space, calls: &[Call]) -> Box<dyn Controller> {
     fresh
 }
 
-/// Runs `trials` trials with results of all kinds. Returns all that was said.
+/// Runs `trials` trials with results of all kinds. Returns all calls to the controller.
 fn study(controller: &mut dyn Controller, trials: u32) -> Vec<Call> {
     study_with(controller, trials, result)
 }
 
-/// Runs `trials` trials, or fewer where nothing new is left, seven at a time, that finish out of
-/// order with what `result` makes of their number and proposal. Returns all that was said.
+/// Runs `trials` trials, seven at a time, or fewer if nothing new is left. They finish out of
+/// order, and `result` computes their results from number and proposal. Returns all calls to the
+/// controller.
 pub(super) fn study_with(
     controller: &mut dyn Controller,
     trials: u32,
@@ -308,7 +310,7 @@ fn different_seeds_give_different_proposals() {
         study(&mut *controller, 60);
         let proposals: BTreeSet<Genotype> =
             (0..20).map(|seed| proposal(&*controller, seed).genotype).collect();
-        // A model that is sure of its candidate proposes it from most pools.
+        // A confident model proposes the same candidate from most pools.
         let enough = if ["auto", "model-based"].contains(&name) { 2 } else { 11 };
         assert!(proposals.len() >= enough, "{name}");
     }
@@ -325,7 +327,7 @@ fn a_tiny_space_is_proposed_to_the_last_network_and_no_further() {
     for (name, make) in ALL {
         let mut controller = make(space.clone());
         let mut proposed = BTreeSet::new();
-        // Every third result comes late, so that some trials are out all the time.
+        // Every third result comes late, so that some trials are always running.
         let mut late = VecDeque::new();
         for number in 0..networks.len() as u32 {
             let next = suggest(&*controller, number).unwrap_or_else(|| {
@@ -370,7 +372,7 @@ fn nobody_waits_for_results() {
             assert!(proposed.insert(space.canonical_hash(&next.genotype).unwrap()), "{name}");
             controller.proposed(TrialNumber(number), &next);
         }
-        // One result in two hundred is enough to go on from.
+        // One result in two hundred is enough to continue.
         let complete = FinishedTrial::Complete {
             number: TrialNumber(150),
             objectives: vec![1.0],

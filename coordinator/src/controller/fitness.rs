@@ -1,5 +1,5 @@
-//! How complete trials compare: constraint-domination, fronts and crowding distance (Deb et al.
-//! 2002).
+//! How complete trials are compared: constraint-domination, fronts and crowding distance (Deb et
+//! al. 2002).
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use edgesmith_common::pareto;
 
 use super::FinishedTrial;
 
-/// What a complete trial is worth.
+/// The fitness of a complete trial.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fitness {
     /// Less is better; finite.
@@ -16,7 +16,7 @@ pub(super) struct Fitness {
     violation: f64,
 }
 
-/// Where a trial stands among others.
+/// The rank of a trial among others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
     /// 0 is the best front.
@@ -26,13 +26,13 @@ pub(super) struct Standing {
 }
 
 impl Fitness {
-    /// `None` when a value is not finite, because nothing can be learned from it.
+    /// `None` if a value is not finite, because nothing can be learned from it.
     pub(super) fn new(objectives: &[f64], violation: f64) -> Option<Self> {
         let finite = violation.is_finite() && objectives.iter().all(|v| v.is_finite());
         finite.then(|| Self { objectives: objectives.to_vec(), violation: violation.max(0.0) })
     }
 
-    /// Of a finished trial; `None` where it did not complete or a value is not finite.
+    /// The fitness of a finished trial; `None` if it did not complete or a value is not finite.
     pub(super) fn of(finished: &FinishedTrial) -> Option<Self> {
         match finished {
             FinishedTrial::Complete { objectives, violation, .. } => {
@@ -54,8 +54,8 @@ impl Fitness {
         self.violation
     }
 
-    /// Constraint-domination: the smaller violation dominates. Between feasible trials Pareto
-    /// dominance decides. Of infeasible trials with equal violations none dominates.
+    /// Constraint-domination: the smaller violation dominates. Feasible trials are compared by
+    /// Pareto dominance. Infeasible trials with equal violations do not dominate each other.
     pub(super) fn dominates(&self, other: &Self) -> bool {
         if self.violation > 0.0 || other.violation > 0.0 {
             return self.violation < other.violation;
@@ -83,8 +83,8 @@ pub(super) fn standings(trials: &[&Fitness]) -> Vec<Standing> {
     standings
 }
 
-/// Position of the best by front, then by crowding distance; the first of equals. `None` where
-/// there are no trials.
+/// Position of the best trial by front, then by crowding distance; the first of several equal ones.
+/// `None` if there are no trials.
 pub(super) fn best(trials: &[&Fitness]) -> Option<usize> {
     let standings = standings(trials);
     (0..standings.len()).min_by(|&a, &b| standings[a].compare(&standings[b]))

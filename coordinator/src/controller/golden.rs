@@ -1,16 +1,16 @@
-//! Whether every algorithm still proposes what it proposed when the values here were recorded.
+//! Tests that every algorithm still makes the same proposals as when the values here were recorded.
 //!
 //! Each value is a hash of the proposals of a study with a fixed seed: the genotypes, the parents
 //! and which part of a portfolio proposed them. A change of the code that is not meant to change
-//! the search must leave all values as they are. A change that is meant to change it records new
-//! ones: a failing test prints them in the form of the tables below.
+//! the search must leave all values as they are. After a change that is meant to change it, record
+//! new values: a failing test prints them in the form of the tables below.
 //!
 //! Values do not depend on the number of cores or on the order of threads. The model-based
 //! algorithms and the policies use floating point numbers. Their sums have a fixed order, but the
 //! last bit of a logarithm, an exponential or a product of matrices may differ between processors
-//! and versions of the C library. That changes a proposal only where two candidates are equally
-//! good, or a draw lands on the border of two options, to about the last digit. Nothing in these
-//! studies is known to come that close.
+//! and versions of the C library. That changes a proposal only if two candidates are equally good,
+//! or a draw lies on the border of two options, to about the last digit. No such case is known in
+//! these studies.
 
 use edgesmith_common::{StudySpec, TrialNumber};
 use edgesmith_search_space::{CellIdentity, CellSpace, Genotype, Space};
@@ -66,7 +66,7 @@ fn fingerprint(controller: &mut dyn Controller, problem: Problem) -> u32 {
     u32::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes"))
 }
 
-/// Fails where `found` differs from `expected`, with a table to take the place of the old one.
+/// Fails if `found` differs from `expected`, and prints a table to replace the old one.
 fn compare<const N: usize>(found: &[(&str, [u32; N])], expected: &[(&str, [u32; N])]) {
     let row = |(name, values): &(&str, [u32; N])| {
         let values = values.map(|value| format!("{value:#010x}")).join(", ");
@@ -139,8 +139,8 @@ const TINY: [(&str, [u32; 3]); 11] = [
     ("ppo with an lstm", [0x66e53d0a, 0x688a0a1a, 0xd0b15554]),
 ];
 
-/// What only a study that trains gives: costs that are known before training, and rewards by a
-/// target.
+/// Features of studies that train networks: costs that are known before training, and rewards with
+/// a target.
 #[test]
 fn studies_that_train_are_searched_as_before() {
     let found = STUDIES.map(|(name, objectives, settings)| {

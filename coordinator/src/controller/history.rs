@@ -1,8 +1,8 @@
-//! What a study has proposed so far, which of it is still running, and the search for something
-//! that was not proposed yet. It knows nothing of results.
+//! Records which candidates a study has proposed and which trials are still running, and finds
+//! candidates that were not proposed yet. It knows nothing about results.
 //!
-//! Two genotypes that build the same network are one candidate (see [`CanonicalHash`]), so the hash
-//! decides. Genotypes that are no network at all are never offered.
+//! Two genotypes that build the same network are one candidate (see [`CanonicalHash`]), so they are
+//! compared by hash. Genotypes that are not valid networks are never proposed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::OnceLock;
@@ -13,32 +13,32 @@ use rand::{Rng, RngExt};
 
 use super::Proposal;
 
-/// Tries of an algorithm's own proposals before they are widened.
+/// Number of tries with an algorithm's own proposals before mutations are added.
 const OWN_TRIES: usize = 24;
-/// Tries of own proposals with more and more mutations.
+/// Number of tries with own proposals and more and more mutations.
 const WIDE_TRIES: usize = 24;
-/// Uniform samples after that, before a small space is listed.
+/// Number of uniform samples after that, before a small space is listed.
 const RANDOM_TRIES: usize = 24;
-/// Uniform samples after that in a space too large to list. When all are known, less than a
-/// thousandth of the space is likely to be new.
+/// Number of uniform samples after that if the space is too large to list. If none of them is new,
+/// probably less than a thousandth of the space is new.
 const LAST_TRIES: usize = 8192;
 /// Spaces of at most this many genotypes are listed when sampling finds nothing new.
 const LISTED_GENOTYPES: u128 = 100_000;
 
-/// The trials of one study, as far as they were proposed.
+/// The trials that one study has proposed.
 #[derive(Debug)]
 pub(super) struct History {
     space: Space,
-    /// Of every candidate that was proposed.
+    /// Hashes of all candidates that were proposed.
     hashes: HashSet<CanonicalHash>,
-    /// Proposed and not finished.
+    /// Trials that are proposed and not finished.
     running: BTreeMap<TrialNumber, Genotype>,
-    /// Made when first needed. It depends only on the space and `hashes`, so it is not state.
+    /// Computed when first needed. It depends only on the space and `hashes`, so it is not state.
     unseen: OnceLock<Unseen>,
 }
 
 impl History {
-    /// Nothing proposed yet.
+    /// A history without proposals.
     pub(super) fn new(space: Space) -> Self {
         Self { space, hashes: HashSet::new(), running: BTreeMap::new(), unseen: OnceLock::new() }
     }
@@ -53,10 +53,10 @@ impl History {
         self.running.len()
     }
 
-    /// Notes that trial `number` was proposed.
+    /// Records that trial `number` was proposed.
     pub(super) fn propose(&mut self, number: TrialNumber, proposal: &Proposal) {
         self.running.insert(number, proposal.genotype.clone());
-        // A genotype that is no network is never offered, so it needs no note.
+        // A genotype that is not a valid network is never proposed, so it need not be recorded.
         if let Ok(hash) = self.space.canonical_hash(&proposal.genotype) {
             self.hashes.insert(hash);
             if let Some(unseen) = self.unseen.get_mut() {
@@ -65,28 +65,28 @@ impl History {
         }
     }
 
-    /// Notes that trial `number` is no longer running, and gives its candidate. `None` where it was
-    /// never proposed or has finished before.
+    /// Records that trial `number` is no longer running, and returns its candidate. `None` if it
+    /// was never proposed or has finished before.
     pub(super) fn finish(&mut self, number: TrialNumber) -> Option<Genotype> {
         self.running.remove(&number)
     }
 
-    /// Whether `genotype` is a network that was not proposed yet.
+    /// Whether `genotype` is a valid network that was not proposed yet.
     pub(super) fn is_fresh(&self, genotype: &Genotype) -> bool {
         self.space.canonical_hash(genotype).is_ok_and(|hash| !self.hashes.contains(&hash))
     }
 
-    /// A uniform sample that is fresh; `None` as for [`History::first_fresh`].
+    /// A uniform sample that was not proposed yet; `None` as for [`History::first_fresh`].
     pub(super) fn fresh_sample(&self, rng: &mut dyn Rng) -> Option<Proposal> {
         self.first_fresh(rng, |rng| (self.space.sample(rng), Vec::new()))
     }
 
-    /// A fresh proposal, as close as possible to what `own` draws: first its draws as they are,
-    /// then with more and more mutations, then uniform samples, then any fresh network of a small
-    /// space, all equally likely. `None` when a small space has none left, or a large one
-    /// practically none.
+    /// A new proposal, as close as possible to the draws of `own`. First it tries these draws
+    /// unchanged, then with more and more mutations, then uniform samples, then the remaining
+    /// networks of a small space, all equally likely. `None` if a small space has none left, or a
+    /// large one almost none.
     ///
-    /// `own` gives a genotype and its parents, and is called anew for each try.
+    /// `own` returns a genotype and its parents, and is called again for each try.
     pub(super) fn first_fresh(
         &self,
         rng: &mut dyn Rng,
@@ -98,7 +98,7 @@ impl History {
         for attempt in 0..OWN_TRIES + WIDE_TRIES {
             let (mut genotype, parents) = own(rng);
             if attempt >= OWN_TRIES {
-                // 1 change at first, every second choice at last.
+                // From 1 change at first to half of the choices at the end.
                 let width = self.space.choices().len().div_ceil(2);
                 let changes = 1 + (attempt - OWN_TRIES) * width / WIDE_TRIES;
                 genotype = self.space.mutate(&genotype, changes, rng);
@@ -121,7 +121,7 @@ impl History {
     }
 }
 
-/// Every network of a small space that was not proposed.
+/// All networks of a small space that were not proposed.
 #[derive(Debug)]
 struct Unseen {
     /// The first genotype of each network, as a number in mixed radix.

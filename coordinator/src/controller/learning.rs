@@ -1,4 +1,4 @@
-//! Whether the algorithms learn: on problems with a known answer they must clearly beat random
+//! Tests that the algorithms learn: on problems with a known answer they must clearly beat random
 //! sampling with the same number of trials, on average over seeds.
 
 use edgesmith_common::{TrialNumber, pareto};
@@ -10,7 +10,7 @@ use super::conformance::{ALL, Make, medium_space};
 use super::{Controller, FinishedTrial};
 
 const SEEDS: u64 = 12;
-/// Seeds of algorithms that take milliseconds for a proposal.
+/// Number of seeds for algorithms that take milliseconds for a proposal.
 const FEW_SEEDS: u64 = 3;
 const TRIALS: u32 = 200;
 /// Trials that run at the same time.
@@ -19,7 +19,7 @@ const WORKERS: usize = 4;
 /// Objectives, less is better, and the violation of a candidate.
 type Problem = fn(&Space, &Genotype) -> (Vec<f64>, f64);
 
-/// Runs a study and returns what its trials scored, in the order of proposal.
+/// Runs a study and returns the scores of its trials, in the order of proposal.
 fn run(controller: &mut dyn Controller, seed: u64, problem: Problem) -> Vec<(Vec<f64>, f64)> {
     let space = medium_space();
     let mut out = Vec::new();
@@ -33,7 +33,7 @@ fn run(controller: &mut dyn Controller, seed: u64, problem: Problem) -> Vec<(Vec
         scores.push((objectives.clone(), violation));
         out.push(FinishedTrial::Complete { number, objectives, violation });
         if out.len() == WORKERS {
-            // Workers take different times.
+            // Workers take different amounts of time.
             let done = rng.next_u32() as usize % out.len();
             controller.update(&out.swap_remove(done));
         }
@@ -41,7 +41,7 @@ fn run(controller: &mut dyn Controller, seed: u64, problem: Problem) -> Vec<(Vec
     scores
 }
 
-/// Mean over seeds of what `score` makes of a study.
+/// Mean over seeds of the `score` of a study.
 fn mean(
     (name, make): (&str, Make),
     problem: Problem,
@@ -53,7 +53,7 @@ fn mean(
     (0..seeds).map(of).sum::<f64>() / seeds as f64
 }
 
-/// How many choices of a genotype are not at their target, an option that differs by choice.
+/// How many choices of a genotype differ from their target option. The target differs by choice.
 fn misses(space: &Space, genotype: &Genotype) -> f64 {
     let off =
         space.choices().iter().zip(genotype.indices()).enumerate().filter(
@@ -67,7 +67,7 @@ fn best(scores: &[(Vec<f64>, f64)]) -> f64 {
     feasible.map(|(objectives, _)| objectives[0]).fold(f64::INFINITY, f64::min)
 }
 
-/// Of the last quarter.
+/// Mean loss of the last quarter.
 fn late_mean(scores: &[(Vec<f64>, f64)]) -> f64 {
     let late = &scores[scores.len() * 3 / 4..];
     late.iter().map(|(objectives, _)| objectives[0]).sum::<f64>() / late.len() as f64
@@ -87,8 +87,8 @@ fn every_algorithm_beats_random_on_one_objective() {
     }
 }
 
-/// Multiply-accumulates against a made-up error that falls with them and with the share of choices
-/// that meet a target.
+/// Multiply-accumulates and an artificial error, which falls with them and with the share of
+/// choices that meet a target.
 fn macs_and_error(space: &Space, genotype: &Genotype) -> (Vec<f64>, f64) {
     let Space::Staged(staged) = space else { panic!("a space of networks") };
     let candidate = staged.decode(genotype);
@@ -99,7 +99,8 @@ fn macs_and_error(space: &Space, genotype: &Genotype) -> (Vec<f64>, f64) {
     (vec![macs, error], 0.0)
 }
 
-/// What the trials dominate below 7 decades of multiply-accumulates and an error of 3.
+/// Hypervolume of the trials, with 7 decades of multiply-accumulates and an error of 3 as
+/// reference.
 fn hypervolume(scores: &[(Vec<f64>, f64)]) -> f64 {
     let points: Vec<Vec<f64>> = scores.iter().map(|(objectives, _)| objectives.clone()).collect();
     pareto::hypervolume(&points, &[7.0, 3.0])
@@ -110,7 +111,7 @@ fn every_algorithm_dominates_more_than_random_on_two_objectives() {
     let [random, learners @ ..] = ALL;
     let random = mean(random, macs_and_error, hypervolume);
     for (name, make) in learners {
-        // Fronts are what NSGA-II is for.
+        // NSGA-II is made for fronts, so its margin is larger.
         let margin = if name == "nsga2" { 1.08 } else { 1.01 };
         let found = mean((name, make), macs_and_error, hypervolume);
         assert!(found > random * margin, "{name}: {found} against {random}");
@@ -121,7 +122,7 @@ fn every_algorithm_dominates_more_than_random_on_two_objectives() {
 fn algorithms_for_fronts_dominate_more_than_random_on_three_objectives() {
     let problem: Problem = |space, genotype| {
         let (mut objectives, violation) = macs_and_error(space, genotype);
-        // How far the compression recipe, which is the rest of the choices, is from what is wanted.
+        // Distance of the compression recipe (the rest of the choices) from its target.
         let last = genotype.indices().iter().rev().take(4);
         objectives.push(last.map(|index| f64::from(*index)).sum());
         (objectives, violation)
@@ -141,8 +142,8 @@ fn algorithms_for_fronts_dominate_more_than_random_on_three_objectives() {
 
 #[test]
 fn every_algorithm_learns_what_a_constraint_forbids() {
-    // What is wanted is forbidden: the more choices meet the target the better, but every choice of
-    // the first half that does so breaks the constraint.
+    // The objective and the constraint conflict: the loss falls with every choice that meets its
+    // target, but each such choice in the first half breaks the constraint.
     let problem: Problem = |space, genotype| {
         let meets = |place: &usize| {
             let options = space.choices()[*place].options.len();

@@ -1,16 +1,16 @@
-//! Local search: hill climbing from random candidates. On tables of small search spaces it is the
-//! baseline to beat (White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture
+//! Local search: hill climbing from random candidates. On tables of small search spaces it is a
+//! strong baseline (White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture
 //! Search", UAI 2021; Ottelander, Dushatskiy, Virgolin, Bosman, "Local Search is a Remarkably
 //! Strong Baseline for Neural Architecture Search", EMO 2021).
 //!
 //! A climb moves to the first neighbour that is better. Neighbours differ in one choice and are
 //! tried in random order. When all are tried, the next climb starts from a random candidate. With
-//! several objectives a climb has a front of its own (Pareto local search; Paquete, Chiarandini,
-//! Stützle 2004): the climb goes on at once from a neighbour that enters the front, and ends when
-//! all neighbours of the front are tried.
+//! several objectives a climb has its own front (Pareto local search; Paquete, Chiarandini,
+//! Stützle 2004): the climb continues at once from a neighbour that enters the front, and ends
+//! when all neighbours of the front are tried.
 //!
-//! Workers never wait: where all neighbours are running, starts of the next climb are proposed.
-//! That climb begins from the best start that has finished by then.
+//! Workers never wait: if all neighbours are running, starting points of the next climb are
+//! proposed. That climb begins from the best starting point that has finished by then.
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,15 @@ use super::history::History;
 use super::population::Member;
 use super::{Controller, FinishedTrial, Proposal};
 
-/// Local search at work on one study.
+/// Local search, running on one study.
 #[derive(Debug)]
 pub struct LocalSearch {
     history: History,
-    /// For each running step the climb that it belongs to. Starts are not listed.
+    /// For each running step, the climb that it belongs to. Starting points are not listed.
     steps: BTreeMap<TrialNumber, u32>,
-    /// The front of the climb, in the order of entry. The climb goes on from the newest.
+    /// The front of the climb, in the order of entry. The climb continues from the newest.
     climb: Vec<Member>,
-    /// Which climb it is.
+    /// Number of the current climb.
     current: u32,
     /// Candidates that the next climb may start from.
     starts: Vec<Member>,
@@ -49,7 +49,7 @@ impl LocalSearch {
         }
     }
 
-    /// The newest member of the front with neighbours that were not tried, and these neighbours.
+    /// The newest member of the front that has untried neighbours, and these neighbours.
     fn next_step(&self) -> Option<(&Member, Vec<Genotype>)> {
         self.climb.iter().rev().find_map(|member| {
             let untried = self.untried(&member.genotype);
@@ -74,7 +74,7 @@ impl LocalSearch {
         untried
     }
 
-    /// Takes a step if the candidate is better than where the climb stands.
+    /// Takes a step if the candidate is better than the current position of the climb.
     fn step(&mut self, member: Member) {
         let beaten = |other: &Member| {
             other.fitness.dominates(&member.fitness) || other.fitness == member.fitness
@@ -136,7 +136,7 @@ mod tests {
     use super::super::conformance::{medium_space, proposal};
     use super::*;
 
-    /// Proposes, and completes with what `loss` makes of the proposal.
+    /// Makes a proposal and completes it with its `loss`.
     fn go_on(search: &mut LocalSearch, n: u32, loss: impl Fn(&Proposal) -> Vec<f64>) -> Proposal {
         let number = TrialNumber(n);
         let next = proposal(search, n);
@@ -179,9 +179,9 @@ mod tests {
             tried += 1;
             go_on(&mut search, n, |_| vec![1.0]).parents.is_empty()
         });
-        // Some neighbours are one network, so fewer trials than neighbours.
+        // Some neighbours are the same network, so there are fewer trials than neighbours.
         assert!(restart.is_some() && tried > 10 && tried <= neighbours + 1, "{tried}");
-        // It climbs from there, though it is worse than the first climb's end.
+        // It climbs from there, although that is worse than the end of the first climb.
         let next = go_on(&mut search, 1000, |_| vec![9.0]);
         assert_eq!(next.parents, [TrialNumber(restart.unwrap())]);
     }

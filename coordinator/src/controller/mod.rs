@@ -1,10 +1,10 @@
 //! Search algorithms: they propose candidates and learn from finished trials.
 //!
-//! A [`Controller`] is one search algorithm at work on one study. It has no clock, no random
-//! numbers of its own and no access to storage. The caller passes a random generator made for each
-//! trial, and tells the controller in order what was proposed and what came of it. No controller
-//! ever waits: each proposes from what it knows, however many trials are still running.
-//! `docs/algorithms.md` tells users how to choose an algorithm and what its settings do.
+//! A [`Controller`] is one search algorithm, running on one study. It has no clock, no random
+//! generator and no access to storage. The caller passes a random generator made for each trial,
+//! and reports proposals and results to the controller in order. A controller never waits: it
+//! proposes from what it knows, regardless of how many trials are still running.
+//! `docs/algorithms.md` explains how to choose an algorithm and what its settings do.
 
 use edgesmith_common::spec::AlgorithmSpec;
 use edgesmith_common::{Purpose, StudySpec, TrialNumber};
@@ -53,39 +53,40 @@ use reward::Reward;
 pub struct Proposal {
     /// The candidate.
     pub genotype: Genotype,
-    /// The trials that it was made from: none for a sampled one, two after a crossover.
+    /// The trials that it was made from: none if it was sampled, two after a crossover.
     pub parents: Vec<TrialNumber>,
 }
 
-/// A search algorithm at work on one study.
+/// A search algorithm, running on one study.
 ///
-/// State is a function of the calls to [`Controller::proposed`] and [`Controller::update`] in their
-/// order, so replaying them into a fresh controller restores it exactly.
+/// The state depends only on the calls to [`Controller::proposed`] and [`Controller::update`] and
+/// their order, so replaying them into a fresh controller restores it exactly.
 pub trait Controller: Send {
-    /// Proposes trial `number`, and changes nothing. The candidate is a network of the space that
-    /// was not proposed before. `None` when nothing new is left in the space.
+    /// Proposes trial `number`, and changes nothing. The candidate is a valid network of the space
+    /// that was not proposed before. `None` if nothing new is left in the space.
     fn suggest(&self, number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal>;
 
-    /// The trial was recorded (also called in replay).
+    /// Reports that the trial was recorded (also called in replay).
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);
 
-    /// Which part of a portfolio proposed a trial; `None` where the algorithm has no parts.
+    /// Which part of a portfolio proposed a trial; `None` if the algorithm has no parts.
     fn proposed_by(&self, _number: TrialNumber) -> Option<&'static str> {
         None
     }
 
-    /// A trial finished. Trials that were never proposed, or finished before, change nothing.
+    /// Reports that a trial finished. Trials that were never proposed, or finished before, change
+    /// nothing.
     fn update(&mut self, finished: &FinishedTrial);
 }
 
-/// What came of a trial, as far as an algorithm may know.
+/// The result of a trial, as far as an algorithm may know it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FinishedTrial {
     /// Trained and measured.
     Complete {
         /// Which trial.
         number: TrialNumber,
-        /// One value per objective of the study, with its sign such that less is better.
+        /// One value per objective of the study, with the sign chosen so that less is better.
         objectives: Vec<f64>,
         /// Sum of the normalised constraint violations, at least 0; 0 is feasible.
         violation: f64,
@@ -100,8 +101,8 @@ pub enum FinishedTrial {
         /// Which trial.
         number: TrialNumber,
     },
-    /// All attempts failed, or screening scored others higher. That says little about the
-    /// candidate, and nothing was measured.
+    /// All attempts failed, or screening scored others higher. Nothing was measured, and little is
+    /// known about the candidate.
     Failed {
         /// Which trial.
         number: TrialNumber,
