@@ -1,8 +1,8 @@
-//! Small dense systems of linear equations, in plain loops on row-major matrices. They have a few
-//! hundred rows at most, where a library would cost more than it saves.
+//! Small dense systems of linear equations, in plain loops on row-major matrices. They have at most
+//! a few hundred rows, so a library would cost more than it saves.
 
 /// Cholesky factorization of a symmetric matrix, in place in its lower triangle. The upper triangle
-/// is left as it was. Returns false where the matrix is not positive definite.
+/// is left as it was. Returns false if the matrix is not positive definite.
 pub(crate) fn cholesky(matrix: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (above, below) = matrix.split_at_mut(i * n);
@@ -42,8 +42,8 @@ pub(crate) fn solve_upper(factor: &[f64], n: usize, b: &mut [f64]) {
     }
 }
 
-/// Solves `matrix·x = b` for any square matrix by Gaussian elimination with pivoting; `None` where
-/// it is singular.
+/// Solves `matrix·x = b` for any square matrix by Gaussian elimination with pivoting; `None` if it
+/// is singular.
 pub(crate) fn solve(mut matrix: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     let n = b.len();
     for at in 0..n {
@@ -69,14 +69,14 @@ pub(crate) fn solve(mut matrix: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     Some(b)
 }
 
-/// The `x` without negative entries for which `xᵀ·gram·x / 2 - momentsᵀ·x` is least. That is
+/// The `x` without negative entries that minimises `xᵀ·gram·x / 2 - momentsᵀ·x`. That is
 /// least squares with non-negative coefficients, given the normal equations `gram·x = moments`
 /// (Lawson & Hanson, *Solving Least Squares Problems*, 1974, algorithm NNLS; on normal equations
 /// Bro & De Jong 1997). `gram` must be positive definite, with a diagonal near 1.
 pub(crate) fn nonnegative(gram: &[f64], moments: &[f64]) -> Vec<f64> {
     let n = moments.len();
     let mut x = vec![0.0; n];
-    // The entries that may be above 0.
+    // Indices of the entries that may be above 0.
     let mut free: Vec<usize> = Vec::new();
     let tolerance = 1e-9 * moments.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
     // Each round frees one entry, and rarely one becomes bound again. The number of rounds is
@@ -98,7 +98,7 @@ pub(crate) fn nonnegative(gram: &[f64], moments: &[f64]) -> Vec<f64> {
                 free.iter().zip(&solution).for_each(|(&j, to)| x[j] = *to);
                 break;
             };
-            // The entry is 0 already and would fall: nothing moves, and the entry is bound again.
+            // The entry is already 0 and would fall, so nothing moves and the entry is bound again.
             let share = if share.is_finite() { share } else { 0.0 };
             free.iter().zip(&solution).for_each(|(&j, to)| x[j] += share * (to - x[j]));
             x[first] = 0.0;
@@ -108,7 +108,7 @@ pub(crate) fn nonnegative(gram: &[f64], moments: &[f64]) -> Vec<f64> {
     x
 }
 
-/// The solution over the `free` entries alone, in their order; `None` where there is none.
+/// The solution over the `free` entries alone, in their order; `None` if there is none.
 fn unbounded(gram: &[f64], moments: &[f64], free: &[usize]) -> Option<Vec<f64>> {
     let n = moments.len();
     let mut factor: Vec<f64> =
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn dense_systems_are_solved_where_they_can_be() {
+    fn dense_systems_are_solved_unless_they_are_singular() {
         // The first pivot is 0, so rows have to change places.
         let solution =
             solve(vec![0.0, 2.0, 1.0, 3.0, 0.0, 1.0, 1.0, 1.0, 1.0], vec![7.0, 6.0, 6.0]);

@@ -1,5 +1,4 @@
-//! What can be wrong with a model, its file, or an image. Messages are written to follow "failed to
-//! …: ".
+//! Errors in a model, its file, or an image. Messages are written to follow "failed to …: ".
 
 use thiserror::Error;
 
@@ -69,7 +68,7 @@ pub enum ModelError {
     /// The model has no nodes.
     #[error("the model has no nodes")]
     NoNodes,
-    /// Too many activations must be kept in memory at once.
+    /// Too many activations must be in memory at the same time.
     #[error(
         "the model needs {elements} activations in memory at once; at most {limit} are allowed"
     )]
@@ -194,7 +193,7 @@ pub enum Problem {
     /// A map or layer is larger than the engine allows.
     #[error("{what} has {elements} elements; at most {limit} are allowed")]
     TooLarge {
-        /// Which.
+        /// What is too large.
         what: &'static str,
         /// Its number of elements, saturated.
         elements: u64,

@@ -1,5 +1,6 @@
 //! The model file: a header, two sections and a checksum; docs/model-format.md describes the
-//! layout. Equal models give equal bytes, and every readable file is exactly what its model writes.
+//! layout. Equal models are written as equal bytes, and a file that can be read is equal, byte for
+//! byte, to the file written from its model.
 
 mod read;
 mod write;
@@ -53,7 +54,7 @@ impl Model {
     ///
     /// # Errors
     /// If the bytes are not a model file, are damaged, or hold an invalid model. Memory use is in
-    /// proportion to the number of bytes, whatever they contain.
+    /// proportion to the number of bytes, regardless of their content.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let truncated =
             |expected: u64| ModelError::Truncated { expected, found: bytes.len() as u64 };

@@ -1,9 +1,9 @@
-//! The arithmetic of single layers on plain slices, in `fp32` and `int8`. Maps are `[height][width]
+//! The arithmetic of single layers on slices, in `fp32` and `int8`. Maps are `[height][width]
 //! [channels]` here: every layer sums over the channels of a pixel or runs along them, so they are
 //! adjacent in memory. Kernels do not allocate and do not know about models.
 //!
-//! Every kernel has a portable version. Where AVX2 is faster there is a second one, chosen by an
-//! [`Isa`]. Both versions of an integer kernel give the same bytes.
+//! Every kernel has a portable version. Kernels that are faster with AVX2 have a second version,
+//! chosen by an [`Isa`]. Both versions of an integer kernel compute the same bytes.
 
 pub(crate) mod fp32;
 pub(crate) mod int8;

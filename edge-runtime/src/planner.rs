@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortcut_keeps_its_place() {
+    fn a_shortcut_keeps_its_memory_until_it_is_read() {
         // Value 0 is read again at step 3.
         let values =
             [lifetime(10, 0, 3), lifetime(20, 1, 2), lifetime(20, 2, 3), lifetime(10, 3, 4)];

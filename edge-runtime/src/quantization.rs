@@ -38,7 +38,7 @@ impl Quantization {
 }
 
 impl Requantization {
-    /// Shifts of the normal form. Factors with a smaller shift become zero, with a larger one they
+    /// Shifts of the normal form. Factors with a smaller shift become zero; those with a larger one
     /// saturate.
     pub const SHIFTS: std::ops::RangeInclusive<i32> = -31..=30;
 
@@ -72,7 +72,7 @@ impl Requantization {
         let fixed = (mantissa * f64::from(1u32 << 31)).round() as i64;
         match i32::try_from(fixed) {
             Ok(multiplier) => Self { multiplier, shift },
-            // The mantissa rounded up to 1.0.
+            // The mantissa was rounded up to 1.0.
             Err(_) if shift < *Self::SHIFTS.end() => Self { multiplier: 1 << 30, shift: shift + 1 },
             Err(_) => Self { multiplier: i32::MAX, shift },
         }
@@ -95,7 +95,7 @@ impl Requantization {
         let right = (-self.shift).clamp(0, 31);
         let shifted = (i64::from(value) << left).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
         let high = (shifted * i64::from(self.multiplier) + (1 << 30)) >> 31;
-        // Fits, except for `i32::MIN * i32::MIN`, which does not occur in normal form.
+        // This fits, except for `i32::MIN * i32::MIN`, which does not occur in normal form.
         let high = high.min(i64::from(i32::MAX)) as i32;
         rounding_shift(high, right)
     }

@@ -75,7 +75,7 @@ impl Model {
     /// Infers every shape.
     ///
     /// # Errors
-    /// The first mistake, with its node.
+    /// Returns the first mistake, with its node.
     pub fn validate(&self) -> Result<Shapes, ModelError> {
         let mut shapes = vec![check_input(&self.input).map_err(ModelError::Input)?];
         match &self.network {

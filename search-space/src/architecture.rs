@@ -13,11 +13,11 @@ pub struct Architecture {
     pub resolution: u32,
     /// Output channels of the stem convolution.
     pub stem_width: u32,
-    /// The stages in order. The stem has the activation of the first one.
+    /// The stages in order. The stem has the activation of the first stage.
     pub stages: Vec<Stage>,
 }
 
-/// `depth` blocks of one kind; the first block carries the stride.
+/// `depth` blocks of one kind; the first block has the stride.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stage {
     /// Number of blocks, at least 1.
@@ -26,7 +26,7 @@ pub struct Stage {
     pub width: u32,
     /// Side of the square kernel, odd.
     pub kernel: u32,
-    /// What one block is.
+    /// Operation of each block.
     pub operation: Operation,
     /// Stride of the first block, 1 or 2.
     pub stride: u32,
@@ -34,7 +34,7 @@ pub struct Stage {
     pub activation: Activation,
 }
 
-/// What one block of a stage is.
+/// The operation of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {
@@ -42,8 +42,8 @@ pub enum Operation {
     Conv,
     /// A depthwise convolution followed by a pointwise one (MobileNet, Howard et al. 2017).
     Separable,
-    /// Pointwise expansion, depthwise, linear pointwise projection, and a residual connection where
-    /// shapes allow (MobileNetV2, Sandler et al. 2018).
+    /// Pointwise expansion, depthwise, linear pointwise projection, and a residual connection if
+    /// the shapes allow it (MobileNetV2, Sandler et al. 2018).
     InvertedResidual {
         /// Hidden channels as a multiple of the block's input channels, at least 1.
         expansion: u32,
@@ -64,8 +64,8 @@ impl Operation {
         }
     }
 
-    /// The operation with this name. `expansion` is used by inverted residuals only. `None` when
-    /// the name is unknown.
+    /// The operation with this name. `expansion` is used by inverted residuals only. `None` if the
+    /// name is unknown.
     pub fn from_name(name: &str, expansion: u32) -> Option<Self> {
         [Operation::Conv, Operation::Separable, Operation::InvertedResidual { expansion }]
             .into_iter()

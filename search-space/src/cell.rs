@@ -12,7 +12,7 @@ use crate::space::{Choice, Genotype};
 const EDGES: [(usize, usize); 6] = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)];
 const NODES: usize = 4;
 
-/// What an edge of a cell does.
+/// The operation on an edge of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CellOperation {
     /// Outputs zeros.
@@ -58,8 +58,8 @@ pub struct Cell([CellOperation; EDGES.len()]);
 pub enum CellIdentity {
     /// Cells that compute the same network count as one, and only one of them is proposed.
     Network,
-    /// Every row is a candidate of its own: each was trained and measured separately, so the
-    /// figures of equal networks differ by chance.
+    /// Every row is a separate candidate: each was trained and measured separately, so the figures
+    /// of equal networks differ by chance.
     Row,
 }
 
@@ -110,17 +110,17 @@ impl CellSpace {
         &self.choices
     }
 
-    /// The cell that a genotype of this space means.
+    /// The cell that a genotype of this space describes.
     ///
     /// # Panics
-    /// When the genotype is another space's.
+    /// If the genotype belongs to another space.
     pub fn decode(&self, genotype: &Genotype) -> Cell {
         let indices: [u16; EDGES.len()] =
             genotype.indices().try_into().expect("a genotype of another space");
         Cell(indices.map(|index| CellOperation::ALL[usize::from(index)]))
     }
 
-    /// The genotype that means `cell`.
+    /// The genotype that describes `cell`.
     pub fn encode(&self, cell: &Cell) -> Genotype {
         let place = |operation: &CellOperation| {
             CellOperation::ALL.iter().position(|other| other == operation).unwrap_or(0) as u16
@@ -137,7 +137,7 @@ impl Cell {
 
     /// The same text for cells that compute the same network: identities are left out, parts
     /// without a path from the input become zero, and the order of a sum does not matter. This
-    /// gives the benchmark's 6,466 classes. As in the benchmark, a zero term of a sum is kept.
+    /// results in the benchmark's 6,466 classes. As in the benchmark, a zero term of a sum is kept.
     pub fn canonical(&self) -> String {
         let mut nodes: Vec<String> = vec!["0".to_owned()];
         for target in 1..NODES {

@@ -1,5 +1,5 @@
-//! What a network costs, computed from its plan. Latency is not here: it is measured, never
-//! computed.
+//! The cost of a network, computed from its plan. Latency is not included, because it is measured
+//! and never computed.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +58,8 @@ impl Plan {
 
     fn peak_elements(&self) -> u64 {
         let layers = self.layers();
-        // The layer after which each layer's output, or the image, is no longer needed. Nothing
-        // reads the logits, so they stay to the end.
+        // For the image and each layer's output, the layer after which it is no longer needed. No
+        // layer reads the logits, so they are kept until the end.
         let mut image_until = 0;
         let mut until = vec![layers.len(); layers.len()];
         for (at, layer) in layers.iter().enumerate() {

@@ -18,7 +18,7 @@ impl Space {
     }
 
     /// The genotype that picks, for each choice, the option with the largest value in `vector`, so
-    /// that `decode_vector(encode(g)) == g`. `None` when the length is wrong.
+    /// that `decode_vector(encode(g)) == g`. `None` if the length is wrong.
     pub fn decode_vector(&self, vector: &[f32]) -> Option<Genotype> {
         if vector.len() != self.encoding_len() {
             return None;

@@ -1,6 +1,6 @@
-//! The least and greatest cost of the networks of a staged space. They serve to refuse limits that
-//! no network of the space can meet. Every bound given here is certain: a space that is too large
-//! to search gets none.
+//! The least and greatest cost of the networks of a staged space. They are used to refuse limits
+//! that no network of the space can meet. Every bound is certain: there is none for a space with
+//! too many combinations to try.
 //!
 //! Multiply-accumulates and parameters only grow with widths, kernels, expansions and depths, and
 //! only shrink with pruning. So for those choices the smallest or largest option is enough.
@@ -12,7 +12,7 @@ use crate::{DataShape, Genotype, Plan, PlanError, Precision, StagedSpace};
 /// Largest number of combinations to try.
 const MAX_COMBINATIONS: u64 = 8_000;
 
-/// Least or greatest cost of a space's shipped networks.
+/// Least or greatest cost of the shipped networks of a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Multiply-accumulates.
@@ -21,7 +21,7 @@ pub struct Extent {
     pub parameters: u64,
 }
 
-/// Which bound is wanted.
+/// Which bound to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Least,
@@ -29,7 +29,7 @@ enum End {
 }
 
 impl StagedSpace {
-    /// The least of each cost; the two may come from different networks. `None` when the space has
+    /// The least of each cost; the two may come from different networks. `None` if the space has
     /// too many combinations to try, or no valid network.
     pub fn least(&self) -> Option<Extent> {
         self.extent(End::Least)

@@ -14,10 +14,10 @@ use crate::{CellIdentity, CellSpace, Genotype, Plan, PlanError, Space, StagedSpa
 pub struct CanonicalHash(pub [u8; 16]);
 
 impl Space {
-    /// Hash of the candidate that `genotype` means.
+    /// Hash of the candidate that `genotype` describes.
     ///
     /// # Errors
-    /// When the candidate is not a valid network.
+    /// If the candidate is not a valid network.
     pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
         match self {
             Space::Staged(space) => hash_candidate(space, genotype),
@@ -60,8 +60,8 @@ fn truncated(hasher: &blake3::Hasher) -> CanonicalHash {
     CanonicalHash(bytes)
 }
 
-/// Hashes structure only. Layer names are left out: they say which stage a layer came from, which
-/// does not affect what it computes.
+/// Hashes structure only. Layer names are not included, because they only name the stage that a
+/// layer came from, which does not affect what it computes.
 fn write_plan(hasher: &mut blake3::Hasher, plan: &Plan) {
     for n in [plan.input().channels, plan.input().height, plan.input().width] {
         hasher.update(&n.to_le_bytes());

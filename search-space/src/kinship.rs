@@ -1,5 +1,5 @@
-//! Which layers of two plans correspond, and how many weights one network can therefore inherit
-//! from the other.
+//! Which layers of two plans correspond, and so how many weights one network can inherit from the
+//! other.
 
 use crate::{Layer, LayerId, LayerOp, Plan};
 

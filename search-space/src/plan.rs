@@ -99,7 +99,7 @@ pub enum LayerOp {
         kernel: u32,
         /// 1 or 2.
         stride: u32,
-        /// `None` is linear.
+        /// `None` if linear.
         activation: Option<Activation>,
     },
     /// Depthwise convolution (one filter per channel), batch normalisation, activation.
@@ -108,7 +108,7 @@ pub enum LayerOp {
         kernel: u32,
         /// 1 or 2.
         stride: u32,
-        /// `None` is linear.
+        /// `None` if linear.
         activation: Option<Activation>,
     },
     /// Elementwise sum of two feature maps of one group.
@@ -119,7 +119,7 @@ pub enum LayerOp {
     Linear,
 }
 
-/// A network as layers in execution order; the last one yields the logits.
+/// A network as layers in execution order; the last one computes the logits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
     input: Shape,
@@ -164,7 +164,7 @@ impl Plan {
     /// Lowers `architecture` for images of `data.channels` and `data.classes` classes.
     ///
     /// # Errors
-    /// When a stage strides over a feature map of one position, or a feature map is too large.
+    /// If a stage has a stride on a feature map with one position, or a feature map is too large.
     pub fn lower(architecture: &Architecture, data: DataShape) -> Result<Self, PlanError> {
         let side = architecture.resolution;
         let mut b = Builder {
@@ -235,7 +235,7 @@ impl Plan {
     /// the next multiple of `multiple`. The size limit of [`Plan::lower`] is not checked again.
     ///
     /// # Panics
-    /// When `multiple` is 0.
+    /// If `multiple` is 0.
     #[must_use]
     pub fn padded(&self, multiple: u32) -> Self {
         let mut padded = self.clone();
@@ -247,7 +247,7 @@ impl Plan {
         padded
     }
 
-    /// Shape of the image that goes in.
+    /// Shape of the input image.
     pub fn input(&self) -> Shape {
         self.input
     }
@@ -323,7 +323,7 @@ impl Plan {
     }
 }
 
-/// Appends layers behind `head`.
+/// Appends layers after `head`.
 struct Builder {
     plan: Plan,
     head: Source,

@@ -1,4 +1,5 @@
-//! How a trained network is compressed, and the candidate: an architecture with its recipe.
+//! The recipe that compresses a trained network, and the candidate: an architecture with its
+//! recipe.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +25,7 @@ pub struct CompressionRecipe {
     pub prune: Vec<f64>,
     /// Arithmetic of the shipped network.
     pub precision: Precision,
-    /// Weight and temperature of the teacher's soft targets; `None` trains on labels alone.
+    /// Weight and temperature of the teacher's soft targets; `None` to train on labels alone.
     pub distillation: Option<Distillation>,
 }
 
@@ -84,8 +85,8 @@ impl Candidate {
     /// The layers before pruning.
     ///
     /// # Errors
-    /// When the architecture is not valid for this input, for example because its strides leave
-    /// nothing of the image.
+    /// If the architecture is not valid for this input, for example because its strides are too
+    /// many for the size of the image.
     pub fn plan(&self, data: DataShape) -> Result<Plan, PlanError> {
         Plan::lower(&self.architecture, data)
     }
@@ -93,13 +94,13 @@ impl Candidate {
     /// The layers after pruning: the network that ships.
     ///
     /// # Errors
-    /// As [`Candidate::plan`].
+    /// See [`Candidate::plan`].
     pub fn pruned_plan(&self, data: DataShape) -> Result<Plan, PlanError> {
         Ok(self.plan(data)?.pruned(&self.recipe.prune))
     }
 
-    /// Whether pruning removes any channel of `plan`, this candidate's unpruned plan. Small ratios
-    /// of few channels round to none.
+    /// Whether pruning removes any channel of `plan`, this candidate's unpruned plan. With few
+    /// channels, small ratios round to none.
     pub fn prunes(&self, plan: &Plan) -> bool {
         plan.pruned(&self.recipe.prune) != *plan
     }

@@ -1,5 +1,5 @@
-//! The space as search algorithms see it: a list of categorical choices, and genotypes that pick
-//! one option of each. The kind of space defines what a genotype means.
+//! The search space as used by search algorithms: a list of categorical choices, and genotypes that
+//! pick one option of each. The kind of space defines which candidate a genotype describes.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ impl Space {
         }
     }
 
-    /// Number of genotypes; distinct networks are fewer. Saturates at `u128::MAX`.
+    /// Number of genotypes; there are fewer distinct networks. Saturates at `u128::MAX`.
     pub fn size(&self) -> u128 {
         self.choices().iter().fold(1, |n, c| n.saturating_mul(c.options.len() as u128))
     }
@@ -100,7 +100,7 @@ impl Space {
     /// Checks indices that came from outside.
     ///
     /// # Errors
-    /// When they do not fit this space.
+    /// If they do not fit this space.
     pub fn genotype(&self, indices: Vec<u16>) -> Result<Genotype, GenotypeError> {
         let choices = self.choices();
         if indices.len() != choices.len() {
@@ -118,7 +118,7 @@ impl Space {
     /// The choices of this space, each with the option that the genotype picks, both by name.
     ///
     /// # Panics
-    /// When the genotype is another space's.
+    /// If the genotype belongs to another space.
     pub fn named(&self, genotype: &Genotype) -> Vec<(String, String)> {
         let choices = self.choices();
         assert_eq!(genotype.0.len(), choices.len(), "a genotype of another space");
@@ -132,7 +132,7 @@ impl Space {
     /// with the same choices.
     ///
     /// # Errors
-    /// When a choice is missing or unknown, or does not have the option.
+    /// If a choice is missing or unknown, or does not have the option.
     pub fn genotype_of_names(&self, named: &[(String, String)]) -> Result<Genotype, NameError> {
         let choices = self.choices();
         let unknown = |(name, _): &&(String, String)| choices.iter().all(|c| c.name != *name);
@@ -151,10 +151,10 @@ impl Space {
         choices.iter().map(index).collect::<Result<_, _>>().map(Genotype)
     }
 
-    /// A short text of the network that a genotype of this space means.
+    /// A short text that describes the network of a genotype of this space.
     ///
     /// # Panics
-    /// When the genotype is another space's.
+    /// If the genotype belongs to another space.
     pub fn describe(&self, genotype: &Genotype) -> String {
         match self {
             Space::Staged(space) => space.decode(genotype).architecture.to_string(),

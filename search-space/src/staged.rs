@@ -1,5 +1,5 @@
 //! Staged convolutional networks and their compression: which options each choice has, and which
-//! candidate a genotype means.
+//! candidate a genotype describes.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub struct StageSpace {
     pub depth: Vec<u32>,
     /// Output channels.
     pub width: Vec<u32>,
-    /// Kernel sides, odd.
+    /// Sides of kernels, odd.
     pub kernel: Vec<u32>,
     /// Operation names; see [`Operation::NAMES`].
     pub operation: Vec<String>,
@@ -77,29 +77,29 @@ pub struct SpaceError {
 const STAGE_CHOICES: [&str; 8] =
     ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
 
-/// Upper limits for new studies. Larger values are surely mistakes.
+/// Upper limits for new studies. Larger values are certainly mistakes.
 const MAX_SIZE: u32 = 4096;
 const MAX_DEPTH: u32 = 64;
 const MAX_STAGES: usize = 16;
 const MAX_OPTIONS: usize = 256;
 
-/// Limits of what is read back from disk or from the network. They are wider than the limits for
-/// new studies, so that those may become stricter. Within them, arithmetic on a network does not
-/// overflow, and a space fits into memory.
+/// Limits for values that are read from disk or from the network. They are wider than the limits
+/// for new studies, so that the latter may become stricter. Within them, arithmetic on a network
+/// does not overflow, and a space fits into memory.
 mod recorded {
-    /// Sides and channels. A feature map of such a side, with such channels and the largest
-    /// expansion, has fewer than 2^64 values.
+    /// Sides and channels. A feature map with this side, this number of channels and the largest
+    /// expansion has fewer than 2^64 values.
     pub const MAX_SIZE: u32 = 1 << 16;
-    /// Sides of kernels: four times what new studies may have.
+    /// Sides of kernels: four times the limit for new studies.
     pub const MAX_KERNEL: u32 = 127;
-    /// Expansions: four times what new studies may have.
+    /// Expansions: four times the limit for new studies.
     pub const MAX_EXPANSION: u32 = 64;
-    /// Strides: a larger one than this skips most of a feature map.
+    /// Strides: a larger one skips most of a feature map.
     pub const MAX_STRIDE: u32 = 16;
     /// Blocks of a stage: with the limit on stages, a network has fewer than 2^16 layers, so its
     /// multiply-accumulates fit into 64 bits.
     pub const MAX_DEPTH: u32 = 256;
-    /// Stages: four times what new studies may have.
+    /// Stages: four times the limit for new studies.
     pub const MAX_STAGES: usize = 64;
     /// Options of a choice. Genotypes hold them as 16 bits; this is less, to bound the memory.
     pub const MAX_OPTIONS: usize = 4096;
@@ -176,9 +176,9 @@ impl StagedSpace {
         Ok(Self { definition, data, choices })
     }
 
-    /// The space of a definition that was checked when its study was accepted, by the rules of that
-    /// time. Only what no program could work with is refused: empty lists, unknown operations, and
-    /// numbers that make no network or are absurdly large.
+    /// The space of a definition that was checked, by the rules of that time, when its study was
+    /// accepted. It refuses only definitions that no program could use: empty lists, unknown
+    /// operations, and numbers that are invalid for any network or absurdly large.
     ///
     /// # Errors
     /// All such mistakes at once.
@@ -203,10 +203,10 @@ impl StagedSpace {
         &self.choices
     }
 
-    /// The candidate that a genotype of this space means.
+    /// The candidate that a genotype of this space describes.
     ///
     /// # Panics
-    /// When the genotype is another space's.
+    /// If the genotype belongs to another space.
     pub fn decode(&self, genotype: &Genotype) -> Candidate {
         assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
         let d = &self.definition;
@@ -235,11 +235,12 @@ impl StagedSpace {
     }
 
     /// The genotype with the largest network of the space, by parameters and then by MACs, before
-    /// any compression. Found greedily, choice by choice until nothing grows. The result is exact
-    /// when the largest option of each choice does not depend on the others.
+    /// any compression. It is found greedily, choice by choice, until no change makes the network
+    /// larger. The result is exact when the largest option of each choice does not depend on the
+    /// others.
     ///
     /// # Errors
-    /// When no genotype of the space is a valid network.
+    /// If no genotype of the space is a valid network.
     pub fn largest(&self) -> Result<Genotype, PlanError> {
         let size = |g: &Genotype| {
             let cost = self.decode(g).plan(self.data).ok()?.cost(Precision::Fp32);
@@ -250,7 +251,7 @@ impl StagedSpace {
     }
 
     /// The genotype that is most likely to be valid: fewest blocks, smallest sizes and strides, and
-    /// the largest resolution at which that is a valid network.
+    /// the largest resolution at which the network is valid.
     fn gentlest(&self) -> Result<Genotype, PlanError> {
         let number = |choice: &Choice, i: usize| choice.options[i].parse::<u32>().unwrap_or(0);
         let least = |choice: &Choice| {

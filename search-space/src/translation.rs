@@ -1,35 +1,33 @@
-//! Genotypes that were written down against an earlier list of choices, read against the present
-//! one.
+//! Translates genotypes that were recorded with an earlier list of choices to the present list.
 //!
 //! Choices and options are matched by name, so their order may change. A choice that was added
-//! since takes its first option, which therefore must mean what was meant before there was a
-//! choice.
+//! later takes its first option. So this option must be what was fixed before the choice existed.
 
 use crate::{Choice, GenotypeError, NameError, Space};
 
-/// How genotypes of an earlier list of choices read in a space.
+/// Translates genotypes of an earlier list of choices to genotypes of a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Translation {
-    /// The earlier choices' numbers of options.
+    /// Number of options of each earlier choice.
     options: Vec<usize>,
-    /// By present choice.
+    /// One source for each present choice.
     choices: Vec<Origin>,
 }
 
-/// Where a present choice's option comes from.
+/// The source of the option of a present choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    /// The choice was added since: its first option.
+    /// The choice was added later and takes its first option.
     Added,
-    /// The earlier choice at this place; its options' present indices.
+    /// The earlier choice at this place, with the present indices of its options.
     Kept(usize, Vec<u16>),
 }
 
 impl Space {
-    /// How genotypes that were written down against `earlier` choices read in this space.
+    /// The translation to this space of genotypes that were recorded with the `earlier` choices.
     ///
     /// # Errors
-    /// When an earlier choice or option is not there any more.
+    /// If an earlier choice or option no longer exists.
     pub fn translation(&self, earlier: &[Choice]) -> Result<Translation, NameError> {
         let present = self.choices();
         let is_present = |choice: &&Choice| present.iter().any(|p| p.name == choice.name);
@@ -61,7 +59,7 @@ impl Translation {
     /// The present option indices of an earlier genotype.
     ///
     /// # Errors
-    /// When it is not a genotype of the earlier choices.
+    /// If it is not a genotype of the earlier choices.
     pub fn translate(&self, earlier: &[u16]) -> Result<Vec<u16>, GenotypeError> {
         if earlier.len() != self.options.len() {
             let (given, expected) = (earlier.len(), self.options.len());
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_choices_read_as_they_are() {
+    fn genotypes_of_the_same_choices_are_unchanged() {
         let space = space();
         let same = space.translation(space.choices()).unwrap();
         assert_eq!(same.translate(&[4, 3, 2, 1, 0, 4]).unwrap(), [4, 3, 2, 1, 0, 4]);
@@ -108,7 +106,7 @@ mod tests {
         let added = earlier.remove(1);
         earlier[0].options.reverse();
         let read = space.translation(&earlier).unwrap();
-        // As written down: the last edge, then from the fourth to the first.
+        // The recorded order: the last edge, then from the fourth to the first.
         assert_eq!(read.translate(&[0, 1, 2, 3, 4]).unwrap(), [4, 3, 2, 1, 0, 4]);
         assert_eq!(added.name, space.choices()[4].name);
 

@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use crate::{Genotype, Space};
 
 impl Space {
-    /// A random genotype; every option is equally likely.
+    /// A random genotype; all options of a choice are equally likely.
     pub fn sample<R: Rng + ?Sized>(&self, rng: &mut R) -> Genotype {
         let pick = |c: &crate::Choice| rng_index(rng, c.options.len());
         Genotype(self.choices().iter().map(pick).collect())

@@ -1,4 +1,4 @@
-//! The algebra of the space: lowering, cost, hash, variation, encoding.
+//! Tests of the search space: lowering, cost, hash, variation and encoding.
 
 use edgesmith_search_space::{
     Activation, Architecture, CellIdentity, CellSpace, DataShape, Genotype, LayerOp, Operation,
@@ -78,7 +78,7 @@ fn the_cost_of_a_plain_network_matches_a_calculation_by_hand() {
     // Stem 3x3 1->4 at 8x8, conv 5x5 4->6 at 4x4, classifier 6->10.
     assert_eq!(cost.macs, 9 * 4 * 64 + 25 * 4 * 6 * 16 + 60);
     assert_eq!(cost.parameters, (9 * 4 + 4) + (25 * 4 * 6 + 6) + (60 + 10));
-    // The stem's output and the stage's are the largest pair: 4*64 + 6*16 floats.
+    // The outputs of the stem and of the stage are the largest pair: 4*64 + 6*16 floats.
     assert_eq!(cost.peak_memory_bytes, (4 * 64 + 6 * 16) * 4);
     assert_eq!(plan.cost(Precision::Int8).peak_memory_bytes, 4 * 64 + 6 * 16);
 }
@@ -96,9 +96,9 @@ fn an_inverted_residual_keeps_its_input_until_the_addition() {
     let (maps, hidden) = (16, 15);
     let macs = 9 * 5 * maps + 5 * hidden * maps + 9 * hidden * maps + hidden * 5 * maps + 50;
     assert_eq!(cost.macs, macs);
-    // The block's input, its expansion and the depthwise output are alive together.
+    // The block's input, its expansion and the depthwise output are alive at the same time.
     assert_eq!(cost.peak_memory_bytes, maps * (5 + hidden + hidden));
-    // Both sides of the addition are one group, so that they are pruned together.
+    // Both sides of the addition belong to one group, so that they are pruned together.
     let add = plan.layers().iter().find(|l| l.op == LayerOp::Add).unwrap();
     let groups: Vec<_> = add.inputs.iter().map(|s| plan.source_group(*s)).collect();
     assert_eq!(groups, [add.group, add.group]);
@@ -119,7 +119,7 @@ fn strides_halve_and_a_stride_on_one_position_is_refused() {
 }
 
 #[test]
-fn pruning_keeps_shares_of_each_stage_and_never_the_last_channel() {
+fn pruning_removes_a_share_of_each_stage_and_keeps_at_least_one_channel() {
     let op = Operation::InvertedResidual { expansion: 2 };
     let stages = vec![stage(op, 2, 8, 3, 1), stage(Operation::Conv, 1, 10, 3, 2)];
     let plan = lower(&architecture(8, 8, stages));
@@ -152,8 +152,8 @@ fn choices_without_effect_do_not_change_the_hash() {
     let space = space();
     let hash = |changes: &[(&str, u16)]| space.canonical_hash(&pick(changes)).unwrap();
     let base = hash(&[]);
-    // A plain convolution has no expansion; an absent stage has nothing at all; without
-    // distillation there is no temperature; 5 % of 4 channels round to none.
+    // A plain convolution has no expansion, an absent stage has no choices in effect, without
+    // distillation there is no temperature, and 5 % of 4 channels round to none.
     for inert in ["stage1.expansion", "stage2.width", "stage2.prune", "temperature", "stage1.prune"]
     {
         assert_eq!(hash(&[(inert, 1)]), base, "{inert}");
@@ -207,7 +207,7 @@ fn feature_maps_above_the_limit_are_refused_with_the_layers_name() {
         error,
         PlanError::TooLarge { layer: "stage1.block1.conv".to_owned(), elements: 17 << 20 }
     );
-    // Padding counts: 16 channels are at the limit, and the next layer pads them.
+    // Padding is counted: 16 channels are at the limit, and the next layer pads them.
     let stages = vec![stage(Operation::Conv, 1, 16, 1, 1), stage(Operation::Conv, 1, 4, 3, 2)];
     let error = Plan::lower(&architecture(1024, 4, stages), DATA).unwrap_err();
     assert!(matches!(error, PlanError::TooLarge { layer, .. } if layer == "stage2.block1.conv"));
@@ -237,8 +237,8 @@ fn the_largest_network_is_no_smaller_than_any_sample() {
 
 #[test]
 fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
-    // Small enough to enumerate, with strides that leave nothing, stages that may be absent and a
-    // width at which a residual connection appears.
+    // Small enough to enumerate. It has invalid strides, stages that may be absent and a width at
+    // which a residual connection appears.
     for (resolution, depths) in [(vec![2, 4], vec![0, 1, 2]), (vec![3], vec![1, 2])] {
         let stage = |operation: &[&str], stride: Vec<u32>| StageSpace {
             depth: depths.clone(),
@@ -290,7 +290,7 @@ fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
 
 #[test]
 fn equal_networks_are_one_candidate_by_network_and_two_by_row() {
-    // The skip connection from node 0 to 1 makes both the same network.
+    // Because of the skip connection from node 0 to 1, both are the same network.
     let texts = [
         "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
         "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|",
@@ -335,7 +335,7 @@ fn all_mistakes_of_a_definition_are_reported_at_once() {
 #[test]
 fn recorded_spaces_are_refused_only_if_no_program_can_work_with_them() {
     type Change = fn(&mut SpaceDefinition);
-    // Beyond what new studies may have.
+    // Beyond the limits for new studies.
     let kept: [Change; 4] = [
         |d| d.resolution = vec![60_000],
         |d| d.stages[0].kernel = vec![63],

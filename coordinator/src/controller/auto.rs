@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_what_made_each_proposal() {
+    fn it_reports_which_part_made_each_proposal() {
         let mut auto = Auto::new(medium_space(), None);
         for n in 0..40 {
             let number = TrialNumber(n);

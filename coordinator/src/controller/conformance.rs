@@ -224,7 +224,7 @@ fn no_candidate_is_proposed_twice() {
 }
 
 #[test]
-fn cells_with_three_objectives_are_searched_like_anything_else() {
+fn cells_with_three_objectives_can_be_searched() {
     let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
     let result = |number: u32, proposal: &Proposal| {
         let picks = |option: u16| {
@@ -317,12 +317,12 @@ fn different_seeds_give_different_proposals() {
 }
 
 #[test]
-fn a_tiny_space_is_proposed_to_the_last_network_and_no_further() {
+fn every_network_of_a_tiny_space_is_proposed_and_then_nothing() {
     let space = tiny_space();
     let all = all_genotypes(&space);
     let networks: BTreeSet<CanonicalHash> =
         all.iter().filter_map(|g| space.canonical_hash(g).ok()).collect();
-    assert!(all.iter().any(|g| space.canonical_hash(g).is_err()), "some are no network");
+    assert!(all.iter().any(|g| space.canonical_hash(g).is_err()), "some are not valid networks");
     assert!(networks.len() * 4 < all.len() && networks.len() > 10, "{}", networks.len());
     for (name, make) in ALL {
         let mut controller = make(space.clone());
@@ -350,7 +350,7 @@ fn a_tiny_space_is_proposed_to_the_last_network_and_no_further() {
 }
 
 #[test]
-fn a_space_without_a_network_yields_nothing() {
+fn a_space_without_valid_networks_has_no_proposals() {
     let mut definition = tiny_staged().definition().clone();
     definition.resolution = vec![1];
     definition.stages[0].stride = vec![2];
@@ -362,7 +362,7 @@ fn a_space_without_a_network_yields_nothing() {
 }
 
 #[test]
-fn nobody_waits_for_results() {
+fn no_controller_waits_for_results() {
     let space = medium_space();
     for (name, make) in ALL {
         let mut controller = make(space.clone());
@@ -432,7 +432,7 @@ fn parents_are_trials_that_were_proposed_before() {
 }
 
 #[test]
-fn a_study_gets_the_controller_that_it_names_with_the_settings_it_gives() {
+fn a_study_gets_the_controller_and_the_settings_that_it_names() {
     let settings = [
         "name = \"random\"",
         "name = \"regularized-evolution\"\npopulation = 9\nsample = 3\nmutations = 2",

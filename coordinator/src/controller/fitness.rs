@@ -16,7 +16,7 @@ pub(super) struct Fitness {
     violation: f64,
 }
 
-/// The rank of a trial among others.
+/// The standing of a trial among others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
     /// 0 is the best front.
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn less_violation_dominates_whatever_the_objectives() {
+    fn less_violation_dominates_regardless_of_the_objectives() {
         let (less, more) = (Fitness::new(&[5.0], 0.1).unwrap(), Fitness::new(&[1.0], 0.2).unwrap());
         assert!(less.dominates(&more));
         assert!(!more.dominates(&less));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn fronts_come_in_order_and_violations_behind_them() {
+    fn fronts_come_in_order_and_violations_come_last() {
         let trials = [
             Fitness::new(&[0.0, 0.0], 0.5).unwrap(),
             feasible(&[1.0, 3.0]),

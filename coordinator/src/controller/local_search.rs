@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_last_neighbours_are_out_starts_are_proposed_and_the_best_is_taken() {
+    fn starts_are_proposed_while_the_last_neighbours_run_and_the_best_is_taken() {
         let mut search = LocalSearch::new(medium_space());
         go_on(&mut search, 0, |_| vec![0.0]);
         let mut steps = Vec::new();

@@ -3,8 +3,8 @@
 //!
 //! The original makes a generation, waits for all of it, and keeps the best half of parents and
 //! children. Here workers never wait (the steady-state form): each trial that completes enters at
-//! once, the worst member leaves, and children are made from the members of that moment. Because
-//! members leave one at a time, crowding is measured anew before each removal. Selection (binary
+//! once, the worst member leaves, and children are made from the current members. Because members
+//! leave one at a time, crowding is computed again before each removal. Selection (binary
 //! tournament by front, then crowding) and constraint handling are the paper's. The paper's
 //! operators are for real numbers and bits. For categorical choices they are uniform crossover and
 //! a change of each choice with a probability of `mutations` divided by the number of choices.
@@ -18,18 +18,18 @@ use super::fitness::{Standing, standings};
 use super::population::Population;
 use super::{Controller, FinishedTrial, Proposal};
 
-/// NSGA-II at work on one study.
+/// NSGA-II, running on one study.
 #[derive(Debug)]
 pub struct Nsga2 {
     population: Population,
     breeding: Breeding,
-    /// Of each member of the population among all members.
+    /// Standing of each member of the population among all members.
     standings: Vec<Standing>,
 }
 
 impl Nsga2 {
-    /// A controller of `space` with `population` members (at least 2), children that have two
-    /// parents with probability `crossover` (`0..=1`), and `mutations` changed choices on average.
+    /// A controller of `space` with `population` members (at least 2). Children have two parents
+    /// with probability `crossover` (`0..=1`), and `mutations` changed choices on average.
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
         Self {
             breeding: Breeding::new(&space, crossover, mutations),
@@ -44,7 +44,7 @@ impl Nsga2 {
         self.population.tournament(rng, better).parent()
     }
 
-    /// Position of the worst member; the oldest of equals.
+    /// Position of the worst member; the oldest of several equal ones.
     fn worst(&self) -> usize {
         let worst = (0..self.standings.len())
             .rev()
@@ -84,7 +84,7 @@ mod tests {
     use super::super::conformance::{medium_space, proposal};
     use super::*;
 
-    /// Runs trials from number `first` on with these results.
+    /// Runs trials with these results, numbered from `first`.
     fn feed(nsga2: &mut Nsga2, first: u32, results: &[([f64; 2], f64)]) {
         for (number, &(objectives, violation)) in (first..).map(TrialNumber).zip(results) {
             let next = proposal(nsga2, number.0);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn crossover_odds_decide_how_many_parents_a_child_has() {
+    fn the_crossover_rate_decides_how_many_parents_a_child_has() {
         for (crossover, most) in [(0.0, 1), (1.0, 2)] {
             let mut nsga2 = Nsga2::new(medium_space(), 8, crossover, 1);
             let front: Vec<_> = (0..8).map(|i| ([f64::from(i), f64::from(8 - i)], 0.0)).collect();

@@ -2,12 +2,13 @@
 //! Reference-Point-Based Nondominated Sorting Approach, Part I", IEEE Transactions on Evolutionary
 //! Computation 18(4), 2014; constraints as in Part II (Jain & Deb, the same issue).
 //!
-//! NSGA-II spreads a front by crowding distance, which says little among many objectives. NSGA-III
-//! spreads it over reference lines instead. They go from the ideal point through evenly spaced
-//! reference points (Das & Dennis 1998) in the space of normalised objectives. The original chooses
-//! half of a generation. Here, as in [`Nsga2`](super::Nsga2), each trial enters when it completes,
-//! and one member leaves: of the last front, and of the reference line with the most members, the
-//! member farthest from that line. This does by removal what the paper's niching does by selection.
+//! NSGA-II spreads a front by crowding distance, which is of little use with many objectives.
+//! NSGA-III spreads it over reference lines instead. They go from the ideal point through evenly
+//! spaced reference points (Das & Dennis 1998) in the space of normalised objectives. The original
+//! chooses half of a generation. Here, as in [`Nsga2`](super::Nsga2), each trial enters when it
+//! completes, and one member leaves: of the last front, and of the reference line with the most
+//! members, the member farthest from that line. This does by removal what the paper's niching does
+//! by selection.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -23,7 +24,7 @@ use crate::linear_algebra::solve;
 /// scalarizing function).
 const OFF_AXIS: f64 = 1e-6;
 
-/// NSGA-III at work on one study.
+/// NSGA-III, running on one study.
 #[derive(Debug)]
 pub struct Nsga3 {
     population: Population,
@@ -42,13 +43,13 @@ impl Nsga3 {
         }
     }
 
-    /// A random member. Of two, the one that breaks constraints less (Part II).
+    /// The better of two random members: the one that breaks constraints less (Part II).
     fn parent(&self, rng: &mut dyn Rng) -> Parent<'_> {
         let violation = |i: usize| self.population.members()[i].fitness.violation();
         self.population.tournament(rng, |a, b| violation(a) < violation(b)).parent()
     }
 
-    /// Position of the member that leaves; there is more than one.
+    /// Position of the member that leaves. There must be more than one member.
     fn leaver(&self) -> usize {
         let fitness = self.population.fitness();
         let fronts = fronts(&fitness);
@@ -77,7 +78,7 @@ impl Nsga3 {
 }
 
 /// Lengths by which objectives are divided: the intercepts of the plane through the extreme points
-/// of the first front, or the extent of that front where there is no such plane.
+/// of the first front, or the extent of that front if there is no such plane.
 fn scale(ideal: &[f64], first: &[usize], fitness: &[&Fitness]) -> Vec<f64> {
     let count = ideal.len();
     let above = |i: usize| fitness[i].objectives().iter().zip(ideal).map(|(v, low)| v - low);
@@ -121,8 +122,8 @@ fn niche(point: &[f64], ideal: &[f64], scale: &[f64], lines: &[Vec<f64>]) -> (us
     distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).expect("a reference point at least")
 }
 
-/// Evenly spaced points with non-negative coordinates of sum 1 (Das & Dennis 1998). There are as
-/// many as the finest division gives without more than `most`, but at least one for each axis.
+/// Evenly spaced points with non-negative coordinates of sum 1 (Das & Dennis 1998). The division is
+/// the finest with at most `most` points, but there is at least one point for each axis.
 fn reference_points(objectives: usize, most: usize) -> Vec<Vec<f64>> {
     if objectives < 2 {
         return vec![vec![1.0; objectives]];
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn reference_points_are_as_many_as_das_and_dennis_say() {
+    fn the_number_of_reference_points_agrees_with_das_and_dennis() {
         // The paper's table: 3 objectives with 12 divisions have 91 points, 5 with 6 have 210.
         for (objectives, most, count) in [(3, 91, 91), (3, 104, 91), (5, 210, 210), (2, 20, 20)] {
             let points = reference_points(objectives, most);
@@ -218,15 +219,15 @@ mod tests {
         for (length, intercept) in lengths.iter().zip([2.0, 4.0, 8.0]) {
             assert!((length - intercept).abs() < 1e-9, "{lengths:?}");
         }
-        // One point makes no plane; its extent takes the place of the intercepts.
+        // One point does not define a plane, so its extent replaces the intercepts.
         let point = fitness(&[[1.0, 2.0, 3.0]]);
         assert_eq!(scale(&[0.0; 3], &[0], &[&point[0]]), [1.0, 2.0, 3.0]);
     }
 
     #[test]
-    fn the_most_crowded_line_loses_its_farthest_member_whatever_the_units() {
+    fn the_most_crowded_line_loses_its_farthest_member_in_any_units() {
         for units in [[1.0, 1.0, 1.0], [1e6, 1e-3, 1.0]] {
-            // Three corners, three near the middle, of which the last is farthest from its line.
+            // Three corners and three near the middle. The last one is farthest from its line.
             let points = [
                 [1.0, 0.0, 0.0],
                 [0.0, 1.0, 0.0],
@@ -237,8 +238,8 @@ mod tests {
             ];
             let points = points.map(|p| [p[0] * units[0], p[1] * units[1], p[2] * units[2]]);
             let results: Vec<(&[f64], f64)> = points.iter().map(|p| (&p[..], 0.0)).collect();
-            // Up to ten members have ten reference points, those of three divisions, with one in
-            // the middle.
+            // With up to ten members there are ten reference points (three divisions), one of them
+            // in the middle.
             let mut nsga3 = fed(10, &results);
             assert_eq!(nsga3.population.members().len(), 6);
             assert_eq!(nsga3.leaver(), 5, "{units:?}");

@@ -1,4 +1,4 @@
-//! The population of an evolutionary algorithm that does not wait for generations.
+//! The population of an evolutionary algorithm without separate generations.
 //!
 //! Each trial that completes enters the population at once. The first trials are random; after
 //! that the algorithm makes children of the members. The algorithm itself decides which members
@@ -17,9 +17,9 @@ use super::{FinishedTrial, Proposal};
 #[derive(Debug)]
 pub(super) struct Population {
     history: History,
-    /// Most members.
+    /// Largest number of members.
     capacity: usize,
-    /// Trials that completed, including those that have left.
+    /// Number of trials that completed, including those that have left.
     completed: usize,
     /// In the order of completion.
     members: Vec<Member>,
@@ -32,12 +32,12 @@ pub(super) struct Member {
     pub(super) number: TrialNumber,
     /// Its candidate.
     pub(super) genotype: Genotype,
-    /// What it is worth.
+    /// Its fitness.
     pub(super) fitness: Fitness,
 }
 
 impl Member {
-    /// What came of a trial; `None` where it has no fitness.
+    /// The individual of a finished trial; `None` if it has no fitness.
     pub(super) fn new(genotype: Genotype, finished: &FinishedTrial) -> Option<Self> {
         let fitness = Fitness::of(finished)?;
         Some(Self { number: finished.number(), genotype, fitness })
@@ -60,7 +60,7 @@ impl Population {
         self.history.space()
     }
 
-    /// Most members.
+    /// Largest number of members.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -70,13 +70,13 @@ impl Population {
         &self.members
     }
 
-    /// What the members are worth, in their order.
+    /// Fitness of the members, in their order.
     pub(super) fn fitness(&self) -> Vec<&Fitness> {
         self.members.iter().map(|member| &member.fitness).collect()
     }
 
-    /// A fresh candidate: random in the first generation, then a child that `breed` makes. When
-    /// `breed` is called there is at least one member.
+    /// A new candidate: random in the first generation, then a child made by `breed`. When `breed`
+    /// is called, there is at least one member.
     pub(super) fn suggest(
         &self,
         rng: &mut dyn Rng,
@@ -90,8 +90,8 @@ impl Population {
         self.history.first_fresh(rng, breed)
     }
 
-    /// Binary tournament: of two random members the second where it is `better` than the first,
-    /// else the first. `better` gets positions in [`Population::members`].
+    /// Binary tournament of two random members: returns the second if it is `better` than the
+    /// first, else the first. `better` takes positions in [`Population::members`].
     pub(super) fn tournament(
         &self,
         rng: &mut dyn Rng,
@@ -102,12 +102,12 @@ impl Population {
         &self.members[if better(second, first) { second } else { first }]
     }
 
-    /// Notes that trial `number` was proposed.
+    /// Records that trial `number` was proposed.
     pub(super) fn propose(&mut self, number: TrialNumber, proposal: &Proposal) {
         self.history.propose(number, proposal);
     }
 
-    /// Notes a finished trial. If it completed, it becomes the last member and is returned.
+    /// Records a finished trial. If it completed, it becomes the last member and is returned.
     pub(super) fn finish(&mut self, finished: &FinishedTrial) -> Option<&Member> {
         let genotype = self.history.finish(finished.number())?;
         let member = Member::new(genotype, finished)?;

@@ -3,11 +3,11 @@
 //! 2019).
 //!
 //! When a batch of trials has completed, the policy makes several steps of Adam on the clipped
-//! surrogate objective: each trial is weighted by the ratio of its probability now to that when it
-//! was proposed, until the ratio has moved by `clip`. Because of that ratio the policy can learn
-//! from trials of older policies, so workers need not wait for a batch. Rewards are normalised by
-//! the mean and deviation of their batch, as implementations of the paper do. A proposal that was
-//! changed to make it new has the probability of what was proposed.
+//! surrogate objective: each trial is weighted by the ratio of its present probability to its
+//! probability when it was proposed, until the ratio has moved by `clip`. Because of that ratio the
+//! policy can learn from trials of older policies, so workers do not have to wait for a batch.
+//! Rewards are normalised by the mean and deviation of their batch, as implementations of the paper
+//! do. A proposal that was changed to make it new has the probability of the changed proposal.
 
 use std::collections::BTreeMap;
 
@@ -27,24 +27,24 @@ pub(super) struct PpoSettings {
     pub(super) learning_rate: f64,
     /// Weight of the entropy bonus.
     pub(super) entropy: f64,
-    /// Trials in an update, at least 2.
+    /// Number of trials in an update, at least 2.
     pub(super) batch: usize,
-    /// Steps of Adam in an update.
+    /// Number of steps of Adam in an update.
     pub(super) epochs: usize,
     /// How far the probability ratio of a trial may move away from 1 in an update.
     pub(super) clip: f64,
 }
 
-/// PPO at work on one study.
+/// PPO, running on one study.
 #[derive(Debug)]
 pub struct Ppo {
     history: History,
     policy: Policy,
     reward: Reward,
     settings: PpoSettings,
-    /// For each running trial the natural logarithm of its probability when it was proposed.
+    /// For each running trial, the natural logarithm of its probability when it was proposed.
     log_p: BTreeMap<TrialNumber, f64>,
-    /// Finished since the last update.
+    /// Trials that finished since the last update.
     batch: Vec<Drawn>,
 }
 
@@ -58,7 +58,7 @@ struct Drawn {
 }
 
 impl Ppo {
-    /// A controller of `space` whose policy earns `reward`.
+    /// A controller of `space` whose policy is trained with `reward`.
     pub(super) fn new(space: Space, policy: Policy, reward: Reward, settings: PpoSettings) -> Self {
         Self {
             history: History::new(space),

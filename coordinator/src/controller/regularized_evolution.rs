@@ -2,10 +2,11 @@
 //! Classifier Architecture Search", AAAI 2019, algorithm 1.
 //!
 //! The population is a queue of the trials that completed last. A child is a mutated copy of the
-//! best of a random sample. When a new member enters a full population, the oldest is removed,
-//! however good it is. This is the paper's distributed form: children are made from the current
-//! members while other trials are running. Beyond the paper, "best" is by constraint-domination,
-//! and with several objectives by front and crowding distance within the sample (Deb et al. 2002).
+//! best of a random sample. When a new member enters a full population, the oldest is removed, even
+//! if it is the best. This is the paper's distributed form: children are made from the current
+//! members while other trials are running. As an extension of the paper, "best" is decided by
+//! constraint-domination, and with several objectives by front and crowding distance within the
+//! sample (Deb et al. 2002).
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -15,7 +16,7 @@ use super::fitness::{Fitness, best};
 use super::population::{Member, Population};
 use super::{Controller, FinishedTrial, Proposal};
 
-/// Aging evolution at work on one study.
+/// Aging evolution, running on one study.
 #[derive(Debug)]
 pub struct RegularizedEvolution {
     /// The oldest member first.
@@ -25,9 +26,9 @@ pub struct RegularizedEvolution {
 }
 
 impl RegularizedEvolution {
-    /// A controller of `space` with `population` members, parents that are the best of
-    /// `sample` draws (with replacement), and children that differ in `mutations` choices. Numbers
-    /// below 1 count as 1.
+    /// A controller of `space` with `population` members. A parent is the best of `sample` draws
+    /// (with replacement), and a child differs from it in `mutations` choices. Numbers below 1
+    /// count as 1.
     pub fn new(space: Space, population: usize, sample: usize, mutations: usize) -> Self {
         Self {
             population: Population::new(space, population.max(1)),
@@ -41,7 +42,7 @@ impl RegularizedEvolution {
         let members = self.population.members();
         let mut sample: Vec<usize> =
             (0..self.sample).map(|_| rng.random_range(0..members.len())).collect();
-        // Each once. The youngest comes first, so that it wins a tie.
+        // Each member once. The youngest comes first, so that it wins a tie.
         sample.sort_unstable_by(|a, b| b.cmp(a));
         sample.dedup();
         let contestants: Vec<&Fitness> = sample.iter().map(|&i| &members[i].fitness).collect();
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_member_dies_of_age() {
+    fn the_best_member_is_removed_when_it_is_the_oldest() {
         let mut evolution = RegularizedEvolution::new(medium_space(), 4, 64, 1);
         for n in 0..4 {
             let next = proposal(&evolution, n);
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn children_differ_from_their_parent_in_the_asked_number_of_choices() {
+    fn children_differ_from_their_parent_in_the_requested_number_of_choices() {
         let mut evolution = RegularizedEvolution::new(medium_space(), 1, 1, 3);
         let first = proposal(&evolution, 0);
         evolution.proposed(TrialNumber(0), &first);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn trials_that_yield_nothing_are_replaced_in_the_first_generation() {
+    fn trials_without_a_result_are_replaced_in_the_first_generation() {
         let mut evolution = RegularizedEvolution::new(medium_space(), 3, 3, 1);
         for n in 0..6 {
             let next = proposal(&evolution, n);

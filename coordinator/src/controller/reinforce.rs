@@ -2,12 +2,11 @@
 //! Reinforcement Learning", Machine Learning 8, 1992, on a categorical policy or the recurrent one
 //! of Zoph & Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017.
 //!
-//! Each trial that completes moves the policy one step of Adam along
-//! `(reward - baseline) * grad ln p(candidate)`, with a bonus for entropy and a moving average of
-//! rewards as the baseline. The probability is that of the present policy. But the candidate was
-//! drawn from the policy of the time when it was proposed, and sometimes changed to make it new.
-//! With few trials running the two policies are close, and the remaining bias is not corrected.
-//! [`Ppo`](super::Ppo) corrects it.
+//! Each trial that completes moves the policy one step of Adam along `(reward - baseline) * grad ln
+//! p(candidate)`, with a bonus for entropy and a moving average of rewards as the baseline. The
+//! probability is that under the present policy. But the candidate was drawn from the policy at the
+//! time of the proposal, and sometimes changed to make it new. With few trials running the two
+//! policies are close, and the remaining bias is not corrected. [`Ppo`](super::Ppo) corrects it.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
@@ -18,7 +17,7 @@ use super::policy::Policy;
 use super::reward::Reward;
 use super::{Controller, FinishedTrial, Proposal};
 
-/// REINFORCE at work on one study.
+/// REINFORCE, running on one study.
 #[derive(Debug)]
 pub struct Reinforce {
     history: History,
@@ -32,9 +31,10 @@ pub struct Reinforce {
 }
 
 impl Reinforce {
-    /// A controller of `space` whose policy earns `reward` and moves by `learning_rate` a step. An
-    /// `entropy` bonus of this weight keeps it from settling early. Rewards are compared with their
-    /// moving average, which has the decay `baseline_decay` (`0..1`).
+    /// A controller of `space` whose policy is trained with `reward`, with steps of
+    /// `learning_rate`. An entropy bonus with weight `entropy` keeps it from converging too early.
+    /// Rewards are compared with their moving average, which has the decay `baseline_decay`
+    /// (`0..1`).
     pub(super) fn new(
         space: Space,
         policy: Policy,

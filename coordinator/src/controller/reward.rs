@@ -1,9 +1,9 @@
-//! What a policy is rewarded with for a finished trial.
+//! The reward of a policy for a finished trial.
 //!
 //! *Rank* has no units and no weights to set. It is one minus the share of the recent trials that
 //! dominate this one under constraint-domination: the rank of Fonseca and Fleming ("Genetic
 //! Algorithms for Multiobjective Optimization", ICGA 1993) mapped to `0..1`. With one objective
-//! that is the quantile. Every trial on the front earns most, wherever on it.
+//! that is the quantile. All trials on the front get the highest reward.
 //!
 //! *Target* is MnasNet's (Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for
 //! Mobile", CVPR 2019): the accuracy times a power of the ratio of the other objective to its
@@ -17,8 +17,8 @@ use edgesmith_common::{Goal, Objective};
 use super::FinishedTrial;
 use super::fitness::Fitness;
 
-/// Number of recent trials that a rank compares with: enough for a fine rank, and a bounded amount
-/// of work however long the study is.
+/// Number of recent trials that a rank compares with: enough for a fine rank, with an amount of
+/// work that does not grow with the study.
 const RECENT: usize = 1000;
 
 /// How rewards are computed.
@@ -31,20 +31,20 @@ pub(super) enum Reward {
     },
     /// `accuracy * (value / target)^w`.
     Target {
-        /// Position of the accuracy. It is maximised, so its values come negated.
+        /// Position of the accuracy. It is maximised, so its values are negated.
         accuracy: usize,
         /// Position of the other objective.
         other: usize,
         target: f64,
-        /// `w` up to the target.
+        /// `w` for values up to the target.
         within: f64,
-        /// `w` above it.
+        /// `w` for values above it.
         beyond: f64,
     },
 }
 
 impl Reward {
-    /// The reward that a study asks for; by rank where its objectives do not fit a target.
+    /// The reward that a study asks for; by rank if its objectives do not fit a target.
     pub(super) fn new(spec: RewardSpec, objectives: &[Objective]) -> Self {
         let rank = Reward::Rank { recent: VecDeque::new() };
         let RewardSpec::Target { target, within, beyond } = spec else { return rank };
@@ -58,8 +58,8 @@ impl Reward {
         }
     }
 
-    /// The reward to expect before any trial has finished: the middle of the ranks. `None` where
-    /// there is no such value.
+    /// The reward to expect before any trial has finished: the middle of the ranks. `None` if there
+    /// is no such value.
     pub(super) fn neutral(&self) -> Option<f64> {
         match self {
             Reward::Rank { .. } => Some(0.5),
@@ -67,12 +67,12 @@ impl Reward {
         }
     }
 
-    /// The reward of a finished trial; `None` where it says nothing about its candidate. Complete
-    /// trials are remembered for later ranks.
+    /// The reward of a finished trial; `None` if the trial shows nothing about its candidate.
+    /// Complete trials are remembered for later ranks.
     pub(super) fn of_finished(&mut self, finished: &FinishedTrial) -> Option<f64> {
         match finished {
             FinishedTrial::Complete { .. } => Some(self.of(Fitness::of(finished)?)),
-            // Worse than anything that was measured.
+            // Worse than every measured trial.
             FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => Some(0.0),
             FinishedTrial::Failed { .. } => None,
         }
@@ -94,7 +94,7 @@ impl Reward {
                 let objectives = fitness.objectives();
                 let (accuracy, value) = (-objectives[*accuracy], objectives[*other]);
                 let exponent = if value <= *target { *within } else { *beyond };
-                // A value of 0 would give infinity where the exponent is below 0.
+                // A value of 0 would result in infinity if the exponent is below 0.
                 let ratio = (value / *target).max(1e-9);
                 let reward = accuracy * ratio.powf(exponent);
                 // The paper has no other constraints. Here a violation reduces the reward.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_are_among_the_recent() {
+    fn ranks_compare_with_recent_trials_only() {
         let mut reward = rank();
         reward.of(fitness(&[0.0], 0.0));
         for _ in 0..RECENT {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_soft_or_hard_as_the_paper_has_them() {
+    fn targets_are_soft_or_hard_as_in_the_paper() {
         let objectives = ["latency_ms@board", "validation_accuracy"]
             .map(|of| Objective::natural(of.parse().unwrap()));
         let of = |within: f64, beyond: f64, latency: f64, violation: f64| {

@@ -1,7 +1,7 @@
 //! Layers in integers only, as `IntLayer` defines them. Maps are uint8. The input of a convolution
-//! is first widened to int16, its zero point subtracted and zeros put around it, so that products
-//! need no correction. `portable` and `avx2` (where the processor has it) compute the same sums.
-//! The order of integer additions does not matter, so they agree bit for bit.
+//! is first widened to int16, its zero point is subtracted and zeros are added around it, so that
+//! products need no correction. `portable` and `avx2` (if the processor has it) compute the same
+//! sums. The order of integer additions does not matter, so they agree bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -29,7 +29,7 @@ impl Isa {
 }
 
 /// Defines `$name(isa, …)`, which runs the generic function `$body` compiled either for any
-/// processor (`FMA` false) or, where `isa` allows, for AVX2 and FMA (`FMA` true).
+/// processor (`FMA` false) or, if `isa` allows it, for AVX2 and FMA (`FMA` true).
 macro_rules! for_each_isa {
     ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
         $(#[$doc])*

@@ -43,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn running_allocates_nothing() {
+fn running_does_not_allocate() {
     for seed in 0..40 {
         for model in [float_model(seed, 8), int_model(seed, 8)] {
             for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {

@@ -1,4 +1,4 @@
-//! The model file: what is written can be read back, and all other content is refused.
+//! The model file: written files can be read back, and all other content is refused.
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FORMAT_VERSION, FloatLayer, FloatNode, FormatProblem, InputSpec, Linear,
@@ -14,7 +14,7 @@ fn model(seed: u64) -> Model {
     if seed.is_multiple_of(2) { float_model(seed, 5) } else { int_model(seed, 5) }
 }
 
-/// Corrects length and checksum, so that the reader gets past them.
+/// Corrects length and checksum, so that the reader accepts them.
 fn sign(bytes: &mut Vec<u8>) {
     let length = (bytes.len() + 4) as u64;
     bytes[12..HEADER].copy_from_slice(&length.to_le_bytes());
@@ -51,7 +51,8 @@ proptest! {
         prop_assert!(matches!(error, ModelError::Truncated { .. }), "{}", error);
     }
 
-    /// Damage with a correct checksum gives an error or another model whose file has these bytes.
+    /// Damage with a correct checksum results in an error, or in another model whose file has these
+    /// bytes.
     #[test]
     fn signed_corruption_does_not_panic(
         seed: u64,
@@ -147,7 +148,7 @@ fn the_layout_is_as_documented() {
 }
 
 #[test]
-fn other_files_are_reported_as_no_model_file() {
+fn other_files_are_reported_as_not_a_model_file() {
     for other in [&b"PK\x03\x04 something else entirely"[..], b"\x7fELF", b"EDGESMTX\x01\0\0\0"] {
         assert_eq!(Model::from_bytes(other), Err(ModelError::WrongMagic));
     }

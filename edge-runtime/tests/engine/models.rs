@@ -17,7 +17,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Both ends included.
+    /// A random number in the range, both ends included.
     pub fn int(&mut self, low: i64, high: i64) -> i64 {
         low + (self.next() % (high - low + 1) as u64) as i64
     }
@@ -82,7 +82,7 @@ impl Skeleton {
     }
 
     fn push(&mut self, random: &mut Random) {
-        // Reads mostly the newest value.
+        // Mostly reads the newest value.
         let newest = self.shapes.len() - 1;
         let value = if random.chance(4) { random.int(0, newest as i64) as usize } else { newest };
         let shape = self.shapes[value];

@@ -144,7 +144,8 @@ fn load<T>(input: &InputSpec, image: &[u8], value: impl Fn(usize, u8) -> T) -> M
     Map { shape: Shape { channels, height, width }, values }
 }
 
-/// `finish` gets an output channel, and all pairs of input (`None` in the padding) and weight.
+/// `finish` is called with an output channel and all pairs of input (`None` in the padding) and
+/// weight.
 fn convolve<T: Copy, W: Copy, B>(
     map: &Map<T>,
     conv: &Conv<W, B>,

@@ -1,5 +1,5 @@
-//! What a candidate is expected to add: with two objectives the expected hypervolume improvement,
-//! in the objectives' own units; with one, or with three and more, a lower confidence bound.
+//! Acquisition functions: with two objectives the expected hypervolume improvement, in the
+//! objectives' own units; with one, or with three and more, a lower confidence bound.
 
 use rand::{Rng, RngExt};
 
@@ -8,10 +8,11 @@ use super::warp::Warp;
 
 /// Standard deviations below the mean at which a candidate is judged.
 const CONFIDENCE: f64 = 2.0;
-/// The same where there is one objective. More explores more: over 150 runs on NAS-Bench-201, 1 to
-/// 2 find cells of 72.82 to 72.90 % on CIFAR-100, 3 and 4 of 72.94, with half the variance.
+/// The same for studies with one objective. A higher value explores more: over 150 runs on
+/// NAS-Bench-201, 1 to 2 find cells of 72.82 to 72.90 % on CIFAR-100, 3 and 4 of 72.94, with half
+/// the variance.
 const CONFIDENCE_ALONE: f64 = 3.0;
-/// The same for a rough value.
+/// The same for [`Acquisition::rough`].
 const CONFIDENCE_ROUGH: f64 = 1.0;
 
 /// Midpoints of eight equally likely slices of the normal distribution, stretched to variance 1.
@@ -23,36 +24,36 @@ const NODES: [f64; 8] =
 pub enum Acquisition {
     /// The lower confidence bound of the only objective.
     Bound,
-    /// The hypervolume that is expected to be added, of two objectives.
+    /// The expected hypervolume improvement of two objectives.
     Hypervolume {
-        /// What the feasible trials have reached.
+        /// The front of the feasible trials.
         stairs: Staircase,
-        /// Of the two objectives.
+        /// Warps of the two objectives.
         warps: [Warp; 2],
     },
     /// A random augmented Tchebycheff scalarisation.
     Scalarisation {
-        /// Of the objectives, with sum 1.
+        /// Weights of the objectives, with sum 1.
         weights: Vec<f64>,
         /// The least warped value of each objective.
         ideal: Vec<f64>,
-        /// The best feasible value, where gains over it count; else only bounds are compared.
+        /// The best feasible value if gains over it count; else only bounds are compared.
         best: Option<f64>,
     },
 }
 
-/// What a candidate is worth.
+/// The value of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Value {
-    /// The expected improvement; 0 where there is none, or none is computed.
+    /// The expected improvement; 0 if there is none, or none is computed.
     pub gain: f64,
-    /// A bound of what the candidate may reach, less is better.
+    /// A lower bound of the value that the candidate may reach, less is better.
     pub hope: f64,
 }
 
 impl Acquisition {
-    /// For objectives with these `warps`, of which `all` trials measured values, `feasible` ones
-    /// among them. With `costs` and more than two objectives, gains count.
+    /// For objectives with these `warps`. `all` has the values of all measured trials, `feasible`
+    /// those of the feasible ones. With `costs` and more than two objectives, gains count.
     pub fn new(
         warps: Vec<Warp>,
         all: &[&[f64]],
@@ -100,7 +101,7 @@ impl Acquisition {
         }
     }
 
-    /// A rough value for little work: the gain is that of a lower bound.
+    /// A rough value that is cheap to compute: the gain is that of a lower bound.
     pub fn rough(&self, predictions: &[Prediction]) -> Value {
         let bounds = bounds(predictions, CONFIDENCE_ROUGH);
         match self {
@@ -124,13 +125,13 @@ fn bounds(predictions: &[Prediction], confidence: f64) -> Vec<f64> {
 /// The non-dominated points of two objectives, less is better, with a reference point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Staircase {
-    /// By the first objective ascending, so by the second descending.
+    /// Sorted by the first objective ascending, and so by the second descending.
     steps: Vec<[f64; 2]>,
     reference: [f64; 2],
 }
 
 impl Staircase {
-    /// Made of any points. The reference is worse than the worst value by a tenth of the range.
+    /// Built from any points. The reference is worse than the worst value by a tenth of the range.
     pub fn new(points: &[[f64; 2]]) -> Self {
         let worst = |axis: usize| {
             let values = points.iter().map(|point| point[axis]);
@@ -157,7 +158,7 @@ impl Staircase {
         if x >= self.reference[0] || y >= self.reference[1] {
             return 0.0;
         }
-        // From the last step left of the point, which bounds the height there.
+        // Start at the last step left of the point, because it bounds the height there.
         let right = self.steps.partition_point(|step| step[0] <= x);
         let mut height = match right.checked_sub(1) {
             Some(left) => self.steps[left][1].min(self.reference[1]),
@@ -190,10 +191,9 @@ impl Staircase {
     }
 }
 
-/// How far below `best` the augmented Tchebycheff value of independent predictions is expected to
-/// be: the expected improvement of a scalarisation, as in ParEGO (Knowles 2006). It is the mean
-/// over 64 joint draws: a low-discrepancy sequence (Roberts 2018, the generalised golden ratio)
-/// over the slices of [`NODES`].
+/// The expected improvement of the augmented Tchebycheff value of independent predictions over
+/// `best`, as in ParEGO (Knowles 2006). It is the mean over 64 joint draws: a low-discrepancy
+/// sequence (Roberts 2018, the generalised golden ratio) over the slices of [`NODES`].
 pub fn expected_drop(best: f64, predictions: &[Prediction], weights: &[f64], ideal: &[f64]) -> f64 {
     const DRAWS: u32 = 64;
     let ratio = generalised_golden_ratio(predictions.len());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expected_drop_is_that_of_many_random_draws() {
+    fn an_expected_drop_agrees_with_many_random_draws() {
         use rand::SeedableRng as _;
         use rand_distr::{Distribution as _, StandardNormal};
 

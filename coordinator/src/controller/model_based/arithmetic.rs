@@ -1,7 +1,7 @@
-//! What arithmetic knows of a network before it is trained: some objectives exactly, and how long
-//! its training takes relative to others'. It also says how objectives compare.
+//! What can be computed about a network before it is trained: some objectives exactly, and the cost
+//! of its training relative to that of other networks. It also decides how objectives are compared.
 //!
-//! It knows nothing in studies over a table. There look-ups cost the same, and objectives are
+//! It is not used in studies over a table. There all look-ups cost the same, and objectives are
 //! compared as they are.
 
 use edgesmith_common::metric::Scale;
@@ -17,30 +17,30 @@ pub struct Arithmetic {
     budget: u32,
 }
 
-/// What is known of a candidate.
+/// What is known about a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Known {
-    /// One for each objective, less is better; `None` where only training or measuring can tell.
+    /// One value for each objective, less is better; `None` if it must be measured after training.
     pub objectives: Vec<Option<f64>>,
-    /// Cost of its training relative to other candidates', above 0.
+    /// Cost of its training relative to that of other candidates, above 0.
     pub cost: f64,
 }
 
 impl Arithmetic {
-    /// The arithmetic of a study; `None` where it trains nothing.
+    /// The arithmetic of a study; `None` if the study trains nothing.
     pub fn new(spec: &StudySpec) -> Option<Self> {
         let space = spec.training()?.space.clone();
         let (objectives, budget) = (spec.objectives.clone(), spec.budget.trials);
         Some(Self { space, objectives, budget })
     }
 
-    /// Whether cheap candidates are worth more than expensive ones that gain as much. They are
-    /// where there is a front, because it has a cheap end.
+    /// Whether cheap candidates are worth more than expensive ones that gain as much. They are with
+    /// several objectives, because a front has a cheap end.
     pub fn weighs_costs(&self) -> bool {
         self.objectives.len() > 1
     }
 
-    /// What is known of a candidate; `None` where it is no network.
+    /// What is known about a candidate; `None` if it is not a valid network.
     pub fn of(&self, genotype: &Genotype) -> Option<Known> {
         let (candidate, data) = (self.space.decode(genotype), self.space.data());
         let cost = candidate.pruned_plan(data).ok()?.cost(candidate.recipe.precision);
@@ -71,7 +71,7 @@ impl Arithmetic {
 
 /// Costs span powers of ten and matter by their ratios, as in the hypervolume that progress shows
 /// ([`edgesmith_common::pareto::study_hypervolume`]); accuracies are compared as they are. The
-/// metric's scale says which.
+/// metric's scale decides.
 fn compared(objective: &Objective, value: f64) -> f64 {
     match objective.of.metric.definition().scale {
         Scale::Linear { .. } => value,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_what_will_be_measured() {
+    fn known_costs_equal_the_measured_ones() {
         let spec = spec();
         let arithmetic = Arithmetic::new(&spec).unwrap();
         let Space::Staged(space) = &spec.space else { panic!("a space of networks") };
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn training_costs_by_the_network_before_pruning() {
+    fn training_cost_is_that_of_the_network_before_pruning() {
         let spec = spec();
         let arithmetic = Arithmetic::new(&spec).unwrap();
         let choices = spec.space.choices();

@@ -1,25 +1,26 @@
-//! A model of constraints: how likely a candidate is to meet them.
+//! A model of constraints: it predicts how likely a candidate is to meet them.
 
 use super::gaussian_process::{GaussianProcess, Hyper, Prediction, pairwise};
 use super::kernel::{Features, Groups};
 use super::observations::Observation;
 use super::warp::Warp;
 
-/// A model of how far candidates are from feasible.
+/// A model of how far candidates are from being feasible.
 #[derive(Debug)]
 pub struct Constraint {
     points: Vec<Features>,
     process: GaussianProcess,
-    /// The warped violation below which a candidate counts as feasible; `None` while none is.
+    /// The warped violation below which a candidate counts as feasible; `None` while no feasible
+    /// candidate is known.
     limit: Option<f64>,
 }
 
-/// What constraints say of a candidate.
+/// What the model of the constraints predicts for a candidate.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict {
     /// Feasible with this probability, above 0.
     Probability(f64),
-    /// Nothing feasible is known: less is nearer to it.
+    /// No feasible candidate is known; a smaller value is nearer to feasible.
     Distance(f64),
 }
 
@@ -33,12 +34,12 @@ impl Constraint {
         let process = GaussianProcess::fit(groups, &codes, &targets, Hyper::start());
         let least = violations.iter().copied().fold(f64::INFINITY, f64::min);
         let broken = violations.iter().copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
-        // Half way between feasible and the least violation seen.
+        // Halfway between feasible and the least violation seen.
         let limit = (least == 0.0).then(|| (warp.apply(0.0) + warp.apply(broken)) / 2.0);
         Self { points, process, limit }
     }
 
-    /// What is to be expected of a candidate with these features.
+    /// The prediction for a candidate with these features.
     pub fn judge(&self, groups: &Groups, features: &Features) -> Verdict {
         let codes = groups.codes(features, &self.points);
         let Prediction { mean, deviation } = self.process.rough_prediction(&codes);

@@ -7,7 +7,7 @@ use crate::linear_algebra::{cholesky, solve_lower, solve_upper};
 /// The kernel's free parameters and the noise, as a share of the signal's variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hyper {
-    /// Of the kernel.
+    /// Parameters of the kernel.
     pub shape: Shape,
     /// Variance of the noise.
     pub noise: f64,
@@ -19,12 +19,12 @@ const COUNTS: [f64; 5] = [1.5, 3.0, 4.0, 8.0, 20.0];
 const NOISE: [f64; 6] = [0.0003, 0.001, 0.003, 0.01, 0.05, 0.2];
 
 impl Hyper {
-    /// Where the search for the likeliest starts.
+    /// Start of the search for the likeliest parameters.
     pub fn start() -> Self {
         Self { shape: Shape { choices: 4.0, mix: 0.6, counts: 4.0 }, noise: 0.01 }
     }
 
-    /// The likeliest on a grid, by steps along one parameter at a time from here.
+    /// The likeliest parameters on a grid, found from here by steps along one parameter at a time.
     #[must_use]
     pub fn refined(self, groups: &Groups, points: &[Features], targets: &[f64]) -> Self {
         let codes = pairwise(groups, points);
@@ -51,7 +51,7 @@ impl Hyper {
     }
 }
 
-/// What is expected of a value, in the units of the targets.
+/// A predicted value, in the units of the targets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
     /// Expected value.
@@ -79,7 +79,7 @@ pub struct GaussianProcess {
 }
 
 impl GaussianProcess {
-    /// Fits to targets of mean 0. `codes` are those of all pairs of points, row by row.
+    /// Fits a process to targets with mean 0. `codes` are those of all pairs of points, row by row.
     pub fn fit(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> Self {
         let n = targets.len();
         let kernel = Kernel::new(groups, hyper.shape);
@@ -97,8 +97,8 @@ impl GaussianProcess {
         Self { kernel, factor, weights, amplitude }
     }
 
-    /// What is expected of the noiseless value at a point whose codes with all fitted points are
-    /// `codes`; `scratch` is overwritten.
+    /// The prediction of the noiseless value at a point. `codes` are those of the point with all
+    /// fitted points; `scratch` is overwritten.
     pub fn prediction(&self, codes: &[u32], scratch: &mut Vec<f64>) -> Prediction {
         scratch.clear();
         scratch.extend(codes.iter().map(|code| self.kernel.at(*code)));
@@ -107,14 +107,15 @@ impl GaussianProcess {
         self.with_explained(codes, explained)
     }
 
-    /// The same for little work. The deviation is an upper bound: that of knowing the nearest point
-    /// alone.
+    /// An approximation of the same that is cheap to compute. The deviation is an upper bound: it
+    /// is computed as if only the nearest point were known.
     pub fn rough_prediction(&self, codes: &[u32]) -> Prediction {
         let nearest = codes.iter().map(|code| self.kernel.at(*code)).fold(0.0, f64::max);
         self.with_explained(codes, nearest * nearest)
     }
 
-    /// A prediction where the points explain so much of the variance, as a share.
+    /// A prediction at a point for which the fitted points explain the share `explained` of the
+    /// variance.
     fn with_explained(&self, codes: &[u32], explained: f64) -> Prediction {
         let terms = codes.iter().zip(&self.weights);
         Prediction {
@@ -144,7 +145,7 @@ fn likelihood(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> 
     -0.5 * n as f64 * amplitude.ln() - log_determinant
 }
 
-/// The likeliest amplitude where `solved` is the solution of `L·x = targets`.
+/// The likeliest amplitude. `solved` is the solution of `L·x = targets`.
 fn amplitude(solved: &[f64]) -> f64 {
     (solved.iter().map(|v| v * v).sum::<f64>() / solved.len() as f64).max(1e-12)
 }
@@ -164,7 +165,7 @@ mod tests {
     use crate::linear_algebra::solve;
 
     #[test]
-    fn mean_and_variance_are_those_of_the_textbook() {
+    fn mean_and_variance_agree_with_the_textbook() {
         let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
         let groups = Groups::new(&space);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);

@@ -1,4 +1,4 @@
-//! How similar two genotypes are: choice by choice, and by how often they pick each option.
+//! The similarity of two genotypes, by matching choices and by how often they pick each option.
 //!
 //! Networks often differ little in quality when the same operations are in other places (all edges
 //! of a cell, all stages of a network). So besides the matching choices the kernel counts options,
@@ -10,16 +10,17 @@ use edgesmith_search_space::{Genotype, Space};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
     indices: Vec<u16>,
-    /// How often each option is picked, group after group of choices with one option list.
+    /// How often each option is picked, one group of choices with the same option list after the
+    /// other.
     counts: Vec<u8>,
 }
 
 /// Which choices share an option list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    /// For each choice, where its group's counts begin; `None` where it has one option only.
+    /// For each choice, where the counts of its group begin; `None` if it has only one option.
     offsets: Vec<Option<usize>>,
-    /// Length of all counts.
+    /// Number of all counts.
     length: usize,
     /// Choices with more than one option.
     open: usize,
@@ -30,7 +31,7 @@ pub struct Groups {
 /// Free parameters of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
-    /// Decay over differing choices, in choices of a space that has six.
+    /// Decay over differing choices, for a space that has six choices.
     pub choices: f64,
     /// Weight of the counts, `0..=1`.
     pub mix: f64,
@@ -46,7 +47,7 @@ pub struct Kernel {
 }
 
 impl Groups {
-    /// Of a space's choices.
+    /// The groups of a space's choices.
     pub fn new(space: &Space) -> Self {
         let mut lists: Vec<(&[String], usize, usize)> = Vec::new();
         let (mut offsets, mut length, mut open) = (Vec::new(), 0, 0);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_genotypes_are_alike_and_the_same_options_elsewhere_nearly_so() {
+    fn equal_genotypes_are_most_similar_and_swapped_options_almost_as_similar() {
         let base = [0, 1, 2, 3, 4, 0];
         assert_eq!(value(&base, &base), 1.0);
         let moved = value(&base, &[1, 0, 2, 3, 4, 0]);

@@ -1,21 +1,21 @@
 //! The merit of a candidate: its expected gain, or a bound where no gain is expected, together with
-//! what constraints say of it.
+//! the prediction for its constraints.
 
 use std::cmp::Ordering;
 
 use super::constraint::Verdict;
 
-/// How much is expected of a candidate.
+/// The merit of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Merit {
-    /// The expected gain, above 0; more is better. Any gain is better than hope.
+    /// The expected gain, above 0; more is better. Any gain is better than any hope.
     Gain(f64),
     /// A value that ranks candidates without an expected gain; less is better.
     Hope(f64),
 }
 
 impl Merit {
-    /// `Less` where `self` is the better one, so that sorting puts it first.
+    /// `Less` if `self` is the better one, so that sorting puts it first.
     pub fn order(self, other: Self) -> Ordering {
         match (self, other) {
             (Merit::Gain(own), Merit::Gain(other)) => other.total_cmp(&own),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_gains_are_told_apart_and_come_before_hopes() {
+    fn small_gains_are_distinguished_and_come_before_hopes() {
         let mut merits = [
             Merit::Hope(-1e12),
             Merit::Gain(1e-13),
@@ -61,7 +61,7 @@ mod tests {
             Merit::Hope(0.5),
         ];
         assert_eq!(merits, expected);
-        // A large gain that may break a constraint is worth more than hardly any that does not.
+        // A large gain that may break a constraint is better than a tiny one that does not.
         let risky = Merit::Gain(1.0).under(Some(Verdict::Probability(0.5)));
         let safe = Merit::Gain(1e-6).under(Some(Verdict::Probability(1.0)));
         assert_eq!(risky.order(safe), Ordering::Less);

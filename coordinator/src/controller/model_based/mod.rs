@@ -1,23 +1,25 @@
-//! Model-based search: it fits a Gaussian process to each objective and proposes the candidate of a
-//! pool that it expects most of.
+//! Model-based search: it fits a Gaussian process to each objective and proposes the candidate with
+//! the greatest merit in a pool.
 //!
 //! It follows BANANAS (White, Neiswanger, Savani, AAAI 2021) and "Mutation is all you need"
 //! (Schneider et al., AutoML workshop at ICML 2021): the pool holds mutations of the incumbents and
 //! some uniform samples, and a surrogate judges them. They use an ensemble of neural networks. Here
 //! the surrogate is a Gaussian process over genotypes (see [`kernel`]), which needs no training
-//! loop and repeats to the bit. On NAS-Bench-201 it was ahead of per-candidate Thompson sampling.
+//! loop and is reproducible to the bit. On NAS-Bench-201 it was ahead of per-candidate Thompson
+//! sampling.
 //!
 //! With one objective candidates are compared by the lower confidence bound, with two by the
 //! expected hypervolume improvement (Emmerich et al. 2006), computed by quadrature through the
 //! warp, and with more by a random augmented Tchebycheff scalarisation (ParEGO, Knowles 2006).
 //!
-//! What arithmetic knows of a network ([`arithmetic`]) needs no model. Costs that are objectives
+//! What can be computed about a network ([`arithmetic`]) needs no model. Costs that are objectives
 //! are exact. With several objectives a gain is divided by the training that it takes; with more
 //! than two the gain is then the expected improvement of the scalarisation.
 //!
-//! How the parts work together: [`observations`] says what is fitted. [`surrogate`] fits it and
-//! ranks the pool, by what [`acquisition`] expects a candidate to add and what [`constraint`] says
-//! of it; [`merit`] combines the two. The work for a proposal does not grow with the study.
+//! How the parts work together: [`observations`] selects the trials to fit. [`surrogate`] fits
+//! models to them and ranks the pool by [`acquisition`], the expected gain of a candidate, and
+//! [`constraint`], the prediction for its constraints; [`merit`] combines the two. The work for a
+//! proposal does not grow with the study.
 
 mod acquisition;
 mod arithmetic;
@@ -46,36 +48,36 @@ use super::fitness::Fitness;
 use super::history::History;
 use super::{Controller, FinishedTrial, Proposal};
 
-/// Candidates of a pool: uniform samples, and children of incumbents.
+/// Numbers of candidates in a pool: uniform samples, and children of incumbents.
 const SAMPLES: usize = 400;
 const CHILDREN: usize = 1200;
 /// Probability that a child of the pool has two parents.
 const CROSSOVER: f64 = 0.3;
-/// Random candidates of which one of the first trials is the cheapest.
+/// Each of the first trials is the cheapest of this many random candidates.
 const CHEAPEST_OF: usize = 4;
-/// Complete trials before the parameters of the processes are fitted, and the least number between
-/// later fits.
+/// Number of complete trials before the parameters of the processes are fitted, and the least
+/// number between later fits.
 const FIT_EVERY: usize = 6;
 
-/// Model-based search at work on one study.
+/// Model-based search, running on one study.
 #[derive(Debug)]
 pub struct ModelBased {
     history: History,
     groups: Groups,
-    /// What is known without a model; `None` where nothing is.
+    /// What can be computed without a model; `None` if nothing can.
     arithmetic: Option<Arithmetic>,
-    /// Random trials before the model is used.
+    /// Number of random trials before the model is used.
     initial: usize,
     observations: Observations,
     /// The likeliest parameters, one per objective.
     hypers: Vec<Hyper>,
-    /// Complete trials when they were fitted.
+    /// Number of complete trials when they were fitted.
     fitted_at: usize,
 }
 
 impl ModelBased {
-    /// A controller of `space` that begins with `initial` random trials (at least 2). Where
-    /// arithmetic knows costs, each of them is the cheapest of a few.
+    /// A controller of `space` that begins with `initial` random trials (at least 2). If costs can
+    /// be computed, each of them is the cheapest of a few.
     pub fn new(space: Space, initial: usize, arithmetic: Option<Arithmetic>) -> Self {
         Self {
             groups: Groups::new(&space),
@@ -93,7 +95,7 @@ impl ModelBased {
         &self.history
     }
 
-    /// Whether there is enough to fit a model to.
+    /// Whether there are enough trials to fit a model.
     pub(super) fn is_ready(&self) -> bool {
         let started = self.observations.count() + self.history.running();
         started >= self.initial && self.observations.completed() > 1
@@ -104,7 +106,8 @@ impl ModelBased {
         self.observations.incumbents().map(|o| (o.number, &o.genotype))
     }
 
-    /// A genotype of the first, random trials: those that pick one option everywhere, then any.
+    /// A genotype for one of the first trials: first those that pick the same option everywhere,
+    /// then random ones.
     fn first_sample(&self, rng: &mut dyn Rng) -> Genotype {
         let space = self.history.space();
         let open: Vec<usize> =
@@ -126,9 +129,9 @@ impl ModelBased {
         space.sample(rng)
     }
 
-    /// The cheapest of a few first genotypes, where arithmetic knows costs and they matter. So the
-    /// cheap end of a front is reached with little training, and the model judges expensive
-    /// candidates from there.
+    /// The cheapest of a few first genotypes, if costs can be computed and matter. So the cheap end
+    /// of a front is reached with little training, and the model judges expensive candidates from
+    /// there.
     fn first_cheap(&self, rng: &mut dyn Rng) -> Genotype {
         let arithmetic = self.arithmetic.as_ref().filter(|a| a.weighs_costs());
         let first = self.first_sample(rng);
@@ -168,7 +171,7 @@ impl ModelBased {
         pool
     }
 
-    /// Fits the parameters of the processes anew when a fifth more trials are complete.
+    /// Fits the parameters of the processes again when a fifth more trials are complete.
     fn refit(&mut self) {
         let completed = self.observations.completed();
         if completed >= self.fitted_at + (self.fitted_at / 5).max(FIT_EVERY) {
@@ -211,11 +214,11 @@ impl Controller for ModelBased {
                 };
                 (Some(objectives), fitness.violation())
             }
-            // Taken to be as far from feasible as the worst known.
+            // Counted as being as far from feasible as the worst known trial.
             FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => {
                 (None, self.observations.worst_violation())
             }
-            // Says nothing about the candidate.
+            // This shows nothing about the candidate.
             FinishedTrial::Failed { .. } => return,
         };
         let features = self.groups.features(&genotype);

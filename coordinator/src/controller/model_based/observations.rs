@@ -1,20 +1,21 @@
-//! The results of finished trials: which of them models are fitted to, and which are the
+//! The results of finished trials. It selects the trials that models are fitted to, and the
 //! incumbents.
 //!
-//! At most about [`MAX_POINTS`] complete trials are fitted, the best ones and an even choice of the
-//! others, so that the work does not grow with the study.
+//! At most about [`MAX_POINTS`] complete trials are fitted, the best ones and an evenly spaced
+//! selection of the others, so that the work does not grow with the study.
 
 use edgesmith_common::{TrialNumber, pareto};
 use edgesmith_search_space::Genotype;
 
 use super::kernel::Features;
 
-/// Most trials that a model is fitted to; up to a quarter more before they are thinned again.
+/// Largest number of trials that a model is fitted to; up to a quarter more before they are reduced
+/// again.
 const MAX_POINTS: usize = 300;
-/// Most incumbents of one objective.
+/// Largest number of incumbents for one objective.
 const INCUMBENTS: usize = 10;
 
-/// All trials that say something about their candidate.
+/// All trials whose result shows something about their candidate.
 #[derive(Debug, Default)]
 pub struct Observations {
     /// In the order in which they finished.
@@ -29,23 +30,23 @@ pub struct Observations {
     worst_violation: f64,
 }
 
-/// What is known of one trial.
+/// What is known about one trial.
 #[derive(Debug)]
 pub struct Observation {
     /// Which trial.
     pub number: TrialNumber,
     /// Its candidate.
     pub genotype: Genotype,
-    /// Of the candidate.
+    /// Features of the candidate.
     pub features: Features,
-    /// Less is better; `None` where it was never measured.
+    /// Less is better; `None` if it was never measured.
     pub objectives: Option<Vec<f64>>,
     /// Sum of the violations of its constraints; 0 is feasible.
     pub violation: f64,
 }
 
 impl Observations {
-    /// Number of trials that say something.
+    /// Number of all these trials.
     pub fn count(&self) -> usize {
         self.all.len()
     }
@@ -55,7 +56,7 @@ impl Observations {
         self.completed
     }
 
-    /// The complete trials that models of the objectives are fitted to, with what they measured.
+    /// The complete trials that models of the objectives are fitted to, with their measured values.
     pub fn fitted(&self) -> Vec<(&Observation, &[f64])> {
         self.selected.iter().map(|&place| (&self.all[place], self.measured(place))).collect()
     }
@@ -67,8 +68,8 @@ impl Observations {
         (self.worst_violation > 0.0).then(|| &self.all[skip..])
     }
 
-    /// The front of the feasible complete trials, or the best ones where there is one objective.
-    /// Where nothing is feasible, those of the trials with the least violation.
+    /// The front of the feasible complete trials, or the best ones if there is one objective. If no
+    /// trial is feasible, the same for the trials with the least violation.
     pub fn incumbents(&self) -> impl Iterator<Item = &Observation> {
         self.incumbents.iter().map(|&place| &self.all[place])
     }
@@ -98,7 +99,7 @@ impl Observations {
         }
     }
 
-    /// What the complete trial at `place` measured.
+    /// The measured values of the complete trial at `place`.
     fn measured(&self, place: usize) -> &[f64] {
         self.all[place].objectives.as_deref().unwrap_or_default()
     }
@@ -132,8 +133,8 @@ impl Observations {
         self.incumbents = incumbents;
     }
 
-    /// The best half of [`MAX_POINTS`] by their best rank over the objectives, and an even choice
-    /// of the other selected trials, in order.
+    /// The best trials by their best rank over the objectives, half of [`MAX_POINTS`], and an
+    /// evenly spaced selection of the other selected trials, in order.
     fn thinned(&self) -> Vec<usize> {
         let all = &self.selected;
         let mut rank = vec![usize::MAX; all.len()];

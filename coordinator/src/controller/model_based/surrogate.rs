@@ -1,5 +1,5 @@
 //! The surrogate of a study: a Gaussian process for each objective and one for the constraints,
-//! fitted to what was observed. It ranks candidates.
+//! fitted to the observations. It ranks candidates.
 
 use edgesmith_search_space::Genotype;
 use rand::Rng;
@@ -14,12 +14,12 @@ use super::observations::Observations;
 use super::warp::Warp;
 use crate::controller::Proposal;
 
-/// Most trials that the parameters of a process are fitted to.
+/// Largest number of trials that the parameters of a process are fitted to.
 const MAX_REFINED: usize = 100;
-/// Candidates whose uncertainty is computed in full.
+/// Number of candidates whose uncertainty is computed in full.
 const JUDGED: usize = 120;
 
-/// Models that are fitted to the observations of one moment.
+/// Models that are fitted to the observations at one moment.
 #[derive(Debug)]
 pub struct Surrogate<'a> {
     groups: &'a Groups,
@@ -42,18 +42,18 @@ struct Model {
     process: GaussianProcess,
 }
 
-/// A candidate after the first, cheap look.
+/// A candidate after the first, cheap evaluation.
 struct Glanced {
     codes: Vec<u32>,
-    /// `None` where arithmetic tells nothing.
+    /// `None` if nothing can be computed.
     known: Option<Known>,
     verdict: Option<Verdict>,
     merit: Merit,
 }
 
 impl<'a> Surrogate<'a> {
-    /// Fits to `observations`, of which at least one is complete, with one of `hypers` for each
-    /// objective, as far as there are any.
+    /// Fits models to `observations`, of which at least one is complete. `hypers` has one item for
+    /// each objective, or fewer if none were fitted yet.
     pub fn fit(
         groups: &'a Groups,
         arithmetic: Option<&'a Arithmetic>,
@@ -88,8 +88,8 @@ impl<'a> Surrogate<'a> {
         }
     }
 
-    /// The candidates of `pool`, best first, as places in it. All get a cheap look, and those that
-    /// look best are judged in full.
+    /// The candidates of `pool`, best first, as places in it. All are evaluated cheaply, and the
+    /// best of them are then evaluated in full.
     pub fn ranked(&self, pool: &[Proposal]) -> Vec<usize> {
         let glanced: Vec<Glanced> = pool.iter().map(|p| self.glance(&p.genotype)).collect();
         let mut order: Vec<usize> = (0..pool.len()).collect();
@@ -120,7 +120,8 @@ impl<'a> Surrogate<'a> {
         self.merit(self.acquisition.value(&predictions), known).under(*verdict)
     }
 
-    /// What is expected of each objective: what arithmetic knows, else what `predict` says.
+    /// The prediction for each objective: the exact value if it can be computed, else that of
+    /// `predict`.
     fn predictions(
         &self,
         known: &Option<Known>,
@@ -134,8 +135,7 @@ impl<'a> Surrogate<'a> {
         self.models.iter().enumerate().map(prediction).collect()
     }
 
-    /// A gain is divided by the training that it takes. Where nothing can be gained, the bound
-    /// decides.
+    /// A gain is divided by the training that it takes. If there is no gain, the bound decides.
     fn merit(&self, value: Value, known: &Option<Known>) -> Merit {
         match known {
             _ if value.gain <= 0.0 => Merit::Hope(value.hope),

@@ -1,4 +1,4 @@
-//! What arithmetic is good for.
+//! Tests of the benefit of costs that are computed before training.
 
 use edgesmith_common::{StudySpec, pareto};
 use rand::SeedableRng as _;
@@ -17,7 +17,7 @@ fn spec() -> StudySpec {
     StudySpec::parse(text).unwrap()
 }
 
-/// A study of networks that are the more accurate the larger they are, and a little by luck.
+/// A study of networks whose accuracy grows with their size, with a little random error.
 struct Bench {
     model: ModelBased,
     arithmetic: Arithmetic,
@@ -35,7 +35,7 @@ impl Bench {
         Self { model, arithmetic, rng, points: Vec::new(), cost: 0.0 }
     }
 
-    /// Proposes a trial and finishes it; gives its logarithm of macs.
+    /// Proposes a trial and finishes it; returns the logarithm of its MACs.
     fn step(&mut self) -> f64 {
         let number = TrialNumber(self.points.len() as u32);
         let proposal = self.model.suggest(number, &mut self.rng).unwrap();
@@ -52,7 +52,7 @@ impl Bench {
         macs
     }
 
-    /// How much training it takes to reach a front with this hypervolume.
+    /// The amount of training that is needed to reach a front with this hypervolume.
     fn cost_of(mut self, worth: f64) -> f64 {
         while pareto::hypervolume(&self.points, &[-0.4, 18.0]) < worth {
             assert!(self.points.len() < 500, "the front stays below {worth}");
@@ -63,7 +63,7 @@ impl Bench {
 }
 
 #[test]
-fn a_front_takes_less_training_where_arithmetic_tells() {
+fn a_front_takes_less_training_if_costs_are_known() {
     let cost = |knows| (0..6).map(|seed| Bench::new(seed, knows).cost_of(2.6)).sum::<f64>();
     let (with, without) = (cost(true), cost(false));
     assert!(with < 0.5 * without, "{with} with, {without} without");
@@ -78,6 +78,6 @@ fn the_first_trials_are_cheap_ones() {
         };
         (0..6).map(first).sum::<f64>() / 72.0
     };
-    // Half as many multiplications at least.
+    // The difference of the logarithms means at most half as many MACs.
     assert!(macs(true) < macs(false) - 2f64.ln());
 }

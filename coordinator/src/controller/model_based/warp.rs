@@ -1,19 +1,19 @@
-//! Targets transformed for a Gaussian process: the better half stays as it is, the worse half
-//! becomes logarithms. Otherwise a few networks that learned nothing would hide all differences
+//! Targets transformed for a Gaussian process: the better half is unchanged, the worse half is
+//! replaced by logarithms. Otherwise a few networks that learned nothing would hide all differences
 //! that matter.
 
 /// A warp fitted to some values; less is better.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Warp {
     best: f64,
-    /// From the best value to the median.
+    /// Distance from the best value to the median.
     half: f64,
     mean: f64,
     deviation: f64,
 }
 
 impl Warp {
-    /// Fits to finite values, of which there is at least one.
+    /// Fits a warp to finite values. There must be at least one.
     pub fn fit(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -30,7 +30,7 @@ impl Warp {
         Self { mean, deviation, ..plain }
     }
 
-    /// Fits to such values, and returns the warped values too.
+    /// Like [`Warp::fit`], but returns the warped values too.
     pub fn fit_all(values: &[f64]) -> (Self, Vec<f64>) {
         let warp = Self::fit(values);
         (warp, values.iter().map(|value| warp.apply(*value)).collect())
@@ -43,7 +43,7 @@ impl Warp {
         (z - self.mean) / self.deviation
     }
 
-    /// The value that [`Warp::apply`] takes to `z`.
+    /// The inverse of [`Warp::apply`].
     pub fn invert(&self, z: f64) -> f64 {
         let z = z * self.deviation + self.mean;
         // Predictions far from all values must stay finite.
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn outliers_do_not_drown_the_rest() {
+    fn outliers_do_not_hide_other_differences() {
         let values = [1.0, 2.0, 3.0, 4.0, 5.0, 1000.0];
         let warp = Warp::fit(&values);
         let step = warp.apply(2.0) - warp.apply(1.0);

@@ -1,6 +1,6 @@
 //! Adam on plain vectors (Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015).
 
-/// Decays and guard, as the paper recommends them.
+/// Decays and epsilon, as recommended in the paper.
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
@@ -14,7 +14,7 @@ pub(super) struct Adam {
 }
 
 impl Adam {
-    /// For so many parameters, with no step made.
+    /// State for `parameters` parameters before the first step.
     pub(super) fn new(parameters: usize) -> Self {
         Self { mean: vec![0.0; parameters], variance: vec![0.0; parameters], steps: 0 }
     }

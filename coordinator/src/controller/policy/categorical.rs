@@ -16,7 +16,7 @@ const ABSENT: f32 = -1e9;
 pub(super) struct Categorical {
     /// Number of options of each choice.
     options: Vec<usize>,
-    /// Choice after choice, as [`Space::encode`] orders options.
+    /// One choice after the other, in the order of [`Space::encode`].
     logits: Vec<f32>,
 }
 
@@ -34,7 +34,7 @@ impl Categorical {
         &self.logits
     }
 
-    /// All parameters, to be changed.
+    /// All parameters, mutable.
     pub(super) fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.logits
     }
@@ -94,7 +94,7 @@ mod tests {
     use super::super::super::conformance::{medium_space, rng};
     use super::*;
 
-    /// A policy away from the uniform one, over choices of one to several options.
+    /// A policy that is not uniform, over choices of one to several options.
     fn uneven() -> (Space, Categorical) {
         let space = medium_space();
         let mut policy = Categorical::uniform(&space);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_that_of_finite_differences() {
+    fn the_gradient_agrees_with_finite_differences() {
         let (space, policy) = uneven();
         let genotype = policy.sample(&space, &mut rng(3));
         let gradient = policy.gradient(&genotype, 0.7, 0.3);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_the_closed_form() {
+    fn the_gradient_agrees_with_the_closed_form() {
         let (space, policy) = uneven();
         let genotype = policy.sample(&space, &mut rng(5));
         for (advantage, entropy) in [(1.0, 0.0), (-0.5, 0.0), (0.0, 1.0), (0.4, 0.02)] {

@@ -1,5 +1,5 @@
 //! A recurrent policy: a two-layer LSTM draws one choice after the other. Each is drawn from a
-//! softmax over its options, after the network has read what was drawn before (Zoph & Le, "Neural
+//! softmax over its options, after the network has read the earlier draws (Zoph & Le, "Neural
 //! Architecture Search with Reinforcement Learning", ICLR 2017: two layers of 35 units, with
 //! initial weights uniform in ±0.08).
 //!
@@ -33,7 +33,7 @@ struct Matrices {
     embedding: Tensor<2>,
     /// By layer: from the input and from the state `[units, 4 * units]`, and `[1, 4 * units]`.
     layers: Vec<[Tensor<2>; 3]>,
-    /// `[units, options]` and `[1, options]`, all choices beside each other.
+    /// `[units, options]` and `[1, options]`, all choices next to each other.
     heads: [Tensor<2>; 2],
 }
 
@@ -53,12 +53,12 @@ impl Lstm {
         &self.parameters
     }
 
-    /// All parameters, to be changed.
+    /// All parameters, mutable.
     pub(super) fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.parameters
     }
 
-    /// Draws choice after choice.
+    /// Draws one choice after the other.
     pub(super) fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
         let mut picked = Vec::with_capacity(self.options.len());
         let matrices = self.tensors(&Device::flex());
@@ -88,7 +88,7 @@ impl Lstm {
         for matrix in matrices.all() {
             match matrix.grad(&gradients) {
                 Some(gradient) => flat.extend(gradient.into_data().iter::<f32>()),
-                // A space with nothing to choose does not use all of them.
+                // A space in which every choice has one option does not use all of them.
                 None => flat.resize(flat.len() + matrix.dims().iter().product::<usize>(), 0.0),
             }
         }
@@ -96,8 +96,8 @@ impl Lstm {
     }
 
     /// Goes through all choices and takes the option that `pick` returns, given the choice and the
-    /// log-probabilities of its options `[1, options]`. Returns the log-probability of all that was
-    /// taken, and the sum of the negative entropies in nats.
+    /// log-probabilities of its options `[1, options]`. Returns the log-probability of all taken
+    /// options, and the sum of the negative entropies in nats.
     fn walk(
         &self,
         matrices: &Matrices,
@@ -175,7 +175,7 @@ mod tests {
     use super::super::super::conformance::{medium_space, rng};
     use super::*;
 
-    /// A network away from the uniform one.
+    /// A network that is not nearly uniform.
     fn uneven() -> (Space, Lstm) {
         let space = medium_space();
         let mut lstm = Lstm::new(&space, [5; 32]);
@@ -183,7 +183,7 @@ mod tests {
         (space, lstm)
     }
 
-    /// The walk in plain loops: log-probability and sum of entropies.
+    /// The same computation in plain loops: log-probability and sum of entropies.
     fn plain(lstm: &Lstm, genotype: &Genotype) -> (f64, f64) {
         let mut rest = lstm.parameters.as_slice();
         let matrices: Vec<(usize, Vec<f64>)> = lstm
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_is_that_of_plain_loops() {
+    fn the_walk_agrees_with_plain_loops() {
         let (space, lstm) = uneven();
         for seed in 0..5 {
             let genotype = lstm.sample(&space, &mut rng(seed));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_that_of_finite_differences() {
+    fn the_gradient_agrees_with_finite_differences() {
         let (space, lstm) = uneven();
         let genotype = lstm.sample(&space, &mut rng(3));
         let (advantage, entropy) = (0.7, 0.3);
@@ -255,7 +255,7 @@ mod tests {
             let (log_p, h) = plain(lstm, &genotype);
             -advantage * log_p - entropy * h
         };
-        // Some of every matrix; all of them would take minutes.
+        // Some parameters of every matrix; all of them would take minutes.
         for (i, g) in gradient.iter().enumerate().step_by(211) {
             let moved = |by: f32| {
                 let mut moved = lstm.clone();

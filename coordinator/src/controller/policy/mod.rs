@@ -3,7 +3,7 @@
 //! recurrent network.
 //!
 //! The state is plain vectors, and tensors live only within one call, so a replayed policy is equal
-//! to the bit. Nothing here draws from burn's own generator.
+//! to the bit. Nothing here uses burn's own random generator.
 
 mod adam;
 mod categorical;
@@ -20,7 +20,7 @@ use lstm::Lstm;
 use super::Proposal;
 use super::history::History;
 
-/// A policy with the optimizer that moves it.
+/// A policy with its optimizer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Policy {
     net: Net,
@@ -34,7 +34,7 @@ enum Net {
 }
 
 impl Policy {
-    /// A policy that has learned nothing. The categorical one is uniform. The recurrent one is
+    /// A policy that has not learned yet. The categorical one is uniform. The recurrent one is
     /// nearly uniform, with initial weights from `seed`.
     pub(super) fn new(kind: PolicySpec, space: &Space, seed: [u8; 32]) -> Self {
         let net = match kind {
@@ -45,7 +45,7 @@ impl Policy {
         Self { net, adam }
     }
 
-    /// A fresh candidate, drawn from the policy if it still draws new ones.
+    /// A new candidate, drawn from the policy if it still draws new ones.
     pub(super) fn suggest(&self, history: &History, rng: &mut dyn Rng) -> Option<Proposal> {
         history.first_fresh(rng, |rng| (self.sample(history.space(), rng), Vec::new()))
     }
@@ -111,7 +111,7 @@ fn draw(logits: &[f32], point: f64) -> u16 {
         left >= 0.0
     };
     let index = softmax(logits).iter().take_while(|p| passed(p)).count();
-    // Because of rounding the probabilities may sum to less than `point`.
+    // The probabilities may sum to less than `point` because of rounding.
     index.min(logits.len() - 1) as u16
 }
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rewarded_becomes_likely_and_steps_repeat_to_the_bit() {
+    fn rewarded_candidates_become_likely_and_steps_are_reproducible() {
         let space = medium_space();
         for kind in [PolicySpec::Categorical, PolicySpec::Lstm] {
             let run = || {

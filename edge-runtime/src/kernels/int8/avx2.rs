@@ -131,9 +131,9 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
     }
 }
 
-/// A depthwise convolution with its weights, biases and factors in the order that unpacking two
-/// vectors of 16 channels gives: channels 0-3 and 8-11 in the low vector, 4-7 and 12-15 in the high
-/// one.
+/// A depthwise convolution with its weights, biases and factors in the order that results from
+/// unpacking two vectors of 16 channels: channels 0-3 and 8-11 in the low vector, 4-7 and 12-15 in
+/// the high one.
 #[derive(Debug)]
 pub(super) struct Depthwise {
     /// `[pixel / 16][pair of taps][low, high][8][2]`
@@ -146,8 +146,8 @@ pub(super) struct Depthwise {
 }
 
 impl Depthwise {
-    /// `weight` is `[tap][pixel]`, `bias` is `[pixel]`, `offsets` are those of the taps. `None`
-    /// when the processor has no AVX2 or a factor is not supported.
+    /// `weight` is `[tap][pixel]`, `bias` is `[pixel]`, `offsets` are those of the taps. `None` if
+    /// the processor has no AVX2 or a factor is not supported.
     pub fn new(
         isa: Isa,
         weight: &[i16],
@@ -206,9 +206,9 @@ pub(super) fn depthwise(conv: &IntDepthwise, packed: &Depthwise, input: &[i16], 
     for (corners, output) in rows {
         for first in (0..channels).step_by(WIDE_LANES) {
             let output = Strided { output: &mut *output, step: channels, first };
-            // SAFETY: reads were checked above, and `first` is below `channels`. `PAIRS` equals the
-            // number of pairs where it is not 0: for 3x3 and 5x5 kernels, whose loops are thereby
-            // unrolled.
+            // SAFETY: reads were checked above, and `first` is below `channels`. `PAIRS` is 0 or
+            // equals the number of pairs. It is not 0 for 3x3 and 5x5 kernels, so that their loops
+            // are unrolled.
             unsafe {
                 match packed.pairs.len() {
                     5 => depthwise_group::<5>(packed, ends, input, corners, output),
@@ -280,7 +280,7 @@ pub(super) struct Add {
 }
 
 impl Add {
-    /// `None` when the processor has no AVX2 or a factor is not supported.
+    /// `None` if the processor has no AVX2 or a factor is not supported.
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], sum: Requantization) -> Option<Self> {
         const LARGEST_SIDE: i32 = 255 << 20;
         let group = |factor, largest| {
@@ -320,8 +320,8 @@ pub(super) fn add(add: &IntAdd, factors: &Add, left: &[u8], right: &[u8], output
     super::portable::add(add, last_left, last_right, last_output);
 }
 
-/// `(q - zero) << 20` of 16 bytes, in the order that `Ends::bytes` puts right: 0-3 and 8-11, then
-/// 4-7 and 12-15.
+/// `(q - zero) << 20` of 16 bytes, in the order that `Ends::bytes` corrects: 0-3 and 8-11, then 4-7
+/// and 12-15.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn centred(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {

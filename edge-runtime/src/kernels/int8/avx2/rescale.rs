@@ -12,8 +12,8 @@ use crate::model::Requantization;
 pub(in super::super) struct Factors(Vec<FactorGroup>);
 
 impl Factors {
-    /// `largest` is the largest magnitude of each channel's accumulator. `None` without AVX2, or
-    /// when a factor is not supported.
+    /// `largest` is the largest magnitude of each channel's accumulator. `None` without AVX2, or if
+    /// a factor is not supported.
     pub fn new(isa: Isa, factors: &[Requantization], largest: &[i32]) -> Option<Self> {
         if !isa.has_avx2() {
             return None;
@@ -33,9 +33,9 @@ impl Factors {
 /// The factors of eight channels.
 ///
 /// `apply` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves
-/// away from zero. With `half` as `2^(right - 1)`, or 0 where `right` is 0, the second is `(high +
-/// half - [high < 0]) >> right`, without the `[high < 0]` where `right` is 0. `half` is already
-/// added to the product, 31 bits higher.
+/// away from zero. With `half` as `2^(right - 1)`, or 0 if `right` is 0, the second is `(high +
+/// half - [high < 0]) >> right`, without the `[high < 0]` if `right` is 0. `half` is already added
+/// to the product, 31 bits higher.
 #[derive(Debug, Clone)]
 pub(super) struct FactorGroup {
     multiplier: [i32; LANES],
@@ -48,7 +48,7 @@ pub(super) struct FactorGroup {
 }
 
 impl FactorGroup {
-    /// Takes up to eight factors; the rest are 0. `None` when a factor shifts left, or a sum could
+    /// Takes up to eight factors; the rest are 0. `None` if a factor shifts left, or a sum could
     /// overflow.
     fn new(factors: &[Requantization], largest: &[i32]) -> Option<Self> {
         let mut group = Self {
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// Scales eight values with `scale`. `None` when AVX2 is missing or a factor is not supported.
+    /// Scales eight values with `scale`. `None` if AVX2 is missing or a factor is not supported.
     fn scaled(factors: &[Requantization], values: [i32; LANES]) -> Option<[i32; LANES]> {
         let largest = values.map(|value| value.checked_abs().unwrap_or(i32::MAX));
         let factors = Factors::new(Isa::detect(), factors, &largest)?;
