@@ -85,8 +85,8 @@ impl Candidate {
     /// The layers before pruning.
     ///
     /// # Errors
-    /// If the architecture is not valid for this input, for example because its strides are too
-    /// many for the size of the image.
+    /// If the architecture is not valid for this input, for example because it has too many strides
+    /// for the size of the image.
     pub fn plan(&self, data: DataShape) -> Result<Plan, PlanError> {
         Plan::lower(&self.architecture, data)
     }

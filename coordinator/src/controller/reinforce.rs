@@ -2,11 +2,12 @@
 //! Reinforcement Learning", Machine Learning 8, 1992, on a categorical policy or the recurrent one
 //! of Zoph & Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017.
 //!
-//! Each trial that completes moves the policy one step of Adam along `(reward - baseline) * grad ln
-//! p(candidate)`, with a bonus for entropy and a moving average of rewards as the baseline. The
-//! probability is that under the present policy. But the candidate was drawn from the policy at the
-//! time of the proposal, and sometimes changed to make it new. With few trials running the two
-//! policies are close, and the remaining bias is not corrected. [`Ppo`](super::Ppo) corrects it.
+//! Each trial that completes moves the policy one step of Adam along
+//! `(reward - baseline) * grad ln p(candidate)`, with a bonus for entropy and a moving average of
+//! rewards as the baseline. The probability is that under the present policy. But the candidate was
+//! drawn from the policy at the time of the proposal, and sometimes changed to make it new. With
+//! few trials running the two policies are close, and the remaining bias is not corrected.
+//! [`Ppo`](super::Ppo) corrects it.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::Space;
