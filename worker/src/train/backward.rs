@@ -95,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_give_the_same_loss_and_gradients(
+        fn both_ways_compute_the_same_loss_and_gradients(
             pixels in prop::collection::vec(-2.0f32..2.0, 3 * 64),
             teacher in prop::collection::vec(-4.0f32..4.0, 30),
             labels in prop::collection::vec(0u16..10, 3),
