@@ -165,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn ratio_zero_changes_nothing(plan in arbitrary_plan(), seed: u64) {
+        fn ratio_zero_keeps_all_weights(plan in arbitrary_plan(), seed: u64) {
             let weights = random_weights(&plan, seed);
             prop_assert_eq!(prune(&plan, &weights, &[0.0; 3]), (plan, weights));
         }

@@ -316,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn resizing_to_the_same_side_changes_nothing(side in 1usize..9, bytes in any::<[u8; 64]>()) {
+        fn an_image_of_the_same_side_is_unchanged(side in 1usize..9, bytes in any::<[u8; 64]>()) {
             let image = set(1, side, side, bytes[..side * side].to_vec());
             prop_assert_eq!(&image.resized(side), &image);
             let mut same = vec![0; side * side];
