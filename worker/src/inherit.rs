@@ -24,7 +24,7 @@ const NOISE: f64 = 0.02;
 /// Initial weights for `plan`, inherited from the weights `donor` of `donor_plan`.
 ///
 /// # Panics
-/// When `donor` does not fit `donor_plan`.
+/// If `donor` does not fit `donor_plan`.
 pub fn inherit(plan: &Plan, donor_plan: &Plan, donor: &Weights, seed: [u8; 32]) -> Weights {
     inherit_with(plan, donor_plan, donor, seed, NOISE)
 }

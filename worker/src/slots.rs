@@ -13,7 +13,8 @@ use edgesmith_search_space::{
 
 use crate::train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
 
-/// How long each way is timed: long enough to see a clear difference, short enough to wait for.
+/// How long each of the two ways is timed: long enough to see a clear difference, and short
+/// enough to wait for.
 const MEASURED_FOR: Duration = Duration::from_millis(700);
 /// Number of images in a timed training step.
 const BATCH_SIZE: u32 = 64;
@@ -27,7 +28,7 @@ pub enum Slots {
     Count(u32),
 }
 
-/// A text that is neither a number of slots nor `auto`.
+/// The text is not `auto` and not a number from 1 to 1024.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("use a number from 1 to 1024, or auto")]
 pub struct ParseSlotsError;
@@ -41,7 +42,7 @@ pub enum SlotsError {
     /// Its training failed.
     #[error("failed to time a training: {0}")]
     Training(#[from] TrainError),
-    /// The system refuses more threads.
+    /// The system cannot start more threads.
     #[error(transparent)]
     Cores(#[from] CoresError),
     /// A bug: the training panicked.
@@ -62,7 +63,7 @@ pub struct Decision {
 /// nothing is trained. Blocks for some seconds if it measures.
 ///
 /// # Errors
-/// When a timed training fails.
+/// If a timed training fails.
 pub fn decide(given: Option<Slots>, device: Option<TrainDevice>) -> Result<Decision, SlotsError> {
     match (given, device) {
         (Some(Slots::Count(slots)), _) => Ok(Decision { slots, measured: None }),
@@ -81,8 +82,7 @@ pub fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The network that is timed, for images like those of Fashion-MNIST. It is neither small nor
-/// large.
+/// The network that is timed, of medium size, for images like those of Fashion-MNIST.
 pub fn timed_network() -> (Architecture, DataShape) {
     let stage = |kernel, width| Stage {
         depth: 2,

@@ -11,7 +11,7 @@ use crate::taps::Reads;
 /// Feature maps that are weighted sums of the pixels of other feature maps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Combination<'a> {
-    /// The pixels that each output pixel is the sum of.
+    /// For each output pixel, the source pixels that are added up.
     pub reads: &'a Reads,
     /// `[channels][pixels][lanes]`
     pub source: &'a [f32],
@@ -34,7 +34,7 @@ pub(crate) struct Factors<'a> {
 /// channels and the pixel's reads, for the given `rows`. Writes all of `out`.
 ///
 /// # Panics
-/// When sizes do not agree.
+/// If sizes do not agree.
 pub(crate) fn combine(
     combination: &Combination<'_>,
     rows: Range<usize>,

@@ -290,7 +290,7 @@ mod tests {
             let (by_weight_alone, by_input_alone) = c.backward(seen, &output, true, &one);
             check(by_weight_alone.clone(), by_weight, "by weight")?;
             check(by_input_alone.clone().unwrap(), by_input, "by input")?;
-            // Three threads give the same bits.
+            // Three threads compute the same bits.
             let three = Threads::new(3);
             prop_assert_eq!(c.forward(&input, &weight, &three), alone);
             let got = c.backward(seen, &output, true, &three);

@@ -21,7 +21,7 @@ pub(crate) struct Correlation<'a> {
 /// and the output pixels for which the tap reads a place inside the input.
 ///
 /// # Panics
-/// When sizes do not agree.
+/// If sizes do not agree.
 pub(crate) fn correlate(correlation: &Correlation<'_>, out: &mut [f32]) {
     let Correlation { sweep, lanes, left, right } = *correlation;
     assert!(lanes.is_multiple_of(WIDTH) && lanes > 0, "whole vectors");

@@ -305,8 +305,8 @@ mod tests {
                 for (got, expected) in result.output[own.clone()].iter().zip(&output) {
                     prop_assert!((f64::from(*got) - expected).abs() < 1e-4);
                 }
-                // Numerical slopes, but not where a value is so close to a kink of the clamp
-                // that the step, or the rounding to f32, crosses it.
+                // Compares with numerical slopes, unless a value is so close to a kink of the
+                // clamp that the step, or the rounding to f32, crosses it.
                 let no_bounds = Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY };
                 let (free, _, _) = plain(&wide, g, b, no_bounds);
                 let at_a_kink = free.iter().any(|v| {

@@ -1,5 +1,5 @@
-//! Which pixels of a feature map a square convolution combines. It handles border and stride and
-//! knows no values.
+//! Which pixels of a feature map a square convolution combines. It handles border and stride
+//! and does not read values.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub(crate) struct Read {
     pub slot: usize,
 }
 
-/// The products whose sum is each pixel of a feature map.
+/// For each pixel of a feature map, the products that add up to it.
 #[derive(Debug)]
 pub(crate) struct Reads {
     /// Height and width of the feature map that is computed.
@@ -52,8 +52,8 @@ impl Sweep {
         self.kernel * self.kernel
     }
 
-    /// The products with input pixels whose sum is each output pixel. Products outside the input
-    /// are left out.
+    /// For each output pixel, the products with input pixels that add up to it. Products outside
+    /// the input are left out.
     pub(crate) fn forward(&self) -> Reads {
         let axis = |to: usize, side: usize| {
             let pairs = (0..self.kernel).map(move |k| (k, to * self.stride + k));
@@ -65,7 +65,7 @@ impl Sweep {
         Reads::new(self.kernel, self.output(), self.input, axis)
     }
 
-    /// The products with output pixels whose sum is the gradient of each input pixel.
+    /// For each input pixel, the products with output pixels that add up to its gradient.
     pub(crate) fn backward(&self) -> Reads {
         let axis = |to: usize, side: usize| {
             let pairs = (0..self.kernel).map(move |k| (k, to + self.padding()));

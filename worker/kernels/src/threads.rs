@@ -27,7 +27,7 @@ impl Threads {
         Self { count, helpers: Some(Arc::clone(helpers)) }
     }
 
-    /// The calling thread and helpers of its own.
+    /// The calling thread and `count - 1` new helpers.
     #[cfg(test)]
     pub(crate) fn new(count: usize) -> Self {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(count.max(2) - 1).build().unwrap();
@@ -39,7 +39,8 @@ impl Threads {
         self.count
     }
 
-    /// Splits `0..items` into ranges whose sizes differ by at most one: one per thread, none empty.
+    /// Splits `0..items` into ranges whose sizes differ by at most one: one per thread, or fewer
+    /// if there are fewer items.
     pub(crate) fn ranges(&self, items: usize) -> Vec<Range<usize>> {
         let parts = self.count.min(items).max(1);
         (0..parts).map(|part| part * items / parts..(part + 1) * items / parts).collect()

@@ -28,7 +28,7 @@ pub struct FoldedLayer {
 /// `g = gamma / sqrt(variance + epsilon)` per output channel.
 ///
 /// # Panics
-/// When `weights` do not fit `plan`.
+/// If `weights` do not fit `plan`.
 pub fn fold(plan: &Plan, weights: &Weights) -> Folded {
     let layers = plan
         .layers()
@@ -78,7 +78,7 @@ impl Folded {
     /// Weights of a layer.
     ///
     /// # Panics
-    /// When the layer has no weights.
+    /// If the layer has no weights.
     pub(crate) fn layer(&self, id: LayerId) -> &FoldedLayer {
         self.layers[id.0].as_ref().expect("convolutions and linear layers have weights")
     }
@@ -87,7 +87,7 @@ impl Folded {
     /// output of every layer, by [`LayerId`]; the last one is the logits.
     ///
     /// # Panics
-    /// When the image does not have the size of the plan's input.
+    /// If the image does not have the size of the plan's input.
     pub fn forward(&self, image: &[f32]) -> Vec<Vec<f32>> {
         let plan = &self.plan;
         assert_eq!(image.len() as u64, plan.input().elements(), "an image of the plan's size");

@@ -14,13 +14,12 @@ use crate::network::{Array, Weights};
 /// A channel is removed from all layers that write its group, because residual sums and depthwise
 /// convolutions tie layers together. Its importance is a sum over the convolutions and depthwise
 /// convolutions that write the group: the L1 norm of its filter, as a share of the norms of all
-/// filters of that layer. So each layer has the same influence, whatever the scale of its weights.
-/// Norms are taken after folding batch normalisation, because batch normalisation removes the scale
-/// of the raw weights, so that the norms of these say almost nothing. On ties the earlier channel
-/// is kept; kept channels stay in order.
+/// filters of that layer. So each layer has the same influence at any scale of its weights. Norms
+/// are taken after folding batch normalisation. It removes the scale of the raw weights, so their
+/// norms say almost nothing. On ties the earlier channel is kept; kept channels stay in order.
 ///
 /// # Panics
-/// When `weights` do not fit `plan`.
+/// If `weights` do not fit `plan`.
 pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) {
     let pruned = plan.pruned(ratios);
     let kept = kept_channels(&fold(plan, weights), &pruned);
@@ -39,7 +38,7 @@ pub fn prune(plan: &Plan, weights: &Weights, ratios: &[f64]) -> (Plan, Weights) 
         for &part in parts {
             let whole = weights.get(&layer.name, part);
             let rows = select(whole, 0, outputs);
-            // A depthwise filter has no input dimension of its own: it is removed with its output
+            // A depthwise filter has no separate input dimension: it is removed with its output
             // channel.
             let mixes_channels = !matches!(layer.op, LayerOp::Depthwise { .. });
             let slice =
@@ -166,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn ratio_zero_changes_nothing(plan in arbitrary_plan(), seed: u64) {
+        fn ratio_zero_keeps_all_weights(plan in arbitrary_plan(), seed: u64) {
             let weights = random_weights(&plan, seed);
             prop_assert_eq!(prune(&plan, &weights, &[0.0; 3]), (plan, weights));
         }

@@ -51,10 +51,10 @@ pub enum QuantizeError {
 /// can overflow an accumulator.
 ///
 /// # Errors
-/// When there are no images, an image has the wrong size, or the network's values are not finite.
+/// If there are no images, an image has the wrong size, or the network's values are not finite.
 ///
 /// # Panics
-/// When `weights` do not fit `plan`, or `normalization` has the wrong number of channels.
+/// If `weights` do not fit `plan`, or `normalization` has the wrong number of channels.
 pub fn quantize<'a>(
     plan: &Plan,
     weights: &Weights,
@@ -194,9 +194,9 @@ struct Channels {
 }
 
 impl Channels {
-    /// Gives every output channel the smallest scale with which its weights fit int8 and its
-    /// accumulator cannot overflow. A channel whose weights are all zero gets the scale that keeps
-    /// its bias as exact as int32 allows.
+    /// Chooses for every output channel the smallest scale with which its weights fit int8 and its
+    /// accumulator cannot overflow. If all weights of a channel are zero, the scale keeps its bias
+    /// as exact as int32 allows.
     fn new(layer: &FoldedLayer, input_scale: f64, output_scale: Option<f64>) -> Self {
         let filter_len = layer.weight.len() / layer.bias.len();
         let mut channels =
@@ -207,8 +207,8 @@ impl Channels {
             let largest = magnitudes.clone().fold(0.0, f64::max);
             let reach = 255.0 * magnitudes.sum::<f64>() + bias.abs() / input_scale;
             let scale = (largest / WEIGHT_MAX).max(reach / ACCUMULATOR_MAX);
-            // A channel of zeros: any scale would work, and this one gives a requantization factor
-            // of 1.
+            // A channel of zeros: any scale would work; with this one the requantization factor
+            // is 1.
             let scale = if scale > 0.0 { scale } else { output_scale.unwrap_or(1.0) / input_scale };
             channels.weight.extend(filter.iter().map(|&w| (f64::from(w) / scale).round() as i8));
             channels.bias.push((bias / (input_scale * scale)).round() as i32);

@@ -185,7 +185,7 @@ pub enum DataError {
     },
     /// The test and the training folder have different classes.
     #[error(
-        "{} has no folder for class {class:?}, but {} has one: give both the same class folders",
+        "{} has no folder for class {class:?}, but {} has one: both need the same class folders",
         directory.display(), other.display()
     )]
     ClassFolder {
@@ -222,7 +222,7 @@ pub enum DataError {
         limit: u32,
     },
     /// A part has no images.
-    #[error("the {part} part has no images: raise its limit, or give more images")]
+    #[error("the {part} part has no images: raise its limit, or add images")]
     EmptyPart {
         /// "training" or "test".
         part: &'static str,
@@ -230,7 +230,7 @@ pub enum DataError {
     /// A part has no image of some class.
     #[error(
         "class {class} has no image among the {images} of the {part} part: raise \
-         data.train_limit, change data.validation_fraction, or give more images of that class"
+         data.train_limit, change data.validation_fraction, or add images of that class"
     )]
     ClassNotInPart {
         /// "training" or "validation".

@@ -1,5 +1,5 @@
-//! Reads data files, gzipped or plain, which is detected from the content. Memory use grows with
-//! the data that are present, whatever a header announces.
+//! Reads data files, gzipped or plain, which is detected from the content. Memory use depends on
+//! the data that are present, not on the size that a header announces.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -91,7 +91,7 @@ impl Input {
 /// Reads all bytes of a file, decompressed if it is gzipped.
 ///
 /// # Errors
-/// When the file cannot be read, is damaged, or is too large.
+/// If the file cannot be read, is damaged, or is too large.
 pub fn read_decompressed(path: &Path) -> Result<Vec<u8>, DataError> {
     Input::open(path)?.take_rest()
 }

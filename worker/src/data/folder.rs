@@ -2,9 +2,9 @@
 //! from the content. They are turned upright, converted to grey or RGB, and resized to a square.
 //!
 //! Classes are numbered by the names of their folders, in byte order. Images are ordered in rounds:
-//! the first of each class by file name, then the second of each, and so on. So the first n images
-//! of a test set are of all classes. Transparency is ignored. Hidden files and files that are not
-//! images are skipped.
+//! the first of each class by file name, then the second of each, and so on. So the first images
+//! of a test set are spread over all classes. Transparency is ignored. Hidden files and files
+//! that are not images are skipped.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

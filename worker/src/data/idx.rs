@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_and_gzipped_files_give_their_images() {
+    fn images_of_plain_and_gzipped_files_are_read() {
         let images = idx(GREY_IMAGES, &[2, 2, 3], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         let labels = idx(LABELS, &[2], &[2, 0]);
         let plain = read_bytes(&images, &labels, GREY).unwrap();

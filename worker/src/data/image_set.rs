@@ -49,7 +49,7 @@ impl ImageSet {
     /// Image `i`, `[channels][height][width]`.
     ///
     /// # Panics
-    /// When `i` is not below [`ImageSet::len`].
+    /// If `i` is not below [`ImageSet::len`].
     pub fn image(&self, i: usize) -> &[u8] {
         let bytes = self.image_bytes();
         &self.pixels[i * bytes..(i + 1) * bytes]
@@ -58,7 +58,7 @@ impl ImageSet {
     /// The images at `indices`, in that order.
     ///
     /// # Panics
-    /// When an index is not below [`ImageSet::len`].
+    /// If an index is not below [`ImageSet::len`].
     pub fn subset(&self, indices: &[usize]) -> ImageSet {
         let mut pixels = Vec::with_capacity(indices.len() * self.image_bytes());
         for &i in indices {
@@ -79,7 +79,7 @@ impl ImageSet {
     /// pixels are interpolated linearly between centres. An axis of the same size is copied.
     ///
     /// # Panics
-    /// When `side` is 0.
+    /// If `side` is 0.
     pub fn resized(&self, side: usize) -> ImageSet {
         if (self.height, self.width) == (side, side) {
             return self.clone();
@@ -116,8 +116,8 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// The constants that give the pixels of `set` mean 0 and variance 1 in each channel. Sums are
-    /// of integers, so the order of images does not matter.
+    /// The constants with which the pixels of `set` have mean 0 and variance 1 in each channel.
+    /// Sums are of integers, so the order of images does not matter.
     pub fn of(set: &ImageSet) -> Self {
         let plane = set.height * set.width;
         let mut sums = vec![(0u64, 0u64); set.channels];
@@ -185,7 +185,7 @@ impl Resize {
                 self.sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
             }
             // The cast truncates and saturates, and sums of weights are 1 up to rounding. `round`
-            // would give the same except for the number just below a half, and needs a call.
+            // would return the same except for the number just below a half, and needs a call.
             out.iter_mut().zip(&self.sums).for_each(|(out, sum)| *out = (sum + 0.5) as u8);
         }
     }
@@ -316,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn resizing_to_the_same_side_changes_nothing(side in 1usize..9, bytes in any::<[u8; 64]>()) {
+        fn an_image_of_the_same_side_is_unchanged(side in 1usize..9, bytes in any::<[u8; 64]>()) {
             let image = set(1, side, side, bytes[..side * side].to_vec());
             prop_assert_eq!(&image.resized(side), &image);
             let mut same = vec![0; side * side];

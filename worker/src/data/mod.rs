@@ -2,8 +2,8 @@
 //! into train, validation and test parts, augmented views, and resizing.
 //!
 //! All images are bytes; training makes normalised floats and batches. This module does not use
-//! burn and does not download. A file whose header announces a wrong size is an error and does not
-//! use the announced memory.
+//! burn and does not download. If a file's header announces a wrong size, that is an error, and the
+//! announced memory is not allocated.
 
 use std::path::Path;
 
@@ -46,12 +46,12 @@ pub struct Dataset {
 impl Dataset {
     /// Reads the files of `spec`, checks them against `data` and each other, and splits them.
     ///
-    /// Relative paths are resolved against `base_directory`. The same files, spec and seed give the
-    /// same parts, image by image. Each part keeps the order of the source.
+    /// Relative paths are resolved against `base_directory`. The same files, spec and seed result
+    /// in the same parts, image by image. Each part keeps the order of the source.
     ///
     /// # Errors
-    /// When a file is missing, damaged or of the wrong kind, when files disagree with each other or
-    /// with `data`, and when a class has no image in a part.
+    /// If a file is missing, damaged or of the wrong kind, if files disagree with each other or
+    /// with `data`, or if a class has no image in a part.
     pub fn load(
         spec: &DataSpec,
         data: DataShape,

@@ -63,7 +63,7 @@ pub(super) fn count(labels: &[u16], classes: usize) -> Vec<usize> {
 }
 
 /// Divides `count` among groups in proportion to their sizes, by largest remainders; of equal
-/// remainders the earlier group comes first. No group gives more than it has.
+/// remainders the earlier group comes first. No group's part is larger than the group.
 fn quotas(sizes: &[usize], count: usize) -> Vec<usize> {
     let total: usize = sizes.iter().sum();
     let count = count.min(total);

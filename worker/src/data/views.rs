@@ -59,7 +59,8 @@ impl Views {
     /// resolution. Pixels that a shift brings in are 0.
     ///
     /// # Panics
-    /// When `image` is not below `set.len()`, or `out` is not of [`ImageSet::image_bytes`].
+    /// If `image` is not below `set.len()`, or the length of `out` is not
+    /// [`ImageSet::image_bytes`].
     pub fn render(&self, set: &ImageSet, view: u32, image: usize, out: &mut [u8]) {
         assert_eq!(out.len(), set.image_bytes(), "room for one image");
         self.transform(view, image).apply(set.image(image), (set.height, set.width), out);

@@ -11,7 +11,7 @@ use crate::network::Weights;
 /// The network in fp32, ready to run.
 ///
 /// # Panics
-/// When `weights` do not fit `plan`, or `normalization` has the wrong number of channels.
+/// If `weights` do not fit `plan`, or `normalization` has the wrong number of channels.
 pub fn float_model(plan: &Plan, weights: &Weights, normalization: &Normalization) -> edge::Model {
     let folded = fold(plan, weights);
     let nodes = plan.ids().map(|id| node(&folded, id)).collect();
@@ -21,7 +21,7 @@ pub fn float_model(plan: &Plan, weights: &Weights, normalization: &Normalization
 /// Size and normalisation of the image, for the edge runtime.
 ///
 /// # Panics
-/// When `normalization` has the wrong number of channels.
+/// If `normalization` has the wrong number of channels.
 pub(crate) fn input_spec(plan: &Plan, normalization: &Normalization) -> edge::InputSpec {
     let shape = plan.input();
     let Normalization { mean, std } = normalization.clone();

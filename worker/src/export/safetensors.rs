@@ -39,8 +39,8 @@ pub enum ReadError {
     },
 }
 
-/// The file of `weights`. Equal arguments give equal bytes. `metadata` is stored in the header next
-/// to the format version; if a key appears twice, the later value is kept.
+/// The file of `weights`. Equal arguments lead to equal bytes. `metadata` is stored in the header
+/// next to the format version; if a key appears twice, the later value is kept.
 pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
     // Not the crate's own writer: it keeps metadata in a hash map, whose order changes from run to
     // run.
@@ -70,7 +70,7 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
 /// Reads the weights from a safetensors file, written here or by a user.
 ///
 /// # Errors
-/// When the bytes are not a valid safetensors file, have a later format version, or contain other
+/// If the bytes are not a valid safetensors file, have a later format version, or contain other
 /// types than float32.
 pub fn from_bytes(bytes: &[u8]) -> Result<Weights, ReadError> {
     read(bytes).map(|(weights, _)| weights)
@@ -129,7 +129,7 @@ mod tests {
         }
 
         #[test]
-        fn damage_gives_an_error_or_other_values_and_never_panics(at in 0usize..400, byte: u8) {
+        fn reading_a_damaged_file_never_panics(at in 0usize..400, byte: u8) {
             let mut bytes = to_bytes(&tiny(), &notes());
             let at = at % bytes.len();
             bytes[at] = byte;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_arguments_give_equal_bytes_with_the_metadata() {
+    fn equal_arguments_lead_to_equal_bytes_with_the_metadata() {
         let bytes = to_bytes(&tiny(), &notes());
         assert_eq!(bytes, to_bytes(&tiny(), &notes()));
         let (header_len, header) = SafeTensors::read_metadata(&bytes).unwrap();

@@ -197,7 +197,7 @@ mod tests {
 
     /// The small scale relies on this: a layer without normalisation would need another scale.
     #[test]
-    fn the_scale_of_convolutions_changes_no_output_in_training() {
+    fn the_scale_of_convolutions_does_not_change_outputs_in_training() {
         for plan in [conv_plan(), residual_plan()] {
             let small = Weights::init(&plan, [3; 32]);
             let mut large = small.clone();

@@ -73,7 +73,7 @@ impl Network {
     /// Puts the weights on a device; with autodiff they are trainable.
     ///
     /// # Panics
-    /// When the weights do not fit the plan; see [`Weights::check`].
+    /// If the weights do not fit the plan; see [`Weights::check`].
     pub fn new(plan: &Plan, weights: &Weights, device: &Device) -> Self {
         let vector = |array: &Array| tensor::<1>(array, device);
         // Running statistics have no gradients.
@@ -246,7 +246,7 @@ impl Network {
         parameters
     }
 
-    /// The parameters that weight decay applies to: weights, but neither biases nor batch
+    /// The parameters that weight decay applies to: weights, but not biases or batch
     /// normalisation, because their size does not make a network more complex.
     pub fn decayed(&self) -> Vec<ParamId> {
         let convolutions = self.convolutions.iter().map(|c| c.weight.id);
@@ -445,7 +445,7 @@ mod tests {
         let trained = network.weights();
 
         // The stem's output before normalisation, from the plain loops: normalisation is set to the
-        // identity, and the negated filter gives the values that the activation cuts off.
+        // identity, and the negated filter computes the values that the activation cuts off.
         let stem = |sign: f32| -> Vec<Vec<f32>> {
             let mut plain = start.clone();
             for value in &mut plain.arrays.get_mut("stem.weight").unwrap().data {

@@ -8,7 +8,7 @@ use super::Weights;
 /// Logits of one normalised image `[channels][height][width]` of the plan's input size.
 ///
 /// # Panics
-/// When the weights do not fit the plan or the image has the wrong size.
+/// If the weights do not fit the plan or the image has the wrong size.
 pub fn forward(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
     outputs(plan, weights, image).pop().expect("a plan has layers")
 }

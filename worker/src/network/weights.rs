@@ -31,7 +31,7 @@ impl Weights {
     /// The array `layer.part`, for example `("stem", "gamma")`.
     ///
     /// # Panics
-    /// When it does not exist. Weights from outside are checked against their plan first.
+    /// If it does not exist. Weights from outside are checked against their plan first.
     pub fn get(&self, layer: &str, part: &str) -> &Array {
         let name = format!("{layer}.{part}");
         self.arrays.get(&name).unwrap_or_else(|| panic!("no weights named {name}"))

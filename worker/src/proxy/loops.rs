@@ -5,7 +5,7 @@ use edgesmith_search_space::{LayerId, LayerOp, Plan};
 /// The output of a convolution of `plan` for `input`, both `[channels][height][width]`.
 ///
 /// # Panics
-/// When layer `id` is not a convolution, or the sizes do not fit it.
+/// If layer `id` is not a convolution, or the sizes do not fit it.
 pub fn convolve(plan: &Plan, id: LayerId, filters: &[f32], input: &[f64]) -> Vec<f64> {
     let (kernel, stride, depthwise) = match plan.layer(id).op {
         LayerOp::Conv { kernel, stride, .. } => (kernel as usize, stride as usize, false),

@@ -17,7 +17,7 @@ use crate::network::Weights;
 /// The score of a network of `plan` with initial `weights`. Finite; higher is better.
 ///
 /// # Panics
-/// When the weights do not fit the plan, or the images have the wrong number of channels.
+/// If the weights do not fit the plan, or the images have the wrong number of channels.
 pub fn score(proxy: Proxy, plan: &Plan, weights: &Weights, dataset: &Dataset) -> f64 {
     let cost = plan.cost(Precision::Fp32);
     match proxy {

@@ -1,7 +1,7 @@
 //! The loss of one batch and the gradients of all parameters.
 //!
-//! On the processor the loss is computed on plain numbers ([`loss`]). On a GPU, reading the logits
-//! would leave it idle until the next step comes. So there burn computes the loss on the device,
+//! On the processor the loss is computed on plain numbers ([`loss`]). A GPU would be idle while the
+//! logits are read, until the next step starts. So on a GPU burn computes the loss on the device,
 //! and the losses of several steps are read together later.
 
 use burn::optim::GradientsParams;
@@ -95,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_give_the_same_loss_and_gradients(
+        fn both_ways_compute_the_same_loss_and_gradients(
             pixels in prop::collection::vec(-2.0f32..2.0, 3 * 64),
             teacher in prop::collection::vec(-4.0f32..4.0, 30),
             labels in prop::collection::vec(0u16..10, 3),

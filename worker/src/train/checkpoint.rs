@@ -14,7 +14,7 @@ pub const CHECKPOINT_VERSION: u32 = 1;
 const VERSION_KEY: &str = "edgesmith_checkpoint_version";
 
 /// Everything that is needed to continue a training, besides the request. Continuing from a
-/// checkpoint with the same request gives the same bits as a training without a stop.
+/// checkpoint with the same request leads to the same bits as a training without a stop.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Checkpoint {
     /// The weights so far, including batch normalisation's running statistics.
@@ -53,7 +53,7 @@ impl Checkpoint {
         Self { weights, ..Self::default() }
     }
 
-    /// The bytes of the file. Equal checkpoints give equal bytes.
+    /// The bytes of the file. Equal checkpoints have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut all = self.weights.clone();
         all.arrays.extend(self.moments.iter().map(|(name, array)| (name.clone(), array.clone())));
@@ -70,7 +70,7 @@ impl Checkpoint {
     /// continues.
     ///
     /// # Errors
-    /// When the bytes are not a checkpoint of this version.
+    /// If the bytes are not a checkpoint of this version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let (mut weights, notes) = safetensors::read(bytes)?;
         let moments = weights.arrays.extract_if(.., |name, _| name.contains('/')).collect();
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_gives_an_error_or_other_values_and_never_panics(at in 0usize..600, byte: u8) {
+        fn reading_a_damaged_file_never_panics(at in 0usize..600, byte: u8) {
             let mut bytes = checkpoint().to_bytes();
             let at = at % bytes.len();
             bytes[at] = byte;

@@ -42,7 +42,7 @@ impl Cores {
     /// `count` threads, shared by all trainings.
     ///
     /// # Errors
-    /// When the system cannot start more threads.
+    /// If the system cannot start more threads.
     pub fn new(count: NonZeroUsize) -> Result<Self, CoresError> {
         let count = count.get();
         if count == 1 {

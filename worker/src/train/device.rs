@@ -46,7 +46,7 @@ impl TrainDevice {
     /// The device with this name: `flex` or `wgpu`.
     ///
     /// # Errors
-    /// When the name is unknown, or the device is not available in this build or on this machine.
+    /// If the name is unknown, or the device is not available in this build or on this machine.
     pub fn parse(name: &str) -> Result<Self, TrainDeviceError> {
         match name {
             "flex" => Ok(TrainDevice::Flex),

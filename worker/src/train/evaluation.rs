@@ -16,7 +16,7 @@ const BATCH: usize = 128;
 /// from the edge runtime.
 ///
 /// # Panics
-/// When the weights do not fit the plan, or the images have the wrong number of channels.
+/// If the weights do not fit the plan, or the images have the wrong number of channels.
 pub fn evaluate(
     plan: &Plan,
     weights: &Weights,

@@ -166,11 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn infinite_and_nan_logits_give_a_loss_that_is_not_finite() {
+    fn the_loss_of_infinite_or_nan_logits_is_not_finite() {
         let targets = Targets { labels: &[0], label_smoothing: 0.1, teacher: None };
         assert!(!loss(&[f32::NAN, 0.0], &targets).0.is_finite());
         assert!(!loss(&[0.0, f32::INFINITY], &targets).0.is_finite());
-        // Large but finite logits give a finite loss.
+        // The loss of large but finite logits is finite.
         assert!(loss(&[1e30, -1e30], &targets).0.is_finite());
     }
 

@@ -1,10 +1,10 @@
 //! Training: the loop, its loss with distillation, its schedule and its soft targets.
 //!
 //! A training uses no global state, and results do not depend on the number of threads. So on a
-//! processor the same request gives the same weights bit for bit, whatever else the process trains
-//! at the same time, on any number of cores, and with any number of stops in between. On a GPU the
-//! bits may differ, because kernels are chosen by timing. The pipeline stores checkpoints and
-//! handles retries and panics. The edge runtime measures the reported accuracy.
+//! processor the same request leads to the same weights bit for bit, even if the process trains
+//! other networks at the same time, on any number of cores, and with any number of stops in
+//! between. On a GPU the bits may differ, because kernels are chosen by timing. The pipeline stores
+//! checkpoints and handles retries and panics. The edge runtime measures the reported accuracy.
 
 use std::ops::ControlFlow;
 use std::thread;
@@ -182,7 +182,7 @@ pub enum TrainError {
 /// stops.
 ///
 /// # Errors
-/// When the parts of the request do not fit together, the loss is not finite, or `progress` breaks.
+/// If the parts of the request do not fit together, the loss is not finite, or `progress` breaks.
 pub fn train(
     request: TrainRequest,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -308,7 +308,7 @@ fn take_steps(
 /// For `pause` see [`soft_targets`].
 ///
 /// # Errors
-/// When `pause` breaks, or the statistics are not finite.
+/// If `pause` breaks, or the statistics are not finite.
 pub fn renew_statistics(
     plan: &Plan,
     weights: &Weights,

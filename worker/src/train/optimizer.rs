@@ -47,7 +47,7 @@ impl NetworkOptimizer {
     /// autodiff).
     ///
     /// # Errors
-    /// When the moments do not fit this rule, network and number of steps.
+    /// If the moments do not fit this rule, network and number of steps.
     pub(super) fn new(
         spec: OptimizerSpec,
         weight_decay: f64,

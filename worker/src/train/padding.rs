@@ -6,8 +6,8 @@
 //! numbers. So all channel groups except those of the image and the classes are padded with
 //! channels whose filters, scales, shifts and readers' weights are all zero. Such a channel is zero
 //! for every image. All its gradients are zero too: those of its own weights because its readers'
-//! weights are zero, and those of its readers' weights because the channel is zero. Every optimizer
-//! leaves weights at zero that have no gradient. After the padding is removed, the network is the
+//! weights are zero, and those of its readers' weights because the channel is zero. Optimizers keep
+//! weights at zero if their gradients are zero. After the padding is removed, the network is the
 //! same as one trained without padding, up to the rounding of sums.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ impl Padding {
     /// Adds the zero channels to the optimizer's moments.
     ///
     /// # Errors
-    /// When the moments are from a network of other sizes.
+    /// If the moments belong to a network of another size.
     pub(super) fn pad_moments(&self, moments: Moments) -> Result<Moments, TrainError> {
         let fits = |(name, array): &(&String, &Array)| {
             let own = self.own.get(weights_of(name));

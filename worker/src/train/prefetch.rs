@@ -18,7 +18,7 @@ pub(super) struct Prefetch<'scope, T> {
 
 #[derive(Debug)]
 enum Next<T> {
-    /// The thread has been asked for the item.
+    /// The item was requested from the thread.
     Making,
     Made(T),
     /// There are no more items.
@@ -29,7 +29,7 @@ impl<'scope, T: Send + 'scope> Prefetch<'scope, T> {
     /// Starts making the first item. The thread ends when this is dropped.
     ///
     /// # Panics
-    /// When the system cannot start a thread.
+    /// If the system cannot start a thread.
     pub(super) fn start(
         scope: &'scope Scope<'scope, '_>,
         mut items: impl Iterator<Item = T> + Send + 'scope,
@@ -100,7 +100,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn all_items_come_in_order() {
+    fn all_items_are_returned_in_order() {
         scope(|scope| {
             let mut items = Prefetch::start(scope, 0..3);
             let taken: Vec<Option<i32>> = (0..5).map(|_| items.take()).collect();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn one_item_is_made_ahead_and_no_more() {
+    fn only_one_item_is_made_ahead() {
         let (sender, begun) = sync_channel(9);
         scope(|scope| {
             let items = (0..3).inspect(|&item| sender.send(item).unwrap());
@@ -117,7 +117,7 @@ mod tests {
             assert_eq!(begun.recv_timeout(LONG), Ok(0));
             for item in 0..3 {
                 assert_eq!(items.take(), Some(item));
-                // While this item is in use, the next one is made unasked.
+                // While this item is in use, the next one is made.
                 if item < 2 {
                     assert_eq!(begun.recv_timeout(LONG), Ok(item + 1));
                 }

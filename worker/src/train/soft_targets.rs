@@ -16,7 +16,7 @@ use crate::network::{Network, Weights};
 /// A teacher's logits of training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftTargets {
-    /// [`ImageSet::hash`] of the images. Another split or other files give another hash.
+    /// [`ImageSet::hash`] of the images. Another split or other files have another hash.
     pub data: ArtifactHash,
     /// Number of views of each image, from view 0 on.
     pub views: usize,
@@ -55,7 +55,7 @@ impl SoftTargets {
     /// Logits of view `view` of image `image`.
     ///
     /// # Panics
-    /// When there is no such view or image.
+    /// If there is no such view or image.
     pub fn of(&self, view: usize, image: usize) -> &[f32] {
         assert!(view < self.views && image < self.images, "a view and an image of these targets");
         &self.logits[(view * self.images + image) * self.classes..][..self.classes]
@@ -77,7 +77,7 @@ impl SoftTargets {
     /// Reads the file that [`SoftTargets::to_bytes`] writes.
     ///
     /// # Errors
-    /// When the bytes are something else or truncated, or contain values that are not finite.
+    /// If the bytes are something else or truncated, or contain values that are not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SoftTargetsError> {
         let body = bytes.strip_prefix(MAGIC).ok_or(SoftTargetsError::NotSoftTargets)?;
         let (header, body) =
@@ -131,10 +131,10 @@ pub struct Lesson<'a> {
 /// batches and may block. If it breaks, the computation stops.
 ///
 /// # Errors
-/// When `pause` breaks.
+/// If `pause` breaks.
 ///
 /// # Panics
-/// When the weights do not fit the plan, or the images have the wrong number of channels.
+/// If the weights do not fit the plan, or the images have the wrong number of channels.
 pub fn soft_targets(
     lesson: Lesson,
     pause: &mut dyn FnMut() -> ControlFlow<()>,

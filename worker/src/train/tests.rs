@@ -136,7 +136,7 @@ fn gradients_equal_the_slopes_of_the_loss() {
                 moved.arrays.get_mut(name).unwrap().data[i] = at - step;
                 (high - value(&moved)) / f64::from(2.0 * step)
             };
-            // If the kink of a ReLU lies within the step, two step sizes give different slopes.
+            // If the kink of a ReLU lies within the step, the slopes for two step sizes differ.
             let (coarse, fine) = (slope(8e-4), slope(4e-4));
             if (coarse - fine).abs() < 1e-3 + 0.02 * fine.abs() {
                 error += (fine - f64::from(*gradient)).powi(2);
@@ -151,7 +151,7 @@ fn gradients_equal_the_slopes_of_the_loss() {
 }
 
 #[test]
-fn the_same_request_gives_the_same_bits_beside_other_trainings_and_on_any_cores() {
+fn results_do_not_depend_on_other_trainings_or_the_number_of_cores() {
     let (spec, data) = (spec(), colours());
     let plan = tiny_plan();
     let views = views(&spec);
@@ -168,14 +168,14 @@ fn the_same_request_gives_the_same_bits_beside_other_trainings_and_on_any_cores(
     let cores = &Cores::new(3.try_into().unwrap()).unwrap();
     let shared = run(TrainRequest { cores, ..request(&plan, &data, &views, &spec) }).unwrap();
     assert_eq!(alone, shared);
-    assert_ne!(alone.weights, other.weights, "another order gives other weights");
+    assert_ne!(alone.weights, other.weights, "another order leads to other weights");
     // 70 images in batches of 32: the last batch has 6.
     assert_eq!(alone.images_seen, 140);
     assert_eq!(alone.losses.len(), 2);
 }
 
 #[test]
-fn a_training_continued_from_files_gives_the_bits_of_one_without_a_stop() {
+fn a_training_continued_from_files_equals_one_without_a_stop_bit_for_bit() {
     let data = colours();
     let plan = tiny_plan();
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
@@ -396,7 +396,7 @@ fn soft_targets_stop_when_the_pause_breaks() {
     assert_eq!(asked, 2);
 }
 
-/// Weights with running statistics that no data would give.
+/// Weights with running statistics that no data would have.
 fn with_odd_statistics(weights: &Weights) -> Weights {
     let mut odd = weights.clone();
     for (name, array) in &mut odd.arrays {
@@ -505,9 +505,9 @@ fn the_caller_sees_every_step_and_can_stop() {
     assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0)]);
 }
 
-/// A measurement may run while the caller is asked.
+/// A measurement may run while `progress` is called.
 #[test]
-fn no_batch_is_made_while_the_caller_is_asked() {
+fn no_batch_is_made_while_progress_is_called() {
     let (spec, data, plan) = (spec(), colours(), tiny_plan());
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);

@@ -1,8 +1,9 @@
-//! How many images per second a training takes in.
+//! Measures how many images per second a training processes. It does not decide what follows from
+//! the result.
 //!
-//! The images are random: how long a step takes does not depend on what they show. All of a step is
-//! timed (batch, forward, loss, backward, optimizer), as a study's trials without augmentation do
-//! it; the first steps are not. What is done with the answer is the caller's.
+//! The images are random, because the time of a step does not depend on their content. A timed step
+//! is a complete one (batch, forward, loss, backward, optimizer), as in a study's trials without
+//! augmentation. The first steps are not timed.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -17,30 +18,30 @@ use super::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
 use crate::data::{Dataset, ImageSet, Normalization, Views};
 use crate::network::Weights;
 
-/// Batches of the made-up data set, drawn from it again and again; more where they are small, up to
-/// [`IMAGES`].
+/// Number of batches in the random data set, which is used repeatedly. If batches are small, there
+/// are more of them, so that the data set has about [`IMAGES`] images.
 const BATCHES: usize = 16;
 const IMAGES: usize = 1024;
-/// Steps that are not timed, at least: in these kernels are tuned.
+/// Smallest number of steps before timing starts. Kernels are tuned during these steps.
 const WARM_UP: u64 = 3;
 
-/// Steps that were timed.
+/// The timed steps of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throughput {
-    /// How many, at least 1.
+    /// Number of steps, at least 1.
     pub steps: u64,
-    /// Images of each.
+    /// Images per step.
     pub batch_size: u32,
-    /// What they took.
+    /// Wall time of all these steps.
     pub took: Duration,
 }
 
 impl Throughput {
-    /// Times training steps of a network, with the batch size and step rule of `spec`, until
-    /// `enough` has passed.
+    /// Times training steps of a network, with the batch size and optimizer of `spec`, until
+    /// they have taken `enough` time.
     ///
     /// # Errors
-    /// When the training fails.
+    /// If the training fails.
     pub fn measure(
         plan: &Plan,
         spec: &TrainingSpec,
@@ -49,7 +50,7 @@ impl Throughput {
         enough: Duration,
     ) -> Result<Self, TrainError> {
         let batch_size = spec.batch_size;
-        // Full batches alone.
+        // A multiple of the batch size, so that all batches are full.
         let images = batch_size as usize;
         let dataset = noise(plan, images * (IMAGES / images).max(BATCHES));
         let request = TrainRequest {
@@ -91,7 +92,7 @@ impl Throughput {
         self.steps as f64 * f64::from(self.batch_size) / self.took.as_secs_f64()
     }
 
-    /// The training that is timed where nobody asks for another: AdamW, without augmentation.
+    /// The training that is timed by default: AdamW, without augmentation.
     pub fn usual_training(batch_size: u32) -> TrainingSpec {
         TrainingSpec {
             epochs: 1,
