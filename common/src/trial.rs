@@ -127,23 +127,6 @@ impl TrialValues {
         }
     }
 
-    /// All known figures without their origin, as another study may import them. The test accuracy
-    /// of a trial that was trained here is also held under the name `test`.
-    pub fn known(&self) -> Figures {
-        match self {
-            TrialValues::Known(figures) => figures.clone(),
-            TrialValues::Trained { trained, .. } => {
-                let mut figures = trained.compressed.clone();
-                figures.remove(&Metric::IMAGES_SEEN.whole());
-                if let Some(accuracy) = figures.test_accuracy() {
-                    figures
-                        .set(Metric::ACCURACY.on(crate::Split::HeldOut("test".into())), accuracy);
-                }
-                figures
-            }
-        }
-    }
-
     /// Median latencies by target, milliseconds.
     pub fn latencies(&self) -> impl Iterator<Item = (&Target, f64)> {
         self.figures().latencies()
@@ -169,7 +152,7 @@ impl TrialValues {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{DeviceInfo, Split};
+    use crate::DeviceInfo;
 
     /// A measurement on this device class, by this engine on this many threads.
     fn measurement(class: &str, engine: &str, threads: u32, ms: f64) -> Measurement {
@@ -229,16 +212,5 @@ pub(crate) mod tests {
         assert_eq!(ms("latency_ms@phone"), None);
         assert_eq!(values.measurements().len(), 3);
         assert_eq!(values.get(&Metric::MODEL_BYTES.whole()), Some(7.0));
-    }
-
-    #[test]
-    fn imported_figures_hold_the_test_accuracy_under_two_names() {
-        let known = values(0.5, 7, &[("rpi4", 3.0)]).known();
-        assert_eq!(known.test_accuracy(), Some(0.5));
-        assert_eq!(known.held_out_accuracies().collect::<Vec<_>>(), [("test", 0.5)]);
-        assert_eq!(known.images_seen(), None);
-        let of = Metric::ACCURACY.on(Split::HeldOut("test".into()));
-        assert_eq!(TrialValues::Known(known.clone()).get(&of), Some(0.5));
-        assert_eq!(TrialValues::Known(known.clone()).known(), known);
     }
 }

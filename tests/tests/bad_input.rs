@@ -67,7 +67,7 @@ fn errors_name_missing_and_broken_data_files() {
         let text = TinyStudy::new(name).text().replace("source = \"digits\"", &data);
         let file = format!("{name}.toml");
         std::fs::write(at.join(&file), text).unwrap();
-        run(at, &["search", &file]).fails(1, &["the data cannot be used", images]);
+        run(at, &["search", &file]).fails(1, &["the data could not be checked", images]);
         // No trial was spoiled by it.
         let trials = run(at, &["trials", name, "--format", "json"]).json();
         assert_eq!(trials["trials"], serde_json::json!([]), "{trials}");

@@ -133,9 +133,13 @@ fn results_are_imported_into_a_new_study() {
     let at = unpack("finished");
     let coordinator = Coordinator::with_options(at.path(), &["--data-dir", "finished"]);
     let trials = coordinator.ask(&["trials", "finished", "--format", "json"]).ok();
-    std::fs::write(at.path().join("trials.json"), &trials).unwrap();
-    std::fs::copy(fixtures().join("finished.trials.csv"), at.path().join("trials.csv")).unwrap();
-    for (study, file) in [("from-json", "trials.json"), ("from-csv", "trials.csv")] {
+    std::fs::write(at.path().join("now.json"), &trials).unwrap();
+    for format in ["json", "csv"] {
+        let file = fixtures().join(format!("finished.trials.{format}"));
+        std::fs::copy(file, at.path().join(format!("then.{format}"))).unwrap();
+    }
+    let files = [("now", "now.json"), ("from-json", "then.json"), ("from-csv", "then.csv")];
+    for (study, file) in files {
         let text = format!(
             r#"
             study = {{ name = "{study}" }}
@@ -165,11 +169,21 @@ fn results_are_imported_into_a_new_study() {
         assert!(said.contains("imported 5 trials"), "{said}");
         assert_eq!(coordinator.status(study)["trials"]["imported"], 5);
     }
-    let [json, csv] = ["from-json", "from-csv"].map(|study| {
+    for trial in coordinator.trials("now") {
+        let metrics = &trial["metrics"];
+        assert_eq!(metrics["test_accuracies"]["test"], metrics["test_accuracy"], "{trial}");
+    }
+    let [now, json, csv] = files.map(|(study, _)| {
         let trials = coordinator.trials(study);
-        trials.iter().map(|trial| trial["figures"].clone()).collect::<Vec<_>>()
+        let figures = trials.iter().map(|trial| trial["figures"].as_object().unwrap().clone());
+        figures.collect::<Vec<_>>()
     });
     assert_eq!(json, csv);
+    // Files did not have the images of complete trials among the figures.
+    for (mut now, then) in now.into_iter().zip(json) {
+        assert!(now.remove("images_seen").is_some());
+        assert_eq!(now, then);
+    }
 }
 
 #[test]

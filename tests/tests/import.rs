@@ -15,7 +15,7 @@ fn a_study_starts_from_the_results_of_another() {
     // Imports JSON, then CSV, which has nothing new.
     let second = TinyStudy::new("second");
     coordinator.submit(&second);
-    for (format, said) in [("json", "imported 4 trials"), ("csv", "4 candidates it had already")] {
+    for (format, said) in [("json", "imported 4 trials"), ("csv", "4 were already in the study")] {
         let text = coordinator.ask(&["trials", "first", "--format", format]).ok();
         let file = at.join(format!("first.{format}"));
         std::fs::write(&file, text).unwrap();

@@ -177,7 +177,8 @@ impl Reference {
         Ok(Some(Self {
             name: "teacher".to_owned(),
             figures: TrialValues::measured(trained, measurements.collect::<Result<_, _>>()?)
-                .known(),
+                .figures()
+                .clone(),
             what: teacher.architecture.clone(),
         }))
     }

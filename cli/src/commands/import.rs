@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgesmith_client::{Connection, Coordinator, from_status};
-use edgesmith_common::{Figures, Metric, MetricNameError, ScopedMetric, Split, StudySpec, Target};
+use edgesmith_common::{Figures, Metric, ScopedMetric, Split, StudySpec, Target};
 use edgesmith_console::{invalid, print_text};
 use edgesmith_proto::v1;
+use edgesmith_search_space::Genotype;
 use serde::Deserialize;
 
 use crate::output::json::{CHOICE_COLUMN, VERSION};
@@ -43,13 +44,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let v1::ImportTrialsResponse { imported, known } = answer.into_inner();
     let mut text = format!("imported {imported} trials into {}", args.study);
     if known > 0 {
-        text.push_str(&format!("; {known} candidates it had already"));
+        text.push_str(&format!("; {known} were already in the study"));
     }
     if let Some(first) = left_out.first() {
-        text.push_str(&format!("; {} left out: {first}", left_out.len()));
-        if left_out.len() > 1 {
-            text.push_str(", for one");
-        }
+        let example = if left_out.len() > 1 { ", for example " } else { ": " };
+        text.push_str(&format!("; left out {}{example}{first}", left_out.len()));
     }
     if !unknown.is_empty() {
         let names = unknown.into_iter().collect::<Vec<_>>().join(", ");
@@ -73,19 +72,21 @@ struct Found {
 /// The trials that fit the study, and for each of the others the reason why it does not fit.
 fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<String>) {
     let (mut fit, mut left_out) = (Vec::new(), Vec::new());
+    let needed = spec.needed_of_known();
     for Found { place, choices, figures, unknown: _ } in found {
-        let genotype = match spec.space.genotype_of_names(&choices) {
+        let genotype = spec.space.genotype_of_names(&choices).map_err(|e| e.to_string());
+        let valid = |genotype: &Genotype| {
+            spec.space.canonical_hash(genotype).map(drop).map_err(|e| e.to_string())
+        };
+        let genotype = match genotype.and_then(|genotype| valid(&genotype).map(|()| genotype)) {
             Ok(genotype) => genotype,
-            Err(error) => {
-                left_out.push(format!("{place}: {error}"));
+            Err(why) => {
+                left_out.push(format!("{place}: {why}"));
                 continue;
             }
         };
-        let missing = spec.objectives.iter().find(|objective| {
-            figures.get(&objective.of).is_none() && !objective.of.metric.is_analytic()
-        });
-        if let Some(objective) = missing {
-            left_out.push(format!("{place}: it has no {objective}"));
+        if let Some(of) = needed.iter().find(|of| figures.get(of).is_none()) {
+            left_out.push(format!("{place}: it has no {of}"));
             continue;
         }
         let genotype = genotype.indices().iter().map(|&index| u32::from(index)).collect();
@@ -115,7 +116,7 @@ struct Trial {
     #[serde(default)]
     choices: BTreeMap<String, String>,
     metrics: Option<Metrics>,
-    /// Absent in files that older versions wrote.
+    /// Everything, by name. Absent in files that older versions wrote, which have only the fields.
     #[serde(default)]
     figures: BTreeMap<String, f64>,
     training: Option<Training>,
@@ -168,53 +169,55 @@ impl Found {
         }
         let metrics =
             trial.metrics.ok_or_else(|| format!("{place} is complete but has no metrics"))?;
-        let mut figures = Figures::new();
-        let counts = [
-            (ScopedMetric::VALIDATION_ACCURACY, metrics.validation_accuracy),
-            (ScopedMetric::TEST_ACCURACY, metrics.test_accuracy),
-            (Metric::MODEL_BYTES.whole(), metrics.model_bytes),
-            (Metric::MACS.whole(), metrics.macs),
-            (Metric::PARAMETERS.whole(), metrics.parameters),
-            (Metric::PEAK_MEMORY_BYTES.whole(), metrics.peak_memory_bytes),
-            (
-                Metric::TRAINING_SECONDS.whole(),
-                trial.training.and_then(|training| training.seconds),
-            ),
-        ];
-        for (of, value) in counts {
-            value.into_iter().for_each(|value| figures.set(of.clone(), value));
-        }
-        for (target, ms) in metrics.latency_ms {
-            let target: Target = target.parse().map_err(|e| format!("{place}: {e}"))?;
-            figures.set(Metric::LATENCY_MS.at(target), ms);
-        }
-        for (name, accuracy) in metrics.test_accuracies {
-            figures.set(Metric::ACCURACY.on(Split::HeldOut(name.into())), accuracy);
-        }
-        let mut unknown = BTreeSet::new();
-        for (name, value) in trial.figures {
-            match name.parse() {
-                Ok(of) => figures.set(of, value),
-                // A later version may know more metrics.
-                Err(MetricNameError::Unknown { given }) => drop(unknown.insert(given)),
-                Err(error) => return Err(format!("{place}: {error}")),
-            }
-        }
-        let figures = of_another_study(figures);
+        let seconds = trial.training.and_then(|training| training.seconds);
+        let (figures, unknown) = if trial.figures.is_empty() {
+            of_fields(metrics, seconds)
+        } else {
+            of_map(trial.figures)
+        };
         figures.check().map_err(|e| format!("{place}: {e}"))?;
         Ok(Self { place, choices: trial.choices.into_iter().collect(), figures, unknown })
     }
 }
 
-/// The figures that another study takes over, by the same rule as `TrialValues::known` for a
-/// trained trial.
-fn of_another_study(mut figures: Figures) -> Figures {
-    figures.remove(&Metric::IMAGES_SEEN.whole());
-    let named = figures.held_out_accuracies().next().is_some();
-    if let Some(accuracy) = figures.test_accuracy().filter(|_| !named) {
-        figures.set(Metric::ACCURACY.on(Split::HeldOut("test".into())), accuracy);
+/// Figures by name, and the names that this program does not know. A later version may know more
+/// metrics and devices.
+fn of_map(map: BTreeMap<String, f64>) -> (Figures, BTreeSet<String>) {
+    let (mut figures, mut unknown) = (Figures::new(), BTreeSet::new());
+    for (name, value) in map {
+        match name.parse::<ScopedMetric>() {
+            Ok(of) => figures.set(of, value),
+            Err(_) => drop(unknown.insert(name)),
+        }
     }
-    figures
+    (figures, unknown)
+}
+
+/// Figures in a file from the time before figures were listed by name.
+fn of_fields(metrics: Metrics, seconds: Option<f64>) -> (Figures, BTreeSet<String>) {
+    let (mut figures, mut unknown) = (Figures::new(), BTreeSet::new());
+    let counts = [
+        (ScopedMetric::VALIDATION_ACCURACY, metrics.validation_accuracy),
+        (ScopedMetric::TEST_ACCURACY, metrics.test_accuracy),
+        (Metric::MODEL_BYTES.whole(), metrics.model_bytes),
+        (Metric::MACS.whole(), metrics.macs),
+        (Metric::PARAMETERS.whole(), metrics.parameters),
+        (Metric::PEAK_MEMORY_BYTES.whole(), metrics.peak_memory_bytes),
+        (Metric::TRAINING_SECONDS.whole(), seconds),
+    ];
+    for (of, value) in counts {
+        value.into_iter().for_each(|value| figures.set(of.clone(), value));
+    }
+    for (name, ms) in metrics.latency_ms {
+        match name.parse::<Target>() {
+            Ok(target) => figures.set(Metric::LATENCY_MS.at(target), ms),
+            Err(_) => drop(unknown.insert(format!("{}@{name}", Metric::LATENCY_MS))),
+        }
+    }
+    for (name, accuracy) in metrics.test_accuracies {
+        figures.set(Metric::ACCURACY.on(Split::HeldOut(name.into())), accuracy);
+    }
+    (figures, unknown)
 }
 
 /// Columns that do not hold figures.
@@ -270,7 +273,6 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
                 figures.set(of.clone(), text.parse().map_err(|_| wrong())?);
             }
         }
-        let figures = of_another_study(figures);
         figures.check().map_err(|e| format!("line {line}: {e}"))?;
         let picked = choices
             .iter()
@@ -306,7 +308,7 @@ mod tests {
             .map(|row| {
                 let mut choices = row.choices.clone();
                 choices.sort();
-                (choices, row.values.as_ref().unwrap().known())
+                (choices, row.values.as_ref().unwrap().figures().clone())
             })
             .collect();
         for found in [read_json(&json).unwrap(), read_csv(&json::csv(&rows)).unwrap()] {
@@ -344,11 +346,15 @@ mod tests {
     #[test]
     fn figures_and_columns_that_are_not_known_are_left_out() {
         let json = serde_json::to_string(&json::Trials::new("s", &rows())).unwrap();
-        let later = json.replace("\"macs\":10,", "\"macs\":10,\"energy_mj\":3.5,");
+        let later =
+            json.replace("\"macs\":10,", "\"macs\":10,\"energy_mj\":3.5,\"latency_ms@-\":1,");
         assert_ne!(later, json);
         let (now, then) = (read_json(&json).unwrap(), read_json(&later).unwrap());
         assert_eq!(then[0].figures, now[0].figures);
-        assert_eq!(then[0].unknown, BTreeSet::from(["energy_mj".to_owned()]));
+        assert_eq!(
+            then[0].unknown,
+            BTreeSet::from(["energy_mj", "latency_ms@-"].map(str::to_owned))
+        );
         let head =
             "validation_accuracy,choice.resolution,macs@x,note@home,latency_ms\n0.5,8,a,b,c\n";
         assert_eq!(read_csv(head).unwrap()[0].figures.to_string(), "validation_accuracy 0.5");

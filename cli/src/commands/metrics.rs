@@ -34,11 +34,10 @@ impl Output for Metrics {
                 Goal::Maximize => "higher",
                 Goal::Minimize => "lower",
             };
-            let searched = if metric.is_searched() { "yes" } else { "no" };
-            [names(*metric).join(", "), unit_name(*unit).into(), better.into(), searched.into()]
-                .into_iter()
-                .chain([(*meaning).to_owned()])
-                .collect()
+            let searched = searched(*metric).unwrap_or_else(|| "–".to_owned());
+            let names = names(*metric).join(", ");
+            let unit = unit_name(*unit).to_owned();
+            vec![names, unit, better.to_owned(), searched, (*meaning).to_owned()]
         };
         let rows: Vec<Vec<String>> = Metric::ALL.iter().map(row).collect();
         table::render(&columns, &rows)
@@ -51,7 +50,7 @@ impl Output for Metrics {
             json!({
                 "metric": name, "names": names(*metric), "unit": unit_name(*unit),
                 "goal": goal.name(), "least": least, "greatest": greatest,
-                "source": source_name(*source), "searched": metric.is_searched(),
+                "source": source_name(*source), "searched": searched(*metric),
                 "meaning": meaning,
             })
         };
@@ -69,6 +68,12 @@ fn names(metric: Metric) -> Vec<String> {
             .to_vec(),
         ScopeKind::Target => vec![format!("{metric}@DEVICE")],
     }
+}
+
+/// The name that objectives and constraints may use; `None` if they may not use the metric.
+fn searched(metric: Metric) -> Option<String> {
+    // Of the sets, the search sees only the validation images, whose figure is the first name.
+    metric.is_searched().then(|| names(metric).swap_remove(0))
 }
 
 fn unit_name(unit: Unit) -> &'static str {
@@ -102,5 +107,12 @@ mod tests {
         assert!(table.contains("validation_accuracy, test_accuracy, accuracy@SET"), "{table}");
         assert!(table.contains("latency_ms@DEVICE") && table.contains(".edge"), "{table}");
         assert!(table.contains("higher") && table.contains("lower"), "{table}");
+    }
+
+    #[test]
+    fn searches_may_use_what_does_not_come_from_held_out_images() {
+        assert_eq!(searched(Metric::ACCURACY).as_deref(), Some("validation_accuracy"));
+        assert_eq!(searched(Metric::LATENCY_MS).as_deref(), Some("latency_ms@DEVICE"));
+        assert_eq!(searched(Metric::TRAINING_SECONDS), None);
     }
 }

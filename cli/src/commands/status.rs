@@ -3,7 +3,7 @@
 use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_common::{Figures, Metric, ScopedMetric};
 use edgesmith_console::{ListFormat, Output, print, table};
-use edgesmith_proto::v1;
+use edgesmith_proto::{ConvertError, v1};
 use serde::Serialize;
 use serde_json::json;
 
@@ -79,13 +79,14 @@ fn describe(s: &v1::StudyStatus) -> String {
     }
     if let Some(teacher) = &s.teacher {
         let state = match figures_of(teacher) {
-            Some(figures) => format!(
+            Ok(Some(figures)) => format!(
                 "validation {}, test {}, {}",
                 cell(&ScopedMetric::VALIDATION_ACCURACY, &figures),
                 cell(&ScopedMetric::TEST_ACCURACY, &figures),
                 cell(&Metric::MODEL_BYTES.whole(), &figures)
             ),
-            None => "not trained yet".to_owned(),
+            Ok(None) => "not trained yet".to_owned(),
+            Err(error) => format!("trained; {error}"),
         };
         lines.push(format!("teacher    {} ({state})", teacher.architecture));
     }
@@ -174,7 +175,7 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     }
     if let Some(teacher) = &s.teacher {
         document["teacher"] = json!({ "architecture": teacher.architecture });
-        if let Some(figures) = figures_of(teacher) {
+        if let Ok(Some(figures)) = figures_of(teacher) {
             let all = json::map(&figures);
             // These three have fields of their own, because programs may read them there.
             for name in ["validation_accuracy", "test_accuracy", "model_bytes"] {
@@ -189,9 +190,12 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
 }
 
 /// The teacher's figures; `None` until it is trained.
-fn figures_of(teacher: &v1::Teacher) -> Option<Figures> {
-    let figures = teacher.trained.as_ref()?.compressed.clone()?;
-    Figures::try_from(figures).ok()
+///
+/// # Errors
+/// If this version does not know one of them.
+fn figures_of(teacher: &v1::Teacher) -> Result<Option<Figures>, ConvertError> {
+    let trained = teacher.trained.as_ref();
+    trained.and_then(|trained| trained.compressed.clone()).map(Figures::try_from).transpose()
 }
 
 #[cfg(test)]

@@ -307,8 +307,10 @@ fn describe_known(figures: &Figures, lines: &mut Vec<(String, String)>) {
             _ => lines.push((of.to_string(), exact(of.metric, value))),
         }
     }
-    let time = table::duration(figures.training_seconds());
-    lines.push(("training".to_owned(), format!("{time}, according to the source")));
+    if let Some(seconds) = figures.get(&Metric::TRAINING_SECONDS.whole()) {
+        let time = table::duration(seconds);
+        lines.push(("training".to_owned(), format!("{time}, according to the source")));
+    }
 }
 
 /// A value in words. Counts and bytes keep all their digits.
@@ -336,9 +338,14 @@ fn describe_trained(
     {
         lines.push((name.into(), describe_network(figures)));
     }
-    let images = trained.compressed.images_seen().unwrap_or(0);
-    let time = table::duration(trained.compressed.training_seconds());
-    lines.push(("training".into(), format!("{images} images in {time}")));
+    let spent = |metric: Metric| {
+        trained.compressed.get(&metric.whole()).map(|value| columns::words(metric, value))
+    };
+    if let Some(time) = spent(Metric::TRAINING_SECONDS) {
+        let images = trained.compressed.images_seen();
+        let images = images.map(|images| format!("{images} images in ")).unwrap_or_default();
+        lines.push(("training".into(), format!("{images}{time}")));
+    }
     for m in measurements {
         lines.push((
             format!("latency@{}", m.target()),

@@ -230,10 +230,18 @@ fn rung(report: &RungReport) -> Rung {
 fn metrics(values: &TrialValues) -> Metrics {
     let figures = values.figures();
     let accuracies = figures.held_out_accuracies();
+    let mut test_accuracies: BTreeMap<String, f64> =
+        accuracies.map(|(name, share)| (name.to_owned(), share)).collect();
+    // Imported trials have always had it under this name, too.
+    if let (TrialValues::Known(_), Some(accuracy)) = (values, figures.test_accuracy())
+        && test_accuracies.is_empty()
+    {
+        test_accuracies.insert("test".to_owned(), accuracy);
+    }
     Metrics {
         counts: counts(figures),
         latency_ms: figures.latencies().map(|(target, ms)| (target.to_string(), ms)).collect(),
-        test_accuracies: accuracies.map(|(name, share)| (name.to_owned(), share)).collect(),
+        test_accuracies,
     }
 }
 

@@ -92,6 +92,18 @@ impl StudySpec {
         targets
     }
 
+    /// The figures that a result must have to be imported as a known one: those of the objectives
+    /// and the latency on every target. In a study that trains, those that follow from the network
+    /// are not needed, because they are computed.
+    pub fn needed_of_known(&self) -> Vec<ScopedMetric> {
+        let computed = |of: &ScopedMetric| self.training().is_some() && of.metric.is_analytic();
+        let of_objectives = self.objectives.iter().map(|objective| objective.of.clone());
+        let mut needed: Vec<ScopedMetric> = of_objectives.filter(|of| !computed(of)).collect();
+        let latencies = self.targets().into_iter().map(|target| Metric::LATENCY_MS.at(target));
+        needed.extend(latencies);
+        needed
+    }
+
     /// The device classes of [`StudySpec::targets`], each once.
     pub fn devices(&self) -> Vec<DeviceClass> {
         let mut devices = Vec::new();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use edgesmith_common::{Figures, Metric, StudyName, StudySpec, TrialNumber, TrialValues};
+use edgesmith_common::{Figures, StudyName, StudySpec, TrialNumber, TrialValues};
 use edgesmith_search_space::{Cost, Genotype, Space};
 
 use super::outcome::missing_in;
@@ -65,7 +65,7 @@ impl Turn<'_> {
             let known = study.complete().filter_map(|(number, values)| {
                 let named = study.spec.space.named(&study.trials[number].genotype);
                 let genotype = spec.space.genotype_of_names(&named).ok()?;
-                let trial = KnownTrial { genotype, figures: values.known() };
+                let trial = KnownTrial { genotype, figures: values.figures().clone() };
                 unfit(&trial, spec).is_none().then_some(trial)
             });
             trials.extend(known);
@@ -122,16 +122,8 @@ fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
     if let Err(error) = spec.space.canonical_hash(&trial.genotype) {
         return Some(error.to_string());
     }
-    let mut figures = trial.figures.clone();
-    if let Some(cost) = analytic(&spec.space, &trial.genotype) {
-        figures.set_cost(&cost);
-    }
-    if let Some(of) = missing_in(&figures, spec.objectives.iter().map(|objective| &objective.of)) {
-        return Some(format!("it has no {of}"));
-    }
-    let timed = |target| figures.get(&Metric::LATENCY_MS.at(target)).is_some();
-    let missing = spec.targets().into_iter().find(|target| !timed(target.clone()));
-    missing.map(|target| format!("it was not timed on {target}"))
+    let needed = spec.needed_of_known();
+    missing_in(&trial.figures, &needed).map(|of| format!("it has no {of}"))
 }
 
 /// The costs that can be computed from a candidate's network; `None` in a study over a table.
@@ -145,7 +137,8 @@ fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
 /// Whether two studies are on the same data, so that their accuracies are comparable.
 fn on_same_data(a: &StudySpec, b: &StudySpec) -> bool {
     match (a.training(), b.training()) {
-        (Some(a), Some(b)) => a.data == b.data,
+        // Channels and classes belong to the space.
+        (Some(x), Some(y)) => x.data == y.data && x.space.data() == y.space.data(),
         (None, None) => a.work == b.work,
         _ => false,
     }

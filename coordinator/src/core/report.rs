@@ -96,7 +96,7 @@ impl Turn<'_> {
         match kind {
             None => {}
             Some(TaskKind::Data) => {
-                let reason = format!("the data cannot be used: {why}");
+                let reason = format!("the data could not be checked: {why}");
                 self.end_study(name, StudyState::Failed { reason: reason.clone() }, &reason);
             }
             Some(TaskKind::Teacher) => {

@@ -37,7 +37,7 @@ fn unreadable_data_fail_the_study_before_any_trial() {
         assert_eq!(lease.work, Work::CheckData);
         bench.fail(worker, &lease, true);
     }
-    let reason = "the data cannot be used: it broke".to_owned();
+    let reason = "the data could not be checked: it broke".to_owned();
     assert_eq!(bench.status(&study).state, StudyState::Failed { reason });
     assert_eq!(bench.trial_states(&study), []);
     bench.assert_no_work(worker);

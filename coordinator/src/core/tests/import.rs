@@ -156,4 +156,12 @@ fn a_study_starts_from_the_earlier_ones_that_it_names() {
     let spec = Box::new(StudySpec::parse(&text).unwrap());
     let refused = bench.ask(|to| Event::Submit { to, spec, teacher_weights: None, at_ms: 0 });
     assert!(matches!(refused, Err(Refusal::OtherData { .. })));
+    // Grey and coloured versions of the same images are different data, too.
+    let grey = StudyBuilder::new("grey").files().build();
+    let coloured = grey.source().replace("channels = 1", "channels = 3");
+    let coloured = coloured.replace("\"grey\"", "\"coloured\"\nstart_from = [\"grey\"]");
+    bench.submit(StudyBuilder::new("grey").files());
+    let spec = Box::new(StudySpec::parse(&coloured).unwrap());
+    let refused = bench.ask(|to| Event::Submit { to, spec, teacher_weights: None, at_ms: 0 });
+    assert!(matches!(refused, Err(Refusal::OtherData { .. })), "{refused:?}");
 }
