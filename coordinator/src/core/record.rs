@@ -24,8 +24,8 @@ pub enum Record {
         /// Wall clock, milliseconds since 1970.
         at_ms: u64,
     },
-    /// The study that was just created trains on files. A worker has to read them once before
-    /// anything else.
+    /// The study that was just created trains on files. A worker has to read them once before any
+    /// other task that reads them starts.
     DataCheckWanted {
         /// Which study.
         study: StudyName,

@@ -2,10 +2,10 @@
 //!
 //! Between studies, the one with the fewest running attempts comes first, then the oldest. So
 //! workers are shared evenly, and new studies do not starve an old one. Within a study the order
-//! is: the data check, for which everything else waits; the teacher, for which all students wait;
-//! measuring, which finishes trials; training (or looking up) trials that wait for it; promoting a
-//! trial from its rung; and proposing a new trial. Trials are promoted or proposed only when a
-//! worker asks, so that all results so far are used.
+//! is: the data check, for which all other tasks that read the data wait; the teacher, for which
+//! all students wait; measuring, which finishes trials and does not need the data; training (or
+//! looking up) trials that wait for it; promoting a trial from its rung; and proposing a new trial.
+//! Trials are promoted or proposed only when a worker asks, so that all results so far are used.
 //!
 //! A worker that failed a task leaves it to others that can do it. While it leaves several tasks,
 //! it gets no new proposals, so that a broken worker does not run ahead of working ones and fail
@@ -70,7 +70,7 @@ fn next_of(
     let first = |queue: Queue| {
         study.tasks.waiting(queue).find(|(id, task)| !avoids(*id, task)).map(|(id, _)| id)
     };
-    // Nothing that reads the data begins before somebody has checked them.
+    // No other task that reads the data may start before the data check is done.
     let may = |needs: &Needs| worker.can_do(needs) && !(needs.data && study.data_pending());
     if worker.can_do(&TaskKind::Data.needs())
         && let Some(check) = first(Queue::Data)

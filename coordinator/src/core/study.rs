@@ -62,7 +62,8 @@ pub(super) enum Data {
     /// No check is needed: the data are built into the program, or the study was created before
     /// such checks existed.
     Trusted,
-    /// The task that reads the data is not done, and no other task may start before it is.
+    /// The task that checks the data is not done. Until then no other task that reads the data may
+    /// start; measuring a model may.
     Pending(TaskId),
     /// The data can be read.
     Checked(DataReport),
@@ -170,7 +171,7 @@ impl Study {
         self.spec.budget.simulated_seconds.is_some_and(|limit| self.simulated_seconds >= limit)
     }
 
-    /// Whether everything else has to wait for the data check.
+    /// Whether the other tasks that read the data have to wait for the data check.
     pub(super) fn data_pending(&self) -> bool {
         matches!(self.data, Data::Pending(_))
     }

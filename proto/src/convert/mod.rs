@@ -1,8 +1,11 @@
 //! Conversions between wire messages and the domain's types, in both directions.
 //!
 //! Incoming messages are checked. If a part that the protos call always set is missing, a hash has
-//! the wrong length, a name is invalid or a figure is outside its metric's definition, the result
-//! is a [`ConvertError`] that names the field.
+//! the wrong length, a name is invalid or a metric is given in a scope where it is not measured,
+//! the result is a [`ConvertError`] that names the field.
+//!
+//! The values of figures are not checked against the definitions of their metrics here. The
+//! coordinator does this for what workers report, in its `core/outcome.rs`.
 
 mod figures;
 mod task;
