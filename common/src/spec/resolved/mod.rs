@@ -8,6 +8,8 @@
 
 mod convert;
 mod document;
+#[cfg(test)]
+mod golden;
 
 use serde::Deserialize;
 
