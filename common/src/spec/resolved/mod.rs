@@ -10,10 +10,12 @@ mod convert;
 mod document;
 #[cfg(test)]
 mod golden;
+mod usable;
 
 use serde::Deserialize;
 
 use self::document::Document;
+pub(super) use self::usable::check as check_usable;
 use super::StudySpec;
 
 /// The document version that this program writes.
@@ -28,7 +30,7 @@ pub enum ResolvedError {
     /// The document's fields are missing or malformed.
     #[error("it is not a resolved study: {0}")]
     Form(String),
-    /// A part describes networks that this program cannot work with.
+    /// A part has values, or describes networks, that this program cannot work with.
     #[error("its {part} cannot be used: {reason}")]
     Unusable {
         /// Which part.
@@ -54,8 +56,9 @@ impl StudySpec {
             .unwrap_or_else(|e| unreachable!("a document has text keys and finite numbers: {e}"))
     }
 
-    /// The study that a document describes. No rule of the study file is applied; only spaces and
-    /// networks that this program cannot work with are refused.
+    /// The study that a document describes. No rule of the study file is applied; only spaces,
+    /// networks and values that this program cannot work with are refused, such as a 0 that it
+    /// divides by.
     ///
     /// # Errors
     /// If the text is not such a document.
@@ -69,7 +72,9 @@ impl StudySpec {
         if !(1..=VERSION).contains(&version) {
             return Err(ResolvedError::Version(version));
         }
-        serde_json::from_str::<Document>(text).map_err(form)?.into_spec()
+        let spec = serde_json::from_str::<Document>(text).map_err(form)?.into_spec()?;
+        check_usable(&spec)?;
+        Ok(spec)
     }
 }
 
