@@ -146,7 +146,7 @@ pub fn read_algorithm(
         if found { Ok(name.clone()) } else { Err(unknown()) }
     };
     if !table.has("name") {
-        m.add(&table.span(), "algorithm.name", "is missing; name an algorithm");
+        m.refuse(&table.span(), "algorithm.name", "is missing; name an algorithm");
     }
     let Some(name) = table.checked("name", m, known) else { return default };
     let algorithm = match name.as_str() {
@@ -247,7 +247,7 @@ fn read_reward(table: &mut Table, objectives: &[Objective], m: &mut Mistakes) ->
     };
     if !table.has("target") {
         let text = "is missing; give the value that the other objective should reach, in its unit";
-        m.add(&span, table.path("target"), text);
+        m.refuse(&span, table.path("target"), text);
     }
     let target = table.checked("target", m, positive).unwrap_or(1.0);
     RewardSpec::Target { target, within, beyond }

@@ -110,7 +110,7 @@ fn read_rule(table: &mut Table, m: &mut Mistakes) -> Option<FidelityRule> {
     };
     if !table.has("rule") {
         let known = FidelityRule::NAMES.join(", ");
-        m.add(&table.span(), table.path("rule"), format!("is missing; give one of {known}"));
+        m.refuse(&table.span(), table.path("rule"), format!("is missing; give one of {known}"));
     }
     let rule = table.checked("rule", m, known);
     if let (Some(span), Some(FidelityRule::Asha | FidelityRule::Median)) = (given, rule) {
@@ -121,7 +121,14 @@ fn read_rule(table: &mut Table, m: &mut Mistakes) -> Option<FidelityRule> {
 }
 
 fn read_reduction(table: &mut Table, m: &mut Mistakes) -> u32 {
-    table.within("reduction", 3, (2, 1000), m)
+    let reduction = table.within("reduction", 3, (2, 1000), m);
+    // Also in an accepted study, because such rungs would not grow.
+    if m.accepted() && reduction < 2 {
+        let text = format!("{reduction} is out of range; use 2 to 1000");
+        m.refuse(&table.span_of("reduction"), table.path("reduction"), text);
+    }
+    // The stand-in ends the list of rungs.
+    reduction.max(2)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::algorithm::read_algorithm;
 use super::fidelity::read_fidelity;
 use super::reader::{Mistakes, Table};
+use super::resolved::check_usable;
 use super::screening::read_screening;
 use super::space::{read_architecture, read_space};
 use super::table::read_table;
@@ -36,10 +37,13 @@ impl StudySpec {
     /// applied.
     ///
     /// # Errors
-    /// If the text is not a study file at all.
+    /// If the text is not a study file at all, or if a value cannot be kept as it is or cannot be
+    /// worked with. The study is never changed.
     pub fn parse_accepted(text: &str) -> Result<Self, SpecErrors> {
-        Self::parse(text)
-            .or_else(|errors| Self::read(text, Mistakes::of_accepted(text)).map_err(|_| errors))
+        Self::parse(text).or_else(|errors| {
+            let accepted = Self::read(text, Mistakes::of_accepted(text)).ok();
+            accepted.filter(|spec| check_usable(spec).is_ok()).ok_or(errors)
+        })
     }
 
     fn read(text: &str, mut mistakes: Mistakes) -> Result<Self, SpecErrors> {
@@ -148,7 +152,7 @@ fn read_start_from(table: &mut Table, own: Option<&StudyName>, m: &mut Mistakes)
                 m.add(&span, table.path("start_from"), format!("names {name} twice"));
             }
             Ok(name) => names.push(name),
-            Err(error) => m.add(&span, table.path("start_from"), error.to_string()),
+            Err(error) => m.refuse(&span, table.path("start_from"), error.to_string()),
         }
     }
     names
@@ -257,7 +261,7 @@ fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Opti
 /// Reads what an objective or a constraint is on. The device is the one it names, or else `local`.
 fn read_metric(table: &mut Table, m: &mut Mistakes) -> Option<ScopedMetric> {
     if !table.has("metric") {
-        m.add(&table.span(), table.path("metric"), "is missing; name a metric");
+        m.refuse(&table.span(), table.path("metric"), "is missing; name a metric");
     }
     let metric = table.checked("metric", m, |name: String| searched_metric(&name));
     let (device_span, engine_span) = (table.span_of("device"), table.span_of("engine"));

@@ -25,7 +25,8 @@ impl<'t> Mistakes<'t> {
     }
 
     /// For a study that an earlier version accepted by its own rules: no broken rule is recorded,
-    /// only what makes it unreadable.
+    /// only what makes it unreadable. This includes values that cannot be kept as they are, because
+    /// a study must never change.
     pub fn of_accepted(text: &'t str) -> Self {
         Self { accepted: true, ..Self::new(text) }
     }
@@ -161,7 +162,8 @@ impl<'i> Table<'i> {
         self.optional(name, m)
     }
 
-    /// A value with a further check. A mistake is reported at its place.
+    /// A value with a further check. A mistake is reported at its place, even in a study that was
+    /// accepted before: with a default in place of the value it would be another study.
     pub fn checked<T: Scalar, U>(
         &mut self,
         name: &'static str,
@@ -173,7 +175,7 @@ impl<'i> Table<'i> {
         match check(value) {
             Ok(checked) => Some(checked),
             Err(message) => {
-                m.add(&span, self.path(name), message);
+                m.refuse(&span, self.path(name), message);
                 None
             }
         }
@@ -264,7 +266,7 @@ impl<'i> Table<'i> {
                 .collect(),
             other => {
                 let message = format!("is {}; write [[{path}]]", kind(&other));
-                m.add(&span, path, message);
+                m.refuse(&span, path, message);
                 Vec::new()
             }
         }
@@ -342,7 +344,8 @@ fn scalar<T: Scalar>(value: &Spanned<DeValue>, path: &str, m: &mut Mistakes) -> 
     let read = T::read(value.get_ref());
     if read.is_none() {
         let text = format!("is {}; {}", kind(value.get_ref()), T::EXPECTED_FIELD);
-        m.add(&value.span(), path, text);
+        // Not even an accepted study goes on with a default in place of what it says.
+        m.refuse(&value.span(), path, text);
     }
     read
 }
@@ -357,7 +360,7 @@ fn into_table<'i>(
         DeValue::Table(fields) => Some(Table::new(path, span, fields)),
         other => {
             let message = format!("is {}; write it as a table, [{path}]", kind(&other));
-            m.add(&span, path, message);
+            m.refuse(&span, path, message);
             None
         }
     }

@@ -78,7 +78,7 @@ pub fn read_screening(root: &mut Table, m: &mut Mistakes) -> Option<ScreeningSpe
     let mut table = root.table("screening", m)?;
     if !table.has("proxy") {
         let known = Proxy::ALL.map(Proxy::name).join(", ");
-        m.add(&table.span(), table.path("proxy"), format!("is missing; give one of {known}"));
+        m.refuse(&table.span(), table.path("proxy"), format!("is missing; give one of {known}"));
     }
     let proxy = table.parsed("proxy", m);
     let batch = table.within("batch", 8, (2, 1000), m);

@@ -82,7 +82,7 @@ fn read_stage(table: &mut Table, m: &mut Mistakes) -> StageSpace {
 /// A required list. If it is missing, returns a stand-in that is valid everywhere.
 fn required(table: &mut Table, name: &'static str, m: &mut Mistakes) -> Vec<u32> {
     if !table.has(name) {
-        m.add(&table.span(), table.path(name), "is missing; give a list of whole numbers");
+        m.refuse(&table.span(), table.path(name), "is missing; give a list of whole numbers");
     }
     table.list(name, m).unwrap_or_else(|| vec![1])
 }
@@ -100,7 +100,7 @@ fn names<T: FromStr<Err: std::fmt::Display>>(
     for text in texts {
         match text.parse() {
             Ok(value) => values.push(value),
-            Err(error) => m.add(&span, table.path(name), format!("{error}")),
+            Err(error) => m.refuse(&span, table.path(name), format!("{error}")),
         }
     }
     (m.count() == before).then_some(values)
@@ -128,7 +128,11 @@ pub fn read_architecture(
         return match space.largest() {
             Ok(largest) => Some(space.decode(&largest).architecture),
             Err(error) => {
-                m.add(&span, "teacher.architecture", format!("the space has no network: {error}"));
+                m.refuse(
+                    &span,
+                    "teacher.architecture",
+                    format!("the space has no network: {error}"),
+                );
                 None
             }
         };
@@ -184,7 +188,7 @@ pub fn read_architecture(
 fn one(table: &mut Table, name: &'static str, range: (u32, u32), m: &mut Mistakes) -> u32 {
     if !table.has(name) {
         let text = format!("is missing; {}", <u32 as Scalar>::EXPECTED_FIELD);
-        m.add(&table.span(), table.path(name), text);
+        m.refuse(&table.span(), table.path(name), text);
     }
     table.within(name, 1, range, m)
 }

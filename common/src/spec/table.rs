@@ -116,12 +116,12 @@ fn read_rungs(
         };
         if !rung.has("epochs") {
             let text = "is missing; give the epochs of this rung's accuracy";
-            m.add(&rung.span(), rung.path("epochs"), text);
+            m.refuse(&rung.span(), rung.path("epochs"), text);
         }
         let at = rung.checked("epochs", m, in_order);
         if !rung.has("validation_accuracy") {
             let text = "is missing; name the column of the accuracy after these epochs";
-            m.add(&rung.span(), rung.path("validation_accuracy"), text);
+            m.refuse(&rung.span(), rung.path("validation_accuracy"), text);
         }
         let column = rung.optional("validation_accuracy", m);
         rung.finish(m);

@@ -8,10 +8,14 @@
 
 mod convert;
 mod document;
+#[cfg(test)]
+mod golden;
+mod usable;
 
 use serde::Deserialize;
 
 use self::document::Document;
+pub(super) use self::usable::check as check_usable;
 use super::StudySpec;
 
 /// The document version that this program writes.
@@ -26,7 +30,7 @@ pub enum ResolvedError {
     /// The document's fields are missing or malformed.
     #[error("it is not a resolved study: {0}")]
     Form(String),
-    /// A part describes networks that this program cannot work with.
+    /// A part has values, or describes networks, that this program cannot work with.
     #[error("its {part} cannot be used: {reason}")]
     Unusable {
         /// Which part.
@@ -52,8 +56,9 @@ impl StudySpec {
             .unwrap_or_else(|e| unreachable!("a document has text keys and finite numbers: {e}"))
     }
 
-    /// The study that a document describes. No rule of the study file is applied; only spaces and
-    /// networks that this program cannot work with are refused.
+    /// The study that a document describes. No rule of the study file is applied; only spaces,
+    /// networks and values that this program cannot work with are refused, such as a 0 that it
+    /// divides by.
     ///
     /// # Errors
     /// If the text is not such a document.
@@ -67,7 +72,9 @@ impl StudySpec {
         if !(1..=VERSION).contains(&version) {
             return Err(ResolvedError::Version(version));
         }
-        serde_json::from_str::<Document>(text).map_err(form)?.into_spec()
+        let spec = serde_json::from_str::<Document>(text).map_err(form)?.into_spec()?;
+        check_usable(&spec)?;
+        Ok(spec)
     }
 }
 
@@ -205,6 +212,50 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
         assert!(StudySpec::parse(&text).is_err());
         let spec = StudySpec::parse_accepted(&text).unwrap();
         assert_eq!(spec.training().unwrap().space.definition().resolution, [9999]);
+    }
+
+    #[test]
+    fn an_accepted_file_is_refused_where_a_value_cannot_be_kept() {
+        let halving = "[fidelity]\nrule = \"asha\"\nmin_epochs = 2\nreduction = 2\n";
+        let curve = "fidelity = { rule = \"curve\", confidence = 0.9 }\n";
+        let halved = STUDY.replacen(curve, "", 1) + halving;
+        assert!(StudySpec::parse(&halved).is_ok());
+        for (text, from, to, field) in [
+            // Values outside a closed set or range.
+            (STUDY, "keep = 0.3", "keep = 1.5", "screening.keep"),
+            (STUDY, "\"naswot\"", "\"other\"", "screening.proxy"),
+            (STUDY, "\"curve\"", "\"other\"", "fidelity.rule"),
+            (STUDY, "\"ppo\"", "\"other\"", "algorithm.name"),
+            (STUDY, "\"lstm\"", "\"other\"", "algorithm.policy"),
+            (STUDY, "\"soft-target\"", "\"other\"", "algorithm.reward"),
+            (STUDY, "target = 2.5", "target = -1", "algorithm.target"),
+            (STUDY, "\"sgd\"", "\"other\"", "training.optimizer"),
+            (STUDY, "channels = 1", "channels = 2", "data.channels"),
+            (STUDY, "train_limit = 5", "train_limit = 0", "data.train_limit"),
+            (STUDY, "metric = \"macs\"", "metric = \"other\"", "constraints[1].metric"),
+            (STUDY, "\"relu6\"", "\"other\"", "space.stages[0].activation"),
+            (STUDY, "[\"a\", \"b\"]", "[\"a\", \"\"]", "study.start_from"),
+            (TABLE, "\"row\"", "\"other\"", "table.identity"),
+            (TABLE, "= 100.5", "= -1", "budget.simulated_seconds"),
+            (TABLE, "epochs = 2,", "epochs = 30,", "table.rungs[0].epochs"),
+            (&halved, "min_epochs = 2", "min_epochs = 9", "fidelity.min_epochs"),
+            (&halved, "min_epochs = 2", "min_epochs = 0", "fidelity.min_epochs"),
+            // Rungs that would not grow.
+            (&halved, "reduction = 2", "reduction = 1", "fidelity.reduction"),
+            (&halved, "reduction = 2", "reduction = 0", "fidelity.reduction"),
+            // Values of another type, and missing ones.
+            (STUDY, "momentum = 0.7", "momentum = \"high\"", "training.momentum"),
+            (STUDY, "width = [4, 8]", "width = [4, \"8\"]", "space.stem_width[1]"),
+            (STUDY, "proxy = \"naswot\", ", "", "screening.proxy"),
+            (STUDY, ", target = 2.5", "", "algorithm.target"),
+            // Values that the program cannot work with.
+            (STUDY, "epochs = 9", "epochs = 0", "training.epochs"),
+            (STUDY, "batch = 4", "batch = 0", "screening.batch"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let error = StudySpec::parse_accepted(&text.replacen(from, to, 1)).unwrap_err();
+            assert!(error.to_string().contains(field), "{to}: {error}");
+        }
     }
 
     #[test]
