@@ -249,6 +249,6 @@ fn read_reward(table: &mut Table, objectives: &[Objective], m: &mut Mistakes) ->
         let text = "is missing; give the value that the other objective should reach, in its unit";
         m.refuse(&span, table.path("target"), text);
     }
-    let target = table.checked("target", m, positive).unwrap_or(1.0);
+    let target = table.obeying("target", m, positive).unwrap_or(1.0);
     RewardSpec::Target { target, within, beyond }
 }

@@ -195,8 +195,8 @@ fn read_data(root: &mut Table, m: &mut Mistakes) -> Option<(DataSpec, DataShape)
     };
     let validation_fraction = table.within("validation_fraction", 0.2, (0.01, 0.9), m);
     let at_least_one = |n: usize| if n > 0 { Ok(n) } else { Err("0 leaves no images".to_owned()) };
-    let train_limit = table.checked("train_limit", m, at_least_one);
-    let test_limit = table.checked("test_limit", m, at_least_one);
+    let train_limit = table.obeying("train_limit", m, at_least_one);
+    let test_limit = table.obeying("test_limit", m, at_least_one);
     table.finish(m);
     let spec = DataSpec { source: source?, validation_fraction, train_limit, test_limit };
     (m.count() == before).then_some((spec, shape?))
@@ -246,7 +246,7 @@ fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Opti
             Err(format!("is {given}; this source has {}", texts.join(" or ")))
         }
     };
-    let channels = table.checked("channels", m, allowed).unwrap_or(channels[0]);
+    let channels = table.obeying("channels", m, allowed).unwrap_or(channels[0]);
     let enough = |n: u32| match n {
         2..=256 => Ok(n),
         n => Err(format!("{n} is out of range; use 2 to 256")),
@@ -254,7 +254,7 @@ fn declared_shape(table: &mut Table, channels: &[u32], m: &mut Mistakes) -> Opti
     if !table.has("classes") {
         m.add(&table.span(), "data.classes", "is missing; give the number of classes");
     }
-    let classes = table.checked("classes", m, enough)?;
+    let classes = table.obeying("classes", m, enough)?;
     Some(DataShape { channels, classes })
 }
 
@@ -405,7 +405,7 @@ fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
             seconds if seconds > 0.0 => Ok(seconds),
             seconds => Err(format!("{seconds} is out of range; use a number above 0")),
         };
-        table.checked("simulated_seconds", m, positive)
+        table.obeying("simulated_seconds", m, positive)
     });
     let most = 10_000_000;
     let counts_seconds = table.knew("simulated_seconds") && looks_up;

@@ -181,6 +181,19 @@ impl<'i> Table<'i> {
         }
     }
 
+    /// A value that obeys a rule. In a study that was accepted before, the value is taken even if a
+    /// later rule forbids it.
+    pub fn obeying<T: Scalar + Copy>(
+        &mut self,
+        name: &'static str,
+        m: &mut Mistakes,
+        rule: impl FnOnce(T) -> Result<T, String>,
+    ) -> Option<T> {
+        let accepted = m.accepted();
+        let check = |value: T| if accepted { Ok(value) } else { rule(value) };
+        self.checked(name, m, check)
+    }
+
     /// A number within a range, with a default.
     pub fn within<T: Scalar + PartialOrd + std::fmt::Display + Copy>(
         &mut self,
@@ -190,15 +203,14 @@ impl<'i> Table<'i> {
         m: &mut Mistakes,
     ) -> T {
         let (low, high) = range;
-        let accepted = m.accepted();
-        let check = |v: T| {
-            if accepted || (v >= low && v <= high) {
+        let rule = |v: T| {
+            if v >= low && v <= high {
                 Ok(v)
             } else {
                 Err(format!("{v} is out of range; use {low} to {high}"))
             }
         };
-        self.checked(name, m, check).unwrap_or(default)
+        self.obeying(name, m, rule).unwrap_or(default)
     }
 
     /// A name from a closed set; `None` if it is absent or unknown.

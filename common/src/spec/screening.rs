@@ -89,7 +89,7 @@ pub fn read_screening(root: &mut Table, m: &mut Mistakes) -> Option<ScreeningSpe
             Err(format!("{keep} is not a share; use a number between 0 and 1, such as 0.5"))
         }
     };
-    let keep = table.checked("keep", m, share).unwrap_or(0.5);
+    let keep = table.obeying("keep", m, share).unwrap_or(0.5);
     table.finish(m);
     Some(ScreeningSpec { proxy: proxy?, batch, keep })
 }

@@ -150,7 +150,7 @@ pub fn read_architecture(
             k if k % 2 == 1 && k <= 31 => Ok(k),
             k => Err(format!("{k} is not an odd number from 1 to 31")),
         };
-        let kernel = stage.checked("kernel", m, odd).unwrap_or(3);
+        let kernel = stage.obeying("kernel", m, odd).unwrap_or(3);
         let expansion = stage.within("expansion", 4, (1, 16), m);
         let operation = |name: String| {
             Operation::from_name(&name, expansion).ok_or_else(|| {

@@ -83,7 +83,7 @@ fn read_rungs(
         epochs => Ok(epochs),
     };
     let (has_epochs, has_rungs) = (table.has("epochs"), table.has("rungs"));
-    let epochs = table.checked("epochs", m, at_least_one);
+    let epochs = table.obeying("epochs", m, at_least_one);
     let span = table.span_of("rungs");
     if has_rungs && !has_fidelity {
         let text = "are for [fidelity], which says which trials continue from them; add it with a \
@@ -118,7 +118,7 @@ fn read_rungs(
             let text = "is missing; give the epochs of this rung's accuracy";
             m.refuse(&rung.span(), rung.path("epochs"), text);
         }
-        let at = rung.checked("epochs", m, in_order);
+        let at = rung.obeying("epochs", m, in_order);
         if !rung.has("validation_accuracy") {
             let text = "is missing; name the column of the accuracy after these epochs";
             m.refuse(&rung.span(), rung.path("validation_accuracy"), text);

@@ -215,14 +215,30 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
     }
 
     #[test]
+    fn an_accepted_file_keeps_values_that_a_later_rule_forbids() {
+        let keeps = |text: &str, from: &str, to: &str| {
+            let text = text.replacen(from, to, 1);
+            assert!(StudySpec::parse(&text).is_err(), "{to}");
+            StudySpec::parse_accepted(&text).unwrap()
+        };
+        let spec = keeps(STUDY, "keep = 0.3", "keep = 1.5");
+        assert_eq!(spec.training().unwrap().screening.unwrap().keep, 1.5);
+        let spec = keeps(STUDY, "channels = 1", "channels = 2");
+        assert_eq!(spec.training().unwrap().space.data().channels, 2);
+        let spec = keeps(STUDY, "train_limit = 5", "train_limit = 0");
+        assert_eq!(spec.training().unwrap().data.train_limit, Some(0));
+        let spec = keeps(TABLE, "= 100.5", "= -1");
+        assert_eq!(spec.budget.simulated_seconds, Some(-1.0));
+    }
+
+    #[test]
     fn an_accepted_file_is_refused_where_a_value_cannot_be_kept() {
         let halving = "[fidelity]\nrule = \"asha\"\nmin_epochs = 2\nreduction = 2\n";
         let curve = "fidelity = { rule = \"curve\", confidence = 0.9 }\n";
         let halved = STUDY.replacen(curve, "", 1) + halving;
         assert!(StudySpec::parse(&halved).is_ok());
         for (text, from, to, field) in [
-            // Values outside a closed set or range.
-            (STUDY, "keep = 0.3", "keep = 1.5", "screening.keep"),
+            // Names outside a closed set, and values that the program cannot work with.
             (STUDY, "\"naswot\"", "\"other\"", "screening.proxy"),
             (STUDY, "\"curve\"", "\"other\"", "fidelity.rule"),
             (STUDY, "\"ppo\"", "\"other\"", "algorithm.name"),
@@ -230,14 +246,10 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
             (STUDY, "\"soft-target\"", "\"other\"", "algorithm.reward"),
             (STUDY, "target = 2.5", "target = -1", "algorithm.target"),
             (STUDY, "\"sgd\"", "\"other\"", "training.optimizer"),
-            (STUDY, "channels = 1", "channels = 2", "data.channels"),
-            (STUDY, "train_limit = 5", "train_limit = 0", "data.train_limit"),
             (STUDY, "metric = \"macs\"", "metric = \"other\"", "constraints[1].metric"),
             (STUDY, "\"relu6\"", "\"other\"", "space.stages[0].activation"),
             (STUDY, "[\"a\", \"b\"]", "[\"a\", \"\"]", "study.start_from"),
             (TABLE, "\"row\"", "\"other\"", "table.identity"),
-            (TABLE, "= 100.5", "= -1", "budget.simulated_seconds"),
-            (TABLE, "epochs = 2,", "epochs = 30,", "table.rungs[0].epochs"),
             (&halved, "min_epochs = 2", "min_epochs = 9", "fidelity.min_epochs"),
             (&halved, "min_epochs = 2", "min_epochs = 0", "fidelity.min_epochs"),
             // Rungs that would not grow.
