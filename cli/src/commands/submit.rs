@@ -7,6 +7,7 @@ use edgesmith_client::{Connection, Coordinator, Submission};
 use edgesmith_console::print_text;
 
 use crate::commands::{front, watch};
+use crate::output::progress::state_name;
 
 /// Arguments: the study and the coordinator.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submitted = submission.submit(&coordinator).await?;
     print_text(&format!("{}\n", submitted.name))?;
     if !submitted.created {
-        eprintln!("the coordinator already has this study; it continues");
+        let (status, _) = coordinator.study(&submitted.name).await?;
+        let state = state_name(status.state());
+        eprintln!("the coordinator already has this study; it is {state}");
     }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);

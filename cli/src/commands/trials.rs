@@ -50,7 +50,7 @@ pub struct TrialArgs {
     #[arg(long, default_value = "flex", value_enum, requires = "rerun")]
     pub backend: Backend,
     /// How to print
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, value_enum, default_value = "table", conflicts_with = "rerun")]
     pub format: ListFormat,
     #[command(flatten)]
     pub connection: Connection,

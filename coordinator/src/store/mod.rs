@@ -74,7 +74,7 @@ pub enum StoreError {
         expected: u32,
     },
     /// A record is unreadable.
-    #[error("record {sequence} of the database in {path} is damaged: {reason}")]
+    #[error("entry {sequence} of the database in {path} is damaged: {reason}")]
     Damaged {
         /// Path of the database.
         path: PathBuf,
