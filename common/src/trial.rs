@@ -1,5 +1,7 @@
 //! The state of a trial, and its results.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ArtifactHash, Figures, Measurement, Metric, ScopedMetric, Target};
@@ -80,8 +82,8 @@ pub enum TrialValues {
     /// Trained here, and measured on some devices.
     Trained {
         /// Result of the training. The figures of the compressed network include the measured
-        /// medians.
-        trained: Box<TrainedTrial>,
+        /// medians. Shared, because answers hold copies.
+        trained: Arc<TrainedTrial>,
         /// One per target.
         measurements: Vec<Measurement>,
     },
@@ -93,7 +95,7 @@ pub enum TrialValues {
 impl TrialValues {
     /// Values of a network that is trained but not measured yet.
     pub fn unmeasured(trained: TrainedTrial) -> Self {
-        TrialValues::Trained { trained: Box::new(trained), measurements: Vec::new() }
+        TrialValues::Trained { trained: Arc::new(trained), measurements: Vec::new() }
     }
 
     /// Values of a trained network with its measurements.
@@ -122,6 +124,7 @@ impl TrialValues {
         if let TrialValues::Trained { trained, measurements } = self {
             let target = measurement.target();
             measurements.retain(|known| known.target() != target);
+            let trained = Arc::make_mut(trained);
             trained.compressed.set(Metric::LATENCY_MS.at(target), measurement.p50_ms);
             measurements.push(measurement);
         }

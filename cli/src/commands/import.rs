@@ -368,7 +368,7 @@ mod tests {
         for row in &mut rows {
             let Some(TrialValues::Trained { trained, .. }) = &mut row.values else { panic!() };
             let of = Metric::ACCURACY.on(Split::HeldOut("night, \"rain\"".into()));
-            trained.compressed.set(of, 0.25);
+            std::sync::Arc::make_mut(trained).compressed.set(of, 0.25);
         }
         let found = read_csv(&json::csv(&rows)).unwrap();
         let accuracies: Vec<(&str, f64)> = found[0].figures.held_out_accuracies().collect();

@@ -1,5 +1,6 @@
 //! Figures of one network: a map from metric and scope to value.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use edgesmith_search_space::Cost;
@@ -157,8 +158,20 @@ impl Figures {
         })
     }
 
+    /// Where a figure is, or where it belongs. Goes through the few figures in order, and compares
+    /// the scopes only of the same metric: a query of a large study does this for every trial.
     fn place(&self, of: &ScopedMetric) -> Result<usize, usize> {
-        self.all.binary_search_by(|(known, _)| known.cmp(of))
+        for (place, (known, _)) in self.all.iter().enumerate() {
+            if known.metric < of.metric {
+                continue;
+            }
+            return match known.cmp(of) {
+                Ordering::Less => continue,
+                Ordering::Equal => Ok(place),
+                Ordering::Greater => Err(place),
+            };
+        }
+        Err(self.all.len())
     }
 }
 
