@@ -23,8 +23,8 @@ pub use ids::{
 };
 pub use measurement::{DeviceInfo, Measurement};
 pub use metric::{
-    Bound, Constraint, FigureError, Figures, Goal, Metric, MetricNameError, Objective, Scope,
-    ScopedMetric, Split, Target,
+    Bound, Constraint, FigureError, FigureNames, Figures, Goal, Metric, MetricNameError, Objective,
+    Scope, ScopedMetric, Split, Target,
 };
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;

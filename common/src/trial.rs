@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactHash, Figures, Measurement, Metric, ScopedMetric, Target};
+use crate::{ArtifactHash, FigureNames, Figures, Measurement, Metric, ScopedMetric, Target};
 
 /// The state of a trial. A finished trial never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,19 @@ impl TrialValues {
             let trained = Arc::make_mut(trained);
             trained.compressed.set(Metric::LATENCY_MS.at(target), measurement.p50_ms);
             measurements.push(measurement);
+        }
+    }
+
+    /// Shares the names of its figures with other trials: the first list is for the network that
+    /// ships, the second for the uncompressed one.
+    pub fn share_names(&mut self, [shipped, uncompressed]: &mut [FigureNames; 2]) {
+        match self {
+            TrialValues::Trained { trained, .. } => {
+                let trained = Arc::make_mut(trained);
+                trained.compressed.share_names(shipped);
+                trained.uncompressed.share_names(uncompressed);
+            }
+            TrialValues::Known(figures) => figures.share_names(shipped),
         }
     }
 

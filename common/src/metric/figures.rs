@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use edgesmith_search_space::Cost;
 
@@ -11,9 +12,16 @@ use super::{Metric, Scope, ScopedMetric, Source, Split, Target};
 /// figures are absent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Figures {
-    /// Sorted by metric and scope. A vector, because there are many trials with few figures each.
-    all: Vec<(ScopedMetric, f64)>,
+    /// Which figures are known, sorted by metric and scope. Shared by the trials of a study, which
+    /// mostly know the same ones ([`Figures::share_names`]).
+    names: Arc<Vec<ScopedMetric>>,
+    /// Their values, in the same order.
+    values: Vec<f64>,
 }
+
+/// A list of names that figures can share.
+#[derive(Debug, Clone, Default)]
+pub struct FigureNames(Arc<Vec<ScopedMetric>>);
 
 /// Why a figure cannot be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +67,11 @@ impl Figures {
     /// Sets a figure and replaces an earlier value.
     pub fn set(&mut self, of: ScopedMetric, value: f64) {
         match self.place(&of) {
-            Ok(place) => self.all[place].1 = value,
-            Err(place) => self.all.insert(place, (of, value)),
+            Ok(place) => self.values[place] = value,
+            Err(place) => {
+                Arc::make_mut(&mut self.names).insert(place, of);
+                self.values.insert(place, value);
+            }
         }
     }
 
@@ -73,29 +84,41 @@ impl Figures {
 
     /// Sets all figures of another map.
     pub fn extend(&mut self, other: &Figures) {
-        other.all.iter().for_each(|(of, value)| self.set(of.clone(), *value));
+        other.iter().for_each(|(of, value)| self.set(of.clone(), value));
     }
 
     /// A figure; `None` if it is not known.
     pub fn get(&self, of: &ScopedMetric) -> Option<f64> {
-        self.place(of).ok().map(|place| self.all[place].1)
+        self.place(of).ok().map(|place| self.values[place])
     }
 
     /// Removes a figure.
     pub fn remove(&mut self, of: &ScopedMetric) {
         if let Ok(place) = self.place(of) {
-            self.all.remove(place);
+            Arc::make_mut(&mut self.names).remove(place);
+            self.values.remove(place);
         }
     }
 
     /// All figures, sorted by metric and scope.
     pub fn iter(&self) -> impl Iterator<Item = (&ScopedMetric, f64)> {
-        self.all.iter().map(|(of, value)| (of, *value))
+        self.names.iter().zip(self.values.iter().copied())
+    }
+
+    /// Uses this list of names instead of its own one if they are equal, else becomes the list for
+    /// later figures. A study of many trials then holds the list once, and queries read only the
+    /// values of each.
+    pub fn share_names(&mut self, names: &mut FigureNames) {
+        if self.names == names.0 {
+            self.names = Arc::clone(&names.0);
+        } else {
+            names.0 = Arc::clone(&self.names);
+        }
     }
 
     /// Whether no figure is known.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.values.is_empty()
     }
 
     /// Validation accuracy, `0..=1`.
@@ -141,7 +164,8 @@ impl Figures {
             Source::Evaluated | Source::File | Source::Analytic(_) => true,
             Source::Measured | Source::Spent => false,
         };
-        Self { all: self.all.iter().filter(|(of, _)| repeats(of)).cloned().collect() }
+        let repeated = self.iter().filter(|(of, _)| repeats(of));
+        repeated.map(|(of, value)| (of.clone(), value)).collect()
     }
 
     /// Checks every figure against its metric's definition.
@@ -161,7 +185,7 @@ impl Figures {
     /// Where a figure is, or where it belongs. Goes through the few figures in order, and compares
     /// the scopes only of the same metric: a query of a large study does this for every trial.
     fn place(&self, of: &ScopedMetric) -> Result<usize, usize> {
-        for (place, (known, _)) in self.all.iter().enumerate() {
+        for (place, known) in self.names.iter().enumerate() {
             if known.metric < of.metric {
                 continue;
             }
@@ -171,7 +195,7 @@ impl Figures {
                 Ordering::Greater => Err(place),
             };
         }
-        Err(self.all.len())
+        Err(self.names.len())
     }
 }
 
@@ -187,7 +211,7 @@ impl FromIterator<(ScopedMetric, f64)> for Figures {
 /// `validation_accuracy 0.9, macs 1200`, for messages.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (of, value)) in self.all.iter().enumerate() {
+        for (place, (of, value)) in self.iter().enumerate() {
             let comma = if place == 0 { "" } else { ", " };
             write!(f, "{comma}{of} {value}")?;
         }
@@ -200,6 +224,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn sharing_names_changes_no_figure() {
+        let figures = |macs: f64| Figures::new().with(Metric::MACS.whole(), macs);
+        let (mut one, mut two, mut names) = (figures(1.0), figures(2.0), FigureNames::default());
+        one.share_names(&mut names);
+        two.share_names(&mut names);
+        assert!(Arc::ptr_eq(&one.names, &two.names));
+        assert_eq!((&one, &two), (&figures(1.0), &figures(2.0)));
+        // A change of one leaves the other as it is.
+        two.set(Metric::PARAMETERS.whole(), 3.0);
+        one.remove(&Metric::MACS.whole());
+        assert_eq!(two.to_string(), "macs 2, parameters 3");
+        assert!(one.is_empty());
+        two.share_names(&mut names);
+        assert!(Arc::ptr_eq(&two.names, &names.0));
+    }
 
     #[test]
     fn a_figure_is_checked_against_its_definition() {

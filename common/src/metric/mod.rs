@@ -10,7 +10,7 @@ mod objective;
 mod registry;
 mod scope;
 
-pub use figures::{FigureError, Figures};
+pub use figures::{FigureError, FigureNames, Figures};
 pub use objective::{Bound, Constraint, Objective};
 pub use registry::{Definition, Metric, Scale, ScopeKind, Source, Unit};
 pub use scope::{MetricNameError, Scope, ScopedMetric, Split, Target};

@@ -225,6 +225,7 @@ impl Core {
             unfinished: 0,
             hopeless_in_a_row: 0,
             simulated_seconds: 0.0,
+            names: Default::default(),
         };
         if let Some(task) = *teacher_task {
             self.next.task = self.next.task.max(task.0 + 1);
@@ -529,6 +530,7 @@ impl Study {
         for id in self.tasks.of_trial(number) {
             attempts.extend(self.remove_task(id)?.attempt);
         }
+        let mut names = self.names.clone();
         let trial = self.trial_mut(number)?;
         if trial.stage.is_finished() {
             return Err(format!("trial {number} is already finished"));
@@ -546,7 +548,10 @@ impl Study {
                 ));
             }
             (TrialEnding::ScreenedOut, _) => Stage::ScreenedOut,
-            (TrialEnding::Complete, Some(values)) => Stage::Complete(values),
+            (TrialEnding::Complete, Some(mut values)) => {
+                values.share_names(&mut names);
+                Stage::Complete(values)
+            }
             (TrialEnding::Complete, None) => {
                 return Err(format!("trial {number} is complete without being trained"));
             }
@@ -557,6 +562,7 @@ impl Study {
                 Stage::Failed { reason: reason.clone(), values }
             }
         };
+        self.names = names;
         self.unfinished -= 1;
         if let Some(rungs) = &mut self.rungs {
             rungs.end(number, reached);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DataReport, RungReport, StudySpec, TaskId, TrialNumber, TrialValues,
+    ArtifactHash, DataReport, FigureNames, RungReport, StudySpec, TaskId, TrialNumber, TrialValues,
 };
 use edgesmith_search_space::Genotype;
 
@@ -47,6 +47,8 @@ pub(super) struct Study {
     /// Consecutive trials that a worker found infeasible, since the last trial that ended
     /// otherwise.
     pub(super) hopeless_in_a_row: u32,
+    /// The names of the figures of the last complete trial, shared with the next ones.
+    pub(super) names: [FigureNames; 2],
     /// Simulated seconds of all look-ups so far, including those at rungs, as given in the table; 0
     /// in a study that trains.
     pub(super) simulated_seconds: f64,
