@@ -17,6 +17,7 @@
 //! time.
 
 mod apply;
+mod apply_study;
 mod batches;
 mod command;
 mod curves;

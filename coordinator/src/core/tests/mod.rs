@@ -12,6 +12,7 @@ mod rungs;
 mod scheduling;
 mod screening;
 mod simulation;
+mod studies;
 mod tables;
 mod trials;
 mod views;

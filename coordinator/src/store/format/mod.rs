@@ -20,6 +20,8 @@ mod choices;
 mod freeze;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_records;
 mod thaw;
 mod v1;
 mod v2;
