@@ -89,7 +89,7 @@ pub enum TrialValues {
     },
     /// Known without training: looked up in a table, or imported from an earlier study. There is no
     /// model file to export.
-    Known(Figures),
+    Known(Box<Figures>),
 }
 
 impl TrialValues {

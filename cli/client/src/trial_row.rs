@@ -2,7 +2,7 @@
 //! genotype stands for in the study's space.
 
 use anyhow::Context as _;
-use edgesmith_common::{RungReport, StudySpec, TrainedTrial, TrialState, TrialValues};
+use edgesmith_common::{Figures, RungReport, StudySpec, TrainedTrial, TrialState, TrialValues};
 use edgesmith_proto::v1;
 use edgesmith_search_space::Candidate;
 
@@ -53,10 +53,10 @@ impl TrialRow {
             trial.measurements.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let trained: Option<TrainedTrial> = trial.trained.map(TryInto::try_into).transpose()?;
         let rungs = trial.rungs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        let figures = trial.figures.map(TryInto::try_into).transpose()?;
+        let figures: Option<Figures> = trial.figures.map(TryInto::try_into).transpose()?;
         let values = match (trained, figures) {
             (Some(trained), _) => Some(TrialValues::measured(trained, measurements)),
-            (None, figures) => figures.map(TrialValues::Known),
+            (None, figures) => figures.map(|figures| TrialValues::Known(figures.into())),
         };
         Ok(Self {
             number: trial.number,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use edgesmith_search_space::Cost;
+use smallvec::SmallVec;
 
 use super::{Metric, Scope, ScopedMetric, Source, Split, Target};
 
@@ -15,8 +16,9 @@ pub struct Figures {
     /// Which figures are known, sorted by metric and scope. Shared by the trials of a study, which
     /// mostly know the same ones ([`Figures::share_names`]).
     names: Arc<Vec<ScopedMetric>>,
-    /// Their values, in the same order.
-    values: Vec<f64>,
+    /// Their values, in the same order; usually without an allocation of their own, because
+    /// queries read them for every trial.
+    values: SmallVec<[f64; 12]>,
 }
 
 /// A list of names that figures can share.

@@ -190,7 +190,7 @@ impl Study {
             return Err(format!("trial {number} is not being looked up"));
         };
         let seconds = figures.training_seconds() - trial.seconds();
-        let values = TrialValues::Known(figures.clone());
+        let values = TrialValues::Known(figures.clone().into());
         trial.stage = Stage::Measuring { values, pending: BTreeSet::new() };
         self.simulated_seconds += seconds;
         self.remove_task(task)?;

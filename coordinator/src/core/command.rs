@@ -14,7 +14,7 @@ use super::{Record, RequestId};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Append this to the store.
-    Persist(Record),
+    Persist(Box<Record>),
     /// Answer a request.
     Reply {
         /// Which.

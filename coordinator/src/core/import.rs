@@ -105,7 +105,7 @@ impl Study {
         genotype: &[u16],
         figures: &Figures,
     ) -> Result<(), String> {
-        let mut values = TrialValues::Known(figures.clone());
+        let mut values = TrialValues::Known(figures.clone().into());
         values.share_names(&mut self.names);
         let feasible = self.violation(&values) == 0.0;
         self.fronts.note(number.0 as usize, &values, feasible);

@@ -278,7 +278,7 @@ impl Turn<'_> {
         self.core
             .apply(&record, self.now)
             .unwrap_or_else(|why| unreachable!("the core decided on {record:?}, but {why}"));
-        self.commands.push(Command::Persist(record));
+        self.commands.push(Command::Persist(Box::new(record)));
     }
 
     fn reply(&mut self, to: RequestId, answer: Result<Answer, Refusal>) {

@@ -208,7 +208,7 @@ impl<S: Store> Runtime<S> {
     ) {
         for command in commands {
             match command {
-                Command::Persist(record) => records.push(record),
+                Command::Persist(record) => records.push(*record),
                 Command::Reply { to, answer } => {
                     if let Some(reply) = self.pending.remove(&to) {
                         // The caller may be gone; the core is told of that separately.

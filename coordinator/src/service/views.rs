@@ -82,7 +82,7 @@ pub fn trial(view: TrialView) -> v1::Trial {
         proposed_by: view.proposed_by.unwrap_or_default().to_owned(),
         rungs: view.rungs.iter().map(Into::into).collect(),
         figures: match &view.values {
-            Some(TrialValues::Known(figures)) => Some(figures.into()),
+            Some(TrialValues::Known(figures)) => Some((&**figures).into()),
             Some(TrialValues::Trained { .. }) | None => None,
         },
     }

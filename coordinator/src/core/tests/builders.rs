@@ -112,7 +112,7 @@ impl Bench {
     fn handle(&mut self, event: Event) {
         for command in self.core.handle(self.now, event) {
             match command {
-                Command::Persist(record) => self.records.push(record),
+                Command::Persist(record) => self.records.push(*record),
                 Command::Reply { to, answer } => {
                     assert!(self.replies.insert(to, answer).is_none(), "two answers to {to:?}");
                 }

@@ -167,7 +167,7 @@ impl World {
         let mut replies = Vec::new();
         for command in std::mem::take(&mut self.batch) {
             match command {
-                Command::Persist(record) => self.disk.push(record),
+                Command::Persist(record) => self.disk.push(*record),
                 Command::Reply { to, answer } => replies.push((to, answer)),
             }
         }
@@ -352,7 +352,7 @@ impl World {
             // Killed after the write, before the replies.
             for command in std::mem::take(&mut self.batch) {
                 if let Command::Persist(record) = command {
-                    self.disk.push(record);
+                    self.disk.push(*record);
                 }
             }
             Some(lasting(&self.core))
