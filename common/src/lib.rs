@@ -28,5 +28,5 @@ pub use metric::{
 };
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
-pub use task::{AttemptError, DataReport, Donor, Needs, Outcome, Role, Work, WorkerInfo};
+pub use task::{AttemptError, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo};
 pub use trial::{RungReport, TrainedTrial, TrialState, TrialValues};

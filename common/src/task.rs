@@ -227,19 +227,49 @@ pub struct DataReport {
 pub struct AttemptError {
     /// One sentence.
     pub reason: String,
-    /// Whether another attempt may succeed.
-    pub retryable: bool,
+    /// Where the cause lies, which decides what is tried next.
+    pub fault: Fault,
+}
+
+/// Where the cause of a failed attempt lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// In the candidate: it cannot work, whoever tries.
+    Candidate,
+    /// In this attempt, or unknown: another attempt may succeed, perhaps on another worker.
+    Attempt,
+    /// In the worker: it lacks files, memory or a device that the study needs. It would fail every
+    /// task of this kind.
+    Worker,
+    /// In the study's data: they are damaged, or do not fit the study. Trying again helps only
+    /// after they are mended.
+    Data,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Fault; 4] = [Fault::Candidate, Fault::Attempt, Fault::Worker, Fault::Data];
 }
 
 impl AttemptError {
     /// No attempt can succeed: the candidate itself does not work.
     pub fn hopeless(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string(), retryable: false }
+        Self { reason: reason.to_string(), fault: Fault::Candidate }
     }
 
     /// Another attempt, perhaps on another worker, may succeed.
     pub fn retryable(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string(), retryable: true }
+        Self { reason: reason.to_string(), fault: Fault::Attempt }
+    }
+
+    /// This worker cannot do such tasks of the study; others may.
+    pub fn of_worker(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), fault: Fault::Worker }
+    }
+
+    /// The study's data have to be mended first.
+    pub fn of_data(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), fault: Fault::Data }
     }
 
     /// The attempt was told to stop. This is not reported to the coordinator, because the attempt

@@ -19,4 +19,4 @@ pub mod v1 {
 }
 
 /// Workers and coordinators with different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

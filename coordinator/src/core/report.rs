@@ -1,6 +1,8 @@
 //! Handles the end of an attempt: results, failures and lost workers.
 
-use edgesmith_common::{AttemptError, AttemptId, Outcome, StudyName, Target, TaskId, WorkerId};
+use edgesmith_common::{
+    AttemptError, AttemptId, Fault, Outcome, StudyName, Target, TaskId, WorkerId,
+};
 
 use super::outcome::checked;
 use super::study::Stage;
@@ -39,9 +41,9 @@ impl Turn<'_> {
         let kind = self.core.studies[&study].tasks.get(task).map(|task| task.kind.clone());
         let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
         match outcome.and_then(|outcome| checked(&kind, outcome, &self.core.studies[&study])) {
-            Err(AttemptError { reason, retryable }) => {
+            Err(AttemptError { reason, fault }) => {
                 self.core.note_failure(worker, task);
-                self.fail(&study, task, attempt, reason, retryable);
+                self.fail(&study, task, attempt, reason, fault);
             }
             Ok(outcome) => {
                 self.end_attempt(&study, task, attempt, AttemptEnding::Succeeded);
@@ -77,16 +79,19 @@ impl Turn<'_> {
         task: TaskId,
         attempt: AttemptId,
         reason: String,
-        retryable: bool,
+        fault: Fault,
     ) {
         let ending = AttemptEnding::Failed { reason: reason.clone() };
         self.end_attempt(study, task, attempt, ending);
         let of = &self.core.studies[study];
         let failed = of.tasks.get(task).map_or(0, |task| task.failed);
-        if !retryable {
-            self.give_up(study, task, Spent::Hopeless(reason));
-        } else if failed >= of.spec.budget.max_attempts {
-            self.give_up(study, task, Spent::UsedUp(reason));
+        match fault {
+            Fault::Candidate => self.give_up(study, task, Spent::Hopeless(reason)),
+            Fault::Attempt | Fault::Worker | Fault::Data => {
+                if failed >= of.spec.budget.max_attempts {
+                    self.give_up(study, task, Spent::UsedUp(reason));
+                }
+            }
         }
     }
 

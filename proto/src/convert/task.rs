@@ -1,7 +1,7 @@
 //! Workers, tasks and their outcomes.
 
 use edgesmith_common::{
-    AttemptError, DataReport, Donor, Outcome, Role, TrialNumber, Work, WorkerInfo,
+    AttemptError, DataReport, Donor, Fault, Outcome, Role, TrialNumber, Work, WorkerInfo,
 };
 use edgesmith_search_space::{Genotype, Space};
 use v1::report_request::Outcome as WireOutcome;
@@ -172,9 +172,10 @@ pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
         Ok(Outcome::TrialTrained(trained)) => WireOutcome::TrialTrained(trained.into()),
         Ok(Outcome::LookedUp(figures)) => WireOutcome::LookedUp(figures.into()),
         Ok(Outcome::Measured(measurement)) => WireOutcome::Measured(measurement.into()),
-        Err(AttemptError { reason, retryable }) => {
-            WireOutcome::Failed(v1::AttemptFailed { reason: reason.clone(), retryable: *retryable })
-        }
+        Err(AttemptError { reason, fault }) => WireOutcome::Failed(v1::AttemptFailed {
+            reason: reason.clone(),
+            fault: v1::Fault::from(*fault).into(),
+        }),
     }
 }
 
@@ -201,10 +202,32 @@ pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, Co
         WireOutcome::RungReached(report) => Outcome::RungReached(report.try_into()?),
         WireOutcome::LookedUp(figures) => Outcome::LookedUp(figures.try_into()?),
         WireOutcome::Measured(measurement) => Outcome::Measured(measurement.try_into()?),
-        WireOutcome::Failed(v1::AttemptFailed { reason, retryable }) => {
-            return Ok(Err(AttemptError { reason, retryable }));
+        WireOutcome::Failed(failed) => {
+            let fault = fault(failed.fault())?;
+            return Ok(Err(AttemptError { reason: failed.reason, fault }));
         }
     }))
+}
+
+impl From<Fault> for v1::Fault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Candidate => v1::Fault::Candidate,
+            Fault::Attempt => v1::Fault::Attempt,
+            Fault::Worker => v1::Fault::Worker,
+            Fault::Data => v1::Fault::Data,
+        }
+    }
+}
+
+fn fault(message: v1::Fault) -> Result<Fault, ConvertError> {
+    match message {
+        v1::Fault::Unspecified => Err(missing("fault")),
+        v1::Fault::Candidate => Ok(Fault::Candidate),
+        v1::Fault::Attempt => Ok(Fault::Attempt),
+        v1::Fault::Worker => Ok(Fault::Worker),
+        v1::Fault::Data => Ok(Fault::Data),
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +248,7 @@ mod tests {
         #[test]
         fn outcomes_convert_back(
             trained in trained(), rung in rung(), figures in figures(), soft_targets: [u8; 32],
-            score in -1e9..1e9, retryable: bool,
+            score in -1e9..1e9, fault in prop::sample::select(&Fault::ALL[..]),
         ) {
             let soft_targets = ArtifactHash::from_bytes(soft_targets);
             let all = [
@@ -235,7 +258,7 @@ mod tests {
                 Ok(Outcome::LookedUp(figures)),
                 Ok(Outcome::Scored(score)),
                 Ok(Outcome::DataChecked(DataReport { train: 3, validation: 2, test: 1 })),
-                Err(AttemptError { reason: "why".to_owned(), retryable }),
+                Err(AttemptError { reason: "why".to_owned(), fault }),
             ];
             for ended in all {
                 prop_assert_eq!(outcome(outcome_message(&ended)).unwrap(), ended);

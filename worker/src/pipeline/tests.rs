@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgesmith_common::DeviceClass;
+use edgesmith_common::{DeviceClass, Fault};
 use edgesmith_edge_runtime::Session;
 
 use super::*;
@@ -101,7 +101,7 @@ fn a_data_check_counts_the_images_of_each_part() {
     );
     let check = TaskWork { work: Work::CheckData, ..task_of(&missing, None, None) };
     let error = worker().execute(check, &AttemptContext::offline(Vec::new())).unwrap_err();
-    assert!(error.retryable && error.reason.contains("no-such"), "{error}");
+    assert!(error.fault == Fault::Attempt && error.reason.contains("no-such"), "{error}");
 }
 
 #[test]
@@ -297,7 +297,10 @@ fn a_loss_that_is_not_finite_fails_the_attempt_but_not_the_worker() {
         STUDY.replace("epochs = 4,", "epochs = 4, learning_rate = 1000.0, optimizer = \"sgd\",");
     let failed = worker.execute(task_of(&wild, None, None), &AttemptContext::offline(Vec::new()));
     let error = failed.unwrap_err();
-    assert!(!error.retryable && error.reason.contains("loss is not finite"), "{error}");
+    assert!(
+        error.fault == Fault::Candidate && error.reason.contains("loss is not finite"),
+        "{error}"
+    );
     let well = worker.execute(task(None, None), &AttemptContext::offline(Vec::new()));
     assert!(matches!(well, Ok(Outcome::TrialTrained(_))));
 }
@@ -375,7 +378,7 @@ fn soft_targets_of_other_images_may_be_retried_by_another_worker() {
         let Work::TrainTrial { soft_targets, .. } = &mut task.work else { unreachable!() };
         *soft_targets = Some(hash);
         let error = worker().execute(task, &AttemptContext::offline(vec![bytes])).unwrap_err();
-        assert!(error.retryable && error.reason.contains(reason), "{error}");
+        assert!(error.fault == Fault::Attempt && error.reason.contains(reason), "{error}");
     }
 }
 
@@ -385,13 +388,13 @@ fn an_unreadable_checkpoint_may_be_retried_by_another_worker() {
     let hash = ArtifactHash::of(&other);
     let context = AttemptContext::offline(vec![other]);
     let error = worker().execute(task(Some(2), Some(hash)), &context).unwrap_err();
-    assert!(error.retryable, "{error}");
+    assert!(error.fault == Fault::Attempt, "{error}");
     // A checkpoint that is already past the rung.
     let late = Checkpoint { epochs: 3, ..Checkpoint::default() }.to_bytes();
     let hash = ArtifactHash::of(&late);
     let context = AttemptContext::offline(vec![late]);
     let error = worker().execute(task(Some(2), Some(hash)), &context).unwrap_err();
-    assert!(error.retryable && error.reason.contains("3 of 4 epochs"), "{error}");
+    assert!(error.fault == Fault::Attempt && error.reason.contains("3 of 4 epochs"), "{error}");
 }
 
 #[test]
@@ -430,5 +433,8 @@ fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
         other => panic!("{other:?}"),
     }
     let error = look_up(Some(3)).unwrap_err();
-    assert!(!error.retryable && error.reason.contains("no rung at 3 epochs"), "{error}");
+    assert!(
+        error.fault == Fault::Candidate && error.reason.contains("no rung at 3 epochs"),
+        "{error}"
+    );
 }

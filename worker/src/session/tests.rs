@@ -187,7 +187,10 @@ async fn an_outcome_that_the_coordinator_rejects_is_reported_as_a_failure() {
     session.shut_down().await;
     let book = fake.book();
     let failed = failure(&book.reports[1]);
-    assert!(failed.reason.contains("accuracy is NaN") && failed.retryable, "{failed:?}");
+    assert!(
+        failed.reason.contains("accuracy is NaN") && failed.fault() == v1::Fault::Attempt,
+        "{failed:?}"
+    );
     assert_eq!(book.reports[2].attempt_id, 2);
 }
 
@@ -261,7 +264,7 @@ async fn a_panic_is_a_failure_that_may_be_repeated() {
     session.shut_down().await;
     let book = fake.book();
     let failed = failure(&book.reports[0]);
-    assert_eq!((failed.reason.as_str(), failed.retryable), ("panicked: boom 1", true));
+    assert_eq!((failed.reason.as_str(), failed.fault()), ("panicked: boom 1", v1::Fault::Attempt));
     assert!(matches!(book.reports[1].outcome, Some(WireOutcome::TrialTrained(_))));
 }
 
@@ -283,7 +286,7 @@ async fn tasks_that_cannot_be_decoded_may_be_repeated_by_other_workers() {
     session.shut_down().await;
     let book = fake.book();
     let failed: Vec<_> = book.reports.iter().map(failure).collect();
-    assert!(failed.iter().all(|f| f.retryable), "{failed:?}");
+    assert!(failed.iter().all(|f| f.fault() == v1::Fault::Attempt), "{failed:?}");
     assert!(failed[1].reason.contains("1 indices"), "{}", failed[1].reason);
     assert!(failed[3].reason.contains("version 99"), "{}", failed[3].reason);
 }
@@ -385,7 +388,10 @@ async fn artifacts_are_fetched_once_and_absent_ones_fail_the_attempt() {
     session.shut_down().await;
     let book = fake.book();
     let failed = failure(&book.reports[0]);
-    assert!(failed.reason.contains(&absent.to_string()) && failed.retryable, "{failed:?}");
+    assert!(
+        failed.reason.contains(&absent.to_string()) && failed.fault() == v1::Fault::Attempt,
+        "{failed:?}"
+    );
     assert_eq!(book.downloads, 2);
 }
 
@@ -406,7 +412,10 @@ async fn an_upload_that_the_coordinator_cannot_store_fails_the_attempt() {
     session.shut_down().await;
     let book = fake.book();
     let failed = failure(&book.reports[0]);
-    assert!(failed.reason.contains("no space left") && failed.retryable, "{failed:?}");
+    assert!(
+        failed.reason.contains("no space left") && failed.fault() == v1::Fault::Attempt,
+        "{failed:?}"
+    );
     assert_eq!(book.uploads, 6);
 }
 
@@ -442,7 +451,11 @@ fn a_study_is_parsed_once() {
     let other = specs.read(&resolved(&STUDY.replace("seed = 7", "seed = 8"))).unwrap();
     assert_eq!(other.seed.0, 8);
     let error = specs.read("no study").unwrap_err();
-    assert!(error.retryable && error.reason.contains("cannot read the study"), "{error}");
+    assert!(
+        error.fault == edgesmith_common::Fault::Attempt
+            && error.reason.contains("cannot read the study"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DataReport, DeviceClass, DeviceInfo, EngineName, Figures, Purpose,
-    Role, RungReport, ScopedMetric, Split, StudyName, StudySpec, TaskId, TrainedTrial, TrialNumber,
-    TrialState, WorkerId, WorkerInfo,
+    ArtifactHash, AttemptId, DataReport, DeviceClass, DeviceInfo, EngineName, Fault, Figures,
+    Purpose, Role, RungReport, ScopedMetric, Split, StudyName, StudySpec, TaskId, TrainedTrial,
+    TrialNumber, TrialState, WorkerId, WorkerInfo,
 };
 pub(super) use edgesmith_common::{AttemptError, Measurement, Metric, Outcome, Target, Work};
 use edgesmith_search_space::Cost;
@@ -282,8 +282,8 @@ impl Bench {
         assert!(self.report(worker, lease, success(lease, &on)));
     }
 
-    pub(super) fn fail(&mut self, worker: WorkerId, lease: &Lease, retryable: bool) {
-        let error = AttemptError { reason: "it broke".to_owned(), retryable };
+    pub(super) fn fail(&mut self, worker: WorkerId, lease: &Lease, fault: Fault) {
+        let error = AttemptError { reason: "it broke".to_owned(), fault };
         assert!(self.report_failure(worker, lease, error));
     }
 

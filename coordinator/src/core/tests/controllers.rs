@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use edgesmith_common::{StudySpec, TrialNumber};
+use edgesmith_common::{Fault, StudySpec, TrialNumber};
 use rand::Rng;
 
 use super::super::*;
@@ -57,9 +57,9 @@ fn controllers_are_told_of_every_trial_live_and_in_replay() {
         let outcome = Outcome::Measured(measurement(&class("local"), ms));
         assert!(bench.report(worker, &lease, outcome));
     }
-    for retryable in [false, true] {
+    for fault in [Fault::Candidate, Fault::Attempt] {
         let lease = bench.lease(worker);
-        bench.fail(worker, &lease, retryable);
+        bench.fail(worker, &lease, fault);
     }
     assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
     assert_eq!(bench.trial(&study, 3).parents, vec![TrialNumber(1)]);

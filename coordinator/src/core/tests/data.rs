@@ -1,6 +1,6 @@
 //! Studies whose data are in files: a worker reads them once before anything else.
 
-use edgesmith_common::DataReport;
+use edgesmith_common::{DataReport, Fault};
 
 use super::super::*;
 use super::builders::*;
@@ -35,7 +35,7 @@ fn unreadable_data_fail_the_study_before_any_trial() {
     for _ in 0..2 {
         let lease = bench.lease(worker);
         assert_eq!(lease.work, Work::CheckData);
-        bench.fail(worker, &lease, true);
+        bench.fail(worker, &lease, Fault::Attempt);
     }
     let reason = "the data could not be checked: it broke".to_owned();
     assert_eq!(bench.status(&study).state, StudyState::Failed { reason });
@@ -66,7 +66,7 @@ fn a_worker_with_the_data_takes_over_from_one_without() {
     let (without, with) =
         (bench.join(WorkerBuilder::trainer()), bench.join(WorkerBuilder::trainer()));
     let lease = bench.lease(without);
-    bench.fail(without, &lease, true);
+    bench.fail(without, &lease, Fault::Attempt);
     // The worker that failed leaves the task to the other.
     bench.assert_no_work(without);
     let lease = bench.lease(with);

@@ -1,6 +1,6 @@
 //! Trials that start from the weights of a finished relative.
 
-use edgesmith_common::{ArtifactHash, TrialNumber};
+use edgesmith_common::{ArtifactHash, Fault, TrialNumber};
 
 use super::super::*;
 use super::builders::*;
@@ -88,7 +88,7 @@ fn no_trial_starts_from_a_failed_one() {
         let lease = bench.lease(worker);
         let Work::TrainTrial { donor, .. } = &lease.work else { panic!("{lease:?}") };
         assert_eq!(*donor, None);
-        bench.fail(worker, &lease, true);
+        bench.fail(worker, &lease, Fault::Attempt);
         assert_eq!(bench.trial(&name, number).inherits_from, None::<TrialNumber>);
     }
 }

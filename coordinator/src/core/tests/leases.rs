@@ -1,6 +1,6 @@
 //! Workers and leases, and what happens when workers are lost or leases expire.
 
-use edgesmith_common::{AttemptId, TaskId, TrialState, WorkerId};
+use edgesmith_common::{AttemptId, Fault, TaskId, TrialState, WorkerId};
 
 use super::super::*;
 use super::builders::*;
@@ -193,8 +193,8 @@ fn a_repeated_report_gets_the_same_answer_and_changes_nothing() {
     bench.finish(worker, &lease);
 
     let failed = bench.lease(worker);
-    bench.fail(worker, &failed, true);
-    bench.fail(worker, &failed, true);
+    bench.fail(worker, &failed, Fault::Attempt);
+    bench.fail(worker, &failed, Fault::Attempt);
     assert_eq!(bench.trial(&name("s"), 1).state, TrialState::Waiting);
 }
 

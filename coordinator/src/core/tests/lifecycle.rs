@@ -1,6 +1,6 @@
 //! Studies: submitting, pausing, cancelling, deleting, ending.
 
-use edgesmith_common::{ArtifactHash, AttemptId, TrialState};
+use edgesmith_common::{ArtifactHash, AttemptId, Fault, TrialState};
 
 use super::super::*;
 use super::builders::*;
@@ -225,7 +225,7 @@ fn a_study_in_which_every_trial_failed_fails() {
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1));
     let worker = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(worker);
-    bench.fail(worker, &lease, true);
+    bench.fail(worker, &lease, Fault::Attempt);
     let StudyState::Failed { reason } = bench.status(&study).state else { panic!() };
     assert!(reason.contains("it broke"), "{reason}");
 }

@@ -1,6 +1,6 @@
 //! Trials that stop at rungs, and trials that go on from there on any worker.
 
-use edgesmith_common::{ArtifactHash, ScopedMetric, TrialState};
+use edgesmith_common::{ArtifactHash, Fault, ScopedMetric, TrialState};
 
 use super::super::*;
 use super::builders::*;
@@ -113,7 +113,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     let second = bench.join(WorkerBuilder::trainer());
     let again = bench.lease(second);
     assert_eq!((again.task, &again.work), (lost.task, &lost.work));
-    bench.fail(second, &again, true);
+    bench.fail(second, &again, Fault::Attempt);
     let again = bench.lease(second);
     assert_eq!(again.work, lost.work);
     bench.finish(second, &again);
@@ -124,7 +124,7 @@ fn a_lost_rung_is_trained_again_from_its_checkpoint_on_another_worker() {
     let checkpoint = rung(again.attempt, 3, 0.5).checkpoint;
     assert_eq!(training(&last), (0, None, checkpoint));
     // Each rung has its own count of attempts.
-    bench.fail(second, &last, true);
+    bench.fail(second, &last, Fault::Attempt);
     let last = bench.lease(late);
     bench.finish(late, &last);
     let trial = bench.trial(&study, 0);
@@ -141,7 +141,7 @@ fn a_rung_whose_attempts_are_used_up_fails_the_trial_and_decides_the_others() {
     // The other may still be better.
     assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
     bench.assert_no_work(worker);
-    bench.fail(worker, &second, true);
+    bench.fail(worker, &second, Fault::Attempt);
     assert_eq!(training(&bench.lease(worker)).0, 0);
     bench.restart();
 }

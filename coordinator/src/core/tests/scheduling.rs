@@ -1,5 +1,7 @@
 //! Which work goes to which worker.
 
+use edgesmith_common::Fault;
+
 use super::super::*;
 use super::builders::*;
 
@@ -36,7 +38,7 @@ fn finishing_trials_comes_before_starting_new_ones() {
     bench.finish(worker, &measure);
     // A task that was given back comes before a new proposal.
     let second = bench.lease(worker);
-    bench.fail(worker, &second, true);
+    bench.fail(worker, &second, Fault::Attempt);
     assert_eq!(bench.lease(worker).task, second.task);
     assert_eq!(bench.status(&name("s")).counts.running, 1);
 }
@@ -101,7 +103,7 @@ fn a_failed_task_goes_to_another_worker_that_can_do_it() {
     let board = bench.join(WorkerBuilder::measurer("board"));
     let good = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(broken);
-    bench.fail(broken, &lease, true);
+    bench.fail(broken, &lease, Fault::Attempt);
     let waits = bench.wait(broken);
     assert_eq!(bench.take(waits), None);
     let again = bench.lease(good);
@@ -119,15 +121,15 @@ fn a_failed_task_comes_back_if_no_better_worker_is_connected() {
     let a = bench.join(WorkerBuilder::trainer());
     let b = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(a);
-    bench.fail(a, &lease, true);
+    bench.fail(a, &lease, Fault::Attempt);
     let waits = bench.wait(a);
     // Both have failed it, so the first to ask gets it.
     let lease = bench.lease(b);
     assert_eq!(bench.take(waits), None);
-    bench.fail(b, &lease, true);
+    bench.fail(b, &lease, Fault::Attempt);
     let again = bench.leased(waits);
     assert_eq!(again.task, lease.task);
-    bench.fail(a, &again, true);
+    bench.fail(a, &again, Fault::Attempt);
     // A new worker, which has not failed it, is preferred as long as it is connected.
     let newcomer = bench.join(WorkerBuilder::trainer());
     let waits = bench.wait(a);
@@ -147,7 +149,7 @@ fn a_worker_that_fails_everything_does_not_use_up_the_budget() {
         for _ in 0..9 {
             let to = bench.wait(broken);
             match bench.take(to) {
-                Some(Ok(Answer::Leased(lease))) => bench.fail(broken, &lease, true),
+                Some(Ok(Answer::Leased(lease))) => bench.fail(broken, &lease, Fault::Attempt),
                 _ => bench.abandon(to),
             }
         }

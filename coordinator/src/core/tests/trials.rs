@@ -1,6 +1,6 @@
 //! How trials and teachers get from task to task, and how they fail.
 
-use edgesmith_common::{ArtifactHash, ScopedMetric, Split, TrialState};
+use edgesmith_common::{ArtifactHash, Fault, ScopedMetric, Split, TrialState};
 
 use super::super::*;
 use super::builders::*;
@@ -73,16 +73,16 @@ fn students_wait_for_the_teacher_and_get_its_soft_targets() {
 
 #[test]
 fn a_teacher_that_cannot_be_trained_fails_the_study() {
-    for retryable in [true, false] {
+    for fault in [Fault::Attempt, Fault::Candidate] {
         let mut bench = Bench::new();
         let study = bench.submit(StudyBuilder::new("s").teacher().attempts(2));
         let worker = bench.join(WorkerBuilder::trainer());
         let first = bench.lease(worker);
-        bench.fail(worker, &first, retryable);
-        if retryable {
+        bench.fail(worker, &first, fault);
+        if fault == Fault::Attempt {
             assert_eq!(bench.status(&study).state, StudyState::Running);
             let second = bench.lease(worker);
-            bench.fail(worker, &second, true);
+            bench.fail(worker, &second, Fault::Attempt);
         }
         let StudyState::Failed { reason } = bench.status(&study).state else { panic!() };
         assert!(reason.contains("teacher") && reason.contains("it broke"), "{reason}");
@@ -99,7 +99,7 @@ fn a_teacher_that_cannot_be_timed_blocks_nothing() {
     let teacher = bench.lease(worker);
     bench.finish(worker, &teacher);
     let timing = bench.lease(worker);
-    bench.fail(worker, &timing, true);
+    bench.fail(worker, &timing, Fault::Attempt);
     for _ in 0..2 {
         let lease = bench.lease(worker);
         assert!(!matches!(lease.work, Work::MeasureModel { number: None, .. }));
@@ -118,7 +118,7 @@ fn failed_attempts_are_tried_again_until_they_are_used_up() {
     let worker = bench.join(WorkerBuilder::trainer());
     for attempt in 1..=3 {
         let lease = bench.lease(worker);
-        bench.fail(worker, &lease, true);
+        bench.fail(worker, &lease, Fault::Attempt);
         let trial = bench.trial(&study, 0);
         assert_eq!(trial.attempts, attempt);
         match attempt {
@@ -141,7 +141,7 @@ fn a_candidate_that_cannot_work_is_infeasible_at_once_and_replaced() {
     let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(3));
     let worker = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(worker);
-    bench.fail(worker, &lease, false);
+    bench.fail(worker, &lease, Fault::Candidate);
     let state = bench.trial(&study, 0).state;
     assert_eq!(state, TrialState::Infeasible { reason: "it broke".to_owned() });
     let lease = bench.lease(worker);
@@ -161,7 +161,7 @@ fn a_study_in_which_no_candidate_works_ends() {
         for _ in 0..most {
             assert_eq!(bench.status(&study).state, StudyState::Running);
             let lease = bench.lease(worker);
-            bench.fail(worker, &lease, false);
+            bench.fail(worker, &lease, Fault::Candidate);
         }
         let status = bench.status(&study);
         let StudyState::Failed { reason } = status.state else { panic!("{:?}", status.state) };
@@ -180,19 +180,19 @@ fn infeasible_trials_count_only_in_a_row_and_across_restarts() {
     for _ in 0..2 {
         for _ in 1..CONFIG.max_hopeless {
             let lease = bench.lease(worker);
-            bench.fail(worker, &lease, false);
+            bench.fail(worker, &lease, Fault::Candidate);
         }
         let lease = bench.lease(worker);
         bench.finish(worker, &lease);
     }
     let spoiled = bench.lease(worker);
-    bench.fail(worker, &spoiled, false);
+    bench.fail(worker, &spoiled, Fault::Candidate);
     bench.restart();
     for _ in 1..CONFIG.max_hopeless {
         assert_eq!(bench.status(&study).state, StudyState::Running);
         worker = bench.join(WorkerBuilder::trainer());
         let lease = bench.lease(worker);
-        bench.fail(worker, &lease, false);
+        bench.fail(worker, &lease, Fault::Candidate);
     }
     let StudyState::Complete { reason: Some(reason) } = bench.status(&study).state else {
         panic!("{:?}", bench.status(&study).state)
@@ -231,7 +231,7 @@ fn a_trial_that_fails_on_one_device_stops_on_the_others() {
     let pi = bench.join(WorkerBuilder::measurer("pi"));
     let board = bench.join(WorkerBuilder::measurer("board"));
     let (on_pi, on_board) = (bench.lease(pi), bench.lease(board));
-    bench.fail(pi, &on_pi, true);
+    bench.fail(pi, &on_pi, Fault::Attempt);
     let trial = bench.trial(&study, 0);
     assert!(matches!(trial.state, TrialState::Failed { .. }));
     // The values that are known of it are kept.
