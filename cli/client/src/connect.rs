@@ -26,6 +26,9 @@ use crate::from_status;
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
 /// The directory where `search` and `coordinator` keep results if the user names none.
 pub const DEFAULT_DATA_DIR: &str = "edgesmith-data";
+/// The environment variable with the address, for commands that get neither an address nor a
+/// directory on the command line.
+const ADDRESS_VARIABLE: &str = "EDGESMITH_COORDINATOR";
 /// How long to wait for a process that has the directory open and does not answer, and how long to
 /// pause between two tries.
 const HELD_PATIENCE: Duration = Duration::from_secs(3);
@@ -37,12 +40,14 @@ const MAX_MESSAGE_BYTES: usize = 256 << 20;
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
     /// The coordinator's address
-    #[arg(long, env = "EDGESMITH_COORDINATOR", value_name = "URL", global = false,
-          help = format!(
-              "The coordinator's address [default: {DEFAULT_COORDINATOR}, else --data-dir]"
-          ))]
+    // Not clap's `env`: for clap, a value of the environment is in conflict with `--data-dir`.
+    #[arg(long, value_name = "URL", help = format!(
+        "The coordinator's address [default: {ADDRESS_VARIABLE} of the environment, else \
+         {DEFAULT_COORDINATOR}, else --data-dir]"
+    ))]
     pub coordinator: Option<String>,
-    /// Answer from this directory if no coordinator is running [default: edgesmith-data]
+    /// Answer from this directory if no coordinator has it open, whatever the environment says
+    /// [default: edgesmith-data]
     #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
     pub data_dir: Option<PathBuf>,
     /// Bearer token for the coordinator
@@ -51,6 +56,15 @@ pub struct Connection {
     /// PEM file with the certificate authority of an https coordinator
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+}
+
+impl Connection {
+    /// The address that the user chose, on the command line or else in the environment variable.
+    /// `None` if a directory was chosen, or nothing.
+    fn address(&self, variable: Option<String>) -> Option<String> {
+        let variable = variable.filter(|url| !url.is_empty() && self.data_dir.is_none());
+        self.coordinator.clone().or(variable)
+    }
 }
 
 /// A connection to a coordinator.
@@ -95,8 +109,8 @@ impl Coordinator {
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
         let token = Token::new(options.token.as_deref())?;
-        if let Some(url) = &options.coordinator {
-            let channel = channel(url, options.tls_ca.as_deref()).await?;
+        if let Some(url) = options.address(std::env::var(ADDRESS_VARIABLE).ok()) {
+            let channel = channel(&url, options.tls_ca.as_deref()).await?;
             return Ok(Self { channel, token, _local: None });
         }
         if options.data_dir.is_none()
@@ -253,5 +267,38 @@ impl Interceptor for Token {
             request.metadata_mut().insert("authorization", value.clone());
         }
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        connection: Connection,
+    }
+
+    fn address(options: &[&str], variable: &str) -> Option<String> {
+        let all = ["command"].iter().chain(options);
+        Command::parse_from(all).connection.address(Some(variable.to_owned()))
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_environment() {
+        let named = ["--coordinator", "http://a:1"];
+        assert_eq!(address(&named, "http://b:2").as_deref(), Some("http://a:1"));
+        assert_eq!(address(&[], "http://b:2").as_deref(), Some("http://b:2"));
+        assert_eq!(address(&["--data-dir", "d"], "http://b:2"), None);
+        assert_eq!(address(&[], ""), None);
+    }
+
+    #[test]
+    fn an_address_and_a_directory_on_the_command_line_are_refused() {
+        let both = ["command", "--coordinator", "http://a:1", "--data-dir", "d"];
+        assert!(Command::try_parse_from(both).is_err());
     }
 }
