@@ -106,7 +106,7 @@ async fn run_on(
     let config = WorkerConfig::local(&url, executor.info(), &work, slots, args.backend.name());
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
     let ended = tokio::select! {
-        ended = watch::follow(coordinator, &study) => Some(ended?),
+        ended = watch::follow(coordinator, &study, Progress::with_own_workers()) => Some(ended?),
         // The workers' session ends by itself only if it cannot continue.
         failed = &mut workers => {
             failed??;

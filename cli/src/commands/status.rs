@@ -1,6 +1,8 @@
 //! `edgesmith status`.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use std::fmt::Write as _;
+
+use edgesmith_client::{Connection, Coordinator, from_status, is_over};
 use edgesmith_common::{Figures, Metric, ScopedMetric};
 use edgesmith_console::{ListFormat, Output, print, table};
 use edgesmith_proto::{ConvertError, v1};
@@ -28,29 +30,34 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::GetStudyRequest { study: args.study };
     let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
-    print(&Status(status), args.format)
+    print(&Status { status, running: !coordinator.is_private() }, args.format)
 }
 
-struct Status(v1::StudyStatus);
+struct Status {
+    status: v1::StudyStatus,
+    /// Whether the answer is from a coordinator that workers can find. Otherwise only this command
+    /// has the data directory open.
+    running: bool,
+}
 
 impl Output for Status {
     fn table(&self) -> String {
-        describe(&self.0)
+        describe(&self.status, self.running)
     }
 
     fn json(&self) -> impl Serialize {
-        let mut document = status_json(&self.0);
+        let mut document = status_json(&self.status);
         document["version"] = json!(json::VERSION);
         document
     }
 }
 
-fn describe(s: &v1::StudyStatus) -> String {
+fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     let mut lines = vec![
         format!("{} is {}", s.name, state_name(s.state())),
         format!(
             "trials     {} of {} finished: {} complete, {} running, {} waiting, {} infeasible, \
-             {}{} failed",
+             {}{} failed{}",
             used(s),
             s.budget_trials,
             s.complete,
@@ -58,7 +65,12 @@ fn describe(s: &v1::StudyStatus) -> String {
             s.waiting,
             s.infeasible,
             pruned(s).into_iter().map(|count| count + ", ").collect::<String>(),
-            s.failed
+            s.failed,
+            if s.imported > 0 {
+                format!("; {} imported beside them", s.imported)
+            } else {
+                String::new()
+            }
         ),
         format!("algorithm  {}", s.algorithm),
         format!("elapsed    {}", table::duration(s.elapsed_ms as f64 / 1e3)),
@@ -90,8 +102,16 @@ fn describe(s: &v1::StudyStatus) -> String {
         };
         lines.push(format!("teacher    {} ({state})", teacher.architecture));
     }
+    lines.extend(s.constraints.iter().map(|c| format!("constraint {}", constraint(c))));
     lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
     lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
+    if !is_over(s.state()) {
+        lines.extend(workers(s, coordinator_runs).map(|text| format!("workers    {text}")));
+    }
+    // Without a coordinator, workers are not what is missing first.
+    if !coordinator_runs {
+        return lines.join("\n") + "\n";
+    }
     for target in &s.missing_devices {
         let device = target.split('/').next().unwrap_or(target);
         lines.push(format!(
@@ -108,6 +128,49 @@ fn describe(s: &v1::StudyStatus) -> String {
         lines.push(text.to_owned());
     }
     lines.join("\n") + "\n"
+}
+
+/// Who works, in words; `None` if there is nothing to say.
+fn workers(s: &v1::StudyStatus, coordinator_runs: bool) -> Option<String> {
+    Some(match (coordinator_runs, s.connected_workers, s.silent_workers) {
+        (false, ..) => {
+            "no coordinator runs on this directory, so the study does not continue; run \
+                        it here with `edgesmith search STUDY.toml`, or start `edgesmith \
+                        coordinator` and workers"
+                .to_owned()
+        }
+        (true, 0, _) => "no worker is connected; start one with `edgesmith worker`".to_owned(),
+        (true, connected, 0) => format!("{connected} connected"),
+        (true, connected, silent) => format!(
+            "{silent} of {connected} missed their last heartbeats; if they stay silent, their \
+             tasks go to other workers"
+        ),
+    })
+}
+
+/// What a constraint excluded, in words.
+fn constraint(c: &v1::ConstraintStatus) -> String {
+    let mut text = format!("{}: met by {} of {}", c.constraint, c.met, c.measured);
+    if let (Some(value), Some(trial)) = (c.nearest, c.nearest_trial) {
+        // Whole numbers are shown in full, as the limit is.
+        let value = (value * 1e4).round() / 1e4;
+        let _ = write!(text, ", the nearest has {value} (trial {trial})");
+    }
+    if c.excluded > 0 {
+        let s = if c.excluded == 1 { "" } else { "s" };
+        let _ = write!(text, "; {} candidate{s} ruled out before training", c.excluded);
+    }
+    text
+}
+
+fn constraint_json(c: &v1::ConstraintStatus) -> serde_json::Value {
+    let mut document = json!({
+        "constraint": c.constraint, "met": c.met, "measured": c.measured, "excluded": c.excluded,
+    });
+    if let (Some(value), Some(trial)) = (c.nearest, c.nearest_trial) {
+        document["nearest"] = json!({ "value": value, "trial": trial });
+    }
+    document
 }
 
 /// How well latencies on a device are predicted, and how many trainings that saved.
@@ -157,6 +220,11 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     });
     if !s.reason.is_empty() {
         document["reason"] = json!(s.reason);
+    }
+    document["workers"] = json!({ "connected": s.connected_workers, "silent": s.silent_workers });
+    if !s.constraints.is_empty() {
+        let all: Vec<_> = s.constraints.iter().map(constraint_json).collect();
+        document["constraints"] = json!(all);
     }
     if !s.latency_predictions.is_empty() {
         let all: Vec<_> = s.latency_predictions.iter().map(prediction_json).collect();
@@ -216,7 +284,7 @@ mod tests {
 
     #[test]
     fn predictions_are_shown_with_their_success_rate() {
-        let text = describe(&status(16, 12));
+        let text = describe(&status(16, 12), true);
         let line = "predicted  latency on pi: 12 of 16 within 10 %, from 34 measurements; 7 \
                     trainings saved\n";
         assert!(text.contains(line), "{text}");
@@ -230,11 +298,52 @@ mod tests {
 
     #[test]
     fn missing_predictions_are_not_shown() {
-        assert!(describe(&status(0, 0)).contains("pi: nothing yet, from 34"));
+        assert!(describe(&status(0, 0), true).contains("pi: nothing yet, from 34"));
         let document = status_json(&status(0, 0));
         assert!(document["latency_predictions"][0].get("within_10_percent").is_none());
         let none = v1::StudyStatus::default();
-        assert!(!describe(&none).contains("predicted"));
+        assert!(!describe(&none, true).contains("predicted"));
         assert!(status_json(&none).get("latency_predictions").is_none());
+    }
+
+    #[test]
+    fn constraints_that_no_trial_meets_say_how_near_the_nearest_came() {
+        let constraint = v1::ConstraintStatus {
+            constraint: "model_bytes <= 5000".to_owned(),
+            measured: 40,
+            excluded: 1,
+            nearest: Some(5312.0),
+            nearest_trial: Some(12),
+            ..Default::default()
+        };
+        let status = v1::StudyStatus { constraints: vec![constraint], ..Default::default() };
+        let line = "constraint model_bytes <= 5000: met by 0 of 40, the nearest has 5312 (trial 12); \
+                    1 candidate ruled out before training\n";
+        let text = describe(&status, true);
+        assert!(text.contains(line), "{text}");
+        let expected = json!([{
+            "constraint": "model_bytes <= 5000", "met": 0, "measured": 40, "excluded": 1,
+            "nearest": { "value": 5312.0, "trial": 12 },
+        }]);
+        assert_eq!(status_json(&status)["constraints"], expected);
+    }
+
+    #[test]
+    fn missing_and_silent_workers_are_shown_while_the_study_is_not_over() {
+        let mut status =
+            v1::StudyStatus { imported: 12, missing_trainer: true, ..Default::default() };
+        status.set_state(v1::StudyState::Running);
+        let text = describe(&status, true);
+        assert!(text.contains("; 12 imported beside them\n"), "{text}");
+        assert!(text.contains("workers    no worker is connected;"), "{text}");
+        (status.connected_workers, status.silent_workers) = (3, 2);
+        let text = describe(&status, true);
+        assert!(text.contains("workers    2 of 3 missed their last heartbeats;"), "{text}");
+        let text = describe(&status, false);
+        assert!(text.contains("workers    no coordinator runs on this directory"), "{text}");
+        assert!(!text.contains("no worker trains"), "{text}");
+        assert_eq!(status_json(&status)["workers"], json!({ "connected": 3, "silent": 2 }));
+        status.set_state(v1::StudyState::Complete);
+        assert!(!describe(&status, false).contains("workers"));
     }
 }

@@ -7,7 +7,7 @@ use edgesmith_client::{Connection, Coordinator, Submission};
 use edgesmith_console::print_text;
 
 use crate::commands::{front, watch};
-use crate::output::progress::state_name;
+use crate::output::progress::{Progress, state_name};
 
 /// Arguments: the study and the coordinator.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
-    let code = watch::follow(&coordinator, &submitted.name).await?;
+    let code = watch::follow(&coordinator, &submitted.name, Progress::new()).await?;
     front::print_summary(&coordinator, &submitted.name).await?;
     Ok(code)
 }

@@ -22,13 +22,16 @@ pub struct Args {
 /// Follows the study until it ends.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let coordinator = Coordinator::connect_to_running(&args.connection).await?;
-    follow(&coordinator, &args.study).await
+    follow(&coordinator, &args.study, Progress::new()).await
 }
 
-/// Shows progress until the study ends, even if the coordinator restarts. The exit code is a
+/// Shows the study's progress on `progress` until the study ends, even if the coordinator restarts. The exit code is a
 /// failure if the study failed or was cancelled.
-pub async fn follow(coordinator: &Coordinator, study: &str) -> anyhow::Result<ExitCode> {
-    let mut progress = Progress::new();
+pub async fn follow(
+    coordinator: &Coordinator,
+    study: &str,
+    mut progress: Progress,
+) -> anyhow::Result<ExitCode> {
     let mut silent_tries = 0;
     let last = loop {
         let request = v1::WatchStudyRequest { study: study.to_owned() };

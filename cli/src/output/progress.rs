@@ -16,12 +16,22 @@ pub struct Progress {
     last: Option<(Instant, u32)>,
     /// Number of finished trials and the time when watching began, to compute the pace.
     start: Option<(u32, Instant)>,
+    /// Whether workers of this process are about to join, so that nobody has to start one.
+    workers_start: bool,
 }
 
 /// Shortest time between two lines in a pipe.
 const PIPE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Progress {
+    /// Starts the display for a command that starts the workers itself. Until one has joined, it
+    /// does not ask for workers.
+    pub fn with_own_workers() -> Self {
+        let mut progress = Self::new();
+        progress.workers_start = true;
+        progress
+    }
+
     /// Starts the display.
     pub fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
@@ -37,7 +47,7 @@ impl Progress {
         if terminal {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
-        Self { bar, terminal, last: None, start: None }
+        Self { bar, terminal, last: None, start: None, workers_start: false }
     }
 
     /// Prints once how to stop.
@@ -49,6 +59,14 @@ impl Progress {
 
     /// Shows a status.
     pub fn update(&mut self, status: &StudyStatus) {
+        if let Some(line) = self.advance(status) {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Takes a status in. Returns the line to print in a pipe, if one is due.
+    fn advance(&mut self, status: &StudyStatus) -> Option<String> {
+        self.workers_start &= status.connected_workers == 0;
         let done = used(status);
         let now = Instant::now();
         // The teacher's time says nothing about the pace of trials.
@@ -57,19 +75,24 @@ impl Progress {
             self.start = Some((done, now));
         }
         let left = self.start.and_then(|start| time_left(status, start, now));
-        let line = describe(status, left);
+        let line = if self.workers_start {
+            "starts its workers".to_owned()
+        } else {
+            describe(status, left)
+        };
         self.bar.set_length(u64::from(status.budget_trials));
         self.bar.set_position(u64::from(done.min(status.budget_trials)));
         self.bar.set_message(line.clone());
-        if !self.terminal {
+        if !self.terminal && !self.workers_start {
             let due = self.last.is_none_or(|(at, then)| {
                 now.duration_since(at) >= PIPE_INTERVAL && (then != done || done == 0)
             });
             if due {
-                eprintln!("{done}/{} {line}", status.budget_trials);
                 self.last = Some((now, done));
+                return Some(format!("{done}/{} {line}", status.budget_trials));
             }
         }
+        None
     }
 
     /// Ends the display.
@@ -186,5 +209,23 @@ mod tests {
         };
         let line = describe(&status, None);
         assert_eq!(line, "best 50.00 %, 3 pruned, waits for a worker of class board");
+    }
+
+    #[test]
+    fn workers_of_this_process_are_not_asked_for_while_they_start() {
+        let missing = StudyStatus { missing_trainer: true, budget_trials: 9, ..Default::default() };
+        let asks = "0/9 waits for a worker that trains";
+        let mut progress = Progress::new();
+        progress.terminal = false;
+        assert_eq!(progress.advance(&missing).as_deref(), Some(asks));
+        let mut progress = Progress::with_own_workers();
+        progress.terminal = false;
+        assert_eq!(progress.advance(&missing), None);
+        let joined =
+            StudyStatus { connected_workers: 1, missing_trainer: false, ..missing.clone() };
+        assert_eq!(progress.advance(&joined).as_deref(), Some("0/9 "));
+        // Workers that are lost later are missed.
+        progress.last = None;
+        assert_eq!(progress.advance(&missing).as_deref(), Some(asks));
     }
 }

@@ -56,7 +56,7 @@ pub use command::{Answer, Command, Lease, Refusal};
 pub use event::{Action, AttemptProgress, Event, RequestId};
 pub use import::KnownTrial;
 pub use latency::PredictionView;
-pub use queries::{StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
+pub use queries::{ConstraintView, StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use time::Time;
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, RungReport, StudyName,
-    Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
+    ArtifactHash, Constraint, DataReport, DeviceClass, Filter, Measurement, Needs, RungReport,
+    StudyName, Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo,
+    pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
@@ -43,6 +44,12 @@ pub struct StudyView {
     pub missing_table: bool,
     /// How good latency predictions are, one entry for each target with a limit.
     pub predictions: Vec<PredictionView>,
+    /// Number of connected workers, of all studies.
+    pub connected_workers: u32,
+    /// How many of them missed at least two heartbeats.
+    pub silent_workers: u32,
+    /// What each constraint excluded, in the order of the study file.
+    pub constraints: Vec<ConstraintView>,
     /// How long it has been running, without pauses and without the time when no coordinator ran.
     pub elapsed: Duration,
     /// Wall clock time of its creation, milliseconds since 1970.
@@ -53,6 +60,22 @@ pub struct StudyView {
     pub resolved_study: Arc<str>,
     /// What is running now, in words, ordered by worker.
     pub activity: Vec<String>,
+}
+
+/// What a constraint excluded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConstraintView {
+    /// The constraint.
+    pub constraint: Constraint,
+    /// Number of candidates that it ruled out before they were trained.
+    pub excluded: u32,
+    /// Number of complete trials that meet it.
+    pub met: u32,
+    /// Number of complete trials of which its figure is known.
+    pub measured: u32,
+    /// While no trial meets it: the figure that comes nearest to the limit, with its trial, which
+    /// is complete or was ruled out. `None` if some trial meets it or none has the figure.
+    pub nearest: Option<(f64, TrialNumber)>,
 }
 
 /// Trials by state.
@@ -190,6 +213,9 @@ impl Core {
             missing_trainer: study.awaits_trainer() && !self.workers.any_can_do(&Needs::training()),
             missing_table: study.awaits_table() && !self.workers.any_can_do(&Needs::looking_up()),
             predictions: study.latency.view(),
+            connected_workers: self.workers.0.len() as u32,
+            silent_workers: self.silent_workers(now),
+            constraints: study.constraints(),
             elapsed: Duration::from_millis(study.elapsed_ms(now)),
             created_at_ms: study.created_at_ms,
             spec_toml: study.spec.source().to_owned(),
@@ -288,6 +314,12 @@ impl Core {
         targets
     }
 
+    /// Number of connected workers that missed at least two heartbeats.
+    fn silent_workers(&self, now: Time) -> u32 {
+        let late = 2 * self.config.heartbeat;
+        self.workers.0.values().filter(|worker| now.since(worker.seen) > late).count() as u32
+    }
+
     /// Current attempts in words, ordered by worker.
     fn activity(&self, which: impl Fn(&super::Attempt) -> bool) -> Vec<String> {
         let mut attempts: Vec<_> = self.running.values().filter(|a| which(a)).collect();
@@ -343,6 +375,52 @@ impl Study {
         if any_runs { TrialState::Running } else { TrialState::Waiting }
     }
 
+    /// What each constraint excluded.
+    fn constraints(&self) -> Vec<ConstraintView> {
+        self.spec.constraints.iter().map(|constraint| self.constraint(constraint)).collect()
+    }
+
+    fn constraint(&self, constraint: &Constraint) -> ConstraintView {
+        let (mut met, mut measured, mut excluded) = (0, 0, 0);
+        let mut broken = Vec::new();
+        for (number, trial) in self.trials.iter().enumerate() {
+            match &trial.stage {
+                Stage::Complete(values) => {
+                    let Some(value) = values.get(&constraint.of) else { continue };
+                    measured += 1;
+                    if constraint.bound.violation(value) == 0.0 {
+                        met += 1;
+                    } else {
+                        broken.push((value, number));
+                    }
+                }
+                Stage::Infeasible { reason, .. } => {
+                    let Some(value) = ruled_out(reason, constraint) else { continue };
+                    excluded += 1;
+                    broken.push((value, number));
+                }
+                Stage::Scoring(_)
+                | Stage::Scored
+                | Stage::Training(_)
+                | Stage::OnRung
+                | Stage::Measuring { .. }
+                | Stage::Pruned
+                | Stage::ScreenedOut
+                | Stage::Failed { .. } => {}
+            }
+        }
+        let by = |value: f64| constraint.bound.violation(value);
+        let nearest = broken.into_iter().min_by(|(a, _), (b, _)| by(*a).total_cmp(&by(*b)));
+        let nearest = nearest.filter(|_| met == 0);
+        ConstraintView {
+            constraint: constraint.clone(),
+            excluded,
+            met,
+            measured,
+            nearest: nearest.map(|(value, number)| (value, TrialNumber(number as u32))),
+        }
+    }
+
     fn counts(&self) -> TrialCounts {
         let mut counts = TrialCounts::default();
         for trial in &self.trials {
@@ -365,4 +443,12 @@ impl Study {
         }
         counts
     }
+}
+
+/// The figure for which `constraint` ruled a candidate out before training; `None` if another
+/// reason did. It is read from the reason that [`edgesmith_common::StudySpec::analytic_violation`]
+/// wrote, which is all that is stored of such a candidate.
+fn ruled_out(reason: &str, constraint: &Constraint) -> Option<f64> {
+    let value = reason.strip_suffix(&format!(", which breaks {constraint}"))?;
+    value.strip_prefix(&format!("{} is ", constraint.of))?.parse().ok()
 }

@@ -3,7 +3,9 @@
 use edgesmith_common::{EngineName, TrialValues};
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 
-use crate::core::{PredictionView, StudyState, StudyView, TeacherView, TrialView, WorkerView};
+use crate::core::{
+    ConstraintView, PredictionView, StudyState, StudyView, TeacherView, TrialView, WorkerView,
+};
 
 /// A study's status.
 pub fn study(view: StudyView) -> v1::StudyStatus {
@@ -37,6 +39,9 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         missing_trainer: view.missing_trainer,
         missing_table: view.missing_table,
         latency_predictions: view.predictions.iter().map(prediction).collect(),
+        connected_workers: view.connected_workers,
+        silent_workers: view.silent_workers,
+        constraints: view.constraints.iter().map(constraint).collect(),
         elapsed_ms: view.elapsed.as_millis() as u64,
         spec_toml: view.spec_toml,
         resolved_study: view.resolved_study.to_string(),
@@ -52,6 +57,17 @@ fn prediction(view: &PredictionView) -> v1::LatencyPrediction {
         predicted: view.predicted,
         within_tenth: view.within_tenth,
         trainings_saved: view.trainings_saved,
+    }
+}
+
+fn constraint(view: &ConstraintView) -> v1::ConstraintStatus {
+    v1::ConstraintStatus {
+        constraint: view.constraint.to_string(),
+        excluded: view.excluded,
+        met: view.met,
+        measured: view.measured,
+        nearest: view.nearest.map(|(value, _)| value),
+        nearest_trial: view.nearest.map(|(_, number)| number.0),
     }
 }
 

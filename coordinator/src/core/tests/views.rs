@@ -1,6 +1,6 @@
 //! What users are shown.
 
-use edgesmith_common::{Filter, TrialNumber, pareto};
+use edgesmith_common::{Filter, TrialNumber, TrialState, pareto};
 
 use super::super::*;
 use super::builders::*;
@@ -132,4 +132,66 @@ fn unknown_trials_and_studies_are_named_in_the_refusal() {
     assert_eq!(unknown, Refusal::UnknownTrial { study, number, trials });
     let unknown = bench.core.trials(&name("t")).unwrap_err();
     assert_eq!(unknown.to_string(), "there is no study t; the studies are: s");
+}
+
+#[test]
+fn constraints_say_what_they_excluded_and_how_near_the_nearest_came() {
+    let mut bench = Bench::new();
+    let study =
+        bench.submit(StudyBuilder::new("s").trials(2).constraint("model_bytes", "max = 5000"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let mut finish = |bytes: f64| {
+        let lease = bench.lease(trainer);
+        let mut result = trained(lease.attempt, 0.5);
+        result.compressed.set(Metric::MODEL_BYTES.whole(), bytes);
+        assert!(bench.report(trainer, &lease, Outcome::TrialTrained(result)));
+        let view = bench.status(&study).constraints[0].clone();
+        (view.met, view.measured, view.nearest.map(|(value, number)| (value, number.0)))
+    };
+    assert_eq!(finish(9000.0), (0, 1, Some((9000.0, 0))));
+    assert_eq!(finish(5312.0), (0, 2, Some((5312.0, 1))));
+
+    // One that holds has no nearest.
+    let study =
+        bench.submit(StudyBuilder::new("t").trials(1).constraint("model_bytes", "max = 5000"));
+    let lease = bench.lease(trainer);
+    let mut result = trained(lease.attempt, 0.5);
+    result.compressed.set(Metric::MODEL_BYTES.whole(), 5000.0);
+    assert!(bench.report(trainer, &lease, Outcome::TrialTrained(result)));
+    let view = bench.status(&study).constraints[0].clone();
+    assert_eq!((view.met, view.measured, view.nearest), (1, 1, None));
+}
+
+#[test]
+fn constraints_count_candidates_that_arithmetic_ruled_out() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).constraint("parameters", "max = 1"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    bench.assert_no_work(trainer);
+    let status = bench.status(&study);
+    let view = &status.constraints[0];
+    assert!(status.counts.infeasible > 0);
+    assert_eq!((view.excluded, view.met, view.measured), (status.counts.infeasible, 0, 0));
+    let trials = bench.core.trials(&study).unwrap();
+    let (nearest, number) = view.nearest.unwrap();
+    let TrialState::Infeasible { reason } = &trials[number.0 as usize].state else { panic!() };
+    assert_eq!(*reason, format!("parameters is {nearest}, which breaks parameters <= 1"));
+}
+
+#[test]
+fn silent_workers_are_counted() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let first = bench.join(WorkerBuilder::trainer());
+    bench.join(WorkerBuilder::trainer());
+    let workers = |bench: &Bench| {
+        let status = bench.status(&study);
+        (status.connected_workers, status.silent_workers)
+    };
+    assert_eq!(workers(&bench), (2, 0));
+    bench.now = bench.now.after(LEASE / 2);
+    bench.heartbeat(first, &[]);
+    assert_eq!(workers(&bench), (2, 1));
+    bench.tick(LEASE);
+    assert_eq!(workers(&bench), (0, 0));
 }
