@@ -1,25 +1,43 @@
-//! `edgesmith validate`.
+//! `edgesmith validate`: checks a study file, and the data files that it names with the readers of
+//! the worker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use edgesmith_client::read_study;
+use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{
-    Budget, FidelityRule, FidelitySpec, ScreeningSpec, TeacherSource, TrainWork, TrainingSpec,
-    Workload,
+    Budget, FidelityRule, FidelitySpec, ScreeningSpec, TableSpec, TeacherSource, TeacherSpec,
+    TrainWork, TrainingSpec, Workload,
 };
-use edgesmith_console::{print_text, table};
+use edgesmith_console::{invalid, print_text, table};
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
+use edgesmith_worker::data::Dataset;
+use edgesmith_worker::export::safetensors;
+use edgesmith_worker::table::{CellTable, TableError};
 
 /// Arguments: the study file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Study file
     pub study: PathBuf,
+    /// Base directory of relative data paths in the study [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
 }
 
 /// Checks a study file and prints what would run.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let spec = read_study(&args.study)?;
+    let root = args.data_root.as_deref().unwrap_or(Path::new("."));
+    let files = Files::check(&spec, &args.study, root);
+    if !files.faults.is_empty() {
+        let faults: Vec<String> = files.faults.iter().map(|fault| format!("\n  {fault}")).collect();
+        let study = args.study.display();
+        return Err(invalid(format!(
+            "{study} has no mistake, but a file that it names does not fit:{}",
+            faults.concat()
+        )));
+    }
     let space = &spec.space;
     let choices: Vec<&edgesmith_search_space::Choice> =
         space.choices().iter().filter(|c| c.options.len() > 1).collect();
@@ -98,8 +116,109 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let devices: Vec<String> = spec.devices().iter().map(ToString::to_string).collect();
     let devices = if devices.is_empty() { "none".to_owned() } else { devices.join(", ") };
     say("devices", devices);
+    for (name, text) in files.found {
+        say(name, text);
+    }
     lines.push(String::new());
     print_text(&lines.join("\n"))
+}
+
+/// What is known of the files that a study names, on this machine.
+#[derive(Debug, Default, PartialEq)]
+struct Files {
+    /// What they hold, and which are not here, by heading.
+    found: Vec<(&'static str, String)>,
+    /// Why files that are here cannot be used.
+    faults: Vec<String>,
+}
+
+impl Files {
+    /// Reads all files that are on this machine.
+    fn check(spec: &StudySpec, study: &Path, root: &Path) -> Self {
+        let mut files = Self::default();
+        match &spec.work {
+            Workload::Train(work) => {
+                files.images(work, spec, root);
+                if let Some(teacher) = &work.teacher
+                    && let TeacherSource::File { path } = &teacher.source
+                {
+                    let path = study.parent().unwrap_or(Path::new("")).join(path);
+                    files.teacher(teacher, work, &path);
+                }
+            }
+            Workload::Table(table) => files.table(table, spec, root),
+        }
+        files
+    }
+
+    fn images(&mut self, work: &TrainWork, spec: &StudySpec, root: &Path) {
+        let paths = work.data.source.paths().into_iter().map(|path| root.join(path)).collect();
+        if self.are_missing(paths, "every worker that trains needs them") {
+            return;
+        }
+        match Dataset::load(&work.data, work.space.data(), spec.seed, root) {
+            Ok(data) => {
+                let [train, validation, test] =
+                    [&data.train, &data.validation, &data.test].map(|part| part.len());
+                let text =
+                    format!("{train} to train on, {validation} to validate, {test} held out");
+                self.found.push(("images", text));
+            }
+            Err(error) => self.faults.push(format!("failed to load the study's images: {error}")),
+        }
+    }
+
+    fn teacher(&mut self, teacher: &TeacherSpec, work: &TrainWork, path: &Path) {
+        if self.are_missing(vec![path.to_owned()], "`search` and `submit` read them") {
+            return;
+        }
+        let read = || -> anyhow::Result<()> {
+            let (weights, _) = safetensors::read(&std::fs::read(path)?)?;
+            Ok(weights.check(&Plan::lower(&teacher.architecture, work.space.data())?)?)
+        };
+        if let Err(error) = read() {
+            let path = path.display();
+            self.faults.push(format!("failed to use the teacher's weights in {path}: {error}"));
+        }
+    }
+
+    fn table(&mut self, table: &TableSpec, spec: &StudySpec, root: &Path) {
+        let paths = std::iter::once(&table.path).chain(&table.latencies);
+        let paths = paths.map(|path| root.join(path)).collect();
+        if self.are_missing(paths, "every worker that looks trials up needs them") {
+            return;
+        }
+        let read = || -> Result<usize, TableError> {
+            let rows = CellTable::load(table, root)?;
+            let mut cells: Vec<_> = rows.cells().collect();
+            // In the same order each time, so that the same row is reported.
+            cells.sort_by_key(|cell| cell.to_string());
+            for cell in &cells {
+                rows.look_up(table, cell, &spec.targets())?;
+                for rung in &table.rungs {
+                    rows.look_up_rung(table, cell, rung.epochs)?;
+                }
+            }
+            Ok(cells.len())
+        };
+        match read() {
+            Ok(rows) => self.found.push(("rows", format!("{rows} networks"))),
+            Err(error) => self.faults.push(format!("failed to use the study's table: {error}")),
+        }
+    }
+
+    /// Whether any of these files is not on this machine. That is no fault, because only workers
+    /// need them.
+    fn are_missing(&mut self, mut paths: Vec<PathBuf>, who: &str) -> bool {
+        paths.retain(|path| !path.exists());
+        if paths.is_empty() {
+            return false;
+        }
+        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        let text = format!("not on this machine: {}; {who}", names.join(", "));
+        self.found.push(("not checked", text));
+        true
+    }
 }
 
 fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, String)) {
@@ -159,4 +278,91 @@ fn largest(space: &StagedSpace) -> Option<(Architecture, Cost)> {
     let architecture = space.decode(&space.largest().ok()?).architecture;
     let plan = Plan::lower(&architecture, space.data()).ok()?;
     Some((architecture, plan.cost(Precision::Fp32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A study of these data, and of this text at the end of its file.
+    fn study(data: &str, more: &str) -> StudySpec {
+        let text = format!(
+            "study.name = \"s\"\n{data}\nbudget.trials = 9\n\
+             objectives = [{{ metric = \"validation_accuracy\" }}]\n\
+             space = {{ resolution = 8, stem_width = 8, stages = [{{ width = 8 }}] }}\n{more}"
+        );
+        StudySpec::parse(&text).unwrap()
+    }
+
+    fn idx(more: &str) -> StudySpec {
+        let data = "data = { source = \"idx\", classes = 2, train_images = \"x\", \
+                    train_labels = \"y\", test_images = \"x\", test_labels = \"y\", \
+                    validation_fraction = 0.5 }";
+        study(data, more)
+    }
+
+    #[test]
+    fn files_that_are_here_are_read_and_others_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let check = || Files::check(&idx(""), &at.join("s.toml"), at);
+        let write = |name: &str, bytes: &[u8]| std::fs::write(at.join(name), bytes).unwrap();
+        write("y", &[0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 0, 1]);
+        let files = check();
+        assert_eq!(files.faults, [""; 0]);
+        let (name, text) = &files.found[0];
+        let x = at.join("x").display().to_string();
+        assert_eq!(
+            (*name, text.starts_with(&format!("not on this machine: {x}"))),
+            ("not checked", true)
+        );
+
+        write("x", &[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6, 7, 8]);
+        let said = "2 to train on, 2 to validate, 4 held out".to_owned();
+        assert_eq!(check(), Files { found: vec![("images", said)], faults: vec![] });
+        write("x", &[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6]);
+        let faults = check().faults;
+        assert!(faults[0].contains(&format!("images: {x} is truncated")), "{faults:?}");
+    }
+
+    #[test]
+    fn weights_of_the_teacher_must_fit_its_architecture() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let given = "teacher = { weights = \"t.safetensors\", architecture = { resolution = 8, \
+                     stem_width = 8, stages = [{ width = 8 }] } }";
+        let spec = study("data.source = \"digits\"", given);
+        let check = || Files::check(&spec, &at.join("s.toml"), Path::new("/nowhere"));
+        let files = check();
+        assert!(files.found[1].1.contains("t.safetensors; `search` and `submit`"), "{files:?}");
+        std::fs::write(at.join("t.safetensors"), safetensors::to_bytes(&Default::default(), &[]))
+            .unwrap();
+        let faults = check().faults;
+        assert!(faults[0].contains("t.safetensors: ") && faults[0].contains("stem"), "{faults:?}");
+    }
+
+    #[test]
+    fn rows_of_a_table_are_read_with_the_columns_of_the_study() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let spec = StudySpec::parse(
+            "study.name = \"s\"\nbudget.trials = 9\n\
+             objectives = [{ metric = \"validation_accuracy\" }, \
+             { metric = \"latency_ms\", device = \"pi\" }]\n\
+             table = { benchmark = \"nas-bench-201\", path = \"t.csv\", latencies = \"l.csv\" }",
+        )
+        .unwrap();
+        let check = || Files::check(&spec, &at.join("s.toml"), at);
+        assert!(check().found[0].1.contains("t.csv, "), "{:?}", check());
+        let cell = "|none~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_3x3~2|";
+        let table = format!("arch,c10_valid_12,c10_test_200,c10_train_s_200\n{cell},90,80,100\n");
+        std::fs::write(at.join("t.csv"), table).unwrap();
+        let latencies = |text: &str| std::fs::write(at.join("l.csv"), text).unwrap();
+        latencies("pi_ms\n1.5\n");
+        assert_eq!(check().found, [("rows", "1 networks".to_owned())]);
+        latencies("phone_ms\n1.5\n");
+        assert!(check().faults[0].contains("has no column \"pi_ms\""), "{:?}", check());
+        latencies("pi_ms\nslow\n");
+        assert!(check().faults[0].contains("slow"), "{:?}", check());
+    }
 }
