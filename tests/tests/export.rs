@@ -37,6 +37,17 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     export(&int8, "onnx", "of-int8.onnx").ok();
     export(&int8, "onnx-int8", "int8.onnx").ok();
     export(&float, "onnx-int8", "no.onnx").fails(2, &["fp32", "--format onnx"]);
+    // `-` is standard output, which gets the file and nothing else.
+    for (number, format, file) in [
+        (&float, "edge", "m.edge"),
+        (&float, "safetensors", "m.safetensors"),
+        (&float, "onnx", "float.onnx"),
+        (&int8, "onnx-int8", "int8.onnx"),
+    ] {
+        let piped = export(number, format, "-");
+        assert_eq!(piped.code(), 0, "{}", piped.stderr());
+        assert_eq!(piped.0.stdout, std::fs::read(at.join(file)).unwrap(), "{format}");
+    }
     export("77", "edge", "no.edge").fails(2, &["77"]);
 
     let python = std::env::var("EDGESMITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());

@@ -1,6 +1,7 @@
 //! `edgesmith export`.
 
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -11,8 +12,10 @@ use edgesmith_search_space::Precision;
 use edgesmith_worker::data::Normalization;
 use edgesmith_worker::export::{float_model, onnx, safetensors};
 use edgesmith_worker::session::artifacts;
+use serde_json::json;
 
 use crate::commands::trials;
+use crate::output::json;
 
 /// Arguments: which network, and how to write it.
 #[derive(Debug, clap::Args)]
@@ -24,7 +27,7 @@ pub struct Args {
     /// What to write
     #[arg(long, value_enum)]
     pub format: ExportFormat,
-    /// File to write
+    /// File to write; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     #[command(flatten)]
@@ -67,12 +70,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             args.number, args.study
         )));
     };
-    let metadata = [("study", args.study.clone()), ("trial", args.number.to_string())];
+    refuse_terminal(&args.output, std::io::stdout().is_terminal())?;
+    let weights = fetch(trained.weights).await;
+    // Names are an extra: a model file is written even if the weights cannot be read.
+    let read = weights.as_ref().ok().and_then(|file| safetensors::read(file).ok());
+    let class_names = read.map(|(_, notes)| safetensors::class_names(&notes)).unwrap_or_default();
+    let mut metadata = vec![("study", args.study.clone()), ("trial", args.number.to_string())];
+    metadata.extend(safetensors::class_names_entry(&class_names));
     let bytes = match args.format {
         ExportFormat::Edge => fetch(trained.model).await?,
-        ExportFormat::Safetensors => fetch(trained.weights).await?,
+        ExportFormat::Safetensors => weights?,
         ExportFormat::Onnx => {
-            let weights = safetensors::from_bytes(&fetch(trained.weights).await?)?;
+            let weights = safetensors::from_bytes(&weights?)?;
             let plan = candidate.pruned_plan(work.space.data())?;
             weights.check(&plan)?;
             let model = Model::from_bytes(&fetch(trained.model).await?)?;
@@ -91,7 +100,74 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             onnx::to_bytes(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)
         }
     };
-    std::fs::write(&args.output, &bytes)
-        .with_context(|| format!("failed to write {}", args.output.display()))?;
-    print_text(&format!("{} ({} bytes)\n", args.output.display(), bytes.len()))
+    if is_stdout(&args.output) {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&bytes)?;
+        return Ok(out.flush()?);
+    }
+    write(&args.output, &bytes)?;
+    let mut said = format!("{} ({} bytes)\n", args.output.display(), bytes.len());
+    if args.format == ExportFormat::Edge && !class_names.is_empty() {
+        let beside = names_file(&args.output);
+        write(&beside, names_document(&args.study, args.number, &class_names).as_bytes())?;
+        said.push_str(&format!("{} (names of the classes)\n", beside.display()));
+    }
+    print_text(&said)
+}
+
+fn is_stdout(output: &Path) -> bool {
+    output == Path::new("-")
+}
+
+/// Refuses to write a binary file to a terminal.
+fn refuse_terminal(output: &Path, terminal: bool) -> anyhow::Result<()> {
+    if is_stdout(output) && terminal {
+        return Err(invalid(
+            "the file is binary, and standard output is a terminal; name a file with -o, or send \
+             it to another program with |",
+        ));
+    }
+    Ok(())
+}
+
+fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(file, bytes).with_context(|| format!("failed to write {}", file.display()))
+}
+
+/// Where the names of the classes go that an edge file has no room for.
+fn names_file(edge: &Path) -> PathBuf {
+    let mut name = edge.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
+}
+
+fn names_document(study: &str, trial: u32, class_names: &[String]) -> String {
+    let document = json!({
+        "version": json::VERSION, "study": study, "trial": trial, "classes": class_names,
+    });
+    format!("{document:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pipe_gets_a_binary_file() {
+        let (stdout, file) = (Path::new("-"), Path::new("./-"));
+        let error = refuse_terminal(stdout, true).unwrap_err().to_string();
+        assert!(error.contains("standard output is a terminal; name a file with -o"), "{error}");
+        assert!(refuse_terminal(stdout, false).is_ok() && refuse_terminal(file, true).is_ok());
+        assert!(!is_stdout(file));
+    }
+
+    #[test]
+    fn names_of_classes_stand_beside_an_edge_file() {
+        assert_eq!(names_file(Path::new("out/m.edge")), Path::new("out/m.edge.json"));
+        let text = names_document("photos", 7, &["ape".to_owned(), "bee".to_owned()]);
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected =
+            json!({"version": 1, "study": "photos", "trial": 7, "classes": ["ape", "bee"]});
+        assert_eq!(read, expected);
+    }
 }

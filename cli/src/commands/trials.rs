@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::slice;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,6 +14,7 @@ use edgesmith_common::{
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, invalid, print, print_text};
 use edgesmith_proto::v1;
+use edgesmith_worker::export::safetensors;
 use edgesmith_worker::session::{AttemptContext, TaskExecutor as _, TaskWork, artifacts};
 use serde::Serialize;
 
@@ -75,7 +75,8 @@ pub async fn one(args: TrialArgs) -> anyhow::Result<ExitCode> {
     if args.rerun {
         return rerun(&coordinator, &status, spec, &row, &args).await;
     }
-    print(&One { study: args.study, row, spec }, args.format)?;
+    let class_names = class_names(&coordinator, &row).await;
+    print(&One { study: args.study, row, spec, class_names }, args.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,15 +106,17 @@ struct One {
     study: String,
     row: TrialRow,
     spec: Arc<StudySpec>,
+    /// Empty if they are not known.
+    class_names: Vec<String>,
 }
 
 impl Output for One {
     fn table(&self) -> String {
-        describe(&self.row, &self.spec)
+        describe(&self.row, &self.spec, &self.class_names)
     }
 
     fn json(&self) -> impl Serialize {
-        json::Trials::new(&self.study, slice::from_ref(&self.row))
+        json::Trials::one(&self.study, &self.row, &self.class_names)
     }
 }
 
@@ -127,6 +130,17 @@ pub async fn fetch(
     let request = v1::GetTrialRequest { study: study.to_owned(), number };
     let answer = coordinator.studies().get_trial(request).await.map_err(from_status)?;
     TrialRow::new(answer.into_inner(), spec)
+}
+
+/// The names of the classes, which are in the metadata of the trial's weights. Empty if the trial
+/// has no weights or they cannot be read: everything else about it can still be shown.
+async fn class_names(coordinator: &Coordinator, row: &TrialRow) -> Vec<String> {
+    let Some(trained) = row.values.as_ref().and_then(TrialValues::trained) else {
+        return Vec::new();
+    };
+    let file = artifacts::download(&mut coordinator.artifacts(), trained.weights).await;
+    let read = file.ok().and_then(|file| safetensors::read(&file).ok());
+    read.map(|(_, notes)| safetensors::class_names(&notes)).unwrap_or_default()
 }
 
 /// Trains and compresses the trial again, on its own, and compares the results bit for bit.
@@ -246,7 +260,7 @@ fn list_table(rows: &[TrialRow], spec: &StudySpec) -> String {
     table::render(&all, &rows.iter().map(line).collect::<Vec<_>>())
 }
 
-fn describe(row: &TrialRow, spec: &StudySpec) -> String {
+fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String {
     let mut lines: Vec<(String, String)> =
         vec![("trial".into(), row.number.to_string()), ("state".into(), row.state_words())];
     if let TrialState::Infeasible { reason } | TrialState::Failed { reason } = &row.state {
@@ -255,6 +269,9 @@ fn describe(row: &TrialRow, spec: &StudySpec) -> String {
     lines.push(("architecture".into(), row.architecture.clone()));
     if row.candidate.is_some() {
         lines.push(("recipe".into(), row.recipe()));
+    }
+    if !class_names.is_empty() {
+        lines.push(("classes".into(), class_names.join(", ")));
     }
     if !row.parents.is_empty() {
         let parents: Vec<String> = row.parents.iter().map(u32::to_string).collect();
@@ -366,5 +383,23 @@ fn describe_trained(
                 m.device.cores
             ),
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::marks::tests::{row, spec};
+
+    #[test]
+    fn one_trial_shows_the_names_of_the_classes() {
+        let row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        let names = ["ape", "bee"].map(str::to_owned);
+        let text = describe(&row, &spec(), &names);
+        assert!(text.contains("classes       ape, bee\n"), "{text}");
+        assert!(!describe(&row, &spec(), &[]).contains("classes"));
+        let document = |names| serde_json::to_value(json::Trials::one("s", &row, names)).unwrap();
+        assert_eq!(document(&names)["classes"], serde_json::json!(["ape", "bee"]));
+        assert!(document(&[]).get("classes").is_none());
     }
 }

@@ -24,6 +24,9 @@ pub const CHOICE_COLUMN: &str = "choice.";
 pub struct Trials<'a> {
     version: u32,
     study: &'a str,
+    /// Of one trial: the names of the classes, in the order of the network's outputs.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    classes: &'a [String],
     trials: Vec<Trial<'a>>,
 }
 
@@ -152,7 +155,13 @@ struct Training {
 impl<'a> Trials<'a> {
     /// The document of these trials.
     pub fn new(study: &'a str, rows: &'a [TrialRow]) -> Self {
-        Self { version: VERSION, study, trials: rows.iter().map(Trial::new).collect() }
+        let trials = rows.iter().map(Trial::new).collect();
+        Self { version: VERSION, study, trials, classes: &[] }
+    }
+
+    /// The document of one trial.
+    pub fn one(study: &'a str, row: &'a TrialRow, classes: &'a [String]) -> Self {
+        Self { version: VERSION, study, trials: vec![Trial::new(row)], classes }
     }
 
     /// The document of a front.
@@ -162,7 +171,8 @@ impl<'a> Trials<'a> {
             tied_with: marks.tied_with(place),
             ..Trial::new(row)
         };
-        Self { version: VERSION, study, trials: rows.iter().enumerate().map(trial).collect() }
+        let trials = rows.iter().enumerate().map(trial).collect();
+        Self { version: VERSION, study, trials, classes: &[] }
     }
 }
 

@@ -20,6 +20,9 @@ const CHANNELS: usize = 3;
 const SIDE: usize = 32;
 const RECORD: usize = 1 + CHANNELS * SIDE * SIDE;
 const CLASSES: usize = 10;
+/// The names of the classes, in the order of their labels.
+pub(super) const NAMES: [&str; CLASSES] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Reads training and test images from a directory with the six batches.
 pub(super) fn read(directory: &Path, data: DataShape) -> Result<(ImageSet, ImageSet), DataError> {

@@ -80,7 +80,7 @@ pub(super) fn read(
 }
 
 /// Names of the class folders, sorted.
-fn classes(directory: &Path) -> Result<Vec<OsString>, DataError> {
+pub(super) fn classes(directory: &Path) -> Result<Vec<OsString>, DataError> {
     let paths = entries(directory)?;
     let folders = paths.iter().filter(|path| path.is_dir());
     let names: Vec<OsString> =

@@ -133,6 +133,22 @@ impl Dataset {
     }
 }
 
+/// The names of the classes, in the order of their numbers; empty if `source` has no names.
+/// Relative paths are resolved against `base_directory`.
+///
+/// # Errors
+/// If the folder whose entries are the names cannot be read.
+pub fn class_names(source: &DataSource, base_directory: &Path) -> Result<Vec<String>, DataError> {
+    match source {
+        DataSource::Digits | DataSource::Idx { .. } => Ok(Vec::new()),
+        DataSource::Cifar10 { .. } => Ok(cifar10::NAMES.map(str::to_owned).to_vec()),
+        DataSource::ImageFolder { train, .. } => {
+            let names = folder::classes(&base_directory.join(train))?.into_iter();
+            Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -331,6 +347,22 @@ mod tests {
         let source = DataSource::ImageFolder { train: "photos".into(), test: None, side: 8 };
         let folder = load(source, 3, 2);
         assert!(folder.starts_with("/nowhere/photos does not exist"), "{folder}");
+    }
+
+    #[test]
+    fn classes_have_names_if_the_source_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        for class in ["bee", "ape", "10"] {
+            fs::create_dir_all(directory.path().join("photos").join(class)).unwrap();
+        }
+        let names = |source| class_names(&source, directory.path());
+        let folder =
+            |train: &str| DataSource::ImageFolder { train: train.into(), test: None, side: 8 };
+        assert_eq!(names(folder("photos")).unwrap(), ["10", "ape", "bee"]);
+        assert!(matches!(names(folder("absent")), Err(DataError::Missing { .. })));
+        let cifar10 = names(DataSource::Cifar10 { directory: "absent".into() }).unwrap();
+        assert_eq!((cifar10.len(), cifar10[9].as_str()), (10, "truck"));
+        assert_eq!(names(DataSource::Digits).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::network::{Array, Weights};
 /// `edgesmith_format_version`.
 pub const FORMAT_VERSION: u32 = 1;
 const VERSION_KEY: &str = "edgesmith_format_version";
+/// Metadata key of the names of the classes: a JSON list of strings in the order of the outputs.
+pub const CLASSES_KEY: &str = "classes";
 
 /// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,17 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
     let values = weights.arrays.values().flat_map(|array| &array.data);
     bytes.extend(values.flat_map(|value| value.to_le_bytes()));
     bytes
+}
+
+/// The metadata entry with the names of the classes; `None` if they have no names.
+pub fn class_names_entry(names: &[String]) -> Option<(&'static str, String)> {
+    (!names.is_empty()).then(|| (CLASSES_KEY, json!(names).to_string()))
+}
+
+/// The names of the classes in a file's metadata; empty if it has none.
+pub fn class_names(metadata: &BTreeMap<String, String>) -> Vec<String> {
+    let text = metadata.get(CLASSES_KEY);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// Reads the weights from a safetensors file, written here or by a user.
@@ -148,6 +161,16 @@ mod tests {
         assert_eq!(kept["study"], "digits \"1\"");
         assert_eq!(kept["trial"], "7");
         assert_eq!(kept[VERSION_KEY], "1");
+    }
+
+    #[test]
+    fn names_of_classes_survive_a_round_trip() {
+        let names = ["bee", "a \"quoted\" ape, and more"].map(str::to_owned);
+        let metadata: Vec<_> = class_names_entry(&names).into_iter().collect();
+        let (_, read) = read(&to_bytes(&tiny(), &metadata)).unwrap();
+        assert_eq!(class_names(&read), names);
+        assert_eq!(class_names_entry(&[]), None);
+        assert_eq!(class_names(&BTreeMap::new()), [""; 0]);
     }
 
     #[test]

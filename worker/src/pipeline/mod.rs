@@ -29,7 +29,7 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::inputs::{DataKey, Latest};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::compress::prune;
-use crate::data::{Dataset, ImageSet};
+use crate::data::{self, Dataset, ImageSet};
 use crate::export::{float_model, safetensors};
 use crate::inherit::inherit;
 use crate::network::Weights;
@@ -198,8 +198,8 @@ impl Pipeline {
             run.report(&plan, candidate.recipe.precision, &model)?
         };
         note_spent(&mut figures, compressed.images_seen, seconds());
-        let weights =
-            run.weights_file(&weights, &dataset.normalization, ("trial", number.to_string()));
+        let (names, what) = (self.class_names(study)?, ("trial", number.to_string()));
+        let weights = run.weights_file(&weights, &dataset.normalization, &names, what);
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: figures,
             uncompressed: uncompressed.0,
@@ -300,8 +300,8 @@ impl Pipeline {
         let (uncompressed, bytes) = run.report(&plan, Precision::Fp32, &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
-        let weights =
-            run.weights_file(&trained.weights, &normalization, ("role", "teacher".to_owned()));
+        let (names, what) = (self.class_names(study)?, ("role", "teacher".to_owned()));
+        let weights = run.weights_file(&trained.weights, &normalization, &names, what);
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
             compressed,
@@ -344,6 +344,11 @@ impl Pipeline {
         // Another worker may have files that are missing here.
         inputs::dataset(&self.dataset, data, shape, study.seed, &self.data_root)
             .map_err(AttemptError::retryable)
+    }
+
+    /// The names of the study's classes, as the data on this machine give them.
+    fn class_names(&self, study: &Study<'_>) -> Result<Vec<String>, AttemptError> {
+        data::class_names(&study.work.data.source, &self.data_root).map_err(AttemptError::retryable)
     }
 
     /// Looks a candidate up in the study's table, or the shorter training of a rung.

@@ -146,22 +146,24 @@ impl Run<'_> {
         train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
     }
 
-    /// The weights as a file. Its metadata names their origin and the normalisation that they
-    /// expect.
+    /// The weights as a file. Its metadata has their origin, the normalisation that they expect,
+    /// and the names of the classes if they have names.
     pub fn weights_file(
         &self,
         weights: &Weights,
         normalization: &Normalization,
+        class_names: &[String],
         what: (&str, String),
     ) -> Vec<u8> {
         let Normalization { mean, std } = normalization;
-        let metadata = [
+        let mut metadata = vec![
             ("study", self.study.name.to_string()),
             what,
             (MEAN_KEY, numbers(mean)),
             (STD_KEY, numbers(std)),
             ("training_data", self.dataset.train.hash().to_string()),
         ];
+        metadata.extend(safetensors::class_names_entry(class_names));
         safetensors::to_bytes(weights, &metadata)
     }
 

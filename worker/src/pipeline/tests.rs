@@ -89,6 +89,32 @@ fn a_trial_over_rungs_on_several_workers_has_the_same_bits_as_without_rungs() {
 }
 
 #[test]
+fn weights_of_a_trial_name_the_classes_of_its_folders() {
+    let directory = tempfile::tempdir().unwrap();
+    for (class, value) in [("bee", 10), ("ape", 200)] {
+        let folder = directory.path().join("photos").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..10 {
+            let image = image::GrayImage::from_pixel(8, 8, image::Luma([value + i]));
+            image.save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let data = "data = { source = \"image-folder\", train = \"photos\", classes = 2, channels = 1, \
+                side = 8 }";
+    let digits = "data = { source = \"digits\", train_limit = 200, test_limit = 50 }";
+    let text = STUDY.replace(digits, data);
+    let mut worker = worker();
+    worker.data_root = directory.path().to_owned();
+    let context = AttemptContext::offline(Vec::new());
+    let trained = match worker.execute(task_of(&text, None, None), &context) {
+        Ok(Outcome::TrialTrained(trained)) => trained,
+        other => panic!("{other:?}"),
+    };
+    let (_, metadata) = safetensors::read(&context.fetch(trained.weights).unwrap()).unwrap();
+    assert_eq!(safetensors::class_names(&metadata), ["ape", "bee"]);
+}
+
+#[test]
 fn a_data_check_counts_the_images_of_each_part() {
     let check = TaskWork { work: Work::CheckData, ..task(None, None) };
     let outcome = worker().execute(check, &AttemptContext::offline(Vec::new()));

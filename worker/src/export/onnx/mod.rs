@@ -4,7 +4,8 @@
 //! (QDQ), which ONNX Runtime fuses into integer kernels.
 //!
 //! Input `image`: float `[batch][channels][height][width]` of pixel values 0 to 255; normalisation
-//! is part of the graph. Output `logits`: float `[batch][classes]`. There is no reader.
+//! is part of the graph. Output `logits`: float `[batch][classes]`. The file says so itself, and
+//! docs/operating.md says it in full. There is no reader.
 //!
 //! On x86 processors with AVX2 and without VNNI, ONNX Runtime's kernels for uint8 activations and
 //! int8 weights saturate their sums at 16 bits; the session option `session.x64quantprecision` set
@@ -29,6 +30,13 @@ const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 const IMAGE: &str = "image";
 const LOGITS: &str = "logits";
+/// What the input is, for the reader of a file.
+const IMAGE_DOC: &str = "Pixels as whole numbers from 0 to 255, without normalisation: the graph \
+                         normalises them. Layout NCHW; three channels are red, green, blue.";
+/// What the output is, for the reader of a file.
+const LOGITS_DOC: &str = "One score per class, before softmax; the class with the highest score is \
+                          the answer. Classes are in the order of their numbers; if they have \
+                          names, the metadata has them under \"classes\", as a JSON list.";
 
 /// The bytes of an ONNX file that computes the same as `model`: in fp32 up to the order of sums, in
 /// int8 up to one level of rounding per requantization. `metadata` is stored in the file.
@@ -42,8 +50,8 @@ pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
     let mut graph = builder.finish();
     graph.name = "edgesmith".to_owned();
     let InputSpec { channels, height, width, .. } = model.input;
-    graph.input = vec![value_info(IMAGE, &[channels, height, width])];
-    graph.output = vec![value_info(LOGITS, &[classes])];
+    graph.input = vec![value_info(IMAGE, IMAGE_DOC, &[channels, height, width])];
+    graph.output = vec![value_info(LOGITS, LOGITS_DOC, &[classes])];
     let entry = |(key, value): &(&str, String)| StringStringEntryProto {
         key: (*key).to_owned(),
         value: value.clone(),
@@ -52,6 +60,7 @@ pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
         ir_version: IR_VERSION,
         producer_name: "edgesmith".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        doc_string: format!("{IMAGE}: {IMAGE_DOC}\n{LOGITS}: {LOGITS_DOC}"),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         metadata_props: metadata.iter().map(entry).collect(),
@@ -60,14 +69,18 @@ pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
 }
 
 /// A float tensor with a batch dimension of any size before `sizes`.
-fn value_info(name: &str, sizes: &[u32]) -> ValueInfoProto {
+fn value_info(name: &str, doc: &str, sizes: &[u32]) -> ValueInfoProto {
     let batch = Dimension::Parameter("batch".to_owned());
     let sizes = sizes.iter().map(|&size| Dimension::Value(i64::from(size)));
     let dim =
         std::iter::once(batch).chain(sizes).map(|d| DimensionProto { value: Some(d) }).collect();
     let tensor_type =
         Some(TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) });
-    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type }) }
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(TypeProto { tensor_type }),
+        doc_string: doc.to_owned(),
+    }
 }
 
 /// `(pixel - 255 * mean) / (255 * std)`
@@ -366,6 +379,52 @@ mod tests {
                 known.extend(node.output);
             }
             assert!(known.contains(&LOGITS.to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_documentation_says_what_the_file_says() {
+        let page = include_str!("../../../../docs/operating.md");
+        let (_, section) = page.split_once("### ONNX files").unwrap();
+        let section = section.split("\n#").next().unwrap().replace('\n', " ");
+        let (plan, float, int8) = models();
+        for model in [float, int8] {
+            let file = decoded(&model);
+            let graph = file.graph.unwrap();
+            let dims = |value: &ValueInfoProto| {
+                let tensor = value.r#type.clone().unwrap().tensor_type.unwrap();
+                assert_eq!(tensor.elem_type, FLOAT);
+                let dim = tensor.shape.unwrap().dim.into_iter().map(|d| d.value.unwrap());
+                dim.collect::<Vec<_>>()
+            };
+            let ([image], [logits]) = (&graph.input[..], &graph.output[..]) else { panic!() };
+            let shape = plan.input();
+            let value = |size: u32| Dimension::Value(i64::from(size));
+            let batch = Dimension::Parameter("batch".to_owned());
+            let (channels, height, width) = (shape.channels, shape.height, shape.width);
+            let expected = [batch.clone(), value(channels), value(height), value(width)];
+            assert_eq!(dims(image), expected);
+            assert_eq!(dims(logits)[0], batch);
+            assert!(image.doc_string.contains("0 to 255") && image.doc_string.contains("NCHW"));
+            assert!(logits.doc_string.contains("before softmax"));
+            assert!(file.doc_string.contains(&image.doc_string));
+            assert!(file.doc_string.contains(&logits.doc_string));
+            // Pixels are normalised in the graph.
+            assert_eq!(graph.node[0].input[0], image.name);
+            assert_eq!((&*graph.node[0].op_type, &*graph.node[1].op_type), ("Sub", "Div"));
+            for fact in [
+                format!("opset {}", file.opset_import[0].version),
+                format!("IR version {}", file.ir_version),
+                format!("`{}`", image.name),
+                format!("`{}`", logits.name),
+                "float32 `[batch][channels][height][width]` (NCHW)".to_owned(),
+                "float32 `[batch][classes]`".to_owned(),
+                "whole numbers from 0 to 255".to_owned(),
+                "ONNX Runtime 1.12".to_owned(),
+                format!("`{}`", crate::export::safetensors::CLASSES_KEY),
+            ] {
+                assert!(section.contains(&fact), "docs/operating.md does not say {fact}");
+            }
         }
     }
 }
