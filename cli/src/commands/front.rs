@@ -1,5 +1,5 @@
 //! `edgesmith pareto`, and the summary at the end of `search` and `submit --wait`: the front as a
-//! table and a plot, with the teacher and the best uncompressed network for comparison.
+//! table and a plot, with the teacher and an uncompressed network for comparison.
 
 use std::fmt::Write as _;
 
@@ -82,7 +82,7 @@ impl Output for Front {
         if self.front.is_empty() {
             empty_front(self.complete, self.filtered)
         } else {
-            front_table(&self.front, &self.marks, &self.columns, &[])
+            front_table(&self.front, &self.marks, &self.columns, &References::default())
         }
     }
 
@@ -108,8 +108,10 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let all = rows(trials.into_inner().trials, &spec)?;
 
     let teacher = Reference::teacher(&status)?;
-    let uncompressed = Reference::best_uncompressed(&all);
-    let references: Vec<&Reference> = teacher.iter().chain(&uncompressed).collect();
+    let references = References {
+        teacher: teacher.as_ref(),
+        uncompressed: Reference::best_uncompressed(&front),
+    };
     let complete = all.iter().filter(|t| t.values.is_some()).count();
     let mut text = format!(
         "\nPareto front of {study}: {} of {complete} candidates are beaten by no other\n\n",
@@ -168,6 +170,14 @@ struct Reference {
     what: String,
 }
 
+/// The networks that are shown for comparison.
+#[derive(Default)]
+struct References<'a> {
+    teacher: Option<&'a Reference>,
+    /// A network before compression, shown below the trial that it became.
+    uncompressed: Option<(u32, Reference)>,
+}
+
 impl Reference {
     fn teacher(status: &v1::StudyStatus) -> anyhow::Result<Option<Self>> {
         let Some(teacher) = &status.teacher else { return Ok(None) };
@@ -183,24 +193,27 @@ impl Reference {
         }))
     }
 
-    /// The most accurate network before compression; of equally accurate ones, the smaller.
-    fn best_uncompressed(all: &[TrialRow]) -> Option<Self> {
-        let trained = all.iter().filter_map(|t| Some((t, t.values.as_ref()?.trained()?)));
-        let (trial, trained) = trained.max_by(|(_, a), (_, b)| {
+    /// The most accurate network before compression of the trials on the front, with the number of
+    /// its trial; of equally accurate ones, the smaller. Trials that were not compressed do not
+    /// count: their own row says the same.
+    fn best_uncompressed(front: &[TrialRow]) -> Option<(u32, Self)> {
+        let trained = front.iter().filter_map(|t| Some((t, t.values.as_ref()?.trained()?)));
+        let bytes = |figures: &Figures| figures.get(&Metric::MODEL_BYTES.whole());
+        let compressed = trained.filter(|(_, t)| bytes(&t.compressed) != bytes(&t.uncompressed));
+        let (trial, trained) = compressed.max_by(|(_, a), (_, b)| {
             let accuracy = |trained: &TrainedTrial| {
                 trained.uncompressed.validation_accuracy().unwrap_or(f64::NEG_INFINITY)
             };
-            let bytes = |trained: &TrainedTrial| {
-                let bytes = trained.uncompressed.get(&Metric::MODEL_BYTES.whole());
-                bytes.unwrap_or(f64::INFINITY)
-            };
-            accuracy(a).total_cmp(&accuracy(b)).then(bytes(b).total_cmp(&bytes(a)))
+            let size =
+                |trained: &TrainedTrial| bytes(&trained.uncompressed).unwrap_or(f64::INFINITY);
+            accuracy(a).total_cmp(&accuracy(b)).then(size(b).total_cmp(&size(a)))
         })?;
-        Some(Self {
+        let reference = Self {
             name: format!("{} uncompressed", trial.number),
             figures: trained.uncompressed.clone(),
             what: trial.architecture.clone(),
-        })
+        };
+        Some((trial.number, reference))
     }
 }
 
@@ -208,7 +221,7 @@ fn front_table(
     front: &[TrialRow],
     marks: &Marks,
     columns: &Columns,
-    references: &[&Reference],
+    references: &References<'_>,
 ) -> String {
     let headings = columns.headings();
     let mut all = vec![("trial", Align::Right)];
@@ -220,14 +233,18 @@ fn front_table(
         cells.extend([mark, recipe, what.to_owned()]);
         cells
     };
-    let trials = front.iter().enumerate().filter_map(|(place, t)| {
-        let (figures, mark) = (t.values.as_ref()?.figures(), marks.words(place));
-        Some(row(t.number.to_string(), figures, mark, t.recipe(), &t.architecture))
-    });
-    let beside = references
-        .iter()
-        .map(|r| row(r.name.clone(), &r.figures, String::new(), "fp32".to_owned(), &r.what));
-    let mut text = table::render(&all, &trials.chain(beside).collect::<Vec<_>>());
+    let reference =
+        |r: &Reference| row(r.name.clone(), &r.figures, String::new(), "fp32".to_owned(), &r.what);
+    let mut lines = Vec::new();
+    for (place, t) in front.iter().enumerate() {
+        let Some(values) = &t.values else { continue };
+        let (name, mark) = (t.number.to_string(), marks.words(place));
+        lines.push(row(name, values.figures(), mark, t.recipe(), &t.architecture));
+        let before = references.uncompressed.as_ref().filter(|(of, _)| *of == t.number);
+        lines.extend(before.map(|(_, before)| reference(before)));
+    }
+    lines.extend(references.teacher.map(reference));
+    let mut text = table::render(&all, &lines);
     if (0..front.len()).any(|place| !marks.tied_with(place).is_empty()) {
         text.push_str(
             "≈ timing cannot tell it from these trials: they differ by less than the spread of either\n",
@@ -269,7 +286,38 @@ fn plot(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::output::marks::tests::{row, spec};
+
+    #[test]
+    fn the_uncompressed_network_stands_below_its_trial() {
+        let mut front = [0.9, 0.8, 0.7].map(|accuracy| {
+            let number = (accuracy * 10.0) as u32;
+            row(number, accuracy, (accuracy, accuracy), (accuracy, accuracy))
+        });
+        // Trial 9 was not compressed, and trial 8 was more accurate before than trial 7.
+        for (trial, accuracy) in front[1..].iter_mut().zip([0.85, 0.75]) {
+            let Some(TrialValues::Trained { trained, .. }) = &mut trial.values else { panic!() };
+            let trained = Arc::make_mut(trained);
+            trained.uncompressed.set(ScopedMetric::VALIDATION_ACCURACY, accuracy);
+            trained.uncompressed.set(Metric::MODEL_BYTES.whole(), 4000.0);
+        }
+        let names = |front: &[TrialRow]| -> Vec<String> {
+            let (marks, columns) = (Marks::new(front, &spec(), None), columns(&spec(), front));
+            let uncompressed = Reference::best_uncompressed(front);
+            let text =
+                front_table(front, &marks, &columns, &References { teacher: None, uncompressed });
+            let name =
+                |line: &str| line.split("  ").find(|cell| !cell.is_empty()).map(str::to_owned);
+            text.lines().skip(1).filter_map(|line| name(line.trim_start())).collect()
+        };
+        assert_eq!(names(&front)[..4], ["9", "8", "8 uncompressed", "7"]);
+        // A trial that is not on the front is not shown, and neither is its network.
+        assert_eq!(names(&front[..1])[..1], ["9"]);
+        assert!(!names(&front[..1]).iter().any(|name| name.contains("uncompressed")));
+    }
 
     #[test]
     fn an_empty_front_is_explained() {
