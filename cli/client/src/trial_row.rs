@@ -29,8 +29,10 @@ pub struct TrialRow {
     pub score: Option<f64>,
     /// Which part of the portfolio proposed it; empty for a single algorithm.
     pub proposed_by: String,
-    /// Attempts used.
+    /// Attempts of all its tasks: scoring, training and measuring. Lost ones count.
     pub attempts: u32,
+    /// Those of its training, or of its look-up.
+    pub training_attempts: u32,
     /// What was measured so far; `None` until it is trained.
     pub values: Option<TrialValues>,
     /// Its results at the rungs below the last, ascending.
@@ -70,6 +72,7 @@ impl TrialRow {
             score: trial.score,
             proposed_by: trial.proposed_by,
             attempts: trial.attempts,
+            training_attempts: trial.training_attempts,
             values,
             rungs,
         })

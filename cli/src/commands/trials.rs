@@ -1,5 +1,6 @@
 //! `edgesmith trials`, and `edgesmith trial` with `--rerun`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -287,7 +288,7 @@ fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String 
     if !row.proposed_by.is_empty() {
         lines.push(("proposed by".into(), row.proposed_by.clone()));
     }
-    lines.push(("attempts".into(), row.attempts.to_string()));
+    lines.push(("attempts".into(), attempts(row)));
     for rung in &row.rungs {
         let reached = cell(&spec.training_metric(), &rung.figures);
         let time = table::duration(rung.figures.training_seconds());
@@ -308,6 +309,20 @@ fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String 
     }
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
+}
+
+/// How often its tasks were tried, in words.
+fn attempts(row: &TrialRow) -> String {
+    let what = if row.candidate.is_some() { "training" } else { "look-up" };
+    let other = row.attempts.saturating_sub(row.training_attempts);
+    let mut text = format!("{} of its {what}", row.training_attempts);
+    if !row.rungs.is_empty() {
+        text.push_str(", which has a task per rung");
+    }
+    if other > 0 {
+        let _ = write!(text, "; {other} of other tasks, such as timing");
+    }
+    text
 }
 
 fn describe_known(figures: &Figures, lines: &mut Vec<(String, String)>) {
@@ -390,6 +405,20 @@ fn describe_trained(
 mod tests {
     use super::*;
     use crate::output::marks::tests::{row, spec};
+
+    #[test]
+    fn attempts_of_the_training_are_told_apart() {
+        let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        (row.attempts, row.training_attempts) = (3, 1);
+        let text = describe(&row, &spec(), &[]);
+        let line = "attempts      1 of its training; 2 of other tasks, such as timing\n";
+        assert!(text.contains(line), "{text}");
+        let document = serde_json::to_value(json::Trials::one("s", &row, &[])).unwrap();
+        let trial = &document["trials"][0];
+        assert_eq!((&trial["attempts"], &trial["training_attempts"]), (&3.into(), &1.into()));
+        row.attempts = 1;
+        assert!(describe(&row, &spec(), &[]).contains("attempts      1 of its training\n"));
+    }
 
     #[test]
     fn one_trial_shows_the_names_of_the_classes() {

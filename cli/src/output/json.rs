@@ -50,6 +50,7 @@ pub struct Trial<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     proposed_by: &'a str,
     attempts: u32,
+    training_attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics>,
     /// Every figure of the shipped network, by its name.
@@ -209,6 +210,7 @@ impl<'a> Trial<'a> {
             score: row.score,
             proposed_by: &row.proposed_by,
             attempts: row.attempts,
+            training_attempts: row.training_attempts,
             metrics: values.map(metrics),
             figures: values.map(|values| map(values.figures())),
             uncompressed: trained.map(|trained| network(&trained.uncompressed)),

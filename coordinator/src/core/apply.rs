@@ -108,8 +108,11 @@ impl Core {
                 if !of.tasks.start(*task, *attempt) {
                     return Err(format!("task {task} is not waiting"));
                 }
-                if let Some(number) = of.tasks.get(*task).and_then(|t| t.kind.trial()) {
-                    of.trial_mut(number)?.attempts += 1;
+                let kind = of.tasks.get(*task).map(|task| &task.kind);
+                if let Some((number, trains)) = kind.and_then(|k| Some((k.trial()?, k.trains()))) {
+                    let trial = of.trial_mut(number)?;
+                    trial.attempts += 1;
+                    trial.training_attempts += u32::from(trains);
                 }
                 let (study, task, worker) = (study.clone(), *task, *worker);
                 let started = Attempt { study, task, worker, expires, progress: None };

@@ -41,9 +41,17 @@ impl Study {
         let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
         self.controller.proposed(number, &proposal);
         let (parents, rungs) = (parents.to_vec(), Vec::new());
-        let (imported, attempts, donor, score) = (false, 0, None, None);
-        let trial = Trial { genotype, parents, imported, attempts, donor, score, rungs, stage };
-        self.trials.push(trial);
+        self.trials.push(Trial {
+            genotype,
+            parents,
+            imported: false,
+            attempts: 0,
+            training_attempts: 0,
+            donor: None,
+            score: None,
+            rungs,
+            stage,
+        });
         Ok(())
     }
 

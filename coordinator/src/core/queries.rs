@@ -131,6 +131,8 @@ pub struct TrialView {
     pub rungs: Vec<RungReport>,
     /// Number of attempts of all its tasks, lost ones included.
     pub attempts: u32,
+    /// How many of them were of its training, or of its look-up; one per rung if none failed.
+    pub training_attempts: u32,
     /// What it was derived from.
     pub parents: Vec<TrialNumber>,
     /// The trial whose weights it started from; `None` if it started from new weights.
@@ -349,6 +351,7 @@ impl Study {
             score: trial.score,
             rungs: trial.rungs.clone(),
             attempts: trial.attempts,
+            training_attempts: trial.training_attempts,
             parents: trial.parents.clone(),
             inherits_from: trial.donor,
             proposed_by: if trial.imported {

@@ -91,6 +91,8 @@ pub(super) struct Trial {
     pub(super) imported: bool,
     /// Number of attempts, of all its tasks together.
     pub(super) attempts: u32,
+    /// Those of its training or look-up tasks.
+    pub(super) training_attempts: u32,
     /// The trial whose weights its training starts from.
     pub(super) donor: Option<TrialNumber>,
     /// The score of its untrained network; `None` if it has not been scored.

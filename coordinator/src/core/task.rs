@@ -44,6 +44,16 @@ impl TaskKind {
         }
     }
 
+    /// Whether it trains a trial, or looks it up instead.
+    pub(super) fn trains(&self) -> bool {
+        match self {
+            TaskKind::Train(_) | TaskKind::LookUp(_) => true,
+            TaskKind::Data | TaskKind::Teacher | TaskKind::Score(_) | TaskKind::Measure(..) => {
+                false
+            }
+        }
+    }
+
     /// The task in words, for example `trial 12 measure@board`.
     pub(super) fn words(&self) -> String {
         match self {

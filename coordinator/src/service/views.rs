@@ -92,6 +92,7 @@ pub fn trial(view: TrialView) -> v1::Trial {
         measurements: view.measurements().iter().map(Into::into).collect(),
         architecture: view.architecture,
         attempts: view.attempts,
+        training_attempts: view.training_attempts,
         parents: view.parents.iter().map(|n| n.0).collect(),
         inherits_from: view.inherits_from.map(|n| n.0),
         score: view.score,

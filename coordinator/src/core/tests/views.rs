@@ -1,6 +1,6 @@
 //! What users are shown.
 
-use edgesmith_common::{Filter, TrialNumber, TrialState, pareto};
+use edgesmith_common::{Fault, Filter, TrialNumber, TrialState, pareto};
 
 use super::super::*;
 use super::builders::*;
@@ -165,9 +165,11 @@ fn constraints_say_what_they_excluded_and_how_near_the_nearest_came() {
 #[test]
 fn constraints_count_candidates_that_arithmetic_ruled_out() {
     let mut bench = Bench::new();
-    let study = bench.submit(StudyBuilder::new("s").trials(1).constraint("parameters", "max = 1"));
+    let study =
+        bench.submit(StudyBuilder::new("s").trials(1).constraint("parameters", "max = 386"));
     let trainer = bench.join(WorkerBuilder::trainer());
-    bench.assert_no_work(trainer);
+    // Only the smallest network is within the limit.
+    bench.wait(trainer);
     let status = bench.status(&study);
     let view = &status.constraints[0];
     assert!(status.counts.infeasible > 0);
@@ -175,7 +177,7 @@ fn constraints_count_candidates_that_arithmetic_ruled_out() {
     let trials = bench.core.trials(&study).unwrap();
     let (nearest, number) = view.nearest.unwrap();
     let TrialState::Infeasible { reason } = &trials[number.0 as usize].state else { panic!() };
-    assert_eq!(*reason, format!("parameters is {nearest}, which breaks parameters <= 1"));
+    assert_eq!(*reason, format!("parameters is {nearest}, which breaks parameters <= 386"));
 }
 
 #[test]
@@ -194,4 +196,25 @@ fn silent_workers_are_counted() {
     assert_eq!(workers(&bench), (2, 1));
     bench.tick(LEASE);
     assert_eq!(workers(&bench), (0, 0));
+}
+
+#[test]
+fn attempts_of_the_training_are_counted_apart_from_timing() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).device("board"));
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let lease = bench.lease(trainer);
+    bench.fail(trainer, &lease, Fault::Attempt);
+    let lease = bench.lease(trainer);
+    bench.finish(trainer, &lease);
+    let lease = bench.lease(board);
+    bench.finish(board, &lease);
+    let counts = |bench: &Bench| {
+        let trial = bench.trial(&study, 0);
+        (trial.attempts, trial.training_attempts)
+    };
+    assert_eq!(counts(&bench), (3, 2));
+    bench.restart();
+    assert_eq!(counts(&bench), (3, 2));
 }
