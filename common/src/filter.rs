@@ -53,17 +53,13 @@ impl Filter {
     /// If the bound names a per-device metric without a device, it must hold on every device that
     /// was measured.
     pub fn admits(&self, values: &TrialValues) -> bool {
-        match &self.of {
-            Quantity::One(of) => values.get(of).is_some_and(|value| self.holds(value)),
-            Quantity::EveryDevice(metric) => {
-                let on_device = |of: &ScopedMetric| {
-                    of.metric == *metric && matches!(of.scope, Scope::Target(_))
-                };
-                let all = values.figures().iter().filter(|(of, _)| on_device(of));
-                let mut all = all.map(|(_, value)| self.holds(value)).peekable();
-                all.peek().is_some() && all.all(|holds| holds)
-            }
-        }
+        let mut all = self.bounded(values).map(|value| self.holds(value)).peekable();
+        all.peek().is_some() && all.all(|holds| holds)
+    }
+
+    /// Whether a trial has a figure that is bounded, within the bound or not.
+    pub fn concerns(&self, values: &TrialValues) -> bool {
+        self.bounded(values).next().is_some()
     }
 
     /// Whether this bound may be applied before or after computing the front, with the same result.
@@ -78,6 +74,17 @@ impl Filter {
             // Every measured device counts, even those that no objective names.
             Quantity::EveryDevice(_) => false,
         }
+    }
+
+    /// The values of a trial's figures that are bounded.
+    fn bounded<'a>(&'a self, values: &'a TrialValues) -> impl Iterator<Item = f64> + 'a {
+        let is_bounded = |of: &ScopedMetric| match &self.of {
+            Quantity::One(one) => of == one,
+            Quantity::EveryDevice(metric) => {
+                of.metric == *metric && matches!(of.scope, Scope::Target(_))
+            }
+        };
+        values.figures().iter().filter(move |(of, _)| is_bounded(of)).map(|(_, value)| value)
     }
 
     fn holds(&self, value: f64) -> bool {
@@ -148,6 +155,17 @@ mod tests {
         assert!(admits("latency_ms@phone<=2", &both) && !admits("latency_ms<=2", &both));
         assert!(admits("latency_ms<=5", &both));
         assert!(!admits("latency_ms<=5", &[]) && !admits("latency_ms@rpi4<=5", &[("phone", 1.0)]));
+    }
+
+    #[test]
+    fn a_bound_concerns_trials_that_have_its_figure() {
+        let concerns = |filter: &str, latency: &[(&str, f64)]| {
+            filter.parse::<Filter>().unwrap().concerns(&values(0.9, 1000, latency))
+        };
+        let board = [("board", 5.0)];
+        assert!(concerns("latency_ms@board<=1", &board) && concerns("latency_ms<=1", &board));
+        assert!(!concerns("latency_ms@pi<=1", &board) && !concerns("latency_ms<=1", &[]));
+        assert!(!concerns("validation_f1_macro>0", &board));
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use edgesmith_console::{Format, Output, invalid, print};
 use edgesmith_proto::v1;
 use serde::Serialize;
 
+use crate::commands::front;
 use crate::output::columns::{Columns, right};
 use crate::output::{TrialRow, json};
 
@@ -139,6 +140,14 @@ fn choose<'a>(
             let models = if most == 1 { "no one model is" } else { "no choice of models is" };
             anyhow::anyhow!("{models} within all limits with --cover {most}; allow more models")
         } else {
+            let values: Vec<&TrialValues> = complete.iter().map(|(_, values)| *values).collect();
+            let limits = missing.iter().flat_map(|device| &demands.devices[*device].1);
+            let mut unknown = limits.filter(|(_, f)| !values.iter().any(|v| f.concerns(v)));
+            if let Some((bound, _)) = unknown.next()
+                && !values.is_empty()
+            {
+                return anyhow::anyhow!(front::no_figure(bound, &values));
+            }
             let texts: Vec<String> = missing.into_iter().map(|d| demands.limits(d)).collect();
             anyhow::anyhow!(
                 "no complete trial of {} is within {}",
@@ -206,6 +215,9 @@ mod tests {
     fn limits_that_no_trial_meets_are_reported() {
         let none = chosen(&["latency_ms@board<=0.5", "latency_ms@phone<=2"], 2).unwrap_err();
         assert_eq!(none, "no complete trial of 3 is within latency_ms@board<=0.5");
+        let unknown = chosen(&["latency_ms@board<=3", "latency_ms@pi<=2"], 2).unwrap_err();
+        let text = "no complete trial has the figure of the bound 'latency_ms@pi<=2'";
+        assert!(unknown.starts_with(text), "{unknown}");
         let apart = ["latency_ms@board<=1", "validation_accuracy>=0.9", "latency_ms@phone>=3"];
         assert!(chosen(&apart, 1).unwrap_err().contains("allow more models"));
         assert_eq!(chosen(&apart, 2).unwrap().len(), 2);

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
-    DeviceClass, Figures, Measurement, Metric, ScopedMetric, StudySpec, TrainedTrial, TrialValues,
+    DeviceClass, Figures, Filter, Measurement, Metric, ScopedMetric, StudySpec, TrainedTrial,
+    TrialState, TrialValues,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, Output, invalid, print, print_text};
@@ -46,11 +47,11 @@ pub struct Args {
 /// Prints the front.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let (status, spec) = coordinator.study(&args.study).await?;
+    let (_, spec) = coordinator.study(&args.study).await?;
     if let Some(most) = args.cover {
         return cover::run(&coordinator, &spec, &args.filters, most, args.format).await;
     }
-    let filtered = !args.filters.is_empty();
+    let filters = args.filters.clone();
     let device = args.device.as_deref().map(str::parse::<DeviceClass>);
     let device = device.transpose().map_err(|e| invalid(format!("--device: {e}")))?;
     let request = v1::GetParetoFrontRequest {
@@ -61,8 +62,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let front = fetch_front(&coordinator, request, &spec).await?;
     let marks = Marks::new(&front, &spec, device.as_ref());
     let columns = columns(&spec, &front);
-    let (study, complete) = (args.study, status.complete);
-    print(&Front { study, front, marks, columns, complete, filtered }, args.format)
+    let why = if front.is_empty() {
+        let request = v1::ListTrialsRequest { study: args.study.clone() };
+        let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
+        why_empty(&rows(trials.into_inner().trials, &spec)?, &filters)?
+    } else {
+        String::new()
+    };
+    if !why.is_empty() && args.format != Format::Table {
+        // The answer is for programs; the reason is for people.
+        eprint!("{why}");
+    }
+    print(&Front { study: args.study, front, marks, columns, why }, args.format)
 }
 
 /// The trials on the front: no other trial beats them.
@@ -71,16 +82,14 @@ struct Front {
     front: Vec<TrialRow>,
     marks: Marks,
     columns: Columns,
-    /// Number of complete trials in the study.
-    complete: u32,
-    /// Whether the user set bounds.
-    filtered: bool,
+    /// Why it is empty, in words; empty if it is not.
+    why: String,
 }
 
 impl Output for Front {
     fn table(&self) -> String {
         if self.front.is_empty() {
-            empty_front(self.complete, self.filtered)
+            self.why.clone()
         } else {
             front_table(&self.front, &self.marks, &self.columns, &References::default())
         }
@@ -100,12 +109,12 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let (status, spec) = coordinator.study(study).await?;
     let request = v1::GetParetoFrontRequest { study: study.to_owned(), ..Default::default() };
     let front = fetch_front(coordinator, request, &spec).await?;
-    if front.is_empty() {
-        return print_text(&empty_front(status.complete, false));
-    }
     let request = v1::ListTrialsRequest { study: study.to_owned() };
     let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let all = rows(trials.into_inner().trials, &spec)?;
+    if front.is_empty() {
+        return print_text(&why_empty(&all, &[])?);
+    }
 
     let teacher = Reference::teacher(&status)?;
     let references = References {
@@ -131,8 +140,48 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     print_text(&text)
 }
 
-/// Explains why a front has no points.
-fn empty_front(complete: u32, filtered: bool) -> String {
+/// Explains why a front has no points: a bound may be on a figure that no trial has.
+fn why_empty(all: &[TrialRow], filters: &[String]) -> anyhow::Result<String> {
+    let complete = all.iter().filter(|row| row.state == TrialState::Complete);
+    let complete: Vec<&TrialValues> = complete.filter_map(|row| row.values.as_ref()).collect();
+    let unknown = if complete.is_empty() { Vec::new() } else { unknown(&complete, filters)? };
+    if unknown.is_empty() {
+        return Ok(empty_front(complete.len(), !filters.is_empty()));
+    }
+    Ok(unknown.iter().map(|bound| no_figure(bound, &complete) + "\n").collect())
+}
+
+/// The bounds on figures that none of these trials has.
+fn unknown<'a>(trials: &[&TrialValues], bounds: &'a [String]) -> anyhow::Result<Vec<&'a str>> {
+    let mut unknown = Vec::new();
+    for bound in bounds {
+        let filter: Filter = bound.parse().map_err(|e| invalid(format!("{e}")))?;
+        if !trials.iter().any(|values| filter.concerns(values)) {
+            unknown.push(bound.as_str());
+        }
+    }
+    Ok(unknown)
+}
+
+/// Says that no trial has the figure of a bound, and where latencies are known.
+pub fn no_figure(bound: &str, complete: &[&TrialValues]) -> String {
+    let mut targets: Vec<String> = complete
+        .iter()
+        .flat_map(|values| values.latencies())
+        .map(|(target, _)| target.to_string())
+        .collect();
+    targets.sort();
+    targets.dedup();
+    let known = if targets.is_empty() {
+        "no latencies are known".to_owned()
+    } else {
+        format!("latencies are known on {}", targets.join(", "))
+    };
+    format!("no complete trial has the figure of the bound '{bound}' ({known})")
+}
+
+/// Explains why a front has no points, where all bounds are on figures that trials have.
+fn empty_front(complete: usize, filtered: bool) -> String {
     match (complete, filtered) {
         (0, _) => "no trial is complete yet\n".to_owned(),
         (1, false) => "the only complete trial does not meet the study's constraints\n".to_owned(),
@@ -317,6 +366,20 @@ mod tests {
         // A trial that is not on the front is not shown, and neither is its network.
         assert_eq!(names(&front[..1])[..1], ["9"]);
         assert!(!names(&front[..1]).iter().any(|name| name.contains("uncompressed")));
+    }
+
+    #[test]
+    fn a_bound_on_a_figure_that_no_trial_has_is_named() {
+        let all = [row(1, 0.9, (1.0, 1.0), (1.0, 1.0)), row(2, 0.8, (2.0, 2.0), (2.0, 2.0))];
+        let why = |filters: &[&str]| {
+            let filters: Vec<String> = filters.iter().map(|f| (*f).to_owned()).collect();
+            why_empty(&all, &filters).unwrap()
+        };
+        let text = "no complete trial has the figure of the bound 'latency_ms@pi<=9' (latencies \
+                    are known on board, phone)\n";
+        assert_eq!(why(&["model_bytes<=5000", "latency_ms@pi<=9"]), text);
+        assert!(why(&["latency_ms@board<=0.1"]).contains("of 2 is within these bounds"));
+        assert_eq!(why_empty(&[], &["latency_ms@pi<=9".to_owned()]).unwrap(), empty_front(0, true));
     }
 
     #[test]

@@ -99,6 +99,10 @@ async fn run_on(
     let trains = matches!(work, Workload::Train(_));
     let slots = edgesmith_client::slots(args.slots, trains.then_some(args.backend)).await?;
     announce(args, &status, submitted.created, slots, &url);
+    let all = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
+    if let Some(others) = others(&all.map_err(from_status)?.into_inner().studies, &study) {
+        eprintln!("{others}");
+    }
 
     let stop_workers = CancellationToken::new();
     // Stop the workers however this function ends: a coordinator that failed cannot tell them.
@@ -195,6 +199,22 @@ fn announce(args: &Args, status: &v1::StudyStatus, created: bool, slots: u32, ur
     Progress::explain();
 }
 
+/// What to say of other studies that are open, because the workers take their tasks too.
+fn others(studies: &[v1::StudyStatus], name: &str) -> Option<String> {
+    let running = |s: &&v1::StudyStatus| s.name != name && s.state() == v1::StudyState::Running;
+    let names: Vec<&str> = studies.iter().filter(running).map(|s| s.name.as_str()).collect();
+    let these = match names.len() {
+        0 => return None,
+        1 => "another running study",
+        _ => "other running studies",
+    };
+    let names = names.join(", ");
+    Some(format!(
+        "the workers also work on {these} of this directory: {names}; `edgesmith pause NAME` keeps \
+         them off one"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +238,24 @@ mod tests {
         let given = ["it's a study.toml", "--backend", "wgpu"];
         let text = r"edgesmith search 'it'\''s a study.toml' --backend wgpu";
         assert_eq!(same_command(&search(&given)), text);
+    }
+
+    #[test]
+    fn other_open_studies_of_the_directory_are_named() {
+        let study = |name: &str, state: v1::StudyState| v1::StudyStatus {
+            name: name.to_owned(),
+            state: state.into(),
+            ..Default::default()
+        };
+        let (running, complete) = (v1::StudyState::Running, v1::StudyState::Complete);
+        let paused = study("p", v1::StudyState::Paused);
+        let all = [study("a", running), study("b", running), study("c", complete), paused];
+        assert_eq!(others(&all[..1], "a"), None);
+        let text = others(&all, "a").unwrap();
+        assert!(text.contains("another running study of this directory: b;"), "{text}");
+        assert!(
+            others(&all, "c").unwrap().contains("other running studies of this directory: a, b;")
+        );
     }
 
     #[test]
