@@ -22,8 +22,17 @@ use serde::Serialize;
 use crate::output::columns::{self, Columns, cell, right};
 use crate::output::{TrialRow, json};
 
+/// Where the notation of the tables is explained.
+const NOTATION: &str = "The columns recipe and architecture are explained in docs/operating.md, \
+                        \"Recipes and architectures\". In short: `prune 20/40%` is the share of \
+                        channels removed per stage, `kd` distillation with alpha and temperature; \
+                        `r` the resolution, `stem` the channels of the first convolution; then, \
+                        for each stage after `|`, the operation, `e` expansion, `k` kernel, `w` \
+                        channels, `x` blocks, `/` stride, and the activation.";
+
 /// Arguments: the study.
 #[derive(Debug, clap::Args)]
+#[command(after_help = NOTATION)]
 pub struct TrialsArgs {
     /// Study name
     pub study: String,
@@ -405,6 +414,40 @@ fn describe_trained(
 mod tests {
     use super::*;
     use crate::output::marks::tests::{row, spec};
+
+    #[test]
+    fn the_page_explains_the_notation_of_the_tables() {
+        let spec = StudySpec::parse(
+            "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 9\n\
+             objectives = [{ metric = \"validation_accuracy\" }]\n\
+             recipe = { prune = [0.2, 0.4], precision = \"int8\", alpha = 0.5, temperature = 4 }\n\
+             teacher = { architecture = \"largest\", epochs = 1 }\n\
+             space = { resolution = 8, stem_width = 16, stages = [\
+             { operation = \"inverted-residual\", expansion = 2, kernel = 5, width = 12 }, \
+             { width = 24, depth = 2, stride = 2, activation = \"relu6\" }] }",
+        )
+        .unwrap();
+        let space = &spec.training().unwrap().space;
+        let choices = spec.space.choices();
+        let mut seen_prune = false;
+        let genotype = choices.iter().map(|choice| {
+            // The first stage is pruned by 20 %, the second by 40 %.
+            let second = choice.options.len() > 1 && std::mem::replace(&mut seen_prune, true);
+            u16::from(second)
+        });
+        let candidate = space.decode(&spec.space.genotype(genotype.collect()).unwrap());
+        let page = include_str!("../../../docs/operating.md");
+        let (_, section) = page.split_once("## Recipes and architectures").unwrap();
+        let example = section.lines().find(|line| line.contains("kd")).unwrap();
+        let parts = [candidate.recipe.to_string(), candidate.architecture.to_string()];
+        assert_eq!(example.trim(), parts.join("   "));
+        for (text, sign) in [("`prune 20/40%`", "prune"), ("`kd a0.5 T4`", "kd"), ("`e2`", " e2")] {
+            assert!(section.contains(text) && example.contains(sign), "{text}");
+        }
+        let mut help = <crate::commands::Args as clap::CommandFactory>::command();
+        let trials = help.find_subcommand_mut("trials").unwrap().render_long_help().to_string();
+        assert!(trials.contains("docs/operating.md"), "{trials}");
+    }
 
     #[test]
     fn attempts_of_the_training_are_told_apart() {
