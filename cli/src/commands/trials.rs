@@ -454,13 +454,13 @@ mod tests {
         let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
         (row.attempts, row.training_attempts) = (3, 1);
         let text = describe(&row, &spec(), &[]);
-        let line = "attempts      1 of its training; 2 of other tasks, such as timing\n";
+        let line = "attempts       1 of its training; 2 of other tasks, such as timing\n";
         assert!(text.contains(line), "{text}");
         let document = serde_json::to_value(json::Trials::one("s", &row, &[])).unwrap();
         let trial = &document["trials"][0];
         assert_eq!((&trial["attempts"], &trial["training_attempts"]), (&3.into(), &1.into()));
         row.attempts = 1;
-        assert!(describe(&row, &spec(), &[]).contains("attempts      1 of its training\n"));
+        assert!(describe(&row, &spec(), &[]).contains("attempts       1 of its training\n"));
     }
 
     #[test]
@@ -468,7 +468,7 @@ mod tests {
         let row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
         let names = ["ape", "bee"].map(str::to_owned);
         let text = describe(&row, &spec(), &names);
-        assert!(text.contains("classes       ape, bee\n"), "{text}");
+        assert!(text.contains("classes        ape, bee\n"), "{text}");
         assert!(!describe(&row, &spec(), &[]).contains("classes"));
         let document = |names| serde_json::to_value(json::Trials::one("s", &row, names)).unwrap();
         assert_eq!(document(&names)["classes"], serde_json::json!(["ape", "bee"]));
