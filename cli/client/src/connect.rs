@@ -46,8 +46,8 @@ pub struct Connection {
          {DEFAULT_COORDINATOR}, else --data-dir]"
     ))]
     pub coordinator: Option<String>,
-    /// Answer from this directory if no coordinator has it open, whatever the environment says
-    /// [default: edgesmith-data]
+    /// Answer from this directory, or from the coordinator that has it open [default:
+    /// edgesmith-data, if no coordinator is running]
     #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
     pub data_dir: Option<PathBuf>,
     /// Bearer token for the coordinator
@@ -72,7 +72,7 @@ pub struct Coordinator {
     channel: Channel,
     token: Token,
     /// A coordinator in this process. It ends when this connection is dropped.
-    private: Option<LocalCoordinator>,
+    _local: Option<LocalCoordinator>,
 }
 
 /// What to do if no process has the data directory open.
@@ -104,19 +104,19 @@ impl Coordinator {
 
     /// Connects to a coordinator in this process.
     pub async fn connect_to_local(local: &LocalCoordinator) -> anyhow::Result<Self> {
-        Ok(Self { channel: channel(local.url(), None).await?, token: Token(None), private: None })
+        Ok(Self { channel: channel(local.url(), None).await?, token: Token(None), _local: None })
     }
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
         let token = Token::new(options.token.as_deref())?;
         if let Some(url) = options.address(std::env::var(ADDRESS_VARIABLE).ok()) {
             let channel = channel(&url, options.tls_ca.as_deref()).await?;
-            return Ok(Self { channel, token, private: None });
+            return Ok(Self { channel, token, _local: None });
         }
         if options.data_dir.is_none()
             && let Ok(channel) = channel(DEFAULT_COORDINATOR, None).await
         {
-            return Ok(Self { channel, token, private: None });
+            return Ok(Self { channel, token, _local: None });
         }
         let directory = options.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         if !directory.is_dir() {
@@ -156,7 +156,7 @@ impl Coordinator {
                     match LocalCoordinator::start(directory, Visibility::Private).await {
                         Ok(local) => {
                             let connected = Self::connect_to_local(&local).await?;
-                            return Ok(Self { private: Some(local), ..connected });
+                            return Ok(Self { _local: Some(local), ..connected });
                         }
                         // Another process has opened the directory in the meantime.
                         Err(error) if error.is_in_use() => error.into(),
@@ -165,7 +165,7 @@ impl Coordinator {
                 }
                 (Some(Holder { pid, address: Some(address) }), _) => {
                     match channel(&address, tls_ca_of(&address, options)).await {
-                        Ok(channel) => return Ok(Self { channel, token, private: None }),
+                        Ok(channel) => return Ok(Self { channel, token, _local: None }),
                         Err(error) if error.is::<Invalid>() => return Err(error),
                         Err(error) => in_use(directory, pid, &error.to_string()),
                     }
@@ -185,7 +185,7 @@ impl Coordinator {
     /// Whether the coordinator runs in this process only for the time of a command. Then no worker
     /// can be connected to it.
     pub fn is_private(&self) -> bool {
-        self.private.is_some()
+        self._local.is_some()
     }
 
     /// The study service.
