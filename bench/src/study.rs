@@ -99,7 +99,7 @@ impl Template {
         }
         StudySpec::parse(&text).map_err(|errors| {
             let texts: Vec<String> =
-                errors.0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+                errors.listed.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
             invalid(format!("the options do not give a valid study: {}", texts.join("; ")))
         })
     }

@@ -5,6 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::one_line;
+
+/// Most characters of an invalid name that its error quotes.
+const MAX_QUOTED: usize = 100;
+
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*
@@ -68,7 +73,7 @@ macro_rules! name_id {
                 if first && rest && s.len() <= 64 {
                     Ok(Self(s.to_owned()))
                 } else {
-                    Err(InvalidName { what: $what, given: s.to_owned() })
+                    Err(InvalidName { what: $what, given: one_line(s, MAX_QUOTED) })
                 }
             }
         }
@@ -183,7 +188,7 @@ impl FromStr for ArtifactHash {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         match blake3::Hash::from_hex(s) {
             Ok(hash) => Ok(Self(*hash.as_bytes())),
-            Err(_) => Err(InvalidHash { given: s.to_owned() }),
+            Err(_) => Err(InvalidHash { given: one_line(s, MAX_QUOTED) }),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod pareto;
 mod seed;
 pub mod spec;
 mod task;
+mod text;
 mod trial;
 
 pub use filter::{Filter, FilterError};
@@ -29,4 +30,5 @@ pub use metric::{
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
 pub use task::{AttemptError, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo};
+pub use text::one_line;
 pub use trial::{RungReport, TrainedTrial, TrialState, TrialValues};

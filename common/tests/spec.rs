@@ -29,7 +29,7 @@ trials = 3
 fn errors(text: &str) -> Vec<String> {
     match StudySpec::parse(text) {
         Ok(_) => panic!("it has no mistake:\n{text}"),
-        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
+        Err(errors) => errors.listed.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -438,7 +438,7 @@ fn a_study_over_a_table_has_no_training_fields_and_uses_only_the_tables_figures(
         budget = {}
     "#;
     let errors = StudySpec::parse(text).unwrap_err();
-    let fields: Vec<&str> = errors.0.iter().map(|e| e.field.as_str()).collect();
+    let fields: Vec<&str> = errors.listed.iter().map(|e| e.field.as_str()).collect();
     let expected = [
         "data",
         "training",

@@ -453,7 +453,7 @@ fn content(study: &Table, path: &str) -> String {
 }
 
 fn parse(study: &Table) -> Result<StudySpec, Vec<SpecError>> {
-    StudySpec::parse(&study.to_string()).map_err(|errors| errors.0)
+    StudySpec::parse(&study.to_string()).map_err(|errors| errors.listed)
 }
 
 /// Whether two specs mean the same, ignoring how they were written.

@@ -135,7 +135,7 @@ impl StagedSpace {
         if definition.stages.len() > MAX_STAGES {
             errors.push("space.stages", "too many stages; at most 16 are allowed");
         }
-        for (i, stage) in definition.stages.iter().enumerate() {
+        for (i, stage) in definition.stages.iter().take(MAX_STAGES).enumerate() {
             let at = |field: &str| format!("space.stages[{i}].{field}");
             errors.check(&at("depth"), &stage.depth, sizes(0, MAX_DEPTH), "a number from 0 to 64");
             errors.check(&at("width"), &stage.width, sizes(1, MAX_SIZE), "a number from 1 to 4096");
@@ -244,10 +244,59 @@ impl StagedSpace {
     pub fn largest(&self) -> Result<Genotype, PlanError> {
         let size = |g: &Genotype| {
             let cost = self.decode(g).plan(self.data).ok()?.cost(Precision::Fp32);
-            Some(-(cost.parameters as f64) - cost.macs as f64 * 1e-12)
+            Some((cost.parameters, cost.macs))
         };
-        let start = self.gentlest()?;
-        Ok(self.descend(start, size))
+        let mut best = self.gentlest()?;
+        let mut best_size = size(&best);
+        loop {
+            let before = best_size;
+            for choice in 0..self.choices.len() {
+                for other in self.larger(&best, choice, |other| size(other).is_some()) {
+                    let other_size = size(&other);
+                    if other_size > best_size {
+                        (best, best_size) = (other, other_size);
+                    }
+                }
+            }
+            if best_size == before {
+                return Ok(best);
+            }
+        }
+    }
+
+    /// The genotypes among which the largest one is that differs from the valid genotype `from` in
+    /// one choice. Networks grow with the numbers of a choice until they are too large, so for most
+    /// choices this is only the largest valid number. It is searched for by bisection, because a
+    /// choice may have many options and a network many layers.
+    fn larger(
+        &self,
+        from: &Genotype,
+        choice: usize,
+        valid: impl Fn(&Genotype) -> bool,
+    ) -> Vec<Genotype> {
+        let Choice { name, options } = &self.choices[choice];
+        let with = |option: u16| {
+            let mut other = from.clone();
+            other.0[choice] = option;
+            other
+        };
+        let all = 0..options.len() as u16;
+        let number = |option: &u16| options[usize::from(*option)].parse::<u32>().unwrap_or(0);
+        let field = name.rsplit('.').next().unwrap_or(name);
+        match field {
+            "operation" | "stride" => all.map(with).collect(),
+            "resolution" | "stem_width" | "width" | "kernel" | "expansion" | "depth" => {
+                let now = number(&from.0[choice]);
+                let mut above: Vec<u16> = all.clone().filter(|o| number(o) > now).collect();
+                above.sort_by_key(number);
+                let end = above.partition_point(|option| valid(&with(*option)));
+                // Without the stage, the next one reads a feature map that may be larger.
+                let absent = all.filter(|option| field == "depth" && number(option) == 0);
+                above[..end].last().copied().into_iter().chain(absent).map(with).collect()
+            }
+            // The others change neither parameters nor MACs.
+            _ => Vec::new(),
+        }
     }
 
     /// The genotype that is most likely to be valid: fewest blocks, smallest sizes and strides, and
@@ -270,28 +319,6 @@ impl StagedSpace {
             }
         }
         Err(refused.expect("at least one resolution"))
-    }
-
-    /// Coordinate descent of `value` from `best`; genotypes without a value are skipped.
-    fn descend(&self, mut best: Genotype, value: impl Fn(&Genotype) -> Option<f64>) -> Genotype {
-        let mut best_value = value(&best).unwrap_or(f64::INFINITY);
-        loop {
-            let before = best_value;
-            for i in 0..self.choices.len() {
-                for option in 0..self.choices[i].options.len() as u16 {
-                    let mut other = best.clone();
-                    other.0[i] = option;
-                    if let Some(other_value) = value(&other)
-                        && other_value < best_value
-                    {
-                        (best, best_value) = (other, other_value);
-                    }
-                }
-            }
-            if best_value == before {
-                return best;
-            }
-        }
     }
 }
 
@@ -436,7 +463,10 @@ impl Errors {
             self.push(field, "the list is empty; give at least one value");
         }
         if values.len() > MAX_OPTIONS {
-            self.push(field, format!("too many values; at most {MAX_OPTIONS} are allowed"));
+            let text =
+                format!("{} values are too many; at most {MAX_OPTIONS} are allowed", values.len());
+            // They are not looked at, because each is compared with those before it.
+            return self.push(field, text);
         }
         for (i, value) in values.iter().enumerate() {
             if !valid(value) {

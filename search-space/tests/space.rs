@@ -223,6 +223,75 @@ fn the_largest_network_is_valid_in_a_space_with_too_large_ones() {
     assert!(space.decode(&largest).plan(DATA).is_ok());
 }
 
+proptest! {
+    /// The same search without knowing which options are larger: every option of every choice is
+    /// tried.
+    #[test]
+    fn the_largest_network_is_that_of_a_search_through_all_options(
+        resolution in prop::sample::subsequence(vec![1, 2, 5, 64, 2048, 4096], 1..4),
+        depths in prop::collection::vec(
+            prop::sample::subsequence(vec![0, 1, 3], 1..=3).prop_shuffle(), 1..4),
+        width in prop::sample::subsequence(vec![1, 4, 40, 4096], 1..=3).prop_shuffle(),
+        kernel in prop::sample::subsequence(vec![1, 5, 31], 1..=2).prop_shuffle(),
+        expansion in prop::sample::subsequence(vec![1, 2, 16], 1..=2).prop_shuffle(),
+        stride in prop::sample::subsequence(vec![1, 2], 1..=2),
+    ) {
+        let mut definition = definition();
+        definition.resolution = resolution;
+        definition.stem_width = width.clone();
+        definition.stages = depths.into_iter().map(|depth| StageSpace {
+            depth,
+            width: width.clone(),
+            kernel: kernel.clone(),
+            operation: Operation::NAMES.map(str::to_owned).to_vec(),
+            expansion: expansion.clone(),
+            stride: stride.clone(),
+            activation: vec![Activation::Relu],
+        }).collect();
+        let space = StagedSpace::new(definition, DATA).unwrap();
+        let size = |indices: &[u16]| {
+            let genotype = Space::from(space.clone()).genotype(indices.to_vec()).unwrap();
+            let cost = space.decode(&genotype).plan(DATA).ok()?.cost(Precision::Fp32);
+            Some((cost.parameters, cost.macs))
+        };
+        if let Ok(largest) = space.largest() {
+            let best = size(largest.indices());
+            for (i, choice) in space.choices().iter().enumerate() {
+                for option in 0..choice.options.len() as u16 {
+                    let mut other = largest.indices().to_vec();
+                    other[i] = option;
+                    prop_assert!(size(&other) <= best, "{} {option}", choice.name);
+                }
+            }
+        }
+    }
+}
+
+/// The most stages, with the most widths and depths, that a study may have. Trying all options of all
+/// choices lowers more than ten thousand networks of a thousand layers.
+#[test]
+fn the_largest_network_of_the_largest_space_is_found_with_few_lowerings() {
+    let stage = StageSpace {
+        depth: (1..=64).collect(),
+        width: (1..=256).collect(),
+        kernel: (0..16).map(|k| 2 * k + 1).collect(),
+        operation: Operation::NAMES.map(str::to_owned).to_vec(),
+        expansion: (1..=16).collect(),
+        stride: vec![1],
+        activation: Activation::ALL.to_vec(),
+    };
+    let definition = SpaceDefinition {
+        resolution: (1..=16).collect(),
+        stem_width: (1..=256).collect(),
+        stages: vec![stage; 16],
+        ..definition()
+    };
+    let space = StagedSpace::new(definition, DATA).unwrap();
+    let largest = space.decode(&space.largest().unwrap()).architecture;
+    let full = |stage: &Stage| stage.depth == 64 && stage.width == 256;
+    assert!(largest.stages.iter().all(full), "{largest:?}");
+}
+
 #[test]
 fn the_largest_network_is_no_smaller_than_any_sample() {
     let parameters =

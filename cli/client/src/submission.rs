@@ -15,9 +15,12 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| invalid(format!("failed to read study file {}: {e}", file.display())))?;
     StudySpec::parse(&text).map_err(|errors| {
-        let lines: Vec<String> = errors.0.iter().map(|e| format!("\n  {e}")).collect();
-        let s = if lines.len() == 1 { "" } else { "s" };
-        invalid(format!("{} has {} mistake{s}:{}", file.display(), lines.len(), lines.concat()))
+        let mut lines: Vec<String> = errors.listed.iter().map(|e| format!("\n  {e}")).collect();
+        if errors.more > 0 {
+            lines.push(format!("\n  and {} more", errors.more));
+        }
+        let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
+        invalid(format!("{} has {count} mistake{s}:{}", file.display(), lines.concat()))
     })
 }
 

@@ -1,11 +1,52 @@
 //! Mistakes that involve several tables: each table is valid alone, but not together.
 
-use edgesmith_search_space::{Cost, StagedSpace};
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use edgesmith_search_space::{Cost, Extent, StagedSpace};
 
 use super::reader::{Mistakes, Table};
 use super::{StudySpec, TableSpec};
 use crate::metric::Definition;
 use crate::{Bound, Constraint, Metric, ScopedMetric};
+
+/// Reports a list that is too long, and leaves only its beginning to look at. In a study that was
+/// accepted before, the list is kept.
+pub fn not_too_many<T>(
+    list: &mut Vec<T>,
+    most: usize,
+    span: &Range<usize>,
+    field: impl Into<String>,
+    m: &mut Mistakes,
+) {
+    if list.len() > most && !m.accepted() {
+        m.add(span, field, format!("{} are too many; at most {most} are allowed", list.len()));
+        list.truncate(most);
+    }
+}
+
+/// What the networks of a space cost at least and at most. Computing it tries thousands of
+/// networks, so it is done once for all constraints, and only if one of them asks for it.
+pub struct Limits<'s> {
+    space: &'s StagedSpace,
+    least: OnceCell<Option<Extent>>,
+    greatest: OnceCell<Option<Extent>>,
+}
+
+impl<'s> Limits<'s> {
+    /// Of this space.
+    pub fn new(space: &'s StagedSpace) -> Self {
+        Self { space, least: OnceCell::new(), greatest: OnceCell::new() }
+    }
+
+    fn least(&self) -> Option<Extent> {
+        *self.least.get_or_init(|| self.space.least())
+    }
+
+    fn greatest(&self) -> Option<Extent> {
+        *self.greatest.get_or_init(|| self.space.greatest())
+    }
+}
 
 /// If the space distills, there must be a teacher.
 pub fn distillation_has_a_teacher(
@@ -54,7 +95,7 @@ pub fn not_in_table(of: &ScopedMetric, has_latencies: bool) -> Option<String> {
 
 /// Why nothing can meet a constraint, if that is certain: its bound is outside the metric's range,
 /// or no network of the space meets it.
-pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Option<String> {
+pub fn unsatisfiable(constraint: &Constraint, limits: Option<&Limits>) -> Option<String> {
     let metric = constraint.of.metric;
     let Definition { range: (lowest, highest), .. } = metric.definition();
     match constraint.bound {
@@ -70,7 +111,7 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
             Some(format!("no {metric} is below {lowest}; nothing is within {limit}"))
         }
         Bound::Max(limit) => {
-            let least = least(space?, metric)?;
+            let least = least(limits?, metric)?;
             (least > limit).then(|| {
                 format!(
                     "no network of the space has {metric} below {least}; nothing is within {limit}"
@@ -78,7 +119,7 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
             })
         }
         Bound::Min(limit) => {
-            let greatest = greatest(space?, metric)?;
+            let greatest = greatest(limits?, metric)?;
             (greatest < limit).then(|| {
                 format!(
                     "no network of the space has {metric} above {greatest}; nothing reaches {limit}"
@@ -89,15 +130,15 @@ pub fn unsatisfiable(constraint: &Constraint, space: Option<&StagedSpace>) -> Op
 }
 
 /// A lower bound for every network of the space, if one follows by arithmetic.
-fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
+fn least(limits: &Limits, metric: Metric) -> Option<f64> {
     let value = match metric {
-        Metric::MACS => space.least()?.macs,
-        Metric::PARAMETERS => space.least()?.parameters,
-        Metric::PEAK_MEMORY_BYTES => space.least_peak_memory(),
+        Metric::MACS => limits.least()?.macs,
+        Metric::PARAMETERS => limits.least()?.parameters,
+        Metric::PEAK_MEMORY_BYTES => limits.space.least_peak_memory(),
         // A model file holds more than the weights.
         Metric::MODEL_BYTES => {
-            let precisions = space.definition().recipe.precision.iter();
-            space.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
+            let precisions = limits.space.definition().recipe.precision.iter();
+            limits.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
         }
         _ => return None,
     };
@@ -105,11 +146,11 @@ fn least(space: &StagedSpace, metric: Metric) -> Option<f64> {
 }
 
 /// An upper bound for every network of the space, if one follows by arithmetic.
-fn greatest(space: &StagedSpace, metric: Metric) -> Option<f64> {
+fn greatest(limits: &Limits, metric: Metric) -> Option<f64> {
     let value = match metric {
-        Metric::MACS => space.greatest()?.macs,
-        Metric::PARAMETERS => space.greatest()?.parameters,
-        Metric::PEAK_MEMORY_BYTES => space.greatest_peak_memory(),
+        Metric::MACS => limits.greatest()?.macs,
+        Metric::PARAMETERS => limits.greatest()?.parameters,
+        Metric::PEAK_MEMORY_BYTES => limits.space.greatest_peak_memory(),
         _ => return None,
     };
     Some(value as f64)

@@ -13,9 +13,21 @@ pub struct SpecError {
     pub message: String,
 }
 
-/// Every mistake in one study file, sorted by line.
+/// The mistakes in one study file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpecErrors(pub Vec<SpecError>);
+pub struct SpecErrors {
+    /// The first 100 that were found, sorted by line.
+    pub listed: Vec<SpecError>,
+    /// Number of further ones.
+    pub more: usize,
+}
+
+impl SpecErrors {
+    /// Number of all mistakes, listed or not.
+    pub fn count(&self) -> usize {
+        self.listed.len() + self.more
+    }
+}
 
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,14 +41,17 @@ impl fmt::Display for SpecError {
     }
 }
 
-/// One mistake per line.
+/// One mistake per line, and the number of those that are not listed.
 impl fmt::Display for SpecErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
+        for (i, error) in self.listed.iter().enumerate() {
             if i > 0 {
                 writeln!(f)?;
             }
             write!(f, "{error}")?;
+        }
+        if self.more > 0 {
+            write!(f, "\nand {} more", self.more)?;
         }
         Ok(())
     }

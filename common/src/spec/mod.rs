@@ -24,6 +24,7 @@ mod table;
 pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
+pub use parse::MAX_STUDY_BYTES;
 pub use resolved::ResolvedError;
 pub use screening::{Proxy, ScreeningSpec};
 

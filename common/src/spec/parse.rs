@@ -16,7 +16,8 @@ use super::space::{read_architecture, read_space};
 use super::table::read_table;
 use super::{
     Augmentation, Budget, DataSource, DataSpec, FidelitySpec, MeasurementSpec, OptimizerSpec,
-    SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload, check,
+    SpecError, SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec,
+    Workload, check,
 };
 use crate::metric::ScopeKind;
 use crate::{
@@ -24,12 +25,29 @@ use crate::{
     Objective, ScopedMetric, Seed, Split, StudyName, Target,
 };
 
+/// Largest study file, bytes.
+pub const MAX_STUDY_BYTES: usize = 1 << 20;
+/// Most objectives, most constraints, and most studies to start from. Each one is compared with the
+/// others.
+const MAX_OBJECTIVES: usize = 32;
+const MAX_CONSTRAINTS: usize = 64;
+const MAX_START_FROM: usize = 64;
+
 impl StudySpec {
     /// Parses and checks a study file.
     ///
     /// # Errors
-    /// Returns every mistake of the file at once.
+    /// If the text is larger than [`MAX_STUDY_BYTES`], or else the mistakes of the file, up to 100.
     pub fn parse(text: &str) -> Result<Self, SpecErrors> {
+        if text.len() > MAX_STUDY_BYTES {
+            let message =
+                format!("has {} bytes; a study file has at most {MAX_STUDY_BYTES}", text.len());
+            let field = "the study file".to_owned();
+            return Err(SpecErrors {
+                listed: vec![SpecError { line: 0, field, message }],
+                more: 0,
+            });
+        }
         Self::read(text, Mistakes::new(text))
     }
 
@@ -141,7 +159,8 @@ fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed, Ve
 /// Reads the names of earlier studies.
 fn read_start_from(table: &mut Table, own: Option<&StudyName>, m: &mut Mistakes) -> Vec<StudyName> {
     let span = table.span_of("start_from");
-    let texts: Vec<String> = table.list("start_from", m).unwrap_or_default();
+    let mut texts: Vec<String> = table.list("start_from", m).unwrap_or_default();
+    check::not_too_many(&mut texts, MAX_START_FROM, &span, table.path("start_from"), m);
     let mut names = Vec::new();
     for text in texts {
         match text.parse::<StudyName>() {
@@ -338,7 +357,9 @@ fn searched() -> Vec<String> {
 fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
     let (before, span) = (m.count(), root.span_of("objectives"));
     let mut objectives: Vec<Objective> = Vec::new();
-    for mut table in root.tables("objectives", m) {
+    let mut tables = root.tables("objectives", m);
+    check::not_too_many(&mut tables, MAX_OBJECTIVES, &span, "objectives", m);
+    for mut table in tables {
         let metric = read_metric(&mut table, m);
         let goal = |name: String| match name.as_str() {
             "maximize" => Ok(Goal::Maximize),
@@ -369,7 +390,10 @@ fn read_constraints(
     m: &mut Mistakes,
 ) -> Vec<Constraint> {
     let mut constraints = Vec::new();
-    for mut table in root.tables("constraints", m) {
+    let (span, mut tables) = (root.span_of("constraints"), root.tables("constraints", m));
+    check::not_too_many(&mut tables, MAX_CONSTRAINTS, &span, "constraints", m);
+    let limits = space.map(check::Limits::new);
+    for mut table in tables {
         let metric = read_metric(&mut table, m);
         let max: Option<f64> = table.optional("max", m);
         let min: Option<f64> = table.optional("min", m);
@@ -386,7 +410,7 @@ fn read_constraints(
             let bounds = [max.map(Bound::Max), min.map(Bound::Min)];
             for bound in bounds.into_iter().flatten() {
                 let constraint = Constraint { of: of.clone(), bound };
-                if let Some(why) = check::unsatisfiable(&constraint, space) {
+                if let Some(why) = check::unsatisfiable(&constraint, limits.as_ref()) {
                     m.add(&table.span(), table.path(bound.name()), why);
                 }
                 constraints.push(constraint);

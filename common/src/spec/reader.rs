@@ -1,6 +1,7 @@
 //! Walks a parsed TOML tree, takes the known fields out of it, and collects every mistake with its
 //! line and path. It knows types and spans, but not what a study is.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -8,26 +9,46 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{SpecError, SpecErrors};
+use crate::one_line;
 
-/// All mistakes so far, and the text that the spans point into.
-pub struct Mistakes<'t> {
-    text: &'t str,
+/// Most mistakes that are listed. The others are only counted.
+const MAX_LISTED: usize = 100;
+/// Longest path and longest message that a mistake is reported with, in characters. Both may quote
+/// the file.
+const MAX_FIELD: usize = 200;
+const MAX_MESSAGE: usize = 600;
+
+/// The mistakes so far, and where the lines of the text begin. Recording one takes the same time
+/// wherever it is, and however many there are.
+pub struct Mistakes {
+    /// Places of the line breaks, ascending.
+    breaks: Vec<usize>,
     /// Whether the study was accepted before, so that no broken rule is reported.
     accepted: bool,
-    errors: Vec<SpecError>,
-    places: Vec<Range<usize>>,
+    /// The first ones.
+    listed: Vec<SpecError>,
+    /// Number of all of them.
+    count: usize,
+    places: HashSet<Range<usize>>,
 }
 
-impl<'t> Mistakes<'t> {
+impl Mistakes {
     /// An empty list of mistakes.
-    pub fn new(text: &'t str) -> Self {
-        Self { text, accepted: false, errors: Vec::new(), places: Vec::new() }
+    pub fn new(text: &str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+        Self {
+            breaks: breaks.collect(),
+            accepted: false,
+            listed: Vec::new(),
+            count: 0,
+            places: HashSet::new(),
+        }
     }
 
     /// For a study that an earlier version accepted by its own rules: no broken rule is recorded,
     /// only what makes it unreadable. This includes values that cannot be kept as they are, because
     /// a study must never change.
-    pub fn of_accepted(text: &'t str) -> Self {
+    pub fn of_accepted(text: &str) -> Self {
         Self { accepted: true, ..Self::new(text) }
     }
 
@@ -55,9 +76,19 @@ impl<'t> Mistakes<'t> {
         field: impl Into<String>,
         message: impl Into<String>,
     ) {
-        let line = 1 + self.text[..span.start.min(self.text.len())].matches('\n').count();
-        self.places.push(span.clone());
-        self.errors.push(SpecError { line, field: field.into(), message: message.into() });
+        self.count += 1;
+        self.places.insert(span.clone());
+        if !self.is_full() {
+            let line = 1 + self.breaks.partition_point(|at| *at < span.start);
+            let field = one_line(&field.into(), MAX_FIELD);
+            let message = one_line(&message.into(), MAX_MESSAGE);
+            self.listed.push(SpecError { line, field, message });
+        }
+    }
+
+    /// Whether a further mistake is only counted.
+    pub fn is_full(&self) -> bool {
+        self.listed.len() >= MAX_LISTED
     }
 
     /// Whether a mistake was recorded at exactly this place.
@@ -67,13 +98,13 @@ impl<'t> Mistakes<'t> {
 
     /// Number of mistakes.
     pub fn count(&self) -> usize {
-        self.errors.len()
+        self.count
     }
 
-    /// All mistakes, sorted by line.
+    /// The mistakes, sorted by line.
     pub fn into_errors(mut self) -> SpecErrors {
-        self.errors.sort_by_key(|e| e.line);
-        SpecErrors(self.errors)
+        self.listed.sort_by_key(|e| e.line);
+        SpecErrors { more: self.count - self.listed.len(), listed: self.listed }
     }
 }
 
@@ -287,6 +318,11 @@ impl<'i> Table<'i> {
     /// Reports fields that nothing has taken, with the nearest known name.
     pub fn finish(self, m: &mut Mistakes) {
         for key in self.fields.keys() {
+            if m.is_full() {
+                // The hint would not be read, and finding it takes longest.
+                m.add(&key.span(), "", "");
+                continue;
+            }
             let name = key.get_ref().as_ref();
             let nearest = self.known.iter().min_by_key(|known| distance(known, name));
             let hint = match nearest {

@@ -1,5 +1,7 @@
 //! The search space and the teacher's network in a study file.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::str::FromStr;
 
 use edgesmith_search_space::{
@@ -15,15 +17,15 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
     let mut table = root.required_table("space", mend, m)?;
     let before = m.count();
     // The place of each list, so that errors from the space can be reported there.
-    let mut places = vec![("space.stages".to_owned(), table.span_of("stages"))];
-    let at_top = ["resolution", "stem_width"];
-    places.extend(at_top.map(|name| (format!("space.{name}"), table.span_of(name))));
+    let at_top = ["stages", "resolution", "stem_width"];
+    let mut places: HashMap<String, Range<usize>> =
+        at_top.map(|name| (table.path(name), table.span_of(name))).into();
     let resolution = required(&mut table, "resolution", m);
     let stem_width = required(&mut table, "stem_width", m);
     let mut stages = Vec::new();
     for mut stage in table.tables("stages", m) {
         for name in STAGE_FIELDS {
-            places.push((stage.path(name), stage.span_of(name)));
+            places.insert(stage.path(name), stage.span_of(name));
         }
         stages.push(read_stage(&mut stage, m));
         stage.finish(m);
@@ -31,7 +33,7 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
     table.finish(m);
     let mut recipe = root.table_or_empty("recipe", m);
     for name in ["prune", "precision", "alpha", "temperature"] {
-        places.push((recipe.path(name), recipe.span_of(name)));
+        places.insert(recipe.path(name), recipe.span_of(name));
     }
     let recipe_space = RecipeSpace {
         prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
@@ -51,8 +53,7 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
         Ok(space) => sound.then_some(space),
         Err(errors) => {
             for error in errors {
-                let place = places.iter().find(|(field, _)| *field == error.field);
-                let span = place.map_or(0..0, |(_, span)| span.clone());
+                let span = places.get(&error.field).cloned().unwrap_or(0..0);
                 // If a list could not be read, that is reported already. The error here would be
                 // about the stand-in value, which the user did not write.
                 if !m.has_error_at(&span) {
