@@ -8,6 +8,7 @@ mod artifacts;
 mod auth;
 mod local;
 mod runtime;
+mod secrets;
 mod status;
 mod studies;
 #[cfg(test)]
@@ -31,7 +32,8 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 pub use self::local::{LocalCoordinator, LocalError, Visibility};
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
-    ArtifactError, ArtifactStore, DataDir, DataDirError, Holder, SledStore, Store as _, StoreError,
+    AccessError, AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, Holder,
+    SledStore, Store as _, StoreError,
 };
 
 /// Largest message that is accepted. Study files and reports are small, and artifacts are sent in
@@ -94,6 +96,9 @@ pub enum ServeError {
     /// Its artifacts cannot be accessed.
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
+    /// The files that decide who may do what cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// Its records contradict each other.
     #[error("failed to restore the studies: {0}")]
     Restore(#[from] RestoreError),
@@ -148,13 +153,18 @@ pub async fn serve(
     let address = listener.local_addr().map_err(ServeError::Address)?;
     let address = announce.then(|| url(address, tls.is_some()));
     let opened = tokio::task::spawn_blocking(move || open(data_dir, address, core_config));
-    let (core, mut thread, artifacts) = opened.await.map_err(|_| ServeError::Panicked)??;
+    let (core, mut thread, artifacts, secrets) =
+        opened.await.map_err(|_| ServeError::Panicked)??;
 
     let stop = CancellationToken::new();
     let studies =
         studies::Studies { core: core.clone(), artifacts: artifacts.clone(), stop: stop.clone() };
-    let workers =
-        workers::Workers { core: core.clone(), artifacts: artifacts.clone(), stop: stop.clone() };
+    let workers = workers::Workers {
+        core: core.clone(),
+        artifacts: artifacts.clone(),
+        secrets,
+        stop: stop.clone(),
+    };
     let artifacts = artifacts::Artifacts { store: artifacts, stop: stop.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();
     let studies = v1::study_service_server::StudyServiceServer::new(studies)
@@ -225,18 +235,19 @@ fn open(
     data_dir: PathBuf,
     address: Option<String>,
     config: CoreConfig,
-) -> Result<(runtime::Handle, CoreThread, ArtifactStore), ServeError> {
+) -> Result<(runtime::Handle, CoreThread, ArtifactStore, secrets::Secrets), ServeError> {
     let mut directory = DataDir::open(data_dir)?;
     if let Some(address) = address {
         directory.announce(&address)?;
     }
     let artifacts = ArtifactStore::open(directory.path().join("artifacts"))?;
+    let secrets = secrets::Secrets::new(AccessFiles::new(directory.path()).key()?);
     let mut store = SledStore::open(directory)?;
     let records = store.replay()?;
     let start = Instant::now();
     let core = Core::restore(config, records, Time(Duration::ZERO))?;
     let (handle, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
-    Ok((handle, thread, artifacts))
+    Ok((handle, thread, artifacts, secrets))
 }
 
 /// Completes when the thread has ended.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::runtime::Handle;
+use super::secrets::Secrets;
 use super::status;
 use crate::core::{Answer, AttemptProgress, Event, Lease};
 use crate::store::ArtifactStore;
@@ -22,6 +23,8 @@ pub struct Workers {
     pub core: Handle,
     /// The artifacts that workers upload.
     pub artifacts: ArtifactStore,
+    /// Makes and checks the secrets of workers and attempts.
+    pub secrets: Secrets,
     /// Ends waiting calls when the server stops.
     pub stop: CancellationToken,
 }
@@ -40,13 +43,20 @@ impl WorkerService for Workers {
                 request.protocol_version
             )));
         }
-        let held = request.held.iter().map(|&id| AttemptId(id)).collect();
+        // Attempts without the right secret were leased to others. For the core they do not exist.
+        let is_mine = |held: &&v1::HeldAttempt| {
+            self.secrets.is_of_attempt(&held.secret, AttemptId(held.attempt_id))
+        };
+        let (mine, foreign): (Vec<_>, Vec<_>) = request.held.iter().partition(is_mine);
+        let held = mine.iter().map(|held| AttemptId(held.attempt_id)).collect();
+        let foreign: Vec<u64> = foreign.iter().map(|held| held.attempt_id).collect();
         let worker = worker_info(request).map_err(|e| status::of_convert(&e))?;
         match self.core.ask(|to| Event::Join { to, worker, held }).await? {
             Answer::Joined { worker, heartbeat, stop } => Ok(Response::new(v1::JoinResponse {
                 worker_id: worker.0,
                 heartbeat_ms: heartbeat.as_millis() as u64,
-                stop: stop.iter().map(|id| id.0).collect(),
+                stop: stop.iter().map(|id| id.0).chain(foreign).collect(),
+                secret: self.secrets.of_worker(worker).to_vec(),
             })),
             other => Err(status::unexpected(&other)),
         }
@@ -57,7 +67,7 @@ impl WorkerService for Workers {
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
         let request = request.into_inner();
-        let worker = WorkerId(request.worker_id);
+        let worker = self.caller(request.worker_id, &request.secret)?;
         let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
         let deadline = self.core.now().after(wait);
         let asked = self.core.ask(|to| Event::Lease { to, worker, deadline });
@@ -69,7 +79,7 @@ impl WorkerService for Workers {
         };
         match answer {
             Answer::Leased(lease) => {
-                Ok(Response::new(v1::LeaseResponse { task: Some(task(&lease)) }))
+                Ok(Response::new(v1::LeaseResponse { task: Some(self.task(&lease)) }))
             }
             Answer::NoTask => Ok(Response::new(v1::LeaseResponse { task: None })),
             other => Err(status::unexpected(&other)),
@@ -81,16 +91,21 @@ impl WorkerService for Workers {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let request = request.into_inner();
-        let worker = WorkerId(request.worker_id);
+        let worker = self.caller(request.worker_id, &request.secret)?;
+        let is_mine = |p: &v1::AttemptProgress| {
+            self.secrets.is_of_attempt(&p.secret, AttemptId(p.attempt_id))
+        };
+        let (running, foreign): (Vec<_>, Vec<_>) = request.running.into_iter().partition(is_mine);
+        let foreign = foreign.into_iter().map(|p| p.attempt_id);
         let progress = |p: v1::AttemptProgress| AttemptProgress {
             attempt: AttemptId(p.attempt_id),
             fraction: if p.fraction.is_nan() { 0.0 } else { p.fraction.clamp(0.0, 1.0) },
             stage: p.stage,
         };
-        let running = request.running.into_iter().map(progress).collect();
+        let running = running.into_iter().map(progress).collect();
         match self.core.ask(|to| Event::Heartbeat { to, worker, running }).await? {
             Answer::Alive { stop } => Ok(Response::new(v1::HeartbeatResponse {
-                stop: stop.iter().map(|id| id.0).collect(),
+                stop: stop.iter().map(|id| id.0).chain(foreign).collect(),
             })),
             other => Err(status::unexpected(&other)),
         }
@@ -101,8 +116,11 @@ impl WorkerService for Workers {
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let request = request.into_inner();
-        let worker = WorkerId(request.worker_id);
+        let worker = self.caller(request.worker_id, &request.secret)?;
         let (task, attempt) = (TaskId(request.task_id), AttemptId(request.attempt_id));
+        if !self.secrets.is_of_attempt(&request.attempt_secret, attempt) {
+            return Err(Status::permission_denied("the attempt's secret is wrong; join again"));
+        }
         let Some(message) = request.outcome else {
             return Err(Status::invalid_argument("field outcome of a message is missing"));
         };
@@ -118,13 +136,25 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::LeaveResponse>, Status> {
-        let worker = WorkerId(request.get_ref().worker_id);
+        let v1::LeaveRequest { worker_id, secret } = request.get_ref();
+        let worker = self.caller(*worker_id, secret)?;
         self.core.ask(|to| Event::Leave { to, worker }).await?;
         Ok(Response::new(v1::LeaveResponse {}))
     }
 }
 
 impl Workers {
+    /// The worker that a call is from, if it proves that with the secret. The error is the same
+    /// for workers that do not exist, so that it tells nothing about them.
+    fn caller(&self, worker_id: u64, secret: &[u8]) -> Result<WorkerId, Status> {
+        let worker = WorkerId(worker_id);
+        if self.secrets.is_of_worker(secret, worker) {
+            Ok(worker)
+        } else {
+            Err(Status::permission_denied("the worker's secret is wrong; join again"))
+        }
+    }
+
     /// Turns a result whose artifacts are not stored here into a failure, so that another attempt
     /// uploads them.
     fn if_uploaded(&self, outcome: Outcome) -> Result<Outcome, AttemptError> {
@@ -135,14 +165,15 @@ impl Workers {
             ))),
         }
     }
-}
 
-fn task(lease: &Lease) -> v1::Task {
-    v1::Task {
-        task_id: lease.task.0,
-        attempt_id: lease.attempt.0,
-        study: lease.study.to_string(),
-        resolved_study: lease.resolved_study.to_string(),
-        work: Some(work_message(&lease.work)),
+    fn task(&self, lease: &Lease) -> v1::Task {
+        v1::Task {
+            task_id: lease.task.0,
+            attempt_id: lease.attempt.0,
+            study: lease.study.to_string(),
+            resolved_study: lease.resolved_study.to_string(),
+            secret: self.secrets.of_attempt(lease.attempt).to_vec(),
+            work: Some(work_message(&lease.work)),
+        }
     }
 }

@@ -5,8 +5,10 @@
 //! - `lock`: held while a coordinator runs, with its process id;
 //! - `address`: where that coordinator listens;
 //! - `records/`: the sled database of [`SledStore`];
-//! - `artifacts/`: the files of [`ArtifactStore`].
+//! - `artifacts/`: the files of [`ArtifactStore`];
+//! - `access/`: the files of [`AccessFiles`], which only their owner can read.
 
+mod access;
 mod artifacts;
 #[cfg(test)]
 mod conformance;
@@ -18,6 +20,7 @@ mod sled;
 use std::io;
 use std::path::PathBuf;
 
+pub use self::access::{AccessError, AccessFiles, Key, random};
 pub use self::artifacts::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 pub use self::directory::{DataDir, DataDirError, Holder};
 pub use self::format::FormatError;

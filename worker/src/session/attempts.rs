@@ -8,10 +8,14 @@ use edgesmith_common::AttemptId;
 use edgesmith_proto::v1;
 use tokio_util::sync::CancellationToken;
 
+use super::secret::Secret;
+
 /// One attempt that this worker holds.
 #[derive(Debug)]
 pub struct Attempt {
     id: AttemptId,
+    /// From the lease.
+    secret: Secret,
     /// Stops its executor, because the coordinator wants it stopped or the session ends.
     stop: CancellationToken,
     /// Set when the coordinator has revoked the attempt. Then nothing is reported.
@@ -21,13 +25,19 @@ pub struct Attempt {
 
 impl Attempt {
     /// A new attempt. Cancelling `parent` stops it.
-    pub fn new(id: AttemptId, parent: &CancellationToken) -> Self {
+    pub fn new(id: AttemptId, secret: Secret, parent: &CancellationToken) -> Self {
         Self {
             id,
+            secret,
             stop: parent.child_token(),
             revoked: CancellationToken::new(),
             progress: Mutex::new((0.0, String::new())),
         }
+    }
+
+    /// The proof that it was leased to this worker.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
     }
 
     pub fn stop(&self) -> &CancellationToken {
@@ -56,7 +66,8 @@ impl Attempt {
 
     fn progress(&self) -> v1::AttemptProgress {
         let (fraction, stage) = lock(&self.progress).clone();
-        v1::AttemptProgress { attempt_id: self.id.0, fraction, stage }
+        let secret = self.secret.0.clone();
+        v1::AttemptProgress { attempt_id: self.id.0, fraction, stage, secret }
     }
 }
 
@@ -66,8 +77,8 @@ pub struct Attempts(Mutex<BTreeMap<AttemptId, Arc<Attempt>>>);
 
 impl Attempts {
     /// Adds a new attempt.
-    pub fn start(&self, id: AttemptId, parent: &CancellationToken) -> Arc<Attempt> {
-        let attempt = Arc::new(Attempt::new(id, parent));
+    pub fn start(&self, id: AttemptId, secret: Secret, parent: &CancellationToken) -> Arc<Attempt> {
+        let attempt = Arc::new(Attempt::new(id, secret, parent));
         lock(&self.0).insert(id, Arc::clone(&attempt));
         attempt
     }
@@ -89,9 +100,13 @@ impl Attempts {
         }
     }
 
-    /// Ids of the held attempts, ascending.
-    pub fn held(&self) -> Vec<u64> {
-        lock(&self.0).keys().map(|id| id.0).collect()
+    /// The held attempts, by ascending id.
+    pub fn held(&self) -> Vec<v1::HeldAttempt> {
+        let held = |attempt: &Arc<Attempt>| v1::HeldAttempt {
+            attempt_id: attempt.id.0,
+            secret: attempt.secret.0.clone(),
+        };
+        lock(&self.0).values().map(held).collect()
     }
 
     /// Progress of each attempt, by ascending id.
@@ -114,11 +129,14 @@ mod tests {
     fn attempts_are_held_until_finished_or_revoked() {
         let session = CancellationToken::new();
         let attempts = Attempts::default();
-        let [a, b, c] = [3, 1, 2].map(|id| attempts.start(AttemptId(id), &session));
-        assert_eq!(attempts.held(), [1, 2, 3]);
+        let secret = |id| Secret(vec![id as u8]);
+        let [a, b, c] = [3, 1, 2].map(|id| attempts.start(AttemptId(id), secret(id), &session));
+        let held = || attempts.held().iter().map(|held| held.attempt_id).collect::<Vec<_>>();
+        assert_eq!(held(), [1, 2, 3]);
+        assert_eq!(attempts.held()[2].secret, [3]);
         attempts.finish(AttemptId(1));
         attempts.revoke(&[2, 99]);
-        assert_eq!(attempts.held(), [3]);
+        assert_eq!(held(), [3]);
         assert!(c.is_revoked() && c.stop().is_cancelled());
         assert!(!a.is_revoked() && !a.stop().is_cancelled());
         assert!(!b.is_revoked());
@@ -128,7 +146,7 @@ mod tests {
 
     #[test]
     fn invalid_progress_is_ignored() {
-        let attempt = Attempt::new(AttemptId(7), &CancellationToken::new());
+        let attempt = Attempt::new(AttemptId(7), Secret::default(), &CancellationToken::new());
         attempt.set_progress(0.5, "epoch 1/2");
         attempt.set_progress(f64::NAN, "epoch 2/2");
         let progress = attempt.progress();

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, lock};
 use super::remote::RemoteArtifacts;
+use super::secret::Secret;
 use edgesmith_common::AttemptError;
 
 /// What one attempt can use: progress, the stop signal and artifacts. Its calls block, so they must
@@ -35,7 +36,11 @@ impl AttemptContext {
         let by_hash = |bytes: Vec<u8>| (ArtifactHash::of(&bytes), Arc::new(bytes));
         let artifacts = artifacts.into_iter().map(by_hash).collect();
         Self {
-            attempt: Arc::new(Attempt::new(AttemptId(0), &CancellationToken::new())),
+            attempt: Arc::new(Attempt::new(
+                AttemptId(0),
+                Secret::default(),
+                &CancellationToken::new(),
+            )),
             artifacts: Artifacts::Local(Mutex::new(artifacts)),
         }
     }

@@ -82,6 +82,8 @@ pub struct Book {
     pub not_current: bool,
     /// Attempts that the next heartbeat or join is told to stop.
     pub stop: Vec<u64>,
+    /// Part of every worker's secret. A change of it makes all secrets wrong.
+    pub key: u64,
     next_worker: u64,
 }
 
@@ -182,7 +184,15 @@ impl Fake {
 }
 
 impl Book {
-    fn know(&self, worker_id: u64) -> Result<(), Status> {
+    /// The secret of a worker; an attempt's is [`secret_of_attempt`].
+    fn secret_of(&self, worker_id: u64) -> Vec<u8> {
+        format!("{} worker {worker_id}", self.key).into_bytes()
+    }
+
+    fn know(&self, worker_id: u64, secret: &[u8]) -> Result<(), Status> {
+        if secret != self.secret_of(worker_id) {
+            return Err(Status::permission_denied("the worker's secret is wrong"));
+        }
         if self.members.contains(&worker_id) {
             Ok(())
         } else {
@@ -211,6 +221,7 @@ impl WorkerService for Fake {
                 worker_id: book.next_worker,
                 heartbeat_ms: 30,
                 stop: std::mem::take(&mut book.stop),
+                secret: book.secret_of(book.next_worker),
             }))
         })
     }
@@ -219,13 +230,13 @@ impl WorkerService for Fake {
         &self,
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
-        let v1::LeaseRequest { worker_id, wait_ms } = request.into_inner();
+        let v1::LeaseRequest { worker_id, wait_ms, secret } = request.into_inner();
         let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
         let mut changes = self.changed.subscribe();
         loop {
             let task = {
                 let mut book = self.book();
-                book.know(worker_id)?;
+                book.know(worker_id, &secret)?;
                 book.tasks.pop_front()
             };
             if task.is_some() || tokio::time::timeout_at(deadline, changes.changed()).await.is_err()
@@ -241,7 +252,7 @@ impl WorkerService for Fake {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         self.note(|book| {
-            book.know(request.worker_id)?;
+            book.know(request.worker_id, &request.secret)?;
             book.beats.push(request);
             Ok(Response::new(v1::HeartbeatResponse { stop: std::mem::take(&mut book.stop) }))
         })
@@ -253,7 +264,10 @@ impl WorkerService for Fake {
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let request = request.into_inner();
         self.note(|book| {
-            book.know(request.worker_id)?;
+            book.know(request.worker_id, &request.secret)?;
+            if request.attempt_secret != secret_of_attempt(request.attempt_id) {
+                return Err(Status::permission_denied("the attempt's secret is wrong"));
+            }
             book.reports.push(request);
             match book.report_errors.pop_front() {
                 Some(status) => Err(status),
@@ -266,7 +280,12 @@ impl WorkerService for Fake {
         &self,
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::LeaveResponse>, Status> {
-        self.note(|book| book.left.push(request.into_inner().worker_id));
+        let v1::LeaveRequest { worker_id, secret } = request.into_inner();
+        self.note(|book| {
+            book.know(worker_id, &secret)?;
+            book.left.push(worker_id);
+            Ok::<_, Status>(())
+        })?;
         Ok(Response::new(v1::LeaveResponse {}))
     }
 }
@@ -348,8 +367,14 @@ pub fn task(attempt_id: u64, work: Work) -> v1::Task {
         attempt_id,
         study: "digits".to_owned(),
         resolved_study: StudySpec::parse(STUDY).unwrap().to_resolved(),
+        secret: secret_of_attempt(attempt_id),
         work: Some(work),
     }
+}
+
+/// The secret of an attempt.
+pub fn secret_of_attempt(attempt_id: u64) -> Vec<u8> {
+    format!("attempt {attempt_id}").into_bytes()
 }
 
 /// The work of training the first candidate of [`STUDY`].

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempt;
 use super::backoff::Backoff;
-use super::membership::{CALL_TIMEOUT, CallError, Membership};
+use super::membership::{CALL_TIMEOUT, CallError, Member, Membership};
 use super::remote::RemoteArtifacts;
+use super::secret::Secret;
 use super::task::{self, Specs};
 use super::{AttemptContext, SessionError, TaskExecutor};
 
@@ -52,12 +53,15 @@ impl Slot {
         let mut backoff = Backoff::new();
         loop {
             let asked = Instant::now();
-            let request =
-                |worker_id| v1::LeaseRequest { worker_id, wait_ms: WAIT.as_millis() as u64 };
+            let request = |member: Member| v1::LeaseRequest {
+                worker_id: member.worker_id,
+                wait_ms: WAIT.as_millis() as u64,
+                secret: member.secret.0,
+            };
             let answer = self
                 .membership
-                .persistently(WAIT + CALL_TIMEOUT, |mut client, worker_id| async move {
-                    client.lease(request(worker_id)).await
+                .persistently(WAIT + CALL_TIMEOUT, |mut client, member| async move {
+                    client.lease(request(member)).await
                 })
                 .await;
             match answer {
@@ -75,7 +79,8 @@ impl Slot {
 
     async fn work(&self, leased: v1::Task) -> Result<(), SessionError> {
         let (task_id, id) = (leased.task_id, AttemptId(leased.attempt_id));
-        let attempt = self.membership.attempts.start(id, &self.stop);
+        let secret = Secret(leased.secret.clone());
+        let attempt = self.membership.attempts.start(id, secret, &self.stop);
         let ended = match task::read(&leased, &self.specs) {
             Ok(work) => {
                 let executor = Arc::clone(&self.executor);
@@ -112,7 +117,7 @@ impl Slot {
             let answer = tokio::select! {
                 biased;
                 () = attempt.revocation() => return Ok(()),
-                answer = self.send(task_id, id, &outcome) => answer,
+                answer = self.send(task_id, id, attempt.secret(), &outcome) => answer,
             };
             match answer {
                 Ok(v1::ReportResponse { accepted }) => {
@@ -143,12 +148,15 @@ impl Slot {
         &self,
         task_id: u64,
         id: AttemptId,
+        secret: &Secret,
         outcome: &WireOutcome,
     ) -> Result<v1::ReportResponse, CallError> {
         self.membership
-            .persistently(CALL_TIMEOUT, |mut client, worker_id| {
+            .persistently(CALL_TIMEOUT, |mut client, member| {
                 let request = v1::ReportRequest {
-                    worker_id,
+                    worker_id: member.worker_id,
+                    secret: member.secret.0,
+                    attempt_secret: secret.0.clone(),
                     task_id,
                     attempt_id: id.0,
                     outcome: Some(outcome.clone()),

@@ -13,6 +13,7 @@ use tonic::{Code, Response, Status};
 use super::attempts::Attempts;
 use super::backoff::Backoff;
 use super::connection::{Connection, WorkerClient, within};
+use super::secret::Secret;
 use super::{SessionError, WorkerConfig};
 
 /// How long a call that does not wait for work may take.
@@ -21,10 +22,12 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
 
 /// This worker as the coordinator knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its id at the coordinator.
     pub worker_id: u64,
+    /// The proof that a call is from this worker.
+    pub secret: Secret,
     /// Interval between heartbeats.
     pub heartbeat: Duration,
 }
@@ -67,11 +70,11 @@ impl Membership {
     /// When the coordinator refuses the worker.
     pub async fn member(&self) -> Result<Member, SessionError> {
         let mut member = self.member.lock().await;
-        match *member {
-            Some(member) => Ok(member),
+        match &*member {
+            Some(member) => Ok(member.clone()),
             None => {
                 let joined = self.join().await?;
-                *member = Some(joined);
+                *member = Some(joined.clone());
                 Ok(joined)
             }
         }
@@ -79,9 +82,9 @@ impl Membership {
 
     /// Forgets the membership `lost`, which the coordinator does not know any more. The next call
     /// of [`Membership::member`] joins again, unless another loop already has.
-    async fn forget(&self, lost: Member) {
+    async fn forget(&self, lost: &Member) {
         let mut member = self.member.lock().await;
-        if *member == Some(lost) {
+        if member.as_ref() == Some(lost) {
             tracing::info!(
                 worker = lost.worker_id,
                 "the coordinator does not know this worker; joining again"
@@ -98,7 +101,7 @@ impl Membership {
     pub async fn persistently<T, F>(
         &self,
         limit: Duration,
-        call: impl Fn(WorkerClient, u64) -> F,
+        call: impl Fn(WorkerClient, Member) -> F,
     ) -> Result<T, CallError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -107,20 +110,19 @@ impl Membership {
         let mut forgotten = false;
         loop {
             let member = self.member().await?;
-            let status = match within(limit, call(self.connection.worker(), member.worker_id)).await
-            {
+            let call = call(self.connection.worker(), member.clone());
+            let status = match within(limit, call).await {
                 Ok(answer) => {
                     self.connection.note_answer();
                     return Ok(answer);
                 }
                 Err(status) => status,
             };
-            if let Some(error) = self.connection.final_error(&status) {
-                return Err(error.into());
-            }
             match status.code() {
-                Code::NotFound => {
-                    self.forget(member).await;
+                // The secret is of another data directory. If instead the token is not enough,
+                // joining says so.
+                Code::NotFound | Code::PermissionDenied => {
+                    self.forget(&member).await;
                     // Once means that the coordinator restarted, so try again at once. Twice in a
                     // row is a problem, so wait.
                     if !std::mem::replace(&mut forgotten, true) {
@@ -130,7 +132,10 @@ impl Membership {
                 Code::InvalidArgument | Code::FailedPrecondition => {
                     return Err(CallError::Invalid(status.message().to_owned()));
                 }
-                _ => self.connection.note_failure(&status),
+                _ => match self.connection.final_error(&status) {
+                    Some(error) => return Err(error.into()),
+                    None => self.connection.note_failure(&status),
+                },
             }
             backoff.wait().await;
         }
@@ -144,7 +149,7 @@ impl Membership {
         let Some(member) = self.member.try_lock().ok().and_then(|mut member| member.take()) else {
             return;
         };
-        let request = v1::LeaveRequest { worker_id: member.worker_id };
+        let request = v1::LeaveRequest { worker_id: member.worker_id, secret: member.secret.0 };
         if let Err(status) = within(limit, self.connection.worker().leave(request)).await {
             tracing::debug!("left without an answer: {status}");
         }
@@ -155,12 +160,12 @@ impl Membership {
         loop {
             let request = self.join_request();
             let status = match within(CALL_TIMEOUT, self.connection.worker().join(request)).await {
-                Ok(v1::JoinResponse { worker_id, heartbeat_ms, stop }) => {
+                Ok(v1::JoinResponse { worker_id, heartbeat_ms, stop, secret }) => {
                     self.connection.note_answer();
                     tracing::info!(worker = worker_id, "joined as {}", self.config.info.name);
                     self.attempts.revoke(&stop);
                     let heartbeat = Duration::from_millis(heartbeat_ms).max(SHORTEST_HEARTBEAT);
-                    return Ok(Member { worker_id, heartbeat });
+                    return Ok(Member { worker_id, secret: Secret(secret), heartbeat });
                 }
                 Err(status) => status,
             };

@@ -21,6 +21,7 @@ mod lease;
 mod membership;
 mod remote;
 mod run;
+mod secret;
 pub mod synthetic;
 mod task;
 

@@ -85,9 +85,13 @@ async fn beat(membership: Arc<Membership>) -> Result<(), SessionError> {
         let heartbeat = membership.member().await?.heartbeat;
         tokio::time::sleep(heartbeat).await;
         let answer = membership
-            .persistently(CALL_TIMEOUT, |mut client, worker_id| {
+            .persistently(CALL_TIMEOUT, |mut client, member| {
                 let running = membership.attempts.progress();
-                let request = v1::HeartbeatRequest { worker_id, running };
+                let request = v1::HeartbeatRequest {
+                    worker_id: member.worker_id,
+                    secret: member.secret.0,
+                    running,
+                };
                 async move { client.heartbeat(request).await }
             })
             .await;

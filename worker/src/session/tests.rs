@@ -73,6 +73,10 @@ fn until_stopped(context: &AttemptContext) -> AttemptError {
     AttemptError::stopped()
 }
 
+fn held(attempt_id: u64) -> v1::HeldAttempt {
+    v1::HeldAttempt { attempt_id, secret: fake::secret_of_attempt(attempt_id) }
+}
+
 fn failure(report: &v1::ReportRequest) -> &v1::AttemptFailed {
     match &report.outcome {
         Some(WireOutcome::Failed(failed)) => failed,
@@ -146,8 +150,8 @@ async fn an_attempt_outlives_the_coordinator_that_leased_it() {
     fake.until("reported", |book| !book.reports.is_empty()).await;
     session.shut_down().await;
     let book = fake.book();
-    assert_eq!(book.joins[0].held, [] as [u64; 0]);
-    assert_eq!(book.joins[1].held, [7]);
+    assert_eq!(book.joins[0].held, []);
+    assert_eq!(book.joins[1].held, [held(7)]);
     assert_eq!(book.joins.len(), 2, "one join for all loops");
     assert_eq!((book.reports[0].worker_id, book.reports[0].attempt_id), (2, 7));
     assert_eq!(book.left, [2]);
@@ -242,8 +246,23 @@ async fn a_join_stops_held_attempts_that_were_revoked() {
     let stopped = tokio::task::spawn_blocking(move || was_stopped.recv_timeout(PATIENCE));
     stopped.await.unwrap().unwrap();
     session.shut_down().await;
-    assert_eq!(fake.book().joins[1].held, [9]);
+    assert_eq!(fake.book().joins[1].held, [held(9)]);
     assert!(fake.book().reports.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_secret_is_no_longer_right_joins_again() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let session = Session::start(config(life.url()), synthetic());
+    fake.until("heard from", |book| !book.beats.is_empty()).await;
+    // The coordinator has another data directory now.
+    fake.book().key = 1;
+    fake.until("joined again", |book| book.joins.len() == 2).await;
+    fake.offer(1, train_trial());
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    session.shut_down().await;
+    assert_eq!(fake.book().left, [2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
