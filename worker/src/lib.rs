@@ -6,6 +6,7 @@
 pub mod compress;
 pub mod data;
 pub mod export;
+pub mod files;
 pub mod inherit;
 pub mod network;
 pub mod pipeline;

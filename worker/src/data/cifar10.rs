@@ -5,6 +5,7 @@ use std::path::Path;
 
 use edgesmith_search_space::DataShape;
 
+use super::error::Faults;
 use super::file::{Input, check_labels};
 use super::{DataError, ImageSet};
 
@@ -33,6 +34,9 @@ pub(super) fn read(directory: &Path, data: DataShape) -> Result<(ImageSet, Image
     if data.classes as usize != CLASSES {
         return Err(DataError::Classes { what: what(), found: CLASSES, expected: data.classes });
     }
+    if !directory.exists() {
+        return Err(DataError::Missing { path: directory.to_owned() });
+    }
     let mut train = ImageSet {
         channels: CHANNELS,
         height: SIDE,
@@ -41,10 +45,12 @@ pub(super) fn read(directory: &Path, data: DataShape) -> Result<(ImageSet, Image
         labels: Vec::new(),
     };
     let mut test = train.clone();
+    let mut faults = Faults::default();
     for name in TRAINING {
-        append(&directory.join(name), &mut train)?;
+        faults.take(append(&directory.join(name), &mut train));
     }
-    append(&directory.join(TEST), &mut test)?;
+    faults.take(append(&directory.join(TEST), &mut test));
+    faults.check()?;
     Ok((train, test))
 }
 
@@ -119,6 +125,9 @@ mod tests {
         assert!(matches!(failure(), DataError::NoImages { .. }));
         fs::write(&batch, [record(0), record(10)].concat()).unwrap();
         assert!(matches!(failure(), DataError::Label { index: 1, label: 10, .. }));
+        fs::write(directory.path().join(TEST), record(11)).unwrap();
+        assert!(matches!(failure(), DataError::Several { faults, more: 0 } if faults.len() == 2));
+        fs::write(directory.path().join(TEST), record(1)).unwrap();
         fs::remove_file(&batch).unwrap();
         let error = failure();
         assert!(matches!(error, DataError::Missing { .. }));

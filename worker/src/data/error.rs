@@ -1,7 +1,14 @@
-//! Errors of reading a study's images.
+//! Errors of reading a study's images, where their cause lies, and how many are reported at once.
 
 use std::io;
 use std::path::PathBuf;
+
+use edgesmith_common::Fault;
+
+use crate::files::FileError;
+
+/// Most errors that are reported together; of the others, only the number is.
+const MOST_NAMED: usize = 20;
 
 /// Why a study's images cannot be loaded. Each message names the file and how to fix it, and is
 /// written to follow "failed to load the study's images: ".
@@ -25,6 +32,43 @@ pub enum DataError {
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
+    },
+    /// A path does not lead to a regular file.
+    #[error("{} is {what}, not a regular file: remove it, or put a file there", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is, with its article.
+        what: &'static str,
+    },
+    /// A folder of images contains itself, through a link.
+    #[error("{} is a link to a folder that it is in: remove the link", path.display())]
+    Loop {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A file is larger than supported.
+    #[error(
+        "{} has more than {} MiB, the largest supported size of such a file: make it smaller",
+        path.display(), limit >> 20
+    )]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Largest supported size, bytes.
+        limit: u64,
+    },
+    /// The memory for the images cannot be had.
+    #[error(
+        "the {bytes} bytes of images in {} do not fit into the memory of this worker: use a \
+         machine with more of it, or fewer or smaller images",
+        path.display()
+    )]
+    OutOfMemory {
+        /// The file or directory.
+        path: PathBuf,
+        /// Size of its images, bytes.
+        bytes: u64,
     },
     /// A gzipped file cannot be decompressed.
     #[error(
@@ -74,19 +118,73 @@ pub enum DataError {
         /// Largest supported size, bytes.
         limit: u64,
     },
-    /// The file is not an IDX file, or an IDX file of another kind.
+    /// The file is not an IDX file.
     #[error(
-        "{} is not an IDX file of {expected} (it starts with {magic:#010x}): check that images \
-         and labels are not swapped in the study",
+        "{} is not an IDX file of {expected}; it {begins}: unpack or convert it, or correct its \
+         path in the study",
         path.display()
     )]
-    WrongMagic {
+    NotIdx {
         /// The file.
         path: PathBuf,
         /// "images" or "labels".
         expected: &'static str,
-        /// The first four bytes.
-        magic: u32,
+        /// What the content looks like, as "begins like …".
+        begins: String,
+    },
+    /// The numbers of an IDX file have another type.
+    #[error(
+        "{} holds {holds}, but edgesmith reads {expected} as unsigned bytes: convert its values \
+         to unsigned bytes (IDX type 0x08)",
+        path.display()
+    )]
+    ElementType {
+        /// The file.
+        path: PathBuf,
+        /// "images" or "labels".
+        expected: &'static str,
+        /// The type of its numbers, for example "16-bit integers".
+        holds: &'static str,
+    },
+    /// The numbers in an IDX header are in the other byte order.
+    #[error(
+        "{} has a header in little-endian byte order, but IDX files are big-endian: write it \
+         again with the highest byte of each number first",
+        path.display()
+    )]
+    ByteOrder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An IDX file has a number of dimensions that is neither that of images nor that of labels.
+    #[error(
+        "{} has {dimensions} dimension(s), but a file of {expected} has {wanted}: write it again \
+         with these, or use another file",
+        path.display()
+    )]
+    Dimensions {
+        /// The file.
+        path: PathBuf,
+        /// "images" or "labels".
+        expected: &'static str,
+        /// Its dimensions.
+        dimensions: u8,
+        /// The dimensions of such a file, in words.
+        wanted: &'static str,
+    },
+    /// An IDX file of labels is where images are expected, or the reverse.
+    #[error(
+        "{} is an IDX file of {found}, not of {expected}: check that images and labels are not \
+         swapped in the study",
+        path.display()
+    )]
+    Swapped {
+        /// The file.
+        path: PathBuf,
+        /// "images" or "labels".
+        expected: &'static str,
+        /// The other of the two.
+        found: &'static str,
     },
     /// A file has no images, or images without pixels.
     #[error("{} has no images: use another file", path.display())]
@@ -112,9 +210,9 @@ pub enum DataError {
     },
     /// A label is not a class of the study.
     #[error(
-        "{}: image {index} has label {label}, but the study has {classes} classes (0 to {}): \
+        "{}: image {index} has label {label}{}, but the study has {classes} classes (0 to {}): \
          correct data.classes, or use other files",
-        path.display(), i64::from(*classes) - 1
+        path.display(), and_more(*more), i64::from(*classes) - 1
     )]
     Label {
         /// The file.
@@ -123,6 +221,8 @@ pub enum DataError {
         index: usize,
         /// Its label.
         label: u16,
+        /// Number of further images whose label is not a class.
+        more: usize,
         /// Classes of the study.
         classes: u32,
     },
@@ -163,6 +263,20 @@ pub enum DataError {
         /// Classes of the study.
         expected: u32,
     },
+    /// A directory does not have as many class folders as the study has classes.
+    #[error(
+        "{} has {} class folders ({}), but the study says {expected}: set data.classes to {}, or \
+         correct the folders",
+        directory.display(), folders.len(), listed(folders), folders.len()
+    )]
+    ClassFolders {
+        /// The directory.
+        directory: PathBuf,
+        /// Names of its class folders.
+        folders: Vec<String>,
+        /// Classes of the study.
+        expected: u32,
+    },
     /// Training and test images have different sizes.
     #[error(
         "training images are {}x{} pixels, but test images {}x{}: use files of one data set",
@@ -196,14 +310,44 @@ pub enum DataError {
         /// The class's name.
         class: String,
     },
-    /// An image has an unsupported format.
+    /// A file is not an image in a supported format.
     #[error(
-        "{} is neither PNG nor JPEG: convert it, or remove it from its class folder",
-        path.display()
+        "{} is neither a PNG nor a JPEG file{}: convert it, or remove it from its class folder",
+        path.display(), format.as_ref().map(|name| format!(" but {name}")).unwrap_or_default()
     )]
     Unsupported {
         /// The file.
         path: PathBuf,
+        /// The format that its content looks like; `None` if unknown.
+        format: Option<String>,
+    },
+    /// An image lies beside the class folders.
+    #[error(
+        "{} is an image outside of the class folders: move it to the folder of its class, or \
+         remove it",
+        path.display()
+    )]
+    OutsideClasses {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image has too many pixels.
+    #[error(
+        "{} is an image of {width}x{height} pixels, whose {} MiB are more than the supported {} \
+         MiB: make it smaller",
+        path.display(), bytes >> 20, limit >> 20
+    )]
+    TooManyPixels {
+        /// The file.
+        path: PathBuf,
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Size of the decoded image, bytes.
+        bytes: u64,
+        /// Largest supported size, bytes.
+        limit: u64,
     },
     /// An image cannot be decoded.
     #[error("{} cannot be decoded as an image ({source}): replace or remove it", path.display())]
@@ -240,4 +384,165 @@ pub enum DataError {
         /// Images of the part.
         images: usize,
     },
+    /// Several things are wrong.
+    #[error("{} things are wrong with the data: {}", faults.len() + more, all_of(faults, *more))]
+    Several {
+        /// The first ones, at most 20, in the order in which the data are read.
+        faults: Vec<DataError>,
+        /// Number of the others.
+        more: usize,
+    },
+}
+
+impl DataError {
+    /// Where the cause lies: in this worker, which lacks a file or memory, or in the data.
+    pub fn fault(&self) -> Fault {
+        match self {
+            DataError::Missing { .. }
+            | DataError::Read { .. }
+            | DataError::NotAFile { .. }
+            | DataError::Loop { .. }
+            | DataError::OutOfMemory { .. } => Fault::Worker,
+            DataError::FileTooLarge { .. }
+            | DataError::Gzip { .. }
+            | DataError::Truncated { .. }
+            | DataError::TrailingBytes { .. }
+            | DataError::TooLarge { .. }
+            | DataError::NotIdx { .. }
+            | DataError::ElementType { .. }
+            | DataError::ByteOrder { .. }
+            | DataError::Dimensions { .. }
+            | DataError::Swapped { .. }
+            | DataError::NoImages { .. }
+            | DataError::CountMismatch { .. }
+            | DataError::Label { .. }
+            | DataError::UnusedClasses { .. }
+            | DataError::Channels { .. }
+            | DataError::Classes { .. }
+            | DataError::ClassFolders { .. }
+            | DataError::SizeMismatch { .. }
+            | DataError::EmptyClass { .. }
+            | DataError::ClassFolder { .. }
+            | DataError::Unsupported { .. }
+            | DataError::OutsideClasses { .. }
+            | DataError::TooManyPixels { .. }
+            | DataError::Undecodable { .. }
+            | DataError::Side { .. }
+            | DataError::EmptyPart { .. }
+            | DataError::ClassNotInPart { .. } => Fault::Data,
+            // Another worker may have all files, but nobody can train on damaged ones.
+            DataError::Several { faults, .. } => {
+                let of_data = faults.iter().any(|error| error.fault() == Fault::Data);
+                if of_data { Fault::Data } else { Fault::Worker }
+            }
+        }
+    }
+}
+
+impl From<FileError> for DataError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Missing { path } => DataError::Missing { path },
+            FileError::Read { path, source } => DataError::Read { path, source },
+            FileError::NotAFile { path, what } => DataError::NotAFile { path, what },
+            FileError::TooLarge { path, limit } => DataError::FileTooLarge { path, limit },
+            FileError::Encoding { .. }
+            | FileError::Compressed { .. }
+            | FileError::NotText { .. } => unreachable!("data are read as bytes, not as text"),
+        }
+    }
+}
+
+/// Collects errors, so that users learn of all of them at once.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    named: Vec<DataError>,
+    more: usize,
+}
+
+impl Faults {
+    /// The value of a result. Its error is kept.
+    pub(super) fn take<T>(&mut self, result: Result<T, DataError>) -> Option<T> {
+        result.map_err(|error| self.add(error)).ok()
+    }
+
+    /// Keeps an error.
+    pub(super) fn add(&mut self, error: DataError) {
+        match error {
+            DataError::Several { faults, more } => {
+                self.more += more;
+                faults.into_iter().for_each(|error| self.add(error));
+            }
+            error if self.named.len() < MOST_NAMED => self.named.push(error),
+            _ => self.more += 1,
+        }
+    }
+
+    /// Number of errors.
+    pub(super) fn len(&self) -> usize {
+        self.named.len() + self.more
+    }
+
+    /// # Errors
+    /// If there are any.
+    pub(super) fn check(mut self) -> Result<(), DataError> {
+        match self.named.len() {
+            0 => Ok(()),
+            1 if self.more == 0 => Err(self.named.remove(0)),
+            _ => Err(DataError::Several { faults: self.named, more: self.more }),
+        }
+    }
+}
+
+fn all_of(faults: &[DataError], more: usize) -> String {
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let rest = if more == 0 { String::new() } else { format!("; and {more} more") };
+    texts.join("; ") + &rest
+}
+
+fn and_more(images: usize) -> String {
+    if images == 0 { String::new() } else { format!(" and {images} more have such labels") }
+}
+
+/// Names, or the first of them.
+fn listed(names: &[String]) -> String {
+    let rest = if names.len() > MOST_NAMED { ", …" } else { "" };
+    names[..names.len().min(MOST_NAMED)].join(", ") + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty(path: &str) -> DataError {
+        DataError::NoImages { path: path.into() }
+    }
+
+    #[test]
+    fn errors_are_reported_together_up_to_a_number() {
+        let mut faults = Faults::default();
+        assert_eq!(faults.take(Ok(3)), Some(3));
+        assert_eq!(faults.take::<u8>(Err(empty("0"))), None);
+        let one = std::mem::take(&mut faults).check().unwrap_err();
+        assert_eq!(one.to_string(), "0 has no images: use another file");
+        Faults::default().check().unwrap();
+
+        let mut inner = Faults::default();
+        (1..26).for_each(|i| inner.add(empty(&format!("f{i}"))));
+        faults.add(empty("f0"));
+        faults.add(inner.check().unwrap_err());
+        let text = faults.check().unwrap_err().to_string();
+        assert!(text.starts_with("26 things are wrong with the data: f0 has no"), "{text}");
+        assert!(text.contains("; f19 has") && !text.contains("f20"), "{text}");
+        assert!(text.ends_with("; and 6 more"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_is_the_workers_fault_unless_others_are_damaged() {
+        let missing = || DataError::Missing { path: "a".into() };
+        let several = |faults| DataError::Several { faults, more: 0 }.fault();
+        assert_eq!(missing().fault(), Fault::Worker);
+        assert_eq!(several(vec![missing(), missing()]), Fault::Worker);
+        assert_eq!(several(vec![missing(), empty("b")]), Fault::Data);
+    }
 }

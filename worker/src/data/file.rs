@@ -1,38 +1,66 @@
 //! Reads data files, gzipped or plain, which is detected from the content. Memory use depends on
 //! the data that are present, not on the size that a header announces.
 
-use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
 use super::DataError;
+use crate::files;
 
 /// Largest size of the images of one file or folder, bytes.
 pub(super) const MAX_BYTES: u64 = 4 << 30;
+/// Most times that a file may be gzipped. Twice happens when a browser keeps the compression of a
+/// transfer.
+const MAX_LAYERS: usize = 3;
+/// The first bytes of a gzipped file.
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// An open data file, decompressed if it is gzipped.
+/// An open data file, decompressed if it is gzipped, also if it is gzipped more than once.
 pub(super) struct Input {
     path: PathBuf,
     gzipped: bool,
     reader: Box<dyn Read>,
     /// Bytes read so far.
     position: u64,
+    /// Size of the content, bytes; `None` if it is gzipped.
+    size: Option<u64>,
 }
 
 impl Input {
-    /// Opens the file at `path`.
+    /// Opens the file at `path`, which must be a regular file.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let failed = |source| read_error(path, source);
-        let mut file = File::open(path).map_err(failed)?;
-        let mut start = Vec::new();
-        file.by_ref().take(2).read_to_end(&mut start).map_err(failed)?;
-        let gzipped = start == [0x1f, 0x8b];
-        let whole = BufReader::new(io::Cursor::new(start).chain(file));
-        let reader: Box<dyn Read> =
-            if gzipped { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
-        Ok(Self { path: path.to_owned(), gzipped, reader, position: 0 })
+        let (file, metadata) = files::open(path)?;
+        let (reader, gzipped) = (Box::new(BufReader::new(file)), false);
+        let mut input = Self { path: path.to_owned(), gzipped, reader, position: 0, size: None };
+        for layer in 0.. {
+            let start = input.up_to(2)?;
+            input.position = 0;
+            let compressed = start == GZIP && layer < MAX_LAYERS;
+            let whole = io::Cursor::new(start).chain(input.reader);
+            input.gzipped |= compressed;
+            if !compressed {
+                input.reader = Box::new(whole);
+                break;
+            }
+            input.reader = Box::new(MultiGzDecoder::new(BufReader::new(whole)));
+        }
+        // Files that the system makes up say that they are empty.
+        input.size = Some(metadata.len()).filter(|&size| size > 0 && !input.gzipped);
+        Ok(input)
+    }
+
+    /// Checks that a file whose size is known has `count` bytes left, before they are read.
+    pub(super) fn expect(&self, count: u64) -> Result<(), DataError> {
+        let (expected, path) = (self.position.saturating_add(count), || self.path.clone());
+        match self.size {
+            Some(size) if size < expected => Err(DataError::Truncated { path: path(), expected }),
+            Some(size) if size > expected => {
+                Err(DataError::TrailingBytes { path: path(), expected })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the next `count` bytes. Memory grows with the bytes that are present, not with
@@ -40,7 +68,7 @@ impl Input {
     pub(super) fn take(&mut self, count: u64) -> Result<Vec<u8>, DataError> {
         let bytes = self.up_to(count)?;
         if (bytes.len() as u64) < count {
-            let expected = self.position - bytes.len() as u64 + count;
+            let expected = (self.position - bytes.len() as u64).saturating_add(count);
             return Err(DataError::Truncated { path: self.path.clone(), expected });
         }
         Ok(bytes)
@@ -107,11 +135,12 @@ pub(super) fn read_error(path: &Path, source: io::Error) -> DataError {
 
 /// Checks that every label is a class.
 pub(super) fn check_labels(path: &Path, labels: &[u16], classes: u32) -> Result<(), DataError> {
-    match labels.iter().position(|&label| u32::from(label) >= classes) {
+    let mut wrong = labels.iter().enumerate().filter(|(_, label)| u32::from(**label) >= classes);
+    match wrong.next() {
         None => Ok(()),
-        Some(index) => {
-            let path = path.to_owned();
-            Err(DataError::Label { path, index, label: labels[index], classes })
+        Some((index, &label)) => {
+            let (path, more) = (path.to_owned(), wrong.count());
+            Err(DataError::Label { path, index, label, more, classes })
         }
     }
 }
@@ -149,6 +178,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_be_gzipped_more_than_once() {
+        let content = [7; 5000];
+        let twice = gzip(&gzip(&content));
+        let (_directory, path) = written(&twice);
+        let mut input = Input::open(&path).unwrap();
+        assert_eq!(input.take(5000).unwrap(), content);
+        input.end().unwrap();
+        let (_directory, cut) = written(&twice[..twice.len() - 9]);
+        let error = Input::open(&cut).and_then(|mut input| input.take_rest()).unwrap_err();
+        assert!(matches!(error, DataError::Gzip { .. }), "{error}");
+        // A file that unpacks to itself must not be unpacked for ever.
+        let often = (0..9).fold(content.to_vec(), |bytes, _| gzip(&bytes));
+        let (_directory, path) = written(&often);
+        assert_eq!(Input::open(&path).unwrap().take(2).unwrap(), GZIP);
+    }
+
+    #[test]
+    fn the_size_of_a_plain_file_is_known_before_it_is_read() {
+        let (_directory, path) = written(&[1, 2, 3]);
+        let input = Input::open(&path).unwrap();
+        input.expect(3).unwrap();
+        let error = input.expect(u64::MAX).unwrap_err();
+        assert!(matches!(error, DataError::Truncated { expected: u64::MAX, .. }), "{error}");
+        let error = input.expect(2).unwrap_err();
+        assert!(matches!(error, DataError::TrailingBytes { expected: 2, .. }), "{error}");
+    }
+
+    #[test]
     fn concatenated_gzip_members_are_one_file() {
         let (_directory, path) = written(&[gzip(&[1, 2]), gzip(&[3])].concat());
         assert_eq!(Input::open(&path).unwrap().take_rest().unwrap(), [1, 2, 3]);
@@ -173,7 +230,7 @@ mod tests {
     fn damaged_gzip_files_are_errors() {
         let whole = gzip(&[5; 1000]);
         let (_directory, cut) = written(&whole[..whole.len() / 2]);
-        let error = Input::open(&cut).unwrap().take_rest().unwrap_err();
+        let error = Input::open(&cut).and_then(|mut input| input.take_rest()).unwrap_err();
         assert!(matches!(error, DataError::Gzip { .. }), "{error}");
 
         let mut wrong_checksum = whole.clone();
@@ -193,6 +250,6 @@ mod tests {
         assert!(matches!(error, DataError::Missing { .. }), "{error}");
         assert!(error.to_string().contains("absent"), "{error}");
         let error = Input::open(directory.path()).err().unwrap();
-        assert!(matches!(error, DataError::Read { .. }), "{error}");
+        assert!(matches!(error, DataError::NotAFile { what: "a directory", .. }), "{error}");
     }
 }

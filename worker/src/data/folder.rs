@@ -2,40 +2,34 @@
 //! from the content. They are turned upright, converted to grey or RGB, and resized to a square.
 //!
 //! Classes are numbered by the names of their folders, in byte order. Images are ordered in rounds:
-//! the first of each class by file name, then the second of each, and so on. So the first images
-//! of a test set are spread over all classes. Transparency is ignored. Hidden files and files
-//! that are not images are skipped.
+//! the first of each class by path, then the second of each, and so on. So the first images of a
+//! test set are spread over all classes. Transparency is ignored. Which files are read and which
+//! are ignored is in `listing`.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::ffi::OsString;
 use std::io::{self, Cursor};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use edgesmith_common::Seed;
 use edgesmith_search_space::DataShape;
-use image::error::{LimitError, LimitErrorKind};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::file::{MAX_BYTES, read_error};
+use super::error::Faults;
+use super::file::MAX_BYTES;
 use super::image_set::Resize;
+use super::listing::{class_folders, format_name, images_below};
 use super::{DataError, ImageSet, split};
+use crate::files;
 
-/// Extensions of files that are read.
-const READABLE: [&str; 3] = ["png", "jpg", "jpeg"];
-/// Extensions of unsupported images. They are errors, because users would not expect these images
-/// to be skipped.
-const UNREADABLE: [&str; 14] = [
-    "avif", "bmp", "gif", "heic", "heif", "jp2", "jxl", "pbm", "pgm", "ppm", "tga", "tif", "tiff",
-    "webp",
-];
 /// Largest side of the resized images, pixels.
 const MAX_SIDE: u32 = 4096;
 /// Seed for drawing the held-out tenth. It is the same in every study, so test accuracies of
 /// different seeds are of the same images, and a teacher from another study has not seen them.
 const HELD_OUT: Seed = Seed(0);
-/// Largest size of a decoded image, bytes. No camera makes larger ones, so a larger image is
-/// treated as damaged.
-const MAX_DECODED: u64 = 1 << 29;
+/// Largest size of an image file, bytes.
+const MAX_FILE: u64 = 512 << 20;
+/// Largest size of a decoded image, bytes.
+const MAX_DECODED: u64 = 512 << 20;
 
 /// Reads training and test images, resized to `side` × `side` pixels. Without a test folder, a
 /// stratified tenth of the training folder is held out, the same one in every study.
@@ -48,23 +42,26 @@ pub(super) fn read(
     if side == 0 || side > MAX_SIDE {
         return Err(DataError::Side { side, limit: MAX_SIDE });
     }
-    let train_classes = classes(train)?;
+    let train_classes = class_folders(train)?;
     if train_classes.len() != data.classes as usize {
-        return Err(DataError::Classes {
-            what: train.display().to_string(),
-            found: train_classes.len(),
+        return Err(DataError::ClassFolders {
+            directory: train.to_owned(),
+            folders: train_classes.iter().map(|name| name.to_string_lossy().into()).collect(),
             expected: data.classes,
         });
     }
     let Some(test) = test else {
-        let all = images(train, &train_classes, side, data)?;
+        let mut faults = Faults::default();
+        let all = images(train, &train_classes, side, data, Depth::Found, &mut faults)?;
+        faults.check()?;
+        let all = all.set;
         let mut rng = split::generator(HELD_OUT, split::Use::HeldOutTest);
         let tenth = (all.len() + 5) / 10;
         let held_out = split::choose(&all.labels, train_classes.len(), tenth, &mut rng);
         let rest = split::complement(&held_out, all.len());
         return Ok((all.subset(&rest), all.subset(&held_out)));
     };
-    let test_classes = classes(test)?;
+    let test_classes = class_folders(test)?;
     for (here, there, from, to) in
         [(&train_classes, &test_classes, train, test), (&test_classes, &train_classes, test, train)]
     {
@@ -76,62 +73,43 @@ pub(super) fn read(
             });
         }
     }
-    Ok((images(train, &train_classes, side, data)?, images(test, &test_classes, side, data)?))
+    let mut faults = Faults::default();
+    let train = images(train, &train_classes, side, data, Depth::Found, &mut faults)?;
+    let depth = Depth::Given(train.brightest);
+    let test = images(test, &test_classes, side, data, depth, &mut faults)?;
+    faults.check()?;
+    Ok((train.set, test.set))
 }
 
-/// Names of the class folders, sorted.
-pub(super) fn classes(directory: &Path) -> Result<Vec<OsString>, DataError> {
-    let paths = entries(directory)?;
-    let folders = paths.iter().filter(|path| path.is_dir());
-    let names: Vec<OsString> =
-        folders.filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
-    if names.is_empty() {
-        return Err(DataError::NoImages { path: directory.to_owned() });
-    }
-    Ok(names)
+/// Which value of a 16-bit image is full brightness.
+#[derive(Debug, Clone, Copy)]
+enum Depth {
+    /// The one that the images' own values show, see [`brightest`].
+    Found,
+    /// This one; larger values are as bright.
+    Given(u16),
 }
 
-/// The image files of a class folder, sorted.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut files = Vec::new();
-    for path in entries(folder)? {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if READABLE.contains(&extension.as_str()) {
-            files.push(path);
-        } else if UNREADABLE.contains(&extension.as_str()) {
-            return Err(DataError::Unsupported { path });
-        }
-    }
-    if files.is_empty() {
-        return Err(DataError::EmptyClass { path: folder.to_owned() });
-    }
-    Ok(files)
+/// The images of a directory.
+struct Images {
+    set: ImageSet,
+    /// The value of 16-bit images that is full brightness.
+    brightest: u16,
 }
 
-/// The entries of a directory without hidden ones, sorted by name.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let failed = |source| read_error(directory, source);
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort_unstable();
-    Ok(paths)
-}
-
-/// Reads all images of the given class folders of a directory.
+/// Reads all images of the given class folders of a directory. Files that cannot be read are added
+/// to `faults`; their images are black in the result.
 fn images(
     directory: &Path,
     classes: &[OsString],
     side: u32,
     data: DataShape,
-) -> Result<ImageSet, DataError> {
+    depth: Depth,
+    faults: &mut Faults,
+) -> Result<Images, DataError> {
     let mut ordered = Vec::new();
     for (label, class) in (0..=u16::MAX).zip(classes) {
-        let files = files(&directory.join(class))?;
+        let files = images_below(&directory.join(class), faults);
         ordered.extend(files.into_iter().enumerate().map(|(round, path)| (round, label, path)));
     }
     // The sort is stable, so classes keep their order within a round.
@@ -143,35 +121,94 @@ fn images(
         height: side,
         width: side,
         pixels: Vec::new(),
-        labels: Vec::with_capacity(ordered.len()),
+        labels: ordered.iter().map(|(_, label, _)| *label).collect(),
     };
     let bytes = set.image_bytes() as u64 * ordered.len() as u64;
     if bytes > MAX_BYTES {
         let path = directory.to_owned();
         return Err(DataError::TooLarge { path, announced: bytes, limit: MAX_BYTES });
     }
-    for (_, label, path) in ordered {
-        let image = decode(&path).map_err(|source| DataError::Undecodable { path, source })?;
-        append(&image, &mut set);
-        set.labels.push(label);
+    if set.pixels.try_reserve_exact(bytes as usize).is_err() {
+        return Err(DataError::OutOfMemory { path: directory.to_owned(), bytes });
     }
-    Ok(set)
+    set.pixels.resize(bytes as usize, 0);
+
+    let full = match depth {
+        Depth::Found => u16::MAX,
+        Depth::Given(full) => full,
+    };
+    let mut highest = 0;
+    let mut deep = Vec::new();
+    for (i, (_, _, path)) in ordered.iter().enumerate() {
+        let Some(mut image) = faults.take(decode(path)) else { continue };
+        if let Some(samples) = samples_of_16_bits(&mut image) {
+            highest = highest.max(samples.iter().copied().max().unwrap_or(0));
+            deep.push(i);
+        }
+        put(image, full, i, &mut set);
+    }
+    let Depth::Found = depth else { return Ok(Images { set, brightest: full }) };
+    let brightest = if deep.is_empty() { u16::MAX } else { brightest(highest) };
+    if brightest < full {
+        for i in deep {
+            if let Some(image) = faults.take(decode(&ordered[i].2)) {
+                put(image, brightest, i, &mut set);
+            }
+        }
+    }
+    Ok(Images { set, brightest })
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, ImageError> {
-    let bytes = fs::read(path)?;
+/// The value of full brightness in 16-bit images whose highest value is this one: the highest value
+/// of as many bits as it takes, at least 8. Cameras write values of 10, 12 or 14 bits to 16-bit
+/// files.
+fn brightest(highest: u16) -> u16 {
+    u16::MAX >> highest.leading_zeros().min(8)
+}
+
+/// The values of an image with 16 bits per value.
+fn samples_of_16_bits(image: &mut DynamicImage) -> Option<&mut [u16]> {
+    match image {
+        DynamicImage::ImageLuma16(image) => Some(image),
+        DynamicImage::ImageLumaA16(image) => Some(image),
+        DynamicImage::ImageRgb16(image) => Some(image),
+        DynamicImage::ImageRgba16(image) => Some(image),
+        _ => None,
+    }
+}
+
+fn decode(path: &Path) -> Result<DynamicImage, DataError> {
+    let bytes = files::read(path, MAX_FILE)?;
+    let undecodable = |source| DataError::Undecodable { path: path.to_owned(), source };
+    let damaged = |kind, text: &str| undecodable(io::Error::new(kind, text).into());
+    if bytes.is_empty() {
+        return Err(damaged(io::ErrorKind::UnexpectedEof, "it is empty"));
+    }
     if jpeg_is_cut_short(&bytes) {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is truncated").into());
+        return Err(damaged(io::ErrorKind::UnexpectedEof, "it is truncated"));
     }
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    let mut decoder = reader.into_decoder()?;
-    if decoder.total_bytes() > MAX_DECODED {
-        return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
+    match image::guess_format(&bytes) {
+        Ok(ImageFormat::Png | ImageFormat::Jpeg) => {}
+        Ok(other) => {
+            let format = Some(format_name(other));
+            return Err(DataError::Unsupported { path: path.to_owned(), format });
+        }
+        Err(_) => return Err(damaged(io::ErrorKind::InvalidData, "its content is no image")),
     }
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image)
+    let decoded = || -> Result<Result<DynamicImage, DataError>, ImageError> {
+        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+        let mut decoder = reader.into_decoder()?;
+        if decoder.total_bytes() > MAX_DECODED {
+            let (width, height) = decoder.dimensions();
+            let (path, bytes, limit) = (path.to_owned(), decoder.total_bytes(), MAX_DECODED);
+            return Ok(Err(DataError::TooManyPixels { path, width, height, bytes, limit }));
+        }
+        let orientation = decoder.orientation()?;
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok(Ok(image))
+    };
+    decoded().map_err(undecodable)?
 }
 
 /// Whether bytes are a JPEG file that ends in the middle of its image. The decoder does not report
@@ -199,25 +236,35 @@ fn jpeg_is_cut_short(bytes: &[u8]) -> bool {
     }
 }
 
-/// Appends the pixels of an image, converted to the set's channels and size.
-fn append(image: &DynamicImage, set: &mut ImageSet) {
+/// Writes an image to place `i` of the set, converted to the set's channels and size. `full` is the
+/// value of full brightness in 16-bit images.
+fn put(mut image: DynamicImage, full: u16, i: usize, set: &mut ImageSet) {
+    if full < u16::MAX
+        && let Some(samples) = samples_of_16_bits(&mut image)
+    {
+        let (full, most) = (u32::from(full), u32::from(u16::MAX));
+        for value in samples {
+            *value = (u32::from(*value).min(full) * most / full) as u16;
+        }
+    }
     let size = (image.height() as usize, image.width() as usize);
     let interleaved = match set.channels {
-        1 => image.to_luma8().into_raw(),
-        _ => image.to_rgb8().into_raw(),
+        1 => image.into_luma8().into_raw(),
+        _ => image.into_rgb8().into_raw(),
     };
     let mut resize = Resize::new(size, (set.height, set.width));
-    let mut resized = vec![0; set.height * set.width];
-    for channel in 0..set.channels {
-        let plane: Vec<u8> =
-            interleaved.iter().copied().skip(channel).step_by(set.channels).collect();
-        resize.plane(&plane, &mut resized);
-        set.pixels.extend_from_slice(&resized);
+    let (bytes, channels, plane_size) = (set.image_bytes(), set.channels, set.height * set.width);
+    let place = &mut set.pixels[i * bytes..(i + 1) * bytes];
+    for (channel, out) in place.chunks_exact_mut(plane_size).enumerate() {
+        let plane: Vec<u8> = interleaved.iter().copied().skip(channel).step_by(channels).collect();
+        resize.plane(&plane, out);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use image::codecs::jpeg::JpegEncoder;
     use image::{GrayImage, ImageEncoder, Rgb, RgbImage, Rgba, RgbaImage};
     use tempfile::TempDir;
@@ -335,7 +382,7 @@ mod tests {
         let failure = |name: &str, bytes: &[u8]| {
             let path = directory.path().join(name);
             fs::write(&path, bytes).unwrap();
-            let error = read_both(&directory, &directory).unwrap_err();
+            let error = read(directory.path(), None, 2, GREY).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
             fs::remove_file(path).unwrap();
             error
@@ -361,13 +408,73 @@ mod tests {
         huge[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
         let error = failure("ape/huge.png", &huge);
         assert!(
-            matches!(error, DataError::Undecodable { source: ImageError::Limits(_), .. }),
+            matches!(error, DataError::TooManyPixels { width: 60_000, height: 60_000, .. }),
             "{error}"
         );
 
         let error = failure("ape/anim.gif", b"GIF89a");
         assert!(matches!(error, DataError::Unsupported { .. }), "{error}");
         read_both(&directory, &directory).unwrap();
+    }
+
+    #[test]
+    fn every_damaged_image_is_named() {
+        let (train, test) = (zoo(), zoo());
+        let photo = jpeg(None);
+        for (directory, name) in
+            [(&train, "ape/1.jpg"), (&train, "bee/2.jpg"), (&test, "ape/3.jpg")]
+        {
+            fs::write(directory.path().join(name), &photo[..photo.len() / 2]).unwrap();
+        }
+        fs::write(test.path().join("bee/4.gif"), b"GIF89a").unwrap();
+        let error = read_both(&train, &test).unwrap_err().to_string();
+        assert!(error.starts_with("4 things are wrong with the data: "), "{error}");
+        for name in ["ape/1.jpg", "bee/2.jpg", "ape/3.jpg", "bee/4.gif"] {
+            assert!(error.contains(name), "{error}");
+        }
+        assert!(error.contains("(it is truncated): replace or remove it"), "{error}");
+    }
+
+    #[test]
+    fn images_below_folders_of_a_class_are_read_by_content() {
+        let directory = zoo();
+        png(directory.path(), "ape/2023/may/d.png", 4);
+        let other = directory.path().join("ape/2023/e");
+        fs::rename(directory.path().join("ape/c.png"), &other).unwrap();
+        let (set, _) = read_both(&directory, &directory).unwrap();
+        let apes: Vec<u8> =
+            (0..set.len()).filter(|&i| set.labels[i] == 0).map(|i| set.image(i)[0]).collect();
+        assert_eq!(apes, [3, 4, 1, 2]);
+    }
+
+    /// Writes a grey PNG of 16 bits with these two pixels.
+    fn deep_png(directory: &Path, name: &str, values: [u16; 2]) {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let image = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(2, 1, values.to_vec());
+        DynamicImage::from(image.unwrap()).save(path).unwrap();
+    }
+
+    #[test]
+    fn values_of_few_bits_in_16_bit_images_use_their_own_range() {
+        let (train, test) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        deep_png(train.path(), "a/1.png", [0, 4000]);
+        deep_png(train.path(), "b/1.png", [2048, 1024]);
+        deep_png(test.path(), "a/1.png", [4095, 65535]);
+        deep_png(test.path(), "b/1.png", [0, 16]);
+        let read = || {
+            let (train, test) = read(train.path(), Some(test.path()), 2, GREY).unwrap();
+            let pair = |set: &ImageSet, i| [set.image(i)[0], set.image(i)[1]];
+            [pair(&train, 0), pair(&train, 1), pair(&test, 0), pair(&test, 1)]
+        };
+        // The training images show 12 bits; brighter test images are as bright as possible.
+        assert_eq!(read(), [[0, 249], [128, 64], [255, 255], [0, 1]]);
+        deep_png(train.path(), "a/1.png", [0, 65535]);
+        assert_eq!(read(), [[0, 255], [8, 4], [16, 255], [0, 0]]);
+        assert_eq!(
+            [0, 255, 256, 1023, 4095, 4096].map(brightest),
+            [255, 255, 511, 1023, 4095, 8191]
+        );
     }
 
     #[test]
@@ -386,7 +493,7 @@ mod tests {
         let directory = zoo();
         let three = DataShape { channels: 1, classes: 3 };
         let error = read(directory.path(), None, 2, three).unwrap_err();
-        assert!(matches!(error, DataError::Classes { found: 2, expected: 3, .. }), "{error}");
+        assert!(error.to_string().contains("has 2 class folders (ape, bee), but"), "{error}");
 
         let other = zoo();
         png(other.path(), "cat/a.png", 1);

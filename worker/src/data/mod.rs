@@ -18,8 +18,11 @@ mod file;
 mod folder;
 mod idx;
 mod image_set;
+mod listing;
 mod split;
 mod views;
+
+use error::Faults;
 
 pub use error::DataError;
 pub use file::read_decompressed;
@@ -51,7 +54,8 @@ impl Dataset {
     ///
     /// # Errors
     /// If a file is missing, damaged or of the wrong kind, if files disagree with each other or
-    /// with `data`, or if a class has no image in a part.
+    /// with `data`, or if a class has no image in a part. All files are read, so that one error
+    /// names up to 20 faulty ones.
     pub fn load(
         spec: &DataSpec,
         data: DataShape,
@@ -61,10 +65,13 @@ impl Dataset {
         let at = |path: &str| base_directory.join(path);
         let (train, test) = match &spec.source {
             DataSource::Digits => digits::read(data)?,
-            DataSource::Idx { train_images, train_labels, test_images, test_labels } => (
-                idx::read(&at(train_images), &at(train_labels), data)?,
-                idx::read(&at(test_images), &at(test_labels), data)?,
-            ),
+            DataSource::Idx { train_images, train_labels, test_images, test_labels } => {
+                let mut faults = Faults::default();
+                let train = faults.take(idx::read(&at(train_images), &at(train_labels), data));
+                let test = faults.take(idx::read(&at(test_images), &at(test_labels), data));
+                faults.check()?;
+                train.zip(test).expect("without an error both were read")
+            }
             DataSource::Cifar10 { directory } => cifar10::read(&at(directory), data)?,
             DataSource::ImageFolder { train, test, side } => {
                 let (train, test) = (at(train), test.as_deref().map(at));
@@ -72,6 +79,12 @@ impl Dataset {
             }
         };
         Self::assemble(train, test, spec, data.classes as usize, seed)
+    }
+
+    /// Size of all images and labels, bytes.
+    pub fn bytes(&self) -> u64 {
+        let of = |set: &ImageSet| set.pixels.len() + size_of_val(set.labels.as_slice());
+        [&self.train, &self.validation, &self.test].map(of).iter().sum::<usize>() as u64
     }
 
     /// Applies the limits and the validation split to the images of a reader.
@@ -143,7 +156,7 @@ pub fn class_names(source: &DataSource, base_directory: &Path) -> Result<Vec<Str
         DataSource::Digits | DataSource::Idx { .. } => Ok(Vec::new()),
         DataSource::Cifar10 { .. } => Ok(cifar10::NAMES.map(str::to_owned).to_vec()),
         DataSource::ImageFolder { train, .. } => {
-            let names = folder::classes(&base_directory.join(train))?.into_iter();
+            let names = listing::class_folders(&base_directory.join(train))?.into_iter();
             Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
         }
     }
@@ -343,7 +356,7 @@ mod tests {
             Dataset::load(&spec, shape, Seed(1), Path::new("/nowhere")).unwrap_err().to_string()
         };
         let cifar10 = load(DataSource::Cifar10 { directory: "cifar".into() }, 3, 10);
-        assert!(cifar10.starts_with("/nowhere/cifar/data_batch_1.bin does not exist"), "{cifar10}");
+        assert!(cifar10.starts_with("/nowhere/cifar does not exist"), "{cifar10}");
         let source = DataSource::ImageFolder { train: "photos".into(), test: None, side: 8 };
         let folder = load(source, 3, 2);
         assert!(folder.starts_with("/nowhere/photos does not exist"), "{folder}");
