@@ -17,9 +17,12 @@ use crate::failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// mimalloc's option for how long freed memory stays with the process, and its value in
-/// milliseconds. With the default of 10, a training step of a large network returns its feature
+/// milliseconds. With a delay of 10, a training step of a large network returns its feature
 /// maps to the system and faults them in again, which took a tenth of the time (`perf stat -e
 /// page-faults edgesmith-bench train`).
+///
+/// The option has a name only as an environment variable, which mimalloc reads before `main`. So it
+/// is set by number, and `Cargo.toml` pins the exact version whose number this is.
 const PURGE_DELAY: (libmimalloc_sys::mi_option_t, c_long) = (15, 10_000);
 
 /// Runs a program's command to its end and returns the exit code: 0 for success, 1 for failure, 2
@@ -84,4 +87,30 @@ fn tracing(verbose: u8) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set for the test's child process, which prints its value.
+    const NAME: &str = "MIMALLOC_PURGE_DELAY";
+
+    #[test]
+    fn the_option_with_this_number_is_the_one_with_this_name() {
+        // SAFETY: the option exists, and reading it changes nothing.
+        let value = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY.0) };
+        if std::env::var_os(NAME).is_some() {
+            println!("purge delay {value}");
+            return;
+        }
+        let test = "start::tests::the_option_with_this_number_is_the_one_with_this_name";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(NAME, "4321")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(said.contains("purge delay 4321"), "{said}");
+    }
 }
