@@ -22,7 +22,7 @@ pub use ids::{
     ArtifactHash, AttemptId, DeviceClass, EngineName, InvalidHash, InvalidName, StudyName, TaskId,
     TrialNumber, WorkerId,
 };
-pub use measurement::{DeviceInfo, Measurement};
+pub use measurement::{DeviceInfo, Measurement, Noise, Waiting};
 pub use metric::{
     Bound, Constraint, FigureError, FigureNames, Figures, Goal, Metric, MetricNameError, Objective,
     Scope, ScopedMetric, Split, Target,

@@ -189,6 +189,7 @@ pub(crate) mod tests {
             p50_ms: ms,
             p95_ms: ms,
             min_ms: ms,
+            noise: None,
         }
     }
 

@@ -137,7 +137,8 @@ registry! {
         scope: ScopeKind::Target,
         source: Source::Measured,
         scale: Scale::Logarithmic { low: 1e-3, high: 1e4 },
-        meaning: "median latency of one image on the device, milliseconds",
+        meaning: "median latency of one image on the device, milliseconds; includes normalisation of \
+                  the pixels, but not reading or resizing the image",
     };
     /// Size of the edge-runtime file.
     MODEL_BYTES = Definition {

@@ -145,8 +145,10 @@ fn wrong_in_measured(measurement: &Measurement, target: &Target) -> Option<Strin
     if measured != *target {
         return Some(format!("measured on {measured} instead of {target}"));
     }
-    let Measurement { p50_ms, p95_ms, min_ms, .. } = measurement;
+    let Measurement { p50_ms, p95_ms, min_ms, noise, .. } = measurement;
     let wrong =
         [p50_ms, p95_ms, min_ms].into_iter().find_map(|ms| Metric::LATENCY_MS.check(*ms).err());
-    wrong.map(|problem| format!("reported an invalid latency: {problem}"))
+    let wrong = wrong.map(|problem| format!("reported an invalid latency: {problem}"));
+    let noise = || noise.as_ref()?.check().err();
+    wrong.or_else(|| noise().map(|problem| format!("reported {problem}")))
 }

@@ -2,8 +2,8 @@
 //! be right is for whoever takes it in to say, and answers show what is recorded.
 
 use edgesmith_common::{
-    DeviceClass, DeviceInfo, EngineName, Figures, Measurement, Metric, Scope, ScopedMetric, Split,
-    Target,
+    DeviceClass, DeviceInfo, EngineName, Figures, Measurement, Metric, Noise, Scope, ScopedMetric,
+    Split, Target, Waiting,
 };
 
 use super::{ConvertError, missing, wrong};
@@ -116,6 +116,22 @@ impl TryFrom<v1::DeviceInfo> for DeviceInfo {
     }
 }
 
+impl From<&Noise> for v1::Noise {
+    fn from(noise: &Noise) -> Self {
+        let Noise { noisy, spread, waiting, timings } = *noise;
+        let waiting = waiting.map(|Waiting { share, per_run }| v1::Waiting { share, per_run });
+        Self { noisy, spread, waiting, timings }
+    }
+}
+
+impl From<v1::Noise> for Noise {
+    fn from(noise: v1::Noise) -> Self {
+        let v1::Noise { noisy, spread, waiting, timings } = noise;
+        let waiting = waiting.map(|v1::Waiting { share, per_run }| Waiting { share, per_run });
+        Self { noisy, spread, waiting, timings }
+    }
+}
+
 impl From<&Measurement> for v1::Measurement {
     fn from(m: &Measurement) -> Self {
         Self {
@@ -129,6 +145,7 @@ impl From<&Measurement> for v1::Measurement {
             p50_ms: m.p50_ms,
             p95_ms: m.p95_ms,
             min_ms: m.min_ms,
+            noise: m.noise.as_ref().map(Into::into),
         }
     }
 }
@@ -151,6 +168,7 @@ impl TryFrom<v1::Measurement> for Measurement {
             p50_ms: m.p50_ms,
             p95_ms: m.p95_ms,
             min_ms: m.min_ms,
+            noise: m.noise.map(Into::into),
         })
     }
 }
@@ -202,8 +220,19 @@ pub(super) mod tests {
             DeviceInfo { class: class.parse().unwrap(), name, cpu, cpu_flags, cores }
         });
         let engine = "[a-z][a-z0-9-]{0,10}";
-        (device, engine, text, any::<[u32; 4]>(), prop::array::uniform3(0.001..1e6)).prop_map(
-            |(device, engine, engine_version, counts, times)| Measurement {
+        let waiting = (0.0..=1.0, 0.0..9.0);
+        let waiting = waiting.prop_map(|(share, per_run)| Waiting { share, per_run });
+        let noise = (any::<bool>(), 0.0..9.0, prop::option::of(waiting), 1u32..9);
+        let noise = noise.prop_map(|(noisy, spread, waiting, timings)| Noise {
+            noisy,
+            spread,
+            waiting,
+            timings,
+        });
+        let times = prop::array::uniform3(0.001..1e6);
+        let noise = prop::option::of(noise);
+        (device, engine, text, any::<[u32; 4]>(), times, noise).prop_map(
+            |(device, engine, engine_version, counts, times, noise)| Measurement {
                 device,
                 engine: engine.parse().unwrap(),
                 engine_version,
@@ -214,6 +243,7 @@ pub(super) mod tests {
                 p50_ms: times[0],
                 p95_ms: times[1],
                 min_ms: times[2],
+                noise,
             },
         )
     }
@@ -270,7 +300,8 @@ pub(super) mod tests {
             min_ms: 1.0,
             ..Default::default()
         };
-        assert!(Measurement::try_from(good.clone()).is_ok());
+        let read = Measurement::try_from(good.clone()).unwrap();
+        assert_eq!(read.noise, None, "not known from workers of earlier versions");
         assert_eq!(field(v1::Measurement { threads: 0, ..good.clone() }), "threads");
         assert_eq!(field(v1::Measurement { engine: String::new(), ..good }), "engine");
     }

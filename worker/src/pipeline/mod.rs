@@ -328,15 +328,21 @@ impl Pipeline {
         // Another worker's engine may read a model that this one cannot.
         let model = Model::from_bytes(&context.fetch(model)?).map_err(AttemptError::retryable)?;
         drop(busy);
-        context.progress(0.0, "wait for quiet");
         let stopped = || context.is_stopped();
-        let Some(_quiet) = self.gate.quiet(stopped) else { return Err(AttemptError::stopped()) };
-        context.progress(0.1, "measure");
-        probe::measure(&model, &study.work.measurement, target.threads, &self.info, stopped)
-            .map_err(|error| match error {
+        // Other tasks compute between two timings of a model.
+        let quiet = || {
+            context.progress(0.0, "wait for quiet");
+            let quiet = self.gate.quiet(stopped)?;
+            context.progress(0.1, "measure");
+            Some(quiet)
+        };
+        let spec = &study.work.measurement;
+        probe::measure(&model, spec, target.threads, &self.info, quiet, stopped).map_err(|error| {
+            match error {
                 ProbeError::Stopped => AttemptError::stopped(),
                 other => AttemptError::retryable(other),
-            })
+            }
+        })
     }
 
     fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {

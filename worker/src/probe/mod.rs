@@ -2,10 +2,12 @@
 //! caller must make the machine quiet first.
 
 mod device;
+mod noise;
 mod timing;
+mod waits;
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edgesmith_common::spec::MeasurementSpec;
 use edgesmith_common::{DeviceInfo, EngineName, Measurement};
@@ -13,7 +15,14 @@ use edgesmith_edge_runtime::{ENGINE_VERSION, Model, ModelError, Session};
 
 pub use device::device_info;
 
+use self::noise::quietest;
 use self::timing::{Limits, Summary, summarize, time_runs};
+use self::waits::Waits;
+
+/// Pause before a disturbed timing is repeated, for short pieces of other work to end.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Time between two checks during a pause whether the measurement is stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a model was not timed.
 #[derive(Debug, thiserror::Error)]
@@ -38,41 +47,48 @@ pub enum ProbeError {
 /// After `warmup_runs` untimed runs, every run is timed on its own with the monotonic clock, until
 /// there are `min_runs` of them and they add up to `min_seconds`. A time includes normalisation of
 /// the input, the network, and two readings of the clock (about 20 to 50 ns each, not subtracted).
-/// Percentiles are nearest-rank. The image is fixed noise, because the engine's work does not
+/// It does not include reading, decoding or resizing an image: the input already has the model's
+/// size. Percentiles are nearest-rank. The image is fixed noise, because the engine's work does not
 /// depend on it.
+///
+/// If other work on the machine disturbed the timing, it is repeated after a pause of one second,
+/// up to two times, and the quietest is kept. [`Measurement::noise`] says how quiet that was.
+/// `quiet` is called before each timing. It keeps other work of this process away until its guard
+/// is dropped, and returns `None` if the caller stops.
 ///
 /// # Errors
 /// When the study asks for more than one thread, the engine rejects the model, or `stopped`, which
-/// is called between runs, returns true.
-pub fn measure(
+/// is called between runs and during pauses, returns true.
+pub fn measure<Q>(
     model: &Model,
     spec: &MeasurementSpec,
     threads: u32,
     device: &DeviceInfo,
+    quiet: impl Fn() -> Option<Q>,
     stopped: impl Fn() -> bool,
 ) -> Result<Measurement, ProbeError> {
     if threads != 1 {
         return Err(ProbeError::Threads { asked: threads });
     }
     let mut session = Session::new(model)?;
-    let image = noise(model.input.bytes());
+    let image = pixels(model.input.bytes());
     let limits = Limits {
         warmup_runs: spec.warmup_runs,
         min_runs: spec.min_runs,
         min_seconds: spec.min_seconds,
     };
     let started = Instant::now();
-    let times = time_runs(
-        limits,
-        || started.elapsed(),
-        || {
+    let time = || {
+        let _quiet = quiet().ok_or(ProbeError::Stopped)?;
+        let run = || {
             // The image has the model's size, so this cannot fail.
             let _ = black_box(session.run(black_box(&image)));
-        },
-        stopped,
-    )
-    .ok_or(ProbeError::Stopped)?;
-    let Summary { p50_ms, p95_ms, min_ms } = summarize(&times);
+        };
+        time_runs(limits, || started.elapsed(), Waits::so_far, run, &stopped)
+            .ok_or(ProbeError::Stopped)
+    };
+    let (timing, noise) = quietest(time, || pause(&stopped))?;
+    let Summary { p50_ms, p95_ms, min_ms } = summarize(&timing.times);
     Ok(Measurement {
         device: device.clone(),
         engine: EngineName::edge_runtime(),
@@ -80,15 +96,28 @@ pub fn measure(
         threads,
         batch: 1,
         warmup_runs: spec.warmup_runs,
-        samples: u32::try_from(times.len()).unwrap_or(u32::MAX),
+        samples: u32::try_from(timing.times.len()).unwrap_or(u32::MAX),
         p50_ms,
         p95_ms,
         min_ms,
+        noise: Some(noise),
     })
 }
 
+/// Sleeps for [`PAUSE`], unless it is stopped.
+fn pause(stopped: impl Fn() -> bool) -> Result<(), ProbeError> {
+    let began = Instant::now();
+    while began.elapsed() < PAUSE {
+        if stopped() {
+            return Err(ProbeError::Stopped);
+        }
+        std::thread::sleep(LOOK_EVERY.min(PAUSE.saturating_sub(began.elapsed())));
+    }
+    Ok(())
+}
+
 /// Pseudo-random bytes of all values.
-fn noise(bytes: usize) -> Vec<u8> {
+fn pixels(bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }
 
@@ -120,24 +149,39 @@ mod tests {
     #[test]
     fn a_measurement_names_the_engine_and_the_device() {
         let device = device_info(DeviceClass::local());
-        let m = measure(&model(), &spec(), 1, &device, || false).unwrap();
+        let m = measure(&model(), &spec(), 1, &device, || Some(()), || false).unwrap();
         assert_eq!(m.device, device);
         assert_eq!((m.engine.as_str(), m.engine_version.as_str()), (ENGINE_NAME, ENGINE_VERSION));
         assert_eq!((m.threads, m.batch, m.warmup_runs, m.samples), (1, 1, 2, 60));
         assert!(m.min_ms > 0.0 && m.min_ms <= m.p50_ms && m.p50_ms <= m.p95_ms);
+        let said = m.noise.unwrap();
+        assert_eq!(said.check(), Ok(()));
+        assert!((1..=noise::MOST_TIMINGS).contains(&said.timings), "{said:?}");
+    }
+
+    #[test]
+    fn a_measurement_that_cannot_be_quiet_or_is_stopped_ends() {
+        let device = device_info(DeviceClass::local());
+        let never = || None::<()>;
+        let error = measure(&model(), &spec(), 1, &device, never, || false).unwrap_err();
+        assert!(matches!(error, ProbeError::Stopped));
+        let error = measure(&model(), &spec(), 1, &device, || Some(()), || true).unwrap_err();
+        assert!(matches!(error, ProbeError::Stopped));
+        assert!(matches!(pause(|| true), Err(ProbeError::Stopped)));
     }
 
     #[test]
     fn threads_and_models_that_the_engine_rejects_are_reported() {
         let device = device_info(DeviceClass::local());
-        let error = measure(&model(), &spec(), 4, &device, || false);
+        let error = measure(&model(), &spec(), 4, &device, || Some(()), || false);
         assert_eq!(
             error.unwrap_err().to_string(),
             "failed to measure: the engine runs on 1 thread, but the study asks for 4"
         );
         let mut broken = model();
         broken.input.std.clear();
-        let error = measure(&broken, &spec(), 1, &device, || false).unwrap_err().to_string();
+        let error =
+            measure(&broken, &spec(), 1, &device, || Some(()), || false).unwrap_err().to_string();
         assert!(error.starts_with("failed to measure: the model's input is invalid"), "{error}");
     }
 }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use edgesmith_common::Waiting;
+
+use super::waits::Waits;
+
 /// How many runs to make.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -11,6 +15,15 @@ pub(super) struct Limits {
     pub min_runs: u32,
     /// Shortest total time of the timed runs, in seconds.
     pub min_seconds: f64,
+}
+
+/// The timed runs of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Timing {
+    /// The time of each run, in order; there is at least one.
+    pub times: Vec<Duration>,
+    /// How the thread waited for a processor meanwhile; `None` if the system does not count it.
+    pub waiting: Option<Waiting>,
 }
 
 /// Statistics of the timed runs, in milliseconds.
@@ -25,19 +38,21 @@ pub(super) struct Summary {
 }
 
 /// Runs and times `run` until both limits are met. `None` if `stopped`, which is called between
-/// runs, returns true. `now` is a monotonic clock.
+/// runs, returns true. `now` is a monotonic clock, and `waits` counts how this thread waits.
 pub(super) fn time_runs(
     limits: Limits,
     mut now: impl FnMut() -> Duration,
+    mut waits: impl FnMut() -> Option<Waits>,
     mut run: impl FnMut(),
     stopped: impl Fn() -> bool,
-) -> Option<Vec<Duration>> {
+) -> Option<Timing> {
     for _ in 0..limits.warmup_runs {
         if stopped() {
             return None;
         }
         run();
     }
+    let waited_before = waits();
     let begin = now();
     let mut times = Vec::new();
     let mut total = Duration::ZERO;
@@ -56,7 +71,9 @@ pub(super) fn time_runs(
         let long_enough = total.as_secs_f64() >= limits.min_seconds
             || after.saturating_sub(begin).as_secs_f64() >= 2.0 * limits.min_seconds;
         if times.len() >= limits.min_runs as usize && long_enough {
-            return Some(times);
+            let waiting = waits().zip(waited_before);
+            let waiting = waiting.map(|(after, before)| after.since(before, total, times.len()));
+            return Some(Timing { times, waiting });
         }
     }
 }
@@ -75,7 +92,7 @@ pub(super) fn summarize(times: &[Duration]) -> Summary {
 
 /// The nearest-rank percentile of ascending, non-empty values: the smallest value such that at
 /// least `percent` percent of the values are not above it. It is always a measured value.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+pub(super) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted[rank - 1]
 }
@@ -109,13 +126,14 @@ mod tests {
         let times = time_runs(
             limits,
             || clock.get(),
+            || None,
             || {
                 runs.set(runs.get() + 1);
                 clock.set(clock.get() + Duration::from_millis(run_ms));
             },
             || false,
         );
-        (runs.get(), times.unwrap())
+        (runs.get(), times.unwrap().times)
     }
 
     #[test]
@@ -137,7 +155,7 @@ mod tests {
             readings.set(readings.get() + 1);
             Duration::from_millis(readings.get() / 2)
         };
-        let times = time_runs(limits, now, || {}, || false).unwrap();
+        let times = time_runs(limits, now, || None, || {}, || false).unwrap().times;
         assert!(times.len() >= 399, "{}", times.len());
         assert_eq!(summarize(&times).p95_ms, 0.0);
     }
@@ -148,9 +166,25 @@ mod tests {
         for most in [0, 2, 3, 20] {
             let runs = Cell::new(0);
             let run = || runs.set(runs.get() + 1);
-            let times = time_runs(limits, || Duration::ZERO, run, || runs.get() == most);
+            let times = time_runs(limits, || Duration::ZERO, || None, run, || runs.get() == most);
             assert_eq!((runs.get(), times), (most, None));
         }
+    }
+
+    #[test]
+    fn waits_of_the_warmup_are_not_counted() {
+        let limits = Limits { warmup_runs: 3, min_runs: 50, min_seconds: 0.0 };
+        let clock = Cell::new(0);
+        // Every run takes 10 ms, 4 of them waiting.
+        let timing = time_runs(
+            limits,
+            || Duration::from_millis(10 * clock.get()),
+            || Some(Waits { waited: Duration::from_millis(4 * clock.get()), starts: clock.get() }),
+            || clock.set(clock.get() + 1),
+            || false,
+        );
+        let waiting = timing.unwrap().waiting.unwrap();
+        assert_eq!((waiting.share, waiting.per_run), (0.4, 1.0));
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl SyntheticExecutor {
             p50_ms,
             p95_ms: 1.2 * p50_ms,
             min_ms: 0.9 * p50_ms,
+            noise: None,
         })
     }
 }

@@ -429,6 +429,7 @@ pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
         p50_ms,
         p95_ms: p50_ms * 1.2,
         min_ms: p50_ms * 0.9,
+        noise: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! How trials and teachers get from task to task, and how they fail.
 
-use edgesmith_common::{ArtifactHash, Fault, ScopedMetric, Split, TrialState};
+use edgesmith_common::{ArtifactHash, Fault, Noise, ScopedMetric, Split, TrialState, Waiting};
 
 use super::super::*;
 use super::builders::*;
@@ -284,6 +284,10 @@ fn an_invalid_report_is_a_failed_attempt() {
     bench.finish(trainer, &lease);
     let worker = bench.join(WorkerBuilder::measurer("board"));
     let other = "onnxruntime".parse().unwrap();
+    const QUIET: Noise = Noise { noisy: false, spread: 0.0, waiting: None, timings: 1 };
+    assert_eq!(QUIET.check(), Ok(()));
+    let noisy =
+        |noise| Outcome::Measured(Measurement { noise: Some(noise), ..measurement(&board, 1.0) });
     for wrong in [
         Outcome::Measured(measurement(&board, nan)),
         Outcome::Measured(measurement(&board, -1.0)),
@@ -292,6 +296,11 @@ fn an_invalid_report_is_a_failed_attempt() {
         Outcome::Measured(Measurement { threads: 4, ..measurement(&board, 1.0) }),
         Outcome::Measured(Measurement { engine: other, ..measurement(&board, 1.0) }),
         Outcome::Measured(measurement(&class("pi"), 1.0)),
+        noisy(Noise { spread: nan, ..QUIET }),
+        noisy(Noise { spread: -0.1, ..QUIET }),
+        noisy(Noise { waiting: Some(Waiting { share: 1.5, per_run: 0.0 }), ..QUIET }),
+        noisy(Noise { waiting: Some(Waiting { share: 0.5, per_run: nan }), ..QUIET }),
+        noisy(Noise { timings: 0, ..QUIET }),
         Outcome::TrialTrained(trained(lease.attempt, 0.5)),
     ] {
         let lease = bench.lease(worker);

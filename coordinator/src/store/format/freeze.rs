@@ -1,8 +1,8 @@
 //! Converts the core's records to frozen ones, each in the newest version of its kind.
 
 use edgesmith_common::{
-    ArtifactHash, Figures, Measurement, Scope, ScopedMetric, Split, Target, TaskId, TrainedTrial,
-    TrialNumber,
+    ArtifactHash, Figures, Measurement, Noise, Scope, ScopedMetric, Split, Target, TaskId,
+    TrainedTrial, TrialNumber, Waiting,
 };
 
 use super::{FormatError, Frame, v1, v2};
@@ -95,10 +95,11 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             trained: trained_trial(trained),
             measure: measure_tasks(measure),
         }),
-        Record::Measured { study, task, measurement: of } => Frame::of(&v1::Measured {
+        Record::Measured { study, task, measurement: of } => Frame::of(&v2::Measured {
             study: study.to_string(),
             task: task.0,
             measurement: measurement(of),
+            noise: of.noise.as_ref().map(noise),
         }),
         Record::TrialFinished { study, number, ending } => Frame::of(&v1::TrialFinished {
             study: study.to_string(),
@@ -229,6 +230,13 @@ fn measure_tasks(tasks: &[(TaskId, Target)]) -> Vec<(u64, v2::Target)> {
     tasks.iter().map(|(task, on)| (task.0, target(on))).collect()
 }
 
+fn noise(noise: &Noise) -> v2::Noise {
+    let Noise { noisy, spread, waiting, timings } = *noise;
+    let waiting = waiting.map(|Waiting { share, per_run }| v2::Waiting { share, per_run });
+    v2::Noise { noisy, spread, waiting, timings }
+}
+
+/// Everything except the noise, which the record holds beside it.
 fn measurement(m: &Measurement) -> v1::Measurement {
     v1::Measurement {
         device: v1::DeviceInfo {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{StudySpec, Target};
+use edgesmith_common::{Noise, StudySpec, Target, Waiting};
 use edgesmith_search_space::Choice;
 
 use super::golden_records::*;
@@ -21,7 +21,31 @@ fn meaning_of_every_variant() -> Vec<(String, Record)> {
         let bytes = postcard::to_stdvec(&vec![record]).unwrap();
         (name, Decoder::default().decode(1, &bytes).unwrap().remove(0))
     };
-    every_variant().into_iter().map(read).collect()
+    let mut all: Vec<(String, Record)> = every_variant().into_iter().map(read).collect();
+    all.extend(newer_variants(&all));
+    all
+}
+
+/// Records that hold what version 1 of their kind could not hold, by name. `all` has one record of
+/// every kind.
+fn newer_variants(all: &[(String, Record)]) -> Vec<(String, Record)> {
+    let measured = all.iter().find_map(|(_, record)| match record {
+        Record::Measured { .. } => Some(record.clone()),
+        _ => None,
+    });
+    let measured = |noise| {
+        let mut record = measured.clone().unwrap();
+        let Record::Measured { measurement, .. } = &mut record else { unreachable!() };
+        measurement.noise = Some(noise);
+        record
+    };
+    let quiet = Noise { noisy: false, spread: 0.25, waiting: None, timings: 1 };
+    let waiting = Some(Waiting { share: 0.125, per_run: 1.5 });
+    let noisy = Noise { noisy: true, spread: 0.5, waiting, timings: 3 };
+    vec![
+        ("measured:quiet".to_owned(), measured(quiet)),
+        ("measured:noisy".to_owned(), measured(noisy)),
+    ]
 }
 
 /// The records of [`every_variant`] that layout 1 could hold.
@@ -112,7 +136,7 @@ fn the_bytes_of_layout_1_have_not_changed() {
 fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
-    let newer = [0, 8, 9, 14, 15, 17, 19];
+    let newer = [0, 8, 9, 14, 15, 17, 19, 10];
     let expected: Vec<(u32, u32)> =
         (0..23).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
     assert_eq!(kinds, expected);
@@ -140,7 +164,7 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
     let read = |name: &str| {
         let read = Decoder::default().decode(2, &golden[name][0]).unwrap();
         let text = format!("{:?}", read[0]);
-        let from = ["state: ", "ending: ", "checkpoint: ", "teacher_weights: "];
+        let from = ["state: ", "ending: ", "checkpoint: ", "teacher_weights: ", "noise: "];
         let start = from.iter().find_map(|field| text.find(field)).unwrap();
         text[start..].chars().filter(|c| !c.is_whitespace()).collect::<String>()
     };
@@ -166,6 +190,12 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
         ("trial-finished:screened-out", "ending:ScreenedOut"),
         ("rung-reached", "checkpoint:None"),
         ("rung-reached:with-checkpoint", "checkpoint:Some("),
+        ("measured", "noise:None"),
+        ("measured:quiet", "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1})"),
+        (
+            "measured:noisy",
+            "noise:Some(Noise{noisy:true,spread:0.5,waiting:Some(Waiting{share:0.125,per_run:1.5}),timings:3})",
+        ),
     ] {
         let said = read(name);
         assert!(said.starts_with(says), "{name}: {said}. {MEND}");

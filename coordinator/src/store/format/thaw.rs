@@ -3,8 +3,8 @@
 
 use edgesmith_common::{
     ArtifactHash, AttemptId, DataReport, DeviceInfo, EngineName, Figures, Measurement, Metric,
-    RungReport, Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial, TrialNumber,
-    WorkerId,
+    Noise, RungReport, Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial,
+    TrialNumber, Waiting, WorkerId,
 };
 use edgesmith_search_space::Choice;
 
@@ -66,10 +66,7 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
         }),
         v1::Record::TeacherTrained(record) => thaw_teacher(record.upcast()?),
         v1::Record::TrialTrained(record) => thaw_trained(record.upcast()?),
-        v1::Record::Measured(v1::Measured { study, task, measurement: m }) => {
-            let (study, task) = (name(&study)?, TaskId(task));
-            Ok(Record::Measured { study, task, measurement: measurement(m)? })
-        }
+        v1::Record::Measured(record) => thaw_measured(record.upcast()),
         v1::Record::TrialFinished(v1::TrialFinished { study, number, ending }) => {
             let (study, number) = (name(&study)?, TrialNumber(number));
             Ok(Record::TrialFinished { study, number, ending: trial_ending(ending) })
@@ -109,6 +106,7 @@ pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, Form
         (15, 2) => thaw_rung(frame.read()?),
         (17, 2) => thaw_imported(frame.read()?, choices),
         (19, 2) => thaw_too_slow(frame.read()?, choices),
+        (10, 2) => thaw_measured(frame.read()?),
         (kind, version) => return Err(FormatError::Kind { kind, version }),
     };
     record.map_err(|problem| frame.damaged(problem))
@@ -182,6 +180,12 @@ fn thaw_too_slow(record: v2::TrialTooSlow, choices: &RecordedChoices) -> Result<
         target: target(record.target)?,
         reason: record.reason,
     })
+}
+
+fn thaw_measured(record: v2::Measured) -> Result<Record, Problem> {
+    let (study, task) = (name(&record.study)?, TaskId(record.task));
+    let measurement = measurement(record.measurement, record.noise)?;
+    Ok(Record::Measured { study, task, measurement })
 }
 
 /// Parses the name of a study, a device class or an engine.
@@ -258,9 +262,15 @@ fn measure_tasks(tasks: Vec<(u64, v2::Target)>) -> Result<Vec<(TaskId, Target)>,
     tasks.into_iter().map(|(task, on)| Ok((TaskId(task), target(on)?))).collect()
 }
 
+fn noise(noise: v2::Noise) -> Noise {
+    let v2::Noise { noisy, spread, waiting, timings } = noise;
+    let waiting = waiting.map(|v2::Waiting { share, per_run }| Waiting { share, per_run });
+    Noise { noisy, spread, waiting, timings }
+}
+
 /// In layout 1, the engine was any text that a worker sent. There was only one engine then, so a
 /// text that is not a name means that one.
-fn measurement(m: v1::Measurement) -> Result<Measurement, Problem> {
+fn measurement(m: v1::Measurement, of_noise: Option<v2::Noise>) -> Result<Measurement, Problem> {
     Ok(Measurement {
         device: DeviceInfo {
             class: name(&m.device.class)?,
@@ -278,5 +288,6 @@ fn measurement(m: v1::Measurement) -> Result<Measurement, Problem> {
         p50_ms: m.p50_ms,
         p95_ms: m.p95_ms,
         min_ms: m.min_ms,
+        noise: of_noise.map(noise),
     })
 }

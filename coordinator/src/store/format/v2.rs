@@ -1,7 +1,8 @@
 //! Version 2 of the kinds of record that have changed, frozen, with the upcasts from version 1.
 //!
 //! What changed: figures map a metric and a scope to a value; measurements are on a target (device,
-//! engine, threads); a study is stored resolved, with its choices; hashes are 32 bytes.
+//! engine, threads); a study is stored resolved, with its choices; hashes are 32 bytes; a
+//! measurement says how quiet the machine was.
 
 use edgesmith_common::{Metric, ScopedMetric, StudySpec};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ frozen! { 2:
     15 RungReached,
     17 TrialImported,
     19 TrialTooSlow,
+    10 Measured,
 }
 
 /// The bytes of a hash.
@@ -88,6 +90,29 @@ pub struct TrialTooSlow {
     pub parents: Vec<u32>,
     pub target: Target,
     pub reason: String,
+}
+
+/// Kind 10.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub study: String,
+    pub task: u64,
+    pub measurement: v1::Measurement,
+    pub noise: Option<Noise>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    pub noisy: bool,
+    pub spread: f64,
+    pub waiting: Option<Waiting>,
+    pub timings: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub share: f64,
+    pub per_run: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -198,6 +223,14 @@ impl v1::TrialTooSlow {
     pub fn upcast(self) -> TrialTooSlow {
         let v1::TrialTooSlow { study, number, genotype, parents, device, reason } = self;
         TrialTooSlow { study, number, genotype, parents, target: target(device), reason }
+    }
+}
+
+impl v1::Measured {
+    /// In version 1, it was not known how quiet the machine was.
+    pub fn upcast(self) -> Measured {
+        let v1::Measured { study, task, measurement } = self;
+        Measured { study, task, measurement, noise: None }
     }
 }
 
