@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ArtifactHash, FigureNames, Figures, Measurement, Metric, ScopedMetric, Target};
 
-/// The state of a trial. A finished trial never changes.
+/// The state of a trial. A finished trial never changes, except for a failed one that is retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TrialState {

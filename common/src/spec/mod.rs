@@ -12,6 +12,7 @@ use crate::{
 
 mod algorithm;
 mod check;
+mod difference;
 mod error;
 mod fidelity;
 mod parse;
@@ -22,6 +23,7 @@ mod space;
 mod table;
 
 pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
+pub use difference::Difference;
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
 pub use parse::MAX_STUDY_BYTES;
@@ -59,6 +61,14 @@ impl StudySpec {
     /// The text that this was parsed from; parsing it again gives an equal spec.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Replaces the budget, and the text of the study file if there is a new one with that budget.
+    pub fn set_budget(&mut self, budget: Budget, source: Option<String>) {
+        self.budget = budget;
+        if let Some(source) = source {
+            self.source = source;
+        }
     }
 
     /// What training needs to know; `None` if trials are looked up in a table.
@@ -300,6 +310,28 @@ pub struct Budget {
     pub simulated_seconds: Option<f64>,
     /// Attempts at a task before its trial fails. At least 1.
     pub max_attempts: u32,
+    /// Hours after which no more trials are proposed; those that run are finished. Pauses, and times
+    /// in which no coordinator runs, do not count. Above 0.
+    pub hours: Option<f64>,
+}
+
+impl Budget {
+    /// Whether it allows at least as much as `other`.
+    pub fn covers(&self, other: &Budget) -> bool {
+        let covers = |mine: Option<f64>, others: Option<f64>| match (mine, others) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(mine), Some(others)) => mine >= others,
+        };
+        self.trials >= other.trials
+            && covers(self.simulated_seconds, other.simulated_seconds)
+            && covers(self.hours, other.hours)
+    }
+
+    /// [`Budget::hours`] in milliseconds.
+    pub fn milliseconds(&self) -> Option<f64> {
+        self.hours.map(|hours| hours * 3.6e6)
+    }
 }
 
 /// How networks are trained.

@@ -424,13 +424,11 @@ fn read_constraints(
 fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
     let looks_up = root.knew("table");
     let mut table = root.required_table("budget", "give a [budget] table with trials", m)?;
-    let simulated_seconds = looks_up.then(|| {
-        let positive = |seconds: f64| match seconds {
-            seconds if seconds > 0.0 => Ok(seconds),
-            seconds => Err(format!("{seconds} is out of range; use a number above 0")),
-        };
-        table.obeying("simulated_seconds", m, positive)
-    });
+    let positive = |value: f64| match value {
+        value if value > 0.0 => Ok(value),
+        value => Err(format!("{value} is out of range; use a number above 0")),
+    };
+    let simulated_seconds = looks_up.then(|| table.obeying("simulated_seconds", m, positive));
     let most = 10_000_000;
     let counts_seconds = table.knew("simulated_seconds") && looks_up;
     if !table.has("trials") && !counts_seconds {
@@ -438,8 +436,10 @@ fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
     }
     let trials = table.within("trials", most, (1, most), m);
     let max_attempts = table.within("max_attempts", 3, (1, 100), m);
+    let hours = table.obeying("hours", m, positive);
     table.finish(m);
-    Some(Budget { trials, simulated_seconds: simulated_seconds.flatten(), max_attempts })
+    let simulated_seconds = simulated_seconds.flatten();
+    Some(Budget { trials, simulated_seconds, max_attempts, hours })
 }
 
 fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {

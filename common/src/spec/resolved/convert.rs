@@ -50,7 +50,7 @@ impl Document {
                 Bound::Min(limit) => BoundDocument::Min(limit),
             },
         };
-        let Budget { trials, simulated_seconds, max_attempts } = spec.budget;
+        let Budget { trials, simulated_seconds, max_attempts, hours } = spec.budget;
         Self {
             version: VERSION,
             name: spec.name.to_string(),
@@ -59,7 +59,7 @@ impl Document {
             objectives: spec.objectives.iter().map(objective).collect(),
             constraints: spec.constraints.iter().map(constraint).collect(),
             algorithm: AlgorithmDocument::of(&spec.algorithm),
-            budget: BudgetDocument { trials, simulated_seconds, max_attempts },
+            budget: BudgetDocument { trials, simulated_seconds, max_attempts, hours },
             work: match &spec.work {
                 Workload::Train(work) => WorkDocument::Train(Box::new(TrainDocument::of(work))),
                 Workload::Table(table) => WorkDocument::Table(TableDocument::of(table)),
@@ -92,7 +92,7 @@ impl Document {
             };
             Ok(Constraint { of: parse("constraints.metric", &c.metric)?, bound })
         };
-        let BudgetDocument { trials, simulated_seconds, max_attempts } = self.budget;
+        let BudgetDocument { trials, simulated_seconds, max_attempts, hours } = self.budget;
         let work = match self.work {
             WorkDocument::Train(work) => Workload::Train(Box::new(work.into_work()?)),
             WorkDocument::Table(table) => Workload::Table(table.into_spec()?),
@@ -108,7 +108,7 @@ impl Document {
             constraints: self.constraints.iter().map(constraint).collect::<Result<_, _>>()?,
             start_from: parse_all("start_from", &self.start_from)?,
             algorithm: self.algorithm.into_spec(),
-            budget: Budget { trials, simulated_seconds, max_attempts },
+            budget: Budget { trials, simulated_seconds, max_attempts, hours },
             work,
             fidelity: self.fidelity.map(|f| FidelitySpec {
                 rule: match f.rule {

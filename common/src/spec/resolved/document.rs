@@ -107,6 +107,9 @@ pub(super) struct BudgetDocument {
     pub(super) trials: u32,
     pub(super) simulated_seconds: Option<f64>,
     pub(super) max_attempts: u32,
+    /// Absent in documents from before this limit existed, and if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hours: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -165,6 +165,10 @@ fn studies() -> Vec<(&'static str, String)> {
         ("parameters", screened("parameters")),
         ("teacher-trained", taught("teacher = { epochs = 11 }")),
         ("teacher-given", taught(given)),
+        (
+            "hours",
+            of("name = \"auto\"").replace("max_attempts = 2", "max_attempts = 2, hours = 1.5"),
+        ),
         ("table", table("name = \"random\"", "identity = \"network\"", "budget = { trials = 5 }")),
         (
             "table-rungs",

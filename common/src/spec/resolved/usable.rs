@@ -17,7 +17,7 @@ pub(in crate::spec) fn check(spec: &StudySpec) -> Result<(), ResolvedError> {
         return unusable("objectives", "there are none");
     }
     algorithm(&spec.algorithm)?;
-    let Budget { trials, simulated_seconds: _, max_attempts } = spec.budget;
+    let Budget { trials, simulated_seconds: _, max_attempts, hours: _ } = spec.budget;
     not_zero("budget.trials", u64::from(trials))?;
     not_zero("budget.max_attempts", u64::from(max_attempts))?;
     if let Some(FidelitySpec { rule: _, rungs, reduction }) = &spec.fidelity {
