@@ -11,6 +11,7 @@ use edgesmith_proto::v1;
 use edgesmith_search_space::Genotype;
 use serde::Deserialize;
 
+use crate::commands::submit::left_out_in_words;
 use crate::output::json::{CHOICE_COLUMN, VERSION};
 
 /// Arguments: the study and the file.
@@ -35,7 +36,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if fit.is_empty() {
         let file = args.file.display();
         return Err(invalid(match left_out.first() {
-            Some(first) => format!("no trial of {file} fits study {}; {first}", args.study),
+            Some(LeftOut { place, reason }) => {
+                format!("no trial of {file} fits study {}; {place}: {reason}", args.study)
+            }
             None => format!("{file} has no complete trials"),
         }));
     }
@@ -46,10 +49,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if known > 0 {
         text.push_str(&format!("; {known} were already in the study"));
     }
-    if let Some(first) = left_out.first() {
-        let example = if left_out.len() > 1 { ", for example " } else { ": " };
-        text.push_str(&format!("; left out {}{example}{first}", left_out.len()));
-    }
+    let mut by_reason: BTreeMap<&str, u32> = BTreeMap::new();
+    left_out.iter().for_each(|of| *by_reason.entry(&of.reason).or_default() += 1);
+    text.push_str(&left_out_in_words(&by_reason.into_iter().collect::<Vec<_>>()));
     if !unknown.is_empty() {
         let names = unknown.into_iter().collect::<Vec<_>>().join(", ");
         text.push_str(&format!("; without the figures {names}, which this version does not know"));
@@ -69,8 +71,17 @@ struct Found {
     unknown: BTreeSet<String>,
 }
 
-/// The trials that fit the study, and for each of the others the reason why it does not fit.
-fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<String>) {
+/// A complete trial in the file that does not fit the study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LeftOut {
+    /// Its place in the file.
+    place: String,
+    /// Why it does not fit.
+    reason: String,
+}
+
+/// The trials that fit the study, and the others with the reason why they do not.
+fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<LeftOut>) {
     let (mut fit, mut left_out) = (Vec::new(), Vec::new());
     let needed = spec.needed_of_known();
     for Found { place, choices, figures, unknown: _ } in found {
@@ -80,13 +91,13 @@ fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<Str
         };
         let genotype = match genotype.and_then(|genotype| valid(&genotype).map(|()| genotype)) {
             Ok(genotype) => genotype,
-            Err(why) => {
-                left_out.push(format!("{place}: {why}"));
+            Err(reason) => {
+                left_out.push(LeftOut { place, reason });
                 continue;
             }
         };
         if let Some(of) = needed.iter().find(|of| figures.get(of).is_none()) {
-            left_out.push(format!("{place}: it has no {of}"));
+            left_out.push(LeftOut { place, reason: format!("it has no {of}") });
             continue;
         }
         let genotype = genotype.indices().iter().map(|&index| u32::from(index)).collect();
@@ -335,12 +346,13 @@ mod tests {
         .unwrap();
         let (fit, left_out) = fitting(found, &spec());
         assert!(fit.is_empty());
-        assert_eq!(left_out, ["line 2: this study's space has no choice colour"]);
+        assert_eq!(left_out[0].place, "line 2");
+        assert_eq!(left_out[0].reason, "this study's space has no choice colour");
         let rows = rows();
         let text = json::csv(&rows).replace("latency_ms@phone", "other");
         let (fit, left_out) = fitting(read_csv(&text).unwrap(), &spec());
         assert!(fit.is_empty());
-        assert!(left_out[0].starts_with("line 2: it has no latency_ms"), "{left_out:?}");
+        assert!(left_out[0].reason.starts_with("it has no latency_ms"), "{left_out:?}");
     }
 
     #[test]

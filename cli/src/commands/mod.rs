@@ -9,9 +9,11 @@ use edgesmith_console::print_text;
 mod control;
 mod cover;
 mod export;
+mod extend;
 mod front;
 mod import;
 mod metrics;
+mod retry;
 mod search;
 mod serve;
 mod status;
@@ -71,6 +73,13 @@ pub enum Command {
     Pause(control::Args),
     /// Resume a paused study
     Resume(control::Args),
+    /// Try again what failed in a study, after you have mended the cause
+    ///
+    /// That is: failed trials, the teacher, damaged data, and workers that could not do its tasks. A
+    /// study that has ended goes on.
+    Retry(retry::Args),
+    /// Give a study a larger budget, also one that is complete
+    Extend(extend::Args),
     /// End a study for good
     Cancel(control::Args),
     /// Remove a study with all its trials, without asking
@@ -107,6 +116,8 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(args).await?,
         Command::Pause(args) => control::pause(args).await?,
         Command::Resume(args) => control::resume(args).await?,
+        Command::Retry(args) => retry::run(args).await?,
+        Command::Extend(args) => extend::run(args).await?,
         Command::Cancel(args) => control::cancel(args).await?,
         Command::Delete(args) => control::delete(args).await?,
         Command::Metrics(args) => metrics::run(&args)?,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use edgesmith_client::{Backend, Coordinator, DEFAULT_DATA_DIR, Submission, from_status};
 use edgesmith_common::spec::Workload;
-use edgesmith_console::start;
+use edgesmith_console::{Invalid, invalid, start};
 use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
 use edgesmith_proto::v1;
 use edgesmith_worker::pipeline::Pipeline;
@@ -16,7 +16,8 @@ use edgesmith_worker::session::{self, WorkerConfig};
 use edgesmith_worker::slots::Slots;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{front, watch};
+use crate::commands::watch::{self, WhenBlocked};
+use crate::commands::{front, submit};
 use crate::output::progress::{self, Progress};
 
 /// Arguments: the study, and what runs it.
@@ -82,8 +83,19 @@ async fn run_on(
         }
     }
     let submitted = submission.submit(coordinator).await.map_err(|error| {
-        error.context(format!("failed to start {study}; `--fresh` deletes the earlier one"))
+        if error.is::<Invalid>() {
+            let again = same_command(args);
+            invalid(format!(
+                "failed to start {study}: {error}; to delete the earlier trials and start again: \
+                 {again} --fresh"
+            ))
+        } else {
+            error.context(format!("failed to start {study}"))
+        }
     })?;
+    if let Some(start) = submit::start_in_words(&submitted) {
+        eprintln!("{start}");
+    }
     let request = v1::GetStudyRequest { study: study.clone() };
     let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
     if let Some(over) = ended_earlier(&status, args) {
@@ -98,7 +110,7 @@ async fn run_on(
     }
     let trains = matches!(work, Workload::Train(_));
     let slots = edgesmith_client::slots(args.slots, trains.then_some(args.backend)).await?;
-    announce(args, &status, submitted.created, slots, &url);
+    announce(args, &status, &submitted, slots, &url);
     let all = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
     if let Some(others) = others(&all.map_err(from_status)?.into_inner().studies, &study) {
         eprintln!("{others}");
@@ -110,7 +122,15 @@ async fn run_on(
     let config = WorkerConfig::local(&url, executor.info(), &work, slots, args.backend.name());
     let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
     let ended = tokio::select! {
-        ended = watch::follow(coordinator, &study, Progress::with_own_workers()) => Some(ended?),
+        ended = watch::follow(
+            coordinator,
+            &study,
+            Progress::with_own_workers(),
+            WhenBlocked::GiveUp,
+        ) => {
+            let mend = || format!("; mend that, then continue with: {}", same_command(args));
+            Some(ended.map_err(|error| anyhow::anyhow!("{error:#}{}", mend()))?)
+        }
         // The workers' session ends by itself only if it cannot continue.
         failed = &mut workers => {
             failed??;
@@ -134,13 +154,33 @@ async fn run_on(
 
 /// The error message for a study that ended before this command and cannot continue.
 fn ended_earlier(status: &v1::StudyStatus, args: &Args) -> Option<String> {
-    let how = match status.state() {
-        v1::StudyState::Failed => format!("failed earlier: {}", status.reason),
-        v1::StudyState::Cancelled => "was cancelled earlier".to_owned(),
-        _ => return None,
-    };
-    let again = same_command(args);
-    Some(format!("study {} {how}; start it again with: {again} --fresh", status.name))
+    let (name, again) = (&status.name, same_command(args));
+    match status.state() {
+        v1::StudyState::Failed => Some(format!(
+            "study {name} failed earlier: {}; once you have mended that, run `edgesmith retry {name}\
+             {}` and then the same command; or delete its trials and start again: {again} --fresh",
+            status.reason,
+            data_dir_option(args)
+        )),
+        v1::StudyState::Cancelled => Some(format!(
+            "study {name} was cancelled earlier; to use its results, give the file another \
+             study.name and study.start_from = [\"{name}\"]; or delete its trials and start again: \
+             {again} --fresh"
+        )),
+        v1::StudyState::Unspecified
+        | v1::StudyState::Running
+        | v1::StudyState::Paused
+        | v1::StudyState::Complete => None,
+    }
+}
+
+/// The option that names the data directory, where it is not the default.
+fn data_dir_option(args: &Args) -> String {
+    if args.data_dir == Path::new(DEFAULT_DATA_DIR) {
+        String::new()
+    } else {
+        format!(" --data-dir {}", quoted(&args.data_dir))
+    }
 }
 
 /// The command that continues the study: the same one without `--fresh`.
@@ -177,10 +217,17 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-fn announce(args: &Args, status: &v1::StudyStatus, created: bool, slots: u32, url: &str) {
+fn announce(
+    args: &Args,
+    status: &v1::StudyStatus,
+    submitted: &v1::SubmitStudyResponse,
+    slots: u32,
+    url: &str,
+) {
     let how = match status.state() {
-        v1::StudyState::Complete => "is already complete",
-        _ if created => "starts",
+        v1::StudyState::Complete => "is already complete (a larger budget.trials runs more trials)",
+        _ if submitted.extended => "goes on with a larger budget",
+        _ if submitted.created => "starts",
         _ => "continues",
     };
     let finished = progress::finished(status);
@@ -267,8 +314,9 @@ mod tests {
             reason: "no data".to_owned(),
             ..Default::default()
         };
-        let text = "study a failed earlier: no data; start it again with: edgesmith search a.toml \
-                    --fresh";
+        let text = "study a failed earlier: no data; once you have mended that, run `edgesmith retry \
+                    a` and then the same command; or delete its trials and start again: edgesmith \
+                    search a.toml --fresh";
         assert_eq!(ended_earlier(&status, &args).as_deref(), Some(text));
         status.set_state(v1::StudyState::Cancelled);
         assert!(ended_earlier(&status, &args).unwrap().contains("was cancelled earlier"));

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use edgesmith_client::{Connection, Coordinator, Submission};
 use edgesmith_console::print_text;
+use edgesmith_proto::v1;
 
-use crate::commands::{front, watch};
+use crate::commands::watch::{self, WhenBlocked};
+use crate::commands::{extend, front};
 use crate::output::progress::{Progress, state_name};
 
 /// Arguments: the study and the coordinator.
@@ -31,15 +33,102 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let submitted = submission.submit(&coordinator).await?;
     print_text(&format!("{}\n", submitted.name))?;
+    if let Some(start) = start_in_words(&submitted) {
+        eprintln!("{start}");
+    }
     if !submitted.created {
         let (status, _) = coordinator.study(&submitted.name).await?;
-        let state = state_name(status.state());
-        eprintln!("the coordinator already has this study; it is {state}");
+        eprintln!("{}", already_there(&status, submitted.extended));
     }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
     }
-    let code = watch::follow(&coordinator, &submitted.name, Progress::new()).await?;
+    let follow = watch::follow(&coordinator, &submitted.name, Progress::new(), WhenBlocked::Wait);
+    let code = follow.await?;
     front::print_summary(&coordinator, &submitted.name).await?;
     Ok(code)
+}
+
+/// What a new study took in of the studies that it starts from; `None` if it names none.
+pub fn start_in_words(submitted: &v1::SubmitStudyResponse) -> Option<String> {
+    let v1::SubmitStudyResponse { start_imported, start_known, start_left_out, .. } = submitted;
+    if *start_imported == 0 && *start_known == 0 && start_left_out.is_empty() {
+        return None;
+    }
+    let mut text = format!("starts from {start_imported} earlier trials");
+    if *start_known > 0 {
+        text.push_str(&format!("; {start_known} more have the same candidates"));
+    }
+    let left_out: Vec<(&str, u32)> =
+        start_left_out.iter().map(|of| (of.reason.as_str(), of.count)).collect();
+    text.push_str(&left_out_in_words(&left_out));
+    Some(text)
+}
+
+/// How many trials were left out, by the reason; empty if there are none. Follows another part.
+pub fn left_out_in_words(by_reason: &[(&str, u32)]) -> String {
+    if by_reason.is_empty() {
+        return String::new();
+    }
+    let all: u32 = by_reason.iter().map(|(_, count)| count).sum();
+    let reasons: Vec<String> =
+        by_reason.iter().map(|(reason, count)| format!("{count} because {reason}")).collect();
+    format!("; left out {all}: {}", reasons.join(", "))
+}
+
+/// The text about a study that was submitted before.
+fn already_there(status: &v1::StudyStatus, extended: bool) -> String {
+    if extended {
+        return extend::describe(status);
+    }
+    let (name, state) = (&status.name, state_name(status.state()));
+    let mut text = format!("the coordinator already has this study; it is {state}");
+    match status.state() {
+        v1::StudyState::Complete | v1::StudyState::Failed => text.push_str(&format!(
+            ". To run more trials, submit it with a larger budget.trials; to try again what failed: \
+             edgesmith retry {name}"
+        )),
+        v1::StudyState::Cancelled => text.push_str(&format!(
+            ". To use its results, submit another study with study.start_from = [\"{name}\"]"
+        )),
+        v1::StudyState::Unspecified | v1::StudyState::Running | v1::StudyState::Paused => {}
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_told_with_the_reasons_of_what_is_left_out() {
+        let mut submitted = v1::SubmitStudyResponse::default();
+        assert_eq!(start_in_words(&submitted), None);
+        let left_out = |reason: &str, count| v1::LeftOut { reason: reason.to_owned(), count };
+        submitted.start_imported = 5;
+        assert_eq!(start_in_words(&submitted).unwrap(), "starts from 5 earlier trials");
+        submitted.start_known = 1;
+        submitted.start_left_out = vec![left_out("it has no a", 3), left_out("it has no b", 1)];
+        let text = "starts from 5 earlier trials; 1 more have the same candidates; left out 4: 3 \
+                    because it has no a, 1 because it has no b";
+        assert_eq!(start_in_words(&submitted).unwrap(), text);
+    }
+
+    #[test]
+    fn a_study_that_was_submitted_before_says_how_to_go_on() {
+        let mut status = v1::StudyStatus {
+            name: "s".to_owned(),
+            state: v1::StudyState::Running.into(),
+            budget_trials: 9,
+            ..Default::default()
+        };
+        let text = already_there(&status, false);
+        assert_eq!(text, "the coordinator already has this study; it is running");
+        assert_eq!(already_there(&status, true), "s is running with a budget of 9 trials");
+        status.set_state(v1::StudyState::Complete);
+        let text = already_there(&status, false);
+        assert!(text.contains("larger budget.trials") && text.contains("edgesmith retry s"));
+        status.set_state(v1::StudyState::Cancelled);
+        assert!(already_there(&status, false).contains("start_from = [\"s\"]"));
+    }
 }

@@ -22,16 +22,27 @@ pub struct Args {
 /// Follows the study until it ends.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let coordinator = Coordinator::connect_to_running(&args.connection).await?;
-    follow(&coordinator, &args.study, Progress::new()).await
+    follow(&coordinator, &args.study, Progress::new(), WhenBlocked::Wait).await
 }
 
-/// Shows the study's progress on `progress` until the study ends, even if the coordinator restarts. The exit code is a
-/// failure if the study failed or was cancelled.
+/// What to do if a study cannot go on until a user mends something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenBlocked {
+    /// Say so, and wait.
+    Wait,
+    /// Return an error.
+    GiveUp,
+}
+
+/// Shows the study's progress on `progress` until the study ends, even if the coordinator restarts.
+/// The exit code is a failure if the study failed or was cancelled.
 pub async fn follow(
     coordinator: &Coordinator,
     study: &str,
     mut progress: Progress,
+    when_blocked: WhenBlocked,
 ) -> anyhow::Result<ExitCode> {
+    let mut said: Vec<String> = Vec::new();
     let mut silent_tries = 0;
     let last = loop {
         let request = v1::WatchStudyRequest { study: study.to_owned() };
@@ -44,6 +55,20 @@ pub async fn follow(
                         Ok(Some(status)) => {
                             silent_tries = 0;
                             progress.update(&status);
+                            match when_blocked {
+                                WhenBlocked::GiveUp if status.blocked => {
+                                    return Err(anyhow::anyhow!(blocked(&status)));
+                                }
+                                WhenBlocked::GiveUp => {}
+                                WhenBlocked::Wait => {
+                                    for problem in &status.problems {
+                                        if !said.contains(problem) {
+                                            progress.note(problem);
+                                        }
+                                    }
+                                    said.clone_from(&status.problems);
+                                }
+                            }
                             last = Some(status);
                         }
                         Ok(None) => break None,
@@ -81,8 +106,44 @@ pub async fn follow(
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Why a study cannot go on.
+fn blocked(status: &v1::StudyStatus) -> String {
+    let mut why: Vec<String> = Vec::new();
+    if !status.data_problem.is_empty() {
+        why.push(format!("its data are damaged: {}", status.data_problem));
+    }
+    let excluded = |of: &v1::Exclusion| format!("{} cannot {}: {}", of.worker, of.what, of.reason);
+    why.extend(status.exclusions.iter().map(excluded));
+    format!("study {} cannot go on: {}", status.name, why.join("; "))
+}
+
 /// Whether the error may pass, because the coordinator may come back.
 fn is_passing(status: &tonic::Status) -> bool {
     use tonic::Code::{Aborted, Cancelled, Internal, Unavailable, Unknown};
     matches!(status.code(), Aborted | Cancelled | Internal | Unavailable | Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_study_says_why() {
+        let exclusion = v1::Exclusion {
+            worker: "box".to_owned(),
+            what: "read the data".to_owned(),
+            reason: "there is no file t".to_owned(),
+            ..Default::default()
+        };
+        let mut status = v1::StudyStatus {
+            name: "s".to_owned(),
+            exclusions: vec![exclusion],
+            ..Default::default()
+        };
+        let text = "study s cannot go on: box cannot read the data: there is no file t";
+        assert_eq!(blocked(&status), text);
+        status.exclusions.clear();
+        status.data_problem = "t is cut".to_owned();
+        assert_eq!(blocked(&status), "study s cannot go on: its data are damaged: t is cut");
+    }
 }

@@ -95,6 +95,11 @@ impl Progress {
         None
     }
 
+    /// Prints a line above the display.
+    pub fn note(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
     /// Ends the display.
     pub fn finish(self) {
         self.bar.finish_and_clear();

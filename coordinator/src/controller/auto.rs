@@ -60,7 +60,9 @@ impl Controller for Auto {
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        self.proposers.insert(number, self.proposer(number));
+        // The first proposal of a trial counts, even if the trial is tried again later.
+        let proposer = self.proposer(number);
+        self.proposers.entry(number).or_insert(proposer);
         self.model.proposed(number, proposal);
     }
 

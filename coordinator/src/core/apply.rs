@@ -58,6 +58,34 @@ impl Core {
                 study.data = Data::Checked(*report);
                 Ok(())
             }
+            Record::DataDamaged { study, reason } => {
+                let study = self.study_mut(study)?;
+                let dropped = match study.data {
+                    Data::Pending(task) => study.remove_task(task)?.attempt,
+                    Data::Trusted | Data::Checked(_) | Data::Damaged { .. } => None,
+                };
+                study.data = Data::Damaged { reason: reason.clone() };
+                self.drop_attempts(dropped.into_iter().collect())
+            }
+            Record::DataTrusted { study } => {
+                self.study_mut(study)?.data = Data::Trusted;
+                Ok(())
+            }
+            Record::BudgetExtended { study, budget, source } => {
+                self.study_mut(study)?.apply_extended(budget, source.clone());
+                Ok(())
+            }
+            Record::TeacherRetried { study, task } => {
+                self.next.task = self.next.task.max(task.0 + 1);
+                self.study_mut(study)?.apply_teacher_retried(*task)
+            }
+            Record::TrialRetried { study, number, task, measure } => {
+                if let Some(task) = task {
+                    self.next.task = self.next.task.max(task.0 + 1);
+                }
+                self.note_tasks(measure);
+                self.study_mut(study)?.apply_trial_retried(*number, *task, measure)
+            }
             Record::StudyStateChanged { study, state, elapsed_ms } => {
                 self.apply_state(study, state, *elapsed_ms, now)
             }
@@ -125,8 +153,13 @@ impl Core {
                 Ok(())
             }
             Record::AttemptEnded { study, task, attempt, ending, elapsed_ms } => {
-                let accepted =
-                    matches!(ending, AttemptEnding::Succeeded | AttemptEnding::Failed { .. });
+                let accepted = match ending {
+                    AttemptEnding::Succeeded
+                    | AttemptEnding::Failed { .. }
+                    | AttemptEnding::FaultOfWorker { .. }
+                    | AttemptEnding::FaultOfData { .. } => true,
+                    AttemptEnding::Lost | AttemptEnding::Left => false,
+                };
                 let ended = self.end_attempt(*attempt, accepted)?;
                 if (&ended.study, ended.task) != (study, *task) {
                     return Err(format!("attempt {attempt} does not belong to task {task}"));
@@ -136,7 +169,10 @@ impl Core {
                 let back = study.tasks.requeue(*task);
                 let task = back.ok_or_else(|| format!("task {task} is not running"))?;
                 match ending {
-                    AttemptEnding::Succeeded | AttemptEnding::Left => {}
+                    AttemptEnding::Succeeded
+                    | AttemptEnding::FaultOfWorker { .. }
+                    | AttemptEnding::FaultOfData { .. }
+                    | AttemptEnding::Left => {}
                     AttemptEnding::Failed { .. } => task.failed += 1,
                     AttemptEnding::Lost => task.lost += 1,
                 }
@@ -202,6 +238,7 @@ impl Core {
             fronts: Fronts::new(&spec),
             latency: Predictors::new(&spec),
             resolved: spec.to_resolved().into(),
+            filed: spec.budget.clone(),
             spec,
             created: self.next.study,
             created_at_ms: *at_ms,
@@ -240,7 +277,7 @@ impl Core {
         now: Time,
     ) -> Result<(), Contradiction> {
         let study = self.study_mut(name)?;
-        if study.state.is_ended() {
+        if study.state.is_ended() && *state != StudyState::Running {
             return Err(format!("study {name} has already ended"));
         }
         study.state = state.clone();
@@ -265,6 +302,7 @@ impl Core {
         let dropped: Vec<AttemptId> = self.running.iter().filter_map(mine).collect();
         self.drop_attempts(dropped)?;
         self.ended.retain(|_, attempt| attempt.study != *name);
+        self.workers.readmit(name);
         Ok(())
     }
 

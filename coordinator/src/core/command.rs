@@ -1,11 +1,13 @@
 //! What the core asks of the runtime.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgesmith_common::spec::Difference;
 use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId};
 
-use super::{Record, RequestId};
+use super::{Record, RequestId, StudyState};
 
 /// Something the runtime has to do. Commands of one [`handle`](super::Core::handle) call, and of
 /// several calls in a row, are one unit: the runtime first appends all their records in order in
@@ -33,7 +35,13 @@ pub enum Answer {
         study: StudyName,
         /// False if the same study existed already.
         created: bool,
+        /// Whether the study existed and its budget was extended.
+        extended: bool,
+        /// The trials of earlier studies that it starts from.
+        start: Start,
     },
+    /// To `Extend`.
+    Extended,
     /// To `Import`.
     Imported {
         /// Number of trials that were taken in.
@@ -44,6 +52,15 @@ pub enum Answer {
     },
     /// To `Steer`: the action is done. Its effect is in the study's status.
     Steered,
+    /// To `Retry`: what is tried again.
+    Retried {
+        /// Number of failed trials.
+        trials: u32,
+        /// Whether the data are read again.
+        data: bool,
+        /// Whether the teacher is trained again.
+        teacher: bool,
+    },
     /// To `Join`.
     Joined {
         /// Id of this connection.
@@ -69,6 +86,17 @@ pub enum Answer {
     },
     /// To `Leave`.
     Left,
+}
+
+/// What a new study took in of the earlier studies that it starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Start {
+    /// Number of trials that were taken in.
+    pub imported: u32,
+    /// Number of trials that were skipped, because an earlier one has the same candidate.
+    pub known: u32,
+    /// Number of complete trials that do not fit, by the reason.
+    pub left_out: BTreeMap<String, u32>,
 }
 
 /// One lease of one task.
@@ -124,18 +152,53 @@ pub enum Refusal {
     UnknownWorker(WorkerId),
     /// Another study has this name.
     #[error(
-        "another study is already named {0}; rename this one, or delete the other with `edgesmith \
-         delete {0}`"
+        "another study is already named {study}, and it differs from this one in {}; {}",
+        listed(.differences),
+        instead(.study, *.only_limits, *.same_data)
     )]
-    NameTaken(StudyName),
+    Differs {
+        /// The name.
+        study: StudyName,
+        /// The fields, with the values of the existing study first.
+        differences: Vec<Difference>,
+        /// Whether only limits of the budget differ, and one of them is smaller.
+        only_limits: bool,
+        /// Whether both are on the same data, so that one can start from the other.
+        same_data: bool,
+    },
+    /// A limit can only become larger.
+    #[error("the {field} of study {study} is {is} already; a budget can only become larger")]
+    NotLarger {
+        /// Which study.
+        study: StudyName,
+        /// Which limit.
+        field: &'static str,
+        /// Its present value.
+        is: String,
+    },
     /// The study has ended, so the action is not possible any more.
-    #[error("study {study} is already {state}; it can only be deleted")]
+    #[error("study {study} is already {state}; {}", how_to_go_on(.study, .state))]
     Ended {
         /// Which.
         study: StudyName,
         /// The state's name.
         state: &'static str,
     },
+    /// The trial to try again has not failed.
+    #[error("trial {number} of study {study} is {state}; only failed trials can be tried again")]
+    NotFailed {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// The state's name.
+        state: &'static str,
+    },
+    /// Nothing of the study can be tried again.
+    #[error(
+        "nothing of study {0} has failed; to run more trials: `edgesmith extend {0} --trials N`"
+    )]
+    NothingFailed(StudyName),
     /// An imported trial does not fit the study.
     #[error("trial {place} of the import, counted from 0, does not fit the study: {reason}")]
     NotImportable {
@@ -169,6 +232,42 @@ pub enum Refusal {
     /// A worker that measures, but names no engine to measure with.
     #[error("a worker with the role measure needs at least one engine to run models with")]
     NoEngine,
+}
+
+/// The most differences that a sentence lists.
+const LISTED: usize = 8;
+
+fn listed(differences: &[Difference]) -> String {
+    let mut all: Vec<String> = differences.iter().take(LISTED).map(ToString::to_string).collect();
+    if differences.len() > LISTED {
+        all.push(format!("{} more fields", differences.len() - LISTED));
+    }
+    all.join(", ")
+}
+
+/// What to do about a name that a different study has.
+fn instead(study: &StudyName, only_limits: bool, same_data: bool) -> String {
+    match (only_limits, same_data) {
+        (true, _) => "a budget can only become larger".to_owned(),
+        (false, true) => format!(
+            "give this one another study.name, and study.start_from = [\"{study}\"] to start from \
+             the results of the other"
+        ),
+        (false, false) => "give this one another study.name".to_owned(),
+    }
+}
+
+/// How to go on with a study that has ended.
+fn how_to_go_on(study: &StudyName, state: &str) -> String {
+    if state == StudyState::Cancelled.name() {
+        return format!(
+            "to use its results, submit another study with study.start_from = [\"{study}\"]"
+        );
+    }
+    format!(
+        "to run more trials: `edgesmith extend {study} --trials N`; to try again what failed: \
+         `edgesmith retry {study}`"
+    )
 }
 
 fn known(studies: &[StudyName]) -> String {

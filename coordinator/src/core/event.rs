@@ -1,8 +1,8 @@
 //! What can happen to the core. The runtime turns every request and every timer into one of these.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptError, AttemptId, Outcome, StudyName, StudySpec, TaskId, WorkerId,
-    WorkerInfo,
+    ArtifactHash, AttemptError, AttemptId, Outcome, StudyName, StudySpec, TaskId, TrialNumber,
+    WorkerId, WorkerInfo,
 };
 
 use super::{KnownTrial, Time};
@@ -45,6 +45,26 @@ pub enum Event {
         study: StudyName,
         /// What to do.
         action: Action,
+    },
+    /// A user gives a study a larger budget.
+    Extend {
+        /// Whom to answer.
+        to: RequestId,
+        /// Which study.
+        study: StudyName,
+        /// The new limit of trials, all earlier ones included; `None` leaves it.
+        trials: Option<u32>,
+        /// The new limit of running time in hours, from the beginning; `None` leaves it.
+        hours: Option<f64>,
+    },
+    /// A user has mended the cause of a failure and wants to try again.
+    Retry {
+        /// Whom to answer.
+        to: RequestId,
+        /// Which study.
+        study: StudyName,
+        /// Which failed trial; `None`: all of them.
+        trial: Option<TrialNumber>,
     },
     /// A worker registers.
     Join {

@@ -2,7 +2,7 @@
 //! study file names. They become trials that are complete from the start. They use no budget and
 //! have no model here, and algorithms learn from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgesmith_common::{Figures, StudyName, StudySpec, TrialNumber, TrialValues};
 use edgesmith_search_space::{Cost, Genotype, Space};
@@ -48,13 +48,16 @@ impl Turn<'_> {
         Ok(Answer::Imported { imported: imported as u32, known: (all - imported) as u32 })
     }
 
-    /// The trials of the earlier studies that a study starts from. Those that do not fit it are
-    /// left out.
+    /// The trials of the earlier studies that a study starts from, and how many complete trials do
+    /// not fit it, by the reason.
     ///
     /// # Errors
     /// If a named study does not exist or is on other data.
-    pub(super) fn earlier_trials(&self, spec: &StudySpec) -> Result<Vec<KnownTrial>, Refusal> {
-        let mut trials = Vec::new();
+    pub(super) fn earlier_trials(
+        &self,
+        spec: &StudySpec,
+    ) -> Result<(Vec<KnownTrial>, BTreeMap<String, u32>), Refusal> {
+        let (mut trials, mut left_out) = (Vec::new(), BTreeMap::new());
         for name in &spec.start_from {
             let Some(study) = self.core.studies.get(name) else {
                 return Err(self.core.unknown_study(name));
@@ -62,15 +65,20 @@ impl Turn<'_> {
             if !on_same_data(&study.spec, spec) {
                 return Err(Refusal::OtherData { study: spec.name.clone(), earlier: name.clone() });
             }
-            let known = study.complete().filter_map(|(number, values)| {
+            for (number, values) in study.complete() {
                 let named = study.spec.space.named(&study.trials[number].genotype);
-                let genotype = spec.space.genotype_of_names(&named).ok()?;
-                let trial = KnownTrial { genotype, figures: values.figures().clone() };
-                unfit(&trial, spec).is_none().then_some(trial)
-            });
-            trials.extend(known);
+                let genotype = spec.space.genotype_of_names(&named).map_err(|e| e.to_string());
+                let known = genotype.and_then(|genotype| {
+                    let trial = KnownTrial { genotype, figures: values.figures().clone() };
+                    unfit(&trial, spec).map_or(Ok(trial), Err)
+                });
+                match known {
+                    Ok(trial) => trials.push(trial),
+                    Err(reason) => *left_out.entry(reason).or_default() += 1,
+                }
+            }
         }
-        Ok(trials)
+        Ok((trials, left_out))
     }
 
     /// Records the trials that are new to the study; returns their number.
@@ -98,6 +106,11 @@ impl Turn<'_> {
 }
 
 impl Study {
+    /// Whether another study is on the same data, so that their accuracies are comparable.
+    pub(super) fn is_on_same_data(&self, other: &StudySpec) -> bool {
+        on_same_data(&self.spec, other)
+    }
+
     /// Adds an imported trial, which is complete from the start.
     pub(super) fn apply_imported(
         &mut self,

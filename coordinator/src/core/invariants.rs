@@ -64,6 +64,14 @@ impl Core {
             ensure(holds <= slots, || {
                 format!("worker {id} holds {holds} attempts in {slots} slots")
             })?;
+            for (study, needs) in worker.excluded.keys() {
+                ensure(self.studies.contains_key(study), || {
+                    format!("worker {id} is excluded from study {study}, which does not exist")
+                })?;
+                ensure(worker.info.can_do(needs), || {
+                    format!("worker {id} is excluded from tasks that it could not do anyway")
+                })?;
+            }
             for attempt in &worker.attempts {
                 let current = self.running.get(attempt);
                 ensure(current.is_some_and(|a| a.worker == *id), || {
@@ -181,7 +189,7 @@ impl Study {
     fn expects(&self, id: TaskId, kind: &TaskKind) -> bool {
         let stage = kind.trial().and_then(|n| self.trials.get(n.0 as usize)).map(|t| &t.stage);
         match (kind, stage) {
-            (TaskKind::Data, _) => self.data == Data::Pending(id),
+            (TaskKind::Data, _) => matches!(self.data, Data::Pending(task) if task == id),
             (TaskKind::Teacher, _) => self.teacher == Teacher::Pending(id),
             (TaskKind::Measure(None, _), _) => matches!(self.teacher, Teacher::Trained { .. }),
             (TaskKind::Score(_), Some(Stage::Scoring(task)))

@@ -4,7 +4,7 @@ use edgesmith_common::spec::TeacherSource;
 use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
 
 use super::study::Stage;
-use super::{Action, Answer, Core, Record, Refusal, StudyState, TrialEnding, Turn};
+use super::{Action, Answer, Core, Record, Refusal, Start, StudyState, TrialEnding, Turn};
 
 impl Core {
     /// The refusal of an unknown study, which names the existing ones.
@@ -24,13 +24,15 @@ impl Turn<'_> {
         at_ms: u64,
     ) -> Result<Answer, Refusal> {
         let study = spec.name.clone();
-        if let Some(there) = self.core.studies.get(&study) {
-            let same =
-                there.spec.source() == spec.source() && there.teacher_weights == teacher_weights;
-            if !same {
-                return Err(Refusal::NameTaken(study));
+        if self.core.studies.contains_key(&study) {
+            let extended = self.submit_again(spec, teacher_weights)?;
+            if !self.core.studies[&study].state.is_ended() {
+                self.mend_data(&study);
+                self.core.workers.readmit(&study);
+                self.core.version += 1;
             }
-            return Ok(Answer::Submitted { study, created: false });
+            let start = Start::default();
+            return Ok(Answer::Submitted { study, created: false, extended, start });
         }
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let from_file =
@@ -43,17 +45,19 @@ impl Turn<'_> {
             let needless = "teacher weights were uploaded, but the study names no teacher file";
             return Err(Refusal::TeacherWeights(needless));
         }
-        let known = self.earlier_trials(spec)?;
+        let (known, left_out) = self.earlier_trials(spec)?;
+        let earlier = known.len();
         let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
         let spec = Box::new(spec.clone());
-        let files = spec.training().is_some_and(|work| !work.data.source.paths().is_empty());
         self.record(Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms });
-        if files {
+        if self.core.studies[&study].has_data_files() {
             let task = TaskId(self.core.next.task);
             self.record(Record::DataCheckWanted { study: study.clone(), task });
         }
-        self.take_in(&study, known);
-        Ok(Answer::Submitted { study, created: true })
+        let imported = self.take_in(&study, known);
+        let known = (earlier - imported) as u32;
+        let start = Start { imported: imported as u32, known, left_out };
+        Ok(Answer::Submitted { study, created: true, extended: false, start })
     }
 
     pub(super) fn steer(&mut self, name: &StudyName, action: Action) -> Result<Answer, Refusal> {
@@ -96,6 +100,19 @@ impl Turn<'_> {
         self.record(Record::TrialFinished { study: name.clone(), number, ending });
     }
 
+    /// Stops the proposals of studies whose hours are used up.
+    pub(super) fn end_hours(&mut self) {
+        let now = self.now;
+        let over = self.core.studies.iter().filter(|(_, study)| study.is_out_of_hours(now));
+        let over: Vec<(StudyName, Option<f64>)> =
+            over.map(|(name, study)| (name.clone(), study.spec.budget.hours)).collect();
+        for (study, hours) in over {
+            let hours = hours.unwrap_or_default();
+            let reason = format!("its budget of {hours} hours is used up");
+            self.record(Record::ProposalsEnded { study, reason });
+        }
+    }
+
     /// Ends every study that has nothing left to do. This includes paused studies, as no work of
     /// theirs is held back.
     pub(super) fn complete_studies(&mut self) {
@@ -122,7 +139,7 @@ impl Turn<'_> {
         StudyState::Failed { reason: format!("no trial was completed; {why}") }
     }
 
-    fn change_state(&mut self, name: &StudyName, state: StudyState) {
+    pub(super) fn change_state(&mut self, name: &StudyName, state: StudyState) {
         let (study, elapsed_ms) = (name.clone(), self.elapsed_ms(name));
         self.record(Record::StudyStateChanged { study, state, elapsed_ms });
     }

@@ -22,6 +22,7 @@ mod batches;
 mod command;
 mod curves;
 mod event;
+mod extend;
 mod fronts;
 mod import;
 mod inheritance;
@@ -35,6 +36,7 @@ mod propose;
 mod queries;
 mod record;
 mod report;
+mod retry;
 mod rungs;
 mod scheduling;
 mod screening;
@@ -52,11 +54,13 @@ use std::time::Duration;
 use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, WorkerId};
 
 pub use apply::RestoreError;
-pub use command::{Answer, Command, Lease, Refusal};
+pub use command::{Answer, Command, Lease, Refusal, Start};
 pub use event::{Action, AttemptProgress, Event, RequestId};
 pub use import::KnownTrial;
 pub use latency::PredictionView;
-pub use queries::{ConstraintView, StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
+pub use queries::{
+    ConstraintView, Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView,
+};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use time::Time;
 
@@ -214,7 +218,8 @@ impl Core {
         let leases = self.running.values().map(|attempt| attempt.expires);
         let workers = self.workers.0.values().map(|worker| worker.seen.after(self.config.lease));
         let parked = self.parked.iter().map(|parked| parked.deadline);
-        leases.chain(workers).chain(parked).min()
+        let hours = self.studies.values().filter_map(Study::out_of_hours_at);
+        leases.chain(workers).chain(parked).chain(hours).min()
     }
 
     /// Grows whenever something that a query shows may have changed, other than by time alone.
@@ -232,6 +237,14 @@ impl Turn<'_> {
             }
             Event::Import { to, study, trials } => {
                 let answer = self.import(&study, trials);
+                self.reply(to, answer);
+            }
+            Event::Extend { to, study, trials, hours } => {
+                let answer = self.extend(&study, trials, hours);
+                self.reply(to, answer);
+            }
+            Event::Retry { to, study, trial } => {
+                let answer = self.retry(&study, trial);
                 self.reply(to, answer);
             }
             Event::Steer { to, study, action } => {
@@ -262,6 +275,7 @@ impl Turn<'_> {
 
     /// Hands out all work that can be handed out, and ends studies that are done.
     fn settle(&mut self) {
+        self.end_hours();
         self.stop_at_rungs();
         self.screen();
         self.serve_parked();

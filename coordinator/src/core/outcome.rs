@@ -17,7 +17,10 @@ pub(super) fn checked(
     study: &Study,
 ) -> Result<Outcome, AttemptError> {
     let wrong = match (kind, &outcome) {
-        (TaskKind::Data, Outcome::DataChecked(report)) => wrong_in_data(report),
+        (TaskKind::Data, Outcome::DataChecked(report)) => match wrong_in_data(report) {
+            Some(what) => return Err(AttemptError::of_data(format!("a worker {what}"))),
+            None => None,
+        },
         (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => {
             wrong_in_trained(trained, &study.spec)
         }

@@ -24,6 +24,8 @@ pub struct StudyView {
     pub counts: TrialCounts,
     /// The budget, in trials; infeasible and screened-out trials do not count against it.
     pub budget_trials: u32,
+    /// The budget, in hours of running time; `None` if it has no such limit.
+    pub budget_hours: Option<f64>,
     /// Best validation accuracy of a complete trial; `None` if no complete trial has one.
     pub best_validation_accuracy: Option<f64>,
     /// [`pareto::study_hypervolume`] of the front; `None` before the first complete trial.
@@ -34,6 +36,15 @@ pub struct StudyView {
     pub algorithm: &'static str,
     /// What a worker found in the data; `None` before the data check, and if no check is needed.
     pub data: Option<DataReport>,
+    /// What is wrong with the data, if a worker found them damaged; nothing that reads them starts
+    /// until the user has mended them.
+    pub data_problem: Option<String>,
+    /// What connected workers cannot do for this study.
+    pub exclusions: Vec<Exclusion>,
+    /// What is in the way, in sentences; includes `data_problem` and `exclusions`.
+    pub problems: Vec<String>,
+    /// Whether nothing runs and one of `problems` has to be mended before the study goes on.
+    pub blocked: bool,
     /// The teacher; `None` if the study has none.
     pub teacher: Option<TeacherView>,
     /// Targets that the study needs, but on which no connected worker measures.
@@ -164,6 +175,41 @@ pub struct WorkerView {
     pub activity: Vec<String>,
     /// The time since its last message.
     pub silent: Duration,
+    /// What it cannot do.
+    pub exclusions: Vec<Exclusion>,
+}
+
+/// Tasks of a study that a worker said it cannot do. It gets none of them until it joins again or
+/// the study is retried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Which study.
+    pub study: StudyName,
+    /// Which connection.
+    pub worker: WorkerId,
+    /// The name of the worker's machine.
+    pub name: String,
+    /// What such tasks need.
+    pub needs: Needs,
+    /// Why the worker cannot do them, in its own words.
+    pub reason: String,
+}
+
+impl Exclusion {
+    /// What the worker cannot do, to follow `cannot`.
+    pub fn what(&self) -> String {
+        match &self.needs.target {
+            Some(target) => format!("measure on {target}"),
+            None => "read the data".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (worker, name, what, reason) = (self.worker, &self.name, self.what(), &self.reason);
+        write!(f, "worker {worker} ({name}) cannot {what} of this study: {reason}")
+    }
 }
 
 impl Core {
@@ -196,24 +242,37 @@ impl Core {
         let points: Vec<Vec<f64>> =
             study.front(None, &[]).into_iter().map(|(_, point)| point).collect();
         let front_size = points.len() as u32;
+        let data_problem = match &study.data {
+            Data::Damaged { reason } => Some(reason.clone()),
+            Data::Trusted | Data::Pending(_) | Data::Checked(_) => None,
+        };
+        let exclusions = self.exclusions(|of, _| of == name);
+        let (problems, blocked) = self.problems(study, &exclusions);
         let volume = || pareto::study_hypervolume(&study.spec.objectives, &points);
         Ok(StudyView {
             name: name.clone(),
             state: study.state.clone(),
             counts: study.counts(),
             budget_trials: study.spec.budget.trials,
+            budget_hours: study.spec.budget.hours,
             best_validation_accuracy: study.fronts.best_accuracy(),
             hypervolume: study.fronts.any_complete().then(volume),
             front_size,
             algorithm: study.spec.algorithm.name(),
             data: match study.data {
                 Data::Checked(report) => Some(report),
-                Data::Trusted | Data::Pending(_) => None,
+                Data::Trusted | Data::Pending(_) | Data::Damaged { .. } => None,
             },
+            data_problem,
+            exclusions,
+            problems,
+            blocked,
             teacher,
             missing_targets: self.missing_targets(study),
-            missing_trainer: study.awaits_trainer() && !self.workers.any_can_do(&Needs::training()),
-            missing_table: study.awaits_table() && !self.workers.any_can_do(&Needs::looking_up()),
+            missing_trainer: study.awaits_trainer()
+                && !self.workers.any_can_do(name, &Needs::training()),
+            missing_table: study.awaits_table()
+                && !self.workers.any_can_do(name, &Needs::looking_up()),
             predictions: study.latency.view(),
             connected_workers: self.workers.0.len() as u32,
             silent_workers: self.silent_workers(now),
@@ -286,6 +345,7 @@ impl Core {
             info: worker.info.clone(),
             activity: self.activity(|attempt| attempt.worker == *id),
             silent: now.since(worker.seen),
+            exclusions: self.exclusions(|_, of| of == *id),
         };
         self.workers.0.iter().map(view).collect()
     }
@@ -311,7 +371,8 @@ impl Core {
         targets.retain(|target| {
             let queue = super::task::Queue::Measure(target.clone());
             let wanted = comes || study.tasks.first_waiting(queue).is_some();
-            wanted && !self.workers.any_can_do(&Needs::measuring_on(target.clone()))
+            let needs = Needs::measuring_on(target.clone());
+            wanted && !self.workers.any_can_do(&study.spec.name, &needs)
         });
         targets
     }
@@ -320,6 +381,53 @@ impl Core {
     fn silent_workers(&self, now: Time) -> u32 {
         let late = 2 * self.config.heartbeat;
         self.workers.0.values().filter(|worker| now.since(worker.seen) > late).count() as u32
+    }
+
+    /// What workers said they cannot do, ordered by worker.
+    fn exclusions(&self, which: impl Fn(&StudyName, WorkerId) -> bool) -> Vec<Exclusion> {
+        let mut all = Vec::new();
+        for (id, worker) in &self.workers.0 {
+            let of_worker = worker.excluded.iter().filter(|((study, _), _)| which(study, *id));
+            all.extend(of_worker.map(|((study, needs), reason)| Exclusion {
+                study: study.clone(),
+                worker: *id,
+                name: worker.info.name.clone(),
+                needs: needs.clone(),
+                reason: reason.clone(),
+            }));
+        }
+        all
+    }
+
+    /// What is in the way of a study, and whether it waits until that is mended.
+    fn problems(&self, study: &Study, exclusions: &[Exclusion]) -> (Vec<String>, bool) {
+        if study.state.is_ended() {
+            return (Vec::new(), false);
+        }
+        let name = &study.spec.name;
+        let mut problems = Vec::new();
+        let mut blocked = false;
+        if let Data::Damaged { reason } = &study.data {
+            problems.push(format!(
+                "its data are damaged: {reason}; mend them, then run `edgesmith retry {name}`"
+            ));
+            blocked = true;
+        }
+        problems.extend(exclusions.iter().map(ToString::to_string));
+        let mut needs: Vec<&Needs> = exclusions.iter().map(|of| &of.needs).collect();
+        needs.dedup();
+        for needs in needs.into_iter().filter(|needs| !self.workers.any_can_do(name, needs)) {
+            let what = match &needs.target {
+                Some(target) => format!("measures on {target}"),
+                None => "can read its data".to_owned(),
+            };
+            problems.push(format!(
+                "no connected worker {what}; mend this one and run `edgesmith retry {name}`, or \
+                 start another worker"
+            ));
+            blocked = true;
+        }
+        (problems, blocked && study.tasks.running() == 0)
     }
 
     /// Current attempts in words, ordered by worker.
@@ -362,7 +470,7 @@ impl Study {
         }
     }
 
-    fn trial_state(&self, trial: &Trial) -> TrialState {
+    pub(super) fn trial_state(&self, trial: &Trial) -> TrialState {
         let runs = |id| self.tasks.get(id).is_some_and(|task| task.attempt.is_some());
         let any_runs = match &trial.stage {
             Stage::Scoring(task) | Stage::Training(task) => runs(*task),

@@ -4,6 +4,7 @@
 //! ([`crate::store`]) has its own types for the format on disk, so the types here may change
 //! freely.
 
+use edgesmith_common::spec::Budget;
 use edgesmith_common::{
     ArtifactHash, AttemptId, DataReport, Figures, Measurement, RungReport, StudyName, StudySpec,
     Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
@@ -24,8 +25,8 @@ pub enum Record {
         /// Wall clock, milliseconds since 1970.
         at_ms: u64,
     },
-    /// The study that was just created trains on files. A worker has to read them once before any
-    /// other task that reads them starts.
+    /// The study trains on files, and was just created or had damaged data that were mended. A worker
+    /// has to read them once before any other task that reads them starts.
     DataCheckWanted {
         /// Which study.
         study: StudyName,
@@ -40,7 +41,50 @@ pub enum Record {
         /// What the worker found in them.
         report: DataReport,
     },
-    /// A study was paused, resumed or ended. The end drops all remaining tasks.
+    /// A worker found the study's data damaged. Until they are mended, nothing that reads them starts.
+    /// The end of the data check, if it was not done yet.
+    DataDamaged {
+        /// Which study.
+        study: StudyName,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A user has mended damaged data, and the study has no data check. Its tasks that read them may
+    /// start again.
+    DataTrusted {
+        /// Which study.
+        study: StudyName,
+    },
+    /// The budget of a study became larger. More trials may be proposed, even if there was a reason
+    /// not to.
+    BudgetExtended {
+        /// Which study.
+        study: StudyName,
+        /// The new budget.
+        budget: Budget,
+        /// The study file that has this budget; `None` if no file was submitted.
+        source: Option<String>,
+    },
+    /// The teacher was given up, and is tried again.
+    TeacherRetried {
+        /// Which study.
+        study: StudyName,
+        /// Its task.
+        task: TaskId,
+    },
+    /// A failed trial is tried again, from the last result that it has. It is not finished any more.
+    TrialRetried {
+        /// Which study.
+        study: StudyName,
+        /// Which trial.
+        number: TrialNumber,
+        /// Its scoring, training or look-up task; `None` if it is trained.
+        task: Option<TaskId>,
+        /// If it is trained, the tasks that measure it where it is not measured yet.
+        measure: Vec<(TaskId, Target)>,
+    },
+    /// A study was paused, resumed or ended, or goes on after its end. The end drops all remaining
+    /// tasks.
     StudyStateChanged {
         /// Which.
         study: StudyName,
@@ -145,7 +189,8 @@ pub enum Record {
         /// The figures.
         measurement: Measurement,
     },
-    /// A trial ended and will never change again. Drops its remaining tasks.
+    /// A trial ended. It never changes again, unless it failed and is retried. Drops its remaining
+    /// tasks.
     TrialFinished {
         /// Which study.
         study: StudyName,
@@ -267,7 +312,7 @@ pub enum StudyState {
 }
 
 impl StudyState {
-    /// Whether it will never run again.
+    /// Whether it has ended. It runs again only if a user extends or retries it.
     pub fn is_ended(&self) -> bool {
         !matches!(self, StudyState::Running | StudyState::Paused)
     }
@@ -300,6 +345,16 @@ pub enum AttemptEnding {
     /// The worker reported a failure or an invalid result.
     Failed {
         /// What failed.
+        reason: String,
+    },
+    /// The worker cannot do such tasks of the study. This does not count against the task.
+    FaultOfWorker {
+        /// What it lacks.
+        reason: String,
+    },
+    /// The study's data are damaged. This does not count against the task.
+    FaultOfData {
+        /// What is wrong with them.
         reason: String,
     },
     /// The worker was silent for too long or gave the attempt up.

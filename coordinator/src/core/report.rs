@@ -41,10 +41,37 @@ impl Turn<'_> {
         let kind = self.core.studies[&study].tasks.get(task).map(|task| task.kind.clone());
         let kind = kind.unwrap_or_else(|| unreachable!("attempt {attempt} runs without its task"));
         match outcome.and_then(|outcome| checked(&kind, outcome, &self.core.studies[&study])) {
-            Err(AttemptError { reason, fault }) => {
-                self.core.note_failure(worker, task);
-                self.fail(&study, task, attempt, reason, fault);
-            }
+            Err(AttemptError { reason, fault }) => match (fault, kind.needs()) {
+                (Fault::Worker, needs) => {
+                    let ending = AttemptEnding::FaultOfWorker { reason: reason.clone() };
+                    self.end_attempt(&study, task, attempt, ending);
+                    self.core.exclude(worker, &study, needs, reason);
+                }
+                (Fault::Data, needs) if needs.data => {
+                    let ending = AttemptEnding::FaultOfData { reason: reason.clone() };
+                    self.end_attempt(&study, task, attempt, ending);
+                    if !self.core.studies[&study].data_damaged() {
+                        self.record(Record::DataDamaged { study, reason });
+                    }
+                }
+                (Fault::Candidate, _) => {
+                    self.core.note_failure(worker, task);
+                    let ending = AttemptEnding::Failed { reason: reason.clone() };
+                    self.end_attempt(&study, task, attempt, ending);
+                    self.give_up(&study, task, Spent::Hopeless(reason));
+                }
+                // A task that does not read the data knows nothing about them.
+                (Fault::Attempt | Fault::Data, _) => {
+                    self.core.note_failure(worker, task);
+                    let ending = AttemptEnding::Failed { reason: reason.clone() };
+                    self.end_attempt(&study, task, attempt, ending);
+                    let of = &self.core.studies[&study];
+                    let failed = of.tasks.get(task).map_or(0, |task| task.failed);
+                    if failed >= of.spec.budget.max_attempts {
+                        self.give_up(&study, task, Spent::UsedUp(reason));
+                    }
+                }
+            },
             Ok(outcome) => {
                 self.end_attempt(&study, task, attempt, AttemptEnding::Succeeded);
                 self.succeed(&study, task, kind, outcome);
@@ -70,28 +97,6 @@ impl Turn<'_> {
         if lost >= self.core.config.max_lost {
             let reason = format!("the worker running it was lost {lost} times");
             self.give_up(&study, task, Spent::UsedUp(reason));
-        }
-    }
-
-    fn fail(
-        &mut self,
-        study: &StudyName,
-        task: TaskId,
-        attempt: AttemptId,
-        reason: String,
-        fault: Fault,
-    ) {
-        let ending = AttemptEnding::Failed { reason: reason.clone() };
-        self.end_attempt(study, task, attempt, ending);
-        let of = &self.core.studies[study];
-        let failed = of.tasks.get(task).map_or(0, |task| task.failed);
-        match fault {
-            Fault::Candidate => self.give_up(study, task, Spent::Hopeless(reason)),
-            Fault::Attempt | Fault::Worker | Fault::Data => {
-                if failed >= of.spec.budget.max_attempts {
-                    self.give_up(study, task, Spent::UsedUp(reason));
-                }
-            }
         }
     }
 

@@ -86,6 +86,11 @@ impl Rungs {
         self.under_way[0] += 1;
     }
 
+    /// A finished trial goes on, after it has reached this many rungs.
+    pub(super) fn resume(&mut self, reached: usize) {
+        self.under_way[reached] += 1;
+    }
+
     /// A trial has reached its next rung, after `reached` earlier ones, and waits there. `value` is
     /// that of the training metric, and `point` is what it is ranked by.
     ///

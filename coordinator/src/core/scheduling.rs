@@ -9,14 +9,16 @@
 //!
 //! A worker that failed a task leaves it to others that can do it. While it leaves several tasks,
 //! it gets no new proposals, so that a broken worker does not run ahead of working ones and fail
-//! every trial once.
+//! every trial once. A worker that cannot do such tasks of a study at all, for example because it
+//! lacks the data, gets none of them.
 
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{Needs, StudyName, TaskId, TrialNumber, WorkerInfo};
+use edgesmith_common::{Needs, StudyName, TaskId, TrialNumber, WorkerId};
 
 use super::StudyState;
 use super::study::Study;
-use super::task::{Queue, Task, TaskKind};
+use super::task::{Queue, TaskKind};
+use super::workers::{Worker, Workers};
 
 /// The work that is chosen for a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,15 +35,15 @@ pub(super) enum Pick {
 /// attempt does not mean that the worker is broken.
 const MOST_AVOIDED: usize = 1;
 
-/// The best work for a worker with a free slot, without the tasks that it `avoids`; `None` if there
-/// is none.
+/// The best work for one of `workers` with a free slot, without the tasks that it leaves to others;
+/// `None` if there is none.
 pub(super) fn pick<'a>(
-    worker: &WorkerInfo,
+    worker: (WorkerId, &Worker),
+    workers: &Workers,
     studies: impl Iterator<Item = (&'a StudyName, &'a Study)>,
-    avoids: &dyn Fn(TaskId, &Task) -> bool,
 ) -> Option<Pick> {
     let offers = studies.filter_map(|(name, study)| {
-        let pick = match next_of(study, worker, avoids)? {
+        let pick = match next_of((name, study), worker, workers)? {
             Next::Task(task) => Pick::Task(name.clone(), task),
             Next::Promote(number) => Pick::Promote(name.clone(), number),
             Next::Propose => Pick::Propose(name.clone()),
@@ -60,19 +62,20 @@ enum Next {
 
 /// Chooses the next work of one study for this worker.
 fn next_of(
-    study: &Study,
-    worker: &WorkerInfo,
-    avoids: &dyn Fn(TaskId, &Task) -> bool,
+    (name, study): (&StudyName, &Study),
+    (id, worker): (WorkerId, &Worker),
+    workers: &Workers,
 ) -> Option<Next> {
     if study.state != StudyState::Running {
         return None;
     }
     let first = |queue: Queue| {
-        study.tasks.waiting(queue).find(|(id, task)| !avoids(*id, task)).map(|(id, _)| id)
+        let mut waiting = study.tasks.waiting(queue);
+        waiting.find(|(task, of)| !workers.avoids(id, name, *task, of)).map(|(task, _)| task)
     };
     // No other task that reads the data may start before the data check is done.
-    let may = |needs: &Needs| worker.can_do(needs) && !(needs.data && study.data_pending());
-    if worker.can_do(&TaskKind::Data.needs())
+    let may = |needs: &Needs| worker.can_do(name, needs) && !(needs.data && study.data_pending());
+    if worker.can_do(name, &TaskKind::Data.needs())
         && let Some(check) = first(Queue::Data)
     {
         return Some(Next::Task(check));

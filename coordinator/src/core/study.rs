@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgesmith_common::spec::Budget;
 use edgesmith_common::{
     ArtifactHash, DataReport, FigureNames, RungReport, StudySpec, TaskId, TrialNumber, TrialValues,
 };
@@ -20,6 +21,8 @@ use crate::controller::Controller;
 /// A study and everything that is known about it.
 pub(super) struct Study {
     pub(super) spec: StudySpec,
+    /// The budget in the text of the study file. That of `spec` may have become larger since.
+    pub(super) filed: Budget,
     /// `spec` as text, as it is sent in leases and statuses.
     pub(super) resolved: Arc<str>,
     /// Place in the order of creation, deleted studies included.
@@ -59,7 +62,7 @@ pub(super) struct Study {
 }
 
 /// Whether the study's data have been checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Data {
     /// No check is needed: the data are built into the program, or the study was created before
     /// such checks existed.
@@ -69,6 +72,12 @@ pub(super) enum Data {
     Pending(TaskId),
     /// The data can be read.
     Checked(DataReport),
+    /// A worker found them damaged. No task that reads them may start until the user has mended
+    /// them.
+    Damaged {
+        /// What is wrong with them.
+        reason: String,
+    },
 }
 
 /// The state of the study's teacher.
@@ -175,9 +184,18 @@ impl Study {
         self.spec.budget.simulated_seconds.is_some_and(|limit| self.simulated_seconds >= limit)
     }
 
-    /// Whether the other tasks that read the data have to wait for the data check.
+    /// Whether the tasks that read the data have to wait: for the data check, or until damaged data
+    /// are mended.
     pub(super) fn data_pending(&self) -> bool {
-        matches!(self.data, Data::Pending(_))
+        match self.data {
+            Data::Pending(_) | Data::Damaged { .. } => true,
+            Data::Trusted | Data::Checked(_) => false,
+        }
+    }
+
+    /// Whether its data are damaged.
+    pub(super) fn data_damaged(&self) -> bool {
+        matches!(self.data, Data::Damaged { .. })
     }
 
     /// Whether students have to wait for their teacher.
@@ -189,6 +207,7 @@ impl Study {
     pub(super) fn awaits_table(&self) -> bool {
         self.spec.training().is_none()
             && !self.state.is_ended()
+            && !self.data_damaged()
             && (self.tasks.first_waiting(Queue::LookUp).is_some()
                 || self.next_promotion().is_some()
                 || self.may_propose())
@@ -198,6 +217,7 @@ impl Study {
     pub(super) fn awaits_trainer(&self) -> bool {
         self.spec.training().is_some()
             && !self.state.is_ended()
+            && !self.data_damaged()
             && (self.tasks.first_waiting(Queue::Data).is_some()
                 || self.tasks.first_waiting(Queue::Teacher).is_some()
                 || self.tasks.first_waiting(Queue::Train).is_some()
@@ -211,6 +231,26 @@ impl Study {
             && !self.may_propose()
             && self.unfinished == 0
             && self.tasks.iter().next().is_none()
+    }
+}
+
+impl Study {
+    /// The study as its file describes it, without later extensions of the budget.
+    pub(super) fn as_filed(&self) -> StudySpec {
+        let mut spec = self.spec.clone();
+        spec.set_budget(self.filed.clone(), None);
+        spec
+    }
+
+    /// Sets a larger budget. The study may propose again, whatever kept it from that.
+    pub(super) fn apply_extended(&mut self, budget: &Budget, source: Option<String>) {
+        if source.is_some() {
+            self.filed = budget.clone();
+        }
+        self.spec.set_budget(budget.clone(), source);
+        self.resolved = self.spec.to_resolved().into();
+        self.proposals_ended = None;
+        self.hopeless_in_a_row = 0;
     }
 }
 
@@ -236,5 +276,19 @@ impl Study {
             _ => Duration::ZERO,
         };
         u64::try_from((self.clock.base + more).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether its hours are used up, but it may still propose.
+    pub(super) fn is_out_of_hours(&self, now: Time) -> bool {
+        let limit = self.spec.budget.milliseconds();
+        self.wants_proposal() && limit.is_some_and(|limit| self.elapsed_ms(now) as f64 >= limit)
+    }
+
+    /// When its hours will be used up; `None` if it has no such limit, or does not propose now.
+    pub(super) fn out_of_hours_at(&self) -> Option<Time> {
+        let limit = self.spec.budget.milliseconds().filter(|_| self.wants_proposal())?;
+        // A hundred years are as good as no limit, and fit every type.
+        let limit = Duration::from_millis(limit.ceil().min(3.15e12) as u64);
+        Some(self.clock.since.after(limit.saturating_sub(self.clock.base)))
     }
 }

@@ -1,6 +1,6 @@
 //! Workers and their leases: joining, waiting for work, heartbeats, leaving and expiry.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use edgesmith_common::{
@@ -9,7 +9,7 @@ use edgesmith_common::{
 
 use super::scheduling::{Pick, pick};
 use super::study::Teacher;
-use super::task::{Task, TaskKind};
+use super::task::TaskKind;
 use super::workers::Worker;
 use super::{Answer, AttemptProgress, Core, Lease, Parked, Record, Refusal, RequestId, Time, Turn};
 
@@ -39,8 +39,13 @@ impl Turn<'_> {
         let worker = WorkerId(self.core.next.worker);
         self.core.next.worker += 1;
         self.core.version += 1;
-        let (attempts, failed) = (BTreeSet::new(), BTreeSet::new());
-        let joined = Worker { info, seen: self.now, attempts, failed };
+        let joined = Worker {
+            info,
+            seen: self.now,
+            attempts: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            excluded: BTreeMap::new(),
+        };
         self.core.workers.0.insert(worker, joined);
         // Each attempt was given to only one process, so the worker that names it holds it.
         let stop = held.into_iter().filter(|attempt| !self.adopt(worker, *attempt)).collect();
@@ -144,8 +149,7 @@ impl Turn<'_> {
             if !known.has_free_slot() {
                 return false;
             }
-            let avoids = |id: TaskId, task: &Task| self.core.workers.avoids(worker, id, task);
-            match pick(&known.info, self.core.studies.iter(), &avoids) {
+            match pick((worker, known), &self.core.workers, self.core.studies.iter()) {
                 None => return false,
                 // After this there is a new task, or the study proposes no more trials.
                 Some(Pick::Propose(study)) => self.propose(&study),

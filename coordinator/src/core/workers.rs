@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, Needs, TaskId, WorkerId, WorkerInfo};
+use edgesmith_common::{AttemptId, Needs, StudyName, TaskId, WorkerId, WorkerInfo};
 
 use super::task::Task;
 use super::{Core, Time};
@@ -17,11 +17,20 @@ pub(super) struct Worker {
     pub(super) attempts: BTreeSet<AttemptId>,
     /// Unfinished tasks of which it reported a failed attempt.
     pub(super) failed: BTreeSet<TaskId>,
+    /// The tasks of studies that it said it cannot do, and why. It gets none of them until it joins
+    /// again or the user retries the study.
+    pub(super) excluded: BTreeMap<(StudyName, Needs), String>,
 }
 
 impl Worker {
     pub(super) fn has_free_slot(&self) -> bool {
         self.attempts.len() < self.info.slots as usize
+    }
+
+    /// Whether it can do tasks of this study with these needs, as far as is known.
+    pub(super) fn can_do(&self, study: &StudyName, needs: &Needs) -> bool {
+        let excludes = |(of, what): &(StudyName, Needs)| of == study && what == needs;
+        self.info.can_do(needs) && !self.excluded.keys().any(excludes)
     }
 }
 
@@ -40,22 +49,54 @@ impl Workers {
 
     /// Whether `worker` should leave a task to others. It should if it failed the task and another
     /// worker, which has not failed it, can do such tasks.
-    pub(super) fn avoids(&self, worker: WorkerId, id: TaskId, task: &Task) -> bool {
+    pub(super) fn avoids(
+        &self,
+        worker: WorkerId,
+        study: &StudyName,
+        id: TaskId,
+        task: &Task,
+    ) -> bool {
         let needs = task.kind.needs();
         let failed = |worker: &Worker| worker.failed.contains(&id);
         let better = |(other, known): (&WorkerId, &Worker)| {
-            *other != worker && known.info.can_do(&needs) && !failed(known)
+            *other != worker && known.can_do(study, &needs) && !failed(known)
         };
         self.get(worker).is_some_and(failed) && self.0.iter().any(better)
     }
 
-    /// Whether any connected worker can do such tasks.
-    pub(super) fn any_can_do(&self, needs: &Needs) -> bool {
-        self.0.values().any(|worker| worker.info.can_do(needs))
+    /// Whether any connected worker can do such tasks of the study.
+    pub(super) fn any_can_do(&self, study: &StudyName, needs: &Needs) -> bool {
+        self.0.values().any(|worker| worker.can_do(study, needs))
+    }
+
+    /// Whether a connected worker is excluded from tasks of the study.
+    pub(super) fn excludes(&self, study: &StudyName) -> bool {
+        self.0.values().any(|worker| worker.excluded.keys().any(|(of, _)| of == study))
+    }
+
+    /// Forgets which tasks of a study workers cannot do, so that they are asked again.
+    pub(super) fn readmit(&mut self, study: &StudyName) {
+        for worker in self.0.values_mut() {
+            worker.excluded.retain(|(of, _), _| of != study);
+        }
     }
 }
 
 impl Core {
+    /// Notes that `worker` cannot do tasks of the study with these needs.
+    pub(super) fn exclude(
+        &mut self,
+        worker: WorkerId,
+        study: &StudyName,
+        needs: Needs,
+        reason: String,
+    ) {
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.excluded.insert((study.clone(), needs), reason);
+            self.version += 1;
+        }
+    }
+
     /// Notes that `worker` failed `task`, and forgets tasks that are done.
     pub(super) fn note_failure(&mut self, worker: WorkerId, task: TaskId) {
         let Some(known) = self.workers.get_mut(worker) else { return };

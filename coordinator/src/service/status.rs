@@ -16,13 +16,16 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
             Status::not_found(text)
         }
         Refusal::NoObjectives { .. }
+        | Refusal::NotLarger { .. }
         | Refusal::TeacherWeights(_)
         | Refusal::NotImportable { .. }
         | Refusal::OtherData { .. }
         | Refusal::IdleWorker
         | Refusal::NoEngine => Status::invalid_argument(text),
-        Refusal::NameTaken(_) => Status::already_exists(text),
-        Refusal::Ended { .. } => Status::failed_precondition(text),
+        Refusal::Differs { .. } => Status::already_exists(text),
+        Refusal::Ended { .. } | Refusal::NotFailed { .. } | Refusal::NothingFailed(_) => {
+            Status::failed_precondition(text)
+        }
         Refusal::TooManyWorkers(_) => Status::resource_exhausted(text),
     }
 }

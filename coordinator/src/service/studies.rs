@@ -73,8 +73,16 @@ impl StudyService for Studies {
         let at_ms = since_1970.map_or(0, |d| d.as_millis() as u64);
         let spec = Box::new(spec);
         match self.core.ask(|to| Event::Submit { to, spec, teacher_weights, at_ms }).await? {
-            Answer::Submitted { study, created } => {
-                Ok(Response::new(v1::SubmitStudyResponse { name: study.to_string(), created }))
+            Answer::Submitted { study, created, extended, start } => {
+                let left_out = |(reason, count)| v1::LeftOut { reason, count };
+                Ok(Response::new(v1::SubmitStudyResponse {
+                    name: study.to_string(),
+                    created,
+                    extended,
+                    start_imported: start.imported,
+                    start_known: start.known,
+                    start_left_out: start.left_out.into_iter().map(left_out).collect(),
+                }))
             }
             other => Err(status::unexpected(&other)),
         }
@@ -222,6 +230,32 @@ impl StudyService for Studies {
         request: Request<v1::ResumeStudyRequest>,
     ) -> Result<Response<v1::StudyStatus>, Status> {
         self.steer(&request.get_ref().study, Action::Resume).await
+    }
+
+    async fn extend_study(
+        &self,
+        request: Request<v1::ExtendStudyRequest>,
+    ) -> Result<Response<v1::StudyStatus>, Status> {
+        let v1::ExtendStudyRequest { study, trials, hours } = request.into_inner();
+        let study = name(&study)?;
+        let event = |to| Event::Extend { to, study: study.clone(), trials, hours };
+        self.core.ask(event).await?;
+        current(&self.core, study).await.map(Response::new)
+    }
+
+    async fn retry_study(
+        &self,
+        request: Request<v1::RetryStudyRequest>,
+    ) -> Result<Response<v1::RetryStudyResponse>, Status> {
+        let v1::RetryStudyRequest { study, trial } = request.into_inner();
+        let (study, trial) = (name(&study)?, trial.map(TrialNumber));
+        match self.core.ask(|to| Event::Retry { to, study: study.clone(), trial }).await? {
+            Answer::Retried { trials, data, teacher } => {
+                let status = Some(current(&self.core, study).await?);
+                Ok(Response::new(v1::RetryStudyResponse { trials, data, teacher, status }))
+            }
+            other => Err(status::unexpected(&other)),
+        }
     }
 
     async fn cancel_study(

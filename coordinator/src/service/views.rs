@@ -4,7 +4,8 @@ use edgesmith_common::{EngineName, TrialValues};
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 
 use crate::core::{
-    ConstraintView, PredictionView, StudyState, StudyView, TeacherView, TrialView, WorkerView,
+    ConstraintView, Exclusion, PredictionView, StudyState, StudyView, TeacherView, TrialView,
+    WorkerView,
 };
 
 /// A study's status.
@@ -29,11 +30,16 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         infeasible: view.counts.infeasible,
         failed: view.counts.failed,
         budget_trials: view.budget_trials,
+        budget_hours: view.budget_hours,
         best_validation_accuracy: view.best_validation_accuracy,
         hypervolume: view.hypervolume,
         front_size: view.front_size,
         algorithm: view.algorithm.to_owned(),
         data: view.data.as_ref().map(Into::into),
+        data_problem: view.data_problem.unwrap_or_default(),
+        exclusions: view.exclusions.into_iter().map(exclusion).collect(),
+        problems: view.problems,
+        blocked: view.blocked,
         teacher: view.teacher.map(teacher),
         missing_devices: view.missing_targets.iter().map(ToString::to_string).collect(),
         missing_trainer: view.missing_trainer,
@@ -117,5 +123,16 @@ pub fn worker(view: WorkerView) -> v1::WorkerStatus {
         activity: view.activity,
         silent_ms: view.silent.as_millis() as u64,
         backend: view.info.backend,
+        exclusions: view.exclusions.into_iter().map(exclusion).collect(),
+    }
+}
+
+fn exclusion(view: Exclusion) -> v1::Exclusion {
+    v1::Exclusion {
+        study: view.study.to_string(),
+        worker_id: view.worker.0,
+        worker: view.name.clone(),
+        what: view.what(),
+        reason: view.reason,
     }
 }

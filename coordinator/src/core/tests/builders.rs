@@ -197,7 +197,8 @@ impl Bench {
     fn submit_spec(&mut self, spec: StudySpec) -> StudyName {
         let study = spec.name.clone();
         let answer = self.ask(|to| submission(to, spec, None));
-        assert_eq!(answer, Ok(Answer::Submitted { study: study.clone(), created: true }));
+        let submitted = matches!(&answer, Ok(Answer::Submitted { study: of, created: true, .. }) if *of == study);
+        assert!(submitted, "{answer:?}");
         study
     }
 
@@ -302,6 +303,23 @@ impl Bench {
 
     pub(super) fn steer(&mut self, study: &StudyName, action: Action) -> Result<Answer, Refusal> {
         self.ask(|to| Event::Steer { to, study: study.clone(), action })
+    }
+
+    pub(super) fn extend(
+        &mut self,
+        study: &StudyName,
+        trials: Option<u32>,
+        hours: Option<f64>,
+    ) -> Result<Answer, Refusal> {
+        self.ask(|to| Event::Extend { to, study: study.clone(), trials, hours })
+    }
+
+    pub(super) fn retry(
+        &mut self,
+        study: &StudyName,
+        trial: Option<TrialNumber>,
+    ) -> Result<Answer, Refusal> {
+        self.ask(|to| Event::Retry { to, study: study.clone(), trial })
     }
 
     pub(super) fn status(&self, study: &StudyName) -> StudyView {
@@ -440,7 +458,8 @@ pub(super) fn lasting(core: &Core) -> String {
     for (name, s) in &core.studies {
         add(&(name, s.created, s.created_at_ms, &s.teacher_weights, &s.state, &s.proposals_ended));
         add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
-        add(&(&s.rungs, s.hopeless_in_a_row, &s.latency));
+        add(&(&s.filed, &s.resolved));
+        add(&(&s.data, &s.rungs, s.hopeless_in_a_row, &s.latency));
         let number = TrialNumber(s.trials.len() as u32);
         let mut rng = ChaCha8Rng::from_seed(s.spec.seed.derive(Purpose::Proposal(number)));
         add(&s.controller.suggest(number, &mut rng));

@@ -1,6 +1,6 @@
 //! Studies whose data are in files: a worker reads them once before anything else.
 
-use edgesmith_common::{DataReport, Fault};
+use edgesmith_common::Fault;
 
 use super::super::*;
 use super::builders::*;
@@ -42,21 +42,6 @@ fn unreadable_data_fail_the_study_before_any_trial() {
     assert_eq!(bench.trial_states(&study), []);
     bench.assert_no_work(worker);
     bench.restart();
-}
-
-#[test]
-fn data_without_training_or_validation_images_are_a_failed_check() {
-    let mut bench = Bench::new();
-    let study = bench.submit(StudyBuilder::new("s").files().attempts(9));
-    let worker = bench.join(WorkerBuilder::trainer());
-    for empty in [DataReport { train: 0, ..REPORT }, DataReport { validation: 0, ..REPORT }] {
-        let lease = bench.lease(worker);
-        assert!(bench.report(worker, &lease, Outcome::DataChecked(empty)));
-        assert_eq!(bench.status(&study).data, None);
-    }
-    let lease = bench.lease(worker);
-    bench.finish(worker, &lease);
-    assert_eq!(bench.status(&study).data, Some(REPORT));
 }
 
 #[test]

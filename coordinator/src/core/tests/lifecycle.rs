@@ -10,10 +10,15 @@ fn submitting_the_same_study_twice_creates_it_once() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let again = bench.ask(|to| submission(to, StudyBuilder::new("s").build(), None));
-    assert_eq!(again, Ok(Answer::Submitted { study: study.clone(), created: false }));
-    let other = StudyBuilder::new("s").trials(9).build();
-    let other = bench.ask(|to| submission(to, other, None));
-    assert_eq!(other, Err(Refusal::NameTaken(study.clone())));
+    let start = Start::default();
+    let same = Answer::Submitted { study: study.clone(), created: false, extended: false, start };
+    assert_eq!(again, Ok(same));
+    let other = StudyBuilder::new("s").attempts(9).build();
+    let other = bench.ask(|to| submission(to, other, None)).unwrap_err();
+    let said = "another study is already named s, and it differs from this one in \
+                budget.max_attempts: 2 -> 9; give this one another study.name, and \
+                study.start_from = [\"s\"] to start from the results of the other";
+    assert_eq!(other.to_string(), said);
     assert_eq!(bench.records.len(), 1);
     assert_eq!(bench.core.studies(), vec![study]);
     bench.assert_silent();
@@ -32,7 +37,8 @@ fn teacher_weights_are_required_exactly_for_a_teacher_file() {
     bench.ask(|to| submission(to, file.clone(), weights)).unwrap();
     let other = Some(ArtifactHash::of(b"other"));
     let taken = bench.ask(|to| submission(to, file, other));
-    assert_eq!(taken, Err(Refusal::NameTaken(name("a"))));
+    let taken = taken.unwrap_err().to_string();
+    assert!(taken.contains("the bytes of teacher.weights"), "{taken}");
     let worker = bench.join(WorkerBuilder::trainer());
     assert_eq!(bench.lease(worker).work, Work::TrainTeacher { weights });
 }

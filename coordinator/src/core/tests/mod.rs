@@ -3,11 +3,14 @@
 mod builders;
 mod controllers;
 mod data;
+mod extend;
+mod faults;
 mod import;
 mod inheritance;
 mod latency;
 mod leases;
 mod lifecycle;
+mod retry;
 mod rungs;
 mod scheduling;
 mod screening;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, WorkerId};
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, TrialState, WorkerId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -138,7 +138,9 @@ impl World {
             87..90 => self.kill(worker),
             90..91 => self.leave(worker),
             91..94 => self.restart(),
-            94..98 => self.steer(),
+            94..97 => self.steer(),
+            97..98 => self.retry(),
+            98..99 => self.extend(),
             _ => {
                 let study = studies()[self.rng.random_range(0..5)].clone();
                 self.submit(&study);
@@ -273,7 +275,11 @@ impl World {
         let outcome = match self.outcomes.get(&lease.attempt) {
             Some(outcome) => outcome.clone(),
             None => match self.rng.random_range(0..10) {
-                0 => Err(AttemptError::retryable("no luck")),
+                0 => Err(match self.rng.random_range(0..6) {
+                    0..3 => AttemptError::retryable("no luck"),
+                    3..5 => AttemptError::of_worker("no disk"),
+                    _ => AttemptError::of_data("no image"),
+                }),
                 1 if self.rng.random_bool(0.3) => Err(AttemptError::hopeless("no way")),
                 _ => Ok(success(&lease, &class(worker.on))),
             },
@@ -379,6 +385,29 @@ impl World {
         self.send(Pending::Submit, |to| submission(to, spec, None));
     }
 
+    /// A user gives a study one more trial, up to a limit.
+    fn extend(&mut self) {
+        let all = studies();
+        let study = all[self.rng.random_range(0..all.len())].build().name;
+        let Ok(status) = self.core.study_status(&study, self.now) else { return };
+        let trials = Some((status.budget_trials + 1).min(12));
+        self.send(Pending::Steer, |to| Event::Extend { to, study, trials, hours: None });
+    }
+
+    /// A user tries again what failed in a study.
+    fn retry(&mut self) {
+        let all = studies();
+        let study = all[self.rng.random_range(0..all.len())].build().name;
+        self.retry_study(study);
+    }
+
+    fn retry_study(&mut self, study: StudyName) {
+        // Failed trials are the only finished ones that may change.
+        let failed = |trial: &TrialView| matches!(trial.state, TrialState::Failed { .. });
+        self.finished.retain(|(of, _), trial| *of != study || !failed(trial));
+        self.send(Pending::Steer, |to| Event::Retry { to, study, trial: None });
+    }
+
     fn steer(&mut self) {
         let study =
             ["plain", "taught", "devices", "halving", "median"][self.rng.random_range(0..5)];
@@ -424,7 +453,14 @@ impl World {
     fn calm(&mut self) {
         self.commit();
         for study in self.core.studies() {
-            self.send(Pending::Steer, |to| Event::Steer { to, study, action: Action::Resume });
+            let name = study.clone();
+            self.send(Pending::Steer, |to| Event::Steer {
+                to,
+                study: name,
+                action: Action::Resume,
+            });
+            // Damaged data are mended, and excluded workers are asked again.
+            self.retry_study(study);
         }
         self.commit();
         for _ in 0..2000 {
@@ -433,6 +469,12 @@ impl World {
             };
             if self.core.studies().iter().all(ended) {
                 return;
+            }
+            // An outcome from before may still be reported, so something may have to be mended.
+            for study in self.core.studies() {
+                if self.core.study_status(&study, self.now).unwrap().blocked {
+                    self.retry_study(study);
+                }
             }
             for w in 0..self.workers.len() {
                 self.work(w);
@@ -458,6 +500,12 @@ impl World {
         panic!("the studies do not end: {:?}", self.core.studies());
     }
 
+    /// Whether the data of a study were ever found damaged.
+    fn damaged(&self, study: &StudyName) -> bool {
+        let of = |record: &Record| matches!(record, Record::DataDamaged { study: of, .. } if of == study);
+        self.disk.iter().any(of)
+    }
+
     fn judge(&mut self) {
         self.look();
         for (attempt, (study, work, outcome)) in &self.acknowledged {
@@ -470,7 +518,10 @@ impl World {
                 .teacher
                 .map(|teacher| (teacher.trained.as_ref().map(as_reported), teacher.measurements));
             let kept = match (work, outcome) {
-                (Work::CheckData, Outcome::DataChecked(report)) => status.data == Some(*report),
+                // Data that were found damaged later may not have been read again.
+                (Work::CheckData, Outcome::DataChecked(report)) => {
+                    status.data == Some(*report) || self.damaged(study)
+                }
                 (Work::TrainTeacher { .. }, Outcome::TeacherTrained { trained, .. }) => {
                     teacher.unwrap().0.as_ref() == Some(trained)
                 }
@@ -497,14 +548,12 @@ impl World {
             let counts = status.counts;
             assert_eq!((counts.waiting, counts.running), (0, 0));
             let all = self.core.trials(&spec.name).unwrap();
-            let untrained = |t: &&TrialView| {
-                t.state == edgesmith_common::TrialState::Pruned && t.rungs.is_empty()
-            };
+            let untrained = |t: &&TrialView| t.state == TrialState::Pruned && t.rungs.is_empty();
             let screened_out = all.iter().filter(untrained).count() as u32;
             let used = counts.complete + counts.pruned + counts.failed - screened_out;
             match status.state {
-                StudyState::Complete { reason: None } => assert_eq!(used, spec.budget.trials),
-                _ => assert!(used <= spec.budget.trials),
+                StudyState::Complete { reason: None } => assert_eq!(used, status.budget_trials),
+                _ => assert!(used <= status.budget_trials),
             }
             let distinct: BTreeSet<_> = all.iter().map(|trial| trial.genotype.clone()).collect();
             assert_eq!(distinct.len(), all.len(), "a candidate was proposed twice");

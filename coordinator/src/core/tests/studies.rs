@@ -22,6 +22,7 @@ pub(super) struct StudyBuilder {
     measurement: &'static str,
     screening: Option<&'static str>,
     data: &'static str,
+    hours: &'static str,
 }
 
 impl StudyBuilder {
@@ -41,6 +42,7 @@ impl StudyBuilder {
             measurement: "",
             screening: None,
             data: "source = \"digits\"",
+            hours: "",
         }
     }
 
@@ -128,6 +130,12 @@ impl StudyBuilder {
         self
     }
 
+    /// Limits the running time.
+    pub(super) fn hours(mut self, hours: &'static str) -> Self {
+        self.hours = hours;
+        self
+    }
+
     /// Allows only one candidate.
     pub(super) fn tiny_space(mut self) -> Self {
         self.widths = "[4]";
@@ -148,6 +156,9 @@ impl StudyBuilder {
              [[space.stages]]\nwidth = {widths}\nstride = [2]\n\
              [[objectives]]\nmetric = \"validation_accuracy\"\n"
         );
+        if !self.hours.is_empty() {
+            text = text.replace("[budget]", &format!("[budget]\nhours = {}", self.hours));
+        }
         for device in devices {
             text += "[[objectives]]\nmetric = \"latency_ms\"\n";
             text += &format!("device = \"{device}\"\n");

@@ -1,5 +1,6 @@
 //! Converts the core's records to frozen ones, each in the newest version of its kind.
 
+use edgesmith_common::spec::Budget;
 use edgesmith_common::{
     ArtifactHash, Figures, Measurement, Noise, Scope, ScopedMetric, Split, Target, TaskId,
     TrainedTrial, TrialNumber, Waiting,
@@ -34,6 +35,36 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             validation: report.validation,
             test: report.test,
         }),
+        Record::DataDamaged { study, reason } => {
+            Frame::of(&v1::DataDamaged { study: study.to_string(), reason: reason.clone() })
+        }
+        Record::DataTrusted { study } => Frame::of(&v1::DataTrusted { study: study.to_string() }),
+        Record::TeacherRetried { study, task } => {
+            Frame::of(&v1::TeacherRetried { study: study.to_string(), task: task.0 })
+        }
+        Record::TrialRetried { study, number, task, measure } => {
+            let on = |(task, Target { device, engine, threads }): &(TaskId, Target)| {
+                (task.0, device.to_string(), engine.to_string(), *threads)
+            };
+            Frame::of(&v1::TrialRetried {
+                study: study.to_string(),
+                number: number.0,
+                task: task.map(|task| task.0),
+                measure: measure.iter().map(on).collect(),
+            })
+        }
+        Record::BudgetExtended { study, budget, source } => {
+            let Budget { trials, simulated_seconds, max_attempts, hours } = *budget;
+            let (study, source) = (study.to_string(), source.clone());
+            Frame::of(&v1::BudgetExtended {
+                study,
+                trials,
+                simulated_seconds,
+                max_attempts,
+                hours,
+                source,
+            })
+        }
         Record::StudyStateChanged { study, state, elapsed_ms } => {
             Frame::of(&v1::StudyStateChanged {
                 study: study.to_string(),
@@ -73,7 +104,7 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             })
         }
         Record::AttemptEnded { study, task, attempt, ending, elapsed_ms } => {
-            Frame::of(&v1::AttemptEnded {
+            Frame::of(&v2::AttemptEnded {
                 study: study.to_string(),
                 task: task.0,
                 attempt: attempt.0,
@@ -178,12 +209,14 @@ fn study_state(state: &StudyState) -> v1::StudyState {
     }
 }
 
-fn attempt_ending(ending: &AttemptEnding) -> v1::AttemptEnding {
+fn attempt_ending(ending: &AttemptEnding) -> v2::AttemptEnding {
     match ending.clone() {
-        AttemptEnding::Succeeded => v1::AttemptEnding::Succeeded,
-        AttemptEnding::Failed { reason } => v1::AttemptEnding::Failed { reason },
-        AttemptEnding::Lost => v1::AttemptEnding::Lost,
-        AttemptEnding::Left => v1::AttemptEnding::Left,
+        AttemptEnding::Succeeded => v2::AttemptEnding::Succeeded,
+        AttemptEnding::Failed { reason } => v2::AttemptEnding::Failed { reason },
+        AttemptEnding::Lost => v2::AttemptEnding::Lost,
+        AttemptEnding::Left => v2::AttemptEnding::Left,
+        AttemptEnding::FaultOfWorker { reason } => v2::AttemptEnding::FaultOfWorker { reason },
+        AttemptEnding::FaultOfData { reason } => v2::AttemptEnding::FaultOfData { reason },
     }
 }
 

@@ -15,20 +15,26 @@ use super::golden_records::*;
 use super::*;
 use crate::core::{Record, TrialEnding};
 
-/// What [`every_variant`] must be read as, by name.
+/// What [`every_variant`] and [`newer_variants`] must be read as, by name.
 fn meaning_of_every_variant() -> Vec<(String, Record)> {
     let read = |(name, record)| {
         let bytes = postcard::to_stdvec(&vec![record]).unwrap();
         (name, Decoder::default().decode(1, &bytes).unwrap().remove(0))
     };
-    let mut all: Vec<(String, Record)> = every_variant().into_iter().map(read).collect();
-    all.extend(newer_variants(&all));
+    let read_newer = |(name, frame)| {
+        let bytes = postcard::to_stdvec(&vec![frame]).unwrap();
+        (name, Decoder::default().decode(2, &bytes).unwrap().remove(0))
+    };
+    let newer = newer_variants().into_iter().map(read_newer);
+    let mut all: Vec<(String, Record)> =
+        every_variant().into_iter().map(read).chain(newer).collect();
+    all.extend(measured_with_noise(&all));
     all
 }
 
-/// Records that hold what version 1 of their kind could not hold, by name. `all` has one record of
-/// every kind.
-fn newer_variants(all: &[(String, Record)]) -> Vec<(String, Record)> {
+/// Measurements that say how quiet the machine was, which version 1 could not hold. `all` has one
+/// record of every kind.
+fn measured_with_noise(all: &[(String, Record)]) -> Vec<(String, Record)> {
     let measured = all.iter().find_map(|(_, record)| match record {
         Record::Measured { .. } => Some(record.clone()),
         _ => None,
@@ -109,7 +115,7 @@ fn digest(bytes: &[u8]) -> String {
 fn the_bytes_of_layout_1_have_not_changed() {
     let records = version_1();
     let kinds: Vec<u32> = records.iter().map(v1::Record::kind).collect();
-    assert_eq!(kinds, (0..23).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..28).collect::<Vec<_>>());
     // Short records are listed in full, to show the encoding.
     let bytes = |kind: usize| postcard::to_stdvec(&records[kind]).unwrap();
     assert_eq!(bytes(1), b"\x01\x01s\x02\x01\x03why\x05");
@@ -130,15 +136,19 @@ fn the_bytes_of_layout_1_have_not_changed() {
         (bytes(21), bytes(22)),
         (b"\x15\x01s\x04".to_vec(), b"\x16\x01s\x03\x02\x01".to_vec())
     );
+    assert_eq!((bytes(23), bytes(24)), (b"\x17\x01s\x03why".to_vec(), b"\x18\x01s".to_vec()));
+    assert_eq!(bytes(25), b"\x19\x01s\x04");
+    assert_eq!(bytes(27), b"\x1b\x01s\x07\x00\x03\x00\x00");
+    assert_eq!(bytes(26), b"\x1a\x01s\x03\x01\x04\x00");
 }
 
 #[test]
 fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
-    let newer = [0, 8, 9, 14, 15, 17, 19, 10];
+    let newer = [0, 7, 8, 9, 10, 14, 15, 17, 19];
     let expected: Vec<(u32, u32)> =
-        (0..23).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
+        (0..28).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
     assert_eq!(kinds, expected);
     let golden = golden_2();
     let meanings = meaning_of_every_variant();
@@ -183,6 +193,8 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
         ("attempt-ended:failed", "ending:Failed{reason:\"why\"}"),
         ("attempt-ended:lost", "ending:Lost"),
         ("attempt-ended:left", "ending:Left"),
+        ("attempt-ended:fault-of-worker", "ending:FaultOfWorker{reason:\"why\"}"),
+        ("attempt-ended:fault-of-data", "ending:FaultOfData{reason:\"why\"}"),
         ("trial-finished:complete", "ending:Complete"),
         ("trial-finished:infeasible", "ending:Infeasible{reason:\"why\"}"),
         ("trial-finished:failed", "ending:Failed{reason:\"why\"}"),

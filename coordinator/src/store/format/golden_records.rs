@@ -180,6 +180,23 @@ pub(super) fn version_1() -> Vec<v1::Record> {
             validation: 2,
             test: 1,
         }),
+        v1::Record::DataDamaged(v1::DataDamaged { study: study(), reason: why() }),
+        v1::Record::DataTrusted(v1::DataTrusted { study: study() }),
+        v1::Record::TeacherRetried(v1::TeacherRetried { study: study(), task: 4 }),
+        v1::Record::TrialRetried(v1::TrialRetried {
+            study: study(),
+            number: 3,
+            task: Some(4),
+            measure: vec![],
+        }),
+        v1::Record::BudgetExtended(v1::BudgetExtended {
+            study: study(),
+            trials: 7,
+            simulated_seconds: None,
+            max_attempts: 3,
+            hours: None,
+            source: None,
+        }),
     ]
 }
 
@@ -189,7 +206,7 @@ pub(super) const TABLE: &str = "study.name = \"s\"\nbudget.trials = 1\n\
                      [table]\npath = \"p\"\n";
 
 /// The names of the kinds.
-pub(super) const KINDS: [&str; 23] = [
+pub(super) const KINDS: [&str; 28] = [
     "study-created",
     "study-state-changed",
     "study-deleted",
@@ -213,6 +230,11 @@ pub(super) const KINDS: [&str; 23] = [
     "trial-scored",
     "data-check-wanted",
     "data-checked",
+    "data-damaged",
+    "data-trusted",
+    "teacher-retried",
+    "trial-retried",
+    "budget-extended",
 ];
 
 /// The records of [`version_1`], and every variant of the types in them that is not there, by name.
@@ -272,6 +294,34 @@ pub(super) fn every_variant() -> Vec<(String, v1::Record)> {
     };
     let reached = v1::RungReached { study: study(), number: 3, report };
     add("with-checkpoint", v1::Record::RungReached(reached));
+    let measure = vec![(9, "pi".to_owned(), "edge-runtime".to_owned(), 1)];
+    let retried = v1::TrialRetried { study: study(), number: 3, task: None, measure };
+    add("trained", v1::Record::TrialRetried(retried));
+    let extended = v1::BudgetExtended {
+        study: study(),
+        trials: 7,
+        simulated_seconds: Some(2.5),
+        max_attempts: 3,
+        hours: Some(1.5),
+        source: Some(STUDY.to_owned()),
+    };
+    add("of-file", v1::Record::BudgetExtended(extended));
+    all
+}
+
+/// Records with variants that version 1 could not hold, by name. A new variant of a frozen type of
+/// version 2 is added here.
+pub(super) fn newer_variants() -> Vec<(String, Frame)> {
+    let why = || "why".to_owned();
+    let mut all = Vec::new();
+    for (of, ending) in [
+        ("fault-of-worker", v2::AttemptEnding::FaultOfWorker { reason: why() }),
+        ("fault-of-data", v2::AttemptEnding::FaultOfData { reason: why() }),
+    ] {
+        let (study, task, attempt, elapsed_ms) = ("s".to_owned(), 4, 5, 7);
+        let ended = v2::AttemptEnded { study, task, attempt, ending, elapsed_ms };
+        all.push((format!("attempt-ended:{of}"), Frame::of(&ended).unwrap()));
+    }
     all
 }
 

@@ -1,6 +1,7 @@
 //! Converts frozen records to the core's: upcasts each to the newest version of its kind, then
 //! converts that.
 
+use edgesmith_common::spec::Budget;
 use edgesmith_common::{
     ArtifactHash, AttemptId, DataReport, DeviceInfo, EngineName, Figures, Measurement, Metric,
     Noise, RungReport, Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial,
@@ -25,6 +26,30 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
         v1::Record::DataChecked(v1::DataChecked { study, train, validation, test }) => {
             let report = DataReport { train, validation, test };
             Ok(Record::DataChecked { study: name(&study)?, report })
+        }
+        v1::Record::DataDamaged(v1::DataDamaged { study, reason }) => {
+            Ok(Record::DataDamaged { study: name(&study)?, reason })
+        }
+        v1::Record::DataTrusted(v1::DataTrusted { study }) => {
+            Ok(Record::DataTrusted { study: name(&study)? })
+        }
+        v1::Record::TeacherRetried(v1::TeacherRetried { study, task }) => {
+            Ok(Record::TeacherRetried { study: name(&study)?, task: TaskId(task) })
+        }
+        v1::Record::TrialRetried(v1::TrialRetried { study, number, task, measure }) => {
+            let on =
+                |(task, device, engine, threads)| (task, v2::Target { device, engine, threads });
+            Ok(Record::TrialRetried {
+                study: name(&study)?,
+                number: TrialNumber(number),
+                task: task.map(TaskId),
+                measure: measure_tasks(measure.into_iter().map(on).collect())?,
+            })
+        }
+        v1::Record::BudgetExtended(record) => {
+            let v1::BudgetExtended { study, trials, simulated_seconds, max_attempts, .. } = record;
+            let budget = Budget { trials, simulated_seconds, max_attempts, hours: record.hours };
+            Ok(Record::BudgetExtended { study: name(&study)?, budget, source: record.source })
         }
         v1::Record::StudyStateChanged(v1::StudyStateChanged { study, state, elapsed_ms }) => {
             let (study, state) = (name(&study)?, study_state(state));
@@ -57,13 +82,7 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
             worker: WorkerId(record.worker),
             elapsed_ms: record.elapsed_ms,
         }),
-        v1::Record::AttemptEnded(record) => Ok(Record::AttemptEnded {
-            study: name(&record.study)?,
-            task: TaskId(record.task),
-            attempt: AttemptId(record.attempt),
-            ending: attempt_ending(record.ending),
-            elapsed_ms: record.elapsed_ms,
-        }),
+        v1::Record::AttemptEnded(record) => thaw_attempt_ended(record.upcast()),
         v1::Record::TeacherTrained(record) => thaw_teacher(record.upcast()?),
         v1::Record::TrialTrained(record) => thaw_trained(record.upcast()?),
         v1::Record::Measured(record) => thaw_measured(record.upcast()),
@@ -100,6 +119,7 @@ pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, Form
     let record = match (frame.kind, frame.version) {
         (_, 1) => thaw_v1(v1::read(frame)?, choices),
         (0, 2) => thaw_study(frame.read()?, choices),
+        (7, 2) => thaw_attempt_ended(frame.read()?),
         (8, 2) => thaw_teacher(frame.read()?),
         (9, 2) => thaw_trained(frame.read()?),
         (14, 2) => thaw_looked_up(frame.read()?),
@@ -126,6 +146,16 @@ fn thaw_study(record: v2::StudyCreated, choices: &mut RecordedChoices) -> Result
         teacher_weights: record.teacher_weights.map(ArtifactHash::from_bytes),
         teacher_task: record.teacher_task.map(TaskId),
         at_ms: record.at_ms,
+    })
+}
+
+fn thaw_attempt_ended(record: v2::AttemptEnded) -> Result<Record, Problem> {
+    Ok(Record::AttemptEnded {
+        study: name(&record.study)?,
+        task: TaskId(record.task),
+        attempt: AttemptId(record.attempt),
+        ending: attempt_ending(record.ending),
+        elapsed_ms: record.elapsed_ms,
     })
 }
 
@@ -207,12 +237,14 @@ fn study_state(state: v1::StudyState) -> StudyState {
     }
 }
 
-fn attempt_ending(ending: v1::AttemptEnding) -> AttemptEnding {
+fn attempt_ending(ending: v2::AttemptEnding) -> AttemptEnding {
     match ending {
-        v1::AttemptEnding::Succeeded => AttemptEnding::Succeeded,
-        v1::AttemptEnding::Failed { reason } => AttemptEnding::Failed { reason },
-        v1::AttemptEnding::Lost => AttemptEnding::Lost,
-        v1::AttemptEnding::Left => AttemptEnding::Left,
+        v2::AttemptEnding::Succeeded => AttemptEnding::Succeeded,
+        v2::AttemptEnding::Failed { reason } => AttemptEnding::Failed { reason },
+        v2::AttemptEnding::Lost => AttemptEnding::Lost,
+        v2::AttemptEnding::Left => AttemptEnding::Left,
+        v2::AttemptEnding::FaultOfWorker { reason } => AttemptEnding::FaultOfWorker { reason },
+        v2::AttemptEnding::FaultOfData { reason } => AttemptEnding::FaultOfData { reason },
     }
 }
 

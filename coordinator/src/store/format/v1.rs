@@ -34,6 +34,11 @@ pub enum Record {
     // Kinds below exist only in layout 2.
     DataCheckWanted(DataCheckWanted),
     DataChecked(DataChecked),
+    DataDamaged(DataDamaged),
+    DataTrusted(DataTrusted),
+    TeacherRetried(TeacherRetried),
+    TrialRetried(TrialRetried),
+    BudgetExtended(BudgetExtended),
 }
 
 frozen! { 1:
@@ -60,6 +65,11 @@ frozen! { 1:
     20 TrialScored,
     21 DataCheckWanted,
     22 DataChecked,
+    23 DataDamaged,
+    24 DataTrusted,
+    25 TeacherRetried,
+    26 TrialRetried,
+    27 BudgetExtended,
 }
 
 /// Reads a frame of version 1.
@@ -88,6 +98,11 @@ pub fn read(frame: &Frame) -> Result<Record, FormatError> {
         20 => Record::TrialScored(frame.read()?),
         21 => Record::DataCheckWanted(frame.read()?),
         22 => Record::DataChecked(frame.read()?),
+        23 => Record::DataDamaged(frame.read()?),
+        24 => Record::DataTrusted(frame.read()?),
+        25 => Record::TeacherRetried(frame.read()?),
+        26 => Record::TrialRetried(frame.read()?),
+        27 => Record::BudgetExtended(frame.read()?),
         kind => return Err(FormatError::Kind { kind, version: 1 }),
     })
 }
@@ -119,6 +134,11 @@ impl Record {
             Record::TrialScored(_) => 20,
             Record::DataCheckWanted(_) => 21,
             Record::DataChecked(_) => 22,
+            Record::DataDamaged(_) => 23,
+            Record::DataTrusted(_) => 24,
+            Record::TeacherRetried(_) => 25,
+            Record::TrialRetried(_) => 26,
+            Record::BudgetExtended(_) => 27,
         }
     }
 }
@@ -344,6 +364,48 @@ pub struct DataChecked {
     pub train: u32,
     pub validation: u32,
     pub test: u32,
+}
+
+/// Kind 23.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataDamaged {
+    pub study: String,
+    pub reason: String,
+}
+
+/// Kind 24.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataTrusted {
+    pub study: String,
+}
+
+/// Kind 25.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TeacherRetried {
+    pub study: String,
+    pub task: u64,
+}
+
+/// Kind 26.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialRetried {
+    pub study: String,
+    pub number: u32,
+    pub task: Option<u64>,
+    /// Task, device class, engine and threads.
+    pub measure: Vec<(u64, String, String, u32)>,
+}
+
+/// Kind 27.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BudgetExtended {
+    pub study: String,
+    pub trials: u32,
+    pub simulated_seconds: Option<f64>,
+    pub max_attempts: u32,
+    pub hours: Option<f64>,
+    /// The text of the study file, if one was submitted.
+    pub source: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 //!
 //! What changed: figures map a metric and a scope to a value; measurements are on a target (device,
 //! engine, threads); a study is stored resolved, with its choices; hashes are 32 bytes; a
-//! measurement says how quiet the machine was.
+//! measurement says how quiet the machine was; attempts also end by a fault of the worker or of the
+//! data.
 
 use edgesmith_common::{Metric, ScopedMetric, StudySpec};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::{frozen, v1};
 
 frozen! { 2:
     0 StudyCreated,
+    7 AttemptEnded,
     8 TeacherTrained,
     9 TrialTrained,
     14 TrialLookedUp,
@@ -34,6 +36,26 @@ pub struct StudyCreated {
     pub teacher_weights: Option<Hash>,
     pub teacher_task: Option<u64>,
     pub at_ms: u64,
+}
+
+/// Kind 7.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptEnded {
+    pub study: String,
+    pub task: u64,
+    pub attempt: u64,
+    pub ending: AttemptEnding,
+    pub elapsed_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum AttemptEnding {
+    Succeeded,
+    Failed { reason: String },
+    Lost,
+    Left,
+    FaultOfWorker { reason: String },
+    FaultOfData { reason: String },
 }
 
 /// Kind 8.
@@ -165,6 +187,19 @@ impl v1::StudyCreated {
             at_ms: self.at_ms,
             study: self.study,
         })
+    }
+}
+
+impl v1::AttemptEnded {
+    pub fn upcast(self) -> AttemptEnded {
+        let v1::AttemptEnded { study, task, attempt, ending, elapsed_ms } = self;
+        let ending = match ending {
+            v1::AttemptEnding::Succeeded => AttemptEnding::Succeeded,
+            v1::AttemptEnding::Failed { reason } => AttemptEnding::Failed { reason },
+            v1::AttemptEnding::Lost => AttemptEnding::Lost,
+            v1::AttemptEnding::Left => AttemptEnding::Left,
+        };
+        AttemptEnded { study, task, attempt, ending, elapsed_ms }
     }
 }
 

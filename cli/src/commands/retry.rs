@@ -1,0 +1,70 @@
+//! `edgesmith retry`: tries again what failed in a study, after the user has mended the cause.
+
+use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_console::print_text;
+use edgesmith_proto::v1;
+
+use crate::output::progress::state_name;
+
+/// Arguments: the study and the trial.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study name
+    pub study: String,
+    /// Try only this failed trial again
+    #[arg(long, value_name = "N")]
+    pub trial: Option<u32>,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Tries again, and says what.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { study, trial, connection } = args;
+    let coordinator = Coordinator::connect(&connection).await?;
+    let request = v1::RetryStudyRequest { study, trial };
+    let answer = coordinator.studies().retry_study(request).await.map_err(from_status)?;
+    print_text(&format!("{}\n", describe(&answer.into_inner())))
+}
+
+fn describe(answer: &v1::RetryStudyResponse) -> String {
+    let v1::RetryStudyResponse { trials, data, teacher, status } = answer;
+    let mut what = Vec::new();
+    if *data {
+        what.push("its data are read again".to_owned());
+    }
+    if *teacher {
+        what.push("its teacher is tried again".to_owned());
+    }
+    match trials {
+        0 => {}
+        1 => what.push("1 failed trial is tried again".to_owned()),
+        more => what.push(format!("{more} failed trials are tried again")),
+    }
+    if what.is_empty() {
+        what.push("workers that could not do its tasks are asked again".to_owned());
+    }
+    let (name, state) = match status {
+        Some(status) => (status.name.as_str(), state_name(status.state())),
+        None => ("the study", state_name(v1::StudyState::Unspecified)),
+    };
+    format!("{name} is {state}: {}", what.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_says_what_is_tried_again() {
+        let status = v1::StudyStatus { name: "s".to_owned(), state: 1, ..Default::default() };
+        let mut answer =
+            v1::RetryStudyResponse { trials: 2, data: true, teacher: true, status: Some(status) };
+        let text = "s is running: its data are read again, its teacher is tried again, 2 failed \
+                    trials are tried again";
+        assert_eq!(describe(&answer), text);
+        (answer.trials, answer.data, answer.teacher) = (0, false, false);
+        let text = "s is running: workers that could not do its tasks are asked again";
+        assert_eq!(describe(&answer), text);
+    }
+}

@@ -1,0 +1,119 @@
+//! Larger budgets: for a study that runs, and for one that has ended, which then goes on.
+
+use edgesmith_common::spec::{Budget, Difference};
+use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId};
+
+use super::{Answer, Record, Refusal, StudyState, Turn};
+
+/// Fields of a study that may grow after it was submitted.
+const LIMITS: [&str; 3] = ["budget.trials", "budget.simulated_seconds", "budget.hours"];
+
+impl Turn<'_> {
+    /// Sets a larger limit of trials or of hours, or both.
+    ///
+    /// # Errors
+    /// If the study is unknown or was cancelled, or if a limit would not become larger.
+    pub(super) fn extend(
+        &mut self,
+        name: &StudyName,
+        trials: Option<u32>,
+        hours: Option<f64>,
+    ) -> Result<Answer, Refusal> {
+        let Some(study) = self.core.studies.get(name) else {
+            return Err(self.core.unknown_study(name));
+        };
+        let now = &study.spec.budget;
+        let refused =
+            |field, is: String| Err(Refusal::NotLarger { study: name.clone(), field, is });
+        if let Some(trials) = trials
+            && trials <= now.trials
+        {
+            return refused("budget.trials", now.trials.to_string());
+        }
+        match (hours, now.hours) {
+            (Some(_), None) => return refused("budget.hours", "unlimited".to_owned()),
+            // Written so that a value that is not a number is refused, too.
+            (Some(hours), Some(now)) if !(hours > now && hours.is_finite()) => {
+                return refused("budget.hours", now.to_string());
+            }
+            (Some(_) | None, _) => {}
+        }
+        let budget = Budget {
+            trials: trials.unwrap_or(now.trials),
+            hours: hours.or(now.hours),
+            ..now.clone()
+        };
+        if budget != *now {
+            self.set_budget(name, budget, None)?;
+        }
+        Ok(Answer::Extended)
+    }
+
+    /// Compares a study that is submitted again with the one of its name. Where only limits of its
+    /// budget are larger, the study is extended. Returns whether it was.
+    ///
+    /// # Errors
+    /// If they differ otherwise.
+    pub(super) fn submit_again(
+        &mut self,
+        spec: &StudySpec,
+        teacher_weights: Option<ArtifactHash>,
+    ) -> Result<bool, Refusal> {
+        let name = &spec.name;
+        let there = &self.core.studies[name];
+        let mut differences = if there.spec.source() == spec.source() {
+            Vec::new()
+        } else {
+            there.as_filed().differences(spec)
+        };
+        if there.teacher_weights != teacher_weights {
+            let field = "the bytes of teacher.weights".to_owned();
+            let (before, after) = ("those of the study".to_owned(), "others".to_owned());
+            differences.push(Difference { field, before, after });
+        }
+        let is_limit = |of: &Difference| LIMITS.contains(&of.field.as_str());
+        let only_limits = differences.iter().all(is_limit);
+        if differences.is_empty() || only_limits && spec.budget == there.spec.budget {
+            return Ok(false);
+        }
+        if only_limits && spec.budget.covers(&there.spec.budget) {
+            let (budget, source) = (spec.budget.clone(), spec.source().to_owned());
+            self.set_budget(name, budget, Some(source))?;
+            return Ok(true);
+        }
+        let same_data = there.is_on_same_data(spec);
+        Err(Refusal::Differs { study: name.clone(), differences, only_limits, same_data })
+    }
+
+    fn set_budget(
+        &mut self,
+        name: &StudyName,
+        budget: Budget,
+        source: Option<String>,
+    ) -> Result<(), Refusal> {
+        let state = &self.core.studies[name].state;
+        if *state == StudyState::Cancelled {
+            return Err(Refusal::Ended { study: name.clone(), state: state.name() });
+        }
+        self.record(Record::BudgetExtended { study: name.clone(), budget, source });
+        self.take_up(name);
+        Ok(())
+    }
+
+    /// Lets an ended study go on, with a new data check and a new task for its teacher if it lacks
+    /// them.
+    pub(super) fn take_up(&mut self, name: &StudyName) {
+        if self.core.studies[name].state.is_ended() {
+            self.change_state(name, StudyState::Running);
+        }
+        let study = &self.core.studies[name];
+        let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task());
+        if data {
+            self.mend_data(name);
+        }
+        if teacher {
+            let (study, task) = (name.clone(), TaskId(self.core.next.task));
+            self.record(Record::TeacherRetried { study, task });
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Taking up again what failed: trials, the teacher, damaged data, and workers that were excluded.
+//! A user asks for it after mending the cause. What succeeded is kept.
+
+use edgesmith_common::{StudyName, Target, TaskId, TrialNumber, TrialValues};
+
+use super::apply::Contradiction;
+use super::study::{Data, Stage, Study, Teacher};
+use super::task::TaskKind;
+use super::{Answer, Record, Refusal, StudyState, TrialEnding, Turn};
+use crate::controller::Proposal;
+
+impl Turn<'_> {
+    /// Tries again what failed in a study: all failed trials or one, the teacher, the data check.
+    /// Workers that were excluded are asked again. A study that ended goes on.
+    ///
+    /// # Errors
+    /// If the study is unknown or was cancelled, if the trial has not failed, or if nothing has.
+    pub(super) fn retry(
+        &mut self,
+        name: &StudyName,
+        number: Option<TrialNumber>,
+    ) -> Result<Answer, Refusal> {
+        let Some(study) = self.core.studies.get(name) else {
+            return Err(self.core.unknown_study(name));
+        };
+        if study.state == StudyState::Cancelled {
+            return Err(Refusal::Ended { study: name.clone(), state: study.state.name() });
+        }
+        let failed = match number {
+            Some(number) => {
+                let Some(trial) = study.trials.get(number.0 as usize) else {
+                    let (study, trials) = (name.clone(), study.trials.len() as u32);
+                    return Err(Refusal::UnknownTrial { study, number, trials });
+                };
+                if !matches!(trial.stage, Stage::Failed { .. }) {
+                    let state = study.trial_state(trial).name();
+                    return Err(Refusal::NotFailed { study: name.clone(), number, state });
+                }
+                vec![number]
+            }
+            None => study.failed(),
+        };
+        let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task());
+        let excluded = self.core.workers.excludes(name);
+        if failed.is_empty() && !data && !teacher && !excluded {
+            return Err(Refusal::NothingFailed(name.clone()));
+        }
+        self.take_up(name);
+        for number in &failed {
+            self.retry_trial(name, *number);
+        }
+        self.core.workers.readmit(name);
+        self.core.version += 1;
+        Ok(Answer::Retried { trials: failed.len() as u32, data, teacher })
+    }
+
+    /// If the study's data are damaged, or their check was given up, lets workers read them again.
+    pub(super) fn mend_data(&mut self, name: &StudyName) {
+        let study = &self.core.studies[name];
+        if !study.needs_data_again() {
+            return;
+        }
+        let (in_files, study) = (study.has_data_files(), name.clone());
+        self.record(if in_files {
+            Record::DataCheckWanted { study, task: TaskId(self.core.next.task) }
+        } else {
+            Record::DataTrusted { study }
+        });
+    }
+
+    fn retry_trial(&mut self, name: &StudyName, number: TrialNumber) {
+        let study = &self.core.studies[name];
+        let ids = (self.core.next.task..).map(TaskId);
+        let (task, measure) = match study.trials[number.0 as usize].stage.values() {
+            Some(values) => (None, ids.zip(study.unmeasured(values)).collect()),
+            None => (Some(TaskId(self.core.next.task)), Vec::new()),
+        };
+        let measured = task.is_none() && measure.is_empty();
+        self.record(Record::TrialRetried { study: name.clone(), number, task, measure });
+        if measured {
+            self.finish_trial(name, number, TrialEnding::Complete);
+        }
+    }
+}
+
+impl Study {
+    /// The numbers of the failed trials.
+    pub(super) fn failed(&self) -> Vec<TrialNumber> {
+        let numbers = (0..).map(TrialNumber).zip(&self.trials);
+        let failed = numbers.filter(|(_, trial)| matches!(trial.stage, Stage::Failed { .. }));
+        failed.map(|(number, _)| number).collect()
+    }
+
+    /// Whether its data are in files that a worker can check.
+    pub(super) fn has_data_files(&self) -> bool {
+        self.spec.training().is_some_and(|work| !work.data.source.paths().is_empty())
+    }
+
+    /// Whether the data are damaged, or their check was given up.
+    pub(super) fn needs_data_again(&self) -> bool {
+        match self.data {
+            Data::Damaged { .. } => true,
+            Data::Pending(task) => self.tasks.get(task).is_none(),
+            Data::Trusted | Data::Checked(_) => false,
+        }
+    }
+
+    /// Whether the teacher was given up.
+    pub(super) fn lacks_teacher_task(&self) -> bool {
+        match self.teacher {
+            Teacher::Pending(task) => self.tasks.get(task).is_none(),
+            Teacher::None | Teacher::Trained { .. } => false,
+        }
+    }
+
+    /// The targets on which a trained network is not measured yet.
+    fn unmeasured(&self, values: &TrialValues) -> Vec<Target> {
+        let mut targets = self.spec.targets();
+        targets.retain(|target| values.latencies().all(|(of, _)| of != target));
+        targets
+    }
+
+    pub(super) fn apply_teacher_retried(&mut self, task: TaskId) -> Result<(), Contradiction> {
+        if !self.lacks_teacher_task() {
+            return Err("the teacher was not given up".to_owned());
+        }
+        self.teacher = Teacher::Pending(task);
+        self.add_task(task, TaskKind::Teacher)
+    }
+
+    /// Takes a failed trial up again, from the last result that it has.
+    pub(super) fn apply_trial_retried(
+        &mut self,
+        number: TrialNumber,
+        task: Option<TaskId>,
+        measure: &[(TaskId, Target)],
+    ) -> Result<(), Contradiction> {
+        let screened = self.screening.is_some();
+        let next = self.task_of(number);
+        let trial = self.trial_mut(number)?;
+        let Stage::Failed { values, .. } = &mut trial.stage else {
+            return Err(format!("trial {number} has not failed"));
+        };
+        let (stage, kind) = match (values.take(), task) {
+            (Some(values), None) => {
+                let pending = measure.iter().map(|(id, _)| *id).collect();
+                (Stage::Measuring { values, pending }, None)
+            }
+            (None, Some(task)) if screened && trial.score.is_none() => {
+                (Stage::Scoring(task), Some((task, TaskKind::Score(number))))
+            }
+            (None, Some(task)) => (Stage::Training(task), Some((task, next))),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(format!("trial {number} does not go on with such a task"));
+            }
+        };
+        trial.stage = stage;
+        let reached = trial.rungs.len();
+        let proposal =
+            Proposal { genotype: trial.genotype.clone(), parents: trial.parents.clone() };
+        self.unfinished += 1;
+        if let Some(rungs) = &mut self.rungs {
+            rungs.resume(reached);
+        }
+        // It is running again, and its result is still to come.
+        self.controller.proposed(number, &proposal);
+        match kind {
+            Some((task, kind)) => self.add_task(task, kind),
+            None => self.add_measure_tasks(Some(number), measure),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Faults of workers and of data: they end no study and no trial.
+
+use edgesmith_common::{DataReport, Fault, TrialState};
+
+use super::super::*;
+use super::builders::*;
+
+/// The reasons that [`Bench::fail`] gives.
+const WHY: &str = "it broke";
+
+#[test]
+fn a_worker_without_the_data_is_asked_once_and_the_study_waits_for_another() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").files().trials(1).attempts(1));
+    let without = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(without);
+    bench.fail(without, &lease, Fault::Worker);
+    bench.assert_no_work(without);
+    let status = bench.status(&study);
+    assert_eq!((status.state, status.blocked), (StudyState::Running, true));
+    assert!(status.missing_trainer);
+    let said = format!("worker {without} (machine) cannot read the data of this study: {WHY}");
+    assert_eq!(status.problems[0], said);
+    assert!(status.problems[1].contains("no connected worker can read its data"));
+    let worker = bench.core.workers(bench.now).remove(0);
+    assert_eq!(worker.exclusions, status.exclusions);
+    assert_eq!((worker.exclusions[0].study.as_str(), &*worker.exclusions[0].reason), ("s", WHY));
+    let ending = AttemptEnding::FaultOfWorker { reason: WHY.to_owned() };
+    assert!(
+        bench
+            .records
+            .iter()
+            .any(|record| matches!(record, Record::AttemptEnded { ending: e, .. } if *e == ending))
+    );
+    // The repeated report gets the same answer.
+    let error = AttemptError::of_worker(WHY);
+    assert!(bench.report_failure(without, &lease, error));
+
+    let with = bench.join(WorkerBuilder::trainer());
+    let status = bench.status(&study);
+    assert_eq!((status.blocked, status.missing_trainer, status.problems.len()), (false, false, 1));
+    for _ in 0..2 {
+        let lease = bench.lease(with);
+        bench.finish(with, &lease);
+    }
+    assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
+    assert_eq!(bench.status(&study).problems, Vec::<String>::new());
+    bench.restart();
+}
+
+#[test]
+fn a_fault_of_a_worker_counts_neither_against_the_trial_nor_against_other_tasks() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(1).device("local"));
+    let other = bench.submit(StudyBuilder::new("other").trials(1));
+    let broken = bench.join(WorkerBuilder::both());
+    let lease = bench.lease(broken);
+    assert_eq!(lease.study, study);
+    bench.fail(broken, &lease, Fault::Worker);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
+    // It is excluded from training for this study only.
+    assert_eq!(bench.lease(broken).study, other);
+    let good = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(good);
+    assert_eq!(lease.study, study);
+    bench.finish(good, &lease);
+    // It still measures for the study, until it says that it cannot.
+    let measuring = bench.join(WorkerBuilder::measurer("local"));
+    let lease = bench.lease(measuring);
+    bench.fail(measuring, &lease, Fault::Worker);
+    let status = bench.status(&study);
+    assert_eq!(status.exclusions[1].what(), "measure on local");
+    assert!(!status.blocked, "the first worker can measure");
+    bench.steer(&other, Action::Delete).unwrap();
+    let lease = bench.lease(broken);
+    assert!(matches!(lease.work, Work::MeasureModel { .. }));
+    bench.fail(broken, &lease, Fault::Worker);
+    let status = bench.status(&study);
+    assert_eq!(status.missing_targets, [target("local")]);
+    assert!(status.blocked && status.problems.last().unwrap().contains("measures on local"));
+    // After it has joined again, it is asked again.
+    assert_eq!(bench.ask(|to| Event::Leave { to, worker: broken }), Ok(Answer::Left));
+    let again = bench.join(WorkerBuilder::both());
+    let lease = bench.lease(again);
+    bench.finish(again, &lease);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
+}
+
+#[test]
+fn deleting_a_study_forgets_who_was_excluded_from_it() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Worker);
+    bench.steer(&study, Action::Delete).unwrap();
+    bench.submit(StudyBuilder::new("s"));
+    bench.lease(worker);
+}
+
+#[test]
+fn damaged_data_are_read_once_and_wait_for_the_user() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").files().trials(1).attempts(3);
+    let study = bench.submit(builder.clone());
+    let worker = bench.join(WorkerBuilder::trainer());
+    let other = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Data);
+    bench.assert_no_work(worker);
+    bench.assert_no_work(other);
+    bench.restart();
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Running);
+    assert_eq!(status.data_problem.as_deref(), Some(WHY));
+    assert!(status.blocked && !status.missing_trainer);
+    let said = "its data are damaged: it broke; mend them, then run `edgesmith retry s`";
+    assert_eq!(status.problems, [said]);
+    let worker = bench.join(WorkerBuilder::trainer());
+    bench.assert_no_work(worker);
+
+    let retried = Answer::Retried { trials: 0, data: true, teacher: false };
+    assert_eq!(bench.retry(&study, None), Ok(retried));
+    let lease = bench.lease(worker);
+    assert_eq!(lease.work, Work::CheckData);
+    bench.fail(worker, &lease, Fault::Data);
+    // Submitting the same study again retries too.
+    let again = bench.ask(|to| submission(to, builder.build(), None));
+    assert!(matches!(again, Ok(Answer::Submitted { created: false, .. })), "{again:?}");
+    for _ in 0..2 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
+    assert_eq!(bench.status(&study).data, Some(REPORT));
+    bench.restart();
+}
+
+#[test]
+fn data_that_are_damaged_while_trials_run_stop_new_work_but_not_running_work() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").files().trials(3).attempts(1));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    let (bad, good) = (bench.lease(worker), bench.lease(worker));
+    bench.fail(worker, &bad, Fault::Data);
+    bench.assert_no_work(worker);
+    assert!(!bench.status(&study).blocked, "a trial still runs");
+    bench.finish(worker, &good);
+    assert!(bench.status(&study).blocked);
+    let states = bench.trial_states(&study);
+    assert_eq!(states, [TrialState::Waiting, TrialState::Complete]);
+    bench.retry(&study, None).unwrap();
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..3 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    assert_eq!(bench.status(&study).counts.complete, 3);
+}
+
+#[test]
+fn damaged_tables_are_read_again_without_a_check() {
+    let mut bench = Bench::new();
+    let study = bench.submit_table("t", "trials = 1, max_attempts = 1");
+    let worker = bench.join(WorkerBuilder::reader());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Data);
+    bench.assert_no_work(worker);
+    assert!(!bench.status(&study).missing_table);
+    bench.retry(&study, None).unwrap();
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
+}
+
+#[test]
+fn data_without_training_or_validation_images_are_damaged() {
+    for empty in [DataReport { train: 0, ..REPORT }, DataReport { validation: 0, ..REPORT }] {
+        let mut bench = Bench::new();
+        let study = bench.submit(StudyBuilder::new("s").files());
+        let worker = bench.join(WorkerBuilder::trainer());
+        let lease = bench.lease(worker);
+        assert!(bench.report(worker, &lease, Outcome::DataChecked(empty)));
+        let problem = bench.status(&study).data_problem.unwrap();
+        assert!(problem.starts_with("a worker found no "), "{problem}");
+    }
+}
