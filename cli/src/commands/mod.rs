@@ -13,6 +13,7 @@ mod extend;
 mod front;
 mod import;
 mod metrics;
+mod rename;
 mod retry;
 mod search;
 mod serve;
@@ -78,6 +79,11 @@ pub enum Command {
     /// That is: failed trials, the teacher, damaged data, and workers that could not do its tasks. A
     /// study that has ended goes on.
     Retry(retry::Args),
+    /// Give a study another name
+    ///
+    /// Its running tasks continue. A `watch` or `search` that follows it ends. To go on with a study
+    /// file, change its study.name too.
+    Rename(rename::Args),
     /// Give a study a larger budget, also one that is complete
     Extend(extend::Args),
     /// End a study for good
@@ -117,6 +123,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => control::pause(args).await?,
         Command::Resume(args) => control::resume(args).await?,
         Command::Retry(args) => retry::run(args).await?,
+        Command::Rename(args) => rename::run(args).await?,
         Command::Extend(args) => extend::run(args).await?,
         Command::Cancel(args) => control::cancel(args).await?,
         Command::Delete(args) => control::delete(args).await?,

@@ -75,6 +75,7 @@ impl Core {
                 self.study_mut(study)?.apply_extended(budget, source.clone());
                 Ok(())
             }
+            Record::StudyRenamed { study, name } => self.apply_renamed(study, name),
             Record::TeacherRetried { study, task } => {
                 self.next.task = self.next.task.max(task.0 + 1);
                 self.study_mut(study)?.apply_teacher_retried(*task)
@@ -303,6 +304,24 @@ impl Core {
         self.drop_attempts(dropped)?;
         self.ended.retain(|_, attempt| attempt.study != *name);
         self.workers.readmit(name);
+        Ok(())
+    }
+
+    fn apply_renamed(&mut self, old: &StudyName, new: &StudyName) -> Result<(), Contradiction> {
+        if self.studies.contains_key(new) {
+            return Err(format!("study {new} already exists"));
+        }
+        let mut study =
+            self.studies.remove(old).ok_or_else(|| format!("there is no study {old}"))?;
+        study.spec.name = new.clone();
+        study.resolved = study.spec.to_resolved().into();
+        self.studies.insert(new.clone(), study);
+        let running = self.running.values_mut().map(|attempt| &mut attempt.study);
+        let ended = self.ended.values_mut().map(|attempt| &mut attempt.study);
+        for of in running.chain(ended).filter(|of| *of == old) {
+            *of = new.clone();
+        }
+        self.workers.rename(old, new);
         Ok(())
     }
 

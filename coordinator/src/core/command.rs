@@ -42,6 +42,8 @@ pub enum Answer {
     },
     /// To `Extend`.
     Extended,
+    /// To `Rename`.
+    Renamed,
     /// To `Import`.
     Imported {
         /// Number of trials that were taken in.
@@ -150,7 +152,7 @@ pub enum Refusal {
     /// The worker never joined, has left, or was silent for too long. It has to join again.
     #[error("worker {0} is not registered; it has to join again")]
     UnknownWorker(WorkerId),
-    /// Another study has this name.
+    /// A different study has this name.
     #[error(
         "another study is already named {study}, and it differs from this one in {}; {}",
         listed(.differences),
@@ -166,6 +168,9 @@ pub enum Refusal {
         /// Whether both are on the same data, so that one can start from the other.
         same_data: bool,
     },
+    /// The new name of a study is that of another one.
+    #[error("another study is already named {0}; choose another name")]
+    NameTaken(StudyName),
     /// A limit can only become larger.
     #[error("the {field} of study {study} is {is} already; a budget can only become larger")]
     NotLarger {

@@ -57,6 +57,15 @@ pub enum Event {
         /// The new limit of running time in hours, from the beginning; `None` leaves it.
         hours: Option<f64>,
     },
+    /// A user gives a study another name. Its attempts go on.
+    Rename {
+        /// Whom to answer.
+        to: RequestId,
+        /// Which study.
+        study: StudyName,
+        /// Its new name.
+        name: StudyName,
+    },
     /// A user has mended the cause of a failure and wants to try again.
     Retry {
         /// Whom to answer.

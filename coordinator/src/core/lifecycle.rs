@@ -80,6 +80,23 @@ impl Turn<'_> {
         Ok(Answer::Steered)
     }
 
+    /// Gives a study another name.
+    ///
+    /// # Errors
+    /// If the study is unknown, or another one has the name.
+    pub(super) fn rename(&mut self, old: &StudyName, new: StudyName) -> Result<Answer, Refusal> {
+        if !self.core.studies.contains_key(old) {
+            return Err(self.core.unknown_study(old));
+        }
+        if *old != new {
+            if self.core.studies.contains_key(&new) {
+                return Err(Refusal::NameTaken(new));
+            }
+            self.record(Record::StudyRenamed { study: old.clone(), name: new });
+        }
+        Ok(Answer::Renamed)
+    }
+
     /// Ends a study; unfinished trials fail with the reason `why`.
     pub(super) fn end_study(&mut self, name: &StudyName, state: StudyState, why: &str) {
         let study = &self.core.studies[name];

@@ -243,6 +243,10 @@ impl Turn<'_> {
                 let answer = self.extend(&study, trials, hours);
                 self.reply(to, answer);
             }
+            Event::Rename { to, study, name } => {
+                let answer = self.rename(&study, name);
+                self.reply(to, answer);
+            }
             Event::Retry { to, study, trial } => {
                 let answer = self.retry(&study, trial);
                 self.reply(to, answer);

@@ -1,5 +1,6 @@
 //! Queries: what users may ask the core. Nothing here changes the state.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use edgesmith_common::{
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
 use super::study::{Data, Stage, Study, Teacher, Trial};
+use super::task::Queue;
 use super::{Core, PredictionView, Refusal, StudyState, Time};
 
 /// A study and its progress, as shown to users.
@@ -369,7 +371,7 @@ impl Core {
             || study.trials.iter().any(|trial| trains(&trial.stage));
         let mut targets = study.spec.targets();
         targets.retain(|target| {
-            let queue = super::task::Queue::Measure(target.clone());
+            let queue = Queue::Measure(target.clone());
             let wanted = comes || study.tasks.first_waiting(queue).is_some();
             let needs = Needs::measuring_on(target.clone());
             wanted && !self.workers.any_can_do(&study.spec.name, &needs)
@@ -414,9 +416,13 @@ impl Core {
             blocked = true;
         }
         problems.extend(exclusions.iter().map(ToString::to_string));
-        let mut needs: Vec<&Needs> = exclusions.iter().map(|of| &of.needs).collect();
-        needs.dedup();
-        for needs in needs.into_iter().filter(|needs| !self.workers.any_can_do(name, needs)) {
+        let needs: BTreeSet<&Needs> = exclusions.iter().map(|of| &of.needs).collect();
+        let waits = |needs: &&Needs| match &needs.target {
+            Some(target) => study.tasks.first_waiting(Queue::Measure(target.clone())).is_some(),
+            None => study.awaits_trainer() || study.awaits_table(),
+        };
+        let unmet = |needs: &&Needs| waits(needs) && !self.workers.any_can_do(name, needs);
+        for needs in needs.into_iter().filter(unmet) {
             let what = match &needs.target {
                 Some(target) => format!("measures on {target}"),
                 None => "can read its data".to_owned(),

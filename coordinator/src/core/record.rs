@@ -65,6 +65,13 @@ pub enum Record {
         /// The study file that has this budget; `None` if no file was submitted.
         source: Option<String>,
     },
+    /// A study got another name. Later records call it by that.
+    StudyRenamed {
+        /// Its name so far.
+        study: StudyName,
+        /// Its new name.
+        name: StudyName,
+    },
     /// The teacher was given up, and is tried again.
     TeacherRetried {
         /// Which study.

@@ -69,6 +69,17 @@ impl Workers {
         self.0.values().any(|worker| worker.can_do(study, needs))
     }
 
+    /// A study has another name now.
+    pub(super) fn rename(&mut self, old: &StudyName, new: &StudyName) {
+        for worker in self.0.values_mut() {
+            let renamed = |((of, needs), reason): ((StudyName, Needs), String)| {
+                ((if of == *old { new.clone() } else { of }, needs), reason)
+            };
+            worker.excluded =
+                std::mem::take(&mut worker.excluded).into_iter().map(renamed).collect();
+        }
+    }
+
     /// Whether a connected worker is excluded from tasks of the study.
     pub(super) fn excludes(&self, study: &StudyName) -> bool {
         self.0.values().any(|worker| worker.excluded.keys().any(|(of, _)| of == study))

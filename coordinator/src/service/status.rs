@@ -22,7 +22,7 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::OtherData { .. }
         | Refusal::IdleWorker
         | Refusal::NoEngine => Status::invalid_argument(text),
-        Refusal::Differs { .. } => Status::already_exists(text),
+        Refusal::Differs { .. } | Refusal::NameTaken(_) => Status::already_exists(text),
         Refusal::Ended { .. } | Refusal::NotFailed { .. } | Refusal::NothingFailed(_) => {
             Status::failed_precondition(text)
         }

@@ -258,6 +258,16 @@ impl StudyService for Studies {
         }
     }
 
+    async fn rename_study(
+        &self,
+        request: Request<v1::RenameStudyRequest>,
+    ) -> Result<Response<v1::StudyStatus>, Status> {
+        let v1::RenameStudyRequest { study, new_name } = request.into_inner();
+        let (study, new) = (name(&study)?, name(&new_name)?);
+        self.core.ask(|to| Event::Rename { to, study, name: new.clone() }).await?;
+        current(&self.core, new).await.map(Response::new)
+    }
+
     async fn cancel_study(
         &self,
         request: Request<v1::CancelStudyRequest>,

@@ -314,3 +314,60 @@ async fn health_and_reflection_answer() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_study_is_extended_renamed_and_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), None).await;
+    let channel = server.channel().await;
+    let mut studies = StudyServiceClient::new(channel.clone());
+    let mut workers = WorkerServiceClient::new(channel);
+    let request =
+        v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), teacher_weights: Vec::new() };
+    studies.submit_study(request).await.unwrap();
+    let worker_id =
+        workers.join(join(edgesmith_proto::PROTOCOL_VERSION)).await.unwrap().into_inner().worker_id;
+    let lease = workers.lease(v1::LeaseRequest { worker_id, wait_ms: 5000 }).await.unwrap();
+    let task = lease.into_inner().task.unwrap();
+    let failed = v1::AttemptFailed {
+        reason: "there is no memory".to_owned(),
+        fault: v1::Fault::Worker.into(),
+    };
+    let report = v1::ReportRequest {
+        worker_id,
+        task_id: task.task_id,
+        attempt_id: task.attempt_id,
+        outcome: Some(v1::report_request::Outcome::Failed(failed)),
+    };
+    assert!(workers.report(report).await.unwrap().into_inner().accepted);
+    let study = "served".to_owned();
+    let get = v1::GetStudyRequest { study: study.clone() };
+    let status = studies.get_study(get).await.unwrap().into_inner();
+    assert!(status.blocked && status.problems.len() == 2, "{:?}", status.problems);
+    let all = studies.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner();
+    assert_eq!(all.workers[0].exclusions, status.exclusions);
+    assert_eq!(status.exclusions[0].reason, "there is no memory");
+
+    let extend = |trials| v1::ExtendStudyRequest { study: study.clone(), trials, hours: None };
+    let small = studies.extend_study(extend(Some(3))).await.unwrap_err();
+    assert_eq!(small.code(), Code::InvalidArgument);
+    let status = studies.extend_study(extend(Some(4))).await.unwrap().into_inner();
+    assert_eq!((status.budget_trials, status.budget_hours), (4, None));
+    let rename = v1::RenameStudyRequest { study: study.clone(), new_name: "other".to_owned() };
+    let status = studies.rename_study(rename).await.unwrap().into_inner();
+    assert_eq!((status.name.as_str(), status.blocked), ("other", true));
+    let study = "other".to_owned();
+    let retry = |trial| v1::RetryStudyRequest { study: study.clone(), trial };
+    let waiting = studies.retry_study(retry(Some(0))).await.unwrap_err();
+    assert_eq!(waiting.code(), Code::FailedPrecondition);
+    let answer = studies.retry_study(retry(None)).await.unwrap().into_inner();
+    assert!(!answer.status.unwrap().blocked);
+    let refused = studies.retry_study(retry(None)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let changed = STUDY.replace("\"served\"", "\"other\"").replace("[3, 5]", "[3]");
+    let request = v1::SubmitStudyRequest { spec_toml: changed, teacher_weights: Vec::new() };
+    let differs = studies.submit_study(request).await.unwrap_err();
+    assert_eq!(differs.code(), Code::AlreadyExists);
+    assert!(differs.message().contains("space.stages[0].kernel: [3,5] -> [3]"), "{differs}");
+    server.stop().await;
+}

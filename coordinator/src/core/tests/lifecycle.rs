@@ -140,6 +140,44 @@ fn a_complete_study_cannot_be_cancelled() {
 }
 
 #[test]
+fn a_renamed_study_keeps_its_trials_and_its_running_attempts() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(3));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let (done, held) = (bench.lease(worker), bench.lease(worker));
+    let rename = |bench: &mut Bench, from: &StudyName, new: &str| {
+        let (study, name) = (from.clone(), name(new));
+        bench.ask(|to| Event::Rename { to, study, name })
+    };
+    let unknown = rename(&mut bench, &name("nothing"), "t");
+    assert!(matches!(unknown, Err(Refusal::UnknownStudy { .. })));
+    assert_eq!(rename(&mut bench, &study, "s"), Ok(Answer::Renamed));
+    bench.finish(worker, &done);
+    bench.fail(worker, &held, Fault::Worker);
+    let more = bench.join(WorkerBuilder::trainer());
+    let held = bench.lease(more);
+    let other = bench.submit(StudyBuilder::new("other"));
+    assert_eq!(rename(&mut bench, &study, "other"), Err(Refusal::NameTaken(other.clone())));
+    assert_eq!(rename(&mut bench, &study, "t"), Ok(Answer::Renamed));
+    let renamed = name("t");
+    assert_eq!(bench.core.studies(), [renamed.clone(), other]);
+    let said = bench.status(&renamed);
+    assert_eq!((said.counts.complete, said.counts.running), (1, 1));
+    assert_eq!(said.exclusions.len(), 1);
+    let resolved = edgesmith_common::StudySpec::from_resolved(&said.resolved_study).unwrap();
+    assert_eq!(resolved.name, renamed);
+    bench.finish(more, &held);
+    bench.restart();
+    let said = bench.status(&renamed);
+    assert_eq!(said.counts.complete, 2);
+    // The old name is free, and a file with the new name is the same study.
+    let spec = StudyBuilder::new("t").trials(3).build();
+    let again = bench.ask(|to| submission(to, spec, None));
+    assert!(matches!(again, Ok(Answer::Submitted { created: false, .. })), "{again:?}");
+    bench.submit(StudyBuilder::new("s").trials(3));
+}
+
+#[test]
 fn a_deleted_study_is_gone_and_its_name_is_free() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));

@@ -28,6 +28,13 @@ impl RecordedChoices {
         Ok(())
     }
 
+    /// A study has another name from here on.
+    pub fn rename(&mut self, study: &str, new: &str) {
+        if let Some(reading) = self.0.remove(study) {
+            self.0.insert(new.to_owned(), reading);
+        }
+    }
+
     /// Translates a stored genotype's option indices to today's.
     pub fn read(&self, study: &str, genotype: Vec<u16>) -> Result<Vec<u16>, String> {
         match self.0.get(study) {

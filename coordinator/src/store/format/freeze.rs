@@ -65,6 +65,9 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
                 source,
             })
         }
+        Record::StudyRenamed { study, name } => {
+            Frame::of(&v1::StudyRenamed { study: study.to_string(), name: name.to_string() })
+        }
         Record::StudyStateChanged { study, state, elapsed_ms } => {
             Frame::of(&v1::StudyStateChanged {
                 study: study.to_string(),

@@ -115,7 +115,7 @@ fn digest(bytes: &[u8]) -> String {
 fn the_bytes_of_layout_1_have_not_changed() {
     let records = version_1();
     let kinds: Vec<u32> = records.iter().map(v1::Record::kind).collect();
-    assert_eq!(kinds, (0..28).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..29).collect::<Vec<_>>());
     // Short records are listed in full, to show the encoding.
     let bytes = |kind: usize| postcard::to_stdvec(&records[kind]).unwrap();
     assert_eq!(bytes(1), b"\x01\x01s\x02\x01\x03why\x05");
@@ -138,6 +138,7 @@ fn the_bytes_of_layout_1_have_not_changed() {
     );
     assert_eq!((bytes(23), bytes(24)), (b"\x17\x01s\x03why".to_vec(), b"\x18\x01s".to_vec()));
     assert_eq!(bytes(25), b"\x19\x01s\x04");
+    assert_eq!(bytes(28), b"\x1c\x01s\x01t");
     assert_eq!(bytes(27), b"\x1b\x01s\x07\x00\x03\x00\x00");
     assert_eq!(bytes(26), b"\x1a\x01s\x03\x01\x04\x00");
 }
@@ -148,7 +149,7 @@ fn the_bytes_that_are_written_have_not_changed() {
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
     let newer = [0, 7, 8, 9, 10, 14, 15, 17, 19];
     let expected: Vec<(u32, u32)> =
-        (0..28).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
+        (0..29).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
     assert_eq!(kinds, expected);
     let golden = golden_2();
     let meanings = meaning_of_every_variant();
@@ -333,9 +334,19 @@ fn genotypes_are_read_with_the_choices_in_their_study_record() {
         genotype,
         parents: vec![1, 2],
     };
-    let bytes = postcard::to_stdvec(&vec![frame, Frame::of(&old).unwrap()]).unwrap();
+    // The choices are those of the study, whatever its name is later.
+    let renamed = v1::StudyRenamed { study: "s".to_owned(), name: "t".to_owned() };
+    let later = v1::TrialProposed { study: "t".to_owned(), ..old.clone() };
+    let frames =
+        [frame, Frame::of(&old).unwrap(), Frame::of(&renamed).unwrap(), Frame::of(&later).unwrap()];
+    let bytes = postcard::to_stdvec(&Vec::from(frames)).unwrap();
     let read = Decoder::default().decode(LAYOUT, &bytes).unwrap();
     assert_eq!(read[1], proposed);
+    let genotype_of = |record: &Record| match record {
+        Record::TrialProposed { genotype, .. } => genotype.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(genotype_of(&read[3]), genotype_of(&proposed));
 }
 
 #[test]

@@ -197,6 +197,7 @@ pub(super) fn version_1() -> Vec<v1::Record> {
             hours: None,
             source: None,
         }),
+        v1::Record::StudyRenamed(v1::StudyRenamed { study: study(), name: "t".to_owned() }),
     ]
 }
 
@@ -206,7 +207,7 @@ pub(super) const TABLE: &str = "study.name = \"s\"\nbudget.trials = 1\n\
                      [table]\npath = \"p\"\n";
 
 /// The names of the kinds.
-pub(super) const KINDS: [&str; 28] = [
+pub(super) const KINDS: [&str; 29] = [
     "study-created",
     "study-state-changed",
     "study-deleted",
@@ -235,6 +236,7 @@ pub(super) const KINDS: [&str; 28] = [
     "teacher-retried",
     "trial-retried",
     "budget-extended",
+    "study-renamed",
 ];
 
 /// The records of [`version_1`], and every variant of the types in them that is not there, by name.

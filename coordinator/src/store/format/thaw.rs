@@ -51,6 +51,10 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
             let budget = Budget { trials, simulated_seconds, max_attempts, hours: record.hours };
             Ok(Record::BudgetExtended { study: name(&study)?, budget, source: record.source })
         }
+        v1::Record::StudyRenamed(v1::StudyRenamed { study, name: new }) => {
+            choices.rename(&study, &new);
+            Ok(Record::StudyRenamed { study: name(&study)?, name: name(&new)? })
+        }
         v1::Record::StudyStateChanged(v1::StudyStateChanged { study, state, elapsed_ms }) => {
             let (study, state) = (name(&study)?, study_state(state));
             Ok(Record::StudyStateChanged { study, state, elapsed_ms })

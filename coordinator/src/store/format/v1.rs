@@ -39,6 +39,7 @@ pub enum Record {
     TeacherRetried(TeacherRetried),
     TrialRetried(TrialRetried),
     BudgetExtended(BudgetExtended),
+    StudyRenamed(StudyRenamed),
 }
 
 frozen! { 1:
@@ -70,6 +71,7 @@ frozen! { 1:
     25 TeacherRetried,
     26 TrialRetried,
     27 BudgetExtended,
+    28 StudyRenamed,
 }
 
 /// Reads a frame of version 1.
@@ -103,6 +105,7 @@ pub fn read(frame: &Frame) -> Result<Record, FormatError> {
         25 => Record::TeacherRetried(frame.read()?),
         26 => Record::TrialRetried(frame.read()?),
         27 => Record::BudgetExtended(frame.read()?),
+        28 => Record::StudyRenamed(frame.read()?),
         kind => return Err(FormatError::Kind { kind, version: 1 }),
     })
 }
@@ -139,6 +142,7 @@ impl Record {
             Record::TeacherRetried(_) => 25,
             Record::TrialRetried(_) => 26,
             Record::BudgetExtended(_) => 27,
+            Record::StudyRenamed(_) => 28,
         }
     }
 }
@@ -394,6 +398,13 @@ pub struct TrialRetried {
     pub task: Option<u64>,
     /// Task, device class, engine and threads.
     pub measure: Vec<(u64, String, String, u32)>,
+}
+
+/// Kind 28.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyRenamed {
+    pub study: String,
+    pub name: String,
 }
 
 /// Kind 27.
