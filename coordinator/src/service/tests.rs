@@ -325,9 +325,10 @@ async fn a_study_is_extended_renamed_and_tried_again() {
     let request =
         v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), teacher_weights: Vec::new() };
     studies.submit_study(request).await.unwrap();
-    let worker_id =
-        workers.join(join(edgesmith_proto::PROTOCOL_VERSION)).await.unwrap().into_inner().worker_id;
-    let lease = workers.lease(v1::LeaseRequest { worker_id, wait_ms: 5000 }).await.unwrap();
+    let v1::JoinResponse { worker_id, secret, .. } =
+        workers.join(join(edgesmith_proto::PROTOCOL_VERSION)).await.unwrap().into_inner();
+    let lease = v1::LeaseRequest { worker_id, wait_ms: 5000, secret: secret.clone() };
+    let lease = workers.lease(lease).await.unwrap();
     let task = lease.into_inner().task.unwrap();
     let failed = v1::AttemptFailed {
         reason: "there is no memory".to_owned(),
@@ -337,6 +338,8 @@ async fn a_study_is_extended_renamed_and_tried_again() {
         worker_id,
         task_id: task.task_id,
         attempt_id: task.attempt_id,
+        secret,
+        attempt_secret: task.secret,
         outcome: Some(v1::report_request::Outcome::Failed(failed)),
     };
     assert!(workers.report(report).await.unwrap().into_inner().accepted);
