@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["types", "study", "worker", "artifact"].map(|f| format!("edgesmith/v1/{f}.proto"));
+    let files = ["types", "study", "worker", "artifact", "token"]
+        .map(|f| format!("edgesmith/v1/{f}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

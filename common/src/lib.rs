@@ -15,6 +15,7 @@ mod seed;
 pub mod spec;
 mod task;
 mod text;
+mod token;
 mod trial;
 
 pub use filter::{Filter, FilterError};
@@ -31,4 +32,7 @@ pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
 pub use task::{AttemptError, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo};
 pub use text::one_line;
+pub use token::{
+    AccessToken, AccessTokenError, COORDINATOR_NAME, Fingerprint, TokenRole, UnknownTokenRole,
+};
 pub use trial::{RungReport, TrainedTrial, TrialState, TrialValues};

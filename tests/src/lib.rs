@@ -145,6 +145,12 @@ impl Ran {
 #[derive(Debug)]
 pub struct Process(Child);
 
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Process {
     /// Starts it and discards its output.
     pub fn start(mut command: Command) -> Self {

@@ -1,8 +1,10 @@
-//! TLS and the bearer token: only clients with both get access.
+//! TLS and tokens: who gets access, and what the others are told.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
-use edgesmith_tests::{Coordinator, TinyStudy};
+use edgesmith_tests::{Coordinator, Process, TinyStudy, command, run};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 #[test]
@@ -23,13 +25,81 @@ fn a_study_runs_over_tls_with_a_token_and_others_are_refused_with_a_reason() {
     ask(&["studies"], &["--tls-ca", "absent.pem"]).fails(2, &["absent.pem"]);
     let plain = coordinator.url.replace("https", "http");
     let args = ["studies", "--coordinator", &plain, "--tls-ca", "ca.pem"];
-    edgesmith_tests::run(directory.path(), &args).fails(2, &["https://"]);
+    run(directory.path(), &args).fails(2, &["https://"]);
+    let args = ["studies", "--coordinator", &plain, "--token", "sesame"];
+    run(directory.path(), &args).fails(1, &["uses TLS", "https://"]);
 
     let study = TinyStudy { trials: 2, ..TinyStudy::new("behind-tls") };
     let file = study.write(directory.path());
     let _worker = coordinator.worker(&keys);
     let front = ask(&["submit", file.to_str().unwrap(), "--wait"], &keys).ok();
     assert!(front.contains("Pareto front"), "{front}");
+}
+
+#[test]
+fn the_first_start_beyond_the_machine_makes_tokens_that_carry_what_clients_must_trust() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut starting = command(directory, &["coordinator", "--listen", "0.0.0.0:0"]);
+    let mut child = starting.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let _coordinator = Process::from(child);
+    let lines: Vec<String> = output.lines().take(6).map(Result::unwrap).collect();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let address = words(&lines[0]).into_iter().find(|word| word.starts_with("0.0.0.0:")).unwrap();
+    let port = address.trim_start_matches("0.0.0.0:").trim_end_matches(',').to_owned();
+    let mut tokens = lines.iter().flat_map(|line| words(line)).filter(|w| w.starts_with("es1."));
+    let (worker, admin) = (tokens.next().unwrap(), tokens.next().unwrap());
+    let url = format!("https://127.0.0.1:{port}");
+
+    let study = TinyStudy { trials: 1, ..TinyStudy::new("far") };
+    let file = study.write(directory);
+    let file = file.to_str().unwrap();
+    std::fs::write(directory.join("worker-token"), format!("{worker}\n")).unwrap();
+    let at = ["--coordinator", &url];
+    let args = [&["worker", "--token-file", "worker-token"], &at[..]].concat();
+    let _worker = Process::start(command(directory, &args));
+    let ask =
+        |args: &[&str], token: &str| run(directory, &[args, &at, &["--token", token]].concat());
+    ask(&["submit", file, "--wait"], &admin).ok();
+
+    // What others are told.
+    run(directory, &[&["studies"], &at[..]].concat()).fails(1, &["certificate", "--tls-ca"]);
+    ask(&["studies"], &worker).fails(1, &["role worker", "ListStudies", "viewer or user or admin"]);
+    let (_, secret) = admin.rsplit_once('.').unwrap();
+    let other = format!("es1.{}.{secret}", "0".repeat(64));
+    ask(&["studies"], &other).fails(1, &["not that one", "check the address"]);
+    ask(&["studies"], "").fails(2, &["the token is empty"]);
+    let plain = format!("http://127.0.0.1:{port}");
+    let args = ["studies", "--coordinator", &plain, "--token", &admin];
+    run(directory, &args).fails(1, &["uses TLS", "https://"]);
+
+    // In its own directory, no token is needed.
+    let here = ["--data-dir", "edgesmith-data"];
+    let tokens = |args: &[&str]| run(directory, &[&["token"], args, &here[..]].concat());
+    let viewer = tokens(&["new", "--role", "viewer", "--name", "screen"]).ok();
+    ask(&["studies"], viewer.trim()).ok();
+    ask(&["submit", file], viewer.trim()).fails(1, &["role viewer", "SubmitStudy"]);
+    let listed = tokens(&["list"]).ok();
+    assert!(listed.contains("screen") && !listed.contains("es1."), "{listed}");
+    tokens(&["revoke", "screen"]).ok();
+    ask(&["studies"], viewer.trim()).fails(1, &["wrong or was revoked"]);
+}
+
+#[test]
+fn tokens_of_a_stopped_directory_are_required_after_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::with_options(directory.path(), &[]);
+    coordinator.ask(&["studies"]).ok();
+    let tls = coordinator.url.replace("http", "https");
+    let args = ["studies", "--coordinator", &tls, "--token", "any"];
+    run(directory.path(), &args).fails(1, &["without TLS", "http://"]);
+    drop(coordinator);
+    let args = ["token", "new", "--role", "user", "--data-dir", "edgesmith-data"];
+    let token = run(directory.path(), &args).ok();
+    let coordinator = Coordinator::with_options(directory.path(), &[]);
+    coordinator.ask(&["studies"]).fails(1, &["requires a token"]);
+    coordinator.ask(&["studies", "--token", token.trim()]).ok();
 }
 
 /// Writes the certificate of an authority, and a certificate for 127.0.0.1 signed by it, with its

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use edgesmith_common::StudySpec;
+use edgesmith_common::{AccessToken, StudySpec};
 use edgesmith_console::{Invalid, invalid};
 use edgesmith_coordinator::service::{self, LocalCoordinator, Visibility};
 use edgesmith_coordinator::store::{DataDirError, Holder};
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::study_service_client::StudyServiceClient;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
+use edgesmith_proto::v1::token_service_client::TokenServiceClient;
+use edgesmith_worker::session::BearerToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use crate::from_status;
+use crate::{TokenOptions, from_status};
 
 /// The address that commands try if the user names none.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
@@ -50,9 +50,9 @@ pub struct Connection {
     /// edgesmith-data, if no coordinator is running]
     #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
     pub data_dir: Option<PathBuf>,
-    /// Bearer token for the coordinator
-    #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    /// The token for the coordinator
+    #[command(flatten)]
+    pub token: TokenOptions,
     /// PEM file with the certificate authority of an https coordinator
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl Connection {
 /// A connection to a coordinator.
 pub struct Coordinator {
     channel: Channel,
-    token: Token,
+    token: BearerToken,
     /// A coordinator in this process. It ends when this connection is dropped.
     _local: Option<LocalCoordinator>,
 }
@@ -85,9 +85,11 @@ enum Fallback {
 }
 
 /// Client of the study service.
-pub type Studies = StudyServiceClient<InterceptedService<Channel, Token>>;
+pub type Studies = StudyServiceClient<InterceptedService<Channel, BearerToken>>;
 /// Client of the artifact service.
-pub type Artifacts = ArtifactServiceClient<InterceptedService<Channel, Token>>;
+pub type Artifacts = ArtifactServiceClient<InterceptedService<Channel, BearerToken>>;
+/// Client of the token service.
+pub type Tokens = TokenServiceClient<InterceptedService<Channel, BearerToken>>;
 
 impl Coordinator {
     /// Connects as the options say. If no process has the data directory open, it starts a
@@ -104,18 +106,24 @@ impl Coordinator {
 
     /// Connects to a coordinator in this process.
     pub async fn connect_to_local(local: &LocalCoordinator) -> anyhow::Result<Self> {
-        Ok(Self { channel: channel(local.url(), None).await?, token: Token(None), _local: None })
+        let (channel, token) = (channel(local.url(), None, None).await?, BearerToken::new(None));
+        Ok(Self { channel, token, _local: None })
     }
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
-        let token = Token::new(options.token.as_deref())?;
+        let token = options.token.read()?;
         if let Some(url) = options.address(std::env::var(ADDRESS_VARIABLE).ok()) {
-            let channel = channel(&url, options.tls_ca.as_deref()).await?;
+            let channel = channel(&url, options.tls_ca.as_deref(), token.as_ref()).await?;
+            let token = BearerToken::new(token.as_ref());
             return Ok(Self { channel, token, _local: None });
         }
+        // The directory knows whether the coordinator at that address uses TLS, and its token.
+        let default_directory = Path::new(DEFAULT_DATA_DIR);
         if options.data_dir.is_none()
-            && let Ok(channel) = channel(DEFAULT_COORDINATOR, None).await
+            && !is_at_default_address(default_directory)
+            && let Ok(channel) = channel(DEFAULT_COORDINATOR, None, token.as_ref()).await
         {
+            let token = BearerToken::new(token.as_ref());
             return Ok(Self { channel, token, _local: None });
         }
         let directory = options.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
@@ -138,7 +146,7 @@ impl Coordinator {
     async fn of_directory(
         directory: &Path,
         options: &Connection,
-        token: Token,
+        token: Option<AccessToken>,
         fallback: Fallback,
     ) -> anyhow::Result<Self> {
         let begin = Instant::now();
@@ -156,7 +164,9 @@ impl Coordinator {
                     match LocalCoordinator::start(directory, Visibility::Private).await {
                         Ok(local) => {
                             let connected = Self::connect_to_local(&local).await?;
-                            return Ok(Self { _local: Some(local), ..connected });
+                            // Tokens can be managed only with the directory's own token.
+                            let token = BearerToken::new(service::local_token(directory).as_ref());
+                            return Ok(Self { token, _local: Some(local), ..connected });
                         }
                         // Another process has opened the directory in the meantime.
                         Err(error) if error.is_in_use() => error.into(),
@@ -164,8 +174,13 @@ impl Coordinator {
                     }
                 }
                 (Some(Holder { pid, address: Some(address) }), _) => {
-                    match channel(&address, tls_ca_of(&address, options)).await {
-                        Ok(channel) => return Ok(Self { channel, token, _local: None }),
+                    // Whoever can read the directory needs no other token.
+                    let token = token.clone().or_else(|| service::local_token(directory));
+                    match channel(&address, tls_ca_of(&address, options), token.as_ref()).await {
+                        Ok(channel) => {
+                            let token = BearerToken::new(token.as_ref());
+                            return Ok(Self { channel, token, _local: None });
+                        }
                         Err(error) if error.is::<Invalid>() => return Err(error),
                         Err(error) => in_use(directory, pid, &error.to_string()),
                     }
@@ -199,6 +214,11 @@ impl Coordinator {
         ArtifactServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
     }
 
+    /// The token service.
+    pub fn tokens(&self) -> Tokens {
+        TokenServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
+    }
+
     /// A study's status and its spec.
     pub async fn study(&self, name: &str) -> anyhow::Result<(v1::StudyStatus, Arc<StudySpec>)> {
         let request = v1::GetStudyRequest { study: name.to_owned() };
@@ -224,56 +244,35 @@ fn tls_ca_of<'a>(address: &str, options: &'a Connection) -> Option<&'a Path> {
     options.tls_ca.as_deref().filter(|_| address.starts_with("https://"))
 }
 
-async fn channel(url: &str, tls_ca: Option<&Path>) -> anyhow::Result<Channel> {
+/// Whether a process that has `directory` open listens at the default address.
+fn is_at_default_address(directory: &Path) -> bool {
+    let (_, default) = DEFAULT_COORDINATOR.split_once("://").unwrap_or_default();
+    let holder = service::holder(directory).ok().flatten();
+    holder.and_then(|holder| holder.address).is_some_and(|address| address.ends_with(default))
+}
+
+async fn channel(
+    url: &str,
+    tls_ca: Option<&Path>,
+    token: Option<&AccessToken>,
+) -> anyhow::Result<Channel> {
     let pem = tls_ca
         .map(|file| {
             std::fs::read(file)
                 .map_err(|e| invalid(format!("failed to read {}: {e}", file.display())))
         })
         .transpose()?;
-    let endpoint = edgesmith_worker::session::endpoint(url, pem.as_deref())
+    let fingerprint = token.and_then(|token| token.fingerprint);
+    let endpoint = edgesmith_worker::session::endpoint(url, pem.as_deref(), fingerprint)
         .map_err(|error| invalid(error.to_string()))?;
     let connected = endpoint.connect().await;
     connected.map_err(|error| {
-        let cause = root_cause(&error);
+        let cause = edgesmith_worker::session::reason(&error);
         anyhow::anyhow!(
             "no coordinator answers at {url} ({cause}); start one with `edgesmith coordinator` or \
              name another with --coordinator"
         )
     })
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-/// Adds the bearer token to every call.
-#[derive(Debug, Clone)]
-pub struct Token(Option<MetadataValue<Ascii>>);
-
-impl Token {
-    fn new(token: Option<&str>) -> anyhow::Result<Self> {
-        let value = token.map(|t| format!("Bearer {t}").parse()).transpose();
-        Ok(Self(value.map_err(|_| {
-            invalid("the token has characters that are not allowed in an HTTP header")
-        })?))
-    }
-}
-
-impl Interceptor for Token {
-    fn call(
-        &mut self,
-        mut request: tonic::Request<()>,
-    ) -> Result<tonic::Request<()>, tonic::Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
-        }
-        Ok(request)
-    }
 }
 
 #[cfg(test)]

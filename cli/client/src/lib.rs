@@ -5,13 +5,15 @@
 mod answer;
 mod connect;
 mod submission;
+mod token;
 mod training;
 mod trial_row;
 
 pub use answer::{from_status, is_over};
 pub use connect::{
-    Artifacts, Connection, Coordinator, DEFAULT_COORDINATOR, DEFAULT_DATA_DIR, Studies,
+    Artifacts, Connection, Coordinator, DEFAULT_COORDINATOR, DEFAULT_DATA_DIR, Studies, Tokens,
 };
 pub use submission::{Submission, read_study};
+pub use token::TokenOptions;
 pub use training::{Backend, pipeline, slots};
 pub use trial_row::TrialRow;

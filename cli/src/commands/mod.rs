@@ -20,6 +20,7 @@ mod serve;
 mod status;
 mod studies;
 mod submit;
+mod token;
 mod trials;
 mod validate;
 mod watch;
@@ -48,6 +49,8 @@ pub enum Command {
     Coordinator(serve::Args),
     /// Connect to a coordinator and run its tasks
     Worker(work::Args),
+    /// Make, list and revoke the tokens of a coordinator
+    Token(token::Args),
     /// Submit a study to the coordinator; prints its name
     Submit(submit::Args),
     /// List the coordinator's studies
@@ -110,6 +113,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Search(args) => return search::run(args).await,
         Command::Coordinator(args) => serve::run(args).await?,
         Command::Worker(args) => work::run(args).await?,
+        Command::Token(args) => token::run(args).await?,
         Command::Submit(args) => return submit::run(args).await,
         Command::Studies(args) => studies::run(args).await?,
         Command::Status(args) => status::run(args).await?,

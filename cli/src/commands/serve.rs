@@ -5,24 +5,30 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use edgesmith_client::DEFAULT_DATA_DIR;
+use edgesmith_client::{DEFAULT_DATA_DIR, TokenOptions};
+use edgesmith_common::TokenRole;
 use edgesmith_console::{invalid, print_text, start};
-use edgesmith_coordinator::service::{self, ServeConfig, TlsIdentity};
+use edgesmith_coordinator::service::{self, Ready, ServeConfig, Tls};
 use tokio::net::TcpListener;
 
 /// Arguments: the address, the data directory, and who may connect.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1:7447", value_name = "ADDR")]
-    pub listen: SocketAddr,
+    /// Address to listen on. Beyond this machine, clients need TLS and a token; the first start
+    /// makes both
+    #[arg(long, default_value = "127.0.0.1:7447", value_name = "HOST:PORT")]
+    pub listen: String,
     /// Directory for studies and artifacts
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
-    /// Bearer token that every client must send
-    #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// PEM file with the server's certificate chain
+    #[command(flatten)]
+    pub token: TokenOptions,
+    /// Listen beyond this machine without TLS, and without a token if there is none: everybody on
+    /// the way can read and change everything
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub insecure: bool,
+    /// PEM file with the server's certificate chain, instead of a certificate of its own. It is
+    /// read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// PEM file with the server's private key
@@ -37,40 +43,117 @@ pub struct Args {
 /// Serves until Ctrl-C.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = start::shutdown_on_signal()?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{} is in use, perhaps by another coordinator; choose another address with --listen",
-            args.listen
-        ),
-        _ => anyhow::anyhow!("failed to listen on {}: {error}", args.listen),
-    })?;
+    let listener = listen(&args.listen).await?;
     let address = listener.local_addr()?;
+    let beyond = !address.ip().is_loopback();
     let mut config = ServeConfig::new(args.data_dir.clone());
     config.lease = Duration::from_secs(args.lease_seconds);
     config.heartbeat = config.lease / 6;
-    config.token = args.token;
-    if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
-        let read = |file: &std::path::Path| {
-            std::fs::read(file)
-                .map_err(|e| invalid(format!("failed to read {}: {e}", file.display())))
-        };
-        config.tls =
-            Some(TlsIdentity { certificate_pem: read(&certificate)?, key_pem: read(&key)? });
-    }
+    config.token = args.token.read()?;
+    config.tls = match (args.tls_cert, args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::Files { certificate, key }),
+        _ => (beyond && !args.insecure).then_some(Tls::Own),
+    };
+    config.first_tokens = beyond && !args.insecure;
+    config.pinned = !args.insecure && !matches!(config.tls, Some(Tls::Files { .. }));
+    let (tls, chosen) = (config.tls.clone(), config.token.is_some());
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let config = config.with_ready(ready);
     let mut server = Box::pin(service::serve(config, listener, shutdown.clone().cancelled_owned()));
-    tokio::select! {
+    let ready = tokio::select! {
         // A server that cannot start drops its end of the channel; its own error says why.
-        Ok(()) = is_ready => {}
+        Ok(ready) = is_ready => ready,
         ended = &mut server => {
             ended?;
             return Ok(());
         }
-    }
+    };
     print_text(&format!(
         "coordinator listens on {address} and keeps its studies in {}\n",
         args.data_dir.display()
     ))?;
+    print_text(&introduction(&ready, address, tls.as_ref(), chosen))?;
+    if beyond && !ready.token_required {
+        eprintln!("warning: anyone who can reach {address} can use this coordinator");
+    }
     Ok(server.await?)
+}
+
+/// Opens the port. A host name may have several addresses; the first one that works is used.
+async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+    let found = tokio::net::lookup_host(address).await.map_err(|error| {
+        invalid(format!(
+            "cannot find the address of --listen {address}: {error}; write HOST:PORT, for example \
+             0.0.0.0:7447"
+        ))
+    })?;
+    let found: Vec<SocketAddr> = found.collect();
+    TcpListener::bind(found.as_slice()).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow::anyhow!(
+            "{address} is in use, perhaps by another coordinator; choose another address with \
+             --listen"
+        ),
+        _ => anyhow::anyhow!("failed to listen on {address}: {error}"),
+    })
+}
+
+/// How to connect, for users who start a coordinator for other machines.
+fn introduction(ready: &Ready, listen: SocketAddr, tls: Option<&Tls>, chosen: bool) -> String {
+    let host = if listen.ip().is_unspecified() {
+        service::host_name().unwrap_or_else(|| "HOST".to_owned())
+    } else if listen.is_ipv6() {
+        format!("[{}]", listen.ip())
+    } else {
+        listen.ip().to_string()
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{host}:{}", listen.port());
+    let mut text = String::new();
+    if let (Some(Tls::Own), Some(fingerprint), true) = (tls, ready.fingerprint, chosen) {
+        text.push_str(&format!(
+            "clients need the address {url} and the chosen token as es1.{fingerprint}.TOKEN\n"
+        ));
+    }
+    for (role, token) in &ready.made {
+        let (who, command) = match role {
+            TokenRole::Worker => ("workers", "worker"),
+            TokenRole::Viewer | TokenRole::User | TokenRole::Admin => {
+                ("you", "submit STUDY.toml --wait")
+            }
+        };
+        text.push_str(&format!(
+            "for {who}:\n    edgesmith {command} --coordinator {url} --token {token}\n"
+        ));
+    }
+    if !ready.made.is_empty() {
+        text.push_str("these tokens are not shown again; `edgesmith token new` makes others\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_common::AccessToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_name_is_resolved_and_an_unknown_one_is_explained() {
+        let listener = listen("localhost:0").await.unwrap();
+        assert!(listener.local_addr().unwrap().ip().is_loopback());
+        for wrong in ["localhost", "host.invalid:7447", "127.0.0.1:99999"] {
+            let refused = listen(wrong).await.unwrap_err().to_string();
+            assert!(refused.contains(wrong) && refused.contains("HOST:PORT"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_introduction_shows_each_token_in_a_command() {
+        let token = AccessToken::made(None, "abc".to_owned());
+        let made = vec![(TokenRole::Worker, token)];
+        let ready = Ready { fingerprint: None, made, token_required: true };
+        let text = introduction(&ready, ([10, 0, 0, 7], 7447).into(), Some(&Tls::Own), false);
+        let command = "edgesmith worker --coordinator https://10.0.0.7:7447 --token es1.-.abc";
+        assert!(text.contains(command), "{text}");
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use edgesmith_client::{Backend, DEFAULT_COORDINATOR};
+use edgesmith_client::{Backend, DEFAULT_COORDINATOR, TokenOptions};
 use edgesmith_common::{Role, WorkerInfo};
 use edgesmith_console::{invalid, print_text, start};
 use edgesmith_worker::session::{self, WorkerConfig};
@@ -21,9 +21,8 @@ pub struct Args {
         default_value = DEFAULT_COORDINATOR
     )]
     pub coordinator: String,
-    /// Bearer token for the coordinator
-    #[arg(long, env = "EDGESMITH_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    #[command(flatten)]
+    pub token: TokenOptions,
     /// PEM file with the certificate authority of an https coordinator
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
@@ -69,7 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let config = WorkerConfig {
         coordinator: args.coordinator.clone(),
-        token: args.token,
+        token: args.token.read()?,
         tls_ca_pem,
         info: WorkerInfo {
             name,

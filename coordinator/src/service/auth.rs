@@ -1,32 +1,169 @@
-//! The bearer token that every call must carry, if one is set.
+//! Checks for every call whether its token allows it. The table of who may do what is in
+//! `access.rs`.
 
-use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-/// Checks calls. Stores the token's hash, because hashes are compared in constant time, which
-/// reveals nothing about the token.
-#[derive(Debug, Clone)]
-pub struct Auth(Option<blake3::Hash>);
+use edgesmith_common::{AccessToken, Fingerprint, TokenRole};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tower_layer::Layer;
+
+use super::access::{self, Allowed};
+use super::listener::Peer;
+use super::throttle::Throttle;
+use super::tokens::Tokens;
+
+/// Checks calls; clones share what they know.
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+struct Inner {
+    tokens: Tokens,
+    /// Whether calls need a token.
+    required: bool,
+    /// The fingerprint that this coordinator's tokens carry.
+    fingerprint: Option<Fingerprint>,
+    throttle: Mutex<Throttle>,
+}
+
+/// What is known about a call before it is answered.
+#[derive(Debug, Clone, Copy)]
+struct Call<'a> {
+    /// Such as `/edgesmith.v1.StudyService/GetStudy`.
+    path: &'a str,
+    /// The header `authorization`.
+    authorization: Option<&'a str>,
+    peer: Peer,
+}
 
 impl Auth {
-    /// Without a token, every call passes.
-    pub fn new(token: Option<&str>) -> Self {
-        Self(token.map(|t| blake3::hash(t.as_bytes())))
+    /// Accepts `tokens`. If they are not required, all calls pass except those that manage tokens.
+    pub fn new(tokens: Tokens, required: bool, fingerprint: Option<Fingerprint>) -> Self {
+        Self(Arc::new(Inner { tokens, required, fingerprint, throttle: Mutex::default() }))
+    }
+
+    fn check(&self, call: Call<'_>, now: Instant) -> Result<(), Status> {
+        if call.peer.plain_at_tls {
+            return Err(Status::failed_precondition(
+                "this coordinator uses TLS; write its address as https://HOST:PORT",
+            ));
+        }
+        let Some(allowed) = access::of(call.path) else {
+            let path = call.path;
+            return Err(Status::unimplemented(format!(
+                "this coordinator has no call {path}; does it run another version of edgesmith?"
+            )));
+        };
+        match allowed {
+            Allowed::Anyone => return Ok(()),
+            Allowed::Roles(_) if !self.0.required => return Ok(()),
+            Allowed::Roles(_) | Allowed::Proven(_) => {}
+        }
+        let Some(header) = call.authorization else {
+            return Err(Status::unauthenticated(
+                "this coordinator requires a token; give it with --token-file, EDGESMITH_TOKEN or \
+                 --token",
+            ));
+        };
+        let address = call.peer.address;
+        if let Some(address) = address
+            && let Some(wait) = self.throttle().wait(address, now)
+        {
+            return Err(Status::resource_exhausted(format!(
+                "too many wrong tokens came from {address}; wait {:.0} s",
+                wait.as_secs_f64().ceil()
+            )));
+        }
+        let token = header.strip_prefix("Bearer ").map(str::parse::<AccessToken>);
+        let role = match &token {
+            Some(Ok(token)) => self.0.tokens.role(token),
+            Some(Err(_)) | None => None,
+        };
+        match role {
+            Some(role) if allowed.includes(role) => Ok(()),
+            Some(role) => Err(Status::permission_denied(not_enough(role, allowed, call.path))),
+            None => {
+                self.note_wrong(address, now);
+                let other = token.and_then(Result::ok).and_then(|token| token.fingerprint);
+                Err(Status::unauthenticated(match (other, self.0.fingerprint) {
+                    (Some(theirs), Some(ours)) if theirs != ours => {
+                        "the token is of another coordinator; use one of this coordinator, or check \
+                         the address"
+                    }
+                    _ => {
+                        "the token is wrong or was revoked; use one that `edgesmith token new` of \
+                         this coordinator printed, or the one it was started with"
+                    }
+                }))
+            }
+        }
+    }
+
+    fn note_wrong(&self, address: Option<IpAddr>, now: Instant) {
+        let Some(address) = address else { return };
+        if let Some(count) = self.throttle().wrong(address, now) {
+            tracing::warn!("{count} wrong token(s) came from {address}");
+        }
+    }
+
+    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
+        // A poisoned one is safe to use: every update leaves it whole.
+        self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Interceptor for Auth {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let Some(expected) = self.0 else { return Ok(request) };
-        let header = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
-        match header.and_then(|h| h.strip_prefix("Bearer ")) {
-            Some(token) if blake3::hash(token.as_bytes()) == expected => Ok(request),
-            Some(_) => Err(Status::unauthenticated(
-                "the token is wrong; use the token that this coordinator was started with",
-            )),
-            None => Err(Status::unauthenticated(
-                "this coordinator requires a token; give it with --token or EDGESMITH_TOKEN",
-            )),
+/// The sentence for a token that is right but not enough.
+fn not_enough(role: TokenRole, allowed: Allowed, path: &str) -> String {
+    let call = path.rsplit('/').next().unwrap_or(path);
+    let enough = TokenRole::ALL.into_iter().filter(|role| allowed.includes(*role));
+    let enough: Vec<&str> = enough.map(TokenRole::name).collect();
+    format!("a token of role {role} may not call {call}; use one of role {}", enough.join(" or "))
+}
+
+impl<S> Layer<S> for Auth {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { auth: self.clone(), inner }
+    }
+}
+
+/// A service that answers only allowed calls.
+#[derive(Clone)]
+pub struct Guarded<S> {
+    auth: Auth,
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for Guarded<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let header = request.headers().get(http::header::AUTHORIZATION);
+        let call = Call {
+            path: request.uri().path(),
+            authorization: header.map(|header| header.to_str().unwrap_or_default()),
+            peer: request.extensions().get::<Peer>().copied().unwrap_or_default(),
+        };
+        match self.auth.check(call, Instant::now()) {
+            Ok(()) => Box::pin(self.inner.call(request)),
+            Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
         }
     }
 }
@@ -35,21 +172,58 @@ impl Interceptor for Auth {
 mod tests {
     use super::*;
 
-    fn code(auth: &Auth, header: Option<&str>) -> Option<tonic::Code> {
-        let mut request = Request::new(());
-        if let Some(header) = header {
-            request.metadata_mut().insert("authorization", header.parse().unwrap());
-        }
-        auth.clone().call(request).err().map(|status| status.code())
+    const VIEW: &str = "/edgesmith.v1.StudyService/ListStudies";
+    const TOKENS: &str = "/edgesmith.v1.TokenService/ListTokens";
+
+    fn code(auth: &Auth, path: &str, authorization: Option<&str>) -> Option<tonic::Code> {
+        let peer = Peer { address: Some([10, 0, 0, 1].into()), plain_at_tls: false };
+        let call = Call { path, authorization, peer };
+        auth.check(call, Instant::now()).err().map(|status| status.code())
+    }
+
+    fn auth(required: bool) -> Auth {
+        let chosen = "secret".parse().unwrap();
+        Auth::new(Tokens::in_memory(Some(&chosen)), required, None)
     }
 
     #[test]
     fn only_the_token_passes() {
-        let auth = Auth::new(Some("secret"));
-        assert_eq!(code(&auth, Some("Bearer secret")), None);
+        let auth = auth(true);
+        assert_eq!(code(&auth, VIEW, Some("Bearer secret")), None);
+        assert_eq!(code(&auth, TOKENS, Some("Bearer secret")), None);
         for header in [None, Some("Bearer wrong"), Some("secret"), Some("Bearer ")] {
-            assert_eq!(code(&auth, header), Some(tonic::Code::Unauthenticated), "{header:?}");
+            assert_eq!(code(&auth, VIEW, header), Some(tonic::Code::Unauthenticated), "{header:?}");
         }
-        assert_eq!(code(&Auth::new(None), None), None);
+        assert_eq!(code(&auth, "/grpc.health.v1.Health/Check", None), None);
+        let unknown = code(&auth, "/edgesmith.v1.StudyService/Nothing", Some("Bearer secret"));
+        assert_eq!(unknown, Some(tonic::Code::Unimplemented));
+    }
+
+    #[test]
+    fn without_required_tokens_only_managing_them_needs_one() {
+        let auth = auth(false);
+        assert_eq!(code(&auth, VIEW, None), None);
+        assert_eq!(code(&auth, VIEW, Some("Bearer wrong")), None);
+        assert_eq!(code(&auth, TOKENS, None), Some(tonic::Code::Unauthenticated));
+        assert_eq!(code(&auth, TOKENS, Some("Bearer secret")), None);
+    }
+
+    #[test]
+    fn guessing_is_slowed_down_even_when_the_guess_is_right() {
+        let auth = auth(true);
+        for _ in 0..20 {
+            let wrong = code(&auth, VIEW, Some("Bearer wrong"));
+            assert_eq!(wrong, Some(tonic::Code::Unauthenticated));
+        }
+        let right = code(&auth, VIEW, Some("Bearer secret"));
+        assert_eq!(right, Some(tonic::Code::ResourceExhausted));
+    }
+
+    #[test]
+    fn plain_connections_to_a_tls_port_are_told_to_use_https() {
+        let peer = Peer { address: None, plain_at_tls: true };
+        let call = Call { path: VIEW, authorization: Some("Bearer secret"), peer };
+        let refused = auth(true).check(call, Instant::now()).unwrap_err();
+        assert!(refused.message().contains("https://"), "{refused}");
     }
 }

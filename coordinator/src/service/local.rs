@@ -64,12 +64,14 @@ impl LocalCoordinator {
         let stop = CancellationToken::new();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let mut config = ServeConfig::new(directory.to_owned()).with_ready(ready);
+        // Everybody on this machine, as long as the process lives.
+        config.open = true;
         config.announce = visibility == Visibility::Announced;
         let mut task = tokio::spawn(serve(config, listener, stop.clone().cancelled_owned()));
         tokio::select! {
             // A coordinator that cannot start drops its end of the channel. Its own error says
             // more.
-            Ok(()) = is_ready => {}
+            Ok(_) = is_ready => {}
             ended = &mut task => {
                 ended??;
                 return Err(LocalError::EndedAtOnce);

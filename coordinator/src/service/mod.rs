@@ -4,8 +4,10 @@
 //! [`serve`] opens the data directory, restores the core, starts its thread (`runtime.rs`), and
 //! answers until it is told to stop.
 
+mod access;
 mod artifacts;
 mod auth;
+mod listener;
 mod local;
 mod runtime;
 mod secrets;
@@ -13,23 +15,30 @@ mod status;
 mod studies;
 #[cfg(test)]
 mod tests;
+mod throttle;
+mod tls;
+mod tokens;
 mod views;
 mod workers;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use edgesmith_common::{AccessToken, Fingerprint, TokenRole};
 use edgesmith_proto::v1;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tonic::service::InterceptorLayer;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 pub use self::local::{LocalCoordinator, LocalError, Visibility};
+pub use self::tls::{Tls, TlsError, host_name};
+use self::tokens::Tokens;
+pub use self::tokens::{TokenError, local_token};
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
     AccessError, AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, Holder,
@@ -51,35 +60,55 @@ pub struct ServeConfig {
     pub lease: Duration,
     /// How often workers are asked to send heartbeats.
     pub heartbeat: Duration,
-    /// A bearer token that every client must send.
-    pub token: Option<String>,
-    /// Certificate and key for TLS; `None` for plain connections.
-    pub tls: Option<TlsIdentity>,
+    /// A token with all rights, besides those that the directory has.
+    pub token: Option<AccessToken>,
+    /// Whether to make a token for workers and one for an admin if there is none.
+    pub first_tokens: bool,
+    /// Whether calls need no token, even if there are some.
+    pub open: bool,
+    /// Where the certificate for TLS comes from; `None` for plain connections.
+    pub tls: Option<Tls>,
+    /// Whether new tokens carry the fingerprint of the directory's own authority.
+    pub pinned: bool,
     /// Whether to write the address to the data directory, where [`holder`] finds it.
     pub announce: bool,
     /// Notified once calls are answered.
-    ready: Option<oneshot::Sender<()>>,
+    ready: Option<oneshot::Sender<Ready>>,
 }
 
-/// Certificate chain and private key of the server.
+/// What a coordinator says when it is ready.
 #[derive(Debug)]
-pub struct TlsIdentity {
-    /// The chain, as PEM.
-    pub certificate_pem: Vec<u8>,
-    /// The key, as PEM.
-    pub key_pem: Vec<u8>,
+pub struct Ready {
+    /// The fingerprint of the directory's own authority, if it has one.
+    pub fingerprint: Option<Fingerprint>,
+    /// The tokens that it has made at this start. They cannot be asked for later.
+    pub made: Vec<(TokenRole, AccessToken)>,
+    /// Whether calls need a token.
+    pub token_required: bool,
 }
 
 impl ServeConfig {
-    /// Settings without token and TLS, with the core's default times, announced in the directory.
+    /// Settings for a loopback address: without a chosen token and TLS, with the core's default
+    /// times, announced in the directory.
     pub fn new(data_dir: PathBuf) -> Self {
         let CoreConfig { lease, heartbeat, .. } = CoreConfig::default();
-        Self { data_dir, lease, heartbeat, token: None, tls: None, announce: true, ready: None }
+        Self {
+            data_dir,
+            lease,
+            heartbeat,
+            token: None,
+            first_tokens: false,
+            open: false,
+            tls: None,
+            pinned: true,
+            announce: true,
+            ready: None,
+        }
     }
 
     /// Notifies `ready` once the data directory is open and calls are answered.
     #[must_use]
-    pub fn with_ready(self, ready: oneshot::Sender<()>) -> Self {
+    pub fn with_ready(self, ready: oneshot::Sender<Ready>) -> Self {
         Self { ready: Some(ready), ..self }
     }
 }
@@ -99,6 +128,12 @@ pub enum ServeError {
     /// The files that decide who may do what cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// There is no usable certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The first tokens cannot be made.
+    #[error("failed to make the first tokens: {0}")]
+    Tokens(#[from] TokenError),
     /// Its records contradict each other.
     #[error("failed to restore the studies: {0}")]
     Restore(#[from] RestoreError),
@@ -148,13 +183,13 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let ServeConfig { data_dir, lease, heartbeat, token, tls, announce, ready } = config;
-    let core_config = CoreConfig { lease, heartbeat, ..CoreConfig::default() };
+    let mut config = config;
+    let (ready, open_calls) = (config.ready.take(), config.open);
     let address = listener.local_addr().map_err(ServeError::Address)?;
-    let address = announce.then(|| url(address, tls.is_some()));
-    let opened = tokio::task::spawn_blocking(move || open(data_dir, address, core_config));
-    let (core, mut thread, artifacts, secrets) =
+    let opened = tokio::task::spawn_blocking(move || open(&config, address));
+    let Opened { core, mut thread, artifacts, secrets, tls, tokens, made, fingerprint } =
         opened.await.map_err(|_| ServeError::Panicked)??;
+    let token_required = tokens.exist() && !open_calls;
 
     let stop = CancellationToken::new();
     let studies =
@@ -166,6 +201,7 @@ pub async fn serve(
         stop: stop.clone(),
     };
     let artifacts = artifacts::Artifacts { store: artifacts, stop: stop.clone() };
+    let admin = tokens::TokenAdmin { tokens: tokens.clone(), required: token_required };
     let (health, health_service) = tonic_health::server::health_reporter();
     let studies = v1::study_service_server::StudyServiceServer::new(studies)
         .max_decoding_message_size(MAX_REQUEST_BYTES);
@@ -173,29 +209,28 @@ pub async fn serve(
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let artifacts = v1::artifact_service_server::ArtifactServiceServer::new(artifacts)
         .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let admin = v1::token_service_server::TokenServiceServer::new(admin)
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     mark_serving(&health, &studies, &workers, &artifacts).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let mut server = Server::builder().http2_keepalive_interval(Some(Duration::from_secs(20)));
-    if let Some(TlsIdentity { certificate_pem, key_pem }) = tls {
-        let identity = Identity::from_pem(certificate_pem, key_pem);
-        server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
-    }
+    let server = Server::builder().http2_keepalive_interval(Some(Duration::from_secs(20)));
+    let mut server = server.layer(auth::Auth::new(tokens, token_required, fingerprint));
     let router = server
-        .layer(InterceptorLayer::new(auth::Auth::new(token.as_deref())))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(studies)
         .add_service(workers)
-        .add_service(artifacts);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        .add_service(artifacts)
+        .add_service(admin);
+    let incoming = listener::connections(listener, tls, listener::Bounds::default());
     let mut serving =
         Box::pin(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     if let Some(ready) = ready {
         // The receiver may be gone already.
-        let _ = ready.send(());
+        let _ = ready.send(Ready { fingerprint, made, token_required });
     }
     tokio::select! {
         served = &mut serving => served?,
@@ -229,25 +264,46 @@ fn url(mut address: SocketAddr, tls: bool) -> String {
     format!("{scheme}://{address}")
 }
 
-/// Opens the data directory, announces `address` in it, and starts the core's thread with the
-/// stored studies.
-fn open(
-    data_dir: PathBuf,
-    address: Option<String>,
-    config: CoreConfig,
-) -> Result<(runtime::Handle, CoreThread, ArtifactStore, secrets::Secrets), ServeError> {
-    let mut directory = DataDir::open(data_dir)?;
-    if let Some(address) = address {
-        directory.announce(&address)?;
+/// Everything that comes from the data directory.
+struct Opened {
+    core: runtime::Handle,
+    thread: CoreThread,
+    artifacts: ArtifactStore,
+    secrets: secrets::Secrets,
+    tls: Option<Arc<ServerConfig>>,
+    tokens: Tokens,
+    /// The tokens that were made just now.
+    made: Vec<(TokenRole, AccessToken)>,
+    fingerprint: Option<Fingerprint>,
+}
+
+/// Opens the data directory, announces `listen` in it, and starts the core's thread with the stored
+/// studies.
+fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> {
+    let mut directory = DataDir::open(&config.data_dir)?;
+    let files = AccessFiles::new(directory.path());
+    let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, &files, listen)).transpose()?;
+    let secrets = secrets::Secrets::new(files.key()?);
+    let tokens = Tokens::open(files.clone(), config.token.as_ref(), config.pinned)?;
+    let mut made = Vec::new();
+    if config.first_tokens && !tokens.exist() {
+        for role in [TokenRole::Worker, TokenRole::Admin] {
+            made.push((role, tokens.create(role, "", tokens::now_ms())?.0));
+        }
+    }
+    let fingerprint = tls::Authority::existing_fingerprint(&files)?.filter(|_| config.pinned);
+    if config.announce {
+        directory.announce(&url(listen, tls.is_some()))?;
     }
     let artifacts = ArtifactStore::open(directory.path().join("artifacts"))?;
-    let secrets = secrets::Secrets::new(AccessFiles::new(directory.path()).key()?);
     let mut store = SledStore::open(directory)?;
     let records = store.replay()?;
     let start = Instant::now();
-    let core = Core::restore(config, records, Time(Duration::ZERO))?;
-    let (handle, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
-    Ok((handle, thread, artifacts, secrets))
+    let core_config =
+        CoreConfig { lease: config.lease, heartbeat: config.heartbeat, ..CoreConfig::default() };
+    let core = Core::restore(core_config, records, Time(Duration::ZERO))?;
+    let (core, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
+    Ok(Opened { core, thread, artifacts, secrets, tls, tokens, made, fingerprint })
 }
 
 /// Completes when the thread has ended.

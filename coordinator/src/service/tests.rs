@@ -46,7 +46,7 @@ impl Server {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let mut config = ServeConfig::new(data_dir.to_owned()).with_ready(ready);
-        config.token = token.map(str::to_owned);
+        config.token = token.map(|token| token.parse().unwrap());
         let task = tokio::spawn(serve(config, listener, stop.clone().cancelled_owned()));
         is_ready.await.unwrap();
         Self { address, stop, task }

@@ -71,28 +71,40 @@ impl AccessFiles {
     /// # Errors
     /// If the key cannot be read or stored.
     pub fn key(&self) -> Result<Key, AccessError> {
-        if let Some(bytes) = self.read(KEY_FILE)? {
-            return self.checked(&bytes);
+        if let Some(key) = self.existing_key()? {
+            return Ok(key);
         }
         let bytes = random()?;
         self.write(KEY_FILE, &bytes)?;
         Ok(Key(bytes))
     }
 
-    fn checked(&self, bytes: &[u8]) -> Result<Key, AccessError> {
-        let key = bytes.try_into().map_err(|_| AccessError::Damaged {
-            path: self.folder.join(KEY_FILE),
-            problem: format!(
-                "it has {} bytes and not 32; remove it: workers then join again and start their \
-                 tasks over",
-                bytes.len()
-            ),
-        })?;
-        Ok(Key(key))
+    /// The directory's key; `None` if it has none.
+    ///
+    /// # Errors
+    /// If the key cannot be read.
+    pub fn existing_key(&self) -> Result<Option<Key>, AccessError> {
+        let Some(bytes) = self.read(KEY_FILE)? else { return Ok(None) };
+        match bytes.try_into() {
+            Ok(key) => Ok(Some(Key(key))),
+            Err(bytes) => Err(self.damaged(
+                KEY_FILE,
+                format!(
+                    "it has {} bytes and not 32; remove it: workers then join again and start \
+                     their tasks over",
+                    bytes.len()
+                ),
+            )),
+        }
+    }
+
+    /// The error for a file whose contents are wrong.
+    pub(crate) fn damaged(&self, name: &str, problem: String) -> AccessError {
+        AccessError::Damaged { path: self.folder.join(name), problem }
     }
 
     /// The bytes of a file; `None` if it does not exist.
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, AccessError> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, AccessError> {
         let path = self.folder.join(name);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -102,7 +114,7 @@ impl AccessFiles {
     }
 
     /// Replaces a file. After a crash, it has either the old bytes or the new ones.
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AccessError> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AccessError> {
         let path = self.folder.join(name);
         let replace = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;

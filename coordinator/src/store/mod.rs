@@ -16,6 +16,7 @@ mod directory;
 mod format;
 mod memory;
 mod sled;
+mod tokens;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use self::directory::{DataDir, DataDirError, Holder};
 pub use self::format::FormatError;
 pub use self::memory::MemoryStore;
 pub use self::sled::SledStore;
+pub use self::tokens::TokenRecord;
 use crate::core::Record;
 
 /// Stores records in the order in which they were appended.

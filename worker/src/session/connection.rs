@@ -3,9 +3,12 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use edgesmith_common::{AccessToken, COORDINATOR_NAME, Fingerprint};
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -14,6 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Response, Status};
 
+use super::trust::{PinnedAuthority, reason};
 use super::{SessionError, WorkerConfig};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,14 +45,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Checks address, TLS and token.
+    /// Checks the address and TLS.
     ///
     /// # Errors
     /// When no connection is possible with them.
     pub fn new(config: &WorkerConfig) -> Result<Self, SessionError> {
         let address = config.coordinator.clone();
-        let endpoint = endpoint(&address, config.tls_ca_pem.as_deref())?;
-        let token = BearerToken::new(config.token.as_deref())?;
+        let fingerprint = config.token.as_ref().and_then(|token| token.fingerprint);
+        let endpoint = endpoint(&address, config.tls_ca_pem.as_deref(), fingerprint)?;
+        let token = BearerToken::new(config.token.as_ref());
         let channel = endpoint.connect_lazy();
         Ok(Self { address, channel, token, waiting: AtomicBool::new(false) })
     }
@@ -98,12 +103,16 @@ impl Connection {
 }
 
 /// The endpoint of the coordinator at `address`. The certificate of an `https` coordinator must be
-/// signed by the authority in `tls_ca_pem` or, without one, by an authority that this machine
-/// trusts. Calls fail if the coordinator does not answer pings for some seconds.
+/// signed by the authority in `tls_ca_pem` or, without one, by the one with `fingerprint` or, without
+/// that too, by an authority that this machine trusts. Calls fail if the coordinator does not answer pings for some seconds.
 ///
 /// # Errors
 /// When no connection is possible with them.
-pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, SessionError> {
+pub fn endpoint(
+    address: &str,
+    tls_ca_pem: Option<&[u8]>,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Endpoint, SessionError> {
     let wrong = |problem: &str| SessionError::Address {
         address: address.to_owned(),
         problem: problem.to_owned(),
@@ -115,6 +124,12 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
         return Err(wrong("write it as http://HOST:PORT"));
     }
     let endpoint = match (uri.scheme_str(), tls_ca_pem) {
+        // On one machine, the token stays there.
+        (Some("http"), None) if fingerprint.is_some() && !is_loopback(uri.host()) => {
+            return Err(wrong(
+                "the token is of a coordinator that uses TLS; write it as https://HOST:PORT",
+            ));
+        }
         (Some("http"), None) => endpoint,
         (Some("http"), Some(_)) => {
             return Err(wrong(
@@ -131,13 +146,20 @@ pub fn endpoint(address: &str, tls_ca_pem: Option<&[u8]>) -> Result<Endpoint, Se
         (Some("https"), Some(pem)) => {
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
             endpoint.tls_config(tls).map_err(|error| {
-                wrong(&format!("the TLS certificate authority is unusable: {}", cause(&error)))
+                wrong(&format!("the TLS certificate authority is unusable: {}", reason(&error)))
             })?
+        }
+        (Some("https"), None) if let Some(fingerprint) = fingerprint => {
+            let tls = ClientTlsConfig::new().domain_name(COORDINATOR_NAME);
+            let verifier = Arc::new(PinnedAuthority::new(fingerprint));
+            endpoint
+                .tls_config_with_verifier(tls, verifier)
+                .map_err(|error| wrong(&format!("TLS is unusable: {}", reason(&error))))?
         }
         (Some("https"), None) => {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint.tls_config(tls).map_err(|error| {
-                let cause = cause(&error);
+                let cause = reason(&error);
                 wrong(&format!(
                     "this machine's trusted certificates are unusable ({cause}); name the \
                      authority that signed the coordinator's certificate with --tls-ca"
@@ -171,18 +193,16 @@ pub async fn within<T>(
 /// refused", else the server's message.
 pub fn describe(status: &Status) -> String {
     match status.source() {
-        Some(source) => cause(source),
+        Some(source) => reason(source),
         None if status.message().is_empty() => status.code().description().to_owned(),
         None => status.message().to_owned(),
     }
 }
 
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+fn is_loopback(host: Option<&str>) -> bool {
+    let host = host.unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Adds the token to every call.
@@ -190,14 +210,15 @@ fn cause(error: &dyn std::error::Error) -> String {
 pub struct BearerToken(Option<MetadataValue<Ascii>>);
 
 impl BearerToken {
-    fn new(token: Option<&str>) -> Result<Self, SessionError> {
-        let value = token.map(|t| format!("Bearer {t}").parse::<MetadataValue<Ascii>>());
-        let mut value = value.transpose().map_err(|_| SessionError::UnusableToken)?;
-        if let Some(value) = &mut value {
+    /// Sends `token`, or none.
+    pub fn new(token: Option<&AccessToken>) -> Self {
+        // A token has only characters that a header may have.
+        let value = token.and_then(|t| format!("Bearer {t}").parse::<MetadataValue<Ascii>>().ok());
+        Self(value.map(|mut value| {
             // Keeps the token out of debug output and header tables.
             value.set_sensitive(true);
-        }
-        Ok(Self(value))
+            value
+        }))
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
-    AttemptError, DeviceInfo, EngineName, Outcome, Role, StudyName, StudySpec, Work, WorkerInfo,
+    AccessToken, AttemptError, DeviceInfo, EngineName, Outcome, Role, StudyName, StudySpec, Work,
+    WorkerInfo,
 };
 
 pub mod artifacts;
@@ -24,15 +25,17 @@ mod run;
 mod secret;
 pub mod synthetic;
 mod task;
+mod trust;
 
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use connection::endpoint;
+pub use connection::{BearerToken, endpoint};
 pub use context::AttemptContext;
 pub use run::run;
+pub use trust::reason;
 
 /// Who a worker is and where its coordinator listens.
 #[derive(Debug, Clone)]
@@ -40,9 +43,10 @@ pub struct WorkerConfig {
     /// Address as `http://HOST:PORT` or `https://HOST:PORT`.
     pub coordinator: String,
     /// The coordinator's bearer token, if it requires one.
-    pub token: Option<String>,
+    pub token: Option<AccessToken>,
     /// The certificate authority, as PEM, that signed the coordinator's certificate. Without it, an
-    /// `https` coordinator needs a certificate that this machine trusts.
+    /// `https` coordinator needs a certificate of the authority that the token names, or one that
+    /// this machine trusts.
     pub tls_ca_pem: Option<Vec<u8>>,
     /// What the worker tells the coordinator about itself.
     pub info: WorkerInfo,
@@ -89,9 +93,6 @@ pub enum SessionError {
         /// What is wrong, and how to correct it.
         problem: String,
     },
-    /// The token has characters that are not allowed in an HTTP header.
-    #[error("the token has characters that are not allowed in an HTTP header")]
-    UnusableToken,
     /// The coordinator does not accept the token, or requires one.
     #[error("the coordinator at {address} rejected the token: {message}")]
     Unauthorized {

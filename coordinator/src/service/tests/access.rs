@@ -109,3 +109,114 @@ async fn after_a_restart_workers_keep_only_what_is_theirs() {
     assert!(answer.accepted);
     server.stop().await;
 }
+
+/// Every call of every service that the server offers, as a path.
+fn described() -> std::collections::BTreeSet<String> {
+    use prost::Message as _;
+    let sets = [
+        v1::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ];
+    let mut paths = std::collections::BTreeSet::new();
+    for set in sets {
+        for file in prost_types::FileDescriptorSet::decode(set).unwrap().file {
+            let package = file.package().to_owned();
+            for service in &file.service {
+                for method in &service.method {
+                    paths.insert(format!("/{package}.{}/{}", service.name(), method.name()));
+                }
+            }
+        }
+    }
+    paths
+}
+
+/// Makes a call with an empty message, and returns the error that it ends or begins with.
+async fn call(channel: Channel, path: &str, token: Option<&str>) -> Option<tonic::Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let mut request = tonic::Request::new(tokio_stream::iter([()]));
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let path = path.parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    match client.streaming(request, path, codec).await {
+        Ok(answer) => answer.into_inner().message().await.err(),
+        Err(status) => Some(status),
+    }
+}
+
+#[tokio::test]
+async fn every_call_has_an_entry_and_every_role_may_do_what_its_entry_says() {
+    let described = described();
+    let listed = super::super::access::paths().map(str::to_owned).collect();
+    assert_eq!(described, listed, "the table and the services differ");
+
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), Some("chosen")).await;
+    let channel = server.channel().await;
+    let mut admin = v1::token_service_client::TokenServiceClient::new(channel.clone());
+    let mut tokens = vec![(TokenRole::Admin, "chosen".to_owned())];
+    for (role, wire) in [
+        (TokenRole::Worker, v1::TokenRole::Worker),
+        (TokenRole::Viewer, v1::TokenRole::Viewer),
+        (TokenRole::User, v1::TokenRole::User),
+        (TokenRole::Admin, v1::TokenRole::Admin),
+    ] {
+        let name = String::new();
+        let create = v1::CreateTokenRequest { role: wire.into(), name };
+        let mut request = tonic::Request::new(create);
+        request.metadata_mut().insert("authorization", "Bearer chosen".parse().unwrap());
+        let made = admin.create_token(request).await.unwrap().into_inner();
+        assert!(made.required && made.name == format!("{role}-1"), "{made:?}");
+        tokens.push((role, made.token));
+    }
+    let of_directory = local_token(directory.path()).unwrap();
+    tokens.push((TokenRole::Admin, of_directory.to_string()));
+    for path in &described {
+        let allowed = super::super::access::of(path).unwrap();
+        let open = allowed == super::super::access::Allowed::Anyone;
+        for (role, token) in &tokens {
+            let said = call(channel.clone(), path, Some(token)).await;
+            let refused = said.as_ref().is_some_and(|status| {
+                status.code() == Code::Unauthenticated
+                    || status.message().contains(" may not call ")
+            });
+            let expected = allowed.includes(*role);
+            assert_eq!(!refused, expected, "{path} with {role:?}: {said:?}");
+        }
+        let said = call(channel.clone(), path, None).await;
+        let refused = said.as_ref().is_some_and(|s| s.code() == Code::Unauthenticated);
+        assert_eq!(!refused, open, "{path} without a token: {said:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), Some("chosen")).await;
+    let with = |token: &str| {
+        let value: tonic::metadata::MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+        move |mut request: tonic::Request<()>| {
+            request.metadata_mut().insert("authorization", value.clone());
+            Ok(request)
+        }
+    };
+    let channel = server.channel().await;
+    let mut admin = v1::token_service_client::TokenServiceClient::with_interceptor(
+        channel.clone(),
+        with("chosen"),
+    );
+    let (role, name) = (v1::TokenRole::Viewer.into(), "screen".to_owned());
+    let made = admin.create_token(v1::CreateTokenRequest { role, name }).await.unwrap();
+    let mut studies = StudyServiceClient::with_interceptor(channel, with(&made.get_ref().token));
+    studies.list_studies(v1::ListStudiesRequest {}).await.unwrap();
+    let name = "screen".to_owned();
+    admin.revoke_token(v1::RevokeTokenRequest { name }).await.unwrap();
+    let refused = studies.list_studies(v1::ListStudiesRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    server.stop().await;
+}

@@ -1,0 +1,284 @@
+//! Accepts connections, with TLS or without. A slow or broken client stalls nobody: each handshake
+//! runs in a task of its own, has a time limit, and the number of connections is bounded.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+/// Most open connections. Further ones are closed at once.
+const MOST_CONNECTIONS: usize = 4096;
+/// Most unfinished TLS handshakes. Further connections are closed at once.
+const MOST_HANDSHAKES: usize = 512;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait after a failure to accept, for example because there are no more file
+/// descriptors. It doubles from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// Least time between two log lines of one kind.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// The first byte of a TLS connection: a record with a handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Bounds on connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Most open connections.
+    pub connections: usize,
+    /// Most unfinished TLS handshakes.
+    pub handshakes: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: MOST_CONNECTIONS,
+            handshakes: MOST_HANDSHAKES,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+/// Who is at the other end of a connection. Handlers find it among a request's extensions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address, if known.
+    pub address: Option<IpAddr>,
+    /// Whether it speaks without TLS to a port with TLS. Such a connection is kept only to tell it
+    /// so.
+    pub plain_at_tls: bool,
+}
+
+/// The connections to `listener` that are ready for requests. It listens until the stream is
+/// dropped.
+pub fn connections(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    bounds: Bounds,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (ready, connections) = mpsc::channel(64);
+    tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), bounds, ready));
+    ReceiverStream::new(connections)
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    bounds: Bounds,
+    ready: Sender<io::Result<Connection>>,
+) {
+    let open = Arc::new(Semaphore::new(bounds.connections));
+    let shaking = Arc::new(Semaphore::new(bounds.handshakes));
+    let (mut full, mut failing) = (Occasional::default(), Occasional::default());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            () = ready.closed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                failing.warn(|| format!("failed to accept a connection: {error}"));
+                // Without a pause, this would spin until a file descriptor is free.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+                continue;
+            }
+        };
+        pause = FIRST_PAUSE;
+        let peer = Peer { address: Some(address.ip().to_canonical()), plain_at_tls: false };
+        let Ok(permit) = Arc::clone(&open).try_acquire_owned() else {
+            let most = bounds.connections;
+            full.warn(|| format!("closing new connections: there are {most} already"));
+            continue;
+        };
+        // If it fails, answers are only slower.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls.clone() else {
+            let connection = Connection { io: Io::Plain(stream), peer, _permit: permit };
+            if ready.send(Ok(connection)).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let Ok(handshake) = Arc::clone(&shaking).try_acquire_owned() else {
+            let most = bounds.handshakes;
+            full.warn(|| format!("closing new connections: {most} have not finished to connect"));
+            continue;
+        };
+        let ready = ready.clone();
+        tokio::spawn(async move {
+            let _handshake = handshake;
+            match tokio::time::timeout(bounds.handshake_timeout, shake_hands(stream, tls)).await {
+                Ok(Ok(io)) => {
+                    let peer = Peer { plain_at_tls: matches!(io, Io::Plain(_)), ..peer };
+                    // The receiver is gone if the server stops.
+                    let _ = ready.send(Ok(Connection { io, peer, _permit: permit })).await;
+                }
+                Ok(Err(error)) => tracing::debug!("no TLS connection to {address}: {error}"),
+                Err(_) => tracing::debug!("no TLS connection to {address}: it took too long"),
+            }
+        });
+    }
+}
+
+/// Begins TLS, unless the client does not.
+async fn shake_hands(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Io> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+        return Ok(Io::Plain(stream));
+    }
+    Ok(Io::Tls(Box::new(tls.accept(stream).await?)))
+}
+
+/// Logs at most one line per interval.
+#[derive(Default)]
+struct Occasional(Option<Instant>);
+
+impl Occasional {
+    fn warn(&mut self, text: impl FnOnce() -> String) {
+        if self.0.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            self.0 = Some(Instant::now());
+            tracing::warn!("{}", text());
+        }
+    }
+}
+
+/// A connection that is ready for requests. It counts until it is dropped.
+pub struct Connection {
+    io: Io,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buffer),
+            Io::Tls(io) => Pin::new(io).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Tls(io) => Pin::new(io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(io) => io.is_write_vectored(),
+            Io::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+    use crate::service::tls::{Tls, server_config};
+    use crate::store::AccessFiles;
+
+    #[tokio::test]
+    async fn connections_above_the_bound_are_closed_until_one_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bounds = Bounds { connections: 1, ..Bounds::default() };
+        let mut accepted = connections(listener, None, bounds);
+        let _first = TcpStream::connect(address).await.unwrap();
+        let held = accepted.next().await.unwrap().unwrap();
+        assert_eq!(held.connect_info().address, Some([127, 0, 0, 1].into()));
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0, "it was not closed");
+        drop(held);
+        let _third = TcpStream::connect(address).await.unwrap();
+        accepted.next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn silent_clients_do_not_hold_up_others_and_are_closed_in_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = AccessFiles::new(directory.path());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = server_config(&Tls::Own, &files, address).unwrap();
+        let handshake_timeout = Duration::from_millis(300);
+        let bounds = Bounds { handshake_timeout, ..Bounds::default() };
+        let mut accepted = connections(listener, Some(tls), bounds);
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        // Without TLS, a client is let in to be told so.
+        let mut plain = TcpStream::connect(address).await.unwrap();
+        plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let connection = accepted.next().await.unwrap().unwrap();
+        assert!(connection.connect_info().plain_at_tls);
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    }
+}

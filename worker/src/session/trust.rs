@@ -1,0 +1,152 @@
+//! Whether the coordinator's certificate is trusted, and what to do if it is not.
+
+use std::sync::Arc;
+
+use edgesmith_common::Fingerprint;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
+
+/// Trusts certificates that the authority of one fingerprint has signed, and no others. The server
+/// sends the authority's certificate along. Names, dates and signatures are checked as always.
+#[derive(Debug)]
+pub struct PinnedAuthority {
+    fingerprint: Fingerprint,
+    provider: Arc<CryptoProvider>,
+}
+
+/// The server has another authority than the one that is trusted.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the token is of a coordinator with the fingerprint {expected}, and this is not that one; use a \
+     token of this coordinator, or check the address"
+)]
+struct OtherAuthority {
+    expected: Fingerprint,
+}
+
+impl PinnedAuthority {
+    /// Trusts the authority with this fingerprint.
+    pub fn new(fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, provider: Arc::new(ring::default_provider()) }
+    }
+}
+
+impl ServerCertVerifier for PinnedAuthority {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let expected = self.fingerprint;
+        let is_it = |certificate: &&CertificateDer<'_>| fingerprint(certificate) == expected;
+        let authority = intermediates.iter().find(is_it).ok_or_else(|| {
+            let other = OtherError(Arc::new(OtherAuthority { expected }));
+            Error::InvalidCertificate(CertificateError::Other(other))
+        })?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let provider = Arc::clone(&self.provider);
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().map_err(|error| Error::General(error.to_string()))?;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    let digest = ::ring::digest::digest(&::ring::digest::SHA256, certificate);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    Fingerprint(bytes)
+}
+
+/// Why there is no connection, for people: the sentence for a failure of TLS, or the innermost
+/// cause.
+pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    loop {
+        if let Some(error) = tls_error(innermost) {
+            return explain(error);
+        }
+        match innermost.source() {
+            Some(source) => innermost = source,
+            None => return innermost.to_string(),
+        }
+    }
+}
+
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    // An I/O error does not give the error that it wraps as its source.
+    error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+}
+
+fn explain(error: &Error) -> String {
+    let certificate = match error {
+        Error::InvalidCertificate(certificate) => certificate,
+        Error::InvalidMessage(_) => {
+            return "it answers without TLS; write the address as http://HOST:PORT".to_owned();
+        }
+        error => return format!("TLS failed: {error}"),
+    };
+    use CertificateError as C;
+    match certificate {
+        C::UnknownIssuer => "its certificate is signed by no authority that is trusted here; use a \
+             token that the coordinator made (es1.…), or name the authority's file with --tls-ca"
+            .to_owned(),
+        C::Expired | C::ExpiredContext { .. } => "its certificate has expired, or this machine's \
+             clock is wrong; renew the certificate or set the clock"
+            .to_owned(),
+        C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet, or this \
+             machine's clock is wrong; set the clock"
+            .to_owned(),
+        C::NotValidForName | C::NotValidForNameContext { .. } => "its certificate is for another \
+             name than the address has; use a name that the certificate is for, or a token that the \
+             coordinator made"
+            .to_owned(),
+        C::Other(other) if other.0.is::<OtherAuthority>() => other.0.to_string(),
+        // The library's name for a certificate that may sign others and is used as a server's own.
+        C::Other(other) if other.0.to_string().contains("CaUsedAsEndEntity") => "its certificate is \
+             an authority's own, so it may not be used by a server; sign one for the coordinator \
+             with it"
+            .to_owned(),
+        other => format!("its certificate is unusable: {}", Error::InvalidCertificate(other.clone())),
+    }
+}
