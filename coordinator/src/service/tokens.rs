@@ -162,9 +162,10 @@ impl Tokens {
                 .unwrap_or_default(),
             name => name.to_owned(),
         };
-        let fingerprint = match self.0.pinned {
-            true => Some(Authority::load_or_make(&self.0.files)?.fingerprint()),
-            false => None,
+        let fingerprint = if self.0.pinned {
+            Some(Authority::load_or_make(&self.0.files)?.fingerprint())
+        } else {
+            None
         };
         let secret: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut all = made.clone();

@@ -150,3 +150,58 @@ fn explain(error: &Error) -> String {
         other => format!("its certificate is unusable: {}", Error::InvalidCertificate(other.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::*;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn certificate(authority: &Authority, name: &str, until: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        params.signed_by(&KeyPair::generate().unwrap(), authority).unwrap().der().clone()
+    }
+
+    #[test]
+    fn only_certificates_of_the_pinned_authority_for_a_coordinator_are_trusted() {
+        let (ours, theirs) = (authority(), authority());
+        let pinned = PinnedAuthority::new(fingerprint(ours.der()));
+        let verify = |leaf: CertificateDer<'static>, sent: &Authority| {
+            let name = ServerName::try_from("edgesmith").unwrap();
+            let sent = [sent.der().clone()];
+            let verified = pinned.verify_server_cert(&leaf, &sent, &name, &[], UnixTime::now());
+            verified.map(|_| ()).map_err(|error| explain(&error))
+        };
+        verify(certificate(&ours, "edgesmith", 4000), &ours).unwrap();
+        let refused = |leaf, sent| verify(leaf, sent).unwrap_err();
+        let other = refused(certificate(&theirs, "edgesmith", 4000), &theirs);
+        assert!(other.contains("not that one"), "{other}");
+        // Somebody who sends the right authority along cannot sign with its key.
+        let forged = refused(certificate(&theirs, "edgesmith", 4000), &ours);
+        assert!(forged.contains("certificate"), "{forged}");
+        let name = refused(certificate(&ours, "elsewhere", 4000), &ours);
+        assert!(name.contains("another name"), "{name}");
+        let expired = refused(certificate(&ours, "edgesmith", 2000), &ours);
+        assert!(expired.contains("expired"), "{expired}");
+    }
+
+    #[test]
+    fn failures_of_tls_say_what_to_do() {
+        let said = |error| explain(&error);
+        let issuer = said(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert!(issuer.contains("--tls-ca"), "{issuer}");
+        let plain = Error::InvalidMessage(tokio_rustls::rustls::InvalidMessage::InvalidContentType);
+        // As it arrives: wrapped in an I/O error.
+        let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, plain);
+        assert!(reason(&wrapped).contains("http://"), "{}", reason(&wrapped));
+    }
+}
