@@ -8,6 +8,7 @@ pub mod data;
 pub mod export;
 pub mod files;
 pub mod inherit;
+mod lru;
 pub mod network;
 pub mod pipeline;
 pub mod probe;

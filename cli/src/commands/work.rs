@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use edgesmith_client::{Backend, DEFAULT_COORDINATOR, TokenOptions};
 use edgesmith_common::{Role, WorkerInfo};
 use edgesmith_console::{invalid, print_text, start};
+use edgesmith_worker::pipeline::DATA_MEMORY;
 use edgesmith_worker::session::{self, WorkerConfig};
 use edgesmith_worker::slots::Slots;
 
@@ -48,6 +49,10 @@ pub struct Args {
     /// Base directory of relative data paths in studies [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
+    /// Data sets of several studies that are kept in memory between tasks, MiB together; as much
+    /// again for soft targets, and for tables
+    #[arg(long, value_name = "MIB", default_value_t = DATA_MEMORY >> 20)]
+    pub data_memory: u64,
 }
 
 /// Works until Ctrl-C.
@@ -55,7 +60,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = start::shutdown_on_signal()?;
     let trains = args.roles.contains(&Role::Train);
     let executor =
-        edgesmith_client::pipeline(trains.then_some(args.backend), &args.device, args.data_root)?;
+        edgesmith_client::pipeline(trains.then_some(args.backend), &args.device, args.data_root)?
+            .with_data_memory(args.data_memory.saturating_mul(1 << 20));
     let given = args.slots.or((!trains).then_some(Slots::Count(1)));
     let slots = edgesmith_client::slots(given, trains.then_some(args.backend)).await?;
     let name = args.name.unwrap_or_else(|| executor.info().name.clone());

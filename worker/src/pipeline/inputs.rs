@@ -1,43 +1,18 @@
-//! Caches what the tasks of one study share: its decoded images and the teacher's soft targets.
+//! What the tasks of a study share: its decoded images and the teacher's soft targets, which are
+//! cached.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use edgesmith_common::spec::DataSpec;
+use edgesmith_common::spec::{DataSource, DataSpec};
 use edgesmith_common::{ArtifactHash, Seed};
 use edgesmith_search_space::DataShape;
 
 use crate::data::{DataError, Dataset};
+use crate::lru::Lru;
 use crate::train::{SoftTargets, SoftTargetsError};
-
-/// A cache of one value, which is kept until another key is requested. One is enough because
-/// studies usually run one at a time, and data sets and soft targets are large.
-#[derive(Debug)]
-pub struct Latest<K, V>(Mutex<Option<(K, Arc<V>)>>);
-
-impl<K: PartialEq, V> Latest<K, V> {
-    /// The value of `key`. `make` computes it unless it is the cached one.
-    pub fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, value)) = &*slot
-            && *known == key
-        {
-            return Ok(Arc::clone(value));
-        }
-        // Drop the old value first, because both may not fit into memory.
-        *slot = None;
-        let value = Arc::new(make()?);
-        *slot = Some((key, Arc::clone(&value)));
-        Ok(value)
-    }
-}
-
-impl<K, V> Default for Latest<K, V> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
 
 /// What a decoded data set depends on: the study and the current state of its files.
 #[derive(Debug, PartialEq)]
@@ -48,41 +23,66 @@ pub struct DataKey {
     files: Vec<FileState>,
 }
 
+impl DataKey {
+    /// About the number of bytes that the data set will have in memory.
+    fn about(&self) -> u64 {
+        let of_files = || self.files.iter().map(|(_, bytes, _)| bytes).sum();
+        match &self.spec.source {
+            DataSource::Digits => 0,
+            DataSource::Idx { .. } | DataSource::Cifar10 { .. } => of_files(),
+            DataSource::ImageFolder { side, .. } => {
+                let image = u64::from(*side).pow(2) * u64::from(self.shape.channels);
+                image.saturating_mul(self.files.len() as u64)
+            }
+        }
+    }
+}
+
 /// A file's path, size in bytes and modification time.
 type FileState = (PathBuf, u64, Option<SystemTime>);
 
 /// The data set that a study trains on.
 ///
 /// # Errors
-/// When its files cannot be read. Another worker may have them.
+/// When its files cannot be read or do not fit the study.
 pub fn dataset(
-    cache: &Latest<DataKey, Dataset>,
+    cache: &Lru<DataKey, Dataset>,
     spec: &DataSpec,
     shape: DataShape,
     seed: Seed,
     root: &Path,
 ) -> Result<Arc<Dataset>, DataError> {
-    let mut files = Vec::new();
+    let (mut files, mut visited) = (Vec::new(), HashSet::new());
     for path in spec.source.paths() {
-        list(&root.join(path), &mut files);
+        list(&root.join(path), &mut files, &mut visited);
     }
     let key = DataKey { spec: spec.clone(), shape, seed, files };
-    cache.get(key, || Dataset::load(spec, shape, seed, root))
+    let about = key.about();
+    cache.get(key, about, || {
+        let dataset = Dataset::load(spec, shape, seed, root)?;
+        let bytes = dataset.bytes();
+        Ok((dataset, bytes))
+    })
 }
 
 /// Lists the files at and below a path, sorted. A file whose metadata cannot be read is left out;
-/// reading the data will report the reason.
-fn list(path: &Path, files: &mut Vec<FileState>) {
+/// reading the data will report the reason. A directory that was visited before is left out, as
+/// links may lead back to it.
+fn list(path: &Path, files: &mut Vec<FileState>, visited: &mut HashSet<PathBuf>) {
     let Ok(metadata) = std::fs::metadata(path) else { return };
     if !metadata.is_dir() {
         files.push((path.to_owned(), metadata.len(), metadata.modified().ok()));
+        return;
+    }
+    let Ok(real) = std::fs::canonicalize(path) else { return };
+    if !visited.insert(real) {
         return;
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort_unstable();
     for path in paths {
-        list(&path, files);
+        list(&path, files, visited);
     }
 }
 
@@ -91,11 +91,15 @@ fn list(path: &Path, files: &mut Vec<FileState>) {
 /// # Errors
 /// When the artifact cannot be fetched or decoded.
 pub fn soft_targets<E: From<SoftTargetsError>>(
-    cache: &Latest<ArtifactHash, SoftTargets>,
+    cache: &Lru<ArtifactHash, SoftTargets>,
     hash: ArtifactHash,
     fetch: impl FnOnce() -> Result<Arc<Vec<u8>>, E>,
 ) -> Result<Arc<SoftTargets>, E> {
-    cache.get(hash, || Ok(SoftTargets::from_bytes(&fetch()?)?))
+    cache.get(hash, 0, || {
+        let targets = SoftTargets::from_bytes(&fetch()?)?;
+        let bytes = size_of_val(targets.logits.as_slice()) as u64;
+        Ok((targets, bytes))
+    })
 }
 
 #[cfg(test)]
@@ -103,16 +107,6 @@ mod tests {
     use edgesmith_common::spec::DataSource;
 
     use super::*;
-
-    #[test]
-    fn the_latest_value_is_kept_and_a_failure_clears_it() {
-        let latest = Latest::default();
-        let get = |key: u8, value: Result<u8, ()>| latest.get(key, || value).map(|v| *v);
-        assert_eq!(get(1, Ok(10)), Ok(10));
-        assert_eq!(get(1, Err(())), Ok(10));
-        assert_eq!(get(2, Err(())), Err(()));
-        assert_eq!(get(1, Ok(11)), Ok(11));
-    }
 
     #[test]
     fn changed_images_are_read_again() {
@@ -132,7 +126,7 @@ mod tests {
             train_limit: None,
             test_limit: None,
         };
-        let cache = Latest::default();
+        let cache = Lru::new(1 << 20);
         let shape = DataShape { channels: 1, classes: 2 };
         let read = || dataset(&cache, &spec, shape, Seed(1), directory.path()).unwrap();
         let first = read();
@@ -142,5 +136,57 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
         let images = |data: &Dataset| data.train.len() + data.validation.len() + data.test.len();
         assert_eq!(images(&second), images(&first) + 1);
+    }
+
+    #[test]
+    fn studies_that_alternate_read_their_data_once() {
+        let cache = Lru::new(1 << 30);
+        let spec = |limit| DataSpec {
+            source: DataSource::Digits,
+            validation_fraction: 0.2,
+            train_limit: Some(limit),
+            test_limit: None,
+        };
+        let shape = DataShape { channels: 1, classes: 10 };
+        let read = |limit| dataset(&cache, &spec(limit), shape, Seed(1), Path::new("")).unwrap();
+        let [first, second] = [read(100), read(200)];
+        for _ in 0..3 {
+            assert!(Arc::ptr_eq(&first, &read(100)) && Arc::ptr_eq(&second, &read(200)));
+        }
+        // Nobody holds them any more, but they are still there.
+        let [first, second] = [first, second].map(|data| Arc::downgrade(&data));
+        assert!(first.upgrade().is_some() && second.upgrade().is_some());
+
+        let soft = Lru::new(1 << 20);
+        let targets = |class: f32| SoftTargets {
+            data: ArtifactHash::of(b"images"),
+            views: 1,
+            images: 1,
+            classes: 2,
+            logits: vec![class; 2],
+        };
+        let files = [1.0, 2.0].map(|class| Arc::new(targets(class).to_bytes()));
+        let mut fetched = 0;
+        for file in [&files[0], &files[1], &files[0], &files[1]] {
+            let fetch = || {
+                fetched += 1;
+                Ok::<_, SoftTargetsError>(Arc::clone(file))
+            };
+            soft_targets(&soft, ArtifactHash::of(file), fetch).unwrap();
+        }
+        assert_eq!(fetched, 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_loop_of_links_is_listed_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            std::os::unix::fs::symlink(directory.path(), directory.path().join(name)).unwrap();
+        }
+        std::fs::write(directory.path().join("file"), "x").unwrap();
+        let mut files = Vec::new();
+        list(directory.path(), &mut files, &mut HashSet::new());
+        assert_eq!(files.len(), 1);
     }
 }

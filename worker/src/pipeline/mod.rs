@@ -26,18 +26,22 @@ use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
-use self::inputs::{DataKey, Latest};
+use self::inputs::DataKey;
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::compress::prune;
 use crate::data::{self, Dataset, ImageSet};
 use crate::export::{float_model, safetensors};
 use crate::inherit::inherit;
+use crate::lru::Lru;
 use crate::network::Weights;
 use crate::probe::{self, ProbeError};
 use crate::proxy;
 use crate::session::{AttemptContext, TaskExecutor, TaskWork};
-use crate::table::Tables;
+use crate::table::{TableError, Tables};
 use crate::train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
+
+/// Default limit of the data sets that are kept between tasks, bytes.
+pub const DATA_MEMORY: u64 = 4 << 30;
 
 /// The executor that really trains and measures.
 pub struct Pipeline {
@@ -47,9 +51,9 @@ pub struct Pipeline {
     info: DeviceInfo,
     data_root: PathBuf,
     gate: QuietGate,
-    dataset: Latest<DataKey, Dataset>,
+    dataset: Lru<DataKey, Dataset>,
     tables: Tables,
-    soft_targets: Latest<ArtifactHash, SoftTargets>,
+    soft_targets: Lru<ArtifactHash, SoftTargets>,
 }
 
 impl Pipeline {
@@ -65,15 +69,27 @@ impl Pipeline {
             device,
             cores,
             info,
-            tables: Tables::new(data_root.clone()),
+            tables: Tables::new(data_root.clone(), DATA_MEMORY),
             data_root,
             gate: QuietGate::default(),
-            dataset: Latest::default(),
-            soft_targets: Latest::default(),
+            dataset: Lru::new(DATA_MEMORY),
+            soft_targets: Lru::new(DATA_MEMORY),
         }
     }
 
-    /// Reads the study's data. They stay cached for the trainings that follow.
+    /// Keeps data sets of up to this many bytes between tasks, and as many bytes of soft targets
+    /// and of tables. The default is [`DATA_MEMORY`].
+    pub fn with_data_memory(self, bytes: u64) -> Self {
+        Self {
+            tables: Tables::new(self.data_root.clone(), bytes),
+            dataset: Lru::new(bytes),
+            soft_targets: Lru::new(bytes),
+            ..self
+        }
+    }
+
+    /// Reads all of the study's data, and names every faulty file up to a number. They stay cached
+    /// for the trainings that follow.
     fn check_data(
         &self,
         study: &Study<'_>,
@@ -347,9 +363,8 @@ impl Pipeline {
 
     fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {
         let (data, shape) = (&study.work.data, study.work.space.data());
-        // Another worker may have files that are missing here.
         inputs::dataset(&self.dataset, data, shape, study.seed, &self.data_root)
-            .map_err(AttemptError::retryable)
+            .map_err(|error| AttemptError { fault: error.fault(), reason: error.to_string() })
     }
 
     /// The names of the study's classes, as the data on this machine give them.
@@ -367,14 +382,15 @@ impl Pipeline {
         let (Workload::Table(table), Space::Cell(space)) = (&spec.work, &spec.space) else {
             return Err(AttemptError::hopeless("this study names no table"));
         };
-        // Another worker may have a file that is missing here.
-        let rows = self.tables.get(table).map_err(AttemptError::retryable)?;
+        let failed =
+            |error: TableError| AttemptError { fault: error.fault(), reason: error.to_string() };
+        let rows = self.tables.get(table).map_err(failed)?;
         let cell = space.decode(genotype);
         let Some(epochs) = rung else {
             let figures = rows.look_up(table, &cell, &spec.targets());
-            return figures.map(Outcome::LookedUp).map_err(hopeless);
+            return figures.map(Outcome::LookedUp).map_err(failed);
         };
-        rows.look_up_rung(table, &cell, epochs).map(Outcome::RungReached).map_err(hopeless)
+        rows.look_up_rung(table, &cell, epochs).map(Outcome::RungReached).map_err(failed)
     }
 
     /// The engines that it runs models with.
@@ -388,7 +404,7 @@ impl Pipeline {
     }
 
     fn training_device(&self) -> Result<TrainDevice, AttemptError> {
-        self.device.ok_or_else(|| AttemptError::retryable("this worker has no device to train on"))
+        self.device.ok_or_else(|| AttemptError::of_worker("this worker has no device to train on"))
     }
 }
 

@@ -12,11 +12,11 @@ use edgesmith_common::{
 use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Distillation, Genotype, Plan, Precision};
 
-use super::inputs::{self, Latest};
-use super::{Busy, evaluate, hopeless};
+use super::{Busy, evaluate, hopeless, inputs};
 use crate::compress::quantize;
 use crate::data::{Dataset, ImageSet, Normalization, Views};
 use crate::export::safetensors;
+use crate::lru::Lru;
 use crate::network::Weights;
 use crate::session::AttemptContext;
 use crate::train::{
@@ -264,7 +264,7 @@ fn training_failed(error: TrainError) -> AttemptError {
 
 /// Reads the teacher's logits from an artifact.
 pub fn read_soft_targets(
-    cache: &Latest<ArtifactHash, SoftTargets>,
+    cache: &Lru<ArtifactHash, SoftTargets>,
     hash: Option<ArtifactHash>,
     context: &AttemptContext,
 ) -> Result<Arc<SoftTargets>, AttemptError> {

@@ -127,7 +127,37 @@ fn a_data_check_counts_the_images_of_each_part() {
     );
     let check = TaskWork { work: Work::CheckData, ..task_of(&missing, None, None) };
     let error = worker().execute(check, &AttemptContext::offline(Vec::new())).unwrap_err();
-    assert!(error.fault == Fault::Attempt && error.reason.contains("no-such"), "{error}");
+    assert!(error.fault == Fault::Worker && error.reason.contains("no-such"), "{error}");
+}
+
+#[test]
+fn a_data_check_names_all_damaged_files_as_a_fault_of_the_data() {
+    let directory = tempfile::tempdir().unwrap();
+    for class in ["0", "1"] {
+        std::fs::create_dir(directory.path().join(class)).unwrap();
+        for i in 0..12 {
+            std::fs::write(directory.path().join(format!("{class}/{i:02}.png")), "no").unwrap();
+        }
+    }
+    let data = format!(
+        "data = {{ source = \"image-folder\", train = {:?}, side = 8, classes = 2 }}",
+        directory.path().display().to_string()
+    );
+    let text =
+        STUDY.replace("data = { source = \"digits\", train_limit = 200, test_limit = 50 }", &data);
+    let check = TaskWork { work: Work::CheckData, ..task_of(&text, None, None) };
+    let error = worker().execute(check, &AttemptContext::offline(Vec::new())).unwrap_err();
+    assert_eq!(error.fault, Fault::Data, "{error}");
+    assert!(error.reason.starts_with("24 things are wrong with the data: "), "{error}");
+    assert!(error.reason.contains("0/00.png") && error.reason.contains("1/09.png"), "{error}");
+    assert!(error.reason.ends_with("; and 4 more"), "{error}");
+}
+
+#[test]
+fn a_worker_without_a_training_device_says_so() {
+    let none = Pipeline { device: None, ..worker() };
+    let error = none.execute(task(None, None), &AttemptContext::offline(Vec::new())).unwrap_err();
+    assert!(error.fault == Fault::Worker && error.reason.contains("no device"), "{error}");
 }
 
 #[test]
@@ -427,7 +457,7 @@ fn an_unreadable_checkpoint_may_be_retried_by_another_worker() {
 fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
     let directory = tempfile::tempdir().unwrap();
     let mut pipeline = worker();
-    pipeline.tables = Tables::new(directory.path().to_owned());
+    pipeline.tables = Tables::new(directory.path().to_owned(), 1 << 20);
     let text = "study.name = \"s\"\nbudget.trials = 1\n\
                 objectives = [{ metric = \"validation_accuracy\" }]\n\
                 table = { path = \"t.csv\", validation_accuracy = \"late\", epochs = 200, \

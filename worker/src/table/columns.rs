@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use edgesmith_common::Fault;
 use edgesmith_search_space::{Cell, ParseCellError};
 
 use crate::data::{DataError, read_decompressed};
+use crate::files::BYTE_ORDER_MARK;
 
 /// Why a table cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,7 @@ pub enum TableError {
         known: String,
     },
     /// A cell in the column `arch` cannot be parsed.
-    #[error("{} line {line}: {source}", path.display())]
+    #[error("{} line {line}: {source}{}", path.display(), too(others))]
     Cell {
         /// The file.
         path: PathBuf,
@@ -40,6 +42,8 @@ pub enum TableError {
         line: usize,
         /// What is wrong.
         source: ParseCellError,
+        /// The other lines whose cell cannot be parsed.
+        others: Vec<usize>,
     },
     /// A figure is not a finite number.
     #[error("{} line {line}: {column} is {value:?}, which is not a finite number", path.display())]
@@ -85,6 +89,39 @@ pub enum TableError {
     NoLatencies,
 }
 
+impl TableError {
+    /// Where the cause lies: in this worker, which lacks the file; in the table; or in the
+    /// candidate, whose row the table does not have or has without a figure.
+    pub fn fault(&self) -> Fault {
+        match self {
+            TableError::File(error) => error.fault(),
+            TableError::Csv { .. }
+            | TableError::Column { .. }
+            | TableError::Cell { .. }
+            | TableError::Rows { .. }
+            | TableError::NoLatencies => Fault::Data,
+            TableError::Number { .. } | TableError::Absent { .. } | TableError::NoRung { .. } => {
+                Fault::Candidate
+            }
+        }
+    }
+}
+
+/// Most lines that an error names.
+const MOST_NAMED: usize = 20;
+
+fn too(lines: &[usize]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = lines.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    let rest = match lines.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("; lines {}{rest} too", named.join(", "))
+}
+
 /// A file's cells as text, column by column.
 #[derive(Debug)]
 pub struct Columns {
@@ -101,7 +138,8 @@ impl Columns {
     pub fn read(path: &Path) -> Result<Self, TableError> {
         let bytes = read_decompressed(path)?;
         let failed = |source| TableError::Csv { path: path.to_owned(), source };
-        let mut reader = csv::Reader::from_reader(bytes.as_slice());
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+        let mut reader = csv::Reader::from_reader(text);
         let names: Vec<String> =
             reader.headers().map_err(failed)?.iter().map(|name| name.trim().to_owned()).collect();
         let mut cells = vec![Vec::new(); names.len()];
@@ -112,6 +150,12 @@ impl Columns {
             }
         }
         Ok(Self { path: path.to_owned(), names, cells })
+    }
+
+    /// About the number of bytes that it has in memory.
+    pub fn bytes(&self) -> u64 {
+        let of = |cell: &String| (size_of::<String>() + cell.capacity()) as u64;
+        self.cells.iter().flatten().map(of).sum()
     }
 
     /// Names of all columns.

@@ -2,17 +2,19 @@
 //! found by network. Nothing is trained or timed here; the figures of the table are passed on
 //! unchanged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use edgesmith_common::spec::TableSpec;
 use edgesmith_common::{Figures, Metric, RungReport, ScopedMetric, Split, Target};
-use edgesmith_search_space::{Cell, ParseCellError};
+use edgesmith_search_space::Cell;
 
 mod columns;
 
 pub use columns::{Columns, TableError};
+
+use crate::lru::Lru;
 
 /// A table counts MACs and parameters in millions.
 const MILLION: f64 = 1e6;
@@ -38,13 +40,16 @@ impl CellTable {
         needed.extend(spec.rungs.iter().map(|rung| rung.validation_accuracy.as_str()));
         needed.iter().try_for_each(|name| columns.has(name))?;
         let mut rows = HashMap::new();
+        let mut wrong = VecDeque::new();
         for (row, name) in columns.text("arch")?.iter().enumerate() {
-            let cell = name.parse().map_err(|source: ParseCellError| TableError::Cell {
-                path: path.clone(),
-                line: row + 2,
-                source,
-            })?;
-            rows.insert(cell, row);
+            match name.parse() {
+                Ok(cell) => drop(rows.insert(cell, row)),
+                Err(source) => wrong.push_back((row + 2, source)),
+            }
+        }
+        if let Some((line, source)) = wrong.pop_front() {
+            let others = wrong.into_iter().map(|(line, _)| line).collect();
+            return Err(TableError::Cell { path, line, source, others });
         }
         let latencies = match &spec.latencies {
             Some(file) => {
@@ -62,6 +67,11 @@ impl CellTable {
             None => None,
         };
         Ok(Self { rows, columns, latencies })
+    }
+
+    /// About the number of bytes that it has in memory.
+    fn bytes(&self) -> u64 {
+        self.columns.bytes() + self.latencies.as_ref().map_or(0, Columns::bytes)
     }
 
     /// Every cell of the table.
@@ -162,18 +172,18 @@ impl CellTable {
     }
 }
 
-/// A cache of the table that was read last.
+/// A cache of tables.
 #[derive(Debug)]
 pub struct Tables {
     root: PathBuf,
-    /// Only the last one is kept, because studies usually run one at a time.
-    last: Mutex<Option<(TableSpec, Arc<CellTable>)>>,
+    cache: Lru<TableSpec, CellTable>,
 }
 
 impl Tables {
-    /// An empty cache. Relative paths of studies start from `root`.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root, last: Mutex::new(None) }
+    /// An empty cache for tables of up to `limit` bytes together. Relative paths of studies start
+    /// from `root`.
+    pub fn new(root: PathBuf, limit: u64) -> Self {
+        Self { root, cache: Lru::new(limit) }
     }
 
     /// The table of `spec`, read once.
@@ -181,15 +191,11 @@ impl Tables {
     /// # Errors
     /// As [`CellTable::load`].
     pub fn get(&self, spec: &TableSpec) -> Result<Arc<CellTable>, TableError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, table)) = &*last
-            && of == spec
-        {
-            return Ok(Arc::clone(table));
-        }
-        let table = Arc::new(CellTable::load(spec, &self.root)?);
-        *last = Some((spec.clone(), Arc::clone(&table)));
-        Ok(table)
+        self.cache.get(spec.clone(), 0, || {
+            let table = CellTable::load(spec, &self.root)?;
+            let bytes = table.bytes();
+            Ok((table, bytes))
+        })
     }
 }
 
@@ -197,6 +203,7 @@ impl Tables {
 mod tests {
     use super::*;
 
+    use edgesmith_common::Fault;
     use edgesmith_common::spec::TableRung;
     use edgesmith_search_space::CellIdentity;
 
@@ -287,6 +294,11 @@ mod tests {
             let error = load(&table, latency).unwrap_err().to_string();
             assert!(error.contains(said), "{said:?} is not in: {error}");
         }
+        let three = format!("{}a,1,2,3\nb,1,2,3\nc,1,2,3\n", good);
+        let error = load(&three, latency).unwrap_err().to_string();
+        assert!(error.contains("line 3: ") && error.contains("lines 4, 5 too"), "{error}");
+        let marked = format!("\u{feff}{good}");
+        load(&marked, latency).unwrap();
         let table = load(&good.replace(",1,2,3", ",1,x,3"), latency).unwrap();
         let error = table.look_up(&spec(), &CELL.parse().unwrap(), []).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("\"x\""), "{error}");
@@ -295,14 +307,36 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_read_once() {
+    fn tables_of_studies_that_alternate_are_read_once() {
         let directory = tempfile::tempdir().unwrap();
         let table = format!("arch,valid,test,train_s\n{CELL},1,2,3\n");
         std::fs::write(directory.path().join("table.csv"), table).unwrap();
         let spec = TableSpec { latencies: None, ..spec() };
-        let tables = Tables::new(directory.path().to_owned());
-        let first = tables.get(&spec).unwrap();
+        let other = TableSpec { seconds_share: 0.25, ..spec.clone() };
+        let tables = Tables::new(directory.path().to_owned(), 1 << 20);
+        let [first, second] = [&spec, &other].map(|spec| tables.get(spec).unwrap());
         std::fs::remove_file(directory.path().join("table.csv")).unwrap();
-        assert!(Arc::ptr_eq(&first, &tables.get(&spec).unwrap()));
+        for _ in 0..2 {
+            assert!(Arc::ptr_eq(&first, &tables.get(&spec).unwrap()));
+            assert!(Arc::ptr_eq(&second, &tables.get(&other).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_fault_lies_in_the_worker_the_table_or_the_candidate() {
+        let directory = tempfile::tempdir().unwrap();
+        let spec = TableSpec { latencies: None, ..spec() };
+        let fault = |table: Option<&str>| {
+            if let Some(table) = table {
+                std::fs::write(directory.path().join("table.csv"), table).unwrap();
+            }
+            CellTable::load(&spec, directory.path()).unwrap_err().fault()
+        };
+        assert_eq!(fault(None), Fault::Worker);
+        assert_eq!(fault(Some("arch,valid\n")), Fault::Data);
+        assert_eq!(fault(Some("arch,valid,test,train_s\nx,1,2,3\n")), Fault::Data);
+        let table = load(&format!("arch,valid,test,train_s\n{CELL},1,2,x\n"), "pixel3_ms\n1\n");
+        let error = table.unwrap().look_up(&spec, &CELL.parse().unwrap(), []).unwrap_err();
+        assert_eq!(error.fault(), Fault::Candidate);
     }
 }
