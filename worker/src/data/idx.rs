@@ -124,7 +124,7 @@ impl Kind {
     fn dimensions(self) -> &'static str {
         match self {
             Kind::Images => "3 (images, rows, columns) or 4 (with channels second or last)",
-            Kind::Labels => "1",
+            Kind::Labels => "1 (of QMNIST's, which have 2, keep the first column)",
         }
     }
 }
@@ -144,20 +144,22 @@ fn sizes(input: &mut Input, path: &Path, kind: Kind) -> Result<Vec<u32>, DataErr
             return Err(DataError::NotIdx { path: path(), expected, begins });
         }
     };
+    let mut faults = Faults::default();
     match Kind::of(dimensions) {
         Some(found) if found == kind => {}
         Some(found) => {
-            return Err(DataError::Swapped { path: path(), expected, found: found.name() });
+            faults.add(DataError::Swapped { path: path(), expected, found: found.name() });
         }
         None => {
             let wanted = kind.dimensions();
-            return Err(DataError::Dimensions { path: path(), expected, dimensions, wanted });
+            faults.add(DataError::Dimensions { path: path(), expected, dimensions, wanted });
         }
     }
     if element != UNSIGNED_BYTES {
         let holds = holds(element).expect("the type is known");
-        return Err(DataError::ElementType { path: path(), expected, holds });
+        faults.add(DataError::ElementType { path: path(), expected, holds });
     }
+    faults.check()?;
     (0..dimensions).map(|_| input.take_u32()).collect()
 }
 
@@ -349,7 +351,10 @@ mod tests {
         let error = of_images(&idx(0x802, &[1, 4], &[0; 4]));
         assert!(error.contains("has 2 dimension(s), but a file of images has 3 (im"), "{error}");
         let error = of_labels(&idx(0x802, &[1, 3], &[0; 3]));
-        assert!(error.contains("has 2 dimension(s), but a file of labels has 1:"), "{error}");
+        assert!(error.contains("has 2 dimension(s), but a file of labels has 1 (of"), "{error}");
+        // QMNIST's labels: two reasons, and both are named.
+        let error = of_labels(&idx(0xc02, &[1, 8], &[0; 32]));
+        assert!(error.contains("2 dimension(s)") && error.contains("32-bit integers"), "{error}");
     }
 
     #[test]
