@@ -11,7 +11,7 @@ use edgesmith_proto::v1;
 use serde::Serialize;
 
 use crate::commands::front;
-use crate::output::columns::{Columns, right};
+use crate::output::columns::{Columns, noisy_legend, right};
 use crate::output::{TrialRow, json};
 
 /// Prints the models.
@@ -174,11 +174,12 @@ fn table(chosen: &[(&TrialRow, Vec<DeviceClass>)], spec: &StudySpec) -> String {
     let row = |(row, devices): &(&TrialRow, Vec<DeviceClass>)| {
         let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
         let mut cells = vec![row.number.to_string(), names.join(", ")];
-        cells.extend(columns.cells(row.values.as_ref()?.figures()));
+        cells.extend(columns.marked(row.values.as_ref()?));
         cells.extend([row.recipe(), row.architecture.clone()]);
         Some(cells)
     };
-    table::render(&all, &chosen.iter().filter_map(row).collect::<Vec<_>>())
+    let legend = noisy_legend(chosen.iter().map(|(row, _)| *row));
+    table::render(&all, &chosen.iter().filter_map(row).collect::<Vec<_>>()) + legend
 }
 
 #[cfg(test)]

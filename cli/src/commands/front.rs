@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::commands::cover;
 use crate::output::TrialRow;
-use crate::output::columns::{Columns, right};
+use crate::output::columns::{Columns, noisy_legend, right};
 use crate::output::json;
 use crate::output::marks::Marks;
 use crate::output::scatter::{self, Point};
@@ -276,19 +276,21 @@ fn front_table(
     let mut all = vec![("trial", Align::Right)];
     all.extend(right(&headings));
     all.extend(["mark", "recipe", "architecture"].map(|name| (name, Align::Left)));
-    let row = |name: String, figures: &Figures, mark: String, recipe: String, what: &str| {
+    let row = |name: String, figures: Vec<String>, mark: String, recipe: String, what: &str| {
         let mut cells = vec![name];
-        cells.extend(columns.cells(figures));
+        cells.extend(figures);
         cells.extend([mark, recipe, what.to_owned()]);
         cells
     };
-    let reference =
-        |r: &Reference| row(r.name.clone(), &r.figures, String::new(), "fp32".to_owned(), &r.what);
+    let reference = |r: &Reference| {
+        let figures = columns.cells(&r.figures);
+        row(r.name.clone(), figures, String::new(), "fp32".to_owned(), &r.what)
+    };
     let mut lines = Vec::new();
     for (place, t) in front.iter().enumerate() {
         let Some(values) = &t.values else { continue };
         let (name, mark) = (t.number.to_string(), marks.words(place));
-        lines.push(row(name, values.figures(), mark, t.recipe(), &t.architecture));
+        lines.push(row(name, columns.marked(values), mark, t.recipe(), &t.architecture));
         let before = references.uncompressed.as_ref().filter(|(of, _)| *of == t.number);
         lines.extend(before.map(|(_, before)| reference(before)));
     }
@@ -299,7 +301,7 @@ fn front_table(
             "≈ timing cannot tell it from these trials: they differ by less than the spread of either\n",
         );
     }
-    text
+    text + noisy_legend(front)
 }
 
 /// Plots the study's validation metric against the latency on the first target, or against the
@@ -335,10 +337,11 @@ fn plot(
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
     use std::sync::Arc;
 
     use super::*;
-    use crate::output::marks::tests::{row, spec};
+    use crate::output::marks::tests::{noisy_on_board, row, spec};
 
     #[test]
     fn the_uncompressed_network_stands_below_its_trial() {
@@ -380,6 +383,19 @@ mod tests {
         assert_eq!(why(&["model_bytes<=5000", "latency_ms@pi<=9"]), text);
         assert!(why(&["latency_ms@board<=0.1"]).contains("of 2 is within these bounds"));
         assert_eq!(why_empty(&[], &["latency_ms@pi<=9".to_owned()]).unwrap(), empty_front(0, true));
+    }
+
+    #[test]
+    fn noisy_latencies_on_the_front_are_marked() {
+        let quiet = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        let table = |front: &[TrialRow]| {
+            let marks = Marks::new(front, &spec(), None);
+            let none = References { teacher: None, uncompressed: None };
+            front_table(front, &marks, &columns(&spec(), front), &none)
+        };
+        assert!(!table(slice::from_ref(&quiet)).contains('!'));
+        let text = table(&[noisy_on_board(quiet)]);
+        assert!(text.contains("! 1.00 ms") && text.contains("\n! timed while"), "{text}");
     }
 
     #[test]

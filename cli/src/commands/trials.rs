@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use edgesmith_client::{Backend, Connection, Coordinator, from_status};
 use edgesmith_common::metric::{Source, Unit};
 use edgesmith_common::{
-    ArtifactHash, Donor, Figures, Measurement, Metric, Outcome, ScopedMetric, Split, StudySpec,
-    TrainedTrial, TrialNumber, TrialState, TrialValues, Work,
+    ArtifactHash, Donor, Figures, Measurement, Metric, Noise, Outcome, ScopedMetric, Split,
+    StudySpec, TrainedTrial, TrialNumber, TrialState, TrialValues, Waiting, Work,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, invalid, print, print_text};
@@ -261,13 +261,13 @@ fn list_table(rows: &[TrialRow], spec: &StudySpec) -> String {
     let line = |row: &TrialRow| {
         let mut cells = vec![row.number.to_string(), row.state_words()];
         cells.extend(match &row.values {
-            Some(values) => columns.cells(values.figures()),
+            Some(values) => columns.marked(values),
             None => columns.dashes(),
         });
         cells.extend([row.recipe(), row.architecture.clone()]);
         cells
     };
-    table::render(&all, &rows.iter().map(line).collect::<Vec<_>>())
+    table::render(&all, &rows.iter().map(line).collect::<Vec<_>>()) + columns::noisy_legend(rows)
 }
 
 fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String {
@@ -369,6 +369,25 @@ fn describe_network(figures: &Figures) -> String {
     all.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
+/// How quiet the machine was during a measurement.
+fn describe_noise(noise: Noise) -> String {
+    let Noise { noisy, spread, waiting, timings } = noise;
+    let verdict = match (noisy, timings) {
+        (false, 1) => "the machine was quiet".to_owned(),
+        (false, timings) => format!("the machine was quiet in timing {timings}"),
+        (true, timings) => format!(
+            "the machine did other work in each of {timings} timings, so the latency may be too \
+             high; this is the quietest"
+        ),
+    };
+    let waiting = waiting.map(|Waiting { share, per_run }| {
+        let share = table::percent(share);
+        format!("; waited for a processor {share} of the time, {per_run:.2} times per run")
+    });
+    let spread = table::percent(spread);
+    format!("{verdict}: medians within {spread}{}", waiting.unwrap_or_default())
+}
+
 fn describe_trained(
     trained: &TrainedTrial,
     measurements: &[Measurement],
@@ -407,6 +426,36 @@ fn describe_trained(
                 m.device.cores
             ),
         ));
+        if let Some(noise) = m.noise {
+            lines.push((format!("noise@{}", m.target()), describe_noise(noise)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::marks::tests::{noisy_on_board, row, spec};
+
+    #[test]
+    fn a_trial_says_how_quiet_the_machine_was() {
+        let unknown = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        assert!(!describe(&unknown, &spec()).contains("noise@"));
+        assert!(!list_table(slice::from_ref(&unknown), &spec()).contains('!'));
+        let noisy = noisy_on_board(unknown);
+        let text = describe(&noisy, &spec());
+        let line = |of: &str| text.lines().find(|line| line.starts_with(of)).unwrap().to_owned();
+        assert!(line("noise@board").contains("other work in each of 3 timings"), "{text}");
+        assert!(
+            line("noise@board").ends_with(
+                "medians within 50.00 %; waited for a processor 25.00 % of the time, 2.00 times \
+                 per run"
+            ),
+            "{text}"
+        );
+        assert!(line("noise@phone").ends_with("was quiet: medians within 1.00 %"), "{text}");
+        let table = list_table(slice::from_ref(&noisy), &spec());
+        assert!(table.contains("! 1.00 ms") && table.contains("\n! timed while"), "{table}");
     }
 }
 

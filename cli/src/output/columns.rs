@@ -2,10 +2,13 @@
 //! constraint.
 
 use edgesmith_common::metric::Unit;
-use edgesmith_common::{Figures, Metric, ScopedMetric, StudySpec, TrialValues};
+use edgesmith_common::{Figures, Measurement, Metric, ScopedMetric, StudySpec, TrialValues};
 use edgesmith_console::table::{self, Align};
 
 use super::TrialRow;
+
+/// Mark of a latency that was timed while the machine did other work.
+const NOISY: char = '!';
 
 /// The metrics in the order of their columns.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +49,33 @@ impl Columns {
         self.0.iter().map(|of| cell(of, figures)).collect()
     }
 
+    /// A trial's figures in words. Latencies of noisy measurements are marked with [`NOISY`].
+    pub fn marked(&self, values: &TrialValues) -> Vec<String> {
+        let noisy = |of: &ScopedMetric| {
+            let mut measurements = values.measurements().iter().filter(|m| m.is_noisy());
+            of.metric == Metric::LATENCY_MS
+                && measurements.any(|m| Some(&m.target()) == of.target())
+        };
+        let marked = |of: &ScopedMetric| {
+            let mark = if noisy(of) { format!("{NOISY} ") } else { String::new() };
+            mark + &cell(of, values.figures())
+        };
+        self.0.iter().map(marked).collect()
+    }
+
     /// A row of dashes, for a network without figures.
     pub fn dashes(&self) -> Vec<String> {
         self.cells(&Figures::new())
+    }
+}
+
+/// The line below a table that explains [`NOISY`]; empty if nothing is marked.
+pub fn noisy_legend<'a>(rows: impl IntoIterator<Item = &'a TrialRow>) -> &'static str {
+    let mut values = rows.into_iter().filter_map(|row| row.values.as_ref());
+    if values.any(|values| values.measurements().iter().any(Measurement::is_noisy)) {
+        "! timed while the machine did other work, so the latency may be too high; `trial` says more\n"
+    } else {
+        ""
     }
 }
 
@@ -89,7 +116,7 @@ fn heading(of: &ScopedMetric) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::marks::tests::{row, spec};
+    use crate::output::marks::tests::{noisy_on_board, row, spec};
 
     #[test]
     fn every_objective_and_constraint_has_a_column() {
@@ -112,6 +139,18 @@ mod tests {
         let cells = ["50.00 %", "–", "2.00 ms", "–", "–", "1.2 k"];
         assert_eq!(columns.cells(&figures), cells);
         assert_eq!(columns.dashes(), ["–"; 6]);
+    }
+
+    #[test]
+    fn latencies_of_noisy_measurements_are_marked_and_explained() {
+        let quiet = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        let noisy = noisy_on_board(quiet.clone());
+        let columns = Columns::new(Vec::new(), &spec(), [&quiet], vec![Metric::MACS.whole()]);
+        let cells = |row: &TrialRow| columns.marked(row.values.as_ref().unwrap())[..3].to_vec();
+        assert_eq!(cells(&quiet), ["1.00 ms", "2.00 ms", "10"]);
+        assert_eq!(cells(&noisy), ["! 1.00 ms", "2.00 ms", "10"]);
+        assert_eq!(noisy_legend([&quiet]), "");
+        assert!(noisy_legend([&quiet, &noisy]).starts_with("! timed while"));
     }
 
     #[test]

@@ -296,7 +296,8 @@ fn number(metric: Metric, value: f64) -> Option<serde_json::Number> {
 
 /// One row per trial. There is one `latency_ms@TARGET` column for each target that any trial was
 /// measured on, and one column for each other figure that any trial has. An unknown figure is an
-/// empty cell.
+/// empty cell. `noisy@TARGET` is `true` or `false`; it is there for each target for which this is
+/// known of any trial.
 pub fn csv(rows: &[TrialRow]) -> String {
     let all = || rows.iter().filter_map(|row| row.values.as_ref()).map(TrialValues::figures);
     let mut targets: Vec<&Target> = Vec::new();
@@ -315,10 +316,16 @@ pub fn csv(rows: &[TrialRow]) -> String {
             columns.push(of.clone());
         }
     }
+    let measured = rows.iter().filter_map(|row| row.values.as_ref());
+    let measured = measured.flat_map(TrialValues::measurements).filter(|m| m.noise.is_some());
+    let mut judged: Vec<Target> = measured.map(Measurement::target).collect();
+    judged.sort();
+    judged.dedup();
     let mut lines = csv::WriterBuilder::new().from_writer(Vec::new());
     let mut header = ["trial", "state", "precision"].map(str::to_owned).to_vec();
     header.extend(columns.iter().map(ScopedMetric::to_string));
     header.extend(["architecture", "recipe", "seconds"].map(str::to_owned));
+    header.extend(judged.iter().map(|target| format!("noisy@{target}")));
     let choices = rows.first().map(|row| row.choices.as_slice()).unwrap_or_default();
     header.extend(choices.iter().map(|(name, _)| format!("{CHOICE_COLUMN}{name}")));
     let mut write = |cells: Vec<String>| {
@@ -340,9 +347,51 @@ pub fn csv(rows: &[TrialRow]) -> String {
         cells.push(row.architecture.clone());
         cells.push(row.recipe());
         cells.push(figure(&seconds));
+        cells.extend(judged.iter().map(|target| noisy(row, target).unwrap_or_default()));
         cells.extend(row.choices.iter().map(|(_, option)| option.clone()));
         write(cells);
     }
     let bytes = lines.into_inner().unwrap_or_else(|e| unreachable!("writing to memory: {e}"));
     String::from_utf8(bytes).unwrap_or_else(|e| unreachable!("all cells are UTF-8: {e}"))
+}
+
+/// Whether the trial's measurement on a target was noisy, as `true` or `false`; `None` if this is
+/// not known.
+fn noisy(row: &TrialRow, target: &Target) -> Option<String> {
+    let mut measurements = row.values.as_ref()?.measurements().iter();
+    let noise = measurements.find(|m| m.target() == *target)?.noise?;
+    Some(noise.noisy.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::marks::tests::{noisy_on_board, row};
+
+    #[test]
+    fn noise_is_printed_where_it_is_known() {
+        let unknown = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        assert!(!csv(std::slice::from_ref(&unknown)).contains("noisy"));
+        let document = |row: &TrialRow| serde_json::to_value(Trial::new(row)).unwrap();
+        assert!(document(&unknown)["measurements"][0].get("noise").is_none());
+        let noisy = noisy_on_board(unknown.clone());
+        let measurements = &document(&noisy)["measurements"];
+        let expected = serde_json::json!({
+            "noisy": true, "spread": 0.5, "waiting": { "share": 0.25, "per_run": 2.0 },
+            "timings": 3,
+        });
+        assert_eq!(measurements[0]["noise"], expected);
+        assert!(measurements[1]["noise"].get("waiting").is_none());
+        let text = csv(&[unknown, noisy]);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let at = |name: &str, reader: &mut csv::Reader<&[u8]>| {
+            reader.headers().unwrap().iter().position(|column| column == name).unwrap()
+        };
+        let columns = ["noisy@board", "noisy@phone"].map(|name| at(name, &mut reader));
+        let rows: Vec<[String; 2]> = reader
+            .records()
+            .map(|record| columns.map(|at| record.as_ref().unwrap()[at].to_owned()))
+            .collect();
+        assert_eq!(rows, [["", ""], ["true", "false"]]);
+    }
 }

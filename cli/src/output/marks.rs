@@ -81,7 +81,7 @@ fn timing(values: &TrialValues, target: &Target) -> Option<(f64, f64)> {
 
 #[cfg(test)]
 pub mod tests {
-    use edgesmith_common::{Figures, ScopedMetric};
+    use edgesmith_common::{Figures, Noise, ScopedMetric, Waiting};
     use edgesmith_proto::v1;
 
     use super::*;
@@ -143,6 +143,16 @@ pub mod tests {
             ..Default::default()
         };
         TrialRow::new(trial, &spec).unwrap()
+    }
+
+    /// The same trial, but with much other work on the board while it was timed.
+    pub fn noisy_on_board(mut row: TrialRow) -> TrialRow {
+        let Some(TrialValues::Trained { measurements, .. }) = &mut row.values else { panic!() };
+        let waiting = Some(Waiting { share: 0.25, per_run: 2.0 });
+        measurements[0].noise = Some(Noise { noisy: true, spread: 0.5, waiting, timings: 3 });
+        measurements[1].noise =
+            Some(Noise { noisy: false, spread: 0.01, waiting: None, timings: 1 });
+        row
     }
 
     #[test]
