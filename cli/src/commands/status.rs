@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::columns::cell;
-use crate::output::json;
 use crate::output::progress::{pruned, state_name, used};
+use crate::output::{json, machines};
 
 /// Arguments: the study.
 #[derive(Debug, clap::Args)]
@@ -127,6 +127,7 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
             "waiting    no worker reads tables; start one with `edgesmith worker --roles table`";
         lines.push(text.to_owned());
     }
+    lines.extend(machines::sentences(&s.unlike_machines).map(|text| format!("unlike     {text}")));
     lines.join("\n") + "\n"
 }
 
@@ -254,6 +255,9 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
             document["teacher"]["figures"] = json!(all);
         }
     }
+    if !s.unlike_machines.is_empty() {
+        document["unlike_machines"] = machines::json(&s.unlike_machines);
+    }
     document
 }
 
@@ -269,6 +273,7 @@ fn figures_of(teacher: &v1::Teacher) -> Result<Option<Figures>, ConvertError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::machines::tests::two_boards;
 
     fn status(predicted: u32, within_tenth: u32) -> v1::StudyStatus {
         let latency_predictions = vec![v1::LatencyPrediction {
@@ -294,6 +299,17 @@ mod tests {
             "within_10_percent": 0.75, "trainings_saved": 7,
         }]);
         assert_eq!(document["latency_predictions"], expected);
+    }
+
+    #[test]
+    fn machines_that_differ_are_named() {
+        let mut status = v1::StudyStatus::default();
+        assert!(!describe(&status).contains("unlike"));
+        assert!(status_json(&status).get("unlike_machines").is_none());
+        status.unlike_machines = vec![two_boards()];
+        let text = describe(&status);
+        assert!(text.contains("\nunlike     device class rpi4 was measured on unlike"), "{text}");
+        assert_eq!(status_json(&status)["unlike_machines"][0]["machines"][1]["name"], "B");
     }
 
     #[test]

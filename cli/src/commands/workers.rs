@@ -8,7 +8,7 @@ use edgesmith_proto::v1;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::output::json;
+use crate::output::{json, machines};
 
 /// Arguments: the coordinator.
 #[derive(Debug, clap::Args)]
@@ -24,10 +24,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let answer = coordinator.studies().list_workers(v1::ListWorkersRequest {}).await;
-    print(&Workers(answer.map_err(from_status)?.into_inner().workers), args.format)
+    print(&Workers(answer.map_err(from_status)?.into_inner()), args.format)
 }
 
-struct Workers(Vec<v1::WorkerStatus>);
+struct Workers(v1::ListWorkersResponse);
 
 impl Output for Workers {
     fn table(&self) -> String {
@@ -42,6 +42,7 @@ impl Output for Workers {
         ];
         let rows: Vec<Vec<String>> = self
             .0
+            .workers
             .iter()
             .map(|w| {
                 vec![
@@ -55,7 +56,8 @@ impl Output for Workers {
                 ]
             })
             .collect();
-        table::render(&columns, &rows)
+        let unlike = machines::sentences(&self.0.unlike_machines).map(|text| text + "\n");
+        table::render(&columns, &rows) + &unlike.collect::<String>()
     }
 
     fn json(&self) -> impl Serialize {
@@ -66,8 +68,12 @@ impl Output for Workers {
                 "activity": w.activity, "silent_ms": w.silent_ms,
             })
         };
-        let all: Vec<_> = self.0.iter().map(worker).collect();
-        json!({ "version": json::VERSION, "workers": all })
+        let all: Vec<_> = self.0.workers.iter().map(worker).collect();
+        let mut document = json!({ "version": json::VERSION, "workers": all });
+        if !self.0.unlike_machines.is_empty() {
+            document["unlike_machines"] = machines::json(&self.0.unlike_machines);
+        }
+        document
     }
 }
 
@@ -75,4 +81,21 @@ impl Output for Workers {
 fn roles(worker: &v1::WorkerStatus) -> Vec<&'static str> {
     let name = |role| Role::try_from(role).map_or("unknown", Role::name);
     worker.roles().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::machines::tests::two_boards;
+
+    #[test]
+    fn machines_that_differ_are_named_below_the_table() {
+        let document = |workers: &Workers| serde_json::to_value(workers.json()).unwrap();
+        let mut workers = Workers(v1::ListWorkersResponse::default());
+        assert!(!workers.table().contains("unlike"));
+        assert!(document(&workers).get("unlike_machines").is_none());
+        workers.0.unlike_machines.push(two_boards());
+        assert!(workers.table().contains("\ndevice class rpi4 was measured on unlike machines"));
+        assert_eq!(document(&workers)["unlike_machines"][0]["device_class"], "rpi4");
+    }
 }

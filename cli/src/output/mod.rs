@@ -3,6 +3,7 @@
 
 pub mod columns;
 pub mod json;
+pub mod machines;
 pub mod marks;
 pub mod progress;
 pub mod scatter;

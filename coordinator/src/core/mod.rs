@@ -59,7 +59,8 @@ pub use event::{Action, AttemptProgress, Event, RequestId};
 pub use import::KnownTrial;
 pub use latency::PredictionView;
 pub use queries::{
-    ConstraintView, Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView,
+    ConstraintView, Exclusion, StudyView, TeacherView, TrialCounts, TrialView, UnlikeMachines,
+    WorkerView,
 };
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use time::Time;

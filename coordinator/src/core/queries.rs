@@ -1,13 +1,13 @@
 //! Queries: what users may ask the core. Nothing here changes the state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, Constraint, DataReport, DeviceClass, Filter, Measurement, Needs, RungReport,
-    StudyName, Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo,
-    pareto,
+    ArtifactHash, Constraint, DataReport, DeviceClass, DeviceInfo, Filter, Measurement, Needs,
+    RungReport, StudyName, Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId,
+    WorkerInfo, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
@@ -73,6 +73,39 @@ pub struct StudyView {
     pub resolved_study: Arc<str>,
     /// What is running now, in words, ordered by worker.
     pub activity: Vec<String>,
+    /// Device classes whose latencies were measured on machines that differ.
+    pub unlike_machines: Vec<UnlikeMachines>,
+}
+
+/// Machines that differ, although their workers offer the same device class. Latencies on them
+/// cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnlikeMachines {
+    /// The device class.
+    pub class: DeviceClass,
+    /// One machine of each kind, at least two, in the order of their first measurements. Kinds
+    /// differ in the processor's model, its instruction sets, or the number of cores.
+    pub machines: Vec<DeviceInfo>,
+}
+
+impl UnlikeMachines {
+    /// Finds them in measurements, ordered by class.
+    pub fn find<'a>(measurements: impl IntoIterator<Item = &'a Measurement>) -> Vec<Self> {
+        let mut kinds: BTreeMap<&DeviceClass, Vec<&DeviceInfo>> = BTreeMap::new();
+        let kind = |of: &'a DeviceInfo| (&of.cpu, &of.cpu_flags, of.cores);
+        for Measurement { device, .. } in measurements {
+            let machines = kinds.entry(&device.class).or_default();
+            if !machines.iter().any(|machine| kind(machine) == kind(device)) {
+                machines.push(device);
+            }
+        }
+        kinds.retain(|_, machines| machines.len() > 1);
+        let unlike = |(class, machines): (&DeviceClass, Vec<&DeviceInfo>)| Self {
+            class: class.clone(),
+            machines: machines.into_iter().cloned().collect(),
+        };
+        kinds.into_iter().map(unlike).collect()
+    }
 }
 
 /// What a constraint excluded.
@@ -284,6 +317,7 @@ impl Core {
             spec_toml: study.spec.source().to_owned(),
             resolved_study: Arc::clone(&study.resolved),
             activity: self.activity(|attempt| attempt.study == *name),
+            unlike_machines: UnlikeMachines::find(study.measurements()),
         })
     }
 
@@ -350,6 +384,15 @@ impl Core {
             exclusions: self.exclusions(|_, of| of == *id),
         };
         self.workers.0.iter().map(view).collect()
+    }
+
+    /// Classes of connected workers whose latencies were measured on machines that differ, in any
+    /// study.
+    pub fn unlike_machines(&self) -> Vec<UnlikeMachines> {
+        let measured = self.studies.values().flat_map(Study::measurements);
+        let mut unlike = UnlikeMachines::find(measured);
+        unlike.retain(|of| self.workers.0.values().any(|worker| worker.info.class == of.class));
+        unlike
     }
 
     fn study(&self, name: &StudyName) -> Result<&Study, Refusal> {
@@ -454,6 +497,16 @@ impl Core {
 }
 
 impl Study {
+    /// All measurements so far, first the teacher's, then by trial.
+    fn measurements(&self) -> impl Iterator<Item = &Measurement> {
+        let teacher = match &self.teacher {
+            Teacher::Trained { values, .. } => Some(&**values),
+            Teacher::None | Teacher::Pending(_) => None,
+        };
+        let trials = self.trials.iter().filter_map(|trial| trial.stage.values());
+        teacher.into_iter().chain(trials).flat_map(TrialValues::measurements)
+    }
+
     fn view(&self, number: usize) -> TrialView {
         let trial = &self.trials[number];
         TrialView {

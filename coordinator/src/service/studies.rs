@@ -289,9 +289,12 @@ impl StudyService for Studies {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let all = self.core.query(|core, now| core.workers(now)).await?;
-        let workers = all.into_iter().map(views::worker).collect();
-        Ok(Response::new(v1::ListWorkersResponse { workers }))
+        let all = self.core.query(|core, now| (core.workers(now), core.unlike_machines()));
+        let (workers, unlike) = all.await?;
+        Ok(Response::new(v1::ListWorkersResponse {
+            workers: workers.into_iter().map(views::worker).collect(),
+            unlike_machines: unlike.into_iter().map(views::unlike_machines).collect(),
+        }))
     }
 }
 

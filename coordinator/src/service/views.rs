@@ -5,7 +5,7 @@ use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 
 use crate::core::{
     ConstraintView, Exclusion, PredictionView, StudyState, StudyView, TeacherView, TrialView,
-    WorkerView,
+    UnlikeMachines, WorkerView,
 };
 
 /// A study's status.
@@ -52,6 +52,15 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         spec_toml: view.spec_toml,
         resolved_study: view.resolved_study.to_string(),
         activity: view.activity,
+        unlike_machines: view.unlike_machines.into_iter().map(unlike_machines).collect(),
+    }
+}
+
+/// A device class of machines that differ.
+pub fn unlike_machines(unlike: UnlikeMachines) -> v1::UnlikeMachines {
+    v1::UnlikeMachines {
+        device_class: unlike.class.to_string(),
+        machines: unlike.machines.iter().map(Into::into).collect(),
     }
 }
 

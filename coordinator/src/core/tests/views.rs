@@ -218,3 +218,37 @@ fn attempts_of_the_training_are_counted_apart_from_timing() {
     bench.restart();
     assert_eq!(counts(&bench), (3, 2));
 }
+
+#[test]
+fn device_classes_of_machines_that_differ_are_reported() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").trials(4).device("board").device("pi");
+    let study = bench.submit(builder);
+    let trainer = bench.join(WorkerBuilder::trainer());
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let pi = bench.join(WorkerBuilder::measurer("pi"));
+    // The name of a machine does not matter, and another class may be another machine.
+    let machines = [("a", "fast", 4), ("b", "fast", 4), ("c", "slow", 4), ("d", "fast", 2)];
+    for (done, (name, cpu, cores)) in machines.into_iter().enumerate() {
+        let lease = bench.lease(trainer);
+        bench.finish(trainer, &lease);
+        let lease = bench.lease(pi);
+        bench.finish(pi, &lease);
+        let mut measured = measurement(&class("board"), 1.0);
+        let device = &mut measured.device;
+        (device.name, device.cpu, device.cores) = (name.to_owned(), cpu.to_owned(), cores);
+        let lease = bench.lease(board);
+        assert!(bench.report(board, &lease, Outcome::Measured(measured)));
+        let unlike = bench.status(&study).unlike_machines;
+        assert_eq!(unlike, bench.core.unlike_machines());
+        assert_eq!(unlike.is_empty(), done < 2, "{unlike:?}");
+    }
+    let unlike = bench.status(&study).unlike_machines;
+    assert_eq!((unlike.len(), &unlike[0].class), (1, &class("board")));
+    let names: Vec<&str> = unlike[0].machines.iter().map(|machine| &*machine.name).collect();
+    assert_eq!(names, ["a", "c", "d"]);
+    // The study keeps saying so when the workers have gone.
+    bench.tick(LEASE);
+    assert_eq!(bench.core.unlike_machines(), []);
+    assert_eq!(bench.status(&study).unlike_machines, unlike);
+}
