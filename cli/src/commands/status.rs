@@ -304,10 +304,10 @@ mod tests {
     #[test]
     fn machines_that_differ_are_named() {
         let mut status = v1::StudyStatus::default();
-        assert!(!describe(&status).contains("unlike"));
+        assert!(!describe(&status, true).contains("unlike"));
         assert!(status_json(&status).get("unlike_machines").is_none());
         status.unlike_machines = vec![two_boards()];
-        let text = describe(&status);
+        let text = describe(&status, true);
         assert!(text.contains("\nunlike     device class rpi4 was measured on unlike"), "{text}");
         assert_eq!(status_json(&status)["unlike_machines"][0]["machines"][1]["name"], "B");
     }

@@ -434,16 +434,18 @@ fn describe_trained(
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::output::marks::tests::{noisy_on_board, row, spec};
 
     #[test]
     fn a_trial_says_how_quiet_the_machine_was() {
         let unknown = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
-        assert!(!describe(&unknown, &spec()).contains("noise@"));
+        assert!(!describe(&unknown, &spec(), &[]).contains("noise@"));
         assert!(!list_table(slice::from_ref(&unknown), &spec()).contains('!'));
         let noisy = noisy_on_board(unknown);
-        let text = describe(&noisy, &spec());
+        let text = describe(&noisy, &spec(), &[]);
         let line = |of: &str| text.lines().find(|line| line.starts_with(of)).unwrap().to_owned();
         assert!(line("noise@board").contains("other work in each of 3 timings"), "{text}");
         assert!(
@@ -457,12 +459,6 @@ mod tests {
         let table = list_table(slice::from_ref(&noisy), &spec());
         assert!(table.contains("! 1.00 ms") && table.contains("\n! timed while"), "{table}");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::output::marks::tests::{row, spec};
 
     #[test]
     fn the_page_explains_the_notation_of_the_tables() {
