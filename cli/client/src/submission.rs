@@ -6,14 +6,20 @@ use edgesmith_common::StudySpec;
 use edgesmith_common::spec::TeacherSource;
 use edgesmith_console::invalid;
 use edgesmith_proto::v1;
+use edgesmith_worker::files;
 use edgesmith_worker::session::artifacts;
 
 use crate::{Coordinator, from_status};
 
-/// Reads and checks a study file.
+/// Largest size of a study file, bytes.
+const MAX_STUDY: u64 = 16 << 20;
+/// Largest size of a file of weights, bytes.
+const MAX_WEIGHTS: u64 = 4 << 30;
+
+/// Reads and checks a study file. A byte-order mark is left out.
 pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| invalid(format!("failed to read study file {}: {e}", file.display())))?;
+    let text = files::read_text(file, MAX_STUDY)
+        .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
     StudySpec::parse(&text).map_err(|errors| {
         let mut lines: Vec<String> = errors.listed.iter().map(|e| format!("\n  {e}")).collect();
         if errors.more > 0 {
@@ -38,15 +44,16 @@ impl Submission {
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let spec = read_study(file)?;
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
-        let teacher_weights = match teacher.map(|teacher| &teacher.source) {
-            Some(TeacherSource::File { path }) => {
-                let path = file.parent().unwrap_or(Path::new("")).join(path);
-                Some(std::fs::read(&path).map_err(|e| {
-                    invalid(format!("failed to read the teacher's weights {}: {e}", path.display()))
-                })?)
-            }
-            _ => None,
-        };
+        let teacher_weights =
+            match teacher.map(|teacher| &teacher.source) {
+                Some(TeacherSource::File { path }) => {
+                    let path = file.parent().unwrap_or(Path::new("")).join(path);
+                    Some(files::read(&path, MAX_WEIGHTS).map_err(|e| {
+                        invalid(format!("failed to read the teacher's weights: {e}"))
+                    })?)
+                }
+                _ => None,
+            };
         Ok(Self { spec, teacher_weights })
     }
 
@@ -65,5 +72,43 @@ impl Submission {
         let spec_toml = self.spec.source().to_owned();
         let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
         Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STUDY: &str = "study.name = \"s\"\nbudget.trials = 1\n\
+                         objectives = [{ metric = \"validation_accuracy\" }]\n\
+                         data = { source = \"digits\" }\n\
+                         training = { epochs = 1 }\n\
+                         [space]\nresolution = 8\nstem_width = 8\n\
+                         [[space.stages]]\nwidth = 8\n";
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_study() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("study.toml");
+        std::fs::write(&file, format!("\u{feff}{STUDY}")).unwrap();
+        assert_eq!(read_study(&file).unwrap().source(), STUDY);
+        let utf16: Vec<u8> = STUDY.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        std::fs::write(&file, utf16).unwrap();
+        let error = read_study(&file).unwrap_err().to_string();
+        assert!(error.contains("study.toml is UTF-16 text: save it as UTF-8"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_neither_studies_nor_weights() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("study.toml");
+        let error = read_study(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("study file: /dev/zero is a device, not a regular file"), "{error}");
+        let teacher = "[teacher]\nweights = \"/dev/zero\"\n[teacher.architecture]\n\
+                       resolution = 8\nstem_width = 8\nstages = [{ width = 8 }]\n";
+        std::fs::write(&file, format!("{STUDY}{teacher}")).unwrap();
+        let error = Submission::read(&file).err().unwrap().to_string();
+        assert!(error.contains("weights: /dev/zero is a device"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ use edgesmith_common::{Figures, Metric, ScopedMetric, Split, StudySpec, Target};
 use edgesmith_console::{invalid, print_text};
 use edgesmith_proto::v1;
 use edgesmith_search_space::Genotype;
+use edgesmith_worker::files;
 use serde::Deserialize;
 
 use crate::commands::submit::left_out_in_words;
@@ -106,12 +107,51 @@ fn fitting(found: Vec<Found>, spec: &StudySpec) -> (Vec<v1::KnownTrial>, Vec<Lef
     (fit, left_out)
 }
 
+/// Largest size of a file, bytes.
+const MAX_FILE: u64 = 4 << 30;
+
 /// The complete trials of a file. The file is JSON if it begins with a brace, else CSV.
 fn read(path: &Path) -> anyhow::Result<Vec<Found>> {
-    let file = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| invalid(format!("{file}: {e}")))?;
+    let text = files::read_text(path, MAX_FILE)
+        .map_err(|e| invalid(format!("failed to read the file to import: {e}")))?;
     let found = if text.trim_start().starts_with('{') { read_json(&text) } else { read_csv(&text) };
-    found.map_err(|why| invalid(format!("{file}: {why}")))
+    found.map_err(|why| invalid(format!("{}: {why}", path.display())))
+}
+
+/// What to do about a file that ends too early.
+const CUT_SHORT: &str = "the file was cut short; write it again with 'edgesmith trials'";
+
+/// An error of the JSON reader. It names the line and the column.
+fn json_error(error: serde_json::Error) -> String {
+    if error.is_eof() {
+        let (line, column) = (error.line(), error.column());
+        return format!(
+            "its JSON ends in the middle, at line {line}, column {column}: {CUT_SHORT}"
+        );
+    }
+    format!("it is not valid JSON of trials: {error}")
+}
+
+/// An error of the CSV reader. Only the last record can be too short because of a cut.
+fn csv_error(error: &csv::Error, text: &str) -> String {
+    let csv::ErrorKind::UnequalLengths { pos: Some(pos), expected_len, len } = error.kind() else {
+        return error.to_string();
+    };
+    let line = pos.line();
+    let rest = usize::try_from(pos.byte()).ok().and_then(|byte| text.get(byte..));
+    let last = rest.is_some_and(|rest| rest.trim().lines().count() <= 1);
+    if last && len < expected_len {
+        return format!("line {line} ends after {len} of {expected_len} cells: {CUT_SHORT}");
+    }
+    format!("line {line} has {len} cells, but the heading has {expected_len}: correct the line")
+}
+
+/// The line of the last quotation mark, if marks do not come in pairs. Then the last cell is not
+/// closed, which the CSV reader accepts.
+fn open_quote(text: &str) -> Option<usize> {
+    let marks = text.bytes().filter(|&byte| byte == b'"').count();
+    let last = text.rfind('"').filter(|_| marks % 2 == 1)?;
+    Some(1 + text[..last].matches('\n').count())
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,7 +194,7 @@ struct Training {
 
 fn read_json(text: &str) -> Result<Vec<Found>, String> {
     // Check the version first: it decides whether the rest can be read.
-    let version = serde_json::from_str::<serde_json::Value>(text).map_err(|e| e.to_string())?;
+    let version = serde_json::from_str::<serde_json::Value>(text).map_err(json_error)?;
     match version.get("version").and_then(serde_json::Value::as_u64) {
         Some(version) if version == u64::from(VERSION) => {}
         Some(version) => {
@@ -164,7 +204,7 @@ fn read_json(text: &str) -> Result<Vec<Found>, String> {
         }
         None => return Err("it is not the output of 'trials --format json'".to_owned()),
     }
-    let document: Document = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let document: Document = serde_json::from_str(text).map_err(json_error)?;
     debug_assert_eq!(document.version, VERSION);
     let complete = document.trials.into_iter().filter(|trial| trial.state == "complete");
     complete.map(Found::of_json).collect()
@@ -268,10 +308,13 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
              space"
         ));
     }
+    if let Some(line) = open_quote(text) {
+        return Err(format!("the quotation mark in line {line} is never closed: {CUT_SHORT}"));
+    }
     let state = header.iter().position(|name| name == "state");
     let mut found = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|e| e.to_string())?;
+        let record = record.map_err(|e| csv_error(&e, text))?;
         let line = record.position().map_or(0, csv::Position::line);
         let cell = |at: usize| record.get(at).map(str::trim).filter(|text| !text.is_empty());
         if state.and_then(cell).is_some_and(|state| state != "complete") {
@@ -400,5 +443,51 @@ mod tests {
         );
         let old = "{\"version\": 1, \"trials\": [{\"trial\": 7, \"state\": \"complete\"}]}";
         assert!(read_json(old).unwrap_err().contains("trial 7 has no choices"));
+    }
+
+    /// Reads a file with these bytes.
+    fn read_bytes(bytes: &[u8]) -> Result<Vec<Found>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trials");
+        std::fs::write(&path, bytes).unwrap();
+        read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
+        let rows = rows();
+        let json = serde_json::to_string(&json::Trials::new("s", &rows)).unwrap();
+        for text in [json.clone(), json::csv(&rows)] {
+            let plain = read_bytes(text.as_bytes()).unwrap();
+            assert_eq!(plain.len(), 2);
+            assert_eq!(read_bytes(format!("\u{feff}{text}").as_bytes()).unwrap(), plain);
+        }
+        let utf16: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [utf16.clone(), [&[0xff, 0xfe], utf16.as_slice()].concat()] {
+            let error = read_bytes(&bytes).unwrap_err();
+            assert!(error.contains("trials is UTF-16 text: save it as UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_named_with_the_place() {
+        let rows = rows();
+        let json = serde_json::to_string_pretty(&json::Trials::new("s", &rows)).unwrap();
+        let cut = &json[..json.find("\"state\"").unwrap() + 3];
+        let error = read_bytes(cut.as_bytes()).unwrap_err();
+        let line = cut.lines().count();
+        let said = format!("its JSON ends in the middle, at line {line}, column ");
+        assert!(error.contains(&said) && error.ends_with(CUT_SHORT), "{error}");
+
+        let csv = json::csv(&rows);
+        let error = read_bytes(&csv.as_bytes()[..csv.rfind(',').unwrap()]).unwrap_err();
+        let cells = csv.lines().next().unwrap().split(',').count();
+        let said = format!("line 3 ends after {} of {cells} cells: {CUT_SHORT}", cells - 1);
+        assert!(error.contains(&said), "{error}");
+        let head = "validation_accuracy,choice.resolution\n";
+        let error = read_csv(&format!("{head}0.5\n0.5,8\n")).unwrap_err();
+        assert_eq!(error, "line 2 has 1 cells, but the heading has 2: correct the line");
+        let error = read_csv(&format!("{head}0.5,8\n0.5,\"8")).unwrap_err();
+        assert!(error.starts_with("the quotation mark in line 3 is never closed"), "{error}");
     }
 }
