@@ -77,6 +77,24 @@ fn errors_name_missing_and_broken_data_files() {
 }
 
 #[test]
+fn all_damaged_images_are_named_in_one_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    for class in ["ape", "bee"] {
+        std::fs::create_dir_all(at.join("photos").join(class)).unwrap();
+    }
+    for name in ["ape/1.png", "ape/2.jfif", "bee/1.jpg"] {
+        std::fs::write(at.join("photos").join(name), "damaged").unwrap();
+    }
+    let data = "source = \"image-folder\"\nclasses = 2\ntrain = \"photos\"";
+    let text = TinyStudy::new("photos").text().replace("source = \"digits\"", &data);
+    // Some editors begin a file with a byte-order mark.
+    std::fs::write(at.join("photos.toml"), format!("\u{feff}{text}")).unwrap();
+    let said = ["3 things are wrong", "ape/1.png", "ape/2.jfif", "bee/1.jpg"];
+    run(at, &["search", "photos.toml"]).fails(1, &said);
+}
+
+#[test]
 fn missing_coordinators_used_ports_and_locked_directories_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();

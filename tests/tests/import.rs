@@ -79,6 +79,10 @@ fn files_that_cannot_be_imported_are_reported() {
         .fails(2, &["a.json", "no complete trials"]);
     import("b.json", "{\"version\": 7}").fails(2, &["b.json", "version 7"]);
     import("c.csv", "name,value\n").fails(2, &["c.csv", "validation_accuracy"]);
+    import("mark.json", "\u{feff}{\"version\": 1, \"trials\": []}")
+        .fails(2, &["mark.json", "no complete trials"]);
+    import("cut.json", "{\"version\": 1, \"trials\": [{\"tr")
+        .fails(2, &["cut.json", "line 1, column ", "cut short"]);
     let other = "validation_accuracy,choice.colour\n0.5,red\n";
     import("d.csv", other).fails(2, &["no trial of", "line 2", "no choice colour"]);
     coordinator.ask(&["import", "study", "nowhere.json"]).fails(2, &["nowhere.json"]);
