@@ -60,9 +60,9 @@ pub fn workspace() -> &'static Path {
 }
 
 /// Commands that talk to a coordinator.
-const CLIENTS: [&str; 15] = [
-    "cancel", "delete", "export", "import", "pareto", "pause", "report", "resume", "status",
-    "studies", "submit", "trial", "trials", "watch", "workers",
+const CLIENTS: [&str; 18] = [
+    "cancel", "delete", "export", "extend", "import", "pareto", "pause", "rename", "report",
+    "resume", "retry", "status", "studies", "submit", "trial", "trials", "watch", "workers",
 ];
 
 /// A command of the binary under test that cannot reach anything by accident. It starts in
