@@ -104,6 +104,7 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     }
     lines.extend(s.constraints.iter().map(|c| format!("constraint {}", constraint(c))));
     lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
+    lines.extend(s.problems.iter().map(|problem| format!("problem    {problem}")));
     lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
     if !is_over(s.state()) {
         lines.extend(workers(s, coordinator_runs).map(|text| format!("workers    {text}")));
@@ -174,6 +175,17 @@ fn constraint_json(c: &v1::ConstraintStatus) -> serde_json::Value {
     document
 }
 
+/// What workers cannot do for studies.
+pub fn exclusions_json(exclusions: &[v1::Exclusion]) -> serde_json::Value {
+    let one = |of: &v1::Exclusion| {
+        json!({
+            "study": of.study, "worker": of.worker_id, "name": of.worker, "cannot": of.what,
+            "reason": of.reason,
+        })
+    };
+    exclusions.iter().map(one).collect()
+}
+
 /// How well latencies on a device are predicted, and how many trainings that saved.
 fn prediction(p: &v1::LatencyPrediction) -> String {
     let share = match p.predicted {
@@ -218,7 +230,15 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         "missing_trainer": s.missing_trainer,
         "missing_table": s.missing_table,
         "activity": s.activity,
+        "problems": s.problems,
+        "blocked": s.blocked,
     });
+    if let Some(hours) = s.budget_hours {
+        document["budget_hours"] = json!(hours);
+    }
+    if !s.exclusions.is_empty() {
+        document["exclusions"] = exclusions_json(&s.exclusions);
+    }
     if !s.reason.is_empty() {
         document["reason"] = json!(s.reason);
     }
@@ -299,6 +319,35 @@ mod tests {
             "within_10_percent": 0.75, "trainings_saved": 7,
         }]);
         assert_eq!(document["latency_predictions"], expected);
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_study_is_shown() {
+        let none = v1::StudyStatus::default();
+        assert_eq!(status_json(&none)["blocked"], false);
+        assert!(!describe(&none, true).contains("problem"));
+        let exclusion = v1::Exclusion {
+            study: "s".to_owned(),
+            worker_id: 3,
+            worker: "a".to_owned(),
+            what: "read the data".to_owned(),
+            reason: "photos does not exist".to_owned(),
+        };
+        let status = v1::StudyStatus {
+            problems: vec!["a cannot read the data".to_owned()],
+            exclusions: vec![exclusion],
+            blocked: true,
+            budget_hours: Some(1.5),
+            ..Default::default()
+        };
+        assert!(describe(&status, true).contains("\nproblem    a cannot read the data\n"));
+        let document = status_json(&status);
+        assert_eq!((&document["blocked"], &document["budget_hours"]), (&json!(true), &json!(1.5)));
+        let expected = json!([{
+            "study": "s", "worker": 3, "name": "a", "cannot": "read the data",
+            "reason": "photos does not exist",
+        }]);
+        assert_eq!(document["exclusions"], expected);
     }
 
     #[test]

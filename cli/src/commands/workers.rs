@@ -8,6 +8,7 @@ use edgesmith_proto::v1;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::commands::status::exclusions_json;
 use crate::output::{json, machines};
 
 /// Arguments: the coordinator.
@@ -57,16 +58,24 @@ impl Output for Workers {
             })
             .collect();
         let unlike = machines::sentences(&self.0.unlike_machines).map(|text| text + "\n");
-        table::render(&columns, &rows) + &unlike.collect::<String>()
+        let excluded = self.0.workers.iter().flat_map(|w| &w.exclusions).map(|of| {
+            let v1::Exclusion { study, worker, what, reason, .. } = of;
+            format!("{worker} cannot {what} of {study}: {reason}\n")
+        });
+        table::render(&columns, &rows) + &excluded.chain(unlike).collect::<String>()
     }
 
     fn json(&self) -> impl Serialize {
         let worker = |w: &v1::WorkerStatus| {
-            json!({
+            let mut document = json!({
                 "worker": w.worker_id, "name": w.name, "device_class": w.device_class,
                 "roles": roles(w), "engines": w.engines, "slots": w.slots, "backend": w.backend,
                 "activity": w.activity, "silent_ms": w.silent_ms,
-            })
+            });
+            if !w.exclusions.is_empty() {
+                document["exclusions"] = exclusions_json(&w.exclusions);
+            }
+            document
         };
         let all: Vec<_> = self.0.workers.iter().map(worker).collect();
         let mut document = json!({ "version": json::VERSION, "workers": all });
@@ -87,6 +96,24 @@ fn roles(worker: &v1::WorkerStatus) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::output::machines::tests::two_boards;
+
+    #[test]
+    fn what_a_worker_cannot_do_is_named_below_the_table() {
+        let exclusion = v1::Exclusion {
+            study: "s".to_owned(),
+            worker_id: 3,
+            worker: "a".to_owned(),
+            what: "read the data".to_owned(),
+            reason: "photos does not exist".to_owned(),
+        };
+        let worker = v1::WorkerStatus { exclusions: vec![exclusion], ..Default::default() };
+        let workers =
+            Workers(v1::ListWorkersResponse { workers: vec![worker], ..Default::default() });
+        let text = workers.table();
+        assert!(text.ends_with("a cannot read the data of s: photos does not exist\n"), "{text}");
+        let document = serde_json::to_value(workers.json()).unwrap();
+        assert_eq!(document["workers"][0]["exclusions"][0]["study"], "s");
+    }
 
     #[test]
     fn machines_that_differ_are_named_below_the_table() {
