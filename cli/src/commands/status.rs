@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::output::columns::cell;
-use crate::output::progress::{pruned, state_name, used};
+use crate::output::progress::{failed, pruned, state_name, used};
 use crate::output::{json, machines};
 
 /// Arguments: the study.
@@ -57,7 +57,7 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
         format!("{} is {}", s.name, state_name(s.state())),
         format!(
             "trials     {} of {} finished: {} complete, {} running, {} waiting, {} infeasible, \
-             {}{} failed{}",
+             {}{}{}",
             used(s),
             s.budget_trials,
             s.complete,
@@ -65,7 +65,7 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
             s.waiting,
             s.infeasible,
             pruned(s).into_iter().map(|count| count + ", ").collect::<String>(),
-            s.failed,
+            failed(s),
             if s.imported > 0 {
                 format!("; {} imported beside them", s.imported)
             } else {
@@ -222,7 +222,7 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         "trials": {
             "waiting": s.waiting, "running": s.running, "complete": s.complete, "imported": s.imported,
             "pruned": s.pruned, "screened_out": s.screened_out, "infeasible": s.infeasible,
-            "failed": s.failed,
+            "failed": s.failed, "cancelled": s.cancelled,
         },
         "front_size": s.front_size,
         "elapsed_ms": s.elapsed_ms,
@@ -319,6 +319,14 @@ mod tests {
             "within_10_percent": 0.75, "trainings_saved": 7,
         }]);
         assert_eq!(document["latency_predictions"], expected);
+    }
+
+    #[test]
+    fn trials_that_were_cancelled_are_not_called_failed() {
+        let status = v1::StudyStatus { failed: 5, cancelled: 3, ..Default::default() };
+        assert!(describe(&status, true).contains(" 2 failed, 3 cancelled\n"));
+        let counts = &status_json(&status)["trials"];
+        assert_eq!((&counts["failed"], &counts["cancelled"]), (&json!(5), &json!(3)));
     }
 
     #[test]

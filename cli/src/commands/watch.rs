@@ -8,7 +8,7 @@ use edgesmith_console::table;
 use edgesmith_proto::v1;
 use v1::StudyState;
 
-use crate::output::progress::{Progress, pruned, state_name};
+use crate::output::progress::{Progress, failed, pruned, state_name};
 
 /// Arguments: the study.
 #[derive(Debug, clap::Args)]
@@ -90,14 +90,14 @@ pub async fn follow(
     };
     progress.finish();
     let text = format!(
-        "{} is {}: {} complete, {}{}{} infeasible, {} failed in {}{}",
+        "{} is {}: {} complete, {}{}{} infeasible, {} in {}{}",
         last.name,
         state_name(last.state()),
         last.complete,
         if last.imported > 0 { format!("{} imported, ", last.imported) } else { String::new() },
         pruned(&last).into_iter().map(|count| count + ", ").collect::<String>(),
         last.infeasible,
-        last.failed,
+        failed(&last),
         table::duration(last.elapsed_ms as f64 / 1e3),
         if last.reason.is_empty() { String::new() } else { format!("; {}", last.reason) }
     );

@@ -130,6 +130,16 @@ pub fn pruned(status: &StudyStatus) -> Vec<String> {
     counts.map(|(count, name)| format!("{count} {name}")).collect()
 }
 
+/// The number of failed trials in words, apart from those that were cut off when the study was
+/// cancelled.
+pub fn failed(status: &StudyStatus) -> String {
+    let failed = format!("{} failed", status.failed.saturating_sub(status.cancelled));
+    match status.cancelled {
+        0 => failed,
+        cancelled => format!("{failed}, {cancelled} cancelled"),
+    }
+}
+
 /// The remaining time at the pace since watching began; `None` until a trial has finished.
 fn time_left(status: &StudyStatus, start: (u32, Instant), now: Instant) -> Option<Duration> {
     let since = used(status).checked_sub(start.0).filter(|n| *n > 0)?;

@@ -6,6 +6,10 @@ use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
 use super::study::Stage;
 use super::{Action, Answer, Core, Record, Refusal, Start, StudyState, TrialEnding, Turn};
 
+/// The reason for which trials fail that were cut off when their study was cancelled. Records hold
+/// it, so it never changes.
+pub(super) const CANCELLED: &str = "the study was cancelled";
+
 impl Core {
     /// The refusal of an unknown study, which names the existing ones.
     pub(super) fn unknown_study(&self, name: &StudyName) -> Refusal {
@@ -74,7 +78,7 @@ impl Turn<'_> {
             (Action::Pause, _) => self.change_state(name, StudyState::Paused),
             (Action::Resume, _) => self.change_state(name, StudyState::Running),
             (Action::Cancel, _) => {
-                self.end_study(name, StudyState::Cancelled, "the study was cancelled");
+                self.end_study(name, StudyState::Cancelled, CANCELLED);
             }
         }
         Ok(Answer::Steered)

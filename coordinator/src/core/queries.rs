@@ -11,6 +11,7 @@ use edgesmith_common::{
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
+use super::lifecycle::CANCELLED;
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::Queue;
 use super::{Core, PredictionView, Refusal, StudyState, Time};
@@ -143,6 +144,8 @@ pub struct TrialCounts {
     pub infeasible: u32,
     /// Given up.
     pub failed: u32,
+    /// Those of `failed` that were cut off when the study was cancelled.
+    pub cancelled: u32,
 }
 
 /// A study's teacher.
@@ -595,6 +598,12 @@ impl Study {
         let mut counts = TrialCounts::default();
         for trial in &self.trials {
             counts.screened_out += u32::from(matches!(trial.stage, Stage::ScreenedOut));
+            counts.cancelled += u32::from(match &trial.stage {
+                Stage::Failed { reason, .. } => {
+                    self.state == StudyState::Cancelled && reason == CANCELLED
+                }
+                _ => false,
+            });
             *match &trial.stage {
                 Stage::Complete(_) if trial.imported => &mut counts.imported,
                 Stage::Complete(_) => &mut counts.complete,

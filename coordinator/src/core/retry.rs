@@ -41,7 +41,7 @@ impl Turn<'_> {
             None => study.failed(),
         };
         let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task());
-        let excluded = self.core.workers.excludes(name);
+        let excluded = !study.state.is_ended() && self.core.workers.excludes(name);
         if failed.is_empty() && !data && !teacher && !excluded {
             return Err(Refusal::NothingFailed(name.clone()));
         }

@@ -29,6 +29,7 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         screened_out: view.counts.screened_out,
         infeasible: view.counts.infeasible,
         failed: view.counts.failed,
+        cancelled: view.counts.cancelled,
         budget_trials: view.budget_trials,
         budget_hours: view.budget_hours,
         best_validation_accuracy: view.best_validation_accuracy,

@@ -113,6 +113,7 @@ fn cancelling_ends_trials_and_stops_attempts() {
     let status = bench.status(&study);
     assert_eq!(status.state, StudyState::Cancelled);
     assert_eq!((status.counts.complete, status.counts.failed), (1, 1));
+    assert_eq!(status.counts.cancelled, 1);
     let TrialState::Failed { reason } = bench.trial(&study, 1).state else { panic!() };
     assert!(reason.contains("cancelled"), "{reason}");
     assert_eq!(bench.heartbeat(worker, &[cut.attempt]), vec![cut.attempt]);
