@@ -466,9 +466,11 @@ impl Faults {
         result.map_err(|error| self.add(error)).ok()
     }
 
-    /// Keeps an error.
+    /// Keeps an error, once if the same file is read for several parts.
     pub(super) fn add(&mut self, error: DataError) {
+        let text = error.to_string();
         match error {
+            _ if self.named.iter().any(|named| named.to_string() == text) => {}
             DataError::Several { faults, more } => {
                 self.more += more;
                 faults.into_iter().for_each(|error| self.add(error));
@@ -526,6 +528,9 @@ mod tests {
         let one = std::mem::take(&mut faults).check().unwrap_err();
         assert_eq!(one.to_string(), "0 has no images: use another file");
         Faults::default().check().unwrap();
+        let mut twice = Faults::default();
+        (0..2).for_each(|_| twice.add(empty("f0")));
+        assert_eq!(twice.check().unwrap_err().to_string(), "f0 has no images: use another file");
 
         let mut inner = Faults::default();
         (1..26).for_each(|i| inner.add(empty(&format!("f{i}"))));
