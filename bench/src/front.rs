@@ -220,9 +220,7 @@ impl Growth {
             let status = coordinator.studies().get_study(request).await.map_err(from_status)?;
             let status = status.into_inner();
             if status.complete as usize > self.arrivals.len() {
-                let request = v1::ListTrialsRequest { study: study.clone() };
-                let trials = coordinator.studies().list_trials(request).await;
-                let trials = trials.map_err(from_status)?.into_inner().trials;
+                let trials = coordinator.trials(&study).await?;
                 self.arrive(trials, clock.elapsed())?;
                 eprintln!(
                     "{:>8}  {:>5} trials  hypervolume {:.4}",

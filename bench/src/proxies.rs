@@ -10,12 +10,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use edgesmith_client::{Connection, Coordinator, TrialRow, from_status};
+use edgesmith_client::{Connection, Coordinator, TrialRow};
 use edgesmith_common::spec::Proxy;
 use edgesmith_common::{Purpose, TrialNumber, TrialValues};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print};
-use edgesmith_proto::v1;
 use edgesmith_search_space::{Plan, Precision};
 use edgesmith_worker::data::Dataset;
 use edgesmith_worker::network::Weights;
@@ -78,10 +77,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .training()
         .ok_or_else(|| invalid(format!("study {} does not train", args.study)))?
         .clone();
-    let request = v1::ListTrialsRequest { study: args.study.clone() };
-    let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
     let (mut candidates, mut inherited) = (Vec::new(), 0);
-    for trial in answer.into_inner().trials {
+    for trial in coordinator.trials(&args.study).await? {
         let row = TrialRow::new(trial, &spec)?;
         let trained = row.values.as_ref().and_then(TrialValues::trained);
         let (Some(trained), Some(candidate)) = (trained, &row.candidate) else { continue };

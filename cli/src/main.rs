@@ -11,5 +11,6 @@ mod output;
 
 fn main() -> ExitCode {
     let args = commands::Args::parse();
-    start::run(args.verbose, commands::run(args.command))
+    let verbose = args.verbose.max(args.command.least_verbose());
+    start::run(verbose, commands::run(args.command))
 }

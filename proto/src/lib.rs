@@ -5,7 +5,7 @@ mod convert;
 
 pub use convert::{
     ConvertError, genotype, hash, optional_hash, optional_hash_bytes, outcome, outcome_message,
-    trial_state, trial_state_parts, work, work_message, worker_info,
+    running, trial_state, trial_state_parts, work, work_message, worker_info,
 };
 
 /// Generated code.

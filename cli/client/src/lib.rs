@@ -8,6 +8,7 @@ mod submission;
 mod token;
 mod training;
 mod trial_row;
+mod trials;
 
 pub use answer::{from_status, is_over};
 pub use connect::{

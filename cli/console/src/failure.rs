@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{ErrorKind, IsTerminal as _};
 use std::process::ExitCode;
 
+use crate::printable::printable;
+
 /// Input that the user can correct: exit code 2.
 #[derive(Debug)]
 pub struct Invalid(pub String);
@@ -32,7 +34,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
     let (bold, plain) =
         if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{bold}error:{plain} {}", sentence(error));
+    eprintln!("{bold}error:{plain} {}", printable(&sentence(error)));
     if error.downcast_ref::<Invalid>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 

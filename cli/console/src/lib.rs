@@ -3,8 +3,10 @@
 
 pub mod failure;
 mod output;
+mod printable;
 pub mod start;
 pub mod table;
 
 pub use failure::{Invalid, invalid};
 pub use output::{Format, ListFormat, Output, print, print_text};
+pub use printable::printable;

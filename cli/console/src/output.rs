@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::failure::invalid;
+use crate::printable::{printable, printable_json};
 
 /// The answer of a command, in every format that it supports.
 pub trait Output {
@@ -55,14 +56,19 @@ impl From<ListFormat> for Format {
 /// # Errors
 /// When standard output is closed, or CSV is requested and the answer does not support it.
 pub fn print(output: &impl Output, format: impl Into<Format>) -> anyhow::Result<()> {
-    print_text(&render(output, format.into())?)
+    write(&render(output, format.into())?)
 }
 
-/// Writes to standard output. A closed pipe is returned as an error and does not panic.
+/// Writes to standard output, with visible characters in place of those that a terminal acts on. A
+/// closed pipe is returned as an error and does not panic.
 ///
 /// # Errors
 /// When standard output is closed.
 pub fn print_text(text: &str) -> anyhow::Result<()> {
+    write(&printable(text))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -70,10 +76,12 @@ pub fn print_text(text: &str) -> anyhow::Result<()> {
 
 fn render(output: &impl Output, format: Format) -> anyhow::Result<String> {
     match format {
-        Format::Table => Ok(output.table()),
-        Format::Json => Ok(serde_json::to_string_pretty(&output.json())? + "\n"),
+        Format::Table => Ok(printable(&output.table())),
+        Format::Json => Ok(printable_json(&serde_json::to_string_pretty(&output.json())?) + "\n"),
         Format::Csv => {
-            output.csv().ok_or_else(|| invalid("this command has no CSV; use table or json"))
+            let csv = output.csv();
+            let csv = csv.ok_or_else(|| invalid("this command has no CSV; use table or json"))?;
+            Ok(printable(&csv))
         }
     }
 }
@@ -92,6 +100,31 @@ mod tests {
         fn json(&self) -> impl Serialize {
             [self.0]
         }
+    }
+
+    struct Name(&'static str);
+
+    impl Output for Name {
+        fn table(&self) -> String {
+            format!("{}\n", self.0)
+        }
+
+        fn json(&self) -> impl Serialize {
+            self.0
+        }
+
+        fn csv(&self) -> Option<String> {
+            Some(format!("name\n{}\n", self.0))
+        }
+    }
+
+    #[test]
+    fn no_format_prints_what_a_terminal_acts_on() {
+        let name = Name("a\u{1b}[2J\u{202e}b");
+        let text = |format| render(&name, format).unwrap();
+        assert_eq!(text(Format::Table), "a�[2J�b\n");
+        assert_eq!(text(Format::Csv), "name\na�[2J�b\n");
+        assert_eq!(text(Format::Json), "\"a\\u001b[2J\\u202eb\"\n");
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! `edgesmith pareto --cover K`: the fewest models such that each named device has one within its
 //! limits.
 
-use edgesmith_client::{Coordinator, from_status};
+use edgesmith_client::Coordinator;
 use edgesmith_common::{
     DeviceClass, Filter, Metric, ScopedMetric, StudySpec, Target, TrialValues, cover,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, Output, invalid, print};
-use edgesmith_proto::v1;
 use serde::Serialize;
 
 use crate::commands::front;
@@ -26,9 +25,8 @@ pub async fn run(
         return Err(invalid("--cover prints a table or JSON, not CSV"));
     }
     let demands = Demands::read(filters)?;
-    let request = v1::ListTrialsRequest { study: spec.name.to_string() };
-    let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
-    let rows = trials.into_inner().trials.into_iter().map(|trial| TrialRow::new(trial, spec));
+    let trials = coordinator.trials(spec.name.as_str()).await?;
+    let rows = trials.into_iter().map(|trial| TrialRow::new(trial, spec));
     let rows: Vec<TrialRow> = rows.collect::<anyhow::Result<_>>()?;
     let chosen = choose(&rows, spec, &demands, most as usize)?;
     let named = chosen

@@ -63,9 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let marks = Marks::new(&front, &spec, device.as_ref());
     let columns = columns(&spec, &front);
     let why = if front.is_empty() {
-        let request = v1::ListTrialsRequest { study: args.study.clone() };
-        let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
-        why_empty(&rows(trials.into_inner().trials, &spec)?, &filters)?
+        why_empty(&rows(coordinator.trials(&args.study).await?, &spec)?, &filters)?
     } else {
         String::new()
     };
@@ -109,9 +107,7 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let (status, spec) = coordinator.study(study).await?;
     let request = v1::GetParetoFrontRequest { study: study.to_owned(), ..Default::default() };
     let front = fetch_front(coordinator, request, &spec).await?;
-    let request = v1::ListTrialsRequest { study: study.to_owned() };
-    let trials = coordinator.studies().list_trials(request).await.map_err(from_status)?;
-    let all = rows(trials.into_inner().trials, &spec)?;
+    let all = rows(coordinator.trials(study).await?, &spec)?;
     if front.is_empty() {
         return print_text(&why_empty(&all, &[])?);
     }

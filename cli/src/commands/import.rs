@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_common::{Figures, Metric, ScopedMetric, Split, StudySpec, Target};
 use edgesmith_console::{invalid, print_text};
 use edgesmith_proto::v1;
@@ -43,9 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             None => format!("{file} has no complete trials"),
         }));
     }
-    let request = v1::ImportTrialsRequest { study: args.study.clone(), trials: fit };
-    let answer = coordinator.studies().import_trials(request).await.map_err(from_status)?;
-    let v1::ImportTrialsResponse { imported, known } = answer.into_inner();
+    let v1::ImportTrialsResponse { imported, known } = coordinator.import(&args.study, fit).await?;
     let mut text = format!("imported {imported} trials into {}", args.study);
     if known > 0 {
         text.push_str(&format!("; {known} were already in the study"));

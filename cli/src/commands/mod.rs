@@ -107,6 +107,14 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// How much it logs at least, in numbers of `-v`. A coordinator says who joins and leaves, what
+    /// is leased and lost, and what it refuses, because its operator has no other way to see it.
+    pub fn least_verbose(&self) -> u8 {
+        if matches!(self, Command::Coordinator(_)) { 1 } else { 0 }
+    }
+}
+
 /// Runs the command. The caller prints the error.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {

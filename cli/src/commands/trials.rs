@@ -70,9 +70,7 @@ pub struct TrialArgs {
 pub async fn list(args: TrialsArgs) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
-    let request = v1::ListTrialsRequest { study: args.study.clone() };
-    let answer = coordinator.studies().list_trials(request).await.map_err(from_status)?;
-    let trials = answer.into_inner().trials.into_iter();
+    let trials = coordinator.trials(&args.study).await?.into_iter();
     let rows: Vec<TrialRow> = trials.map(|t| TrialRow::new(t, &spec)).collect::<Result<_, _>>()?;
     print(&All { study: args.study, rows, spec }, args.format)
 }

@@ -1,27 +1,96 @@
 //! The artifact service: uploads and downloads artifacts in chunks.
 
 use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use edgesmith_common::ArtifactHash;
 use edgesmith_proto::v1::artifact_service_server::ArtifactService;
 use edgesmith_proto::v1::upload_artifact_request::Part;
 use edgesmith_proto::{hash, v1};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::limits::{Turn, Turns};
 use super::status;
-use crate::store::ArtifactStore;
+use crate::store::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 
-/// Size of a chunk, bytes.
-const CHUNK: usize = 1 << 20;
+/// Largest chunk of an upload, bytes.
+const UPLOAD_CHUNK: usize = 1 << 20;
+/// Size of a chunk of a download, bytes. One that nobody reads holds about two of them.
+const DOWNLOAD_CHUNK: usize = 1 << 16;
+/// Largest artifact, bytes.
+const MAX_ARTIFACT: u64 = 2 << 30;
+/// Transfers of each direction that go on at once, and that may wait for it.
+const TRANSFERS: usize = 64;
+const WAITING: usize = 1024;
+/// How long a transfer may make no progress.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Stores and serves artifacts.
 pub struct Artifacts {
     /// The artifacts.
-    pub store: ArtifactStore,
+    store: ArtifactStore,
     /// Ends streams when the server stops.
-    pub stop: CancellationToken,
+    stop: CancellationToken,
+    uploads: Turns,
+    downloads: Turns,
+    /// Largest artifact, bytes.
+    max_bytes: u64,
+    /// How long a transfer may make no progress.
+    idle: Duration,
+}
+
+impl Artifacts {
+    /// Serves the artifacts of `store` until `stop`.
+    pub fn new(store: ArtifactStore, stop: CancellationToken) -> Self {
+        let uploads = Turns::new("uploads", TRANSFERS, WAITING);
+        let downloads = Turns::new("downloads", TRANSFERS, WAITING);
+        Self { store, stop, uploads, downloads, max_bytes: MAX_ARTIFACT, idle: IDLE }
+    }
+}
+
+/// The messages of an upload. Each [`DOWNLOAD_CHUNK`] of bytes must come within the time for which a
+/// transfer may be idle, or else a client could hold its turn with one byte now and then.
+struct Upload {
+    parts: Streaming<v1::UploadArtifactRequest>,
+    idle: Duration,
+    /// When the next bytes must have come.
+    until: Instant,
+    /// Bytes since this was last put off.
+    bytes: usize,
+}
+
+impl Upload {
+    fn new(parts: Streaming<v1::UploadArtifactRequest>, idle: Duration) -> Self {
+        Self { parts, idle, until: Instant::now() + idle, bytes: 0 }
+    }
+
+    /// The next message; `None` at the end.
+    ///
+    /// # Errors
+    /// If it does not come in time.
+    async fn next(&mut self) -> Result<Option<Part>, Status> {
+        let message = timeout_at(self.until, self.parts.message()).await.map_err(|_| {
+            tracing::warn!("ended an upload that made no progress for {} s", self.idle.as_secs());
+            idle("sent", self.idle)
+        })??;
+        let Some(v1::UploadArtifactRequest { part }) = message else { return Ok(None) };
+        if let Some(Part::Chunk(chunk)) = &part {
+            self.bytes += chunk.len();
+        }
+        if self.bytes >= DOWNLOAD_CHUNK {
+            (self.until, self.bytes) = (Instant::now() + self.idle, 0);
+        }
+        match part {
+            Some(part) => Ok(Some(part)),
+            None => Err(Status::invalid_argument("a message of the upload is empty")),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -30,71 +99,145 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<Streaming<v1::UploadArtifactRequest>>,
     ) -> Result<Response<v1::UploadArtifactResponse>, Status> {
-        let mut parts = request.into_inner();
-        let first = parts.message().await?.and_then(|m| m.part);
-        let Some(Part::Hash(bytes)) = first else {
+        let mut parts = Upload::new(request.into_inner(), self.idle);
+        let Some(Part::Hash(bytes)) = parts.next().await? else {
             return Err(Status::invalid_argument("an upload begins with the artifact's hash"));
         };
         let expected = hash(&bytes, "hash").map_err(|e| status::of_convert(&e))?;
-        let mut writer = self.store.begin().map_err(|e| status::of_artifact(&e))?;
-        while let Some(message) = parts.message().await? {
-            let chunk = match message.part {
-                Some(Part::Chunk(chunk)) if chunk.len() <= CHUNK => chunk,
-                Some(Part::Chunk(_)) => {
+        let _turn = self.uploads.take().await?;
+        parts.until = Instant::now() + self.idle;
+        let store = self.store.clone();
+        let mut writer = blocking(move || store.begin()).await?;
+        let mut size = 0;
+        while let Some(part) = parts.next().await? {
+            let chunk = match part {
+                Part::Chunk(chunk) if chunk.len() <= UPLOAD_CHUNK => chunk,
+                Part::Chunk(_) => {
                     return Err(Status::invalid_argument("a chunk is larger than 1 MiB"));
                 }
-                _ => return Err(Status::invalid_argument("only chunks may follow the hash")),
+                Part::Hash(_) => {
+                    return Err(Status::invalid_argument("only chunks may follow the hash"));
+                }
             };
+            size += chunk.len() as u64;
+            if size > self.max_bytes {
+                tracing::warn!("refused artifact {expected}, which is larger than allowed");
+                return Err(Status::invalid_argument(format!(
+                    "artifact {expected} is larger than {} MiB, the most that this coordinator \
+                     stores",
+                    self.max_bytes >> 20
+                )));
+            }
             writer = blocking(move || {
                 writer.chunk(&chunk)?;
-                Ok(writer)
+                Ok::<ArtifactWriter, _>(writer)
             })
             .await?;
         }
         let size = blocking(move || writer.finish(expected)).await?;
+        tracing::debug!("stored artifact {expected} of {size} bytes");
         Ok(Response::new(v1::UploadArtifactResponse { size }))
     }
 
-    type DownloadArtifactStream =
-        Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
+    type DownloadArtifactStream = Download;
 
     async fn download_artifact(
         &self,
         request: Request<v1::DownloadArtifactRequest>,
-    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+    ) -> Result<Response<Download>, Status> {
         let hash = hash(&request.get_ref().hash, "hash").map_err(|e| status::of_convert(&e))?;
+        let turn = self.downloads.take().await?;
         let store = self.store.clone();
-        let mut reader = blocking(move || store.reader(hash)).await?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(2);
-        let stop = self.stop.clone();
-        spawn_blocking(move || {
-            loop {
-                let mut chunk = vec![0; CHUNK];
-                let item = match reader.read_chunk(&mut chunk) {
-                    Ok(0) => return,
-                    // Must be an error, because a stream that merely ends means that all bytes were
-                    // sent.
-                    Ok(_) if stop.is_cancelled() => Err(super::runtime::stopping()),
-                    Ok(read) => {
-                        chunk.truncate(read);
-                        Ok(v1::DownloadArtifactResponse { chunk })
-                    }
-                    Err(error) => Err(status::of_artifact(&error)),
-                };
-                let failed = item.is_err();
-                if sender.blocking_send(item).is_err() || failed {
-                    return;
-                }
+        let reader = blocking(move || store.reader(hash)).await?;
+        let (sender, chunks) = mpsc::channel(1);
+        let (stop, idle) = (self.stop.clone(), self.idle);
+        tokio::spawn(async move {
+            // Dropping the sender without an end tells the receiving side that this stopped.
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = send(reader, hash, &sender, idle) => {}
             }
+            drop::<Turn>(turn);
         });
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(Download { chunks, stop: self.stop.clone(), idle, over: false }))
     }
+}
+
+/// Sends the artifact chunk by chunk, and `None` at its end. A chunk is read only when there is room
+/// for it, so an artifact that nobody takes costs no thread and next to no memory.
+async fn send(
+    mut reader: ArtifactReader,
+    hash: ArtifactHash,
+    sender: &mpsc::Sender<Option<Result<Vec<u8>, Status>>>,
+    idle: Duration,
+) {
+    loop {
+        let room = match tokio::time::timeout(idle, sender.reserve()).await {
+            Ok(Ok(room)) => room,
+            // The client has gone.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::warn!(
+                    "ended a download of {hash} that nobody read for {} s",
+                    idle.as_secs()
+                );
+                return;
+            }
+        };
+        let read = blocking(move || {
+            let mut chunk = vec![0; DOWNLOAD_CHUNK];
+            let read = reader.read_chunk(&mut chunk)?;
+            chunk.truncate(read);
+            Ok((reader, chunk))
+        });
+        match read.await {
+            Ok((_, chunk)) if chunk.is_empty() => return room.send(None),
+            Ok((same, chunk)) => {
+                reader = same;
+                room.send(Some(Ok(chunk)));
+            }
+            Err(error) => return room.send(Some(Err(error))),
+        }
+    }
+}
+
+/// The chunks of a download.
+pub struct Download {
+    chunks: mpsc::Receiver<Option<Result<Vec<u8>, Status>>>,
+    stop: CancellationToken,
+    idle: Duration,
+    over: bool,
+}
+
+impl Stream for Download {
+    type Item = Result<v1::DownloadArtifactResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let item = std::task::ready!(self.chunks.poll_recv(context));
+        self.over = !matches!(item, Some(Some(Ok(_))));
+        Poll::Ready(match item {
+            Some(Some(chunk)) => Some(chunk.map(|chunk| v1::DownloadArtifactResponse { chunk })),
+            Some(None) => None,
+            // Must be an error, because a stream that merely ends means that all bytes were sent.
+            None if self.stop.is_cancelled() => Some(Err(super::runtime::stopping())),
+            None => Some(Err(idle("read", self.idle))),
+        })
+    }
+}
+
+fn idle(what: &str, for_long: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "the transfer was ended, because nothing of it was {what} for {} seconds; start it again",
+        for_long.as_secs()
+    ))
 }
 
 /// Runs file work on a thread that may block.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::store::ArtifactError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, Status> {
     match spawn_blocking(work).await {
         Ok(done) => done.map_err(|e| status::of_artifact(&e)),
@@ -106,23 +249,114 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
+    use edgesmith_proto::v1::artifact_service_server::ArtifactServiceServer;
+    use tokio::net::TcpListener;
     use tokio_stream::StreamExt as _;
+    use tonic::Code;
+    use tonic::transport::server::TcpIncoming;
+    use tonic::transport::{Channel, Server};
+
+    use super::*;
+
+    fn artifacts() -> (tempfile::TempDir, Artifacts) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        (directory, Artifacts::new(store, CancellationToken::new()))
+    }
+
+    fn request(hash: ArtifactHash) -> Request<v1::DownloadArtifactRequest> {
+        Request::new(v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec() })
+    }
+
+    /// A client of a server that serves these artifacts.
+    async fn client(artifacts: Artifacts) -> ArtifactServiceClient<Channel> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = artifacts.stop.clone().cancelled_owned();
+        let router = super::super::limits::server(Server::builder())
+            .add_service(ArtifactServiceServer::new(artifacts));
+        let incoming = TcpIncoming::from(listener);
+        tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop));
+        ArtifactServiceClient::connect(url).await.unwrap()
+    }
 
     #[tokio::test]
     async fn a_download_cut_off_by_shutdown_ends_with_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = ArtifactStore::open(directory.path()).unwrap();
+        let (_directory, artifacts) = artifacts();
         // More chunks than can be in flight before the first one is received.
-        let hash = store.put(&vec![7; 8 * CHUNK]).unwrap();
-        let stop = CancellationToken::new();
-        let artifacts = Artifacts { store, stop: stop.clone() };
-        let request = v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec() };
-        let answer = artifacts.download_artifact(Request::new(request)).await.unwrap();
-        stop.cancel();
+        let hash = artifacts.store.put(&vec![7; 8 * DOWNLOAD_CHUNK]).unwrap();
+        let answer = artifacts.download_artifact(request(hash)).await.unwrap();
+        artifacts.stop.cancel();
         let items: Vec<_> = answer.into_inner().collect().await;
         let last = items.last().unwrap().as_ref().unwrap_err();
-        assert_eq!(last.code(), tonic::Code::Unavailable);
+        assert_eq!(last.code(), Code::Unavailable);
         assert!(items.len() < 8, "{} chunks came", items.len());
+    }
+
+    /// Downloads that nobody reads hold no thread that may block: with only one such thread, other
+    /// work is still done. Afterwards they end by themselves, and make room for others.
+    #[test]
+    fn downloads_that_nobody_reads_hold_no_thread_and_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (_directory, mut artifacts) = artifacts();
+            artifacts.idle = Duration::from_millis(200);
+            artifacts.downloads = Turns::new("downloads", 50, 0);
+            let hash = artifacts.store.put(&vec![7; 8 * DOWNLOAD_CHUNK]).unwrap();
+            let mut unread = Vec::new();
+            for _ in 0..50 {
+                unread.push(artifacts.download_artifact(request(hash)).await.unwrap().into_inner());
+            }
+            let Err(refused) = artifacts.download_artifact(request(hash)).await else {
+                panic!("one download too many");
+            };
+            assert_eq!(refused.code(), Code::ResourceExhausted);
+            assert!(refused.message().contains("too many downloads"), "{}", refused.message());
+            spawn_blocking(|| ()).await.unwrap();
+
+            artifacts.downloads = artifacts.downloads.with_patience(Duration::from_secs(60));
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let Ok(answer) = artifacts.download_artifact(request(hash)).await else { continue };
+                let items: Vec<_> = answer.into_inner().collect().await;
+                assert_eq!(items.len(), 8);
+                break;
+            }
+            let items: Vec<_> = unread.remove(0).collect().await;
+            let last = items.last().unwrap().as_ref().unwrap_err();
+            assert_eq!(last.code(), Code::DeadlineExceeded);
+            assert!(items.len() < 8, "{} chunks came", items.len());
+        });
+    }
+
+    #[tokio::test]
+    async fn uploads_that_are_too_large_or_stop_are_ended_and_leave_nothing() {
+        let (directory, mut artifacts) = artifacts();
+        artifacts.max_bytes = 3 << 20;
+        artifacts.idle = Duration::from_millis(100);
+        let left = || std::fs::read_dir(directory.path().join("tmp")).unwrap().count();
+        let mut client = client(artifacts).await;
+        let bytes = vec![1; 4 << 20];
+        let hash = ArtifactHash::of(&bytes);
+        let part = |part| v1::UploadArtifactRequest { part: Some(part) };
+        let first = part(Part::Hash(hash.as_bytes().to_vec()));
+        let chunks: Vec<_> =
+            bytes.chunks(1 << 20).map(|chunk| part(Part::Chunk(chunk.to_vec()))).collect();
+
+        let all = tokio_stream::iter([first.clone()].into_iter().chain(chunks.clone()));
+        let refused = client.upload_artifact(all).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("larger than 3 MiB"), "{}", refused.message());
+        assert_eq!(left(), 0);
+
+        let some = tokio_stream::iter([first, chunks[0].clone()]);
+        let ended = client.upload_artifact(some.chain(tokio_stream::pending())).await.unwrap_err();
+        assert_eq!(ended.code(), Code::DeadlineExceeded);
+        assert_eq!(left(), 0);
     }
 }

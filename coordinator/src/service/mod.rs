@@ -7,8 +7,11 @@
 mod access;
 mod artifacts;
 mod auth;
+mod leases;
+mod limits;
 mod listener;
 mod local;
+mod log;
 mod runtime;
 mod secrets;
 mod status;
@@ -192,15 +195,14 @@ pub async fn serve(
     let token_required = tokens.exist() && !open_calls;
 
     let stop = CancellationToken::new();
-    let studies =
-        studies::Studies { core: core.clone(), artifacts: artifacts.clone(), stop: stop.clone() };
+    let studies = studies::Studies::new(core.clone(), artifacts.clone(), stop.clone());
     let workers = workers::Workers {
         core: core.clone(),
         artifacts: artifacts.clone(),
         secrets,
         stop: stop.clone(),
     };
-    let artifacts = artifacts::Artifacts { store: artifacts, stop: stop.clone() };
+    let artifacts = artifacts::Artifacts::new(artifacts, stop.clone());
     let admin = tokens::TokenAdmin { tokens: tokens.clone(), required: token_required };
     let (health, health_service) = tonic_health::server::health_reporter();
     let studies = v1::study_service_server::StudyServiceServer::new(studies)
@@ -216,7 +218,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let server = Server::builder().http2_keepalive_interval(Some(Duration::from_secs(20)));
+    let server = limits::server(Server::builder());
     let mut server = server.layer(auth::Auth::new(tokens, token_required, fingerprint));
     let router = server
         .add_service(health_service)

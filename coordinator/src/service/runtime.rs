@@ -5,6 +5,7 @@
 //! also wait for that write, because they see what it makes durable. If the write fails, no reply
 //! is released and the thread ends with the error.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,20 +13,26 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use edgesmith_common::WorkerId;
 use tokio::sync::{oneshot, watch};
 use tonic::Status;
 
-use super::status;
-use crate::core::{Answer, Command, Core, Event, Refusal, RequestId, Time};
+use super::leases::Leases;
+use super::{log, status};
+use crate::core::{Answer, Command, Core, Event, RequestId, Time};
 use crate::store::{Store, StoreError};
 
 /// Most messages handled before one write. It bounds the time until the first of them is answered.
 const BATCH: usize = 1024;
 
+/// Number of workers, connected or lost, above which those that are lost are forgotten. Above the
+/// number that may be connected.
+const MANY_WORKERS: usize = 4096;
+
 /// A message to the thread.
 enum Message {
     /// An event, and where to send its answer; `None` if the event has no request.
-    Event(Box<Event>, Option<(RequestId, oneshot::Sender<Result<Answer, Refusal>>)>),
+    Event(Box<Event>, Option<(RequestId, oneshot::Sender<Result<Answer, Status>>)>),
     /// A query. The function that it returns is run after the write.
     Query(Query),
     /// Stop. Messages sent earlier are still handled.
@@ -53,7 +60,8 @@ pub fn spawn(
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), StoreError>>)> {
     let (sender, receiver) = mpsc::channel();
     let (version, versions) = watch::channel(core.version());
-    let runtime = Runtime { core, store, start, version, pending: Default::default() };
+    let (pending, leases) = Default::default();
+    let runtime = Runtime { core, store, start, version, pending, leases };
     let thread = std::thread::Builder::new().name("core".to_owned());
     let thread = thread.spawn(move || runtime.run(&receiver))?;
     let handle = Handle { sender, next: Arc::default(), start, version: versions };
@@ -70,7 +78,7 @@ impl Handle {
         let mut abandon = Abandon { handle: self, to: Some(to) };
         let answered = answer.await;
         abandon.to = None;
-        answered.map_err(|_| stopping())?.map_err(|refusal| status::of_refusal(&refusal))
+        answered.map_err(|_| stopping())?
     }
 
     /// Sends a query, which changes nothing, to the core.
@@ -115,6 +123,11 @@ pub fn stopping() -> Status {
     Status::unavailable("the coordinator is shutting down")
 }
 
+fn too_many_leases() -> Status {
+    let text = "this worker waits for more tasks than it has slots; end its earlier requests first";
+    Status::resource_exhausted(text)
+}
+
 /// Tells the core that the caller no longer waits, unless disarmed.
 struct Abandon<'a> {
     handle: &'a Handle,
@@ -135,7 +148,8 @@ struct Runtime<S> {
     store: S,
     start: Instant,
     version: watch::Sender<u64>,
-    pending: std::collections::HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+    leases: Leases,
+    pending: std::collections::HashMap<RequestId, oneshot::Sender<Result<Answer, Status>>>,
 }
 
 impl<S: Store> Runtime<S> {
@@ -173,9 +187,23 @@ impl<S: Store> Runtime<S> {
                 Message::Event(event, reply) => {
                     if let Event::Abandoned { to } = *event {
                         self.pending.remove(&to);
+                        self.leases.answered(to);
+                    }
+                    if let Event::Lease { to, worker, .. } = *event
+                        && !self.leases.asked(worker, to)
+                    {
+                        log::refused_lease(worker);
+                        let reply = reply.map(|(_, reply)| reply);
+                        releases.push(Box::new(move || {
+                            drop(reply.map(|reply| reply.send(Err(too_many_leases()))));
+                        }));
+                        continue;
                     }
                     self.pending.extend(reply);
+                    let subject = log::Subject::of(&event);
                     let commands = self.core.handle(now, *event);
+                    log::decided(&subject, &commands);
+                    self.note_workers(&subject, &commands, now);
                     self.take(commands, &mut records, &mut releases);
                 }
                 Message::Query(query) => releases.push(query(&self.core, now)),
@@ -189,15 +217,41 @@ impl<S: Store> Runtime<S> {
         // was handled, and a deadline that passed meanwhile must wait until they are handled.
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             let commands = self.core.handle(now, Event::Tick);
+            log::decided(&log::Subject::of(&Event::Tick), &commands);
             self.take(commands, &mut records, &mut releases);
         }
         if !records.is_empty() {
+            let start = Instant::now();
             self.store.append(&records)?;
+            log::wrote(records.len(), start.elapsed());
         }
         releases.into_iter().for_each(|release| release());
         let version = self.core.version();
         self.version.send_if_modified(|seen| std::mem::replace(seen, version) != version);
         Ok(flow)
+    }
+
+    /// Keeps the number of slots of every worker that is connected.
+    fn note_workers(&mut self, subject: &log::Subject, commands: &[Command], now: Time) {
+        match subject {
+            log::Subject::Joins(info) => {
+                for command in commands {
+                    if let Command::Reply { answer: Ok(Answer::Joined { worker, .. }), .. } =
+                        command
+                    {
+                        self.leases.joined(*worker, info.slots);
+                    }
+                }
+                // Workers that were lost are not named.
+                if self.leases.workers() > MANY_WORKERS {
+                    let connected: HashSet<WorkerId> =
+                        self.core.workers(now).into_iter().map(|worker| worker.id).collect();
+                    self.leases.keep(|worker| connected.contains(&worker));
+                }
+            }
+            log::Subject::Leaves(worker) => self.leases.left(*worker),
+            log::Subject::Asks(_) => {}
+        }
     }
 
     fn take(
@@ -210,6 +264,8 @@ impl<S: Store> Runtime<S> {
             match command {
                 Command::Persist(record) => records.push(*record),
                 Command::Reply { to, answer } => {
+                    self.leases.answered(to);
+                    let answer = answer.map_err(|refusal| status::of_refusal(&refusal));
                     if let Some(reply) = self.pending.remove(&to) {
                         // The caller may be gone; the core is told of that separately.
                         releases.push(Box::new(move || drop(reply.send(answer))));
@@ -241,5 +297,50 @@ mod tests {
         ended.await.unwrap().unwrap();
         let refused = other.query(|core, _| core.studies().len()).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_asks_for_many_leases_is_refused_and_others_are_not() {
+        let core = Core::new(CoreConfig::default());
+        let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+        let mut joined = Vec::new();
+        for slots in [1, 2] {
+            let worker = edgesmith_common::WorkerInfo {
+                name: "box".to_owned(),
+                class: edgesmith_common::DeviceClass::local(),
+                roles: [edgesmith_common::Role::Train].into(),
+                engines: Default::default(),
+                slots,
+                backend: String::new(),
+            };
+            let held = Vec::new();
+            match handle.ask(|to| Event::Join { to, worker, held }).await.unwrap() {
+                Answer::Joined { worker, .. } => joined.push(worker),
+                other => panic!("{other:?}"),
+            }
+        }
+        let deadline = handle.now().after(Duration::from_secs(3600));
+        let lease = |worker| {
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                handle.ask(|to| Event::Lease { to, worker, deadline }).await.map(drop)
+            })
+        };
+        let mut waiting: Vec<_> = (0..4).map(|_| lease(joined[0])).collect();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let refused = lease(joined[0]).await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("slots"), "{}", refused.message());
+        waiting.push(lease(joined[1]));
+
+        // One that is given up makes room.
+        waiting.remove(0).abort();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        waiting.push(lease(joined[0]));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(waiting.iter().all(|lease| !lease.is_finished()));
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+        handle.stop();
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
     }
 }

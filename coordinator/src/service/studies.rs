@@ -6,29 +6,51 @@ use std::time::{Duration, SystemTime};
 use edgesmith_common::{DeviceClass, Filter, StudyName, StudySpec, TrialNumber};
 use edgesmith_proto::v1::study_service_server::StudyService;
 use edgesmith_proto::{ConvertError, genotype, optional_hash, v1};
+use edgesmith_search_space::Space;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::limits::Turns;
 use super::runtime::Handle;
 use super::{status, views};
-use crate::core::{Action, Answer, Event, KnownTrial};
+use crate::core::{Action, Answer, Core, Event, KnownTrial, Refusal, TrialView};
 use crate::store::ArtifactStore;
 
 /// The minimum pause between two statuses sent to one watcher.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Most trials in one page of trials. The core makes a page in a few milliseconds.
+const MAX_PAGE: u32 = 500;
+/// Most trials in one call that imports some.
+const MAX_IMPORT: usize = 1000;
+/// Study files and imports that are read at once, and that may wait for it. Each holds a message.
+const READING: (usize, usize) = (2, 32);
+/// Answers with trials that are made at once, and that may wait for it.
+const ANSWERING: (usize, usize) = (4, 256);
+
 /// Answers users.
 pub struct Studies {
     /// The core.
-    pub core: Handle,
+    core: Handle,
     /// The artifacts, including uploaded teacher weights.
-    pub artifacts: ArtifactStore,
+    artifacts: ArtifactStore,
     /// Ends streams when the server stops.
-    pub stop: CancellationToken,
+    stop: CancellationToken,
+    /// Studies and imports that are read.
+    reading: Turns,
+    /// Answers with trials that are made.
+    answering: Turns,
 }
 
 impl Studies {
+    /// Answers from `core` until `stop`.
+    pub fn new(core: Handle, artifacts: ArtifactStore, stop: CancellationToken) -> Self {
+        let reading = Turns::new("studies and imports to read", READING.0, READING.1);
+        let answering = Turns::new("lists of trials to send", ANSWERING.0, ANSWERING.1);
+        Self { core, artifacts, stop, reading, answering }
+    }
+
     async fn steer(
         &self,
         study: &str,
@@ -57,9 +79,10 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::SubmitStudyRequest>,
     ) -> Result<Response<v1::SubmitStudyResponse>, Status> {
-        let request = request.into_inner();
-        let spec = StudySpec::parse(&request.spec_toml).map_err(|e| status::of_spec(&e))?;
-        let teacher_weights = optional_hash(&request.teacher_weights, "teacher_weights")
+        let v1::SubmitStudyRequest { spec_toml, teacher_weights } = request.into_inner();
+        let parse = move || StudySpec::parse(&spec_toml).map_err(|e| status::of_spec(&e));
+        let spec = self.reading.work(parse).await?;
+        let teacher_weights = optional_hash(&teacher_weights, "teacher_weights")
             .map_err(|e| status::of_convert(&e))?;
         if let Some(hash) = teacher_weights
             && !self.artifacts.contains(hash)
@@ -94,21 +117,19 @@ impl StudyService for Studies {
     ) -> Result<Response<v1::ImportTrialsResponse>, Status> {
         let request = request.into_inner();
         let study = name(&request.study)?;
+        if request.trials.len() > MAX_IMPORT {
+            return Err(Status::invalid_argument(format!(
+                "{} trials are too many for one call; send at most {MAX_IMPORT}, and the others in \
+                 further calls",
+                request.trials.len()
+            )));
+        }
         // Query the space first, because indices have a meaning only within it.
         let asked = study.clone();
         let space = self.core.query(move |core, _| core.space(&asked)).await?;
         let space = space.map_err(|refusal| status::of_refusal(&refusal))?;
-        let known = |(place, trial): (usize, v1::KnownTrial)| {
-            let wrong = |why: String| {
-                Status::invalid_argument(format!("trial {place} of the import: {why}"))
-            };
-            let genotype = genotype(&trial.genotype, &space).map_err(|e| wrong(e.problem))?;
-            let figures = trial.figures.ok_or_else(|| wrong("it has no figures".to_owned()))?;
-            let figures = figures.try_into().map_err(|e: ConvertError| wrong(e.problem))?;
-            Ok(KnownTrial { genotype, figures })
-        };
-        let trials = request.trials.into_iter().enumerate().map(known);
-        let trials = trials.collect::<Result<Vec<_>, Status>>()?;
+        let read = move || known_trials(request.trials, &space);
+        let trials = self.reading.work(read).await?;
         match self.core.ask(|to| Event::Import { to, study, trials }).await? {
             Answer::Imported { imported, known } => {
                 Ok(Response::new(v1::ImportTrialsResponse { imported, known }))
@@ -121,11 +142,16 @@ impl StudyService for Studies {
         &self,
         _: Request<v1::ListStudiesRequest>,
     ) -> Result<Response<v1::ListStudiesResponse>, Status> {
-        let all = self.core.query(|core, now| {
-            let names = core.studies().into_iter();
-            names.filter_map(|name| core.study_status(&name, now).ok()).collect::<Vec<_>>()
-        });
-        let studies = all.await?.into_iter().map(views::study).collect();
+        let names = self.core.query(|core, _| core.studies()).await?;
+        let mut studies = Vec::new();
+        // One query each, so that others are answered in between.
+        for name in names {
+            let found = self.core.query(move |core, now| core.study_status(&name, now)).await?;
+            // It may have been deleted since.
+            let Ok(view) = found else { continue };
+            let (spec_toml, resolved_study) = Default::default();
+            studies.push(v1::StudyStatus { spec_toml, resolved_study, ..views::study(view) });
+        }
         Ok(Response::new(v1::ListStudiesResponse { studies }))
     }
 
@@ -181,11 +207,16 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::ListTrialsRequest>,
     ) -> Result<Response<v1::ListTrialsResponse>, Status> {
-        let study = name(&request.get_ref().study)?;
-        let found = self.core.query(move |core, _| core.trials(&study)).await?;
+        let v1::ListTrialsRequest { study, first, at_most } = request.into_inner();
+        let study = name(&study)?;
+        let at_most = if at_most == 0 { MAX_PAGE } else { at_most.min(MAX_PAGE) };
+        let _turn = self.answering.take().await?;
+        let found = self.core.query(move |core, _| page(core, &study, first, at_most)).await?;
         let trials = found.map_err(|refusal| status::of_refusal(&refusal))?;
-        let trials = trials.into_iter().map(views::trial).collect();
-        Ok(Response::new(v1::ListTrialsResponse { trials }))
+        let is_last = trials.len() < at_most as usize;
+        let convert = move || views::page(trials, first, is_last);
+        let page = tokio::task::spawn_blocking(convert).await;
+        page.map(Response::new).map_err(|e| Status::internal(format!("failed to answer: {e}")))
     }
 
     async fn get_trial(
@@ -212,9 +243,12 @@ impl StudyService for Studies {
         let filters = request.filters.iter().map(|text| text.parse::<Filter>());
         let filters = filters.collect::<Result<Vec<_>, _>>();
         let filters = filters.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let _turn = self.answering.take().await?;
         let found = self.core.query(move |core, _| core.front(&study, device.as_ref(), &filters));
-        let trials = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
-        let trials = trials.into_iter().map(views::trial).collect();
+        let front = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
+        let convert = move || front.into_iter().map(views::trial).collect();
+        let trials = tokio::task::spawn_blocking(convert).await;
+        let trials = trials.map_err(|e| Status::internal(format!("failed to answer: {e}")))?;
         Ok(Response::new(v1::GetParetoFrontResponse { trials }))
     }
 
@@ -298,7 +332,174 @@ impl StudyService for Studies {
     }
 }
 
+/// The trials of a study from number `first` on, `at_most` of them.
+fn page(
+    core: &Core,
+    study: &StudyName,
+    first: u32,
+    at_most: u32,
+) -> Result<Vec<TrialView>, Refusal> {
+    let mut trials = Vec::new();
+    for number in (first..).take(at_most as usize) {
+        match core.trial(study, TrialNumber(number)) {
+            Ok(trial) => trials.push(trial),
+            Err(Refusal::UnknownTrial { .. }) => break,
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(trials)
+}
+
+/// The trials of an import into a study over `space`.
+fn known_trials(trials: Vec<v1::KnownTrial>, space: &Space) -> Result<Vec<KnownTrial>, Status> {
+    let known = |(place, trial): (usize, v1::KnownTrial)| {
+        let wrong =
+            |why: String| Status::invalid_argument(format!("trial {place} of the import: {why}"));
+        let genotype = genotype(&trial.genotype, space).map_err(|e| wrong(e.problem))?;
+        let figures = trial.figures.ok_or_else(|| wrong("it has no figures".to_owned()))?;
+        let figures = figures.try_into().map_err(|e: ConvertError| wrong(e.problem))?;
+        Ok(KnownTrial { genotype, figures })
+    };
+    trials.into_iter().enumerate().map(known).collect()
+}
+
 fn is_over(status: &v1::StudyStatus) -> bool {
     use v1::StudyState::{Cancelled, Complete, Failed};
     matches!(status.state(), Complete | Cancelled | Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_common::spec::MAX_STUDY_BYTES;
+    use edgesmith_common::{Figures, ScopedMetric};
+    use edgesmith_proto::v1::study_service_client::StudyServiceClient;
+    use tonic::Code;
+    use tonic::transport::Channel;
+
+    use super::super::{LocalCoordinator, Visibility};
+    use super::*;
+
+    const STUDY: &str = r#"
+[study]
+name = "large"
+[data]
+source = "digits"
+[space]
+resolution = [8]
+stem_width = [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+[[space.stages]]
+width = [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+kernel = [1, 3, 5, 7]
+operation = ["conv", "separable"]
+activation = ["relu", "relu6"]
+[[objectives]]
+metric = "validation_accuracy"
+[budget]
+trials = 3
+"#;
+
+    async fn client(local: &LocalCoordinator) -> StudyServiceClient<Channel> {
+        let channel = Channel::from_shared(local.url().to_owned()).unwrap();
+        StudyServiceClient::new(channel.connect().await.unwrap())
+    }
+
+    async fn submit(client: &mut StudyServiceClient<Channel>, text: String) -> Result<(), Status> {
+        let request = v1::SubmitStudyRequest { spec_toml: text, teacher_weights: Vec::new() };
+        client.submit_study(request).await.map(drop)
+    }
+
+    /// The first networks of the study's space, all different.
+    fn known(count: usize) -> Vec<v1::KnownTrial> {
+        let spec = StudySpec::parse(STUDY).unwrap();
+        let options: Vec<u32> =
+            spec.space.choices().iter().map(|c| c.options.len() as u32).collect();
+        let figures: Figures = [(ScopedMetric::VALIDATION_ACCURACY, 0.5)].into_iter().collect();
+        let genotype = |mut index: u32| {
+            let pick = |&options: &u32| {
+                let picked = index % options;
+                index /= options;
+                picked
+            };
+            options.iter().map(pick).collect()
+        };
+        let trial = |i| v1::KnownTrial { genotype: genotype(i), figures: Some((&figures).into()) };
+        (0..count as u32).map(trial).collect()
+    }
+
+    #[tokio::test]
+    async fn trials_are_imported_in_calls_and_listed_in_pages() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalCoordinator::start(directory.path(), Visibility::Private).await.unwrap();
+        let mut client = client(&local).await;
+        submit(&mut client, STUDY.to_owned()).await.unwrap();
+        let study = || "large".to_owned();
+        let all = known(1200);
+        let import = |trials: &[v1::KnownTrial]| v1::ImportTrialsRequest {
+            study: study(),
+            trials: trials.to_vec(),
+        };
+        let refused = client.import_trials(import(&all)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("send at most 1000"), "{}", refused.message());
+        for (trials, expected) in
+            [(&all[..700], (700, 0)), (&all[700..], (500, 0)), (&all[600..800], (0, 200))]
+        {
+            let answer = client.import_trials(import(trials)).await.unwrap().into_inner();
+            assert_eq!((answer.imported, answer.known), expected);
+        }
+
+        let list = |first, at_most| v1::ListTrialsRequest { study: study(), first, at_most };
+        let (mut numbers, mut sizes, mut next) = (Vec::new(), Vec::new(), Some(0));
+        while let Some(first) = next {
+            let page = client.list_trials(list(first, 0)).await.unwrap().into_inner();
+            sizes.push(page.trials.len());
+            numbers.extend(page.trials.iter().map(|trial| trial.number));
+            next = page.next;
+        }
+        assert_eq!(sizes, [500, 500, 200]);
+        assert!(numbers.into_iter().eq(0..1200));
+        let some = client.list_trials(list(1100, 7)).await.unwrap().into_inner();
+        assert_eq!((some.trials.len(), some.next), (7, Some(1107)));
+        let more = client.list_trials(list(0, u32::MAX)).await.unwrap().into_inner();
+        assert_eq!((more.trials.len(), more.next), (500, Some(500)));
+        for beyond in [1200, u32::MAX] {
+            let none = client.list_trials(list(beyond, 0)).await.unwrap().into_inner();
+            assert_eq!((none.trials.len(), none.next), (0, None));
+        }
+        let listed = client.list_studies(v1::ListStudiesRequest {}).await.unwrap().into_inner();
+        assert_eq!(listed.studies[0].imported, 1200);
+        assert_eq!(listed.studies[0].spec_toml, "");
+        local.shut_down().await.unwrap();
+    }
+
+    /// Study files of nearly the largest message, with as many mistakes as fit, one after the other
+    /// and at once. Each is answered with a short error, and other calls are answered meanwhile.
+    #[tokio::test]
+    async fn hostile_studies_are_refused_with_short_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalCoordinator::start(directory.path(), Visibility::Private).await.unwrap();
+        let mut client = client(&local).await;
+        let mistakes = (0..100_000).map(|i| format!("a{i}=1\n")).collect::<String>();
+        let refused = submit(&mut client, mistakes.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().starts_with("line 1: "), "{}", refused.message());
+        assert!(refused.message().len() < 5000, "{}", refused.message().len());
+
+        let large = format!("{STUDY}{}", "#".repeat(MAX_STUDY_BYTES));
+        let refused = submit(&mut client, large).await.unwrap_err();
+        assert!(refused.message().contains("at most 1048576"), "{}", refused.message());
+
+        let mut sent = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (mut client, mistakes) = (client.clone(), mistakes.clone());
+            sent.spawn(async move { submit(&mut client, mistakes).await.unwrap_err().code() });
+        }
+        client.list_studies(v1::ListStudiesRequest {}).await.unwrap();
+        while let Some(code) = sent.join_next().await {
+            let code = code.unwrap();
+            assert!(matches!(code, Code::InvalidArgument | Code::ResourceExhausted), "{code:?}");
+        }
+        submit(&mut client, STUDY.to_owned()).await.unwrap();
+        local.shut_down().await.unwrap();
+    }
 }

@@ -2,6 +2,7 @@
 
 use edgesmith_common::{EngineName, TrialValues};
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
+use prost::Message as _;
 
 use crate::core::{
     ConstraintView, Exclusion, PredictionView, StudyState, StudyView, TeacherView, TrialView,
@@ -119,6 +120,27 @@ pub fn trial(view: TrialView) -> v1::Trial {
             Some(TrialValues::Trained { .. }) | None => None,
         },
     }
+}
+
+/// Most bytes of the trials in a page, unless its first one alone is larger.
+const MAX_PAGE_BYTES: usize = 2 << 20;
+
+/// A page of the trials from `first` on: all of them, or as many as fit. `is_last` says that no more
+/// follow.
+pub fn page(trials: Vec<TrialView>, first: u32, is_last: bool) -> v1::ListTrialsResponse {
+    let (all, mut bytes) = (trials.len(), 0);
+    let mut page = Vec::with_capacity(all);
+    for trial in trials.into_iter().map(trial) {
+        bytes += trial.encoded_len();
+        if bytes > MAX_PAGE_BYTES && !page.is_empty() {
+            break;
+        }
+        page.push(trial);
+    }
+    let sent_all = is_last && page.len() == all;
+    // Numbers of trials are below the limit of a budget, so this does not overflow.
+    let next = (!sent_all).then(|| first.saturating_add(page.len() as u32));
+    v1::ListTrialsResponse { trials: page, next }
 }
 
 /// A connected worker.

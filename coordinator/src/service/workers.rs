@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgesmith_common::{AttemptError, AttemptId, Outcome, TaskId, WorkerId};
 use edgesmith_proto::v1::worker_service_server::WorkerService;
-use edgesmith_proto::{PROTOCOL_VERSION, outcome, v1, work_message, worker_info};
+use edgesmith_proto::{PROTOCOL_VERSION, outcome, running, v1, work_message, worker_info};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -95,12 +95,12 @@ impl WorkerService for Workers {
         let is_mine = |p: &v1::AttemptProgress| {
             self.secrets.is_of_attempt(&p.secret, AttemptId(p.attempt_id))
         };
-        let (running, foreign): (Vec<_>, Vec<_>) = request.running.into_iter().partition(is_mine);
+        let (mine, foreign): (Vec<_>, Vec<_>) = request.running.into_iter().partition(is_mine);
         let foreign = foreign.into_iter().map(|p| p.attempt_id);
-        let progress = |p: v1::AttemptProgress| AttemptProgress {
-            attempt: AttemptId(p.attempt_id),
-            fraction: if p.fraction.is_nan() { 0.0 } else { p.fraction.clamp(0.0, 1.0) },
-            stage: p.stage,
+        let running = running(&mine).map_err(|e| status::of_convert(&e))?;
+        let progress = |(id, fraction, stage)| {
+            let attempt = AttemptId(id);
+            AttemptProgress { attempt, fraction, stage }
         };
         let running = running.into_iter().map(progress).collect();
         match self.core.ask(|to| Event::Heartbeat { to, worker, running }).await? {

@@ -3,10 +3,10 @@
 
 use edgesmith_common::{
     DeviceClass, DeviceInfo, EngineName, Figures, Measurement, Metric, Noise, Scope, ScopedMetric,
-    Split, Target, Waiting,
+    Split, Target, Waiting, one_line,
 };
 
-use super::{ConvertError, missing, wrong};
+use super::{ConvertError, MAX_FIGURES, MAX_LIST, MAX_NAME, MAX_WORDS, at_most, missing, wrong};
 use crate::v1;
 
 impl From<&Figures> for v1::Figures {
@@ -24,6 +24,7 @@ impl TryFrom<v1::Figures> for Figures {
     type Error = ConvertError;
 
     fn try_from(message: v1::Figures) -> Result<Self, Self::Error> {
+        at_most(MAX_FIGURES, message.figures.len(), "figures")?;
         let mut figures = Figures::new();
         for v1::Figure { metric, value, scope } in message.figures {
             let known = Metric::named(&metric);
@@ -63,7 +64,9 @@ fn read_scope(scope: Option<v1::figure::Scope>) -> Result<Scope, ConvertError> {
             Ok(v1::Split::Unspecified) | Err(_) => return Err(wrong("split", split)),
         }),
         Some(Wire::HeldOut(name)) if name.is_empty() => return Err(missing("held_out")),
-        Some(Wire::HeldOut(name)) => Scope::Split(Split::HeldOut(name.into())),
+        Some(Wire::HeldOut(name)) => {
+            Scope::Split(Split::HeldOut(one_line(&name, MAX_WORDS).into()))
+        }
         Some(Wire::Target(target)) => Scope::Target(Target::try_from(target)?.into()),
     })
 }
@@ -112,6 +115,9 @@ impl TryFrom<v1::DeviceInfo> for DeviceInfo {
     fn try_from(info: v1::DeviceInfo) -> Result<Self, Self::Error> {
         let v1::DeviceInfo { class, name, cpu, cpu_flags, cores } = info;
         let class: DeviceClass = class.parse().map_err(|e| wrong("class", e))?;
+        at_most(MAX_LIST, cpu_flags.len(), "cpu_flags")?;
+        let (name, cpu) = (one_line(&name, MAX_WORDS), one_line(&cpu, MAX_WORDS));
+        let cpu_flags = cpu_flags.iter().map(|flag| one_line(flag, MAX_NAME)).collect();
         Ok(Self { class, name, cpu, cpu_flags, cores })
     }
 }
@@ -157,7 +163,7 @@ impl TryFrom<v1::Measurement> for Measurement {
         Ok(Self {
             device: m.device.ok_or_else(|| missing("device"))?.try_into()?,
             engine: m.engine.parse().map_err(|e| wrong("engine", e))?,
-            engine_version: m.engine_version,
+            engine_version: one_line(&m.engine_version, MAX_NAME),
             threads: match m.threads {
                 0 => return Err(missing("threads")),
                 threads => threads,

@@ -4,6 +4,9 @@
 //! the wrong length, a name is invalid or a metric is given in a scope where it is not measured,
 //! the result is a [`ConvertError`] that names the field.
 //!
+//! Texts from outside are made one safe line of a bounded length here ([`one_line`]), and lists are
+//! bounded. Nothing later has to think of that again.
+//!
 //! The values of figures are not checked against the definitions of their metrics here. The
 //! coordinator does this for what workers report, in its `core/outcome.rs`.
 
@@ -11,10 +14,21 @@ mod figures;
 mod task;
 mod trial;
 
-pub use task::{genotype, outcome, outcome_message, work, work_message, worker_info};
+pub use task::{genotype, outcome, outcome_message, running, work, work_message, worker_info};
 pub use trial::{trial_state, trial_state_parts};
 
-use edgesmith_common::ArtifactHash;
+use edgesmith_common::{ArtifactHash, one_line};
+
+/// Most tasks that a worker takes at once.
+pub const MAX_SLOTS: usize = 1024;
+/// Most figures of one network.
+const MAX_FIGURES: usize = 512;
+/// Most engines or roles of a worker, and most instruction sets of a device.
+const MAX_LIST: usize = 64;
+/// Most characters of names, of descriptions of a machine or a step, and of reasons of failures.
+const MAX_NAME: usize = 64;
+const MAX_WORDS: usize = 200;
+const MAX_REASON: usize = 2000;
 
 /// A message with a missing or invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +72,16 @@ fn missing(field: &'static str) -> ConvertError {
 }
 
 fn wrong(field: &'static str, problem: impl std::fmt::Display) -> ConvertError {
+    let problem = one_line(&problem.to_string(), MAX_REASON);
     ConvertError { field, problem: format!("is wrong: {problem}") }
+}
+
+/// Checks the length of a list.
+fn at_most(most: usize, given: usize, field: &'static str) -> Result<(), ConvertError> {
+    if given <= most {
+        return Ok(());
+    }
+    Err(wrong(field, format!("{given} are too many; at most {most} are allowed")))
 }
 
 #[cfg(test)]

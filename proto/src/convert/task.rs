@@ -1,13 +1,16 @@
 //! Workers, tasks and their outcomes.
 
 use edgesmith_common::{
-    AttemptError, DataReport, Donor, Fault, Outcome, Role, TrialNumber, Work, WorkerInfo,
+    AttemptError, DataReport, Donor, Fault, Outcome, Role, TrialNumber, Work, WorkerInfo, one_line,
 };
 use edgesmith_search_space::{Genotype, Space};
 use v1::report_request::Outcome as WireOutcome;
 use v1::task::Work as WireWork;
 
-use super::{ConvertError, hash, missing, optional_hash, optional_hash_bytes, wrong};
+use super::{
+    ConvertError, MAX_LIST, MAX_NAME, MAX_REASON, MAX_SLOTS, MAX_WORDS, at_most, hash, missing,
+    optional_hash, optional_hash_bytes, wrong,
+};
 use crate::v1;
 
 impl From<Role> for v1::Role {
@@ -52,18 +55,36 @@ impl From<v1::DataReport> for DataReport {
 /// What a joining worker says about itself.
 ///
 /// # Errors
-/// If a name or a role is invalid.
+/// If a name or a role is invalid, or there are too many slots, roles, engines or held attempts.
 pub fn worker_info(request: v1::JoinRequest) -> Result<WorkerInfo, ConvertError> {
+    at_most(MAX_SLOTS, request.slots as usize, "slots")?;
+    at_most(MAX_SLOTS, request.held.len(), "held")?;
+    at_most(MAX_LIST, request.roles.len(), "roles")?;
+    at_most(MAX_LIST, request.engines.len(), "engines")?;
     let engine = |name: &String| name.parse().map_err(|e| wrong("engines", e));
     let roles = request.roles().map(Role::try_from).collect::<Result<_, _>>()?;
     Ok(WorkerInfo {
         class: request.device_class.parse().map_err(|e| wrong("device_class", e))?,
         roles,
         engines: request.engines.iter().map(engine).collect::<Result<_, _>>()?,
-        name: request.name,
+        name: one_line(&request.name, MAX_WORDS),
         slots: request.slots,
-        backend: request.backend,
+        backend: one_line(&request.backend, MAX_NAME),
     })
+}
+
+/// The attempts that a worker runs: for each one its id, the share done within `0..=1`, and the step
+/// in words.
+///
+/// # Errors
+/// If there are more than a worker may have.
+pub fn running(progress: &[v1::AttemptProgress]) -> Result<Vec<(u64, f64, String)>, ConvertError> {
+    at_most(MAX_SLOTS, progress.len(), "running")?;
+    let of = |p: &v1::AttemptProgress| {
+        let fraction = if p.fraction.is_nan() { 0.0 } else { p.fraction.clamp(0.0, 1.0) };
+        (p.attempt_id, fraction, one_line(&p.stage, MAX_WORDS))
+    };
+    Ok(progress.iter().map(of).collect())
 }
 
 /// A genotype of `space` from its option indices.
@@ -204,7 +225,8 @@ pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, Co
         WireOutcome::Measured(measurement) => Outcome::Measured(measurement.try_into()?),
         WireOutcome::Failed(failed) => {
             let fault = fault(failed.fault())?;
-            return Ok(Err(AttemptError { reason: failed.reason, fault }));
+            let reason = one_line(&failed.reason, MAX_REASON);
+            return Ok(Err(AttemptError { reason, fault }));
         }
     }))
 }
@@ -295,6 +317,45 @@ mod tests {
         for of in all {
             assert_eq!(work(&work_message(&of), &space).unwrap(), of);
         }
+    }
+
+    #[test]
+    fn texts_of_workers_become_one_line_and_lists_are_bounded() {
+        let class = || "board".to_owned();
+        let join = v1::JoinRequest {
+            name: "\x1b]0;x\x07evil\nname".repeat(100),
+            device_class: class(),
+            backend: "\u{202e}flex".to_owned(),
+            ..Default::default()
+        };
+        let info = worker_info(join.clone()).unwrap();
+        assert!(info.name.starts_with("�]0;x�evil name�"), "{}", info.name);
+        assert_eq!(info.name.chars().count(), MAX_WORDS);
+        assert_eq!(info.backend, "�flex");
+        let failed = v1::AttemptFailed {
+            reason: "bad\r\n\x1b[2J".to_owned(),
+            fault: v1::Fault::Data.into(),
+        };
+        let ended = outcome(WireOutcome::Failed(failed)).unwrap().unwrap_err();
+        assert_eq!(ended.reason, "bad  �[2J");
+
+        let field = |join: v1::JoinRequest| worker_info(join).unwrap_err().field;
+        let many = MAX_SLOTS + 1;
+        assert_eq!(field(v1::JoinRequest { slots: many as u32, ..join.clone() }), "slots");
+        assert_eq!(
+            field(v1::JoinRequest { held: vec![v1::HeldAttempt::default(); many], ..join.clone() }),
+            "held"
+        );
+        assert_eq!(field(v1::JoinRequest { roles: vec![1; many], ..join.clone() }), "roles");
+        assert_eq!(field(v1::JoinRequest { engines: vec![class(); many], ..join }), "engines");
+        let progress = v1::AttemptProgress {
+            attempt_id: 7,
+            fraction: f64::NAN,
+            stage: "a\tb".to_owned(),
+            secret: Vec::new(),
+        };
+        assert_eq!(running(&[progress.clone()]).unwrap(), [(7, 0.0, "a b".to_owned())]);
+        assert_eq!(running(&vec![progress; many]).unwrap_err().field, "running");
     }
 
     #[test]

@@ -1,0 +1,97 @@
+//! Reads and imports any number of trials, in several calls, because the size of a message is
+//! limited.
+
+use anyhow::Context as _;
+use edgesmith_proto::v1;
+use prost::Message as _;
+
+use crate::{Coordinator, from_status};
+
+/// Most trials in one call that imports some, and most bytes of them. The coordinator takes 1000
+/// trials and 4 MiB.
+const IMPORT: (usize, usize) = (1000, 2 << 20);
+
+impl Coordinator {
+    /// All trials of a study, sorted by number. Trials that are proposed meanwhile may be missing,
+    /// and those that come later in the list may be newer.
+    pub async fn trials(&self, study: &str) -> anyhow::Result<Vec<v1::Trial>> {
+        let mut studies = self.studies();
+        let (mut trials, mut next) = (Vec::new(), Some(0));
+        while let Some(first) = next {
+            let study = study.to_owned();
+            let request = v1::ListTrialsRequest { study, first, at_most: 0 };
+            let page = studies.list_trials(request).await.map_err(from_status)?.into_inner();
+            trials.extend(page.trials);
+            // A coordinator that does not go on must not keep this asking for ever.
+            next = page.next.filter(|next| *next > first);
+        }
+        Ok(trials)
+    }
+
+    /// Imports trials into a study, and returns how many were imported and how many were known.
+    /// Each call is durable once it is answered. If one fails, the same import can be repeated:
+    /// candidates that are known are skipped.
+    pub async fn import(
+        &self,
+        study: &str,
+        trials: Vec<v1::KnownTrial>,
+    ) -> anyhow::Result<v1::ImportTrialsResponse> {
+        let mut studies = self.studies();
+        let mut total = v1::ImportTrialsResponse::default();
+        for trials in parts(trials, IMPORT) {
+            let request = v1::ImportTrialsRequest { study: study.to_owned(), trials };
+            let answer = studies.import_trials(request).await.map_err(from_status);
+            let v1::ImportTrialsResponse { imported, known } = if total.imported > 0 {
+                let done = total.imported;
+                let answer = answer.with_context(|| {
+                    format!("{done} trials were imported, and then the import failed")
+                });
+                answer?.into_inner()
+            } else {
+                answer?.into_inner()
+            };
+            total.imported += imported;
+            total.known += known;
+        }
+        Ok(total)
+    }
+}
+
+/// The trials in order, in parts of at most `most.0` trials and `most.1` bytes, but at least one
+/// trial.
+fn parts(trials: Vec<v1::KnownTrial>, most: (usize, usize)) -> Vec<Vec<v1::KnownTrial>> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for trial in trials {
+        let size = trial.encoded_len();
+        if !part.is_empty() && (part.len() == most.0 || bytes + size > most.1) {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += size;
+        part.push(trial);
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_bounded_in_number_and_bytes_and_keep_the_order() {
+        let trial = |n: u32| v1::KnownTrial { genotype: vec![n; 10], figures: None };
+        let lengths = |n: u32, most| -> Vec<usize> {
+            let trials: Vec<_> = (0..n).map(trial).collect();
+            let parts = parts(trials.clone(), most);
+            assert_eq!(parts.concat(), trials);
+            parts.iter().map(Vec::len).collect()
+        };
+        assert_eq!(lengths(0, (3, 1000)), Vec::<usize>::new());
+        assert_eq!(lengths(7, (3, 1000)), [3, 3, 1]);
+        assert_eq!(lengths(3, (9, 24)), [2, 1]);
+        assert_eq!(lengths(2, (9, 1)), [1, 1]);
+    }
+}
