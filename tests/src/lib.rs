@@ -248,6 +248,11 @@ impl Coordinator {
         Self { process, url, directory: directory.to_owned(), options }
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
+    }
+
     /// Kills it and starts it again with the same data and port.
     pub fn kill_and_restart(self) -> Self {
         let (_, address) = self.url.split_once("://").expect("a URL");

@@ -3,6 +3,7 @@
 use edgesmith_common::{AttemptId, StudyName, Target, TaskId, TrialValues};
 
 use super::fronts::Fronts;
+use super::import::Candidates;
 use super::latency::Predictors;
 use super::rungs::Rungs;
 use super::screening::Screening;
@@ -259,6 +260,7 @@ impl Core {
             hopeless_in_a_row: 0,
             simulated_seconds: 0.0,
             names: Default::default(),
+            candidates: Candidates::default(),
         };
         if let Some(task) = *teacher_task {
             self.next.task = self.next.task.max(task.0 + 1);

@@ -2,13 +2,13 @@
 //! study file names. They become trials that are complete from the start. They use no budget and
 //! have no model here, and algorithms learn from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use edgesmith_common::{Figures, StudyName, StudySpec, TrialNumber, TrialValues};
-use edgesmith_search_space::{Cost, Genotype, Space};
+use edgesmith_search_space::{CanonicalHash, Cost, Genotype, Space};
 
 use super::outcome::missing_in;
-use super::study::{Stage, Study};
+use super::study::{Stage, Study, Trial};
 use super::{Answer, Record, Refusal, Turn};
 
 /// A candidate with its known results.
@@ -83,14 +83,10 @@ impl Turn<'_> {
 
     /// Records the trials that are new to the study; returns their number.
     pub(super) fn take_in(&mut self, name: &StudyName, trials: Vec<KnownTrial>) -> usize {
-        let study = &self.core.studies[name];
-        let space = study.spec.space.clone();
-        let hashes = study.trials.iter().filter_map(|t| space.canonical_hash(&t.genotype).ok());
-        let mut seen: BTreeSet<_> = hashes.collect();
+        let space = self.core.studies[name].spec.space.clone();
         let mut imported = 0;
         for KnownTrial { genotype, mut figures } in trials {
-            let fresh = space.canonical_hash(&genotype).is_ok_and(|hash| seen.insert(hash));
-            if !fresh {
+            if !self.is_new(name, &space, &genotype) {
                 continue;
             }
             if let Some(cost) = analytic(&space, &genotype) {
@@ -102,6 +98,30 @@ impl Turn<'_> {
             imported += 1;
         }
         imported
+    }
+
+    /// Whether no trial of the study has this candidate.
+    fn is_new(&mut self, name: &StudyName, space: &Space, genotype: &Genotype) -> bool {
+        let Some(study) = self.core.studies.get_mut(name) else { return false };
+        study.candidates.extend(space, &study.trials);
+        space.canonical_hash(genotype).is_ok_and(|hash| !study.candidates.hashes.contains(&hash))
+    }
+}
+
+/// The candidates of a study's first trials. It grows when results are imported, so that a large
+/// import, which comes in many parts, hashes every trial once.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    /// Number of trials.
+    trials: usize,
+    hashes: HashSet<CanonicalHash>,
+}
+
+impl Candidates {
+    fn extend(&mut self, space: &Space, trials: &[Trial]) {
+        let hashes = trials[self.trials..].iter().map(|t| space.canonical_hash(&t.genotype));
+        self.hashes.extend(hashes.filter_map(Result::ok));
+        self.trials = trials.len();
     }
 }
 

@@ -11,6 +11,7 @@ use edgesmith_common::{
 use edgesmith_search_space::Genotype;
 
 use super::fronts::Fronts;
+use super::import::Candidates;
 use super::latency::Predictors;
 use super::rungs::Rungs;
 use super::screening::Screening;
@@ -52,6 +53,8 @@ pub(super) struct Study {
     pub(super) hopeless_in_a_row: u32,
     /// The names of the figures of the last complete trial, shared with the next ones.
     pub(super) names: [FigureNames; 2],
+    /// The candidates of trials, for imports.
+    pub(super) candidates: Candidates,
     /// Simulated seconds of all look-ups so far, including those at rungs, as given in the table; 0
     /// in a study that trains.
     pub(super) simulated_seconds: f64,

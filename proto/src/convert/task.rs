@@ -354,7 +354,7 @@ mod tests {
             stage: "a\tb".to_owned(),
             secret: Vec::new(),
         };
-        assert_eq!(running(&[progress.clone()]).unwrap(), [(7, 0.0, "a b".to_owned())]);
+        assert_eq!(running(std::slice::from_ref(&progress)).unwrap(), [(7, 0.0, "a b".to_owned())]);
         assert_eq!(running(&vec![progress; many]).unwrap_err().field, "running");
     }
 

@@ -76,6 +76,29 @@ fn imported_trials_are_complete_use_no_budget_and_are_not_proposed_again() {
 }
 
 #[test]
+fn an_import_in_parts_skips_candidates_that_came_between_the_parts() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(5));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let import = |bench: &mut Bench, trial: &KnownTrial| {
+        let trials = vec![trial.clone()];
+        bench.ask(|to| Event::Import { to, study: name("s"), trials })
+    };
+    let first = known(&bench, &study, 1, 0.5);
+    let answer = import(&mut bench, &first);
+    assert_eq!(answer, Ok(Answer::Imported { imported: 1, known: 0 }));
+    let lease = bench.lease(worker);
+    let Work::TrainTrial { genotype, .. } = lease.work.clone() else { panic!() };
+    let proposed = KnownTrial { genotype, ..first.clone() };
+    for trial in [&proposed, &first] {
+        assert_eq!(import(&mut bench, trial), Ok(Answer::Imported { imported: 0, known: 1 }));
+    }
+    bench.restart();
+    let answer = import(&mut bench, &proposed);
+    assert_eq!(answer, Ok(Answer::Imported { imported: 0, known: 1 }));
+}
+
+#[test]
 fn an_import_with_an_unfit_trial_is_refused_as_a_whole() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").device("board"));

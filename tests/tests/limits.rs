@@ -1,0 +1,115 @@
+//! Floods from outside, on loopback and bounded in number: while they last, other clients are
+//! answered, and the coordinator's threads and memory stay within bounds.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use edgesmith_proto::v1;
+use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
+use edgesmith_proto::v1::study_service_client::StudyServiceClient;
+use edgesmith_proto::v1::upload_artifact_request::Part;
+use edgesmith_tests::{Coordinator, TinyStudy};
+use tonic::transport::Channel;
+
+/// A figure of the coordinator's process, from `/proc`; `None` where there is none.
+fn figure(coordinator: &Coordinator, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", coordinator.id())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
+}
+
+async fn connect(url: &str) -> Channel {
+    Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap()
+}
+
+#[test]
+fn downloads_that_nobody_reads_take_neither_threads_nor_memory_nor_turns_of_other_calls() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path(), 20);
+    coordinator.submit(&TinyStudy::new("calm"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bytes = vec![7; 4 << 20];
+    // The BLAKE3 hash of these bytes is what the coordinator expects.
+    let hash = blake3::hash(&bytes).as_bytes().to_vec();
+    let threads = figure(&coordinator, "Threads");
+    let memory = figure(&coordinator, "VmRSS");
+    let unread = runtime.block_on(async {
+        let mut client = ArtifactServiceClient::new(connect(&coordinator.url).await);
+        let part = |part| v1::UploadArtifactRequest { part: Some(part) };
+        let chunks = bytes.chunks(1 << 20).map(|chunk| part(Part::Chunk(chunk.to_vec())));
+        let parts: Vec<_> = [part(Part::Hash(hash.clone()))].into_iter().chain(chunks).collect();
+        client.upload_artifact(tokio_stream::iter(parts)).await.unwrap();
+        let mut unread = Vec::new();
+        for _ in 0..4 {
+            let channel = connect(&coordinator.url).await;
+            for _ in 0..300 {
+                let (mut client, hash) =
+                    (ArtifactServiceClient::new(channel.clone()), hash.clone());
+                unread.push(tokio::spawn(async move {
+                    let request = v1::DownloadArtifactRequest { hash };
+                    // Holds what it gets, and never reads it.
+                    client.download_artifact(request).await
+                }));
+            }
+        }
+        // Time for them to arrive; those that wait for a turn stay unanswered.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        unread
+    });
+    assert_eq!(coordinator.status("calm")["state"], "running");
+    let _worker = coordinator.worker(&["--slots", "1", "--roles", "measure"]);
+    let joined = || {
+        let workers = coordinator.ask(&["workers", "--format", "json"]).json();
+        workers["workers"].as_array().unwrap().len()
+    };
+    while joined() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    if let (Some(threads), Some(now)) = (threads, figure(&coordinator, "Threads")) {
+        assert!(now < threads + 100, "{threads} threads became {now}");
+    }
+    if let (Some(memory), Some(now)) = (memory, figure(&coordinator, "VmRSS")) {
+        assert!(now < memory + 500_000, "{memory} kB became {now} kB");
+    }
+    drop(unread);
+    runtime.shutdown_background();
+}
+
+#[test]
+fn hostile_studies_and_silent_connections_do_not_hold_up_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path(), 20);
+    coordinator.submit(&TinyStudy::new("calm"));
+    let address = coordinator.url.strip_prefix("http://").unwrap();
+    // Connections that say nothing, or only a part of what begins a connection.
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|i| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..i % 24]).unwrap();
+            stream
+        })
+        .collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let hostile: String = (0..40_000).map(|i| format!("a{i} = 1\n")).collect();
+    let submitted: Vec<_> = runtime.block_on(async {
+        let channel = connect(&coordinator.url).await;
+        let submit = |_| {
+            let mut client = StudyServiceClient::new(channel.clone());
+            let spec_toml = hostile.clone();
+            let teacher_weights = Vec::new();
+            tokio::spawn(async move {
+                let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
+                client.submit_study(request).await
+            })
+        };
+        (0..20).map(submit).collect()
+    });
+    assert_eq!(coordinator.status("calm")["state"], "running");
+    for answer in submitted {
+        let refused = runtime.block_on(answer).unwrap().unwrap_err();
+        let text = refused.message();
+        assert!(text.contains("a0") && text.len() < 16_000, "{text}");
+    }
+    assert_eq!(coordinator.status("calm")["state"], "running");
+    drop(silent);
+}
