@@ -87,7 +87,7 @@ fn all_damaged_images_are_named_in_one_message() {
         std::fs::write(at.join("photos").join(name), "damaged").unwrap();
     }
     let data = "source = \"image-folder\"\nclasses = 2\ntrain = \"photos\"";
-    let text = TinyStudy::new("photos").text().replace("source = \"digits\"", &data);
+    let text = TinyStudy::new("photos").text().replace("source = \"digits\"", data);
     // Some editors begin a file with a byte-order mark.
     std::fs::write(at.join("photos.toml"), format!("\u{feff}{text}")).unwrap();
     let said = ["3 things are wrong", "ape/1.png", "ape/2.jfif", "bee/1.jpg"];

@@ -1,14 +1,16 @@
 //! Floods from outside, on loopback and bounded in number: while they last, other clients are
 //! answered, and the coordinator's threads and memory stay within bounds.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::study_service_client::StudyServiceClient;
 use edgesmith_proto::v1::upload_artifact_request::Part;
-use edgesmith_tests::{Coordinator, TinyStudy};
+use edgesmith_tests::{Coordinator, Process, TinyStudy, edgesmith, run};
 use tonic::transport::Channel;
 
 /// A figure of the coordinator's process, from `/proc`; `None` where there is none.
@@ -53,7 +55,7 @@ fn downloads_that_nobody_reads_take_neither_threads_nor_memory_nor_turns_of_othe
             }
         }
         // Time for them to arrive; those that wait for a turn stay unanswered.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         unread
     });
     assert_eq!(coordinator.status("calm")["state"], "running");
@@ -63,7 +65,7 @@ fn downloads_that_nobody_reads_take_neither_threads_nor_memory_nor_turns_of_othe
         workers["workers"].as_array().unwrap().len()
     };
     while joined() == 0 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     if let (Some(threads), Some(now)) = (threads, figure(&coordinator, "Threads")) {
         assert!(now < threads + 100, "{threads} threads became {now}");
@@ -112,4 +114,45 @@ fn hostile_studies_and_silent_connections_do_not_hold_up_others() {
     }
     assert_eq!(coordinator.status("calm")["state"], "running");
     drop(silent);
+}
+
+/// Processor time that a process has used, in clock ticks; `None` where `/proc` does not say.
+fn ticks(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut used = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+    Some(used.next()? + used.next()?)
+}
+
+#[test]
+fn without_free_descriptors_the_coordinator_waits_and_answers_when_some_are_free_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let script = "ulimit -n 80 && exec \"$0\" coordinator --listen 127.0.0.1:0 --data-dir results";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .arg(edgesmith())
+        .current_dir(directory)
+        .env_remove("EDGESMITH_TOKEN")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (id, mut line) = (child.id(), String::new());
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let _coordinator = Process::from(child);
+    let mut words = line.split_whitespace().map(|word| word.trim_end_matches(','));
+    let address = words.find(|word| word.starts_with("127.0.0.1:")).unwrap();
+    // The first ones are accepted, and the others wait in the operating system's queue.
+    let many: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let before = ticks(id);
+    std::thread::sleep(Duration::from_secs(1));
+    if let (Some(before), Some(after)) = (before, ticks(id)) {
+        // A loop that tries again without a pause uses a whole processor, a hundred ticks.
+        assert!(after < before + 50, "it used {} ticks in a second", after - before);
+    }
+    drop(many);
+    let url = format!("http://{address}");
+    run(directory, &["studies", "--coordinator", &url]).ok();
 }

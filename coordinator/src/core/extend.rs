@@ -81,6 +81,16 @@ impl Turn<'_> {
             self.set_budget(name, budget, Some(source))?;
             return Ok(true);
         }
+        // Limits are compared with those that the study has by now.
+        let now = there.spec.differences(spec);
+        let by_now = |of: Difference| {
+            if is_limit(&of) {
+                now.iter().find(|now| now.field == of.field).cloned()
+            } else {
+                Some(of)
+            }
+        };
+        let differences = differences.into_iter().filter_map(by_now).collect();
         let same_data = there.is_on_same_data(spec);
         Err(Refusal::Differs { study: name.clone(), differences, only_limits, same_data })
     }

@@ -377,6 +377,11 @@ impl Core {
         Ok(front.into_iter().map(|(number, _)| study.view(number)).collect())
     }
 
+    /// Whether a worker is connected.
+    pub fn is_connected(&self, worker: WorkerId) -> bool {
+        self.workers.get(worker).is_some()
+    }
+
     /// Connected workers, ordered by id.
     pub fn workers(&self, now: Time) -> Vec<WorkerView> {
         let view = |(id, worker): (&WorkerId, &super::workers::Worker)| WorkerView {

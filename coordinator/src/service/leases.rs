@@ -56,14 +56,10 @@ impl Leases {
         }
     }
 
-    /// Number of workers that are remembered.
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// Forgets all other workers.
-    pub fn keep(&mut self, connected: impl Fn(WorkerId) -> bool) {
-        self.workers.retain(|worker, _| connected(*worker));
+    /// Forgets all other workers, and returns them.
+    pub fn keep(&mut self, connected: impl Fn(WorkerId) -> bool) -> Vec<WorkerId> {
+        let lost = self.workers.extract_if(|worker, _| !connected(*worker));
+        lost.map(|(worker, _)| worker).collect()
     }
 }
 
@@ -86,8 +82,7 @@ mod tests {
         assert!(leases.asked(worker, RequestId(10)));
         // The core knows who is registered.
         assert!(leases.asked(other, RequestId(11)));
-        leases.keep(|known| known == other);
-        assert_eq!(leases.workers(), 0);
+        assert_eq!(leases.keep(|known| known == other), [worker]);
         leases.answered(RequestId(10));
     }
 }

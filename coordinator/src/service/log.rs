@@ -20,6 +20,8 @@ pub enum Subject {
     Joins(Box<WorkerInfo>),
     /// A worker that leaves.
     Leaves(WorkerId),
+    /// Time that has passed.
+    Ticks,
     /// Another request, by the words for it.
     Asks(&'static str),
 }
@@ -40,7 +42,7 @@ impl Subject {
             Event::Heartbeat { .. } => Self::Asks("a heartbeat"),
             Event::Report { .. } => Self::Asks("a report"),
             Event::Abandoned { .. } => Self::Asks("a call that was given up"),
-            Event::Tick => Self::Asks("the clock"),
+            Event::Tick => Self::Ticks,
         }
     }
 }
@@ -59,6 +61,11 @@ pub fn decided(subject: &Subject, commands: &[Command]) {
 /// Logs that a worker asked for more leases than it may wait for.
 pub fn refused_lease(worker: WorkerId) {
     info!("refused a lease: worker {worker} waits for more tasks than it has slots");
+}
+
+/// Logs that a worker was silent for too long.
+pub fn lost_worker(worker: WorkerId) {
+    info!("worker {worker} was lost: it has been silent for too long");
 }
 
 /// Logs a durable write of some records that took `time`.
@@ -95,6 +102,8 @@ fn refused(subject: &Subject, refusal: &Refusal) {
         }
         Subject::Leaves(worker) => info!("refused that worker {worker} leaves: {refusal}"),
         Subject::Asks(what) => info!("refused {what}: {refusal}"),
+        // Time asks for nothing.
+        Subject::Ticks => {}
     }
 }
 
@@ -262,8 +271,9 @@ mod tests {
             let refusal = Err(Refusal::TooManyWorkers(9));
             decided(&Subject::Joins(info.into()), &[reply(refusal)]);
             decided(&Subject::Asks("a lease"), &[persist(leased), reply(Ok(Answer::NoTask))]);
-            decided(&Subject::Asks("the clock"), &[persist(lost), persist(failed)]);
+            decided(&Subject::Ticks, &[persist(lost), persist(failed)]);
             decided(&Subject::Leaves(WorkerId(7)), &[reply(Ok(Answer::Left))]);
+            lost_worker(WorkerId(8));
             wrote(3, Duration::from_millis(5));
             wrote(3, Duration::from_millis(1500));
         });
@@ -275,6 +285,7 @@ mod tests {
             "INFO study s: attempt 4 at task 3 was lost",
             "INFO study s is failed: no data",
             "INFO worker 7 left",
+            "INFO worker 8 was lost: it has been silent for too long",
             "WARN writing to the disk was slow records=3 ms=1500",
         ];
         assert_eq!(lines, expected);

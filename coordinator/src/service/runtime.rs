@@ -5,7 +5,6 @@
 //! also wait for that write, because they see what it makes durable. If the write fails, no reply
 //! is released and the thread ends with the error.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use edgesmith_common::WorkerId;
 use tokio::sync::{oneshot, watch};
 use tonic::Status;
 
@@ -24,10 +22,6 @@ use crate::store::{Store, StoreError};
 
 /// Most messages handled before one write. It bounds the time until the first of them is answered.
 const BATCH: usize = 1024;
-
-/// Number of workers, connected or lost, above which those that are lost are forgotten. Above the
-/// number that may be connected.
-const MANY_WORKERS: usize = 4096;
 
 /// A message to the thread.
 enum Message {
@@ -203,7 +197,7 @@ impl<S: Store> Runtime<S> {
                     let subject = log::Subject::of(&event);
                     let commands = self.core.handle(now, *event);
                     log::decided(&subject, &commands);
-                    self.note_workers(&subject, &commands, now);
+                    self.note_workers(&subject, &commands);
                     self.take(commands, &mut records, &mut releases);
                 }
                 Message::Query(query) => releases.push(query(&self.core, now)),
@@ -232,7 +226,7 @@ impl<S: Store> Runtime<S> {
     }
 
     /// Keeps the number of slots of every worker that is connected.
-    fn note_workers(&mut self, subject: &log::Subject, commands: &[Command], now: Time) {
+    fn note_workers(&mut self, subject: &log::Subject, commands: &[Command]) {
         match subject {
             log::Subject::Joins(info) => {
                 for command in commands {
@@ -242,14 +236,15 @@ impl<S: Store> Runtime<S> {
                         self.leases.joined(*worker, info.slots);
                     }
                 }
-                // Workers that were lost are not named.
-                if self.leases.workers() > MANY_WORKERS {
-                    let connected: HashSet<WorkerId> =
-                        self.core.workers(now).into_iter().map(|worker| worker.id).collect();
-                    self.leases.keep(|worker| connected.contains(&worker));
-                }
             }
             log::Subject::Leaves(worker) => self.leases.left(*worker),
+            log::Subject::Ticks => {
+                let core = &self.core;
+                self.leases
+                    .keep(|worker| core.is_connected(worker))
+                    .into_iter()
+                    .for_each(log::lost_worker);
+            }
             log::Subject::Asks(_) => {}
         }
     }
