@@ -5,6 +5,7 @@ use edgesmith_common::{AttemptId, StudyName, Target, TaskId, TrialValues};
 use super::fronts::Fronts;
 use super::import::Candidates;
 use super::latency::Predictors;
+use super::machines::Machines;
 use super::rungs::Rungs;
 use super::screening::Screening;
 use super::study::{Data, Stage, Study, StudyClock, Teacher};
@@ -260,6 +261,7 @@ impl Core {
             hopeless_in_a_row: 0,
             simulated_seconds: 0.0,
             names: Default::default(),
+            machines: Machines::default(),
             candidates: Candidates::default(),
         };
         if let Some(task) = *teacher_task {

@@ -229,6 +229,7 @@ impl Study {
             }
         };
         values.add_measurement(measurement.clone());
+        self.machines.note(&measurement.device);
         if let Some(number) = number {
             self.learn_latency(number, measurement);
         }

@@ -20,6 +20,7 @@ mod apply;
 mod apply_study;
 mod batches;
 mod command;
+mod constraints;
 mod curves;
 mod event;
 mod extend;
@@ -29,6 +30,7 @@ mod inheritance;
 mod invariants;
 mod latency;
 mod lifecycle;
+mod machines;
 mod objectives;
 mod outcome;
 mod promotion;
@@ -55,13 +57,12 @@ use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, WorkerId};
 
 pub use apply::RestoreError;
 pub use command::{Answer, Command, Lease, Refusal, Start};
+pub use constraints::ConstraintView;
 pub use event::{Action, AttemptProgress, Event, RequestId};
 pub use import::KnownTrial;
 pub use latency::PredictionView;
-pub use queries::{
-    ConstraintView, Exclusion, StudyView, TeacherView, TrialCounts, TrialView, UnlikeMachines,
-    WorkerView,
-};
+pub use machines::UnlikeMachines;
+pub use queries::{Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use time::Time;
 

@@ -1,17 +1,18 @@
 //! Queries: what users may ask the core. Nothing here changes the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, Constraint, DataReport, DeviceClass, DeviceInfo, Filter, Measurement, Needs,
-    RungReport, StudyName, Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId,
-    WorkerInfo, pareto,
+    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, RungReport, StudyName,
+    Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
+use super::constraints::ConstraintView;
 use super::lifecycle::CANCELLED;
+use super::machines::{Machines, UnlikeMachines};
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::Queue;
 use super::{Core, PredictionView, Refusal, StudyState, Time};
@@ -76,53 +77,6 @@ pub struct StudyView {
     pub activity: Vec<String>,
     /// Device classes whose latencies were measured on machines that differ.
     pub unlike_machines: Vec<UnlikeMachines>,
-}
-
-/// Machines that differ, although their workers offer the same device class. Latencies on them
-/// cannot be compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnlikeMachines {
-    /// The device class.
-    pub class: DeviceClass,
-    /// One machine of each kind, at least two, in the order of their first measurements. Kinds
-    /// differ in the processor's model, its instruction sets, or the number of cores.
-    pub machines: Vec<DeviceInfo>,
-}
-
-impl UnlikeMachines {
-    /// Finds them in measurements, ordered by class.
-    pub fn find<'a>(measurements: impl IntoIterator<Item = &'a Measurement>) -> Vec<Self> {
-        let mut kinds: BTreeMap<&DeviceClass, Vec<&DeviceInfo>> = BTreeMap::new();
-        let kind = |of: &'a DeviceInfo| (&of.cpu, &of.cpu_flags, of.cores);
-        for Measurement { device, .. } in measurements {
-            let machines = kinds.entry(&device.class).or_default();
-            if !machines.iter().any(|machine| kind(machine) == kind(device)) {
-                machines.push(device);
-            }
-        }
-        kinds.retain(|_, machines| machines.len() > 1);
-        let unlike = |(class, machines): (&DeviceClass, Vec<&DeviceInfo>)| Self {
-            class: class.clone(),
-            machines: machines.into_iter().cloned().collect(),
-        };
-        kinds.into_iter().map(unlike).collect()
-    }
-}
-
-/// What a constraint excluded.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConstraintView {
-    /// The constraint.
-    pub constraint: Constraint,
-    /// Number of candidates that it ruled out before they were trained.
-    pub excluded: u32,
-    /// Number of complete trials that meet it.
-    pub met: u32,
-    /// Number of complete trials of which its figure is known.
-    pub measured: u32,
-    /// While no trial meets it: the figure that comes nearest to the limit, with its trial, which
-    /// is complete or was ruled out. `None` if some trial meets it or none has the figure.
-    pub nearest: Option<(f64, TrialNumber)>,
 }
 
 /// Trials by state.
@@ -320,7 +274,7 @@ impl Core {
             spec_toml: study.spec.source().to_owned(),
             resolved_study: Arc::clone(&study.resolved),
             activity: self.activity(|attempt| attempt.study == *name),
-            unlike_machines: UnlikeMachines::find(study.measurements()),
+            unlike_machines: study.machines.unlike(),
         })
     }
 
@@ -397,8 +351,12 @@ impl Core {
     /// Classes of connected workers whose latencies were measured on machines that differ, in any
     /// study.
     pub fn unlike_machines(&self) -> Vec<UnlikeMachines> {
-        let measured = self.studies.values().flat_map(Study::measurements);
-        let mut unlike = UnlikeMachines::find(measured);
+        let mut machines = Machines::default();
+        self.studies
+            .values()
+            .flat_map(|study| study.machines.all())
+            .for_each(|of| machines.note(of));
+        let mut unlike = machines.unlike();
         unlike.retain(|of| self.workers.0.values().any(|worker| worker.info.class == of.class));
         unlike
     }
@@ -505,16 +463,6 @@ impl Core {
 }
 
 impl Study {
-    /// All measurements so far, first the teacher's, then by trial.
-    fn measurements(&self) -> impl Iterator<Item = &Measurement> {
-        let teacher = match &self.teacher {
-            Teacher::Trained { values, .. } => Some(&**values),
-            Teacher::None | Teacher::Pending(_) => None,
-        };
-        let trials = self.trials.iter().filter_map(|trial| trial.stage.values());
-        teacher.into_iter().chain(trials).flat_map(TrialValues::measurements)
-    }
-
     fn view(&self, number: usize) -> TrialView {
         let trial = &self.trials[number];
         TrialView {
@@ -553,52 +501,6 @@ impl Study {
         if any_runs { TrialState::Running } else { TrialState::Waiting }
     }
 
-    /// What each constraint excluded.
-    fn constraints(&self) -> Vec<ConstraintView> {
-        self.spec.constraints.iter().map(|constraint| self.constraint(constraint)).collect()
-    }
-
-    fn constraint(&self, constraint: &Constraint) -> ConstraintView {
-        let (mut met, mut measured, mut excluded) = (0, 0, 0);
-        let mut broken = Vec::new();
-        for (number, trial) in self.trials.iter().enumerate() {
-            match &trial.stage {
-                Stage::Complete(values) => {
-                    let Some(value) = values.get(&constraint.of) else { continue };
-                    measured += 1;
-                    if constraint.bound.violation(value) == 0.0 {
-                        met += 1;
-                    } else {
-                        broken.push((value, number));
-                    }
-                }
-                Stage::Infeasible { reason, .. } => {
-                    let Some(value) = ruled_out(reason, constraint) else { continue };
-                    excluded += 1;
-                    broken.push((value, number));
-                }
-                Stage::Scoring(_)
-                | Stage::Scored
-                | Stage::Training(_)
-                | Stage::OnRung
-                | Stage::Measuring { .. }
-                | Stage::Pruned
-                | Stage::ScreenedOut
-                | Stage::Failed { .. } => {}
-            }
-        }
-        let by = |value: f64| constraint.bound.violation(value);
-        let nearest = broken.into_iter().min_by(|(a, _), (b, _)| by(*a).total_cmp(&by(*b)));
-        let nearest = nearest.filter(|_| met == 0);
-        ConstraintView {
-            constraint: constraint.clone(),
-            excluded,
-            met,
-            measured,
-            nearest: nearest.map(|(value, number)| (value, TrialNumber(number as u32))),
-        }
-    }
-
     fn counts(&self) -> TrialCounts {
         let mut counts = TrialCounts::default();
         for trial in &self.trials {
@@ -627,12 +529,4 @@ impl Study {
         }
         counts
     }
-}
-
-/// The figure for which `constraint` ruled a candidate out before training; `None` if another
-/// reason did. It is read from the reason that [`edgesmith_common::StudySpec::analytic_violation`]
-/// wrote, which is all that is stored of such a candidate.
-fn ruled_out(reason: &str, constraint: &Constraint) -> Option<f64> {
-    let value = reason.strip_suffix(&format!(", which breaks {constraint}"))?;
-    value.strip_prefix(&format!("{} is ", constraint.of))?.parse().ok()
 }

@@ -13,6 +13,7 @@ use edgesmith_search_space::Genotype;
 use super::fronts::Fronts;
 use super::import::Candidates;
 use super::latency::Predictors;
+use super::machines::Machines;
 use super::rungs::Rungs;
 use super::screening::Screening;
 use super::task::{Queue, Tasks};
@@ -53,6 +54,8 @@ pub(super) struct Study {
     pub(super) hopeless_in_a_row: u32,
     /// The names of the figures of the last complete trial, shared with the next ones.
     pub(super) names: [FigureNames; 2],
+    /// The machines that measured its latencies.
+    pub(super) machines: Machines,
     /// The candidates of trials, for imports.
     pub(super) candidates: Candidates,
     /// Simulated seconds of all look-ups so far, including those at rungs, as given in the table; 0
