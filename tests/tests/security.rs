@@ -19,7 +19,8 @@ fn a_study_runs_over_tls_with_a_token_and_others_are_refused_with_a_reason() {
     let ask = |args: &[&str], keys: &[&str]| coordinator.ask(&[args, keys].concat());
 
     // This machine does not trust the test's certificate authority.
-    ask(&["studies"], &["--token", "sesame"]).fails(1, &["no coordinator answers", "certificate"]);
+    ask(&["studies"], &["--token", "sesame"])
+        .fails(1, &["failed to connect to the coordinator at", "certificate"]);
     ask(&["studies"], &["--tls-ca", "ca.pem"]).fails(1, &["token"]);
     ask(&["studies"], &["--tls-ca", "ca.pem", "--token", "mellon"]).fails(1, &["token"]);
     ask(&["studies"], &["--tls-ca", "absent.pem"]).fails(2, &["absent.pem"]);

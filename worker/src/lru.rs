@@ -99,7 +99,7 @@ impl<K: PartialEq, V> Lru<K, V> {
             };
             match unused {
                 Some(bytes) if used > limit => {
-                    used -= bytes;
+                    used = used.saturating_sub(bytes);
                     false
                 }
                 Some(_) | None => true,

@@ -181,7 +181,9 @@ impl Coordinator {
                             let token = BearerToken::new(token.as_ref());
                             return Ok(Self { channel, token, _local: None });
                         }
-                        Err(error) if error.is::<Invalid>() => return Err(error),
+                        Err(error) if error.is::<Invalid>() || error.is::<NotTrusted>() => {
+                            return Err(error);
+                        }
                         Err(error) => in_use(directory, pid, &error.to_string()),
                     }
                 }
@@ -268,11 +270,22 @@ async fn channel(
     let connected = endpoint.connect().await;
     connected.map_err(|error| {
         let cause = edgesmith_worker::session::reason(&error);
+        if edgesmith_worker::session::is_of_tls(&error) {
+            return NotTrusted { url: url.to_owned(), cause }.into();
+        }
         anyhow::anyhow!(
             "no coordinator answers at {url} ({cause}); start one with `edgesmith coordinator` or \
              name another with --coordinator"
         )
     })
+}
+
+/// Something answers, but no connection to it can be trusted or understood.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to connect to the coordinator at {url}: {cause}")]
+struct NotTrusted {
+    url: String,
+    cause: String,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub use answer::{from_status, is_over};
 pub use connect::{
     Artifacts, Connection, Coordinator, DEFAULT_COORDINATOR, DEFAULT_DATA_DIR, Studies, Tokens,
 };
-pub use submission::{Submission, read_study};
+pub use submission::{MAX_WEIGHTS, Submission, read_study};
 pub use token::TokenOptions;
 pub use training::{Backend, pipeline, slots};
 pub use trial_row::TrialRow;

@@ -14,7 +14,7 @@ use crate::{Coordinator, from_status};
 /// Largest size of a study file, bytes.
 const MAX_STUDY: u64 = 16 << 20;
 /// Largest size of a file of weights, bytes.
-const MAX_WEIGHTS: u64 = 4 << 30;
+pub const MAX_WEIGHTS: u64 = 4 << 30;
 
 /// Reads and checks a study file. A byte-order mark is left out.
 pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {

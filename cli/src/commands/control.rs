@@ -52,8 +52,12 @@ pub async fn delete(args: Args) -> anyhow::Result<()> {
 /// The text about a removed study that had this status.
 fn removed(status: &v1::StudyStatus) -> String {
     let trials = finished(status) + status.running + status.waiting;
+    let imported = match status.imported {
+        0 => String::new(),
+        imported => format!(", and {imported} imported ones"),
+    };
     format!(
-        "removed study {}, which was {}, with its {trials} trials, {} of them complete",
+        "removed study {}, which was {}, with its {trials} trials, {} of them complete{imported}",
         status.name,
         state_name(status.state()),
         status.complete
@@ -81,5 +85,7 @@ mod tests {
         };
         let text = "removed study s, which was paused, with its 7 trials, 3 of them complete";
         assert_eq!(removed(&status), text);
+        let status = v1::StudyStatus { imported: 8, ..status };
+        assert!(removed(&status).ends_with("complete, and 8 imported ones"));
     }
 }

@@ -120,10 +120,11 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
              `edgesmith worker --roles measure --device {device}`"
         ));
     }
-    if s.missing_trainer {
+    // Where a connected worker cannot do it, `problems` says why and what to do.
+    if s.missing_trainer && s.exclusions.is_empty() {
         lines.push("waiting    no worker trains; start one with `edgesmith worker`".to_owned());
     }
-    if s.missing_table {
+    if s.missing_table && s.exclusions.is_empty() {
         let text =
             "waiting    no worker reads tables; start one with `edgesmith worker --roles table`";
         lines.push(text.to_owned());
@@ -345,10 +346,12 @@ mod tests {
             problems: vec!["a cannot read the data".to_owned()],
             exclusions: vec![exclusion],
             blocked: true,
+            missing_trainer: true,
             budget_hours: Some(1.5),
             ..Default::default()
         };
         assert!(describe(&status, true).contains("\nproblem    a cannot read the data\n"));
+        assert!(!describe(&status, true).contains("no worker trains"));
         let document = status_json(&status);
         assert_eq!((&document["blocked"], &document["budget_hours"]), (&json!(true), &json!(1.5)));
         let expected = json!([{

@@ -81,7 +81,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let coordinator = Coordinator::connect(&connection).await?;
             let request = v1::RevokeTokenRequest { name: name.clone() };
             coordinator.tokens().revoke_token(request).await.map_err(from_status)?;
-            print_text(&format!("revoked token {name}\n"))
+            print_text(&format!("revoked token {name}\n"))?;
+            // Fails if the caller's own token was revoked.
+            let left = coordinator.tokens().list_tokens(v1::ListTokensRequest {}).await;
+            if left.is_ok_and(|answer| answer.into_inner().tokens.is_empty()) {
+                eprintln!(
+                    "no token is left: a coordinator that listens on this machine only will ask \
+                     nobody for one after its next start"
+                );
+            }
+            Ok(())
         }
     }
 }

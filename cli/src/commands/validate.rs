@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use edgesmith_client::read_study;
+use edgesmith_client::{MAX_WEIGHTS, read_study};
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{
     Budget, FidelityRule, FidelitySpec, ScreeningSpec, TableSpec, TeacherSource, TeacherSpec,
@@ -13,6 +13,7 @@ use edgesmith_console::{invalid, print_text, table};
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 use edgesmith_worker::data::Dataset;
 use edgesmith_worker::export::safetensors;
+use edgesmith_worker::files;
 use edgesmith_worker::table::{CellTable, TableError};
 
 /// Arguments: the study file.
@@ -173,7 +174,7 @@ impl Files {
             return;
         }
         let read = || -> anyhow::Result<()> {
-            let (weights, _) = safetensors::read(&std::fs::read(path)?)?;
+            let (weights, _) = safetensors::read(&files::read(path, MAX_WEIGHTS)?)?;
             Ok(weights.check(&Plan::lower(&teacher.architecture, work.space.data())?)?)
         };
         if let Err(error) = read() {

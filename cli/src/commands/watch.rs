@@ -43,7 +43,7 @@ pub async fn follow(
     when_blocked: WhenBlocked,
 ) -> anyhow::Result<ExitCode> {
     let mut said: Vec<String> = Vec::new();
-    let mut silent_tries = 0;
+    let (mut silent_tries, mut seen) = (0, false);
     let last = loop {
         let request = v1::WatchStudyRequest { study: study.to_owned() };
         let mut last = None;
@@ -54,6 +54,7 @@ pub async fn follow(
                     match stream.message().await {
                         Ok(Some(status)) => {
                             silent_tries = 0;
+                            seen = true;
                             progress.update(&status);
                             match when_blocked {
                                 WhenBlocked::GiveUp if status.blocked => {
@@ -80,6 +81,12 @@ pub async fn follow(
         };
         match (broken, last) {
             (None, Some(last)) if is_over(last.state()) => break last,
+            (Some(status), _) if status.code() == tonic::Code::NotFound && seen => {
+                return Err(anyhow::anyhow!(
+                    "study {study} is no longer there: it was renamed or deleted; `edgesmith \
+                     studies` lists all"
+                ));
+            }
             (Some(status), _) if !is_passing(&status) => return Err(from_status(status)),
             (Some(status), _) if silent_tries >= 60 => return Err(from_status(status)),
             _ => {

@@ -26,7 +26,7 @@ pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use difference::Difference;
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
-pub use parse::MAX_STUDY_BYTES;
+pub use parse::{MAX_STUDY_BYTES, MAX_TRIALS};
 pub use resolved::ResolvedError;
 pub use screening::{Proxy, ScreeningSpec};
 

@@ -27,6 +27,8 @@ use crate::{
 
 /// Largest study file, bytes.
 pub const MAX_STUDY_BYTES: usize = 1 << 20;
+/// Most trials of a budget.
+pub const MAX_TRIALS: u32 = 10_000_000;
 /// Most objectives, most constraints, and most studies to start from. Each one is compared with the
 /// others.
 const MAX_OBJECTIVES: usize = 32;
@@ -429,7 +431,7 @@ fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
         value => Err(format!("{value} is out of range; use a number above 0")),
     };
     let simulated_seconds = looks_up.then(|| table.obeying("simulated_seconds", m, positive));
-    let most = 10_000_000;
+    let most = MAX_TRIALS;
     let counts_seconds = table.knew("simulated_seconds") && looks_up;
     if !table.has("trials") && !counts_seconds {
         m.add(&table.span(), "budget.trials", "is missing; give the number of trials");

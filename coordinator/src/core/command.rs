@@ -256,9 +256,13 @@ fn instead(study: &StudyName, only_limits: bool, same_data: bool) -> String {
         (true, _) => "a budget can only become larger".to_owned(),
         (false, true) => format!(
             "give this one another study.name, and study.start_from = [\"{study}\"] to start from \
-             the results of the other"
+             the results of the other; or remove the other with all its results: `edgesmith delete \
+             {study}`"
         ),
-        (false, false) => "give this one another study.name".to_owned(),
+        (false, false) => format!(
+            "give this one another study.name, or remove the other with all its results: \
+             `edgesmith delete {study}`"
+        ),
     }
 }
 

@@ -48,6 +48,12 @@ impl Turn<'_> {
                     self.core.exclude(worker, &study, needs, reason);
                 }
                 (Fault::Data, needs) if needs.data => {
+                    // Others may have good files.
+                    let named = self.core.workers.get(worker).map(|of| of.info.name.clone());
+                    let reason = match named {
+                        Some(name) => format!("{reason} (found by worker {name})"),
+                        None => reason,
+                    };
                     let ending = AttemptEnding::FaultOfData { reason: reason.clone() };
                     self.end_attempt(&study, task, attempt, ending);
                     if !self.core.studies[&study].data_damaged() {

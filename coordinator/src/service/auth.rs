@@ -14,6 +14,7 @@ use tonic::codegen::{Service, http};
 use tower_layer::Layer;
 
 use super::access::{self, Allowed};
+use super::limits::fitting;
 use super::listener::Peer;
 use super::throttle::Throttle;
 use super::tokens::Tokens;
@@ -55,9 +56,9 @@ impl Auth {
         }
         let Some(allowed) = access::of(call.path) else {
             let path = call.path;
-            return Err(Status::unimplemented(format!(
+            return Err(fitting(Status::unimplemented(format!(
                 "this coordinator has no call {path}; does it run another version of edgesmith?"
-            )));
+            ))));
         };
         match allowed {
             Allowed::Anyone => return Ok(()),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
@@ -30,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two log lines of one kind.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes with which every HTTP/2 connection begins. Before them, HTTP/2 asks for no sign of life.
+const PREFACE: usize = 24;
 /// The first byte of a TLS connection: a record with a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -40,7 +43,7 @@ pub struct Bounds {
     pub connections: usize,
     /// Most unfinished TLS handshakes.
     pub handshakes: usize,
-    /// How long a TLS handshake may take.
+    /// How long a TLS handshake may take, and then the beginning of HTTP/2.
     pub handshake_timeout: Duration,
 }
 
@@ -111,7 +114,7 @@ async fn accept(
         // If it fails, answers are only slower.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            let connection = Connection { io: Io::Plain(stream), peer, _permit: permit };
+            let connection = Connection::new(Io::Plain(stream), peer, permit, bounds);
             if ready.send(Ok(connection)).await.is_err() {
                 return;
             }
@@ -129,7 +132,7 @@ async fn accept(
                 Ok(Ok(io)) => {
                     let peer = Peer { plain_at_tls: matches!(io, Io::Plain(_)), ..peer };
                     // The receiver is gone if the server stops.
-                    let _ = ready.send(Ok(Connection { io, peer, _permit: permit })).await;
+                    let _ = ready.send(Ok(Connection::new(io, peer, permit, bounds))).await;
                 }
                 Ok(Err(error)) => tracing::debug!("no TLS connection to {address}: {error}"),
                 Err(_) => tracing::debug!("no TLS connection to {address}: it took too long"),
@@ -164,7 +167,17 @@ impl Occasional {
 pub struct Connection {
     io: Io,
     peer: Peer,
+    /// When the beginning of HTTP/2 must have come, and how many bytes of it are missing; `None` once
+    /// it is there.
+    beginning: Option<(Pin<Box<Sleep>>, usize)>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(io: Io, peer: Peer, permit: OwnedSemaphorePermit, bounds: Bounds) -> Self {
+        let until = Box::pin(tokio::time::sleep(bounds.handshake_timeout));
+        Self { io, peer, beginning: Some((until, PREFACE)), _permit: permit }
+    }
 }
 
 enum Io {
@@ -186,10 +199,21 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut this.io {
             Io::Plain(io) => Pin::new(io).poll_read(cx, buffer),
             Io::Tls(io) => Pin::new(io).poll_read(cx, buffer),
+        };
+        if let Some((until, missing)) = &mut this.beginning {
+            *missing = missing.saturating_sub(buffer.filled().len() - before);
+            if *missing == 0 {
+                this.beginning = None;
+            } else if until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
+        read
     }
 }
 
@@ -277,8 +301,27 @@ mod tests {
         // Without TLS, a client is let in to be told so.
         let mut plain = TcpStream::connect(address).await.unwrap();
         plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        let connection = accepted.next().await.unwrap().unwrap();
+        let mut connection = accepted.next().await.unwrap().unwrap();
         assert!(connection.connect_info().plain_at_tls);
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+        // One that has begun may be silent for longer.
+        let mut bytes = [0; PREFACE];
+        connection.read_exact(&mut bytes).await.unwrap();
+        let longer = tokio::time::timeout(3 * handshake_timeout, connection.read(&mut bytes));
+        assert!(longer.await.is_err(), "it was closed");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_begin_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bounds = Bounds { handshake_timeout: Duration::from_millis(100), ..Bounds::default() };
+        let mut accepted = connections(listener, None, bounds);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"PRI * HTTP").await.unwrap();
+        let mut connection = accepted.next().await.unwrap().unwrap();
+        let mut bytes = [0; PREFACE];
+        let error = connection.read_exact(&mut bytes).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

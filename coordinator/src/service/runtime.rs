@@ -211,7 +211,8 @@ impl<S: Store> Runtime<S> {
         // was handled, and a deadline that passed meanwhile must wait until they are handled.
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             let commands = self.core.handle(now, Event::Tick);
-            log::decided(&log::Subject::of(&Event::Tick), &commands);
+            log::decided(&log::Subject::Ticks, &commands);
+            self.note_workers(&log::Subject::Ticks, &commands);
             self.take(commands, &mut records, &mut releases);
         }
         if !records.is_empty() {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
+use edgesmith_common::spec::MAX_TRIALS;
 use edgesmith_common::{DeviceClass, Filter, StudyName, StudySpec, TrialNumber};
 use edgesmith_proto::v1::study_service_server::StudyService;
 use edgesmith_proto::{ConvertError, genotype, optional_hash, v1};
@@ -11,7 +12,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::limits::Turns;
+use super::limits::{Turns, fitting};
 use super::runtime::Handle;
 use super::{status, views};
 use crate::core::{Action, Answer, Core, Event, KnownTrial, Refusal, TrialView};
@@ -242,7 +243,7 @@ impl StudyService for Studies {
         };
         let filters = request.filters.iter().map(|text| text.parse::<Filter>());
         let filters = filters.collect::<Result<Vec<_>, _>>();
-        let filters = filters.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let filters = filters.map_err(|e| fitting(Status::invalid_argument(e.to_string())))?;
         let _turn = self.answering.take().await?;
         let found = self.core.query(move |core, _| core.front(&study, device.as_ref(), &filters));
         let front = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
@@ -272,6 +273,11 @@ impl StudyService for Studies {
     ) -> Result<Response<v1::StudyStatus>, Status> {
         let v1::ExtendStudyRequest { study, trials, hours } = request.into_inner();
         let study = name(&study)?;
+        if let Some(trials) = trials.filter(|trials| *trials > MAX_TRIALS) {
+            return Err(Status::invalid_argument(format!(
+                "{trials} trials are too many; a budget has at most {MAX_TRIALS}"
+            )));
+        }
         let event = |to| Event::Extend { to, study: study.clone(), trials, hours };
         self.core.ask(event).await?;
         current(&self.core, study).await.map(Response::new)

@@ -276,13 +276,13 @@ impl TokenService for TokenAdmin {
 
 fn status_of(error: &TokenError) -> Status {
     let text = error.to_string();
-    match error {
+    super::limits::fitting(match error {
         TokenError::Name(_) => Status::invalid_argument(text),
         TokenError::Taken(_) => Status::already_exists(text),
         TokenError::Unknown { .. } => Status::not_found(text),
         TokenError::TooMany => Status::resource_exhausted(text),
         TokenError::Access(_) | TokenError::Tls(_) => Status::internal(text),
-    }
+    })
 }
 
 #[cfg(test)]

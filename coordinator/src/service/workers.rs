@@ -44,13 +44,15 @@ impl WorkerService for Workers {
             )));
         }
         // Attempts without the right secret were leased to others. For the core they do not exist.
-        let is_mine = |held: &&v1::HeldAttempt| {
+        let is_mine = |held: &v1::HeldAttempt| {
             self.secrets.is_of_attempt(&held.secret, AttemptId(held.attempt_id))
         };
-        let (mine, foreign): (Vec<_>, Vec<_>) = request.held.iter().partition(is_mine);
+        let held = request.held.clone();
+        // Checks how many there are.
+        let worker = worker_info(request).map_err(|e| status::of_convert(&e))?;
+        let (mine, foreign): (Vec<_>, Vec<_>) = held.into_iter().partition(is_mine);
         let held = mine.iter().map(|held| AttemptId(held.attempt_id)).collect();
         let foreign: Vec<u64> = foreign.iter().map(|held| held.attempt_id).collect();
-        let worker = worker_info(request).map_err(|e| status::of_convert(&e))?;
         match self.core.ask(|to| Event::Join { to, worker, held }).await? {
             Answer::Joined { worker, heartbeat, stop } => Ok(Response::new(v1::JoinResponse {
                 worker_id: worker.0,
@@ -92,17 +94,17 @@ impl WorkerService for Workers {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let worker = self.caller(request.worker_id, &request.secret)?;
-        let is_mine = |p: &v1::AttemptProgress| {
-            self.secrets.is_of_attempt(&p.secret, AttemptId(p.attempt_id))
-        };
-        let (mine, foreign): (Vec<_>, Vec<_>) = request.running.into_iter().partition(is_mine);
-        let foreign = foreign.into_iter().map(|p| p.attempt_id);
-        let running = running(&mine).map_err(|e| status::of_convert(&e))?;
-        let progress = |(id, fraction, stage)| {
+        // Checks how many there are.
+        let all = running(&request.running).map_err(|e| status::of_convert(&e))?;
+        let (mut running, mut foreign) = (Vec::new(), Vec::new());
+        for (sent, (id, fraction, stage)) in request.running.iter().zip(all) {
             let attempt = AttemptId(id);
-            AttemptProgress { attempt, fraction, stage }
-        };
-        let running = running.into_iter().map(progress).collect();
+            if self.secrets.is_of_attempt(&sent.secret, attempt) {
+                running.push(AttemptProgress { attempt, fraction, stage });
+            } else {
+                foreign.push(id);
+            }
+        }
         match self.core.ask(|to| Event::Heartbeat { to, worker, running }).await? {
             Answer::Alive { stop } => Ok(Response::new(v1::HeartbeatResponse {
                 stop: stop.iter().map(|id| id.0).chain(foreign).collect(),

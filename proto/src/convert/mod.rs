@@ -20,7 +20,7 @@ pub use trial::{trial_state, trial_state_parts};
 use edgesmith_common::{ArtifactHash, one_line};
 
 /// Most tasks that a worker takes at once.
-pub const MAX_SLOTS: usize = 1024;
+pub const MAX_SLOTS: usize = 256;
 /// Most figures of one network.
 const MAX_FIGURES: usize = 512;
 /// Most engines or roles of a worker, and most instruction sets of a device.

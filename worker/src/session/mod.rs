@@ -35,7 +35,7 @@ mod tests;
 pub use connection::{BearerToken, endpoint};
 pub use context::AttemptContext;
 pub use run::run;
-pub use trust::reason;
+pub use trust::{is_of_tls, reason};
 
 /// Who a worker is and where its coordinator listens.
 #[derive(Debug, Clone)]

@@ -110,6 +110,12 @@ pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+/// Whether something answered, and TLS with it failed.
+pub fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| tls_error(error).is_some())
+}
+
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     if let Some(error) = error.downcast_ref() {
         return Some(error);

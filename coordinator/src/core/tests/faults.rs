@@ -112,9 +112,12 @@ fn damaged_data_are_read_once_and_wait_for_the_user() {
     bench.restart();
     let status = bench.status(&study);
     assert_eq!(status.state, StudyState::Running);
-    assert_eq!(status.data_problem.as_deref(), Some(WHY));
+    // Other workers may have good files, so the message names the one that found it.
+    let why = format!("{WHY} (found by worker machine)");
+    assert_eq!(status.data_problem, Some(why));
     assert!(status.blocked && !status.missing_trainer);
-    let said = "its data are damaged: it broke; mend them, then run `edgesmith retry s`";
+    let said = "its data are damaged: it broke (found by worker machine); mend them, then run \
+                `edgesmith retry s`";
     assert_eq!(status.problems, [said]);
     let worker = bench.join(WorkerBuilder::trainer());
     bench.assert_no_work(worker);

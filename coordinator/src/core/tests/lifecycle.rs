@@ -17,7 +17,8 @@ fn submitting_the_same_study_twice_creates_it_once() {
     let other = bench.ask(|to| submission(to, other, None)).unwrap_err();
     let said = "another study is already named s, and it differs from this one in \
                 budget.max_attempts: 2 -> 9; give this one another study.name, and \
-                study.start_from = [\"s\"] to start from the results of the other";
+                study.start_from = [\"s\"] to start from the results of the other; or remove the \
+                other with all its results: `edgesmith delete s`";
     assert_eq!(other.to_string(), said);
     assert_eq!(bench.records.len(), 1);
     assert_eq!(bench.core.studies(), vec![study]);
