@@ -11,6 +11,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 fn a_study_runs_over_tls_with_a_token_and_others_are_refused_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
     certify(directory.path());
+    // The directory also has an authority of its own, which this coordinator does not use.
+    let own = ["--data-dir", "edgesmith-data"];
+    std::fs::create_dir(directory.path().join(own[1])).unwrap();
+    run(directory.path(), &[&["token", "new", "--role", "viewer"], &own[..]].concat()).ok();
     let coordinator = Coordinator::with_options(
         directory.path(),
         &["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--token", "sesame"],
@@ -24,6 +28,10 @@ fn a_study_runs_over_tls_with_a_token_and_others_are_refused_with_a_reason() {
     ask(&["studies"], &["--tls-ca", "ca.pem"]).fails(1, &["token"]);
     ask(&["studies"], &["--tls-ca", "ca.pem", "--token", "mellon"]).fails(1, &["token"]);
     ask(&["studies"], &["--tls-ca", "absent.pem"]).fails(2, &["absent.pem"]);
+    // In the coordinator's own directory no token is needed.
+    let here = [&["studies"], &own[..]].concat();
+    run(directory.path(), &here).fails(1, &["failed to connect to the coordinator at"]);
+    run(directory.path(), &[&here[..], &["--tls-ca", "ca.pem"]].concat()).ok();
     let plain = coordinator.url.replace("https", "http");
     let args = ["studies", "--coordinator", &plain, "--tls-ca", "ca.pem"];
     run(directory.path(), &args).fails(2, &["https://"]);

@@ -165,7 +165,8 @@ impl Coordinator {
                         Ok(local) => {
                             let connected = Self::connect_to_local(&local).await?;
                             // Tokens can be managed only with the directory's own token.
-                            let token = BearerToken::new(service::local_token(directory).as_ref());
+                            let token =
+                                BearerToken::new(service::local_token(directory, true).as_ref());
                             return Ok(Self { token, _local: Some(local), ..connected });
                         }
                         // Another process has opened the directory in the meantime.
@@ -175,8 +176,12 @@ impl Coordinator {
                 }
                 (Some(Holder { pid, address: Some(address) }), _) => {
                     // Whoever can read the directory needs no other token.
-                    let token = token.clone().or_else(|| service::local_token(directory));
-                    match channel(&address, tls_ca_of(&address, options), token.as_ref()).await {
+                    let tls_ca = tls_ca_of(&address, options);
+                    // The directory's authority counts only if the coordinator uses it.
+                    let pinned = address.starts_with("https://") && tls_ca.is_none();
+                    let local = || service::local_token(directory, pinned);
+                    let token = token.clone().or_else(local);
+                    match channel(&address, tls_ca, token.as_ref()).await {
                         Ok(channel) => {
                             let token = BearerToken::new(token.as_ref());
                             return Ok(Self { channel, token, _local: None });

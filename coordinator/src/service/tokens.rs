@@ -72,11 +72,12 @@ fn existing(names: &[String]) -> String {
 }
 
 /// The token that whoever can read a data directory's key has anyway: it gives all rights at the
-/// coordinator of this directory. `None` if the key cannot be read.
-pub fn local_token(data_dir: &Path) -> Option<AccessToken> {
+/// coordinator of this directory. With `pinned`, it carries the fingerprint of the directory's own
+/// authority, if there is one. `None` if the key cannot be read.
+pub fn local_token(data_dir: &Path, pinned: bool) -> Option<AccessToken> {
     let files = AccessFiles::new(data_dir);
     let key = files.existing_key().ok()??;
-    let fingerprint = Authority::existing_fingerprint(&files).ok()?;
+    let fingerprint = Authority::existing_fingerprint(&files).ok()?.filter(|_| pinned);
     Some(AccessToken::made(fingerprint, local_secret(&key)))
 }
 
@@ -315,9 +316,9 @@ mod tests {
     #[test]
     fn whoever_reads_the_directory_has_all_rights_there() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(local_token(dir.path()), None);
+        assert_eq!(local_token(dir.path(), true), None);
         let tokens = Tokens::open(AccessFiles::new(dir.path()), None, true).unwrap();
-        let local = local_token(dir.path()).unwrap();
+        let local = local_token(dir.path(), true).unwrap();
         assert_eq!(tokens.role(&local), Some(TokenRole::Admin));
         let other = tempfile::tempdir().unwrap();
         let other = Tokens::open(AccessFiles::new(other.path()), None, true).unwrap();

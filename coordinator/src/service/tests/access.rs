@@ -173,7 +173,7 @@ async fn every_call_has_an_entry_and_every_role_may_do_what_its_entry_says() {
         assert!(made.required && made.name == format!("{role}-1"), "{made:?}");
         tokens.push((role, made.token));
     }
-    let of_directory = local_token(directory.path()).unwrap();
+    let of_directory = local_token(directory.path(), true).unwrap();
     tokens.push((TokenRole::Admin, of_directory.to_string()));
     for path in &described {
         let allowed = super::super::access::of(path).unwrap();
