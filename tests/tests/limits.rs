@@ -68,7 +68,9 @@ fn downloads_that_nobody_reads_take_neither_threads_nor_memory_nor_turns_of_othe
         std::thread::sleep(Duration::from_millis(20));
     }
     if let (Some(threads), Some(now)) = (threads, figure(&coordinator, "Threads")) {
-        assert!(now < threads + 100, "{threads} threads became {now}");
+        // There are at most 512 threads that may block, and one for each download would take them
+        // all. Those that go on at once need some for a moment.
+        assert!(now < threads + 300, "{threads} threads became {now}");
     }
     if let (Some(memory), Some(now)) = (memory, figure(&coordinator, "VmRSS")) {
         assert!(now < memory + 500_000, "{memory} kB became {now} kB");
