@@ -234,7 +234,7 @@ pub struct AttemptError {
 /// Where the cause of a failed attempt lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// In the candidate: it cannot work, whoever tries.
+    /// In the candidate: it cannot work on any worker.
     Candidate,
     /// In this attempt, or unknown: another attempt may succeed, perhaps on another worker.
     Attempt,

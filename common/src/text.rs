@@ -1,9 +1,10 @@
-//! Texts that come from outside, made safe to print in one line of a terminal and bounded in length.
+//! Texts that come from outside, made safe to print in one line of a terminal and bounded in
+//! length.
 
 /// The text in one line of at most `most` characters (at least 1). Line breaks and tabs become
 /// spaces. Other control characters, and characters that reorder the text around them, become `�`,
-/// so that no text can move the cursor, change colours or look like another one. A longer text loses
-/// its end, which `…` shows.
+/// so that no text can move the cursor, change colours or look like another one. A longer text
+/// loses its end, which `…` shows.
 pub fn one_line(text: &str, most: usize) -> String {
     let mut line: String = text.chars().take(most).map(shown).collect();
     if text.chars().nth(most).is_some() {

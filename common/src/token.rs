@@ -63,7 +63,8 @@ impl FromStr for TokenRole {
     }
 }
 
-/// SHA-256 of a coordinator's certificate authority, in DER. It is written as 64 hexadecimal digits.
+/// SHA-256 of a coordinator's certificate authority, in DER. It is written as 64 hexadecimal
+/// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -103,7 +104,7 @@ pub struct AccessToken {
     made: bool,
 }
 
-/// Why a text is no token.
+/// Why a text is not a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessTokenError {
     /// There is nothing in it.

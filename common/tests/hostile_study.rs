@@ -1,5 +1,5 @@
-//! Study files that are made to be slow to read. Each one is read with work that grows no faster than
-//! its size; before, most of them took minutes.
+//! Study files that are made to be slow to read. Each one is read with work that grows no faster
+//! than its size; before, most of them took minutes.
 
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{MAX_STUDY_BYTES, SpecErrors};

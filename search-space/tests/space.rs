@@ -267,8 +267,8 @@ proptest! {
     }
 }
 
-/// The most stages, with the most widths and depths, that a study may have. Trying all options of all
-/// choices lowers more than ten thousand networks of a thousand layers.
+/// The most stages, with the most widths and depths, that a study may have. Trying all options of
+/// all choices lowers more than ten thousand networks of a thousand layers.
 #[test]
 fn the_largest_network_of_the_largest_space_is_found_with_few_lowerings() {
     let stage = StageSpace {

@@ -165,10 +165,11 @@ pub fn other_than_file(metadata: &Metadata) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn written(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    /// A file with these bytes, and the directory that it is removed with.
+    pub(crate) fn written(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         std::fs::write(&path, bytes).unwrap();

@@ -175,7 +175,7 @@ impl Coordinator {
                     }
                 }
                 (Some(Holder { pid, address: Some(address) }), _) => {
-                    // Whoever can read the directory needs no other token.
+                    // A user who can read the directory has all rights there without another token.
                     let tls_ca = tls_ca_of(&address, options);
                     // The directory's authority counts only if the coordinator uses it.
                     let pinned = address.starts_with("https://") && tls_ca.is_none();

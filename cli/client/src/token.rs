@@ -22,7 +22,7 @@ impl TokenOptions {
     /// The token; `None` if there is none.
     ///
     /// # Errors
-    /// If the file cannot be read, or if the text is no token.
+    /// If the file cannot be read, or if the text is not a token.
     pub fn read(&self) -> anyhow::Result<Option<AccessToken>> {
         let (text, place) = match (&self.token_file, &self.token) {
             (Some(file), _) => {

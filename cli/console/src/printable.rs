@@ -7,8 +7,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// JSON with escapes in place of such characters. They occur only within its strings, so its meaning
-/// stays the same.
+/// JSON with escapes in place of such characters. They occur only within its strings, so its
+/// meaning stays the same.
 pub fn printable_json(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {

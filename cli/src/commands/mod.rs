@@ -79,13 +79,13 @@ pub enum Command {
     Resume(control::Args),
     /// Try again what failed in a study, after you have mended the cause
     ///
-    /// That is: failed trials, the teacher, damaged data, and workers that could not do its tasks. A
-    /// study that has ended goes on.
+    /// That is: failed trials, the teacher, damaged data, and workers that could not do its tasks.
+    /// A study that has ended goes on.
     Retry(retry::Args),
     /// Give a study another name
     ///
-    /// Its running tasks continue. A `watch` or `search` that follows it ends. To go on with a study
-    /// file, change its study.name too.
+    /// Its running tasks continue. A `watch` or `search` that follows it ends. To go on with a
+    /// study file, change its study.name too.
     Rename(rename::Args),
     /// Give a study a larger budget, also one that is complete
     Extend(extend::Args),

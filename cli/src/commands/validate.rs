@@ -208,8 +208,8 @@ impl Files {
         }
     }
 
-    /// Whether any of these files is not on this machine. That is no fault, because only workers
-    /// need them.
+    /// Whether any of these files is not on this machine. This is not a mistake, because only
+    /// workers need them.
     fn are_missing(&mut self, mut paths: Vec<PathBuf>, who: &str) -> bool {
         paths.retain(|path| !path.exists());
         if paths.is_empty() {

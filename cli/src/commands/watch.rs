@@ -83,7 +83,7 @@ pub async fn follow(
             (None, Some(last)) if is_over(last.state()) => break last,
             (Some(status), _) if status.code() == tonic::Code::NotFound && seen => {
                 return Err(anyhow::anyhow!(
-                    "study {study} is no longer there: it was renamed or deleted; `edgesmith \
+                    "study {study} does not exist any more; it was renamed or deleted; `edgesmith \
                      studies` lists all"
                 ));
             }
@@ -139,7 +139,7 @@ mod tests {
         let exclusion = v1::Exclusion {
             worker: "box".to_owned(),
             what: "read the data".to_owned(),
-            reason: "there is no file t".to_owned(),
+            reason: "the file t does not exist".to_owned(),
             ..Default::default()
         };
         let mut status = v1::StudyStatus {
@@ -147,7 +147,7 @@ mod tests {
             exclusions: vec![exclusion],
             ..Default::default()
         };
-        let text = "study s cannot go on: box cannot read the data: there is no file t";
+        let text = "study s cannot go on: box cannot read the data: the file t does not exist";
         assert_eq!(blocked(&status), text);
         status.exclusions.clear();
         status.data_problem = "t is cut".to_owned();

@@ -16,7 +16,8 @@ pub struct Progress {
     last: Option<(Instant, u32)>,
     /// Number of finished trials and the time when watching began, to compute the pace.
     start: Option<(u32, Instant)>,
-    /// Whether workers of this process are about to join, so that nobody has to start one.
+    /// Whether workers of this process are about to join, so that the user does not have to start
+    /// one.
     workers_start: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Compares studies by what they mean: defaults filled in, and without regard to comments, order and
-//! spelling. Does not judge whether a difference matters.
+//! Compares studies by what they mean: defaults filled in, and without regard to comments, order
+//! and spelling. Does not judge whether a difference matters.
 
 use std::fmt;
 

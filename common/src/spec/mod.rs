@@ -310,8 +310,8 @@ pub struct Budget {
     pub simulated_seconds: Option<f64>,
     /// Attempts at a task before its trial fails. At least 1.
     pub max_attempts: u32,
-    /// Hours after which no more trials are proposed; those that run are finished. Pauses, and times
-    /// in which no coordinator runs, do not count. Above 0.
+    /// Hours after which no more trials are proposed; those that run are finished. Pauses, and
+    /// times in which no coordinator runs, do not count. Above 0.
     pub hours: Option<f64>,
 }
 

@@ -66,8 +66,8 @@ pub trait Controller: Send {
     /// that was not proposed before. `None` if nothing new is left in the space.
     fn suggest(&self, number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal>;
 
-    /// Reports that the trial was recorded (also called in replay). If it failed and is tried again,
-    /// this is called again.
+    /// Reports that the trial was recorded (also called in replay). If it failed and is tried
+    /// again, this is called again.
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);
 
     /// Which part of a portfolio proposed a trial; `None` if the algorithm has no parts.

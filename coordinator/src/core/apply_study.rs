@@ -1,6 +1,7 @@
 //! What records change in one study: its trials, tasks, budget, and what its algorithm is told.
 //!
-//! Contradictions between a record and the state are errors. The record itself comes from `apply.rs`.
+//! Contradictions between a record and the state are errors. The record itself comes from
+//! `apply.rs`.
 
 use std::collections::BTreeSet;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use edgesmith_common::{DeviceClass, DeviceInfo};
 
-/// One machine of each kind, by device class, in the order of their first measurements. Kinds differ
-/// in the processor's model, its instruction sets, or the number of cores.
+/// One machine of each kind, by device class, in the order of their first measurements. Kinds
+/// differ in the processor's model, its instruction sets, or the number of cores.
 #[derive(Debug, Default)]
 pub(super) struct Machines(BTreeMap<DeviceClass, Vec<DeviceInfo>>);
 

@@ -25,8 +25,8 @@ pub enum Record {
         /// Wall clock, milliseconds since 1970.
         at_ms: u64,
     },
-    /// The study trains on files, and was just created or had damaged data that were mended. A worker
-    /// has to read them once before any other task that reads them starts.
+    /// The study trains on files, and was just created or had damaged data that were mended. A
+    /// worker has to read them once before any other task that reads them starts.
     DataCheckWanted {
         /// Which study.
         study: StudyName,
@@ -41,16 +41,16 @@ pub enum Record {
         /// What the worker found in them.
         report: DataReport,
     },
-    /// A worker found the study's data damaged. Until they are mended, nothing that reads them starts.
-    /// The end of the data check, if it was not done yet.
+    /// A worker found the study's data damaged. Until they are mended, nothing that reads them
+    /// starts. The end of the data check, if it was not done yet.
     DataDamaged {
         /// Which study.
         study: StudyName,
         /// What is wrong with them.
         reason: String,
     },
-    /// A user has mended damaged data, and the study has no data check. Its tasks that read them may
-    /// start again.
+    /// A user has mended damaged data, and the study has no data check. Its tasks that read them
+    /// may start again.
     DataTrusted {
         /// Which study.
         study: StudyName,
@@ -79,7 +79,8 @@ pub enum Record {
         /// Its task.
         task: TaskId,
     },
-    /// A failed trial is tried again, from the last result that it has. It is not finished any more.
+    /// A failed trial is tried again, from the last result that it has. It is not finished any
+    /// more.
     TrialRetried {
         /// Which study.
         study: StudyName,

@@ -1,5 +1,5 @@
-//! Who may call what: one entry for every call of every service. A call without an entry is refused,
-//! and a test compares the table with the services' descriptions.
+//! Who may call what: one entry for every call of every service. A call without an entry is
+//! refused, and a test compares the table with the services' descriptions.
 
 use edgesmith_common::TokenRole;
 use edgesmith_common::TokenRole::{Admin, User, Viewer, Worker};
@@ -9,7 +9,8 @@ use edgesmith_common::TokenRole::{Admin, User, Viewer, Worker};
 pub enum Allowed {
     /// Everybody, without a token.
     Anyone,
-    /// Holders of a token with one of these roles. Everybody, if the coordinator asks for no tokens.
+    /// Holders of a token with one of these roles. Everybody, if the coordinator asks for no
+    /// tokens.
     Roles(&'static [TokenRole]),
     /// Holders of a token with one of these roles, even if the coordinator asks for no tokens.
     Proven(&'static [TokenRole]),

@@ -54,8 +54,8 @@ impl Artifacts {
     }
 }
 
-/// The messages of an upload. Each [`DOWNLOAD_CHUNK`] of bytes must come within the time for which a
-/// transfer may be idle, or else a client could hold its turn with one byte now and then.
+/// The messages of an upload. Each [`DOWNLOAD_CHUNK`] of bytes must come within the time for which
+/// a transfer may be idle, or else a client could hold its turn with one byte now and then.
 struct Upload {
     parts: Streaming<v1::UploadArtifactRequest>,
     idle: Duration,
@@ -163,8 +163,8 @@ impl ArtifactService for Artifacts {
     }
 }
 
-/// Sends the artifact chunk by chunk, and `None` at its end. A chunk is read only when there is room
-/// for it, so an artifact that nobody takes costs no thread and next to no memory.
+/// Sends the artifact chunk by chunk, and `None` at its end. A chunk is read only when there is
+/// room for it, so an artifact that nobody takes costs no thread and next to no memory.
 async fn send(
     mut reader: ArtifactReader,
     hash: ArtifactHash,

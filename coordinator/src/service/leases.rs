@@ -1,5 +1,5 @@
-//! Counts the lease requests that wait for work. A worker has one for each free slot. One that sends
-//! more is refused, because each of them is remembered and looked at until its time is up.
+//! Counts the lease requests that wait for work. A worker has one for each free slot. One that
+//! sends more is refused, because each of them is remembered and looked at until its time is up.
 
 use std::collections::HashMap;
 
@@ -35,9 +35,9 @@ impl Leases {
         self.workers.remove(&worker);
     }
 
-    /// Notes a request, which counts until it is [answered](Self::answered). False if the worker has
-    /// too many already; then it is not noted. The requests of unknown workers are for the core to
-    /// refuse.
+    /// Notes a request, which counts until it is [answered](Self::answered). False if the worker
+    /// has too many already; then it is not noted. The requests of unknown workers are for the core
+    /// to refuse.
     pub fn asked(&mut self, worker: WorkerId, request: RequestId) -> bool {
         let Some(waiting) = self.workers.get_mut(&worker) else { return true };
         let room = waiting.requests < waiting.slots.saturating_mul(PER_SLOT);

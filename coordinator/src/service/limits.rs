@@ -1,5 +1,5 @@
-//! How much one client, or all of them together, may make the coordinator do at once, so that nobody
-//! can stall it for the others. docs/limits.md lists all limits.
+//! How much one client, or all of them together, may make the coordinator do at once, so that
+//! nobody can stall it for the others. docs/limits.md lists all limits.
 //!
 //! Work that grows with a message's size waits for its [turn](Turns) and runs on a thread that may
 //! block, never on one that serves connections and never on the core's.

@@ -167,8 +167,8 @@ impl Occasional {
 pub struct Connection {
     io: Io,
     peer: Peer,
-    /// When the beginning of HTTP/2 must have come, and how many bytes of it are missing; `None` once
-    /// it is there.
+    /// When the beginning of HTTP/2 must have come, and how many bytes of it are missing; `None`
+    /// once it is there.
     beginning: Option<(Pin<Box<Sleep>>, usize)>,
     _permit: OwnedSemaphorePermit,
 }

@@ -1,5 +1,6 @@
-//! What the coordinator logs of its work: who joined and left, what was leased, lost and refused, and
-//! how studies begin and end. The core decides and logs nothing; this reads its events and commands.
+//! What the coordinator logs of its work: who joined and left, what was leased, lost and refused,
+//! and how studies begin and end. The core decides and logs nothing; this reads its events and
+//! commands.
 
 use std::time::Duration;
 

@@ -173,8 +173,8 @@ fn named(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// Makes a certificate valid at any time. Boards often have no clock of their own and begin in 1970. Nothing is won by an end: whoever has
-/// the token trusts this authority and no other.
+/// Makes a certificate valid at any time. Boards often have no clock of their own and begin in
+/// 1970. Nothing is won by an end: whoever has the token trusts this authority and no other.
 fn always(params: &mut CertificateParams) {
     params.not_before = rcgen::date_time_ymd(1970, 1, 1);
     params.not_after = rcgen::date_time_ymd(9999, 12, 31);
@@ -211,8 +211,8 @@ fn with_http2(mut config: ServerConfig) -> ServerConfig {
     config
 }
 
-/// The names and addresses by which clients may reach this machine, as far as it knows them. Clients
-/// with a fingerprint ask for [`COORDINATOR_NAME`] instead, so that they may use any name.
+/// The names and addresses by which clients may reach this machine, as far as it knows them.
+/// Clients with a fingerprint ask for [`COORDINATOR_NAME`] instead, so that they may use any name.
 fn names(listen: SocketAddr) -> Vec<String> {
     let mut names = vec![COORDINATOR_NAME.to_owned(), "localhost".to_owned()];
     names.extend(host_name());

@@ -125,8 +125,8 @@ pub fn trial(view: TrialView) -> v1::Trial {
 /// Most bytes of the trials in a page, unless its first one alone is larger.
 const MAX_PAGE_BYTES: usize = 2 << 20;
 
-/// A page of the trials from `first` on: all of them, or as many as fit. `is_last` says that no more
-/// follow.
+/// A page of the trials from `first` on: all of them, or as many as fit. `is_last` says that no
+/// more follow.
 pub fn page(trials: Vec<TrialView>, first: u32, is_last: bool) -> v1::ListTrialsResponse {
     let (all, mut bytes) = (trials.len(), 0);
     let mut page = Vec::with_capacity(all);

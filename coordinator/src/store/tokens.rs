@@ -1,5 +1,5 @@
-//! The list of tokens in `access/tokens`: one line for each, with the hash of its secret. The secret
-//! itself is not stored.
+//! The list of tokens in `access/tokens`: one line for each, with the hash of its secret. The
+//! secret itself is not stored.
 
 use std::fmt::Write as _;
 

@@ -73,8 +73,8 @@ pub fn worker_info(request: v1::JoinRequest) -> Result<WorkerInfo, ConvertError>
     })
 }
 
-/// The attempts that a worker runs: for each one its id, the share done within `0..=1`, and the step
-/// in words.
+/// The attempts that a worker runs: for each one its id, the share done within `0..=1`, and the
+/// step in words.
 ///
 /// # Errors
 /// If there are more than a worker may have.

@@ -157,13 +157,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn written(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        std::fs::write(&path, bytes).unwrap();
-        (directory, path)
-    }
+    use crate::files::tests::written;
 
     #[test]
     fn plain_and_gzipped_files_read_the_same() {

@@ -103,8 +103,9 @@ impl Connection {
 }
 
 /// The endpoint of the coordinator at `address`. The certificate of an `https` coordinator must be
-/// signed by the authority in `tls_ca_pem` or, without one, by the one with `fingerprint` or, without
-/// that too, by an authority that this machine trusts. Calls fail if the coordinator does not answer pings for some seconds.
+/// signed by the authority in `tls_ca_pem` or, without one, by the one with `fingerprint` or,
+/// without that too, by an authority that this machine trusts. Calls fail if the coordinator does
+/// not answer pings for some seconds.
 ///
 /// # Errors
 /// When no connection is possible with them.
