@@ -36,7 +36,7 @@ const ADMINS: Allowed = Allowed::Proven(&[Admin]);
 /// Every call. `docs/security.md` shows this table to users.
 const CALLS: &[(&str, Allowed)] = &[
     ("/grpc.health.v1.Health/Check", Allowed::Anyone),
-    ("/grpc.health.v1.Health/Watch", Allowed::Anyone),
+    ("/grpc.health.v1.Health/Watch", HOLDERS),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", HOLDERS),
     ("/edgesmith.v1.WorkerService/Join", WORKERS),
     ("/edgesmith.v1.WorkerService/Lease", WORKERS),

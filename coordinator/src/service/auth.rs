@@ -177,7 +177,7 @@ mod tests {
     const TOKENS: &str = "/edgesmith.v1.TokenService/ListTokens";
 
     fn code(auth: &Auth, path: &str, authorization: Option<&str>) -> Option<tonic::Code> {
-        let peer = Peer { address: Some([10, 0, 0, 1].into()), plain_at_tls: false };
+        let peer = Peer { address: Some([10, 0, 0, 1].into()), ..Peer::default() };
         let call = Call { path, authorization, peer };
         auth.check(call, Instant::now()).err().map(|status| status.code())
     }
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn plain_connections_to_a_tls_port_are_told_to_use_https() {
-        let peer = Peer { address: None, plain_at_tls: true };
+        let peer = Peer { plain_at_tls: true, ..Peer::default() };
         let call = Call { path: VIEW, authorization: Some("Bearer secret"), peer };
         let refused = auth(true).check(call, Instant::now()).unwrap_err();
         assert!(refused.message().contains("https://"), "{refused}");

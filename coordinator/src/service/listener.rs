@@ -17,7 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
+
+use super::held::{Held, Registered};
 
 /// Most open connections. Further ones are closed at once.
 const MOST_CONNECTIONS: usize = 4096;
@@ -65,17 +68,20 @@ pub struct Peer {
     /// Whether it speaks without TLS to a port with TLS. Such a connection is kept only to tell it
     /// so.
     pub plain_at_tls: bool,
+    /// The number of the connection.
+    pub line: u64,
 }
 
-/// The connections to `listener` that are ready for requests. It listens until the stream is
-/// dropped.
+/// The connections to `listener` that are ready for requests, each of them in the books of `held`.
+/// It listens until the stream is dropped.
 pub fn connections(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     bounds: Bounds,
+    held: Held,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(64);
-    tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), bounds, ready));
+    tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), bounds, held, ready));
     ReceiverStream::new(connections)
 }
 
@@ -83,6 +89,7 @@ async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     bounds: Bounds,
+    held: Held,
     ready: Sender<io::Result<Connection>>,
 ) {
     let open = Arc::new(Semaphore::new(bounds.connections));
@@ -105,7 +112,7 @@ async fn accept(
             }
         };
         pause = FIRST_PAUSE;
-        let peer = Peer { address: Some(address.ip().to_canonical()), plain_at_tls: false };
+        let peer = Peer { address: Some(address.ip().to_canonical()), ..Peer::default() };
         let Ok(permit) = Arc::clone(&open).try_acquire_owned() else {
             let most = bounds.connections;
             full.warn(|| format!("closing new connections: there are {most} already"));
@@ -114,7 +121,7 @@ async fn accept(
         // If it fails, answers are only slower.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            let connection = Connection::new(Io::Plain(stream), peer, permit, bounds);
+            let connection = Connection::new(Io::Plain(stream), peer, permit, bounds, &held);
             if ready.send(Ok(connection)).await.is_err() {
                 return;
             }
@@ -125,14 +132,15 @@ async fn accept(
             full.warn(|| format!("closing new connections: {most} have not finished to connect"));
             continue;
         };
-        let ready = ready.clone();
+        let (ready, held) = (ready.clone(), held.clone());
         tokio::spawn(async move {
             let _handshake = handshake;
             match tokio::time::timeout(bounds.handshake_timeout, shake_hands(stream, tls)).await {
                 Ok(Ok(io)) => {
                     let peer = Peer { plain_at_tls: matches!(io, Io::Plain(_)), ..peer };
+                    let connection = Connection::new(io, peer, permit, bounds, &held);
                     // The receiver is gone if the server stops.
-                    let _ = ready.send(Ok(Connection::new(io, peer, permit, bounds))).await;
+                    let _ = ready.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => tracing::debug!("no TLS connection to {address}: {error}"),
                 Err(_) => tracing::debug!("no TLS connection to {address}: it took too long"),
@@ -170,13 +178,32 @@ pub struct Connection {
     /// When the beginning of HTTP/2 must have come, and how many bytes of it are missing; `None`
     /// once it is there.
     beginning: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Completes when the connection has to be closed.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _registered: Registered,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(io: Io, peer: Peer, permit: OwnedSemaphorePermit, bounds: Bounds) -> Self {
+    fn new(io: Io, peer: Peer, permit: OwnedSemaphorePermit, bounds: Bounds, held: &Held) -> Self {
         let until = Box::pin(tokio::time::sleep(bounds.handshake_timeout));
-        Self { io, peer, beginning: Some((until, PREFACE)), _permit: permit }
+        let registered = held.connect(peer.address);
+        Self {
+            io,
+            peer: Peer { line: registered.number, ..peer },
+            beginning: Some((until, PREFACE)),
+            cut: Box::pin(registered.cut.clone().cancelled_owned()),
+            _registered: registered,
+            _permit: permit,
+        }
+    }
+
+    /// An error if the connection has to be closed; otherwise the task is woken when it has to be.
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
     }
 }
 
@@ -200,6 +227,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.check_cut(cx)?;
         let before = buffer.filled().len();
         let read = match &mut this.io {
             Io::Plain(io) => Pin::new(io).poll_read(cx, buffer),
@@ -223,7 +251,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        // Also here: a connection to which nothing can be written is not read.
+        this.check_cut(cx)?;
+        match &mut this.io {
             Io::Plain(io) => Pin::new(io).poll_write(cx, bytes),
             Io::Tls(io) => Pin::new(io).poll_write(cx, bytes),
         }
@@ -234,7 +265,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        match &mut this.io {
             Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
             Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, slices),
         }
@@ -248,7 +281,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        match &mut this.io {
             Io::Plain(io) => Pin::new(io).poll_flush(cx),
             Io::Tls(io) => Pin::new(io).poll_flush(cx),
         }
@@ -276,7 +311,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bounds = Bounds { connections: 1, ..Bounds::default() };
-        let mut accepted = connections(listener, None, bounds);
+        let mut accepted = connections(listener, None, bounds, Held::default());
         let _first = TcpStream::connect(address).await.unwrap();
         let held = accepted.next().await.unwrap().unwrap();
         assert_eq!(held.connect_info().address, Some([127, 0, 0, 1].into()));
@@ -296,7 +331,7 @@ mod tests {
         let tls = server_config(&Tls::Own, &files, address).unwrap();
         let handshake_timeout = Duration::from_millis(300);
         let bounds = Bounds { handshake_timeout, ..Bounds::default() };
-        let mut accepted = connections(listener, Some(tls), bounds);
+        let mut accepted = connections(listener, Some(tls), bounds, Held::default());
         let mut silent = TcpStream::connect(address).await.unwrap();
         // Without TLS, a client is let in to be told so.
         let mut plain = TcpStream::connect(address).await.unwrap();
@@ -316,7 +351,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bounds = Bounds { handshake_timeout: Duration::from_millis(100), ..Bounds::default() };
-        let mut accepted = connections(listener, None, bounds);
+        let mut accepted = connections(listener, None, bounds, Held::default());
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"PRI * HTTP").await.unwrap();
         let mut connection = accepted.next().await.unwrap().unwrap();

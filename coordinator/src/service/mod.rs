@@ -7,6 +7,9 @@
 mod access;
 mod artifacts;
 mod auth;
+mod bodies;
+
+mod held;
 mod leases;
 mod limits;
 mod listener;
@@ -77,6 +80,8 @@ pub struct ServeConfig {
     pub announce: bool,
     /// Notified once calls are answered.
     ready: Option<oneshot::Sender<Ready>>,
+    /// Bounds the bodies of calls, and keeps the books of what they hold.
+    bounded: bodies::Bounded,
 }
 
 /// What a coordinator says when it is ready.
@@ -106,6 +111,7 @@ impl ServeConfig {
             pinned: true,
             announce: true,
             ready: None,
+            bounded: bodies::Bounded::default(),
         }
     }
 
@@ -187,7 +193,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let mut config = config;
-    let (ready, open_calls) = (config.ready.take(), config.open);
+    let (ready, open_calls, bounded) = (config.ready.take(), config.open, config.bounded.clone());
     let address = listener.local_addr().map_err(ServeError::Address)?;
     let opened = tokio::task::spawn_blocking(move || open(&config, address));
     let Opened { core, mut thread, artifacts, secrets, tls, tokens, made, fingerprint } =
@@ -210,7 +216,7 @@ pub async fn serve(
     let workers = v1::worker_service_server::WorkerServiceServer::new(workers)
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let artifacts = v1::artifact_service_server::ArtifactServiceServer::new(artifacts)
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
+        .max_decoding_message_size(bodies::UPLOAD_BYTES);
     let admin = v1::token_service_server::TokenServiceServer::new(admin)
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     mark_serving(&health, &studies, &workers, &artifacts).await;
@@ -219,7 +225,10 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let server = limits::server(Server::builder());
-    let mut server = server.layer(auth::Auth::new(tokens, token_required, fingerprint));
+    // The first layer is the outermost one: calls that are refused hold nothing.
+    let auth = auth::Auth::new(tokens, token_required, fingerprint);
+    let mut server = server.layer(auth).layer(bounded.clone());
+    tokio::spawn(bounded.held.clone().look_after(stop.clone()));
     let router = server
         .add_service(health_service)
         .add_service(reflection)
@@ -227,7 +236,7 @@ pub async fn serve(
         .add_service(workers)
         .add_service(artifacts)
         .add_service(admin);
-    let incoming = listener::connections(listener, tls, listener::Bounds::default());
+    let incoming = listener::connections(listener, tls, listener::Bounds::default(), bounded.held);
     let mut serving =
         Box::pin(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     if let Some(ready) = ready {

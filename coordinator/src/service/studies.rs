@@ -1,6 +1,7 @@
 //! The study service, which answers users.
 
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use edgesmith_common::spec::MAX_TRIALS;
@@ -8,6 +9,7 @@ use edgesmith_common::{DeviceClass, Filter, StudyName, StudySpec, TrialNumber};
 use edgesmith_proto::v1::study_service_server::StudyService;
 use edgesmith_proto::{ConvertError, genotype, optional_hash, v1};
 use edgesmith_search_space::Space;
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -25,6 +27,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_PAGE: u32 = 500;
 /// Most trials in one call that imports some.
 const MAX_IMPORT: usize = 1000;
+/// Most filters of a front.
+const MAX_FILTERS: usize = 64;
 /// Study files and imports that are read at once, and that may wait for it. Each holds a message.
 const READING: (usize, usize) = (2, 32);
 /// Answers with trials that are made at once, and that may wait for it.
@@ -163,45 +167,21 @@ impl StudyService for Studies {
         current(&self.core, name(&request.get_ref().study)?).await.map(Response::new)
     }
 
-    type WatchStudyStream = Pin<Box<dyn Stream<Item = Result<v1::StudyStatus, Status>> + Send>>;
+    type WatchStudyStream = Watch;
 
     async fn watch_study(
         &self,
         request: Request<v1::WatchStudyRequest>,
-    ) -> Result<Response<Self::WatchStudyStream>, Status> {
+    ) -> Result<Response<Watch>, Status> {
         let study = name(&request.get_ref().study)?;
-        // Checked first, so that an unknown study is the call's error and not the first item of a
+        let mut versions = self.core.versions();
+        versions.mark_unchanged();
+        // Asked for first, so that an unknown study is the call's error and not the first item of a
         // stream.
-        current(&self.core, study.clone()).await?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let first = Some(current(&self.core, study.clone()).await?);
         let (core, stop) = (self.core.clone(), self.stop.clone());
-        tokio::spawn(async move {
-            let mut versions = core.versions();
-            loop {
-                versions.mark_unchanged();
-                let status = current(&core, study.clone()).await;
-                let last = status.as_ref().map_or(true, is_over);
-                if sender.send(status).await.is_err() || last {
-                    return;
-                }
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sender.closed() => return,
-                    () = tokio::time::sleep(WATCH_INTERVAL) => {}
-                }
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sender.closed() => return,
-                    changed = versions.changed() => {
-                        if changed.is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-        });
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        Ok(Response::new(Box::pin(stream)))
+        let watcher = Watcher { core, stop, study, versions, first };
+        Ok(Response::new(Watch(Some(Box::pin(watcher.next())))))
     }
 
     async fn list_trials(
@@ -241,6 +221,12 @@ impl StudyService for Studies {
             "" => None,
             class => Some(class.parse().map_err(|e| status::of_name(&e))?),
         };
+        if request.filters.len() > MAX_FILTERS {
+            return Err(Status::invalid_argument(format!(
+                "{} filters are too many; a front has at most {MAX_FILTERS}",
+                request.filters.len()
+            )));
+        }
         let filters = request.filters.iter().map(|text| text.parse::<Filter>());
         let filters = filters.collect::<Result<Vec<_>, _>>();
         let filters = filters.map_err(|e| fitting(Status::invalid_argument(e.to_string())))?;
@@ -338,6 +324,64 @@ impl StudyService for Studies {
     }
 }
 
+/// The statuses of a study. Each is made only when there is room for it, so one that nobody reads
+/// costs next to nothing.
+pub struct Watch(Option<Step>);
+
+/// The next status, if there is one, and what gives the ones after it, unless that was the last.
+type Step = Pin<Box<dyn Future<Output = (Option<StatusItem>, Option<Watcher>)> + Send>>;
+type StatusItem = Result<v1::StudyStatus, Status>;
+
+impl Stream for Watch {
+    type Item = StatusItem;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StatusItem>> {
+        let Some(step) = &mut self.0 else { return Poll::Ready(None) };
+        let (status, rest) = ready!(step.as_mut().poll(cx));
+        self.0 = rest.map(|watcher| -> Step { Box::pin(watcher.next()) });
+        Poll::Ready(status)
+    }
+}
+
+/// Waits for changes of a study.
+struct Watcher {
+    core: Handle,
+    stop: CancellationToken,
+    study: StudyName,
+    versions: watch::Receiver<u64>,
+    /// The first status, until it is sent.
+    first: Option<v1::StudyStatus>,
+}
+
+impl Watcher {
+    /// The first status, or the next one after a change.
+    async fn next(mut self) -> (Option<StatusItem>, Option<Self>) {
+        if let Some(first) = self.first.take() {
+            let rest = (!is_over(&first)).then_some(self);
+            return (Some(Ok(first)), rest);
+        }
+        let changed = async {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            self.versions.changed().await
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => return (None, None),
+            changed = changed => {
+                if changed.is_err() {
+                    return (None, None);
+                }
+            }
+        }
+        let status = current(&self.core, self.study.clone()).await.map(|status| {
+            // These never change, and they are large.
+            let (spec_toml, resolved_study) = Default::default();
+            v1::StudyStatus { spec_toml, resolved_study, ..status }
+        });
+        let last = status.as_ref().map_or(true, is_over);
+        (Some(status), (!last).then_some(self))
+    }
+}
+
 /// The trials of a study from number `first` on, `at_most` of them.
 fn page(
     core: &Core,
@@ -346,7 +390,7 @@ fn page(
     at_most: u32,
 ) -> Result<Vec<TrialView>, Refusal> {
     let mut trials = Vec::new();
-    for number in (first..).take(at_most as usize) {
+    for number in (first..=u32::MAX).take(at_most as usize) {
         match core.trial(study, TrialNumber(number)) {
             Ok(trial) => trials.push(trial),
             Err(Refusal::UnknownTrial { .. }) => break,

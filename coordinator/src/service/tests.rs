@@ -15,6 +15,7 @@ use v1::worker_service_client::WorkerServiceClient;
 use super::*;
 
 mod access;
+mod hold;
 
 const STUDY: &str = r#"
 [study]
@@ -41,12 +42,17 @@ struct Server {
 
 impl Server {
     async fn start(data_dir: &Path, token: Option<&str>) -> Self {
+        let mut config = ServeConfig::new(data_dir.to_owned());
+        config.token = token.map(|token| token.parse().unwrap());
+        Self::with(config).await
+    }
+
+    async fn with(config: ServeConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
-        let mut config = ServeConfig::new(data_dir.to_owned()).with_ready(ready);
-        config.token = token.map(|token| token.parse().unwrap());
+        let config = config.with_ready(ready);
         let task = tokio::spawn(serve(config, listener, stop.clone().cancelled_owned()));
         is_ready.await.unwrap();
         Self { address, stop, task }
