@@ -74,7 +74,8 @@ fn the_first_start_beyond_the_machine_makes_tokens_that_carry_what_clients_must_
 
     // What others are told.
     run(directory, &[&["studies"], &at[..]].concat()).fails(1, &["certificate", "--tls-ca"]);
-    ask(&["studies"], &worker).fails(1, &["role worker", "ListStudies", "viewer or user or admin"]);
+    ask(&["studies"], &worker)
+        .fails(1, &["role worker", "list studies", "viewer or user or admin"]);
     let (_, secret) = admin.rsplit_once('.').unwrap();
     let other = format!("es1.{}.{secret}", "0".repeat(64));
     ask(&["studies"], &other).fails(1, &["not that one", "check the address"]);
@@ -88,7 +89,7 @@ fn the_first_start_beyond_the_machine_makes_tokens_that_carry_what_clients_must_
     let tokens = |args: &[&str]| run(directory, &[&["token"], args, &here[..]].concat());
     let viewer = tokens(&["new", "--role", "viewer", "--name", "screen"]).ok();
     ask(&["studies"], viewer.trim()).ok();
-    ask(&["submit", file], viewer.trim()).fails(1, &["role viewer", "SubmitStudy"]);
+    ask(&["submit", file], viewer.trim()).fails(1, &["role viewer may not submit studies"]);
     let listed = tokens(&["list"]).ok();
     assert!(listed.contains("screen") && !listed.contains("es1."), "{listed}");
     tokens(&["revoke", "screen"]).ok();

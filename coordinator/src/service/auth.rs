@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tower_layer::Layer;
 
-use super::access::{self, Allowed};
+use super::access::{self, Allowed, Entry};
 use super::limits::fitting;
 use super::listener::Peer;
 use super::throttle::Throttle;
@@ -54,13 +54,13 @@ impl Auth {
                 "this coordinator uses TLS; write its address as https://HOST:PORT",
             ));
         }
-        let Some(allowed) = access::of(call.path) else {
+        let Some(entry) = access::of(call.path) else {
             let path = call.path;
             return Err(fitting(Status::unimplemented(format!(
                 "this coordinator has no call {path}; does it run another version of edgesmith?"
             ))));
         };
-        match allowed {
+        match entry.allowed {
             Allowed::Anyone => return Ok(()),
             Allowed::Roles(_) if !self.0.required => return Ok(()),
             Allowed::Roles(_) | Allowed::Proven(_) => {}
@@ -71,25 +71,24 @@ impl Auth {
                  --token",
             ));
         };
-        let address = call.peer.address;
-        if let Some(address) = address
-            && let Some(wait) = self.throttle().wait(address, now)
-        {
-            return Err(Status::resource_exhausted(format!(
-                "too many wrong tokens came from {address}; wait {:.0} s",
-                wait.as_secs_f64().ceil()
-            )));
-        }
         let token = header.strip_prefix("Bearer ").map(str::parse::<AccessToken>);
         let role = match &token {
             Some(Ok(token)) => self.0.tokens.role(token),
             Some(Err(_)) | None => None,
         };
         match role {
-            Some(role) if allowed.includes(role) => Ok(()),
-            Some(role) => Err(Status::permission_denied(not_enough(role, allowed, call.path))),
+            // Whoever sends wrong tokens from the same address does not lock this one out.
+            Some(role) if entry.allowed.includes(role) => Ok(()),
+            Some(role) => {
+                let text = not_enough(role, entry);
+                match call.peer.address {
+                    Some(address) => tracing::info!("refused a call from {address}: {text}"),
+                    None => tracing::info!("refused a call: {text}"),
+                }
+                Err(Status::permission_denied(text))
+            }
             None => {
-                self.note_wrong(address, now);
+                self.note_wrong(call.peer.address, now)?;
                 let other = token.and_then(Result::ok).and_then(|token| token.fingerprint);
                 Err(Status::unauthenticated(match (other, self.0.fingerprint) {
                     (Some(theirs), Some(ours)) if theirs != ours => {
@@ -105,10 +104,23 @@ impl Auth {
         }
     }
 
-    fn note_wrong(&self, address: Option<IpAddr>, now: Instant) {
-        let Some(address) = address else { return };
-        if let Some(count) = self.throttle().wrong(address, now) {
+    /// Counts a wrong token. An error if its address has to wait.
+    fn note_wrong(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Status> {
+        let Some(address) = address else { return Ok(()) };
+        let mut throttle = self.throttle();
+        let wait = throttle.wait(address, now);
+        let count = throttle.wrong(address, now);
+        drop(throttle);
+        if let Some(count) = count {
             tracing::warn!("{count} wrong token(s) came from {address}");
+        }
+        match wait {
+            None => Ok(()),
+            Some(wait) => Err(Status::resource_exhausted(format!(
+                "the token is wrong or was revoked, and too many wrong ones came from {address}; \
+                 use another token, or wait {:.0} s",
+                wait.as_secs_f64().ceil()
+            ))),
         }
     }
 
@@ -119,11 +131,11 @@ impl Auth {
 }
 
 /// The sentence for a token that is right but not enough.
-fn not_enough(role: TokenRole, allowed: Allowed, path: &str) -> String {
-    let call = path.rsplit('/').next().unwrap_or(path);
-    let enough = TokenRole::ALL.into_iter().filter(|role| allowed.includes(*role));
+fn not_enough(role: TokenRole, entry: &Entry) -> String {
+    let enough = TokenRole::ALL.into_iter().filter(|role| entry.allowed.includes(*role));
     let enough: Vec<&str> = enough.map(TokenRole::name).collect();
-    format!("a token of role {role} may not call {call}; use one of role {}", enough.join(" or "))
+    let what = entry.what;
+    format!("a token of role {role} may not {what}; use one of role {}", enough.join(" or "))
 }
 
 impl<S> Layer<S> for Auth {
@@ -210,14 +222,26 @@ mod tests {
     }
 
     #[test]
-    fn guessing_is_slowed_down_even_when_the_guess_is_right() {
+    fn wrong_tokens_have_to_wait_and_the_right_one_never_does() {
         let auth = auth(true);
         for _ in 0..20 {
             let wrong = code(&auth, VIEW, Some("Bearer wrong"));
             assert_eq!(wrong, Some(tonic::Code::Unauthenticated));
         }
-        let right = code(&auth, VIEW, Some("Bearer secret"));
-        assert_eq!(right, Some(tonic::Code::ResourceExhausted));
+        for _ in 0..100 {
+            let wrong = code(&auth, VIEW, Some("Bearer wrong"));
+            assert_eq!(wrong, Some(tonic::Code::ResourceExhausted));
+            assert_eq!(code(&auth, VIEW, Some("Bearer secret")), None);
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_not_enough_is_told_what_it_may_not_do() {
+        let entry = access::of("/edgesmith.v1.StudyService/SubmitStudy").unwrap();
+        let text = not_enough(TokenRole::Viewer, entry);
+        let expected =
+            "a token of role viewer may not submit studies; use one of role user or admin";
+        assert_eq!(text, expected);
     }
 
     #[test]

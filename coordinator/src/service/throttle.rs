@@ -1,5 +1,6 @@
-//! Slows down who guesses tokens. For each address, some wrong tokens are answered at once, and
-//! after that one a second. Addresses that have not sent a wrong token for long are forgotten.
+//! Tells who sends wrong tokens to wait, and limits the log lines about it. For each address, some
+//! wrong tokens are only called wrong, and after that one a second. Right tokens never wait, or
+//! else whoever sends wrong ones could lock out others with the same address. Addresses that have not sent a wrong token for long are forgotten.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -29,7 +30,7 @@ struct Guesses {
 }
 
 impl Throttle {
-    /// How long tokens from `address` are not looked at; `None` if they are.
+    /// How long to wait with another wrong token from `address`; `None` if there is no need.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let level = self.0.get(&network(address))?.level_at(now);
         let excess = level + 1.0 - BURST;
@@ -46,7 +47,8 @@ impl Throttle {
         }
         let fresh = Guesses { level: 0.0, last: now, logged: None, unlogged: 0 };
         let guesses = self.0.entry(address).or_insert(fresh);
-        guesses.level = guesses.level_at(now) + 1.0;
+        // Those that come too early do not make the wait longer.
+        guesses.level = (guesses.level_at(now) + 1.0).min(BURST);
         guesses.last = now;
         guesses.unlogged += 1;
         let due = guesses.logged.is_none_or(|logged| now - logged >= LOG_INTERVAL);
