@@ -17,11 +17,13 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose,
 };
 use tokio_rustls::rustls;
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::store::{AccessError, AccessFiles};
@@ -100,8 +102,8 @@ impl Authority {
         };
         if let (Some(certificate), Some(key)) = (files.read(AUTHORITY)?, files.read(AUTHORITY_KEY)?)
         {
-            let certificate =
-                CertificateDer::from_pem_slice(&certificate).map_err(|e| damaged(AUTHORITY, &e))?;
+            let certificate = CertificateDer::from_pem_slice(&certificate)
+                .map_err(|e| damaged(AUTHORITY, &of_pem(&e)))?;
             let key = KeyPair::from_pem(&String::from_utf8_lossy(&key))
                 .map_err(|e| damaged(AUTHORITY_KEY, &e))?;
             return Ok(Self { certificate, key });
@@ -121,7 +123,7 @@ impl Authority {
     pub fn existing_fingerprint(files: &AccessFiles) -> Result<Option<Fingerprint>, AccessError> {
         let Some(pem) = files.read(AUTHORITY)? else { return Ok(None) };
         let certificate = CertificateDer::from_pem_slice(&pem);
-        let certificate = certificate.map_err(|e| files.damaged(AUTHORITY, e.to_string()))?;
+        let certificate = certificate.map_err(|e| files.damaged(AUTHORITY, of_pem(&e)))?;
         Ok(Some(fingerprint(&certificate)))
     }
 
@@ -310,19 +312,92 @@ fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let unusable = |path: &Path, problem: String| TlsError::File { path: path.to_owned(), problem };
     let pem = read(certificate)?;
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| unusable(certificate, error.to_string()))?;
-    if chain.is_empty() {
+    let chain = chain.map_err(|error| unusable(certificate, of_pem(&error)))?;
+    let Some(own) = chain.first() else {
         return Err(unusable(certificate, "it has no certificate in PEM format".to_owned()));
-    }
-    let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|_| unusable(key, "it has no private key in PEM format".to_owned()))?;
+    };
     let provider: CryptoProvider = ring::default_provider();
+    check(own, &provider).map_err(|problem| unusable(certificate, problem.to_owned()))?;
+    let pem = read(key)?;
+    let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        let encrypted = String::from_utf8_lossy(&pem).contains("ENCRYPTED");
+        unusable(key, match error {
+            pem::Error::NoItemsFound if encrypted => {
+                "the private key in it is encrypted; write it to a file without a passphrase, for \
+                 example with `openssl pkey -in FILE -out NEW`"
+                    .to_owned()
+            }
+            pem::Error::NoItemsFound => "it has no private key in PEM format".to_owned(),
+            error => of_pem(&error),
+        })
+    })?;
     CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             unusable(key, format!("it is not the key of {}", certificate.display()))
         }
-        error => TlsError::Rustls(error),
+        _ => unusable(
+            key,
+            "the private key in it is broken or of a kind that cannot be used; use ECDSA with \
+             P-256 or P-384, Ed25519, or RSA with 2048 bits or more"
+                .to_owned(),
+        ),
     })
+}
+
+/// Checks what clients will check of a server's certificate, except who signed it and for which
+/// name.
+fn check(certificate: &CertificateDer<'_>, provider: &CryptoProvider) -> Result<(), &'static str> {
+    let broken = "its first certificate cannot be read; copy the file again";
+    let parsed = ParsedCertificate::try_from(certificate).map_err(|_| broken)?;
+    let algorithms = provider.signature_verification_algorithms.all;
+    // Without an authority, nothing is left to find fault with but that nobody has signed it.
+    let nobody = RootCertStore::empty();
+    let now = UnixTime::now();
+    let verified =
+        verify_server_cert_signed_by_trust_anchor(&parsed, &nobody, &[], now, algorithms);
+    let Err(rustls::Error::InvalidCertificate(fault)) = verified else { return Ok(()) };
+    use rustls::CertificateError as C;
+    match fault {
+        C::Expired | C::ExpiredContext { .. } => Err("its first certificate has expired, or this \
+             machine's clock is wrong; renew the certificate or set the clock"),
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            // The clocks of clients count, and a board without a clock of its own begins in 1970.
+            tracing::warn!("the certificate is not valid yet, or this machine's clock is wrong");
+            Ok(())
+        }
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => Err("its first certificate is not \
+             for servers; make one with the extended key usage serverAuth, or with none"),
+        C::BadEncoding => Err(broken),
+        // The library's name for a certificate that may sign others and is used as a server's own.
+        C::Other(other) if other.0.to_string().contains("CaUsedAsEndEntity") => Err("its first \
+             certificate is an authority's own (CA:TRUE), and clients refuse that; the server's own \
+             certificate goes first, and `openssl req -x509` makes one with -addext \
+             basicConstraints=critical,CA:FALSE"),
+        C::Other(other) if other.0.to_string().contains("UnsupportedCertVersion") => Err("its \
+             first certificate is of X.509 version 1; make one of version 3, which names the server \
+             as a subjectAltName"),
+        // Above all, that nobody has signed it. What else there may be is for clients to judge.
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with a text in PEM, for people. The library shows bytes as numbers.
+fn of_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a part of it has no END line; copy the file again".to_owned()
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a BEGIN line in it is broken; copy the file again".to_owned()
+        }
+        pem::Error::Base64Decode(_) => {
+            "a part of it is not in base 64; copy the file again".to_owned()
+        }
+        pem::Error::NoItemsFound => "it has nothing in PEM format".to_owned(),
+        pem::Error::SectionTooLarge => "a part of it is too long; is it the right file?".to_owned(),
+        // The variants above have no plain text of their own; others may come.
+        error => error.to_string(),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -390,5 +465,41 @@ mod tests {
         assert!(refused().contains("no private key"), "{}", refused());
         fs::write(&key, other.signing_key.serialize_pem()).unwrap();
         assert!(refused().contains("not the key of"), "{}", refused());
+        fs::write(
+            &key,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        assert!(refused().contains("without a passphrase"), "{}", refused());
+        let whole = one.cert.pem();
+        fs::write(&certificate, &whole[..whole.len() - 40]).unwrap();
+        assert!(refused().contains("no END line"), "{}", refused());
+        fs::write(&certificate, whole.replace("MII", "M*I")).unwrap();
+        assert!(refused().contains("base 64"), "{}", refused());
+    }
+
+    #[test]
+    fn certificates_that_no_client_would_take_are_refused_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let pair = KeyPair::generate().unwrap();
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        let start = |change: &dyn Fn(&mut CertificateParams)| {
+            let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            change(&mut params);
+            fs::write(&certificate, params.self_signed(&pair).unwrap().pem()).unwrap();
+            Reloading::new(certificate.clone(), key.clone()).map(drop).map_err(|e| e.to_string())
+        };
+        start(&|_| ()).unwrap();
+        let authority = start(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        assert!(authority.unwrap_err().contains("CA:FALSE"));
+        let expired = start(&|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+        assert!(expired.unwrap_err().contains("has expired"));
+        let client = start(&|params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        assert!(client.unwrap_err().contains("not for servers"));
+        // The clients' clocks decide when it is valid.
+        start(&|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1)).unwrap();
     }
 }

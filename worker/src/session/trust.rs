@@ -12,7 +12,8 @@ use tokio_rustls::rustls::crypto::{
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
 /// Trusts certificates that the authority of one fingerprint has signed, and no others. The server
@@ -125,36 +126,129 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Err
 }
 
 fn explain(error: &Error) -> String {
-    let certificate = match error {
-        Error::InvalidCertificate(certificate) => certificate,
-        Error::InvalidMessage(_) => {
-            return "it answers without TLS; write the address as http://HOST:PORT".to_owned();
+    let text = match error {
+        Error::InvalidCertificate(certificate) => return explain_certificate(certificate),
+        Error::InvalidMessage(_) => "it answers without TLS; write the address as http://HOST:PORT",
+        Error::NoCertificatesPresented => "it sent no certificate; check the address",
+        Error::NoApplicationProtocol => NO_HTTP2,
+        Error::PeerIncompatible(_) => OTHER_KIND,
+        Error::AlertReceived(alert) => explain_alert(*alert),
+        Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(_)
+        | Error::PeerSentOversizedRecord
+        | Error::DecryptError => {
+            "what it sends breaks the rules of TLS; check the address, and whether something on the \
+             way changes the connection"
         }
+        Error::FailedToGetCurrentTime => "this machine's clock cannot be read",
+        Error::FailedToGetRandomBytes => "this operating system gives no random bytes",
+        // The others cannot happen to a client without options, or have a plain text.
         error => return format!("TLS failed: {error}"),
     };
-    use CertificateError as C;
-    match certificate {
-        C::UnknownIssuer => "its certificate is signed by no authority that is trusted here; use a \
-             token that the coordinator made (es1.…), or name the authority's file with --tls-ca"
-            .to_owned(),
-        C::Expired | C::ExpiredContext { .. } => "its certificate has expired, or this machine's \
-             clock is wrong; renew the certificate or set the clock"
-            .to_owned(),
-        C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet, or this \
-             machine's clock is wrong; set the clock"
-            .to_owned(),
-        C::NotValidForName | C::NotValidForNameContext { .. } => "its certificate is for another \
-             name than the address has; use a name that the certificate is for, or a token that the \
-             coordinator made"
-            .to_owned(),
-        C::Other(other) if other.0.is::<OtherAuthority>() => other.0.to_string(),
-        // The library's name for a certificate that may sign others and is used as a server's own.
-        C::Other(other) if other.0.to_string().contains("CaUsedAsEndEntity") => "its certificate is \
-             an authority's own, so it may not be used by a server; sign one for the coordinator \
-             with it"
-            .to_owned(),
-        other => format!("its certificate is unusable: {}", Error::InvalidCertificate(other.clone())),
+    text.to_owned()
+}
+
+const NO_HTTP2: &str = "it does not speak HTTP/2, so it is no coordinator; check the address";
+const OTHER_KIND: &str = "it has no version or cipher of TLS in common with this program, which knows \
+     versions 1.2 and 1.3; check the address";
+
+/// What an alert means with which the other side ended TLS.
+fn explain_alert(alert: AlertDescription) -> &'static str {
+    use AlertDescription as A;
+    match alert {
+        A::HandshakeFailure | A::ProtocolVersion | A::InsufficientSecurity => OTHER_KIND,
+        A::NoApplicationProtocol => NO_HTTP2,
+        A::UnrecognisedName => {
+            "it does not know the name in the address; use a name that its certificate is for"
+        }
+        A::NoCertificate
+        | A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown
+        | A::UnknownCA
+        | A::AccessDenied
+        | A::CertificateRequired => {
+            "it asks clients for a certificate, which no coordinator does; check the address"
+        }
+        A::InternalError => "its own TLS is broken; look at its log",
+        // Alerts are numbers that anyone may send, and these say nothing that helps.
+        _ => "it ended TLS without a reason that helps; check the address and look at its log",
     }
+}
+
+fn explain_certificate(certificate: &CertificateError) -> String {
+    use CertificateError as C;
+    let text = match certificate {
+        C::UnknownIssuer => {
+            "its certificate is signed by no authority that is trusted here; use a token that the \
+             coordinator made (es1.…), or name the authority's file with --tls-ca"
+        }
+        C::Expired | C::ExpiredContext { .. } => {
+            "its certificate has expired, or this machine's clock is wrong; renew the certificate or \
+             set the clock"
+        }
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            "its certificate is not valid yet, or this machine's clock is wrong; set the clock"
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => {
+            "its certificate is for another name than the address has; use a name that the \
+             certificate is for, or a token that the coordinator made"
+        }
+        C::BadEncoding => "its certificate cannot be read; make another one for the coordinator",
+        C::Revoked => "its certificate was revoked; get a new one for the coordinator",
+        C::BadSignature => {
+            "its certificate is not signed by the authority that it names; check --tls-ca and the \
+             token, or make another certificate"
+        }
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            "its certificate is not for servers; make one with the extended key usage serverAuth"
+        }
+        C::UnhandledCriticalExtension => {
+            "its certificate has a critical extension that this program does not know; make one \
+             without it"
+        }
+        C::UnsupportedSignatureAlgorithmContext { .. }
+        | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => UNKNOWN_SIGNATURE,
+        C::Other(other) if other.0.is::<OtherAuthority>() => return other.0.to_string(),
+        C::Other(other) => return explain_other(&other.0.to_string()),
+        // One of the names that the library no longer uses, and those of lists that are not read.
+        other if format!("{other:?}").starts_with("UnsupportedSignature") => UNKNOWN_SIGNATURE,
+        _ => "its certificate is unusable; make another one for the coordinator",
+    };
+    text.to_owned()
+}
+
+const UNKNOWN_SIGNATURE: &str = "its certificate is signed in a way that this program does not know; \
+     make one with ECDSA, Ed25519, or RSA with SHA-256";
+
+/// The words for a fault of a certificate of which the library gives only a name.
+fn explain_other(name: &str) -> String {
+    let text = match name {
+        "CaUsedAsEndEntity" => {
+            "its certificate is an authority's own, so it may not be used by a server; sign one for \
+             the coordinator with it"
+        }
+        "EndEntityUsedAsCa" => {
+            "its certificate is signed by one that may not sign others; sign it with an authority's"
+        }
+        "PathLenConstraintViolated" => {
+            "its certificate comes from an authority that another authority was not allowed to \
+             sign; sign it with a higher one"
+        }
+        "NameConstraintViolation" => {
+            "its certificate is signed by an authority that may not sign for this name"
+        }
+        "UnsupportedCertVersion" => "its certificate is of X.509 version 1; make one of version 3",
+        name => {
+            return format!(
+                "its certificate breaks a rule ({name}); make another one for the coordinator"
+            );
+        }
+    };
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -209,5 +303,43 @@ mod tests {
         // As it arrives: wrapped in an I/O error.
         let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, plain);
         assert!(reason(&wrapped).contains("http://"), "{}", reason(&wrapped));
+    }
+
+    #[test]
+    fn failures_of_tls_are_in_words_and_not_in_names_of_the_library() {
+        use tokio_rustls::rustls::{PeerIncompatible, PeerMisbehaved};
+        let certificate = Error::InvalidCertificate;
+        let other = |name: &str| {
+            let text: Box<dyn std::error::Error + Send + Sync> = name.into();
+            certificate(CertificateError::Other(OtherError(text.into())))
+        };
+        let all = [
+            Error::AlertReceived(AlertDescription::HandshakeFailure),
+            Error::AlertReceived(AlertDescription::CertificateRequired),
+            Error::AlertReceived(AlertDescription::UnrecognisedName),
+            Error::AlertReceived(AlertDescription::InternalError),
+            Error::AlertReceived(AlertDescription::from(200)),
+            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+            Error::PeerMisbehaved(PeerMisbehaved::TooMuchEarlyDataReceived),
+            Error::DecryptError,
+            Error::NoApplicationProtocol,
+            certificate(CertificateError::BadEncoding),
+            certificate(CertificateError::BadSignature),
+            certificate(CertificateError::InvalidPurpose),
+            certificate(CertificateError::UnhandledCriticalExtension),
+            certificate(CertificateError::UnknownRevocationStatus),
+            other("CaUsedAsEndEntity"),
+            other("PathLenConstraintViolated"),
+        ];
+        for error in all {
+            let text = explain(&error);
+            // Names of the library have capitals within a word.
+            let named = text
+                .as_bytes()
+                .windows(2)
+                .any(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+            assert!(!named || text.contains("serverAuth"), "{error:?}: {text}");
+            assert!(text.contains("; "), "no mend: {text}");
+        }
     }
 }
