@@ -238,13 +238,8 @@ impl Coordinator {
         let process = Process(child);
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let address = line.split_whitespace().find_map(|word| {
-            let word = word.trim_end_matches(',');
-            word.starts_with("127.0.0.1:").then(|| word.to_owned())
-        });
-        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
-        let scheme = if args.contains(&"--tls-cert") { "https" } else { "http" };
-        let url = format!("{scheme}://{address}");
+        let url = line.split_whitespace().find(|word| word.contains("://127.0.0.1:"));
+        let url = url.unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
         Self { process, url, directory: directory.to_owned(), options }
     }
 

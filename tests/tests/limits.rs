@@ -143,8 +143,7 @@ fn without_free_descriptors_the_coordinator_waits_and_answers_when_some_are_free
     let (id, mut line) = (child.id(), String::new());
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let _coordinator = Process::from(child);
-    let mut words = line.split_whitespace().map(|word| word.trim_end_matches(','));
-    let address = words.find(|word| word.starts_with("127.0.0.1:")).unwrap();
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).unwrap();
     // The first ones are accepted, and the others wait in the operating system's queue.
     let many: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     std::thread::sleep(Duration::from_millis(500));

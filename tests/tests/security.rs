@@ -55,8 +55,8 @@ fn the_first_start_beyond_the_machine_makes_tokens_that_carry_what_clients_must_
     let _coordinator = Process::from(child);
     let lines: Vec<String> = output.lines().take(6).map(Result::unwrap).collect();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let address = words(&lines[0]).into_iter().find(|word| word.starts_with("0.0.0.0:")).unwrap();
-    let port = address.trim_start_matches("0.0.0.0:").trim_end_matches(',').to_owned();
+    let url = words(&lines[0]).into_iter().find(|word| word.starts_with("https://")).unwrap();
+    let (_, port) = url.rsplit_once(':').unwrap();
     let mut tokens = lines.iter().flat_map(|line| words(line)).filter(|w| w.starts_with("es1."));
     let (worker, admin) = (tokens.next().unwrap(), tokens.next().unwrap());
     let url = format!("https://127.0.0.1:{port}");

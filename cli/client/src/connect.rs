@@ -111,20 +111,20 @@ impl Coordinator {
     }
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
-        let token = options.token.read()?;
         if let Some(url) = options.address(std::env::var(ADDRESS_VARIABLE).ok()) {
+            let token = options.token.read()?;
             let channel = channel(&url, options.tls_ca.as_deref(), token.as_ref()).await?;
             let token = BearerToken::new(token.as_ref());
             return Ok(Self { channel, token, _local: None });
         }
         // The directory knows whether the coordinator at that address uses TLS, and its token.
         let default_directory = Path::new(DEFAULT_DATA_DIR);
-        if options.data_dir.is_none()
-            && !is_at_default_address(default_directory)
-            && let Ok(channel) = channel(DEFAULT_COORDINATOR, None, token.as_ref()).await
-        {
-            let token = BearerToken::new(token.as_ref());
-            return Ok(Self { channel, token, _local: None });
+        if options.data_dir.is_none() && !is_at_default_address(default_directory) {
+            let token = options.token.read()?;
+            if let Ok(channel) = channel(DEFAULT_COORDINATOR, None, token.as_ref()).await {
+                let token = BearerToken::new(token.as_ref());
+                return Ok(Self { channel, token, _local: None });
+            }
         }
         let directory = options.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         if !directory.is_dir() {
@@ -138,7 +138,7 @@ impl Coordinator {
             };
             return Err(anyhow::anyhow!(text));
         }
-        Self::of_directory(&directory, options, token, fallback).await
+        Self::of_directory(&directory, options, fallback).await
     }
 
     /// Connects to the process that has the directory open. Its address file counts only while a
@@ -146,9 +146,9 @@ impl Coordinator {
     async fn of_directory(
         directory: &Path,
         options: &Connection,
-        token: Option<AccessToken>,
         fallback: Fallback,
     ) -> anyhow::Result<Self> {
+        let given = options.token.given()?;
         let begin = Instant::now();
         loop {
             let trouble = match (service::holder(directory)?, fallback) {
@@ -176,11 +176,15 @@ impl Coordinator {
                 }
                 (Some(Holder { pid, address: Some(address) }), _) => {
                     // A user who can read the directory has all rights there without another token.
+                    // The one in the environment may be for another coordinator.
                     let tls_ca = tls_ca_of(&address, options);
                     // The directory's authority counts only if the coordinator uses it.
                     let pinned = address.starts_with("https://") && tls_ca.is_none();
                     let local = || service::local_token(directory, pinned);
-                    let token = token.clone().or_else(local);
+                    let token = match given.clone().or_else(local) {
+                        Some(token) => Some(token),
+                        None => options.token.read()?,
+                    };
                     match channel(&address, tls_ca, token.as_ref()).await {
                         Ok(channel) => {
                             let token = BearerToken::new(token.as_ref());

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgesmith_client::{DEFAULT_DATA_DIR, TokenOptions};
@@ -10,6 +10,9 @@ use edgesmith_common::TokenRole;
 use edgesmith_console::{invalid, print_text, start};
 use edgesmith_coordinator::service::{self, Ready, ServeConfig, Tls};
 use tokio::net::TcpListener;
+
+/// A chosen token with fewer characters gets a warning.
+const SHORT_TOKEN: usize = 16;
 
 /// Arguments: the address, the data directory, and who may connect.
 #[derive(Debug, clap::Args)]
@@ -50,13 +53,20 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     config.lease = Duration::from_secs(args.lease_seconds);
     config.heartbeat = config.lease / 6;
     config.token = args.token.read()?;
+    if config.token.as_ref().is_some_and(|token| token.secret().len() < SHORT_TOKEN) {
+        eprintln!(
+            "warning: the token in {} is short and can be guessed; use a random one with at least \
+             {SHORT_TOKEN} characters",
+            args.token.place()
+        );
+    }
     config.tls = match (args.tls_cert, args.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::Files { certificate, key }),
         _ => (beyond && !args.insecure).then_some(Tls::Own),
     };
     config.first_tokens = beyond && !args.insecure;
     config.pinned = !args.insecure && !matches!(config.tls, Some(Tls::Files { .. }));
-    let (tls, chosen) = (config.tls.clone(), config.token.is_some());
+    let (tls, place) = (config.tls.clone(), args.token.place());
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let config = config.with_ready(ready);
     let mut server = Box::pin(service::serve(config, listener, shutdown.clone().cancelled_owned()));
@@ -68,11 +78,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    print_text(&format!(
-        "coordinator listens on {address} and keeps its studies in {}\n",
-        args.data_dir.display()
-    ))?;
-    print_text(&introduction(&ready, address, tls.as_ref(), chosen))?;
+    print_text(&introduction(&ready, address, tls.as_ref(), &place, &args.data_dir))?;
     if beyond && !ready.token_required {
         eprintln!("warning: anyone who can reach {address} can use this coordinator");
     }
@@ -97,8 +103,15 @@ async fn listen(address: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// How to connect, for users who start a coordinator for other machines.
-fn introduction(ready: &Ready, listen: SocketAddr, tls: Option<&Tls>, chosen: bool) -> String {
+/// Where it listens, who may connect, and how. `place` says where the chosen token is from, if there
+/// is one.
+fn introduction(
+    ready: &Ready,
+    listen: SocketAddr,
+    tls: Option<&Tls>,
+    place: &str,
+    data_dir: &Path,
+) -> String {
     let host = if listen.ip().is_unspecified() {
         service::host_name().unwrap_or_else(|| "HOST".to_owned())
     } else if listen.is_ipv6() {
@@ -108,8 +121,25 @@ fn introduction(ready: &Ready, listen: SocketAddr, tls: Option<&Tls>, chosen: bo
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{host}:{}", listen.port());
-    let mut text = String::new();
-    if let (Some(Tls::Own), Some(fingerprint), true) = (tls, ready.fingerprint, chosen) {
+    let all = if listen.ip().is_unspecified() { " (all addresses of this machine)" } else { "" };
+    let mut text = format!(
+        "coordinator listens on {url}{all} {} TLS, asks for {}, and keeps its studies in {}\n",
+        if tls.is_some() { "with" } else { "without" },
+        if ready.token_required { "tokens" } else { "no tokens" },
+        data_dir.display()
+    );
+    match ready.chosen {
+        None => {}
+        Some(TokenRole::Admin) => {
+            text.push_str(&format!("whoever has the token in {place} is an admin here\n"));
+        }
+        Some(role) => {
+            text.push_str(&format!(
+                "the token in {place} was made here and keeps its role {role}\n"
+            ));
+        }
+    }
+    if let (Some(Tls::Own), Some(fingerprint), Some(_)) = (tls, ready.fingerprint, ready.chosen) {
         text.push_str(&format!(
             "clients need the address {url} and the chosen token as es1.{fingerprint}.TOKEN\n"
         ));
@@ -151,9 +181,21 @@ mod tests {
     fn the_introduction_shows_each_token_in_a_command() {
         let token = AccessToken::made(None, "abc".to_owned());
         let made = vec![(TokenRole::Worker, token)];
-        let ready = Ready { fingerprint: None, made, token_required: true };
-        let text = introduction(&ready, ([10, 0, 0, 7], 7447).into(), Some(&Tls::Own), false);
+        let mut ready = Ready { fingerprint: None, made, token_required: true, chosen: None };
+        let listen = ([10, 0, 0, 7], 7447).into();
+        let said = |ready: &Ready, tls| {
+            introduction(ready, listen, tls, "EDGESMITH_TOKEN", "studies".as_ref())
+        };
+        let text = said(&ready, Some(&Tls::Own));
+        let line = "coordinator listens on https://10.0.0.7:7447 with TLS, asks for tokens, and \
+                    keeps its studies in studies\n";
+        assert!(text.starts_with(line), "{text}");
         let command = "edgesmith worker --coordinator https://10.0.0.7:7447 --token es1.-.abc";
         assert!(text.contains(command), "{text}");
+
+        (ready.token_required, ready.chosen) = (false, Some(TokenRole::Admin));
+        let text = said(&ready, None);
+        assert!(text.contains("http://10.0.0.7:7447 without TLS, asks for no tokens"), "{text}");
+        assert!(text.contains("the token in EDGESMITH_TOKEN is an admin here\n"), "{text}");
     }
 }

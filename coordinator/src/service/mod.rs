@@ -66,7 +66,8 @@ pub struct ServeConfig {
     pub lease: Duration,
     /// How often workers are asked to send heartbeats.
     pub heartbeat: Duration,
-    /// A token with all rights, besides those that the directory has.
+    /// A token with all rights, besides those that the directory has. One that the directory has
+    /// made keeps its role.
     pub token: Option<AccessToken>,
     /// Whether to make a token for workers and one for an admin if there is none.
     pub first_tokens: bool,
@@ -93,6 +94,8 @@ pub struct Ready {
     pub made: Vec<(TokenRole, AccessToken)>,
     /// Whether calls need a token.
     pub token_required: bool,
+    /// What the token gives that the coordinator was started with, if there is one.
+    pub chosen: Option<TokenRole>,
 }
 
 impl ServeConfig {
@@ -196,7 +199,7 @@ pub async fn serve(
     let (ready, open_calls, bounded) = (config.ready.take(), config.open, config.bounded.clone());
     let address = listener.local_addr().map_err(ServeError::Address)?;
     let opened = tokio::task::spawn_blocking(move || open(&config, address));
-    let Opened { core, mut thread, artifacts, secrets, tls, tokens, made, fingerprint } =
+    let Opened { core, mut thread, artifacts, secrets, tls, tokens, made, chosen, fingerprint } =
         opened.await.map_err(|_| ServeError::Panicked)??;
     let token_required = tokens.exist() && !open_calls;
 
@@ -241,7 +244,7 @@ pub async fn serve(
         Box::pin(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     if let Some(ready) = ready {
         // The receiver may be gone already.
-        let _ = ready.send(Ready { fingerprint, made, token_required });
+        let _ = ready.send(Ready { fingerprint, made, token_required, chosen });
     }
     tokio::select! {
         served = &mut serving => served?,
@@ -285,6 +288,8 @@ struct Opened {
     tokens: Tokens,
     /// The tokens that were made just now.
     made: Vec<(TokenRole, AccessToken)>,
+    /// What the chosen token gives.
+    chosen: Option<TokenRole>,
     fingerprint: Option<Fingerprint>,
 }
 
@@ -296,6 +301,7 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, &files, listen)).transpose()?;
     let secrets = secrets::Secrets::new(files.key()?);
     let tokens = Tokens::open(files.clone(), config.token.as_ref(), config.pinned)?;
+    let chosen = config.token.as_ref().and_then(|token| tokens.role(token));
     let mut made = Vec::new();
     if config.first_tokens && !tokens.exist() {
         for role in [TokenRole::Worker, TokenRole::Admin] {
@@ -314,7 +320,7 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
         CoreConfig { lease: config.lease, heartbeat: config.heartbeat, ..CoreConfig::default() };
     let core = Core::restore(core_config, records, Time(Duration::ZERO))?;
     let (core, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
-    Ok(Opened { core, thread, artifacts, secrets, tls, tokens, made, fingerprint })
+    Ok(Opened { core, thread, artifacts, secrets, tls, tokens, made, chosen, fingerprint })
 }
 
 /// Completes when the thread has ended.

@@ -86,7 +86,7 @@ fn local_secret(key: &Key) -> String {
 }
 
 impl Tokens {
-    /// The tokens in `files`, and `chosen` with all rights. New ones carry the fingerprint of the
+    /// The tokens in `files`, and `chosen` with all rights unless it is one of them. New ones carry the fingerprint of the
     /// directory's own authority if `pinned`.
     ///
     /// # Errors
@@ -98,10 +98,13 @@ impl Tokens {
     ) -> Result<Self, AccessError> {
         let made = files.tokens()?;
         let local = local_secret(&files.key()?);
+        let chosen = chosen.map(|token| hash(token.secret()));
+        // A token that was made for a role must not get all rights by chance.
+        let chosen = chosen.filter(|chosen| made.iter().all(|known| known.hash != *chosen));
         Ok(Self(Arc::new(State {
             files,
             pinned,
-            chosen: chosen.map(|token| hash(token.secret())),
+            chosen,
             local: Some(hash(&local)),
             made: Mutex::new(made),
         })))
@@ -302,6 +305,14 @@ mod tests {
         assert!(worker.fingerprint.is_some() && worker.fingerprint == viewer.fingerprint);
         assert!(matches!(tokens.create(TokenRole::Viewer, "screen", 3), Err(TokenError::Taken(_))));
         assert!(matches!(tokens.create(TokenRole::User, "a b", 3), Err(TokenError::Name(_))));
+
+        // Starting a coordinator with the token of a worker does not make it an admin's.
+        let files = AccessFiles::new(dir.path());
+        let chosen = Tokens::open(files.clone(), Some(&worker), true).unwrap();
+        assert_eq!(chosen.role(&worker), Some(TokenRole::Worker));
+        let other = "another".parse().unwrap();
+        let chosen = Tokens::open(files, Some(&other), true).unwrap();
+        assert_eq!(chosen.role(&other), Some(TokenRole::Admin));
 
         let tokens = open();
         assert_eq!(tokens.role(&worker), Some(TokenRole::Worker));
