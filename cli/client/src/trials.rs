@@ -7,6 +7,8 @@ use prost::Message as _;
 
 use crate::{Coordinator, from_status};
 
+/// Most trials that are asked for by number in one call.
+const NUMBERS: usize = 500;
 /// Most trials in one call that imports some, and most bytes of them. The coordinator takes 1000
 /// trials and 4 MiB.
 const IMPORT: (usize, usize) = (1000, 2 << 20);
@@ -19,11 +21,36 @@ impl Coordinator {
         let (mut trials, mut next) = (Vec::new(), Some(0));
         while let Some(first) = next {
             let study = study.to_owned();
-            let request = v1::ListTrialsRequest { study, first, at_most: 0 };
+            let request = v1::ListTrialsRequest { study, first, ..Default::default() };
             let page = studies.list_trials(request).await.map_err(from_status)?.into_inner();
             trials.extend(page.trials);
             // A coordinator that does not go on must not keep this asking for ever.
             next = page.next.filter(|next| *next > first);
+        }
+        Ok(trials)
+    }
+
+    /// All trials of a front, sorted by the first objective, best first.
+    pub async fn front(
+        &self,
+        request: v1::GetParetoFrontRequest,
+    ) -> anyhow::Result<Vec<v1::Trial>> {
+        let mut studies = self.studies();
+        let study = request.study.clone();
+        let request = v1::GetParetoFrontRequest { paged: true, ..request };
+        let answer = studies.get_pareto_front(request).await.map_err(from_status)?.into_inner();
+        let (mut trials, mut more) = (answer.trials, &answer.more[..]);
+        while !more.is_empty() {
+            let numbers = more[..more.len().min(NUMBERS)].to_vec();
+            let asked =
+                v1::ListTrialsRequest { study: study.clone(), numbers, ..Default::default() };
+            let page = studies.list_trials(asked).await.map_err(from_status)?.into_inner();
+            // A coordinator that sends something else must not keep this asking for ever.
+            more = match more.split_at_checked(page.trials.len()) {
+                Some((sent, rest)) if !sent.is_empty() => rest,
+                _ => anyhow::bail!("the coordinator did not send the whole front; ask again"),
+            };
+            trials.extend(page.trials);
         }
         Ok(trials)
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
     DeviceClass, Figures, Filter, Measurement, Metric, ScopedMetric, StudySpec, TrainedTrial,
@@ -58,6 +58,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         study: args.study.clone(),
         device: args.device.unwrap_or_default(),
         filters: args.filters,
+        ..Default::default()
     };
     let front = fetch_front(&coordinator, request, &spec).await?;
     let marks = Marks::new(&front, &spec, device.as_ref());
@@ -193,8 +194,7 @@ async fn fetch_front(
     request: v1::GetParetoFrontRequest,
     spec: &StudySpec,
 ) -> anyhow::Result<Vec<TrialRow>> {
-    let answer = coordinator.studies().get_pareto_front(request).await.map_err(from_status)?;
-    rows(answer.into_inner().trials, spec)
+    rows(coordinator.front(request).await?, spec)
 }
 
 fn rows(trials: Vec<v1::Trial>, spec: &StudySpec) -> anyhow::Result<Vec<TrialRow>> {

@@ -24,7 +24,7 @@ use crate::store::ArtifactStore;
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Most trials in one page of trials. The core makes a page in a few milliseconds.
-const MAX_PAGE: u32 = 500;
+pub(super) const MAX_PAGE: u32 = 500;
 /// Most trials in one call that imports some.
 const MAX_IMPORT: usize = 1000;
 /// Most filters of a front.
@@ -188,14 +188,31 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::ListTrialsRequest>,
     ) -> Result<Response<v1::ListTrialsResponse>, Status> {
-        let v1::ListTrialsRequest { study, first, at_most } = request.into_inner();
+        let v1::ListTrialsRequest { study, first, at_most, numbers } = request.into_inner();
         let study = name(&study)?;
+        if numbers.len() > MAX_PAGE as usize {
+            return Err(Status::invalid_argument(format!(
+                "{} trials are too many for one call; ask for at most {MAX_PAGE}, and for the \
+                 others in further calls",
+                numbers.len()
+            )));
+        }
         let at_most = if at_most == 0 { MAX_PAGE } else { at_most.min(MAX_PAGE) };
         let _turn = self.answering.take().await?;
-        let found = self.core.query(move |core, _| page(core, &study, first, at_most)).await?;
-        let trials = found.map_err(|refusal| status::of_refusal(&refusal))?;
+        let by_number = !numbers.is_empty();
+        let found = self.core.query(move |core, _| {
+            if by_number {
+                numbers.into_iter().map(|n| core.trial(&study, TrialNumber(n))).collect()
+            } else {
+                page(core, &study, first, at_most)
+            }
+        });
+        let trials = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
         let is_last = trials.len() < at_most as usize;
-        let convert = move || views::page(trials, first, is_last);
+        let convert = move || {
+            let page = views::page(trials, first, is_last);
+            v1::ListTrialsResponse { next: page.next.filter(|_| !by_number), ..page }
+        };
         let page = tokio::task::spawn_blocking(convert).await;
         page.map(Response::new).map_err(|e| Status::internal(format!("failed to answer: {e}")))
     }
@@ -233,10 +250,15 @@ impl StudyService for Studies {
         let _turn = self.answering.take().await?;
         let found = self.core.query(move |core, _| core.front(&study, device.as_ref(), &filters));
         let front = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
-        let convert = move || front.into_iter().map(views::trial).collect();
-        let trials = tokio::task::spawn_blocking(convert).await;
-        let trials = trials.map_err(|e| Status::internal(format!("failed to answer: {e}")))?;
-        Ok(Response::new(v1::GetParetoFrontResponse { trials }))
+        let convert = move || views::front(front, request.paged);
+        let answer = tokio::task::spawn_blocking(convert).await;
+        let answer = answer.map_err(|e| Status::internal(format!("failed to answer: {e}")))?;
+        answer.map(Response::new).ok_or_else(|| {
+            Status::resource_exhausted(
+                "the front is too large for one answer; bound it with filters, or use a version of \
+                 edgesmith that asks for it in parts",
+            )
+        })
     }
 
     async fn pause_study(
@@ -498,7 +520,12 @@ trials = 3
             assert_eq!((answer.imported, answer.known), expected);
         }
 
-        let list = |first, at_most| v1::ListTrialsRequest { study: study(), first, at_most };
+        let list = |first, at_most| v1::ListTrialsRequest {
+            study: study(),
+            first,
+            at_most,
+            numbers: Vec::new(),
+        };
         let (mut numbers, mut sizes, mut next) = (Vec::new(), Vec::new(), Some(0));
         while let Some(first) = next {
             let page = client.list_trials(list(first, 0)).await.unwrap().into_inner();
@@ -516,6 +543,25 @@ trials = 3
             let none = client.list_trials(list(beyond, 0)).await.unwrap().into_inner();
             assert_eq!((none.trials.len(), none.next), (0, None));
         }
+
+        // All are equally good, so all are on the front.
+        let front =
+            |paged| v1::GetParetoFrontRequest { study: study(), paged, ..Default::default() };
+        let whole = client.get_pareto_front(front(false)).await.unwrap().into_inner();
+        assert_eq!((whole.trials.len(), whole.more.len()), (1200, 0));
+        let paged = client.get_pareto_front(front(true)).await.unwrap().into_inner();
+        assert_eq!((paged.trials.len(), paged.more.len()), (500, 700));
+        let numbers = paged.more[..500].to_vec();
+        let by_number = |numbers| v1::ListTrialsRequest { numbers, ..list(0, 0) };
+        let page = client.list_trials(by_number(numbers)).await.unwrap().into_inner();
+        let parts: Vec<_> = paged.trials.into_iter().chain(page.trials).collect();
+        assert_eq!(parts, whole.trials[..1000]);
+        assert_eq!(page.next, None);
+        let refused = client.list_trials(by_number(paged.more)).await.unwrap_err();
+        assert!(refused.message().contains("at most 500"), "{}", refused.message());
+        let absent = client.list_trials(by_number(vec![3, 1200])).await.unwrap_err();
+        assert_eq!(absent.code(), Code::NotFound);
+
         let listed = client.list_studies(v1::ListStudiesRequest {}).await.unwrap().into_inner();
         assert_eq!(listed.studies[0].imported, 1200);
         assert_eq!(listed.studies[0].spec_toml, "");

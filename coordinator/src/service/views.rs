@@ -4,6 +4,7 @@ use edgesmith_common::{EngineName, TrialValues};
 use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
 use prost::Message as _;
 
+use super::studies::MAX_PAGE;
 use crate::core::{
     ConstraintView, Exclusion, PredictionView, StudyState, StudyView, TeacherView, TrialView,
     UnlikeMachines, WorkerView,
@@ -141,6 +142,35 @@ pub fn page(trials: Vec<TrialView>, first: u32, is_last: bool) -> v1::ListTrials
     // Numbers of trials are below the limit of a budget, so this does not overflow.
     let next = (!sent_all).then(|| first.saturating_add(page.len() as u32));
     v1::ListTrialsResponse { trials: page, next }
+}
+
+/// Most bytes of a front that is sent at once.
+const MAX_FRONT_BYTES: usize = 32 << 20;
+
+/// A front. If it is `paged`, as many trials as fit into a page, and the numbers of the others;
+/// otherwise all of them, or `None` if they are too large.
+pub fn front(trials: Vec<TrialView>, paged: bool) -> Option<v1::GetParetoFrontResponse> {
+    let (mut answer, mut bytes) = (v1::GetParetoFrontResponse::default(), 0);
+    for view in trials {
+        if !answer.more.is_empty() {
+            answer.more.push(view.number.0);
+            continue;
+        }
+        let number = view.number.0;
+        let trial = trial(view);
+        bytes += trial.encoded_len();
+        if !paged && bytes > MAX_FRONT_BYTES {
+            return None;
+        }
+        let full = answer.trials.len() >= MAX_PAGE as usize
+            || (bytes > MAX_PAGE_BYTES && !answer.trials.is_empty());
+        if paged && full {
+            answer.more.push(number);
+        } else {
+            answer.trials.push(trial);
+        }
+    }
+    Some(answer)
 }
 
 /// A connected worker.
