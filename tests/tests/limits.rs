@@ -11,6 +11,8 @@ use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::study_service_client::StudyServiceClient;
 use edgesmith_proto::v1::upload_artifact_request::Part;
 use edgesmith_tests::{Coordinator, Process, TinyStudy, edgesmith, run};
+use tonic::Streaming;
+use tonic::client::Grpc;
 use tonic::transport::Channel;
 
 /// A figure of the coordinator's process, from `/proc`; `None` where there is none.
@@ -72,6 +74,49 @@ fn downloads_that_nobody_reads_take_neither_threads_nor_memory_nor_turns_of_othe
         // all. Those that go on at once need some for a moment.
         assert!(now < threads + 300, "{threads} threads became {now}");
     }
+    if let (Some(memory), Some(now)) = (memory, figure(&coordinator, "VmRSS")) {
+        assert!(now < memory + 500_000, "{memory} kB became {now} kB");
+    }
+    drop(unread);
+    runtime.shutdown_background();
+}
+
+/// Asks for a study and leaves the answer unread: next to nothing of it is taken.
+async fn leave_unread(channel: &Channel, study: &str) -> Option<Streaming<v1::StudyStatus>> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.ok()?;
+    let request = tonic::Request::new(v1::GetStudyRequest { study: study.to_owned() });
+    let path = "/edgesmith.v1.StudyService/GetStudy".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::default();
+    client.server_streaming(request, path, codec).await.ok().map(tonic::Response::into_inner)
+}
+
+#[test]
+fn answers_that_nobody_reads_do_not_take_the_memory_or_the_place_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::start(directory.path(), 20);
+    let file = TinyStudy::new("large").write(directory.path());
+    let comments = "# a long line of nothing, again and again and again\n".repeat(18_000);
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &comments).unwrap();
+    coordinator.ask(&["submit", file.to_str().unwrap()]).ok();
+    let memory = figure(&coordinator, "VmRSS");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let unread = runtime.block_on(async {
+        let mut unread = Vec::new();
+        // Together 1200 answers of about 1 MiB.
+        for _ in 0..6 {
+            let endpoint = Channel::from_shared(coordinator.url.clone()).unwrap();
+            let channel = endpoint.initial_stream_window_size(1024).connect().await.unwrap();
+            for _ in 0..200 {
+                unread.push(leave_unread(&channel, "large").await);
+            }
+        }
+        unread
+    });
+    let kept = unread.iter().flatten().count();
+    // 64 MiB of each connection, and some of them are refused for it.
+    assert!((64..700).contains(&kept), "{kept} answers were begun");
+    assert_eq!(coordinator.status("large")["state"], "running");
     if let (Some(memory), Some(now)) = (memory, figure(&coordinator, "VmRSS")) {
         assert!(now < memory + 500_000, "{memory} kB became {now} kB");
     }

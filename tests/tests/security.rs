@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use edgesmith_tests::{Coordinator, Process, TinyStudy, command, run};
+use edgesmith_tests::{Coordinator, Process, Ran, TinyStudy, command, run};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 #[test]
@@ -110,6 +110,51 @@ fn tokens_of_a_stopped_directory_are_required_after_the_next_start() {
     let coordinator = Coordinator::with_options(directory.path(), &[]);
     coordinator.ask(&["studies"]).fails(1, &["requires a token"]);
     coordinator.ask(&["studies", "--token", token.trim()]).ok();
+}
+
+#[test]
+fn a_token_in_the_environment_is_announced_and_never_stands_before_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut starting = command(directory, &["coordinator", "--listen", "127.0.0.1:0"]);
+    starting.env("EDGESMITH_TOKEN", "a long text that nobody knows".replace(' ', "-"));
+    let mut child = starting.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let _coordinator = Process::from(child);
+    let lines: Vec<String> = output.lines().take(2).map(Result::unwrap).collect();
+    assert!(lines[0].contains(" without TLS, asks for tokens, "), "{lines:?}");
+    assert_eq!(lines[1], "whoever has the token in EDGESMITH_TOKEN is an admin here");
+    let url = lines[0].split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    let studies = |token: &str, options: &[&str]| {
+        let mut asking = command(directory, &[&["studies"], options].concat());
+        Ran(asking.env("EDGESMITH_TOKEN", token).output().unwrap())
+    };
+    for useless in ["", "wrong", "es1.broken"] {
+        studies(useless, &["--data-dir", "edgesmith-data"]).ok();
+    }
+    studies("wrong", &["--coordinator", url]).fails(1, &["wrong or was revoked"]);
+    studies("", &["--coordinator", url]).fails(2, &["EDGESMITH_TOKEN: the token is empty"]);
+
+    // Wrong tokens from this address do not lock out right ones from it.
+    for _ in 0..25 {
+        studies("wrong", &["--coordinator", url]).fails(1, &["wrong or was revoked"]);
+    }
+    studies("a-long-text-that-nobody-knows", &["--coordinator", url]).ok();
+}
+
+#[test]
+fn an_authoritys_own_certificate_is_refused_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    for (name, pem) in [("cert.pem", certificate.pem()), ("key.pem", key.serialize_pem())] {
+        std::fs::write(directory.path().join(name), pem).unwrap();
+    }
+    let tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let args = [&["coordinator", "--listen", "127.0.0.1:0"], &tls[..]].concat();
+    run(directory.path(), &args).fails(1, &["cert.pem is unusable", "CA:FALSE"]);
 }
 
 /// Writes the certificate of an authority, and a certificate for 127.0.0.1 signed by it, with its

@@ -124,10 +124,14 @@ fn blocked(status: &v1::StudyStatus) -> String {
     format!("study {} cannot go on: {}", status.name, why.join("; "))
 }
 
-/// Whether the error may pass, because the coordinator may come back.
+/// Whether the error may pass, because the coordinator may come back, or because this process slept
+/// and read nothing for so long that the coordinator gave its answer up.
 fn is_passing(status: &tonic::Status) -> bool {
-    use tonic::Code::{Aborted, Cancelled, Internal, Unavailable, Unknown};
-    matches!(status.code(), Aborted | Cancelled | Internal | Unavailable | Unknown)
+    use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+    matches!(
+        status.code(),
+        Aborted | Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::codegen::Bytes;
 
+use super::listener::Occasional;
+
 /// What every open call counts at least, bytes: what the HTTP/2 library keeps of it.
 const CALL: usize = 1024;
 /// Largest part of an answer that is handed to a connection at once, bytes.
@@ -46,7 +48,7 @@ impl Default for Bounds {
             total: 256 << 20,
             connection_watches: 32,
             watches: 512,
-            unread: Duration::from_secs(30),
+            unread: Duration::from_secs(60),
             short: Duration::from_secs(1),
         }
     }
@@ -69,6 +71,7 @@ struct Books {
     next: u64,
     lines: HashMap<u64, Line>,
     calls: HashMap<u64, Entry>,
+    log: Occasional,
 }
 
 /// A connection.
@@ -153,14 +156,14 @@ impl Held {
         if watches {
             let own = books.lines.get(&line).map_or(0, |line| line.watches);
             if own >= bounds.connection_watches {
-                return Err(refuse(format!(
+                return Err(books.refuse(format!(
                     "{own} calls of this connection follow a study or the health already, the most \
                      that may; end one of them first"
                 )));
             }
             if books.watches >= bounds.watches {
                 let all = books.watches;
-                return Err(refuse(format!(
+                return Err(books.refuse(format!(
                     "{all} calls follow a study or the health already, the most that this \
                      coordinator takes; ask for the status from time to time instead"
                 )));
@@ -356,7 +359,7 @@ impl Books {
     ) -> Result<(), Status> {
         let own = self.lines.get(&line).map_or(0, |line| line.bytes);
         if own + bytes > bounds.connection {
-            return Err(refuse(format!(
+            return Err(self.refuse(format!(
                 "the calls of this connection hold {} KiB, and at most {} KiB are allowed; read \
                  their answers or end them first",
                 own.div_ceil(1024),
@@ -372,7 +375,7 @@ impl Books {
             };
             let slowest = self.calls.values().filter(keeps_waiting).min_by_key(|entry| entry.moved);
             let Some(slowest) = slowest.map(|entry| entry.line) else {
-                return Err(refuse(format!(
+                return Err(self.refuse(format!(
                     "all calls together hold {} MiB, the most that this coordinator gives them; \
                      try again later",
                     bounds.total >> 20
@@ -381,6 +384,11 @@ impl Books {
             self.close(slowest);
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, text: String) -> Status {
+        self.log.warn(|| format!("refused a call: {text}"));
+        Status::resource_exhausted(text)
     }
 
     fn close(&mut self, number: u64) {
@@ -431,7 +439,64 @@ impl Books {
     }
 }
 
-fn refuse(text: String) -> Status {
-    tracing::warn!("refused a call: {text}");
-    Status::resource_exhausted(text)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    fn held() -> Held {
+        let short = Duration::from_secs(1);
+        Held::new(Bounds { connection: 50 * KIB, total: 100 * KIB, short, ..Bounds::default() })
+    }
+
+    /// A connection with a call whose answer is this large.
+    fn answering(held: &Held, size: usize, now: Instant) -> (Registered, Arc<Call>) {
+        let line = held.connect(None);
+        let call = held.begin(line.number, false, now).unwrap();
+        call.read(0);
+        call.answer(vec![7; size].into(), now).unwrap();
+        (line, call)
+    }
+
+    #[test]
+    fn what_is_not_written_counts_even_if_the_call_is_over() {
+        let (held, now) = (held(), Instant::now());
+        let (_line, call) = answering(&held, 40 * KIB, now);
+        assert_eq!(held.sums().0, 41 * KIB);
+        let refused = call.received(10 * KIB, now).unwrap_err();
+        assert!(refused.message().contains("hold 41 KiB"), "{refused}");
+        let Next::Piece(first) = call.next() else { panic!("no piece") };
+        let Next::Piece(second) = call.next() else { panic!("no second piece") };
+        assert_eq!((first.len(), second.len()), (PIECE, 8 * KIB));
+        assert_eq!(call.next(), Next::Nothing);
+        drop(call);
+        assert_eq!(held.sums().0, 41 * KIB);
+        drop(first);
+        assert_eq!(held.sums().0, 9 * KIB);
+        drop(second);
+        assert_eq!(held.sums().0, 0);
+    }
+
+    #[test]
+    fn when_memory_is_short_the_connection_that_waits_for_the_longest_time_is_closed() {
+        let (held, start) = (held(), Instant::now());
+        let after = |ms| start + Duration::from_millis(ms);
+        // One whose request is being worked on keeps nobody waiting.
+        let working = held.connect(None);
+        let call = held.begin(working.number, false, start).unwrap();
+        call.received(30 * KIB, start).unwrap();
+        call.read(0);
+        let (first, _first) = answering(&held, 30 * KIB, after(100));
+        let (second, _second) = answering(&held, 30 * KIB, after(200));
+        let third = held.connect(None);
+        let call = held.begin(third.number, false, after(300)).unwrap();
+        let refused = call.answer(vec![7; 20 * KIB].into(), after(1000)).unwrap_err();
+        assert!(refused.message().contains("try again later"), "{refused}");
+        call.answer(vec![7; 20 * KIB].into(), after(1150)).unwrap();
+        let cut = [&working, &first, &second, &third].map(|line| line.cut.is_cancelled());
+        assert_eq!(cut, [false, true, false, false]);
+        drop((working, first, second, third));
+        assert_eq!(held.sums(), (0, 0));
+    }
 }

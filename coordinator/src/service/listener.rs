@@ -1,10 +1,12 @@
 //! Accepts connections, with TLS or without. A slow or broken client stalls nobody: each handshake
-//! runs in a task of its own, has a time limit, and the number of connections is bounded.
+//! runs in a task of its own, has a time limit, and the number of connections is bounded, in all and
+//! for each address.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,11 +23,15 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use super::held::{Held, Registered};
+use super::throttle::network;
 
 /// Most open connections. Further ones are closed at once.
 const MOST_CONNECTIONS: usize = 4096;
 /// Most unfinished TLS handshakes. Further connections are closed at once.
 const MOST_HANDSHAKES: usize = 512;
+/// Most of both from one address, so that one machine cannot take the place of all others.
+const ADDRESS_CONNECTIONS: usize = 2048;
+const ADDRESS_HANDSHAKES: usize = 128;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after a failure to accept, for example because there are no more file
@@ -46,6 +52,10 @@ pub struct Bounds {
     pub connections: usize,
     /// Most unfinished TLS handshakes.
     pub handshakes: usize,
+    /// Most open connections from one address.
+    pub address_connections: usize,
+    /// Most unfinished TLS handshakes from one address.
+    pub address_handshakes: usize,
     /// How long a TLS handshake may take, and then the beginning of HTTP/2.
     pub handshake_timeout: Duration,
 }
@@ -55,6 +65,8 @@ impl Default for Bounds {
         Self {
             connections: MOST_CONNECTIONS,
             handshakes: MOST_HANDSHAKES,
+            address_connections: ADDRESS_CONNECTIONS,
+            address_handshakes: ADDRESS_HANDSHAKES,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
     }
@@ -92,8 +104,8 @@ async fn accept(
     held: Held,
     ready: Sender<io::Result<Connection>>,
 ) {
-    let open = Arc::new(Semaphore::new(bounds.connections));
-    let shaking = Arc::new(Semaphore::new(bounds.handshakes));
+    let open = Places::new(bounds.connections, bounds.address_connections);
+    let shaking = Places::new(bounds.handshakes, bounds.address_handshakes);
     let (mut full, mut failing) = (Occasional::default(), Occasional::default());
     let mut pause = FIRST_PAUSE;
     loop {
@@ -113,24 +125,30 @@ async fn accept(
         };
         pause = FIRST_PAUSE;
         let peer = Peer { address: Some(address.ip().to_canonical()), ..Peer::default() };
-        let Ok(permit) = Arc::clone(&open).try_acquire_owned() else {
-            let most = bounds.connections;
-            full.warn(|| format!("closing new connections: there are {most} already"));
-            continue;
+        let place = match open.take(address.ip()) {
+            Ok(place) => place,
+            Err(why) => {
+                full.warn(|| format!("closing new connections: there are {why} already"));
+                continue;
+            }
         };
         // If it fails, answers are only slower.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            let connection = Connection::new(Io::Plain(stream), peer, permit, bounds, &held);
+            let connection = Connection::new(Io::Plain(stream), peer, place, bounds, &held);
             if ready.send(Ok(connection)).await.is_err() {
                 return;
             }
             continue;
         };
-        let Ok(handshake) = Arc::clone(&shaking).try_acquire_owned() else {
-            let most = bounds.handshakes;
-            full.warn(|| format!("closing new connections: {most} have not finished to connect"));
-            continue;
+        let handshake = match shaking.take(address.ip()) {
+            Ok(handshake) => handshake,
+            Err(why) => {
+                full.warn(|| {
+                    format!("closing new connections: {why} have not finished to connect")
+                });
+                continue;
+            }
         };
         let (ready, held) = (ready.clone(), held.clone());
         tokio::spawn(async move {
@@ -138,7 +156,7 @@ async fn accept(
             match tokio::time::timeout(bounds.handshake_timeout, shake_hands(stream, tls)).await {
                 Ok(Ok(io)) => {
                     let peer = Peer { plain_at_tls: matches!(io, Io::Plain(_)), ..peer };
-                    let connection = Connection::new(io, peer, permit, bounds, &held);
+                    let connection = Connection::new(io, peer, place, bounds, &held);
                     // The receiver is gone if the server stops.
                     let _ = ready.send(Ok(connection)).await;
                 }
@@ -158,12 +176,66 @@ async fn shake_hands(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Io> {
     Ok(Io::Tls(Box::new(tls.accept(stream).await?)))
 }
 
+/// Places for connections, in all and for each address.
+#[derive(Debug, Clone)]
+struct Places {
+    all: Arc<Semaphore>,
+    most: usize,
+    of_address: usize,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A place of a connection, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Places,
+    address: IpAddr,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(most: usize, of_address: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(most)), most, of_address, taken: Arc::default() }
+    }
+
+    /// A place for a connection from `address`. The error says who has all places.
+    fn take(&self, address: IpAddr) -> Result<Place, String> {
+        let address = network(address);
+        let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| self.most.to_string())?;
+        let mut taken = self.taken();
+        let count = taken.entry(address).or_default();
+        if *count >= self.of_address {
+            return Err(format!("{count} of {address}"));
+        }
+        *count += 1;
+        drop(taken);
+        Ok(Place { places: self.clone(), address, _all: all })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // A poisoned one is safe to use: every update leaves it whole.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        let count = taken.entry(self.address).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            taken.remove(&self.address);
+        }
+    }
+}
+
 /// Logs at most one line per interval.
-#[derive(Default)]
-struct Occasional(Option<Instant>);
+#[derive(Debug, Default)]
+pub struct Occasional(Option<Instant>);
 
 impl Occasional {
-    fn warn(&mut self, text: impl FnOnce() -> String) {
+    /// Logs a warning, if it is time for one.
+    pub fn warn(&mut self, text: impl FnOnce() -> String) {
         if self.0.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.0 = Some(Instant::now());
             tracing::warn!("{}", text());
@@ -181,11 +253,11 @@ pub struct Connection {
     /// Completes when the connection has to be closed.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _registered: Registered,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
-    fn new(io: Io, peer: Peer, permit: OwnedSemaphorePermit, bounds: Bounds, held: &Held) -> Self {
+    fn new(io: Io, peer: Peer, place: Place, bounds: Bounds, held: &Held) -> Self {
         let until = Box::pin(tokio::time::sleep(bounds.handshake_timeout));
         let registered = held.connect(peer.address);
         Self {
@@ -194,7 +266,7 @@ impl Connection {
             beginning: Some((until, PREFACE)),
             cut: Box::pin(registered.cut.clone().cancelled_owned()),
             _registered: registered,
-            _permit: permit,
+            _place: place,
         }
     }
 
@@ -320,6 +392,23 @@ mod tests {
         drop(held);
         let _third = TcpStream::connect(address).await.unwrap();
         accepted.next().await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_places() {
+        let places = Places::new(5, 2);
+        let [here, there]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+        let first = places.take(here).unwrap();
+        let _second = places.take(here).unwrap();
+        assert_eq!(places.take(here).unwrap_err(), "2 of 10.0.0.1");
+        let others = [places.take(there).unwrap(), places.take(there).unwrap()];
+        // IPv6 networks count as one address.
+        let network = ["2001:db8::1", "2001:db8::2"].map(|a| a.parse().unwrap());
+        let _one = places.take(network[0]).unwrap();
+        assert_eq!(places.take(network[1]).unwrap_err(), "5");
+        drop((first, others));
+        places.take(here).unwrap();
+        assert_eq!(places.taken().len(), 2);
     }
 
     #[tokio::test]

@@ -214,8 +214,7 @@ fn explain_certificate(certificate: &CertificateError) -> String {
         | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => UNKNOWN_SIGNATURE,
         C::Other(other) if other.0.is::<OtherAuthority>() => return other.0.to_string(),
         C::Other(other) => return explain_other(&other.0.to_string()),
-        // One of the names that the library no longer uses, and those of lists that are not read.
-        other if format!("{other:?}").starts_with("UnsupportedSignature") => UNKNOWN_SIGNATURE,
+        // Those that the library no longer uses, and those of lists that are not read.
         _ => "its certificate is unusable; make another one for the coordinator",
     };
     text.to_owned()
