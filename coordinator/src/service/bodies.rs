@@ -22,6 +22,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Most bytes of an upload that are held at once: a chunk.
 pub const UPLOAD_BYTES: usize = (1 << 20) + (1 << 10);
 const UPLOAD: &str = "/edgesmith.v1.ArtifactService/UploadArtifact";
+/// The calls with one message as their answer are all but this one and the next ones.
+const DOWNLOAD: &str = "/edgesmith.v1.ArtifactService/DownloadArtifact";
 /// The calls that are open for as long as the client wants.
 const WATCHES: [&str; 3] = [
     "/edgesmith.v1.StudyService/WatchStudy",
@@ -77,6 +79,7 @@ where
         let line = request.extensions().get::<Peer>().map_or(0, |peer| peer.line);
         let path = request.uri().path();
         let (watches, uploads) = (WATCHES.contains(&path), path == UPLOAD);
+        let streams = watches || path == DOWNLOAD;
         let call = match self.bounded.held.begin(line, watches, Instant::now()) {
             Ok(call) => call,
             Err(refused) => return Box::pin(std::future::ready(Ok(refused.into_http()))),
@@ -95,7 +98,7 @@ where
         Box::pin(async move {
             let response = answered.await?;
             let (head, body) = response.into_parts();
-            Ok(match Leaving::begin(body, call).await {
+            Ok(match Leaving::begin(body, call, streams).await {
                 Ok(body) => http::Response::from_parts(head, body),
                 Err(refused) => refused.into_http(),
             })
@@ -174,21 +177,22 @@ struct Leaving {
 
 impl Leaving {
     /// Takes the first part of the answer at once if it is there. So it counts before its headers
-    /// are sent, and the connection cannot leave it where nobody counts it.
-    async fn begin(inner: Body, call: Arc<Call>) -> Result<Body, Status> {
+    /// are sent, and the connection cannot leave it where nobody counts it. Unless the answer
+    /// `streams`, that is all of it, and what made it is dropped with its buffers.
+    async fn begin(inner: Body, call: Arc<Call>, streams: bool) -> Result<Body, Status> {
         if inner.is_end_stream() {
             return Ok(inner);
         }
         let mut leaving = Self { inner, call, next: VecDeque::new(), over: false };
-        let first = std::future::poll_fn(|cx| {
-            Poll::Ready(match Pin::new(&mut leaving.inner).poll_frame(cx) {
-                Poll::Ready(frame) => Some(frame),
-                Poll::Pending => None,
-            })
-        });
-        match first.await {
+        match leaving.poll_once().await {
             Some(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => leaving.call.answer(data, Instant::now())?,
+                Ok(data) => {
+                    leaving.call.answer(exact(&data), Instant::now())?;
+                    if !streams && let Some(Some(Ok(frame))) = leaving.poll_once().await {
+                        leaving.next.push_back(frame);
+                        leaving.inner = Body::empty();
+                    }
+                }
                 Err(frame) => leaving.next.push_back(frame),
             },
             Some(Some(Err(status))) => return Err(status),
@@ -196,6 +200,17 @@ impl Leaving {
             None => {}
         }
         Ok(Body::new(leaving))
+    }
+
+    /// The next frame of the answer if it is there; within, `None` is its end.
+    async fn poll_once(&mut self) -> Option<Option<Result<Frame<Bytes>, Status>>> {
+        let poll = std::future::poll_fn(|cx| {
+            Poll::Ready(match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(frame) => Some(frame),
+                Poll::Pending => None,
+            })
+        });
+        poll.await
     }
 
     /// Ends the answer with an error.
@@ -209,6 +224,11 @@ impl Leaving {
         }
         Frame::trailers(trailers)
     }
+}
+
+/// A copy that holds no more memory than it counts: a buffer that has grown may be twice as large.
+fn exact(data: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(data)
 }
 
 impl http_body::Body for Leaving {
@@ -245,7 +265,7 @@ impl http_body::Body for Leaving {
             };
             match frame?.into_data() {
                 Ok(data) => {
-                    if let Err(refused) = this.call.answer(data, Instant::now()) {
+                    if let Err(refused) = this.call.answer(exact(&data), Instant::now()) {
                         return Poll::Ready(Some(Ok(this.fail(&refused))));
                     }
                 }

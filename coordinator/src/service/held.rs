@@ -71,7 +71,8 @@ struct Books {
     next: u64,
     lines: HashMap<u64, Line>,
     calls: HashMap<u64, Entry>,
-    log: Occasional,
+    refusing: Occasional,
+    closing: Occasional,
 }
 
 /// A connection.
@@ -205,18 +206,19 @@ impl Held {
             .filter(|(_, entry)| late(entry))
             .map(|(number, _)| *number)
             .collect();
+        if let Some(first) = late.first().and_then(|number| books.calls.get(number)) {
+            tracing::warn!(
+                "gave up {} answer(s) of which nothing was read for {} s, to {}",
+                late.len(),
+                unread.as_secs(),
+                books.who(first.line)
+            );
+        }
         for number in late {
             let Some(entry) = books.calls.get_mut(&number) else { continue };
             entry.given_up = true;
             let rest = std::mem::take(&mut entry.rest).len();
             entry.unsent -= rest;
-            let line = entry.line;
-            let address = books.lines.get(&line).and_then(|line| line.address);
-            let from = address.map_or_else(|| "a client".to_owned(), |a| a.to_string());
-            tracing::warn!(
-                "gave up an answer to {from}, which read nothing of it for {} s",
-                unread.as_secs()
-            );
             books.discount(number, rest);
             books.end_watch(number);
         }
@@ -387,20 +389,28 @@ impl Books {
     }
 
     fn refuse(&mut self, text: String) -> Status {
-        self.log.warn(|| format!("refused a call: {text}"));
+        self.refusing.warn(|| format!("refused a call: {text}"));
         Status::resource_exhausted(text)
     }
 
     fn close(&mut self, number: u64) {
+        let who = self.who(number);
+        self.closing.warn(|| {
+            format!(
+                "closed a connection of {who}, which kept the coordinator waiting while the memory \
+                 for calls was used up"
+            )
+        });
         if let Some(line) = self.lines.get(&number) {
-            let from = line.address.map_or_else(|| "a client".to_owned(), |a| a.to_string());
-            tracing::warn!(
-                "closed a connection of {from}, which kept the coordinator waiting while its \
-                 memory for calls was used up"
-            );
             line.cut.cancel();
         }
         self.forget(number);
+    }
+
+    /// Whose connection it is, for the log.
+    fn who(&self, number: u64) -> String {
+        let address = self.lines.get(&number).and_then(|line| line.address);
+        address.map_or_else(|| "a client".to_owned(), |address| address.to_string())
     }
 
     /// Removes a connection with all its calls.

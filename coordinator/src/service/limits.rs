@@ -2,7 +2,8 @@
 //! nobody can stall it for the others. docs/limits.md lists all limits.
 //!
 //! Work that grows with a message's size waits for its [turn](Turns) and runs on a thread that may
-//! block, never on one that serves connections and never on the core's.
+//! block, never on one that serves connections and never on the core's. The memory that requests
+//! and answers hold is bounded in `bodies.rs` and `held.rs`, and the connections in `listener.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,6 +106,10 @@ pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
         }
         match innermost.source() {
             Some(source) => innermost = source,
+            // The library's type for this is private.
+            None if innermost.to_string() == "HTTP/2 was not negotiated." => {
+                return NO_HTTP2.to_owned();
+            }
             None => return innermost.to_string(),
         }
     }
