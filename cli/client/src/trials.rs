@@ -105,7 +105,55 @@ fn parts(trials: Vec<v1::KnownTrial>, most: (usize, usize)) -> Vec<Vec<v1::Known
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_common::{Figures, ScopedMetric, StudySpec};
+    use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
+
     use super::*;
+
+    const STUDY: &str = r#"
+[study]
+name = "wide"
+[data]
+source = "digits"
+[space]
+resolution = [8]
+stem_width = [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+[[space.stages]]
+width = [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+kernel = [1, 3, 5, 7]
+activation = ["relu", "relu6"]
+[[objectives]]
+metric = "validation_accuracy"
+[budget]
+trials = 3
+"#;
+
+    #[tokio::test]
+    async fn a_front_that_does_not_fit_into_one_answer_is_read_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalCoordinator::start(directory.path(), Visibility::Private).await.unwrap();
+        let coordinator = Coordinator::connect_to_local(&local).await.unwrap();
+        let submit = v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), ..Default::default() };
+        coordinator.studies().submit_study(submit).await.unwrap();
+        let spec = StudySpec::parse(STUDY).unwrap();
+        let options: Vec<u32> =
+            spec.space.choices().iter().map(|c| c.options.len() as u32).collect();
+        let figures: Figures = [(ScopedMetric::VALIDATION_ACCURACY, 0.5)].into_iter().collect();
+        let known = |mut index: u32| {
+            let pick = |&options: &u32| {
+                let picked = index % options;
+                index /= options;
+                picked
+            };
+            let genotype = options.iter().map(pick).collect();
+            v1::KnownTrial { genotype, figures: Some((&figures).into()) }
+        };
+        coordinator.import("wide", (0..700).map(known).collect()).await.unwrap();
+        let request = v1::GetParetoFrontRequest { study: "wide".to_owned(), ..Default::default() };
+        let front = coordinator.front(request).await.unwrap();
+        assert!(front.iter().map(|trial| trial.number).eq(0..700));
+        local.shut_down().await.unwrap();
+    }
 
     #[test]
     fn parts_are_bounded_in_number_and_bytes_and_keep_the_order() {

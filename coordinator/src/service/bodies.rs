@@ -22,7 +22,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Most bytes of an upload that are held at once: a chunk.
 pub const UPLOAD_BYTES: usize = (1 << 20) + (1 << 10);
 const UPLOAD: &str = "/edgesmith.v1.ArtifactService/UploadArtifact";
-/// The calls with one message as their answer are all but this one and the next ones.
+/// The call whose answer has many messages, besides those below.
 const DOWNLOAD: &str = "/edgesmith.v1.ArtifactService/DownloadArtifact";
 /// The calls that are open for as long as the client wants.
 const WATCHES: [&str; 3] = [
