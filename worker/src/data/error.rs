@@ -1,7 +1,7 @@
 //! Errors of reading a study's images, where their cause lies, and how many are reported at once.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use edgesmith_common::Fault;
 
@@ -17,9 +17,9 @@ const MOST_NAMED: usize = 20;
 pub enum DataError {
     /// A path does not exist.
     #[error(
-        "{} does not exist: put it there, or correct its path in the study (relative paths start \
-         at the worker's --data-root)",
-        path.display()
+        "{} does not exist: put it there, correct its path in the study, or name the directory \
+         where relative paths start with --data-root",
+        absolute(path)
     )]
     Missing {
         /// The path.
@@ -189,7 +189,17 @@ pub enum DataError {
     /// A file has no images, or images without pixels.
     #[error("{} has no images: use another file", path.display())]
     NoImages {
-        /// The file or directory.
+        /// The file.
+        path: PathBuf,
+    },
+    /// A directory of images has no class folders.
+    #[error(
+        "{} has no class folders: put the images into it as CLASS/IMAGE, or name another folder \
+         in the study",
+        path.display()
+    )]
+    NoClassFolders {
+        /// The directory.
         path: PathBuf,
     },
     /// The images and labels do not belong together.
@@ -299,7 +309,7 @@ pub enum DataError {
     },
     /// The test and the training folder have different classes.
     #[error(
-        "{} has no folder for class {class:?}, but {} has one: both need the same class folders",
+        "{} has no folder for class '{class}', but {} has one: both need the same class folders",
         directory.display(), other.display()
     )]
     ClassFolder {
@@ -350,12 +360,12 @@ pub enum DataError {
         limit: u64,
     },
     /// An image cannot be decoded.
-    #[error("{} cannot be decoded as an image ({source}): replace or remove it", path.display())]
+    #[error("{} cannot be decoded as an image ({why}): replace or remove it", path.display())]
     Undecodable {
         /// The file.
         path: PathBuf,
-        /// The error of the decoder.
-        source: image::ImageError,
+        /// Why, as "it is truncated".
+        why: &'static str,
     },
     /// Images cannot be resized to this side.
     #[error("images cannot be resized to a side of {side} pixels: set data.side to 1 to {limit}")]
@@ -414,6 +424,7 @@ impl DataError {
             | DataError::Dimensions { .. }
             | DataError::Swapped { .. }
             | DataError::NoImages { .. }
+            | DataError::NoClassFolders { .. }
             | DataError::CountMismatch { .. }
             | DataError::Label { .. }
             | DataError::UnusedClasses { .. }
@@ -496,6 +507,19 @@ impl Faults {
     }
 }
 
+/// The path from the root of the file system, so that a reader on another machine sees where a
+/// relative path began.
+fn absolute(path: &Path) -> String {
+    let whole = std::path::absolute(path);
+    // Without the dots of `./photos`.
+    whole
+        .unwrap_or_else(|_| path.to_owned())
+        .components()
+        .collect::<PathBuf>()
+        .display()
+        .to_string()
+}
+
 fn all_of(faults: &[DataError], more: usize) -> String {
     let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
     let rest = if more == 0 { String::new() } else { format!("; and {more} more") };
@@ -540,6 +564,41 @@ mod tests {
         assert!(text.starts_with("26 things are wrong with the data: f0 has no"), "{text}");
         assert!(text.contains("; f19 has") && !text.contains("f20"), "{text}");
         assert!(text.ends_with("; and 6 more"), "{text}");
+    }
+
+    #[test]
+    fn the_page_shows_the_messages_as_they_are() {
+        let page = include_str!("../../../docs/data.md");
+        let (_, section) = page.split_once("names the file and the fix, for example:").unwrap();
+        let (examples, _) = section.split_once("\nThe data check").unwrap();
+        let errors = [
+            DataError::CountMismatch {
+                images: "/data/train-images.gz".into(),
+                image_count: 60_000,
+                labels: "/data/t10k-labels.gz".into(),
+                label_count: 10_000,
+            },
+            DataError::Label {
+                path: "/data/labels".into(),
+                index: 17,
+                label: 10,
+                more: 0,
+                classes: 10,
+            },
+            DataError::Undecodable {
+                path: "photos/train/dog/17.jpg".into(),
+                why: "it is truncated",
+            },
+            DataError::ElementType {
+                path: "/data/images".into(),
+                expected: "images",
+                holds: "16-bit integers",
+            },
+            DataError::Missing { path: "/data/photos/./train".into() },
+            DataError::NoClassFolders { path: "photos/train".into() },
+        ];
+        let lines = errors.map(|error| format!("    {error}"));
+        assert_eq!(examples.trim_matches('\n').lines().collect::<Vec<_>>(), lines);
     }
 
     #[test]

@@ -179,24 +179,23 @@ fn samples_of_16_bits(image: &mut DynamicImage) -> Option<&mut [u16]> {
 
 fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     let bytes = files::read(path, MAX_FILE)?;
-    let undecodable = |source| DataError::Undecodable { path: path.to_owned(), source };
-    let damaged = |kind, text: &str| undecodable(io::Error::new(kind, text).into());
+    let undecodable = |why| DataError::Undecodable { path: path.to_owned(), why };
     if bytes.is_empty() {
-        return Err(damaged(io::ErrorKind::UnexpectedEof, "it is empty"));
+        return Err(undecodable("it is empty"));
     }
     if jpeg_is_cut_short(&bytes) {
-        return Err(damaged(io::ErrorKind::UnexpectedEof, "it is truncated"));
+        return Err(undecodable(TRUNCATED));
     }
-    match image::guess_format(&bytes) {
-        Ok(ImageFormat::Png | ImageFormat::Jpeg) => {}
+    let format = match image::guess_format(&bytes) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
         Ok(other) => {
             let format = Some(format_name(other));
             return Err(DataError::Unsupported { path: path.to_owned(), format });
         }
-        Err(_) => return Err(damaged(io::ErrorKind::InvalidData, "its content is no image")),
-    }
+        Err(_) => return Err(undecodable("its content is no image")),
+    };
     let decoded = || -> Result<Result<DynamicImage, DataError>, ImageError> {
-        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+        let reader = ImageReader::with_format(Cursor::new(&bytes), format);
         let mut decoder = reader.into_decoder()?;
         if decoder.total_bytes() > MAX_DECODED {
             let (width, height) = decoder.dimensions();
@@ -208,7 +207,29 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
         image.apply_orientation(orientation);
         Ok(Ok(image))
     };
-    decoded().map_err(undecodable)?
+    decoded().map_err(|error| undecodable(in_words(&error, &bytes)))?
+}
+
+const TRUNCATED: &str = "it is truncated";
+
+/// Why an image cannot be decoded. The decoders' own texts are for programmers: they name chunks,
+/// segments and types of Rust.
+fn in_words(error: &ImageError, bytes: &[u8]) -> &'static str {
+    let png = bytes.starts_with(b"\x89PNG");
+    match error {
+        // Every PNG file ends with this chunk.
+        _ if png && !bytes.windows(4).any(|name| name == b"IEND") => TRUNCATED,
+        ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => TRUNCATED,
+        ImageError::Unsupported(_) if png => "it is an unusual kind of PNG that cannot be read",
+        ImageError::Unsupported(_) => {
+            "it is an unusual kind of JPEG that cannot be read, such as a lossless one"
+        }
+        ImageError::Limits(_) => "it is larger than its decoder allows",
+        ImageError::IoError(_)
+        | ImageError::Decoding(_)
+        | ImageError::Encoding(_)
+        | ImageError::Parameter(_) => "its content is damaged",
+    }
 }
 
 /// Whether bytes are a JPEG file that ends in the middle of its image. The decoder does not report
@@ -399,6 +420,27 @@ mod tests {
         ] {
             let error = failure(name, bytes);
             assert!(matches!(error, DataError::Undecodable { .. }), "{error}");
+            let why = match name {
+                "ape/empty.png" => "it is empty",
+                "ape/text.png" => "its content is no image",
+                _ => "it is truncated",
+            };
+            let text =
+                format!("{name} cannot be decoded as an image ({why}): replace or remove it");
+            assert!(error.to_string().ends_with(&text), "{error}");
+        }
+        // Each byte wrong, one at a time: no message has the decoder's words.
+        for (file, good) in [("ape/bad.png", &whole), ("bee/bad.jpg", &photo)] {
+            for at in 8..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 0xff;
+                fs::write(directory.path().join(file), bad).unwrap();
+                // Some damage cannot be noticed, such as another pixel in a JPEG file.
+                let Err(error) = read(directory.path(), None, 2, GREY) else { continue };
+                let text = error.to_string();
+                assert!(!text.contains(['{', '"', '\n']) && text.contains(file), "{text}");
+            }
+            fs::remove_file(directory.path().join(file)).unwrap();
         }
         // A header that announces 60,000 × 60,000 pixels, with a correct checksum.
         let mut huge = whole;
@@ -521,7 +563,11 @@ mod tests {
         let error = read(&directory.path().join("no"), None, 2, GREY).unwrap_err();
         assert!(matches!(error, DataError::Missing { .. }), "{error}");
         let error = read(directory.path(), None, 2, GREY).unwrap_err();
-        assert!(matches!(error, DataError::NoImages { .. }), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("into it as CLASS/IMAGE, or name another folder in the study")
+        );
         let many = zoo();
         for i in 0..255 {
             png(many.path(), &format!("ape/{i}.png"), 0);

@@ -54,7 +54,7 @@ pub(super) fn class_folders(directory: &Path) -> Result<Vec<OsString>, DataError
     }
     faults.check()?;
     if names.is_empty() {
-        return Err(DataError::NoImages { path: directory.to_owned() });
+        return Err(DataError::NoClassFolders { path: directory.to_owned() });
     }
     Ok(names)
 }
