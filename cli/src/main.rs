@@ -12,5 +12,6 @@ mod output;
 fn main() -> ExitCode {
     let args = commands::Args::parse();
     let verbose = args.verbose.max(args.command.least_verbose());
-    start::run(verbose, commands::run(args.command))
+    let told = args.command.told_otherwise();
+    start::run_without(verbose, told, commands::run(args.command))
 }

@@ -86,6 +86,7 @@ fn files_that_cannot_be_imported_are_reported() {
     let other = "validation_accuracy,choice.colour\n0.5,red\n";
     import("d.csv", other).fails(2, &["no trial of", "line 2", "no choice colour"]);
     coordinator.ask(&["import", "study", "nowhere.json"]).fails(2, &["nowhere.json"]);
+    coordinator.ask(&["import", "study", "-"]).fails(2, &["standard input: "]);
     coordinator
         .ask(&["import", "nobody", "a.json"])
         .fails(2, &["nobody", "the studies are: study"]);

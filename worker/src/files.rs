@@ -115,7 +115,26 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// As [`read`], or if the content is not UTF-8 text.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let mut bytes = read(path, limit)?;
+    text_of(read(path, limit)?, path)
+}
+
+/// Reads text as [`read_text`] does, but from a stream, such as standard input. `name` is what errors
+/// call it.
+///
+/// # Errors
+/// If it cannot be read, has more than `limit` bytes, or is not UTF-8 text.
+pub fn read_text_from(stream: impl Read, name: &Path, limit: u64) -> Result<String, FileError> {
+    let mut bytes = Vec::new();
+    let read = stream.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|source| FileError::Read { path: name.to_owned(), source })?;
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: name.to_owned(), limit });
+    }
+    text_of(bytes, name)
+}
+
+/// The text of a file's bytes.
+fn text_of(mut bytes: Vec<u8>, path: &Path) -> Result<String, FileError> {
     let encoding = match *bytes.as_slice() {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
         // Text of the programs that read this begins with a plain letter or sign.
@@ -184,6 +203,18 @@ pub(crate) mod tests {
         assert!(matches!(error, FileError::TooLarge { limit: 2, .. }), "{error}");
         let error = read(&path.with_file_name("absent"), 2).unwrap_err();
         assert!(matches!(error, FileError::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn text_of_a_stream_is_checked_like_a_file() {
+        let read = |bytes: &[u8]| {
+            let text = read_text_from(bytes, Path::new("standard input"), 5);
+            text.map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b"\xef\xbb\xbfab").unwrap(), "ab");
+        assert!(read(b"abcdef").unwrap_err().starts_with("standard input has more than"));
+        let wrong = read(b"a\xff").unwrap_err();
+        assert!(wrong.starts_with("standard input is not UTF-8 text"), "{wrong}");
     }
 
     #[cfg(unix)]

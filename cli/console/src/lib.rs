@@ -1,7 +1,8 @@
 //! What edgesmith's programs share at the terminal: how they start, how they print (tables, JSON,
-//! CSV), and how they fail. It knows nothing about studies.
+//! CSV), how they read numbers, and how they fail. It knows nothing about studies.
 
 pub mod failure;
+pub mod number;
 mod output;
 mod printable;
 pub mod start;

@@ -29,9 +29,19 @@ const PURGE_DELAY: (libmimalloc_sys::mi_option_t, c_long) = (15, 10_000);
 /// for wrong usage or invalid input, or the code that the command returns. `verbose` counts the
 /// `-v` options.
 pub fn run(verbose: u8, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    run_without(verbose, &[], command)
+}
+
+/// As [`run`], but without the warnings of some `targets` of the log, which the command tells in
+/// its own words. With `-v` they are logged.
+pub fn run_without(
+    verbose: u8,
+    targets: &[&str],
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> ExitCode {
     // SAFETY: the option exists, and nothing else calls the allocator's options at this time.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY.0, PURGE_DELAY.1) };
-    tracing(verbose);
+    tracing(verbose, targets);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -73,12 +83,8 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
 }
 
 /// Logs to standard error. `RUST_LOG` sets the level; without it, `-v` does.
-fn tracing(verbose: u8) {
-    let default = match verbose {
-        0 => "warn,sled=error",
-        1 => "info,sled=warn",
-        _ => "debug,h2=info,sled=info",
-    };
+fn tracing(verbose: u8, without: &[&str]) {
+    let default = default_filter(verbose, without);
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
@@ -89,12 +95,29 @@ fn tracing(verbose: u8) {
         .init();
 }
 
+fn default_filter(verbose: u8, without: &[&str]) -> String {
+    match verbose {
+        0 => {
+            let silent = without.iter().map(|target| format!(",{target}=error"));
+            format!("warn,sled=error{}", silent.collect::<String>())
+        }
+        1 => "info,sled=warn".to_owned(),
+        _ => "debug,h2=info,sled=info".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Set for the test's child process, which prints its value.
     const NAME: &str = "MIMALLOC_PURGE_DELAY";
+
+    #[test]
+    fn what_a_command_tells_itself_is_logged_only_if_asked_for() {
+        assert_eq!(default_filter(0, &["a::b"]), "warn,sled=error,a::b=error");
+        assert_eq!(default_filter(1, &["a::b"]), "info,sled=warn");
+    }
 
     #[test]
     fn the_option_with_this_number_is_the_one_with_this_name() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use edgesmith_client::{Connection, Coordinator, from_status};
-use edgesmith_console::{invalid, print_text};
+use edgesmith_console::{invalid, number, print_text};
 use edgesmith_edge_runtime::{InputSpec, Model};
 use edgesmith_search_space::Precision;
 use edgesmith_worker::data::Normalization;
@@ -23,6 +23,7 @@ pub struct Args {
     /// Study name
     pub study: String,
     /// Trial number
+    #[arg(allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
     pub number: u32,
     /// What to write
     #[arg(long, value_enum)]

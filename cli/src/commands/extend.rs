@@ -1,7 +1,7 @@
 //! `edgesmith extend`: gives a study a larger budget.
 
 use edgesmith_client::{Connection, Coordinator, from_status};
-use edgesmith_console::print_text;
+use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
 use crate::output::progress::state_name;
@@ -22,10 +22,12 @@ pub struct Args {
 #[group(required = true, multiple = true)]
 pub struct Limits {
     /// The new budget.trials, with all earlier trials included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = number::whole(1..=u32::MAX))]
     pub trials: Option<u32>,
     /// The new budget.hours, from the beginning of the study
-    #[arg(long, value_name = "H")]
+    #[arg(long, value_name = "H", allow_negative_numbers = true,
+          value_parser = number::above_zero)]
     pub hours: Option<f64>,
 }
 

@@ -10,11 +10,12 @@ use edgesmith_common::{
     TrialState, TrialValues,
 };
 use edgesmith_console::table::{self, Align};
-use edgesmith_console::{Format, Output, invalid, print, print_text};
+use edgesmith_console::{Format, Output, invalid, number, print, print_text};
 use edgesmith_proto::v1;
 use serde::Serialize;
 
 use crate::commands::cover;
+use crate::commands::status::constraint;
 use crate::output::TrialRow;
 use crate::output::columns::{Columns, noisy_legend, right};
 use crate::output::json;
@@ -34,8 +35,8 @@ pub struct Args {
     pub filters: Vec<String>,
     /// At most K models such that every device named in --where has one within its limits. They are
     /// the most accurate on average, and as few as that accuracy needs
-    #[arg(long, value_name = "K", conflicts_with = "device",
-          value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", conflicts_with = "device", allow_negative_numbers = true,
+          value_parser = number::whole(1..=64_u32))]
     pub cover: Option<u32>,
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
@@ -47,7 +48,7 @@ pub struct Args {
 /// Prints the front.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let (_, spec) = coordinator.study(&args.study).await?;
+    let (status, spec) = coordinator.study(&args.study).await?;
     if let Some(most) = args.cover {
         return cover::run(&coordinator, &spec, &args.filters, most, args.format).await;
     }
@@ -64,7 +65,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let marks = Marks::new(&front, &spec, device.as_ref());
     let columns = columns(&spec, &front);
     let why = if front.is_empty() {
-        why_empty(&rows(coordinator.trials(&args.study).await?, &spec)?, &filters)?
+        let all = rows(coordinator.trials(&args.study).await?, &spec)?;
+        why_empty(&all, &filters, &status.constraints)?
     } else {
         String::new()
     };
@@ -110,7 +112,7 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     let front = fetch_front(coordinator, request, &spec).await?;
     let all = rows(coordinator.trials(study).await?, &spec)?;
     if front.is_empty() {
-        return print_text(&why_empty(&all, &[])?);
+        return print_text(&why_empty(&all, &[], &status.constraints)?);
     }
 
     let teacher = Reference::teacher(&status)?;
@@ -137,13 +139,20 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     print_text(&text)
 }
 
-/// Explains why a front has no points: a bound may be on a figure that no trial has.
-fn why_empty(all: &[TrialRow], filters: &[String]) -> anyhow::Result<String> {
+/// Explains why a front has no points: a bound may be on a figure that no trial has. Constraints are
+/// explained as `status` does.
+fn why_empty(
+    all: &[TrialRow],
+    filters: &[String],
+    constraints: &[v1::ConstraintStatus],
+) -> anyhow::Result<String> {
     let complete = all.iter().filter(|row| row.state == TrialState::Complete);
     let complete: Vec<&TrialValues> = complete.filter_map(|row| row.values.as_ref()).collect();
     let unknown = if complete.is_empty() { Vec::new() } else { unknown(&complete, filters)? };
     if unknown.is_empty() {
-        return Ok(empty_front(complete.len(), !filters.is_empty()));
+        let constraints = constraints.iter().map(|of| format!("constraint {}\n", constraint(of)));
+        let why = empty_front(complete.len(), !filters.is_empty());
+        return Ok(why + &constraints.collect::<String>());
     }
     Ok(unknown.iter().map(|bound| no_figure(bound, &complete) + "\n").collect())
 }
@@ -372,13 +381,14 @@ mod tests {
         let all = [row(1, 0.9, (1.0, 1.0), (1.0, 1.0)), row(2, 0.8, (2.0, 2.0), (2.0, 2.0))];
         let why = |filters: &[&str]| {
             let filters: Vec<String> = filters.iter().map(|f| (*f).to_owned()).collect();
-            why_empty(&all, &filters).unwrap()
+            why_empty(&all, &filters, &[]).unwrap()
         };
         let text = "no complete trial has the figure of the bound 'latency_ms@pi<=9' (latencies \
                     are known on board, phone)\n";
         assert_eq!(why(&["model_bytes<=5000", "latency_ms@pi<=9"]), text);
         assert!(why(&["latency_ms@board<=0.1"]).contains("of 2 is within these bounds"));
-        assert_eq!(why_empty(&[], &["latency_ms@pi<=9".to_owned()]).unwrap(), empty_front(0, true));
+        let filters = ["latency_ms@pi<=9".to_owned()];
+        assert_eq!(why_empty(&[], &filters, &[]).unwrap(), empty_front(0, true));
     }
 
     #[test]
@@ -392,6 +402,21 @@ mod tests {
         assert!(!table(slice::from_ref(&quiet)).contains('!'));
         let text = table(&[noisy_on_board(quiet)]);
         assert!(text.contains("! 1.00 ms") && text.contains("\n! timed while"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_front_says_how_near_the_nearest_trial_came() {
+        let constraint = v1::ConstraintStatus {
+            constraint: "model_bytes <= 100".to_owned(),
+            measured: 2,
+            nearest: Some(1000.0),
+            nearest_trial: Some(1),
+            ..Default::default()
+        };
+        let all = [row(1, 0.9, (1.0, 1.0), (1.0, 1.0)), row(2, 0.8, (2.0, 2.0), (2.0, 2.0))];
+        let text = "none of 2 complete trials meets the study's constraints\nconstraint model_bytes \
+                    <= 100: met by 0 of 2, the nearest has 1000 (trial 1)\n";
+        assert_eq!(why_empty(&all, &[], &[constraint]).unwrap(), text);
     }
 
     #[test]

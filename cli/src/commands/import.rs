@@ -20,7 +20,7 @@ use crate::output::json::{CHOICE_COLUMN, VERSION};
 pub struct Args {
     /// Study name
     pub study: String,
-    /// File with the output of 'trials S --format json' or '--format csv'
+    /// File with the output of 'trials S --format json' or '--format csv'; `-` for standard input
     pub file: PathBuf,
     #[command(flatten)]
     pub connection: Connection,
@@ -35,7 +35,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         found.iter().flat_map(|found| found.unknown.iter().cloned()).collect();
     let (fit, left_out) = fitting(found, &spec);
     if fit.is_empty() {
-        let file = args.file.display();
+        let file = name(&args.file);
         return Err(invalid(match left_out.first() {
             Some(LeftOut { place, reason }) => {
                 format!("no trial of {file} fits study {}; {place}: {reason}", args.study)
@@ -110,10 +110,25 @@ const MAX_FILE: u64 = 4 << 30;
 
 /// The complete trials of a file. The file is JSON if it begins with a brace, else CSV.
 fn read(path: &Path) -> anyhow::Result<Vec<Found>> {
-    let text = files::read_text(path, MAX_FILE)
-        .map_err(|e| invalid(format!("failed to read the file to import: {e}")))?;
+    let read = if is_stdin(path) {
+        files::read_text_from(std::io::stdin().lock(), Path::new(STDIN), MAX_FILE)
+    } else {
+        files::read_text(path, MAX_FILE)
+    };
+    let text = read.map_err(|e| invalid(format!("failed to read the file to import: {e}")))?;
     let found = if text.trim_start().starts_with('{') { read_json(&text) } else { read_csv(&text) };
-    found.map_err(|why| invalid(format!("{}: {why}", path.display())))
+    found.map_err(|why| invalid(format!("{}: {why}", name(path))))
+}
+
+const STDIN: &str = "standard input";
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// The file as messages name it.
+fn name(path: &Path) -> String {
+    if is_stdin(path) { STDIN.to_owned() } else { path.display().to_string() }
 }
 
 /// What to do about a file that ends too early.
@@ -321,7 +336,7 @@ fn read_csv(text: &str) -> Result<Vec<Found>, String> {
         let mut figures = Figures::new();
         for (at, of) in &columns {
             if let Some(text) = cell(*at) {
-                let wrong = || format!("line {line}: {} is {text:?}, not a number", header[*at]);
+                let wrong = || format!("line {line}: {} is '{text}', not a number", header[*at]);
                 figures.set(of.clone(), text.parse().map_err(|_| wrong())?);
             }
         }
@@ -437,7 +452,7 @@ mod tests {
         let text = "validation_accuracy,choice.resolution\nhigh,8\n";
         assert_eq!(
             read_csv(text).unwrap_err(),
-            "line 2: validation_accuracy is \"high\", not a number"
+            "line 2: validation_accuracy is 'high', not a number"
         );
         let old = "{\"version\": 1, \"trials\": [{\"trial\": 7, \"state\": \"complete\"}]}";
         assert!(read_json(old).unwrap_err().contains("trial 7 has no choices"));

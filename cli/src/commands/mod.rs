@@ -113,6 +113,16 @@ impl Command {
     pub fn least_verbose(&self) -> u8 {
         if matches!(self, Command::Coordinator(_)) { 1 } else { 0 }
     }
+
+    /// Targets of the log whose warnings the command tells in its own words. `search` ends with an
+    /// error if a study cannot go on, and its worker's failed attempts are logged as failed trials.
+    pub fn told_otherwise(&self) -> &'static [&'static str] {
+        if matches!(self, Command::Search(_)) {
+            &["edgesmith_worker::session::lease", "edgesmith_coordinator::blocked"]
+        } else {
+            &[]
+        }
+    }
 }
 
 /// Runs the command. The caller prints the error.
@@ -159,5 +169,28 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_number_is_told_what_to_write() {
+        for (line, wanted) in [
+            ("trial s abc", "write a whole number, 0 or more"),
+            ("trial s -1", "write a whole number, 0 or more"),
+            ("trial s 4294967296", "write a whole number, 4294967295 or less"),
+            ("export s -2 --format edge -o f", "write a whole number, 0 or more"),
+            ("retry s --trial x", "write a whole number, 0 or more"),
+            ("extend s --trials -3", "write a whole number, 1 or more"),
+            ("extend s --hours 0", "write a number above 0"),
+            ("extend s --hours -1.5", "write a number above 0"),
+            ("pareto s --cover 0", "write a whole number from 1 to 64"),
+            ("coordinator --lease-seconds -3", "write a whole number from 1 to 3600"),
+            ("worker --data-memory -1", "write a whole number, 0 or more"),
+            ("worker --slots 0", "use a number from 1 to 1024, or auto"),
+            ("search s.toml --slots -1", "use a number from 1 to 1024, or auto"),
+        ] {
+            let words = ["edgesmith"].into_iter().chain(line.split(' '));
+            let said = Args::try_parse_from(words).unwrap_err().to_string();
+            assert!(said.contains("invalid value") && said.contains(wanted), "{line}: {said}");
+        }
     }
 }

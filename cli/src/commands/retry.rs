@@ -1,7 +1,7 @@
 //! `edgesmith retry`: tries again what failed in a study, after the user has mended the cause.
 
 use edgesmith_client::{Connection, Coordinator, from_status};
-use edgesmith_console::print_text;
+use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
 use crate::output::progress::state_name;
@@ -12,7 +12,8 @@ pub struct Args {
     /// Study name
     pub study: String,
     /// Try only this failed trial again
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = number::whole(0..=u32::MAX))]
     pub trial: Option<u32>,
     #[command(flatten)]
     pub connection: Connection,

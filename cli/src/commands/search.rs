@@ -33,7 +33,7 @@ pub struct Args {
     pub fresh: bool,
     /// Number of trials that are trained at once and share the cores, or `auto`: measure whether
     /// one trial per core or one trial on all cores is faster [default: number of cores]
-    #[arg(long, value_name = "N|auto")]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     pub slots: Option<Slots>,
     /// Device that trains
     #[arg(long, default_value = "flex", value_enum)]
@@ -82,17 +82,14 @@ async fn run_on(
             Err(status) => return Err(from_status(status)),
         }
     }
-    let submitted = submission.submit(coordinator).await.map_err(|error| {
-        if error.is::<Invalid>() {
-            let again = same_command(args);
-            invalid(format!(
-                "failed to start {study}: {error}; to delete the earlier trials and start again: \
-                 {again} --fresh"
-            ))
-        } else {
-            error.context(format!("failed to start {study}"))
+    let submitted = match submission.submit(coordinator).await {
+        Ok(submitted) => submitted,
+        Err(error) => {
+            let request = v1::GetStudyRequest { study: study.clone() };
+            let exists = coordinator.studies().get_study(request).await.is_ok();
+            return Err(not_started(error, &study, exists, args));
         }
-    })?;
+    };
     if let Some(start) = submit::start_in_words(&submitted) {
         eprintln!("{start}");
     }
@@ -150,6 +147,20 @@ async fn run_on(
             ExitCode::from(130)
         }
     })
+}
+
+/// The error for a study that the coordinator did not take. A study of this name that `exists` is
+/// another one: the file was changed, or the name was used before.
+fn not_started(error: anyhow::Error, study: &str, exists: bool, args: &Args) -> anyhow::Error {
+    if exists && error.is::<Invalid>() {
+        let (file, directory) = (args.study.display(), args.data_dir.display());
+        let again = same_command(args);
+        return invalid(format!(
+            "{file} is not the study {study} that is in {directory} already: {error}; or start \
+             {study} again without its earlier trials: {again} --fresh"
+        ));
+    }
+    error.context(format!("failed to start {study}"))
 }
 
 /// The error message for a study that ended before this command and cannot continue.
@@ -303,6 +314,18 @@ mod tests {
         assert!(
             others(&all, "c").unwrap().contains("other running studies of this directory: a, b;")
         );
+    }
+
+    #[test]
+    fn only_a_study_of_this_name_is_offered_to_be_deleted() {
+        let args = search(&["a.toml"]);
+        let error = not_started(invalid("no study b"), "a", false, &args);
+        assert_eq!(format!("{error:#}"), "failed to start a: no study b");
+        assert!(error.is::<Invalid>());
+        let error = not_started(invalid("it differs"), "a", true, &args).to_string();
+        let text = "a.toml is not the study a that is in edgesmith-data already: it differs; or \
+                    start a again without its earlier trials: edgesmith search a.toml --fresh";
+        assert_eq!(error, text);
     }
 
     #[test]

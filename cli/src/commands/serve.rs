@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use edgesmith_client::{DEFAULT_DATA_DIR, TokenOptions};
 use edgesmith_common::TokenRole;
-use edgesmith_console::{invalid, print_text, start};
+use edgesmith_console::{invalid, number, print_text, start};
 use edgesmith_coordinator::service::{self, Ready, ServeConfig, Tls};
 use tokio::net::TcpListener;
 
@@ -38,8 +38,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Seconds without a heartbeat after which a worker's tasks go to other workers
-    #[arg(long, value_name = "SECONDS", default_value_t = 30,
-          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, allow_negative_numbers = true,
+          value_parser = number::whole(1..=3600_u64))]
     pub lease_seconds: u64,
 }
 

@@ -54,7 +54,7 @@ impl Output for Status {
 
 fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     let mut lines = vec![
-        format!("{} is {}", s.name, state_name(s.state())),
+        format!("{} is {}", s.name, now(s, coordinator_runs)),
         format!(
             "trials     {} of {} finished: {} complete, {} running, {} waiting, {} infeasible, \
              {}{}{}",
@@ -105,7 +105,10 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     lines.extend(s.constraints.iter().map(|c| format!("constraint {}", constraint(c))));
     lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
     lines.extend(s.problems.iter().map(|problem| format!("problem    {problem}")));
-    lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
+    // Without a coordinator, these are leases of workers that may be gone.
+    if coordinator_runs {
+        lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
+    }
     if !is_over(s.state()) {
         lines.extend(workers(s, coordinator_runs).map(|text| format!("workers    {text}")));
     }
@@ -113,35 +116,55 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     if !coordinator_runs {
         return lines.join("\n") + "\n";
     }
+    lines.extend(missing_workers(s).into_iter().map(|text| format!("waiting    {text}")));
+    lines.extend(machines::sentences(&s.unlike_machines).map(|text| format!("unlike     {text}")));
+    lines.join("\n") + "\n"
+}
+
+/// The state in a word, with what keeps a running study from going on.
+pub fn now(s: &v1::StudyStatus, coordinator_runs: bool) -> &'static str {
+    match s.state() {
+        v1::StudyState::Running if s.blocked => "blocked",
+        v1::StudyState::Running if !coordinator_runs => "stopped",
+        v1::StudyState::Running if s.activity.is_empty() && !missing_workers(s).is_empty() => {
+            "waiting"
+        }
+        state => state_name(state),
+    }
+}
+
+/// The workers that a study waits for, in sentences, and how to start them.
+pub fn missing_workers(s: &v1::StudyStatus) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
     for target in &s.missing_devices {
         let device = target.split('/').next().unwrap_or(target);
-        lines.push(format!(
-            "waiting    no worker measures on {target}; start one there with \
+        texts.push(format!(
+            "no worker measures on {target}; start one there with \
              `edgesmith worker --roles measure --device {device}`"
         ));
     }
     // Where a connected worker cannot do it, `problems` says why and what to do.
     if s.missing_trainer && s.exclusions.is_empty() {
-        lines.push("waiting    no worker trains; start one with `edgesmith worker`".to_owned());
+        texts.push("no worker trains; start one with `edgesmith worker`".to_owned());
     }
     if s.missing_table && s.exclusions.is_empty() {
-        let text =
-            "waiting    no worker reads tables; start one with `edgesmith worker --roles table`";
-        lines.push(text.to_owned());
+        let text = "no worker reads tables; start one with `edgesmith worker --roles table`";
+        texts.push(text.to_owned());
     }
-    lines.extend(machines::sentences(&s.unlike_machines).map(|text| format!("unlike     {text}")));
-    lines.join("\n") + "\n"
+    texts
 }
+
+/// Why a study that runs does not go on without a coordinator, and what to do.
+const NO_COORDINATOR: &str = "no coordinator runs on this directory, so the study does not \
+    continue; run it here with `edgesmith search STUDY.toml`, or start `edgesmith coordinator` and \
+    workers";
 
 /// Who works, in words; `None` if there is nothing to say.
 fn workers(s: &v1::StudyStatus, coordinator_runs: bool) -> Option<String> {
     Some(match (coordinator_runs, s.connected_workers, s.silent_workers) {
-        (false, ..) => {
-            "no coordinator runs on this directory, so the study does not continue; run \
-                        it here with `edgesmith search STUDY.toml`, or start `edgesmith \
-                        coordinator` and workers"
-                .to_owned()
-        }
+        (false, ..) => NO_COORDINATOR.to_owned(),
+        // What is missing is named with its own command.
+        (true, 0, _) if !missing_workers(s).is_empty() => "none is connected".to_owned(),
         (true, 0, _) => "no worker is connected; start one with `edgesmith worker`".to_owned(),
         (true, connected, 0) => format!("{connected} connected"),
         (true, connected, silent) => format!(
@@ -152,7 +175,7 @@ fn workers(s: &v1::StudyStatus, coordinator_runs: bool) -> Option<String> {
 }
 
 /// What a constraint excluded, in words.
-fn constraint(c: &v1::ConstraintStatus) -> String {
+pub fn constraint(c: &v1::ConstraintStatus) -> String {
     let mut text = format!("{}: met by {} of {}", c.constraint, c.met, c.measured);
     if let (Some(value), Some(trial)) = (c.nearest, c.nearest_trial) {
         // Whole numbers are shown in full, as the limit is.
@@ -296,6 +319,10 @@ mod tests {
     use super::*;
     use crate::output::machines::tests::two_boards;
 
+    fn named(name: &str) -> v1::StudyStatus {
+        v1::StudyStatus { name: name.to_owned(), ..Default::default() }
+    }
+
     fn status(predicted: u32, within_tenth: u32) -> v1::StudyStatus {
         let latency_predictions = vec![v1::LatencyPrediction {
             device_class: "pi".to_owned(),
@@ -406,19 +433,26 @@ mod tests {
 
     #[test]
     fn missing_and_silent_workers_are_shown_while_the_study_is_not_over() {
-        let mut status =
-            v1::StudyStatus { imported: 12, missing_trainer: true, ..Default::default() };
+        let mut status = v1::StudyStatus { imported: 12, missing_trainer: true, ..named("s") };
         status.set_state(v1::StudyState::Running);
         let text = describe(&status, true);
         assert!(text.contains("; 12 imported beside them\n"), "{text}");
-        assert!(text.contains("workers    no worker is connected;"), "{text}");
+        assert!(
+            text.contains("workers    none is connected\nwaiting    no worker trains;"),
+            "{text}"
+        );
+        assert!(text.starts_with("s is waiting\n"), "{text}");
         (status.connected_workers, status.silent_workers) = (3, 2);
         let text = describe(&status, true);
         assert!(text.contains("workers    2 of 3 missed their last heartbeats;"), "{text}");
         let text = describe(&status, false);
         assert!(text.contains("workers    no coordinator runs on this directory"), "{text}");
+        assert!(text.starts_with("s is stopped\n"), "{text}");
         assert!(!text.contains("no worker trains"), "{text}");
         assert_eq!(status_json(&status)["workers"], json!({ "connected": 3, "silent": 2 }));
+        (status.missing_trainer, status.connected_workers) = (false, 0);
+        let text = describe(&status, true);
+        assert!(text.contains("workers    no worker is connected; start one"), "{text}");
         status.set_state(v1::StudyState::Complete);
         assert!(!describe(&status, false).contains("workers"));
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use edgesmith_client::{Connection, Coordinator, Submission};
+use edgesmith_client::{Connection, Coordinator, Submission, is_over};
 use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
@@ -32,13 +32,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Coordinator::connect(&args.connection).await?
     };
     let submitted = submission.submit(&coordinator).await?;
+    if !submitted.created {
+        let (status, _) = coordinator.study(&submitted.name).await?;
+        let text = already_there(&status, submitted.extended);
+        if nothing_runs(&status, args.wait) {
+            anyhow::bail!(text);
+        }
+        eprintln!("{text}");
+    }
     print_text(&format!("{}\n", submitted.name))?;
     if let Some(start) = start_in_words(&submitted) {
         eprintln!("{start}");
-    }
-    if !submitted.created {
-        let (status, _) = coordinator.study(&submitted.name).await?;
-        eprintln!("{}", already_there(&status, submitted.extended));
     }
     if !args.wait {
         return Ok(ExitCode::SUCCESS);
@@ -76,6 +80,13 @@ pub fn left_out_in_words(by_reason: &[(&str, u32)]) -> String {
     format!("; left out {all}: {}", reasons.join(", "))
 }
 
+/// Whether this submission fails, because the study ended before and nothing of it will run. With
+/// `--wait`, a complete study shows its front, as it would if it had just ended.
+fn nothing_runs(status: &v1::StudyStatus, wait: bool) -> bool {
+    let shows_front = wait && status.state() == v1::StudyState::Complete;
+    is_over(status.state()) && !shows_front
+}
+
 /// The text about a study that was submitted before.
 fn already_there(status: &v1::StudyStatus, extended: bool) -> String {
     if extended {
@@ -85,11 +96,12 @@ fn already_there(status: &v1::StudyStatus, extended: bool) -> String {
     let mut text = format!("the coordinator already has this study; it is {state}");
     match status.state() {
         v1::StudyState::Complete | v1::StudyState::Failed => text.push_str(&format!(
-            ". To run more trials, submit it with a larger budget.trials; to try again what failed: \
+            ", so nothing will run. To run more trials, submit it with a larger budget.trials; to try again what failed: \
              edgesmith retry {name}"
         )),
         v1::StudyState::Cancelled => text.push_str(&format!(
-            ". To use its results, submit another study with study.start_from = [\"{name}\"]"
+            ", so nothing will run. To use its results, submit another study with study.start_from = \
+             [\"{name}\"]; to run it again from the beginning, remove it first: edgesmith delete {name}"
         )),
         v1::StudyState::Unspecified | v1::StudyState::Running | v1::StudyState::Paused => {}
     }
@@ -129,6 +141,18 @@ mod tests {
         let text = already_there(&status, false);
         assert!(text.contains("larger budget.trials") && text.contains("edgesmith retry s"));
         status.set_state(v1::StudyState::Cancelled);
-        assert!(already_there(&status, false).contains("start_from = [\"s\"]"));
+        let text = already_there(&status, false);
+        assert!(text.contains("start_from = [\"s\"]") && text.contains("edgesmith delete s"));
+    }
+
+    #[test]
+    fn a_submission_fails_if_nothing_will_run() {
+        use v1::StudyState::{Cancelled, Complete, Failed, Paused, Running};
+        let of = |state: v1::StudyState, wait| {
+            nothing_runs(&v1::StudyStatus { state: state.into(), ..Default::default() }, wait)
+        };
+        assert_eq!([Complete, Cancelled, Failed].map(|state| of(state, false)), [true; 3]);
+        assert_eq!([Complete, Cancelled, Failed].map(|state| of(state, true)), [false, true, true]);
+        assert_eq!([Running, Paused].map(|state| of(state, false)), [false; 2]);
     }
 }

@@ -13,9 +13,10 @@ use edgesmith_common::{
     StudySpec, TrainedTrial, TrialNumber, TrialState, TrialValues, Waiting, Work,
 };
 use edgesmith_console::table::{self, Align};
-use edgesmith_console::{Format, ListFormat, Output, invalid, print, print_text};
+use edgesmith_console::{Format, ListFormat, Output, invalid, number, print, print_text};
 use edgesmith_proto::v1;
 use edgesmith_worker::export::safetensors;
+use edgesmith_worker::probe::MOST_WAITS_PER_RUN;
 use edgesmith_worker::session::{AttemptContext, TaskExecutor as _, TaskWork, artifacts};
 use serde::Serialize;
 
@@ -49,6 +50,7 @@ pub struct TrialArgs {
     /// Study name
     pub study: String,
     /// Trial number
+    #[arg(allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
     pub number: u32,
     /// Train and compress it again on this machine and compare the results bit for bit
     #[arg(long)]
@@ -367,23 +369,41 @@ fn describe_network(figures: &Figures) -> String {
     all.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
-/// How quiet the machine was during a measurement.
+/// Whether other work disturbed a measurement, and what shows it.
 fn describe_noise(noise: Noise) -> String {
     let Noise { noisy, spread, waiting, timings } = noise;
     let verdict = match (noisy, timings) {
-        (false, 1) => "the machine was quiet".to_owned(),
-        (false, timings) => format!("the machine was quiet in timing {timings}"),
+        (false, 1) => "other work did not disturb the median:".to_owned(),
+        (false, timings) => format!(
+            "timed {timings} times, because other work disturbed the earlier timings; it did not \
+             disturb the last one, which counts:"
+        ),
+        (true, 1) => "other work disturbed it, so the latency may be too high:".to_owned(),
         (true, timings) => format!(
-            "the machine did other work in each of {timings} timings, so the latency may be too \
-             high; this is the quietest"
+            "other work disturbed all {timings} timings, so the latency may be too high; in the \
+             least disturbed one, which counts,"
         ),
     };
+    // A median feels neither a few long waits nor many short ones. So a timing that is not
+    // disturbed names only what is little of the two: the other figure would look like a
+    // contradiction.
     let waiting = waiting.map(|Waiting { share, per_run }| {
-        let share = table::percent(share);
-        format!("; waited for a processor {share} of the time, {per_run:.2} times per run")
+        let of_time = table::percent(share);
+        if noisy {
+            format!(
+                ", and it waited for a processor {per_run:.2} times per run, {of_time} of the time"
+            )
+        } else if per_run <= MOST_WAITS_PER_RUN {
+            format!(", and at most {} of the runs waited for a processor", table::percent(per_run))
+        } else {
+            format!(", and waiting for a processor took {of_time} of the time")
+        }
     });
     let spread = table::percent(spread);
-    format!("{verdict}: medians within {spread}{}", waiting.unwrap_or_default())
+    format!(
+        "{verdict} the medians of its five parts differ by {spread}{}",
+        waiting.unwrap_or_default()
+    )
 }
 
 fn describe_trained(
@@ -445,17 +465,33 @@ mod tests {
         let noisy = noisy_on_board(unknown);
         let text = describe(&noisy, &spec(), &[]);
         let line = |of: &str| text.lines().find(|line| line.starts_with(of)).unwrap().to_owned();
-        assert!(line("noise@board").contains("other work in each of 3 timings"), "{text}");
         assert!(
             line("noise@board").ends_with(
-                "medians within 50.00 %; waited for a processor 25.00 % of the time, 2.00 times \
-                 per run"
+                "other work disturbed all 3 timings, so the latency may be too high; in the least \
+                 disturbed one, which counts, the medians of its five parts differ by 50.00 %, and \
+                 it waited for a processor 2.00 times per run, 25.00 % of the time"
             ),
             "{text}"
         );
-        assert!(line("noise@phone").ends_with("was quiet: medians within 1.00 %"), "{text}");
+        let end = "did not disturb the median: the medians of its five parts differ by 1.00 %";
+        assert!(line("noise@phone").ends_with(end), "{text}");
         let table = list_table(slice::from_ref(&noisy), &spec());
         assert!(table.contains("! 1.00 ms") && table.contains("\n! timed while"), "{table}");
+    }
+
+    #[test]
+    fn a_timing_that_is_not_disturbed_does_not_name_figures_that_sound_so() {
+        let quiet = |share, per_run, timings| {
+            let waiting = Some(Waiting { share, per_run });
+            describe_noise(Noise { noisy: false, spread: 0.01, waiting, timings })
+        };
+        let few_long = "other work did not disturb the median: the medians of its five parts differ \
+                        by 1.00 %, and at most 12.00 % of the runs waited for a processor";
+        assert_eq!(quiet(0.6, 0.12, 1), few_long);
+        let many_short = "timed 2 times, because other work disturbed the earlier timings; it did not \
+                          disturb the last one, which counts: the medians of its five parts differ by \
+                          1.00 %, and waiting for a processor took 0.20 % of the time";
+        assert_eq!(quiet(0.002, 12.0, 2), many_short);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use edgesmith_client::{MAX_WEIGHTS, read_study};
-use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{
     Budget, FidelityRule, FidelitySpec, ScreeningSpec, TableSpec, TeacherSource, TeacherSpec,
     TrainWork, TrainingSpec, Workload,
 };
+use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
 use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
 use edgesmith_worker::data::Dataset;
@@ -72,7 +72,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let objectives: Vec<String> = spec
         .objectives
         .iter()
-        .map(|o| format!("{} {o}", format!("{:?}", o.goal).to_lowercase()))
+        .map(|o| match o.goal {
+            Goal::Maximize => format!("maximize {o}"),
+            Goal::Minimize => format!("minimize {o}"),
+        })
         .collect();
     say("objectives", objectives.join(", "));
     if !spec.constraints.is_empty() {
@@ -154,7 +157,7 @@ impl Files {
 
     fn images(&mut self, work: &TrainWork, spec: &StudySpec, root: &Path) {
         let paths = work.data.source.paths().into_iter().map(|path| root.join(path)).collect();
-        if self.are_missing(paths, "every worker that trains needs them") {
+        if self.are_missing(paths, "every worker that trains needs them", Some(root)) {
             return;
         }
         match Dataset::load(&work.data, work.space.data(), spec.seed, root) {
@@ -170,7 +173,8 @@ impl Files {
     }
 
     fn teacher(&mut self, teacher: &TeacherSpec, work: &TrainWork, path: &Path) {
-        if self.are_missing(vec![path.to_owned()], "`search` and `submit` read them") {
+        // Its path starts at the study file.
+        if self.are_missing(vec![path.to_owned()], "`search` and `submit` read them", None) {
             return;
         }
         let read = || -> anyhow::Result<()> {
@@ -186,7 +190,7 @@ impl Files {
     fn table(&mut self, table: &TableSpec, spec: &StudySpec, root: &Path) {
         let paths = std::iter::once(&table.path).chain(&table.latencies);
         let paths = paths.map(|path| root.join(path)).collect();
-        if self.are_missing(paths, "every worker that looks trials up needs them") {
+        if self.are_missing(paths, "every worker that looks trials up needs them", Some(root)) {
             return;
         }
         let read = || -> Result<usize, TableError> {
@@ -209,17 +213,28 @@ impl Files {
     }
 
     /// Whether any of these files is not on this machine. This is not a mistake, because only
-    /// workers need them.
-    fn are_missing(&mut self, mut paths: Vec<PathBuf>, who: &str) -> bool {
+    /// workers need them. `root` is where relative paths start, if `--data-root` names it.
+    fn are_missing(&mut self, mut paths: Vec<PathBuf>, who: &str, root: Option<&Path>) -> bool {
         paths.retain(|path| !path.exists());
         if paths.is_empty() {
             return false;
         }
-        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        let text = format!("not on this machine: {}; {who}", names.join(", "));
+        let names: Vec<String> = paths.iter().map(|path| absolute(path)).collect();
+        let mut text = format!("not on this machine: {}; {who}", names.join(", "));
+        if let Some(root) = root {
+            let root = absolute(root);
+            text.push_str(&format!("; relative paths start at {root}, or where --data-root says"));
+        }
         self.found.push(("not checked", text));
         true
     }
+}
+
+/// The path from the root of the file system.
+fn absolute(path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // Without the dots of `./photos`.
+    whole.components().collect::<PathBuf>().display().to_string()
 }
 
 fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, String)) {
@@ -317,6 +332,13 @@ mod tests {
             (*name, text.starts_with(&format!("not on this machine: {x}"))),
             ("not checked", true)
         );
+        let root = at.display();
+        let end = format!("relative paths start at {root}, or where --data-root says");
+        assert!(text.ends_with(&end), "{text}");
+        // A relative path is told in full.
+        let here = Files::check(&idx(""), Path::new("s.toml"), Path::new("."));
+        let whole = std::env::current_dir().unwrap().join("x").display().to_string();
+        assert!(here.found[0].1.contains(&format!("machine: {whole}, ")), "{here:?}");
 
         write("x", &[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6, 7, 8]);
         let said = "2 to train on, 2 to validate, 4 held out".to_owned();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use edgesmith_client::{Backend, DEFAULT_COORDINATOR, TokenOptions};
 use edgesmith_common::{Role, WorkerInfo};
-use edgesmith_console::{invalid, print_text, start};
+use edgesmith_console::{invalid, number, print_text, start};
 use edgesmith_worker::pipeline::DATA_MEMORY;
 use edgesmith_worker::session::{self, WorkerConfig};
 use edgesmith_worker::slots::Slots;
@@ -41,7 +41,7 @@ pub struct Args {
     /// Number of tasks that run at once and share the cores, or `auto`: measure whether one task
     /// per core or one task on all cores is faster [default: number of cores, or 1 if the worker
     /// does not train]
-    #[arg(long, value_name = "N|auto")]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     pub slots: Option<Slots>,
     /// Name shown by `workers` [default: the machine's name]
     #[arg(long)]
@@ -51,7 +51,8 @@ pub struct Args {
     pub data_root: Option<PathBuf>,
     /// Data sets of several studies that are kept in memory between tasks, MiB together; as much
     /// again for soft targets, and for tables
-    #[arg(long, value_name = "MIB", default_value_t = DATA_MEMORY >> 20)]
+    #[arg(long, value_name = "MIB", default_value_t = DATA_MEMORY >> 20,
+          allow_negative_numbers = true, value_parser = number::whole(0..=u64::MAX))]
     pub data_memory: u64,
 }
 
@@ -85,10 +86,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             backend: if trains { args.backend.name().to_owned() } else { String::new() },
         },
     };
-    print_text(&format!(
+    let ready = format!(
         "worker {} of class {} takes {slots} task(s) at once from {}\n",
         config.info.name, config.info.class, args.coordinator
-    ))?;
-    session::run(config, Arc::new(executor), shutdown).await?;
+    );
+    let say_ready = || {
+        // The worker works all the same if nobody reads this.
+        let _ = print_text(&ready);
+    };
+    session::run_telling(config, Arc::new(executor), shutdown, say_ready).await?;
     Ok(())
 }

@@ -90,6 +90,7 @@ impl Progress {
             });
             if due {
                 self.last = Some((now, done));
+                let line = if line.is_empty() { "trials are finished" } else { &line };
                 return Some(format!("{done}/{} {line}", status.budget_trials));
             }
         }
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(progress.advance(&missing), None);
         let joined =
             StudyStatus { connected_workers: 1, missing_trainer: false, ..missing.clone() };
-        assert_eq!(progress.advance(&joined).as_deref(), Some("0/9 "));
+        assert_eq!(progress.advance(&joined).as_deref(), Some("0/9 trials are finished"));
         // Workers that are lost later are missed.
         progress.last = None;
         assert_eq!(progress.advance(&missing).as_deref(), Some(asks));

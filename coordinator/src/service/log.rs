@@ -13,6 +13,8 @@ use crate::core::{
 
 /// A write that takes longer than this is logged as a warning. Nobody is answered meanwhile.
 const SLOW_WRITE: Duration = Duration::from_secs(1);
+/// Target of what makes a study wait. `search` leaves it out, because it ends with the same text.
+const BLOCKED: &str = "edgesmith_coordinator::blocked";
 
 /// What is known of an event once the core has taken it.
 #[derive(Debug)]
@@ -125,7 +127,10 @@ fn recorded(record: &Record) {
                 info!("study {study}: attempt {attempt} at task {task} failed: {reason}");
             }
             AttemptEnding::FaultOfWorker { reason } => {
-                warn!("study {study}: the worker of attempt {attempt} cannot do it: {reason}");
+                warn!(
+                    target: BLOCKED,
+                    "study {study}: the worker of attempt {attempt} cannot do it: {reason}"
+                );
             }
             AttemptEnding::FaultOfData { reason } => {
                 info!("study {study}: attempt {attempt} found damaged data: {reason}");
@@ -153,7 +158,7 @@ fn recorded(record: &Record) {
             warn!("study {study}: task {task} is given up: {reason}");
         }
         Record::DataDamaged { study, reason } => {
-            warn!("study {study} waits until its data are mended: {reason}");
+            warn!(target: BLOCKED, "study {study} waits until its data are mended: {reason}");
         }
         Record::BudgetExtended { study, budget, .. } => {
             info!("study {study} has a larger budget: {} trials", budget.trials);

@@ -14,6 +14,7 @@ use edgesmith_common::{DeviceInfo, EngineName, Measurement};
 use edgesmith_edge_runtime::{ENGINE_VERSION, Model, ModelError, Session};
 
 pub use device::device_info;
+pub use noise::MOST_WAITS_PER_RUN;
 
 use self::noise::quietest;
 use self::timing::{Limits, Summary, summarize, time_runs};

@@ -24,7 +24,7 @@ const PARTS: usize = 5;
 /// Largest spread of a quiet timing. Predictions of latencies count as right within the same 10 %.
 const MOST_SPREAD: f64 = 0.1;
 /// Most waits per run of a quiet timing. Half as many as could change the median.
-const MOST_WAITS_PER_RUN: f64 = 0.25;
+pub const MOST_WAITS_PER_RUN: f64 = 0.25;
 /// Below this share of waiting, a timing is quiet however often the thread waited. The runs' median
 /// delay is at most twice their mean delay, so it is at most 4 % of the time. Long runs need this
 /// limit: on a quiet machine, the kernel's own threads interrupt each of them for a moment.

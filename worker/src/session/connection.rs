@@ -71,7 +71,8 @@ impl Connection {
     /// Records that a call was answered.
     pub fn note_answer(&self) {
         if self.waiting.swap(false, Ordering::Relaxed) {
-            tracing::info!("the coordinator at {} answers again", self.address);
+            // As loud as the message that it was lost.
+            tracing::warn!("connected again to the coordinator at {}", self.address);
         }
     }
 
@@ -186,7 +187,9 @@ pub async fn within<T>(
 ) -> Result<T, Status> {
     match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer.map(Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
+        Err(_) => {
+            Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f64())))
+        }
     }
 }
 
@@ -229,5 +232,68 @@ impl Interceptor for BearerToken {
             request.metadata_mut().insert("authorization", value.clone());
         }
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{self, Write as _};
+    use std::sync::Mutex;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    use super::*;
+    use crate::session::fake::config;
+
+    /// Keeps the messages that are logged at the level of warnings, which a worker shows.
+    #[derive(Default)]
+    struct Warnings(Arc<Mutex<String>>);
+
+    struct Text<'a>(&'a mut String);
+
+    impl Visit for Text<'_> {
+        fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+            writeln!(self.0, "{value:?}").unwrap();
+        }
+    }
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut Text(&mut self.0.lock().unwrap()));
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[tokio::test]
+    async fn an_outage_and_its_end_are_told_once_each() {
+        let warnings = Warnings::default();
+        let said = Arc::clone(&warnings.0);
+        let connection = Connection::new(&config("http://127.0.0.1:9".to_owned())).unwrap();
+        tracing::subscriber::with_default(warnings, || {
+            connection.note_answer();
+            for _ in 0..2 {
+                connection.note_failure(&Status::unavailable("gone"));
+            }
+            (0..2).for_each(|_| connection.note_answer());
+        });
+        let text = "waiting for the coordinator at http://127.0.0.1:9: gone\n\
+                    connected again to the coordinator at http://127.0.0.1:9\n";
+        assert_eq!(*said.lock().unwrap(), text);
     }
 }

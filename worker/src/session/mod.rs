@@ -34,7 +34,7 @@ mod tests;
 
 pub use connection::{BearerToken, endpoint};
 pub use context::AttemptContext;
-pub use run::run;
+pub use run::{run, run_telling};
 pub use trust::{is_of_tls, reason};
 
 /// Who a worker is and where its coordinator listens.
@@ -86,7 +86,7 @@ impl WorkerConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The address, or its TLS options, cannot be used.
-    #[error("cannot use {address:?} as the coordinator's address: {problem}")]
+    #[error("cannot use '{address}' as the coordinator's address: {problem}")]
     Address {
         /// As configured.
         address: String,

@@ -33,6 +33,19 @@ pub async fn run(
     executor: Arc<dyn TaskExecutor>,
     shutdown: CancellationToken,
 ) -> Result<(), SessionError> {
+    run_telling(config, executor, shutdown, || {}).await
+}
+
+/// As [`run`], and calls `joined` once the coordinator has taken the worker in for the first time.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_telling(
+    config: WorkerConfig,
+    executor: Arc<dyn TaskExecutor>,
+    shutdown: CancellationToken,
+    joined: impl FnOnce(),
+) -> Result<(), SessionError> {
     let slots = config.info.slots;
     let connection = Arc::new(Connection::new(&config)?);
     let membership = Arc::new(Membership::new(config, Arc::clone(&connection)));
@@ -43,8 +56,9 @@ pub async fn run(
     tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),
-        joined = membership.member() => joined?,
+        member = membership.member() => member?,
     };
+    joined();
     let mut working = JoinSet::new();
     for _ in 0..slots {
         let slot = Slot {

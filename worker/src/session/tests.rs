@@ -1,7 +1,7 @@
 //! Tests sessions against a small coordinator that stops, forgets workers and refuses them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ use tonic::{Code, Status};
 use super::fake::{self, Fake, PATIENCE, STUDY, config, train_trial};
 use super::synthetic::SyntheticExecutor;
 use super::task::{self, Specs};
-use super::{AttemptContext, SessionError, TaskExecutor, TaskWork, WorkerConfig, artifacts, run};
+use super::{
+    AttemptContext, SessionError, TaskExecutor, TaskWork, WorkerConfig, artifacts, run, run_telling,
+};
 
 /// A session in the background.
 struct Session {
@@ -114,6 +116,27 @@ async fn tasks_are_done_and_reported_and_the_worker_leaves() {
     assert_eq!(join.roles, [v1::Role::Train as i32, v1::Role::Measure as i32]);
     assert_eq!(join.engines, ["edge-runtime"]);
     assert_eq!(join.protocol_version, edgesmith_proto::PROTOCOL_VERSION);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_ready_only_once_it_has_joined() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let (address, url) = (life.address, life.url());
+    drop(life);
+    let (told, shutdown) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+    let tell = Arc::clone(&told);
+    let joined = move || tell.store(true, Ordering::Relaxed);
+    let session = run_telling(config(url), Arc::new(synthetic()), shutdown.clone(), joined);
+    let session = tokio::spawn(session);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!told.load(Ordering::Relaxed), "there is no coordinator yet");
+    let _life = fake.listen(Some(address)).await;
+    // Heartbeats begin after the joining.
+    fake.until("joined", |book| !book.beats.is_empty()).await;
+    assert!(told.load(Ordering::Relaxed));
+    shutdown.cancel();
+    session.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
