@@ -11,7 +11,7 @@ use edgesmith_common::{
     TrainedTrial, TrialNumber, Work, WorkerInfo,
 };
 use edgesmith_console::table::{self, Align};
-use edgesmith_console::{invalid, print_text};
+use edgesmith_console::{invalid, number, print_text};
 use edgesmith_coordinator::controller::{self, FinishedTrial, Proposal};
 use edgesmith_coordinator::core::{Answer, Event};
 use edgesmith_search_space::{Cost, Genotype, Precision, StagedSpace};
@@ -68,10 +68,12 @@ pub struct Args {
           default_values = AlgorithmSpec::NAMES)]
     pub algorithms: Vec<String>,
     /// Numbers of finished trials before the timed proposals
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,10000,100000")]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,10000,100000",
+          allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
     pub trials: Vec<u32>,
     /// Number of trials in the study whose front is timed; 0 skips it
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000,
+          allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
     pub front_trials: u32,
 }
 

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use edgesmith_common::spec::AlgorithmSpec;
-use edgesmith_console::print_text;
 use edgesmith_console::table::{self, Align};
+use edgesmith_console::{number, print_text};
 
 use crate::algorithm::Algorithm;
 use crate::curve::percent;
@@ -25,20 +25,23 @@ pub struct Args {
     pub algorithms: Vec<String>,
     /// Number of trials of each study
     #[arg(long, value_name = "N", default_value_t = 200,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          allow_negative_numbers = true, value_parser = number::whole(1..=1_000_000_u32))]
     pub trials: u32,
     /// About one in N trials goes on at a rung
     #[arg(long, value_name = "N", default_value_t = 5,
-          value_parser = clap::value_parser!(u32).range(2..=1000))]
+          allow_negative_numbers = true, value_parser = number::whole(2..=1000_u32))]
     pub reduction: u32,
     /// Number of runs of each algorithm both ways, with consecutive seeds
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 500,
+          allow_negative_numbers = true, value_parser = number::whole(1..=1_000_000_u32))]
     pub runs: u32,
     /// Seed of the first run
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0,
+          allow_negative_numbers = true, value_parser = number::whole(0..=u64::MAX))]
     pub seed: u64,
     /// Number of runs at once [default: number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N",
+          allow_negative_numbers = true, value_parser = number::whole(1..=1024_u32))]
     pub jobs: Option<u32>,
 }
 

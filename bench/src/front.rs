@@ -13,7 +13,7 @@ use edgesmith_client::{Backend, Coordinator, Submission, TrialRow, from_status, 
 use edgesmith_common::metric::{Scale, Unit};
 use edgesmith_common::{Objective, StudySpec, pareto};
 use edgesmith_console::table::{self, Align};
-use edgesmith_console::{ListFormat, Output, invalid, print, start};
+use edgesmith_console::{ListFormat, Output, invalid, number, print, start};
 use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
 use edgesmith_proto::v1;
 use edgesmith_worker::session::{self, WorkerConfig};
@@ -36,13 +36,14 @@ pub struct Args {
     #[arg(long, value_name = "METRIC=VALUE", value_delimiter = ',', required = true)]
     pub reference: Vec<String>,
     /// End when the hypervolume reaches this value
-    #[arg(long, value_name = "HYPERVOLUME")]
+    #[arg(long, value_name = "HYPERVOLUME",
+          allow_negative_numbers = true, value_parser = number::above_zero)]
     pub until: Option<f64>,
     /// End after this many minutes
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number::above_zero)]
     pub minutes: Option<f64>,
     /// Number of trials that are trained at once, or `auto`, as for `search`
-    #[arg(long, value_name = "N|auto")]
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     pub slots: Option<Slots>,
     /// Device that trains
     #[arg(long, default_value = "flex", value_enum)]

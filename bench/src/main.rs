@@ -99,4 +99,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
     }
+
+    #[test]
+    fn a_wrong_number_is_told_what_to_write() {
+        for (line, wanted) in [
+            ("train --threads 0", "write a whole number from 1 to 1024"),
+            ("train --seconds -1", "write a number above 0"),
+            ("front s.toml --reference macs=9 --until abc", "write a number above 0"),
+            ("front s.toml --reference macs=9 --minutes 0", "write a number above 0"),
+            ("search --table t.csv --seed -1", "write a whole number, 0 or more"),
+            ("fidelity --table t.csv --reduction 1", "write a whole number from 2 to 1000"),
+            ("cost --trials abc", "write a whole number, 0 or more"),
+        ] {
+            let words = ["edgesmith-bench"].into_iter().chain(line.split(' '));
+            let said = Args::try_parse_from(words).unwrap_err().to_string();
+            assert!(said.contains("invalid value") && said.contains(wanted), "{line}: {said}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use edgesmith_common::spec::AlgorithmSpec;
-use edgesmith_console::{invalid, print_text};
+use edgesmith_console::{invalid, number, print_text};
 
 use crate::algorithm::Algorithm;
 use crate::runs::{Runs, load};
@@ -29,16 +29,19 @@ pub struct Args {
           default_values = AlgorithmSpec::NAMES)]
     pub algorithms: Vec<String>,
     /// Number of runs of each algorithm, with consecutive seeds
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 500,
+          allow_negative_numbers = true, value_parser = number::whole(1..=1_000_000_u32))]
     pub runs: u32,
     /// Budget of each run: simulated seconds (12000s) or look-ups (trials=200)
     #[arg(long, default_value = "12000s")]
     pub budget: String,
     /// Seed of the first run
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0,
+          allow_negative_numbers = true, value_parser = number::whole(0..=u64::MAX))]
     pub seed: u64,
     /// Number of runs at once [default: number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N",
+          allow_negative_numbers = true, value_parser = number::whole(1..=1024_u32))]
     pub jobs: Option<u32>,
     /// Column with the accuracy that the search sees, in percent
     #[arg(long, value_name = "COLUMN", default_value = "c10_valid_12")]
@@ -55,7 +58,8 @@ pub struct Args {
     #[arg(long, value_name = "COLUMN", default_value = "c10_train_s_200")]
     pub seconds: String,
     /// Share of those seconds that a look-up costs
-    #[arg(long, value_name = "SHARE", default_value_t = 0.06)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.06,
+          allow_negative_numbers = true, value_parser = number::above_zero)]
     pub seconds_share: f64,
     /// What counts as one candidate: all cells that are the same network, or each row of the table
     #[arg(long, value_name = "network|row", default_value = "network")]

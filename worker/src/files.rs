@@ -118,8 +118,8 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     text_of(read(path, limit)?, path)
 }
 
-/// Reads text as [`read_text`] does, but from a stream, such as standard input. `name` is what errors
-/// call it.
+/// Reads text as [`read_text`] does, but from a stream, such as standard input. `name` is what
+/// errors call it.
 ///
 /// # Errors
 /// If it cannot be read, has more than `limit` bytes, or is not UTF-8 text.

@@ -4,6 +4,7 @@ use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
+use crate::commands::status::{now, warn_if_stopped};
 use crate::output::progress::{finished, state_name};
 
 /// Arguments: the study.
@@ -28,7 +29,10 @@ pub async fn resume(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::ResumeStudyRequest { study: args.study };
     let status = coordinator.studies().resume_study(request).await.map_err(from_status)?;
-    say(&status.into_inner())
+    let status = status.into_inner();
+    print_text(&format!("{} is {}\n", status.name, now(&status, !coordinator.is_private())))?;
+    warn_if_stopped(&status, &coordinator);
+    Ok(())
 }
 
 /// Ends a study for good.

@@ -4,7 +4,7 @@ use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
-use crate::output::progress::state_name;
+use crate::commands::status::{now, warn_if_stopped};
 
 /// Arguments: the study and its new limits.
 #[derive(Debug, clap::Args)]
@@ -37,13 +37,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&connection).await?;
     let request = v1::ExtendStudyRequest { study, trials, hours };
     let answer = coordinator.studies().extend_study(request).await.map_err(from_status)?;
-    print_text(&format!("{}\n", describe(&answer.into_inner())))
+    let status = answer.into_inner();
+    print_text(&format!("{}\n", describe(&status, !coordinator.is_private())))?;
+    warn_if_stopped(&status, &coordinator);
+    Ok(())
 }
 
 /// A study with its budget in words.
-pub fn describe(status: &v1::StudyStatus) -> String {
+pub fn describe(status: &v1::StudyStatus, coordinator_runs: bool) -> String {
     let hours = status.budget_hours.map(|hours| format!(" and {hours} hours"));
-    let (name, state) = (&status.name, state_name(status.state()));
+    let (name, state) = (&status.name, now(status, coordinator_runs));
     let (trials, hours) = (status.budget_trials, hours.unwrap_or_default());
     format!("{name} is {state} with a budget of {trials} trials{hours}")
 }
@@ -60,9 +63,10 @@ mod tests {
             budget_trials: 40,
             ..Default::default()
         };
-        assert_eq!(describe(&status), "s is running with a budget of 40 trials");
+        assert_eq!(describe(&status, true), "s is running with a budget of 40 trials");
+        assert_eq!(describe(&status, false), "s is stopped with a budget of 40 trials");
         status.budget_hours = Some(1.5);
         let text = "s is running with a budget of 40 trials and 1.5 hours";
-        assert_eq!(describe(&status), text);
+        assert_eq!(describe(&status, true), text);
     }
 }

@@ -139,8 +139,8 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     print_text(&text)
 }
 
-/// Explains why a front has no points: a bound may be on a figure that no trial has. Constraints are
-/// explained as `status` does.
+/// Explains why a front has no points: a bound may be on a figure that no trial has. Constraints
+/// are explained as `status` does.
 fn why_empty(
     all: &[TrialRow],
     filters: &[String],
@@ -414,8 +414,8 @@ mod tests {
             ..Default::default()
         };
         let all = [row(1, 0.9, (1.0, 1.0), (1.0, 1.0)), row(2, 0.8, (2.0, 2.0), (2.0, 2.0))];
-        let text = "none of 2 complete trials meets the study's constraints\nconstraint model_bytes \
-                    <= 100: met by 0 of 2, the nearest has 1000 (trial 1)\n";
+        let text = "none of 2 complete trials meets the study's constraints\nconstraint \
+                    model_bytes <= 100: met by 0 of 2, the nearest has 1000 (trial 1)\n";
         assert_eq!(why_empty(&all, &[], &[constraint]).unwrap(), text);
     }
 

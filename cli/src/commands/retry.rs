@@ -4,6 +4,7 @@ use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
+use crate::commands::status::{now, warn_if_stopped};
 use crate::output::progress::state_name;
 
 /// Arguments: the study and the trial.
@@ -25,10 +26,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&connection).await?;
     let request = v1::RetryStudyRequest { study, trial };
     let answer = coordinator.studies().retry_study(request).await.map_err(from_status)?;
-    print_text(&format!("{}\n", describe(&answer.into_inner())))
+    let answer = answer.into_inner();
+    print_text(&format!("{}\n", describe(&answer, !coordinator.is_private())))?;
+    if let Some(status) = &answer.status {
+        warn_if_stopped(status, &coordinator);
+    }
+    Ok(())
 }
 
-fn describe(answer: &v1::RetryStudyResponse) -> String {
+fn describe(answer: &v1::RetryStudyResponse, coordinator_runs: bool) -> String {
     let v1::RetryStudyResponse { trials, data, teacher, status } = answer;
     let mut what = Vec::new();
     if *data {
@@ -46,7 +52,7 @@ fn describe(answer: &v1::RetryStudyResponse) -> String {
         what.push("workers that could not do its tasks are asked again".to_owned());
     }
     let (name, state) = match status {
-        Some(status) => (status.name.as_str(), state_name(status.state())),
+        Some(status) => (status.name.as_str(), now(status, coordinator_runs)),
         None => ("the study", state_name(v1::StudyState::Unspecified)),
     };
     format!("{name} is {state}: {}", what.join(", "))
@@ -63,9 +69,9 @@ mod tests {
             v1::RetryStudyResponse { trials: 2, data: true, teacher: true, status: Some(status) };
         let text = "s is running: its data are read again, its teacher is tried again, 2 failed \
                     trials are tried again";
-        assert_eq!(describe(&answer), text);
+        assert_eq!(describe(&answer, true), text);
         (answer.trials, answer.data, answer.teacher) = (0, false, false);
         let text = "s is running: workers that could not do its tasks are asked again";
-        assert_eq!(describe(&answer), text);
+        assert_eq!(describe(&answer, true), text);
     }
 }

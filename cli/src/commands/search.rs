@@ -156,8 +156,9 @@ fn not_started(error: anyhow::Error, study: &str, exists: bool, args: &Args) -> 
         let (file, directory) = (args.study.display(), args.data_dir.display());
         let again = same_command(args);
         return invalid(format!(
-            "{file} is not the study {study} that is in {directory} already: {error}; or start \
-             {study} again without its earlier trials: {again} --fresh"
+            "{file} does not fit study {study}, which {directory} has of an earlier run (its \
+             values are on the left): {error}; or start {study} again without its earlier trials: \
+             {again} --fresh"
         ));
     }
     error.context(format!("failed to start {study}"))
@@ -323,8 +324,9 @@ mod tests {
         assert_eq!(format!("{error:#}"), "failed to start a: no study b");
         assert!(error.is::<Invalid>());
         let error = not_started(invalid("it differs"), "a", true, &args).to_string();
-        let text = "a.toml is not the study a that is in edgesmith-data already: it differs; or \
-                    start a again without its earlier trials: edgesmith search a.toml --fresh";
+        let text = "a.toml does not fit study a, which edgesmith-data has of an earlier run (its \
+                    values are on the left): it differs; or start a again without its earlier \
+                    trials: edgesmith search a.toml --fresh";
         assert_eq!(error, text);
     }
 

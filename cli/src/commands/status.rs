@@ -159,6 +159,14 @@ const NO_COORDINATOR: &str = "no coordinator runs on this directory, so the stud
     continue; run it here with `edgesmith search STUDY.toml`, or start `edgesmith coordinator` and \
     workers";
 
+/// Says on standard error that a study does not go on, if no coordinator runs that workers can
+/// find.
+pub fn warn_if_stopped(s: &v1::StudyStatus, coordinator: &Coordinator) {
+    if coordinator.is_private() && s.state() == v1::StudyState::Running {
+        eprintln!("{NO_COORDINATOR}");
+    }
+}
+
 /// Who works, in words; `None` if there is nothing to say.
 fn workers(s: &v1::StudyStatus, coordinator_runs: bool) -> Option<String> {
     Some(match (coordinator_runs, s.connected_workers, s.silent_workers) {

@@ -7,9 +7,10 @@ use edgesmith_client::{Connection, Coordinator, Submission, is_over};
 use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
+use crate::commands::status::{now, warn_if_stopped};
 use crate::commands::watch::{self, WhenBlocked};
 use crate::commands::{extend, front};
-use crate::output::progress::{Progress, state_name};
+use crate::output::progress::Progress;
 
 /// Arguments: the study and the coordinator.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submitted = submission.submit(&coordinator).await?;
     if !submitted.created {
         let (status, _) = coordinator.study(&submitted.name).await?;
-        let text = already_there(&status, submitted.extended);
+        let text = already_there(&status, submitted.extended, !coordinator.is_private());
         if nothing_runs(&status, args.wait) {
             anyhow::bail!(text);
         }
@@ -45,6 +46,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("{start}");
     }
     if !args.wait {
+        let (status, _) = coordinator.study(&submitted.name).await?;
+        warn_if_stopped(&status, &coordinator);
         return Ok(ExitCode::SUCCESS);
     }
     let follow = watch::follow(&coordinator, &submitted.name, Progress::new(), WhenBlocked::Wait);
@@ -88,20 +91,22 @@ fn nothing_runs(status: &v1::StudyStatus, wait: bool) -> bool {
 }
 
 /// The text about a study that was submitted before.
-fn already_there(status: &v1::StudyStatus, extended: bool) -> String {
+fn already_there(status: &v1::StudyStatus, extended: bool, coordinator_runs: bool) -> String {
     if extended {
-        return extend::describe(status);
+        return extend::describe(status, coordinator_runs);
     }
-    let (name, state) = (&status.name, state_name(status.state()));
-    let mut text = format!("the coordinator already has this study; it is {state}");
+    let (name, state) = (&status.name, now(status, coordinator_runs));
+    let who = if coordinator_runs { "coordinator" } else { "data directory" };
+    let mut text = format!("the {who} already has this study; it is {state}");
     match status.state() {
         v1::StudyState::Complete | v1::StudyState::Failed => text.push_str(&format!(
-            ", so nothing will run. To run more trials, submit it with a larger budget.trials; to try again what failed: \
-             edgesmith retry {name}"
+            ", so nothing will run. To run more trials, submit it with a larger budget.trials; to \
+             try again what failed: edgesmith retry {name}"
         )),
         v1::StudyState::Cancelled => text.push_str(&format!(
-            ", so nothing will run. To use its results, submit another study with study.start_from = \
-             [\"{name}\"]; to run it again from the beginning, remove it first: edgesmith delete {name}"
+            ", so nothing will run. To use its results, submit another study with \
+             study.start_from = [\"{name}\"]; to run it again from the beginning, remove it first: \
+             edgesmith delete {name}"
         )),
         v1::StudyState::Unspecified | v1::StudyState::Running | v1::StudyState::Paused => {}
     }
@@ -134,14 +139,16 @@ mod tests {
             budget_trials: 9,
             ..Default::default()
         };
-        let text = already_there(&status, false);
+        let text = already_there(&status, false, false);
+        assert_eq!(text, "the data directory already has this study; it is stopped");
+        let text = already_there(&status, false, true);
         assert_eq!(text, "the coordinator already has this study; it is running");
-        assert_eq!(already_there(&status, true), "s is running with a budget of 9 trials");
+        assert_eq!(already_there(&status, true, true), "s is running with a budget of 9 trials");
         status.set_state(v1::StudyState::Complete);
-        let text = already_there(&status, false);
+        let text = already_there(&status, false, true);
         assert!(text.contains("larger budget.trials") && text.contains("edgesmith retry s"));
         status.set_state(v1::StudyState::Cancelled);
-        let text = already_there(&status, false);
+        let text = already_there(&status, false, true);
         assert!(text.contains("start_from = [\"s\"]") && text.contains("edgesmith delete s"));
     }
 

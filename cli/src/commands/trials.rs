@@ -485,12 +485,12 @@ mod tests {
             let waiting = Some(Waiting { share, per_run });
             describe_noise(Noise { noisy: false, spread: 0.01, waiting, timings })
         };
-        let few_long = "other work did not disturb the median: the medians of its five parts differ \
-                        by 1.00 %, and at most 12.00 % of the runs waited for a processor";
+        let few_long = "other work did not disturb the median: the medians of its five parts \
+                        differ by 1.00 %, and at most 12.00 % of the runs waited for a processor";
         assert_eq!(quiet(0.6, 0.12, 1), few_long);
-        let many_short = "timed 2 times, because other work disturbed the earlier timings; it did not \
-                          disturb the last one, which counts: the medians of its five parts differ by \
-                          1.00 %, and waiting for a processor took 0.20 % of the time";
+        let many_short = "timed 2 times, because other work disturbed the earlier timings; it did \
+                          not disturb the last one, which counts: the medians of its five parts \
+                          differ by 1.00 %, and waiting for a processor took 0.20 % of the time";
         assert_eq!(quiet(0.002, 12.0, 2), many_short);
     }
 
