@@ -53,6 +53,9 @@ impl Output for Status {
 }
 
 fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
+    // Without a coordinator, leases are of workers that may be gone.
+    let (running, waiting) =
+        if coordinator_runs { (s.running, s.waiting) } else { (0, s.running + s.waiting) };
     let mut lines = vec![
         format!("{} is {}", s.name, now(s, coordinator_runs)),
         format!(
@@ -61,8 +64,8 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
             used(s),
             s.budget_trials,
             s.complete,
-            s.running,
-            s.waiting,
+            running,
+            waiting,
             s.infeasible,
             pruned(s).into_iter().map(|count| count + ", ").collect::<String>(),
             failed(s),
@@ -105,7 +108,6 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     lines.extend(s.constraints.iter().map(|c| format!("constraint {}", constraint(c))));
     lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
     lines.extend(s.problems.iter().map(|problem| format!("problem    {problem}")));
-    // Without a coordinator, these are leases of workers that may be gone.
     if coordinator_runs {
         lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
     }
@@ -453,7 +455,9 @@ mod tests {
         (status.connected_workers, status.silent_workers) = (3, 2);
         let text = describe(&status, true);
         assert!(text.contains("workers    2 of 3 missed their last heartbeats;"), "{text}");
+        (status.running, status.waiting) = (2, 1);
         let text = describe(&status, false);
+        assert!(text.contains(" 0 running, 3 waiting,"), "{text}");
         assert!(text.contains("workers    no coordinator runs on this directory"), "{text}");
         assert!(text.starts_with("s is stopped\n"), "{text}");
         assert!(!text.contains("no worker trains"), "{text}");

@@ -36,6 +36,9 @@ struct Studies {
 
 impl Output for Studies {
     fn table(&self) -> String {
+        if self.studies.is_empty() {
+            return format!("{NONE}\n");
+        }
         let columns = [
             ("study", Align::Left),
             ("state", Align::Left),
@@ -69,6 +72,10 @@ impl Output for Studies {
         json!({ "version": json::VERSION, "studies": all })
     }
 }
+
+/// Said instead of an empty table.
+const NONE: &str = "there is no study yet; `edgesmith search STUDY.toml` runs one here, and \
+    `edgesmith submit STUDY.toml` sends one to a coordinator";
 
 /// Said once, whatever the number of stopped studies.
 const STOPPED: &str = "no coordinator runs on this directory, so stopped studies do not continue; \
@@ -145,6 +152,11 @@ mod tests {
         let mut complete = study("c");
         complete.set_state(v1::StudyState::Complete);
         assert!(!text(vec![complete], false).contains("no coordinator"));
+    }
+
+    #[test]
+    fn without_studies_the_first_command_is_named() {
+        assert!(text(vec![], true).starts_with("there is no study yet; `edgesmith search"));
     }
 
     #[test]

@@ -99,6 +99,10 @@ struct All {
 
 impl Output for All {
     fn table(&self) -> String {
+        if self.rows.is_empty() {
+            let study = &self.study;
+            return format!("no trial is proposed yet; `edgesmith status {study}` says why\n");
+        }
         list_table(&self.rows, &self.spec)
     }
 

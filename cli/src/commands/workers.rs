@@ -25,13 +25,25 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let answer = coordinator.studies().list_workers(v1::ListWorkersRequest {}).await;
-    print(&Workers(answer.map_err(from_status)?.into_inner()), args.format)
+    let answer = answer.map_err(from_status)?.into_inner();
+    print(&Workers(answer, !coordinator.is_private()), args.format)
 }
 
-struct Workers(v1::ListWorkersResponse);
+/// The answer, and whether it is from a coordinator that workers can find.
+struct Workers(v1::ListWorkersResponse, bool);
 
 impl Output for Workers {
     fn table(&self) -> String {
+        if self.0.workers.is_empty() {
+            let text = if self.1 {
+                "no worker is connected; start one with `edgesmith worker`"
+            } else {
+                "no coordinator runs on this directory, so no worker is connected; start \
+                 `edgesmith coordinator` and workers, or run a study here with `edgesmith search \
+                 STUDY.toml`"
+            };
+            return format!("{text}\n");
+        }
         let columns = [
             ("worker", Align::Right),
             ("name", Align::Left),
@@ -108,7 +120,7 @@ mod tests {
         };
         let worker = v1::WorkerStatus { exclusions: vec![exclusion], ..Default::default() };
         let workers =
-            Workers(v1::ListWorkersResponse { workers: vec![worker], ..Default::default() });
+            Workers(v1::ListWorkersResponse { workers: vec![worker], ..Default::default() }, true);
         let text = workers.table();
         assert!(text.ends_with("a cannot read the data of s: photos does not exist\n"), "{text}");
         let document = serde_json::to_value(workers.json()).unwrap();
@@ -118,7 +130,11 @@ mod tests {
     #[test]
     fn machines_that_differ_are_named_below_the_table() {
         let document = |workers: &Workers| serde_json::to_value(workers.json()).unwrap();
-        let mut workers = Workers(v1::ListWorkersResponse::default());
+        let mut workers = Workers(v1::ListWorkersResponse::default(), true);
+        assert!(workers.table().starts_with("no worker is connected; start one"));
+        workers.1 = false;
+        assert!(workers.table().starts_with("no coordinator runs"));
+        workers.0.workers.push(v1::WorkerStatus::default());
         assert!(!workers.table().contains("unlike"));
         assert!(document(&workers).get("unlike_machines").is_none());
         workers.0.unlike_machines.push(two_boards());

@@ -42,6 +42,8 @@ pub struct Connection {
     token: BearerToken,
     /// Whether the last call, of whatever loop, failed.
     waiting: AtomicBool,
+    /// Whether any call has been answered.
+    answered: AtomicBool,
 }
 
 impl Connection {
@@ -55,7 +57,8 @@ impl Connection {
         let endpoint = endpoint(&address, config.tls_ca_pem.as_deref(), fingerprint)?;
         let token = BearerToken::new(config.token.as_ref());
         let channel = endpoint.connect_lazy();
-        Ok(Self { address, channel, token, waiting: AtomicBool::new(false) })
+        let (waiting, answered) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { address, channel, token, waiting, answered })
     }
 
     /// A client of the worker service.
@@ -70,9 +73,10 @@ impl Connection {
 
     /// Records that a call was answered.
     pub fn note_answer(&self) {
+        let again = if self.answered.swap(true, Ordering::Relaxed) { "again " } else { "" };
         if self.waiting.swap(false, Ordering::Relaxed) {
             // As loud as the message that it was lost.
-            tracing::warn!("connected again to the coordinator at {}", self.address);
+            tracing::warn!("connected {again}to the coordinator at {}", self.address);
         }
     }
 
@@ -286,13 +290,14 @@ mod tests {
         let said = Arc::clone(&warnings.0);
         let connection = Connection::new(&config("http://127.0.0.1:9".to_owned())).unwrap();
         tracing::subscriber::with_default(warnings, || {
-            connection.note_answer();
             for _ in 0..2 {
-                connection.note_failure(&Status::unavailable("gone"));
+                (0..2).for_each(|_| connection.note_failure(&Status::unavailable("gone")));
+                (0..2).for_each(|_| connection.note_answer());
             }
-            (0..2).for_each(|_| connection.note_answer());
         });
         let text = "waiting for the coordinator at http://127.0.0.1:9: gone\n\
+                    connected to the coordinator at http://127.0.0.1:9\n\
+                    waiting for the coordinator at http://127.0.0.1:9: gone\n\
                     connected again to the coordinator at http://127.0.0.1:9\n";
         assert_eq!(*said.lock().unwrap(), text);
     }
