@@ -91,7 +91,29 @@ fn all_damaged_images_are_named_in_one_message() {
     // Some editors begin a file with a byte-order mark.
     std::fs::write(at.join("photos.toml"), format!("\u{feff}{text}")).unwrap();
     let said = ["3 things are wrong", "ape/1.png", "ape/2.jfif", "bee/1.jpg"];
-    run(at, &["search", "photos.toml"]).fails(1, &said);
+    let ran = run(at, &["search", "photos.toml"]);
+    ran.fails(1, &said);
+    assert_eq!(ran.stderr().matches(said[0]).count(), 1, "{}", ran.stderr());
+    let studies = run(at, &["studies"]).ok();
+    assert!(studies.contains("blocked") && studies.contains(said[0]), "{studies}");
+}
+
+#[test]
+fn a_study_that_was_cancelled_is_not_submitted_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let file = TinyStudy::new("over").write(at);
+    std::fs::create_dir(at.join("edgesmith-data")).unwrap();
+    let submit = || run(at, &["submit", file.to_str().unwrap()]);
+    // It is kept, but nothing runs it.
+    let first = submit();
+    assert!(first.stderr().contains("no coordinator runs on this directory"), "{first:?}");
+    assert_eq!(first.ok(), "over\n");
+    run(at, &["cancel", "over"]).ok();
+    let again = submit();
+    again
+        .fails(1, &["it is cancelled, so nothing will run", "start_from", "edgesmith delete over"]);
+    assert_eq!(again.stdout(), "");
 }
 
 #[test]
