@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use edgesmith_client::{Backend, Coordinator, DEFAULT_DATA_DIR, Submission, from_status};
+use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
 use edgesmith_console::{Invalid, invalid, start};
 use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
@@ -46,7 +47,7 @@ pub struct Args {
 /// Runs the study, or continues it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
-    let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let executor = edgesmith_client::pipeline(Some(args.backend), DEVICE, args.data_root.clone())?;
     let shutdown = start::shutdown_on_signal()?;
     let mut local = LocalCoordinator::start(&args.data_dir, Visibility::Announced).await?;
     let coordinator = Coordinator::connect_to_local(&local).await?;
@@ -74,6 +75,7 @@ async fn run_on(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
+    let elsewhere = elsewhere(&submission.spec, &url);
     if args.fresh {
         let request = v1::DeleteStudyRequest { study: study.clone() };
         match coordinator.studies().delete_study(request).await {
@@ -108,6 +110,11 @@ async fn run_on(
     let trains = matches!(work, Workload::Train(_));
     let slots = edgesmith_client::slots(args.slots, trains.then_some(args.backend)).await?;
     announce(args, &status, &submitted, slots, &url);
+    if let Some(elsewhere) = elsewhere
+        && status.state() != v1::StudyState::Complete
+    {
+        eprintln!("{elsewhere}");
+    }
     let all = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
     if let Some(others) = others(&all.map_err(from_status)?.into_inner().studies, &study) {
         eprintln!("{others}");
@@ -258,6 +265,28 @@ fn announce(
     Progress::explain();
 }
 
+/// The device class of the workers of this process.
+const DEVICE: &str = "local";
+
+/// What to say of device classes that no worker of this process has. The coordinator at `url` can
+/// be reached from this machine only.
+fn elsewhere(spec: &StudySpec, url: &str) -> Option<String> {
+    // Latencies of a study over a table come from the table.
+    spec.training()?;
+    let targets = spec.targets();
+    let mut classes: Vec<&str> = targets.iter().map(|target| target.device.as_str()).collect();
+    classes.retain(|class| *class != DEVICE);
+    classes.dedup();
+    let first = classes.first()?;
+    let classes = classes.join(", ");
+    Some(format!(
+        "this process measures on device \"{DEVICE}\" only, and the study also on {classes}, so it \
+         waits for a worker there. On this machine: edgesmith worker --coordinator {url} --roles \
+         measure --device {first}; for other machines, use `edgesmith coordinator` instead of \
+         `search`"
+    ))
+}
+
 /// What to say of other studies that are open, because the workers take their tasks too.
 fn others(studies: &[v1::StudyStatus], name: &str) -> Option<String> {
     let running = |s: &&v1::StudyStatus| s.name != name && s.state() == v1::StudyState::Running;
@@ -297,6 +326,23 @@ mod tests {
         let given = ["it's a study.toml", "--backend", "wgpu"];
         let text = r"edgesmith search 'it'\''s a study.toml' --backend wgpu";
         assert_eq!(same_command(&search(&given)), text);
+    }
+
+    #[test]
+    fn devices_that_this_process_does_not_have_are_told_with_the_way_on() {
+        let study = |objective: &str| {
+            let text = format!(
+                "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 9\n\
+                 objectives = [{{ metric = \"validation_accuracy\" }}, {objective}]\n\
+                 space = {{ resolution = 8, stem_width = 8, stages = [{{ width = 8 }}] }}\n"
+            );
+            elsewhere(&StudySpec::parse(&text).unwrap(), "http://127.0.0.1:9")
+        };
+        assert_eq!(study("{ metric = \"latency_ms\" }"), None);
+        assert_eq!(study("{ metric = \"model_bytes\" }"), None);
+        let said = study("{ metric = \"latency_ms\", device = \"rpi4\" }").unwrap();
+        assert!(said.contains("also on rpi4, so it waits"), "{said}");
+        assert!(said.contains("--coordinator http://127.0.0.1:9 --roles measure --device rpi4"));
     }
 
     #[test]
