@@ -152,13 +152,19 @@ impl ArtifactHash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Hash of other hashes, in this order.
+    pub fn of_parts(parts: &[ArtifactHash]) -> Self {
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.0).collect();
+        Self::of(&bytes)
+    }
+
     /// The hash as 32 raw bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// A hash from 32 raw bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }

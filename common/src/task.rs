@@ -210,7 +210,7 @@ impl Outcome {
     }
 }
 
-/// Number of images in each part of a study's data, as read.
+/// A study's data as a worker read them: the number of images in each part, and a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataReport {
     /// Training images.
@@ -219,6 +219,9 @@ pub struct DataReport {
     pub validation: u32,
     /// Held-out images.
     pub test: u32,
+    /// Hash of the content of the files, the labels, their order and the split. Workers with the
+    /// same one train on the same data. `None` if the worker is of a version that computes none.
+    pub hash: Option<ArtifactHash>,
 }
 
 /// Why an attempt ended without an outcome.

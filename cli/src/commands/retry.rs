@@ -35,13 +35,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn describe(answer: &v1::RetryStudyResponse, coordinator_runs: bool) -> String {
-    let v1::RetryStudyResponse { trials, data, teacher, status } = answer;
+    let v1::RetryStudyResponse { trials, data, teacher, status, teacher_measured } = answer;
     let mut what = Vec::new();
     if *data {
         what.push("its data are read again".to_owned());
     }
     if *teacher {
         what.push("its teacher is tried again".to_owned());
+    }
+    match teacher_measured {
+        0 => {}
+        1 => what.push("its teacher is measured again on 1 device".to_owned()),
+        more => what.push(format!("its teacher is measured again on {more} devices")),
     }
     match trials {
         0 => {}
@@ -65,12 +70,21 @@ mod tests {
     #[test]
     fn the_answer_says_what_is_tried_again() {
         let status = v1::StudyStatus { name: "s".to_owned(), state: 1, ..Default::default() };
-        let mut answer =
-            v1::RetryStudyResponse { trials: 2, data: true, teacher: true, status: Some(status) };
+        let mut answer = v1::RetryStudyResponse {
+            trials: 2,
+            data: true,
+            teacher: true,
+            teacher_measured: 0,
+            status: Some(status),
+        };
         let text = "s is running: its data are read again, its teacher is tried again, 2 failed \
                     trials are tried again";
         assert_eq!(describe(&answer, true), text);
-        (answer.trials, answer.data, answer.teacher) = (0, false, false);
+        (answer.trials, answer.data, answer.teacher, answer.teacher_measured) =
+            (0, false, false, 1);
+        let text = "s is running: its teacher is measured again on 1 device";
+        assert_eq!(describe(&answer, true), text);
+        answer.teacher_measured = 0;
         let text = "s is running: workers that could not do its tasks are asked again";
         assert_eq!(describe(&answer, true), text);
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use edgesmith_client::{Connection, Coordinator, from_status, is_over};
-use edgesmith_common::{Figures, Metric, ScopedMetric};
+use edgesmith_common::{ArtifactHash, Figures, Metric, ScopedMetric};
 use edgesmith_console::{ListFormat, Output, print, table};
 use edgesmith_proto::{ConvertError, v1};
 use serde::Serialize;
@@ -87,9 +87,11 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     if let Some(hypervolume) = s.hypervolume {
         lines.push(format!("front      {} trials, hypervolume {hypervolume:.4}", s.front_size));
     }
-    if let Some(v1::DataReport { train, validation, test }) = s.data {
+    if let Some(v1::DataReport { train, validation, test, hash }) = &s.data {
+        let hash = data_hash(hash).map(|hash| format!(" (hash {})", &hash[..8]));
         lines.push(format!(
-            "data       {train} images to train on, {validation} to validate, {test} held out"
+            "data       {train} images to train on, {validation} to validate, {test} held out{}",
+            hash.unwrap_or_default()
         ));
     }
     if let Some(teacher) = &s.teacher {
@@ -291,10 +293,13 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     if let Some(hypervolume) = s.hypervolume {
         document["hypervolume"] = json!(hypervolume);
     }
-    if let Some(v1::DataReport { train, validation, test }) = s.data {
+    if let Some(v1::DataReport { train, validation, test, hash }) = &s.data {
         document["data"] = json!({
             "train_images": train, "validation_images": validation, "test_images": test,
         });
+        if let Some(hash) = data_hash(hash) {
+            document["data"]["hash"] = json!(hash);
+        }
     }
     if let Some(teacher) = &s.teacher {
         document["teacher"] = json!({ "architecture": teacher.architecture });
@@ -313,6 +318,11 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
         document["unlike_machines"] = machines::json(&s.unlike_machines);
     }
     document
+}
+
+/// The hash of a study's data, hexadecimal; `None` if it is not known.
+fn data_hash(bytes: &[u8]) -> Option<String> {
+    <[u8; 32]>::try_from(bytes).ok().map(|bytes| ArtifactHash::from_bytes(bytes).to_string())
 }
 
 /// The teacher's figures; `None` until it is trained.
@@ -396,6 +406,17 @@ mod tests {
             "reason": "photos does not exist",
         }]);
         assert_eq!(document["exclusions"], expected);
+    }
+
+    #[test]
+    fn the_data_are_shown_with_their_hash_if_it_is_known() {
+        let report = v1::DataReport { train: 30, validation: 20, test: 10, hash: Vec::new() };
+        let mut status = v1::StudyStatus { data: Some(report), ..Default::default() };
+        assert!(describe(&status, true).contains(" 20 to validate, 10 held out\n"));
+        assert!(status_json(&status)["data"].get("hash").is_none());
+        status.data.as_mut().unwrap().hash = vec![0xab; 32];
+        assert!(describe(&status, true).contains(" 10 held out (hash abababab)\n"));
+        assert_eq!(status_json(&status)["data"]["hash"], "ab".repeat(32));
     }
 
     #[test]

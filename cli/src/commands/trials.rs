@@ -202,6 +202,11 @@ async fn rerun(
             checkpoint: None,
             donor,
         },
+        // Other data would give another result.
+        data: match &status.data {
+            Some(data) => edgesmith_proto::optional_hash(&data.hash, "hash")?,
+            None => None,
+        },
     };
     let mut fetched = Vec::new();
     for hash in wanted {

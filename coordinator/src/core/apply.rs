@@ -35,6 +35,9 @@ impl Core {
         for (index, record) in records.into_iter().enumerate() {
             self.apply(&record, now).map_err(|reason| RestoreError { index, reason })?;
         }
+        for study in self.studies.values_mut() {
+            study.asks_data_hash = study.lacks_data_hash();
+        }
         // Workers of the previous process may have ids below the reservation.
         self.next.worker = self.next.worker_reserved;
         Ok(())
@@ -58,6 +61,7 @@ impl Core {
                 };
                 study.remove_task(task)?;
                 study.data = Data::Checked(*report);
+                study.data_hash = report.hash.or(study.data_hash);
                 Ok(())
             }
             Record::DataDamaged { study, reason } => {
@@ -81,6 +85,14 @@ impl Core {
             Record::TeacherRetried { study, task } => {
                 self.next.task = self.next.task.max(task.0 + 1);
                 self.study_mut(study)?.apply_teacher_retried(*task)
+            }
+            Record::TeacherMeasuredAgain { study, measure } => {
+                self.note_tasks(measure);
+                let study = self.study_mut(study)?;
+                if !matches!(study.teacher, Teacher::Trained { .. }) {
+                    return Err("the teacher is not trained".to_owned());
+                }
+                study.add_measure_tasks(None, measure)
             }
             Record::TrialRetried { study, number, task, measure } => {
                 if let Some(task) = task {
@@ -249,6 +261,8 @@ impl Core {
             state: StudyState::Running,
             proposals_ended: None,
             data: Data::Trusted,
+            data_hash: None,
+            asks_data_hash: false,
             teacher: Teacher::None,
             trials: Vec::new(),
             rungs,

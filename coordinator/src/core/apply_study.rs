@@ -290,7 +290,8 @@ impl Study {
                 Stage::Infeasible { reason: reason.clone(), values }
             }
             (TrialEnding::Failed { reason }, values) => {
-                Stage::Failed { reason: reason.clone(), values }
+                let waited = matches!(trial.stage, Stage::OnRung | Stage::Scored);
+                Stage::Failed { reason: reason.clone(), values, waited }
             }
         };
         self.names = names;

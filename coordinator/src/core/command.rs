@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::spec::Difference;
-use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId};
+use edgesmith_common::{ArtifactHash, AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId};
 
 use super::{Record, RequestId, StudyState};
 
@@ -62,6 +62,8 @@ pub enum Answer {
         data: bool,
         /// Whether the teacher is trained again.
         teacher: bool,
+        /// Number of targets on which the teacher is measured again.
+        measured: u32,
     },
     /// To `Join`.
     Joined {
@@ -116,6 +118,9 @@ pub struct Lease {
     pub resolved_study: Arc<str>,
     /// What to do.
     pub work: Work,
+    /// Hash of the data that the study began with, which the worker compares with its own; `None`
+    /// if any data will do.
+    pub data: Option<ArtifactHash>,
 }
 
 /// Why a request was refused. A refused request has changed nothing.

@@ -110,20 +110,23 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Lets an ended study go on, with a new data check and a new task for its teacher if it lacks
+    /// Lets an ended study go on, with a new data check and new tasks for its teacher if it lacks
     /// them.
     pub(super) fn take_up(&mut self, name: &StudyName) {
         if self.core.studies[name].state.is_ended() {
             self.change_state(name, StudyState::Running);
         }
+        self.mend_data(name);
         let study = &self.core.studies[name];
-        let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task());
-        if data {
-            self.mend_data(name);
-        }
-        if teacher {
+        if study.lacks_teacher_task() {
             let (study, task) = (name.clone(), TaskId(self.core.next.task));
             self.record(Record::TeacherRetried { study, task });
+            return;
+        }
+        let targets = study.lacks_teacher_measurements();
+        if !targets.is_empty() {
+            let measure = (self.core.next.task..).map(TaskId).zip(targets).collect();
+            self.record(Record::TeacherMeasuredAgain { study: name.clone(), measure });
         }
     }
 }

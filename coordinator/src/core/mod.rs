@@ -22,6 +22,7 @@ mod batches;
 mod command;
 mod constraints;
 mod curves;
+mod data;
 mod event;
 mod extend;
 mod fronts;
@@ -282,6 +283,7 @@ impl Turn<'_> {
     /// Hands out all work that can be handed out, and ends studies that are done.
     fn settle(&mut self) {
         self.end_hours();
+        self.ask_for_data_hashes();
         self.stop_at_rungs();
         self.screen();
         self.serve_parked();

@@ -17,10 +17,18 @@ pub(super) fn checked(
     study: &Study,
 ) -> Result<Outcome, AttemptError> {
     let wrong = match (kind, &outcome) {
-        (TaskKind::Data, Outcome::DataChecked(report)) => match wrong_in_data(report) {
-            Some(what) => return Err(AttemptError::of_data(format!("a worker {what}"))),
-            None => None,
-        },
+        (TaskKind::Data, Outcome::DataChecked(report)) => {
+            if let Some(what) = wrong_in_data(report) {
+                return Err(AttemptError::of_data(format!("a worker {what}")));
+            }
+            // Workers compare the hashes themselves, and say more about it.
+            let expected = study.expected_data(kind);
+            if report.hash.is_some() && expected.is_some() && report.hash != expected {
+                let text = "its data are not those that the study began with";
+                return Err(AttemptError::of_worker(text));
+            }
+            None
+        }
         (TaskKind::Teacher, Outcome::TeacherTrained { trained, .. }) => {
             wrong_in_trained(trained, &study.spec)
         }
@@ -94,7 +102,7 @@ fn wrong_in<'a>(
 }
 
 fn wrong_in_data(report: &DataReport) -> Option<String> {
-    let DataReport { train, validation, test: _ } = report;
+    let DataReport { train, validation, test: _, hash: _ } = report;
     let parts = [("training", train), ("validation", validation)];
     let (empty, _) = parts.into_iter().find(|(_, count)| **count == 0)?;
     Some(format!("found no {empty} images"))

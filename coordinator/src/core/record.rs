@@ -79,6 +79,14 @@ pub enum Record {
         /// Its task.
         task: TaskId,
     },
+    /// The teacher is measured where it is not measured yet, because its tasks were dropped or
+    /// given up.
+    TeacherMeasuredAgain {
+        /// Which study.
+        study: StudyName,
+        /// The tasks, one a target.
+        measure: Vec<(TaskId, Target)>,
+    },
     /// A failed trial is tried again, from the last result that it has. It is not finished any
     /// more.
     TrialRetried {
@@ -86,7 +94,8 @@ pub enum Record {
         study: StudyName,
         /// Which trial.
         number: TrialNumber,
-        /// Its scoring, training or look-up task; `None` if it is trained.
+        /// Its scoring, training or look-up task; `None` if it is trained, or waits again at a
+        /// rung or for its batch.
         task: Option<TaskId>,
         /// If it is trained, the tasks that measure it where it is not measured yet.
         measure: Vec<(TaskId, Target)>,

@@ -4,7 +4,8 @@
 use edgesmith_common::{StudyName, Target, TaskId, TrialNumber, TrialValues};
 
 use super::apply::Contradiction;
-use super::study::{Data, Stage, Study, Teacher};
+use super::promotion::point;
+use super::study::{Stage, Study, Teacher};
 use super::task::TaskKind;
 use super::{Answer, Record, Refusal, StudyState, TrialEnding, Turn};
 use crate::controller::Proposal;
@@ -41,8 +42,9 @@ impl Turn<'_> {
             None => study.failed(),
         };
         let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task());
+        let measured = study.lacks_teacher_measurements().len() as u32;
         let excluded = !study.state.is_ended() && self.core.workers.excludes(name);
-        if failed.is_empty() && !data && !teacher && !excluded {
+        if failed.is_empty() && !data && !teacher && measured == 0 && !excluded {
             return Err(Refusal::NothingFailed(name.clone()));
         }
         self.take_up(name);
@@ -51,31 +53,19 @@ impl Turn<'_> {
         }
         self.core.workers.readmit(name);
         self.core.version += 1;
-        Ok(Answer::Retried { trials: failed.len() as u32, data, teacher })
-    }
-
-    /// If the study's data are damaged, or their check was given up, lets workers read them again.
-    pub(super) fn mend_data(&mut self, name: &StudyName) {
-        let study = &self.core.studies[name];
-        if !study.needs_data_again() {
-            return;
-        }
-        let (in_files, study) = (study.has_data_files(), name.clone());
-        self.record(if in_files {
-            Record::DataCheckWanted { study, task: TaskId(self.core.next.task) }
-        } else {
-            Record::DataTrusted { study }
-        });
+        Ok(Answer::Retried { trials: failed.len() as u32, data, teacher, measured })
     }
 
     fn retry_trial(&mut self, name: &StudyName, number: TrialNumber) {
         let study = &self.core.studies[name];
         let ids = (self.core.next.task..).map(TaskId);
-        let (task, measure) = match study.trials[number.0 as usize].stage.values() {
-            Some(values) => (None, ids.zip(study.unmeasured(values)).collect()),
-            None => (Some(TaskId(self.core.next.task)), Vec::new()),
+        let stage = &study.trials[number.0 as usize].stage;
+        let (task, measure) = match (stage, stage.values()) {
+            (_, Some(values)) => (None, ids.zip(study.unmeasured(values)).collect()),
+            (Stage::Failed { waited: true, .. }, None) => (None, Vec::new()),
+            (_, None) => (Some(TaskId(self.core.next.task)), Vec::new()),
         };
-        let measured = task.is_none() && measure.is_empty();
+        let measured = stage.values().is_some() && measure.is_empty();
         self.record(Record::TrialRetried { study: name.clone(), number, task, measure });
         if measured {
             self.finish_trial(name, number, TrialEnding::Complete);
@@ -91,26 +81,24 @@ impl Study {
         failed.map(|(number, _)| number).collect()
     }
 
-    /// Whether its data are in files that a worker can check.
-    pub(super) fn has_data_files(&self) -> bool {
-        self.spec.training().is_some_and(|work| !work.data.source.paths().is_empty())
-    }
-
-    /// Whether the data are damaged, or their check was given up.
-    pub(super) fn needs_data_again(&self) -> bool {
-        match self.data {
-            Data::Damaged { .. } => true,
-            Data::Pending(task) => self.tasks.get(task).is_none(),
-            Data::Trusted | Data::Checked(_) => false,
-        }
-    }
-
     /// Whether the teacher was given up.
     pub(super) fn lacks_teacher_task(&self) -> bool {
         match self.teacher {
             Teacher::Pending(task) => self.tasks.get(task).is_none(),
             Teacher::None | Teacher::Trained { .. } => false,
         }
+    }
+
+    /// The targets on which the trained teacher is neither measured nor waits to be.
+    pub(super) fn lacks_teacher_measurements(&self) -> Vec<Target> {
+        let Teacher::Trained { values, .. } = &self.teacher else { return Vec::new() };
+        let waits = |target: &Target| {
+            let mut tasks = self.tasks.iter();
+            tasks.any(|(_, task)| matches!(&task.kind, TaskKind::Measure(None, of) if of == target))
+        };
+        let mut targets = self.unmeasured(values);
+        targets.retain(|target| !waits(target));
+        targets
     }
 
     /// The targets on which a trained network is not measured yet.
@@ -138,10 +126,13 @@ impl Study {
         let screened = self.screening.is_some();
         let next = self.task_of(number);
         let trial = self.trial_mut(number)?;
-        let Stage::Failed { values, .. } = &mut trial.stage else {
+        let Stage::Failed { values, waited, .. } = &mut trial.stage else {
             return Err(format!("trial {number} has not failed"));
         };
+        let (waited, reached) = (*waited, trial.rungs.len());
         let (stage, kind) = match (values.take(), task) {
+            (None, None) if waited && reached > 0 => (Stage::OnRung, None),
+            (None, None) if waited => (Stage::Scored, None),
             (Some(values), None) => {
                 let pending = measure.iter().map(|(id, _)| *id).collect();
                 (Stage::Measuring { values, pending }, None)
@@ -154,13 +145,19 @@ impl Study {
                 return Err(format!("trial {number} does not go on with such a task"));
             }
         };
+        let (on_rung, in_batch) = (stage == Stage::OnRung, stage == Stage::Scored);
         trial.stage = stage;
-        let reached = trial.rungs.len();
-        let proposal =
-            Proposal { genotype: trial.genotype.clone(), parents: trial.parents.clone() };
+        let (score, genotype) = (trial.score, trial.genotype.clone());
+        let proposal = Proposal { genotype: genotype.clone(), parents: trial.parents.clone() };
         self.unfinished += 1;
         if let Some(rungs) = &mut self.rungs {
             rungs.resume(reached);
+            if on_rung {
+                rungs.wait_again(number, reached);
+            }
+        }
+        if in_batch && let (Some(screening), Some(score)) = (&mut self.screening, score) {
+            screening.add(number, point(&self.spec, &genotype, score));
         }
         // It is running again, and its result is still to come.
         self.controller.proposed(number, &proposal);

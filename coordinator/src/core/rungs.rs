@@ -115,6 +115,13 @@ impl Rungs {
         }
     }
 
+    /// A trial that was finished and goes on waits again at the last rung that it has reached.
+    pub(super) fn wait_again(&mut self, number: TrialNumber, reached: usize) {
+        if let Some(rung) = reached.checked_sub(1).and_then(|at| self.rungs.get_mut(at)) {
+            rung.come_back(number);
+        }
+    }
+
     /// A trial is finished, however it ended.
     ///
     /// # Panics
@@ -283,6 +290,11 @@ impl Rung {
 
     fn has_one_objective(&self) -> bool {
         self.reached.iter().all(|reached| reached.point.len() == 1)
+    }
+
+    fn come_back(&mut self, number: TrialNumber) {
+        let position = self.reached.iter().position(|reached| reached.number == number);
+        self.waiting.extend(position);
     }
 
     fn leave(&mut self, number: TrialNumber) {

@@ -35,6 +35,11 @@ pub(super) struct Study {
     /// Why no more trials will be proposed although the budget is not used up.
     pub(super) proposals_ended: Option<String>,
     pub(super) data: Data,
+    /// Hash of the data that it began with, once a worker has said it.
+    pub(super) data_hash: Option<ArtifactHash>,
+    /// Whether to ask for `data_hash`, because a coordinator of an earlier version did not. Not
+    /// kept over restarts: one question is enough, as workers of earlier versions cannot answer it.
+    pub(super) asks_data_hash: bool,
     pub(super) teacher: Teacher,
     /// Indexed by trial number.
     pub(super) trials: Vec<Trial>,
@@ -145,8 +150,9 @@ pub(super) enum Stage {
     ScreenedOut,
     /// The candidate cannot work. `values` is what was known by then.
     Infeasible { reason: String, values: Option<TrialValues> },
-    /// Given up. `values` is what was known by then.
-    Failed { reason: String, values: Option<TrialValues> },
+    /// Given up. `values` is what was known by then. `waited` says that it had no task then,
+    /// because it waited at a rung or for its batch.
+    Failed { reason: String, values: Option<TrialValues>, waited: bool },
 }
 
 impl Stage {

@@ -174,8 +174,10 @@ impl Turn<'_> {
             elapsed_ms,
         });
         let work = self.core.work(&study, task);
-        let resolved_study = Arc::clone(&self.core.studies[&study].resolved);
-        Lease { task, attempt, study, resolved_study, work }
+        let of = &self.core.studies[&study];
+        let resolved_study = Arc::clone(&of.resolved);
+        let data = of.tasks.get(task).and_then(|task| of.expected_data(&task.kind));
+        Lease { task, attempt, study, resolved_study, work, data }
     }
 
     /// Gives an attempt to this worker for a full term. Returns false if the attempt is not current

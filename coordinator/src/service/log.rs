@@ -165,6 +165,9 @@ fn recorded(record: &Record) {
         }
         Record::StudyRenamed { study, name } => info!("study {study} is now named {name}"),
         Record::TeacherRetried { study, .. } => info!("study {study}: the teacher is tried again"),
+        Record::TeacherMeasuredAgain { study, .. } => {
+            info!("study {study}: the teacher is measured again");
+        }
         Record::TrialRetried { study, number, .. } => {
             info!("study {study}: trial {number} is tried again");
         }

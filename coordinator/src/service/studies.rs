@@ -298,9 +298,15 @@ impl StudyService for Studies {
         let v1::RetryStudyRequest { study, trial } = request.into_inner();
         let (study, trial) = (name(&study)?, trial.map(TrialNumber));
         match self.core.ask(|to| Event::Retry { to, study: study.clone(), trial }).await? {
-            Answer::Retried { trials, data, teacher } => {
+            Answer::Retried { trials, data, teacher, measured } => {
                 let status = Some(current(&self.core, study).await?);
-                Ok(Response::new(v1::RetryStudyResponse { trials, data, teacher, status }))
+                Ok(Response::new(v1::RetryStudyResponse {
+                    trials,
+                    data,
+                    teacher,
+                    teacher_measured: measured,
+                    status,
+                }))
             }
             other => Err(status::unexpected(&other)),
         }

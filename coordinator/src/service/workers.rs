@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use edgesmith_common::{AttemptError, AttemptId, Outcome, TaskId, WorkerId};
 use edgesmith_proto::v1::worker_service_server::WorkerService;
-use edgesmith_proto::{PROTOCOL_VERSION, outcome, running, v1, work_message, worker_info};
+use edgesmith_proto::{
+    PROTOCOL_VERSION, optional_hash_bytes, outcome, running, v1, work_message, worker_info,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -174,6 +176,7 @@ impl Workers {
             attempt_id: lease.attempt.0,
             study: lease.study.to_string(),
             resolved_study: lease.resolved_study.to_string(),
+            data_hash: optional_hash_bytes(lease.data),
             secret: self.secrets.of_attempt(lease.attempt).to_vec(),
             work: Some(work_message(&lease.work)),
         }

@@ -40,15 +40,17 @@ impl TryFrom<v1::Role> for Role {
 
 impl From<&DataReport> for v1::DataReport {
     fn from(report: &DataReport) -> Self {
-        let DataReport { train, validation, test } = *report;
-        Self { train, validation, test }
+        let DataReport { train, validation, test, hash } = *report;
+        Self { train, validation, test, hash: optional_hash_bytes(hash) }
     }
 }
 
-impl From<v1::DataReport> for DataReport {
-    fn from(report: v1::DataReport) -> Self {
-        let v1::DataReport { train, validation, test } = report;
-        Self { train, validation, test }
+impl TryFrom<v1::DataReport> for DataReport {
+    type Error = ConvertError;
+
+    fn try_from(report: v1::DataReport) -> Result<Self, Self::Error> {
+        let v1::DataReport { train, validation, test, hash } = report;
+        Ok(Self { train, validation, test, hash: optional_hash(&hash, "hash")? })
     }
 }
 
@@ -206,7 +208,7 @@ pub fn outcome_message(ended: &Result<Outcome, AttemptError>) -> WireOutcome {
 /// If a part is missing, or a name is not known.
 pub fn outcome(message: WireOutcome) -> Result<Result<Outcome, AttemptError>, ConvertError> {
     Ok(Ok(match message {
-        WireOutcome::DataChecked(report) => Outcome::DataChecked(report.into()),
+        WireOutcome::DataChecked(report) => Outcome::DataChecked(report.try_into()?),
         WireOutcome::TeacherTrained(v1::TeacherTrained { trained, soft_targets }) => {
             Outcome::TeacherTrained {
                 trained: trained.ok_or_else(|| missing("trained"))?.try_into()?,
@@ -262,6 +264,8 @@ mod tests {
     use super::super::trial::tests::{rung, trained};
     use super::*;
 
+    const REPORT: DataReport = DataReport { train: 3, validation: 2, test: 1, hash: None };
+
     fn space() -> Space {
         Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network))
     }
@@ -279,7 +283,8 @@ mod tests {
                 Ok(Outcome::RungReached(rung)),
                 Ok(Outcome::LookedUp(figures)),
                 Ok(Outcome::Scored(score)),
-                Ok(Outcome::DataChecked(DataReport { train: 3, validation: 2, test: 1 })),
+                Ok(Outcome::DataChecked(DataReport { hash: Some(soft_targets), ..REPORT })),
+                Ok(Outcome::DataChecked(REPORT)),
                 Err(AttemptError { reason: "why".to_owned(), fault }),
             ];
             for ended in all {
@@ -367,6 +372,8 @@ mod tests {
         assert_eq!(field(WireWork::ScoreTrial(trial)), "genotype");
         let model = v1::MeasureModel { model: vec![0; 32], number: None, target: None };
         assert_eq!(field(WireWork::MeasureModel(model)), "target");
+        let report = v1::DataReport { hash: vec![1], ..(&REPORT).into() };
+        assert_eq!(outcome(WireOutcome::DataChecked(report)).unwrap_err().field, "hash");
         let score = v1::TrialScored { score: f64::NAN };
         assert_eq!(outcome(WireOutcome::Scored(score)).unwrap_err().field, "score");
         let roles = vec![v1::Role::Unspecified.into()];

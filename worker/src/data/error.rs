@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use edgesmith_common::Fault;
+use edgesmith_common::{ArtifactHash, Fault};
 
 use crate::files::FileError;
 
@@ -394,6 +394,23 @@ pub enum DataError {
         /// Images of the part.
         images: usize,
     },
+    /// The data can be read, but they are not those that the study began with.
+    #[error(
+        "the data in {} differ from those that the study began with (hash {} instead of {}): put \
+         the same files here, or leave the study to other workers; to train on other data, submit \
+         another study",
+        places(paths),
+        short(is),
+        short(begun_with)
+    )]
+    Differ {
+        /// Where they are.
+        paths: Vec<PathBuf>,
+        /// Their hash.
+        is: ArtifactHash,
+        /// The hash of the data that the study began with.
+        begun_with: ArtifactHash,
+    },
     /// Several things are wrong.
     #[error("{} things are wrong with the data: {}", faults.len() + more, all_of(faults, *more))]
     Several {
@@ -412,7 +429,8 @@ impl DataError {
             | DataError::Read { .. }
             | DataError::NotAFile { .. }
             | DataError::Loop { .. }
-            | DataError::OutOfMemory { .. } => Fault::Worker,
+            | DataError::OutOfMemory { .. }
+            | DataError::Differ { .. } => Fault::Worker,
             DataError::FileTooLarge { .. }
             | DataError::Gzip { .. }
             | DataError::Truncated { .. }
@@ -524,6 +542,15 @@ fn all_of(faults: &[DataError], more: usize) -> String {
     let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
     let rest = if more == 0 { String::new() } else { format!("; and {more} more") };
     texts.join("; ") + &rest
+}
+
+fn places(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The beginning of a hash, which is enough to see that it differs.
+fn short(hash: &ArtifactHash) -> String {
+    hash.to_string()[..8].to_owned()
 }
 
 fn and_more(images: usize) -> String {

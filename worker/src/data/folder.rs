@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::io::{self, Cursor};
 use std::path::Path;
 
-use edgesmith_common::Seed;
+use edgesmith_common::{ArtifactHash, Seed};
 use edgesmith_search_space::DataShape;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
@@ -33,12 +33,15 @@ const MAX_DECODED: u64 = 512 << 20;
 
 /// Reads training and test images, resized to `side` × `side` pixels. Without a test folder, a
 /// stratified tenth of the training folder is held out, the same one in every study.
+///
+/// The third value is a hash of the files' content, in the order of the images. It is not that of
+/// the pixels, because decoders on processors of different kinds may round differently.
 pub(super) fn read(
     train: &Path,
     test: Option<&Path>,
     side: u32,
     data: DataShape,
-) -> Result<(ImageSet, ImageSet), DataError> {
+) -> Result<(ImageSet, ImageSet, ArtifactHash), DataError> {
     if side == 0 || side > MAX_SIDE {
         return Err(DataError::Side { side, limit: MAX_SIDE });
     }
@@ -54,12 +57,13 @@ pub(super) fn read(
         let mut faults = Faults::default();
         let all = images(train, &train_classes, side, data, Depth::Found, &mut faults)?;
         faults.check()?;
-        let all = all.set;
+        let (all, hash) = (all.set, all.hash);
         let mut rng = split::generator(HELD_OUT, split::Use::HeldOutTest);
         let tenth = (all.len() + 5) / 10;
         let held_out = split::choose(&all.labels, train_classes.len(), tenth, &mut rng);
         let rest = split::complement(&held_out, all.len());
-        return Ok((all.subset(&rest), all.subset(&held_out)));
+        let hash = ArtifactHash::of_parts(&[hash, split::hash(&held_out)]);
+        return Ok((all.subset(&rest), all.subset(&held_out), hash));
     };
     let test_classes = class_folders(test)?;
     for (here, there, from, to) in
@@ -78,7 +82,7 @@ pub(super) fn read(
     let depth = Depth::Given(train.brightest);
     let test = images(test, &test_classes, side, data, depth, &mut faults)?;
     faults.check()?;
-    Ok((train.set, test.set))
+    Ok((train.set, test.set, ArtifactHash::of_parts(&[train.hash, test.hash])))
 }
 
 /// Which value of a 16-bit image is full brightness.
@@ -95,6 +99,8 @@ struct Images {
     set: ImageSet,
     /// The value of 16-bit images that is full brightness.
     brightest: u16,
+    /// Of the files and their labels, in order.
+    hash: ArtifactHash,
 }
 
 /// Reads all images of the given class folders of a directory. Files that cannot be read are added
@@ -139,24 +145,28 @@ fn images(
     };
     let mut highest = 0;
     let mut deep = Vec::new();
-    for (i, (_, _, path)) in ordered.iter().enumerate() {
-        let Some(mut image) = faults.take(decode(path)) else { continue };
+    let mut hashed = Vec::new();
+    for (i, (_, label, path)) in ordered.iter().enumerate() {
+        let Some((mut image, hash)) = faults.take(decode(path)) else { continue };
+        hashed.extend(label.to_le_bytes());
+        hashed.extend(hash.as_bytes());
         if let Some(samples) = samples_of_16_bits(&mut image) {
             highest = highest.max(samples.iter().copied().max().unwrap_or(0));
             deep.push(i);
         }
         put(image, full, i, &mut set);
     }
-    let Depth::Found = depth else { return Ok(Images { set, brightest: full }) };
+    let hash = ArtifactHash::of(&hashed);
+    let Depth::Found = depth else { return Ok(Images { set, brightest: full, hash }) };
     let brightest = if deep.is_empty() { u16::MAX } else { brightest(highest) };
     if brightest < full {
         for i in deep {
-            if let Some(image) = faults.take(decode(&ordered[i].2)) {
+            if let Some((image, _)) = faults.take(decode(&ordered[i].2)) {
                 put(image, brightest, i, &mut set);
             }
         }
     }
-    Ok(Images { set, brightest })
+    Ok(Images { set, brightest, hash })
 }
 
 /// The value of full brightness in 16-bit images whose highest value is this one: the highest value
@@ -177,8 +187,10 @@ fn samples_of_16_bits(image: &mut DynamicImage) -> Option<&mut [u16]> {
     }
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, DataError> {
+/// The image in a file, and the hash of the file.
+fn decode(path: &Path) -> Result<(DynamicImage, ArtifactHash), DataError> {
     let bytes = files::read(path, MAX_FILE)?;
+    let hash = ArtifactHash::of(&bytes);
     let undecodable = |why| DataError::Undecodable { path: path.to_owned(), why };
     if bytes.is_empty() {
         return Err(undecodable("it is empty"));
@@ -207,7 +219,8 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
         image.apply_orientation(orientation);
         Ok(Ok(image))
     };
-    decoded().map_err(|error| undecodable(in_words(&error, &bytes)))?
+    let decoded = decoded().map_err(|error| undecodable(in_words(&error, &bytes)))?;
+    Ok((decoded?, hash))
 }
 
 const TRUNCATED: &str = "it is truncated";
@@ -329,7 +342,10 @@ mod tests {
         directory
     }
 
-    fn read_both(train: &TempDir, test: &TempDir) -> Result<(ImageSet, ImageSet), DataError> {
+    fn read_both(
+        train: &TempDir,
+        test: &TempDir,
+    ) -> Result<(ImageSet, ImageSet, ArtifactHash), DataError> {
         read(train.path(), Some(test.path()), 2, GREY)
     }
 
@@ -340,7 +356,7 @@ mod tests {
         fs::write(train.path().join("README.txt"), "no class").unwrap();
         fs::write(train.path().join("ape/notes.txt"), "no image").unwrap();
         fs::create_dir(train.path().join(".git")).unwrap();
-        let (train, test) = read_both(&train, &test).unwrap();
+        let (train, test, _) = read_both(&train, &test).unwrap();
         assert_eq!((train.channels, train.height, train.width), (1, 2, 2));
         assert_eq!(train.labels, [0, 1, 0, 1, 0]);
         assert_eq!((0..5).map(|i| train.image(i)[0]).collect::<Vec<_>>(), [1, 101, 2, 102, 3]);
@@ -355,7 +371,7 @@ mod tests {
             png(directory.path(), &format!("bee/{i:02}.png"), 100 + i);
         }
         let parts = || read(directory.path(), None, 1, GREY).unwrap();
-        let (train, test) = parts();
+        let (train, test, hash) = parts();
         assert_eq!(
             (split::count(&train.labels, 2), split::count(&test.labels, 2)),
             (vec![18, 18], vec![2, 2])
@@ -363,7 +379,7 @@ mod tests {
         let mut all = [train.pixels.clone(), test.pixels.clone()].concat();
         all.sort_unstable();
         assert_eq!(all, (0..20).chain(100..120).collect::<Vec<_>>());
-        assert_eq!(parts(), (train, test));
+        assert_eq!(parts(), (train, test, hash));
     }
 
     #[test]
@@ -375,10 +391,10 @@ mod tests {
             RgbImage::from_pixel(3, 5, Rgb([250, 100, 7])).save(folder.join("1.png")).unwrap();
             RgbaImage::from_pixel(2, 2, Rgba([9, 8, 7, 0])).save(folder.join("2.png")).unwrap();
         }
-        let (colour, _) = read(directory.path(), Some(directory.path()), 2, COLOUR).unwrap();
+        let (colour, ..) = read(directory.path(), Some(directory.path()), 2, COLOUR).unwrap();
         assert_eq!(colour.image(0), [250, 250, 250, 250, 100, 100, 100, 100, 7, 7, 7, 7]);
         assert_eq!(colour.image(2)[..5], [9, 9, 9, 9, 8]);
-        let (grey, _) = read(directory.path(), Some(directory.path()), 1, GREY).unwrap();
+        let (grey, ..) = read(directory.path(), Some(directory.path()), 1, GREY).unwrap();
         // 0.2126 R + 0.7152 G + 0.0722 B.
         assert_eq!(grey.image(0), [125]);
     }
@@ -391,7 +407,7 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("1.jpg"), jpeg(orientation)).unwrap();
         }
-        let (set, _) = read(directory.path(), Some(directory.path()), 2, GREY).unwrap();
+        let (set, ..) = read(directory.path(), Some(directory.path()), 2, GREY).unwrap();
         let bright: Vec<bool> = set.pixels.iter().map(|&v| v > 128).collect();
         // Orientation 6 is turned clockwise: the left side becomes the top.
         assert_eq!(bright, [false, true, false, true, false, false, true, true]);
@@ -483,7 +499,7 @@ mod tests {
         png(directory.path(), "ape/2023/may/d.png", 4);
         let other = directory.path().join("ape/2023/e");
         fs::rename(directory.path().join("ape/c.png"), &other).unwrap();
-        let (set, _) = read_both(&directory, &directory).unwrap();
+        let (set, ..) = read_both(&directory, &directory).unwrap();
         let apes: Vec<u8> =
             (0..set.len()).filter(|&i| set.labels[i] == 0).map(|i| set.image(i)[0]).collect();
         assert_eq!(apes, [3, 4, 1, 2]);
@@ -505,7 +521,7 @@ mod tests {
         deep_png(test.path(), "a/1.png", [4095, 65535]);
         deep_png(test.path(), "b/1.png", [0, 16]);
         let read = || {
-            let (train, test) = read(train.path(), Some(test.path()), 2, GREY).unwrap();
+            let (train, test, _) = read(train.path(), Some(test.path()), 2, GREY).unwrap();
             let pair = |set: &ImageSet, i| [set.image(i)[0], set.image(i)[1]];
             [pair(&train, 0), pair(&train, 1), pair(&test, 0), pair(&test, 1)]
         };

@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
+use edgesmith_common::{ArtifactHash, Seed};
 use edgesmith_search_space::DataShape;
 
 mod cifar10;
@@ -62,23 +62,44 @@ impl Dataset {
         seed: Seed,
         base_directory: &Path,
     ) -> Result<Self, DataError> {
+        Self::load_with_hash(spec, data, seed, base_directory).map(|(read, _)| read)
+    }
+
+    /// Like [`Dataset::load`], with a hash of what the data are: the content of the files, the
+    /// labels, the order and the split. It is the same on every machine with the same files,
+    /// wherever they are. Hashing takes little time beside reading.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::load`].
+    pub fn load_with_hash(
+        spec: &DataSpec,
+        data: DataShape,
+        seed: Seed,
+        base_directory: &Path,
+    ) -> Result<(Self, ArtifactHash), DataError> {
         let at = |path: &str| base_directory.join(path);
-        let (train, test) = match &spec.source {
-            DataSource::Digits => digits::read(data)?,
+        // The pixels of these sources are the bytes of their files.
+        let hashed = |(train, test): (ImageSet, ImageSet)| {
+            let hash = ArtifactHash::of_parts(&[train.hash(), test.hash()]);
+            (train, test, hash)
+        };
+        let (train, test, files) = match &spec.source {
+            DataSource::Digits => hashed(digits::read(data)?),
             DataSource::Idx { train_images, train_labels, test_images, test_labels } => {
                 let mut faults = Faults::default();
                 let train = faults.take(idx::read(&at(train_images), &at(train_labels), data));
                 let test = faults.take(idx::read(&at(test_images), &at(test_labels), data));
                 faults.check()?;
-                train.zip(test).expect("without an error both were read")
+                hashed(train.zip(test).expect("without an error both were read"))
             }
-            DataSource::Cifar10 { directory } => cifar10::read(&at(directory), data)?,
+            DataSource::Cifar10 { directory } => hashed(cifar10::read(&at(directory), data)?),
             DataSource::ImageFolder { train, test, side } => {
                 let (train, test) = (at(train), test.as_deref().map(at));
                 folder::read(&train, test.as_deref(), *side, data)?
             }
         };
-        Self::assemble(train, test, spec, data.classes as usize, seed)
+        let (read, split) = Self::assemble(train, test, spec, data.classes as usize, seed)?;
+        Ok((read, ArtifactHash::of_parts(&[files, split])))
     }
 
     /// Size of all images and labels, bytes.
@@ -87,14 +108,15 @@ impl Dataset {
         [&self.train, &self.validation, &self.test].map(of).iter().sum::<usize>() as u64
     }
 
-    /// Applies the limits and the validation split to the images of a reader.
+    /// Applies the limits and the validation split to the images of a reader. The hash is that of
+    /// the choices.
     fn assemble(
         mut all: ImageSet,
         mut test: ImageSet,
         spec: &DataSpec,
         classes: usize,
         seed: Seed,
-    ) -> Result<Self, DataError> {
+    ) -> Result<(Self, ArtifactHash), DataError> {
         if (all.height, all.width) != (test.height, test.width) {
             return Err(DataError::SizeMismatch {
                 train: (all.height, all.width),
@@ -123,11 +145,13 @@ impl Dataset {
         if let Some(class) = (0..classes).find(|&c| tested[c] > 0 && left[c] == 0) {
             return Err(DataError::ClassNotInPart { part: "test", class, images: test.len() });
         }
+        let mut kept = Vec::new();
         if let Some(limit) = spec.train_limit
             && limit < all.len()
         {
             let mut rng = split::generator(seed, split::Use::TrainLimit);
-            all = all.subset(&split::choose(&all.labels, classes, limit, &mut rng));
+            kept = split::choose(&all.labels, classes, limit, &mut rng);
+            all = all.subset(&kept);
         }
 
         let count = (all.len() as f64 * spec.validation_fraction).round() as usize;
@@ -141,8 +165,9 @@ impl Dataset {
                 return Err(DataError::ClassNotInPart { part, class, images: set.len() });
             }
         }
+        let hash = ArtifactHash::of_parts(&[split::hash(&kept), split::hash(&chosen)]);
         let normalization = Normalization::of(&train);
-        Ok(Self { train, validation, test, classes, normalization })
+        Ok((Self { train, validation, test, classes, normalization }, hash))
     }
 }
 
@@ -198,7 +223,7 @@ mod tests {
     }
 
     fn assemble(train: ImageSet, test: ImageSet, spec: &DataSpec) -> Result<Dataset, DataError> {
-        Dataset::assemble(train, test, spec, 3, Seed(1))
+        Dataset::assemble(train, test, spec, 3, Seed(1)).map(|(read, _)| read)
     }
 
     #[test]
@@ -231,6 +256,46 @@ mod tests {
         let other = digits(&digits_spec(), 4);
         assert_ne!(other.validation, data.validation);
         assert_eq!(other.test, data.test);
+    }
+
+    /// These values never change: studies keep them.
+    #[test]
+    fn the_hash_depends_on_the_images_the_labels_the_order_and_the_choices() {
+        let hash = |spec: &DataSpec, seed| {
+            Dataset::load_with_hash(spec, DIGITS, Seed(seed), Path::new("/nowhere")).unwrap().1
+        };
+        let first = hash(&digits_spec(), 3);
+        assert!(first.to_string().starts_with("531904eb"), "{first}");
+        assert_eq!(hash(&digits_spec(), 3), first);
+        assert_ne!(hash(&digits_spec(), 4), first);
+        let limited = DataSpec { train_limit: Some(500), ..digits_spec() };
+        assert_ne!(hash(&limited, 3), first);
+
+        let directory = tempfile::tempdir().unwrap();
+        let folder_hash = |side| {
+            let source = DataSource::ImageFolder { train: "t".into(), test: None, side };
+            let spec = DataSpec { source, validation_fraction: 0.5, ..digits_spec() };
+            let shape = DataShape { channels: 1, classes: 2 };
+            Dataset::load_with_hash(&spec, shape, Seed(1), directory.path()).unwrap().1
+        };
+        let path = |name: &str| directory.path().join("t").join(name);
+        for class in ["a", "b"] {
+            fs::create_dir_all(path(class)).unwrap();
+            for i in 0..10 {
+                let image = image::GrayImage::from_pixel(2, 2, image::Luma([i]));
+                image.save(path(&format!("{class}/{i}.png"))).unwrap();
+            }
+        }
+        let first = folder_hash(2);
+        // Another name in the same place changes nothing.
+        fs::rename(path("a/9.png"), path("a/9-new.png")).unwrap();
+        assert_eq!(folder_hash(2), first);
+        fs::rename(path("a/0.png"), path("a/x.png")).unwrap();
+        let reordered = folder_hash(2);
+        assert_ne!(reordered, first);
+        // The image is the same in another class.
+        fs::rename(path("a/x.png"), path("b/x.png")).unwrap();
+        assert!(![first, reordered].contains(&folder_hash(2)));
     }
 
     #[test]

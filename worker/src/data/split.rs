@@ -1,7 +1,7 @@
 //! Stratified, seeded choices of images: the held-out ones, those that a limit keeps, and the
 //! validation part.
 
-use edgesmith_common::{Purpose, Seed};
+use edgesmith_common::{ArtifactHash, Purpose, Seed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -45,6 +45,12 @@ pub(super) fn choose(
     }
     chosen.sort_unstable();
     chosen
+}
+
+/// Hash of chosen positions.
+pub(super) fn hash(chosen: &[usize]) -> ArtifactHash {
+    let bytes: Vec<u8> = chosen.iter().flat_map(|&at| (at as u64).to_le_bytes()).collect();
+    ArtifactHash::of(&bytes)
 }
 
 /// All positions below `length` that are not in `chosen`. Both are ascending.

@@ -41,17 +41,24 @@ impl DataKey {
 /// A file's path, size in bytes and modification time.
 type FileState = (PathBuf, u64, Option<SystemTime>);
 
+/// A data set, and its hash as in [`DataReport`](edgesmith_common::DataReport).
+#[derive(Debug)]
+pub struct Data {
+    pub set: Dataset,
+    pub hash: ArtifactHash,
+}
+
 /// The data set that a study trains on.
 ///
 /// # Errors
 /// When its files cannot be read or do not fit the study.
 pub fn dataset(
-    cache: &Lru<DataKey, Dataset>,
+    cache: &Lru<DataKey, Data>,
     spec: &DataSpec,
     shape: DataShape,
     seed: Seed,
     root: &Path,
-) -> Result<Arc<Dataset>, DataError> {
+) -> Result<Arc<Data>, DataError> {
     let (mut files, mut visited) = (Vec::new(), HashSet::new());
     for path in spec.source.paths() {
         list(&root.join(path), &mut files, &mut visited);
@@ -59,9 +66,9 @@ pub fn dataset(
     let key = DataKey { spec: spec.clone(), shape, seed, files };
     let about = key.about();
     cache.get(key, about, || {
-        let dataset = Dataset::load(spec, shape, seed, root)?;
-        let bytes = dataset.bytes();
-        Ok((dataset, bytes))
+        let (set, hash) = Dataset::load_with_hash(spec, shape, seed, root)?;
+        let bytes = set.bytes();
+        Ok((Data { set, hash }, bytes))
     })
 }
 
@@ -133,8 +140,9 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &read()), "read once");
         write("data/bee/20.png", 200);
         let second = read();
-        assert!(!Arc::ptr_eq(&first, &second));
-        let images = |data: &Dataset| data.train.len() + data.validation.len() + data.test.len();
+        assert!(!Arc::ptr_eq(&first, &second) && first.hash != second.hash);
+        let images =
+            |Data { set, .. }: &Data| set.train.len() + set.validation.len() + set.test.len();
         assert_eq!(images(&second), images(&first) + 1);
     }
 

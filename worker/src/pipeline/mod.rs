@@ -26,10 +26,10 @@ use edgesmith_edge_runtime::Model;
 use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
-use self::inputs::DataKey;
+use self::inputs::{Data, DataKey};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::compress::prune;
-use crate::data::{self, Dataset, ImageSet};
+use crate::data::{self, DataError, ImageSet};
 use crate::export::{float_model, safetensors};
 use crate::inherit::inherit;
 use crate::lru::Lru;
@@ -51,7 +51,7 @@ pub struct Pipeline {
     info: DeviceInfo,
     data_root: PathBuf,
     gate: QuietGate,
-    dataset: Lru<DataKey, Dataset>,
+    data: Lru<DataKey, Data>,
     tables: Tables,
     soft_targets: Lru<ArtifactHash, SoftTargets>,
 }
@@ -72,7 +72,7 @@ impl Pipeline {
             tables: Tables::new(data_root.clone(), DATA_MEMORY),
             data_root,
             gate: QuietGate::default(),
-            dataset: Lru::new(DATA_MEMORY),
+            data: Lru::new(DATA_MEMORY),
             soft_targets: Lru::new(DATA_MEMORY),
         }
     }
@@ -82,7 +82,7 @@ impl Pipeline {
     pub fn with_data_memory(self, bytes: u64) -> Self {
         Self {
             tables: Tables::new(self.data_root.clone(), bytes),
-            dataset: Lru::new(bytes),
+            data: Lru::new(bytes),
             soft_targets: Lru::new(bytes),
             ..self
         }
@@ -97,12 +97,13 @@ impl Pipeline {
     ) -> Result<DataReport, AttemptError> {
         let _busy = self.gate.busy();
         context.progress(0.0, "read");
-        let dataset = self.dataset(study)?;
+        let data = self.data(study)?;
         let count = |set: &ImageSet| u32::try_from(set.len()).unwrap_or(u32::MAX);
         Ok(DataReport {
-            train: count(&dataset.train),
-            validation: count(&dataset.validation),
-            test: count(&dataset.test),
+            train: count(&data.set.train),
+            validation: count(&data.set.validation),
+            test: count(&data.set.test),
+            hash: Some(data.hash),
         })
     }
 
@@ -120,11 +121,11 @@ impl Pipeline {
             AttemptError::hopeless("the study names no proxy that scores candidates")
         })?;
         context.progress(0.0, "score");
-        let dataset = self.dataset(study)?;
+        let data = self.data(study)?;
         let candidate = study.work.space.decode(genotype);
         let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
         let weights = Weights::init(&plan, study.seed.derive(Purpose::Weights(number)));
-        Ok(proxy::score(proxy, &plan, &weights, &dataset))
+        Ok(proxy::score(proxy, &plan, &weights, &data.set))
     }
 
     /// Trains and compresses one candidate: initialises it, trains it with the teacher's soft
@@ -139,7 +140,8 @@ impl Pipeline {
     ) -> Result<Outcome, AttemptError> {
         let Trial { number, genotype, .. } = *trial;
         let busy = self.gate.busy();
-        let dataset = self.dataset(study)?;
+        let data = self.data(study)?;
+        let dataset = &data.set;
         let candidate = study.work.space.decode(genotype);
         let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
         let soft_targets = match candidate.recipe.distillation {
@@ -162,8 +164,7 @@ impl Pipeline {
         let seconds_before = start.seconds;
         let started = Instant::now();
         let device = self.training_device()?;
-        let run =
-            Run { device, cores: &self.cores, study, dataset: &dataset, context, busy: &busy };
+        let run = Run { device, cores: &self.cores, study, dataset, context, busy: &busy };
 
         let epochs = match trial.donor {
             Some(_) => study.work.training.inherit_epochs,
@@ -271,7 +272,8 @@ impl Pipeline {
             .as_ref()
             .ok_or_else(|| AttemptError::hopeless("the study has no teacher to train"))?;
         let busy = self.gate.busy();
-        let dataset = self.dataset(study)?;
+        let data = self.data(study)?;
+        let dataset = &data.set;
         let plan = Plan::lower(&teacher.architecture, study.work.space.data()).map_err(hopeless)?;
         let given = match given {
             Some(hash) => Some(given_weights(&context.fetch(hash)?, &plan)?),
@@ -279,8 +281,7 @@ impl Pipeline {
         };
         let started = Instant::now();
         let device = self.training_device()?;
-        let run =
-            Run { device, cores: &self.cores, study, dataset: &dataset, context, busy: &busy };
+        let run = Run { device, cores: &self.cores, study, dataset, context, busy: &busy };
         // A teacher from another study expects images that are normalised as in that study.
         let normalization = match &given {
             Some((_, Some(normalization))) => normalization.clone(),
@@ -361,10 +362,22 @@ impl Pipeline {
         })
     }
 
-    fn dataset(&self, study: &Study<'_>) -> Result<Arc<Dataset>, AttemptError> {
-        let (data, shape) = (&study.work.data, study.work.space.data());
-        inputs::dataset(&self.dataset, data, shape, study.seed, &self.data_root)
-            .map_err(|error| AttemptError { fault: error.fault(), reason: error.to_string() })
+    /// The study's data, if they are those that it began with.
+    fn data(&self, study: &Study<'_>) -> Result<Arc<Data>, AttemptError> {
+        let (spec, shape) = (&study.work.data, study.work.space.data());
+        let failed =
+            |error: DataError| AttemptError { fault: error.fault(), reason: error.to_string() };
+        let read = inputs::dataset(&self.data, spec, shape, study.seed, &self.data_root);
+        let data = read.map_err(failed)?;
+        match study.data {
+            Some(begun_with) if begun_with != data.hash => {
+                let paths = spec.source.paths().into_iter();
+                let paths = paths.map(|path| self.data_root.join(path)).collect();
+                let is = data.hash;
+                Err(failed(DataError::Differ { paths, is, begun_with }))
+            }
+            Some(_) | None => Ok(data),
+        }
     }
 
     /// The names of the study's classes, as the data on this machine give them.
@@ -413,7 +426,7 @@ impl TaskExecutor for Pipeline {
         if let Work::LookUpTrial { genotype, rung, .. } = &task.work {
             return self.look_up(&task.spec, genotype, *rung);
         }
-        let study = &Study::of(&task.spec)?;
+        let study = &Study::of(&task.spec, task.data)?;
         match &task.work {
             Work::LookUpTrial { .. } => unreachable!("answered above"),
             Work::CheckData => self.check_data(study, context).map(Outcome::DataChecked),

@@ -32,13 +32,15 @@ pub struct Study<'a> {
     pub name: &'a StudyName,
     pub seed: Seed,
     pub work: &'a TrainWork,
+    /// Hash of the data that it began with; `None` if any data will do.
+    pub data: Option<ArtifactHash>,
 }
 
 impl<'a> Study<'a> {
-    pub fn of(spec: &'a StudySpec) -> Result<Self, AttemptError> {
+    pub fn of(spec: &'a StudySpec, data: Option<ArtifactHash>) -> Result<Self, AttemptError> {
         let work =
             spec.training().ok_or_else(|| AttemptError::hopeless("this study does not train"))?;
-        Ok(Self { name: &spec.name, seed: spec.seed, work })
+        Ok(Self { name: &spec.name, seed: spec.seed, work, data })
     }
 }
 

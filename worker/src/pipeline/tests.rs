@@ -47,7 +47,7 @@ fn task_of(text: &str, rung: Option<u32>, checkpoint: Option<ArtifactHash>) -> T
     let number = TrialNumber(7);
     let (soft_targets, donor) = (None, None);
     let work = Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor };
-    TaskWork { study: spec.name.clone(), spec, work }
+    TaskWork { study: spec.name.clone(), spec, work, data: None }
 }
 
 #[test]
@@ -118,8 +118,11 @@ fn weights_of_a_trial_name_the_classes_of_its_folders() {
 fn a_data_check_counts_the_images_of_each_part() {
     let check = TaskWork { work: Work::CheckData, ..task(None, None) };
     let outcome = worker().execute(check, &AttemptContext::offline(Vec::new()));
-    let report = DataReport { train: 160, validation: 40, test: 50 };
-    assert_eq!(outcome, Ok(Outcome::DataChecked(report)));
+    let Ok(Outcome::DataChecked(DataReport { train, validation, test, hash: Some(_) })) = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((train, validation, test), (160, 40, 50));
 
     let missing = STUDY.replace(
         "source = \"digits\", train_limit = 200, test_limit = 50",
@@ -151,6 +154,49 @@ fn a_data_check_names_all_damaged_files_as_a_fault_of_the_data() {
     assert!(error.reason.starts_with("24 things are wrong with the data: "), "{error}");
     assert!(error.reason.contains("0/00.png") && error.reason.contains("1/09.png"), "{error}");
     assert!(error.reason.ends_with("; and 4 more"), "{error}");
+}
+
+#[test]
+fn a_worker_with_other_files_of_the_same_names_refuses_to_use_them() {
+    let folders = [0, 0, 1].map(|changed| {
+        let directory = tempfile::tempdir().unwrap();
+        for (class, value) in [("ape", 10), ("bee", 200)] {
+            let folder = directory.path().join("photos").join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..10 {
+                let image = image::GrayImage::from_pixel(8, 8, image::Luma([value + i + changed]));
+                image.save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
+        directory
+    });
+    let data = "data = { source = \"image-folder\", train = \"photos\", classes = 2, channels = 1, \
+                side = 8 }";
+    let digits = "data = { source = \"digits\", train_limit = 200, test_limit = 50 }";
+    let text = STUDY.replace(digits, data);
+    let run = |folder: &tempfile::TempDir, check, data| {
+        let pipeline = Pipeline { data_root: folder.path().to_owned(), ..worker() };
+        let task = task_of(&text, None, None);
+        let work = if check { Work::CheckData } else { task.work };
+        pipeline.execute(TaskWork { work, data, ..task }, &AttemptContext::offline(Vec::new()))
+    };
+    let hash = |folder| match run(folder, true, None) {
+        Ok(Outcome::DataChecked(DataReport { hash: Some(hash), .. })) => hash,
+        other => panic!("{other:?}"),
+    };
+    let [begun, same, other] = &folders;
+    let begun_with = Some(hash(begun));
+    assert!(hash(same) == hash(begun) && hash(other) != hash(begun));
+    assert!(matches!(run(same, false, begun_with), Ok(Outcome::TrialTrained(_))));
+    for check in [false, true] {
+        let error = run(other, check, begun_with).unwrap_err();
+        assert_eq!(error.fault, Fault::Worker);
+        let said = format!(
+            "the data in {} differ from those that the study began with (hash ",
+            other.path().join("photos").display()
+        );
+        assert!(error.reason.starts_with(&said), "{error}");
+    }
 }
 
 #[test]
@@ -210,10 +256,10 @@ fn without_compression_the_network_ships_as_trained() {
     assert_eq!(model.to_bytes(), float.to_bytes());
 }
 
-fn data_of(text: &str) -> Dataset {
+fn data_of(text: &str) -> data::Dataset {
     let spec = StudySpec::parse(text).unwrap();
     let work = spec.training().unwrap();
-    Dataset::load(&work.data, work.space.data(), spec.seed, Path::new(".")).unwrap()
+    data::Dataset::load(&work.data, work.space.data(), spec.seed, Path::new(".")).unwrap()
 }
 
 #[test]
@@ -470,7 +516,8 @@ fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
     std::fs::write(directory.path().join("t.csv"), row).unwrap();
     let look_up = |rung| {
         let work = Work::LookUpTrial { number: TrialNumber(7), genotype: genotype.clone(), rung };
-        let task = TaskWork { study: spec.name.clone(), spec: Arc::clone(&spec), work };
+        let (study, spec) = (spec.name.clone(), Arc::clone(&spec));
+        let task = TaskWork { study, spec, work, data: None };
         pipeline.execute(task, &AttemptContext::offline(Vec::new()))
     };
     match look_up(Some(20)) {

@@ -368,6 +368,7 @@ pub fn task(attempt_id: u64, work: Work) -> v1::Task {
         study: "digits".to_owned(),
         resolved_study: StudySpec::parse(STUDY).unwrap().to_resolved(),
         secret: secret_of_attempt(attempt_id),
+        data_hash: Vec::new(),
         work: Some(work),
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
-    AccessToken, AttemptError, DeviceInfo, EngineName, Outcome, Role, StudyName, StudySpec, Work,
-    WorkerInfo,
+    AccessToken, ArtifactHash, AttemptError, DeviceInfo, EngineName, Outcome, Role, StudyName,
+    StudySpec, Work, WorkerInfo,
 };
 
 pub mod artifacts;
@@ -134,4 +134,7 @@ pub struct TaskWork {
     pub spec: Arc<StudySpec>,
     /// What to do.
     pub work: Work,
+    /// Hash of the data that the study began with, as in
+    /// [`DataReport`](edgesmith_common::DataReport); `None` if any data will do.
+    pub data: Option<ArtifactHash>,
 }

@@ -54,5 +54,28 @@ pub fn read(task: &v1::Task, specs: &Specs) -> Result<TaskWork, AttemptError> {
     let message = message
         .ok_or_else(|| AttemptError::retryable("this worker does not know this kind of task"))?;
     let work = edgesmith_proto::work(message, &spec.space).map_err(AttemptError::retryable)?;
-    Ok(TaskWork { study, spec, work })
+    let data = edgesmith_proto::optional_hash(&task.data_hash, "data_hash")
+        .map_err(AttemptError::retryable)?;
+    Ok(TaskWork { study, spec, work, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_common::ArtifactHash;
+    use edgesmith_proto::v1::task::Work;
+
+    use super::super::fake;
+    use super::*;
+
+    #[test]
+    fn a_task_says_which_data_the_study_began_with() {
+        let mut task = fake::task(1, Work::CheckData(v1::CheckData {}));
+        assert_eq!(read(&task, &Specs::default()).unwrap().data, None);
+        let hash = ArtifactHash::of(b"images");
+        task.data_hash = hash.as_bytes().to_vec();
+        assert_eq!(read(&task, &Specs::default()).unwrap().data, Some(hash));
+        task.data_hash = vec![1];
+        let error = read(&task, &Specs::default()).unwrap_err();
+        assert!(error.reason.contains("data_hash"), "{error}");
+    }
 }

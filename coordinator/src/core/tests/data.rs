@@ -1,6 +1,6 @@
 //! Studies whose data are in files: a worker reads them once before anything else.
 
-use edgesmith_common::Fault;
+use edgesmith_common::{ArtifactHash, DataReport, Fault};
 
 use super::super::*;
 use super::builders::*;
@@ -68,4 +68,103 @@ fn built_in_data_need_no_check_and_a_report_of_one_is_a_failed_attempt() {
     assert!(matches!(lease.work, Work::TrainTrial { .. }));
     assert!(bench.report(worker, &lease, Outcome::DataChecked(REPORT)));
     assert_eq!(bench.trial(&name("digits"), 0).state, edgesmith_common::TrialState::Waiting);
+}
+
+/// What a worker finds in other files of the same names.
+fn other() -> DataReport {
+    DataReport { hash: Some(ArtifactHash::of(b"other files")), ..REPORT }
+}
+
+#[test]
+fn every_task_that_reads_the_data_says_which_ones_the_study_began_with() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").files().trials(3).device("local"));
+    let worker = bench.join(WorkerBuilder::both());
+    let check = bench.lease(worker);
+    assert_eq!(check.data, None);
+    bench.finish(worker, &check);
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::both());
+    let train = bench.lease(worker);
+    assert_eq!(train.data, REPORT.hash);
+    bench.finish(worker, &train);
+    let measure = bench.lease(worker);
+    assert!(matches!(measure.work, Work::MeasureModel { .. }) && measure.data.is_none());
+    bench.finish(worker, &measure);
+    // The worker's files have changed. It says so, and the trial waits for another worker.
+    let lease = bench.lease(worker);
+    bench.report_failure(worker, &lease, AttemptError::of_worker("the data differ"));
+    let status = bench.status(&study);
+    assert!(status.blocked && status.problems[0].ends_with("the data differ"), "{status:?}");
+    let number = 1;
+    assert_eq!(bench.trial(&study, number).state, edgesmith_common::TrialState::Waiting);
+    let with = bench.join(WorkerBuilder::trainer());
+    assert_eq!(bench.lease(with).data, REPORT.hash);
+}
+
+#[test]
+fn data_may_be_replaced_until_something_is_trained_on_them() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").files().trials(2).attempts(1));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    // Nothing is trained, so the mended files may be others.
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Data);
+    bench.retry(&study, None).unwrap();
+    let check = bench.lease(worker);
+    assert_eq!((&check.work, check.data), (&Work::CheckData, None));
+    assert!(bench.report(worker, &check, Outcome::DataChecked(other())));
+    assert_eq!(bench.status(&study).data, Some(other()));
+    let first = bench.lease(worker);
+    assert_eq!(first.data, other().hash);
+    bench.finish(worker, &first);
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Data);
+    bench.retry(&study, None).unwrap();
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    assert_eq!((&check.work, check.data), (&Work::CheckData, other().hash));
+    assert!(bench.report(worker, &check, Outcome::DataChecked(REPORT)));
+    let status = bench.status(&study);
+    assert!(status.blocked && status.problems[0].contains("began with"), "{:?}", status.problems);
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    assert!(bench.report(worker, &check, Outcome::DataChecked(other())));
+    let lease = bench.lease(worker);
+    bench.finish(worker, &lease);
+    assert_eq!(bench.status(&study).counts.complete, 2);
+    bench.restart();
+}
+
+#[test]
+fn a_study_of_an_earlier_version_asks_once_for_the_hash_of_its_data() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").files().trials(9));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    let without = DataReport { hash: None, ..REPORT };
+    assert!(bench.report(worker, &check, Outcome::DataChecked(without)));
+    let lease = bench.lease(worker);
+    assert_eq!(lease.data, None);
+    bench.restart();
+    // The trial goes on while the data are read. A worker of an earlier version knows no hash.
+    let (worker, _) = bench.rejoin(WorkerBuilder::trainer(), vec![lease.attempt]);
+    bench.finish(worker, &lease);
+    let check = bench.lease(worker);
+    assert_eq!((&check.work, check.data), (&Work::CheckData, None));
+    assert!(bench.report(worker, &check, Outcome::DataChecked(without)));
+    let lease = bench.lease(worker);
+    assert!(matches!(lease.work, Work::TrainTrial { .. }));
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    assert_eq!(bench.lease(worker).data, REPORT.hash);
+    bench.restart();
+    assert_eq!(bench.status(&study).data, Some(REPORT));
+    let worker = bench.join(WorkerBuilder::trainer());
+    assert!(matches!(bench.lease(worker).work, Work::TrainTrial { .. }));
 }

@@ -122,7 +122,7 @@ fn damaged_data_are_read_once_and_wait_for_the_user() {
     let worker = bench.join(WorkerBuilder::trainer());
     bench.assert_no_work(worker);
 
-    let retried = Answer::Retried { trials: 0, data: true, teacher: false };
+    let retried = Answer::Retried { trials: 0, data: true, teacher: false, measured: 0 };
     assert_eq!(bench.retry(&study, None), Ok(retried));
     let lease = bench.lease(worker);
     assert_eq!(lease.work, Work::CheckData);

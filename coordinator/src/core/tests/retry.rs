@@ -1,6 +1,6 @@
 //! Trying again what failed.
 
-use edgesmith_common::{Fault, TrialNumber, TrialState};
+use edgesmith_common::{Fault, StudyName, TrialNumber, TrialState, WorkerId};
 
 use super::super::*;
 use super::builders::*;
@@ -20,7 +20,7 @@ fn failed_trials_are_tried_again_after_the_study_has_ended() {
     assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
     let complete = bench.trial(&study, 1);
     let one = Some(TrialNumber(2));
-    let retried = |trials| Ok(Answer::Retried { trials, data: false, teacher: false });
+    let retried = |trials| Ok(Answer::Retried { trials, data: false, teacher: false, measured: 0 });
     assert_eq!(bench.retry(&study, one), retried(1));
     assert_eq!(bench.status(&study).state, StudyState::Running);
     assert_eq!(bench.trial(&study, 2).state, TrialState::Waiting);
@@ -70,7 +70,7 @@ fn a_study_that_ended_without_its_data_or_its_teacher_goes_on() {
     let lease = bench.lease(worker);
     bench.fail(worker, &lease, Fault::Attempt);
     assert_eq!(bench.status(&study).state.name(), "failed");
-    let retried = Answer::Retried { trials: 0, data: true, teacher: true };
+    let retried = Answer::Retried { trials: 0, data: true, teacher: true, measured: 0 };
     assert_eq!(bench.retry(&study, None), Ok(retried));
     let lease = bench.lease(worker);
     assert_eq!(lease.work, Work::CheckData);
@@ -80,7 +80,7 @@ fn a_study_that_ended_without_its_data_or_its_teacher_goes_on() {
     assert!(bench.status(&study).state.reason().contains("teacher"));
     bench.restart();
     let worker = bench.join(WorkerBuilder::trainer());
-    let retried = Answer::Retried { trials: 0, data: false, teacher: true };
+    let retried = Answer::Retried { trials: 0, data: false, teacher: true, measured: 0 };
     assert_eq!(bench.retry(&study, None), Ok(retried));
     for _ in 0..2 {
         let lease = bench.lease(worker);
@@ -181,4 +181,102 @@ fn a_retry_asks_excluded_workers_again() {
     bench.assert_no_work(worker);
     bench.retry(&study, None).unwrap();
     bench.lease(worker);
+}
+
+/// Ends a study at rungs or in batches: its data are damaged, and cannot be read after the retry.
+fn lose_the_data(bench: &mut Bench, study: &StudyName, worker: WorkerId) {
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Data);
+    bench.retry(study, None).unwrap();
+    let check = bench.lease(worker);
+    assert_eq!(check.work, Work::CheckData);
+    bench.fail(worker, &check, Fault::Attempt);
+    assert_eq!(bench.status(study).state.name(), "failed");
+    bench.restart();
+}
+
+#[test]
+fn trials_that_waited_when_their_study_ended_wait_again() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("r").files().trials(9).attempts(1).fidelity("asha"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    // Of two trials at the first rung none goes on yet.
+    for _ in 0..3 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    lose_the_data(&mut bench, &study, worker);
+    bench.retry(&study, None).unwrap();
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    // The third trial is the only one that was in training.
+    let lease = bench.lease(worker);
+    assert!(matches!(lease.work, Work::TrainTrial { number: TrialNumber(2), rung: Some(1), .. }));
+    bench.finish(worker, &lease);
+    // The best of three goes on, from its checkpoint.
+    let lease = bench.lease(worker);
+    let Work::TrainTrial { checkpoint: Some(_), rung: Some(3), .. } = lease.work else {
+        panic!("{lease:?}")
+    };
+    bench.finish(worker, &lease);
+    while !bench.status(&study).state.is_ended() {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    let counts = bench.status(&study).counts;
+    assert_eq!((counts.complete + counts.pruned, counts.failed), (9, 0));
+    bench.restart();
+}
+
+#[test]
+fn candidates_that_waited_for_their_batch_wait_again() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("z").files().trials(4).attempts(1);
+    let study = bench.submit(builder.screening("batch = 3\nkeep = 0.3"));
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..3 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    lose_the_data(&mut bench, &study, worker);
+    bench.retry(&study, None).unwrap();
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    let lease = bench.lease(worker);
+    assert!(matches!(lease.work, Work::ScoreTrial { number: TrialNumber(2), .. }));
+    bench.finish(worker, &lease);
+    bench.restart();
+    // The batch is full: one of three is trained.
+    assert_eq!(bench.status(&study).counts.screened_out, 2);
+}
+
+#[test]
+fn a_retry_measures_the_teacher_where_it_was_not_measured() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").files().teacher().trials(1).attempts(1);
+    let study = bench.submit(builder.device("local").device("board"));
+    let worker = bench.join(WorkerBuilder::both());
+    for _ in 0..3 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    lose_the_data(&mut bench, &study, worker);
+    let retried = Answer::Retried { trials: 1, data: true, teacher: false, measured: 1 };
+    assert_eq!(bench.retry(&study, None), Ok(retried));
+    bench.restart();
+    let board = bench.join(WorkerBuilder::measurer("board"));
+    let lease = bench.lease(board);
+    assert!(matches!(lease.work, Work::MeasureModel { number: None, .. }));
+    // It is given up, which ends no study. A retry tries it once more.
+    bench.fail(board, &lease, Fault::Attempt);
+    bench.assert_no_work(board);
+    let retried = Answer::Retried { trials: 0, data: false, teacher: false, measured: 1 };
+    assert_eq!(bench.retry(&study, None), Ok(retried));
+    let lease = bench.lease(board);
+    bench.finish(board, &lease);
+    bench.restart();
+    assert_eq!(bench.status(&study).teacher.unwrap().measurements.len(), 2);
 }

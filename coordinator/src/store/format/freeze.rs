@@ -29,11 +29,12 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
         Record::DataCheckWanted { study, task } => {
             Frame::of(&v1::DataCheckWanted { study: study.to_string(), task: task.0 })
         }
-        Record::DataChecked { study, report } => Frame::of(&v1::DataChecked {
+        Record::DataChecked { study, report } => Frame::of(&v2::DataChecked {
             study: study.to_string(),
             train: report.train,
             validation: report.validation,
             test: report.test,
+            hash: report.hash.as_ref().map(hash),
         }),
         Record::DataDamaged { study, reason } => {
             Frame::of(&v1::DataDamaged { study: study.to_string(), reason: reason.clone() })
@@ -42,17 +43,16 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
         Record::TeacherRetried { study, task } => {
             Frame::of(&v1::TeacherRetried { study: study.to_string(), task: task.0 })
         }
-        Record::TrialRetried { study, number, task, measure } => {
-            let on = |(task, Target { device, engine, threads }): &(TaskId, Target)| {
-                (task.0, device.to_string(), engine.to_string(), *threads)
-            };
-            Frame::of(&v1::TrialRetried {
-                study: study.to_string(),
-                number: number.0,
-                task: task.map(|task| task.0),
-                measure: measure.iter().map(on).collect(),
-            })
-        }
+        Record::TrialRetried { study, number, task, measure } => Frame::of(&v1::TrialRetried {
+            study: study.to_string(),
+            number: number.0,
+            task: task.map(|task| task.0),
+            measure: flat_measure_tasks(measure),
+        }),
+        Record::TeacherMeasuredAgain { study, measure } => Frame::of(&v1::TeacherMeasuredAgain {
+            study: study.to_string(),
+            measure: flat_measure_tasks(measure),
+        }),
         Record::BudgetExtended { study, budget, source } => {
             let Budget { trials, simulated_seconds, max_attempts, hours } = *budget;
             let (study, source) = (study.to_string(), source.clone());
@@ -264,6 +264,14 @@ fn target(target: &Target) -> v2::Target {
 
 fn measure_tasks(tasks: &[(TaskId, Target)]) -> Vec<(u64, v2::Target)> {
     tasks.iter().map(|(task, on)| (task.0, target(on))).collect()
+}
+
+/// Tasks with the parts of their targets.
+fn flat_measure_tasks(tasks: &[(TaskId, Target)]) -> Vec<(u64, String, String, u32)> {
+    let on = |(task, Target { device, engine, threads }): &(TaskId, Target)| {
+        (task.0, device.to_string(), engine.to_string(), *threads)
+    };
+    tasks.iter().map(on).collect()
 }
 
 fn noise(noise: &Noise) -> v2::Noise {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{Noise, StudySpec, Target, Waiting};
+use edgesmith_common::{ArtifactHash, Noise, StudySpec, Target, Waiting};
 use edgesmith_search_space::Choice;
 
 use super::golden_records::*;
@@ -29,7 +29,21 @@ fn meaning_of_every_variant() -> Vec<(String, Record)> {
     let mut all: Vec<(String, Record)> =
         every_variant().into_iter().map(read).chain(newer).collect();
     all.extend(measured_with_noise(&all));
+    all.extend(data_checked_with_hash(&all));
     all
+}
+
+/// A data check with a hash, which version 1 could not hold. `all` has one record of every kind.
+fn data_checked_with_hash(all: &[(String, Record)]) -> Option<(String, Record)> {
+    all.iter().find_map(|(_, record)| match record {
+        Record::DataChecked { study, report } => {
+            let mut report = *report;
+            report.hash = Some(ArtifactHash::from_bytes([7; 32]));
+            let record = Record::DataChecked { study: study.clone(), report };
+            Some(("data-checked:with-hash".to_owned(), record))
+        }
+        _ => None,
+    })
 }
 
 /// Measurements that say how quiet the machine was, which version 1 could not hold. `all` has one
@@ -115,7 +129,7 @@ fn digest(bytes: &[u8]) -> String {
 fn the_bytes_of_layout_1_have_not_changed() {
     let records = version_1();
     let kinds: Vec<u32> = records.iter().map(v1::Record::kind).collect();
-    assert_eq!(kinds, (0..29).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..30).collect::<Vec<_>>());
     // Short records are listed in full, to show the encoding.
     let bytes = |kind: usize| postcard::to_stdvec(&records[kind]).unwrap();
     assert_eq!(bytes(1), b"\x01\x01s\x02\x01\x03why\x05");
@@ -147,9 +161,9 @@ fn the_bytes_of_layout_1_have_not_changed() {
 fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
-    let newer = [0, 7, 8, 9, 10, 14, 15, 17, 19];
+    let newer = [0, 7, 8, 9, 10, 14, 15, 17, 19, 22];
     let expected: Vec<(u32, u32)> =
-        (0..29).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
+        (0..30).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
     assert_eq!(kinds, expected);
     let golden = golden_2();
     let meanings = meaning_of_every_variant();
@@ -175,7 +189,8 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
     let read = |name: &str| {
         let read = Decoder::default().decode(2, &golden[name][0]).unwrap();
         let text = format!("{:?}", read[0]);
-        let from = ["state: ", "ending: ", "checkpoint: ", "teacher_weights: ", "noise: "];
+        let from =
+            ["state: ", "ending: ", "checkpoint: ", "teacher_weights: ", "noise: ", "hash: "];
         let start = from.iter().find_map(|field| text.find(field)).unwrap();
         text[start..].chars().filter(|c| !c.is_whitespace()).collect::<String>()
     };
@@ -203,6 +218,8 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
         ("trial-finished:screened-out", "ending:ScreenedOut"),
         ("rung-reached", "checkpoint:None"),
         ("rung-reached:with-checkpoint", "checkpoint:Some("),
+        ("data-checked", "hash:None"),
+        ("data-checked:with-hash", "hash:Some("),
         ("measured", "noise:None"),
         ("measured:quiet", "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1})"),
         (

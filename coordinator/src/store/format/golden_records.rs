@@ -198,6 +198,10 @@ pub(super) fn version_1() -> Vec<v1::Record> {
             source: None,
         }),
         v1::Record::StudyRenamed(v1::StudyRenamed { study: study(), name: "t".to_owned() }),
+        v1::Record::TeacherMeasuredAgain(v1::TeacherMeasuredAgain {
+            study: study(),
+            measure: vec![(9, "pi".to_owned(), "edge-runtime".to_owned(), 1)],
+        }),
     ]
 }
 
@@ -207,7 +211,7 @@ pub(super) const TABLE: &str = "study.name = \"s\"\nbudget.trials = 1\n\
                      [table]\npath = \"p\"\n";
 
 /// The names of the kinds.
-pub(super) const KINDS: [&str; 29] = [
+pub(super) const KINDS: [&str; 30] = [
     "study-created",
     "study-state-changed",
     "study-deleted",
@@ -237,6 +241,7 @@ pub(super) const KINDS: [&str; 29] = [
     "trial-retried",
     "budget-extended",
     "study-renamed",
+    "teacher-measured-again",
 ];
 
 /// The records of [`version_1`], and every variant of the types in them that is not there, by name.

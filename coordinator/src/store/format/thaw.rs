@@ -23,10 +23,7 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
         v1::Record::DataCheckWanted(v1::DataCheckWanted { study, task }) => {
             Ok(Record::DataCheckWanted { study: name(&study)?, task: TaskId(task) })
         }
-        v1::Record::DataChecked(v1::DataChecked { study, train, validation, test }) => {
-            let report = DataReport { train, validation, test };
-            Ok(Record::DataChecked { study: name(&study)?, report })
-        }
+        v1::Record::DataChecked(record) => thaw_data_checked(record.upcast()),
         v1::Record::DataDamaged(v1::DataDamaged { study, reason }) => {
             Ok(Record::DataDamaged { study: name(&study)?, reason })
         }
@@ -37,14 +34,16 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
             Ok(Record::TeacherRetried { study: name(&study)?, task: TaskId(task) })
         }
         v1::Record::TrialRetried(v1::TrialRetried { study, number, task, measure }) => {
-            let on =
-                |(task, device, engine, threads)| (task, v2::Target { device, engine, threads });
             Ok(Record::TrialRetried {
                 study: name(&study)?,
                 number: TrialNumber(number),
                 task: task.map(TaskId),
-                measure: measure_tasks(measure.into_iter().map(on).collect())?,
+                measure: flat_measure_tasks(measure)?,
             })
+        }
+        v1::Record::TeacherMeasuredAgain(v1::TeacherMeasuredAgain { study, measure }) => {
+            let (study, measure) = (name(&study)?, flat_measure_tasks(measure)?);
+            Ok(Record::TeacherMeasuredAgain { study, measure })
         }
         v1::Record::BudgetExtended(record) => {
             let v1::BudgetExtended { study, trials, simulated_seconds, max_attempts, .. } = record;
@@ -131,6 +130,7 @@ pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, Form
         (17, 2) => thaw_imported(frame.read()?, choices),
         (19, 2) => thaw_too_slow(frame.read()?, choices),
         (10, 2) => thaw_measured(frame.read()?),
+        (22, 2) => thaw_data_checked(frame.read()?),
         (kind, version) => return Err(FormatError::Kind { kind, version }),
     };
     record.map_err(|problem| frame.damaged(problem))
@@ -216,6 +216,13 @@ fn thaw_too_slow(record: v2::TrialTooSlow, choices: &RecordedChoices) -> Result<
     })
 }
 
+fn thaw_data_checked(record: v2::DataChecked) -> Result<Record, Problem> {
+    let v2::DataChecked { study, train, validation, test, hash } = record;
+    let hash = hash.map(ArtifactHash::from_bytes);
+    let report = DataReport { train, validation, test, hash };
+    Ok(Record::DataChecked { study: name(&study)?, report })
+}
+
 fn thaw_measured(record: v2::Measured) -> Result<Record, Problem> {
     let (study, task) = (name(&record.study)?, TaskId(record.task));
     let measurement = measurement(record.measurement, record.noise)?;
@@ -296,6 +303,14 @@ fn target(target: v2::Target) -> Result<Target, Problem> {
 
 fn measure_tasks(tasks: Vec<(u64, v2::Target)>) -> Result<Vec<(TaskId, Target)>, Problem> {
     tasks.into_iter().map(|(task, on)| Ok((TaskId(task), target(on)?))).collect()
+}
+
+/// Tasks with the parts of their targets.
+fn flat_measure_tasks(
+    tasks: Vec<(u64, String, String, u32)>,
+) -> Result<Vec<(TaskId, Target)>, Problem> {
+    let on = |(task, device, engine, threads)| (task, v2::Target { device, engine, threads });
+    measure_tasks(tasks.into_iter().map(on).collect())
 }
 
 fn noise(noise: v2::Noise) -> Noise {

@@ -40,6 +40,7 @@ pub enum Record {
     TrialRetried(TrialRetried),
     BudgetExtended(BudgetExtended),
     StudyRenamed(StudyRenamed),
+    TeacherMeasuredAgain(TeacherMeasuredAgain),
 }
 
 frozen! { 1:
@@ -72,6 +73,7 @@ frozen! { 1:
     26 TrialRetried,
     27 BudgetExtended,
     28 StudyRenamed,
+    29 TeacherMeasuredAgain,
 }
 
 /// Reads a frame of version 1.
@@ -106,6 +108,7 @@ pub fn read(frame: &Frame) -> Result<Record, FormatError> {
         26 => Record::TrialRetried(frame.read()?),
         27 => Record::BudgetExtended(frame.read()?),
         28 => Record::StudyRenamed(frame.read()?),
+        29 => Record::TeacherMeasuredAgain(frame.read()?),
         kind => return Err(FormatError::Kind { kind, version: 1 }),
     })
 }
@@ -143,6 +146,7 @@ impl Record {
             Record::TrialRetried(_) => 26,
             Record::BudgetExtended(_) => 27,
             Record::StudyRenamed(_) => 28,
+            Record::TeacherMeasuredAgain(_) => 29,
         }
     }
 }
@@ -405,6 +409,14 @@ pub struct TrialRetried {
 pub struct StudyRenamed {
     pub study: String,
     pub name: String,
+}
+
+/// Kind 29.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TeacherMeasuredAgain {
+    pub study: String,
+    /// Task, device class, engine and threads.
+    pub measure: Vec<(u64, String, String, u32)>,
 }
 
 /// Kind 27.

@@ -3,7 +3,7 @@
 //! What changed: figures map a metric and a scope to a value; measurements are on a target (device,
 //! engine, threads); a study is stored resolved, with its choices; hashes are 32 bytes; a
 //! measurement says how quiet the machine was; attempts also end by a fault of the worker or of the
-//! data.
+//! data; a data check has a hash of the data.
 
 use edgesmith_common::{Metric, ScopedMetric, StudySpec};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ frozen! { 2:
     17 TrialImported,
     19 TrialTooSlow,
     10 Measured,
+    22 DataChecked,
 }
 
 /// The bytes of a hash.
@@ -121,6 +122,16 @@ pub struct Measured {
     pub task: u64,
     pub measurement: v1::Measurement,
     pub noise: Option<Noise>,
+}
+
+/// Kind 22.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataChecked {
+    pub study: String,
+    pub train: u32,
+    pub validation: u32,
+    pub test: u32,
+    pub hash: Option<Hash>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -266,6 +277,14 @@ impl v1::Measured {
     pub fn upcast(self) -> Measured {
         let v1::Measured { study, task, measurement } = self;
         Measured { study, task, measurement, noise: None }
+    }
+}
+
+impl v1::DataChecked {
+    /// In version 1, the data were not hashed.
+    pub fn upcast(self) -> DataChecked {
+        let v1::DataChecked { study, train, validation, test } = self;
+        DataChecked { study, train, validation, test, hash: None }
     }
 }
 
