@@ -92,6 +92,9 @@ async fn run_on(
             return Err(not_started(error, &study, exists, args));
         }
     };
+    if let Some(text) = submit::replaced_in_words(&submitted) {
+        eprintln!("{text}");
+    }
     if let Some(start) = submit::start_in_words(&submitted) {
         eprintln!("{start}");
     }
@@ -246,6 +249,7 @@ fn announce(
     let how = match status.state() {
         v1::StudyState::Complete => "is already complete (a larger budget.trials runs more trials)",
         _ if submitted.extended => "goes on with a larger budget",
+        _ if submitted.reread => "continues, and its data are read again",
         _ if submitted.created => "starts",
         _ => "continues",
     };

@@ -35,7 +35,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submitted = submission.submit(&coordinator).await?;
     if !submitted.created {
         let (status, _) = coordinator.study(&submitted.name).await?;
-        let text = already_there(&status, submitted.extended, !coordinator.is_private());
+        let text = already_there(&status, &submitted, !coordinator.is_private());
         if nothing_runs(&status, args.wait) {
             anyhow::bail!(text);
         }
@@ -44,6 +44,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     print_text(&format!("{}\n", submitted.name))?;
     if let Some(start) = start_in_words(&submitted) {
         eprintln!("{start}");
+    }
+    if let Some(text) = replaced_in_words(&submitted) {
+        eprintln!("{text}");
     }
     if !args.wait {
         let (status, _) = coordinator.study(&submitted.name).await?;
@@ -72,6 +75,15 @@ pub fn start_in_words(submitted: &v1::SubmitStudyResponse) -> Option<String> {
     Some(text)
 }
 
+/// Which study the new one replaced; `None` if none.
+pub fn replaced_in_words(submitted: &v1::SubmitStudyResponse) -> Option<String> {
+    let v1::SubmitStudyResponse { name, replaced, .. } = submitted;
+    (!replaced.is_empty()).then(|| {
+        let fields = replaced.join(", ");
+        format!("replaces the study {name} of which no trial had begun; they differ in {fields}")
+    })
+}
+
 /// How many trials were left out, by the reason; empty if there are none. Follows another part.
 pub fn left_out_in_words(by_reason: &[(&str, u32)]) -> String {
     if by_reason.is_empty() {
@@ -91,13 +103,18 @@ fn nothing_runs(status: &v1::StudyStatus, wait: bool) -> bool {
 }
 
 /// The text about a study that was submitted before.
-fn already_there(status: &v1::StudyStatus, extended: bool, coordinator_runs: bool) -> String {
-    if extended {
-        return extend::describe(status, coordinator_runs);
+fn already_there(
+    status: &v1::StudyStatus,
+    submitted: &v1::SubmitStudyResponse,
+    coordinator_runs: bool,
+) -> String {
+    let reread = if submitted.reread { "; its data are read again" } else { "" };
+    if submitted.extended {
+        return extend::describe(status, coordinator_runs) + reread;
     }
     let (name, state) = (&status.name, now(status, coordinator_runs));
     let who = if coordinator_runs { "coordinator" } else { "data directory" };
-    let mut text = format!("the {who} already has this study; it is {state}");
+    let mut text = format!("the {who} already has this study; it is {state}{reread}");
     match status.state() {
         v1::StudyState::Complete | v1::StudyState::Failed => text.push_str(&format!(
             ", so nothing will run. To run more trials, submit it with a larger budget.trials; to \
@@ -132,6 +149,16 @@ mod tests {
     }
 
     #[test]
+    fn a_replaced_study_is_told_with_what_differs() {
+        let mut submitted = v1::SubmitStudyResponse { name: "s".to_owned(), ..Default::default() };
+        assert_eq!(replaced_in_words(&submitted), None);
+        submitted.replaced = vec!["data.classes: 9 -> 10".to_owned()];
+        let text = "replaces the study s of which no trial had begun; they differ in data.classes: \
+                    9 -> 10";
+        assert_eq!(replaced_in_words(&submitted).unwrap(), text);
+    }
+
+    #[test]
     fn a_study_that_was_submitted_before_says_how_to_go_on() {
         let mut status = v1::StudyStatus {
             name: "s".to_owned(),
@@ -139,16 +166,21 @@ mod tests {
             budget_trials: 9,
             ..Default::default()
         };
-        let text = already_there(&status, false, false);
+        let same = v1::SubmitStudyResponse::default();
+        let text = already_there(&status, &same, false);
         assert_eq!(text, "the data directory already has this study; it is stopped");
-        let text = already_there(&status, false, true);
+        let text = already_there(&status, &same, true);
         assert_eq!(text, "the coordinator already has this study; it is running");
-        assert_eq!(already_there(&status, true, true), "s is running with a budget of 9 trials");
+        let read = v1::SubmitStudyResponse { reread: true, ..same.clone() };
+        assert!(already_there(&status, &read, true).ends_with("running; its data are read again"));
+        let extended = v1::SubmitStudyResponse { extended: true, ..same.clone() };
+        let text = already_there(&status, &extended, true);
+        assert_eq!(text, "s is running with a budget of 9 trials");
         status.set_state(v1::StudyState::Complete);
-        let text = already_there(&status, false, true);
+        let text = already_there(&status, &same, true);
         assert!(text.contains("larger budget.trials") && text.contains("edgesmith retry s"));
         status.set_state(v1::StudyState::Cancelled);
-        let text = already_there(&status, false, true);
+        let text = already_there(&status, &same, true);
         assert!(text.contains("start_from = [\"s\"]") && text.contains("edgesmith delete s"));
     }
 

@@ -37,6 +37,11 @@ pub enum Answer {
         created: bool,
         /// Whether the study existed and its budget was extended.
         extended: bool,
+        /// In what the study differs from the one of its name that it replaced, because nothing of
+        /// that was begun; empty if it replaced none.
+        replaced: Vec<Difference>,
+        /// Whether the study existed and its damaged data are read again.
+        reread: bool,
         /// The trials of earlier studies that it starts from.
         start: Start,
     },

@@ -13,11 +13,10 @@ use super::{Record, StudyState, Turn};
 
 impl Turn<'_> {
     /// If the study's data are damaged, or their check was given up, lets workers read them again.
-    /// Returns whether it did.
-    pub(super) fn mend_data(&mut self, name: &StudyName) -> bool {
+    pub(super) fn mend_data(&mut self, name: &StudyName) {
         let study = &self.core.studies[name];
         if !study.needs_data_again() {
-            return false;
+            return;
         }
         let (in_files, study) = (study.has_data_files(), name.clone());
         self.record(if in_files {
@@ -25,7 +24,6 @@ impl Turn<'_> {
         } else {
             Record::DataTrusted { study }
         });
-        true
     }
 
     /// Lets workers read the data of studies that go on after a coordinator of an earlier version,

@@ -8,6 +8,16 @@ use super::{Answer, Record, Refusal, StudyState, Turn};
 /// Fields of a study that may grow after it was submitted.
 const LIMITS: [&str; 3] = ["budget.trials", "budget.simulated_seconds", "budget.hours"];
 
+/// What a study that is submitted under the name of an existing one is to that.
+pub(super) enum Again {
+    /// The same.
+    Same,
+    /// The same, with a larger budget.
+    Extended,
+    /// Another one, which takes its place, because nothing of it was begun: the differences.
+    Replaces(Vec<Difference>),
+}
+
 impl Turn<'_> {
     /// Sets a larger limit of trials or of hours, or both.
     ///
@@ -50,15 +60,15 @@ impl Turn<'_> {
     }
 
     /// Compares a study that is submitted again with the one of its name. Where only limits of its
-    /// budget are larger, the study is extended. Returns whether it was.
+    /// budget are larger, the study is extended.
     ///
     /// # Errors
-    /// If they differ otherwise.
+    /// If they differ otherwise, and something of the existing study was begun.
     pub(super) fn submit_again(
         &mut self,
         spec: &StudySpec,
         teacher_weights: Option<ArtifactHash>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Again, Refusal> {
         let name = &spec.name;
         let there = &self.core.studies[name];
         let mut differences = if there.spec.source() == spec.source() {
@@ -74,12 +84,12 @@ impl Turn<'_> {
         let is_limit = |of: &Difference| LIMITS.contains(&of.field.as_str());
         let only_limits = differences.iter().all(is_limit);
         if differences.is_empty() || only_limits && spec.budget == there.spec.budget {
-            return Ok(false);
+            return Ok(Again::Same);
         }
         if only_limits && spec.budget.covers(&there.spec.budget) {
             let (budget, source) = (spec.budget.clone(), spec.source().to_owned());
             self.set_budget(name, budget, Some(source))?;
-            return Ok(true);
+            return Ok(Again::Extended);
         }
         // Limits are compared with those that the study has by now.
         let now = there.spec.differences(spec);
@@ -90,7 +100,10 @@ impl Turn<'_> {
                 Some(of)
             }
         };
-        let differences = differences.into_iter().filter_map(by_now).collect();
+        let differences: Vec<Difference> = differences.into_iter().filter_map(by_now).collect();
+        if there.is_untouched() {
+            return Ok(Again::Replaces(differences));
+        }
         let same_data = there.is_on_same_data(spec);
         Err(Refusal::Differs { study: name.clone(), differences, only_limits, same_data })
     }

@@ -3,7 +3,8 @@
 use edgesmith_common::spec::TeacherSource;
 use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
 
-use super::study::Stage;
+use super::extend::Again;
+use super::study::{Stage, Study, Teacher};
 use super::{Action, Answer, Core, Record, Refusal, Start, StudyState, TrialEnding, Turn};
 
 /// The reason for which trials fail that were cut off when their study was cancelled. Records hold
@@ -20,6 +21,13 @@ impl Core {
     }
 }
 
+impl Study {
+    /// Whether nothing would be lost with it: it has no trial, and no trained teacher.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.trials.is_empty() && !matches!(self.teacher, Teacher::Trained { .. })
+    }
+}
+
 impl Turn<'_> {
     pub(super) fn submit(
         &mut self,
@@ -28,15 +36,23 @@ impl Turn<'_> {
         at_ms: u64,
     ) -> Result<Answer, Refusal> {
         let study = spec.name.clone();
-        if self.core.studies.contains_key(&study) {
-            let extended = self.submit_again(spec, teacher_weights)?;
-            if !self.core.studies[&study].state.is_ended() {
-                self.mend_data(&study);
-                self.core.workers.readmit(&study);
-                self.core.version += 1;
+        let mut replaced = Vec::new();
+        if let Some(there) = self.core.studies.get(&study) {
+            let needs_data = there.needs_data_again();
+            let extended = match self.submit_again(spec, teacher_weights)? {
+                Again::Same => Some(false),
+                Again::Extended => Some(true),
+                Again::Replaces(differences) => {
+                    replaced = differences;
+                    None
+                }
+            };
+            if let Some(extended) = extended {
+                self.go_on(&study);
+                let reread = needs_data && !self.core.studies[&study].needs_data_again();
+                let (start, created) = (Start::default(), false);
+                return Ok(Answer::Submitted { study, created, extended, replaced, reread, start });
             }
-            let start = Start::default();
-            return Ok(Answer::Submitted { study, created: false, extended, start });
         }
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let from_file =
@@ -51,6 +67,10 @@ impl Turn<'_> {
         }
         let (known, left_out) = self.earlier_trials(spec)?;
         let earlier = known.len();
+        let paused = self.core.studies.get(&study).map(|of| of.state == StudyState::Paused);
+        if paused.is_some() {
+            self.record(Record::StudyDeleted { study: study.clone() });
+        }
         let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
         let spec = Box::new(spec.clone());
         self.record(Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms });
@@ -61,7 +81,20 @@ impl Turn<'_> {
         let imported = self.take_in(&study, known);
         let known = (earlier - imported) as u32;
         let start = Start { imported: imported as u32, known, left_out };
-        Ok(Answer::Submitted { study, created: true, extended: false, start })
+        if paused == Some(true) {
+            self.change_state(&study, StudyState::Paused);
+        }
+        let (created, extended, reread) = (true, false, false);
+        Ok(Answer::Submitted { study, created, extended, replaced, reread, start })
+    }
+
+    /// The same study was submitted again: if it has not ended, what is in its way is tried again.
+    fn go_on(&mut self, study: &StudyName) {
+        if !self.core.studies[study].state.is_ended() {
+            self.mend_data(study);
+            self.core.workers.readmit(study);
+            self.core.version += 1;
+        }
     }
 
     pub(super) fn steer(&mut self, name: &StudyName, action: Action) -> Result<Answer, Refusal> {

@@ -101,12 +101,14 @@ impl StudyService for Studies {
         let at_ms = since_1970.map_or(0, |d| d.as_millis() as u64);
         let spec = Box::new(spec);
         match self.core.ask(|to| Event::Submit { to, spec, teacher_weights, at_ms }).await? {
-            Answer::Submitted { study, created, extended, start } => {
+            Answer::Submitted { study, created, extended, replaced, reread, start } => {
                 let left_out = |(reason, count)| v1::LeftOut { reason, count };
                 Ok(Response::new(v1::SubmitStudyResponse {
                     name: study.to_string(),
                     created,
                     extended,
+                    replaced: replaced.iter().map(ToString::to_string).collect(),
+                    reread,
                     start_imported: start.imported,
                     start_known: start.known,
                     start_left_out: start.left_out.into_iter().map(left_out).collect(),

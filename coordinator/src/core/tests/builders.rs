@@ -343,6 +343,18 @@ pub(super) fn submission(
     Event::Submit { to, spec: Box::new(spec), teacher_weights, at_ms: 1_700_000_000_000 }
 }
 
+/// The answer to the same study, submitted again.
+pub(super) fn submitted_again(study: &StudyName) -> Answer {
+    Answer::Submitted {
+        study: study.clone(),
+        created: false,
+        extended: false,
+        replaced: Vec::new(),
+        reread: false,
+        start: Start::default(),
+    }
+}
+
 /// The figures of a trial in a table; accuracy and latency rise with its number.
 pub(super) fn figures(number: TrialNumber) -> Figures {
     let n = f64::from(number.0);

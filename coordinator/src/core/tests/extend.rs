@@ -92,9 +92,11 @@ fn a_file_with_a_larger_budget_extends_the_study() {
         let spec = builder.clone().trials(trials).build();
         bench.ask(|to| submission(to, spec, None))
     };
-    let answer = |extended| {
-        let (study, start) = (study.clone(), Start::default());
-        Ok(Answer::Submitted { study, created: false, extended, start })
+    let answer = |now| match submitted_again(&study) {
+        Answer::Submitted { study, created, replaced, reread, start, .. } => {
+            Ok(Answer::Submitted { study, created, extended: now, replaced, reread, start })
+        }
+        other => panic!("{other:?}"),
     };
     assert_eq!(submit(1), answer(false));
     assert_eq!(submit(3), answer(true));
@@ -130,6 +132,7 @@ fn a_study_is_the_same_if_only_its_text_differs() {
 fn a_study_on_other_data_is_not_offered_as_a_start() {
     let mut bench = Bench::new();
     bench.submit(StudyBuilder::new("s"));
+    run_one(&mut bench);
     let spec = StudyBuilder::new("s").files().build();
     let refused = bench.ask(|to| submission(to, spec, None)).unwrap_err().to_string();
     assert!(refused.contains("data.") && !refused.contains("start_from"), "{refused}");

@@ -129,7 +129,7 @@ fn damaged_data_are_read_once_and_wait_for_the_user() {
     bench.fail(worker, &lease, Fault::Data);
     // Submitting the same study again retries too.
     let again = bench.ask(|to| submission(to, builder.build(), None));
-    assert!(matches!(again, Ok(Answer::Submitted { created: false, .. })), "{again:?}");
+    assert!(matches!(again, Ok(Answer::Submitted { created: false, reread: true, .. })));
     for _ in 0..2 {
         let lease = bench.lease(worker);
         bench.finish(worker, &lease);

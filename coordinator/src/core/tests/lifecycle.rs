@@ -10,9 +10,11 @@ fn submitting_the_same_study_twice_creates_it_once() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s"));
     let again = bench.ask(|to| submission(to, StudyBuilder::new("s").build(), None));
-    let start = Start::default();
-    let same = Answer::Submitted { study: study.clone(), created: false, extended: false, start };
-    assert_eq!(again, Ok(same));
+    assert_eq!(again, Ok(submitted_again(&study)));
+    // With its first trial, it is no longer replaced by another.
+    let worker = bench.join(WorkerBuilder::trainer());
+    bench.lease(worker);
+    let records = bench.records.len();
     let other = StudyBuilder::new("s").attempts(9).build();
     let other = bench.ask(|to| submission(to, other, None)).unwrap_err();
     let said = "another study is already named s, and it differs from this one in \
@@ -20,9 +22,44 @@ fn submitting_the_same_study_twice_creates_it_once() {
                 study.start_from = [\"s\"] to start from the results of the other; or remove the \
                 other with all its results: `edgesmith delete s`";
     assert_eq!(other.to_string(), said);
-    assert_eq!(bench.records.len(), 1);
+    assert_eq!(bench.records.len(), records);
     assert_eq!(bench.core.studies(), vec![study]);
     bench.assert_silent();
+}
+
+#[test]
+fn a_study_of_which_nothing_was_begun_is_replaced_by_another_of_its_name() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").files().teacher().attempts(1);
+    let study = bench.submit(builder.clone());
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Data);
+    bench.steer(&study, Action::Pause).unwrap();
+    let other = bench.ask(|to| submission(to, builder.clone().attempts(3).build(), None));
+    let Ok(Answer::Submitted { created: true, replaced, extended: false, reread: false, .. }) =
+        other
+    else {
+        panic!("{other:?}")
+    };
+    let differences: Vec<String> = replaced.iter().map(ToString::to_string).collect();
+    assert_eq!(differences, ["budget.max_attempts: 1 -> 3"]);
+    let status = bench.status(&study);
+    assert_eq!((status.state, status.data_problem), (StudyState::Paused, None));
+    bench.restart();
+    bench.steer(&study, Action::Resume).unwrap();
+    // Nothing else changes if it is refused.
+    let refused =
+        bench.ask(|to| submission(to, builder.clone().start_from("unknown").build(), None));
+    assert!(matches!(refused, Err(Refusal::UnknownStudy { .. })), "{refused:?}");
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..2 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    // A trained teacher would be lost.
+    let other = bench.ask(|to| submission(to, builder.attempts(4).build(), None));
+    assert!(matches!(other, Err(Refusal::Differs { .. })), "{other:?}");
 }
 
 #[test]
@@ -36,12 +73,14 @@ fn teacher_weights_are_required_exactly_for_a_teacher_file() {
     assert!(bench.records.is_empty());
 
     bench.ask(|to| submission(to, file.clone(), weights)).unwrap();
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    assert_eq!(lease.work, Work::TrainTeacher { weights });
+    bench.finish(worker, &lease);
     let other = Some(ArtifactHash::of(b"other"));
     let taken = bench.ask(|to| submission(to, file, other));
     let taken = taken.unwrap_err().to_string();
     assert!(taken.contains("the bytes of teacher.weights"), "{taken}");
-    let worker = bench.join(WorkerBuilder::trainer());
-    assert_eq!(bench.lease(worker).work, Work::TrainTeacher { weights });
 }
 
 #[test]
