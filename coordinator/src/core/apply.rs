@@ -312,6 +312,8 @@ impl Core {
         for id in left {
             dropped.extend(study.remove_task(id)?.attempt);
         }
+        // What workers cannot do for it is in nobody's way any more.
+        self.workers.readmit(name);
         self.drop_attempts(dropped)
     }
 

@@ -89,6 +89,9 @@ pub struct CoreConfig {
     /// proposing. Its budget of trials counts instead where that is more. Infeasible trials use no
     /// budget, so without this limit a study in which no candidate works would never end.
     pub max_hopeless: u32,
+    /// Number of consecutive tasks that a worker may fail before it is not asked any more, where
+    /// another worker does such tasks of the study meanwhile.
+    pub max_failing: u32,
     /// The most workers that may be connected at once.
     pub max_workers: usize,
 }
@@ -101,6 +104,7 @@ impl Default for CoreConfig {
             max_lost: 10,
             max_infeasible: 1000,
             max_hopeless: 20,
+            max_failing: 3,
             max_workers: 1024,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, RungReport, StudyName,
+    ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName,
     Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
 use edgesmith_search_space::{Architecture, Genotype, Space};
@@ -171,8 +171,8 @@ pub struct WorkerView {
     pub exclusions: Vec<Exclusion>,
 }
 
-/// Tasks of a study that a worker said it cannot do. It gets none of them until it joins again or
-/// the study is retried.
+/// Tasks of a study that a worker cannot do: it said so, or it failed several in a row. It gets none
+/// of them until it joins again or the study is retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusion {
     /// Which study.
@@ -183,16 +183,24 @@ pub struct Exclusion {
     pub name: String,
     /// What such tasks need.
     pub needs: Needs,
-    /// Why the worker cannot do them, in its own words.
+    /// Whether it failed several of them in a row, while another worker did such tasks.
+    pub failing: bool,
+    /// Why the worker cannot do them.
     pub reason: String,
 }
 
 impl Exclusion {
     /// What the worker cannot do, to follow `cannot`.
     pub fn what(&self) -> String {
-        match &self.needs.target {
-            Some(target) => format!("measure on {target}"),
-            None => "read the data".to_owned(),
+        match (&self.needs.target, self.failing) {
+            (Some(target), false) => format!("measure on {target}"),
+            (Some(target), true) => format!("do the measurements on {target}"),
+            (None, false) => "read the data".to_owned(),
+            (None, true) => match self.needs.role {
+                Role::Train => "do the trainings".to_owned(),
+                Role::Table => "do the look-ups".to_owned(),
+                Role::Measure => "do the measurements".to_owned(),
+            },
         }
     }
 }
@@ -394,17 +402,18 @@ impl Core {
         self.workers.0.values().filter(|worker| now.since(worker.seen) > late).count() as u32
     }
 
-    /// What workers said they cannot do, ordered by worker.
+    /// What workers cannot do, ordered by worker.
     fn exclusions(&self, which: impl Fn(&StudyName, WorkerId) -> bool) -> Vec<Exclusion> {
         let mut all = Vec::new();
         for (id, worker) in &self.workers.0 {
             let of_worker = worker.excluded.iter().filter(|((study, _), _)| which(study, *id));
-            all.extend(of_worker.map(|((study, needs), reason)| Exclusion {
+            all.extend(of_worker.map(|((study, needs), why)| Exclusion {
                 study: study.clone(),
                 worker: *id,
                 name: worker.info.name.clone(),
                 needs: needs.clone(),
-                reason: reason.clone(),
+                failing: why.failing,
+                reason: why.reason.clone(),
             }));
         }
         all

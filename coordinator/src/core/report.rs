@@ -7,6 +7,7 @@ use edgesmith_common::{
 use super::outcome::checked;
 use super::study::Stage;
 use super::task::TaskKind;
+use super::workers::Excluded;
 use super::{Answer, AttemptEnding, Record, Refusal, StudyState, TrialEnding, Turn};
 
 /// Why a task is given up.
@@ -45,7 +46,7 @@ impl Turn<'_> {
                 (Fault::Worker, needs) => {
                     let ending = AttemptEnding::FaultOfWorker { reason: reason.clone() };
                     self.end_attempt(&study, task, attempt, ending);
-                    self.core.exclude(worker, &study, needs, reason);
+                    self.core.exclude(worker, &study, needs, Excluded { reason, failing: false });
                 }
                 (Fault::Data, needs) if needs.data => {
                     // Others may have good files.
@@ -67,8 +68,19 @@ impl Turn<'_> {
                     self.give_up(&study, task, Spent::Hopeless(reason));
                 }
                 // A task that does not read the data knows nothing about them.
-                (Fault::Attempt | Fault::Data, _) => {
+                (Fault::Attempt | Fault::Data, needs) => {
                     self.core.note_failure(worker, task);
+                    if let Some(failed) = self.core.fails_all(worker, &study, needs.clone(), task) {
+                        let reason = format!(
+                            "{failed} of them failed in a row, while another worker did such \
+                             tasks; the last failure: {reason}"
+                        );
+                        let ending = AttemptEnding::FaultOfWorker { reason: reason.clone() };
+                        self.end_attempt(&study, task, attempt, ending);
+                        let why = Excluded { reason, failing: true };
+                        self.core.exclude(worker, &study, needs, why);
+                        return Ok(Answer::Reported { accepted: true });
+                    }
                     let ending = AttemptEnding::Failed { reason: reason.clone() };
                     self.end_attempt(&study, task, attempt, ending);
                     let of = &self.core.studies[&study];
@@ -80,6 +92,7 @@ impl Turn<'_> {
             },
             Ok(outcome) => {
                 self.end_attempt(&study, task, attempt, AttemptEnding::Succeeded);
+                self.core.note_success(worker, &study, kind.needs());
                 self.succeed(&study, task, kind, outcome);
             }
         }

@@ -45,6 +45,7 @@ impl Turn<'_> {
             attempts: BTreeSet::new(),
             failed: BTreeSet::new(),
             excluded: BTreeMap::new(),
+            streaks: BTreeMap::new(),
         };
         self.core.workers.0.insert(worker, joined);
         // Each attempt was given to only one process, so the worker that names it holds it.

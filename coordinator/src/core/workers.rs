@@ -17,9 +17,31 @@ pub(super) struct Worker {
     pub(super) attempts: BTreeSet<AttemptId>,
     /// Unfinished tasks of which it reported a failed attempt.
     pub(super) failed: BTreeSet<TaskId>,
-    /// The tasks of studies that it said it cannot do, and why. It gets none of them until it joins
-    /// again or the user retries the study.
-    pub(super) excluded: BTreeMap<(StudyName, Needs), String>,
+    /// The tasks of studies that it cannot do, and why. It gets none of them until it joins again or
+    /// the user retries the study.
+    pub(super) excluded: BTreeMap<(StudyName, Needs), Excluded>,
+    /// How its last attempts at the tasks of studies ended.
+    pub(super) streaks: BTreeMap<(StudyName, Needs), Streak>,
+}
+
+/// Why a worker is excluded from tasks.
+#[derive(Debug)]
+pub(super) struct Excluded {
+    /// In words.
+    pub(super) reason: String,
+    /// Whether it failed several of them in a row; otherwise it said itself that it cannot do them.
+    pub(super) failing: bool,
+}
+
+/// How a worker's last attempts at tasks of a study with the same needs ended.
+#[derive(Debug, Default)]
+pub(super) struct Streak {
+    /// The tasks that it failed since its last success.
+    failed: BTreeSet<TaskId>,
+    /// The core's version at the first of these failures.
+    began: u64,
+    /// The core's version at its last success.
+    succeeded: Option<u64>,
 }
 
 impl Worker {
@@ -71,12 +93,14 @@ impl Workers {
 
     /// A study has another name now.
     pub(super) fn rename(&mut self, old: &StudyName, new: &StudyName) {
+        fn renamed<T>(all: &mut BTreeMap<(StudyName, Needs), T>, old: &StudyName, new: &StudyName) {
+            let name = |of| if of == *old { new.clone() } else { of };
+            let of_all = std::mem::take(all).into_iter();
+            *all = of_all.map(|((of, needs), value)| ((name(of), needs), value)).collect();
+        }
         for worker in self.0.values_mut() {
-            let renamed = |((of, needs), reason): ((StudyName, Needs), String)| {
-                ((if of == *old { new.clone() } else { of }, needs), reason)
-            };
-            worker.excluded =
-                std::mem::take(&mut worker.excluded).into_iter().map(renamed).collect();
+            renamed(&mut worker.excluded, old, new);
+            renamed(&mut worker.streaks, old, new);
         }
     }
 
@@ -89,7 +113,18 @@ impl Workers {
     pub(super) fn readmit(&mut self, study: &StudyName) {
         for worker in self.0.values_mut() {
             worker.excluded.retain(|(of, _), _| of != study);
+            worker.streaks.retain(|(of, _), _| of != study);
         }
+    }
+
+    /// Whether another worker than `worker` has succeeded at such tasks since `began`.
+    fn another_succeeds(&self, worker: WorkerId, key: &(StudyName, Needs), began: u64) -> bool {
+        self.0.iter().any(|(other, known)| {
+            let succeeded = known.streaks.get(key).and_then(|streak| streak.succeeded);
+            *other != worker
+                && known.can_do(&key.0, &key.1)
+                && succeeded.is_some_and(|version| version > began)
+        })
     }
 }
 
@@ -100,12 +135,43 @@ impl Core {
         worker: WorkerId,
         study: &StudyName,
         needs: Needs,
-        reason: String,
+        why: Excluded,
     ) {
         if let Some(known) = self.workers.get_mut(worker) {
-            known.excluded.insert((study.clone(), needs), reason);
+            known.excluded.insert((study.clone(), needs), why);
             self.version += 1;
         }
+    }
+
+    /// Notes that `worker` succeeded at a task of the study with these needs.
+    pub(super) fn note_success(&mut self, worker: WorkerId, study: &StudyName, needs: Needs) {
+        let succeeded = Some(self.version);
+        if let Some(known) = self.workers.get_mut(worker) {
+            let streak = Streak { succeeded, ..Streak::default() };
+            known.streaks.insert((study.clone(), needs), streak);
+        }
+    }
+
+    /// Notes that `worker` failed `task` of the study with these needs. Returns the number of tasks
+    /// that it failed in a row if it should not be asked any more: they are several, and another
+    /// worker did such tasks meanwhile.
+    pub(super) fn fails_all(
+        &mut self,
+        worker: WorkerId,
+        study: &StudyName,
+        needs: Needs,
+        task: TaskId,
+    ) -> Option<usize> {
+        let (version, key) = (self.version, (study.clone(), needs));
+        let streak = self.workers.get_mut(worker)?.streaks.entry(key.clone()).or_default();
+        if streak.failed.is_empty() {
+            streak.began = version;
+        }
+        streak.failed.insert(task);
+        let (failed, began) = (streak.failed.len(), streak.began);
+        let fails = failed >= self.config.max_failing as usize
+            && self.workers.another_succeeds(worker, &key, began);
+        fails.then_some(failed)
     }
 
     /// Notes that `worker` failed `task`, and forgets tasks that are done.

@@ -24,6 +24,7 @@ pub(super) const CONFIG: CoreConfig = CoreConfig {
     max_lost: 4,
     max_infeasible: 20,
     max_hopeless: 3,
+    max_failing: 3,
     max_workers: 16,
 };
 

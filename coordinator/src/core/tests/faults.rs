@@ -191,3 +191,75 @@ fn data_without_training_or_validation_images_are_damaged() {
         assert!(problem.starts_with("a worker found no "), "{problem}");
     }
 }
+
+#[test]
+fn a_worker_that_fails_all_its_tasks_is_not_asked_while_another_does_them() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(20).attempts(3));
+    let (bad, good) = (bench.join(WorkerBuilder::trainer()), bench.join(WorkerBuilder::trainer()));
+    for round in 0..3 {
+        let lease = bench.lease(bad);
+        bench.fail(bad, &lease, Fault::Attempt);
+        if round < 2 {
+            // The other takes over what failed.
+            let lease = bench.lease(good);
+            bench.finish(good, &lease);
+        }
+    }
+    bench.assert_no_work(bad);
+    let status = bench.status(&study);
+    let said = format!(
+        "worker {bad} (machine) cannot do the trainings of this study: 3 of them failed in a \
+         row, while another worker did such tasks; the last failure: it broke"
+    );
+    assert_eq!((status.problems, status.blocked), (vec![said], false));
+    // The last failure does not count against its trial.
+    let failed = |record: &&Record| {
+        matches!(record, Record::AttemptEnded { ending: AttemptEnding::Failed { .. }, .. })
+    };
+    assert_eq!(bench.records.iter().filter(failed).count(), 2);
+    bench.retry(&study, None).unwrap();
+    let lease = bench.lease(bad);
+    bench.finish(bad, &lease);
+}
+
+#[test]
+fn a_worker_that_fails_tasks_goes_on_while_no_other_does_them() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(20).attempts(1));
+    let (one, two) = (bench.join(WorkerBuilder::trainer()), bench.join(WorkerBuilder::trainer()));
+    // The other worker succeeded before, and perhaps what it needs is gone now.
+    let lease = bench.lease(two);
+    bench.finish(two, &lease);
+    for _ in 0..5 {
+        let lease = bench.lease(one);
+        bench.fail(one, &lease, Fault::Attempt);
+    }
+    assert_eq!(bench.status(&study).problems, Vec::<String>::new());
+    // One success in between ends the row.
+    let lease = bench.lease(two);
+    bench.finish(two, &lease);
+    for worked in [true, false, false, true] {
+        let lease = bench.lease(one);
+        if worked {
+            bench.finish(one, &lease);
+        } else {
+            bench.fail(one, &lease, Fault::Attempt);
+        }
+    }
+    assert_eq!(bench.status(&study).problems, Vec::<String>::new());
+}
+
+#[test]
+fn exclusions_from_a_study_are_gone_when_it_has_ended() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1));
+    let (bad, good) = (bench.join(WorkerBuilder::trainer()), bench.join(WorkerBuilder::trainer()));
+    let lease = bench.lease(bad);
+    bench.fail(bad, &lease, Fault::Worker);
+    assert_eq!(bench.core.workers(bench.now)[0].exclusions.len(), 1);
+    let lease = bench.lease(good);
+    bench.finish(good, &lease);
+    assert!(bench.status(&study).state.is_ended());
+    assert_eq!(bench.core.workers(bench.now)[0].exclusions, []);
+}
