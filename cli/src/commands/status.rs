@@ -110,6 +110,7 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     lines.extend(s.constraints.iter().map(|c| format!("constraint {}", constraint(c))));
     lines.extend(s.latency_predictions.iter().map(|p| format!("predicted  {}", prediction(p))));
     lines.extend(s.problems.iter().map(|problem| format!("problem    {problem}")));
+    lines.extend(s.advice.iter().map(|advice| format!("advice     {advice}")));
     if coordinator_runs {
         lines.extend(s.activity.iter().map(|a| format!("running    {a}")));
     }
@@ -278,6 +279,9 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     if !s.reason.is_empty() {
         document["reason"] = json!(s.reason);
     }
+    if !s.advice.is_empty() {
+        document["advice"] = json!(s.advice);
+    }
     document["workers"] = json!({ "connected": s.connected_workers, "silent": s.silent_workers });
     if !s.constraints.is_empty() {
         let all: Vec<_> = s.constraints.iter().map(constraint_json).collect();
@@ -398,6 +402,10 @@ mod tests {
             ..Default::default()
         };
         assert!(describe(&status, true).contains("\nproblem    a cannot read the data\n"));
+        let advised = v1::StudyStatus { advice: vec!["do it".to_owned()], ..Default::default() };
+        assert!(describe(&advised, true).contains("\nadvice     do it\n"));
+        assert_eq!(status_json(&advised)["advice"], json!(["do it"]));
+        assert!(status_json(&status).get("advice").is_none());
         assert!(!describe(&status, true).contains("no worker trains"));
         let document = status_json(&status);
         assert_eq!((&document["blocked"], &document["budget_hours"]), (&json!(true), &json!(1.5)));

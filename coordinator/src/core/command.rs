@@ -210,10 +210,13 @@ pub enum Refusal {
         state: &'static str,
     },
     /// Nothing of the study can be tried again.
-    #[error(
-        "nothing of study {0} has failed; to run more trials: `edgesmith extend {0} --trials N`"
-    )]
-    NothingFailed(StudyName),
+    #[error("nothing of study {study} has failed; {}", without_failures(.study, .advice))]
+    NothingFailed {
+        /// The study.
+        study: StudyName,
+        /// What to change, if none of its trials was completed.
+        advice: Vec<String>,
+    },
     /// An imported trial does not fit the study.
     #[error("trial {place} of the import, counted from 0, does not fit the study: {reason}")]
     NotImportable {
@@ -287,6 +290,14 @@ fn how_to_go_on(study: &StudyName, state: &str) -> String {
         "to run more trials: `edgesmith extend {study} --trials N`; to try again what failed: \
          `edgesmith retry {study}`"
     )
+}
+
+/// What to do about a study in which nothing has failed.
+fn without_failures(study: &StudyName, advice: &[String]) -> String {
+    if advice.is_empty() {
+        return format!("to run more trials: `edgesmith extend {study} --trials N`");
+    }
+    format!("no trial was completed: {}", advice.join("; "))
 }
 
 fn known(studies: &[StudyName]) -> String {

@@ -30,6 +30,7 @@ impl Study {
     fn constraint(&self, constraint: &Constraint) -> ConstraintView {
         let (mut met, mut measured, mut excluded) = (0, 0, 0);
         let mut broken = Vec::new();
+        let by_it = RuledOut::by(constraint);
         for (number, trial) in self.trials.iter().enumerate() {
             match &trial.stage {
                 Stage::Complete(values) => {
@@ -42,7 +43,7 @@ impl Study {
                     }
                 }
                 Stage::Infeasible { reason, .. } => {
-                    let Some(value) = ruled_out(reason, constraint) else { continue };
+                    let Some(value) = by_it.value(reason) else { continue };
                     excluded += 1;
                     broken.push((value, number));
                 }
@@ -69,10 +70,23 @@ impl Study {
     }
 }
 
-/// The figure for which `constraint` ruled a candidate out before training; `None` if another
-/// reason did. It is read from the reason that [`edgesmith_common::StudySpec::analytic_violation`]
-/// wrote, which is all that is stored of such a candidate.
-fn ruled_out(reason: &str, constraint: &Constraint) -> Option<f64> {
-    let value = reason.strip_suffix(&format!(", which breaks {constraint}"))?;
-    value.strip_prefix(&format!("{} is ", constraint.of))?.parse().ok()
+/// Recognises the candidates that a constraint ruled out before training, by the reason that
+/// [`edgesmith_common::StudySpec::analytic_violation`] wrote, which is all that is stored of such a
+/// candidate. Made once for all trials, of which there may be many.
+struct RuledOut {
+    begins: String,
+    ends: String,
+}
+
+impl RuledOut {
+    fn by(constraint: &Constraint) -> Self {
+        let (begins, ends) =
+            (format!("{} is ", constraint.of), format!(", which breaks {constraint}"));
+        Self { begins, ends }
+    }
+
+    /// The figure for which a candidate was ruled out; `None` if another reason did that.
+    fn value(&self, reason: &str) -> Option<f64> {
+        reason.strip_prefix(&self.begins)?.strip_suffix(&self.ends)?.parse().ok()
+    }
 }

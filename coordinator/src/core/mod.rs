@@ -16,6 +16,7 @@
 //! Timers are data: after every call, ask [`Core::next_deadline`] and send [`Event::Tick`] at that
 //! time.
 
+mod advice;
 mod apply;
 mod apply_study;
 mod batches;

@@ -49,6 +49,8 @@ pub struct StudyView {
     pub problems: Vec<String>,
     /// Whether nothing runs and one of `problems` has to be mended before the study goes on.
     pub blocked: bool,
+    /// What to change, in sentences, if the study has ended and none of its trials was completed.
+    pub advice: Vec<String>,
     /// The teacher; `None` if the study has none.
     pub teacher: Option<TeacherView>,
     /// Targets that the study needs, but on which no connected worker measures.
@@ -267,6 +269,7 @@ impl Core {
             exclusions,
             problems,
             blocked,
+            advice: study.advice(),
             teacher,
             missing_targets: self.missing_targets(study),
             missing_trainer: study.awaits_trainer()

@@ -45,7 +45,8 @@ impl Turn<'_> {
         let measured = study.lacks_teacher_measurements().len() as u32;
         let excluded = !study.state.is_ended() && self.core.workers.excludes(name);
         if failed.is_empty() && !data && !teacher && measured == 0 && !excluded {
-            return Err(Refusal::NothingFailed(name.clone()));
+            let (study, advice) = (name.clone(), study.advice());
+            return Err(Refusal::NothingFailed { study, advice });
         }
         self.take_up(name);
         for number in &failed {

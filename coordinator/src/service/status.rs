@@ -26,7 +26,7 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::IdleWorker
         | Refusal::NoEngine => Status::invalid_argument(text),
         Refusal::Differs { .. } | Refusal::NameTaken(_) => Status::already_exists(text),
-        Refusal::Ended { .. } | Refusal::NotFailed { .. } | Refusal::NothingFailed(_) => {
+        Refusal::Ended { .. } | Refusal::NotFailed { .. } | Refusal::NothingFailed { .. } => {
             Status::failed_precondition(text)
         }
         Refusal::TooManyWorkers(_) => Status::resource_exhausted(text),

@@ -43,6 +43,7 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         exclusions: view.exclusions.into_iter().map(exclusion).collect(),
         problems: view.problems,
         blocked: view.blocked,
+        advice: view.advice,
         teacher: view.teacher.map(teacher),
         missing_devices: view.missing_targets.iter().map(ToString::to_string).collect(),
         missing_trainer: view.missing_trainer,

@@ -44,7 +44,8 @@ fn failed_trials_are_tried_again_after_the_study_has_ended() {
 fn what_has_not_failed_cannot_be_retried() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(1));
-    assert_eq!(bench.retry(&study, None), Err(Refusal::NothingFailed(study.clone())));
+    let nothing = Refusal::NothingFailed { study: study.clone(), advice: Vec::new() };
+    assert_eq!(bench.retry(&study, None), Err(nothing));
     let worker = bench.join(WorkerBuilder::trainer());
     let lease = bench.lease(worker);
     let state = "running";
@@ -279,4 +280,46 @@ fn a_retry_measures_the_teacher_where_it_was_not_measured() {
     bench.finish(board, &lease);
     bench.restart();
     assert_eq!(bench.status(&study).teacher.unwrap().measurements.len(), 2);
+}
+
+#[test]
+fn a_study_in_which_no_trial_can_work_says_what_to_change() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).constraint("macs", NO_NUMBER));
+    let worker = bench.join(WorkerBuilder::trainer());
+    bench.assert_no_work(worker);
+    let status = bench.status(&study);
+    // Both bounds of the constraint exclude some.
+    assert_eq!(status.advice.len(), 3, "{:?}", status.advice);
+    let advice = &status.advice[0];
+    assert!(
+        advice
+            .contains(" candidates break macs <= 60000.6, the nearest has 65784: relax this limit"),
+        "{advice}"
+    );
+    let refused = bench.retry(&study, None).unwrap_err().to_string();
+    let said = "nothing of study s has failed; no trial was completed: ";
+    assert!(refused.starts_with(said) && refused.contains(advice.as_str()), "{refused}");
+    assert!(refused.ends_with("or after `edgesmith delete s`"), "{refused}");
+
+    let study = bench.submit(StudyBuilder::new("d").trials(1).attempts(1));
+    for round in 0..4 {
+        let lease = bench.lease(worker);
+        if round < 3 {
+            let error = "loss is not finite in epoch 1, step 2; a lower learning rate may help";
+            bench.report_failure(worker, &lease, AttemptError::hopeless(error));
+        }
+        if bench.status(&study).state.is_ended() {
+            break;
+        }
+    }
+    let said = "3 trainings diverged: lower training.learning_rate";
+    assert_eq!(bench.status(&study).advice[0], said);
+
+    let study = bench.submit(StudyBuilder::new("f").trials(1).attempts(1));
+    let lease = bench.lease(worker);
+    assert_eq!(bench.status(&study).advice, Vec::<String>::new());
+    bench.fail(worker, &lease, Fault::Attempt);
+    let said = "1 trial failed, the last one: it broke; mend that, then run `edgesmith retry f`";
+    assert_eq!(bench.status(&study).advice, [said]);
 }

@@ -1,0 +1,101 @@
+//! What a user could change in a study of which no trial was completed, read from the reasons that
+//! are recorded of its trials. Nothing here changes the state.
+
+use super::constraints::ConstraintView;
+use super::study::{Stage, Study, Trial};
+
+/// Part of the reason that workers give for a training whose loss or weights became infinite.
+const DIVERGED: &str = "not finite";
+/// Part of the reason of a candidate that breaks a constraint.
+const BREAKS: &str = ", which breaks ";
+/// Beginning of the reason of a candidate that is predicted to be too slow.
+const PREDICTED: &str = "predicted ";
+
+impl Study {
+    /// What to change, in sentences; empty while the study goes on, if a trial of its own is
+    /// complete, or if nothing is known.
+    pub(super) fn advice(&self) -> Vec<String> {
+        let own = |trial: &&Trial| !trial.imported && matches!(trial.stage, Stage::Complete(_));
+        if !self.state.is_ended() || self.trials.iter().any(|trial| own(&trial)) {
+            return Vec::new();
+        }
+        let (mut infeasible, mut diverged, mut failed) = (0_u32, 0, 0);
+        let (mut last_infeasible, mut last_failed) = (None, None);
+        for trial in &self.trials {
+            match &trial.stage {
+                Stage::Infeasible { reason, .. } if reason.contains(DIVERGED) => diverged += 1,
+                Stage::Infeasible { reason, .. } => {
+                    infeasible += 1;
+                    let of_limit = reason.contains(BREAKS) || reason.starts_with(PREDICTED);
+                    last_infeasible = Some(reason).filter(|_| !of_limit).or(last_infeasible);
+                }
+                Stage::Failed { reason, .. } => {
+                    failed += 1;
+                    last_failed = Some(reason);
+                }
+                Stage::Scoring(_)
+                | Stage::Scored
+                | Stage::Training(_)
+                | Stage::OnRung
+                | Stage::Measuring { .. }
+                | Stage::Complete(_)
+                | Stage::Pruned
+                | Stage::ScreenedOut => {}
+            }
+        }
+        let mut advice = Vec::new();
+        for ConstraintView { constraint, excluded, nearest, .. } in self.constraints() {
+            if excluded > 0 {
+                infeasible = infeasible.saturating_sub(excluded);
+                let nearest = nearest.map(|(value, _)| format!(", the nearest has {value}"));
+                advice.push(format!(
+                    "{} break {constraint}{}: relax this limit, or offer options in [space] and \
+                     [recipe] that meet it",
+                    counted(excluded, "candidate"),
+                    nearest.unwrap_or_default()
+                ));
+            }
+        }
+        for of in self.latency.view() {
+            if of.trainings_saved > 0 {
+                infeasible = infeasible.saturating_sub(of.trainings_saved);
+                advice.push(format!(
+                    "{} would take more than {} ms on {}, as predicted: raise this limit, or offer \
+                     faster options in [space]",
+                    counted(of.trainings_saved, "candidate"),
+                    of.limit_ms,
+                    of.target
+                ));
+            }
+        }
+        if diverged > 0 {
+            advice.push(format!(
+                "{} diverged: lower training.learning_rate",
+                counted(diverged, "training")
+            ));
+        }
+        if let (1.., Some(reason)) = (infeasible, last_infeasible) {
+            let which = counted(infeasible, "candidate");
+            advice.push(format!("{which} cannot work; one reason: {reason}"));
+        }
+        if !advice.is_empty() {
+            let name = &self.spec.name;
+            advice.push(format!(
+                "submit the changed file under another study.name, or after `edgesmith delete {name}`"
+            ));
+        }
+        if let Some(reason) = last_failed {
+            advice.push(format!(
+                "{} failed, the last one: {reason}; mend that, then run `edgesmith retry {}`",
+                counted(failed, "trial"),
+                self.spec.name
+            ));
+        }
+        advice
+    }
+}
+
+fn counted(count: u32, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
