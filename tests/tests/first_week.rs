@@ -155,3 +155,44 @@ fn a_first_week_with_everything_set_up_wrongly_loses_nothing() {
     let trials = run(directory, &["trials", "shapes", "--format", "json"]).json();
     assert_eq!(trials["trials"].as_array().unwrap().len(), 40);
 }
+
+#[test]
+fn a_wrong_study_is_corrected_and_a_worker_with_other_photos_trains_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    write_photos(directory);
+    let elsewhere = directory.join("elsewhere");
+    write_photos(&elsewhere);
+    let photo = elsewhere.join("photos/star/11.png");
+    GrayImage::from_pixel(12, 12, Luma([9])).save(photo).unwrap();
+    let file = directory.join("shapes.toml");
+    let coordinator = Coordinator::start(directory, 20);
+
+    // The number of classes is wrong. The corrected file takes the study's place.
+    std::fs::write(&file, study(30).replace("classes = 3", "classes = 4")).unwrap();
+    coordinator.ask(&["submit", "shapes.toml"]).ok();
+    let train = ["--roles", "train", "--slots", "1"];
+    let right = [&train[..], &["--name", "right-photos"]].concat();
+    let _right = coordinator.worker(&right);
+    coordinator.wait_until("shapes", "damaged", |s| s["blocked"] == true);
+    let again = coordinator.ask(&["submit", "shapes.toml"]).stderr();
+    assert!(again.contains("its data are read again"), "{again}");
+    std::fs::write(&file, study(30)).unwrap();
+    let corrected = coordinator.ask(&["submit", "shapes.toml"]).stderr();
+    assert!(corrected.contains("replaces the study shapes"), "{corrected}");
+    assert!(corrected.contains("data.classes: 4 -> 3"), "{corrected}");
+
+    // A worker with another photo of the same name is told so, and trains nothing.
+    coordinator.wait_until("shapes", "begun", |s| s["trials"]["complete"].as_u64() >= Some(1));
+    let wrong = [&train[..], &["--name", "other-photos", "--data-root", "elsewhere"]].concat();
+    let _wrong = coordinator.worker(&wrong);
+    let problem = |s: &serde_json::Value| s["problems"].to_string();
+    let said = "differ from those that the study began with";
+    let status = coordinator.wait_until("shapes", "refused", |s| problem(s).contains(said));
+    assert!(status["data"]["hash"].as_str().is_some_and(|hash| hash.len() == 64), "{status}");
+    let text = coordinator.ask(&["workers"]).ok();
+    assert!(text.contains("other-photos cannot read the data of shapes: "), "{text}");
+    let done = coordinator.wait_until_complete("shapes");
+    assert_eq!((&done["trials"]["complete"], &done["trials"]["failed"]), (&30.into(), &0.into()));
+    assert!(!coordinator.ask(&["workers"]).ok().contains("cannot"));
+}

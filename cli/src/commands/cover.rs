@@ -176,7 +176,7 @@ fn table(chosen: &[(&TrialRow, Vec<DeviceClass>)], spec: &StudySpec) -> String {
         cells.extend([row.recipe(), row.architecture.clone()]);
         Some(cells)
     };
-    let legend = noisy_legend(chosen.iter().map(|(row, _)| *row));
+    let legend = noisy_legend(chosen.iter().filter_map(|(row, _)| row.values.as_ref()));
     table::render(&all, &chosen.iter().filter_map(row).collect::<Vec<_>>()) + legend
 }
 

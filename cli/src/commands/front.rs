@@ -220,7 +220,7 @@ fn columns(spec: &StudySpec, rows: &[TrialRow]) -> Columns {
 /// A network that is shown beside the front for comparison.
 struct Reference {
     name: String,
-    figures: Figures,
+    values: TrialValues,
     what: String,
 }
 
@@ -240,9 +240,7 @@ impl Reference {
         let measurements = teacher.measurements.iter().cloned().map(Measurement::try_from);
         Ok(Some(Self {
             name: "teacher".to_owned(),
-            figures: TrialValues::measured(trained, measurements.collect::<Result<_, _>>()?)
-                .figures()
-                .clone(),
+            values: TrialValues::measured(trained, measurements.collect::<Result<_, _>>()?),
             what: teacher.architecture.clone(),
         }))
     }
@@ -264,7 +262,7 @@ impl Reference {
         })?;
         let reference = Self {
             name: format!("{} uncompressed", trial.number),
-            figures: trained.uncompressed.clone(),
+            values: TrialValues::Known(trained.uncompressed.clone().into()),
             what: trial.architecture.clone(),
         };
         Some((trial.number, reference))
@@ -288,7 +286,7 @@ fn front_table(
         cells
     };
     let reference = |r: &Reference| {
-        let figures = columns.cells(&r.figures);
+        let figures = columns.marked(&r.values);
         row(r.name.clone(), figures, String::new(), "fp32".to_owned(), &r.what)
     };
     let mut lines = Vec::new();
@@ -306,7 +304,8 @@ fn front_table(
             "≈ timing cannot tell it from these trials: they differ by less than the spread of either\n",
         );
     }
-    text + noisy_legend(front)
+    let values = front.iter().filter_map(|row| row.values.as_ref());
+    text + noisy_legend(values.chain(references.teacher.map(|teacher| &teacher.values)))
 }
 
 /// Plots the study's validation metric against the latency on the first target, or against the
@@ -329,7 +328,7 @@ fn plot(
     };
     let at = |row: &TrialRow, symbol| point(row.values.as_ref()?.figures(), symbol);
     let mut points: Vec<Point> = all.iter().filter_map(|t| at(t, '.')).collect();
-    let teacher = teacher.and_then(|teacher| point(&teacher.figures, 'T'));
+    let teacher = teacher.and_then(|teacher| point(teacher.values.figures(), 'T'));
     let legend = if teacher.is_some() { ", T the teacher" } else { "" };
     points.extend(teacher);
     points.extend(front.iter().filter_map(|t| at(t, 'o')));
@@ -401,6 +400,23 @@ mod tests {
         };
         assert!(!table(slice::from_ref(&quiet)).contains('!'));
         let text = table(&[noisy_on_board(quiet)]);
+        assert!(text.contains("! 1.00 ms") && text.contains("\n! timed while"), "{text}");
+
+        // The teacher's row is marked, too.
+        let quiet = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        let teacher = |row: TrialRow| Reference {
+            name: "teacher".to_owned(),
+            values: row.values.unwrap(),
+            what: "r8".to_owned(),
+        };
+        let table = |teacher: &Reference| {
+            let front = slice::from_ref(&quiet);
+            let references = References { teacher: Some(teacher), uncompressed: None };
+            let marks = Marks::new(front, &spec(), None);
+            front_table(front, &marks, &columns(&spec(), front), &references)
+        };
+        assert!(!table(&teacher(quiet.clone())).contains('!'));
+        let text = table(&teacher(noisy_on_board(quiet.clone())));
         assert!(text.contains("! 1.00 ms") && text.contains("\n! timed while"), "{text}");
     }
 

@@ -276,7 +276,8 @@ fn list_table(rows: &[TrialRow], spec: &StudySpec) -> String {
         cells.extend([row.recipe(), row.architecture.clone()]);
         cells
     };
-    table::render(&all, &rows.iter().map(line).collect::<Vec<_>>()) + columns::noisy_legend(rows)
+    let values = rows.iter().filter_map(|row| row.values.as_ref());
+    table::render(&all, &rows.iter().map(line).collect::<Vec<_>>()) + columns::noisy_legend(values)
 }
 
 fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String {

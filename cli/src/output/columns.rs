@@ -70,8 +70,8 @@ impl Columns {
 }
 
 /// The line below a table that explains [`NOISY`]; empty if nothing is marked.
-pub fn noisy_legend<'a>(rows: impl IntoIterator<Item = &'a TrialRow>) -> &'static str {
-    let mut values = rows.into_iter().filter_map(|row| row.values.as_ref());
+pub fn noisy_legend<'a>(values: impl IntoIterator<Item = &'a TrialValues>) -> &'static str {
+    let mut values = values.into_iter();
     if values.any(|values| values.measurements().iter().any(Measurement::is_noisy)) {
         "! timed while the machine did other work, so the latency may be too high; `trial` says more\n"
     } else {
@@ -149,8 +149,10 @@ mod tests {
         let cells = |row: &TrialRow| columns.marked(row.values.as_ref().unwrap())[..3].to_vec();
         assert_eq!(cells(&quiet), ["1.00 ms", "2.00 ms", "10"]);
         assert_eq!(cells(&noisy), ["! 1.00 ms", "2.00 ms", "10"]);
-        assert_eq!(noisy_legend([&quiet]), "");
-        assert!(noisy_legend([&quiet, &noisy]).starts_with("! timed while"));
+        let legend =
+            |rows: &[&TrialRow]| noisy_legend(rows.iter().filter_map(|r| r.values.as_ref()));
+        assert_eq!(legend(&[&quiet]), "");
+        assert!(legend(&[&quiet, &noisy]).starts_with("! timed while"));
     }
 
     #[test]

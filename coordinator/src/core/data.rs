@@ -68,10 +68,17 @@ impl Study {
     }
 
     /// The hash that a worker's data must have to do this task; `None` if any data will do. While
-    /// the study has no results, its data may still be replaced by others.
+    /// the study has no results and none are on the way, its data may still be replaced by others.
     pub(super) fn expected_data(&self, kind: &TaskKind) -> Option<ArtifactHash> {
-        let replaceable = *kind == TaskKind::Data && !self.has_results();
+        let replaceable = *kind == TaskKind::Data && !self.has_results() && !self.uses_data_now();
         self.data_hash.filter(|_| kind.needs().data && !replaceable)
+    }
+
+    /// Whether a running task, other than the data check, has read its data.
+    fn uses_data_now(&self) -> bool {
+        self.tasks.iter().any(|(_, task)| {
+            task.attempt.is_some() && task.kind != TaskKind::Data && task.kind.needs().data
+        })
     }
 
     /// Whether anything was trained on its data.

@@ -140,6 +140,21 @@ fn data_may_be_replaced_until_something_is_trained_on_them() {
 }
 
 #[test]
+fn data_may_not_be_replaced_while_a_trial_trains_on_them() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").files().trials(2));
+    let worker = bench.join(WorkerBuilder::trainer().slots(3));
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    let (running, lease) = (bench.lease(worker), bench.lease(worker));
+    bench.fail(worker, &lease, Fault::Data);
+    bench.retry(&study, None).unwrap();
+    let check = bench.lease(worker);
+    assert_eq!((&check.work, check.data), (&Work::CheckData, REPORT.hash));
+    bench.finish(worker, &running);
+}
+
+#[test]
 fn a_study_of_an_earlier_version_asks_once_for_the_hash_of_its_data() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").files().trials(9));
