@@ -96,21 +96,26 @@ pub async fn follow(
         }
     };
     progress.finish();
+    eprintln!("{}", ending(&last));
+    let good = last.state() == StudyState::Complete;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How a study ended, and what to change if none of its trials was completed.
+fn ending(last: &v1::StudyStatus) -> String {
     let text = format!(
         "{} is {}: {} complete, {}{}{} infeasible, {} in {}{}",
         last.name,
         state_name(last.state()),
         last.complete,
         if last.imported > 0 { format!("{} imported, ", last.imported) } else { String::new() },
-        pruned(&last).into_iter().map(|count| count + ", ").collect::<String>(),
+        pruned(last).into_iter().map(|count| count + ", ").collect::<String>(),
         last.infeasible,
-        failed(&last),
+        failed(last),
         table::duration(last.elapsed_ms as f64 / 1e3),
         if last.reason.is_empty() { String::new() } else { format!("; {}", last.reason) }
     );
-    eprintln!("{text}");
-    let good = last.state() == StudyState::Complete;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    last.advice.iter().fold(text, |text, advice| format!("{text}\n- {advice}"))
 }
 
 /// Why a study cannot go on.
@@ -137,6 +142,20 @@ fn is_passing(status: &tonic::Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_study_without_complete_trials_says_what_to_change() {
+        let mut status = v1::StudyStatus {
+            name: "s".to_owned(),
+            state: StudyState::Failed.into(),
+            infeasible: 3,
+            reason: "no trial was completed".to_owned(),
+            ..Default::default()
+        };
+        assert!(ending(&status).ends_with("; no trial was completed"), "{}", ending(&status));
+        status.advice = vec!["lower training.learning_rate".to_owned()];
+        assert!(ending(&status).ends_with("completed\n- lower training.learning_rate"));
+    }
 
     #[test]
     fn a_blocked_study_says_why() {
