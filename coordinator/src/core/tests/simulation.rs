@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{AttemptId, StudyName, TaskId, TrialNumber, TrialState, WorkerId};
+use edgesmith_common::{
+    ArtifactHash, AttemptId, DataReport, StudyName, TaskId, TrialNumber, TrialState, WorkerId,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -27,6 +29,23 @@ struct SimWorker {
     id: Option<WorkerId>,
     held: Vec<Lease>,
     waits: Option<RequestId>,
+    /// Hash of the files that it has for studies whose data are in files.
+    files: Option<ArtifactHash>,
+}
+
+impl SimWorker {
+    /// What it reports for a lease if nothing else goes wrong.
+    fn result(&self, lease: &Lease) -> Result<Outcome, AttemptError> {
+        if lease.data.is_some() && lease.data != self.files {
+            return Err(AttemptError::of_worker("other files"));
+        }
+        Ok(match success(lease, &class(self.on)) {
+            Outcome::DataChecked(report) => {
+                Outcome::DataChecked(DataReport { hash: self.files, ..report })
+            }
+            other => other,
+        })
+    }
 }
 
 /// A request that has not been answered yet.
@@ -66,6 +85,8 @@ struct World {
     tasks: BTreeMap<TaskId, (StudyName, Work)>,
     worker_ids: BTreeSet<WorkerId>,
     finished: BTreeMap<(StudyName, TrialNumber), TrialView>,
+    /// The files that study `files` was trained on.
+    trained_on: BTreeSet<ArtifactHash>,
 }
 
 fn studies() -> [StudyBuilder; 8] {
@@ -83,7 +104,10 @@ fn studies() -> [StudyBuilder; 8] {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let worker = |info, on| SimWorker { info, on, id: None, held: vec![], waits: None };
+        let files = REPORT.hash;
+        let worker = |info, on| SimWorker { info, on, id: None, held: vec![], waits: None, files };
+        // In some worlds, two workers have different files of the same names.
+        let other = if seed % 3 == 0 { Some(ArtifactHash::of(b"other")) } else { files };
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
             core: Core::new(CONFIG),
@@ -93,7 +117,7 @@ impl World {
             pending: BTreeMap::new(),
             next_request: 0,
             workers: vec![
-                worker(WorkerBuilder::both(), "local"),
+                SimWorker { files: other, ..worker(WorkerBuilder::both(), "local") },
                 worker(WorkerBuilder::trainer().slots(3), "local"),
                 worker(WorkerBuilder::measurer("board"), "board"),
             ],
@@ -105,6 +129,7 @@ impl World {
             tasks: BTreeMap::new(),
             worker_ids: BTreeSet::new(),
             finished: BTreeMap::new(),
+            trained_on: BTreeSet::new(),
         }
     }
 
@@ -217,7 +242,16 @@ impl World {
                 assert!(before.is_none_or(|(_, before)| accepted || !before));
                 self.workers[report.worker].held.retain(|lease| lease.attempt != attempt);
                 if accepted && report.outcome.is_ok() {
-                    let Report { lease, outcome, .. } = *report;
+                    let Report { lease, outcome, worker } = *report;
+                    let reads = matches!(
+                        lease.work,
+                        Work::TrainTeacher { .. }
+                            | Work::ScoreTrial { .. }
+                            | Work::TrainTrial { .. }
+                    );
+                    if reads && lease.study == name("files") {
+                        self.trained_on.extend(self.workers[worker].files);
+                    }
                     let kept = self.acknowledged.entry(attempt);
                     kept.or_insert((lease.study, lease.work, outcome.unwrap()));
                 }
@@ -281,7 +315,7 @@ impl World {
                     _ => AttemptError::of_data("no image"),
                 }),
                 1 if self.rng.random_bool(0.3) => Err(AttemptError::hopeless("no way")),
-                _ => Ok(success(&lease, &class(worker.on))),
+                _ => worker.result(&lease),
             },
         };
         self.outcomes.insert(lease.attempt, outcome.clone());
@@ -484,7 +518,7 @@ impl World {
                 let worker = &self.workers[w];
                 if let (Some(id), Some(lease)) = (worker.id, worker.held.first().cloned()) {
                     let known = self.outcomes.get(&lease.attempt).cloned();
-                    let outcome = known.unwrap_or_else(|| Ok(success(&lease, &class(worker.on))));
+                    let outcome = known.unwrap_or_else(|| worker.result(&lease));
                     let (task, attempt) = (lease.task, lease.attempt);
                     let report = Report { worker: w, lease, outcome: outcome.clone() };
                     let event = |to| Event::Report { to, worker: id, task, attempt, outcome };
@@ -508,6 +542,7 @@ impl World {
 
     fn judge(&mut self) {
         self.look();
+        assert!(self.trained_on.len() <= 1, "one study was trained on {:?}", self.trained_on);
         for (attempt, (study, work, outcome)) in &self.acknowledged {
             let status = self.core.study_status(study, self.now).unwrap();
             let values = |number: TrialNumber| {
