@@ -107,7 +107,7 @@ impl World {
         let files = REPORT.hash;
         let worker = |info, on| SimWorker { info, on, id: None, held: vec![], waits: None, files };
         // In some worlds, two workers have different files of the same names.
-        let other = if seed % 3 == 0 { Some(ArtifactHash::of(b"other")) } else { files };
+        let other = if seed.is_multiple_of(3) { Some(ArtifactHash::of(b"other")) } else { files };
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
             core: Core::new(CONFIG),
