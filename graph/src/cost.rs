@@ -1,0 +1,106 @@
+//! The cost of a network, computed from its graph. Latency is not included, because it is measured
+//! and never computed.
+
+use crate::{Graph, Memory, Node, Operation, Parameter, Role, ValueId};
+
+/// Analytic cost of one inference on one example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cost {
+    /// Multiply-accumulates of convolutions and linear layers.
+    pub macs: u64,
+    /// Numbers of the network that ships: batch normalisation is folded where it can be, and else
+    /// has a factor and an offset per channel.
+    pub parameters: u64,
+    /// Largest number of numbers that are alive while one node runs, in the graph's order; its
+    /// output is included, unless it is written over the input.
+    pub peak_elements: u64,
+}
+
+impl Graph {
+    /// The cost of the whole network.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            macs: self.nodes().map(|(_, node)| self.macs(node)).fold(0, u64::saturating_add),
+            parameters: self.shipped_parameters().into_iter().sum(),
+            peak_elements: self.peak_elements(),
+        }
+    }
+
+    /// Multiply-accumulates of one node.
+    pub fn macs(&self, node: &Node) -> u64 {
+        self.with_operands(node, |operands| node.op.macs(operands, self.shape(node.output)))
+    }
+
+    /// By node: the numbers of its parameters in the network that ships. A batch normalisation that
+    /// is folded has none, and gives the node before it a bias.
+    pub fn shipped_parameters(&self) -> Vec<u64> {
+        let mut shipped: Vec<u64> =
+            self.nodes().map(|(_, node)| self.own_parameters(node)).collect();
+        for ((id, node), absorbed) in self.nodes().zip(self.absorbed_normalizations()) {
+            if let Some(normalization) = absorbed {
+                shipped[normalization.index()] = 0;
+                if node.parameters.len() == 1 {
+                    shipped[id.index()] += u64::from(self.shape(node.output).channels());
+                }
+            }
+        }
+        shipped
+    }
+
+    /// Numbers that a node reads, and writes to memory of its own. `None` for a node that works in
+    /// place: that is computed along with the node before it.
+    pub fn traffic(&self, node: &Node) -> Option<u64> {
+        let elements = |value: &ValueId| self.shape(*value).elements();
+        match node.op.memory() {
+            Memory::InPlace => None,
+            Memory::Separate => {
+                Some(node.inputs.iter().map(elements).sum::<u64>() + elements(&node.output))
+            }
+        }
+    }
+
+    fn own_parameters(&self, node: &Node) -> u64 {
+        let of_role = |role| match role {
+            Role::Weight | Role::Bias | Role::Scale | Role::Shift => true,
+            // They merge into the factor and the offset.
+            Role::Mean | Role::Variance => false,
+        };
+        let parameters = node.parameters.iter().map(|&id| self.parameter(id));
+        parameters.filter(|p| of_role(p.role)).map(Parameter::elements).sum()
+    }
+
+    fn peak_elements(&self) -> u64 {
+        // For each value, the node after which it is no longer needed.
+        let mut last: Vec<Option<usize>> = vec![None; self.values().count()];
+        for (id, node) in self.nodes() {
+            node.inputs.iter().for_each(|input| last[input.index()] = Some(id.index()));
+        }
+        let end = self.nodes().count();
+        self.outputs().iter().for_each(|output| last[output.index()] = Some(end));
+        let elements = |value| self.shape(value).elements();
+        let mut alive: u64 = self.inputs().map(elements).sum();
+        let mut peak = alive;
+        for (id, node) in self.nodes() {
+            let dies = |value: ValueId| last[value.index()] == Some(id.index());
+            let output = elements(node.output);
+            let over = match node.op.memory() {
+                Memory::InPlace => {
+                    let input = node.inputs[0];
+                    if dies(input) && elements(input) == output { output } else { 0 }
+                }
+                Memory::Separate => 0,
+            };
+            peak = peak.max(alive + output - over);
+            let mut read = node.inputs.clone();
+            read.sort_unstable();
+            read.dedup();
+            let freed: u64 = read.into_iter().filter(|&value| dies(value)).map(elements).sum();
+            alive = alive + output - freed;
+            // Nobody reads it.
+            if last[node.output.index()].is_none() {
+                alive -= output;
+            }
+        }
+        peak
+    }
+}

@@ -1,0 +1,490 @@
+//! The graph: values, nodes and declared parameters, and the builder that checks them.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::{InferError, Op, Operands, Operation, Role, Shape};
+
+/// Largest number of numbers that a parameter may have.
+pub const MAX_PARAMETER_ELEMENTS: u64 = 1 << 40;
+
+/// A value of a graph, by its place: first the inputs, then the outputs of the nodes in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub(crate) usize);
+
+/// A node of a graph, by its place in the order of execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(crate) usize);
+
+/// A parameter of a graph, by its place in the order of declaration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParameterId(pub(crate) usize);
+
+/// What flows between nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Unique in the graph. It has no meaning.
+    pub name: Arc<str>,
+    /// Its size.
+    pub shape: Shape,
+}
+
+/// One operation on values and parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// What it reads.
+    pub inputs: SmallVec<[ValueId; 2]>,
+    /// Its parameters, in the order of the operation's slots.
+    pub parameters: SmallVec<[ParameterId; 4]>,
+    /// What it computes; no other node does.
+    pub output: ValueId,
+    /// Where it stands in the network. It changes nothing that is computed.
+    pub place: Place,
+}
+
+/// Numbers that a network learns or observes; [`crate::Weights`] has them by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Unique in the graph.
+    pub name: Arc<str>,
+    /// Sizes, outermost first; at least one.
+    pub shape: SmallVec<[u32; 4]>,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// An annotation: where a node stands in a network that is made of stages of blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Place {
+    /// The stage, from 0; `None` outside of all stages.
+    pub stage: Option<u32>,
+    /// The block within the stage, from 0; `None` outside of all blocks.
+    pub block: Option<u32>,
+    /// Which part of the block, for example `expand`. A convolution has the same role as the
+    /// normalisation and the activation that belong to it.
+    pub role: Cow<'static, str>,
+}
+
+/// A network: operations in execution order on named values. It is valid by construction: nodes
+/// read what stands before them, every shape is inferred, and every name is unique.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    inputs: usize,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    parameters: Vec<Parameter>,
+    outputs: Vec<ValueId>,
+}
+
+/// Why nodes do not make a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Two values or two parameters of one name.
+    #[error("two of the network's values or parameters are called {name:?}")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// An operation on operands that do not fit.
+    #[error("node {node:?} ({kind}): {problem}")]
+    Operands {
+        /// The node's name.
+        node: String,
+        /// Its operation.
+        kind: &'static str,
+        /// Why they do not fit.
+        problem: InferError,
+    },
+    /// A parameter without numbers, or with too many.
+    #[error("parameter {name:?} has shape {shape}; it needs 1 to {MAX_PARAMETER_ELEMENTS} numbers")]
+    Parameter {
+        /// The parameter's name.
+        name: String,
+        /// Its shape.
+        shape: String,
+    },
+    /// A parameter that no node reads.
+    #[error("no node reads parameter {name:?}")]
+    Unread {
+        /// The parameter's name.
+        name: String,
+    },
+    /// An input after the first node.
+    #[error("input {name:?} comes after the first node")]
+    LateInput {
+        /// The input's name.
+        name: String,
+    },
+    /// A graph without an output.
+    #[error("the network has no output")]
+    NoOutput,
+}
+
+/// Makes a graph, node by node.
+#[derive(Debug)]
+pub struct GraphBuilder {
+    inputs: usize,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    parameters: Vec<Parameter>,
+    names: HashSet<Arc<str>>,
+}
+
+impl Default for GraphBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ValueId {
+    /// Its place, for tables that have an entry per value.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl NodeId {
+    /// Its place, for tables that have an entry per node.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl ParameterId {
+    /// Its place, for tables that have an entry per parameter.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl Parameter {
+    /// How many numbers it has.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&size| u64::from(size)).product()
+    }
+}
+
+impl Graph {
+    /// The values that are given from outside.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = ValueId> + use<> {
+        (0..self.inputs).map(ValueId)
+    }
+
+    /// The values that the graph is there to compute; at least one.
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    /// All values, in order: a node's output comes after everything that it is made of.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = (ValueId, &Value)> + ExactSizeIterator {
+        self.values.iter().enumerate().map(|(index, value)| (ValueId(index), value))
+    }
+
+    /// All nodes in execution order.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> + ExactSizeIterator {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index), node))
+    }
+
+    /// All parameters in the order of declaration.
+    pub fn parameters(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (ParameterId, &Parameter)> + ExactSizeIterator {
+        self.parameters.iter().enumerate().map(|(index, p)| (ParameterId(index), p))
+    }
+
+    /// One value.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// One value's shape.
+    pub fn shape(&self, id: ValueId) -> &Shape {
+        &self.values[id.0].shape
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// One parameter.
+    pub fn parameter(&self, id: ParameterId) -> &Parameter {
+        &self.parameters[id.0]
+    }
+
+    /// The node that computes a value; `None` for an input.
+    pub fn producer(&self, value: ValueId) -> Option<NodeId> {
+        value.0.checked_sub(self.inputs).map(NodeId)
+    }
+
+    /// For each value, the nodes that read it, in order. A node that reads it twice is listed
+    /// twice.
+    pub fn readers(&self) -> Vec<SmallVec<[NodeId; 2]>> {
+        let mut readers = vec![SmallVec::new(); self.values.len()];
+        for (id, node) in self.nodes() {
+            node.inputs.iter().for_each(|input| readers[input.0].push(id));
+        }
+        readers
+    }
+
+    /// The same graph with another number of channels for each value, and another size for those
+    /// axes of parameters that have one.
+    pub(crate) fn with_sizes(
+        mut self,
+        channels: impl Fn(ValueId) -> u32,
+        size: impl Fn(ParameterId, usize) -> Option<u32>,
+    ) -> Self {
+        for (index, value) in self.values.iter_mut().enumerate() {
+            let shape = value.shape.with_channels(channels(ValueId(index)));
+            value.shape = shape.expect("a value of a size within the limit");
+        }
+        for (index, parameter) in self.parameters.iter_mut().enumerate() {
+            for (axis, old) in parameter.shape.iter_mut().enumerate() {
+                *old = size(ParameterId(index), axis).unwrap_or(*old);
+            }
+        }
+        self
+    }
+
+    /// Tells every operation which channels are kept; see [`Operation::cut`].
+    pub(crate) fn cut_operations<'k>(&mut self, kept: impl Fn(ValueId) -> &'k [u32]) {
+        for node in &mut self.nodes {
+            let inputs: SmallVec<[&[u32]; 4]> = node.inputs.iter().map(|&v| kept(v)).collect();
+            node.op.cut(&inputs, kept(node.output));
+        }
+    }
+
+    /// Whether every value has the shape that its operation infers.
+    pub(crate) fn is_consistent(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            let inferred = self.with_operands(node, |operands| node.op.infer(operands));
+            inferred.as_ref() == Ok(self.shape(node.output))
+        })
+    }
+
+    /// Calls `f` with the shapes that a node works on.
+    pub fn with_operands<T>(&self, node: &Node, f: impl FnOnce(&Operands) -> T) -> T {
+        with_operands(&self.values, &self.parameters, &node.inputs, &node.parameters, f)
+    }
+}
+
+impl GraphBuilder {
+    /// An empty graph.
+    pub fn new() -> Self {
+        // Room for a dozen convolutions with what belongs to them. Search lowers thousands of
+        // networks for a proposal.
+        Self {
+            inputs: 0,
+            values: Vec::with_capacity(48),
+            nodes: Vec::with_capacity(48),
+            parameters: Vec::with_capacity(64),
+            names: HashSet::with_capacity(112),
+        }
+    }
+
+    /// Declares an input. Inputs come before all nodes.
+    ///
+    /// # Errors
+    /// If the name is taken, or there is a node already.
+    pub fn input(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        shape: Shape,
+    ) -> Result<ValueId, GraphError> {
+        let name = name.into();
+        if !self.nodes.is_empty() {
+            return Err(GraphError::LateInput { name: name.to_string() });
+        }
+        self.inputs += 1;
+        self.value(name, shape)
+    }
+
+    /// Declares a parameter.
+    ///
+    /// # Errors
+    /// If the name is taken, or the shape has no axis, a size of 0, or too many numbers.
+    pub fn parameter(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        shape: &[u32],
+        role: Role,
+    ) -> Result<ParameterId, GraphError> {
+        let name = name.into();
+        let elements = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size.into()));
+        if shape.is_empty() || !elements.is_some_and(|n| (1..=MAX_PARAMETER_ELEMENTS).contains(&n))
+        {
+            let (name, shape) = (name.to_string(), format!("{shape:?}"));
+            return Err(GraphError::Parameter { name, shape });
+        }
+        self.claim(&name)?;
+        self.parameters.push(Parameter { name, shape: shape.into(), role });
+        Ok(ParameterId(self.parameters.len() - 1))
+    }
+
+    /// Adds a node after the others, and returns its output, which has the node's name.
+    ///
+    /// # Errors
+    /// If the name is taken, or the operation does not work on these operands.
+    pub fn node(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+        parameters: &[ParameterId],
+        place: Place,
+    ) -> Result<ValueId, GraphError> {
+        let (name, op) = (name.into(), op.into());
+        let shape = self.check(&op, parameters).and_then(|()| {
+            with_operands(&self.values, &self.parameters, inputs, parameters, |o| op.infer(o))
+        });
+        match shape {
+            Ok(shape) => {
+                let output = self.value(name, shape)?;
+                let (inputs, parameters) = (inputs.into(), parameters.into());
+                self.nodes.push(Node { op, inputs, parameters, output, place });
+                Ok(output)
+            }
+            Err(problem) => {
+                let node = name.to_string();
+                Err(GraphError::Operands { node, kind: op.kind(), problem })
+            }
+        }
+    }
+
+    /// The shape of a value so far.
+    ///
+    /// # Panics
+    /// If the value is not of this builder.
+    pub fn shape(&self, value: ValueId) -> &Shape {
+        &self.values[value.0].shape
+    }
+
+    /// The graph that computes `outputs`.
+    ///
+    /// # Errors
+    /// If there are none, or no node reads one of the parameters.
+    pub fn finish(self, outputs: &[ValueId]) -> Result<Graph, GraphError> {
+        if outputs.is_empty() {
+            return Err(GraphError::NoOutput);
+        }
+        let mut read = vec![false; self.parameters.len()];
+        self.nodes.iter().flat_map(|node| &node.parameters).for_each(|id| read[id.0] = true);
+        if let Some((parameter, _)) = self.parameters.iter().zip(read).find(|(_, read)| !read) {
+            return Err(GraphError::Unread { name: parameter.name.to_string() });
+        }
+        let Self { inputs, values, nodes, parameters, names: _ } = self;
+        Ok(Graph { inputs, values, nodes, parameters, outputs: outputs.to_vec() })
+    }
+
+    fn value(&mut self, name: Arc<str>, shape: Shape) -> Result<ValueId, GraphError> {
+        self.claim(&name)?;
+        self.values.push(Value { name, shape });
+        Ok(ValueId(self.values.len() - 1))
+    }
+
+    fn claim(&mut self, name: &Arc<str>) -> Result<(), GraphError> {
+        if self.names.insert(name.clone()) {
+            Ok(())
+        } else {
+            Err(GraphError::Name { name: name.to_string() })
+        }
+    }
+
+    /// Checks the number and the roles of a node's parameters.
+    fn check(&self, op: &Op, parameters: &[ParameterId]) -> Result<(), InferError> {
+        let (slots, given) = (op.slots(), parameters.len());
+        let least = slots.iter().filter(|slot| !slot.optional).count();
+        if !(least..=slots.len()).contains(&given) {
+            return Err(InferError::Parameters { least, most: slots.len(), given });
+        }
+        let unlike = slots.iter().zip(parameters).find_map(|(slot, id)| {
+            let Parameter { name, role, .. } = &self.parameters[id.0];
+            (*role != slot.role).then(|| InferError::Role {
+                name: name.to_string(),
+                expected: slot.role,
+                given: *role,
+            })
+        });
+        unlike.map_or(Ok(()), Err)
+    }
+}
+
+fn with_operands<T>(
+    values: &[Value],
+    parameters: &[Parameter],
+    inputs: &[ValueId],
+    of: &[ParameterId],
+    f: impl FnOnce(&Operands) -> T,
+) -> T {
+    let inputs: SmallVec<[&Shape; 4]> = inputs.iter().map(|id| &values[id.0].shape).collect();
+    let parameters: SmallVec<[&[u32]; 4]> =
+        of.iter().map(|id| parameters[id.0].shape.as_slice()).collect();
+    f(&Operands { inputs: &inputs, parameters: &parameters })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Add, BatchNormalization, Conv, GlobalAveragePool};
+
+    fn builder() -> (GraphBuilder, ValueId) {
+        let mut builder = GraphBuilder::new();
+        let image = builder.input("image", Shape::new(3, &[4, 4]).unwrap()).unwrap();
+        (builder, image)
+    }
+
+    #[test]
+    fn shapes_are_inferred_and_producers_known() {
+        let (mut b, image) = builder();
+        let weight = b.parameter("w", &[8, 3, 3, 3], Role::Weight).unwrap();
+        let conv = b.node("conv", Conv::dense(3, 2), &[image], &[weight], Place::default());
+        let conv = conv.unwrap();
+        let pool = b.node("pool", GlobalAveragePool, &[conv], &[], Place::default()).unwrap();
+        let graph = b.finish(&[pool]).unwrap();
+        assert_eq!(graph.shape(conv).to_string(), "8x2x2");
+        assert_eq!(graph.shape(pool).to_string(), "8");
+        assert_eq!(graph.producer(image), None);
+        let producer = graph.producer(pool).unwrap();
+        assert_eq!(graph.node(producer).output, pool);
+        assert_eq!(graph.readers()[conv.index()].as_slice(), [producer]);
+        assert_eq!(graph.parameter(weight).elements(), 8 * 27);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let (mut b, image) = builder();
+        let shape = Shape::new(3, &[4, 4]).unwrap();
+        let error = b.input("image", shape.clone()).unwrap_err();
+        assert_eq!(error, GraphError::Name { name: "image".into() });
+        let error = b.parameter("w", &[8, 0], Role::Weight).unwrap_err().to_string();
+        assert_eq!(error, "parameter \"w\" has shape [8, 0]; it needs 1 to 1099511627776 numbers");
+        assert!(b.parameter("w", &[], Role::Weight).is_err());
+        assert!(b.parameter("w", &[u32::MAX; 3], Role::Weight).is_err());
+        let weight = b.parameter("w", &[3], Role::Weight).unwrap();
+        let nowhere = Place::default;
+        let error =
+            b.node("bn", BatchNormalization { epsilon: 1e-5 }, &[image], &[weight], nowhere());
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "node \"bn\" (batch_normalization): it takes 4 to 4 parameters, but has 1"
+        );
+        let bias = b.parameter("b", &[3], Role::Bias).unwrap();
+        let error = b.node("conv", Conv::dense(1, 1), &[image], &[bias], nowhere()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "node \"conv\" (conv): its parameter b is a Bias, where a Weight is needed"
+        );
+        let error = b.node("add", Add, &[image], &[], nowhere()).unwrap_err().to_string();
+        assert_eq!(error, "node \"add\" (add): it takes 2 inputs, but has 1");
+        let sum = b.node("sum", Add, &[image, image], &[], nowhere()).unwrap();
+        let error = b.input("late", shape).unwrap_err();
+        assert_eq!(error, GraphError::LateInput { name: "late".into() });
+        assert_eq!(b.finish(&[sum]).unwrap_err(), GraphError::Unread { name: "w".into() });
+        assert_eq!(builder().0.finish(&[]).unwrap_err(), GraphError::NoOutput);
+    }
+}

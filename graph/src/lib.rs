@@ -1,0 +1,42 @@
+//! Networks as graphs: operations in execution order on values of known shapes.
+//!
+//! A [`Graph`] is structure only. It declares its parameters by name and shape; their numbers are
+//! [`Weights`], which travel apart. One file per operation in `ops/` says everything there is to
+//! know about it: shape inference, cost, which channels belong together ([`ties`]), and a slow
+//! reference evaluation. From the ties follow the [`Channels`] of a graph, the sets of indices that
+//! are kept or removed together, and [`Graph::without`] removes some of them. [`Evaluator`] runs a
+//! graph on plain numbers.
+//!
+//! It does not train, quantize or run on a device, and it does not choose a memory layout: shapes
+//! say sizes, not strides. It has no I/O, threads, clock or randomness, and builds for wasm32.
+//! `docs/graph.md` tells how to add an operation.
+
+mod channels;
+mod cost;
+mod cut;
+mod evaluate;
+mod graph;
+mod normalization;
+mod ops;
+mod pad;
+mod scalar;
+mod shape;
+pub mod ties;
+mod weights;
+
+pub use channels::{ChannelGroup, ChannelGroupId, ChannelId, Channels};
+pub use cost::Cost;
+pub use cut::{Cut, CutError};
+pub use evaluate::Evaluator;
+pub use graph::{
+    Graph, GraphBuilder, GraphError, MAX_PARAMETER_ELEMENTS, Node, NodeId, Parameter, ParameterId,
+    Place, Value, ValueId,
+};
+pub use ops::{
+    Add, Axis, BatchNormalization, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool,
+    Groups, HardSwish, InferError, Linear, MaxPool, Memory, Multiply, Op, Operands, Operation,
+    Role, Sigmoid, Slot,
+};
+pub use scalar::{Dual, Scalar};
+pub use shape::{MAX_ELEMENTS, Shape, ShapeError};
+pub use weights::{Array, Weights, WeightsError};

@@ -1,0 +1,67 @@
+//! Clipping to an interval: ReLU, ReLU6, and others of their kind.
+
+use std::hash::{Hash, Hasher};
+
+use super::{InferError, Memory, Operands, Operation, Slot, channel_by_channel};
+use crate::ties::Ties;
+use crate::{Scalar, Shape};
+
+/// `min(max(x, low), high)`, elementwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clip {
+    /// Lower bound.
+    pub low: f32,
+    /// Upper bound, infinite if there is none.
+    pub high: f32,
+}
+
+impl Clip {
+    /// `max(x, 0)`
+    pub const RELU: Self = Self { low: 0.0, high: f32::INFINITY };
+    /// `min(max(x, 0), 6)`
+    pub const RELU6: Self = Self { low: 0.0, high: 6.0 };
+}
+
+impl Hash for Clip {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        [self.low, self.high].map(f32::to_bits).hash(state);
+    }
+}
+
+impl Operation for Clip {
+    fn kind(&self) -> &'static str {
+        "clip"
+    }
+
+    fn slots(&self) -> &'static [Slot] {
+        &[]
+    }
+
+    fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
+        operands.one().cloned()
+    }
+
+    fn macs(&self, _: &Operands, _: &Shape) -> u64 {
+        0
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::InPlace
+    }
+
+    fn ties(&self, _: &Operands, _: &Shape) -> Ties {
+        channel_by_channel()
+    }
+
+    fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
+
+    fn evaluate<S: Scalar>(
+        &self,
+        _: &Operands,
+        inputs: &[&[S]],
+        _: &[&[S]],
+        _: &Shape,
+    ) -> Vec<S> {
+        inputs[0].iter().map(|x| x.clip(self.low, self.high)).collect()
+    }
+}

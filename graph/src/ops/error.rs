@@ -1,0 +1,122 @@
+//! Why an operation does not work on its operands.
+
+use super::Role;
+use crate::{Shape, ShapeError};
+
+/// Written to follow "node `x`: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InferError {
+    /// Too few or too many inputs.
+    #[error("it takes {expected} inputs, but has {given}")]
+    Inputs {
+        /// How many it takes.
+        expected: usize,
+        /// How many there are.
+        given: usize,
+    },
+    /// No inputs, where any number above 0 would do.
+    #[error("it has no inputs")]
+    NoInputs,
+    /// Too few or too many parameters.
+    #[error("it takes {least} to {most} parameters, but has {given}")]
+    Parameters {
+        /// Without optional ones.
+        least: usize,
+        /// With optional ones.
+        most: usize,
+        /// How many there are.
+        given: usize,
+    },
+    /// A parameter for something else.
+    #[error("its parameter {name} is a {given:?}, where a {expected:?} is needed")]
+    Role {
+        /// The parameter's name.
+        name: String,
+        /// What is needed.
+        expected: Role,
+        /// What it is.
+        given: Role,
+    },
+    /// A parameter of another shape.
+    #[error("its {role:?} has shape {given}, where {expected} is needed")]
+    ParameterShape {
+        /// Which one.
+        role: Role,
+        /// The shape that fits.
+        expected: String,
+        /// Its shape.
+        given: String,
+    },
+    /// Inputs that must be alike are not.
+    #[error("its inputs have shapes {first} and {other}, which do not fit together")]
+    Unlike {
+        /// Shape of the first input.
+        first: String,
+        /// Shape of another one.
+        other: String,
+    },
+    /// A value with another number of axes.
+    #[error("it works on {expected} axes of positions, but its input is {shape}")]
+    Axes {
+        /// How many it works on.
+        expected: usize,
+        /// The input's shape.
+        shape: String,
+    },
+    /// A window that is larger than the input.
+    #[error("its window of {window} does not fit on {size} positions, padding included")]
+    Window {
+        /// Positions that the window covers.
+        window: u64,
+        /// Positions there are.
+        size: u64,
+    },
+    /// A window that can lie on padding alone.
+    #[error("its padding of {padding} is as large as its window of {window}")]
+    Padding {
+        /// Padding at one side.
+        padding: u32,
+        /// Positions that the window covers.
+        window: u64,
+    },
+    /// A setting that has to be at least 1.
+    #[error("its {setting} is 0")]
+    Zero {
+        /// Which one.
+        setting: &'static str,
+    },
+    /// Groups of unequal size.
+    #[error("{groups} groups do not divide {channels} channels")]
+    Groups {
+        /// How many groups.
+        groups: u32,
+        /// How many channels.
+        channels: u32,
+    },
+    /// A channel that does not exist.
+    #[error("it reads channel {index}, but its input has {channels} channels")]
+    Channel {
+        /// Which one, counted from 0.
+        index: u32,
+        /// How many there are.
+        channels: u32,
+    },
+    /// An output that is too large.
+    #[error("its output {0}")]
+    Output(#[from] ShapeError),
+}
+
+impl InferError {
+    pub(super) fn parameter(role: Role, expected: &[u32], given: &[u32]) -> Self {
+        Self::ParameterShape { role, expected: sizes(expected), given: sizes(given) }
+    }
+
+    pub(super) fn unlike(first: &Shape, other: &Shape) -> Self {
+        Self::Unlike { first: first.to_string(), other: other.to_string() }
+    }
+}
+
+/// `[8, 3, 3, 3]`
+pub(crate) fn sizes(shape: &[u32]) -> String {
+    format!("{shape:?}")
+}

@@ -1,0 +1,238 @@
+//! The operations, one file each, and what each of them has to say.
+//!
+//! [`Operation`] has no default methods and [`Op`] no catch-all arms, so a new operation cannot
+//! leave anything out. `docs/graph.md` lists the steps to add one.
+
+mod error;
+mod window;
+
+use smallvec::smallvec;
+
+use crate::ties::{Tie, Ties};
+use crate::{Scalar, Shape};
+
+pub use error::InferError;
+pub use window::Axis;
+
+/// What an operation has to say about itself. `operands` are those that [`Operation::infer`]
+/// accepted, and `output` is the shape that it returned.
+pub trait Operation: Sized {
+    /// Its kind, such as `conv`; in messages.
+    fn kind(&self) -> &'static str;
+
+    /// The parameters that it takes, in order. Optional ones come last.
+    fn slots(&self) -> &'static [Slot];
+
+    /// The shape of the output.
+    ///
+    /// # Errors
+    /// If the operation does not work on these operands. The number of parameters is already
+    /// checked against [`Operation::slots`].
+    fn infer(&self, operands: &Operands) -> Result<Shape, InferError>;
+
+    /// Multiply-accumulates. Only convolutions and linear layers have some; the rest is usually
+    /// computed along with them.
+    fn macs(&self, operands: &Operands, output: &Shape) -> u64;
+
+    /// Where the output is written.
+    fn memory(&self) -> Memory;
+
+    /// Which channel indices belong together. An input or output that no tie names keeps all of its
+    /// channels.
+    fn ties(&self, operands: &Operands, output: &Shape) -> Ties;
+
+    /// Changes the operation to what it is after channels have been removed: for each input and for
+    /// the output, the ascending indices of the channels that are kept. Most have nothing to
+    /// change, because shapes and parameters say how many channels there are.
+    fn cut(&mut self, inputs: &[&[u32]], output: &[u32]);
+
+    /// The output for one example, simple and slow. Numbers of parameters are row-major.
+    fn evaluate<S: Scalar>(
+        &self,
+        operands: &Operands,
+        inputs: &[&[S]],
+        parameters: &[&[S]],
+        output: &Shape,
+    ) -> Vec<S>;
+}
+
+/// The shapes that an operation works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands<'a> {
+    /// Shapes of the inputs.
+    pub inputs: &'a [&'a Shape],
+    /// Shapes of the parameters, in the order of [`Operation::slots`]; absent optional ones are
+    /// left out at the end.
+    pub parameters: &'a [&'a [u32]],
+}
+
+/// A parameter that an operation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// What the parameter is for.
+    pub role: Role,
+    /// Whether it may be absent.
+    pub optional: bool,
+}
+
+/// What a parameter is for. It decides how training starts and treats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Multiplies values of several channels; `[out, in, …]`.
+    Weight,
+    /// Added to each output channel.
+    Bias,
+    /// Multiplies a normalised channel.
+    Scale,
+    /// Added to a normalised channel.
+    Shift,
+    /// Running mean of a channel; observed and not trained.
+    Mean,
+    /// Running variance of a channel; observed and not trained.
+    Variance,
+}
+
+/// Where an operation writes its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Over its first input, if nothing reads that later.
+    InPlace,
+    /// To memory of its own.
+    Separate,
+}
+
+/// Lists the operations. Each line is the name of the file and the name of the struct in it.
+macro_rules! operations {
+    ($($file:ident: $operation:ident,)+) => {
+        $(
+            mod $file;
+            pub use $file::$operation;
+        )+
+
+        /// Any operation.
+        #[derive(Debug, Clone, PartialEq, Hash)]
+        pub enum Op {
+            $(#[doc = concat!("See [`", stringify!($operation), "`].")] $operation($operation),)+
+        }
+
+        $(
+            impl From<$operation> for Op {
+                fn from(operation: $operation) -> Self {
+                    Op::$operation(operation)
+                }
+            }
+        )+
+
+        impl Operation for Op {
+            fn kind(&self) -> &'static str {
+                match self { $(Op::$operation(op) => op.kind(),)+ }
+            }
+
+            fn slots(&self) -> &'static [Slot] {
+                match self { $(Op::$operation(op) => op.slots(),)+ }
+            }
+
+            fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
+                match self { $(Op::$operation(op) => op.infer(operands),)+ }
+            }
+
+            fn macs(&self, operands: &Operands, output: &Shape) -> u64 {
+                match self { $(Op::$operation(op) => op.macs(operands, output),)+ }
+            }
+
+            fn memory(&self) -> Memory {
+                match self { $(Op::$operation(op) => op.memory(),)+ }
+            }
+
+            fn ties(&self, operands: &Operands, output: &Shape) -> Ties {
+                match self { $(Op::$operation(op) => op.ties(operands, output),)+ }
+            }
+
+            fn cut(&mut self, inputs: &[&[u32]], output: &[u32]) {
+                match self { $(Op::$operation(op) => op.cut(inputs, output),)+ }
+            }
+
+            fn evaluate<S: Scalar>(
+                &self,
+                operands: &Operands,
+                inputs: &[&[S]],
+                parameters: &[&[S]],
+                output: &Shape,
+            ) -> Vec<S> {
+                match self {
+                    $(Op::$operation(op) => op.evaluate(operands, inputs, parameters, output),)+
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    add: Add,
+    batch_normalization: BatchNormalization,
+    clip: Clip,
+    concat: Concat,
+    conv: Conv,
+    flatten: Flatten,
+    gather_channels: GatherChannels,
+    global_average_pool: GlobalAveragePool,
+    hard_swish: HardSwish,
+    linear: Linear,
+    max_pool: MaxPool,
+    multiply: Multiply,
+    sigmoid: Sigmoid,
+}
+
+pub use conv::Groups;
+
+impl Role {
+    /// Whether training changes it by its gradient.
+    pub fn is_trained(self) -> bool {
+        match self {
+            Role::Weight | Role::Bias | Role::Scale | Role::Shift => true,
+            Role::Mean | Role::Variance => false,
+        }
+    }
+}
+
+impl Slot {
+    const fn required(role: Role) -> Self {
+        Self { role, optional: false }
+    }
+
+    const fn optional(role: Role) -> Self {
+        Self { role, optional: true }
+    }
+}
+
+impl<'a> Operands<'a> {
+    /// The only input.
+    fn one(&self) -> Result<&'a Shape, InferError> {
+        match self.inputs {
+            [input] => Ok(input),
+            inputs => Err(InferError::Inputs { expected: 1, given: inputs.len() }),
+        }
+    }
+
+    /// Both inputs.
+    fn two(&self) -> Result<[&'a Shape; 2], InferError> {
+        match self.inputs {
+            [a, b] => Ok([a, b]),
+            inputs => Err(InferError::Inputs { expected: 2, given: inputs.len() }),
+        }
+    }
+
+    /// Checks that a parameter has this shape. An absent one always has.
+    fn expect(&self, parameter: usize, role: Role, shape: &[u32]) -> Result<(), InferError> {
+        match self.parameters.get(parameter) {
+            Some(&given) if given != shape => Err(InferError::parameter(role, shape, given)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ties of an operation that treats each channel by itself: those of the only input to the output.
+fn channel_by_channel() -> Ties {
+    use crate::ties::Port;
+    smallvec![Tie::same(Port::Input(0), Port::Output)]
+}

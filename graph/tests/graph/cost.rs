@@ -1,0 +1,75 @@
+//! Cost, against calculations by hand.
+
+use edgesmith_graph::{Add, Clip, Cost, GlobalAveragePool, Shape};
+
+use crate::{Net, picture};
+
+#[test]
+fn an_inverted_residual_matches_a_calculation_by_hand() {
+    let mut net = Net::new();
+    let image = net.input(picture(1, 4, 4));
+    let stem = net.conv(image, 5, 3);
+    let entry = net.op(Clip::RELU, &[stem]);
+    let expand = net.conv(entry, 15, 1);
+    let expand = net.normalize(expand);
+    let expand = net.op(Clip::RELU6, &[expand]);
+    let depthwise = net.depthwise(expand, 15, 3);
+    let depthwise = net.op(Clip::RELU6, &[depthwise]);
+    let project = net.conv(depthwise, 5, 1);
+    let sum = net.op(Add, &[entry, project]);
+    let pooled = net.op(GlobalAveragePool, &[sum]);
+    let output = net.linear(pooled, 10);
+    let graph = net.builder.finish(&[output]).unwrap();
+    let positions = 16;
+    assert_eq!(
+        graph.cost(),
+        Cost {
+            macs: (9 * 5 + 5 * 15 + 9 * 15 + 15 * 5) * positions + 50,
+            // Normalisation folds into the bias that is there already.
+            parameters: (45 + 5) + (75 + 15) + (135 + 15) + (75 + 5) + (50 + 10),
+            // The block's input, its expansion and the depthwise output; activations are written
+            // over their inputs.
+            peak_elements: positions * (5 + 15 + 15),
+        }
+    );
+}
+
+#[test]
+fn normalisation_that_cannot_be_folded_has_a_factor_and_an_offset() {
+    let mut net = Net::new();
+    let input = net.input(picture(3, 2, 2));
+    let first = net.normalize(input);
+    let conv = net.conv(first, 4, 1);
+    let folded = net.normalize(conv);
+    let output = net.conv(folded, 2, 1);
+    let graph = net.builder.finish(&[output]).unwrap();
+    assert_eq!(graph.cost().parameters, 6 + (12 + 4) + (8 + 2));
+    let absorbed = graph.absorbed_normalizations();
+    assert_eq!(absorbed.iter().flatten().count(), 1);
+    let absorbed_by_conv = absorbed[graph.producer(conv).unwrap().index()];
+    assert_eq!(absorbed_by_conv, graph.producer(folded));
+}
+
+/// The output of a convolution that something else reads too is needed as it is.
+#[test]
+fn normalisation_of_a_value_with_other_readers_is_not_folded() {
+    let mut net = Net::new();
+    let input = net.input(picture(1, 2, 2));
+    let conv = net.conv(input, 4, 1);
+    let normalized = net.normalize(conv);
+    let output = net.op(Add, &[conv, normalized]);
+    let graph = net.builder.finish(&[output]).unwrap();
+    assert_eq!(graph.cost().parameters, (4 + 4) + 8);
+    // Nor is one written over its input.
+    assert_eq!(graph.cost().peak_elements, 3 * 16);
+}
+
+#[test]
+fn values_that_nobody_reads_take_memory_only_at_once() {
+    let mut net = Net::new();
+    let input = net.input(Shape::new(4, &[]).unwrap());
+    net.linear(input, 100);
+    let output = net.linear(input, 2);
+    let graph = net.builder.finish(&[output]).unwrap();
+    assert_eq!(graph.cost().peak_elements, 104);
+}

@@ -1,0 +1,149 @@
+//! Removing channels: the smaller graph computes what the masked one computes.
+
+use std::collections::BTreeSet;
+
+use edgesmith_graph::{
+    ChannelId, Channels, Concat, CutError, Evaluator, Flatten, GatherChannels, Graph, Shape,
+    Weights,
+};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Net, picture, random};
+
+/// A random choice of channels that may be removed, such that every value keeps one.
+fn removable(graph: &Graph, channels: &Channels, seed: u64) -> BTreeSet<ChannelId> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut removed = BTreeSet::new();
+    for group in channels.groups().iter().filter(|group| !group.fixed) {
+        for &channel in &group.channels {
+            if rng.random_bool(0.4) {
+                removed.insert(channel);
+                let left = |(id, _)| channels.of_value(id).iter().any(|c| !removed.contains(c));
+                if !graph.values().all(left) {
+                    removed.remove(&channel);
+                }
+            }
+        }
+    }
+    removed
+}
+
+/// All numbers at indices of removed channels set to 0.
+fn masked(
+    graph: &Graph,
+    channels: &Channels,
+    weights: &Weights,
+    removed: &BTreeSet<ChannelId>,
+) -> Weights {
+    let mut masked = weights.clone();
+    for (id, parameter) in graph.parameters() {
+        let array = masked.arrays.get_mut(&*parameter.name).unwrap();
+        for axis in 0..array.shape.len() {
+            let Some(of) = channels.of_parameter(id, axis) else { continue };
+            let inner: usize = array.shape[axis + 1..].iter().product();
+            for (at, value) in array.data.iter_mut().enumerate() {
+                if removed.contains(&of[at / inner % array.shape[axis]]) {
+                    *value = 0.0;
+                }
+            }
+        }
+    }
+    masked
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn the_pruned_graph_equals_the_masked_one(seed: u64, nodes in 1usize..14) {
+        let graph = random::graph(seed, nodes);
+        let channels = graph.channels();
+        let removed = removable(&graph, &channels, seed);
+        let weights = random::weights(&graph, seed);
+        let cut = graph.clone().without(&channels, removed.clone()).unwrap();
+        let slim = cut.weights(&weights);
+        prop_assert_eq!(slim.fit(&cut.graph), Ok(()));
+
+        let masked = masked(&graph, &channels, &weights, &removed);
+        let input = random::input(&graph, seed);
+        let expected = Evaluator::<f64>::new(&graph, &masked).run(vec![input.clone()]);
+        let got = Evaluator::<f64>::new(&cut.graph, &slim).run(vec![input]);
+        // Not only the outputs: every value has its kept channels.
+        for (id, value) in graph.values() {
+            let positions = value.shape.positions() as usize;
+            let of = channels.of_value(id);
+            let kept = expected[id.index()].chunks_exact(positions).zip(of);
+            let kept = kept.filter(|(_, channel)| !removed.contains(channel));
+            let kept: Vec<f64> = kept.flat_map(|(values, _)| values).copied().collect();
+            prop_assert_eq!(kept.len(), got[id.index()].len());
+            for (a, b) in kept.iter().zip(&got[id.index()]) {
+                prop_assert!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "{}: {a} {b}", value.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_removed_changes_nothing(seed: u64, nodes in 1usize..14) {
+        let graph = random::graph(seed, nodes);
+        let cut = graph.clone().without(&graph.channels(), []).unwrap();
+        prop_assert_eq!(&cut.graph, &graph);
+        let weights = random::weights(&graph, seed);
+        prop_assert_eq!(cut.weights(&weights), weights);
+    }
+
+    #[test]
+    fn a_cut_can_be_cut_again(seed: u64, nodes in 1usize..14) {
+        let graph = random::graph(seed, nodes);
+        let channels = graph.channels();
+        let cut = graph.clone().without(&channels, removable(&graph, &channels, seed)).unwrap().graph;
+        let channels = cut.channels();
+        let twice = cut.clone().without(&channels, removable(&cut, &channels, !seed)).unwrap().graph;
+        prop_assert!(twice.cost().parameters <= cut.cost().parameters);
+        prop_assert!(cut.cost().parameters <= graph.cost().parameters);
+    }
+}
+
+#[test]
+fn a_concatenation_and_a_shuffle_are_cut_exactly() {
+    let mut net = Net::new();
+    let image = net.input(picture(1, 2, 2));
+    let (a, b) = (net.conv(image, 2, 1), net.conv(image, 2, 1));
+    let both = net.op(Concat, &[a, b]);
+    // [a0, b0, a1, b1]
+    let shuffled = net.op(GatherChannels::shuffle(4, 2), &[both]);
+    let features = net.op(Flatten, &[shuffled]);
+    let output = net.linear(features, 2);
+    let graph = net.builder.finish(&[output]).unwrap();
+    let channels = graph.channels();
+    let removed = BTreeSet::from([channels.of_value(b)[0]]);
+    let cut = graph.clone().without(&channels, removed.clone()).unwrap();
+    assert_eq!(cut.graph.shape(b).channels(), 1);
+    assert_eq!(cut.graph.shape(features).channels(), 12);
+    let mut weights = random::weights(&graph, 1);
+    let linear = weights.arrays.get_mut("n6.weight").unwrap();
+    linear.data = (0..32u8).map(f32::from).collect();
+    let kept = &cut.weights(&weights).arrays["n6.weight"];
+    assert_eq!(kept.shape, [2, 12]);
+    // The four positions of b0 are gone from each row.
+    let row: Vec<f32> = [0u8, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15].map(f32::from).to_vec();
+    assert_eq!(kept.data[..12], row);
+}
+
+#[test]
+fn inputs_outputs_and_the_last_channel_of_a_value_stay() {
+    let mut net = Net::new();
+    let input = net.input(Shape::new(2, &[]).unwrap());
+    let hidden = net.linear(input, 2);
+    let output = net.linear(hidden, 2);
+    let graph = net.builder.finish(&[output]).unwrap();
+    let channels = graph.channels();
+    let remove = |value| {
+        let of: BTreeSet<ChannelId> = channels.of_value(value).iter().copied().collect();
+        graph.clone().without(&channels, of).unwrap_err()
+    };
+    assert_eq!(remove(input), CutError::Fixed { value: "input".into() });
+    assert_eq!(remove(output), CutError::Fixed { value: "n2".into() });
+    assert_eq!(remove(hidden), CutError::Empty { value: "n1".into() });
+}

@@ -1,0 +1,167 @@
+//! Random graphs of every operation, with random weights.
+
+use edgesmith_graph::{
+    Add, Array, Axis, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph,
+    Groups, HardSwish, MaxPool, Multiply, Role, Shape, Sigmoid, ValueId, Weights,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use smallvec::SmallVec;
+
+use crate::Net;
+
+/// Values that a random graph may have at most, so that tests stay fast.
+const MAX_ELEMENTS: u64 = 2_000;
+
+/// A graph of up to `nodes` random nodes on a picture or a sequence, which ends in a linear layer.
+pub fn graph(seed: u64, nodes: usize) -> Graph {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut net = Net::new();
+    let axes = rng.random_range(1..=2);
+    let space: Vec<u32> = (0..axes).map(|_| rng.random_range(1..6)).collect();
+    let input = net.input(Shape::new(rng.random_range(1..4), &space).unwrap());
+    let mut values = vec![input];
+    for _ in 0..nodes {
+        if let Some(value) = node(&mut net, &mut rng, &values)
+            && net.builder.shape(value).elements() <= MAX_ELEMENTS
+        {
+            values.push(value);
+        }
+    }
+    let last = *values.last().unwrap();
+    let features = net.op(Flatten, &[last]);
+    let output = net.linear(features, 3);
+    net.builder.finish(&[output]).unwrap()
+}
+
+/// Adds a random node, unless the operation that was drawn fits none of the values.
+fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<ValueId> {
+    // Recent values are likelier, so that graphs become deep.
+    let mut pick = || {
+        let back = rng.random_range(0..values.len()).min(rng.random_range(0..values.len()));
+        values[values.len() - 1 - back]
+    };
+    let (first, second) = (pick(), pick());
+    let shape = net.builder.shape(first).clone();
+    let axes = shape.space().len();
+    let same_space = net.builder.shape(second).space() == shape.space();
+    let alike = *net.builder.shape(second) == shape;
+    match rng.random_range(0..15) {
+        0 => {
+            let filters = rng.random_range(1..6);
+            convolution(net, rng, first, Groups::Equal(1), filters)
+        }
+        1 => {
+            let filters = shape.channels() * rng.random_range(1..3);
+            convolution(net, rng, first, Groups::PerChannel, filters)
+        }
+        2 => {
+            let groups = (2..=4).find(|groups| shape.channels().is_multiple_of(*groups))?;
+            let filters = groups * rng.random_range(1..4);
+            convolution(net, rng, first, Groups::Equal(groups), filters)
+        }
+        3 if axes > 0 => {
+            let kernel = rng.random_range(1..4);
+            let axis = Axis::same(kernel, rng.random_range(1..3));
+            let pool = MaxPool {
+                kernel: SmallVec::from_elem(kernel, axes),
+                axes: SmallVec::from_elem(axis, axes),
+            };
+            // An even kernel does not fit on one position.
+            net.try_op(pool, &[first]).ok()
+        }
+        4 => Some(net.normalize(first)),
+        5 => Some(net.op([Clip::RELU, Clip::RELU6][rng.random_range(0..2)], &[first])),
+        6 => Some(net.op(HardSwish, &[first])),
+        7 => Some(net.op(Sigmoid, &[first])),
+        8 if alike => Some(net.op(Add, &[first, second])),
+        9 if same_space => Some(net.op(Concat, &[first, second, first])),
+        10 => {
+            // Squeeze-and-excitation.
+            let squeezed = net.op(GlobalAveragePool, &[first]);
+            let hidden = net.linear(squeezed, rng.random_range(1..4));
+            let hidden = net.op(Clip::RELU, &[hidden]);
+            let gate = net.linear(hidden, shape.channels());
+            let gate = net.op(Sigmoid, &[gate]);
+            Some(net.op(Multiply, &[first, gate]))
+        }
+        11 => {
+            let count = rng.random_range(1..=shape.channels() + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..shape.channels())).collect();
+            Some(net.op(GatherChannels { indices }, &[first]))
+        }
+        12 if shape.elements() < 200 => Some(net.op(Flatten, &[first])),
+        13 => Some(net.linear(first, rng.random_range(1..6))),
+        14 if alike => Some(net.op(Multiply, &[first, second])),
+        _ => None,
+    }
+}
+
+fn convolution(
+    net: &mut Net,
+    rng: &mut ChaCha8Rng,
+    input: ValueId,
+    groups: Groups,
+    filters: u32,
+) -> Option<ValueId> {
+    let axes = net.builder.shape(input).space().len();
+    if axes == 0 {
+        return None;
+    }
+    let kernel = rng.random_range(1..4);
+    let axis = |rng: &mut ChaCha8Rng| Axis {
+        stride: rng.random_range(1..3),
+        dilation: rng.random_range(1..3),
+        before: kernel,
+        after: rng.random_range(0..2) + kernel,
+    };
+    let axes = (0..axes).map(|_| axis(rng)).collect();
+    net.try_conv(input, Conv { axes, groups }, filters, kernel).ok()
+}
+
+/// Numbers for all parameters of a graph.
+pub fn weights(graph: &Graph, seed: u64) -> Weights {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let arrays = graph.parameters().map(|(_, parameter)| {
+        let range = match parameter.role {
+            Role::Variance => 0.5..1.5,
+            Role::Weight | Role::Bias | Role::Scale | Role::Shift | Role::Mean => -1.0..1.0,
+        };
+        let data = (0..parameter.elements()).map(|_| rng.random_range(range.clone())).collect();
+        (parameter.name.to_string(), Array { shape: parameter.sizes(), data })
+    });
+    Weights { arrays: arrays.collect() }
+}
+
+/// An input for a graph.
+pub fn input(graph: &Graph, seed: u64) -> Vec<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let input = graph.inputs().next().unwrap();
+    (0..graph.shape(input).elements()).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+#[test]
+fn random_graphs_have_every_operation() {
+    use edgesmith_graph::Operation;
+    let mut kinds = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let graph = graph(seed, 12);
+        kinds.extend(graph.nodes().map(|(_, node)| node.op.kind()));
+    }
+    let all = [
+        "add",
+        "batch_normalization",
+        "clip",
+        "concat",
+        "conv",
+        "flatten",
+        "gather_channels",
+        "global_average_pool",
+        "hard_swish",
+        "linear",
+        "max_pool",
+        "multiply",
+        "sigmoid",
+    ];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
+}

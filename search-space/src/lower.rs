@@ -1,0 +1,218 @@
+//! Lowers a staged architecture to a graph.
+//!
+//! Where a node stands (stage, block, role) is annotated. Names are made of the same, because
+//! people and files see them, but nothing reads them back.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use edgesmith_graph::{
+    Add, BatchNormalization, Clip, Conv, GlobalAveragePool, Graph, GraphBuilder, Groups, Linear,
+    Place, Role, Shape, ValueId,
+};
+
+use crate::{Activation, Architecture, DataShape, MAX_VALUE_ELEMENTS, Operation, PlanError, Stage};
+
+/// Epsilon of every batch normalisation.
+pub const EPSILON: f32 = 1e-5;
+
+impl Architecture {
+    /// The network for images of `data.channels` and `data.classes` classes.
+    ///
+    /// The parameters of a convolution `L` are `L.weight`, and `L.gamma`, `L.beta`, `L.mean` and
+    /// `L.variance` of the normalisation after it; the classifier's are `classifier.weight` and
+    /// `classifier.bias`.
+    ///
+    /// # Errors
+    /// If a stage has a stride on a feature map with one position, or a feature map is too large.
+    pub fn graph(&self, data: DataShape) -> Result<Graph, PlanError> {
+        let side = self.resolution;
+        check_size("image", [data.channels, side, side])?;
+        let mut builder = GraphBuilder::new();
+        let image = Shape::new(data.channels, &[side, side]).expect("sizes within the limit");
+        let head = builder.input("image", image).expect("the first value");
+        let mut lowering = Lowering { builder, head, name: String::new() };
+        let stem_activation =
+            self.stages.first().map_or(Activation::Relu, |stage| stage.activation);
+        let stem = Place { stage: Some(0), block: None, role: Cow::Borrowed("stem") };
+        lowering.conv(stem, Conv::dense(3, 1), self.stem_width, 3, Some(stem_activation))?;
+        for (stage, index) in self.stages.iter().zip(0..) {
+            if stage.depth > 0 && stage.stride > 1 && lowering.shape().space()[0] == 1 {
+                return Err(PlanError::NothingLeftToStride {
+                    stage: index as usize + 1,
+                    stride: stage.stride,
+                });
+            }
+            for block in 0..stage.depth {
+                let stride = if block == 0 { stage.stride } else { 1 };
+                lowering.block(index, block, stage, stride)?;
+            }
+        }
+        lowering.classifier(data.classes)
+    }
+}
+
+/// Adds nodes after `head`.
+struct Lowering {
+    builder: GraphBuilder,
+    head: ValueId,
+    /// Room for a name that is being put together.
+    name: String,
+}
+
+impl Lowering {
+    fn block(
+        &mut self,
+        stage_index: u32,
+        block: u32,
+        stage: &Stage,
+        stride: u32,
+    ) -> Result<(), PlanError> {
+        let place = |role: &'static str| Place {
+            stage: Some(stage_index),
+            block: Some(block),
+            role: Cow::Borrowed(role),
+        };
+        let Stage { width, kernel, .. } = *stage;
+        let activation = Some(stage.activation);
+        match stage.operation {
+            Operation::Conv => {
+                self.conv(place("conv"), Conv::dense(kernel, stride), width, kernel, activation)
+            }
+            Operation::Separable => {
+                self.depthwise(place("depthwise"), kernel, stride, activation)?;
+                self.conv(place("pointwise"), Conv::dense(1, 1), width, 1, activation)
+            }
+            Operation::InvertedResidual { expansion } => {
+                let entry = self.head;
+                let channels = self.shape().channels();
+                if expansion > 1 {
+                    let hidden = channels * expansion;
+                    self.conv(place("expand"), Conv::dense(1, 1), hidden, 1, activation)?;
+                }
+                self.depthwise(place("depthwise"), kernel, stride, activation)?;
+                self.conv(place("project"), Conv::dense(1, 1), width, 1, None)?;
+                if stride == 1 && channels == width {
+                    let place = place("add");
+                    let name = name(&place);
+                    let sum = self.builder.node(name, Add, &[entry, self.head], &[], place);
+                    self.head = sum.expect("both sides have the same shape");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn depthwise(
+        &mut self,
+        place: Place,
+        kernel: u32,
+        stride: u32,
+        activation: Option<Activation>,
+    ) -> Result<(), PlanError> {
+        let channels = self.shape().channels();
+        self.conv(place, Conv::depthwise(kernel, stride), channels, kernel, activation)
+    }
+
+    /// Convolution, batch normalisation, activation.
+    fn conv(
+        &mut self,
+        place: Place,
+        conv: Conv,
+        filters: u32,
+        kernel: u32,
+        activation: Option<Activation>,
+    ) -> Result<(), PlanError> {
+        let name: Arc<str> = name(&place).into();
+        let inputs = match conv.groups {
+            Groups::Equal(_) => self.shape().channels(),
+            Groups::PerChannel => 1,
+        };
+        let [rows, columns] = [0, 1].map(|axis| self.shape().space()[axis]);
+        let padding = kernel - 1;
+        check_size(&name, [self.shape().channels(), rows + padding, columns + padding])?;
+        let stride = conv.axes[0].stride;
+        check_size(&name, [filters, rows.div_ceil(stride), columns.div_ceil(stride)])?;
+        let weight = [filters, inputs, kernel, kernel];
+        let weight_name = self.part(&name, "weight");
+        let weight = self.builder.parameter(weight_name, &weight, Role::Weight);
+        let weight = weight.map_err(|_| PlanError::TooManyWeights { layer: name.to_string() })?;
+        let convolved =
+            self.builder.node(name.clone(), conv, &[self.head], &[weight], place.clone());
+        let convolved = convolved.expect("a filter for every input, of a size within the limit");
+        let parts = [
+            ("gamma", Role::Scale),
+            ("beta", Role::Shift),
+            ("mean", Role::Mean),
+            ("variance", Role::Variance),
+        ];
+        let statistics = parts.map(|(part, role)| {
+            let part = self.part(&name, part);
+            let parameter = self.builder.parameter(part, &[filters], role);
+            parameter.expect("a name of its own and at least one filter")
+        });
+        let op = BatchNormalization { epsilon: EPSILON };
+        let normalized = self.part(&name, "normalized");
+        let normalized =
+            self.builder.node(normalized, op, &[convolved], &statistics, place.clone());
+        self.head = normalized.expect("a normalisation of every filter");
+        if let Some(activation) = activation {
+            let op = match activation {
+                Activation::Relu => Clip::RELU,
+                Activation::Relu6 => Clip::RELU6,
+            };
+            let activated = self.part(&name, "activated");
+            let activated = self.builder.node(activated, op, &[self.head], &[], place);
+            self.head = activated.expect("an activation fits every value");
+        }
+        Ok(())
+    }
+
+    /// Global average pooling and a fully connected layer, whose output is the logits.
+    fn classifier(mut self, classes: u32) -> Result<Graph, PlanError> {
+        let place = |role| Place { stage: None, block: None, role: Cow::Borrowed(role) };
+        let features = self.shape().channels();
+        let pooled = self.builder.node("pool", GlobalAveragePool, &[self.head], &[], place("pool"));
+        let pooled = pooled.expect("pooling fits every value");
+        let too_large = |_| PlanError::TooManyWeights { layer: "classifier".to_owned() };
+        let weight =
+            self.builder.parameter("classifier.weight", &[classes, features], Role::Weight);
+        let weight = weight.map_err(too_large)?;
+        let bias = self.builder.parameter("classifier.bias", &[classes], Role::Bias);
+        let parameters = [weight, bias.expect("as many numbers as classes")];
+        let place = place("classifier");
+        let logits = self.builder.node("classifier", Linear, &[pooled], &parameters, place);
+        let logits = logits.expect("a row for every class");
+        Ok(self.builder.finish(&[logits]).expect("every parameter is read"))
+    }
+
+    /// `stem.weight`
+    fn part(&mut self, name: &str, part: &str) -> Arc<str> {
+        self.name.clear();
+        self.name.extend([name, ".", part]);
+        self.name.as_str().into()
+    }
+
+    fn shape(&self) -> &Shape {
+        self.builder.shape(self.head)
+    }
+}
+
+/// Refuses feature maps that the inference engine does not accept.
+fn check_size(layer: &str, sizes: [u32; 3]) -> Result<(), PlanError> {
+    let elements = sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul);
+    if elements > MAX_VALUE_ELEMENTS {
+        return Err(PlanError::TooLarge { layer: layer.to_owned(), elements });
+    }
+    Ok(())
+}
+
+/// `stage2.block1.expand`; the role alone outside of blocks.
+fn name(place: &Place) -> String {
+    match (place.stage, place.block) {
+        (Some(stage), Some(block)) => {
+            format!("stage{}.block{}.{}", stage + 1, block + 1, place.role)
+        }
+        _ => place.role.to_string(),
+    }
+}
