@@ -242,8 +242,8 @@ fn finished(
 /// from the genotype. `None` if it is not a valid network.
 fn made_up(space: &StagedSpace, genotype: &Genotype) -> Option<TrainedTrial> {
     let candidate = space.decode(genotype);
-    let plan = candidate.pruned_plan(space.data()).ok()?;
-    let cost: Cost = plan.cost(candidate.recipe.precision);
+    let network = candidate.pruned_graph(space.data()).ok()?;
+    let cost = Cost::of(&network, candidate.recipe.precision);
     let digest = genotype.indices().iter().fold(7u64, |sum, index| {
         sum.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(*index) + 1)
     });

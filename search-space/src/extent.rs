@@ -7,7 +7,7 @@
 //! Operation, stride, resolution and whether a stage is present depend on each other, so all their
 //! combinations are tried.
 
-use crate::{DataShape, Genotype, Plan, PlanError, Precision, StagedSpace};
+use crate::{Cost, Genotype, PlanError, Precision, StagedSpace};
 
 /// Largest number of combinations to try.
 const MAX_COMBINATIONS: u64 = 8_000;
@@ -90,9 +90,8 @@ impl StagedSpace {
     }
 
     fn of(&self, genotype: &Genotype) -> Result<Extent, PlanError> {
-        let data: DataShape = self.data();
-        let plan: Plan = self.decode(genotype).pruned_plan(data)?;
-        let cost = plan.cost(Precision::Fp32);
+        let network = self.decode(genotype).pruned_graph(self.data())?;
+        let cost = Cost::of(&network, Precision::Fp32);
         Ok(Extent { macs: cost.macs, parameters: cost.parameters })
     }
 }

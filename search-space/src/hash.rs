@@ -1,11 +1,14 @@
 //! The canonical hash: equal for genotypes that build and compress the same network.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use edgesmith_graph::Graph;
 use serde::{Deserialize, Serialize};
 
-use crate::{CellIdentity, CellSpace, Genotype, Plan, PlanError, Space, StagedSpace};
+use crate::pruning::kept;
+use crate::{CellIdentity, CellSpace, Genotype, PlanError, Space, StagedSpace};
 
 /// Identity of a candidate: the trained network, the channels left after pruning, the precision and
 /// the distillation settings. Choices without effect (an expansion on a plain convolution, two
@@ -28,13 +31,24 @@ impl Space {
 
 fn hash_candidate(space: &StagedSpace, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
     let candidate = space.decode(genotype);
-    let plan = candidate.plan(space.data())?;
-    let pruned = plan.pruned(&candidate.recipe.prune);
-    let mut hasher = blake3::Hasher::new();
-    write_plan(&mut hasher, &plan);
-    for group in pruned.groups() {
-        hasher.update(&group.channels.to_le_bytes());
+    let network = candidate.graph(space.data())?;
+    let mut content = Content::default();
+    hash_graph(&network, &mut content);
+    // Ratios that remove no channel have no effect.
+    if candidate.recipe.prune.iter().any(|ratio| *ratio > 0.0) {
+        let prune = &candidate.recipe.prune;
+        let channels = network.channels();
+        let sizes = channels
+            .groups()
+            .iter()
+            .map(|group| (group.channels.len(), kept(&network, group, prune)));
+        let sizes: Vec<(usize, usize)> = sizes.collect();
+        if sizes.iter().any(|(before, after)| before != after) {
+            sizes.hash(&mut content);
+        }
     }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&content.0);
     hasher.update(candidate.recipe.precision.name().as_bytes());
     if let Some(d) = candidate.recipe.distillation {
         hasher.update(&d.alpha.to_le_bytes());
@@ -60,19 +74,29 @@ fn truncated(hasher: &blake3::Hasher) -> CanonicalHash {
     CanonicalHash(bytes)
 }
 
-/// Hashes structure only. Layer names are not included, because they only name the stage that a
-/// layer came from, which does not affect what it computes.
-fn write_plan(hasher: &mut blake3::Hasher, plan: &Plan) {
-    for n in [plan.input().channels, plan.input().height, plan.input().width] {
-        hasher.update(&n.to_le_bytes());
+/// Hashes structure only. Names and places are not included, because they do not affect what a
+/// network computes.
+fn hash_graph(graph: &Graph, state: &mut impl Hasher) {
+    graph.inputs().for_each(|input| graph.shape(input).hash(state));
+    // The shapes of values follow from these.
+    graph.parameters().for_each(|(_, parameter)| parameter.shape.hash(state));
+    for (_, node) in graph.nodes() {
+        (&node.op, &node.inputs, &node.parameters).hash(state);
     }
-    for group in plan.groups() {
-        hasher.update(&group.channels.to_le_bytes());
+}
+
+/// Everything that is hashed, byte by byte. The bytes may differ between versions and machines,
+/// which is safe: hashes are compared only within one run of a coordinator.
+#[derive(Default)]
+struct Content(Vec<u8>);
+
+impl Hasher for Content {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
     }
-    for layer in plan.layers() {
-        // The `Debug` text of these enums is their full content. Changing it changes the hashes,
-        // which is safe: they are compared only within one study of one version.
-        hasher.update(format!("{:?}{:?}{:?};", layer.op, layer.inputs, layer.group).as_bytes());
+
+    fn finish(&self) -> u64 {
+        unreachable!("the bytes are taken as they are")
     }
 }
 

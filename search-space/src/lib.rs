@@ -3,9 +3,8 @@
 //! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each.
 //! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a
 //! [`CompressionRecipe`]. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
-//! is looked up and never built. An architecture lowers to a [`Plan`], a flat list of layers.
-//! Everything else works from the plan: the analytic cost here, and the burn network, pruning,
-//! quantization and the exporters in the worker.
+//! is looked up and never built. An architecture lowers to a [`Graph`](edgesmith_graph::Graph),
+//! which everything else works from. The worker still reads it as a [`Plan`], a flat list of layers.
 //!
 //! Everything here is arithmetic on plain values: no I/O, no threads, no clock, no tensors, and
 //! randomness only through the generator that the caller passes in. It builds for wasm32.
@@ -17,7 +16,9 @@ mod encoding;
 mod extent;
 mod hash;
 mod kinship;
+mod lower;
 mod plan;
+mod pruning;
 mod recipe;
 mod space;
 mod staged;
@@ -26,13 +27,16 @@ mod variation;
 
 pub use architecture::{Activation, Architecture, Operation, ParseNameError, Stage};
 pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
-pub use cost::Cost;
+pub use cost::{Cost, training_work};
 pub use extent::Extent;
 pub use hash::CanonicalHash;
+pub use kinship::{counterparts, heritable_share};
+pub use lower::EPSILON;
 pub use plan::{
     ChannelGroup, ChannelGroupId, DataShape, Layer, LayerId, LayerOp, MAX_VALUE_ELEMENTS, Plan,
     PlanError, Scope, Shape, Source,
 };
+pub use pruning::pruned;
 pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{RecipeSpace, SpaceDefinition, SpaceError, StageSpace, StagedSpace};

@@ -1,13 +1,20 @@
-//! The flat list of layers of an architecture, and which channels must stay aligned.
+//! The layers of a graph that an architecture lowers to, as the trainer and the engine run them,
+//! and which channels must stay aligned.
+//!
+//! It is a view of the graph that the worker still reads. What a layer is, is decided by
+//! [`Architecture::graph`].
 //!
 //! Every layer's output belongs to a [`ChannelGroup`]. Layers whose channels are tied together (a
 //! depthwise convolution and its input, the two sides of a residual addition) share one group. So
 //! pruning channels means lowering the number in a group, and every shape follows from it. A
 //! convolution layer stands for convolution, batch normalisation and activation together.
 
+use edgesmith_graph::{Clip, Graph, Groups, NodeId, Op, Operation as _};
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, Architecture, Operation, Stage};
+use crate::kinship::counterparts;
+use crate::pruning::{pruned, stage};
+use crate::{Activation, Architecture, Cost, Precision};
 
 /// Input channels and classes that the data set requires of every network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,8 +127,13 @@ pub enum LayerOp {
 }
 
 /// A network as layers in execution order; the last one computes the logits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
+    #[serde(skip)]
+    graph: Graph,
+    /// The node that each layer's convolution, addition, pooling or linear layer is.
+    #[serde(skip)]
+    nodes: Vec<NodeId>,
     input: Shape,
     layers: Vec<Layer>,
     groups: Vec<ChannelGroup>,
@@ -152,6 +164,12 @@ pub enum PlanError {
         /// Values of its padded input or of its output.
         elements: u64,
     },
+    /// A layer with more weights than any machine has room for.
+    #[error("{layer} has too many weights; use a smaller width, expansion or kernel")]
+    TooManyWeights {
+        /// The layer's name.
+        layer: String,
+    },
 }
 
 /// Largest number of values of a feature map, including the padding of the layer that reads it.
@@ -166,69 +184,114 @@ impl Plan {
     /// # Errors
     /// If a stage has a stride on a feature map with one position, or a feature map is too large.
     pub fn lower(architecture: &Architecture, data: DataShape) -> Result<Self, PlanError> {
-        let side = architecture.resolution;
-        let mut b = Builder {
-            plan: Plan {
-                input: Shape { channels: data.channels, height: side, width: side },
-                layers: Vec::new(),
-                groups: vec![ChannelGroup { channels: data.channels, scope: Scope::Input }],
-            },
-            head: Source::Input,
-        };
-        let stem_activation =
-            architecture.stages.first().map_or(Activation::Relu, |stage| stage.activation);
-        let stem = b.new_group(architecture.stem_width, Scope::Stage(0));
-        b.conv("stem".to_owned(), 3, 1, Some(stem_activation), stem);
-        for (index, stage) in architecture.stages.iter().enumerate() {
-            if stage.depth > 0 && stage.stride > 1 && b.head_shape().height == 1 {
-                return Err(PlanError::NothingLeftToStride {
-                    stage: index + 1,
-                    stride: stage.stride,
-                });
-            }
-            for block in 0..stage.depth {
-                let stride = if block == 0 { stage.stride } else { 1 };
-                b.block(index, block, stage, stride);
-            }
-        }
-        b.push("pool".to_owned(), LayerOp::GlobalAveragePool, vec![b.head], b.head_group(), 1, 1);
-        let classes = b.new_group(data.classes, Scope::Classes);
-        b.push("classifier".to_owned(), LayerOp::Linear, vec![b.head], classes, 1, 1);
-        match b.plan.too_large() {
-            Some(error) => Err(error),
-            None => Ok(b.plan),
-        }
+        architecture.graph(data).map(Self::of)
     }
 
-    fn too_large(&self) -> Option<PlanError> {
-        self.ids().find_map(|id| {
-            let layer = self.layer(id);
-            let padding = match layer.op {
-                LayerOp::Conv { kernel, .. } | LayerOp::Depthwise { kernel, .. } => kernel - 1,
-                LayerOp::Add | LayerOp::GlobalAveragePool | LayerOp::Linear => 0,
+    /// The layers of a graph that an architecture lowers to.
+    ///
+    /// # Panics
+    /// If an operation of the graph is none that [`Architecture::graph`] uses.
+    pub fn of(graph: Graph) -> Self {
+        let channels = graph.channels();
+        let scope = |group: &edgesmith_graph::ChannelGroup| match stage(&graph, group) {
+            Some(stage) => Scope::Stage(stage as usize),
+            None if graph.producer(group.first).is_none() => Scope::Input,
+            None => Scope::Classes,
+        };
+        let groups = channels.groups().iter().map(|group| ChannelGroup {
+            channels: group.channels.len() as u32,
+            scope: scope(group),
+        });
+        let groups = groups.collect();
+        // The layer that computes each value, once normalisation and activation are merged.
+        let mut sources = vec![Source::Input; graph.values().count()];
+        let (mut layers, mut nodes): (Vec<Layer>, Vec<NodeId>) = Default::default();
+        for (id, node) in graph.nodes() {
+            let inputs: Vec<Source> = node.inputs.iter().map(|v| sources[v.index()]).collect();
+            let op = match &node.op {
+                Op::BatchNormalization(_) => None,
+                Op::Clip(clip) => {
+                    let merged = layers.last_mut().expect("an activation follows a convolution");
+                    let (LayerOp::Conv { activation, .. } | LayerOp::Depthwise { activation, .. }) =
+                        &mut merged.op
+                    else {
+                        panic!("{} is not a convolution", merged.name)
+                    };
+                    *activation = Some(match *clip {
+                        Clip::RELU => Activation::Relu,
+                        Clip::RELU6 => Activation::Relu6,
+                        other => panic!("{other:?} is no activation of a space"),
+                    });
+                    None
+                }
+                Op::Conv(conv) => {
+                    let kernel = graph.parameter(node.parameters[0]).shape[2];
+                    let (stride, activation) = (conv.axes[0].stride, None);
+                    Some(match conv.groups {
+                        Groups::Equal(_) => LayerOp::Conv { kernel, stride, activation },
+                        Groups::PerChannel => LayerOp::Depthwise { kernel, stride, activation },
+                    })
+                }
+                Op::Add(_) => Some(LayerOp::Add),
+                Op::GlobalAveragePool(_) => Some(LayerOp::GlobalAveragePool),
+                Op::Linear(_) => Some(LayerOp::Linear),
+                other => panic!("no space has {}", other.kind()),
             };
-            let Shape { channels, height, width } = self.input_shape(id);
-            let padded = Shape { channels, height: height + padding, width: width + padding };
-            let elements = padded.elements().max(self.output_shape(id).elements());
-            let layer = || layer.name.clone();
-            (elements > MAX_VALUE_ELEMENTS)
-                .then(|| PlanError::TooLarge { layer: layer(), elements })
-        })
+            sources[node.output.index()] = match op {
+                None => inputs[0],
+                Some(op) => {
+                    let value = graph.value(node.output);
+                    let group = channels.group_of(channels.of_value(node.output)[0]);
+                    let [height, width] = match *value.shape.space() {
+                        [height, width] => [height, width],
+                        _ => [1, 1],
+                    };
+                    let group = ChannelGroupId(group.index());
+                    layers.push(Layer {
+                        name: value.name.to_string(),
+                        op,
+                        inputs,
+                        group,
+                        height,
+                        width,
+                    });
+                    nodes.push(id);
+                    Source::Layer(LayerId(layers.len() - 1))
+                }
+            };
+        }
+        let image = graph.shape(graph.inputs().next().expect("a space has one input"));
+        let (channels, [height, width]) = (image.channels(), [image.space()[0], image.space()[1]]);
+        let input = Shape { channels, height, width };
+        Plan { nodes, input, layers, groups, graph }
+    }
+
+    /// The network that these are the layers of.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Cost with feature maps held in `precision`.
+    pub fn cost(&self, precision: Precision) -> Cost {
+        Cost::of(&self.graph, precision)
+    }
+
+    /// Pairs of a layer of this plan and its counterpart in `donor`, for layers with weights; see
+    /// [`counterparts`].
+    pub fn counterparts(&self, donor: &Plan) -> Vec<(LayerId, LayerId)> {
+        let layer = |plan: &Plan, node| {
+            let at = plan.nodes.iter().position(|of| *of == node);
+            LayerId(at.expect("a node with weights is a layer"))
+        };
+        let pairs = counterparts(&self.graph, &donor.graph).into_iter();
+        pairs.map(|(own, twin)| (layer(self, own), layer(donor, twin))).collect()
     }
 
     /// The same network with fewer channels: every group of stage `i` keeps `round(channels * (1 -
     /// ratios[i]))` of them, at least one. A stage without a ratio keeps all channels.
     #[must_use]
     pub fn pruned(&self, ratios: &[f64]) -> Self {
-        let mut pruned = self.clone();
-        for group in &mut pruned.groups {
-            if let Scope::Stage(stage) = group.scope {
-                let ratio = ratios.get(stage).copied().unwrap_or(0.0);
-                let kept = (f64::from(group.channels) * (1.0 - ratio)).round();
-                group.channels = (kept as u32).clamp(1, group.channels);
-            }
-        }
-        pruned
+        Self::of(pruned(self.graph.clone(), ratios))
     }
 
     /// The same network with more channels: every group but the image's and the classes' grows to
@@ -238,13 +301,7 @@ impl Plan {
     /// If `multiple` is 0.
     #[must_use]
     pub fn padded(&self, multiple: u32) -> Self {
-        let mut padded = self.clone();
-        for group in &mut padded.groups {
-            if let Scope::Stage(_) = group.scope {
-                group.channels = group.channels.next_multiple_of(multiple);
-            }
-        }
-        padded
+        Self::of(self.graph.padded(multiple))
     }
 
     /// Shape of the input image.
@@ -320,113 +377,5 @@ impl Plan {
     /// Ids of all layers in execution order.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = LayerId> + use<> {
         (0..self.layers.len()).map(LayerId)
-    }
-}
-
-/// Appends layers after `head`.
-struct Builder {
-    plan: Plan,
-    head: Source,
-}
-
-impl Builder {
-    fn block(&mut self, stage_index: usize, block: u32, stage: &Stage, stride: u32) {
-        let name = |part: &str| format!("stage{}.block{}.{part}", stage_index + 1, block + 1);
-        let scope = Scope::Stage(stage_index);
-        let activation = Some(stage.activation);
-        match stage.operation {
-            Operation::Conv => {
-                let out = self.new_group(stage.width, scope);
-                self.conv(name("conv"), stage.kernel, stride, activation, out);
-            }
-            Operation::Separable => {
-                self.depthwise(name("depthwise"), stage.kernel, stride, activation);
-                let out = self.new_group(stage.width, scope);
-                self.conv(name("pointwise"), 1, 1, activation, out);
-            }
-            Operation::InvertedResidual { expansion } => {
-                let (entry, shape) = (self.head, self.head_shape());
-                if expansion > 1 {
-                    let hidden = self.new_group(shape.channels * expansion, scope);
-                    self.conv(name("expand"), 1, 1, activation, hidden);
-                }
-                self.depthwise(name("depthwise"), stage.kernel, stride, activation);
-                let residual = stride == 1 && shape.channels == stage.width;
-                let out = if residual {
-                    self.plan.source_group(entry)
-                } else {
-                    self.new_group(stage.width, scope)
-                };
-                self.conv(name("project"), 1, 1, None, out);
-                if residual {
-                    let Shape { height, width, .. } = self.head_shape();
-                    self.push(
-                        name("add"),
-                        LayerOp::Add,
-                        vec![entry, self.head],
-                        out,
-                        height,
-                        width,
-                    );
-                }
-            }
-        }
-    }
-
-    fn conv(
-        &mut self,
-        name: String,
-        kernel: u32,
-        stride: u32,
-        activation: Option<Activation>,
-        out: ChannelGroupId,
-    ) {
-        let (height, width) = self.strided(stride);
-        let op = LayerOp::Conv { kernel, stride, activation };
-        self.push(name, op, vec![self.head], out, height, width);
-    }
-
-    fn depthwise(
-        &mut self,
-        name: String,
-        kernel: u32,
-        stride: u32,
-        activation: Option<Activation>,
-    ) {
-        let (height, width) = self.strided(stride);
-        let op = LayerOp::Depthwise { kernel, stride, activation };
-        self.push(name, op, vec![self.head], self.head_group(), height, width);
-    }
-
-    fn push(
-        &mut self,
-        name: String,
-        op: LayerOp,
-        inputs: Vec<Source>,
-        group: ChannelGroupId,
-        height: u32,
-        width: u32,
-    ) {
-        self.plan.layers.push(Layer { name, op, inputs, group, height, width });
-        self.head = Source::Layer(LayerId(self.plan.layers.len() - 1));
-    }
-
-    fn new_group(&mut self, channels: u32, scope: Scope) -> ChannelGroupId {
-        self.plan.groups.push(ChannelGroup { channels, scope });
-        ChannelGroupId(self.plan.groups.len() - 1)
-    }
-
-    fn head_shape(&self) -> Shape {
-        self.plan.source_shape(self.head)
-    }
-
-    fn head_group(&self) -> ChannelGroupId {
-        self.plan.source_group(self.head)
-    }
-
-    /// Rows and columns of the output of a convolution with this stride and same-padding.
-    fn strided(&self, stride: u32) -> (u32, u32) {
-        let Shape { height, width, .. } = self.head_shape();
-        (height.div_ceil(stride), width.div_ceil(stride))
     }
 }

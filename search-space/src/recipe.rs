@@ -4,9 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use edgesmith_graph::Graph;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ParseNameError;
+use crate::pruning::pruned;
 use crate::{Architecture, DataShape, Plan, PlanError};
 
 /// One point of the search: a network and the way it is compressed.
@@ -82,11 +84,27 @@ impl FromStr for Precision {
 }
 
 impl Candidate {
-    /// The layers before pruning.
+    /// The network before pruning.
     ///
     /// # Errors
     /// If the architecture is not valid for this input, for example because it has too many strides
     /// for the size of the image.
+    pub fn graph(&self, data: DataShape) -> Result<Graph, PlanError> {
+        self.architecture.graph(data)
+    }
+
+    /// The network after pruning: the one that ships.
+    ///
+    /// # Errors
+    /// See [`Candidate::graph`].
+    pub fn pruned_graph(&self, data: DataShape) -> Result<Graph, PlanError> {
+        Ok(pruned(self.graph(data)?, &self.recipe.prune))
+    }
+
+    /// The layers before pruning.
+    ///
+    /// # Errors
+    /// See [`Candidate::graph`].
     pub fn plan(&self, data: DataShape) -> Result<Plan, PlanError> {
         Plan::lower(&self.architecture, data)
     }
@@ -94,9 +112,9 @@ impl Candidate {
     /// The layers after pruning: the network that ships.
     ///
     /// # Errors
-    /// See [`Candidate::plan`].
+    /// See [`Candidate::graph`].
     pub fn pruned_plan(&self, data: DataShape) -> Result<Plan, PlanError> {
-        Ok(self.plan(data)?.pruned(&self.recipe.prune))
+        Ok(Plan::of(self.pruned_graph(data)?))
     }
 
     /// Whether pruning removes any channel of `plan`, this candidate's unpruned plan. With few

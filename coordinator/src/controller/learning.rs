@@ -92,8 +92,8 @@ fn every_algorithm_beats_random_on_one_objective() {
 fn macs_and_error(space: &Space, genotype: &Genotype) -> (Vec<f64>, f64) {
     let Space::Staged(staged) = space else { panic!("a space of networks") };
     let candidate = staged.decode(genotype);
-    let plan = candidate.pruned_plan(staged.data()).expect("controllers propose networks");
-    let macs = (plan.cost(candidate.recipe.precision).macs as f64).log10();
+    let network = candidate.pruned_graph(staged.data()).expect("controllers propose networks");
+    let macs = (network.cost().macs as f64).log10();
     let error = 0.3 * (6.5 - macs).max(0.0).powi(2)
         + misses(space, genotype) / space.choices().len() as f64;
     (vec![macs, error], 0.0)

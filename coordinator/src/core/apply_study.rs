@@ -244,10 +244,10 @@ impl Study {
             return;
         };
         let candidate = work.space.decode(&trial.genotype);
-        // It was trained, so it has a plan.
-        if let Ok(plan) = candidate.pruned_plan(work.space.data()) {
+        // It was trained, so it is a valid network.
+        if let Ok(network) = candidate.pruned_graph(work.space.data()) {
             let (target, ms) = (measurement.target(), measurement.p50_ms);
-            self.latency.measured(&target, candidate.recipe.precision, &plan, ms);
+            self.latency.measured(&target, candidate.recipe.precision, &network, ms);
         }
     }
 

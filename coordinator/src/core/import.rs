@@ -164,8 +164,8 @@ fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
 fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
     let Space::Staged(space) = space else { return None };
     let candidate = space.decode(genotype);
-    let plan = candidate.pruned_plan(space.data()).ok()?;
-    Some(plan.cost(candidate.recipe.precision))
+    let network = candidate.pruned_graph(space.data()).ok()?;
+    Some(Cost::of(&network, candidate.recipe.precision))
 }
 
 /// Whether two studies are on the same data, so that their accuracies are comparable.

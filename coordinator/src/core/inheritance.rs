@@ -6,7 +6,8 @@
 //! is decided by the worker.
 
 use edgesmith_common::{Donor, TrialNumber, TrialValues};
-use edgesmith_search_space::{Genotype, Plan, StagedSpace};
+use edgesmith_graph::Graph;
+use edgesmith_search_space::{Genotype, StagedSpace, heritable_share};
 
 use super::study::Study;
 
@@ -25,8 +26,8 @@ impl Study {
         parents: &[TrialNumber],
     ) -> Option<TrialNumber> {
         let work = self.spec.training().filter(|work| work.training.inherit_epochs > 0)?;
-        let plan = work.space.decode(genotype).plan(work.space.data()).ok()?;
-        let best = |numbers: &[TrialNumber]| self.best_donor(&work.space, &plan, numbers);
+        let network = work.space.decode(genotype).graph(work.space.data()).ok()?;
+        let best = |numbers: &[TrialNumber]| self.best_donor(&work.space, &network, numbers);
         best(parents).or_else(|| best(&self.nearest(genotype)))
     }
 
@@ -43,14 +44,14 @@ impl Study {
     fn best_donor(
         &self,
         space: &StagedSpace,
-        plan: &Plan,
+        network: &Graph,
         numbers: &[TrialNumber],
     ) -> Option<TrialNumber> {
         let mut best: Option<(f64, TrialNumber)> = None;
         for &number in numbers.iter().filter(|number| self.has_weights(**number)) {
             let genotype = &self.trials[number.0 as usize].genotype;
-            let Ok(donor) = space.decode(genotype).pruned_plan(space.data()) else { continue };
-            let share = plan.heritable_share(&donor);
+            let Ok(donor) = space.decode(genotype).pruned_graph(space.data()) else { continue };
+            let share = heritable_share(network, &donor);
             if share >= LEAST_SHARE && best.is_none_or(|(most, _)| share > most) {
                 best = Some((share, number));
             }

@@ -3,7 +3,7 @@
 
 use edgesmith_common::metric::Source;
 use edgesmith_common::{Metric, Objective, StudyName, StudySpec, TaskId, TrialNumber};
-use edgesmith_search_space::Genotype;
+use edgesmith_search_space::{Cost, Genotype};
 
 use super::study::{Stage, Study};
 use super::{Record, TrialEnding, Turn};
@@ -41,9 +41,9 @@ pub(super) fn point(spec: &StudySpec, genotype: &Genotype, value: f64) -> Vec<f6
     let mut point = vec![goal.oriented(value)];
     let (true, Some(work)) = (spec.objectives.len() > 1, spec.training()) else { return point };
     let candidate = work.space.decode(genotype);
-    // It was trained, so it has a plan.
-    let Ok(plan) = candidate.pruned_plan(work.space.data()) else { return point };
-    let cost = plan.cost(candidate.recipe.precision);
+    // It was trained, so it is a valid network.
+    let Ok(network) = candidate.pruned_graph(work.space.data()) else { return point };
+    let cost = Cost::of(&network, candidate.recipe.precision);
     let mut counted = Vec::new();
     for Objective { of, goal } in &spec.objectives {
         let metric = match of.metric.definition().source {

@@ -2,7 +2,7 @@
 //! rule out are recorded as infeasible, without training.
 
 use edgesmith_common::{Purpose, StudyName, StudySpec, Target, TaskId, TrialNumber};
-use edgesmith_search_space::Genotype;
+use edgesmith_search_space::{Cost, Genotype};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -73,14 +73,14 @@ fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genot
     // A look-up in a table is cheap and answers everything, so nothing is ruled out before it.
     let Some(work) = spec.training() else { return Verdict::Trainable };
     let candidate = work.space.decode(genotype);
-    let plan = match candidate.pruned_plan(work.space.data()) {
-        Ok(plan) => plan,
+    let network = match candidate.pruned_graph(work.space.data()) {
+        Ok(network) => network,
         Err(why) => return Verdict::Impossible(why.to_string()),
     };
-    if let Some(reason) = spec.analytic_violation(&plan.cost(candidate.recipe.precision)) {
+    if let Some(reason) = spec.analytic_violation(&Cost::of(&network, candidate.recipe.precision)) {
         return Verdict::Impossible(reason);
     }
-    match judge.too_slow(number, &candidate, &plan) {
+    match judge.too_slow(number, &candidate, &network) {
         Some((target, reason)) => Verdict::TooSlow(target, reason),
         None => Verdict::Trainable,
     }

@@ -6,7 +6,7 @@
 
 use edgesmith_common::metric::Scale;
 use edgesmith_common::{Objective, StudySpec};
-use edgesmith_search_space::{Genotype, StagedSpace};
+use edgesmith_search_space::{Cost, Genotype, StagedSpace, pruned, training_work};
 
 /// The arithmetic of one study that trains.
 #[derive(Debug, Clone)]
@@ -42,15 +42,16 @@ impl Arithmetic {
 
     /// What is known about a candidate; `None` if it is not a valid network.
     pub fn of(&self, genotype: &Genotype) -> Option<Known> {
-        let (candidate, data) = (self.space.decode(genotype), self.space.data());
-        let cost = candidate.pruned_plan(data).ok()?.cost(candidate.recipe.precision);
+        let candidate = self.space.decode(genotype);
+        let network = candidate.graph(self.space.data()).ok()?;
+        // Pruning comes after training, so the whole network is trained.
+        let work = training_work(&network);
+        let cost = Cost::of(&pruned(network, &candidate.recipe.prune), candidate.recipe.precision);
         let known = |objective: &Objective| {
             let value = objective.of.metric.of_cost(&cost)?;
             Some(compared(objective, objective.goal.oriented(value)))
         };
         let objectives = self.objectives.iter().map(known).collect();
-        // Pruning comes after training, so the whole network is trained.
-        let work = candidate.plan(data).ok()?.training_work();
         Some(Known { objectives, cost: work.max(1) as f64 })
     }
 
@@ -110,8 +111,7 @@ mod tests {
         for _ in 0..20 {
             let genotype = spec.space.sample(&mut rng);
             let candidate = space.decode(&genotype);
-            let cost =
-                candidate.pruned_plan(space.data()).unwrap().cost(candidate.recipe.precision);
+            let cost = candidate.pruned_graph(space.data()).unwrap().cost();
             let known = arithmetic.of(&genotype).unwrap();
             let (macs, parameters) = (cost.macs as f64, cost.parameters as f64);
             let compared = arithmetic.compared(&[-0.5, macs, 3.0, -parameters]);

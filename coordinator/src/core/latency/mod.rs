@@ -16,7 +16,8 @@ mod model;
 use std::collections::BTreeMap;
 
 use edgesmith_common::{StudySpec, Target, TrialNumber};
-use edgesmith_search_space::{Candidate, Plan, Precision};
+use edgesmith_graph::Graph;
+use edgesmith_search_space::{Candidate, Precision};
 
 use self::model::{Features, Jackknife, Samples};
 
@@ -71,11 +72,17 @@ impl Predictors {
         Self(spec.predicted_limits().into_iter().map(predictor).collect())
     }
 
-    /// Adds a measurement in milliseconds; `plan` is the network that was measured.
-    pub(super) fn measured(&mut self, target: &Target, precision: Precision, plan: &Plan, ms: f64) {
+    /// Adds a measurement in milliseconds; `network` is the one that was measured.
+    pub(super) fn measured(
+        &mut self,
+        target: &Target,
+        precision: Precision,
+        network: &Graph,
+        ms: f64,
+    ) {
         let Some(predictor) = self.0.get_mut(target) else { return };
         let samples = predictor.samples.entry(precision).or_default();
-        let features = Features::of(plan);
+        let features = Features::of(network);
         predictor.measurements += 1;
         // Predict before adding the measurement, so that the prediction does not know the answer.
         if let Some(predicted) = samples.predict(&features) {
@@ -128,12 +135,12 @@ impl Judge {
         &self,
         number: TrialNumber,
         candidate: &Candidate,
-        plan: &Plan,
+        network: &Graph,
     ) -> Option<(Target, String)> {
         if number.0 % TRIED == TRIED - 1 {
             return None;
         }
-        let features = Features::of(plan);
+        let features = Features::of(network);
         self.limits.iter().find_map(|(target, limit, intervals)| {
             let jackknife = intervals.get(&candidate.recipe.precision)?;
             let interval = jackknife.interval(&features);
@@ -179,16 +186,16 @@ mod tests {
         let fp32 = space.decode(&genotype);
         let recipe = CompressionRecipe { precision: Precision::Int8, ..fp32.recipe.clone() };
         let int8 = Candidate { recipe, ..fp32.clone() };
-        let plan = fp32.pruned_plan(space.data()).unwrap();
+        let network = fp32.pruned_graph(space.data()).unwrap();
         let mut predictors = Predictors::new(&spec);
         let ruled_out = |predictors: &Predictors, number: u32, candidate: &Candidate| {
-            predictors.judge().too_slow(TrialNumber(number), candidate, &plan)
+            predictors.judge().too_slow(TrialNumber(number), candidate, &network)
         };
         let [pi, board] = ["pi", "board"].map(|class| Target::on(class.parse().unwrap()));
         for _ in 0..30 {
             assert_eq!(ruled_out(&predictors, 20, &int8), None);
-            predictors.measured(&board, Precision::Int8, &plan, 50.0);
-            predictors.measured(&pi, Precision::Fp32, &plan, 50.0);
+            predictors.measured(&board, Precision::Int8, &network, 50.0);
+            predictors.measured(&pi, Precision::Fp32, &network, 50.0);
         }
         assert_eq!(ruled_out(&predictors, 20, &int8), None);
         let (target, reason) = ruled_out(&predictors, 20, &fp32).unwrap();

@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use edgesmith_search_space::{LayerOp, Plan};
+use edgesmith_graph::{Graph, Groups, Node, Op};
 
 use crate::linear_algebra::nonnegative;
 
@@ -48,28 +48,65 @@ pub struct Features([f64; FEATURES]);
 
 impl Features {
     /// The features of the network that is deployed.
-    pub fn of(plan: &Plan) -> Self {
+    pub fn of(network: &Graph) -> Self {
         let (mut layers, mut positions, mut moved, mut weights) = (0, 0, 0, 0);
         let (mut dense, mut pointwise, mut depthwise) = (0, 0, 0);
-        for id in plan.ids() {
-            let (layer, output) = (plan.layer(id), plan.output_shape(id));
+        for ((_, node), shipped) in network.nodes().zip(network.shipped_parameters()) {
+            // Normalisations and activations are computed along with the layer before them.
+            let Some(traffic) = network.traffic(node) else { continue };
+            let output = network.shape(node.output);
             layers += 1;
-            positions += u64::from(output.height) * u64::from(output.width);
-            moved += plan.layer_values(id);
-            weights += plan.layer_parameters(id);
-            let channels = u64::from(output.channels).max(1);
-            let macs = plan.layer_macs(id) / channels * channels.next_multiple_of(LANES);
-            match layer.op {
-                // A linear layer is a pointwise convolution at one position.
-                LayerOp::Conv { kernel: 1, .. } | LayerOp::Linear => pointwise += macs,
-                LayerOp::Conv { .. } => dense += macs,
-                LayerOp::Depthwise { .. } => depthwise += macs,
-                LayerOp::Add | LayerOp::GlobalAveragePool => {}
+            positions += output.positions();
+            moved += traffic;
+            weights += shipped;
+            match kind(network, node) {
+                Some(Kind::Dense) => dense += whole_vectors(network, node),
+                Some(Kind::Pointwise) => pointwise += whole_vectors(network, node),
+                Some(Kind::Depthwise) => depthwise += whole_vectors(network, node),
+                None => {}
             }
         }
         let sums = [1, layers, positions, moved, weights, dense, pointwise, depthwise];
         Self(sums.map(|sum| sum as f64))
     }
+}
+
+/// A kind of multiplications with a speed of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Dense,
+    Pointwise,
+    Depthwise,
+}
+
+/// The kind of multiplications of a node; `None` if it has none that count.
+fn kind(network: &Graph, node: &Node) -> Option<Kind> {
+    match &node.op {
+        Op::Conv(conv) if conv.groups == Groups::PerChannel => Some(Kind::Depthwise),
+        Op::Conv(_) => {
+            let kernel = &network.parameter(node.parameters[0]).shape[2..];
+            Some(if kernel.iter().all(|&size| size == 1) { Kind::Pointwise } else { Kind::Dense })
+        }
+        // A linear layer is a pointwise convolution at one position.
+        Op::Linear(_) => Some(Kind::Pointwise),
+        Op::Add(_)
+        | Op::BatchNormalization(_)
+        | Op::Clip(_)
+        | Op::Concat(_)
+        | Op::Flatten(_)
+        | Op::GatherChannels(_)
+        | Op::GlobalAveragePool(_)
+        | Op::HardSwish(_)
+        | Op::MaxPool(_)
+        | Op::Multiply(_)
+        | Op::Sigmoid(_) => None,
+    }
+}
+
+/// Multiply-accumulates of a node with its output channels rounded up to whole vectors.
+fn whole_vectors(network: &Graph, node: &Node) -> u64 {
+    let channels = u64::from(network.shape(node.output).channels());
+    network.macs(node) / channels * channels.next_multiple_of(LANES)
 }
 
 /// The cost of a unit of each feature, milliseconds.
@@ -235,10 +272,10 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let spread = Gaussian::new(0.0, 0.03).unwrap();
         let mut one = || {
-            let plan = space.decode(&spec.space.sample(&mut rng)).pruned_plan(space.data());
-            let plan = plan.unwrap();
+            let candidate = space.decode(&spec.space.sample(&mut rng));
+            let network = candidate.pruned_graph(space.data()).unwrap();
             let noise: f64 = spread.sample(&mut rng);
-            (Features::of(&plan), on_the_device(&plan) * noise.exp())
+            (Features::of(&network), on_the_device(&network) * noise.exp())
         };
         (0..count).map(|_| one()).collect()
     }
@@ -246,20 +283,21 @@ mod tests {
     /// Latency in milliseconds on a simulated device. It computes whole vectors of channels like
     /// the model, but differs from it otherwise: a layer takes as long as its multiplications or
     /// its memory accesses, whichever is slower.
-    fn on_the_device(plan: &Plan) -> f64 {
-        let layer = |id| {
-            let rate = match plan.layer(id).op {
-                LayerOp::Conv { kernel: 1, .. } | LayerOp::Linear => 4e6,
-                LayerOp::Conv { .. } => 6e6,
-                LayerOp::Depthwise { .. } => 1e6,
-                LayerOp::Add | LayerOp::GlobalAveragePool => 1.0,
+    fn on_the_device(network: &Graph) -> f64 {
+        let layer = |node: &Node| {
+            let rate = match kind(network, node) {
+                Some(Kind::Pointwise) => 4e6,
+                Some(Kind::Dense) => 6e6,
+                Some(Kind::Depthwise) => 1e6,
+                None => 1.0,
             };
-            let elements = plan.input_shape(id).elements() + plan.output_shape(id).elements();
-            let channels = u64::from(plan.output_shape(id).channels);
-            let macs = plan.layer_macs(id) / channels * channels.next_multiple_of(LANES);
+            let output = network.shape(node.output);
+            let elements = network.shape(node.inputs[0]).elements() + output.elements();
+            let macs = whole_vectors(network, node);
             0.002 + (macs as f64 / rate).max(elements as f64 / 5e5)
         };
-        0.01 + plan.ids().map(layer).sum::<f64>()
+        let layers = network.nodes().map(|(_, node)| node);
+        0.01 + layers.filter(|node| network.traffic(node).is_some()).map(layer).sum::<f64>()
     }
 
     fn samples(of: &[(Features, f64)]) -> Samples {

@@ -54,8 +54,8 @@ fn imported_trials_are_complete_use_no_budget_and_are_not_proposed_again() {
     let space = bench.core.space(&study).unwrap();
     let Space::Staged(staged) = &space else { panic!("a space of networks") };
     let candidate = staged.decode(&view.genotype);
-    let plan = candidate.pruned_plan(staged.data()).unwrap();
-    let macs = plan.cost(candidate.recipe.precision).macs as f64;
+    let network = candidate.pruned_graph(staged.data()).unwrap();
+    let macs = network.cost().macs as f64;
     assert_eq!(view.values.unwrap().get(&Metric::MACS.whole()), Some(macs));
 
     let worker = bench.join(WorkerBuilder::trainer());

@@ -1,6 +1,7 @@
 //! Trials that start from the weights of a finished relative.
 
 use edgesmith_common::{ArtifactHash, Fault, TrialNumber};
+use edgesmith_search_space::heritable_share;
 
 use super::super::*;
 use super::builders::*;
@@ -60,8 +61,9 @@ fn without_parents_the_nearest_trial_with_enough_weights_is_the_donor() {
     let space = StudyBuilder::new("s").build();
     let space = &space.training().unwrap().space;
     let share = |number: usize, donor: usize| {
-        let own = space.decode(&genotype(number)).plan(space.data()).unwrap();
-        own.heritable_share(&space.decode(&genotype(donor)).pruned_plan(space.data()).unwrap())
+        let own = space.decode(&genotype(number)).graph(space.data()).unwrap();
+        let donor = space.decode(&genotype(donor)).pruned_graph(space.data()).unwrap();
+        heritable_share(&own, &donor)
     };
     for (number, donor) in told.iter().enumerate() {
         let most = (0..number).map(|other| share(number, other)).fold(0.0, f64::max);

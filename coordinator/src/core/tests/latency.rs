@@ -1,6 +1,7 @@
 //! Candidates that are ruled out by latency predictions.
 
 use edgesmith_common::{StudyName, TrialState};
+use edgesmith_graph::Node;
 use edgesmith_search_space::Space;
 
 use super::super::*;
@@ -15,14 +16,14 @@ fn on_the_device(bench: &Bench, study: &StudyName, number: u32) -> f64 {
     let space = bench.core.space(study).unwrap();
     let Space::Staged(staged) = &space else { panic!("a space of networks") };
     let candidate = staged.decode(&bench.trial(study, number).genotype);
-    let plan = candidate.pruned_plan(staged.data()).unwrap();
-    let layer = |id| {
+    let network = candidate.pruned_graph(staged.data()).unwrap();
+    let multiply = |node: &Node| {
         // It computes eight channels at a time.
-        let channels = plan.output_shape(id).channels;
-        let macs = plan.layer_macs(id) / u64::from(channels) * u64::from(channels.div_ceil(8) * 8);
-        4e-6 * macs as f64 + 1e-5 * plan.layer_parameters(id) as f64
+        let channels = u64::from(network.shape(node.output).channels());
+        4e-6 * (network.macs(node) / channels * channels.next_multiple_of(8)) as f64
     };
-    0.1 + plan.ids().map(layer).sum::<f64>()
+    let multiplications = network.nodes().map(|(_, node)| multiply(node)).sum::<f64>();
+    0.1 + multiplications + 1e-5 * network.cost().parameters as f64
 }
 
 fn limited(bound: f64) -> StudyBuilder {

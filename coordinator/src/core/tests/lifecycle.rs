@@ -295,8 +295,7 @@ fn infeasible_candidates_do_not_use_the_budget() {
     for trial in bench.core.trials(&study).unwrap() {
         let space = &StudyBuilder::new("s").build().training().unwrap().space.clone();
         let candidate = space.decode(&trial.genotype);
-        let plan = candidate.pruned_plan(space.data());
-        let macs = plan.unwrap().cost(candidate.recipe.precision).macs;
+        let macs = candidate.pruned_graph(space.data()).unwrap().cost().macs;
         let infeasible = matches!(trial.state, TrialState::Infeasible { .. });
         assert_eq!(infeasible, macs > 60_000, "{trial:?}");
         assert_eq!(trial.attempts, u32::from(!infeasible));

@@ -121,8 +121,7 @@ fn macs_of(bench: &Bench, study: &edgesmith_common::StudyName, number: u32) -> f
     let space = bench.core.space(study).unwrap();
     let edgesmith_search_space::Space::Staged(staged) = &space else { panic!("networks") };
     let candidate = staged.decode(&bench.trial(study, number).genotype);
-    let plan = candidate.pruned_plan(staged.data()).unwrap();
-    plan.cost(candidate.recipe.precision).macs as f64
+    candidate.pruned_graph(staged.data()).unwrap().cost().macs as f64
 }
 
 #[test]
