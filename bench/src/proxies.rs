@@ -17,7 +17,7 @@ use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print};
 use edgesmith_search_space::{Plan, Precision};
 use edgesmith_worker::data::Dataset;
-use edgesmith_worker::network::Weights;
+use edgesmith_worker::network::fresh_weights;
 use edgesmith_worker::proxy;
 use serde::Serialize;
 
@@ -179,8 +179,8 @@ fn row(
 ) -> Row {
     let begun = Instant::now();
     let score = |candidate: &Candidate| {
-        let weights = Weights::init(&candidate.plan, seed(candidate.number));
-        proxy::score(proxy, &candidate.plan, &weights, dataset)
+        let weights = fresh_weights(candidate.plan.graph(), seed(candidate.number));
+        proxy::score(proxy, candidate.plan.graph(), &weights, dataset)
     };
     let scores: Vec<f64> = candidates.iter().map(score).collect();
     let milliseconds = begun.elapsed().as_secs_f64() * 1e3 / candidates.len() as f64;

@@ -32,18 +32,20 @@ pub struct ChannelGroup {
     pub first: ValueId,
 }
 
-/// The class of each axis of a parameter; `None` if no tie names the axis.
-pub(crate) type Classes = SmallVec<[Option<usize>; 4]>;
+/// The set of each axis of a parameter; `None` if no tie names the axis.
+pub(crate) type AxisSets = SmallVec<[Option<usize>; 4]>;
 
 /// All channels of a graph.
 #[derive(Debug, Clone)]
 pub struct Channels {
-    /// Axes whose indices are tied one to one share a class. By class: the channel of each index.
-    classes: Vec<Vec<ChannelId>>,
-    /// The class of each value's channel axis.
+    /// Axes whose indices are tied one to one share a set. By set: the channel of each index.
+    sets: Vec<Vec<ChannelId>>,
+    /// The set of each value's channel axis.
     values: Vec<usize>,
     /// By parameter.
-    parameters: Vec<Classes>,
+    parameters: Vec<AxisSets>,
+    /// By set: whether each of its indices is a channel that is nowhere else and may be removed.
+    free: Vec<bool>,
     groups: Vec<ChannelGroup>,
     /// The group of each channel.
     group_of: Vec<ChannelGroupId>,
@@ -81,19 +83,25 @@ impl Channels {
 
     /// The channel of each index of a value.
     pub fn of_value(&self, value: ValueId) -> &[ChannelId] {
-        &self.classes[self.values[value.index()]]
+        &self.sets[self.values[value.index()]]
     }
 
-    /// The classes, and the class of each value and of each axis of each parameter.
-    pub(crate) fn classes(&self) -> (&[Vec<ChannelId>], &[usize], &[Classes]) {
-        (&self.classes, &self.values, &self.parameters)
+    /// The sets, and the set of each value and of each axis of each parameter.
+    pub(crate) fn axis_sets(&self) -> (&[Vec<ChannelId>], &[usize], &[AxisSets]) {
+        (&self.sets, &self.values, &self.parameters)
+    }
+
+    /// Whether the indices of a set of axes are channels that are in no other set and may be
+    /// removed.
+    pub(crate) fn is_free(&self, set: usize) -> bool {
+        self.free[set]
     }
 
     /// The channel of each index of an axis of a parameter; `None` if the axis has no channels,
     /// like those of a kernel.
     pub fn of_parameter(&self, parameter: ParameterId, axis: usize) -> Option<&[ChannelId]> {
-        let class = *self.parameters[parameter.index()].get(axis)?;
-        class.map(|class| self.classes[class].as_slice())
+        let set = *self.parameters[parameter.index()].get(axis)?;
+        set.map(|set| self.sets[set].as_slice())
     }
 }
 
@@ -101,7 +109,7 @@ impl Graph {
     /// Derives the channels from the ties of all nodes.
     pub fn channels(&self) -> Channels {
         let axes = Axes::of(self);
-        let mut tied = Sets::new(axes.count);
+        let mut tied = DisjointSets::new(axes.count);
         // Ties other than one to one, and axes whose channels may not be removed.
         let mut others: Vec<(usize, usize, Relation)> = Vec::new();
         let mut fixed: Vec<usize> = self
@@ -124,7 +132,11 @@ impl Graph {
                 }
                 let (from, to) = (axes.of_port(node, tie.from), axes.of_port(node, tie.to));
                 match tie.relation {
-                    Relation::Same => tied.join(from, to),
+                    Relation::Same => {
+                        let lengths = [from, to].map(|axis| axes.lengths[axis]);
+                        assert_eq!(lengths[0], lengths[1], "{} ties unlike axes", node.op.kind());
+                        tied.join(from, to);
+                    }
                     relation => others.push((from, to, relation)),
                 }
             }
@@ -168,42 +180,42 @@ impl Axes {
     }
 }
 
-/// Turns classes of axes and ties between them into channels and groups.
+/// Turns sets of axes and ties between them into channels and groups.
 struct Solver<'a> {
     graph: &'a Graph,
     axes: &'a Axes,
     /// Sets of axes that are tied one to one.
-    tied: Sets,
+    tied: DisjointSets,
     named: Vec<bool>,
 }
 
 /// A set of axes that are tied one to one.
-struct Class {
+struct AxisSet {
     length: u32,
     /// The first value that has it.
     first: Option<ValueId>,
     fixed: bool,
-    /// Where its indices begin among those of all mixed classes. Most classes are not mixed: no
+    /// Where its indices begin among those of all mixed sets. Most sets are not mixed: no
     /// other tie concerns them, so that each of their indices is a channel.
     mixed: Option<usize>,
 }
 
 impl Solver<'_> {
     fn solve(mut self, others: &[(usize, usize, Relation)], fixed: &[usize]) -> Channels {
-        let (mut classes, class_of) = self.classes();
-        let of = |axis: usize| class_of[axis].expect("ties name their axes");
-        fixed.iter().for_each(|&axis| classes[of(axis)].fixed = true);
+        let (mut sets, set_of) = self.sets();
+        let of = |axis: usize| set_of[axis].expect("ties name their axes");
+        fixed.iter().for_each(|&axis| sets[of(axis)].fixed = true);
         let mut indices = 0;
         for axis in others.iter().flat_map(|(from, to, _)| [*from, *to]) {
-            let class = &mut classes[of(axis)];
-            if class.mixed.is_none() {
-                class.mixed = Some(indices);
-                indices += class.length as usize;
+            let set = &mut sets[of(axis)];
+            if set.mixed.is_none() {
+                set.mixed = Some(indices);
+                indices += set.length as usize;
             }
         }
-        let mut together = Sets::new(indices);
+        let mut together = DisjointSets::new(indices);
         for (from, to, relation) in others {
-            let (from, to) = (&classes[of(*from)], &classes[of(*to)]);
+            let (from, to) = (&sets[of(*from)], &sets[of(*to)]);
             let (start, other) = (from.mixed.unwrap_or(0), to.mixed.unwrap_or(0));
             relation.for_each(from.length, to.length, |i, j| {
                 together.join(start + i as usize, other + j as usize);
@@ -212,45 +224,46 @@ impl Solver<'_> {
         let values = self.graph.values().map(|(id, _)| of(self.axes.value(id))).collect();
         let parameters = self.graph.parameters().zip(&self.axes.parameters);
         let parameters = parameters
-            .map(|((_, p), &start)| class_of[start..start + p.shape.len()].into())
+            .map(|((_, p), &start)| set_of[start..start + p.shape.len()].into())
             .collect();
-        let (groups, group_of, classes) = number(&classes, together);
-        Channels { classes, values, parameters, groups, group_of }
+        let free = sets.iter().map(|set| set.mixed.is_none() && !set.fixed).collect::<Vec<_>>();
+        let (groups, group_of, sets) = number(&sets, together);
+        Channels { sets, values, parameters, free, groups, group_of }
     }
 
-    /// The classes in the order of their first axis, and the class of each axis that has channels.
-    fn classes(&mut self) -> (Vec<Class>, Vec<Option<usize>>) {
-        let mut classes: Vec<Class> = Vec::new();
+    /// The sets in the order of their first axis, and the set of each axis that has channels.
+    fn sets(&mut self) -> (Vec<AxisSet>, Vec<Option<usize>>) {
+        let mut sets: Vec<AxisSet> = Vec::new();
         let mut of_root = vec![None; self.axes.count];
-        let mut class_of = vec![None; self.axes.count];
+        let mut set_of = vec![None; self.axes.count];
         let values = self.graph.values().count();
         for axis in (0..self.axes.count).filter(|&axis| axis < values || self.named[axis]) {
-            let next = classes.len();
-            let class = *of_root[self.tied.root(axis)].get_or_insert(next);
-            if class == next {
+            let next = sets.len();
+            let set = *of_root[self.tied.root(axis)].get_or_insert(next);
+            if set == next {
                 let (length, first) = (self.axes.lengths[axis], (axis < values).then_some(axis));
                 let first = first.map(ValueId);
-                classes.push(Class { length, first, fixed: false, mixed: None });
+                sets.push(AxisSet { length, first, fixed: false, mixed: None });
             }
-            class_of[axis] = Some(class);
+            set_of[axis] = Some(set);
         }
-        (classes, class_of)
+        (sets, set_of)
     }
 }
 
-/// Numbers the channels, and groups those that have indices in the same classes. Returns the
-/// groups, the group of each channel, and the channels of each class.
+/// Numbers the channels, and groups those that have indices in the same sets. Returns the
+/// groups, the group of each channel, and the channels of each set.
 fn number(
-    classes: &[Class],
-    mut together: Sets,
+    sets: &[AxisSet],
+    mut together: DisjointSets,
 ) -> (Vec<ChannelGroup>, Vec<ChannelGroupId>, Vec<Vec<ChannelId>>) {
-    // By mixed channel, in the order of their first index: its own number, the classes that it has
+    // By mixed channel, in the order of their first index: its own number, the sets that it has
     // indices in, and whether one of them is fixed.
     let mut mixed: Vec<(ChannelId, SmallVec<[usize; 4]>, bool)> = Vec::new();
     let mut of_root = vec![None; together.parent.len()];
-    let mut numbered = Vec::with_capacity(classes.len());
+    let mut numbered = Vec::with_capacity(sets.len());
     let mut count = 0;
-    for (class, Class { length, fixed, mixed: start, .. }) in classes.iter().enumerate() {
+    for (set, AxisSet { length, fixed, mixed: start, .. }) in sets.iter().enumerate() {
         let Some(start) = start else {
             numbered.push((count..count + *length as usize).map(ChannelId).collect());
             count += *length as usize;
@@ -261,12 +274,12 @@ fn number(
             let next = mixed.len();
             let at = *of_root[together.root(index)].get_or_insert(next);
             if at == next {
-                mixed.push((ChannelId(count), smallvec![class], *fixed));
+                mixed.push((ChannelId(count), smallvec![set], *fixed));
                 count += 1;
             }
             let (channel, touched, any_fixed) = &mut mixed[at];
-            if touched.last() != Some(&class) {
-                touched.push(class);
+            if touched.last() != Some(&set) {
+                touched.push(set);
             }
             *any_fixed |= fixed;
             channels.push(*channel);
@@ -278,21 +291,21 @@ fn number(
     let mut group_of = Vec::with_capacity(count);
     let mut of_touched: HashMap<(&[usize], bool), usize> = HashMap::new();
     let mut mixed = mixed.iter().peekable();
-    for (number, (class, channels)) in classes.iter().zip(&numbered).enumerate() {
-        if class.mixed.is_none() {
+    for (number, (set, channels)) in sets.iter().zip(&numbered).enumerate() {
+        if set.mixed.is_none() {
             let group = ChannelGroupId(groups.len());
             group_of.resize(group_of.len() + channels.len(), group);
-            let first = class.first.expect("every class has a value");
-            groups.push(ChannelGroup { channels: channels.clone(), fixed: class.fixed, first });
+            let first = set.first.expect("every set has a value");
+            groups.push(ChannelGroup { channels: channels.clone(), fixed: set.fixed, first });
             continue;
         }
-        // The channels whose first index is in this class.
+        // The channels whose first index is in this set.
         while let Some((channel, touched, fixed)) = mixed.next_if(|(_, of, _)| of[0] == number) {
             let next = groups.len();
             let group = *of_touched.entry((touched, *fixed)).or_insert(next);
             if group == next {
-                let first = touched.iter().filter_map(|&class| classes[class].first).min();
-                let first = first.expect("every class has a value");
+                let first = touched.iter().filter_map(|&set| sets[set].first).min();
+                let first = first.expect("every set has a value");
                 groups.push(ChannelGroup { channels: Vec::new(), fixed: *fixed, first });
             }
             groups[group].channels.push(*channel);
@@ -303,11 +316,11 @@ fn number(
 }
 
 /// Disjoint sets with union by the smaller root and path halving.
-struct Sets {
+struct DisjointSets {
     parent: Vec<usize>,
 }
 
-impl Sets {
+impl DisjointSets {
     fn new(count: usize) -> Self {
         Self { parent: (0..count).collect() }
     }

@@ -1,7 +1,7 @@
 //! The cost of a network, computed from its graph. Latency is not included, because it is measured
 //! and never computed.
 
-use crate::{Graph, Memory, Node, Operation, Parameter, Role, ValueId};
+use crate::{Graph, Memory, Node, Operation, Role, ValueId};
 
 /// Analytic cost of one inference on one example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ impl Graph {
     pub fn cost(&self) -> Cost {
         Cost {
             macs: self.nodes().map(|(_, node)| self.macs(node)).fold(0, u64::saturating_add),
-            parameters: self.shipped_parameters().into_iter().sum(),
+            parameters: self.shipped_parameters().into_iter().fold(0, u64::saturating_add),
             peak_elements: self.peak_elements(),
         }
     }
@@ -32,10 +32,18 @@ impl Graph {
     }
 
     /// By node: the numbers of its parameters in the network that ships. A batch normalisation that
-    /// is folded has none, and gives the node before it a bias.
+    /// is folded has none, and gives the node before it a bias. A parameter of several nodes counts
+    /// for the first.
     pub fn shipped_parameters(&self) -> Vec<u64> {
-        let mut shipped: Vec<u64> =
-            self.nodes().map(|(_, node)| self.own_parameters(node)).collect();
+        let mut counted = vec![false; self.parameters().len()];
+        let mut own = |node: &Node| {
+            let new = node.parameters.iter().filter(|id| {
+                let before = std::mem::replace(&mut counted[id.index()], true);
+                !before && ships(self.parameter(**id).role)
+            });
+            new.map(|id| self.parameter(*id).elements()).fold(0, u64::saturating_add)
+        };
+        let mut shipped: Vec<u64> = self.nodes().map(|(_, node)| own(node)).collect();
         for ((id, node), absorbed) in self.nodes().zip(self.absorbed_normalizations()) {
             if let Some(normalization) = absorbed {
                 shipped[normalization.index()] = 0;
@@ -47,26 +55,13 @@ impl Graph {
         shipped
     }
 
-    /// Numbers that a node reads, and writes to memory of its own. `None` for a node that works in
-    /// place: that is computed along with the node before it.
-    pub fn traffic(&self, node: &Node) -> Option<u64> {
+    /// By node: the numbers that it reads and writes. `None` for one that is computed along with
+    /// the node before it; see [`Graph::fused`].
+    pub fn traffic(&self) -> Vec<Option<u64>> {
         let elements = |value: &ValueId| self.shape(*value).elements();
-        match node.op.memory() {
-            Memory::InPlace => None,
-            Memory::Separate => {
-                Some(node.inputs.iter().map(elements).sum::<u64>() + elements(&node.output))
-            }
-        }
-    }
-
-    fn own_parameters(&self, node: &Node) -> u64 {
-        let of_role = |role| match role {
-            Role::Weight | Role::Bias | Role::Scale | Role::Shift => true,
-            // They merge into the factor and the offset.
-            Role::Mean | Role::Variance => false,
-        };
-        let parameters = node.parameters.iter().map(|&id| self.parameter(id));
-        parameters.filter(|p| of_role(p.role)).map(Parameter::elements).sum()
+        let moved = |node: &Node| node.inputs.iter().chain([&node.output]).map(elements).sum();
+        let nodes = self.nodes().zip(self.fused());
+        nodes.map(|((_, node), fused)| (!fused).then(|| moved(node))).collect()
     }
 
     fn peak_elements(&self) -> u64 {
@@ -102,5 +97,14 @@ impl Graph {
             }
         }
         peak
+    }
+}
+
+/// Whether a network that ships has the numbers of such a parameter.
+fn ships(role: Role) -> bool {
+    match role {
+        Role::Weight | Role::Bias | Role::Scale | Role::Shift => true,
+        // They merge into the factor and the offset.
+        Role::Mean | Role::Variance => false,
     }
 }

@@ -1,17 +1,19 @@
 //! Removes channels: a smaller graph of the same wiring, not a mask.
 
-use crate::channels::Classes;
-use crate::{Array, ChannelId, Channels, Graph, ParameterId, Weights};
+use crate::channels::AxisSets;
+use crate::{Array, ChannelId, Channels, Graph, ParameterId, ValueId, Weights};
 
 /// A graph without some of its channels, and which indices of the parameters are left.
 #[derive(Debug, Clone)]
 pub struct Cut {
     /// What is left. Its values, nodes and parameters have the same ids as before.
     pub graph: Graph,
-    /// By class of axes: the indices that are kept, ascending.
+    /// By set of axes: the indices that are kept, ascending.
     kept: Vec<Vec<u32>>,
-    /// The class of each axis of each parameter.
-    parameters: Vec<Classes>,
+    /// The set of each value's channel axis.
+    values: Vec<usize>,
+    /// The set of each axis of each parameter.
+    parameters: Vec<AxisSets>,
 }
 
 /// Why channels cannot be removed.
@@ -51,44 +53,55 @@ impl Graph {
             }
             gone[channel.index()] = true;
         }
-        let (classes, of_value, of_parameter) = channels.classes();
-        let kept = |class: &Vec<ChannelId>| -> Vec<u32> {
-            let mut kept = Vec::with_capacity(class.len());
-            let left = class.iter().zip(0..).filter(|(channel, _)| !gone[channel.index()]);
+        let (sets, of_value, of_parameter) = channels.axis_sets();
+        let kept = |set: &Vec<ChannelId>| -> Vec<u32> {
+            let mut kept = Vec::with_capacity(set.len());
+            let left = set.iter().zip(0..).filter(|(channel, _)| !gone[channel.index()]);
             kept.extend(left.map(|(_, index)| index));
             kept
         };
-        let kept: Vec<Vec<u32>> = classes.iter().map(kept).collect();
+        let kept: Vec<Vec<u32>> = sets.iter().map(kept).collect();
         if let Some((id, _)) = self.values().find(|(id, _)| kept[of_value[id.index()]].is_empty()) {
             return Err(CutError::Empty { value: self.value(id).name.to_string() });
         }
-        let mut graph = self.with_sizes(
-            |value| kept[of_value[value.index()]].len() as u32,
-            |parameter, axis| {
-                of_parameter[parameter.index()][axis].map(|class| kept[class].len() as u32)
-            },
-        );
+        let mut graph = self;
         graph.cut_operations(|value| &kept[of_value[value.index()]]);
-        debug_assert!(graph.is_consistent(), "ties keep the operands of every node consistent");
-        Ok(Cut { graph, kept, parameters: of_parameter.to_vec() })
+        let graph = graph.with_sizes(|parameter, axis| {
+            of_parameter[parameter.index()][axis].map(|set| kept[set].len() as u32)
+        });
+        Ok(Cut { graph, kept, values: of_value.to_vec(), parameters: of_parameter.to_vec() })
     }
 }
 
 impl Cut {
+    /// The indices of a value's channels that are left, ascending.
+    pub fn kept(&self, value: ValueId) -> &[u32] {
+        &self.kept[self.values[value.index()]]
+    }
+
+    /// What is left of an array that has the shape of a parameter, such as an optimizer's moments.
+    ///
+    /// # Panics
+    /// If the array does not have the parameter's shape before the cut.
+    pub fn array(&self, parameter: ParameterId, whole: &Array) -> Array {
+        let axes = self.parameters[parameter.index()].iter().enumerate();
+        axes.fold(whole.clone(), |array, (axis, set)| match set.map(|set| &self.kept[set]) {
+            Some(kept) if kept.len() < array.shape[axis] => select(&array, axis, kept),
+            _ => array,
+        })
+    }
+
     /// The numbers that are left.
     ///
     /// # Panics
     /// If `weights` do not fit the graph before the cut.
     pub fn weights(&self, weights: &Weights) -> Weights {
-        let array = |id: ParameterId| {
-            let whole = weights.of(&self.graph, id).clone();
-            let axes = self.parameters[id.index()].iter().enumerate();
-            axes.fold(whole, |array, (axis, class)| match class.map(|class| &self.kept[class]) {
-                Some(kept) if kept.len() < array.shape[axis] => select(&array, axis, kept),
-                _ => array,
-            })
+        let array = |id, name: &str| {
+            let whole = weights.arrays.get(name);
+            self.array(id, whole.unwrap_or_else(|| panic!("no weights named {name}")))
         };
-        let arrays = self.graph.parameters().map(|(id, p)| (p.name.to_string(), array(id)));
+        let arrays = self.graph.parameters();
+        let arrays = arrays.map(|(id, p)| (p.name.to_string(), array(id, &p.name)));
         Weights { arrays: arrays.collect() }
     }
 }

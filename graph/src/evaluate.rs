@@ -15,7 +15,7 @@ impl<'a, S: Scalar> Evaluator<'a, S> {
     /// The graph with these weights.
     ///
     /// # Panics
-    /// If the weights do not fit the graph; see [`Weights::fit`].
+    /// If the weights do not fit the graph; see [`Weights::check`].
     pub fn new(graph: &'a Graph, weights: &Weights) -> Self {
         Self::with(graph, weights, |_, value| S::constant(value.into()))
     }
@@ -23,7 +23,7 @@ impl<'a, S: Scalar> Evaluator<'a, S> {
     /// The graph with weights that `number` makes of the given ones.
     ///
     /// # Panics
-    /// If the weights do not fit the graph; see [`Weights::fit`].
+    /// If the weights do not fit the graph; see [`Weights::check`].
     pub fn with(
         graph: &'a Graph,
         weights: &Weights,

@@ -8,6 +8,9 @@ use smallvec::SmallVec;
 
 use crate::{InferError, Op, Operands, Operation, Role, Shape};
 
+/// Largest number of channels that all values of a graph may have together.
+pub const MAX_CHANNELS: u64 = 1 << 24;
+
 /// Largest number of numbers that a parameter may have.
 pub const MAX_PARAMETER_ELEMENTS: u64 = 1 << 40;
 
@@ -65,9 +68,9 @@ pub struct Place {
     pub stage: Option<u32>,
     /// The block within the stage, from 0; `None` outside of all blocks.
     pub block: Option<u32>,
-    /// Which part of the block, for example `expand`. A convolution has the same role as the
-    /// normalisation and the activation that belong to it.
-    pub role: Cow<'static, str>,
+    /// Which part of the block, for example `expand`; empty if nothing is known. The normalisation
+    /// and the activation after a convolution are of the same part.
+    pub part: Cow<'static, str>,
 }
 
 /// A network: operations in execution order on named values. It is valid by construction: nodes
@@ -120,6 +123,9 @@ pub enum GraphError {
         /// The input's name.
         name: String,
     },
+    /// More channels than can be told apart one by one.
+    #[error("the network's values have more than {MAX_CHANNELS} channels in all")]
+    TooManyChannels,
     /// A graph without an output.
     #[error("the network has no output")]
     NoOutput,
@@ -197,6 +203,16 @@ impl Graph {
         self.parameters.iter().enumerate().map(|(index, p)| (ParameterId(index), p))
     }
 
+    /// The value with this name.
+    pub fn value_named(&self, name: &str) -> Option<ValueId> {
+        self.values().find(|(_, value)| &*value.name == name).map(|(id, _)| id)
+    }
+
+    /// The parameter with this name.
+    pub fn parameter_named(&self, name: &str) -> Option<ParameterId> {
+        self.parameters().find(|(_, parameter)| &*parameter.name == name).map(|(id, _)| id)
+    }
+
     /// One value.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]
@@ -232,21 +248,24 @@ impl Graph {
         readers
     }
 
-    /// The same graph with another number of channels for each value, and another size for those
-    /// axes of parameters that have one.
-    pub(crate) fn with_sizes(
-        mut self,
-        channels: impl Fn(ValueId) -> u32,
-        size: impl Fn(ParameterId, usize) -> Option<u32>,
-    ) -> Self {
-        for (index, value) in self.values.iter_mut().enumerate() {
-            let shape = value.shape.with_channels(channels(ValueId(index)));
-            value.shape = shape.expect("a value of a size within the limit");
-        }
+    /// The same graph with another size for those axes of parameters that have one. The shapes of
+    /// values are inferred again.
+    ///
+    /// # Panics
+    /// If the operands of a node do not fit each other any more.
+    pub(crate) fn with_sizes(mut self, size: impl Fn(ParameterId, usize) -> Option<u32>) -> Self {
         for (index, parameter) in self.parameters.iter_mut().enumerate() {
             for (axis, old) in parameter.shape.iter_mut().enumerate() {
                 *old = size(ParameterId(index), axis).unwrap_or(*old);
             }
+        }
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
+            let shape = self.with_operands(node, |operands| node.op.infer(operands));
+            let output = node.output.0;
+            let name = &self.values[output].name;
+            let shape = shape.unwrap_or_else(|error| panic!("node {name}: {error}"));
+            self.values[output].shape = shape;
         }
         self
     }
@@ -257,14 +276,6 @@ impl Graph {
             let inputs: SmallVec<[&[u32]; 4]> = node.inputs.iter().map(|&v| kept(v)).collect();
             node.op.cut(&inputs, kept(node.output));
         }
-    }
-
-    /// Whether every value has the shape that its operation infers.
-    pub(crate) fn is_consistent(&self) -> bool {
-        self.nodes.iter().all(|node| {
-            let inferred = self.with_operands(node, |operands| node.op.infer(operands));
-            inferred.as_ref() == Ok(self.shape(node.output))
-        })
     }
 
     /// Calls `f` with the shapes that a node works on.
@@ -300,8 +311,9 @@ impl GraphBuilder {
         if !self.nodes.is_empty() {
             return Err(GraphError::LateInput { name: name.to_string() });
         }
+        let id = self.value(name, shape)?;
         self.inputs += 1;
-        self.value(name, shape)
+        Ok(id)
     }
 
     /// Declares a parameter.
@@ -330,6 +342,9 @@ impl GraphBuilder {
     ///
     /// # Errors
     /// If the name is taken, or the operation does not work on these operands.
+    ///
+    /// # Panics
+    /// If an input or a parameter is not of this builder.
     pub fn node(
         &mut self,
         name: impl Into<Arc<str>>,
@@ -367,8 +382,16 @@ impl GraphBuilder {
     /// The graph that computes `outputs`.
     ///
     /// # Errors
-    /// If there are none, or no node reads one of the parameters.
+    /// If there are none, no node reads one of the parameters, or there are too many channels.
+    ///
+    /// # Panics
+    /// If an output is not of this builder.
     pub fn finish(self, outputs: &[ValueId]) -> Result<Graph, GraphError> {
+        assert!(outputs.iter().all(|id| id.0 < self.values.len()), "outputs of this builder");
+        let channels = |value: &Value| u64::from(value.shape.channels());
+        if self.values.iter().map(channels).sum::<u64>() > MAX_CHANNELS {
+            return Err(GraphError::TooManyChannels);
+        }
         if outputs.is_empty() {
             return Err(GraphError::NoOutput);
         }
@@ -471,7 +494,7 @@ mod tests {
             b.node("bn", BatchNormalization { epsilon: 1e-5 }, &[image], &[weight], nowhere());
         assert_eq!(
             error.unwrap_err().to_string(),
-            "node \"bn\" (batch_normalization): it takes 4 to 4 parameters, but has 1"
+            "node \"bn\" (batch_normalization): it takes 4 parameters, but has 1"
         );
         let bias = b.parameter("b", &[3], Role::Bias).unwrap();
         let error = b.node("conv", Conv::dense(1, 1), &[image], &[bias], nowhere()).unwrap_err();
@@ -486,5 +509,16 @@ mod tests {
         assert_eq!(error, GraphError::LateInput { name: "late".into() });
         assert_eq!(b.finish(&[sum]).unwrap_err(), GraphError::Unread { name: "w".into() });
         assert_eq!(builder().0.finish(&[]).unwrap_err(), GraphError::NoOutput);
+
+        // What was refused left nothing behind.
+        let (mut b, image) = builder();
+        b.input("image", Shape::new(3, &[4, 4]).unwrap()).unwrap_err();
+        let pool = b.node("pool", GlobalAveragePool, &[image], &[], nowhere()).unwrap();
+        let graph = b.finish(&[pool]).unwrap();
+        assert_eq!((graph.inputs().len(), graph.producer(pool)), (1, Some(NodeId(0))));
+
+        let mut b = GraphBuilder::new();
+        let wide = b.input("wide", Shape::new(u32::MAX >> 1, &[]).unwrap()).unwrap();
+        assert_eq!(b.finish(&[wide]).unwrap_err(), GraphError::TooManyChannels);
     }
 }

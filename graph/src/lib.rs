@@ -29,13 +29,13 @@ pub use cost::Cost;
 pub use cut::{Cut, CutError};
 pub use evaluate::Evaluator;
 pub use graph::{
-    Graph, GraphBuilder, GraphError, MAX_PARAMETER_ELEMENTS, Node, NodeId, Parameter, ParameterId,
-    Place, Value, ValueId,
+    Graph, GraphBuilder, GraphError, MAX_CHANNELS, MAX_PARAMETER_ELEMENTS, Node, NodeId, Parameter,
+    ParameterId, Place, Value, ValueId,
 };
 pub use ops::{
-    Add, Axis, BatchNormalization, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool,
+    Add, BatchNormalization, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool,
     Groups, HardSwish, InferError, Linear, MaxPool, Memory, Multiply, Op, Operands, Operation,
-    Role, Sigmoid, Slot,
+    Role, Sigmoid, Slot, WindowAxis,
 };
 pub use scalar::{Dual, Scalar};
 pub use shape::{MAX_ELEMENTS, Shape, ShapeError};

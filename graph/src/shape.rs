@@ -27,7 +27,7 @@ pub enum ShapeError {
         shape: String,
     },
     /// More than [`MAX_ELEMENTS`].
-    #[error("{shape} has more than {MAX_ELEMENTS} values")]
+    #[error("{shape} has more than {MAX_ELEMENTS} numbers")]
     TooLarge {
         /// The sizes.
         shape: String,
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(error(3, &[0, 2]), "3x0x2 has a size of 0");
         assert_eq!(error(0, &[]), "0 has a size of 0");
         let huge = [u32::MAX; 5];
-        assert!(error(2, &huge).ends_with("has more than 2147483648 values"));
+        assert!(error(2, &huge).ends_with("has more than 2147483648 numbers"));
         assert!(Shape::new(1 << 16, &[1 << 15]).is_ok());
         assert!(Shape::new(1 << 16, &[(1 << 15) + 1]).is_err());
     }

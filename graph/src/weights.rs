@@ -75,20 +75,47 @@ impl Parameter {
 }
 
 impl Weights {
+    /// The array `owner.part`, for example `("stem", "gamma")`.
+    ///
+    /// # Panics
+    /// If it does not exist. Weights from outside are checked against their network first.
+    pub fn get(&self, owner: &str, part: &str) -> &Array {
+        let name = format!("{owner}.{part}");
+        self.arrays.get(&name).unwrap_or_else(|| panic!("no weights named {name}"))
+    }
+
+    /// Sets the array `owner.part`.
+    pub fn set(&mut self, owner: &str, part: &str, shape: Vec<usize>, data: Vec<f32>) {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        self.arrays.insert(format!("{owner}.{part}"), Array { shape, data });
+    }
+
     /// The numbers of a parameter of `graph`.
     ///
     /// # Panics
-    /// If there are none. Weights from outside are checked against their graph first.
+    /// If there are none, or they have another shape. Weights from outside are checked against
+    /// their graph first.
     pub fn of(&self, graph: &Graph, parameter: ParameterId) -> &Array {
-        let name = &graph.parameter(parameter).name;
-        self.arrays.get(&**name).unwrap_or_else(|| panic!("no weights named {name}"))
+        let parameter = graph.parameter(parameter);
+        let name = &parameter.name;
+        let array = self.arrays.get(&**name).unwrap_or_else(|| panic!("no weights named {name}"));
+        let fits = array
+            .shape
+            .iter()
+            .map(|&size| size as u64)
+            .eq(parameter.shape.iter().map(|&size| u64::from(size)));
+        assert!(
+            fits && array.data.len() as u64 == parameter.elements(),
+            "{name} has another shape"
+        );
+        array
     }
 
     /// Checks that these are exactly the weights of `graph`, and all finite.
     ///
     /// # Errors
     /// The first kind of mismatch found, with the names of the arrays.
-    pub fn fit(&self, graph: &Graph) -> Result<(), WeightsError> {
+    pub fn check(&self, graph: &Graph) -> Result<(), WeightsError> {
         let expected: BTreeMap<&str, &Parameter> =
             graph.parameters().map(|(_, p)| (&*p.name, p)).collect();
         let names = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {

@@ -33,6 +33,7 @@ impl Cost {
 /// networks of `edgesmith-bench train` took between 0.8 and 1.25 times the estimate on one core.
 pub fn training_work(graph: &Graph) -> u64 {
     const VALUE: u64 = 12;
-    let work = |node| graph.macs(node) + VALUE * graph.traffic(node).unwrap_or(0);
-    graph.nodes().map(|(_, node)| work(node)).sum()
+    let traffic = graph.traffic().into_iter().flatten();
+    let moved = traffic.fold(0, u64::saturating_add).saturating_mul(VALUE);
+    graph.cost().macs.saturating_add(moved)
 }

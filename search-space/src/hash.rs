@@ -78,6 +78,7 @@ fn truncated(hasher: &blake3::Hasher) -> CanonicalHash {
 /// network computes.
 fn hash_graph(graph: &Graph, state: &mut impl Hasher) {
     graph.inputs().for_each(|input| graph.shape(input).hash(state));
+    graph.outputs().hash(state);
     // The shapes of values follow from these.
     graph.parameters().for_each(|(_, parameter)| parameter.shape.hash(state));
     for (_, node) in graph.nodes() {

@@ -1,14 +1,14 @@
 //! Which layers of two networks correspond, and so how many weights one network can inherit from
 //! the other. It reads where nodes stand from their annotations, never from their names.
 
-use edgesmith_graph::{Graph, Groups, Node, NodeId, Op, Parameter, Place, Role};
+use edgesmith_graph::{Conv, Graph, Groups, Node, NodeId, Op, Parameter, Place, Role};
 
 /// Pairs of a node of `own` and its counterpart in `donor`, for nodes with weights. Counterparts
-/// have the same role and kind and stand in blocks made of the same parts. Their channel counts and
+/// are the same part of the same block, of the same kind, and stand in blocks made of the same parts. Their channel counts and
 /// kernel sizes may differ.
 pub fn counterparts(own: &Graph, donor: &Graph) -> Vec<(NodeId, NodeId)> {
     let pairs = own.nodes().filter_map(|(id, node)| {
-        weight(own, node)?;
+        weight(own, node).filter(|_| !node.place.part.is_empty())?;
         let (twin, other) = donor
             .nodes()
             .find(|(_, other)| weight(donor, other).is_some() && other.place == node.place)?;
@@ -39,20 +39,33 @@ fn weight<'a>(graph: &'a Graph, node: &Node) -> Option<&'a Parameter> {
     parameters.into_iter().find(|parameter| parameter.role == Role::Weight)
 }
 
-/// Roles of the nodes with weights in the same block as `place`.
+/// Parts with weights in the same block as `place`.
 fn parts<'a>(graph: &'a Graph, place: &'a Place) -> impl Iterator<Item = &'a str> {
     let block = |place: &Place| place.block.map(|block| (place.stage, block));
     let here = graph.nodes().map(|(_, node)| node);
     let here = here.filter(move |node| block(&node.place) == block(place));
-    here.filter(|node| weight(graph, node).is_some()).map(|node| &*node.place.role)
+    here.filter(|node| weight(graph, node).is_some()).map(|node| &*node.place.part)
 }
 
 fn same_kind(one: &Op, other: &Op) -> bool {
-    let depthwise = |groups: Groups| groups == Groups::PerChannel;
-    match (one, other) {
-        (Op::Conv(one), Op::Conv(other)) => depthwise(one.groups) == depthwise(other.groups),
-        (Op::Linear(_), Op::Linear(_)) => true,
-        _ => false,
+    let depthwise = |conv: &Conv| conv.groups == Groups::PerChannel;
+    match one {
+        Op::Conv(one) => {
+            matches!(other, Op::Conv(other) if depthwise(one) == depthwise(other))
+        }
+        Op::Linear(_) => matches!(other, Op::Linear(_)),
+        // They have no weights.
+        Op::Add(_)
+        | Op::BatchNormalization(_)
+        | Op::Clip(_)
+        | Op::Concat(_)
+        | Op::Flatten(_)
+        | Op::GatherChannels(_)
+        | Op::GlobalAveragePool(_)
+        | Op::HardSwish(_)
+        | Op::MaxPool(_)
+        | Op::Multiply(_)
+        | Op::Sigmoid(_) => false,
     }
 }
 

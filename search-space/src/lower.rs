@@ -1,6 +1,6 @@
 //! Lowers a staged architecture to a graph.
 //!
-//! Where a node stands (stage, block, role) is annotated. Names are made of the same, because
+//! Where a node stands (stage, block, part) is annotated. Names are made of the same, because
 //! people and files see them, but nothing reads them back.
 
 use std::borrow::Cow;
@@ -34,7 +34,7 @@ impl Architecture {
         let mut lowering = Lowering { builder, head, name: String::new() };
         let stem_activation =
             self.stages.first().map_or(Activation::Relu, |stage| stage.activation);
-        let stem = Place { stage: Some(0), block: None, role: Cow::Borrowed("stem") };
+        let stem = Place { stage: Some(0), block: None, part: Cow::Borrowed("stem") };
         lowering.conv(stem, Conv::dense(3, 1), self.stem_width, 3, Some(stem_activation))?;
         for (stage, index) in self.stages.iter().zip(0..) {
             if stage.depth > 0 && stage.stride > 1 && lowering.shape().space()[0] == 1 {
@@ -68,10 +68,10 @@ impl Lowering {
         stage: &Stage,
         stride: u32,
     ) -> Result<(), PlanError> {
-        let place = |role: &'static str| Place {
+        let place = |part: &'static str| Place {
             stage: Some(stage_index),
             block: Some(block),
-            role: Cow::Borrowed(role),
+            part: Cow::Borrowed(part),
         };
         let Stage { width, kernel, .. } = *stage;
         let activation = Some(stage.activation);
@@ -170,7 +170,7 @@ impl Lowering {
 
     /// Global average pooling and a fully connected layer, whose output is the logits.
     fn classifier(mut self, classes: u32) -> Result<Graph, PlanError> {
-        let place = |role| Place { stage: None, block: None, role: Cow::Borrowed(role) };
+        let place = |part| Place { stage: None, block: None, part: Cow::Borrowed(part) };
         let features = self.shape().channels();
         let pooled = self.builder.node("pool", GlobalAveragePool, &[self.head], &[], place("pool"));
         let pooled = pooled.expect("pooling fits every value");
@@ -207,12 +207,12 @@ fn check_size(layer: &str, sizes: [u32; 3]) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// `stage2.block1.expand`; the role alone outside of blocks.
+/// `stage2.block1.expand`; the part alone outside of blocks.
 fn name(place: &Place) -> String {
     match (place.stage, place.block) {
         (Some(stage), Some(block)) => {
-            format!("stage{}.block{}.{}", stage + 1, block + 1, place.role)
+            format!("stage{}.block{}.{}", stage + 1, block + 1, place.part)
         }
-        _ => place.role.to_string(),
+        _ => place.part.to_string(),
     }
 }

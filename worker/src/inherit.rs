@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::compress::{fold, importance};
-use crate::network::Weights;
+use crate::network::{Weights, fresh_weights};
 
 /// Relative noise on the weights of a duplicated channel, so that training can separate the two.
 const NOISE: f64 = 0.02;
@@ -36,7 +36,7 @@ fn inherit_with(
     seed: [u8; 32],
     noise: f64,
 ) -> Weights {
-    let mut weights = Weights::init(plan, seed);
+    let mut weights = fresh_weights(plan.graph(), seed);
     let counterparts: HashMap<LayerId, LayerId> =
         plan.counterparts(donor_plan).into_iter().collect();
     for id in plan.ids().filter(|&id| is_new_block(plan.layer(id), donor_plan)) {
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use crate::compress::prune;
     use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
-    use crate::network::reference::forward;
+    use crate::network::testing::reference;
 
     fn plan(operation: Operation, [stem, depth, width, kernel]: [u32; 4]) -> Plan {
         let stage = |stride| Stage {
@@ -289,9 +289,9 @@ mod tests {
             );
             let donor = random_weights(&small, u64::from(seed));
             let weights = inherit_with(&own, &small, &donor, [seed; 32], 0.0);
-            weights.check(&own).unwrap();
+            weights.check(own.graph()).unwrap();
             let image = random_image(&small, u64::from(seed) + 1);
-            assert_close(&forward(&own, &weights, &image), &forward(&small, &donor, &image), 1e-3);
+            assert_close(&reference(&own, &weights, &image), &reference(&small, &donor, &image), 1e-3);
             // With noise the output is close, and another seed gives another network.
             if more_width > 0 {
                 let noisy = inherit(&own, &small, &donor, [seed; 32]);
@@ -315,7 +315,7 @@ mod tests {
             prop_assume!(own.input().channels == donor_plan.input().channels);
             prop_assume!(own.classes() == donor_plan.classes());
             let donor = random_weights(&donor_plan, u64::from(seed));
-            inherit(&own, &donor_plan, &donor, [seed; 32]).check(&own).unwrap();
+            inherit(&own, &donor_plan, &donor, [seed; 32]).check(own.graph()).unwrap();
         }
     }
 }

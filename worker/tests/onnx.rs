@@ -13,7 +13,7 @@ use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Pla
 use edgesmith_worker::compress::{fold, quantize};
 use edgesmith_worker::data::{Dataset, ImageSet, Normalization};
 use edgesmith_worker::export::{float_model, onnx};
-use edgesmith_worker::network::Weights;
+use edgesmith_worker::network::{Weights, fresh_weights};
 
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx_check.py");
 
@@ -30,7 +30,7 @@ fn onnx_runtime_computes_what_the_edge_runtime_does() {
     let digits = Dataset::load(&spec, data, Seed(1), Path::new(".")).unwrap();
     for (index, architecture) in [plain(), residual()].iter().enumerate() {
         let plan = Plan::lower(architecture, data).unwrap();
-        let mut weights = away_from_initial(Weights::init(&plan, [index as u8; 32]));
+        let mut weights = away_from_initial(fresh_weights(plan.graph(), [index as u8; 32]));
         let side = architecture.resolution as usize;
         let train = digits.train.resized(side);
         fit_classifier(&plan, &mut weights, &train, &digits.normalization);

@@ -84,7 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ExportFormat::Onnx => {
             let weights = safetensors::from_bytes(&weights?)?;
             let plan = candidate.pruned_plan(work.space.data())?;
-            weights.check(&plan)?;
+            weights.check(plan.graph())?;
             let model = Model::from_bytes(&fetch(trained.model).await?)?;
             let InputSpec { mean, std, .. } = model.input;
             let model = float_model(&plan, &weights, &Normalization { mean, std });

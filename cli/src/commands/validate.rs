@@ -10,7 +10,7 @@ use edgesmith_common::spec::{
 };
 use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
-use edgesmith_search_space::{Architecture, Cost, Plan, Precision, StagedSpace};
+use edgesmith_search_space::{Architecture, Cost, Precision, StagedSpace};
 use edgesmith_worker::data::Dataset;
 use edgesmith_worker::export::safetensors;
 use edgesmith_worker::files;
@@ -179,7 +179,7 @@ impl Files {
         }
         let read = || -> anyhow::Result<()> {
             let (weights, _) = safetensors::read(&files::read(path, MAX_WEIGHTS)?)?;
-            Ok(weights.check(&Plan::lower(&teacher.architecture, work.space.data())?)?)
+            Ok(weights.check(&teacher.architecture.graph(work.space.data())?)?)
         };
         if let Err(error) = read() {
             let path = path.display();
@@ -292,8 +292,8 @@ fn lookups(budget: &Budget) -> String {
 /// The space's largest network and its cost before compression.
 fn largest(space: &StagedSpace) -> Option<(Architecture, Cost)> {
     let architecture = space.decode(&space.largest().ok()?).architecture;
-    let plan = Plan::lower(&architecture, space.data()).ok()?;
-    Some((architecture, plan.cost(Precision::Fp32)))
+    let network = architecture.graph(space.data()).ok()?;
+    Some((architecture, Cost::of(&network, Precision::Fp32)))
 }
 
 #[cfg(test)]

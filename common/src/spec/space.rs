@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Operation, Plan, Precision, RecipeSpace, SpaceDefinition,
-    Stage, StageSpace, StagedSpace,
+    Activation, Architecture, DataShape, Operation, Precision, RecipeSpace, SpaceDefinition, Stage,
+    StageSpace, StagedSpace,
 };
 
 use super::reader::{Mistakes, Scalar, Table};
@@ -178,7 +178,7 @@ pub fn read_architecture(
         }
     }
     if m.count() == before
-        && let Err(error) = Plan::lower(&architecture, data)
+        && let Err(error) = architecture.graph(data)
     {
         m.add(&span, "teacher.architecture", error.to_string());
     }

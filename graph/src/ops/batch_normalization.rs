@@ -10,7 +10,7 @@ use crate::{Scalar, Shape};
 /// `scale * (x - mean) / sqrt(variance + epsilon) + shift`, channel by channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormalization {
-    /// Keeps the divisor away from 0.
+    /// Keeps the divisor away from 0; above 0.
     pub epsilon: f32,
 }
 
@@ -40,6 +40,10 @@ impl Operation for BatchNormalization {
 
     fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
         let input = operands.one()?;
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
+            let value = self.epsilon.to_string();
+            return Err(InferError::Setting { setting: "epsilon", value });
+        }
         for (place, role) in ROLES.into_iter().enumerate() {
             operands.expect(place, role, &[input.channels()])?;
         }

@@ -6,7 +6,7 @@ use super::{InferError, Memory, Operands, Operation, Slot, channel_by_channel};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
-/// `min(max(x, low), high)`, elementwise.
+/// `min(max(x, low), high)`, elementwise. The lower bound is not above the upper one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clip {
     /// Lower bound.
@@ -24,7 +24,8 @@ impl Clip {
 
 impl Hash for Clip {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        [self.low, self.high].map(f32::to_bits).hash(state);
+        // Equal bounds have equal hashes: -0.0 becomes 0.0.
+        [self.low, self.high].map(|bound| (bound + 0.0).to_bits()).hash(state);
     }
 }
 
@@ -38,6 +39,10 @@ impl Operation for Clip {
     }
 
     fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
+        if self.low.is_nan() || self.high.is_nan() || self.low > self.high {
+            let value = format!("from {} to {}", self.low, self.high);
+            return Err(InferError::Setting { setting: "interval", value });
+        }
         operands.one().cloned()
     }
 

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::window::{self, as_picture};
-use super::{Axis, InferError, Memory, Operands, Operation, Role, Slot};
+use super::{WindowAxis, InferError, Memory, Operands, Operation, Role, Slot};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -12,7 +12,7 @@ use crate::{Scalar, Shape};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Conv {
     /// How the kernel moves along each axis of positions.
-    pub axes: SmallVec<[Axis; 2]>,
+    pub axes: SmallVec<[WindowAxis; 2]>,
     /// Which input channels an output channel reads.
     pub groups: Groups,
 }
@@ -23,14 +23,22 @@ pub enum Groups {
     /// Inputs and outputs in so many equal parts; the outputs of a part read its inputs. A dense
     /// convolution has 1.
     Equal(u32),
-    /// One part per input channel, however many there are: a depthwise convolution.
+    /// One part per input channel, however many there are: a depthwise convolution. A convolution
+    /// of several channels in as many equal parts is this, and is refused as [`Groups::Equal`].
     PerChannel,
+}
+
+impl Groups {
+    /// So many parts of `channels` input channels.
+    pub fn of(parts: u32, channels: u32) -> Self {
+        if parts == channels && parts > 1 { Groups::PerChannel } else { Groups::Equal(parts) }
+    }
 }
 
 impl Conv {
     /// A dense convolution with a square kernel and equal padding.
     pub fn dense(kernel: u32, stride: u32) -> Self {
-        let axes = SmallVec::from([Axis::same(kernel, stride); 2]);
+        let axes = SmallVec::from([WindowAxis::same(kernel, stride); 2]);
         Self { axes, groups: Groups::Equal(1) }
     }
 
@@ -65,6 +73,10 @@ impl Operation for Conv {
             return Err(InferError::Axes { expected: axes, shape: input.to_string() });
         }
         let groups = self.parts(input.channels());
+        if self.groups == Groups::Equal(input.channels()) && groups > 1 {
+            let value = format!("{groups} equal parts of one channel; it is depthwise");
+            return Err(InferError::Setting { setting: "grouping", value });
+        }
         if groups == 0 {
             return Err(InferError::Zero { setting: "number of groups" });
         }
@@ -120,7 +132,12 @@ impl Operation for Conv {
         ties
     }
 
-    fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
+    fn cut(&mut self, inputs: &[&[u32]], _: &[u32]) {
+        // Groups that are left with one input channel each.
+        if let Groups::Equal(parts) = self.groups {
+            self.groups = Groups::of(parts, inputs[0].len() as u32);
+        }
+    }
 
     /// Tap by tap over whole rows, which the compiler vectorizes at stride 1.
     fn evaluate<S: Scalar>(
@@ -133,7 +150,7 @@ impl Operation for Conv {
         let [height, width] = as_picture(1, operands.inputs[0].space()).map(|n| n as usize);
         let [rows, columns] = as_picture(1, output.space()).map(|n| n as usize);
         let [tall, wide] = as_picture(1, &operands.parameters[0][2..]).map(|n| n as usize);
-        let [down, across] = as_picture(Axis::valid(1), &self.axes);
+        let [down, across] = as_picture(WindowAxis::valid(1), &self.axes);
         let channels = operands.inputs[0].channels() as usize;
         let groups = self.parts(operands.inputs[0].channels()) as usize;
         let (reads, writes) = (channels / groups, output.channels() as usize / groups);
@@ -188,7 +205,7 @@ mod tests {
                 let mut sum = 0.0;
                 for i in 0..reads {
                     for (ky, kx) in (0..weight[2]).flat_map(|y| (0..weight[3]).map(move |x| (y, x))) {
-                        let at = |axis: &Axis, output: u32, tap: u32| {
+                        let at = |axis: &WindowAxis, output: u32, tap: u32| {
                             i64::from(output * axis.stride + tap * axis.dilation)
                                 - i64::from(axis.before)
                         };
@@ -207,8 +224,8 @@ mod tests {
         values
     }
 
-    fn axis() -> impl Strategy<Value = Axis> {
-        (1u32..3, 1u32..3, 0u32..3, 0u32..3).prop_map(|(stride, dilation, before, after)| Axis {
+    fn axis() -> impl Strategy<Value = WindowAxis> {
+        (1u32..3, 1u32..3, 0u32..3, 0u32..3).prop_map(|(stride, dilation, before, after)| WindowAxis {
             stride,
             dilation,
             before,
@@ -275,7 +292,7 @@ mod tests {
     #[test]
     fn macs_count_every_weight_at_every_position() {
         let input = Shape::new(4, &[6]).unwrap();
-        let axes = SmallVec::from_slice(&[Axis::same(3, 2)]);
+        let axes = SmallVec::from_slice(&[WindowAxis::same(3, 2)]);
         let conv = Conv { axes, groups: Groups::Equal(2) };
         let weight = [8, 2, 3];
         let operands = Operands { inputs: &[&input], parameters: &[&weight] };

@@ -7,7 +7,7 @@ use crate::{Shape, ShapeError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InferError {
     /// Too few or too many inputs.
-    #[error("it takes {expected} inputs, but has {given}")]
+    #[error("it takes {expected} {}, but has {given}", if *expected == 1 { "input" } else { "inputs" })]
     Inputs {
         /// How many it takes.
         expected: usize,
@@ -18,7 +18,7 @@ pub enum InferError {
     #[error("it has no inputs")]
     NoInputs,
     /// Too few or too many parameters.
-    #[error("it takes {least} to {most} parameters, but has {given}")]
+    #[error("it takes {} parameters, but has {given}", range(*least, *most))]
     Parameters {
         /// Without optional ones.
         least: usize,
@@ -72,7 +72,7 @@ pub enum InferError {
         size: u64,
     },
     /// A window that can lie on padding alone.
-    #[error("its padding of {padding} is as large as its window of {window}")]
+    #[error("with a padding of {padding}, a window of {window} can lie on padding alone")]
     Padding {
         /// Padding at one side.
         padding: u32,
@@ -84,6 +84,14 @@ pub enum InferError {
     Zero {
         /// Which one.
         setting: &'static str,
+    },
+    /// A setting that makes no sense.
+    #[error("its {setting} is {value}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// What it is.
+        value: String,
     },
     /// Groups of unequal size.
     #[error("{groups} groups do not divide {channels} channels")]
@@ -116,7 +124,12 @@ impl InferError {
     }
 }
 
+/// `2`, or `1 to 2`
+fn range(least: usize, most: usize) -> String {
+    if least == most { most.to_string() } else { format!("{least} to {most}") }
+}
+
 /// `[8, 3, 3, 3]`
-pub(crate) fn sizes(shape: &[u32]) -> String {
+fn sizes(shape: &[u32]) -> String {
     format!("{shape:?}")
 }

@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::{InferError, Memory, Operands, Operation, Slot};
+use super::{InferError, Memory, Operands, Operation, Slot, channel_by_channel};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape, ShapeError};
 
@@ -35,6 +35,9 @@ impl Operation for Flatten {
 
     fn ties(&self, operands: &Operands, output: &Shape) -> Ties {
         let positions = output.channels() / operands.inputs[0].channels();
+        if positions == 1 {
+            return channel_by_channel();
+        }
         smallvec![Tie::new(Port::Input(0), Port::Output, Relation::Blocks(positions))]
     }
 

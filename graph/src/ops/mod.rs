@@ -12,12 +12,12 @@ use crate::ties::{Tie, Ties};
 use crate::{Scalar, Shape};
 
 pub use error::InferError;
-pub use window::Axis;
+pub use window::WindowAxis;
 
 /// What an operation has to say about itself. `operands` are those that [`Operation::infer`]
 /// accepted, and `output` is the shape that it returned.
 pub trait Operation: Sized {
-    /// Its kind, such as `conv`; in messages.
+    /// Its kind, such as `conv`: the name of its file.
     fn kind(&self) -> &'static str;
 
     /// The parameters that it takes, in order. Optional ones come last.
@@ -113,6 +113,11 @@ macro_rules! operations {
         #[derive(Debug, Clone, PartialEq, Hash)]
         pub enum Op {
             $(#[doc = concat!("See [`", stringify!($operation), "`].")] $operation($operation),)+
+        }
+
+        impl Op {
+            /// The kinds of all operations; see [`Operation::kind`].
+            pub const KINDS: &[&str] = &[$(stringify!($file),)+];
         }
 
         $(

@@ -5,10 +5,11 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::InferError;
+use crate::MAX_ELEMENTS;
 
 /// How a window moves along one axis of positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Axis {
+pub struct WindowAxis {
     /// Positions from one window to the next, at least 1.
     pub stride: u32,
     /// Positions from one tap of the window to the next, at least 1.
@@ -19,7 +20,7 @@ pub struct Axis {
     pub after: u32,
 }
 
-impl Axis {
+impl WindowAxis {
     /// An odd kernel with equal padding at both sides, such that stride 1 keeps the size.
     pub fn same(kernel: u32, stride: u32) -> Self {
         let padding = kernel.saturating_sub(1) / 2;
@@ -47,12 +48,15 @@ impl Axis {
         }
         let window = self.window(kernel);
         let size = u64::from(size) + u64::from(self.before) + u64::from(self.after);
+        if size > MAX_ELEMENTS {
+            let value = self.before.max(self.after).to_string();
+            return Err(InferError::Setting { setting: "padding", value });
+        }
         if window > size {
             return Err(InferError::Window { window, size });
         }
         let outputs = (size - window) / u64::from(self.stride) + 1;
-        // At most the padded size, which may exceed 32 bits only if the padding is absurd.
-        Ok(u32::try_from(outputs).unwrap_or(u32::MAX))
+        Ok(outputs as u32)
     }
 
     /// The position that tap `tap` of window `output` reads, if it is not padding.
@@ -73,7 +77,7 @@ impl Axis {
 
 /// The output's sizes for these kernel sizes, one per axis of `space`.
 pub(super) fn outputs(
-    axes: &[Axis],
+    axes: &[WindowAxis],
     kernel: &[u32],
     space: &[u32],
 ) -> Result<SmallVec<[u32; 2]>, InferError> {
@@ -99,19 +103,19 @@ mod tests {
     #[test]
     fn odd_kernels_with_equal_padding_keep_the_size() {
         for (kernel, size) in [(1, 7), (3, 7), (5, 2), (7, 1)] {
-            assert_eq!(Axis::same(kernel, 1).outputs(kernel, size), Ok(size));
-            assert_eq!(Axis::same(kernel, 2).outputs(kernel, size), Ok(size.div_ceil(2)));
+            assert_eq!(WindowAxis::same(kernel, 1).outputs(kernel, size), Ok(size));
+            assert_eq!(WindowAxis::same(kernel, 2).outputs(kernel, size), Ok(size.div_ceil(2)));
         }
     }
 
     #[test]
     fn windows_that_do_not_fit_are_refused() {
-        let axis = Axis { dilation: 2, ..Axis::valid(1) };
+        let axis = WindowAxis { dilation: 2, ..WindowAxis::valid(1) };
         assert_eq!(axis.outputs(3, 5), Ok(1));
         assert_eq!(axis.outputs(3, 4), Err(InferError::Window { window: 5, size: 4 }));
-        assert_eq!(Axis::valid(0).outputs(3, 4), Err(InferError::Zero { setting: "stride" }));
-        assert_eq!(Axis::valid(1).outputs(0, 4), Err(InferError::Zero { setting: "kernel" }));
-        let huge = Axis { dilation: u32::MAX, ..Axis::valid(1) };
+        assert_eq!(WindowAxis::valid(0).outputs(3, 4), Err(InferError::Zero { setting: "stride" }));
+        assert_eq!(WindowAxis::valid(1).outputs(0, 4), Err(InferError::Zero { setting: "kernel" }));
+        let huge = WindowAxis { dilation: u32::MAX, ..WindowAxis::valid(1) };
         assert!(huge.outputs(u32::MAX, u32::MAX).is_err());
     }
 
@@ -125,7 +129,7 @@ mod tests {
             kernel in 1u32..5,
             size in 1u32..9,
         ) {
-            let axis = Axis { stride, dilation, before, after };
+            let axis = WindowAxis { stride, dilation, before, after };
             if let Ok(outputs) = axis.outputs(kernel, size) {
                 for tap in 0..kernel as usize {
                     let inside = axis.inside(tap, size as usize, outputs as usize);

@@ -1,6 +1,8 @@
 //! Cost, against calculations by hand.
 
-use edgesmith_graph::{Add, Clip, Cost, GlobalAveragePool, Shape};
+use edgesmith_graph::{
+    Add, Clip, Cost, GlobalAveragePool, HardSwish, Linear, Multiply, Place, Role, Shape, Sigmoid,
+};
 
 use crate::{Net, picture};
 
@@ -72,4 +74,49 @@ fn values_that_nobody_reads_take_memory_only_at_once() {
     let output = net.linear(input, 2);
     let graph = net.builder.finish(&[output]).unwrap();
     assert_eq!(graph.cost().peak_elements, 104);
+}
+
+/// Folding would change the other layer that has the weight.
+#[test]
+fn a_parameter_of_two_nodes_counts_once_and_is_not_folded_into() {
+    let mut net = Net::new();
+    let input = net.input(Shape::new(4, &[]).unwrap());
+    let weight = net.builder.parameter("shared", &[4, 4], Role::Weight).unwrap();
+    let linear = |net: &mut Net, name: &str, input| {
+        net.builder.node(name, Linear, &[input], &[weight], Place::default()).unwrap()
+    };
+    let first = linear(&mut net, "first", input);
+    let normalized = net.normalize(first);
+    let output = linear(&mut net, "second", normalized);
+    let graph = net.builder.finish(&[output]).unwrap();
+    assert_eq!(graph.shipped_parameters(), [16, 8, 0]);
+    assert_eq!(graph.cost().parameters, 24);
+    assert!(graph.absorbed_normalizations().iter().all(Option::is_none));
+}
+
+#[test]
+fn only_what_follows_its_layer_directly_moves_nothing() {
+    let mut net = Net::new();
+    let image = net.input(picture(2, 2, 2));
+    let before = net.op(Clip::RELU, &[image]);
+    let conv = net.conv(before, 2, 1);
+    let normalized = net.normalize(conv);
+    let active = net.op(HardSwish, &[normalized]);
+    let squeezed = net.op(GlobalAveragePool, &[active]);
+    let gate = net.op(Sigmoid, &[squeezed]);
+    let scaled = net.op(Multiply, &[active, gate]);
+    let output = net.op(Clip::RELU6, &[scaled]);
+    let graph = net.builder.finish(&[output]).unwrap();
+    let (map, vector) = (8, 2);
+    let expected = [
+        Some(2 * map),
+        Some(2 * map),
+        None,
+        None,
+        Some(map + vector),
+        Some(2 * vector),
+        Some(2 * map + vector),
+        Some(2 * map),
+    ];
+    assert_eq!(graph.traffic(), expected);
 }

@@ -4,7 +4,9 @@
 mod channels;
 mod cost;
 mod cuts;
+mod operations;
 mod random;
+mod weights;
 
 use edgesmith_graph::{
     BatchNormalization, Conv, GraphBuilder, GraphError, Groups, Linear, Op, Place, Role, Shape,

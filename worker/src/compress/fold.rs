@@ -2,7 +2,7 @@
 //! collect the values that quantization needs. Speed matters little here: it runs only a few
 //! hundred images.
 
-use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Shape, Source};
+use edgesmith_search_space::{Activation, EPSILON, LayerId, LayerOp, Plan, Shape, Source};
 
 use crate::network::Weights;
 
@@ -58,7 +58,7 @@ fn fold_layer(weight: &[f32], normalisation: [&[f32]; 4]) -> FoldedLayer {
     let gains: Vec<f64> = gamma
         .iter()
         .zip(variance)
-        .map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(Weights::EPSILON)).sqrt())
+        .map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(EPSILON)).sqrt())
         .collect();
     let weight = weight
         .chunks_exact(filter_len)
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
     use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
-    use crate::network::reference;
+    use crate::network::testing::reference;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
@@ -230,7 +230,7 @@ mod tests {
             for id in plan.ids() {
                 prop_assert_eq!(values[id.0].len() as u64, plan.output_shape(id).elements());
             }
-            assert_close(values.last().unwrap(), &reference::forward(&plan, &weights, &image), 1e-4);
+            assert_close(values.last().unwrap(), &reference(&plan, &weights, &image), 1e-4);
         }
     }
 
@@ -238,7 +238,7 @@ mod tests {
     fn statistics_become_gain_and_bias() {
         let one = [1.0f32].as_slice();
         let (gamma, beta, mean) = ([2.0f32], [0.5f32], [3.0f32]);
-        let variance = [4.0 - Weights::EPSILON];
+        let variance = [4.0 - EPSILON];
         let folded = fold_layer(one, [&gamma, &beta, &mean, &variance]);
         assert_close(&folded.weight, &[1.0], 1e-6);
         assert_close(&folded.bias, &[-2.5], 1e-6);

@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
-    use crate::network::reference;
+    use crate::network::testing::reference;
 
     /// Sets the channels that are not kept to zero: filters, gamma and beta of every layer that
     /// writes them.
@@ -160,8 +160,8 @@ mod tests {
                 }
             }
             let kept = kept_channels(&fold(&plan, &weights), &slim_plan);
-            let expected = reference::forward(&plan, &masked(&plan, &weights, &kept), &image);
-            assert_close(&reference::forward(&slim_plan, &slim, &image), &expected, 1e-4);
+            let expected = reference(&plan, &masked(&plan, &weights, &kept), &image);
+            assert_close(&reference(&slim_plan, &slim, &image), &expected, 1e-4);
         }
 
         #[test]

@@ -114,7 +114,8 @@ mod tests {
     use crate::compress::testing::{
         arbitrary_plan, assert_close, normalization, random_bytes, random_weights,
     };
-    use crate::network::{Network, reference};
+    use crate::network::Network;
+    use crate::network::testing::reference;
 
     #[test]
     fn every_plan_is_within_the_limits_of_the_engine() {
@@ -135,7 +136,7 @@ mod tests {
                 .enumerate()
                 .map(|(i, &byte)| model.input.normalized(i / plane, byte))
                 .collect();
-            let expected = reference::forward(&plan, &weights, &normalized);
+            let expected = reference(&plan, &weights, &normalized);
             let mut session = Session::new(&model).unwrap();
             let logits = session.run(&image).unwrap();
             assert_close(logits, &expected, 1e-4);

@@ -1,14 +1,12 @@
-//! A plan's weights as plain arrays, and the burn module that trains them.
+//! A network's fresh weights, and the burn module that trains them.
 
 mod flex;
 mod init;
 mod module;
-pub mod reference;
-mod weights;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use init::WeightsError;
+pub use edgesmith_graph::{Array, Weights, WeightsError};
+pub use init::fresh_weights;
 pub use module::{Network, mean_share, momentum};
-pub use weights::{Array, Weights};

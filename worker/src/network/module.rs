@@ -11,7 +11,7 @@ use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_kernels::{Bounds, Convolution, Kind, Threads};
-use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
+use edgesmith_search_space::{Activation, EPSILON, LayerId, LayerOp, Plan, Source};
 
 use super::{Array, Weights, flex};
 
@@ -263,7 +263,7 @@ impl NormalizedConvolution {
         let groups = if depthwise { input.dims()[1] } else { 1 };
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
         let convolved = conv2d(input, self.weight.val(), None, options);
-        let epsilon = f64::from(Weights::EPSILON);
+        let epsilon = f64::from(EPSILON);
         let (gamma, beta) = (self.gamma.val(), self.beta.val());
         let normalized = if training {
             let [batch, _, height, width] = convolved.dims();
@@ -307,14 +307,14 @@ impl NormalizedConvolution {
         let layer = flex::Layer { convolution, bounds, threads: threads.clone() };
         let (weight, gamma, beta) = (self.weight.val(), self.gamma.val(), self.beta.val());
         if input.device().is_autodiff() {
-            let epsilon = Weights::EPSILON;
+            let epsilon = EPSILON;
             let step = flex::train_step(layer, epsilon, input, weight, [gamma, beta]);
             let [_, height, width, batch] = step.output.dims();
             let (mean, variance) = (flex::vector(step.mean), flex::vector(step.variance));
             self.update(mean, variance, batch * height * width, momentum);
             step.output
         } else {
-            let deviation = self.variance.value_sync().add_scalar(Weights::EPSILON).sqrt();
+            let deviation = self.variance.value_sync().add_scalar(EPSILON).sqrt();
             let scale = gamma / deviation;
             let shift = beta - self.mean.value_sync() * scale.clone();
             flex::evaluate(layer, input, weight, [scale, shift])
@@ -366,8 +366,12 @@ fn array<const D: usize>(tensor: Tensor<D>) -> Array {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
-    use super::super::testing::{conv_plan, noise, random_weights, residual_plan, tiny_plan};
+    use edgesmith_graph::Evaluator;
+
+    use super::super::fresh_weights;
+    use super::super::testing::{
+        conv_plan, noise, random_weights, reference, residual_plan, tiny_plan,
+    };
     use super::*;
 
     fn images(plan: &Plan, count: usize, device: &Device) -> (Vec<f32>, Tensor<4>) {
@@ -397,7 +401,7 @@ mod tests {
             let size = plan.input().elements() as usize;
             let expected: Vec<f32> = values
                 .chunks_exact(size)
-                .flat_map(|image| reference::forward(&plan, &weights, image))
+                .flat_map(|image| reference(&plan, &weights, image))
                 .collect();
             for (got, expected) in logits.iter().zip(&expected) {
                 assert!((got - expected).abs() < 1e-4, "{logits:?} against {expected:?}");
@@ -436,7 +440,7 @@ mod tests {
     #[test]
     fn running_statistics_move_towards_the_unbiased_statistics_of_the_batch() {
         let plan = conv_plan();
-        let start = Weights::init(&plan, [9; 32]);
+        let start = fresh_weights(plan.graph(), [9; 32]);
         let device = Device::flex().autodiff();
         let network = Network::new(&plan, &start, &device);
         let (values, batch) = images(&plan, 4, &device);
@@ -444,30 +448,22 @@ mod tests {
         network.forward(batch);
         let trained = network.weights();
 
-        // The stem's output before normalisation, from the plain loops: normalisation is set to the
-        // identity, and the negated filter computes the values that the activation cuts off.
-        let stem = |sign: f32| -> Vec<Vec<f32>> {
-            let mut plain = start.clone();
-            for value in &mut plain.arrays.get_mut("stem.weight").unwrap().data {
-                *value *= sign;
-            }
-            let whole = 1.0 - Weights::EPSILON;
-            plain.set("stem", "variance", vec![16], vec![whole; 16]);
-            values
-                .chunks_exact(64)
-                .map(|image| reference::outputs(&plan, &plain, image).swap_remove(0))
-                .collect()
-        };
-        let (positive, negative) = (stem(1.0), stem(-1.0));
+        // The stem's output before normalisation, from the reference evaluation.
+        let evaluator = Evaluator::<f64>::new(plan.graph(), &start);
+        let stem = plan.graph().value_named("stem").unwrap();
+        let maps: Vec<Vec<f64>> = values
+            .chunks_exact(64)
+            .map(|image| {
+                let image = image.iter().map(|&value| f64::from(value)).collect();
+                evaluator.run(vec![image]).swap_remove(stem.index())
+            })
+            .collect();
         for channel in 0..16 {
-            let of = |maps: &[Vec<f32>]| -> Vec<f64> {
-                maps.iter()
-                    .flat_map(|m| &m[channel * 64..(channel + 1) * 64])
-                    .map(|v| f64::from(*v))
-                    .collect()
-            };
-            let outputs: Vec<f64> =
-                of(&positive).iter().zip(of(&negative)).map(|(p, n)| p - n).collect();
+            let outputs: Vec<f64> = maps
+                .iter()
+                .flat_map(|map| &map[channel * 64..(channel + 1) * 64])
+                .copied()
+                .collect();
             let count = outputs.len() as f64;
             let mean = outputs.iter().sum::<f64>() / count;
             let variance = outputs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0);
@@ -490,7 +486,7 @@ mod tests {
     #[test]
     fn training_mode_normalises_with_the_batch() {
         let plan = conv_plan();
-        let mut weights = Weights::init(&plan, [9; 32]);
+        let mut weights = fresh_weights(plan.graph(), [9; 32]);
         let device = Device::flex().autodiff();
         let (_, batch) = images(&plan, 4, &device);
         let forward = |weights: &Weights| {

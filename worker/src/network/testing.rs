@@ -1,10 +1,11 @@
 //! Plans shared by the tests of several modules.
 
+use edgesmith_graph::Evaluator;
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Weights;
+use super::{Weights, fresh_weights};
 
 /// One-channel images, ten classes.
 pub(crate) const DIGITS: DataShape = DataShape { channels: 1, classes: 10 };
@@ -45,7 +46,7 @@ pub(crate) fn tiny_plan() -> Plan {
 
 /// Weights with every array away from its initial value, as after training.
 pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
-    let mut weights = Weights::init(plan, [seed; 32]);
+    let mut weights = fresh_weights(plan.graph(), [seed; 32]);
     let mut rng = ChaCha8Rng::from_seed([seed ^ 0x55; 32]);
     // Filters grow in training.
     scale_filters(&mut weights, 14.0);
@@ -59,6 +60,13 @@ pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
         }
     }
     weights
+}
+
+/// Logits of one normalised image, from the graph's reference evaluation.
+pub(crate) fn reference(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
+    let image = image.iter().map(|&value| f64::from(value)).collect();
+    let logits = Evaluator::<f64>::new(plan.graph(), weights).output(image);
+    logits.into_iter().map(|value| value as f32).collect()
 }
 
 /// Multiplies the filters of all convolutions. In training, normalisation cancels the factor.

@@ -33,7 +33,7 @@ use crate::data::{self, DataError, ImageSet};
 use crate::export::{float_model, safetensors};
 use crate::inherit::inherit;
 use crate::lru::Lru;
-use crate::network::Weights;
+use crate::network::{Weights, fresh_weights};
 use crate::probe::{self, ProbeError};
 use crate::proxy;
 use crate::session::{AttemptContext, TaskExecutor, TaskWork};
@@ -124,8 +124,8 @@ impl Pipeline {
         let data = self.data(study)?;
         let candidate = study.work.space.decode(genotype);
         let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
-        let weights = Weights::init(&plan, study.seed.derive(Purpose::Weights(number)));
-        Ok(proxy::score(proxy, &plan, &weights, &data.set))
+        let weights = fresh_weights(plan.graph(), study.seed.derive(Purpose::Weights(number)));
+        Ok(proxy::score(proxy, plan.graph(), &weights, &data.set))
     }
 
     /// Trains and compresses one candidate: initialises it, trains it with the teacher's soft
@@ -157,7 +157,7 @@ impl Pipeline {
                 let seed = study.seed.derive(Purpose::Weights(number));
                 Checkpoint::fresh(match trial.donor {
                     Some(donor) => inherited(study, donor, &plan, seed, context)?,
-                    None => Weights::init(&plan, seed),
+                    None => fresh_weights(plan.graph(), seed),
                 })
             }
         };
@@ -295,8 +295,8 @@ impl Pipeline {
                 name: "epoch",
                 span: (0.0, 0.8),
                 plan: &plan,
-                start: Checkpoint::fresh(Weights::init(
-                    &plan,
+                start: Checkpoint::fresh(fresh_weights(
+                    plan.graph(),
                     study.seed.derive(Purpose::TeacherWeights),
                 )),
                 epochs: *epochs,
@@ -473,7 +473,7 @@ fn inherited(
     let donor_plan =
         study.work.space.decode(&donor.genotype).pruned_plan(data).map_err(hopeless)?;
     let (weights, _) = safetensors::read(&context.fetch(donor.weights)?).map_err(hopeless)?;
-    weights.check(&donor_plan).map_err(hopeless)?;
+    weights.check(donor_plan.graph()).map_err(hopeless)?;
     Ok(inherit(plan, &donor_plan, &weights, seed))
 }
 

@@ -228,7 +228,7 @@ pub fn given_weights(
     plan: &Plan,
 ) -> Result<(Weights, Option<Normalization>), AttemptError> {
     let (weights, notes) = safetensors::read(bytes).map_err(hopeless)?;
-    weights.check(plan).map_err(hopeless)?;
+    weights.check(plan.graph()).map_err(hopeless)?;
     let channels = plan.input().channels as usize;
     let read = |key: &str| -> Result<Option<Vec<f32>>, AttemptError> {
         let Some(text) = notes.get(key) else { return Ok(None) };

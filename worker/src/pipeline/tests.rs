@@ -439,7 +439,7 @@ fn teacher_weights(text: &str) -> Weights {
     let work = spec.training().unwrap();
     let teacher = work.teacher.as_ref().unwrap();
     let plan = Plan::lower(&teacher.architecture, work.space.data()).unwrap();
-    Weights::init(&plan, [7; 32])
+    fresh_weights(plan.graph(), [7; 32])
 }
 
 #[test]

@@ -4,52 +4,45 @@
 //! accuracy; `edgesmith-bench proxies` measures how often it does. The coordinator decides what
 //! happens to a scored candidate.
 
-mod loops;
 mod naswot;
 mod synflow;
 
 use edgesmith_common::spec::Proxy;
-use edgesmith_search_space::{LayerOp, Plan, Precision};
+use edgesmith_graph::{Graph, Op, Weights};
 
 use crate::data::Dataset;
-use crate::network::Weights;
 
-/// The score of a network of `plan` with initial `weights`. Finite; higher is better.
+/// The score of a network with initial `weights`. Finite; higher is better.
 ///
 /// # Panics
-/// If the weights do not fit the plan, or the images have the wrong number of channels.
-pub fn score(proxy: Proxy, plan: &Plan, weights: &Weights, dataset: &Dataset) -> f64 {
-    let cost = plan.cost(Precision::Fp32);
+/// If the weights do not fit the network, or the images have the wrong number of channels.
+pub fn score(proxy: Proxy, graph: &Graph, weights: &Weights, dataset: &Dataset) -> f64 {
     match proxy {
-        Proxy::Synflow => synflow::score(plan, &at_usual_scale(plan, weights)),
+        Proxy::Synflow => synflow::score(graph, &at_usual_scale(graph, weights)),
         // It normalises, so the scale makes almost no difference.
-        Proxy::Naswot => naswot::score(plan, weights, &naswot::batch(plan, dataset)),
-        Proxy::Macs => (cost.macs as f64).ln(),
-        Proxy::Parameters => (cost.parameters as f64).ln(),
+        Proxy::Naswot => naswot::score(graph, weights, &naswot::batch(graph, dataset)),
+        Proxy::Macs => (graph.cost().macs as f64).ln(),
+        Proxy::Parameters => (graph.cost().parameters as f64).ln(),
     }
 }
 
 /// Rescales the filters to the standard deviation of He et al. 2015, `sqrt(2 / fan_out)`. Training
-/// starts with smaller filters ([`Weights::init`]), which is fine with normalisation. Synflow
-/// leaves normalisation out, so with the small filters of every layer it would score deep networks
-/// too low.
-fn at_usual_scale(plan: &Plan, weights: &Weights) -> Weights {
+/// starts with smaller filters ([`fresh_weights`](crate::network::fresh_weights)), which is fine
+/// with normalisation. Synflow leaves normalisation out, so with the small filters of every layer
+/// it would score deep networks too low.
+fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
     let mut scaled = weights.clone();
-    for id in plan.ids() {
-        let layer = plan.layer(id);
-        // Each input channel of a depthwise convolution feeds only one filter.
-        let outputs = match layer.op {
-            LayerOp::Conv { .. } => plan.output_shape(id).channels as usize,
-            LayerOp::Depthwise { .. } => 1,
-            LayerOp::Linear | LayerOp::Add | LayerOp::GlobalAveragePool => continue,
-        };
-        let array = scaled.arrays.get_mut(&format!("{}.weight", layer.name));
+    for (_, node) in graph.nodes() {
+        let Op::Conv(conv) = &node.op else { continue };
+        let array = scaled.arrays.get_mut(&*graph.parameter(node.parameters[0]).name);
         let array = array.expect("every convolution has a weight");
-        let positions = array.shape[2] * array.shape[3];
+        // An input channel feeds only the filters of its group.
+        let groups = conv.parts(graph.shape(node.inputs[0]).channels()) as usize;
+        let fan_out = array.shape[0] / groups * array.shape[2..].iter().product::<usize>();
         let squares: f64 = array.data.iter().map(|w| f64::from(*w).powi(2)).sum();
         let deviation = (squares / array.data.len() as f64).sqrt();
         if deviation > 0.0 {
-            let factor = (2.0 / (outputs * positions) as f64).sqrt() / deviation;
+            let factor = (2.0 / fan_out as f64).sqrt() / deviation;
             array.data.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
         }
     }
@@ -59,6 +52,7 @@ fn at_usual_scale(plan: &Plan, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::fresh_weights;
     use crate::network::testing::{conv_plan, residual_plan, scale_filters};
 
     #[test]
@@ -66,8 +60,8 @@ mod tests {
         let layers =
             [(conv_plan(), "stage2.block1.conv"), (residual_plan(), "stage1.block1.depthwise")];
         for (plan, layer) in layers {
-            let small = Weights::init(&plan, [5; 32]);
-            let scaled = at_usual_scale(&plan, &small);
+            let small = fresh_weights(plan.graph(), [5; 32]);
+            let scaled = at_usual_scale(plan.graph(), &small);
             let array = scaled.get(layer, "weight");
             let [out, inputs, kernel, _] = array.shape[..] else { panic!("four dimensions") };
             let fan_out = kernel * kernel * if inputs == 1 { 1 } else { out };
@@ -78,8 +72,9 @@ mod tests {
 
             let mut large = small.clone();
             scale_filters(&mut large, 14.0);
-            let [of_small, of_large] = [small, large]
-                .map(|weights| synflow::score(&plan, &at_usual_scale(&plan, &weights)));
+            let [of_small, of_large] = [small, large].map(|weights| {
+                synflow::score(plan.graph(), &at_usual_scale(plan.graph(), &weights))
+            });
             assert!((of_small - of_large).abs() < 1e-4, "{of_small} {of_large}");
         }
     }

@@ -74,8 +74,7 @@ fn highest(row: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::reference;
-    use crate::network::testing::{conv_plan, random_weights};
+    use crate::network::testing::{conv_plan, random_weights, reference};
 
     #[test]
     fn accuracy_equals_that_of_the_plain_loops() {
@@ -88,7 +87,7 @@ mod tests {
             let bytes = set.image(index).iter();
             let image: Vec<f32> = bytes.map(|b| (f32::from(*b) / 255.0 - 0.4) / 0.3).collect();
             // Makes every third label wrong.
-            let class = highest(&reference::forward(&plan, &weights, &image));
+            let class = highest(&reference(&plan, &weights, &image));
             set.labels[index] = ((class + usize::from(index % 3 == 0)) % 10) as u16;
         }
         let accuracy = evaluate(&plan, &weights, &set, &normalization, TrainDevice::Flex);

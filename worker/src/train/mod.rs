@@ -295,7 +295,7 @@ fn take_steps(
         images_seen += seen as u64;
     }
     let weights = padding.crop(network.weights());
-    if weights.check(plan).is_err() {
+    if weights.check(plan.graph()).is_err() {
         let (epoch, step) = (until.saturating_sub(1), steps.saturating_sub(1) as u32);
         return Err(TrainError::NonFinite { epoch, step });
     }
@@ -332,7 +332,7 @@ pub fn renew_statistics(
         network.forward(normalizer.batch(&mut images, indices, &device));
     }
     let renewed = network.weights();
-    renewed.check(plan)?;
+    renewed.check(plan.graph())?;
     Ok(renewed)
 }
 
@@ -345,7 +345,7 @@ fn check(request: &TrainRequest) -> Result<(), TrainError> {
         let name = format!("{done} of {epochs} epochs are done, but it should stop after {until}");
         return Err(TrainError::Checkpoint { name });
     }
-    request.start.weights.check(plan)?;
+    request.start.weights.check(plan.graph())?;
     let (channels, classes) = (plan.input().channels as usize, plan.classes() as usize);
     if (channels, classes) != (dataset.train.channels, dataset.classes) {
         let (data_channels, data_classes) = (dataset.train.channels, dataset.classes);

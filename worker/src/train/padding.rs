@@ -32,7 +32,7 @@ impl Padding {
     /// Pads to multiples of `multiple`, at least 1.
     pub(super) fn new(own: &Plan, multiple: u32) -> Self {
         let plan = own.padded(multiple);
-        Self { own: Weights::shapes(own), padded: Weights::shapes(&plan), plan }
+        Self { own: shapes(own), padded: shapes(&plan), plan }
     }
 
     /// The padded plan.
@@ -75,6 +75,11 @@ impl Padding {
     pub(super) fn crop_moments(&self, moments: Moments) -> Moments {
         refit(moments, &self.padded, &self.own)
     }
+}
+
+/// Name and shape of every array of a network's weights.
+fn shapes(plan: &Plan) -> Sizes {
+    plan.graph().parameters().map(|(_, p)| (p.name.to_string(), p.sizes())).collect()
 }
 
 /// The name of the weights that a moment belongs to: `stem.weight` for `moment_1/stem.weight`.

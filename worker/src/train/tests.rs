@@ -15,6 +15,7 @@ use edgesmith_search_space::{Operation, Plan};
 
 use super::*;
 use crate::data::{ImageSet, Normalization};
+use crate::network::fresh_weights;
 use crate::network::testing::{
     DIGITS, conv_plan, noise, random_weights, residual_plan, stage, tiny_plan,
 };
@@ -70,7 +71,7 @@ fn request<'a>(
 ) -> TrainRequest<'a> {
     TrainRequest {
         plan,
-        start: Checkpoint::fresh(Weights::init(plan, [1; 32])),
+        start: Checkpoint::fresh(fresh_weights(plan.graph(), [1; 32])),
         dataset,
         views,
         spec,

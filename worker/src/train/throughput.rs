@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
 use crate::data::{Dataset, ImageSet, Normalization, Views};
-use crate::network::Weights;
+use crate::network::fresh_weights;
 
 /// Number of batches in the random data set, which is used repeatedly. If batches are small, there
 /// are more of them, so that the data set has about [`IMAGES`] images.
@@ -55,7 +55,7 @@ impl Throughput {
         let dataset = noise(plan, images * (IMAGES / images).max(BATCHES));
         let request = TrainRequest {
             plan,
-            start: Checkpoint::fresh(Weights::init(plan, [1; 32])),
+            start: Checkpoint::fresh(fresh_weights(plan.graph(), [1; 32])),
             dataset: &dataset,
             views: &Views::new(&spec.augmentation, Seed(1)),
             spec,

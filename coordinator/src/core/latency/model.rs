@@ -49,16 +49,16 @@ pub struct Features([f64; FEATURES]);
 impl Features {
     /// The features of the network that is deployed.
     pub fn of(network: &Graph) -> Self {
-        let (mut layers, mut positions, mut moved, mut weights) = (0, 0, 0, 0);
-        let (mut dense, mut pointwise, mut depthwise) = (0, 0, 0);
-        for ((_, node), shipped) in network.nodes().zip(network.shipped_parameters()) {
+        let (mut layers, mut positions, mut moved, mut weights) = (0.0, 0.0, 0.0, 0.0);
+        let (mut dense, mut pointwise, mut depthwise) = (0.0, 0.0, 0.0);
+        let costs = network.shipped_parameters().into_iter().zip(network.traffic());
+        for ((_, node), (shipped, traffic)) in network.nodes().zip(costs) {
+            weights += shipped as f64;
             // Normalisations and activations are computed along with the layer before them.
-            let Some(traffic) = network.traffic(node) else { continue };
-            let output = network.shape(node.output);
-            layers += 1;
-            positions += output.positions();
-            moved += traffic;
-            weights += shipped;
+            let Some(traffic) = traffic else { continue };
+            layers += 1.0;
+            positions += network.shape(node.output).positions() as f64;
+            moved += traffic as f64;
             match kind(network, node) {
                 Some(Kind::Dense) => dense += whole_vectors(network, node),
                 Some(Kind::Pointwise) => pointwise += whole_vectors(network, node),
@@ -66,8 +66,7 @@ impl Features {
                 None => {}
             }
         }
-        let sums = [1, layers, positions, moved, weights, dense, pointwise, depthwise];
-        Self(sums.map(|sum| sum as f64))
+        Self([1.0, layers, positions, moved, weights, dense, pointwise, depthwise])
     }
 }
 
@@ -104,9 +103,9 @@ fn kind(network: &Graph, node: &Node) -> Option<Kind> {
 }
 
 /// Multiply-accumulates of a node with its output channels rounded up to whole vectors.
-fn whole_vectors(network: &Graph, node: &Node) -> u64 {
+fn whole_vectors(network: &Graph, node: &Node) -> f64 {
     let channels = u64::from(network.shape(node.output).channels());
-    network.macs(node) / channels * channels.next_multiple_of(LANES)
+    (network.macs(node) / channels) as f64 * channels.next_multiple_of(LANES) as f64
 }
 
 /// The cost of a unit of each feature, milliseconds.
@@ -293,11 +292,10 @@ mod tests {
             };
             let output = network.shape(node.output);
             let elements = network.shape(node.inputs[0]).elements() + output.elements();
-            let macs = whole_vectors(network, node);
-            0.002 + (macs as f64 / rate).max(elements as f64 / 5e5)
+            0.002 + (whole_vectors(network, node) / rate).max(elements as f64 / 5e5)
         };
-        let layers = network.nodes().map(|(_, node)| node);
-        0.01 + layers.filter(|node| network.traffic(node).is_some()).map(layer).sum::<f64>()
+        let layers = network.nodes().zip(network.fused()).filter(|(_, fused)| !fused);
+        0.01 + layers.map(|((_, node), _)| layer(node)).sum::<f64>()
     }
 
     fn samples(of: &[(Features, f64)]) -> Samples {

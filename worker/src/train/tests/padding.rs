@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compress::testing::{arbitrary_plan, random_bytes, random_weights as any_weights};
-use crate::network::Array;
+use crate::network::{Array, fresh_weights};
 
 fn train_padded(
     channel_multiple: u32,
@@ -125,7 +125,7 @@ proptest! {
         let Trained { weights, moments, .. } = trained.unwrap();
         // Cropping gives the sizes of the plain network, and padding puts zeros back.
         let cropped = padding.crop(weights.clone());
-        prop_assert_eq!(cropped.check(&plan), Ok(()));
+        prop_assert_eq!(cropped.check(plan.graph()), Ok(()));
         prop_assert_eq!(padding.pad(cropped), weights);
         let cropped = padding.crop_moments(moments.clone());
         prop_assert_eq!(padding.pad_moments(cropped), Ok(moments));
@@ -159,7 +159,7 @@ fn padded_trainings_continue_from_their_checkpoints() {
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);
     let padding = Padding::new(&plan, 4);
-    let cropped = padding.crop(Weights::init(padding.plan(), [1; 32]));
+    let cropped = padding.crop(fresh_weights(padding.plan().graph(), [1; 32]));
     assert!(cropped.arrays["stem.weight"].data.len() < padding.padded_size("stem.weight"));
     let whole = train_padded(4, 1, request.clone()).unwrap();
     let first = train_padded(4, 1, TrainRequest { until: 1, ..request.clone() }).unwrap();
