@@ -1,6 +1,7 @@
-//! Finds the coordinator that answers a command. In this order: the one that the options name, the
-//! one that listens at the default address, the one that has the data directory open, or one that
-//! is started in this process on that directory for the time of the command.
+//! Finds the coordinator that answers a command. In this order: the one that the options or the
+//! environment name; that of the data directory, if there is one in the current directory; the one
+//! that listens at the default address. A data directory's coordinator is the process that has it
+//! open, or one that is started in this process for the time of the command.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tonic::transport::Channel;
 
 use crate::{TokenOptions, from_status};
 
-/// The address that commands try if the user names none.
+/// The address that commands try if the user names none and no data directory is here.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
 /// The directory where `search` and `coordinator` keep results if the user names none.
 pub const DEFAULT_DATA_DIR: &str = "edgesmith-data";
@@ -42,12 +43,12 @@ pub struct Connection {
     /// The coordinator's address
     // Not clap's `env`: for clap, a value of the environment is in conflict with `--data-dir`.
     #[arg(long, value_name = "URL", help = format!(
-        "The coordinator's address [default: {ADDRESS_VARIABLE} of the environment, else \
-         {DEFAULT_COORDINATOR}, else --data-dir]"
+        "The coordinator's address [default: {ADDRESS_VARIABLE} of the environment, else the \
+         directory {DEFAULT_DATA_DIR} if it exists here, else {DEFAULT_COORDINATOR}]"
     ))]
     pub coordinator: Option<String>,
     /// Answer from this directory, or from the coordinator that has it open [default:
-    /// edgesmith-data, if no coordinator is running]
+    /// edgesmith-data, if it exists here and no address is named]
     #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
     pub data_dir: Option<PathBuf>,
     /// The token for the coordinator
@@ -59,12 +60,31 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The address that the user chose, on the command line or else in the environment variable.
-    /// `None` if a directory was chosen, or nothing.
-    fn address(&self, variable: Option<String>) -> Option<String> {
-        let variable = variable.filter(|url| !url.is_empty() && self.data_dir.is_none());
-        self.coordinator.clone().or(variable)
+    /// Where to look, given the environment variable with the address and whether the current
+    /// directory has a data directory.
+    fn place(&self, variable: Option<String>, data_is_here: bool) -> Place {
+        let variable = variable.filter(|url| !url.is_empty());
+        match (&self.coordinator, &self.data_dir, variable) {
+            (Some(url), _, _) => Place::Address(url.clone()),
+            (None, Some(directory), _) => Place::Directory(directory.clone()),
+            (None, None, Some(url)) => Place::Address(url),
+            // Its studies are the ones meant here. Another coordinator may have some of the same
+            // names, and a command could change or delete those.
+            (None, None, None) if data_is_here => Place::Directory(DEFAULT_DATA_DIR.into()),
+            (None, None, None) => Place::DefaultAddress,
+        }
     }
+}
+
+/// Where to look for the coordinator.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// At this address, which the user named.
+    Address(String),
+    /// In this data directory.
+    Directory(PathBuf),
+    /// At the default address, because nothing was named and no data directory is here.
+    DefaultAddress,
 }
 
 /// A connection to a coordinator.
@@ -111,34 +131,48 @@ impl Coordinator {
     }
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
-        if let Some(url) = options.address(std::env::var(ADDRESS_VARIABLE).ok()) {
-            let token = options.token.read()?;
-            let channel = channel(&url, options.tls_ca.as_deref(), token.as_ref()).await?;
-            let token = BearerToken::new(token.as_ref());
-            return Ok(Self { channel, token, _local: None });
-        }
-        // The directory knows whether the coordinator at that address uses TLS, and its token.
-        let default_directory = Path::new(DEFAULT_DATA_DIR);
-        if options.data_dir.is_none() && !is_at_default_address(default_directory) {
-            let token = options.token.read()?;
-            if let Ok(channel) = channel(DEFAULT_COORDINATOR, None, token.as_ref()).await {
+        let variable = std::env::var(ADDRESS_VARIABLE).ok();
+        match options.place(variable, Path::new(DEFAULT_DATA_DIR).is_dir()) {
+            Place::Address(url) => {
+                let token = options.token.read()?;
+                let channel = channel(&url, options.tls_ca.as_deref(), token.as_ref()).await?;
                 let token = BearerToken::new(token.as_ref());
-                return Ok(Self { channel, token, _local: None });
+                Ok(Self { channel, token, _local: None })
             }
+            Place::Directory(directory) if !directory.is_dir() => {
+                let directory = directory.display();
+                Err(anyhow::anyhow!("the data directory {directory} does not exist"))
+            }
+            Place::Directory(directory) => Self::of_directory(&directory, options, fallback).await,
+            Place::DefaultAddress => Self::at_default(DEFAULT_COORDINATOR, options).await,
         }
-        let directory = options.data_dir.clone().unwrap_or_else(|| DEFAULT_DATA_DIR.into());
-        if !directory.is_dir() {
-            let text = match options.data_dir {
-                Some(_) => format!("the data directory {} does not exist", directory.display()),
-                None => format!(
-                    "no coordinator answers at {DEFAULT_COORDINATOR} and the directory \
-                     {DEFAULT_DATA_DIR} does not exist here; start `edgesmith coordinator`, or \
-                     name one with --coordinator or --data-dir"
-                ),
-            };
-            return Err(anyhow::anyhow!(text));
+    }
+
+    /// Connects to `url`, the address that the user did not choose.
+    async fn at_default(url: &str, options: &Connection) -> anyhow::Result<Self> {
+        let token = options.token.read()?;
+        let Ok(channel) = channel(url, None, token.as_ref()).await else {
+            anyhow::bail!(
+                "no coordinator answers at {url} and the directory {DEFAULT_DATA_DIR} does not \
+                 exist here; start `edgesmith coordinator`, or name one with --coordinator or \
+                 --data-dir"
+            );
+        };
+        let token = BearerToken::new(token.as_ref());
+        let found = Self { channel, token, _local: None };
+        // A coordinator with TLS says so to a plain call, but without its address, and it does not
+        // know that the user has named none.
+        let nothing = v1::GetStudyRequest { study: String::new() };
+        match found.studies().get_study(nothing).await {
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                let https = url.replace("http://", "https://");
+                Err(anyhow::anyhow!(
+                    "the coordinator at {url}, the default address, uses TLS; name it with \
+                     --coordinator {https} and a token of it, or name its directory with --data-dir"
+                ))
+            }
+            Ok(_) | Err(_) => Ok(found),
         }
-        Self::of_directory(&directory, options, fallback).await
     }
 
     /// Connects to the process that has the directory open. Its address file counts only while a
@@ -153,11 +187,16 @@ impl Coordinator {
         loop {
             let trouble = match (service::holder(directory)?, fallback) {
                 (None, Fallback::Fail) => {
+                    let elsewhere = match options.data_dir {
+                        Some(_) => "",
+                        None => "; to use a coordinator elsewhere, name it with --coordinator",
+                    };
                     let directory = directory.display();
                     anyhow::bail!(
                         "no coordinator runs on {directory}, so its studies do not continue; start \
                          `edgesmith coordinator --data-dir {directory}` and workers, or run the \
-                         study here with `edgesmith search`; `edgesmith status` shows its state"
+                         study here with `edgesmith search`; `edgesmith status` shows its \
+                         state{elsewhere}"
                     )
                 }
                 (None, Fallback::Private) => {
@@ -255,13 +294,6 @@ fn tls_ca_of<'a>(address: &str, options: &'a Connection) -> Option<&'a Path> {
     options.tls_ca.as_deref().filter(|_| address.starts_with("https://"))
 }
 
-/// Whether a process that has `directory` open listens at the default address.
-fn is_at_default_address(directory: &Path) -> bool {
-    let (_, default) = DEFAULT_COORDINATOR.split_once("://").unwrap_or_default();
-    let holder = service::holder(directory).ok().flatten();
-    holder.and_then(|holder| holder.address).is_some_and(|address| address.ends_with(default))
-}
-
 async fn channel(
     url: &str,
     tls_ca: Option<&Path>,
@@ -309,18 +341,44 @@ mod tests {
         connection: Connection,
     }
 
-    fn address(options: &[&str], variable: &str) -> Option<String> {
-        let all = ["command"].iter().chain(options);
-        Command::parse_from(all).connection.address(Some(variable.to_owned()))
+    fn options(options: &[&str]) -> Connection {
+        Command::parse_from(["command"].iter().chain(options)).connection
     }
 
     #[test]
-    fn the_command_line_comes_before_the_environment() {
-        let named = ["--coordinator", "http://a:1"];
-        assert_eq!(address(&named, "http://b:2").as_deref(), Some("http://a:1"));
-        assert_eq!(address(&[], "http://b:2").as_deref(), Some("http://b:2"));
-        assert_eq!(address(&["--data-dir", "d"], "http://b:2"), None);
-        assert_eq!(address(&[], ""), None);
+    fn what_is_named_comes_before_the_data_here_and_these_before_the_default_address() {
+        let place = |given: &[&str], variable: &str, data_is_here| {
+            options(given).place(Some(variable.to_owned()), data_is_here)
+        };
+        let (a, b) = ("http://a:1".to_owned(), "http://b:2");
+        for here in [false, true] {
+            assert_eq!(place(&["--coordinator", &a], b, here), Place::Address(a.clone()));
+            assert_eq!(place(&[], b, here), Place::Address(b.to_owned()));
+            assert_eq!(place(&["--data-dir", "d"], b, here), Place::Directory("d".into()));
+        }
+        assert_eq!(place(&[], "", true), Place::Directory(DEFAULT_DATA_DIR.into()));
+        assert_eq!(place(&[], "", false), Place::DefaultAddress);
+    }
+
+    #[tokio::test]
+    async fn a_default_address_with_tls_is_told_with_the_ways_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let mut config = service::ServeConfig::new(directory.path().to_owned()).with_ready(ready);
+        config.tls = Some(service::Tls::Own);
+        let server = tokio::spawn(service::serve(config, listener, std::future::pending()));
+        is_ready.await.unwrap();
+        let url = format!("http://127.0.0.1:{port}");
+        let Err(refused) = Coordinator::at_default(&url, &options(&[])).await else {
+            panic!("it was taken")
+        };
+        let said = refused.to_string();
+        assert!(said.contains(&format!("at {url}, the default address, uses TLS")), "{said}");
+        let ways = format!("--coordinator https://127.0.0.1:{port} and");
+        assert!(said.contains(&ways) && said.contains("--data-dir"), "{said}");
+        server.abort();
     }
 
     #[test]
