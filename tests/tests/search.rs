@@ -86,7 +86,10 @@ fn ctrl_c_stops_cleanly_and_the_same_command_continues() {
     // A changed study file with the same name is refused without `--fresh`.
     TinyStudy { trials: 2, ..study }.write(at);
     run(at, &["search", "stopped.toml"]).fails(2, &["stopped", "--fresh"]);
-    run(at, &["search", "stopped.toml", "--fresh"]).ok();
+    let fresh = run(at, &["search", "stopped.toml", "--fresh"]);
+    let removed =
+        "removed study stopped, which was complete, with its 8 trials, 8 of them complete";
+    assert!(fresh.stderr().contains(removed), "{}", fresh.stderr());
     assert_eq!(complete(&trials(at, "stopped")).len(), 2);
     let again = run(at, &["search", "stopped.toml"]);
     assert!(again.stderr().contains("is already complete"), "{}", again.stderr());

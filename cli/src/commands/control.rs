@@ -46,11 +46,20 @@ pub async fn cancel(args: Args) -> anyhow::Result<()> {
 /// Removes a study with all its trials.
 pub async fn delete(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let request = v1::GetStudyRequest { study: args.study.clone() };
-    let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
-    let request = v1::DeleteStudyRequest { study: args.study };
-    coordinator.studies().delete_study(request).await.map_err(from_status)?;
-    print_text(&format!("{}\n", removed(&status)))
+    let removed = remove(&coordinator, &args.study).await.map_err(from_status)?;
+    print_text(&format!("{removed}\n"))
+}
+
+/// Removes a study. The answer says in words what was removed.
+///
+/// # Errors
+/// The coordinator's answer, for example if there is no such study.
+pub async fn remove(coordinator: &Coordinator, study: &str) -> Result<String, tonic::Status> {
+    let request = v1::GetStudyRequest { study: study.to_owned() };
+    let status = coordinator.studies().get_study(request).await?.into_inner();
+    let request = v1::DeleteStudyRequest { study: study.to_owned() };
+    coordinator.studies().delete_study(request).await?;
+    Ok(removed(&status))
 }
 
 /// The text about a removed study that had this status.

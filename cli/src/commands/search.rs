@@ -18,7 +18,7 @@ use edgesmith_worker::slots::Slots;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::watch::{self, WhenBlocked};
-use crate::commands::{front, submit};
+use crate::commands::{control, front, submit};
 use crate::output::progress::{self, Progress};
 
 /// Arguments: the study, and what runs it.
@@ -77,9 +77,8 @@ async fn run_on(
     let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
     let elsewhere = elsewhere(&submission.spec, &url);
     if args.fresh {
-        let request = v1::DeleteStudyRequest { study: study.clone() };
-        match coordinator.studies().delete_study(request).await {
-            Ok(_) => {}
+        match control::remove(coordinator, &study).await {
+            Ok(removed) => eprintln!("{removed}"),
             Err(status) if status.code() == tonic::Code::NotFound => {}
             Err(status) => return Err(from_status(status)),
         }
