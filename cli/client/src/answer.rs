@@ -2,6 +2,7 @@
 
 use edgesmith_console::invalid;
 use edgesmith_proto::v1::StudyState;
+use edgesmith_worker::session::describe;
 
 /// The error message of a gRPC status. A lost connection gets a sentence of its own.
 pub fn from_status(status: tonic::Status) -> anyhow::Error {
@@ -10,9 +11,9 @@ pub fn from_status(status: tonic::Status) -> anyhow::Error {
             invalid(status.message())
         }
         tonic::Code::Unavailable => {
-            anyhow::anyhow!("the connection to the coordinator was lost: {}", status.message())
+            anyhow::anyhow!("the connection to the coordinator was lost: {}", describe(&status))
         }
-        _ => anyhow::anyhow!("{}", status.message()),
+        _ => anyhow::anyhow!("{}", describe(&status)),
     }
 }
 

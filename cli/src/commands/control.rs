@@ -40,7 +40,21 @@ pub async fn cancel(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::CancelStudyRequest { study: args.study };
     let status = coordinator.studies().cancel_study(request).await.map_err(from_status)?;
-    say(&status.into_inner())
+    print_text(&format!("{}\n", cancelled(&status.into_inner())))
+}
+
+/// The text about a study that was cancelled just now.
+fn cancelled(status: &v1::StudyStatus) -> String {
+    let cut_off = match status.cancelled {
+        0 => String::new(),
+        1 => "; 1 unfinished trial was cut off".to_owned(),
+        more => format!("; {more} unfinished trials were cut off"),
+    };
+    format!(
+        "{} is {}{cut_off}; this cannot be undone, pause would have kept it",
+        status.name,
+        state_name(status.state())
+    )
 }
 
 /// Removes a study with all its trials.
@@ -84,6 +98,20 @@ fn say(status: &v1::StudyStatus) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cancelled_study_says_what_is_lost_and_what_would_have_kept_it() {
+        let mut status = v1::StudyStatus {
+            name: "s".to_owned(),
+            state: v1::StudyState::Cancelled.into(),
+            ..Default::default()
+        };
+        let end = "; this cannot be undone, pause would have kept it";
+        assert_eq!(cancelled(&status), format!("s is cancelled{end}"));
+        status.cancelled = 2;
+        let text = format!("s is cancelled; 2 unfinished trials were cut off{end}");
+        assert_eq!(cancelled(&status), text);
+    }
 
     #[test]
     fn the_removal_message_counts_the_trials() {

@@ -25,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// closing the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Words for a connection that ended without a reason.
+const CLOSED: &str = "the other side closed the connection";
 /// The first line of every certificate in PEM.
 const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
@@ -83,8 +85,14 @@ impl Connection {
     /// Records a failure that the session waits out. It is logged once per outage.
     pub fn note_failure(&self, status: &Status) {
         if !self.waiting.swap(true, Ordering::Relaxed) {
-            let reason = describe(status);
-            tracing::warn!("waiting for the coordinator at {}: {reason}", self.address);
+            let (address, reason) = (&self.address, describe(status));
+            // Before the first answer, there is nothing that could go on.
+            let end = if self.answered.load(Ordering::Relaxed) {
+                "; running tasks go on, and this worker connects again"
+            } else {
+                ""
+            };
+            tracing::warn!("waiting for the coordinator at {address}: {reason}{end}");
         }
     }
 
@@ -201,7 +209,12 @@ pub async fn within<T>(
 /// refused", else the server's message.
 pub fn describe(status: &Status) -> String {
     match status.source() {
-        Some(source) => reason(source),
+        Some(source) => {
+            let reason = reason(source);
+            // The TLS library names a page of its manual. All that it means by that is an end of
+            // the connection without a goodbye, as when a coordinator is killed.
+            if reason.contains("://") { CLOSED.to_owned() } else { reason }
+        }
         None if status.message().is_empty() => status.code().description().to_owned(),
         None => status.message().to_owned(),
     }
@@ -284,6 +297,17 @@ mod tests {
         fn exit(&self, _: &span::Id) {}
     }
 
+    #[test]
+    fn a_lost_connection_is_told_without_the_librarys_manual() {
+        // What the TLS library says of a coordinator that was killed.
+        let text =
+            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls";
+        let lost = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text);
+        assert_eq!(describe(&Status::from_error(Box::new(lost))), CLOSED);
+        let refused = std::io::Error::other("connection refused");
+        assert_eq!(describe(&Status::from_error(Box::new(refused))), "connection refused");
+    }
+
     #[tokio::test]
     async fn an_outage_and_its_end_are_told_once_each() {
         let warnings = Warnings::default();
@@ -297,7 +321,8 @@ mod tests {
         });
         let text = "waiting for the coordinator at http://127.0.0.1:9: gone\n\
                     connected to the coordinator at http://127.0.0.1:9\n\
-                    waiting for the coordinator at http://127.0.0.1:9: gone\n\
+                    waiting for the coordinator at http://127.0.0.1:9: gone; running tasks go on, \
+                    and this worker connects again\n\
                     connected again to the coordinator at http://127.0.0.1:9\n";
         assert_eq!(*said.lock().unwrap(), text);
     }

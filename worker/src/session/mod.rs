@@ -32,7 +32,7 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{BearerToken, endpoint};
+pub use connection::{BearerToken, describe, endpoint};
 pub use context::AttemptContext;
 pub use run::{run, run_telling};
 pub use trust::{is_of_tls, reason};
