@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let space = &spec.space;
     let choices: Vec<&edgesmith_search_space::Choice> =
         space.choices().iter().filter(|c| c.options.len() > 1).collect();
-    let mut lines = vec![format!("{} is valid", args.study.display())];
+    let mut lines = vec![format!("{} {}", args.study.display(), files.verdict())];
     let mut say = |name: &str, text: String| lines.push(format!("{name:<12}{text}"));
     say("study", format!("{} (seed {})", spec.name, spec.seed.0));
     match &spec.work {
@@ -127,6 +127,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     print_text(&lines.join("\n"))
 }
 
+/// The heading of files that are not on this machine.
+const NOT_CHECKED: &str = "not checked";
+
 /// What is known of the files that a study names, on this machine.
 #[derive(Debug, Default, PartialEq)]
 struct Files {
@@ -153,6 +156,15 @@ impl Files {
             Workload::Table(table) => files.table(table, spec, root),
         }
         files
+    }
+
+    /// What the first line says of a study file without mistakes, after its name.
+    fn verdict(&self) -> &'static str {
+        if self.found.iter().any(|(heading, _)| *heading == NOT_CHECKED) {
+            "is valid, but files that it names were not found here"
+        } else {
+            "is valid"
+        }
     }
 
     fn images(&mut self, work: &TrainWork, spec: &StudySpec, root: &Path) {
@@ -225,7 +237,7 @@ impl Files {
             let root = absolute(root);
             text.push_str(&format!("; relative paths start at {root}, or where --data-root says"));
         }
-        self.found.push(("not checked", text));
+        self.found.push((NOT_CHECKED, text));
         true
     }
 }
@@ -326,6 +338,7 @@ mod tests {
         write("y", &[0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 0, 1]);
         let files = check();
         assert_eq!(files.faults, [""; 0]);
+        assert_eq!(files.verdict(), "is valid, but files that it names were not found here");
         let (name, text) = &files.found[0];
         let x = at.join("x").display().to_string();
         assert_eq!(
@@ -343,6 +356,7 @@ mod tests {
         write("x", &[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6, 7, 8]);
         let said = "2 to train on, 2 to validate, 4 held out".to_owned();
         assert_eq!(check(), Files { found: vec![("images", said)], faults: vec![] });
+        assert_eq!(check().verdict(), "is valid");
         write("x", &[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6]);
         let faults = check().faults;
         assert!(faults[0].contains(&format!("images: {x} is truncated")), "{faults:?}");
