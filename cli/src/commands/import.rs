@@ -30,7 +30,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let found = read(&args.file)?;
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let (_, spec) = coordinator.study(&args.study).await?;
+    let (status, spec) = coordinator.study(&args.study).await?;
+    if let Some(complete) = refusal(&status) {
+        anyhow::bail!(complete);
+    }
     let unknown: BTreeSet<String> =
         found.iter().flat_map(|found| found.unknown.iter().cloned()).collect();
     let (fit, left_out) = fitting(found, &spec);
@@ -56,6 +59,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         text.push_str(&format!("; without the figures {names}, which this version does not know"));
     }
     print_text(&format!("{text}\n"))
+}
+
+/// Why a study that is complete takes no results, and what to do first; `None` for other studies.
+/// The coordinator's own refusal does not know that the user wants to import.
+fn refusal(status: &v1::StudyStatus) -> Option<String> {
+    let name = &status.name;
+    (status.state() == v1::StudyState::Complete).then(|| {
+        format!(
+            "study {name} is complete and takes no more results; extend it first (`edgesmith \
+             extend {name} --trials N`), then import"
+        )
+    })
 }
 
 /// A complete trial in the file.
@@ -364,6 +379,16 @@ mod tests {
 
     fn rows() -> Vec<TrialRow> {
         vec![row(3, 0.9, (1.0, 1.5), (5.0, 5.5)), row(4, 0.8, (0.5, 0.7), (4.0, 4.5))]
+    }
+
+    #[test]
+    fn a_complete_study_is_to_be_extended_first() {
+        let mut status = v1::StudyStatus { name: "s".to_owned(), ..Default::default() };
+        status.set_state(v1::StudyState::Running);
+        assert_eq!(refusal(&status), None);
+        status.set_state(v1::StudyState::Complete);
+        let said = refusal(&status).unwrap();
+        assert!(said.contains("`edgesmith extend s --trials N`), then import"), "{said}");
     }
 
     #[test]
