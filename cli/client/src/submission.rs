@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use edgesmith_common::StudySpec;
-use edgesmith_common::spec::TeacherSource;
+use edgesmith_common::spec::{SpecErrors, TeacherSource};
 use edgesmith_console::invalid;
 use edgesmith_proto::v1;
 use edgesmith_worker::files;
@@ -13,6 +13,8 @@ use crate::{Coordinator, from_status};
 
 /// Largest size of a study file, bytes.
 const MAX_STUDY: u64 = 16 << 20;
+/// A file with no more mistakes than this gets them listed, of whatever kind it is.
+const MANY_MISTAKES: usize = 20;
 /// Largest size of a file of weights, bytes.
 pub const MAX_WEIGHTS: u64 = 4 << 30;
 
@@ -21,6 +23,12 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     let text = files::read_text(file, MAX_STUDY)
         .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
     StudySpec::parse(&text).map_err(|errors| {
+        if is_no_toml(&text, &errors) {
+            let (file, first) = (file.display(), &errors.listed[0]);
+            return invalid(format!(
+                "{file} is no study file: it is not TOML from its first line on ({first})"
+            ));
+        }
         let mut lines: Vec<String> = errors.listed.iter().map(|e| format!("\n  {e}")).collect();
         if errors.more > 0 {
             lines.push(format!("\n  and {} more", errors.more));
@@ -28,6 +36,14 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
         let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
         invalid(format!("{} has {count} mistake{s}:{}", file.display(), lines.concat()))
     })
+}
+
+/// Whether the text is of another kind: it breaks TOML's syntax from its first line on, and in most
+/// of the lines. The single mistakes would not help then.
+fn is_no_toml(text: &str, errors: &SpecErrors) -> bool {
+    let first = errors.listed.first();
+    let from_the_start = first.is_some_and(|first| first.line == 1 && first.field.is_empty());
+    from_the_start && errors.count() > MANY_MISTAKES && errors.count() > text.lines().count() / 2
 }
 
 /// A study and everything that is sent with it, read and checked. All files are read first, so that
@@ -85,6 +101,23 @@ mod tests {
                          training = { epochs = 1 }\n\
                          [space]\nresolution = 8\nstem_width = 8\n\
                          [[space.stages]]\nwidth = 8\n";
+
+    #[test]
+    fn a_file_of_another_kind_is_told_in_one_sentence() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = |text: &str| {
+            let file = directory.path().join("study");
+            std::fs::write(&file, text).unwrap();
+            read_study(&file).unwrap_err().to_string()
+        };
+        let row = "  {\"trial\": 1, \"state\": \"complete\"},\n";
+        let json = said(&format!("{{\"trials\": [\n{}]}}\n", row.repeat(50)));
+        assert!(json.contains("not TOML from its first line on (line 1: "), "{json}");
+        assert_eq!(json.lines().count(), 1, "{json}");
+        // One mistake in the first line of a study is listed as always.
+        let study = said(&format!("[study\n{}", "seed = 1\n".repeat(50)));
+        assert!(study.contains("mistake") && study.contains("\n  line 1: "), "{study}");
+    }
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_study() {
