@@ -43,7 +43,7 @@ pub async fn follow(
     when_blocked: WhenBlocked,
 ) -> anyhow::Result<ExitCode> {
     let mut said: Vec<String> = Vec::new();
-    let (mut silent_tries, mut seen) = (0, false);
+    let (mut silence, mut seen) = (Silence::default(), false);
     let last = loop {
         let request = v1::WatchStudyRequest { study: study.to_owned() };
         let mut last = None;
@@ -53,7 +53,9 @@ pub async fn follow(
                 loop {
                     match stream.message().await {
                         Ok(Some(status)) => {
-                            silent_tries = 0;
+                            if let Some(line) = silence.end() {
+                                progress.note(line);
+                            }
                             seen = true;
                             progress.update(&status);
                             match when_blocked {
@@ -88,9 +90,11 @@ pub async fn follow(
                 ));
             }
             (Some(status), _) if !is_passing(&status) => return Err(from_status(status)),
-            (Some(status), _) if silent_tries >= 60 => return Err(from_status(status)),
+            (Some(status), _) if silence.tries >= 60 => return Err(from_status(status)),
             _ => {
-                silent_tries += 1;
+                if let Some(line) = silence.go_on() {
+                    progress.note(line);
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -99,6 +103,30 @@ pub async fn follow(
     eprintln!("{}", ending(&last));
     let good = last.state() == StudyState::Complete;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tries, a second apart, for which the coordinator has not answered.
+#[derive(Debug, Default)]
+struct Silence {
+    tries: u32,
+}
+
+impl Silence {
+    /// Tries before the user is told. A coordinator that restarts is back before.
+    const TOLD_AFTER: u32 = 5;
+
+    /// Takes in a try without an answer. Returns what to say, once in each silence.
+    fn go_on(&mut self) -> Option<&'static str> {
+        self.tries += 1;
+        (self.tries == Self::TOLD_AFTER)
+            .then_some("the coordinator does not answer; waiting for it")
+    }
+
+    /// Takes in an answer. Returns what to say if the silence was told.
+    fn end(&mut self) -> Option<&'static str> {
+        let tries = std::mem::take(&mut self.tries);
+        (tries >= Self::TOLD_AFTER).then_some("it answers again")
+    }
 }
 
 /// How a study ended, and what to change if none of its trials was completed.
@@ -142,6 +170,20 @@ fn is_passing(status: &tonic::Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_silence_and_its_end_are_told_once_each() {
+        let mut silence = Silence::default();
+        for _ in 0..2 {
+            assert_eq!([(); 4].map(|()| silence.go_on()), [None; 4]);
+            let told = Some("the coordinator does not answer; waiting for it");
+            assert_eq!([(); 3].map(|()| silence.go_on()), [told, None, None]);
+            assert_eq!(silence.end(), Some("it answers again"));
+            assert_eq!(silence.end(), None);
+            // A short silence is not told.
+            assert_eq!((silence.go_on(), silence.end()), (None, None));
+        }
+    }
 
     #[test]
     fn the_end_of_a_study_without_complete_trials_says_what_to_change() {
