@@ -34,6 +34,8 @@ const ADDRESS_VARIABLE: &str = "EDGESMITH_COORDINATOR";
 /// pause between two tries.
 const HELD_PATIENCE: Duration = Duration::from_secs(3);
 const HELD_PAUSE: Duration = Duration::from_millis(100);
+/// What comes before the fault of a certificate if it may be only for lack of a token.
+const NO_TOKEN: &str = "no token was given (--token-file, EDGESMITH_TOKEN or --token)";
 /// Size limit of an answer. A study of 100,000 trials fits.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
@@ -91,6 +93,8 @@ enum Place {
 pub struct Coordinator {
     channel: Channel,
     token: BearerToken,
+    /// The address, if the user did not choose it.
+    default: Option<String>,
     /// A coordinator in this process. It ends when this connection is dropped.
     _local: Option<LocalCoordinator>,
 }
@@ -127,7 +131,7 @@ impl Coordinator {
     /// Connects to a coordinator in this process.
     pub async fn connect_to_local(local: &LocalCoordinator) -> anyhow::Result<Self> {
         let (channel, token) = (channel(local.url(), None, None).await?, BearerToken::new(None));
-        Ok(Self { channel, token, _local: None })
+        Ok(Self { channel, token, default: None, _local: None })
     }
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
@@ -137,7 +141,7 @@ impl Coordinator {
                 let token = options.token.read()?;
                 let channel = channel(&url, options.tls_ca.as_deref(), token.as_ref()).await?;
                 let token = BearerToken::new(token.as_ref());
-                Ok(Self { channel, token, _local: None })
+                Ok(Self { channel, token, default: None, _local: None })
             }
             Place::Directory(directory) if !directory.is_dir() => {
                 let directory = directory.display();
@@ -159,7 +163,7 @@ impl Coordinator {
             );
         };
         let token = BearerToken::new(token.as_ref());
-        let found = Self { channel, token, _local: None };
+        let found = Self { channel, token, default: Some(url.to_owned()), _local: None };
         // A coordinator with TLS says so to a plain call, but without its address, and it does not
         // know that the user has named none.
         let nothing = v1::GetStudyRequest { study: String::new() };
@@ -170,6 +174,9 @@ impl Coordinator {
                     "the coordinator at {url}, the default address, uses TLS; name it with \
                      --coordinator {https} and a token of it, or name its directory with --data-dir"
                 ))
+            }
+            Err(status) if status.code() == tonic::Code::Unauthenticated => {
+                Err(found.refused(status))
             }
             Ok(_) | Err(_) => Ok(found),
         }
@@ -227,7 +234,7 @@ impl Coordinator {
                     match channel(&address, tls_ca, token.as_ref()).await {
                         Ok(channel) => {
                             let token = BearerToken::new(token.as_ref());
-                            return Ok(Self { channel, token, _local: None });
+                            return Ok(Self { channel, token, default: None, _local: None });
                         }
                         Err(error) if error.is::<Invalid>() || error.is::<NotTrusted>() => {
                             return Err(error);
@@ -251,6 +258,16 @@ impl Coordinator {
     /// can be connected to it.
     pub fn is_private(&self) -> bool {
         self._local.is_some()
+    }
+
+    /// The error message of an answer. It names the address if that was not chosen, because the
+    /// user may have meant another coordinator.
+    pub fn refused(&self, status: tonic::Status) -> anyhow::Error {
+        let error = from_status(status);
+        match &self.default {
+            Some(url) => error.context(format!("the coordinator at {url}, the default address")),
+            None => error,
+        }
     }
 
     /// The study service.
@@ -310,8 +327,12 @@ async fn channel(
         .map_err(|error| invalid(error.to_string()))?;
     let connected = endpoint.connect().await;
     connected.map_err(|error| {
-        let cause = edgesmith_worker::session::reason(&error);
+        let mut cause = edgesmith_worker::session::reason(&error);
         if edgesmith_worker::session::is_of_tls(&error) {
+            // Most certificates are of the coordinator's own authority, which only a token names.
+            if token.is_none() && tls_ca.is_none() && cause.contains("token") {
+                cause = format!("{NO_TOKEN}; {cause}");
+            }
             return NotTrusted { url: url.to_owned(), cause }.into();
         }
         anyhow::anyhow!(
@@ -362,14 +383,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_default_address_with_tls_is_told_with_the_ways_on() {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let mut config = service::ServeConfig::new(directory.path().to_owned()).with_ready(ready);
-        config.tls = Some(service::Tls::Own);
-        let server = tokio::spawn(service::serve(config, listener, std::future::pending()));
-        is_ready.await.unwrap();
+        let (port, _server) = serve(|config| config.tls = Some(service::Tls::Own)).await;
         let url = format!("http://127.0.0.1:{port}");
         let Err(refused) = Coordinator::at_default(&url, &options(&[])).await else {
             panic!("it was taken")
@@ -378,7 +392,38 @@ mod tests {
         assert!(said.contains(&format!("at {url}, the default address, uses TLS")), "{said}");
         let ways = format!("--coordinator https://127.0.0.1:{port} and");
         assert!(said.contains(&ways) && said.contains("--data-dir"), "{said}");
-        server.abort();
+
+        // With its address and without a token, the lack of one comes before the certificate.
+        let https = format!("https://127.0.0.1:{port}");
+        let said = channel(&https, None, None).await.unwrap_err().to_string();
+        assert!(said.contains(&format!("{https}: {NO_TOKEN}; its certificate")), "{said}");
+        let other = "es1.".to_owned() + &"0".repeat(64) + ".secret";
+        let said = channel(&https, None, Some(&other.parse().unwrap())).await.unwrap_err();
+        assert!(!said.to_string().contains(NO_TOKEN), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_at_the_default_address_names_it() {
+        let (port, _server) = serve(|_| {}).await;
+        let url = format!("http://127.0.0.1:{port}");
+        let open = Coordinator::at_default(&url, &options(&[])).await.unwrap();
+        // Tokens are never managed without one.
+        let refused = open.tokens().list_tokens(v1::ListTokensRequest {}).await.unwrap_err();
+        let said = format!("{:#}", open.refused(refused));
+        assert!(said.starts_with(&format!("the coordinator at {url}, the default address: ")));
+    }
+
+    /// Starts a coordinator, and returns its port. It ends with the test.
+    async fn serve(change: impl FnOnce(&mut service::ServeConfig)) -> (u16, impl Sized) {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let mut config = service::ServeConfig::new(directory.path().to_owned()).with_ready(ready);
+        change(&mut config);
+        let server = tokio::spawn(service::serve(config, listener, std::future::pending()));
+        is_ready.await.unwrap();
+        (port, (server, directory))
     }
 
     #[test]

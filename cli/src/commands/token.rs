@@ -1,6 +1,6 @@
 //! `edgesmith token`.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_common::TokenRole;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, print, print_text};
@@ -61,7 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let coordinator = Coordinator::connect(&connection).await?;
             let answer = coordinator.tokens().create_token(request).await;
             let v1::CreateTokenResponse { token, name, required } =
-                answer.map_err(from_status)?.into_inner();
+                answer.map_err(|status| coordinator.refused(status))?.into_inner();
             print_text(&format!("{token}\n"))?;
             eprintln!("made token {name} of role {role}; it is not shown again");
             if !required {
@@ -75,12 +75,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Action::List { connection, format } => {
             let coordinator = Coordinator::connect(&connection).await?;
             let answer = coordinator.tokens().list_tokens(v1::ListTokensRequest {}).await;
-            print(&Tokens(answer.map_err(from_status)?.into_inner().tokens), format)
+            print(
+                &Tokens(answer.map_err(|status| coordinator.refused(status))?.into_inner().tokens),
+                format,
+            )
         }
         Action::Revoke { name, connection } => {
             let coordinator = Coordinator::connect(&connection).await?;
             let request = v1::RevokeTokenRequest { name: name.clone() };
-            coordinator.tokens().revoke_token(request).await.map_err(from_status)?;
+            coordinator
+                .tokens()
+                .revoke_token(request)
+                .await
+                .map_err(|status| coordinator.refused(status))?;
             print_text(&format!("revoked token {name}\n"))?;
             // Fails if the caller's own token was revoked.
             let left = coordinator.tokens().list_tokens(v1::ListTokensRequest {}).await;
