@@ -1,8 +1,8 @@
 //! Killing workers and the coordinator loses no trial and no acknowledged result.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use edgesmith_tests::{Coordinator, TinyStudy, complete};
+use edgesmith_tests::{Coordinator, PATIENCE, Process, TinyStudy, command, complete};
 
 #[test]
 fn killing_a_worker_during_a_trial_loses_no_trial() {
@@ -61,13 +61,35 @@ fn an_interrupted_worker_returns_its_tasks_at_once() {
     let coordinator = Coordinator::start(directory.path(), 3600);
     let study = TinyStudy { trials: 3, epochs: 40, ..TinyStudy::new("goodbye") };
     coordinator.submit(&study);
-    let leaving = coordinator.worker(&["--slots", "1"]);
+    let log = directory.path().join("log");
+    let worker = ["worker", "--coordinator", &coordinator.url, "--slots", "1", "--name", "w"];
+    let leaving = Process::start_with_log(command(directory.path(), &worker), &log);
     coordinator.wait_until(&study.name, "training", |s| s["trials"]["running"].as_u64() >= Some(1));
     leaving.interrupt();
     leaving.wait();
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("worker w has stopped; its unfinished tasks go to others"), "{said}");
     let _other = coordinator.worker(&["--slots", "1"]);
     let status = coordinator.wait_until_complete(&study.name);
     assert_eq!(status["trials"]["complete"], 3, "{status}");
+}
+
+#[test]
+fn an_interrupted_coordinator_says_that_it_has_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let args = ["coordinator", "--listen", "127.0.0.1:0"];
+    let stopping = Process::start_with_log(command(directory.path(), &args), &log);
+    let start = Instant::now();
+    while !directory.path().join("edgesmith-data/address").exists() {
+        assert!(start.elapsed() < PATIENCE, "it does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    stopping.interrupt();
+    assert_eq!(stopping.wait(), Some(0));
+    let said = std::fs::read_to_string(&log).unwrap();
+    let text = "the coordinator has stopped; its studies are kept in edgesmith-data";
+    assert!(said.contains(text), "{said}");
 }
 
 #[test]

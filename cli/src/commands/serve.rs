@@ -82,7 +82,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if beyond && !ready.token_required {
         eprintln!("warning: anyone who can reach {address} can use this coordinator");
     }
-    Ok(server.await?)
+    server.await?;
+    eprintln!(
+        "the coordinator has stopped; its studies are kept in {} and go on when it starts again",
+        args.data_dir.display()
+    );
+    Ok(())
 }
 
 /// Opens the port. A host name may have several addresses; the first one that works is used.

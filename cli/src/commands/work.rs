@@ -90,10 +90,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         "worker {} of class {} takes {slots} task(s) at once from {}\n",
         config.info.name, config.info.class, args.coordinator
     );
+    let called = config.info.name.clone();
     let say_ready = || {
         // The worker works all the same if nobody reads this.
         let _ = print_text(&ready);
     };
     session::run_telling(config, Arc::new(executor), shutdown, say_ready).await?;
+    eprintln!("worker {called} has stopped; its unfinished tasks go to others");
     Ok(())
 }
