@@ -5,6 +5,8 @@
 //! A call counts from its beginning until its answer is written to the connection. If all calls
 //! together hold too much, the connection that has kept the coordinator waiting for the longest
 //! time is closed. So a client that sends or reads nothing never takes the place of one that does.
+//! If none keeps it waiting, the connection that holds the most is closed, unless it is the one
+//! that asks. So a client that sends a byte now and then does not keep out the others either.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -70,27 +72,32 @@ struct Books {
     watches: usize,
     next: u64,
     lines: HashMap<u64, Line>,
-    calls: HashMap<u64, Entry>,
     refusing: Occasional,
     closing: Occasional,
 }
 
-/// A connection.
-#[derive(Debug, Default)]
+/// A connection. The sums are kept, because they are needed for every part of every call.
+#[derive(Debug)]
 struct Line {
     address: Option<IpAddr>,
+    calls: HashMap<u64, Entry>,
+    /// Bytes of all calls.
     bytes: usize,
+    /// Calls that follow something.
     watches: usize,
+    /// Calls that keep the coordinator waiting.
+    waiting: usize,
+    /// When the client last sent or read a part, or began to keep the coordinator waiting.
+    moved: Instant,
     cut: CancellationToken,
 }
 
 /// An open call.
 #[derive(Debug)]
 struct Entry {
-    line: u64,
     bytes: usize,
     watches: bool,
-    /// Whether a part of the request is missing.
+    /// Whether the coordinator waits for a part of the request.
     receiving: bool,
     /// Bytes of the answer that are not written to the connection.
     unsent: usize,
@@ -116,6 +123,7 @@ pub struct Registered {
 #[derive(Debug)]
 pub struct Call {
     held: Held,
+    line: u64,
     number: u64,
 }
 
@@ -138,12 +146,11 @@ impl Held {
     }
 
     /// Adds a connection.
-    pub fn connect(&self, address: Option<IpAddr>) -> Registered {
+    pub fn connect(&self, address: Option<IpAddr>, now: Instant) -> Registered {
         let mut books = self.books();
         books.next += 1;
         let (number, cut) = (books.next, CancellationToken::new());
-        let line = Line { address, cut: cut.clone(), ..Line::default() };
-        books.lines.insert(number, line);
+        books.lines.insert(number, Line { cut: cut.clone(), ..Line::new(address, now) });
         Registered { held: self.clone(), number, cut }
     }
 
@@ -174,7 +181,6 @@ impl Held {
         books.next += 1;
         let number = books.next;
         let entry = Entry {
-            line,
             bytes: 0,
             watches,
             receiving: true,
@@ -183,13 +189,14 @@ impl Held {
             given_up: false,
             moved: now,
         };
-        books.calls.insert(number, entry);
-        books.count(number, CALL);
-        if watches {
-            books.watches += 1;
-            books.lines.entry(line).or_default().watches += 1;
-        }
-        Ok(Arc::new(Call { held: self.clone(), number }))
+        let of = books.lines.entry(line).or_insert_with(|| Line::new(None, now));
+        of.calls.insert(number, entry);
+        of.waiting += 1;
+        of.moved = now;
+        of.watches += usize::from(watches);
+        books.watches += usize::from(watches);
+        books.change(line, number, |entry| entry.bytes += CALL);
+        Ok(Arc::new(Call { held: self.clone(), line, number }))
     }
 
     /// Gives up the rest of every answer of which nothing was read for too long.
@@ -200,27 +207,29 @@ impl Held {
             let waited = now.saturating_duration_since(entry.moved);
             entry.unsent > 0 && !entry.given_up && waited >= unread
         };
-        let late: Vec<u64> = books
-            .calls
+        let late: Vec<(u64, u64)> = books
+            .lines
             .iter()
-            .filter(|(_, entry)| late(entry))
-            .map(|(number, _)| *number)
+            .flat_map(|(line, of)| of.calls.iter().map(move |(call, entry)| (*line, *call, entry)))
+            .filter(|(.., entry)| late(entry))
+            .map(|(line, call, _)| (line, call))
             .collect();
-        if let Some(first) = late.first().and_then(|number| books.calls.get(number)) {
+        if let Some((first, _)) = late.first() {
             tracing::warn!(
                 "gave up {} answer(s) of which nothing was read for {} s, to {}",
                 late.len(),
                 unread.as_secs(),
-                books.who(first.line)
+                books.who(*first)
             );
         }
-        for number in late {
-            let Some(entry) = books.calls.get_mut(&number) else { continue };
-            entry.given_up = true;
-            let rest = std::mem::take(&mut entry.rest).len();
-            entry.unsent -= rest;
-            books.discount(number, rest);
-            books.end_watch(number);
+        for (line, call) in late {
+            books.change(line, call, |entry| {
+                entry.given_up = true;
+                let rest = std::mem::take(&mut entry.rest).len();
+                entry.unsent -= rest;
+                entry.bytes -= rest;
+            });
+            books.end_watch(line, call);
         }
     }
 
@@ -254,21 +263,18 @@ impl Call {
     /// `RESOURCE_EXHAUSTED` if there is no room for them.
     pub fn received(&self, bytes: usize, now: Instant) -> Result<(), Status> {
         let mut books = self.held.books();
-        let Some(entry) = books.calls.get_mut(&self.number) else { return Ok(()) };
-        entry.moved = now;
-        let line = entry.line;
-        books.make_room(line, bytes, &self.held.0.bounds, now)?;
-        books.count(self.number, bytes);
+        books.moved(self.line, self.number, now);
+        books.make_room(self.line, bytes, &self.held.0.bounds, now)?;
+        books.change(self.line, self.number, |entry| entry.bytes += bytes);
         Ok(())
     }
 
     /// Forgets the request, of which `bytes` were counted: it was read, or it is not wanted.
     pub fn read(&self, bytes: usize) {
-        let mut books = self.held.books();
-        if let Some(entry) = books.calls.get_mut(&self.number) {
+        self.held.books().change(self.line, self.number, |entry| {
             entry.receiving = false;
-        }
-        books.discount(self.number, bytes);
+            entry.bytes -= bytes;
+        });
     }
 
     /// Takes a part of the answer. The one before must have been fetched with [`Self::next`].
@@ -278,17 +284,16 @@ impl Call {
     pub fn answer(&self, part: Bytes, now: Instant) -> Result<(), Status> {
         let mut books = self.held.books();
         let bytes = part.len();
-        let Some(entry) = books.calls.get_mut(&self.number) else { return Ok(()) };
-        let line = entry.line;
-        books.make_room(line, bytes, &self.held.0.bounds, now)?;
-        if let Some(entry) = books.calls.get_mut(&self.number) {
-            if entry.unsent == 0 {
-                entry.moved = now;
-            }
+        books.make_room(self.line, bytes, &self.held.0.bounds, now)?;
+        let unsent = books.entry(self.line, self.number).map_or(0, |entry| entry.unsent);
+        if unsent == 0 {
+            books.moved(self.line, self.number, now);
+        }
+        books.change(self.line, self.number, |entry| {
             entry.unsent += bytes;
             entry.rest = part;
-        }
-        books.count(self.number, bytes);
+            entry.bytes += bytes;
+        });
         Ok(())
     }
 
@@ -296,7 +301,7 @@ impl Call {
     pub fn next(self: &Arc<Self>) -> Next {
         let mut books = self.held.books();
         // The connection is gone.
-        let Some(entry) = books.calls.get_mut(&self.number) else { return Next::Nothing };
+        let Some(entry) = books.entry(self.line, self.number) else { return Next::Nothing };
         if entry.given_up {
             return Next::GivenUp(self.held.0.bounds.unread);
         }
@@ -325,22 +330,26 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let mut books = self.call.held.books();
-        if let Some(entry) = books.calls.get_mut(&self.call.number) {
+        let Call { held, line, number } = &*self.call;
+        let mut books = held.books();
+        books.moved(*line, *number, Instant::now());
+        books.change(*line, *number, |entry| {
             entry.unsent -= self.bytes.len();
-            entry.moved = Instant::now();
-        }
-        books.discount(self.call.number, self.bytes.len());
+            entry.bytes -= self.bytes.len();
+        });
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         let mut books = self.held.books();
-        books.end_watch(self.number);
-        let bytes = books.calls.get(&self.number).map_or(0, |entry| entry.bytes);
-        books.discount(self.number, bytes);
-        books.calls.remove(&self.number);
+        books.end_watch(self.line, self.number);
+        books.change(self.line, self.number, |entry| {
+            (entry.bytes, entry.unsent, entry.receiving) = (0, 0, false);
+        });
+        if let Some(line) = books.lines.get_mut(&self.line) {
+            line.calls.remove(&self.number);
+        }
     }
 }
 
@@ -369,21 +378,24 @@ impl Books {
             )));
         }
         while self.bytes + bytes > bounds.total {
-            let waited = |entry: &Entry| now.saturating_duration_since(entry.moved);
-            let keeps_waiting = |entry: &&Entry| {
-                (entry.receiving || entry.unsent > 0)
-                    && entry.line != line
-                    && waited(entry) >= bounds.short
+            let others = self.lines.iter().filter(|(number, _)| **number != line);
+            let slow = |line: &Line| {
+                line.waiting > 0 && now.saturating_duration_since(line.moved) >= bounds.short
             };
-            let slowest = self.calls.values().filter(keeps_waiting).min_by_key(|entry| entry.moved);
-            let Some(slowest) = slowest.map(|entry| entry.line) else {
+            let slowest =
+                others.clone().filter(|(_, line)| slow(line)).min_by_key(|(_, l)| l.moved);
+            let larger = others.filter(|(_, line)| line.bytes > own + bytes);
+            if let Some((&slowest, _)) = slowest {
+                self.close(slowest, "kept the coordinator waiting");
+            } else if let Some((&largest, _)) = larger.max_by_key(|(_, line)| line.bytes) {
+                self.close(largest, "held the most");
+            } else {
                 return Err(self.refuse(format!(
                     "all calls together hold {} MiB, the most that this coordinator gives them; \
                      try again later",
                     bounds.total >> 20
                 )));
-            };
-            self.close(slowest);
+            }
         }
         Ok(())
     }
@@ -393,12 +405,12 @@ impl Books {
         Status::resource_exhausted(text)
     }
 
-    fn close(&mut self, number: u64) {
+    /// Closes a connection, which did what `why` says.
+    fn close(&mut self, number: u64, why: &str) {
         let who = self.who(number);
         self.closing.warn(|| {
             format!(
-                "closed a connection of {who}, which kept the coordinator waiting while the memory \
-                 for calls was used up"
+                "closed a connection of {who}, which {why} when the memory for calls was used up"
             )
         });
         if let Some(line) = self.lines.get(&number) {
@@ -419,33 +431,60 @@ impl Books {
             self.bytes -= line.bytes;
             self.watches -= line.watches;
         }
-        self.calls.retain(|_, entry| entry.line != number);
     }
 
-    fn count(&mut self, call: u64, bytes: usize) {
-        let Some(entry) = self.calls.get_mut(&call) else { return };
-        entry.bytes += bytes;
-        self.lines.entry(entry.line).or_default().bytes += bytes;
-        self.bytes += bytes;
+    fn entry(&mut self, line: u64, call: u64) -> Option<&mut Entry> {
+        self.lines.get_mut(&line)?.calls.get_mut(&call)
     }
 
-    fn discount(&mut self, call: u64, bytes: usize) {
-        let Some(entry) = self.calls.get_mut(&call) else { return };
-        entry.bytes -= bytes;
-        if let Some(line) = self.lines.get_mut(&entry.line) {
-            line.bytes -= bytes;
+    /// Notes that the client sent or read a part of a call.
+    fn moved(&mut self, line: u64, call: u64, now: Instant) {
+        let Some(line) = self.lines.get_mut(&line) else { return };
+        line.moved = now;
+        if let Some(entry) = line.calls.get_mut(&call) {
+            entry.moved = now;
         }
-        self.bytes -= bytes;
     }
 
-    fn end_watch(&mut self, call: u64) {
-        let Some(entry) = self.calls.get_mut(&call) else { return };
+    /// Changes a call, and the sums with it.
+    fn change(&mut self, line: u64, call: u64, change: impl FnOnce(&mut Entry)) {
+        let Some(line) = self.lines.get_mut(&line) else { return };
+        let Some(entry) = line.calls.get_mut(&call) else { return };
+        let (bytes, waits) = (entry.bytes, entry.waits());
+        change(entry);
+        line.bytes = line.bytes - bytes + entry.bytes;
+        line.waiting = line.waiting - usize::from(waits) + usize::from(entry.waits());
+        self.bytes = self.bytes - bytes + entry.bytes;
+    }
+
+    fn end_watch(&mut self, line: u64, call: u64) {
+        let Some(line) = self.lines.get_mut(&line) else { return };
+        let Some(entry) = line.calls.get_mut(&call) else { return };
         if std::mem::take(&mut entry.watches) {
             self.watches -= 1;
-            if let Some(line) = self.lines.get_mut(&entry.line) {
-                line.watches -= 1;
-            }
+            line.watches -= 1;
         }
+    }
+}
+
+impl Line {
+    fn new(address: Option<IpAddr>, now: Instant) -> Self {
+        Self {
+            address,
+            calls: HashMap::new(),
+            bytes: 0,
+            watches: 0,
+            waiting: 0,
+            moved: now,
+            cut: CancellationToken::new(),
+        }
+    }
+}
+
+impl Entry {
+    /// Whether the client keeps the coordinator waiting.
+    fn waits(&self) -> bool {
+        self.receiving || self.unsent > 0
     }
 }
 
@@ -462,7 +501,7 @@ mod tests {
 
     /// A connection with a call whose answer is this large.
     fn answering(held: &Held, size: usize, now: Instant) -> (Registered, Arc<Call>) {
-        let line = held.connect(None);
+        let line = held.connect(None, now);
         let call = held.begin(line.number, false, now).unwrap();
         call.read(0);
         call.answer(vec![7; size].into(), now).unwrap();
@@ -493,20 +532,42 @@ mod tests {
         let (held, start) = (held(), Instant::now());
         let after = |ms| start + Duration::from_millis(ms);
         // One whose request is being worked on keeps nobody waiting.
-        let working = held.connect(None);
+        let working = held.connect(None, start);
         let call = held.begin(working.number, false, start).unwrap();
         call.received(30 * KIB, start).unwrap();
         call.read(0);
         let (first, _first) = answering(&held, 30 * KIB, after(100));
         let (second, _second) = answering(&held, 30 * KIB, after(200));
-        let third = held.connect(None);
+        let third = held.connect(None, start);
         let call = held.begin(third.number, false, after(300)).unwrap();
-        let refused = call.answer(vec![7; 20 * KIB].into(), after(1000)).unwrap_err();
+        let refused = call.answer(vec![7; 31 * KIB].into(), after(1000)).unwrap_err();
         assert!(refused.message().contains("try again later"), "{refused}");
         call.answer(vec![7; 20 * KIB].into(), after(1150)).unwrap();
         let cut = [&working, &first, &second, &third].map(|line| line.cut.is_cancelled());
         assert_eq!(cut, [false, true, false, false]);
         drop((working, first, second, third));
         assert_eq!(held.sums(), (0, 0));
+    }
+
+    /// Clients that send a byte of every withheld request just before they would count as slow.
+    #[test]
+    fn clients_that_trickle_do_not_keep_others_out() {
+        let (held, now) = (held(), Instant::now());
+        let trickle = |size| {
+            let line = held.connect(None, now);
+            let call = held.begin(line.number, false, now).unwrap();
+            call.received(size, now).unwrap();
+            (line, call)
+        };
+        let trickling = [20, 38, 39].map(|kib| trickle(kib * KIB));
+        assert_eq!(held.sums().0, 100 * KIB);
+        let polite = held.connect(None, now);
+        let call = held.begin(polite.number, false, now).unwrap();
+        let cut = || [0, 1, 2].map(|at: usize| trickling[at].0.cut.is_cancelled());
+        assert_eq!(cut(), [false, false, true]);
+        call.received(39 * KIB, now).unwrap();
+        // There is room, and the largest one does not take the place of smaller ones.
+        call.received(KIB, now).unwrap_err();
+        assert_eq!(cut(), [false, false, true]);
     }
 }

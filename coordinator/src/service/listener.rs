@@ -259,7 +259,7 @@ pub struct Connection {
 impl Connection {
     fn new(io: Io, peer: Peer, place: Place, bounds: Bounds, held: &Held) -> Self {
         let until = Box::pin(tokio::time::sleep(bounds.handshake_timeout));
-        let registered = held.connect(peer.address);
+        let registered = held.connect(peer.address, Instant::now());
         Self {
             io,
             peer: Peer { line: registered.number, ..peer },
