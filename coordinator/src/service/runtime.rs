@@ -75,13 +75,18 @@ impl Handle {
         answered.map_err(|_| stopping())?
     }
 
-    /// Sends a query, which changes nothing, to the core.
+    /// Sends a query, which changes nothing, to the core. If the caller stops waiting before it
+    /// begins, it is dropped. What `question` holds is held until then, even without the caller.
     pub async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core, Time) -> T + Send + 'static,
     ) -> Result<T, Status> {
         let (reply, answer) = oneshot::channel();
         let query = move |core: &Core, now: Time| -> Release {
+            // Work for callers that are gone would hold up those that wait.
+            if reply.is_closed() {
+                return Box::new(|| ());
+            }
             let found = question(core, now);
             // The caller may be gone; then the answer is not needed.
             Box::new(move || drop(reply.send(found)))
@@ -293,6 +298,41 @@ mod tests {
         ended.await.unwrap().unwrap();
         let refused = other.query(|core, _| core.studies().len()).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn queries_whose_callers_are_gone_are_not_run() {
+        let core = Core::new(CoreConfig::default());
+        let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+        let (go_on, wait) = mpsc::channel();
+        let mut busy = Box::pin(handle.query(move |_, _| wait.recv().is_ok()));
+        assert!(poll_once(&mut busy).await.is_none());
+        let ran = Arc::new(AtomicU64::new(0));
+        let query = || {
+            let ran = Arc::clone(&ran);
+            Box::pin(handle.query(move |_, _| ran.fetch_add(1, Ordering::Relaxed)))
+        };
+        for _ in 0..100 {
+            assert!(poll_once(&mut query()).await.is_none());
+        }
+        let mut kept = query();
+        assert!(poll_once(&mut kept).await.is_none());
+        go_on.send(()).unwrap();
+        assert!(busy.await.unwrap());
+        assert_eq!(kept.await.unwrap(), 0);
+        handle.stop();
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
+    }
+
+    /// Polls a future once.
+    async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(cx) {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
     }
 
     #[tokio::test]

@@ -56,6 +56,25 @@ impl Studies {
         Self { core, artifacts, stop, reading, answering }
     }
 
+    /// Waits for a turn, asks the core for trials, and converts what it found. The turn is held
+    /// until the work ends, even if the caller has gone. Otherwise, a client that makes calls and
+    /// ends them at once could queue up any amount of work.
+    async fn answer<F: Send + 'static, T: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Core) -> Result<F, Refusal> + Send + 'static,
+        convert: impl FnOnce(F) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let turn = self.answering.take().await?;
+        let (found, turn) = self.core.query(move |core, _| (find(core), turn)).await?;
+        let found = found.map_err(|refusal| status::of_refusal(&refusal))?;
+        let convert = move || {
+            let _turn = turn;
+            convert(found)
+        };
+        let converted = tokio::task::spawn_blocking(convert).await;
+        converted.map_err(|e| Status::internal(format!("failed to answer: {e}")))
+    }
+
     async fn steer(
         &self,
         study: &str,
@@ -200,23 +219,20 @@ impl StudyService for Studies {
             )));
         }
         let at_most = if at_most == 0 { MAX_PAGE } else { at_most.min(MAX_PAGE) };
-        let _turn = self.answering.take().await?;
         let by_number = !numbers.is_empty();
-        let found = self.core.query(move |core, _| {
+        let find = move |core: &Core| {
             if by_number {
                 numbers.into_iter().map(|n| core.trial(&study, TrialNumber(n))).collect()
             } else {
                 page(core, &study, first, at_most)
             }
-        });
-        let trials = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
-        let is_last = trials.len() < at_most as usize;
-        let convert = move || {
+        };
+        let convert = move |trials: Vec<TrialView>| {
+            let is_last = trials.len() < at_most as usize;
             let page = views::page(trials, first, is_last);
             v1::ListTrialsResponse { next: page.next.filter(|_| !by_number), ..page }
         };
-        let page = tokio::task::spawn_blocking(convert).await;
-        page.map(Response::new).map_err(|e| Status::internal(format!("failed to answer: {e}")))
+        self.answer(find, convert).await.map(Response::new)
     }
 
     async fn get_trial(
@@ -249,12 +265,8 @@ impl StudyService for Studies {
         let filters = request.filters.iter().map(|text| text.parse::<Filter>());
         let filters = filters.collect::<Result<Vec<_>, _>>();
         let filters = filters.map_err(|e| fitting(Status::invalid_argument(e.to_string())))?;
-        let _turn = self.answering.take().await?;
-        let found = self.core.query(move |core, _| core.front(&study, device.as_ref(), &filters));
-        let front = found.await?.map_err(|refusal| status::of_refusal(&refusal))?;
-        let convert = move || views::front(front, request.paged);
-        let answer = tokio::task::spawn_blocking(convert).await;
-        let answer = answer.map_err(|e| Status::internal(format!("failed to answer: {e}")))?;
+        let find = move |core: &Core| core.front(&study, device.as_ref(), &filters);
+        let answer = self.answer(find, move |front| views::front(front, request.paged)).await?;
         answer.map(Response::new).ok_or_else(|| {
             Status::resource_exhausted(
                 "the front is too large for one answer; bound it with filters, or use a version of \
@@ -574,6 +586,42 @@ trials = 3
         assert_eq!(listed.studies[0].imported, 1200);
         assert_eq!(listed.studies[0].spec_toml, "");
         local.shut_down().await.unwrap();
+    }
+
+    /// The turn of a list of trials is held as long as the core has the question, even if the
+    /// caller has gone.
+    #[tokio::test]
+    async fn calls_that_are_ended_keep_their_turn_until_their_work_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = ArtifactStore::open(directory.path()).unwrap();
+        let store = crate::store::MemoryStore::default();
+        let core = Core::new(crate::core::CoreConfig::default());
+        let start = std::time::Instant::now();
+        let (core, thread) = super::super::runtime::spawn(core, store, start).unwrap();
+        let mut studies = Studies::new(core.clone(), artifacts, CancellationToken::new());
+        studies.answering = Turns::new("lists", 1, 0);
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let busy = core.clone();
+        let busy = tokio::spawn(async move { busy.query(move |_, _| wait.recv().is_ok()).await });
+        tokio::task::yield_now().await;
+        let study = || "none".to_owned();
+        let list = v1::ListTrialsRequest { study: study(), ..Default::default() };
+        let front = v1::GetParetoFrontRequest { study: study(), ..Default::default() };
+        let mut listing = studies.list_trials(Request::new(list));
+        assert!(
+            std::future::poll_fn(|cx| Poll::Ready(listing.as_mut().poll(cx).is_pending())).await
+        );
+        drop(listing);
+        let refused = studies.get_pareto_front(Request::new(front.clone())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        go_on.send(()).unwrap();
+        assert!(busy.await.unwrap().unwrap());
+        // The question before this one is over.
+        core.query(|_, _| ()).await.unwrap();
+        let unknown = studies.get_pareto_front(Request::new(front)).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        core.stop();
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
     }
 
     /// Study files of nearly the largest message, with as many mistakes as fit, one after the other
