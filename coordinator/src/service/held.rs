@@ -103,8 +103,8 @@ struct Entry {
     unsent: usize,
     /// The part of the answer that was not handed to the connection.
     rest: Bytes,
-    /// Whether the rest of the answer was given up.
-    given_up: bool,
+    /// When the rest of the answer was given up.
+    given_up: Option<Instant>,
     /// When the client last sent or read a part.
     moved: Instant,
 }
@@ -186,7 +186,7 @@ impl Held {
             receiving: true,
             unsent: 0,
             rest: Bytes::new(),
-            given_up: false,
+            given_up: None,
             moved: now,
         };
         let of = books.lines.entry(line).or_insert_with(|| Line::new(None, now));
@@ -199,14 +199,28 @@ impl Held {
         Ok(Arc::new(Call { held: self.clone(), line, number }))
     }
 
-    /// Gives up the rest of every answer of which nothing was read for too long.
+    /// Gives up the rest of every answer of which nothing was read for too long. Closes the
+    /// connection if it takes not even the end of such an answer: only then everything is freed
+    /// that was kept for the answer.
     pub fn give_up_unread(&self, now: Instant) {
         let unread = self.0.bounds.unread;
         let mut books = self.books();
         let late = |entry: &Entry| {
             let waited = now.saturating_duration_since(entry.moved);
-            entry.unsent > 0 && !entry.given_up && waited >= unread
+            entry.unsent > 0 && entry.given_up.is_none() && waited >= unread
         };
+        let stuck = |entry: &Entry| {
+            entry.given_up.is_some_and(|at| now.saturating_duration_since(at) >= unread)
+        };
+        let stuck: Vec<u64> = books
+            .lines
+            .iter()
+            .filter(|(_, line)| line.calls.values().any(stuck))
+            .map(|(number, _)| *number)
+            .collect();
+        for line in stuck {
+            books.close(line, "did not read that an answer was given up");
+        }
         let late: Vec<(u64, u64)> = books
             .lines
             .iter()
@@ -224,12 +238,11 @@ impl Held {
         }
         for (line, call) in late {
             books.change(line, call, |entry| {
-                entry.given_up = true;
+                entry.given_up = Some(now);
                 let rest = std::mem::take(&mut entry.rest).len();
                 entry.unsent -= rest;
                 entry.bytes -= rest;
             });
-            books.end_watch(line, call);
         }
     }
 
@@ -302,7 +315,7 @@ impl Call {
         let mut books = self.held.books();
         // The connection is gone.
         let Some(entry) = books.entry(self.line, self.number) else { return Next::Nothing };
-        if entry.given_up {
+        if entry.given_up.is_some() {
             return Next::GivenUp(self.held.0.bounds.unread);
         }
         if entry.rest.is_empty() {
@@ -343,12 +356,14 @@ impl Drop for Piece {
 impl Drop for Call {
     fn drop(&mut self) {
         let mut books = self.held.books();
-        books.end_watch(self.line, self.number);
+        let books = &mut *books;
         books.change(self.line, self.number, |entry| {
             (entry.bytes, entry.unsent, entry.receiving) = (0, 0, false);
         });
-        if let Some(line) = books.lines.get_mut(&self.line) {
-            line.calls.remove(&self.number);
+        let Some(line) = books.lines.get_mut(&self.line) else { return };
+        if line.calls.remove(&self.number).is_some_and(|entry| entry.watches) {
+            line.watches -= 1;
+            books.watches -= 1;
         }
     }
 }
@@ -386,9 +401,9 @@ impl Books {
                 others.clone().filter(|(_, line)| slow(line)).min_by_key(|(_, l)| l.moved);
             let larger = others.filter(|(_, line)| line.bytes > own + bytes);
             if let Some((&slowest, _)) = slowest {
-                self.close(slowest, "kept the coordinator waiting");
+                self.close(slowest, "kept the coordinator waiting when memory was short");
             } else if let Some((&largest, _)) = larger.max_by_key(|(_, line)| line.bytes) {
-                self.close(largest, "held the most");
+                self.close(largest, "held the most when memory was short");
             } else {
                 return Err(self.refuse(format!(
                     "all calls together hold {} MiB, the most that this coordinator gives them; \
@@ -408,11 +423,7 @@ impl Books {
     /// Closes a connection, which did what `why` says.
     fn close(&mut self, number: u64, why: &str) {
         let who = self.who(number);
-        self.closing.warn(|| {
-            format!(
-                "closed a connection of {who}, which {why} when the memory for calls was used up"
-            )
-        });
+        self.closing.warn(|| format!("closed a connection of {who}, which {why}"));
         if let Some(line) = self.lines.get(&number) {
             line.cut.cancel();
         }
@@ -455,15 +466,6 @@ impl Books {
         line.bytes = line.bytes - bytes + entry.bytes;
         line.waiting = line.waiting - usize::from(waits) + usize::from(entry.waits());
         self.bytes = self.bytes - bytes + entry.bytes;
-    }
-
-    fn end_watch(&mut self, line: u64, call: u64) {
-        let Some(line) = self.lines.get_mut(&line) else { return };
-        let Some(entry) = line.calls.get_mut(&call) else { return };
-        if std::mem::take(&mut entry.watches) {
-            self.watches -= 1;
-            line.watches -= 1;
-        }
     }
 }
 
@@ -547,6 +549,25 @@ mod tests {
         assert_eq!(cut, [false, true, false, false]);
         drop((working, first, second, third));
         assert_eq!(held.sums(), (0, 0));
+    }
+
+    #[test]
+    fn a_watch_that_was_given_up_counts_until_its_end_is_read_or_the_connection_is_closed() {
+        let (held, now) = (held(), Instant::now());
+        let line = held.connect(None, now);
+        let call = held.begin(line.number, true, now).unwrap();
+        call.read(0);
+        call.answer(vec![7; 40 * KIB].into(), now).unwrap();
+        let Next::Piece(_piece) = call.next() else { panic!("no piece") };
+        let look = |seconds| {
+            held.give_up_unread(now + Duration::from_secs(seconds));
+            (held.sums(), line.cut.is_cancelled())
+        };
+        assert_eq!(look(59), ((41 * KIB, 1), false));
+        assert_eq!(look(60), ((33 * KIB, 1), false));
+        assert_eq!(call.next(), Next::GivenUp(Duration::from_secs(60)));
+        assert_eq!(look(119), ((33 * KIB, 1), false));
+        assert_eq!(look(120), ((0, 0), true));
     }
 
     /// Clients that send a byte of every withheld request just before they would count as slow.

@@ -93,6 +93,16 @@ async fn current(core: &Handle, study: StudyName) -> Result<v1::StudyStatus, Sta
     found.map(views::study).map_err(|refusal| status::of_refusal(&refusal))
 }
 
+/// The same without the texts that never change. They are large, and the buffer of a stream keeps
+/// the size of its largest message for as long as it is open.
+async fn brief(core: &Handle, study: StudyName) -> Result<v1::StudyStatus, Status> {
+    current(core, study).await.map(without_texts)
+}
+
+fn without_texts(status: v1::StudyStatus) -> v1::StudyStatus {
+    v1::StudyStatus { spec_toml: String::new(), resolved_study: String::new(), ..status }
+}
+
 fn name(text: &str) -> Result<StudyName, Status> {
     text.parse().map_err(|error| status::of_name(&error))
 }
@@ -175,8 +185,7 @@ impl StudyService for Studies {
             let found = self.core.query(move |core, now| core.study_status(&name, now)).await?;
             // It may have been deleted since.
             let Ok(view) = found else { continue };
-            let (spec_toml, resolved_study) = Default::default();
-            studies.push(v1::StudyStatus { spec_toml, resolved_study, ..views::study(view) });
+            studies.push(without_texts(views::study(view)));
         }
         Ok(Response::new(v1::ListStudiesResponse { studies }))
     }
@@ -199,7 +208,7 @@ impl StudyService for Studies {
         versions.mark_unchanged();
         // Asked for first, so that an unknown study is the call's error and not the first item of a
         // stream.
-        let first = Some(current(&self.core, study.clone()).await?);
+        let first = Some(brief(&self.core, study.clone()).await?);
         let (core, stop) = (self.core.clone(), self.stop.clone());
         let watcher = Watcher { core, stop, study, versions, first };
         Ok(Response::new(Watch(Some(Box::pin(watcher.next())))))
@@ -414,11 +423,7 @@ impl Watcher {
                 }
             }
         }
-        let status = current(&self.core, self.study.clone()).await.map(|status| {
-            // These never change, and they are large.
-            let (spec_toml, resolved_study) = Default::default();
-            v1::StudyStatus { spec_toml, resolved_study, ..status }
-        });
+        let status = brief(&self.core, self.study.clone()).await;
         let last = status.as_ref().map_or(true, is_over);
         (Some(status), (!last).then_some(self))
     }
