@@ -92,7 +92,14 @@ where
         };
         let request = request.map(|body| {
             let until = time.map(|time| (Box::pin(tokio::time::sleep(time)), time));
-            Body::new(Arriving { inner: body, call: arriving, held: 0, most, until })
+            Body::new(Arriving {
+                inner: body,
+                call: arriving,
+                held: 0,
+                most,
+                awaited: false,
+                until,
+            })
         });
         let answered = self.inner.call(request);
         Box::pin(async move {
@@ -115,6 +122,8 @@ struct Arriving {
     held: usize,
     /// Most bytes that count.
     most: usize,
+    /// Whether the coordinator waits for the client to send more.
+    awaited: bool,
     /// When all of it must have come, and how long that is after its beginning.
     until: Option<(Pin<Box<Sleep>>, Duration)>,
 }
@@ -137,7 +146,12 @@ impl http_body::Body for Arriving {
                 "the request did not arrive as a whole within {seconds} seconds; send it again"
             )))));
         }
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if this.awaited != polled.is_pending() {
+            this.awaited = polled.is_pending();
+            this.call.receives(this.awaited, Instant::now());
+        }
+        let frame = ready!(polled);
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -276,5 +290,52 @@ impl http_body::Body for Leaving {
 
     fn is_end_stream(&self) -> bool {
         self.over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::held::Bounds;
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    /// A body with one frame, after which nothing comes.
+    struct Withheld(Option<Bytes>);
+
+    impl http_body::Body for Withheld {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.0.take().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        }
+    }
+
+    /// An upload that waits for its turn or for the disk does not lose its connection, because it is
+    /// the coordinator that does not read. If the coordinator reads and nothing comes, it does.
+    #[test]
+    fn a_request_that_the_coordinator_does_not_read_keeps_it_not_waiting() {
+        let bounds = Bounds { connection: 10 * KIB, total: 10 * KIB, ..Bounds::default() };
+        let (held, start) = (Held::new(bounds), Instant::now());
+        let uploading = held.connect(None, start);
+        let call = held.begin(uploading.number, false, start).unwrap();
+        let inner = Body::new(Withheld(Some(vec![7; 4 * KIB].into())));
+        let mut body =
+            Arriving { inner, call, held: 0, most: 9 * KIB, awaited: false, until: None };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_ready());
+
+        let later = start + Duration::from_secs(60);
+        let other = held.connect(None, later);
+        let call = held.begin(other.number, false, later).unwrap();
+        call.received(6 * KIB, later).unwrap_err();
+        assert!(!uploading.cut.is_cancelled());
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_pending());
+        call.received(6 * KIB, later).unwrap();
+        assert!(uploading.cut.is_cancelled());
     }
 }

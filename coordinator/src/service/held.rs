@@ -183,7 +183,7 @@ impl Held {
         let entry = Entry {
             bytes: 0,
             watches,
-            receiving: true,
+            receiving: false,
             unsent: 0,
             rest: Bytes::new(),
             given_up: None,
@@ -191,7 +191,6 @@ impl Held {
         };
         let of = books.lines.entry(line).or_insert_with(|| Line::new(None, now));
         of.calls.insert(number, entry);
-        of.waiting += 1;
         of.moved = now;
         of.watches += usize::from(watches);
         books.watches += usize::from(watches);
@@ -270,6 +269,14 @@ impl Held {
 }
 
 impl Call {
+    /// Notes that the coordinator begins to wait for a part of the request, or does not any more. A
+    /// request that nobody reads keeps nobody waiting: the client may have sent all of it.
+    pub fn receives(&self, receiving: bool, now: Instant) {
+        let mut books = self.held.books();
+        books.moved(self.line, self.number, now);
+        books.change(self.line, self.number, |entry| entry.receiving = receiving);
+    }
+
     /// Counts `bytes` more of the request.
     ///
     /// # Errors
@@ -578,6 +585,7 @@ mod tests {
             let line = held.connect(None, now);
             let call = held.begin(line.number, false, now).unwrap();
             call.received(size, now).unwrap();
+            call.receives(true, now);
             (line, call)
         };
         let trickling = [20, 38, 39].map(|kib| trickle(kib * KIB));
