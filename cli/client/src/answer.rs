@@ -11,7 +11,7 @@ pub fn from_status(status: tonic::Status) -> anyhow::Error {
             invalid(status.message())
         }
         tonic::Code::Unavailable => {
-            anyhow::anyhow!("the connection to the coordinator was lost: {}", describe(&status))
+            anyhow::anyhow!("the coordinator cannot be reached now: {}", describe(&status))
         }
         _ => anyhow::anyhow!("{}", describe(&status)),
     }

@@ -157,24 +157,24 @@ impl Held {
     /// Adds a call of a connection. `watches` says whether it follows something.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` if there are too many.
+    /// `RESOURCE_EXHAUSTED` if there are too many, `UNAVAILABLE` if all calls hold too much.
     pub fn begin(&self, line: u64, watches: bool, now: Instant) -> Result<Arc<Call>, Status> {
         let bounds = &self.0.bounds;
         let mut books = self.books();
         if watches {
             let own = books.lines.get(&line).map_or(0, |line| line.watches);
             if own >= bounds.connection_watches {
-                return Err(books.refuse(format!(
+                return Err(books.refuse(Status::resource_exhausted(format!(
                     "{own} calls of this connection follow a study or the health already, the most \
                      that may; end one of them first"
-                )));
+                ))));
             }
             if books.watches >= bounds.watches {
                 let all = books.watches;
-                return Err(books.refuse(format!(
+                return Err(books.refuse(Status::resource_exhausted(format!(
                     "{all} calls follow a study or the health already, the most that this \
                      coordinator takes; ask for the status from time to time instead"
-                )));
+                ))));
             }
         }
         books.make_room(line, CALL, bounds, now)?;
@@ -280,7 +280,8 @@ impl Call {
     /// Counts `bytes` more of the request.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` if there is no room for them.
+    /// `RESOURCE_EXHAUSTED` if the connection has no room for them, `UNAVAILABLE` if all calls
+    /// together hold too much.
     pub fn received(&self, bytes: usize, now: Instant) -> Result<(), Status> {
         let mut books = self.held.books();
         books.moved(self.line, self.number, now);
@@ -300,7 +301,8 @@ impl Call {
     /// Takes a part of the answer. The one before must have been fetched with [`Self::next`].
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` if there is no room for it.
+    /// `RESOURCE_EXHAUSTED` if the connection has no room for it, `UNAVAILABLE` if all calls
+    /// together hold too much.
     pub fn answer(&self, part: Bytes, now: Instant) -> Result<(), Status> {
         let mut books = self.held.books();
         let bytes = part.len();
@@ -382,7 +384,9 @@ impl Drop for Registered {
 }
 
 impl Books {
-    /// Makes room for `bytes` of a connection, if need be by closing another one.
+    /// Makes room for `bytes` of a connection, if need be by closing another one. A client can mend
+    /// what its own calls hold. What all calls hold passes, so clients wait as they do for a
+    /// coordinator that restarts.
     fn make_room(
         &mut self,
         line: u64,
@@ -392,12 +396,12 @@ impl Books {
     ) -> Result<(), Status> {
         let own = self.lines.get(&line).map_or(0, |line| line.bytes);
         if own + bytes > bounds.connection {
-            return Err(self.refuse(format!(
+            return Err(self.refuse(Status::resource_exhausted(format!(
                 "the calls of this connection hold {} KiB, and at most {} KiB are allowed; read \
                  their answers or end them first",
                 own.div_ceil(1024),
                 bounds.connection >> 10
-            )));
+            ))));
         }
         while self.bytes + bytes > bounds.total {
             let others = self.lines.iter().filter(|(number, _)| **number != line);
@@ -412,19 +416,20 @@ impl Books {
             } else if let Some((&largest, _)) = larger.max_by_key(|(_, line)| line.bytes) {
                 self.close(largest, "held the most when memory was short");
             } else {
-                return Err(self.refuse(format!(
+                return Err(self.refuse(Status::unavailable(format!(
                     "all calls together hold {} MiB, the most that this coordinator gives them; \
                      try again later",
                     bounds.total >> 20
-                )));
+                ))));
             }
         }
         Ok(())
     }
 
-    fn refuse(&mut self, text: String) -> Status {
-        self.refusing.warn(|| format!("refused a call: {text}"));
-        Status::resource_exhausted(text)
+    /// Logs a refusal now and then, and returns it.
+    fn refuse(&mut self, refused: Status) -> Status {
+        self.refusing.warn(|| format!("refused a call: {}", refused.message()));
+        refused
     }
 
     /// Closes a connection, which did what `why` says.
@@ -524,6 +529,7 @@ mod tests {
         assert_eq!(held.sums().0, 41 * KIB);
         let refused = call.received(10 * KIB, now).unwrap_err();
         assert!(refused.message().contains("hold 41 KiB"), "{refused}");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         let Next::Piece(first) = call.next() else { panic!("no piece") };
         let Next::Piece(second) = call.next() else { panic!("no second piece") };
         assert_eq!((first.len(), second.len()), (PIECE, 8 * KIB));
@@ -551,6 +557,7 @@ mod tests {
         let call = held.begin(third.number, false, after(300)).unwrap();
         let refused = call.answer(vec![7; 31 * KIB].into(), after(1000)).unwrap_err();
         assert!(refused.message().contains("try again later"), "{refused}");
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
         call.answer(vec![7; 20 * KIB].into(), after(1150)).unwrap();
         let cut = [&working, &first, &second, &third].map(|line| line.cut.is_cancelled());
         assert_eq!(cut, [false, true, false, false]);
