@@ -14,10 +14,12 @@ use tonic::codegen::{Service, http};
 use tower_layer::Layer;
 
 use super::access::{self, Allowed, Entry};
-use super::limits::fitting;
 use super::listener::Peer;
 use super::throttle::Throttle;
 use super::tokens::Tokens;
+
+/// Most characters of an unknown path in its error.
+const PATH_CHARS: usize = 100;
 
 /// Checks calls; clones share what they know.
 #[derive(Clone)]
@@ -54,16 +56,13 @@ impl Auth {
                 "this coordinator uses TLS; write its address as https://HOST:PORT",
             ));
         }
-        let Some(entry) = access::of(call.path) else {
-            let path = call.path;
-            return Err(fitting(Status::unimplemented(format!(
-                "this coordinator has no call {path}; does it run another version of edgesmith?"
-            ))));
-        };
-        match entry.allowed {
-            Allowed::Anyone => return Ok(()),
-            Allowed::Roles(_) if !self.0.required => return Ok(()),
-            Allowed::Roles(_) | Allowed::Proven(_) => {}
+        let entry = access::of(call.path);
+        match entry.map(|entry| entry.allowed) {
+            Some(Allowed::Anyone) => return Ok(()),
+            Some(Allowed::Roles(_)) if !self.0.required => return Ok(()),
+            None if !self.0.required => return Err(unknown(call.path)),
+            // Which calls there are is told only to those with a token.
+            Some(Allowed::Roles(_) | Allowed::Proven(_)) | None => {}
         }
         let Some(header) = call.authorization else {
             return Err(Status::unauthenticated(
@@ -76,10 +75,11 @@ impl Auth {
             Some(Ok(token)) => self.0.tokens.role(token),
             Some(Err(_)) | None => None,
         };
-        match role {
+        match (role, entry) {
+            (Some(_), None) => Err(unknown(call.path)),
             // Whoever sends wrong tokens from the same address does not lock this one out.
-            Some(role) if entry.allowed.includes(role) => Ok(()),
-            Some(role) => {
+            (Some(role), Some(entry)) if entry.allowed.includes(role) => Ok(()),
+            (Some(role), Some(entry)) => {
                 let text = not_enough(role, entry);
                 match call.peer.address {
                     Some(address) => tracing::info!("refused a call from {address}: {text}"),
@@ -87,7 +87,7 @@ impl Auth {
                 }
                 Err(Status::permission_denied(text))
             }
-            None => {
+            (None, _) => {
                 self.note_wrong(call.peer.address, now)?;
                 let other = token.and_then(Result::ok).and_then(|token| token.fingerprint);
                 Err(Status::unauthenticated(match (other, self.0.fingerprint) {
@@ -128,6 +128,18 @@ impl Auth {
         // A poisoned one is safe to use: every update leaves it whole.
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The error for a call that does not exist. It has only the beginning of a long path.
+fn unknown(path: &str) -> Status {
+    let mut rest = path.chars();
+    let mut shown: String = rest.by_ref().take(PATH_CHARS).collect();
+    if rest.next().is_some() {
+        shown.push('…');
+    }
+    Status::unimplemented(format!(
+        "this coordinator has no call {shown}; does it run another version of edgesmith?"
+    ))
 }
 
 /// The sentence for a token that is right but not enough.
@@ -210,6 +222,10 @@ mod tests {
         assert_eq!(code(&auth, "/grpc.health.v1.Health/Check", None), None);
         let unknown = code(&auth, "/edgesmith.v1.StudyService/Nothing", Some("Bearer secret"));
         assert_eq!(unknown, Some(tonic::Code::Unimplemented));
+        for header in [None, Some("Bearer wrong")] {
+            let unknown = code(&auth, "/edgesmith.v1.StudyService/Nothing", header);
+            assert_eq!(unknown, Some(tonic::Code::Unauthenticated), "{header:?}");
+        }
     }
 
     #[test]
@@ -242,6 +258,16 @@ mod tests {
         let expected =
             "a token of role viewer may not submit studies; use one of role user or admin";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_error_for_an_unknown_call_has_only_the_beginning_of_its_path() {
+        let path = format!("/{}", "ä".repeat(5000));
+        let call = Call { path: &path, authorization: None, peer: Peer::default() };
+        let refused = auth(false).check(call, Instant::now()).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unimplemented);
+        assert!(refused.message().contains("ä…;"), "{refused}");
+        assert!(refused.message().chars().count() < 200, "{refused}");
     }
 
     #[test]

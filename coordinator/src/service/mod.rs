@@ -8,7 +8,6 @@ mod access;
 mod artifacts;
 mod auth;
 mod bodies;
-
 mod held;
 mod leases;
 mod limits;
@@ -228,7 +227,8 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let server = limits::server(Server::builder());
-    // The first layer is the outermost one: calls that are refused hold nothing.
+    // The first layer is the outermost one: calls that it refuses do not count. Each holds only its
+    // short error until that is sent, and a connection has only so many open calls.
     let auth = auth::Auth::new(tokens, token_required, fingerprint);
     let mut server = server.layer(auth).layer(bounded.clone());
     tokio::spawn(bounded.held.clone().look_after(stop.clone()));
