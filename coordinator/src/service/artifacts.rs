@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::limits::{Turn, Turns};
+use super::listener::Occasional;
 use super::status;
 use crate::store::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 
@@ -39,6 +40,8 @@ pub struct Artifacts {
     stop: CancellationToken,
     uploads: Turns,
     downloads: Turns,
+    /// Logs what makes no progress.
+    stalled: Occasional,
     /// Largest artifact, bytes.
     max_bytes: u64,
     /// How long a transfer may make no progress.
@@ -50,7 +53,15 @@ impl Artifacts {
     pub fn new(store: ArtifactStore, stop: CancellationToken) -> Self {
         let uploads = Turns::new("uploads", TRANSFERS, WAITING);
         let downloads = Turns::new("downloads", TRANSFERS, WAITING);
-        Self { store, stop, uploads, downloads, max_bytes: MAX_ARTIFACT, idle: IDLE }
+        Self {
+            store,
+            stop,
+            uploads,
+            downloads,
+            stalled: Occasional::default(),
+            max_bytes: MAX_ARTIFACT,
+            idle: IDLE,
+        }
     }
 }
 
@@ -59,6 +70,7 @@ impl Artifacts {
 struct Upload {
     parts: Streaming<v1::UploadArtifactRequest>,
     idle: Duration,
+    stalled: Occasional,
     /// When the next bytes must have come.
     until: Instant,
     /// Bytes since this was last put off.
@@ -66,8 +78,12 @@ struct Upload {
 }
 
 impl Upload {
-    fn new(parts: Streaming<v1::UploadArtifactRequest>, idle: Duration) -> Self {
-        Self { parts, idle, until: Instant::now() + idle, bytes: 0 }
+    fn new(
+        parts: Streaming<v1::UploadArtifactRequest>,
+        idle: Duration,
+        stalled: Occasional,
+    ) -> Self {
+        Self { parts, idle, stalled, until: Instant::now() + idle, bytes: 0 }
     }
 
     /// The next message; `None` at the end.
@@ -76,7 +92,8 @@ impl Upload {
     /// If it does not come in time.
     async fn next(&mut self) -> Result<Option<Part>, Status> {
         let message = timeout_at(self.until, self.parts.message()).await.map_err(|_| {
-            tracing::warn!("ended an upload that made no progress for {} s", self.idle.as_secs());
+            let seconds = self.idle.as_secs();
+            self.stalled.warn(|| format!("ended an upload that made no progress for {seconds} s"));
             idle("sent", self.idle)
         })??;
         let Some(v1::UploadArtifactRequest { part }) = message else { return Ok(None) };
@@ -99,7 +116,7 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<Streaming<v1::UploadArtifactRequest>>,
     ) -> Result<Response<v1::UploadArtifactResponse>, Status> {
-        let mut parts = Upload::new(request.into_inner(), self.idle);
+        let mut parts = Upload::new(request.into_inner(), self.idle, self.stalled.clone());
         let Some(Part::Hash(bytes)) = parts.next().await? else {
             return Err(Status::invalid_argument("an upload begins with the artifact's hash"));
         };
@@ -150,12 +167,12 @@ impl ArtifactService for Artifacts {
         let store = self.store.clone();
         let reader = blocking(move || store.reader(hash)).await?;
         let (sender, chunks) = mpsc::channel(1);
-        let (stop, idle) = (self.stop.clone(), self.idle);
+        let (stop, idle, stalled) = (self.stop.clone(), self.idle, self.stalled.clone());
         tokio::spawn(async move {
             // Dropping the sender without an end tells the receiving side that this stopped.
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = send(reader, hash, &sender, idle) => {}
+                () = send(reader, hash, &sender, idle, &stalled) => {}
             }
             drop::<Turn>(turn);
         });
@@ -170,6 +187,7 @@ async fn send(
     hash: ArtifactHash,
     sender: &mpsc::Sender<Option<Result<Vec<u8>, Status>>>,
     idle: Duration,
+    stalled: &Occasional,
 ) {
     loop {
         let room = match tokio::time::timeout(idle, sender.reserve()).await {
@@ -177,10 +195,10 @@ async fn send(
             // The client has gone.
             Ok(Err(_)) => return,
             Err(_) => {
-                tracing::warn!(
-                    "ended a download of {hash} that nobody read for {} s",
-                    idle.as_secs()
-                );
+                let seconds = idle.as_secs();
+                stalled.warn(|| {
+                    format!("ended a download of {hash} that nobody read for {seconds} s")
+                });
                 return;
             }
         };

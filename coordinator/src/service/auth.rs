@@ -5,21 +5,27 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edgesmith_common::{AccessToken, Fingerprint, TokenRole};
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tower_layer::Layer;
 
 use super::access::{self, Allowed, Entry};
-use super::listener::Peer;
+use super::listener::{Occasional, Peer};
 use super::throttle::Throttle;
 use super::tokens::Tokens;
 
 /// Most characters of an unknown path in its error.
 const PATH_CHARS: usize = 100;
+
+/// How long the answer to a wrong token is delayed if its address sent too many of them, and how
+/// many answers may be delayed at once. Further ones are not, or else they would take memory.
+const DELAY: Duration = Duration::from_secs(1);
+const MOST_DELAYED: usize = 256;
 
 /// Checks calls; clones share what they know.
 #[derive(Clone)]
@@ -32,6 +38,24 @@ struct Inner {
     /// The fingerprint that this coordinator's tokens carry.
     fingerprint: Option<Fingerprint>,
     throttle: Mutex<Throttle>,
+    /// Logs calls that a role may not make.
+    forbidden: Occasional,
+    /// Answers to wrong tokens that are delayed.
+    delayed: Arc<Semaphore>,
+}
+
+/// Why a call is not answered.
+#[derive(Debug)]
+struct Refused {
+    status: Status,
+    /// Whether to answer only after a while.
+    delayed: bool,
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self { status, delayed: false }
+    }
 }
 
 /// What is known about a call before it is answered.
@@ -47,20 +71,28 @@ struct Call<'a> {
 impl Auth {
     /// Accepts `tokens`. If they are not required, all calls pass except those that manage tokens.
     pub fn new(tokens: Tokens, required: bool, fingerprint: Option<Fingerprint>) -> Self {
-        Self(Arc::new(Inner { tokens, required, fingerprint, throttle: Mutex::default() }))
+        Self(Arc::new(Inner {
+            tokens,
+            required,
+            fingerprint,
+            throttle: Mutex::default(),
+            forbidden: Occasional::default(),
+            delayed: Arc::new(Semaphore::new(MOST_DELAYED)),
+        }))
     }
 
-    fn check(&self, call: Call<'_>, now: Instant) -> Result<(), Status> {
+    fn check(&self, call: Call<'_>, now: Instant) -> Result<(), Refused> {
         if call.peer.plain_at_tls {
             return Err(Status::failed_precondition(
                 "this coordinator uses TLS; write its address as https://HOST:PORT",
-            ));
+            )
+            .into());
         }
         let entry = access::of(call.path);
         match entry.map(|entry| entry.allowed) {
             Some(Allowed::Anyone) => return Ok(()),
             Some(Allowed::Roles(_)) if !self.0.required => return Ok(()),
-            None if !self.0.required => return Err(unknown(call.path)),
+            None if !self.0.required => return Err(unknown(call.path).into()),
             // Which calls there are is told only to those with a token.
             Some(Allowed::Roles(_) | Allowed::Proven(_)) | None => {}
         }
@@ -68,7 +100,8 @@ impl Auth {
             return Err(Status::unauthenticated(
                 "this coordinator requires a token; give it with --token-file, EDGESMITH_TOKEN or \
                  --token",
-            ));
+            )
+            .into());
         };
         let token = header.strip_prefix("Bearer ").map(str::parse::<AccessToken>);
         let role = match &token {
@@ -76,16 +109,16 @@ impl Auth {
             Some(Err(_)) | None => None,
         };
         match (role, entry) {
-            (Some(_), None) => Err(unknown(call.path)),
+            (Some(_), None) => Err(unknown(call.path).into()),
             // Whoever sends wrong tokens from the same address does not lock this one out.
             (Some(role), Some(entry)) if entry.allowed.includes(role) => Ok(()),
             (Some(role), Some(entry)) => {
                 let text = not_enough(role, entry);
-                match call.peer.address {
-                    Some(address) => tracing::info!("refused a call from {address}: {text}"),
-                    None => tracing::info!("refused a call: {text}"),
-                }
-                Err(Status::permission_denied(text))
+                self.0.forbidden.info(|| match call.peer.address {
+                    Some(address) => format!("refused a call from {address}: {text}"),
+                    None => format!("refused a call: {text}"),
+                });
+                Err(Status::permission_denied(text).into())
             }
             (None, _) => {
                 self.note_wrong(call.peer.address, now)?;
@@ -99,13 +132,14 @@ impl Auth {
                         "the token is wrong or was revoked; use one that `edgesmith token new` of \
                          this coordinator printed, or the one it was started with"
                     }
-                }))
+                })
+                .into())
             }
         }
     }
 
     /// Counts a wrong token. An error if its address has to wait.
-    fn note_wrong(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Status> {
+    fn note_wrong(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Refused> {
         let Some(address) = address else { return Ok(()) };
         let mut throttle = self.throttle();
         let wait = throttle.wait(address, now);
@@ -116,11 +150,14 @@ impl Auth {
         }
         match wait {
             None => Ok(()),
-            Some(wait) => Err(Status::resource_exhausted(format!(
-                "the token is wrong or was revoked, and too many wrong ones came from {address}; \
-                 use another token, or wait {:.0} s",
-                wait.as_secs_f64().ceil()
-            ))),
+            Some(wait) => {
+                let status = Status::resource_exhausted(format!(
+                    "the token is wrong or was revoked, and too many wrong ones came from \
+                     {address}; use another token, or wait {:.0} s",
+                    wait.as_secs_f64().ceil()
+                ));
+                Err(Refused { status, delayed: true })
+            }
         }
     }
 
@@ -188,13 +225,23 @@ where
         };
         match self.auth.check(call, Instant::now()) {
             Ok(()) => Box::pin(self.inner.call(request)),
-            Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
+            Err(Refused { status, delayed }) => {
+                let waiting = Arc::clone(&self.auth.0.delayed).try_acquire_owned().ok();
+                let waiting = waiting.filter(|_| delayed);
+                Box::pin(async move {
+                    if waiting.is_some() {
+                        tokio::time::sleep(DELAY).await;
+                    }
+                    Ok(status.into_http())
+                })
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::tests::logged;
     use super::*;
 
     const VIEW: &str = "/edgesmith.v1.StudyService/ListStudies";
@@ -203,7 +250,7 @@ mod tests {
     fn code(auth: &Auth, path: &str, authorization: Option<&str>) -> Option<tonic::Code> {
         let peer = Peer { address: Some([10, 0, 0, 1].into()), ..Peer::default() };
         let call = Call { path, authorization, peer };
-        auth.check(call, Instant::now()).err().map(|status| status.code())
+        auth.check(call, Instant::now()).err().map(|refused| refused.status.code())
     }
 
     fn auth(required: bool) -> Auth {
@@ -251,6 +298,70 @@ mod tests {
         }
     }
 
+    /// A service that answers everything.
+    #[derive(Clone)]
+    struct Answers;
+
+    impl Service<http::Request<Body>> for Answers {
+        type Response = http::Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            std::future::ready(Ok(http::Response::new(Body::empty())))
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_burst_answers_to_wrong_tokens_are_delayed_and_those_to_right_ones_are_not() {
+        let mut guarded = auth(true).layer(Answers);
+        let mut answer = |token: &str| {
+            let mut request = http::Request::new(Body::empty());
+            *request.uri_mut() = VIEW.parse().unwrap();
+            let header = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert(http::header::AUTHORIZATION, header);
+            let address = Some([10, 0, 0, 1].into());
+            request.extensions_mut().insert(Peer { address, ..Peer::default() });
+            guarded.call(request)
+        };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..20 {
+            assert!(answer("wrong").as_mut().poll(&mut cx).is_ready());
+        }
+        let mut delayed = Vec::new();
+        for _ in 0..MOST_DELAYED {
+            delayed.push(answer("wrong"));
+            assert!(delayed.last_mut().unwrap().as_mut().poll(&mut cx).is_pending());
+        }
+        assert!(answer("secret").as_mut().poll(&mut cx).is_ready());
+        assert!(answer("wrong").as_mut().poll(&mut cx).is_ready());
+        let Ok(refused) = delayed.remove(0).await;
+        assert_eq!(refused.headers()["grpc-status"], "8");
+        assert!(answer("wrong").as_mut().poll(&mut cx).is_pending());
+    }
+
+    #[test]
+    fn calls_that_a_role_may_not_make_are_logged_now_and_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = crate::store::AccessFiles::new(directory.path());
+        let tokens = Tokens::open(files, None, false).unwrap();
+        let (token, _) = tokens.create(TokenRole::Viewer, "", 0).unwrap();
+        let auth = Auth::new(tokens, true, None);
+        let header = format!("Bearer {token}");
+        let lines = logged(|| {
+            for _ in 0..10 {
+                let refused = code(&auth, TOKENS, Some(&header));
+                assert_eq!(refused, Some(tonic::Code::PermissionDenied));
+            }
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("INFO refused a call from 10.0.0.1"), "{lines:?}");
+    }
+
     #[test]
     fn a_role_that_is_not_enough_is_told_what_it_may_not_do() {
         let entry = access::of("/edgesmith.v1.StudyService/SubmitStudy").unwrap();
@@ -264,7 +375,7 @@ mod tests {
     fn the_error_for_an_unknown_call_has_only_the_beginning_of_its_path() {
         let path = format!("/{}", "ä".repeat(5000));
         let call = Call { path: &path, authorization: None, peer: Peer::default() };
-        let refused = auth(false).check(call, Instant::now()).unwrap_err();
+        let refused = auth(false).check(call, Instant::now()).unwrap_err().status;
         assert_eq!(refused.code(), tonic::Code::Unimplemented);
         assert!(refused.message().contains("ä…;"), "{refused}");
         assert!(refused.message().chars().count() < 200, "{refused}");
@@ -274,7 +385,7 @@ mod tests {
     fn plain_connections_to_a_tls_port_are_told_to_use_https() {
         let peer = Peer { plain_at_tls: true, ..Peer::default() };
         let call = Call { path: VIEW, authorization: Some("Bearer secret"), peer };
-        let refused = auth(true).check(call, Instant::now()).unwrap_err();
+        let refused = auth(true).check(call, Instant::now()).unwrap_err().status;
         assert!(refused.message().contains("https://"), "{refused}");
     }
 }

@@ -141,7 +141,7 @@ impl http_body::Body for Arriving {
             && until.as_mut().poll(cx).is_ready()
         {
             let seconds = time.as_secs();
-            tracing::warn!("gave up a request that did not arrive within {seconds} s");
+            this.call.warn_late(*time);
             return Poll::Ready(Some(Err(Status::deadline_exceeded(format!(
                 "the request did not arrive as a whole within {seconds} seconds; send it again"
             )))));

@@ -73,6 +73,7 @@ struct Books {
     next: u64,
     lines: HashMap<u64, Line>,
     refusing: Occasional,
+    late: Occasional,
     closing: Occasional,
 }
 
@@ -275,6 +276,15 @@ impl Call {
         let mut books = self.held.books();
         books.moved(self.line, self.number, now);
         books.change(self.line, self.number, |entry| entry.receiving = receiving);
+    }
+
+    /// Logs now and then that the request did not arrive within `time`.
+    pub fn warn_late(&self, time: Duration) {
+        let books = self.held.books();
+        let (who, seconds) = (books.who(self.line), time.as_secs());
+        books
+            .late
+            .warn(|| format!("gave up a request of {who} that did not arrive within {seconds} s"));
     }
 
     /// Counts `bytes` more of the request.
@@ -504,6 +514,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::tests::logged;
     use super::*;
 
     const KIB: usize = 1024;
@@ -582,6 +593,15 @@ mod tests {
         assert_eq!(call.next(), Next::GivenUp(Duration::from_secs(60)));
         assert_eq!(look(119), ((33 * KIB, 1), false));
         assert_eq!(look(120), ((0, 0), true));
+    }
+
+    #[test]
+    fn requests_that_do_not_arrive_are_logged_now_and_then() {
+        let (held, now) = (held(), Instant::now());
+        let line = held.connect(Some([10, 0, 0, 1].into()), now);
+        let call = held.begin(line.number, false, now).unwrap();
+        let lines = logged(|| (0..10).for_each(|_| call.warn_late(Duration::from_secs(60))));
+        assert_eq!(lines, ["WARN gave up a request of 10.0.0.1 that did not arrive within 60 s"]);
     }
 
     /// Clients that send a byte of every withheld request just before they would count as slow.

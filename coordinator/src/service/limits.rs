@@ -5,7 +5,7 @@
 //! block, never on one that serves connections and never on the core's. The memory that requests
 //! and answers hold is bounded in `bodies.rs` and `held.rs`, and the connections in `listener.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -67,7 +67,7 @@ pub struct Turns {
     /// Both those that work and those that wait.
     present: Arc<Semaphore>,
     patience: Duration,
-    refusing: Arc<Mutex<Occasional>>,
+    refusing: Occasional,
 }
 
 /// Permission to work, until it is dropped.
@@ -85,7 +85,7 @@ impl Turns {
             working: Arc::new(Semaphore::new(at_once)),
             present: Arc::new(Semaphore::new(at_once + waiting)),
             patience: PATIENCE,
-            refusing: Arc::default(),
+            refusing: Occasional::default(),
         }
     }
 
@@ -101,9 +101,8 @@ impl Turns {
     /// `RESOURCE_EXHAUSTED` if too many calls wait already, or if the turn did not come in time.
     pub async fn take(&self) -> Result<Turn, Status> {
         let full = || {
-            // A poisoned one is safe to use: it is only the time of the last line.
-            let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
-            refusing.warn(|| format!("refused a call, because too many {} are open", self.what));
+            self.refusing
+                .warn(|| format!("refused a call, because too many {} are open", self.what));
             Status::resource_exhausted(format!(
                 "the coordinator has too many {} at once; try again later",
                 self.what

@@ -106,7 +106,7 @@ async fn accept(
 ) {
     let open = Places::new(bounds.connections, bounds.address_connections);
     let shaking = Places::new(bounds.handshakes, bounds.address_handshakes);
-    let (mut full, mut failing) = (Occasional::default(), Occasional::default());
+    let (full, failing) = (Occasional::default(), Occasional::default());
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -230,16 +230,32 @@ impl Drop for Place {
 }
 
 /// Logs at most one line per interval.
-#[derive(Debug, Default)]
-pub struct Occasional(Option<Instant>);
+#[derive(Debug, Clone, Default)]
+pub struct Occasional(Arc<Mutex<Option<Instant>>>);
 
 impl Occasional {
     /// Logs a warning, if it is time for one.
-    pub fn warn(&mut self, text: impl FnOnce() -> String) {
-        if self.0.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-            self.0 = Some(Instant::now());
+    pub fn warn(&self, text: impl FnOnce() -> String) {
+        if self.is_due() {
             tracing::warn!("{}", text());
         }
+    }
+
+    /// Logs at level info, if it is time for a line.
+    pub fn info(&self, text: impl FnOnce() -> String) {
+        if self.is_due() {
+            tracing::info!("{}", text());
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        // A poisoned one is safe to use: it is only the time of the last line.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
     }
 }
 

@@ -205,7 +205,7 @@ fn name(record: &Record) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     /// The lines at level info and above that `log` writes, each with its level.
-    fn logged(log: impl FnOnce()) -> Vec<String> {
+    pub fn logged(log: impl FnOnce()) -> Vec<String> {
         let kept = Kept::default();
         let writer = kept.clone();
         let subscriber = tracing_subscriber::fmt()
