@@ -352,6 +352,39 @@ mod tests {
         });
     }
 
+    /// What a waiting upload sends is bounded by the window, which is a quarter of what the HTTP/2
+    /// library allows by itself.
+    #[tokio::test]
+    async fn uploads_that_wait_for_their_turn_send_little() {
+        let (_directory, mut artifacts) = artifacts();
+        artifacts.uploads = Turns::new("uploads", 1, 10);
+        let turn = artifacts.uploads.take().await.unwrap();
+        let mut client = client(artifacts).await;
+        let bytes = vec![1; 4 << 20];
+        let hash = ArtifactHash::of(&bytes);
+        let part = |part| v1::UploadArtifactRequest { part: Some(part) };
+        let chunks = bytes.chunks(1 << 14).map(|chunk| part(Part::Chunk(chunk.to_vec())));
+        let first = part(Part::Hash(hash.as_bytes().to_vec()));
+        let parts: Vec<_> = [first].into_iter().chain(chunks).collect();
+        let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&sent);
+        let parts = tokio_stream::iter(parts).map(move |part| {
+            count.fetch_add(1 << 14, std::sync::atomic::Ordering::Relaxed);
+            part
+        });
+        let upload = tokio::spawn(async move { client.upload_artifact(parts).await });
+        let sent = || sent.load(std::sync::atomic::Ordering::Relaxed);
+        while sent() < 200_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Time to send more, if it may.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(sent() < 600_000, "{}", sent());
+        drop(turn);
+        let size = upload.await.unwrap().unwrap().into_inner().size;
+        assert_eq!(size, 4 << 20);
+    }
+
     #[tokio::test]
     async fn uploads_that_are_too_large_or_stop_are_ended_and_leave_nothing() {
         let (directory, mut artifacts) = artifacts();

@@ -19,6 +19,9 @@ const MAX_STREAMS: u32 = 512;
 /// Largest HTTP/2 frame, and largest list of headers of a request, bytes.
 const MAX_FRAME: u32 = 1 << 17;
 const MAX_HEADERS: u32 = 1 << 14;
+/// Most bytes of requests that a connection takes before a call reads them. They are not in the
+/// books of `held.rs`: uploads that wait for their turn have sent as much.
+const WINDOW: u32 = 1 << 18;
 /// How often a silent connection is asked for a sign of life, and how long to wait for it.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
@@ -35,6 +38,8 @@ pub fn server(server: Server) -> Server {
         .max_concurrent_streams(MAX_STREAMS)
         .max_frame_size(MAX_FRAME)
         .http2_max_header_list_size(MAX_HEADERS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
 }
