@@ -2,13 +2,11 @@
 //! limited.
 
 use anyhow::Context as _;
-use edgesmith_proto::v1;
+use edgesmith_proto::{MAX_PAGE, v1};
 use prost::Message as _;
 
 use crate::{Coordinator, from_status};
 
-/// Most trials that are asked for by number in one call.
-const NUMBERS: usize = 500;
 /// Most trials in one call that imports some, and most bytes of them. The coordinator takes 1000
 /// trials and 4 MiB.
 const IMPORT: (usize, usize) = (1000, 2 << 20);
@@ -41,7 +39,7 @@ impl Coordinator {
         let answer = studies.get_pareto_front(request).await.map_err(from_status)?.into_inner();
         let (mut trials, mut more) = (answer.trials, &answer.more[..]);
         while !more.is_empty() {
-            let numbers = more[..more.len().min(NUMBERS)].to_vec();
+            let numbers = more[..more.len().min(MAX_PAGE as usize)].to_vec();
             let asked =
                 v1::ListTrialsRequest { study: study.clone(), numbers, ..Default::default() };
             let page = studies.list_trials(asked).await.map_err(from_status)?.into_inner();

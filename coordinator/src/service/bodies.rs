@@ -24,7 +24,9 @@ pub const UPLOAD_BYTES: usize = (1 << 20) + (1 << 10);
 const UPLOAD: &str = "/edgesmith.v1.ArtifactService/UploadArtifact";
 /// The call whose answer has many messages, besides those below.
 const DOWNLOAD: &str = "/edgesmith.v1.ArtifactService/DownloadArtifact";
-/// The calls that are open for as long as the client wants.
+/// The calls that follow something, or answer one question after the other. They may stay open for
+/// long: following a study until it ends, and following the health for as long as the client wants.
+/// Reflection ends when the time for a request is over.
 const WATCHES: [&str; 3] = [
     "/edgesmith.v1.StudyService/WatchStudy",
     "/grpc.health.v1.Health/Watch",
@@ -315,8 +317,8 @@ mod tests {
         }
     }
 
-    /// An upload that waits for its turn or for the disk does not lose its connection, because it is
-    /// the coordinator that does not read. If the coordinator reads and nothing comes, it does.
+    /// An upload that waits for its turn or for the disk does not lose its connection, because it
+    /// is the coordinator that does not read. If the coordinator reads and nothing comes, it does.
     #[test]
     fn a_request_that_the_coordinator_does_not_read_keeps_it_not_waiting() {
         let bounds = Bounds { connection: 10 * KIB, total: 10 * KIB, ..Bounds::default() };

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use edgesmith_common::spec::MAX_TRIALS;
 use edgesmith_common::{DeviceClass, Filter, StudyName, StudySpec, TrialNumber};
 use edgesmith_proto::v1::study_service_server::StudyService;
-use edgesmith_proto::{ConvertError, genotype, optional_hash, v1};
+use edgesmith_proto::{ConvertError, MAX_PAGE, genotype, optional_hash, v1};
 use edgesmith_search_space::Space;
 use tokio::sync::watch;
 use tokio_stream::Stream;
@@ -23,8 +23,6 @@ use crate::store::ArtifactStore;
 /// The minimum pause between two statuses sent to one watcher.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Most trials in one page of trials. The core makes a page in a few milliseconds.
-pub(super) const MAX_PAGE: u32 = 500;
 /// Most trials in one call that imports some.
 const MAX_IMPORT: usize = 1000;
 /// Most filters of a front.

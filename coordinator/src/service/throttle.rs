@@ -1,6 +1,7 @@
 //! Tells who sends wrong tokens to wait, and limits the log lines about it. For each address, some
 //! wrong tokens are only called wrong, and after that one a second. Right tokens never wait, or
-//! else whoever sends wrong ones could lock out others with the same address. Addresses that have not sent a wrong token for long are forgotten.
+//! else whoever sends wrong ones could lock out others with the same address. Addresses that have
+//! not sent a wrong token for long are forgotten.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -86,8 +86,8 @@ fn local_secret(key: &Key) -> String {
 }
 
 impl Tokens {
-    /// The tokens in `files`, and `chosen` with all rights unless it is one of them. New ones carry the fingerprint of the
-    /// directory's own authority if `pinned`.
+    /// The tokens in `files`, and `chosen` with all rights unless it is one of them. New ones carry
+    /// the fingerprint of the directory's own authority if `pinned`.
     ///
     /// # Errors
     /// If the files cannot be read.

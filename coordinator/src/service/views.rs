@@ -1,10 +1,9 @@
 //! Converts the core's views to messages.
 
 use edgesmith_common::{EngineName, TrialValues};
-use edgesmith_proto::{optional_hash_bytes, trial_state_parts, v1};
+use edgesmith_proto::{MAX_PAGE, optional_hash_bytes, trial_state_parts, v1};
 use prost::Message as _;
 
-use super::studies::MAX_PAGE;
 use crate::core::{
     ConstraintView, Exclusion, PredictionView, StudyState, StudyView, TeacherView, TrialView,
     UnlikeMachines, WorkerView,
