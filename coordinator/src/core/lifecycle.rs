@@ -5,6 +5,7 @@ use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
 
 use super::extend::Again;
 use super::study::{Stage, Study, Teacher};
+use super::task::{Task, TaskKind};
 use super::{Action, Answer, Core, Record, Refusal, Start, StudyState, TrialEnding, Turn};
 
 /// The reason for which trials fail that were cut off when their study was cancelled. Records hold
@@ -22,9 +23,13 @@ impl Core {
 }
 
 impl Study {
-    /// Whether nothing would be lost with it: it has no trial, and no trained teacher.
+    /// Whether nothing would be lost with it: it has no trial and no trained teacher, and at most its
+    /// data were read. Trials wait for the teacher, so a study has none while that trains for hours.
     pub(super) fn is_untouched(&self) -> bool {
-        self.trials.is_empty() && !matches!(self.teacher, Teacher::Trained { .. })
+        let begun = |(_, task): (TaskId, &Task)| task.begun && task.kind != TaskKind::Data;
+        self.trials.is_empty()
+            && !matches!(self.teacher, Teacher::Trained { .. })
+            && !self.tasks.iter().any(begun)
     }
 }
 

@@ -78,6 +78,8 @@ pub(super) struct Task {
     pub(super) lost: u32,
     /// The running attempt; `None` while the task waits.
     pub(super) attempt: Option<AttemptId>,
+    /// Whether it has or had an attempt, however that ended.
+    pub(super) begun: bool,
 }
 
 /// All tasks of a study that are not done.
@@ -150,7 +152,7 @@ impl Tasks {
             return false;
         }
         self.waiting.insert((Queue::of(&kind), id));
-        self.all.insert(id, Task { kind, failed: 0, lost: 0, attempt: None });
+        self.all.insert(id, Task { kind, failed: 0, lost: 0, attempt: None, begun: false });
         true
     }
 
@@ -160,6 +162,7 @@ impl Tasks {
         match self.all.get_mut(&id) {
             Some(task) if task.attempt.is_none() => {
                 task.attempt = Some(attempt);
+                task.begun = true;
                 self.waiting.remove(&(Queue::of(&task.kind), id));
                 self.running += 1;
                 true

@@ -63,6 +63,31 @@ fn a_study_of_which_nothing_was_begun_is_replaced_by_another_of_its_name() {
 }
 
 #[test]
+fn a_study_whose_teacher_trains_is_not_replaced_by_another_of_its_name() {
+    let mut bench = Bench::new();
+    let builder = StudyBuilder::new("s").files().teacher();
+    let study = bench.submit(builder.clone());
+    let worker = bench.join(WorkerBuilder::trainer());
+    let check = bench.lease(worker);
+    bench.finish(worker, &check);
+    let teacher = bench.lease(worker);
+    assert!(matches!(teacher.work, Work::TrainTeacher { .. }));
+    let refused = |bench: &mut Bench| {
+        let other = builder.clone().attempts(9).build();
+        let answer = bench.ask(|to| submission(to, other, None));
+        assert!(matches!(answer, Err(Refusal::Differs { .. })), "{answer:?}");
+        assert!(bench.core.study_status(&study, bench.now).is_ok());
+    };
+    refused(&mut bench);
+    assert_eq!(bench.heartbeat(worker, &[teacher.attempt]), []);
+    // The worker leaves for the night, and its training waits for the next one.
+    bench.ask(|to| Event::Leave { to, worker }).unwrap();
+    refused(&mut bench);
+    bench.restart();
+    refused(&mut bench);
+}
+
+#[test]
 fn teacher_weights_are_required_exactly_for_a_teacher_file() {
     let mut bench = Bench::new();
     let weights = Some(ArtifactHash::of(b"weights"));
