@@ -30,7 +30,9 @@ pub use metric::{
 };
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
-pub use task::{AttemptError, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo};
+pub use task::{
+    AttemptError, DIVERGED, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo,
+};
 pub use text::one_line;
 pub use token::{
     AccessToken, AccessTokenError, COORDINATOR_NAME, Fingerprint, TokenRole, UnknownTokenRole,

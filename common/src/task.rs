@@ -254,6 +254,10 @@ impl Fault {
     pub const ALL: [Fault; 4] = [Fault::Candidate, Fault::Attempt, Fault::Worker, Fault::Data];
 }
 
+/// How the reason of a training begins whose loss became infinite or NaN, so that the coordinator
+/// can tell it from other failures. Records hold it, so it never changes.
+pub const DIVERGED: &str = "loss is not finite";
+
 impl AttemptError {
     /// No attempt can succeed: the candidate itself does not work.
     pub fn hopeless(reason: impl fmt::Display) -> Self {

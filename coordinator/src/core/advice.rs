@@ -1,29 +1,35 @@
 //! What a user could change in a study of which no trial was completed, read from the reasons that
 //! are recorded of its trials. Nothing here changes the state.
 
+use edgesmith_common::DIVERGED;
+
+use super::StudyState;
 use super::constraints::ConstraintView;
 use super::study::{Stage, Study, Trial};
 
-/// Part of the reason that workers give for a training whose loss or weights became infinite.
-const DIVERGED: &str = "not finite";
 /// Part of the reason of a candidate that breaks a constraint.
 const BREAKS: &str = ", which breaks ";
 /// Beginning of the reason of a candidate that is predicted to be too slow.
 const PREDICTED: &str = "predicted ";
 
 impl Study {
-    /// What to change, in sentences; empty while the study goes on, if a trial of its own is
-    /// complete, or if nothing is known.
+    /// What to change, in sentences; empty while the study goes on, if it was cancelled, if a trial
+    /// of its own is complete, or if nothing is known.
     pub(super) fn advice(&self) -> Vec<String> {
         let own = |trial: &&Trial| !trial.imported && matches!(trial.stage, Stage::Complete(_));
-        if !self.state.is_ended() || self.trials.iter().any(|trial| own(&trial)) {
+        let ran_out = match self.state {
+            StudyState::Complete { .. } | StudyState::Failed { .. } => true,
+            // Trials that were cut off have not failed by themselves, and nothing is retried.
+            StudyState::Running | StudyState::Paused | StudyState::Cancelled => false,
+        };
+        if !ran_out || self.trials.iter().any(|trial| own(&trial)) {
             return Vec::new();
         }
         let (mut infeasible, mut diverged, mut failed) = (0_u32, 0, 0);
         let (mut last_infeasible, mut last_failed) = (None, None);
         for trial in &self.trials {
             match &trial.stage {
-                Stage::Infeasible { reason, .. } if reason.contains(DIVERGED) => diverged += 1,
+                Stage::Infeasible { reason, .. } if reason.starts_with(DIVERGED) => diverged += 1,
                 Stage::Infeasible { reason, .. } => {
                     infeasible += 1;
                     let of_limit = reason.contains(BREAKS) || reason.starts_with(PREDICTED);

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::thread;
 
 use burn::tensor::Tensor;
+use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_search_space::{Distillation, Plan};
 
@@ -115,8 +116,8 @@ pub enum TrainError {
     Stopped,
     /// The loss, or a weight after the last step, is infinite or NaN.
     #[error(
-        "loss is not finite in epoch {}, step {}; a lower learning rate may help",
-        epoch + 1, step + 1
+        "{} in epoch {}, step {}; a lower learning rate may help",
+        DIVERGED, epoch + 1, step + 1
     )]
     NonFinite {
         /// Counted from 0.

@@ -1,6 +1,6 @@
 //! Trying again what failed.
 
-use edgesmith_common::{Fault, StudyName, TrialNumber, TrialState, WorkerId};
+use edgesmith_common::{DIVERGED, Fault, StudyName, TrialNumber, TrialState, WorkerId};
 
 use super::super::*;
 use super::builders::*;
@@ -306,15 +306,22 @@ fn a_study_in_which_no_trial_can_work_says_what_to_change() {
     for round in 0..4 {
         let lease = bench.lease(worker);
         if round < 3 {
-            let error = "loss is not finite in epoch 1, step 2; a lower learning rate may help";
+            // Only trainings diverge; a network that cannot be quantized is another matter.
+            let error = if round < 2 {
+                format!("{DIVERGED} in epoch 1, step 2; a lower learning rate may help")
+            } else {
+                "failed to quantize: layer stem computes values that are not finite".to_owned()
+            };
             bench.report_failure(worker, &lease, AttemptError::hopeless(error));
         }
         if bench.status(&study).state.is_ended() {
             break;
         }
     }
-    let said = "3 trainings diverged: lower training.learning_rate";
+    let said = "2 trainings diverged: lower training.learning_rate";
     assert_eq!(bench.status(&study).advice[0], said);
+    let said = "1 candidate cannot work; one reason: failed to quantize: layer stem computes";
+    assert!(bench.status(&study).advice[1].starts_with(said));
 
     let study = bench.submit(StudyBuilder::new("f").trials(1).attempts(1));
     let lease = bench.lease(worker);
@@ -322,4 +329,16 @@ fn a_study_in_which_no_trial_can_work_says_what_to_change() {
     bench.fail(worker, &lease, Fault::Attempt);
     let said = "1 trial failed, the last one: it broke; mend that, then run `edgesmith retry f`";
     assert_eq!(bench.status(&study).advice, [said]);
+}
+
+#[test]
+fn nothing_is_advised_about_a_study_that_was_cancelled() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(3));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    let _running = [bench.lease(worker), bench.lease(worker)];
+    bench.steer(&study, Action::Cancel).unwrap();
+    let status = bench.status(&study);
+    assert_eq!((status.counts.cancelled, status.advice), (2, Vec::new()));
+    assert!(matches!(bench.retry(&study, None), Err(Refusal::Ended { .. })));
 }
