@@ -70,8 +70,13 @@ impl Study {
     /// The hash that a worker's data must have to do this task; `None` if any data will do. While
     /// the study has no results and none are on the way, its data may still be replaced by others.
     pub(super) fn expected_data(&self, kind: &TaskKind) -> Option<ArtifactHash> {
-        let replaceable = *kind == TaskKind::Data && !self.has_results() && !self.uses_data_now();
+        let replaceable = *kind == TaskKind::Data && !self.keeps_data();
         self.data_hash.filter(|_| kind.needs().data && !replaceable)
+    }
+
+    /// Whether its data may not be replaced by others: it has results, or some are on the way.
+    pub(super) fn keeps_data(&self) -> bool {
+        self.has_results() || self.uses_data_now()
     }
 
     /// Whether a running task, other than the data check, has read its data.

@@ -431,8 +431,13 @@ impl Core {
         let mut problems = Vec::new();
         let mut blocked = false;
         if let Data::Damaged { reason } = &study.data {
+            let mend = if study.keeps_data() && study.data_hash.is_some() {
+                "it has results, so restore the very files that it began with"
+            } else {
+                "mend them"
+            };
             problems.push(format!(
-                "its data are damaged: {reason}; mend them, then run `edgesmith retry {name}`"
+                "its data are damaged: {reason}; {mend}, then run `edgesmith retry {name}`"
             ));
             blocked = true;
         }

@@ -468,6 +468,37 @@ impl DataError {
     }
 }
 
+impl DataError {
+    /// What is wrong, for a study that began with data of this hash. Other files would not be the
+    /// study's data any more, so where the data are at fault it does not say to change them.
+    pub(crate) fn in_begun_study(&self, begun_with: &ArtifactHash) -> String {
+        match self.fault() {
+            Fault::Data => format!(
+                "{}: restore the very files that the study began with (hash {})",
+                self.without_mend(),
+                short(begun_with)
+            ),
+            Fault::Candidate | Fault::Attempt | Fault::Worker => self.to_string(),
+        }
+    }
+
+    /// The message without how to mend it, which follows the last colon of those about data.
+    fn without_mend(&self) -> String {
+        let text = self.to_string();
+        match (self, self.fault()) {
+            (DataError::Several { faults, more }, _) => {
+                let texts = faults.iter().map(DataError::without_mend).collect();
+                let all = joined(texts, *more);
+                format!("{} things are wrong with the data: {all}", faults.len() + more)
+            }
+            (_, Fault::Data) => {
+                text.rsplit_once(": ").map_or(text.as_str(), |(what, _)| what).to_owned()
+            }
+            (_, Fault::Candidate | Fault::Attempt | Fault::Worker) => text,
+        }
+    }
+}
+
 impl From<FileError> for DataError {
     fn from(error: FileError) -> Self {
         match error {
@@ -539,7 +570,10 @@ fn absolute(path: &Path) -> String {
 }
 
 fn all_of(faults: &[DataError], more: usize) -> String {
-    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    joined(faults.iter().map(ToString::to_string).collect(), more)
+}
+
+fn joined(texts: Vec<String>, more: usize) -> String {
     let rest = if more == 0 { String::new() } else { format!("; and {more} more") };
     texts.join("; ") + &rest
 }
@@ -591,6 +625,25 @@ mod tests {
         assert!(text.starts_with("26 things are wrong with the data: f0 has no"), "{text}");
         assert!(text.contains("; f19 has") && !text.contains("f20"), "{text}");
         assert!(text.ends_with("; and 6 more"), "{text}");
+    }
+
+    #[test]
+    fn a_study_that_has_begun_is_not_told_to_change_its_data() {
+        let begun_with = ArtifactHash::of(b"the first files");
+        let restore = format!(
+            ": restore the very files that the study began with (hash {})",
+            &begun_with.to_string()[..8]
+        );
+        let photo =
+            |name: &str| DataError::Undecodable { path: name.into(), why: "it is truncated" };
+        let what = |name| format!("{name} cannot be decoded as an image (it is truncated)");
+        assert_eq!(photo("a").in_begun_study(&begun_with), what("a") + &restore);
+        let several = DataError::Several { faults: vec![photo("a"), photo("b")], more: 1 };
+        let all = format!("3 things are wrong with the data: {}; {}", what("a"), what("b"));
+        assert_eq!(several.in_begun_study(&begun_with), all + "; and 1 more" + &restore);
+        // A file that is not here at all is put here, as before.
+        let missing = DataError::Missing { path: "/photos".into() };
+        assert_eq!(missing.in_begun_study(&begun_with), missing.to_string());
     }
 
     #[test]

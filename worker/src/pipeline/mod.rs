@@ -365,8 +365,13 @@ impl Pipeline {
     /// The study's data, if they are those that it began with.
     fn data(&self, study: &Study<'_>) -> Result<Arc<Data>, AttemptError> {
         let (spec, shape) = (&study.work.data, study.work.space.data());
-        let failed =
-            |error: DataError| AttemptError { fault: error.fault(), reason: error.to_string() };
+        let failed = |error: DataError| {
+            let reason = match &study.data {
+                Some(begun_with) => error.in_begun_study(begun_with),
+                None => error.to_string(),
+            };
+            AttemptError { fault: error.fault(), reason }
+        };
         let read = inputs::dataset(&self.data, spec, shape, study.seed, &self.data_root);
         let data = read.map_err(failed)?;
         match study.data {

@@ -197,6 +197,14 @@ fn a_worker_with_other_files_of_the_same_names_refuses_to_use_them() {
         );
         assert!(error.reason.starts_with(&said), "{error}");
     }
+    // Replacing or removing a damaged image would make them other data.
+    std::fs::write(other.path().join("photos/ape/3.png"), "no").unwrap();
+    for check in [false, true] {
+        let error = run(other, check, begun_with).unwrap_err();
+        assert_eq!(error.fault, Fault::Data);
+        assert!(error.reason.contains(": restore the very files that the study"), "{error}");
+        assert!(!error.reason.contains("remove it"), "{error}");
+    }
 }
 
 #[test]

@@ -112,6 +112,8 @@ fn data_may_be_replaced_until_something_is_trained_on_them() {
     // Nothing is trained, so the mended files may be others.
     let lease = bench.lease(worker);
     bench.fail(worker, &lease, Fault::Data);
+    let mend = |bench: &Bench| bench.status(&study).problems[0].clone();
+    assert!(mend(&bench).ends_with("; mend them, then run `edgesmith retry s`"));
     bench.retry(&study, None).unwrap();
     let check = bench.lease(worker);
     assert_eq!((&check.work, check.data), (&Work::CheckData, None));
@@ -122,6 +124,8 @@ fn data_may_be_replaced_until_something_is_trained_on_them() {
     bench.finish(worker, &first);
     let lease = bench.lease(worker);
     bench.fail(worker, &lease, Fault::Data);
+    let said = "; it has results, so restore the very files that it began with, then run";
+    assert!(mend(&bench).contains(said), "{}", mend(&bench));
     bench.retry(&study, None).unwrap();
     bench.restart();
     let worker = bench.join(WorkerBuilder::trainer());
