@@ -173,8 +173,8 @@ pub struct WorkerView {
     pub exclusions: Vec<Exclusion>,
 }
 
-/// Tasks of a study that a worker cannot do: it said so, or it failed several in a row. It gets none
-/// of them until it joins again or the study is retried.
+/// Tasks of a study that a worker cannot do: it said so, or it failed several in a row while another
+/// worker is there that does them. It gets none of them until it joins again or the study is retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusion {
     /// Which study.
@@ -405,11 +405,15 @@ impl Core {
         self.workers.0.values().filter(|worker| now.since(worker.seen) > late).count() as u32
     }
 
-    /// What workers cannot do, ordered by worker.
+    /// What workers cannot do, ordered by worker. Where a worker is asked nevertheless, because no
+    /// other is good for such tasks, that is left out.
     fn exclusions(&self, which: impl Fn(&StudyName, WorkerId) -> bool) -> Vec<Exclusion> {
         let mut all = Vec::new();
         for (id, worker) in &self.workers.0 {
-            let of_worker = worker.excluded.iter().filter(|((study, _), _)| which(study, *id));
+            let holds = |study, needs| !self.workers.can_do(*id, study, needs);
+            let of_worker = worker.excluded.iter();
+            let of_worker =
+                of_worker.filter(|((study, needs), _)| which(study, *id) && holds(study, needs));
             all.extend(of_worker.map(|((study, needs), why)| Exclusion {
                 study: study.clone(),
                 worker: *id,
@@ -451,6 +455,7 @@ impl Core {
         for needs in needs.into_iter().filter(unmet) {
             let what = match &needs.target {
                 Some(target) => format!("measures on {target}"),
+                // Workers that failed such tasks are asked, so these ones lack the data.
                 None => "can read its data".to_owned(),
             };
             problems.push(format!(

@@ -18,7 +18,7 @@ use edgesmith_common::{Needs, StudyName, TaskId, TrialNumber, WorkerId};
 use super::StudyState;
 use super::study::Study;
 use super::task::{Queue, TaskKind};
-use super::workers::{Worker, Workers};
+use super::workers::Workers;
 
 /// The work that is chosen for a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ const MOST_AVOIDED: usize = 1;
 /// The best work for one of `workers` with a free slot, without the tasks that it leaves to others;
 /// `None` if there is none.
 pub(super) fn pick<'a>(
-    worker: (WorkerId, &Worker),
+    worker: WorkerId,
     workers: &Workers,
     studies: impl Iterator<Item = (&'a StudyName, &'a Study)>,
 ) -> Option<Pick> {
@@ -61,11 +61,7 @@ enum Next {
 }
 
 /// Chooses the next work of one study for this worker.
-fn next_of(
-    (name, study): (&StudyName, &Study),
-    (id, worker): (WorkerId, &Worker),
-    workers: &Workers,
-) -> Option<Next> {
+fn next_of((name, study): (&StudyName, &Study), id: WorkerId, workers: &Workers) -> Option<Next> {
     if study.state != StudyState::Running {
         return None;
     }
@@ -74,8 +70,9 @@ fn next_of(
         waiting.find(|(task, of)| !workers.avoids(id, name, *task, of)).map(|(task, _)| task)
     };
     // No other task that reads the data may start before the data check is done.
-    let may = |needs: &Needs| worker.can_do(name, needs) && !(needs.data && study.data_pending());
-    if worker.can_do(name, &TaskKind::Data.needs())
+    let may =
+        |needs: &Needs| workers.can_do(id, name, needs) && !(needs.data && study.data_pending());
+    if workers.can_do(id, name, &TaskKind::Data.needs())
         && let Some(check) = first(Queue::Data)
     {
         return Some(Next::Task(check));

@@ -150,7 +150,7 @@ impl Turn<'_> {
             if !known.has_free_slot() {
                 return false;
             }
-            match pick((worker, known), &self.core.workers, self.core.studies.iter()) {
+            match pick(worker, &self.core.workers, self.core.studies.iter()) {
                 None => return false,
                 // After this there is a new task, or the study proposes no more trials.
                 Some(Pick::Propose(study)) => self.propose(&study),

@@ -18,7 +18,7 @@ pub(super) struct Worker {
     /// Unfinished tasks of which it reported a failed attempt.
     pub(super) failed: BTreeSet<TaskId>,
     /// The tasks of studies that it cannot do, and why. It gets none of them until it joins again or
-    /// the user retries the study.
+    /// the user retries the study; see [`Workers::can_do`] for the exception.
     pub(super) excluded: BTreeMap<(StudyName, Needs), Excluded>,
     /// How its last attempts at the tasks of studies ended.
     pub(super) streaks: BTreeMap<(StudyName, Needs), Streak>,
@@ -49,10 +49,14 @@ impl Worker {
         self.attempts.len() < self.info.slots as usize
     }
 
-    /// Whether it can do tasks of this study with these needs, as far as is known.
-    pub(super) fn can_do(&self, study: &StudyName, needs: &Needs) -> bool {
-        let excludes = |(of, what): &(StudyName, Needs)| of == study && what == needs;
-        self.info.can_do(needs) && !self.excluded.keys().any(excludes)
+    /// Whether it can do tasks of this study with these needs, and nothing is known against it.
+    fn is_good_for(&self, study: &StudyName, needs: &Needs) -> bool {
+        self.info.can_do(needs) && self.exclusion(study, needs).is_none()
+    }
+
+    fn exclusion(&self, study: &StudyName, needs: &Needs) -> Option<&Excluded> {
+        let of = self.excluded.iter().find(|((of, what), _)| of == study && what == needs);
+        of.map(|(_, why)| why)
     }
 }
 
@@ -69,6 +73,19 @@ impl Workers {
         self.0.get_mut(&id)
     }
 
+    /// Whether a worker gets tasks of this study with these needs. One that only failed them gets
+    /// them as long as no other connected worker is good for them.
+    pub(super) fn can_do(&self, worker: WorkerId, study: &StudyName, needs: &Needs) -> bool {
+        let Some(known) = self.get(worker) else { return false };
+        known.info.can_do(needs)
+            && match known.exclusion(study, needs) {
+                None => true,
+                Some(why) => {
+                    why.failing && !self.0.values().any(|other| other.is_good_for(study, needs))
+                }
+            }
+    }
+
     /// Whether `worker` should leave a task to others. It should if it failed the task and another
     /// worker, which has not failed it, can do such tasks.
     pub(super) fn avoids(
@@ -81,14 +98,14 @@ impl Workers {
         let needs = task.kind.needs();
         let failed = |worker: &Worker| worker.failed.contains(&id);
         let better = |(other, known): (&WorkerId, &Worker)| {
-            *other != worker && known.can_do(study, &needs) && !failed(known)
+            *other != worker && !failed(known) && self.can_do(*other, study, &needs)
         };
         self.get(worker).is_some_and(failed) && self.0.iter().any(better)
     }
 
     /// Whether any connected worker can do such tasks of the study.
     pub(super) fn any_can_do(&self, study: &StudyName, needs: &Needs) -> bool {
-        self.0.values().any(|worker| worker.can_do(study, needs))
+        self.0.keys().any(|worker| self.can_do(*worker, study, needs))
     }
 
     /// A study has another name now.
@@ -122,7 +139,7 @@ impl Workers {
         self.0.iter().any(|(other, known)| {
             let succeeded = known.streaks.get(key).and_then(|streak| streak.succeeded);
             *other != worker
-                && known.can_do(&key.0, &key.1)
+                && known.is_good_for(&key.0, &key.1)
                 && succeeded.is_some_and(|version| version > began)
         })
     }
@@ -143,12 +160,15 @@ impl Core {
         }
     }
 
-    /// Notes that `worker` succeeded at a task of the study with these needs.
+    /// Notes that `worker` succeeded at a task of the study with these needs. If it is excluded
+    /// because it failed them, it no longer is.
     pub(super) fn note_success(&mut self, worker: WorkerId, study: &StudyName, needs: Needs) {
         let succeeded = Some(self.version);
         if let Some(known) = self.workers.get_mut(worker) {
             let streak = Streak { succeeded, ..Streak::default() };
-            known.streaks.insert((study.clone(), needs), streak);
+            let key = (study.clone(), needs);
+            known.excluded.retain(|of, why| *of != key || !why.failing);
+            known.streaks.insert(key, streak);
         }
     }
 

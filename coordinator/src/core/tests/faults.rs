@@ -224,6 +224,46 @@ fn a_worker_that_fails_all_its_tasks_is_not_asked_while_another_does_them() {
 }
 
 #[test]
+fn a_worker_that_failed_its_tasks_is_asked_again_when_no_other_is_left() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(20).attempts(3));
+    let (bad, good) = (bench.join(WorkerBuilder::trainer()), bench.join(WorkerBuilder::trainer()));
+    for _ in 0..3 {
+        let lease = bench.lease(bad);
+        bench.fail(bad, &lease, Fault::Attempt);
+        let lease = bench.lease(good);
+        bench.finish(good, &lease);
+    }
+    let waits = bench.wait(bad);
+    assert_eq!(bench.take(waits), None);
+    assert_eq!(bench.status(&study).exclusions.len(), 1);
+    bench.ask(|to| Event::Leave { to, worker: good }).unwrap();
+    let lease = bench.leased(waits);
+    let status = bench.status(&study);
+    let none = (Vec::<String>::new(), false, false);
+    assert_eq!((status.problems, status.blocked, status.missing_trainer), none);
+    // Its failures count against the trials now.
+    bench.fail(bad, &lease, Fault::Attempt);
+    // A worker without the data is no better.
+    let without = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(without);
+    bench.fail(without, &lease, Fault::Worker);
+    let lease = bench.lease(bad);
+    bench.fail(bad, &lease, Fault::Attempt);
+    assert!(!bench.status(&study).blocked);
+    // While a good one is there, the exclusion holds again, until a task succeeds.
+    let good = bench.join(WorkerBuilder::trainer());
+    bench.assert_no_work(bad);
+    assert_eq!(bench.status(&study).exclusions.len(), 2);
+    bench.ask(|to| Event::Leave { to, worker: good }).unwrap();
+    let lease = bench.lease(bad);
+    bench.finish(bad, &lease);
+    bench.join(WorkerBuilder::trainer());
+    assert_eq!(bench.status(&study).exclusions.len(), 1);
+    bench.lease(bad);
+}
+
+#[test]
 fn a_worker_that_fails_tasks_goes_on_while_no_other_does_them() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(20).attempts(1));
