@@ -2,15 +2,16 @@
 //! candidate a genotype describes.
 
 use std::fmt;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::plan::DataShape;
 use crate::{
     Activation, Architecture, Candidate, Choice, CompressionRecipe, Distillation, Genotype,
-    Operation, PlanError, Precision, Stage,
+    Operation, Precision, Stage,
 };
+
+mod largest;
 
 /// The options that a study offers. Every list must have at least one value, and no value twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,11 +76,12 @@ pub struct SpaceError {
     pub message: String,
 }
 
+/// The choices before those of the stages, in genotype order.
+const FIRST_CHOICES: [&str; 2] = ["resolution", "stem_width"];
+
+/// The choices of each stage, in genotype order.
 const STAGE_CHOICES: [&str; 8] =
     ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
-
-/// The place of the operation among a stage's choices.
-const OPERATION: usize = 3;
 
 /// Upper limits for new studies. Larger values are certainly mistakes.
 const MAX_SIZE: u32 = 4096;
@@ -237,179 +239,6 @@ impl StagedSpace {
             recipe: CompressionRecipe { prune, precision, distillation },
         }
     }
-
-    /// The genotype with the largest network of the space, by parameters and then by MACs, before
-    /// any compression. It is found greedily, choice by choice, until no change makes the network
-    /// larger, also not adding an absent stage and then changing that, or leaving out several
-    /// neighbouring stages. The result is exact when the largest option of each choice does not
-    /// depend on the others. It may be smaller than the largest if strides leave too few positions
-    /// for all stages, and another choice of stages has more parameters.
-    ///
-    /// # Errors
-    /// If no genotype of the space is a valid network.
-    pub fn largest(&self) -> Result<Genotype, PlanError> {
-        let mut best = self.climbed(self.gentlest()?, 0..self.choices.len());
-        loop {
-            let before = self.size_of(&best);
-            for stage in 0..self.definition.stages.len() {
-                // A stage that is narrower than its neighbours makes the network smaller at first.
-                let Some(added) = self.with_stage(&best, stage) else { continue };
-                let all = choices_of(stage);
-                // All others first, because its depth would at once be 0 again.
-                let added = self.climbed(added, all.start + 1..all.end);
-                let added = self.climbed(added, all);
-                if self.size_of(&added) > self.size_of(&best) {
-                    best = added;
-                }
-            }
-            // Narrow stages between two wide ones.
-            for first in 0..self.definition.stages.len() {
-                let mut without = best.clone();
-                for stage in first..self.definition.stages.len() {
-                    let place = choices_of(stage).start;
-                    let depths = &self.definition.stages[stage].depth;
-                    let Some(absent) = depths.iter().position(|depth| *depth == 0) else { break };
-                    without.0[place] = absent as u16;
-                    if self.size_of(&without).is_none() {
-                        continue;
-                    }
-                    // The next stage gets more channels, so another operation may be larger there.
-                    let next = choices_of(stage + 1).start + OPERATION;
-                    let end = (next + 1).min(self.choices.len());
-                    let adapted = self.climbed(without.clone(), next.min(end)..end);
-                    if self.size_of(&adapted) > self.size_of(&best) {
-                        best = adapted;
-                    }
-                }
-            }
-            if self.size_of(&best) == before {
-                return Ok(best);
-            }
-            best = self.climbed(best, 0..self.choices.len());
-        }
-    }
-
-    /// Parameters and MACs of a genotype's network; `None` if it is not valid.
-    fn size_of(&self, genotype: &Genotype) -> Option<(u64, u64)> {
-        let cost = self.decode(genotype).plan(self.data).ok()?.cost(Precision::Fp32);
-        Some((cost.parameters, cost.macs))
-    }
-
-    /// Changes one choice of a valid genotype after the other, among these, until no change makes
-    /// the network larger.
-    fn climbed(&self, from: Genotype, choices: Range<usize>) -> Genotype {
-        let (mut best_size, mut best) = (self.size_of(&from), from);
-        loop {
-            let before = best_size;
-            for choice in choices.clone() {
-                for other in self.larger(&best, choice, &|other| self.size_of(other).is_some()) {
-                    let other_size = self.size_of(&other);
-                    if other_size > best_size {
-                        (best, best_size) = (other, other_size);
-                    }
-                }
-            }
-            if best_size == before {
-                return best;
-            }
-        }
-    }
-
-    /// The genotype with this stage, which is absent in `from`, in its smallest form; `None` if it
-    /// is not absent, must be, or is not valid in its smallest form.
-    fn with_stage(&self, from: &Genotype, stage: usize) -> Option<Genotype> {
-        let depths = &self.definition.stages[stage].depth;
-        let place = choices_of(stage).start;
-        if depths[usize::from(from.0[place])] > 0 {
-            return None;
-        }
-        let mut added = from.clone();
-        for choice in choices_of(stage) {
-            added.0[choice] = least(&self.choices[choice]);
-        }
-        let present = (0..depths.len()).filter(|option| depths[*option] > 0);
-        added.0[place] = present.min_by_key(|option| depths[*option])? as u16;
-        self.size_of(&added).map(|_| added)
-    }
-
-    /// The genotypes among which the largest one is that differs from the valid genotype `from` in
-    /// one choice. Networks grow with the numbers of a choice until they are too large, so for most
-    /// choices this is only the largest valid number. It is searched for by bisection, because a
-    /// choice may have many options and a network many layers.
-    fn larger(
-        &self,
-        from: &Genotype,
-        choice: usize,
-        valid: &dyn Fn(&Genotype) -> bool,
-    ) -> Vec<Genotype> {
-        let Choice { name, options } = &self.choices[choice];
-        let with = |option: u16| {
-            let mut other = from.clone();
-            other.0[choice] = option;
-            other
-        };
-        let all = 0..options.len() as u16;
-        let number = |option: &u16| options[usize::from(*option)].parse::<u32>().unwrap_or(0);
-        let field = name.rsplit('.').next().unwrap_or(name);
-        match field {
-            "stride" => all.map(with).collect(),
-            "operation" => {
-                // Some operations are larger only with a large expansion, which the others ignore.
-                let expansion = choice + 1;
-                let expanded = |other: &Genotype| {
-                    if valid(other) { self.larger(other, expansion, valid) } else { Vec::new() }
-                };
-                let others = all.map(with);
-                others.flat_map(|other| expanded(&other).into_iter().chain([other])).collect()
-            }
-            "resolution" | "stem_width" | "width" | "kernel" | "expansion" | "depth" => {
-                let now = number(&from.0[choice]);
-                let mut above: Vec<u16> = all.clone().filter(|o| number(o) > now).collect();
-                above.sort_by_key(number);
-                let end = above.partition_point(|option| valid(&with(*option)));
-                // Without the stage, the next one reads a feature map that may be larger.
-                let absent = all.filter(|option| field == "depth" && number(option) == 0);
-                above[..end].last().copied().into_iter().chain(absent).map(with).collect()
-            }
-            // The others change neither parameters nor MACs.
-            _ => Vec::new(),
-        }
-    }
-
-    /// The genotype that is most likely to be valid: fewest blocks, smallest sizes and strides, and
-    /// the largest resolution at which the network is valid.
-    fn gentlest(&self) -> Result<Genotype, PlanError> {
-        let mut genotype = Genotype(self.choices.iter().map(least).collect());
-        let resolution = &self.choices[0];
-        let mut resolutions: Vec<u16> = (0..resolution.options.len() as u16).collect();
-        resolutions.sort_by_key(|i| std::cmp::Reverse(number(resolution, usize::from(*i))));
-        let mut refused = None;
-        for option in resolutions {
-            genotype.0[0] = option;
-            match self.decode(&genotype).plan(self.data) {
-                Ok(_) => return Ok(genotype),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        Err(refused.expect("at least one resolution"))
-    }
-}
-
-/// The number that an option of a choice is; 0 if it is none.
-fn number(choice: &Choice, option: usize) -> u32 {
-    choice.options[option].parse().unwrap_or(0)
-}
-
-/// The option of a choice with the smallest number.
-fn least(choice: &Choice) -> u16 {
-    (0..choice.options.len()).min_by_key(|option| number(choice, *option)).unwrap_or(0) as u16
-}
-
-/// The places of a stage's choices in a genotype; the first is its depth.
-fn choices_of(stage: usize) -> Range<usize> {
-    const BEFORE: usize = 2;
-    let first = BEFORE + stage * STAGE_CHOICES.len();
-    first..first + STAGE_CHOICES.len()
 }
 
 impl Architecture {
@@ -482,7 +311,10 @@ fn check_recorded(d: &SpaceDefinition, data: DataShape) -> Result<(), Vec<SpaceE
 }
 
 fn choices(d: &SpaceDefinition) -> Vec<Choice> {
-    let mut all = vec![choice("resolution", &d.resolution), choice("stem_width", &d.stem_width)];
+    let first = [texts(&d.resolution), texts(&d.stem_width)];
+    let first = FIRST_CHOICES.iter().zip(first);
+    let mut all: Vec<Choice> =
+        first.map(|(name, options)| Choice { name: (*name).to_owned(), options }).collect();
     for (i, s) in d.stages.iter().enumerate() {
         let activation: Vec<&str> = s.activation.iter().map(|a| a.name()).collect();
         let options: [Vec<String>; 8] = [

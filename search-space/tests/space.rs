@@ -315,31 +315,6 @@ proptest! {
     }
 }
 
-/// The most stages, with the most widths and depths, that a study may have. Trying all options of
-/// all choices lowers more than ten thousand networks of a thousand layers.
-#[test]
-fn the_largest_network_of_the_largest_space_is_found_with_few_lowerings() {
-    let stage = StageSpace {
-        depth: (0..=63).collect(),
-        width: (1..=256).collect(),
-        kernel: (0..16).map(|k| 2 * k + 1).collect(),
-        operation: Operation::NAMES.map(str::to_owned).to_vec(),
-        expansion: (1..=16).collect(),
-        stride: vec![1],
-        activation: Activation::ALL.to_vec(),
-    };
-    let definition = SpaceDefinition {
-        resolution: (1..=16).collect(),
-        stem_width: (1..=256).collect(),
-        stages: vec![stage; 16],
-        ..definition()
-    };
-    let space = StagedSpace::new(definition, DATA).unwrap();
-    let largest = space.decode(&space.largest().unwrap()).architecture;
-    let full = |stage: &Stage| stage.depth == 63 && stage.width == 256;
-    assert!(largest.stages.iter().all(full), "{largest:?}");
-}
-
 #[test]
 fn the_largest_network_is_no_smaller_than_any_sample() {
     let parameters =
