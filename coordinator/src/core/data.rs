@@ -9,7 +9,7 @@ use edgesmith_common::{ArtifactHash, StudyName, TaskId};
 
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::TaskKind;
-use super::{Record, StudyState, Turn};
+use super::{Core, Record, StudyState, Turn};
 
 impl Turn<'_> {
     /// If the study's data are damaged, or their check was given up, lets workers read them again.
@@ -40,6 +40,31 @@ impl Turn<'_> {
                 let task = TaskId(self.core.next.task);
                 self.record(Record::DataCheckWanted { study: name, task });
             }
+        }
+    }
+}
+
+impl Core {
+    /// Says which earlier studies, whose trials this one imported at its start, had other data. The
+    /// hashes include the split, so only studies with the same seed can be compared.
+    pub(super) fn unlike_earlier(&self, study: &Study) -> Vec<String> {
+        let differs = |name: &&StudyName| {
+            let earlier = self.studies.get(*name).filter(|of| of.created < study.created);
+            earlier.is_some_and(|of| {
+                let hashes = of.data_hash.zip(study.data_hash);
+                of.spec.seed == study.spec.seed && hashes.is_some_and(|(then, now)| then != now)
+            })
+        };
+        let name = &study.spec.name;
+        let text = |earlier: &StudyName| {
+            format!(
+                "the data of study {earlier}, whose trials it imported, were others, so their                  accuracies are not comparable; to leave them out, run `edgesmith delete {name}`                  and submit it without them in study.start_from"
+            )
+        };
+        if study.trials.iter().any(|trial| trial.imported) {
+            study.spec.start_from.iter().filter(differs).map(text).collect()
+        } else {
+            Vec::new()
         }
     }
 }

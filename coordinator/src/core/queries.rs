@@ -445,6 +445,7 @@ impl Core {
             ));
             blocked = true;
         }
+        problems.extend(self.unlike_earlier(study));
         problems.extend(exclusions.iter().map(ToString::to_string));
         let needs: BTreeSet<&Needs> = exclusions.iter().map(|of| &of.needs).collect();
         let waits = |needs: &&Needs| match &needs.target {

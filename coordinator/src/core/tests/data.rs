@@ -187,3 +187,28 @@ fn a_study_of_an_earlier_version_asks_once_for_the_hash_of_its_data() {
     let worker = bench.join(WorkerBuilder::trainer());
     assert!(matches!(bench.lease(worker).work, Work::TrainTrial { .. }));
 }
+
+#[test]
+fn a_study_says_if_the_trials_that_it_started_from_were_trained_on_other_data() {
+    let mut bench = Bench::new();
+    bench.submit(StudyBuilder::new("old").files().trials(2));
+    let worker = bench.join(WorkerBuilder::trainer());
+    for _ in 0..3 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    for (name, report, differs) in [("same", REPORT, false), ("other", other(), true)] {
+        let study = bench.submit(StudyBuilder::new(name).files().start_from("old"));
+        assert_eq!(bench.status(&study).counts.imported, 2);
+        let worker = bench.join(WorkerBuilder::trainer());
+        let check = bench.lease(worker);
+        assert_eq!((&check.study, &check.work), (&study, &Work::CheckData));
+        assert!(bench.report(worker, &check, Outcome::DataChecked(report)));
+        bench.restart();
+        let status = bench.status(&study);
+        let said = "the data of study old, whose trials it imported, were others";
+        assert_eq!(status.problems.iter().any(|of| of.starts_with(said)), differs, "{status:?}");
+        assert!(!status.blocked);
+        bench.steer(&study, Action::Pause).unwrap();
+    }
+}
