@@ -134,7 +134,12 @@ pub fn now(s: &v1::StudyStatus, coordinator_runs: bool) -> &'static str {
         v1::StudyState::Running if s.activity.is_empty() && !missing_workers(s).is_empty() => {
             "waiting"
         }
-        state => state_name(state),
+        state @ (v1::StudyState::Unspecified
+        | v1::StudyState::Running
+        | v1::StudyState::Paused
+        | v1::StudyState::Complete
+        | v1::StudyState::Cancelled
+        | v1::StudyState::Failed) => state_name(state),
     }
 }
 
