@@ -31,6 +31,10 @@ pub enum TrialState {
 }
 
 impl TrialState {
+    /// The reason for which trials fail that were cut off when their study was cancelled. Records
+    /// hold it, so it never changes.
+    pub const CANCELLED: &'static str = "the study was cancelled";
+
     /// Whether it will never change again.
     pub fn is_finished(&self) -> bool {
         !matches!(self, TrialState::Waiting | TrialState::Running)

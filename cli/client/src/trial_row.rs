@@ -88,6 +88,9 @@ impl TrialRow {
             (TrialState::Pruned, None) if self.score.is_some() => {
                 format!("{} by its score", self.state.name())
             }
+            (TrialState::Failed { reason }, _) if reason == TrialState::CANCELLED => {
+                "cancelled".to_owned()
+            }
             _ => self.state.name().to_owned(),
         }
     }

@@ -553,6 +553,16 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_that_was_cut_off_is_not_called_failed() {
+        let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        row.state = TrialState::Failed { reason: TrialState::CANCELLED.to_owned() };
+        assert!(describe(&row, &spec(), &[]).contains("state          cancelled\n"));
+        assert!(list_table(&[row.clone()], &spec()).contains("cancelled"));
+        row.state = TrialState::Failed { reason: "it broke".to_owned() };
+        assert!(list_table(&[row], &spec()).contains("failed"));
+    }
+
+    #[test]
     fn one_trial_shows_the_names_of_the_classes() {
         let row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
         let names = ["ape", "bee"].map(str::to_owned);

@@ -150,7 +150,7 @@ fn ending(last: &v1::StudyStatus) -> String {
 fn blocked(status: &v1::StudyStatus) -> String {
     let mut why: Vec<String> = Vec::new();
     if !status.data_problem.is_empty() {
-        why.push(format!("its data are damaged: {}", status.data_problem));
+        why.push(format!("its data are damaged or do not fit it: {}", status.data_problem));
     }
     let excluded = |of: &v1::Exclusion| format!("{} cannot {}: {}", of.worker, of.what, of.reason);
     why.extend(status.exclusions.iter().map(excluded));
@@ -216,6 +216,9 @@ mod tests {
         assert_eq!(blocked(&status), text);
         status.exclusions.clear();
         status.data_problem = "t is cut".to_owned();
-        assert_eq!(blocked(&status), "study s cannot go on: its data are damaged: t is cut");
+        assert_eq!(
+            blocked(&status),
+            "study s cannot go on: its data are damaged or do not fit it: t is cut"
+        );
     }
 }

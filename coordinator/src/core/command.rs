@@ -192,7 +192,7 @@ pub enum Refusal {
         is: String,
     },
     /// The study has ended, so the action is not possible any more.
-    #[error("study {study} is already {state}; {}", how_to_go_on(.study, .state))]
+    #[error("study {study} is {state}; {}", how_to_go_on(.study, .state))]
     Ended {
         /// Which.
         study: StudyName,
@@ -287,8 +287,8 @@ fn how_to_go_on(study: &StudyName, state: &str) -> String {
         );
     }
     format!(
-        "to run more trials: `edgesmith extend {study} --trials N`; to try again what failed: \
-         `edgesmith retry {study}`"
+        "to run more trials: `edgesmith extend {study} --trials N`; to try again what failed, if \
+         anything did: `edgesmith retry {study}`"
     )
 }
 

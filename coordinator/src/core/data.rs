@@ -58,7 +58,9 @@ impl Core {
         let name = &study.spec.name;
         let text = |earlier: &StudyName| {
             format!(
-                "the data of study {earlier}, whose trials it imported, were others, so their                  accuracies are not comparable; to leave them out, run `edgesmith delete {name}`                  and submit it without them in study.start_from"
+                "the data of study {earlier}, whose trials it imported, were others, so their \
+                 accuracies are not comparable; to leave them out, run `edgesmith delete {name}` \
+                 and submit it without them in study.start_from"
             )
         };
         if study.trials.iter().any(|trial| trial.imported) {

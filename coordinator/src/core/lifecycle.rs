@@ -1,16 +1,12 @@
 //! The life of a study: submission, user actions and its end.
 
 use edgesmith_common::spec::TeacherSource;
-use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber};
+use edgesmith_common::{ArtifactHash, StudyName, StudySpec, TaskId, TrialNumber, TrialState};
 
 use super::extend::Again;
 use super::study::{Stage, Study, Teacher};
 use super::task::{Task, TaskKind};
 use super::{Action, Answer, Core, Record, Refusal, Start, StudyState, TrialEnding, Turn};
-
-/// The reason for which trials fail that were cut off when their study was cancelled. Records hold
-/// it, so it never changes.
-pub(super) const CANCELLED: &str = "the study was cancelled";
 
 impl Core {
     /// The refusal of an unknown study, which names the existing ones.
@@ -116,7 +112,7 @@ impl Turn<'_> {
             (Action::Pause, _) => self.change_state(name, StudyState::Paused),
             (Action::Resume, _) => self.change_state(name, StudyState::Running),
             (Action::Cancel, _) => {
-                self.end_study(name, StudyState::Cancelled, CANCELLED);
+                self.end_study(name, StudyState::Cancelled, TrialState::CANCELLED);
             }
         }
         Ok(Answer::Steered)

@@ -11,7 +11,6 @@ use edgesmith_common::{
 use edgesmith_search_space::{Architecture, Genotype, Space};
 
 use super::constraints::ConstraintView;
-use super::lifecycle::CANCELLED;
 use super::machines::{Machines, UnlikeMachines};
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::Queue;
@@ -436,13 +435,17 @@ impl Core {
         let mut blocked = false;
         if let Data::Damaged { reason } = &study.data {
             let mend = if study.keeps_data() && study.data_hash.is_some() {
-                "it has results, so restore the very files that it began with"
+                format!(
+                    "it has results, so restore the very files that it began with, then run \
+                     `edgesmith retry {name}`"
+                )
             } else {
-                "mend them"
+                format!(
+                    "mend them, then run `edgesmith retry {name}`; or correct the study file, and \
+                     submit it again"
+                )
             };
-            problems.push(format!(
-                "its data are damaged: {reason}; {mend}, then run `edgesmith retry {name}`"
-            ));
+            problems.push(format!("its data are damaged or do not fit it: {reason}; {mend}"));
             blocked = true;
         }
         problems.extend(self.unlike_earlier(study));
@@ -530,7 +533,7 @@ impl Study {
             counts.screened_out += u32::from(matches!(trial.stage, Stage::ScreenedOut));
             counts.cancelled += u32::from(match &trial.stage {
                 Stage::Failed { reason, .. } => {
-                    self.state == StudyState::Cancelled && reason == CANCELLED
+                    self.state == StudyState::Cancelled && reason == TrialState::CANCELLED
                 }
                 _ => false,
             });

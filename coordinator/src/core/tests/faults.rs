@@ -116,8 +116,8 @@ fn damaged_data_are_read_once_and_wait_for_the_user() {
     let why = format!("{WHY} (found by worker machine)");
     assert_eq!(status.data_problem, Some(why));
     assert!(status.blocked && !status.missing_trainer);
-    let said = "its data are damaged: it broke (found by worker machine); mend them, then run \
-                `edgesmith retry s`";
+    let said = "its data are damaged or do not fit it: it broke (found by worker machine); mend \
+                them, then run `edgesmith retry s`; or correct the study file, and submit it again";
     assert_eq!(status.problems, [said]);
     let worker = bench.join(WorkerBuilder::trainer());
     bench.assert_no_work(worker);
