@@ -20,10 +20,15 @@ impl Graph {
     /// The cost of the whole network.
     pub fn cost(&self) -> Cost {
         Cost {
-            macs: self.nodes().map(|(_, node)| self.macs(node)).fold(0, u64::saturating_add),
+            macs: self.total_macs(),
             parameters: self.shipped_parameters().into_iter().fold(0, u64::saturating_add),
             peak_elements: self.peak_elements(),
         }
+    }
+
+    /// Multiply-accumulates of the whole network.
+    pub fn total_macs(&self) -> u64 {
+        self.nodes().map(|(_, node)| self.macs(node)).fold(0, u64::saturating_add)
     }
 
     /// Multiply-accumulates of one node.

@@ -35,5 +35,5 @@ pub fn training_work(graph: &Graph) -> u64 {
     const VALUE: u64 = 12;
     let traffic = graph.traffic().into_iter().flatten();
     let moved = traffic.fold(0, u64::saturating_add).saturating_mul(VALUE);
-    graph.cost().macs.saturating_add(moved)
+    graph.total_macs().saturating_add(moved)
 }

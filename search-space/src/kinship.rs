@@ -1,7 +1,7 @@
 //! Which layers of two networks correspond, and so how many weights one network can inherit from
 //! the other. It reads where nodes stand from their annotations, never from their names.
 
-use edgesmith_graph::{Conv, Graph, Groups, Node, NodeId, Op, Parameter, Place, Role};
+use edgesmith_graph::{Graph, Groups, Node, NodeId, Op, Operation, Parameter, Place, Role};
 
 /// Pairs of a node of `own` and its counterpart in `donor`, for nodes with weights. Counterparts
 /// are the same part of the same block, of the same kind, and stand in blocks made of the same parts. Their channel counts and
@@ -47,26 +47,10 @@ fn parts<'a>(graph: &'a Graph, place: &'a Place) -> impl Iterator<Item = &'a str
     here.filter(|node| weight(graph, node).is_some()).map(|node| &*node.place.part)
 }
 
+/// Whether both are the same operation; a depthwise convolution is another one than a dense one.
 fn same_kind(one: &Op, other: &Op) -> bool {
-    let depthwise = |conv: &Conv| conv.groups == Groups::PerChannel;
-    match one {
-        Op::Conv(one) => {
-            matches!(other, Op::Conv(other) if depthwise(one) == depthwise(other))
-        }
-        Op::Linear(_) => matches!(other, Op::Linear(_)),
-        // They have no weights.
-        Op::Add(_)
-        | Op::BatchNormalization(_)
-        | Op::Clip(_)
-        | Op::Concat(_)
-        | Op::Flatten(_)
-        | Op::GatherChannels(_)
-        | Op::GlobalAveragePool(_)
-        | Op::HardSwish(_)
-        | Op::MaxPool(_)
-        | Op::Multiply(_)
-        | Op::Sigmoid(_) => false,
-    }
+    let depthwise = |op: &Op| matches!(op, Op::Conv(conv) if conv.groups == Groups::PerChannel);
+    one.kind() == other.kind() && depthwise(one) == depthwise(other)
 }
 
 #[cfg(test)]

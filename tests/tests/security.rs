@@ -123,7 +123,7 @@ fn a_token_in_the_environment_is_announced_and_never_stands_before_the_directory
     let _coordinator = Process::from(child);
     let lines: Vec<String> = output.lines().take(2).map(Result::unwrap).collect();
     assert!(lines[0].contains(" without TLS, asks for tokens, "), "{lines:?}");
-    assert_eq!(lines[1], "whoever has the token in EDGESMITH_TOKEN is an admin here");
+    assert_eq!(lines[1], "anyone with the token in EDGESMITH_TOKEN is an admin here");
     let url = lines[0].split_whitespace().find(|word| word.starts_with("http://")).unwrap();
     let studies = |token: &str, options: &[&str]| {
         let mut asking = command(directory, &[&["studies"], options].concat());

@@ -26,7 +26,7 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
         if is_no_toml(&text, &errors) {
             let (file, first) = (file.display(), &errors.listed[0]);
             return invalid(format!(
-                "{file} is no study file: it is not TOML from its first line on ({first})"
+                "{file} is not a study file: its first line is already not TOML ({first})"
             ));
         }
         let mut lines: Vec<String> = errors.listed.iter().map(|e| format!("\n  {e}")).collect();
@@ -112,7 +112,7 @@ mod tests {
         };
         let row = "  {\"trial\": 1, \"state\": \"complete\"},\n";
         let json = said(&format!("{{\"trials\": [\n{}]}}\n", row.repeat(50)));
-        assert!(json.contains("not TOML from its first line on (line 1: "), "{json}");
+        assert!(json.contains("its first line is already not TOML (line 1: "), "{json}");
         assert_eq!(json.lines().count(), 1, "{json}");
         // One mistake in the first line of a study is listed as always.
         let study = said(&format!("[study\n{}", "seed = 1\n".repeat(50)));

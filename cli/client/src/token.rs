@@ -79,7 +79,7 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
     // Text in UTF-16 begins with one of two marks, or has a zero in every letter.
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || text.contains(&0) {
         return Err(invalid(format!(
-            "{place} is in UTF-16 or is no text; write the token to it as plain text, in PowerShell \
+            "{place} is UTF-16 or not text; write the token to it as plain text, in PowerShell \
              with `Set-Content -Encoding ascii`"
         )));
     }

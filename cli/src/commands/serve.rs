@@ -108,8 +108,8 @@ async fn listen(address: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Where it listens, who may connect, and how. `place` says where the chosen token is from, if there
-/// is one.
+/// Where it listens, who may connect, and how. `place` says where the chosen token is from, if
+/// there is one.
 fn introduction(
     ready: &Ready,
     listen: SocketAddr,
@@ -136,7 +136,7 @@ fn introduction(
     match ready.chosen {
         None => {}
         Some(TokenRole::Admin) => {
-            text.push_str(&format!("whoever has the token in {place} is an admin here\n"));
+            text.push_str(&format!("anyone with the token in {place} is an admin here\n"));
         }
         Some(role) => {
             text.push_str(&format!(

@@ -80,7 +80,7 @@ pub fn replaced_in_words(submitted: &v1::SubmitStudyResponse) -> Option<String> 
     let v1::SubmitStudyResponse { name, replaced, .. } = submitted;
     (!replaced.is_empty()).then(|| {
         let fields = replaced.join(", ");
-        format!("replaces the study {name} of which nothing had begun; they differ in {fields}")
+        format!("replaces the study {name}, which had not begun; they differ in {fields}")
     })
 }
 
@@ -153,7 +153,7 @@ mod tests {
         let mut submitted = v1::SubmitStudyResponse { name: "s".to_owned(), ..Default::default() };
         assert_eq!(replaced_in_words(&submitted), None);
         submitted.replaced = vec!["data.classes: 9 -> 10".to_owned()];
-        let text = "replaces the study s of which nothing had begun; they differ in data.classes: \
+        let text = "replaces the study s, which had not begun; they differ in data.classes: \
                     9 -> 10";
         assert_eq!(replaced_in_words(&submitted).unwrap(), text);
     }

@@ -19,8 +19,9 @@ impl Core {
 }
 
 impl Study {
-    /// Whether nothing would be lost with it: it has no trial and no trained teacher, and at most its
-    /// data were read. Trials wait for the teacher, so a study has none while that trains for hours.
+    /// Whether nothing would be lost with it: it has no trial and no trained teacher, and at most
+    /// its data were read. Trials wait for the teacher, so a study has none while that trains for
+    /// hours.
     pub(super) fn is_untouched(&self) -> bool {
         let begun = |(_, task): (TaskId, &Task)| task.begun && task.kind != TaskKind::Data;
         self.trials.is_empty()

@@ -172,8 +172,9 @@ pub struct WorkerView {
     pub exclusions: Vec<Exclusion>,
 }
 
-/// Tasks of a study that a worker cannot do: it said so, or it failed several in a row while another
-/// worker is there that does them. It gets none of them until it joins again or the study is retried.
+/// Tasks of a study that a worker cannot do: it said so, or it failed several in a row while
+/// another worker is there that does them. It gets none of them until it joins again or the study
+/// is retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exclusion {
     /// Which study.
