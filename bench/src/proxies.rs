@@ -15,9 +15,9 @@ use edgesmith_common::spec::Proxy;
 use edgesmith_common::{Purpose, TrialNumber, TrialValues};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print};
+use edgesmith_data::Dataset;
 use edgesmith_search_space::{Plan, Precision};
-use edgesmith_worker::data::Dataset;
-use edgesmith_worker::network::fresh_weights;
+use edgesmith_train::fresh_weights;
 use edgesmith_worker::proxy;
 use serde::Serialize;
 

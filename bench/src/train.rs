@@ -1,6 +1,6 @@
 //! Times training: images per second, on networks for three image sizes.
 //!
-//! The worker's own code times the steps (`worker/src/train/throughput.rs`).
+//! The worker's own code times the steps (`worker/train/src/throughput.rs`).
 //! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same
 //! networks in PyTorch.
 
@@ -13,8 +13,8 @@ use edgesmith_console::{ListFormat, Output, invalid, number, print};
 use edgesmith_search_space::{
     Activation, Architecture, DataShape, Operation, Plan, Precision, Stage,
 };
+use edgesmith_train::{Cores, Throughput, TrainDevice};
 use edgesmith_worker::slots;
-use edgesmith_worker::train::{Cores, Throughput, TrainDevice};
 use serde::Serialize;
 
 const CLASSES: u32 = 10;

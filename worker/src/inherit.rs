@@ -16,7 +16,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::compress::{fold, importance};
-use crate::network::{Weights, fresh_weights};
+use edgesmith_graph::Weights;
+use edgesmith_train::fresh_weights;
 
 /// Relative noise on the weights of a duplicated channel, so that training can separate the two.
 const NOISE: f64 = 0.02;
@@ -236,8 +237,8 @@ mod tests {
 
     use super::*;
     use crate::compress::prune;
-    use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
-    use crate::network::testing::reference;
+    use edgesmith_testing::reference;
+    use edgesmith_testing::{arbitrary_plan, assert_close, random_image, random_weights};
 
     fn plan(operation: Operation, [stem, depth, width, kernel]: [u32; 4]) -> Plan {
         let stage = |stride| Stage {

@@ -4,16 +4,12 @@
 //! It works on one task at a time and does not know other trials, objectives or fronts.
 
 pub mod compress;
-pub mod data;
 pub mod export;
-pub mod files;
 pub mod inherit;
 mod lru;
-pub mod network;
 pub mod pipeline;
 pub mod probe;
 pub mod proxy;
 pub mod session;
 pub mod slots;
 pub mod table;
-pub mod train;

@@ -11,7 +11,7 @@ use edgesmith_search_space::{
     Activation, Architecture, DataShape, Operation, Plan, PlanError, Stage,
 };
 
-use crate::train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
+use edgesmith_train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
 
 /// How long each of the two ways is timed: long enough to see a clear difference, and short
 /// enough to wait for.

@@ -8,12 +8,13 @@ use std::process::Command;
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
+use edgesmith_data::{Dataset, ImageSet, Normalization};
 use edgesmith_edge_runtime::{Model, Session};
+use edgesmith_graph::Weights;
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
+use edgesmith_train::fresh_weights;
 use edgesmith_worker::compress::{fold, quantize};
-use edgesmith_worker::data::{Dataset, ImageSet, Normalization};
 use edgesmith_worker::export::{float_model, onnx};
-use edgesmith_worker::network::{Weights, fresh_weights};
 
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx_check.py");
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{SpecErrors, TeacherSource};
 use edgesmith_console::invalid;
+use edgesmith_data::files;
 use edgesmith_proto::v1;
-use edgesmith_worker::files;
 use edgesmith_worker::session::artifacts;
 
 use crate::{Coordinator, from_status};

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use edgesmith_common::DeviceClass;
 use edgesmith_console::invalid;
+use edgesmith_train::{Cores, TrainDevice};
 use edgesmith_worker::pipeline::Pipeline;
 use edgesmith_worker::probe;
 use edgesmith_worker::slots::{self, Slots};
-use edgesmith_worker::train::{Cores, TrainDevice};
 
 /// The device that trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_console::{invalid, number, print_text};
+use edgesmith_data::Normalization;
 use edgesmith_edge_runtime::{InputSpec, Model};
 use edgesmith_search_space::Precision;
-use edgesmith_worker::data::Normalization;
-use edgesmith_worker::export::{float_model, onnx, safetensors};
+use edgesmith_train::safetensors;
+use edgesmith_worker::export::{float_model, onnx};
 use edgesmith_worker::session::artifacts;
 use serde_json::json;
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use edgesmith_client::{Connection, Coordinator};
 use edgesmith_common::{Figures, Metric, ScopedMetric, Split, StudySpec, Target};
 use edgesmith_console::{invalid, print_text};
+use edgesmith_data::files;
 use edgesmith_proto::v1;
 use edgesmith_search_space::Genotype;
-use edgesmith_worker::files;
 use serde::Deserialize;
 
 use crate::commands::submit::left_out_in_words;

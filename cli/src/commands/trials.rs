@@ -15,7 +15,7 @@ use edgesmith_common::{
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, invalid, number, print, print_text};
 use edgesmith_proto::v1;
-use edgesmith_worker::export::safetensors;
+use edgesmith_train::safetensors;
 use edgesmith_worker::probe::MOST_WAITS_PER_RUN;
 use edgesmith_worker::session::{AttemptContext, TaskExecutor as _, TaskWork, artifacts};
 use serde::Serialize;

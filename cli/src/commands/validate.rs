@@ -10,10 +10,10 @@ use edgesmith_common::spec::{
 };
 use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
+use edgesmith_data::Dataset;
+use edgesmith_data::files;
 use edgesmith_search_space::{Architecture, Cost, Precision, StagedSpace};
-use edgesmith_worker::data::Dataset;
-use edgesmith_worker::export::safetensors;
-use edgesmith_worker::files;
+use edgesmith_train::safetensors;
 use edgesmith_worker::table::{CellTable, TableError};
 
 /// Arguments: the study file.

@@ -4,7 +4,7 @@
 
 use edgesmith_search_space::{Activation, EPSILON, LayerId, LayerOp, Plan, Shape, Source};
 
-use crate::network::Weights;
+use edgesmith_graph::Weights;
 
 /// A network whose convolutions have a bias instead of batch normalisation.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,8 +213,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
-    use crate::network::testing::reference;
+    use edgesmith_testing::reference;
+    use edgesmith_testing::{arbitrary_plan, assert_close, random_image, random_weights};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]

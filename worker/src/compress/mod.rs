@@ -6,8 +6,6 @@ mod fold;
 mod prune;
 mod quantize;
 mod range;
-#[cfg(test)]
-pub(crate) mod testing;
 
 pub use fold::{Folded, FoldedLayer, fold};
 pub use prune::{importance, prune};

@@ -5,7 +5,7 @@
 use edgesmith_search_space::{ChannelGroupId, Layer, LayerOp, Plan};
 
 use super::{Folded, fold};
-use crate::network::{Array, Weights};
+use edgesmith_graph::{Array, Weights};
 
 /// Removes the least important channels, so that the plan becomes [`Plan::pruned`] by `ratios` (one
 /// per stage). The result computes the same as the original network with the removed channels set
@@ -118,8 +118,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{arbitrary_plan, assert_close, random_image, random_weights};
-    use crate::network::testing::reference;
+    use edgesmith_testing::reference;
+    use edgesmith_testing::{arbitrary_plan, assert_close, random_image, random_weights};
 
     /// Sets the channels that are not kept to zero: filters, gamma and beta of every layer that
     /// writes them.

@@ -7,9 +7,9 @@ use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
 use super::range::{Observer, quantization};
 use super::{Folded, FoldedLayer, fold};
-use crate::data::Normalization;
 use crate::export::{convolution, input_spec, value_ids};
-use crate::network::Weights;
+use edgesmith_data::Normalization;
+use edgesmith_graph::Weights;
 
 /// Largest absolute int8 weight; -128 is not used, so that weights are symmetric.
 const WEIGHT_MAX: f64 = 127.0;
@@ -244,8 +244,8 @@ mod tests {
     use proptest::test_runner::TestRunner;
 
     use super::*;
-    use crate::compress::testing::{arbitrary_plan, normalization, random_bytes, random_weights};
-    use crate::network::testing::residual_plan;
+    use edgesmith_testing::residual_plan;
+    use edgesmith_testing::{arbitrary_plan, normalization, random_bytes, random_weights};
 
     fn quantized(plan: &Plan, weights: &Weights, images: &[Vec<u8>]) -> edge::Model {
         let images = images.iter().map(Vec::as_slice);

@@ -5,8 +5,8 @@ use edgesmith_edge_runtime as edge;
 use edgesmith_search_space::{Activation, LayerId, LayerOp, Plan, Source};
 
 use crate::compress::{Folded, fold};
-use crate::data::Normalization;
-use crate::network::Weights;
+use edgesmith_data::Normalization;
+use edgesmith_graph::Weights;
 
 /// The network in fp32, ready to run.
 ///
@@ -111,11 +111,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{
+    use edgesmith_testing::reference;
+    use edgesmith_testing::{
         arbitrary_plan, assert_close, normalization, random_bytes, random_weights,
     };
-    use crate::network::Network;
-    use crate::network::testing::reference;
+    use edgesmith_train::Network;
 
     #[test]
     fn every_plan_is_within_the_limits_of_the_engine() {

@@ -3,7 +3,6 @@
 
 mod edge;
 pub mod onnx;
-pub mod safetensors;
 
 pub use edge::float_model;
 pub(crate) use edge::{convolution, input_spec, value_ids};

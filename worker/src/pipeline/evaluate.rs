@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use edgesmith_common::{Figures, Metric, Split};
 use edgesmith_edge_runtime::{Model, Session};
 
-use crate::data::ImageSet;
+use edgesmith_data::ImageSet;
 
 /// Number of images between two checks whether to stop.
 const CHUNK: usize = 64;

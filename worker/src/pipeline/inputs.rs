@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use edgesmith_common::spec::{DataSource, DataSpec};
-use edgesmith_common::{ArtifactHash, Seed};
+use edgesmith_common::{ArtifactHash, AttemptError, Seed};
 use edgesmith_search_space::DataShape;
 
-use crate::data::{DataError, Dataset};
 use crate::lru::Lru;
-use crate::train::{SoftTargets, SoftTargetsError};
+use edgesmith_data::{DataError, Dataset};
+use edgesmith_train::{SoftTargets, SoftTargetsError};
 
 /// What a decoded data set depends on: the study and the current state of its files.
 #[derive(Debug, PartialEq)]
@@ -97,13 +97,16 @@ fn list(path: &Path, files: &mut Vec<FileState>, visited: &mut HashSet<PathBuf>)
 ///
 /// # Errors
 /// When the artifact cannot be fetched or decoded.
-pub fn soft_targets<E: From<SoftTargetsError>>(
+pub fn soft_targets(
     cache: &Lru<ArtifactHash, SoftTargets>,
     hash: ArtifactHash,
-    fetch: impl FnOnce() -> Result<Arc<Vec<u8>>, E>,
-) -> Result<Arc<SoftTargets>, E> {
+    fetch: impl FnOnce() -> Result<Arc<Vec<u8>>, AttemptError>,
+) -> Result<Arc<SoftTargets>, AttemptError> {
     cache.get(hash, 0, || {
-        let targets = SoftTargets::from_bytes(&fetch()?)?;
+        // A worker of another version may have written them, so another worker may be able to read
+        // them.
+        let unreadable = |error: SoftTargetsError| AttemptError::retryable(error.to_string());
+        let targets = SoftTargets::from_bytes(&fetch()?).map_err(unreadable)?;
         let bytes = size_of_val(targets.logits.as_slice()) as u64;
         Ok((targets, bytes))
     })
@@ -178,7 +181,7 @@ mod tests {
         for file in [&files[0], &files[1], &files[0], &files[1]] {
             let fetch = || {
                 fetched += 1;
-                Ok::<_, SoftTargetsError>(Arc::clone(file))
+                Ok(Arc::clone(file))
             };
             soft_targets(&soft, ArtifactHash::of(file), fetch).unwrap();
         }

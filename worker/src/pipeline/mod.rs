@@ -29,16 +29,17 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::inputs::{Data, DataKey};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::compress::prune;
-use crate::data::{self, DataError, ImageSet};
-use crate::export::{float_model, safetensors};
+use crate::export::float_model;
 use crate::inherit::inherit;
 use crate::lru::Lru;
-use crate::network::{Weights, fresh_weights};
 use crate::probe::{self, ProbeError};
 use crate::proxy;
 use crate::session::{AttemptContext, TaskExecutor, TaskWork};
 use crate::table::{TableError, Tables};
-use crate::train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
+use edgesmith_data::{DataError, ImageSet};
+use edgesmith_graph::Weights;
+use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
+use edgesmith_train::{fresh_weights, safetensors};
 
 /// Default limit of the data sets that are kept between tasks, bytes.
 pub const DATA_MEMORY: u64 = 4 << 30;
@@ -387,7 +388,8 @@ impl Pipeline {
 
     /// The names of the study's classes, as the data on this machine give them.
     fn class_names(&self, study: &Study<'_>) -> Result<Vec<String>, AttemptError> {
-        data::class_names(&study.work.data.source, &self.data_root).map_err(AttemptError::retryable)
+        edgesmith_data::class_names(&study.work.data.source, &self.data_root)
+            .map_err(AttemptError::retryable)
     }
 
     /// Looks a candidate up in the study's table, or the shorter training of a rung.

@@ -14,14 +14,13 @@ use edgesmith_search_space::{Distillation, Genotype, Plan, Precision};
 
 use super::{Busy, evaluate, hopeless, inputs};
 use crate::compress::quantize;
-use crate::data::{Dataset, ImageSet, Normalization, Views};
-use crate::export::safetensors;
 use crate::lru::Lru;
-use crate::network::Weights;
 use crate::session::AttemptContext;
-use crate::train::{
-    self, Checkpoint, Cores, Lesson, SoftTargets, SoftTargetsError, TrainDevice, TrainError,
-    TrainRequest, Trained,
+use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
+use edgesmith_graph::Weights;
+use edgesmith_train::safetensors;
+use edgesmith_train::{
+    Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
 };
 
 /// Number of images that activations are calibrated on, at most.
@@ -102,7 +101,7 @@ impl Run<'_> {
             cores: self.cores,
         };
         let (from, to) = phase.span;
-        train::train(request, &mut |progress| {
+        edgesmith_train::train(request, &mut |progress| {
             let stage = format!("{} {}/{}", phase.name, progress.epoch + 1, phase.epochs);
             let all = f64::from(phase.until - begun) * f64::from(progress.steps);
             let done = f64::from(progress.epoch - begun) * f64::from(progress.steps)
@@ -121,8 +120,15 @@ impl Run<'_> {
     ) -> Result<Weights, AttemptError> {
         let batch_size = self.study.work.training.batch_size;
         let pause = &mut || self.pause_or_stop();
-        train::renew_statistics(plan, weights, self.dataset, batch_size, self.device, pause)
-            .map_err(training_failed)
+        edgesmith_train::renew_statistics(
+            plan,
+            weights,
+            self.dataset,
+            batch_size,
+            self.device,
+            pause,
+        )
+        .map_err(training_failed)
     }
 
     /// The teacher's logits for every view of every training image that a training of the study may
@@ -145,7 +151,7 @@ impl Run<'_> {
             device: self.device,
             cores: self.cores,
         };
-        train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
+        edgesmith_train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
     }
 
     /// The weights as a file. Its metadata has their origin, the normalisation that they expect,
@@ -274,11 +280,4 @@ pub fn read_soft_targets(
         AttemptError::hopeless("the candidate uses distillation, but the task has no soft targets")
     })?;
     inputs::soft_targets(cache, hash, || context.fetch(hash))
-}
-
-/// A worker of another version may have written them, so another worker may be able to read them.
-impl From<SoftTargetsError> for AttemptError {
-    fn from(error: SoftTargetsError) -> Self {
-        AttemptError::retryable(error.to_string())
-    }
 }

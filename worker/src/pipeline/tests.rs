@@ -5,8 +5,10 @@ use std::path::Path;
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::Session;
 
+use edgesmith_data::Dataset;
+use edgesmith_train::safetensors;
+
 use super::*;
-use crate::export::safetensors;
 
 const STUDY: &str = r#"
 study = { name = "rungs", seed = 3 }
@@ -264,10 +266,10 @@ fn without_compression_the_network_ships_as_trained() {
     assert_eq!(model.to_bytes(), float.to_bytes());
 }
 
-fn data_of(text: &str) -> data::Dataset {
+fn data_of(text: &str) -> Dataset {
     let spec = StudySpec::parse(text).unwrap();
     let work = spec.training().unwrap();
-    data::Dataset::load(&work.data, work.space.data(), spec.seed, Path::new(".")).unwrap()
+    Dataset::load(&work.data, work.space.data(), spec.seed, Path::new(".")).unwrap()
 }
 
 #[test]
@@ -275,7 +277,7 @@ fn figures_come_from_the_shipped_file() {
     let (trained, _, model) = train(STUDY);
     let data = data_of(STUDY);
     let mut session = Session::new(&model).unwrap();
-    let mut share = |set: &crate::data::ImageSet| {
+    let mut share = |set: &edgesmith_data::ImageSet| {
         let right = (0..set.len())
             .filter(|&i| session.classify(set.image(i)).unwrap() == usize::from(set.labels[i]));
         right.count() as f64 / set.len() as f64
@@ -298,7 +300,7 @@ fn a_pruned_network_without_fine_tuning_gets_new_statistics() {
     let go_on = &mut || std::ops::ControlFlow::Continue(());
     let (size, device) = (work.training.batch_size, TrainDevice::Flex);
     let again =
-        crate::train::renew_statistics(&plan, &weights, &data_of(&text), size, device, go_on);
+        edgesmith_train::renew_statistics(&plan, &weights, &data_of(&text), size, device, go_on);
     assert_eq!(again.unwrap(), weights);
 }
 

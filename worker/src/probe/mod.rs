@@ -128,9 +128,9 @@ mod tests {
     use edgesmith_edge_runtime::ENGINE_NAME;
 
     use super::*;
-    use crate::compress::testing::{normalization, random_weights};
     use crate::export::float_model;
-    use crate::network::testing::residual_plan;
+    use edgesmith_testing::residual_plan;
+    use edgesmith_testing::{normalization, random_weights};
 
     fn spec() -> MeasurementSpec {
         MeasurementSpec {

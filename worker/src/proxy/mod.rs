@@ -10,7 +10,7 @@ mod synflow;
 use edgesmith_common::spec::Proxy;
 use edgesmith_graph::{Graph, Op, Weights};
 
-use crate::data::Dataset;
+use edgesmith_data::Dataset;
 
 /// The score of a network with initial `weights`. Finite; higher is better.
 ///
@@ -27,7 +27,7 @@ pub fn score(proxy: Proxy, graph: &Graph, weights: &Weights, dataset: &Dataset) 
 }
 
 /// Rescales the filters to the standard deviation of He et al. 2015, `sqrt(2 / fan_out)`. Training
-/// starts with smaller filters ([`fresh_weights`](crate::network::fresh_weights)), which is fine
+/// starts with smaller filters ([`fresh_weights`](edgesmith_train::fresh_weights)), which is fine
 /// with normalisation. Synflow leaves normalisation out, so with the small filters of every layer
 /// it would score deep networks too low.
 fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
@@ -52,8 +52,8 @@ fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::fresh_weights;
-    use crate::network::testing::{conv_plan, residual_plan, scale_filters};
+    use edgesmith_testing::{conv_plan, residual_plan, scale_filters};
+    use edgesmith_train::fresh_weights;
 
     #[test]
     fn scores_are_computed_with_filters_of_the_usual_scale() {

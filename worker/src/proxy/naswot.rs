@@ -4,7 +4,7 @@
 
 use edgesmith_graph::{Evaluator, Graph, Op, Role, Weights};
 
-use crate::data::Dataset;
+use edgesmith_data::Dataset;
 
 /// Number of images that are compared with each other.
 const IMAGES: usize = 32;
@@ -152,8 +152,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{arbitrary_plan, random_image};
-    use crate::network::fresh_weights;
+    use edgesmith_testing::{arbitrary_plan, random_image};
+    use edgesmith_train::fresh_weights;
 
     fn images(plan: &Plan, count: u64) -> Vec<Vec<f64>> {
         let image = |seed| random_image(plan, seed).iter().map(|v| f64::from(*v)).collect();

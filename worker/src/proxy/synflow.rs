@@ -55,9 +55,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::arbitrary_plan;
-    use crate::network::fresh_weights;
-    use crate::network::testing::reference;
+    use edgesmith_testing::arbitrary_plan;
+    use edgesmith_testing::reference;
+    use edgesmith_train::fresh_weights;
 
     /// Sum of the outputs for an image of ones. All weights are absolute, except for one that is
     /// changed by `change`.

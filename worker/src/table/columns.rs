@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use edgesmith_common::Fault;
 use edgesmith_search_space::{Cell, ParseCellError};
 
-use crate::data::{DataError, read_decompressed};
-use crate::files::BYTE_ORDER_MARK;
+use edgesmith_data::files::BYTE_ORDER_MARK;
+use edgesmith_data::{DataError, read_decompressed};
 
 /// Why a table cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -330,8 +330,8 @@ mod tests {
     use edgesmith_search_space::Plan;
 
     use super::*;
-    use crate::compress::testing::{normalization, random_bytes, random_weights};
-    use crate::network::testing::residual_plan;
+    use edgesmith_testing::residual_plan;
+    use edgesmith_testing::{normalization, random_bytes, random_weights};
 
     fn models() -> (Plan, Model, Model) {
         let plan = residual_plan();
@@ -421,7 +421,7 @@ mod tests {
                 "float32 `[batch][classes]`".to_owned(),
                 "whole numbers from 0 to 255".to_owned(),
                 "ONNX Runtime 1.12".to_owned(),
-                format!("`{}`", crate::export::safetensors::CLASSES_KEY),
+                format!("`{}`", edgesmith_train::safetensors::CLASSES_KEY),
             ] {
                 assert!(section.contains(&fact), "docs/operating.md does not say {fact}");
             }

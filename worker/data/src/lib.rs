@@ -1,7 +1,7 @@
 //! Images and labels for training: the embedded digits, readers for users' files, the seeded split
 //! into train, validation and test parts, augmented views, and resizing.
 //!
-//! All images are bytes; training makes normalised floats and batches. This module does not use
+//! All images are bytes; training makes normalised floats and batches. This crate does not use
 //! burn and does not download. If a file's header announces a wrong size, that is an error, and the
 //! announced memory is not allocated.
 
@@ -10,6 +10,8 @@ use std::path::Path;
 use edgesmith_common::spec::{DataSource, DataSpec};
 use edgesmith_common::{ArtifactHash, Seed};
 use edgesmith_search_space::DataShape;
+
+pub mod files;
 
 mod cifar10;
 mod digits;
@@ -26,8 +28,7 @@ use error::Faults;
 
 pub use error::DataError;
 pub use file::read_decompressed;
-pub(crate) use image_set::Resize;
-pub use image_set::{ImageSet, Normalization};
+pub use image_set::{ImageSet, Normalization, Resize};
 pub use views::Views;
 
 /// The images of a study: train, validation and test parts at native resolution.
@@ -446,7 +447,7 @@ mod tests {
     #[test]
     fn fashion_mnist_is_as_published() {
         let files =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/fashion-mnist");
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/fashion-mnist");
         if !files.is_dir() {
             eprintln!("skipped: {} does not exist", files.display());
             return;

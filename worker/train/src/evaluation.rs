@@ -6,8 +6,8 @@ use edgesmith_search_space::Plan;
 
 use super::batches::{Images, Normalizer};
 use super::{TrainDevice, TrainError};
-use crate::data::{ImageSet, Normalization};
 use crate::network::{Network, Weights};
+use edgesmith_data::{ImageSet, Normalization};
 
 /// Images per batch. Affects only memory and speed.
 const BATCH: usize = 128;
@@ -74,7 +74,7 @@ fn highest(row: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::testing::{conv_plan, random_weights, reference};
+    use edgesmith_testing::{conv_plan, random_weights, reference};
 
     #[test]
     fn accuracy_equals_that_of_the_plain_loops() {

@@ -190,7 +190,7 @@ mod tests {
     use burn::optim::ModuleOptimizer;
 
     use super::*;
-    use crate::network::testing::{conv_plan, noise, random_weights};
+    use edgesmith_testing::{conv_plan, noise, random_weights};
 
     #[test]
     fn adamw_steps_equal_those_of_burns_optimizer() {

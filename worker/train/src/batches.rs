@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::SoftTargets;
-use crate::data::{ImageSet, Normalization, Resize, Views};
+use edgesmith_data::{ImageSet, Normalization, Resize, Views};
 
 /// Normalises bytes to `(byte / 255 - mean) / std`, with a look-up table per channel.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use flate2::bufread::GzDecoder;
 use super::{DataError, ImageSet};
 
 /// Records of 64 values `0..=16`, row by row, and a label. Training records come first.
-static DIGITS: &[u8] = include_bytes!("../../data/digits.gz");
+static DIGITS: &[u8] = include_bytes!("../digits.gz");
 
 const TRAINING_IMAGES: usize = 3823;
 const TEST_IMAGES: usize = 1797;

@@ -15,8 +15,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
-use crate::data::{Dataset, ImageSet, Normalization, Views};
 use crate::network::fresh_weights;
+use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 
 /// Number of batches in the random data set, which is used repeatedly. If batches are small, there
 /// are more of them, so that the data set has about [`IMAGES`] images.

@@ -1,28 +1,26 @@
-//! Plans shared by the tests of several modules.
+//! Fixed networks, and what tests do with networks.
 
-use edgesmith_graph::Evaluator;
+use edgesmith_graph::{Evaluator, Weights};
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Weights, fresh_weights};
-
 /// One-channel images, ten classes.
-pub(crate) const DIGITS: DataShape = DataShape { channels: 1, classes: 10 };
+pub const DIGITS: DataShape = DataShape { channels: 1, classes: 10 };
 
 /// A stage of one operation.
-pub(crate) fn stage(operation: Operation, width: u32, depth: u32, stride: u32) -> Stage {
+pub fn stage(operation: Operation, width: u32, depth: u32, stride: u32) -> Stage {
     Stage { depth, width, kernel: 3, operation, stride, activation: Activation::Relu }
 }
 
 /// Plain convolutions of 16 and 32 channels on 8x8 digits.
-pub(crate) fn conv_plan() -> Plan {
+pub fn conv_plan() -> Plan {
     let stages = vec![stage(Operation::Conv, 16, 1, 1), stage(Operation::Conv, 32, 1, 2)];
     Plan::lower(&Architecture { resolution: 8, stem_width: 16, stages }, DIGITS).unwrap()
 }
 
 /// Inverted residuals with an addition and a stride, ReLU6 and a 5x5 kernel.
-pub(crate) fn residual_plan() -> Plan {
+pub fn residual_plan() -> Plan {
     let residual = Operation::InvertedResidual { expansion: 3 };
     let mut stages = vec![stage(residual, 8, 2, 1), stage(residual, 12, 1, 2)];
     stages[1].activation = Activation::Relu6;
@@ -32,7 +30,7 @@ pub(crate) fn residual_plan() -> Plan {
 }
 
 /// Every kind of layer with a handful of channels on 6x6 colour images, for slow checks.
-pub(crate) fn tiny_plan() -> Plan {
+pub fn tiny_plan() -> Plan {
     let residual = Operation::InvertedResidual { expansion: 2 };
     let mut stages = vec![
         stage(residual, 2, 1, 1),
@@ -44,40 +42,22 @@ pub(crate) fn tiny_plan() -> Plan {
     Plan::lower(&Architecture { resolution: 6, stem_width: 2, stages }, data).unwrap()
 }
 
-/// Weights with every array away from its initial value, as after training.
-pub(crate) fn random_weights(plan: &Plan, seed: u8) -> Weights {
-    let mut weights = fresh_weights(plan.graph(), [seed; 32]);
-    let mut rng = ChaCha8Rng::from_seed([seed ^ 0x55; 32]);
-    // Filters grow in training.
-    scale_filters(&mut weights, 14.0);
-    for (name, array) in &mut weights.arrays {
-        if !name.ends_with(".weight") {
-            let range = if name.ends_with("variance") { 0.5..1.5 } else { -0.5..0.5 };
-            let base = if name.ends_with("gamma") { 1.0 } else { 0.0 };
-            for value in &mut array.data {
-                *value = base + rng.random_range(range.clone());
-            }
-        }
-    }
-    weights
-}
-
 /// Logits of one normalised image, from the graph's reference evaluation.
-pub(crate) fn reference(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
+pub fn reference(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
     let image = image.iter().map(|&value| f64::from(value)).collect();
     let logits = Evaluator::<f64>::new(plan.graph(), weights).output(image);
     logits.into_iter().map(|value| value as f32).collect()
 }
 
 /// Multiplies the filters of all convolutions. In training, normalisation cancels the factor.
-pub(crate) fn scale_filters(weights: &mut Weights, factor: f32) {
+pub fn scale_filters(weights: &mut Weights, factor: f32) {
     for array in weights.arrays.values_mut().filter(|array| array.shape.len() == 4) {
         array.data.iter_mut().for_each(|value| *value *= factor);
     }
 }
 
 /// Values in `-1.0..1.0`.
-pub(crate) fn noise(count: usize, seed: u8) -> Vec<f32> {
+pub fn noise(count: usize, seed: u8) -> Vec<f32> {
     let mut rng = ChaCha8Rng::from_seed([seed; 32]);
     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
 }

@@ -51,8 +51,8 @@ mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
 
     use super::super::Network;
-    use super::super::testing::{conv_plan, residual_plan, scale_filters};
     use super::*;
+    use edgesmith_testing::{conv_plan, residual_plan, scale_filters};
 
     #[test]
     fn fresh_weights_fit_their_plan_and_follow_the_seed() {

@@ -14,8 +14,11 @@ use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_search_space::{Distillation, Plan};
 
-use crate::data::{Dataset, Views};
-use crate::network::{Network, Weights, WeightsError, mean_share, momentum};
+use crate::network::{Weights, WeightsError, mean_share, momentum};
+use edgesmith_data::{Dataset, Views};
+
+mod network;
+pub mod safetensors;
 
 mod backward;
 mod batches;
@@ -37,6 +40,7 @@ pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
 pub use cores::{Cores, CoresError, Seat};
 pub use device::{TrainDevice, TrainDeviceError};
 pub use evaluation::evaluate;
+pub use network::{Network, fresh_weights};
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
 pub use throughput::Throughput;

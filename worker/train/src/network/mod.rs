@@ -4,9 +4,6 @@ mod flex;
 mod init;
 mod module;
 
-#[cfg(test)]
-pub(crate) mod testing;
-
 pub use edgesmith_graph::{Array, Weights, WeightsError};
 pub use init::fresh_weights;
 pub use module::{Network, mean_share, momentum};

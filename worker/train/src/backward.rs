@@ -91,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::network::testing::{conv_plan, random_weights};
+    use edgesmith_testing::{conv_plan, random_weights};
 
     proptest! {
         #[test]

@@ -471,7 +471,7 @@ impl DataError {
 impl DataError {
     /// What is wrong, for a study that began with data of this hash. Other files would not be the
     /// study's data any more, so where the data are at fault it does not say to change them.
-    pub(crate) fn in_begun_study(&self, begun_with: &ArtifactHash) -> String {
+    pub fn in_begun_study(&self, begun_with: &ArtifactHash) -> String {
         match self.fault() {
             Fault::Data => format!(
                 "{}: restore the very files that the study began with (hash {})",

@@ -143,7 +143,7 @@ impl Normalization {
 }
 
 /// Resizes planes from one size to another in two passes, first along rows.
-pub(crate) struct Resize {
+pub struct Resize {
     columns: Axis,
     rows: Axis,
     /// `[source rows][target columns]`
@@ -154,7 +154,7 @@ pub(crate) struct Resize {
 
 impl Resize {
     /// Takes the source and the target size as (height, width), all above 0.
-    pub(crate) fn new(from: (usize, usize), to: (usize, usize)) -> Self {
+    pub fn new(from: (usize, usize), to: (usize, usize)) -> Self {
         assert!(
             from.0 > 0 && from.1 > 0 && to.0 > 0 && to.1 > 0,
             "an image has at least one pixel"
@@ -168,7 +168,7 @@ impl Resize {
     }
 
     /// Resizes one plane, `[height][width]`.
-    pub(crate) fn plane(&mut self, from: &[u8], to: &mut [u8]) {
+    pub fn plane(&mut self, from: &[u8], to: &mut [u8]) {
         let (from_width, to_width) = (self.columns.from, self.columns.taps.len());
         for (row, between) in
             from.chunks_exact(from_width).zip(self.between.chunks_exact_mut(to_width))

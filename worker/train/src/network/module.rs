@@ -369,10 +369,10 @@ mod tests {
     use edgesmith_graph::Evaluator;
 
     use super::super::fresh_weights;
-    use super::super::testing::{
+    use super::*;
+    use edgesmith_testing::{
         conv_plan, noise, random_weights, reference, residual_plan, tiny_plan,
     };
-    use super::*;
 
     fn images(plan: &Plan, count: usize, device: &Device) -> (Vec<f32>, Tensor<4>) {
         let input = plan.input();

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::compress::testing::{arbitrary_plan, random_bytes, random_weights as any_weights};
 use crate::network::{Array, fresh_weights};
+use edgesmith_testing::{arbitrary_plan, random_bytes, random_weights as any_weights};
 
 fn train_padded(
     channel_multiple: u32,

@@ -118,7 +118,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::testing::{arbitrary_plan, random_weights};
+    use edgesmith_testing::{arbitrary_plan, random_weights};
 
     fn notes() -> Vec<(&'static str, String)> {
         vec![("study", "digits \"1\"".to_owned()), ("trial", "7".to_owned())]

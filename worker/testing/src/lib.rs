@@ -1,4 +1,7 @@
-//! Random networks for the tests of this crate's array code.
+//! Networks, weights and images for the tests of the worker's crates: fixed ones and random ones.
+//! Only tests use it.
+
+mod networks;
 
 use edgesmith_search_space::{
     Activation, Architecture, DataShape, LayerOp, Operation, Plan, Stage,
@@ -7,11 +10,15 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::Normalization;
-use crate::network::Weights;
+use edgesmith_data::Normalization;
+use edgesmith_graph::Weights;
+
+pub use networks::{
+    DIGITS, conv_plan, noise, reference, residual_plan, scale_filters, stage, tiny_plan,
+};
 
 /// Plans of every operation, kernel, stride and activation, small enough to run naively.
-pub(crate) fn arbitrary_plan() -> impl Strategy<Value = Plan> {
+pub fn arbitrary_plan() -> impl Strategy<Value = Plan> {
     let operation = prop_oneof![
         Just(Operation::Conv),
         Just(Operation::Separable),
@@ -42,7 +49,7 @@ pub(crate) fn arbitrary_plan() -> impl Strategy<Value = Plan> {
 }
 
 /// Weights that keep values of order one through the layers.
-pub(crate) fn random_weights(plan: &Plan, seed: u64) -> Weights {
+pub fn random_weights(plan: &Plan, seed: u64) -> Weights {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = Weights::default();
     for id in plan.ids() {
@@ -68,13 +75,13 @@ pub(crate) fn random_weights(plan: &Plan, seed: u64) -> Weights {
 }
 
 /// A normalised image for `plan`.
-pub(crate) fn random_image(plan: &Plan, seed: u64) -> Vec<f32> {
+pub fn random_image(plan: &Plan, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x1357);
     (0..plan.input().elements()).map(|_| rng.random_range(-1.5..1.5f32)).collect()
 }
 
 /// Pixels for `plan`: noise on a gradient, so that images differ in more than noise.
-pub(crate) fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
+pub fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x2468);
     let slope = rng.random_range(-8.0..8.0f32);
     let base = rng.random_range(64.0..192.0f32);
@@ -87,7 +94,7 @@ pub(crate) fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
 }
 
 /// Normalisation constants of a typical size, different for every channel.
-pub(crate) fn normalization(plan: &Plan) -> Normalization {
+pub fn normalization(plan: &Plan) -> Normalization {
     let channels = 0..plan.input().channels;
     Normalization {
         mean: channels.clone().map(|c| 0.4 + 0.1 * c as f32).collect(),
@@ -96,7 +103,7 @@ pub(crate) fn normalization(plan: &Plan) -> Normalization {
 }
 
 /// Asserts equality within `tolerance`, which is relative for values above 1.
-pub(crate) fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
+pub fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(actual.len(), expected.len());
     for (a, e) in actual.iter().zip(expected) {
         assert!(

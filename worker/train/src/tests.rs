@@ -14,9 +14,9 @@ use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
 use edgesmith_search_space::{Operation, Plan};
 
 use super::*;
-use crate::data::{ImageSet, Normalization};
 use crate::network::fresh_weights;
-use crate::network::testing::{
+use edgesmith_data::{ImageSet, Normalization};
+use edgesmith_testing::{
     DIGITS, conv_plan, noise, random_weights, residual_plan, stage, tiny_plan,
 };
 

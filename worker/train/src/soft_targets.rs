@@ -10,8 +10,8 @@ use super::Cores;
 use super::batches::Images;
 use super::evaluation::logits;
 use super::{TrainDevice, TrainError};
-use crate::data::{ImageSet, Normalization, Views};
 use crate::network::{Network, Weights};
+use edgesmith_data::{ImageSet, Normalization, Views};
 
 /// A teacher's logits of training images.
 #[derive(Debug, Clone, PartialEq)]

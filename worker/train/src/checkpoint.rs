@@ -5,8 +5,8 @@
 use std::str::FromStr;
 
 use super::Moments;
-use crate::export::safetensors::{self, ReadError};
 use crate::network::Weights;
+use crate::safetensors::{self, ReadError};
 
 /// Version of the file; stored in the metadata as `edgesmith_checkpoint_version`. Workers with
 /// another version refuse it.

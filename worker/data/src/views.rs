@@ -67,8 +67,7 @@ impl Views {
     }
 
     /// View `view` of every image, in order, with its label.
-    #[cfg(test)]
-    pub(crate) fn render_all(&self, set: &ImageSet, view: u32) -> ImageSet {
+    pub fn render_all(&self, set: &ImageSet, view: u32) -> ImageSet {
         let mut rendered = set.clone();
         for (i, out) in rendered.pixels.chunks_exact_mut(set.image_bytes()).enumerate() {
             self.render(set, view, i, out);
