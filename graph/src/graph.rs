@@ -181,6 +181,19 @@ impl Graph {
         (0..self.inputs).map(ValueId)
     }
 
+    /// The shape of the first input.
+    ///
+    /// # Panics
+    /// If the graph has no input.
+    pub fn input(&self) -> &Shape {
+        self.shape(self.inputs().next().expect("a graph that reads something"))
+    }
+
+    /// The shape of the first output.
+    pub fn output(&self) -> &Shape {
+        self.shape(self.outputs[0])
+    }
+
     /// The values that the graph is there to compute; at least one.
     pub fn outputs(&self) -> &[ValueId] {
         &self.outputs

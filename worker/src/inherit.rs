@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::compress::prune;
     use edgesmith_testing::reference;
-    use edgesmith_testing::{arbitrary_plan, assert_close, random_image, random_weights};
+    use edgesmith_testing::{arbitrary_graph, assert_close, random_image, random_weights};
 
     fn plan(operation: Operation, [stem, depth, width, kernel]: [u32; 4]) -> Plan {
         let stage = |stride| Stage {
@@ -288,11 +288,11 @@ mod tests {
                 operation,
                 [stem + more_width, depth + more_depth, width + more_width, 2 * (kernel + larger) + 1],
             );
-            let donor = random_weights(&small, u64::from(seed));
+            let donor = random_weights(small.graph(), u64::from(seed));
             let weights = inherit_with(&own, &small, &donor, [seed; 32], 0.0);
             weights.check(own.graph()).unwrap();
-            let image = random_image(&small, u64::from(seed) + 1);
-            assert_close(&reference(&own, &weights, &image), &reference(&small, &donor, &image), 1e-3);
+            let image = random_image(small.graph(), u64::from(seed) + 1);
+            assert_close(&reference(own.graph(), &weights, &image), &reference(small.graph(), &donor, &image), 1e-3);
             // With noise the output is close, and another seed gives another network.
             if more_width > 0 {
                 let noisy = inherit(&own, &small, &donor, [seed; 32]);
@@ -304,18 +304,18 @@ mod tests {
         /// It keeps the same channels as pruning, and so computes the same as the network pruned to
         /// that size.
         #[test]
-        fn a_narrower_relative_equals_the_pruned_network(donor_plan in arbitrary_plan(), seed: u8, ratio in 0.0..0.8) {
+        fn a_narrower_relative_equals_the_pruned_network(donor_plan in arbitrary_graph().prop_map(Plan::of), seed: u8, ratio in 0.0..0.8) {
             let ratios = [ratio; 3];
-            let donor = random_weights(&donor_plan, u64::from(seed));
+            let donor = random_weights(donor_plan.graph(), u64::from(seed));
             let (own, pruned) = prune(&donor_plan, &donor, &ratios);
             prop_assert_eq!(inherit(&own, &donor_plan, &donor, [seed; 32]), pruned);
         }
 
         #[test]
-        fn weights_are_inherited_between_any_two_networks(own in arbitrary_plan(), donor_plan in arbitrary_plan(), seed: u8) {
+        fn weights_are_inherited_between_any_two_networks(own in arbitrary_graph().prop_map(Plan::of), donor_plan in arbitrary_graph().prop_map(Plan::of), seed: u8) {
             prop_assume!(own.input().channels == donor_plan.input().channels);
             prop_assume!(own.classes() == donor_plan.classes());
-            let donor = random_weights(&donor_plan, u64::from(seed));
+            let donor = random_weights(donor_plan.graph(), u64::from(seed));
             inherit(&own, &donor_plan, &donor, [seed; 32]).check(own.graph()).unwrap();
         }
     }

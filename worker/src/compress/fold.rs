@@ -214,23 +214,23 @@ mod tests {
 
     use super::*;
     use edgesmith_testing::reference;
-    use edgesmith_testing::{arbitrary_plan, assert_close, random_image, random_weights};
+    use edgesmith_testing::{arbitrary_graph, assert_close, random_image, random_weights};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
         fn the_folded_network_equals_the_normalised_one(
-            plan in arbitrary_plan(),
+            plan in arbitrary_graph().prop_map(Plan::of),
             seed: u64,
         ) {
-            let weights = random_weights(&plan, seed);
-            let image = random_image(&plan, seed);
+            let weights = random_weights(plan.graph(), seed);
+            let image = random_image(plan.graph(), seed);
             let values = fold(&plan, &weights).forward(&image);
             for id in plan.ids() {
                 prop_assert_eq!(values[id.0].len() as u64, plan.output_shape(id).elements());
             }
-            assert_close(values.last().unwrap(), &reference(&plan, &weights, &image), 1e-4);
+            assert_close(values.last().unwrap(), &reference(plan.graph(), &weights, &image), 1e-4);
         }
     }
 

@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use edgesmith_testing::reference;
-    use edgesmith_testing::{arbitrary_plan, assert_close, random_image, random_weights};
+    use edgesmith_testing::{arbitrary_graph, assert_close, random_image, random_weights};
 
     /// Sets the channels that are not kept to zero: filters, gamma and beta of every layer that
     /// writes them.
@@ -144,12 +144,12 @@ mod tests {
 
         #[test]
         fn the_pruned_network_equals_the_masked_one(
-            plan in arbitrary_plan(),
+            plan in arbitrary_graph().prop_map(Plan::of),
             seed: u64,
             ratios in prop::collection::vec(0.0..0.95f64, 0..4),
         ) {
-            let weights = random_weights(&plan, seed);
-            let image = random_image(&plan, seed);
+            let weights = random_weights(plan.graph(), seed);
+            let image = random_image(plan.graph(), seed);
             let (slim_plan, slim) = prune(&plan, &weights, &ratios);
             prop_assert_eq!(&slim_plan, &plan.pruned(&ratios));
             for id in slim_plan.ids() {
@@ -160,13 +160,13 @@ mod tests {
                 }
             }
             let kept = kept_channels(&fold(&plan, &weights), &slim_plan);
-            let expected = reference(&plan, &masked(&plan, &weights, &kept), &image);
-            assert_close(&reference(&slim_plan, &slim, &image), &expected, 1e-4);
+            let expected = reference(plan.graph(), &masked(&plan, &weights, &kept), &image);
+            assert_close(&reference(slim_plan.graph(), &slim, &image), &expected, 1e-4);
         }
 
         #[test]
-        fn ratio_zero_keeps_all_weights(plan in arbitrary_plan(), seed: u64) {
-            let weights = random_weights(&plan, seed);
+        fn ratio_zero_keeps_all_weights(plan in arbitrary_graph().prop_map(Plan::of), seed: u64) {
+            let weights = random_weights(plan.graph(), seed);
             prop_assert_eq!(prune(&plan, &weights, &[0.0; 3]), (plan, weights));
         }
     }
@@ -229,7 +229,7 @@ mod tests {
         let stage = Stage { depth: 1, width: 4, kernel: 3, operation, stride: 1, activation };
         let architecture = Architecture { resolution: 4, stem_width, stages: vec![stage] };
         let plan = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 }).unwrap();
-        let mut weights = random_weights(&plan, 1);
+        let mut weights = random_weights(plan.graph(), 1);
         for (name, array) in &mut weights.arrays {
             if name.ends_with("gamma") || name.ends_with("variance") {
                 array.data.fill(1.0);

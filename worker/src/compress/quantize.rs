@@ -244,12 +244,12 @@ mod tests {
     use proptest::test_runner::TestRunner;
 
     use super::*;
-    use edgesmith_testing::residual_plan;
-    use edgesmith_testing::{arbitrary_plan, normalization, random_bytes, random_weights};
+    use edgesmith_testing::residual_graph;
+    use edgesmith_testing::{arbitrary_graph, normalization, random_bytes, random_weights};
 
     fn quantized(plan: &Plan, weights: &Weights, images: &[Vec<u8>]) -> edge::Model {
         let images = images.iter().map(Vec::as_slice);
-        quantize(plan, weights, &normalization(plan), images).unwrap()
+        quantize(plan, weights, &normalization(plan.graph()), images).unwrap()
     }
 
     fn logits(model: &edge::Model, image: &[u8]) -> Vec<f32> {
@@ -259,9 +259,9 @@ mod tests {
     /// Root mean square error of the int8 logits, relative to the spread of the fp32 logits, and
     /// the share of images on which both have the same top-1 class.
     fn agreement(plan: &Plan, weights: &Weights, seed: u64) -> (f64, f64) {
-        let images: Vec<Vec<u8>> = (0..200).map(|i| random_bytes(plan, seed + i)).collect();
+        let images: Vec<Vec<u8>> = (0..200).map(|i| random_bytes(plan.graph(), seed + i)).collect();
         let model = quantized(plan, weights, &images[..100]);
-        let float = crate::export::float_model(plan, weights, &normalization(plan));
+        let float = crate::export::float_model(plan, weights, &normalization(plan.graph()));
         let (mut error, mut spread, mut same) = (0.0, 0.0, 0);
         let top = |l: &[f32]| (0..l.len()).max_by(|&a, &b| l[a].total_cmp(&l[b]));
         // The second half was not used for calibration.
@@ -282,7 +282,7 @@ mod tests {
 
         #[test]
         fn the_engine_accepts_the_model_for_any_weights(
-            plan in arbitrary_plan(),
+            plan in arbitrary_graph().prop_map(Plan::of),
             seed: u64,
             scales in prop::collection::vec(
                 prop_oneof![Just(0.0f32), Just(1e-20), Just(1e-6), Just(1.0), Just(1e4)],
@@ -290,7 +290,7 @@ mod tests {
             ),
         ) {
             // Makes filters, gammas and biases of some channels zero, tiny or huge.
-            let mut weights = random_weights(&plan, seed);
+            let mut weights = random_weights(plan.graph(), seed);
             let arrays = weights.arrays.iter_mut();
             for (i, (_, array)) in arrays.filter(|(n, _)| !n.ends_with("variance")).enumerate() {
                 let chunk = array.data.len() / array.shape[0];
@@ -299,9 +299,9 @@ mod tests {
                     values.iter_mut().for_each(|v| *v *= scale);
                 }
             }
-            let image = random_bytes(&plan, seed);
+            let image = random_bytes(plan.graph(), seed);
             let images = [image.as_slice()];
-            let model = match quantize(&plan, &weights, &normalization(&plan), images) {
+            let model = match quantize(&plan, &weights, &normalization(plan.graph()), images) {
                 // Several huge layers overflow.
                 Err(QuantizeError::NonFinite { .. }) => return Ok(()),
                 other => other.unwrap(),
@@ -317,8 +317,9 @@ mod tests {
         let mut runner = TestRunner::deterministic();
         let mut errors: Vec<f64> = (0..60)
             .map(|seed| {
-                let plan = arbitrary_plan().new_tree(&mut runner).unwrap().current();
-                agreement(&plan, &random_weights(&plan, seed), seed).0
+                let plan =
+                    arbitrary_graph().prop_map(Plan::of).new_tree(&mut runner).unwrap().current();
+                agreement(&plan, &random_weights(plan.graph(), seed), seed).0
             })
             .collect();
         errors.sort_by(f64::total_cmp);
@@ -327,8 +328,8 @@ mod tests {
 
     #[test]
     fn a_wide_network_keeps_its_predictions() {
-        let plan = residual_plan();
-        let (error, same) = agreement(&plan, &random_weights(&plan, 3), 3);
+        let plan = Plan::of(residual_graph());
+        let (error, same) = agreement(&plan, &random_weights(plan.graph(), 3), 3);
         assert!(error < 0.05, "{error}");
         assert!(same >= 0.95, "{same}");
     }
@@ -365,10 +366,11 @@ mod tests {
 
     #[test]
     fn calibration_refuses_wrong_images_and_values_that_are_not_finite() {
-        let plan = residual_plan();
-        let weights = random_weights(&plan, 1);
+        let plan = Plan::of(residual_graph());
+        let weights = random_weights(plan.graph(), 1);
         let run = |weights: &Weights, images: &[&[u8]]| {
-            quantize(&plan, weights, &normalization(&plan), images.iter().copied()).unwrap_err()
+            quantize(&plan, weights, &normalization(plan.graph()), images.iter().copied())
+                .unwrap_err()
         };
         assert_eq!(run(&weights, &[]), QuantizeError::NoImages);
         let error = run(&weights, &[&[0; 63]]).to_string();
@@ -389,7 +391,7 @@ mod tests {
         let architecture = Architecture { resolution: 4, stem_width: 2, stages };
         let data = DataShape { channels: 1, classes: 2 };
         let plan = Plan::lower(&architecture, data).unwrap();
-        let spec = input_spec(&plan, &normalization(&plan));
+        let spec = input_spec(&plan, &normalization(plan.graph()));
         let code = quantization(image_range(&spec));
         let levels: std::collections::BTreeSet<u8> =
             (0..=255).map(|byte| code.quantize(spec.normalized(0, byte))).collect();

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use edgesmith_testing::reference;
     use edgesmith_testing::{
-        arbitrary_plan, assert_close, normalization, random_bytes, random_weights,
+        arbitrary_graph, assert_close, normalization, random_bytes, random_weights,
     };
     use edgesmith_train::Network;
 
@@ -126,17 +126,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn the_engine_computes_the_same_as_the_trained_network(plan in arbitrary_plan(), seed: u64) {
-            let weights = random_weights(&plan, seed);
-            let model = float_model(&plan, &weights, &normalization(&plan));
-            let image = random_bytes(&plan, seed);
+        fn the_engine_computes_the_same_as_the_trained_network(plan in arbitrary_graph().prop_map(Plan::of), seed: u64) {
+            let weights = random_weights(plan.graph(), seed);
+            let model = float_model(&plan, &weights, &normalization(plan.graph()));
+            let image = random_bytes(plan.graph(), seed);
             let plane = (plan.input().height * plan.input().width) as usize;
             let normalized: Vec<f32> = image
                 .iter()
                 .enumerate()
                 .map(|(i, &byte)| model.input.normalized(i / plane, byte))
                 .collect();
-            let expected = reference(&plan, &weights, &normalized);
+            let expected = reference(plan.graph(), &weights, &normalized);
             let mut session = Session::new(&model).unwrap();
             let logits = session.run(&image).unwrap();
             assert_close(logits, &expected, 1e-4);

@@ -126,10 +126,11 @@ fn pixels(bytes: usize) -> Vec<u8> {
 mod tests {
     use edgesmith_common::DeviceClass;
     use edgesmith_edge_runtime::ENGINE_NAME;
+    use edgesmith_search_space::Plan;
 
     use super::*;
     use crate::export::float_model;
-    use edgesmith_testing::residual_plan;
+    use edgesmith_testing::residual_graph;
     use edgesmith_testing::{normalization, random_weights};
 
     fn spec() -> MeasurementSpec {
@@ -143,8 +144,8 @@ mod tests {
     }
 
     fn model() -> Model {
-        let plan = residual_plan();
-        float_model(&plan, &random_weights(&plan, 1), &normalization(&plan))
+        let plan = Plan::of(residual_graph());
+        float_model(&plan, &random_weights(plan.graph(), 1), &normalization(plan.graph()))
     }
 
     #[test]

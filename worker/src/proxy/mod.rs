@@ -52,13 +52,16 @@ fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgesmith_testing::{conv_plan, residual_plan, scale_filters};
+    use edgesmith_search_space::Plan;
+    use edgesmith_testing::{conv_graph, residual_graph, scale_filters};
     use edgesmith_train::fresh_weights;
 
     #[test]
     fn scores_are_computed_with_filters_of_the_usual_scale() {
-        let layers =
-            [(conv_plan(), "stage2.block1.conv"), (residual_plan(), "stage1.block1.depthwise")];
+        let layers = [
+            (Plan::of(conv_graph()), "stage2.block1.conv"),
+            (Plan::of(residual_graph()), "stage1.block1.depthwise"),
+        ];
         for (plan, layer) in layers {
             let small = fresh_weights(plan.graph(), [5; 32]);
             let scaled = at_usual_scale(plan.graph(), &small);

@@ -55,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use edgesmith_testing::arbitrary_plan;
+    use edgesmith_testing::arbitrary_graph;
     use edgesmith_testing::reference;
     use edgesmith_train::fresh_weights;
 
@@ -75,7 +75,7 @@ mod tests {
             }
         }
         let image = vec![1.0; plan.input().elements() as usize];
-        reference(plan, &weights, &image).iter().map(|v| f64::from(*v)).sum()
+        reference(plan.graph(), &weights, &image).iter().map(|v| f64::from(*v)).sum()
     }
 
     proptest! {
@@ -83,7 +83,7 @@ mod tests {
 
         /// Compares with finite differences of the reference, whose ReLU6 is bounded at 6.
         #[test]
-        fn the_score_is_the_sum_of_weights_times_slopes(plan in arbitrary_plan(), seed: u8) {
+        fn the_score_is_the_sum_of_weights_times_slopes(plan in arbitrary_graph().prop_map(Plan::of), seed: u8) {
             let mut weights = fresh_weights(plan.graph(), [seed; 32]);
             for (name, array) in &mut weights.arrays {
                 // Small, so that the bound is not reached.
@@ -108,7 +108,7 @@ mod tests {
         }
 
         #[test]
-        fn every_plan_has_a_finite_score(plan in arbitrary_plan(), seed: u8) {
+        fn every_plan_has_a_finite_score(plan in arbitrary_graph().prop_map(Plan::of), seed: u8) {
             let weights = fresh_weights(plan.graph(), [seed; 32]);
             prop_assert!(score(plan.graph(), &weights).is_finite());
         }

@@ -3,22 +3,20 @@
 
 mod networks;
 
-use edgesmith_search_space::{
-    Activation, Architecture, DataShape, LayerOp, Operation, Plan, Stage,
-};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use edgesmith_data::Normalization;
-use edgesmith_graph::Weights;
+use edgesmith_graph::{Array, Graph, Role, Weights};
 
 pub use networks::{
-    DIGITS, conv_plan, noise, reference, residual_plan, scale_filters, stage, tiny_plan,
+    DIGITS, conv_graph, noise, reference, residual_graph, scale_filters, stage, tiny_graph,
 };
 
-/// Plans of every operation, kernel, stride and activation, small enough to run naively.
-pub fn arbitrary_plan() -> impl Strategy<Value = Plan> {
+/// Networks of every operation, kernel, stride and activation, small enough to run naively.
+pub fn arbitrary_graph() -> impl Strategy<Value = Graph> {
     let operation = prop_oneof![
         Just(Operation::Conv),
         Just(Operation::Separable),
@@ -43,59 +41,53 @@ pub fn arbitrary_plan() -> impl Strategy<Value = Plan> {
         "strides must leave at least one position",
         |(resolution, stem_width, stages, channels, classes)| {
             let architecture = Architecture { resolution, stem_width, stages };
-            Plan::lower(&architecture, DataShape { channels, classes }).ok()
+            architecture.graph(DataShape { channels, classes }).ok()
         },
     )
 }
 
-/// Weights that keep values of order one through the layers.
-pub fn random_weights(plan: &Plan, seed: u64) -> Weights {
+/// Weights that keep values of order one through the layers, every array away from its initial
+/// value as after training.
+pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = Weights::default();
-    for id in plan.ids() {
-        let Some([out, inputs, kernel, _]) = plan.weight_shape(id) else { continue };
-        let name = &plan.layer(id).name;
-        let mut uniform = |count: usize, low: f32, high: f32| -> Vec<f32> {
-            (0..count).map(|_| rng.random_range(low..high)).collect()
+    for (_, parameter) in graph.parameters() {
+        let shape = parameter.sizes();
+        let bound = (6.0 / shape[1..].iter().product::<usize>() as f32).sqrt();
+        let range = match parameter.role {
+            Role::Weight => -bound..bound,
+            Role::Bias | Role::Mean => -0.5..0.5,
+            Role::Scale => 0.5..1.5,
+            Role::Shift => -0.3..0.5,
+            Role::Variance => 0.3..1.5,
         };
-        let bound = (6.0 / (inputs * kernel * kernel) as f32).sqrt();
-        let values = uniform(out * inputs * kernel * kernel, -bound, bound);
-        if plan.layer(id).op == LayerOp::Linear {
-            weights.set(name, "weight", vec![out, inputs], values);
-            weights.set(name, "bias", vec![out], uniform(out, -0.5, 0.5));
-            continue;
-        }
-        weights.set(name, "weight", vec![out, inputs, kernel, kernel], values);
-        weights.set(name, "gamma", vec![out], uniform(out, 0.5, 1.5));
-        weights.set(name, "beta", vec![out], uniform(out, -0.3, 0.5));
-        weights.set(name, "mean", vec![out], uniform(out, -0.5, 0.5));
-        weights.set(name, "variance", vec![out], uniform(out, 0.3, 1.5));
+        let count = shape.iter().product::<usize>();
+        let data = (0..count).map(|_| rng.random_range(range.clone())).collect();
+        weights.arrays.insert(parameter.name.to_string(), Array { shape, data });
     }
     weights
 }
 
-/// A normalised image for `plan`.
-pub fn random_image(plan: &Plan, seed: u64) -> Vec<f32> {
+/// A normalised image for `graph`.
+pub fn random_image(graph: &Graph, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x1357);
-    (0..plan.input().elements()).map(|_| rng.random_range(-1.5..1.5f32)).collect()
+    (0..graph.input().elements()).map(|_| rng.random_range(-1.5..1.5f32)).collect()
 }
 
-/// Pixels for `plan`: noise on a gradient, so that images differ in more than noise.
-pub fn random_bytes(plan: &Plan, seed: u64) -> Vec<u8> {
+/// Pixels for `graph`: noise on a gradient, so that images differ in more than noise.
+pub fn random_bytes(graph: &Graph, seed: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x2468);
     let slope = rng.random_range(-8.0..8.0f32);
     let base = rng.random_range(64.0..192.0f32);
-    (0..plan.input().elements())
-        .map(|i| {
-            let x = (i % u64::from(plan.input().width)) as f32;
-            (base + slope * x + rng.random_range(-64.0..64.0f32)) as u8
-        })
+    let width = u64::from(graph.input().space()[1]);
+    (0..graph.input().elements())
+        .map(|i| (base + slope * (i % width) as f32 + rng.random_range(-64.0..64.0f32)) as u8)
         .collect()
 }
 
 /// Normalisation constants of a typical size, different for every channel.
-pub fn normalization(plan: &Plan) -> Normalization {
-    let channels = 0..plan.input().channels;
+pub fn normalization(graph: &Graph) -> Normalization {
+    let channels = 0..graph.input().channels();
     Normalization {
         mean: channels.clone().map(|c| 0.4 + 0.1 * c as f32).collect(),
         std: channels.map(|c| 0.25 + 0.05 * c as f32).collect(),

@@ -1,7 +1,7 @@
 //! Fixed networks, and what tests do with networks.
 
-use edgesmith_graph::{Evaluator, Weights};
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
+use edgesmith_graph::{Evaluator, Graph, Weights};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -14,23 +14,23 @@ pub fn stage(operation: Operation, width: u32, depth: u32, stride: u32) -> Stage
 }
 
 /// Plain convolutions of 16 and 32 channels on 8x8 digits.
-pub fn conv_plan() -> Plan {
+pub fn conv_graph() -> Graph {
     let stages = vec![stage(Operation::Conv, 16, 1, 1), stage(Operation::Conv, 32, 1, 2)];
-    Plan::lower(&Architecture { resolution: 8, stem_width: 16, stages }, DIGITS).unwrap()
+    Architecture { resolution: 8, stem_width: 16, stages }.graph(DIGITS).unwrap()
 }
 
 /// Inverted residuals with an addition and a stride, ReLU6 and a 5x5 kernel.
-pub fn residual_plan() -> Plan {
+pub fn residual_graph() -> Graph {
     let residual = Operation::InvertedResidual { expansion: 3 };
     let mut stages = vec![stage(residual, 8, 2, 1), stage(residual, 12, 1, 2)];
     stages[1].activation = Activation::Relu6;
     stages[1].kernel = 5;
     stages.push(stage(Operation::Separable, 10, 1, 1));
-    Plan::lower(&Architecture { resolution: 8, stem_width: 8, stages }, DIGITS).unwrap()
+    Architecture { resolution: 8, stem_width: 8, stages }.graph(DIGITS).unwrap()
 }
 
 /// Every kind of layer with a handful of channels on 6x6 colour images, for slow checks.
-pub fn tiny_plan() -> Plan {
+pub fn tiny_graph() -> Graph {
     let residual = Operation::InvertedResidual { expansion: 2 };
     let mut stages = vec![
         stage(residual, 2, 1, 1),
@@ -39,13 +39,13 @@ pub fn tiny_plan() -> Plan {
     ];
     stages[2].kernel = 5;
     let data = DataShape { channels: 3, classes: 3 };
-    Plan::lower(&Architecture { resolution: 6, stem_width: 2, stages }, data).unwrap()
+    Architecture { resolution: 6, stem_width: 2, stages }.graph(data).unwrap()
 }
 
 /// Logits of one normalised image, from the graph's reference evaluation.
-pub fn reference(plan: &Plan, weights: &Weights, image: &[f32]) -> Vec<f32> {
+pub fn reference(graph: &Graph, weights: &Weights, image: &[f32]) -> Vec<f32> {
     let image = image.iter().map(|&value| f64::from(value)).collect();
-    let logits = Evaluator::<f64>::new(plan.graph(), weights).output(image);
+    let logits = Evaluator::<f64>::new(graph, weights).output(image);
     logits.into_iter().map(|value| value as f32).collect()
 }
 

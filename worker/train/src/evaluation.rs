@@ -74,12 +74,12 @@ fn highest(row: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgesmith_testing::{conv_plan, random_weights, reference};
+    use edgesmith_testing::{conv_graph, random_weights, reference};
 
     #[test]
     fn accuracy_equals_that_of_the_plain_loops() {
-        let plan = conv_plan();
-        let weights = random_weights(&plan, 4);
+        let plan = Plan::of(conv_graph());
+        let weights = random_weights(plan.graph(), 4);
         let pixels = (0..150 * 64).map(|i| (i * i % 251) as u8).collect();
         let normalization = Normalization { mean: vec![0.4], std: vec![0.3] };
         let mut set = ImageSet { channels: 1, height: 8, width: 8, pixels, labels: vec![0; 150] };
@@ -87,7 +87,7 @@ mod tests {
             let bytes = set.image(index).iter();
             let image: Vec<f32> = bytes.map(|b| (f32::from(*b) / 255.0 - 0.4) / 0.3).collect();
             // Makes every third label wrong.
-            let class = highest(&reference(&plan, &weights, &image));
+            let class = highest(&reference(plan.graph(), &weights, &image));
             set.labels[index] = ((class + usize::from(index % 3 == 0)) % 10) as u16;
         }
         let accuracy = evaluate(&plan, &weights, &set, &normalization, TrainDevice::Flex);

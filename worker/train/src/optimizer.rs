@@ -188,13 +188,14 @@ impl Step<'_> {
 mod tests {
     use burn::module::ParamGroup;
     use burn::optim::ModuleOptimizer;
+    use edgesmith_search_space::Plan;
 
     use super::*;
-    use edgesmith_testing::{conv_plan, noise, random_weights};
+    use edgesmith_testing::{conv_graph, noise, random_weights};
 
     #[test]
     fn adamw_steps_equal_those_of_burns_optimizer() {
-        let plan = conv_plan();
+        let plan = Plan::of(conv_graph());
         let device = Device::flex().autodiff();
         let gradients = |network: &Network, seed: u8| {
             let shape = [4, 1, 8, 8];
@@ -202,7 +203,7 @@ mod tests {
             let loss = network.forward(Tensor::from_data(images, &device)).powi_scalar(2).sum();
             GradientsParams::from_grads(loss.backward(), network)
         };
-        let start = Network::new(&plan, &random_weights(&plan, 3), &device);
+        let start = Network::new(&plan, &random_weights(plan.graph(), 3), &device);
         let burns = {
             let config = AdamWConfig::new().with_epsilon(1e-8);
             let rule = |decay: f32| config.clone().with_weight_decay(decay).build();
@@ -214,7 +215,7 @@ mod tests {
                 optimizer.step(0.01, network, gradients)
             })
         };
-        let start = Network::new(&plan, &random_weights(&plan, 3), &device);
+        let start = Network::new(&plan, &random_weights(plan.graph(), 3), &device);
         let inner = Device::flex();
         let rule = OptimizerSpec::AdamW;
         let mut ours = NetworkOptimizer::new(rule, 0.1, &start, 0, Moments::new(), &inner).unwrap();
@@ -228,8 +229,9 @@ mod tests {
 
     #[test]
     fn moments_of_another_network_or_rule_are_refused() {
-        let plan = conv_plan();
-        let network = Network::new(&plan, &random_weights(&plan, 3), &Device::flex().autodiff());
+        let plan = Plan::of(conv_graph());
+        let network =
+            Network::new(&plan, &random_weights(plan.graph(), 3), &Device::flex().autodiff());
         let resume = |rule, steps, moments| {
             NetworkOptimizer::new(rule, 0.1, &network, steps, moments, &Device::flex())
         };

@@ -115,10 +115,11 @@ pub fn read(bytes: &[u8]) -> Result<(Weights, BTreeMap<String, String>), ReadErr
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_search_space::Plan;
     use proptest::prelude::*;
 
     use super::*;
-    use edgesmith_testing::{arbitrary_plan, random_weights};
+    use edgesmith_testing::{arbitrary_graph, random_weights};
 
     fn notes() -> Vec<(&'static str, String)> {
         vec![("study", "digits \"1\"".to_owned()), ("trial", "7".to_owned())]
@@ -135,8 +136,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn weights_survive_a_round_trip(plan in arbitrary_plan(), seed: u64) {
-            let weights = random_weights(&plan, seed);
+        fn weights_survive_a_round_trip(plan in arbitrary_graph().prop_map(Plan::of), seed: u64) {
+            let weights = random_weights(plan.graph(), seed);
             let bytes = to_bytes(&weights, &notes());
             prop_assert_eq!(from_bytes(&bytes).unwrap(), weights);
         }

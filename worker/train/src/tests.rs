@@ -17,7 +17,7 @@ use super::*;
 use crate::network::fresh_weights;
 use edgesmith_data::{ImageSet, Normalization};
 use edgesmith_testing::{
-    DIGITS, conv_plan, noise, random_weights, residual_plan, stage, tiny_plan,
+    DIGITS, conv_graph, noise, random_weights, residual_graph, stage, tiny_graph,
 };
 
 mod ahead;
@@ -100,8 +100,8 @@ fn run(request: TrainRequest) -> Result<Trained, TrainError> {
 
 #[test]
 fn gradients_equal_the_slopes_of_the_loss() {
-    let plan = tiny_plan();
-    let weights = random_weights(&plan, 8);
+    let plan = Plan::of(tiny_graph());
+    let weights = random_weights(plan.graph(), 8);
     let device = Device::flex().autodiff();
     let batch = 8;
     let images = noise(batch * plan.input().elements() as usize, 5);
@@ -154,7 +154,7 @@ fn gradients_equal_the_slopes_of_the_loss() {
 #[test]
 fn results_do_not_depend_on_other_trainings_or_the_number_of_cores() {
     let (spec, data) = (spec(), colours());
-    let plan = tiny_plan();
+    let plan = Plan::of(tiny_graph());
     let views = views(&spec);
     let alone = run(request(&plan, &data, &views, &spec)).unwrap();
     let (again, other) = thread::scope(|scope| {
@@ -178,7 +178,7 @@ fn results_do_not_depend_on_other_trainings_or_the_number_of_cores() {
 #[test]
 fn a_training_continued_from_files_equals_one_without_a_stop_bit_for_bit() {
     let data = colours();
-    let plan = tiny_plan();
+    let plan = Plan::of(tiny_graph());
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
     for optimizer in [OptimizerSpec::AdamW, sgd] {
         let spec = TrainingSpec { optimizer, ..spec() };
@@ -206,7 +206,7 @@ fn a_training_continued_from_files_equals_one_without_a_stop_bit_for_bit() {
 
 #[test]
 fn a_checkpoint_that_does_not_fit_is_refused() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let start = request(&plan, &data, &views, &spec);
     let late = Checkpoint { epochs: 3, ..start.start.clone() };
@@ -220,7 +220,7 @@ fn a_checkpoint_that_does_not_fit_is_refused() {
 #[test]
 fn a_small_network_learns_the_digits_with_both_optimizers() {
     let data = digits();
-    let plan = conv_plan();
+    let plan = Plan::of(conv_graph());
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
     for (optimizer, learning_rate) in [(OptimizerSpec::AdamW, 4e-3), (sgd, 5e-2)] {
         let spec = TrainingSpec { optimizer, ..spec() };
@@ -244,7 +244,7 @@ fn a_student_learns_from_its_teacher_alone() {
     let data = digits();
     let spec = spec();
     let views = views(&spec);
-    let teacher_plan = conv_plan();
+    let teacher_plan = Plan::of(conv_graph());
     let start = request(&teacher_plan, &data, &views, &spec);
     let teacher = run(TrainRequest { epochs: 3, until: 3, learning_rate: 4e-3, ..start }).unwrap();
     let lesson = Lesson {
@@ -264,7 +264,7 @@ fn a_student_learns_from_its_teacher_alone() {
     let mut unlabelled = data.clone();
     unlabelled.train.labels.fill(0);
     let soft = SoftTargets { data: unlabelled.train.hash(), ..soft };
-    let plan = residual_plan();
+    let plan = Plan::of(residual_graph());
     let all = Distillation { alpha: 1.0, temperature: 2.0 };
     let start = request(&plan, &unlabelled, &views, &spec);
     let student = run(TrainRequest {
@@ -283,7 +283,7 @@ fn a_student_learns_from_its_teacher_alone() {
 
 #[test]
 fn a_teacher_of_another_data_set_is_refused() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let learn = |soft: &SoftTargets, epochs: u32| {
         let distillation = Some((Distillation { alpha: 0.5, temperature: 2.0 }, soft));
@@ -309,10 +309,10 @@ fn a_teacher_of_another_data_set_is_refused() {
 #[test]
 fn student_and_teacher_see_the_same_view_of_the_same_image() {
     let data = digits();
-    let (plan, spec) = (conv_plan(), TrainingSpec { batch_size: 3058, ..spec() });
+    let (plan, spec) = (Plan::of(conv_graph()), TrainingSpec { batch_size: 3058, ..spec() });
     let views = Views::new(&Augmentation { shift: 2, flip: true, views: 3 }, Seed(3));
     let side = plan.input().height as usize;
-    let (mut teacher, student) = (random_weights(&plan, 5), random_weights(&plan, 6));
+    let (mut teacher, student) = (random_weights(plan.graph(), 5), random_weights(plan.graph(), 6));
     // Makes the teacher's output differ from view to view.
     let opinion = teacher.arrays.get_mut("classifier.weight").unwrap();
     opinion.data.iter_mut().for_each(|value| *value *= 8.0);
@@ -375,9 +375,9 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
 
 #[test]
 fn soft_targets_stop_when_the_pause_breaks() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
-    let weights = random_weights(&plan, 5);
+    let weights = random_weights(plan.graph(), 5);
     let mut asked = 0;
     let mut pause = || {
         asked += 1;
@@ -410,9 +410,9 @@ fn with_odd_statistics(weights: &Weights) -> Weights {
 
 #[test]
 fn running_statistics_forget_their_initial_values() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
-    let start = random_weights(&plan, 5);
+    let start = random_weights(plan.graph(), 5);
     let trained = |weights: Weights, epochs: u32| {
         let start = Checkpoint::fresh(weights);
         let whole = request(&plan, &data, &views, &spec);
@@ -424,8 +424,8 @@ fn running_statistics_forget_their_initial_values() {
 
 #[test]
 fn renewed_statistics_depend_only_on_the_data() {
-    let (data, plan) = (colours(), tiny_plan());
-    let weights = random_weights(&plan, 5);
+    let (data, plan) = (colours(), Plan::of(tiny_graph()));
+    let weights = random_weights(plan.graph(), 5);
     let renew = |weights: &Weights, batch_size: u32| {
         let go_on = &mut || ControlFlow::Continue(());
         renew_statistics(&plan, weights, &data, batch_size, TrainDevice::Flex, go_on).unwrap()
@@ -456,13 +456,13 @@ fn renewed_statistics_depend_only_on_the_data() {
 
 #[test]
 fn requests_that_do_not_fit_together_are_refused() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let start = Checkpoint::default();
     let error = run(TrainRequest { start, ..request(&plan, &data, &views, &spec) }).unwrap_err();
     assert!(matches!(error, TrainError::Weights(WeightsError::Missing { .. })));
 
-    let grey = conv_plan();
+    let grey = Plan::of(conv_graph());
     let error = run(request(&grey, &data, &views, &spec)).unwrap_err();
     assert!(matches!(error, TrainError::Data { .. }));
 
@@ -473,7 +473,7 @@ fn requests_that_do_not_fit_together_are_refused() {
 
 #[test]
 fn a_last_batch_of_one_image_is_left_out() {
-    let (data, plan) = (colours(), tiny_plan());
+    let (data, plan) = (colours(), Plan::of(tiny_graph()));
     let spec = TrainingSpec { batch_size: 23, ..spec() };
     let views = views(&spec);
     let trained = run(request(&plan, &data, &views, &spec)).unwrap();
@@ -482,7 +482,7 @@ fn a_last_batch_of_one_image_is_left_out() {
 
 #[test]
 fn a_loss_that_is_not_finite_is_an_error() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     for learning_rate in [1e30, f64::INFINITY] {
         let start = request(&plan, &data, &views, &spec);
@@ -494,7 +494,7 @@ fn a_loss_that_is_not_finite_is_an_error() {
 
 #[test]
 fn the_caller_sees_every_step_and_can_stop() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let mut seen = Vec::new();
     let error = train(request(&plan, &data, &views, &spec), &mut |progress| {
@@ -509,7 +509,7 @@ fn the_caller_sees_every_step_and_can_stop() {
 /// A measurement may run while `progress` is called.
 #[test]
 fn no_batch_is_made_while_progress_is_called() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);
     let making = AtomicBool::new(false);
@@ -553,7 +553,7 @@ fn images_are_resized_to_the_network() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_trains_a_few_steps() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let device = match TrainDevice::parse("wgpu") {
         Ok(device) => device,

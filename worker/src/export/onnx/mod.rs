@@ -330,13 +330,13 @@ mod tests {
     use edgesmith_search_space::Plan;
 
     use super::*;
-    use edgesmith_testing::residual_plan;
+    use edgesmith_testing::residual_graph;
     use edgesmith_testing::{normalization, random_bytes, random_weights};
 
     fn models() -> (Plan, Model, Model) {
-        let plan = residual_plan();
-        let (weights, constants) = (random_weights(&plan, 1), normalization(&plan));
-        let image = random_bytes(&plan, 1);
+        let plan = Plan::of(residual_graph());
+        let (weights, constants) = (random_weights(plan.graph(), 1), normalization(plan.graph()));
+        let image = random_bytes(plan.graph(), 1);
         let int8 = crate::compress::quantize(&plan, &weights, &constants, [&image[..]]).unwrap();
         (plan.clone(), crate::export::float_model(&plan, &weights, &constants), int8)
     }

@@ -49,14 +49,15 @@ pub fn fresh_weights(graph: &Graph, seed: [u8; 32]) -> Weights {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
+    use edgesmith_search_space::Plan;
 
     use super::super::Network;
     use super::*;
-    use edgesmith_testing::{conv_plan, residual_plan, scale_filters};
+    use edgesmith_testing::{conv_graph, residual_graph, scale_filters};
 
     #[test]
     fn fresh_weights_fit_their_plan_and_follow_the_seed() {
-        for plan in [conv_plan(), residual_plan()] {
+        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph())] {
             let weights = fresh_weights(plan.graph(), [1; 32]);
             assert_eq!(weights.check(plan.graph()), Ok(()));
             assert_eq!(weights, fresh_weights(plan.graph(), [1; 32]));
@@ -66,8 +67,10 @@ mod tests {
 
     #[test]
     fn the_deviation_of_convolutions_follows_their_fan_in() {
-        let plans =
-            [(conv_plan(), "stage2.block1.conv"), (residual_plan(), "stage1.block1.depthwise")];
+        let plans = [
+            (Plan::of(conv_graph()), "stage2.block1.conv"),
+            (Plan::of(residual_graph()), "stage1.block1.depthwise"),
+        ];
         for (plan, layer) in plans {
             let weights = fresh_weights(plan.graph(), [7; 32]);
             let array = weights.get(layer, "weight");
@@ -82,7 +85,7 @@ mod tests {
     /// The small scale relies on this: a layer without normalisation would need another scale.
     #[test]
     fn the_scale_of_convolutions_does_not_change_outputs_in_training() {
-        for plan in [conv_plan(), residual_plan()] {
+        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph())] {
             let small = fresh_weights(plan.graph(), [3; 32]);
             let mut large = small.clone();
             scale_filters(&mut large, 14.0);

@@ -371,7 +371,7 @@ mod tests {
     use super::super::fresh_weights;
     use super::*;
     use edgesmith_testing::{
-        conv_plan, noise, random_weights, reference, residual_plan, tiny_plan,
+        conv_graph, noise, random_weights, reference, residual_graph, tiny_graph,
     };
 
     fn images(plan: &Plan, count: usize, device: &Device) -> (Vec<f32>, Tensor<4>) {
@@ -383,8 +383,8 @@ mod tests {
 
     #[test]
     fn weights_survive_the_round_trip() {
-        for plan in [conv_plan(), residual_plan(), tiny_plan()] {
-            let weights = random_weights(&plan, 5);
+        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph()), Plan::of(tiny_graph())] {
+            let weights = random_weights(plan.graph(), 5);
             for device in [Device::flex(), Device::flex().autodiff()] {
                 assert_eq!(Network::new(&plan, &weights, &device).weights(), weights);
             }
@@ -393,15 +393,15 @@ mod tests {
 
     #[test]
     fn evaluation_equals_the_plain_loops() {
-        for plan in [conv_plan(), residual_plan(), tiny_plan()] {
-            let weights = random_weights(&plan, 6);
+        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph()), Plan::of(tiny_graph())] {
+            let weights = random_weights(plan.graph(), 6);
             let (values, batch) = images(&plan, 3, &Device::flex());
             let network = Network::new(&plan, &weights, &Device::flex());
             let logits = network.forward(batch).into_data().try_into_vec::<f32>().unwrap();
             let size = plan.input().elements() as usize;
             let expected: Vec<f32> = values
                 .chunks_exact(size)
-                .flat_map(|image| reference(&plan, &weights, image))
+                .flat_map(|image| reference(plan.graph(), &weights, image))
                 .collect();
             for (got, expected) in logits.iter().zip(&expected) {
                 assert!((got - expected).abs() < 1e-4, "{logits:?} against {expected:?}");
@@ -411,8 +411,8 @@ mod tests {
 
     #[test]
     fn both_paths_train_alike() {
-        for plan in [conv_plan(), residual_plan(), tiny_plan()] {
-            let weights = random_weights(&plan, 6);
+        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph()), Plan::of(tiny_graph())] {
+            let weights = random_weights(plan.graph(), 6);
             let device = Device::flex().autodiff();
             let (_, batch) = images(&plan, 5, &device);
             let factors = noise(5 * plan.classes() as usize, 1);
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn running_statistics_move_towards_the_unbiased_statistics_of_the_batch() {
-        let plan = conv_plan();
+        let plan = Plan::of(conv_graph());
         let start = fresh_weights(plan.graph(), [9; 32]);
         let device = Device::flex().autodiff();
         let network = Network::new(&plan, &start, &device);
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn training_mode_normalises_with_the_batch() {
-        let plan = conv_plan();
+        let plan = Plan::of(conv_graph());
         let mut weights = fresh_weights(plan.graph(), [9; 32]);
         let device = Device::flex().autodiff();
         let (_, batch) = images(&plan, 4, &device);

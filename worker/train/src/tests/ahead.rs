@@ -11,7 +11,7 @@ fn reading_losses_together_does_not_change_the_steps() {
     // SGD, because AdamW amplifies differences in rounding.
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
     let spec = TrainingSpec { optimizer: sgd, ..spec() };
-    let (data, plan) = (colours(), tiny_plan());
+    let (data, plan) = (colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let soft = SoftTargets {
         data: data.train.hash(),
@@ -22,7 +22,7 @@ fn reading_losses_together_does_not_change_the_steps() {
     };
     let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
     for distillation in [None, Some((distillation, &soft))] {
-        let start = Checkpoint::fresh(random_weights(&plan, 4));
+        let start = Checkpoint::fresh(random_weights(plan.graph(), 4));
         let request = TrainRequest { start, distillation, ..request(&plan, &data, &views, &spec) };
         let each = run(request.clone()).unwrap();
         let mut seen = Vec::new();
@@ -48,7 +48,7 @@ fn reading_losses_together_does_not_change_the_steps() {
 
 #[test]
 fn the_first_bad_loss_is_reported_when_several_are_read_together() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let [first, second] = [1, 3].map(|ahead| {
         let request = TrainRequest {

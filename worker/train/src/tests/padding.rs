@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::network::{Array, fresh_weights};
-use edgesmith_testing::{arbitrary_plan, random_bytes, random_weights as any_weights};
+use edgesmith_testing::{arbitrary_graph, random_bytes, random_weights as any_weights};
 
 fn train_padded(
     channel_multiple: u32,
@@ -22,7 +22,7 @@ fn images(plan: &Plan) -> Dataset {
         channels: input.channels as usize,
         height: input.height as usize,
         width: input.width as usize,
-        pixels: (0..count).flat_map(|i| random_bytes(plan, i as u64)).collect(),
+        pixels: (0..count).flat_map(|i| random_bytes(plan.graph(), i as u64)).collect(),
         labels: (0..count).map(|i| (i % classes) as u16).collect(),
     };
     let train = set(21);
@@ -58,7 +58,7 @@ fn trains_alike(plan: &Plan, seed: u64, multiple: u32) -> Result<(), TestCaseErr
     let optimizer = OptimizerSpec::Sgd { momentum: 0.9 };
     let spec = TrainingSpec { optimizer, batch_size: 8, ..spec() };
     let views = views(&spec);
-    let start = any_weights(plan, seed);
+    let start = any_weights(plan.graph(), seed);
     let request = TrainRequest {
         start: Checkpoint::fresh(start.clone()),
         learning_rate: 1e-3,
@@ -104,7 +104,7 @@ proptest! {
     /// goes with the plan. So where a plan trains differently, it must do so from other weights
     /// too.
     #[test]
-    fn a_padded_network_trains_as_the_plain_one(plan in arbitrary_plan(), seed: u64, multiple in 2u32..9) {
+    fn a_padded_network_trains_as_the_plain_one(plan in arbitrary_graph().prop_map(Plan::of), seed: u64, multiple in 2u32..9) {
         if trains_alike(&plan, seed, multiple).is_err() {
             trains_alike(&plan, seed.wrapping_add(1), multiple)?;
             trains_alike(&plan, seed.wrapping_add(2), multiple)?;
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn padded_channels_stay_zero(plan in arbitrary_plan(), seed: u64, multiple in 2u32..9, sgd: bool) {
+    fn padded_channels_stay_zero(plan in arbitrary_graph().prop_map(Plan::of), seed: u64, multiple in 2u32..9, sgd: bool) {
         let data = images(&plan);
         let optimizer =
             if sgd { OptimizerSpec::Sgd { momentum: 0.9 } } else { OptimizerSpec::AdamW };
@@ -120,7 +120,7 @@ proptest! {
         let views = views(&spec);
         // Trains the padded network as a network without padding.
         let padding = Padding::new(&plan, multiple);
-        let start = Checkpoint::fresh(padding.pad(any_weights(&plan, seed)));
+        let start = Checkpoint::fresh(padding.pad(any_weights(plan.graph(), seed)));
         let trained = run(TrainRequest { start, ..request(padding.plan(), &data, &views, &spec) });
         let Trained { weights, moments, .. } = trained.unwrap();
         // Cropping gives the sizes of the plain network, and padding puts zeros back.
@@ -134,13 +134,13 @@ proptest! {
     /// On the path through burn's operations, which other devices use.
     #[test]
     fn padded_channels_have_no_gradients_in_burns_operations(
-        plan in arbitrary_plan(),
+        plan in arbitrary_graph().prop_map(Plan::of),
         seed: u64,
         multiple in 2u32..9,
     ) {
         let padding = Padding::new(&plan, multiple);
         let device = Device::flex().autodiff();
-        let network = Network::new(padding.plan(), &padding.pad(any_weights(&plan, seed)), &device);
+        let network = Network::new(padding.plan(), &padding.pad(any_weights(plan.graph(), seed)), &device);
         let input = plan.input();
         let pixels: Vec<f32> = (0..3).flat_map(|i| noise(input.elements() as usize, 7 + i)).collect();
         let shape = [3, input.channels as usize, input.height as usize, input.width as usize];
@@ -155,7 +155,7 @@ proptest! {
 
 #[test]
 fn padded_trainings_continue_from_their_checkpoints() {
-    let (spec, data, plan) = (spec(), colours(), tiny_plan());
+    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
     let views = views(&spec);
     let request = request(&plan, &data, &views, &spec);
     let padding = Padding::new(&plan, 4);
