@@ -16,7 +16,7 @@ use edgesmith_common::{Purpose, TrialNumber, TrialValues};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print};
 use edgesmith_data::Dataset;
-use edgesmith_search_space::{Plan, Precision};
+use edgesmith_graph::Graph;
 use edgesmith_train::fresh_weights;
 use edgesmith_worker::proxy;
 use serde::Serialize;
@@ -86,10 +86,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             inherited += 1;
             continue;
         }
-        let plan = candidate.plan(work.space.data())?;
+        let graph = candidate.graph(work.space.data())?;
         let seconds = trained.compressed.training_seconds();
         let Some(accuracy) = trained.uncompressed.validation_accuracy() else { continue };
-        candidates.push(Candidate { number: TrialNumber(row.number), plan, accuracy, seconds });
+        candidates.push(Candidate { number: TrialNumber(row.number), graph, accuracy, seconds });
     }
     if candidates.len() < BATCH {
         let (study, count) = (&args.study, candidates.len());
@@ -166,7 +166,7 @@ impl Output for Judged {
 /// What is needed of a trained network here.
 struct Candidate {
     number: TrialNumber,
-    plan: Plan,
+    graph: Graph,
     accuracy: f64,
     seconds: f64,
 }
@@ -179,13 +179,13 @@ fn row(
 ) -> Row {
     let begun = Instant::now();
     let score = |candidate: &Candidate| {
-        let weights = fresh_weights(candidate.plan.graph(), seed(candidate.number));
-        proxy::score(proxy, candidate.plan.graph(), &weights, dataset)
+        let weights = fresh_weights(&candidate.graph, seed(candidate.number));
+        proxy::score(proxy, &candidate.graph, &weights, dataset)
     };
     let scores: Vec<f64> = candidates.iter().map(score).collect();
     let milliseconds = begun.elapsed().as_secs_f64() * 1e3 / candidates.len() as f64;
     let accuracies: Vec<f64> = candidates.iter().map(|candidate| candidate.accuracy).collect();
-    let macs = |c: &Candidate| c.plan.cost(Precision::Fp32).macs as f64;
+    let macs = |c: &Candidate| c.graph.total_macs() as f64;
     let macs: Vec<f64> = candidates.iter().map(macs).collect();
     let kept = kept(&scores, &accuracies);
     Row {

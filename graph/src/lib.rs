@@ -7,7 +7,10 @@
 //! are kept or removed together, and [`Graph::without`] removes some of them. [`Evaluator`] runs a
 //! graph on plain numbers.
 //!
-//! It does not train, quantize or run on a device, and it does not choose a memory layout: shapes
+//! [`Rebuild`] makes a graph out of another one, for passes that change the structure, and
+//! [`Quantization`] annotates values and parameters.
+//!
+//! It does not train, choose scales or run on a device, and it does not choose a memory layout: shapes
 //! say sizes, not strides. It has no I/O, threads, clock or randomness, and builds for wasm32.
 //! `docs/graph.md` tells how to add an operation.
 
@@ -19,6 +22,8 @@ mod graph;
 mod normalization;
 mod ops;
 mod pad;
+mod quantization;
+mod rebuild;
 mod scalar;
 mod shape;
 pub mod ties;
@@ -37,6 +42,8 @@ pub use ops::{
     Groups, HardSwish, InferError, Linear, MaxPool, Memory, Multiply, Op, Operands, Operation,
     Role, Sigmoid, Slot, WindowAxis,
 };
+pub use quantization::{Affine, Quantization};
+pub use rebuild::Rebuild;
 pub use scalar::{Dual, Scalar};
 pub use shape::{MAX_ELEMENTS, Shape, ShapeError};
 pub use weights::{Array, Weights, WeightsError};

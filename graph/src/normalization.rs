@@ -1,7 +1,7 @@
 //! Which batch normalisations disappear into the convolution or linear layer before them when a
 //! network ships, and which nodes are computed along with the node before them.
 
-use crate::{Graph, Memory, Node, NodeId, Op, Operation};
+use crate::{Graph, Memory, Node, NodeId, Op, Operation, ValueId};
 
 impl Graph {
     /// For each node, the batch normalisation that folding merges into it: one that is the only
@@ -23,6 +23,27 @@ impl Graph {
             (folds && alone(node) && alone(next)).then_some(reader)
         };
         self.nodes().map(|(_, node)| absorbed(node)).collect()
+    }
+
+    /// For each node, the clip that is computed along with it in integers as well: one that is the
+    /// only reader of the output of a convolution or linear layer, possibly after a batch
+    /// normalisation that folds. The value in between then needs no integers of its own.
+    pub fn absorbed_clips(&self) -> Vec<Option<NodeId>> {
+        let readers = self.readers();
+        let only_clip = |value: ValueId| {
+            let [reader] = readers[value.index()][..] else { return None };
+            let clips = matches!(self.node(reader).op, Op::Clip(_));
+            (clips && !self.outputs().contains(&value)).then_some(reader)
+        };
+        let normalizations = self.absorbed_normalizations();
+        let absorbed = |(id, node): (NodeId, &Node)| {
+            if !multiplies(&node.op) {
+                return None;
+            }
+            let last = normalizations[id.index()].map_or(node.output, |id| self.node(id).output);
+            only_clip(last)
+        };
+        self.nodes().map(absorbed).collect()
     }
 
     /// By node: whether it is computed along with the node before it, as an activation is with its

@@ -18,7 +18,7 @@ mod hash;
 mod kinship;
 mod lower;
 mod plan;
-mod pruning;
+pub mod pruning;
 mod recipe;
 mod space;
 mod staged;

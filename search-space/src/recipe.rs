@@ -4,12 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use edgesmith_graph::Graph;
+use edgesmith_graph::{ChannelGroup, Graph};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ParseNameError;
-use crate::pruning::pruned;
-use crate::{Architecture, DataShape, Plan, PlanError};
+use crate::pruning::{self, pruned};
+use crate::{Architecture, DataShape, PlanError};
 
 /// One point of the search: a network and the way it is compressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,26 +101,13 @@ impl Candidate {
         Ok(pruned(self.graph(data)?, &self.recipe.prune))
     }
 
-    /// The layers before pruning.
-    ///
-    /// # Errors
-    /// See [`Candidate::graph`].
-    pub fn plan(&self, data: DataShape) -> Result<Plan, PlanError> {
-        Plan::lower(&self.architecture, data)
-    }
-
-    /// The layers after pruning: the network that ships.
-    ///
-    /// # Errors
-    /// See [`Candidate::graph`].
-    pub fn pruned_plan(&self, data: DataShape) -> Result<Plan, PlanError> {
-        Ok(Plan::of(self.pruned_graph(data)?))
-    }
-
-    /// Whether pruning removes any channel of `plan`, this candidate's unpruned plan. With few
+    /// Whether pruning removes any channel of `graph`, this candidate's unpruned network. With few
     /// channels, small ratios round to none.
-    pub fn prunes(&self, plan: &Plan) -> bool {
-        plan.pruned(&self.recipe.prune) != *plan
+    pub fn prunes(&self, graph: &Graph) -> bool {
+        let loses = |group: &ChannelGroup| {
+            pruning::kept(graph, group, &self.recipe.prune) < group.channels.len()
+        };
+        graph.channels().groups().iter().any(loses)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Tests of the search space: lowering, cost, hash, variation and encoding.
 
+use edgesmith_graph::{Graph, Groups, Op};
 use edgesmith_search_space::{
-    Activation, Architecture, CellIdentity, CellSpace, DataShape, Genotype, LayerOp, Operation,
-    Plan, PlanError, Precision, RecipeSpace, Scope, Space, SpaceDefinition, Stage, StageSpace,
-    StagedSpace,
+    Activation, Architecture, CellIdentity, CellSpace, Cost, DataShape, Genotype, Operation,
+    PlanError, Precision, RecipeSpace, Space, SpaceDefinition, Stage, StageSpace, StagedSpace,
+    pruned, pruning,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -19,8 +20,20 @@ fn architecture(resolution: u32, stem_width: u32, stages: Vec<Stage>) -> Archite
     Architecture { resolution, stem_width, stages }
 }
 
-fn lower(architecture: &Architecture) -> Plan {
-    Plan::lower(architecture, DATA).unwrap()
+fn lower(architecture: &Architecture) -> Graph {
+    architecture.graph(DATA).unwrap()
+}
+
+/// The values that the engine computes one by one: those that are not merged into the layer before.
+fn layers(graph: &Graph) -> Vec<(&str, &edgesmith_graph::Shape)> {
+    let fused = graph.fused();
+    let own = graph.nodes().filter(|(id, _)| !fused[id.index()]);
+    own.map(|(_, node)| (&*graph.value(node.output).name, graph.shape(node.output))).collect()
+}
+
+/// How many channels each group has.
+fn groups(graph: &Graph) -> Vec<usize> {
+    graph.channels().groups().iter().map(|group| group.channels.len()).collect()
 }
 
 fn definition() -> SpaceDefinition {
@@ -73,78 +86,81 @@ fn pick(changes: &[(&str, u16)]) -> Genotype {
 
 #[test]
 fn the_cost_of_a_plain_network_matches_a_calculation_by_hand() {
-    let plan = lower(&architecture(8, 4, vec![stage(Operation::Conv, 1, 6, 5, 2)]));
-    let cost = plan.cost(Precision::Fp32);
+    let graph = lower(&architecture(8, 4, vec![stage(Operation::Conv, 1, 6, 5, 2)]));
+    let cost = Cost::of(&graph, Precision::Fp32);
     // Stem 3x3 1->4 at 8x8, conv 5x5 4->6 at 4x4, classifier 6->10.
     assert_eq!(cost.macs, 9 * 4 * 64 + 25 * 4 * 6 * 16 + 60);
     assert_eq!(cost.parameters, (9 * 4 + 4) + (25 * 4 * 6 + 6) + (60 + 10));
     // The outputs of the stem and of the stage are the largest pair: 4*64 + 6*16 floats.
     assert_eq!(cost.peak_memory_bytes, (4 * 64 + 6 * 16) * 4);
-    assert_eq!(plan.cost(Precision::Int8).peak_memory_bytes, 4 * 64 + 6 * 16);
+    assert_eq!(Cost::of(&graph, Precision::Int8).peak_memory_bytes, 4 * 64 + 6 * 16);
 }
 
 #[test]
 fn an_inverted_residual_keeps_its_input_until_the_addition() {
     let op = Operation::InvertedResidual { expansion: 3 };
-    let plan = lower(&architecture(4, 5, vec![stage(op, 1, 5, 3, 1)]));
-    let names: Vec<&str> = plan.layers().iter().map(|l| l.name.as_str()).collect();
+    let graph = lower(&architecture(4, 5, vec![stage(op, 1, 5, 3, 1)]));
+    let names: Vec<&str> = layers(&graph).iter().map(|(name, _)| *name).collect();
     let block = ["expand", "depthwise", "project", "add"].map(|n| format!("stage1.block1.{n}"));
     assert_eq!(names[0], "stem");
     assert_eq!(names[1..5], block.each_ref().map(String::as_str));
     assert_eq!(names[5..], ["pool", "classifier"]);
-    let cost = plan.cost(Precision::Int8);
+    let cost = Cost::of(&graph, Precision::Int8);
     let (maps, hidden) = (16, 15);
     let macs = 9 * 5 * maps + 5 * hidden * maps + 9 * hidden * maps + hidden * 5 * maps + 50;
     assert_eq!(cost.macs, macs);
     // The block's input, its expansion and the depthwise output are alive at the same time.
     assert_eq!(cost.peak_memory_bytes, maps * (5 + hidden + hidden));
-    // Both sides of the addition belong to one group, so that they are pruned together.
-    let add = plan.layers().iter().find(|l| l.op == LayerOp::Add).unwrap();
-    let groups: Vec<_> = add.inputs.iter().map(|s| plan.source_group(*s)).collect();
-    assert_eq!(groups, [add.group, add.group]);
+    // Both sides of the addition have the same channels, so that they are pruned together.
+    let channels = graph.channels();
+    let (_, add) = graph.nodes().find(|(_, node)| matches!(node.op, Op::Add(_))).unwrap();
+    for side in &add.inputs {
+        assert_eq!(channels.of_value(*side), channels.of_value(add.output));
+    }
 }
 
 #[test]
 fn strides_halve_and_a_stride_on_one_position_is_refused() {
     let strided = stage(Operation::Separable, 1, 4, 3, 2);
-    let plan = lower(&architecture(5, 4, vec![strided.clone(), strided.clone()]));
-    let sides: Vec<u32> = plan.layers().iter().map(|l| l.height).collect();
-    assert_eq!(sides, [5, 3, 3, 2, 2, 1, 1]);
+    let graph = lower(&architecture(5, 4, vec![strided.clone(), strided.clone()]));
+    let sides: Vec<Option<u32>> =
+        layers(&graph).iter().map(|(_, shape)| shape.space().first().copied()).collect();
+    assert_eq!(sides, [Some(5), Some(3), Some(3), Some(2), Some(2), None, None]);
     let deep = architecture(2, 4, vec![strided.clone(), strided.clone()]);
-    let error = Plan::lower(&deep, DATA).unwrap_err();
+    let error = deep.graph(DATA).unwrap_err();
     assert_eq!(error, PlanError::NothingLeftToStride { stage: 2, stride: 2 });
     // The stride of an absent stage is not applied.
     let absent = Stage { depth: 0, ..strided.clone() };
-    assert!(Plan::lower(&architecture(2, 4, vec![strided, absent]), DATA).is_ok());
+    assert!(architecture(2, 4, vec![strided, absent]).graph(DATA).is_ok());
 }
 
 #[test]
 fn pruning_removes_a_share_of_each_stage_and_keeps_at_least_one_channel() {
     let op = Operation::InvertedResidual { expansion: 2 };
     let stages = vec![stage(op, 2, 8, 3, 1), stage(Operation::Conv, 1, 10, 3, 2)];
-    let plan = lower(&architecture(8, 8, stages));
-    let pruned = plan.pruned(&[0.25, 0.99]);
-    for (before, after) in plan.groups().iter().zip(pruned.groups()) {
-        let kept = match before.scope {
-            Scope::Input | Scope::Classes => before.channels,
-            Scope::Stage(0) => before.channels * 3 / 4,
-            Scope::Stage(_) => 1,
+    let graph = lower(&architecture(8, 8, stages));
+    let slim = pruned(graph.clone(), &[0.25, 0.99]);
+    for (group, after) in graph.channels().groups().iter().zip(groups(&slim)) {
+        let before = group.channels.len();
+        let kept = match pruning::stage(&graph, group) {
+            None => before,
+            Some(0) => before * 3 / 4,
+            Some(_) => 1,
         };
-        assert_eq!(after.channels, kept);
+        assert_eq!(after, kept);
     }
-    assert_eq!(pruned.classes(), 10);
-    assert_eq!(plan.pruned(&[]), plan);
+    assert_eq!((slim.input(), slim.output()), (graph.input(), graph.output()));
+    assert_eq!(pruned(graph.clone(), &[]), graph);
 }
 
 #[test]
 fn padding_rounds_up_all_channels_except_image_and_classes() {
     let op = Operation::InvertedResidual { expansion: 3 };
     let stages = vec![stage(op, 1, 6, 3, 1), stage(op, 1, 8, 3, 1)];
-    let plan = lower(&architecture(8, 5, stages));
-    let channels = |plan: &Plan| -> Vec<u32> { plan.groups().iter().map(|g| g.channels).collect() };
-    assert_eq!(channels(&plan), [1, 5, 15, 6, 18, 8, 10]);
-    assert_eq!(channels(&plan.padded(4)), [1, 8, 16, 8, 20, 8, 10]);
-    assert_eq!(plan.padded(1), plan);
+    let graph = lower(&architecture(8, 5, stages));
+    assert_eq!(groups(&graph), [1, 5, 15, 6, 18, 8, 10]);
+    assert_eq!(groups(&graph.padded(4)), [1, 8, 16, 8, 20, 8, 10]);
+    assert_eq!(graph.padded(1), graph);
 }
 
 #[test]
@@ -199,7 +215,7 @@ fn genotypes_are_found_by_name_in_spaces_with_the_same_options() {
 fn feature_maps_above_the_limit_are_refused_with_the_layers_name() {
     let wide = |width: u32, kernel: u32| {
         let stage = stage(Operation::Conv, 1, width, kernel, 1);
-        Plan::lower(&architecture(1024, 4, vec![stage]), DATA)
+        architecture(1024, 4, vec![stage]).graph(DATA)
     };
     assert!(wide(16, 1).is_ok());
     let error = wide(17, 1).unwrap_err();
@@ -209,7 +225,7 @@ fn feature_maps_above_the_limit_are_refused_with_the_layers_name() {
     );
     // Padding is counted: 16 channels are at the limit, and the next layer pads them.
     let stages = vec![stage(Operation::Conv, 1, 16, 1, 1), stage(Operation::Conv, 1, 4, 3, 2)];
-    let error = Plan::lower(&architecture(1024, 4, stages), DATA).unwrap_err();
+    let error = architecture(1024, 4, stages).graph(DATA).unwrap_err();
     assert!(matches!(error, PlanError::TooLarge { layer, .. } if layer == "stage2.block1.conv"));
 }
 
@@ -220,7 +236,7 @@ fn the_largest_network_is_valid_in_a_space_with_too_large_ones() {
     definition.stem_width = vec![4];
     let space = StagedSpace::new(definition, DATA).unwrap();
     let largest = space.largest().unwrap();
-    assert!(space.decode(&largest).plan(DATA).is_ok());
+    assert!(space.decode(&largest).graph(DATA).is_ok());
 }
 
 proptest! {
@@ -251,7 +267,8 @@ proptest! {
         let space = StagedSpace::new(definition, DATA).unwrap();
         let size = |indices: &[u16]| {
             let genotype = Space::from(space.clone()).genotype(indices.to_vec()).unwrap();
-            let cost = space.decode(&genotype).plan(DATA).ok()?.cost(Precision::Fp32);
+            let graph = space.decode(&genotype).graph(DATA).ok()?;
+            let cost = Cost::of(&graph, Precision::Fp32);
             Some((cost.parameters, cost.macs))
         };
         if let Ok(largest) = space.largest() {
@@ -298,8 +315,8 @@ proptest! {
         }).collect();
         let space = StagedSpace::new(definition, DATA).unwrap();
         let parameters = |genotype: &Genotype| {
-            let plan = space.decode(genotype).plan(DATA).ok()?;
-            Some(plan.cost(Precision::Fp32).parameters)
+            let graph = space.decode(genotype).graph(DATA).ok()?;
+            Some(Cost::of(&graph, Precision::Fp32).parameters)
         };
         let largest = space.largest().ok().and_then(|largest| parameters(&largest));
         for seed in seeds {
@@ -317,8 +334,10 @@ proptest! {
 
 #[test]
 fn the_largest_network_is_no_smaller_than_any_sample() {
-    let parameters =
-        |g: &Genotype| staged().decode(g).plan(DATA).map(|p| p.cost(Precision::Fp32).parameters);
+    let parameters = |g: &Genotype| {
+        let graph = staged().decode(g).graph(DATA);
+        graph.map(|graph| Cost::of(&graph, Precision::Fp32).parameters)
+    };
     let largest = parameters(&staged().largest().unwrap()).unwrap();
     for seed in 0..1000 {
         if let Ok(sampled) = parameters(&sample(seed)) {
@@ -364,8 +383,8 @@ fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
         let whole = Space::from(space.clone());
         loop {
             let candidate = space.decode(&whole.genotype(at.clone()).unwrap());
-            if let Ok(plan) = candidate.pruned_plan(DATA) {
-                let cost = plan.cost(candidate.recipe.precision);
+            if let Ok(graph) = candidate.pruned_graph(DATA) {
+                let cost = Cost::of(&graph, candidate.recipe.precision);
                 macs.push(cost.macs);
                 parameters.push(cost.parameters);
                 assert!(memory.contains(&cost.peak_memory_bytes), "{cost:?} in {memory:?}");
@@ -442,7 +461,7 @@ fn recorded_spaces_are_refused_only_if_no_program_can_work_with_them() {
         let first = vec![0; space.choices().len()];
         let whole = Space::from(space.clone());
         // The first network may be too large, but nothing panics.
-        let _ = space.decode(&whole.genotype(first).unwrap()).plan(DATA);
+        let _ = space.decode(&whole.genotype(first).unwrap()).graph(DATA);
         let _ = (space.least(), space.greatest());
         assert!(space.greatest_peak_memory() > 0);
     }
@@ -520,35 +539,32 @@ proptest! {
         let [a, b] = seeds.map(sample);
         let candidates = [&a, &b].map(|g| staged().decode(g));
         if let (Ok(x), Ok(y)) = (space.canonical_hash(&a), space.canonical_hash(&b)) {
-            let plans = candidates.each_ref().map(|c| c.pruned_plan(DATA).unwrap());
+            let graphs = candidates.each_ref().map(|c| c.pruned_graph(DATA).unwrap());
             if x == y {
-                prop_assert_eq!(plans[0].cost(Precision::Int8), plans[1].cost(Precision::Int8));
+                let costs = graphs.each_ref().map(|graph| Cost::of(graph, Precision::Int8));
+                prop_assert_eq!(costs[0], costs[1]);
                 prop_assert_eq!(candidates[0].recipe.precision, candidates[1].recipe.precision);
             }
-            let whole = candidates[0].plan(DATA).unwrap();
-            prop_assert!(plans[0].cost(Precision::Int8).macs <= whole.cost(Precision::Int8).macs);
-            prop_assert_eq!(candidates[0].prunes(&whole), plans[0] != whole);
+            let whole = candidates[0].graph(DATA).unwrap();
+            prop_assert!(graphs[0].total_macs() <= whole.total_macs());
+            prop_assert_eq!(candidates[0].prunes(&whole), graphs[0] != whole);
         }
     }
 
     #[test]
     fn every_layer_reads_earlier_layers_and_shapes_fit(seed: u64) {
         let _space = space();
-        if let Ok(plan) = staged().decode(&sample(seed)).plan(DATA) {
+        if let Ok(graph) = staged().decode(&sample(seed)).graph(DATA) {
             let mut names = std::collections::HashSet::new();
-            for id in plan.ids() {
-                let layer = plan.layer(id);
-                prop_assert!(names.insert(layer.name.clone()));
-                for source in &layer.inputs {
-                    if let edgesmith_search_space::Source::Layer(before) = source {
-                        prop_assert!(*before < id);
-                    }
-                }
-                if let LayerOp::Depthwise { .. } = layer.op {
-                    prop_assert_eq!(plan.input_shape(id).channels, plan.output_shape(id).channels);
+            for (_, node) in graph.nodes() {
+                prop_assert!(names.insert(&graph.value(node.output).name));
+                prop_assert!(node.inputs.iter().all(|input| *input < node.output));
+                if let Op::Conv(conv) = &node.op && conv.groups == Groups::PerChannel {
+                    let [input, output] = [node.inputs[0], node.output].map(|v| graph.shape(v));
+                    prop_assert_eq!(input.channels(), output.channels());
                 }
             }
-            prop_assert_eq!(plan.classes(), 10);
+            prop_assert_eq!(graph.output().channels(), 10);
         }
     }
 }

@@ -2,54 +2,75 @@
 //! shapes allow it (Chen et al. 2016, *Net2Net*; Wei et al. 2016), otherwise an approximation. It
 //! does not choose the relative and does not train.
 //!
-//! Corresponding layers ([`Plan::counterparts`]) copy their weights channel by channel. If the new
-//! network has fewer channels, it gets the most important ones. If it has more, some are duplicated
-//! and the weights that read them are halved, so that the network computes the same. Smaller
-//! kernels are cut out of the centre; larger ones are padded with zeros. New blocks start as the
-//! identity if their shapes allow it. All other weights are fresh.
+//! Corresponding nodes ([`counterparts`]) copy their weights channel by channel. If the new network
+//! has fewer channels, it gets the most important ones. If it has more, some are duplicated and the
+//! weights that read them are halved, so that the network computes the same. Smaller kernels are
+//! cut out of the centre; larger ones are padded with zeros. New blocks start as the identity if
+//! their shapes allow it. All other weights are fresh. Where a node stands is read from its
+//! annotation, never from its name.
 
-use std::collections::HashMap;
-
-use edgesmith_search_space::{ChannelGroupId, Layer, LayerId, LayerOp, Plan, Source};
+use edgesmith_compress::{importance, rank};
+use edgesmith_graph::{
+    Array, Channels, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, Place, ValueId, Weights,
+};
+use edgesmith_search_space::counterparts;
+use edgesmith_train::fresh_weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use crate::compress::{fold, importance};
-use edgesmith_graph::Weights;
-use edgesmith_train::fresh_weights;
-
 /// Relative noise on the weights of a duplicated channel, so that training can separate the two.
 const NOISE: f64 = 0.02;
 
-/// Initial weights for `plan`, inherited from the weights `donor` of `donor_plan`.
+/// Initial weights for `graph`, inherited from the weights `donor` of `donor_graph`. Both are
+/// networks of a space.
 ///
 /// # Panics
-/// If `donor` does not fit `donor_plan`.
-pub fn inherit(plan: &Plan, donor_plan: &Plan, donor: &Weights, seed: [u8; 32]) -> Weights {
-    inherit_with(plan, donor_plan, donor, seed, NOISE)
+/// If `donor` does not fit `donor_graph`.
+pub fn inherit(graph: &Graph, donor_graph: &Graph, donor: &Weights, seed: [u8; 32]) -> Weights {
+    inherit_with(graph, donor_graph, donor, seed, NOISE)
 }
 
 fn inherit_with(
-    plan: &Plan,
-    donor_plan: &Plan,
+    graph: &Graph,
+    donor_graph: &Graph,
     donor: &Weights,
     seed: [u8; 32],
     noise: f64,
 ) -> Weights {
-    let mut weights = fresh_weights(plan.graph(), seed);
-    let counterparts: HashMap<LayerId, LayerId> =
-        plan.counterparts(donor_plan).into_iter().collect();
-    for id in plan.ids().filter(|&id| is_new_block(plan.layer(id), donor_plan)) {
-        start_as_identity(plan, id, &mut weights);
+    let weights = fresh_weights(graph, seed);
+    let mut heir = Heir { layers: Layers::of(graph), weights };
+    for (id, node) in graph.nodes().filter(|(_, node)| is_new_block(&node.place, donor_graph)) {
+        heir.start_as_identity(id, node);
     }
-    let mut donors = Donors { channels: Channels::new(donor_plan, donor, seed), noise };
-    for id in plan.ids() {
-        if let Some(&twin) = counterparts.get(&id) {
-            donors.hand_down(plan, id, donor_plan, twin, donor, &mut weights);
-        }
+    let donor = Donor::new(donor_graph, donor, seed, noise);
+    for (id, twin) in counterparts(graph, donor_graph) {
+        heir.take(id, &donor, twin);
     }
-    weights
+    heir.weights
+}
+
+/// A graph and what belongs to its convolutions and linear layers.
+struct Layers<'a> {
+    graph: &'a Graph,
+    normalizations: Vec<Option<NodeId>>,
+    clips: Vec<Option<NodeId>>,
+}
+
+/// The new network.
+struct Heir<'a> {
+    layers: Layers<'a>,
+    weights: Weights,
+}
+
+/// The trained relative.
+struct Donor<'a> {
+    layers: Layers<'a>,
+    weights: &'a Weights,
+    channels: Channels,
+    importance: Vec<f64>,
+    seed: [u8; 32],
+    noise: f64,
 }
 
 /// The donor's channel that a channel of the new network comes from.
@@ -62,35 +83,62 @@ struct Origin {
     again: bool,
 }
 
-/// Chooses which of the donor's channels a new network gets.
-struct Channels {
-    importance: Vec<Vec<f64>>,
-    seed: [u8; 32],
-}
-
-impl Channels {
-    fn new(donor_plan: &Plan, donor: &Weights, seed: [u8; 32]) -> Self {
-        let folded = fold(donor_plan, donor);
-        let groups = 0..donor_plan.groups().len();
-        let importance = groups.map(|group| importance(&folded, ChannelGroupId(group))).collect();
-        Self { importance, seed }
+impl<'a> Layers<'a> {
+    fn of(graph: &'a Graph) -> Self {
+        let normalizations = graph.absorbed_normalizations();
+        Self { graph, normalizations, clips: graph.absorbed_clips() }
     }
 
-    /// The origins of `count` channels that come from a group. They are the same for all layers, so
-    /// that channels stay aligned.
-    fn origins(&self, group: ChannelGroupId, count: usize) -> Vec<Origin> {
-        let importance = &self.importance[group.0];
-        let there = importance.len();
+    /// The parameters with one number per output channel: the bias, and those of the normalisation.
+    fn per_channel(&self, id: NodeId) -> Vec<ParameterId> {
+        let normalization = self.normalizations[id.index()].map(|id| self.graph.node(id));
+        let own = self.graph.node(id).parameters[1..].iter();
+        let own = own.chain(normalization.into_iter().flat_map(|node| &node.parameters));
+        own.copied().collect()
+    }
+
+    /// What a layer computes, with its normalisation and its clip.
+    fn output(&self, id: NodeId) -> ValueId {
+        let last = self.clips[id.index()].or(self.normalizations[id.index()]).unwrap_or(id);
+        self.graph.node(last).output
+    }
+
+    /// Shape of a layer's weight, `[out, in, rows, columns]`.
+    fn weight(&self, id: NodeId) -> [usize; 4] {
+        let shape = &self.graph.parameter(self.graph.node(id).parameters[0]).shape;
+        // Kernels over one axis have one row, and linear layers a kernel of one position.
+        match shape[..] {
+            [out, inputs] => [out, inputs, 1, 1],
+            [out, inputs, columns] => [out, inputs, 1, columns],
+            [out, inputs, rows, columns] => [out, inputs, rows, columns],
+            _ => panic!("the weight of a layer has two to four axes"),
+        }
+        .map(|size| size as usize)
+    }
+}
+
+impl<'a> Donor<'a> {
+    fn new(graph: &'a Graph, weights: &'a Weights, seed: [u8; 32], noise: f64) -> Self {
+        let channels = graph.channels();
+        let importance = importance(graph, &channels, weights);
+        Self { layers: Layers::of(graph), weights, channels, importance, seed, noise }
+    }
+
+    /// The origins of `count` channels that come from a value's. They are the same for all values
+    /// with these channels, so that channels stay aligned.
+    fn origins(&self, value: ValueId, count: usize) -> Vec<Origin> {
+        let all = self.channels.of_value(value);
+        let there = all.len();
         let mut channels: Vec<usize> = (0..there).collect();
         if count < there {
-            // The sort is stable, so that on ties the earlier channel is kept.
-            channels.sort_by(|&a, &b| importance[b].total_cmp(&importance[a]));
-            channels.truncate(count);
-            channels.sort_unstable();
+            let mut ranked = all.to_vec();
+            rank(&mut ranked, &self.importance);
+            ranked.truncate(count);
+            channels.retain(|&channel| ranked.contains(&all[channel]));
         }
         let mut rng = ChaCha8Rng::from_seed(self.seed);
         // Stream 0 is used for the fresh weights.
-        rng.set_stream(1 + group.0 as u64);
+        rng.set_stream(1 + self.channels.group_of(all[0]).index() as u64);
         channels.extend((there..count).map(|_| rng.random_range(0..there)));
         let mut copies = vec![0; there];
         channels.iter().for_each(|&channel| copies[channel] += 1);
@@ -102,47 +150,35 @@ impl Channels {
     }
 }
 
-struct Donors {
-    channels: Channels,
-    noise: f64,
-}
-
-impl Donors {
+impl Heir<'_> {
     /// Sets the weights of a layer from those of its counterpart.
-    fn hand_down(
-        &mut self,
-        plan: &Plan,
-        id: LayerId,
-        donor_plan: &Plan,
-        twin: LayerId,
-        donor: &Weights,
-        weights: &mut Weights,
-    ) {
-        let (layer, from) = (plan.layer(id), donor_plan.layer(twin));
-        let (Some([out, inputs, kernel, _]), Some([_, theirs, size, _])) =
-            (plan.weight_shape(id), donor_plan.weight_shape(twin))
-        else {
-            return;
+    fn take(&mut self, id: NodeId, donor: &Donor, twin: NodeId) {
+        let (node, from) = (self.layers.graph.node(id), donor.layers.graph.node(twin));
+        let [out, inputs, rows, columns] = self.layers.weight(id);
+        let [_, theirs, tall, wide] = donor.layers.weight(twin);
+        let outputs = donor.origins(from.output, out);
+        let inputs = match &node.op {
+            Op::Conv(Conv { groups: Groups::PerChannel, .. }) => {
+                vec![Origin { channel: 0, copies: 1, again: false }]
+            }
+            _ => donor.origins(from.inputs[0], inputs),
         };
-        let rows = self.channels.origins(from.group, out);
-        let columns = match layer.op {
-            LayerOp::Depthwise { .. } => vec![Origin { channel: 0, copies: 1, again: false }],
-            _ => self.channels.origins(donor_plan.source_group(from.inputs[0]), inputs),
-        };
-        let mut rng = ChaCha8Rng::from_seed(self.channels.seed);
-        rng.set_stream((1 << 32) + id.0 as u64);
-        let jitter = Normal::new(1.0, self.noise).expect("a finite deviation");
-        let whole = &donor.get(&from.name, "weight").data;
-        let mut values = Vec::with_capacity(out * inputs * kernel * kernel);
-        for row in &rows {
-            for column in &columns {
-                let at = (row.channel * theirs + column.channel) * size * size;
-                let filter = &whole[at..at + size * size];
-                for (y, x) in (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x))) {
+        let mut rng = ChaCha8Rng::from_seed(donor.seed);
+        rng.set_stream((1 << 32) + id.index() as u64);
+        let jitter = Normal::new(1.0, donor.noise).expect("a finite deviation");
+        let whole = &donor.weights.of(donor.layers.graph, from.parameters[0]).data;
+        let mut values = Vec::with_capacity(out * inputs.len() * rows * columns);
+        for row in &outputs {
+            for column in &inputs {
+                let at = (row.channel * theirs + column.channel) * tall * wide;
+                let filter = &whole[at..at + tall * wide];
+                for (y, x) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
                     // Kernels are odd, so their centres can be aligned.
-                    let place = |i: usize| (i + size / 2).checked_sub(kernel / 2);
-                    let value = match (place(y), place(x)) {
-                        (Some(y), Some(x)) if y < size && x < size => filter[y * size + x],
+                    let place = |i: usize, own: usize, size: usize| {
+                        (i + size / 2).checked_sub(own / 2).filter(|&at| at < size)
+                    };
+                    let value = match (place(y, rows, tall), place(x, columns, wide)) {
+                        (Some(y), Some(x)) => filter[y * wide + x],
                         _ => 0.0,
                     };
                     let apart =
@@ -151,96 +187,91 @@ impl Donors {
                 }
             }
         }
-        let shape = weights.get(&layer.name, "weight").shape.clone();
-        weights.set(&layer.name, "weight", shape, values);
-        let per_row: &[&str] = match layer.op {
-            LayerOp::Linear => &["bias"],
-            _ => &["gamma", "beta", "mean", "variance"],
-        };
-        for part in per_row {
-            let of = &donor.get(&from.name, part).data;
-            let values = rows.iter().map(|row| of[row.channel]).collect();
-            weights.set(&layer.name, part, vec![out], values);
+        self.set(node.parameters[0], values);
+        let theirs = donor.layers.per_channel(twin);
+        for (own, theirs) in self.layers.per_channel(id).into_iter().zip(theirs) {
+            let theirs = &donor.weights.of(donor.layers.graph, theirs).data;
+            self.set(own, outputs.iter().map(|row| theirs[row.channel]).collect());
         }
     }
-}
 
-/// Whether a layer belongs to a block that the donor does not have.
-fn is_new_block(layer: &Layer, donor_plan: &Plan) -> bool {
-    let block = block_of(layer);
-    block.is_some() && donor_plan.layers().iter().all(|other| block_of(other) != block)
-}
-
-/// Sets a fresh layer so that its block is initially the identity: the last layer of a residual
-/// branch outputs zero, other layers copy each channel. If the number of channels or the resolution
-/// changes, the layer stays random.
-fn start_as_identity(plan: &Plan, id: LayerId, weights: &mut Weights) {
-    let layer = plan.layer(id);
-    if ends_branch(plan, id) {
-        let out = plan.channels(layer.group) as usize;
-        return weights.set(&layer.name, "gamma", vec![out], vec![0.0; out]);
+    /// Sets a fresh convolution so that its block is initially the identity: the last one of a
+    /// residual branch outputs zero, others copy each channel. If the number of channels or the
+    /// resolution changes, it stays random.
+    fn start_as_identity(&mut self, id: NodeId, node: &Node) {
+        let Op::Conv(conv) = &node.op else { return };
+        let graph = self.layers.graph;
+        let normalization = self.layers.normalizations[id.index()].map(|id| graph.node(id));
+        if let Some(normalization) = normalization.filter(|_| self.ends_branch(id, node)) {
+            let [scale, ..] = normalization.parameters[..] else { return };
+            let channels = graph.parameter(scale).elements() as usize;
+            return self.set(scale, vec![0.0; channels]);
+        }
+        let [out, inputs, rows, columns] = self.layers.weight(id);
+        let depthwise = conv.groups == Groups::PerChannel;
+        let strides = conv.axes.iter().any(|axis| axis.stride != 1);
+        // A residual branch outputs zero at its end; its layers before that are better left random.
+        if strides || !(depthwise || inputs == out) || self.is_branch(node) {
+            return;
+        }
+        let mut values = vec![0.0; out * inputs * rows * columns];
+        for channel in 0..out {
+            let column = if depthwise { 0 } else { channel };
+            values[((channel * inputs + column) * rows + rows / 2) * columns + columns / 2] = 1.0;
+        }
+        self.set(node.parameters[0], values);
     }
-    let (Some([out, inputs, kernel, _]), Some(stride)) =
-        (plan.weight_shape(id), stride_of(layer.op))
-    else {
-        return;
-    };
-    let depthwise = matches!(layer.op, LayerOp::Depthwise { .. });
-    // A residual branch outputs zero at its end; its layers before that are better left random.
-    if stride != 1 || !(depthwise || inputs == out) || is_branch(plan, id) {
-        return;
+
+    /// Whether the layer's own block adds its output to the block's input. (Later blocks may add to
+    /// it as well.)
+    fn ends_branch(&self, id: NodeId, node: &Node) -> bool {
+        let output = self.layers.output(id);
+        let adds = |other: &Node| {
+            matches!(other.op, Op::Add(_))
+                && other.inputs.contains(&output)
+                && block(&other.place) == block(&node.place)
+        };
+        self.layers.graph.nodes().any(|(_, other)| adds(other))
     }
-    let mut values = vec![0.0; out * inputs * kernel * kernel];
-    for channel in 0..out {
-        let column = if depthwise { 0 } else { channel };
-        values[((channel * inputs + column) * kernel + kernel / 2) * kernel + kernel / 2] = 1.0;
+
+    /// Whether a layer belongs to an inverted residual.
+    fn is_branch(&self, node: &Node) -> bool {
+        let projects = |other: &Node| {
+            other.place.part == "project" && block(&other.place) == block(&node.place)
+        };
+        self.layers.graph.nodes().any(|(_, other)| projects(other))
     }
-    let shape = weights.get(&layer.name, "weight").shape.clone();
-    weights.set(&layer.name, "weight", shape, values);
-}
 
-/// Whether the layer's own block adds its output to the block's input. (Later blocks may add to it
-/// as well.)
-fn ends_branch(plan: &Plan, id: LayerId) -> bool {
-    let block = block_of(plan.layer(id));
-    let adds = |other: &Layer| {
-        matches!(other.op, LayerOp::Add)
-            && other.inputs.contains(&Source::Layer(id))
-            && block_of(other) == block
-    };
-    plan.layers().iter().any(adds)
-}
-
-/// Whether a layer belongs to an inverted residual.
-fn is_branch(plan: &Plan, id: LayerId) -> bool {
-    let Some(block) = block_of(plan.layer(id)) else { return false };
-    plan.layers().iter().any(|other| other.name.strip_prefix(block) == Some(".project"))
-}
-
-/// The name of the layer's block: the layer's name without its last part. `None` for layers outside
-/// blocks.
-fn block_of(layer: &Layer) -> Option<&str> {
-    layer.name.rsplit_once('.').map(|(block, _)| block)
-}
-
-fn stride_of(op: LayerOp) -> Option<u32> {
-    match op {
-        LayerOp::Conv { stride, .. } | LayerOp::Depthwise { stride, .. } => Some(stride),
-        LayerOp::Add | LayerOp::GlobalAveragePool | LayerOp::Linear => None,
+    fn set(&mut self, parameter: ParameterId, data: Vec<f32>) {
+        let parameter = self.layers.graph.parameter(parameter);
+        let array = Array { shape: parameter.sizes(), data };
+        self.weights.arrays.insert(parameter.name.to_string(), array);
     }
+}
+
+/// Stage and block of a place; `None` outside of blocks.
+fn block(place: &Place) -> Option<(Option<u32>, u32)> {
+    place.block.map(|block| (place.stage, block))
+}
+
+/// Whether a place is in a block that the donor does not have.
+fn is_new_block(place: &Place, donor: &Graph) -> bool {
+    let own = block(place);
+    own.is_some() && donor.nodes().all(|(_, node)| block(&node.place) != own)
 }
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+    use edgesmith_compress::prune;
+    use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage, pruning};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compress::prune;
+    use edgesmith_graph::ChannelGroup;
     use edgesmith_testing::reference;
     use edgesmith_testing::{arbitrary_graph, assert_close, random_image, random_weights};
 
-    fn plan(operation: Operation, [stem, depth, width, kernel]: [u32; 4]) -> Plan {
+    fn network(operation: Operation, [stem, depth, width, kernel]: [u32; 4]) -> Graph {
         let stage = |stride| Stage {
             depth,
             width,
@@ -251,7 +282,7 @@ mod tests {
         };
         let architecture =
             Architecture { resolution: 6, stem_width: stem, stages: vec![stage(1), stage(2)] };
-        Plan::lower(&architecture, DataShape { channels: 3, classes: 4 }).unwrap()
+        architecture.graph(DataShape { channels: 3, classes: 4 }).unwrap()
     }
 
     fn operation() -> impl Strategy<Value = Operation> {
@@ -283,16 +314,16 @@ mod tests {
             // Widens stem and stage alike, because a residual connection appears or disappears when
             // widths become equal or different.
             let more_width = if more_stem > 0 || more_width > 0 { more_stem.max(more_width) } else { 0 };
-            let small = plan(operation, [stem, depth, width, 2 * kernel + 1]);
-            let own = plan(
+            let small = network(operation, [stem, depth, width, 2 * kernel + 1]);
+            let own = network(
                 operation,
                 [stem + more_width, depth + more_depth, width + more_width, 2 * (kernel + larger) + 1],
             );
-            let donor = random_weights(small.graph(), u64::from(seed));
+            let donor = random_weights(&small, u64::from(seed));
             let weights = inherit_with(&own, &small, &donor, [seed; 32], 0.0);
-            weights.check(own.graph()).unwrap();
-            let image = random_image(small.graph(), u64::from(seed) + 1);
-            assert_close(&reference(own.graph(), &weights, &image), &reference(small.graph(), &donor, &image), 1e-3);
+            weights.check(&own).unwrap();
+            let image = random_image(&small, u64::from(seed) + 1);
+            assert_close(&reference(&own, &weights, &image), &reference(&small, &donor, &image), 1e-3);
             // With noise the output is close, and another seed gives another network.
             if more_width > 0 {
                 let noisy = inherit(&own, &small, &donor, [seed; 32]);
@@ -304,19 +335,20 @@ mod tests {
         /// It keeps the same channels as pruning, and so computes the same as the network pruned to
         /// that size.
         #[test]
-        fn a_narrower_relative_equals_the_pruned_network(donor_plan in arbitrary_graph().prop_map(Plan::of), seed: u8, ratio in 0.0..0.8) {
+        fn a_narrower_relative_equals_the_pruned_network(donor_graph in arbitrary_graph(), seed: u8, ratio in 0.0..0.8) {
             let ratios = [ratio; 3];
-            let donor = random_weights(donor_plan.graph(), u64::from(seed));
-            let (own, pruned) = prune(&donor_plan, &donor, &ratios);
-            prop_assert_eq!(inherit(&own, &donor_plan, &donor, [seed; 32]), pruned);
+            let donor = random_weights(&donor_graph, u64::from(seed));
+            let kept = |group: &ChannelGroup| pruning::kept(&donor_graph, group, &ratios);
+            let (own, pruned) = prune(&donor_graph, &donor, kept);
+            prop_assert_eq!(inherit(&own, &donor_graph, &donor, [seed; 32]), pruned);
         }
 
         #[test]
-        fn weights_are_inherited_between_any_two_networks(own in arbitrary_graph().prop_map(Plan::of), donor_plan in arbitrary_graph().prop_map(Plan::of), seed: u8) {
-            prop_assume!(own.input().channels == donor_plan.input().channels);
-            prop_assume!(own.classes() == donor_plan.classes());
-            let donor = random_weights(donor_plan.graph(), u64::from(seed));
-            inherit(&own, &donor_plan, &donor, [seed; 32]).check(own.graph()).unwrap();
+        fn weights_are_inherited_between_any_two_networks(own in arbitrary_graph(), donor_graph in arbitrary_graph(), seed: u8) {
+            prop_assume!(own.input().channels() == donor_graph.input().channels());
+            prop_assume!(own.output() == donor_graph.output());
+            let donor = random_weights(&donor_graph, u64::from(seed));
+            inherit(&own, &donor_graph, &donor, [seed; 32]).check(&own).unwrap();
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! It works on one task at a time and does not know other trials, objectives or fronts.
 
-pub mod compress;
+pub mod evaluate;
 pub mod export;
 pub mod inherit;
 mod lru;

@@ -3,6 +3,7 @@
 //! Needs a Python with `onnxruntime` and `numpy` (`EDGESMITH_PYTHON`, else `python3`); without one
 //! the tests say so and pass, unless `EDGESMITH_REQUIRE_ONNX` is set.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,11 +11,10 @@ use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
 use edgesmith_data::{Dataset, ImageSet, Normalization};
 use edgesmith_edge_runtime::{Model, Session};
-use edgesmith_graph::Weights;
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Plan, Stage};
+use edgesmith_graph::{Evaluator, Graph, Weights};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
 use edgesmith_train::fresh_weights;
-use edgesmith_worker::compress::{fold, quantize};
-use edgesmith_worker::export::{float_model, onnx};
+use edgesmith_worker::export::{float_model, integer_model, onnx};
 
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx_check.py");
 
@@ -30,19 +30,21 @@ fn onnx_runtime_computes_what_the_edge_runtime_does() {
     };
     let digits = Dataset::load(&spec, data, Seed(1), Path::new(".")).unwrap();
     for (index, architecture) in [plain(), residual()].iter().enumerate() {
-        let plan = Plan::lower(architecture, data).unwrap();
-        let mut weights = away_from_initial(fresh_weights(plan.graph(), [index as u8; 32]));
+        let graph = architecture.graph(data).unwrap();
+        let mut weights = away_from_initial(fresh_weights(&graph, [index as u8; 32]));
         let side = architecture.resolution as usize;
         let train = digits.train.resized(side);
-        fit_classifier(&plan, &mut weights, &train, &digits.normalization);
+        fit_classifier(&graph, &mut weights, &train, &digits.normalization);
         let test = digits.test.resized(side);
         let images: Vec<&[u8]> = (0..test.len()).map(|i| test.image(i)).collect();
 
-        let float = float_model(&plan, &weights, &digits.normalization);
+        let float = float_model(&graph, &weights, &digits.normalization).unwrap();
         check(&python, &float, &images, &[]);
 
-        let calibration = (0..256).map(|i| train.image(i));
-        let int8 = quantize(&plan, &weights, &digits.normalization, calibration).unwrap();
+        let calibration = train.subset(&(0..256).collect::<Vec<_>>());
+        let go_on = &mut || ControlFlow::Continue(());
+        let int8 = integer_model(&graph, &weights, &digits.normalization, &calibration, go_on);
+        let int8 = int8.unwrap();
         // Requantization rounds twice in integers and once in floats: a byte may differ by one.
         check(&python, &int8, &images, &["--tolerance", "1", "--agreement", "0.95"]);
     }
@@ -104,23 +106,23 @@ fn away_from_initial(mut weights: Weights) -> Weights {
 /// Makes the last layer a linear discriminant of the pooled features (of independent features with
 /// the variance of all images), so that logits are apart without any training.
 fn fit_classifier(
-    plan: &Plan,
+    graph: &Graph,
     weights: &mut Weights,
     images: &ImageSet,
     normalization: &Normalization,
 ) {
-    let network = fold(plan, weights);
+    let evaluator = Evaluator::<f32>::new(graph, weights);
+    let pooled = graph.value_named("pool").unwrap();
     let features: Vec<Vec<f32>> = (0..images.len())
         .map(|i| {
             let normalize =
                 |b: &u8| (f32::from(*b) / 255.0 - normalization.mean[0]) / normalization.std[0];
             let image: Vec<f32> = images.image(i).iter().map(normalize).collect();
-            let mut values = network.forward(&image);
-            values.swap_remove(plan.layers().len() - 2)
+            evaluator.run(vec![image]).swap_remove(pooled.index())
         })
         .collect();
     let width = features[0].len();
-    let classes = plan.classes() as usize;
+    let classes = graph.output().channels() as usize;
     let mean = |of: &dyn Fn(usize) -> bool| -> Vec<f32> {
         let members: Vec<&Vec<f32>> =
             (0..images.len()).filter(|&i| of(i)).map(|i| &features[i]).collect();

@@ -84,11 +84,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ExportFormat::Safetensors => weights?,
         ExportFormat::Onnx => {
             let weights = safetensors::from_bytes(&weights?)?;
-            let plan = candidate.pruned_plan(work.space.data())?;
-            weights.check(plan.graph())?;
+            let graph = candidate.pruned_graph(work.space.data())?;
+            weights.check(&graph)?;
             let model = Model::from_bytes(&fetch(trained.model).await?)?;
             let InputSpec { mean, std, .. } = model.input;
-            let model = float_model(&plan, &weights, &Normalization { mean, std });
+            let model = float_model(&graph, &weights, &Normalization { mean, std })?;
             onnx::to_bytes(&model, &metadata)
         }
         ExportFormat::OnnxInt8 => {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{FIRST_CHOICES, STAGE_CHOICES, StagedSpace};
-use crate::{Architecture, Choice, Genotype, Plan, PlanError, Precision};
+use crate::{Architecture, Choice, Cost, Genotype, PlanError, Precision};
 
 impl StagedSpace {
     /// The genotype with the largest network of the space, by parameters and then by MACs, before
@@ -96,7 +96,8 @@ impl Search<'_> {
         if let Some(size) = self.sizes.borrow().get(&network) {
             return *size;
         }
-        let cost = Plan::lower(&network, self.space.data).ok().map(|p| p.cost(Precision::Fp32));
+        let graph = network.graph(self.space.data).ok();
+        let cost = graph.map(|graph| Cost::of(&graph, Precision::Fp32));
         let size = cost.map(|cost| (cost.parameters, cost.macs));
         self.sizes.borrow_mut().insert(network, size);
         size
@@ -197,7 +198,7 @@ impl Search<'_> {
         let mut refused = None;
         for option in resolutions {
             genotype.0[0] = option;
-            match self.space.decode(&genotype).plan(self.space.data) {
+            match self.space.decode(&genotype).graph(self.space.data) {
                 Ok(_) => return Ok(genotype),
                 Err(error) => refused = refused.or(Some(error)),
             }

@@ -1,8 +1,54 @@
-//! Converts networks to files: the edge-runtime model, safetensors and ONNX. It does not train or
+//! Converts networks to what others read: models of the edge runtime, and ONNX. It does not train or
 //! compress.
 
 mod edge;
 pub mod onnx;
 
-pub use edge::float_model;
-pub(crate) use edge::{convolution, input_spec, value_ids};
+use std::ops::ControlFlow;
+
+use edgesmith_compress::fold;
+use edgesmith_data::{ImageSet, Normalization};
+use edgesmith_edge_runtime::Model;
+use edgesmith_graph::{Graph, Weights};
+
+use crate::evaluate::{RunError, calibrate};
+
+pub use edge::{LowerError, input_spec, lower};
+
+/// The fp32 model of a trained network: folded, then lowered.
+///
+/// # Errors
+/// If the engine does not run one of the operations.
+///
+/// # Panics
+/// If `weights` do not fit `graph`, or `normalization` has the wrong number of channels.
+pub fn float_model(
+    graph: &Graph,
+    weights: &Weights,
+    normalization: &Normalization,
+) -> Result<Model, LowerError> {
+    let (graph, weights) = fold(graph, weights);
+    lower(&graph, &weights, None, normalization)
+}
+
+/// The int8 model of a trained network: folded, calibrated on the images of `set`, then lowered.
+/// `pause` is called from time to time.
+///
+/// # Errors
+/// If `pause` breaks, the network cannot be quantized, or the engine does not run one of the
+/// operations.
+///
+/// # Panics
+/// If `weights` do not fit `graph`, or `normalization` has the wrong number of channels.
+pub fn integer_model(
+    graph: &Graph,
+    weights: &Weights,
+    normalization: &Normalization,
+    set: &ImageSet,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Model, RunError> {
+    let (graph, weights) = fold(graph, weights);
+    let input = input_spec(&graph, normalization)?;
+    let quantization = calibrate(&graph, &weights, &input, set, pause)?;
+    Ok(lower(&graph, &weights, Some(&quantization), normalization)?)
+}

@@ -5,7 +5,6 @@
 //! its model file in the edge runtime, never from the training framework. This module does not talk
 //! to the coordinator: the session gives it tasks and takes the outcomes.
 
-mod evaluate;
 mod gate;
 mod inputs;
 mod run;
@@ -23,12 +22,12 @@ use edgesmith_common::{
     Metric, Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
 };
 use edgesmith_edge_runtime::Model;
-use edgesmith_search_space::{Candidate, Genotype, Plan, Precision, Space};
+use edgesmith_search_space::pruning;
+use edgesmith_search_space::{Candidate, Genotype, Precision, Space};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 use self::inputs::{Data, DataKey};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
-use crate::compress::prune;
 use crate::export::float_model;
 use crate::inherit::inherit;
 use crate::lru::Lru;
@@ -36,8 +35,9 @@ use crate::probe::{self, ProbeError};
 use crate::proxy;
 use crate::session::{AttemptContext, TaskExecutor, TaskWork};
 use crate::table::{TableError, Tables};
+use edgesmith_compress::prune;
 use edgesmith_data::{DataError, ImageSet};
-use edgesmith_graph::Weights;
+use edgesmith_graph::{ChannelGroup, Graph, Weights};
 use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
 use edgesmith_train::{fresh_weights, safetensors};
 
@@ -124,9 +124,9 @@ impl Pipeline {
         context.progress(0.0, "score");
         let data = self.data(study)?;
         let candidate = study.work.space.decode(genotype);
-        let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
-        let weights = fresh_weights(plan.graph(), study.seed.derive(Purpose::Weights(number)));
-        Ok(proxy::score(proxy, plan.graph(), &weights, &data.set))
+        let graph = candidate.graph(study.work.space.data()).map_err(hopeless)?;
+        let weights = fresh_weights(&graph, study.seed.derive(Purpose::Weights(number)));
+        Ok(proxy::score(proxy, &graph, &weights, &data.set))
     }
 
     /// Trains and compresses one candidate: initialises it, trains it with the teacher's soft
@@ -144,7 +144,7 @@ impl Pipeline {
         let data = self.data(study)?;
         let dataset = &data.set;
         let candidate = study.work.space.decode(genotype);
-        let plan = candidate.plan(study.work.space.data()).map_err(hopeless)?;
+        let graph = candidate.graph(study.work.space.data()).map_err(hopeless)?;
         let soft_targets = match candidate.recipe.distillation {
             Some(_) => Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?),
             None => None,
@@ -157,8 +157,8 @@ impl Pipeline {
             None => {
                 let seed = study.seed.derive(Purpose::Weights(number));
                 Checkpoint::fresh(match trial.donor {
-                    Some(donor) => inherited(study, donor, &plan, seed, context)?,
-                    None => fresh_weights(plan.graph(), seed),
+                    Some(donor) => inherited(study, donor, &graph, seed, context)?,
+                    None => fresh_weights(&graph, seed),
                 })
             }
         };
@@ -173,8 +173,8 @@ impl Pipeline {
         };
         let trained = run.train(Phase {
             name: "epoch",
-            span: (0.0, if candidate.prunes(&plan) && trial.rung.is_none() { 0.65 } else { 0.9 }),
-            plan: &plan,
+            span: (0.0, if candidate.prunes(&graph) && trial.rung.is_none() { 0.65 } else { 0.9 }),
+            graph: &graph,
             start,
             epochs,
             until: trial.rung.unwrap_or(epochs),
@@ -185,7 +185,7 @@ impl Pipeline {
         let seconds = || seconds_before + started.elapsed().as_secs_f64();
         if let Some(epochs) = trial.rung {
             context.progress(0.95, "evaluate");
-            let model = float_model(&plan, &trained.weights, &dataset.normalization);
+            let model = run.model(&graph, &trained.weights, Precision::Fp32)?;
             let model = Model::from_bytes(&model.to_bytes()).map_err(hopeless)?;
             let mut figures = run.evaluate(&model, &dataset.validation, Split::Validation)?;
             let seconds = seconds();
@@ -195,25 +195,22 @@ impl Pipeline {
             let checkpoint = Some(context.put(checkpoint.to_bytes())?);
             return Ok(Outcome::RungReached(RungReport { epochs, figures, checkpoint }));
         }
-        let uncompressed_model = float_model(&plan, &trained.weights, &dataset.normalization);
-        let uncompressed = run.report(&plan, Precision::Fp32, &uncompressed_model)?;
+        let uncompressed_model = run.model(&graph, &trained.weights, Precision::Fp32)?;
+        let uncompressed = run.report(&graph, Precision::Fp32, &uncompressed_model)?;
 
-        let (plan, compressed) =
-            self.compress(&run, &candidate, plan, trained, number, soft_targets.as_deref())?;
+        let (graph, compressed) =
+            self.compress(&run, &candidate, graph, trained, number, soft_targets.as_deref())?;
         let weights = compressed.weights;
-        let model = match candidate.recipe.precision {
-            Precision::Fp32 => float_model(&plan, &weights, &dataset.normalization),
-            Precision::Int8 => {
-                context.progress(0.92, "quantize");
-                run.quantized_model(&plan, &weights)?
-            }
-        };
+        if candidate.recipe.precision == Precision::Int8 {
+            context.progress(0.92, "quantize");
+        }
+        let model = run.model(&graph, &weights, candidate.recipe.precision)?;
         context.progress(0.95, "evaluate");
         // If the recipe changed nothing, this file has already been run.
         let (mut figures, bytes) = if model.to_bytes() == uncompressed.1 {
             uncompressed.clone()
         } else {
-            run.report(&plan, candidate.recipe.precision, &model)?
+            run.report(&graph, candidate.recipe.precision, &model)?
         };
         note_spent(&mut figures, compressed.images_seen, seconds());
         let (names, what) = (self.class_names(study)?, ("trial", number.to_string()));
@@ -231,23 +228,24 @@ impl Pipeline {
         &self,
         run: &Run<'_>,
         candidate: &Candidate,
-        plan: Plan,
+        graph: Graph,
         trained: Trained,
         number: TrialNumber,
         soft_targets: Option<&SoftTargets>,
-    ) -> Result<(Plan, Trained), AttemptError> {
-        if !candidate.prunes(&plan) {
-            return Ok((plan, trained));
+    ) -> Result<(Graph, Trained), AttemptError> {
+        if !candidate.prunes(&graph) {
+            return Ok((graph, trained));
         }
-        let (plan, weights) = prune(&plan, &trained.weights, &candidate.recipe.prune);
+        let kept = |group: &ChannelGroup| pruning::kept(&graph, group, &candidate.recipe.prune);
+        let (graph, weights) = prune(&graph, &trained.weights, kept);
         if run.study.work.training.fine_tune_epochs == 0 {
-            let weights = run.renew_statistics(&plan, &weights)?;
-            return Ok((plan, Trained { weights, ..trained }));
+            let weights = run.renew_statistics(&graph, &weights)?;
+            return Ok((graph, Trained { weights, ..trained }));
         }
         let mut tuned = run.train(Phase {
             name: "fine-tune epoch",
             span: (0.65, 0.9),
-            plan: &plan,
+            graph: &graph,
             start: Checkpoint::fresh(weights),
             epochs: run.study.work.training.fine_tune_epochs,
             until: run.study.work.training.fine_tune_epochs,
@@ -256,7 +254,7 @@ impl Pipeline {
             teacher: candidate.recipe.distillation.zip(soft_targets),
         })?;
         tuned.images_seen += trained.images_seen;
-        Ok((plan, tuned))
+        Ok((graph, tuned))
     }
 
     /// Trains the teacher or reads its weights from an artifact. Then computes its soft targets,
@@ -275,9 +273,9 @@ impl Pipeline {
         let busy = self.gate.busy();
         let data = self.data(study)?;
         let dataset = &data.set;
-        let plan = Plan::lower(&teacher.architecture, study.work.space.data()).map_err(hopeless)?;
+        let graph = teacher.architecture.graph(study.work.space.data()).map_err(hopeless)?;
         let given = match given {
-            Some(hash) => Some(given_weights(&context.fetch(hash)?, &plan)?),
+            Some(hash) => Some(given_weights(&context.fetch(hash)?, &graph)?),
             None => None,
         };
         let started = Instant::now();
@@ -295,9 +293,9 @@ impl Pipeline {
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
                 name: "epoch",
                 span: (0.0, 0.8),
-                plan: &plan,
+                graph: &graph,
                 start: Checkpoint::fresh(fresh_weights(
-                    plan.graph(),
+                    &graph,
                     study.seed.derive(Purpose::TeacherWeights),
                 )),
                 epochs: *epochs,
@@ -312,10 +310,10 @@ impl Pipeline {
             }
         };
         context.progress(0.8, "soft targets");
-        let targets = run.soft_targets(&plan, &trained.weights, &normalization)?;
+        let targets = run.soft_targets(&graph, &trained.weights, &normalization)?;
         context.progress(0.95, "evaluate");
-        let model = float_model(&plan, &trained.weights, &normalization);
-        let (uncompressed, bytes) = run.report(&plan, Precision::Fp32, &model)?;
+        let model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
+        let (uncompressed, bytes) = run.report(&graph, Precision::Fp32, &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
         let (names, what) = (self.class_names(study)?, ("role", "teacher".to_owned()));
@@ -472,16 +470,16 @@ fn note_spent(figures: &mut Figures, images_seen: u64, seconds: f64) {
 fn inherited(
     study: &Study<'_>,
     donor: &Donor,
-    plan: &Plan,
+    graph: &Graph,
     seed: [u8; 32],
     context: &AttemptContext,
 ) -> Result<Weights, AttemptError> {
     let data = study.work.space.data();
-    let donor_plan =
-        study.work.space.decode(&donor.genotype).pruned_plan(data).map_err(hopeless)?;
+    let donor_graph =
+        study.work.space.decode(&donor.genotype).pruned_graph(data).map_err(hopeless)?;
     let (weights, _) = safetensors::read(&context.fetch(donor.weights)?).map_err(hopeless)?;
-    weights.check(donor_plan.graph()).map_err(hopeless)?;
-    Ok(inherit(plan, &donor_plan, &weights, seed))
+    weights.check(&donor_graph).map_err(hopeless)?;
+    Ok(inherit(graph, &donor_graph, &weights, seed))
 }
 
 /// An error that another attempt would repeat.

@@ -10,14 +10,15 @@ use edgesmith_common::{
     TrialNumber,
 };
 use edgesmith_edge_runtime::Model;
-use edgesmith_search_space::{Distillation, Genotype, Plan, Precision};
+use edgesmith_search_space::{Cost, Distillation, Genotype, Plan, Precision};
 
-use super::{Busy, evaluate, hopeless, inputs};
-use crate::compress::quantize;
+use super::{Busy, hopeless, inputs};
+use crate::evaluate::{RunError, evaluate};
+use crate::export::{float_model, integer_model};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
-use edgesmith_graph::Weights;
+use edgesmith_graph::{Graph, Weights};
 use edgesmith_train::safetensors;
 use edgesmith_train::{
     Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
@@ -60,7 +61,7 @@ pub struct Phase<'a> {
     pub name: &'static str,
     /// The part of the attempt's progress that it covers, from and to, `0..=1`.
     pub span: (f64, f64),
-    pub plan: &'a Plan,
+    pub graph: &'a Graph,
     pub start: Checkpoint,
     /// Epochs of the whole training; the learning rate schedule depends on it.
     pub epochs: u32,
@@ -87,7 +88,7 @@ impl Run<'_> {
         let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
         let begun = phase.start.epochs;
         let request = TrainRequest {
-            plan: phase.plan,
+            plan: &Plan::of(phase.graph.clone()),
             start: phase.start,
             dataset: self.dataset,
             views: &views,
@@ -115,13 +116,13 @@ impl Run<'_> {
     /// Recomputes the batch normalisation statistics of a network that is not trained any further.
     pub fn renew_statistics(
         &self,
-        plan: &Plan,
+        graph: &Graph,
         weights: &Weights,
     ) -> Result<Weights, AttemptError> {
         let batch_size = self.study.work.training.batch_size;
         let pause = &mut || self.pause_or_stop();
         edgesmith_train::renew_statistics(
-            plan,
+            &Plan::of(graph.clone()),
             weights,
             self.dataset,
             batch_size,
@@ -135,14 +136,14 @@ impl Run<'_> {
     /// use.
     pub fn soft_targets(
         &self,
-        plan: &Plan,
+        graph: &Graph,
         weights: &Weights,
         normalization: &Normalization,
     ) -> Result<SoftTargets, AttemptError> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
         let lesson = Lesson {
-            plan,
+            plan: &Plan::of(graph.clone()),
             weights,
             normalization,
             train: &self.dataset.train,
@@ -178,7 +179,7 @@ impl Run<'_> {
     /// Figures of a model from running its file in the edge runtime, and the bytes of that file.
     pub fn report(
         &self,
-        plan: &Plan,
+        graph: &Graph,
         precision: Precision,
         model: &Model,
     ) -> Result<(Figures, Vec<u8>), AttemptError> {
@@ -188,7 +189,7 @@ impl Run<'_> {
         let mut figures = self.evaluate(&model, &self.dataset.validation, Split::Validation)?;
         figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
         figures.set(Metric::MODEL_BYTES.whole(), bytes.len() as f64);
-        figures.set_cost(&plan.cost(precision));
+        figures.set_cost(&Cost::of(graph, precision));
         Ok((figures, bytes))
     }
 
@@ -199,17 +200,27 @@ impl Run<'_> {
         set: &ImageSet,
         split: Split,
     ) -> Result<Figures, AttemptError> {
-        evaluate::evaluate(model, set, split, &mut || self.pause_or_stop())
-            .map_err(|error| error.map_or_else(AttemptError::stopped, hopeless))
+        evaluate(model, set, split, &mut || self.pause_or_stop()).map_err(run_failed)
     }
 
-    pub fn quantized_model(&self, plan: &Plan, weights: &Weights) -> Result<Model, AttemptError> {
-        let train = &self.dataset.train;
-        let step = train.len().div_ceil(CALIBRATION_IMAGES).max(1);
-        let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
-        let images = train.subset(&chosen).resized(plan.input().height as usize);
-        let sample = (0..images.len()).map(|i| images.image(i));
-        quantize(plan, weights, &self.dataset.normalization, sample).map_err(hopeless)
+    /// The model of a trained network that ships: folded, and quantized if asked.
+    pub fn model(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+        precision: Precision,
+    ) -> Result<Model, AttemptError> {
+        let normalization = &self.dataset.normalization;
+        match precision {
+            Precision::Fp32 => float_model(graph, weights, normalization).map_err(hopeless),
+            Precision::Int8 => {
+                let train = &self.dataset.train;
+                let step = train.len().div_ceil(CALIBRATION_IMAGES).max(1);
+                let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
+                let (images, pause) = (train.subset(&chosen), &mut || self.pause_or_stop());
+                integer_model(graph, weights, normalization, &images, pause).map_err(run_failed)
+            }
+        }
     }
 
     /// Pauses for measurements. Breaks if the attempt was stopped.
@@ -231,11 +242,11 @@ fn numbers(values: &[f32]) -> String {
 /// Reads weights that a user supplied, and the normalisation that they expect if the file has it.
 pub fn given_weights(
     bytes: &[u8],
-    plan: &Plan,
+    graph: &Graph,
 ) -> Result<(Weights, Option<Normalization>), AttemptError> {
     let (weights, notes) = safetensors::read(bytes).map_err(hopeless)?;
-    weights.check(plan.graph()).map_err(hopeless)?;
-    let channels = plan.input().channels as usize;
+    weights.check(graph).map_err(hopeless)?;
+    let channels = graph.input().channels() as usize;
     let read = |key: &str| -> Result<Option<Vec<f32>>, AttemptError> {
         let Some(text) = notes.get(key) else { return Ok(None) };
         let values: Result<Vec<f32>, _> = text.split(',').map(|v| v.trim().parse()).collect();
@@ -255,6 +266,16 @@ pub fn given_weights(
     let normalization =
         read(MEAN_KEY)?.zip(read(STD_KEY)?).map(|(mean, std)| Normalization { mean, std });
     Ok((weights, normalization))
+}
+
+/// Running the same network on the same images fails in the same way.
+fn run_failed(error: RunError) -> AttemptError {
+    match error {
+        RunError::Stopped => AttemptError::stopped(),
+        RunError::Model(_) | RunError::Image(_) | RunError::Lower(_) | RunError::Quantize(_) => {
+            hopeless(error)
+        }
+    }
 }
 
 /// A training with the same seed fails in the same way, so most failures are not repeated.

@@ -261,8 +261,8 @@ fn without_compression_the_network_ships_as_trained() {
     let spec = StudySpec::parse(&text).unwrap();
     let space = &spec.training().unwrap().space;
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
-    let plan = space.decode(&genotype).plan(space.data()).unwrap();
-    let float = float_model(&plan, &weights, &data_of(&text).normalization);
+    let graph = space.decode(&genotype).graph(space.data()).unwrap();
+    let float = float_model(&graph, &weights, &data_of(&text).normalization).unwrap();
     assert_eq!(model.to_bytes(), float.to_bytes());
 }
 
@@ -296,7 +296,8 @@ fn a_pruned_network_without_fine_tuning_gets_new_statistics() {
     let spec = StudySpec::parse(&text).unwrap();
     let work = spec.training().unwrap();
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
-    let plan = work.space.decode(&genotype).pruned_plan(work.space.data()).unwrap();
+    let graph = work.space.decode(&genotype).pruned_graph(work.space.data()).unwrap();
+    let plan = edgesmith_search_space::Plan::of(graph);
     let go_on = &mut || std::ops::ControlFlow::Continue(());
     let (size, device) = (work.training.batch_size, TrainDevice::Flex);
     let again =
@@ -445,8 +446,8 @@ fn teacher_weights(text: &str) -> Weights {
     let spec = StudySpec::parse(text).unwrap();
     let work = spec.training().unwrap();
     let teacher = work.teacher.as_ref().unwrap();
-    let plan = Plan::lower(&teacher.architecture, work.space.data()).unwrap();
-    fresh_weights(plan.graph(), [7; 32])
+    let graph = teacher.architecture.graph(work.space.data()).unwrap();
+    fresh_weights(&graph, [7; 32])
 }
 
 #[test]

@@ -126,7 +126,6 @@ fn pixels(bytes: usize) -> Vec<u8> {
 mod tests {
     use edgesmith_common::DeviceClass;
     use edgesmith_edge_runtime::ENGINE_NAME;
-    use edgesmith_search_space::Plan;
 
     use super::*;
     use crate::export::float_model;
@@ -144,8 +143,8 @@ mod tests {
     }
 
     fn model() -> Model {
-        let plan = Plan::of(residual_graph());
-        float_model(&plan, &random_weights(plan.graph(), 1), &normalization(plan.graph()))
+        let graph = residual_graph();
+        float_model(&graph, &random_weights(&graph, 1), &normalization(&graph)).unwrap()
     }
 
     #[test]

@@ -9,7 +9,8 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, DeviceInfo, Figures, Measurement, Metric, Outcome, RungReport,
     ScopedMetric, Target, TrainedTrial, Work,
 };
-use edgesmith_search_space::{Plan, Precision};
+use edgesmith_graph::Graph;
+use edgesmith_search_space::{Cost, Precision, pruned};
 
 use super::{AttemptContext, TaskExecutor, TaskWork};
 
@@ -90,10 +91,12 @@ impl TaskExecutor for SyntheticExecutor {
                 let teacher = work.teacher.as_ref();
                 let teacher =
                     teacher.ok_or_else(|| AttemptError::hopeless("the study has no teacher"))?;
-                let plan = Plan::lower(&teacher.architecture, work.space.data())
+                let graph = teacher
+                    .architecture
+                    .graph(work.space.data())
                     .map_err(AttemptError::hopeless)?;
                 let seed = format!("teacher of {} with seed {}", task.study, spec.seed.0);
-                let network = report(&seed, &plan, Precision::Fp32);
+                let network = report(&seed, &graph, Precision::Fp32);
                 let trained = trained(&seed, network.clone(), network, context)?;
                 let soft_targets = context.put(format!("soft targets of {seed}").into_bytes())?;
                 Ok(Outcome::TeacherTrained { trained, soft_targets })
@@ -107,7 +110,7 @@ impl TaskExecutor for SyntheticExecutor {
                     context.fetch(*hash)?;
                 }
                 let candidate = work.space.decode(genotype);
-                let plan = candidate.plan(work.space.data()).map_err(AttemptError::hopeless)?;
+                let graph = candidate.graph(work.space.data()).map_err(AttemptError::hopeless)?;
                 let seed = format!("{:?} with seed {}", genotype.indices(), spec.seed.0);
                 if let Some(epochs) = *rung {
                     let salt = format!("validation after {epochs} epochs");
@@ -118,9 +121,9 @@ impl TaskExecutor for SyntheticExecutor {
                         checkpoint: Some(context.put(format!("{salt} of {seed}").into_bytes())?),
                     }));
                 }
-                let pruned = plan.pruned(&candidate.recipe.prune);
+                let pruned = pruned(graph.clone(), &candidate.recipe.prune);
                 let compressed = report(&seed, &pruned, candidate.recipe.precision);
-                let uncompressed = report(&seed, &plan, Precision::Fp32);
+                let uncompressed = report(&seed, &graph, Precision::Fp32);
                 Ok(Outcome::TrialTrained(trained(&seed, compressed, uncompressed, context)?))
             }
             Work::LookUpTrial { .. } => {
@@ -161,8 +164,8 @@ fn spent() -> Figures {
     figures.with(Metric::IMAGES_SEEN.whole(), 0.0)
 }
 
-fn report(seed: &str, plan: &Plan, precision: Precision) -> Figures {
-    let cost = plan.cost(precision);
+fn report(seed: &str, graph: &Graph, precision: Precision) -> Figures {
+    let cost = Cost::of(graph, precision);
     let accuracy = |part: &str| 0.5 + 0.5 * unit(part, seed.as_bytes());
     let bytes = HEADER_BYTES + cost.parameters * precision.weight_bytes();
     Figures::of_cost(&cost)

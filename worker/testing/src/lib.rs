@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use edgesmith_data::Normalization;
+use edgesmith_data::{ImageSet, Normalization};
 use edgesmith_graph::{Array, Graph, Role, Weights};
 
 pub use networks::{
@@ -83,6 +83,21 @@ pub fn random_bytes(graph: &Graph, seed: u64) -> Vec<u8> {
     (0..graph.input().elements())
         .map(|i| (base + slope * (i % width) as f32 + rng.random_range(-64.0..64.0f32)) as u8)
         .collect()
+}
+
+/// A set of images of the size that `graph` reads, all with label 0.
+///
+/// # Panics
+/// If the graph does not read images.
+pub fn images_for(graph: &Graph, images: &[Vec<u8>]) -> ImageSet {
+    let [height, width] = *graph.input().space() else { panic!("a graph that reads images") };
+    ImageSet {
+        channels: graph.input().channels() as usize,
+        height: height as usize,
+        width: width as usize,
+        pixels: images.concat(),
+        labels: vec![0; images.len()],
+    }
 }
 
 /// Normalisation constants of a typical size, different for every channel.

@@ -327,18 +327,24 @@ fn value<T: Clone>(values: &[T], id: ValueId) -> T {
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_search_space::Plan;
+    use std::ops::ControlFlow;
+
+    use edgesmith_graph::Graph;
+    use edgesmith_testing::{
+        images_for, normalization, random_bytes, random_weights, residual_graph,
+    };
 
     use super::*;
-    use edgesmith_testing::residual_graph;
-    use edgesmith_testing::{normalization, random_bytes, random_weights};
+    use crate::export::{float_model, integer_model};
 
-    fn models() -> (Plan, Model, Model) {
-        let plan = Plan::of(residual_graph());
-        let (weights, constants) = (random_weights(plan.graph(), 1), normalization(plan.graph()));
-        let image = random_bytes(plan.graph(), 1);
-        let int8 = crate::compress::quantize(&plan, &weights, &constants, [&image[..]]).unwrap();
-        (plan.clone(), crate::export::float_model(&plan, &weights, &constants), int8)
+    fn models() -> (Graph, Model, Model) {
+        let graph = residual_graph();
+        let (weights, constants) = (random_weights(&graph, 1), normalization(&graph));
+        let set = images_for(&graph, &[random_bytes(&graph, 1)]);
+        let go_on = &mut || ControlFlow::Continue(());
+        let int8 = integer_model(&graph, &weights, &constants, &set, go_on).unwrap();
+        let float = float_model(&graph, &weights, &constants).unwrap();
+        (graph, float, int8)
     }
 
     fn decoded(model: &Model) -> ModelProto {
@@ -352,9 +358,9 @@ mod tests {
 
     #[test]
     fn float_and_int8_graphs_have_every_layer() {
-        let (plan, float, int8) = models();
+        let (network, float, int8) = models();
         let (float, int8) = (decoded(&float), decoded(&int8));
-        let layers = plan.layers().len();
+        let layers = network.fused().iter().filter(|fused| !**fused).count();
         for model in [&float, &int8] {
             let others = count(model, "Add") + count(model, "GlobalAveragePool");
             assert_eq!(count(model, "Conv") + others + count(model, "Gemm"), layers);
@@ -387,7 +393,7 @@ mod tests {
         let page = include_str!("../../../../docs/operating.md");
         let (_, section) = page.split_once("### ONNX files").unwrap();
         let section = section.split("\n#").next().unwrap().replace('\n', " ");
-        let (plan, float, int8) = models();
+        let (network, float, int8) = models();
         for model in [float, int8] {
             let file = decoded(&model);
             let graph = file.graph.unwrap();
@@ -398,11 +404,11 @@ mod tests {
                 dim.collect::<Vec<_>>()
             };
             let ([image], [logits]) = (&graph.input[..], &graph.output[..]) else { panic!() };
-            let shape = plan.input();
+            let shape = network.input();
             let value = |size: u32| Dimension::Value(i64::from(size));
             let batch = Dimension::Parameter("batch".to_owned());
-            let (channels, height, width) = (shape.channels, shape.height, shape.width);
-            let expected = [batch.clone(), value(channels), value(height), value(width)];
+            let [height, width] = *shape.space() else { panic!("an image") };
+            let expected = [batch.clone(), value(shape.channels()), value(height), value(width)];
             assert_eq!(dims(image), expected);
             assert_eq!(dims(logits)[0], batch);
             assert!(image.doc_string.contains("0 to 255") && image.doc_string.contains("NCHW"));

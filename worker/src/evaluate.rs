@@ -1,36 +1,110 @@
-//! Evaluates a model file on a set of images by running it.
+//! Runs networks on sets of images: a model file to evaluate it, and a folded network to calibrate
+//! its quantization. Both see the images in the same way: resized to the network's input, and
+//! normalised as the model file says.
 
 use std::ops::ControlFlow;
 
 use edgesmith_common::{Figures, Metric, Split};
-use edgesmith_edge_runtime::{Model, Session};
-
+use edgesmith_compress::{Calibration, QuantizeError};
 use edgesmith_data::ImageSet;
+use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Session};
+use edgesmith_graph::{Graph, Quantization, Weights};
+
+use crate::export::LowerError;
 
 /// Number of images between two checks whether to stop.
 const CHUNK: usize = 64;
 
-/// Every figure of a classifier on `set`, which is the part `split` of the study's data. Images are
-/// resized to the model's input. `Err(None)` means that it was stopped.
+/// Why a network was not run on all images.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// `pause` asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The engine does not accept the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine does not accept an image.
+    #[error(transparent)]
+    Image(#[from] InputError),
+    /// The engine does not run the network.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The network cannot be quantized.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+}
+
+/// Every figure of a classifier on `set`, which is the part `split` of the study's data. `pause` is
+/// called from time to time.
+///
+/// # Errors
+/// If `pause` breaks, or the engine refuses the model or an image.
 pub fn evaluate(
     model: &Model,
     set: &ImageSet,
     split: Split,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
-) -> Result<Figures, Option<String>> {
-    let mut session = Session::new(model).map_err(|e| Some(e.to_string()))?;
-    let images = set.resized(model.input.height as usize);
+) -> Result<Figures, RunError> {
+    let mut session = Session::new(model)?;
     let mut counts = Confusion::new(session.classes());
-    for i in 0..images.len() {
-        if i % CHUNK == 0 && pause().is_break() {
-            return Err(None);
-        }
-        let class = session.classify(images.image(i)).map_err(|e| Some(e.to_string()))?;
-        counts.add(usize::from(images.labels[i]), class);
-    }
+    each_image(set, &model.input, pause, |image, label| {
+        counts.add(usize::from(label), session.classify(image)?);
+        Ok(())
+    })?;
     Ok(Figures::new()
         .with(Metric::ACCURACY.on(split.clone()), counts.accuracy())
         .with(Metric::F1_MACRO.on(split), counts.f1_macro()))
+}
+
+/// The quantization of a folded network that reads `input`, from the values that it computes on the
+/// images of `set`. The range of the image covers all possible bytes. `pause` is called from time to
+/// time.
+///
+/// # Errors
+/// If `pause` breaks, there are no images, or the network's values on one are not finite.
+///
+/// # Panics
+/// If `weights` do not fit `graph`.
+pub fn calibrate(
+    graph: &Graph,
+    weights: &Weights,
+    input: &InputSpec,
+    set: &ImageSet,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Quantization, RunError> {
+    let mut calibration = Calibration::new(graph, weights);
+    let plane = (input.height * input.width) as usize;
+    each_image(set, input, pause, |image, _| {
+        let pixels = image.iter().enumerate();
+        let example = pixels.map(|(i, &byte)| input.normalized(i / plane, byte)).collect();
+        Ok(calibration.observe(example)?)
+    })?;
+    Ok(calibration.finish(image_range(input))?)
+}
+
+/// From the darkest to the brightest normalised byte of any channel.
+fn image_range(input: &InputSpec) -> (f32, f32) {
+    (0..input.channels as usize).fold((0.0f32, 0.0f32), |(low, high), channel| {
+        (low.min(input.normalized(channel, 0)), high.max(input.normalized(channel, 255)))
+    })
+}
+
+/// Calls `f` with the bytes and the label of each image, resized to the input.
+fn each_image(
+    set: &ImageSet,
+    input: &InputSpec,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+    mut f: impl FnMut(&[u8], u16) -> Result<(), RunError>,
+) -> Result<(), RunError> {
+    let images = set.resized(input.height as usize);
+    for (i, &label) in images.labels.iter().enumerate() {
+        if i % CHUNK == 0 && pause().is_break() {
+            return Err(RunError::Stopped);
+        }
+        f(images.image(i), label)?;
+    }
+    Ok(())
 }
 
 /// A confusion matrix: how often each class was predicted for each label.

@@ -1,7 +1,7 @@
 //! Chooses the range of values that a quantized tensor covers, from the values seen in calibration.
 //! It does not know about layers.
 
-use edgesmith_edge_runtime::Quantization;
+use edgesmith_graph::Affine;
 
 /// Number of histogram bins on each side of zero.
 const BINS: usize = 4096;
@@ -10,9 +10,6 @@ const CANDIDATES: u32 = 64;
 /// Initial limit of the histogram. All limits are powers of two, so that merged bins count exactly
 /// what a wider histogram would have counted.
 const FIRST_LIMIT: f32 = 1.0 / 1048576.0;
-/// The narrowest range. Smaller values do not matter in a network whose values are of order one.
-const NARROWEST: f32 = 1e-6;
-
 /// The calibration values of one tensor: a histogram that grows with the values, so that one pass
 /// over the images is enough.
 #[derive(Debug, Clone)]
@@ -59,8 +56,8 @@ impl Observer {
     /// error of those outside. For a tensor without outliers that is the observed range. It
     /// contains zero and is not empty.
     pub(crate) fn range(&self) -> (f32, f32) {
-        if self.high - self.low < NARROWEST {
-            return (0.0, NARROWEST);
+        if self.high - self.low < Affine::NARROWEST {
+            return (0.0, Affine::NARROWEST);
         }
         let fraction = |step: u32| step as f32 / CANDIDATES as f32;
         let steps =
@@ -117,21 +114,14 @@ fn extremes(values: &[f32]) -> (f32, f32) {
     values.iter().fold((0.0, 0.0), |(low, high), &v| (v.min(low), v.max(high)))
 }
 
-/// The uint8 quantization of a range that contains zero. Zero is exactly one of its levels.
-pub(crate) fn quantization(range: (f32, f32)) -> Quantization {
-    let (low, high) = range;
-    let scale = (high - low).max(NARROWEST) / 255.0;
-    let zero_point = (-low / scale).round().clamp(0.0, 255.0) as u8;
-    Quantization { scale, zero_point }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn squared_error(values: &[f32], q: Quantization) -> f64 {
+    fn squared_error(values: &[f32], (low, high): (f32, f32)) -> f64 {
+        let q = Affine::covering(low, high);
         let zero = f32::from(q.zero_point);
         values
             .iter()
@@ -152,19 +142,10 @@ mod tests {
             values.push(outlier);
             let mut observer = Observer::new();
             values.chunks(7).for_each(|chunk| observer.observe(chunk));
-            let chosen = squared_error(&values, quantization(observer.range()));
-            let seen = squared_error(&values, quantization(extremes(&values)));
+            let chosen = squared_error(&values, observer.range());
+            let seen = squared_error(&values, extremes(&values));
             // The tolerance is for the rounding error, which is estimated and not measured.
             prop_assert!(chosen <= seen * 1.5 + 1e-9, "{chosen} > {seen}");
-        }
-
-        #[test]
-        fn zero_is_a_level_and_the_ends_are_near(low in -100.0..=0.0f32, high in 0.0..100.0f32) {
-            let q = quantization((low, high));
-            prop_assert!(q.scale > 0.0);
-            let zero = f32::from(q.zero_point);
-            prop_assert!((q.scale * (0.0 - zero) - low).abs() <= q.scale * 0.51);
-            prop_assert!((q.scale * (255.0 - zero) - high).abs() <= q.scale * 0.51);
         }
     }
 
@@ -197,8 +178,9 @@ mod tests {
     fn a_tensor_of_zeros_has_a_scale() {
         let mut observer = Observer::new();
         observer.observe(&[0.0; 9]);
-        let q = quantization(observer.range());
+        let (low, high) = observer.range();
+        let q = Affine::covering(low, high);
         assert!(q.scale > 0.0 && q.zero_point == 0);
-        assert!(quantization((0.0, 0.0)).scale > 0.0);
+        assert!(Affine::covering(0.0, 0.0).scale > 0.0);
     }
 }

@@ -1,0 +1,80 @@
+//! An annotation: how the numbers of values and parameters are held as integers. The graph itself
+//! stays one of real numbers. It does not choose the integers and does not compute with them.
+
+use crate::{Graph, ParameterId, ValueId};
+
+/// Affine quantization to unsigned bytes: `real = scale * (byte - zero_point)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    /// Above 0.
+    pub scale: f32,
+    /// The byte that means 0.
+    pub zero_point: u8,
+}
+
+/// The quantization of a network, by value and parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantization {
+    values: Vec<Option<Affine>>,
+    parameters: Vec<Option<Vec<f64>>>,
+}
+
+impl Affine {
+    /// The narrowest range. Smaller values do not matter in a network whose values are of order
+    /// one.
+    pub const NARROWEST: f32 = 1e-6;
+
+    /// The quantization of a range that contains zero. Zero is exactly one of its levels.
+    pub fn covering(low: f32, high: f32) -> Self {
+        let scale = (high - low).max(Self::NARROWEST) / 255.0;
+        let zero_point = (-low / scale).round().clamp(0.0, 255.0) as u8;
+        Self { scale, zero_point }
+    }
+}
+
+impl Quantization {
+    /// Nothing is quantized.
+    pub fn none(graph: &Graph) -> Self {
+        let values = vec![None; graph.values().len()];
+        Self { values, parameters: vec![None; graph.parameters().len()] }
+    }
+
+    /// How a value is quantized; `None` if it stays real.
+    pub fn value(&self, id: ValueId) -> Option<Affine> {
+        self.values[id.index()]
+    }
+
+    /// How a parameter is quantized: symmetrically to signed bytes, with a scale above 0 for each
+    /// index of its first axis, `real = scales[i] * byte`. `None` if it stays real.
+    pub fn parameter(&self, id: ParameterId) -> Option<&[f64]> {
+        self.parameters[id.index()].as_deref()
+    }
+
+    /// Quantizes a value.
+    pub fn set_value(&mut self, id: ValueId, affine: Affine) {
+        self.values[id.index()] = Some(affine);
+    }
+
+    /// Quantizes a parameter with a scale for each index of its first axis.
+    pub fn set_parameter(&mut self, id: ParameterId, scales: Vec<f64>) {
+        self.parameters[id.index()] = Some(scales);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn zero_is_a_level_and_the_ends_are_near(low in -100.0..=0.0f32, high in 0.0..100.0f32) {
+            let q = Affine::covering(low, high);
+            prop_assert!(q.scale > 0.0);
+            let zero = f32::from(q.zero_point);
+            prop_assert!((q.scale * (0.0 - zero) - low).abs() <= q.scale * 0.51);
+            prop_assert!((q.scale * (255.0 - zero) - high).abs() <= q.scale * 0.51);
+        }
+    }
+}

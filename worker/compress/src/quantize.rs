@@ -1,0 +1,258 @@
+//! Post-training static quantization (Jacob et al. 2018): symmetric int8 weights with a scale per
+//! output channel, affine uint8 values with one scale per value, int32 biases. It calibrates on
+//! examples and annotates the network. It does not train, and does not make the integers: lowering
+//! to an engine does.
+
+use std::sync::Arc;
+
+use edgesmith_graph::{Affine, Evaluator, Graph, Quantization, Role, ValueId, Weights};
+
+use crate::range::Observer;
+
+/// Largest absolute int8 weight; -128 is not used, so that weights are symmetric.
+const WEIGHT_MAX: f64 = 127.0;
+/// Upper limit of `255 * sum |weight| + |bias|` of a channel, in accumulator units: half of int32,
+/// so that it cannot overflow even if every weight is rounded up.
+const ACCUMULATOR_MAX: f64 = (1u64 << 30) as f64;
+
+/// Why a network cannot be quantized.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuantizeError {
+    /// There are no calibration examples.
+    #[error("failed to quantize: no calibration images")]
+    NoImages,
+    /// An example does not have the size of the network's input.
+    #[error(
+        "failed to quantize: calibration image has {given} numbers, but the network reads \
+         {expected}"
+    )]
+    ImageSize {
+        /// Numbers of the example.
+        given: usize,
+        /// Numbers of the network's input.
+        expected: usize,
+    },
+    /// A layer computes NaN or infinite values.
+    #[error("failed to quantize: layer {layer} computes values that are not finite")]
+    NonFinite {
+        /// The layer's name.
+        layer: String,
+    },
+}
+
+/// Observes the values of a network on examples, and then chooses their quantization.
+#[derive(Debug)]
+pub struct Calibration<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    evaluator: Evaluator<'a, f32>,
+    observed: Vec<Observed>,
+    examples: usize,
+}
+
+/// A value that is held as integers.
+#[derive(Debug)]
+struct Observed {
+    value: ValueId,
+    /// Name of the layer that computes it.
+    layer: Arc<str>,
+    observer: Observer,
+}
+
+impl<'a> Calibration<'a> {
+    /// A network with one input, which is folded ([`crate::fold()`]). All its values get a
+    /// quantization, except those before a clip that is computed along with its layer
+    /// ([`Graph::absorbed_clips`]).
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn new(graph: &'a Graph, weights: &'a Weights) -> Self {
+        let name = |value: ValueId| graph.value(value).name.clone();
+        let clips = graph.absorbed_clips();
+        let observed = graph.nodes().filter_map(|(id, node)| {
+            if clips[id.index()].is_some() {
+                return None;
+            }
+            let merged = clips.contains(&Some(id));
+            let layer = name(if merged { node.inputs[0] } else { node.output });
+            Some(Observed { value: node.output, layer, observer: Observer::new() })
+        });
+        let observed = observed.collect();
+        let evaluator = Evaluator::new(graph, weights);
+        Self { graph, weights, evaluator, observed, examples: 0 }
+    }
+
+    /// Observes all values on one example: the numbers of the network's input.
+    ///
+    /// # Errors
+    /// If it has the wrong size, or the network's values on it are not finite.
+    pub fn observe(&mut self, example: Vec<f32>) -> Result<(), QuantizeError> {
+        let (given, expected) = (example.len(), self.graph.input().elements() as usize);
+        if given != expected {
+            return Err(QuantizeError::ImageSize { given, expected });
+        }
+        let values = self.evaluator.run(vec![example]);
+        for Observed { value, layer, observer } in &mut self.observed {
+            let values = &values[value.index()];
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(QuantizeError::NonFinite { layer: layer.to_string() });
+            }
+            observer.observe(values);
+        }
+        self.examples += 1;
+        Ok(())
+    }
+
+    /// The quantization. Ranges of values minimise the squared quantization error over the examples;
+    /// that of the input covers `input`, from the lowest to the highest possible number. Weight
+    /// scales are wide enough that no example can overflow an accumulator.
+    ///
+    /// # Errors
+    /// If there were no examples.
+    pub fn finish(self, (low, high): (f32, f32)) -> Result<Quantization, QuantizeError> {
+        if self.examples == 0 {
+            return Err(QuantizeError::NoImages);
+        }
+        let Self { graph, weights, .. } = self;
+        let mut quantization = Quantization::none(graph);
+        let input = graph.inputs().next().expect("checked by the evaluator");
+        quantization.set_value(input, Affine::covering(low.min(0.0), high.max(0.0)));
+        for Observed { value, observer, .. } in &self.observed {
+            let (low, high) = observer.range();
+            quantization.set_value(*value, Affine::covering(low, high));
+        }
+        let clips = graph.absorbed_clips();
+        for (id, node) in graph.nodes() {
+            let Some(&weight) = node.parameters.first() else { continue };
+            if graph.parameter(weight).role != Role::Weight {
+                continue;
+            }
+            let output = clips[id.index()].map_or(node.output, |clip| graph.node(clip).output);
+            let scale = |value| f64::from(quantization.value(value).expect("observed above").scale);
+            let (input, output) = (scale(node.inputs[0]), scale(output));
+            let weights_of = &weights.of(graph, weight).data;
+            let bias = node.parameters.get(1).map(|&bias| weights.of(graph, bias).data.as_slice());
+            let ratio =
+                if graph.outputs().contains(&node.output) { 1.0 / input } else { output / input };
+            let channels = graph.parameter(weight).shape[0] as usize;
+            let scales = weight_scales(weights_of, channels, bias, input, ratio);
+            quantization.set_parameter(weight, scales);
+        }
+        Ok(quantization)
+    }
+}
+
+/// For every output channel the smallest scale with which its weights fit int8 and its accumulator
+/// cannot overflow. If all weights and the bias of a channel are zero, any scale would work, and
+/// it is `otherwise`.
+fn weight_scales(
+    weight: &[f32],
+    channels: usize,
+    bias: Option<&[f32]>,
+    input_scale: f64,
+    otherwise: f64,
+) -> Vec<f64> {
+    let filters = weight.chunks_exact(weight.len() / channels).enumerate();
+    let scale = |(channel, filter): (usize, &[f32])| {
+        let bias = bias.map_or(0.0, |bias| f64::from(bias[channel]));
+        let magnitudes = filter.iter().map(|w| f64::from(w.abs()));
+        let largest = magnitudes.clone().fold(0.0, f64::max);
+        let reach = 255.0 * magnitudes.sum::<f64>() + bias.abs() / input_scale;
+        let scale = (largest / WEIGHT_MAX).max(reach / ACCUMULATOR_MAX);
+        if scale > 0.0 { scale } else { otherwise }
+    };
+    filters.map(scale).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_testing::{arbitrary_graph, random_image, random_weights, residual_graph};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fold;
+
+    fn calibrated(graph: &Graph, weights: &Weights, seeds: u64) -> Quantization {
+        let mut calibration = Calibration::new(graph, weights);
+        for seed in 0..seeds {
+            calibration.observe(random_image(graph, seed)).unwrap();
+        }
+        calibration.finish((-1.5, 1.5)).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Rounding a value to its levels is off by half a step inside the range.
+        #[test]
+        fn values_seen_are_near_a_level(graph in arbitrary_graph(), seed: u64) {
+            let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
+            let quantization = calibrated(&graph, &weights, 1);
+            let image = random_image(&graph, 0);
+            let values = Evaluator::<f32>::new(&graph, &weights).run(vec![image]);
+            let merged = graph.absorbed_clips();
+            for (id, _) in graph.values() {
+                let hidden = graph.producer(id).is_some_and(|id| merged[id.index()].is_some());
+                let affine = quantization.value(id);
+                prop_assert_eq!(affine.is_none(), hidden);
+                let Some(Affine { scale, zero_point }) = affine else { continue };
+                let level = |real: f32| (real / scale).round() + f32::from(zero_point);
+                let inside = |real: &&f32| (0.0..=255.0).contains(&level(**real));
+                let count = values[id.index()].iter().filter(inside).count();
+                prop_assert!(2 * count >= values[id.index()].len(), "most are in the range");
+            }
+        }
+
+        /// The largest possible sum of a channel stays within half of int32.
+        #[test]
+        fn no_example_can_overflow_an_accumulator(graph in arbitrary_graph(), seed: u64) {
+            let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
+            let quantization = calibrated(&graph, &weights, 1);
+            for (_, node) in graph.nodes().filter(|(_, node)| graph.macs(node) > 0) {
+                let scales = quantization.parameter(node.parameters[0]).unwrap();
+                let input = f64::from(quantization.value(node.inputs[0]).unwrap().scale);
+                let numbers = &weights.of(&graph, node.parameters[0]).data;
+                let bias = &weights.of(&graph, node.parameters[1]).data;
+                let filters = numbers.chunks_exact(numbers.len() / scales.len());
+                for ((filter, &scale), &bias) in filters.zip(scales).zip(bias) {
+                    prop_assert!(filter.iter().all(|&w| (f64::from(w) / scale).abs() <= 127.001));
+                    let integers = filter.iter().map(|&w| (f64::from(w) / scale).round().abs());
+                    let sum = 255.0 * integers.sum::<f64>() + f64::from(bias).abs() / (input * scale);
+                    prop_assert!(sum < 2.0 * ACCUMULATOR_MAX);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_channel_without_weights_keeps_its_bias_exact() {
+        let weight = [0.0, 0.0, 0.5, -0.25];
+        let scales = weight_scales(&weight, 2, Some(&[0.75, 0.0]), 0.01, 2.0);
+        let bias = (0.75 / (0.01 * scales[0])).round() * scales[0] * 0.01;
+        assert!((bias - 0.75).abs() < 1e-8, "{bias}");
+        assert_eq!(scales[1], f64::from(0.5f32) / 127.0);
+        assert_eq!(weight_scales(&[0.0], 1, Some(&[0.0]), 0.01, 2.0), [2.0]);
+    }
+
+    #[test]
+    fn a_bias_much_larger_than_the_weights_widens_the_scale() {
+        let scales = weight_scales(&[1e-9], 1, Some(&[100.0]), 0.01, 1.0);
+        let bias = (100.0 / (0.01 * scales[0])).round();
+        assert!(bias <= ACCUMULATOR_MAX && (bias * scales[0] * 0.01 - 100.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn wrong_images_and_values_that_are_not_finite_are_refused() {
+        let (graph, weights) = fold(&residual_graph(), &random_weights(&residual_graph(), 1));
+        let none = Calibration::new(&graph, &weights).finish((0.0, 1.0));
+        assert_eq!(none.unwrap_err(), QuantizeError::NoImages);
+        let error = Calibration::new(&graph, &weights).observe(vec![0.0; 63]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.ends_with("image has 63 numbers, but the network reads 64"), "{text}");
+        let mut huge = weights.clone();
+        huge.arrays.get_mut("stem.weight").unwrap().data.fill(3e38);
+        let error = Calibration::new(&graph, &huge).observe(vec![255.0; 64]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("layer stem computes values that are not finite"), "{text}");
+    }
+}
