@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::lanes::{Lanes, WIDTH};
+use crate::lanes::{Lanes, WIDTH, dispatch};
 use crate::taps::Sweep;
 
 /// The feature maps that the gradients of a convolution's filters are computed from.
@@ -23,27 +23,14 @@ pub(crate) struct Correlation<'a> {
 /// # Panics
 /// If sizes do not agree.
 pub(crate) fn correlate(correlation: &Correlation<'_>, out: &mut [f32]) {
-    let Correlation { sweep, lanes, left, right } = *correlation;
-    assert!(lanes.is_multiple_of(WIDTH) && lanes > 0, "whole vectors");
-    let area = |[height, width]: [usize; 2]| height * width * lanes;
-    let (left_size, right_size) = (area(sweep.output()), area(sweep.input));
-    let (rows, columns) = (left.len() / left_size, right.len() / right_size);
-    assert_eq!((rows * left_size, columns * right_size), (left.len(), right.len()), "sizes agree");
-    assert_eq!(out.len(), rows * columns * sweep.taps(), "sizes agree");
-    let task = Correlate { of: correlation, rows, columns, left_size, right_size };
-    #[cfg(target_arch = "x86_64")]
-    if crate::lanes::avx2::available() {
-        // SAFETY: the processor has the features.
-        unsafe { correlate_avx2(&task, out) };
-        return;
-    }
-    task.all::<[f32; WIDTH]>(out);
+    let task = &Correlate::new(correlation);
+    dispatch!(run(task: &Correlate<'_>, out: &mut [f32]));
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn correlate_avx2(task: &Correlate, out: &mut [f32]) {
-    task.all::<std::arch::x86_64::__m256>(out);
+/// [`Correlate::all`] as a function.
+#[inline(always)]
+fn run<L: Lanes>(token: L, task: &Correlate<'_>, out: &mut [f32]) {
+    task.all(token, out);
 }
 
 /// A checked [`Correlation`].
@@ -51,9 +38,9 @@ struct Correlate<'a> {
     of: &'a Correlation<'a>,
     rows: usize,
     columns: usize,
-    /// Values of a row of `left`.
+    /// Values of a row of `left`; no more than `left` has if there are rows.
     left_size: usize,
-    /// Values of a column of `right`.
+    /// Values of a column of `right`; no more than `right` has if there are columns.
     right_size: usize,
 }
 
@@ -68,9 +55,25 @@ struct Rectangle<'a> {
     x: &'a Range<usize>,
 }
 
-impl Correlate<'_> {
+impl<'a> Correlate<'a> {
+    /// # Panics
+    /// If sizes do not agree.
+    fn new(of: &'a Correlation<'a>) -> Self {
+        let Correlation { sweep, lanes, left, right } = *of;
+        assert!(lanes.is_multiple_of(WIDTH) && lanes > 0, "whole vectors");
+        let area = |[height, width]: [usize; 2]| height * width * lanes;
+        let (left_size, right_size) = (area(sweep.output()), area(sweep.input));
+        let (rows, columns) = (left.len() / left_size, right.len() / right_size);
+        let whole = (rows * left_size, columns * right_size);
+        assert_eq!(whole, (left.len(), right.len()), "sizes agree");
+        Self { of, rows, columns, left_size, right_size }
+    }
+
+    /// # Panics
+    /// If the size of `out` does not agree.
     #[inline(always)]
-    fn all<V: Lanes>(&self, out: &mut [f32]) {
+    fn all<L: Lanes>(&self, token: L, out: &mut [f32]) {
+        assert_eq!(out.len(), self.rows * self.columns * self.of.sweep.taps(), "sizes agree");
         out.fill(0.0);
         let [height, width] = self.of.sweep.output();
         let pixels = (CHUNK / self.of.lanes).max(1);
@@ -81,9 +84,9 @@ impl Correlate<'_> {
                 let within = Rectangle { y: &y, x: &x };
                 for row in (0..self.rows).step_by(3) {
                     match self.rows - row {
-                        1 => self.rows::<V, 1>(row, within, out),
-                        2 => self.rows::<V, 2>(row, within, out),
-                        _ => self.rows::<V, 3>(row, within, out),
+                        1 => self.rows::<L, 1>(token, row, within, out),
+                        2 => self.rows::<L, 2>(token, row, within, out),
+                        _ => self.rows::<L, 3>(token, row, within, out),
                     }
                 }
             }
@@ -91,8 +94,9 @@ impl Correlate<'_> {
     }
 
     #[inline(always)]
-    fn rows<V: Lanes, const ROWS: usize>(
+    fn rows<L: Lanes, const ROWS: usize>(
         &self,
+        token: L,
         row: usize,
         within: Rectangle<'_>,
         out: &mut [f32],
@@ -102,17 +106,18 @@ impl Correlate<'_> {
             // before it. This depends on the columns only, so that the sums of a row do not depend
             // on the rows next to it.
             match self.columns - column {
-                1 => self.taps::<V, ROWS, 1, 4>(row, column, within, out),
-                2 => self.taps::<V, ROWS, 2, 2>(row, column, within, out),
-                3 => self.taps::<V, ROWS, 3, 1>(row, column, within, out),
-                _ => self.taps::<V, ROWS, 4, 1>(row, column, within, out),
+                1 => self.taps::<L, ROWS, 1, 4>(token, row, column, within, out),
+                2 => self.taps::<L, ROWS, 2, 2>(token, row, column, within, out),
+                3 => self.taps::<L, ROWS, 3, 1>(token, row, column, within, out),
+                _ => self.taps::<L, ROWS, 4, 1>(token, row, column, within, out),
             }
         }
     }
 
     #[inline(always)]
-    fn taps<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+    fn taps<L: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
         &self,
+        token: L,
         row: usize,
         column: usize,
         within: Rectangle<'_>,
@@ -127,7 +132,8 @@ impl Correlate<'_> {
                     continue;
                 }
                 let pixels = Rectangle { y: &y, x: &x };
-                let sums = self.block::<V, ROWS, COLUMNS, UNROLL>(row, column, [ky, kx], pixels);
+                let sums =
+                    self.block::<L, ROWS, COLUMNS, UNROLL>(token, row, column, [ky, kx], pixels);
                 for (r, sums) in sums.iter().enumerate() {
                     for (c, sum) in sums.iter().enumerate() {
                         let filter = (row + r) * self.columns + column + c;
@@ -141,15 +147,16 @@ impl Correlate<'_> {
     /// Adds what some pixels contribute to `ROWS` by `COLUMNS` sums of one tap. The tap must read
     /// inside the input for all of these pixels.
     #[inline(always)]
-    fn block<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+    fn block<L: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
         &self,
+        token: L,
         row: usize,
         column: usize,
         tap: [usize; 2],
         pixels: Rectangle<'_>,
     ) -> [[f32; COLUMNS]; ROWS] {
         let sweep = self.of.sweep;
-        let mut sums = [[[V::zero(); COLUMNS]; ROWS]; UNROLL];
+        let mut sums = [[[token.splat(0.0); COLUMNS]; ROWS]; UNROLL];
         let Rectangle { y: rows, x: columns } = pixels;
         let width = sweep.output()[1];
         // Pixels that are adjacent in both maps are processed together.
@@ -163,14 +170,14 @@ impl Correlate<'_> {
         for y in rows.clone().step_by(down) {
             for x in columns.clone().step_by(across) {
                 let (left, right) = self.sides::<ROWS, COLUMNS>([row, column], tap, [y, x]);
-                self.run(left, right, across * down * self.of.lanes, &mut sums);
+                self.run(token, left, right, across * down * self.of.lanes, &mut sums);
             }
         }
         let mut out = [[0.0; COLUMNS]; ROWS];
         for sums in sums {
             for (out, sums) in out.iter_mut().zip(sums) {
                 for (out, sum) in out.iter_mut().zip(sums) {
-                    *out += sum.sum();
+                    *out += token.sum(sum);
                 }
             }
         }
@@ -195,32 +202,29 @@ impl Correlate<'_> {
 
     /// Adds the products of `length` values of each row and column.
     #[inline(always)]
-    fn run<V: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
+    fn run<L: Lanes, const ROWS: usize, const COLUMNS: usize, const UNROLL: usize>(
         &self,
+        token: L,
         left: &[f32],
         right: &[f32],
         length: usize,
-        sums: &mut [[[V; COLUMNS]; ROWS]; UNROLL],
+        sums: &mut [[[L::Vector; COLUMNS]; ROWS]; UNROLL],
     ) {
-        assert!(
-            (ROWS - 1) * self.left_size + length <= left.len(),
-            "reads stay inside the last row"
-        );
-        assert!(
-            (COLUMNS - 1) * self.right_size + length <= right.len(),
-            "reads stay inside the last column"
-        );
+        let left_room = left.len().saturating_sub((ROWS - 1) * self.left_size);
+        let right_room = right.len().saturating_sub((COLUMNS - 1) * self.right_size);
+        assert!(length <= left_room, "reads stay inside the last row");
+        assert!(length <= right_room, "reads stay inside the last column");
         let mut i = 0;
         while i + UNROLL * WIDTH <= length {
             for (u, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: checked above for `length` values.
-                unsafe { self.step(left, right, i + u * WIDTH, sums) };
+                unsafe { self.step(token, left, right, i + u * WIDTH, sums) };
             }
             i += UNROLL * WIDTH;
         }
-        while i < length {
-            // SAFETY: `length` is a multiple of `WIDTH`.
-            unsafe { self.step(left, right, i, &mut sums[0]) };
+        while i + WIDTH <= length {
+            // SAFETY: checked above.
+            unsafe { self.step(token, left, right, i, &mut sums[0]) };
             i += WIDTH;
         }
     }
@@ -230,23 +234,27 @@ impl Correlate<'_> {
     /// # Safety
     /// The last row and the last column have a vector from `i` on.
     #[inline(always)]
-    unsafe fn step<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
+    unsafe fn step<L: Lanes, const ROWS: usize, const COLUMNS: usize>(
         &self,
+        token: L,
         left: &[f32],
         right: &[f32],
         i: usize,
-        sums: &mut [[V; COLUMNS]; ROWS],
+        sums: &mut [[L::Vector; COLUMNS]; ROWS],
     ) {
-        let mut rows = [V::zero(); ROWS];
+        let mut rows = [token.splat(0.0); ROWS];
         for (r, row) in rows.iter_mut().enumerate() {
-            // SAFETY: the caller guarantees the last row; the others lie before it.
-            *row = unsafe { V::load(left.as_ptr().add(r * self.left_size + i)) };
+            let from = left.as_ptr().wrapping_add(r * self.left_size + i);
+            // SAFETY: the caller guarantees the last row; the others lie before it. Arrays of f32
+            // have the alignment of f32.
+            *row = token.load(unsafe { &*from.cast::<[f32; WIDTH]>() });
         }
         for column in 0..COLUMNS {
+            let from = right.as_ptr().wrapping_add(column * self.right_size + i);
             // SAFETY: see the rows.
-            let value = unsafe { V::load(right.as_ptr().add(column * self.right_size + i)) };
+            let value = token.load(unsafe { &*from.cast::<[f32; WIDTH]>() });
             for (sums, row) in sums.iter_mut().zip(rows) {
-                sums[column] = row.mul_add(value, sums[column]);
+                sums[column] = token.mul_add(row, value, sums[column]);
             }
         }
     }
@@ -267,15 +275,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::lanes::Portable;
     use crate::testing::{cases, close, noise};
 
     proptest! {
         #[test]
         fn filters_equal_the_sums_of_the_definition(case in cases()) {
-            let (rows, columns, lanes) = (case.rows, case.channels, case.lanes);
-            let (left_size, right_size) = (case.outputs() * lanes, case.inputs() * lanes);
-            let left = noise(rows * left_size, case.seed);
-            let right = noise(columns * right_size, case.seed ^ 1);
+            let lanes = case.lanes;
+            let left = noise(case.rows * case.outputs() * lanes, case.seed);
+            let right = noise(case.channels * case.inputs() * lanes, case.seed ^ 1);
             let mut expected = vec![0.0f64; case.weights()];
             case.for_products(|weight, from, to| {
                 expected[weight] += f64::from(left[to]) * f64::from(right[from]);
@@ -286,8 +294,7 @@ mod tests {
             correlate(&correlation, &mut out);
             prop_assert!(close(&out, &expected));
             out.fill(f32::NAN);
-            Correlate { of: &correlation, rows, columns, left_size, right_size }
-                .all::<[f32; WIDTH]>(&mut out);
+            Correlate::new(&correlation).all(Portable, &mut out);
             prop_assert!(close(&out, &expected));
         }
     }

@@ -1,129 +1,190 @@
 //! Vectors of eight f32: AVX2 with FMA if the processor has it, else an array.
+//!
+//! The operations on vectors are methods of a token, and having the token proves that the processor
+//! can run them. So no safe code can run instructions that the processor lacks: it cannot get the
+//! token.
+
+use std::mem::MaybeUninit;
 
 /// Number of f32 in a vector.
 pub(crate) const WIDTH: usize = 8;
 
-/// A vector of eight f32.
+/// A token for the vectors of eight f32 that some processors have.
 pub(crate) trait Lanes: Copy {
-    /// All zero.
-    fn zero() -> Self;
+    /// Eight f32.
+    type Vector: Copy;
 
     /// All `value`.
-    fn splat(value: f32) -> Self;
+    fn splat(self, value: f32) -> Self::Vector;
 
-    /// Reads eight values.
-    ///
-    /// # Safety
-    /// `from` must be readable for eight values.
-    unsafe fn load(from: *const f32) -> Self;
+    /// Reads a vector.
+    fn load(self, from: &[f32; WIDTH]) -> Self::Vector;
 
-    /// Writes eight values.
-    ///
-    /// # Safety
-    /// `to` must be writable for eight values.
-    unsafe fn store(self, to: *mut f32);
+    /// Writes all values of a vector.
+    fn store(self, vector: Self::Vector, to: &mut [MaybeUninit<f32>; WIDTH]);
 
-    /// `self * factor + addend`
-    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// `vector * factor + addend`
+    fn mul_add(
+        self,
+        vector: Self::Vector,
+        factor: Self::Vector,
+        addend: Self::Vector,
+    ) -> Self::Vector;
 
     /// Sum over the lanes.
-    fn sum(self) -> f32;
+    fn sum(self, vector: Self::Vector) -> f32;
+
+    /// `value * factor + addend` for single values, with a single rounding where that costs nothing
+    /// extra.
+    fn mul_add_single(self, value: f32, factor: f32, addend: f32) -> f32;
 }
 
-/// Portable version; the compiler uses the instructions that the target has.
-impl Lanes for [f32; 8] {
+/// Calls a function with the token of the fastest vectors that the processor has, and arguments
+/// that are variables: `dispatch!(function(argument: Type, …) -> Output)`.
+///
+/// The function takes any token. It and all functions that it passes the token to must be
+/// `#[inline(always)]`, because only what is inlined is compiled for the token's instructions.
+/// Other functions are correct but slow.
+macro_rules! dispatch {
+    ($function:ident($($argument:ident: $type:ty),* $(,)?) $(-> $out:ty)?) => {{
+        fn dispatched($($argument: $type),*) $(-> $out)? {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(token) = $crate::lanes::avx2::Avx2::detect() {
+                #[target_feature(enable = "avx2,fma")]
+                fn compiled(token: $crate::lanes::avx2::Avx2, $($argument: $type),*) $(-> $out)? {
+                    $function(token, $($argument),*)
+                }
+                // SAFETY: the token proves that the processor has both features.
+                return unsafe { compiled(token, $($argument),*) };
+            }
+            $function($crate::lanes::Portable, $($argument),*)
+        }
+        dispatched($($argument),*)
+    }};
+}
+pub(crate) use dispatch;
+
+/// The token for arrays, which any processor can add and multiply. The compiler uses the
+/// instructions that the target has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Lanes for Portable {
+    type Vector = [f32; WIDTH];
+
     #[inline(always)]
-    fn zero() -> Self {
-        [0.0; 8]
+    fn splat(self, value: f32) -> [f32; WIDTH] {
+        [value; WIDTH]
     }
 
     #[inline(always)]
-    fn splat(value: f32) -> Self {
-        [value; 8]
+    fn load(self, from: &[f32; WIDTH]) -> [f32; WIDTH] {
+        *from
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: an array of f32 has the alignment of f32, and the caller guarantees eight values.
-        unsafe { *from.cast::<[f32; 8]>() }
+    fn store(self, vector: [f32; WIDTH], to: &mut [MaybeUninit<f32>; WIDTH]) {
+        *to = vector.map(MaybeUninit::new);
     }
 
     #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: see `load`.
-        unsafe { *to.cast::<[f32; 8]>() = self }
+    fn mul_add(
+        self,
+        vector: [f32; WIDTH],
+        factor: [f32; WIDTH],
+        addend: [f32; WIDTH],
+    ) -> [f32; WIDTH] {
+        std::array::from_fn(|i| vector[i] * factor[i] + addend[i])
     }
 
     #[inline(always)]
-    fn mul_add(self, factor: Self, addend: Self) -> Self {
-        std::array::from_fn(|i| self[i] * factor[i] + addend[i])
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        let [a, b, c, d, e, f, g, h] = self;
+    fn sum(self, vector: [f32; WIDTH]) -> f32 {
+        let [a, b, c, d, e, f, g, h] = vector;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
+
+    #[inline(always)]
+    fn mul_add_single(self, value: f32, factor: f32, addend: f32) -> f32 {
+        if cfg!(target_arch = "aarch64") {
+            value.mul_add(factor, addend)
+        } else {
+            value * factor + addend
+        }
+    }
 }
 
+/// A module of its own, so that no other code can make the token.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2 {
     use std::arch::x86_64::{
         __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps,
         _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm256_set1_ps, _mm256_storeu_ps,
     };
+    use std::mem::MaybeUninit;
 
-    use super::Lanes;
+    use super::{Lanes, WIDTH};
 
-    /// Whether the processor has the features that [`Lanes`] for `__m256` needs.
-    pub fn available() -> bool {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    /// The token for AVX2 and FMA.
+    ///
+    /// Only this module can make one, because the field is private, and [`Avx2::detect`] gives it
+    /// out only if it has found both features. A processor does not lose them while the program
+    /// runs, and all threads have the same ones. So whoever has a token, or a copy of it, may use
+    /// the instructions, and the methods below are sound although callers check nothing.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx2(());
+
+    impl Avx2 {
+        /// The token if the processor has AVX2 and FMA.
+        #[inline]
+        pub(crate) fn detect() -> Option<Self> {
+            let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            found.then_some(Self(()))
+        }
     }
 
-    /// Use it only if [`available`], and only in functions that enable both features.
-    impl Lanes for __m256 {
-        #[inline(always)]
-        fn zero() -> Self {
-            // SAFETY: the type is used only if the processor has AVX2 and FMA; this holds for all
-            // functions below.
-            unsafe { _mm256_setzero_ps() }
-        }
+    impl Lanes for Avx2 {
+        type Vector = __m256;
 
         #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: see `zero`.
+        fn splat(self, value: f32) -> __m256 {
+            // SAFETY: `self` proves that the processor has AVX2.
             unsafe { _mm256_set1_ps(value) }
         }
 
         #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: see `zero`; the caller guarantees eight values.
-            unsafe { _mm256_loadu_ps(from) }
+        fn load(self, from: &[f32; WIDTH]) -> __m256 {
+            // SAFETY: `self` proves that the processor has AVX2; `from` has eight values.
+            unsafe { _mm256_loadu_ps(from.as_ptr()) }
         }
 
         #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: see `zero`; the caller guarantees eight values.
-            unsafe { _mm256_storeu_ps(to, self) }
+        fn store(self, vector: __m256, to: &mut [MaybeUninit<f32>; WIDTH]) {
+            // SAFETY: `self` proves that the processor has AVX2; `to` has room for eight values.
+            unsafe { _mm256_storeu_ps(to.as_mut_ptr().cast(), vector) }
         }
 
         #[inline(always)]
-        fn mul_add(self, factor: Self, addend: Self) -> Self {
-            // SAFETY: see `zero`.
-            unsafe { _mm256_fmadd_ps(self, factor, addend) }
+        fn mul_add(self, vector: __m256, factor: __m256, addend: __m256) -> __m256 {
+            // SAFETY: `self` proves that the processor has FMA.
+            unsafe { _mm256_fmadd_ps(vector, factor, addend) }
         }
 
         #[inline(always)]
-        fn sum(self) -> f32 {
-            // SAFETY: see `zero`.
+        fn sum(self, vector: __m256) -> f32 {
+            // SAFETY: `self` proves that the processor has AVX2.
             unsafe {
                 let halves =
-                    _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+                    _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
                 let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
                 let odd = _mm_shuffle_ps::<0b01>(pairs, pairs);
                 _mm_cvtss_f32(_mm_add_ss(pairs, odd))
             }
+        }
+
+        #[inline(always)]
+        fn mul_add_single(self, value: f32, factor: f32, addend: f32) -> f32 {
+            value.mul_add(factor, addend)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::lanes::{Lanes, dispatch};
 use crate::threads::Threads;
 
 /// The range that the activation clamps to.
@@ -26,31 +27,6 @@ pub struct Normalized {
     pub inverse: Vec<f32>,
 }
 
-/// Defines a function that uses AVX2 and FMA if the processor has them. The body is compiled twice;
-/// its constant `FUSED` says whether [`madd`] may fuse.
-macro_rules! with_simd {
-    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
-        $(#[$attribute])*
-        fn $name($($argument: $type),*) $(-> $out)? {
-            #[inline(always)]
-            fn body<const FUSED: bool>($($argument: $type),*) $(-> $out)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn fast($($argument: $type),*) $(-> $out)? {
-                    body::<true>($($argument),*)
-                }
-                if crate::lanes::avx2::available() {
-                    // SAFETY: the processor has the features.
-                    return unsafe { fast($($argument),*) };
-                }
-            }
-            body::<{ cfg!(target_arch = "aarch64") }>($($argument),*)
-        }
-    };
-}
-
 /// Normalises `values`, `[channels][count]`, in place with the statistics of each channel, and
 /// applies scale, shift and activation to a copy.
 pub fn normalize(
@@ -69,14 +45,23 @@ pub fn normalize(
         let (values, statistics) = part;
         let rows = values.chunks_exact_mut(count).zip(statistics);
         for (channel, (row, statistics)) in range.zip(rows) {
-            let mean = sum(row) / count as f32;
-            let variance = sum_of_squares(row, mean) / count as f32;
+            let mean = dispatch!(sum(row: &[f32]) -> f32) / count as f32;
+            let squares = dispatch!(sum_of_squares(row: &[f32], mean: f32) -> f32);
+            let variance = squares / count as f32;
             let inverse = 1.0 / (variance + epsilon).sqrt();
             let affine = [gamma[channel], beta[channel]];
+            let scale = |output: &mut [MaybeUninit<f32>]| {
+                dispatch!(scale_row(
+                    row: &mut [f32],
+                    output: &mut [MaybeUninit<f32>],
+                    mean: f32,
+                    inverse: f32,
+                    affine: [f32; 2],
+                    bounds: Bounds,
+                ));
+            };
             // SAFETY: `scale_row` writes one value for each value of the row.
-            unsafe {
-                output.raw(count, |output| scale_row(row, output, mean, inverse, affine, bounds));
-            }
+            unsafe { output.raw(count, scale) };
             *statistics = [mean, variance, inverse];
         }
     });
@@ -104,10 +89,22 @@ pub fn denormalize(
         for (channel, (gradient, sums)) in range.zip(rows) {
             let row = &normalized[channel * count..][..count];
             let affine = [gamma[channel], beta[channel]];
-            let [product, plain] = mask_row(row, gradient, affine, bounds);
+            let sides = dispatch!(mask_row(
+                row: &[f32],
+                gradient: &mut [f32],
+                affine: [f32; 2],
+                bounds: Bounds,
+            ) -> [f32; 2]);
             let scale = gamma[channel] * inverse[channel];
-            center_row(row, gradient, scale, plain / count as f32, product / count as f32);
-            *sums = [product, plain];
+            let [projection, mean] = sides.map(|sum| sum / count as f32);
+            dispatch!(center_row(
+                row: &[f32],
+                gradient: &mut [f32],
+                scale: f32,
+                mean: f32,
+                projection: f32,
+            ));
+            *sums = sides;
         }
     });
     (sums.iter().map(|sums| sums[0]).collect(), sums.iter().map(|sums| sums[1]).collect())
@@ -119,7 +116,8 @@ pub fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds, 
     let parts = threads.ranges(scale.len()).into_iter().zip(threads.cut(values, count)).collect();
     threads.run(parts, |(range, values)| {
         for (channel, row) in range.zip(values.chunks_exact_mut(count)) {
-            affine_row(row, scale[channel], shift[channel], bounds);
+            let (scale, shift) = (scale[channel], shift[channel]);
+            dispatch!(affine_row(row: &mut [f32], scale: f32, shift: f32, bounds: Bounds));
         }
     });
 }
@@ -127,123 +125,119 @@ pub fn affine(values: &mut [f32], scale: &[f32], shift: &[f32], bounds: Bounds, 
 /// Number of partial sums in a reduction, so that additions do not wait for each other.
 const PARTS: usize = 32;
 
-with_simd! {
-    fn sum(row: &[f32]) -> f32 {
-        let _ = FUSED;
-        let mut parts = [0.0f32; PARTS];
-        let (blocks, rest) = row.as_chunks::<PARTS>();
-        for block in blocks {
-            for (part, value) in parts.iter_mut().zip(block) {
-                *part += value;
-            }
+#[inline(always)]
+fn sum<L: Lanes>(_: L, row: &[f32]) -> f32 {
+    let mut parts = [0.0f32; PARTS];
+    let (blocks, rest) = row.as_chunks::<PARTS>();
+    for block in blocks {
+        for (part, value) in parts.iter_mut().zip(block) {
+            *part += value;
         }
-        parts.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    }
+    parts.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// `Σ (row - mean)²`
+#[inline(always)]
+fn sum_of_squares<L: Lanes>(token: L, row: &[f32], mean: f32) -> f32 {
+    let mut parts = [0.0f32; PARTS];
+    let (blocks, rest) = row.as_chunks::<PARTS>();
+    for block in blocks {
+        for (part, value) in parts.iter_mut().zip(block) {
+            let centred = value - mean;
+            *part = token.mul_add_single(centred, centred, *part);
+        }
+    }
+    let rest: f32 = rest.iter().map(|v| (v - mean) * (v - mean)).sum();
+    parts.iter().sum::<f32>() + rest
+}
+
+/// Normalises a row in place, applies scale, shift and activation, and writes all of `output`.
+#[inline(always)]
+fn scale_row<L: Lanes>(
+    token: L,
+    row: &mut [f32],
+    output: &mut [MaybeUninit<f32>],
+    mean: f32,
+    inverse: f32,
+    affine: [f32; 2],
+    bounds: Bounds,
+) {
+    assert_eq!(row.len(), output.len(), "one output per value");
+    for (value, output) in row.iter_mut().zip(output) {
+        *value = (*value - mean) * inverse;
+        output.write(activate(token, *value, affine, bounds));
     }
 }
 
-with_simd! {
-    /// `Σ (row - mean)²`
-    fn sum_of_squares(row: &[f32], mean: f32) -> f32 {
-        let mut parts = [0.0f32; PARTS];
-        let (blocks, rest) = row.as_chunks::<PARTS>();
-        for block in blocks {
-            for (part, value) in parts.iter_mut().zip(block) {
-                let centred = value - mean;
-                *part = madd::<FUSED>(centred, centred, *part);
-            }
-        }
-        let rest: f32 = rest.iter().map(|v| (v - mean) * (v - mean)).sum();
-        parts.iter().sum::<f32>() + rest
+#[inline(always)]
+fn affine_row<L: Lanes>(token: L, row: &mut [f32], scale: f32, shift: f32, bounds: Bounds) {
+    for value in row {
+        *value = activate(token, *value, [scale, shift], bounds);
     }
 }
 
-with_simd! {
-    /// Normalises a row in place, applies scale, shift and activation, and writes all of `output`.
-    fn scale_row(
-        row: &mut [f32],
-        output: &mut [MaybeUninit<f32>],
-        mean: f32,
-        inverse: f32,
-        affine: [f32; 2],
-        bounds: Bounds,
-    ) {
-        assert_eq!(row.len(), output.len(), "one output per value");
-        for (value, output) in row.iter_mut().zip(output) {
-            *value = (*value - mean) * inverse;
-            output.write(activate::<FUSED>(*value, affine, bounds));
-        }
-    }
-}
-
-with_simd! {
-    fn affine_row(row: &mut [f32], scale: f32, shift: f32, bounds: Bounds) {
-        for value in row {
-            *value = activate::<FUSED>(*value, [scale, shift], bounds);
-        }
-    }
-}
-
-with_simd! {
-    /// Sets the gradient to zero where the activation clamped, and returns the sums of its products
-    /// with the normalised values and of itself.
-    fn mask_row(
-        row: &[f32],
-        gradient: &mut [f32],
-        affine: [f32; 2],
-        bounds: Bounds,
-    ) -> [f32; 2] {
-        let mut products = [0.0f32; PARTS];
-        let mut plains = [0.0f32; PARTS];
-        let pass = |value: f32, gradient: f32| {
-            let output = madd::<FUSED>(value, affine[0], affine[1]);
-            let passes = (output > bounds.low) & (output < bounds.high);
-            // A product, because a choice becomes a masked store, which takes 20 cycles on some
-            // processors.
-            gradient * f32::from(u8::from(passes))
-        };
-        let (row_blocks, row_rest) = row.as_chunks::<PARTS>();
-        let (gradient_blocks, gradient_rest) = gradient.as_chunks_mut::<PARTS>();
-        for (row, gradient) in row_blocks.iter().zip(gradient_blocks) {
-            let sums = products.iter_mut().zip(&mut plains);
-            for ((value, gradient), (product, plain)) in row.iter().zip(gradient).zip(sums) {
-                *gradient = pass(*value, *gradient);
-                *product = madd::<FUSED>(*gradient, *value, *product);
-                *plain += *gradient;
-            }
-        }
-        let (mut product, mut plain) = (products.iter().sum::<f32>(), plains.iter().sum::<f32>());
-        for (value, gradient) in row_rest.iter().zip(gradient_rest) {
+/// Sets the gradient to zero where the activation clamped, and returns the sums of its products
+/// with the normalised values and of itself.
+#[inline(always)]
+fn mask_row<L: Lanes>(
+    token: L,
+    row: &[f32],
+    gradient: &mut [f32],
+    [scale, shift]: [f32; 2],
+    bounds: Bounds,
+) -> [f32; 2] {
+    let mut products = [0.0f32; PARTS];
+    let mut plains = [0.0f32; PARTS];
+    let pass = |value: f32, gradient: f32| {
+        let output = token.mul_add_single(value, scale, shift);
+        let passes = (output > bounds.low) & (output < bounds.high);
+        // A product, because a choice becomes a masked store, which takes 20 cycles on some
+        // processors.
+        gradient * f32::from(u8::from(passes))
+    };
+    let (row_blocks, row_rest) = row.as_chunks::<PARTS>();
+    let (gradient_blocks, gradient_rest) = gradient.as_chunks_mut::<PARTS>();
+    for (row, gradient) in row_blocks.iter().zip(gradient_blocks) {
+        let sums = products.iter_mut().zip(&mut plains);
+        for ((value, gradient), (product, plain)) in row.iter().zip(gradient).zip(sums) {
             *gradient = pass(*value, *gradient);
-            product += *gradient * value;
-            plain += *gradient;
+            *product = token.mul_add_single(*gradient, *value, *product);
+            *plain += *gradient;
         }
-        [product, plain]
     }
+    let (mut product, mut plain) = (products.iter().sum::<f32>(), plains.iter().sum::<f32>());
+    for (value, gradient) in row_rest.iter().zip(gradient_rest) {
+        *gradient = pass(*value, *gradient);
+        product += *gradient * value;
+        plain += *gradient;
+    }
+    [product, plain]
 }
 
-with_simd! {
-    /// Subtracts the gradient's mean and its projection on the normalised values, because the
-    /// batch's own mean and variance depend on the input too.
-    fn center_row(row: &[f32], gradient: &mut [f32], scale: f32, mean: f32, projection: f32) {
-        for (value, gradient) in row.iter().zip(gradient) {
-            *gradient = scale * madd::<FUSED>(-projection, *value, *gradient - mean);
-        }
+/// Subtracts the gradient's mean and its projection on the normalised values, because the batch's
+/// own mean and variance depend on the input too.
+#[inline(always)]
+fn center_row<L: Lanes>(
+    token: L,
+    row: &[f32],
+    gradient: &mut [f32],
+    scale: f32,
+    mean: f32,
+    projection: f32,
+) {
+    for (value, gradient) in row.iter().zip(gradient) {
+        *gradient = scale * token.mul_add_single(-projection, *value, *gradient - mean);
     }
 }
 
 /// Scale, shift and activation of one value.
 #[inline(always)]
-fn activate<const FUSED: bool>(value: f32, [scale, shift]: [f32; 2], bounds: Bounds) -> f32 {
-    let value = madd::<FUSED>(value, scale, shift);
+fn activate<L: Lanes>(token: L, value: f32, [scale, shift]: [f32; 2], bounds: Bounds) -> f32 {
+    let value = token.mul_add_single(value, scale, shift);
     // This order of comparisons keeps NaN.
     let value = if value < bounds.low { bounds.low } else { value };
     if value > bounds.high { bounds.high } else { value }
-}
-
-/// `a * b + c`, with a single rounding where that costs nothing extra.
-#[inline(always)]
-fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[cfg(test)]
@@ -251,6 +245,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::lanes::Portable;
     use crate::testing::noise;
 
     /// Output, mean and variance in f64, computed from the definition.
@@ -328,6 +323,49 @@ mod tests {
                 prop_assert!((slope - f64::from(by_gamma[channel])).abs() < 2e-3 * (1.0 + slope.abs()));
                 let slope = (loss(&wide, g, b + h) - loss(&wide, g, b - h)) / (2.0 * h);
                 prop_assert!((slope - f64::from(by_beta[channel])).abs() < 2e-3 * (1.0 + slope.abs()));
+            }
+        }
+    }
+
+    const AFFINE: [f32; 2] = [1.3, 0.2];
+    const BOUNDS: Bounds = Bounds { low: -0.4, high: 0.7 };
+
+    /// The results of all functions that take a token.
+    #[inline(always)]
+    fn everything<L: Lanes>(token: L, row: &[f32], weights: &[f32]) -> Vec<f32> {
+        let squares = sum_of_squares(token, row, 0.1);
+        let mut normalized = row.to_vec();
+        let mut output = vec![MaybeUninit::new(f32::NAN); row.len()];
+        scale_row(token, &mut normalized, &mut output, 0.1, 1.7, AFFINE, BOUNDS);
+        // SAFETY: all values were set to NaN above.
+        let output: Vec<f32> = output.iter().map(|v| unsafe { v.assume_init() }).collect();
+        let mut evaluated = row.to_vec();
+        affine_row(token, &mut evaluated, AFFINE[0], AFFINE[1], BOUNDS);
+        let mut masked = weights.to_vec();
+        let sums = mask_row(token, row, &mut masked, AFFINE, BOUNDS);
+        let mut centered = masked.clone();
+        center_row(token, row, &mut centered, 0.8, -0.3, 0.6);
+        let sums = [sum(token, row), squares, sums[0], sums[1]];
+        [&sums[..], &normalized, &output, &evaluated, &masked, &centered].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn results_without_the_processors_vectors_differ_by_rounding_only(
+            count in 1usize..150,
+            seed in 0u8..255,
+        ) {
+            let (row, weights) = (&noise(count, seed)[..], &noise(count, seed ^ 1)[..]);
+            // Rounding may decide whether the gradient passes a value at a bound.
+            prop_assume!(row.iter().all(|v| {
+                let output = v * AFFINE[0] + AFFINE[1];
+                (output - BOUNDS.low).abs() > 1e-5 && (output - BOUNDS.high).abs() > 1e-5
+            }));
+            let portable = everything(Portable, row, weights);
+            let with = dispatch!(everything(row: &[f32], weights: &[f32]) -> Vec<f32>);
+            prop_assert_eq!(with.len(), portable.len());
+            for (a, b) in with.iter().zip(&portable) {
+                prop_assert!((a - b).abs() < 1e-4, "{} {}", a, b);
             }
         }
     }

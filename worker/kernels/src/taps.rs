@@ -25,17 +25,12 @@ pub(crate) struct Read {
 /// For each pixel of a feature map, the products that add up to it.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    /// Height and width of the feature map that is computed.
-    pub size: [usize; 2],
-    /// Height and width of the feature maps that are read; all places are inside.
-    pub source: [usize; 2],
-    /// Number of source rows that one row depends on. A buffer of this many rows is enough: source
-    /// row `r` is kept at row `r % window`.
-    pub window: usize,
+    size: [usize; 2],
+    source: [usize; 2],
+    window: usize,
     /// For each computed row, the source rows that it reads.
     rows: Vec<Range<usize>>,
-    /// Number of kernel positions; all taps are below it.
-    pub taps: usize,
+    taps: usize,
     reads: Vec<Read>,
     /// End of each pixel's products.
     ends: Vec<usize>,
@@ -139,6 +134,27 @@ impl Reads {
         Self { size, source, window, rows, taps, reads, ends }
     }
 
+    /// Height and width of the feature map that is computed.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// Height and width of the feature maps that are read; all places are inside.
+    pub(crate) fn source(&self) -> [usize; 2] {
+        self.source
+    }
+
+    /// Number of source rows that one row depends on. A buffer of this many rows is enough: source
+    /// row `r` is kept at row `r % window`.
+    pub(crate) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Number of kernel positions; all taps are below it.
+    pub(crate) fn taps(&self) -> usize {
+        self.taps
+    }
+
     /// Number of computed pixels.
     pub(crate) fn places(&self) -> usize {
         self.ends.len()
@@ -198,8 +214,8 @@ mod tests {
             }
             let forward = sweep.forward();
             let backward = sweep.backward();
-            assert_eq!(forward.size, [rows, columns]);
-            assert_eq!(backward.size, [height, width]);
+            assert_eq!(forward.size(), [rows, columns]);
+            assert_eq!(backward.size(), [height, width]);
             let made = |reads: &Reads| -> Vec<(usize, Read)> {
                 let places = 0..reads.places();
                 places.flat_map(|to| reads.of(to).iter().map(move |read| (to, *read))).collect()
