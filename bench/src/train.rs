@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             for &batch_size in &args.batch_size {
                 let cores = Cores::new(threads)?;
                 let training = Throughput::usual_training(batch_size);
-                let timed = Throughput::measure(plan, &training, device, &cores, seconds)?;
+                let timed = Throughput::measure(plan.graph(), &training, device, &cores, seconds)?;
                 rows.push(Row {
                     network: candidate.name,
                     architecture: candidate.architecture.to_string(),
@@ -243,7 +243,7 @@ mod tests {
             for cores in [Cores::one(), Cores::new(2.try_into().unwrap()).unwrap()] {
                 let enough = Duration::from_nanos(1);
                 let flex = TrainDevice::Flex;
-                let timed = Throughput::measure(&plan, &spec, flex, &cores, enough).unwrap();
+                let timed = Throughput::measure(plan.graph(), &spec, flex, &cores, enough).unwrap();
                 assert_eq!(timed.steps, 1, "{}", candidate.name);
                 assert!(timed.took > Duration::ZERO);
             }

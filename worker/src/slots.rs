@@ -159,7 +159,7 @@ fn measure(device: TrainDevice, cores: NonZeroUsize) -> Result<Measured, SlotsEr
     let (architecture, data) = timed_network();
     let (plan, spec) = (Plan::lower(&architecture, data)?, Throughput::usual_training(BATCH_SIZE));
     let rate = |cores: &Cores, enough| -> Result<f64, SlotsError> {
-        Ok(Throughput::measure(&plan, &spec, device, cores, enough)?.images_per_second())
+        Ok(Throughput::measure(plan.graph(), &spec, device, cores, enough)?.images_per_second())
     };
     // Run one training first, so that one-time work, such as choosing the fastest kernels of a GPU,
     // is not timed.

@@ -10,7 +10,7 @@ use edgesmith_common::{
     TrialNumber,
 };
 use edgesmith_edge_runtime::Model;
-use edgesmith_search_space::{Cost, Distillation, Genotype, Plan, Precision};
+use edgesmith_search_space::{Cost, Distillation, Genotype, Precision};
 
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{RunError, evaluate};
@@ -88,7 +88,7 @@ impl Run<'_> {
         let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
         let begun = phase.start.epochs;
         let request = TrainRequest {
-            plan: &Plan::of(phase.graph.clone()),
+            graph: phase.graph,
             start: phase.start,
             dataset: self.dataset,
             views: &views,
@@ -122,7 +122,7 @@ impl Run<'_> {
         let batch_size = self.study.work.training.batch_size;
         let pause = &mut || self.pause_or_stop();
         edgesmith_train::renew_statistics(
-            &Plan::of(graph.clone()),
+            graph,
             weights,
             self.dataset,
             batch_size,
@@ -143,7 +143,7 @@ impl Run<'_> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
         let lesson = Lesson {
-            plan: &Plan::of(graph.clone()),
+            graph,
             weights,
             normalization,
             train: &self.dataset.train,

@@ -297,11 +297,10 @@ fn a_pruned_network_without_fine_tuning_gets_new_statistics() {
     let work = spec.training().unwrap();
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let graph = work.space.decode(&genotype).pruned_graph(work.space.data()).unwrap();
-    let plan = edgesmith_search_space::Plan::of(graph);
     let go_on = &mut || std::ops::ControlFlow::Continue(());
     let (size, device) = (work.training.batch_size, TrainDevice::Flex);
     let again =
-        edgesmith_train::renew_statistics(&plan, &weights, &data_of(&text), size, device, go_on);
+        edgesmith_train::renew_statistics(&graph, &weights, &data_of(&text), size, device, go_on);
     assert_eq!(again.unwrap(), weights);
 }
 

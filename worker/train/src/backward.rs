@@ -88,7 +88,6 @@ fn on_device(
 mod tests {
     use burn::tensor::Device;
     use edgesmith_search_space::Distillation;
-    use edgesmith_search_space::Plan;
     use proptest::prelude::*;
 
     use super::*;
@@ -105,9 +104,9 @@ mod tests {
             label_smoothing in 0.0..0.5f64,
             taught: bool,
         ) {
-            let plan = Plan::of(conv_graph());
+            let graph = conv_graph();
             let device = Device::flex().autodiff();
-            let network = Network::new(&plan, &random_weights(plan.graph(), 4), &device);
+            let network = Network::new(&graph, &random_weights(&graph, 4), &device);
             let teacher = taught.then_some((Distillation { alpha, temperature }, &teacher[..]));
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let images = Tensor::<4>::from_data(TensorData::new(pixels, [3, 1, 8, 8]), &device);

@@ -5,8 +5,8 @@
 use std::str::FromStr;
 
 use super::Moments;
-use crate::network::Weights;
 use crate::safetensors::{self, ReadError};
+use edgesmith_graph::Weights;
 
 /// Version of the file; stored in the metadata as `edgesmith_checkpoint_version`. Workers with
 /// another version refuse it.
@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::network::Array;
+    use edgesmith_graph::Array;
 
     fn checkpoint() -> Checkpoint {
         let mut weights = Weights::default();

@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use edgesmith_search_space::Plan;
+use edgesmith_graph::{Graph, Weights};
 
 use super::batches::{Images, Normalizer};
+use super::classifier::Classifier;
 use super::{TrainDevice, TrainError};
-use crate::network::{Network, Weights};
+use crate::network::Network;
 use edgesmith_data::{ImageSet, Normalization};
 
 /// Images per batch. Affects only memory and speed.
@@ -16,21 +17,23 @@ const BATCH: usize = 128;
 /// from the edge runtime.
 ///
 /// # Panics
-/// If the weights do not fit the plan, or the images have the wrong number of channels.
+/// If the network is not a classifier of images, the weights do not fit it, or the images have the
+/// wrong number of channels.
 pub fn evaluate(
-    plan: &Plan,
+    graph: &Graph,
     weights: &Weights,
     set: &ImageSet,
     normalization: &Normalization,
     device: TrainDevice,
 ) -> f64 {
-    let network = Network::new(plan, weights, &device.device());
-    let mut images = Images::new(set, plan.input().height as usize);
+    let network = Network::new(graph, weights, &device.device());
+    let Classifier { side, classes, .. } = Classifier::of(graph).expect("a classifier of images");
+    let mut images = Images::new(set, side);
     let all = &mut || ControlFlow::Continue(());
     let logits =
         logits(&network, &mut images, normalization, device, all).expect("the pause never breaks");
     let right = logits
-        .chunks_exact(plan.classes() as usize)
+        .chunks_exact(classes)
         .zip(&set.labels)
         .filter(|(row, label)| highest(row) == usize::from(**label))
         .count();
@@ -78,8 +81,8 @@ mod tests {
 
     #[test]
     fn accuracy_equals_that_of_the_plain_loops() {
-        let plan = Plan::of(conv_graph());
-        let weights = random_weights(plan.graph(), 4);
+        let graph = conv_graph();
+        let weights = random_weights(&graph, 4);
         let pixels = (0..150 * 64).map(|i| (i * i % 251) as u8).collect();
         let normalization = Normalization { mean: vec![0.4], std: vec![0.3] };
         let mut set = ImageSet { channels: 1, height: 8, width: 8, pixels, labels: vec![0; 150] };
@@ -87,10 +90,10 @@ mod tests {
             let bytes = set.image(index).iter();
             let image: Vec<f32> = bytes.map(|b| (f32::from(*b) / 255.0 - 0.4) / 0.3).collect();
             // Makes every third label wrong.
-            let class = highest(&reference(plan.graph(), &weights, &image));
+            let class = highest(&reference(&graph, &weights, &image));
             set.labels[index] = ((class + usize::from(index % 3 == 0)) % 10) as u16;
         }
-        let accuracy = evaluate(&plan, &weights, &set, &normalization, TrainDevice::Flex);
+        let accuracy = evaluate(&graph, &weights, &set, &normalization, TrainDevice::Flex);
         assert_eq!(accuracy, 100.0 / 150.0);
     }
 }

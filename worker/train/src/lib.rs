@@ -12,9 +12,10 @@ use std::thread;
 use burn::tensor::Tensor;
 use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
-use edgesmith_search_space::{Distillation, Plan};
+use edgesmith_graph::{Graph, Weights, WeightsError};
+use edgesmith_search_space::Distillation;
 
-use crate::network::{Weights, WeightsError, mean_share, momentum};
+use crate::network::{mean_share, momentum};
 use edgesmith_data::{Dataset, Views};
 
 mod network;
@@ -23,6 +24,7 @@ pub mod safetensors;
 mod backward;
 mod batches;
 mod checkpoint;
+mod classifier;
 mod cores;
 mod device;
 mod evaluation;
@@ -47,6 +49,7 @@ pub use throughput::Throughput;
 
 use backward::{StepLoss, backward};
 use batches::{Batch, Batches, Images, Normalizer};
+use classifier::Classifier;
 use device::Manner;
 use loss::Targets;
 use optimizer::NetworkOptimizer;
@@ -58,7 +61,7 @@ use schedule::Schedule;
 #[derive(Debug, Clone)]
 pub struct TrainRequest<'a> {
     /// The network.
-    pub plan: &'a Plan,
+    pub graph: &'a Graph,
     /// The start: fresh weights, weights after pruning, or the checkpoint where the training
     /// stopped.
     pub start: Checkpoint,
@@ -149,6 +152,17 @@ pub enum TrainError {
         /// What does not fit.
         name: String,
     },
+    /// The network is not a classifier of images.
+    #[error(
+        "the network reads {inputs} and computes {outputs}, but training needs one square image \
+         and one number per class"
+    )]
+    NoClassifier {
+        /// Shapes of its inputs.
+        inputs: String,
+        /// Shapes of its outputs.
+        outputs: String,
+    },
     /// The data set has other numbers of channels or classes than the network.
     #[error(
         "the network has {channels} channels and {classes} classes, but the data set has \
@@ -202,26 +216,27 @@ fn train_in(
     request: TrainRequest,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    check(&request)?;
+    let Classifier { side, .. } = check(&request)?;
     let (images, batch_size) = (request.dataset.train.len(), request.spec.batch_size as usize);
     // A last batch of one image is left out, because it has no variance.
     let steps = images / batch_size + usize::from(images % batch_size >= 2);
-    let batches = batches(&request, steps);
+    let batches = batches(&request, side, steps);
     thread::scope(|scope| {
         let batches = Prefetch::start(scope, batches);
         take_steps(manner, request, batches, steps, progress)
     })
 }
 
-/// The batches of a training, with `steps` per epoch.
+/// The batches of a training, with `steps` per epoch and images of `side` × `side` pixels.
 fn batches<'a>(
     request: &TrainRequest<'a>,
+    side: usize,
     steps: usize,
 ) -> impl Iterator<Item = Batch> + Send + use<'a> {
-    let TrainRequest { plan, dataset, views, spec, .. } = *request;
+    let TrainRequest { dataset, views, spec, .. } = *request;
     let batches = Batches {
         set: &dataset.train,
-        images: Images::of_views(&dataset.train, views, plan.input().height as usize),
+        images: Images::of_views(&dataset.train, views, side),
         normalizer: Normalizer::new(&dataset.normalization),
         views: views.count(),
         soft_targets: request.distillation.map(|(_, targets)| targets),
@@ -240,15 +255,15 @@ fn take_steps(
     steps: usize,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let TrainRequest { plan, spec, start, epochs, until, .. } = request;
+    let TrainRequest { graph, spec, start, epochs, until, .. } = request;
     let schedule = Schedule::new(
         request.learning_rate,
         spec.warmup_fraction,
         u64::from(epochs) * steps as u64,
     );
     let device = request.device.device().autodiff();
-    let padding = Padding::new(plan, manner.channel_multiple);
-    let mut network = Network::new(padding.plan(), &padding.pad(start.weights), &device);
+    let padding = Padding::new(graph, manner.channel_multiple);
+    let mut network = Network::new(padding.graph(), &padding.pad(start.weights), &device);
     let seat = request.cores.seat();
     let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
     let inner = request.device.device();
@@ -300,7 +315,7 @@ fn take_steps(
         images_seen += seen as u64;
     }
     let weights = padding.crop(network.weights());
-    if weights.check(plan.graph()).is_err() {
+    if weights.check(graph).is_err() {
         let (epoch, step) = (until.saturating_sub(1), steps.saturating_sub(1) as u32);
         return Err(TrainError::NonFinite { epoch, step });
     }
@@ -313,20 +328,21 @@ fn take_steps(
 /// For `pause` see [`soft_targets`].
 ///
 /// # Errors
-/// If `pause` breaks, or the statistics are not finite.
+/// If the network is not a classifier of images, `pause` breaks, or the statistics are not finite.
 pub fn renew_statistics(
-    plan: &Plan,
+    graph: &Graph,
     weights: &Weights,
     dataset: &Dataset,
     batch_size: u32,
     device: TrainDevice,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Weights, TrainError> {
+    let Classifier { side, .. } = Classifier::of(graph)?;
     // With autodiff, a network normalises with the batch's statistics.
     let device = device.device().autodiff();
-    let mut network = Network::new(plan, weights, &device);
+    let mut network = Network::new(graph, weights, &device);
     let normalizer = Normalizer::new(&dataset.normalization);
-    let mut images = Images::new(&dataset.train, plan.input().height as usize);
+    let mut images = Images::new(&dataset.train, side);
     let order: Vec<usize> = (0..dataset.train.len()).collect();
     let batches = order.chunks(batch_size.max(2) as usize).filter(|batch| batch.len() >= 2);
     for (before, indices) in (0..).zip(batches) {
@@ -337,21 +353,22 @@ pub fn renew_statistics(
         network.forward(normalizer.batch(&mut images, indices, &device));
     }
     let renewed = network.weights();
-    renewed.check(plan.graph())?;
+    renewed.check(graph)?;
     Ok(renewed)
 }
 
 /// Checks that the parts of a request fit together.
-fn check(request: &TrainRequest) -> Result<(), TrainError> {
-    let TrainRequest { plan, dataset, views, spec, .. } = request;
+fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
+    let TrainRequest { graph, dataset, views, spec, .. } = request;
     if request.start.epochs > request.until || request.until > request.epochs {
         let TrainRequest { start, until, epochs, .. } = request;
         let done = start.epochs;
         let name = format!("{done} of {epochs} epochs are done, but it should stop after {until}");
         return Err(TrainError::Checkpoint { name });
     }
-    request.start.weights.check(plan.graph())?;
-    let (channels, classes) = (plan.input().channels as usize, plan.classes() as usize);
+    request.start.weights.check(graph)?;
+    let sizes = Classifier::of(graph)?;
+    let Classifier { channels, classes, .. } = sizes;
     if (channels, classes) != (dataset.train.channels, dataset.classes) {
         let (data_channels, data_classes) = (dataset.train.channels, dataset.classes);
         return Err(TrainError::Data { channels, classes, data_channels, data_classes });
@@ -370,5 +387,5 @@ fn check(request: &TrainRequest) -> Result<(), TrainError> {
             return Err(TrainError::OtherImages);
         }
     }
-    Ok(())
+    Ok(sizes)
 }

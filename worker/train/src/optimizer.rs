@@ -15,7 +15,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::spec::OptimizerSpec;
 
 use super::TrainError;
-use crate::network::{Array, Network};
+use crate::network::Network;
+use edgesmith_graph::Array;
 
 /// The state of an optimizer: arrays with the shapes of the network's parameters, named
 /// `NAME/PARAMETER`, for example `moment_1/stem.weight`. Empty before the first step.
@@ -188,14 +189,13 @@ impl Step<'_> {
 mod tests {
     use burn::module::ParamGroup;
     use burn::optim::ModuleOptimizer;
-    use edgesmith_search_space::Plan;
 
     use super::*;
     use edgesmith_testing::{conv_graph, noise, random_weights};
 
     #[test]
     fn adamw_steps_equal_those_of_burns_optimizer() {
-        let plan = Plan::of(conv_graph());
+        let graph = conv_graph();
         let device = Device::flex().autodiff();
         let gradients = |network: &Network, seed: u8| {
             let shape = [4, 1, 8, 8];
@@ -203,7 +203,7 @@ mod tests {
             let loss = network.forward(Tensor::from_data(images, &device)).powi_scalar(2).sum();
             GradientsParams::from_grads(loss.backward(), network)
         };
-        let start = Network::new(&plan, &random_weights(plan.graph(), 3), &device);
+        let start = Network::new(&graph, &random_weights(&graph, 3), &device);
         let burns = {
             let config = AdamWConfig::new().with_epsilon(1e-8);
             let rule = |decay: f32| config.clone().with_weight_decay(decay).build();
@@ -215,7 +215,7 @@ mod tests {
                 optimizer.step(0.01, network, gradients)
             })
         };
-        let start = Network::new(&plan, &random_weights(plan.graph(), 3), &device);
+        let start = Network::new(&graph, &random_weights(&graph, 3), &device);
         let inner = Device::flex();
         let rule = OptimizerSpec::AdamW;
         let mut ours = NetworkOptimizer::new(rule, 0.1, &start, 0, Moments::new(), &inner).unwrap();
@@ -229,9 +229,8 @@ mod tests {
 
     #[test]
     fn moments_of_another_network_or_rule_are_refused() {
-        let plan = Plan::of(conv_graph());
-        let network =
-            Network::new(&plan, &random_weights(plan.graph(), 3), &Device::flex().autodiff());
+        let graph = conv_graph();
+        let network = Network::new(&graph, &random_weights(&graph, 3), &Device::flex().autodiff());
         let resume = |rule, steps, moments| {
             NetworkOptimizer::new(rule, 0.1, &network, steps, moments, &Device::flex())
         };

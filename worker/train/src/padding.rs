@@ -3,41 +3,45 @@
 //!
 //! GPU kernels read and write several channels at once if the number of channels is divisible by
 //! that (cubek-convolution only uses vector widths that divide it), but pruning leaves arbitrary
-//! numbers. So all channel groups except those of the image and the classes are padded with
-//! channels whose filters, scales, shifts and readers' weights are all zero. Such a channel is zero
-//! for every image. All its gradients are zero too: those of its own weights because its readers'
+//! numbers. So channels are added whose filters, scales, shifts and readers' weights are all zero
+//! ([`Graph::padded`] says to which groups). Such a channel is zero for every image. All its gradients are zero too: those of its own weights because its readers'
 //! weights are zero, and those of its readers' weights because the channel is zero. Optimizers keep
 //! weights at zero if their gradients are zero. After the padding is removed, the network is the
 //! same as one trained without padding, up to the rounding of sums.
+//!
+//! All this needs operations that make zeros of zeros. The sigmoid of 0 is 0.5: a convolution that
+//! reads it would learn weights for channels that do not exist. A network in which that could
+//! happen is not padded.
 
 use std::collections::BTreeMap;
 
-use edgesmith_search_space::Plan;
+use edgesmith_graph::{Array, Graph, Weights};
 
 use super::{Moments, TrainError};
-use crate::network::{Array, Weights};
+use crate::network::stays_silent;
 
-/// A plan, and the padded plan that trains in its place.
+/// A network's sizes, and the padded network that trains in its place.
 #[derive(Debug)]
 pub(super) struct Padding {
     own: Sizes,
     padded: Sizes,
-    plan: Plan,
+    graph: Graph,
 }
 
-/// Shapes of a plan's weights, by name.
+/// Shapes of a network's weights, by name.
 type Sizes = BTreeMap<String, Vec<usize>>;
 
 impl Padding {
-    /// Pads to multiples of `multiple`, at least 1.
-    pub(super) fn new(own: &Plan, multiple: u32) -> Self {
-        let plan = own.padded(multiple);
-        Self { own: shapes(own), padded: shapes(&plan), plan }
+    /// Pads to multiples of `multiple`, at least 1, if the added channels stay zero.
+    pub(super) fn new(own: &Graph, multiple: u32) -> Self {
+        let padded = own.padded(multiple);
+        let graph = if stays_silent(own, &padded) { padded } else { own.clone() };
+        Self { own: shapes(own), padded: shapes(&graph), graph }
     }
 
-    /// The padded plan.
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    /// The padded network.
+    pub(super) fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Number of values of an array of the padded network.
@@ -78,8 +82,8 @@ impl Padding {
 }
 
 /// Name and shape of every array of a network's weights.
-fn shapes(plan: &Plan) -> Sizes {
-    plan.graph().parameters().map(|(_, p)| (p.name.to_string(), p.sizes())).collect()
+fn shapes(graph: &Graph) -> Sizes {
+    graph.parameters().map(|(_, p)| (p.name.to_string(), p.sizes())).collect()
 }
 
 /// The name of the weights that a moment belongs to: `stem.weight` for `moment_1/stem.weight`.

@@ -4,13 +4,14 @@
 use std::ops::ControlFlow;
 
 use edgesmith_common::ArtifactHash;
-use edgesmith_search_space::Plan;
+use edgesmith_graph::{Graph, Weights};
 
 use super::Cores;
 use super::batches::Images;
+use super::classifier::Classifier;
 use super::evaluation::logits;
 use super::{TrainDevice, TrainError};
-use crate::network::{Network, Weights};
+use crate::network::Network;
 use edgesmith_data::{ImageSet, Normalization, Views};
 
 /// A teacher's logits of training images.
@@ -110,7 +111,7 @@ impl SoftTargets {
 #[derive(Debug, Clone, Copy)]
 pub struct Lesson<'a> {
     /// The teacher's network.
-    pub plan: &'a Plan,
+    pub graph: &'a Graph,
     /// Its weights.
     pub weights: &'a Weights,
     /// The teacher's normalisation of images.
@@ -131,21 +132,21 @@ pub struct Lesson<'a> {
 /// batches and may block. If it breaks, the computation stops.
 ///
 /// # Errors
-/// If `pause` breaks.
+/// If the network is not a classifier of images, or `pause` breaks.
 ///
 /// # Panics
-/// If the weights do not fit the plan, or the images have the wrong number of channels.
+/// If the weights do not fit the network, or the images have the wrong number of channels.
 pub fn soft_targets(
     lesson: Lesson,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<SoftTargets, TrainError> {
-    let Lesson { plan, weights, normalization, train, views, epochs, device, cores } = lesson;
-    let mut network = Network::new(plan, weights, &device.device());
+    let Lesson { graph, weights, normalization, train, views, epochs, device, cores } = lesson;
+    let Classifier { side, classes, .. } = Classifier::of(graph)?;
+    let mut network = Network::new(graph, weights, &device.device());
     let seat = cores.seat();
-    let classes = plan.classes() as usize;
     let used = views.used(epochs);
     let mut all = Vec::with_capacity(used as usize * train.len() * classes);
-    let mut images = Images::of_views(train, views, plan.input().height as usize);
+    let mut images = Images::of_views(train, views, side);
     for view in 0..used {
         network.set_threads(seat.threads());
         images.turn_to(view);

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, OptimizerSpec, TrainingSpec};
-use edgesmith_search_space::Plan;
+use edgesmith_graph::Graph;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::classifier::Classifier;
 use super::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
 use crate::network::fresh_weights;
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
@@ -43,7 +44,7 @@ impl Throughput {
     /// # Errors
     /// If the training fails.
     pub fn measure(
-        plan: &Plan,
+        graph: &Graph,
         spec: &TrainingSpec,
         device: TrainDevice,
         cores: &Cores,
@@ -52,10 +53,10 @@ impl Throughput {
         let batch_size = spec.batch_size;
         // A multiple of the batch size, so that all batches are full.
         let images = batch_size as usize;
-        let dataset = noise(plan, images * (IMAGES / images).max(BATCHES));
+        let dataset = noise(Classifier::of(graph)?, images * (IMAGES / images).max(BATCHES));
         let request = TrainRequest {
-            plan,
-            start: Checkpoint::fresh(fresh_weights(plan.graph(), [1; 32])),
+            graph,
+            start: Checkpoint::fresh(fresh_weights(graph, [1; 32])),
             dataset: &dataset,
             views: &Views::new(&spec.augmentation, Seed(1)),
             spec,
@@ -110,11 +111,9 @@ impl Throughput {
     }
 }
 
-/// Random images of a plan's size and number of classes.
-fn noise(plan: &Plan, images: usize) -> Dataset {
-    let input = plan.input();
-    let (channels, side) = (input.channels as usize, input.height as usize);
-    let classes = plan.classes() as usize;
+/// Random images of a network's size and number of classes.
+fn noise(sizes: Classifier, images: usize) -> Dataset {
+    let Classifier { channels, side, classes } = sizes;
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut set = |images: usize| ImageSet {
         channels,

@@ -130,7 +130,7 @@ proptest! {
         let shape = [1, graph.input().channels(), height, width].map(|size| size as usize);
         let device = Device::flex();
         let batch = Tensor::from_data(TensorData::new(normalized, shape), &device);
-        let burn = Network::new(&edgesmith_search_space::Plan::of(graph), &weights, &device).forward(batch);
+        let burn = Network::new(&graph, &weights, &device).forward(batch);
         let burn = burn.into_data().try_into_vec::<f32>().unwrap();
         assert_close(&logits(&model, &image), &burn, 1e-4);
     }

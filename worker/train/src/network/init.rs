@@ -49,30 +49,28 @@ pub fn fresh_weights(graph: &Graph, seed: [u8; 32]) -> Weights {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
-    use edgesmith_search_space::Plan;
 
     use super::super::Network;
     use super::*;
+    use crate::tests::sizes;
     use edgesmith_testing::{conv_graph, residual_graph, scale_filters};
 
     #[test]
     fn fresh_weights_fit_their_plan_and_follow_the_seed() {
-        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph())] {
-            let weights = fresh_weights(plan.graph(), [1; 32]);
-            assert_eq!(weights.check(plan.graph()), Ok(()));
-            assert_eq!(weights, fresh_weights(plan.graph(), [1; 32]));
-            assert_ne!(weights, fresh_weights(plan.graph(), [2; 32]));
+        for graph in [conv_graph(), residual_graph()] {
+            let weights = fresh_weights(&graph, [1; 32]);
+            assert_eq!(weights.check(&graph), Ok(()));
+            assert_eq!(weights, fresh_weights(&graph, [1; 32]));
+            assert_ne!(weights, fresh_weights(&graph, [2; 32]));
         }
     }
 
     #[test]
     fn the_deviation_of_convolutions_follows_their_fan_in() {
-        let plans = [
-            (Plan::of(conv_graph()), "stage2.block1.conv"),
-            (Plan::of(residual_graph()), "stage1.block1.depthwise"),
-        ];
-        for (plan, layer) in plans {
-            let weights = fresh_weights(plan.graph(), [7; 32]);
+        let graphs =
+            [(conv_graph(), "stage2.block1.conv"), (residual_graph(), "stage1.block1.depthwise")];
+        for (graph, layer) in graphs {
+            let weights = fresh_weights(&graph, [7; 32]);
             let array = weights.get(layer, "weight");
             let [_, inputs, kernel, _] = array.shape[..] else { panic!("four dimensions") };
             let squares = array.data.iter().map(|v| f64::from(v * v));
@@ -85,19 +83,18 @@ mod tests {
     /// The small scale relies on this: a layer without normalisation would need another scale.
     #[test]
     fn the_scale_of_convolutions_does_not_change_outputs_in_training() {
-        for plan in [Plan::of(conv_graph()), Plan::of(residual_graph())] {
-            let small = fresh_weights(plan.graph(), [3; 32]);
+        for graph in [conv_graph(), residual_graph()] {
+            let small = fresh_weights(&graph, [3; 32]);
             let mut large = small.clone();
             scale_filters(&mut large, 14.0);
             assert_ne!(small, large);
-            let input = plan.input();
-            let shape = [5, input.channels, input.height, input.width].map(|n| n as usize);
+            let shape = sizes(&graph, 5);
             let pixels =
                 (0..shape.iter().product()).map(|i: usize| (i * i % 97) as f32 / 48.0 - 1.0);
             let images = TensorData::new(pixels.collect::<Vec<f32>>(), shape);
             let [small, large] = [small, large].map(|weights| {
                 let device = Device::flex().autodiff();
-                let network = Network::new(&plan, &weights, &device);
+                let network = Network::new(&graph, &weights, &device);
                 let logits = network.forward(Tensor::from_data(images.clone(), &device));
                 logits.inner().into_data().try_into_vec::<f32>().unwrap()
             });

@@ -1,9 +1,21 @@
-//! A network's fresh weights, and the burn module that trains them.
+//! A network's fresh weights, and the burn module that trains them: any graph of the operations of
+//! `edgesmith_graph`.
 
+mod chain;
 mod flex;
 mod init;
+mod layout;
+mod live;
 mod module;
+mod ops;
+mod parameter;
+mod silence;
+#[cfg(test)]
+mod tests;
 
-pub use edgesmith_graph::{Array, Weights, WeightsError};
 pub use init::fresh_weights;
-pub use module::{Network, mean_share, momentum};
+#[cfg(test)]
+pub(crate) use layout::picture;
+pub use module::Network;
+pub(crate) use module::{mean_share, momentum};
+pub(crate) use silence::stays_silent;

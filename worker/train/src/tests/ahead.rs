@@ -11,7 +11,7 @@ fn reading_losses_together_does_not_change_the_steps() {
     // SGD, because AdamW amplifies differences in rounding.
     let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
     let spec = TrainingSpec { optimizer: sgd, ..spec() };
-    let (data, plan) = (colours(), Plan::of(tiny_graph()));
+    let (data, graph) = (colours(), tiny_graph());
     let views = views(&spec);
     let soft = SoftTargets {
         data: data.train.hash(),
@@ -22,8 +22,8 @@ fn reading_losses_together_does_not_change_the_steps() {
     };
     let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
     for distillation in [None, Some((distillation, &soft))] {
-        let start = Checkpoint::fresh(random_weights(plan.graph(), 4));
-        let request = TrainRequest { start, distillation, ..request(&plan, &data, &views, &spec) };
+        let start = Checkpoint::fresh(random_weights(&graph, 4));
+        let request = TrainRequest { start, distillation, ..request(&graph, &data, &views, &spec) };
         let each = run(request.clone()).unwrap();
         let mut seen = Vec::new();
         let ahead = train_in(manner(2), request, &mut |progress| {
@@ -48,14 +48,14 @@ fn reading_losses_together_does_not_change_the_steps() {
 
 #[test]
 fn the_first_bad_loss_is_reported_when_several_are_read_together() {
-    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
+    let (spec, data, graph) = (spec(), colours(), tiny_graph());
     let views = views(&spec);
     let [first, second] = [1, 3].map(|ahead| {
         let request = TrainRequest {
             learning_rate: 1e30,
             epochs: 20,
             until: 20,
-            ..request(&plan, &data, &views, &spec)
+            ..request(&graph, &data, &views, &spec)
         };
         train_in(manner(ahead), request, &mut |_| ControlFlow::Continue(())).unwrap_err()
     });

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::network::{Array, fresh_weights};
+use crate::network::{fresh_weights, picture};
+use edgesmith_graph::Array;
 use edgesmith_testing::{arbitrary_graph, random_bytes, random_weights as any_weights};
 
 fn train_padded(
@@ -15,14 +16,15 @@ fn train_padded(
     train_in(manner, request, &mut |_| ControlFlow::Continue(()))
 }
 
-/// A few images for a plan.
-fn images(plan: &Plan) -> Dataset {
-    let (input, classes) = (plan.input(), plan.classes() as usize);
+/// A few images for a graph.
+fn images(graph: &Graph) -> Dataset {
+    let [channels, height, width] = picture(graph.input());
+    let classes = graph.output().channels() as usize;
     let set = |count: usize| ImageSet {
-        channels: input.channels as usize,
-        height: input.height as usize,
-        width: input.width as usize,
-        pixels: (0..count).flat_map(|i| random_bytes(plan.graph(), i as u64)).collect(),
+        channels,
+        height,
+        width,
+        pixels: (0..count).flat_map(|i| random_bytes(&graph, i as u64)).collect(),
         labels: (0..count).map(|i| (i % classes) as u16).collect(),
     };
     let train = set(21);
@@ -46,23 +48,23 @@ fn nudged(weights: &Weights, salt: u64) -> Weights {
     weights
 }
 
-/// Trains a plan plain and padded, and compares losses, weights and moments.
+/// Trains a graph plain and padded, and compares losses, weights and moments.
 ///
 /// Padding changes the order of sums, and so their rounding. Some networks amplify that, for
 /// example by normalizing a channel whose values hardly differ in a batch of eight. How much a
 /// network does so is seen from the same training with its start changed by a rounding. The factors
 /// below are a number of roundings, as padding changes those of every step.
-fn trains_alike(plan: &Plan, seed: u64, multiple: u32) -> Result<(), TestCaseError> {
-    let data = images(plan);
+fn trains_alike(graph: &Graph, seed: u64, multiple: u32) -> Result<(), TestCaseError> {
+    let data = images(graph);
     // SGD, because AdamW's first steps amplify a rounding error to the size of a gradient.
     let optimizer = OptimizerSpec::Sgd { momentum: 0.9 };
     let spec = TrainingSpec { optimizer, batch_size: 8, ..spec() };
     let views = views(&spec);
-    let start = any_weights(plan.graph(), seed);
+    let start = any_weights(&graph, seed);
     let request = TrainRequest {
         start: Checkpoint::fresh(start.clone()),
         learning_rate: 1e-3,
-        ..request(plan, &data, &views, &spec)
+        ..request(graph, &data, &views, &spec)
     };
     let plain = run(request.clone()).unwrap();
     let nudged = [1, 2].map(|salt| {
@@ -101,31 +103,31 @@ proptest! {
 
     /// A rounding may also put a value on the other side of a ReLU's kink, which changes a gradient
     /// by more than any rounding. That is rare and goes with the weights, while a fault of padding
-    /// goes with the plan. So where a plan trains differently, it must do so from other weights
+    /// goes with the graph. So where a graph trains differently, it must do so from other weights
     /// too.
     #[test]
-    fn a_padded_network_trains_as_the_plain_one(plan in arbitrary_graph().prop_map(Plan::of), seed: u64, multiple in 2u32..9) {
-        if trains_alike(&plan, seed, multiple).is_err() {
-            trains_alike(&plan, seed.wrapping_add(1), multiple)?;
-            trains_alike(&plan, seed.wrapping_add(2), multiple)?;
+    fn a_padded_network_trains_as_the_plain_one(graph in arbitrary_graph(), seed: u64, multiple in 2u32..9) {
+        if trains_alike(&graph, seed, multiple).is_err() {
+            trains_alike(&graph, seed.wrapping_add(1), multiple)?;
+            trains_alike(&graph, seed.wrapping_add(2), multiple)?;
         }
     }
 
     #[test]
-    fn padded_channels_stay_zero(plan in arbitrary_graph().prop_map(Plan::of), seed: u64, multiple in 2u32..9, sgd: bool) {
-        let data = images(&plan);
+    fn padded_channels_stay_zero(graph in arbitrary_graph(), seed: u64, multiple in 2u32..9, sgd: bool) {
+        let data = images(&graph);
         let optimizer =
             if sgd { OptimizerSpec::Sgd { momentum: 0.9 } } else { OptimizerSpec::AdamW };
         let spec = TrainingSpec { optimizer, batch_size: 8, weight_decay: 0.1, ..spec() };
         let views = views(&spec);
         // Trains the padded network as a network without padding.
-        let padding = Padding::new(&plan, multiple);
-        let start = Checkpoint::fresh(padding.pad(any_weights(plan.graph(), seed)));
-        let trained = run(TrainRequest { start, ..request(padding.plan(), &data, &views, &spec) });
+        let padding = Padding::new(&graph, multiple);
+        let start = Checkpoint::fresh(padding.pad(any_weights(&graph, seed)));
+        let trained = run(TrainRequest { start, ..request(padding.graph(), &data, &views, &spec) });
         let Trained { weights, moments, .. } = trained.unwrap();
         // Cropping gives the sizes of the plain network, and padding puts zeros back.
         let cropped = padding.crop(weights.clone());
-        prop_assert_eq!(cropped.check(plan.graph()), Ok(()));
+        prop_assert_eq!(cropped.check(&graph), Ok(()));
         prop_assert_eq!(padding.pad(cropped), weights);
         let cropped = padding.crop_moments(moments.clone());
         prop_assert_eq!(padding.pad_moments(cropped), Ok(moments));
@@ -134,16 +136,15 @@ proptest! {
     /// On the path through burn's operations, which other devices use.
     #[test]
     fn padded_channels_have_no_gradients_in_burns_operations(
-        plan in arbitrary_graph().prop_map(Plan::of),
+        graph in arbitrary_graph(),
         seed: u64,
         multiple in 2u32..9,
     ) {
-        let padding = Padding::new(&plan, multiple);
+        let padding = Padding::new(&graph, multiple);
         let device = Device::flex().autodiff();
-        let network = Network::new(padding.plan(), &padding.pad(any_weights(plan.graph(), seed)), &device);
-        let input = plan.input();
-        let pixels: Vec<f32> = (0..3).flat_map(|i| noise(input.elements() as usize, 7 + i)).collect();
-        let shape = [3, input.channels as usize, input.height as usize, input.width as usize];
+        let network = Network::new(padding.graph(), &padding.pad(any_weights(&graph, seed)), &device);
+        let shape = sizes(&graph, 3);
+        let pixels = noise(shape.iter().product(), 7);
         let logits = network.forward_on(Tensor::from_data(TensorData::new(pixels, shape), &device), false);
         let labels = [0, 1, 0];
         let targets = Targets { labels: &labels, label_smoothing: 0.1, teacher: None };
@@ -155,11 +156,11 @@ proptest! {
 
 #[test]
 fn padded_trainings_continue_from_their_checkpoints() {
-    let (spec, data, plan) = (spec(), colours(), Plan::of(tiny_graph()));
+    let (spec, data, graph) = (spec(), colours(), tiny_graph());
     let views = views(&spec);
-    let request = request(&plan, &data, &views, &spec);
-    let padding = Padding::new(&plan, 4);
-    let cropped = padding.crop(fresh_weights(padding.plan().graph(), [1; 32]));
+    let request = request(&graph, &data, &views, &spec);
+    let padding = Padding::new(&graph, 4);
+    let cropped = padding.crop(fresh_weights(padding.graph(), [1; 32]));
     assert!(cropped.arrays["stem.weight"].data.len() < padding.padded_size("stem.weight"));
     let whole = train_padded(4, 1, request.clone()).unwrap();
     let first = train_padded(4, 1, TrainRequest { until: 1, ..request.clone() }).unwrap();

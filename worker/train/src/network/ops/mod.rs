@@ -1,0 +1,111 @@
+//! The operations as training computes them on tensors, one file each.
+//!
+//! [`Trainable`] has no default methods, and the list below one line for each operation of
+//! `edgesmith_graph`: the compiler speaks if one is missing.
+
+use burn::module::RunningState;
+use burn::tensor::Tensor;
+use edgesmith_graph::{Op, Operation, Shape};
+
+use super::layout::{Layout, picture};
+use super::parameter::Parameter;
+
+pub(super) use batch_normalization::observe;
+
+/// What training has to know about an operation.
+pub(super) trait Trainable: Operation {
+    /// The output for a batch, with burn's operations, which also compute the gradients. The
+    /// inputs are in the layout of the call, and so is the output.
+    fn forward(&self, inputs: Vec<Tensor<4>>, call: &Call) -> Tensor<4>;
+
+    /// Whether a channel of the output is 0 everywhere if the numbers of its parameters are 0, and
+    /// if it is 0 in those inputs for which `silent` says so. Channels that are added to a network
+    /// stay zero only then.
+    fn keeps_silence(&self, silent: &[bool]) -> bool;
+}
+
+/// What an operation works on, besides its inputs.
+pub(super) struct Call<'a> {
+    /// The order of the axes of inputs and output.
+    pub(super) layout: Layout,
+    /// The output's shape.
+    pub(super) output: &'a Shape,
+    /// Share of this batch in the running statistics.
+    pub(super) momentum: f64,
+    /// The parameters of the node, in the order of the operation's slots.
+    pub(super) parameters: Vec<&'a Parameter>,
+}
+
+/// Lists the operations. Each line is the name of the file and the name of the operation.
+macro_rules! operations {
+    ($($file:ident: $operation:ident,)+) => {
+        $(mod $file;)+
+
+        impl Trainable for Op {
+            fn forward(&self, inputs: Vec<Tensor<4>>, call: &Call) -> Tensor<4> {
+                match self { $(Op::$operation(op) => op.forward(inputs, call),)+ }
+            }
+
+            fn keeps_silence(&self, silent: &[bool]) -> bool {
+                match self { $(Op::$operation(op) => op.keeps_silence(silent),)+ }
+            }
+        }
+    };
+}
+
+operations! {
+    add: Add,
+    batch_normalization: BatchNormalization,
+    clip: Clip,
+    concat: Concat,
+    conv: Conv,
+    flatten: Flatten,
+    gather_channels: GatherChannels,
+    global_average_pool: GlobalAveragePool,
+    hard_swish: HardSwish,
+    linear: Linear,
+    max_pool: MaxPool,
+    multiply: Multiply,
+    sigmoid: Sigmoid,
+}
+
+impl Call<'_> {
+    /// A weight.
+    fn weight(&self, place: usize) -> Tensor<4> {
+        self.parameters[place].weight()
+    }
+
+    /// A bias, scale or shift; `None` if it is absent.
+    fn vector(&self, place: usize) -> Option<Tensor<1>> {
+        self.parameters.get(place).map(|parameter| parameter.vector())
+    }
+
+    /// A running mean or variance.
+    fn observed(&self, place: usize) -> &RunningState<Tensor<1>> {
+        self.parameters[place].observed()
+    }
+
+    /// The numbers of a value with the output's sizes.
+    fn reshape(&self, value: Tensor<4>) -> Tensor<4> {
+        self.layout.reshape(value, picture(self.output))
+    }
+
+    /// Computes with the batch first, whatever the layout is.
+    fn batch_first(&self, input: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+        self.layout.from_batch_first(f(self.layout.to_batch_first(input)))
+    }
+}
+
+/// The inputs of an operation that has `N` of them.
+fn inputs<const N: usize>(inputs: Vec<Tensor<4>>) -> [Tensor<4>; N] {
+    inputs.try_into().expect("the graph has checked the number of inputs")
+}
+
+/// Two sizes of windows, where there may be one: a sequence is a picture of one row.
+fn as_picture<T: Copy>(one_row: T, axes: &[T]) -> [T; 2] {
+    match *axes {
+        [columns] => [one_row, columns],
+        [rows, columns] => [rows, columns],
+        _ => unreachable!("the graph has checked that windows move along one or two axes"),
+    }
+}

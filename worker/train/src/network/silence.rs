@@ -1,0 +1,23 @@
+//! Whether channels that are added to a network with zeros for all their parameters stay zero when it
+//! trains.
+
+use edgesmith_graph::Graph;
+
+use super::ops::Trainable;
+
+/// Whether the channels that `padded` has more than `own` are zero wherever a parameter multiplies
+/// them. Then the parameters of these channels stay zero.
+pub fn stays_silent(own: &Graph, padded: &Graph) -> bool {
+    let grown = |id| padded.shape(id).channels() > own.shape(id).channels();
+    // By value, whether its added channels are zero.
+    let mut silent: Vec<bool> = own.inputs().map(|_| true).collect();
+    for (_, node) in padded.nodes() {
+        let inputs: Vec<bool> = node.inputs.iter().map(|id| silent[id.index()]).collect();
+        let learns = !node.parameters.is_empty();
+        if learns && node.inputs.iter().any(|&id| grown(id) && !silent[id.index()]) {
+            return false;
+        }
+        silent.push(node.op.keeps_silence(&inputs));
+    }
+    true
+}

@@ -1,0 +1,9 @@
+//! Networks of every operation, compared with the reference evaluation of their graphs: values, and
+//! gradients with finite differences, on the fast path and through burn's operations.
+
+mod cases;
+mod gradients;
+mod net;
+mod random;
+mod reference;
+mod values;

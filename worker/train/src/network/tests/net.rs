@@ -1,0 +1,97 @@
+//! Short ways to build a graph, whose parameters are named after their nodes.
+
+use edgesmith_graph::{
+    BatchNormalization, Conv, Graph, GraphBuilder, GraphError, Linear, Op, ParameterId, Place,
+    Role, Shape, ValueId,
+};
+
+/// A graph that is being built.
+pub(super) struct Net {
+    pub(super) builder: GraphBuilder,
+    added: usize,
+}
+
+impl Net {
+    /// A graph with one input.
+    pub(super) fn new(channels: u32, space: &[u32]) -> (Self, ValueId) {
+        let mut builder = GraphBuilder::new();
+        let input = builder.input("input", Shape::new(channels, space).unwrap()).unwrap();
+        (Self { builder, added: 0 }, input)
+    }
+
+    pub(super) fn op(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
+        self.try_op(op, inputs).unwrap()
+    }
+
+    pub(super) fn try_op(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+    ) -> Result<ValueId, GraphError> {
+        let name = self.name();
+        self.builder.node(name, op, inputs, &[], Place::default())
+    }
+
+    /// A convolution with `filters` filters of `kernel`.
+    pub(super) fn conv(
+        &mut self,
+        conv: Conv,
+        input: ValueId,
+        filters: u32,
+        kernel: &[u32],
+        bias: bool,
+    ) -> Result<ValueId, GraphError> {
+        let name = self.name();
+        let channels = self.builder.shape(input).channels();
+        let mut shape = vec![filters, channels / conv.parts(channels)];
+        shape.extend_from_slice(kernel);
+        let mut parameters = vec![self.parameter(&name, "weight", &shape, Role::Weight)];
+        if bias {
+            parameters.push(self.parameter(&name, "bias", &[filters], Role::Bias));
+        }
+        self.builder.node(name, conv, &[input], &parameters, Place::default())
+    }
+
+    /// A dense convolution of one pixel, which makes another value of an input.
+    pub(super) fn pointwise(&mut self, input: ValueId, filters: u32) -> ValueId {
+        self.conv(Conv::dense(1, 1), input, filters, &[1, 1], true).unwrap()
+    }
+
+    pub(super) fn linear(&mut self, input: ValueId, outputs: u32, bias: bool) -> ValueId {
+        let name = self.name();
+        let shape = [outputs, self.builder.shape(input).channels()];
+        let mut parameters = vec![self.parameter(&name, "weight", &shape, Role::Weight)];
+        if bias {
+            parameters.push(self.parameter(&name, "bias", &[outputs], Role::Bias));
+        }
+        self.builder.node(name, Linear, &[input], &parameters, Place::default()).unwrap()
+    }
+
+    pub(super) fn normalize(&mut self, input: ValueId) -> ValueId {
+        let name = self.name();
+        let channels = [self.builder.shape(input).channels()];
+        let parameters = [
+            ("gamma", Role::Scale),
+            ("beta", Role::Shift),
+            ("mean", Role::Mean),
+            ("variance", Role::Variance),
+        ];
+        let parameters =
+            parameters.map(|(part, role)| self.parameter(&name, part, &channels, role));
+        let op = BatchNormalization { epsilon: 1e-3 };
+        self.builder.node(name, op, &[input], &parameters, Place::default()).unwrap()
+    }
+
+    pub(super) fn finish(self, output: ValueId) -> Graph {
+        self.builder.finish(&[output]).unwrap()
+    }
+
+    fn parameter(&mut self, owner: &str, part: &str, shape: &[u32], role: Role) -> ParameterId {
+        self.builder.parameter(format!("{owner}.{part}"), shape, role).unwrap()
+    }
+
+    fn name(&mut self) -> String {
+        self.added += 1;
+        format!("n{}", self.added)
+    }
+}

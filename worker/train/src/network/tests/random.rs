@@ -1,0 +1,137 @@
+//! Random graphs of every operation.
+
+use edgesmith_graph::{
+    Add, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups, HardSwish,
+    MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::net::Net;
+
+/// Numbers that a value may have at most, so that tests stay fast.
+const MAX_ELEMENTS: u64 = 400;
+
+/// A graph of some random nodes on a picture or a sequence, which ends in a linear layer that reads
+/// all values which nothing else reads.
+pub(super) fn graph(seed: u64, nodes: usize) -> Graph {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let axes = rng.random_range(1..=2);
+    let space: Vec<u32> = (0..axes).map(|_| rng.random_range(2..6)).collect();
+    let (mut net, input) = Net::new(rng.random_range(1..4), &space);
+    let mut values = vec![input];
+    let mut unread: Vec<ValueId> = Vec::new();
+    while values.len() <= nodes {
+        let [first, second] = [0, 1].map(|_| {
+            // Recent values are likelier, so that graphs become deep.
+            let back = rng.random_range(0..values.len()).min(rng.random_range(0..values.len()));
+            values[values.len() - 1 - back]
+        });
+        let Some((read, value)) = node(&mut net, &mut rng, first, second) else { continue };
+        unread.retain(|value| !read.contains(value));
+        unread.push(value);
+        values.push(value);
+    }
+    let vectors: Vec<ValueId> = unread.into_iter().map(|value| net.op(Flatten, &[value])).collect();
+    let features = net.op(Concat, &vectors);
+    let output = net.linear(features, 3, true);
+    net.finish(output)
+}
+
+/// Adds a random operation, if the one that was drawn fits. Returns what it reads, and its output.
+fn node(
+    net: &mut Net,
+    rng: &mut ChaCha8Rng,
+    first: ValueId,
+    second: ValueId,
+) -> Option<(Vec<ValueId>, ValueId)> {
+    let shape = net.builder.shape(first).clone();
+    let (channels, axes) = (shape.channels(), shape.space().len());
+    let alike = *net.builder.shape(second) == shape;
+    let same_space = net.builder.shape(second).space() == shape.space();
+    let small = |shape: u64| shape <= MAX_ELEMENTS;
+    let window = |rng: &mut ChaCha8Rng, padding: u32| WindowAxis {
+        stride: rng.random_range(1..3),
+        dilation: 1,
+        before: rng.random_range(0..=padding),
+        after: rng.random_range(0..=padding),
+    };
+    let one = |value| Some((vec![first], value));
+    match rng.random_range(0..16) {
+        0 if alike => Some((vec![first, second], net.op(Add, &[first, second]))),
+        1 => one(net.normalize(first)),
+        2 => one(net.op([Clip::RELU, Clip::RELU6][rng.random_range(0..2)], &[first])),
+        3 if same_space && small(2 * shape.elements()) => {
+            Some((vec![first, second], net.op(Concat, &[first, second])))
+        }
+        4 if axes > 0 => {
+            let filters = rng.random_range(1..5);
+            let (conv, filters) = match rng.random_range(0..3) {
+                0 => (Groups::Equal(1), filters),
+                1 => (Groups::PerChannel, channels * rng.random_range(1..3)),
+                _ => {
+                    let groups = (2..4).find(|groups| channels.is_multiple_of(*groups))?;
+                    (Groups::of(groups, channels), filters * groups)
+                }
+            };
+            let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
+            let axes = (0..axes).map(|_| window(rng, 2)).collect();
+            // One that does not fit its input has declared parameters that nothing reads.
+            let fits = shape.space().iter().zip(&kernel).all(|(size, kernel)| size >= kernel);
+            let fits = fits && small(u64::from(filters) * shape.positions());
+            fits.then(|| net.conv(Conv { axes, groups: conv }, first, filters, &kernel, true))
+                .and_then(|value| one(value.unwrap()))
+        }
+        5 | 14 | 15 if axes == 2 => {
+            // One for the fast path.
+            let (kernel, stride) = (rng.random_range(0..2) * 2 + 1, rng.random_range(1..3));
+            let (conv, filters) = match rng.random_range(0..2) {
+                0 => (Conv::dense(kernel, stride), rng.random_range(1..5)),
+                _ => (Conv::depthwise(kernel, stride), channels),
+            };
+            let value = net.conv(conv, first, filters, &[kernel; 2], false).unwrap();
+            let value = net.normalize(value);
+            match rng.random_range(0..2) {
+                0 => one(value),
+                _ => one(net.op(Clip::RELU6, &[value])),
+            }
+        }
+        6 if small(shape.elements() / 4) => one(net.op(Flatten, &[first])),
+        7 => {
+            let count = rng.random_range(1..=channels + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..channels)).collect();
+            one(net.op(GatherChannels { indices }, &[first]))
+        }
+        8 => one(net.op(HardSwish, &[first])),
+        9 => one(net.linear(first, rng.random_range(1..5), rng.random_range(0..2) == 0)),
+        10 if axes > 0 => {
+            let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(2..4)).collect();
+            let axes = (0..axes).map(|_| window(rng, 1)).collect();
+            let pool = MaxPool { kernel: kernel.into(), axes };
+            net.try_op(pool, &[first]).ok().and_then(one)
+        }
+        11 => one(net.op(Sigmoid, &[first])),
+        12 => {
+            let pooled = net.op(GlobalAveragePool, &[first]);
+            let gate = net.linear(pooled, channels, true);
+            one(net.op(Multiply, &[first, gate]))
+        }
+        13 if alike => Some((vec![first, second], net.op(Multiply, &[first, second]))),
+        _ => None,
+    }
+}
+
+#[test]
+fn random_graphs_have_every_operation_and_chains() {
+    use crate::network::chain::{Part, parts};
+
+    let mut kinds = std::collections::BTreeSet::new();
+    let mut chains = 0;
+    for seed in 0..30 {
+        let graph = graph(seed, 8);
+        kinds.extend(graph.nodes().map(|(_, node)| node.op.kind()));
+        chains += parts(&graph).iter().filter(|part| matches!(part, Part::First(_))).count();
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), Op::KINDS);
+    assert!(chains > 10, "{chains}");
+}
