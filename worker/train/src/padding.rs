@@ -35,7 +35,15 @@ impl Padding {
     /// Pads to multiples of `multiple`, at least 1, if the added channels stay zero.
     pub(super) fn new(own: &Graph, multiple: u32) -> Self {
         let padded = own.padded(multiple);
-        let graph = if stays_silent(own, &padded) { padded } else { own.clone() };
+        if stays_silent(own, &padded) {
+            Self::with(own, padded)
+        } else {
+            Self::with(own, own.clone())
+        }
+    }
+
+    /// Trains `graph` in place of `own`.
+    pub(super) fn with(own: &Graph, graph: Graph) -> Self {
         Self { own: shapes(own), padded: shapes(&graph), graph }
     }
 

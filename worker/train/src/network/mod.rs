@@ -19,3 +19,5 @@ pub(crate) use layout::picture;
 pub use module::Network;
 pub(crate) use module::{mean_share, momentum};
 pub(crate) use silence::stays_silent;
+#[cfg(test)]
+pub(crate) use tests::{Net, random_graph};

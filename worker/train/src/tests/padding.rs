@@ -1,11 +1,17 @@
 //! Tests of trainings with padded channels, as on a GPU; here on `flex`.
 
+use burn::optim::GradientsParams;
 use proptest::prelude::*;
 
 use super::*;
-use crate::network::{fresh_weights, picture};
-use edgesmith_graph::Array;
-use edgesmith_testing::{arbitrary_graph, random_bytes, random_weights as any_weights};
+use crate::network::{Net, fresh_weights, picture, random_graph};
+use edgesmith_graph::{
+    Array, Clip, Conv, GlobalAveragePool, HardSwish, MaxPool, Multiply, Sigmoid, ValueId,
+    WindowAxis,
+};
+use edgesmith_testing::{
+    arbitrary_graph, assert_close, random_bytes, random_weights as any_weights,
+};
 
 fn train_padded(
     channel_multiple: u32,
@@ -151,6 +157,101 @@ proptest! {
         let (_, gradients) = backward(&network, logits, &targets, 16);
         let gradients = network.gradients(&gradients);
         prop_assert_eq!(padding.pad(padding.crop(gradients.clone())), gradients);
+    }
+}
+
+/// Added channels change no output, and get no gradients, in networks of every operation.
+#[test]
+fn padding_does_not_show_in_networks_of_every_operation() {
+    let device = Device::flex().autodiff();
+    let mut grown = 0;
+    for seed in 0..300 {
+        let graph = random_graph(seed, 8);
+        let padding = Padding::new(&graph, 4);
+        if *padding.graph() == graph {
+            continue;
+        }
+        grown += 1;
+        let weights = any_weights(&graph, seed);
+        let shape = sizes(&graph, 3);
+        let batch = TensorData::new(noise(shape.iter().product(), 7), shape);
+        for fast in [false, true] {
+            let output = |graph: &Graph, weights: &Weights| {
+                let network = Network::new(graph, weights, &device);
+                let batch = Tensor::from_data(batch.clone(), &device);
+                let output = network.forward_on(batch, fast);
+                (network, output)
+            };
+            let numbers = |output: &Tensor<2>| {
+                output.clone().inner().into_data().try_into_vec::<f32>().unwrap()
+            };
+            let (_, plain) = output(&graph, &weights);
+            let (network, padded) = output(padding.graph(), &padding.pad(weights.clone()));
+            assert_close(&numbers(&padded), &numbers(&plain), 1e-3);
+            let gradients = GradientsParams::from_grads(padded.sum().backward(), &network);
+            let gradients = network.gradients(&gradients);
+            assert_eq!(padding.pad(padding.crop(gradients.clone())), gradients, "{seed}");
+        }
+    }
+    assert!(grown > 10, "{grown}");
+}
+
+/// Two convolutions with something between them. The channels of both would be padded.
+fn between(middle: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Graph {
+    let (mut net, input) = Net::new(2, &[4, 4]);
+    let value = net.conv(Conv::dense(3, 1), input, 3, &[3, 3], true).unwrap();
+    let value = middle(&mut net, value);
+    let value = net.conv(Conv::dense(3, 1), value, 5, &[3, 3], true).unwrap();
+    let value = net.op(GlobalAveragePool, &[value]);
+    let output = net.linear(value, 2, true);
+    net.finish(output)
+}
+
+#[test]
+fn networks_are_padded_where_the_added_channels_stay_zero() {
+    let clip = |low, high| between(|net, x| net.op(Clip { low, high }, &[x]));
+    let pool = MaxPool { kernel: [2; 2].into(), axes: [WindowAxis::valid(1); 2].into() };
+    let gated = |squares: bool| {
+        between(|net, x| {
+            let gate = net.op(Sigmoid, &[x]);
+            net.op(Multiply, &[if squares { gate } else { x }, gate])
+        })
+    };
+    let cases = [
+        (true, between(|net, x| net.normalize(x))),
+        (true, between(|net, x| net.op(HardSwish, &[x]))),
+        (true, between(|net, x| net.op(pool, &[x]))),
+        (true, clip(0.0, 6.0)),
+        (true, clip(-1.0, 0.0)),
+        (false, clip(0.5, 1.0)),
+        (false, clip(-2.0, -1.0)),
+        (false, between(|net, x| net.op(Sigmoid, &[x]))),
+        (true, gated(false)),
+        (false, gated(true)),
+        (
+            false,
+            between(|net, x| {
+                let gate = net.op(Sigmoid, &[x]);
+                net.normalize(gate)
+            }),
+        ),
+    ];
+    let device = Device::flex().autodiff();
+    for (place, (stays_zero, graph)) in cases.into_iter().enumerate() {
+        let padded = Padding::with(&graph, graph.padded(4));
+        assert_ne!(*padded.graph(), graph);
+        let weights = padded.pad(any_weights(&graph, 3));
+        let network = Network::new(padded.graph(), &weights, &device);
+        let shape = sizes(&graph, 3);
+        let batch = TensorData::new(noise(shape.iter().product(), 7), shape);
+        let output = network.forward(Tensor::from_data(batch, &device));
+        let gradients = GradientsParams::from_grads(output.sum().backward(), &network);
+        let zero = [network.gradients(&gradients), network.weights()]
+            .into_iter()
+            .all(|arrays| padded.pad(padded.crop(arrays.clone())) == arrays);
+        assert_eq!(zero, stays_zero, "case {place}");
+        let is_padded = *Padding::new(&graph, 4).graph() != graph;
+        assert_eq!(is_padded, stays_zero, "case {place}");
     }
 }
 

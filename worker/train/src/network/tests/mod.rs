@@ -7,3 +7,6 @@ mod net;
 mod random;
 mod reference;
 mod values;
+
+pub(crate) use net::Net;
+pub(crate) use random::graph as random_graph;

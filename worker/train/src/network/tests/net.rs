@@ -6,24 +6,24 @@ use edgesmith_graph::{
 };
 
 /// A graph that is being built.
-pub(super) struct Net {
-    pub(super) builder: GraphBuilder,
+pub(crate) struct Net {
+    pub(crate) builder: GraphBuilder,
     added: usize,
 }
 
 impl Net {
     /// A graph with one input.
-    pub(super) fn new(channels: u32, space: &[u32]) -> (Self, ValueId) {
+    pub(crate) fn new(channels: u32, space: &[u32]) -> (Self, ValueId) {
         let mut builder = GraphBuilder::new();
         let input = builder.input("input", Shape::new(channels, space).unwrap()).unwrap();
         (Self { builder, added: 0 }, input)
     }
 
-    pub(super) fn op(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
+    pub(crate) fn op(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> ValueId {
         self.try_op(op, inputs).unwrap()
     }
 
-    pub(super) fn try_op(
+    pub(crate) fn try_op(
         &mut self,
         op: impl Into<Op>,
         inputs: &[ValueId],
@@ -33,7 +33,7 @@ impl Net {
     }
 
     /// A convolution with `filters` filters of `kernel`.
-    pub(super) fn conv(
+    pub(crate) fn conv(
         &mut self,
         conv: Conv,
         input: ValueId,
@@ -53,11 +53,11 @@ impl Net {
     }
 
     /// A dense convolution of one pixel, which makes another value of an input.
-    pub(super) fn pointwise(&mut self, input: ValueId, filters: u32) -> ValueId {
+    pub(crate) fn pointwise(&mut self, input: ValueId, filters: u32) -> ValueId {
         self.conv(Conv::dense(1, 1), input, filters, &[1, 1], true).unwrap()
     }
 
-    pub(super) fn linear(&mut self, input: ValueId, outputs: u32, bias: bool) -> ValueId {
+    pub(crate) fn linear(&mut self, input: ValueId, outputs: u32, bias: bool) -> ValueId {
         let name = self.name();
         let shape = [outputs, self.builder.shape(input).channels()];
         let mut parameters = vec![self.parameter(&name, "weight", &shape, Role::Weight)];
@@ -67,7 +67,7 @@ impl Net {
         self.builder.node(name, Linear, &[input], &parameters, Place::default()).unwrap()
     }
 
-    pub(super) fn normalize(&mut self, input: ValueId) -> ValueId {
+    pub(crate) fn normalize(&mut self, input: ValueId) -> ValueId {
         let name = self.name();
         let channels = [self.builder.shape(input).channels()];
         let parameters = [
@@ -82,7 +82,7 @@ impl Net {
         self.builder.node(name, op, &[input], &parameters, Place::default()).unwrap()
     }
 
-    pub(super) fn finish(self, output: ValueId) -> Graph {
+    pub(crate) fn finish(self, output: ValueId) -> Graph {
         self.builder.finish(&[output]).unwrap()
     }
 

@@ -14,7 +14,7 @@ const MAX_ELEMENTS: u64 = 400;
 
 /// A graph of some random nodes on a picture or a sequence, which ends in a linear layer that reads
 /// all values which nothing else reads.
-pub(super) fn graph(seed: u64, nodes: usize) -> Graph {
+pub(crate) fn graph(seed: u64, nodes: usize) -> Graph {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let axes = rng.random_range(1..=2);
     let space: Vec<u32> = (0..axes).map(|_| rng.random_range(2..6)).collect();
