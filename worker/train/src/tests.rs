@@ -72,7 +72,7 @@ fn request<'a>(
 ) -> TrainRequest<'a> {
     TrainRequest {
         graph,
-        start: Checkpoint::fresh(fresh_weights(&graph, [1; 32])),
+        start: Checkpoint::fresh(fresh_weights(graph, [1; 32])),
         dataset,
         views,
         spec,

@@ -57,15 +57,15 @@ impl Layout {
         })
     }
 
-    /// A tensor in this layout from one with the batch first.
-    pub(super) fn from_batch_first(self, value: Tensor<4>) -> Tensor<4> {
+    /// Puts the axes of a tensor with the batch first into this order.
+    pub(super) fn arrange(self, value: Tensor<4>) -> Tensor<4> {
         match self {
             Layout::BatchFirst => value,
             Layout::BatchLast => value.permute([1, 2, 3, 0]),
         }
     }
 
-    /// A tensor with the batch first from one in this layout.
+    /// The reverse of [`Layout::arrange`].
     pub(super) fn to_batch_first(self, value: Tensor<4>) -> Tensor<4> {
         match self {
             Layout::BatchFirst => value,
@@ -98,7 +98,7 @@ mod tests {
         let plain =
             || Tensor::<4>::from_data(TensorData::new(numbers.clone(), sizes), &Device::flex());
         for layout in [Layout::BatchFirst, Layout::BatchLast] {
-            let value = layout.from_batch_first(plain());
+            let value = layout.arrange(plain());
             let dims = value.dims();
             let axes = [layout.batch(), layout.channels(), layout.columns()];
             assert_eq!(axes.map(|axis| dims[axis]), [2, 3, 5]);

@@ -102,7 +102,7 @@ impl Network {
         let fast = fast && self.parts.iter().any(|part| matches!(part, Part::First(_)));
         let layout = if fast { Layout::BatchLast } else { Layout::BatchFirst };
         let mut values = Live::new(&self.reads);
-        values.keep(input, layout.from_batch_first(batch));
+        values.keep(input, layout.arrange(batch));
         for (id, node) in self.graph.nodes() {
             let part = if fast { &self.parts[id.index()] } else { &Part::Alone };
             match part {

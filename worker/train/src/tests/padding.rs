@@ -30,7 +30,7 @@ fn images(graph: &Graph) -> Dataset {
         channels,
         height,
         width,
-        pixels: (0..count).flat_map(|i| random_bytes(&graph, i as u64)).collect(),
+        pixels: (0..count).flat_map(|i| random_bytes(graph, i as u64)).collect(),
         labels: (0..count).map(|i| (i % classes) as u16).collect(),
     };
     let train = set(21);
@@ -66,7 +66,7 @@ fn trains_alike(graph: &Graph, seed: u64, multiple: u32) -> Result<(), TestCaseE
     let optimizer = OptimizerSpec::Sgd { momentum: 0.9 };
     let spec = TrainingSpec { optimizer, batch_size: 8, ..spec() };
     let views = views(&spec);
-    let start = any_weights(&graph, seed);
+    let start = any_weights(graph, seed);
     let request = TrainRequest {
         start: Checkpoint::fresh(start.clone()),
         learning_rate: 1e-3,

@@ -92,7 +92,7 @@ impl Call<'_> {
 
     /// Computes with the batch first, whatever the layout is.
     fn batch_first(&self, input: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
-        self.layout.from_batch_first(f(self.layout.to_batch_first(input)))
+        self.layout.arrange(f(self.layout.to_batch_first(input)))
     }
 }
 
