@@ -3,11 +3,12 @@
 //!
 //! GPU kernels read and write several channels at once if the number of channels is divisible by
 //! that (cubek-convolution only uses vector widths that divide it), but pruning leaves arbitrary
-//! numbers. So channels are added whose filters, scales, shifts and readers' weights are all zero
-//! ([`Graph::padded`] says to which groups). Such a channel is zero for every image. All its gradients are zero too: those of its own weights because its readers'
-//! weights are zero, and those of its readers' weights because the channel is zero. Optimizers keep
-//! weights at zero if their gradients are zero. After the padding is removed, the network is the
-//! same as one trained without padding, up to the rounding of sums.
+//! numbers. So channels are added whose filters, scales, shifts and readers' weights are all zero;
+//! [`Graph::padded`] says to which groups. Such a channel is zero for every image. All its
+//! gradients are zero too: those of its own weights because its readers' weights are zero, and
+//! those of its readers' weights because the channel is zero. Optimizers keep weights at zero if
+//! their gradients are zero. After the padding is removed, the network is the same as one trained
+//! without padding, up to the rounding of sums.
 //!
 //! All this needs operations that make zeros of zeros. The sigmoid of 0 is 0.5: a convolution that
 //! reads it would learn weights for channels that do not exist. A network in which that could

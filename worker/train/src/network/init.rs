@@ -9,11 +9,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
 /// Standard deviation of the fresh weights of a convolution that is normalised, times the square
-/// root of its fan-in. Batch normalisation cancels any common factor of a filter, so in training the
-/// scale only decides how far a step turns the filter: the same step turns a smaller filter farther,
-/// and the gradient also grows as the filter shrinks (van Laarhoven 2017, *L2 regularization versus
-/// batch and weight normalization*). Steps are at right angles to the filter and so make it longer:
-/// small filters learn fast at first and grow. docs/benchmarks.md has measurements of larger scales.
+/// root of its fan-in. Batch normalisation cancels any common factor of a filter, so in training
+/// the scale only decides how far a step turns the filter: the same step turns a smaller filter
+/// farther, and the gradient also grows as the filter shrinks (van Laarhoven 2017, *L2
+/// regularization versus batch and weight normalization*). Steps are at right angles to the filter
+/// and so make it longer: small filters learn fast at first and grow. docs/benchmarks.md has
+/// measurements of larger scales.
 const NORMALIZED: f64 = 0.1;
 
 /// The same for a convolution that is not normalised. Half of what a ReLU reads becomes 0, so twice

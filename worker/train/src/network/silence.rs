@@ -1,5 +1,5 @@
-//! Whether channels that are added to a network with zeros for all their parameters stay zero when it
-//! trains.
+//! Whether channels that are added to a network, with zeros for all their parameters, stay zero in
+//! training.
 
 use edgesmith_graph::Graph;
 
