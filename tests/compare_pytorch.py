@@ -30,51 +30,43 @@ AHEAD = 16
 
 
 class Network(nn.Module):
-    """The PyTorch network of a plan that edgesmith printed."""
+    """The PyTorch network of the nodes that edgesmith printed."""
 
-    def __init__(self, plan):
+    def __init__(self, row):
         super().__init__()
         self.steps = []
-        channels = lambda layer: plan["groups"][layer["group"]]["channels"]
+        channels = [row["image"][0]] + [node["channels"] for node in row["nodes"]]
         modules = nn.ModuleList()
-        for layer in plan["layers"]:
-            sources = [None if s == "Input" else s["Layer"] for s in layer["inputs"]]
-            first = plan["input"]["channels"] if sources[0] is None else channels(plan["layers"][sources[0]])
-            op = layer["op"]
-            if op == "Add":
+        for node in row["nodes"]:
+            kind, first, own = node["kind"], channels[node["inputs"][0]], node["channels"]
+            settings = node.get("settings")
+            if kind == "add":
                 module = None
-            elif op == "GlobalAveragePool":
+            elif kind == "global_average_pool":
                 module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            elif op == "Linear":
-                module = nn.Linear(first, channels(layer))
+            elif kind == "linear":
+                module = nn.Linear(first, own)
+            elif kind == "conv":
+                kernel, groups = settings["kernel"], first if settings["depthwise"] else 1
+                padding = (kernel - 1) // 2
+                module = nn.Conv2d(first, own, kernel, settings["stride"], padding, groups=groups, bias=False)
+            elif kind == "batch_normalization":
+                module = nn.BatchNorm2d(own)
+            elif kind == "clip":
+                module = (nn.ReLU if settings["high"] is None else nn.ReLU6)(inplace=True)
             else:
-                (kind, settings), = op.items()
-                parts = [
-                    nn.Conv2d(
-                        first,
-                        channels(layer),
-                        settings["kernel"],
-                        settings["stride"],
-                        (settings["kernel"] - 1) // 2,
-                        groups=first if kind == "Depthwise" else 1,
-                        bias=False,
-                    ),
-                    nn.BatchNorm2d(channels(layer)),
-                ]
-                if settings["activation"] is not None:
-                    parts.append({"relu": nn.ReLU, "relu6": nn.ReLU6}[settings["activation"]](inplace=True))
-                module = nn.Sequential(*parts)
+                sys.exit(f"edgesmith printed a node of kind {kind}, which this script does not know")
             if module is not None:
                 modules.append(module)
-            self.steps.append((module, sources))
+            self.steps.append((module, node["inputs"]))
         self.modules_in_order = modules
 
     def forward(self, image):
-        maps = []
+        values = [image]
         for module, sources in self.steps:
-            inputs = [image if s is None else maps[s] for s in sources]
-            maps.append(inputs[0] + inputs[1] if module is None else module(inputs[0]))
-        return maps[-1]
+            inputs = [values[s] for s in sources]
+            values.append(inputs[0] + inputs[1] if module is None else module(inputs[0]))
+        return values[-1]
 
 
 class Side:
@@ -83,19 +75,17 @@ class Side:
     def __init__(self, row, output, channels_last, device):
         torch.manual_seed(1)
         self.ahead = 1 if device == "cpu" else AHEAD
-        plan = row["plan"]
-        image = plan["input"]
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = Network(plan).to(device, memory_format=self.layout)
+        self.network = Network(row).to(device, memory_format=self.layout)
         parameters = sum(p.numel() for p in self.network.parameters())
         norms = sum(m.num_features for m in self.network.modules() if isinstance(m, nn.BatchNorm2d))
         # edgesmith counts the shipped network, with normalisation folded into one bias per channel.
         assert parameters - norms == row["parameters"], (parameters, norms, row["parameters"])
         self.batch = row["batch_size"]
         self.count = self.batch * max(BATCHES, IMAGES // self.batch)
-        shape = (self.count, image["channels"], image["height"], image["width"])
+        shape = (self.count, *row["image"])
         self.images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
-        self.labels = torch.arange(self.count, device=device) % plan["groups"][plan["layers"][-1]["group"]]["channels"]
+        self.labels = torch.arange(self.count, device=device) % row["nodes"][-1]["channels"]
         self.loss = nn.CrossEntropyLoss(label_smoothing=output["label_smoothing"])
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=output["learning_rate"], weight_decay=output["weight_decay"]

@@ -10,9 +10,8 @@ use std::time::Duration;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, number, print};
-use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Operation, Plan, Precision, Stage,
-};
+use edgesmith_graph::{Graph, Groups, Op, Operation as _};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
 use edgesmith_train::{Cores, Throughput, TrainDevice};
 use edgesmith_worker::slots;
 use serde::Serialize;
@@ -70,7 +69,31 @@ struct Row<'a> {
     seconds: f64,
     images_per_second: f64,
     parameters: u64,
-    plan: &'a Plan,
+    image: Vec<u32>,
+    nodes: Vec<Node>,
+    #[serde(skip)]
+    graph: &'a Graph,
+}
+
+/// One node of a network, for comparisons that train the same network elsewhere.
+#[derive(Debug, Serialize)]
+struct Node {
+    kind: &'static str,
+    /// The values that it reads: 0 is the image, `i + 1` the output of node `i`.
+    inputs: Vec<usize>,
+    /// Of the output.
+    channels: u32,
+    /// The node itself, where that is more than its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
+}
+
+/// What a node is besides its kind.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Settings {
+    Conv { kernel: u32, stride: u32, depthwise: bool },
+    Clip { low: f32, high: Option<f32> },
 }
 
 /// All rows of a run.
@@ -103,18 +126,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         invalid(format!("--seconds {} is not a valid time; use 3, for example", args.seconds))
     })?;
     let device = TrainDevice::parse(&args.backend).map_err(|error| invalid(error.to_string()))?;
-    let mut plans = Vec::new();
+    let mut graphs = Vec::new();
     for candidate in chosen {
         let shape = DataShape { channels: candidate.channels, classes: CLASSES };
-        plans.push((candidate, Plan::lower(&candidate.architecture, shape)?));
+        graphs.push((candidate, candidate.architecture.graph(shape)?));
     }
     let mut rows = Vec::new();
-    for (candidate, plan) in &plans {
+    for (candidate, graph) in &graphs {
         for &threads in &args.threads {
             for &batch_size in &args.batch_size {
                 let cores = Cores::new(threads)?;
                 let training = Throughput::usual_training(batch_size);
-                let timed = Throughput::measure(plan.graph(), &training, device, &cores, seconds)?;
+                let timed = Throughput::measure(graph, &training, device, &cores, seconds)?;
                 rows.push(Row {
                     network: candidate.name,
                     architecture: candidate.architecture.to_string(),
@@ -123,8 +146,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                     steps: timed.steps,
                     seconds: timed.took.as_secs_f64(),
                     images_per_second: timed.images_per_second(),
-                    parameters: plan.cost(Precision::Fp32).parameters,
-                    plan,
+                    parameters: graph.cost().parameters,
+                    image: image(graph),
+                    nodes: nodes(graph),
+                    graph,
                 });
             }
         }
@@ -133,7 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let TrainingSpec { label_smoothing, weight_decay, learning_rate, .. } =
         Throughput::usual_training(2);
     let timed = Timed {
-        version: 1,
+        version: 2,
         optimizer: "adamw",
         label_smoothing,
         weight_decay,
@@ -163,7 +188,7 @@ impl Output for Timed<'_> {
                     row.threads.to_string(),
                     row.batch_size.to_string(),
                     format!("{:.0}", row.images_per_second),
-                    table::count(row.plan.cost(Precision::Fp32).macs),
+                    table::count(row.graph.total_macs()),
                     table::count(row.parameters),
                     row.architecture.clone(),
                 ]
@@ -221,6 +246,36 @@ fn candidates() -> Vec<Candidate> {
     ]
 }
 
+/// Channels, rows and columns of the input.
+fn image(graph: &Graph) -> Vec<u32> {
+    std::iter::once(graph.input().channels()).chain(graph.input().space().to_vec()).collect()
+}
+
+/// The nodes of a network of a space.
+fn nodes(graph: &Graph) -> Vec<Node> {
+    let node = |node: &edgesmith_graph::Node| {
+        let settings = match &node.op {
+            Op::Conv(conv) => Some(Settings::Conv {
+                kernel: graph.parameter(node.parameters[0]).shape[2],
+                stride: conv.axes[0].stride,
+                depthwise: conv.groups == Groups::PerChannel,
+            }),
+            Op::Clip(clip) => Some(Settings::Clip {
+                low: clip.low,
+                high: clip.high.is_finite().then_some(clip.high),
+            }),
+            _ => None,
+        };
+        Node {
+            kind: node.op.kind(),
+            inputs: node.inputs.iter().map(|input| input.index()).collect(),
+            channels: graph.shape(node.output).channels(),
+            settings,
+        }
+    };
+    graph.nodes().map(|(_, of)| node(of)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,11 +294,11 @@ mod tests {
         let spec = Throughput::usual_training(4);
         for candidate in candidates() {
             let shape = DataShape { channels: candidate.channels, classes: CLASSES };
-            let plan = Plan::lower(&candidate.architecture, shape).unwrap();
+            let graph = candidate.architecture.graph(shape).unwrap();
             for cores in [Cores::one(), Cores::new(2.try_into().unwrap()).unwrap()] {
                 let enough = Duration::from_nanos(1);
                 let flex = TrainDevice::Flex;
-                let timed = Throughput::measure(plan.graph(), &spec, flex, &cores, enough).unwrap();
+                let timed = Throughput::measure(&graph, &spec, flex, &cores, enough).unwrap();
                 assert_eq!(timed.steps, 1, "{}", candidate.name);
                 assert!(timed.took > Duration::ZERO);
             }

@@ -1,4 +1,4 @@
-//! The phenotype of a staged convolutional network, before it is lowered to layers.
+//! The phenotype of a staged convolutional network, before it is lowered to a graph.
 
 use std::fmt;
 use std::str::FromStr;
@@ -123,6 +123,43 @@ impl ParseNameError {
 }
 
 /// `r8 stem16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 /2 relu6`
+/// Why an architecture is not a valid network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A stride on a feature map that has one position left.
+    #[error(
+        "stage {stage} has stride {stride} on a 1x1 feature map; use a larger resolution or fewer \
+         strides"
+    )]
+    NothingLeftToStride {
+        /// Counted from 1.
+        stage: usize,
+        /// Its stride.
+        stride: u32,
+    },
+    /// A feature map that is larger than the inference engine accepts.
+    #[error(
+        "{layer} works on a feature map of {elements} values; the limit is {MAX_VALUE_ELEMENTS}; \
+         use a smaller resolution, width or expansion, or an earlier stride"
+    )]
+    TooLarge {
+        /// The layer's name.
+        layer: String,
+        /// Values of its padded input or of its output.
+        elements: u64,
+    },
+    /// A layer with more weights than any machine has room for.
+    #[error("{layer} has too many weights; use a smaller width, expansion or kernel")]
+    TooManyWeights {
+        /// The layer's name.
+        layer: String,
+    },
+}
+
+/// Largest number of values of a feature map, including the padding of the layer that reads it.
+/// This is the inference engine's limit.
+pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
+
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{} stem{}", self.resolution, self.stem_width)?;

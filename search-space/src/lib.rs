@@ -4,7 +4,7 @@
 //! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a
 //! [`CompressionRecipe`]. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
 //! is looked up and never built. An architecture lowers to a [`Graph`](edgesmith_graph::Graph),
-//! which everything else works from. The worker still reads it as a [`Plan`], a flat list of layers.
+//! which everything else works from.
 //!
 //! Everything here is arithmetic on plain values: no I/O, no threads, no clock, no tensors, and
 //! randomness only through the generator that the caller passes in. It builds for wasm32.
@@ -12,12 +12,12 @@
 mod architecture;
 mod cell;
 mod cost;
+mod data_shape;
 mod encoding;
 mod extent;
 mod hash;
 mod kinship;
 mod lower;
-mod plan;
 pub mod pruning;
 mod recipe;
 mod space;
@@ -25,17 +25,16 @@ mod staged;
 mod translation;
 mod variation;
 
-pub use architecture::{Activation, Architecture, Operation, ParseNameError, Stage};
+pub use architecture::{
+    Activation, Architecture, MAX_VALUE_ELEMENTS, Operation, ParseNameError, PlanError, Stage,
+};
 pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
 pub use cost::{Cost, training_work};
+pub use data_shape::DataShape;
 pub use extent::Extent;
 pub use hash::CanonicalHash;
 pub use kinship::{counterparts, heritable_share};
 pub use lower::EPSILON;
-pub use plan::{
-    ChannelGroup, ChannelGroupId, DataShape, Layer, LayerId, LayerOp, MAX_VALUE_ELEMENTS, Plan,
-    PlanError, Scope, Shape, Source,
-};
 pub use pruning::pruned;
 pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::DataShape;
+use crate::DataShape;
 use crate::{
     Activation, Architecture, Candidate, Choice, CompressionRecipe, Distillation, Genotype,
     Operation, Precision, Stage,

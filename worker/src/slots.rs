@@ -7,9 +7,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Operation, Plan, PlanError, Stage,
-};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, PlanError, Stage};
 
 use edgesmith_train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
 
@@ -157,9 +155,9 @@ impl fmt::Display for Measured {
 
 fn measure(device: TrainDevice, cores: NonZeroUsize) -> Result<Measured, SlotsError> {
     let (architecture, data) = timed_network();
-    let (plan, spec) = (Plan::lower(&architecture, data)?, Throughput::usual_training(BATCH_SIZE));
+    let (graph, spec) = (architecture.graph(data)?, Throughput::usual_training(BATCH_SIZE));
     let rate = |cores: &Cores, enough| -> Result<f64, SlotsError> {
-        Ok(Throughput::measure(plan.graph(), &spec, device, cores, enough)?.images_per_second())
+        Ok(Throughput::measure(&graph, &spec, device, cores, enough)?.images_per_second())
     };
     // Run one training first, so that one-time work, such as choosing the fastest kernels of a GPU,
     // is not timed.

@@ -52,19 +52,16 @@ fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edgesmith_search_space::Plan;
     use edgesmith_testing::{conv_graph, residual_graph, scale_filters};
     use edgesmith_train::fresh_weights;
 
     #[test]
     fn scores_are_computed_with_filters_of_the_usual_scale() {
-        let layers = [
-            (Plan::of(conv_graph()), "stage2.block1.conv"),
-            (Plan::of(residual_graph()), "stage1.block1.depthwise"),
-        ];
-        for (plan, layer) in layers {
-            let small = fresh_weights(plan.graph(), [5; 32]);
-            let scaled = at_usual_scale(plan.graph(), &small);
+        let layers =
+            [(conv_graph(), "stage2.block1.conv"), (residual_graph(), "stage1.block1.depthwise")];
+        for (graph, layer) in layers {
+            let small = fresh_weights(&graph, [5; 32]);
+            let scaled = at_usual_scale(&graph, &small);
             let array = scaled.get(layer, "weight");
             let [out, inputs, kernel, _] = array.shape[..] else { panic!("four dimensions") };
             let fan_out = kernel * kernel * if inputs == 1 { 1 } else { out };
@@ -75,9 +72,8 @@ mod tests {
 
             let mut large = small.clone();
             scale_filters(&mut large, 14.0);
-            let [of_small, of_large] = [small, large].map(|weights| {
-                synflow::score(plan.graph(), &at_usual_scale(plan.graph(), &weights))
-            });
+            let [of_small, of_large] = [small, large]
+                .map(|weights| synflow::score(&graph, &at_usual_scale(&graph, &weights)));
             assert!((of_small - of_large).abs() < 1e-4, "{of_small} {of_large}");
         }
     }

@@ -49,9 +49,7 @@ pub fn score(graph: &Graph, weights: &Weights) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_search_space::{
-        Activation, Architecture, DataShape, EPSILON, Operation, Plan, Stage,
-    };
+    use edgesmith_search_space::{Activation, Architecture, DataShape, EPSILON, Operation, Stage};
     use proptest::prelude::*;
 
     use super::*;
@@ -61,7 +59,7 @@ mod tests {
 
     /// Sum of the outputs for an image of ones. All weights are absolute, except for one that is
     /// changed by `change`.
-    fn flow(plan: &Plan, weights: &Weights, changed: (&str, usize), change: f32) -> f64 {
+    fn flow(graph: &Graph, weights: &Weights, changed: (&str, usize), change: f32) -> f64 {
         let mut weights = weights.clone();
         for (name, array) in &mut weights.arrays {
             match name.rsplit('.').next() {
@@ -74,8 +72,8 @@ mod tests {
                 array.data[changed.1] += change;
             }
         }
-        let image = vec![1.0; plan.input().elements() as usize];
-        reference(plan.graph(), &weights, &image).iter().map(|v| f64::from(*v)).sum()
+        let image = vec![1.0; graph.input().elements() as usize];
+        reference(graph, &weights, &image).iter().map(|v| f64::from(*v)).sum()
     }
 
     proptest! {
@@ -83,8 +81,8 @@ mod tests {
 
         /// Compares with finite differences of the reference, whose ReLU6 is bounded at 6.
         #[test]
-        fn the_score_is_the_sum_of_weights_times_slopes(plan in arbitrary_graph().prop_map(Plan::of), seed: u8) {
-            let mut weights = fresh_weights(plan.graph(), [seed; 32]);
+        fn the_score_is_the_sum_of_weights_times_slopes(graph in arbitrary_graph(), seed: u8) {
+            let mut weights = fresh_weights(&graph, [seed; 32]);
             for (name, array) in &mut weights.arrays {
                 // Small, so that the bound is not reached.
                 if name.ends_with(".weight") {
@@ -98,19 +96,19 @@ mod tests {
                     // `R` is linear in one weight, so any step works; a large one is the most
                     // exact.
                     let step = weight.abs();
-                    let higher = flow(&plan, &weights, (name, at), step);
-                    let lower = flow(&plan, &weights, (name, at), -step);
+                    let higher = flow(&graph, &weights, (name, at), step);
+                    let lower = flow(&graph, &weights, (name, at), -step);
                     sum += (higher - lower) / 2.0;
                 }
             }
-            let score = score(plan.graph(), &weights);
+            let score = score(&graph, &weights);
             prop_assert!((score - sum.ln()).abs() < 1e-3, "{score} {}", sum.ln());
         }
 
         #[test]
-        fn every_plan_has_a_finite_score(plan in arbitrary_graph().prop_map(Plan::of), seed: u8) {
-            let weights = fresh_weights(plan.graph(), [seed; 32]);
-            prop_assert!(score(plan.graph(), &weights).is_finite());
+        fn every_network_has_a_finite_score(graph in arbitrary_graph(), seed: u8) {
+            let weights = fresh_weights(&graph, [seed; 32]);
+            prop_assert!(score(&graph, &weights).is_finite());
         }
     }
 
@@ -125,9 +123,9 @@ mod tests {
             activation: Activation::Relu,
         };
         let architecture = Architecture { resolution: 4, stem_width: 2, stages: vec![stage] };
-        let plan = Plan::lower(&architecture, DataShape { channels: 1, classes: 2 }).unwrap();
-        let mut weights = fresh_weights(plan.graph(), [0; 32]);
+        let graph = architecture.graph(DataShape { channels: 1, classes: 2 }).unwrap();
+        let mut weights = fresh_weights(&graph, [0; 32]);
         weights.arrays.values_mut().for_each(|array| array.data.fill(0.0));
-        assert_eq!(score(plan.graph(), &weights), f64::MIN_POSITIVE.ln());
+        assert_eq!(score(&graph, &weights), f64::MIN_POSITIVE.ln());
     }
 }
