@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
-    Quantization, Requantization, Session, ValueId,
+    Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
+    FloatNode, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer, IntLinear,
+    IntNode, Linear, Model, Network, Quantization, Requantization, Session, ValueId,
 };
 
 fn main() {
@@ -141,12 +142,12 @@ impl Builder {
         self.conv(self.channels * expansion, 1, 1).depthwise(kernel, stride).conv(channels, 1, 1);
         if before == channels && stride == 1 {
             let inputs = vec![from, self.last()];
-            self.float.push(FloatNode { inputs: inputs.clone(), layer: FloatLayer::Add });
-            let layer = IntLayer::Add {
+            self.float.push(FloatNode { inputs: inputs.clone(), layer: FloatLayer::Add(FloatAdd) });
+            let layer = IntLayer::Add(IntAdd {
                 sides: [Requantization::from_real(0.5); 2],
                 output: Requantization::from_real(2.0 / f64::from(1 << 20)),
                 clamp: (0, 255),
-            };
+            });
             self.int.push(IntNode { inputs, layer, output: QUANTIZATION });
         }
         self
@@ -154,8 +155,13 @@ impl Builder {
 
     fn pool(&mut self) -> &mut Self {
         let inputs = vec![self.last()];
-        self.float.push(FloatNode { inputs: inputs.clone(), layer: FloatLayer::GlobalAveragePool });
-        let layer = IntLayer::GlobalAveragePool { requantize: Requantization::from_real(0.02) };
+        self.float.push(FloatNode {
+            inputs: inputs.clone(),
+            layer: FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
+        });
+        let layer = IntLayer::GlobalAveragePool(IntGlobalAveragePool {
+            requantize: Requantization::from_real(0.02),
+        });
         self.int.push(IntNode { inputs, layer, output: QUANTIZATION });
         self
     }
@@ -187,13 +193,13 @@ impl Builder {
         };
         let (layer, int_layer) = if depthwise {
             (
-                FloatLayer::Depthwise(conv, Activation::Relu6),
-                IntLayer::Depthwise { conv: int_conv, requantize, clamp },
+                FloatLayer::Depthwise(FloatDepthwise { conv, activation: Activation::Relu6 }),
+                IntLayer::Depthwise(IntDepthwise { conv: int_conv, requantize, clamp }),
             )
         } else {
             (
-                FloatLayer::Conv(conv, Activation::Relu6),
-                IntLayer::Conv { conv: int_conv, requantize, clamp },
+                FloatLayer::Conv(FloatConv { conv, activation: Activation::Relu6 }),
+                IntLayer::Conv(IntConv { conv: int_conv, requantize, clamp }),
             )
         };
         self.float.push(FloatNode { inputs: inputs.clone(), layer });
@@ -232,7 +238,7 @@ impl Builder {
             bias: vec![0; 10],
         };
         let mut nodes = self.int.clone();
-        let layer = IntLayer::Linear { linear, logit_scale: vec![0.01; 10] };
+        let layer = IntLayer::Linear(IntLinear { linear, logit_scale: vec![0.01; 10] });
         nodes.push(IntNode { inputs: vec![self.last()], layer, output: QUANTIZATION });
         let input = Quantization { scale: 0.02, zero_point: 128 };
         Model { input: self.input.clone(), network: Network::Int8 { input, nodes } }

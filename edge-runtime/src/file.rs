@@ -8,6 +8,9 @@ mod write;
 use crate::error::ModelError;
 use crate::model::Model;
 
+pub(crate) use read::Reader;
+pub(crate) use write::Writer;
+
 /// The format version that this engine writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -18,19 +21,6 @@ const CHECKSUM_BYTES: usize = 4;
 const INPUT_SECTION: [u8; 4] = *b"INPT";
 const FP32_SECTION: [u8; 4] = *b"FP32";
 const INT8_SECTION: [u8; 4] = *b"INT8";
-
-/// One byte per kind of layer, the same for fp32 and int8.
-mod code {
-    pub const CONV: u8 = 1;
-    pub const DEPTHWISE: u8 = 2;
-    pub const ADD: u8 = 3;
-    pub const GLOBAL_AVERAGE_POOL: u8 = 4;
-    pub const LINEAR: u8 = 5;
-
-    pub const ACTIVATION_LINEAR: u8 = 0;
-    pub const ACTIVATION_RELU: u8 = 1;
-    pub const ACTIVATION_RELU6: u8 = 2;
-}
 
 impl Model {
     /// The model as a file. The model is not validated; the file of an invalid model cannot be

@@ -9,7 +9,7 @@ pub(crate) mod fp32;
 pub(crate) mod int8;
 mod isa;
 
-pub(crate) use isa::Isa;
+pub(crate) use isa::{Isa, for_each_isa};
 
 /// Sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

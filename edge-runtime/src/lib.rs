@@ -8,6 +8,7 @@
 mod error;
 mod file;
 mod kernels;
+mod layers;
 mod model;
 mod planner;
 mod quantization;
@@ -16,9 +17,10 @@ mod validate;
 
 pub use error::{FormatProblem, InputError, ModelError, Problem};
 pub use file::FORMAT_VERSION;
+// The enums of layers, and the structs of every kind.
+pub use layers::*;
 pub use model::{
-    Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
-    Quantization, Requantization, ValueId,
+    FloatNode, InputSpec, IntNode, Model, Network, Quantization, Requantization, ValueId,
 };
 pub use session::{MAX_SESSION_ELEMENTS, Session};
 pub use validate::{MAX_VALUE_ELEMENTS, Shape, Shapes};

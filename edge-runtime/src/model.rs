@@ -2,7 +2,9 @@
 //! dimension first.
 //!
 //! Nodes are in execution order. Value 0 is the input image; node `i` computes value `i + 1`; the
-//! last node computes the logits.
+//! last node computes the logits. What a node computes is in `layers`.
+
+use crate::layers::{FloatLayer, IntLayer};
 
 /// A network that is ready to run on images of one size.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,132 +51,21 @@ pub struct ValueId(pub u32);
 /// One fp32 node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FloatNode {
-    /// Two for `Add`, else one.
+    /// As many as the layer reads: two for `Add`, else one.
     pub inputs: Vec<ValueId>,
     /// What it computes.
     pub layer: FloatLayer,
 }
 
-/// What an fp32 node computes.
-#[derive(Debug, Clone, PartialEq)]
-pub enum FloatLayer {
-    /// Dense convolution, weights `[out][in][k][k]`.
-    Conv(Conv<f32, f32>, Activation),
-    /// Depthwise convolution, weights `[channels][k][k]`.
-    Depthwise(Conv<f32, f32>, Activation),
-    /// Elementwise sum.
-    Add,
-    /// Mean of every channel.
-    GlobalAveragePool,
-    /// Logits, weights `[out][in]`.
-    Linear(Linear<f32, f32>),
-}
-
 /// One integer node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntNode {
-    /// Two for `Add`, else one.
+    /// As many as the layer reads: two for `Add`, else one.
     pub inputs: Vec<ValueId>,
     /// What it computes.
     pub layer: IntLayer,
     /// Quantization of its output.
     pub output: Quantization,
-}
-
-/// What an integer node computes. Inputs and outputs are uint8 with zero points; accumulators are
-/// int32. Biases are int32 at scale `input scale * weight scale`, zero point 0. After accumulation
-/// of `(q_in - zero_in) * q_w + bias`, the accumulator of channel `c` is scaled by `requantize[c]`,
-/// the output's zero point is added, and the result is clamped to `clamp` (inclusive). The clamp
-/// includes the activation: for a ReLU its lower end is the zero point.
-#[derive(Debug, Clone, PartialEq)]
-pub enum IntLayer {
-    /// Dense convolution, weights `[out][in][k][k]`; padding holds the input's zero point.
-    Conv {
-        /// Shape, weights and biases.
-        conv: Conv<i8, i32>,
-        /// One per output channel: `input scale * weight scale / output scale`.
-        requantize: Vec<Requantization>,
-        /// Lowest and highest output byte.
-        clamp: (u8, u8),
-    },
-    /// Depthwise convolution, weights `[channels][k][k]`.
-    Depthwise {
-        /// Shape, weights and biases.
-        conv: Conv<i8, i32>,
-        /// One per channel.
-        requantize: Vec<Requantization>,
-        /// Lowest and highest output byte.
-        clamp: (u8, u8),
-    },
-    /// Sum of two values of different scales. Each side is `(q - zero) << 20`, scaled by its own
-    /// factor (`side scale / (2 * max side scale)`), summed, and scaled by `output`
-    /// (`2 * max side scale / (2^20 * output scale)`), as TFLite does.
-    Add {
-        /// Factor of each side.
-        sides: [Requantization; 2],
-        /// Factor of the sum.
-        output: Requantization,
-        /// Lowest and highest output byte.
-        clamp: (u8, u8),
-    },
-    /// Sum over positions of `q - zero`, scaled by `requantize`
-    /// (`input scale / (positions * output scale)`).
-    GlobalAveragePool {
-        /// The factor.
-        requantize: Requantization,
-    },
-    /// Logits, weights `[out][in]`. Its output is *not* requantized: the engine's result is
-    /// `accumulator * logit_scale[c]` in fp32, so `output` of this node is unused. It is the last
-    /// node.
-    Linear {
-        /// Shape, weights and biases.
-        linear: Linear<i8, i32>,
-        /// `input scale * weight scale[c]` per class.
-        logit_scale: Vec<f32>,
-    },
-}
-
-/// A square convolution with `padding` on every side; output side `(in + 2p - k) / stride + 1`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Conv<W, B> {
-    /// Channels read.
-    pub in_channels: u32,
-    /// Channels written; a depthwise convolution has `in_channels` of them.
-    pub out_channels: u32,
-    /// Side of the kernel.
-    pub kernel: u32,
-    /// Stride.
-    pub stride: u32,
-    /// Padding on every side.
-    pub padding: u32,
-    /// Weights.
-    pub weight: Vec<W>,
-    /// One per output channel.
-    pub bias: Vec<B>,
-}
-
-/// A fully connected layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Linear<W, B> {
-    /// Values read.
-    pub in_features: u32,
-    /// Values written.
-    pub out_features: u32,
-    /// `[out][in]`.
-    pub weight: Vec<W>,
-    /// One per output.
-    pub bias: Vec<B>,
-}
-
-/// The non-linearity at the end of a float layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// None.
-    Linear,
-    /// `max(x, 0)`
-    Relu,
-    /// `min(max(x, 0), 6)`
-    Relu6,
 }
 
 /// Affine quantization to uint8: `real = scale * (q - zero_point)`.

@@ -1,31 +1,30 @@
 //! A model that is ready to run: weights packed for this processor, all memory allocated. A session
 //! computes on the calling thread and does not allocate while it runs.
 
-mod float;
-mod int;
+mod engine;
 mod schedule;
 
 use std::fmt;
 
-use self::float::FloatEngine;
-use self::int::IntEngine;
+use self::engine::Engine;
 use crate::error::{InputError, ModelError};
 use crate::kernels::Isa;
-use crate::model::{Model, Network};
+use crate::layers::{FloatLayer, IntLayer};
+use crate::model::{InputSpec, Model, Network};
 
 /// Largest number of elements of a session's working memory.
 pub const MAX_SESSION_ELEMENTS: u64 = 1 << 26;
 
 /// Runs one model, one image at a time.
 pub struct Session {
-    engine: Engine,
+    engine: AnyEngine,
     image_bytes: usize,
     logits: Vec<f32>,
 }
 
-enum Engine {
-    Fp32(FloatEngine),
-    Int8(IntEngine),
+enum AnyEngine {
+    Fp32(Engine<FloatLayer>),
+    Int8(Engine<IntLayer>),
 }
 
 impl Session {
@@ -50,10 +49,12 @@ impl Session {
         let shapes = model.validate()?;
         let engine = match &model.network {
             Network::Fp32(nodes) => {
-                Engine::Fp32(FloatEngine::new(isa, &model.input, nodes, &shapes)?)
+                let tables = tables(&model.input, |real| real);
+                AnyEngine::Fp32(Engine::new(isa, nodes, &shapes, (), tables)?)
             }
             Network::Int8 { input, nodes } => {
-                Engine::Int8(IntEngine::new(isa, &model.input, *input, nodes, &shapes)?)
+                let tables = tables(&model.input, |real| input.quantize(real));
+                AnyEngine::Int8(Engine::new(isa, nodes, &shapes, *input, tables)?)
             }
         };
         Ok(Self { engine, image_bytes: model.input.bytes(), logits: vec![0.0; shapes.classes()] })
@@ -68,8 +69,8 @@ impl Session {
             return Err(InputError::WrongLength { expected: self.image_bytes, found: image.len() });
         }
         match &mut self.engine {
-            Engine::Fp32(engine) => engine.run(image, &mut self.logits),
-            Engine::Int8(engine) => engine.run(image, &mut self.logits),
+            AnyEngine::Fp32(engine) => engine.run(image, &mut self.logits),
+            AnyEngine::Int8(engine) => engine.run(image, &mut self.logits),
         }
         Ok(&self.logits)
     }
@@ -102,8 +103,8 @@ impl Session {
     pub fn peak_memory_bytes(&self) -> usize {
         size_of_val(self.logits.as_slice())
             + match &self.engine {
-                Engine::Fp32(engine) => engine.memory_bytes(),
-                Engine::Int8(engine) => engine.memory_bytes(),
+                AnyEngine::Fp32(engine) => engine.memory_bytes(),
+                AnyEngine::Int8(engine) => engine.memory_bytes(),
             }
     }
 }
@@ -111,8 +112,8 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arithmetic = match self.engine {
-            Engine::Fp32(_) => "fp32",
-            Engine::Int8(_) => "int8",
+            AnyEngine::Fp32(_) => "fp32",
+            AnyEngine::Int8(_) => "int8",
         };
         f.debug_struct("Session")
             .field("arithmetic", &arithmetic)
@@ -120,4 +121,11 @@ impl fmt::Debug for Session {
             .field("classes", &self.logits.len())
             .finish_non_exhaustive()
     }
+}
+
+/// For each channel, what `convert` makes of the normalised value of each byte.
+fn tables<T>(input: &InputSpec, convert: impl Fn(f32) -> T) -> Vec<[T; 256]> {
+    let table =
+        |channel| std::array::from_fn(|byte| convert(input.normalized(channel, byte as u8)));
+    (0..input.channels as usize).map(table).collect()
 }

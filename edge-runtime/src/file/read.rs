@@ -1,11 +1,11 @@
 //! Reads a model from the sections of a model file. A list is allocated only after checking that
 //! its bytes are present, so memory stays in proportion to the file.
 
-use super::{FP32_SECTION, HEADER_BYTES, INPUT_SECTION, INT8_SECTION, code};
+use super::{FP32_SECTION, HEADER_BYTES, INPUT_SECTION, INT8_SECTION};
 use crate::error::{FormatProblem, ModelError};
+use crate::layers::AnyLayer;
 use crate::model::{
-    Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
-    Quantization, Requantization, ValueId,
+    FloatNode, InputSpec, IntNode, Model, Network, Quantization, Requantization, ValueId,
 };
 
 /// Reads all sections. `content` is the file without its checksum, which has been checked.
@@ -34,91 +34,107 @@ fn input(section: &mut Reader) -> Result<InputSpec, ModelError> {
         channels: section.size()?,
         height: section.size()?,
         width: section.size()?,
-        mean: section.list(4, Reader::float)?,
-        std: section.list(4, Reader::float)?,
+        mean: section.floats()?,
+        std: section.floats()?,
     })
 }
 
 fn float_node(section: &mut Reader) -> Result<FloatNode, ModelError> {
-    let at = section.at;
-    let kind = section.byte()?;
-    let inputs = section.list(1, |reader| reader.size().map(ValueId))?;
-    let layer = match kind {
-        code::CONV => FloatLayer::Conv(
-            section.conv((4, Reader::float), (4, Reader::float))?,
-            activation(section)?,
-        ),
-        code::DEPTHWISE => FloatLayer::Depthwise(
-            section.conv((4, Reader::float), (4, Reader::float))?,
-            activation(section)?,
-        ),
-        code::ADD => FloatLayer::Add,
-        code::GLOBAL_AVERAGE_POOL => FloatLayer::GlobalAveragePool,
-        code::LINEAR => FloatLayer::Linear(section.linear((4, Reader::float), (4, Reader::float))?),
-        code => return Err(malformed(at, FormatProblem::UnknownCode { what: "layer", code })),
-    };
+    let (inputs, layer) = node(section)?;
     Ok(FloatNode { inputs, layer })
 }
 
 fn int_node(section: &mut Reader) -> Result<IntNode, ModelError> {
-    let at = section.at;
-    let kind = section.byte()?;
-    let inputs = section.list(1, |reader| reader.size().map(ValueId))?;
-    let layer = match kind {
-        code::CONV => IntLayer::Conv {
-            conv: section.conv((1, Reader::int8), (4, Reader::int32))?,
-            requantize: section.list(MIN_FACTOR_BYTES, Reader::requantization)?,
-            clamp: (section.byte()?, section.byte()?),
-        },
-        code::DEPTHWISE => IntLayer::Depthwise {
-            conv: section.conv((1, Reader::int8), (4, Reader::int32))?,
-            requantize: section.list(MIN_FACTOR_BYTES, Reader::requantization)?,
-            clamp: (section.byte()?, section.byte()?),
-        },
-        code::ADD => IntLayer::Add {
-            sides: [section.requantization()?, section.requantization()?],
-            output: section.requantization()?,
-            clamp: (section.byte()?, section.byte()?),
-        },
-        code::GLOBAL_AVERAGE_POOL => {
-            IntLayer::GlobalAveragePool { requantize: section.requantization()? }
-        }
-        code::LINEAR => IntLayer::Linear {
-            linear: section.linear((1, Reader::int8), (4, Reader::int32))?,
-            logit_scale: section.list(4, Reader::float)?,
-        },
-        code => return Err(malformed(at, FormatProblem::UnknownCode { what: "layer", code })),
-    };
+    let (inputs, layer) = node(section)?;
     Ok(IntNode { inputs, layer, output: section.quantization()? })
+}
+
+/// What nodes in fp32 and in integers have in common.
+fn node<L: AnyLayer>(section: &mut Reader) -> Result<(Vec<ValueId>, L), ModelError> {
+    let at = section.at;
+    let code = section.byte()?;
+    let inputs = section.list(1, |reader| reader.size().map(ValueId))?;
+    let unknown = || malformed(at, FormatProblem::UnknownCode { what: "layer", code });
+    Ok((inputs, L::read(code, section)?.ok_or_else(unknown)?))
 }
 
 /// Multiplier and a shift of one byte.
 const MIN_FACTOR_BYTES: usize = 5;
-
-fn activation(section: &mut Reader) -> Result<Activation, ModelError> {
-    let at = section.at;
-    match section.byte()? {
-        code::ACTIVATION_LINEAR => Ok(Activation::Linear),
-        code::ACTIVATION_RELU => Ok(Activation::Relu),
-        code::ACTIVATION_RELU6 => Ok(Activation::Relu6),
-        code => Err(malformed(at, FormatProblem::UnknownCode { what: "activation", code })),
-    }
-}
 
 fn malformed(offset: usize, problem: FormatProblem) -> ModelError {
     ModelError::Malformed { offset, problem }
 }
 
 /// A cursor over the file up to the end of a section; `at` counts from the beginning of the file.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// How to read a list: the smallest size of an item in bytes, and the function that reads one.
-type Item<'a, T> = (usize, fn(&mut Reader<'a>) -> Result<T, ModelError>);
-
 impl<'a> Reader<'a> {
+    /// A code of one byte, which `decode` knows; `what` is its name in the error.
+    pub fn code<T>(
+        &mut self,
+        what: &'static str,
+        decode: impl Fn(u8) -> Option<T>,
+    ) -> Result<T, ModelError> {
+        let at = self.at;
+        let code = self.byte()?;
+        decode(code).ok_or_else(|| malformed(at, FormatProblem::UnknownCode { what, code }))
+    }
+
+    pub fn size(&mut self) -> Result<u32, ModelError> {
+        let offset = self.at;
+        u32::try_from(self.number()?).map_err(|_| malformed(offset, FormatProblem::BadNumber))
+    }
+
+    pub fn floats(&mut self) -> Result<Vec<f32>, ModelError> {
+        self.list(4, Self::float)
+    }
+
+    pub fn int32s(&mut self) -> Result<Vec<i32>, ModelError> {
+        self.list(4, |reader| reader.array().map(i32::from_le_bytes))
+    }
+
+    pub fn int8s(&mut self) -> Result<Vec<i8>, ModelError> {
+        self.list(1, |reader| reader.byte().map(u8::cast_signed))
+    }
+
+    pub fn factors(&mut self) -> Result<Vec<Requantization>, ModelError> {
+        self.list(MIN_FACTOR_BYTES, Self::factor)
+    }
+
+    pub fn factor(&mut self) -> Result<Requantization, ModelError> {
+        let multiplier = self.array().map(i32::from_le_bytes)?;
+        let zigzag = self.size()?;
+        let shift = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+        Ok(Requantization { multiplier, shift })
+    }
+
+    /// Lowest and highest output byte.
+    pub fn clamp(&mut self) -> Result<(u8, u8), ModelError> {
+        Ok((self.byte()?, self.byte()?))
+    }
+
+    pub fn float(&mut self) -> Result<f32, ModelError> {
+        self.array().map(f32::from_le_bytes)
+    }
+
+    /// Exactly `N` bytes, without a count.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], ModelError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N as u64)?);
+        Ok(array)
+    }
+
+    fn byte(&mut self) -> Result<u8, ModelError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn quantization(&mut self) -> Result<Quantization, ModelError> {
+        Ok(Quantization { scale: self.float()?, zero_point: self.byte()? })
+    }
+
     /// The next section, which must have one of `tags`.
     fn section(&mut self, tags: &[[u8; 4]]) -> Result<([u8; 4], Reader<'a>), ModelError> {
         let offset = self.at;
@@ -152,16 +168,6 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ModelError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N as u64)?);
-        Ok(array)
-    }
-
-    fn byte(&mut self) -> Result<u8, ModelError> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
     fn number(&mut self) -> Result<u64, ModelError> {
         let offset = self.at;
         let bad = || malformed(offset, FormatProblem::BadNumber);
@@ -181,11 +187,6 @@ impl<'a> Reader<'a> {
         Err(bad())
     }
 
-    fn size(&mut self) -> Result<u32, ModelError> {
-        let offset = self.at;
-        u32::try_from(self.number()?).map_err(|_| malformed(offset, FormatProblem::BadNumber))
-    }
-
     fn list<T>(
         &mut self,
         item_bytes: usize,
@@ -198,57 +199,5 @@ impl<'a> Reader<'a> {
             return Err(malformed(self.at, FormatProblem::TooShort { needed, available }));
         }
         (0..count).map(|_| read(self)).collect()
-    }
-
-    fn conv<W, B>(
-        &mut self,
-        weight: Item<'a, W>,
-        bias: Item<'a, B>,
-    ) -> Result<Conv<W, B>, ModelError> {
-        Ok(Conv {
-            in_channels: self.size()?,
-            out_channels: self.size()?,
-            kernel: self.size()?,
-            stride: self.size()?,
-            padding: self.size()?,
-            weight: self.list(weight.0, weight.1)?,
-            bias: self.list(bias.0, bias.1)?,
-        })
-    }
-
-    fn linear<W, B>(
-        &mut self,
-        weight: Item<'a, W>,
-        bias: Item<'a, B>,
-    ) -> Result<Linear<W, B>, ModelError> {
-        Ok(Linear {
-            in_features: self.size()?,
-            out_features: self.size()?,
-            weight: self.list(weight.0, weight.1)?,
-            bias: self.list(bias.0, bias.1)?,
-        })
-    }
-
-    fn quantization(&mut self) -> Result<Quantization, ModelError> {
-        Ok(Quantization { scale: self.float()?, zero_point: self.byte()? })
-    }
-
-    fn requantization(&mut self) -> Result<Requantization, ModelError> {
-        let multiplier = self.int32()?;
-        let zigzag = self.size()?;
-        let shift = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-        Ok(Requantization { multiplier, shift })
-    }
-
-    fn float(&mut self) -> Result<f32, ModelError> {
-        self.array().map(f32::from_le_bytes)
-    }
-
-    fn int32(&mut self) -> Result<i32, ModelError> {
-        self.array().map(i32::from_le_bytes)
-    }
-
-    fn int8(&mut self) -> Result<i8, ModelError> {
-        self.byte().map(u8::cast_signed)
     }
 }

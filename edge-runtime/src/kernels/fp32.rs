@@ -7,16 +7,15 @@ mod portable;
 
 pub(super) use self::portable::POSITIONS;
 
-use super::isa::for_each_isa;
-use super::{Geometry, Isa, channels_last, pad};
-use crate::model::{Activation, Conv, Linear};
+use super::{Geometry, Isa, channels_last, for_each_isa, pad};
+use crate::layers::{Activation, Conv, Linear};
 
 /// Output channels that are computed together.
 const LANES: usize = 8;
 
 /// A convolution over all channels with its weights packed.
 #[derive(Debug)]
-pub(crate) struct FloatConv {
+pub(crate) struct PreparedConv {
     geometry: Geometry,
     out_channels: usize,
     /// `[out / LANES][kernel row][kernel column, channel][LANES]`, zero beyond the last channel.
@@ -27,7 +26,7 @@ pub(crate) struct FloatConv {
     range: (f32, f32),
 }
 
-impl FloatConv {
+impl PreparedConv {
     pub fn new(conv: &Conv<f32, f32>, activation: Activation, geometry: Geometry) -> Self {
         let (out_channels, taps) = (conv.out_channels as usize, geometry.kernel * geometry.kernel);
         let depth = taps * geometry.channels;
@@ -53,7 +52,7 @@ impl FloatConv {
     }
 
     /// Elements of scratch memory that `float_conv` needs: the size of a padded input, or 0.
-    pub fn scratch(&self) -> usize {
+    pub fn scratch_elements(&self) -> usize {
         match self.geometry.padding {
             0 => 0,
             _ => self.geometry.padded_elements(self.geometry.channels),
@@ -71,10 +70,10 @@ impl FloatConv {
     }
 }
 
-/// Runs a convolution; `scratch` has at least `conv.scratch()` elements.
+/// Runs a convolution; `scratch` has at least `conv.scratch_elements()` elements.
 pub(crate) fn float_conv(
     isa: Isa,
-    conv: &FloatConv,
+    conv: &PreparedConv,
     input: &[f32],
     scratch: &mut [f32],
     output: &mut [f32],
@@ -82,7 +81,7 @@ pub(crate) fn float_conv(
     let input = if conv.geometry.padding == 0 {
         input
     } else {
-        let scratch = &mut scratch[..conv.scratch()];
+        let scratch = &mut scratch[..conv.scratch_elements()];
         pad(&conv.geometry, conv.geometry.channels, input, scratch, |value| value);
         scratch
     };
@@ -97,7 +96,7 @@ pub(crate) fn float_conv(
 
 /// A depthwise convolution with its weights packed.
 #[derive(Debug)]
-pub(crate) struct FloatDepthwise {
+pub(crate) struct PreparedDepthwise {
     geometry: Geometry,
     /// Channels rounded up to a multiple of `LANES`.
     pixel: usize,
@@ -111,7 +110,7 @@ pub(crate) struct FloatDepthwise {
     range: (f32, f32),
 }
 
-impl FloatDepthwise {
+impl PreparedDepthwise {
     pub fn new(conv: &Conv<f32, f32>, activation: Activation, geometry: Geometry) -> Self {
         let Geometry { channels, kernel, .. } = geometry;
         let pixel = channels.next_multiple_of(LANES);
@@ -136,7 +135,7 @@ impl FloatDepthwise {
     }
 
     /// Elements of scratch memory that `float_depthwise` needs: the size of a padded input, or 0.
-    pub fn scratch(&self) -> usize {
+    pub fn scratch_elements(&self) -> usize {
         if self.reads_in_place() { 0 } else { self.geometry.padded_elements(self.pixel) }
     }
 
@@ -145,10 +144,10 @@ impl FloatDepthwise {
     }
 }
 
-/// Runs a depthwise convolution; `scratch` has at least `conv.scratch()` elements.
+/// Runs a depthwise convolution; `scratch` has at least `conv.scratch_elements()` elements.
 pub(crate) fn float_depthwise(
     isa: Isa,
-    conv: &FloatDepthwise,
+    conv: &PreparedDepthwise,
     input: &[f32],
     scratch: &mut [f32],
     output: &mut [f32],
@@ -156,7 +155,7 @@ pub(crate) fn float_depthwise(
     let input = if conv.reads_in_place() {
         input
     } else {
-        let scratch = &mut scratch[..conv.scratch()];
+        let scratch = &mut scratch[..conv.scratch_elements()];
         pad(&conv.geometry, conv.pixel, input, scratch, |value| value);
         scratch
     };
@@ -176,18 +175,6 @@ pub(super) fn tap_offsets(geometry: &Geometry, pixel: usize) -> Vec<u32> {
         .flat_map(|y| side.clone().map(move |x| (y, x)))
         .map(|(y, x)| ((y * geometry.padded_width() + x) * pixel) as u32)
         .collect()
-}
-
-for_each_isa! {
-    /// `output = left + right`
-    fn float_add(left: &[f32], right: &[f32], output: &mut [f32]) = add_body
-}
-
-#[inline(always)]
-fn add_body<const FMA: bool>(left: &[f32], right: &[f32], output: &mut [f32]) {
-    for ((output, left), right) in output.iter_mut().zip(left).zip(right) {
-        *output = left + right;
-    }
 }
 
 for_each_isa! {
@@ -212,13 +199,13 @@ fn pool_body<const FMA: bool>(input: &[f32], output: &mut [f32]) {
 
 /// A fully connected layer with its weights reordered for `[height][width][channels]` maps.
 #[derive(Debug)]
-pub(crate) struct FloatLinear {
+pub(crate) struct PreparedLinear {
     /// `[out][position][channel]`
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
-impl FloatLinear {
+impl PreparedLinear {
     /// For an input map of `channels` and `positions`.
     pub fn new(linear: &Linear<f32, f32>, channels: usize, positions: usize) -> Self {
         let weight = channels_last(&linear.weight, channels, positions);
@@ -228,11 +215,11 @@ impl FloatLinear {
 
 for_each_isa! {
     /// Runs a fully connected layer.
-    fn float_linear(linear: &FloatLinear, input: &[f32], output: &mut [f32]) = linear_body
+    fn float_linear(linear: &PreparedLinear, input: &[f32], output: &mut [f32]) = linear_body
 }
 
 #[inline(always)]
-fn linear_body<const FMA: bool>(linear: &FloatLinear, input: &[f32], output: &mut [f32]) {
+fn linear_body<const FMA: bool>(linear: &PreparedLinear, input: &[f32], output: &mut [f32]) {
     let rows = linear.weight.chunks_exact(input.len());
     for ((output, row), bias) in output.iter_mut().zip(rows).zip(&linear.bias) {
         let (values, last_values) = input.as_chunks::<LANES>();

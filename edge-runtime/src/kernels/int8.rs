@@ -8,9 +8,9 @@ mod avx2;
 mod portable;
 
 use super::fp32::tap_offsets;
-use super::isa::for_each_isa;
-use super::{Geometry, Isa, channels_last, pad};
-use crate::model::{Conv, Linear, Requantization};
+use super::{Geometry, Isa, channels_last, for_each_isa, pad};
+use crate::layers::{Conv, Linear};
+use crate::model::Requantization;
 
 /// Output channels that a convolution computes together.
 const LANES: usize = 8;
@@ -47,7 +47,7 @@ impl Rescale {
 
 /// A convolution over all channels with its weights packed.
 #[derive(Debug)]
-pub(crate) struct IntConv {
+pub(crate) struct PreparedConv {
     geometry: Geometry,
     out_channels: usize,
     /// Products that one step adds up: 2 for `avx2`, 1 for `portable`.
@@ -66,7 +66,7 @@ pub(crate) struct IntConv {
     avx2: Option<avx2::Factors>,
 }
 
-impl IntConv {
+impl PreparedConv {
     pub fn new(
         isa: Isa,
         conv: &Conv<i8, i32>,
@@ -113,7 +113,7 @@ impl IntConv {
 
     /// Elements of scratch memory that `int_conv` needs: the padded input, and one more if the last
     /// pair has one element only.
-    pub fn scratch(&self) -> usize {
+    pub fn scratch_elements(&self) -> usize {
         self.geometry.padded_elements(self.geometry.channels) + 1
     }
 
@@ -123,15 +123,15 @@ impl IntConv {
     }
 }
 
-/// Runs a convolution; `scratch` has at least `conv.scratch()` elements.
+/// Runs a convolution; `scratch` has at least `conv.scratch_elements()` elements.
 pub(crate) fn int_conv(
     isa: Isa,
-    conv: &IntConv,
+    conv: &PreparedConv,
     input: &[u8],
     scratch: &mut [i16],
     output: &mut [u8],
 ) {
-    let scratch = &mut scratch[..conv.scratch()];
+    let scratch = &mut scratch[..conv.scratch_elements()];
     widen(isa, &conv.geometry, conv.geometry.channels, conv.input_zero, input, scratch);
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2()
@@ -145,7 +145,7 @@ pub(crate) fn int_conv(
 
 /// A depthwise convolution with its weights packed.
 #[derive(Debug)]
-pub(crate) struct IntDepthwise {
+pub(crate) struct PreparedDepthwise {
     geometry: Geometry,
     /// Channels rounded up to a multiple of `WIDE_LANES`.
     pixel: usize,
@@ -163,7 +163,7 @@ pub(crate) struct IntDepthwise {
     avx2: Option<avx2::Depthwise>,
 }
 
-impl IntDepthwise {
+impl PreparedDepthwise {
     pub fn new(
         isa: Isa,
         conv: &Conv<i8, i32>,
@@ -207,20 +207,20 @@ impl IntDepthwise {
     }
 
     /// Elements of scratch memory that `int_depthwise` needs: the padded input.
-    pub fn scratch(&self) -> usize {
+    pub fn scratch_elements(&self) -> usize {
         self.geometry.padded_elements(self.pixel)
     }
 }
 
-/// Runs a depthwise convolution; `scratch` has at least `conv.scratch()` elements.
+/// Runs a depthwise convolution; `scratch` has at least `conv.scratch_elements()` elements.
 pub(crate) fn int_depthwise(
     isa: Isa,
-    conv: &IntDepthwise,
+    conv: &PreparedDepthwise,
     input: &[u8],
     scratch: &mut [i16],
     output: &mut [u8],
 ) {
-    let scratch = &mut scratch[..conv.scratch()];
+    let scratch = &mut scratch[..conv.scratch_elements()];
     widen(isa, &conv.geometry, conv.pixel, conv.input_zero, input, scratch);
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2()
@@ -269,7 +269,7 @@ fn largest(conv: &Conv<i8, i32>) -> Vec<i32> {
 
 /// The sum of two maps of different scales.
 #[derive(Debug)]
-pub(crate) struct IntAdd {
+pub(crate) struct PreparedAdd {
     /// For each side, the scaled value of each byte.
     tables: [[i32; 256]; 2],
     rescale: Rescale,
@@ -278,7 +278,7 @@ pub(crate) struct IntAdd {
     avx2: Option<avx2::Add>,
 }
 
-impl IntAdd {
+impl PreparedAdd {
     /// `sides` are the zero point and factor of each side; `rescale` has one factor.
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
         let tables = sides.map(|(zero_point, factor)| {
@@ -298,7 +298,7 @@ impl IntAdd {
 }
 
 /// `output = left + right`, scaled.
-pub(crate) fn int_add(isa: Isa, add: &IntAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
+pub(crate) fn int_add(isa: Isa, add: &PreparedAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2()
         && let Some(factors) = &add.avx2
@@ -312,13 +312,13 @@ pub(crate) fn int_add(isa: Isa, add: &IntAdd, left: &[u8], right: &[u8], output:
 
 /// Mean over positions.
 #[derive(Debug)]
-pub(crate) struct IntPool {
+pub(crate) struct PreparedPool {
     input_zero: u8,
     /// Has one factor.
     rescale: Rescale,
 }
 
-impl IntPool {
+impl PreparedPool {
     /// `rescale` has one factor, which includes the division by the number of positions.
     pub fn new(input_zero: u8, rescale: Rescale) -> Self {
         Self { input_zero, rescale }
@@ -327,11 +327,11 @@ impl IntPool {
 
 for_each_isa! {
     /// Mean over positions; `output` has one element per channel.
-    fn int_pool(pool: &IntPool, input: &[u8], output: &mut [u8]) = pool_body
+    fn int_pool(pool: &PreparedPool, input: &[u8], output: &mut [u8]) = pool_body
 }
 
 #[inline(always)]
-fn pool_body<const FMA: bool>(pool: &IntPool, input: &[u8], output: &mut [u8]) {
+fn pool_body<const FMA: bool>(pool: &PreparedPool, input: &[u8], output: &mut [u8]) {
     let channels = output.len();
     // At most 255 times the positions, which `validate` keeps below 2^31.
     let zeros = (input.len() / channels) as i32 * i32::from(pool.input_zero);
@@ -358,7 +358,7 @@ fn pool_body<const FMA: bool>(pool: &IntPool, input: &[u8], output: &mut [u8]) {
 
 /// A fully connected layer with its weights reordered for `[height][width][channels]` maps.
 #[derive(Debug)]
-pub(crate) struct IntLinear {
+pub(crate) struct PreparedLinear {
     /// `[out][position][channel]`
     weight: Vec<i16>,
     /// Corrected for the input's zero point: `bias - zero * sum of weights`.
@@ -366,7 +366,7 @@ pub(crate) struct IntLinear {
     scale: Vec<f32>,
 }
 
-impl IntLinear {
+impl PreparedLinear {
     /// For an input map of `channels` and `positions`.
     pub fn new(
         linear: &Linear<i8, i32>,
@@ -392,11 +392,11 @@ impl IntLinear {
 
 for_each_isa! {
     /// Runs a fully connected layer. Only the logits are in fp32.
-    fn int_linear(linear: &IntLinear, input: &[u8], output: &mut [f32]) = linear_body
+    fn int_linear(linear: &PreparedLinear, input: &[u8], output: &mut [f32]) = linear_body
 }
 
 #[inline(always)]
-fn linear_body<const FMA: bool>(linear: &IntLinear, input: &[u8], output: &mut [f32]) {
+fn linear_body<const FMA: bool>(linear: &PreparedLinear, input: &[u8], output: &mut [f32]) {
     let rows = linear.weight.chunks_exact(input.len());
     let ends = linear.bias.iter().zip(&linear.scale);
     for ((output, row), (bias, scale)) in output.iter_mut().zip(rows).zip(ends) {

@@ -50,4 +50,4 @@ macro_rules! for_each_isa {
     };
 }
 
-pub(super) use for_each_isa;
+pub(crate) use for_each_isa;

@@ -1,14 +1,14 @@
-//! Shared by fp32 and integers: where the values of a network lie in the arena, and which of them a
-//! step reads and writes.
+//! Where the values of a network lie in the arena, and which of them a step reads and writes.
 
 use std::ops::Range;
 
 use super::MAX_SESSION_ELEMENTS;
 use crate::error::ModelError;
-use crate::kernels::Geometry;
-use crate::model::{Conv, ValueId};
+use crate::kernels::Isa;
+use crate::layers::{Arithmetic, Operands, Prepared};
+use crate::model::ValueId;
 use crate::planner::{Lifetime, plan};
-use crate::validate::{Shape, Shapes};
+use crate::validate::Shapes;
 
 /// The place of each value of a network. The logits are not in the arena.
 pub(super) struct Schedule {
@@ -45,59 +45,45 @@ impl Schedule {
     }
 }
 
-/// One node with its prepared operation.
-pub(super) struct Step<Op> {
-    pub op: Op,
+/// One node with its prepared layer.
+pub(super) struct Step<P> {
+    pub layer: P,
     left: Range<usize>,
     right: Range<usize>,
+    /// Empty for the logits.
     output: Range<usize>,
 }
 
-impl<Op> Step<Op> {
+impl<P> Step<P> {
     /// The step of node `node`.
-    pub fn new(schedule: &Schedule, inputs: &[ValueId], node: usize, op: Op) -> Self {
+    pub fn new(schedule: &Schedule, inputs: &[ValueId], node: usize, layer: P) -> Self {
         let place = |value: ValueId| schedule.places[value.0 as usize].clone();
         let left = place(inputs[0]);
         let right = inputs.get(1).map_or(left.clone(), |&value| place(value));
-        Self { op, left, right, output: schedule.places[node + 1].clone() }
+        Self { layer, left, right, output: schedule.places.get(node + 1).cloned().unwrap_or(0..0) }
     }
 
-    /// First input, second input (the same as the first if there is only one) and output.
-    pub fn borrow<'a, T>(&self, arena: &'a mut [T]) -> (&'a [T], &'a [T], &'a mut [T]) {
+    /// Runs the layer on the arena.
+    pub fn run<A: Arithmetic>(
+        &self,
+        isa: Isa,
+        arena: &mut [A::Element],
+        scratch: &mut [A::Scratch],
+        logits: &mut [f32],
+    ) where
+        P: Prepared<A>,
+    {
         const APART: &str = "values in use at the same time do not overlap";
-        if self.left == self.right {
+        let (left, right, output) = if self.left == self.right {
             let [input, output] =
                 arena.get_disjoint_mut([self.left.clone(), self.output.clone()]).expect(APART);
-            (input, input, output)
+            (&*input, &*input, output)
         } else {
             let [left, right, output] = arena
                 .get_disjoint_mut([self.left.clone(), self.right.clone(), self.output.clone()])
                 .expect(APART);
-            (left, right, output)
-        }
-    }
-}
-
-/// Sizes of a convolution that reads a map of `shape`.
-pub(super) fn geometry<W, B>(conv: &Conv<W, B>, shape: Shape) -> Geometry {
-    Geometry {
-        channels: shape.channels as usize,
-        height: shape.height as usize,
-        width: shape.width as usize,
-        kernel: conv.kernel as usize,
-        stride: conv.stride as usize,
-        padding: conv.padding as usize,
-    }
-}
-
-/// Turns an image `[channels][height][width]` into a map `[height][width][channels]`, with a
-/// look-up table for each channel.
-pub(super) fn load_image<T: Copy>(image: &[u8], tables: &[[T; 256]], map: &mut [T]) {
-    let positions = image.len() / tables.len();
-    for (channel, (plane, table)) in image.chunks_exact(positions).zip(tables).enumerate() {
-        let pixels = map[channel..].iter_mut().step_by(tables.len());
-        for (value, &byte) in pixels.zip(plane) {
-            *value = table[usize::from(byte)];
-        }
+            (&*left, &*right, output)
+        };
+        self.layer.run(Operands { isa, left, right, scratch, output, logits });
     }
 }

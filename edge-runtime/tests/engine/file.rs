@@ -1,8 +1,10 @@
 //! The model file: written files can be read back, and all other content is refused.
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FORMAT_VERSION, FloatLayer, FloatNode, FormatProblem, InputSpec, Linear,
-    Model, ModelError, Network, Session, ValueId,
+    Activation, Conv, FORMAT_VERSION, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool,
+    FloatLayer, FloatNode, FormatProblem, InputSpec, IntAdd, IntConv, IntDepthwise,
+    IntGlobalAveragePool, IntLayer, IntLinear, IntNode, Linear, Model, ModelError, Network,
+    Quantization, Requantization, Session, ValueId,
 };
 use proptest::prelude::*;
 
@@ -87,16 +89,13 @@ proptest! {
     }
 }
 
+/// A convolution of one channel with a kernel of one element.
+fn small_conv<W, B>(weight: Vec<W>, bias: Vec<B>) -> Conv<W, B> {
+    Conv { in_channels: 1, out_channels: 1, kernel: 1, stride: 1, padding: 0, weight, bias }
+}
+
 fn tiny() -> Model {
-    let conv = Conv {
-        in_channels: 1,
-        out_channels: 1,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-        weight: vec![1.0],
-        bias: vec![-2.0],
-    };
+    let conv = small_conv(vec![1.0], vec![-2.0]);
     let linear =
         Linear { in_features: 200, out_features: 1, weight: vec![0.0; 200], bias: vec![0.5] };
     Model {
@@ -104,7 +103,7 @@ fn tiny() -> Model {
         network: Network::Fp32(vec![
             FloatNode {
                 inputs: vec![ValueId(0)],
-                layer: FloatLayer::Conv(conv, Activation::Relu6),
+                layer: FloatLayer::Conv(FloatConv { conv, activation: Activation::Relu6 }),
             },
             FloatNode { inputs: vec![ValueId(1)], layer: FloatLayer::Linear(linear) },
         ]),
@@ -145,6 +144,88 @@ fn the_layout_is_as_documented() {
     expected.extend(nodes);
     sign(&mut expected);
     assert_eq!(tiny().to_bytes(), expected);
+}
+
+/// Checks that the section of the nodes has these bytes, fewer than 128, and that it can be read.
+fn assert_nodes(network: Network, tag: &[u8; 4], nodes: &[u8]) {
+    let model = Model { network, ..tiny() };
+    let bytes = model.to_bytes();
+    let start = HEADER + 5 + usize::from(bytes[HEADER + 4]);
+    let expected = [&tag[..], &[nodes.len() as u8], nodes].concat();
+    assert_eq!(bytes[start..bytes.len() - 4], expected);
+    assert_eq!(Model::from_bytes(&bytes), Ok(model));
+}
+
+#[test]
+fn the_layout_of_layers_in_fp32_is_as_documented() {
+    let depthwise = FloatLayer::Depthwise(FloatDepthwise {
+        conv: small_conv(vec![1.0], vec![-2.0]),
+        activation: Activation::Relu,
+    });
+    let linear = Linear { in_features: 1, out_features: 1, weight: vec![0.5], bias: vec![0.25] };
+    let layers = [
+        (vec![0], depthwise),
+        (vec![0, 1], FloatLayer::Add(FloatAdd)),
+        (vec![2], FloatLayer::GlobalAveragePool(FloatGlobalAveragePool)),
+        (vec![3], FloatLayer::Linear(linear)),
+    ];
+    let nodes = layers.map(|(inputs, layer)| FloatNode {
+        inputs: inputs.into_iter().map(ValueId).collect(),
+        layer,
+    });
+    let mut expected = vec![4];
+    expected.extend([2, 1, 0, 1, 1, 1, 1, 0, 1, 0, 0, 0x80, 0x3f, 1, 0, 0, 0, 0xc0, 1]);
+    expected.extend([3, 2, 0, 1]);
+    expected.extend([4, 1, 2]);
+    expected.extend([5, 1, 3, 1, 1, 1, 0, 0, 0, 0x3f, 1, 0, 0, 0x80, 0x3e]);
+    assert_nodes(Network::Fp32(nodes.to_vec()), b"FP32", &expected);
+}
+
+#[test]
+fn the_layout_of_layers_in_integers_is_as_documented() {
+    let output = Quantization { scale: 0.5, zero_point: 7 };
+    let half = Requantization { multiplier: 1 << 30, shift: 0 };
+    let quarter = Requantization { multiplier: 1 << 30, shift: -1 };
+    let conv = small_conv(vec![-1], vec![-2]);
+    let linear = Linear { in_features: 1, out_features: 1, weight: vec![3], bias: vec![4] };
+    let layers = [
+        (
+            vec![0],
+            IntLayer::Conv(IntConv { conv: conv.clone(), requantize: vec![half], clamp: (7, 255) }),
+        ),
+        (
+            vec![1],
+            IntLayer::Depthwise(IntDepthwise { conv, requantize: vec![half], clamp: (7, 200) }),
+        ),
+        (
+            vec![1, 2],
+            IntLayer::Add(IntAdd { sides: [half, quarter], output: quarter, clamp: (0, 255) }),
+        ),
+        (vec![3], IntLayer::GlobalAveragePool(IntGlobalAveragePool { requantize: quarter })),
+        (vec![4], IntLayer::Linear(IntLinear { linear, logit_scale: vec![1.0] })),
+    ];
+    let nodes = layers.map(|(inputs, layer)| IntNode {
+        inputs: inputs.into_iter().map(ValueId).collect(),
+        layer,
+        output,
+    });
+    // The scale 0.5 and the zero point 7.
+    let end = [0, 0, 0, 0x3f, 7];
+    let mut expected = vec![0, 0, 0, 0x3f, 7, 5];
+    expected.extend([1, 1, 0, 1, 1, 1, 1, 0, 1, 0xff, 1, 0xfe, 0xff, 0xff, 0xff]);
+    expected.extend([1, 0, 0, 0, 0x40, 0, 7, 255]);
+    expected.extend(end);
+    expected.extend([2, 1, 1, 1, 1, 1, 1, 0, 1, 0xff, 1, 0xfe, 0xff, 0xff, 0xff]);
+    expected.extend([1, 0, 0, 0, 0x40, 0, 7, 200]);
+    expected.extend(end);
+    expected.extend([3, 2, 1, 2, 0, 0, 0, 0x40, 0, 0, 0, 0, 0x40, 1, 0, 0, 0, 0x40, 1, 0, 255]);
+    expected.extend(end);
+    expected.extend([4, 1, 3, 0, 0, 0, 0x40, 1]);
+    expected.extend(end);
+    expected.extend([5, 1, 4, 1, 1, 1, 3, 1, 4, 0, 0, 0, 1, 0, 0, 0x80, 0x3f]);
+    expected.extend(end);
+    let network = Network::Int8 { input: output, nodes: nodes.to_vec() };
+    assert_nodes(network, b"INT8", &expected);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Networks in fp32 agree with the definitions computed in f64, up to rounding.
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatLayer, FloatNode, InputError, InputSpec, Linear, Model, Network,
-    Session, ValueId,
+    Activation, Conv, FloatConv, FloatLayer, FloatNode, InputError, InputSpec, Linear, Model,
+    Network, Session, ValueId,
 };
 use proptest::prelude::*;
 
@@ -55,7 +55,10 @@ fn activated(activation: Activation, byte: u8) -> f32 {
     };
     let linear = Linear { in_features: 1, out_features: 1, weight: vec![1.0], bias: vec![0.0] };
     let nodes = vec![
-        FloatNode { inputs: vec![ValueId(0)], layer: FloatLayer::Conv(conv, activation) },
+        FloatNode {
+            inputs: vec![ValueId(0)],
+            layer: FloatLayer::Conv(FloatConv { conv, activation }),
+        },
         FloatNode { inputs: vec![ValueId(1)], layer: FloatLayer::Linear(linear) },
     ];
     // Bytes 0, 51, … 255 mean -10, -6, … 10.
@@ -99,8 +102,8 @@ fn a_run_does_not_affect_the_next_one() {
 fn memory_is_reused_along_a_chain() {
     let conv = |inputs| FloatNode {
         inputs: vec![ValueId(inputs)],
-        layer: FloatLayer::Conv(
-            Conv {
+        layer: FloatLayer::Conv(FloatConv {
+            conv: Conv {
                 in_channels: 1,
                 out_channels: 1,
                 kernel: 1,
@@ -109,8 +112,8 @@ fn memory_is_reused_along_a_chain() {
                 weight: vec![1.0],
                 bias: vec![0.0],
             },
-            Activation::Linear,
-        ),
+            activation: Activation::Linear,
+        }),
     };
     let mut nodes: Vec<_> = (0..20).map(conv).collect();
     let linear =

@@ -1,8 +1,8 @@
 //! Integer networks agree with the definitions bit for bit, for every instruction set.
 
 use edgesmith_edge_runtime::{
-    Conv, InputSpec, IntLayer, IntNode, Linear, Model, Network, Quantization, Requantization,
-    Session, ValueId,
+    Conv, InputSpec, IntConv, IntLayer, IntLinear, IntNode, Linear, Model, Network, Quantization,
+    Requantization, Session, ValueId,
 };
 use proptest::prelude::*;
 
@@ -69,25 +69,25 @@ fn the_largest_accumulators_do_not_wrap() {
     let nodes = vec![
         IntNode {
             inputs: vec![ValueId(0)],
-            layer: IntLayer::Conv {
+            layer: IntLayer::Conv(IntConv {
                 conv,
                 requantize: vec![one; channels as usize],
                 clamp: (0, 255),
-            },
+            }),
             output: byte,
         },
         IntNode {
             inputs: vec![ValueId(1)],
-            layer: IntLayer::Conv {
+            layer: IntLayer::Conv(IntConv {
                 conv: wide,
                 requantize: vec![Requantization::from_real(127.0 / i32::MAX as f64); 2],
                 clamp: (0, 255),
-            },
+            }),
             output: Quantization { scale: 1.0, zero_point: 128 },
         },
         IntNode {
             inputs: vec![ValueId(2)],
-            layer: IntLayer::Linear {
+            layer: IntLayer::Linear(IntLinear {
                 linear: Linear {
                     in_features: 2,
                     out_features: 2,
@@ -95,7 +95,7 @@ fn the_largest_accumulators_do_not_wrap() {
                     bias: vec![0, 0],
                 },
                 logit_scale: vec![1.0; 2],
-            },
+            }),
             output: byte,
         },
     ];
@@ -114,7 +114,7 @@ fn classify_returns_the_first_of_equal_highest_logits() {
         Linear { in_features: 1, out_features: 4, weight: vec![0; 4], bias: vec![1, 5, 5, -9] };
     let node = IntNode {
         inputs: vec![ValueId(0)],
-        layer: IntLayer::Linear { linear, logit_scale: vec![1.0; 4] },
+        layer: IntLayer::Linear(IntLinear { linear, logit_scale: vec![1.0; 4] }),
         output: quantization,
     };
     let model = Model {

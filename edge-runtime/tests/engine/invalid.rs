@@ -2,8 +2,9 @@
 //! reason.
 
 use edgesmith_edge_runtime::{
-    Conv, FloatLayer, InputSpec, IntLayer, Model, ModelError, Network, Problem, Quantization,
-    Requantization, Session, Shape, ValueId,
+    Conv, FloatAdd, FloatGlobalAveragePool, FloatLayer, FloatNode, InputSpec, IntConv, IntLayer,
+    IntNode, Model, ModelError, Network, Problem, Quantization, Requantization, Session, Shape,
+    ValueId,
 };
 
 use crate::models::{float_model, int_model};
@@ -44,9 +45,9 @@ fn changed_conv(
     change: impl Fn(&mut Conv<i8, i32>, &mut Vec<Requantization>, &mut (u8, u8)),
 ) -> Problem {
     changed(
-        |layer| matches!(layer, IntLayer::Conv { .. }),
+        |layer| matches!(layer, IntLayer::Conv(_)),
         |model| match layer(model) {
-            IntLayer::Conv { conv, requantize, clamp } => change(conv, requantize, clamp),
+            IntLayer::Conv(IntConv { conv, requantize, clamp }) => change(conv, requantize, clamp),
             _ => panic!("not a convolution"),
         },
     )
@@ -119,9 +120,9 @@ fn invalid_sizes_and_shapes_of_convolutions_are_refused() {
 #[test]
 fn a_depthwise_convolution_keeps_its_channels() {
     let problem = changed(
-        |layer| matches!(layer, IntLayer::Depthwise { .. }),
+        |layer| matches!(layer, IntLayer::Depthwise(_)),
         |model| match layer(model) {
-            IntLayer::Depthwise { conv, .. } => conv.out_channels += 1,
+            IntLayer::Depthwise(layer) => layer.conv.out_channels += 1,
             _ => panic!("not depthwise"),
         },
     );
@@ -149,9 +150,9 @@ fn invalid_numbers_of_integer_layers_are_refused() {
         Problem::AccumulatorOverflow { channel: 0 }
     );
     let problem = changed(
-        |layer| matches!(layer, IntLayer::Add { .. }),
+        |layer| matches!(layer, IntLayer::Add(_)),
         |model| match layer(model) {
-            IntLayer::Add { sides, .. } => sides[1] = Requantization::from_real(1.5),
+            IntLayer::Add(sum) => sum.sides[1] = Requantization::from_real(1.5),
             _ => panic!("not a sum"),
         },
     );
@@ -170,7 +171,7 @@ fn invalid_numbers_of_integer_layers_are_refused() {
 
 #[test]
 fn invalid_wiring_is_refused() {
-    let nodes = |change: &dyn Fn(&mut Vec<edgesmith_edge_runtime::IntNode>)| {
+    let nodes = |change: &dyn Fn(&mut Vec<IntNode>)| {
         changed(
             |_| true,
             |model| match &mut model.network {
@@ -194,7 +195,7 @@ fn invalid_wiring_is_refused() {
     assert_eq!(
         nodes(&|nodes| nodes[0].inputs.clear()),
         Problem::InputCount {
-            expected: if matches!(first_layer(), IntLayer::Add { .. }) { 2 } else { 1 },
+            expected: if matches!(first_layer(), IntLayer::Add(_)) { 2 } else { 1 },
             found: 0
         }
     );
@@ -226,7 +227,7 @@ fn sums_of_unequal_shapes_are_refused() {
             let shapes = model.validate().unwrap();
             let Network::Fp32(nodes) = &model.network else { return false };
             nodes.len() == 3
-                && matches!(nodes[1].layer, FloatLayer::Add)
+                && matches!(nodes[1].layer, FloatLayer::Add(_))
                 && shapes.all()[0] != shapes.all()[1]
         })
         .expect("some seed gives such a model");
@@ -255,9 +256,9 @@ fn too_much_memory_is_refused() {
     let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
     let mut last = nodes.pop().unwrap();
     nodes.clear();
-    let node = |inputs: [u32; 2]| edgesmith_edge_runtime::FloatNode {
+    let node = |inputs: [u32; 2]| FloatNode {
         inputs: inputs.map(ValueId).to_vec(),
-        layer: FloatLayer::Add,
+        layer: FloatLayer::Add(FloatAdd),
     };
     for value in 0..5 {
         nodes.push(node([value, value]));
@@ -265,9 +266,9 @@ fn too_much_memory_is_refused() {
     for value in 0..5 {
         nodes.push(node([value, value + 1]));
     }
-    nodes.push(edgesmith_edge_runtime::FloatNode {
+    nodes.push(FloatNode {
         inputs: vec![ValueId(10)],
-        layer: FloatLayer::GlobalAveragePool,
+        layer: FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
     });
     last.inputs = vec![ValueId(11)];
     let FloatLayer::Linear(linear) = &mut last.layer else { panic!("no logits") };

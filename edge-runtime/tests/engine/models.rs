@@ -2,8 +2,9 @@
 //! zero points.
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
-    Quantization, Requantization, Shape, ValueId,
+    Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
+    FloatNode, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer, IntLinear,
+    IntNode, Linear, Model, Network, Quantization, Requantization, Shape, ValueId,
 };
 
 /// SplitMix64 (Steele et al. 2014).
@@ -178,13 +179,13 @@ pub fn float_model(seed: u64, most_nodes: u32) -> Model {
                 let bias = random.list(conv.out_channels, |random| random.real(-1.0, 1.0));
                 let conv = with_weights(conv, weight, bias);
                 if depthwise {
-                    FloatLayer::Depthwise(conv, activation)
+                    FloatLayer::Depthwise(FloatDepthwise { conv, activation })
                 } else {
-                    FloatLayer::Conv(conv, activation)
+                    FloatLayer::Conv(FloatConv { conv, activation })
                 }
             }
-            Kind::Add => FloatLayer::Add,
-            Kind::Pool => FloatLayer::GlobalAveragePool,
+            Kind::Add => FloatLayer::Add(FloatAdd),
+            Kind::Pool => FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
         };
         float_nodes.push(FloatNode { inputs, layer });
     }
@@ -244,9 +245,9 @@ pub fn int_model(seed: u64, most_nodes: u32) -> Model {
                     random.list(conv.out_channels, |random| requantization(random, depth, left));
                 let conv = with_weights(conv, weight, bias);
                 if depthwise {
-                    IntLayer::Depthwise { conv, requantize, clamp }
+                    IntLayer::Depthwise(IntDepthwise { conv, requantize, clamp })
                 } else {
-                    IntLayer::Conv { conv, requantize, clamp }
+                    IntLayer::Conv(IntConv { conv, requantize, clamp })
                 }
             }
             Kind::Add => {
@@ -256,11 +257,11 @@ pub fn int_model(seed: u64, most_nodes: u32) -> Model {
                     [left, right].map(|s| Requantization::from_real((s / twice_max).into()));
                 let scale = if random.chance(16) { 1e-8 } else { output.scale };
                 let factor = f64::from(twice_max) / f64::from(1 << 20) / f64::from(scale);
-                IntLayer::Add { sides, output: Requantization::from_real(factor), clamp }
+                IntLayer::Add(IntAdd { sides, output: Requantization::from_real(factor), clamp })
             }
-            Kind::Pool => IntLayer::GlobalAveragePool {
+            Kind::Pool => IntLayer::GlobalAveragePool(IntGlobalAveragePool {
                 requantize: Requantization::from_real(random.real(0.005, 1.5).into()),
-            },
+            }),
         };
         nodes.push(IntNode { inputs, layer, output });
     }
@@ -283,7 +284,7 @@ pub fn int_model(seed: u64, most_nodes: u32) -> Model {
     let logit_scale = random.list(out_features, |random| random.real(1e-4, 1e-2));
     nodes.push(IntNode {
         inputs: vec![value],
-        layer: IntLayer::Linear { linear, logit_scale },
+        layer: IntLayer::Linear(IntLinear { linear, logit_scale }),
         output: Quantization { scale: 1.0, zero_point: 0 },
     });
     Model { input: skeleton.input, network: Network::Int8 { input: input_quantization, nodes } }

@@ -2,7 +2,9 @@
 //! exactly, fp32 in f64.
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatLayer, InputSpec, IntLayer, Model, Network, Requantization, Shape,
+    Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
+    InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer, IntLinear, Model,
+    Network, Requantization, Shape,
 };
 
 /// Values `[channels][height][width]` and their shape.
@@ -48,9 +50,9 @@ pub fn run_int(model: &Model, image: &[u8]) -> Vec<f32> {
             scaled.clamp(i64::from(clamp.0), i64::from(clamp.1)) as u8
         };
         let output = match &node.layer {
-            IntLayer::Conv { conv, requantize, clamp }
-            | IntLayer::Depthwise { conv, requantize, clamp } => {
-                let depthwise = matches!(node.layer, IntLayer::Depthwise { .. });
+            IntLayer::Conv(IntConv { conv, requantize, clamp })
+            | IntLayer::Depthwise(IntDepthwise { conv, requantize, clamp }) => {
+                let depthwise = matches!(node.layer, IntLayer::Depthwise(_));
                 convolve(map, conv, depthwise, |channel, products| {
                     let sum: i32 = products
                         .iter()
@@ -60,7 +62,7 @@ pub fn run_int(model: &Model, image: &[u8]) -> Vec<f32> {
                     byte(sum + conv.bias[channel], requantize[channel], *clamp)
                 })
             }
-            IntLayer::Add { sides, output, clamp } => {
+            IntLayer::Add(IntAdd { sides, output, clamp }) => {
                 let other = node.inputs[1].0 as usize;
                 let side = |q: u8, zero, factor| multiply((i32::from(q) - zero) << 20, factor);
                 let sums = map.values.iter().zip(&values[other].values).map(|(&a, &b)| {
@@ -69,11 +71,13 @@ pub fn run_int(model: &Model, image: &[u8]) -> Vec<f32> {
                 });
                 Map { shape: map.shape, values: sums.collect() }
             }
-            IntLayer::GlobalAveragePool { requantize } => pool(map, |channel| {
-                let sum = channel.iter().map(|&q| i32::from(q) - zero).sum();
-                byte(sum, *requantize, (0, 255))
-            }),
-            IntLayer::Linear { linear, logit_scale } => {
+            IntLayer::GlobalAveragePool(IntGlobalAveragePool { requantize }) => {
+                pool(map, |channel| {
+                    let sum = channel.iter().map(|&q| i32::from(q) - zero).sum();
+                    byte(sum, *requantize, (0, 255))
+                })
+            }
+            IntLayer::Linear(IntLinear { linear, logit_scale }) => {
                 return (0..linear.out_features as usize)
                     .map(|out| {
                         let row = &linear.weight[out * map.values.len()..];
@@ -100,8 +104,9 @@ fn run_float(model: &Model, image: &[u8]) -> Vec<f64> {
     for node in nodes {
         let map = &values[node.inputs[0].0 as usize];
         let output = match &node.layer {
-            FloatLayer::Conv(conv, activation) | FloatLayer::Depthwise(conv, activation) => {
-                let depthwise = matches!(node.layer, FloatLayer::Depthwise(..));
+            FloatLayer::Conv(FloatConv { conv, activation })
+            | FloatLayer::Depthwise(FloatDepthwise { conv, activation }) => {
+                let depthwise = matches!(node.layer, FloatLayer::Depthwise(_));
                 convolve(map, conv, depthwise, |channel, products| {
                     let sum: f64 =
                         products.iter().map(|&(x, w)| x.unwrap_or(0.0) * f64::from(w)).sum();
@@ -113,12 +118,12 @@ fn run_float(model: &Model, image: &[u8]) -> Vec<f64> {
                     }
                 })
             }
-            FloatLayer::Add => {
+            FloatLayer::Add(FloatAdd) => {
                 let other = &values[node.inputs[1].0 as usize].values;
                 let sums = map.values.iter().zip(other).map(|(a, b)| a + b);
                 Map { shape: map.shape, values: sums.collect() }
             }
-            FloatLayer::GlobalAveragePool => {
+            FloatLayer::GlobalAveragePool(FloatGlobalAveragePool) => {
                 pool(map, |channel| channel.iter().sum::<f64>() / channel.len() as f64)
             }
             FloatLayer::Linear(linear) => {

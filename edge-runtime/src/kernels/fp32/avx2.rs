@@ -2,11 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{FloatConv, FloatDepthwise, LANES};
+use super::{LANES, PreparedConv, PreparedDepthwise};
 
 /// `input` is the padded input map.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
+pub(super) fn conv(conv: &PreparedConv, input: &[f32], output: &mut [f32]) {
     let (kernel, run) = (conv.geometry.kernel, conv.run());
     let positions = conv.corners.len();
     let groups = conv.bias.len() / LANES;
@@ -58,7 +58,7 @@ pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn conv_tile<const M: usize, const V: usize>(
-    conv: &FloatConv,
+    conv: &PreparedConv,
     input: &[f32],
     group: usize,
     position: usize,
@@ -111,7 +111,7 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
 
 /// `input` is the padded input map.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn depthwise(conv: &FloatDepthwise, input: &[f32], output: &mut [f32]) {
+pub(super) fn depthwise(conv: &PreparedDepthwise, input: &[f32], output: &mut [f32]) {
     let channels = conv.geometry.channels;
     // Checks the unchecked reads below: corners and taps ascend, so the last ones are enough.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);

@@ -1,7 +1,7 @@
 //! Convolutions in fp32 for any processor, in loops of fixed length over output channels, which
 //! compilers turn into vector code.
 
-use super::{FloatConv, FloatDepthwise, LANES, clamp, multiply_add};
+use super::{LANES, PreparedConv, PreparedDepthwise, clamp, multiply_add};
 
 /// Whether every processor of the target has fused multiply-add; otherwise it may be a slow library
 /// call.
@@ -12,7 +12,7 @@ const FMA: bool = cfg!(target_arch = "aarch64");
 pub(in super::super) const POSITIONS: usize = if cfg!(target_arch = "aarch64") { 1 } else { 4 };
 
 /// `input` is the padded input map.
-pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
+pub(super) fn conv(conv: &PreparedConv, input: &[f32], output: &mut [f32]) {
     let positions = conv.corners.len();
     for group in 0..conv.bias.len() / LANES {
         let mut position = 0;
@@ -30,7 +30,7 @@ pub(super) fn conv(conv: &FloatConv, input: &[f32], output: &mut [f32]) {
 /// Computes `M` positions of one group of channels.
 #[inline(always)]
 fn conv_tile<const M: usize>(
-    conv: &FloatConv,
+    conv: &PreparedConv,
     input: &[f32],
     group: usize,
     position: usize,
@@ -69,7 +69,7 @@ fn conv_tile<const M: usize>(
 }
 
 /// `input` is the padded input map.
-pub(super) fn depthwise(conv: &FloatDepthwise, input: &[f32], output: &mut [f32]) {
+pub(super) fn depthwise(conv: &PreparedDepthwise, input: &[f32], output: &mut [f32]) {
     let channels = conv.geometry.channels;
     for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
         for (group, output) in output.chunks_mut(LANES).enumerate() {

@@ -8,12 +8,12 @@ use std::arch::x86_64::*;
 pub(super) use self::rescale::Factors;
 use self::rescale::{Ends, FactorGroup};
 use super::super::Isa;
-use super::{IntAdd, IntConv, IntDepthwise, LANES, WIDE_LANES};
+use super::{LANES, PreparedAdd, PreparedConv, PreparedDepthwise, WIDE_LANES};
 use crate::model::Requantization;
 
 /// `input` is the widened, padded input map.
 #[target_feature(enable = "avx2")]
-pub(super) fn conv(conv: &IntConv, factors: &Factors, input: &[i16], output: &mut [u8]) {
+pub(super) fn conv(conv: &PreparedConv, factors: &Factors, input: &[i16], output: &mut [u8]) {
     let ends = Ends::new(&conv.rescale);
     let factors = factors.groups();
     let kernel = conv.geometry.kernel;
@@ -68,7 +68,7 @@ pub(super) fn conv(conv: &IntConv, factors: &Factors, input: &[i16], output: &mu
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn conv_tile<const M: usize, const V: usize>(
-    conv: &IntConv,
+    conv: &PreparedConv,
     factors: &[FactorGroup],
     ends: Ends,
     input: &[i16],
@@ -192,7 +192,12 @@ impl Depthwise {
 
 /// `input` is the widened, padded input map.
 #[target_feature(enable = "avx2")]
-pub(super) fn depthwise(conv: &IntDepthwise, packed: &Depthwise, input: &[i16], output: &mut [u8]) {
+pub(super) fn depthwise(
+    conv: &PreparedDepthwise,
+    packed: &Depthwise,
+    input: &[i16],
+    output: &mut [u8],
+) {
     // Checks the unchecked reads of `depthwise_group`: corners and taps ascend, so the last ones
     // are enough.
     let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
@@ -298,7 +303,7 @@ impl Add {
 
 /// Computes sixteen sums at a time, and the rest as `portable` does.
 #[target_feature(enable = "avx2")]
-pub(super) fn add(add: &IntAdd, factors: &Add, left: &[u8], right: &[u8], output: &mut [u8]) {
+pub(super) fn add(add: &PreparedAdd, factors: &Add, left: &[u8], right: &[u8], output: &mut [u8]) {
     let ends = Ends::new(&add.rescale);
     let (left, last_left) = left.as_chunks::<WIDE_LANES>();
     let (right, last_right) = right.as_chunks::<WIDE_LANES>();

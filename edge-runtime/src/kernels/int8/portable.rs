@@ -2,10 +2,10 @@
 //! into vector code.
 
 use super::super::fp32::POSITIONS;
-use super::{IntAdd, IntConv, IntDepthwise, LANES, WIDE_LANES};
+use super::{LANES, PreparedAdd, PreparedConv, PreparedDepthwise, WIDE_LANES};
 
 /// `input` is the widened, padded input map.
-pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
+pub(super) fn conv(conv: &PreparedConv, input: &[i16], output: &mut [u8]) {
     assert_eq!(conv.unit, 1);
     let positions = conv.corners.len();
     for group in 0..conv.bias.len() / LANES {
@@ -24,7 +24,7 @@ pub(super) fn conv(conv: &IntConv, input: &[i16], output: &mut [u8]) {
 /// Computes `M` positions of one group of channels.
 #[inline(always)]
 fn conv_tile<const M: usize>(
-    conv: &IntConv,
+    conv: &PreparedConv,
     input: &[i16],
     group: usize,
     position: usize,
@@ -64,7 +64,7 @@ fn conv_tile<const M: usize>(
 }
 
 /// `input` is the widened, padded input map.
-pub(super) fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
+pub(super) fn depthwise(conv: &PreparedDepthwise, input: &[i16], output: &mut [u8]) {
     let channels = conv.geometry.channels;
     for (&corner, output) in conv.corners.iter().zip(output.chunks_exact_mut(channels)) {
         for (group, output) in output.chunks_mut(WIDE_LANES).enumerate() {
@@ -90,7 +90,7 @@ pub(super) fn depthwise(conv: &IntDepthwise, input: &[i16], output: &mut [u8]) {
 }
 
 /// Looks the scaled sides up in tables.
-pub(super) fn add(add: &IntAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
+pub(super) fn add(add: &PreparedAdd, left: &[u8], right: &[u8], output: &mut [u8]) {
     let [left_table, right_table] = &add.tables;
     for ((output, &left), &right) in output.iter_mut().zip(left).zip(right) {
         // Neither is above 2^28, so the sum fits.

@@ -17,9 +17,9 @@ impl Lower for Conv {
         };
         let conv = geometry(self, site, site.weight().to_vec(), site.bias())?;
         Ok(if is_depthwise(self) {
-            edge::FloatLayer::Depthwise(conv, activation)
+            edge::FloatLayer::Depthwise(edge::FloatDepthwise { conv, activation })
         } else {
-            edge::FloatLayer::Conv(conv, activation)
+            edge::FloatLayer::Conv(edge::FloatConv { conv, activation })
         })
     }
 
@@ -31,9 +31,9 @@ impl Lower for Conv {
         let conv = geometry(self, site, weight, bias)?;
         let clamp = site.clamp()?;
         Ok(if is_depthwise(self) {
-            edge::IntLayer::Depthwise { conv, requantize, clamp }
+            edge::IntLayer::Depthwise(edge::IntDepthwise { conv, requantize, clamp })
         } else {
-            edge::IntLayer::Conv { conv, requantize, clamp }
+            edge::IntLayer::Conv(edge::IntConv { conv, requantize, clamp })
         })
     }
 }

@@ -15,7 +15,7 @@ impl Lower for Linear {
         let input = site.scale(site.node.inputs[0])?;
         let linear = layer(site, weight, bias)?;
         let logit_scale = scales.iter().map(|scale| (scale * input) as f32).collect();
-        Ok(edge::IntLayer::Linear { linear, logit_scale })
+        Ok(edge::IntLayer::Linear(edge::IntLinear { linear, logit_scale }))
     }
 }
 

@@ -15,8 +15,9 @@ mod graph;
 mod proto;
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatLayer, FloatNode, InputSpec, IntLayer, IntNode, Linear, Model, Network,
-    Quantization, Requantization, ValueId,
+    Activation, Conv, FloatConv, FloatDepthwise, FloatLayer, FloatNode, InputSpec, IntAdd, IntConv,
+    IntDepthwise, IntLayer, IntLinear, IntNode, Linear, Model, Network, Quantization,
+    Requantization, ValueId,
 };
 use prost::Message;
 
@@ -101,14 +102,14 @@ fn float_nodes(builder: &mut GraphBuilder, image: Name, nodes: &[FloatNode]) -> 
         let name = format!("node{index}");
         let inputs: Vec<Name> = node.inputs.iter().map(|&v| value(&values, v)).collect();
         let output = match &node.layer {
-            FloatLayer::Conv(conv, activation) => {
+            FloatLayer::Conv(FloatConv { conv, activation }) => {
                 float_conv(builder, &name, &inputs[0], conv, false, *activation)
             }
-            FloatLayer::Depthwise(conv, activation) => {
+            FloatLayer::Depthwise(FloatDepthwise { conv, activation }) => {
                 float_conv(builder, &name, &inputs[0], conv, true, *activation)
             }
-            FloatLayer::Add => builder.node("Add", &[&inputs[0], &inputs[1]], &name, vec![]),
-            FloatLayer::GlobalAveragePool => {
+            FloatLayer::Add(_) => builder.node("Add", &[&inputs[0], &inputs[1]], &name, vec![]),
+            FloatLayer::GlobalAveragePool(_) => {
                 builder.node("GlobalAveragePool", &[&inputs[0]], &name, vec![])
             }
             FloatLayer::Linear(linear) => {
@@ -162,25 +163,25 @@ fn int_nodes(
             node.inputs.iter().map(|&v| value(&values, v)).collect();
         let (source, quantization) = &inputs[0];
         let output = match &node.layer {
-            IntLayer::Conv { conv, requantize, clamp } => {
+            IntLayer::Conv(IntConv { conv, requantize, clamp }) => {
                 let scales = Scales::of(requantize, *quantization, node.output);
                 let output = int_conv(builder, &name, source, &scales, conv, false);
                 clamped(builder, &name, output, *clamp, node.output)
             }
-            IntLayer::Depthwise { conv, requantize, clamp } => {
+            IntLayer::Depthwise(IntDepthwise { conv, requantize, clamp }) => {
                 let scales = Scales::of(requantize, *quantization, node.output);
                 let output = int_conv(builder, &name, source, &scales, conv, true);
                 clamped(builder, &name, output, *clamp, node.output)
             }
-            IntLayer::Add { clamp, .. } => {
+            IntLayer::Add(IntAdd { clamp, .. }) => {
                 let sum = format!("{name}.sum");
                 let output = builder.node("Add", &[source, &inputs[1].0], &sum, vec![]);
                 clamped(builder, &name, output, *clamp, node.output)
             }
-            IntLayer::GlobalAveragePool { .. } => {
+            IntLayer::GlobalAveragePool(_) => {
                 builder.node("GlobalAveragePool", &[source], &format!("{name}.mean"), vec![])
             }
-            IntLayer::Linear { linear, logit_scale } => {
+            IntLayer::Linear(IntLinear { linear, logit_scale }) => {
                 classes = linear.out_features;
                 let scales = Scales::new(logit_scale.clone(), *quantization);
                 let output = int_linear(builder, &name, source, &scales, linear);
