@@ -6,7 +6,7 @@
 
 use burn::tensor::Tensor;
 use edgesmith_graph::{
-    Clip, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, Shape, ValueId, WindowAxis,
+    Clip, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, ValueId, WindowAxis,
 };
 use edgesmith_kernels::{Bounds, Convolution, Kind, Threads};
 
@@ -28,9 +28,7 @@ pub(super) enum Part {
 /// Convolution, batch normalisation and, if it follows, clipping.
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
-    kind: Kind,
-    kernel: usize,
-    stride: usize,
+    fitting: Fitting,
     epsilon: f32,
     bounds: Bounds,
     weight: ParameterId,
@@ -38,6 +36,21 @@ pub(super) struct Chain {
     normalization: [ParameterId; 4],
     /// The output of the last node.
     pub(super) output: ValueId,
+}
+
+/// A convolution that a kernel computes, for any size of pictures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fitting {
+    kind: Kind,
+    kernel: usize,
+    stride: usize,
+}
+
+impl Fitting {
+    /// On pictures of so many rows and columns, and a batch of so many.
+    pub(super) fn on(self, sizes: [usize; 3]) -> Convolution {
+        Convolution::new(self.kind, self.kernel, self.stride, sizes)
+    }
 }
 
 impl Chain {
@@ -51,8 +64,7 @@ impl Chain {
         threads: &Threads,
     ) -> Tensor<4> {
         let [_, rows, columns, batch] = input.dims();
-        let convolution =
-            Convolution::new(self.kind, self.kernel, self.stride, [rows, columns, batch]);
+        let convolution = self.fitting.on([rows, columns, batch]);
         let layer = flex::Layer { convolution, bounds: self.bounds, threads: threads.clone() };
         let of = |id: ParameterId| &parameters[id.index()];
         let [scale, shift, mean, variance] = self.normalization.map(of);
@@ -80,22 +92,24 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
     let mut parts = vec![Part::Alone; graph.nodes().len()];
     for (id, node) in graph.nodes() {
         let Some(next) = absorbed[id.index()] else { continue };
-        let Some((kind, kernel, stride)) = fitting(graph, node) else { continue };
+        let (Some(fitting), [weight]) = (fitting_node(graph, node), &node.parameters[..]) else {
+            continue;
+        };
         let normalization = graph.node(next);
         let Op::BatchNormalization(op) = &normalization.op else { continue };
         let clip = match readers[normalization.output.index()][..] {
             [reader] if fused[reader.index()] => clip(graph, reader),
             _ => None,
         };
-        let none = Clip { low: f32::NEG_INFINITY, high: f32::INFINITY };
-        let (Clip { low, high }, last) = clip.unwrap_or((none, next));
+        let (bounds, last) = match clip {
+            Some((Clip { low, high }, last)) => (Bounds { low, high }, last),
+            None => (flex::UNBOUNDED, next),
+        };
         parts[id.index()] = Part::First(Chain {
-            kind,
-            kernel,
-            stride,
+            fitting,
             epsilon: op.epsilon,
-            bounds: Bounds { low, high },
-            weight: node.parameters[0],
+            bounds,
+            weight: *weight,
             normalization: std::array::from_fn(|place| normalization.parameters[place]),
             output: graph.node(last).output,
         });
@@ -126,24 +140,31 @@ fn clip(graph: &Graph, id: NodeId) -> Option<(Clip, NodeId)> {
     }
 }
 
-/// Kind, kernel and stride of a convolution that [`Convolution`] computes: on a picture, without a
-/// bias, with a square odd kernel, padding that keeps the size at stride 1, equal strides, and
-/// dense or with one filter per channel.
-fn fitting(graph: &Graph, node: &Node) -> Option<(Kind, usize, usize)> {
-    let Op::Conv(Conv { axes, groups }) = &node.op else { return None };
-    let [weight] = node.parameters[..] else { return None };
-    let [outputs, _, kernel, columns] = graph.parameter(weight).shape[..] else { return None };
-    let [down, across] = axes[..] else { return None };
-    let same = WindowAxis::same(kernel, down.stride);
+/// The kernel of [`edgesmith_kernels`] that computes a convolution of so many input channels with a
+/// weight of these sizes, without its bias. It has to be on a picture, with a square odd kernel,
+/// padding that keeps the size at stride 1, equal strides, and dense or with one filter per channel.
+pub(super) fn fitting(conv: &Conv, inputs: u32, weight: [usize; 4]) -> Option<Fitting> {
+    let [outputs, _, kernel, columns] = weight;
+    let [down, across] = conv.axes[..] else { return None };
+    let same = WindowAxis::same(kernel as u32, down.stride);
     if columns != kernel || kernel % 2 == 0 || down != same || across != same {
         return None;
     }
-    let input: &Shape = graph.shape(node.inputs[0]);
-    let [inputs, outputs] = [input.channels(), outputs].map(|channels| channels as usize);
-    let kind = match groups {
+    let inputs = inputs as usize;
+    let kind = match conv.groups {
         Groups::Equal(1) => Kind::Dense { inputs, outputs },
         Groups::PerChannel if inputs == outputs => Kind::Depthwise { channels: inputs },
         Groups::Equal(_) | Groups::PerChannel => return None,
     };
-    Some((kind, kernel as usize, down.stride as usize))
+    Some(Fitting { kind, kernel, stride: down.stride as usize })
+}
+
+/// [`fitting`] for a node of a graph; none if it is not a convolution.
+pub(super) fn fitting_node(graph: &Graph, node: &Node) -> Option<Fitting> {
+    let Op::Conv(conv) = &node.op else { return None };
+    let [outputs, inputs, rows, columns] = graph.parameter(node.parameters[0]).shape[..] else {
+        return None;
+    };
+    let weight = [outputs, inputs, rows, columns].map(|size| size as usize);
+    fitting(conv, graph.shape(node.inputs[0]).channels(), weight)
 }

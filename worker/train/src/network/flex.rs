@@ -1,6 +1,6 @@
-//! The fast path through a network on burn's `flex` device. Convolution, batch normalisation and
-//! activation are one operation of burn's graph with its own backward pass, computed by
-//! [`edgesmith_kernels`].
+//! The fast path through a network on burn's `flex` device: operations of burn's graph with their
+//! own backward passes, computed by [`edgesmith_kernels`]. Convolution, batch normalisation and
+//! activation are one of them; convolution and batch normalisation alone are two more.
 //!
 //! Feature maps are tensors `[channels, height, width, batch]` here, which is the layout of the
 //! kernels.
@@ -12,9 +12,13 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
-use edgesmith_kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize, normalize};
+use edgesmith_kernels as kernels;
+use edgesmith_kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize};
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;
+
+/// The bounds of a layer without activation.
+pub(super) const UNBOUNDED: Bounds = Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY };
 
 /// Whether tensors of a device can take the fast path.
 pub(super) fn runs_on(device: &Device) -> bool {
@@ -59,7 +63,7 @@ pub(super) fn train_step(
     let Layer { convolution, bounds, threads } = &layer;
     let mut normalized = convolution.forward(values(&input), values(&weight), threads);
     let (scale, shift) = (values(&gamma), values(&beta));
-    let result = normalize(&mut normalized, scale, shift, epsilon, *bounds, threads);
+    let result = kernels::normalize(&mut normalized, scale, shift, epsilon, *bounds, threads);
     let output = tensor(result.output, convolution.output_shape());
     let output = match prepared {
         OpsKind::Tracked(prepared) => {
@@ -96,6 +100,72 @@ pub(super) fn evaluate(
 pub(super) fn vector(numbers: Vec<f32>) -> Tensor<1> {
     let count = numbers.len();
     Tensor::from_data(TensorData::new(numbers, [count]), &Device::flex())
+}
+
+/// Convolution alone. All tensors are on `flex`, with autodiff or without it.
+pub(super) fn convolve(
+    convolution: Convolution,
+    threads: &Threads,
+    input: Tensor<4>,
+    weight: Tensor<4>,
+) -> Tensor<4> {
+    let shape = convolution.output_shape();
+    if !input.device().is_autodiff() {
+        let (input, weight) = (plain(input), plain(weight));
+        let output = convolution.forward(values(&input), values(&weight), threads);
+        return Tensor::from_primitive::<Flex>(tensor(output, shape));
+    }
+    let (input, weight) = (tracked(input), tracked(weight));
+    let prepared = ConvolutionBackward
+        .prepare::<NoCheckpointing>([input.node(), weight.node()])
+        .compute_bound()
+        .stateful();
+    let (input, weight) = (contiguous(input.into_primitive()), contiguous(weight.into_primitive()));
+    let output = convolution.forward(values(&input), values(&weight), threads);
+    let output = tensor(output, shape);
+    let output = match prepared {
+        OpsKind::Tracked(prepared) => {
+            let threads = threads.clone();
+            prepared.finish(SavedConvolution { convolution, threads, input, weight }, output)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Tensor::from_primitive::<Tracked>(output)
+}
+
+/// Normalisation with the batch's statistics alone. All tensors are on `flex` with autodiff.
+pub(super) fn normalize(
+    threads: &Threads,
+    epsilon: f32,
+    input: Tensor<4>,
+    [gamma, beta]: [Tensor<1>; 2],
+) -> Step {
+    let shape = input.dims();
+    let (input, gamma, beta) = (tracked(input), tracked(gamma), tracked(beta));
+    let prepared = NormalizationBackward
+        .prepare::<NoCheckpointing>([input.node(), gamma.node(), beta.node()])
+        .compute_bound()
+        .stateful();
+    let (gamma, beta) = (contiguous(gamma.into_primitive()), contiguous(beta.into_primitive()));
+    let mut normalized = values(&contiguous(input.into_primitive())).to_vec();
+    let (scale, shift) = (values(&gamma), values(&beta));
+    let result = kernels::normalize(&mut normalized, scale, shift, epsilon, UNBOUNDED, threads);
+    let output = tensor(result.output, shape);
+    let output = match prepared {
+        OpsKind::Tracked(prepared) => {
+            let normalized = tensor(normalized, shape);
+            let inverse = tensor(result.inverse, [result.mean.len()]);
+            let threads = threads.clone();
+            prepared
+                .finish(SavedNormalization { threads, gamma, beta, normalized, inverse }, output)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Step {
+        output: Tensor::from_primitive::<Tracked>(output),
+        mean: result.mean,
+        variance: result.variance,
+    }
 }
 
 /// The values that the backward pass needs.
@@ -143,6 +213,88 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
         }
         if let Some(node) = of_weight {
             gradients.register::<Flex>(node.id, shaped_like(by_weight, &weight));
+        }
+        if let Some(node) = of_gamma {
+            gradients.register::<Flex>(node.id, shaped_like(by_gamma, &gamma));
+        }
+        if let Some(node) = of_beta {
+            gradients.register::<Flex>(node.id, shaped_like(by_beta, &beta));
+        }
+    }
+}
+
+/// What the backward pass of a convolution needs.
+#[derive(Debug, Clone)]
+struct SavedConvolution {
+    convolution: Convolution,
+    threads: Threads,
+    input: FlexTensor,
+    weight: FlexTensor,
+}
+
+/// Computes the gradients with respect to input and weight.
+#[derive(Debug)]
+struct ConvolutionBackward;
+
+impl Backward<Flex, 2> for ConvolutionBackward {
+    type State = SavedConvolution;
+
+    fn backward(
+        self,
+        ops: Ops<SavedConvolution, 2>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let SavedConvolution { convolution, threads, input, weight } = ops.state;
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let [of_input, of_weight] = ops.parents;
+        let seen = Seen { input: values(&input), weight: values(&weight) };
+        let (by_weight, by_input) =
+            convolution.backward(seen, values(&gradient), of_input.is_some(), &threads);
+        if let Some((node, by_input)) = of_input.zip(by_input) {
+            gradients.register::<Flex>(node.id, shaped_like(by_input, &input));
+        }
+        if let Some(node) = of_weight {
+            gradients.register::<Flex>(node.id, shaped_like(by_weight, &weight));
+        }
+    }
+}
+
+/// What the backward pass of a normalisation needs.
+#[derive(Debug, Clone)]
+struct SavedNormalization {
+    threads: Threads,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+    normalized: FlexTensor,
+    inverse: FlexTensor,
+}
+
+/// Computes the gradients with respect to input, scale and shift.
+#[derive(Debug)]
+struct NormalizationBackward;
+
+impl Backward<Flex, 3> for NormalizationBackward {
+    type State = SavedNormalization;
+
+    fn backward(
+        self,
+        ops: Ops<SavedNormalization, 3>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let SavedNormalization { threads, gamma, beta, normalized, inverse } = ops.state;
+        let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let (by_gamma, by_beta) = denormalize(
+            values(&normalized),
+            gradient.storage_mut::<f32>(),
+            [values(&gamma), values(&beta), values(&inverse)],
+            UNBOUNDED,
+            &threads,
+        );
+        let [of_input, of_gamma, of_beta] = ops.parents;
+        if let Some(node) = of_input {
+            gradients.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = of_gamma {
             gradients.register::<Flex>(node.id, shaped_like(by_gamma, &gamma));

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use edgesmith_graph::{Array, Graph, Node, Role, Weights};
 use edgesmith_kernels::Threads;
 
-use super::chain::{Part, parts};
+use super::chain::{Part, fitting_node, parts};
 use super::flex;
 use super::layout::Layout;
 use super::live::{Live, reads};
@@ -98,8 +98,8 @@ impl Network {
         let (Some(input), None) = (inputs.next(), inputs.next()) else {
             panic!("a network has one input");
         };
-        // Without a chain, the layout of the kernels would only cost time.
-        let fast = fast && self.parts.iter().any(|part| matches!(part, Part::First(_)));
+        // Without a convolution that is fast in it, the layout of the kernels only costs time.
+        let fast = fast && self.graph.nodes().any(|(_, n)| fitting_node(&self.graph, n).is_some());
         let layout = if fast { Layout::BatchLast } else { Layout::BatchFirst };
         let mut values = Live::new(&self.reads);
         values.keep(input, layout.arrange(batch));
@@ -168,6 +168,7 @@ impl Network {
             layout,
             output: self.graph.shape(node.output),
             momentum: self.momentum,
+            threads: &self.threads,
             parameters: node.parameters.iter().map(|id| &self.parameters[id.index()]).collect(),
         }
     }

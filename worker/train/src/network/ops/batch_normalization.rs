@@ -6,6 +6,8 @@ use burn::tensor::Tensor;
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use edgesmith_graph::BatchNormalization;
 
+use super::super::flex;
+use super::super::layout::Layout;
 use super::{Call, Trainable, inputs};
 
 impl Trainable for BatchNormalization {
@@ -14,6 +16,13 @@ impl Trainable for BatchNormalization {
         let epsilon = f64::from(self.epsilon);
         let [scale, shift] = [0, 1].map(|place| call.vector(place).expect("it is not optional"));
         let running = [2, 3].map(|place| call.observed(place));
+        if call.layout == Layout::BatchLast && value.device().is_autodiff() {
+            let [_, rows, columns, batch] = value.dims();
+            let step = flex::normalize(call.threads, self.epsilon, value, [scale, shift]);
+            let statistics = [step.mean, step.variance].map(flex::vector);
+            observe(statistics, batch * rows * columns, running, call.momentum);
+            return step.output;
+        }
         call.batch_first(value, |value| {
             if value.device().is_autodiff() {
                 let [batch, _, rows, columns] = value.dims();

@@ -5,6 +5,9 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use edgesmith_graph::{Conv, WindowAxis};
 
+use super::super::chain::fitting;
+use super::super::flex;
+use super::super::layout::Layout;
 use super::{Call, Trainable, as_picture, inputs};
 
 impl Trainable for Conv {
@@ -19,7 +22,20 @@ impl Trainable for Conv {
             self.parts(channels) as usize,
         );
         let (weight, bias) = (call.weight(0), call.vector(1));
-        call.batch_first(value, |value| conv2d(value, weight, bias, options))
+        match (call.layout, fitting(self, channels, weight.dims())) {
+            (Layout::BatchLast, Some(fitting)) => {
+                let [_, rows, columns, batch] = value.dims();
+                let convolution = fitting.on([rows, columns, batch]);
+                let output = flex::convolve(convolution, call.threads, value, weight);
+                match bias {
+                    Some(bias) => output + bias.reshape([-1, 1, 1, 1]),
+                    None => output,
+                }
+            }
+            (Layout::BatchFirst, _) | (Layout::BatchLast, None) => {
+                call.batch_first(value, |value| conv2d(value, weight, bias, options))
+            }
+        }
     }
 
     /// Each output channel has its own filter, and its bias.

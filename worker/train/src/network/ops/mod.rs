@@ -6,6 +6,7 @@
 use burn::module::RunningState;
 use burn::tensor::Tensor;
 use edgesmith_graph::{Op, Operation, Shape};
+use edgesmith_kernels::Threads;
 
 use super::layout::{Layout, picture};
 use super::parameter::Parameter;
@@ -14,8 +15,8 @@ pub(super) use batch_normalization::observe;
 
 /// What training has to know about an operation.
 pub(super) trait Trainable: Operation {
-    /// The output for a batch, with burn's operations, which also compute the gradients. The
-    /// inputs are in the layout of the call, and so is the output.
+    /// The output for a batch, with operations that also compute the gradients. The inputs are in
+    /// the layout of the call, and so is the output. The batch is last only on `flex`.
     fn forward(&self, inputs: Vec<Tensor<4>>, call: &Call) -> Tensor<4>;
 
     /// Whether a channel of the output is 0 everywhere if the numbers of its parameters are 0, and
@@ -32,6 +33,8 @@ pub(super) struct Call<'a> {
     pub(super) output: &'a Shape,
     /// Share of this batch in the running statistics.
     pub(super) momentum: f64,
+    /// The threads that compute kernels of the fast path.
+    pub(super) threads: &'a Threads,
     /// The parameters of the node, in the order of the operation's slots.
     pub(super) parameters: Vec<&'a Parameter>,
 }
