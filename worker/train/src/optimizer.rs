@@ -103,12 +103,18 @@ impl NetworkOptimizer {
     /// The state after the steps so far.
     pub(super) fn moments(&self, network: &Network) -> Moments {
         let mut all = Moments::new();
-        for (name, id, _) in network.parameters() {
-            let of_this = self.moments.get(&id).into_iter().flatten();
-            for (moment, tensor) in self.rule.moments().iter().zip(of_this) {
-                let shape = tensor.dims().to_vec();
-                let data = tensor.to_data().try_into_vec().expect("moments are f32");
-                all.insert(format!("{moment}/{name}"), Array { shape, data });
+        for (name, id, values) in network.parameters() {
+            let of_this = self.moments.get(&id);
+            for (place, moment) in self.rule.moments().iter().enumerate() {
+                let data = match of_this {
+                    Some(tensors) => {
+                        tensors[place].to_data().try_into_vec().expect("moments are f32")
+                    }
+                    None if self.steps == 0 => continue,
+                    // The output does not depend on it.
+                    None => vec![0.0; values],
+                };
+                all.insert(format!("{moment}/{name}"), Array { shape: vec![values], data });
             }
         }
         all

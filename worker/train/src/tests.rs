@@ -11,11 +11,11 @@ use std::time::Duration;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
-use edgesmith_graph::Graph;
+use edgesmith_graph::{Conv, GlobalAveragePool, Graph};
 use edgesmith_search_space::Operation;
 
 use super::*;
-use crate::network::{fresh_weights, picture};
+use crate::network::{Net, fresh_weights, picture};
 use edgesmith_data::{ImageSet, Normalization};
 use edgesmith_testing::{
     DIGITS, conv_graph, noise, random_weights, residual_graph, stage, tiny_graph,
@@ -224,6 +224,23 @@ fn a_training_continued_from_files_equals_one_without_a_stop_bit_for_bit() {
         let start = Checkpoint::fresh(short.weights);
         assert_ne!(run(TrainRequest { start, ..whole }).unwrap().weights, through.weights);
     }
+}
+
+#[test]
+fn a_training_continues_although_the_output_does_not_need_every_parameter() {
+    let (mut net, input) = Net::new(3, &[6, 6]);
+    net.conv(Conv::dense(3, 1), input, 4, &[3, 3], true).unwrap();
+    let pooled = net.op(GlobalAveragePool, &[input]);
+    let output = net.linear(pooled, 3, true);
+    let (graph, data, spec) = (net.finish(output), colours(), spec());
+    let views = views(&spec);
+    let whole = request(&graph, &data, &views, &spec);
+    let through = run(whole.clone()).unwrap();
+    let first = run(TrainRequest { until: 1, ..whole.clone() }).unwrap();
+    let Trained { weights, moments, images_seen, .. } = first;
+    let start = Checkpoint { weights, moments, epochs: 1, images_seen, seconds: 0.0 };
+    let rest = run(TrainRequest { start, ..whole }).unwrap();
+    assert_eq!((rest.weights, rest.moments), (through.weights, through.moments));
 }
 
 #[test]
