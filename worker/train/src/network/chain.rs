@@ -2,14 +2,13 @@
 //! and the clipping after that are one operation of [`super::flex`].
 //!
 //! The structure of the graph decides. The values between the nodes of a chain do not exist, so
-//! nobody else may read them. What does not fit the kernels is computed by burn's operations.
+//! nobody else may read them. All other nodes are computed one by one.
 
 use burn::tensor::Tensor;
-use edgesmith_graph::{
-    Clip, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, ValueId, WindowAxis,
-};
-use edgesmith_kernels::{Bounds, Convolution, Kind, Threads};
+use edgesmith_graph::{Clip, Graph, NodeId, Op, ParameterId, ValueId};
+use edgesmith_kernels::{Bounds, Threads};
 
+use super::fitting::{Fitting, fitting_node};
 use super::flex;
 use super::ops::observe;
 use super::parameter::Parameter;
@@ -36,21 +35,6 @@ pub(super) struct Chain {
     normalization: [ParameterId; 4],
     /// The output of the last node.
     pub(super) output: ValueId,
-}
-
-/// A convolution that a kernel computes, for any size of pictures.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Fitting {
-    kind: Kind,
-    kernel: usize,
-    stride: usize,
-}
-
-impl Fitting {
-    /// On pictures of so many rows and columns, and a batch of so many.
-    pub(super) fn on(self, sizes: [usize; 3]) -> Convolution {
-        Convolution::new(self.kind, self.kernel, self.stride, sizes)
-    }
 }
 
 impl Chain {
@@ -138,33 +122,4 @@ fn clip(graph: &Graph, id: NodeId) -> Option<(Clip, NodeId)> {
         | Op::Multiply(_)
         | Op::Sigmoid(_) => None,
     }
-}
-
-/// The kernel of [`edgesmith_kernels`] that computes a convolution of so many input channels with a
-/// weight of these sizes, without its bias. It has to be on a picture, with a square odd kernel,
-/// padding that keeps the size at stride 1, equal strides, and dense or with one filter per channel.
-pub(super) fn fitting(conv: &Conv, inputs: u32, weight: [usize; 4]) -> Option<Fitting> {
-    let [outputs, _, kernel, columns] = weight;
-    let [down, across] = conv.axes[..] else { return None };
-    let same = WindowAxis::same(kernel as u32, down.stride);
-    if columns != kernel || kernel % 2 == 0 || down != same || across != same {
-        return None;
-    }
-    let inputs = inputs as usize;
-    let kind = match conv.groups {
-        Groups::Equal(1) => Kind::Dense { inputs, outputs },
-        Groups::PerChannel if inputs == outputs => Kind::Depthwise { channels: inputs },
-        Groups::Equal(_) | Groups::PerChannel => return None,
-    };
-    Some(Fitting { kind, kernel, stride: down.stride as usize })
-}
-
-/// [`fitting`] for a node of a graph; none if it is not a convolution.
-pub(super) fn fitting_node(graph: &Graph, node: &Node) -> Option<Fitting> {
-    let Op::Conv(conv) = &node.op else { return None };
-    let [outputs, inputs, rows, columns] = graph.parameter(node.parameters[0]).shape[..] else {
-        return None;
-    };
-    let weight = [outputs, inputs, rows, columns].map(|size| size as usize);
-    fitting(conv, graph.shape(node.inputs[0]).channels(), weight)
 }

@@ -2,6 +2,7 @@
 //! `edgesmith_graph`.
 
 mod chain;
+mod fitting;
 mod flex;
 mod init;
 mod layout;

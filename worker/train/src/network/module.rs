@@ -11,7 +11,8 @@ use burn::tensor::{Device, Tensor};
 use edgesmith_graph::{Array, Graph, Node, Role, Weights};
 use edgesmith_kernels::Threads;
 
-use super::chain::{Part, fitting_node, parts};
+use super::chain::{Part, parts};
+use super::fitting::fitting_node;
 use super::flex;
 use super::layout::Layout;
 use super::live::{Live, reads};

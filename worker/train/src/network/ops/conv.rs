@@ -5,7 +5,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use edgesmith_graph::{Conv, WindowAxis};
 
-use super::super::chain::fitting;
+use super::super::fitting::fitting;
 use super::super::flex;
 use super::super::layout::Layout;
 use super::{Call, Trainable, as_picture, inputs};

@@ -18,13 +18,13 @@ const BATCH: usize = 3;
 /// any kink lies within it.
 const STEP: f64 = 1e-6;
 
-/// A random linear functional of the output, as a function of one number.
+/// A linear functional of the outputs: their sum, weighted with `factors`.
 fn loss(reference: &mut Reference, inputs: &[Vec<f64>], factors: &[f32]) -> f64 {
     let outputs = reference.outputs(inputs).into_iter().flatten();
     outputs.zip(factors).map(|(output, &factor)| output * f64::from(factor)).sum()
 }
 
-/// What the slopes of a network are compared with.
+/// Asserts that numbers of a network are those of the reference.
 fn compare(name: &str, what: &str, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{name}: {what}");
     let size = expected.iter().fold(0.1f64, |size, value| size.max(value.abs()));
