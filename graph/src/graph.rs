@@ -1,9 +1,11 @@
 //! The graph: values, nodes and declared parameters, and the builder that checks them.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::hash::BuildHasher;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
 use crate::{InferError, Op, Operands, Operation, Role, Shape};
@@ -16,21 +18,22 @@ pub const MAX_PARAMETER_ELEMENTS: u64 = 1 << 40;
 
 /// A value of a graph, by its place: first the inputs, then the outputs of the nodes in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ValueId(pub(crate) usize);
+pub struct ValueId(u32);
 
 /// A node of a graph, by its place in the order of execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub(crate) usize);
+pub struct NodeId(u32);
 
 /// A parameter of a graph, by its place in the order of declaration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ParameterId(pub(crate) usize);
+pub struct ParameterId(u32);
 
 /// What flows between nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// Unique in the graph. It has no meaning.
-    pub name: Arc<str>,
+    /// Unique in the graph. It has no meaning. Whoever makes many graphs lends it names that were
+    /// put together once.
+    pub name: Cow<'static, str>,
     /// Its size.
     pub shape: Shape,
 }
@@ -54,7 +57,7 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
     /// Unique in the graph.
-    pub name: Arc<str>,
+    pub name: Cow<'static, str>,
     /// Sizes, outermost first; at least one.
     pub shape: SmallVec<[u32; 4]>,
     /// What it is for.
@@ -138,7 +141,15 @@ pub struct GraphBuilder {
     values: Vec<Value>,
     nodes: Vec<Node>,
     parameters: Vec<Parameter>,
-    names: HashSet<Arc<str>>,
+    /// What has which name, by the name's hash.
+    names: HashTable<Named>,
+}
+
+/// What a name belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Value(ValueId),
+    Parameter(ParameterId),
 }
 
 impl Default for GraphBuilder {
@@ -148,23 +159,35 @@ impl Default for GraphBuilder {
 }
 
 impl ValueId {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(id(index))
+    }
+
     /// Its place, for tables that have an entry per value.
     pub fn index(self) -> usize {
-        self.0
+        self.0 as usize
     }
 }
 
 impl NodeId {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(id(index))
+    }
+
     /// Its place, for tables that have an entry per node.
     pub fn index(self) -> usize {
-        self.0
+        self.0 as usize
     }
 }
 
 impl ParameterId {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(id(index))
+    }
+
     /// Its place, for tables that have an entry per parameter.
     pub fn index(self) -> usize {
-        self.0
+        self.0 as usize
     }
 }
 
@@ -178,7 +201,7 @@ impl Parameter {
 impl Graph {
     /// The values that are given from outside.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = ValueId> + use<> {
-        (0..self.inputs).map(ValueId)
+        (0..self.inputs).map(ValueId::new)
     }
 
     /// The shape of the first input.
@@ -201,19 +224,19 @@ impl Graph {
 
     /// All values, in order: a node's output comes after everything that it is made of.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = (ValueId, &Value)> + ExactSizeIterator {
-        self.values.iter().enumerate().map(|(index, value)| (ValueId(index), value))
+        self.values.iter().enumerate().map(|(index, value)| (ValueId::new(index), value))
     }
 
     /// All nodes in execution order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (NodeId, &Node)> + ExactSizeIterator {
-        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index), node))
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId::new(index), node))
     }
 
     /// All parameters in the order of declaration.
     pub fn parameters(
         &self,
     ) -> impl DoubleEndedIterator<Item = (ParameterId, &Parameter)> + ExactSizeIterator {
-        self.parameters.iter().enumerate().map(|(index, p)| (ParameterId(index), p))
+        self.parameters.iter().enumerate().map(|(index, p)| (ParameterId::new(index), p))
     }
 
     /// The value with this name.
@@ -228,27 +251,27 @@ impl Graph {
 
     /// One value.
     pub fn value(&self, id: ValueId) -> &Value {
-        &self.values[id.0]
+        &self.values[id.index()]
     }
 
     /// One value's shape.
     pub fn shape(&self, id: ValueId) -> &Shape {
-        &self.values[id.0].shape
+        &self.values[id.index()].shape
     }
 
     /// One node.
     pub fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0]
+        &self.nodes[id.index()]
     }
 
     /// One parameter.
     pub fn parameter(&self, id: ParameterId) -> &Parameter {
-        &self.parameters[id.0]
+        &self.parameters[id.index()]
     }
 
     /// The node that computes a value; `None` for an input.
     pub fn producer(&self, value: ValueId) -> Option<NodeId> {
-        value.0.checked_sub(self.inputs).map(NodeId)
+        value.index().checked_sub(self.inputs).map(NodeId::new)
     }
 
     /// For each value, the nodes that read it, in order. A node that reads it twice is listed
@@ -256,7 +279,7 @@ impl Graph {
     pub fn readers(&self) -> Vec<SmallVec<[NodeId; 2]>> {
         let mut readers = vec![SmallVec::new(); self.values.len()];
         for (id, node) in self.nodes() {
-            node.inputs.iter().for_each(|input| readers[input.0].push(id));
+            node.inputs.iter().for_each(|input| readers[input.index()].push(id));
         }
         readers
     }
@@ -269,13 +292,13 @@ impl Graph {
     pub(crate) fn with_sizes(mut self, size: impl Fn(ParameterId, usize) -> Option<u32>) -> Self {
         for (index, parameter) in self.parameters.iter_mut().enumerate() {
             for (axis, old) in parameter.shape.iter_mut().enumerate() {
-                *old = size(ParameterId(index), axis).unwrap_or(*old);
+                *old = size(ParameterId::new(index), axis).unwrap_or(*old);
             }
         }
         for index in 0..self.nodes.len() {
             let node = &self.nodes[index];
             let shape = self.with_operands(node, |operands| node.op.infer(operands));
-            let output = node.output.0;
+            let output = node.output.index();
             let name = &self.values[output].name;
             let shape = shape.unwrap_or_else(|error| panic!("node {name}: {error}"));
             self.values[output].shape = shape;
@@ -300,14 +323,14 @@ impl Graph {
 impl GraphBuilder {
     /// An empty graph.
     pub fn new() -> Self {
-        // Room for a dozen convolutions with what belongs to them. Search lowers thousands of
+        // Room for some twenty convolutions with what belongs to them. Search lowers thousands of
         // networks for a proposal.
         Self {
             inputs: 0,
-            values: Vec::with_capacity(48),
-            nodes: Vec::with_capacity(48),
-            parameters: Vec::with_capacity(64),
-            names: HashSet::with_capacity(112),
+            values: Vec::with_capacity(64),
+            nodes: Vec::with_capacity(64),
+            parameters: Vec::with_capacity(128),
+            names: HashTable::with_capacity(224),
         }
     }
 
@@ -317,7 +340,7 @@ impl GraphBuilder {
     /// If the name is taken, or there is a node already.
     pub fn input(
         &mut self,
-        name: impl Into<Arc<str>>,
+        name: impl Into<Cow<'static, str>>,
         shape: Shape,
     ) -> Result<ValueId, GraphError> {
         let name = name.into();
@@ -335,7 +358,7 @@ impl GraphBuilder {
     /// If the name is taken, or the shape has no axis, a size of 0, or too many numbers.
     pub fn parameter(
         &mut self,
-        name: impl Into<Arc<str>>,
+        name: impl Into<Cow<'static, str>>,
         shape: &[u32],
         role: Role,
     ) -> Result<ParameterId, GraphError> {
@@ -346,9 +369,10 @@ impl GraphBuilder {
             let (name, shape) = (name.to_string(), format!("{shape:?}"));
             return Err(GraphError::Parameter { name, shape });
         }
-        self.claim(&name)?;
-        self.parameters.push(Parameter { name, shape: shape.into(), role });
-        Ok(ParameterId(self.parameters.len() - 1))
+        let id = ParameterId::new(self.parameters.len());
+        self.claim(&name, Named::Parameter(id))?;
+        self.parameters.push(Parameter { name, shape: SmallVec::from_slice(shape), role });
+        Ok(id)
     }
 
     /// Adds a node after the others, and returns its output, which has the node's name.
@@ -360,7 +384,7 @@ impl GraphBuilder {
     /// If an input or a parameter is not of this builder.
     pub fn node(
         &mut self,
-        name: impl Into<Arc<str>>,
+        name: impl Into<Cow<'static, str>>,
         op: impl Into<Op>,
         inputs: &[ValueId],
         parameters: &[ParameterId],
@@ -373,7 +397,8 @@ impl GraphBuilder {
         match shape {
             Ok(shape) => {
                 let output = self.value(name, shape)?;
-                let (inputs, parameters) = (inputs.into(), parameters.into());
+                let inputs = SmallVec::from_slice(inputs);
+                let parameters = SmallVec::from_slice(parameters);
                 self.nodes.push(Node { op, inputs, parameters, output, place });
                 Ok(output)
             }
@@ -389,7 +414,7 @@ impl GraphBuilder {
     /// # Panics
     /// If the value is not of this builder.
     pub fn shape(&self, value: ValueId) -> &Shape {
-        &self.values[value.0].shape
+        &self.values[value.index()].shape
     }
 
     /// The graph that computes `outputs`.
@@ -400,7 +425,7 @@ impl GraphBuilder {
     /// # Panics
     /// If an output is not of this builder.
     pub fn finish(self, outputs: &[ValueId]) -> Result<Graph, GraphError> {
-        assert!(outputs.iter().all(|id| id.0 < self.values.len()), "outputs of this builder");
+        assert!(outputs.iter().all(|id| id.index() < self.values.len()), "outputs of this builder");
         let channels = |value: &Value| u64::from(value.shape.channels());
         if self.values.iter().map(channels).sum::<u64>() > MAX_CHANNELS {
             return Err(GraphError::TooManyChannels);
@@ -409,7 +434,7 @@ impl GraphBuilder {
             return Err(GraphError::NoOutput);
         }
         let mut read = vec![false; self.parameters.len()];
-        self.nodes.iter().flat_map(|node| &node.parameters).for_each(|id| read[id.0] = true);
+        self.nodes.iter().flat_map(|node| &node.parameters).for_each(|id| read[id.index()] = true);
         if let Some((parameter, _)) = self.parameters.iter().zip(read).find(|(_, read)| !read) {
             return Err(GraphError::Unread { name: parameter.name.to_string() });
         }
@@ -417,17 +442,26 @@ impl GraphBuilder {
         Ok(Graph { inputs, values, nodes, parameters, outputs: outputs.to_vec() })
     }
 
-    fn value(&mut self, name: Arc<str>, shape: Shape) -> Result<ValueId, GraphError> {
-        self.claim(&name)?;
+    fn value(&mut self, name: Cow<'static, str>, shape: Shape) -> Result<ValueId, GraphError> {
+        let id = ValueId::new(self.values.len());
+        self.claim(&name, Named::Value(id))?;
         self.values.push(Value { name, shape });
-        Ok(ValueId(self.values.len() - 1))
+        Ok(id)
     }
 
-    fn claim(&mut self, name: &Arc<str>) -> Result<(), GraphError> {
-        if self.names.insert(name.clone()) {
-            Ok(())
-        } else {
-            Err(GraphError::Name { name: name.to_string() })
+    /// Notes what gets a name, and refuses a name that is taken.
+    fn claim(&mut self, name: &str, by: Named) -> Result<(), GraphError> {
+        let name_of = |named: &Named| match *named {
+            Named::Value(id) => &*self.values[id.index()].name,
+            Named::Parameter(id) => &*self.parameters[id.index()].name,
+        };
+        let hash = |name: &str| FixedState::default().hash_one(name);
+        match self.names.entry(hash(name), |other| name_of(other) == name, |o| hash(name_of(o))) {
+            Entry::Occupied(_) => Err(GraphError::Name { name: name.to_owned() }),
+            Entry::Vacant(free) => {
+                free.insert(by);
+                Ok(())
+            }
         }
     }
 
@@ -439,7 +473,7 @@ impl GraphBuilder {
             return Err(InferError::Parameters { least, most: slots.len(), given });
         }
         let unlike = slots.iter().zip(parameters).find_map(|(slot, id)| {
-            let Parameter { name, role, .. } = &self.parameters[id.0];
+            let Parameter { name, role, .. } = &self.parameters[id.index()];
             (*role != slot.role).then(|| InferError::Role {
                 name: name.to_string(),
                 expected: slot.role,
@@ -450,6 +484,12 @@ impl GraphBuilder {
     }
 }
 
+/// Ids are small, because graphs are made of them: search lowers thousands of networks for a
+/// proposal.
+fn id(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 values, nodes and parameters")
+}
+
 fn with_operands<T>(
     values: &[Value],
     parameters: &[Parameter],
@@ -457,10 +497,12 @@ fn with_operands<T>(
     of: &[ParameterId],
     f: impl FnOnce(&Operands) -> T,
 ) -> T {
-    let inputs: SmallVec<[&Shape; 4]> = inputs.iter().map(|id| &values[id.0].shape).collect();
-    let parameters: SmallVec<[&[u32]; 4]> =
-        of.iter().map(|id| parameters[id.0].shape.as_slice()).collect();
-    f(&Operands { inputs: &inputs, parameters: &parameters })
+    // Pushed one by one, which is faster than collecting so few.
+    let mut shapes: SmallVec<[&Shape; 4]> = SmallVec::new();
+    inputs.iter().for_each(|id| shapes.push(&values[id.index()].shape));
+    let mut sizes: SmallVec<[&[u32]; 4]> = SmallVec::new();
+    of.iter().for_each(|id| sizes.push(&parameters[id.index()].shape));
+    f(&Operands { inputs: &shapes, parameters: &sizes })
 }
 
 #[cfg(test)]
@@ -523,12 +565,22 @@ mod tests {
         assert_eq!(b.finish(&[sum]).unwrap_err(), GraphError::Unread { name: "w".into() });
         assert_eq!(builder().0.finish(&[]).unwrap_err(), GraphError::NoOutput);
 
+        // However many names there are.
+        let (mut b, image) = builder();
+        let mut sum = image;
+        for number in 0..1000 {
+            sum = b.node(format!("sum{number}"), Add, &[sum, image], &[], nowhere()).unwrap();
+        }
+        for taken in ["image", "sum0", "sum999"] {
+            assert!(b.parameter(taken, &[1], Role::Bias).is_err(), "{taken}");
+        }
+
         // What was refused left nothing behind.
         let (mut b, image) = builder();
         b.input("image", Shape::new(3, &[4, 4]).unwrap()).unwrap_err();
         let pool = b.node("pool", GlobalAveragePool, &[image], &[], nowhere()).unwrap();
         let graph = b.finish(&[pool]).unwrap();
-        assert_eq!((graph.inputs().len(), graph.producer(pool)), (1, Some(NodeId(0))));
+        assert_eq!((graph.inputs().len(), graph.producer(pool)), (1, Some(NodeId::new(0))));
 
         let mut b = GraphBuilder::new();
         let wide = b.input("wide", Shape::new(u32::MAX >> 1, &[]).unwrap()).unwrap();

@@ -29,7 +29,7 @@ mod shape;
 pub mod ties;
 mod weights;
 
-pub use channels::{ChannelGroup, ChannelGroupId, ChannelId, Channels};
+pub use channels::{ChannelGroup, ChannelGroupId, ChannelId, Channels, GroupSize};
 pub use cost::Cost;
 pub use cut::{Cut, CutError};
 pub use evaluate::Evaluator;

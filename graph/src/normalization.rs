@@ -8,19 +8,17 @@ impl Graph {
     /// reader of the output of a convolution or linear layer. Both have their parameters for
     /// themselves.
     pub fn absorbed_normalizations(&self) -> Vec<Option<NodeId>> {
-        let readers = self.readers();
+        let sole = self.sole_readers();
         let mut reads = vec![0u32; self.parameters().len()];
         for (_, node) in self.nodes() {
             node.parameters.iter().for_each(|id| reads[id.index()] += 1);
         }
         let alone = |node: &Node| node.parameters.iter().all(|id| reads[id.index()] == 1);
         let absorbed = |node: &Node| {
-            let [reader] = readers[node.output.index()][..] else { return None };
+            let reader = sole[node.output.index()].filter(|_| multiplies(&node.op))?;
             let next = self.node(reader);
             let normalizes = matches!(next.op, Op::BatchNormalization(_));
-            let is_output = self.outputs().contains(&node.output);
-            let folds = multiplies(&node.op) && normalizes && !is_output;
-            (folds && alone(node) && alone(next)).then_some(reader)
+            (normalizes && alone(node) && alone(next)).then_some(reader)
         };
         self.nodes().map(|(_, node)| absorbed(node)).collect()
     }
@@ -50,20 +48,33 @@ impl Graph {
     /// convolution. It works in place on what a convolution or linear layer made, and nobody else
     /// needs that.
     pub fn fused(&self) -> Vec<bool> {
-        let readers = self.readers();
+        let sole = self.sole_readers();
         let mut fused: Vec<bool> = Vec::with_capacity(self.nodes().len());
         for (_, node) in self.nodes() {
             let before = match node.inputs[..] {
-                [input] if !self.outputs().contains(&input) => Some(input),
+                [input] if sole[input.index()].is_some() => self.producer(input),
                 _ => None,
             };
-            let before = before.filter(|input| readers[input.index()].len() == 1);
-            let producer = before.and_then(|input| self.producer(input));
             let follows =
-                producer.is_some_and(|id| fused[id.index()] || multiplies(&self.node(id).op));
+                before.is_some_and(|id| fused[id.index()] || multiplies(&self.node(id).op));
             fused.push(follows && node.op.memory() == Memory::InPlace);
         }
         fused
+    }
+
+    /// By value: the node that reads it, if nobody else needs it: no other node reads it, this one
+    /// reads it once, and it is no output.
+    fn sole_readers(&self) -> Vec<Option<NodeId>> {
+        let mut needed = vec![false; self.values().len()];
+        self.outputs().iter().for_each(|output| needed[output.index()] = true);
+        let mut sole = vec![None; needed.len()];
+        for (id, node) in self.nodes() {
+            for input in &node.inputs {
+                let before = std::mem::replace(&mut needed[input.index()], true);
+                sole[input.index()] = if before { None } else { Some(id) };
+            }
+        }
+        sole
     }
 }
 

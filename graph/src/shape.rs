@@ -11,7 +11,7 @@ pub const MAX_ELEMENTS: u64 = 1 << 31;
 /// Channels and positions of a value; the batch is implicit. A picture has two axes of positions,
 /// a sequence has one, and a vector has none. Numbers are listed channel by channel, and within a
 /// channel row by row.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     channels: u32,
     space: SmallVec<[u32; 2]>,
@@ -40,7 +40,7 @@ impl Shape {
     /// # Errors
     /// If a size is 0, or the value is larger than [`MAX_ELEMENTS`].
     pub fn new(channels: u32, space: &[u32]) -> Result<Self, ShapeError> {
-        let shape = Self { channels, space: space.into() };
+        let shape = Self { channels, space: SmallVec::from_slice(space) };
         let sizes = || std::iter::once(channels).chain(space.iter().copied());
         if sizes().any(|size| size == 0) {
             return Err(ShapeError::Empty { shape: shape.to_string() });
@@ -78,6 +78,12 @@ impl Shape {
     /// See [`Shape::new`].
     pub fn with_channels(&self, channels: u32) -> Result<Self, ShapeError> {
         Self::new(channels, &self.space)
+    }
+}
+
+impl Clone for Shape {
+    fn clone(&self) -> Self {
+        Self { channels: self.channels, space: SmallVec::from_slice(&self.space) }
     }
 }
 

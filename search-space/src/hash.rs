@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use edgesmith_graph::Graph;
+use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
 use crate::pruning::kept;
@@ -32,17 +32,13 @@ impl Space {
 fn hash_candidate(space: &StagedSpace, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
     let candidate = space.decode(genotype);
     let network = candidate.graph(space.data())?;
-    let mut content = Content::default();
+    let mut content = Content(Vec::with_capacity(4096));
     hash_graph(&network, &mut content);
     // Ratios that remove no channel have no effect.
     if candidate.recipe.prune.iter().any(|ratio| *ratio > 0.0) {
         let prune = &candidate.recipe.prune;
-        let channels = network.channels();
-        let sizes = channels
-            .groups()
-            .iter()
-            .map(|group| (group.channels.len(), kept(&network, group, prune)));
-        let sizes: Vec<(usize, usize)> = sizes.collect();
+        let size = |group: GroupSize| (group.channels, kept(&network, group, prune));
+        let sizes: Vec<(usize, usize)> = network.group_sizes().into_iter().map(size).collect();
         if sizes.iter().any(|(before, after)| before != after) {
             sizes.hash(&mut content);
         }
@@ -88,7 +84,6 @@ fn hash_graph(graph: &Graph, state: &mut impl Hasher) {
 
 /// Everything that is hashed, byte by byte. The bytes may differ between versions and machines,
 /// which is safe: hashes are compared only within one run of a coordinator.
-#[derive(Default)]
 struct Content(Vec<u8>);
 
 impl Hasher for Content {

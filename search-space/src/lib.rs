@@ -18,6 +18,7 @@ mod extent;
 mod hash;
 mod kinship;
 mod lower;
+mod names;
 pub mod pruning;
 mod recipe;
 mod space;

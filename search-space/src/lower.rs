@@ -4,13 +4,13 @@
 //! people and files see them, but nothing reads them back.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use edgesmith_graph::{
     Add, BatchNormalization, Clip, Conv, GlobalAveragePool, Graph, GraphBuilder, Groups, Linear,
     Place, Role, Shape, ValueId,
 };
 
+use crate::names::LayerNames;
 use crate::{Activation, Architecture, DataShape, MAX_VALUE_ELEMENTS, Operation, PlanError, Stage};
 
 /// Epsilon of every batch normalisation.
@@ -31,7 +31,7 @@ impl Architecture {
         let mut builder = GraphBuilder::new();
         let image = Shape::new(data.channels, &[side, side]).expect("sizes within the limit");
         let head = builder.input("image", image).expect("the first value");
-        let mut lowering = Lowering { builder, head, name: String::new() };
+        let mut lowering = Lowering { builder, head };
         let stem_activation =
             self.stages.first().map_or(Activation::Relu, |stage| stage.activation);
         let stem = Place { stage: Some(0), block: None, part: Cow::Borrowed("stem") };
@@ -56,8 +56,6 @@ impl Architecture {
 struct Lowering {
     builder: GraphBuilder,
     head: ValueId,
-    /// Room for a name that is being put together.
-    name: String,
 }
 
 impl Lowering {
@@ -94,7 +92,7 @@ impl Lowering {
                 self.conv(place("project"), Conv::dense(1, 1), width, 1, None)?;
                 if stride == 1 && channels == width {
                     let place = place("add");
-                    let name = name(&place);
+                    let name = LayerNames::of(&place).layer;
                     let sum = self.builder.node(name, Add, &[entry, self.head], &[], place);
                     self.head = sum.expect("both sides have the same shape");
                 }
@@ -123,46 +121,43 @@ impl Lowering {
         kernel: u32,
         activation: Option<Activation>,
     ) -> Result<(), PlanError> {
-        let name: Arc<str> = name(&place).into();
+        let names = LayerNames::of(&place);
         let inputs = match conv.groups {
             Groups::Equal(_) => self.shape().channels(),
             Groups::PerChannel => 1,
         };
         let [rows, columns] = [0, 1].map(|axis| self.shape().space()[axis]);
         let padding = kernel - 1;
-        check_size(&name, [self.shape().channels(), rows + padding, columns + padding])?;
+        check_size(names.layer, [self.shape().channels(), rows + padding, columns + padding])?;
         let stride = conv.axes[0].stride;
-        check_size(&name, [filters, rows.div_ceil(stride), columns.div_ceil(stride)])?;
+        check_size(names.layer, [filters, rows.div_ceil(stride), columns.div_ceil(stride)])?;
         let weight = [filters, inputs, kernel, kernel];
-        let weight_name = self.part(&name, "weight");
-        let weight = self.builder.parameter(weight_name, &weight, Role::Weight);
-        let weight = weight.map_err(|_| PlanError::TooManyWeights { layer: name.to_string() })?;
+        let weight = self.builder.parameter(names.weight, &weight, Role::Weight);
+        let too_large = |_| PlanError::TooManyWeights { layer: names.layer.to_owned() };
+        let weight = weight.map_err(too_large)?;
         let convolved =
-            self.builder.node(name.clone(), conv, &[self.head], &[weight], place.clone());
+            self.builder.node(names.layer, conv, &[self.head], &[weight], place.clone());
         let convolved = convolved.expect("a filter for every input, of a size within the limit");
         let parts = [
-            ("gamma", Role::Scale),
-            ("beta", Role::Shift),
-            ("mean", Role::Mean),
-            ("variance", Role::Variance),
+            (names.gamma, Role::Scale),
+            (names.beta, Role::Shift),
+            (names.mean, Role::Mean),
+            (names.variance, Role::Variance),
         ];
-        let statistics = parts.map(|(part, role)| {
-            let part = self.part(&name, part);
-            let parameter = self.builder.parameter(part, &[filters], role);
+        let statistics = parts.map(|(name, role)| {
+            let parameter = self.builder.parameter(name, &[filters], role);
             parameter.expect("a name of its own and at least one filter")
         });
         let op = BatchNormalization { epsilon: EPSILON };
-        let normalized = self.part(&name, "normalized");
         let normalized =
-            self.builder.node(normalized, op, &[convolved], &statistics, place.clone());
+            self.builder.node(names.normalized, op, &[convolved], &statistics, place.clone());
         self.head = normalized.expect("a normalisation of every filter");
         if let Some(activation) = activation {
             let op = match activation {
                 Activation::Relu => Clip::RELU,
                 Activation::Relu6 => Clip::RELU6,
             };
-            let activated = self.part(&name, "activated");
-            let activated = self.builder.node(activated, op, &[self.head], &[], place);
+            let activated = self.builder.node(names.activated, op, &[self.head], &[], place);
             self.head = activated.expect("an activation fits every value");
         }
         Ok(())
@@ -186,13 +181,6 @@ impl Lowering {
         Ok(self.builder.finish(&[logits]).expect("every parameter is read"))
     }
 
-    /// `stem.weight`
-    fn part(&mut self, name: &str, part: &str) -> Arc<str> {
-        self.name.clear();
-        self.name.extend([name, ".", part]);
-        self.name.as_str().into()
-    }
-
     fn shape(&self) -> &Shape {
         self.builder.shape(self.head)
     }
@@ -205,14 +193,4 @@ fn check_size(layer: &str, sizes: [u32; 3]) -> Result<(), PlanError> {
         return Err(PlanError::TooLarge { layer: layer.to_owned(), elements });
     }
     Ok(())
-}
-
-/// `stage2.block1.expand`; the part alone outside of blocks.
-fn name(place: &Place) -> String {
-    match (place.stage, place.block) {
-        (Some(stage), Some(block)) => {
-            format!("stage{}.block{}.{}", stage + 1, block + 1, place.part)
-        }
-        _ => place.part.to_string(),
-    }
 }

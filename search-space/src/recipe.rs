@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use edgesmith_graph::{ChannelGroup, Graph};
+use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ParseNameError;
@@ -104,10 +104,9 @@ impl Candidate {
     /// Whether pruning removes any channel of `graph`, this candidate's unpruned network. With few
     /// channels, small ratios round to none.
     pub fn prunes(&self, graph: &Graph) -> bool {
-        let loses = |group: &ChannelGroup| {
-            pruning::kept(graph, group, &self.recipe.prune) < group.channels.len()
-        };
-        graph.channels().groups().iter().any(loses)
+        let loses =
+            |group: GroupSize| pruning::kept(graph, group, &self.recipe.prune) < group.channels;
+        graph.group_sizes().into_iter().any(loses)
     }
 }
 

@@ -38,7 +38,7 @@ impl Groups {
 impl Conv {
     /// A dense convolution with a square kernel and equal padding.
     pub fn dense(kernel: u32, stride: u32) -> Self {
-        let axes = SmallVec::from([WindowAxis::same(kernel, stride); 2]);
+        let axes = SmallVec::from_buf([WindowAxis::same(kernel, stride); 2]);
         Self { axes, groups: Groups::Equal(1) }
     }
 
@@ -86,10 +86,13 @@ impl Operation for Conv {
         let weight = operands.parameters[0];
         let out = weight.first().copied().unwrap_or(0);
         let kernel = weight.get(2..).unwrap_or_default();
-        let mut fitting: SmallVec<[u32; 4]> = smallvec![out, input.channels() / groups];
-        fitting.extend_from_slice(kernel);
-        fitting.resize(2 + axes, 1);
-        operands.expect(0, Role::Weight, &fitting)?;
+        let reads = input.channels() / groups;
+        if weight.len() != 2 + axes || weight[1] != reads {
+            let mut fitting = vec![out, reads];
+            fitting.extend_from_slice(kernel);
+            fitting.resize(2 + axes, 1);
+            operands.expect(0, Role::Weight, &fitting)?;
+        }
         operands.expect(1, Role::Bias, &[out])?;
         if !out.is_multiple_of(groups) {
             return Err(InferError::Groups { groups, channels: out });

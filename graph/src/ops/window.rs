@@ -81,8 +81,11 @@ pub(super) fn outputs(
     kernel: &[u32],
     space: &[u32],
 ) -> Result<SmallVec<[u32; 2]>, InferError> {
-    let sizes = axes.iter().zip(kernel).zip(space);
-    sizes.map(|((axis, &kernel), &size)| axis.outputs(kernel, size)).collect()
+    let mut sizes = SmallVec::new();
+    for ((axis, &kernel), &size) in axes.iter().zip(kernel).zip(space) {
+        sizes.push(axis.outputs(kernel, size)?);
+    }
+    Ok(sizes)
 }
 
 /// Two axes, where there may be one: a sequence is a picture of one row.

@@ -82,7 +82,7 @@ fn a_parameter_of_two_nodes_counts_once_and_is_not_folded_into() {
     let mut net = Net::new();
     let input = net.input(Shape::new(4, &[]).unwrap());
     let weight = net.builder.parameter("shared", &[4, 4], Role::Weight).unwrap();
-    let linear = |net: &mut Net, name: &str, input| {
+    let linear = |net: &mut Net, name: &'static str, input| {
         net.builder.node(name, Linear, &[input], &[weight], Place::default()).unwrap()
     };
     let first = linear(&mut net, "first", input);

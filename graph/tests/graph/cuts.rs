@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use edgesmith_graph::{
-    Array, ChannelId, Channels, Concat, CutError, Evaluator, Flatten, GatherChannels, Graph, Op,
-    Operation, Shape, Weights,
+    Array, ChannelGroup, ChannelId, Channels, Concat, CutError, Evaluator, Flatten, GatherChannels,
+    Graph, GroupSize, Op, Operation, Shape, Weights,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -91,6 +91,22 @@ proptest! {
         prop_assert_eq!(&cut.graph, &graph);
         let weights = random::weights(&graph, seed);
         prop_assert_eq!(cut.weights(&weights), weights);
+    }
+
+    #[test]
+    fn groups_shrink_to_the_sizes_asked_for(seed: u64, nodes in 1usize..14) {
+        let graph = random::graph(seed, nodes);
+        let channels = graph.channels();
+        let sizes: Vec<GroupSize> = channels.groups().iter().map(GroupSize::from).collect();
+        prop_assert_eq!(graph.group_sizes(), sizes);
+        let kept = |group: GroupSize| {
+            let parts = (seed % 3) as usize + group.first.index() % 2;
+            if group.fixed { group.channels } else { group.channels.div_ceil(parts.max(1)) }
+        };
+        let removed = |group: &ChannelGroup| group.channels[kept(group.into())..].to_vec();
+        let removed: Vec<ChannelId> = channels.groups().iter().flat_map(removed).collect();
+        let cut = graph.clone().without(&channels, removed).map(|cut| cut.graph);
+        prop_assert_eq!(graph.shrunk(|_, group| kept(group)), cut);
     }
 
     #[test]
@@ -230,4 +246,22 @@ fn inputs_outputs_and_the_last_channel_of_a_value_stay() {
     assert_eq!(remove(input), CutError::Fixed { value: "input".into() });
     assert_eq!(remove(output), CutError::Fixed { value: "n2".into() });
     assert_eq!(remove(hidden), CutError::Empty { value: "n1".into() });
+}
+
+#[test]
+fn a_group_shrinks_neither_to_nothing_nor_if_it_is_fixed() {
+    let mut net = Net::new();
+    let image = net.input(picture(3, 4, 4));
+    let hidden = net.conv(image, 4, 3);
+    let output = net.conv(hidden, 2, 1);
+    let graph = net.builder.finish(&[output]).unwrap();
+    let name = |value| graph.value(value).name.to_string();
+    let shrunk = |of, to: usize| {
+        let kept = |_: &Graph, g: GroupSize| if g.first == of { to } else { g.channels };
+        graph.clone().shrunk(kept).map(|graph| graph.shape(of).channels())
+    };
+    assert_eq!(shrunk(hidden, 1), Ok(1));
+    assert_eq!(shrunk(hidden, 0), Err(CutError::Empty { value: name(hidden) }));
+    assert_eq!(shrunk(output, 1), Err(CutError::Fixed { value: name(output) }));
+    assert_eq!(shrunk(output, 2), Ok(2));
 }

@@ -145,7 +145,7 @@ mod tests {
     fn biases_are_kept_and_normalisations_that_do_not_fold_stay() {
         let mut builder = GraphBuilder::new();
         let image = builder.input("image", Shape::new(2, &[4, 4]).unwrap()).unwrap();
-        let weight = |builder: &mut GraphBuilder, name: &str, shape: &[u32], role| {
+        let weight = |builder: &mut GraphBuilder, name: &'static str, shape: &[u32], role| {
             builder.parameter(name, shape, role).unwrap()
         };
         let normal = |builder: &mut GraphBuilder, name: &str, input| {

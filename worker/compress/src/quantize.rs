@@ -3,8 +3,6 @@
 //! examples and annotates the network. It does not train, and does not make the integers: lowering
 //! to an engine does.
 
-use std::sync::Arc;
-
 use edgesmith_graph::{Affine, Evaluator, Graph, Quantization, Role, ValueId, Weights};
 
 use crate::range::Observer;
@@ -46,16 +44,16 @@ pub struct Calibration<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
     evaluator: Evaluator<'a, f32>,
-    observed: Vec<Observed>,
+    observed: Vec<Observed<'a>>,
     examples: usize,
 }
 
 /// A value that is held as integers.
 #[derive(Debug)]
-struct Observed {
+struct Observed<'a> {
     value: ValueId,
     /// Name of the layer that computes it.
-    layer: Arc<str>,
+    layer: &'a str,
     observer: Observer,
 }
 
@@ -67,7 +65,7 @@ impl<'a> Calibration<'a> {
     /// # Panics
     /// If `weights` do not fit `graph`.
     pub fn new(graph: &'a Graph, weights: &'a Weights) -> Self {
-        let name = |value: ValueId| graph.value(value).name.clone();
+        let name = |value: ValueId| -> &'a str { &graph.value(value).name };
         let clips = graph.absorbed_clips();
         let observed = graph.nodes().filter_map(|(id, node)| {
             if clips[id.index()].is_some() {

@@ -45,14 +45,22 @@ impl Arithmetic {
         let candidate = self.space.decode(genotype);
         let network = candidate.graph(self.space.data()).ok()?;
         // Pruning comes after training, so the whole network is trained.
-        let work = training_work(&network);
-        let cost = Cost::of(&pruned(network, &candidate.recipe.prune), candidate.recipe.precision);
+        let cost = training_work(&network).max(1) as f64;
+        if !(0..self.objectives.len()).any(|place| self.computes(place)) {
+            return Some(Known { objectives: vec![None; self.objectives.len()], cost });
+        }
+        let network = pruned(network, &candidate.recipe.prune);
+        let shipped = Cost::of(&network, candidate.recipe.precision);
         let known = |objective: &Objective| {
-            let value = objective.of.metric.of_cost(&cost)?;
+            let value = objective.of.metric.of_cost(&shipped)?;
             Some(compared(objective, objective.goal.oriented(value)))
         };
-        let objectives = self.objectives.iter().map(known).collect();
-        Some(Known { objectives, cost: work.max(1) as f64 })
+        Some(Known { objectives: self.objectives.iter().map(known).collect(), cost })
+    }
+
+    /// Whether the objective at this place is known before training, for every valid network.
+    pub fn computes(&self, place: usize) -> bool {
+        self.objectives[place].of.metric.is_analytic()
     }
 
     /// Measured objectives, less is better, in the units in which they are compared.
@@ -118,6 +126,8 @@ mod tests {
             assert_eq!(compared, [-0.5, macs.ln(), 3f64.ln(), -parameters.ln()]);
             let expected = [None, Some(compared[1]), None, Some(compared[3])];
             assert_eq!(known.objectives, expected);
+            let computed = expected.map(|value| value.is_some());
+            assert_eq!([0, 1, 2, 3].map(|place| arithmetic.computes(place)), computed);
         }
     }
 

@@ -1,6 +1,8 @@
 //! The surrogate of a study: a Gaussian process for each objective and one for the constraints,
 //! fitted to the observations. It ranks candidates.
 
+use std::cell::OnceCell;
+
 use edgesmith_search_space::Genotype;
 use rand::Rng;
 
@@ -43,12 +45,33 @@ struct Model {
 }
 
 /// A candidate after the first, cheap evaluation.
-struct Glanced {
+struct Glanced<'a> {
     codes: Vec<u32>,
-    /// `None` if nothing can be computed.
-    known: Option<Known>,
+    known: Lazy<'a>,
     verdict: Option<Verdict>,
     merit: Merit,
+}
+
+/// What is known about a candidate, computed when it is first asked for. Lowering a network takes
+/// longer than a rough prediction, and without a gain to divide its cost does not matter.
+struct Lazy<'a> {
+    /// `None` if nothing can be computed.
+    arithmetic: Option<&'a Arithmetic>,
+    genotype: &'a Genotype,
+    known: OnceCell<Option<Known>>,
+}
+
+impl Lazy<'_> {
+    /// The value of the objective at this place; `None` if it cannot be computed.
+    fn objective(&self, place: usize) -> Option<f64> {
+        self.arithmetic.filter(|arithmetic| arithmetic.computes(place))?;
+        self.known()?.objectives[place]
+    }
+
+    fn known(&self) -> Option<&Known> {
+        let arithmetic = self.arithmetic?;
+        self.known.get_or_init(|| arithmetic.of(self.genotype)).as_ref()
+    }
 }
 
 impl<'a> Surrogate<'a> {
@@ -91,7 +114,7 @@ impl<'a> Surrogate<'a> {
     /// The candidates of `pool`, best first, as places in it. All are evaluated cheaply, and the
     /// best of them are then evaluated in full.
     pub fn ranked(&self, pool: &[Proposal]) -> Vec<usize> {
-        let glanced: Vec<Glanced> = pool.iter().map(|p| self.glance(&p.genotype)).collect();
+        let glanced: Vec<Glanced<'_>> = pool.iter().map(|p| self.glance(&p.genotype)).collect();
         let mut order: Vec<usize> = (0..pool.len()).collect();
         order.sort_by(|&a, &b| glanced[a].merit.order(glanced[b].merit).then(a.cmp(&b)));
         let mut scratch = Vec::new();
@@ -104,17 +127,17 @@ impl<'a> Surrogate<'a> {
         judged.into_iter().map(|(_, place)| place).chain(order.into_iter().skip(JUDGED)).collect()
     }
 
-    fn glance(&self, genotype: &Genotype) -> Glanced {
+    fn glance<'c>(&'c self, genotype: &'c Genotype) -> Glanced<'c> {
         let features = self.groups.features(genotype);
         let codes = self.groups.codes(&features, &self.points);
-        let known = self.arithmetic.and_then(|arithmetic| arithmetic.of(genotype));
+        let known = Lazy { arithmetic: self.arithmetic, genotype, known: OnceCell::new() };
         let predictions = self.predictions(&known, |model| model.rough_prediction(&codes));
         let verdict = self.constraint.as_ref().map(|c| c.judge(self.groups, &features));
         let merit = self.merit(self.acquisition.rough(&predictions), &known).under(verdict);
         Glanced { codes, known, verdict, merit }
     }
 
-    fn judge(&self, candidate: &Glanced, scratch: &mut Vec<f64>) -> Merit {
+    fn judge(&self, candidate: &Glanced<'_>, scratch: &mut Vec<f64>) -> Merit {
         let Glanced { codes, known, verdict, .. } = candidate;
         let predictions = self.predictions(known, |model| model.prediction(codes, scratch));
         self.merit(self.acquisition.value(&predictions), known).under(*verdict)
@@ -124,11 +147,10 @@ impl<'a> Surrogate<'a> {
     /// `predict`.
     fn predictions(
         &self,
-        known: &Option<Known>,
+        known: &Lazy<'_>,
         mut predict: impl FnMut(&GaussianProcess) -> Prediction,
     ) -> Vec<Prediction> {
-        let known = |axis: usize| known.as_ref().and_then(|known| known.objectives[axis]);
-        let prediction = |(axis, model): (usize, &Model)| match known(axis) {
+        let prediction = |(axis, model): (usize, &Model)| match known.objective(axis) {
             Some(value) => Prediction { mean: model.warp.apply(value), deviation: 0.0 },
             None => predict(&model.process),
         };
@@ -136,12 +158,12 @@ impl<'a> Surrogate<'a> {
     }
 
     /// A gain is divided by the training that it takes. If there is no gain, the bound decides.
-    fn merit(&self, value: Value, known: &Option<Known>) -> Merit {
-        match known {
-            _ if value.gain <= 0.0 => Merit::Hope(value.hope),
-            Some(known) => Merit::Gain(value.gain / known.cost.powf(self.cost_exponent)),
-            None => Merit::Gain(value.gain),
+    fn merit(&self, value: Value, known: &Lazy<'_>) -> Merit {
+        if value.gain <= 0.0 {
+            return Merit::Hope(value.hope);
         }
+        let cost = known.known().map_or(1.0, |known| known.cost.powf(self.cost_exponent));
+        Merit::Gain(value.gain / cost)
     }
 }
 
