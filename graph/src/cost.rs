@@ -1,7 +1,7 @@
 //! The cost of a network, computed from its graph. Latency is not included, because it is measured
 //! and never computed.
 
-use crate::{Graph, Memory, Node, Operation, Role, ValueId};
+use crate::{Graph, Memory, Multiplications, Node, Operation, Role, ValueId};
 
 /// Analytic cost of one inference on one example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +34,11 @@ impl Graph {
     /// Multiply-accumulates of one node.
     pub fn macs(&self, node: &Node) -> u64 {
         self.with_operands(node, |operands| node.op.macs(operands, self.shape(node.output)))
+    }
+
+    /// The kind of a node's multiply-accumulates; `None` if it has none.
+    pub fn multiplications(&self, node: &Node) -> Option<Multiplications> {
+        self.with_operands(node, |operands| node.op.multiplications(operands))
     }
 
     /// By node: the numbers of its parameters in the network that ships. A batch normalisation that

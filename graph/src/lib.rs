@@ -37,11 +37,7 @@ pub use graph::{
     Graph, GraphBuilder, GraphError, MAX_CHANNELS, MAX_PARAMETER_ELEMENTS, Node, NodeId, Parameter,
     ParameterId, Place, Value, ValueId,
 };
-pub use ops::{
-    Add, BatchNormalization, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool,
-    Groups, HardSwish, InferError, Linear, MaxPool, Memory, Multiply, Op, Operands, Operation,
-    Role, Sigmoid, Slot, WindowAxis,
-};
+pub use ops::*;
 pub use quantization::{Affine, Quantization};
 pub use rebuild::Rebuild;
 pub use scalar::{Dual, Scalar};

@@ -1,7 +1,7 @@
 //! Which batch normalisations disappear into the convolution or linear layer before them when a
 //! network ships, and which nodes are computed along with the node before them.
 
-use crate::{Graph, Memory, Node, NodeId, Op, Operation, ValueId};
+use crate::{Effect, Graph, Memory, Node, NodeId, Op, Operation};
 
 impl Graph {
     /// For each node, the batch normalisation that folding merges into it: one that is the only
@@ -15,9 +15,9 @@ impl Graph {
         }
         let alone = |node: &Node| node.parameters.iter().all(|id| reads[id.index()] == 1);
         let absorbed = |node: &Node| {
-            let reader = sole[node.output.index()].filter(|_| multiplies(&node.op))?;
+            let reader = sole[node.output.index()].filter(|_| node.op.absorbs_factors())?;
             let next = self.node(reader);
-            let normalizes = matches!(next.op, Op::BatchNormalization(_));
+            let normalizes = next.op.effect() == Effect::Normalizes;
             (normalizes && alone(node) && alone(next)).then_some(reader)
         };
         self.nodes().map(|(_, node)| absorbed(node)).collect()
@@ -27,19 +27,12 @@ impl Graph {
     /// only reader of the output of a convolution or linear layer, possibly after a batch
     /// normalisation that folds. The value in between then needs no integers of its own.
     pub fn absorbed_clips(&self) -> Vec<Option<NodeId>> {
-        let readers = self.readers();
-        let only_clip = |value: ValueId| {
-            let [reader] = readers[value.index()][..] else { return None };
-            let clips = matches!(self.node(reader).op, Op::Clip(_));
-            (clips && !self.outputs().contains(&value)).then_some(reader)
-        };
+        let sole = self.sole_readers();
         let normalizations = self.absorbed_normalizations();
         let absorbed = |(id, node): (NodeId, &Node)| {
-            if !multiplies(&node.op) {
-                return None;
-            }
-            let last = normalizations[id.index()].map_or(node.output, |id| self.node(id).output);
-            only_clip(last)
+            let last = normalizations[id.index()].map_or(node, |id| self.node(id));
+            let reader = sole[last.output.index()].filter(|_| node.op.absorbs_factors())?;
+            matches!(self.node(reader).op, Op::Clip(_)).then_some(reader)
         };
         self.nodes().map(absorbed).collect()
     }
@@ -56,7 +49,7 @@ impl Graph {
                 _ => None,
             };
             let follows =
-                before.is_some_and(|id| fused[id.index()] || multiplies(&self.node(id).op));
+                before.is_some_and(|id| fused[id.index()] || self.node(id).op.absorbs_factors());
             fused.push(follows && node.op.memory() == Memory::InPlace);
         }
         fused
@@ -75,23 +68,5 @@ impl Graph {
             }
         }
         sole
-    }
-}
-
-/// Whether an operation has a weight that a factor per output channel can be merged into.
-fn multiplies(op: &Op) -> bool {
-    match op {
-        Op::Conv(_) | Op::Linear(_) => true,
-        Op::Add(_)
-        | Op::BatchNormalization(_)
-        | Op::Clip(_)
-        | Op::Concat(_)
-        | Op::Flatten(_)
-        | Op::GatherChannels(_)
-        | Op::GlobalAveragePool(_)
-        | Op::HardSwish(_)
-        | Op::MaxPool(_)
-        | Op::Multiply(_)
-        | Op::Sigmoid(_) => false,
     }
 }

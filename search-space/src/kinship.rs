@@ -1,19 +1,19 @@
 //! Which layers of two networks correspond, and so how many weights one network can inherit from
 //! the other. It reads where nodes stand from their annotations, never from their names.
 
-use edgesmith_graph::{Graph, Groups, Node, NodeId, Op, Operation, Parameter, Place, Role};
+use edgesmith_graph::{Graph, Node, NodeId, Operation, Parameter, Place, Role};
 
 /// Pairs of a node of `own` and its counterpart in `donor`, for nodes with weights. Counterparts
-/// are the same part of the same block, of the same kind, and stand in blocks made of the same parts. Their channel counts and
-/// kernel sizes may differ.
+/// are the same part of the same block, have alike operations, and stand in blocks made of the same
+/// parts. Their channel counts and kernel sizes may differ.
 pub fn counterparts(own: &Graph, donor: &Graph) -> Vec<(NodeId, NodeId)> {
     let pairs = own.nodes().filter_map(|(id, node)| {
         weight(own, node).filter(|_| !node.place.part.is_empty())?;
         let (twin, other) = donor
             .nodes()
             .find(|(_, other)| weight(donor, other).is_some() && other.place == node.place)?;
-        let alike = same_kind(&node.op, &other.op)
-            && parts(own, &node.place).eq(parts(donor, &other.place));
+        let alike =
+            node.op.is_alike(&other.op) && parts(own, &node.place).eq(parts(donor, &other.place));
         alike.then_some((id, twin))
     });
     pairs.collect()
@@ -45,12 +45,6 @@ fn parts<'a>(graph: &'a Graph, place: &'a Place) -> impl Iterator<Item = &'a str
     let here = graph.nodes().map(|(_, node)| node);
     let here = here.filter(move |node| block(&node.place) == block(place));
     here.filter(|node| weight(graph, node).is_some()).map(|node| &*node.place.part)
-}
-
-/// Whether both are the same operation; a depthwise convolution is another one than a dense one.
-fn same_kind(one: &Op, other: &Op) -> bool {
-    let depthwise = |op: &Op| matches!(op, Op::Conv(conv) if conv.groups == Groups::PerChannel);
-    one.kind() == other.kind() && depthwise(one) == depthwise(other)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::{InferError, Memory, Operands, Operation, Role, Slot};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Role, Slot};
 use crate::ties::{Port, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -52,6 +52,22 @@ impl Operation for BatchNormalization {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Normalizes
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::{InferError, Memory, Operands, Operation, Slot, channel_by_channel};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -48,6 +48,22 @@ impl Operation for Clip {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Activates { off_up_to: Some(self.low) }
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -1,6 +1,6 @@
 //! Values side by side: the channels of the first, then those of the second, and so on.
 
-use super::{InferError, Memory, Operands, Operation, Slot};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -28,6 +28,22 @@ impl Operation for Concat {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::window::{self, as_picture};
-use super::{WindowAxis, InferError, Memory, Operands, Operation, Role, Slot};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Role, Slot, WindowAxis};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -104,6 +104,28 @@ impl Operation for Conv {
         // Each weight is used once per position of the output, padding included.
         let weights: u64 = operands.parameters[0].iter().map(|&size| u64::from(size)).product();
         weights.saturating_mul(output.positions())
+    }
+
+    fn multiplications(&self, operands: &Operands) -> Option<Multiplications> {
+        let kernel = &operands.parameters[0][2..];
+        Some(match self.groups {
+            Groups::PerChannel => Multiplications::Depthwise,
+            Groups::Equal(_) if kernel.iter().all(|&size| size == 1) => Multiplications::Pointwise,
+            Groups::Equal(_) => Multiplications::Dense,
+        })
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        true
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, other: &Self) -> bool {
+        let depthwise = |conv: &Self| conv.groups == Groups::PerChannel;
+        depthwise(self) == depthwise(other)
     }
 
     fn memory(&self) -> Memory {
@@ -290,6 +312,23 @@ mod tests {
         let vector = Shape::new(4, &[]).unwrap();
         let error = infer(&dense, &vector, &[8, 4, 3, 3]).unwrap_err();
         assert_eq!(error, "it works on 2 axes of positions, but its input is 4");
+    }
+
+    #[test]
+    fn dense_pointwise_and_depthwise_convolutions_are_told_apart() {
+        let input = Shape::new(4, &[5, 5]).unwrap();
+        let kind = |conv: &Conv, weight: &[u32]| {
+            conv.multiplications(&Operands { inputs: &[&input], parameters: &[weight] })
+        };
+        let (dense, depthwise) = (Conv::dense(3, 1), Conv::depthwise(3, 1));
+        assert_eq!(kind(&dense, &[8, 4, 3, 3]), Some(Multiplications::Dense));
+        assert_eq!(kind(&dense, &[8, 4, 1, 3]), Some(Multiplications::Dense));
+        assert_eq!(kind(&Conv::dense(1, 1), &[8, 4, 1, 1]), Some(Multiplications::Pointwise));
+        assert_eq!(kind(&depthwise, &[4, 1, 3, 3]), Some(Multiplications::Depthwise));
+        // Other kernels and strides may inherit from each other.
+        assert!(dense.is_alike(&Conv::dense(5, 2)) && depthwise.is_alike(&Conv::depthwise(5, 2)));
+        assert!(!dense.is_alike(&depthwise) && !depthwise.is_alike(&dense));
+        assert!(!crate::Op::from(dense).is_alike(&crate::Linear.into()));
     }
 
     #[test]

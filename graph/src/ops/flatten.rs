@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::{InferError, Memory, Operands, Operation, Slot, channel_by_channel};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape, ShapeError};
 
@@ -27,6 +27,22 @@ impl Operation for Flatten {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::{InferError, Memory, Operands, Operation, Slot};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -52,6 +52,22 @@ impl Operation for GatherChannels {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::{InferError, Memory, Operands, Operation, Role, Slot};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Role, Slot};
 use crate::ties::{Port, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -32,6 +32,23 @@ impl Operation for Linear {
 
     fn macs(&self, operands: &Operands, output: &Shape) -> u64 {
         output.elements().saturating_mul(operands.inputs[0].channels().into())
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        // It is a pointwise convolution.
+        Some(Multiplications::Pointwise)
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        true
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::window::{self, as_picture};
-use super::{WindowAxis, InferError, Memory, Operands, Operation, Slot, channel_by_channel};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, WindowAxis, channel_by_channel};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -45,6 +45,22 @@ impl Operation for MaxPool {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

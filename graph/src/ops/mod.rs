@@ -34,6 +34,20 @@ pub trait Operation: Sized {
     /// computed along with them.
     fn macs(&self, operands: &Operands, output: &Shape) -> u64;
 
+    /// What kind its multiply-accumulates are; `None` if it has none.
+    fn multiplications(&self, operands: &Operands) -> Option<Multiplications>;
+
+    /// Whether it has a weight that a factor per output channel can be merged into, as when a batch
+    /// normalisation is folded.
+    fn absorbs_factors(&self) -> bool;
+
+    /// What it does to the numbers of its input.
+    fn effect(&self) -> Effect;
+
+    /// Whether its weights mean the same as those of another operation of its kind, so that a
+    /// network can inherit them. Sizes may differ. Without weights it does not matter.
+    fn is_alike(&self, other: &Self) -> bool;
+
     /// Where the output is written.
     fn memory(&self) -> Memory;
 
@@ -92,6 +106,32 @@ pub enum Role {
     Variance,
 }
 
+/// A kind of multiply-accumulates with a speed of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Multiplications {
+    /// Over several channels and positions.
+    Dense,
+    /// Over several channels at one position: a product of matrices.
+    Pointwise,
+    /// Over several positions of one channel.
+    Depthwise,
+}
+
+/// What an operation does to the numbers of its input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Effect {
+    /// Combines, chooses or moves them.
+    Combines,
+    /// Shifts and scales each channel by statistics that it observed in training.
+    Normalizes,
+    /// Applies a nonlinear function to each of them.
+    Activates {
+        /// The unit is off up to this number, as a rectifier is up to 0: the output does not change
+        /// there. `None` if the output changes everywhere.
+        off_up_to: Option<f32>,
+    },
+}
+
 /// Where an operation writes its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
@@ -143,6 +183,26 @@ macro_rules! operations {
 
             fn macs(&self, operands: &Operands, output: &Shape) -> u64 {
                 match self { $(Op::$operation(op) => op.macs(operands, output),)+ }
+            }
+
+            fn multiplications(&self, operands: &Operands) -> Option<Multiplications> {
+                match self { $(Op::$operation(op) => op.multiplications(operands),)+ }
+            }
+
+            fn absorbs_factors(&self) -> bool {
+                match self { $(Op::$operation(op) => op.absorbs_factors(),)+ }
+            }
+
+            fn effect(&self) -> Effect {
+                match self { $(Op::$operation(op) => op.effect(),)+ }
+            }
+
+            fn is_alike(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $((Op::$operation(op), Op::$operation(other)) => op.is_alike(other),)+
+                    // Of two kinds.
+                    _ => false,
+                }
             }
 
             fn memory(&self) -> Memory {

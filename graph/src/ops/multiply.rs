@@ -3,7 +3,7 @@
 
 use smallvec::smallvec;
 
-use super::{InferError, Memory, Operands, Operation, Slot};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot};
 use crate::ties::{Port, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -33,6 +33,22 @@ impl Operation for Multiply {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

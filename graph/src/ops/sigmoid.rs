@@ -1,6 +1,6 @@
 //! The logistic function, as in the gate of squeeze-and-excitation.
 
-use super::{InferError, Memory, Operands, Operation, Slot, channel_by_channel};
+use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -23,6 +23,22 @@ impl Operation for Sigmoid {
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
         0
+    }
+
+    fn multiplications(&self, _: &Operands) -> Option<Multiplications> {
+        None
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        false
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Activates { off_up_to: None }
+    }
+
+    fn is_alike(&self, _: &Self) -> bool {
+        true
     }
 
     fn memory(&self) -> Memory {

@@ -33,6 +33,7 @@ pub fn score(proxy: Proxy, graph: &Graph, weights: &Weights, dataset: &Dataset) 
 fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
     let mut scaled = weights.clone();
     for (_, node) in graph.nodes() {
+        // Only the filters of convolutions start smaller.
         let Op::Conv(conv) = &node.op else { continue };
         let array = scaled.arrays.get_mut(&*graph.parameter(node.parameters[0]).name);
         let array = array.expect("every convolution has a weight");

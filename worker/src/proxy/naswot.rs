@@ -2,7 +2,7 @@
 //! training, after Mellor, Turner, Storkey & Crowley 2021, *Neural Architecture Search without
 //! Training*: a network that already distinguishes images learns more easily.
 
-use edgesmith_graph::{Evaluator, Graph, Op, Role, Weights};
+use edgesmith_graph::{Effect, Evaluator, Graph, Operation, Role, Weights};
 
 use edgesmith_data::Dataset;
 
@@ -60,8 +60,8 @@ fn codes(graph: &Graph, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>>
     let mut values: Vec<Vec<Vec<f64>>> = batch.iter().map(|image| vec![image.clone()]).collect();
     for (id, node) in graph.nodes() {
         let input = node.inputs.first().map_or(0, |input| input.index());
-        match &node.op {
-            Op::BatchNormalization(_) => {
+        match node.op.effect() {
+            Effect::Normalizes => {
                 let channels = graph.shape(node.output).channels() as usize;
                 let maps: Vec<&[f64]> = values.iter().map(|of| of[input].as_slice()).collect();
                 let statistics = statistics(&maps, channels);
@@ -74,23 +74,13 @@ fn codes(graph: &Graph, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>>
                     evaluator.parameter_mut(parameter).copy_from_slice(numbers);
                 }
             }
-            Op::Clip(clip) => {
+            Effect::Activates { off_up_to: Some(off) } => {
                 for (code, of) in codes.iter_mut().zip(&values) {
-                    code.extend(of[input].iter().map(|value| *value > f64::from(clip.low)));
+                    code.extend(of[input].iter().map(|value| *value > f64::from(off)));
                 }
             }
             // They rectify nothing.
-            Op::Add(_)
-            | Op::Concat(_)
-            | Op::Conv(_)
-            | Op::Flatten(_)
-            | Op::GatherChannels(_)
-            | Op::GlobalAveragePool(_)
-            | Op::HardSwish(_)
-            | Op::Linear(_)
-            | Op::MaxPool(_)
-            | Op::Multiply(_)
-            | Op::Sigmoid(_) => {}
+            Effect::Activates { off_up_to: None } | Effect::Combines => {}
         }
         for of in &mut values {
             let output = evaluator.node(id, of);

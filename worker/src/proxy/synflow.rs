@@ -4,7 +4,7 @@
 //! Mehrotra, Dudziak & Lane 2021, *Zero-Cost Proxies for Lightweight NAS*. Like the latter, it
 //! leaves batch normalisation out.
 
-use edgesmith_graph::{Dual, Evaluator, Graph, Op, Role, Scalar, Weights};
+use edgesmith_graph::{Dual, Effect, Evaluator, Graph, Operation, Role, Scalar, Weights};
 
 /// The logarithm of the sum over all weights of `|w · ∂R/∂w|`. `R` is the sum of the outputs
 /// for an image of ones, in the network with absolute weights and without biases, batch
@@ -25,19 +25,9 @@ pub fn score(graph: &Graph, weights: &Weights) -> f64 {
     let ones = |input| vec![Dual::constant(1.0); graph.shape(input).elements() as usize];
     let mut values: Vec<Vec<Dual>> = graph.inputs().map(ones).collect();
     for (id, node) in graph.nodes() {
-        let output = match &node.op {
-            Op::BatchNormalization(_) | Op::Clip(_) | Op::HardSwish(_) | Op::Sigmoid(_) => {
-                values[node.inputs[0].index()].clone()
-            }
-            Op::Add(_)
-            | Op::Concat(_)
-            | Op::Conv(_)
-            | Op::Flatten(_)
-            | Op::GatherChannels(_)
-            | Op::GlobalAveragePool(_)
-            | Op::Linear(_)
-            | Op::MaxPool(_)
-            | Op::Multiply(_) => evaluator.node(id, &values),
+        let output = match node.op.effect() {
+            Effect::Normalizes | Effect::Activates { .. } => values[node.inputs[0].index()].clone(),
+            Effect::Combines => evaluator.node(id, &values),
         };
         values.push(output);
     }

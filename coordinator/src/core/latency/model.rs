@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use edgesmith_graph::{Graph, Groups, Node, Op};
+use edgesmith_graph::{Graph, Multiplications, Node};
 
 use crate::linear_algebra::nonnegative;
 
@@ -59,46 +59,15 @@ impl Features {
             layers += 1.0;
             positions += network.shape(node.output).positions() as f64;
             moved += traffic as f64;
-            match kind(network, node) {
-                Some(Kind::Dense) => dense += whole_vectors(network, node),
-                Some(Kind::Pointwise) => pointwise += whole_vectors(network, node),
-                Some(Kind::Depthwise) => depthwise += whole_vectors(network, node),
-                None => {}
-            }
+            let sum = match network.multiplications(node) {
+                Some(Multiplications::Dense) => &mut dense,
+                Some(Multiplications::Pointwise) => &mut pointwise,
+                Some(Multiplications::Depthwise) => &mut depthwise,
+                None => continue,
+            };
+            *sum += whole_vectors(network, node);
         }
         Self([1.0, layers, positions, moved, weights, dense, pointwise, depthwise])
-    }
-}
-
-/// A kind of multiplications with a speed of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Dense,
-    Pointwise,
-    Depthwise,
-}
-
-/// The kind of multiplications of a node; `None` if it has none that count.
-fn kind(network: &Graph, node: &Node) -> Option<Kind> {
-    match &node.op {
-        Op::Conv(conv) if conv.groups == Groups::PerChannel => Some(Kind::Depthwise),
-        Op::Conv(_) => {
-            let kernel = &network.parameter(node.parameters[0]).shape[2..];
-            Some(if kernel.iter().all(|&size| size == 1) { Kind::Pointwise } else { Kind::Dense })
-        }
-        // A linear layer is a pointwise convolution at one position.
-        Op::Linear(_) => Some(Kind::Pointwise),
-        Op::Add(_)
-        | Op::BatchNormalization(_)
-        | Op::Clip(_)
-        | Op::Concat(_)
-        | Op::Flatten(_)
-        | Op::GatherChannels(_)
-        | Op::GlobalAveragePool(_)
-        | Op::HardSwish(_)
-        | Op::MaxPool(_)
-        | Op::Multiply(_)
-        | Op::Sigmoid(_) => None,
     }
 }
 
@@ -284,10 +253,10 @@ mod tests {
     /// its memory accesses, whichever is slower.
     fn on_the_device(network: &Graph) -> f64 {
         let layer = |node: &Node| {
-            let rate = match kind(network, node) {
-                Some(Kind::Pointwise) => 4e6,
-                Some(Kind::Dense) => 6e6,
-                Some(Kind::Depthwise) => 1e6,
+            let rate = match network.multiplications(node) {
+                Some(Multiplications::Pointwise) => 4e6,
+                Some(Multiplications::Dense) => 6e6,
+                Some(Multiplications::Depthwise) => 1e6,
                 None => 1.0,
             };
             let output = network.shape(node.output);
