@@ -1,7 +1,7 @@
 //! Which batch normalisations disappear into the convolution or linear layer before them when a
 //! network ships, and which nodes are computed along with the node before them.
 
-use crate::{Effect, Graph, Memory, Node, NodeId, Op, Operation};
+use crate::{Clip, Effect, Graph, Memory, Node, NodeId, Op, Operation};
 
 impl Graph {
     /// For each node, the batch normalisation that folding merges into it: one that is the only
@@ -26,13 +26,14 @@ impl Graph {
     /// For each node, the clip that is computed along with it in integers as well: one that is the
     /// only reader of the output of a convolution or linear layer, possibly after a batch
     /// normalisation that folds. The value in between then needs no integers of its own.
-    pub fn absorbed_clips(&self) -> Vec<Option<NodeId>> {
+    pub fn absorbed_clips(&self) -> Vec<Option<(NodeId, Clip)>> {
         let sole = self.sole_readers();
         let normalizations = self.absorbed_normalizations();
         let absorbed = |(id, node): (NodeId, &Node)| {
             let last = normalizations[id.index()].map_or(node, |id| self.node(id));
             let reader = sole[last.output.index()].filter(|_| node.op.absorbs_factors())?;
-            matches!(self.node(reader).op, Op::Clip(_)).then_some(reader)
+            let Op::Clip(clip) = self.node(reader).op else { return None };
+            Some((reader, clip))
         };
         self.nodes().map(absorbed).collect()
     }

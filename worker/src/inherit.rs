@@ -11,7 +11,8 @@
 
 use edgesmith_compress::{importance, rank};
 use edgesmith_graph::{
-    Array, Channels, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, Place, ValueId, Weights,
+    Array, Channels, Clip, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, Place, ValueId,
+    Weights,
 };
 use edgesmith_search_space::counterparts;
 use edgesmith_train::fresh_weights;
@@ -54,7 +55,7 @@ fn inherit_with(
 struct Layers<'a> {
     graph: &'a Graph,
     normalizations: Vec<Option<NodeId>>,
-    clips: Vec<Option<NodeId>>,
+    clips: Vec<Option<(NodeId, Clip)>>,
 }
 
 /// The new network.
@@ -99,7 +100,8 @@ impl<'a> Layers<'a> {
 
     /// What a layer computes, with its normalisation and its clip.
     fn output(&self, id: NodeId) -> ValueId {
-        let last = self.clips[id.index()].or(self.normalizations[id.index()]).unwrap_or(id);
+        let clip = self.clips[id.index()].map(|(clip, _)| clip);
+        let last = clip.or(self.normalizations[id.index()]).unwrap_or(id);
         self.graph.node(last).output
     }
 

@@ -71,7 +71,7 @@ impl<'a> Calibration<'a> {
             if clips[id.index()].is_some() {
                 return None;
             }
-            let merged = clips.contains(&Some(id));
+            let merged = clips.iter().flatten().any(|(clip, _)| *clip == id);
             let layer = name(if merged { node.inputs[0] } else { node.output });
             Some(Observed { value: node.output, layer, observer: Observer::new() })
         });
@@ -125,7 +125,7 @@ impl<'a> Calibration<'a> {
             if graph.parameter(weight).role != Role::Weight {
                 continue;
             }
-            let output = clips[id.index()].map_or(node.output, |clip| graph.node(clip).output);
+            let output = clips[id.index()].map_or(node.output, |(clip, _)| graph.node(clip).output);
             let scale = |value| f64::from(quantization.value(value).expect("observed above").scale);
             let (input, output) = (scale(node.inputs[0]), scale(output));
             let weights_of = &weights.of(graph, weight).data;

@@ -9,7 +9,7 @@ use edgesmith_graph::{Graph, Weights};
 use super::Cores;
 use super::batches::Images;
 use super::classifier::Classifier;
-use super::evaluation::logits;
+use super::logits::logits;
 use super::{TrainDevice, TrainError};
 use crate::network::Network;
 use edgesmith_data::{ImageSet, Normalization, Views};

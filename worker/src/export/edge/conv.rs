@@ -9,8 +9,8 @@ impl Lower for Conv {
     fn float(&self, site: &Site<'_>) -> Result<edge::FloatLayer, LowerError> {
         let activation = match site.clip {
             None => edge::Activation::Linear,
-            Some(&Clip::RELU) => edge::Activation::Relu,
-            Some(&Clip::RELU6) => edge::Activation::Relu6,
+            Some(Clip::RELU) => edge::Activation::Relu,
+            Some(Clip::RELU6) => edge::Activation::Relu6,
             Some(_) => {
                 return Err(site.unsupported(" with a clip after it that is not ReLU or ReLU6"));
             }

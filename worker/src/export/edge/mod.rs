@@ -6,8 +6,7 @@ mod error;
 
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
-    self as graph, Affine, Clip, Graph, Node, NodeId, Op, Operation as _, Quantization, ValueId,
-    Weights,
+    self as graph, Affine, Clip, Graph, Node, Op, Operation as _, Quantization, ValueId, Weights,
 };
 
 use edgesmith_data::Normalization;
@@ -131,7 +130,7 @@ struct Site<'a> {
     weights: &'a Weights,
     quantization: Option<&'a Quantization>,
     node: &'a Node,
-    clip: Option<&'a Clip>,
+    clip: Option<Clip>,
     /// What the layer computes: the node's output, or the clip's.
     output: ValueId,
     /// What it reads, in the engine's numbers: value 0 is the image, layer `i` computes value
@@ -150,20 +149,15 @@ fn sites<'a>(
         return Err(LowerError::Inputs { given });
     }
     let clips = graph.absorbed_clips();
-    let merged = |id: NodeId| clips.contains(&Some(id));
+    let merged = |id| clips.iter().flatten().any(|(clip, _)| *clip == id);
     let mut numbers = vec![edge::ValueId(0); graph.values().len()];
     let mut sites = Vec::with_capacity(graph.nodes().len());
-    for (id, node) in graph.nodes() {
-        if merged(id) {
-            continue;
-        }
-        let clip = clips[id.index()].map(|clip| graph.node(clip));
-        let output = clip.map_or(node.output, |clip| clip.output);
+    for (id, node) in graph.nodes().filter(|(id, _)| !merged(*id)) {
+        let (output, clip) = match clips[id.index()] {
+            Some((last, clip)) => (graph.node(last).output, Some(clip)),
+            None => (node.output, None),
+        };
         let inputs = node.inputs.iter().map(|input| numbers[input.index()]).collect();
-        let clip = clip.map(|clip| match &clip.op {
-            Op::Clip(clip) => clip,
-            other => unreachable!("{} is not a clip", other.kind()),
-        });
         sites.push(Site { graph, weights, quantization, node, clip, output, inputs });
         numbers[output.index()] = edge::ValueId(sites.len() as u32);
     }
@@ -225,7 +219,7 @@ impl<'a> Site<'a> {
     fn clamp(&self) -> Result<(u8, u8), LowerError> {
         let output = engine_quantization(self.affine(self.output)?);
         Ok(match self.clip {
-            Some(Clip { low, high }) => (output.quantize(*low), output.quantize(*high)),
+            Some(Clip { low, high }) => (output.quantize(low), output.quantize(high)),
             None => (u8::MIN, u8::MAX),
         })
     }

@@ -5,7 +5,7 @@
 //! nobody else may read them. All other nodes are computed one by one.
 
 use burn::tensor::Tensor;
-use edgesmith_graph::{Clip, Graph, NodeId, Op, ParameterId, ValueId};
+use edgesmith_graph::{Clip, Graph, Op, ParameterId, ValueId};
 use edgesmith_kernels::{Bounds, Threads};
 
 use super::fitting::{Fitting, fitting_node};
@@ -72,7 +72,7 @@ impl Chain {
 /// How the fast path computes each node of a graph.
 pub(super) fn parts(graph: &Graph) -> Vec<Part> {
     let absorbed = graph.absorbed_normalizations();
-    let (fused, readers) = (graph.fused(), graph.readers());
+    let clips = graph.absorbed_clips();
     let mut parts = vec![Part::Alone; graph.nodes().len()];
     for (id, node) in graph.nodes() {
         let Some(next) = absorbed[id.index()] else { continue };
@@ -81,12 +81,8 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
         };
         let normalization = graph.node(next);
         let Op::BatchNormalization(op) = &normalization.op else { continue };
-        let clip = match readers[normalization.output.index()][..] {
-            [reader] if fused[reader.index()] => clip(graph, reader),
-            _ => None,
-        };
-        let (bounds, last) = match clip {
-            Some((Clip { low, high }, last)) => (Bounds { low, high }, last),
+        let (bounds, last) = match clips[id.index()] {
+            Some((last, Clip { low, high })) => (Bounds { low, high }, last),
             None => (flex::UNBOUNDED, next),
         };
         parts[id.index()] = Part::First(Chain {
@@ -103,23 +99,4 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
         }
     }
     parts
-}
-
-/// The node as a clipping.
-fn clip(graph: &Graph, id: NodeId) -> Option<(Clip, NodeId)> {
-    match graph.node(id).op {
-        Op::Clip(clip) => Some((clip, id)),
-        Op::Add(_)
-        | Op::BatchNormalization(_)
-        | Op::Concat(_)
-        | Op::Conv(_)
-        | Op::Flatten(_)
-        | Op::GatherChannels(_)
-        | Op::GlobalAveragePool(_)
-        | Op::HardSwish(_)
-        | Op::Linear(_)
-        | Op::MaxPool(_)
-        | Op::Multiply(_)
-        | Op::Sigmoid(_) => None,
-    }
 }
