@@ -290,7 +290,10 @@ impl<'a> Operands<'a> {
     /// Checks that a parameter has this shape. An absent one always has.
     fn expect(&self, parameter: usize, role: Role, shape: &[u32]) -> Result<(), InferError> {
         match self.parameters.get(parameter) {
-            Some(&given) if given != shape => Err(InferError::parameter(role, shape, given)),
+            // Compared one by one: so few numbers are not worth the call that slices make.
+            Some(&given) if !given.iter().eq(shape) => {
+                Err(InferError::parameter(role, shape, given))
+            }
             _ => Ok(()),
         }
     }
