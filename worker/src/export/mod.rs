@@ -13,7 +13,7 @@ use edgesmith_graph::{Graph, Weights};
 
 use crate::evaluate::{RunError, calibrate};
 
-pub use edge::{LowerError, input_spec, lower};
+pub use edge::{LiftError, Lifted, LowerError, input_spec, lift, lower};
 
 /// The fp32 model of a trained network: folded, then lowered.
 ///

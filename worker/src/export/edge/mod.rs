@@ -3,6 +3,7 @@
 //! the network: folding and quantization come before.
 
 mod error;
+mod lift;
 
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
@@ -12,6 +13,7 @@ use edgesmith_graph::{
 use edgesmith_data::Normalization;
 
 pub use error::LowerError;
+pub use lift::{LiftError, Lifted, lift};
 
 /// What an operation becomes in the engine.
 trait Lower {
