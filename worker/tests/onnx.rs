@@ -1,20 +1,31 @@
-//! Exported ONNX files, run by ONNX Runtime on the digits' test images, against the edge runtime.
+//! Exported ONNX files, run by ONNX Runtime: those of models on the digits' test images against the
+//! edge runtime, and those of random graphs of every operation against the graph's own evaluation.
 //!
 //! Needs a Python with `onnxruntime` and `numpy` (`EDGESMITH_PYTHON`, else `python3`); without one
 //! the tests say so and pass, unless `EDGESMITH_REQUIRE_ONNX` is set.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
+use edgesmith_compress::Calibration;
 use edgesmith_data::{Dataset, ImageSet, Normalization};
 use edgesmith_edge_runtime::{Model, Session};
-use edgesmith_graph::{Evaluator, Graph, Weights};
+use edgesmith_graph::{
+    Add, Affine, BatchNormalization, Clip, Concat, Conv, Evaluator, Flatten, GatherChannels,
+    GlobalAveragePool, Graph, GraphBuilder, Groups, HardSwish, Linear, MaxPool, Multiply, Op,
+    Operation as _, ParameterId, Place, Quantization, Role, Shape, Sigmoid, ValueId, Weights,
+    WindowAxis,
+};
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+use edgesmith_testing::random_weights;
 use edgesmith_train::fresh_weights;
-use edgesmith_worker::export::{float_model, integer_model, onnx};
+use edgesmith_worker::export::{Lifted, float_model, integer_model, lift, onnx};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx_check.py");
 
@@ -39,15 +50,92 @@ fn onnx_runtime_computes_what_the_edge_runtime_does() {
         let images: Vec<&[u8]> = (0..test.len()).map(|i| test.image(i)).collect();
 
         let float = float_model(&graph, &weights, &digits.normalization).unwrap();
-        check(&python, &float, &images, &[]);
+        check_model(&python, &float, &images, &[]);
 
         let calibration = train.subset(&(0..256).collect::<Vec<_>>());
         let go_on = &mut || ControlFlow::Continue(());
         let int8 = integer_model(&graph, &weights, &digits.normalization, &calibration, go_on);
         let int8 = int8.unwrap();
         // Requantization rounds twice in integers and once in floats: a byte may differ by one.
-        check(&python, &int8, &images, &["--tolerance", "1", "--agreement", "0.95"]);
+        check_model(&python, &int8, &images, &["--tolerance", "1", "--agreement", "0.95"]);
     }
+}
+
+#[test]
+fn random_graphs_have_every_operation() {
+    let graphs: Vec<Graph> = (0..GRAPHS).map(random_graph).collect();
+    let nodes = || graphs.iter().flat_map(Graph::nodes).map(|(_, node)| node);
+    let kinds: BTreeSet<&str> = nodes().map(|node| node.op.kind()).collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), Op::KINDS);
+    // And what ONNX says in another way.
+    let with = |graph: &Graph, of: &dyn Fn(&Op, &Shape) -> bool| {
+        graph.nodes().any(|(_, node)| of(&node.op, graph.shape(node.inputs[0])))
+    };
+    let some = |of: &dyn Fn(&Op, &Shape) -> bool| graphs.iter().any(|graph| with(graph, of));
+    let unequal = |axes: &[WindowAxis]| axes.iter().any(|axis| axis.before != axis.after);
+    for axes in 1..=2 {
+        assert!(some(&|op, _| matches!(op, Op::Conv(conv) if conv.axes.len() == axes)));
+        assert!(some(&|op, _| matches!(op, Op::MaxPool(pool) if pool.axes.len() == axes)));
+    }
+    for axes in 0..=2 {
+        let at = |shape: &Shape| shape.space().len() == axes;
+        assert!(some(&|op, shape| matches!(op, Op::Linear(_)) && at(shape)));
+        assert!(some(&|op, shape| matches!(op, Op::Multiply(_)) && at(shape)));
+        assert!(some(&|op, shape| matches!(op, Op::GlobalAveragePool(_)) && at(shape)));
+        assert!(some(&|op, shape| matches!(op, Op::BatchNormalization(_)) && at(shape)));
+    }
+    for group in [Groups::Equal(1), Groups::Equal(2), Groups::PerChannel] {
+        assert!(some(&|op, _| matches!(op, Op::Conv(conv) if conv.groups == group)));
+    }
+    assert!(some(&|op, _| matches!(op, Op::Conv(conv) if unequal(&conv.axes))));
+    assert!(some(&|op, _| matches!(op, Op::Conv(conv) if conv.axes[0].dilation > 1)));
+    let beyond = |pool: &MaxPool| pool.axes[0].before >= pool.kernel[0];
+    assert!(some(&|op, _| matches!(op, Op::MaxPool(pool) if beyond(pool))));
+    assert!(some(&|op, _| matches!(op, Op::MaxPool(pool) if unequal(&pool.axes))));
+    assert!(some(&|op, _| matches!(op, Op::Clip(clip) if clip.low == f32::NEG_INFINITY)));
+    assert!(nodes().any(|node| node.op == Linear.into() && node.parameters.len() == 1));
+}
+
+#[test]
+fn onnx_runtime_computes_what_a_graph_does() {
+    let Some(python) = python() else { return };
+    let cases = (0..GRAPHS).map(|seed| {
+        let graph = random_graph(seed);
+        let (weights, images) = (random_weights(&graph, seed), pictures(&graph, seed));
+        let evaluator = Evaluator::<f32>::new(&graph, &weights);
+        let outputs = images.iter().map(|image| evaluator.output(normalized(&graph, image)));
+        let outputs = outputs.collect::<Vec<_>>().concat();
+        let file = onnx::to_bytes(&graph, &weights, None, &normalization(&graph), &[]);
+        Case { file, images: images.concat(), outputs }
+    });
+    let cases: Vec<Case> = cases.collect();
+    check(&python, &cases, &["--relative", "--tolerance", "1e-4", "--agreement", "0"]);
+}
+
+#[test]
+fn onnx_runtime_quantizes_where_a_graph_is_annotated() {
+    let Some(python) = python() else { return };
+    let cases = (0..GRAPHS).map(|seed| {
+        let graph = random_graph(seed);
+        let (weights, images) = (random_weights(&graph, seed), pictures(&graph, seed));
+        let mut calibration = Calibration::new(&graph, &weights);
+        images.iter().for_each(|image| calibration.observe(normalized(&graph, image)).unwrap());
+        // No pixel is halfway between two levels.
+        let quantization = calibration.finish((-0.97, 1.31)).unwrap();
+        let outputs = images
+            .iter()
+            .map(|image| in_levels(&graph, &weights, &quantization, normalized(&graph, image)));
+        let outputs = outputs.collect::<Vec<_>>().concat();
+        let normalization = normalization(&graph);
+        let file = onnx::to_bytes(&graph, &weights, Some(&quantization), &normalization, &[]);
+        Case { file, images: images.concat(), outputs }
+    });
+    let cases: Vec<Case> = cases.collect();
+    // A level of rounding here and there, if a number is halfway between two.
+    let options = ["--relative", "--agreement", "0", "--tolerance"];
+    check(&python, &cases, &[&options[..], &["0.005", "--as-written"]].concat());
+    // Kernels in integers round at other places.
+    check(&python, &cases, &[&options[..], &["0.1"]].concat());
 }
 
 /// The interpreter, where it has what the check needs.
@@ -63,29 +151,279 @@ fn python() -> Option<String> {
     None
 }
 
+/// An ONNX file, and what it has to compute of some images.
+struct Case {
+    file: Vec<u8>,
+    images: Vec<u8>,
+    outputs: Vec<f32>,
+}
+
 /// Exports `model` and has its logits on `images` checked.
-fn check(python: &str, model: &Model, images: &[&[u8]], options: &[&str]) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name);
+fn check_model(python: &str, model: &Model, images: &[&[u8]], options: &[&str]) {
     let mut session = Session::new(model).unwrap();
-    let mut logits = Vec::new();
-    for image in images {
-        logits.extend(session.run(image).unwrap().iter().flat_map(|l| l.to_le_bytes()));
-    }
+    let outputs = images.iter().flat_map(|image| session.run(image).unwrap().to_vec()).collect();
+    let Lifted { graph, weights, quantization, normalization } = lift(model).unwrap();
     let metadata = [("study", "digits".to_owned())];
-    std::fs::write(path("model.onnx"), onnx::to_bytes(model, &metadata)).unwrap();
-    std::fs::write(path("images"), images.concat()).unwrap();
-    std::fs::write(path("logits"), logits).unwrap();
-    let output = Command::new(python)
-        .arg(CHECK)
-        .args([path("model.onnx"), path("images"), path("logits")])
-        .args(options)
-        .output()
-        .unwrap();
+    let file = onnx::to_bytes(&graph, &weights, quantization.as_ref(), &normalization, &metadata);
+    check(python, &[Case { file, images: images.concat(), outputs }], options);
+}
+
+/// Has ONNX Runtime compute all cases.
+fn check(python: &str, cases: &[Case], options: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut arguments = Vec::new();
+    for (index, Case { file, images, outputs }) in cases.iter().enumerate() {
+        let outputs = &outputs.iter().flat_map(|output| output.to_le_bytes()).collect();
+        for (name, bytes) in [("model.onnx", file), ("images", images), ("outputs", outputs)] {
+            let path = directory.path().join(format!("{index}.{name}"));
+            std::fs::write(&path, bytes).unwrap();
+            arguments.push(path);
+        }
+    }
+    let output = Command::new(python).arg(CHECK).args(options).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
     assert!(output.status.success(), "{said}{complaint}");
+    println!("{said}");
+}
+
+/// How many random graphs are compared.
+const GRAPHS: u64 = 80;
+
+/// Values that a random graph may have at most, so that the reference stays fast.
+const MAX_ELEMENTS: u64 = 2_000;
+
+/// A graph of random operations on a picture or a sequence.
+fn random_graph(seed: u64) -> Graph {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut net = Net::default();
+    let axes = rng.random_range(1..=2);
+    let space: Vec<u32> = (0..axes).map(|_| rng.random_range(1..7)).collect();
+    let shape = Shape::new(rng.random_range(1..5), &space).unwrap();
+    let mut values = vec![net.builder.input("input", shape).unwrap()];
+    for _ in 0..10 {
+        if let Some(value) = random_node(&mut net, &mut rng, &values)
+            && net.builder.shape(value).elements() <= MAX_ELEMENTS
+        {
+            values.push(value);
+        }
+    }
+    let mut output = *values.last().unwrap();
+    // A map of positions may be the output too.
+    if rng.random_bool(0.5) {
+        let features = net.add(Flatten, &[output], &[]).unwrap();
+        output = net.linear(features, 3, true).unwrap();
+    }
+    net.builder.finish(&[output]).unwrap()
+}
+
+/// Adds a random node, unless the operation that was drawn fits none of the values.
+fn random_node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<ValueId> {
+    let mut pick = || {
+        let back = rng.random_range(0..values.len()).min(rng.random_range(0..values.len()));
+        values[values.len() - 1 - back]
+    };
+    let (first, second) = (pick(), pick());
+    let shape = net.builder.shape(first).clone();
+    let axes = shape.space().len();
+    let same_space = net.builder.shape(second).space() == shape.space();
+    let alike = *net.builder.shape(second) == shape;
+    match rng.random_range(0..15) {
+        0 => random_conv(net, rng, first, Groups::Equal(1)),
+        1 => random_conv(net, rng, first, Groups::PerChannel),
+        2 if shape.channels().is_multiple_of(2) => {
+            random_conv(net, rng, first, Groups::of(2, shape.channels()))
+        }
+        3 if axes > 0 => {
+            let kernel = rng.random_range(1..4);
+            let axis = WindowAxis {
+                stride: rng.random_range(1..3),
+                dilation: rng.random_range(1..3),
+                before: rng.random_range(0..4),
+                after: rng.random_range(0..4),
+            };
+            let (kernel, axes) = ((0..axes).map(|_| kernel), (0..axes).map(|_| axis));
+            net.add(MaxPool { kernel: kernel.collect(), axes: axes.collect() }, &[first], &[])
+        }
+        4 => {
+            let parts = [
+                ("scale", Role::Scale),
+                ("shift", Role::Shift),
+                ("mean", Role::Mean),
+                ("variance", Role::Variance),
+            ];
+            let parts = parts.map(|(part, role)| net.parameter(part, &[shape.channels()], role));
+            net.add(BatchNormalization { epsilon: 1e-2 }, &[first], &parts)
+        }
+        5 => {
+            let clips = [
+                Clip::RELU,
+                Clip::RELU6,
+                Clip { low: f32::NEG_INFINITY, high: 0.5 },
+                Clip { low: -0.5, high: f32::INFINITY },
+                Clip { low: -0.25, high: 0.75 },
+            ];
+            net.add(clips[rng.random_range(0..clips.len())], &[first], &[])
+        }
+        6 => net.add(HardSwish, &[first], &[]),
+        7 => net.add(Sigmoid, &[first], &[]),
+        8 if alike => net.add(Add, &[first, second], &[]),
+        9 if same_space => net.add(Concat, &[first, second, first], &[]),
+        10 => {
+            // Squeeze-and-excitation.
+            let squeezed = net.add(GlobalAveragePool, &[first], &[])?;
+            let hidden = net.linear(squeezed, rng.random_range(1..4), false)?;
+            let hidden = net.add(Clip::RELU, &[hidden], &[])?;
+            let gate = net.linear(hidden, shape.channels(), true)?;
+            let gate = net.add(Sigmoid, &[gate], &[])?;
+            net.add(Multiply, &[first, gate], &[])
+        }
+        11 => {
+            let count = rng.random_range(1..=shape.channels() + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..shape.channels())).collect();
+            net.add(GatherChannels { indices }, &[first], &[])
+        }
+        12 if shape.elements() < 200 => net.add(Flatten, &[first], &[]),
+        13 => net.linear(first, rng.random_range(1..6), rng.random_bool(0.5)),
+        14 if alike => net.add(Multiply, &[first, second], &[]),
+        _ => None,
+    }
+}
+
+fn random_conv(
+    net: &mut Net,
+    rng: &mut ChaCha8Rng,
+    input: ValueId,
+    groups: Groups,
+) -> Option<ValueId> {
+    let shape = net.builder.shape(input).clone();
+    let axes = shape.space().len();
+    if axes == 0 {
+        return None;
+    }
+    let axis = |rng: &mut ChaCha8Rng| WindowAxis {
+        stride: rng.random_range(1..3),
+        dilation: rng.random_range(1..3),
+        before: rng.random_range(2..4),
+        after: rng.random_range(2..5),
+    };
+    let conv = Conv { axes: (0..axes).map(|_| axis(rng)).collect(), groups };
+    let parts = conv.parts(shape.channels());
+    let filters = parts * rng.random_range(1..4);
+    let mut sizes = vec![filters, shape.channels() / parts];
+    sizes.extend((0..axes).map(|_| rng.random_range(1..4)));
+    let weight = net.parameter("weight", &sizes, Role::Weight);
+    let mut parameters = vec![weight];
+    if rng.random_bool(0.5) {
+        parameters.push(net.parameter("bias", &[filters], Role::Bias));
+    }
+    net.add(conv, &[input], &parameters)
+}
+
+/// A graph in the making.
+#[derive(Default)]
+struct Net {
+    builder: GraphBuilder,
+    count: usize,
+}
+
+impl Net {
+    /// Adds a node, unless the operation does not fit its inputs.
+    fn add(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+        parameters: &[ParameterId],
+    ) -> Option<ValueId> {
+        let name = format!("value{}", self.count);
+        let value = self.builder.node(name, op, inputs, parameters, Place::default());
+        self.count += 1;
+        assert!(parameters.is_empty() || value.is_ok(), "its parameters would be left over");
+        value.ok()
+    }
+
+    fn parameter(&mut self, part: &str, shape: &[u32], role: Role) -> ParameterId {
+        let name = format!("value{}.{part}", self.count);
+        self.builder.parameter(name, shape, role).unwrap()
+    }
+
+    fn linear(&mut self, input: ValueId, out: u32, with_bias: bool) -> Option<ValueId> {
+        let channels = self.builder.shape(input).channels();
+        let mut parameters = vec![self.parameter("weight", &[out, channels], Role::Weight)];
+        if with_bias {
+            parameters.push(self.parameter("bias", &[out], Role::Bias));
+        }
+        self.add(Linear, &[input], &parameters)
+    }
+}
+
+/// Random bytes for a graph.
+fn pictures(graph: &Graph, seed: u64) -> Vec<Vec<u8>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let size = graph.input().elements();
+    (0..5).map(|_| (0..size).map(|_| rng.random()).collect()).collect()
+}
+
+/// Another one for each channel.
+fn normalization(graph: &Graph) -> Normalization {
+    let channels = || (0..graph.input().channels()).map(|channel| channel as f32);
+    Normalization {
+        mean: channels().map(|c| 0.4 + 0.02 * c).collect(),
+        std: channels().map(|c| 0.5 + 0.1 * c).collect(),
+    }
+}
+
+fn normalized(graph: &Graph, image: &[u8]) -> Vec<f32> {
+    let Normalization { mean, std } = normalization(graph);
+    let plane = graph.input().positions() as usize;
+    let channel = |i: usize| i / plane;
+    let pixels = image.iter().enumerate();
+    pixels.map(|(i, &b)| (f32::from(b) / 255.0 - mean[channel(i)]) / std[channel(i)]).collect()
+}
+
+/// What a graph computes if every annotated value and weight is rounded to its levels.
+fn in_levels(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: &Quantization,
+    image: Vec<f32>,
+) -> Vec<f32> {
+    let mut rounded = weights.clone();
+    for (_, node) in graph.nodes() {
+        let Some(&weight) = node.parameters.first() else { continue };
+        let Some(scales) = quantization.parameter(weight) else { continue };
+        let mut round = |id: ParameterId, scale: &dyn Fn(usize) -> f64| {
+            let data = &mut rounded.arrays.get_mut(&*graph.parameter(id).name).unwrap().data;
+            let row = data.len() / scales.len();
+            for (i, number) in data.iter_mut().enumerate() {
+                let scale = scale(i / row);
+                *number = ((f64::from(*number) / scale).round() * scale) as f32;
+            }
+        };
+        round(weight, &|channel| scales[channel]);
+        let input = f64::from(quantization.value(node.inputs[0]).unwrap().scale);
+        if let Some(&bias) = node.parameters.get(1) {
+            round(bias, &|channel| scales[channel] * input);
+        }
+    }
+    let level = |id: ValueId, values: &mut Vec<f32>| {
+        let Some(Affine { scale, zero_point }) = quantization.value(id) else { return };
+        if graph.outputs().contains(&id) {
+            return;
+        }
+        let zero = f32::from(zero_point);
+        let byte = |real: f32| ((real / scale).round() + zero).clamp(0.0, 255.0);
+        values.iter_mut().for_each(|value| *value = (byte(*value) - zero) * scale);
+    };
+    let evaluator = Evaluator::<f32>::new(graph, &rounded);
+    let mut values = vec![image];
+    level(graph.inputs().next().unwrap(), &mut values[0]);
+    for (id, node) in graph.nodes() {
+        let mut output = evaluator.node(id, &values);
+        level(node.output, &mut output);
+        values.push(output);
+    }
+    values.swap_remove(graph.outputs()[0].index())
 }
 
 /// Batch normalisation that does something, repeatably.

@@ -8,10 +8,10 @@ use clap::ValueEnum;
 use edgesmith_client::{Connection, Coordinator, from_status};
 use edgesmith_console::{invalid, number, print_text};
 use edgesmith_data::Normalization;
-use edgesmith_edge_runtime::{InputSpec, Model};
+use edgesmith_edge_runtime::{InputSpec, Model, Network};
 use edgesmith_search_space::Precision;
 use edgesmith_train::safetensors;
-use edgesmith_worker::export::{float_model, onnx};
+use edgesmith_worker::export::{Lifted, float_model, lift, onnx};
 use edgesmith_worker::session::artifacts;
 use serde_json::json;
 
@@ -83,13 +83,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ExportFormat::Edge => fetch(trained.model).await?,
         ExportFormat::Safetensors => weights?,
         ExportFormat::Onnx => {
-            let weights = safetensors::from_bytes(&weights?)?;
-            let graph = candidate.pruned_graph(work.space.data())?;
-            weights.check(&graph)?;
-            let model = Model::from_bytes(&fetch(trained.model).await?)?;
-            let InputSpec { mean, std, .. } = model.input;
-            let model = float_model(&graph, &weights, &Normalization { mean, std })?;
-            onnx::to_bytes(&model, &metadata)
+            let measured = Model::from_bytes(&fetch(trained.model).await?)?;
+            let model = match &measured.network {
+                Network::Fp32(_) => measured,
+                // The measured model has integers only; its weights have the real numbers.
+                Network::Int8 { .. } => {
+                    let weights = safetensors::from_bytes(&weights?)?;
+                    let graph = candidate.pruned_graph(work.space.data())?;
+                    weights.check(&graph)?;
+                    let InputSpec { mean, std, .. } = measured.input;
+                    float_model(&graph, &weights, &Normalization { mean, std })?
+                }
+            };
+            onnx(&model, &metadata)?
         }
         ExportFormat::OnnxInt8 => {
             if candidate.recipe.precision != Precision::Int8 {
@@ -99,7 +105,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                     candidate.recipe.precision.name()
                 )));
             }
-            onnx::to_bytes(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)
+            onnx(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)?
         }
     };
     if is_stdout(&args.output) {
@@ -115,6 +121,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         said.push_str(&format!("{} (names of the classes)\n", beside.display()));
     }
     print_text(&said)
+}
+
+/// The ONNX file of a model.
+fn onnx(model: &Model, metadata: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+    let lifted = lift(model).context("failed to read the model as a graph")?;
+    let Lifted { graph, weights, quantization, normalization } = lifted;
+    Ok(onnx::to_bytes(&graph, &weights, quantization.as_ref(), &normalization, metadata))
 }
 
 fn is_stdout(output: &Path) -> bool {

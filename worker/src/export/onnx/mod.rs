@@ -1,7 +1,7 @@
-//! Writes ONNX files (opset 17, IR version 8) of edge-runtime models, so that the exported model is
-//! the measured one. An fp32 model becomes plain float operators; batch normalisation is already
-//! folded. An int8 model becomes the same graph with QuantizeLinear and DequantizeLinear nodes
-//! (QDQ), which ONNX Runtime fuses into integer kernels.
+//! Writes ONNX files (opset 17, IR version 8) of networks, folded or not. A quantized network
+//! becomes the same operators with QuantizeLinear and DequantizeLinear nodes (QDQ) around them,
+//! which ONNX Runtime fuses into integer kernels. What a model file computes is written by lifting
+//! it first ([`super::lift`]). One file in `ops/` per operation says what becomes of it.
 //!
 //! Input `image`: float `[batch][channels][height][width]` of pixel values 0 to 255; normalisation
 //! is part of the graph. Output `logits`: float `[batch][classes]`. The file says so itself, and
@@ -11,21 +11,21 @@
 //! int8 weights saturate their sums at 16 bits; the session option `session.x64quantprecision` set
 //! to `1` makes them exact.
 
-mod graph;
+mod file;
+mod ops;
 mod proto;
+mod site;
 
-use edgesmith_edge_runtime::{
-    Activation, Conv, FloatConv, FloatDepthwise, FloatLayer, FloatNode, InputSpec, IntAdd, IntConv,
-    IntDepthwise, IntLayer, IntLinear, IntNode, Linear, Model, Network, Quantization,
-    Requantization, ValueId,
-};
+use edgesmith_data::Normalization;
+use edgesmith_graph::{Graph, Quantization, Shape, Weights};
 use prost::Message;
 
-use self::graph::{GraphBuilder, Name, int, ints};
+use self::file::{File, Name};
 use self::proto::{
     Dimension, DimensionProto, FLOAT, ModelProto, OperatorSetIdProto, StringStringEntryProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+use self::site::{Network, Site, to_bytes_and_back};
 
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
@@ -39,20 +39,58 @@ const LOGITS_DOC: &str = "One score per class, before softmax; the class with th
                           the answer. Classes are in the order of their numbers; if they have \
                           names, the metadata has them under \"classes\", as a JSON list.";
 
-/// The bytes of an ONNX file that computes the same as `model`: in fp32 up to the order of sums, in
-/// int8 up to one level of rounding per requantization. `metadata` is stored in the file.
-pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
-    let mut builder = GraphBuilder::default();
-    let image = normalize(&mut builder, &model.input);
-    let classes = match &model.network {
-        Network::Fp32(nodes) => float_nodes(&mut builder, image, nodes),
-        Network::Int8 { input, nodes } => int_nodes(&mut builder, image, *input, nodes),
+/// The bytes of an ONNX file that computes the same as `graph`: in fp32 up to the order of sums, in
+/// int8 up to one level of rounding for each quantized value. Tensors have the names of the graph's
+/// values, except the input and the output. The output stays real, even if it is annotated.
+/// `metadata` is stored in the file.
+///
+/// # Panics
+/// If the graph has not one input and one output, `weights` or `quantization` do not fit it, or
+/// `normalization` has the wrong number of channels.
+pub fn to_bytes(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: Option<&Quantization>,
+    normalization: &Normalization,
+    metadata: &[(&str, String)],
+) -> Vec<u8> {
+    let (input, output) = match (graph.inputs().next(), graph.outputs()) {
+        (Some(input), &[output]) if graph.inputs().len() == 1 => (input, output),
+        _ => panic!("a graph with one input and one output"),
     };
-    let mut graph = builder.finish();
-    graph.name = "edgesmith".to_owned();
-    let InputSpec { channels, height, width, .. } = model.input;
-    graph.input = vec![value_info(IMAGE, IMAGE_DOC, &[channels, height, width])];
-    graph.output = vec![value_info(LOGITS, LOGITS_DOC, &[classes])];
+    let network = Network { graph, weights, quantization };
+    let mut file = File::default();
+    let image = file.claim(IMAGE);
+    let logits = file.claim(LOGITS);
+    // Values come first, so that they and no helper of theirs get the names that they have.
+    let mut names: Vec<Name> = Vec::with_capacity(graph.values().len());
+    for (id, value) in graph.values() {
+        names.push(match id {
+            id if id == input => image.clone(),
+            id if id == output => logits.clone(),
+            _ => file.claim(&value.name),
+        });
+    }
+    // By value, the tensor that its readers read.
+    let normalized = normalize(&mut file, normalization, graph.shape(input));
+    let mut read = vec![match network.affine(input) {
+        Some(affine) => to_bytes_and_back(&mut file, IMAGE, &normalized, affine),
+        None => normalized,
+    }];
+    for (_, node) in graph.nodes() {
+        let inputs = node.inputs.iter().map(|input| read[input.index()].clone()).collect();
+        let output = names[node.output.index()].clone();
+        let mut site = Site { file: &mut file, network, node, inputs, output };
+        let tensor = ops::write(&mut site);
+        read.push(tensor);
+    }
+    if input == output {
+        file.node("Identity", &[&read[0]], &logits, vec![]);
+    }
+    let mut onnx = file.finish();
+    onnx.name = "edgesmith".to_owned();
+    onnx.input = vec![value_info(IMAGE, IMAGE_DOC, graph.shape(input))];
+    onnx.output = vec![value_info(LOGITS, LOGITS_DOC, graph.shape(output))];
     let entry = |(key, value): &(&str, String)| StringStringEntryProto {
         key: (*key).to_owned(),
         value: value.clone(),
@@ -62,19 +100,21 @@ pub fn to_bytes(model: &Model, metadata: &[(&str, String)]) -> Vec<u8> {
         producer_name: "edgesmith".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         doc_string: format!("{IMAGE}: {IMAGE_DOC}\n{LOGITS}: {LOGITS_DOC}"),
-        graph: Some(graph),
+        graph: Some(onnx),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         metadata_props: metadata.iter().map(entry).collect(),
     }
     .encode_to_vec()
 }
 
-/// A float tensor with a batch dimension of any size before `sizes`.
-fn value_info(name: &str, doc: &str, sizes: &[u32]) -> ValueInfoProto {
+/// A float tensor of a value, with a batch dimension of any size before it.
+fn value_info(name: &str, doc: &str, shape: &Shape) -> ValueInfoProto {
     let batch = Dimension::Parameter("batch".to_owned());
-    let sizes = sizes.iter().map(|&size| Dimension::Value(i64::from(size)));
-    let dim =
-        std::iter::once(batch).chain(sizes).map(|d| DimensionProto { value: Some(d) }).collect();
+    let size = |size: u32| Dimension::Value(i64::from(size));
+    let channels = size(shape.channels());
+    let space = shape.space().iter().map(|&axis| size(axis));
+    let dims = [batch, channels].into_iter().chain(space);
+    let dim = dims.map(|d| DimensionProto { value: Some(d) }).collect();
     let tensor_type =
         Some(TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) });
     ValueInfoProto {
@@ -85,271 +125,50 @@ fn value_info(name: &str, doc: &str, sizes: &[u32]) -> ValueInfoProto {
 }
 
 /// `(pixel - 255 * mean) / (255 * std)`
-fn normalize(builder: &mut GraphBuilder, input: &InputSpec) -> Name {
+fn normalize(file: &mut File, normalization: &Normalization, image: &Shape) -> Name {
+    let Normalization { mean, std } = normalization;
+    let channels = image.channels() as usize;
+    assert!(mean.len() == channels && std.len() == channels, "constants for every image channel");
     let scaled = |values: &[f32]| values.iter().map(|v| v * 255.0).collect::<Vec<f32>>();
-    let dims = [1, input.channels, 1, 1];
-    let mean = builder.floats("image.mean", &dims, &scaled(&input.mean));
-    let std = builder.floats("image.std", &dims, &scaled(&input.std));
-    let centred = builder.node("Sub", &[IMAGE, &mean], "image.centred", vec![]);
-    builder.node("Div", &[&centred, &std], "image.normalized", vec![])
-}
-
-/// Adds the nodes of an fp32 model; returns the number of classes.
-fn float_nodes(builder: &mut GraphBuilder, image: Name, nodes: &[FloatNode]) -> u32 {
-    let mut values = vec![image];
-    let mut classes = 0;
-    for (index, node) in nodes.iter().enumerate() {
-        let name = format!("node{index}");
-        let inputs: Vec<Name> = node.inputs.iter().map(|&v| value(&values, v)).collect();
-        let output = match &node.layer {
-            FloatLayer::Conv(FloatConv { conv, activation }) => {
-                float_conv(builder, &name, &inputs[0], conv, false, *activation)
-            }
-            FloatLayer::Depthwise(FloatDepthwise { conv, activation }) => {
-                float_conv(builder, &name, &inputs[0], conv, true, *activation)
-            }
-            FloatLayer::Add(_) => builder.node("Add", &[&inputs[0], &inputs[1]], &name, vec![]),
-            FloatLayer::GlobalAveragePool(_) => {
-                builder.node("GlobalAveragePool", &[&inputs[0]], &name, vec![])
-            }
-            FloatLayer::Linear(linear) => {
-                classes = linear.out_features;
-                let dims = [linear.out_features, linear.in_features];
-                let weight = builder.floats(&format!("{name}.weight"), &dims, &linear.weight);
-                let bias = builder.floats(&format!("{name}.bias"), &dims[..1], &linear.bias);
-                gemm(builder, &name, &inputs[0], &weight, &bias)
-            }
-        };
-        values.push(output);
-    }
-    classes
-}
-
-fn float_conv(
-    builder: &mut GraphBuilder,
-    name: &str,
-    input: &str,
-    conv: &Conv<f32, f32>,
-    depthwise: bool,
-    activation: Activation,
-) -> Name {
-    let dims = weight_dims(conv, depthwise);
-    let weight = builder.floats(&format!("{name}.weight"), &dims, &conv.weight);
-    let bias = builder.floats(&format!("{name}.bias"), &dims[..1], &conv.bias);
-    let attributes = conv_attributes(conv, depthwise);
-    let output =
-        builder.node("Conv", &[input, &weight, &bias], &format!("{name}.conv"), attributes);
-    match activation {
-        Activation::Linear => output,
-        Activation::Relu => builder.node("Relu", &[&output], name, vec![]),
-        Activation::Relu6 => clip(builder, name, &output, 0.0, 6.0),
-    }
-}
-
-/// Adds the nodes of an int8 model in QDQ form; returns the number of classes. A value is known by
-/// the name of its dequantized tensor.
-fn int_nodes(
-    builder: &mut GraphBuilder,
-    image: Name,
-    input: Quantization,
-    nodes: &[IntNode],
-) -> u32 {
-    let image = requantize(builder, IMAGE, &image, input);
-    let mut values = vec![(image, input)];
-    let mut classes = 0;
-    for (index, node) in nodes.iter().enumerate() {
-        let name = format!("node{index}");
-        let inputs: Vec<(Name, Quantization)> =
-            node.inputs.iter().map(|&v| value(&values, v)).collect();
-        let (source, quantization) = &inputs[0];
-        let output = match &node.layer {
-            IntLayer::Conv(IntConv { conv, requantize, clamp }) => {
-                let scales = Scales::of(requantize, *quantization, node.output);
-                let output = int_conv(builder, &name, source, &scales, conv, false);
-                clamped(builder, &name, output, *clamp, node.output)
-            }
-            IntLayer::Depthwise(IntDepthwise { conv, requantize, clamp }) => {
-                let scales = Scales::of(requantize, *quantization, node.output);
-                let output = int_conv(builder, &name, source, &scales, conv, true);
-                clamped(builder, &name, output, *clamp, node.output)
-            }
-            IntLayer::Add(IntAdd { clamp, .. }) => {
-                let sum = format!("{name}.sum");
-                let output = builder.node("Add", &[source, &inputs[1].0], &sum, vec![]);
-                clamped(builder, &name, output, *clamp, node.output)
-            }
-            IntLayer::GlobalAveragePool(_) => {
-                builder.node("GlobalAveragePool", &[source], &format!("{name}.mean"), vec![])
-            }
-            IntLayer::Linear(IntLinear { linear, logit_scale }) => {
-                classes = linear.out_features;
-                let scales = Scales::new(logit_scale.clone(), *quantization);
-                let output = int_linear(builder, &name, source, &scales, linear);
-                values.push((output, node.output));
-                continue;
-            }
-        };
-        values.push((requantize(builder, &name, &output, node.output), node.output));
-    }
-    classes
-}
-
-/// The scales of the weights and biases of a layer, per output channel.
-struct Scales {
-    weight: Vec<f32>,
-    /// Weight scale times input scale.
-    bias: Vec<f32>,
-}
-
-impl Scales {
-    fn new(bias: Vec<f32>, input: Quantization) -> Self {
-        Self { weight: bias.iter().map(|scale| scale / input.scale).collect(), bias }
-    }
-
-    /// Computes the scales from the requantization factors, because a model does not store the
-    /// scales.
-    fn of(requantize: &[Requantization], input: Quantization, output: Quantization) -> Self {
-        let scale = |r: &Requantization| (r.to_real() * f64::from(output.scale)) as f32;
-        Self::new(requantize.iter().map(scale).collect(), input)
-    }
-}
-
-fn int_conv(
-    builder: &mut GraphBuilder,
-    name: &str,
-    input: &str,
-    scales: &Scales,
-    conv: &Conv<i8, i32>,
-    depthwise: bool,
-) -> Name {
-    let dims = weight_dims(conv, depthwise);
-    let weight = dequantized_weight(builder, name, &dims, &conv.weight, &scales.weight);
-    let bias = dequantized_bias(builder, name, &conv.bias, &scales.bias);
-    let attributes = conv_attributes(conv, depthwise);
-    builder.node("Conv", &[input, &weight, &bias], &format!("{name}.conv"), attributes)
-}
-
-fn int_linear(
-    builder: &mut GraphBuilder,
-    name: &str,
-    input: &str,
-    scales: &Scales,
-    linear: &Linear<i8, i32>,
-) -> Name {
-    let dims = [linear.out_features, linear.in_features];
-    let weight = dequantized_weight(builder, name, &dims, &linear.weight, &scales.weight);
-    let bias = dequantized_bias(builder, name, &linear.bias, &scales.bias);
-    gemm(builder, name, input, &weight, &bias)
-}
-
-/// Int8 weights followed by a DequantizeLinear with one scale per output channel.
-fn dequantized_weight(
-    builder: &mut GraphBuilder,
-    name: &str,
-    dims: &[u32],
-    weight: &[i8],
-    scales: &[f32],
-) -> Name {
-    let name = format!("{name}.weight");
-    let quantized = builder.int8s(&format!("{name}_quantized"), dims, weight);
-    let scale = builder.floats(&format!("{name}_scale"), &dims[..1], scales);
-    let zeros = vec![0; scales.len()];
-    let zero = builder.int8s(&format!("{name}_zero_point"), &dims[..1], &zeros);
-    builder.node("DequantizeLinear", &[&quantized, &scale, &zero], &name, vec![int("axis", 0)])
-}
-
-/// Int32 biases followed by a DequantizeLinear. Their zero point is 0, which is the default.
-fn dequantized_bias(builder: &mut GraphBuilder, name: &str, bias: &[i32], scales: &[f32]) -> Name {
-    let name = format!("{name}.bias");
-    let dims = [bias.len() as u32];
-    let quantized = builder.int32s(&format!("{name}_quantized"), &dims, bias);
-    let scale = builder.floats(&format!("{name}_scale"), &dims, scales);
-    builder.node("DequantizeLinear", &[&quantized, &scale], &name, vec![int("axis", 0)])
-}
-
-/// Quantizes a tensor to uint8 and back.
-fn requantize(builder: &mut GraphBuilder, name: &str, input: &str, q: Quantization) -> Name {
-    let scale = builder.floats(&format!("{name}.scale"), &[], &[q.scale]);
-    let zero = builder.uint8(&format!("{name}.zero_point"), q.zero_point);
-    let quantized = format!("{name}.quantized");
-    let bytes = builder.node("QuantizeLinear", &[input, &scale, &zero], &quantized, vec![]);
-    let dequantized = format!("{name}.dequantized");
-    builder.node("DequantizeLinear", &[&bytes, &scale, &zero], &dequantized, vec![])
-}
-
-/// Adds the activation that a clamp of output bytes means. Quantization itself saturates at 0 and
-/// 255, so the full range needs no node.
-fn clamped(
-    builder: &mut GraphBuilder,
-    name: &str,
-    input: Name,
-    (low, high): (u8, u8),
-    q: Quantization,
-) -> Name {
-    let real = |byte: u8| (f32::from(byte) - f32::from(q.zero_point)) * q.scale;
-    let name = format!("{name}.activation");
-    match (low, high) {
-        (0, 255) if q.zero_point != 0 => input,
-        (low, 255) if low == q.zero_point => builder.node("Relu", &[&input], &name, vec![]),
-        (low, high) => clip(builder, &name, &input, real(low), real(high)),
-    }
-}
-
-fn clip(builder: &mut GraphBuilder, name: &str, input: &str, low: f32, high: f32) -> Name {
-    let low = builder.floats(&format!("{name}.min"), &[], &[low]);
-    let high = builder.floats(&format!("{name}.max"), &[], &[high]);
-    builder.node("Clip", &[input, &low, &high], name, vec![])
-}
-
-/// Flattens `[batch][features][1][1]` and multiplies by the transposed weights.
-fn gemm(builder: &mut GraphBuilder, name: &str, input: &str, weight: &str, bias: &str) -> Name {
-    let flat = builder.node("Flatten", &[input], &format!("{name}.flat"), vec![int("axis", 1)]);
-    builder.node("Gemm", &[&flat, weight, bias], LOGITS, vec![int("transB", 1)])
-}
-
-fn weight_dims<W, B>(conv: &Conv<W, B>, depthwise: bool) -> [u32; 4] {
-    let inputs = if depthwise { 1 } else { conv.in_channels };
-    [conv.out_channels, inputs, conv.kernel, conv.kernel]
-}
-
-fn conv_attributes<W, B>(conv: &Conv<W, B>, depthwise: bool) -> Vec<proto::AttributeProto> {
-    let group = if depthwise { conv.in_channels } else { 1 };
-    vec![
-        ints("kernel_shape", &[conv.kernel; 2]),
-        ints("strides", &[conv.stride; 2]),
-        ints("pads", &[conv.padding; 4]),
-        int("group", i64::from(group)),
-    ]
-}
-
-fn value<T: Clone>(values: &[T], id: ValueId) -> T {
-    values[id.0 as usize].clone()
+    let mut dims = vec![1, image.channels()];
+    dims.resize(2 + image.space().len(), 1);
+    let mean = file.floats("image.mean", &dims, &scaled(mean));
+    let std = file.floats("image.std", &dims, &scaled(std));
+    let centred = file.claim("image.centred");
+    file.node("Sub", &[IMAGE, &mean], &centred, vec![]);
+    let normalized = file.claim("image.normalized");
+    file.node("Div", &[&centred, &std], &normalized, vec![]);
+    normalized
 }
 
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;
 
-    use edgesmith_graph::Graph;
+    use edgesmith_graph::{Add, Affine, Conv, GatherChannels, GraphBuilder, Place, Role, Sigmoid};
     use edgesmith_testing::{
         images_for, normalization, random_bytes, random_weights, residual_graph,
     };
 
     use super::*;
-    use crate::export::{float_model, integer_model};
+    use crate::export::{Lifted, float_model, integer_model, lift};
 
-    fn models() -> (Graph, Model, Model) {
+    /// A network, as it ships in fp32 and in int8.
+    fn models() -> (Graph, Lifted, Lifted) {
         let graph = residual_graph();
         let (weights, constants) = (random_weights(&graph, 1), normalization(&graph));
         let set = images_for(&graph, &[random_bytes(&graph, 1)]);
         let go_on = &mut || ControlFlow::Continue(());
         let int8 = integer_model(&graph, &weights, &constants, &set, go_on).unwrap();
         let float = float_model(&graph, &weights, &constants).unwrap();
-        (graph, float, int8)
+        (graph, lift(&float).unwrap(), lift(&int8).unwrap())
     }
 
-    fn decoded(model: &Model) -> ModelProto {
-        ModelProto::decode(to_bytes(model, &[("study", "digits".to_owned())]).as_slice()).unwrap()
+    fn decoded(lifted: &Lifted) -> ModelProto {
+        let Lifted { graph, weights, quantization, normalization } = lifted;
+        let metadata = [("study", "digits".to_owned())];
+        let bytes = to_bytes(graph, weights, quantization.as_ref(), normalization, &metadata);
+        ModelProto::decode(bytes.as_slice()).unwrap()
     }
 
     fn count(model: &ModelProto, op_type: &str) -> usize {
@@ -377,16 +196,70 @@ mod tests {
     fn inputs_of_a_node_come_before_it_and_names_are_unique() {
         let (_, float, int8) = models();
         for model in [float, int8] {
-            let graph = decoded(&model).graph.unwrap();
-            let constants = graph.initializer.iter().map(|tensor| tensor.name.clone());
-            let mut known: Vec<String> = constants.chain([IMAGE.to_owned()]).collect();
-            for node in graph.node {
-                assert!(node.input.iter().all(|name| known.contains(name)), "{node:?}");
-                assert!(!known.contains(&node.output[0]), "{node:?}");
-                known.extend(node.output);
-            }
-            assert!(known.contains(&LOGITS.to_owned()));
+            check_names(&decoded(&model));
         }
+    }
+
+    fn check_names(model: &ModelProto) {
+        let graph = model.graph.as_ref().unwrap();
+        let mut known = std::collections::BTreeSet::from([IMAGE]);
+        for constant in &graph.initializer {
+            assert!(known.insert(&constant.name), "{}", constant.name);
+        }
+        for node in &graph.node {
+            assert!(node.input.iter().all(|name| known.contains(&**name)), "{node:?}");
+            assert!(known.insert(&node.output[0]), "{node:?}");
+        }
+        assert!(known.contains(LOGITS));
+    }
+
+    /// Names of the graph that the file has for something else, and a weight that is read twice.
+    #[test]
+    fn any_names_of_a_graph_become_unique_ones() {
+        let mut builder = GraphBuilder::new();
+        let image = builder.input("logits", Shape::new(2, &[3, 3]).unwrap()).unwrap();
+        let weight = builder.parameter("image.scale", &[2, 2, 1, 1], Role::Weight).unwrap();
+        let mut conv = |name: &'static str, input| {
+            let conv = Conv::dense(1, 1);
+            builder.node(name, conv, &[input], &[weight], Place::default()).unwrap()
+        };
+        let first = conv("image", image);
+        let second = conv("image.mean", first);
+        let gather = GatherChannels { indices: vec![1, 0] };
+        let gather = builder.node("x", gather, &[second], &[], Place::default()).unwrap();
+        let sigmoid = builder.node("x.indices", Sigmoid, &[gather], &[], Place::default()).unwrap();
+        let inputs = [sigmoid, sigmoid];
+        let last = builder.node("x.quantized", Add, &inputs, &[], Place::default()).unwrap();
+        let graph = builder.finish(&[last]).unwrap();
+        let mut quantization = Quantization::none(&graph);
+        for (id, _) in graph.values() {
+            quantization.set_value(id, Affine { scale: 0.1, zero_point: 3 });
+        }
+        quantization.set_parameter(weight, vec![0.1, 0.2]);
+        for quantization in [None, Some(quantization)] {
+            let (weights, normalization) = (random_weights(&graph, 1), normalization(&graph));
+            let file =
+                decoded(&Lifted { graph: graph.clone(), weights, quantization, normalization });
+            check_names(&file);
+            let values = |names: &[&str]| {
+                let nodes = &file.graph.as_ref().unwrap().node;
+                names.iter().all(|name| nodes.iter().any(|node| node.output == [*name]))
+            };
+            assert!(values(&["image_2", "image.mean", "x", "x.indices", LOGITS]));
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_the_input_is_the_normalised_image() {
+        let mut builder = GraphBuilder::new();
+        let image = builder.input("image", Shape::new(2, &[3, 3]).unwrap()).unwrap();
+        let graph = builder.finish(&[image]).unwrap();
+        let (weights, normalization) = (Weights::default(), normalization(&graph));
+        let file = decoded(&Lifted { graph, weights, quantization: None, normalization });
+        check_names(&file);
+        let nodes = file.graph.unwrap().node;
+        let types: Vec<&str> = nodes.iter().map(|node| &*node.op_type).collect();
+        assert_eq!(types, ["Sub", "Div", "Identity"]);
     }
 
     #[test]

@@ -11,7 +11,11 @@ pub(super) const UINT8: i32 = 2;
 pub(super) const INT8: i32 = 3;
 /// `TensorProto.DataType.INT32`
 pub(super) const INT32: i32 = 6;
+/// `TensorProto.DataType.INT64`
+pub(super) const INT64: i32 = 7;
 
+/// `AttributeProto.AttributeType.FLOAT`
+pub(super) const ATTRIBUTE_FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType.INT`
 pub(super) const ATTRIBUTE_INT: i32 = 2;
 /// `AttributeProto.AttributeType.INTS`
@@ -84,6 +88,8 @@ pub(super) struct NodeProto {
 pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
     pub name: String,
+    #[prost(float, tag = "2")]
+    pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
     #[prost(int64, repeated, packed = "false", tag = "8")]

@@ -1,0 +1,14 @@
+//! `Concat` along the channels
+
+use edgesmith_graph::Concat;
+
+use super::{Name, Site, Write};
+use crate::export::onnx::file::int;
+
+impl Write for Concat {
+    fn write(&self, site: &mut Site<'_>) -> Name {
+        let inputs = site.inputs.clone();
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        site.finish("Concat", &inputs, vec![int("axis", 1)])
+    }
+}

@@ -1,0 +1,149 @@
+//! What an operation sees of the network that is written, and what it adds to the file.
+
+use edgesmith_graph::{Affine, Graph, Node, Quantization, Shape, ValueId, Weights};
+
+use super::file::{File, Name, int};
+use super::proto::AttributeProto;
+
+/// The network that is written.
+#[derive(Clone, Copy)]
+pub(super) struct Network<'a> {
+    pub graph: &'a Graph,
+    pub weights: &'a Weights,
+    pub quantization: Option<&'a Quantization>,
+}
+
+/// A node of the network, with the names of the tensors that it reads and computes.
+pub(super) struct Site<'a> {
+    pub file: &'a mut File,
+    pub network: Network<'a>,
+    pub node: &'a Node,
+    /// What it reads, one per input.
+    pub inputs: Vec<Name>,
+    /// What it computes, before that is quantized.
+    pub output: Name,
+}
+
+impl Network<'_> {
+    /// How a value is held as bytes. Outputs of the network stay real, as in the engine.
+    pub fn affine(&self, value: ValueId) -> Option<Affine> {
+        let quantized = self.quantization.and_then(|quantization| quantization.value(value));
+        quantized.filter(|_| !self.graph.outputs().contains(&value))
+    }
+}
+
+impl<'a> Site<'a> {
+    /// The name of an input.
+    pub fn input(&self, place: usize) -> Name {
+        self.inputs[place].clone()
+    }
+
+    /// The shape of an input.
+    pub fn shape(&self, place: usize) -> &'a Shape {
+        self.network.graph.shape(self.node.inputs[place])
+    }
+
+    /// The shape of a parameter.
+    pub fn dims(&self, slot: usize) -> &'a [u32] {
+        &self.network.graph.parameter(self.node.parameters[slot]).shape
+    }
+
+    /// Adds the node that computes the output, and its quantization. Returns what is read of it.
+    pub fn finish(
+        &mut self,
+        op_type: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> Name {
+        let output = self.output.clone();
+        self.file.node(op_type, inputs, &output, attributes);
+        self.quantized(&output)
+    }
+
+    /// Adds a node that computes something on the way to the output.
+    pub fn step(
+        &mut self,
+        part: &str,
+        op_type: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> Name {
+        let name = self.file.claim(&format!("{}.{part}", self.output));
+        self.file.node(op_type, inputs, &name, attributes);
+        name
+    }
+
+    /// A tensor with the numbers of the output, quantized as the output is.
+    pub fn quantized(&mut self, tensor: &str) -> Name {
+        match self.network.affine(self.node.output) {
+            Some(affine) => to_bytes_and_back(self.file, tensor, tensor, affine),
+            None => tensor.to_owned(),
+        }
+    }
+
+    /// Adds a parameter of the node.
+    pub fn parameter(&mut self, slot: usize) -> Name {
+        self.parameter_as(slot, self.dims(slot))
+    }
+
+    /// Adds a parameter of the node with other sizes; the first axis stays the first. If it is
+    /// quantized, a DequantizeLinear with a scale per index of that axis follows its integers.
+    pub fn parameter_as(&mut self, slot: usize, dims: &[u32]) -> Name {
+        let Network { graph, weights, quantization } = self.network;
+        let id = self.node.parameters[slot];
+        let (wish, numbers) = (&graph.parameter(id).name, &weights.of(graph, id).data);
+        let Some(scales) = quantization.and_then(|quantization| quantization.parameter(id)) else {
+            return self.file.floats(wish, dims, numbers);
+        };
+        let rows = numbers.chunks_exact(numbers.len() / scales.len()).zip(scales);
+        // The cast saturates.
+        let integers = rows.flat_map(|(row, scale)| {
+            row.iter().map(move |&number| (f64::from(number) / scale).round() as i8)
+        });
+        let integers: Vec<i8> = integers.collect();
+        let scales: Vec<f32> = scales.iter().map(|&scale| scale as f32).collect();
+        let name = self.file.claim(wish);
+        let quantized = self.file.int8s(&format!("{name}_quantized"), dims, &integers);
+        let scale = self.file.floats(&format!("{name}_scale"), &dims[..1], &scales);
+        let zeros = vec![0; scales.len()];
+        let zero = self.file.int8s(&format!("{name}_zero_point"), &dims[..1], &zeros);
+        let axis = vec![int("axis", 0)];
+        self.file.node("DequantizeLinear", &[&quantized, &scale, &zero], &name, axis);
+        name
+    }
+
+    /// Adds the bias of a convolution or linear layer, if it has one: in int32 at the scale of the
+    /// products if the weight and the input are quantized.
+    pub fn bias(&mut self) -> Option<Name> {
+        let Network { graph, weights, quantization } = self.network;
+        let [weight, bias] = self.node.parameters[..] else { return None };
+        let scales = quantization.and_then(|quantization| quantization.parameter(weight));
+        let (Some(scales), Some(input)) = (scales, self.network.affine(self.node.inputs[0])) else {
+            return Some(self.parameter(1));
+        };
+        let (wish, numbers) = (&graph.parameter(bias).name, &weights.of(graph, bias).data);
+        let scales: Vec<f64> = scales.iter().map(|scale| f64::from(input.scale) * scale).collect();
+        let numbers = numbers.iter().zip(&scales);
+        // The cast saturates.
+        let integers: Vec<i32> =
+            numbers.map(|(&number, scale)| (f64::from(number) / scale).round() as i32).collect();
+        let scales: Vec<f32> = scales.into_iter().map(|scale| scale as f32).collect();
+        let (name, dims) = (self.file.claim(wish), self.dims(1));
+        let quantized = self.file.int32s(&format!("{name}_quantized"), dims, &integers);
+        let scale = self.file.floats(&format!("{name}_scale"), dims, &scales);
+        // The zero point is 0, which is the default.
+        self.file.node("DequantizeLinear", &[&quantized, &scale], &name, vec![int("axis", 0)]);
+        Some(name)
+    }
+}
+
+/// Quantizes a tensor to uint8 and back. `wish` is what the names of the parts begin with.
+pub(super) fn to_bytes_and_back(file: &mut File, wish: &str, tensor: &str, affine: Affine) -> Name {
+    let scale = file.floats(&format!("{wish}.scale"), &[], &[affine.scale]);
+    let zero = file.uint8(&format!("{wish}.zero_point"), affine.zero_point);
+    let quantized = file.claim(&format!("{wish}.quantized"));
+    file.node("QuantizeLinear", &[tensor, &scale, &zero], &quantized, vec![]);
+    let dequantized = file.claim(&format!("{wish}.dequantized"));
+    file.node("DequantizeLinear", &[&quantized, &scale, &zero], &dequantized, vec![]);
+    dequantized
+}
