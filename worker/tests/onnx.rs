@@ -16,9 +16,9 @@ use edgesmith_data::{Dataset, ImageSet, Normalization};
 use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{
     Add, Affine, BatchNormalization, Clip, Concat, Conv, Evaluator, Flatten, GatherChannels,
-    GlobalAveragePool, Graph, GraphBuilder, Groups, HardSwish, Linear, MaxPool, Multiply, Op,
-    Operation as _, ParameterId, Place, Quantization, Role, Shape, Sigmoid, ValueId, Weights,
-    WindowAxis,
+    GlobalAveragePool, Graph, GraphBuilder, Groups, HardSwish, LeakyRelu, Linear, MaxPool,
+    Multiply, Op, Operation as _, ParameterId, Place, Quantization, Role, Shape, Sigmoid, ValueId,
+    Weights, WindowAxis,
 };
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
 use edgesmith_testing::random_weights;
@@ -228,7 +228,7 @@ fn random_node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Optio
     let axes = shape.space().len();
     let same_space = net.builder.shape(second).space() == shape.space();
     let alike = *net.builder.shape(second) == shape;
-    match rng.random_range(0..15) {
+    match rng.random_range(0..16) {
         0 => random_conv(net, rng, first, Groups::Equal(1)),
         1 => random_conv(net, rng, first, Groups::PerChannel),
         2 if shape.channels().is_multiple_of(2) => {
@@ -286,6 +286,7 @@ fn random_node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Optio
         12 if shape.elements() < 200 => net.add(Flatten, &[first], &[]),
         13 => net.linear(first, rng.random_range(1..6), rng.random_bool(0.5)),
         14 if alike => net.add(Multiply, &[first, second], &[]),
+        15 => net.add(LeakyRelu { slope: rng.random_range(-0.5..1.5) }, &[first], &[]),
         _ => None,
     }
 }

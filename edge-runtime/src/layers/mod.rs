@@ -211,6 +211,7 @@ layers! {
     add: Add(FloatAdd, IntAdd),
     global_average_pool: GlobalAveragePool(FloatGlobalAveragePool, IntGlobalAveragePool),
     linear: Linear(FloatLinear, IntLinear),
+    leaky_relu: LeakyRelu(FloatLeakyRelu, IntLeakyRelu),
 }
 
 /// Whether no two kinds have the same code.

@@ -2,9 +2,9 @@
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FORMAT_VERSION, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool,
-    FloatLayer, FloatNode, FormatProblem, InputSpec, IntAdd, IntConv, IntDepthwise,
-    IntGlobalAveragePool, IntLayer, IntLinear, IntNode, Linear, Model, ModelError, Network,
-    Quantization, Requantization, Session, ValueId,
+    FloatLayer, FloatLeakyRelu, FloatNode, FormatProblem, InputSpec, IntAdd, IntConv, IntDepthwise,
+    IntGlobalAveragePool, IntLayer, IntLeakyRelu, IntLinear, IntNode, Linear, Model, ModelError,
+    Network, Quantization, Requantization, Session, ValueId,
 };
 use proptest::prelude::*;
 
@@ -146,12 +146,16 @@ fn the_layout_is_as_documented() {
     assert_eq!(tiny().to_bytes(), expected);
 }
 
-/// Checks that the section of the nodes has these bytes, fewer than 128, and that it can be read.
+/// Checks that the section of the nodes has these bytes, and that it can be read.
 fn assert_nodes(network: Network, tag: &[u8; 4], nodes: &[u8]) {
     let model = Model { network, ..tiny() };
     let bytes = model.to_bytes();
     let start = HEADER + 5 + usize::from(bytes[HEADER + 4]);
-    let expected = [&tag[..], &[nodes.len() as u8], nodes].concat();
+    let length = match nodes.len() {
+        short @ ..0x80 => vec![short as u8],
+        long => vec![long as u8 & 0x7f | 0x80, (long >> 7) as u8],
+    };
+    let expected = [&tag[..], &length, nodes].concat();
     assert_eq!(bytes[start..bytes.len() - 4], expected);
     assert_eq!(Model::from_bytes(&bytes), Ok(model));
 }
@@ -167,17 +171,19 @@ fn the_layout_of_layers_in_fp32_is_as_documented() {
         (vec![0], depthwise),
         (vec![0, 1], FloatLayer::Add(FloatAdd)),
         (vec![2], FloatLayer::GlobalAveragePool(FloatGlobalAveragePool)),
-        (vec![3], FloatLayer::Linear(linear)),
+        (vec![3], FloatLayer::LeakyRelu(FloatLeakyRelu { slope: 0.25 })),
+        (vec![4], FloatLayer::Linear(linear)),
     ];
     let nodes = layers.map(|(inputs, layer)| FloatNode {
         inputs: inputs.into_iter().map(ValueId).collect(),
         layer,
     });
-    let mut expected = vec![4];
+    let mut expected = vec![5];
     expected.extend([2, 1, 0, 1, 1, 1, 1, 0, 1, 0, 0, 0x80, 0x3f, 1, 0, 0, 0, 0xc0, 1]);
     expected.extend([3, 2, 0, 1]);
     expected.extend([4, 1, 2]);
-    expected.extend([5, 1, 3, 1, 1, 1, 0, 0, 0, 0x3f, 1, 0, 0, 0x80, 0x3e]);
+    expected.extend([6, 1, 3, 0, 0, 0x80, 0x3e]);
+    expected.extend([5, 1, 4, 1, 1, 1, 0, 0, 0, 0x3f, 1, 0, 0, 0x80, 0x3e]);
     assert_nodes(Network::Fp32(nodes.to_vec()), b"FP32", &expected);
 }
 
@@ -187,6 +193,7 @@ fn the_layout_of_layers_in_integers_is_as_documented() {
     let half = Requantization { multiplier: 1 << 30, shift: 0 };
     let quarter = Requantization { multiplier: 1 << 30, shift: -1 };
     let conv = small_conv(vec![-1], vec![-2]);
+    let table = std::array::from_fn(|byte| 255 - byte as u8);
     let linear = Linear { in_features: 1, out_features: 1, weight: vec![3], bias: vec![4] };
     let layers = [
         (
@@ -202,7 +209,8 @@ fn the_layout_of_layers_in_integers_is_as_documented() {
             IntLayer::Add(IntAdd { sides: [half, quarter], output: quarter, clamp: (0, 255) }),
         ),
         (vec![3], IntLayer::GlobalAveragePool(IntGlobalAveragePool { requantize: quarter })),
-        (vec![4], IntLayer::Linear(IntLinear { linear, logit_scale: vec![1.0] })),
+        (vec![4], IntLayer::LeakyRelu(IntLeakyRelu { slope: 0.25, table: Box::new(table) })),
+        (vec![5], IntLayer::Linear(IntLinear { linear, logit_scale: vec![1.0] })),
     ];
     let nodes = layers.map(|(inputs, layer)| IntNode {
         inputs: inputs.into_iter().map(ValueId).collect(),
@@ -211,7 +219,7 @@ fn the_layout_of_layers_in_integers_is_as_documented() {
     });
     // The scale 0.5 and the zero point 7.
     let end = [0, 0, 0, 0x3f, 7];
-    let mut expected = vec![0, 0, 0, 0x3f, 7, 5];
+    let mut expected = vec![0, 0, 0, 0x3f, 7, 6];
     expected.extend([1, 1, 0, 1, 1, 1, 1, 0, 1, 0xff, 1, 0xfe, 0xff, 0xff, 0xff]);
     expected.extend([1, 0, 0, 0, 0x40, 0, 7, 255]);
     expected.extend(end);
@@ -222,7 +230,10 @@ fn the_layout_of_layers_in_integers_is_as_documented() {
     expected.extend(end);
     expected.extend([4, 1, 3, 0, 0, 0, 0x40, 1]);
     expected.extend(end);
-    expected.extend([5, 1, 4, 1, 1, 1, 3, 1, 4, 0, 0, 0, 1, 0, 0, 0x80, 0x3f]);
+    expected.extend([6, 1, 4, 0, 0, 0x80, 0x3e]);
+    expected.extend((0..=255).rev());
+    expected.extend(end);
+    expected.extend([5, 1, 5, 1, 1, 1, 3, 1, 4, 0, 0, 0, 1, 0, 0, 0x80, 0x3f]);
     expected.extend(end);
     let network = Network::Int8 { input: output, nodes: nodes.to_vec() };
     assert_nodes(network, b"INT8", &expected);
@@ -317,4 +328,14 @@ fn malformed_sections_are_located() {
         malformed(44, FormatProblem::LeftOver(4))
     );
     assert_eq!(with_sections(&[&input[..], b"FP32\x01\0"].concat()), ModelError::NoNodes);
+    // A leaky ReLU whose slope, or whose table, ends early.
+    assert_eq!(
+        with_sections(&[&input[..], b"FP32\x07\x01\x06\x01\0abc"].concat()),
+        malformed(47, FormatProblem::TooShort { needed: 4, available: 3 })
+    );
+    let nodes = b"\0\0\x80\x3f\0\x01\x06\x01\0\0\0\x80\x3e";
+    assert_eq!(
+        with_sections(&[&input[..], b"INT8\x71", nodes, &[1; 100]].concat()),
+        malformed(56, FormatProblem::TooShort { needed: 256, available: 100 })
+    );
 }

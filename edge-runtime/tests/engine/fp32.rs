@@ -1,8 +1,8 @@
 //! Networks in fp32 agree with the definitions computed in f64, up to rounding.
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatConv, FloatLayer, FloatNode, InputError, InputSpec, Linear, Model,
-    Network, Session, ValueId,
+    Activation, Conv, FloatConv, FloatLayer, FloatLeakyRelu, FloatNode, InputError, InputSpec,
+    Linear, Model, Network, Session, ValueId,
 };
 use proptest::prelude::*;
 
@@ -73,6 +73,43 @@ fn activations_clamp_at_their_bounds() {
     assert_eq!(all(Activation::Linear), [-10.0, -2.0, 2.0, 10.0]);
     assert_eq!(all(Activation::Relu), [0.0, 0.0, 2.0, 10.0]);
     assert_eq!(all(Activation::Relu6), [0.0, 0.0, 2.0, 6.0]);
+}
+
+#[test]
+fn a_leaky_relu_scales_what_is_negative() {
+    // More elements than a vector register has, and a rest.
+    let side = 7;
+    let features = side * side;
+    let mut identity = vec![0.0; (features * features) as usize];
+    identity.iter_mut().step_by(features as usize + 1).for_each(|weight| *weight = 1.0);
+    // Bytes 0 to 255 are about -128 to 127.
+    let (mean, std) = (vec![128.0 / 255.0], vec![1.0 / 255.0]);
+    let input = InputSpec { channels: 1, height: side, width: side, mean, std };
+    let image = Random(1).bytes(features as usize);
+    for slope in [0.25, -0.5, 2.0, 0.0] {
+        let linear = Linear {
+            in_features: features,
+            out_features: features,
+            weight: identity.clone(),
+            bias: vec![0.0; features as usize],
+        };
+        let nodes = vec![
+            FloatNode {
+                inputs: vec![ValueId(0)],
+                layer: FloatLayer::LeakyRelu(FloatLeakyRelu { slope }),
+            },
+            FloatNode { inputs: vec![ValueId(1)], layer: FloatLayer::Linear(linear) },
+        ];
+        let expected: Vec<f32> = image
+            .iter()
+            .map(|&byte| input.normalized(0, byte))
+            .map(|x| if x >= 0.0 { x } else { slope * x })
+            .collect();
+        let model = Model { input: input.clone(), network: Network::Fp32(nodes) };
+        for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {
+            assert_eq!(session.run(&image).unwrap(), expected, "slope {slope}");
+        }
+    }
 }
 
 #[test]

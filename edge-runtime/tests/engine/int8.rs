@@ -1,8 +1,8 @@
 //! Integer networks agree with the definitions bit for bit, for every instruction set.
 
 use edgesmith_edge_runtime::{
-    Conv, InputSpec, IntConv, IntLayer, IntLinear, IntNode, Linear, Model, Network, Quantization,
-    Requantization, Session, ValueId,
+    Conv, InputSpec, IntConv, IntLayer, IntLeakyRelu, IntLinear, IntNode, Linear, Model, Network,
+    Quantization, Requantization, Session, ValueId,
 };
 use proptest::prelude::*;
 
@@ -104,6 +104,33 @@ fn the_largest_accumulators_do_not_wrap() {
     let model = Model { input, network: Network::Int8 { input: byte, nodes } };
     for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {
         assert_eq!(session.run(&[255]).unwrap(), [127.0, -127.0]);
+    }
+}
+
+#[test]
+fn a_leaky_relu_looks_every_byte_up() {
+    let byte = Quantization { scale: 1.0, zero_point: 0 };
+    let table = Box::new(std::array::from_fn(|input| 255 - input as u8));
+    let linear = Linear { in_features: 1, out_features: 1, weight: vec![1], bias: vec![0] };
+    let nodes = vec![
+        IntNode {
+            inputs: vec![ValueId(0)],
+            layer: IntLayer::LeakyRelu(IntLeakyRelu { slope: -1.0, table }),
+            output: byte,
+        },
+        IntNode {
+            inputs: vec![ValueId(1)],
+            layer: IntLayer::Linear(IntLinear { linear, logit_scale: vec![1.0] }),
+            output: byte,
+        },
+    ];
+    let input =
+        InputSpec { channels: 1, height: 1, width: 1, mean: vec![0.0], std: vec![1.0 / 255.0] };
+    let model = Model { input, network: Network::Int8 { input: byte, nodes } };
+    for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {
+        for byte in 0..=u8::MAX {
+            assert_eq!(session.run(&[byte]).unwrap(), [f32::from(255 - byte)]);
+        }
     }
 }
 

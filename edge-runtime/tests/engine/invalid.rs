@@ -2,9 +2,9 @@
 //! reason.
 
 use edgesmith_edge_runtime::{
-    Conv, FloatAdd, FloatGlobalAveragePool, FloatLayer, FloatNode, InputSpec, IntConv, IntLayer,
-    IntNode, Model, ModelError, Network, Problem, Quantization, Requantization, Session, Shape,
-    ValueId,
+    Conv, FloatAdd, FloatGlobalAveragePool, FloatLayer, FloatLeakyRelu, FloatNode, InputSpec,
+    IntConv, IntLayer, IntNode, Model, ModelError, Network, Problem, Quantization, Requantization,
+    Session, Shape, ValueId,
 };
 
 use crate::models::{float_model, int_model};
@@ -245,6 +245,23 @@ fn weights_that_are_not_finite_are_refused() {
     };
     linear.bias[0] = f32::INFINITY;
     assert!(matches!(problem(&model), Problem::BadNumber { what: "the bias", .. }));
+}
+
+#[test]
+fn slopes_that_are_not_finite_are_refused() {
+    for slope in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut model = float_model(3, 1);
+        let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
+        nodes[0] = FloatNode {
+            inputs: vec![ValueId(0)],
+            layer: FloatLayer::LeakyRelu(FloatLeakyRelu { slope }),
+        };
+        let problem = problem(&model);
+        assert_eq!(
+            problem.to_string(),
+            format!("the slope is {slope}, which is not a finite number")
+        );
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
-    FloatNode, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer, IntLinear,
-    IntNode, Linear, Model, Network, Quantization, Requantization, Shape, ValueId,
+    FloatLeakyRelu, FloatNode, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool,
+    IntLayer, IntLeakyRelu, IntLinear, IntNode, Linear, Model, Network, Quantization,
+    Requantization, Shape, ValueId,
 };
 
 /// SplitMix64 (Steele et al. 2014).
@@ -49,6 +50,7 @@ enum Kind {
     Conv { conv: Conv<(), ()>, depthwise: bool },
     Add,
     Pool,
+    LeakyRelu,
 }
 
 /// The kind and inputs of each node, and the shapes of all values.
@@ -88,7 +90,7 @@ impl Skeleton {
         let value = if random.chance(4) { random.int(0, newest as i64) as usize } else { newest };
         let shape = self.shapes[value];
         let id = |value: usize| ValueId(value as u32);
-        let (inputs, kind, output) = match random.int(0, 9) {
+        let (inputs, kind, output) = match random.int(0, 10) {
             0 => {
                 let output = Shape { height: 1, width: 1, ..shape };
                 (vec![id(value)], Kind::Pool, output)
@@ -99,6 +101,7 @@ impl Skeleton {
                 let other = others[random.int(0, others.len() as i64 - 1) as usize];
                 (vec![id(value), id(other)], Kind::Add, shape)
             }
+            10 => (vec![id(value)], Kind::LeakyRelu, shape),
             kind => {
                 let depthwise = kind >= 7;
                 let conv = random_conv(random, shape, depthwise);
@@ -186,6 +189,9 @@ pub fn float_model(seed: u64, most_nodes: u32) -> Model {
             }
             Kind::Add => FloatLayer::Add(FloatAdd),
             Kind::Pool => FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
+            Kind::LeakyRelu => {
+                FloatLayer::LeakyRelu(FloatLeakyRelu { slope: random.real(-0.5, 1.5) })
+            }
         };
         float_nodes.push(FloatNode { inputs, layer });
     }
@@ -261,6 +267,11 @@ pub fn int_model(seed: u64, most_nodes: u32) -> Model {
             }
             Kind::Pool => IntLayer::GlobalAveragePool(IntGlobalAveragePool {
                 requantize: Requantization::from_real(random.real(0.005, 1.5).into()),
+            }),
+            // Any table is valid, so this is not one of a leaky ReLU.
+            Kind::LeakyRelu => IntLayer::LeakyRelu(IntLeakyRelu {
+                slope: random.real(-0.5, 1.5),
+                table: Box::new(std::array::from_fn(|_| random.next() as u8)),
             }),
         };
         nodes.push(IntNode { inputs, layer, output });

@@ -3,8 +3,8 @@
 
 use edgesmith_edge_runtime::{
     Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
-    InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer, IntLinear, Model,
-    Network, Requantization, Shape,
+    FloatLeakyRelu, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer,
+    IntLeakyRelu, IntLinear, Model, Network, Requantization, Shape,
 };
 
 /// Values `[channels][height][width]` and their shape.
@@ -77,6 +77,10 @@ pub fn run_int(model: &Model, image: &[u8]) -> Vec<f32> {
                     byte(sum, *requantize, (0, 255))
                 })
             }
+            IntLayer::LeakyRelu(IntLeakyRelu { table, .. }) => {
+                let values = map.values.iter().map(|&q| table[usize::from(q)]).collect();
+                Map { shape: map.shape, values }
+            }
             IntLayer::Linear(IntLinear { linear, logit_scale }) => {
                 return (0..linear.out_features as usize)
                     .map(|out| {
@@ -125,6 +129,10 @@ fn run_float(model: &Model, image: &[u8]) -> Vec<f64> {
             }
             FloatLayer::GlobalAveragePool(FloatGlobalAveragePool) => {
                 pool(map, |channel| channel.iter().sum::<f64>() / channel.len() as f64)
+            }
+            FloatLayer::LeakyRelu(FloatLeakyRelu { slope }) => {
+                let leaky = |&x: &f64| if x >= 0.0 { x } else { f64::from(*slope) * x };
+                Map { shape: map.shape, values: map.values.iter().map(leaky).collect() }
             }
             FloatLayer::Linear(linear) => {
                 return (0..linear.out_features as usize)

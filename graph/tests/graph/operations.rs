@@ -2,8 +2,8 @@
 
 use edgesmith_graph::{
     Add, BatchNormalization, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool,
-    Groups, HardSwish, InferError, Linear, Memory, Multiply, Op, Operands, Operation, Shape,
-    Sigmoid, WindowAxis,
+    Groups, HardSwish, InferError, LeakyRelu, Linear, Memory, Multiply, Op, Operands, Operation,
+    Shape, Sigmoid, WindowAxis,
 };
 use smallvec::smallvec;
 
@@ -81,6 +81,10 @@ fn activations() {
     close(&of(Clip::RELU.into()), &[0.0, 0.0, 2.0, 9.0]);
     close(&of(Clip::RELU6.into()), &[0.0, 0.0, 2.0, 6.0]);
     close(&of(HardSwish.into()), &[0.0, -1.0 / 3.0, 5.0 / 3.0, 9.0]);
+    close(&of(LeakyRelu { slope: 0.25 }.into()), &[-1.0, -0.25, 2.0, 9.0]);
+    for slope in [f32::NAN, f32::INFINITY] {
+        assert!(output(LeakyRelu { slope }, &[(&vector, &x)], &[]).is_err());
+    }
     let e = std::f64::consts::E;
     close(&of(Sigmoid.into())[1..2], &[1.0 / (1.0 + e)]);
     for (low, high) in [(1.0, 0.0), (f32::NAN, 1.0), (0.0, f32::NAN)] {
@@ -165,6 +169,7 @@ fn only_operations_that_read_each_number_once_write_over_their_input() {
         GatherChannels { indices: vec![0] }.into(),
         GlobalAveragePool.into(),
         HardSwish.into(),
+        LeakyRelu { slope: 0.5 }.into(),
         Linear.into(),
         Multiply.into(),
         Sigmoid.into(),
@@ -175,6 +180,14 @@ fn only_operations_that_read_each_number_once_write_over_their_input() {
     .collect();
     assert_eq!(
         in_place,
-        ["batch_normalization", "clip", "flatten", "hard_swish", "multiply", "sigmoid"]
+        [
+            "batch_normalization",
+            "clip",
+            "flatten",
+            "hard_swish",
+            "leaky_relu",
+            "multiply",
+            "sigmoid"
+        ]
     );
 }

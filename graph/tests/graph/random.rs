@@ -2,7 +2,7 @@
 
 use edgesmith_graph::{
     Add, Array, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups,
-    HardSwish, MaxPool, Multiply, Op, Operation, Role, Shape, Sigmoid, ValueId, Weights,
+    HardSwish, LeakyRelu, MaxPool, Multiply, Op, Operation, Role, Shape, Sigmoid, ValueId, Weights,
     WindowAxis,
 };
 use rand::{RngExt, SeedableRng};
@@ -47,7 +47,7 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
     let axes = shape.space().len();
     let same_space = net.builder.shape(second).space() == shape.space();
     let alike = *net.builder.shape(second) == shape;
-    match rng.random_range(0..15) {
+    match rng.random_range(0..16) {
         0 => {
             let filters = rng.random_range(1..6);
             convolution(net, rng, first, Groups::Equal(1), filters)
@@ -95,6 +95,7 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
         12 if shape.elements() < 200 => Some(net.op(Flatten, &[first])),
         13 => Some(net.linear(first, rng.random_range(1..6))),
         14 if alike => Some(net.op(Multiply, &[first, second])),
+        15 => Some(net.op(LeakyRelu { slope: rng.random_range(-0.5..1.5) }, &[first])),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
     Add, Affine, Array, Clip, Conv, Flatten, GlobalAveragePool, Graph, GraphBuilder, GraphError,
-    Linear, Op, ParameterId, Place, Quantization, Role, Shape, ValueId, Weights,
+    LeakyRelu, Linear, Op, ParameterId, Place, Quantization, Role, Shape, ValueId, Weights,
 };
 
 /// Bits that the engine adds below the point of each side of a sum.
@@ -141,6 +141,9 @@ impl Lifting {
             edge::FloatLayer::GlobalAveragePool(_) => {
                 self.node(GlobalAveragePool, &inputs, &[], None)
             }
+            edge::FloatLayer::LeakyRelu(edge::FloatLeakyRelu { slope }) => {
+                self.node(LeakyRelu { slope: *slope }, &inputs, &[], None)
+            }
             edge::FloatLayer::Linear(linear) => {
                 let input = self.vector(inputs[0])?;
                 let (weight, bias) = (linear.weight.clone(), linear.bias.clone());
@@ -182,6 +185,9 @@ impl Lifting {
                 let positions = self.builder.shape(inputs[0]).positions() as f64;
                 self.check_factor(*requantize, scales[0] / (positions * output))?;
                 self.node(GlobalAveragePool, &inputs, &[], None)?;
+            }
+            edge::IntLayer::LeakyRelu(edge::IntLeakyRelu { slope, .. }) => {
+                self.node(LeakyRelu { slope: *slope }, &inputs, &[], None)?;
             }
             edge::IntLayer::Linear(edge::IntLinear { linear, logit_scale }) => {
                 if logit_scale.iter().any(|&scale| scale <= 0.0) {

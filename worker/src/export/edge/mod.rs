@@ -51,6 +51,7 @@ layers! {
         add: Add,
         conv: Conv,
         global_average_pool: GlobalAveragePool,
+        leaky_relu: LeakyRelu,
         linear: Linear,
     }
     does_not_run {

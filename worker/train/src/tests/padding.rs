@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::network::{Net, fresh_weights, picture, random_graph};
 use edgesmith_graph::{
-    Array, Clip, Conv, GlobalAveragePool, HardSwish, MaxPool, Multiply, Sigmoid, ValueId,
-    WindowAxis,
+    Array, Clip, Conv, GlobalAveragePool, HardSwish, LeakyRelu, MaxPool, Multiply, Sigmoid,
+    ValueId, WindowAxis,
 };
 use edgesmith_testing::{
     arbitrary_graph, assert_close, random_bytes, random_weights as any_weights,
@@ -220,6 +220,7 @@ fn networks_are_padded_where_the_added_channels_stay_zero() {
     let cases = [
         (true, between(|net, x| net.normalize(x))),
         (true, between(|net, x| net.op(HardSwish, &[x]))),
+        (true, between(|net, x| net.op(LeakyRelu { slope: 0.1 }, &[x]))),
         (true, between(|net, x| net.op(pool, &[x]))),
         (true, clip(0.0, 6.0)),
         (true, clip(-1.0, 0.0)),

@@ -127,6 +127,7 @@ proptest! {
                         *requantize = any_factor;
                     }
                 }
+                edge::IntLayer::LeakyRelu(_) => unreachable!("no space has it"),
                 edge::IntLayer::Linear(edge::IntLinear { linear, logit_scale }) => match change {
                     2 => logit_scale[0] = any_scale,
                     3 => logit_scale[0] = -any_scale,
@@ -154,9 +155,10 @@ fn a_clamp_of_bytes_is_a_clip() {
             edge::IntLayer::Conv(edge::IntConv { clamp, .. })
             | edge::IntLayer::Depthwise(edge::IntDepthwise { clamp, .. })
             | edge::IntLayer::Add(edge::IntAdd { clamp, .. }) => *clamp = wanted,
-            edge::IntLayer::GlobalAveragePool(edge::IntGlobalAveragePool { .. })
-            | edge::IntLayer::Linear(edge::IntLinear { .. }) => {
-                panic!("only the last two")
+            edge::IntLayer::GlobalAveragePool(_)
+            | edge::IntLayer::LeakyRelu(_)
+            | edge::IntLayer::Linear(_) => {
+                panic!("only the last two, and no space has a leaky ReLU")
             }
         }
         let real = |byte: f32| (byte - 7.0) * node.output.scale;

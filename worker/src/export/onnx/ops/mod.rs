@@ -37,6 +37,7 @@ operations! {
     gather_channels: GatherChannels,
     global_average_pool: GlobalAveragePool,
     hard_swish: HardSwish,
+    leaky_relu: LeakyRelu,
     linear: Linear,
     max_pool: MaxPool,
     multiply: Multiply,

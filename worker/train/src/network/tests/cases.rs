@@ -3,7 +3,7 @@
 
 use edgesmith_graph::{
     Add, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups, HardSwish,
-    MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
+    LeakyRelu, MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
 };
 
 use super::net::Net;
@@ -63,6 +63,7 @@ pub(super) fn every_operation() -> Vec<Case> {
             let wide = net.normalize(x);
             net.op(HardSwish, &[wide])
         }),
+        case("leaky ReLU", |net, x| net.op(LeakyRelu { slope: 0.2 }, &[x])),
         case("linear", |net, x| net.linear(x, 4, true)),
         case("max pool", move |net, x| net.op(pool(), &[x])),
         case("multiply by a number per channel", |net, x| {

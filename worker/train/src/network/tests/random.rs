@@ -2,7 +2,7 @@
 
 use edgesmith_graph::{
     Add, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups, HardSwish,
-    MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
+    LeakyRelu, MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -57,7 +57,7 @@ fn node(
         after: rng.random_range(0..=padding),
     };
     let one = |value| Some((vec![first], value));
-    match rng.random_range(0..16) {
+    match rng.random_range(0..17) {
         0 if alike => Some((vec![first, second], net.op(Add, &[first, second]))),
         1 => one(net.normalize(first)),
         2 => one(net.op([Clip::RELU, Clip::RELU6][rng.random_range(0..2)], &[first])),
@@ -117,6 +117,7 @@ fn node(
             one(net.op(Multiply, &[first, gate]))
         }
         13 if alike => Some((vec![first, second], net.op(Multiply, &[first, second]))),
+        16 => one(net.op(LeakyRelu { slope: 0.3 }, &[first])),
         _ => None,
     }
 }
