@@ -1,8 +1,7 @@
 //! Times training: images per second, on networks for three image sizes.
 //!
-//! The worker's own code times the steps (`worker/train/src/throughput.rs`).
-//! `tests/compare_pytorch.py` reads the layers printed with `--format json` and trains the same
-//! networks in PyTorch.
+//! `worker/train/src/throughput.rs` times the steps. `tests/compare_pytorch.py` reads the nodes
+//! printed with `--format json` and trains the same networks in PyTorch.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -254,17 +253,17 @@ fn image(graph: &Graph) -> Vec<u32> {
 /// The nodes of a network of a space.
 fn nodes(graph: &Graph) -> Vec<Node> {
     let node = |node: &edgesmith_graph::Node| {
-        let settings = match &node.op {
-            Op::Conv(conv) => Some(Settings::Conv {
+        let settings = if let Op::Conv(conv) = &node.op {
+            Some(Settings::Conv {
                 kernel: graph.parameter(node.parameters[0]).shape[2],
                 stride: conv.axes[0].stride,
                 depthwise: conv.groups == Groups::PerChannel,
-            }),
-            Op::Clip(clip) => Some(Settings::Clip {
-                low: clip.low,
-                high: clip.high.is_finite().then_some(clip.high),
-            }),
-            _ => None,
+            })
+        } else if let Op::Clip(clip) = &node.op {
+            let high = clip.high.is_finite().then_some(clip.high);
+            Some(Settings::Clip { low: clip.low, high })
+        } else {
+            None
         };
         Node {
             kind: node.op.kind(),

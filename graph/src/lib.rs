@@ -10,9 +10,9 @@
 //! [`Rebuild`] makes a graph out of another one, for passes that change the structure, and
 //! [`Quantization`] annotates values and parameters.
 //!
-//! It does not train, choose scales or run on a device, and it does not choose a memory layout: shapes
-//! say sizes, not strides. It has no I/O, threads, clock or randomness, and builds for wasm32.
-//! `docs/graph.md` tells how to add an operation.
+//! It does not train, choose scales or run on a device, and it does not choose a memory layout:
+//! shapes say sizes, not strides. It has no I/O, threads, clock or randomness, and builds for
+//! wasm32. `docs/graph.md` tells how to add an operation.
 
 mod channels;
 mod cost;

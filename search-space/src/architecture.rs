@@ -122,10 +122,9 @@ impl ParseNameError {
     }
 }
 
-/// `r8 stem16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 /2 relu6`
 /// Why an architecture is not a valid network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
+pub enum ArchitectureError {
     /// A stride on a feature map that has one position left.
     #[error(
         "stage {stage} has stride {stride} on a 1x1 feature map; use a larger resolution or fewer \
@@ -160,6 +159,7 @@ pub enum PlanError {
 /// This is the inference engine's limit.
 pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
 
+/// `r8 stem16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 /2 relu6`
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{} stem{}", self.resolution, self.stem_width)?;

@@ -7,7 +7,7 @@
 //! Operation, stride, resolution and whether a stage is present depend on each other, so all their
 //! combinations are tried.
 
-use crate::{Cost, Genotype, PlanError, Precision, StagedSpace};
+use crate::{ArchitectureError, Cost, Genotype, Precision, StagedSpace};
 
 /// Largest number of combinations to try.
 const MAX_COMBINATIONS: u64 = 8_000;
@@ -89,7 +89,7 @@ impl StagedSpace {
         }
     }
 
-    fn of(&self, genotype: &Genotype) -> Result<Extent, PlanError> {
+    fn of(&self, genotype: &Genotype) -> Result<Extent, ArchitectureError> {
         let network = self.decode(genotype).pruned_graph(self.data())?;
         let cost = Cost::of(&network, Precision::Fp32);
         Ok(Extent { macs: cost.macs, parameters: cost.parameters })

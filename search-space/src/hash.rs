@@ -8,7 +8,7 @@ use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
 use crate::pruning::kept;
-use crate::{CellIdentity, CellSpace, Genotype, PlanError, Space, StagedSpace};
+use crate::{ArchitectureError, CellIdentity, CellSpace, Genotype, Space, StagedSpace};
 
 /// Identity of a candidate: the trained network, the channels left after pruning, the precision and
 /// the distillation settings. Choices without effect (an expansion on a plain convolution, two
@@ -21,7 +21,7 @@ impl Space {
     ///
     /// # Errors
     /// If the candidate is not a valid network.
-    pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
+    pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, ArchitectureError> {
         match self {
             Space::Staged(space) => hash_candidate(space, genotype),
             Space::Cell(space) => Ok(hash_cell(space, genotype)),
@@ -29,7 +29,10 @@ impl Space {
     }
 }
 
-fn hash_candidate(space: &StagedSpace, genotype: &Genotype) -> Result<CanonicalHash, PlanError> {
+fn hash_candidate(
+    space: &StagedSpace,
+    genotype: &Genotype,
+) -> Result<CanonicalHash, ArchitectureError> {
     let candidate = space.decode(genotype);
     let network = candidate.graph(space.data())?;
     let mut content = Content(Vec::with_capacity(4096));

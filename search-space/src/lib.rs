@@ -27,7 +27,8 @@ mod translation;
 mod variation;
 
 pub use architecture::{
-    Activation, Architecture, MAX_VALUE_ELEMENTS, Operation, ParseNameError, PlanError, Stage,
+    Activation, Architecture, ArchitectureError, MAX_VALUE_ELEMENTS, Operation, ParseNameError,
+    Stage,
 };
 pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
 pub use cost::{Cost, training_work};

@@ -11,7 +11,9 @@ use edgesmith_graph::{
 };
 
 use crate::names::LayerNames;
-use crate::{Activation, Architecture, DataShape, MAX_VALUE_ELEMENTS, Operation, PlanError, Stage};
+use crate::{
+    Activation, Architecture, ArchitectureError, DataShape, MAX_VALUE_ELEMENTS, Operation, Stage,
+};
 
 /// Epsilon of every batch normalisation.
 pub const EPSILON: f32 = 1e-5;
@@ -25,7 +27,7 @@ impl Architecture {
     ///
     /// # Errors
     /// If a stage has a stride on a feature map with one position, or a feature map is too large.
-    pub fn graph(&self, data: DataShape) -> Result<Graph, PlanError> {
+    pub fn graph(&self, data: DataShape) -> Result<Graph, ArchitectureError> {
         let side = self.resolution;
         check_size("image", [data.channels, side, side])?;
         let mut builder = GraphBuilder::new();
@@ -38,7 +40,7 @@ impl Architecture {
         lowering.conv(stem, Conv::dense(3, 1), self.stem_width, 3, Some(stem_activation))?;
         for (stage, index) in self.stages.iter().zip(0..) {
             if stage.depth > 0 && stage.stride > 1 && lowering.shape().space()[0] == 1 {
-                return Err(PlanError::NothingLeftToStride {
+                return Err(ArchitectureError::NothingLeftToStride {
                     stage: index as usize + 1,
                     stride: stage.stride,
                 });
@@ -65,7 +67,7 @@ impl Lowering {
         block: u32,
         stage: &Stage,
         stride: u32,
-    ) -> Result<(), PlanError> {
+    ) -> Result<(), ArchitectureError> {
         let place = |part: &'static str| Place {
             stage: Some(stage_index),
             block: Some(block),
@@ -107,7 +109,7 @@ impl Lowering {
         kernel: u32,
         stride: u32,
         activation: Option<Activation>,
-    ) -> Result<(), PlanError> {
+    ) -> Result<(), ArchitectureError> {
         let channels = self.shape().channels();
         self.conv(place, Conv::depthwise(kernel, stride), channels, kernel, activation)
     }
@@ -120,7 +122,7 @@ impl Lowering {
         filters: u32,
         kernel: u32,
         activation: Option<Activation>,
-    ) -> Result<(), PlanError> {
+    ) -> Result<(), ArchitectureError> {
         let names = LayerNames::of(&place);
         let inputs = match conv.groups {
             Groups::Equal(_) => self.shape().channels(),
@@ -133,7 +135,7 @@ impl Lowering {
         check_size(names.layer, [filters, rows.div_ceil(stride), columns.div_ceil(stride)])?;
         let weight = [filters, inputs, kernel, kernel];
         let weight = self.builder.parameter(names.weight, &weight, Role::Weight);
-        let too_large = |_| PlanError::TooManyWeights { layer: names.layer.to_owned() };
+        let too_large = |_| ArchitectureError::TooManyWeights { layer: names.layer.to_owned() };
         let weight = weight.map_err(too_large)?;
         let convolved =
             self.builder.node(names.layer, conv, &[self.head], &[weight], place.clone());
@@ -164,12 +166,12 @@ impl Lowering {
     }
 
     /// Global average pooling and a fully connected layer, whose output is the logits.
-    fn classifier(mut self, classes: u32) -> Result<Graph, PlanError> {
+    fn classifier(mut self, classes: u32) -> Result<Graph, ArchitectureError> {
         let place = |part| Place { stage: None, block: None, part: Cow::Borrowed(part) };
         let features = self.shape().channels();
         let pooled = self.builder.node("pool", GlobalAveragePool, &[self.head], &[], place("pool"));
         let pooled = pooled.expect("pooling fits every value");
-        let too_large = |_| PlanError::TooManyWeights { layer: "classifier".to_owned() };
+        let too_large = |_| ArchitectureError::TooManyWeights { layer: "classifier".to_owned() };
         let weight =
             self.builder.parameter("classifier.weight", &[classes, features], Role::Weight);
         let weight = weight.map_err(too_large)?;
@@ -187,10 +189,10 @@ impl Lowering {
 }
 
 /// Refuses feature maps that the inference engine does not accept.
-fn check_size(layer: &str, sizes: [u32; 3]) -> Result<(), PlanError> {
+fn check_size(layer: &str, sizes: [u32; 3]) -> Result<(), ArchitectureError> {
     let elements = sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul);
     if elements > MAX_VALUE_ELEMENTS {
-        return Err(PlanError::TooLarge { layer: layer.to_owned(), elements });
+        return Err(ArchitectureError::TooLarge { layer: layer.to_owned(), elements });
     }
     Ok(())
 }

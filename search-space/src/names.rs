@@ -1,7 +1,7 @@
 //! Names of layers and of what belongs to them. They depend only on where a layer stands. Search
 //! lowers thousands of networks for a proposal, so the names of each place are put together once
-//! and kept as long as the program runs. There are few: a space has at most so many places as its
-//! deepest network has layers.
+//! and kept as long as the program runs. There are few: a space has at most as many places as
+//! its deepest network has layers.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, PoisonError, RwLock};

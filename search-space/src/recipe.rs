@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::ParseNameError;
 use crate::pruning::{self, pruned};
-use crate::{Architecture, DataShape, PlanError};
+use crate::{Architecture, ArchitectureError, DataShape};
 
 /// One point of the search: a network and the way it is compressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl Candidate {
     /// # Errors
     /// If the architecture is not valid for this input, for example because it has too many strides
     /// for the size of the image.
-    pub fn graph(&self, data: DataShape) -> Result<Graph, PlanError> {
+    pub fn graph(&self, data: DataShape) -> Result<Graph, ArchitectureError> {
         self.architecture.graph(data)
     }
 
@@ -97,7 +97,7 @@ impl Candidate {
     ///
     /// # Errors
     /// See [`Candidate::graph`].
-    pub fn pruned_graph(&self, data: DataShape) -> Result<Graph, PlanError> {
+    pub fn pruned_graph(&self, data: DataShape) -> Result<Graph, ArchitectureError> {
         Ok(pruned(self.graph(data)?, &self.recipe.prune))
     }
 

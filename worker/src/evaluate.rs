@@ -58,8 +58,8 @@ pub fn evaluate(
 }
 
 /// The quantization of a folded network that reads `input`, from the values that it computes on the
-/// images of `set`. The range of the image covers all possible bytes. `pause` is called from time to
-/// time.
+/// images of `set`. The range of the image covers all possible bytes. `pause` is called from time
+/// to time.
 ///
 /// # Errors
 /// If `pause` breaks, there are no images, or the network's values on one are not finite.

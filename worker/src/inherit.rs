@@ -11,7 +11,7 @@
 
 use edgesmith_compress::{importance, rank};
 use edgesmith_graph::{
-    Array, Channels, Clip, Conv, Graph, Groups, Node, NodeId, Op, ParameterId, Place, ValueId,
+    Array, ChannelId, Channels, Clip, Graph, Groups, Node, NodeId, Op, ParameterId, Place, ValueId,
     Weights,
 };
 use edgesmith_search_space::counterparts;
@@ -56,6 +56,7 @@ struct Layers<'a> {
     graph: &'a Graph,
     normalizations: Vec<Option<NodeId>>,
     clips: Vec<Option<(NodeId, Clip)>>,
+    fused: Vec<bool>,
 }
 
 /// The new network.
@@ -87,7 +88,7 @@ struct Origin {
 impl<'a> Layers<'a> {
     fn of(graph: &'a Graph) -> Self {
         let normalizations = graph.absorbed_normalizations();
-        Self { graph, normalizations, clips: graph.absorbed_clips() }
+        Self { graph, normalizations, clips: graph.absorbed_clips(), fused: graph.fused() }
     }
 
     /// The parameters with one number per output channel: the bias, and those of the normalisation.
@@ -126,10 +127,9 @@ impl<'a> Donor<'a> {
         Self { layers: Layers::of(graph), weights, channels, importance, seed, noise }
     }
 
-    /// The origins of `count` channels that come from a value's. They are the same for all values
-    /// with these channels, so that channels stay aligned.
-    fn origins(&self, value: ValueId, count: usize) -> Vec<Origin> {
-        let all = self.channels.of_value(value);
+    /// The origins of `count` channels that come from `all` of an axis. They are the same for all
+    /// axes with these channels, so that channels stay aligned.
+    fn origins(&self, all: &[ChannelId], count: usize) -> Vec<Origin> {
         let there = all.len();
         let mut channels: Vec<usize> = (0..there).collect();
         if count < there {
@@ -158,15 +158,17 @@ impl Heir<'_> {
         let (node, from) = (self.layers.graph.node(id), donor.layers.graph.node(twin));
         let [out, inputs, rows, columns] = self.layers.weight(id);
         let [_, theirs, tall, wide] = donor.layers.weight(twin);
-        let outputs = donor.origins(from.output, out);
-        let inputs = match &node.op {
-            Op::Conv(Conv { groups: Groups::PerChannel, .. }) => {
-                vec![Origin { channel: 0, copies: 1, again: false }]
-            }
-            _ => donor.origins(from.inputs[0], inputs),
+        let axis = |axis| donor.channels.of_parameter(from.parameters[0], axis);
+        let outputs = donor.origins(axis(0).expect("filters are channels"), out);
+        let inputs = match axis(1) {
+            Some(channels) => donor.origins(channels, inputs),
+            // A depthwise filter has no inputs to choose from.
+            None => vec![Origin { channel: 0, copies: 1, again: false }],
         };
         let mut rng = ChaCha8Rng::from_seed(donor.seed);
-        rng.set_stream((1 << 32) + id.index() as u64);
+        // By the layer's place among those that are computed by themselves.
+        let before = self.layers.fused[..id.index()].iter().filter(|fused| !**fused).count();
+        rng.set_stream((1 << 32) + before as u64);
         let jitter = Normal::new(1.0, donor.noise).expect("a finite deviation");
         let whole = &donor.weights.of(donor.layers.graph, from.parameters[0]).data;
         let mut values = Vec::with_capacity(out * inputs.len() * rows * columns);
@@ -236,12 +238,14 @@ impl Heir<'_> {
         self.layers.graph.nodes().any(|(_, other)| adds(other))
     }
 
-    /// Whether a layer belongs to an inverted residual.
+    /// Whether a layer belongs to a block that ends in a linear projection, as an inverted residual
+    /// does: its last convolution has no activation.
     fn is_branch(&self, node: &Node) -> bool {
-        let projects = |other: &Node| {
-            other.place.part == "project" && block(&other.place) == block(&node.place)
+        let own = |(_, other): &(NodeId, &Node)| {
+            matches!(other.op, Op::Conv(_)) && block(&other.place) == block(&node.place)
         };
-        self.layers.graph.nodes().any(|(_, other)| projects(other))
+        let last = self.layers.graph.nodes().rfind(own);
+        last.is_some_and(|(id, _)| self.layers.clips[id.index()].is_none())
     }
 
     fn set(&mut self, parameter: ParameterId, data: Vec<f32>) {
@@ -298,7 +302,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig {
             cases: 1000,
-            // Few plans have the same data shape.
+            // Few networks have the same data shape.
             max_global_rejects: 20_000,
             ..ProptestConfig::default()
         })]

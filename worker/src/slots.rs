@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, PlanError, Stage};
-
+use edgesmith_search_space::{
+    Activation, Architecture, ArchitectureError, DataShape, Operation, Stage,
+};
 use edgesmith_train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
 
 /// How long each of the two ways is timed: long enough to see a clear difference, and short
@@ -36,7 +37,7 @@ pub struct ParseSlotsError;
 pub enum SlotsError {
     /// A bug: the timed network cannot be built.
     #[error("failed to build the timed network: {0}")]
-    Network(#[from] PlanError),
+    Network(#[from] ArchitectureError),
     /// Its training failed.
     #[error("failed to time a training: {0}")]
     Training(#[from] TrainError),

@@ -95,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                     float_model(&graph, &weights, &Normalization { mean, std })?
                 }
             };
-            onnx(&model, &metadata)?
+            onnx_file(&model, &metadata)?
         }
         ExportFormat::OnnxInt8 => {
             if candidate.recipe.precision != Precision::Int8 {
@@ -105,7 +105,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                     candidate.recipe.precision.name()
                 )));
             }
-            onnx(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)?
+            onnx_file(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)?
         }
     };
     if is_stdout(&args.output) {
@@ -124,7 +124,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The ONNX file of a model.
-fn onnx(model: &Model, metadata: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+fn onnx_file(model: &Model, metadata: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
     let lifted = lift(model).context("failed to read the model as a graph")?;
     let Lifted { graph, weights, quantization, normalization } = lifted;
     Ok(onnx::to_bytes(&graph, &weights, quantization.as_ref(), &normalization, metadata))

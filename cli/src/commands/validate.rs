@@ -10,8 +10,7 @@ use edgesmith_common::spec::{
 };
 use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
-use edgesmith_data::Dataset;
-use edgesmith_data::files;
+use edgesmith_data::{Dataset, files};
 use edgesmith_search_space::{Architecture, Cost, Precision, StagedSpace};
 use edgesmith_train::safetensors;
 use edgesmith_worker::table::{CellTable, TableError};

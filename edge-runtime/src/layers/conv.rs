@@ -3,9 +3,9 @@
 use super::{Fp32, Int8, Kind, Layer, Operands, Prepared, Site};
 use crate::error::{ModelError, Problem};
 use crate::file::{Reader, Writer};
+use crate::kernels::Geometry;
 use crate::kernels::fp32::{self, float_conv};
 use crate::kernels::int8::{self, Rescale, int_conv};
-use crate::kernels::Geometry;
 use crate::model::{Requantization, ValueId};
 use crate::validate::{
     Shape, check_accumulators, check_clamp, check_factor, check_finite, check_limit,
@@ -201,9 +201,8 @@ impl<W, B> Conv<W, B> {
             return Err(Problem::PaddingTooLarge { padding, kernel });
         }
         let per_output = if depthwise { 1 } else { in_channels };
-        let weights = [per_output, kernel, kernel]
-            .iter()
-            .fold(u64::from(out_channels), |product, &size| {
+        let weights =
+            [per_output, kernel, kernel].iter().fold(u64::from(out_channels), |product, &size| {
                 product.saturating_mul(u64::from(size))
             });
         check_size("the weight", weights, self.weight.len())?;

@@ -1,9 +1,10 @@
 //! The kinds of layers, one file each, and all that the engine has to know about each: its settings
 //! in fp32 and in integers, its place in the model file, when it is valid, and how it runs.
 //!
-//! [`Layer`] and [`Prepared`] have no default methods and the enums no catch-all arms, so a new kind
-//! cannot leave anything out. To add one, write its file and add its line to the list `layers!`.
-//! Loops that are tuned for processors are in `kernels`; a loop of one line is in its layer's file.
+//! [`Layer`] and [`Prepared`] have no default methods and the enums no catch-all arms, so a new
+//! kind cannot leave anything out. To add one, write its file and add its line to the list
+//! `layers!`. Loops that are tuned for processors are in `kernels`; a loop of one line is in its
+//! layer's file.
 
 mod arithmetic;
 

@@ -7,3 +7,4 @@ mod int8;
 mod invalid;
 mod models;
 mod reference;
+mod written;

@@ -49,21 +49,12 @@ impl Operation for Add {
     }
 
     fn ties(&self, _: &Operands, _: &Shape) -> Ties {
-        smallvec![
-            Tie::same(Port::Input(0), Port::Output),
-            Tie::same(Port::Input(1), Port::Output),
-        ]
+        smallvec![Tie::same(Port::Input(0), Port::Output), Tie::same(Port::Input(1), Port::Output),]
     }
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         inputs[0].iter().zip(inputs[1]).map(|(&a, &b)| a + b).collect()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel,
+};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -76,13 +78,7 @@ impl Operation for Clip {
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         inputs[0].iter().map(|x| x.clip(self.low, self.high)).collect()
     }
 }

@@ -62,13 +62,7 @@ impl Operation for Concat {
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         inputs.concat()
     }
 }

@@ -3,7 +3,9 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::window::{self, as_picture};
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Role, Slot, WindowAxis};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Role, Slot, WindowAxis,
+};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape};
 
@@ -219,7 +221,14 @@ mod tests {
     use super::*;
 
     /// The sum over all taps, from the definition.
-    fn naive(conv: &Conv, input: &Shape, x: &[f64], weight: &[u32], w: &[f64], out: &Shape) -> Vec<f64> {
+    fn naive(
+        conv: &Conv,
+        input: &Shape,
+        x: &[f64],
+        weight: &[u32],
+        w: &[f64],
+        out: &Shape,
+    ) -> Vec<f64> {
         let [height, width] = [input.space()[0], input.space()[1]].map(i64::from);
         let (rows, columns) = (out.space()[0], out.space()[1]);
         let reads = weight[1];
@@ -229,7 +238,8 @@ mod tests {
             for (row, column) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
                 let mut sum = 0.0;
                 for i in 0..reads {
-                    for (ky, kx) in (0..weight[2]).flat_map(|y| (0..weight[3]).map(move |x| (y, x))) {
+                    for (ky, kx) in (0..weight[2]).flat_map(|y| (0..weight[3]).map(move |x| (y, x)))
+                    {
                         let at = |axis: &WindowAxis, output: u32, tap: u32| {
                             i64::from(output * axis.stride + tap * axis.dilation)
                                 - i64::from(axis.before)
@@ -250,11 +260,8 @@ mod tests {
     }
 
     fn axis() -> impl Strategy<Value = WindowAxis> {
-        (1u32..3, 1u32..3, 0u32..3, 0u32..3).prop_map(|(stride, dilation, before, after)| WindowAxis {
-            stride,
-            dilation,
-            before,
-            after,
+        (1u32..3, 1u32..3, 0u32..3, 0u32..3).prop_map(|(stride, dilation, before, after)| {
+            WindowAxis { stride, dilation, before, after }
         })
     }
 

@@ -2,7 +2,9 @@
 
 use smallvec::smallvec;
 
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel,
+};
 use crate::ties::{Port, Relation, Tie, Ties};
 use crate::{Scalar, Shape, ShapeError};
 
@@ -59,13 +61,7 @@ impl Operation for Flatten {
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         inputs[0].to_vec()
     }
 }

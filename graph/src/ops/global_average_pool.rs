@@ -1,6 +1,8 @@
 //! The mean of each channel over all positions.
 
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel,
+};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 

@@ -1,6 +1,8 @@
 //! Hard swish (Howard et al. 2019, "Searching for MobileNetV3").
 
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel,
+};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -51,13 +53,7 @@ impl Operation for HardSwish {
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         let [three, six] = [3.0, 6.0].map(S::constant);
         inputs[0].iter().map(|&x| x * (x + three).clip(0.0, 6.0) / six).collect()
     }

@@ -3,7 +3,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel,
+};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -68,13 +70,7 @@ impl Operation for LeakyRelu {
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         let [zero, slope] = [0.0, self.slope.into()].map(S::constant);
         inputs[0].iter().map(|&x| if x < zero { slope * x } else { x }).collect()
     }

@@ -3,7 +3,10 @@
 use smallvec::SmallVec;
 
 use super::window::{self, as_picture};
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, WindowAxis, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, WindowAxis,
+    channel_by_channel,
+};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 

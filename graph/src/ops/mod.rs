@@ -198,10 +198,10 @@ macro_rules! operations {
             }
 
             fn is_alike(&self, other: &Self) -> bool {
-                match (self, other) {
-                    $((Op::$operation(op), Op::$operation(other)) => op.is_alike(other),)+
-                    // Of two kinds.
-                    _ => false,
+                match self {
+                    $(Op::$operation(op) => {
+                        matches!(other, Op::$operation(other) if op.is_alike(other))
+                    })+
                 }
             }
 
@@ -250,16 +250,6 @@ operations! {
 }
 
 pub use conv::Groups;
-
-impl Role {
-    /// Whether training changes it by its gradient.
-    pub fn is_trained(self) -> bool {
-        match self {
-            Role::Weight | Role::Bias | Role::Scale | Role::Shift => true,
-            Role::Mean | Role::Variance => false,
-        }
-    }
-}
 
 impl Slot {
     const fn required(role: Role) -> Self {

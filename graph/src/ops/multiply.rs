@@ -56,21 +56,12 @@ impl Operation for Multiply {
     }
 
     fn ties(&self, _: &Operands, _: &Shape) -> Ties {
-        smallvec![
-            Tie::same(Port::Input(0), Port::Output),
-            Tie::same(Port::Input(1), Port::Output),
-        ]
+        smallvec![Tie::same(Port::Input(0), Port::Output), Tie::same(Port::Input(1), Port::Output),]
     }
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         let (values, factors) = (inputs[0], inputs[1]);
         let per_factor = values.len() / factors.len();
         values.iter().enumerate().map(|(i, &value)| value * factors[i / per_factor]).collect()

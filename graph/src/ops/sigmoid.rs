@@ -1,6 +1,8 @@
 //! The logistic function, as in the gate of squeeze-and-excitation.
 
-use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel};
+use super::{
+    Effect, InferError, Memory, Multiplications, Operands, Operation, Slot, channel_by_channel,
+};
 use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
@@ -51,13 +53,7 @@ impl Operation for Sigmoid {
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(
-        &self,
-        _: &Operands,
-        inputs: &[&[S]],
-        _: &[&[S]],
-        _: &Shape,
-    ) -> Vec<S> {
+    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
         let [zero, one] = [0.0, 1.0].map(S::constant);
         inputs[0].iter().map(|&x| one / (one + (zero - x).exp())).collect()
     }

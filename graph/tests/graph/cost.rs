@@ -101,7 +101,8 @@ fn only_what_follows_its_layer_directly_moves_nothing() {
     let before = net.op(Clip::RELU, &[image]);
     let conv = net.conv(before, 2, 1);
     let normalized = net.normalize(conv);
-    let active = net.op(HardSwish, &[normalized]);
+    let clipped = net.op(Clip::RELU, &[normalized]);
+    let active = net.op(HardSwish, &[clipped]);
     let squeezed = net.op(GlobalAveragePool, &[active]);
     let gate = net.op(Sigmoid, &[squeezed]);
     let scaled = net.op(Multiply, &[active, gate]);
@@ -113,6 +114,8 @@ fn only_what_follows_its_layer_directly_moves_nothing() {
         Some(2 * map),
         None,
         None,
+        // An activation other than a clip is a pass of its own.
+        Some(2 * map),
         Some(map + vector),
         Some(2 * vector),
         Some(2 * map + vector),

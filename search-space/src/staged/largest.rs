@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{FIRST_CHOICES, STAGE_CHOICES, StagedSpace};
-use crate::{Architecture, Choice, Cost, Genotype, PlanError, Precision};
+use crate::{Architecture, ArchitectureError, Choice, Cost, Genotype, Precision};
 
 impl StagedSpace {
     /// The genotype with the largest network of the space, by parameters and then by MACs, before
@@ -18,7 +18,7 @@ impl StagedSpace {
     ///
     /// # Errors
     /// If no genotype of the space is a valid network.
-    pub fn largest(&self) -> Result<Genotype, PlanError> {
+    pub fn largest(&self) -> Result<Genotype, ArchitectureError> {
         Search { space: self, sizes: RefCell::default() }.largest()
     }
 }
@@ -26,15 +26,15 @@ impl StagedSpace {
 /// Parameters and MACs of a network; `None` if it is not valid.
 type Size = Option<(u64, u64)>;
 
-/// The sizes of the networks that were lowered so far, without their absent stages. Lowering is what
-/// a search takes its time for, and it comes to the same networks again and again.
+/// The sizes of the networks that were lowered so far, without their absent stages. Lowering is
+/// what a search takes its time for, and it comes to the same networks again and again.
 struct Search<'a> {
     space: &'a StagedSpace,
     sizes: RefCell<HashMap<Architecture, Size>>,
 }
 
 impl Search<'_> {
-    fn largest(&self) -> Result<Genotype, PlanError> {
+    fn largest(&self) -> Result<Genotype, ArchitectureError> {
         let (stages, choices) = (self.space.definition.stages.len(), 0..self.space.choices.len());
         let mut best = self.climbed(self.gentlest()?, choices.clone());
         // Each round makes the network larger, and one per stage is far more than is ever needed.
@@ -190,7 +190,7 @@ impl Search<'_> {
 
     /// The genotype that is most likely to be valid: fewest blocks, smallest sizes and strides, and
     /// the largest resolution at which the network is valid.
-    fn gentlest(&self) -> Result<Genotype, PlanError> {
+    fn gentlest(&self) -> Result<Genotype, ArchitectureError> {
         let mut genotype = Genotype(self.space.choices.iter().map(least).collect());
         let resolution = &self.space.choices[0];
         let mut resolutions: Vec<u16> = (0..resolution.options.len() as u16).collect();

@@ -7,8 +7,8 @@ use edgesmith_graph::{Array, Graph, Node, NodeId, Op, Rebuild, Role, Weights};
 
 /// The network that computes the same with the running statistics, without the normalisations that
 /// can be folded ([`Graph::absorbed_normalizations`]): `w' = w * g` and `b' = (b - mean) * g +
-/// shift` with `g = scale / sqrt(variance + epsilon)` per output channel. The layer's bias takes the
-/// name of the normalisation's shift, unless the layer has a bias already.
+/// shift` with `g = scale / sqrt(variance + epsilon)` per output channel. The layer's bias takes
+/// the name of the normalisation's shift, unless the layer has a bias already.
 ///
 /// # Panics
 /// If `weights` do not fit `graph`.

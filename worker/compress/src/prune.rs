@@ -43,10 +43,10 @@ pub fn rank(channels: &mut [ChannelId], importance: &[f64]) {
 }
 
 /// The importance of each channel, by [`ChannelId::index`]: a sum over the convolutions and linear
-/// layers that write it, of the L1 norm of its filter as a share of the norms of all filters of that
-/// layer. So each layer has the same influence at any scale of its weights. Norms are taken after
-/// folding batch normalisation. It removes the scale of the raw weights, so their norms say almost
-/// nothing.
+/// layers that write it, of the L1 norm of its filter as a share of the norms of all filters of
+/// that layer. So each layer has the same influence at any scale of its weights. Norms are taken
+/// after folding batch normalisation. It removes the scale of the raw weights, so their norms say
+/// almost nothing.
 ///
 /// # Panics
 /// If `weights` do not fit `graph`.

@@ -101,9 +101,9 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
-    /// The quantization. Ranges of values minimise the squared quantization error over the examples;
-    /// that of the input covers `input`, from the lowest to the highest possible number. Weight
-    /// scales are wide enough that no example can overflow an accumulator.
+    /// The quantization. Ranges of values minimise the squared quantization error over the
+    /// examples; that of the input covers `input`, from the lowest to the highest possible number.
+    /// Weight scales are wide enough that no example can overflow an accumulator.
     ///
     /// # Errors
     /// If there were no examples.

@@ -10,6 +10,7 @@ const CANDIDATES: u32 = 64;
 /// Initial limit of the histogram. All limits are powers of two, so that merged bins count exactly
 /// what a wider histogram would have counted.
 const FIRST_LIMIT: f32 = 1.0 / 1048576.0;
+
 /// The calibration values of one tensor: a histogram that grows with the values, so that one pass
 /// over the images is enough.
 #[derive(Debug, Clone)]

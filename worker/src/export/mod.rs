@@ -1,5 +1,5 @@
-//! Converts networks to what others read: models of the edge runtime, and ONNX. It does not train or
-//! compress.
+//! Converts networks to what others read: models of the edge runtime, and ONNX. It does not train
+//! or compress.
 
 mod edge;
 pub mod onnx;
@@ -13,7 +13,8 @@ use edgesmith_graph::{Graph, Weights};
 
 use crate::evaluate::{RunError, calibrate};
 
-pub use edge::{LiftError, Lifted, LowerError, input_spec, lift, lower};
+use edge::input_spec;
+pub use edge::{LiftError, Lifted, LowerError, lift, lower};
 
 /// The fp32 model of a trained network: folded, then lowered.
 ///

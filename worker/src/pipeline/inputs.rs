@@ -8,11 +8,11 @@ use std::time::SystemTime;
 
 use edgesmith_common::spec::{DataSource, DataSpec};
 use edgesmith_common::{ArtifactHash, AttemptError, Seed};
+use edgesmith_data::{DataError, Dataset};
 use edgesmith_search_space::DataShape;
+use edgesmith_train::{SoftTargets, SoftTargetsError};
 
 use crate::lru::Lru;
-use edgesmith_data::{DataError, Dataset};
-use edgesmith_train::{SoftTargets, SoftTargetsError};
 
 /// What a decoded data set depends on: the study and the current state of its files.
 #[derive(Debug, PartialEq)]

@@ -21,11 +21,17 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, DataReport, DeviceInfo, Donor, EngineName, Figures, Measurement,
     Metric, Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
 };
+use edgesmith_compress::prune;
+use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
-use edgesmith_search_space::pruning;
-use edgesmith_search_space::{Candidate, Genotype, Precision, Space};
+use edgesmith_graph::{ChannelGroup, Graph, Weights};
+use edgesmith_search_space::{Candidate, Genotype, Precision, Space, pruning};
+use edgesmith_train::{
+    Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, fresh_weights, safetensors,
+};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
+
 use self::inputs::{Data, DataKey};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use crate::export::float_model;
@@ -35,11 +41,6 @@ use crate::probe::{self, ProbeError};
 use crate::proxy;
 use crate::session::{AttemptContext, TaskExecutor, TaskWork};
 use crate::table::{TableError, Tables};
-use edgesmith_compress::prune;
-use edgesmith_data::{DataError, ImageSet};
-use edgesmith_graph::{ChannelGroup, Graph, Weights};
-use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained};
-use edgesmith_train::{fresh_weights, safetensors};
 
 /// Default limit of the data sets that are kept between tasks, bytes.
 pub const DATA_MEMORY: u64 = 4 << 30;

@@ -9,20 +9,20 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, Donor, Figures, Metric, Purpose, Seed, Split, StudyName,
     TrialNumber,
 };
+use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
+use edgesmith_graph::{Graph, Weights};
 use edgesmith_search_space::{Cost, Distillation, Genotype, Precision};
+use edgesmith_train::{
+    Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
+    safetensors,
+};
 
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{RunError, evaluate};
 use crate::export::{float_model, integer_model};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
-use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
-use edgesmith_graph::{Graph, Weights};
-use edgesmith_train::safetensors;
-use edgesmith_train::{
-    Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
-};
 
 /// Number of images that activations are calibrated on, at most.
 const CALIBRATION_IMAGES: usize = 256;

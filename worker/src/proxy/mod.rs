@@ -8,9 +8,8 @@ mod naswot;
 mod synflow;
 
 use edgesmith_common::spec::Proxy;
-use edgesmith_graph::{Graph, Op, Weights};
-
 use edgesmith_data::Dataset;
+use edgesmith_graph::{Graph, Op, Weights};
 
 /// The score of a network with initial `weights`. Finite; higher is better.
 ///
@@ -33,7 +32,7 @@ pub fn score(proxy: Proxy, graph: &Graph, weights: &Weights, dataset: &Dataset) 
 fn at_usual_scale(graph: &Graph, weights: &Weights) -> Weights {
     let mut scaled = weights.clone();
     for (_, node) in graph.nodes() {
-        // Only the filters of convolutions start smaller.
+        // Only filters of convolutions start smaller, and only if they are normalised.
         let Op::Conv(conv) = &node.op else { continue };
         let array = scaled.arrays.get_mut(&*graph.parameter(node.parameters[0]).name);
         let array = array.expect("every convolution has a weight");

@@ -2,9 +2,8 @@
 //! training, after Mellor, Turner, Storkey & Crowley 2021, *Neural Architecture Search without
 //! Training*: a network that already distinguishes images learns more easily.
 
-use edgesmith_graph::{Effect, Evaluator, Graph, Operation, Role, Weights};
-
 use edgesmith_data::Dataset;
+use edgesmith_graph::{Effect, Evaluator, Graph, Operation, Role, Weights};
 
 /// Number of images that are compared with each other.
 const IMAGES: usize = 32;

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use edgesmith_common::Fault;
-use edgesmith_search_space::{Cell, ParseCellError};
-
 use edgesmith_data::files::BYTE_ORDER_MARK;
 use edgesmith_data::{DataError, read_decompressed};
+use edgesmith_search_space::{Cell, ParseCellError};
 
 /// Why a table cannot be used.
 #[derive(Debug, thiserror::Error)]

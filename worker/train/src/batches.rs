@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use edgesmith_data::{ImageSet, Normalization, Resize, Views};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::SoftTargets;
-use edgesmith_data::{ImageSet, Normalization, Resize, Views};
 
 /// Normalises bytes to `(byte / 255 - mean) / std`, with a look-up table per channel.
 #[derive(Debug, Clone)]

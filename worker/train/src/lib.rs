@@ -12,11 +12,11 @@ use std::thread;
 use burn::tensor::Tensor;
 use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
+use edgesmith_data::{Dataset, Views};
 use edgesmith_graph::{Graph, Weights, WeightsError};
 use edgesmith_search_space::Distillation;
 
 use crate::network::{mean_share, momentum};
-use edgesmith_data::{Dataset, Views};
 
 mod network;
 pub mod safetensors;

@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use edgesmith_data::Normalization;
+
 use super::batches::{Images, Normalizer};
 use super::{TrainDevice, TrainError};
 use crate::network::Network;
-use edgesmith_data::Normalization;
 
 /// Images per batch. Affects only memory and speed.
 const BATCH: usize = 128;

@@ -18,7 +18,7 @@ use super::TrainError;
 use crate::network::Network;
 use edgesmith_graph::Array;
 
-/// The state of an optimizer: arrays with the shapes of the network's parameters, named
+/// The state of an optimizer: flat arrays, each as long as a parameter of the network, named
 /// `NAME/PARAMETER`, for example `moment_1/stem.weight`. Empty before the first step.
 pub type Moments = BTreeMap<String, Array>;
 

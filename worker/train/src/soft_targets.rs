@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 
 use edgesmith_common::ArtifactHash;
+use edgesmith_data::{ImageSet, Normalization, Views};
 use edgesmith_graph::{Graph, Weights};
 
 use super::Cores;
@@ -12,7 +13,6 @@ use super::classifier::Classifier;
 use super::logits::logits;
 use super::{TrainDevice, TrainError};
 use crate::network::Network;
-use edgesmith_data::{ImageSet, Normalization, Views};
 
 /// A teacher's logits of training images.
 #[derive(Debug, Clone, PartialEq)]

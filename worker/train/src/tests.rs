@@ -23,6 +23,11 @@ use edgesmith_testing::{
 
 mod ahead;
 mod padding;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+#[cfg(feature = "wgpu")]
+pub(crate) use wgpu::wgpu;
 
 fn spec() -> TrainingSpec {
     TrainingSpec {
@@ -90,21 +95,6 @@ fn request<'a>(
 pub(crate) fn sizes(graph: &Graph, count: usize) -> [usize; 4] {
     let [channels, rows, columns] = picture(graph.input());
     [count, channels, rows, columns]
-}
-
-/// The first GPU. `None` if there is none and the environment does not ask for one.
-#[cfg(feature = "wgpu")]
-pub(crate) fn wgpu() -> Option<TrainDevice> {
-    match TrainDevice::parse("wgpu") {
-        Ok(device) => Some(device),
-        Err(TrainDeviceError::NoAdapter)
-            if std::env::var_os("EDGESMITH_REQUIRE_WGPU").is_none() =>
-        {
-            eprintln!("skipped: {}", TrainDeviceError::NoAdapter);
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 fn one_core() -> &'static Cores {
@@ -606,29 +596,4 @@ fn images_are_resized_to_the_network() {
     let shape = edgesmith_search_space::DataShape { channels: 3, classes: 3 };
     let graph = architecture.graph(shape).unwrap();
     assert!(run(request(&graph, &data, &views, &spec)).is_ok());
-}
-
-#[cfg(feature = "wgpu")]
-#[test]
-fn wgpu_trains_a_few_steps() {
-    let (spec, data, graph) = (spec(), colours(), tiny_graph());
-    let views = views(&spec);
-    let Some(device) = wgpu() else { return };
-    let trained = run(TrainRequest { device, ..request(&graph, &data, &views, &spec) }).unwrap();
-    let flex = run(request(&graph, &data, &views, &spec)).unwrap();
-    // The same steps in another order of summation.
-    for (gpu, cpu) in trained.losses.iter().zip(&flex.losses) {
-        assert!((gpu - cpu).abs() < 1e-2 * cpu.abs().max(1.0), "loss {gpu} on wgpu, {cpu} on flex");
-    }
-    // The results of tuning are stored where other trainings and processes find them.
-    let cache = burn::cubecl::config::cache::CacheConfig::Global.root();
-    assert_eq!(burn::cubecl::environment::root(), cache);
-    #[cfg(feature = "tuned")]
-    {
-        let kept = burn::cubecl::environment::namespaces();
-        let tuned = |kind: &str| {
-            kept.iter().any(|n| n.namespace.starts_with("autotune") && n.namespace.contains(kind))
-        };
-        assert!(tuned("conv-forward") && tuned("matmul"), "{kept:?}");
-    }
 }

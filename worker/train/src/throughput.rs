@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, OptimizerSpec, TrainingSpec};
+use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_graph::Graph;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +18,6 @@ use rand_chacha::ChaCha8Rng;
 use super::classifier::Classifier;
 use super::{Checkpoint, Cores, TrainDevice, TrainError, TrainRequest, train};
 use crate::network::fresh_weights;
-use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 
 /// Number of batches in the random data set, which is used repeatedly. If batches are small, there
 /// are more of them, so that the data set has about [`IMAGES`] images.

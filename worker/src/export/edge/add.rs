@@ -6,7 +6,7 @@ use edgesmith_graph::Add;
 use super::{Lower, LowerError, Site};
 
 /// Factor for the fraction bits of the sides of an addition, as the edge runtime defines them.
-const FRACTION: f64 = (1u64 << 20) as f64;
+pub(super) const FRACTION: f64 = (1u64 << 20) as f64;
 
 impl Lower for Add {
     fn float(&self, _: &Site<'_>) -> Result<FloatLayer, LowerError> {

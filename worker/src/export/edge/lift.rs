@@ -10,8 +10,8 @@ use edgesmith_graph::{
     LeakyRelu, Linear, Op, ParameterId, Place, Quantization, Role, Shape, ValueId, Weights,
 };
 
-/// Bits that the engine adds below the point of each side of a sum.
-const FRACTION: f64 = (1u64 << 20) as f64;
+use super::add::FRACTION;
+use super::leaky_relu;
 
 /// A model as a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +47,9 @@ pub enum LiftError {
         /// The layer, such as `node3`.
         node: String,
     },
-    /// A sum or mean is multiplied by something else than its scales say.
-    #[error("the factors of {node} are not those of its scales")]
+    /// A sum or mean is multiplied by something else than its scales say, or a table has something
+    /// else.
+    #[error("{node} does not compute what its scales say")]
     Factor {
         /// The layer, such as `node3`.
         node: String,
@@ -59,9 +60,9 @@ pub enum LiftError {
 /// `node{i}.weight` and `node{i}.bias`. A clamp of bytes becomes a clip to the numbers that these
 /// bytes mean.
 ///
-/// A model that [`super::lower`] made is the same again when the result is lowered. Other models may
-/// have sums with a clamp and linear layers that read maps, which become nodes that are not lowered,
-/// and biases that no fp32 number means exactly, which become the nearest ones.
+/// A model that [`super::lower`] made is the same again when the result is lowered. Other models
+/// may have sums with a clamp and linear layers that read maps, which become nodes that are not
+/// lowered, and biases that no fp32 number means exactly, which become the nearest ones.
 ///
 /// # Errors
 /// If the engine does not accept the model, or the model computes something that the graph cannot
@@ -186,7 +187,12 @@ impl Lifting {
                 self.check_factor(*requantize, scales[0] / (positions * output))?;
                 self.node(GlobalAveragePool, &inputs, &[], None)?;
             }
-            edge::IntLayer::LeakyRelu(edge::IntLeakyRelu { slope, .. }) => {
+            edge::IntLayer::LeakyRelu(edge::IntLeakyRelu { slope, table }) => {
+                let Affine { scale, zero_point } = self.affines[&inputs[0]];
+                let input = edge::Quantization { scale, zero_point };
+                if **table != leaky_relu::table(*slope, input, node.output) {
+                    return Err(LiftError::Factor { node: self.name() });
+                }
                 self.node(LeakyRelu { slope: *slope }, &inputs, &[], None)?;
             }
             edge::IntLayer::Linear(edge::IntLinear { linear, logit_scale }) => {

@@ -5,12 +5,11 @@
 mod error;
 mod lift;
 
+use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
     self as graph, Affine, Clip, Graph, Node, Op, Operation as _, Quantization, ValueId, Weights,
 };
-
-use edgesmith_data::Normalization;
 
 pub use error::LowerError;
 pub use lift::{LiftError, Lifted, lift};
@@ -109,7 +108,7 @@ pub fn lower(
 /// Size and normalisation of the image, for the edge runtime.
 ///
 /// # Errors
-/// If the network's input is not a square or rectangular image.
+/// If the network does not read a picture.
 ///
 /// # Panics
 /// If `normalization` has the wrong number of channels.

@@ -157,18 +157,37 @@ fn every_byte_of_a_grey_image_has_its_own_level() {
 fn clips_become_clamps_of_bytes() {
     let graph = residual_graph();
     let (graph, weights) = fold(&graph, &random_weights(&graph, 1));
-    let mut quantization = Quantization::none(&graph);
-    for (id, _) in graph.values() {
-        quantization.set_value(id, Affine { scale: 0.04, zero_point: 3 });
-    }
-    let sites = sites(&graph, &weights, Some(&quantization)).unwrap();
-    let clamp = |name: &str| {
-        let site = sites.iter().find(|site| site.name() == name);
-        site.unwrap().clamp().unwrap()
+    let clamps = |affine: Affine| {
+        let mut quantization = Quantization::none(&graph);
+        graph.values().for_each(|(id, _)| quantization.set_value(id, affine));
+        let sites = sites(&graph, &weights, Some(&quantization)).unwrap();
+        ["stem", "stage1.block1.project", "stage2.block1.expand"].map(|name| {
+            let site = sites.iter().find(|site| site.name() == name);
+            site.unwrap().clamp().unwrap()
+        })
     };
-    assert_eq!(clamp("stem"), (3, 255));
-    assert_eq!(clamp("stage1.block1.project"), (0, 255));
-    assert_eq!(clamp("stage2.block1.expand"), (3, 153));
+    // ReLU, nothing, ReLU6.
+    let wide = clamps(Affine { scale: 0.04, zero_point: 3 });
+    assert_eq!(wide, [(3, 255), (0, 255), (3, 153)]);
+    let narrow = clamps(Affine { scale: 0.01, zero_point: 0 });
+    assert_eq!(narrow, [(0, 255), (0, 255), (0, 255)]);
+}
+
+#[test]
+fn the_table_of_a_leaky_relu_has_the_nearest_bytes() {
+    let input = edge::Quantization { scale: 0.03, zero_point: 100 };
+    let output = edge::Quantization { scale: 0.05, zero_point: 60 };
+    for slope in [-0.5, 0.1, 1.5] {
+        let table = leaky_relu::table(slope, input, output);
+        for byte in 0..=u8::MAX {
+            let x = input.dequantize(byte);
+            let exact = if x < 0.0 { slope * x } else { x };
+            let [low, high] = [0, 255].map(|byte| output.dequantize(byte));
+            let error =
+                (output.dequantize(table[usize::from(byte)]) - exact.clamp(low, high)).abs();
+            assert!(error <= 0.501 * output.scale, "{slope} {byte}");
+        }
+    }
 }
 
 #[test]

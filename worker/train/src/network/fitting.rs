@@ -20,7 +20,8 @@ impl Fitting {
 
 /// The kernel of [`edgesmith_kernels`] that computes a convolution of so many input channels with a
 /// weight of these sizes, without its bias. It has to be on a picture, with a square odd kernel,
-/// padding that keeps the size at stride 1, equal strides, and dense or with one filter per channel.
+/// padding that keeps the size at stride 1, equal strides, and dense or with one filter per
+/// channel.
 pub(super) fn fitting(conv: &Conv, inputs: u32, weight: [usize; 4]) -> Option<Fitting> {
     let [outputs, _, kernel, columns] = weight;
     let [down, across] = conv.axes[..] else { return None };

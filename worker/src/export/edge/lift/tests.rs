@@ -249,7 +249,7 @@ fn what_a_graph_cannot_say_is_refused() {
         };
         requantize.shift += 1;
     });
-    assert!(doubled.starts_with("the factors of node"), "{doubled}");
+    assert!(doubled.ends_with("does not compute what its scales say"), "{doubled}");
     let negative = error(&|nodes| {
         let edge::IntLayer::Linear(edge::IntLinear { logit_scale, .. }) =
             &mut nodes.last_mut().unwrap().layer
@@ -268,6 +268,11 @@ fn what_a_graph_cannot_say_is_refused() {
         logit_scale[0] = f32::MAX;
     });
     assert!(tiny.ends_with("are too large or too small for fp32"), "{tiny}");
+    let table = error(&|nodes| {
+        let (slope, table) = (0.5, Box::new([0; 256]));
+        nodes[0].layer = edge::IntLayer::LeakyRelu(edge::IntLeakyRelu { slope, table });
+    });
+    assert!(table.ends_with("node0 does not compute what its scales say"), "{table}");
     let invalid = error(&|nodes| nodes[0].inputs.clear());
     assert!(invalid.contains("it reads 0 values instead of 1"), "{invalid}");
     let one = edge::Conv {
