@@ -1,5 +1,6 @@
-//! Model files that an earlier commit (b947bf4) wrote, from trials of `examples/digits.toml`: they
-//! are read, computed as they were then, and written again as the same bytes.
+//! Model files that were written before networks were graphs (before commit 3a154e5), from trials of
+//! `examples/digits.toml`: they are read, computed as they were then, and written again as the same
+//! bytes.
 
 use edgesmith_edge_runtime::{Model, Session};
 
