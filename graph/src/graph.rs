@@ -31,8 +31,8 @@ pub struct ParameterId(u32);
 /// What flows between nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// Unique in the graph. It has no meaning. Whoever makes many graphs lends it names that were
-    /// put together once.
+    /// Unique in the graph. It has no meaning. Code that makes many graphs can borrow names that
+    /// it made once.
     pub name: Cow<'static, str>,
     /// Its size.
     pub shape: Shape,

@@ -58,8 +58,8 @@ impl Graph {
         })
     }
 
-    /// By value: the node that reads it, if nobody else needs it: no other node reads it, this one
-    /// reads it once, and it is no output.
+    /// By value: the only node that reads it. `None` if several nodes read it, one node reads it
+    /// twice, no node reads it, or it is an output.
     fn sole_readers(&self) -> Vec<Option<NodeId>> {
         let mut needed = vec![false; self.values().len()];
         self.outputs().iter().for_each(|output| needed[output.index()] = true);

@@ -62,7 +62,8 @@ pub fn evaluate(
 /// to time.
 ///
 /// # Errors
-/// If `pause` breaks, there are no images, or the network's values on one are not finite.
+/// If `pause` breaks, if the set has no images, or if the network computes a value that is not
+/// finite.
 ///
 /// # Panics
 /// If `weights` do not fit `graph`.

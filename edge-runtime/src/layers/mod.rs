@@ -100,7 +100,8 @@ pub(crate) trait AnyLayer: Sized {
     /// Its kind.
     fn kind(&self) -> Kind;
 
-    /// Reads the settings of a layer of the kind with this code; `None` if there is no such kind.
+    /// Reads the settings of a layer. The code says of which kind it is; `None` if the code is
+    /// unknown.
     fn read(code: u8, file: &mut Reader) -> Result<Option<Self>, ModelError>;
 
     /// See [`Layer::write`].

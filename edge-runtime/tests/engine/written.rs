@@ -1,6 +1,6 @@
-//! Model files that were written before networks were graphs (before commit 3a154e5), from trials of
-//! `examples/digits.toml`: they are read, computed as they were then, and written again as the same
-//! bytes.
+//! Model files that were written before commit 3a154e5, when networks were not yet graphs, from
+//! trials of `examples/digits.toml`. They are read, give the same results as then, and are written
+//! as the same bytes.
 
 use edgesmith_edge_runtime::{Model, Session};
 

@@ -73,7 +73,8 @@ impl Folded {
     /// The numbers of `node`, with the normalisation that folds into it, if there is one.
     ///
     /// # Panics
-    /// If `weights` do not fit `graph`, or the node is no convolution or linear layer.
+    /// If `weights` do not fit `graph`, or the node is something else than a convolution or a
+    /// linear layer.
     pub fn of(graph: &Graph, weights: &Weights, node: &Node, normalization: Option<&Node>) -> Self {
         let weight = &weights.of(graph, node.parameters[0]).data;
         let channels = graph.parameter(node.parameters[0]).shape[0] as usize;

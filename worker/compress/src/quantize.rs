@@ -16,7 +16,7 @@ const ACCUMULATOR_MAX: f64 = (1u64 << 30) as f64;
 /// Why a network cannot be quantized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantizeError {
-    /// There are no calibration examples.
+    /// The network was calibrated on no examples.
     #[error("failed to quantize: no calibration images")]
     NoImages,
     /// An example does not have the size of the network's input.
