@@ -5,6 +5,7 @@
 //! Feature maps are tensors `[channels, height, width, batch]` here, which is the layout of the
 //! kernels.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
@@ -204,22 +205,17 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
             threads,
         );
         let gradient = values(&gradient);
-        let [of_input, of_weight, of_gamma, of_beta] = ops.parents;
+        let [of_input, of_weight, of_gamma, of_beta] =
+            ops.parents.map(|parent| parent.map(|node| node.id));
         let seen = Seen { input: values(&input), weight: values(&weight) };
         let (by_weight, by_input) =
             convolution.backward(seen, gradient, of_input.is_some(), threads);
-        if let Some((node, by_input)) = of_input.zip(by_input) {
-            gradients.register::<Flex>(node.id, shaped_like(by_input, &input));
+        if let Some((id, by_input)) = of_input.zip(by_input) {
+            gradients.register::<Flex>(id, shaped_like(by_input, &input));
         }
-        if let Some(node) = of_weight {
-            gradients.register::<Flex>(node.id, shaped_like(by_weight, &weight));
-        }
-        if let Some(node) = of_gamma {
-            gradients.register::<Flex>(node.id, shaped_like(by_gamma, &gamma));
-        }
-        if let Some(node) = of_beta {
-            gradients.register::<Flex>(node.id, shaped_like(by_beta, &beta));
-        }
+        register(gradients, of_weight, by_weight, &weight);
+        register(gradients, of_gamma, by_gamma, &gamma);
+        register(gradients, of_beta, by_beta, &beta);
     }
 }
 
@@ -247,16 +243,14 @@ impl Backward<Flex, 2> for ConvolutionBackward {
     ) {
         let SavedConvolution { convolution, threads, input, weight } = ops.state;
         let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
-        let [of_input, of_weight] = ops.parents;
+        let [of_input, of_weight] = ops.parents.map(|parent| parent.map(|node| node.id));
         let seen = Seen { input: values(&input), weight: values(&weight) };
         let (by_weight, by_input) =
             convolution.backward(seen, values(&gradient), of_input.is_some(), &threads);
-        if let Some((node, by_input)) = of_input.zip(by_input) {
-            gradients.register::<Flex>(node.id, shaped_like(by_input, &input));
+        if let Some((id, by_input)) = of_input.zip(by_input) {
+            gradients.register::<Flex>(id, shaped_like(by_input, &input));
         }
-        if let Some(node) = of_weight {
-            gradients.register::<Flex>(node.id, shaped_like(by_weight, &weight));
-        }
+        register(gradients, of_weight, by_weight, &weight);
     }
 }
 
@@ -292,16 +286,12 @@ impl Backward<Flex, 3> for NormalizationBackward {
             UNBOUNDED,
             &threads,
         );
-        let [of_input, of_gamma, of_beta] = ops.parents;
-        if let Some(node) = of_input {
-            gradients.register::<Flex>(node.id, gradient);
+        let [of_input, of_gamma, of_beta] = ops.parents.map(|parent| parent.map(|node| node.id));
+        if let Some(id) = of_input {
+            gradients.register::<Flex>(id, gradient);
         }
-        if let Some(node) = of_gamma {
-            gradients.register::<Flex>(node.id, shaped_like(by_gamma, &gamma));
-        }
-        if let Some(node) = of_beta {
-            gradients.register::<Flex>(node.id, shaped_like(by_beta, &beta));
-        }
+        register(gradients, of_gamma, by_gamma, &gamma);
+        register(gradients, of_beta, by_beta, &beta);
     }
 }
 
@@ -324,6 +314,13 @@ fn values(tensor: &FlexTensor) -> &[f32] {
 
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// Hands a gradient on to what it belongs to, if that is tracked; `like` has its shape.
+fn register(gradients: &mut Gradients, of: Option<NodeId>, values: Vec<f32>, like: &FlexTensor) {
+    if let Some(id) = of {
+        gradients.register::<Flex>(id, shaped_like(values, like));
+    }
 }
 
 fn shaped_like(values: Vec<f32>, other: &FlexTensor) -> FlexTensor {
