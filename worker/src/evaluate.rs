@@ -156,7 +156,23 @@ impl Confusion {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_testing::{conv_graph, images_for, normalization, random_bytes, random_weights};
+
     use super::*;
+    use crate::export::{float_model, integer_model};
+
+    #[test]
+    fn both_stop_when_asked() {
+        let graph = conv_graph();
+        let (weights, normalization) = (random_weights(&graph, 1), normalization(&graph));
+        let set = images_for(&graph, &[random_bytes(&graph, 1)]);
+        let stop = &mut || ControlFlow::Break(());
+        let model = float_model(&graph, &weights, &normalization).unwrap();
+        let evaluated = evaluate(&model, &set, Split::Test, stop);
+        assert!(matches!(evaluated, Err(RunError::Stopped)));
+        let calibrated = integer_model(&graph, &weights, &normalization, &set, stop);
+        assert!(matches!(calibrated, Err(RunError::Stopped)));
+    }
 
     fn confusion(classes: usize, pairs: &[(usize, usize)]) -> Confusion {
         let mut counts = Confusion::new(classes);
