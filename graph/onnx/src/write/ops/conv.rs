@@ -3,7 +3,7 @@
 use edgesmith_graph::Conv;
 
 use super::{Name, Site, Write};
-use crate::export::onnx::file::{int, window};
+use crate::write::file::{int, window};
 
 impl Write for Conv {
     fn write(&self, site: &mut Site<'_>) -> Name {

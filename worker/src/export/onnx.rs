@@ -1,34 +1,18 @@
-//! Writes ONNX files (opset 17, IR version 8) of networks, folded or not. A quantized network
-//! becomes the same operators with QuantizeLinear and DequantizeLinear nodes (QDQ) around them,
-//! which ONNX Runtime fuses into integer kernels. What a model file computes is written by lifting
-//! it first ([`super::lift`]). One file in `ops/` per operation says what becomes of it.
+//! ONNX files of classifiers of images, as users get them. What a model file computes is written by
+//! lifting it first ([`super::lift`]).
 //!
 //! Input `image`: float `[batch][channels][height][width]` of pixel values 0 to 255; normalisation
 //! is part of the graph. Output `logits`: float `[batch][classes]`. The file says so itself, and
-//! docs/operating.md says it in full. There is no reader.
+//! docs/operating.md says it in full. Any other graph is written by `edgesmith_onnx`.
 //!
 //! On x86 processors with AVX2 and without VNNI, ONNX Runtime's kernels for uint8 activations and
 //! int8 weights saturate their sums at 16 bits; the session option `session.x64quantprecision` set
 //! to `1` makes them exact.
 
-mod file;
-mod ops;
-mod proto;
-mod site;
-
 use edgesmith_data::Normalization;
-use edgesmith_graph::{Graph, Quantization, Shape, Weights};
-use prost::Message;
+use edgesmith_graph::{Graph, Quantization, Weights};
+use edgesmith_onnx::{Input, Output, Scales, write};
 
-use self::file::{File, Name};
-use self::proto::{
-    Dimension, DimensionProto, FLOAT, ModelProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-};
-use self::site::{Network, Site, to_bytes_and_back};
-
-const IR_VERSION: i64 = 8;
-const OPSET: i64 = 17;
 const IMAGE: &str = "image";
 const LOGITS: &str = "logits";
 /// What the input is, for the reader of a file.
@@ -39,9 +23,7 @@ const LOGITS_DOC: &str = "One score per class, before softmax; the class with th
                           the answer. Classes are in the order of their numbers; if they have \
                           names, the metadata has them under \"classes\", as a JSON list.";
 
-/// The bytes of an ONNX file that computes the same as `graph`: in fp32 up to the order of sums, in
-/// int8 up to one level of rounding for each quantized value. Tensors have the names of the graph's
-/// values, except the input and the output. The output stays real, even if it is annotated.
+/// The bytes of an ONNX file that computes the same as `graph`; see [`edgesmith_onnx::write()`].
 /// `metadata` is stored in the file.
 ///
 /// # Panics
@@ -54,101 +36,29 @@ pub fn to_bytes(
     normalization: &Normalization,
     metadata: &[(&str, String)],
 ) -> Vec<u8> {
-    let (input, output) = match (graph.inputs().next(), graph.outputs()) {
-        (Some(input), &[output]) if graph.inputs().len() == 1 => (input, output),
-        _ => panic!("a graph with one input and one output"),
-    };
-    let network = Network { graph, weights, quantization };
-    let mut file = File::default();
-    let image = file.claim(IMAGE);
-    let logits = file.claim(LOGITS);
-    // Values come first, so that they and no helper of theirs get the names that they have.
-    let mut names: Vec<Name> = Vec::with_capacity(graph.values().len());
-    for (id, value) in graph.values() {
-        names.push(match id {
-            id if id == input => image.clone(),
-            id if id == output => logits.clone(),
-            _ => file.claim(&value.name),
-        });
-    }
-    // By value, the tensor that its readers read.
-    let normalized = normalize(&mut file, normalization, graph.shape(input));
-    let mut read = vec![match network.affine(input) {
-        Some(affine) => to_bytes_and_back(&mut file, IMAGE, &normalized, affine),
-        None => normalized,
-    }];
-    for (_, node) in graph.nodes() {
-        let inputs = node.inputs.iter().map(|input| read[input.index()].clone()).collect();
-        let output = names[node.output.index()].clone();
-        let mut site = Site { file: &mut file, network, node, inputs, output };
-        let tensor = ops::write(&mut site);
-        read.push(tensor);
-    }
-    if input == output {
-        file.node("Identity", &[&read[0]], &logits, vec![]);
-    }
-    let mut onnx = file.finish();
-    onnx.name = "edgesmith".to_owned();
-    onnx.input = vec![value_info(IMAGE, IMAGE_DOC, graph.shape(input))];
-    onnx.output = vec![value_info(LOGITS, LOGITS_DOC, graph.shape(output))];
-    let entry = |(key, value): &(&str, String)| StringStringEntryProto {
-        key: (*key).to_owned(),
-        value: value.clone(),
-    };
-    ModelProto {
-        ir_version: IR_VERSION,
-        producer_name: "edgesmith".to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        doc_string: format!("{IMAGE}: {IMAGE_DOC}\n{LOGITS}: {LOGITS_DOC}"),
-        graph: Some(onnx),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
-        metadata_props: metadata.iter().map(entry).collect(),
-    }
-    .encode_to_vec()
-}
-
-/// A float tensor of a value, with a batch dimension of any size before it.
-fn value_info(name: &str, doc: &str, shape: &Shape) -> ValueInfoProto {
-    let batch = Dimension::Parameter("batch".to_owned());
-    let size = |size: u32| Dimension::Value(i64::from(size));
-    let channels = size(shape.channels());
-    let space = shape.space().iter().map(|&axis| size(axis));
-    let dims = [batch, channels].into_iter().chain(space);
-    let dim = dims.map(|d| DimensionProto { value: Some(d) }).collect();
-    let tensor_type =
-        Some(TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) });
-    ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(TypeProto { tensor_type }),
-        doc_string: doc.to_owned(),
-    }
-}
-
-/// `(pixel - 255 * mean) / (255 * std)`
-fn normalize(file: &mut File, normalization: &Normalization, image: &Shape) -> Name {
+    let scaled = |values: &[f32]| values.iter().map(|v| v * 255.0).collect();
     let Normalization { mean, std } = normalization;
-    let channels = image.channels() as usize;
-    assert!(mean.len() == channels && std.len() == channels, "constants for every image channel");
-    let scaled = |values: &[f32]| values.iter().map(|v| v * 255.0).collect::<Vec<f32>>();
-    let mut dims = vec![1, image.channels()];
-    dims.resize(2 + image.space().len(), 1);
-    let mean = file.floats("image.mean", &dims, &scaled(mean));
-    let std = file.floats("image.std", &dims, &scaled(std));
-    let centred = file.claim("image.centred");
-    file.node("Sub", &[IMAGE, &mean], &centred, vec![]);
-    let normalized = file.claim("image.normalized");
-    file.node("Div", &[&centred, &std], &normalized, vec![]);
-    normalized
+    let scales = Scales { mean: scaled(mean), std: scaled(std) };
+    let (name, doc) = (IMAGE.to_owned(), IMAGE_DOC.to_owned());
+    let inputs = [Input { name, doc, scales: Some(scales) }];
+    let outputs = [Output { name: LOGITS.to_owned(), doc: LOGITS_DOC.to_owned() }];
+    write(graph, weights, quantization, &inputs, &outputs, metadata)
 }
 
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;
 
-    use edgesmith_graph::{Add, Affine, Conv, GatherChannels, GraphBuilder, Place, Role, Sigmoid};
+    use edgesmith_graph::{
+        Add, Affine, Conv, GatherChannels, GraphBuilder, Place, Role, Shape, Sigmoid,
+    };
+    use edgesmith_onnx::proto::{Dimension, FLOAT, ModelProto, ValueInfoProto};
+    use edgesmith_onnx::write::OPSET;
     use edgesmith_testing::{
         images_for, normalization, random_bytes, random_weights, residual_graph,
     };
+
+    use prost::Message;
 
     use super::*;
     use crate::export::{Lifted, float_model, integer_model, lift};
@@ -264,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_documentation_says_what_the_file_says() {
-        let page = include_str!("../../../../docs/operating.md");
+        let page = include_str!("../../../docs/operating.md");
         let (_, section) = page.split_once("### ONNX files").unwrap();
         let section = section.split("\n#").next().unwrap().replace('\n', " ");
         let (network, float, int8) = models();

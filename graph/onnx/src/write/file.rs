@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use edgesmith_graph::WindowAxis;
 
-use super::proto::{
+use crate::proto::{
     ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_INTS, AttributeProto, FLOAT, GraphProto, INT8, INT32,
     INT64, NodeProto, TensorProto, UINT8,
 };

@@ -1,28 +1,30 @@
-//! The messages of `onnx.proto` (ONNX 1.12, IR version 8) that the exporter writes, with its field
-//! numbers. Fields that are never written are not defined here: readers treat them as absent.
+//! The messages of `onnx.proto` (ONNX 1.12, IR version 8) that are written, with its field numbers.
+//! Fields that are never written are not defined here: readers treat them as absent.
+
+#![expect(missing_docs, reason = "onnx.proto says what the fields are")]
 
 use prost::Message;
 
 /// `TensorProto.DataType.FLOAT`
-pub(super) const FLOAT: i32 = 1;
+pub const FLOAT: i32 = 1;
 /// `TensorProto.DataType.UINT8`
-pub(super) const UINT8: i32 = 2;
+pub const UINT8: i32 = 2;
 /// `TensorProto.DataType.INT8`
-pub(super) const INT8: i32 = 3;
+pub const INT8: i32 = 3;
 /// `TensorProto.DataType.INT32`
-pub(super) const INT32: i32 = 6;
+pub const INT32: i32 = 6;
 /// `TensorProto.DataType.INT64`
-pub(super) const INT64: i32 = 7;
+pub const INT64: i32 = 7;
 
 /// `AttributeProto.AttributeType.FLOAT`
-pub(super) const ATTRIBUTE_FLOAT: i32 = 1;
+pub const ATTRIBUTE_FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType.INT`
-pub(super) const ATTRIBUTE_INT: i32 = 2;
+pub const ATTRIBUTE_INT: i32 = 2;
 /// `AttributeProto.AttributeType.INTS`
-pub(super) const ATTRIBUTE_INTS: i32 = 7;
+pub const ATTRIBUTE_INTS: i32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelProto {
+pub struct ModelProto {
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
     #[prost(string, tag = "2")]
@@ -40,7 +42,7 @@ pub(super) struct ModelProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct OperatorSetIdProto {
+pub struct OperatorSetIdProto {
     /// Empty for ONNX's own operators.
     #[prost(string, tag = "1")]
     pub domain: String,
@@ -49,7 +51,7 @@ pub(super) struct OperatorSetIdProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StringStringEntryProto {
+pub struct StringStringEntryProto {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(string, tag = "2")]
@@ -57,7 +59,7 @@ pub(super) struct StringStringEntryProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct GraphProto {
+pub struct GraphProto {
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
     #[prost(string, tag = "2")]
@@ -71,7 +73,7 @@ pub(super) struct GraphProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct NodeProto {
+pub struct NodeProto {
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -85,7 +87,7 @@ pub(super) struct NodeProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct AttributeProto {
+pub struct AttributeProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(float, tag = "2")]
@@ -99,7 +101,7 @@ pub(super) struct AttributeProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorProto {
+pub struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
@@ -112,7 +114,7 @@ pub(super) struct TensorProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ValueInfoProto {
+pub struct ValueInfoProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
@@ -122,14 +124,14 @@ pub(super) struct ValueInfoProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TypeProto {
+pub struct TypeProto {
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
 }
 
 /// `TypeProto.Tensor`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorTypeProto {
+pub struct TensorTypeProto {
     #[prost(int32, tag = "1")]
     pub elem_type: i32,
     #[prost(message, optional, tag = "2")]
@@ -137,21 +139,21 @@ pub(super) struct TensorTypeProto {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorShapeProto {
+pub struct TensorShapeProto {
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }
 
 /// `TensorShapeProto.Dimension`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct DimensionProto {
+pub struct DimensionProto {
     #[prost(oneof = "Dimension", tags = "1, 2")]
     pub value: Option<Dimension>,
 }
 
 /// A size, or the name of one that is known when the model runs.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum Dimension {
+pub enum Dimension {
     #[prost(int64, tag = "1")]
     Value(i64),
     #[prost(string, tag = "2")]

@@ -3,7 +3,7 @@
 use edgesmith_graph::BatchNormalization;
 
 use super::{Name, Site, Write};
-use crate::export::onnx::file::float;
+use crate::write::file::float;
 
 impl Write for BatchNormalization {
     fn write(&self, site: &mut Site<'_>) -> Name {

@@ -3,7 +3,7 @@
 use edgesmith_graph::GatherChannels;
 
 use super::{Name, Site, Write};
-use crate::export::onnx::file::int;
+use crate::write::file::int;
 
 impl Write for GatherChannels {
     fn write(&self, site: &mut Site<'_>) -> Name {

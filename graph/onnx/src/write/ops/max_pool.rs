@@ -3,7 +3,7 @@
 use edgesmith_graph::{MaxPool, WindowAxis};
 
 use super::{Name, Site, Write};
-use crate::export::onnx::file::window;
+use crate::write::file::window;
 
 impl Write for MaxPool {
     fn write(&self, site: &mut Site<'_>) -> Name {

@@ -3,7 +3,7 @@
 use edgesmith_graph::{Affine, Graph, Node, Quantization, Shape, ValueId, Weights};
 
 use super::file::{File, Name, int};
-use super::proto::AttributeProto;
+use crate::proto::AttributeProto;
 
 /// The network that is written.
 #[derive(Clone, Copy)]

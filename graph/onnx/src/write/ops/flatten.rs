@@ -3,7 +3,7 @@
 use edgesmith_graph::Flatten;
 
 use super::{Name, Site, Write};
-use crate::export::onnx::file::int;
+use crate::write::file::int;
 
 impl Write for Flatten {
     fn write(&self, site: &mut Site<'_>) -> Name {
