@@ -7,6 +7,7 @@ use clap::Parser as _;
 use edgesmith_console::start;
 
 mod commands;
+mod model;
 mod output;
 
 fn main() -> ExitCode {

@@ -22,7 +22,8 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     let number = |precision: &str| with(precision)["trial"].to_string();
     let (float, int8) = (number("fp32"), number("int8"));
     let export = |number: &str, format: &str, file: &str| {
-        run(at, &["export", "exported", number, "--format", format, "-o", file])
+        let model = format!("exported/{number}");
+        run(at, &["export", &model, "--format", format, "-o", file])
     };
     export(&float, "edge", "m.edge").ok();
     let size = std::fs::metadata(at.join("m.edge")).unwrap().len();
@@ -49,6 +50,19 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
         assert_eq!(piped.0.stdout, std::fs::read(at.join(file)).unwrap(), "{format}");
     }
     export("77", "edge", "no.edge").fails(2, &["77"]);
+    export("best", "edge", "no.edge").fails(2, &["exported/best", "STUDY/NUMBER"]);
+    // The form that earlier versions had.
+    run(at, &["export", "exported", &float, "--format", "edge", "-o", "old.edge"]).ok();
+    let read = |file: &str| std::fs::read(at.join(file)).unwrap();
+    assert_eq!(read("old.edge"), read("m.edge"));
+    // The teacher is a network like the others.
+    export("teacher", "edge", "teacher.edge").ok();
+    let status = run(at, &["status", "exported", "--format", "json"]).json();
+    let bytes = read("teacher.edge").len() as u64;
+    assert_eq!(status["teacher"]["model_bytes"].as_u64(), Some(bytes), "{status}");
+    export("teacher", "safetensors", "teacher.safetensors").ok();
+    export("teacher", "onnx", "teacher.onnx").ok();
+    export("teacher", "onnx-int8", "no.onnx").fails(2, &["the teacher of exported is fp32"]);
 
     let python = std::env::var("EDGESMITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_onnx = Command::new(&python).args(["-c", "import onnxruntime, numpy"]).output();
@@ -60,7 +74,7 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     }
     let check = Command::new(python)
         .arg(workspace().join("tests/onnx_loads.py"))
-        .args(["float.onnx", "of-int8.onnx", "int8.onnx"])
+        .args(["float.onnx", "of-int8.onnx", "int8.onnx", "teacher.onnx"])
         .current_dir(at)
         .output()
         .unwrap();

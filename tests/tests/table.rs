@@ -87,7 +87,7 @@ fn a_thousand_look_ups_go_through_a_coordinator_to_a_front() {
     assert!(first["metrics"]["test_accuracies"]["test"].is_number(), "{first}");
     assert!(first.get("recipe").is_none(), "nothing was compressed: {first}");
     let number = first["trial"].to_string();
-    let args = ["export", "looked-up", &number, "--format", "edge", "-o", "model.edge"];
+    let args = ["export", &format!("looked-up/{number}"), "--format", "edge", "-o", "model.edge"];
     coordinator.ask(&args).fails(2, &["not trained here"]);
     coordinator.ask(&["trial", "looked-up", &number, "--rerun"]).fails(2, &["no training"]);
 }

@@ -22,7 +22,7 @@ fn a_teacher_is_read_from_a_safetensors_file_with_its_architecture() {
     let at = directory.path();
     std::fs::write(at.join("first.toml"), one_network("first")).unwrap();
     run(at, &["search", "first.toml"]).ok();
-    let export = ["export", "first", "0", "--format", "safetensors", "-o", "teacher.safetensors"];
+    let export = ["export", "first/0", "--format", "safetensors", "-o", "teacher.safetensors"];
     run(at, &export).ok();
     let first = run(at, &["trials", "first", "--format", "json"]).json();
     let accuracy = first["trials"][0]["uncompressed"]["validation_accuracy"].clone();
@@ -69,7 +69,7 @@ fn a_damaged_model_file_is_refused_by_its_checksum() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    let export = ["export", "one", "0", "--format", "edge", "-o", "m.edge"];
+    let export = ["export", "one/0", "--format", "edge", "-o", "m.edge"];
     run(at, &export).fails(1, &[&hash, "damaged"]);
     assert!(!at.join("m.edge").exists());
 }

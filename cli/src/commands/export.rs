@@ -5,27 +5,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::{invalid, number, print_text};
-use edgesmith_data::Normalization;
-use edgesmith_edge_runtime::{InputSpec, Model, Network};
-use edgesmith_search_space::Precision;
+use edgesmith_edge_runtime::{Model, Network};
 use edgesmith_train::safetensors;
-use edgesmith_worker::export::{Lifted, float_model, lift, onnx};
-use edgesmith_worker::session::artifacts;
+use edgesmith_worker::export::{Lifted, lift, onnx};
 use serde_json::json;
 
-use crate::commands::trials;
+use crate::model::{ModelName, Stored, StoredName};
 use crate::output::json;
 
 /// Arguments: which network, and how to write it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Study name
-    pub study: String,
-    /// Trial number
-    #[arg(allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
-    pub number: u32,
+    /// The network: a trial as STUDY/NUMBER, or the teacher of a study as STUDY/teacher
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// The trial, if MODEL is the name of a study: the form that earlier versions had
+    #[arg(hide = true, allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
+    pub number: Option<u32>,
     /// What to write
     #[arg(long, value_enum)]
     pub format: ExportFormat,
@@ -49,63 +47,28 @@ pub enum ExportFormat {
     Edge,
 }
 
-/// Writes a trial's network to a file.
+/// Writes a network to a file.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let (study, network) = named(&args.model, args.number)?;
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let (_, spec) = coordinator.study(&args.study).await?;
-    let row = trials::fetch(&coordinator, &args.study, args.number, &spec).await?;
-    let Some(values) = &row.values else {
-        return Err(invalid(format!(
-            "trial {} of {} is {}, so it has no network to export",
-            args.number,
-            args.study,
-            row.state.name()
-        )));
-    };
-    let mut client = coordinator.artifacts();
-    let mut fetch = async |hash| artifacts::download(&mut client, hash).await.map_err(from_status);
-    let (Some(trained), Some(candidate), Some(work)) =
-        (values.trained(), &row.candidate, spec.training())
-    else {
-        return Err(invalid(format!(
-            "trial {} of {} was not trained here, so it has no network to export",
-            args.number, args.study
-        )));
-    };
+    let stored = Stored::fetch(&coordinator, &study, network).await?;
     refuse_terminal(&args.output, std::io::stdout().is_terminal())?;
-    let weights = fetch(trained.weights).await;
-    // Names are an extra: a model file is written even if the weights cannot be read.
-    let read = weights.as_ref().ok().and_then(|file| safetensors::read(file).ok());
-    let class_names = read.map(|(_, notes)| safetensors::class_names(&notes)).unwrap_or_default();
-    let mut metadata = vec![("study", args.study.clone()), ("trial", args.number.to_string())];
+    let words = stored.words.clone();
+    let class_names = stored.class_names.clone();
+    let mut metadata = vec![("study", study.clone()), network_entry(network)];
     metadata.extend(safetensors::class_names_entry(&class_names));
     let bytes = match args.format {
-        ExportFormat::Edge => fetch(trained.model).await?,
-        ExportFormat::Safetensors => weights?,
-        ExportFormat::Onnx => {
-            let measured = Model::from_bytes(&fetch(trained.model).await?)?;
-            let model = match &measured.network {
-                Network::Fp32(_) => measured,
-                // The measured model has integers only; its weights have the real numbers.
-                Network::Int8 { .. } => {
-                    let weights = safetensors::from_bytes(&weights?)?;
-                    let graph = candidate.pruned_graph(work.space.data())?;
-                    weights.check(&graph)?;
-                    let InputSpec { mean, std, .. } = measured.input;
-                    float_model(&graph, &weights, &Normalization { mean, std })?
-                }
-            };
-            onnx_file(&model, &metadata)?
-        }
+        ExportFormat::Edge => stored.model,
+        ExportFormat::Safetensors => stored.weights()?,
+        ExportFormat::Onnx => onnx_file(&stored.float()?, &metadata)?,
         ExportFormat::OnnxInt8 => {
-            if candidate.recipe.precision != Precision::Int8 {
+            let model = stored.measured()?;
+            if let Network::Fp32(_) = model.network {
                 return Err(invalid(format!(
-                    "trial {} is {}; export it with --format onnx, or choose an int8 trial",
-                    args.number,
-                    candidate.recipe.precision.name()
+                    "{words} is fp32; export it with --format onnx, or choose an int8 trial"
                 )));
             }
-            onnx_file(&Model::from_bytes(&fetch(trained.model).await?)?, &metadata)?
+            onnx_file(&model, &metadata)?
         }
     };
     if is_stdout(&args.output) {
@@ -117,10 +80,32 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut said = format!("{} ({} bytes)\n", args.output.display(), bytes.len());
     if args.format == ExportFormat::Edge && !class_names.is_empty() {
         let beside = names_file(&args.output);
-        write(&beside, names_document(&args.study, args.number, &class_names).as_bytes())?;
+        write(&beside, names_document(&study, network, &class_names).as_bytes())?;
         said.push_str(&format!("{} (names of the classes)\n", beside.display()));
     }
     print_text(&said)
+}
+
+/// The study and which of its networks.
+fn named(model: &str, number: Option<u32>) -> anyhow::Result<(String, StoredName)> {
+    if let Some(number) = number {
+        return Ok((model.to_owned(), StoredName::Trial(number)));
+    }
+    match model.parse() {
+        Ok(ModelName::Stored { study, network }) => Ok((study, network)),
+        Ok(ModelName::File(..)) => Err(invalid(format!(
+            "{model} is a file; name a trial as STUDY/NUMBER, or a teacher as STUDY/teacher"
+        ))),
+        Err(wanted) => Err(invalid(format!("{model:?} is no network; {wanted}"))),
+    }
+}
+
+/// How a file says which network it is.
+fn network_entry(network: StoredName) -> (&'static str, String) {
+    match network {
+        StoredName::Trial(number) => ("trial", number.to_string()),
+        StoredName::Teacher => ("network", "teacher".to_owned()),
+    }
 }
 
 /// The ONNX file of a model.
@@ -156,10 +141,14 @@ fn names_file(edge: &Path) -> PathBuf {
     name.into()
 }
 
-fn names_document(study: &str, trial: u32, class_names: &[String]) -> String {
-    let document = json!({
-        "version": json::VERSION, "study": study, "trial": trial, "classes": class_names,
+fn names_document(study: &str, network: StoredName, class_names: &[String]) -> String {
+    let mut document = json!({
+        "version": json::VERSION, "study": study, "classes": class_names,
     });
+    match network {
+        StoredName::Trial(number) => document["trial"] = number.into(),
+        StoredName::Teacher => document["network"] = "teacher".into(),
+    }
     format!("{document:#}\n")
 }
 
@@ -179,7 +168,8 @@ mod tests {
     #[test]
     fn names_of_classes_stand_beside_an_edge_file() {
         assert_eq!(names_file(Path::new("out/m.edge")), Path::new("out/m.edge.json"));
-        let text = names_document("photos", 7, &["ape".to_owned(), "bee".to_owned()]);
+        let text =
+            names_document("photos", StoredName::Trial(7), &["ape".to_owned(), "bee".to_owned()]);
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected =
             json!({"version": 1, "study": "photos", "trial": 7, "classes": ["ape", "bee"]});

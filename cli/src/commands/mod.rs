@@ -21,7 +21,7 @@ mod status;
 mod studies;
 mod submit;
 mod token;
-mod trials;
+pub mod trials;
 mod validate;
 mod watch;
 mod work;
@@ -67,7 +67,7 @@ pub enum Command {
     Trials(trials::TrialsArgs),
     /// Show everything about one trial, or run it again
     Trial(trials::TrialArgs),
-    /// Write a trial's network to a file
+    /// Write the network of a trial, or a teacher, to a file
     Export(export::Args),
     /// Add finished trials of an earlier study to a study as known results
     ///
