@@ -11,6 +11,7 @@ use edgesmith_common::spec::{DataSource, DataSpec};
 use edgesmith_common::{ArtifactHash, Seed};
 use edgesmith_search_space::DataShape;
 
+pub mod arrays;
 pub mod files;
 
 mod cifar10;
