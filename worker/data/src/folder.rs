@@ -1,35 +1,28 @@
-//! Reads a directory with one folder of images per class. Images are PNG or JPEG, which is detected
-//! from the content. They are turned upright, converted to grey or RGB, and resized to a square.
+//! Reads a directory with one folder of images per class; `picture` reads each image. They are
+//! resized to a square.
 //!
 //! Classes are numbered by the names of their folders, in byte order. Images are ordered in rounds:
 //! the first of each class by path, then the second of each, and so on. So the first images of a
-//! test set are spread over all classes. Transparency is ignored. Which files are read and which
-//! are ignored is in `listing`.
+//! test set are spread over all classes. Which files are read and which are ignored is in
+//! `listing`.
 
 use std::ffi::OsString;
-use std::io::{self, Cursor};
 use std::path::Path;
 
 use edgesmith_common::{ArtifactHash, Seed};
 use edgesmith_search_space::DataShape;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::error::Faults;
 use super::file::MAX_BYTES;
-use super::image_set::Resize;
-use super::listing::{class_folders, format_name, images_below};
+use super::listing::{class_folders, images_below};
+use super::picture::{decode, put, samples_of_16_bits};
 use super::{DataError, ImageSet, split};
-use crate::files;
 
 /// Largest side of the resized images, pixels.
 const MAX_SIDE: u32 = 4096;
 /// Seed for drawing the held-out tenth. It is the same in every study, so test accuracies of
 /// different seeds are of the same images, and a teacher from another study has not seen them.
 const HELD_OUT: Seed = Seed(0);
-/// Largest size of an image file, bytes.
-const MAX_FILE: u64 = 512 << 20;
-/// Largest size of a decoded image, bytes.
-const MAX_DECODED: u64 = 512 << 20;
 
 /// Reads training and test images, resized to `side` × `side` pixels. Without a test folder, a
 /// stratified tenth of the training folder is held out, the same one in every study.
@@ -176,134 +169,15 @@ fn brightest(highest: u16) -> u16 {
     u16::MAX >> highest.leading_zeros().min(8)
 }
 
-/// The values of an image with 16 bits per value.
-fn samples_of_16_bits(image: &mut DynamicImage) -> Option<&mut [u16]> {
-    match image {
-        DynamicImage::ImageLuma16(image) => Some(image),
-        DynamicImage::ImageLumaA16(image) => Some(image),
-        DynamicImage::ImageRgb16(image) => Some(image),
-        DynamicImage::ImageRgba16(image) => Some(image),
-        _ => None,
-    }
-}
-
-/// The image in a file, and the hash of the file.
-fn decode(path: &Path) -> Result<(DynamicImage, ArtifactHash), DataError> {
-    let bytes = files::read(path, MAX_FILE)?;
-    let hash = ArtifactHash::of(&bytes);
-    let undecodable = |why| DataError::Undecodable { path: path.to_owned(), why };
-    if bytes.is_empty() {
-        return Err(undecodable("it is empty"));
-    }
-    if jpeg_is_cut_short(&bytes) {
-        return Err(undecodable(TRUNCATED));
-    }
-    let format = match image::guess_format(&bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
-        Ok(other) => {
-            let format = Some(format_name(other));
-            return Err(DataError::Unsupported { path: path.to_owned(), format });
-        }
-        Err(_) => return Err(undecodable("its content is no image")),
-    };
-    let decoded = || -> Result<Result<DynamicImage, DataError>, ImageError> {
-        let reader = ImageReader::with_format(Cursor::new(&bytes), format);
-        let mut decoder = reader.into_decoder()?;
-        if decoder.total_bytes() > MAX_DECODED {
-            let (width, height) = decoder.dimensions();
-            let (path, bytes, limit) = (path.to_owned(), decoder.total_bytes(), MAX_DECODED);
-            return Ok(Err(DataError::TooManyPixels { path, width, height, bytes, limit }));
-        }
-        let orientation = decoder.orientation()?;
-        let mut image = DynamicImage::from_decoder(decoder)?;
-        image.apply_orientation(orientation);
-        Ok(Ok(image))
-    };
-    let decoded = decoded().map_err(|error| undecodable(in_words(&error, &bytes)))?;
-    Ok((decoded?, hash))
-}
-
-const TRUNCATED: &str = "it is truncated";
-
-/// Why an image cannot be decoded. The decoders' own texts are for programmers: they name chunks,
-/// segments and types of Rust.
-fn in_words(error: &ImageError, bytes: &[u8]) -> &'static str {
-    let png = bytes.starts_with(b"\x89PNG");
-    match error {
-        // Every PNG file ends with this chunk.
-        _ if png && !bytes.windows(4).any(|name| name == b"IEND") => TRUNCATED,
-        ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => TRUNCATED,
-        ImageError::Unsupported(_) if png => "it is an unusual kind of PNG that cannot be read",
-        ImageError::Unsupported(_) => {
-            "it is an unusual kind of JPEG that cannot be read, such as a lossless one"
-        }
-        ImageError::Limits(_) => "it is larger than its decoder allows",
-        ImageError::IoError(_)
-        | ImageError::Decoding(_)
-        | ImageError::Encoding(_)
-        | ImageError::Parameter(_) => "its content is damaged",
-    }
-}
-
-/// Whether bytes are a JPEG file that ends in the middle of its image. The decoder does not report
-/// this and invents the rest. A JPEG file is a sequence of segments with announced lengths,
-/// followed by the compressed data, in which no two bytes look like the end marker.
-fn jpeg_is_cut_short(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xda;
-    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
-    if !bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-        return false;
-    }
-    let mut at = 2;
-    loop {
-        match bytes.get(at..at + 4) {
-            Some(&[0xff, START_OF_SCAN, ..]) => {
-                return !bytes[at..].windows(2).any(|pair| pair == END_OF_IMAGE);
-            }
-            // Markers may be padded with 0xff.
-            Some(&[0xff, 0xff, ..]) => at += 1,
-            Some(&[0xff, _, high, low]) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-            // Not a segment: the decoder reports the error.
-            Some(_) => return false,
-            None => return true,
-        }
-    }
-}
-
-/// Writes an image to place `i` of the set, converted to the set's channels and size. `full` is the
-/// value of full brightness in 16-bit images.
-fn put(mut image: DynamicImage, full: u16, i: usize, set: &mut ImageSet) {
-    if full < u16::MAX
-        && let Some(samples) = samples_of_16_bits(&mut image)
-    {
-        let (full, most) = (u32::from(full), u32::from(u16::MAX));
-        for value in samples {
-            *value = (u32::from(*value).min(full) * most / full) as u16;
-        }
-    }
-    let size = (image.height() as usize, image.width() as usize);
-    let interleaved = match set.channels {
-        1 => image.into_luma8().into_raw(),
-        _ => image.into_rgb8().into_raw(),
-    };
-    let mut resize = Resize::new(size, (set.height, set.width));
-    let (bytes, channels, plane_size) = (set.image_bytes(), set.channels, set.height * set.width);
-    let place = &mut set.pixels[i * bytes..(i + 1) * bytes];
-    for (channel, out) in place.chunks_exact_mut(plane_size).enumerate() {
-        let plane: Vec<u8> = interleaved.iter().copied().skip(channel).step_by(channels).collect();
-        resize.plane(&plane, out);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use image::codecs::jpeg::JpegEncoder;
-    use image::{GrayImage, ImageEncoder, Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{DynamicImage, GrayImage, Rgb, RgbImage, Rgba, RgbaImage};
     use tempfile::TempDir;
 
     use super::*;
+    use crate::picture::tests::jpeg;
 
     const GREY: DataShape = DataShape { channels: 1, classes: 2 };
     const COLOUR: DataShape = DataShape { channels: 3, classes: 2 };
@@ -313,21 +187,6 @@ mod tests {
         let path = directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         GrayImage::from_pixel(4, 4, image::Luma([value])).save(path).unwrap();
-    }
-
-    /// A JPEG file's bytes: 16 × 8, the left half black and the right half white.
-    fn jpeg(orientation: Option<u8>) -> Vec<u8> {
-        let image = GrayImage::from_fn(16, 8, |x, _| image::Luma([if x < 8 { 0 } else { 255 }]));
-        let mut bytes = Vec::new();
-        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 100);
-        if let Some(orientation) = orientation {
-            // A big-endian TIFF directory with one entry, the orientation.
-            let mut exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
-            exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
-            encoder.set_exif_metadata(exif).unwrap();
-        }
-        encoder.write_image(&image, 16, 8, image::ExtendedColorType::L8).unwrap();
-        bytes
     }
 
     /// Two classes: ape with values 1, 2 and 3, and bee with 101 and 102.
@@ -533,17 +392,6 @@ mod tests {
             [0, 255, 256, 1023, 4095, 4096].map(brightest),
             [255, 255, 511, 1023, 4095, 8191]
         );
-    }
-
-    #[test]
-    fn the_end_of_a_jpeg_file_may_be_followed_by_anything() {
-        let photo = jpeg(Some(1));
-        assert!(!jpeg_is_cut_short(&photo));
-        assert!(!jpeg_is_cut_short(&[&photo[..], &[0xff, 0xda, 1, 2]].concat()));
-        for length in 3..photo.len() {
-            assert!(jpeg_is_cut_short(&photo[..length]), "{length} of {}", photo.len());
-        }
-        assert!(!jpeg_is_cut_short(b"\x89PNG"));
     }
 
     #[test]

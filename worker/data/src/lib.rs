@@ -22,6 +22,7 @@ mod folder;
 mod idx;
 mod image_set;
 mod listing;
+mod picture;
 mod split;
 mod views;
 
@@ -30,6 +31,7 @@ use error::Faults;
 pub use error::DataError;
 pub use file::read_decompressed;
 pub use image_set::{ImageSet, Normalization, Resize};
+pub use picture::read_image;
 pub use views::Views;
 
 /// The images of a study: train, validation and test parts at native resolution.
