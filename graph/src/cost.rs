@@ -6,7 +6,7 @@ use crate::{Graph, Memory, Multiplications, Node, Operation, Role, ValueId};
 /// Analytic cost of one inference on one example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cost {
-    /// Multiply-accumulates of convolutions and linear layers.
+    /// Multiply-accumulates of convolutions, linear layers and products of matrices.
     pub macs: u64,
     /// Numbers of the network that ships: batch normalisation is folded where it can be, and else
     /// has a factor and an offset per channel.

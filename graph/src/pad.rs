@@ -13,11 +13,15 @@ impl Graph {
     #[must_use]
     pub fn padded(&self, multiple: u32) -> Self {
         let channels = self.channels();
-        let (sets, _, of_parameter) = channels.axis_sets();
+        let (sets, of_value, of_parameter) = channels.axis_sets();
         let size = |set: usize| {
             let size = sets[set].len() as u32;
             if channels.is_free(set) { size.next_multiple_of(multiple) } else { size }
         };
-        self.clone().with_sizes(|parameter, axis| of_parameter[parameter.index()][axis].map(size))
+        let largest = (0..sets.len()).map(size).max().unwrap_or(0);
+        let indices: Vec<u32> = (0..largest).collect();
+        let mut graph = self.clone();
+        graph.cut_operations(|value| &indices[..size(of_value[value.index()]) as usize]);
+        graph.with_sizes(|parameter, axis| of_parameter[parameter.index()][axis].map(size))
     }
 }

@@ -52,6 +52,23 @@ impl Shape {
         }
     }
 
+    /// A value with these sizes of all axes, channels first.
+    ///
+    /// # Errors
+    /// See [`Shape::new`]; without sizes it has no numbers.
+    pub fn of(sizes: &[u32]) -> Result<Self, ShapeError> {
+        let (&channels, space) = sizes.split_first().unwrap_or((&0, &[]));
+        Self::new(channels, space)
+    }
+
+    /// The sizes of all axes, channels first.
+    pub fn sizes(&self) -> SmallVec<[u32; 3]> {
+        let mut sizes = SmallVec::with_capacity(1 + self.space.len());
+        sizes.push(self.channels);
+        sizes.extend_from_slice(&self.space);
+        sizes
+    }
+
     /// Number of channels, at least 1.
     pub fn channels(&self) -> u32 {
         self.channels
@@ -104,6 +121,9 @@ mod tests {
         let picture = Shape::new(3, &[4, 5]).unwrap();
         assert_eq!((picture.positions(), picture.elements()), (20, 60));
         assert_eq!(picture.to_string(), "3x4x5");
+        assert_eq!(picture.sizes().as_slice(), [3, 4, 5]);
+        assert_eq!(Shape::of(&[3, 4, 5]), Ok(picture));
+        assert!(Shape::of(&[]).is_err());
         let vector = Shape::new(7, &[]).unwrap();
         assert_eq!((vector.positions(), vector.elements()), (1, 7));
     }

@@ -15,10 +15,11 @@ use edgesmith_compress::Calibration;
 use edgesmith_data::{Dataset, ImageSet, Normalization};
 use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{
-    Add, Affine, BatchNormalization, Clip, Concat, Conv, Evaluator, Flatten, GatherChannels,
-    GlobalAveragePool, Graph, GraphBuilder, Groups, HardSwish, LeakyRelu, Linear, MaxPool,
-    Multiply, Op, Operation as _, ParameterId, Place, Quantization, Role, Shape, Sigmoid, ValueId,
-    Weights, WindowAxis,
+    Add, Affine, AveragePool, BatchNormalization, Clip, Concat, Conv, ConvTranspose, Coordinates,
+    Evaluator, Flatten, Gather, GlobalAveragePool, Graph, GraphBuilder, Groups, HardSwish,
+    LeakyRelu, Linear, MatrixProduct, MaxPool, Multiply, Op, Operation as _, Pad, ParameterId,
+    Place, Quantization, Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding, Shape, Sigmoid,
+    Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
 use edgesmith_testing::random_weights;
@@ -83,6 +84,19 @@ fn random_graphs_have_every_operation() {
         assert!(some(&|op, shape| matches!(op, Op::Multiply(_)) && at(shape)));
         assert!(some(&|op, shape| matches!(op, Op::GlobalAveragePool(_)) && at(shape)));
         assert!(some(&|op, shape| matches!(op, Op::BatchNormalization(_)) && at(shape)));
+    }
+    let dilated = |pool: &AveragePool| pool.axes.iter().any(|axis| axis.dilation > 1);
+    let counts = |pool: &AveragePool| pool.counted.iter().any(|&counted| counted != (0, 0));
+    for (is_dilated, is_counted) in [(false, false), (false, true), (true, true)] {
+        let alike = |pool: &AveragePool| (dilated(pool), counts(pool)) == (is_dilated, is_counted);
+        assert!(some(&|op, _| matches!(op, Op::AveragePool(pool) if alike(pool))));
+    }
+    for linear in [false, true] {
+        let mode = |resize: &Resize| (resize.mode == ResizeMode::Linear) == linear;
+        assert!(some(&|op, _| matches!(op, Op::Resize(resize) if mode(resize))));
+    }
+    for group in [Groups::Equal(1), Groups::Equal(2), Groups::PerChannel] {
+        assert!(some(&|op, _| matches!(op, Op::ConvTranspose(conv) if conv.groups == group)));
     }
     for group in [Groups::Equal(1), Groups::Equal(2), Groups::PerChannel] {
         assert!(some(&|op, _| matches!(op, Op::Conv(conv) if conv.groups == group)));
@@ -188,7 +202,7 @@ fn check(python: &str, cases: &[Case], options: &[&str]) {
 }
 
 /// How many random graphs are compared.
-const GRAPHS: u64 = 80;
+const GRAPHS: u64 = 160;
 
 /// Values that a random graph may have at most, so that the reference stays fast.
 const MAX_ELEMENTS: u64 = 2_000;
@@ -228,7 +242,7 @@ fn random_node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Optio
     let axes = shape.space().len();
     let same_space = net.builder.shape(second).space() == shape.space();
     let alike = *net.builder.shape(second) == shape;
-    match rng.random_range(0..16) {
+    match rng.random_range(0..25) {
         0 => random_conv(net, rng, first, Groups::Equal(1)),
         1 => random_conv(net, rng, first, Groups::PerChannel),
         2 if shape.channels().is_multiple_of(2) => {
@@ -268,7 +282,7 @@ fn random_node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Optio
         6 => net.add(HardSwish, &[first], &[]),
         7 => net.add(Sigmoid, &[first], &[]),
         8 if alike => net.add(Add, &[first, second], &[]),
-        9 if same_space => net.add(Concat, &[first, second, first], &[]),
+        9 if same_space => net.add(Concat::channels(), &[first, second, first], &[]),
         10 => {
             // Squeeze-and-excitation.
             let squeezed = net.add(GlobalAveragePool, &[first], &[])?;
@@ -279,16 +293,122 @@ fn random_node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Optio
             net.add(Multiply, &[first, gate], &[])
         }
         11 => {
-            let count = rng.random_range(1..=shape.channels() + 1);
-            let indices = (0..count).map(|_| rng.random_range(0..shape.channels())).collect();
-            net.add(GatherChannels { indices }, &[first], &[])
+            let axis = rng.random_range(0..=axes);
+            let size = shape.sizes()[axis];
+            let count = rng.random_range(1..=size + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..size)).collect();
+            net.add(Gather { axis: axis as u32, indices }, &[first], &[])
         }
         12 if shape.elements() < 200 => net.add(Flatten, &[first], &[]),
         13 => net.linear(first, rng.random_range(1..6), rng.random_bool(0.5)),
         14 if alike => net.add(Multiply, &[first, second], &[]),
+        16 if axes > 0 => {
+            let axis = rng.random_range(1..=axes) as u32;
+            net.add(Concat { axis }, &[first, first], &[])
+        }
+        17 if axes > 0 => {
+            let transposed = [[false, true], [true, false]][rng.random_range(0..2)];
+            net.add(MatrixProduct { transposed }, &[first, first], &[])
+        }
+        18 => {
+            let mut order: Vec<u32> = (0..=axes as u32).collect();
+            order.rotate_left(rng.random_range(0..=axes));
+            net.add(Transpose { order: order.into() }, &[first], &[])
+        }
+        19 => {
+            let (channels, positions) = (shape.channels(), shape.positions() as u32);
+            let sizes = match rng.random_range(0..3) {
+                0 if channels.is_multiple_of(2) => vec![channels / 2, 2, positions],
+                1 => vec![positions, channels],
+                _ => vec![channels, positions],
+            };
+            net.add(Reshape { sizes: sizes.into() }, &[first], &[])
+        }
+        20 => {
+            let mut some = || (0..=axes).map(|_| rng.random_range(0..2)).collect();
+            let (before, after) = (some(), some());
+            net.add(Pad { before, after, value: 0.75 }, &[first], &[])
+        }
+        21 if axes > 0 => random_average_pool(net, rng, first),
+        22 if axes > 0 => {
+            let resize = random_resize(rng, shape.space());
+            net.add(resize, &[first], &[])
+        }
+        23 | 24 => random_conv_transpose(net, rng, first),
         15 => net.add(LeakyRelu { slope: rng.random_range(-0.5..1.5) }, &[first], &[]),
         _ => None,
     }
+}
+
+fn random_average_pool(net: &mut Net, rng: &mut ChaCha8Rng, input: ValueId) -> Option<ValueId> {
+    let axes = net.builder.shape(input).space().len();
+    let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
+    let dilated = rng.random_bool(0.3);
+    let axis = |rng: &mut ChaCha8Rng| WindowAxis {
+        stride: rng.random_range(1..4),
+        dilation: if dilated { 2 } else { 1 },
+        before: rng.random_range(0..3),
+        after: rng.random_range(0..4),
+    };
+    let axes: Vec<WindowAxis> = (0..axes).map(|_| axis(rng)).collect();
+    let how = rng.random_range(0..3);
+    let counted = axes.iter().map(|axis| match how {
+        0 => (0, 0),
+        1 => (axis.before, axis.after),
+        _ => (rng.random_range(0..=axis.before), rng.random_range(0..=axis.after)),
+    });
+    let counted = counted.collect();
+    net.add(AveragePool { kernel: kernel.into(), axes: axes.into(), counted }, &[input], &[])
+}
+
+fn random_resize(rng: &mut ChaCha8Rng, space: &[u32]) -> Resize {
+    let roundings = [Rounding::HalfDown, Rounding::HalfUp, Rounding::Floor, Rounding::Ceil];
+    let mode = match rng.random_range(0..8) {
+        at @ 0..4 => ResizeMode::Nearest(roundings[at]),
+        _ => ResizeMode::Linear,
+    };
+    let alike = rng.random_bool(0.7);
+    let all = [
+        Coordinates::HalfPixel,
+        Coordinates::PytorchHalfPixel,
+        Coordinates::Asymmetric,
+        Coordinates::AlignCorners,
+        Coordinates::HalfPixelSymmetric,
+    ];
+    let first = rng.random_range(0..all.len());
+    let axes = space.iter().map(|&size| {
+        let scale = [0.5, 0.6, 1.0, 1.3, 2.0, 2.75][rng.random_range(0..6)];
+        let size = ((size as f32 * scale) as u32).max(1) + u32::from(rng.random_bool(0.1));
+        let coordinates = all[if alike { first } else { rng.random_range(0..all.len()) }];
+        ResizeAxis { size, scale, coordinates }
+    });
+    Resize { mode, axes: axes.collect() }
+}
+
+fn random_conv_transpose(net: &mut Net, rng: &mut ChaCha8Rng, input: ValueId) -> Option<ValueId> {
+    let shape = net.builder.shape(input).clone();
+    let (channels, axes) = (shape.channels(), shape.space().len());
+    if !(1..=2).contains(&axes) {
+        return None;
+    }
+    let halves = if channels.is_multiple_of(2) { 2 } else { 1 };
+    let parts = [1, halves, channels][rng.random_range(0..3)];
+    let filters = parts * rng.random_range(1..3);
+    let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
+    let axes = kernel.iter().map(|&kernel| TransposedAxis {
+        stride: rng.random_range(1..4),
+        dilation: rng.random_range(1..3),
+        before: rng.random_range(0..kernel),
+        after: rng.random_range(0..2),
+        extra: rng.random_range(1..4),
+    });
+    let conv = ConvTranspose { axes: axes.collect(), groups: Groups::of(parts, channels) };
+    let sizes = [&[filters, channels / parts], &kernel[..]].concat();
+    let mut parameters = vec![net.parameter("weight", &sizes, Role::Weight)];
+    if rng.random_bool(0.5) {
+        parameters.push(net.parameter("bias", &[filters], Role::Bias));
+    }
+    net.add(conv, &[input], &parameters)
 }
 
 fn random_conv(
@@ -299,7 +419,7 @@ fn random_conv(
 ) -> Option<ValueId> {
     let shape = net.builder.shape(input).clone();
     let axes = shape.space().len();
-    if axes == 0 {
+    if !(1..=2).contains(&axes) {
         return None;
     }
     let axis = |rng: &mut ChaCha8Rng| WindowAxis {

@@ -20,6 +20,8 @@ pub const INT64: i32 = 7;
 pub const ATTRIBUTE_FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType.INT`
 pub const ATTRIBUTE_INT: i32 = 2;
+/// `AttributeProto.AttributeType.STRING`
+pub const ATTRIBUTE_STRING: i32 = 3;
 /// `AttributeProto.AttributeType.INTS`
 pub const ATTRIBUTE_INTS: i32 = 7;
 
@@ -94,6 +96,8 @@ pub struct AttributeProto {
     pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]

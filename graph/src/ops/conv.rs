@@ -35,47 +35,28 @@ impl Groups {
     pub fn of(parts: u32, channels: u32) -> Self {
         if parts == channels && parts > 1 { Groups::PerChannel } else { Groups::Equal(parts) }
     }
-}
-
-impl Conv {
-    /// A dense convolution with a square kernel and equal padding.
-    pub fn dense(kernel: u32, stride: u32) -> Self {
-        let axes = SmallVec::from_buf([WindowAxis::same(kernel, stride); 2]);
-        Self { axes, groups: Groups::Equal(1) }
-    }
-
-    /// A depthwise convolution with a square kernel and equal padding.
-    pub fn depthwise(kernel: u32, stride: u32) -> Self {
-        Self { groups: Groups::PerChannel, ..Self::dense(kernel, stride) }
-    }
 
     /// Number of parts for an input with so many channels.
-    pub fn parts(&self, channels: u32) -> u32 {
-        match self.groups {
+    pub fn parts(self, channels: u32) -> u32 {
+        match self {
             Groups::Equal(groups) => groups,
             Groups::PerChannel => channels,
         }
     }
-}
 
-impl Operation for Conv {
-    fn kind(&self) -> &'static str {
-        "conv"
-    }
-
-    fn slots(&self) -> &'static [Slot] {
-        const SLOTS: [Slot; 2] = [Slot::required(Role::Weight), Slot::optional(Role::Bias)];
-        &SLOTS
-    }
-
-    fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
+    /// Checks the operands of a convolution, or of a transposed one, over so many axes of
+    /// positions. Returns the number of output channels and the sizes of the kernel.
+    pub(super) fn check<'a>(
+        self,
+        axes: usize,
+        operands: &Operands<'a>,
+    ) -> Result<(u32, &'a [u32]), InferError> {
         let input = operands.one()?;
-        let axes = self.axes.len();
         if !(1..=2).contains(&axes) || input.space().len() != axes {
             return Err(InferError::Axes { expected: axes, shape: input.to_string() });
         }
         let groups = self.parts(input.channels());
-        if self.groups == Groups::Equal(input.channels()) && groups > 1 {
+        if self == Groups::Equal(input.channels()) && groups > 1 {
             let value = format!("{groups} equal parts of one channel; it is depthwise");
             return Err(InferError::Setting { setting: "grouping", value });
         }
@@ -99,46 +80,15 @@ impl Operation for Conv {
         if !out.is_multiple_of(groups) {
             return Err(InferError::Groups { groups, channels: out });
         }
-        Ok(Shape::new(out, &window::outputs(&self.axes, kernel, input.space())?)?)
+        Ok((out, kernel))
     }
 
-    fn macs(&self, operands: &Operands, output: &Shape) -> u64 {
-        // Each weight is used once per position of the output, padding included.
-        let weights: u64 = operands.parameters[0].iter().map(|&size| u64::from(size)).product();
-        weights.saturating_mul(output.positions())
-    }
-
-    fn multiplications(&self, operands: &Operands) -> Option<Multiplications> {
-        let kernel = &operands.parameters[0][2..];
-        Some(match self.groups {
-            Groups::PerChannel => Multiplications::Depthwise,
-            Groups::Equal(_) if kernel.iter().all(|&size| size == 1) => Multiplications::Pointwise,
-            Groups::Equal(_) => Multiplications::Dense,
-        })
-    }
-
-    fn absorbs_factors(&self) -> bool {
-        true
-    }
-
-    fn effect(&self) -> Effect {
-        Effect::Combines
-    }
-
-    fn is_alike(&self, other: &Self) -> bool {
-        let depthwise = |conv: &Self| conv.groups == Groups::PerChannel;
-        depthwise(self) == depthwise(other)
-    }
-
-    fn memory(&self) -> Memory {
-        Memory::Separate
-    }
-
-    fn ties(&self, operands: &Operands, output: &Shape) -> Ties {
+    /// The ties of a convolution, or of a transposed one.
+    pub(super) fn ties(self, operands: &Operands, output: &Shape) -> Ties {
         let (inputs, outputs) = (operands.inputs[0].channels(), output.channels());
         let (input, weight) = (Port::Input(0), 0);
         let mut ties = smallvec![Tie::same(Port::Output, Port::Parameter(weight, 0))];
-        match self.groups {
+        match self {
             Groups::Equal(1) => ties.push(Tie::same(input, Port::Parameter(weight, 1))),
             // The parts have to stay equally large, so that channels at the same place of each
             // part go together.
@@ -159,11 +109,91 @@ impl Operation for Conv {
         ties
     }
 
-    fn cut(&mut self, inputs: &[&[u32]], _: &[u32]) {
-        // Groups that are left with one input channel each.
-        if let Groups::Equal(parts) = self.groups {
-            self.groups = Groups::of(parts, inputs[0].len() as u32);
+    /// The parts that are left where an input keeps so many channels.
+    pub(super) fn cut(&mut self, channels: usize) {
+        // They may have one input channel each now.
+        if let Groups::Equal(parts) = *self {
+            *self = Groups::of(parts, channels as u32);
         }
+    }
+
+    /// What the multiplications with a kernel of these sizes are.
+    pub(super) fn multiplications(self, kernel: &[u32]) -> Multiplications {
+        match self {
+            Groups::PerChannel => Multiplications::Depthwise,
+            Groups::Equal(_) if kernel.iter().all(|&size| size == 1) => Multiplications::Pointwise,
+            Groups::Equal(_) => Multiplications::Dense,
+        }
+    }
+}
+
+impl Conv {
+    /// A dense convolution with a square kernel and equal padding.
+    pub fn dense(kernel: u32, stride: u32) -> Self {
+        let axes = SmallVec::from_buf([WindowAxis::same(kernel, stride); 2]);
+        Self { axes, groups: Groups::Equal(1) }
+    }
+
+    /// A depthwise convolution with a square kernel and equal padding.
+    pub fn depthwise(kernel: u32, stride: u32) -> Self {
+        Self { groups: Groups::PerChannel, ..Self::dense(kernel, stride) }
+    }
+
+    /// Number of parts for an input with so many channels.
+    pub fn parts(&self, channels: u32) -> u32 {
+        self.groups.parts(channels)
+    }
+}
+
+impl Operation for Conv {
+    fn kind(&self) -> &'static str {
+        "conv"
+    }
+
+    fn slots(&self) -> &'static [Slot] {
+        const SLOTS: [Slot; 2] = [Slot::required(Role::Weight), Slot::optional(Role::Bias)];
+        &SLOTS
+    }
+
+    fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
+        let (out, kernel) = self.groups.check(self.axes.len(), operands)?;
+        let space = operands.inputs[0].space();
+        Ok(Shape::new(out, &window::outputs(&self.axes, kernel, space)?)?)
+    }
+
+    fn macs(&self, operands: &Operands, output: &Shape) -> u64 {
+        // Each weight is used once per position of the output, padding included.
+        let weights: u64 = operands.parameters[0].iter().map(|&size| u64::from(size)).product();
+        weights.saturating_mul(output.positions())
+    }
+
+    fn multiplications(&self, operands: &Operands) -> Option<Multiplications> {
+        Some(self.groups.multiplications(&operands.parameters[0][2..]))
+    }
+
+    fn absorbs_factors(&self) -> bool {
+        true
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Combines
+    }
+
+    fn is_alike(&self, other: &Self) -> bool {
+        let depthwise = |conv: &Self| conv.groups == Groups::PerChannel;
+        depthwise(self) == depthwise(other)
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::Separate
+    }
+
+    fn ties(&self, operands: &Operands, output: &Shape) -> Ties {
+        self.groups.ties(operands, output)
+    }
+
+    fn cut(&mut self, inputs: &[&[u32]], _: &[u32]) {
+        self.groups.cut(inputs[0].len());
     }
 
     /// Tap by tap over whole rows, which the compiler vectorizes at stride 1.

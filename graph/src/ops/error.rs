@@ -101,13 +101,43 @@ pub enum InferError {
         /// How many channels.
         channels: u32,
     },
-    /// A channel that does not exist.
-    #[error("it reads channel {index}, but its input has {channels} channels")]
-    Channel {
+    /// An index that does not exist.
+    #[error("it reads index {index} of axis {axis}, where its input has a size of {size}")]
+    Index {
         /// Which one, counted from 0.
         index: u32,
-        /// How many there are.
-        channels: u32,
+        /// Of which axis; the channels are axis 0.
+        axis: u32,
+        /// The axis's size.
+        size: u32,
+    },
+    /// An axis that does not exist.
+    #[error("it works along axis {axis}, but its input is {shape}")]
+    NoAxis {
+        /// Which one; the channels are axis 0.
+        axis: u32,
+        /// The input's shape.
+        shape: String,
+    },
+    /// A setting with an entry for each axis, of which there is another number.
+    #[error("its {setting} has {given} entries, where {expected} are needed for {shape}")]
+    Entries {
+        /// Which setting.
+        setting: &'static str,
+        /// How many entries it has.
+        given: usize,
+        /// How many are needed.
+        expected: usize,
+        /// The input's shape.
+        shape: String,
+    },
+    /// Another number of numbers.
+    #[error("its sizes are {sizes}, but its input is {shape}, which has another number of numbers")]
+    Elements {
+        /// The output's sizes.
+        sizes: String,
+        /// The input's shape.
+        shape: String,
     },
     /// An output that is too large.
     #[error("its output {0}")]

@@ -35,12 +35,7 @@ impl Operation for MaxPool {
             return Err(InferError::Axes { expected: axes, shape: input.to_string() });
         }
         for ((axis, &kernel), &size) in self.axes.iter().zip(&self.kernel).zip(input.space()) {
-            let (padding, window) = (axis.before.max(axis.after), axis.window(kernel));
-            // With wider steps than the input, a window could step over all of it.
-            let steps_over = axis.dilation > size && kernel > 1 && padding > 0;
-            if u64::from(padding) >= window || steps_over {
-                return Err(InferError::Padding { padding, window });
-            }
+            axis.reaches(kernel, size, (0, 0))?;
         }
         let space = window::outputs(&self.axes, &self.kernel, input.space())?;
         Ok(Shape::new(input.channels(), &space)?)

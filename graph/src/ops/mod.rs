@@ -3,6 +3,7 @@
 //! [`Operation`] has no default methods and [`Op`] no catch-all arms, so a new operation cannot
 //! leave anything out. `docs/graph.md` lists the steps to add one.
 
+mod axes;
 mod error;
 mod window;
 
@@ -30,8 +31,8 @@ pub trait Operation: Sized {
     /// checked against [`Operation::slots`].
     fn infer(&self, operands: &Operands) -> Result<Shape, InferError>;
 
-    /// Multiply-accumulates. Only convolutions and linear layers have some; the rest is usually
-    /// computed along with them.
+    /// Multiply-accumulates. Only convolutions, linear layers and products of matrices have some;
+    /// the rest is usually computed along with them.
     fn macs(&self, operands: &Operands, output: &Shape) -> u64;
 
     /// What kind its multiply-accumulates are; `None` if it has none.
@@ -56,8 +57,9 @@ pub trait Operation: Sized {
     fn ties(&self, operands: &Operands, output: &Shape) -> Ties;
 
     /// Changes the operation to what it is after channels have been removed: for each input and for
-    /// the output, the ascending indices of the channels that are kept. Most have nothing to
-    /// change, because shapes and parameters say how many channels there are.
+    /// the output, the ascending indices of the channels that are kept. [`crate::Graph::padded`]
+    /// adds channels at the end, whose indices come last. Most have nothing to change, because
+    /// shapes and parameters say how many channels there are.
     fn cut(&mut self, inputs: &[&[u32]], output: &[u32]);
 
     /// The output for one example, simple and slow. Numbers of parameters are row-major.
@@ -234,22 +236,31 @@ macro_rules! operations {
 
 operations! {
     add: Add,
+    average_pool: AveragePool,
     batch_normalization: BatchNormalization,
     clip: Clip,
     concat: Concat,
     conv: Conv,
+    conv_transpose: ConvTranspose,
     flatten: Flatten,
-    gather_channels: GatherChannels,
+    gather: Gather,
     global_average_pool: GlobalAveragePool,
     hard_swish: HardSwish,
     leaky_relu: LeakyRelu,
     linear: Linear,
+    matrix_product: MatrixProduct,
     max_pool: MaxPool,
     multiply: Multiply,
+    pad: Pad,
+    reshape: Reshape,
+    resize: Resize,
     sigmoid: Sigmoid,
+    transpose: Transpose,
 }
 
 pub use conv::Groups;
+pub use conv_transpose::TransposedAxis;
+pub use resize::{Coordinates, ResizeAxis, ResizeMode, Rounding};
 
 impl Slot {
     const fn required(role: Role) -> Self {

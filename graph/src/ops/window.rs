@@ -59,6 +59,41 @@ impl WindowAxis {
         Ok(outputs as u32)
     }
 
+    /// Checks that no window with `kernel` taps on `size` positions lies on padding alone, where
+    /// `counted` positions of the padding before and after count as if they were the input's. It
+    /// also refuses some windows with such wide steps that one could step over the whole input.
+    pub(super) fn reaches(
+        &self,
+        kernel: u32,
+        size: u32,
+        counted: (u32, u32),
+    ) -> Result<(), InferError> {
+        let outputs = self.outputs(kernel, size)?;
+        let (before, after) = (self.before - counted.0, self.after - counted.1);
+        let reached = u64::from(size) + u64::from(counted.0) + u64::from(counted.1);
+        let (window, padding) = (self.window(kernel), before.max(after));
+        let last = u64::from(outputs - 1) * u64::from(self.stride);
+        let steps_over = u64::from(self.dilation) > reached && kernel > 1 && padding > 0;
+        if u64::from(before) >= window || last >= u64::from(before) + reached || steps_over {
+            return Err(InferError::Padding { padding, window });
+        }
+        Ok(())
+    }
+
+    /// How many of the `kernel` taps of window `output` are on the `size` positions of the input or
+    /// on the `counted` positions before and after them.
+    pub(super) fn taps(&self, output: u32, kernel: u32, size: u32, counted: (u32, u32)) -> u32 {
+        let at = u64::from(output) * u64::from(self.stride);
+        let start = u64::from(self.before - counted.0);
+        let end = u64::from(self.before) + u64::from(size) + u64::from(counted.1);
+        // The first tap that is not before a position.
+        let first = |position: u64| {
+            let tap = position.saturating_sub(at).div_ceil(self.dilation.into());
+            tap.min(kernel.into()) as u32
+        };
+        first(end) - first(start)
+    }
+
     /// The position that tap `tap` of window `output` reads, if it is not padding.
     pub(super) fn position(&self, output: usize, tap: usize, size: usize) -> Option<usize> {
         let at = output * self.stride as usize + tap * self.dilation as usize;
@@ -141,6 +176,35 @@ mod tests {
                         prop_assert_eq!(inside.contains(&output), position.is_some());
                     }
                 }
+            }
+        }
+
+        #[test]
+        fn taps_on_padding_that_counts_are_those_of_a_larger_input(
+            (stride, dilation, before, after) in (1u32..4, 1u32..4, 0u32..5, 0u32..5),
+            counted in (0u32..5, 0u32..5),
+            kernel in 1u32..5,
+            size in 1u32..9,
+        ) {
+            let counted = (counted.0.min(before), counted.1.min(after));
+            let axis = WindowAxis { stride, dilation, before, after };
+            let (before, after) = (before - counted.0, after - counted.1);
+            let larger = WindowAxis { before, after, ..axis };
+            let larger_size = size + counted.0 + counted.1;
+            if let Ok(outputs) = axis.outputs(kernel, size) {
+                let mut least = kernel;
+                for output in 0..outputs {
+                    let read = |tap| {
+                        larger.position(output as usize, tap as usize, larger_size as usize)
+                    };
+                    let expected = (0..kernel).filter(|&tap| read(tap).is_some()).count();
+                    let taps = axis.taps(output, kernel, size, counted);
+                    prop_assert_eq!(taps, expected as u32);
+                    least = least.min(taps);
+                }
+                let accepted = axis.reaches(kernel, size, counted).is_ok();
+                let steps_over = kernel > 1 && dilation > larger_size && before.max(after) > 0;
+                prop_assert_eq!(accepted, least > 0 && !steps_over);
             }
         }
     }

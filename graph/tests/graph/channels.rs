@@ -45,7 +45,7 @@ fn a_concatenation_keeps_its_parts_apart() {
     let mut net = Net::new();
     let image = net.input(picture(1, 4, 4));
     let (a, b) = (net.conv(image, 2, 1), net.conv(image, 3, 1));
-    let both = net.op(Concat, &[a, b]);
+    let both = net.op(Concat::channels(), &[a, b]);
     let output = net.conv(both, 2, 1);
     let graph = net.builder.finish(&[output]).unwrap();
     let channels = graph.channels();
@@ -126,7 +126,7 @@ fn channels_may_be_tied_within_one_value() {
     let input = net.input(Shape::new(1, &[]).unwrap());
     let wide = net.linear(input, 4);
     let narrow = net.linear(input, 2);
-    let twice = net.op(Concat, &[narrow, narrow]);
+    let twice = net.op(Concat::channels(), &[narrow, narrow]);
     let sum = net.op(Add, &[wide, twice]);
     let output = net.linear(sum, 1);
     let graph = net.builder.finish(&[output]).unwrap();

@@ -9,8 +9,8 @@ mod random;
 mod weights;
 
 use edgesmith_graph::{
-    BatchNormalization, Conv, GraphBuilder, GraphError, Groups, Linear, Op, Place, Role, Shape,
-    ValueId,
+    BatchNormalization, Conv, ConvTranspose, GraphBuilder, GraphError, Groups, Linear, Op, Place,
+    Role, Shape, ValueId,
 };
 
 /// A picture.
@@ -71,6 +71,25 @@ impl Net {
 
     fn depthwise(&mut self, input: ValueId, filters: u32, kernel: u32) -> ValueId {
         self.try_conv(input, Conv::depthwise(kernel, 1), filters, kernel).unwrap()
+    }
+
+    /// A transposed convolution with a bias.
+    fn conv_transpose(
+        &mut self,
+        input: ValueId,
+        conv: ConvTranspose,
+        filters: u32,
+        kernel: &[u32],
+    ) -> ValueId {
+        self.added += 1;
+        let name = format!("n{}", self.added);
+        let channels = self.builder.shape(input).channels();
+        let mut shape = vec![filters, channels / conv.groups.parts(channels)];
+        shape.extend_from_slice(kernel);
+        let weight = self.builder.parameter(format!("{name}.weight"), &shape, Role::Weight);
+        let bias = self.builder.parameter(format!("{name}.bias"), &[filters], Role::Bias);
+        let parameters = [weight.unwrap(), bias.unwrap()];
+        self.builder.node(name, conv, &[input], &parameters, Place::default()).unwrap()
     }
 
     fn linear(&mut self, input: ValueId, out: u32) -> ValueId {

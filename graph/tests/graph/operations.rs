@@ -1,9 +1,10 @@
 //! What each operation computes and refuses, on numbers small enough to check by hand.
 
 use edgesmith_graph::{
-    Add, BatchNormalization, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool,
-    Groups, HardSwish, InferError, LeakyRelu, Linear, Memory, Multiply, Op, Operands, Operation,
-    Shape, Sigmoid, WindowAxis,
+    Add, AveragePool, BatchNormalization, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten,
+    Gather, GlobalAveragePool, Groups, HardSwish, InferError, LeakyRelu, Linear, MatrixProduct,
+    MaxPool, Memory, Multiply, Op, Operands, Operation, Pad, Reshape, Resize, ResizeAxis,
+    ResizeMode, Rounding, Shape, Sigmoid, Transpose, TransposedAxis, WindowAxis,
 };
 use smallvec::smallvec;
 
@@ -56,21 +57,286 @@ fn add_and_multiply() {
     assert_eq!(error, "it takes 2 inputs, but has 1");
 }
 
+/// The reason why an operation does not work on an input of zeros.
+fn refusal(op: impl Into<Op>, input: &Shape) -> String {
+    let zeros = vec![0.0; input.elements() as usize];
+    output(op, &[(input, &zeros)], &[]).unwrap_err().to_string()
+}
+
 #[test]
-fn concat_flatten_and_gather() {
+fn concat_and_flatten() {
     let (one, two) = (shape(1, &[2]), shape(2, &[2]));
     let (a, b) = ([1.0, 2.0], [3.0, 4.0, 5.0, 6.0]);
-    let both = output(Concat, &[(&one, &a), (&two, &b)], &[]).unwrap();
+    let both = output(Concat::channels(), &[(&one, &a), (&two, &b)], &[]).unwrap();
     close(&both, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    assert!(output(Concat, &[(&one, &a), (&shape(1, &[3]), &[0.0; 3])], &[]).is_err());
-    assert_eq!(output(Concat, &[], &[]), Err(InferError::NoInputs));
+    assert!(output(Concat::channels(), &[(&one, &a), (&shape(1, &[3]), &[0.0; 3])], &[]).is_err());
+    assert_eq!(output(Concat::channels(), &[], &[]), Err(InferError::NoInputs));
+    let columns = Concat { axis: 1 };
+    let wide = shape(2, &[1]);
+    let got = output(columns, &[(&two, &b), (&wide, &[7.0, 8.0])], &[]).unwrap();
+    close(&got, &[3.0, 4.0, 7.0, 5.0, 6.0, 8.0]);
+    assert!(output(columns, &[(&two, &b), (&one, &a)], &[]).is_err());
+    assert!(output(columns, &[(&two, &b), (&shape(2, &[2, 1]), &b)], &[]).is_err());
+    let error = refusal(Concat { axis: 2 }, &two);
+    assert_eq!(error, "it works along axis 2, but its input is 2x2");
+    assert!(output(Concat { axis: u32::MAX }, &[(&two, &b)], &[]).is_err());
     close(&output(Flatten, &[(&two, &b)], &[]).unwrap(), &b);
-    let gather = GatherChannels { indices: vec![1, 0, 1] };
-    close(&output(gather, &[(&two, &b)], &[]).unwrap(), &[5.0, 6.0, 3.0, 4.0, 5.0, 6.0]);
-    let error = output(GatherChannels { indices: vec![2] }, &[(&two, &b)], &[]).unwrap_err();
-    assert_eq!(error, InferError::Channel { index: 2, channels: 2 });
-    assert!(output(GatherChannels { indices: vec![] }, &[(&two, &b)], &[]).is_err());
-    assert_eq!(GatherChannels::slice(1..3).indices, [1, 2]);
+}
+
+#[test]
+fn gather() {
+    let two = shape(2, &[2]);
+    let x = [3.0, 4.0, 5.0, 6.0];
+    let channels = Gather::channels([1, 0, 1]);
+    close(&output(channels, &[(&two, &x)], &[]).unwrap(), &[5.0, 6.0, 3.0, 4.0, 5.0, 6.0]);
+    let columns = Gather { axis: 1, indices: vec![1, 1, 0] };
+    close(&output(columns, &[(&two, &x)], &[]).unwrap(), &[4.0, 4.0, 3.0, 6.0, 6.0, 5.0]);
+    let error = output(Gather::channels([2]), &[(&two, &x)], &[]).unwrap_err();
+    assert_eq!(error, InferError::Index { index: 2, axis: 0, size: 2 });
+    assert_eq!(error.to_string(), "it reads index 2 of axis 0, where its input has a size of 2");
+    assert!(output(Gather::channels([]), &[(&two, &x)], &[]).is_err());
+    assert_eq!(
+        refusal(Gather::slice(2, 0..1), &two),
+        "it works along axis 2, but its input is 2x2"
+    );
+    assert_eq!(Gather::slice(0, 1..3), Gather::channels([1, 2]));
+}
+
+#[test]
+fn transpose_and_reshape() {
+    let map = shape(2, &[1, 3]);
+    let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let transpose = |order: &[u32]| Transpose { order: order.into() };
+    let got = output(transpose(&[2, 0, 1]), &[(&map, &x)], &[]).unwrap();
+    close(&got, &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    close(&output(transpose(&[0, 2, 1]), &[(&map, &x)], &[]).unwrap(), &x);
+    assert_eq!(
+        refusal(transpose(&[1, 0]), &map),
+        "its order has 2 entries, where 3 are needed for 2x1x3"
+    );
+    for order in [[0, 1, 1], [0, 1, 3], [u32::MAX, 0, 1]] {
+        let error = refusal(transpose(&order), &map);
+        assert!(error.ends_with("which does not have each axis once"), "{error}");
+    }
+    let reshape = |sizes: &[u32]| Reshape { sizes: sizes.into() };
+    for sizes in [&[6][..], &[3, 2], &[1, 1, 6, 1]] {
+        close(&output(reshape(sizes), &[(&map, &x)], &[]).unwrap(), &x);
+    }
+    assert_eq!(
+        refusal(reshape(&[2, 2]), &map),
+        "its sizes are 2x2, but its input is 2x1x3, which has another number of numbers"
+    );
+    for sizes in [&[][..], &[6, 0], &[u32::MAX, u32::MAX, u32::MAX]] {
+        assert!(output(reshape(sizes), &[(&map, &x)], &[]).is_err());
+    }
+}
+
+#[test]
+fn matrix_products() {
+    let (a, b) = (shape(2, &[3]), shape(3, &[2]));
+    let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 0.0, -1.0, 2.0, 0.5, 1.0]);
+    let product = |transposed| MatrixProduct { transposed };
+    let expected = [0.5, 7.0, 2.0, 16.0];
+    let got = output(product([false, false]), &[(&a, &x), (&b, &y)], &[]).unwrap();
+    close(&got, &expected);
+    // The same matrices, given the other way around.
+    let (a_t, b_t) = (shape(3, &[2]), shape(2, &[3]));
+    let (x_t, y_t) = ([1.0, 4.0, 2.0, 5.0, 3.0, 6.0], [1.0, -1.0, 0.5, 0.0, 2.0, 1.0]);
+    let got = output(product([true, true]), &[(&a_t, &x_t), (&b_t, &y_t)], &[]).unwrap();
+    close(&got, &expected);
+    let error = output(product([false, true]), &[(&a, &x), (&b, &y)], &[]).unwrap_err();
+    assert_eq!(error, InferError::Unlike { first: "2x3".into(), other: "3x2".into() });
+    let vector = shape(6, &[]);
+    assert!(output(product([false, false]), &[(&vector, &x), (&vector, &y)], &[]).is_err());
+
+    // An axis of size 1 is repeated.
+    let (rows, columns) = (shape(2, &[1, 2]), shape(1, &[2, 1]));
+    let got = output(product([false; 2]), &[(&rows, &x[..4]), (&columns, &[1.0, 10.0])], &[]);
+    close(&got.unwrap(), &[21.0, 43.0]);
+    let three = shape(3, &[2, 1]);
+    assert!(output(product([false; 2]), &[(&rows, &x[..4]), (&three, &y)], &[]).is_err());
+    let operands = Operands { inputs: &[&rows, &columns], parameters: &[] };
+    let shape = product([false; 2]).infer(&operands).unwrap();
+    assert_eq!(shape.to_string(), "2x1x1");
+    assert_eq!(product([false; 2]).macs(&operands, &shape), 4);
+}
+
+#[test]
+fn padding() {
+    let map = shape(1, &[2, 2]);
+    let x = [1.0, 2.0, 3.0, 4.0];
+    let pad = |before: &[u32], after: &[u32], value| Pad {
+        before: before.into(),
+        after: after.into(),
+        value,
+    };
+    let got = output(pad(&[0, 1, 0], &[0, 0, 2], 9.0), &[(&map, &x)], &[]).unwrap();
+    close(&got, &[9.0, 9.0, 9.0, 9.0, 1.0, 2.0, 9.0, 9.0, 3.0, 4.0, 9.0, 9.0]);
+    let got = output(pad(&[1, 0, 0], &[0, 0, 0], 0.0), &[(&map, &x)], &[]).unwrap();
+    close(&got, &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(
+        refusal(pad(&[0, 1], &[0, 0, 0], 0.0), &map),
+        "its padding has 2 entries, where 3 are needed for 1x2x2"
+    );
+    assert_eq!(refusal(pad(&[0; 3], &[0; 3], f32::NAN), &map), "its constant is NaN");
+    let huge = pad(&[u32::MAX; 3], &[u32::MAX; 3], 0.0);
+    assert!(refusal(huge, &map).contains("more than"));
+}
+
+#[test]
+fn average_pools_count_what_they_are_told_to() {
+    let row = shape(1, &[3]);
+    let x = [1.0, 2.0, 6.0];
+    let pool = |before: u32, after: u32, counted: (u32, u32)| AveragePool {
+        kernel: smallvec![2],
+        axes: smallvec![WindowAxis { stride: 1, dilation: 1, before, after }],
+        counted: smallvec![counted],
+    };
+    let of = |pool| output(pool, &[(&row, &x)], &[]).unwrap();
+    close(&of(pool(1, 1, (0, 0))), &[1.0, 1.5, 4.0, 6.0]);
+    close(&of(pool(1, 1, (1, 0))), &[0.5, 1.5, 4.0, 6.0]);
+    close(&of(pool(1, 1, (1, 1))), &[0.5, 1.5, 4.0, 3.0]);
+    // A window on padding that counts is a mean of zeros.
+    close(&of(pool(2, 0, (2, 0))), &[0.0, 0.5, 1.5, 4.0]);
+    assert_eq!(
+        refusal(pool(2, 0, (0, 0)), &row),
+        "with a padding of 2, a window of 2 can lie on padding alone"
+    );
+    assert_eq!(
+        refusal(pool(1, 0, (2, 0)), &row),
+        "its counted padding is (2, 0), where the padding is (1, 0)"
+    );
+    let dilated = AveragePool {
+        kernel: smallvec![2, 2],
+        axes: smallvec![WindowAxis { dilation: 2, ..WindowAxis::valid(1) }, WindowAxis::valid(2)],
+        counted: smallvec![(0, 0); 2],
+    };
+    let numbers: Vec<f64> = (0..12).map(f64::from).collect();
+    let got = output(dilated.clone(), &[(&shape(1, &[3, 4]), &numbers)], &[]).unwrap();
+    close(&got, &[4.5, 6.5]);
+    let few = AveragePool { counted: smallvec![], ..dilated.clone() };
+    assert_eq!(
+        refusal(few, &shape(1, &[3, 4])),
+        "its counted padding has 0 entries, where 2 are needed for 1x3x4"
+    );
+    assert!(refusal(dilated, &row).starts_with("it works on 2 axes of positions"));
+}
+
+/// The last window of a larger padding reaches the input, as with `ceil_mode` in ONNX.
+#[test]
+fn padding_after_the_input_may_be_larger_than_a_step_of_the_last_window() {
+    let row = shape(1, &[5]);
+    let axis = |after| WindowAxis { stride: 4, dilation: 1, before: 0, after };
+    let pool = |after| MaxPool { kernel: smallvec![2], axes: smallvec![axis(after)] };
+    let x = [1.0, 2.0, 3.0, 4.0, 5.0];
+    close(&output(pool(1), &[(&row, &x)], &[]).unwrap(), &[2.0, 5.0]);
+    close(&output(pool(4), &[(&row, &x)], &[]).unwrap(), &[2.0, 5.0]);
+    assert!(output(pool(5), &[(&row, &x)], &[]).is_err());
+}
+
+#[test]
+fn resizing() {
+    let row = shape(1, &[4]);
+    let x = [1.0, 2.0, 4.0, 8.0];
+    let resize = |mode, size, scale, coordinates| Resize {
+        mode,
+        axes: smallvec![ResizeAxis { size, scale, coordinates }],
+    };
+    let of = |resize| output(resize, &[(&row, &x)], &[]).unwrap();
+    let linear =
+        |size, scale, coordinates| of(resize(ResizeMode::Linear, size, scale, coordinates));
+    close(&linear(8, 2.0, Coordinates::HalfPixel), &[1.0, 1.25, 1.75, 2.5, 3.5, 5.0, 7.0, 8.0]);
+    close(&linear(2, 0.5, Coordinates::HalfPixel), &[1.5, 6.0]);
+    close(&linear(7, 9.0, Coordinates::AlignCorners), &[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]);
+    close(&linear(1, 0.25, Coordinates::AlignCorners), &[1.0]);
+    close(&linear(1, 0.25, Coordinates::PytorchHalfPixel), &[1.0]);
+    close(&linear(1, 0.25, Coordinates::HalfPixel), &[3.0]);
+    close(&linear(8, 2.0, Coordinates::Asymmetric), &[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 8.0]);
+    // Three positions where the scale says 2.8: the same on both sides.
+    let moved = linear(3, 0.7, Coordinates::HalfPixelSymmetric);
+    let back: Vec<f64> = x.iter().rev().copied().collect();
+    let mirrored = resize(ResizeMode::Linear, 3, 0.7, Coordinates::HalfPixelSymmetric);
+    let mirrored = output(mirrored, &[(&row, &back)], &[]).unwrap();
+    for (a, b) in moved.iter().zip(mirrored.iter().rev()) {
+        assert!((a - b).abs() < 1e-5, "{moved:?} {mirrored:?}");
+    }
+    let nearest = |rounding, size, scale, coordinates| {
+        of(resize(ResizeMode::Nearest(rounding), size, scale, coordinates))
+    };
+    // Positions at 0.5 and 2.5.
+    let half = |rounding| nearest(rounding, 2, 0.5, Coordinates::HalfPixel);
+    close(&half(Rounding::HalfDown), &[1.0, 4.0]);
+    close(&half(Rounding::HalfUp), &[2.0, 8.0]);
+    close(&half(Rounding::Floor), &[1.0, 4.0]);
+    close(&half(Rounding::Ceil), &[2.0, 8.0]);
+    let thirds = |rounding| nearest(rounding, 6, 1.5, Coordinates::Asymmetric);
+    close(&thirds(Rounding::HalfUp), &[1.0, 2.0, 2.0, 4.0, 8.0, 8.0]);
+    close(&thirds(Rounding::Floor), &[1.0, 1.0, 2.0, 4.0, 4.0, 8.0]);
+    close(&thirds(Rounding::Ceil), &[1.0, 2.0, 4.0, 4.0, 8.0, 8.0]);
+
+    // Each axis by itself.
+    let axes = smallvec![
+        ResizeAxis { size: 1, scale: 0.5, coordinates: Coordinates::HalfPixel },
+        ResizeAxis { size: 3, scale: 1.5, coordinates: Coordinates::AlignCorners },
+    ];
+    let both = Resize { mode: ResizeMode::Linear, axes };
+    let got = output(both.clone(), &[(&shape(1, &[2, 2]), &x)], &[]).unwrap();
+    close(&got, &[2.5, 3.75, 5.0]);
+    assert!(refusal(both, &row).starts_with("it works on 2 axes of positions"));
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let error = refusal(resize(ResizeMode::Linear, 2, scale, Coordinates::HalfPixel), &row);
+        assert!(error.starts_with("its scale is"), "{error}");
+    }
+    assert!(
+        refusal(resize(ResizeMode::Linear, 0, 1.0, Coordinates::HalfPixel), &row)
+            .contains("a size of 0")
+    );
+    assert!(
+        refusal(resize(ResizeMode::Linear, u32::MAX, 1.0, Coordinates::HalfPixel), &row)
+            .contains("more than")
+    );
+    // Scales at the limits of f32 read what is there.
+    for coordinates in [Coordinates::HalfPixel, Coordinates::HalfPixelSymmetric] {
+        for mode in [ResizeMode::Linear, ResizeMode::Nearest(Rounding::HalfDown)] {
+            for scale in [f32::MIN_POSITIVE / 2.0, f32::MAX] {
+                let taps = ResizeAxis { size: 3, scale, coordinates }.taps(mode, 4);
+                assert!(taps.iter().flatten().all(|(at, _)| *at < 4), "{taps:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn transposed_convolutions() {
+    let row = shape(1, &[2]);
+    let x = [1.0, 10.0];
+    let kernel: (&[u32], &[f64]) = (&[1, 1, 3], &[1.0, 2.0, 3.0]);
+    let bias: (&[u32], &[f64]) = (&[1], &[100.0]);
+    let conv = |stride, dilation, before, after, extra| ConvTranspose {
+        axes: smallvec![TransposedAxis { stride, dilation, before, after, extra }],
+        groups: Groups::Equal(1),
+    };
+    let of = |conv| output(conv, &[(&row, &x)], &[kernel]);
+    close(&of(conv(1, 1, 0, 0, 0)).unwrap(), &[1.0, 12.0, 23.0, 30.0]);
+    close(&of(conv(2, 1, 0, 0, 0)).unwrap(), &[1.0, 2.0, 13.0, 20.0, 30.0]);
+    close(&of(conv(2, 1, 1, 2, 1)).unwrap(), &[2.0, 13.0, 20.0]);
+    close(&of(conv(1, 2, 0, 0, 0)).unwrap(), &[1.0, 10.0, 2.0, 20.0, 3.0, 30.0]);
+    let extra = output(conv(1, 1, 0, 0, 1), &[(&row, &x)], &[kernel, bias]).unwrap();
+    close(&extra, &[101.0, 112.0, 123.0, 130.0, 100.0]);
+    let error = of(conv(1, 1, 2, 2, 0)).unwrap_err().to_string();
+    assert_eq!(error, "its crop is 4 of 4 positions");
+    assert!(of(conv(0, 1, 0, 0, 0)).is_err() && of(conv(1, 0, 0, 0, 0)).is_err());
+    assert!(of(conv(u32::MAX, u32::MAX, u32::MAX, u32::MAX, u32::MAX)).is_err());
+
+    // Two groups: each output channel reads its half of the input.
+    let two =
+        ConvTranspose { axes: smallvec![TransposedAxis::valid(1); 2], groups: Groups::Equal(2) };
+    let weight: (&[u32], &[f64]) = (&[2, 2, 1, 1], &[1.0, 10.0, 100.0, 1000.0]);
+    let pixels = shape(4, &[1, 1]);
+    let got = output(two, &[(&pixels, &[1.0, 2.0, 3.0, 4.0])], &[weight]).unwrap();
+    close(&got, &[21.0, 4300.0]);
+    let operands = Operands { inputs: &[&row], parameters: &[&[1, 1, 3]] };
+    assert_eq!(conv(2, 1, 0, 0, 0).macs(&operands, &shape(1, &[5])), 6);
 }
 
 #[test]
@@ -161,18 +427,25 @@ fn depthwise_convolutions_have_one_spelling() {
 fn only_operations_that_read_each_number_once_write_over_their_input() {
     let in_place: Vec<&str> = [
         Op::from(Add),
+        AveragePool { kernel: smallvec![], axes: smallvec![], counted: smallvec![] }.into(),
         BatchNormalization { epsilon: 1.0 }.into(),
         Clip::RELU.into(),
-        Concat.into(),
+        Concat::channels().into(),
         Conv::dense(1, 1).into(),
+        ConvTranspose { axes: smallvec![], groups: Groups::PerChannel }.into(),
         Flatten.into(),
-        GatherChannels { indices: vec![0] }.into(),
+        Gather::channels([0]).into(),
         GlobalAveragePool.into(),
         HardSwish.into(),
         LeakyRelu { slope: 0.5 }.into(),
         Linear.into(),
+        MatrixProduct { transposed: [false; 2] }.into(),
         Multiply.into(),
+        Pad { before: smallvec![], after: smallvec![], value: 0.0 }.into(),
+        Reshape { sizes: smallvec![] }.into(),
+        Resize { mode: ResizeMode::Linear, axes: smallvec![] }.into(),
         Sigmoid.into(),
+        Transpose { order: smallvec![] }.into(),
     ]
     .iter()
     .filter(|op| op.memory() == Memory::InPlace)
@@ -187,6 +460,7 @@ fn only_operations_that_read_each_number_once_write_over_their_input() {
             "hard_swish",
             "leaky_relu",
             "multiply",
+            "reshape",
             "sigmoid"
         ]
     );

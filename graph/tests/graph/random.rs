@@ -1,9 +1,10 @@
 //! Random graphs of every operation, with random weights.
 
 use edgesmith_graph::{
-    Add, Array, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups,
-    HardSwish, LeakyRelu, MaxPool, Multiply, Op, Operation, Role, Shape, Sigmoid, ValueId, Weights,
-    WindowAxis,
+    Add, Array, AveragePool, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten, Gather,
+    GlobalAveragePool, Graph, Groups, HardSwish, LeakyRelu, MatrixProduct, MaxPool, Multiply, Op,
+    Operation, Pad, Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding, Shape, Sigmoid,
+    Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,7 +48,7 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
     let axes = shape.space().len();
     let same_space = net.builder.shape(second).space() == shape.space();
     let alike = *net.builder.shape(second) == shape;
-    match rng.random_range(0..16) {
+    match rng.random_range(0..25) {
         0 => {
             let filters = rng.random_range(1..6);
             convolution(net, rng, first, Groups::Equal(1), filters)
@@ -77,7 +78,51 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
         6 => Some(net.op(HardSwish, &[first])),
         7 => Some(net.op(Sigmoid, &[first])),
         8 if alike => Some(net.op(Add, &[first, second])),
-        9 if same_space => Some(net.op(Concat, &[first, second, first])),
+        9 if same_space => Some(net.op(Concat::channels(), &[first, second, first])),
+        16 if axes > 0 => {
+            Some(net.op(Concat { axis: rng.random_range(1..=axes) as u32 }, &[first, first]))
+        }
+        17 if axes > 0 => {
+            let transposed = [[false, true], [true, false]][rng.random_range(0..2)];
+            Some(net.op(MatrixProduct { transposed }, &[first, first]))
+        }
+        18 => {
+            let mut order: Vec<u32> = (0..=axes as u32).collect();
+            // The channels stay in place more often than not, so that they can be pruned.
+            let start = rng.random_range(0..3_usize).min(1).min(axes);
+            order[start..].reverse();
+            Some(net.op(Transpose { order: order.into() }, &[first]))
+        }
+        19 => Some(net.op(reshape(rng, &shape), &[first])),
+        20 => {
+            let channels = rng.random_bool(0.2);
+            let mut some = || -> SmallVec<[u32; 3]> {
+                let sizes = (0..=axes).map(|axis| match axis {
+                    0 => u32::from(channels),
+                    _ => rng.random_range(0..3),
+                });
+                sizes.collect()
+            };
+            let (before, after) = (some(), some());
+            Some(net.op(Pad { before, after, value: rng.random_range(-1.0..1.0) }, &[first]))
+        }
+        21 if axes > 0 => {
+            let kernel = (0..axes).map(|_| rng.random_range(1..4)).collect();
+            let axes = (0..axes).map(|_| WindowAxis {
+                stride: rng.random_range(1..3),
+                dilation: rng.random_range(1..3),
+                before: rng.random_range(0..4),
+                after: rng.random_range(0..4),
+            });
+            let axes: SmallVec<[WindowAxis; 2]> = axes.collect();
+            let counted = axes
+                .iter()
+                .map(|axis| (rng.random_range(0..=axis.before), rng.random_range(0..=axis.after)));
+            let counted = counted.collect();
+            net.try_op(AveragePool { kernel, axes, counted }, &[first]).ok()
+        }
+        22 if axes > 0 => Some(net.op(resize(rng, axes), &[first])),
+        23 | 24 => transposed_convolution(net, rng, first),
         10 => {
             // Squeeze-and-excitation.
             let squeezed = net.op(GlobalAveragePool, &[first]);
@@ -88,9 +133,11 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
             Some(net.op(Multiply, &[first, gate]))
         }
         11 => {
-            let count = rng.random_range(1..=shape.channels() + 1);
-            let indices = (0..count).map(|_| rng.random_range(0..shape.channels())).collect();
-            Some(net.op(GatherChannels { indices }, &[first]))
+            let axis = rng.random_range(0..=axes);
+            let size = shape.sizes()[axis];
+            let count = rng.random_range(1..=size + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..size)).collect();
+            Some(net.op(Gather { axis: axis as u32, indices }, &[first]))
         }
         12 if shape.elements() < 200 => Some(net.op(Flatten, &[first])),
         13 => Some(net.linear(first, rng.random_range(1..6))),
@@ -98,6 +145,58 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
         15 => Some(net.op(LeakyRelu { slope: rng.random_range(-0.5..1.5) }, &[first])),
         _ => None,
     }
+}
+
+/// The numbers of a value with other sizes, such that its channels stay, are split, are merged or
+/// mix.
+fn reshape(rng: &mut ChaCha8Rng, shape: &Shape) -> Reshape {
+    let (channels, positions) = (shape.channels(), shape.positions() as u32);
+    let sizes = match rng.random_range(0..4) {
+        0 => vec![channels, positions],
+        1 => vec![channels, 1, positions],
+        2 if channels.is_multiple_of(2) => vec![channels / 2, 2, positions],
+        3 if positions.is_multiple_of(2) => vec![channels * 2, positions / 2],
+        _ => vec![positions, channels],
+    };
+    Reshape { sizes: sizes.into() }
+}
+
+fn resize(rng: &mut ChaCha8Rng, axes: usize) -> Resize {
+    let modes = [
+        ResizeMode::Linear,
+        ResizeMode::Nearest(Rounding::HalfDown),
+        ResizeMode::Nearest(Rounding::Ceil),
+    ];
+    let coordinates = [Coordinates::HalfPixel, Coordinates::Asymmetric, Coordinates::AlignCorners];
+    let mode = modes[rng.random_range(0..modes.len())];
+    let axes = (0..axes).map(|_| ResizeAxis {
+        size: rng.random_range(1..6),
+        scale: rng.random_range(0.3..3.0),
+        coordinates: coordinates[rng.random_range(0..coordinates.len())],
+    });
+    Resize { mode, axes: axes.collect() }
+}
+
+fn transposed_convolution(net: &mut Net, rng: &mut ChaCha8Rng, input: ValueId) -> Option<ValueId> {
+    let shape = net.builder.shape(input).clone();
+    let (channels, axes) = (shape.channels(), shape.space().len());
+    if !(1..=2).contains(&axes) {
+        return None;
+    }
+    let groups = (2..=4).find(|groups| channels.is_multiple_of(*groups)).unwrap_or(1);
+    let parts = [1, channels, groups][rng.random_range(0..3)];
+    let filters = parts * rng.random_range(1..4);
+    let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
+    let axes = kernel.iter().map(|&kernel| TransposedAxis {
+        stride: rng.random_range(1..3),
+        dilation: rng.random_range(1..3),
+        // One position is left at least.
+        before: rng.random_range(0..kernel),
+        after: 0,
+        extra: rng.random_range(0..2),
+    });
+    let op = ConvTranspose { axes: axes.collect(), groups: Groups::of(parts, channels) };
+    Some(net.conv_transpose(input, op, filters, &kernel))
 }
 
 fn convolution(
@@ -108,7 +207,7 @@ fn convolution(
     filters: u32,
 ) -> Option<ValueId> {
     let axes = net.builder.shape(input).space().len();
-    if axes == 0 {
+    if !(1..=2).contains(&axes) {
         return None;
     }
     let kernel = rng.random_range(1..4);

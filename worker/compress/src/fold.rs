@@ -112,8 +112,8 @@ impl Folded {
 #[cfg(test)]
 mod tests {
     use edgesmith_graph::{
-        BatchNormalization, Clip, Conv, Evaluator, GraphBuilder, Linear, Operation as _, Place,
-        Shape,
+        BatchNormalization, Clip, Conv, ConvTranspose, Evaluator, GraphBuilder, Groups, Linear,
+        Operation as _, Place, Shape, TransposedAxis,
     };
     use edgesmith_testing::{
         arbitrary_graph, assert_close, random_image, random_weights, reference,
@@ -190,6 +190,35 @@ mod tests {
         let image = random_image(&graph, 2);
         let output = Evaluator::<f32>::new(&folded, &numbers).output(image.clone());
         assert_close(&output, &reference(&graph, &weights, &image), 1e-5);
+    }
+
+    /// The weight of a transposed convolution has the output channels first, too.
+    #[test]
+    fn normalisations_after_transposed_convolutions_fold() {
+        for (groups, filters) in
+            [(Groups::Equal(1), 3), (Groups::Equal(2), 6), (Groups::PerChannel, 8)]
+        {
+            let mut builder = GraphBuilder::new();
+            let image = builder.input("image", Shape::new(4, &[3, 2]).unwrap()).unwrap();
+            let shape = [filters, 4 / groups.parts(4), 2, 3];
+            let weight = [builder.parameter("w", &shape, Role::Weight).unwrap()];
+            let axes = [TransposedAxis { before: 1, ..TransposedAxis::valid(2) }; 2];
+            let conv = ConvTranspose { axes: axes.into(), groups };
+            let conv = builder.node("c", conv, &[image], &weight, Place::default()).unwrap();
+            let roles = [Role::Scale, Role::Shift, Role::Mean, Role::Variance];
+            let parts =
+                roles.map(|role| builder.parameter(format!("{role:?}"), &[filters], role).unwrap());
+            let op = BatchNormalization { epsilon: 1e-3 };
+            let output = builder.node("n", op, &[conv], &parts, Place::default()).unwrap();
+            let graph = builder.finish(&[output]).unwrap();
+            let weights = random_weights(&graph, 1);
+            let (folded, numbers) = fold(&graph, &weights);
+            let kinds: Vec<_> = folded.nodes().map(|(_, node)| node.op.kind()).collect();
+            assert_eq!(kinds, ["conv_transpose"]);
+            let image = random_image(&graph, 2);
+            let output = Evaluator::<f32>::new(&folded, &numbers).output(image.clone());
+            assert_close(&output, &reference(&graph, &weights, &image), 1e-5);
+        }
     }
 
     #[test]

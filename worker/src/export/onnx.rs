@@ -49,9 +49,7 @@ pub fn to_bytes(
 mod tests {
     use std::ops::ControlFlow;
 
-    use edgesmith_graph::{
-        Add, Affine, Conv, GatherChannels, GraphBuilder, Place, Role, Shape, Sigmoid,
-    };
+    use edgesmith_graph::{Add, Affine, Conv, Gather, GraphBuilder, Place, Role, Shape, Sigmoid};
     use edgesmith_onnx::proto::{Dimension, FLOAT, ModelProto, ValueInfoProto};
     use edgesmith_onnx::write::OPSET;
     use edgesmith_testing::{
@@ -135,7 +133,7 @@ mod tests {
         };
         let first = conv("image", image);
         let second = conv("image.mean", first);
-        let gather = GatherChannels { indices: vec![1, 0] };
+        let gather = Gather::channels([1, 0]);
         let gather = builder.node("x", gather, &[second], &[], Place::default()).unwrap();
         let sigmoid = builder.node("x.indices", Sigmoid, &[gather], &[], Place::default()).unwrap();
         let inputs = [sigmoid, sigmoid];

@@ -21,8 +21,12 @@ impl Classifier {
     ///
     /// # Errors
     /// If it reads something else than one square image, or computes something else than one
-    /// vector.
+    /// vector, or one of its values has more than two axes of positions.
     pub(super) fn of(graph: &Graph) -> Result<Self, TrainError> {
+        if let Some((_, value)) = graph.values().find(|(_, value)| value.shape.space().len() > 2) {
+            let (value, shape) = (value.name.to_string(), value.shape.to_string());
+            return Err(TrainError::Axes { value, shape });
+        }
         let one = graph.inputs().len() == 1 && graph.outputs().len() == 1;
         if let ([rows, columns], [], true) = (graph.input().space(), graph.output().space(), one)
             && rows == columns
@@ -41,7 +45,7 @@ impl Classifier {
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_graph::{Flatten, GraphBuilder, Place, Shape};
+    use edgesmith_graph::{Flatten, GraphBuilder, Op, Place, Reshape, Shape};
     use edgesmith_testing::conv_graph;
 
     use super::*;
@@ -63,5 +67,21 @@ mod tests {
              number per class"
         );
         assert!(Classifier::of(&flat(&[9])).is_err());
+    }
+
+    #[test]
+    fn networks_of_more_axes_than_training_works_on_are_refused() {
+        let mut builder = GraphBuilder::new();
+        let mut value = builder.input("input", Shape::new(4, &[3, 3]).unwrap()).unwrap();
+        let split = Reshape { sizes: [2, 2, 3, 3][..].into() };
+        for (name, op) in [("split", Op::from(split)), ("flat", Flatten.into())] {
+            value = builder.node(name, op, &[value], &[], Place::default()).unwrap();
+        }
+        let graph = builder.finish(&[value]).unwrap();
+        assert_eq!(
+            Classifier::of(&graph).unwrap_err().to_string(),
+            "\"split\" has shape 2x2x3x3, but training works on values of channels and at most two \
+             axes of positions"
+        );
     }
 }

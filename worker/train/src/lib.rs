@@ -162,6 +162,17 @@ pub enum TrainError {
         /// Shapes of its outputs.
         outputs: String,
     },
+    /// A value has more axes of positions than training works on.
+    #[error(
+        "{value:?} has shape {shape}, but training works on values of channels and at most two axes \
+         of positions"
+    )]
+    Axes {
+        /// The value's name, which is that of its node.
+        value: String,
+        /// Its shape.
+        shape: String,
+    },
     /// The data set has other numbers of channels or classes than the network.
     #[error(
         "the network has {channels} channels and {classes} classes, but the data set has \

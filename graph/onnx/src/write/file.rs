@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use edgesmith_graph::WindowAxis;
 
 use crate::proto::{
-    ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_INTS, AttributeProto, FLOAT, GraphProto, INT8, INT32,
-    INT64, NodeProto, TensorProto, UINT8,
+    ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_STRING, AttributeProto, FLOAT,
+    GraphProto, INT8, INT32, INT64, NodeProto, TensorProto, UINT8,
 };
 
 /// The name of a tensor.
@@ -99,6 +99,11 @@ pub(super) fn float(name: &str, f: f32) -> AttributeProto {
 /// An integer attribute.
 pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     attribute(name, ATTRIBUTE_INT, |attribute| attribute.i = i)
+}
+
+/// A string.
+pub(super) fn string(name: &str, s: &str) -> AttributeProto {
+    attribute(name, ATTRIBUTE_STRING, |attribute| attribute.s = s.as_bytes().to_vec())
 }
 
 /// A list of integers.

@@ -43,6 +43,11 @@ impl<'a> Site<'a> {
         self.network.graph.shape(self.node.inputs[place])
     }
 
+    /// The shape of the output.
+    pub fn output_shape(&self) -> &'a Shape {
+        self.network.graph.shape(self.node.output)
+    }
+
     /// The shape of a parameter.
     pub fn dims(&self, slot: usize) -> &'a [u32] {
         &self.network.graph.parameter(self.node.parameters[slot]).shape
@@ -89,27 +94,79 @@ impl<'a> Site<'a> {
     /// Adds a parameter of the node with other sizes; the first axis stays the first. If it is
     /// quantized, a DequantizeLinear with a scale per index of that axis follows its integers.
     pub fn parameter_as(&mut self, slot: usize, dims: &[u32]) -> Name {
+        self.ordered(slot, dims, &|at| at, 0)
+    }
+
+    /// Adds a weight `[out, in / groups, kernel…]` as `[in, out / groups, kernel…]`.
+    pub fn input_first(&mut self, slot: usize, groups: u32) -> Name {
+        let Network { graph, weights, quantization } = self.network;
+        let own = self.dims(slot);
+        let (out, reads, kernel) = (own[0], own[1], &own[2..]);
+        let writes = out / groups;
+        let taps: u32 = kernel.iter().product();
+        let mut order = Vec::new();
+        for (input, write) in (0..groups * reads).flat_map(|i| (0..writes).map(move |w| (i, w))) {
+            let (group, read) = (input / reads, input % reads);
+            let filter = ((group * writes + write) * reads + read) as usize * taps as usize;
+            order.extend(filter..filter + taps as usize);
+        }
+        let mut dims = vec![groups * reads, writes];
+        dims.extend_from_slice(kernel);
+        if groups == 1 || writes == 1 {
+            // One axis has the output channels.
+            return self.ordered(slot, &dims, &|at| order[at], usize::from(groups == 1));
+        }
+        // A channel's scale belongs to a part of either axis, which DequantizeLinear cannot say.
+        let id = self.node.parameters[slot];
+        let mut numbers = weights.of(graph, id).data.clone();
+        if let Some(scales) = quantization.and_then(|quantization| quantization.parameter(id)) {
+            for (row, scale) in numbers.chunks_exact_mut((reads * taps) as usize).zip(scales) {
+                let level = |number: f32| f64::from((f64::from(number) / scale).round() as i8);
+                row.iter_mut().for_each(|number| *number = (level(*number) * scale) as f32);
+            }
+        }
+        let numbers: Vec<f32> = order.iter().map(|&at| numbers[at]).collect();
+        self.file.floats(&graph.parameter(id).name, &dims, &numbers)
+    }
+
+    /// Adds a parameter of the node with other sizes; `order` says which of its numbers comes where.
+    /// The indices of `axis` are those of its own first axis. If it is quantized, a DequantizeLinear
+    /// with a scale per index of that axis follows its integers.
+    fn ordered(
+        &mut self,
+        slot: usize,
+        dims: &[u32],
+        order: &dyn Fn(usize) -> usize,
+        axis: usize,
+    ) -> Name {
         let Network { graph, weights, quantization } = self.network;
         let id = self.node.parameters[slot];
         let (wish, numbers) = (&graph.parameter(id).name, &weights.of(graph, id).data);
         let Some(scales) = quantization.and_then(|quantization| quantization.parameter(id)) else {
-            return self.file.floats(wish, dims, numbers);
+            let numbers: Vec<f32> = (0..numbers.len()).map(|at| numbers[order(at)]).collect();
+            return self.file.floats(wish, dims, &numbers);
         };
-        let rows = numbers.chunks_exact(numbers.len() / scales.len()).zip(scales);
+        let row = numbers.len() / scales.len();
         // The cast saturates.
-        let integers = rows.flat_map(|(row, scale)| {
-            row.iter().map(move |&number| (f64::from(number) / scale).round() as i8)
-        });
-        let integers: Vec<i8> = integers.collect();
+        let integer = |at: usize| (f64::from(numbers[at]) / scales[at / row]).round() as i8;
+        let integers: Vec<i8> = (0..numbers.len()).map(|at| integer(order(at))).collect();
         let scales: Vec<f32> = scales.iter().map(|&scale| scale as f32).collect();
         let name = self.file.claim(wish);
+        let channels = &dims[axis..=axis];
         let quantized = self.file.int8s(&format!("{name}_quantized"), dims, &integers);
-        let scale = self.file.floats(&format!("{name}_scale"), &dims[..1], &scales);
+        let scale = self.file.floats(&format!("{name}_scale"), channels, &scales);
         let zeros = vec![0; scales.len()];
-        let zero = self.file.int8s(&format!("{name}_zero_point"), &dims[..1], &zeros);
-        let axis = vec![int("axis", 0)];
+        let zero = self.file.int8s(&format!("{name}_zero_point"), channels, &zeros);
+        let axis = vec![int("axis", axis as i64)];
         self.file.node("DequantizeLinear", &[&quantized, &scale, &zero], &name, axis);
         name
+    }
+
+    /// Adds the padding of a Pad: what comes before the first index of each axis and after the last
+    /// one, channels first. The batch is not padded.
+    pub fn pads(&mut self, before: &[u32], after: &[u32]) -> Name {
+        let pads = [&[0], before, &[0], after].concat();
+        self.file.indices(&format!("{}.pads", self.output), &pads)
     }
 
     /// Adds the bias of a convolution or linear layer, if it has one: in int32 at the scale of the

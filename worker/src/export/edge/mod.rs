@@ -54,16 +54,23 @@ layers! {
         linear: Linear,
     }
     does_not_run {
+        AveragePool,
         BatchNormalization,
         // One right after a convolution is part of it.
         Clip,
         Concat,
+        ConvTranspose,
         Flatten,
-        GatherChannels,
+        Gather,
         HardSwish,
+        MatrixProduct,
         MaxPool,
         Multiply,
+        Pad,
+        Reshape,
+        Resize,
         Sigmoid,
+        Transpose,
     }
 }
 

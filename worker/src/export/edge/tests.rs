@@ -220,7 +220,7 @@ fn what_the_engine_does_not_run_is_named() {
     let several = format!("{run} with several filters per channel");
     assert_eq!(conv(Conv::depthwise(3, 1), [8, 1, 3, 3]), several);
     let concat = lowered(&|builder, image| {
-        builder.node("both", Concat, &[image, image], &[], Place::default()).unwrap()
+        builder.node("both", Concat::channels(), &[image, image], &[], Place::default()).unwrap()
     });
     assert_eq!(concat, "the engine edge-runtime does not run both: a concat");
     // Values that nobody calibrated.

@@ -145,7 +145,7 @@ mod tests {
             let conv = Conv::dense(1, 1);
             net.builder.node(name, conv, &[input], &[weight], Place::default()).unwrap()
         });
-        let output = net.op(Concat, &[first, second]);
+        let output = net.op(Concat::channels(), &[first, second]);
         let shared = fresh_weights(&net.finish(output), [4; 32]);
         let (mut net, input) = Net::new(3, &[4, 4]);
         let output = net.conv(Conv::dense(1, 1), input, 3, &[1, 1], false).unwrap();

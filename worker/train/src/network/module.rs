@@ -57,7 +57,8 @@ impl Network {
     /// Puts the weights on a device; with autodiff they are trainable.
     ///
     /// # Panics
-    /// If the weights do not fit the graph; see [`Weights::check`].
+    /// If the weights do not fit the graph; see [`Weights::check`]. Its passes panic if a value has
+    /// more than two axes of positions; trainings refuse such a graph.
     pub fn new(graph: &Graph, weights: &Weights, device: &Device) -> Self {
         let parameters = graph.parameters();
         let parameters =

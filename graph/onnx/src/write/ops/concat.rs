@@ -1,4 +1,4 @@
-//! `Concat` along the channels
+//! `Concat`
 
 use edgesmith_graph::Concat;
 
@@ -9,6 +9,7 @@ impl Write for Concat {
     fn write(&self, site: &mut Site<'_>) -> Name {
         let inputs = site.inputs.clone();
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        site.finish("Concat", &inputs, vec![int("axis", 1)])
+        // Axis 0 is the batch there.
+        site.finish("Concat", &inputs, vec![int("axis", i64::from(self.axis) + 1)])
     }
 }

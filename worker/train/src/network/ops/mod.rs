@@ -4,7 +4,7 @@
 //! `edgesmith_graph`: the compiler speaks if one is missing.
 
 use burn::module::RunningState;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use edgesmith_graph::{Op, Operation, Shape};
 use edgesmith_kernels::Threads;
 
@@ -58,19 +58,26 @@ macro_rules! operations {
 
 operations! {
     add: Add,
+    average_pool: AveragePool,
     batch_normalization: BatchNormalization,
     clip: Clip,
     concat: Concat,
     conv: Conv,
+    conv_transpose: ConvTranspose,
     flatten: Flatten,
-    gather_channels: GatherChannels,
+    gather: Gather,
     global_average_pool: GlobalAveragePool,
     hard_swish: HardSwish,
     leaky_relu: LeakyRelu,
     linear: Linear,
+    matrix_product: MatrixProduct,
     max_pool: MaxPool,
     multiply: Multiply,
+    pad: Pad,
+    reshape: Reshape,
+    resize: Resize,
     sigmoid: Sigmoid,
+    transpose: Transpose,
 }
 
 impl Call<'_> {
@@ -94,6 +101,15 @@ impl Call<'_> {
         self.layout.reshape(value, picture(self.output))
     }
 
+    /// The axis of a tensor that an axis of the output is; the channels are axis 0. An input with as
+    /// many axes has them at the same places.
+    fn axis(&self, axis: u32) -> usize {
+        match axis as usize {
+            0 => self.layout.channels(),
+            position => self.layout.columns() + position - self.output.space().len(),
+        }
+    }
+
     /// Computes with the batch first, whatever the layout is.
     fn batch_first(&self, input: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
         self.layout.arrange(f(self.layout.to_batch_first(input)))
@@ -103,6 +119,14 @@ impl Call<'_> {
 /// The inputs of an operation that has `N` of them.
 fn inputs<const N: usize>(inputs: Vec<Tensor<4>>) -> [Tensor<4>; N] {
     inputs.try_into().expect("the graph has checked the number of inputs")
+}
+
+/// These indices along an axis.
+fn select(value: Tensor<4>, axis: usize, indices: impl Iterator<Item = u32>) -> Tensor<4> {
+    let indices: Vec<i32> = indices.map(|index| index as i32).collect();
+    let count = indices.len();
+    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [count]), &value.device());
+    value.select(axis, indices)
 }
 
 /// Two sizes of windows, where there may be one: a sequence is a picture of one row.

@@ -2,8 +2,10 @@
 //! as one.
 
 use edgesmith_graph::{
-    Add, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups, HardSwish,
-    LeakyRelu, MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
+    Add, AveragePool, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten, Gather,
+    GlobalAveragePool, Graph, Groups, HardSwish, LeakyRelu, MatrixProduct, MaxPool, Multiply, Op,
+    Operation, Pad, Reshape, Resize, ResizeAxis, ResizeMode, Rounding, Sigmoid, Transpose,
+    TransposedAxis, ValueId, WindowAxis,
 };
 
 use super::net::Net;
@@ -19,6 +21,7 @@ pub(super) fn all() -> Vec<Case> {
     let mut cases = every_operation();
     cases.extend(convolutions());
     cases.extend(chains());
+    cases.extend(moves());
     cases.extend(others());
     cases
 }
@@ -47,17 +50,19 @@ pub(super) fn every_operation() -> Vec<Case> {
             let [a, b] = [4, 4].map(|filters| net.pointwise(x, filters));
             net.op(Add, &[a, b])
         }),
+        case("average pool", move |net, x| net.op(average_pool(), &[x])),
         case("batch normalization", |net, x| net.normalize(x)),
         case("clip", |net, x| net.op(Clip { low: -0.25, high: 0.5 }, &[x])),
         case("concat", |net, x| {
             let [a, b] = [2, 4].map(|filters| net.pointwise(x, filters));
-            net.op(Concat, &[a, x, b, a])
+            net.op(Concat::channels(), &[a, x, b, a])
         }),
         case("convolution", |net, x| net.conv(uneven_conv(1), x, 4, &[2, 3], true).unwrap()),
-        case("flatten", |net, x| net.op(Flatten, &[x])),
-        case("gather channels", |net, x| {
-            net.op(GatherChannels { indices: vec![2, 0, 2, 1] }, &[x])
+        case("transposed convolution", |net, x| {
+            net.conv_transpose(uneven_transpose(Groups::Equal(1)), x, 4, &[2, 3], true)
         }),
+        case("flatten", |net, x| net.op(Flatten, &[x])),
+        case("gather channels", |net, x| net.op(Gather::channels([2, 0, 2, 1]), &[x])),
         case("global average pool", |net, x| net.op(GlobalAveragePool, &[x])),
         case("hard swish", |net, x| {
             let wide = net.normalize(x);
@@ -65,13 +70,24 @@ pub(super) fn every_operation() -> Vec<Case> {
         }),
         case("leaky ReLU", |net, x| net.op(LeakyRelu { slope: 0.2 }, &[x])),
         case("linear", |net, x| net.linear(x, 4, true)),
+        case("matrix product", |net, x| {
+            let [a, b] = [3, 3].map(|filters| net.pointwise(x, filters));
+            net.op(MatrixProduct { transposed: [false, true] }, &[a, b])
+        }),
         case("max pool", move |net, x| net.op(pool(), &[x])),
         case("multiply by a number per channel", |net, x| {
             let pooled = net.op(GlobalAveragePool, &[x]);
             let gate = net.linear(pooled, 3, true);
             net.op(Multiply, &[x, gate])
         }),
+        case("pad", |net, x| net.op(pad([1, 0, 2], [0, 1, 1], 0.5), &[x])),
+        case("reshape", |net, x| net.op(Reshape { sizes: [6, 10][..].into() }, &[x])),
+        case("resize", |net, x| {
+            let axes = [(7, 1.5, Coordinates::HalfPixel), (3, 0.7, Coordinates::AlignCorners)];
+            net.op(resize(ResizeMode::Linear, &axes), &[x])
+        }),
         case("sigmoid", |net, x| net.op(Sigmoid, &[x])),
+        case("transpose", |net, x| net.op(Transpose { order: [2, 0, 1].into() }, &[x])),
     ]
 }
 
@@ -81,6 +97,27 @@ fn uneven() -> [WindowAxis; 2] {
         WindowAxis { stride: 2, dilation: 1, before: 1, after: 0 },
         WindowAxis { stride: 1, dilation: 2, before: 0, after: 2 },
     ]
+}
+
+fn uneven_transpose(groups: Groups) -> ConvTranspose {
+    let axes = [
+        TransposedAxis { stride: 2, dilation: 1, before: 1, after: 0, extra: 1 },
+        TransposedAxis { stride: 1, dilation: 2, before: 0, after: 2, extra: 0 },
+    ];
+    ConvTranspose { axes: axes.into(), groups }
+}
+
+fn average_pool() -> AveragePool {
+    AveragePool { kernel: [2, 3].into(), axes: uneven().into(), counted: [(1, 0), (0, 1)].into() }
+}
+
+fn pad<const N: usize>(before: [u32; N], after: [u32; N], value: f32) -> Pad {
+    Pad { before: before[..].into(), after: after[..].into(), value }
+}
+
+fn resize(mode: ResizeMode, axes: &[(u32, f32, Coordinates)]) -> Resize {
+    let axis = |&(size, scale, coordinates): &_| ResizeAxis { size, scale, coordinates };
+    Resize { mode, axes: axes.iter().map(axis).collect() }
 }
 
 fn uneven_conv(groups: u32) -> Conv {
@@ -159,12 +196,104 @@ fn chains() -> Vec<Case> {
             let gate = net.linear(squeezed, 4, true);
             let gate = net.op(Sigmoid, &[gate]);
             let y = net.op(Multiply, &[y, gate]);
-            let y = net.op(GatherChannels::shuffle(4, 2), &[y]);
-            let y = net.op(Concat, &[y, x]);
+            let y = net.op(Gather::shuffle(4, 2), &[y]);
+            let y = net.op(Concat::channels(), &[y, x]);
             let pool = MaxPool { kernel: [2, 2].into(), axes: [WindowAxis::valid(2); 2].into() };
             let y = net.op(pool, &[y]);
             let y = net.op(Flatten, &[y]);
             net.linear(y, 3, false)
+        }),
+    ]
+}
+
+/// Operations that move positions about, on sequences and on pictures behind a chain, where the
+/// layout is that of the kernels.
+fn moves() -> Vec<Case> {
+    let behind_a_chain = |name: &str, then: &dyn Fn(&mut Net, ValueId) -> ValueId| {
+        case(name, |net, x| {
+            let y = net.conv(Conv::dense(3, 1), x, 4, &[3, 3], false).unwrap();
+            let y = net.normalize(y);
+            then(net, y)
+        })
+    };
+    let product = |transposed| MatrixProduct { transposed };
+    let nearest = |rounding| ResizeMode::Nearest(rounding);
+    let sequence_pool = || AveragePool {
+        kernel: [3][..].into(),
+        axes: [WindowAxis { stride: 2, dilation: 1, before: 2, after: 1 }][..].into(),
+        counted: [(0, 1)][..].into(),
+    };
+    vec![
+        case_on("average pool of a sequence", 3, &[5], move |net, x| net.op(sequence_pool(), &[x])),
+        behind_a_chain("average pool behind a chain", &|net, x| net.op(average_pool(), &[x])),
+        behind_a_chain("rows of a concatenation", &|net, x| net.op(Concat { axis: 1 }, &[x, x])),
+        case_on("concatenation of sequences", 2, &[3], |net, x| {
+            net.op(Concat { axis: 1 }, &[x, x])
+        }),
+        case_on("grouped transposed convolution", 4, &[3, 4], |net, x| {
+            net.conv_transpose(uneven_transpose(Groups::Equal(2)), x, 6, &[3, 2], true)
+        }),
+        case("depthwise transposed convolution", |net, x| {
+            net.conv_transpose(uneven_transpose(Groups::PerChannel), x, 6, &[2, 3], false)
+        }),
+        behind_a_chain("transposed convolution behind a chain", &|net, x| {
+            net.conv_transpose(uneven_transpose(Groups::Equal(1)), x, 2, &[2, 2], true)
+        }),
+        case_on("transposed convolution of a sequence", 3, &[4], |net, x| {
+            let axis = TransposedAxis { stride: 3, dilation: 2, before: 2, after: 1, extra: 2 };
+            let op = ConvTranspose { axes: [axis][..].into(), groups: Groups::Equal(1) };
+            net.conv_transpose(op, x, 2, &[2], true)
+        }),
+        case("rows of a gather", |net, x| net.op(Gather { axis: 1, indices: vec![4, 0, 4] }, &[x])),
+        behind_a_chain("columns of a gather", &|net, x| {
+            net.op(Gather { axis: 2, indices: vec![3, 1] }, &[x])
+        }),
+        case_on("products of sequences", 3, &[4], move |net, x| {
+            let y = net.normalize(x);
+            let square = net.op(product([false, true]), &[x, y]);
+            net.op(product([true, false]), &[x, square])
+        }),
+        behind_a_chain("products of pictures", &|net, x| {
+            net.op(MatrixProduct { transposed: [true, false] }, &[x, x])
+        }),
+        case("one matrix for all channels", move |net, x| {
+            let one = net.pointwise(x, 1);
+            let square = net.op(product([false, true]), &[one, x]);
+            net.op(product([false, false]), &[square, one])
+        }),
+        case("a matrix of one row", move |net, x| {
+            let row = net.op(Gather::slice(1, 2..3), &[x]);
+            net.op(product([false, true]), &[row, x])
+        }),
+        behind_a_chain("pad behind a chain", &|net, x| {
+            net.op(pad([0, 1, 0], [2, 0, 3], -1.0), &[x])
+        }),
+        case_on("pad of a vector", 4, &[], |net, x| net.op(pad([1], [2], 0.0), &[x])),
+        behind_a_chain("reshape behind a chain", &|net, x| {
+            net.op(Reshape { sizes: [2, 8, 5][..].into() }, &[x])
+        }),
+        behind_a_chain("resize behind a chain", &|net, x| {
+            let axes = [(3, 0.6, Coordinates::HalfPixel), (8, 2.0, Coordinates::Asymmetric)];
+            net.op(resize(ResizeMode::Nearest(Rounding::HalfDown), &axes), &[x])
+        }),
+        case_on("resize of a sequence", 3, &[4], move |net, x| {
+            let wide = [(9, 2.2, Coordinates::HalfPixelSymmetric)];
+            let y = net.op(resize(ResizeMode::Linear, &wide), &[x]);
+            let narrow = [(5, 0.5, Coordinates::PytorchHalfPixel)];
+            net.op(resize(nearest(Rounding::Ceil), &narrow), &[y])
+        }),
+        behind_a_chain("transpose behind a chain", &|net, x| {
+            net.op(Transpose { order: [1, 2, 0].into() }, &[x])
+        }),
+        case_on("transpose of a sequence", 3, &[4], |net, x| {
+            net.op(Transpose { order: [1, 0][..].into() }, &[x])
+        }),
+        case_on("windows far on the padding", 2, &[5, 6], |net, x| {
+            let axes = [
+                WindowAxis { stride: 4, dilation: 1, before: 0, after: 4 },
+                WindowAxis { stride: 1, dilation: 3, before: 3, after: 3 },
+            ];
+            net.op(MaxPool { kernel: [2, 2].into(), axes: axes.into() }, &[x])
         }),
     ]
 }
@@ -191,9 +320,7 @@ fn others() -> Vec<Case> {
         case_on("max pool on a sequence", 3, &[7], move |net, x| {
             net.op(pool(WindowAxis::same(3, 2)), &[x])
         }),
-        case_on("gather of a sequence", 3, &[4], |net, x| {
-            net.op(GatherChannels::slice(1..3), &[x])
-        }),
+        case_on("gather of a sequence", 3, &[4], |net, x| net.op(Gather::slice(0, 1..3), &[x])),
     ]
 }
 

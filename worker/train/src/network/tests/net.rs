@@ -1,8 +1,8 @@
 //! Short ways to build a graph, whose parameters are named after their nodes.
 
 use edgesmith_graph::{
-    BatchNormalization, Conv, Graph, GraphBuilder, GraphError, Linear, Op, ParameterId, Place,
-    Role, Shape, ValueId,
+    BatchNormalization, Conv, ConvTranspose, Graph, GraphBuilder, GraphError, Linear, Op,
+    ParameterId, Place, Role, Shape, ValueId,
 };
 
 /// A graph that is being built.
@@ -50,6 +50,26 @@ impl Net {
             parameters.push(self.parameter(&name, "bias", &[filters], Role::Bias));
         }
         self.builder.node(name, conv, &[input], &parameters, Place::default())
+    }
+
+    /// A transposed convolution with `filters` filters of `kernel`.
+    pub(crate) fn conv_transpose(
+        &mut self,
+        conv: ConvTranspose,
+        input: ValueId,
+        filters: u32,
+        kernel: &[u32],
+        bias: bool,
+    ) -> ValueId {
+        let name = self.name();
+        let channels = self.builder.shape(input).channels();
+        let mut shape = vec![filters, channels / conv.groups.parts(channels)];
+        shape.extend_from_slice(kernel);
+        let mut parameters = vec![self.parameter(&name, "weight", &shape, Role::Weight)];
+        if bias {
+            parameters.push(self.parameter(&name, "bias", &[filters], Role::Bias));
+        }
+        self.builder.node(name, conv, &[input], &parameters, Place::default()).unwrap()
     }
 
     /// A dense convolution of one pixel, which makes another value of an input.

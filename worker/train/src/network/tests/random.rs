@@ -1,8 +1,10 @@
 //! Random graphs of every operation.
 
 use edgesmith_graph::{
-    Add, Clip, Concat, Conv, Flatten, GatherChannels, GlobalAveragePool, Graph, Groups, HardSwish,
-    LeakyRelu, MaxPool, Multiply, Op, Operation, Sigmoid, ValueId, WindowAxis,
+    Add, AveragePool, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten, Gather,
+    GlobalAveragePool, Graph, Groups, HardSwish, LeakyRelu, MatrixProduct, MaxPool, Multiply, Op,
+    Operation, Pad, Reshape, Resize, ResizeAxis, ResizeMode, Rounding, Sigmoid, Transpose,
+    TransposedAxis, ValueId, WindowAxis,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -33,7 +35,7 @@ pub(crate) fn graph(seed: u64, nodes: usize) -> Graph {
         values.push(value);
     }
     let vectors: Vec<ValueId> = unread.into_iter().map(|value| net.op(Flatten, &[value])).collect();
-    let features = net.op(Concat, &vectors);
+    let features = net.op(Concat::channels(), &vectors);
     let output = net.linear(features, 3, true);
     net.finish(output)
 }
@@ -52,17 +54,21 @@ fn node(
     let small = |shape: u64| shape <= MAX_ELEMENTS;
     let window = |rng: &mut ChaCha8Rng, padding: u32| WindowAxis {
         stride: rng.random_range(1..3),
-        dilation: 1,
+        dilation: rng.random_range(1..3),
         before: rng.random_range(0..=padding),
         after: rng.random_range(0..=padding),
     };
     let one = |value| Some((vec![first], value));
-    match rng.random_range(0..17) {
+    match rng.random_range(0..26) {
         0 if alike => Some((vec![first, second], net.op(Add, &[first, second]))),
         1 => one(net.normalize(first)),
         2 => one(net.op([Clip::RELU, Clip::RELU6][rng.random_range(0..2)], &[first])),
         3 if same_space && small(2 * shape.elements()) => {
-            Some((vec![first, second], net.op(Concat, &[first, second])))
+            Some((vec![first, second], net.op(Concat::channels(), &[first, second])))
+        }
+        17 if alike && axes > 0 && small(2 * shape.elements()) => {
+            let axis = rng.random_range(1..=axes) as u32;
+            Some((vec![first, second], net.op(Concat { axis }, &[first, second])))
         }
         4 if axes > 0 => {
             let filters = rng.random_range(1..5);
@@ -77,7 +83,8 @@ fn node(
             let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
             let axes = (0..axes).map(|_| window(rng, 2)).collect();
             // One that does not fit its input has declared parameters that nothing reads.
-            let fits = shape.space().iter().zip(&kernel).all(|(size, kernel)| size >= kernel);
+            let fits =
+                shape.space().iter().zip(&kernel).all(|(size, kernel)| *size >= 2 * kernel - 1);
             let fits = fits && small(u64::from(filters) * shape.positions());
             fits.then(|| net.conv(Conv { axes, groups: conv }, first, filters, &kernel, true))
                 .and_then(|value| one(value.unwrap()))
@@ -98,9 +105,11 @@ fn node(
         }
         6 if small(shape.elements() / 4) => one(net.op(Flatten, &[first])),
         7 => {
-            let count = rng.random_range(1..=channels + 1);
-            let indices = (0..count).map(|_| rng.random_range(0..channels)).collect();
-            one(net.op(GatherChannels { indices }, &[first]))
+            let axis = rng.random_range(0..=axes);
+            let size = shape.sizes()[axis];
+            let count = rng.random_range(1..=size + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..size)).collect();
+            one(net.op(Gather { axis: axis as u32, indices }, &[first]))
         }
         8 => one(net.op(HardSwish, &[first])),
         9 => one(net.linear(first, rng.random_range(1..5), rng.random_range(0..2) == 0)),
@@ -117,6 +126,65 @@ fn node(
             one(net.op(Multiply, &[first, gate]))
         }
         13 if alike => Some((vec![first, second], net.op(Multiply, &[first, second]))),
+        18 if alike && axes > 0 => {
+            let transposed = [[false, true], [true, false]][rng.random_range(0..2)];
+            let product = net.op(MatrixProduct { transposed }, &[first, second]);
+            Some((vec![first, second], product))
+        }
+        19 => {
+            let mut order: Vec<u32> = (0..=axes as u32).collect();
+            order.rotate_left(rng.random_range(0..=axes));
+            one(net.op(Transpose { order: order.into() }, &[first]))
+        }
+        20 => {
+            let positions = shape.positions() as u32;
+            let sizes = match rng.random_range(0..3) {
+                0 => vec![channels, positions],
+                1 if channels.is_multiple_of(2) => vec![channels / 2, 2, positions],
+                _ => vec![positions, 1, channels],
+            };
+            one(net.op(Reshape { sizes: sizes.into() }, &[first]))
+        }
+        21 if small(4 * shape.elements()) => {
+            let mut some = || (0..=axes).map(|_| rng.random_range(0..2)).collect();
+            let (before, after) = (some(), some());
+            one(net.op(Pad { before, after, value: 0.5 }, &[first]))
+        }
+        22 if axes > 0 => {
+            let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
+            let axes: Vec<WindowAxis> = (0..axes).map(|_| window(rng, 2)).collect();
+            let counted = axes
+                .iter()
+                .map(|axis| (rng.random_range(0..=axis.before), rng.random_range(0..=axis.after)));
+            let counted = counted.collect();
+            let pool = AveragePool { kernel: kernel.into(), axes: axes.into(), counted };
+            net.try_op(pool, &[first]).ok().and_then(one)
+        }
+        23 if axes > 0 && small(4 * shape.elements()) => {
+            let modes = [ResizeMode::Linear, ResizeMode::Nearest(Rounding::HalfUp)];
+            let coordinates = [Coordinates::HalfPixel, Coordinates::AlignCorners];
+            let axis = |&size: &u32| ResizeAxis {
+                size: rng.random_range(1..=2 * size),
+                scale: rng.random_range(0.4..2.0),
+                coordinates: coordinates[rng.random_range(0..2)],
+            };
+            let axes = shape.space().iter().map(axis).collect();
+            one(net.op(Resize { mode: modes[rng.random_range(0..2)], axes }, &[first]))
+        }
+        24 | 25 if axes > 0 && small(4 * shape.elements()) => {
+            let groups = [1, channels][rng.random_range(0..2)];
+            let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(1..4)).collect();
+            let axes = kernel.iter().map(|&kernel| TransposedAxis {
+                stride: rng.random_range(1..3),
+                dilation: rng.random_range(1..3),
+                before: rng.random_range(0..kernel),
+                after: 0,
+                extra: rng.random_range(0..2),
+            });
+            let conv = ConvTranspose { axes: axes.collect(), groups: Groups::of(groups, channels) };
+            let filters = groups * rng.random_range(1..3);
+            one(net.conv_transpose(conv, first, filters, &kernel, true))
+        }
         16 => one(net.op(LeakyRelu { slope: 0.3 }, &[first])),
         _ => None,
     }
@@ -128,7 +196,7 @@ fn random_graphs_have_every_operation_and_chains() {
 
     let mut kinds = std::collections::BTreeSet::new();
     let mut chains = 0;
-    for seed in 0..30 {
+    for seed in 0..60 {
         let graph = graph(seed, 8);
         kinds.extend(graph.nodes().map(|(_, node)| node.op.kind()));
         chains += parts(&graph).iter().filter(|part| matches!(part, Part::First(_))).count();
