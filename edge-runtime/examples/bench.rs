@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use edgesmith_edge_runtime::{
-    Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
-    FloatNode, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool, IntLayer, IntLinear,
-    IntNode, Linear, Model, Network, Quantization, Requantization, Session, ValueId,
+    Activation, Binary, BinaryFunction, Conv, Element, FloatConv, Input, InputSpec, IntConv,
+    IntLinear, IntReduce, IntSum, Layer, Linear, Model, Node, Notes, Output, Quantization, Reduce,
+    Requantization, Rounding, Session, ValueId, WindowAxis,
 };
 
 fn main() {
@@ -105,13 +105,13 @@ fn nanoseconds(mut session: Session) -> f64 {
 /// A network in both arithmetics, layer by layer.
 struct Builder {
     input: InputSpec,
-    float: Vec<FloatNode>,
-    int: Vec<IntNode>,
+    float: Vec<Node>,
+    int: Vec<Node>,
     channels: u32,
     random: u64,
 }
 
-const QUANTIZATION: Quantization = Quantization { scale: 0.02, zero_point: 0 };
+const BYTES: Element = Element::Uint8(Quantization { scale: 0.02, zero_point: 0 });
 
 impl Builder {
     fn new(channels: u32, side: u32) -> Self {
@@ -142,68 +142,56 @@ impl Builder {
         self.conv(self.channels * expansion, 1, 1).depthwise(kernel, stride).conv(channels, 1, 1);
         if before == channels && stride == 1 {
             let inputs = vec![from, self.last()];
-            self.float.push(FloatNode { inputs: inputs.clone(), layer: FloatLayer::Add(FloatAdd) });
-            let layer = IntLayer::Add(IntAdd {
-                sides: [Requantization::from_real(0.5); 2],
-                output: Requantization::from_real(2.0 / f64::from(1 << 20)),
-                clamp: (0, 255),
-            });
-            self.int.push(IntNode { inputs, layer, output: QUANTIZATION });
+            let add = Binary { function: BinaryFunction::Add };
+            self.push(inputs, add.into(), IntSum::from_real([1.0; 2], (0, 255)).into());
         }
         self
     }
 
     fn pool(&mut self) -> &mut Self {
-        let inputs = vec![self.last()];
-        self.float.push(FloatNode {
-            inputs: inputs.clone(),
-            layer: FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
-        });
-        let layer = IntLayer::GlobalAveragePool(IntGlobalAveragePool {
-            requantize: Requantization::from_real(0.02),
-        });
-        self.int.push(IntNode { inputs, layer, output: QUANTIZATION });
+        let reduce = Reduce::global_mean(3, true);
+        let requantize = Requantization::from_real(0.02);
+        let int = IntReduce { reduce: reduce.clone(), requantize };
+        self.push(vec![self.last()], reduce.into(), int.into());
         self
     }
 
+    /// Adds a node in both arithmetics.
+    fn push(&mut self, inputs: Vec<ValueId>, float: Layer, int: Layer) {
+        let node = |layer, output| Node { inputs: inputs.clone(), layer, output };
+        self.float.push(node(float, Element::Fp32));
+        self.int.push(node(int, BYTES));
+    }
+
     fn convolve(&mut self, channels: u32, kernel: u32, stride: u32, depthwise: bool) -> &mut Self {
-        let inputs = vec![self.last()];
-        let per_output = if depthwise { 1 } else { self.channels } * kernel * kernel;
+        let groups = if depthwise { self.channels } else { 1 };
+        let per_output = self.channels / groups * kernel * kernel;
         let weight: Vec<i8> = (0..channels * per_output).map(|_| self.weight()).collect();
         let factor = 1.0 / (64.0 * f64::from(per_output).sqrt());
+        let axes = vec![WindowAxis::new(kernel, stride, kernel / 2); 2];
         let conv = Conv {
             in_channels: self.channels,
             out_channels: channels,
-            kernel,
-            stride,
-            padding: kernel / 2,
+            groups,
+            axes: axes.clone(),
             weight: weight.iter().map(|&weight| f32::from(weight) * factor as f32).collect(),
             bias: vec![0.1; channels as usize],
         };
-        let (clamp, requantize) =
-            ((0, 255), vec![Requantization::from_real(factor); channels as usize]);
-        let int_conv = Conv {
-            weight,
-            bias: vec![100; channels as usize],
-            in_channels: self.channels,
-            out_channels: channels,
-            kernel,
-            stride,
-            padding: kernel / 2,
+        let int = IntConv {
+            conv: Conv {
+                in_channels: self.channels,
+                out_channels: channels,
+                groups,
+                axes,
+                weight,
+                bias: vec![100; channels as usize],
+            },
+            weight_scale: Vec::new(),
+            requantize: vec![Requantization::from_real(factor); channels as usize],
+            clamp: (0, 255),
         };
-        let (layer, int_layer) = if depthwise {
-            (
-                FloatLayer::Depthwise(FloatDepthwise { conv, activation: Activation::Relu6 }),
-                IntLayer::Depthwise(IntDepthwise { conv: int_conv, requantize, clamp }),
-            )
-        } else {
-            (
-                FloatLayer::Conv(FloatConv { conv, activation: Activation::Relu6 }),
-                IntLayer::Conv(IntConv { conv: int_conv, requantize, clamp }),
-            )
-        };
-        self.float.push(FloatNode { inputs: inputs.clone(), layer });
-        self.int.push(IntNode { inputs, layer: int_layer, output: QUANTIZATION });
+        let float = FloatConv { conv, activation: Activation::Relu6 };
+        self.push(vec![self.last()], float.into(), int.into());
         self.channels = channels;
         self
     }
@@ -224,10 +212,7 @@ impl Builder {
             weight: vec![0.1; 10 * self.channels as usize],
             bias: vec![0.0; 10],
         };
-        let mut nodes = self.float.clone();
-        let layer = FloatLayer::Linear(linear);
-        nodes.push(FloatNode { inputs: vec![self.last()], layer });
-        Model { input: self.input.clone(), network: Network::Fp32(nodes) }
+        self.model(&self.float, linear.into(), Element::Fp32)
     }
 
     fn int(&self) -> Model {
@@ -237,10 +222,21 @@ impl Builder {
             weight: vec![5; 10 * self.channels as usize],
             bias: vec![0; 10],
         };
-        let mut nodes = self.int.clone();
-        let layer = IntLayer::Linear(IntLinear { linear, logit_scale: vec![0.01; 10] });
-        nodes.push(IntNode { inputs: vec![self.last()], layer, output: QUANTIZATION });
-        let input = Quantization { scale: 0.02, zero_point: 128 };
-        Model { input: self.input.clone(), network: Network::Int8 { input, nodes } }
+        let linear = IntLinear { linear, logit_scale: vec![0.01; 10] };
+        let input = Element::Uint8(Quantization { scale: 0.02, zero_point: 128 });
+        self.model(&self.int, linear.into(), input)
+    }
+
+    /// With a last layer that reads the last value.
+    fn model(&self, nodes: &[Node], last: Layer, input: Element) -> Model {
+        let mut nodes = nodes.to_vec();
+        nodes.push(Node { inputs: vec![self.last()], layer: last, output: Element::Fp32 });
+        Model {
+            inputs: vec![Input::image(&self.input, input).expect("sizes of an image")],
+            outputs: vec![Output::new("logits", ValueId(nodes.len() as u32), 1)],
+            nodes,
+            rounding: Rounding::Once,
+            notes: Notes::default(),
+        }
     }
 }

@@ -10,11 +10,13 @@ pub enum ModelError {
     #[error("not an edgesmith model file: it does not begin with the magic bytes")]
     WrongMagic,
     /// The file was written by another version of the format.
-    #[error("model format version {found} is not supported; use version {supported}")]
+    #[error(
+        "model format version {found} is not supported; use version {supported} or an older one"
+    )]
     UnsupportedVersion {
         /// Version in the file.
         found: u32,
-        /// Version that this engine reads.
+        /// The newest version that this engine reads.
         supported: u32,
     },
     /// The file ends early.
@@ -52,9 +54,25 @@ pub enum ModelError {
         /// What is wrong there.
         problem: FormatProblem,
     },
-    /// The description of the input is invalid.
-    #[error("the model's input is invalid: {0}")]
-    Input(Problem),
+    /// The description of an input is invalid.
+    #[error("the model's input {name} is invalid: {problem}")]
+    Input {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// The description of an output is invalid.
+    #[error("the model's output {name} is invalid: {problem}")]
+    Output {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// What the model says about itself does not fit it.
+    #[error("the model's notes are invalid: {0}")]
+    Note(Problem),
     /// A node is invalid.
     #[error("the model's node {node} ({kind}) is invalid: {problem}")]
     Node {
@@ -68,13 +86,25 @@ pub enum ModelError {
     /// The model has no nodes.
     #[error("the model has no nodes")]
     NoNodes,
-    /// Too many activations must be in memory at the same time.
-    #[error(
-        "the model needs {elements} activations in memory at once; at most {limit} are allowed"
-    )]
+    /// The model has no inputs.
+    #[error("the model has no inputs")]
+    NoInputs,
+    /// The model has no outputs.
+    #[error("the model has no outputs")]
+    NoOutputs,
+    /// The model has too many nodes.
+    #[error("the model has {found} nodes; at most {limit} are allowed")]
+    TooManyNodes {
+        /// Nodes of the model.
+        found: usize,
+        /// The engine's limit.
+        limit: usize,
+    },
+    /// Too much must be in memory at the same time.
+    #[error("the model needs {bytes} bytes of memory to run; at most {limit} are allowed")]
     TooMuchMemory {
-        /// Elements of the planned memory.
-        elements: u64,
+        /// Bytes of the plan.
+        bytes: u64,
         /// The engine's limit.
         limit: u64,
     },
@@ -110,6 +140,34 @@ pub enum FormatProblem {
         what: &'static str,
         /// The code.
         code: u8,
+    },
+    /// A section that a reader may not skip is not known.
+    #[error("section {0:?} is not known, and it may not be skipped")]
+    UnknownSection([u8; 4]),
+    /// The sections that may be skipped are not in the order of their tags, or one comes twice.
+    #[error("section {0:?} is not in the order of the tags")]
+    SectionOutOfOrder([u8; 4]),
+    /// A section that may be skipped has nothing in it.
+    #[error("a section has no content")]
+    EmptySection,
+    /// A text is not UTF-8.
+    #[error("a text is not UTF-8")]
+    NotText,
+    /// A weight has the wrong number of axes.
+    #[error("a weight has {found} axes instead of {expected}")]
+    WeightAxes {
+        /// Axes that the layer needs.
+        expected: usize,
+        /// Axes of the weight.
+        found: usize,
+    },
+    /// A depthwise convolution of a file of version 1 changes the number of channels.
+    #[error("a depthwise convolution has {in_channels} input and {out_channels} output channels")]
+    NotDepthwise {
+        /// Channels read.
+        in_channels: u32,
+        /// Channels written.
+        out_channels: u32,
     },
     /// A variable-length integer too large for its field, or not in its shortest form.
     #[error("a number is out of range or not in its shortest form")]
@@ -161,35 +219,106 @@ pub enum Problem {
         /// What the value has.
         found: u64,
     },
-    /// The two sides of a sum differ.
-    #[error("its inputs have the shapes {0} and {1}")]
+    /// Two values do not fit together.
+    #[error("the shapes {0} and {1} do not fit together")]
     UnequalShapes(crate::Shape, crate::Shape),
-    /// A depthwise convolution changes the number of channels.
-    #[error("it is depthwise, but has {in_channels} input and {out_channels} output channels")]
-    NotDepthwise {
+    /// A value has no axes, or too many.
+    #[error("a value has {found} axes; it must have 1 to {}", crate::MAX_AXES)]
+    AxisCount {
+        /// Its axes.
+        found: usize,
+    },
+    /// A value has no such axis.
+    #[error("its axis {axis} is not one of the {axes} axes of its input")]
+    NoAxis {
+        /// The axis, from 0.
+        axis: u32,
+        /// Axes of the input.
+        axes: usize,
+    },
+    /// Axes are not ascending.
+    #[error("its axes are not in ascending order")]
+    AxesOutOfOrder,
+    /// An order of axes does not have each axis once.
+    #[error("the order of its axes does not have each of {axes} axes once")]
+    NotAnOrder {
+        /// Axes of the value.
+        axes: usize,
+    },
+    /// The channels are reduced, and shall not stay.
+    #[error("it reduces the channels, so the axes must stay")]
+    ChannelsReduced,
+    /// Integers cannot do this.
+    #[error("it has no form in integers")]
+    NotInIntegers,
+    /// An input holds the wrong kind of numbers.
+    #[error("it reads {expected}, but value {value} does not hold that")]
+    WrongElement {
+        /// The value that is read.
+        value: u32,
+        /// What the layer reads.
+        expected: &'static str,
+    },
+    /// The output holds the wrong kind of numbers.
+    #[error("it writes {expected}, but its output does not hold that")]
+    WrongOutput {
+        /// What the layer writes.
+        expected: &'static str,
+    },
+    /// A layer that moves numbers as they are has an input and an output of different scales.
+    #[error("it moves numbers as they are, but value {value} has another type than its output")]
+    OtherElement {
+        /// The value that is read.
+        value: u32,
+    },
+    /// Groups of channels are not equal.
+    #[error(
+        "{in_channels} input and {out_channels} output channels do not make {groups} equal groups"
+    )]
+    UnequalGroups {
+        /// Groups.
+        groups: u32,
         /// Channels read.
         in_channels: u32,
         /// Channels written.
         out_channels: u32,
     },
     /// The kernel is larger than the padded map.
-    #[error("its kernel of {kernel} does not fit into the padded map of {height} x {width}")]
+    #[error("its kernel of {kernel} places does not fit into {padded} padded places")]
     KernelTooLarge {
-        /// Side of the kernel.
-        kernel: u32,
-        /// Rows with padding.
-        height: u64,
-        /// Columns with padding.
-        width: u64,
+        /// Places that the kernel covers along an axis.
+        kernel: u64,
+        /// Places of the axis, with padding.
+        padded: u64,
     },
-    /// The padding is so wide that some outputs would read only padding.
-    #[error("its padding of {padding} is not below its kernel of {kernel}")]
-    PaddingTooLarge {
-        /// On every side.
-        padding: u32,
-        /// Side of the kernel.
-        kernel: u32,
+    /// A window of a pool has only padding.
+    #[error("one of its windows has only padding")]
+    EmptyWindow,
+    /// The factors of an average pool are not those of its windows.
+    #[error("its factors are not for the numbers of places that its windows have")]
+    FactorsOfOtherCounts,
+    /// A number is out of its range.
+    #[error("{what} is {value}, which is out of range; the limit is {limit}")]
+    OutOfRange {
+        /// Which number.
+        what: &'static str,
+        /// The number.
+        value: i64,
+        /// Its limit.
+        limit: i64,
     },
+    /// A name is empty.
+    #[error("it has no name")]
+    NoName,
+    /// Two inputs or two outputs have one name.
+    #[error("another one has the same name")]
+    NameTwice,
+    /// An input of a test vector has another type than the model's.
+    #[error("an input of a test has another type than the model's input")]
+    TestOfOtherType,
+    /// The tag of a section that readers may skip is not valid.
+    #[error("the section {0:?} has a tag that is not allowed, comes twice or is out of order")]
+    BadTag([u8; 4]),
     /// A map or layer is larger than the engine allows.
     #[error("{what} has {elements} elements; at most {limit} are allowed")]
     TooLarge {
@@ -223,6 +352,9 @@ pub enum Problem {
         /// Its power of two.
         shift: i32,
     },
+    /// The lower end of a clip is above the upper one, or one of them is NaN.
+    #[error("its outputs are clipped to the empty range {0} to {1}")]
+    EmptyRange(f32, f32),
     /// The lower clamp is above the upper one.
     #[error("its outputs are clamped to the empty range {0}..={1}")]
     EmptyClamp(u8, u8),
@@ -237,8 +369,8 @@ pub enum Problem {
     LinearNotLast,
 }
 
-/// Why an image cannot be classified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+/// Why a session cannot run on what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InputError {
     /// The image does not have the size of the model's input.
@@ -247,6 +379,35 @@ pub enum InputError {
         /// Channels times rows times columns of the model's input, bytes.
         expected: usize,
         /// Bytes of the image.
+        found: usize,
+    },
+    /// The model does not read one array of bytes.
+    #[error("the model does not read one image of bytes; give it an array for each input")]
+    NotAnImage,
+    /// There are more or fewer arrays than inputs.
+    #[error("{found} arrays are given, but the model has {expected} inputs")]
+    WrongCount {
+        /// Inputs of the model.
+        expected: usize,
+        /// Arrays that are given.
+        found: usize,
+    },
+    /// An array holds other numbers than the input.
+    #[error("the input {name} takes {expected}")]
+    WrongType {
+        /// The input's name.
+        name: String,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// An array has the wrong size.
+    #[error("the array for the input {name} has {found} numbers, but the model takes {expected}")]
+    WrongSize {
+        /// The input's name.
+        name: String,
+        /// Numbers of the input.
+        expected: usize,
+        /// Numbers of the array.
         found: usize,
     },
 }

@@ -1,30 +1,82 @@
-//! The model file: a header, two sections and a checksum; docs/model-format.md describes the
-//! layout. Equal models are written as equal bytes, and a file that can be read is equal, byte for
-//! byte, to the file written from its model.
+//! The model file: a header, sections and a checksum; docs/model-format.md describes the layout.
+//! Equal models are written as equal bytes, and a file of version 2 that can be read is equal, byte
+//! for byte, to the file written from its model. Files of version 1 are read as well.
 
 mod read;
+mod version1;
+mod version2;
 mod write;
 
 use crate::error::ModelError;
 use crate::model::Model;
 
 pub(crate) use read::Reader;
+pub(crate) use version2::KNOWN_NOTES;
 pub(crate) use write::Writer;
 
-/// The format version that this engine writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format version that this engine writes. It reads this one and all before it.
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"EDGESMTH";
 /// Magic, version, length of the whole file.
 const HEADER_BYTES: usize = 8 + 4 + 8;
 const CHECKSUM_BYTES: usize = 4;
-const INPUT_SECTION: [u8; 4] = *b"INPT";
-const FP32_SECTION: [u8; 4] = *b"FP32";
-const INT8_SECTION: [u8; 4] = *b"INT8";
+
+/// A number of a tensor.
+pub(crate) trait Number: Copy {
+    /// Its code in the file.
+    const CODE: u8;
+
+    /// Bytes of one number.
+    const BYTES: usize;
+
+    /// From exactly [`BYTES`](Self::BYTES) bytes.
+    fn read(bytes: &[u8]) -> Self;
+
+    /// Appends its bytes.
+    fn write(self, bytes: &mut Vec<u8>);
+}
+
+macro_rules! numbers {
+    ($($number:ty: $code:literal,)+) => {
+        $(impl Number for $number {
+            const CODE: u8 = $code;
+            const BYTES: usize = size_of::<$number>();
+
+            fn read(bytes: &[u8]) -> Self {
+                let mut array = [0; size_of::<$number>()];
+                array.copy_from_slice(bytes);
+                Self::from_le_bytes(array)
+            }
+
+            fn write(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+        })+
+    };
+}
+
+numbers! {
+    f32: 1,
+    u8: 2,
+    i8: 3,
+    i32: 4,
+}
+
+/// Numbers with their sizes.
+pub(crate) struct Tensor<T> {
+    /// All sizes, outermost first.
+    pub sizes: Vec<u32>,
+    /// As many as the sizes say.
+    pub values: Vec<T>,
+    /// The real number of one step, for each place along the first axis; empty if the tensor is not
+    /// quantized.
+    pub scales: Vec<f32>,
+}
 
 impl Model {
-    /// The model as a file. The model is not validated; the file of an invalid model cannot be
-    /// read.
+    /// The model as a file of the newest version. The model is not validated, and what an invalid
+    /// model is written as means nothing.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -32,7 +84,7 @@ impl Model {
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         let length_at = bytes.len();
         bytes.extend_from_slice(&[0; 8]);
-        write::sections(self, &mut bytes);
+        version2::write(self, &mut bytes);
         let length = (bytes.len() + CHECKSUM_BYTES) as u64;
         bytes[length_at..HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
@@ -61,9 +113,10 @@ impl Model {
         let Some((version, rest)) = rest.split_first_chunk::<4>() else {
             return Err(truncated(HEADER_BYTES as u64));
         };
-        let found = u32::from_le_bytes(*version);
-        if found != FORMAT_VERSION {
-            return Err(ModelError::UnsupportedVersion { found, supported: FORMAT_VERSION });
+        let version = u32::from_le_bytes(*version);
+        if !(1..=FORMAT_VERSION).contains(&version) {
+            let supported = FORMAT_VERSION;
+            return Err(ModelError::UnsupportedVersion { found: version, supported });
         }
         let Some((length, rest)) = rest.split_first_chunk::<8>() else {
             return Err(truncated(HEADER_BYTES as u64));
@@ -83,7 +136,8 @@ impl Model {
         if expected != found {
             return Err(ModelError::WrongChecksum { expected, found });
         }
-        let model = read::sections(content)?;
+        let file = Reader::new(content);
+        let model = if version == 1 { version1::read(file)? } else { version2::read(file)? };
         model.validate()?;
         Ok(model)
     }

@@ -8,10 +8,11 @@
 pub(crate) mod fp32;
 pub(crate) mod int8;
 mod isa;
+pub(crate) mod window;
 
 pub(crate) use isa::{Isa, for_each_isa};
 
-/// Sizes of a convolution.
+/// Sizes of a convolution over rows and columns. Pairs are for rows and for columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
     /// Channels of the input.
@@ -20,33 +21,50 @@ pub(crate) struct Geometry {
     pub height: usize,
     /// Columns of the input.
     pub width: usize,
-    /// Side of the kernel.
-    pub kernel: usize,
-    /// Step of the kernel.
-    pub stride: usize,
-    /// Padding on every side, below `kernel`.
-    pub padding: usize,
+    /// Sides of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps of the kernel.
+    pub stride: [usize; 2],
+    /// Steps between two taps of the kernel.
+    pub dilation: [usize; 2],
+    /// Padding above and left.
+    pub before: [usize; 2],
+    /// Padding below and right.
+    pub after: [usize; 2],
 }
 
 impl Geometry {
     pub fn padded_height(&self) -> usize {
-        self.height + 2 * self.padding
+        self.height + self.before[0] + self.after[0]
     }
 
     pub fn padded_width(&self) -> usize {
-        self.width + 2 * self.padding
+        self.width + self.before[1] + self.after[1]
+    }
+
+    pub fn is_padded(&self) -> bool {
+        self.before != [0; 2] || self.after != [0; 2]
+    }
+
+    /// Rows or columns that the kernel covers, with the gaps between its taps.
+    fn extent(&self, axis: usize) -> usize {
+        (self.kernel[axis] - 1) * self.dilation[axis] + 1
     }
 
     pub fn out_height(&self) -> usize {
-        (self.padded_height() - self.kernel) / self.stride + 1
+        (self.padded_height() - self.extent(0)) / self.stride[0] + 1
     }
 
     pub fn out_width(&self) -> usize {
-        (self.padded_width() - self.kernel) / self.stride + 1
+        (self.padded_width() - self.extent(1)) / self.stride[1] + 1
     }
 
     pub fn out_positions(&self) -> usize {
         self.out_height() * self.out_width()
+    }
+
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// Elements of the padded map with `pixel` elements per pixel.
@@ -59,7 +77,8 @@ impl Geometry {
         let mut corners = Vec::with_capacity(self.out_positions());
         for y in 0..self.out_height() {
             for x in 0..self.out_width() {
-                let corner = (y * self.padded_width() + x) * self.stride * pixel;
+                let corner =
+                    (y * self.stride[0] * self.padded_width() + x * self.stride[1]) * pixel;
                 // Fits in 32 bits: padded maps have at most 2^24 elements, and widening each pixel
                 // to 16 makes them at most 16 times as large.
                 corners.push(corner as u32);
@@ -67,9 +86,23 @@ impl Geometry {
         }
         corners
     }
+
+    /// Offset of each tap from the kernel's corner in that map.
+    fn tap_offsets(&self, pixel: usize) -> Vec<u32> {
+        let ([rows, columns], [down, across]) = (self.kernel, self.dilation);
+        (0..rows)
+            .flat_map(|y| (0..columns).map(move |x| (y, x)))
+            .map(|(y, x)| ((y * down * self.padded_width() + x * across) * pixel) as u32)
+            .collect()
+    }
+
+    /// Bytes of the tables of a convolution: its corners.
+    pub fn corner_bytes(&self) -> u64 {
+        self.out_positions() as u64 * size_of::<u32>() as u64
+    }
 }
 
-/// Copies a map through `convert` into the middle of one that is `padding` larger on every side,
+/// Copies a map through `convert` into one with padding around it,
 /// with each pixel widened to `pixel` elements. New elements are `T::default()`, a zero.
 #[inline(always)]
 fn pad<S: Copy, T: Copy + Default>(
@@ -79,14 +112,14 @@ fn pad<S: Copy, T: Copy + Default>(
     output: &mut [T],
     convert: impl Fn(S) -> T,
 ) {
-    let &Geometry { channels, width, padding, .. } = geometry;
+    let &Geometry { channels, width, before, .. } = geometry;
     let row = geometry.padded_width() * pixel;
-    let (top, rest) = output.split_at_mut(padding * row);
+    let (top, rest) = output.split_at_mut(before[0] * row);
     let (middle, bottom) = rest.split_at_mut(geometry.height * row);
     top.fill(T::default());
     bottom.fill(T::default());
     for (input, output) in input.chunks_exact(width * channels).zip(middle.chunks_exact_mut(row)) {
-        let (left, rest) = output.split_at_mut(padding * pixel);
+        let (left, rest) = output.split_at_mut(before[1] * pixel);
         let (middle, right) = rest.split_at_mut(width * pixel);
         left.fill(T::default());
         right.fill(T::default());

@@ -1,8 +1,8 @@
 //! The inference engine that runs a compressed network on a device, and the model file it reads.
 //!
 //! Accuracy and latency are measured with it, and it may be shipped, so it has almost no
-//! dependencies: no tensor library, no async, no training. It runs one image at a time in fp32, or
-//! in integers only (Jacob et al. 2018), on one thread. It does not convert, quantize or optimise
+//! dependencies: no tensor library, no async, no training. It runs one example at a time in fp32, in
+//! integers (Jacob et al. 2018), or partly in either, on one thread. It does not convert, quantize or optimise
 //! models: the worker does that and writes files that are ready to run.
 
 mod error;
@@ -13,17 +13,18 @@ mod model;
 mod planner;
 mod quantization;
 mod session;
+mod shape;
 mod validate;
 
 pub use error::{FormatProblem, InputError, ModelError, Problem};
 pub use file::FORMAT_VERSION;
-// The enums of layers, and the structs of every kind.
+// The enum of layers, and the structs of every kind.
 pub use layers::*;
-pub use model::{
-    FloatNode, InputSpec, IntNode, Model, Network, Quantization, Requantization, ValueId,
-};
-pub use session::{MAX_SESSION_ELEMENTS, Session};
-pub use validate::{MAX_VALUE_ELEMENTS, Shape, Shapes};
+pub use model::*;
+pub use planner::{Arrangement, Lifetime, MAX_SESSION_BYTES, Plan, Target, arrange};
+pub use session::{Session, Tensor};
+pub use shape::{MAX_AXES, MAX_VALUE_ELEMENTS, Shape};
+pub use validate::{MAX_NODES, Values};
 
 /// Name of this engine in measurements.
 pub const ENGINE_NAME: &str = "edge-runtime";

@@ -2,7 +2,7 @@
 //! and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", sections 2.1
 //! and 2.2).
 
-use crate::model::{InputSpec, Quantization, Requantization};
+use crate::model::{InputSpec, Quantization, Requantization, Rounding};
 
 impl InputSpec {
     /// Bytes of one image.
@@ -84,13 +84,33 @@ impl Requantization {
         f64::from(self.multiplier) * 2f64.powi(self.shift - 31)
     }
 
+    /// `value` times the factor, rounded as the model says.
+    #[must_use]
+    #[inline(always)]
+    pub fn apply(self, rounding: Rounding, value: i32) -> i32 {
+        match rounding {
+            Rounding::Once => self.once(value),
+            Rounding::Twice => self.twice(value),
+        }
+    }
+
+    /// `value` times the factor: the exact product in 64 bits, rounded once to the nearest integer,
+    /// halves up, and saturated to 32 bits.
+    #[must_use]
+    #[inline(always)]
+    pub fn once(self, value: i32) -> i32 {
+        let product = i64::from(value) * i64::from(self.multiplier);
+        let rounded = round_shift(product, (31 - self.shift).clamp(1, 62) as u32);
+        rounded.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
+    }
+
     /// `value` times the factor, rounded as in gemmlowp and TFLite: a saturating left shift if
     /// `shift` is positive, then a saturating rounding doubling high multiply (halves up), then a
     /// rounding right shift (halves away from zero). Because of the two roundings the result
     /// differs from the exact product by up to 1, as long as `value * 2^shift` is within i32.
     #[must_use]
-    #[inline]
-    pub fn apply(self, value: i32) -> i32 {
+    #[inline(always)]
+    pub fn twice(self, value: i32) -> i32 {
         let left = self.shift.clamp(0, 31);
         let right = (-self.shift).clamp(0, 31);
         let shifted = (i64::from(value) << left).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
@@ -104,6 +124,13 @@ impl Requantization {
     pub(crate) fn is_normal(self) -> bool {
         (self.multiplier == 0 || self.multiplier >= 1 << 30) && Self::SHIFTS.contains(&self.shift)
     }
+}
+
+/// `value / 2^right` rounded to nearest, halves up; `right` in 1..=62, and `value` is small enough
+/// that half of `2^right` can be added.
+#[inline(always)]
+pub(crate) fn round_shift(value: i64, right: u32) -> i64 {
+    (value + (1 << (right - 1))) >> right
 }
 
 /// `value / 2^right` rounded to nearest, halves away from zero; `right` in 0..=31. This is
@@ -161,7 +188,7 @@ mod tests {
 
         #[test]
         fn equals_the_definition(factor in factors(), value in values()) {
-            prop_assert_eq!(factor.apply(value), reference(factor, value));
+            prop_assert_eq!(factor.twice(value), reference(factor, value));
         }
 
         #[test]
@@ -173,8 +200,18 @@ mod tests {
             let exact = i128::from(value)
                 * i128::from(factor.multiplier)
                 * (1i128 << (factor.shift + 31));
-            let error = i128::from(factor.apply(value)) * unit - exact;
+            let error = i128::from(factor.twice(value)) * unit - exact;
             prop_assert!(error.abs() <= unit, "{} / 2^62", error);
+        }
+
+        #[test]
+        fn rounding_once_is_exact_with_halves_up(factor in factors(), value in values()) {
+            // `value * multiplier * 2^(shift - 31)` as a fraction of 2^64.
+            let product = i128::from(value) * i128::from(factor.multiplier);
+            let exact = product * (1i128 << (factor.shift + 33));
+            let rounded = (exact + (1i128 << 63)).div_euclid(1i128 << 64);
+            let saturated = rounded.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
+            prop_assert_eq!(i128::from(factor.once(value)), saturated);
         }
 
         #[test]
@@ -216,8 +253,9 @@ mod tests {
     fn halves_round_away_from_zero_in_the_shift() {
         // 0.25 = 0.5 * 2^-1: 2 * 0.5 is exact, the shift rounds 1 / 2.
         let quarter = Requantization::from_real(0.25);
-        assert_eq!((quarter.apply(2), quarter.apply(-2)), (1, -1));
-        assert_eq!((quarter.apply(6), quarter.apply(-6)), (2, -2));
+        assert_eq!((quarter.twice(2), quarter.twice(-2)), (1, -1));
+        assert_eq!((quarter.once(2), quarter.once(-2)), (1, 0));
+        assert_eq!((quarter.twice(6), quarter.twice(-6)), (2, -2));
     }
 
     #[test]

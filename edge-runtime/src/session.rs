@@ -1,43 +1,64 @@
 //! A model that is ready to run: weights packed for this processor, all memory allocated. A session
 //! computes on the calling thread and does not allocate while it runs.
 
-mod engine;
-mod schedule;
+mod arena;
+mod input;
 
 use std::fmt;
+use std::ops::Range;
 
-use self::engine::Engine;
+use self::arena::Arena;
+use self::input::{Loader, Unloader};
 use crate::error::{InputError, ModelError};
 use crate::kernels::Isa;
-use crate::layers::{FloatLayer, IntLayer};
-use crate::model::{InputSpec, Model, Network};
+use crate::layers::{Operands, Prepared, Site};
+use crate::model::{Model, Numbers, TestVector};
+use crate::planner::Target;
 
-/// Largest number of elements of a session's working memory.
-pub const MAX_SESSION_ELEMENTS: u64 = 1 << 26;
-
-/// Runs one model, one image at a time.
-pub struct Session {
-    engine: AnyEngine,
-    image_bytes: usize,
-    logits: Vec<f32>,
+/// An array from outside for one input, with the axes in the order that the input says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tensor<'a> {
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// 32-bit floating point.
+    Fp32(&'a [f32]),
 }
 
-enum AnyEngine {
-    Fp32(Engine<FloatLayer>),
-    Int8(Engine<IntLayer>),
+/// Runs one model, one example at a time.
+pub struct Session {
+    isa: Isa,
+    arena: Arena,
+    /// With the place of its value.
+    inputs: Vec<(Loader, Range<usize>)>,
+    steps: Vec<Step>,
+    /// With the place of its value.
+    outputs: Vec<(Unloader, Range<usize>)>,
+    /// One per output.
+    arrays: Vec<Vec<f32>>,
+    integers: bool,
+    planned_bytes: u64,
+}
+
+/// One node with its prepared layer.
+struct Step {
+    layer: Box<dyn Prepared>,
+    inputs: Vec<Range<usize>>,
+    output: Range<usize>,
+    scratch: Range<usize>,
 }
 
 impl Session {
     /// Validates the model, packs its weights and allocates all memory.
     ///
     /// # Errors
-    /// If the model is not valid or needs more than [`MAX_SESSION_ELEMENTS`] of working memory.
+    /// If the model is not valid or its plan has more than
+    /// [`MAX_SESSION_BYTES`](crate::MAX_SESSION_BYTES).
     pub fn new(model: &Model) -> Result<Self, ModelError> {
         Self::with_isa(model, Isa::detect())
     }
 
     /// Like `new`, but uses only the instructions that the compiler was told to use. It is slower
-    /// and serves as a reference for the fast kernels: int8 logits are the same, bit for bit.
+    /// and serves as a reference for the fast kernels: bytes are the same, bit for bit.
     ///
     /// # Errors
     /// See `new`.
@@ -46,33 +67,61 @@ impl Session {
     }
 
     fn with_isa(model: &Model, isa: Isa) -> Result<Self, ModelError> {
-        let shapes = model.validate()?;
-        let engine = match &model.network {
-            Network::Fp32(nodes) => {
-                let tables = tables(&model.input, |real| real);
-                AnyEngine::Fp32(Engine::new(isa, nodes, &shapes, (), tables)?)
-            }
-            Network::Int8 { input, nodes } => {
-                let tables = tables(&model.input, |real| input.quantize(real));
-                AnyEngine::Int8(Engine::new(isa, nodes, &shapes, *input, tables)?)
-            }
-        };
-        Ok(Self { engine, image_bytes: model.input.bytes(), logits: vec![0.0; shapes.classes()] })
+        let values = model.validate()?;
+        // Fails before anything is allocated.
+        let plan = model.plan_values(&values, Target::Host)?;
+        // The plan is below the limit, so places fit.
+        let place = |place: &Range<u64>| place.start as usize..place.end as usize;
+        let value_at = |value: u32| place(&plan.values[value as usize]);
+        let mut steps = Vec::with_capacity(model.nodes.len());
+        for (index, node) in model.nodes.iter().enumerate() {
+            let inputs: Vec<_> =
+                node.inputs.iter().map(|value| values.all()[value.0 as usize]).collect();
+            let output = values.all()[model.inputs.len() + index];
+            let site = Site { isa, rounding: model.rounding, inputs: &inputs, output };
+            steps.push(Step {
+                layer: node.layer.prepare(&site),
+                inputs: node.inputs.iter().map(|value| value_at(value.0)).collect(),
+                output: value_at(output.id.0),
+                scratch: place(&plan.scratch[index]),
+            });
+        }
+        let inputs = model.inputs.iter().zip(0..);
+        let outputs = model.outputs.iter().map(|output| {
+            let value = values.all()[output.value.0 as usize];
+            (Unloader::new(output, &value.shape, value.element), value_at(output.value.0))
+        });
+        let arrays = model.outputs.iter().map(|out| vec![0.0; values.of(out.value).elements()]);
+        Ok(Self {
+            isa,
+            arena: Arena::new(plan.arena as usize),
+            inputs: inputs.map(|(input, at)| (Loader::new(input), value_at(at))).collect(),
+            steps,
+            outputs: outputs.collect(),
+            arrays: arrays.collect(),
+            integers: model.has_integers(),
+            planned_bytes: plan.bytes(),
+        })
     }
 
-    /// The logits of an image of bytes `[channels][height][width]`, one per class.
+    /// The first output for an image of bytes, for a model that reads one. For a classifier that
+    /// are the logits, one per class. The image of most models is `[channels][height][width]`; the
+    /// order of the input's axes says it.
     ///
     /// # Errors
-    /// If the image does not have the size of the model's input.
+    /// If the model does not read one image, or the image does not have its size.
     pub fn run(&mut self, image: &[u8]) -> Result<&[f32], InputError> {
-        if image.len() != self.image_bytes {
-            return Err(InputError::WrongLength { expected: self.image_bytes, found: image.len() });
+        match &self.inputs[..] {
+            [(loader, _)] if loader.takes_bytes() => {
+                let (expected, found) = (loader.elements(), image.len());
+                if expected != found {
+                    return Err(InputError::WrongLength { expected, found });
+                }
+            }
+            _ => return Err(InputError::NotAnImage),
         }
-        match &mut self.engine {
-            AnyEngine::Fp32(engine) => engine.run(image, &mut self.logits),
-            AnyEngine::Int8(engine) => engine.run(image, &mut self.logits),
-        }
-        Ok(&self.logits)
+        self.run_on(&[Tensor::Bytes(image)])?;
+        Ok(&self.arrays[0])
     }
 
     /// The class of an image: the one with the highest logit, or the first of several equal ones.
@@ -85,47 +134,91 @@ impl Session {
         Ok(logits.iter().enumerate().fold(0, best))
     }
 
-    /// Bytes of one image.
+    /// Computes all outputs from one array per input, in the order of the model's inputs.
+    ///
+    /// # Errors
+    /// If an array does not fit its input.
+    pub fn run_on(&mut self, arrays: &[Tensor]) -> Result<(), InputError> {
+        let (expected, found) = (self.inputs.len(), arrays.len());
+        if expected != found {
+            return Err(InputError::WrongCount { expected, found });
+        }
+        for ((loader, _), array) in self.inputs.iter().zip(arrays) {
+            loader.check(array)?;
+        }
+        let arena = self.arena.bytes();
+        for ((loader, place), array) in self.inputs.iter().zip(arrays) {
+            loader.load(array, &mut arena[place.clone()]);
+        }
+        for Step { layer, inputs, output, scratch } in &self.steps {
+            layer.run(Operands::new(self.isa, arena, inputs, output, scratch));
+        }
+        for ((unloader, place), array) in self.outputs.iter().zip(&mut self.arrays) {
+            unloader.unload(&arena[place.clone()], array);
+        }
+        Ok(())
+    }
+
+    /// One output of the last run, with the axes in the order that the output says. Zeros before
+    /// the first run.
+    ///
+    /// # Panics
+    /// If the model has no such output.
+    #[must_use]
+    pub fn output(&self, index: usize) -> &[f32] {
+        &self.arrays[index]
+    }
+
+    /// All outputs of the last run.
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.arrays.iter().map(Vec::as_slice)
+    }
+
+    /// The largest difference between the outputs of a test vector and what this session computes.
+    ///
+    /// # Errors
+    /// If the test vector does not fit the model.
+    pub fn difference(&mut self, test: &TestVector) -> Result<f32, InputError> {
+        let tensors: Vec<Tensor> = test
+            .inputs
+            .iter()
+            .map(|numbers| match numbers {
+                Numbers::Bytes(bytes) => Tensor::Bytes(bytes),
+                Numbers::Fp32(numbers) => Tensor::Fp32(numbers),
+            })
+            .collect();
+        self.run_on(&tensors)?;
+        let pairs = self.outputs().flatten().zip(test.outputs.iter().flatten());
+        Ok(pairs.map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max))
+    }
+
+    /// Bytes of one image, or numbers of the first input.
     #[must_use]
     pub fn image_bytes(&self) -> usize {
-        self.image_bytes
+        self.inputs[0].0.elements()
     }
 
-    /// Number of classes.
+    /// Numbers of the first output: the classes of a classifier.
     #[must_use]
     pub fn classes(&self) -> usize {
-        self.logits.len()
+        self.arrays[0].len()
     }
 
-    /// Bytes of working memory: planned activations, scratch memory and logits. Weights are not
+    /// Bytes of the plan: activations, scratch memory, tables and outputs. Weights are not
     /// included.
     #[must_use]
     pub fn peak_memory_bytes(&self) -> usize {
-        size_of_val(self.logits.as_slice())
-            + match &self.engine {
-                AnyEngine::Fp32(engine) => engine.memory_bytes(),
-                AnyEngine::Int8(engine) => engine.memory_bytes(),
-            }
+        self.planned_bytes as usize
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let arithmetic = match self.engine {
-            AnyEngine::Fp32(_) => "fp32",
-            AnyEngine::Int8(_) => "int8",
-        };
         f.debug_struct("Session")
-            .field("arithmetic", &arithmetic)
-            .field("image_bytes", &self.image_bytes)
-            .field("classes", &self.logits.len())
+            .field("integers", &self.integers)
+            .field("inputs", &self.inputs.len())
+            .field("outputs", &self.outputs.len())
+            .field("planned_bytes", &self.planned_bytes)
             .finish_non_exhaustive()
     }
-}
-
-/// For each channel, what `convert` makes of the normalised value of each byte.
-fn tables<T>(input: &InputSpec, convert: impl Fn(f32) -> T) -> Vec<[T; 256]> {
-    let table =
-        |channel| std::array::from_fn(|byte| convert(input.normalized(channel, byte as u8)));
-    (0..input.channels as usize).map(table).collect()
 }

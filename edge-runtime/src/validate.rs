@@ -2,71 +2,36 @@
 //! number. A valid model runs without panics and without overflow of an accumulator. What is
 //! particular to a kind of layer is checked in `layers`, with the checks at the end of this file.
 
-use std::fmt;
-
 use crate::error::{ModelError, Problem};
-use crate::layers::{AnyLayer, Arithmetic, Node};
-use crate::model::{InputSpec, Model, Network, Quantization, Requantization, ValueId};
+use crate::file::KNOWN_NOTES;
+use crate::layers::Value;
+use crate::model::{
+    Array, Element, Input, Model, Notes, Numbers, Output, Quantization, Requantization, TestVector,
+    ValueId,
+};
+use crate::shape::{MAX_VALUE_ELEMENTS, Shape};
 
-/// Largest number of elements of one value, padding included: 16 times a 1024 x 1024 grey image. It
-/// keeps a small file from using unbounded memory.
-pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
+/// Most nodes of a model. It keeps the time of planning short.
+pub const MAX_NODES: usize = 1 << 14;
 
-/// Size of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Channels; features of a vector.
-    pub channels: u32,
-    /// Rows; 1 for a vector.
-    pub height: u32,
-    /// Columns; 1 for a vector.
-    pub width: u32,
-}
+/// All values of a valid model: the inputs, then the output of each node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Values(Vec<Value>);
 
-impl Shape {
-    /// Elements of a value of this shape.
-    #[must_use]
-    pub fn elements(self) -> usize {
-        self.channels as usize * self.positions()
-    }
-
-    /// Rows times columns.
-    #[must_use]
-    pub fn positions(self) -> usize {
-        self.height as usize * self.width as usize
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
-    }
-}
-
-/// The shapes of all values of a valid model: the image and the output of each node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shapes(Vec<Shape>);
-
-impl Shapes {
+impl Values {
     /// Shape of one value.
     ///
     /// # Panics
     /// If the model has no such value.
     #[must_use]
     pub fn of(&self, value: ValueId) -> Shape {
-        self.0[value.0 as usize]
+        self.0[value.0 as usize].shape
     }
 
-    /// One shape per value: the image first, the logits last.
+    /// One entry per value: the inputs first.
     #[must_use]
-    pub fn all(&self) -> &[Shape] {
+    pub fn all(&self) -> &[Value] {
         &self.0
-    }
-
-    /// Number of logits.
-    #[must_use]
-    pub fn classes(&self) -> usize {
-        self.0.last().map_or(0, |shape| shape.elements())
     }
 }
 
@@ -75,68 +40,178 @@ impl Model {
     ///
     /// # Errors
     /// Returns the first mistake, with its node.
-    pub fn validate(&self) -> Result<Shapes, ModelError> {
-        let mut shapes = vec![check_input(&self.input).map_err(ModelError::Input)?];
-        match &self.network {
-            Network::Fp32(nodes) => infer(nodes, &mut shapes)?,
-            Network::Int8 { input, nodes } => {
-                check_quantization("the input quantization", *input).map_err(ModelError::Input)?;
-                infer(nodes, &mut shapes)?;
-            }
+    pub fn validate(&self) -> Result<Values, ModelError> {
+        let mut values = Vec::with_capacity(self.inputs.len() + self.nodes.len());
+        if self.inputs.is_empty() {
+            return Err(ModelError::NoInputs);
         }
-        Ok(Shapes(shapes))
+        for (index, input) in self.inputs.iter().enumerate() {
+            let refused = |problem| ModelError::Input { name: input.name.clone(), problem };
+            let others = self.inputs[..index].iter().map(|other| other.name.as_str());
+            check_name(&input.name, others).map_err(refused)?;
+            check_input(input).map_err(refused)?;
+            let id = ValueId(index as u32);
+            values.push(Value { id, shape: input.shape, element: input.element });
+        }
+        self.infer(&mut values)?;
+        if self.outputs.is_empty() {
+            return Err(ModelError::NoOutputs);
+        }
+        for (index, output) in self.outputs.iter().enumerate() {
+            let refused = |problem| ModelError::Output { name: output.name.clone(), problem };
+            let others = self.outputs[..index].iter().map(|other| other.name.as_str());
+            check_name(&output.name, others).map_err(refused)?;
+            check_output(output, &values).map_err(refused)?;
+        }
+        let values = Values(values);
+        self.check_notes(&values).map_err(ModelError::Note)?;
+        Ok(values)
     }
-}
 
-fn infer<N: Node>(nodes: &[N], shapes: &mut Vec<Shape>) -> Result<(), ModelError> {
-    if nodes.is_empty() {
-        return Err(ModelError::NoNodes);
-    }
-    for (index, node) in nodes.iter().enumerate() {
-        let kind = node.layer().kind();
-        let wrap = |problem| ModelError::Node { node: index, kind: kind.name, problem };
-        let (expected, found) = (kind.inputs, node.inputs().len());
-        if found != expected {
-            return Err(wrap(Problem::InputCount { expected, found }));
+    fn infer(&self, values: &mut Vec<Value>) -> Result<(), ModelError> {
+        if self.nodes.is_empty() {
+            return Err(ModelError::NoNodes);
         }
-        if kind.logits != (index + 1 == nodes.len()) {
-            return Err(wrap(Problem::LinearNotLast));
+        if self.nodes.len() > MAX_NODES {
+            return Err(ModelError::TooManyNodes { found: self.nodes.len(), limit: MAX_NODES });
         }
-        let mut inputs = Vec::with_capacity(expected);
-        for &value in node.inputs() {
-            match shapes.get(value.0 as usize) {
-                Some(&shape) => inputs.push((value, shape)),
-                None => {
-                    let limit = shapes.len();
-                    return Err(wrap(Problem::ForwardReference { value: value.0, limit }));
+        for (index, node) in self.nodes.iter().enumerate() {
+            let kind = node.layer.name();
+            let wrap = |problem| ModelError::Node { node: index, kind, problem };
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            for &value in &node.inputs {
+                match values.get(value.0 as usize) {
+                    Some(&value) => inputs.push(value),
+                    None => {
+                        let limit = values.len();
+                        return Err(wrap(Problem::ForwardReference { value: value.0, limit }));
+                    }
                 }
             }
+            check_element("the output quantization", node.output).map_err(wrap)?;
+            let shape = node.layer.output(&inputs, node.output).map_err(wrap)?;
+            let id = ValueId(values.len() as u32);
+            values.push(Value { id, shape, element: node.output });
         }
-        if !kind.logits {
-            let what = "the output quantization";
-            <N::Layer as AnyLayer>::Arithmetic::check_scale(what, node.scale()).map_err(wrap)?;
-        }
-        let shape = node.layer().output(&inputs).map_err(wrap)?;
-        check_elements("its output", shape).map_err(wrap)?;
-        shapes.push(shape);
+        Ok(())
     }
-    Ok(())
+
+    fn check_notes(&self, values: &Values) -> Result<(), Problem> {
+        let Notes { classes, tests, others, .. } = &self.notes;
+        let elements = |output: &Output| values.of(output.value).elements();
+        if !classes.is_empty() {
+            let expected = elements(&self.outputs[0]);
+            check_size("the list of class names", expected as u64, classes.len())?;
+        }
+        for TestVector { inputs, outputs } in tests {
+            check_size("the list of inputs of a test", self.inputs.len() as u64, inputs.len())?;
+            check_size("the list of outputs of a test", self.outputs.len() as u64, outputs.len())?;
+            for (numbers, input) in inputs.iter().zip(&self.inputs) {
+                let found = match (numbers, &input.array) {
+                    (Numbers::Bytes(bytes), Array::Bytes(_)) => bytes.len(),
+                    (Numbers::Fp32(numbers), Array::Fp32) => numbers.len(),
+                    (Numbers::Bytes(_), Array::Fp32) | (Numbers::Fp32(_), Array::Bytes(_)) => {
+                        return Err(Problem::TestOfOtherType);
+                    }
+                };
+                check_size("an input of a test", input.shape.elements() as u64, found)?;
+            }
+            for (numbers, output) in outputs.iter().zip(&self.outputs) {
+                check_size("an output of a test", elements(output) as u64, numbers.len())?;
+            }
+        }
+        let skippable = |tag: [u8; 4]| {
+            tag.iter().all(u8::is_ascii_alphabetic)
+                && tag[0].is_ascii_lowercase()
+                && !KNOWN_NOTES.contains(&tag)
+        };
+        let ordered = others.is_sorted_by(|a, b| a.tag < b.tag);
+        match others.iter().find(|section| !ordered || !skippable(section.tag)) {
+            Some(section) => Err(Problem::BadTag(section.tag)),
+            None => Ok(()),
+        }
+    }
 }
 
-fn check_input(input: &InputSpec) -> Result<Shape, Problem> {
-    let InputSpec { channels, height, width, mean, std } = input;
-    for (what, size) in [("channels", *channels), ("height", *height), ("width", *width)] {
-        check_not_zero(what, size)?;
+fn check_name<'a>(name: &str, mut others: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
+    if name.is_empty() {
+        return Err(Problem::NoName);
     }
-    let shape = Shape { channels: *channels, height: *height, width: *width };
-    check_elements("the image", shape)?;
-    check_size("the mean", u64::from(*channels), mean.len())?;
-    check_size("the standard deviation", u64::from(*channels), std.len())?;
-    for (&mean, &std) in mean.iter().zip(std) {
+    if others.any(|other| other == name) { Err(Problem::NameTwice) } else { Ok(()) }
+}
+
+fn check_input(input: &Input) -> Result<(), Problem> {
+    let Input { shape, order, array, element, .. } = input;
+    check_order(order, shape)?;
+    check_element("the quantization", *element)?;
+    let Array::Bytes(normalization) = array else { return Ok(()) };
+    let channels = u64::from(shape.channels());
+    check_size("the mean", channels, normalization.mean.len())?;
+    check_size("the standard deviation", channels, normalization.std.len())?;
+    for (&mean, &std) in normalization.mean.iter().zip(&normalization.std) {
         check_number("the mean", mean, false)?;
         check_number("the standard deviation", std, true)?;
     }
-    Ok(shape)
+    let tables = match element {
+        Element::Fp32 => 0,
+        Element::Uint8(_) => channels * 256,
+    };
+    check_size("the table", tables, normalization.tables.len())
+}
+
+fn check_output(output: &Output, values: &[Value]) -> Result<(), Problem> {
+    let (value, limit) = (output.value.0, values.len());
+    let known = values.get(value as usize);
+    let known = known.ok_or(Problem::ForwardReference { value, limit })?;
+    check_order(&output.order, &known.shape)
+}
+
+/// Checks that `order` has each axis of a value once.
+pub(crate) fn check_order(order: &[u32], shape: &Shape) -> Result<(), Problem> {
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    let axes = shape.axes();
+    if sorted.into_iter().eq(0..axes as u32) { Ok(()) } else { Err(Problem::NotAnOrder { axes }) }
+}
+
+/// The inputs of a layer that has `N` of them.
+pub(crate) fn inputs_of<const N: usize>(inputs: &[Value]) -> Result<[Value; N], Problem> {
+    let (expected, found) = (N, inputs.len());
+    <[Value; N]>::try_from(inputs).map_err(|_| Problem::InputCount { expected, found })
+}
+
+/// Checks that the inputs and the output are in fp32.
+pub(crate) fn floats(inputs: &[Value], output: Element) -> Result<(), Problem> {
+    if let Some(input) = inputs.iter().find(|input| input.element != Element::Fp32) {
+        return Err(Problem::WrongElement { value: input.id.0, expected: "fp32" });
+    }
+    match output {
+        Element::Fp32 => Ok(()),
+        Element::Uint8(_) => Err(Problem::WrongOutput { expected: "fp32" }),
+    }
+}
+
+/// Checks that the inputs and the output are bytes.
+pub(crate) fn bytes(inputs: &[Value], output: Element) -> Result<(), Problem> {
+    if let Some(input) = inputs.iter().find(|input| input.element == Element::Fp32) {
+        return Err(Problem::WrongElement { value: input.id.0, expected: "bytes" });
+    }
+    match output {
+        Element::Uint8(_) => Ok(()),
+        Element::Fp32 => Err(Problem::WrongOutput { expected: "bytes" }),
+    }
+}
+
+/// Checks that the inputs hold what the output holds, so that numbers can be moved as they are.
+pub(crate) fn moves(inputs: &[Value], output: Element) -> Result<(), Problem> {
+    match inputs.iter().find(|input| input.element != output) {
+        Some(input) => Err(Problem::OtherElement { value: input.id.0 }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_axes(what: &'static str, expected: usize, found: usize) -> Result<(), Problem> {
+    check_size(what, expected as u64, found)
 }
 
 pub(crate) fn check_not_zero(what: &'static str, size: u32) -> Result<(), Problem> {
@@ -146,12 +221,6 @@ pub(crate) fn check_not_zero(what: &'static str, size: u32) -> Result<(), Proble
 pub(crate) fn check_size(what: &'static str, expected: u64, found: usize) -> Result<(), Problem> {
     let found = found as u64;
     if expected == found { Ok(()) } else { Err(Problem::WrongSize { what, expected, found }) }
-}
-
-fn check_elements(what: &'static str, shape: Shape) -> Result<(), Problem> {
-    let Shape { channels, height, width } = shape;
-    let plane = u64::from(height).saturating_mul(u64::from(width));
-    check_limit(what, plane.saturating_mul(u64::from(channels)))
 }
 
 pub(crate) fn check_limit(what: &'static str, elements: u64) -> Result<(), Problem> {
@@ -172,11 +241,11 @@ pub(crate) fn check_finite(weight: &[f32], bias: &[f32]) -> Result<(), Problem> 
     bias.iter().try_for_each(|&value| check_number("the bias", value, false))
 }
 
-pub(crate) fn check_quantization(
-    what: &'static str,
-    quantization: Quantization,
-) -> Result<(), Problem> {
-    check_number(what, quantization.scale, true)
+fn check_element(what: &'static str, element: Element) -> Result<(), Problem> {
+    match element {
+        Element::Fp32 => Ok(()),
+        Element::Uint8(Quantization { scale, .. }) => check_number(what, scale, true),
+    }
 }
 
 pub(crate) fn check_factor(factor: Requantization) -> Result<(), Problem> {
@@ -188,7 +257,7 @@ pub(crate) fn check_clamp((low, high): (u8, u8)) -> Result<(), Problem> {
     if low <= high { Ok(()) } else { Err(Problem::EmptyClamp(low, high)) }
 }
 
-/// Checks that no image can overflow the accumulator of any output, in any order of summation.
+/// Checks that no input can overflow the accumulator of any output, in any order of summation.
 /// Sizes have been checked.
 pub(crate) fn check_accumulators(weight: &[i8], bias: &[i32]) -> Result<(), Problem> {
     let rows = weight.chunks_exact(weight.len() / bias.len());

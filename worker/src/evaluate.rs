@@ -48,7 +48,8 @@ pub fn evaluate(
 ) -> Result<Figures, RunError> {
     let mut session = Session::new(model)?;
     let mut counts = Confusion::new(session.classes());
-    each_image(set, &model.input, pause, |image, label| {
+    let input = model.image().ok_or(InputError::NotAnImage)?;
+    each_image(set, &input, pause, |image, label| {
         counts.add(usize::from(label), session.classify(image)?);
         Ok(())
     })?;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::{invalid, number, print_text};
-use edgesmith_edge_runtime::{Model, Network};
+use edgesmith_edge_runtime::Model;
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::{Lifted, lift, onnx};
 use serde_json::json;
@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ExportFormat::Onnx => onnx_file(&stored.float()?, &metadata)?,
         ExportFormat::OnnxInt8 => {
             let model = stored.measured()?;
-            if let Network::Fp32(_) = model.network {
+            if !model.has_integers() {
                 return Err(invalid(format!(
                     "{words} is fp32; export it with --format onnx, or choose an int8 trial"
                 )));

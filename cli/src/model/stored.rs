@@ -5,7 +5,7 @@ use edgesmith_client::{Coordinator, TrialRow, from_status};
 use edgesmith_common::{ArtifactHash, StudySpec, TrainedTrial, TrialValues};
 use edgesmith_console::invalid;
 use edgesmith_data::Normalization;
-use edgesmith_edge_runtime::{InputSpec, Model, Network};
+use edgesmith_edge_runtime::{InputSpec, Model};
 use edgesmith_graph::Graph;
 use edgesmith_proto::v1;
 use edgesmith_train::safetensors;
@@ -76,12 +76,13 @@ impl Stored {
     /// only.
     pub fn float(self) -> anyhow::Result<Model> {
         let measured = self.measured()?;
-        if let Network::Fp32(_) = measured.network {
+        if !measured.has_integers() {
             return Ok(measured);
         }
         let weights = safetensors::from_bytes(&self.weights?)?;
         weights.check(&self.graph)?;
-        let InputSpec { mean, std, .. } = measured.input;
+        let image = measured.image().context("its model does not read one image of bytes")?;
+        let InputSpec { mean, std, .. } = image;
         Ok(float_model(&self.graph, &weights, &Normalization { mean, std })?)
     }
 }

@@ -1,67 +1,14 @@
-//! Reads a model from the sections of a model file. A list is allocated only after checking that
-//! its bytes are present, so memory stays in proportion to the file.
+//! Reads fields of a model file. A list is allocated only after checking that its bytes are
+//! present, so memory stays in proportion to the file.
 
-use super::{FP32_SECTION, HEADER_BYTES, INPUT_SECTION, INT8_SECTION};
+use super::{HEADER_BYTES, Number, Tensor};
 use crate::error::{FormatProblem, ModelError};
-use crate::layers::AnyLayer;
-use crate::model::{
-    FloatNode, InputSpec, IntNode, Model, Network, Quantization, Requantization, ValueId,
-};
-
-/// Reads all sections. `content` is the file without its checksum, which has been checked.
-pub(super) fn sections(content: &[u8]) -> Result<Model, ModelError> {
-    let mut file = Reader { bytes: content, at: HEADER_BYTES };
-    let mut section = file.section(&[INPUT_SECTION])?.1;
-    let input = input(&mut section)?;
-    section.end()?;
-    let (tag, mut section) = file.section(&[FP32_SECTION, INT8_SECTION])?;
-    let network = if tag == FP32_SECTION {
-        Network::Fp32(section.list(MIN_NODE_BYTES, float_node)?)
-    } else {
-        let input = section.quantization()?;
-        Network::Int8 { input, nodes: section.list(MIN_NODE_BYTES, int_node)? }
-    };
-    section.end()?;
-    file.end()?;
-    Ok(Model { input, network })
-}
-
-/// Kind and number of inputs.
-const MIN_NODE_BYTES: usize = 2;
-
-fn input(section: &mut Reader) -> Result<InputSpec, ModelError> {
-    Ok(InputSpec {
-        channels: section.size()?,
-        height: section.size()?,
-        width: section.size()?,
-        mean: section.floats()?,
-        std: section.floats()?,
-    })
-}
-
-fn float_node(section: &mut Reader) -> Result<FloatNode, ModelError> {
-    let (inputs, layer) = node(section)?;
-    Ok(FloatNode { inputs, layer })
-}
-
-fn int_node(section: &mut Reader) -> Result<IntNode, ModelError> {
-    let (inputs, layer) = node(section)?;
-    Ok(IntNode { inputs, layer, output: section.quantization()? })
-}
-
-/// What nodes in fp32 and in integers have in common.
-fn node<L: AnyLayer>(section: &mut Reader) -> Result<(Vec<ValueId>, L), ModelError> {
-    let at = section.at;
-    let code = section.byte()?;
-    let inputs = section.list(1, |reader| reader.size().map(ValueId))?;
-    let unknown = || malformed(at, FormatProblem::UnknownCode { what: "layer", code });
-    Ok((inputs, L::read(code, section)?.ok_or_else(unknown)?))
-}
+use crate::model::{Element, Quantization, Requantization};
 
 /// Multiplier and a shift of one byte.
 const MIN_FACTOR_BYTES: usize = 5;
 
-fn malformed(offset: usize, problem: FormatProblem) -> ModelError {
+pub(super) fn malformed(offset: usize, problem: FormatProblem) -> ModelError {
     ModelError::Malformed { offset, problem }
 }
 
@@ -72,6 +19,16 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Reads what follows the header. `content` is the file without its checksum.
+    pub(super) fn new(content: &'a [u8]) -> Self {
+        Self { bytes: content, at: HEADER_BYTES }
+    }
+
+    /// Where it is, from the beginning of the file.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     /// A code of one byte, which `decode` knows; `what` is its name in the error.
     pub fn code<T>(
         &mut self,
@@ -81,6 +38,11 @@ impl<'a> Reader<'a> {
         let at = self.at;
         let code = self.byte()?;
         decode(code).ok_or_else(|| malformed(at, FormatProblem::UnknownCode { what, code }))
+    }
+
+    /// The next byte, if there is one, without taking it.
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
     }
 
     pub fn size(&mut self) -> Result<u32, ModelError> {
@@ -93,11 +55,25 @@ impl<'a> Reader<'a> {
     }
 
     pub fn int32s(&mut self) -> Result<Vec<i32>, ModelError> {
-        self.list(4, |reader| reader.array().map(i32::from_le_bytes))
+        self.list(4, Self::int32)
     }
 
     pub fn int8s(&mut self) -> Result<Vec<i8>, ModelError> {
         self.list(1, |reader| reader.byte().map(u8::cast_signed))
+    }
+
+    /// Bytes with their count.
+    pub fn bytes(&mut self) -> Result<Vec<u8>, ModelError> {
+        let count = self.number()?;
+        self.take(count).map(<[u8]>::to_vec)
+    }
+
+    /// UTF-8 with its count of bytes.
+    pub fn text(&mut self) -> Result<String, ModelError> {
+        let count = self.number()?;
+        let offset = self.at;
+        let text = std::str::from_utf8(self.take(count)?);
+        text.map(str::to_owned).map_err(|_| malformed(offset, FormatProblem::NotText))
     }
 
     pub fn factors(&mut self) -> Result<Vec<Requantization>, ModelError> {
@@ -105,7 +81,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn factor(&mut self) -> Result<Requantization, ModelError> {
-        let multiplier = self.array().map(i32::from_le_bytes)?;
+        let multiplier = self.int32()?;
         let zigzag = self.size()?;
         let shift = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
         Ok(Requantization { multiplier, shift })
@@ -120,6 +96,10 @@ impl<'a> Reader<'a> {
         self.array().map(f32::from_le_bytes)
     }
 
+    pub fn int32(&mut self) -> Result<i32, ModelError> {
+        self.array().map(i32::from_le_bytes)
+    }
+
     /// Exactly `N` bytes, without a count.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], ModelError> {
         let mut array = [0; N];
@@ -127,29 +107,78 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
-    fn byte(&mut self) -> Result<u8, ModelError> {
+    pub fn byte(&mut self) -> Result<u8, ModelError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn quantization(&mut self) -> Result<Quantization, ModelError> {
+    /// A tensor of numbers of this type.
+    pub fn tensor<T: Number>(&mut self) -> Result<Tensor<T>, ModelError> {
+        self.code("tensor", |code| (code == T::CODE).then_some(()))?;
+        let sizes = self.list(1, Self::size)?;
+        let scaled = self.code("quantization", |code| (code <= 1).then_some(code == 1))?;
+        let scales = if scaled {
+            // Along the first axis.
+            self.code("quantized axis", |axis| (axis == 0).then_some(()))?;
+            let (offset, scales) = (self.at, self.floats()?);
+            if scales.is_empty() {
+                // Written without scales, so that there is one encoding.
+                return Err(malformed(offset, FormatProblem::BadNumber));
+            }
+            scales
+        } else {
+            Vec::new()
+        };
+        let bytes = sizes.iter().fold(T::BYTES as u64, |n, &size| n.saturating_mul(size.into()));
+        let values = self.take(bytes)?.chunks_exact(T::BYTES).map(T::read).collect();
+        Ok(Tensor { sizes, values, scales })
+    }
+
+    /// Output and input channels of a weight, and its kernel, which has `axes` sizes.
+    pub fn sizes_of_weight<'s>(
+        &self,
+        sizes: &'s [u32],
+        axes: usize,
+    ) -> Result<([u32; 2], &'s [u32]), ModelError> {
+        match sizes {
+            [out, input, kernel @ ..] if kernel.len() == axes => Ok(([*out, *input], kernel)),
+            _ => {
+                let problem = FormatProblem::WeightAxes { expected: axes + 2, found: sizes.len() };
+                Err(malformed(self.at, problem))
+            }
+        }
+    }
+
+    pub(super) fn quantization(&mut self) -> Result<Quantization, ModelError> {
         Ok(Quantization { scale: self.float()?, zero_point: self.byte()? })
     }
 
-    /// The next section, which must have one of `tags`.
-    fn section(&mut self, tags: &[[u8; 4]]) -> Result<([u8; 4], Reader<'a>), ModelError> {
-        let offset = self.at;
-        let found = self.array::<4>()?;
-        if !tags.contains(&found) {
-            let problem = FormatProblem::WrongSection { expected: tags[0], found };
-            return Err(malformed(offset, problem));
-        }
+    pub(super) fn element(&mut self) -> Result<Element, ModelError> {
+        let float = self.code("element", |code| (code <= 1).then_some(code == 0))?;
+        Ok(if float { Element::Fp32 } else { Element::Uint8(self.quantization()?) })
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// The next section.
+    pub(super) fn section(&mut self) -> Result<([u8; 4], Reader<'a>), ModelError> {
+        let tag = self.array::<4>()?;
         let length = self.number()?;
         let start = self.at;
         self.take(length)?;
-        Ok((found, Reader { bytes: &self.bytes[..self.at], at: start }))
+        Ok((tag, Reader { bytes: &self.bytes[..self.at], at: start }))
     }
 
-    fn end(&self) -> Result<(), ModelError> {
+    /// All that is left.
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
+    pub(super) fn end(&self) -> Result<(), ModelError> {
         match self.bytes.len() - self.at {
             0 => Ok(()),
             rest => Err(malformed(self.at, FormatProblem::LeftOver(rest))),
@@ -187,7 +216,8 @@ impl<'a> Reader<'a> {
         Err(bad())
     }
 
-    fn list<T>(
+    /// A list of items of at least `item_bytes` each.
+    pub fn list<T>(
         &mut self,
         item_bytes: usize,
         read: impl Fn(&mut Self) -> Result<T, ModelError>,

@@ -1,25 +1,10 @@
-//! Writes the sections of a model file.
+//! Writes fields of a model file.
 
-use super::{FP32_SECTION, INPUT_SECTION, INT8_SECTION};
-use crate::layers::{AnyLayer, Node};
-use crate::model::{InputSpec, Model, Network, Quantization, Requantization};
+use super::Number;
+use crate::model::{Element, Quantization, Requantization};
 
-/// Appends all sections.
-pub(super) fn sections(model: &Model, out: &mut Vec<u8>) {
-    section(INPUT_SECTION, out, |section| input(&model.input, section));
-    match &model.network {
-        Network::Fp32(nodes) => section(FP32_SECTION, out, |section| section.list(nodes, node)),
-        Network::Int8 { input, nodes } => section(INT8_SECTION, out, |section| {
-            section.quantization(*input);
-            section.list(nodes, |section, int_node| {
-                node(section, int_node);
-                section.quantization(int_node.output);
-            });
-        }),
-    }
-}
-
-fn section(tag: [u8; 4], out: &mut Vec<u8>, write: impl FnOnce(&mut Writer)) {
+/// Appends a section.
+pub(super) fn section(tag: [u8; 4], out: &mut Vec<u8>, write: impl FnOnce(&mut Writer)) {
     let mut body = Writer { bytes: Vec::new() };
     write(&mut body);
     let mut length = Writer { bytes: Vec::new() };
@@ -27,21 +12,6 @@ fn section(tag: [u8; 4], out: &mut Vec<u8>, write: impl FnOnce(&mut Writer)) {
     out.extend_from_slice(&tag);
     out.append(&mut length.bytes);
     out.append(&mut body.bytes);
-}
-
-fn input(input: &InputSpec, section: &mut Writer) {
-    for size in [input.channels, input.height, input.width] {
-        section.size(size);
-    }
-    section.floats(&input.mean);
-    section.floats(&input.std);
-}
-
-/// What nodes in fp32 and in integers have in common.
-fn node<N: Node>(section: &mut Writer, node: &N) {
-    section.byte(node.layer().kind().code);
-    section.list(node.inputs(), |section, value| section.size(value.0));
-    node.layer().write(section);
 }
 
 /// Appends fields as [`Reader`](super::Reader) reads them.
@@ -58,12 +28,15 @@ impl Writer {
         self.list(values, |writer, &value| writer.float(value));
     }
 
-    pub fn int32s(&mut self, values: &[i32]) {
-        self.list(values, |writer, value| writer.array(&value.to_le_bytes()));
+    /// Bytes with their count.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
     }
 
-    pub fn int8s(&mut self, values: &[i8]) {
-        self.list(values, |writer, value| writer.byte(value.cast_unsigned()));
+    /// UTF-8 with its count of bytes.
+    pub fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
     }
 
     pub fn factors(&mut self, factors: &[Requantization]) {
@@ -94,12 +67,36 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    fn quantization(&mut self, quantization: Quantization) {
-        self.float(quantization.scale);
-        self.byte(quantization.zero_point);
+    /// The bytes of a whole section.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
-    fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
+    /// A tensor; `scales` are those of the places along the first axis, or empty.
+    pub fn tensor<T: Number>(&mut self, sizes: &[u32], values: &[T], scales: &[f32]) {
+        self.byte(T::CODE);
+        self.list(sizes, |writer, &size| writer.size(size));
+        if scales.is_empty() {
+            self.byte(0);
+        } else {
+            self.array(&[1, 0]);
+            self.floats(scales);
+        }
+        values.iter().for_each(|&value| value.write(&mut self.bytes));
+    }
+
+    pub(super) fn element(&mut self, element: Element) {
+        match element {
+            Element::Fp32 => self.byte(0),
+            Element::Uint8(Quantization { scale, zero_point }) => {
+                self.byte(1);
+                self.float(scale);
+                self.byte(zero_point);
+            }
+        }
+    }
+
+    pub fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
         self.number(items.len() as u64);
         for item in items {
             write(self, item);

@@ -11,7 +11,7 @@ use super::{Geometry, Isa, channels_last, for_each_isa, pad};
 use crate::layers::{Activation, Conv, Linear};
 
 /// Output channels that are computed together.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// A convolution over all channels with its weights packed.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub(crate) struct PreparedConv {
 }
 
 impl PreparedConv {
-    pub fn new(conv: &Conv<f32, f32>, activation: Activation, geometry: Geometry) -> Self {
-        let (out_channels, taps) = (conv.out_channels as usize, geometry.kernel * geometry.kernel);
+    pub fn new(conv: &Conv<f32, f32>, range: (f32, f32), geometry: Geometry) -> Self {
+        let (out_channels, taps) = (conv.out_channels as usize, geometry.taps());
         let depth = taps * geometry.channels;
         let weight = channels_last(&conv.weight, geometry.channels, taps);
         let groups = out_channels.div_ceil(LANES);
@@ -47,26 +47,27 @@ impl PreparedConv {
             weight: packed,
             bias,
             corners: geometry.corners(geometry.channels),
-            range: range(activation),
+            range,
         }
     }
 
     /// Elements of scratch memory that `float_conv` needs: the size of a padded input, or 0.
     pub fn scratch_elements(&self) -> usize {
-        match self.geometry.padding {
-            0 => 0,
-            _ => self.geometry.padded_elements(self.geometry.channels),
+        if self.geometry.is_padded() {
+            self.geometry.padded_elements(self.geometry.channels)
+        } else {
+            0
         }
     }
 
-    /// Elements in a row of the padded input.
+    /// Elements from one row of the kernel to the next in the padded input.
     fn line(&self) -> usize {
-        self.geometry.padded_width() * self.geometry.channels
+        self.geometry.padded_width() * self.geometry.channels * self.geometry.dilation[0]
     }
 
     /// Elements that the kernel covers in a row.
     fn run(&self) -> usize {
-        self.geometry.kernel * self.geometry.channels
+        self.geometry.kernel[1] * self.geometry.channels
     }
 }
 
@@ -78,12 +79,12 @@ pub(crate) fn float_conv(
     scratch: &mut [f32],
     output: &mut [f32],
 ) {
-    let input = if conv.geometry.padding == 0 {
-        input
-    } else {
+    let input = if conv.geometry.is_padded() {
         let scratch = &mut scratch[..conv.scratch_elements()];
         pad(&conv.geometry, conv.geometry.channels, input, scratch, |value| value);
         scratch
+    } else {
+        input
     };
     #[cfg(target_arch = "x86_64")]
     if isa.has_avx2() {
@@ -111,10 +112,9 @@ pub(crate) struct PreparedDepthwise {
 }
 
 impl PreparedDepthwise {
-    pub fn new(conv: &Conv<f32, f32>, activation: Activation, geometry: Geometry) -> Self {
-        let Geometry { channels, kernel, .. } = geometry;
-        let pixel = channels.next_multiple_of(LANES);
-        let taps = kernel * kernel;
+    pub fn new(conv: &Conv<f32, f32>, range: (f32, f32), geometry: Geometry) -> Self {
+        let pixel = geometry.channels.next_multiple_of(LANES);
+        let taps = geometry.taps();
         let mut weight = vec![0.0; taps * pixel];
         for (channel, kernel) in conv.weight.chunks_exact(taps).enumerate() {
             for (tap, &value) in kernel.iter().enumerate() {
@@ -128,9 +128,9 @@ impl PreparedDepthwise {
             pixel,
             weight,
             bias,
-            taps: tap_offsets(&geometry, pixel),
+            taps: geometry.tap_offsets(pixel),
             corners: geometry.corners(pixel),
-            range: range(activation),
+            range,
         }
     }
 
@@ -140,7 +140,7 @@ impl PreparedDepthwise {
     }
 
     fn reads_in_place(&self) -> bool {
-        self.geometry.padding == 0 && self.pixel == self.geometry.channels
+        !self.geometry.is_padded() && self.pixel == self.geometry.channels
     }
 }
 
@@ -166,15 +166,6 @@ pub(crate) fn float_depthwise(
     }
     let _ = isa;
     portable::depthwise(conv, input, output);
-}
-
-/// Offset of each tap from the kernel's corner in a padded map with `pixel` elements per pixel.
-pub(super) fn tap_offsets(geometry: &Geometry, pixel: usize) -> Vec<u32> {
-    let side = 0..geometry.kernel;
-    side.clone()
-        .flat_map(|y| side.clone().map(move |x| (y, x)))
-        .map(|(y, x)| ((y * geometry.padded_width() + x) * pixel) as u32)
-        .collect()
 }
 
 for_each_isa! {
@@ -239,21 +230,23 @@ fn linear_body<const FMA: bool>(linear: &PreparedLinear, input: &[f32], output: 
 }
 
 #[inline(always)]
-fn multiply_add<const FMA: bool>(left: f32, right: f32, sum: f32) -> f32 {
+pub(super) fn multiply_add<const FMA: bool>(left: f32, right: f32, sum: f32) -> f32 {
     if FMA { left.mul_add(right, sum) } else { left * right + sum }
 }
 
 /// Written so that each bound compiles to one instruction.
 #[inline(always)]
-fn clamp(value: f32, (low, high): (f32, f32)) -> f32 {
+pub(crate) fn clamp(value: f32, (low, high): (f32, f32)) -> f32 {
     let value = if value > low { value } else { low };
     if value < high { value } else { high }
 }
 
-fn range(activation: Activation) -> (f32, f32) {
+/// The lowest and highest output of an activation.
+pub(crate) fn range(activation: Activation) -> (f32, f32) {
     match activation {
         Activation::Linear => (f32::NEG_INFINITY, f32::INFINITY),
         Activation::Relu => (0.0, f32::INFINITY),
         Activation::Relu6 => (0.0, 6.0),
+        Activation::Clip { low, high } => (low, high),
     }
 }

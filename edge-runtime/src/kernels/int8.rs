@@ -7,30 +7,36 @@
 mod avx2;
 mod portable;
 
-use super::fp32::tap_offsets;
 use super::{Geometry, Isa, channels_last, for_each_isa, pad};
 use crate::layers::{Conv, Linear};
-use crate::model::Requantization;
+use crate::model::{Requantization, Rounding};
 
 /// Output channels that a convolution computes together.
 const LANES: usize = 8;
 
 /// Channels that a depthwise convolution computes together.
-const WIDE_LANES: usize = 16;
+pub(crate) const WIDE_LANES: usize = 16;
 
 /// Turns accumulators into bytes: one factor per channel, the output's zero point and clamp.
 #[derive(Debug)]
 pub(crate) struct Rescale {
     factors: Vec<Requantization>,
+    rounding: Rounding,
     zero_point: i32,
     low: i32,
     high: i32,
 }
 
 impl Rescale {
-    pub fn new(factors: &[Requantization], zero_point: u8, (low, high): (u8, u8)) -> Self {
+    pub fn new(
+        factors: &[Requantization],
+        rounding: Rounding,
+        zero_point: u8,
+        (low, high): (u8, u8),
+    ) -> Self {
         Self {
             factors: factors.to_vec(),
+            rounding,
             zero_point: i32::from(zero_point),
             low: i32::from(low),
             high: i32::from(high),
@@ -38,8 +44,9 @@ impl Rescale {
     }
 
     #[inline(always)]
-    fn byte(&self, channel: usize, accumulator: i32) -> u8 {
-        let scaled = self.factors[channel].apply(accumulator).saturating_add(self.zero_point);
+    pub fn byte(&self, channel: usize, accumulator: i32) -> u8 {
+        let scaled = self.factors[channel].apply(self.rounding, accumulator);
+        let scaled = scaled.saturating_add(self.zero_point);
         // The clamp is between two bytes, so the cast is exact.
         scaled.clamp(self.low, self.high) as u8
     }
@@ -74,13 +81,14 @@ impl PreparedConv {
         rescale: Rescale,
         geometry: Geometry,
     ) -> Self {
-        let Geometry { channels, kernel, .. } = geometry;
+        let Geometry { channels, kernel: [kernel, columns], .. } = geometry;
         let out_channels = conv.out_channels as usize;
-        let weight = channels_last(&conv.weight, channels, kernel * kernel);
-        let run = kernel * channels;
+        let weight = channels_last(&conv.weight, channels, geometry.taps());
+        let run = columns * channels;
         #[cfg(target_arch = "x86_64")]
         let (avx2, unit) = {
-            let factors = avx2::Factors::new(isa, &rescale.factors, &largest(conv));
+            let factors =
+                avx2::Factors::new(isa, rescale.rounding, &rescale.factors, &largest(conv));
             let unit = if factors.is_some() { 2 } else { 1 };
             (factors, unit)
         };
@@ -117,9 +125,9 @@ impl PreparedConv {
         self.geometry.padded_elements(self.geometry.channels) + 1
     }
 
-    /// Elements in a row of the padded input.
+    /// Elements from one row of the kernel to the next in the padded input.
     fn line(&self) -> usize {
-        self.geometry.padded_width() * self.geometry.channels
+        self.geometry.padded_width() * self.geometry.channels * self.geometry.dilation[0]
     }
 }
 
@@ -171,9 +179,8 @@ impl PreparedDepthwise {
         rescale: Rescale,
         geometry: Geometry,
     ) -> Self {
-        let Geometry { channels, kernel, .. } = geometry;
-        let pixel = channels.next_multiple_of(WIDE_LANES);
-        let taps = kernel * kernel;
+        let pixel = geometry.channels.next_multiple_of(WIDE_LANES);
+        let taps = geometry.taps();
         let mut weight = vec![0; taps * pixel];
         for (channel, kernel) in conv.weight.chunks_exact(taps).enumerate() {
             for (tap, &value) in kernel.iter().enumerate() {
@@ -182,21 +189,14 @@ impl PreparedDepthwise {
         }
         let mut bias = conv.bias.clone();
         bias.resize(pixel, 0);
-        let offsets = tap_offsets(&geometry, pixel);
+        let offsets = geometry.tap_offsets(pixel);
         #[cfg(not(target_arch = "x86_64"))]
         let _ = isa;
         Self {
             geometry,
             pixel,
             #[cfg(target_arch = "x86_64")]
-            avx2: avx2::Depthwise::new(
-                isa,
-                &weight,
-                &bias,
-                &rescale.factors,
-                &largest(conv),
-                &offsets,
-            ),
+            avx2: avx2::Depthwise::new(isa, &weight, &bias, &rescale, &largest(conv), &offsets),
             weight,
             bias,
             taps: offsets,
@@ -267,7 +267,7 @@ fn largest(conv: &Conv<i8, i32>) -> Vec<i32> {
     rows.zip(&conv.bias).map(largest).collect()
 }
 
-/// The sum of two maps of different scales.
+/// The sum of two maps of different scales, rounded twice.
 #[derive(Debug)]
 pub(crate) struct PreparedAdd {
     /// For each side, the scaled value of each byte.
@@ -283,7 +283,7 @@ impl PreparedAdd {
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], rescale: Rescale) -> Self {
         let tables = sides.map(|(zero_point, factor)| {
             // Fits in 32 bits: at most 255 * 2^20.
-            let scaled = |byte: u8| factor.apply((i32::from(byte) - i32::from(zero_point)) << 20);
+            let scaled = |byte: u8| factor.twice((i32::from(byte) - i32::from(zero_point)) << 20);
             std::array::from_fn(|byte| scaled(byte as u8))
         });
         #[cfg(not(target_arch = "x86_64"))]

@@ -1,60 +1,58 @@
-//! Dense convolution, and what it shares with the depthwise one: sizes, weights and activation.
+//! Convolution over any number of axes of positions, in groups or not.
 
-use super::{Fp32, Int8, Kind, Layer, Operands, Prepared, Site};
-use crate::error::{ModelError, Problem};
-use crate::file::{Reader, Writer};
+use super::prelude::*;
+use crate::file::Number;
+use super::window::{WindowAxis, shape_of, slide};
 use crate::kernels::Geometry;
-use crate::kernels::fp32::{self, float_conv};
-use crate::kernels::int8::{self, Rescale, int_conv};
-use crate::model::{Requantization, ValueId};
-use crate::validate::{
-    Shape, check_accumulators, check_clamp, check_factor, check_finite, check_limit,
-    check_not_zero, check_size,
-};
+use crate::kernels::fp32::{self, float_conv, float_depthwise};
+use crate::kernels::int8::{self, Rescale, int_conv, int_depthwise};
+use crate::kernels::window::{Grouped, Windows, float_grouped, int_grouped};
+use crate::validate::check_accumulators;
 
-pub(super) const KIND: Kind = Kind { code: 1, name: "convolution", inputs: 1, logits: false };
-
-/// Dense convolution in fp32.
+/// Convolution in fp32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FloatConv {
-    /// Shape, weights `[out][in][k][k]` and biases.
+    /// Shape, weights and biases.
     pub conv: Conv<f32, f32>,
     /// Applied to each output.
     pub activation: Activation,
 }
 
-/// Dense convolution in integers; padding holds the input's zero point.
+/// Convolution in integers; padding holds the input's zero point. The accumulator is the sum of
+/// `(q - zero point) * weight`, and the bias.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntConv {
-    /// Shape, weights `[out][in][k][k]` and biases.
+    /// Shape, weights and biases. Biases are at scale `input scale * weight scale`.
     pub conv: Conv<i8, i32>,
+    /// Real number of one step of the weights of each output channel. The engine does not use it;
+    /// empty if it is not known.
+    pub weight_scale: Vec<f32>,
     /// One per output channel: `input scale * weight scale / output scale`.
     pub requantize: Vec<Requantization>,
     /// Lowest and highest output byte.
     pub clamp: (u8, u8),
 }
 
-/// A square convolution with `padding` on every side; output side `(in + 2p - k) / stride + 1`.
+/// The sizes of a convolution, its weights and its biases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv<W, B> {
     /// Channels read.
     pub in_channels: u32,
-    /// Channels written; a depthwise convolution has `in_channels` of them.
+    /// Channels written.
     pub out_channels: u32,
-    /// Side of the kernel.
-    pub kernel: u32,
-    /// Stride.
-    pub stride: u32,
-    /// Padding on every side.
-    pub padding: u32,
-    /// Weights.
+    /// Each group of output channels reads one group of input channels. With as many groups as
+    /// channels of either side, the convolution is depthwise.
+    pub groups: u32,
+    /// One per axis of positions.
+    pub axes: Vec<WindowAxis>,
+    /// `[out][in / groups][kernel…]`
     pub weight: Vec<W>,
     /// One per output channel.
     pub bias: Vec<B>,
 }
 
 /// The non-linearity at the end of a float layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// None.
     Linear,
@@ -62,206 +60,382 @@ pub enum Activation {
     Relu,
     /// `min(max(x, 0), 6)`
     Relu6,
+    /// Between two numbers, which may be infinite.
+    Clip {
+        /// The lowest.
+        low: f32,
+        /// The highest.
+        high: f32,
+    },
 }
 
-impl Layer for FloatConv {
-    type Arithmetic = Fp32;
-    type Prepared = fp32::PreparedConv;
+impl Settings for FloatConv {
+    const CODE: u8 = 1;
+    const NAME: &'static str = "convolution";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let conv = Conv::read(file, Reader::floats, Reader::floats)?;
+        let (conv, _) = Conv::read(file)?;
         Ok(Self { conv, activation: Activation::read(file)? })
     }
 
     fn write(&self, file: &mut Writer) {
-        self.conv.write(file, Writer::floats, Writer::floats);
+        self.conv.write(file, &[]);
         self.activation.write(file);
     }
 
-    fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem> {
+    fn output(&self, inputs: &[Value], element: Element) -> Result<Shape, Problem> {
+        let [input] = inputs_of(inputs)?;
+        floats(inputs, element)?;
+        let shape = self.conv.output(&input)?;
         check_finite(&self.conv.weight, &self.conv.bias)?;
-        self.conv.output(false, inputs[0])
+        self.activation.check()?;
+        Ok(shape)
     }
 
-    fn prepare(&self, site: &Site<Fp32>) -> fp32::PreparedConv {
-        let geometry = self.conv.geometry(site.inputs[0].0);
-        fp32::PreparedConv::new(&self.conv, self.activation, geometry)
+    fn memory(&self, site: &Site) -> Memory {
+        let way = self.conv.way(&site.inputs[0].shape);
+        let (geometry, pixel) = match way {
+            Way::Dense(geometry) => (geometry, geometry.channels),
+            Way::Depthwise(geometry) => (geometry, geometry.channels.next_multiple_of(fp32::LANES)),
+            Way::Grouped => return Memory::default(),
+        };
+        let in_place = !geometry.is_padded() && pixel == geometry.channels;
+        let padded = if in_place { 0 } else { geometry.padded_elements(pixel) };
+        Memory { scratch: padded as u64 * 4, tables: geometry.corner_bytes() }
+    }
+
+    fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
+        let Self { conv, activation } = self;
+        let range = fp32::range(*activation);
+        match conv.way(&site.inputs[0].shape) {
+            Way::Dense(geometry) => Box::new(fp32::PreparedConv::new(conv, range, geometry)),
+            Way::Depthwise(geometry) => {
+                Box::new(fp32::PreparedDepthwise::new(conv, range, geometry))
+            }
+            Way::Grouped => Box::new(FloatGrouped { conv: conv.grouped(site), range }),
+        }
     }
 }
 
-impl Prepared<Fp32> for fp32::PreparedConv {
-    fn scratch(&self) -> usize {
-        self.scratch_elements()
-    }
+/// A convolution that no tuned kernel fits.
+struct FloatGrouped {
+    conv: Grouped<f32, f32>,
+    range: (f32, f32),
+}
 
-    fn run(&self, operands: Operands<Fp32>) {
-        let Operands { isa, left, scratch, output, .. } = operands;
-        float_conv(isa, self, left, scratch, output);
+impl Prepared for FloatGrouped {
+    fn run(&self, operands: Operands) {
+        let output = view_mut(operands.output);
+        float_grouped(&self.conv, self.range, operands.inputs.of(0), output);
     }
 }
 
-impl Layer for IntConv {
-    type Arithmetic = Int8;
-    type Prepared = int8::PreparedConv;
+impl Prepared for fp32::PreparedConv {
+    fn run(&self, operands: Operands) {
+        let Operands { isa, inputs, output, scratch } = operands;
+        float_conv(isa, self, inputs.of(0), view_mut(scratch), view_mut(output));
+    }
+}
+
+impl Prepared for fp32::PreparedDepthwise {
+    fn run(&self, operands: Operands) {
+        let Operands { isa, inputs, output, scratch } = operands;
+        float_depthwise(isa, self, inputs.of(0), view_mut(scratch), view_mut(output));
+    }
+}
+
+impl Settings for IntConv {
+    const CODE: u8 = 2;
+    const NAME: &'static str = "convolution in integers";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        Ok(Self {
-            conv: Conv::read(file, Reader::int8s, Reader::int32s)?,
-            requantize: file.factors()?,
-            clamp: file.clamp()?,
-        })
+        let (conv, weight_scale) = Conv::read(file)?;
+        Ok(Self { conv, weight_scale, requantize: file.factors()?, clamp: file.clamp()? })
     }
 
     fn write(&self, file: &mut Writer) {
-        self.conv.write(file, Writer::int8s, Writer::int32s);
+        self.conv.write(file, &self.weight_scale);
         file.factors(&self.requantize);
         file.clamp(self.clamp);
     }
 
-    fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem> {
-        let shape = self.conv.output(false, inputs[0])?;
-        self.conv.check_integers(&self.requantize, self.clamp)?;
+    fn output(&self, inputs: &[Value], element: Element) -> Result<Shape, Problem> {
+        let [input] = inputs_of(inputs)?;
+        bytes(inputs, element)?;
+        let shape = self.conv.output(&input)?;
+        self.conv.check_integers(&self.weight_scale, &self.requantize, self.clamp)?;
         Ok(shape)
     }
 
-    fn prepare(&self, site: &Site<Int8>) -> int8::PreparedConv {
-        let (shape, input) = site.inputs[0];
-        let rescale = Rescale::new(&self.requantize, site.output.zero_point, self.clamp);
-        let geometry = self.conv.geometry(shape);
-        int8::PreparedConv::new(site.isa, &self.conv, input.zero_point, rescale, geometry)
+    fn memory(&self, site: &Site) -> Memory {
+        match self.conv.way(&site.inputs[0].shape) {
+            Way::Dense(geometry) => Memory {
+                // One element more, for a last pair that has one element only.
+                scratch: (geometry.padded_elements(geometry.channels) as u64 + 1) * 2,
+                tables: geometry.corner_bytes(),
+            },
+            Way::Depthwise(geometry) => {
+                let pixel = geometry.channels.next_multiple_of(int8::WIDE_LANES);
+                let scratch = geometry.padded_elements(pixel) as u64 * 2;
+                Memory { scratch, tables: geometry.corner_bytes() }
+            }
+            Way::Grouped => Memory { scratch: u64::from(self.conv.out_channels) * 4, tables: 0 },
+        }
+    }
+
+    fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
+        let [zero_point, output_zero] = [site.inputs[0].element, site.output.element].map(zero);
+        let rescale = Rescale::new(&self.requantize, site.rounding, output_zero, self.clamp);
+        let (isa, conv) = (site.isa, &self.conv);
+        match conv.way(&site.inputs[0].shape) {
+            Way::Dense(geometry) => {
+                Box::new(int8::PreparedConv::new(isa, conv, zero_point, rescale, geometry))
+            }
+            Way::Depthwise(geometry) => {
+                Box::new(int8::PreparedDepthwise::new(isa, conv, zero_point, rescale, geometry))
+            }
+            Way::Grouped => {
+                Box::new(IntGrouped { conv: conv.grouped(site), zero_point, rescale })
+            }
+        }
     }
 }
 
-impl Prepared<Int8> for int8::PreparedConv {
-    fn scratch(&self) -> usize {
-        self.scratch_elements()
+/// A convolution that no tuned kernel fits.
+struct IntGrouped {
+    conv: Grouped<i8, i32>,
+    zero_point: u8,
+    rescale: Rescale,
+}
+
+impl Prepared for IntGrouped {
+    fn run(&self, operands: Operands) {
+        let Operands { inputs, output, scratch, .. } = operands;
+        let (conv, sums) = (&self.conv, view_mut(scratch));
+        int_grouped(conv, self.zero_point, &self.rescale, inputs.of(0), sums, output);
+    }
+}
+
+impl Prepared for int8::PreparedConv {
+    fn run(&self, operands: Operands) {
+        let Operands { isa, inputs, output, scratch } = operands;
+        int_conv(isa, self, inputs.of(0), view_mut(scratch), output);
+    }
+}
+
+impl Prepared for int8::PreparedDepthwise {
+    fn run(&self, operands: Operands) {
+        let Operands { isa, inputs, output, scratch } = operands;
+        int_depthwise(isa, self, inputs.of(0), view_mut(scratch), output);
+    }
+}
+
+/// Which loops compute a convolution.
+enum Way {
+    /// Over all channels, tuned.
+    Dense(Geometry),
+    /// Each channel by itself, tuned.
+    Depthwise(Geometry),
+    /// Anything else.
+    Grouped,
+}
+
+impl<W: Copy, B: Copy> Conv<W, B> {
+    /// Which loops compute it on a value of `shape`. It is valid.
+    fn way(&self, shape: &Shape) -> Way {
+        let (mut axes, mut sizes) = (self.axes.clone(), shape.space().to_vec());
+        if axes.len() > 2 {
+            return Way::Grouped;
+        }
+        while axes.len() < 2 {
+            axes.insert(0, WindowAxis::new(1, 1, 0));
+            sizes.insert(0, 1);
+        }
+        let of = |get: fn(&WindowAxis) -> u32| [get(&axes[0]) as usize, get(&axes[1]) as usize];
+        let geometry = Geometry {
+            channels: self.in_channels as usize,
+            height: sizes[0] as usize,
+            width: sizes[1] as usize,
+            kernel: of(|axis| axis.kernel),
+            stride: of(|axis| axis.stride),
+            dilation: of(|axis| axis.dilation),
+            before: of(|axis| axis.before),
+            after: of(|axis| axis.after),
+        };
+        if self.groups == 1 && (axes[1].dilation == 1 || axes[1].kernel == 1) {
+            Way::Dense(geometry)
+        } else if self.groups == self.in_channels && self.groups == self.out_channels {
+            Way::Depthwise(geometry)
+        } else {
+            Way::Grouped
+        }
     }
 
-    fn run(&self, operands: Operands<Int8>) {
-        let Operands { isa, left, scratch, output, .. } = operands;
-        int_conv(isa, self, left, scratch, output);
+    fn grouped(&self, site: &Site) -> Grouped<W, B> {
+        let windows = Windows::new(&self.axes, &site.inputs[0].shape, &site.output.shape);
+        let (channels, groups) = (self.in_channels as usize, self.groups as usize);
+        Grouped::new(windows, channels, groups, &self.weight, &self.bias)
+    }
+
+    /// Checks sizes and returns the shape of the output.
+    fn output(&self, input: &Value) -> Result<Shape, Problem> {
+        let Self { in_channels, out_channels, groups, .. } = *self;
+        check_channels(in_channels, out_channels, groups, input)?;
+        let space = slide(&self.axes, input)?;
+        let kernel = self.axes.iter().map(|axis| axis.kernel);
+        check_weights(in_channels, out_channels, groups, kernel, self.weight.len())?;
+        check_size("the bias", u64::from(out_channels), self.bias.len())?;
+        shape_of(out_channels, &space)
     }
 }
 
 impl<W, B> Conv<W, B> {
-    /// `weight` and `bias` read a list.
-    pub(super) fn read<'a>(
-        file: &mut Reader<'a>,
-        weight: fn(&mut Reader<'a>) -> Result<Vec<W>, ModelError>,
-        bias: fn(&mut Reader<'a>) -> Result<Vec<B>, ModelError>,
-    ) -> Result<Self, ModelError> {
-        Ok(Self {
-            in_channels: file.size()?,
-            out_channels: file.size()?,
-            kernel: file.size()?,
-            stride: file.size()?,
-            padding: file.size()?,
-            weight: weight(file)?,
-            bias: bias(file)?,
-        })
+    /// With the scales of the weight.
+    fn read(file: &mut Reader) -> Result<(Self, Vec<f32>), ModelError>
+    where
+        W: Number,
+        B: Number,
+    {
+        let groups = file.size()?;
+        let mut axes = file.list(4, WindowAxis::read)?;
+        let weight = file.tensor::<W>()?;
+        let bias = file.tensor::<B>()?;
+        let (channels, kernel) = file.sizes_of_weight(&weight.sizes, axes.len())?;
+        for (axis, &kernel) in axes.iter_mut().zip(kernel) {
+            axis.kernel = kernel;
+        }
+        let conv = Self {
+            in_channels: channels[1].saturating_mul(groups),
+            out_channels: channels[0],
+            groups,
+            axes,
+            weight: weight.values,
+            bias: bias.values,
+        };
+        Ok((conv, weight.scales))
     }
 
-    /// `weight` and `bias` write a list.
-    pub(super) fn write(
-        &self,
-        file: &mut Writer,
-        weight: fn(&mut Writer, &[W]),
-        bias: fn(&mut Writer, &[B]),
-    ) {
-        let Self { in_channels, out_channels, kernel, stride, padding, .. } = *self;
-        for size in [in_channels, out_channels, kernel, stride, padding] {
-            file.size(size);
-        }
-        weight(file, &self.weight);
-        bias(file, &self.bias);
-    }
-
-    /// Checks sizes and returns the shape of the output.
-    pub(super) fn output(
-        &self,
-        depthwise: bool,
-        (value, input): (ValueId, Shape),
-    ) -> Result<Shape, Problem> {
-        let Self { in_channels, out_channels, kernel, stride, padding, .. } = *self;
-        check_not_zero("out_channels", out_channels)?;
-        check_not_zero("kernel", kernel)?;
-        check_not_zero("stride", stride)?;
-        if in_channels != input.channels {
-            return Err(Problem::ShapeMismatch {
-                what: "channels",
-                value: value.0,
-                expected: u64::from(in_channels),
-                found: u64::from(input.channels),
-            });
-        }
-        if depthwise && in_channels != out_channels {
-            return Err(Problem::NotDepthwise { in_channels, out_channels });
-        }
-        if padding >= kernel {
-            return Err(Problem::PaddingTooLarge { padding, kernel });
-        }
-        let per_output = if depthwise { 1 } else { in_channels };
-        let weights =
-            [per_output, kernel, kernel].iter().fold(u64::from(out_channels), |product, &size| {
-                product.saturating_mul(u64::from(size))
-            });
-        check_size("the weight", weights, self.weight.len())?;
-        check_size("the bias", u64::from(out_channels), self.bias.len())?;
-
-        let [height, width] =
-            [input.height, input.width].map(|n| u64::from(n) + 2 * u64::from(padding));
-        if height.min(width) < u64::from(kernel) {
-            return Err(Problem::KernelTooLarge { kernel, height, width });
-        }
-        let padded = height.saturating_mul(width).saturating_mul(u64::from(in_channels));
-        check_limit("its padded input", padded)?;
-        // Fits: `padded` is below the limit.
-        let side = |padded: u64| ((padded - u64::from(kernel)) / u64::from(stride) + 1) as u32;
-        Ok(Shape { channels: out_channels, height: side(height), width: side(width) })
-    }
-
-    /// Sizes for the kernels, on a map of `shape`.
-    pub(super) fn geometry(&self, shape: Shape) -> Geometry {
-        Geometry {
-            channels: shape.channels as usize,
-            height: shape.height as usize,
-            width: shape.width as usize,
-            kernel: self.kernel as usize,
-            stride: self.stride as usize,
-            padding: self.padding as usize,
-        }
+    fn write(&self, file: &mut Writer, weight_scale: &[f32])
+    where
+        W: Number,
+        B: Number,
+    {
+        file.size(self.groups);
+        file.list(&self.axes, |file, axis| axis.write(file));
+        let mut sizes = vec![self.out_channels, self.in_channels / self.groups.max(1)];
+        sizes.extend(self.axes.iter().map(|axis| axis.kernel));
+        file.tensor(&sizes, &self.weight, weight_scale);
+        file.tensor(&[self.out_channels], &self.bias, &[]);
     }
 }
 
 impl Conv<i8, i32> {
     /// Checks what only a convolution in integers has. Sizes have been checked.
-    pub(super) fn check_integers(
+    fn check_integers(
         &self,
+        weight_scale: &[f32],
         requantize: &[Requantization],
         clamp: (u8, u8),
     ) -> Result<(), Problem> {
-        check_size("the requantization", u64::from(self.out_channels), requantize.len())?;
-        requantize.iter().try_for_each(|&factor| check_factor(factor))?;
-        check_clamp(clamp)?;
+        check_rescale(self.out_channels, weight_scale, requantize, clamp)?;
         check_accumulators(&self.weight, &self.bias)
+    }
+}
+
+/// Checks what turns accumulators into bytes.
+pub(super) fn check_rescale(
+    out_channels: u32,
+    weight_scale: &[f32],
+    requantize: &[Requantization],
+    clamp: (u8, u8),
+) -> Result<(), Problem> {
+    if !weight_scale.is_empty() {
+        check_size("the weight scale", u64::from(out_channels), weight_scale.len())?;
+    }
+    weight_scale.iter().try_for_each(|&scale| check_number("the weight scale", scale, true))?;
+    check_size("the requantization", u64::from(out_channels), requantize.len())?;
+    requantize.iter().try_for_each(|&factor| check_factor(factor))?;
+    check_clamp(clamp)
+}
+
+/// Checks the numbers of channels of a convolution.
+pub(super) fn check_channels(
+    in_channels: u32,
+    out_channels: u32,
+    groups: u32,
+    input: &Value,
+) -> Result<(), Problem> {
+    check_not_zero("out_channels", out_channels)?;
+    check_not_zero("groups", groups)?;
+    if in_channels != input.shape.channels() {
+        return Err(Problem::ShapeMismatch {
+            what: "channels",
+            value: input.id.0,
+            expected: u64::from(in_channels),
+            found: u64::from(input.shape.channels()),
+        });
+    }
+    if !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
+        return Err(Problem::UnequalGroups { groups, in_channels, out_channels });
+    }
+    Ok(())
+}
+
+/// Checks the number of weights of a convolution.
+pub(super) fn check_weights(
+    in_channels: u32,
+    out_channels: u32,
+    groups: u32,
+    kernel: impl Iterator<Item = u32>,
+    found: usize,
+) -> Result<(), Problem> {
+    let per_output = kernel.chain([in_channels / groups]);
+    let weights = per_output
+        .fold(u64::from(out_channels), |product, size| product.saturating_mul(u64::from(size)));
+    check_size("the weight", weights, found)
+}
+
+/// The zero point of a value in bytes. It is valid.
+pub(super) fn zero(element: Element) -> u8 {
+    match element {
+        Element::Uint8(quantization) => quantization.zero_point,
+        Element::Fp32 => 0,
     }
 }
 
 impl Activation {
     pub(super) fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        file.code("activation", |code| match code {
-            0 => Some(Activation::Linear),
-            1 => Some(Activation::Relu),
-            2 => Some(Activation::Relu6),
-            _ => None,
+        let code = file.code("activation", |code| (code <= 3).then_some(code))?;
+        Ok(match code {
+            0 => Self::Linear,
+            1 => Self::Relu,
+            2 => Self::Relu6,
+            _ => Self::Clip { low: file.float()?, high: file.float()? },
         })
     }
 
     pub(super) fn write(self, file: &mut Writer) {
-        file.byte(match self {
-            Activation::Linear => 0,
-            Activation::Relu => 1,
-            Activation::Relu6 => 2,
-        });
+        match self {
+            Self::Linear => file.byte(0),
+            Self::Relu => file.byte(1),
+            Self::Relu6 => file.byte(2),
+            Self::Clip { low, high } => {
+                file.byte(3);
+                file.float(low);
+                file.float(high);
+            }
+        }
     }
+
+    pub(super) fn check(self) -> Result<(), Problem> {
+        match self {
+            Self::Linear | Self::Relu | Self::Relu6 => Ok(()),
+            Self::Clip { low, high } => check_range(low, high),
+        }
+    }
+}
+
+/// Checks that two numbers, which may be infinite, are in order.
+pub(super) fn check_range(low: f32, high: f32) -> Result<(), Problem> {
+    if low <= high { Ok(()) } else { Err(Problem::EmptyRange(low, high)) }
 }

@@ -1,31 +1,27 @@
-//! The fully connected layer that computes the logits.
+//! Fully connected layers.
 
-use super::{Fp32, Int8, Kind, Layer, Operands, Prepared, Site};
-use crate::error::{ModelError, Problem};
-use crate::file::{Reader, Writer};
+use super::conv::zero;
+use super::prelude::*;
+use crate::file::Number;
 use crate::kernels::fp32::{self, float_linear};
 use crate::kernels::int8::{self, int_linear};
-use crate::model::ValueId;
-use crate::validate::{
-    Shape, check_accumulators, check_finite, check_not_zero, check_number, check_size,
-};
+use crate::validate::check_accumulators;
 
-pub(super) const KIND: Kind = Kind { code: 5, name: "linear", inputs: 1, logits: true };
-
-/// Logits in fp32.
+/// A fully connected layer in fp32.
 pub type FloatLinear = Linear<f32, f32>;
 
-/// Logits in integers. The output is *not* requantized: the engine's result is `accumulator *
-/// logit_scale[c]` in fp32, so `output` of this node is unused.
+/// A fully connected layer that reads bytes and writes fp32: `accumulator * scale[c]`. Logits are
+/// computed with it, so that no precision is lost at the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntLinear {
-    /// Shape, weights and biases.
+    /// Shape, weights and biases. Biases are at scale `input scale * weight scale`.
     pub linear: Linear<i8, i32>,
-    /// `input scale * weight scale[c]` per class.
+    /// `input scale * weight scale[c]` per output.
     pub logit_scale: Vec<f32>,
 }
 
-/// A fully connected layer.
+/// A fully connected layer. Its features are those of the input in the order in which they are
+/// listed, channel by channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear<W, B> {
     /// Values read.
@@ -38,58 +34,62 @@ pub struct Linear<W, B> {
     pub bias: Vec<B>,
 }
 
-impl Layer for FloatLinear {
-    type Arithmetic = Fp32;
-    type Prepared = fp32::PreparedLinear;
+impl Settings for FloatLinear {
+    const CODE: u8 = 5;
+    const NAME: &'static str = "linear";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        Linear::read_lists(file, Reader::floats, Reader::floats)
+        Linear::read_tensors(file)
     }
 
     fn write(&self, file: &mut Writer) {
-        self.write_lists(file, Writer::floats, Writer::floats);
+        self.write_tensors(file);
     }
 
-    fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem> {
+    fn output(&self, inputs: &[Value], element: Element) -> Result<Shape, Problem> {
+        let [input] = inputs_of(inputs)?;
+        floats(inputs, element)?;
+        let shape = self.vector(&input)?;
         check_finite(&self.weight, &self.bias)?;
-        self.vector(inputs[0])
+        Ok(shape)
     }
 
-    fn prepare(&self, site: &Site<Fp32>) -> fp32::PreparedLinear {
-        let shape = site.inputs[0].0;
-        fp32::PreparedLinear::new(self, shape.channels as usize, shape.positions())
-    }
-}
-
-impl Prepared<Fp32> for fp32::PreparedLinear {
-    fn scratch(&self) -> usize {
-        0
+    fn memory(&self, _: &Site) -> Memory {
+        Memory::default()
     }
 
-    fn run(&self, operands: Operands<Fp32>) {
-        float_linear(operands.isa, self, operands.left, operands.logits);
+    fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
+        let shape = site.inputs[0].shape;
+        let (channels, positions) = (shape.channels() as usize, shape.positions());
+        Box::new(fp32::PreparedLinear::new(self, channels, positions))
     }
 }
 
-impl Layer for IntLinear {
-    type Arithmetic = Int8;
-    type Prepared = int8::PreparedLinear;
+impl Prepared for fp32::PreparedLinear {
+    fn run(&self, operands: Operands) {
+        float_linear(operands.isa, self, operands.inputs.of(0), view_mut(operands.output));
+    }
+}
+
+impl Settings for IntLinear {
+    const CODE: u8 = 6;
+    const NAME: &'static str = "linear in integers";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        Ok(Self {
-            linear: Linear::read_lists(file, Reader::int8s, Reader::int32s)?,
-            logit_scale: file.floats()?,
-        })
+        Ok(Self { linear: Linear::read_tensors(file)?, logit_scale: file.floats()? })
     }
 
     fn write(&self, file: &mut Writer) {
-        self.linear.write_lists(file, Writer::int8s, Writer::int32s);
+        self.linear.write_tensors(file);
         file.floats(&self.logit_scale);
     }
 
-    fn output(&self, inputs: &[(ValueId, Shape)]) -> Result<Shape, Problem> {
+    fn output(&self, inputs: &[Value], element: Element) -> Result<Shape, Problem> {
+        let [input] = inputs_of(inputs)?;
+        bytes(inputs, input.element)?;
+        floats(&[], element)?;
         let Self { linear, logit_scale } = self;
-        let shape = linear.vector(inputs[0])?;
+        let shape = linear.vector(&input)?;
         check_size("the logit scale", u64::from(linear.out_features), logit_scale.len())?;
         for &value in logit_scale {
             check_number("the logit scale", value, false)?;
@@ -98,67 +98,63 @@ impl Layer for IntLinear {
         Ok(shape)
     }
 
-    fn prepare(&self, site: &Site<Int8>) -> int8::PreparedLinear {
-        let (shape, input) = site.inputs[0];
-        let (channels, positions) = (shape.channels as usize, shape.positions());
+    fn memory(&self, _: &Site) -> Memory {
+        Memory::default()
+    }
+
+    fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
+        let Value { shape, element, .. } = site.inputs[0];
+        let (channels, positions) = (shape.channels() as usize, shape.positions());
         let Self { linear, logit_scale } = self;
-        int8::PreparedLinear::new(linear, logit_scale, input.zero_point, channels, positions)
+        let zero_point = zero(element);
+        Box::new(int8::PreparedLinear::new(linear, logit_scale, zero_point, channels, positions))
     }
 }
 
-impl Prepared<Int8> for int8::PreparedLinear {
-    fn scratch(&self) -> usize {
-        0
-    }
-
-    fn run(&self, operands: Operands<Int8>) {
-        int_linear(operands.isa, self, operands.left, operands.logits);
+impl Prepared for int8::PreparedLinear {
+    fn run(&self, operands: Operands) {
+        int_linear(operands.isa, self, operands.inputs.of(0), view_mut(operands.output));
     }
 }
 
 impl<W, B> Linear<W, B> {
-    /// `weight` and `bias` read a list.
-    fn read_lists<'a>(
-        file: &mut Reader<'a>,
-        weight: fn(&mut Reader<'a>) -> Result<Vec<W>, ModelError>,
-        bias: fn(&mut Reader<'a>) -> Result<Vec<B>, ModelError>,
-    ) -> Result<Self, ModelError> {
-        Ok(Self {
-            in_features: file.size()?,
-            out_features: file.size()?,
-            weight: weight(file)?,
-            bias: bias(file)?,
-        })
+    fn read_tensors(file: &mut Reader) -> Result<Self, ModelError>
+    where
+        W: Number,
+        B: Number,
+    {
+        let weight = file.tensor::<W>()?;
+        let bias = file.tensor::<B>()?;
+        let ([out_features, in_features], _) = file.sizes_of_weight(&weight.sizes, 0)?;
+        Ok(Self { in_features, out_features, weight: weight.values, bias: bias.values })
     }
 
-    /// `weight` and `bias` write a list.
-    fn write_lists(
-        &self,
-        file: &mut Writer,
-        weight: fn(&mut Writer, &[W]),
-        bias: fn(&mut Writer, &[B]),
-    ) {
-        file.size(self.in_features);
-        file.size(self.out_features);
-        weight(file, &self.weight);
-        bias(file, &self.bias);
+    fn write_tensors(&self, file: &mut Writer)
+    where
+        W: Number,
+        B: Number,
+    {
+        file.tensor(&[self.out_features, self.in_features], &self.weight, &[]);
+        file.tensor(&[self.out_features], &self.bias, &[]);
     }
+}
 
+impl<W, B> Linear<W, B> {
     /// Checks sizes and returns the shape of the output.
-    fn vector(&self, (value, input): (ValueId, Shape)) -> Result<Shape, Problem> {
+    fn vector(&self, input: &Value) -> Result<Shape, Problem> {
         let Self { in_features, out_features, weight, bias } = self;
         check_not_zero("out_features", *out_features)?;
-        if *in_features as usize != input.elements() {
+        if *in_features as usize != input.shape.elements() {
             return Err(Problem::ShapeMismatch {
                 what: "features",
-                value: value.0,
+                value: input.id.0,
                 expected: u64::from(*in_features),
-                found: input.elements() as u64,
+                found: input.shape.elements() as u64,
             });
         }
         let weights = u64::from(*in_features) * u64::from(*out_features);
         check_size("the weight", weights, weight.len())?;
         check_size("the bias", u64::from(*out_features), bias.len())?;
-        Ok(Shape { channels: *out_features, height: 1, width: 1 })
+        Shape::new(&[*out_features])
     }
 }

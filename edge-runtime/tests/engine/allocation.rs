@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use edgesmith_edge_runtime::Session;
 
-use crate::models::{Random, float_model, int_model};
+use crate::models::{arrays, float_model, int_model, tensors};
 
 /// The system's allocator, counting the calls of each thread.
 struct Counting;
@@ -44,12 +44,13 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn running_does_not_allocate() {
-    for seed in 0..40 {
+    for seed in 0..200 {
         for model in [float_model(seed, 8), int_model(seed, 8)] {
             for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {
-                let image = Random(seed).bytes(session.image_bytes());
+                let arrays = arrays(&model, seed);
+                let tensors = tensors(&arrays);
                 let before = CALLS.get();
-                session.classify(&image).unwrap();
+                session.run_on(&tensors).unwrap();
                 assert_eq!(CALLS.get(), before, "seed {seed}");
             }
         }

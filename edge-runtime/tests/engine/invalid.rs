@@ -1,136 +1,211 @@
-//! Invalid models: validation, the session and the file reader refuse each with its node and
-//! reason.
+//! Invalid models: validation and the session refuse each with its node and reason, and so does the
+//! reader of files.
 
-use edgesmith_edge_runtime::{
-    Conv, FloatAdd, FloatGlobalAveragePool, FloatLayer, FloatLeakyRelu, FloatNode, InputSpec,
-    IntConv, IntLayer, IntNode, Model, ModelError, Network, Problem, Quantization, Requantization,
-    Session, Shape, ValueId,
-};
+use edgesmith_edge_runtime::*;
 
-use crate::models::{float_model, int_model};
+fn fp32() -> Element {
+    Element::Fp32
+}
 
-fn problem(model: &Model) -> Problem {
+fn byte(zero_point: u8) -> Element {
+    Element::Uint8(Quantization { scale: 0.5, zero_point })
+}
+
+/// A model with one layer, which reads `inputs` times an input of these sizes.
+fn model(sizes: &[u32], element: Element, inputs: usize, layer: impl Into<Layer>) -> Model {
+    let shape = Shape::new(sizes).unwrap();
+    let input = Input {
+        name: "x".to_owned(),
+        shape,
+        order: (0..sizes.len() as u32).collect(),
+        array: Array::Fp32,
+        element,
+    };
+    Model {
+        inputs: vec![input],
+        nodes: vec![Node {
+            inputs: vec![ValueId(0); inputs],
+            layer: layer.into(),
+            output: element,
+        }],
+        outputs: vec![Output::new("y", ValueId(0), sizes.len())],
+        rounding: Rounding::Once,
+        notes: Notes::default(),
+    }
+}
+
+fn error(model: &Model) -> ModelError {
     let error = model.validate().unwrap_err();
     // Compared as text, because NaN differs from itself.
     assert_eq!(Session::new(model).unwrap_err().to_string(), error.to_string());
     assert_eq!(Model::from_bytes(&model.to_bytes()).unwrap_err().to_string(), error.to_string());
-    match error {
-        ModelError::Node { problem, .. } | ModelError::Input(problem) => problem,
+    error
+}
+
+fn problem(model: &Model) -> Problem {
+    match error(model) {
+        ModelError::Node { problem, .. }
+        | ModelError::Input { problem, .. }
+        | ModelError::Output { problem, .. }
+        | ModelError::Note(problem) => problem,
         other => panic!("{other}"),
     }
 }
 
-/// The problem of the first random integer model whose node 0 is `wanted`, after `change`.
-fn changed(wanted: impl Fn(&IntLayer) -> bool, change: impl Fn(&mut Model)) -> Problem {
-    let mut model = (0..)
-        .map(|seed| int_model(seed, 1))
-        .find(|model| match &model.network {
-            Network::Int8 { nodes, .. } => wanted(&nodes[0].layer),
-            Network::Fp32(_) => false,
-        })
-        .expect("some seed gives such a model");
-    assert!(model.validate().is_ok());
-    change(&mut model);
-    problem(&model)
+fn tanh() -> Map {
+    Map { function: Function::Tanh }
 }
 
-fn layer(model: &mut Model) -> &mut IntLayer {
-    match &mut model.network {
-        Network::Int8 { nodes, .. } => &mut nodes[0].layer,
-        Network::Fp32(_) => panic!("not an integer network"),
+fn changed(change: impl Fn(&mut Model)) -> ModelError {
+    let mut model = model(&[2, 3, 3], fp32(), 1, tanh());
+    assert!(model.validate().is_ok());
+    change(&mut model);
+    error(&model)
+}
+
+#[test]
+fn invalid_inputs_and_outputs_are_refused() {
+    let said = |change: &dyn Fn(&mut Model)| changed(change).to_string();
+    assert_eq!(said(&|model| model.inputs.clear()), "the model has no inputs");
+    assert_eq!(said(&|model| model.outputs.clear()), "the model has no outputs");
+    assert_eq!(said(&|model| model.nodes.clear()), "the model has no nodes");
+    assert_eq!(
+        said(&|model| model.inputs.push(model.inputs[0].clone())),
+        "the model's input x is invalid: another one has the same name"
+    );
+    assert_eq!(
+        said(&|model| model.outputs[0].name.clear()),
+        "the model's output  is invalid: it has no name"
+    );
+    for order in [vec![0, 1], vec![0, 1, 1], vec![1, 2, 3]] {
+        assert_eq!(
+            said(&|model| model.inputs[0].order = order.clone()),
+            "the model's input x is invalid: the order of its axes does not have each of 3 axes \
+             once"
+        );
+    }
+    assert_eq!(
+        said(&|model| model.outputs[0].value = ValueId(2)),
+        "the model's output y is invalid: it reads value 2, but only values below 2 are computed \
+         before it"
+    );
+    let bytes = |mean: Vec<f32>, std: Vec<f32>| {
+        said(&|model| {
+            let (mean, std, tables) = (mean.clone(), std.clone(), Vec::new());
+            model.inputs[0].array = Array::Bytes(Normalization { mean, std, tables });
+        })
+    };
+    assert!(bytes(vec![0.0; 3], vec![1.0; 2]).contains("the mean has 3 elements"));
+    assert!(bytes(vec![0.0; 2], vec![1.0, 0.0]).contains("the standard deviation is 0"));
+    assert!(bytes(vec![0.0, f32::NAN], vec![1.0; 2]).contains("the mean is NaN"));
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let error = said(&|model| {
+            model.inputs[0].element = Element::Uint8(Quantization { scale, zero_point: 0 });
+        });
+        assert!(error.contains("which is not a finite positive number"), "{error}");
     }
 }
 
-fn changed_conv(
-    change: impl Fn(&mut Conv<i8, i32>, &mut Vec<Requantization>, &mut (u8, u8)),
-) -> Problem {
-    changed(
-        |layer| matches!(layer, IntLayer::Conv(_)),
-        |model| match layer(model) {
-            IntLayer::Conv(IntConv { conv, requantize, clamp }) => change(conv, requantize, clamp),
-            _ => panic!("not a convolution"),
-        },
-    )
-}
-
-fn changed_input(change: impl Fn(&mut InputSpec)) -> Problem {
-    changed(|_| true, |model| change(&mut model.input))
-}
-
 #[test]
-fn invalid_inputs_are_refused() {
-    assert_eq!(changed_input(|input| input.height = 0), Problem::Zero("height"));
-    assert!(matches!(
-        changed_input(|input| input.mean.push(0.0)),
-        Problem::WrongSize { what: "the mean", .. }
-    ));
-    assert!(matches!(
-        changed_input(|input| input.std[0] = 0.0),
-        Problem::BadNumber { what: "the standard deviation", positive: true, .. }
-    ));
-    assert!(matches!(
-        changed_input(|input| input.mean[0] = f32::NAN),
-        Problem::BadNumber { what: "the mean", .. }
-    ));
-    assert!(matches!(
-        changed_input(|input| (input.height, input.width) = (u32::MAX, u32::MAX)),
-        Problem::TooLarge { what: "the image", .. }
-    ));
-}
-
-#[test]
-fn invalid_sizes_and_shapes_of_convolutions_are_refused() {
-    assert!(matches!(
-        changed_conv(|conv, _, _| conv.weight.push(1)),
-        Problem::WrongSize { what: "the weight", .. }
-    ));
-    assert!(matches!(
-        changed_conv(|conv, _, _| conv.bias.push(1)),
-        Problem::WrongSize { what: "the bias", .. }
-    ));
-    assert!(matches!(
-        changed_conv(|_, requantize, _| requantize.clear()),
-        Problem::WrongSize { what: "the requantization", .. }
-    ));
-    assert!(matches!(
-        changed_conv(|conv, _, _| conv.in_channels += 1),
-        Problem::ShapeMismatch { what: "channels", value: 0, .. }
-    ));
-    assert_eq!(changed_conv(|conv, _, _| conv.stride = 0), Problem::Zero("stride"));
-    assert_eq!(changed_conv(|conv, _, _| conv.kernel = 0), Problem::Zero("kernel"));
-    assert_eq!(changed_conv(|conv, _, _| conv.out_channels = 0), Problem::Zero("out_channels"));
-    assert!(matches!(
-        changed_conv(|conv, _, _| conv.padding = conv.kernel),
-        Problem::PaddingTooLarge { .. }
-    ));
-    assert!(matches!(
-        changed_conv(|conv, _, _| (conv.kernel, conv.out_channels) = (u32::MAX, u32::MAX)),
-        Problem::WrongSize { what: "the weight", expected: u64::MAX, .. }
-    ));
-    assert!(matches!(
-        changed_conv(|conv, _, _| {
-            conv.kernel = 60;
-            conv.padding = 0;
-            conv.weight = vec![0; (conv.in_channels * conv.out_channels * 3600) as usize];
-        }),
-        Problem::KernelTooLarge { kernel: 60, .. }
-    ));
-}
-
-#[test]
-fn a_depthwise_convolution_keeps_its_channels() {
-    let problem = changed(
-        |layer| matches!(layer, IntLayer::Depthwise(_)),
-        |model| match layer(model) {
-            IntLayer::Depthwise(layer) => layer.conv.out_channels += 1,
-            _ => panic!("not depthwise"),
-        },
+fn invalid_wiring_is_refused() {
+    let said =
+        |change: &dyn Fn(&mut Node)| changed(|model| change(&mut model.nodes[0])).to_string();
+    let start = "the model's node 0 (function of each number) is invalid: ";
+    let reads = |value: u32| {
+        format!("{start}it reads value {value}, but only values below 1 are computed before it")
+    };
+    assert_eq!(said(&|node| node.inputs[0] = ValueId(1)), reads(1));
+    assert_eq!(said(&|node| node.inputs[0] = ValueId(u32::MAX)), reads(u32::MAX));
+    assert_eq!(
+        said(&|node| node.inputs.push(ValueId(0))),
+        format!("{start}it reads 2 values instead of 1")
     );
-    assert!(matches!(problem, Problem::NotDepthwise { .. }));
+    assert_eq!(
+        said(&|node| node.output = byte(0)),
+        format!("{start}it writes fp32, but its output does not hold that")
+    );
+    let table = || Table { function: None, tables: vec![0; 256] };
+    assert_eq!(
+        said(&|node| {
+            node.layer = table().into();
+            node.output = byte(0);
+        }),
+        "the model's node 0 (table) is invalid: it reads bytes, but value 0 does not hold that"
+    );
+    let error = changed(|model| {
+        let node = model.nodes[0].clone();
+        model.nodes = vec![node; MAX_NODES + 1];
+    });
+    assert!(matches!(error, ModelError::TooManyNodes { .. }));
+}
+
+fn conv() -> IntConv {
+    IntConv {
+        conv: Conv {
+            in_channels: 2,
+            out_channels: 4,
+            groups: 1,
+            axes: vec![WindowAxis::new(3, 1, 1); 2],
+            weight: vec![1; 72],
+            bias: vec![0; 4],
+        },
+        weight_scale: vec![0.5; 4],
+        requantize: vec![Requantization::from_real(0.1); 4],
+        clamp: (0, 255),
+    }
+}
+
+/// The problem of a convolution over 2x5x6 after `change`. What it is written as means nothing,
+/// because its lists do not have the right lengths.
+fn changed_conv(change: impl Fn(&mut IntConv)) -> Problem {
+    let mut layer = conv();
+    assert!(model(&[2, 5, 6], byte(3), 1, layer.clone()).validate().is_ok());
+    change(&mut layer);
+    match model(&[2, 5, 6], byte(3), 1, layer).validate().unwrap_err() {
+        ModelError::Node { problem, .. } => problem,
+        other => panic!("{other}"),
+    }
 }
 
 #[test]
-fn invalid_numbers_of_integer_layers_are_refused() {
+fn invalid_convolutions_are_refused() {
+    let said = |change: &dyn Fn(&mut IntConv)| changed_conv(change).to_string();
+    assert_eq!(
+        said(&|layer| layer.conv.weight.push(1)),
+        "the weight has 73 elements, but the shapes require 72"
+    );
+    assert!(said(&|layer| layer.conv.bias.push(1)).starts_with("the bias has 5"));
+    assert!(said(&|layer| layer.requantize.clear()).starts_with("the requantization has 0"));
+    assert!(said(&|layer| layer.weight_scale.truncate(1)).starts_with("the weight scale has 1"));
+    assert_eq!(said(&|layer| layer.conv.in_channels = 3), "it needs 3 channels, but value 0 has 2");
+    assert_eq!(
+        said(&|layer| layer.conv.groups = 3),
+        "2 input and 4 output channels do not make 3 equal groups"
+    );
+    assert_eq!(said(&|layer| layer.conv.groups = 0), "groups is 0");
+    assert_eq!(said(&|layer| layer.conv.axes[0].stride = 0), "stride is 0");
+    assert_eq!(said(&|layer| layer.conv.axes[1].kernel = 0), "kernel is 0");
+    assert_eq!(said(&|layer| layer.conv.axes[1].dilation = 0), "dilation is 0");
+    assert_eq!(
+        said(&|layer| layer.conv.axes[1].dilation = 4),
+        "its kernel of 9 places does not fit into 8 padded places"
+    );
+    assert!(
+        said(&|layer| layer.conv.axes[0].before = u32::MAX).starts_with("its padded input has")
+    );
+    assert_eq!(
+        said(&|layer| {
+            layer.conv.axes.pop();
+        }),
+        "axes of windows has 1 elements, but the shapes require 2"
+    );
+    assert!(
+        said(&|layer| {
+            layer.conv.out_channels = u32::MAX;
+            layer.conv.axes[0] = WindowAxis::new(1 << 10, 1, 1 << 10);
+        })
+        .ends_with("require 26388279060480")
+    );
     for bad in [
         Requantization { multiplier: -1, shift: 0 },
         Requantization { multiplier: 5, shift: 0 },
@@ -140,171 +215,171 @@ fn invalid_numbers_of_integer_layers_are_refused() {
     ] {
         let Requantization { multiplier, shift } = bad;
         assert_eq!(
-            changed_conv(|_, requantize, _| requantize[0] = bad),
+            changed_conv(|layer| layer.requantize[0] = bad),
             Problem::BadRequantization { multiplier, shift }
         );
     }
-    assert_eq!(changed_conv(|_, _, clamp| *clamp = (9, 8)), Problem::EmptyClamp(9, 8));
+    assert_eq!(changed_conv(|layer| layer.clamp = (9, 8)), Problem::EmptyClamp(9, 8));
     assert_eq!(
-        changed_conv(|conv, _, _| conv.bias[0] = i32::MIN),
+        changed_conv(|layer| layer.conv.bias[0] = i32::MIN),
         Problem::AccumulatorOverflow { channel: 0 }
     );
-    let problem = changed(
-        |layer| matches!(layer, IntLayer::Add(_)),
-        |model| match layer(model) {
-            IntLayer::Add(sum) => sum.sides[1] = Requantization::from_real(1.5),
-            _ => panic!("not a sum"),
-        },
-    );
-    assert!(matches!(problem, Problem::BadRequantization { shift: 1, .. }));
-    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        let problem = changed(
-            |_| true,
-            |model| match &mut model.network {
-                Network::Int8 { input, .. } => *input = Quantization { scale, zero_point: 0 },
-                Network::Fp32(_) => panic!("not an integer network"),
-            },
-        );
-        assert!(matches!(problem, Problem::BadNumber { positive: true, .. }));
-    }
 }
 
 #[test]
-fn invalid_wiring_is_refused() {
-    let nodes = |change: &dyn Fn(&mut Vec<IntNode>)| {
-        changed(
-            |_| true,
-            |model| match &mut model.network {
-                Network::Int8 { nodes, .. } => change(nodes),
-                Network::Fp32(_) => panic!("not an integer network"),
-            },
-        )
+fn every_layer_checks_its_settings() {
+    let said = |sizes: &[u32], element, inputs, layer: Layer| {
+        problem(&model(sizes, element, inputs, layer)).to_string()
     };
+    let float = |layer: Layer| said(&[2, 3, 4], fp32(), 1, layer);
+    let int = |layer: Layer| said(&[2, 3, 4], byte(3), 1, layer);
     assert_eq!(
-        nodes(&|nodes| nodes[0].inputs[0] = ValueId(1)),
-        Problem::ForwardReference { value: 1, limit: 1 }
+        float(Concat { axis: 3 }.into()),
+        "its axis 3 is not one of the 3 axes of its input"
     );
     assert_eq!(
-        nodes(&|nodes| nodes[1].inputs[0] = ValueId(u32::MAX)),
-        Problem::ForwardReference { value: u32::MAX, limit: 2 }
+        float(Gather { axis: 1, indices: vec![0, 3] }.into()),
+        "an index is 3, which is out of range; the limit is 2"
+    );
+    assert_eq!(float(Gather { axis: 1, indices: vec![] }.into()), "a size is 0");
+    assert_eq!(
+        float(Transpose { order: vec![0, 0, 1] }.into()),
+        "the order of its axes does not have each of 3 axes once"
     );
     assert_eq!(
-        nodes(&|nodes| nodes[1].inputs.push(ValueId(0))),
-        Problem::InputCount { expected: 1, found: 2 }
+        float(Reshape { sizes: vec![5, 5] }.into()),
+        "the shapes 2x3x4 and 5x5 do not fit together"
     );
     assert_eq!(
-        nodes(&|nodes| nodes[0].inputs.clear()),
-        Problem::InputCount {
-            expected: if matches!(first_layer(), IntLayer::Add(_)) { 2 } else { 1 },
-            found: 0
-        }
+        float(Reshape { sizes: vec![1; 9] }.into()),
+        "a value has 9 axes; it must have 1 to 6"
+    );
+    let pad = |fill| Layer::from(Pad { before: vec![0; 3], after: vec![0; 3], fill });
+    assert_eq!(float(pad(Fill::Byte(0))), "it writes bytes, but its output does not hold that");
+    assert_eq!(int(pad(Fill::Fp32(0.0))), "it writes fp32, but its output does not hold that");
+    assert_eq!(
+        float(MaxPool { axes: vec![WindowAxis::new(2, 1, 0), WindowAxis::new(1, 1, 1)] }.into()),
+        "one of its windows has only padding"
+    );
+    let pool = |counted| AveragePool { axes: vec![WindowAxis::new(3, 1, 1); 2], counted };
+    assert_eq!(
+        float(pool(vec![(0, 0), (2, 0)]).into()),
+        "the counted padding is 2, which is out of range; the limit is 1"
     );
     assert_eq!(
-        nodes(&|nodes| {
-            nodes.pop();
-        }),
-        Problem::LinearNotLast
+        int(IntAveragePool { pool: pool(vec![(0, 0); 2]), factors: vec![] }.into()),
+        "its factors are not for the numbers of places that its windows have"
     );
-    assert_eq!(
-        nodes(&|nodes| {
-            let last = nodes[1].clone();
-            nodes.push(last);
-        }),
-        Problem::LinearNotLast
-    );
-}
-
-/// The layer of node 0 in `invalid_wiring_is_refused`.
-fn first_layer() -> IntLayer {
-    layer(&mut int_model(0, 1)).clone()
-}
-
-#[test]
-fn sums_of_unequal_shapes_are_refused() {
-    let mut model = (0..)
-        .map(|seed| float_model(seed, 2))
-        .find(|model| {
-            let shapes = model.validate().unwrap();
-            let Network::Fp32(nodes) = &model.network else { return false };
-            nodes.len() == 3
-                && matches!(nodes[1].layer, FloatLayer::Add(_))
-                && shapes.all()[0] != shapes.all()[1]
-        })
-        .expect("some seed gives such a model");
-    let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
-    nodes[1].inputs = vec![ValueId(0), ValueId(1)];
-    assert!(matches!(problem(&model), Problem::UnequalShapes(..)));
-}
-
-#[test]
-fn weights_that_are_not_finite_are_refused() {
-    let mut model = float_model(3, 1);
-    let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
-    let Some(FloatLayer::Linear(linear)) = nodes.last_mut().map(|node| &mut node.layer) else {
-        panic!("no logits");
+    let reduce = |axes: &[u32], keep| {
+        Layer::from(Reduce { function: ReduceFunction::L2, axes: axes.to_vec(), keep })
     };
-    linear.bias[0] = f32::INFINITY;
-    assert!(matches!(problem(&model), Problem::BadNumber { what: "the bias", .. }));
-}
-
-#[test]
-fn slopes_that_are_not_finite_are_refused() {
+    assert_eq!(float(reduce(&[], true)), "the number of axes is 0");
+    assert_eq!(float(reduce(&[2, 1], true)), "its axes are not in ascending order");
+    assert_eq!(float(reduce(&[0], false)), "it reduces the channels, so the axes must stay");
+    let l2 = Reduce { function: ReduceFunction::L2, axes: vec![1], keep: true };
+    assert_eq!(
+        int(IntReduce { reduce: l2, requantize: Requantization::ZERO }.into()),
+        "it has no form in integers"
+    );
+    assert_eq!(
+        float(Softmax { axis: 7, log: false }.into()),
+        "its axis 7 is not one of the 3 axes of its input"
+    );
+    let normalization =
+        |epsilon, scale| LayerNormalization { axes: vec![0], epsilon, scale, shift: Vec::new() };
+    assert_eq!(
+        float(normalization(0.1, vec![1.0; 3]).into()),
+        "the scale has 3 elements, but the shapes require 2"
+    );
+    assert!(float(normalization(-1.0, vec![]).into()).starts_with("epsilon is -1"));
+    let taps = Taps { indices: [0, 9], weights: [1.0, 0.0] };
+    assert_eq!(
+        float(Resize { axes: vec![vec![taps]; 2] }.into()),
+        "a position is 9, which is out of range; the limit is 2"
+    );
+    let taps = Taps { indices: [0, 0], weights: [1, 1] };
+    assert_eq!(
+        int(IntResize { axes: vec![vec![taps]; 2] }.into()),
+        "a sum of weights is 2, which is out of range; the limit is 2048"
+    );
+    assert_eq!(
+        int(Table { function: None, tables: vec![0; 255] }.into()),
+        "the table has 255 elements, but the shapes require 512"
+    );
+    assert_eq!(
+        float(Prelu { slope: vec![1.0] }.into()),
+        "the slope has 1 elements, but the shapes require 2"
+    );
     for slope in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut model = float_model(3, 1);
-        let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
-        nodes[0] = FloatNode {
-            inputs: vec![ValueId(0)],
-            layer: FloatLayer::LeakyRelu(FloatLeakyRelu { slope }),
-        };
-        let problem = problem(&model);
         assert_eq!(
-            problem.to_string(),
+            float(Map { function: Function::LeakyRelu { slope } }.into()),
             format!("the slope is {slope}, which is not a finite number")
         );
     }
+    assert_eq!(
+        float(Map { function: Function::Clip { low: 1.0, high: f32::NAN } }.into()),
+        "its outputs are clipped to the empty range 1 to NaN"
+    );
+    let sum = |shift| IntSum { multipliers: [1, 1], shift, clamp: (0, 255) };
+    let twice = |layer: Layer| said(&[2, 3, 4], byte(3), 2, layer);
+    for shift in [0, 63] {
+        assert!(twice(sum(shift).into()).starts_with(&format!("the shift is {shift}")));
+    }
+    let half = Requantization::from_real(0.5);
+    let sides = [half, Requantization::from_real(1.5)];
+    assert_eq!(
+        twice(IntAddTwice { sides, output: half, clamp: (0, 255) }.into()),
+        "a requantization has multiplier 1610612736 and shift 1, which are out of range"
+    );
+    let product = MatrixProduct { transposed: [false; 2] };
+    assert_eq!(said(&[2, 3, 4], fp32(), 2, product.into()), "it needs 4 rows, but value 0 has 3");
+    assert_eq!(said(&[2], fp32(), 2, product.into()), "the shapes 2 and 2 do not fit together");
+    let constant = Constant { sizes: vec![1], numbers: Numbers::Fp32(vec![f32::NAN]) };
+    assert_eq!(
+        said(&[2], fp32(), 0, constant.into()),
+        "a number is NaN, which is not a finite number"
+    );
+    // Only numbers of one scale can be moved.
+    let mut moved = model(&[2, 3, 4], byte(3), 1, Reshape { sizes: vec![24] });
+    moved.nodes[0].output = byte(4);
+    assert_eq!(
+        problem(&moved).to_string(),
+        "it moves numbers as they are, but value 0 has another type than its output"
+    );
 }
 
 #[test]
-fn too_much_memory_is_refused() {
-    // An image and sums of the largest allowed size, all needed until the end.
-    let mut model = float_model(3, 1);
-    model.input =
-        InputSpec { channels: 1, height: 4096, width: 4096, mean: vec![0.0], std: vec![1.0] };
-    let Network::Fp32(nodes) = &mut model.network else { panic!("not a network in fp32") };
-    let mut last = nodes.pop().unwrap();
-    nodes.clear();
-    let node = |inputs: [u32; 2]| FloatNode {
-        inputs: inputs.map(ValueId).to_vec(),
-        layer: FloatLayer::Add(FloatAdd),
+fn values_that_are_too_large_are_refused() {
+    let gather = Gather { axis: 0, indices: vec![0; 2] };
+    let large = model(&[1, 4096, 4096], fp32(), 1, gather);
+    assert_eq!(
+        problem(&large).to_string(),
+        "a value has 33554432 elements; at most 16777216 are allowed"
+    );
+    let spread = ConvTranspose {
+        in_channels: 1,
+        out_channels: 1,
+        groups: 1,
+        axes: vec![TransposedAxis {
+            kernel: 1,
+            stride: u32::MAX,
+            dilation: u32::MAX,
+            before: 0,
+            after: 0,
+            extra: u32::MAX,
+        }],
+        weight: vec![1.0],
+        bias: vec![0.0],
     };
-    for value in 0..5 {
-        nodes.push(node([value, value]));
-    }
-    for value in 0..5 {
-        nodes.push(node([value, value + 1]));
-    }
-    nodes.push(FloatNode {
-        inputs: vec![ValueId(10)],
-        layer: FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
-    });
-    last.inputs = vec![ValueId(11)];
-    let FloatLayer::Linear(linear) = &mut last.layer else { panic!("no logits") };
-    linear.in_features = 1;
-    linear.weight = vec![1.0; linear.out_features as usize];
-    nodes.push(last);
-    assert!(model.validate().is_ok());
-    assert!(matches!(Session::new(&model), Err(ModelError::TooMuchMemory { .. })));
+    let activation = Activation::Linear;
+    let large = model(&[1, 1000], fp32(), 1, FloatConvTranspose { conv: spread, activation });
+    assert!(matches!(problem(&large), Problem::TooLarge { .. }));
 }
 
 #[test]
 fn shapes_are_inferred() {
-    let model = float_model(5, 6);
-    let shapes = model.validate().unwrap();
-    let InputSpec { channels, height, width, .. } = model.input;
-    assert_eq!(shapes.of(ValueId(0)), Shape { channels, height, width });
-    let Network::Fp32(nodes) = &model.network else { panic!("not a network in fp32") };
-    assert_eq!(shapes.all().len(), nodes.len() + 1);
-    let logits = shapes.of(ValueId(nodes.len() as u32));
-    assert_eq!((logits.height, logits.width), (1, 1));
-    assert_eq!(shapes.classes(), logits.channels as usize);
+    let model = model(&[2, 5, 6], byte(3), 1, conv());
+    let values = model.validate().unwrap();
+    assert_eq!(values.of(ValueId(1)).sizes(), [4, 5, 6]);
+    assert_eq!(values.all().len(), 2);
 }

@@ -2,9 +2,9 @@
 
 mod allocation;
 mod file;
-mod fp32;
-mod int8;
 mod invalid;
+mod layers;
 mod models;
 mod reference;
+mod session;
 mod written;

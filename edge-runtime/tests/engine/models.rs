@@ -1,12 +1,7 @@
-//! Random valid models, each from a seed, that cover all kinds of shapes, paddings, strides and
-//! zero points.
+//! Random valid models, each from a seed, that cover all kinds of layers, and all kinds of shapes,
+//! paddings, strides and zero points.
 
-use edgesmith_edge_runtime::{
-    Activation, Conv, FloatAdd, FloatConv, FloatDepthwise, FloatGlobalAveragePool, FloatLayer,
-    FloatLeakyRelu, FloatNode, InputSpec, IntAdd, IntConv, IntDepthwise, IntGlobalAveragePool,
-    IntLayer, IntLeakyRelu, IntLinear, IntNode, Linear, Model, Network, Quantization,
-    Requantization, Shape, ValueId,
-};
+use edgesmith_edge_runtime::*;
 
 /// SplitMix64 (Steele et al. 2014).
 pub struct Random(pub u64);
@@ -40,277 +35,543 @@ impl Random {
         (0..count).map(|_| self.next() as u8).collect()
     }
 
+    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.int(0, items.len() as i64 - 1) as usize]
+    }
+
     fn list<T>(&mut self, count: u32, item: impl Fn(&mut Self) -> T) -> Vec<T> {
         (0..count).map(|_| item(self)).collect()
     }
-}
 
-/// Kind and sizes of a layer, without weights.
-enum Kind {
-    Conv { conv: Conv<(), ()>, depthwise: bool },
-    Add,
-    Pool,
-    LeakyRelu,
-}
+    /// Some of the axes, ascending, at least one if there is one.
+    fn some_axes(&mut self, axes: std::ops::Range<u32>) -> Vec<u32> {
+        let chosen: Vec<u32> = axes.clone().filter(|_| self.chance(2)).collect();
+        if chosen.is_empty() { axes.take(1).collect() } else { chosen }
+    }
 
-/// The kind and inputs of each node, and the shapes of all values.
-struct Skeleton {
-    input: InputSpec,
-    nodes: Vec<(Vec<ValueId>, Kind)>,
-    shapes: Vec<Shape>,
-}
-
-impl Skeleton {
-    fn new(random: &mut Random, most_nodes: u32) -> Self {
-        let channels = random.size(1, 4);
-        let side = |random: &mut Random| match random.int(0, 5) {
-            0 => 1,
-            1 => 8,
-            _ => random.size(1, 12),
-        };
-        let (height, width) = (side(random), side(random));
-        let input = InputSpec {
-            channels,
-            height,
-            width,
-            mean: random.list(channels, |random| random.real(0.0, 1.0)),
-            std: random.list(channels, |random| random.real(0.1, 1.0)),
-        };
-        let mut skeleton =
-            Self { input, nodes: Vec::new(), shapes: vec![Shape { channels, height, width }] };
-        for _ in 0..random.size(1, most_nodes) {
-            skeleton.push(random);
+    fn permutation(&mut self, axes: u32) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..axes).collect();
+        for last in (1..order.len()).rev() {
+            let other = self.int(0, last as i64) as usize;
+            order.swap(last, other);
         }
-        skeleton
+        order
     }
 
-    fn push(&mut self, random: &mut Random) {
-        // Mostly reads the newest value.
-        let newest = self.shapes.len() - 1;
-        let value = if random.chance(4) { random.int(0, newest as i64) as usize } else { newest };
-        let shape = self.shapes[value];
-        let id = |value: usize| ValueId(value as u32);
-        let (inputs, kind, output) = match random.int(0, 10) {
-            0 => {
-                let output = Shape { height: 1, width: 1, ..shape };
-                (vec![id(value)], Kind::Pool, output)
-            }
-            1..=3 => {
-                let equal = |other: &usize| self.shapes[*other] == shape;
-                let others: Vec<usize> = (0..=newest).filter(equal).collect();
-                let other = others[random.int(0, others.len() as i64 - 1) as usize];
-                (vec![id(value), id(other)], Kind::Add, shape)
-            }
-            10 => (vec![id(value)], Kind::LeakyRelu, shape),
-            kind => {
-                let depthwise = kind >= 7;
-                let conv = random_conv(random, shape, depthwise);
-                let side = |side| (side + 2 * conv.padding - conv.kernel) / conv.stride + 1;
-                let output = Shape {
-                    channels: conv.out_channels,
-                    height: side(shape.height),
-                    width: side(shape.width),
-                };
-                (vec![id(value)], Kind::Conv { conv, depthwise }, output)
-            }
+    fn quantization(&mut self) -> Quantization {
+        let scale = self.real(0.005, 0.05);
+        let zero_point = match self.int(0, 3) {
+            0 => 0,
+            1 => 255,
+            2 => 128,
+            _ => self.next() as u8,
         };
-        self.nodes.push((inputs, kind));
-        self.shapes.push(output);
-    }
-
-    fn last(&self) -> (ValueId, Shape) {
-        (ValueId(self.nodes.len() as u32), self.shapes[self.nodes.len()])
+        Quantization { scale, zero_point }
     }
 }
 
-fn random_conv(random: &mut Random, shape: Shape, depthwise: bool) -> Conv<(), ()> {
-    // Kernels may be larger than the map, as long as they fit the padded map.
-    let side = shape.height.min(shape.width);
-    let (kernel, padding) = loop {
-        let kernel = random.size(1, 5);
-        let padding = random.size(0, kernel - 1);
-        if side + 2 * padding >= kernel {
-            break (kernel, padding);
+/// Arrays that fit the inputs of a model.
+pub fn arrays(model: &Model, seed: u64) -> Vec<Numbers> {
+    let random = &mut Random(seed);
+    let array = |input: &Input| {
+        let count = input.shape.elements();
+        match input.array {
+            Array::Bytes(_) => Numbers::Bytes(random.bytes(count)),
+            Array::Fp32 => Numbers::Fp32(random.list(count as u32, |r| r.real(-2.0, 2.0))),
         }
     };
-    let out_channels = match random.int(0, 6) {
-        _ if depthwise => shape.channels,
+    model.inputs.iter().map(array).collect()
+}
+
+/// Arrays as a session takes them.
+pub fn tensors(arrays: &[Numbers]) -> Vec<Tensor<'_>> {
+    let tensor = |array| match array {
+        &Numbers::Bytes(ref bytes) => Tensor::Bytes(bytes),
+        Numbers::Fp32(numbers) => Tensor::Fp32(numbers),
+    };
+    arrays.iter().map(tensor).collect()
+}
+
+/// A model in fp32 with up to `most_nodes` nodes.
+pub fn float_model(seed: u64, most_nodes: u32) -> Model {
+    random_model(seed, most_nodes, false)
+}
+
+/// A model in integers with up to `most_nodes` nodes and its conversions.
+pub fn int_model(seed: u64, most_nodes: u32) -> Model {
+    random_model(seed, most_nodes, true)
+}
+
+fn random_model(seed: u64, most_nodes: u32, integers: bool) -> Model {
+    let random = &mut Random(seed);
+    let axes = random.pick(&[1, 2, 3, 3, 3, 3, 4]);
+    let longest = if axes == 4 { 4 } else { 9 };
+    let shape = Shape::new(&random.list(axes, |r| r.size(1, longest))).unwrap();
+    let names = ["first", "second"];
+    let count = random.int(1, 2) as usize;
+    let mut inputs = Vec::new();
+    for name in &names[..count] {
+        let element = if integers { Element::Uint8(random.quantization()) } else { Element::Fp32 };
+        let array = if random.chance(2) {
+            let mean = random.list(shape.channels(), |r| r.real(0.0, 1.0));
+            let std = random.list(shape.channels(), |r| r.real(0.1, 1.0));
+            Array::Bytes(Normalization::new(mean, std, element))
+        } else {
+            Array::Fp32
+        };
+        let order = random.permutation(axes);
+        inputs.push(Input { name: (*name).to_owned(), shape, order, array, element });
+    }
+    let mut model = Model {
+        inputs,
+        nodes: Vec::new(),
+        outputs: Vec::new(),
+        rounding: if random.chance(3) { Rounding::Twice } else { Rounding::Once },
+        notes: Notes::default(),
+    };
+    let nodes = random.size(1, most_nodes);
+    for _ in 0..nodes {
+        push_node(random, &mut model);
+    }
+    // The last value, and sometimes another one.
+    let last = last_value(&model);
+    let mut outputs = vec![last];
+    if random.chance(2) {
+        outputs.push(ValueId(random.size(0, last.0)));
+    }
+    let values = with_output(&model, last).validate().unwrap();
+    let mut output = |(index, value): (usize, ValueId)| {
+        let order = random.permutation(values.of(value).axes() as u32);
+        Output { name: format!("output{index}"), value, order }
+    };
+    model.outputs = outputs.into_iter().enumerate().map(&mut output).collect();
+    model
+}
+
+fn last_value(model: &Model) -> ValueId {
+    ValueId((model.inputs.len() + model.nodes.len()) as u32 - 1)
+}
+
+fn with_output(model: &Model, value: ValueId) -> Model {
+    let mut model = model.clone();
+    if model.nodes.is_empty() {
+        // A model needs a node.
+        let sizes = model.inputs[0].shape.sizes().to_vec();
+        let output = model.inputs[0].element;
+        model.nodes.push(Node {
+            inputs: vec![ValueId(0)],
+            layer: Reshape { sizes }.into(),
+            output,
+        });
+    }
+    let axes = (1..=MAX_AXES).map(|axes| {
+        model.outputs = vec![Output::new("output", value, axes)];
+        model.clone()
+    });
+    axes.into_iter().find(|model| model.validate().is_ok()).unwrap_or(model_of_error())
+}
+
+/// Never valid.
+fn model_of_error() -> Model {
+    Model {
+        inputs: Vec::new(),
+        nodes: Vec::new(),
+        outputs: Vec::new(),
+        rounding: Rounding::Once,
+        notes: Notes::default(),
+    }
+}
+
+/// Tries random layers until one fits.
+fn push_node(random: &mut Random, model: &mut Model) {
+    let values = with_output(model, ValueId(0)).validate().unwrap();
+    let known = model.inputs.len() + model.nodes.len();
+    let integers = matches!(model.inputs[0].element, Element::Uint8(_));
+    for _ in 0..1000 {
+        // Mostly reads the newest value.
+        let value = |random: &mut Random| {
+            let newest = known as i64 - 1;
+            let id = if random.chance(3) { random.int(0, newest) } else { newest };
+            values.all()[id as usize]
+        };
+        let read = [value(random), value(random), value(random)];
+        let node = match read[0].element {
+            Element::Uint8(quantization) => int_node(random, read, quantization),
+            Element::Fp32 if integers => Node {
+                inputs: vec![read[0].id],
+                layer: Quantize.into(),
+                output: Element::Uint8(random.quantization()),
+            },
+            Element::Fp32 => float_node(random, read),
+        };
+        model.nodes.push(node);
+        let valid = with_output(model, last_value(model));
+        if valid.validate().is_ok_and(|values| {
+            values.all().last().is_some_and(|value| value.shape.elements() <= 4000)
+        }) {
+            return;
+        }
+        model.nodes.pop();
+    }
+    panic!("no layer fits");
+}
+
+fn windows(random: &mut Random, shape: &Shape) -> Vec<WindowAxis> {
+    let side = if shape.space().len() > 2 { 2 } else { 4 };
+    let one = |random: &mut Random| {
+        let kernel = random.size(1, side);
+        WindowAxis {
+            kernel,
+            stride: random.size(1, 3),
+            dilation: if random.chance(4) { 2 } else { 1 },
+            before: random.size(0, kernel - 1),
+            after: random.size(0, kernel - 1),
+        }
+    };
+    if random.chance(2) {
+        return random.list(shape.space().len() as u32, one);
+    }
+    vec![one(random); shape.space().len()]
+}
+
+fn channels(random: &mut Random) -> u32 {
+    match random.int(0, 6) {
         0 => 8,
         1 => 16,
         2 => 32,
-        _ => random.size(1, 40),
+        _ => random.size(1, 20),
+    }
+}
+
+/// Weights, biases and sizes of a convolution over `shape`: dense, depthwise or in groups.
+fn conv<W, B>(
+    random: &mut Random,
+    shape: &Shape,
+    weight: impl Fn(&mut Random, f32) -> W,
+    bias: impl Fn(&mut Random) -> B,
+) -> Conv<W, B> {
+    let in_channels = shape.channels();
+    let (groups, out_channels) = match random.int(0, 3) {
+        0 => (in_channels, in_channels),
+        1 => (in_channels, in_channels * 2),
+        2 if in_channels.is_multiple_of(2) => (2, 2 * random.size(1, 6)),
+        _ => (1, channels(random)),
     };
+    let axes = windows(random, shape);
+    let kernel = axes.iter().map(|axis| axis.kernel).product::<u32>();
+    let depth = in_channels / groups * kernel;
+    let bound = 2.0 / (depth as f32).sqrt();
     Conv {
-        in_channels: shape.channels,
+        in_channels,
         out_channels,
-        kernel,
-        stride: random.size(1, 3),
-        padding,
-        weight: Vec::new(),
-        bias: Vec::new(),
+        groups,
+        axes,
+        weight: random.list(out_channels * depth, |r| weight(r, bound)),
+        bias: random.list(out_channels, bias),
     }
 }
 
-/// Number of products that are summed for one output.
-fn depth(conv: &Conv<(), ()>, depthwise: bool) -> u32 {
-    conv.kernel * conv.kernel * if depthwise { 1 } else { conv.in_channels }
+fn transposed<W, B>(conv: Conv<W, B>, random: &mut Random) -> ConvTranspose<W, B> {
+    let Conv { in_channels, out_channels, groups, axes, weight, bias } = conv;
+    let axes = axes
+        .into_iter()
+        .map(|WindowAxis { kernel, stride, dilation, before, after }| TransposedAxis {
+            kernel,
+            stride,
+            dilation,
+            before,
+            after,
+            extra: random.size(0, 1),
+        })
+        .collect();
+    ConvTranspose { in_channels, out_channels, groups, axes, weight, bias }
 }
 
-fn with_weights<W, B>(conv: Conv<(), ()>, weight: Vec<W>, bias: Vec<B>) -> Conv<W, B> {
-    let Conv { in_channels, out_channels, kernel, stride, padding, .. } = conv;
-    Conv { in_channels, out_channels, kernel, stride, padding, weight, bias }
-}
-
-/// A model in fp32 with up to `most_nodes` nodes and one for the logits.
-pub fn float_model(seed: u64, most_nodes: u32) -> Model {
-    let random = &mut Random(seed);
-    let Skeleton { input, nodes, shapes } = Skeleton::new(random, most_nodes);
-    let (value, shape) = (ValueId(nodes.len() as u32), shapes[nodes.len()]);
-    let mut float_nodes = Vec::new();
-    for (inputs, kind) in nodes {
-        let activation = match random.int(0, 2) {
-            0 => Activation::Linear,
-            1 => Activation::Relu,
-            _ => Activation::Relu6,
-        };
-        let layer = match kind {
-            Kind::Conv { conv, depthwise } => {
-                let depth = depth(&conv, depthwise);
-                let bound = 2.0 / (depth as f32).sqrt();
-                let weight =
-                    random.list(conv.out_channels * depth, |random| random.real(-bound, bound));
-                let bias = random.list(conv.out_channels, |random| random.real(-1.0, 1.0));
-                let conv = with_weights(conv, weight, bias);
-                if depthwise {
-                    FloatLayer::Depthwise(FloatDepthwise { conv, activation })
-                } else {
-                    FloatLayer::Conv(FloatConv { conv, activation })
-                }
-            }
-            Kind::Add => FloatLayer::Add(FloatAdd),
-            Kind::Pool => FloatLayer::GlobalAveragePool(FloatGlobalAveragePool),
-            Kind::LeakyRelu => {
-                FloatLayer::LeakyRelu(FloatLeakyRelu { slope: random.real(-0.5, 1.5) })
-            }
-        };
-        float_nodes.push(FloatNode { inputs, layer });
+fn activation(random: &mut Random) -> Activation {
+    match random.int(0, 3) {
+        0 => Activation::Linear,
+        1 => Activation::Relu,
+        2 => Activation::Relu6,
+        _ => Activation::Clip { low: random.real(-1.0, 0.0), high: f32::INFINITY },
     }
-    let (in_features, out_features) = (shape.elements() as u32, random.size(1, 20));
-    let bound = 2.0 / (in_features as f32).sqrt();
-    let linear = Linear {
-        in_features,
-        out_features,
-        weight: random.list(in_features * out_features, |random| random.real(-bound, bound)),
-        bias: random.list(out_features, |random| random.real(-1.0, 1.0)),
-    };
-    float_nodes.push(FloatNode { inputs: vec![value], layer: FloatLayer::Linear(linear) });
-    Model { input, network: Network::Fp32(float_nodes) }
 }
 
-/// A model in integers with up to `most_nodes` nodes and one for the logits. When there are few
-/// features, the logits are these features one by one.
-pub fn int_model(seed: u64, most_nodes: u32) -> Model {
-    let random = &mut Random(seed);
-    let skeleton = Skeleton::new(random, most_nodes);
-    let (value, shape) = skeleton.last();
-    let quantization = |random: &mut Random| Quantization {
-        scale: random.real(0.005, 0.05),
-        zero_point: match random.int(0, 3) {
-            0 => 0,
-            1 => 255,
-            _ => random.next() as u8,
-        },
-    };
-    let input_quantization = quantization(random);
-    let mut nodes = Vec::new();
-    for (inputs, kind) in skeleton.nodes {
-        let output = quantization(random);
-        let clamp = match random.int(0, 4) {
-            0..=1 => (0, 255),
-            2..=3 => (output.zero_point, 255),
-            _ => {
-                let (a, b) = (random.next() as u8, random.next() as u8);
-                (a.min(b), a.max(b))
-            }
-        };
-        let layer = match kind {
-            Kind::Conv { conv, depthwise } => {
-                let depth = depth(&conv, depthwise);
-                let large = random.chance(4);
-                let weight = random.list(conv.out_channels * depth, |random| {
-                    if large {
-                        if random.chance(2) { -128 } else { 127 }
-                    } else {
-                        random.int(-128, 127) as i8
-                    }
-                });
-                let bias =
-                    random.list(conv.out_channels, |random| random.int(-20_000, 20_000) as i32);
-                let left = random.chance(8);
-                let requantize =
-                    random.list(conv.out_channels, |random| requantization(random, depth, left));
-                let conv = with_weights(conv, weight, bias);
-                if depthwise {
-                    IntLayer::Depthwise(IntDepthwise { conv, requantize, clamp })
-                } else {
-                    IntLayer::Conv(IntConv { conv, requantize, clamp })
-                }
-            }
-            Kind::Add => {
-                let [left, right] = [0; 2].map(|_| random.real(0.001, 0.05));
-                let twice_max = 2.0 * left.max(right);
-                let sides =
-                    [left, right].map(|s| Requantization::from_real((s / twice_max).into()));
-                let scale = if random.chance(16) { 1e-8 } else { output.scale };
-                let factor = f64::from(twice_max) / f64::from(1 << 20) / f64::from(scale);
-                IntLayer::Add(IntAdd { sides, output: Requantization::from_real(factor), clamp })
-            }
-            Kind::Pool => IntLayer::GlobalAveragePool(IntGlobalAveragePool {
-                requantize: Requantization::from_real(random.real(0.005, 1.5).into()),
-            }),
-            // Any table is valid, so this is not one of a leaky ReLU.
-            Kind::LeakyRelu => IntLayer::LeakyRelu(IntLeakyRelu {
-                slope: random.real(-0.5, 1.5),
-                table: Box::new(std::array::from_fn(|_| random.next() as u8)),
-            }),
-        };
-        nodes.push(IntNode { inputs, layer, output });
+fn function(random: &mut Random) -> Function {
+    let (a, b) = (random.real(-0.5, 1.5), random.real(-1.0, 1.0));
+    match random.int(0, 17) {
+        0 => Function::Absolute,
+        1 => Function::Clip { low: -1.0, high: a.abs() },
+        2 => Function::Elu { alpha: a },
+        3 => Function::Erf,
+        4 => Function::Exponential,
+        5 => Function::Gelu,
+        6 => Function::GeluTanh,
+        7 => Function::HardSigmoid { slope: a, offset: b },
+        8 => Function::HardSwish,
+        9 => Function::LeakyRelu { slope: a },
+        10 => Function::Scale { factor: a, offset: b },
+        11 => Function::Sigmoid,
+        12 => Function::Silu,
+        13 => Function::Softplus,
+        14 => Function::Tanh,
+        15 => Function::Power { exponent: 2.0 },
+        16 => Function::Logarithm,
+        _ => Function::SquareRoot,
     }
-    let in_features = shape.elements() as u32;
-    let one_by_one = in_features <= 400;
-    let out_features = if one_by_one { in_features } else { random.size(1, 20) };
-    let weight = if one_by_one {
-        let mut identity = vec![0; (in_features * in_features) as usize];
-        identity.iter_mut().step_by(in_features as usize + 1).for_each(|weight| *weight = 1);
-        identity
-    } else {
-        random.list(in_features * out_features, |random| random.int(-128, 127) as i8)
+}
+
+fn pool(random: &mut Random, shape: &Shape) -> AveragePool {
+    let axes = windows(random, shape);
+    let counted =
+        axes.iter().map(|axis| (random.size(0, axis.before), random.size(0, axis.after))).collect();
+    AveragePool { axes, counted }
+}
+
+fn reduce(random: &mut Random, shape: &Shape) -> Reduce {
+    use ReduceFunction::*;
+    let function = random.pick(&[Mean, Mean, Sum, Maximum, Minimum, L2]);
+    let axes = shape.axes() as u32;
+    let keep = random.chance(2);
+    let first = if keep { 0 } else { 1 };
+    Reduce { function, axes: random.some_axes(first..axes), keep }
+}
+
+fn taps<W>(
+    random: &mut Random,
+    shape: &Shape,
+    weights: impl Fn(&mut Random) -> [W; 2],
+) -> Vec<Vec<Taps<W>>> {
+    let axis = |random: &mut Random, size: u32| {
+        let count = random.size(1, 6);
+        random.list(count, |random| {
+            let indices = [random.size(0, size - 1), random.size(0, size - 1)];
+            Taps { indices, weights: weights(random) }
+        })
     };
-    let linear = Linear {
-        in_features,
-        out_features,
-        weight,
-        bias: random.list(out_features, |random| random.int(-1000, 1000) as i32),
+    shape.space().iter().map(|&size| axis(random, size)).collect()
+}
+
+/// A layer that moves numbers as they are, with its number of inputs.
+fn moving(random: &mut Random, shape: &Shape, fill: Fill) -> (usize, Layer) {
+    let axes = shape.axes() as u32;
+    let axis = random.size(0, axes - 1);
+    match random.int(0, 5) {
+        0 => {
+            let count = random.size(1, 8);
+            let limit = shape.sizes()[axis as usize] - 1;
+            let indices = random.list(count, |random| random.size(0, limit));
+            (1, Gather { axis, indices }.into())
+        }
+        1 => (1, Transpose { order: random.permutation(axes) }.into()),
+        2 => {
+            let mut sizes = shape.sizes().to_vec();
+            match random.int(0, 2) {
+                0 => sizes = vec![shape.elements() as u32],
+                1 => sizes.reverse(),
+                _ => sizes.push(1),
+            }
+            (1, Reshape { sizes }.into())
+        }
+        3 => {
+            let mut side = || random.list(axes, |random| random.size(0, 2));
+            (1, Pad { before: side(), after: side(), fill }.into())
+        }
+        4 => (1, MaxPool { axes: windows(random, shape) }.into()),
+        _ => (random.size(1, 3) as usize, Concat { axis }.into()),
+    }
+}
+
+fn float_node(random: &mut Random, read: [Value; 3]) -> Node {
+    use BinaryFunction::*;
+    let shape = &read[0].shape;
+    let axes = shape.axes() as u32;
+    let (count, layer): (usize, Layer) = match random.int(0, 17) {
+        0..=3 => {
+            let conv = conv(random, shape, |r, bound| r.real(-bound, bound), |r| r.real(-1.0, 1.0));
+            (1, FloatConv { conv, activation: activation(random) }.into())
+        }
+        4 => {
+            let conv = conv(random, shape, |r, bound| r.real(-bound, bound), |r| r.real(-1.0, 1.0));
+            let conv = transposed(conv, random);
+            (1, FloatConvTranspose { conv, activation: activation(random) }.into())
+        }
+        5 => {
+            let (in_features, out_features) = (shape.elements() as u32, random.size(1, 20));
+            let bound = 2.0 / (in_features as f32).sqrt();
+            let weight = random.list(in_features * out_features, |r| r.real(-bound, bound));
+            let bias = random.list(out_features, |r| r.real(-1.0, 1.0));
+            (1, FloatLinear { in_features, out_features, weight, bias }.into())
+        }
+        6 => (1, Map { function: function(random) }.into()),
+        7 => {
+            let function = random.pick(&[
+                Add,
+                Divide,
+                Equal,
+                Less,
+                LessOrEqual,
+                Maximum,
+                Minimum,
+                Multiply,
+                Power,
+                Subtract,
+            ]);
+            (2, Binary { function }.into())
+        }
+        8 => (3, Select.into()),
+        9 => (1, reduce(random, shape).into()),
+        10 => {
+            let transposed = [random.chance(2), random.chance(2)];
+            (2, MatrixProduct { transposed }.into())
+        }
+        11 => (1, Softmax { axis: random.size(0, axes - 1), log: random.chance(2) }.into()),
+        12 => {
+            let axes = random.some_axes(0..axes);
+            let count = axes.iter().map(|&axis| shape.sizes()[axis as usize]).product();
+            let scale = random.list(count, |r| r.real(0.5, 1.5));
+            let shift = random.list(count, |r| r.real(-1.0, 1.0));
+            let (scale, shift) =
+                if random.chance(3) { (Vec::new(), Vec::new()) } else { (scale, shift) };
+            (1, LayerNormalization { axes, epsilon: 0.1, scale, shift }.into())
+        }
+        13 => {
+            let slope = random.list(shape.channels(), |r| r.real(-0.5, 1.5));
+            (1, Prelu { slope }.into())
+        }
+        14 => {
+            // Often what broadcasts with the value that is read.
+            let sizes: Vec<u32> =
+                shape.sizes().iter().map(|&s| if random.chance(3) { 1 } else { s }).collect();
+            let count = sizes.iter().product();
+            let numbers = random.list(count, |r| r.real(-2.0, 2.0));
+            (0, Constant { sizes, numbers: Numbers::Fp32(numbers) }.into())
+        }
+        15 => (1, pool(random, shape).into()),
+        16 => {
+            let axes = taps(random, shape, |random| {
+                let weight = random.real(0.0, 1.0);
+                [weight, 1.0 - weight]
+            });
+            (1, Resize { axes }.into())
+        }
+        _ => moving(random, shape, Fill::Fp32(random_number(shape))),
     };
-    let logit_scale = random.list(out_features, |random| random.real(1e-4, 1e-2));
-    nodes.push(IntNode {
-        inputs: vec![value],
-        layer: IntLayer::Linear(IntLinear { linear, logit_scale }),
-        output: Quantization { scale: 1.0, zero_point: 0 },
-    });
-    Model { input: skeleton.input, network: Network::Int8 { input: input_quantization, nodes } }
+    let inputs = read[..count].iter().map(|value| value.id).collect();
+    Node { inputs, layer, output: Element::Fp32 }
+}
+
+fn random_number(shape: &Shape) -> f32 {
+    shape.elements() as f32 / 100.0
+}
+
+fn int_node(random: &mut Random, read: [Value; 3], quantization: Quantization) -> Node {
+    let shape = &read[0].shape;
+    let (same, other) = (Element::Uint8(quantization), Element::Uint8(random.quantization()));
+    let (count, layer, output): (usize, Layer, Element) = match random.int(0, 15) {
+        0..=3 => {
+            let conv =
+                conv(random, shape, |r, _| r.int(-128, 127) as i8, |r| r.int(-1000, 1000) as i32);
+            let (weight_scale, requantize, clamp) =
+                ends(random, conv.out_channels, conv.weight.len());
+            (1, IntConv { conv, weight_scale, requantize, clamp }.into(), other)
+        }
+        4 => {
+            let conv =
+                conv(random, shape, |r, _| r.int(-128, 127) as i8, |r| r.int(-1000, 1000) as i32);
+            let (weight_scale, requantize, clamp) =
+                ends(random, conv.out_channels, conv.weight.len());
+            let conv = transposed(conv, random);
+            (1, IntConvTranspose { conv, weight_scale, requantize, clamp }.into(), other)
+        }
+        5 => {
+            let (in_features, out_features) = (shape.elements() as u32, random.size(1, 20));
+            let weight = random.list(in_features * out_features, |r| r.int(-128, 127) as i8);
+            let bias = random.list(out_features, |r| r.int(-1000, 1000) as i32);
+            let linear = Linear { in_features, out_features, weight, bias };
+            let logit_scale = random.list(out_features, |r| r.real(1e-4, 1e-2));
+            (1, IntLinear { linear, logit_scale }.into(), Element::Fp32)
+        }
+        6 => {
+            let count = if random.chance(2) { 256 } else { 256 * shape.channels() };
+            let tables = random.bytes(count as usize);
+            let function = if random.chance(2) { Some(function(random)) } else { None };
+            (1, Table { function, tables }.into(), other)
+        }
+        7 => {
+            let mut factor = || f64::from(random.real(-2.0, 2.0));
+            (2, IntSum::from_real([factor(), factor()], (0, 255)).into(), other)
+        }
+        8 => {
+            let requantize = Requantization::from_real(random.real(0.001, 0.1).into());
+            (2, IntProduct { requantize, clamp: (3, 250) }.into(), other)
+        }
+        9 => {
+            let [left, right] = [0; 2].map(|_| random.real(0.001, 0.05));
+            let twice_max = 2.0 * left.max(right);
+            let sides = [left, right].map(|s| Requantization::from_real((s / twice_max).into()));
+            let factor = f64::from(twice_max) / f64::from(1 << 20) / 0.03;
+            let output = Requantization::from_real(factor);
+            (2, IntAddTwice { sides, output, clamp: (0, 200) }.into(), other)
+        }
+        10 => {
+            let reduce = reduce(random, shape);
+            let whole = matches!(reduce.function, ReduceFunction::Mean | ReduceFunction::Sum);
+            let requantize = Requantization::from_real(random.real(0.005, 1.5).into());
+            (1, IntReduce { reduce, requantize }.into(), if whole { other } else { same })
+        }
+        11 => {
+            let pool = pool(random, shape);
+            let counts = pool.counts(shape).unwrap_or_default();
+            let factor = |count: u32| Requantization::from_real(1.3 / f64::from(count));
+            let factors = counts.iter().map(|&count| (count, factor(count))).collect();
+            (1, IntAveragePool { pool, factors }.into(), other)
+        }
+        12 => {
+            let axes = taps(random, shape, |random| {
+                let weight = random.size(0, IntResize::WHOLE);
+                [weight, IntResize::WHOLE - weight]
+            });
+            (1, IntResize { axes }.into(), same)
+        }
+        13 => (1, Dequantize.into(), Element::Fp32),
+        14 => {
+            let sizes = shape.sizes().to_vec();
+            let numbers = Numbers::Bytes(random.bytes(shape.elements()));
+            (0, Constant { sizes, numbers }.into(), same)
+        }
+        _ => {
+            let (count, layer) = moving(random, shape, Fill::Byte(random_number(shape) as u8));
+            (count, layer, same)
+        }
+    };
+    let inputs = read[..count].iter().map(|value| value.id).collect();
+    Node { inputs, layer, output }
+}
+
+/// What turns the accumulators of a convolution into bytes.
+fn ends(
+    random: &mut Random,
+    out_channels: u32,
+    weights: usize,
+) -> (Vec<f32>, Vec<Requantization>, (u8, u8)) {
+    let depth = weights as f64 / f64::from(out_channels);
+    let left = random.chance(6);
+    let requantize = random.list(out_channels, |random| requantization(random, depth, left));
+    let scales = random.list(out_channels, |random| random.real(0.001, 0.1));
+    let clamp = if random.chance(2) { (0, 255) } else { (random.next() as u8 / 2, 200) };
+    (if random.chance(2) { scales } else { Vec::new() }, requantize, clamp)
 }
 
 /// A factor that scales most sums of `depth` products to the range of a byte, and sometimes an
 /// extreme one.
-fn requantization(random: &mut Random, depth: u32, left: bool) -> Requantization {
+fn requantization(random: &mut Random, depth: f64, left: bool) -> Requantization {
     match random.int(0, 40) {
         0 => Requantization::ZERO,
         1 => Requantization::from_real(0.999),
         2 => Requantization { multiplier: 1 << 30, shift: -31 },
         3 if left => Requantization::from_real(random.real(1.0, 1000.0).into()),
         _ => {
-            let usual = 1.0 / (f64::from(depth).sqrt() * 64.0);
+            let usual = 1.0 / (depth.sqrt() * 64.0);
             Requantization::from_real(usual * f64::from(random.real(0.2, 2.0)))
         }
     }

@@ -72,7 +72,7 @@ pub fn measure<Q>(
         return Err(ProbeError::Threads { asked: threads });
     }
     let mut session = Session::new(model)?;
-    let image = pixels(model.input.bytes());
+    let image = pixels(session.image_bytes());
     let limits = Limits {
         warmup_runs: spec.warmup_runs,
         min_runs: spec.min_runs,
@@ -180,9 +180,9 @@ mod tests {
             "failed to measure: the engine runs on 1 thread, but the study asks for 4"
         );
         let mut broken = model();
-        broken.input.std.clear();
+        broken.inputs[0].order.clear();
         let error =
             measure(&broken, &spec(), 1, &device, || Some(()), || false).unwrap_err().to_string();
-        assert!(error.starts_with("failed to measure: the model's input is invalid"), "{error}");
+        assert!(error.starts_with("failed to measure: the model's input "), "{error}");
     }
 }

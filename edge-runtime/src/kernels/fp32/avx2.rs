@@ -7,7 +7,7 @@ use super::{LANES, PreparedConv, PreparedDepthwise};
 /// `input` is the padded input map.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn conv(conv: &PreparedConv, input: &[f32], output: &mut [f32]) {
-    let (kernel, run) = (conv.geometry.kernel, conv.run());
+    let (kernel, run) = (conv.geometry.kernel[0], conv.run());
     let positions = conv.corners.len();
     let groups = conv.bias.len() / LANES;
     // Checks the unchecked reads of `conv_tile`: corners ascend, so the last one is enough.
@@ -64,7 +64,7 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
     position: usize,
     output: &mut [f32],
 ) {
-    let (kernel, line, run) = (conv.geometry.kernel, conv.line(), conv.run());
+    let (kernel, line, run) = (conv.geometry.kernel[0], conv.line(), conv.run());
     let first = group * LANES;
     let corners = &conv.corners[position..position + M];
     let mut sums = [[_mm256_setzero_ps(); V]; M];

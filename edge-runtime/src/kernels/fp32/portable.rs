@@ -36,7 +36,7 @@ fn conv_tile<const M: usize>(
     position: usize,
     output: &mut [f32],
 ) {
-    let (kernel, line, run) = (conv.geometry.kernel, conv.line(), conv.run());
+    let (kernel, line, run) = (conv.geometry.kernel[0], conv.line(), conv.run());
     let first = group * LANES;
     let mut bias = [0.0; LANES];
     bias.copy_from_slice(&conv.bias[first..first + LANES]);

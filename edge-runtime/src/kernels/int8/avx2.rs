@@ -8,15 +8,15 @@ use std::arch::x86_64::*;
 pub(super) use self::rescale::Factors;
 use self::rescale::{Ends, FactorGroup};
 use super::super::Isa;
-use super::{LANES, PreparedAdd, PreparedConv, PreparedDepthwise, WIDE_LANES};
-use crate::model::Requantization;
+use super::{LANES, PreparedAdd, PreparedConv, PreparedDepthwise, Rescale, WIDE_LANES};
+use crate::model::{Requantization, Rounding};
 
 /// `input` is the widened, padded input map.
 #[target_feature(enable = "avx2")]
 pub(super) fn conv(conv: &PreparedConv, factors: &Factors, input: &[i16], output: &mut [u8]) {
     let ends = Ends::new(&conv.rescale);
     let factors = factors.groups();
-    let kernel = conv.geometry.kernel;
+    let kernel = conv.geometry.kernel[0];
     let positions = conv.corners.len();
     let groups = conv.bias.len() / LANES;
     // Checks the unchecked reads of `conv_tile`: corners ascend, so the last one is enough.
@@ -76,7 +76,7 @@ unsafe fn conv_tile<const M: usize, const V: usize>(
     position: usize,
     output: &mut [u8],
 ) {
-    let (kernel, line, pairs) = (conv.geometry.kernel, conv.line(), conv.steps);
+    let (kernel, line, pairs) = (conv.geometry.kernel[0], conv.line(), conv.steps);
     let first = group * LANES;
     let corners = &conv.corners[position..position + M];
     let mut sums = [[_mm256_setzero_si256(); V]; M];
@@ -152,7 +152,7 @@ impl Depthwise {
         isa: Isa,
         weight: &[i16],
         bias: &[i32],
-        factors: &[Requantization],
+        rescale: &Rescale,
         largest: &[i32],
         offsets: &[u32],
     ) -> Option<Self> {
@@ -160,7 +160,8 @@ impl Depthwise {
         let (pixel, taps) = (bias.len(), offsets.len());
         let pairs = taps.div_ceil(2);
         let source = |lane: usize| lane / WIDE_LANES * WIDE_LANES + ORDER[lane % WIDE_LANES];
-        let factor = |channel: usize| factors.get(channel).copied().unwrap_or(Requantization::ZERO);
+        let factor =
+            |channel: usize| rescale.factors.get(channel).copied().unwrap_or(Requantization::ZERO);
         let factors: Vec<_> = (0..pixel).map(|lane| factor(source(lane))).collect();
         let largest: Vec<_> =
             (0..pixel).map(|lane| largest.get(source(lane)).copied().unwrap_or(0)).collect();
@@ -181,7 +182,7 @@ impl Depthwise {
         Some(Self {
             weight: packed,
             bias: (0..pixel).map(|lane| bias[source(lane)]).collect(),
-            factors: Factors::new(isa, &factors, &largest)?,
+            factors: Factors::new(isa, rescale.rounding, &factors, &largest)?,
             pairs: offsets
                 .chunks(2)
                 .map(|pair| [pair[0] as usize, pair[pair.len() - 1] as usize])
@@ -289,7 +290,7 @@ impl Add {
     pub fn new(isa: Isa, sides: [(u8, Requantization); 2], sum: Requantization) -> Option<Self> {
         const LARGEST_SIDE: i32 = 255 << 20;
         let group = |factor, largest| {
-            let factors = Factors::new(isa, &[factor; LANES], &[largest; LANES])?;
+            let factors = Factors::new(isa, Rounding::Twice, &[factor; LANES], &[largest; LANES])?;
             factors.groups().first().cloned()
         };
         let [(left_zero, left), (right_zero, right)] = sides;

@@ -30,7 +30,7 @@ fn conv_tile<const M: usize>(
     position: usize,
     output: &mut [u8],
 ) {
-    let (kernel, line, run) = (conv.geometry.kernel, conv.line(), conv.steps);
+    let (kernel, line, run) = (conv.geometry.kernel[0], conv.line(), conv.steps);
     let first = group * LANES;
     let mut bias = [0; LANES];
     bias.copy_from_slice(&conv.bias[first..first + LANES]);

@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
-    Add, Affine, Array, Clip, Conv, Flatten, GlobalAveragePool, Graph, GraphBuilder, GraphError,
-    LeakyRelu, Linear, Op, ParameterId, Place, Quantization, Role, Shape, ValueId, Weights,
+    Add, Affine, Array, AveragePool, Clip, Concat, Conv, ConvTranspose, Flatten, Gather,
+    GlobalAveragePool, Graph, GraphBuilder, GraphError, Groups, HardSwish, LeakyRelu, Linear,
+    MatrixProduct, MaxPool, Multiply, Op, Pad, ParameterId, Place, Quantization, Reshape, Role,
+    Shape, Sigmoid, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
 
-use super::add::FRACTION;
-use super::leaky_relu;
+use super::table;
+
+/// Factor for the fraction bits of the sides of an addition in a file of version 1.
+const FRACTION: f64 = (1u64 << 20) as f64;
 
 /// A model as a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +51,20 @@ pub enum LiftError {
         /// The layer, such as `node3`.
         node: String,
     },
+    /// A layer has no operation of a graph here.
+    #[error("{node}, a {kind}, is not read as a graph")]
+    Unsupported {
+        /// The layer, such as `node3`.
+        node: String,
+        /// The kind of layer.
+        kind: &'static str,
+    },
+    /// It does not read one image of bytes, or has several outputs.
+    #[error(
+        "the model does not have one image as its input and one output, so it is not read as \
+             a graph"
+    )]
+    Interface,
     /// A sum or mean is multiplied by something else than its scales say, or a table has something
     /// else.
     #[error("{node} does not compute what its scales say")]
@@ -56,43 +74,40 @@ pub enum LiftError {
     },
 }
 
-/// The graph of a model. Layer `i` computes the value `node{i}`, from the parameters
+/// The graph of a model. Layer `i` computes the value `node{i}`, or what the output is called, from
+/// the parameters
 /// `node{i}.weight` and `node{i}.bias`. A clamp of bytes becomes a clip to the numbers that these
 /// bytes mean.
 ///
-/// A model that [`super::lower`] made is the same again when the result is lowered. Other models
-/// may have sums with a clamp and linear layers that read maps, which become nodes that are not
-/// lowered, and biases that no fp32 number means exactly, which become the nearest ones.
+/// A model of the operations that spaces have is the same again when the result is lowered. Other
+/// models may have sums with a clamp and linear layers that read maps, which become several layers,
+/// and biases that no fp32 number means exactly, which become the nearest ones.
 ///
 /// # Errors
 /// If the engine does not accept the model, or the model computes something that the graph cannot
 /// say.
 pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
     model.validate()?;
-    let edge::InputSpec { channels, height, width, mean, std } = &model.input;
-    let shape = Shape::new(*channels, &[*height, *width]);
+    let image = model.image().ok_or(LiftError::Interface)?;
+    let [output] = &model.outputs[..] else { return Err(LiftError::Interface) };
+    let edge::InputSpec { channels, height, width, mean, std } = image;
+    let shape = Shape::new(channels, &[height, width]);
     let shape = shape.expect("the engine accepts no empty image, and none that is too large");
-    let mut lifting = Lifting::new(shape)?;
-    match &model.network {
-        edge::Network::Fp32(nodes) => nodes.iter().try_for_each(|node| lifting.float(node))?,
-        edge::Network::Int8 { input, nodes } => {
-            lifting.quantize(lifting.values[0], *input);
-            nodes.iter().try_for_each(|node| lifting.integer(node))?;
-        }
+    let mut lifting = Lifting::new(&model.inputs[0].name, shape, output)?;
+    if let edge::Element::Uint8(quantization) = model.inputs[0].element {
+        lifting.quantize(lifting.values[0], quantization);
     }
-    let Lifting { builder, weights, values, affines, scales } = lifting;
-    let output = *values.last().expect("at least the image");
-    let graph = builder.finish(&[output])?;
-    let quantization = match &model.network {
-        edge::Network::Fp32(_) => None,
-        edge::Network::Int8 { .. } => {
-            let mut quantization = Quantization::none(&graph);
-            affines.into_iter().for_each(|(id, affine)| quantization.set_value(id, affine));
-            scales.into_iter().for_each(|(id, scales)| quantization.set_parameter(id, scales));
-            Some(quantization)
-        }
-    };
-    let normalization = Normalization { mean: mean.clone(), std: std.clone() };
+    model.nodes.iter().try_for_each(|node| lifting.add(node))?;
+    let output = output.value.0 as usize;
+    let Lifting { builder, weights, values, affines, scales, .. } = lifting;
+    let graph = builder.finish(&[values[output]])?;
+    let quantization = model.has_integers().then(|| {
+        let mut quantization = Quantization::none(&graph);
+        affines.into_iter().for_each(|(id, affine)| quantization.set_value(id, affine));
+        scales.into_iter().for_each(|(id, scales)| quantization.set_parameter(id, scales));
+        quantization
+    });
+    let normalization = Normalization { mean, std };
     Ok(Lifted { graph, weights, quantization, normalization })
 }
 
@@ -104,6 +119,8 @@ struct Lifting {
     values: Vec<ValueId>,
     affines: BTreeMap<ValueId, Affine>,
     scales: Vec<(ParameterId, Vec<f64>)>,
+    /// The engine's value that is the output, and its name.
+    output: (usize, String),
 }
 
 /// A convolution or linear layer.
@@ -117,85 +134,55 @@ struct Layer {
 }
 
 impl Lifting {
-    fn new(image: Shape) -> Result<Self, GraphError> {
+    fn new(name: &str, image: Shape, output: &edge::Output) -> Result<Self, GraphError> {
         let mut builder = GraphBuilder::new();
-        let values = vec![builder.input("image", image)?];
+        let values = vec![builder.input(name.to_owned(), image)?];
         let weights = Weights::default();
-        Ok(Self { builder, weights, values, affines: BTreeMap::new(), scales: Vec::new() })
+        let (affines, scales) = (BTreeMap::new(), Vec::new());
+        let output = (output.value.0 as usize, output.name.clone());
+        Ok(Self { builder, weights, values, affines, scales, output })
     }
 
-    fn float(&mut self, node: &edge::FloatNode) -> Result<(), LiftError> {
+    /// Adds a layer, in fp32 or in integers.
+    fn add(&mut self, node: &edge::Node) -> Result<(), LiftError> {
         let inputs = self.inputs(&node.inputs);
-        let clip = |activation: &edge::Activation| match activation {
-            edge::Activation::Linear => None,
-            edge::Activation::Relu => Some(Clip::RELU),
-            edge::Activation::Relu6 => Some(Clip::RELU6),
+        let name = self.name();
+        let unsupported = || LiftError::Unsupported { node: name.clone(), kind: node.layer.name() };
+        let scale = |element| match element {
+            edge::Element::Uint8(quantization) => f64::from(quantization.scale),
+            edge::Element::Fp32 => 1.0,
         };
+        let affines: Vec<Option<Affine>> =
+            inputs.iter().map(|input| self.affines.get(input).copied()).collect();
+        let scales: Vec<f64> =
+            affines.iter().map(|a| a.map_or(1.0, |affine| f64::from(affine.scale))).collect();
+        let output = scale(node.output);
         match &node.layer {
-            edge::FloatLayer::Conv(edge::FloatConv { conv, activation }) => {
-                self.layer(float_conv(conv, false), inputs[0], clip(activation))
+            edge::Layer::FloatConv(edge::FloatConv { conv, activation }) => {
+                let (op, weight_shape) = geometry(conv);
+                let (weight, bias) = (conv.weight.clone(), conv.bias.clone());
+                let layer = Layer { op, weight_shape, weight, bias, scales: None };
+                self.layer(layer, inputs[0], float_clip(*activation))?;
             }
-            edge::FloatLayer::Depthwise(edge::FloatDepthwise { conv, activation }) => {
-                self.layer(float_conv(conv, true), inputs[0], clip(activation))
+            edge::Layer::IntConv(layer) => {
+                let clip = self.layer_clip(layer.clamp, quantization(node.output))?;
+                let layer = self.int_conv(layer, [scales[0], output])?;
+                self.layer(layer, inputs[0], clip)?;
             }
-            edge::FloatLayer::Add(_) => self.node(Add, &inputs, &[], None),
-            edge::FloatLayer::GlobalAveragePool(_) => {
-                self.node(GlobalAveragePool, &inputs, &[], None)
+            edge::Layer::FloatConvTranspose(edge::FloatConvTranspose { conv, activation }) => {
+                let (op, weight_shape) = transposed_geometry(conv);
+                let (weight, bias) = (conv.weight.clone(), conv.bias.clone());
+                let layer = Layer { op, weight_shape, weight, bias, scales: None };
+                self.layer(layer, inputs[0], float_clip(*activation))?;
             }
-            edge::FloatLayer::LeakyRelu(edge::FloatLeakyRelu { slope }) => {
-                self.node(LeakyRelu { slope: *slope }, &inputs, &[], None)
-            }
-            edge::FloatLayer::Linear(linear) => {
+            edge::Layer::FloatLinear(linear) => {
                 let input = self.vector(inputs[0])?;
                 let (weight, bias) = (linear.weight.clone(), linear.bias.clone());
                 let weight_shape = vec![linear.out_features, linear.in_features];
                 let op = Op::from(Linear);
-                self.layer(Layer { op, weight_shape, weight, bias, scales: None }, input, None)
+                self.layer(Layer { op, weight_shape, weight, bias, scales: None }, input, None)?;
             }
-        }
-    }
-
-    fn integer(&mut self, node: &edge::IntNode) -> Result<(), LiftError> {
-        let inputs = self.inputs(&node.inputs);
-        let scales: Vec<f64> =
-            inputs.iter().map(|input| f64::from(self.affines[input].scale)).collect();
-        let output = f64::from(node.output.scale);
-        match &node.layer {
-            edge::IntLayer::Conv(edge::IntConv { conv, requantize, clamp }) => {
-                let clip = self.layer_clip(*clamp, node.output)?;
-                let layer = self.int_conv(conv, false, requantize, [scales[0], output])?;
-                self.layer(layer, inputs[0], clip)?;
-            }
-            edge::IntLayer::Depthwise(edge::IntDepthwise { conv, requantize, clamp }) => {
-                let clip = self.layer_clip(*clamp, node.output)?;
-                let layer = self.int_conv(conv, true, requantize, [scales[0], output])?;
-                self.layer(layer, inputs[0], clip)?;
-            }
-            edge::IntLayer::Add(edge::IntAdd { sides, output: sum, clamp }) => {
-                let twice = 2.0 * scales[0].max(scales[1]);
-                self.check_factor(sides[0], scales[0] / twice)?;
-                self.check_factor(sides[1], scales[1] / twice)?;
-                self.check_factor(*sum, twice / (FRACTION * output))?;
-                let clip = match clamp {
-                    (u8::MIN, u8::MAX) => None,
-                    clamp => Some(self.clip(*clamp, node.output)?),
-                };
-                self.node(Add, &inputs, &[], clip)?;
-            }
-            edge::IntLayer::GlobalAveragePool(edge::IntGlobalAveragePool { requantize }) => {
-                let positions = self.builder.shape(inputs[0]).positions() as f64;
-                self.check_factor(*requantize, scales[0] / (positions * output))?;
-                self.node(GlobalAveragePool, &inputs, &[], None)?;
-            }
-            edge::IntLayer::LeakyRelu(edge::IntLeakyRelu { slope, table }) => {
-                let Affine { scale, zero_point } = self.affines[&inputs[0]];
-                let input = edge::Quantization { scale, zero_point };
-                if **table != leaky_relu::table(*slope, input, node.output) {
-                    return Err(LiftError::Factor { node: self.name() });
-                }
-                self.node(LeakyRelu { slope: *slope }, &inputs, &[], None)?;
-            }
-            edge::IntLayer::Linear(edge::IntLinear { linear, logit_scale }) => {
+            edge::Layer::IntLinear(edge::IntLinear { linear, logit_scale }) => {
                 if logit_scale.iter().any(|&scale| scale <= 0.0) {
                     return Err(LiftError::Scale { node: self.name() });
                 }
@@ -207,10 +194,129 @@ impl Lifting {
                     self.reals(Linear.into(), weight_shape, (weight, bias), units, scales[0])?;
                 self.layer(layer, input, None)?;
             }
+            edge::Layer::Binary(edge::Binary { function }) => match function {
+                edge::BinaryFunction::Add => self.node(Add, &inputs, &[], None)?,
+                edge::BinaryFunction::Multiply => self.node(Multiply, &inputs, &[], None)?,
+                edge::BinaryFunction::Divide
+                | edge::BinaryFunction::Equal
+                | edge::BinaryFunction::Less
+                | edge::BinaryFunction::LessOrEqual
+                | edge::BinaryFunction::Maximum
+                | edge::BinaryFunction::Minimum
+                | edge::BinaryFunction::Power
+                | edge::BinaryFunction::Subtract => return Err(unsupported()),
+            },
+            edge::Layer::IntAddTwice(edge::IntAddTwice { sides, output: sum, clamp }) => {
+                let twice = 2.0 * scales[0].max(scales[1]);
+                self.check_factor(sides[0].to_real(), scales[0] / twice)?;
+                self.check_factor(sides[1].to_real(), scales[1] / twice)?;
+                self.check_factor(sum.to_real(), twice / (FRACTION * output))?;
+                let clip = self.any_clip(*clamp, quantization(node.output))?;
+                self.node(Add, &inputs, &[], clip)?;
+            }
+            edge::Layer::IntSum(edge::IntSum { multipliers, shift, clamp }) => {
+                for (multiplier, scale) in multipliers.iter().zip(&scales) {
+                    let factor = f64::from(*multiplier) * 2f64.powi(-(*shift as i32));
+                    self.check_factor(factor, scale / output)?;
+                }
+                let clip = self.any_clip(*clamp, quantization(node.output))?;
+                self.node(Add, &inputs, &[], clip)?;
+            }
+            edge::Layer::IntProduct(edge::IntProduct { requantize, clamp }) => {
+                self.check_factor(requantize.to_real(), scales[0] * scales[1] / output)?;
+                let clip = self.any_clip(*clamp, quantization(node.output))?;
+                self.node(Multiply, &inputs, &[], clip)?;
+            }
+            edge::Layer::Reduce(reduce) => {
+                self.check_global_mean(reduce, inputs[0], unsupported)?;
+                self.node(GlobalAveragePool, &inputs, &[], None)?;
+            }
+            edge::Layer::IntReduce(edge::IntReduce { reduce, requantize }) => {
+                self.check_global_mean(reduce, inputs[0], unsupported)?;
+                let positions = self.builder.shape(inputs[0]).positions() as f64;
+                self.check_factor(requantize.to_real(), scales[0] / (positions * output))?;
+                self.node(GlobalAveragePool, &inputs, &[], None)?;
+            }
+            edge::Layer::Map(edge::Map { function }) => {
+                let op = function_op(*function).ok_or_else(unsupported)?;
+                self.node(op, &inputs, &[], None)?;
+            }
+            edge::Layer::Table(edge::Table { function, tables }) => {
+                let function = function.ok_or_else(unsupported)?;
+                let op = function_op(function).ok_or_else(unsupported)?;
+                let Affine { scale, zero_point } = affines[0].ok_or_else(unsupported)?;
+                let input = edge::Quantization { scale, zero_point };
+                if *tables != table(input, quantization(node.output), |x| function.apply(x)) {
+                    return Err(LiftError::Factor { node: self.name() });
+                }
+                self.node(op, &inputs, &[], None)?;
+            }
+            edge::Layer::MaxPool(edge::MaxPool { axes }) => {
+                let (axes, kernel) = windows(axes);
+                self.node(
+                    MaxPool { kernel: kernel.into(), axes: axes.into() },
+                    &inputs,
+                    &[],
+                    None,
+                )?;
+            }
+            edge::Layer::AveragePool(edge::AveragePool { axes, counted }) => {
+                let (axes, kernel) = windows(axes);
+                let (kernel, axes) = (kernel.into(), axes.into());
+                let counted = counted.clone().into();
+                self.node(AveragePool { kernel, axes, counted }, &inputs, &[], None)?;
+            }
+            edge::Layer::Concat(edge::Concat { axis }) => {
+                self.node(Concat { axis: *axis }, &inputs, &[], None)?;
+            }
+            edge::Layer::Gather(edge::Gather { axis, indices }) => {
+                let op = Gather { axis: *axis, indices: indices.clone() };
+                self.node(op, &inputs, &[], None)?;
+            }
+            edge::Layer::Transpose(edge::Transpose { order }) => {
+                self.node(Transpose { order: order.clone().into() }, &inputs, &[], None)?;
+            }
+            edge::Layer::Reshape(edge::Reshape { sizes }) => match sizes[..] {
+                [_] => self.node(Flatten, &inputs, &[], None)?,
+                _ => self.node(Reshape { sizes: sizes.clone().into() }, &inputs, &[], None)?,
+            },
+            edge::Layer::Pad(edge::Pad { before, after, fill: edge::Fill::Fp32(value) }) => {
+                let (before, after) = (before.clone().into(), after.clone().into());
+                self.node(Pad { before, after, value: *value }, &inputs, &[], None)?;
+            }
+            edge::Layer::MatrixProduct(edge::MatrixProduct { transposed }) => {
+                self.node(MatrixProduct { transposed: *transposed }, &inputs, &[], None)?;
+            }
+            edge::Layer::Constant(_)
+            | edge::Layer::Dequantize(_)
+            | edge::Layer::IntAveragePool(_)
+            | edge::Layer::IntConvTranspose(_)
+            | edge::Layer::IntResize(_)
+            | edge::Layer::LayerNormalization(_)
+            | edge::Layer::Pad(_)
+            | edge::Layer::Prelu(_)
+            | edge::Layer::Quantize(_)
+            | edge::Layer::Resize(_)
+            | edge::Layer::Select(_)
+            | edge::Layer::Softmax(_) => return Err(unsupported()),
         }
-        let value = *self.values.last().expect("added above");
-        self.quantize(value, node.output);
+        if let edge::Element::Uint8(quantization) = node.output {
+            let value = *self.values.last().expect("added above");
+            self.quantize(value, quantization);
+        }
         Ok(())
+    }
+
+    /// Checks that a reduction is the mean of each channel.
+    fn check_global_mean(
+        &self,
+        reduce: &edge::Reduce,
+        input: ValueId,
+        otherwise: impl Fn() -> LiftError,
+    ) -> Result<(), LiftError> {
+        let axes = 1 + self.builder.shape(input).space().len();
+        let means = [true, false].map(|keep| edge::Reduce::global_mean(axes, keep));
+        if means.contains(reduce) { Ok(()) } else { Err(otherwise()) }
     }
 
     /// The name of the layer that comes next.
@@ -222,16 +328,13 @@ impl Lifting {
         inputs.iter().map(|input| self.values[input.0 as usize]).collect()
     }
 
-    /// Notes how a value is held. The engine has a place for the quantization of the logits, and
-    /// does not use it; what is there need not be valid.
+    /// Notes how a value is held.
     fn quantize(
         &mut self,
         value: ValueId,
         edge::Quantization { scale, zero_point }: edge::Quantization,
     ) {
-        if scale > 0.0 && scale.is_finite() {
-            self.affines.insert(value, Affine { scale, zero_point });
-        }
+        self.affines.insert(value, Affine { scale, zero_point });
     }
 
     /// A value as a vector, flattened if need be.
@@ -275,7 +378,11 @@ impl Lifting {
         parameters: &[ParameterId],
         clip: Option<Clip>,
     ) -> Result<(), LiftError> {
-        let (name, place) = (self.name(), Place::default);
+        let place = Place::default;
+        let name = match &self.output {
+            (value, name) if *value == self.values.len() => name.clone(),
+            _ => self.name(),
+        };
         let value = match clip {
             None => self.builder.node(name, op, inputs, parameters, place())?,
             Some(clip) => {
@@ -302,6 +409,18 @@ impl Lifting {
         }
     }
 
+    /// The clip that the clamp of another layer means.
+    fn any_clip(
+        &self,
+        clamp: (u8, u8),
+        output: edge::Quantization,
+    ) -> Result<Option<Clip>, LiftError> {
+        match clamp {
+            (u8::MIN, u8::MAX) => Ok(None),
+            clamp => Ok(Some(self.clip(clamp, output)?)),
+        }
+    }
+
     /// The clip to the numbers that a range of bytes means.
     fn clip(&self, clamp: (u8, u8), output: edge::Quantization) -> Result<Clip, LiftError> {
         let (low, high) = (output.dequantize(clamp.0), output.dequantize(clamp.1));
@@ -314,9 +433,9 @@ impl Lifting {
 
     /// Checks that a layer multiplies by what its scales say. What is off by less than `2^-16`
     /// moves no byte by more than a level.
-    fn check_factor(&self, given: edge::Requantization, expected: f64) -> Result<(), LiftError> {
+    fn check_factor(&self, given: f64, expected: f64) -> Result<(), LiftError> {
         let expected = edge::Requantization::from_real(expected).to_real();
-        let error = (given.to_real() - expected).abs();
+        let error = (given - expected).abs();
         if error <= expected * 2f64.powi(-16) + 2f64.powi(-31) {
             Ok(())
         } else {
@@ -326,13 +445,15 @@ impl Lifting {
 
     fn int_conv(
         &self,
-        conv: &edge::Conv<i8, i32>,
-        depthwise: bool,
-        factors: &[edge::Requantization],
+        layer: &edge::IntConv,
         [input, output]: [f64; 2],
     ) -> Result<Layer, LiftError> {
-        let units = factors.iter().map(|&factor| Unit::of_factor(factor, output));
-        let (op, weight_shape) = geometry(conv, depthwise);
+        let edge::IntConv { conv, weight_scale, requantize, .. } = layer;
+        let units = requantize.iter().enumerate().map(|(channel, &factor)| {
+            let unit = Unit::of_factor(factor, output);
+            weight_scale.get(channel).map_or(unit, |&scale| unit.with_scale(scale, input))
+        });
+        let (op, weight_shape) = geometry(conv);
         self.reals(op, weight_shape, (&conv.weight, &conv.bias), units, input)
     }
 
@@ -372,22 +493,82 @@ impl Lifting {
     }
 }
 
-fn float_conv(conv: &edge::Conv<f32, f32>, depthwise: bool) -> Layer {
-    let (op, weight_shape) = geometry(conv, depthwise);
-    let (weight, bias) = (conv.weight.clone(), conv.bias.clone());
-    Layer { op, weight_shape, weight, bias, scales: None }
+/// The clip that an activation is.
+fn float_clip(activation: edge::Activation) -> Option<Clip> {
+    match activation {
+        edge::Activation::Linear => None,
+        edge::Activation::Relu => Some(Clip::RELU),
+        edge::Activation::Relu6 => Some(Clip::RELU6),
+        edge::Activation::Clip { low, high } => Some(Clip { low, high }),
+    }
+}
+
+/// The operation that computes a function.
+fn function_op(function: edge::Function) -> Option<Op> {
+    match function {
+        edge::Function::Clip { low, high } => Some(Clip { low, high }.into()),
+        edge::Function::HardSwish => Some(HardSwish.into()),
+        edge::Function::LeakyRelu { slope } => Some(LeakyRelu { slope }.into()),
+        edge::Function::Sigmoid => Some(Sigmoid.into()),
+        edge::Function::Absolute
+        | edge::Function::Elu { .. }
+        | edge::Function::Erf
+        | edge::Function::Exponential
+        | edge::Function::Gelu
+        | edge::Function::GeluTanh
+        | edge::Function::HardSigmoid { .. }
+        | edge::Function::Logarithm
+        | edge::Function::Power { .. }
+        | edge::Function::Scale { .. }
+        | edge::Function::Silu
+        | edge::Function::Softplus
+        | edge::Function::SquareRoot
+        | edge::Function::Tanh => None,
+    }
+}
+
+/// The quantization of a layer in integers.
+fn quantization(element: edge::Element) -> edge::Quantization {
+    match element {
+        edge::Element::Uint8(quantization) => quantization,
+        edge::Element::Fp32 => unreachable!("the model is valid"),
+    }
+}
+
+/// How windows move, and their kernels.
+fn windows(axes: &[edge::WindowAxis]) -> (Vec<WindowAxis>, Vec<u32>) {
+    let window = |axis: &edge::WindowAxis| {
+        let &edge::WindowAxis { stride, dilation, before, after, .. } = axis;
+        WindowAxis { stride, dilation, before, after }
+    };
+    (axes.iter().map(window).collect(), axes.iter().map(|axis| axis.kernel).collect())
+}
+
+/// The operation, and the shape of its weight. A convolution of a vector is a linear layer.
+fn geometry<W, B>(conv: &edge::Conv<W, B>) -> (Op, Vec<u32>) {
+    let edge::Conv { in_channels, out_channels, groups, .. } = *conv;
+    let (axes, kernel) = windows(&conv.axes);
+    let op = if axes.is_empty() && groups == 1 {
+        Op::from(Linear)
+    } else {
+        Op::from(Conv { axes: axes.into(), groups: Groups::of(groups, in_channels) })
+    };
+    let mut weight_shape = vec![out_channels, in_channels / groups];
+    weight_shape.extend(kernel);
+    (op, weight_shape)
 }
 
 /// The operation, and the shape of its weight.
-fn geometry<W, B>(conv: &edge::Conv<W, B>, depthwise: bool) -> (Op, Vec<u32>) {
-    let edge::Conv { in_channels, out_channels, kernel, stride, padding, .. } = *conv;
-    let mut op =
-        if depthwise { Conv::depthwise(kernel, stride) } else { Conv::dense(kernel, stride) };
-    for axis in &mut op.axes {
-        (axis.before, axis.after) = (padding, padding);
-    }
-    let reads = if depthwise { 1 } else { in_channels };
-    (op.into(), vec![out_channels, reads, kernel, kernel])
+fn transposed_geometry<W, B>(conv: &edge::ConvTranspose<W, B>) -> (Op, Vec<u32>) {
+    let edge::ConvTranspose { in_channels, out_channels, groups, .. } = *conv;
+    let axis = |axis: &edge::TransposedAxis| {
+        let &edge::TransposedAxis { stride, dilation, before, after, extra, .. } = axis;
+        TransposedAxis { stride, dilation, before, after, extra }
+    };
+    let axes = conv.axes.iter().map(axis).collect();
+    let mut weight_shape = vec![out_channels, in_channels / groups];
+    weight_shape.extend(conv.axes.iter().map(|axis| axis.kernel));
+    (ConvTranspose { axes, groups: Groups::of(groups, in_channels) }.into(), weight_shape)
 }
 
 /// The real number that 1 means in the accumulator of a channel. A model does not store it, but
@@ -424,6 +605,18 @@ impl Unit {
         let (step, steps) = (2f64.powi(shift - 31) * output, f64::from(multiplier));
         let [low, high] = [steps - below, steps + Self::HALF].map(|steps| steps * step);
         Self { low, likely: (steps * step).max(low), high }
+    }
+
+    /// Those that also have this scale of the weight in fp32, if there are any.
+    fn with_scale(self, weight_scale: f32, input: f64) -> Self {
+        let scale = f64::from(weight_scale);
+        let [below, above] = [weight_scale.next_down(), weight_scale.next_up()].map(f64::from);
+        let low = self.low.max((scale - (scale - below) * Self::HALF) * input);
+        let high = self.high.min((scale + (above - scale) * Self::HALF) * input);
+        if low > high {
+            return self;
+        }
+        Self { low, likely: self.likely.clamp(low, high), high }
     }
 
     /// The units with which logits have this scale, which is above 0.

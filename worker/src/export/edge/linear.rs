@@ -1,40 +1,56 @@
-//! The linear layer at the end, whose output is the logits. In integers it is not requantized.
+//! Linear layers. Those of a vector at the end of the network compute logits, which are not
+//! requantized; those at several positions are convolutions with kernels of one position.
 
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::Linear;
 
-use super::{Integers, Lower, LowerError, Site};
+use super::{Integer, Lower, LowerError, Site};
 
 impl Lower for Linear {
-    fn float(&self, site: &Site<'_>) -> Result<edge::FloatLayer, LowerError> {
-        Ok(edge::FloatLayer::Linear(layer(site, site.weight().to_vec(), site.bias())?))
+    fn float(&self, site: &Site<'_>) -> Result<edge::Layer, LowerError> {
+        let (weight, bias) = (site.weight().to_vec(), site.bias());
+        Ok(if site.input_shape().space().is_empty() && site.clip.is_none() {
+            layer(site, weight, bias).into()
+        } else {
+            let conv = pointwise(site, weight, bias);
+            edge::FloatConv { conv, activation: site.activation() }.into()
+        })
     }
 
-    fn integer(&self, site: &Site<'_>) -> Result<edge::IntLayer, LowerError> {
-        let Integers { weight, bias, scales } = site.integers()?;
-        let input = site.scale(site.node.inputs[0])?;
-        let linear = layer(site, weight, bias)?;
-        let logit_scale = scales.iter().map(|scale| (scale * input) as f32).collect();
-        Ok(edge::IntLayer::Linear(edge::IntLinear { linear, logit_scale }))
+    fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError> {
+        let integers = site.integers()?;
+        let vector = site.input_shape().space().is_empty();
+        if vector && site.clip.is_none() && site.graph.outputs().contains(&site.output) {
+            let input = site.input_scale(0);
+            let logit_scale = integers.scales.iter().map(|scale| (scale * input) as f32).collect();
+            let linear = layer(site, integers.weight, integers.bias);
+            return Ok(Integer::Real(edge::IntLinear { linear, logit_scale }.into()));
+        }
+        let (weight_scale, requantize) = (integers.weight_scale(), integers.requantize(site)?);
+        let conv = pointwise(site, integers.weight, integers.bias);
+        let clamp = site.clamp()?;
+        Ok(Integer::Layer(edge::IntConv { conv, weight_scale, requantize, clamp }.into()))
     }
 }
 
-fn layer<W, B>(
-    site: &Site<'_>,
-    weight: Vec<W>,
-    bias: Vec<B>,
-) -> Result<edge::Linear<W, B>, LowerError> {
-    let (input, output) = (site.input_shape(), site.graph.shape(site.output));
-    if site.clip.is_some() || site.graph.outputs() != [site.output] {
-        return Err(site.unsupported(" that is not the last layer"));
-    }
-    if !input.space().is_empty() {
-        return Err(site.unsupported(" at several positions"));
-    }
-    Ok(edge::Linear {
-        in_features: input.channels(),
-        out_features: output.channels(),
+fn layer<W, B>(site: &Site<'_>, weight: Vec<W>, bias: Vec<B>) -> edge::Linear<W, B> {
+    edge::Linear {
+        in_features: site.input_shape().channels(),
+        out_features: site.graph.shape(site.output).channels(),
         weight,
         bias,
-    })
+    }
+}
+
+/// The same at each position.
+fn pointwise<W, B>(site: &Site<'_>, weight: Vec<W>, bias: Vec<B>) -> edge::Conv<W, B> {
+    let shape = site.input_shape();
+    edge::Conv {
+        in_channels: shape.channels(),
+        out_channels: site.graph.shape(site.output).channels(),
+        groups: 1,
+        axes: vec![edge::WindowAxis::new(1, 1, 0); shape.space().len()],
+        weight,
+        bias,
+    }
 }

@@ -1,6 +1,10 @@
 //! Lowers a graph to a model of the edge runtime, in fp32 or, where it is annotated, in integers.
-//! One file per operation that the engine runs says what layer it becomes. It decides nothing about
-//! the network: folding and quantization come before.
+//! One file per operation says what layer it becomes. It decides nothing about the network: folding
+//! and quantization come before.
+//!
+//! In integers, values have the scales of the annotation, except that operations which only move
+//! numbers hand on the scale of what they read. An operation that has no form in integers is
+//! computed in fp32, between layers that convert.
 
 mod error;
 mod lift;
@@ -8,7 +12,7 @@ mod lift;
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
-    self as graph, Affine, Clip, Graph, Node, Op, Operation as _, Quantization, ValueId, Weights,
+    self as graph, Affine, Clip, Graph, Node, Op, Quantization, ValueId, Weights,
 };
 
 pub use error::LowerError;
@@ -17,68 +21,102 @@ pub use lift::{LiftError, Lifted, lift};
 /// What an operation becomes in the engine.
 trait Lower {
     /// The layer in fp32.
-    fn float(&self, site: &Site<'_>) -> Result<edge::FloatLayer, LowerError>;
+    fn float(&self, site: &Site<'_>) -> Result<edge::Layer, LowerError>;
 
-    /// The layer in integers. The values that it reads and writes are quantized, and its weight is.
-    fn integer(&self, site: &Site<'_>) -> Result<edge::IntLayer, LowerError>;
+    /// The layer in integers. The values that it reads are bytes.
+    fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError>;
 }
 
-/// Lists what the engine runs, and what it does not run. Each line is the name of the file and the
-/// operation.
+/// What an operation becomes in integers.
+enum Integer {
+    /// A layer whose output has the scale of the annotation.
+    Layer(edge::Layer),
+    /// A layer that moves bytes, whose output has the scale of its input.
+    Moves(edge::Layer),
+    /// A layer that moves bytes of several inputs, which get the scale of the output first.
+    Joins(edge::Layer),
+    /// A layer that reads bytes and writes fp32.
+    Real(edge::Layer),
+    /// Nothing: it is computed in fp32.
+    None,
+}
+
+/// Lists the operations. Each line is the name of the file and the operation.
 macro_rules! layers {
-    (runs { $($file:ident: $operation:ident,)+ } does_not_run { $($other:ident,)+ }) => {
+    ($($file:ident: $operation:ident,)+) => {
         $(mod $file;)+
 
-        fn float_layer(site: &Site<'_>) -> Result<edge::FloatLayer, LowerError> {
+        fn float_layer(site: &Site<'_>) -> Result<edge::Layer, LowerError> {
             match &site.node.op {
                 $(Op::$operation(op) => op.float(site),)+
-                $(Op::$other(_))|+ => Err(site.unsupported("")),
             }
         }
 
-        fn integer_layer(site: &Site<'_>) -> Result<edge::IntLayer, LowerError> {
+        fn integer_layer(site: &Site<'_>) -> Result<Integer, LowerError> {
             match &site.node.op {
                 $(Op::$operation(op) => op.integer(site),)+
-                $(Op::$other(_))|+ => Err(site.unsupported("")),
             }
         }
     };
 }
 
 layers! {
-    runs {
-        add: Add,
-        conv: Conv,
-        global_average_pool: GlobalAveragePool,
-        leaky_relu: LeakyRelu,
-        linear: Linear,
-    }
-    does_not_run {
-        AveragePool,
-        BatchNormalization,
-        // One right after a convolution is part of it.
-        Clip,
-        Concat,
-        ConvTranspose,
-        Flatten,
-        Gather,
-        HardSwish,
-        MatrixProduct,
-        MaxPool,
-        Multiply,
-        Pad,
-        Reshape,
-        Resize,
-        Sigmoid,
-        Transpose,
+    add: Add,
+    average_pool: AveragePool,
+    batch_normalization: BatchNormalization,
+    clip: Clip,
+    concat: Concat,
+    conv: Conv,
+    conv_transpose: ConvTranspose,
+    flatten: Flatten,
+    gather: Gather,
+    global_average_pool: GlobalAveragePool,
+    hard_swish: HardSwish,
+    leaky_relu: LeakyRelu,
+    linear: Linear,
+    matrix_product: MatrixProduct,
+    max_pool: MaxPool,
+    multiply: Multiply,
+    pad: Pad,
+    reshape: Reshape,
+    resize: Resize,
+    sigmoid: Sigmoid,
+    transpose: Transpose,
+}
+
+/// How arrays come from outside, and go there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interface {
+    /// One per input of the network.
+    pub inputs: Vec<InputForm>,
+    /// For each output of the network, which axis of it axis `i` of its array is. Empty if the
+    /// arrays have the order of the axes that the network has: channels first.
+    pub output_orders: Vec<Vec<u32>>,
+}
+
+/// How arrays for an input come from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputForm {
+    /// Constants for bytes; `None` if the arrays are in fp32.
+    pub normalization: Option<Normalization>,
+    /// Which axis of the input axis `i` of the array is. Empty for the order that it has.
+    pub order: Vec<u32>,
+}
+
+impl Interface {
+    /// One input of bytes, and all arrays channels first.
+    #[must_use]
+    pub fn image(normalization: &Normalization) -> Self {
+        let form = InputForm { normalization: Some(normalization.clone()), order: Vec::new() };
+        Self { inputs: vec![form], output_orders: Vec::new() }
     }
 }
 
-/// The model of a network that is folded already: in integers as `quantization` annotates it, or
-/// in fp32.
+/// The model of a network that reads one image and is folded already: in integers as `quantization`
+/// annotates it, or in fp32.
 ///
 /// # Errors
-/// If the engine does not run one of the operations, or a value is not quantized.
+/// See [`lower_as`].
 ///
 /// # Panics
 /// If `weights` or `quantization` do not fit `graph`, or `normalization` has the wrong number of
@@ -89,33 +127,73 @@ pub fn lower(
     quantization: Option<&Quantization>,
     normalization: &Normalization,
 ) -> Result<edge::Model, LowerError> {
-    let sites = sites(graph, weights, quantization)?;
-    let input = input_spec(graph, normalization)?;
-    let network = match quantization {
-        None => {
-            let nodes = sites.iter().map(|site| {
-                Ok(edge::FloatNode { inputs: site.inputs.clone(), layer: float_layer(site)? })
-            });
-            edge::Network::Fp32(nodes.collect::<Result<_, _>>()?)
-        }
-        Some(quantization) => {
-            let image = graph.inputs().next().ok_or(LowerError::Inputs { given: 0 })?;
-            let image = engine_quantization(affine(graph, quantization, image)?);
-            let nodes = sites.iter().map(|site| {
-                let output = engine_quantization(site.affine(site.output)?);
-                let layer = integer_layer(site)?;
-                Ok(edge::IntNode { inputs: site.inputs.clone(), layer, output })
-            });
-            edge::Network::Int8 { input: image, nodes: nodes.collect::<Result<_, _>>()? }
-        }
+    input_spec(graph, normalization)?;
+    lower_as(graph, weights, quantization, &Interface::image(normalization))
+}
+
+/// The model of a network that is folded already: in integers as `quantization` annotates it, or in
+/// fp32.
+///
+/// # Errors
+/// If the engine does not run one of the operations, or a value is not quantized.
+///
+/// # Panics
+/// If `weights` or `quantization` do not fit `graph`, or a normalisation has the wrong number of
+/// channels.
+pub fn lower_as(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: Option<&Quantization>,
+    interface: &Interface,
+) -> Result<edge::Model, LowerError> {
+    let given = graph.inputs().len();
+    if given != interface.inputs.len() {
+        return Err(LowerError::Inputs { given, expected: interface.inputs.len() });
+    }
+    let mut lowering = Lowering {
+        graph,
+        quantization,
+        inputs: Vec::with_capacity(given),
+        nodes: Vec::new(),
+        forms: vec![Forms::default(); graph.values().len()],
     };
-    Ok(edge::Model { input, network })
+    for (id, form) in graph.inputs().zip(&interface.inputs) {
+        lowering.input(id, form)?;
+    }
+    let mut clips = graph.absorbed_clips();
+    for (id, node) in graph.nodes() {
+        // Not behind a batch normalisation, which is a layer of its own here.
+        clips[id.index()].take_if(|(clip, _)| graph.node(*clip).inputs[0] != node.output);
+    }
+    let merged = |id| clips.iter().flatten().any(|(clip, _)| *clip == id);
+    for (id, node) in graph.nodes().filter(|(id, _)| !merged(*id)) {
+        let (output, clip) = match clips[id.index()] {
+            Some((last, clip)) => (graph.node(last).output, Some(clip)),
+            None => (node.output, None),
+        };
+        let inputs = Vec::new();
+        lowering.node(Site { graph, weights, quantization, node, clip, output, inputs })?;
+    }
+    let mut outputs = Vec::with_capacity(graph.outputs().len());
+    for (index, &id) in graph.outputs().iter().enumerate() {
+        let Forms { float, bytes } = lowering.forms[id.index()];
+        let value = float.or(bytes.map(|(value, _)| value)).expect("every value is lowered");
+        let axes = 1 + graph.shape(id).space().len();
+        let mut output = edge::Output::new(&graph.value(id).name, value, axes);
+        if let Some(order) = interface.output_orders.get(index).filter(|order| !order.is_empty()) {
+            output.order = order.clone();
+        }
+        outputs.push(output);
+    }
+    let Lowering { inputs, nodes, .. } = lowering;
+    let (rounding, notes) = (edge::Rounding::Once, edge::Notes::default());
+    Ok(edge::Model { inputs, nodes, outputs, rounding, notes })
 }
 
 /// Size and normalisation of the image, for the edge runtime.
 ///
 /// # Errors
-/// If the network does not read a picture.
+/// If the network does not read one picture.
 ///
 /// # Panics
 /// If `normalization` has the wrong number of channels.
@@ -123,6 +201,10 @@ pub fn input_spec(
     graph: &Graph,
     normalization: &Normalization,
 ) -> Result<edge::InputSpec, LowerError> {
+    let given = graph.inputs().len();
+    if given != 1 {
+        return Err(LowerError::Inputs { given, expected: 1 });
+    }
     let shape = graph.input();
     let [height, width] = *shape.space() else {
         return Err(LowerError::Image { shape: shape.to_string() });
@@ -131,6 +213,159 @@ pub fn input_spec(
     let channels = shape.channels() as usize;
     assert!(mean.len() == channels && std.len() == channels, "constants for every image channel");
     Ok(edge::InputSpec { channels: shape.channels(), height, width, mean, std })
+}
+
+/// The model so far.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    quantization: Option<&'a Quantization>,
+    inputs: Vec<edge::Input>,
+    nodes: Vec<edge::Node>,
+    /// By value of the graph.
+    forms: Vec<Forms>,
+}
+
+/// The engine's values that hold a value of the graph.
+#[derive(Debug, Clone, Copy, Default)]
+struct Forms {
+    float: Option<edge::ValueId>,
+    bytes: Option<(edge::ValueId, edge::Quantization)>,
+}
+
+impl Lowering<'_> {
+    fn input(&mut self, id: ValueId, form: &InputForm) -> Result<(), LowerError> {
+        let (value, graph_shape) = (self.graph.value(id), self.graph.shape(id));
+        let element = match self.quantization {
+            None => edge::Element::Fp32,
+            Some(quantization) => {
+                edge::Element::Uint8(engine_quantization(affine(self.graph, quantization, id)?))
+            }
+        };
+        let array = match &form.normalization {
+            None => edge::Array::Fp32,
+            Some(Normalization { mean, std }) => {
+                let channels = graph_shape.channels() as usize;
+                assert!(mean.len() == channels && std.len() == channels, "one per channel");
+                let (mean, std) = (mean.clone(), std.clone());
+                edge::Array::Bytes(edge::Normalization::new(mean, std, element))
+            }
+        };
+        let name = value.name.to_string();
+        let refused = |problem| edge::ModelError::Input { name: name.clone(), problem };
+        let shape = edge::Shape::new(&graph_shape.sizes()).map_err(refused)?;
+        let order = match &form.order[..] {
+            [] => (0..shape.axes() as u32).collect(),
+            order => order.to_vec(),
+        };
+        let number = edge::ValueId(self.inputs.len() as u32);
+        self.keep(id, number, element);
+        self.inputs.push(edge::Input { name, shape, order, array, element });
+        Ok(())
+    }
+
+    fn node(&mut self, mut site: Site<'_>) -> Result<(), LowerError> {
+        let node = site.node;
+        if self.quantization.is_some() {
+            // Bytes, where the value has them or can have them.
+            for &input in &node.inputs {
+                let quantization = match self.forms[input.index()].bytes {
+                    Some((_, quantization)) => quantization,
+                    None => engine_quantization(site.affine(input)?),
+                };
+                site.inputs.push(quantization);
+            }
+            let layer = integer_layer(&site)?;
+            if self.integer(&site, layer)? {
+                return Ok(());
+            }
+        }
+        let layer = float_layer(&site)?;
+        let inputs = node.inputs.iter().map(|&input| self.float(input)).collect();
+        self.push(site.output, inputs, layer, edge::Element::Fp32);
+        Ok(())
+    }
+
+    /// Adds a layer in integers, if there is one.
+    fn integer(&mut self, site: &Site<'_>, layer: Integer) -> Result<bool, LowerError> {
+        let joins = matches!(layer, Integer::Joins(_));
+        let (layer, element) = match layer {
+            Integer::None => return Ok(false),
+            Integer::Layer(layer) | Integer::Joins(layer) => {
+                (layer, edge::Element::Uint8(site.output()?))
+            }
+            Integer::Moves(layer) => (layer, edge::Element::Uint8(site.inputs[0])),
+            Integer::Real(layer) => (layer, edge::Element::Fp32),
+        };
+        let mut inputs = Vec::with_capacity(site.node.inputs.len());
+        for &input in &site.node.inputs {
+            let (mut value, from) = self.bytes(input)?;
+            if let edge::Element::Uint8(to) = element
+                && joins
+                && from != to
+            {
+                let table = edge::Table { function: None, tables: table(from, to, |x| x) };
+                value = self.add(vec![value], table.into(), element);
+            }
+            inputs.push(value);
+        }
+        self.push(site.output, inputs, layer, element);
+        Ok(true)
+    }
+
+    /// A value in fp32, converted if need be.
+    fn float(&mut self, id: ValueId) -> edge::ValueId {
+        if let Some(value) = self.forms[id.index()].float {
+            return value;
+        }
+        let (value, _) = self.forms[id.index()].bytes.expect("values are lowered in order");
+        let real = self.add(vec![value], edge::Dequantize.into(), edge::Element::Fp32);
+        self.forms[id.index()].float = Some(real);
+        real
+    }
+
+    /// A value in bytes, converted if need be.
+    fn bytes(&mut self, id: ValueId) -> Result<(edge::ValueId, edge::Quantization), LowerError> {
+        if let Some(bytes) = self.forms[id.index()].bytes {
+            return Ok(bytes);
+        }
+        let real = self.forms[id.index()].float.expect("values are lowered in order");
+        let quantization = self.quantization.expect("only then are there integers");
+        let quantization = engine_quantization(affine(self.graph, quantization, id)?);
+        let element = edge::Element::Uint8(quantization);
+        let value = self.add(vec![real], edge::Quantize.into(), element);
+        self.forms[id.index()].bytes = Some((value, quantization));
+        Ok((value, quantization))
+    }
+
+    /// Adds the layer that computes a value of the graph.
+    fn push(
+        &mut self,
+        id: ValueId,
+        inputs: Vec<edge::ValueId>,
+        layer: edge::Layer,
+        element: edge::Element,
+    ) {
+        let value = self.add(inputs, layer, element);
+        self.keep(id, value, element);
+    }
+
+    fn add(
+        &mut self,
+        inputs: Vec<edge::ValueId>,
+        layer: edge::Layer,
+        output: edge::Element,
+    ) -> edge::ValueId {
+        self.nodes.push(edge::Node { inputs, layer, output });
+        edge::ValueId((self.inputs.len() + self.nodes.len()) as u32 - 1)
+    }
+
+    fn keep(&mut self, id: ValueId, value: edge::ValueId, element: edge::Element) {
+        let forms = &mut self.forms[id.index()];
+        match element {
+            edge::Element::Fp32 => forms.float = Some(value),
+            edge::Element::Uint8(quantization) => forms.bytes = Some((value, quantization)),
+        }
+    }
 }
 
 /// A node that becomes a layer, with the clip after it if that becomes a part of the layer.
@@ -142,40 +377,8 @@ struct Site<'a> {
     clip: Option<Clip>,
     /// What the layer computes: the node's output, or the clip's.
     output: ValueId,
-    /// What it reads, in the engine's numbers: value 0 is the image, layer `i` computes value
-    /// `i + 1`.
-    inputs: Vec<edge::ValueId>,
-}
-
-/// The layers of a network, in order.
-fn sites<'a>(
-    graph: &'a Graph,
-    weights: &'a Weights,
-    quantization: Option<&'a Quantization>,
-) -> Result<Vec<Site<'a>>, LowerError> {
-    let given = graph.inputs().len();
-    if given != 1 {
-        return Err(LowerError::Inputs { given });
-    }
-    let clips = graph.absorbed_clips();
-    let merged = |id| clips.iter().flatten().any(|(clip, _)| *clip == id);
-    let mut numbers = vec![edge::ValueId(0); graph.values().len()];
-    let mut sites = Vec::with_capacity(graph.nodes().len());
-    for (id, node) in graph.nodes().filter(|(id, _)| !merged(*id)) {
-        let (output, clip) = match clips[id.index()] {
-            Some((last, clip)) => (graph.node(last).output, Some(clip)),
-            None => (node.output, None),
-        };
-        let inputs = node.inputs.iter().map(|input| numbers[input.index()]).collect();
-        sites.push(Site { graph, weights, quantization, node, clip, output, inputs });
-        numbers[output.index()] = edge::ValueId(sites.len() as u32);
-    }
-    let last = sites.last().map(|site| site.output);
-    if graph.outputs().len() == 1 && last == Some(graph.outputs()[0]) {
-        Ok(sites)
-    } else {
-        Err(LowerError::Outputs)
-    }
+    /// In integers, what each input is held in.
+    inputs: Vec<edge::Quantization>,
 }
 
 impl<'a> Site<'a> {
@@ -184,9 +387,14 @@ impl<'a> Site<'a> {
         self.graph.shape(self.node.inputs[0])
     }
 
+    /// Numbers of a parameter.
+    fn parameter(&self, slot: usize) -> &'a [f32] {
+        &self.weights.of(self.graph, self.node.parameters[slot]).data
+    }
+
     /// Numbers of the weight.
     fn weight(&self) -> &'a [f32] {
-        &self.weights.of(self.graph, self.node.parameters[0]).data
+        self.parameter(0)
     }
 
     /// The bias, one per output channel.
@@ -197,11 +405,21 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// The activation that the clip after the node is.
+    fn activation(&self) -> edge::Activation {
+        match self.clip {
+            None => edge::Activation::Linear,
+            Some(Clip::RELU) => edge::Activation::Relu,
+            Some(Clip::RELU6) => edge::Activation::Relu6,
+            Some(Clip { low, high }) => edge::Activation::Clip { low, high },
+        }
+    }
+
     /// The weight and the bias in integers, the bias at scale `input scale * weight scale`.
     fn integers(&self) -> Result<Integers, LowerError> {
         let scales = self.quantization.and_then(|q| q.parameter(self.node.parameters[0]));
         let scales = scales.ok_or_else(|| self.unquantized())?.to_vec();
-        let (weight, input) = (self.weight(), self.scale(self.node.inputs[0])?);
+        let (weight, input) = (self.weight(), self.input_scale(0));
         let filters = weight.chunks_exact(weight.len() / scales.len()).zip(&scales);
         let weight = filters
             .flat_map(|(filter, scale)| {
@@ -213,28 +431,40 @@ impl<'a> Site<'a> {
         Ok(Integers { weight, bias, scales })
     }
 
-    /// The quantization of a value.
+    /// The quantization of a value in the annotation.
     fn affine(&self, value: ValueId) -> Result<Affine, LowerError> {
         let quantization = self.quantization.ok_or_else(|| self.unquantized())?;
         affine(self.graph, quantization, value)
     }
 
-    /// The scale of a value.
-    fn scale(&self, value: ValueId) -> Result<f64, LowerError> {
-        Ok(f64::from(self.affine(value)?.scale))
+    /// The scale of an input in integers.
+    fn input_scale(&self, input: usize) -> f64 {
+        f64::from(self.inputs[input].scale)
+    }
+
+    /// What the output is held in, in integers.
+    fn output(&self) -> Result<edge::Quantization, LowerError> {
+        Ok(engine_quantization(self.affine(self.output)?))
+    }
+
+    /// The scale of the output in integers.
+    fn output_scale(&self) -> Result<f64, LowerError> {
+        Ok(f64::from(self.output()?.scale))
     }
 
     /// Lowest and highest output byte, with the clip.
     fn clamp(&self) -> Result<(u8, u8), LowerError> {
-        let output = engine_quantization(self.affine(self.output)?);
+        let output = self.output()?;
         Ok(match self.clip {
             Some(Clip { low, high }) => (output.quantize(low), output.quantize(high)),
             None => (u8::MIN, u8::MAX),
         })
     }
 
-    fn unsupported(&self, with: &'static str) -> LowerError {
-        LowerError::Unsupported { node: self.name(), kind: self.node.op.kind(), with }
+    /// A function of each byte of the input.
+    fn table(&self, function: edge::Function) -> Result<Integer, LowerError> {
+        let tables = table(self.inputs[0], self.output()?, |x| function.apply(x));
+        Ok(Integer::Layer(edge::Table { function: Some(function), tables }.into()))
     }
 
     fn unquantized(&self) -> LowerError {
@@ -252,6 +482,30 @@ struct Integers {
     bias: Vec<i32>,
     /// Of the weight, one per output channel.
     scales: Vec<f64>,
+}
+
+impl Integers {
+    /// The scales as a model notes them.
+    fn weight_scale(&self) -> Vec<f32> {
+        let positive = |&scale: &f64| (scale as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
+        self.scales.iter().map(positive).collect()
+    }
+
+    /// The factors that make bytes of accumulators.
+    fn requantize(&self, site: &Site<'_>) -> Result<Vec<edge::Requantization>, LowerError> {
+        let (input, output) = (site.input_scale(0), site.output_scale()?);
+        let factors = self.scales.iter().map(|scale| input * scale / output);
+        Ok(factors.map(edge::Requantization::from_real).collect())
+    }
+}
+
+/// The output byte for each input byte.
+fn table(
+    input: edge::Quantization,
+    output: edge::Quantization,
+    function: impl Fn(f32) -> f32,
+) -> Vec<u8> {
+    (0..=u8::MAX).map(|byte| output.quantize(function(input.dequantize(byte)))).collect()
 }
 
 fn affine(graph: &Graph, quantization: &Quantization, id: ValueId) -> Result<Affine, LowerError> {

@@ -5,7 +5,10 @@ use std::ops::ControlFlow;
 use burn::tensor::{Device, Tensor, TensorData};
 use edge::Session;
 use edgesmith_compress::{QuantizeError, fold};
-use edgesmith_graph::{Concat, Conv, GraphBuilder, Groups, Place, Role, Shape};
+use edgesmith_graph::{
+    Add, Concat, Evaluator, Flatten, GraphBuilder, MatrixProduct, MaxPool, Place, Reshape, Shape,
+    Sigmoid, WindowAxis,
+};
 use edgesmith_search_space::{Architecture, DataShape, MAX_VALUE_ELEMENTS};
 use edgesmith_testing::{
     arbitrary_graph, assert_close, images_for, normalization, random_bytes, random_weights,
@@ -119,10 +122,7 @@ proptest! {
         let weights = random_weights(&graph, seed);
         let model = float_model(&graph, &weights, &normalization(&graph)).unwrap();
         let image = random_bytes(&graph, seed);
-        let plane = graph.input().positions() as usize;
-        let pixels = image.iter().enumerate();
-        let normalized: Vec<f32> =
-            pixels.map(|(i, &byte)| model.input.normalized(i / plane, byte)).collect();
+        let normalized = normalized(&model, &image);
         let expected = reference(&graph, &weights, &normalized);
         assert_close(&logits(&model, &image), &expected, 1e-4);
 
@@ -147,9 +147,8 @@ fn every_byte_of_a_grey_image_has_its_own_level() {
     let graph = architecture.graph(DataShape { channels: 1, classes: 2 }).unwrap();
     let weights = random_weights(&graph, 1);
     let model = integer_model(&graph, &weights, &[random_bytes(&graph, 1)]).unwrap();
-    let edge::Network::Int8 { input: code, .. } = model.network else { panic!("integers") };
-    let levels: std::collections::BTreeSet<u8> =
-        (0..=255).map(|byte| code.quantize(model.input.normalized(0, byte))).collect();
+    let edge::Array::Bytes(normalization) = &model.inputs[0].array else { panic!("bytes") };
+    let levels: std::collections::BTreeSet<u8> = normalization.tables.iter().copied().collect();
     assert!(levels.len() >= 255, "{}", levels.len());
 }
 
@@ -160,11 +159,24 @@ fn clips_become_clamps_of_bytes() {
     let clamps = |affine: Affine| {
         let mut quantization = Quantization::none(&graph);
         graph.values().for_each(|(id, _)| quantization.set_value(id, affine));
-        let sites = sites(&graph, &weights, Some(&quantization)).unwrap();
-        ["stem", "stage1.block1.project", "stage2.block1.expand"].map(|name| {
-            let site = sites.iter().find(|site| site.name() == name);
-            site.unwrap().clamp().unwrap()
-        })
+        for (id, parameter) in graph.parameters() {
+            quantization.set_parameter(id, vec![0.1; parameter.shape[0] as usize]);
+        }
+        let normalization = normalization(&graph);
+        let model = lower(&graph, &weights, Some(&quantization), &normalization).unwrap();
+        // The convolutions come in the order of the graph.
+        let clamps: Vec<(u8, u8)> = model
+            .nodes
+            .iter()
+            .filter_map(|node| match &node.layer {
+                edge::Layer::IntConv(conv) => Some(conv.clamp),
+                _ => None,
+            })
+            .collect();
+        let convs = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Conv(_)));
+        let names: Vec<&str> = convs.map(|(_, node)| &*graph.value(node.output).name).collect();
+        ["stem", "stage1.block1.project", "stage2.block1.expand"]
+            .map(|name| clamps[names.iter().position(|other| *other == name).unwrap()])
     };
     // ReLU, nothing, ReLU6.
     let wide = clamps(Affine { scale: 0.04, zero_point: 3 });
@@ -178,7 +190,8 @@ fn the_table_of_a_leaky_relu_has_the_nearest_bytes() {
     let input = edge::Quantization { scale: 0.03, zero_point: 100 };
     let output = edge::Quantization { scale: 0.05, zero_point: 60 };
     for slope in [-0.5, 0.1, 1.5] {
-        let table = leaky_relu::table(slope, input, output);
+        let leaky = edge::Function::LeakyRelu { slope };
+        let table = table(input, output, |x| leaky.apply(x));
         for byte in 0..=u8::MAX {
             let x = input.dequantize(byte);
             let exact = if x < 0.0 { slope * x } else { x };
@@ -190,43 +203,98 @@ fn the_table_of_a_leaky_relu_has_the_nearest_bytes() {
     }
 }
 
+/// The normalised image.
+fn normalized(model: &edge::Model, image: &[u8]) -> Vec<f32> {
+    let edge::Array::Bytes(normalization) = &model.inputs[0].array else { panic!("bytes") };
+    let plane = model.inputs[0].shape.positions();
+    let pixels = image.iter().enumerate();
+    pixels.map(|(i, &byte)| normalization.real(i / plane, byte)).collect()
+}
+
 #[test]
-fn what_the_engine_does_not_run_is_named() {
-    let lowered = |build: &dyn Fn(&mut GraphBuilder, ValueId) -> ValueId| {
-        let mut builder = GraphBuilder::new();
-        let image = builder.input("image", Shape::new(4, &[6, 6]).unwrap()).unwrap();
-        let output = build(&mut builder, image);
-        let graph = builder.finish(&[output]).unwrap();
-        let weights = random_weights(&graph, 1);
-        lower(&graph, &weights, None, &normalization(&graph)).unwrap_err().to_string()
-    };
-    let conv = |conv: Conv, shape: [u32; 4]| {
-        lowered(&|builder, image| {
-            let weight = builder.parameter("w", &shape, Role::Weight).unwrap();
-            builder.node("c", conv.clone(), &[image], &[weight], Place::default()).unwrap()
-        })
-    };
-    let run = "the engine edge-runtime does not run c: a conv";
-    let grouped = Conv { groups: Groups::Equal(2), ..Conv::dense(3, 1) };
-    assert_eq!(conv(grouped, [4, 2, 3, 3]), format!("{run} in groups"));
-    let unequal = format!("{run} with an unequal kernel, stride or padding");
-    assert_eq!(conv(Conv::dense(3, 1), [4, 4, 3, 1]), unequal);
-    let mut uneven = Conv::dense(3, 1);
-    uneven.axes[0].before = 0;
-    assert_eq!(conv(uneven, [4, 4, 3, 3]), unequal);
-    let mut dilated = Conv::dense(3, 1);
-    dilated.axes.iter_mut().for_each(|axis| axis.dilation = 2);
-    assert_eq!(conv(dilated, [4, 4, 3, 3]), format!("{run} with dilation"));
-    let several = format!("{run} with several filters per channel");
-    assert_eq!(conv(Conv::depthwise(3, 1), [8, 1, 3, 3]), several);
-    let concat = lowered(&|builder, image| {
-        builder.node("both", Concat::channels(), &[image, image], &[], Place::default()).unwrap()
-    });
-    assert_eq!(concat, "the engine edge-runtime does not run both: a concat");
-    // Values that nobody calibrated.
+fn what_is_not_quantized_is_named() {
     let graph = residual_graph();
     let (graph, weights) = fold(&graph, &random_weights(&graph, 1));
     let none = Quantization::none(&graph);
     let error = lower(&graph, &weights, Some(&none), &normalization(&graph)).unwrap_err();
     assert!(error.to_string().starts_with("image has no quantization"), "{error}");
+}
+
+/// A network of operations that move bytes, join them, look them up, and one that has no form in
+/// integers.
+fn mixed_graph() -> Graph {
+    let mut builder = GraphBuilder::new();
+    let image = builder.input("image", Shape::new(2, &[6, 6]).unwrap()).unwrap();
+    let mut count = 0;
+    let mut add = |op: Op, inputs: &[ValueId]| {
+        count += 1;
+        let name = format!("n{count}");
+        builder.node(name, op, inputs, &[], Place::default()).unwrap()
+    };
+    let axes = vec![WindowAxis::valid(2); 2];
+    let pooled = add(MaxPool { kernel: vec![2; 2].into(), axes: axes.into() }.into(), &[image]);
+    let shares = add(Sigmoid.into(), &[pooled]);
+    let joined = add(Concat::channels().into(), &[pooled, shares]);
+    let matrix = add(Reshape { sizes: vec![6, 6].into() }.into(), &[joined]);
+    let product = add(MatrixProduct { transposed: [false, true] }.into(), &[matrix, matrix]);
+    let sum = add(Add.into(), &[product, matrix]);
+    let flat = add(Flatten.into(), &[sum]);
+    builder.finish(&[flat, shares]).unwrap()
+}
+
+#[test]
+fn operations_without_a_form_in_integers_run_in_fp32_between() {
+    let graph = mixed_graph();
+    let weights = Weights::default();
+    let images: Vec<Vec<u8>> = (0..20).map(|seed| random_bytes(&graph, seed)).collect();
+    let model = integer_model(&graph, &weights, &images).unwrap();
+    let count = |name| model.nodes.iter().filter(|node| node.layer.name() == name).count();
+    // The sigmoid, and one scale for both that are joined.
+    assert_eq!((count("table"), count("quantize"), count("dequantize")), (3, 1, 1));
+    assert_eq!(count("matrix product"), 1);
+    let float = float_model(&graph, &weights, &normalization(&graph)).unwrap();
+    assert_eq!(float.outputs.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["n7", "n2"]);
+    let evaluator = Evaluator::<f32>::new(&graph, &weights);
+    for image in &images {
+        let values = evaluator.run(vec![normalized(&float, image)]);
+        let [mut exact, mut near] = [&float, &model].map(|model| Session::new(model).unwrap());
+        exact.run(image).unwrap();
+        near.run(image).unwrap();
+        for (index, output) in graph.outputs().iter().enumerate() {
+            assert_close(exact.output(index), &values[output.index()], 1e-5);
+            let largest = values[output.index()].iter().fold(0f32, |m, x| m.max(x.abs()));
+            for (near, exact) in near.output(index).iter().zip(exact.output(index)) {
+                assert!((near - exact).abs() < 0.05 * largest, "{near} {exact}");
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_and_outputs_have_types_and_orders_of_their_own() {
+    let graph = mixed_graph();
+    let interface = Interface {
+        inputs: vec![InputForm { normalization: None, order: vec![1, 2, 0] }],
+        output_orders: vec![Vec::new(), vec![2, 1, 0]],
+    };
+    let model = lower_as(&graph, &Weights::default(), None, &interface).unwrap();
+    assert_eq!(model.image(), None);
+    let listed: Vec<f32> = (0..72).map(|i| (i as f32).sin()).collect();
+    let outside: Vec<f32> =
+        (0..36).flat_map(|position| [listed[position], listed[36 + position]]).collect();
+    let mut session = Session::new(&model).unwrap();
+    session.run_on(&[edge::Tensor::Fp32(&outside)]).unwrap();
+    let values = Evaluator::<f32>::new(&graph, &Weights::default()).run(vec![listed]);
+    assert_close(session.output(0), &values[graph.outputs()[0].index()], 1e-5);
+    let shares = &values[graph.outputs()[1].index()];
+    let transposed: Vec<f32> = (0..18)
+        .map(|at| {
+            let (column, row, channel) = (at / 6, at / 2 % 3, at % 2);
+            shares[channel * 9 + row * 3 + column]
+        })
+        .collect();
+    assert_close(session.output(1), &transposed, 1e-5);
+    let wrong = Interface { inputs: Vec::new(), output_orders: Vec::new() };
+    let error = lower_as(&graph, &Weights::default(), None, &wrong).unwrap_err();
+    assert_eq!(error.to_string(), "the network has 1 inputs, but 0 was expected");
 }

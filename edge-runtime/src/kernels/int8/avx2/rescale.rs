@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::super::{LANES, Rescale};
 use crate::kernels::Isa;
-use crate::model::Requantization;
+use crate::model::{Requantization, Rounding};
 
 /// The factors of all channels, in groups of eight.
 #[derive(Debug)]
@@ -14,13 +14,21 @@ pub(in super::super) struct Factors(Vec<FactorGroup>);
 impl Factors {
     /// `largest` is the largest magnitude of each channel's accumulator. `None` without AVX2, or if
     /// a factor is not supported.
-    pub fn new(isa: Isa, factors: &[Requantization], largest: &[i32]) -> Option<Self> {
+    pub fn new(
+        isa: Isa,
+        rounding: Rounding,
+        factors: &[Requantization],
+        largest: &[i32],
+    ) -> Option<Self> {
         if !isa.has_avx2() {
             return None;
         }
         let groups = factors.chunks(LANES).zip(largest.chunks(LANES));
         groups
-            .map(|(factors, largest)| FactorGroup::new(factors, largest))
+            .map(|(factors, largest)| match rounding {
+                Rounding::Once => Once::new(factors).map(FactorGroup::Once),
+                Rounding::Twice => Twice::new(factors, largest).map(FactorGroup::Twice),
+            })
             .collect::<Option<_>>()
             .map(Self)
     }
@@ -31,13 +39,92 @@ impl Factors {
 }
 
 /// The factors of eight channels.
+#[derive(Debug, Clone)]
+pub(super) enum FactorGroup {
+    Once(Once),
+    Twice(Twice),
+}
+
+impl FactorGroup {
+    /// Multiplies the value of each lane by its factor.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn scale(&self, value: __m256i) -> __m256i {
+        match self {
+            Self::Once(group) => group.scale(value),
+            Self::Twice(group) => group.scale(value),
+        }
+    }
+}
+
+/// Factors of eight channels that round once: `(value * multiplier + half) >> right`, in 64 bits.
+/// AVX2 has no arithmetic shift of 64 bits, so `2^63` is added before a logical one, and what
+/// becomes of it is subtracted afterwards.
+#[derive(Debug, Clone)]
+pub(super) struct Once {
+    multiplier: [i32; LANES],
+    /// `half + 2^63` of the even channels, then of the odd ones.
+    nudge: [[i64; LANES / 2]; 2],
+    /// Of the even channels, then of the odd ones.
+    right: [[i64; LANES / 2]; 2],
+    /// The low half of `2^(63 - right)`.
+    excess: [i32; LANES],
+}
+
+impl Once {
+    /// Takes up to eight factors; the rest are 0. `None` if a factor shifts left, so that a result
+    /// could need more than 32 bits.
+    fn new(factors: &[Requantization]) -> Option<Self> {
+        let mut group = Self {
+            multiplier: [0; LANES],
+            nudge: [[i64::MIN; LANES / 2]; 2],
+            right: [[31; LANES / 2]; 2],
+            excess: [0; LANES],
+        };
+        for (lane, factor) in factors.iter().enumerate() {
+            if factor.shift > 0 {
+                return None;
+            }
+            // 31 to 62.
+            let right = i64::from(31 - factor.shift);
+            group.multiplier[lane] = factor.multiplier;
+            group.nudge[lane % 2][lane / 2] = i64::MIN + (1 << (right - 1));
+            group.right[lane % 2][lane / 2] = right;
+            group.excess[lane] = (1u64 << (63 - right)) as i32;
+        }
+        Some(group)
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn scale(&self, value: __m256i) -> __m256i {
+        // SAFETY: each of these arrays is 32 bytes.
+        let (multiplier, nudge, right, excess) = unsafe {
+            (
+                _mm256_loadu_si256(self.multiplier.as_ptr().cast()),
+                self.nudge.each_ref().map(|nudge| _mm256_loadu_si256(nudge.as_ptr().cast())),
+                self.right.each_ref().map(|right| _mm256_loadu_si256(right.as_ptr().cast())),
+                _mm256_loadu_si256(self.excess.as_ptr().cast()),
+            )
+        };
+        let even = _mm256_mul_epi32(value, multiplier);
+        let odd =
+            _mm256_mul_epi32(_mm256_srli_epi64::<32>(value), _mm256_srli_epi64::<32>(multiplier));
+        let even = _mm256_srlv_epi64(_mm256_add_epi64(even, nudge[0]), right[0]);
+        let odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, nudge[1]), right[1]);
+        let both = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd));
+        _mm256_sub_epi32(both, excess)
+    }
+}
+
+/// Factors of eight channels that round twice.
 ///
-/// `apply` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves
+/// `Requantization::twice` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves
 /// away from zero. With `half` as `2^(right - 1)`, or 0 if `right` is 0, the second is `(high +
 /// half - [high < 0]) >> right`, without the `[high < 0]` if `right` is 0. `half` is already added
 /// to the product, 31 bits higher.
 #[derive(Debug, Clone)]
-pub(super) struct FactorGroup {
+pub(super) struct Twice {
     multiplier: [i32; LANES],
     /// `2^30 + half * 2^31` of the even channels, then of the odd ones.
     nudge: [[i64; LANES / 2]; 2],
@@ -47,7 +134,7 @@ pub(super) struct FactorGroup {
     right: [i32; LANES],
 }
 
-impl FactorGroup {
+impl Twice {
     /// Takes up to eight factors; the rest are 0. `None` if a factor shifts left, or a sum could
     /// overflow.
     fn new(factors: &[Requantization], largest: &[i32]) -> Option<Self> {
@@ -73,10 +160,9 @@ impl FactorGroup {
         Some(group)
     }
 
-    /// Multiplies the value of each lane by its factor.
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub fn scale(&self, value: __m256i) -> __m256i {
+    fn scale(&self, value: __m256i) -> __m256i {
         // SAFETY: each of these arrays is 32 bytes.
         let (multiplier, nudge_even, nudge_odd, negative_below, right) = unsafe {
             (
@@ -162,9 +248,13 @@ mod tests {
     use super::*;
 
     /// Scales eight values with `scale`. `None` if AVX2 is missing or a factor is not supported.
-    fn scaled(factors: &[Requantization], values: [i32; LANES]) -> Option<[i32; LANES]> {
+    fn scaled(
+        rounding: Rounding,
+        factors: &[Requantization],
+        values: [i32; LANES],
+    ) -> Option<[i32; LANES]> {
         let largest = values.map(|value| value.checked_abs().unwrap_or(i32::MAX));
-        let factors = Factors::new(Isa::detect(), factors, &largest)?;
+        let factors = Factors::new(Isa::detect(), rounding, factors, &largest)?;
         let mut output = [0; LANES];
         // SAFETY: the factors exist, so AVX2 was detected; the arrays have 32 bytes.
         unsafe {
@@ -188,9 +278,11 @@ mod tests {
                 .map(|(multiplier, shift)| Requantization { multiplier, shift })
                 .collect();
             let values = values.map(|value| value >> bits);
-            if let Some(scaled) = scaled(&factors, values) {
-                for lane in 0..LANES {
-                    prop_assert_eq!(scaled[lane], factors[lane].apply(values[lane]));
+            for rounding in [Rounding::Once, Rounding::Twice] {
+                if let Some(scaled) = scaled(rounding, &factors, values) {
+                    for lane in 0..LANES {
+                        prop_assert_eq!(scaled[lane], factors[lane].apply(rounding, values[lane]));
+                    }
                 }
             }
         }
@@ -209,8 +301,10 @@ mod tests {
                     [0, 1, -1, 2, -2, 3, -3, 5],
                     [half, -half, half + 1, half - 1, 1 - half, -half - 1, 3 * half, -3 * half],
                 ] {
-                    let expected = values.map(|value| factors[0].apply(value));
-                    assert_eq!(scaled(&factors, values), Some(expected));
+                    for rounding in [Rounding::Once, Rounding::Twice] {
+                        let expected = values.map(|value| factors[0].apply(rounding, value));
+                        assert_eq!(scaled(rounding, &factors, values), Some(expected));
+                    }
                 }
             }
         }
@@ -219,8 +313,9 @@ mod tests {
     #[test]
     fn unsupported_factors_are_left_to_the_portable_code() {
         let half = Requantization::from_real(0.5);
-        assert!(FactorGroup::new(&[half], &[i32::MAX]).is_some());
-        assert!(FactorGroup::new(&[Requantization::from_real(1.0)], &[1]).is_none());
-        assert!(FactorGroup::new(&[Requantization::from_real(0.1)], &[i32::MAX]).is_none());
+        assert!(Twice::new(&[half], &[i32::MAX]).is_some() && Once::new(&[half]).is_some());
+        assert!(Twice::new(&[Requantization::from_real(1.0)], &[1]).is_none());
+        assert!(Once::new(&[Requantization::from_real(1.0)]).is_none());
+        assert!(Twice::new(&[Requantization::from_real(0.1)], &[i32::MAX]).is_none());
     }
 }

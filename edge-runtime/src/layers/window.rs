@@ -1,0 +1,117 @@
+//! Windows that slide over positions: what convolutions and pools have in common.
+
+use super::prelude::*;
+use crate::validate::check_limit;
+
+/// A window along one axis. It may have gaps (`dilation`) and reach into the padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowAxis {
+    /// Taps, at least 1.
+    pub kernel: u32,
+    /// Steps from one window to the next, at least 1.
+    pub stride: u32,
+    /// Steps from one tap to the next, at least 1.
+    pub dilation: u32,
+    /// Padding before the first position.
+    pub before: u32,
+    /// Padding after the last position.
+    pub after: u32,
+}
+
+impl WindowAxis {
+    /// A window of `kernel` taps without gaps, with the same padding on both sides.
+    #[must_use]
+    pub fn new(kernel: u32, stride: u32, padding: u32) -> Self {
+        Self { kernel, stride, dilation: 1, before: padding, after: padding }
+    }
+
+    /// All but the kernel.
+    pub(super) fn read(file: &mut Reader) -> Result<Self, ModelError> {
+        Ok(Self {
+            kernel: 0,
+            stride: file.size()?,
+            dilation: file.size()?,
+            before: file.size()?,
+            after: file.size()?,
+        })
+    }
+
+    /// All but the kernel.
+    pub(super) fn write(&self, file: &mut Writer) {
+        for size in [self.stride, self.dilation, self.before, self.after] {
+            file.size(size);
+        }
+    }
+}
+
+/// Reads windows with their kernels.
+pub(super) fn read_windows(file: &mut Reader) -> Result<Vec<WindowAxis>, ModelError> {
+    file.list(5, |file| {
+        let kernel = file.size()?;
+        Ok(WindowAxis { kernel, ..WindowAxis::read(file)? })
+    })
+}
+
+/// Writes windows with their kernels.
+pub(super) fn write_windows(axes: &[WindowAxis], file: &mut Writer) {
+    file.list(axes, |file, axis| {
+        file.size(axis.kernel);
+        axis.write(file);
+    });
+}
+
+/// Checks windows over the positions of `input`, and returns the sizes of the output's axes of
+/// positions.
+pub(super) fn slide(axes: &[WindowAxis], input: &Value) -> Result<Vec<u32>, Problem> {
+    check_axes("axes of windows", input.shape.space().len(), axes.len())?;
+    let mut padded_elements = u64::from(input.shape.channels());
+    let mut sizes = Vec::with_capacity(axes.len());
+    for (axis, &size) in axes.iter().zip(input.shape.space()) {
+        check_not_zero("kernel", axis.kernel)?;
+        check_not_zero("stride", axis.stride)?;
+        check_not_zero("dilation", axis.dilation)?;
+        let padded = u64::from(size) + u64::from(axis.before) + u64::from(axis.after);
+        let extent = u64::from(axis.kernel - 1) * u64::from(axis.dilation) + 1;
+        if extent > padded {
+            return Err(Problem::KernelTooLarge { kernel: extent, padded });
+        }
+        padded_elements = padded_elements.saturating_mul(padded);
+        check_limit("its padded input", padded_elements)?;
+        // Fits: `padded` is below the limit.
+        sizes.push(((padded - extent) / u64::from(axis.stride) + 1) as u32);
+    }
+    Ok(sizes)
+}
+
+/// A shape with these channels and positions.
+pub(super) fn shape_of(channels: u32, space: &[u32]) -> Result<Shape, Problem> {
+    let mut sizes = vec![channels];
+    sizes.extend_from_slice(space);
+    Shape::new(&sizes)
+}
+
+impl WindowAxis {
+    /// Taps of a window that are inside an axis of `size`, or up to `counted` places before and
+    /// after it.
+    pub(super) fn taps_inside(&self, window: u32, size: u32, counted: (u32, u32)) -> u32 {
+        let first = i64::from(window) * i64::from(self.stride) - i64::from(self.before);
+        let (low, high) = (-i64::from(counted.0), i64::from(size) + i64::from(counted.1));
+        let (kernel, step) = (i64::from(self.kernel), i64::from(self.dilation));
+        // The taps are at `first + tap * step`.
+        let begin = (low - first).max(0).div_ceil_by(step);
+        let end = (high - first).max(0).div_ceil_by(step).min(kernel);
+        // Fits: between 0 and the kernel.
+        (end - begin).max(0) as u32
+    }
+}
+
+/// Division of numbers that are not negative, rounded up.
+trait DivCeil {
+    fn div_ceil_by(self, divisor: i64) -> i64;
+}
+
+impl DivCeil for i64 {
+    fn div_ceil_by(self, divisor: i64) -> i64 {
+        (self + divisor - 1) / divisor
+    }
+}
