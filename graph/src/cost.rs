@@ -113,7 +113,9 @@ impl Graph {
 /// Whether a network that ships has the numbers of such a parameter.
 fn ships(role: Role) -> bool {
     match role {
-        Role::Weight | Role::Bias | Role::Scale | Role::Shift => true,
+        Role::Weight | Role::Bias | Role::Scale | Role::Shift | Role::Slope | Role::Constant => {
+            true
+        }
         // They merge into the factor and the offset.
         Role::Mean | Role::Variance => false,
     }

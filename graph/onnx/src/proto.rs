@@ -15,6 +15,8 @@ pub const INT8: i32 = 3;
 pub const INT32: i32 = 6;
 /// `TensorProto.DataType.INT64`
 pub const INT64: i32 = 7;
+/// `TensorProto.DataType.BOOL`
+pub const BOOL: i32 = 9;
 
 /// `AttributeProto.AttributeType.FLOAT`
 pub const ATTRIBUTE_FLOAT: i32 = 1;

@@ -1,12 +1,13 @@
-//! The sum of two values of equal shape, as in a residual connection.
+//! The sum of two values, as in a residual connection.
 
-use smallvec::smallvec;
-
+use super::broadcast::{broadcast, broadcast_ties, pairwise};
 use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot};
-use crate::ties::{Port, Tie, Ties};
+use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
-/// Elementwise sum. Both inputs and the output share their channels.
+/// Elementwise sum. Values of unlike shapes are repeated to fit each other: one with fewer axes is
+/// extended by axes of size 1 at the end, and then an axis of size 1 is repeated. An input with all
+/// channels of the output shares them with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Add;
 
@@ -20,8 +21,7 @@ impl Operation for Add {
     }
 
     fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
-        let [a, b] = operands.two()?;
-        if a == b { Ok(a.clone()) } else { Err(InferError::unlike(a, b)) }
+        broadcast(&operands.two()?)
     }
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
@@ -48,13 +48,19 @@ impl Operation for Add {
         Memory::Separate
     }
 
-    fn ties(&self, _: &Operands, _: &Shape) -> Ties {
-        smallvec![Tie::same(Port::Input(0), Port::Output), Tie::same(Port::Input(1), Port::Output),]
+    fn ties(&self, operands: &Operands, output: &Shape) -> Ties {
+        broadcast_ties(operands, output)
     }
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
-        inputs[0].iter().zip(inputs[1]).map(|(&a, &b)| a + b).collect()
+    fn evaluate<S: Scalar>(
+        &self,
+        operands: &Operands,
+        inputs: &[&[S]],
+        _: &[&[S]],
+        output: &Shape,
+    ) -> Vec<S> {
+        pairwise(operands, inputs, output, |a, b| a + b)
     }
 }

@@ -4,6 +4,7 @@
 //! leave anything out. `docs/graph.md` lists the steps to add one.
 
 mod axes;
+mod broadcast;
 mod error;
 mod window;
 
@@ -106,6 +107,10 @@ pub enum Role {
     Mean,
     /// Running variance of a channel; observed and not trained.
     Variance,
+    /// Multiplies the negative numbers of a channel.
+    Slope,
+    /// A value by itself, of any shape. It comes with the network and is not trained.
+    Constant,
 }
 
 /// A kind of multiply-accumulates with a speed of its own.
@@ -126,6 +131,8 @@ pub enum Effect {
     Combines,
     /// Shifts and scales each channel by statistics that it observed in training.
     Normalizes,
+    /// Shifts and scales them by statistics of the same example, as a softmax does.
+    Rescales,
     /// Applies a nonlinear function to each of them.
     Activates {
         /// The unit is off up to this number, as a rectifier is up to 0: the output does not change
@@ -238,28 +245,37 @@ operations! {
     add: Add,
     average_pool: AveragePool,
     batch_normalization: BatchNormalization,
+    binary: Binary,
     clip: Clip,
     concat: Concat,
+    constant: Constant,
     conv: Conv,
     conv_transpose: ConvTranspose,
     flatten: Flatten,
     gather: Gather,
     global_average_pool: GlobalAveragePool,
-    hard_swish: HardSwish,
+    layer_normalization: LayerNormalization,
     leaky_relu: LeakyRelu,
     linear: Linear,
+    map: Map,
     matrix_product: MatrixProduct,
     max_pool: MaxPool,
     multiply: Multiply,
     pad: Pad,
+    prelu: Prelu,
+    reduce: Reduce,
     reshape: Reshape,
     resize: Resize,
-    sigmoid: Sigmoid,
+    select: Select,
+    softmax: Softmax,
     transpose: Transpose,
 }
 
+pub use binary::BinaryFunction;
 pub use conv::Groups;
 pub use conv_transpose::TransposedAxis;
+pub use map::Function;
+pub use reduce::ReduceFunction;
 pub use resize::{Coordinates, ResizeAxis, ResizeMode, Rounding};
 
 impl Slot {

@@ -1,14 +1,13 @@
-//! The product of a value with one number per channel, as in squeeze-and-excitation (Hu et al.
-//! 2018), or with a value of the same shape.
+//! The product of two values, often of one with a number per channel, as in squeeze-and-excitation
+//! (Hu et al. 2018).
 
-use smallvec::smallvec;
-
+use super::broadcast::{broadcast, broadcast_ties, pairwise};
 use super::{Effect, InferError, Memory, Multiplications, Operands, Operation, Slot};
-use crate::ties::{Port, Tie, Ties};
+use crate::ties::Ties;
 use crate::{Scalar, Shape};
 
-/// Multiplies its first input by its second, which has the same shape or is a vector with one
-/// number per channel. All three share their channels.
+/// Elementwise product. Values of unlike shapes are repeated to fit each other, as those of
+/// [`crate::Add`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Multiply;
 
@@ -22,13 +21,7 @@ impl Operation for Multiply {
     }
 
     fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
-        let [value, factor] = operands.two()?;
-        let per_channel = factor.space().is_empty() && factor.channels() == value.channels();
-        if per_channel || factor == value {
-            Ok(value.clone())
-        } else {
-            Err(InferError::unlike(value, factor))
-        }
+        broadcast(&operands.two()?)
     }
 
     fn macs(&self, _: &Operands, _: &Shape) -> u64 {
@@ -55,15 +48,19 @@ impl Operation for Multiply {
         Memory::InPlace
     }
 
-    fn ties(&self, _: &Operands, _: &Shape) -> Ties {
-        smallvec![Tie::same(Port::Input(0), Port::Output), Tie::same(Port::Input(1), Port::Output),]
+    fn ties(&self, operands: &Operands, output: &Shape) -> Ties {
+        broadcast_ties(operands, output)
     }
 
     fn cut(&mut self, _: &[&[u32]], _: &[u32]) {}
 
-    fn evaluate<S: Scalar>(&self, _: &Operands, inputs: &[&[S]], _: &[&[S]], _: &Shape) -> Vec<S> {
-        let (values, factors) = (inputs[0], inputs[1]);
-        let per_factor = values.len() / factors.len();
-        values.iter().enumerate().map(|(i, &value)| value * factors[i / per_factor]).collect()
+    fn evaluate<S: Scalar>(
+        &self,
+        operands: &Operands,
+        inputs: &[&[S]],
+        _: &[&[S]],
+        output: &Shape,
+    ) -> Vec<S> {
+        pairwise(operands, inputs, output, |a, b| a * b)
     }
 }

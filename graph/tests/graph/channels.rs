@@ -1,7 +1,8 @@
 //! Which channels belong together, on graphs small enough to say it by hand.
 
 use edgesmith_graph::{
-    Add, ChannelId, Clip, Concat, Flatten, GlobalAveragePool, Multiply, Shape, Sigmoid,
+    Add, Binary, BinaryFunction, ChannelId, Clip, Concat, Flatten, Function, GlobalAveragePool,
+    Map, Multiply, Op, Reduce, ReduceFunction, Shape, Softmax, ValueId,
 };
 
 use crate::{Net, picture};
@@ -107,7 +108,7 @@ fn squeeze_and_excitation_has_a_hidden_group_of_its_own() {
     let hidden = net.linear(squeezed, 2);
     let hidden = net.op(Clip::RELU, &[hidden]);
     let gate = net.linear(hidden, 4);
-    let gate = net.op(Sigmoid, &[gate]);
+    let gate = net.op(Map { function: Function::Sigmoid }, &[gate]);
     let scaled = net.op(Multiply, &[stem, gate]);
     let output = net.conv(scaled, 1, 1);
     let graph = net.builder.finish(&[output]).unwrap();
@@ -117,6 +118,54 @@ fn squeeze_and_excitation_has_a_hidden_group_of_its_own() {
     let free: Vec<usize> =
         channels.groups().iter().filter(|g| !g.fixed).map(|g| g.channels.len()).collect();
     assert_eq!(free, [4, 2]);
+}
+
+#[test]
+fn one_channel_that_is_repeated_under_many_stays() {
+    let mut net = Net::new();
+    let image = net.input(picture(1, 4, 4));
+    let (wide, single) = (net.conv(image, 3, 1), net.conv(image, 1, 1));
+    let position = net.constant(&[3, 4]);
+    let sum = net.op(Add, &[single, wide]);
+    let sum = net.op(Add, &[sum, position]);
+    let output = net.conv(sum, 1, 1);
+    let graph = net.builder.finish(&[output]).unwrap();
+    let channels = graph.channels();
+    let fixed = |value| {
+        let channel = channels.of_value(value)[0];
+        channels.groups()[channels.group_of(channel).index()].fixed
+    };
+    assert!(fixed(single) && !fixed(wide));
+    for value in [sum, position] {
+        assert_eq!(channels.of_value(value), channels.of_value(wide));
+    }
+    let constant = graph.parameter_named("n3.value").unwrap();
+    assert_eq!(channels.of_parameter(constant, 0), Some(channels.of_value(wide)));
+    assert_eq!(channels.of_parameter(constant, 1), None);
+}
+
+#[test]
+fn channels_stay_where_they_depend_on_each_other_or_zeros_make_no_number() {
+    let is_free = |build: &dyn Fn(&mut Net, ValueId) -> ValueId| {
+        let mut net = Net::new();
+        let image = net.input(picture(1, 2, 2));
+        let hidden = net.conv(image, 3, 1);
+        let value = build(&mut net, hidden);
+        let output = net.conv(value, 1, 1);
+        let channels = net.builder.finish(&[output]).unwrap().channels();
+        !channels.groups()[channels.group_of(channels.of_value(hidden)[0]).index()].fixed
+    };
+    let of = |op: Op| is_free(&|net, x| net.op(op.clone(), &[x]));
+    let map = |function| of(Map { function }.into());
+    assert!(map(Function::Exponential) && map(Function::Power { exponent: 0.5 }));
+    assert!(!map(Function::Logarithm) && !map(Function::Power { exponent: -0.5 }));
+    let softmax = |axis| of(Softmax { axis, log: false }.into());
+    assert!(softmax(1) && softmax(2) && !softmax(0));
+    let sum = |axes: &[u32]| of(Reduce { function: ReduceFunction::Sum, axes: axes.into() }.into());
+    assert!(sum(&[1, 2]) && !sum(&[0]) && !sum(&[0, 2]));
+    let binary = |function| is_free(&|net, x| net.op(Binary { function }, &[x, x]));
+    assert!(binary(BinaryFunction::Subtract) && binary(BinaryFunction::Equal));
+    assert!(!binary(BinaryFunction::Divide) && !binary(BinaryFunction::Power));
 }
 
 /// A value that a node reads twice at different places ties its channels to themselves.

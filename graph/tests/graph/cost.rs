@@ -1,7 +1,7 @@
 //! Cost, against calculations by hand.
 
 use edgesmith_graph::{
-    Add, Clip, Cost, GlobalAveragePool, HardSwish, Linear, Multiply, Place, Role, Shape, Sigmoid,
+    Add, Clip, Cost, Function, GlobalAveragePool, Linear, Map, Multiply, Place, Prelu, Role, Shape,
 };
 
 use crate::{Net, picture};
@@ -50,6 +50,19 @@ fn normalisation_that_cannot_be_folded_has_a_factor_and_an_offset() {
     assert_eq!(absorbed.iter().flatten().count(), 1);
     let absorbed_by_conv = absorbed[graph.producer(conv).unwrap().index()];
     assert_eq!(absorbed_by_conv, graph.producer(folded));
+}
+
+#[test]
+fn slopes_and_constants_ship() {
+    let mut net = Net::new();
+    let input = net.input(picture(3, 2, 2));
+    let active = net.with(Prelu, &[input], &[("slope", &[3], Role::Slope)]);
+    let constant = net.constant(&[3, 2, 1]);
+    let output = net.op(Add, &[active, constant]);
+    let graph = net.builder.finish(&[output]).unwrap();
+    assert_eq!(graph.cost().parameters, 3 + 6);
+    // The activation is written over its input; the constant and the sum are beside it.
+    assert_eq!(graph.cost().peak_elements, 12 + 6 + 12);
 }
 
 /// The output of a convolution that something else reads too is needed as it is.
@@ -102,9 +115,9 @@ fn only_what_follows_its_layer_directly_moves_nothing() {
     let conv = net.conv(before, 2, 1);
     let normalized = net.normalize(conv);
     let clipped = net.op(Clip::RELU, &[normalized]);
-    let active = net.op(HardSwish, &[clipped]);
+    let active = net.op(Map { function: Function::HardSwish }, &[clipped]);
     let squeezed = net.op(GlobalAveragePool, &[active]);
-    let gate = net.op(Sigmoid, &[squeezed]);
+    let gate = net.op(Map { function: Function::Sigmoid }, &[squeezed]);
     let scaled = net.op(Multiply, &[active, gate]);
     let output = net.op(Clip::RELU6, &[scaled]);
     let graph = net.builder.finish(&[output]).unwrap();

@@ -9,8 +9,8 @@ mod random;
 mod weights;
 
 use edgesmith_graph::{
-    BatchNormalization, Conv, ConvTranspose, GraphBuilder, GraphError, Groups, Linear, Op, Place,
-    Role, Shape, ValueId,
+    Add, BatchNormalization, Constant, Conv, ConvTranspose, GraphBuilder, GraphError, Groups,
+    Linear, Op, Operands, Operation, ParameterId, Place, Role, Shape, ValueId,
 };
 
 /// A picture.
@@ -58,6 +58,34 @@ impl Net {
         let weight = self.builder.parameter(format!("{name}.weight"), &shape, Role::Weight)?;
         let bias = self.builder.parameter(format!("{name}.bias"), &[filters], Role::Bias)?;
         self.builder.node(name, conv, &[input], &[weight, bias], Place::default())
+    }
+
+    /// An operation with parameters of these shapes.
+    fn with(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+        parameters: &[(&str, &[u32], Role)],
+    ) -> ValueId {
+        self.added += 1;
+        let name = format!("n{}", self.added);
+        let parameters: Vec<ParameterId> = parameters
+            .iter()
+            .map(|(part, shape, role)| {
+                self.builder.parameter(format!("{name}.{part}"), shape, *role).unwrap()
+            })
+            .collect();
+        self.builder.node(name, op, inputs, &parameters, Place::default()).unwrap()
+    }
+
+    /// Whether values are repeated to one shape.
+    fn fits(&self, values: &[ValueId]) -> bool {
+        let shapes: Vec<&Shape> = values.iter().map(|&value| self.builder.shape(value)).collect();
+        Add.infer(&Operands { inputs: &shapes, parameters: &[] }).is_ok()
+    }
+
+    fn constant(&mut self, shape: &[u32]) -> ValueId {
+        self.with(Constant, &[], &[("value", shape, Role::Constant)])
     }
 
     fn conv(&mut self, input: ValueId, filters: u32, kernel: u32) -> ValueId {

@@ -1,10 +1,12 @@
 //! What each operation computes and refuses, on numbers small enough to check by hand.
 
 use edgesmith_graph::{
-    Add, AveragePool, BatchNormalization, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten,
-    Gather, GlobalAveragePool, Groups, HardSwish, InferError, LeakyRelu, Linear, MatrixProduct,
-    MaxPool, Memory, Multiply, Op, Operands, Operation, Pad, Reshape, Resize, ResizeAxis,
-    ResizeMode, Rounding, Shape, Sigmoid, Transpose, TransposedAxis, WindowAxis,
+    Add, AveragePool, BatchNormalization, Binary, BinaryFunction, Clip, Concat, Constant, Conv,
+    ConvTranspose, Coordinates, Dual, Effect, Flatten, Function, Gather, GlobalAveragePool, Groups,
+    InferError, LayerNormalization, LeakyRelu, Linear, Map, MatrixProduct, MaxPool, Memory,
+    Multiply, Op, Operands, Operation, Pad, Prelu, Reduce, ReduceFunction, Reshape, Resize,
+    ResizeAxis, ResizeMode, Rounding, Select, Shape, Softmax, Transpose, TransposedAxis,
+    WindowAxis,
 };
 use smallvec::smallvec;
 
@@ -52,7 +54,16 @@ fn add_and_multiply() {
         let error = output(op, &[(&map, &a), (&other, &[0.0; 6])], &[]).unwrap_err().to_string();
         assert_eq!(error, "its inputs have shapes 2x2 and 2x3, which do not fit together");
     }
-    assert!(output(Add, &[(&map, &a), (&gate, &[0.0; 2])], &[]).is_err());
+    // What has fewer axes has one number per channel, whichever input it is.
+    let sum = output(Add, &[(&gate, &[10.0, 20.0]), (&map, &a)], &[]).unwrap();
+    close(&sum, &[11.0, 12.0, 23.0, 24.0]);
+    // And an axis of size 1 is repeated: one picture for all channels, one number for all positions.
+    let sum = output(Add, &[(&shape(1, &[2]), &[10.0, 20.0]), (&map, &a)], &[]).unwrap();
+    close(&sum, &[11.0, 22.0, 13.0, 24.0]);
+    let column: (&Shape, &[f64]) = (&shape(1, &[2, 1]), &[10.0, 20.0]);
+    let row: (&Shape, &[f64]) = (&shape(1, &[1, 2]), &[1.0, 2.0]);
+    close(&output(Add, &[column, row], &[]).unwrap(), &[11.0, 12.0, 21.0, 22.0]);
+    close(&output(Multiply, &[column, row], &[]).unwrap(), &[10.0, 20.0, 20.0, 40.0]);
     let error = output(Add, &[(&map, &a)], &[]).unwrap_err().to_string();
     assert_eq!(error, "it takes 2 inputs, but has 1");
 }
@@ -346,16 +357,202 @@ fn activations() {
     let of = |op: Op| output(op, &[(&vector, &x)], &[]).unwrap();
     close(&of(Clip::RELU.into()), &[0.0, 0.0, 2.0, 9.0]);
     close(&of(Clip::RELU6.into()), &[0.0, 0.0, 2.0, 6.0]);
-    close(&of(HardSwish.into()), &[0.0, -1.0 / 3.0, 5.0 / 3.0, 9.0]);
     close(&of(LeakyRelu { slope: 0.25 }.into()), &[-1.0, -0.25, 2.0, 9.0]);
     for slope in [f32::NAN, f32::INFINITY] {
         assert!(output(LeakyRelu { slope }, &[(&vector, &x)], &[]).is_err());
     }
-    let e = std::f64::consts::E;
-    close(&of(Sigmoid.into())[1..2], &[1.0 / (1.0 + e)]);
+    let slopes: (&[u32], &[f64]) = (&[2], &[0.5, -1.0]);
+    let pairs = shape(2, &[2]);
+    let leaky = output(Prelu, &[(&pairs, &[-4.0, 2.0, -1.0, 9.0])], &[slopes]).unwrap();
+    close(&leaky, &[-2.0, 2.0, 1.0, 9.0]);
+    assert!(output(Prelu, &[(&vector, &x)], &[slopes]).is_err());
     for (low, high) in [(1.0, 0.0), (f32::NAN, 1.0), (0.0, f32::NAN)] {
         assert!(output(Clip { low, high }, &[(&vector, &x)], &[]).is_err());
     }
+}
+
+#[test]
+fn functions_of_a_number() {
+    let vector = shape(4, &[]);
+    let x = [-4.0, -1.0, 2.0, 9.0];
+    let of = |function| output(Map { function }, &[(&vector, &x)], &[]).unwrap();
+    close(&of(Function::Absolute), &[4.0, 1.0, 2.0, 9.0]);
+    close(&of(Function::HardSwish), &[0.0, -1.0 / 3.0, 5.0 / 3.0, 9.0]);
+    close(&of(Function::HardSigmoid { slope: 0.25, offset: 0.5 }), &[0.0, 0.25, 1.0, 1.0]);
+    close(&of(Function::Scale { factor: -2.0, offset: 1.0 }), &[9.0, 3.0, -3.0, -17.0]);
+    close(&of(Function::Power { exponent: 2.0 }), &[16.0, 1.0, 4.0, 81.0]);
+    close(&of(Function::Power { exponent: 3.0 })[..2], &[-64.0, -1.0]);
+    close(&of(Function::SquareRoot)[3..], &[3.0]);
+    let e = std::f64::consts::E;
+    close(&of(Function::Elu { alpha: 2.0 })[1..3], &[2.0 / e - 2.0, 2.0]);
+    close(&of(Function::Exponential)[1..3], &[1.0 / e, e * e]);
+    close(&of(Function::Logarithm)[3..], &[2.0 * 3.0f64.ln()]);
+    close(&of(Function::Sigmoid)[1..2], &[1.0 / (1.0 + e)]);
+    close(&of(Function::Silu)[1..2], &[-1.0 / (1.0 + e)]);
+    close(&of(Function::Softplus)[1..2], &[(1.0 + 1.0 / e).ln()]);
+    close(&of(Function::Tanh)[1..2], &[-(e - 1.0 / e) / (e + 1.0 / e)]);
+    // From tables: erf(1) and the normal distribution at 2.
+    close(&of(Function::Erf)[1..2], &[-0.842_700_792_949_714_9]);
+    close(&of(Function::Gelu)[2..3], &[2.0 * 0.977_249_868_051_820_8]);
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (2.0 + 0.044715 * 8.0);
+    close(&of(Function::GeluTanh)[2..3], &[1.0 + inner.tanh()]);
+    // Far from 0 nothing overflows.
+    for x in [-1e4f32, 1e4] {
+        for function in [Function::Sigmoid, Function::Silu, Function::Softplus, Function::Gelu] {
+            assert!(function.of(x).is_finite(), "{function:?}");
+        }
+    }
+    let bad = Map { function: Function::Power { exponent: f32::NAN } };
+    let error = output(bad, &[(&vector, &x)], &[]).unwrap_err().to_string();
+    assert_eq!(error, "its exponent is NaN");
+}
+
+#[test]
+fn the_slope_of_every_function_is_its_difference() {
+    let functions = [
+        Function::Absolute,
+        Function::Elu { alpha: 0.7 },
+        Function::Erf,
+        Function::Exponential,
+        Function::Gelu,
+        Function::GeluTanh,
+        Function::HardSigmoid { slope: 0.2, offset: 0.5 },
+        Function::HardSwish,
+        Function::Logarithm,
+        Function::Power { exponent: 1.5 },
+        Function::Scale { factor: 3.0, offset: 1.0 },
+        Function::Sigmoid,
+        Function::Silu,
+        Function::Softplus,
+        Function::SquareRoot,
+        Function::Tanh,
+    ];
+    for function in functions {
+        for x in [-1.3f64, 0.4, 2.2] {
+            let numeric = (function.of(x + 1e-6) - function.of(x - 1e-6)) / 2e-6;
+            let exact = function.of(Dual { value: x, slope: 1.0 });
+            if numeric.is_nan() {
+                continue;
+            }
+            assert_eq!(exact.value, function.of(x));
+            assert!((exact.slope - numeric).abs() < 1e-6, "{function:?} at {x}: {exact:?}");
+        }
+    }
+}
+
+/// Proxies of untrained networks read it.
+#[test]
+fn functions_say_up_to_where_they_are_off() {
+    let effect = |function| Map { function }.effect();
+    let off = |off_up_to| Effect::Activates { off_up_to };
+    assert_eq!(effect(Function::HardSwish), off(Some(-3.0)));
+    assert_eq!(effect(Function::HardSigmoid { slope: 0.25, offset: 0.5 }), off(Some(-2.0)));
+    assert_eq!(effect(Function::HardSigmoid { slope: 0.0, offset: 0.5 }), off(None));
+    assert_eq!(effect(Function::Gelu), off(None));
+    assert_eq!(effect(Function::Scale { factor: 2.0, offset: 0.0 }), Effect::Combines);
+}
+
+#[test]
+fn functions_of_two_numbers_and_a_choice() {
+    let vector = shape(3, &[]);
+    let (a, b) = ([4.0, -1.0, 2.0], [2.0, 3.0, 2.0]);
+    let of = |function| output(Binary { function }, &[(&vector, &a), (&vector, &b)], &[]).unwrap();
+    close(&of(BinaryFunction::Divide), &[2.0, -1.0 / 3.0, 1.0]);
+    close(&of(BinaryFunction::Equal), &[0.0, 0.0, 1.0]);
+    close(&of(BinaryFunction::Less), &[0.0, 1.0, 0.0]);
+    close(&of(BinaryFunction::LessOrEqual), &[0.0, 1.0, 1.0]);
+    close(&of(BinaryFunction::Maximum), &[4.0, 3.0, 2.0]);
+    close(&of(BinaryFunction::Minimum), &[2.0, -1.0, 2.0]);
+    close(&of(BinaryFunction::Power), &[16.0, -1.0, 4.0]);
+    close(&of(BinaryFunction::Subtract), &[2.0, -4.0, 0.0]);
+    let subtract = Binary { function: BinaryFunction::Subtract };
+    let map = shape(3, &[2]);
+    let difference = output(subtract, &[(&vector, &a), (&map, &[1.0; 6])], &[]).unwrap();
+    close(&difference, &[3.0, 3.0, -2.0, -2.0, 1.0, 1.0]);
+
+    let (one, condition) = (shape(1, &[]), [0.0, -0.5, 1.0]);
+    let inputs: [(&Shape, &[f64]); 3] = [(&vector, &condition), (&one, &[7.0]), (&vector, &b)];
+    close(&output(Select, &inputs, &[]).unwrap(), &[2.0, 7.0, 7.0]);
+    let error = output(Select, &inputs[..2], &[]).unwrap_err().to_string();
+    assert_eq!(error, "it takes 3 inputs, but has 2");
+    let error = output(Select, &[inputs[0], inputs[1], (&shape(2, &[]), &[0.0; 2])], &[]);
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "its inputs have shapes 3 and 2, which do not fit together");
+}
+
+#[test]
+fn reductions_keep_their_axes() {
+    let map = shape(2, &[1, 3]);
+    let x = [1.0, -2.0, 4.0, 3.0, 3.0, -4.0];
+    let of = |function, axes: &[u32]| {
+        output(Reduce { function, axes: axes.into() }, &[(&map, &x)], &[]).unwrap()
+    };
+    close(&of(ReduceFunction::Mean, &[2]), &[1.0, 2.0 / 3.0]);
+    close(&of(ReduceFunction::Sum, &[0]), &[4.0, 1.0, 0.0]);
+    close(&of(ReduceFunction::Maximum, &[1, 2]), &[4.0, 3.0]);
+    close(&of(ReduceFunction::Minimum, &[0, 2]), &[-4.0]);
+    close(&of(ReduceFunction::L2, &[0]), &[10.0f64.sqrt(), 13.0f64.sqrt(), 32.0f64.sqrt()]);
+    let reduce = |axes: &[u32]| Reduce { function: ReduceFunction::Sum, axes: axes.into() };
+    let inferred = reduce(&[0, 2]).infer(&Operands { inputs: &[&map], parameters: &[] });
+    assert_eq!(inferred, Ok(shape(1, &[1, 1])));
+    let error = |axes: &[u32]| output(reduce(axes), &[(&map, &x)], &[]).unwrap_err().to_string();
+    assert_eq!(error(&[]), "its list of axes is [], which names none");
+    assert_eq!(error(&[1, 1]), "its list of axes is [1, 1], which is not ascending");
+    assert_eq!(error(&[1, 3]), "it works along axis 3, but its input is 2x1x3");
+}
+
+#[test]
+fn shares_sum_to_one_along_their_axis() {
+    let map = shape(2, &[2]);
+    let of = |axis, log, x: &[f64]| output(Softmax { axis, log }, &[(&map, x)], &[]).unwrap();
+    let three = 3.0f64.ln();
+    let x = [0.0, three, three, 0.0];
+    close(&of(1, false, &x), &[0.25, 0.75, 0.75, 0.25]);
+    close(&of(0, true, &x), &[0.25f64.ln(), 0.75f64.ln(), 0.75f64.ln(), 0.25f64.ln()]);
+    // No exponential overflows.
+    let huge = [1e4, 1e4 + three, -1e4, -1e4 - three];
+    close(&of(1, false, &huge), &[0.25, 0.75, 0.75, 0.25]);
+    let error = output(Softmax { axis: 2, log: false }, &[(&map, &x)], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "it works along axis 2, but its input is 2x2");
+}
+
+#[test]
+fn layers_are_normalised_along_their_axes() {
+    let map = shape(2, &[2]);
+    let x = [1.0, 3.0, 5.0, 11.0];
+    let norm = |axes: &[u32]| LayerNormalization { axes: axes.into(), epsilon: 3.0 };
+    let of = |axes: &[u32], parameters: &[(&[u32], &[f64])]| {
+        output(norm(axes), &[(&map, &x)], parameters)
+    };
+    // Means 2 and 8, variances 1 and 9.
+    let (small, large) = (1.0 / 2.0, 3.0 / 12.0f64.sqrt());
+    close(&of(&[1], &[]).unwrap(), &[-small, small, -large, large]);
+    let scale: (&[u32], &[f64]) = (&[2], &[2.0, 4.0]);
+    let shift: (&[u32], &[f64]) = (&[2], &[0.0, 1.0]);
+    close(&of(&[1], &[scale]).unwrap(), &[-1.0, 2.0, -2.0 * large, 4.0 * large]);
+    close(&of(&[1], &[scale, shift]).unwrap(), &[-1.0, 3.0, -2.0 * large, 4.0 * large + 1.0]);
+    // Along the channels: means 3 and 7, variances 4 and 16.
+    let (left, right) = (2.0 / 7.0f64.sqrt(), 4.0 / 19.0f64.sqrt());
+    close(&of(&[0], &[]).unwrap(), &[-left, -right, left, right]);
+    close(&of(&[0], &[scale]).unwrap(), &[-2.0 * left, -2.0 * right, 4.0 * left, 4.0 * right]);
+    let whole: (&[u32], &[f64]) = (&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let got = of(&[0, 1], &[whole]).unwrap();
+    let deviation = (14.0f64 + 3.0).sqrt();
+    close(&got, &[-4.0, -4.0, 0.0, 24.0].map(|x| x / deviation));
+    let error = of(&[0, 1], &[scale]).unwrap_err().to_string();
+    assert_eq!(error, "its Scale has shape [2], where [2, 2] is needed");
+    let zero = LayerNormalization { axes: smallvec![0], epsilon: 0.0 };
+    assert_eq!(output(zero, &[(&map, &x)], &[]).unwrap_err().to_string(), "its epsilon is 0");
+}
+
+#[test]
+fn a_constant_is_its_parameter() {
+    let value: (&[u32], &[f64]) = (&[2, 1], &[3.0, -1.0]);
+    close(&output(Constant, &[], &[value]).unwrap(), &[3.0, -1.0]);
+    let inferred = Constant.infer(&Operands { inputs: &[], parameters: &[&[2, 1]] });
+    assert_eq!(inferred, Ok(shape(2, &[1])));
+    let error = output(Constant, &[(&shape(1, &[]), &[0.0])], &[value]).unwrap_err().to_string();
+    assert_eq!(error, "it takes 0 inputs, but has 1");
 }
 
 #[test]
@@ -424,27 +621,35 @@ fn depthwise_convolutions_have_one_spelling() {
 }
 
 #[test]
-fn only_operations_that_read_each_number_once_write_over_their_input() {
+fn operations_that_can_write_over_their_input_say_so() {
+    let axes = || smallvec![0];
     let in_place: Vec<&str> = [
         Op::from(Add),
         AveragePool { kernel: smallvec![], axes: smallvec![], counted: smallvec![] }.into(),
         BatchNormalization { epsilon: 1.0 }.into(),
+        Binary { function: BinaryFunction::Less }.into(),
         Clip::RELU.into(),
         Concat::channels().into(),
+        Constant.into(),
         Conv::dense(1, 1).into(),
         ConvTranspose { axes: smallvec![], groups: Groups::PerChannel }.into(),
         Flatten.into(),
         Gather::channels([0]).into(),
         GlobalAveragePool.into(),
-        HardSwish.into(),
+        LayerNormalization { axes: axes(), epsilon: 1.0 }.into(),
         LeakyRelu { slope: 0.5 }.into(),
         Linear.into(),
+        Map { function: Function::Tanh }.into(),
         MatrixProduct { transposed: [false; 2] }.into(),
+        MaxPool { kernel: smallvec![1], axes: smallvec![WindowAxis::valid(1)] }.into(),
         Multiply.into(),
         Pad { before: smallvec![], after: smallvec![], value: 0.0 }.into(),
+        Prelu.into(),
+        Reduce { function: ReduceFunction::Sum, axes: axes() }.into(),
         Reshape { sizes: smallvec![] }.into(),
         Resize { mode: ResizeMode::Linear, axes: smallvec![] }.into(),
-        Sigmoid.into(),
+        Select.into(),
+        Softmax { axis: 0, log: true }.into(),
         Transpose { order: smallvec![] }.into(),
     ]
     .iter()
@@ -455,13 +660,17 @@ fn only_operations_that_read_each_number_once_write_over_their_input() {
         in_place,
         [
             "batch_normalization",
+            "binary",
             "clip",
             "flatten",
-            "hard_swish",
+            "layer_normalization",
             "leaky_relu",
+            "map",
             "multiply",
+            "prelu",
             "reshape",
-            "sigmoid"
+            "select",
+            "softmax"
         ]
     );
 }

@@ -1,10 +1,11 @@
 //! Random graphs of every operation, with random weights.
 
 use edgesmith_graph::{
-    Add, Array, AveragePool, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten, Gather,
-    GlobalAveragePool, Graph, Groups, HardSwish, LeakyRelu, MatrixProduct, MaxPool, Multiply, Op,
-    Operation, Pad, Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding, Shape, Sigmoid,
-    Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
+    Add, Array, AveragePool, Binary, BinaryFunction, Clip, Concat, Conv, ConvTranspose,
+    Coordinates, Flatten, Function, Gather, GlobalAveragePool, Graph, Groups, LayerNormalization,
+    LeakyRelu, Map, MatrixProduct, MaxPool, Multiply, Op, Operation, Pad, Prelu, Reduce,
+    ReduceFunction, Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding, Select, Shape,
+    Softmax, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -48,7 +49,8 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
     let axes = shape.space().len();
     let same_space = net.builder.shape(second).space() == shape.space();
     let alike = *net.builder.shape(second) == shape;
-    match rng.random_range(0..25) {
+    let fits = net.fits(&[first, second]);
+    match rng.random_range(0..33) {
         0 => {
             let filters = rng.random_range(1..6);
             convolution(net, rng, first, Groups::Equal(1), filters)
@@ -75,10 +77,29 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
         }
         4 => Some(net.normalize(first)),
         5 => Some(net.op([Clip::RELU, Clip::RELU6][rng.random_range(0..2)], &[first])),
-        6 => Some(net.op(HardSwish, &[first])),
-        7 => Some(net.op(Sigmoid, &[first])),
-        8 if alike => Some(net.op(Add, &[first, second])),
+        6 | 7 => Some(map(net, rng, first)),
+        8 if fits => Some(net.op(Add, &[first, second])),
         9 if same_space => Some(net.op(Concat::channels(), &[first, second, first])),
+        10 => {
+            // Squeeze-and-excitation.
+            let squeezed = net.op(GlobalAveragePool, &[first]);
+            let hidden = net.linear(squeezed, rng.random_range(1..4));
+            let hidden = net.op(Clip::RELU, &[hidden]);
+            let gate = net.linear(hidden, shape.channels());
+            let gate = net.op(Map { function: Function::Sigmoid }, &[gate]);
+            Some(net.op(Multiply, &[first, gate]))
+        }
+        11 => {
+            let axis = rng.random_range(0..=axes);
+            let size = shape.sizes()[axis];
+            let count = rng.random_range(1..=size + 1);
+            let indices = (0..count).map(|_| rng.random_range(0..size)).collect();
+            Some(net.op(Gather { axis: axis as u32, indices }, &[first]))
+        }
+        12 if shape.elements() < 200 => Some(net.op(Flatten, &[first])),
+        13 => Some(net.linear(first, rng.random_range(1..6))),
+        14 if fits => Some(net.op(Multiply, &[first, second])),
+        15 => Some(net.op(LeakyRelu { slope: rng.random_range(-0.5..1.5) }, &[first])),
         16 if axes > 0 => {
             Some(net.op(Concat { axis: rng.random_range(1..=axes) as u32 }, &[first, first]))
         }
@@ -123,26 +144,44 @@ fn node(net: &mut Net, rng: &mut ChaCha8Rng, values: &[ValueId]) -> Option<Value
         }
         22 if axes > 0 => Some(net.op(resize(rng, axes), &[first])),
         23 | 24 => transposed_convolution(net, rng, first),
-        10 => {
-            // Squeeze-and-excitation.
-            let squeezed = net.op(GlobalAveragePool, &[first]);
-            let hidden = net.linear(squeezed, rng.random_range(1..4));
-            let hidden = net.op(Clip::RELU, &[hidden]);
-            let gate = net.linear(hidden, shape.channels());
-            let gate = net.op(Sigmoid, &[gate]);
-            Some(net.op(Multiply, &[first, gate]))
+        25 if alike => Some(net.op(Add, &[first, second])),
+        26 if fits => Some(binary(net, rng, first, second)),
+        27 => Some(net.with(Prelu, &[first], &[("slope", &[shape.channels()], Role::Slope)])),
+        28 => {
+            // Something that is repeated to fit, on either side.
+            let sizes = part(rng, &shape);
+            let constant = net.constant(&sizes);
+            let operands = [[first, constant], [constant, first]];
+            let op = [Op::from(Add), Op::from(Multiply)][rng.random_range(0..2)].clone();
+            Some(net.op(op, &operands[rng.random_range(0..2)]))
         }
-        11 => {
-            let axis = rng.random_range(0..=axes);
-            let size = shape.sizes()[axis];
-            let count = rng.random_range(1..=size + 1);
-            let indices = (0..count).map(|_| rng.random_range(0..size)).collect();
-            Some(net.op(Gather { axis: axis as u32, indices }, &[first]))
+        29 if fits => {
+            let less = net.op(Binary { function: BinaryFunction::Less }, &[first, second]);
+            let condition = [less, first][rng.random_range(0..2)];
+            Some(net.op(Select, &[condition, second, first]))
         }
-        12 if shape.elements() < 200 => Some(net.op(Flatten, &[first])),
-        13 => Some(net.linear(first, rng.random_range(1..6))),
-        14 if alike => Some(net.op(Multiply, &[first, second])),
-        15 => Some(net.op(LeakyRelu { slope: rng.random_range(-0.5..1.5) }, &[first])),
+        30 => {
+            let functions = [
+                ReduceFunction::L2,
+                ReduceFunction::Maximum,
+                ReduceFunction::Mean,
+                ReduceFunction::Minimum,
+                ReduceFunction::Sum,
+            ];
+            let function = functions[rng.random_range(0..functions.len())];
+            Some(net.op(Reduce { function, axes: some_axes(rng, axes) }, &[first]))
+        }
+        31 => {
+            let softmax = Softmax { axis: rng.random_range(0..=axes as u32), log: rng.random() };
+            Some(net.op(softmax, &[first]))
+        }
+        32 => {
+            let axes = some_axes(rng, axes);
+            let sizes: Vec<u32> = axes.iter().map(|&axis| shape.sizes()[axis as usize]).collect();
+            let parameters = [("scale", &*sizes, Role::Scale), ("shift", &*sizes, Role::Shift)];
+            let norm = LayerNormalization { axes, epsilon: 0.1 };
+            Some(net.with(norm, &[first], &parameters[..rng.random_range(0..=2)]))
+        }
         _ => None,
     }
 }
@@ -199,6 +238,82 @@ fn transposed_convolution(net: &mut Net, rng: &mut ChaCha8Rng, input: ValueId) -
     Some(net.conv_transpose(input, op, filters, &kernel))
 }
 
+/// One of the functions of a number, of numbers for which it has a value that is not huge.
+fn map(net: &mut Net, rng: &mut ChaCha8Rng, input: ValueId) -> ValueId {
+    let (exponent, factor) = (3.0, rng.random_range(-1.0..1.0));
+    let functions = [
+        Function::Absolute,
+        Function::Elu { alpha: 0.7 },
+        Function::Erf,
+        Function::Gelu,
+        Function::GeluTanh,
+        Function::HardSigmoid { slope: 0.2, offset: 0.5 },
+        Function::HardSwish,
+        Function::Scale { factor, offset: 0.5 },
+        Function::Sigmoid,
+        Function::Silu,
+        Function::Softplus,
+        Function::Tanh,
+        // Of numbers that are bounded.
+        Function::Exponential,
+        Function::Power { exponent },
+        // Of numbers that are not negative.
+        Function::SquareRoot,
+        Function::Power { exponent: 0.5 },
+        // Of numbers above 0.
+        Function::Logarithm,
+        Function::Power { exponent: -1.0 },
+    ];
+    let place = rng.random_range(0..functions.len());
+    let input = match place {
+        12 | 13 => net.op(Clip { low: -2.0, high: 2.0 }, &[input]),
+        14 | 15 => net.op(Clip { low: 0.0, high: 4.0 }, &[input]),
+        16 | 17 => net.op(Clip { low: 0.5, high: 4.0 }, &[input]),
+        _ => input,
+    };
+    net.op(Map { function: functions[place] }, &[input])
+}
+
+/// One of the functions of two numbers.
+fn binary(net: &mut Net, rng: &mut ChaCha8Rng, first: ValueId, second: ValueId) -> ValueId {
+    let functions = [
+        BinaryFunction::Equal,
+        BinaryFunction::Less,
+        BinaryFunction::LessOrEqual,
+        BinaryFunction::Maximum,
+        BinaryFunction::Minimum,
+        BinaryFunction::Subtract,
+        BinaryFunction::Subtract,
+        // Of numbers above 0.
+        BinaryFunction::Divide,
+        BinaryFunction::Power,
+    ];
+    let place = rng.random_range(0..functions.len());
+    let inputs = if place >= 7 {
+        [first, second].map(|value| net.op(Clip { low: 0.5, high: 2.0 }, &[value]))
+    } else {
+        [first, second]
+    };
+    net.op(Binary { function: functions[place] }, &inputs)
+}
+
+/// Sizes that are repeated to fit a value: some are 1, and some at the end are absent.
+fn part(rng: &mut ChaCha8Rng, shape: &Shape) -> Vec<u32> {
+    let mut sizes = shape.sizes();
+    sizes.truncate(rng.random_range(1..=sizes.len()));
+    sizes.into_iter().map(|size| if rng.random_bool(0.3) { 1 } else { size }).collect()
+}
+
+/// Some of the axes of a value with so many axes of positions.
+fn some_axes(rng: &mut ChaCha8Rng, space: usize) -> SmallVec<[u32; 3]> {
+    let mut axes: SmallVec<[u32; 3]> =
+        (0..=space as u32).filter(|_| rng.random_bool(0.5)).collect();
+    if axes.is_empty() {
+        axes.push(space as u32);
+    }
+    axes
+}
+
 fn convolution(
     net: &mut Net,
     rng: &mut ChaCha8Rng,
@@ -227,7 +342,13 @@ pub fn weights(graph: &Graph, seed: u64) -> Weights {
     let arrays = graph.parameters().map(|(_, parameter)| {
         let range = match parameter.role {
             Role::Variance => 0.5..1.5,
-            Role::Weight | Role::Bias | Role::Scale | Role::Shift | Role::Mean => -1.0..1.0,
+            Role::Weight
+            | Role::Bias
+            | Role::Scale
+            | Role::Shift
+            | Role::Mean
+            | Role::Slope
+            | Role::Constant => -1.0..1.0,
         };
         let data = (0..parameter.elements()).map(|_| rng.random_range(range.clone())).collect();
         (parameter.name.to_string(), Array { shape: parameter.sizes(), data })

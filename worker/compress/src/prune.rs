@@ -57,7 +57,13 @@ pub fn importance(graph: &Graph, channels: &Channels, weights: &Weights) -> Vec<
         let Some(&weight) = node.parameters.first() else { continue };
         let filters = match graph.parameter(weight).role {
             Role::Weight => channels.of_parameter(weight, 0),
-            Role::Bias | Role::Scale | Role::Shift | Role::Mean | Role::Variance => None,
+            Role::Bias
+            | Role::Scale
+            | Role::Shift
+            | Role::Mean
+            | Role::Variance
+            | Role::Slope
+            | Role::Constant => None,
         };
         let Some(filters) = filters else { continue };
         let normalization = normalizations[id.index()].map(|id| graph.node(id));

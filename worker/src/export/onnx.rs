@@ -49,7 +49,9 @@ pub fn to_bytes(
 mod tests {
     use std::ops::ControlFlow;
 
-    use edgesmith_graph::{Add, Affine, Conv, Gather, GraphBuilder, Place, Role, Shape, Sigmoid};
+    use edgesmith_graph::{
+        Add, Affine, Conv, Function, Gather, GraphBuilder, Map, Place, Role, Shape,
+    };
     use edgesmith_onnx::proto::{Dimension, FLOAT, ModelProto, ValueInfoProto};
     use edgesmith_onnx::write::OPSET;
     use edgesmith_testing::{
@@ -135,7 +137,8 @@ mod tests {
         let second = conv("image.mean", first);
         let gather = Gather::channels([1, 0]);
         let gather = builder.node("x", gather, &[second], &[], Place::default()).unwrap();
-        let sigmoid = builder.node("x.indices", Sigmoid, &[gather], &[], Place::default()).unwrap();
+        let sigmoid = Map { function: Function::Sigmoid };
+        let sigmoid = builder.node("x.indices", sigmoid, &[gather], &[], Place::default()).unwrap();
         let inputs = [sigmoid, sigmoid];
         let last = builder.node("x.quantized", Add, &inputs, &[], Place::default()).unwrap();
         let graph = builder.finish(&[last]).unwrap();

@@ -68,7 +68,12 @@ fn codes(graph: &Graph, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>>
                     let numbers = match graph.parameter(parameter).role {
                         Role::Mean => &statistics.mean,
                         Role::Variance => &statistics.variance,
-                        Role::Weight | Role::Bias | Role::Scale | Role::Shift => continue,
+                        Role::Weight
+                        | Role::Bias
+                        | Role::Scale
+                        | Role::Shift
+                        | Role::Slope
+                        | Role::Constant => continue,
                     };
                     evaluator.parameter_mut(parameter).copy_from_slice(numbers);
                 }
@@ -79,7 +84,7 @@ fn codes(graph: &Graph, weights: &Weights, batch: &[Vec<f64>]) -> Vec<Vec<bool>>
                 }
             }
             // They rectify nothing.
-            Effect::Activates { off_up_to: None } | Effect::Combines => {}
+            Effect::Activates { off_up_to: None } | Effect::Combines | Effect::Rescales => {}
         }
         for of in &mut values {
             let output = evaluator.node(id, of);

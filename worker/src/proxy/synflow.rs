@@ -7,8 +7,8 @@
 use edgesmith_graph::{Dual, Effect, Evaluator, Graph, Operation, Role, Scalar, Weights};
 
 /// The logarithm of the sum over all weights of `|w · ∂R/∂w|`. `R` is the sum of the outputs
-/// for an image of ones, in the network with absolute weights and without biases, batch
-/// normalisation and activations. (No value is negative, so a ReLU would be the identity.)
+/// for an image of ones, in the network with absolute weights and without biases, normalisation,
+/// softmax and activations. (No value is negative, so a ReLU would be the identity.)
 pub fn score(graph: &Graph, weights: &Weights) -> f64 {
     // With every weight multiplied by t, `R` is a polynomial of t, and by Euler's theorem the sum
     // is its derivative at t = 1. The derivative is computed along with the values, so no second
@@ -17,7 +17,9 @@ pub fn score(graph: &Graph, weights: &Weights) -> f64 {
         let weight = f64::from(value.abs());
         match graph.parameter(id).role {
             Role::Weight => Dual { value: weight, slope: weight },
-            Role::Bias | Role::Scale | Role::Shift | Role::Mean | Role::Variance => {
+            // What is multiplied by it flows on, but it is no weight.
+            Role::Constant => Dual::constant(weight),
+            Role::Bias | Role::Scale | Role::Shift | Role::Mean | Role::Variance | Role::Slope => {
                 Dual::constant(0.0)
             }
         }
@@ -26,19 +28,27 @@ pub fn score(graph: &Graph, weights: &Weights) -> f64 {
     let mut values: Vec<Vec<Dual>> = graph.inputs().map(ones).collect();
     for (id, node) in graph.nodes() {
         let output = match node.op.effect() {
-            Effect::Normalizes | Effect::Activates { .. } => values[node.inputs[0].index()].clone(),
+            Effect::Normalizes | Effect::Rescales | Effect::Activates { .. } => {
+                values[node.inputs[0].index()].clone()
+            }
             Effect::Combines => evaluator.node(id, &values),
         };
         values.push(output);
     }
     let outputs = graph.outputs().iter().flat_map(|output| &values[output.index()]);
     let sum: f64 = outputs.map(|output| output.slope).sum();
-    // Keeps the score finite at any depth. The sum is 0 if all weights of a layer are zero.
+    // Keeps the score finite at any depth. The sum is 0 if all weights of a layer are zero, and no
+    // number if a quotient has a divisor of 0.
+    let sum = if sum.is_nan() { 0.0 } else { sum };
     sum.clamp(f64::MIN_POSITIVE, f64::MAX).ln()
 }
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_graph::{
+        Array, Binary, BinaryFunction, Constant, GraphBuilder, Linear, Multiply, Place, Shape,
+        Softmax, ValueId,
+    };
     use edgesmith_search_space::{Activation, Architecture, DataShape, EPSILON, Operation, Stage};
     use proptest::prelude::*;
 
@@ -100,6 +110,49 @@ mod tests {
             let weights = fresh_weights(&graph, [seed; 32]);
             prop_assert!(score(&graph, &weights).is_finite());
         }
+    }
+
+    /// A linear layer of two inputs with weights 1 and 2, and what follows it.
+    fn score_of(build: impl FnOnce(&mut GraphBuilder, ValueId) -> ValueId) -> f64 {
+        let mut builder = GraphBuilder::new();
+        let input = builder.input("input", Shape::new(2, &[]).unwrap()).unwrap();
+        let weight = builder.parameter("weight", &[1, 2], Role::Weight).unwrap();
+        let layer = builder.node("layer", Linear, &[input], &[weight], Place::default()).unwrap();
+        let output = build(&mut builder, layer);
+        let graph = builder.finish(&[output]).unwrap();
+        let arrays = graph.parameters().map(|(_, parameter)| {
+            let data = (0..parameter.elements()).map(|i| 1.0 + i as f32).collect();
+            (parameter.name.to_string(), Array { shape: parameter.sizes(), data })
+        });
+        score(&graph, &Weights { arrays: arrays.collect() })
+    }
+
+    #[test]
+    fn a_softmax_is_left_out_and_a_constant_multiplies() {
+        let place = Place::default;
+        let plain = score_of(|_, layer| layer);
+        assert!((plain - 3f64.ln()).abs() < 1e-12);
+        let softmax = Softmax { axis: 0, log: false };
+        let shares = score_of(|b, layer| b.node("s", softmax, &[layer], &[], place()).unwrap());
+        assert_eq!(shares, plain);
+        let scaled = score_of(|b, layer| {
+            let value = b.parameter("value", &[2], Role::Constant).unwrap();
+            let value = b.node("constant", Constant, &[], &[value], place()).unwrap();
+            b.node("product", Multiply, &[layer, value], &[], place()).unwrap()
+        });
+        assert!((scaled - 9f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_quotient_of_zeros_has_a_finite_score() {
+        let place = Place::default;
+        let score = score_of(|b, layer| {
+            let subtract = Binary { function: BinaryFunction::Subtract };
+            let zero = b.node("zero", subtract, &[layer, layer], &[], place()).unwrap();
+            let divide = Binary { function: BinaryFunction::Divide };
+            b.node("quotient", divide, &[zero, zero], &[], place()).unwrap()
+        });
+        assert_eq!(score, f64::MIN_POSITIVE.ln());
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
             Role::Scale => 0.5..1.5,
             Role::Shift => -0.3..0.5,
             Role::Variance => 0.3..1.5,
+            Role::Slope => -0.5..0.8,
+            Role::Constant => -1.0..1.0,
         };
         let count = shape.iter().product::<usize>();
         let data = (0..count).map(|_| rng.random_range(range.clone())).collect();

@@ -98,9 +98,10 @@ pub fn write(
         });
     }
     for (_, node) in graph.nodes() {
-        let inputs = node.inputs.iter().map(|input| read[input.index()].clone()).collect();
+        let tensors = node.inputs.iter().map(|input| read[input.index()].clone()).collect();
+        let batch = inputs.first().map(|input| input.name.clone());
         let output = names[node.output.index()].clone();
-        let mut site = Site { file: &mut file, network, node, inputs, output };
+        let mut site = Site { file: &mut file, network, node, inputs: tensors, batch, output };
         let tensor = ops::write(&mut site);
         read.push(tensor);
     }

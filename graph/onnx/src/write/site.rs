@@ -20,6 +20,8 @@ pub(super) struct Site<'a> {
     pub node: &'a Node,
     /// What it reads, one per input.
     pub inputs: Vec<Name>,
+    /// A tensor with all examples of the batch; `None` if the network has no input.
+    pub batch: Option<Name>,
     /// What it computes, before that is quantized.
     pub output: Name,
 }
@@ -36,6 +38,25 @@ impl<'a> Site<'a> {
     /// The name of an input.
     pub fn input(&self, place: usize) -> Name {
         self.inputs[place].clone()
+    }
+
+    /// An input with as many axes of positions as the output. ONNX repeats a tensor with fewer axes
+    /// along the first ones, so that an `Unsqueeze` has to add those of size 1 at the end.
+    pub fn aligned(&mut self, place: usize) -> Name {
+        let input = self.input(place);
+        let rank = |value| 2 + self.network.graph.shape(value).space().len() as u32;
+        let missing = rank(self.node.inputs[place])..rank(self.node.output);
+        if missing.is_empty() {
+            return input;
+        }
+        let axes =
+            self.file.indices(&format!("{}.axes", self.output), &missing.collect::<Vec<_>>());
+        self.step("aligned", "Unsqueeze", &[&input, &axes], vec![])
+    }
+
+    /// Adds a constant number.
+    pub fn scalar(&mut self, part: &str, value: f32) -> Name {
+        self.file.floats(&format!("{}.{part}", self.output), &[], &[value])
     }
 
     /// The shape of an input.

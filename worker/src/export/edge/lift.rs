@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
-    Add, Affine, Array, AveragePool, Clip, Concat, Conv, ConvTranspose, Flatten, Gather,
-    GlobalAveragePool, Graph, GraphBuilder, GraphError, Groups, HardSwish, LeakyRelu, Linear,
-    MatrixProduct, MaxPool, Multiply, Op, Pad, ParameterId, Place, Quantization, Reshape, Role,
-    Shape, Sigmoid, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
+    Add, Affine, Array, AveragePool, Binary, BinaryFunction, Clip, Concat, Constant, Conv,
+    ConvTranspose, Flatten, Function, Gather, GlobalAveragePool, Graph, GraphBuilder, GraphError,
+    Groups, LayerNormalization, LeakyRelu, Linear, Map, MatrixProduct, MaxPool, Multiply, Op, Pad,
+    ParameterId, Place, Prelu, Quantization, Reduce, ReduceFunction, Reshape, Role, Select, Shape,
+    Softmax, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
 
 use super::table;
@@ -93,7 +94,7 @@ pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
     let edge::InputSpec { channels, height, width, mean, std } = image;
     let shape = Shape::new(channels, &[height, width]);
     let shape = shape.expect("the engine accepts no empty image, and none that is too large");
-    let mut lifting = Lifting::new(&model.inputs[0].name, shape, output)?;
+    let mut lifting = Lifting::new(&model.inputs[0].name, shape, output, model.rounding)?;
     if let edge::Element::Uint8(quantization) = model.inputs[0].element {
         lifting.quantize(lifting.values[0], quantization);
     }
@@ -121,6 +122,8 @@ struct Lifting {
     scales: Vec<(ParameterId, Vec<f64>)>,
     /// The engine's value that is the output, and its name.
     output: (usize, String),
+    /// Whether the mean of each channel is a map of one position, as files of version 1 have it.
+    keeps_axes: bool,
 }
 
 /// A convolution or linear layer.
@@ -134,13 +137,19 @@ struct Layer {
 }
 
 impl Lifting {
-    fn new(name: &str, image: Shape, output: &edge::Output) -> Result<Self, GraphError> {
+    fn new(
+        name: &str,
+        image: Shape,
+        output: &edge::Output,
+        rounding: edge::Rounding,
+    ) -> Result<Self, GraphError> {
         let mut builder = GraphBuilder::new();
         let values = vec![builder.input(name.to_owned(), image)?];
         let weights = Weights::default();
         let (affines, scales) = (BTreeMap::new(), Vec::new());
         let output = (output.value.0 as usize, output.name.clone());
-        Ok(Self { builder, weights, values, affines, scales, output })
+        let keeps_axes = rounding == edge::Rounding::Twice;
+        Ok(Self { builder, weights, values, affines, scales, output, keeps_axes })
     }
 
     /// Adds a layer, in fp32 or in integers.
@@ -197,14 +206,16 @@ impl Lifting {
             edge::Layer::Binary(edge::Binary { function }) => match function {
                 edge::BinaryFunction::Add => self.node(Add, &inputs, &[], None)?,
                 edge::BinaryFunction::Multiply => self.node(Multiply, &inputs, &[], None)?,
-                edge::BinaryFunction::Divide
-                | edge::BinaryFunction::Equal
-                | edge::BinaryFunction::Less
-                | edge::BinaryFunction::LessOrEqual
-                | edge::BinaryFunction::Maximum
-                | edge::BinaryFunction::Minimum
-                | edge::BinaryFunction::Power
-                | edge::BinaryFunction::Subtract => return Err(unsupported()),
+                edge::BinaryFunction::Divide => self.binary(BinaryFunction::Divide, &inputs)?,
+                edge::BinaryFunction::Equal => self.binary(BinaryFunction::Equal, &inputs)?,
+                edge::BinaryFunction::Less => self.binary(BinaryFunction::Less, &inputs)?,
+                edge::BinaryFunction::LessOrEqual => {
+                    self.binary(BinaryFunction::LessOrEqual, &inputs)?;
+                }
+                edge::BinaryFunction::Maximum => self.binary(BinaryFunction::Maximum, &inputs)?,
+                edge::BinaryFunction::Minimum => self.binary(BinaryFunction::Minimum, &inputs)?,
+                edge::BinaryFunction::Power => self.binary(BinaryFunction::Power, &inputs)?,
+                edge::BinaryFunction::Subtract => self.binary(BinaryFunction::Subtract, &inputs)?,
             },
             edge::Layer::IntAddTwice(edge::IntAddTwice { sides, output: sum, clamp }) => {
                 let twice = 2.0 * scales[0].max(scales[1]);
@@ -227,23 +238,36 @@ impl Lifting {
                 let clip = self.any_clip(*clamp, quantization(node.output))?;
                 self.node(Multiply, &inputs, &[], clip)?;
             }
-            edge::Layer::Reduce(reduce) => {
-                self.check_global_mean(reduce, inputs[0], unsupported)?;
+            edge::Layer::Reduce(reduce) if self.is_global_mean(reduce, inputs[0]) => {
                 self.node(GlobalAveragePool, &inputs, &[], None)?;
             }
+            edge::Layer::Reduce(edge::Reduce { function, axes, keep: true }) => {
+                let function = match function {
+                    edge::ReduceFunction::L2 => ReduceFunction::L2,
+                    edge::ReduceFunction::Maximum => ReduceFunction::Maximum,
+                    edge::ReduceFunction::Mean => ReduceFunction::Mean,
+                    edge::ReduceFunction::Minimum => ReduceFunction::Minimum,
+                    edge::ReduceFunction::Sum => ReduceFunction::Sum,
+                };
+                let op = Reduce { function, axes: axes.clone().into() };
+                self.node(op, &inputs, &[], None)?;
+            }
             edge::Layer::IntReduce(edge::IntReduce { reduce, requantize }) => {
-                self.check_global_mean(reduce, inputs[0], unsupported)?;
+                if !self.is_global_mean(reduce, inputs[0]) {
+                    return Err(unsupported());
+                }
                 let positions = self.builder.shape(inputs[0]).positions() as f64;
                 self.check_factor(requantize.to_real(), scales[0] / (positions * output))?;
                 self.node(GlobalAveragePool, &inputs, &[], None)?;
             }
             edge::Layer::Map(edge::Map { function }) => {
-                let op = function_op(*function).ok_or_else(unsupported)?;
-                self.node(op, &inputs, &[], None)?;
+                self.node(function_op(*function), &inputs, &[], None)?;
             }
             edge::Layer::Table(edge::Table { function, tables }) => {
-                let function = function.ok_or_else(unsupported)?;
-                let op = function_op(function).ok_or_else(unsupported)?;
+                // Without a function, bytes of another scale.
+                let same = edge::Function::Scale { factor: 1.0, offset: 0.0 };
+                let function = function.unwrap_or(same);
+                let op = function_op(function);
                 let Affine { scale, zero_point } = affines[0].ok_or_else(unsupported)?;
                 let input = edge::Quantization { scale, zero_point };
                 if *tables != table(input, quantization(node.output), |x| function.apply(x)) {
@@ -287,18 +311,37 @@ impl Lifting {
             edge::Layer::MatrixProduct(edge::MatrixProduct { transposed }) => {
                 self.node(MatrixProduct { transposed: *transposed }, &inputs, &[], None)?;
             }
-            edge::Layer::Constant(_)
+            edge::Layer::Select(_) => self.node(Select, &inputs, &[], None)?,
+            edge::Layer::Softmax(edge::Softmax { axis, log }) => {
+                self.node(Softmax { axis: *axis, log: *log }, &inputs, &[], None)?;
+            }
+            edge::Layer::Prelu(edge::Prelu { slope }) => {
+                let shape = [slope.len() as u32];
+                let slope = self.parameter("slope", &shape, Role::Slope, slope)?;
+                self.node(Prelu, &inputs, &[slope], None)?;
+            }
+            edge::Layer::Constant(edge::Constant { sizes, numbers }) => {
+                let edge::Numbers::Fp32(numbers) = numbers else { return Err(unsupported()) };
+                let constant = self.parameter("constant", sizes, Role::Constant, numbers)?;
+                self.node(Constant, &[], &[constant], None)?;
+            }
+            edge::Layer::LayerNormalization(layer) => {
+                let edge::LayerNormalization { axes, epsilon, scale, shift } = layer;
+                let sizes = self.builder.shape(inputs[0]).sizes();
+                let shape: Vec<u32> = axes.iter().map(|&axis| sizes[axis as usize]).collect();
+                let scale = self.parameter("scale", &shape, Role::Scale, scale)?;
+                let shift = self.parameter("shift", &shape, Role::Shift, shift)?;
+                let op = LayerNormalization { axes: axes.clone().into(), epsilon: *epsilon };
+                self.node(op, &inputs, &[scale, shift], None)?;
+            }
+            edge::Layer::Reduce(_)
             | edge::Layer::Dequantize(_)
             | edge::Layer::IntAveragePool(_)
             | edge::Layer::IntConvTranspose(_)
             | edge::Layer::IntResize(_)
-            | edge::Layer::LayerNormalization(_)
             | edge::Layer::Pad(_)
-            | edge::Layer::Prelu(_)
             | edge::Layer::Quantize(_)
-            | edge::Layer::Resize(_)
-            | edge::Layer::Select(_)
-            | edge::Layer::Softmax(_) => return Err(unsupported()),
+            | edge::Layer::Resize(_) => return Err(unsupported()),
         }
         if let edge::Element::Uint8(quantization) = node.output {
             let value = *self.values.last().expect("added above");
@@ -307,16 +350,29 @@ impl Lifting {
         Ok(())
     }
 
-    /// Checks that a reduction is the mean of each channel.
-    fn check_global_mean(
-        &self,
-        reduce: &edge::Reduce,
-        input: ValueId,
-        otherwise: impl Fn() -> LiftError,
-    ) -> Result<(), LiftError> {
+    /// Whether a reduction is the mean of each channel, as a vector.
+    fn is_global_mean(&self, reduce: &edge::Reduce, input: ValueId) -> bool {
         let axes = 1 + self.builder.shape(input).space().len();
-        let means = [true, false].map(|keep| edge::Reduce::global_mean(axes, keep));
-        if means.contains(reduce) { Ok(()) } else { Err(otherwise()) }
+        *reduce == edge::Reduce::global_mean(axes, self.keeps_axes)
+    }
+
+    fn binary(&mut self, function: BinaryFunction, inputs: &[ValueId]) -> Result<(), LiftError> {
+        self.node(Binary { function }, inputs, &[], None)
+    }
+
+    /// Declares a parameter of the next layer.
+    fn parameter(
+        &mut self,
+        part: &str,
+        shape: &[u32],
+        role: Role,
+        numbers: &[f32],
+    ) -> Result<ParameterId, LiftError> {
+        let name = format!("{}.{part}", self.name());
+        let id = self.builder.parameter(name.clone(), shape, role)?;
+        let shape = shape.iter().map(|&size| size as usize).collect();
+        self.weights.arrays.insert(name, Array { shape, data: numbers.to_vec() });
+        Ok(id)
     }
 
     /// The name of the layer that comes next.
@@ -504,26 +560,29 @@ fn float_clip(activation: edge::Activation) -> Option<Clip> {
 }
 
 /// The operation that computes a function.
-fn function_op(function: edge::Function) -> Option<Op> {
+fn function_op(function: edge::Function) -> Op {
+    let map = |function| Op::from(Map { function });
     match function {
-        edge::Function::Clip { low, high } => Some(Clip { low, high }.into()),
-        edge::Function::HardSwish => Some(HardSwish.into()),
-        edge::Function::LeakyRelu { slope } => Some(LeakyRelu { slope }.into()),
-        edge::Function::Sigmoid => Some(Sigmoid.into()),
-        edge::Function::Absolute
-        | edge::Function::Elu { .. }
-        | edge::Function::Erf
-        | edge::Function::Exponential
-        | edge::Function::Gelu
-        | edge::Function::GeluTanh
-        | edge::Function::HardSigmoid { .. }
-        | edge::Function::Logarithm
-        | edge::Function::Power { .. }
-        | edge::Function::Scale { .. }
-        | edge::Function::Silu
-        | edge::Function::Softplus
-        | edge::Function::SquareRoot
-        | edge::Function::Tanh => None,
+        edge::Function::Clip { low, high } => Clip { low, high }.into(),
+        edge::Function::LeakyRelu { slope } => LeakyRelu { slope }.into(),
+        edge::Function::Absolute => map(Function::Absolute),
+        edge::Function::Elu { alpha } => map(Function::Elu { alpha }),
+        edge::Function::Erf => map(Function::Erf),
+        edge::Function::Exponential => map(Function::Exponential),
+        edge::Function::Gelu => map(Function::Gelu),
+        edge::Function::GeluTanh => map(Function::GeluTanh),
+        edge::Function::HardSigmoid { slope, offset } => {
+            map(Function::HardSigmoid { slope, offset })
+        }
+        edge::Function::HardSwish => map(Function::HardSwish),
+        edge::Function::Logarithm => map(Function::Logarithm),
+        edge::Function::Power { exponent } => map(Function::Power { exponent }),
+        edge::Function::Scale { factor, offset } => map(Function::Scale { factor, offset }),
+        edge::Function::Sigmoid => map(Function::Sigmoid),
+        edge::Function::Silu => map(Function::Silu),
+        edge::Function::Softplus => map(Function::Softplus),
+        edge::Function::SquareRoot => map(Function::SquareRoot),
+        edge::Function::Tanh => map(Function::Tanh),
     }
 }
 

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edge::Session;
 use edgesmith_compress::{QuantizeError, fold};
 use edgesmith_graph::{
-    Add, Concat, Evaluator, Flatten, GraphBuilder, MatrixProduct, MaxPool, Place, Reshape, Shape,
-    Sigmoid, WindowAxis,
+    Add, Concat, Evaluator, Flatten, Function, GraphBuilder, Map, MatrixProduct, MaxPool, Place,
+    Reshape, Shape, WindowAxis,
 };
 use edgesmith_search_space::{Architecture, DataShape, MAX_VALUE_ELEMENTS};
 use edgesmith_testing::{
@@ -233,7 +233,7 @@ fn mixed_graph() -> Graph {
     };
     let axes = vec![WindowAxis::valid(2); 2];
     let pooled = add(MaxPool { kernel: vec![2; 2].into(), axes: axes.into() }.into(), &[image]);
-    let shares = add(Sigmoid.into(), &[pooled]);
+    let shares = add(Map { function: Function::Sigmoid }.into(), &[pooled]);
     let joined = add(Concat::channels().into(), &[pooled, shares]);
     let matrix = add(Reshape { sizes: vec![6, 6].into() }.into(), &[joined]);
     let product = add(MatrixProduct { transposed: [false, true] }.into(), &[matrix, matrix]);

@@ -23,7 +23,9 @@ const PLAIN: f64 = std::f64::consts::SQRT_2;
 
 /// Fresh weights. Convolutions are normal with standard deviation `0.1 / sqrt(fan_in)` if batch
 /// normalisation cancels the scale, else `sqrt(2 / fan_in)`. Batch normalisation starts as the
-/// identity. Linear layers are uniform in `±1/sqrt(inputs)`. Biases are zero.
+/// identity, and so does layer normalisation after it has normalised. Linear layers are uniform in
+/// `±1/sqrt(inputs)`. Biases are zero, and slopes of negative numbers a quarter (He et al. 2015).
+/// Constants are left out, because they come with the network.
 pub fn fresh_weights(graph: &Graph, seed: [u8; 32]) -> Weights {
     let mut rng = ChaCha8Rng::from_seed(seed);
     let mut weights = Weights::default();
@@ -52,6 +54,8 @@ pub fn fresh_weights(graph: &Graph, seed: [u8; 32]) -> Weights {
                 }
                 Role::Scale | Role::Variance => vec![1.0; count],
                 Role::Bias | Role::Shift | Role::Mean => vec![0.0; count],
+                Role::Slope => vec![0.25; count],
+                Role::Constant => continue,
             };
             weights.arrays.insert(name, Array { shape, data });
         }

@@ -50,11 +50,15 @@ impl Layout {
     /// layout, so no number moves.
     pub(super) fn reshape(self, value: Tensor<4>, picture: [usize; 3]) -> Tensor<4> {
         let batch = value.dims()[self.batch()];
-        let [channels, rows, columns] = picture;
-        value.reshape(match self {
+        value.reshape(self.sizes(batch, picture))
+    }
+
+    /// The sizes of a tensor with so many examples, and these channels, rows and columns.
+    pub(super) fn sizes(self, batch: usize, [channels, rows, columns]: [usize; 3]) -> [usize; 4] {
+        match self {
             Layout::BatchFirst => [batch, channels, rows, columns],
             Layout::BatchLast => [channels, rows, columns, batch],
-        })
+        }
     }
 
     /// Puts the axes of a tensor with the batch first into this order.

@@ -103,6 +103,7 @@ impl Network {
         // Without a convolution that is fast in it, the layout of the kernels only costs time.
         let fast = fast && self.graph.nodes().any(|(_, n)| fitting_node(&self.graph, n).is_some());
         let layout = if fast { Layout::BatchLast } else { Layout::BatchFirst };
+        let [examples, ..] = batch.dims();
         let mut values = Live::new(&self.reads);
         values.keep(input, layout.arrange(batch));
         for (id, node) in self.graph.nodes() {
@@ -117,7 +118,7 @@ impl Network {
                 }
                 Part::Alone => {
                     let inputs = node.inputs.iter().map(|&input| values.read(input)).collect();
-                    let output = node.op.forward(inputs, &self.call(node, layout));
+                    let output = node.op.forward(inputs, &self.call(node, layout, examples));
                     values.keep(node.output, output);
                 }
             }
@@ -156,7 +157,7 @@ impl Network {
         trained.collect()
     }
 
-    /// The parameters that weight decay applies to: weights, but not biases or batch
+    /// The parameters that weight decay applies to: weights, but not biases, slopes or those of
     /// normalisation, because their size does not make a network more complex.
     pub fn decayed(&self) -> Vec<ParamId> {
         let parameters = self.graph.parameters().zip(&self.parameters);
@@ -165,9 +166,11 @@ impl Network {
     }
 
     /// What a node's operation works on.
-    fn call(&self, node: &Node, layout: Layout) -> Call<'_> {
+    fn call(&self, node: &Node, layout: Layout, batch: usize) -> Call<'_> {
         Call {
             layout,
+            inputs: node.inputs.iter().map(|&input| self.graph.shape(input)).collect(),
+            batch,
             output: self.graph.shape(node.output),
             momentum: self.momentum,
             threads: &self.threads,

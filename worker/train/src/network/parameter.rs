@@ -2,18 +2,20 @@
 
 use burn::module::{Module, Param, ParamId, RunningState};
 use burn::tensor::{Device, Tensor, TensorData};
-use edgesmith_graph::{Array, Role};
+use edgesmith_graph::{Array, Role, Shape};
 
-/// A parameter, trained or observed.
+/// A parameter: trained, observed, or neither.
 #[derive(Module, Debug)]
 pub(super) enum Parameter {
     /// `[out, in, rows, columns]`. A kernel on a sequence has one row, and the weight of a linear
     /// layer one row and one column.
     Weight(Param<Tensor<4>>),
-    /// One number per channel.
+    /// One number per channel, or per number along the axes that a layer normalisation has.
     Vector(Param<Tensor<1>>),
     /// One number per channel, without a gradient.
     Observed(RunningState<Tensor<1>>),
+    /// `[1, channels, rows, columns]`, without a gradient. It stays as it is.
+    Constant(RunningState<Tensor<4>>),
 }
 
 impl Parameter {
@@ -24,11 +26,18 @@ impl Parameter {
                 let data = TensorData::new(array.data.clone(), picture(&array.shape));
                 Self::Weight(Param::from_tensor(Tensor::from_data(data, device)))
             }
-            Role::Bias | Role::Scale | Role::Shift => {
+            Role::Bias | Role::Scale | Role::Shift | Role::Slope => {
                 Self::Vector(Param::from_tensor(vector(array, device)))
             }
             Role::Mean | Role::Variance => {
                 Self::Observed(RunningState::new(vector(array, &device.clone().inner())))
+            }
+            Role::Constant => {
+                let sizes: Vec<u32> = array.shape.iter().map(|&size| size as u32).collect();
+                let shape = Shape::of(&sizes).expect("the graph has checked it");
+                let [channels, rows, columns] = super::layout::picture(&shape);
+                let data = TensorData::new(array.data.clone(), [1, channels, rows, columns]);
+                Self::Constant(RunningState::new(Tensor::from_data(data, device)))
             }
         }
     }
@@ -40,18 +49,22 @@ impl Parameter {
     pub(super) fn weight(&self) -> Tensor<4> {
         match self {
             Parameter::Weight(weight) => weight.val(),
-            Parameter::Vector(_) | Parameter::Observed(_) => panic!("not a weight"),
+            Parameter::Vector(_) | Parameter::Observed(_) | Parameter::Constant(_) => {
+                panic!("not a weight")
+            }
         }
     }
 
-    /// A bias, scale or shift.
+    /// A bias, scale, shift or slope.
     ///
     /// # Panics
     /// If it is another parameter.
     pub(super) fn vector(&self) -> Tensor<1> {
         match self {
             Parameter::Vector(vector) => vector.val(),
-            Parameter::Weight(_) | Parameter::Observed(_) => panic!("not a vector"),
+            Parameter::Weight(_) | Parameter::Observed(_) | Parameter::Constant(_) => {
+                panic!("not a vector")
+            }
         }
     }
 
@@ -62,7 +75,22 @@ impl Parameter {
     pub(super) fn observed(&self) -> &RunningState<Tensor<1>> {
         match self {
             Parameter::Observed(state) => state,
-            Parameter::Weight(_) | Parameter::Vector(_) => panic!("not a running statistic"),
+            Parameter::Weight(_) | Parameter::Vector(_) | Parameter::Constant(_) => {
+                panic!("not a running statistic")
+            }
+        }
+    }
+
+    /// A constant, as a batch of one example with the batch first.
+    ///
+    /// # Panics
+    /// If it is another parameter.
+    pub(super) fn constant(&self) -> Tensor<4> {
+        match self {
+            Parameter::Constant(state) => state.value_sync(),
+            Parameter::Weight(_) | Parameter::Vector(_) | Parameter::Observed(_) => {
+                panic!("not a constant")
+            }
         }
     }
 
@@ -72,6 +100,7 @@ impl Parameter {
             Parameter::Weight(weight) => numbers(weight.val()),
             Parameter::Vector(vector) => numbers(vector.val()),
             Parameter::Observed(state) => numbers(state.value_sync()),
+            Parameter::Constant(state) => numbers(state.value_sync()),
         }
     }
 
@@ -80,7 +109,7 @@ impl Parameter {
         match self {
             Parameter::Weight(weight) => Some(weight.id),
             Parameter::Vector(vector) => Some(vector.id),
-            Parameter::Observed(_) => None,
+            Parameter::Observed(_) | Parameter::Constant(_) => None,
         }
     }
 
@@ -90,7 +119,7 @@ impl Parameter {
         match self {
             Parameter::Weight(weight) => of.get::<4>(weight.id).map(numbers),
             Parameter::Vector(vector) => of.get::<1>(vector.id).map(numbers),
-            Parameter::Observed(_) => None,
+            Parameter::Observed(_) | Parameter::Constant(_) => None,
         }
     }
 }
@@ -106,7 +135,7 @@ fn picture(sizes: &[usize]) -> [usize; 4] {
 }
 
 fn vector(array: &Array, device: &Device) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), device)
+    Tensor::from_data(TensorData::new(array.data.clone(), [array.data.len()]), device)
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

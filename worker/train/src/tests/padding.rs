@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::network::{Net, fresh_weights, picture, random_graph};
 use edgesmith_graph::{
-    Array, Clip, Conv, GlobalAveragePool, HardSwish, LeakyRelu, MaxPool, Multiply, Sigmoid,
-    ValueId, WindowAxis,
+    Add, Array, Binary, BinaryFunction, Clip, Conv, Function, GlobalAveragePool, LeakyRelu,
+    MaxPool, Multiply, Reduce, ReduceFunction, Select, Softmax, ValueId, WindowAxis,
 };
 use edgesmith_testing::{
     arbitrary_graph, assert_close, random_bytes, random_weights as any_weights,
@@ -165,8 +165,9 @@ proptest! {
 fn padding_does_not_show_in_networks_of_every_operation() {
     let device = Device::flex().autodiff();
     let mut grown = 0;
-    for seed in 0..300 {
-        let graph = random_graph(seed, 8);
+    // Among many operations, some let nothing stay zero.
+    for seed in 0..2000 {
+        let graph = random_graph(seed, 3 + seed as usize % 6);
         let padding = Padding::new(&graph, 4);
         if *padding.graph() == graph {
             continue;
@@ -211,28 +212,59 @@ fn between(middle: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Graph {
 fn networks_are_padded_where_the_added_channels_stay_zero() {
     let clip = |low, high| between(|net, x| net.op(Clip { low, high }, &[x]));
     let pool = MaxPool { kernel: [2; 2].into(), axes: [WindowAxis::valid(1); 2].into() };
+    let map = |function| between(|net, x| net.map(function, x));
+    let pair = |function| between(|net, x| net.op(Binary { function }, &[x, x]));
+    let rows = || [1][..].into();
+    let with_constant = |shape: &[u32]| {
+        between(|net, x| {
+            let constant = net.constant(shape);
+            net.op(Add, &[x, constant])
+        })
+    };
     let gated = |squares: bool| {
         between(|net, x| {
-            let gate = net.op(Sigmoid, &[x]);
+            let gate = net.map(Function::Sigmoid, x);
             net.op(Multiply, &[if squares { gate } else { x }, gate])
         })
     };
     let cases = [
         (true, between(|net, x| net.normalize(x))),
-        (true, between(|net, x| net.op(HardSwish, &[x]))),
+        (true, map(Function::HardSwish)),
+        (true, map(Function::Gelu)),
+        (true, map(Function::Silu)),
+        (true, map(Function::Power { exponent: 2.0 })),
+        (true, map(Function::Scale { factor: 2.0, offset: 0.0 })),
+        (false, map(Function::Scale { factor: 2.0, offset: 0.5 })),
+        (false, map(Function::HardSigmoid { slope: 0.2, offset: 0.5 })),
+        (false, map(Function::Exponential)),
+        (false, map(Function::Softplus)),
+        (true, between(|net, x| net.prelu(x))),
+        (
+            true,
+            between(|net, x| net.op(Reduce { function: ReduceFunction::L2, axes: rows() }, &[x])),
+        ),
+        (false, between(|net, x| net.op(Softmax { axis: 2, log: false }, &[x]))),
+        (false, between(|net, x| net.normalize_layer(&[1, 2], x))),
+        (true, pair(BinaryFunction::Maximum)),
+        (true, pair(BinaryFunction::Less)),
+        (false, pair(BinaryFunction::LessOrEqual)),
+        (true, between(|net, x| net.op(Select, &[x, x, x]))),
+        (true, with_constant(&[3])),
+        // One picture is added to all channels, also to those that are not there.
+        (false, with_constant(&[1, 4, 4])),
         (true, between(|net, x| net.op(LeakyRelu { slope: 0.1 }, &[x]))),
         (true, between(|net, x| net.op(pool, &[x]))),
         (true, clip(0.0, 6.0)),
         (true, clip(-1.0, 0.0)),
         (false, clip(0.5, 1.0)),
         (false, clip(-2.0, -1.0)),
-        (false, between(|net, x| net.op(Sigmoid, &[x]))),
+        (false, between(|net, x| net.map(Function::Sigmoid, x))),
         (true, gated(false)),
         (false, gated(true)),
         (
             false,
             between(|net, x| {
-                let gate = net.op(Sigmoid, &[x]);
+                let gate = net.map(Function::Sigmoid, x);
                 net.normalize(gate)
             }),
         ),

@@ -6,6 +6,7 @@ use super::{Name, Site, Write};
 
 impl Write for Add {
     fn write(&self, site: &mut Site<'_>) -> Name {
-        site.finish("Add", &[&site.input(0), &site.input(1)], vec![])
+        let [a, b] = [0, 1].map(|place| site.aligned(place));
+        site.finish("Add", &[&a, &b], vec![])
     }
 }

@@ -6,8 +6,8 @@ use edgesmith_graph::Add;
 use super::{Call, Trainable, inputs};
 
 impl Trainable for Add {
-    fn forward(&self, values: Vec<Tensor<4>>, _: &Call) -> Tensor<4> {
-        let [a, b] = inputs(values);
+    fn forward(&self, values: Vec<Tensor<4>>, call: &Call) -> Tensor<4> {
+        let [a, b] = inputs(call.aligned(values));
         a + b
     }
 

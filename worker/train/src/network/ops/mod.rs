@@ -29,8 +29,12 @@ pub(super) trait Trainable: Operation {
 pub(super) struct Call<'a> {
     /// The order of the axes of inputs and output.
     pub(super) layout: Layout,
+    /// The shapes of the inputs.
+    pub(super) inputs: Vec<&'a Shape>,
     /// The output's shape.
     pub(super) output: &'a Shape,
+    /// How many examples there are.
+    pub(super) batch: usize,
     /// Share of this batch in the running statistics.
     pub(super) momentum: f64,
     /// The threads that compute kernels of the fast path.
@@ -60,23 +64,29 @@ operations! {
     add: Add,
     average_pool: AveragePool,
     batch_normalization: BatchNormalization,
+    binary: Binary,
     clip: Clip,
     concat: Concat,
+    constant: Constant,
     conv: Conv,
     conv_transpose: ConvTranspose,
     flatten: Flatten,
     gather: Gather,
     global_average_pool: GlobalAveragePool,
-    hard_swish: HardSwish,
+    layer_normalization: LayerNormalization,
     leaky_relu: LeakyRelu,
     linear: Linear,
+    map: Map,
     matrix_product: MatrixProduct,
     max_pool: MaxPool,
     multiply: Multiply,
     pad: Pad,
+    prelu: Prelu,
+    reduce: Reduce,
     reshape: Reshape,
     resize: Resize,
-    sigmoid: Sigmoid,
+    select: Select,
+    softmax: Softmax,
     transpose: Transpose,
 }
 
@@ -86,7 +96,7 @@ impl Call<'_> {
         self.parameters[place].weight()
     }
 
-    /// A bias, scale or shift; `None` if it is absent.
+    /// A bias, scale, shift or slope; `None` if it is absent.
     fn vector(&self, place: usize) -> Option<Tensor<1>> {
         self.parameters.get(place).map(|parameter| parameter.vector())
     }
@@ -96,23 +106,63 @@ impl Call<'_> {
         self.parameters[place].observed()
     }
 
-    /// The numbers of a value with the output's sizes.
-    fn reshape(&self, value: Tensor<4>) -> Tensor<4> {
-        self.layout.reshape(value, picture(self.output))
+    /// A constant, as a batch of one example with the batch first.
+    fn constant(&self, place: usize) -> Tensor<4> {
+        self.parameters[place].constant()
     }
 
     /// The axis of a tensor that an axis of the output is; the channels are axis 0. An input with as
     /// many axes has them at the same places.
     fn axis(&self, axis: u32) -> usize {
-        match axis as usize {
-            0 => self.layout.channels(),
-            position => self.layout.columns() + position - self.output.space().len(),
+        self.layout.channels() + place(axis, self.output)
+    }
+
+    /// Values with fewer axes of positions than the output as burn repeats them: a sequence has one
+    /// row, but beside a picture its positions are rows.
+    fn aligned(&self, values: Vec<Tensor<4>>) -> Vec<Tensor<4>> {
+        let align =
+            |(value, shape): (Tensor<4>, &&Shape)| match (shape.space(), self.output.space()) {
+                (&[rows], &[_, _]) => {
+                    let [channels, rows] = [shape.channels(), rows].map(|size| size as usize);
+                    self.layout.reshape(value, [channels, rows, 1])
+                }
+                _ => value,
+            };
+        values.into_iter().zip(&self.inputs).map(align).collect()
+    }
+
+    /// A tensor with the output's sizes: axes of size 1 are repeated.
+    fn repeated(&self, value: Tensor<4>) -> Tensor<4> {
+        value.expand(self.layout.sizes(self.batch, picture(self.output)))
+    }
+
+    /// Numbers along some axes of the output, as a tensor that burn repeats along the others.
+    fn along(&self, axes: &[u32], numbers: Tensor<1>) -> Tensor<4> {
+        let (whole, mut sizes) = (picture(self.output), [1; 3]);
+        for &axis in axes {
+            let place = place(axis, self.output);
+            sizes[place] = whole[place];
         }
+        numbers.reshape(self.layout.sizes(1, sizes))
+    }
+
+    /// The numbers of a value with the output's sizes.
+    fn reshape(&self, value: Tensor<4>) -> Tensor<4> {
+        self.layout.reshape(value, picture(self.output))
     }
 
     /// Computes with the batch first, whatever the layout is.
     fn batch_first(&self, input: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
         self.layout.arrange(f(self.layout.to_batch_first(input)))
+    }
+}
+
+/// The place of an axis of a shape among channels, rows and columns.
+fn place(axis: u32, of: &Shape) -> usize {
+    match axis as usize {
+        0 => 0,
+        // A sequence has one row.
+        axis => axis + 2 - of.space().len(),
     }
 }
 

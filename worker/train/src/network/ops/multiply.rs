@@ -1,4 +1,4 @@
-//! The product of a value with one number per channel, or with a value of the same shape.
+//! The product of two values.
 
 use burn::tensor::Tensor;
 use edgesmith_graph::Multiply;
@@ -6,10 +6,9 @@ use edgesmith_graph::Multiply;
 use super::{Call, Trainable, inputs};
 
 impl Trainable for Multiply {
-    fn forward(&self, values: Vec<Tensor<4>>, _: &Call) -> Tensor<4> {
-        // A number per channel is a picture of one pixel, which burn repeats.
-        let [value, factor] = inputs(values);
-        value * factor
+    fn forward(&self, values: Vec<Tensor<4>>, call: &Call) -> Tensor<4> {
+        let [a, b] = inputs(call.aligned(values));
+        a * b
     }
 
     fn keeps_silence(&self, silent: &[bool]) -> bool {

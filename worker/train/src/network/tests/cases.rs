@@ -2,10 +2,11 @@
 //! as one.
 
 use edgesmith_graph::{
-    Add, AveragePool, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten, Gather,
-    GlobalAveragePool, Graph, Groups, HardSwish, LeakyRelu, MatrixProduct, MaxPool, Multiply, Op,
-    Operation, Pad, Reshape, Resize, ResizeAxis, ResizeMode, Rounding, Sigmoid, Transpose,
-    TransposedAxis, ValueId, WindowAxis,
+    Add, AveragePool, Binary, BinaryFunction, Clip, Concat, Conv, ConvTranspose, Coordinates,
+    Flatten, Function, Gather, GlobalAveragePool, Graph, Groups, LayerNormalization, LeakyRelu,
+    MatrixProduct, MaxPool, Multiply, Op, Operation, Pad, Reduce, ReduceFunction, Reshape, Resize,
+    ResizeAxis, ResizeMode, Rounding, Select, Softmax, Transpose, TransposedAxis, ValueId,
+    WindowAxis,
 };
 
 use super::net::Net;
@@ -22,6 +23,9 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend(convolutions());
     cases.extend(chains());
     cases.extend(moves());
+    cases.extend(functions());
+    cases.extend(broadcasts());
+    cases.extend(reductions());
     cases.extend(others());
     cases
 }
@@ -52,10 +56,18 @@ pub(super) fn every_operation() -> Vec<Case> {
         }),
         case("average pool", move |net, x| net.op(average_pool(), &[x])),
         case("batch normalization", |net, x| net.normalize(x)),
+        case("binary", |net, x| {
+            let y = other(net, x);
+            net.op(Binary { function: BinaryFunction::Subtract }, &[x, y])
+        }),
         case("clip", |net, x| net.op(Clip { low: -0.25, high: 0.5 }, &[x])),
         case("concat", |net, x| {
             let [a, b] = [2, 4].map(|filters| net.pointwise(x, filters));
             net.op(Concat::channels(), &[a, x, b, a])
+        }),
+        case("constant", |net, x| {
+            let constant = net.constant(&[3, 5, 4]);
+            net.op(Add, &[x, constant])
         }),
         case("convolution", |net, x| net.conv(uneven_conv(1), x, 4, &[2, 3], true).unwrap()),
         case("transposed convolution", |net, x| {
@@ -64,16 +76,14 @@ pub(super) fn every_operation() -> Vec<Case> {
         case("flatten", |net, x| net.op(Flatten, &[x])),
         case("gather channels", |net, x| net.op(Gather::channels([2, 0, 2, 1]), &[x])),
         case("global average pool", |net, x| net.op(GlobalAveragePool, &[x])),
-        case("hard swish", |net, x| {
-            let wide = net.normalize(x);
-            net.op(HardSwish, &[wide])
-        }),
+        case("layer normalization", |net, x| net.normalize_layer(&[1, 2], x)),
         case("leaky ReLU", |net, x| net.op(LeakyRelu { slope: 0.2 }, &[x])),
         case("linear", |net, x| net.linear(x, 4, true)),
         case("matrix product", |net, x| {
             let [a, b] = [3, 3].map(|filters| net.pointwise(x, filters));
             net.op(MatrixProduct { transposed: [false, true] }, &[a, b])
         }),
+        case("map", |net, x| net.map(Function::Gelu, x)),
         case("max pool", move |net, x| net.op(pool(), &[x])),
         case("multiply by a number per channel", |net, x| {
             let pooled = net.op(GlobalAveragePool, &[x]);
@@ -86,9 +96,206 @@ pub(super) fn every_operation() -> Vec<Case> {
             let axes = [(7, 1.5, Coordinates::HalfPixel), (3, 0.7, Coordinates::AlignCorners)];
             net.op(resize(ResizeMode::Linear, &axes), &[x])
         }),
-        case("sigmoid", |net, x| net.op(Sigmoid, &[x])),
         case("transpose", |net, x| net.op(Transpose { order: [2, 0, 1].into() }, &[x])),
+        case("prelu", |net, x| net.prelu(x)),
+        case("reduce", |net, x| {
+            net.op(Reduce { function: ReduceFunction::Mean, axes: [0, 2][..].into() }, &[x])
+        }),
+        case("select", |net, x| {
+            let y = other(net, x);
+            let less = net.op(Binary { function: BinaryFunction::Less }, &[x, y]);
+            net.op(Select, &[less, x, y])
+        }),
+        case("softmax", |net, x| net.op(Softmax { axis: 0, log: false }, &[x])),
     ]
+}
+
+/// Another value of the size of `x`.
+fn other(net: &mut Net, x: ValueId) -> ValueId {
+    let channels = net.builder.shape(x).channels();
+    net.linear(x, channels, true)
+}
+
+/// Each function of one number and of two.
+fn functions() -> Vec<Case> {
+    let positive = Clip { low: 0.25, high: f32::INFINITY };
+    let of = |function: Function| {
+        case(&format!("{function:?}"), move |net, x| {
+            let wide = net.map(Function::Scale { factor: 3.0, offset: 0.0 }, x);
+            net.map(function, wide)
+        })
+    };
+    let of_positive = |function: Function| {
+        case(&format!("{function:?}"), move |net, x| {
+            let above = net.op(positive, &[x]);
+            net.map(function, above)
+        })
+    };
+    let pairs = |function: BinaryFunction| {
+        case(&format!("{function:?}"), move |net, x| {
+            let other = other(net, x);
+            let [a, b] = [x, other].map(|value| net.op(positive, &[value]));
+            let both = net.op(Binary { function }, &[a, b]);
+            // A comparison has no slope, but the sum has one.
+            let sum = net.op(Add, &[both, x]);
+            net.op(Add, &[sum, other])
+        })
+    };
+    let mut cases: Vec<Case> = [
+        Function::Absolute,
+        Function::Elu { alpha: 0.7 },
+        Function::Erf,
+        Function::Exponential,
+        Function::Gelu,
+        Function::GeluTanh,
+        Function::HardSigmoid { slope: 0.3, offset: 0.4 },
+        Function::HardSwish,
+        Function::Power { exponent: 1.0 },
+        Function::Power { exponent: 2.0 },
+        Function::Power { exponent: 3.0 },
+        Function::Scale { factor: -0.5, offset: 2.0 },
+        Function::Sigmoid,
+        Function::Silu,
+        Function::Softplus,
+        Function::Tanh,
+    ]
+    .into_iter()
+    .map(of)
+    .collect();
+    let roots = [
+        Function::Logarithm,
+        Function::Power { exponent: 0.5 },
+        Function::Power { exponent: -1.5 },
+        Function::Power { exponent: -1.0 },
+        Function::SquareRoot,
+    ];
+    cases.extend(roots.into_iter().map(of_positive));
+    let of_two = [
+        BinaryFunction::Divide,
+        BinaryFunction::Equal,
+        BinaryFunction::Less,
+        BinaryFunction::LessOrEqual,
+        BinaryFunction::Maximum,
+        BinaryFunction::Minimum,
+        BinaryFunction::Power,
+        BinaryFunction::Subtract,
+    ];
+    cases.extend(of_two.into_iter().map(pairs));
+    cases.push(case("power of 0", |net, x| {
+        let one = net.map(Function::Power { exponent: 0.0 }, x);
+        net.op(Add, &[one, x])
+    }));
+    cases
+}
+
+/// Values of unlike shapes, behind a convolution that the fast path computes and without one.
+fn broadcasts() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for fast in [false, true] {
+        let mut add = |name: &str, build: fn(&mut Net, ValueId) -> ValueId| {
+            cases.push(case(name, move |net, x| {
+                let x = if fast { fast_conv(net, x) } else { x };
+                build(net, x)
+            }));
+        };
+        add("sum with a constant per channel", |net, x| {
+            let constant = net.constant(&[3]);
+            net.op(Add, &[constant, x])
+        });
+        add("sum with a constant per row", |net, x| {
+            let constant = net.constant(&[1, 5]);
+            net.op(Add, &[x, constant])
+        });
+        add("product with a constant per channel and row", |net, x| {
+            let constant = net.constant(&[3, 5]);
+            net.op(Multiply, &[constant, x])
+        });
+        add("product with one picture for all channels", |net, x| {
+            let one = net.linear(x, 1, true);
+            net.op(Multiply, &[x, one])
+        });
+        add("maximum with a number per channel", |net, x| {
+            let mean = net.op(GlobalAveragePool, &[x]);
+            net.op(Binary { function: BinaryFunction::Maximum }, &[mean, x])
+        });
+        add("quotient of a sequence and a picture", |net, x| {
+            let constant = net.constant(&[3, 5]);
+            let above = net.map(Function::Exponential, x);
+            net.op(Binary { function: BinaryFunction::Divide }, &[constant, above])
+        });
+        add("choice by a row of constants", |net, x| {
+            let (condition, other) = (net.constant(&[1, 1, 4]), net.constant(&[1]));
+            let condition = net.op(Clip::RELU, &[condition]);
+            net.op(Select, &[condition, x, other])
+        });
+        add("constants of their own", |net, x| {
+            let (a, b) = (net.constant(&[2, 5, 4]), net.constant(&[2, 5]));
+            let sum = net.op(Add, &[a, b]);
+            net.op(Concat::channels(), &[x, sum, a])
+        });
+    }
+    cases
+}
+
+/// Along each list of axes, in both layouts and with each number of axes.
+fn reductions() -> Vec<Case> {
+    let shapes: [(u32, &[u32]); 3] = [(3, &[5, 4]), (3, &[4]), (5, &[])];
+    let mut cases = Vec::new();
+    for (channels, space) in shapes {
+        let all: Vec<u32> = (0..=space.len() as u32).collect();
+        let lists: Vec<Vec<u32>> =
+            [all.iter().map(|&axis| vec![axis]).collect(), vec![all[1..].to_vec(), all.clone()]]
+                .concat();
+        for axes in lists.into_iter().filter(|axes| !axes.is_empty()) {
+            for fast in [false, true] {
+                let mut add = |name: String, op: Op| {
+                    cases.push(case_on(&name, channels, space, move |net, x| {
+                        let x = if fast { fast_conv(net, x) } else { x };
+                        net.op(op, &[x])
+                    }));
+                };
+                if fast && space.len() < 2 {
+                    continue;
+                }
+                for function in [
+                    ReduceFunction::L2,
+                    ReduceFunction::Maximum,
+                    ReduceFunction::Mean,
+                    ReduceFunction::Minimum,
+                    ReduceFunction::Sum,
+                ] {
+                    let name = format!("{function:?} along {axes:?} of {channels}x{space:?}");
+                    add(name, Reduce { function, axes: axes[..].into() }.into());
+                }
+                for log in [false, true] {
+                    let name = format!("softmax along {axes:?} of {channels}x{space:?}");
+                    add(name, Softmax { axis: axes[0], log }.into());
+                }
+                let name = format!("layers along {axes:?} of {channels}x{space:?}");
+                add(name, LayerNormalization { axes: axes[..].into(), epsilon: 0.2 }.into());
+                let name = format!("layers with a scale along {axes:?} of {channels}x{space:?}");
+                let axes = axes.clone();
+                cases.push(case_on(&name, channels, space, move |net, x| {
+                    let x = if fast { fast_conv(net, x) } else { x };
+                    net.normalize_layer(&axes, x)
+                }));
+            }
+        }
+    }
+    cases.push(case("length of a vector of zeros", |net, x| {
+        let zero = net.op(Clip { low: -9.0, high: -8.0 }, &[x]);
+        let zero = net.op(Clip::RELU, &[zero]);
+        let squares = Reduce { function: ReduceFunction::L2, axes: [1, 2][..].into() };
+        let lengths = net.op(squares, &[zero]);
+        net.op(Add, &[x, lengths])
+    }));
+    cases
+}
+
+/// A convolution that the fast path computes, with the same number of channels.
+fn fast_conv(net: &mut Net, x: ValueId) -> ValueId {
+    let channels = net.builder.shape(x).channels();
+    net.conv(Conv::dense(3, 1), x, channels, &[3, 3], true).unwrap()
 }
 
 /// Unequal steps and padding.
@@ -194,7 +401,7 @@ fn chains() -> Vec<Case> {
             let y = net.op(Clip::RELU6, &[y]);
             let squeezed = net.op(GlobalAveragePool, &[y]);
             let gate = net.linear(squeezed, 4, true);
-            let gate = net.op(Sigmoid, &[gate]);
+            let gate = net.map(Function::Sigmoid, gate);
             let y = net.op(Multiply, &[y, gate]);
             let y = net.op(Gather::shuffle(4, 2), &[y]);
             let y = net.op(Concat::channels(), &[y, x]);

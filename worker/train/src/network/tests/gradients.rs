@@ -34,9 +34,12 @@ fn compare(name: &str, what: &str, got: &[f32], expected: &[f64]) {
     }
 }
 
-/// Whether a parameter is observed and not trained.
-fn is_observed(role: Role) -> bool {
-    matches!(role, Role::Mean | Role::Variance)
+/// Whether a parameter is trained.
+fn is_trained(role: Role) -> bool {
+    match role {
+        Role::Weight | Role::Bias | Role::Scale | Role::Shift | Role::Slope => true,
+        Role::Mean | Role::Variance | Role::Constant => false,
+    }
 }
 
 /// Compares the output of a training step and all gradients with the reference.
@@ -70,7 +73,7 @@ fn check(name: &str, graph: &Graph, seed: u64, device: &Device, fast: bool) {
         &by_input,
         &by_inputs(graph, &weights, &inputs, &factors),
     );
-    for (id, parameter) in graph.parameters().filter(|(_, p)| !is_observed(p.role)) {
+    for (id, parameter) in graph.parameters().filter(|(_, p)| is_trained(p.role)) {
         let slopes: Vec<f64> = (0..parameter.elements() as usize)
             .map(|index| {
                 let mut at = |step: f64| {

@@ -1,8 +1,8 @@
 //! Short ways to build a graph, whose parameters are named after their nodes.
 
 use edgesmith_graph::{
-    BatchNormalization, Conv, ConvTranspose, Graph, GraphBuilder, GraphError, Linear, Op,
-    ParameterId, Place, Role, Shape, ValueId,
+    BatchNormalization, Constant, Conv, ConvTranspose, Function, Graph, GraphBuilder, GraphError,
+    LayerNormalization, Linear, Map, Op, ParameterId, Place, Prelu, Role, Shape, ValueId,
 };
 
 /// A graph that is being built.
@@ -30,6 +30,43 @@ impl Net {
     ) -> Result<ValueId, GraphError> {
         let name = self.name();
         self.builder.node(name, op, inputs, &[], Place::default())
+    }
+
+    /// An operation with parameters of these shapes.
+    pub(crate) fn with(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[ValueId],
+        parameters: &[(&str, &[u32], Role)],
+    ) -> ValueId {
+        let name = self.name();
+        let parameters: Vec<ParameterId> = parameters
+            .iter()
+            .map(|(part, shape, role)| self.parameter(&name, part, shape, *role))
+            .collect();
+        self.builder.node(name, op, inputs, &parameters, Place::default()).unwrap()
+    }
+
+    pub(crate) fn constant(&mut self, shape: &[u32]) -> ValueId {
+        self.with(Constant, &[], &[("value", shape, Role::Constant)])
+    }
+
+    pub(crate) fn map(&mut self, function: Function, input: ValueId) -> ValueId {
+        self.op(Map { function }, &[input])
+    }
+
+    /// Layer normalisation with a scale and a shift.
+    pub(crate) fn normalize_layer(&mut self, axes: &[u32], input: ValueId) -> ValueId {
+        let sizes = self.builder.shape(input).sizes();
+        let sizes: Vec<u32> = axes.iter().map(|&axis| sizes[axis as usize]).collect();
+        let parameters = [("scale", &*sizes, Role::Scale), ("shift", &*sizes, Role::Shift)];
+        let op = LayerNormalization { axes: axes.into(), epsilon: 0.1 };
+        self.with(op, &[input], &parameters)
+    }
+
+    pub(crate) fn prelu(&mut self, input: ValueId) -> ValueId {
+        let channels = [self.builder.shape(input).channels()];
+        self.with(Prelu, &[input], &[("slope", &channels, Role::Slope)])
     }
 
     /// A convolution with `filters` filters of `kernel`.

@@ -1,10 +1,10 @@
 //! Random graphs of every operation.
 
 use edgesmith_graph::{
-    Add, AveragePool, Clip, Concat, Conv, ConvTranspose, Coordinates, Flatten, Gather,
-    GlobalAveragePool, Graph, Groups, HardSwish, LeakyRelu, MatrixProduct, MaxPool, Multiply, Op,
-    Operation, Pad, Reshape, Resize, ResizeAxis, ResizeMode, Rounding, Sigmoid, Transpose,
-    TransposedAxis, ValueId, WindowAxis,
+    Add, AveragePool, Binary, BinaryFunction, Clip, Concat, Conv, ConvTranspose, Coordinates,
+    Flatten, Function, Gather, GlobalAveragePool, Graph, Groups, LeakyRelu, MatrixProduct, MaxPool,
+    Multiply, Op, Operands, Operation, Pad, Reduce, ReduceFunction, Reshape, Resize, ResizeAxis,
+    ResizeMode, Rounding, Select, Shape, Softmax, Transpose, TransposedAxis, ValueId, WindowAxis,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -49,7 +49,11 @@ fn node(
 ) -> Option<(Vec<ValueId>, ValueId)> {
     let shape = net.builder.shape(first).clone();
     let (channels, axes) = (shape.channels(), shape.space().len());
-    let alike = *net.builder.shape(second) == shape;
+    let other = net.builder.shape(second);
+    // Whether both are repeated to one shape of a few numbers.
+    let repeated = Add.infer(&Operands { inputs: &[&shape, other], parameters: &[] });
+    let fits = repeated.is_ok_and(|shape: Shape| shape.elements() <= MAX_ELEMENTS);
+    let alike = *other == shape;
     let same_space = net.builder.shape(second).space() == shape.space();
     let small = |shape: u64| shape <= MAX_ELEMENTS;
     let window = |rng: &mut ChaCha8Rng, padding: u32| WindowAxis {
@@ -59,8 +63,8 @@ fn node(
         after: rng.random_range(0..=padding),
     };
     let one = |value| Some((vec![first], value));
-    match rng.random_range(0..26) {
-        0 if alike => Some((vec![first, second], net.op(Add, &[first, second]))),
+    match rng.random_range(0..33) {
+        0 if fits => Some((vec![first, second], net.op(Add, &[first, second]))),
         1 => one(net.normalize(first)),
         2 => one(net.op([Clip::RELU, Clip::RELU6][rng.random_range(0..2)], &[first])),
         3 if same_space && small(2 * shape.elements()) => {
@@ -111,7 +115,23 @@ fn node(
             let indices = (0..count).map(|_| rng.random_range(0..size)).collect();
             one(net.op(Gather { axis: axis as u32, indices }, &[first]))
         }
-        8 => one(net.op(HardSwish, &[first])),
+        8 | 11 => {
+            let functions = [
+                Function::Absolute,
+                Function::Elu { alpha: 0.5 },
+                Function::Erf,
+                Function::Gelu,
+                Function::GeluTanh,
+                Function::HardSigmoid { slope: 0.2, offset: 0.5 },
+                Function::HardSwish,
+                Function::Scale { factor: -0.7, offset: 0.3 },
+                Function::Sigmoid,
+                Function::Silu,
+                Function::Softplus,
+                Function::Tanh,
+            ];
+            one(net.map(functions[rng.random_range(0..functions.len())], first))
+        }
         9 => one(net.linear(first, rng.random_range(1..5), rng.random_range(0..2) == 0)),
         10 if axes > 0 => {
             let kernel: Vec<u32> = (0..axes).map(|_| rng.random_range(2..4)).collect();
@@ -119,13 +139,13 @@ fn node(
             let pool = MaxPool { kernel: kernel.into(), axes };
             net.try_op(pool, &[first]).ok().and_then(one)
         }
-        11 => one(net.op(Sigmoid, &[first])),
         12 => {
             let pooled = net.op(GlobalAveragePool, &[first]);
             let gate = net.linear(pooled, channels, true);
             one(net.op(Multiply, &[first, gate]))
         }
-        13 if alike => Some((vec![first, second], net.op(Multiply, &[first, second]))),
+        13 if fits => Some((vec![first, second], net.op(Multiply, &[first, second]))),
+        16 => one(net.op(LeakyRelu { slope: 0.3 }, &[first])),
         18 if alike && axes > 0 => {
             let transposed = [[false, true], [true, false]][rng.random_range(0..2)];
             let product = net.op(MatrixProduct { transposed }, &[first, second]);
@@ -185,7 +205,49 @@ fn node(
             let filters = groups * rng.random_range(1..3);
             one(net.conv_transpose(conv, first, filters, &kernel, true))
         }
-        16 => one(net.op(LeakyRelu { slope: 0.3 }, &[first])),
+        26 if fits => {
+            let functions = [
+                BinaryFunction::Divide,
+                BinaryFunction::Maximum,
+                BinaryFunction::Minimum,
+                BinaryFunction::Subtract,
+            ];
+            let function = functions[rng.random_range(0..functions.len())];
+            // Far from 0.
+            let divisor = net.op(Clip { low: 0.5, high: 2.0 }, &[second]);
+            let other = if function == BinaryFunction::Divide { divisor } else { second };
+            let value = net.op(Binary { function }, &[first, other]);
+            Some((vec![first, second, divisor], value))
+        }
+        27 if alike => {
+            let less = net.op(Binary { function: BinaryFunction::Less }, &[first, second]);
+            Some((vec![first, second, less], net.op(Select, &[less, second, first])))
+        }
+        28 => one(net.prelu(first)),
+        29 => {
+            let sizes = shape.sizes();
+            let part = &sizes[..rng.random_range(1..=sizes.len())];
+            let constant = net.constant(part);
+            one(net.op(Add, &[constant, first]))
+        }
+        30 => {
+            let functions = [
+                ReduceFunction::L2,
+                ReduceFunction::Maximum,
+                ReduceFunction::Mean,
+                ReduceFunction::Minimum,
+                ReduceFunction::Sum,
+            ];
+            let function = functions[rng.random_range(0..functions.len())];
+            let axis = rng.random_range(0..=axes as u32);
+            one(net.op(Reduce { function, axes: [axis][..].into() }, &[first]))
+        }
+        31 => {
+            let softmax =
+                Softmax { axis: rng.random_range(0..=axes as u32), log: rng.random_bool(0.5) };
+            one(net.op(softmax, &[first]))
+        }
+        32 => one(net.normalize_layer(&[rng.random_range(0..=axes as u32)], first)),
         _ => None,
     }
 }

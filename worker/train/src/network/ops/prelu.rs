@@ -1,0 +1,18 @@
+//! Parametric ReLU.
+
+use burn::tensor::Tensor;
+use edgesmith_graph::Prelu;
+
+use super::{Call, Trainable, inputs};
+
+impl Trainable for Prelu {
+    fn forward(&self, values: Vec<Tensor<4>>, call: &Call) -> Tensor<4> {
+        let [value] = inputs(values);
+        let slope = call.along(&[0], call.vector(0).expect("it is not optional"));
+        value.clone().clamp_min(0.0) + value.clamp_max(0.0) * slope
+    }
+
+    fn keeps_silence(&self, silent: &[bool]) -> bool {
+        silent[0]
+    }
+}
