@@ -66,7 +66,7 @@ pub fn fresh_weights(graph: &Graph, seed: [u8; 32]) -> Weights {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
-    use edgesmith_graph::{Clip, Concat, Conv, Place};
+    use edgesmith_graph::{Add, Clip, Concat, Conv, Place};
 
     use super::super::Network;
     use super::super::tests::Net;
@@ -139,6 +139,20 @@ mod tests {
         let output = network.forward(Tensor::from_data(numbers, &device));
         let size = output.powi_scalar(2).mean().sqrt().into_scalar::<f32>();
         assert!((0.05..5.0).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn slopes_start_at_a_quarter_and_constants_are_left_out() {
+        let (mut net, input) = Net::new(3, &[4, 4]);
+        let active = net.prelu(input);
+        let normalized = net.normalize_layer(&[0], active);
+        let constant = net.constant(&[3]);
+        let output = net.op(Add, &[normalized, constant]);
+        let weights = fresh_weights(&net.finish(output), [4; 32]);
+        let expected =
+            [("n1.slope", vec![0.25; 3]), ("n2.scale", vec![1.0; 3]), ("n2.shift", vec![0.0; 3])];
+        let arrays = weights.arrays.into_iter().map(|(name, array)| (name, array.data));
+        assert!(arrays.eq(expected.map(|(name, data)| (name.to_owned(), data))));
     }
 
     #[test]

@@ -182,9 +182,10 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use burn::tensor::TensorData;
-    use edgesmith_graph::Evaluator;
+    use edgesmith_graph::{Add, Evaluator};
 
     use super::super::fresh_weights;
+    use super::super::tests::Net;
     use super::*;
     use crate::tests::sizes;
     use edgesmith_testing::{
@@ -204,6 +205,26 @@ mod tests {
             for device in [Device::flex(), Device::flex().autodiff()] {
                 assert_eq!(Network::new(&graph, &weights, &device).weights(), weights);
             }
+        }
+    }
+
+    #[test]
+    fn only_weights_decay_and_constants_are_not_trained() {
+        let (mut net, input) = Net::new(3, &[4, 4]);
+        let constant = net.constant(&[3, 4]);
+        let sum = net.op(Add, &[input, constant]);
+        let active = net.prelu(sum);
+        let normalized = net.normalize_layer(&[0, 2], active);
+        let output = net.pointwise(normalized, 2);
+        let graph = net.finish(output);
+        let weights = random_weights(&graph, 5);
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let network = Network::new(&graph, &weights, &device);
+            assert_eq!(network.weights(), weights);
+            let trained = network.parameters();
+            let names: Vec<&str> = trained.iter().map(|(name, ..)| &**name).collect();
+            assert_eq!(names, ["n3.slope", "n4.scale", "n4.shift", "n5.weight", "n5.bias"]);
+            assert_eq!(network.decayed(), [trained[3].1]);
         }
     }
 
