@@ -1,0 +1,271 @@
+//! The walk over the nodes of the file, which become those of the network.
+
+use std::collections::HashMap;
+
+use super::call::{Call, Tensor};
+use super::error::{Fault, ReadError};
+use super::fold;
+use super::model::{self, Attribute, AttributeValue, Function, Graph, Model, Node};
+use super::network::Network;
+use super::numbers::{self, External};
+use super::ops;
+use super::order::order;
+use super::view::View;
+
+/// How deep functions may call each other.
+const DEPTH: usize = 16;
+
+/// Nodes that are walked over at most, those in functions included.
+const STEPS: usize = 1 << 18;
+
+/// The network as it grows, and what was wrong so far.
+pub(super) struct Import<'m> {
+    model: &'m Model<'m>,
+    opset: i64,
+    external: Option<&'m External<'m>>,
+    pub(super) network: Network,
+    pub(super) problems: Vec<ReadError>,
+    /// Whether something that was not said keeps tensors unknown.
+    steps: usize,
+}
+
+/// What names stand for in the graph or in one call of a function.
+struct Scope<'s> {
+    tensors: HashMap<&'s str, Tensor>,
+    initializers: HashMap<&'s str, &'s model::Tensor<'s>>,
+    prefix: String,
+    depth: usize,
+}
+
+impl<'m> Import<'m> {
+    pub(super) fn new(
+        model: &'m Model<'m>,
+        opset: i64,
+        external: Option<&'m External<'m>>,
+        batch: Option<u32>,
+    ) -> Self {
+        Self { model, opset, external, network: Network::new(batch), problems: vec![], steps: 0 }
+    }
+
+    /// Walks over the whole graph, from these inputs. Returns the tensors of its outputs.
+    ///
+    /// # Errors
+    /// If names do not fit together. What is wrong with nodes is in [`Import::problems`].
+    pub(super) fn graph(
+        &mut self,
+        graph: &'m Graph<'m>,
+        inputs: &[(&'m str, View)],
+    ) -> Result<Vec<Tensor>, ReadError> {
+        let mut initializers = HashMap::new();
+        for tensor in &graph.initializers {
+            if initializers.insert(tensor.name, tensor).is_some() {
+                return Err(ReadError::Duplicate { name: tensor.name.to_owned() });
+            }
+        }
+        let mut tensors = HashMap::new();
+        for (name, view) in inputs {
+            if tensors.insert(*name, Tensor::from(view.clone())).is_some() {
+                return Err(ReadError::Duplicate { name: (*name).to_owned() });
+            }
+        }
+        let mut scope = Scope { tensors, initializers, prefix: String::new(), depth: 0 };
+        let outputs: Vec<&str> = graph.outputs.iter().map(|output| output.name).collect();
+        self.scope(&mut scope, &graph.nodes, &outputs)
+    }
+
+    fn scope<'s>(
+        &mut self,
+        scope: &mut Scope<'s>,
+        nodes: &'s [Node<'s>],
+        outputs: &[&'s str],
+    ) -> Result<Vec<Tensor>, ReadError> {
+        let known =
+            |name: &str| scope.tensors.contains_key(name) || scope.initializers.contains_key(name);
+        for place in order(nodes, &known, outputs)? {
+            self.steps += 1;
+            if self.steps > STEPS {
+                let problem = format!("the network has more than {STEPS} nodes");
+                return Err(Fault::unsupported(problem, "export a part of it").of("", "Graph"));
+            }
+            let node = &nodes[place];
+            let results = self.node(scope, node)?;
+            for (&name, result) in node.outputs.iter().zip(results) {
+                scope.tensors.insert(name, result);
+            }
+        }
+        outputs.iter().map(|&name| self.tensor(scope, name)).collect()
+    }
+
+    /// What a name stands for. Constants of the file are made when first asked for.
+    fn tensor<'s>(&self, scope: &mut Scope<'s>, name: &'s str) -> Result<Tensor, ReadError> {
+        if let Some(tensor) = scope.tensors.get(name) {
+            return Ok(tensor.clone());
+        }
+        let missing = || ReadError::Missing { reader: "a node".to_owned(), name: name.to_owned() };
+        let tensor = scope.initializers.get(name).ok_or_else(missing)?;
+        let constant = numbers::constant(tensor, self.external);
+        let constant = constant.map_err(|problem| {
+            let tensor = name.to_owned();
+            ReadError::Tensor { tensor, problem }
+        })?;
+        let tensor = Tensor::constant(constant);
+        scope.tensors.insert(name, tensor.clone());
+        Ok(tensor)
+    }
+
+    /// The outputs of a node: unknown ones if it cannot be read, which is noted.
+    fn node<'s>(
+        &mut self,
+        scope: &mut Scope<'s>,
+        node: &'s Node<'s>,
+    ) -> Result<Vec<Tensor>, ReadError> {
+        let mut inputs = vec![];
+        for &name in &node.inputs {
+            inputs.push(if name.is_empty() { None } else { Some(self.tensor(scope, name)?) });
+        }
+        let unknown = vec![Tensor::Unknown; node.outputs.len()];
+        let own = matches!(node.domain, "" | "ai.onnx");
+        let function = self.function(node);
+        let reader = ops::reader(node.op_type).filter(|_| own || node.domain == "com.microsoft");
+        let foldable = own && function.is_none();
+        // Whatever else it reads, its operator will not be known.
+        let folds = foldable && fold::is_only_folded(node.op_type);
+        if function.is_none() && reader.is_none() && !folds {
+            self.note(node, ops::unknown(node.op_type, node.domain));
+            return Ok(unknown);
+        }
+        if inputs.iter().flatten().any(|tensor| matches!(tensor, Tensor::Unknown)) {
+            return Ok(unknown);
+        }
+        if let Some(function) = function {
+            return self.call(scope, node, function, inputs);
+        }
+        let label = node.outputs.iter().find(|name| !name.is_empty()).copied().unwrap_or_default();
+        self.network.current = format!("{}{label}", scope.prefix);
+        let call = Call { node, opset: self.opset, inputs, external: self.external };
+        let folded = if foldable { fold::fold(&call, &mut self.network) } else { None };
+        let outputs = match (folded, reader) {
+            (Some(outputs), _) => outputs,
+            (None, Some(read)) => read(&call, &mut self.network),
+            (None, None) => Err(ops::unknown(node.op_type, node.domain)),
+        };
+        match outputs {
+            Ok(mut outputs) => {
+                let more = node.outputs.iter().skip(outputs.len()).find(|name| !name.is_empty());
+                if more.is_some() {
+                    let place = outputs.len();
+                    outputs.resize(node.outputs.len(), Tensor::Unknown);
+                    self.unread(scope, node, place);
+                }
+                Ok(outputs)
+            }
+            Err(fault) => {
+                self.note(node, fault);
+                Ok(unknown)
+            }
+        }
+    }
+
+    /// An output that is not computed is a problem only if something reads it.
+    fn unread(&mut self, scope: &Scope<'_>, node: &Node<'_>, from: usize) {
+        let graph = &self.model.graph;
+        let read = |name: &&str| {
+            !name.is_empty()
+                && (graph.nodes.iter().any(|node| node.inputs.contains(name))
+                    || graph.outputs.iter().any(|output| output.name == *name)
+                    || scope.depth > 0)
+        };
+        if node.outputs.iter().skip(from).any(|name| read(&name)) {
+            self.note(
+                node,
+                Fault::unsupported(
+                    format!("something reads its output {from}"),
+                    "export the network in evaluation mode",
+                ),
+            );
+        }
+    }
+
+    fn function(&self, node: &Node<'_>) -> Option<&'m Function<'m>> {
+        let model = self.model;
+        model.functions.iter().find(|f| f.name == node.op_type && f.domain == node.domain)
+    }
+
+    /// Runs the body of a function.
+    fn call<'s>(
+        &mut self,
+        scope: &Scope<'s>,
+        node: &Node<'s>,
+        function: &'m Function<'m>,
+        inputs: Vec<Option<Tensor>>,
+    ) -> Result<Vec<Tensor>, ReadError> {
+        let unknown = vec![Tensor::Unknown; node.outputs.len()];
+        if scope.depth >= DEPTH {
+            self.note(node, Fault::invalid(format!("functions call each other {DEPTH} deep")));
+            return Ok(unknown);
+        }
+        let given = |name: &str| {
+            let of = |list: &[Attribute<'m>]| {
+                list.iter().find(|attribute| attribute.name == name).map(|a| a.value.clone())
+            };
+            let call = node.attributes.iter().find(|a| a.name == name).map(|a| a.value.clone());
+            call.or_else(|| of(&function.defaults))
+        };
+        let nodes: Vec<Node<'_>> = function
+            .nodes
+            .iter()
+            .map(|inner| {
+                let mut inner: Node<'_> = inner.clone();
+                let attributes = std::mem::take(&mut inner.attributes);
+                inner.attributes = attributes
+                    .into_iter()
+                    .filter_map(|attribute| match attribute.value {
+                        AttributeValue::Reference(name) => {
+                            given(name).map(|value| Attribute { name: attribute.name, value })
+                        }
+                        value => Some(Attribute { name: attribute.name, value }),
+                    })
+                    .collect();
+                inner
+            })
+            .collect();
+        let mut tensors: HashMap<&str, Tensor> = HashMap::new();
+        // An input that is left out is an empty name inside, too.
+        let mut absent = vec![];
+        for (place, &name) in function.inputs.iter().enumerate() {
+            match inputs.get(place).cloned().flatten() {
+                Some(tensor) => drop(tensors.insert(name, tensor)),
+                None => absent.push(name),
+            }
+        }
+        let nodes: Vec<Node<'_>> = nodes
+            .into_iter()
+            .map(|mut inner| {
+                inner.inputs.iter_mut().filter(|n| absent.contains(n)).for_each(|n| *n = "");
+                inner
+            })
+            .collect();
+        let prefix = format!("{}{}/", scope.prefix, node.label());
+        let depth = scope.depth + 1;
+        let mut inner = Scope { tensors, initializers: HashMap::new(), prefix, depth };
+        let outputs: Vec<&str> = function.outputs.iter().copied().collect();
+        self.scope(&mut inner, &nodes, &outputs)
+    }
+
+    fn note(&mut self, node: &Node<'_>, fault: Fault) {
+        let error = fault.of(node.label(), node.op_type);
+        let same = |other: &&mut ReadError| match (&**other, &error) {
+            (
+                ReadError::Unsupported { op_type: a, problem: x, .. },
+                ReadError::Unsupported { op_type: b, problem: y, .. },
+            ) => a == b && x == y,
+            (ReadError::Batch { .. }, ReadError::Batch { .. }) => true,
+            _ => false,
+        };
+        match self.problems.iter_mut().find(same) {
+            Some(ReadError::Unsupported { others, .. }) => *others += 1,
+            Some(_) => {}
+            None => self.problems.push(error),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! QuantizeLinear and DequantizeLinear. A network with such pairs is read as the network of real
+//! numbers that it stands for; the scales are kept beside it.
+
+use std::rc::Rc;
+
+use super::super::call::{Call, Outputs, Tensor, axis};
+use super::super::constant::{Constant, types};
+use super::super::error::Fault;
+use super::super::network::Network;
+use super::super::view::{Element, View};
+
+/// `real = (integer - zero) * scale`, along an axis or as a whole.
+struct Levels {
+    scales: Rc<Vec<f32>>,
+    zeros: Vec<i64>,
+    axis: Option<usize>,
+    /// Whether integers are bytes without a sign; `None` if that is not known.
+    unsigned: Option<bool>,
+}
+
+impl Levels {
+    fn of(call: &Call, rank: usize) -> Result<Self, Fault> {
+        let scales = call.constant(1)?;
+        let zero = call.optional(2)?;
+        let data_type = zero.as_ref().map(|zero| zero.data_type);
+        let wide = data_type
+            .is_some_and(|t| ![types::UINT8, types::INT8, types::INT32, 4, 5].contains(&t));
+        if wide || call.int("block_size", 0)? != 0 {
+            return Err(Fault::unsupported(
+                "its integers are not whole tensors of 8, 16 or 32 bits",
+                "quantize the network with int8 or uint8",
+            ));
+        }
+        let zeros = match zero {
+            Some(zero) => zero.to_ints()?,
+            None => vec![0; scales.elements()],
+        };
+        let axis = match scales.elements() {
+            1 => None,
+            _ => Some(axis(call.int("axis", 1)?, rank)?),
+        };
+        let unsigned = match data_type {
+            Some(types::UINT8) | None => Some(true),
+            Some(types::INT8) => Some(false),
+            Some(_) => None,
+        };
+        let scales = scales.to_floats()?;
+        if zeros.len() != scales.len() {
+            return Err(Fault::invalid("its scales and zero points are not as many"));
+        }
+        Ok(Self { scales, zeros, axis, unsigned })
+    }
+
+    /// Which entry belongs to each number of a tensor.
+    fn entry(&self, dims: &[usize]) -> Result<impl Fn(usize) -> usize + use<>, Fault> {
+        let (size, inner) = match self.axis {
+            Some(axis) if dims[axis] == self.scales.len() => {
+                (dims[axis], dims[axis + 1..].iter().product::<usize>())
+            }
+            Some(_) => return Err(Fault::invalid("its scales are not one for each index")),
+            None => (1, 1),
+        };
+        Ok(move |place: usize| place / inner % size)
+    }
+}
+
+pub(super) fn quantize(call: &Call, network: &mut Network) -> Outputs {
+    let input = call.input(0)?.clone();
+    let levels = Levels::of(call, input.sizes().len())?;
+    match input {
+        Tensor::View(view) => {
+            note(&levels, &view, network);
+            Ok(vec![view.into()])
+        }
+        Tensor::Constant(constant) => {
+            let entry = levels.entry(&constant.dims)?;
+            let (low, high) = match levels.unsigned {
+                Some(true) => (0.0, 255.0),
+                Some(false) => (-128.0, 127.0),
+                None => (f32::MIN, f32::MAX),
+            };
+            let integer = |(place, &x): (usize, &f32)| {
+                let entry = entry(place);
+                let level = (x / levels.scales[entry]).round_ties_even();
+                (level + levels.zeros[entry] as f32).clamp(low, high) as i64
+            };
+            let integers = constant.to_floats()?.iter().enumerate().map(integer).collect();
+            let integers = Constant::ints(constant.dims.clone(), integers);
+            Ok(vec![Tensor::constant(Constant { origin: constant.origin.clone(), ..integers })])
+        }
+        Tensor::Unknown => Ok(vec![Tensor::Unknown]),
+    }
+}
+
+pub(super) fn dequantize(call: &Call, network: &mut Network) -> Outputs {
+    let input = call.input(0)?.clone();
+    let levels = Levels::of(call, input.sizes().len())?;
+    match input {
+        Tensor::View(view) if view.element == Element::Integer => Err(Fault::unsupported(
+            "it reads integers that no QuantizeLinear made",
+            "export the network with an input of real numbers",
+        )),
+        Tensor::View(view) => {
+            note(&levels, &view, network);
+            Ok(vec![view.into()])
+        }
+        Tensor::Constant(constant) => {
+            let entry = levels.entry(&constant.dims)?;
+            let real = |(place, &x): (usize, &i64)| {
+                let entry = entry(place);
+                (x - levels.zeros[entry]) as f32 * levels.scales[entry]
+            };
+            let numbers = constant.to_ints()?.iter().enumerate().map(real).collect();
+            let mut real = Constant::floats(constant.dims.clone(), numbers);
+            real.origin = constant.origin.clone();
+            // Other zero points cannot be kept for parameters.
+            if levels.zeros.iter().all(|&zero| zero == 0) && levels.unsigned != Some(true)
+                || call.given(2).is_none()
+            {
+                real.scales = Some(Rc::new((levels.scales.to_vec(), levels.axis)));
+            }
+            Ok(vec![Tensor::constant(real)])
+        }
+        Tensor::Unknown => Ok(vec![Tensor::Unknown]),
+    }
+}
+
+/// Keeps the scale of a value.
+fn note(levels: &Levels, view: &View, network: &mut Network) {
+    let ([scale], [zero], Some(unsigned)) =
+        (&levels.scales[..], &levels.zeros[..], levels.unsigned)
+    else {
+        return;
+    };
+    // A signed byte has the same meaning 128 levels further up.
+    let zero = if unsigned { *zero } else { zero + 128 };
+    if let (Ok(zero), true) = (u8::try_from(zero), *scale > 0.0 && scale.is_finite()) {
+        let name = network.name(view.id).to_owned();
+        network.value_scales.insert(name, (*scale, zero));
+    }
+}

@@ -1,0 +1,546 @@
+//! Operators that only move numbers: most change the view of a tensor and add no node.
+
+use edgesmith_graph::Gather;
+
+use super::super::MAX_RANK;
+use super::super::call::{Call, Outputs, Tensor, axes, axis, count};
+use super::super::constant::Size;
+use super::super::error::Fault;
+use super::super::network::Network;
+use super::super::view::{Axis, View};
+
+/// Indices of an axis, evenly spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: i64,
+    pub(crate) step: i64,
+    pub(crate) count: u32,
+}
+
+impl Range {
+    pub(crate) fn indices(self) -> impl Iterator<Item = u32> {
+        (0..i64::from(self.count)).map(move |place| (self.start + place * self.step) as u32)
+    }
+}
+
+/// `Identity`, and `Dropout` when it does not train.
+pub(super) fn identity(call: &Call, _: &mut Network) -> Outputs {
+    if let Some(Tensor::Constant(training)) = call.given(2)
+        && call.node.op_type == "Dropout"
+        && training.scalar() == Some(1.0)
+    {
+        return Err(Fault::unsupported(
+            "it drops numbers at random, as in training",
+            "export the network in evaluation mode",
+        ));
+    }
+    Ok(vec![call.input(0)?.clone()])
+}
+
+pub(super) fn transpose(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.view(0, network)?;
+    let rank = view.rank();
+    let order: Vec<usize> = match call.ints("perm")? {
+        Some(listed) if axes(&listed, rank)?.len() == rank => {
+            listed.iter().map(|&one| axis(one, rank)).collect::<Result<_, _>>()?
+        }
+        Some(listed) => {
+            return Err(Fault::invalid(format!("its perm {listed:?} does not name all axes")));
+        }
+        None => (0..rank).rev().collect(),
+    };
+    Ok(vec![view.transposed(&order).into()])
+}
+
+pub(super) fn squeeze(call: &Call, network: &mut Network) -> Outputs {
+    let mut view = call.view(0, network)?;
+    let remove = match call.setting(1, "axes")? {
+        Some(listed) => axes(&listed, view.rank())?,
+        None => {
+            let one = |axis: &usize| view.sizes()[*axis] == Size::ONE;
+            (0..view.rank()).filter(one).collect()
+        }
+    };
+    for axis in remove.into_iter().rev() {
+        view = view.squeezed(axis)?;
+    }
+    Ok(vec![view.into()])
+}
+
+pub(super) fn unsqueeze(call: &Call, network: &mut Network) -> Outputs {
+    let mut view = call.view(0, network)?;
+    let listed = call.setting(1, "axes")?.unwrap_or_default();
+    let rank = view.rank() + listed.len();
+    if rank > MAX_RANK {
+        return Err(Fault::invalid("it makes too many axes"));
+    }
+    for axis in axes(&listed, rank)? {
+        view = view.unsqueezed(axis);
+    }
+    Ok(vec![view.into()])
+}
+
+pub(super) fn flatten(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.view(0, network)?;
+    let rank = view.rank();
+    let at = call.int("axis", 1)?;
+    let at = if at == rank as i64 { rank } else { axis(at, rank)? };
+    let sizes = view.sizes();
+    let product = |sizes: &[Size]| Size {
+        known: sizes.iter().map(|size| size.known).product(),
+        batch: sizes.iter().any(|size| size.batch),
+    };
+    let target = [product(&sizes[..at]), product(&sizes[at..])];
+    Ok(vec![reshaped(network, &view, &target)?.into()])
+}
+
+pub(super) fn reshape(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.view(0, network)?;
+    let wanted = match call.given(1) {
+        Some(_) => call.constant(1)?.to_sizes()?,
+        None => {
+            let listed = call.ints("shape")?.unwrap_or_default();
+            listed.into_iter().map(Size::known).collect()
+        }
+    };
+    if wanted.len() > MAX_RANK {
+        return Err(Fault::invalid("it makes too many axes"));
+    }
+    let copies = call.int("allowzero", 0)? == 0;
+    let target = target(network, &view.sizes(), &wanted, copies)?;
+    Ok(vec![reshaped(network, &view, &target)?.into()])
+}
+
+/// The same numbers in another shape of as many.
+pub(super) fn reshaped(network: &mut Network, view: &View, target: &[Size]) -> Result<View, Fault> {
+    if let Some(view) = view.regrouped(target)? {
+        return Ok(view);
+    }
+    // First as the tensor lies in the file, then cut anew.
+    let all: Vec<Option<usize>> = (0..view.rank()).map(Some).collect();
+    let view = network.arrange(view, &all, false)?;
+    let sizes: Result<Vec<u32>, Fault> =
+        target.iter().map(|size| count(size.known, "shape")).collect();
+    let sizes = sizes?;
+    let id = network.reshape(view.id, &sizes)?;
+    let of: Vec<Option<usize>> = (0..sizes.len()).map(Some).collect();
+    let batch: Vec<bool> = target.iter().map(|size| size.batch).collect();
+    Ok(View::new(id, &sizes, &of, &batch).with(view.element))
+}
+
+/// The sizes that a Reshape to `wanted` gives a tensor, with the batch where it stays: there the
+/// file has -1, 0, a size computed from the batch, or the number of examples that it fixes.
+fn target(
+    network: &Network,
+    sizes: &[Size],
+    wanted: &[Size],
+    copies: bool,
+) -> Result<Vec<Size>, Fault> {
+    let mut entries = vec![];
+    for (place, &size) in wanted.iter().enumerate() {
+        entries.push(if size == Size::known(0) && copies {
+            let copied = sizes.get(place).copied();
+            copied.ok_or_else(|| {
+                Fault::invalid(format!("it copies axis {place}, which is missing"))
+            })?
+        } else {
+            size
+        });
+    }
+    let shape = || format!("from {} to {}", network.describe(sizes), network.describe(wanted));
+    let at = sizes.iter().position(|size| size.batch);
+    let Some(at) = at.filter(|_| entries.iter().all(|size| !size.batch)) else {
+        return resolved(sizes, &entries).ok_or_else(|| {
+            Fault::invalid(format!("its shape does not have as many numbers: {}", shape()))
+        });
+    };
+    let before: i64 = sizes[..at].iter().map(|size| size.known).product();
+    let mut running = 1i64;
+    let mut candidates = vec![];
+    for (place, entry) in entries.iter().enumerate() {
+        if running == before {
+            let mut with = entries.clone();
+            // The surest first.
+            let doubt = match (entry.known, network.batch) {
+                (-1, _) => {
+                    with[place].batch = true;
+                    let rest = resolved(sizes, &with).map_or(0, |all| all[place].known);
+                    if rest == 1 { 1 } else { 4 }
+                }
+                (known, None) => {
+                    with[place].batch = true;
+                    if known == 1 { 2 } else { i64::MAX }
+                }
+                (known, Some(batch)) => {
+                    let batch = i64::from(batch);
+                    with[place] = Size::batch(known / batch);
+                    match known % batch {
+                        0 if known == batch => 0,
+                        0 => 3,
+                        _ => i64::MAX,
+                    }
+                }
+            };
+            if doubt < i64::MAX {
+                candidates.push((doubt, with));
+            }
+        }
+        running = running.saturating_mul(entry.known.max(0));
+    }
+    candidates.sort_by_key(|(doubt, _)| *doubt);
+    let fits = candidates.into_iter().find_map(|(_, with)| resolved(sizes, &with));
+    fits.ok_or_else(|| Fault::batch(format!("it reshapes {}", shape())))
+}
+
+/// With the size that -1 stands for; `None` if there is none that fits.
+fn resolved(sizes: &[Size], entries: &[Size]) -> Option<Vec<Size>> {
+    let product = |sizes: &[Size]| {
+        sizes.iter().try_fold((1i64, 0), |(known, batches), size| {
+            Some((known.checked_mul(size.known)?, batches + i32::from(size.batch)))
+        })
+    };
+    let (all, batches) = product(sizes)?;
+    let said: Vec<Size> = entries.iter().copied().filter(|size| size.known != -1).collect();
+    let (known, own) = product(&said)?;
+    let mut target = entries.to_vec();
+    let mut open = target.iter_mut().filter(|size| size.known == -1);
+    if let Some(size) = open.next() {
+        if open.next().is_some() || known <= 0 || all % known != 0 {
+            return None;
+        }
+        size.known = all / known;
+        size.batch |= own < batches;
+    }
+    let fits = product(&target)? == (all, batches);
+    (fits && target.iter().all(|size| size.known > 0)).then_some(target)
+}
+
+pub(super) fn slice(call: &Call, network: &mut Network) -> Outputs {
+    let mut view = call.view(0, network)?;
+    for (axis, range) in slices(call, &view.sizes())?.into_iter().enumerate() {
+        if let Some(range) = range {
+            view = picked(network, &view, axis, range.indices().collect())?;
+        }
+    }
+    Ok(vec![view.into()])
+}
+
+/// What a Slice keeps of each axis; `None` if it is all. Slices of known numbers use it too.
+pub(crate) fn slices(call: &Call, sizes: &[Size]) -> Result<Vec<Option<Range>>, Fault> {
+    let list = |input: usize, name: &str| -> Result<Option<Vec<Size>>, Fault> {
+        match call.optional(input)? {
+            Some(constant) => constant.to_sizes().map(Some),
+            None => Ok(call.ints(name)?.map(|ints| ints.into_iter().map(Size::known).collect())),
+        }
+    };
+    let missing = |what: &str| Fault::invalid(format!("it has no {what}"));
+    let starts = list(1, "starts")?.ok_or_else(|| missing("starts"))?;
+    let ends = list(2, "ends")?.ok_or_else(|| missing("ends"))?;
+    let rank = sizes.len();
+    let named: Vec<usize> = match call.setting(3, "axes")? {
+        Some(listed) => listed.iter().map(|&one| axis(one, rank)).collect::<Result<_, _>>()?,
+        None => (0..starts.len()).collect(),
+    };
+    let steps = match call.optional(4)? {
+        Some(steps) => steps.to_ints()?,
+        None => vec![1; starts.len()],
+    };
+    if [ends.len(), named.len(), steps.len()] != [starts.len(); 3] || starts.len() > rank {
+        return Err(Fault::invalid("its starts, ends, axes and steps are not as many"));
+    }
+    let mut ranges = vec![None; rank];
+    for (place, axis) in named.into_iter().enumerate() {
+        let (start, end, step, size) = (starts[place], ends[place], steps[place], sizes[axis]);
+        if size.batch {
+            let beyond = end == size || end.get().is_some_and(|end| end >= i64::from(i32::MAX));
+            if start == Size::known(0) && step == 1 && beyond {
+                continue;
+            }
+            return Err(Fault::batch("it keeps only some of the examples"));
+        }
+        let known = |size: Size| {
+            size.get()
+                .ok_or_else(|| Fault::batch("what it keeps depends on the number of examples"))
+        };
+        let range = bounded(known(start)?, known(end)?, step, size.known)?;
+        ranges[axis] = (i64::from(range.count) != size.known || step < 0).then_some(range);
+    }
+    Ok(ranges)
+}
+
+/// As Python's slices.
+fn bounded(start: i64, end: i64, step: i64, size: i64) -> Result<Range, Fault> {
+    if step == 0 {
+        return Err(Fault::invalid("its step is 0"));
+    }
+    let from_start = |place: i64| if place < 0 { place.saturating_add(size) } else { place };
+    let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
+    let (start, end) = (from_start(start).clamp(low, high), from_start(end).clamp(low, high));
+    let length = if step > 0 { end - start } else { start - end };
+    let count = length.max(0).unsigned_abs().div_ceil(step.unsigned_abs());
+    // A single index may come with any step.
+    let step = if count <= 1 { step.signum() } else { step };
+    Ok(Range { start, step, count: count as u32 })
+}
+
+/// These indices of an axis.
+pub(super) fn picked(
+    network: &mut Network,
+    view: &View,
+    axis: usize,
+    indices: Vec<u32>,
+) -> Result<View, Fault> {
+    if indices.is_empty() {
+        return Err(Fault::unsupported(
+            "its result has no numbers in it",
+            "remove the node from the network with onnxsim",
+        ));
+    }
+    network.spend(indices.len())?;
+    let (view, along) = network.along(view, axis)?;
+    let gather = Gather { axis: along, indices };
+    let id = network.emit(gather, &[view.id], &[])?;
+    Ok(resized(network, &view, id))
+}
+
+/// The view of a value with the same axes and other sizes.
+pub(super) fn resized(network: &Network, view: &View, id: edgesmith_graph::ValueId) -> View {
+    let layout = view.layout().expect("it is tidy");
+    let batch: Vec<bool> = view.axes.iter().map(|axis| axis.batch).collect();
+    View::new(id, &network.sizes(id), &layout, &batch).with(view.element)
+}
+
+pub(super) fn gather(call: &Call, network: &mut Network) -> Outputs {
+    if let Tensor::View(_) = call.input(1)? {
+        return Err(Fault::unsupported(
+            "it looks numbers up by indices that are computed when the network runs, as for words",
+            "export the part of the network after the embedding, which reads real numbers",
+        ));
+    }
+    let indices = call.constant(1)?;
+    let view = call.view(0, network)?;
+    let along = axis(call.int("axis", 0)?, view.rank())?;
+    let dims: Vec<Size> = indices.dims.iter().map(|&dim| Size::known(dim as i64)).collect();
+    let indices = indices.to_ints()?;
+    let sizes = view.sizes();
+    if sizes[along].batch {
+        return Err(Fault::batch("it picks some of the examples"));
+    }
+    let index = |&index: &i64| axis(index, sizes[along].known as usize).map(|i| i as u32);
+    let indices = indices.iter().map(index).collect::<Result<Vec<u32>, Fault>>();
+    let indices =
+        indices.map_err(|_| Fault::invalid("it reads indices that are not in its input"))?;
+    let mut target = sizes[..along].to_vec();
+    target.extend(dims);
+    target.extend(&sizes[along + 1..]);
+    if target.len() > MAX_RANK {
+        return Err(Fault::invalid("it makes too many axes"));
+    }
+    let view = picked(network, &view, along, indices)?;
+    Ok(vec![reshaped(network, &view, &target)?.into()])
+}
+
+pub(super) fn concat(call: &Call, network: &mut Network) -> Outputs {
+    let inputs = call.all()?;
+    let rank = inputs[0].sizes().len();
+    let along = axis(call.int("axis", 0)?, rank)?;
+    let whole = inputs.iter().find(|tensor| matches!(tensor, Tensor::View(_)));
+    let whole = whole.unwrap_or(&inputs[0]).to_view(network)?;
+    let sizes = whole.sizes();
+    if sizes[along].batch {
+        return Err(Fault::batch("it appends examples to the batch"));
+    }
+    let mut order = match whole.layout() {
+        Some(layout) => layout,
+        None => whole.order().into_iter().map(Some).collect(),
+    };
+    if !order.contains(&Some(along)) {
+        order.push(Some(along));
+    }
+    let mut ids = vec![];
+    let mut element = whole.element;
+    for input in &inputs {
+        let own = input.sizes();
+        // A constant may stand for each example.
+        let fits = own.len() == rank
+            && (0..rank).all(|axis| {
+                axis == along
+                    || own[axis] == sizes[axis]
+                    || (own[axis] == Size::ONE && sizes[axis] == Size::batch(1))
+            });
+        if !fits {
+            let (a, b) = (network.describe(&sizes), network.describe(&own));
+            return Err(Fault::invalid(format!("its inputs have the shapes {a} and {b}")));
+        }
+        let view = input.to_view(network)?;
+        if view.element != element {
+            element = super::super::view::Element::Float;
+        }
+        ids.push(network.arrange(&view, &order, true)?.id);
+    }
+    let axis = order.iter().position(|&of| of == Some(along)).expect("it is in the order");
+    if let [id] = ids[..] {
+        return Ok(vec![resized_in(network, id, &order, &whole).with(element).into()]);
+    }
+    let id = network.emit(edgesmith_graph::Concat { axis: axis as u32 }, &ids, &[])?;
+    Ok(vec![resized_in(network, id, &order, &whole).with(element).into()])
+}
+
+/// A value whose axes are those of a tensor in this order.
+fn resized_in(
+    network: &Network,
+    id: edgesmith_graph::ValueId,
+    order: &[Option<usize>],
+    like: &View,
+) -> View {
+    let batch: Vec<bool> = like.axes.iter().map(|axis| axis.batch).collect();
+    View::new(id, &network.sizes(id), order, &batch)
+}
+
+pub(super) fn split(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.view(0, network)?;
+    let axis = axis(call.int("axis", 0)?, view.rank())?;
+    let size = view.sizes()[axis];
+    if size.batch {
+        return Err(Fault::batch("it splits the batch"));
+    }
+    let mut start = 0;
+    let mut outputs = vec![];
+    for (place, size) in split_sizes(call, view.size(axis))?.into_iter().enumerate() {
+        network.current = call.node.outputs[place].to_owned();
+        let indices = (start..start + size).collect();
+        start += size;
+        let used = !call.node.outputs[place].is_empty();
+        outputs.push(if used {
+            picked(network, &view, axis, indices)?.into()
+        } else {
+            Tensor::Unknown
+        });
+    }
+    Ok(outputs)
+}
+
+/// The sizes of the parts of a Split, as many as it has outputs.
+pub(crate) fn split_sizes(call: &Call, size: u32) -> Result<Vec<u32>, Fault> {
+    let outputs = call.outputs();
+    let sizes: Vec<u32> = match call.setting(1, "split")? {
+        Some(listed) => listed.iter().map(|&one| count(one, "split")).collect::<Result<_, _>>()?,
+        None => {
+            let parts = match call.int("num_outputs", 0)? {
+                0 => outputs,
+                parts => count(parts, "num_outputs")? as usize,
+            };
+            let part = size.div_ceil(u32::try_from(parts).unwrap_or(u32::MAX).max(1));
+            let start = |place: usize| (place as u64 * u64::from(part)).min(size.into()) as u32;
+            (0..outputs).map(|place| start(place + 1) - start(place)).collect()
+        }
+    };
+    let sum: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
+    if sizes.len() != outputs || sum != u64::from(size) {
+        return Err(Fault::invalid(format!("its parts {sizes:?} are not those of {size}")));
+    }
+    Ok(sizes)
+}
+
+pub(super) fn expand(call: &Call, network: &mut Network) -> Outputs {
+    let mut view = call.view(0, network)?;
+    let shape = call.constant(1)?.to_sizes()?;
+    let rank = shape.len().max(view.rank());
+    if rank > MAX_RANK {
+        return Err(Fault::invalid("it makes too many axes"));
+    }
+    (view.rank()..rank).for_each(|_| view.axes.insert(0, Axis::one()));
+    for (place, &size) in shape.iter().enumerate() {
+        let axis = rank - shape.len() + place;
+        let own = view.sizes()[axis];
+        if size == Size::ONE || size == own || (own.batch && network.is_batch(size.known)) {
+            continue;
+        }
+        if own != Size::ONE {
+            let (a, b) = (network.describe(&view.sizes()), network.describe(&shape));
+            return Err(Fault::invalid(format!("it repeats {a} to {b}, which does not fit")));
+        }
+        if size.batch || (axis == 0 && network.is_batch(size.known) && !has_batch(&view)) {
+            if has_batch(&view) {
+                return Err(Fault::batch("it repeats numbers along the batch"));
+            }
+            view.axes[axis].batch = true;
+        }
+        let times = if size.batch {
+            count(size.known, "shape")?
+        } else if view.axes[axis].batch {
+            1
+        } else {
+            count(size.known, "shape")?
+        };
+        if times > 1 {
+            let batch = std::mem::take(&mut view.axes[axis].batch);
+            network.spend(times as usize)?;
+            view = picked(network, &view, axis, vec![0; times as usize])?;
+            view.axes[axis].batch = batch;
+        }
+    }
+    Ok(vec![view.into()])
+}
+
+fn has_batch(view: &View) -> bool {
+    view.axes.iter().any(|axis| axis.batch)
+}
+
+pub(super) fn tile(call: &Call, network: &mut Network) -> Outputs {
+    let mut view = call.view(0, network)?;
+    let repeats = call.constant(1)?.to_ints()?;
+    if repeats.len() != view.rank() {
+        return Err(Fault::invalid("it has not one number of repeats for each axis"));
+    }
+    for (axis, &times) in repeats.iter().enumerate() {
+        let times = count(times, "number of repeats")?;
+        if times == 1 {
+            continue;
+        }
+        if view.axes[axis].batch {
+            return Err(Fault::batch("it repeats the examples"));
+        }
+        let size = view.size(axis);
+        network.spend((size as usize).saturating_mul(times as usize))?;
+        let indices = (0..times).flat_map(|_| 0..size).collect();
+        view = picked(network, &view, axis, indices)?;
+    }
+    Ok(vec![view.into()])
+}
+
+/// `DepthToSpace` and `SpaceToDepth`
+pub(super) fn depth_to_space(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.view(0, network)?;
+    let [batch, c, h, w] = four(&view)?;
+    let b = i64::from(count(call.int("blocksize", 0)?, "blocksize")?.max(1));
+    if c.known % (b * b) != 0 {
+        return Err(Fault::invalid(format!("its blocks of {b}x{b} do not divide {c} channels")));
+    }
+    let [block, rest] = [b, c.known / (b * b)].map(Size::known);
+    let (split, order) = match call.text("mode", "DCR")? {
+        "CRD" => ([batch, rest, block, block, h, w], [0, 1, 4, 2, 5, 3]),
+        _ => ([batch, block, block, rest, h, w], [0, 3, 4, 1, 5, 2]),
+    };
+    let view = reshaped(network, &view, &split)?.transposed(&order);
+    let target = [batch, rest, Size::known(h.known * b), Size::known(w.known * b)];
+    Ok(vec![reshaped(network, &view, &target)?.into()])
+}
+
+pub(super) fn space_to_depth(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.view(0, network)?;
+    let [batch, c, h, w] = four(&view)?;
+    let b = i64::from(count(call.int("blocksize", 0)?, "blocksize")?.max(1));
+    if h.known % b != 0 || w.known % b != 0 {
+        return Err(Fault::invalid(format!("its blocks of {b}x{b} do not divide {h}x{w}")));
+    }
+    let [block, rows, columns] = [b, h.known / b, w.known / b].map(Size::known);
+    let split = [batch, c, rows, block, columns, block];
+    let view = reshaped(network, &view, &split)?.transposed(&[0, 3, 5, 1, 2, 4]);
+    let target = [batch, Size::known(c.known * b * b), rows, columns];
+    Ok(vec![reshaped(network, &view, &target)?.into()])
+}
+
+fn four(view: &View) -> Result<[Size; 4], Fault> {
+    view.sizes().try_into().map_err(|_| Fault::invalid("its input has not four axes"))
+}

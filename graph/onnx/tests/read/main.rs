@@ -1,0 +1,5 @@
+//! Reading ONNX files: the shared networks against their recorded outputs, small networks made
+//! here, files of our own writer, ONNX's own tests, and hostile files.
+
+mod networks;
+mod support;
