@@ -88,7 +88,7 @@ impl<'c> Call<'c> {
         let view = self.view(input, network)?;
         match view.element {
             Element::Float => Ok(view),
-            Element::Bool | Element::Integer => Err(integers()),
+            Element::Bool | Element::Integer | Element::Quantized => Err(integers()),
         }
     }
 
@@ -178,6 +178,20 @@ impl<'c> Call<'c> {
                 numbers::constant(tensor, self.external).map(Some).map_err(Fault::invalid)
             }
             Some(_) => Err(mistyped(name, "a tensor")),
+        }
+    }
+
+    /// ONNX's code of the type that a Cast or a CastLike makes.
+    pub(super) fn cast_to(&self) -> Result<i64, Fault> {
+        match (self.node.op_type, self.given(1)) {
+            ("CastLike", Some(Tensor::Constant(like))) => Ok(like.data_type),
+            ("CastLike", Some(Tensor::View(like))) => match like.element {
+                Element::Float => Ok(types::FLOAT),
+                Element::Bool => Ok(types::BOOL),
+                Element::Integer => Ok(types::INT64),
+                Element::Quantized => Err(integers()),
+            },
+            _ => self.int("to", types::FLOAT),
         }
     }
 

@@ -32,7 +32,7 @@ use self::call::Tensor;
 use self::error::Fault;
 use self::import::Import;
 use self::model::Model;
-use self::view::View;
+use self::view::{Element, View};
 
 /// Axes that a tensor may have.
 const MAX_RANK: usize = 32;
@@ -242,6 +242,12 @@ impl Attempt<'_> {
 /// A tensor at the network's end, each axis of which is one of its value.
 fn output(tensor: &Tensor, network: &mut network::Network) -> Result<View, Fault> {
     let view = tensor.to_view(network)?;
+    if view.element == Element::Quantized {
+        return Err(Fault::unsupported(
+            "it is an output of integers that stand for real numbers",
+            "export the network with a DequantizeLinear at its end",
+        ));
+    }
     let view = network.tidy(&view)?;
     let mixed = (0..view.rank()).any(|axis| view.axes[axis].batch && !view.wide(axis).is_empty());
     if mixed {

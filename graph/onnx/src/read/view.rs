@@ -36,6 +36,8 @@ pub(super) enum Element {
     Bool,
     /// Whole numbers, such as bytes of a picture.
     Integer,
+    /// Real numbers that the file holds as integers, between QuantizeLinear and DequantizeLinear.
+    Quantized,
 }
 
 /// A tensor that is computed when the network runs.

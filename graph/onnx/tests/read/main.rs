@@ -1,5 +1,9 @@
 //! Reading ONNX files: the shared networks against their recorded outputs, small networks made
 //! here, files of our own writer, ONNX's own tests, and hostile files.
 
+mod backend;
+mod hostile;
+mod make;
 mod networks;
 mod support;
+mod wire;

@@ -154,3 +154,21 @@ pub fn assert_close(what: &str, given: &Numbers, expected: &Numbers, tolerance: 
     assert!(difference <= allowed, "{what}: {difference} where {allowed} is allowed");
     println!("{what}: within {:.1e} of {largest}", difference);
 }
+
+/// How two tensors differ by more than a share of each number or an absolute amount, if they do.
+pub fn difference(
+    given: &Numbers,
+    expected: &Numbers,
+    relative: f32,
+    absolute: f32,
+) -> Option<String> {
+    if given.dims != expected.dims {
+        return Some(format!("shape {:?} where {:?} is right", given.dims, expected.dims));
+    }
+    let near = |a: f32, b: f32| {
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs()
+    };
+    let mut pairs = given.data.iter().zip(&expected.data).enumerate();
+    let (place, (a, b)) = pairs.find(|(_, (a, b))| !near(**a, **b))?;
+    Some(format!("number {place} is {a} where {b} is right"))
+}

@@ -24,9 +24,7 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Folded> {
         }),
         "Mul" => pair(call, network, &|a, b| a * b, &multiply),
         "Div" => pair(call, network, &|a, b| a / b, &divide),
-        "Mod" => pair(call, network, &|a, b| a - (a / b).floor() * b, &|a, b, _| {
-            Some(Size::known(a.get()?.checked_rem_euclid(b.get().filter(|&b| b > 0)?)?))
-        }),
+        "Mod" => modulo(call, network),
         "Pow" => pair(call, network, &f32::powf, &|a, b, _| {
             Some(Size::known(a.get()?.checked_pow(u32::try_from(b.get()?).ok()?)?))
         }),
@@ -53,7 +51,7 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Folded> {
         "Tanh" => single(call, &f32::tanh, &|_| None),
         "Sin" => single(call, &f32::sin, &|_| None),
         "Cos" => single(call, &f32::cos, &|_| None),
-        "Cast" => cast(call),
+        "Cast" | "CastLike" => cast(call),
         "Where" => choose(call, network),
         "ReduceProd" => reduce(call, network, &|a, b| a * b, &multiply),
         "ReduceSum" => reduce(call, network, &|a, b| a + b, &add),
@@ -93,6 +91,18 @@ fn multiply(a: Size, b: Size, _: Option<u32>) -> Option<Size> {
     let known = a.known.checked_mul(b.known)?;
     let batch = (a.batch || b.batch) && known != 0;
     (!(a.batch && b.batch)).then_some(Size { known, batch })
+}
+
+/// The rest of a division: with the sign of the divisor, or of the dividend if it says so.
+fn modulo(call: &Call, network: &mut Network) -> Folded {
+    let of_dividend = call.int("fmod", 0)? != 0;
+    let of_floats = |a: f32, b: f32| if of_dividend { a % b } else { a - (a / b).floor() * b };
+    pair(call, network, &of_floats, &|a, b, _| {
+        let (a, b) = (a.get()?, b.get()?);
+        let rest = a.checked_rem(b)?;
+        let turned = !of_dividend && rest != 0 && (rest < 0) != (b < 0);
+        Some(Size::known(if turned { rest + b } else { rest }))
+    })
 }
 
 /// Towards zero, as ONNX divides integers.
@@ -252,7 +262,7 @@ fn compare(call: &Call, network: &mut Network, holds: &dyn Fn(Ordering) -> bool)
 
 fn cast(call: &Call) -> Folded {
     let input = call.constant(0)?;
-    let to = call.int("to", types::FLOAT)?;
+    let to = call.cast_to()?;
     let dims = input.dims.clone();
     let result = match (&input.data, to) {
         (Data::Sizes(_), types::BOOL) => {

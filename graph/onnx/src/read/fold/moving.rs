@@ -13,7 +13,7 @@ type Folded = Result<Constant, Fault>;
 /// `None` if the operator is not one of these.
 pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
     let folded = match call.node.op_type {
-        "Identity" | "Dropout" => call.constant(0).map(|constant| (*constant).clone()),
+        "Identity" => call.constant(0).map(|constant| (*constant).clone()),
         "Gather" => gather(call, network),
         "Concat" => concat(call, network),
         "Slice" => slice(call),
@@ -28,7 +28,6 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
         "ConstantOfShape" => return constant_of_shape(call, network),
         "Split" => return Some(split(call)),
         "Trilu" => trilu(call),
-        "EyeLike" | "NonZero" | "OneHot" => return None,
         _ => return None,
     };
     Some(one(folded))

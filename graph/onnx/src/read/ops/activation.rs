@@ -5,7 +5,6 @@ use edgesmith_graph::{
 };
 
 use super::super::call::{Call, Outputs, Tensor, integers};
-use super::super::constant::types;
 use super::super::error::Fault;
 use super::super::network::Network;
 use super::super::view::{Element, View};
@@ -194,9 +193,10 @@ pub(super) fn prelu(call: &Call, network: &mut Network) -> Outputs {
 
 pub(super) fn cast(call: &Call, network: &mut Network) -> Outputs {
     let view = call.view(0, network)?;
-    let to = super::super::call::element(call.int("to", types::FLOAT)?);
+    let to = super::super::call::element(call.cast_to()?);
     let to = to.ok_or_else(|| Fault::unsupported("it makes text", "remove it from the network"))?;
     match (view.element, to) {
+        (Element::Quantized, _) | (_, Element::Quantized) => Err(integers()),
         (_, Element::Float) | (Element::Bool | Element::Integer, Element::Integer) => {
             Ok(vec![view.with(to).into()])
         }

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use edgesmith_graph::{
-    Add, BatchNormalization, Binary, BinaryFunction, LayerNormalization, Multiply, ReduceFunction,
-    Role, Softmax,
+    Add, BatchNormalization, Binary, BinaryFunction, Function, LayerNormalization, Map, Multiply,
+    ReduceFunction, Role, Softmax,
 };
 use smallvec::SmallVec;
 
@@ -51,19 +51,33 @@ pub(super) fn batch_normalization(call: &Call, network: &mut Network) -> Outputs
 }
 
 pub(super) fn layer_normalization(call: &Call, network: &mut Network) -> Outputs {
-    if call.node.outputs.iter().skip(1).any(|name| !name.is_empty()) {
-        return Err(Fault::unsupported(
-            "it also returns the mean or the deviation",
-            "export the network in evaluation mode",
-        ));
-    }
     let view = call.floats(0, network)?;
     let first = axis(call.int("axis", -1)?, view.rank())?;
     let over: Vec<usize> = (first..view.rank()).collect();
     let scale = call.optional(1)?;
     let shift = call.optional(2)?;
     let epsilon = call.float("epsilon", 1e-5)?;
-    normalized(network, &view, &over, epsilon, scale, shift)
+    let mut outputs = normalized(network, &view, &over, epsilon, scale, shift)?;
+    if call.node.outputs.iter().skip(1).any(|name| !name.is_empty()) {
+        outputs.extend(statistics(network, &view, &over, epsilon)?);
+    }
+    Ok(outputs)
+}
+
+/// The mean, and the inverse of the deviation.
+fn statistics(network: &mut Network, view: &View, over: &[usize], epsilon: f32) -> Outputs {
+    let mean = reduction::reduced(network, view, ReduceFunction::Mean, over)?;
+    let (ids, template) = align(network, &[view.clone().into(), mean.clone().into()])?;
+    let subtract = Binary { function: BinaryFunction::Subtract };
+    let difference = network.step("difference", subtract, &ids, &[])?;
+    let square = network.step("square", Multiply, &[difference; 2], &[])?;
+    let square = template.view(network, square);
+    let variance = reduction::reduced(network, &square, ReduceFunction::Mean, over)?;
+    let above = Map { function: Function::Scale { factor: 1.0, offset: epsilon } };
+    let id = network.step("variance", above, &[variance.id], &[])?;
+    let inverse = Map { function: Function::Power { exponent: -0.5 } };
+    let id = network.step("inverse", inverse, &[id], &[])?;
+    Ok(vec![mean.into(), variance.of(id).into()])
 }
 
 /// Over some axes of each example, with factors and offsets in the shape of these axes.

@@ -3,10 +3,10 @@
 use edgesmith_graph::{AveragePool, GlobalAveragePool, MaxPool, ReduceFunction, WindowAxis};
 use smallvec::SmallVec;
 
-use super::super::call::{Call, Outputs, count};
+use super::super::call::{Call, Outputs, count, integers};
 use super::super::error::Fault;
 use super::super::network::Network;
-use super::super::view::View;
+use super::super::view::{Element, View};
 use super::convolution::{as_picture, picture, settings};
 
 /// The padding before and after the positions of each axis, from `pads` or `auto_pad`.
@@ -109,12 +109,16 @@ pub(super) fn max_pool(call: &Call, network: &mut Network) -> Outputs {
             "export the network without unpooling",
         ));
     }
-    let view = call.floats(0, network)?;
+    // The largest integer stands for the largest number.
+    let view = call.view(0, network)?;
+    if !matches!(view.element, Element::Float | Element::Quantized) {
+        return Err(integers());
+    }
     let view = picture(network, &view)?;
     let Windows { kernel, axes, .. } = windows(call, &view)?;
     let pool = MaxPool { kernel: SmallVec::from_vec(kernel), axes: SmallVec::from_vec(axes) };
     let id = network.emit(pool, &[view.id], &[])?;
-    Ok(vec![as_picture(network, &view, id).into()])
+    Ok(vec![as_picture(network, &view, id).with(view.element).into()])
 }
 
 pub(super) fn average_pool(call: &Call, network: &mut Network) -> Outputs {

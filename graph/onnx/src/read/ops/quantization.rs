@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::super::call::{Call, Outputs, Tensor, axis};
+use super::super::call::{Call, Outputs, Tensor, axis, integers};
 use super::super::constant::{Constant, types};
 use super::super::error::Fault;
 use super::super::network::Network;
@@ -69,8 +69,11 @@ pub(super) fn quantize(call: &Call, network: &mut Network) -> Outputs {
     let levels = Levels::of(call, input.sizes().len())?;
     match input {
         Tensor::View(view) => {
+            if view.element != Element::Float {
+                return Err(integers());
+            }
             note(&levels, &view, network);
-            Ok(vec![view.into()])
+            Ok(vec![view.with(Element::Quantized).into()])
         }
         Tensor::Constant(constant) => {
             let entry = levels.entry(&constant.dims)?;
@@ -96,13 +99,13 @@ pub(super) fn dequantize(call: &Call, network: &mut Network) -> Outputs {
     let input = call.input(0)?.clone();
     let levels = Levels::of(call, input.sizes().len())?;
     match input {
-        Tensor::View(view) if view.element == Element::Integer => Err(Fault::unsupported(
+        Tensor::View(view) if view.element != Element::Quantized => Err(Fault::unsupported(
             "it reads integers that no QuantizeLinear made",
             "export the network with an input of real numbers",
         )),
         Tensor::View(view) => {
             note(&levels, &view, network);
-            Ok(vec![view.into()])
+            Ok(vec![view.with(Element::Float).into()])
         }
         Tensor::Constant(constant) => {
             let entry = levels.entry(&constant.dims)?;

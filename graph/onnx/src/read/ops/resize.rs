@@ -69,6 +69,15 @@ pub(super) fn resize(call: &Call, network: &mut Network) -> Outputs {
             }
             let mut all = vec![1.0; view.rank()];
             axes.iter().zip(numbers.iter()).for_each(|(&axis, &scale)| all[axis] = scale);
+            // Whether the last positions lie on each other then is seen in two ways.
+            let whole = |(size, scale): &(Size, f32)| size.known as f32 * scale % 1.0 == 0.0;
+            let mut both = view.sizes().into_iter().zip(all.iter().copied());
+            if coordinates == Coordinates::AlignCorners && !both.all(|pair| whole(&pair)) {
+                return Err(Fault::unsupported(
+                    "it aligns corners at a scale that gives no whole size",
+                    "give sizes instead of scales",
+                ));
+            }
             with_scales(&view, &all)?
         }
         (None, None) => return Err(Fault::invalid("it has neither scales nor sizes")),

@@ -25,10 +25,12 @@ impl Range {
 
 /// `Identity`, and `Dropout` when it does not train.
 pub(super) fn identity(call: &Call, _: &mut Network) -> Outputs {
-    if let Some(Tensor::Constant(training)) = call.given(2)
-        && call.node.op_type == "Dropout"
-        && training.scalar() == Some(1.0)
-    {
+    let trains = match call.given(2) {
+        Some(Tensor::Constant(training)) => training.scalar() == Some(1.0),
+        Some(Tensor::View(_) | Tensor::Unknown) => true,
+        None => false,
+    };
+    if trains && call.node.op_type == "Dropout" {
         return Err(Fault::unsupported(
             "it drops numbers at random, as in training",
             "export the network in evaluation mode",

@@ -101,16 +101,16 @@ fn normal(pattern: &Pattern<'_>, value: ValueId) -> Option<Normal> {
         _ => pattern.map(squares) == Some((Function::Power { exponent: 2.0 }, difference)),
     };
     let subtract = pattern.node(difference)?;
-    let input = subtract.inputs[0];
+    let input = *subtract.inputs.first()?;
     let centred = matches!(&subtract.op, Op::Binary(b) if b.function == BinaryFunction::Subtract)
-        && mean(pattern, subtract.inputs[1]) == Some((input, axes.clone()));
+        && mean(pattern, *subtract.inputs.get(1)?) == Some((input, axes.clone()));
     (one == 1.0 && epsilon > 0.0 && squared && centred).then_some(Normal { input, axes, epsilon })
 }
 
 /// What a value is the mean of, over which axes.
 fn mean(pattern: &Pattern<'_>, value: ValueId) -> Option<(ValueId, Axes)> {
     let node = pattern.node(value)?;
-    let input = node.inputs[0];
+    let input = *node.inputs.first()?;
     match &node.op {
         Op::Reduce(reduce) if reduce.function == ReduceFunction::Mean => {
             Some((input, reduce.axes.clone()))
