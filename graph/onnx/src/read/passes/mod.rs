@@ -153,25 +153,31 @@ impl<'g> Pattern<'g> {
         }
     }
 
-    /// The value as `factor * other + offset`, with all such steps taken together.
+    /// The value as `factor * other + offset`, with all such steps taken together that nothing else
+    /// reads.
     fn affine(&self, mut value: ValueId) -> (f32, f32, ValueId) {
         let (mut factor, mut offset) = (1.0, 0.0);
         while let Some((Function::Scale { factor: f, offset: o }, of)) = self.map(value) {
             offset += factor * o;
             factor *= f;
             value = of;
+            if !self.is_inner(value) {
+                break;
+            }
         }
         (factor, offset, value)
     }
 
-    /// The value as a number times the product of other values.
-    fn product(&self, value: ValueId) -> (f32, SmallVec<[ValueId; 4]>) {
+    /// The value as a number times the product of other values, which are no products or have other
+    /// readers.
+    fn product(&self, root: ValueId) -> (f32, SmallVec<[ValueId; 4]>) {
         let (mut factor, mut operands) = (1.0, SmallVec::new());
-        let mut open: SmallVec<[ValueId; 4]> = SmallVec::from_slice(&[value]);
+        let mut open: SmallVec<[ValueId; 4]> = SmallVec::from_slice(&[root]);
         // Products of more are none of the patterns.
         for _ in 0..16 {
             let Some(value) = open.pop() else { return (factor, operands) };
             match (self.map(value), self.node(value)) {
+                _ if value != root && !self.is_inner(value) => operands.push(value),
                 (Some((Function::Scale { factor: f, offset: 0.0 }, of)), _) => {
                     factor *= f;
                     open.push(of);
