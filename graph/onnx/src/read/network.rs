@@ -32,6 +32,8 @@ pub(super) struct Network {
     names: HashSet<String>,
     /// Nodes that only move numbers, by what they read, so that they are made once.
     moved: HashMap<ValueId, Vec<(Op, ValueId)>>,
+    /// Constants by the value that they are.
+    constants: HashMap<ValueId, Constant>,
     /// Parameters by what they were made of and what for.
     parameters: HashMap<(String, Role), Vec<ParameterId>>,
     /// By parameter.
@@ -52,6 +54,7 @@ impl Network {
             current: String::new(),
             names: HashSet::new(),
             moved: HashMap::new(),
+            constants: HashMap::new(),
             parameters: HashMap::new(),
             parameter_names: vec![],
             value_names: HashMap::new(),
@@ -201,6 +204,13 @@ impl Network {
         let before = self.moved.get(&id).into_iter().flatten().find(|(other, _)| *other == op);
         if let Some((_, output)) = before {
             return Ok(*output);
+        }
+        if let Some(constant) = self.constants.get(&id) {
+            // Its numbers are moved right away.
+            let constant = moved_constant(constant, &op);
+            let output = self.constant_value(constant)?;
+            self.moved.entry(id).or_default().push((op, output));
+            return Ok(output);
         }
         let part = match &op {
             Op::Transpose(_) => "transposed",
@@ -409,12 +419,12 @@ impl Network {
         }
         let view = self.tidy(view)?;
         let layout = view.layout().expect("it is tidy");
-        if layout[0] == Some(axis) {
+        if layout[0] == Some(axis) && layout.iter().all(Option::is_some) {
             return Ok(view);
         }
         let rest = layout.into_iter().filter(|&of| of != Some(axis) && of.is_some());
         let order: Vec<Option<usize>> = std::iter::once(Some(axis)).chain(rest).collect();
-        self.arrange(&view, &order, false)
+        self.arrange(&view, &order, true)
     }
 
     /// A constant as a tensor of the network, the same for every example.
@@ -429,15 +439,25 @@ impl Network {
         constant: &Constant,
         batch: &[bool],
     ) -> Result<View, Fault> {
-        let dims = if constant.dims.is_empty() { vec![1] } else { constant.dims.clone() };
-        let parameter =
-            self.parameter("constant", Role::Constant, &constant.reshaped(dims.clone()))?;
+        // The batch is no axis of a value.
+        let kept = |&axis: &usize| !(batch[axis] && constant.dims[axis] == 1);
+        let of: Vec<usize> = (0..batch.len()).filter(kept).collect();
+        let mut dims: Vec<usize> = of.iter().map(|&axis| constant.dims[axis]).collect();
+        if dims.is_empty() {
+            dims.push(1);
+        }
+        let id = self.constant_value(constant.reshaped(dims))?;
+        let of: Vec<Option<usize>> = of.into_iter().map(Some).collect();
+        Ok(View::new(id, &self.sizes(id), &of, batch))
+    }
+
+    /// A value that is a constant.
+    fn constant_value(&mut self, constant: Constant) -> Result<ValueId, Fault> {
+        let parameter = self.parameter("constant", Role::Constant, &constant)?;
         let name = format!("{}.value", self.parameter_names[parameter.index()]);
         let id = self.node(name, ConstantValue, &[], &[parameter])?;
-        let sizes = self.sizes(id);
-        let of: Vec<Option<usize>> =
-            (0..sizes.len()).map(|axis| (axis < batch.len()).then_some(axis)).collect();
-        Ok(View::new(id, &sizes, &of, batch))
+        self.constants.insert(id, constant);
+        Ok(id)
     }
 
     /// Whether a size of the file is that of the batch.
@@ -452,6 +472,34 @@ impl Network {
             _ => size.to_string(),
         };
         format!("[{}]", sizes.iter().map(size).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A constant after an operation that only moves the numbers of a value.
+fn moved_constant(constant: &Constant, op: &Op) -> Constant {
+    match op {
+        Op::Transpose(transpose) => {
+            let order: Vec<usize> = transpose.order.iter().map(|&axis| axis as usize).collect();
+            constant.transposed(&order)
+        }
+        Op::Reshape(reshape) => {
+            constant.reshaped(reshape.sizes.iter().map(|&size| size as usize).collect())
+        }
+        Op::Gather(gather) => {
+            let axis = gather.axis as usize;
+            let mut dims = constant.dims.clone();
+            dims[axis] = gather.indices.len();
+            let inner: usize = constant.dims[axis + 1..].iter().product();
+            let block = constant.dims[axis] * inner;
+            let places: Vec<usize> = (0..constant.elements() / block)
+                .flat_map(|outer| {
+                    gather.indices.iter().map(move |&i| outer * block + i as usize * inner)
+                })
+                .flat_map(|start| start..start + inner)
+                .collect();
+            constant.pick(dims, &places)
+        }
+        _ => constant.reshaped(vec![constant.elements()]),
     }
 }
 

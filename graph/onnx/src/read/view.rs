@@ -189,7 +189,7 @@ impl View {
                 }
             }
             // A size of 1 stays the axis of the value that it was.
-            if size.known == 1
+            if *size == Size::ONE
                 && let Some(Atom::Part(part, 1)) = atoms.last().copied()
             {
                 atoms.pop();

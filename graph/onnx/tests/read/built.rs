@@ -64,6 +64,7 @@ fn networks_from_public_definitions() {
     assert_eq!(count("attention", "binary"), 0);
     assert_eq!(count("attention", "matrix_product"), 2);
     assert_eq!(count("attention", "linear"), 5);
+    assert_eq!(count("attention", "transpose"), 0);
     // Convolution, GELU, a scale of the query.
     assert_eq!(count("attention", "map"), 2);
     // Shuffles are a choice of channels, and the layouts of Keras are resolved.

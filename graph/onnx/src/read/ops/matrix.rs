@@ -158,9 +158,14 @@ fn of_values(network: &mut Network, a: &View, b: &View) -> Result<View, Fault> {
     };
     let (a, swap_a) = arranged(network, &a)?;
     let (b, swap_b) = arranged(network, &b)?;
-    let product = MatrixProduct { transposed: [swap_a, swap_b] };
-    let id = network.emit(product, &[a.id, b.id], &[])?;
-    let of: Vec<Option<usize>> = lead.into_iter().chain([Some(rank - 2), Some(rank - 1)]).collect();
+    // Where columns come before rows, as channels come before positions, the result has them so, too.
+    let (ids, transposed, last) = if swap_b {
+        ([b.id, a.id], [false, !swap_a], [rank - 1, rank - 2])
+    } else {
+        ([a.id, b.id], [swap_a, false], [rank - 2, rank - 1])
+    };
+    let id = network.emit(MatrixProduct { transposed }, &ids, &[])?;
+    let of: Vec<Option<usize>> = lead.into_iter().chain(last.map(Some)).collect();
     Ok(View::new(id, &network.sizes(id), &of, &batch))
 }
 

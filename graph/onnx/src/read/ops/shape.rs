@@ -346,8 +346,15 @@ pub(super) fn concat(call: &Call, network: &mut Network) -> Outputs {
     let inputs = call.all()?;
     let rank = inputs[0].sizes().len();
     let along = axis(call.int("axis", 0)?, rank)?;
-    let whole = inputs.iter().find(|tensor| matches!(tensor, Tensor::View(_)));
-    let whole = whole.unwrap_or(&inputs[0]).to_view(network)?;
+    // The largest one need not be moved.
+    let elements = |tensor: &&Tensor| match tensor {
+        Tensor::View(view) => {
+            1 + view.parts.iter().map(|part| u64::from(part.size)).product::<u64>()
+        }
+        Tensor::Constant(_) | Tensor::Unknown => 0,
+    };
+    let whole = inputs.iter().rev().max_by_key(elements).unwrap_or(&inputs[0]);
+    let whole = whole.to_view(network)?;
     let sizes = whole.sizes();
     if sizes[along].batch {
         return Err(Fault::batch("it appends examples to the batch"));
