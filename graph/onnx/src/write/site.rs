@@ -133,7 +133,7 @@ impl<'a> Site<'a> {
         }
         let mut dims = vec![groups * reads, writes];
         dims.extend_from_slice(kernel);
-        if groups == 1 || writes == 1 {
+        if groups == 1 || (reads == 1 && writes == 1) {
             // One axis has the output channels.
             return self.ordered(slot, &dims, &|at| order[at], usize::from(groups == 1));
         }

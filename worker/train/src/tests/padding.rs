@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::network::{Net, fresh_weights, picture, random_graph};
 use edgesmith_graph::{
-    Add, Array, Binary, BinaryFunction, Clip, Conv, Function, GlobalAveragePool, LeakyRelu,
-    MaxPool, Multiply, Reduce, ReduceFunction, Select, Softmax, ValueId, WindowAxis,
+    Add, Array, AveragePool, Binary, BinaryFunction, Clip, Conv, ConvTranspose, Coordinates,
+    Function, Gather, GlobalAveragePool, Groups, LeakyRelu, MaxPool, Multiply, Pad, Reduce,
+    ReduceFunction, Reshape, Resize, ResizeAxis, ResizeMode, Select, Softmax, Transpose,
+    TransposedAxis, ValueId, WindowAxis,
 };
 use edgesmith_testing::{
     arbitrary_graph, assert_close, random_bytes, random_weights as any_weights,
@@ -227,7 +229,33 @@ fn networks_are_padded_where_the_added_channels_stay_zero() {
             net.op(Multiply, &[if squares { gate } else { x }, gate])
         })
     };
+    let border = |value| {
+        let (before, after) = ([0, 1, 0].into(), [0, 0, 1].into());
+        between(|net, x| net.op(Pad { before, after, value }, &[x]))
+    };
+    let mean = AveragePool {
+        kernel: [2; 2].into(),
+        axes: [WindowAxis::valid(1); 2].into(),
+        counted: [(0, 0); 2].into(),
+    };
+    let axis = ResizeAxis { size: 6, scale: 1.5, coordinates: Coordinates::HalfPixel };
+    let larger = Resize { mode: ResizeMode::Linear, axes: [axis; 2].into() };
     let cases = [
+        (true, border(0.0)),
+        (false, border(0.5)),
+        (true, between(|net, x| net.op(mean, &[x]))),
+        (true, between(|net, x| net.op(larger, &[x]))),
+        (true, between(|net, x| net.op(Gather::slice(2, 1..3), &[x]))),
+        (true, between(|net, x| net.op(Transpose { order: [0, 2, 1].into() }, &[x]))),
+        (true, between(|net, x| net.op(Reshape { sizes: [3, 2, 8].into() }, &[x]))),
+        (
+            true,
+            between(|net, x| {
+                let axes = [TransposedAxis::valid(2); 2];
+                let conv = ConvTranspose { axes: axes.into(), groups: Groups::Equal(1) };
+                net.conv_transpose(conv, x, 3, &[2, 2], true)
+            }),
+        ),
         (true, between(|net, x| net.normalize(x))),
         (true, map(Function::HardSwish)),
         (true, map(Function::Gelu)),

@@ -38,17 +38,25 @@ impl Write for Resize {
     }
 }
 
-/// The scale that says to ONNX Runtime what an axis of `size` positions becomes, if there is one.
+/// The scale that says to any runtime what an axis of `size` positions becomes, if there is one.
 fn scale(axis: &ResizeAxis, size: u32) -> Option<f32> {
+    // ONNX Runtime copies a map whose size stays the same, whatever the scale says.
+    if axis.size == size && axis.scale != 1.0 {
+        return None;
+    }
     let scale = match axis.coordinates {
         Coordinates::HalfPixel | Coordinates::PytorchHalfPixel | Coordinates::Asymmetric => {
             axis.scale
         }
-        // It only decides the size.
-        Coordinates::AlignCorners => axis.size as f32 / size as f32,
+        // It only decides the size, and is far from where that changes.
+        Coordinates::AlignCorners => (axis.size as f32 + 0.5) / size as f32,
         Coordinates::HalfPixelSymmetric => return None,
     };
-    ((scale * size as f32).floor() == axis.size as f32).then_some(scale)
+    // Some runtimes multiply in double precision, and others do not.
+    let single = f64::from((scale * size as f32).floor());
+    let double = (f64::from(scale) * f64::from(size)).floor();
+    let expected = f64::from(axis.size);
+    (single == expected && double == expected).then_some(scale)
 }
 
 /// Adds the scales of all axes; batch and channels keep their sizes.
