@@ -10,6 +10,7 @@ mod portable;
 use super::{Geometry, Isa, channels_last, for_each_isa, pad};
 use crate::layers::{Conv, Linear};
 use crate::model::{Requantization, Rounding};
+use crate::quantization::round_shift;
 
 /// Output channels that a convolution computes together.
 const LANES: usize = 8;
@@ -308,6 +309,57 @@ pub(crate) fn int_add(isa: Isa, add: &PreparedAdd, left: &[u8], right: &[u8], ou
     }
     let _ = isa;
     portable::add(add, left, right, output);
+}
+
+/// The sum of two maps of different scales, rounded once: `(left * multipliers[0] + right *
+/// multipliers[1] + half) >> shift`, without the zero points.
+#[derive(Debug)]
+pub(crate) struct PreparedSum {
+    zeros: [u8; 2],
+    multipliers: [i32; 2],
+    shift: u32,
+    /// Has no factors.
+    ends: Rescale,
+}
+
+impl PreparedSum {
+    /// `shift` is in 1..=62; `ends` has no factors.
+    pub fn new(zeros: [u8; 2], multipliers: [i32; 2], shift: u32, ends: Rescale) -> Self {
+        Self { zeros, multipliers, shift, ends }
+    }
+
+    /// Whether every scaled sum fits in 32 bits.
+    #[cfg(target_arch = "x86_64")]
+    fn is_narrow(&self) -> bool {
+        let largest: i64 =
+            self.multipliers.iter().map(|&multiplier| i64::from(multiplier).abs() * 255).sum();
+        (largest >> self.shift) + 1 < i64::from(i32::MAX)
+    }
+
+    /// The byte for a byte of each side.
+    #[inline(always)]
+    pub fn byte(&self, left: u8, right: u8) -> u8 {
+        let side = |byte: u8, side: usize| {
+            (i64::from(byte) - i64::from(self.zeros[side])) * i64::from(self.multipliers[side])
+        };
+        // Below 2^40.
+        let sum = round_shift(side(left, 0) + side(right, 1), self.shift);
+        let Rescale { zero_point, low, high, .. } = self.ends;
+        (sum + i64::from(zero_point)).clamp(i64::from(low), i64::from(high)) as u8
+    }
+}
+
+/// The sum of two maps of one shape.
+pub(crate) fn int_sum(isa: Isa, sum: &PreparedSum, left: &[u8], right: &[u8], output: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2() && sum.is_narrow() {
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
+        return unsafe { avx2::sum(sum, left, right, output) };
+    }
+    let _ = isa;
+    for ((output, &left), &right) in output.iter_mut().zip(left).zip(right) {
+        *output = sum.byte(left, right);
+    }
 }
 
 /// Mean over positions.

@@ -1,5 +1,7 @@
 //! The mean of each window, in fp32 or in integers.
 
+use std::collections::BTreeSet;
+
 use super::conv::zero;
 use super::prelude::*;
 use super::window::{WindowAxis, read_windows, shape_of, slide, write_windows};
@@ -28,32 +30,31 @@ pub struct IntAveragePool {
 }
 
 impl AveragePool {
-    /// How many places count in a window, for all windows over `space`: each number once,
+    /// How many places count in a window, for all windows over a value of `shape`: each number once,
     /// ascending.
     ///
     /// # Errors
-    /// If the windows do not fit.
+    /// If the windows do not fit, or there are too many different numbers.
     pub fn counts(&self, shape: &Shape) -> Result<Vec<u32>, Problem> {
         let value = Value { id: crate::model::ValueId(0), shape: *shape, element: Element::Fp32 };
         let space = slide(&self.axes, &value)?;
         check_axes("axes of windows", self.axes.len(), self.counted.len())?;
-        let mut all = vec![1u32];
+        let mut all = BTreeSet::from([1u32]);
         for (axis, &windows) in space.iter().enumerate() {
-            let mut ours = self.line(axis, windows, shape.space()[axis]);
-            ours.sort_unstable();
-            ours.dedup();
-            all = all.iter().flat_map(|a| ours.iter().map(move |b| a.saturating_mul(*b))).collect();
-            all.sort_unstable();
-            all.dedup();
+            let mut ours = BTreeSet::new();
+            for window in 0..windows {
+                ours.insert(self.count(axis, window, shape.space()[axis]));
+                check_counts(&ours)?;
+            }
+            all = all.iter().flat_map(|a| ours.iter().map(|b| a.saturating_mul(*b))).collect();
+            check_counts(&all)?;
         }
-        Ok(all)
+        Ok(all.into_iter().collect())
     }
 
-    /// How many places count in each window along an axis.
-    fn line(&self, axis: usize, windows: u32, size: u32) -> Vec<u32> {
-        let counts = (0..windows)
-            .map(|window| self.axes[axis].taps_inside(window, size, self.counted[axis]));
-        counts.collect()
+    /// How many places count in a window along an axis.
+    fn count(&self, axis: usize, window: u32, size: u32) -> u32 {
+        self.axes[axis].taps_inside(window, size, self.counted[axis])
     }
 
     /// Checks sizes and returns the shape of the output.
@@ -76,7 +77,10 @@ impl AveragePool {
     /// For each axis, how many places count in each window.
     fn lines(&self, site: &Site) -> Vec<Vec<u32>> {
         let (input, output) = (site.inputs[0].shape.space(), site.output.shape.space());
-        (0..self.axes.len()).map(|axis| self.line(axis, output[axis], input[axis])).collect()
+        let line = |axis: usize| {
+            (0..output[axis]).map(|window| self.count(axis, window, input[axis])).collect()
+        };
+        (0..self.axes.len()).map(line).collect()
     }
 
     fn tables(&self, site: &Site) -> Memory {
@@ -234,6 +238,16 @@ impl Prepared for PreparedInt {
             }
         });
     }
+}
+
+/// Most different numbers of places that windows may have. Only the windows at the ends have others
+/// than those in the middle.
+const MAX_COUNTS: usize = 256;
+
+fn check_counts(counts: &BTreeSet<u32>) -> Result<(), Problem> {
+    let (elements, limit) = (counts.len() as u64, MAX_COUNTS as u64);
+    let what = "the list of numbers of places in its windows";
+    if elements <= limit { Ok(()) } else { Err(Problem::TooLarge { what, elements, limit }) }
 }
 
 /// How many places count in the window at a place.

@@ -3,7 +3,7 @@
 use super::binary::{Sides, broadcast};
 use super::conv::zero;
 use super::prelude::*;
-use crate::quantization::round_shift;
+use crate::kernels::int8::{PreparedSum, Rescale, int_sum};
 
 /// `zero + round((left - left zero) * multipliers[0] + (right - right zero) * multipliers[1]) /
 /// 2^shift)`, exact in 64 bits and rounded once, halves up. A negative multiplier subtracts. It
@@ -65,35 +65,27 @@ impl Settings for IntSum {
     }
 
     fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
-        Box::new(PreparedSum {
-            sum: self.clone(),
-            zeros: [0, 1].map(|input| zero(site.inputs[input].element)),
-            output_zero: zero(site.output.element),
-            sides: Sides::new(site),
-        })
+        let zeros = [0, 1].map(|input| zero(site.inputs[input].element));
+        let output_zero = zero(site.output.element);
+        let ends = Rescale::new(&[], site.rounding, output_zero, self.clamp);
+        let sum = PreparedSum::new(zeros, self.multipliers, self.shift, ends);
+        Box::new(SidesOfSum { sum, sides: Sides::new(site) })
     }
 }
 
-struct PreparedSum {
-    sum: IntSum,
-    zeros: [u8; 2],
-    output_zero: u8,
+struct SidesOfSum {
+    sum: PreparedSum,
     sides: Sides,
 }
 
-impl Prepared for PreparedSum {
+impl Prepared for SidesOfSum {
     fn run(&self, operands: Operands) {
         let [left, right] = [0, 1].map(|input| operands.inputs.of::<u8>(input));
-        let IntSum { multipliers, shift, clamp: (low, high) } = self.sum;
-        let [left_factor, right_factor] = multipliers.map(i64::from);
-        let [left_zero, right_zero] = self.zeros.map(i64::from);
-        let output_zero = i64::from(self.output_zero);
-        self.sides.each(left, right, operands.output, |left, right| {
-            // Below 2^40.
-            let sum = (i64::from(left) - left_zero) * left_factor
-                + (i64::from(right) - right_zero) * right_factor;
-            let byte = round_shift(sum, shift) + output_zero;
-            byte.clamp(i64::from(low), i64::from(high)) as u8
-        });
+        match &self.sides {
+            Sides::Equal => int_sum(operands.isa, &self.sum, left, right, operands.output),
+            sides @ (Sides::Channels(_) | Sides::Repeated(_)) => {
+                sides.each(left, right, operands.output, |left, right| self.sum.byte(left, right));
+            }
+        }
     }
 }

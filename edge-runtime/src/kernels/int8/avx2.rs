@@ -6,9 +6,11 @@ mod rescale;
 use std::arch::x86_64::*;
 
 pub(super) use self::rescale::Factors;
-use self::rescale::{Ends, FactorGroup};
+use self::rescale::{Ends, FactorGroup, Pair};
 use super::super::Isa;
-use super::{LANES, PreparedAdd, PreparedConv, PreparedDepthwise, Rescale, WIDE_LANES};
+use super::{
+    LANES, PreparedAdd, PreparedConv, PreparedDepthwise, PreparedSum, Rescale, WIDE_LANES,
+};
 use crate::model::{Requantization, Rounding};
 
 /// `input` is the widened, padded input map.
@@ -312,8 +314,8 @@ pub(super) fn add(add: &PreparedAdd, factors: &Add, left: &[u8], right: &[u8], o
     let [left_zero, right_zero] = factors.zero_points;
     let [left_factor, right_factor] = &factors.sides;
     for ((output, left), right) in output.iter_mut().zip(left).zip(right) {
-        let left = centred(left, left_zero);
-        let right = centred(right, right_zero);
+        let left = centred::<20>(left, left_zero);
+        let right = centred::<20>(right, right_zero);
         let mut scaled = [_mm256_setzero_si256(); 2];
         for half in 0..2 {
             let sum =
@@ -326,11 +328,32 @@ pub(super) fn add(add: &PreparedAdd, factors: &Add, left: &[u8], right: &[u8], o
     super::portable::add(add, last_left, last_right, last_output);
 }
 
-/// `(q - zero) << 20` of 16 bytes, in the order that `Ends::bytes` corrects: 0-3 and 8-11, then 4-7
+/// Computes sixteen sums at a time, and the rest as the definition does. The scaled sums fit in 32
+/// bits.
+#[target_feature(enable = "avx2")]
+pub(super) fn sum(sum: &PreparedSum, left: &[u8], right: &[u8], output: &mut [u8]) {
+    let ends = Ends::new(&sum.ends);
+    let pair = Pair::new(sum.multipliers, sum.shift);
+    let (left, last_left) = left.as_chunks::<WIDE_LANES>();
+    let (right, last_right) = right.as_chunks::<WIDE_LANES>();
+    let (output, last_output) = output.as_chunks_mut::<WIDE_LANES>();
+    let [left_zero, right_zero] = sum.zeros.map(i32::from);
+    for ((output, left), right) in output.iter_mut().zip(left).zip(right) {
+        let left = centred::<0>(left, left_zero);
+        let right = centred::<0>(right, right_zero);
+        let [low, high] = [0, 1].map(|half| pair.scale(left[half], right[half]));
+        *output = ends.bytes(low, high);
+    }
+    for ((output, &left), &right) in last_output.iter_mut().zip(last_left).zip(last_right) {
+        *output = sum.byte(left, right);
+    }
+}
+
+/// `(q - zero) << SHIFT` of 16 bytes, in the order that `Ends::bytes` corrects: 0-3 and 8-11, then 4-7
 /// and 12-15.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn centred(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {
+fn centred<const SHIFT: i32>(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {
     // SAFETY: the slice has sixteen bytes.
     let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
     let bytes = _mm_shuffle_epi32::<0b11_01_10_00>(bytes);
@@ -339,7 +362,7 @@ fn centred(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {
     let mut centred = [_mm256_setzero_si256(); 2];
     for half in 0..2 {
         let value = _mm256_sub_epi32(halves[half], _mm256_set1_epi32(zero_point));
-        centred[half] = _mm256_slli_epi32::<20>(value);
+        centred[half] = _mm256_slli_epi32::<SHIFT>(value);
     }
     centred
 }

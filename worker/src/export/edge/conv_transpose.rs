@@ -13,7 +13,8 @@ impl Lower for ConvTranspose {
 
     fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError> {
         let integers = site.integers()?;
-        let (weight_scale, requantize) = (integers.weight_scale(), integers.requantize(site)?);
+        // The factors say the scales as well.
+        let (weight_scale, requantize) = (Vec::new(), integers.requantize(site)?);
         let conv = layer(self, site, integers.weight, integers.bias);
         let clamp = site.clamp()?;
         let layer = edge::IntConvTranspose { conv, weight_scale, requantize, clamp };

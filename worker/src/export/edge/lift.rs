@@ -504,11 +504,8 @@ impl Lifting {
         layer: &edge::IntConv,
         [input, output]: [f64; 2],
     ) -> Result<Layer, LiftError> {
-        let edge::IntConv { conv, weight_scale, requantize, .. } = layer;
-        let units = requantize.iter().enumerate().map(|(channel, &factor)| {
-            let unit = Unit::of_factor(factor, output);
-            weight_scale.get(channel).map_or(unit, |&scale| unit.with_scale(scale, input))
-        });
+        let edge::IntConv { conv, requantize, .. } = layer;
+        let units = requantize.iter().map(|&factor| Unit::of_factor(factor, output));
         let (op, weight_shape) = geometry(conv);
         self.reals(op, weight_shape, (&conv.weight, &conv.bias), units, input)
     }
@@ -664,18 +661,6 @@ impl Unit {
         let (step, steps) = (2f64.powi(shift - 31) * output, f64::from(multiplier));
         let [low, high] = [steps - below, steps + Self::HALF].map(|steps| steps * step);
         Self { low, likely: (steps * step).max(low), high }
-    }
-
-    /// Those that also have this scale of the weight in fp32, if there are any.
-    fn with_scale(self, weight_scale: f32, input: f64) -> Self {
-        let scale = f64::from(weight_scale);
-        let [below, above] = [weight_scale.next_down(), weight_scale.next_up()].map(f64::from);
-        let low = self.low.max((scale - (scale - below) * Self::HALF) * input);
-        let high = self.high.min((scale + (above - scale) * Self::HALF) * input);
-        if low > high {
-            return self;
-        }
-        Self { low, likely: self.likely.clamp(low, high), high }
     }
 
     /// The units with which logits have this scale, which is above 0.

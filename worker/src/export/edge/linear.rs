@@ -26,7 +26,8 @@ impl Lower for Linear {
             let linear = layer(site, integers.weight, integers.bias);
             return Ok(Integer::Real(edge::IntLinear { linear, logit_scale }.into()));
         }
-        let (weight_scale, requantize) = (integers.weight_scale(), integers.requantize(site)?);
+        // The factors say the scales as well.
+        let (weight_scale, requantize) = (Vec::new(), integers.requantize(site)?);
         let conv = pointwise(site, integers.weight, integers.bias);
         let clamp = site.clamp()?;
         Ok(Integer::Layer(edge::IntConv { conv, weight_scale, requantize, clamp }.into()))

@@ -33,7 +33,7 @@ enum Integer {
     Layer(edge::Layer),
     /// A layer that moves bytes, whose output has the scale of its input.
     Moves(edge::Layer),
-    /// A layer that moves bytes of several inputs, which get the scale of the output first.
+    /// A layer that moves bytes whose scale is not that of the output, which they get first.
     Joins(edge::Layer),
     /// A layer that reads bytes and writes fp32.
     Real(edge::Layer),
@@ -491,12 +491,6 @@ struct Integers {
 }
 
 impl Integers {
-    /// The scales as a model notes them.
-    fn weight_scale(&self) -> Vec<f32> {
-        let positive = |&scale: &f64| (scale as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
-        self.scales.iter().map(positive).collect()
-    }
-
     /// The factors that make bytes of accumulators.
     fn requantize(&self, site: &Site<'_>) -> Result<Vec<edge::Requantization>, LowerError> {
         let (input, output) = (site.input_scale(0), site.output_scale()?);

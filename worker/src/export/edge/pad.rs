@@ -11,8 +11,14 @@ impl Lower for Pad {
     }
 
     fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError> {
-        let byte = site.inputs[0].quantize(self.value);
-        Ok(Integer::Moves(layer(self, edge::Fill::Byte(byte)).into()))
+        let input = site.inputs[0];
+        let byte = input.quantize(self.value);
+        if (input.dequantize(byte) - self.value).abs() <= input.scale {
+            return Ok(Integer::Moves(layer(self, edge::Fill::Byte(byte)).into()));
+        }
+        // The scale of the input does not reach so far.
+        let byte = site.output()?.quantize(self.value);
+        Ok(Integer::Joins(layer(self, edge::Fill::Byte(byte)).into()))
     }
 }
 

@@ -117,6 +117,46 @@ impl Once {
     }
 }
 
+/// The multipliers of both sides of a sum, which is rounded once, as [`Once`] does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    multipliers: [__m256i; 2],
+    nudge: __m256i,
+    right: __m256i,
+    excess: __m256i,
+}
+
+impl Pair {
+    /// `shift` is in 1..=62, and every scaled sum fits in 32 bits.
+    #[target_feature(enable = "avx2")]
+    pub fn new(multipliers: [i32; 2], shift: u32) -> Self {
+        Self {
+            multipliers: multipliers.map(|multiplier| _mm256_set1_epi32(multiplier)),
+            nudge: _mm256_set1_epi64x(i64::MIN + (1 << (shift - 1))),
+            right: _mm256_set1_epi64x(i64::from(shift)),
+            excess: _mm256_set1_epi32((1u64 << (63 - shift)) as i32),
+        }
+    }
+
+    /// The scaled sum of each lane.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn scale(&self, left: __m256i, right: __m256i) -> __m256i {
+        let [left_factor, right_factor] = self.multipliers;
+        let products = |left, right| {
+            let sum = _mm256_add_epi64(
+                _mm256_mul_epi32(left, left_factor),
+                _mm256_mul_epi32(right, right_factor),
+            );
+            _mm256_srlv_epi64(_mm256_add_epi64(sum, self.nudge), self.right)
+        };
+        let even = products(left, right);
+        let odd = products(_mm256_srli_epi64::<32>(left), _mm256_srli_epi64::<32>(right));
+        let both = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd));
+        _mm256_sub_epi32(both, self.excess)
+    }
+}
+
 /// Factors of eight channels that round twice.
 ///
 /// `Requantization::twice` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves
