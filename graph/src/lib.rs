@@ -10,6 +10,8 @@
 //! [`Rebuild`] makes a graph out of another one, for passes that change the structure, and
 //! [`Quantization`] annotates values and parameters.
 //!
+//! A graph is read and written by serde; the module `document` states its frozen form.
+//!
 //! It does not train, choose scales or run on a device, and it does not choose a memory layout:
 //! shapes say sizes, not strides. It has no I/O, threads, clock or randomness, and builds for
 //! wasm32. `docs/graph.md` tells how to add an operation.
@@ -17,6 +19,7 @@
 mod channels;
 mod cost;
 mod cut;
+mod document;
 mod evaluate;
 mod graph;
 mod normalization;

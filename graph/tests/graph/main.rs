@@ -4,6 +4,7 @@
 mod channels;
 mod cost;
 mod cuts;
+mod document;
 mod operations;
 mod random;
 mod weights;
