@@ -220,7 +220,7 @@ fn front(spec: &StudySpec, trials: u32) -> anyhow::Result<String> {
 
 fn staged(spec: &StudySpec) -> anyhow::Result<&StagedSpace> {
     match spec.training() {
-        Some(work) => Ok(&work.space),
+        Some(work) => work.space.staged().ok_or_else(|| invalid("the study searches no stages")),
         None => Err(invalid("the study does not train")),
     }
 }

@@ -59,7 +59,7 @@ fn a_short_study_has_sensible_defaults_and_parses_again() {
     assert_eq!(spec.seed.0, 0);
     let work = spec.training().unwrap();
     assert_eq!(work.data.source, DataSource::Digits);
-    assert_eq!(work.space.definition().resolution, [8]);
+    assert_eq!(work.space.staged().unwrap().definition().resolution, [8]);
     assert_eq!(spec.space.size(), 4);
     assert_eq!(spec.objectives[0].goal, Goal::Maximize);
     assert_eq!(spec.algorithm, AlgorithmSpec::Auto);

@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::StudySpec;
-use edgesmith_common::spec::SpecError;
+use edgesmith_common::spec::{ModelFile, SpecError};
+use edgesmith_common::{ArtifactHash, StudySpec};
+use edgesmith_graph::{Add, Conv, GlobalAveragePool, GraphBuilder, Linear, Place, Role, Shape};
 use toml::{Table, Value};
 
 /// A study that trains, with every table that does not need another setting.
 const TRAINS: &str = r#"
 study.name = "s"
 data.source = "digits"
-space = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }
+space = { kind = "staged", resolution = 8, stem_width = 8, stages = [{ width = 8 }] }
 recipe = {}
 objectives = [{ metric = "validation_accuracy" }, { metric = "latency_ms" }]
 constraints = [{ metric = "latency_ms", min = 1, max = 1e12 }]
@@ -46,7 +47,9 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 4] = [
+const OTHER_TABLES: [(&str, &str); 6] = [
+    ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
+    ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
     ("algorithm", "name = \"reinforce\"\npolicy = \"lstm\""),
     ("algorithm", "name = \"ppo\"\npolicy = \"lstm\""),
@@ -453,7 +456,29 @@ fn content(study: &Table, path: &str) -> String {
 }
 
 fn parse(study: &Table) -> Result<StudySpec, Vec<SpecError>> {
-    StudySpec::parse(&study.to_string()).map_err(|errors| errors.listed)
+    let text = study.to_string();
+    StudySpec::parse_with_model(&text, Some(&network())).map_err(|errors| errors.listed)
+}
+
+/// The network of studies on a network of one's own: a residual block for digits.
+fn network() -> ModelFile {
+    let mut b = GraphBuilder::new();
+    let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
+    let weight = b.parameter("conv.weight", &[1, 1, 3, 3], Role::Weight).unwrap();
+    let place = Place::default;
+    let conv = b.node("conv", Conv::dense(3, 1), &[image], &[weight], place()).unwrap();
+    let sum = b.node("sum", Add, &[conv, image], &[], place()).unwrap();
+    let pool = b.node("pool", GlobalAveragePool, &[sum], &[], place()).unwrap();
+    let weight = b.parameter("fc.weight", &[10, 1], Role::Weight).unwrap();
+    let classes = b.node("fc", Linear, &[pool], &[weight], place()).unwrap();
+    ModelFile {
+        network: b.finish(&[classes]).unwrap(),
+        weights: ArtifactHash::of(b"weights"),
+        file: ArtifactHash::of(b"file"),
+        inputs: vec![],
+        outputs: vec![],
+        classes: vec![],
+    }
 }
 
 /// Whether two specs mean the same, ignoring how they were written.

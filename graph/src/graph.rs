@@ -284,6 +284,15 @@ impl Graph {
         readers
     }
 
+    /// The same graph with other places of its nodes. They change nothing that is computed.
+    pub fn with_places(mut self, place: impl Fn(NodeId, &Node) -> Place) -> Self {
+        for index in 0..self.nodes.len() {
+            let place = place(NodeId::new(index), &self.nodes[index]);
+            self.nodes[index].place = place;
+        }
+        self
+    }
+
     /// The same graph with another size for those axes of parameters that have one. The shapes of
     /// values are inferred again.
     ///

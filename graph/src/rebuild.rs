@@ -1,6 +1,6 @@
 //! Makes a graph out of another one, node by node: what a pass needs that changes the structure.
 
-use crate::{Graph, GraphBuilder, GraphError, NodeId, ParameterId, ValueId};
+use crate::{Graph, GraphBuilder, GraphError, NodeId, ParameterId, Shape, ValueId};
 
 /// A graph in the making, with the inputs of another one. The pass visits the nodes of that graph
 /// in order, and for each says what stands for its output: a copy of the node, other nodes, or a
@@ -17,11 +17,21 @@ pub struct Rebuild<'a> {
 impl<'a> Rebuild<'a> {
     /// A graph with the inputs of `from` and nothing else.
     pub fn new(from: &'a Graph) -> Self {
+        let shapes: Vec<Shape> = from.inputs().map(|id| from.shape(id).clone()).collect();
+        Self::with_inputs(from, &shapes)
+    }
+
+    /// A graph with inputs of these shapes and nothing else, each named as that of `from`. Nodes
+    /// that are copied get the shapes that follow.
+    ///
+    /// # Panics
+    /// If there are not as many shapes as inputs.
+    pub fn with_inputs(from: &'a Graph, shapes: &[Shape]) -> Self {
+        assert_eq!(from.inputs().len(), shapes.len(), "a shape for each input");
         let mut builder = GraphBuilder::new();
         let mut values = vec![None; from.values().len()];
-        for id in from.inputs() {
-            let value = from.value(id);
-            let input = builder.input(value.name.clone(), value.shape.clone());
+        for (id, shape) in from.inputs().zip(shapes) {
+            let input = builder.input(from.value(id).name.clone(), shape.clone());
             values[id.index()] = Some(input.expect("inputs of a graph come first, named apart"));
         }
         Self { builder, from, values, parameters: vec![None; from.parameters().len()] }

@@ -147,6 +147,13 @@ pub enum ArchitectureError {
         /// Values of its padded input or of its output.
         elements: u64,
     },
+    /// A variant of an imported network that does not work.
+    #[error("{problem}")]
+    Variant {
+        /// What is wrong with it.
+        #[source]
+        problem: edgesmith_graph::GraphError,
+    },
     /// A layer with more weights than any machine has room for.
     #[error("{layer} has too many weights; use a smaller width, expansion or kernel")]
     TooManyWeights {

@@ -8,9 +8,12 @@ use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
 use crate::pruning::kept;
-use crate::{ArchitectureError, CellIdentity, CellSpace, Genotype, Space, StagedSpace};
+use crate::{
+    ArchitectureError, Candidate, CellIdentity, CellSpace, DataShape, Design, Genotype, Space,
+};
 
-/// Identity of a candidate: the trained network, the channels left after pruning, the precision and
+/// Identity of a candidate: the trained network, the weights that it starts from if they are a
+/// user's, the channels left after pruning, the precision and
 /// the distillation settings. Choices without effect (an expansion on a plain convolution, two
 /// pruning ratios that keep the same channels) do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,20 +26,24 @@ impl Space {
     /// If the candidate is not a valid network.
     pub fn canonical_hash(&self, genotype: &Genotype) -> Result<CanonicalHash, ArchitectureError> {
         match self {
-            Space::Staged(space) => hash_candidate(space, genotype),
+            Space::Staged(space) => hash_candidate(&space.decode(genotype), space.data()),
+            Space::Model(space) => hash_candidate(&space.decode(genotype), space.data()),
             Space::Cell(space) => Ok(hash_cell(space, genotype)),
         }
     }
 }
 
 fn hash_candidate(
-    space: &StagedSpace,
-    genotype: &Genotype,
+    candidate: &Candidate,
+    data: DataShape,
 ) -> Result<CanonicalHash, ArchitectureError> {
-    let candidate = space.decode(genotype);
-    let network = candidate.graph(space.data())?;
+    let network = candidate.graph(data)?;
     let mut content = Content(Vec::with_capacity(4096));
     hash_graph(&network, &mut content);
+    // Variants of one structure may start from different weights.
+    if let Design::Model(variant) = &candidate.architecture {
+        (variant.base().weights, &variant.left_out, variant.trained).hash(&mut content);
+    }
     // Ratios that remove no channel have no effect.
     if candidate.recipe.prune.iter().any(|ratio| *ratio > 0.0) {
         let prune = &candidate.recipe.prune;

@@ -2,7 +2,8 @@
 //!
 //! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each.
 //! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a
-//! [`CompressionRecipe`]. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
+//! [`CompressionRecipe`]. In a [`ModelSpace`] it decodes to a [`Variant`] of a user's network with
+//! a recipe. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
 //! is looked up and never built. An architecture lowers to a [`Graph`](edgesmith_graph::Graph),
 //! which everything else works from.
 //!
@@ -18,7 +19,9 @@ mod extent;
 mod hash;
 mod kinship;
 mod lower;
+mod model;
 mod names;
+mod network_space;
 pub mod pruning;
 mod recipe;
 mod space;
@@ -37,8 +40,13 @@ pub use extent::Extent;
 pub use hash::CanonicalHash;
 pub use kinship::{counterparts, heritable_share};
 pub use lower::EPSILON;
+pub use model::{
+    Base, BlockOption, Further, Head, ModelDefinition, ModelSpace, ResidualBlock, Variant,
+    last_layer, residual_blocks, stage_count, with_stages,
+};
+pub use network_space::NetworkSpace;
 pub use pruning::pruned;
-pub use recipe::{Candidate, CompressionRecipe, Distillation, Precision};
+pub use recipe::{Candidate, CompressionRecipe, Design, Distillation, Precision};
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{RecipeSpace, SpaceDefinition, SpaceError, StageSpace, StagedSpace};
 pub use translation::Translation;

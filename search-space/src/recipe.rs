@@ -9,15 +9,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::ParseNameError;
 use crate::pruning::{self, pruned};
-use crate::{Architecture, ArchitectureError, DataShape};
+use crate::{Architecture, ArchitectureError, DataShape, Variant};
 
 /// One point of the search: a network and the way it is compressed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The network before compression.
-    pub architecture: Architecture,
+    pub architecture: Design,
     /// How it is compressed.
     pub recipe: CompressionRecipe,
+}
+
+/// A network before compression, as a space describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Design {
+    /// A staged network.
+    Staged(Architecture),
+    /// A variant of a user's network.
+    Model(Variant),
+}
+
+impl Design {
+    /// The network for images of `data.channels` and `data.classes` classes.
+    ///
+    /// # Errors
+    /// If it is no valid network.
+    pub fn graph(&self, data: DataShape) -> Result<Graph, ArchitectureError> {
+        match self {
+            Design::Staged(architecture) => architecture.graph(data),
+            // Its space was made for these data.
+            Design::Model(variant) => variant.graph(),
+        }
+    }
+}
+
+impl fmt::Display for Design {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Design::Staged(architecture) => architecture.fmt(f),
+            Design::Model(variant) => variant.fmt(f),
+        }
+    }
 }
 
 /// Pruning, quantization and distillation of one candidate.

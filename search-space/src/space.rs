@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CellSpace, StagedSpace};
+use crate::{CellSpace, ModelSpace, StagedSpace};
 
 /// One categorical decision, for example `stage2.kernel` with three options.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ impl Genotype {
 pub enum Space {
     /// Staged convolutional networks with the recipe that compresses them.
     Staged(StagedSpace),
+    /// Variants of a user's network with the recipe that compresses them.
+    Model(ModelSpace),
     /// Cells of a tabular benchmark.
     Cell(CellSpace),
 }
@@ -88,6 +90,7 @@ impl Space {
     pub fn choices(&self) -> &[Choice] {
         match self {
             Space::Staged(space) => space.choices(),
+            Space::Model(space) => space.choices(),
             Space::Cell(space) => space.choices(),
         }
     }
@@ -158,6 +161,7 @@ impl Space {
     pub fn describe(&self, genotype: &Genotype) -> String {
         match self {
             Space::Staged(space) => space.decode(genotype).architecture.to_string(),
+            Space::Model(space) => space.decode(genotype).architecture.to_string(),
             Space::Cell(space) => space.decode(genotype).to_string(),
         }
     }

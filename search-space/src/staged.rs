@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataShape;
 use crate::{
-    Activation, Architecture, Candidate, Choice, CompressionRecipe, Distillation, Genotype,
+    Activation, Architecture, Candidate, Choice, CompressionRecipe, Design, Distillation, Genotype,
     Operation, Precision, Stage,
 };
 
@@ -121,7 +121,7 @@ impl StagedSpace {
     /// # Errors
     /// All mistakes of the definition at once.
     pub fn new(definition: SpaceDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
-        let mut errors = Errors(Vec::new());
+        let mut errors = Errors::default();
         let sizes = |low: u32, high: u32| move |v: &u32| (low..=high).contains(v);
         errors.check(
             "space.resolution",
@@ -154,30 +154,8 @@ impl StagedSpace {
             errors.check(&at("stride"), &stage.stride, sizes(1, 2), "1 or 2");
             errors.check(&at("activation"), &stage.activation, |_| true, "");
         }
-        let recipe = &definition.recipe;
-        errors.check(
-            "recipe.prune",
-            &recipe.prune,
-            |v| (0.0..1.0).contains(v),
-            "a number of at least 0 and below 1",
-        );
-        errors.check("recipe.precision", &recipe.precision, |_| true, "");
-        errors.check(
-            "recipe.alpha",
-            &recipe.alpha,
-            |v| (0.0..=1.0).contains(v),
-            "a number from 0 to 1",
-        );
-        let warm = |v: &f64| *v > 0.0 && *v <= 100.0;
-        errors.check(
-            "recipe.temperature",
-            &recipe.temperature,
-            warm,
-            "a number above 0 and at most 100",
-        );
-        if !errors.0.is_empty() {
-            return Err(errors.0);
-        }
+        check_recipe(&mut errors, &definition.recipe);
+        errors.into_result()?;
         let choices = choices(&definition);
         Ok(Self { definition, data, choices })
     }
@@ -214,6 +192,19 @@ impl StagedSpace {
     /// # Panics
     /// If the genotype belongs to another space.
     pub fn decode(&self, genotype: &Genotype) -> Candidate {
+        let (architecture, recipe) = self.parts(genotype);
+        Candidate { architecture: Design::Staged(architecture), recipe }
+    }
+
+    /// The network that a genotype of this space describes.
+    ///
+    /// # Panics
+    /// If the genotype belongs to another space.
+    pub fn architecture(&self, genotype: &Genotype) -> Architecture {
+        self.parts(genotype).0
+    }
+
+    fn parts(&self, genotype: &Genotype) -> (Architecture, CompressionRecipe) {
         assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
         let d = &self.definition;
         let mut next = genotype.0.iter().map(|&i| usize::from(i));
@@ -234,10 +225,8 @@ impl StagedSpace {
         let precision = d.recipe.precision[pick()];
         let (alpha, temperature) = (d.recipe.alpha[pick()], d.recipe.temperature[pick()]);
         let distillation = (alpha > 0.0).then_some(Distillation { alpha, temperature });
-        Candidate {
-            architecture: Architecture { resolution, stem_width, stages },
-            recipe: CompressionRecipe { prune, precision, distillation },
-        }
+        let recipe = CompressionRecipe { prune, precision, distillation };
+        (Architecture { resolution, stem_width, stages }, recipe)
     }
 }
 
@@ -275,7 +264,7 @@ impl Architecture {
 }
 
 fn check_recorded(d: &SpaceDefinition, data: DataShape) -> Result<(), Vec<SpaceError>> {
-    let mut errors = Errors(Vec::new());
+    let mut errors = Errors::default();
     let sizes = |low: u32, high: u32| move |v: &u32| (low..=high).contains(v);
     let size = sizes(1, recorded::MAX_SIZE);
     errors.check_recorded("space.resolution", &d.resolution, size);
@@ -299,15 +288,30 @@ fn check_recorded(d: &SpaceDefinition, data: DataShape) -> Result<(), Vec<SpaceE
         errors.check_recorded(&at("stride"), &stage.stride, sizes(1, recorded::MAX_STRIDE));
         errors.check_recorded(&at("activation"), &stage.activation, |_| true);
     }
-    let recipe = &d.recipe;
+    check_recorded_recipe(&mut errors, &d.recipe);
+    errors.check_recorded("data.channels", &[data.channels], sizes(1, recorded::MAX_CHANNELS));
+    errors.check_recorded("data.classes", &[data.classes], sizes(1, recorded::MAX_CLASSES));
+    errors.into_result()
+}
+
+pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     let finite = |v: &f64| v.is_finite();
     errors.check_recorded("recipe.prune", &recipe.prune, finite);
     errors.check_recorded("recipe.precision", &recipe.precision, |_| true);
     errors.check_recorded("recipe.alpha", &recipe.alpha, finite);
     errors.check_recorded("recipe.temperature", &recipe.temperature, finite);
-    errors.check_recorded("data.channels", &[data.channels], sizes(1, recorded::MAX_CHANNELS));
-    errors.check_recorded("data.classes", &[data.classes], sizes(1, recorded::MAX_CLASSES));
-    if errors.0.is_empty() { Ok(()) } else { Err(errors.0) }
+}
+
+/// Checks the options of a recipe by the rules for new studies.
+pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
+    let share = |v: &f64| (0.0..1.0).contains(v);
+    errors.check("recipe.prune", &recipe.prune, share, "a number of at least 0 and below 1");
+    errors.check("recipe.precision", &recipe.precision, |_| true, "");
+    let alpha = |v: &f64| (0.0..=1.0).contains(v);
+    errors.check("recipe.alpha", &recipe.alpha, alpha, "a number from 0 to 1");
+    let warm = |v: &f64| *v > 0.0 && *v <= 100.0;
+    let range = "a number above 0 and at most 100";
+    errors.check("recipe.temperature", &recipe.temperature, warm, range);
 }
 
 fn choices(d: &SpaceDefinition) -> Vec<Choice> {
@@ -341,23 +345,28 @@ fn choices(d: &SpaceDefinition) -> Vec<Choice> {
     all
 }
 
-fn choice<T: fmt::Display>(name: &str, values: &[T]) -> Choice {
+pub fn choice<T: fmt::Display>(name: &str, values: &[T]) -> Choice {
     Choice { name: name.to_owned(), options: texts(values) }
 }
 
-fn texts<T: fmt::Display>(values: &[T]) -> Vec<String> {
+pub fn texts<T: fmt::Display>(values: &[T]) -> Vec<String> {
     values.iter().map(T::to_string).collect()
 }
 
 /// Collects all mistakes, so that the user sees them at once.
-struct Errors(Vec<SpaceError>);
+#[derive(Default)]
+pub struct Errors(Vec<SpaceError>);
 
 impl Errors {
-    fn push(&mut self, field: &str, message: impl Into<String>) {
+    pub fn into_result(self) -> Result<(), Vec<SpaceError>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+
+    pub fn push(&mut self, field: &str, message: impl Into<String>) {
         self.0.push(SpaceError { field: field.to_owned(), message: message.into() });
     }
 
-    fn check_recorded<T: fmt::Debug>(
+    pub fn check_recorded<T: fmt::Debug>(
         &mut self,
         field: &str,
         values: &[T],
@@ -374,7 +383,7 @@ impl Errors {
         }
     }
 
-    fn check<T: PartialEq + fmt::Debug>(
+    pub fn check<T: PartialEq + fmt::Debug>(
         &mut self,
         field: &str,
         values: &[T],

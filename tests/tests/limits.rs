@@ -145,9 +145,8 @@ fn hostile_studies_and_silent_connections_do_not_hold_up_others() {
         let submit = |_| {
             let mut client = StudyServiceClient::new(channel.clone());
             let spec_toml = hostile.clone();
-            let teacher_weights = Vec::new();
             tokio::spawn(async move {
-                let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
+                let request = v1::SubmitStudyRequest { spec_toml, ..Default::default() };
                 client.submit_study(request).await
             })
         };

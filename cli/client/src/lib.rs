@@ -4,6 +4,7 @@
 
 mod answer;
 mod connect;
+mod network;
 mod submission;
 mod token;
 mod training;

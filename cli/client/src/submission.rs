@@ -1,6 +1,7 @@
-//! Submits a study file to a coordinator, with the weights of its teacher.
+//! Submits a study file to a coordinator, with the weights of its teacher and the network that it
+//! is about.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{SpecErrors, TeacherSource};
@@ -9,6 +10,7 @@ use edgesmith_data::files;
 use edgesmith_proto::v1;
 use edgesmith_worker::session::artifacts;
 
+use crate::network::Network;
 use crate::{Coordinator, from_status};
 
 /// Largest size of a study file, bytes.
@@ -18,11 +20,20 @@ const MANY_MISTAKES: usize = 20;
 /// Largest size of a file of weights, bytes.
 pub const MAX_WEIGHTS: u64 = 4 << 30;
 
-/// Reads and checks a study file. A byte-order mark is left out.
+/// Reads and checks a study file, with the network that it names. A byte-order mark is left out.
 pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
+    read_with_network(file).map(|(spec, _)| spec)
+}
+
+fn read_with_network(file: &Path) -> anyhow::Result<(StudySpec, Option<Network>)> {
     let text = files::read_text(file, MAX_STUDY)
         .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
-    StudySpec::parse(&text).map_err(|errors| {
+    let network = match StudySpec::model_path(&text) {
+        Some(path) => Some(Network::read(&beside(file, &path))?),
+        None => None,
+    };
+    let model = network.as_ref().map(|network| &network.file);
+    let spec = StudySpec::parse_with_model(&text, model).map_err(|errors| {
         if is_no_toml(&text, &errors) {
             let (file, first) = (file.display(), &errors.listed[0]);
             return invalid(format!(
@@ -35,7 +46,13 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
         }
         let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
         invalid(format!("{} has {count} mistake{s}:{}", file.display(), lines.concat()))
-    })
+    })?;
+    Ok((spec, network))
+}
+
+/// The path of a file that a study file names.
+fn beside(study: &Path, path: &str) -> PathBuf {
+    study.parent().unwrap_or(Path::new("")).join(path)
 }
 
 /// Whether the text is of another kind: it breaks TOML's syntax from its first line on, and in most
@@ -53,24 +70,26 @@ pub struct Submission {
     pub spec: StudySpec,
     /// The teacher's weights, if the study names a file.
     teacher_weights: Option<Vec<u8>>,
+    /// The network, if the study names one.
+    network: Option<Network>,
 }
 
 impl Submission {
-    /// Reads a study file, and the teacher's weights that it names.
+    /// Reads a study file, the network and the teacher's weights that it names.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
-        let spec = read_study(file)?;
+        let (spec, network) = read_with_network(file)?;
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let teacher_weights =
             match teacher.map(|teacher| &teacher.source) {
                 Some(TeacherSource::File { path }) => {
-                    let path = file.parent().unwrap_or(Path::new("")).join(path);
+                    let path = beside(file, path);
                     Some(files::read(&path, MAX_WEIGHTS).map_err(|e| {
                         invalid(format!("failed to read the teacher's weights: {e}"))
                     })?)
                 }
                 _ => None,
             };
-        Ok(Self { spec, teacher_weights })
+        Ok(Self { spec, teacher_weights, network })
     }
 
     /// Sends it to the coordinator.
@@ -85,8 +104,16 @@ impl Submission {
             }
             None => Vec::new(),
         };
+        let model = match self.network {
+            Some(Network { file, weights }) => {
+                let uploaded = artifacts::upload(&mut coordinator.artifacts(), weights).await;
+                uploaded.map_err(from_status)?;
+                file.to_text()
+            }
+            None => String::new(),
+        };
         let spec_toml = self.spec.source().to_owned();
-        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights };
+        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights, model };
         Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
     }
 }

@@ -11,7 +11,9 @@ use edgesmith_common::spec::{
 use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
 use edgesmith_data::{Dataset, files};
-use edgesmith_search_space::{Architecture, Cost, Precision, StagedSpace};
+use edgesmith_search_space::{
+    Cost, Design, Head, NetworkSpace, Precision, residual_blocks, stage_count,
+};
 use edgesmith_train::safetensors;
 use edgesmith_worker::table::{CellTable, TableError};
 
@@ -58,6 +60,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             choices.len()
         ),
     );
+    if let Some(work) = spec.training() {
+        say_network(work, &mut say);
+    }
     if let Some((architecture, cost)) = spec.training().and_then(|work| largest(&work.space)) {
         say(
             "largest",
@@ -280,12 +285,38 @@ fn say_fidelity(fidelity: Option<&FidelitySpec>, epochs: u32, say: &mut impl FnM
     }
 }
 
+/// The user's network, its stages, and what may be left out.
+fn say_network(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
+    let (Some(space), Some(model)) = (work.space.model(), &work.model) else { return };
+    let graph = &space.base().graph;
+    let head = match space.definition().head {
+        Head::Kept => "",
+        Head::New => " and a new last layer",
+    };
+    say("network", format!("{}, {} layers{head}", model.path, graph.nodes().len()));
+    for stage in 0..stage_count(graph) {
+        let nodes = || graph.nodes().filter(|(_, node)| node.place.stage == Some(stage as u32));
+        let largest = nodes().map(|(_, node)| graph.shape(node.output));
+        let shape = largest.max_by_key(|shape| shape.positions()).map(ToString::to_string);
+        let shape = shape.unwrap_or_default();
+        let text = format!("{} layers at {shape}", nodes().count());
+        say(&format!("  stage {}", stage + 1), text);
+    }
+    for (block, number) in residual_blocks(graph).iter().zip(1..) {
+        let first = &graph.value(graph.node(block.nodes[0]).output).name;
+        let last = block.nodes.last().map(|id| &graph.value(graph.node(*id).output).name);
+        let last = last.map(ToString::to_string).unwrap_or_default();
+        say(&format!("  block {number}"), format!("from {first} to {last}"));
+    }
+}
+
 fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
     let teacher = match &work.teacher {
         Some(teacher) => match &teacher.source {
             TeacherSource::Train { epochs } => {
                 format!("{}, trained for {epochs} epochs", teacher.architecture)
             }
+            TeacherSource::Itself => "the network itself, as it is".to_owned(),
             TeacherSource::File { path } => format!("{}, from {path}", teacher.architecture),
         },
         None => "none".to_owned(),
@@ -301,8 +332,11 @@ fn lookups(budget: &Budget) -> String {
 }
 
 /// The space's largest network and its cost before compression.
-fn largest(space: &StagedSpace) -> Option<(Architecture, Cost)> {
-    let architecture = space.decode(&space.largest().ok()?).architecture;
+fn largest(space: &NetworkSpace) -> Option<(Design, Cost)> {
+    let architecture = match space {
+        NetworkSpace::Staged(space) => space.decode(&space.largest().ok()?).architecture,
+        NetworkSpace::Model(space) => Design::Model(space.whole()),
+    };
     let network = architecture.graph(space.data()).ok()?;
     Some((architecture, Cost::of(&network, Precision::Fp32)))
 }

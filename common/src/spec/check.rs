@@ -3,10 +3,10 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 
-use edgesmith_search_space::{Cost, Extent, StagedSpace};
+use edgesmith_search_space::{Cost, Extent, NetworkSpace};
 
 use super::reader::{Mistakes, Table};
-use super::{StudySpec, TableSpec};
+use super::{StudySpec, TableSpec, TrainingSpec};
 use crate::metric::Definition;
 use crate::{Bound, Constraint, Metric, ScopedMetric};
 
@@ -28,14 +28,14 @@ pub fn not_too_many<T>(
 /// What the networks of a space cost at least and at most. Computing it tries thousands of
 /// networks, so it is done once for all constraints, and only if one of them asks for it.
 pub struct Limits<'s> {
-    space: &'s StagedSpace,
+    space: &'s NetworkSpace,
     least: OnceCell<Option<Extent>>,
     greatest: OnceCell<Option<Extent>>,
 }
 
 impl<'s> Limits<'s> {
     /// Of this space.
-    pub fn new(space: &'s StagedSpace) -> Self {
+    pub fn new(space: &'s NetworkSpace) -> Self {
         Self { space, least: OnceCell::new(), greatest: OnceCell::new() }
     }
 
@@ -51,15 +51,24 @@ impl<'s> Limits<'s> {
 /// If the space distills, there must be a teacher.
 pub fn distillation_has_a_teacher(
     root: &Table,
-    space: Option<&StagedSpace>,
+    space: Option<&NetworkSpace>,
     has_teacher: bool,
     m: &mut Mistakes,
 ) {
-    let distills = space.is_some_and(|s| s.definition().recipe.alpha.iter().any(|a| *a > 0.0));
+    let distills = space.is_some_and(|s| s.recipe().alpha.iter().any(|a| *a > 0.0));
     if distills && !has_teacher && !root.knew("teacher") {
         let text = "candidates may distill, but there is no teacher; add a [teacher] table or take \
                     values above 0 out of recipe.alpha";
         m.add(&root.span_of("recipe"), "recipe.alpha", text);
+    }
+}
+
+/// Trials on a user's network start from its weights, and so from nobody else's.
+pub fn no_inheritance(root: &Table, training: &TrainingSpec, m: &mut Mistakes) {
+    if training.inherit_epochs > 0 {
+        let text = "is not for studies on a network of one's own, whose trials all start from its \
+                    weights; leave it out";
+        m.add(&root.span_of("training"), "training.inherit_epochs", text);
     }
 }
 
@@ -137,7 +146,7 @@ fn least(limits: &Limits, metric: Metric) -> Option<f64> {
         Metric::PEAK_MEMORY_BYTES => limits.space.least_peak_memory(),
         // A model file holds more than the weights.
         Metric::MODEL_BYTES => {
-            let precisions = limits.space.definition().recipe.precision.iter();
+            let precisions = limits.space.recipe().precision.iter();
             limits.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
         }
         _ => return None,

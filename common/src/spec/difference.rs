@@ -58,6 +58,15 @@ fn compare(path: &mut Vec<String>, a: &Value, b: &Value, found: &mut Vec<Differe
         path.pop();
         return;
     }
+    // A network is compared as a whole.
+    if *path == ["work", "train", "model", "file"] {
+        let hash = |file: &Value| text(file.get("weights").unwrap_or(&Value::Null));
+        let field = "the network of space.model".to_owned();
+        let (before, after) = (hash(a), hash(b));
+        let same = before == after;
+        let other = if same { "another structure".to_owned() } else { after };
+        return found.push(Difference { field, before, after: other });
+    }
     match (a, b) {
         (Value::Object(x), Value::Object(y)) if has_same_form(a, b) => {
             let names = x.keys().chain(y.keys().filter(|name| !x.contains_key(*name)));
@@ -98,6 +107,11 @@ fn field(path: &[String]) -> String {
     match &parts[..] {
         ["work", "train" | "table"] => return "table".to_owned(),
         ["work", "train", "channels" | "classes"] => parts[1] = "data",
+        ["work", "train", "model", "prune" | "precision" | "alpha" | "temperature", ..] => {
+            parts[2] = "recipe";
+        }
+        ["work", "train", "model", "path"] => parts = vec!["work", "train", "space", "model"],
+        ["work", "train", "model", ..] => parts[2] = "space",
         ["work", "train", "space", "prune" | "precision" | "alpha" | "temperature", ..] => {
             parts[2] = "recipe";
         }

@@ -4,7 +4,7 @@
 //! a spec. A parsed spec is valid: names resolve, numbers are in range, objectives are on metrics
 //! that exist. Defaults are applied here and nowhere else.
 
-use edgesmith_search_space::{Architecture, CellIdentity, Space, StagedSpace};
+use edgesmith_search_space::{CellIdentity, Design, NetworkSpace, Space};
 
 use crate::{
     Bound, Constraint, DeviceClass, Metric, Objective, ScopedMetric, Seed, Split, StudyName, Target,
@@ -15,6 +15,7 @@ mod check;
 mod difference;
 mod error;
 mod fidelity;
+mod model;
 mod parse;
 mod reader;
 mod resolved;
@@ -26,6 +27,7 @@ pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use difference::Difference;
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
+pub use model::{MAX_MODEL_BYTES, ModelFile, ModelSpec, Pixels, PortName};
 pub use parse::{MAX_STUDY_BYTES, MAX_TRIALS};
 pub use resolved::ResolvedError;
 pub use screening::{Proxy, ScreeningSpec};
@@ -77,6 +79,11 @@ impl StudySpec {
             Workload::Train(work) => Some(work),
             Workload::Table(_) => None,
         }
+    }
+
+    /// The user's network; `None` if the study is not about one.
+    pub fn model(&self) -> Option<&ModelSpec> {
+        self.training()?.model.as_deref()
     }
 
     /// The figures that objectives and constraints are on, each once, in order of mention.
@@ -169,7 +176,9 @@ pub enum Workload {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainWork {
     /// The space that is searched. It includes the data's channels and classes.
-    pub space: StagedSpace,
+    pub space: NetworkSpace,
+    /// The user's network, if the space is around one.
+    pub model: Option<Box<ModelSpec>>,
     /// The data that candidates learn.
     pub data: DataSpec,
     /// How candidates are trained.
@@ -390,8 +399,9 @@ pub struct Augmentation {
 /// The teacher of a study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeacherSpec {
-    /// Its network: the largest of the space, or a given one. Resolved by the parser.
-    pub architecture: Architecture,
+    /// Its network: the largest of the space, a given one, or the user's network. Resolved by the
+    /// parser.
+    pub architecture: Design,
     /// Where its weights come from.
     pub source: TeacherSource,
 }
@@ -404,6 +414,8 @@ pub enum TeacherSource {
         /// Passes over the training images.
         epochs: u32,
     },
+    /// The user's network with its own weights, not trained further.
+    Itself,
     /// A safetensors file on the submitter's machine, uploaded with the study.
     File {
         /// The path as the user wrote it, relative to the study file.

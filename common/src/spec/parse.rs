@@ -4,11 +4,12 @@
 //! and reading continues with a stand-in, so that one pass finds all mistakes. A spec is made only
 //! if there are none.
 
-use edgesmith_search_space::{CellSpace, DataShape, Space, StagedSpace};
+use edgesmith_search_space::{CellSpace, DataShape, NetworkSpace, Space};
 use toml::de::DeTable;
 
 use super::algorithm::read_algorithm;
 use super::fidelity::read_fidelity;
+use super::model::{ModelFile, teacher_itself};
 use super::reader::{Mistakes, Table};
 use super::resolved::check_usable;
 use super::screening::read_screening;
@@ -41,6 +42,15 @@ impl StudySpec {
     /// # Errors
     /// If the text is larger than [`MAX_STUDY_BYTES`], or else the mistakes of the file, up to 100.
     pub fn parse(text: &str) -> Result<Self, SpecErrors> {
+        Self::parse_with_model(text, None)
+    }
+
+    /// Parses and checks a study file, and the network that comes with it. A study that names no
+    /// network leaves it unread.
+    ///
+    /// # Errors
+    /// See [`StudySpec::parse`]. A study that names a network needs it.
+    pub fn parse_with_model(text: &str, model: Option<&ModelFile>) -> Result<Self, SpecErrors> {
         if text.len() > MAX_STUDY_BYTES {
             let message =
                 format!("has {} bytes; a study file has at most {MAX_STUDY_BYTES}", text.len());
@@ -50,7 +60,16 @@ impl StudySpec {
                 more: 0,
             });
         }
-        Self::read(text, Mistakes::new(text))
+        Self::read(text, model, Mistakes::new(text))
+    }
+
+    /// The file of the network that a study names, as written there. `None` if it names none, or is
+    /// no study file.
+    pub fn model_path(text: &str) -> Option<String> {
+        let root: toml::Table = text.parse().ok()?;
+        let space = root.get("space")?;
+        let is_model = space.get("kind")?.as_str()? == "model";
+        is_model.then(|| space.get("model")?.as_str().map(str::to_owned)).flatten()
     }
 
     /// Reads the file of a study that was accepted before. Rules that were added since then are not
@@ -61,12 +80,16 @@ impl StudySpec {
     /// worked with. The study is never changed.
     pub fn parse_accepted(text: &str) -> Result<Self, SpecErrors> {
         Self::parse(text).or_else(|errors| {
-            let accepted = Self::read(text, Mistakes::of_accepted(text)).ok();
+            let accepted = Self::read(text, None, Mistakes::of_accepted(text)).ok();
             accepted.filter(|spec| check_usable(spec).is_ok()).ok_or(errors)
         })
     }
 
-    fn read(text: &str, mut mistakes: Mistakes) -> Result<Self, SpecErrors> {
+    fn read(
+        text: &str,
+        model: Option<&ModelFile>,
+        mut mistakes: Mistakes,
+    ) -> Result<Self, SpecErrors> {
         let (root, syntax) = DeTable::parse_recoverable(text);
         for error in &syntax {
             let span = error.span().unwrap_or(0..0);
@@ -87,14 +110,14 @@ impl StudySpec {
             read_table(&mut root, &objectives, m)
                 .map(|(table, fidelity)| (Workload::Table(table), fidelity))
         } else {
-            read_train_work(&mut root, m)
+            read_train_work(&mut root, model, m)
                 .map(|(work, fidelity)| (Workload::Train(Box::new(work)), fidelity))
         };
-        let staged = match &work {
+        let networks = match &work {
             Some((Workload::Train(work), _)) => Some(&work.space),
             _ => None,
         };
-        let constraints = read_constraints(&mut root, staged, m);
+        let constraints = read_constraints(&mut root, networks, m);
         if let Some((Workload::Table(table), _)) = &work {
             check::the_table_holds(&root, table, &constraints, m);
         }
@@ -109,7 +132,7 @@ impl StudySpec {
                     seed,
                     start_from,
                     space: match &work {
-                        Workload::Train(work) => Space::Staged(work.space.clone()),
+                        Workload::Train(work) => work.space.clone().into(),
                         Workload::Table(table) => {
                             Space::Cell(CellSpace::nas_bench_201(table.identity))
                         }
@@ -130,19 +153,28 @@ impl StudySpec {
 
 fn read_train_work(
     root: &mut Table,
+    file: Option<&ModelFile>,
     m: &mut Mistakes,
 ) -> Option<(TrainWork, Option<FidelitySpec>)> {
     let data = read_data(root, m);
     let shape = data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
-    let space = read_space(root, shape, m);
+    let (space, model) = read_space(root, shape, file, m).unzip();
     let training = read_training(root, m);
     let fidelity = read_fidelity(root, training.epochs, m);
-    let teacher = read_teacher(root, space.as_ref(), m);
+    let mut teacher = read_teacher(root, space.as_ref(), m);
+    if let Some(NetworkSpace::Model(space)) = &space {
+        check::no_inheritance(root, &training, m);
+        if !root.knew("teacher") {
+            teacher = teacher_itself(root, space, m);
+        }
+    }
     let measurement = read_measurement(root, m);
     let screening = read_screening(root, m);
     check::distillation_has_a_teacher(root, space.as_ref(), teacher.is_some(), m);
     let (data, _) = data?;
-    Some((TrainWork { space: space?, data, training, teacher, measurement, screening }, fidelity))
+    let (space, model) = (space?, model?.map(Box::new));
+    let work = TrainWork { space, model, data, training, teacher, measurement, screening };
+    Some((work, fidelity))
 }
 
 fn read_study(root: &mut Table, m: &mut Mistakes) -> Option<(StudyName, Seed, Vec<StudyName>)> {
@@ -388,7 +420,7 @@ fn read_objectives(root: &mut Table, m: &mut Mistakes) -> Vec<Objective> {
 
 fn read_constraints(
     root: &mut Table,
-    space: Option<&StagedSpace>,
+    space: Option<&NetworkSpace>,
     m: &mut Mistakes,
 ) -> Vec<Constraint> {
     let mut constraints = Vec::new();
@@ -499,7 +531,7 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
 
 fn read_teacher(
     root: &mut Table,
-    space: Option<&StagedSpace>,
+    space: Option<&NetworkSpace>,
     m: &mut Mistakes,
 ) -> Option<TeacherSpec> {
     let mut table = root.table("teacher", m)?;

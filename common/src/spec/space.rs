@@ -5,45 +5,58 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Operation, Precision, RecipeSpace, SpaceDefinition, Stage,
-    StageSpace, StagedSpace,
+    Activation, Architecture, DataShape, Design, NetworkSpace, Operation, Precision, RecipeSpace,
+    SpaceDefinition, SpaceError, Stage, StageSpace, StagedSpace,
 };
 
+use super::model::{KINDS, ModelFile, ModelSpec, read_model_space};
 use super::reader::{Mistakes, Scalar, Table};
 
-/// Reads `[space]`, `[[space.stages]]` and `[recipe]`.
-pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<StagedSpace> {
-    let mend = "give a [space] table with resolution, stem_width and stages";
+/// Reads `[space]` of either kind with its tables, and `[recipe]`. `file` is the network that came
+/// with the study.
+pub fn read_space(
+    root: &mut Table,
+    data: DataShape,
+    file: Option<&ModelFile>,
+    m: &mut Mistakes,
+) -> Option<(NetworkSpace, Option<ModelSpec>)> {
+    let mend =
+        "give a [space] table with resolution, stem_width and stages, or with kind = \"model\"";
     let mut table = root.required_table("space", mend, m)?;
+    let known = |name: String| {
+        let unknown = || format!("unknown kind {name:?}; use one of {}", KINDS.join(", "));
+        if KINDS.contains(&name.as_str()) { Ok(name.clone()) } else { Err(unknown()) }
+    };
+    match table.checked("kind", m, known).as_deref() {
+        Some("model") => {
+            let (space, model) = read_model_space(table, root, data, file, m)?;
+            Some((space.into(), Some(model)))
+        }
+        _ => Some((read_staged_space(table, root, data, m)?.into(), None)),
+    }
+}
+
+/// Reads the rest of `[space]` and `[[space.stages]]`, and `[recipe]`.
+fn read_staged_space(
+    mut table: Table,
+    root: &mut Table,
+    data: DataShape,
+    m: &mut Mistakes,
+) -> Option<StagedSpace> {
     let before = m.count();
-    // The place of each list, so that errors from the space can be reported there.
-    let at_top = ["stages", "resolution", "stem_width"];
-    let mut places: HashMap<String, Range<usize>> =
-        at_top.map(|name| (table.path(name), table.span_of(name))).into();
+    let mut places = places_of(&table, &["stages", "resolution", "stem_width"]);
     let resolution = required(&mut table, "resolution", m);
     let stem_width = required(&mut table, "stem_width", m);
     let mut stages = Vec::new();
     for mut stage in table.tables("stages", m) {
-        for name in STAGE_FIELDS {
-            places.insert(stage.path(name), stage.span_of(name));
-        }
+        places.extend(places_of(&stage, &STAGE_FIELDS));
         stages.push(read_stage(&mut stage, m));
         stage.finish(m);
     }
     table.finish(m);
-    let mut recipe = root.table_or_empty("recipe", m);
-    for name in ["prune", "precision", "alpha", "temperature"] {
-        places.insert(recipe.path(name), recipe.span_of(name));
-    }
-    let recipe_space = RecipeSpace {
-        prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
-        precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
-        alpha: recipe.list("alpha", m).unwrap_or_else(|| vec![0.0]),
-        temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
-    };
-    recipe.finish(m);
+    let recipe = read_recipe(root, &mut places, m);
     let sound = m.count() == before;
-    let definition = SpaceDefinition { resolution, stem_width, stages, recipe: recipe_space };
+    let definition = SpaceDefinition { resolution, stem_width, stages, recipe };
     let space = if m.accepted() {
         StagedSpace::recorded(definition, data)
     } else {
@@ -52,15 +65,42 @@ pub fn read_space(root: &mut Table, data: DataShape, m: &mut Mistakes) -> Option
     match space {
         Ok(space) => sound.then_some(space),
         Err(errors) => {
-            for error in errors {
-                let span = places.get(&error.field).cloned().unwrap_or(0..0);
-                // If a list could not be read, that is reported already. The error here would be
-                // about the stand-in value, which the user did not write.
-                if !m.has_error_at(&span) {
-                    m.refuse(&span, error.field, error.message);
-                }
-            }
+            report(errors, &places, m);
             None
+        }
+    }
+}
+
+/// Reads `[recipe]`, and notes the places of its lists.
+pub fn read_recipe(root: &mut Table, places: &mut Places, m: &mut Mistakes) -> RecipeSpace {
+    let mut recipe = root.table_or_empty("recipe", m);
+    places.extend(places_of(&recipe, &["prune", "precision", "alpha", "temperature"]));
+    let space = RecipeSpace {
+        prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
+        precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
+        alpha: recipe.list("alpha", m).unwrap_or_else(|| vec![0.0]),
+        temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
+    };
+    recipe.finish(m);
+    space
+}
+
+/// The places of fields, so that errors from a space can be reported there.
+pub type Places = HashMap<String, Range<usize>>;
+
+/// The places of these fields of a table.
+pub fn places_of(table: &Table, names: &[&str]) -> Places {
+    names.iter().map(|name| (table.path(name), table.span_of(name))).collect()
+}
+
+/// Reports the errors of a space.
+pub fn report(errors: Vec<SpaceError>, places: &Places, m: &mut Mistakes) {
+    for error in errors {
+        let span = places.get(&error.field).cloned().unwrap_or(0..0);
+        // If a list could not be read, that is reported already. The error here would be about the
+        // stand-in value, which the user did not write.
+        if !m.has_error_at(&span) {
+            m.refuse(&span, error.field, error.message);
         }
     }
 }
@@ -89,7 +129,7 @@ fn required(table: &mut Table, name: &'static str, m: &mut Mistakes) -> Vec<u32>
 }
 
 /// A list of names from a closed set.
-fn names<T: FromStr<Err: std::fmt::Display>>(
+pub fn names<T: FromStr<Err: std::fmt::Display>>(
     table: &mut Table,
     name: &'static str,
     m: &mut Mistakes,
@@ -110,9 +150,9 @@ fn names<T: FromStr<Err: std::fmt::Display>>(
 /// Reads `architecture` of a teacher: `"largest"`, or a table with one value for each field.
 pub fn read_architecture(
     teacher: &mut Table,
-    space: Option<&StagedSpace>,
+    space: Option<&NetworkSpace>,
     m: &mut Mistakes,
-) -> Option<Architecture> {
+) -> Option<Design> {
     let span = teacher.span_of("architecture");
     if !teacher.has("architecture") || teacher.is_text("architecture") {
         let known = |name: String| {
@@ -126,6 +166,10 @@ pub fn read_architecture(
         // Mistakes in the space are reported already, and without a space there is no largest
         // network.
         let space = space?;
+        let space = match space {
+            NetworkSpace::Staged(space) => space,
+            NetworkSpace::Model(space) => return Some(Design::Model(space.original())),
+        };
         return match space.largest() {
             Ok(largest) => Some(space.decode(&largest).architecture),
             Err(error) => {
@@ -182,7 +226,7 @@ pub fn read_architecture(
     {
         m.add(&span, "teacher.architecture", error.to_string());
     }
-    Some(architecture)
+    Some(Design::Staged(architecture))
 }
 
 /// A required whole number.

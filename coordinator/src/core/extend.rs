@@ -71,11 +71,9 @@ impl Turn<'_> {
     ) -> Result<Again, Refusal> {
         let name = &spec.name;
         let there = &self.core.studies[name];
-        let mut differences = if there.spec.source() == spec.source() {
-            Vec::new()
-        } else {
-            there.as_filed().differences(spec)
-        };
+        // The network comes with the file, and is not in its text.
+        let same = there.spec.source() == spec.source() && there.spec.model() == spec.model();
+        let mut differences = if same { Vec::new() } else { there.as_filed().differences(spec) };
         if there.teacher_weights != teacher_weights {
             let field = "the bytes of teacher.weights".to_owned();
             let (before, after) = ("those of the study".to_owned(), "others".to_owned());

@@ -162,9 +162,12 @@ fn unfit(trial: &KnownTrial, spec: &StudySpec) -> Option<String> {
 
 /// The costs that can be computed from a candidate's network; `None` in a study over a table.
 fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
-    let Space::Staged(space) = space else { return None };
-    let candidate = space.decode(genotype);
-    let network = candidate.pruned_graph(space.data()).ok()?;
+    let (candidate, data) = match space {
+        Space::Staged(space) => (space.decode(genotype), space.data()),
+        Space::Model(space) => (space.decode(genotype), space.data()),
+        Space::Cell(_) => return None,
+    };
+    let network = candidate.pruned_graph(data).ok()?;
     Some(Cost::of(&network, candidate.recipe.precision))
 }
 

@@ -7,7 +7,7 @@
 
 use edgesmith_common::{Donor, TrialNumber, TrialValues};
 use edgesmith_graph::Graph;
-use edgesmith_search_space::{Genotype, StagedSpace, heritable_share};
+use edgesmith_search_space::{Genotype, NetworkSpace, heritable_share};
 
 use super::study::Study;
 
@@ -43,7 +43,7 @@ impl Study {
     /// equal ones.
     fn best_donor(
         &self,
-        space: &StagedSpace,
+        space: &NetworkSpace,
         network: &Graph,
         numbers: &[TrialNumber],
     ) -> Option<TrialNumber> {

@@ -8,7 +8,7 @@ use edgesmith_common::{
     ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName,
     Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
-use edgesmith_search_space::{Architecture, Genotype, Space};
+use edgesmith_search_space::{Design, Genotype, Space};
 
 use super::constraints::ConstraintView;
 use super::machines::{Machines, UnlikeMachines};
@@ -107,7 +107,7 @@ pub struct TrialCounts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeacherView {
     /// Its network.
-    pub architecture: Architecture,
+    pub architecture: Design,
     /// `None` until it is trained.
     pub trained: Option<TrainedTrial>,
     /// Its soft targets; `None` until it is trained.

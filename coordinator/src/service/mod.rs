@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod local;
 mod log;
+mod models;
 mod runtime;
 mod secrets;
 mod status;

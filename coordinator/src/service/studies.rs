@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use edgesmith_common::spec::MAX_TRIALS;
-use edgesmith_common::{DeviceClass, Filter, StudyName, StudySpec, TrialNumber};
+use edgesmith_common::{DeviceClass, Filter, StudyName, TrialNumber};
 use edgesmith_proto::v1::study_service_server::StudyService;
 use edgesmith_proto::{ConvertError, MAX_PAGE, genotype, optional_hash, v1};
 use edgesmith_search_space::Space;
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::limits::{Turns, fitting};
 use super::runtime::Handle;
-use super::{status, views};
+use super::{models, status, views};
 use crate::core::{Action, Answer, Core, Event, KnownTrial, Refusal, TrialView};
 use crate::store::ArtifactStore;
 
@@ -111,8 +111,9 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::SubmitStudyRequest>,
     ) -> Result<Response<v1::SubmitStudyResponse>, Status> {
-        let v1::SubmitStudyRequest { spec_toml, teacher_weights } = request.into_inner();
-        let parse = move || StudySpec::parse(&spec_toml).map_err(|e| status::of_spec(&e));
+        let v1::SubmitStudyRequest { spec_toml, teacher_weights, model } = request.into_inner();
+        let artifacts = self.artifacts.clone();
+        let parse = move || models::study(&spec_toml, &model, &artifacts);
         let spec = self.reading.work(parse).await?;
         let teacher_weights = optional_hash(&teacher_weights, "teacher_weights")
             .map_err(|e| status::of_convert(&e))?;
@@ -466,7 +467,7 @@ fn is_over(status: &v1::StudyStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use edgesmith_common::spec::MAX_STUDY_BYTES;
-    use edgesmith_common::{Figures, ScopedMetric};
+    use edgesmith_common::{Figures, ScopedMetric, StudySpec};
     use edgesmith_proto::v1::study_service_client::StudyServiceClient;
     use tonic::Code;
     use tonic::transport::Channel;
@@ -499,7 +500,7 @@ trials = 3
     }
 
     async fn submit(client: &mut StudyServiceClient<Channel>, text: String) -> Result<(), Status> {
-        let request = v1::SubmitStudyRequest { spec_toml: text, teacher_weights: Vec::new() };
+        let request = v1::SubmitStudyRequest { spec_toml: text, ..Default::default() };
         client.submit_study(request).await.map(drop)
     }
 

@@ -145,8 +145,7 @@ async fn a_trial_goes_from_lease_to_report_and_survives_a_restart() {
     let server = Server::start(directory.path(), None).await;
     let channel = server.channel().await;
     let mut studies = StudyServiceClient::new(channel.clone());
-    let submit =
-        v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), teacher_weights: Vec::new() };
+    let submit = v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), ..Default::default() };
     let created = studies.submit_study(submit.clone()).await.unwrap().into_inner();
     assert!(created.created && created.name == "served");
     assert!(!studies.submit_study(submit).await.unwrap().into_inner().created);
@@ -190,7 +189,7 @@ async fn a_result_without_its_artifacts_is_rejected() {
     let server = Server::start(directory.path(), None).await;
     let channel = server.channel().await;
     let spec_toml = STUDY.replace("trials = 3", "trials = 3\nmax_attempts = 1");
-    let submit = v1::SubmitStudyRequest { spec_toml, teacher_weights: Vec::new() };
+    let submit = v1::SubmitStudyRequest { spec_toml, ..Default::default() };
     let mut studies = StudyServiceClient::new(channel.clone());
     studies.submit_study(submit).await.unwrap();
     let mut workers = WorkerServiceClient::new(channel);
@@ -233,7 +232,7 @@ async fn wrong_versions_unknown_names_and_invalid_studies_are_refused_with_reaso
     let watch = v1::WatchStudyRequest { study: "nothing".to_owned() };
     assert_eq!(studies.watch_study(watch).await.unwrap_err().code(), Code::NotFound);
     let spec_toml = STUDY.replace("trials = 3", "trials = 0").replace("[3, 5]", "[4]");
-    let submit = v1::SubmitStudyRequest { spec_toml, teacher_weights: Vec::new() };
+    let submit = v1::SubmitStudyRequest { spec_toml, ..Default::default() };
     let broken = studies.submit_study(submit).await.unwrap_err();
     assert_eq!(broken.code(), Code::InvalidArgument);
     assert_eq!(broken.message().lines().count(), 2, "{}", broken.message());
@@ -245,8 +244,7 @@ async fn watching_sees_changes_and_ends_with_the_study() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), None).await;
     let mut studies = StudyServiceClient::new(server.channel().await);
-    let submit =
-        v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), teacher_weights: Vec::new() };
+    let submit = v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), ..Default::default() };
     studies.submit_study(submit).await.unwrap();
     let watch = v1::WatchStudyRequest { study: "served".to_owned() };
     let mut stream = studies.watch_study(watch).await.unwrap().into_inner();
@@ -328,8 +326,7 @@ async fn a_study_is_extended_renamed_and_tried_again() {
     let channel = server.channel().await;
     let mut studies = StudyServiceClient::new(channel.clone());
     let mut workers = WorkerServiceClient::new(channel);
-    let request =
-        v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), teacher_weights: Vec::new() };
+    let request = v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), ..Default::default() };
     studies.submit_study(request).await.unwrap();
     let v1::JoinResponse { worker_id, secret, .. } =
         workers.join(join(edgesmith_proto::PROTOCOL_VERSION)).await.unwrap().into_inner();
@@ -374,7 +371,7 @@ async fn a_study_is_extended_renamed_and_tried_again() {
     let refused = studies.retry_study(retry(None)).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     let changed = STUDY.replace("\"served\"", "\"other\"").replace("[3, 5]", "[3]");
-    let request = v1::SubmitStudyRequest { spec_toml: changed, teacher_weights: Vec::new() };
+    let request = v1::SubmitStudyRequest { spec_toml: changed, ..Default::default() };
     let differs = studies.submit_study(request).await.unwrap_err();
     assert_eq!(differs.code(), Code::AlreadyExists);
     assert!(differs.message().contains("space.stages[0].kernel: [3,5] -> [3]"), "{differs}");

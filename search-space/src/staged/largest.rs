@@ -91,7 +91,7 @@ impl Search<'_> {
     }
 
     fn size_of(&self, genotype: &Genotype) -> Size {
-        let mut network = self.space.decode(genotype).architecture;
+        let mut network = self.space.architecture(genotype);
         network.stages.retain(|stage| stage.depth > 0);
         if let Some(size) = self.sizes.borrow().get(&network) {
             return *size;
@@ -280,7 +280,7 @@ mod tests {
     fn the_largest_network_of_the_largest_space_is_found_with_few_lowerings() {
         let space = space(vec![stage((0..=63).collect(), (1..=256).collect(), vec![1]); 16]);
         let (largest, lowered) = found(&space);
-        let stages = space.decode(&largest).architecture.stages;
+        let stages = space.architecture(&largest).stages;
         assert!(stages.iter().all(|stage| (stage.depth, stage.width) == (63, 256)), "{stages:?}");
         assert!(lowered < 1500, "{lowered}");
     }

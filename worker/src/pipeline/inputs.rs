@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use edgesmith_common::spec::{DataSource, DataSpec};
+use edgesmith_common::spec::{DataSource, DataSpec, Pixels};
 use edgesmith_common::{ArtifactHash, AttemptError, Seed};
-use edgesmith_data::{DataError, Dataset};
+use edgesmith_data::{DataError, Dataset, Normalization};
 use edgesmith_search_space::DataShape;
 use edgesmith_train::{SoftTargets, SoftTargetsError};
 
@@ -19,6 +19,7 @@ use crate::lru::Lru;
 pub struct DataKey {
     spec: DataSpec,
     shape: DataShape,
+    pixels: Option<Pixels>,
     seed: Seed,
     files: Vec<FileState>,
 }
@@ -48,7 +49,8 @@ pub struct Data {
     pub hash: ArtifactHash,
 }
 
-/// The data set that a study trains on.
+/// The data set that a study trains on. Networks read its pixels as `pixels` says, or else
+/// normalised by its own mean and standard deviation.
 ///
 /// # Errors
 /// When its files cannot be read or do not fit the study.
@@ -56,6 +58,7 @@ pub fn dataset(
     cache: &Lru<DataKey, Data>,
     spec: &DataSpec,
     shape: DataShape,
+    pixels: Option<&Pixels>,
     seed: Seed,
     root: &Path,
 ) -> Result<Arc<Data>, DataError> {
@@ -63,10 +66,15 @@ pub fn dataset(
     for path in spec.source.paths() {
         list(&root.join(path), &mut files, &mut visited);
     }
-    let key = DataKey { spec: spec.clone(), shape, seed, files };
+    let pixels = pixels.cloned();
+    let key = DataKey { spec: spec.clone(), shape, pixels: pixels.clone(), seed, files };
     let about = key.about();
     cache.get(key, about, || {
-        let (set, hash) = Dataset::load_with_hash(spec, shape, seed, root)?;
+        let (mut set, hash) = Dataset::load_with_hash(spec, shape, seed, root)?;
+        if let Some(Pixels { mean, std }) = pixels {
+            let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+            set.normalization = Normalization { mean: single(mean), std: single(std) };
+        }
         let bytes = set.bytes();
         Ok((Data { set, hash }, bytes))
     })
@@ -138,7 +146,7 @@ mod tests {
         };
         let cache = Lru::new(1 << 20);
         let shape = DataShape { channels: 1, classes: 2 };
-        let read = || dataset(&cache, &spec, shape, Seed(1), directory.path()).unwrap();
+        let read = || dataset(&cache, &spec, shape, None, Seed(1), directory.path()).unwrap();
         let first = read();
         assert!(Arc::ptr_eq(&first, &read()), "read once");
         write("data/bee/20.png", 200);
@@ -159,7 +167,8 @@ mod tests {
             test_limit: None,
         };
         let shape = DataShape { channels: 1, classes: 10 };
-        let read = |limit| dataset(&cache, &spec(limit), shape, Seed(1), Path::new("")).unwrap();
+        let read =
+            |limit| dataset(&cache, &spec(limit), shape, None, Seed(1), Path::new("")).unwrap();
         let [first, second] = [read(100), read(200)];
         for _ in 0..3 {
             assert!(Arc::ptr_eq(&first, &read(100)) && Arc::ptr_eq(&second, &read(200)));

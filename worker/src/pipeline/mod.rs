@@ -8,6 +8,7 @@
 mod gate;
 mod inputs;
 mod run;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -25,15 +26,14 @@ use edgesmith_compress::prune;
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Graph, Weights};
-use edgesmith_search_space::{Candidate, Genotype, Precision, Space, pruning};
-use edgesmith_train::{
-    Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, fresh_weights, safetensors,
-};
+use edgesmith_search_space::{Candidate, Design, Genotype, Precision, Space, pruning};
+use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, safetensors};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 
 use self::inputs::{Data, DataKey};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
+use self::start::Start;
 use crate::export::float_model;
 use crate::inherit::inherit;
 use crate::lru::Lru;
@@ -125,8 +125,8 @@ impl Pipeline {
         context.progress(0.0, "score");
         let data = self.data(study)?;
         let candidate = study.work.space.decode(genotype);
-        let graph = candidate.graph(study.work.space.data()).map_err(hopeless)?;
-        let weights = fresh_weights(&graph, study.seed.derive(Purpose::Weights(number)));
+        let seed = study.seed.derive(Purpose::Weights(number));
+        let Start { graph, weights } = Start::of(study, &candidate.architecture, seed, context)?;
         Ok(proxy::score(proxy, &graph, &weights, &data.set))
     }
 
@@ -145,7 +145,8 @@ impl Pipeline {
         let data = self.data(study)?;
         let dataset = &data.set;
         let candidate = study.work.space.decode(genotype);
-        let graph = candidate.graph(study.work.space.data()).map_err(hopeless)?;
+        let seed = study.seed.derive(Purpose::Weights(number));
+        let Start { graph, weights } = Start::of(study, &candidate.architecture, seed, context)?;
         let soft_targets = match candidate.recipe.distillation {
             Some(_) => Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?),
             None => None,
@@ -155,13 +156,10 @@ impl Pipeline {
             // able to read it.
             Some(hash) => Checkpoint::from_bytes(&context.fetch(hash)?)
                 .map_err(|error| AttemptError::retryable(error.to_string()))?,
-            None => {
-                let seed = study.seed.derive(Purpose::Weights(number));
-                Checkpoint::fresh(match trial.donor {
-                    Some(donor) => inherited(study, donor, &graph, seed, context)?,
-                    None => fresh_weights(&graph, seed),
-                })
-            }
+            None => Checkpoint::fresh(match trial.donor {
+                Some(donor) => inherited(study, donor, &graph, seed, context)?,
+                None => weights,
+            }),
         };
         let seconds_before = start.seconds;
         let started = Instant::now();
@@ -172,7 +170,7 @@ impl Pipeline {
             Some(_) => study.work.training.inherit_epochs,
             None => study.work.training.epochs,
         };
-        let trained = run.train(Phase {
+        let phase = Phase {
             name: "epoch",
             span: (0.0, if candidate.prunes(&graph) && trial.rung.is_none() { 0.65 } else { 0.9 }),
             graph: &graph,
@@ -182,7 +180,9 @@ impl Pipeline {
             learning_rate: study.work.training.learning_rate,
             shuffle: Purpose::Shuffle(number),
             teacher: candidate.recipe.distillation.zip(soft_targets.as_deref()),
-        })?;
+        };
+        let trained =
+            if is_trained(&candidate) { run.train(phase)? } else { untrained(phase.start.weights) };
         let seconds = || seconds_before + started.elapsed().as_secs_f64();
         if let Some(epochs) = trial.rung {
             context.progress(0.95, "evaluate");
@@ -215,7 +215,7 @@ impl Pipeline {
         };
         note_spent(&mut figures, compressed.images_seen, seconds());
         let (names, what) = (self.class_names(study)?, ("trial", number.to_string()));
-        let weights = run.weights_file(&weights, &dataset.normalization, &names, what);
+        let weights = run.weights_file(&graph, &weights, &dataset.normalization, &names, what);
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: figures,
             uncompressed: uncompressed.0,
@@ -239,7 +239,7 @@ impl Pipeline {
         }
         let kept = |group: &ChannelGroup| pruning::kept(&graph, group, &candidate.recipe.prune);
         let (graph, weights) = prune(&graph, &trained.weights, kept);
-        if run.study.work.training.fine_tune_epochs == 0 {
+        if run.study.work.training.fine_tune_epochs == 0 || !is_trained(candidate) {
             let weights = run.renew_statistics(&graph, &weights)?;
             return Ok((graph, Trained { weights, ..trained }));
         }
@@ -274,7 +274,8 @@ impl Pipeline {
         let busy = self.gate.busy();
         let data = self.data(study)?;
         let dataset = &data.set;
-        let graph = teacher.architecture.graph(study.work.space.data()).map_err(hopeless)?;
+        let seed = study.seed.derive(Purpose::TeacherWeights);
+        let Start { graph, weights } = Start::of(study, &teacher.architecture, seed, context)?;
         let given = match given {
             Some(hash) => Some(given_weights(&context.fetch(hash)?, &graph)?),
             None => None,
@@ -288,17 +289,13 @@ impl Pipeline {
             _ => dataset.normalization.clone(),
         };
         let trained = match (given, &teacher.source) {
-            (Some((weights, _)), _) => {
-                Trained { weights, moments: Moments::new(), images_seen: 0, losses: Vec::new() }
-            }
+            (Some((weights, _)), _) => untrained(weights),
+            (None, TeacherSource::Itself) => untrained(weights),
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
                 name: "epoch",
                 span: (0.0, 0.8),
                 graph: &graph,
-                start: Checkpoint::fresh(fresh_weights(
-                    &graph,
-                    study.seed.derive(Purpose::TeacherWeights),
-                )),
+                start: Checkpoint::fresh(weights),
                 epochs: *epochs,
                 until: *epochs,
                 learning_rate: study.work.training.learning_rate,
@@ -318,7 +315,7 @@ impl Pipeline {
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
         let (names, what) = (self.class_names(study)?, ("role", "teacher".to_owned()));
-        let weights = run.weights_file(&trained.weights, &normalization, &names, what);
+        let weights = run.weights_file(&graph, &trained.weights, &normalization, &names, what);
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
             compressed,
@@ -372,7 +369,8 @@ impl Pipeline {
             };
             AttemptError { fault: error.fault(), reason }
         };
-        let read = inputs::dataset(&self.data, spec, shape, study.seed, &self.data_root);
+        let pixels = study.work.model.as_ref().map(|model| &model.pixels);
+        let read = inputs::dataset(&self.data, spec, shape, pixels, study.seed, &self.data_root);
         let data = read.map_err(failed)?;
         match study.data {
             Some(begun_with) if begun_with != data.hash => {
@@ -459,6 +457,19 @@ impl TaskExecutor for Pipeline {
             }
         }
     }
+}
+
+/// Whether a candidate is trained, or only compressed and measured.
+fn is_trained(candidate: &Candidate) -> bool {
+    match &candidate.architecture {
+        Design::Staged(_) => true,
+        Design::Model(variant) => variant.trained,
+    }
+}
+
+/// Weights that are used as they are.
+fn untrained(weights: Weights) -> Trained {
+    Trained { weights, moments: Moments::new(), images_seen: 0, losses: Vec::new() }
 }
 
 /// Adds the cost of the training.

@@ -155,10 +155,12 @@ impl Run<'_> {
         edgesmith_train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
     }
 
-    /// The weights as a file. Its metadata has their origin, the normalisation that they expect,
-    /// and the names of the classes if they have names.
+    /// The weights as a file. Its metadata has their origin, the normalisation that they expect, the
+    /// names of the classes if they have names, and the structure if it is that of a user's
+    /// network.
     pub fn weights_file(
         &self,
+        graph: &Graph,
         weights: &Weights,
         normalization: &Normalization,
         class_names: &[String],
@@ -173,6 +175,11 @@ impl Run<'_> {
             ("training_data", self.dataset.train.hash().to_string()),
         ];
         metadata.extend(safetensors::class_names_entry(class_names));
+        if self.study.work.model.is_some() {
+            // A pruned shuffle or slice depends on which channels are left, so the structure does
+            // not follow from the candidate alone.
+            metadata.push(safetensors::network_entry(graph));
+        }
         safetensors::to_bytes(weights, &metadata)
     }
 

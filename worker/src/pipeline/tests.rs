@@ -446,7 +446,7 @@ fn teacher_weights(text: &str) -> Weights {
     let work = spec.training().unwrap();
     let teacher = work.teacher.as_ref().unwrap();
     let graph = teacher.architecture.graph(work.space.data()).unwrap();
-    fresh_weights(&graph, [7; 32])
+    edgesmith_train::fresh_weights(&graph, [7; 32])
 }
 
 #[test]

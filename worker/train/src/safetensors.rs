@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::json;
 
-use edgesmith_graph::{Array, Weights};
+use edgesmith_graph::{Array, Graph, Weights};
 
 /// Version of the names and meanings in the written files; stored in the metadata as
 /// `edgesmith_format_version`.
@@ -15,6 +15,8 @@ pub const FORMAT_VERSION: u32 = 1;
 const VERSION_KEY: &str = "edgesmith_format_version";
 /// Metadata key of the names of the classes: a JSON list of strings in the order of the outputs.
 pub const CLASSES_KEY: &str = "classes";
+/// Metadata key of the structure of the network, as JSON.
+const NETWORK_KEY: &str = "network";
 
 /// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,16 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
 /// The metadata entry with the names of the classes; `None` if they have no names.
 pub fn class_names_entry(names: &[String]) -> Option<(&'static str, String)> {
     (!names.is_empty()).then(|| (CLASSES_KEY, json!(names).to_string()))
+}
+
+/// The metadata entry with the structure of the network that has the weights.
+pub fn network_entry(graph: &Graph) -> (&'static str, String) {
+    (NETWORK_KEY, json!(graph).to_string())
+}
+
+/// The structure in a file's metadata; `None` if it has none.
+pub fn network(metadata: &BTreeMap<String, String>) -> Option<Result<Graph, serde_json::Error>> {
+    metadata.get(NETWORK_KEY).map(|text| serde_json::from_str(text))
 }
 
 /// The names of the classes in a file's metadata; empty if it has none.

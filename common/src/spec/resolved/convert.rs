@@ -1,16 +1,17 @@
 //! Converts the domain's study to its document and back.
 
 use edgesmith_search_space::{
-    Architecture, CellIdentity, CellSpace, DataShape, Operation, RecipeSpace, Space,
-    SpaceDefinition, SpaceError, StageSpace, StagedSpace,
+    Architecture, CellIdentity, CellSpace, DataShape, Design, ModelDefinition, ModelSpace,
+    NetworkSpace, Operation, RecipeSpace, Space, SpaceDefinition, SpaceError, StageSpace,
+    StagedSpace,
 };
 
 use super::document::*;
 use super::{ResolvedError, VERSION};
 use crate::spec::{
     AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, FidelityRule, FidelitySpec,
-    MeasurementSpec, OptimizerSpec, PolicySpec, RewardSpec, ScreeningSpec, StudySpec, TableRung,
-    TableSpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
+    MeasurementSpec, ModelSpec, OptimizerSpec, Pixels, PolicySpec, RewardSpec, ScreeningSpec,
+    StudySpec, TableRung, TableSpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
 };
 use crate::{Bound, Constraint, Goal, Objective, Seed};
 
@@ -101,7 +102,7 @@ impl Document {
             name: parse("name", &self.name)?,
             seed: Seed(self.seed),
             space: match &work {
-                Workload::Train(work) => Space::Staged(work.space.clone()),
+                Workload::Train(work) => work.space.clone().into(),
                 Workload::Table(table) => Space::Cell(CellSpace::nas_bench_201(table.identity)),
             },
             objectives: self.objectives.iter().map(objective).collect::<Result<_, _>>()?,
@@ -221,7 +222,12 @@ impl TrainDocument {
         let MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict } =
             work.measurement;
         Self {
-            space: SpaceDocument::of(work.space.definition()),
+            space: work.space.staged().map(|space| SpaceDocument::of(space.definition())),
+            model: work
+                .space
+                .model()
+                .zip(work.model.as_deref())
+                .map(|(space, model)| ModelDocument::of(space.definition(), model)),
             channels,
             classes,
             data: DataDocument {
@@ -249,11 +255,15 @@ impl TrainDocument {
                 views: t.augmentation.views,
             },
             teacher: work.teacher.as_ref().map(|teacher| TeacherDocument {
-                architecture: ArchitectureDocument::of(&teacher.architecture),
+                architecture: match &teacher.architecture {
+                    Design::Staged(architecture) => Some(ArchitectureDocument::of(architecture)),
+                    Design::Model(_) => None,
+                },
                 source: match &teacher.source {
                     TeacherSource::Train { epochs } => {
                         TeacherSourceDocument::Train { epochs: *epochs }
                     }
+                    TeacherSource::Itself => TeacherSourceDocument::Itself,
                     TeacherSource::File { path } => {
                         TeacherSourceDocument::File { path: path.clone() }
                     }
@@ -279,13 +289,41 @@ impl TrainDocument {
         let t = self.training;
         let MeasurementDocument { warmup_runs, min_runs, min_seconds, threads, predict } =
             self.measurement;
+        let (space, model) = match (self.space, self.model) {
+            (Some(space), None) => {
+                let space = StagedSpace::recorded(space.into_definition()?, data);
+                (NetworkSpace::Staged(space.map_err(|e| unusable("space", e))?), None)
+            }
+            (None, Some(model)) => {
+                let (definition, model) = model.into_parts()?;
+                let space = ModelSpace::recorded(definition, data);
+                let space = NetworkSpace::Model(space.map_err(|e| unusable("space", e))?);
+                (space, Some(Box::new(model)))
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                let reason = "it needs either stages or a network".to_owned();
+                return Err(ResolvedError::Unusable { part: "space", reason });
+            }
+        };
         let teacher = |teacher: TeacherDocument| {
-            let architecture = teacher.architecture.into_architecture()?;
-            architecture.check_recorded(data).map_err(|e| unusable("teacher.architecture", e))?;
+            let architecture = match (teacher.architecture, &space) {
+                (Some(architecture), _) => {
+                    let architecture = architecture.into_architecture()?;
+                    let checked = architecture.check_recorded(data);
+                    checked.map_err(|e| unusable("teacher.architecture", e))?;
+                    Design::Staged(architecture)
+                }
+                (None, NetworkSpace::Model(space)) => Design::Model(space.original()),
+                (None, NetworkSpace::Staged(_)) => {
+                    let reason = "it is missing".to_owned();
+                    return Err(ResolvedError::Unusable { part: "teacher.architecture", reason });
+                }
+            };
             Ok(TeacherSpec {
                 architecture,
                 source: match teacher.source {
                     TeacherSourceDocument::Train { epochs } => TeacherSource::Train { epochs },
+                    TeacherSourceDocument::Itself => TeacherSource::Itself,
                     TeacherSourceDocument::File { path } => TeacherSource::File { path },
                 },
             })
@@ -294,9 +332,10 @@ impl TrainDocument {
             let proxy = parse("screening.proxy", &s.proxy)?;
             Ok(ScreeningSpec { proxy, batch: s.batch, keep: s.keep })
         };
-        let space = StagedSpace::recorded(self.space.into_definition()?, data);
+        let teacher = self.teacher.map(teacher).transpose()?;
         Ok(TrainWork {
-            space: space.map_err(|e| unusable("space", e))?,
+            space,
+            model,
             data: DataSpec {
                 source: self.data.source.into_source(),
                 validation_fraction: self.data.validation_fraction,
@@ -319,10 +358,56 @@ impl TrainDocument {
                 label_smoothing: t.label_smoothing,
                 augmentation: Augmentation { shift: t.shift, flip: t.flip, views: t.views },
             },
-            teacher: self.teacher.map(teacher).transpose()?,
+            teacher,
             measurement: MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict },
             screening: self.screening.map(screening).transpose()?,
         })
+    }
+}
+
+impl ModelDocument {
+    fn of(definition: &ModelDefinition, model: &ModelSpec) -> Self {
+        // The network and the hash of its weights are in the file.
+        let ModelDefinition { network: _, weights: _, head, resolution, width, .. } = definition;
+        let ModelDefinition { blocks, train, recipe, .. } = definition;
+        let ModelSpec { path, file, pixels: Pixels { mean, std }, head_epochs } = model;
+        Self {
+            path: path.clone(),
+            file: file.clone(),
+            mean: mean.clone(),
+            std: std.clone(),
+            head: head.name().to_owned(),
+            head_epochs: *head_epochs,
+            resolution: resolution.clone(),
+            width: width.clone(),
+            blocks: blocks.iter().map(|option| option.name().to_owned()).collect(),
+            train: train.iter().map(|option| option.name().to_owned()).collect(),
+            prune: recipe.prune.clone(),
+            precision: recipe.precision.iter().map(|p| p.name().to_owned()).collect(),
+            alpha: recipe.alpha.clone(),
+            temperature: recipe.temperature.clone(),
+        }
+    }
+
+    fn into_parts(self) -> Result<(ModelDefinition, ModelSpec), ResolvedError> {
+        let Self { path, file, mean, std, head_epochs, resolution, width, .. } = self;
+        let definition = ModelDefinition {
+            network: file.network.clone(),
+            weights: *file.weights.as_bytes(),
+            head: parse("space.head", &self.head)?,
+            resolution,
+            width,
+            blocks: parse_all("space.blocks", &self.blocks)?,
+            train: parse_all("space.train", &self.train)?,
+            recipe: RecipeSpace {
+                prune: self.prune,
+                precision: parse_all("recipe.precision", &self.precision)?,
+                alpha: self.alpha,
+                temperature: self.temperature,
+            },
+        };
+        let pixels = Pixels { mean, std };
+        Ok((definition, ModelSpec { path, file, pixels, head_epochs }))
     }
 }
 

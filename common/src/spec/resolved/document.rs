@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::ModelFile;
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct Document {
     pub(super) version: u32,
@@ -121,7 +123,13 @@ pub(super) enum WorkDocument {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct TrainDocument {
-    pub(super) space: SpaceDocument,
+    /// Absent where the space is around a user's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) space: Option<SpaceDocument>,
+    /// The space around a user's network; absent in other studies, and in documents from before
+    /// there were such spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<ModelDocument>,
     pub(super) channels: u32,
     pub(super) classes: u32,
     pub(super) data: DataDocument,
@@ -136,6 +144,26 @@ pub(super) struct SpaceDocument {
     pub(super) resolution: Vec<u32>,
     pub(super) stem_width: Vec<u32>,
     pub(super) stages: Vec<StageSpaceDocument>,
+    pub(super) prune: Vec<f64>,
+    pub(super) precision: Vec<String>,
+    pub(super) alpha: Vec<f64>,
+    pub(super) temperature: Vec<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ModelDocument {
+    pub(super) path: String,
+    /// The network without its numbers.
+    pub(super) file: ModelFile,
+    pub(super) mean: Vec<f64>,
+    pub(super) std: Vec<f64>,
+    pub(super) head: String,
+    pub(super) head_epochs: u32,
+    /// Empty: the size that the network has.
+    pub(super) resolution: Vec<u32>,
+    pub(super) width: Vec<f64>,
+    pub(super) blocks: Vec<String>,
+    pub(super) train: Vec<String>,
     pub(super) prune: Vec<f64>,
     pub(super) precision: Vec<String>,
     pub(super) alpha: Vec<f64>,
@@ -196,7 +224,9 @@ pub(super) enum OptimizerDocument {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct TeacherDocument {
-    pub(super) architecture: ArchitectureDocument,
+    /// Absent if it is the user's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) architecture: Option<ArchitectureDocument>,
     pub(super) source: TeacherSourceDocument,
 }
 
@@ -204,6 +234,7 @@ pub(super) struct TeacherDocument {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum TeacherSourceDocument {
     Train { epochs: u32 },
+    Itself,
     File { path: String },
 }
 

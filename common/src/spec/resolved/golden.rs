@@ -5,10 +5,16 @@
 //! stands for study directories that exist. The meaning of a document is given as a study file. If
 //! a default changes, the old value is added to the study file here, so that the meaning stays.
 
-use edgesmith_search_space::{Activation, CellIdentity, Operation, Precision};
+use edgesmith_graph::{
+    Add, Conv, GlobalAveragePool, Graph, GraphBuilder, Linear, Place, Role, Shape,
+};
+use edgesmith_search_space::{
+    Activation, BlockOption, CellIdentity, Further, Head, Operation, Precision,
+};
 
 use super::*;
-use crate::spec::{AlgorithmSpec, FidelityRule, Proxy, Workload};
+use crate::ArtifactHash;
+use crate::spec::{AlgorithmSpec, FidelityRule, ModelFile, PortName, Proxy, Workload};
 
 const LINES: &str = include_str!("golden.txt");
 
@@ -68,6 +74,38 @@ activation = ["relu", "relu6"]
 width = 8
 "#;
 
+/// The space of a study on a network of one's own. `SPACE` stands for what the documents differ in.
+const MODEL: &str = r#"
+[space]
+kind = "model"
+model = "nets/net.onnx"
+SPACE
+"#;
+
+/// The network of these studies: a residual block before a linear layer.
+fn network() -> ModelFile {
+    let mut b = GraphBuilder::new();
+    let image = b.input("image", Shape::new(3, &[8, 8]).unwrap()).unwrap();
+    let weight = b.parameter("conv.weight", &[3, 3, 3, 3], Role::Weight).unwrap();
+    let place = Place::default;
+    let conv = b.node("conv", Conv::dense(3, 1), &[image], &[weight], place()).unwrap();
+    let sum = b.node("sum", Add, &[conv, image], &[], place()).unwrap();
+    let pool = b.node("pool", GlobalAveragePool, &[sum], &[], place()).unwrap();
+    let weight = b.parameter("fc.weight", &[5, 3], Role::Weight).unwrap();
+    let classes = b.node("fc", Linear, &[pool], &[weight], place()).unwrap();
+    let network: Graph = b.finish(&[classes]).unwrap();
+    let port =
+        |name: &str, axes: &[Option<u32>]| PortName { name: name.to_owned(), axes: axes.to_vec() };
+    ModelFile {
+        network,
+        weights: ArtifactHash::of(b"weights"),
+        file: ArtifactHash::of(b"file"),
+        inputs: vec![port("pixels", &[None, Some(1), Some(2), Some(0)])],
+        outputs: vec![port("classes", &[None, Some(0)])],
+        classes: ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+    }
+}
+
 /// A study over a table. Names in capitals stand for what the documents differ in.
 const TABLE: &str = r#"
 study = { name = "looked-up", seed = 3 }
@@ -124,6 +162,16 @@ fn studies() -> Vec<(&'static str, String)> {
                  expansion = 3, activation = \"relu6\" }, { depth = 2, width = 4, kernel = 5, \
                  operation = \"separable\", stride = 2 }, { width = 4 }] } }";
     let momentum = "optimizer = \"sgd\"\nmomentum = 0.75";
+    let model = |classes: u32, alpha: &str, space: &str, more: &str| {
+        let data = format!("source = \"image-folder\", train = \"t\", classes = {classes}");
+        let text = train("name = \"auto\"", EPOCHS, &data, alpha, more);
+        let (text, _stages) = text.split_once("[space]").expect("it has a space");
+        format!("{text}{}", MODEL.replace("SPACE", space))
+    };
+    let whole = "mean = [0.5, 0.25, 0.125]\nstd = [0.5, 1.0, 2.0]";
+    let variants = "pixels = \"raw\"\nresolution = [8, 16]\nwidth = [1.0, 0.5]\nblocks = \
+                    [\"kept\", \"left-out\"]\ntrain = [\"further\", \"as-it-is\"]";
+    let headed = "pixels = \"unit\"\nhead = \"new\"\nhead_epochs = 3";
     vec![
         ("random", of("name = \"random\"")),
         (
@@ -169,6 +217,9 @@ fn studies() -> Vec<(&'static str, String)> {
             "hours",
             of("name = \"auto\"").replace("max_attempts = 2", "max_attempts = 2, hours = 1.5"),
         ),
+        ("model", model(5, "0.0, 0.5", whole, "")),
+        ("model-variants", model(5, "0.0", variants, "")),
+        ("model-headed", model(7, "0.5", headed, "teacher = { epochs = 11 }")),
         ("table", table("name = \"random\"", "identity = \"network\"", "budget = { trials = 5 }")),
         (
             "table-rungs",
@@ -183,8 +234,10 @@ fn studies() -> Vec<(&'static str, String)> {
 }
 
 fn parsed() -> Vec<(&'static str, StudySpec)> {
+    let network = network();
     let parse = |(name, text): (&'static str, String)| {
-        let spec = StudySpec::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
+        let spec = StudySpec::parse_with_model(&text, Some(&network))
+            .unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
         (name, spec)
     };
     studies().into_iter().map(parse).collect()
@@ -243,6 +296,16 @@ fn every_name_that_documents_hold_is_in_one() {
             Workload::Table(table) => table.identity == identity,
         };
         assert!(holds(&has), "{}", identity.name());
+    }
+    let models = || studies.iter().filter_map(|(_, spec)| spec.training()?.space.model());
+    for head in Head::ALL {
+        assert!(models().any(|space| space.definition().head == *head), "{}", head.name());
+    }
+    for option in BlockOption::ALL {
+        assert!(models().any(|s| s.definition().blocks.contains(option)), "{}", option.name());
+    }
+    for option in Further::ALL {
+        assert!(models().any(|s| s.definition().train.contains(option)), "{}", option.name());
     }
     let names = Operation::NAMES.into_iter();
     let names = names.chain(Activation::ALL.map(Activation::name));

@@ -152,10 +152,10 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
         budget.trials = 4_000_000_000;
         let Workload::Train(mut work) = work else { panic!("it trains") };
         work.training.batch_size = 1;
-        let mut definition = work.space.definition().clone();
+        let mut definition = work.space.staged().unwrap().definition().clone();
         definition.resolution = vec![60_000];
-        work.space = StagedSpace::recorded(definition, work.space.data()).unwrap();
-        let space = Space::Staged(work.space.clone());
+        work.space = StagedSpace::recorded(definition, work.space.data()).unwrap().into();
+        let space = Space::from(work.space.clone());
         let (work, source) = (Workload::Train(work), "not TOML [".to_owned());
         let spec = StudySpec { budget, work, source, space, ..spec };
         assert!(StudySpec::parse(spec.source()).is_err());
@@ -211,7 +211,8 @@ rungs = [{ epochs = 2, validation_accuracy = "early" }]
         let text = STUDY.replacen("resolution = 8", "resolution = 9999", 1);
         assert!(StudySpec::parse(&text).is_err());
         let spec = StudySpec::parse_accepted(&text).unwrap();
-        assert_eq!(spec.training().unwrap().space.definition().resolution, [9999]);
+        let space = spec.training().unwrap().space.staged().unwrap();
+        assert_eq!(space.definition().resolution, [9999]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::ResolvedError;
 use crate::spec::{
-    AlgorithmSpec, Budget, DataSource, FidelitySpec, RewardSpec, StudySpec, TableSpec,
+    AlgorithmSpec, Budget, DataSource, FidelitySpec, Pixels, RewardSpec, StudySpec, TableSpec,
     TeacherSource, TrainWork, Workload,
 };
 
@@ -73,6 +73,9 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         let reason = format!("{fraction} leaves no images to train on");
         return unusable("data.validation_fraction", reason);
     }
+    if let Some(model) = &work.model {
+        pixels(&model.pixels, work.space.data().channels)?;
+    }
     not_zero("training.epochs", u64::from(work.training.epochs))?;
     not_zero("training.batch_size", u64::from(work.training.batch_size))?;
     not_zero("training.views", u64::from(work.training.augmentation.views))?;
@@ -80,7 +83,7 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         Some(TeacherSource::Train { epochs }) => {
             not_zero("teacher.source.epochs", u64::from(*epochs))?;
         }
-        Some(TeacherSource::File { .. }) | None => {}
+        Some(TeacherSource::Itself | TeacherSource::File { .. }) | None => {}
     }
     not_zero("measurement.min_runs", u64::from(work.measurement.min_runs))?;
     not_zero("measurement.threads", u64::from(work.measurement.threads))?;
@@ -89,6 +92,14 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         above_zero("screening.keep", screening.keep)?;
     }
     Ok(())
+}
+
+fn pixels(pixels: &Pixels, channels: u32) -> Result<(), ResolvedError> {
+    let Pixels { mean, std } = pixels;
+    if mean.len() != channels as usize || std.len() != channels as usize {
+        return unusable("space.mean", "it needs a number for each channel, and so does space.std");
+    }
+    std.iter().try_for_each(|std| above_zero("space.std", *std))
 }
 
 fn table(work: &TableSpec, has_fidelity: bool) -> Result<(), ResolvedError> {

@@ -6,12 +6,12 @@
 
 use edgesmith_common::metric::Scale;
 use edgesmith_common::{Objective, StudySpec};
-use edgesmith_search_space::{Cost, Genotype, StagedSpace, pruned, training_work};
+use edgesmith_search_space::{Cost, Genotype, NetworkSpace, pruned, training_work};
 
 /// The arithmetic of one study that trains.
 #[derive(Debug, Clone)]
 pub struct Arithmetic {
-    space: StagedSpace,
+    space: NetworkSpace,
     objectives: Vec<Objective>,
     /// Trials that the study may train.
     budget: u32,

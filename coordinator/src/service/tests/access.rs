@@ -28,8 +28,7 @@ fn failed(worker: &v1::JoinResponse, task: &v1::Task) -> v1::ReportRequest {
 }
 
 async fn submit(channel: Channel) {
-    let submit =
-        v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), teacher_weights: Vec::new() };
+    let submit = v1::SubmitStudyRequest { spec_toml: STUDY.to_owned(), ..Default::default() };
     StudyServiceClient::new(channel).submit_study(submit).await.unwrap();
 }
 

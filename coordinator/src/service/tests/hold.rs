@@ -22,7 +22,7 @@ async fn server(data_dir: &Path, bounds: Bounds, request_time: Duration) -> (Ser
     let server = Server::with(config).await;
     let mut studies = StudyServiceClient::new(server.channel().await);
     let spec_toml = format!("{STUDY}{}", "# long\n".repeat(300 * KIB / 7));
-    let submit = v1::SubmitStudyRequest { spec_toml, teacher_weights: Vec::new() };
+    let submit = v1::SubmitStudyRequest { spec_toml, ..Default::default() };
     studies.submit_study(submit).await.unwrap();
     (server, held)
 }

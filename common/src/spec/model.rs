@@ -1,0 +1,214 @@
+//! A user's network in a study: what travels with the study file, and `[space]` with
+//! `kind = "model"`.
+//!
+//! The structure of the network travels with the study, so that the coordinator, workers and users
+//! know every candidate without the file that it came from. Its numbers are an artifact, named by
+//! hash in the study and so in every lease.
+
+use edgesmith_graph::Graph;
+use edgesmith_search_space::{
+    BlockOption, DataShape, Design, Further, Head, ModelDefinition, ModelSpace,
+};
+use serde::{Deserialize, Serialize};
+
+use super::reader::{Mistakes, Table};
+use super::space::{names, places_of, read_recipe, report};
+use super::{TeacherSource, TeacherSpec};
+use crate::ArtifactHash;
+
+/// Largest [`ModelFile`] as text, bytes.
+pub const MAX_MODEL_BYTES: usize = 2 << 20;
+
+/// A user's network as it travels with a study: everything but its numbers. It is written as it
+/// stands here, so names and meanings of fields never change, and fields that are added later get
+/// defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// Its structure.
+    pub network: Graph,
+    /// Its numbers: a safetensors file.
+    pub weights: ArtifactHash,
+    /// The bytes that it was read from, as provenance; nothing reads them again.
+    pub file: ArtifactHash,
+    /// The tensors that the file reads and gives, in order.
+    pub inputs: Vec<PortName>,
+    /// See `inputs`.
+    pub outputs: Vec<PortName>,
+    /// Names of its classes, if the file has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+}
+
+/// A tensor at the border of a file: its name, and which axes of the graph's value its axes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortName {
+    /// As in the file.
+    pub name: String,
+    /// By axis of the tensor: an axis of the value, 0 for channels; `None` for the examples and for
+    /// axes of size 1 that the value does not have.
+    pub axes: Vec<Option<u32>>,
+}
+
+/// What a study says of its network, apart from the space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// The file as the user wrote it, relative to the study file.
+    pub path: String,
+    /// What travels with the study.
+    pub file: ModelFile,
+    /// The numbers that the network reads for a pixel.
+    pub pixels: Pixels,
+    /// Epochs at the beginning in which only a new last layer is trained.
+    pub head_epochs: u32,
+}
+
+/// How a network reads pixels: `(byte / 255 - mean) / std`, channel by channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pixels {
+    /// One for each channel.
+    pub mean: Vec<f64>,
+    /// One for each channel, above 0.
+    pub std: Vec<f64>,
+}
+
+impl ModelFile {
+    /// The text that is sent with a study.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self)
+            .unwrap_or_else(|e| unreachable!("it has text keys and finite numbers: {e}"))
+    }
+
+    /// Reads the text that was sent with a study.
+    ///
+    /// # Errors
+    /// One sentence, if it is too long or is not such a text.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_MODEL_BYTES {
+            let bytes = text.len();
+            return Err(format!(
+                "the network's structure has {bytes} bytes; at most {MAX_MODEL_BYTES} are allowed"
+            ));
+        }
+        serde_json::from_str(text).map_err(|e| format!("it is not the structure of a network: {e}"))
+    }
+}
+
+/// Kinds of spaces in study files.
+pub const KINDS: [&str; 2] = ["staged", "model"];
+
+/// Reads `[space]` with `kind = "model"`, whose kind is read already, and `[recipe]`.
+pub fn read_model_space(
+    mut table: Table,
+    root: &mut Table,
+    data: DataShape,
+    file: Option<&ModelFile>,
+    m: &mut Mistakes,
+) -> Option<(ModelSpace, ModelSpec)> {
+    let before = m.count();
+    let mut places =
+        places_of(&table, &["model", "head", "resolution", "width", "blocks", "train"]);
+    let span = table.span_of("model");
+    let path: Option<String> = table.required("model", m);
+    if path.is_some() && file.is_none() {
+        let text = "the network was not sent with the study; submit it with a program that reads \
+                    networks";
+        m.add(&span, table.path("model"), text);
+    }
+    let pixels = read_pixels(&mut table, data, m);
+    let head = table.parsed("head", m).unwrap_or(Head::Kept);
+    let head_span = table.span_of("head_epochs");
+    let head_epochs = table.within("head_epochs", 0, (0, 100_000), m);
+    if head_epochs > 0 && head == Head::Kept {
+        let text = "is only for a new last layer; add head = \"new\" or leave it out";
+        m.add(&head_span, table.path("head_epochs"), text);
+    }
+    let resolution = table.list("resolution", m).unwrap_or_default();
+    let width = table.list("width", m).unwrap_or_else(|| vec![1.0]);
+    let blocks = names(&mut table, "blocks", m).unwrap_or_else(|| vec![BlockOption::Kept]);
+    let train = names(&mut table, "train", m).unwrap_or_else(|| vec![Further::Trained]);
+    table.finish(m);
+    let recipe = read_recipe(root, &mut places, m);
+    let (path, file, pixels) = (path?, file?.clone(), pixels?);
+    let (network, weights) = (file.network.clone(), *file.weights.as_bytes());
+    let definition =
+        ModelDefinition { network, weights, head, resolution, width, blocks, train, recipe };
+    let sound = m.count() == before;
+    let space = if m.accepted() {
+        ModelSpace::recorded(definition, data)
+    } else {
+        ModelSpace::new(definition, data)
+    };
+    match space {
+        Ok(space) => sound.then_some((space, ModelSpec { path, file, pixels, head_epochs })),
+        Err(errors) => {
+            report(errors, &places, m);
+            None
+        }
+    }
+}
+
+/// Names of pixel ranges in study files.
+const RANGES: [&str; 2] = ["raw", "unit"];
+
+fn read_pixels(table: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<Pixels> {
+    let channels = data.channels as usize;
+    let span = table.span_of("pixels");
+    let known = |name: String| match name.as_str() {
+        "raw" => Ok(Pixels { mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] }),
+        "unit" => Ok(Pixels { mean: vec![0.0; channels], std: vec![1.0; channels] }),
+        _ => Err(format!("unknown pixels {name:?}; use one of {}", RANGES.join(", "))),
+    };
+    let has_range = table.has("pixels");
+    let range = table.checked("pixels", m, known);
+    let before = m.count();
+    let mut one = |name: &'static str, sound: fn(f64) -> bool, rule: &str| {
+        let span = table.span_of(name);
+        let values: Vec<f64> = table.list(name, m)?;
+        if values.len() != channels {
+            let text =
+                format!("has {} numbers; give one for each of {channels} channels", values.len());
+            m.add(&span, table.path(name), text);
+        } else if let Some(wrong) = values.iter().find(|value| !sound(**value)) {
+            m.refuse(&span, table.path(name), format!("{wrong} is not allowed; use {rule}"));
+        }
+        Some(values)
+    };
+    let mean = one("mean", |mean| mean.is_finite(), "a number");
+    let std = one("std", |std| std.is_finite() && std > 0.0, "numbers above 0");
+    let has = [table.knew("mean") && mean.is_some(), table.knew("std") && std.is_some()];
+    match (has_range, mean, std) {
+        (true, None, None) => range,
+        (true, ..) => {
+            let text = "pixels or mean and std say what the network reads; leave one of them out";
+            m.add(&span, table.path("pixels"), text);
+            None
+        }
+        (false, Some(mean), Some(std)) => (m.count() == before).then_some(Pixels { mean, std }),
+        (false, ..) => {
+            if has != [false, false] || m.count() == before {
+                let text = "is missing; say what the network reads for a pixel: mean and std (of \
+                            pixel / 255, as it was trained), or pixels = \"raw\" (0 to 255) or \
+                            \"unit\" (0 to 1)";
+                m.add(&table.span(), table.path("pixels"), text);
+            }
+            None
+        }
+    }
+}
+
+/// The teacher of a study on a user's network without a `[teacher]` table: the network itself, if
+/// candidates learn from one.
+pub fn teacher_itself(root: &Table, space: &ModelSpace, m: &mut Mistakes) -> Option<TeacherSpec> {
+    let recipe = &space.definition().recipe;
+    if recipe.alpha.iter().all(|alpha| *alpha == 0.0) {
+        return None;
+    }
+    if space.definition().head == Head::New {
+        let text = "candidates may distill, but a network with a new last layer cannot teach before \
+                    it is trained; add [teacher] with epochs, or take values above 0 out of \
+                    recipe.alpha";
+        m.add(&root.span_of("recipe"), "recipe.alpha", text);
+    }
+    let architecture = Design::Model(space.original());
+    Some(TeacherSpec { architecture, source: TeacherSource::Itself })
+}

@@ -1,0 +1,419 @@
+//! A user's network with its recipe as the space: how it is compressed, whether it is trained
+//! further, and which variants of it are tried. It holds the structure of the network; the numbers
+//! are an artifact that a worker reads.
+
+mod head;
+mod stages;
+#[cfg(test)]
+mod tests;
+mod variant;
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use edgesmith_graph::Graph;
+use serde::{Deserialize, Serialize};
+
+use crate::architecture::ParseNameError;
+use crate::staged::{Errors, check_recipe, check_recorded_recipe, choice, texts};
+use crate::{
+    Candidate, Choice, CompressionRecipe, DataShape, Design, Distillation, Extent, Genotype,
+    MAX_VALUE_ELEMENTS, RecipeSpace, SpaceError,
+};
+
+pub use self::head::last_layer;
+pub use self::stages::{ResidualBlock, residual_blocks, stage_count, with_stages};
+pub use self::variant::{Base, Variant};
+
+/// The options that a study offers around an imported network. No list has a value twice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelDefinition {
+    /// The network as imported: images in, and a number for each class out, before any softmax.
+    pub network: Graph,
+    /// Hash of its weights. Candidates of other weights are others.
+    pub weights: [u8; 32],
+    /// Whether its last layer is replaced.
+    pub head: Head,
+    /// Sides of the square input, in pixels; empty: the size that the network has.
+    pub resolution: Vec<u32>,
+    /// By stage: shares of channels that a candidate begins with, above 0 and at most 1.
+    pub width: Vec<f64>,
+    /// What is tried with each residual block.
+    pub blocks: Vec<BlockOption>,
+    /// Whether candidates are trained.
+    pub train: Vec<Further>,
+    /// Options of the recipe.
+    pub recipe: RecipeSpace,
+}
+
+/// Whether the last layer of an import is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Head {
+    /// It gives the classes of the data.
+    Kept,
+    /// It is replaced by a new layer for the classes of the data.
+    New,
+}
+
+/// What becomes of a residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockOption {
+    /// It stays.
+    Kept,
+    /// Its input stands for its output.
+    LeftOut,
+}
+
+/// Whether a candidate is trained further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Further {
+    /// It is trained, from the weights of the import.
+    Trained,
+    /// It is compressed and measured with the weights of the import.
+    AsItIs,
+}
+
+macro_rules! named {
+    ($type:ident, $what:literal: $($variant:ident $name:literal),+) => {
+        impl $type {
+            /// Every one.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name in study files.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = ParseNameError;
+
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                let names = || Self::ALL.iter().map(|one| one.name()).collect();
+                let found = Self::ALL.iter().copied().find(|one| one.name() == s);
+                found.ok_or_else(|| ParseNameError::new($what, s, names()))
+            }
+        }
+    };
+}
+
+named!(Head, "head": Kept "kept", New "new");
+named!(BlockOption, "option of a block": Kept "kept", LeftOut "left-out");
+named!(Further, "option of training": Trained "further", AsItIs "as-it-is");
+
+/// A space of variants of an imported network with recipes: every choice has at least one option.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpace {
+    definition: ModelDefinition,
+    data: DataShape,
+    base: Arc<Base>,
+    /// Options of `resolution`.
+    sides: Vec<u32>,
+    stages: usize,
+    choices: Vec<Choice>,
+}
+
+/// Largest side of an input for new studies.
+const MAX_SIDE: u32 = 4096;
+
+impl ModelSpace {
+    /// Checks a definition.
+    ///
+    /// # Errors
+    /// All mistakes of the definition at once; or what keeps the network from being trained on
+    /// these data.
+    pub fn new(definition: ModelDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
+        let mut errors = Errors::default();
+        let d = &definition;
+        if !d.resolution.is_empty() {
+            let side = |v: &u32| (1..=MAX_SIDE).contains(v);
+            errors.check("space.resolution", &d.resolution, side, "a number from 1 to 4096");
+        }
+        let share = |v: &f64| *v > 0.0 && *v <= 1.0;
+        errors.check("space.width", &d.width, share, "a number above 0 and at most 1");
+        errors.check("space.blocks", &d.blocks, |_| true, "");
+        errors.check("space.train", &d.train, |_| true, "");
+        check_recipe(&mut errors, &d.recipe);
+        if d.head == Head::New && d.train.contains(&Further::AsItIs) {
+            let text = "a network with a new last layer has to be trained; take \"as-it-is\" out";
+            errors.push("space.train", text);
+        }
+        errors.into_result()?;
+        Self::build(definition, data)
+    }
+
+    /// The space of a definition that was checked when its study was accepted. It refuses only
+    /// definitions that no program could use.
+    ///
+    /// # Errors
+    /// All such mistakes at once.
+    pub fn recorded(definition: ModelDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
+        let mut errors = Errors::default();
+        let d = &definition;
+        if !d.resolution.is_empty() {
+            let side = |v: &u32| (1..=1 << 16).contains(v);
+            errors.check_recorded("space.resolution", &d.resolution, side);
+        }
+        let share = |v: &f64| *v > 0.0 && *v <= 1.0;
+        errors.check_recorded("space.width", &d.width, share);
+        errors.check_recorded("space.blocks", &d.blocks, |_| true);
+        errors.check_recorded("space.train", &d.train, |_| true);
+        check_recorded_recipe(&mut errors, &d.recipe);
+        errors.into_result()?;
+        Self::build(definition, data)
+    }
+
+    fn build(definition: ModelDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
+        let wrong = |field: &str, message| vec![SpaceError { field: field.to_owned(), message }];
+        fits(&definition.network, definition.head, data)
+            .map_err(|text| wrong("space.model", text))?;
+        let (graph, fresh) = match definition.head {
+            Head::Kept => (definition.network.clone(), Vec::new()),
+            Head::New => {
+                let replaced = head::with_new_head(&definition.network, data.classes);
+                let replaced = replaced.ok_or_else(|| wrong("space.head", no_last_layer()))?;
+                replaced.map_err(|error| wrong("space.head", error.to_string()))?
+            }
+        };
+        let graph = with_stages(graph);
+        let stages = stage_count(&graph);
+        let searched = definition.blocks.contains(&BlockOption::LeftOut);
+        let blocks = if searched { residual_blocks(&graph) } else { Vec::new() };
+        if searched && blocks.is_empty() {
+            let text = "the network has no residual block that could be left out; leave this out";
+            return Err(wrong("space.blocks", text.to_owned()));
+        }
+        let sides = match &definition.resolution[..] {
+            [] => vec![definition.network.input().space()[0]],
+            sides => sides.to_vec(),
+        };
+        let choices = choices(&definition, &sides, stages, blocks.len());
+        let base = Arc::new(Base { graph, fresh, blocks, weights: definition.weights });
+        let space = Self { definition, data, base, sides, stages, choices };
+        for &resolution in &space.sides {
+            let graph = Variant { resolution, ..space.whole() }.graph();
+            let at = |text: String| format!("with images of {resolution}x{resolution}, {text}");
+            let field = if space.definition.resolution.is_empty() {
+                "space.model"
+            } else {
+                "space.resolution"
+            };
+            let graph = graph.map_err(|error| wrong(field, at(error.to_string())))?;
+            let huge = graph.values().find(|(_, v)| v.shape.elements() > MAX_VALUE_ELEMENTS);
+            if let Some((_, value)) = huge {
+                let text = format!(
+                    "{} has {} numbers; the limit is {MAX_VALUE_ELEMENTS}",
+                    value.name,
+                    value.shape.elements()
+                );
+                return Err(wrong(field, at(text)));
+            }
+        }
+        Ok(space)
+    }
+
+    /// The definition.
+    pub fn definition(&self) -> &ModelDefinition {
+        &self.definition
+    }
+
+    /// What all candidates share.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The whole network, trained further, at the largest size of its input that is offered.
+    pub fn whole(&self) -> Variant {
+        Variant {
+            base: Arc::clone(&self.base),
+            resolution: self.sides.iter().copied().max().expect("at least one"),
+            left_out: Vec::new(),
+            widths: vec![1.0; self.stages],
+            trained: true,
+        }
+    }
+
+    /// The whole network at the size that it was imported with.
+    pub fn original(&self) -> Variant {
+        Variant { resolution: self.base.graph.input().space()[0], ..self.whole() }
+    }
+
+    /// Image channels and classes of every network of the space.
+    pub fn data(&self) -> DataShape {
+        self.data
+    }
+
+    /// The decisions, in genotype order.
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
+    }
+
+    /// The candidate that a genotype of this space describes.
+    ///
+    /// # Panics
+    /// If the genotype belongs to another space.
+    pub fn decode(&self, genotype: &Genotype) -> Candidate {
+        assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
+        let d = &self.definition;
+        let mut next = genotype.0.iter().map(|&i| usize::from(i));
+        let mut pick = || next.next().expect("one index per choice");
+        let resolution = self.sides[pick()];
+        let (mut widths, mut prune) = (Vec::new(), Vec::new());
+        for _ in 0..self.stages {
+            widths.push(d.width[pick()]);
+            prune.push(d.recipe.prune[pick()]);
+        }
+        let mut left_out = Vec::new();
+        for block in 0..self.base.blocks.len() {
+            if d.blocks[pick()] == BlockOption::LeftOut {
+                left_out.push(block);
+            }
+        }
+        let trained = d.train[pick()] == Further::Trained;
+        let precision = d.recipe.precision[pick()];
+        let (alpha, temperature) = (d.recipe.alpha[pick()], d.recipe.temperature[pick()]);
+        // What is not trained learns from nobody.
+        let distillation = (trained && alpha > 0.0).then_some(Distillation { alpha, temperature });
+        let base = Arc::clone(&self.base);
+        Candidate {
+            architecture: Design::Model(Variant { base, resolution, left_out, widths, trained }),
+            recipe: CompressionRecipe { prune, precision, distillation },
+        }
+    }
+
+    /// The least of each cost. `None` if the smallest variant is no network.
+    pub fn least(&self) -> Option<Extent> {
+        Some(self.extent_of(&self.smallest()?))
+    }
+
+    /// The greatest of each cost; see [`ModelSpace::least`].
+    pub fn greatest(&self) -> Option<Extent> {
+        Some(self.extent_of(&self.greatest_network()?))
+    }
+
+    /// A lower bound, in bytes, of the peak memory of every candidate: the smallest image.
+    pub fn least_peak_memory(&self) -> u64 {
+        let side = self.sides.iter().copied().min().unwrap_or(1);
+        u64::from(self.data.channels) * u64::from(side).pow(2) * self.bytes(u64::min)
+    }
+
+    /// An upper bound, in bytes, of the peak memory of every candidate. `u64::MAX` if it is not
+    /// known.
+    pub fn greatest_peak_memory(&self) -> u64 {
+        let network = self.greatest_network();
+        let peak = network.map(|network| network.cost().peak_elements);
+        peak.map_or(u64::MAX, |elements| elements * self.bytes(u64::max))
+    }
+
+    fn bytes(&self, pick: fn(u64, u64) -> u64) -> u64 {
+        let bytes = self.definition.recipe.precision.iter().map(|p| p.weight_bytes());
+        bytes.reduce(pick).unwrap_or(1)
+    }
+
+    fn extent_of(&self, network: &Graph) -> Extent {
+        let cost = network.cost();
+        Extent { macs: cost.macs, parameters: cost.parameters }
+    }
+
+    /// The smallest input, every block left out that may be, and as few channels as possible.
+    fn smallest(&self) -> Option<Graph> {
+        let d = &self.definition;
+        let width = d.width.iter().copied().fold(1.0, f64::min);
+        let all = d.blocks.iter().all(|option| *option == BlockOption::Kept);
+        let left_out = if all { Vec::new() } else { (0..self.base.blocks.len()).collect() };
+        let resolution = *self.sides.iter().min()?;
+        let widths = vec![width; self.stages];
+        let prune = d.recipe.prune.iter().copied().fold(0.0, f64::max);
+        let graph = Variant { resolution, left_out, widths, ..self.whole() }.graph().ok()?;
+        Some(crate::pruned(graph, &vec![prune; self.stages]))
+    }
+
+    /// The largest input, and as many blocks and channels as possible.
+    fn greatest_network(&self) -> Option<Graph> {
+        let d = &self.definition;
+        let width = d.width.iter().copied().fold(0.0, f64::max);
+        let prune = d.recipe.prune.iter().copied().fold(1.0, f64::min);
+        let widths = vec![width; self.stages];
+        let graph = Variant { widths, ..self.whole() }.graph().ok()?;
+        Some(crate::pruned(graph, &vec![prune; self.stages]))
+    }
+}
+
+/// What keeps a network from classifying images of these data.
+fn fits(network: &Graph, head: Head, data: DataShape) -> Result<(), String> {
+    let names = |ids: &mut dyn Iterator<Item = edgesmith_graph::ValueId>| {
+        let names: Vec<&str> = ids.map(|id| &*network.value(id).name).collect();
+        names.join(", ")
+    };
+    if network.inputs().len() != 1 {
+        let names = names(&mut network.inputs());
+        return Err(format!(
+            "it has {} inputs ({names}); a study trains networks of one",
+            network.inputs().len()
+        ));
+    }
+    if network.outputs().len() != 1 {
+        let names = names(&mut network.outputs().iter().copied());
+        let count = network.outputs().len();
+        return Err(format!("it has {count} outputs ({names}); a study trains networks of one"));
+    }
+    let input = network.input();
+    if input.space().len() != 2 {
+        return Err(format!("its input is {input}; a study trains networks that read images"));
+    }
+    if input.space()[0] != input.space()[1] {
+        return Err(format!(
+            "its input is {input}; a study trains networks that read square images"
+        ));
+    }
+    if input.channels() != data.channels {
+        let (takes, have) = (input.channels(), data.channels);
+        return Err(format!("it reads images of {takes} channels, but the data have {have}"));
+    }
+    let output = network.output();
+    if output.positions() != 1 {
+        return Err(format!(
+            "its output is {output}; a study trains classifiers, whose output is one number for each class"
+        ));
+    }
+    if !output.space().is_empty() {
+        return Err(format!(
+            "its output is {output}; let it end in a flatten, so that it is {}",
+            output.channels()
+        ));
+    }
+    let (gives, classes) = (output.channels(), data.classes);
+    if head == Head::Kept && gives != classes {
+        let mend = match last_layer(network) {
+            Some(_) => "write head = \"new\" in [space] to replace its last layer",
+            None => "its last layer cannot be replaced, so it needs other data",
+        };
+        return Err(format!("it gives {gives} classes, but the data have {classes}; {mend}"));
+    }
+    Ok(())
+}
+
+fn no_last_layer() -> String {
+    "the network does not end in a linear layer or convolution that could be replaced; leave head \
+     out"
+    .to_owned()
+}
+
+fn choices(d: &ModelDefinition, sides: &[u32], stages: usize, blocks: usize) -> Vec<Choice> {
+    let mut all = vec![choice("resolution", sides)];
+    for stage in 1..=stages {
+        all.push(choice(&format!("stage{stage}.width"), &d.width));
+        all.push(choice(&format!("stage{stage}.prune"), &d.recipe.prune));
+    }
+    let options: Vec<&str> = d.blocks.iter().map(|option| option.name()).collect();
+    all.extend((1..=blocks).map(|block| choice(&format!("block{block}"), &options)));
+    let options: Vec<&str> = d.train.iter().map(|option| option.name()).collect();
+    all.push(choice("train", &options));
+    let precision: Vec<&str> = d.recipe.precision.iter().map(|p| p.name()).collect();
+    all.push(choice("precision", &precision));
+    all.push(Choice { name: "alpha".to_owned(), options: texts(&d.recipe.alpha) });
+    all.push(Choice { name: "temperature".to_owned(), options: texts(&d.recipe.temperature) });
+    all
+}
