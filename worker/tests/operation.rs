@@ -46,6 +46,7 @@ fn trained(graph: &Graph, weights: Weights, epochs: u32, digits: &Dataset) -> We
         epochs,
         until: epochs,
         learning_rate: 5e-3,
+        first: None,
         shuffle_seed: [1; 32],
         distillation: None,
         device: TrainDevice::Flex,

@@ -1,7 +1,7 @@
 //! Reads the network of a study on a network of one's own: its structure, which travels with the
 //! study, and its weights, which are uploaded.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::Context as _;
 use edgesmith_common::ArtifactHash;
@@ -9,6 +9,8 @@ use edgesmith_common::spec::{ModelFile, PortName};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
 use edgesmith_graph::{Graph, Weights};
+use edgesmith_onnx::read::{Port, PortAxis};
+use edgesmith_onnx::{Imported, ReadOptions};
 use edgesmith_train::safetensors;
 
 /// Largest file of a network, bytes.
@@ -32,13 +34,20 @@ struct Read {
 }
 
 impl Network {
-    /// Reads a file: the weights of a trial of a study on a user's network, which hold the structure
-    /// too.
+    /// Reads a file: ONNX, whose tensors may be in files beside it, or the weights of a trial of a
+    /// study on a user's network, which hold the structure too.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let failed = |e: String| invalid(format!("failed to read the network: {e}"));
         let bytes = files::read(path, MAX_NETWORK).map_err(|e| failed(e.to_string()))?;
         let shown = path.display();
-        let read = of_weights(&bytes).map_err(|error| failed(format!("{shown}: {error:#}")))?;
+        let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+        let read = if is_weights { of_weights(&bytes) } else { of_onnx(&bytes, path) };
+        let mut read = read.map_err(|error| failed(format!("{shown}: {error:#}")))?;
+        // Losses take the numbers before a softmax, and it changes no answer.
+        let logits = read.graph.without_final_softmax();
+        if let Some(graph) = logits.map_err(|error| failed(format!("{shown}: {error}")))? {
+            read.graph = graph;
+        }
         read.weights.check(&read.graph).map_err(|error| failed(format!("{shown}: {error}")))?;
         let weights = safetensors::to_bytes(&read.weights, &[]);
         let Read { graph, inputs, outputs, classes, .. } = read;
@@ -52,6 +61,40 @@ impl Network {
         };
         Ok(Self { file, weights })
     }
+}
+
+/// Reads an ONNX file, and the files beside it that hold its tensors.
+fn of_onnx(bytes: &[u8], path: &Path) -> anyhow::Result<Read> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let external = |name: &str| {
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside {
+            return Err(format!("{name:?} is not in the network's folder; put it there"));
+        }
+        files::read(&folder.join(name), MAX_NETWORK).map_err(|error| error.to_string())
+    };
+    let options = ReadOptions { external: Some(&external), ..ReadOptions::default() };
+    let Imported { graph, weights, inputs, outputs, about, .. } =
+        edgesmith_onnx::read(bytes, &options)?;
+    let port = |port: Port| PortName {
+        axes: port
+            .axes
+            .iter()
+            .map(|axis| match axis {
+                PortAxis::Of(axis) => Some(*axis),
+                PortAxis::Batch(_) | PortAxis::One => None,
+            })
+            .collect(),
+        name: port.name,
+    };
+    let metadata = about.metadata.into_iter().collect();
+    Ok(Read {
+        inputs: inputs.into_iter().map(port).collect(),
+        outputs: outputs.into_iter().map(port).collect(),
+        classes: safetensors::class_names(&metadata),
+        graph,
+        weights,
+    })
 }
 
 /// Reads a file of weights whose metadata has the structure.

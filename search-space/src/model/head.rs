@@ -14,7 +14,9 @@ pub fn last_layer(graph: &Graph) -> Option<NodeId> {
             Op::Linear(_) => return Some(id),
             Op::Conv(conv) => return (conv.groups == Groups::Equal(1)).then_some(id),
             Op::GlobalAveragePool(_) => value = node.inputs[0],
-            Op::Flatten(_) if one_each() => value = node.inputs[0],
+            Op::Flatten(_) | Op::Reshape(_) | Op::Transpose(_) if one_each() => {
+                value = node.inputs[0];
+            }
             _ => return None,
         }
     }

@@ -178,6 +178,7 @@ impl Pipeline {
             epochs,
             until: trial.rung.unwrap_or(epochs),
             learning_rate: study.work.training.learning_rate,
+            first: head_alone(study),
             shuffle: Purpose::Shuffle(number),
             teacher: candidate.recipe.distillation.zip(soft_targets.as_deref()),
         };
@@ -251,6 +252,7 @@ impl Pipeline {
             epochs: run.study.work.training.fine_tune_epochs,
             until: run.study.work.training.fine_tune_epochs,
             learning_rate: run.study.work.training.fine_tune_learning_rate,
+            first: None,
             shuffle: Purpose::FineTune(number),
             teacher: candidate.recipe.distillation.zip(soft_targets),
         })?;
@@ -299,6 +301,7 @@ impl Pipeline {
                 epochs: *epochs,
                 until: *epochs,
                 learning_rate: study.work.training.learning_rate,
+                first: head_alone(study),
                 shuffle: Purpose::TeacherShuffle,
                 teacher: None,
             })?,
@@ -465,6 +468,12 @@ fn is_trained(candidate: &Candidate) -> bool {
         Design::Staged(_) => true,
         Design::Model(variant) => variant.trained,
     }
+}
+
+/// The parameters of a new last layer, if they learn alone in the first epochs.
+fn head_alone<'a>(study: &Study<'a>) -> Option<(&'a [String], u32)> {
+    let (space, model) = (study.work.space.model()?, study.work.model.as_ref()?);
+    (model.head_epochs > 0).then_some((&space.base().fresh[..], model.head_epochs))
 }
 
 /// Weights that are used as they are.

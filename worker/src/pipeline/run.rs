@@ -68,6 +68,8 @@ pub struct Phase<'a> {
     /// Epochs at which this run stops.
     pub until: u32,
     pub learning_rate: f64,
+    /// Parameters that learn alone in the first epochs, and in how many.
+    pub first: Option<(&'a [String], u32)>,
     pub shuffle: Purpose,
     pub teacher: Option<(Distillation, &'a SoftTargets)>,
 }
@@ -96,6 +98,7 @@ impl Run<'_> {
             epochs: phase.epochs,
             until: phase.until,
             learning_rate: phase.learning_rate,
+            first: phase.first,
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             device: self.device,

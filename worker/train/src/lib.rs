@@ -78,6 +78,9 @@ pub struct TrainRequest<'a> {
     pub until: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// The parameters that learn alone in the first epochs, and in how many; `None` if all learn
+    /// from the start.
+    pub first: Option<(&'a [String], u32)>,
     /// Seed for the order of the images.
     pub shuffle_seed: [u8; 32],
     /// The distillation settings and the teacher's logits of these views of these images.
@@ -283,6 +286,8 @@ fn take_steps(
     let distillation = request.distillation.map(|(distillation, _)| distillation);
     let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
     for epoch in start.epochs..until {
+        let alone = request.first.filter(|(_, epochs)| epoch < *epochs);
+        optimizer.learn_only(&network, alone.map(|(names, _)| names));
         let mut sum = 0.0;
         let mut seen = 0;
         let mut unread: Vec<(StepLoss, usize)> = Vec::new();

@@ -29,6 +29,8 @@ pub(super) struct NetworkOptimizer {
     steps: usize,
     /// The moments of each parameter, flat, in the order of [`Rule::moments`].
     moments: HashMap<ParamId, Vec<Tensor<1>>>,
+    /// The only parameters that learn; `None` if all do.
+    learning: Option<HashSet<ParamId>>,
 }
 
 enum Rule {
@@ -83,9 +85,18 @@ impl NetworkOptimizer {
             Some((name, _)) => Err(TrainError::Checkpoint { name }),
             None => {
                 let decayed = network.decayed().into_iter().collect();
-                Ok(Self { rule, decayed, steps, moments: remembered })
+                Ok(Self { rule, decayed, steps, moments: remembered, learning: None })
             }
         }
+    }
+
+    /// From now on, only the parameters of these names learn; `None`: all do.
+    pub(super) fn learn_only(&mut self, network: &Network, names: Option<&[String]>) {
+        self.learning = names.map(|names| {
+            let all = network.parameters().into_iter();
+            let chosen = all.filter(|(name, ..)| names.contains(name));
+            chosen.map(|(_, id, _)| id).collect()
+        });
     }
 
     /// The network after one step along its gradients.
@@ -144,6 +155,9 @@ impl ModuleMapper for Step<'_> {
         let Some(gradient) = self.gradients.remove::<D>(id) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
+        if self.optimizer.learning.as_ref().is_some_and(|learning| !learning.contains(&id)) {
+            return Param::from_mapped_value(id, tensor, mapper);
+        }
         let trainable = tensor.is_require_grad();
         let stepped = Tensor::from_inner(self.stepped(id, tensor.inner(), gradient));
         let stepped = if trainable { stepped.require_grad() } else { stepped };

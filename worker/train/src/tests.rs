@@ -11,7 +11,7 @@ use std::time::Duration;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
-use edgesmith_graph::{Conv, GlobalAveragePool, Graph};
+use edgesmith_graph::{Conv, GlobalAveragePool, Graph, Role};
 use edgesmith_search_space::Operation;
 
 use super::*;
@@ -84,6 +84,7 @@ fn request<'a>(
         epochs: 2,
         until: 2,
         learning_rate: 1e-2,
+        first: None,
         shuffle_seed: [2; 32],
         distillation: None,
         device: TrainDevice::Flex,
@@ -596,4 +597,31 @@ fn images_are_resized_to_the_network() {
     let shape = edgesmith_search_space::DataShape { channels: 3, classes: 3 };
     let graph = architecture.graph(shape).unwrap();
     assert!(run(request(&graph, &data, &views, &spec)).is_ok());
+}
+
+#[test]
+fn chosen_parameters_learn_alone_in_the_first_epochs() {
+    let (graph, data) = (tiny_graph(), colours());
+    let spec = spec();
+    let views = views(&spec);
+    let head = ["classifier.weight", "classifier.bias"].map(str::to_owned);
+    let whole = TrainRequest { first: Some((&head, 1)), ..request(&graph, &data, &views, &spec) };
+    let learned = |weights: &Weights| -> Vec<String> {
+        let start = &whole.start.weights.arrays;
+        let observed = [Role::Mean, Role::Variance];
+        let trained = graph.parameters().filter(|(_, parameter)| {
+            let name = &*parameter.name;
+            !observed.contains(&parameter.role) && weights.arrays[name] != start[name]
+        });
+        trained.map(|(_, parameter)| parameter.name.to_string()).collect()
+    };
+    let first = run(TrainRequest { until: 1, ..whole.clone() }).unwrap();
+    assert_eq!(learned(&first.weights), head);
+    let through = run(whole.clone()).unwrap();
+    assert!(learned(&through.weights).len() > 10);
+    // It may stop and continue in between.
+    let Trained { weights, moments, images_seen, .. } = first;
+    let start = Checkpoint { weights, moments, epochs: 1, images_seen, seconds: 0.0 };
+    let rest = run(TrainRequest { start, ..whole }).unwrap();
+    assert_eq!(rest.weights, through.weights);
 }

@@ -63,6 +63,7 @@ impl Throughput {
             epochs: u32::MAX,
             until: u32::MAX,
             learning_rate: spec.learning_rate,
+            first: None,
             shuffle_seed: [2; 32],
             distillation: None,
             device,
