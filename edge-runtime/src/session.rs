@@ -24,6 +24,15 @@ pub enum Tensor<'a> {
     Fp32(&'a [f32]),
 }
 
+impl<'a> From<&'a Numbers> for Tensor<'a> {
+    fn from(numbers: &'a Numbers) -> Self {
+        match numbers {
+            Numbers::Bytes(bytes) => Self::Bytes(bytes),
+            Numbers::Fp32(numbers) => Self::Fp32(numbers),
+        }
+    }
+}
+
 /// Runs one model, one example at a time.
 pub struct Session {
     isa: Isa,
@@ -179,14 +188,7 @@ impl Session {
     /// # Errors
     /// If the test vector does not fit the model.
     pub fn difference(&mut self, test: &TestVector) -> Result<f32, InputError> {
-        let tensors: Vec<Tensor> = test
-            .inputs
-            .iter()
-            .map(|numbers| match numbers {
-                Numbers::Bytes(bytes) => Tensor::Bytes(bytes),
-                Numbers::Fp32(numbers) => Tensor::Fp32(numbers),
-            })
-            .collect();
+        let tensors: Vec<Tensor> = test.inputs.iter().map(Tensor::from).collect();
         self.run_on(&tensors)?;
         let pairs = self.outputs().flatten().zip(test.outputs.iter().flatten());
         Ok(pairs.map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max))

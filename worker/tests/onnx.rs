@@ -157,7 +157,7 @@ fn the_engine_computes_what_a_graph_does() {
     for seed in 0..GRAPHS {
         let graph = random_graph(seed);
         let (weights, images) = (random_weights(&graph, seed), pictures(&graph, seed));
-        let interface = Interface::image(&normalization(&graph));
+        let interface = Interface::of(&graph, Some(&normalization(&graph)));
         let mut calibration = Calibration::new(&graph, &weights);
         images.iter().for_each(|image| calibration.observe(normalized(&graph, image)).unwrap());
         let quantization = calibration.finish((-2.0, 2.0)).unwrap();

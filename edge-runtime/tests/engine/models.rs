@@ -85,11 +85,7 @@ pub fn arrays(model: &Model, seed: u64) -> Vec<Numbers> {
 
 /// Arrays as a session takes them.
 pub fn tensors(arrays: &[Numbers]) -> Vec<Tensor<'_>> {
-    let tensor = |array| match array {
-        &Numbers::Bytes(ref bytes) => Tensor::Bytes(bytes),
-        Numbers::Fp32(numbers) => Tensor::Fp32(numbers),
-    };
-    arrays.iter().map(tensor).collect()
+    arrays.iter().map(Tensor::from).collect()
 }
 
 /// A model in fp32 with up to `most_nodes` nodes.

@@ -14,7 +14,9 @@ use edgesmith_graph::{Graph, Weights};
 use crate::evaluate::{RunError, calibrate};
 
 use edge::input_spec;
-pub use edge::{InputForm, Interface, LiftError, Lifted, LowerError, lift, lower, lower_as};
+pub use edge::{
+    InputForm, Interface, LiftError, Lifted, LowerError, OutputForm, lift, lower, lower_as,
+};
 
 /// The fp32 model of a trained network: folded, then lowered.
 ///

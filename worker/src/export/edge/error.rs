@@ -12,8 +12,16 @@ pub enum LowerError {
         value: String,
     },
     /// The network has another number of inputs.
-    #[error("the network has {given} inputs, but {expected} was expected")]
+    #[error("the network has another number of inputs: {given}, not {expected}")]
     Inputs {
+        /// How many the network has.
+        given: usize,
+        /// How many it should have.
+        expected: usize,
+    },
+    /// The network has another number of outputs.
+    #[error("the network has another number of outputs: {given}, not {expected}")]
+    Outputs {
         /// How many the network has.
         given: usize,
         /// How many it should have.

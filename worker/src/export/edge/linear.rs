@@ -1,8 +1,8 @@
-//! Linear layers. Those of a vector at the end of the network compute logits, which are not
-//! requantized; those at several positions are convolutions with kernels of one position.
+//! Linear layers. Those of a vector at the end of the network, or before a softmax, compute logits,
+//! which are not requantized; those at several positions are convolutions with kernels of one position.
 
 use edgesmith_edge_runtime as edge;
-use edgesmith_graph::Linear;
+use edgesmith_graph::{Linear, NodeId, Op};
 
 use super::{Integer, Lower, LowerError, Site};
 
@@ -20,7 +20,7 @@ impl Lower for Linear {
     fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError> {
         let integers = site.integers()?;
         let vector = site.input_shape().space().is_empty();
-        if vector && site.clip.is_none() && site.graph.outputs().contains(&site.output) {
+        if vector && site.clip.is_none() && is_last(site) {
             let input = site.input_scale(0);
             let logit_scale = integers.scales.iter().map(|scale| (scale * input) as f32).collect();
             let linear = layer(site, integers.weight, integers.bias);
@@ -32,6 +32,14 @@ impl Lower for Linear {
         let clamp = site.clamp()?;
         Ok(Integer::Layer(edge::IntConv { conv, weight_scale, requantize, clamp }.into()))
     }
+}
+
+/// Whether its output is one of the network's, or only a softmax reads it, which computes in fp32.
+fn is_last(site: &Site<'_>) -> bool {
+    let readers = &site.graph.readers()[site.output.index()];
+    let softmax = |id: &NodeId| matches!(site.graph.node(*id).op, Op::Softmax(_));
+    site.graph.outputs().contains(&site.output)
+        || (!readers.is_empty() && readers.iter().all(softmax))
 }
 
 fn layer<W, B>(site: &Site<'_>, weight: Vec<W>, bias: Vec<B>) -> edge::Linear<W, B> {

@@ -14,6 +14,7 @@ use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
     self as graph, Affine, Clip, Graph, Node, Op, Quantization, ValueId, Weights,
 };
+use edgesmith_onnx::read::{Imported, Port, PortAxis};
 
 pub use error::LowerError;
 pub use lift::{LiftError, Lifted, lift};
@@ -95,26 +96,77 @@ layers! {
 pub struct Interface {
     /// One per input of the network.
     pub inputs: Vec<InputForm>,
-    /// For each output of the network, which axis of it axis `i` of its array is. Empty if the
-    /// arrays have the order of the axes that the network has: channels first.
-    pub output_orders: Vec<Vec<u32>>,
+    /// One per output of the network.
+    pub outputs: Vec<OutputForm>,
 }
 
 /// How arrays for an input come from outside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputForm {
+    /// What the model calls it.
+    pub name: String,
     /// Constants for bytes; `None` if the arrays are in fp32.
     pub normalization: Option<Normalization>,
-    /// Which axis of the input axis `i` of the array is. Empty for the order that it has.
+    /// Which axis of the input axis `i` of the array is; 0 is the channels.
+    pub order: Vec<u32>,
+}
+
+/// How arrays of an output are handed out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputForm {
+    /// What the model calls it.
+    pub name: String,
+    /// Which axis of the output axis `i` of the array is; 0 is the channels.
     pub order: Vec<u32>,
 }
 
 impl Interface {
-    /// One input of bytes, and all arrays channels first.
+    /// Inputs and outputs as the graph has them, channels first. All inputs are bytes with these
+    /// constants, or all are in fp32.
     #[must_use]
-    pub fn image(normalization: &Normalization) -> Self {
-        let form = InputForm { normalization: Some(normalization.clone()), order: Vec::new() };
-        Self { inputs: vec![form], output_orders: Vec::new() }
+    pub fn of(graph: &Graph, normalization: Option<&Normalization>) -> Self {
+        let name = |id: ValueId| graph.value(id).name.to_string();
+        let order = |id: ValueId| (0..graph.shape(id).sizes().len() as u32).collect();
+        let input = |id: ValueId| InputForm {
+            name: name(id),
+            normalization: normalization.cloned(),
+            order: order(id),
+        };
+        let output = |&id: &ValueId| OutputForm { name: name(id), order: order(id) };
+        Self {
+            inputs: graph.inputs().map(input).collect(),
+            outputs: graph.outputs().iter().map(output).collect(),
+        }
+    }
+
+    /// Inputs and outputs as an ONNX file has them, in fp32. Axes of size 1 that the graph does not
+    /// have, and that of the examples, are left out.
+    #[must_use]
+    pub fn imported(imported: &Imported) -> Self {
+        let graph = &imported.graph;
+        let order = |port: &Port, id: ValueId| {
+            let axes = port.axes.iter().filter_map(|axis| match axis {
+                PortAxis::Of(axis) => Some(*axis),
+                PortAxis::Batch(_) | PortAxis::One => None,
+            });
+            let mut order: Vec<u32> = axes.collect();
+            // The graph may have axes of size 1 that the file does not have.
+            let all = 0..graph.shape(id).sizes().len() as u32;
+            order.extend(all.filter(|axis| !port.axes.contains(&PortAxis::Of(*axis))));
+            order
+        };
+        let inputs = imported.inputs.iter().zip(graph.inputs());
+        let outputs = imported.outputs.iter().zip(graph.outputs());
+        let input = |(port, id): (&Port, ValueId)| InputForm {
+            name: port.name.clone(),
+            normalization: None,
+            order: order(port, id),
+        };
+        let output = |(port, &id): (&Port, &ValueId)| OutputForm {
+            name: port.name.clone(),
+            order: order(port, id),
+        };
+        Self { inputs: inputs.map(input).collect(), outputs: outputs.map(output).collect() }
     }
 }
 
@@ -134,7 +186,7 @@ pub fn lower(
     normalization: &Normalization,
 ) -> Result<edge::Model, LowerError> {
     input_spec(graph, normalization)?;
-    lower_as(graph, weights, quantization, &Interface::image(normalization))
+    lower_as(graph, weights, quantization, &Interface::of(graph, Some(normalization)))
 }
 
 /// The model of a network that is folded already: in integers as `quantization` annotates it, or in
@@ -180,17 +232,16 @@ pub fn lower_as(
         let inputs = Vec::new();
         lowering.node(Site { graph, weights, quantization, node, clip, output, inputs })?;
     }
-    let mut outputs = Vec::with_capacity(graph.outputs().len());
-    for (index, &id) in graph.outputs().iter().enumerate() {
+    let (given, expected) = (graph.outputs().len(), interface.outputs.len());
+    if given != expected {
+        return Err(LowerError::Outputs { given, expected });
+    }
+    let outputs = graph.outputs().iter().zip(&interface.outputs).map(|(id, form)| {
         let Forms { float, bytes } = lowering.forms[id.index()];
         let value = float.or(bytes.map(|(value, _)| value)).expect("every value is lowered");
-        let axes = 1 + graph.shape(id).space().len();
-        let mut output = edge::Output::new(&graph.value(id).name, value, axes);
-        if let Some(order) = interface.output_orders.get(index).filter(|order| !order.is_empty()) {
-            output.order = order.clone();
-        }
-        outputs.push(output);
-    }
+        edge::Output { name: form.name.clone(), value, order: form.order.clone() }
+    });
+    let outputs = outputs.collect();
     let Lowering { inputs, nodes, .. } = lowering;
     let (rounding, notes) = (edge::Rounding::Once, edge::Notes::default());
     Ok(edge::Model { inputs, nodes, outputs, rounding, notes })
@@ -240,7 +291,7 @@ struct Forms {
 
 impl Lowering<'_> {
     fn input(&mut self, id: ValueId, form: &InputForm) -> Result<(), LowerError> {
-        let (value, graph_shape) = (self.graph.value(id), self.graph.shape(id));
+        let graph_shape = self.graph.shape(id);
         let element = match self.quantization {
             None => edge::Element::Fp32,
             Some(quantization) => {
@@ -256,13 +307,10 @@ impl Lowering<'_> {
                 edge::Array::Bytes(edge::Normalization::new(mean, std, element))
             }
         };
-        let name = value.name.to_string();
+        let name = form.name.clone();
         let refused = |problem| edge::ModelError::Input { name: name.clone(), problem };
         let shape = edge::Shape::new(&graph_shape.sizes()).map_err(refused)?;
-        let order = match &form.order[..] {
-            [] => (0..shape.axes() as u32).collect(),
-            order => order.to_vec(),
-        };
+        let order = form.order.clone();
         let number = edge::ValueId(self.inputs.len() as u32);
         self.keep(id, number, element);
         self.inputs.push(edge::Input { name, shape, order, array, element });

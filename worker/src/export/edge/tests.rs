@@ -7,7 +7,7 @@ use edge::Session;
 use edgesmith_compress::{QuantizeError, fold};
 use edgesmith_graph::{
     Add, Concat, Evaluator, Flatten, Function, GraphBuilder, Map, MatrixProduct, MaxPool, Place,
-    Reshape, Shape, WindowAxis,
+    Rebuild, Reshape, Shape, Softmax, WindowAxis,
 };
 use edgesmith_search_space::{Architecture, DataShape, MAX_VALUE_ELEMENTS};
 use edgesmith_testing::{
@@ -270,13 +270,32 @@ fn operations_without_a_form_in_integers_run_in_fp32_between() {
     }
 }
 
+/// No byte lies between the logits and their shares.
+#[test]
+fn a_softmax_reads_logits_in_fp32() {
+    let graph = residual_graph();
+    let mut rebuild = Rebuild::new(&graph);
+    graph.nodes().for_each(|(id, _)| rebuild.copy(id).unwrap());
+    let output = graph.outputs()[0];
+    let scores = rebuild.value(output);
+    let softmax = Softmax { axis: 0, log: false };
+    let shares = rebuild.builder.node("shares", softmax, &[scores], &[], Place::default()).unwrap();
+    rebuild.replace(output, shares);
+    let graph = rebuild.finish().unwrap();
+    let weights = random_weights(&graph, 1);
+    let model = integer_model(&graph, &weights, &[random_bytes(&graph, 1)]).unwrap();
+    let names: Vec<&str> = model.nodes.iter().map(|node| node.layer.name()).collect();
+    assert_eq!(names[names.len() - 2..], ["linear in integers", "softmax"]);
+    let sum: f32 = logits(&model, &random_bytes(&graph, 2)).iter().sum();
+    assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+}
+
 #[test]
 fn inputs_and_outputs_have_types_and_orders_of_their_own() {
     let graph = mixed_graph();
-    let interface = Interface {
-        inputs: vec![InputForm { normalization: None, order: vec![1, 2, 0] }],
-        output_orders: vec![Vec::new(), vec![2, 1, 0]],
-    };
+    let mut interface = Interface::of(&graph, None);
+    interface.inputs[0].order = vec![1, 2, 0];
+    interface.outputs[1] = OutputForm { name: "shares".to_owned(), order: vec![2, 1, 0] };
     let model = lower_as(&graph, &Weights::default(), None, &interface).unwrap();
     assert_eq!(model.image(), None);
     let listed: Vec<f32> = (0..72).map(|i| (i as f32).sin()).collect();
@@ -294,7 +313,8 @@ fn inputs_and_outputs_have_types_and_orders_of_their_own() {
         })
         .collect();
     assert_close(session.output(1), &transposed, 1e-5);
-    let wrong = Interface { inputs: Vec::new(), output_orders: Vec::new() };
-    let error = lower_as(&graph, &Weights::default(), None, &wrong).unwrap_err();
-    assert_eq!(error.to_string(), "the network has 1 inputs, but 0 was expected");
+    assert_eq!(model.outputs[1].name, "shares");
+    interface.outputs.pop();
+    let error = lower_as(&graph, &Weights::default(), None, &interface).unwrap_err();
+    assert_eq!(error.to_string(), "the network has another number of outputs: 2, not 1");
 }
