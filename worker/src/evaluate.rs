@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use edgesmith_common::{Figures, Metric, Split};
 use edgesmith_compress::{Calibration, QuantizeError};
 use edgesmith_data::ImageSet;
-use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Session};
+use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Numbers, Session, Tensor};
 use edgesmith_graph::{Graph, Quantization, Weights};
 
 use crate::export::LowerError;
@@ -49,13 +49,57 @@ pub fn evaluate(
     let mut session = Session::new(model)?;
     let mut counts = Confusion::new(session.classes());
     let input = model.image().ok_or(InputError::NotAnImage)?;
-    each_image(set, &input, pause, |image, label| {
+    each_image(set, size(&input), pause, |image, label| {
         counts.add(usize::from(label), session.classify(image)?);
         Ok(())
     })?;
-    Ok(Figures::new()
-        .with(Metric::ACCURACY.on(split.clone()), counts.accuracy())
-        .with(Metric::F1_MACRO.on(split), counts.f1_macro()))
+    Ok(counts.figures(split))
+}
+
+/// A model that tells classes of images apart, whatever it reads and answers.
+pub struct Classifier<'a> {
+    /// It reads one input.
+    pub model: &'a Model,
+    /// Which of its outputs has a number per class.
+    pub output: usize,
+    /// Height and width of its images.
+    pub size: (usize, usize),
+    /// For each class of the data, its place in the output.
+    pub labels: &'a [usize],
+    /// What the model reads of an image of bytes `[channels][height][width]`.
+    pub prepare: &'a dyn Fn(&[u8]) -> Numbers,
+}
+
+/// Every figure of a classifier on `set`, as [`evaluate`].
+///
+/// # Errors
+/// If `pause` breaks, or the engine refuses the model or an image.
+///
+/// # Panics
+/// If a label of the set has no place in the output.
+pub fn evaluate_classifier(
+    classifier: &Classifier<'_>,
+    set: &ImageSet,
+    split: Split,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Figures, RunError> {
+    let Classifier { model, output, size, labels, prepare } = *classifier;
+    let mut session = Session::new(model)?;
+    let mut counts = Confusion::new(session.output(output).len());
+    each_image(set, size, pause, |image, label| {
+        let numbers = prepare(image);
+        session.run_on(&[match &numbers {
+            Numbers::Bytes(bytes) => Tensor::Bytes(bytes),
+            Numbers::Fp32(numbers) => Tensor::Fp32(numbers),
+        }])?;
+        let logits = session.output(output);
+        // The first of several equal ones.
+        let best = |best, (class, &logit)| if logit > logits[best] { class } else { best };
+        let chosen = logits.iter().enumerate().fold(0, best);
+        counts.add(labels[usize::from(label)], chosen);
+        Ok(())
+    })?;
+    Ok(counts.figures(split))
 }
 
 /// The quantization of a folded network that reads `input`, from the values that it computes on the
@@ -77,7 +121,7 @@ pub fn calibrate(
 ) -> Result<Quantization, RunError> {
     let mut calibration = Calibration::new(graph, weights);
     let plane = (input.height * input.width) as usize;
-    each_image(set, input, pause, |image, _| {
+    each_image(set, size(input), pause, |image, _| {
         let pixels = image.iter().enumerate();
         let example = pixels.map(|(i, &byte)| input.normalized(i / plane, byte)).collect();
         Ok(calibration.observe(example)?)
@@ -92,14 +136,19 @@ fn image_range(input: &InputSpec) -> (f32, f32) {
     })
 }
 
-/// Calls `f` with the bytes and the label of each image, resized to the input.
+/// Height and width of an image.
+fn size(input: &InputSpec) -> (usize, usize) {
+    (input.height as usize, input.width as usize)
+}
+
+/// Calls `f` with the bytes and the label of each image, resized to this height and width.
 fn each_image(
     set: &ImageSet,
-    input: &InputSpec,
+    size: (usize, usize),
     pause: &mut dyn FnMut() -> ControlFlow<()>,
     mut f: impl FnMut(&[u8], u16) -> Result<(), RunError>,
 ) -> Result<(), RunError> {
-    let images = set.resized(input.height as usize);
+    let images = set.resized_to(size);
     for (i, &label) in images.labels.iter().enumerate() {
         if i % CHUNK == 0 && pause().is_break() {
             return Err(RunError::Stopped);
@@ -129,6 +178,13 @@ impl Confusion {
 
     fn right(&self, class: usize) -> u64 {
         self.counts[class * self.classes + class]
+    }
+
+    /// The figures on a split.
+    fn figures(&self, split: Split) -> Figures {
+        Figures::new()
+            .with(Metric::ACCURACY.on(split.clone()), self.accuracy())
+            .with(Metric::F1_MACRO.on(split), self.f1_macro())
     }
 
     /// Share of correctly classified images, `0..=1`; 0 without images.

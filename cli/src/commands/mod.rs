@@ -8,13 +8,17 @@ use edgesmith_console::print_text;
 
 mod control;
 mod cover;
+mod evaluate;
 mod export;
 mod extend;
 mod front;
 mod import;
+mod inspect;
+mod measure;
 mod metrics;
 mod rename;
 mod retry;
+mod run;
 mod search;
 mod serve;
 mod status;
@@ -67,6 +71,14 @@ pub enum Command {
     Trials(trials::TrialsArgs),
     /// Show everything about one trial, or run it again
     Trial(trials::TrialArgs),
+    /// Show what a network is made of and what it costs
+    Inspect(inspect::Args),
+    /// Run a network on an image or on arrays of numbers
+    Run(run::Args),
+    /// Show the figures of a network on the data of a study
+    Evaluate(evaluate::Args),
+    /// Time a network on this machine, as a study does
+    Measure(measure::Args),
     /// Write the network of a trial, or a teacher, to a file
     Export(export::Args),
     /// Add finished trials of an earlier study to a study as known results
@@ -140,6 +152,10 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pareto(args) => front::run(args).await?,
         Command::Trials(args) => trials::list(args).await?,
         Command::Trial(args) => return trials::one(args).await,
+        Command::Inspect(args) => inspect::run(args).await?,
+        Command::Run(args) => run::run(args).await?,
+        Command::Evaluate(args) => evaluate::run(args).await?,
+        Command::Measure(args) => measure::run(args).await?,
         Command::Export(args) => export::run(args).await?,
         Command::Import(args) => import::run(args).await?,
         Command::Pause(args) => control::pause(args).await?,

@@ -1,11 +1,17 @@
 //! MODEL on the command line: a file, a trial (`digits/26`), or the teacher of a study
 //! (`digits/teacher`).
 
+mod opened;
+mod pixels;
+mod port;
 mod stored;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use opened::{Opened, Reading};
+pub use pixels::{PixelArgs, Pixels};
+pub use port::{Examples, Port};
 pub use stored::Stored;
 
 /// A network, as it is named on the command line.

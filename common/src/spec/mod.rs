@@ -438,3 +438,10 @@ pub struct MeasurementSpec {
     /// they would certainly break a latency limit.
     pub predict: bool,
 }
+
+impl Default for MeasurementSpec {
+    /// What a study measures if its file says nothing.
+    fn default() -> Self {
+        Self { warmup_runs: 10, min_runs: 50, min_seconds: 0.2, threads: 1, predict: true }
+    }
+}

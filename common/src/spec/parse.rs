@@ -557,12 +557,13 @@ fn read_teacher(
 
 fn read_measurement(root: &mut Table, m: &mut Mistakes) -> MeasurementSpec {
     let mut table = root.table_or_empty("measurement", m);
+    let usual = MeasurementSpec::default();
     let measurement = MeasurementSpec {
-        warmup_runs: table.within("warmup_runs", 10, (0, 100_000), m),
-        min_runs: table.within("min_runs", 50, (50, 1_000_000), m),
-        min_seconds: table.within("min_seconds", 0.2, (0.2, 3600.0), m),
-        threads: table.within("threads", 1, (1, 1), m),
-        predict: table.or("predict", true, m),
+        warmup_runs: table.within("warmup_runs", usual.warmup_runs, (0, 100_000), m),
+        min_runs: table.within("min_runs", usual.min_runs, (50, 1_000_000), m),
+        min_seconds: table.within("min_seconds", usual.min_seconds, (0.2, 3600.0), m),
+        threads: table.within("threads", usual.threads, (1, 1), m),
+        predict: table.or("predict", usual.predict, m),
     };
     table.finish(m);
     measurement

@@ -81,17 +81,25 @@ impl ImageSet {
     /// # Panics
     /// If `side` is 0.
     pub fn resized(&self, side: usize) -> ImageSet {
-        if (self.height, self.width) == (side, side) {
+        self.resized_to((side, side))
+    }
+
+    /// The same images of another height and width.
+    ///
+    /// # Panics
+    /// If one of them is 0.
+    pub fn resized_to(&self, (height, width): (usize, usize)) -> ImageSet {
+        if (self.height, self.width) == (height, width) {
             return self.clone();
         }
         let planes = self.len() * self.channels;
-        let mut resize = Resize::new((self.height, self.width), (side, side));
-        let mut pixels = vec![0; planes * side * side];
+        let mut resize = Resize::new((self.height, self.width), (height, width));
+        let mut pixels = vec![0; planes * height * width];
         let sources = self.pixels.chunks_exact(self.height * self.width);
-        for (from, to) in sources.zip(pixels.chunks_exact_mut(side * side)) {
+        for (from, to) in sources.zip(pixels.chunks_exact_mut(height * width)) {
             resize.plane(from, to);
         }
-        ImageSet { height: side, width: side, pixels, labels: self.labels.clone(), ..self.shape() }
+        ImageSet { height, width, pixels, labels: self.labels.clone(), ..self.shape() }
     }
 
     /// An empty set for images of this shape.

@@ -10,6 +10,7 @@ use edgesmith_compress::fold;
 use edgesmith_data::{ImageSet, Normalization};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Graph, Weights};
+use edgesmith_onnx::Imported;
 
 use crate::evaluate::{RunError, calibrate};
 
@@ -54,4 +55,13 @@ pub fn integer_model(
     let input = input_spec(&graph, normalization)?;
     let quantization = calibrate(&graph, &weights, &input, set, pause)?;
     Ok(lower(&graph, &weights, Some(&quantization), normalization)?)
+}
+
+/// The fp32 model of a network that was read from an ONNX file: folded, then lowered.
+///
+/// # Errors
+/// If the engine does not run one of the operations.
+pub fn imported_model(imported: &Imported) -> Result<Model, LowerError> {
+    let (graph, weights) = fold(&imported.graph, &imported.weights);
+    lower_as(&graph, &weights, None, &Interface::imported(imported))
 }
