@@ -10,7 +10,7 @@ use edgesmith_common::spec::TrainingSpec;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, number, print};
 use edgesmith_graph::{Graph, Groups, Op, Operation as _};
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
 use edgesmith_train::{Cores, Throughput, TrainDevice};
 use edgesmith_worker::slots;
 use serde::Serialize;
@@ -213,6 +213,8 @@ fn candidates() -> Vec<Candidate> {
         operation,
         stride,
         activation: Activation::Relu,
+        squeeze: 0,
+        skip: Skip::Add,
     };
     let candidate = |name, channels, resolution, stages| Candidate {
         name,

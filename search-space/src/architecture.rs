@@ -32,6 +32,51 @@ pub struct Stage {
     pub stride: u32,
     /// Activation inside the blocks.
     pub activation: Activation,
+    /// Squeeze-and-excitation in each block (Hu et al. 2018): the channels are squeezed to one in
+    /// so many. 0 for none.
+    #[serde(default)]
+    pub squeeze: u32,
+    /// How a block's input goes past it.
+    #[serde(default)]
+    pub skip: Skip,
+}
+
+/// How the input of a block goes past it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Skip {
+    /// It is added to the output of an inverted residual, where both have the same shape.
+    #[default]
+    Add,
+    /// It stands beside the output of any block without a stride, which gets more channels that way
+    /// (DenseNet, Huang et al. 2017).
+    Concat,
+}
+
+impl Skip {
+    /// Every way.
+    pub const ALL: [Skip; 2] = [Skip::Add, Skip::Concat];
+
+    /// The name in study files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Skip::Add => "add",
+            Skip::Concat => "concat",
+        }
+    }
+}
+
+impl FromStr for Skip {
+    type Err = ParseNameError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|skip| skip.name() == s)
+            .ok_or_else(|| ParseNameError::new("skip", s, Self::ALL.map(Self::name).to_vec()))
+    }
 }
 
 /// The operation of a block.
@@ -81,17 +126,24 @@ pub enum Activation {
     Relu,
     /// `min(max(x, 0), 6)`
     Relu6,
+    /// `x * min(max(x + 3, 0), 6) / 6` (MobileNetV3, Howard et al. 2019)
+    HardSwish,
+    /// `x / (1 + exp(-x))`
+    Silu,
 }
 
 impl Activation {
     /// Every activation.
-    pub const ALL: [Activation; 2] = [Activation::Relu, Activation::Relu6];
+    pub const ALL: [Activation; 4] =
+        [Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::Silu];
 
     /// The name in study files.
     pub fn name(self) -> &'static str {
         match self {
             Activation::Relu => "relu",
             Activation::Relu6 => "relu6",
+            Activation::HardSwish => "hard-swish",
+            Activation::Silu => "silu",
         }
     }
 }
@@ -166,7 +218,7 @@ pub enum ArchitectureError {
 /// This is the inference engine's limit.
 pub const MAX_VALUE_ELEMENTS: u64 = 1 << 24;
 
-/// `r8 stem16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 /2 relu6`
+/// `r8 stem16 | conv k3 w24 x2 relu | inverted-residual e4 k5 w32 x1 /2 hard-swish se4 concat`
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{} stem{}", self.resolution, self.stem_width)?;
@@ -180,6 +232,13 @@ impl fmt::Display for Architecture {
                 write!(f, " /{}", s.stride)?;
             }
             write!(f, " {}", s.activation.name())?;
+            if s.squeeze > 0 {
+                write!(f, " se{}", s.squeeze)?;
+            }
+            match s.skip {
+                Skip::Add => {}
+                Skip::Concat => f.write_str(" concat")?,
+            }
         }
         Ok(())
     }

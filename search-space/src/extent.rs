@@ -4,10 +4,10 @@
 //!
 //! Multiply-accumulates and parameters only grow with widths, kernels, expansions and depths, and
 //! only shrink with pruning. So for those choices the smallest or largest option is enough.
-//! Operation, stride, resolution and whether a stage is present depend on each other, so all their
-//! combinations are tried.
+//! Operation, stride, resolution, squeeze-and-excitation, the way past a block and whether a stage
+//! is present depend on each other, so all their combinations are tried.
 
-use crate::{ArchitectureError, Cost, Genotype, Precision, StagedSpace};
+use crate::{ArchitectureError, Cost, Genotype, Precision, Skip, StagedSpace};
 
 /// Largest number of combinations to try.
 const MAX_COMBINATIONS: u64 = 8_000;
@@ -52,20 +52,28 @@ impl StagedSpace {
     }
 
     /// An upper bound, in bytes, of the peak memory of every network of the space: at most three
-    /// feature maps are alive at a time, and none is larger than the widest layer at full
-    /// resolution.
+    /// feature maps are alive at a time (four where a block's input stands beside its output), and
+    /// none is larger than the widest layer at full resolution.
     pub fn greatest_peak_memory(&self) -> u64 {
         let d = self.definition();
         let most = |values: &[u32]| u64::from(values.iter().copied().max().unwrap_or(1));
         let mut inputs = most(&d.stem_width);
         let mut widest = inputs.max(u64::from(self.data().channels));
+        let mut alive = 3;
         for stage in &d.stages {
-            inputs = inputs.max(most(&stage.width));
+            // Each block of the stage stands beside all before it.
+            let concatenated = if stage.skip.contains(&Skip::Concat) {
+                alive = 4;
+                inputs + most(&stage.depth) * most(&stage.width)
+            } else {
+                0
+            };
+            inputs = inputs.max(most(&stage.width)).max(concatenated);
             widest = widest.max(inputs * most(&stage.expansion));
         }
         let widest = widest.max(u64::from(self.data().classes));
         let bytes = d.recipe.precision.iter().map(|p| p.weight_bytes()).max().unwrap_or(1);
-        3 * widest * most(&d.resolution).pow(2) * bytes
+        alive * widest * most(&d.resolution).pow(2) * bytes
     }
 
     fn extent(&self, end: End) -> Option<Extent> {
@@ -120,7 +128,7 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
         End::Greatest => (all.clone().min_by(by_number), all.clone().max_by(by_number)),
     };
     match field {
-        "operation" | "stride" | "resolution" => all.collect(),
+        "operation" | "stride" | "resolution" | "squeeze" | "skip" => all.collect(),
         // Depth 0 also removes the stage's stride, so it may make the network smaller or larger: it
         // is tried besides the smallest or largest other depth.
         "depth" => {

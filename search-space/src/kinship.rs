@@ -50,7 +50,7 @@ fn parts<'a>(graph: &'a Graph, place: &'a Place) -> impl Iterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, Architecture, DataShape, Operation, Stage};
+    use crate::{Activation, Architecture, DataShape, Operation, Skip, Stage};
 
     fn network(stem_width: u32, stages: &[(Operation, u32, u32, u32)]) -> Graph {
         let stages = stages
@@ -62,6 +62,8 @@ mod tests {
                 operation,
                 stride: 1,
                 activation: Activation::Relu,
+                squeeze: 0,
+                skip: Skip::Add,
             })
             .collect();
         let architecture = Architecture { resolution: 8, stem_width, stages };

@@ -31,7 +31,7 @@ mod variation;
 
 pub use architecture::{
     Activation, Architecture, ArchitectureError, MAX_VALUE_ELEMENTS, Operation, ParseNameError,
-    Stage,
+    Skip, Stage,
 };
 pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
 pub use cost::{Cost, training_work};

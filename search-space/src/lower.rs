@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 
 use edgesmith_graph::{
-    Add, BatchNormalization, Clip, Conv, GlobalAveragePool, Graph, GraphBuilder, Groups, Linear,
-    Place, Role, Shape, ValueId,
+    Add, BatchNormalization, Clip, Concat, Conv, Function, GlobalAveragePool, Graph, GraphBuilder,
+    GraphError, Groups, Linear, Map, Multiply, Op, Place, Role, Shape, ValueId,
 };
 
 use crate::names::LayerNames;
 use crate::{
-    Activation, Architecture, ArchitectureError, DataShape, MAX_VALUE_ELEMENTS, Operation, Stage,
+    Activation, Architecture, ArchitectureError, DataShape, MAX_VALUE_ELEMENTS, Operation, Skip,
+    Stage,
 };
 
 /// Epsilon of every batch normalisation.
@@ -73,34 +74,101 @@ impl Lowering {
             block: Some(block),
             part: Cow::Borrowed(part),
         };
-        let Stage { width, kernel, .. } = *stage;
+        let Stage { width, kernel, squeeze, .. } = *stage;
         let activation = Some(stage.activation);
+        let entry = self.head;
+        let channels = self.shape().channels();
         match stage.operation {
             Operation::Conv => {
-                self.conv(place("conv"), Conv::dense(kernel, stride), width, kernel, activation)
+                self.conv(place("conv"), Conv::dense(kernel, stride), width, kernel, activation)?;
+                self.squeeze_and_excite(&place, squeeze)?;
             }
             Operation::Separable => {
                 self.depthwise(place("depthwise"), kernel, stride, activation)?;
-                self.conv(place("pointwise"), Conv::dense(1, 1), width, 1, activation)
+                self.squeeze_and_excite(&place, squeeze)?;
+                self.conv(place("pointwise"), Conv::dense(1, 1), width, 1, activation)?;
             }
             Operation::InvertedResidual { expansion } => {
-                let entry = self.head;
-                let channels = self.shape().channels();
                 if expansion > 1 {
                     let hidden = channels * expansion;
                     self.conv(place("expand"), Conv::dense(1, 1), hidden, 1, activation)?;
                 }
                 self.depthwise(place("depthwise"), kernel, stride, activation)?;
+                self.squeeze_and_excite(&place, squeeze)?;
                 self.conv(place("project"), Conv::dense(1, 1), width, 1, None)?;
-                if stride == 1 && channels == width {
-                    let place = place("add");
-                    let name = LayerNames::of(&place).layer;
-                    let sum = self.builder.node(name, Add, &[entry, self.head], &[], place);
-                    self.head = sum.expect("both sides have the same shape");
-                }
-                Ok(())
             }
         }
+        let inverted = matches!(stage.operation, Operation::InvertedResidual { .. });
+        match stage.skip {
+            Skip::Add if inverted && stride == 1 && channels == width => {
+                let sum = self.join(place("add"), Add, [entry, self.head]);
+                self.head = sum.expect("both sides have the same shape");
+            }
+            Skip::Add => {}
+            Skip::Concat if stride == 1 => {
+                let [rows, columns] = [0, 1].map(|axis| self.shape().space()[axis]);
+                let place = place("concat");
+                check_size(LayerNames::of(&place).layer, [channels + width, rows, columns])?;
+                let both = self.join(place, Concat::channels(), [entry, self.head]);
+                self.head = both.expect("both sides have the same positions");
+            }
+            Skip::Concat => {}
+        }
+        Ok(())
+    }
+
+    /// A node that reads two values.
+    fn join(
+        &mut self,
+        place: Place,
+        op: impl Into<Op>,
+        inputs: [ValueId; 2],
+    ) -> Result<ValueId, GraphError> {
+        self.builder.node(LayerNames::of(&place).layer, op, &inputs, &[], place)
+    }
+
+    /// Multiplies each channel by a number between 0 and 1 that the means of all channels decide.
+    fn squeeze_and_excite(
+        &mut self,
+        place: &impl Fn(&'static str) -> Place,
+        squeeze: u32,
+    ) -> Result<(), ArchitectureError> {
+        if squeeze == 0 {
+            return Ok(());
+        }
+        let value = self.head;
+        let channels = self.shape().channels();
+        let squeezed = (channels / squeeze).max(1);
+        self.alone(place("means"), GlobalAveragePool);
+        self.linear(place("squeeze"), squeezed)?;
+        self.alone(place("squeeze_relu"), Clip::RELU);
+        self.linear(place("excite"), channels)?;
+        let hard = Function::HardSigmoid { slope: 1.0 / 6.0, offset: 0.5 };
+        self.alone(place("excite_sigmoid"), Map { function: hard });
+        let scaled = self.join(place("scale"), Multiply, [value, self.head]);
+        self.head = scaled.expect("a factor for every channel");
+        Ok(())
+    }
+
+    /// A node without parameters after `head`, on which it fits whatever its shape is.
+    fn alone(&mut self, place: Place, op: impl Into<Op>) {
+        let name = LayerNames::of(&place).layer;
+        let output = self.builder.node(name, op, &[self.head], &[], place);
+        self.head = output.expect("it fits every value");
+    }
+
+    /// A fully connected layer on a vector, with a bias.
+    fn linear(&mut self, place: Place, outputs: u32) -> Result<(), ArchitectureError> {
+        let names = LayerNames::of(&place);
+        let inputs = self.shape().channels();
+        let weight = self.builder.parameter(names.weight, &[outputs, inputs], Role::Weight);
+        let too_large = |_| ArchitectureError::TooManyWeights { layer: names.layer.to_owned() };
+        let weight = weight.map_err(too_large)?;
+        let bias = self.builder.parameter(names.bias, &[outputs], Role::Bias);
+        let parameters = [weight, bias.expect("as many numbers as outputs")];
+        let output = self.builder.node(names.layer, Linear, &[self.head], &parameters, place);
+        self.head = output.expect("a row for every output");
+        Ok(())
     }
 
     fn depthwise(
@@ -155,9 +223,11 @@ impl Lowering {
             self.builder.node(names.normalized, op, &[convolved], &statistics, place.clone());
         self.head = normalized.expect("a normalisation of every filter");
         if let Some(activation) = activation {
-            let op = match activation {
-                Activation::Relu => Clip::RELU,
-                Activation::Relu6 => Clip::RELU6,
+            let op: Op = match activation {
+                Activation::Relu => Clip::RELU.into(),
+                Activation::Relu6 => Clip::RELU6.into(),
+                Activation::HardSwish => Map { function: Function::HardSwish }.into(),
+                Activation::Silu => Map { function: Function::Silu }.into(),
             };
             let activated = self.builder.node(names.activated, op, &[self.head], &[], place);
             self.head = activated.expect("an activation fits every value");
@@ -168,19 +238,9 @@ impl Lowering {
     /// Global average pooling and a fully connected layer, whose output is the logits.
     fn classifier(mut self, classes: u32) -> Result<Graph, ArchitectureError> {
         let place = |part| Place { stage: None, block: None, part: Cow::Borrowed(part) };
-        let features = self.shape().channels();
-        let pooled = self.builder.node("pool", GlobalAveragePool, &[self.head], &[], place("pool"));
-        let pooled = pooled.expect("pooling fits every value");
-        let too_large = |_| ArchitectureError::TooManyWeights { layer: "classifier".to_owned() };
-        let weight =
-            self.builder.parameter("classifier.weight", &[classes, features], Role::Weight);
-        let weight = weight.map_err(too_large)?;
-        let bias = self.builder.parameter("classifier.bias", &[classes], Role::Bias);
-        let parameters = [weight, bias.expect("as many numbers as classes")];
-        let place = place("classifier");
-        let logits = self.builder.node("classifier", Linear, &[pooled], &parameters, place);
-        let logits = logits.expect("a row for every class");
-        Ok(self.builder.finish(&[logits]).expect("every parameter is read"))
+        self.alone(place("pool"), GlobalAveragePool);
+        self.linear(place("classifier"), classes)?;
+        Ok(self.builder.finish(&[self.head]).expect("every parameter is read"))
     }
 
     fn shape(&self) -> &Shape {

@@ -16,6 +16,8 @@ pub struct LayerNames {
     pub layer: &'static str,
     /// `stage2.block1.expand.weight`
     pub weight: &'static str,
+    /// `classifier.bias`
+    pub bias: &'static str,
     /// Of the normalisation: its scale.
     pub gamma: &'static str,
     /// Its shift.
@@ -52,6 +54,7 @@ impl LayerNames {
         let part = |part: &str| -> &'static str { format!("{layer}.{part}").leak() };
         Self {
             weight: part("weight"),
+            bias: part("bias"),
             gamma: part("gamma"),
             beta: part("beta"),
             mean: part("mean"),

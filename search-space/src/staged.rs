@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::DataShape;
 use crate::{
     Activation, Architecture, Candidate, Choice, CompressionRecipe, Design, Distillation, Genotype,
-    Operation, Precision, Stage,
+    Operation, Precision, Skip, Stage,
 };
 
 mod largest;
@@ -43,6 +43,20 @@ pub struct StageSpace {
     pub stride: Vec<u32>,
     /// Activations.
     pub activation: Vec<Activation>,
+    /// Squeeze-and-excitation: into one of how many channels; 0 for none.
+    #[serde(default = "no_squeeze")]
+    pub squeeze: Vec<u32>,
+    /// How a block's input goes past it.
+    #[serde(default = "added")]
+    pub skip: Vec<Skip>,
+}
+
+fn no_squeeze() -> Vec<u32> {
+    vec![0]
+}
+
+fn added() -> Vec<Skip> {
+    vec![Skip::Add]
 }
 
 /// Options of the compression recipe.
@@ -82,6 +96,10 @@ const FIRST_CHOICES: [&str; 2] = ["resolution", "stem_width"];
 /// The choices of each stage, in genotype order.
 const STAGE_CHOICES: [&str; 8] =
     ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
+
+/// The choices of a stage that are there only if the study offers something else than the first
+/// value that it could have: genotypes of studies without them stay as they were. They come last.
+const OPTIONAL_CHOICES: [&str; 2] = ["squeeze", "skip"];
 
 /// Upper limits for new studies. Larger values are certainly mistakes.
 const MAX_SIZE: u32 = 4096;
@@ -153,6 +171,8 @@ impl StagedSpace {
             errors.check(&at("expansion"), &stage.expansion, sizes(1, 16), "a number from 1 to 16");
             errors.check(&at("stride"), &stage.stride, sizes(1, 2), "1 or 2");
             errors.check(&at("activation"), &stage.activation, |_| true, "");
+            errors.check(&at("squeeze"), &stage.squeeze, sizes(0, 64), "a number from 0 to 64");
+            errors.check(&at("skip"), &stage.skip, |_| true, "");
         }
         check_recipe(&mut errors, &definition.recipe);
         errors.into_result()?;
@@ -220,11 +240,29 @@ impl StagedSpace {
                 .expect("the space's check refuses unknown names");
             let (stride, activation) = (s.stride[pick()], s.activation[pick()]);
             prune.push(d.recipe.prune[pick()]);
-            stages.push(Stage { depth, width, kernel, operation, stride, activation });
+            let (squeeze, skip) = (s.squeeze[0], s.skip[0]);
+            stages.push(Stage {
+                depth,
+                width,
+                kernel,
+                operation,
+                stride,
+                activation,
+                squeeze,
+                skip,
+            });
         }
         let precision = d.recipe.precision[pick()];
         let (alpha, temperature) = (d.recipe.alpha[pick()], d.recipe.temperature[pick()]);
         let distillation = (alpha > 0.0).then_some(Distillation { alpha, temperature });
+        for (stage, s) in stages.iter_mut().zip(&d.stages) {
+            if offers_squeeze(s) {
+                stage.squeeze = s.squeeze[pick()];
+            }
+            if offers_skip(s) {
+                stage.skip = s.skip[pick()];
+            }
+        }
         let recipe = CompressionRecipe { prune, precision, distillation };
         (Architecture { resolution, stem_width, stages }, recipe)
     }
@@ -247,6 +285,8 @@ impl Architecture {
             }],
             stride: vec![s.stride],
             activation: vec![s.activation],
+            squeeze: vec![s.squeeze],
+            skip: vec![s.skip],
         };
         let definition = SpaceDefinition {
             resolution: vec![self.resolution],
@@ -287,6 +327,8 @@ fn check_recorded(d: &SpaceDefinition, data: DataShape) -> Result<(), Vec<SpaceE
         errors.check_recorded(&at("expansion"), &stage.expansion, expansion);
         errors.check_recorded(&at("stride"), &stage.stride, sizes(1, recorded::MAX_STRIDE));
         errors.check_recorded(&at("activation"), &stage.activation, |_| true);
+        errors.check_recorded(&at("squeeze"), &stage.squeeze, |v| *v <= recorded::MAX_SIZE);
+        errors.check_recorded(&at("skip"), &stage.skip, |_| true);
     }
     check_recorded_recipe(&mut errors, &d.recipe);
     errors.check_recorded("data.channels", &[data.channels], sizes(1, recorded::MAX_CHANNELS));
@@ -342,7 +384,27 @@ fn choices(d: &SpaceDefinition) -> Vec<Choice> {
     all.push(choice("precision", &precision));
     all.push(choice("alpha", &d.recipe.alpha));
     all.push(choice("temperature", &d.recipe.temperature));
+    for (i, s) in d.stages.iter().enumerate() {
+        let name = |field: &str| format!("stage{}.{field}", i + 1);
+        if offers_squeeze(s) {
+            all.push(choice(&name(OPTIONAL_CHOICES[0]), &s.squeeze));
+        }
+        if offers_skip(s) {
+            let skips: Vec<&str> = s.skip.iter().map(|skip| skip.name()).collect();
+            all.push(choice(&name(OPTIONAL_CHOICES[1]), &skips));
+        }
+    }
     all
+}
+
+/// Whether squeeze-and-excitation is a choice of the stage.
+fn offers_squeeze(stage: &StageSpace) -> bool {
+    stage.squeeze != no_squeeze()
+}
+
+/// Whether the way past a block is a choice of the stage.
+fn offers_skip(stage: &StageSpace) -> bool {
+    stage.skip != added()
 }
 
 pub fn choice<T: fmt::Display>(name: &str, values: &[T]) -> Choice {

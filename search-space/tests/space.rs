@@ -1,9 +1,9 @@
 //! Tests of the search space: lowering, cost, hash, variation and encoding.
 
-use edgesmith_graph::{Graph, Groups, Op};
+use edgesmith_graph::{Clip, Function, Graph, Groups, Map, Op};
 use edgesmith_search_space::{
-    Activation, Architecture, ArchitectureError, CellIdentity, CellSpace, Cost, DataShape,
-    Genotype, Operation, Precision, RecipeSpace, Space, SpaceDefinition, Stage, StageSpace,
+    Activation, Architecture, ArchitectureError, CellIdentity, CellSpace, Cost, DataShape, Design,
+    Genotype, Operation, Precision, RecipeSpace, Skip, Space, SpaceDefinition, Stage, StageSpace,
     StagedSpace, pruned, pruning,
 };
 use proptest::prelude::*;
@@ -13,7 +13,16 @@ use rand_chacha::ChaCha8Rng;
 const DATA: DataShape = DataShape { channels: 1, classes: 10 };
 
 fn stage(operation: Operation, depth: u32, width: u32, kernel: u32, stride: u32) -> Stage {
-    Stage { depth, width, kernel, operation, stride, activation: Activation::Relu }
+    Stage {
+        depth,
+        width,
+        kernel,
+        operation,
+        stride,
+        activation: Activation::Relu,
+        squeeze: 0,
+        skip: Skip::Add,
+    }
 }
 
 fn architecture(resolution: u32, stem_width: u32, stages: Vec<Stage>) -> Architecture {
@@ -44,7 +53,9 @@ fn definition() -> SpaceDefinition {
         operation: Operation::NAMES.map(str::to_owned).to_vec(),
         expansion: vec![1, 2, 3],
         stride,
-        activation: Activation::ALL.to_vec(),
+        activation: vec![Activation::Relu, Activation::Relu6],
+        squeeze: vec![0],
+        skip: vec![Skip::Add],
     };
     SpaceDefinition {
         resolution: vec![6, 8],
@@ -117,6 +128,109 @@ fn an_inverted_residual_keeps_its_input_until_the_addition() {
     for side in &add.inputs {
         assert_eq!(channels.of_value(*side), channels.of_value(add.output));
     }
+}
+
+#[test]
+fn squeeze_and_excitation_stands_before_the_projection_or_after_the_convolution() {
+    let names = |operation| {
+        let stage = Stage { squeeze: 4, ..stage(operation, 1, 16, 3, 1) };
+        let graph = lower(&architecture(4, 8, vec![stage]));
+        let names = layers(&graph).into_iter().map(|(name, shape)| {
+            let part = name.strip_prefix("stage1.block1.").unwrap_or(name);
+            format!("{part} {shape}")
+        });
+        names.collect::<Vec<_>>()
+    };
+    let squeeze = |channels: u32| {
+        [
+            format!("means {channels}"),
+            format!("squeeze {}", channels / 4),
+            format!("excite {channels}"),
+            format!("excite_sigmoid {channels}"),
+            format!("scale {channels}x4x4"),
+        ]
+    };
+    let conv = names(Operation::Conv);
+    assert_eq!(conv[1], "conv 16x4x4");
+    assert_eq!(conv[2..7], squeeze(16));
+    let separable = names(Operation::Separable);
+    assert_eq!(separable[2..7], squeeze(8));
+    assert_eq!(separable[7], "pointwise 16x4x4");
+    let inverted = names(Operation::InvertedResidual { expansion: 3 });
+    assert_eq!(inverted[3..8], squeeze(24));
+    assert_eq!(inverted[8], "project 16x4x4");
+    // Never fewer than one channel.
+    let stage = Stage { squeeze: 64, ..stage(Operation::Conv, 1, 16, 3, 1) };
+    let graph = lower(&architecture(4, 8, vec![stage]));
+    let (_, shape) = layers(&graph)[3];
+    assert_eq!(shape.channels(), 1);
+}
+
+#[test]
+fn a_concatenating_skip_adds_channels_where_there_is_no_stride() {
+    let strided = Stage { skip: Skip::Concat, ..stage(Operation::Conv, 3, 6, 3, 2) };
+    let graph = lower(&architecture(8, 4, vec![strided]));
+    let joined: Vec<String> = layers(&graph)
+        .into_iter()
+        .filter(|(name, _)| name.ends_with("concat"))
+        .map(|(_, shape)| shape.to_string())
+        .collect();
+    assert_eq!(joined, ["12x4x4", "18x4x4"]);
+    // Each block's channels are pruned wherever they are read.
+    let whole = Cost::of(&graph, Precision::Fp32);
+    let half = Cost::of(&pruned(graph, &[0.5]), Precision::Fp32);
+    assert!(half.parameters < whole.parameters / 2);
+    // An inverted residual is not added as well.
+    let op = Operation::InvertedResidual { expansion: 1 };
+    let stage = Stage { skip: Skip::Concat, ..stage(op, 1, 4, 3, 1) };
+    let graph = lower(&architecture(8, 4, vec![stage]));
+    assert!(graph.nodes().all(|(_, node)| !matches!(node.op, Op::Add(_))));
+    assert_eq!(graph.shape(graph.value_named("pool").unwrap()).channels(), 8);
+}
+
+#[test]
+fn each_activation_has_its_operation() {
+    let kinds = |activation| {
+        let stage = Stage { activation, ..stage(Operation::Conv, 1, 4, 3, 1) };
+        let graph = lower(&architecture(4, 4, vec![stage]));
+        let named = graph.value_named("stage1.block1.conv.activated").unwrap();
+        graph.node(graph.producer(named).unwrap()).op.clone()
+    };
+    let map = |function| Op::from(Map { function });
+    assert_eq!(kinds(Activation::Relu), Clip::RELU.into());
+    assert_eq!(kinds(Activation::Relu6), Clip::RELU6.into());
+    assert_eq!(kinds(Activation::HardSwish), map(Function::HardSwish));
+    assert_eq!(kinds(Activation::Silu), map(Function::Silu));
+}
+
+/// Genotypes of studies from before there were more choices stay what they were.
+#[test]
+fn squeeze_and_skip_are_choices_only_where_they_are_offered() {
+    let plain = staged();
+    let mut offered = definition();
+    offered.stages[1].squeeze = vec![0, 4];
+    offered.stages[0].skip = vec![Skip::Add, Skip::Concat];
+    let offered = StagedSpace::new(offered, DATA).unwrap();
+    let names = |space: &StagedSpace| -> Vec<String> {
+        space.choices().iter().map(|choice| choice.name.clone()).collect()
+    };
+    let (before, after) = (names(&plain), names(&offered));
+    assert_eq!(after[..before.len()], before);
+    assert_eq!(after[before.len()..], ["stage1.skip", "stage2.squeeze"]);
+    let (before, after) = (Space::from(plain.clone()), Space::from(offered.clone()));
+    let translation = after.translation(before.choices()).unwrap();
+    for seed in 0..20 {
+        let old = sample(seed);
+        let new = after.genotype(translation.translate(old.indices()).unwrap()).unwrap();
+        assert_eq!(offered.decode(&new), plain.decode(&old));
+    }
+    // One value of its own is a choice without an alternative.
+    let mut fixed = definition();
+    fixed.stages[0].squeeze = vec![8];
+    let fixed = StagedSpace::new(fixed, DATA).unwrap();
+    let genotype = fixed.largest().unwrap();
+    let Design::Staged(architecture) = fixed.decode(&genotype).architecture else { panic!() };
+    assert_eq!(architecture.stages[0].squeeze, 8);
 }
 
 #[test]
@@ -265,6 +379,8 @@ proptest! {
             expansion: expansion.clone(),
             stride: stride.clone(),
             activation: vec![Activation::Relu],
+            squeeze: vec![0],
+            skip: vec![Skip::Add],
         }).collect();
         let space = StagedSpace::new(definition, DATA).unwrap();
         let size = |indices: &[u16]| {
@@ -314,6 +430,8 @@ proptest! {
             expansion: vec![1, 4],
             stride,
             activation: vec![Activation::Relu],
+            squeeze: vec![0],
+            skip: vec![Skip::Add],
         }).collect();
         let space = StagedSpace::new(definition, DATA).unwrap();
         let parameters = |genotype: &Genotype| {
@@ -361,6 +479,8 @@ fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
             expansion: vec![1, 3],
             stride,
             activation: vec![Activation::Relu],
+            squeeze: vec![0],
+            skip: vec![Skip::Add],
         };
         let definition = SpaceDefinition {
             resolution,

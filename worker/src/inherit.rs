@@ -269,7 +269,9 @@ fn is_new_block(place: &Place, donor: &Graph) -> bool {
 #[cfg(test)]
 mod tests {
     use edgesmith_compress::prune;
-    use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage, pruning};
+    use edgesmith_search_space::{
+        Activation, Architecture, DataShape, Operation, Skip, Stage, pruning,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -285,6 +287,8 @@ mod tests {
             operation,
             stride,
             activation: Activation::Relu,
+            squeeze: 0,
+            skip: Skip::Add,
         };
         let architecture =
             Architecture { resolution: 6, stem_width: stem, stages: vec![stage(1), stage(2)] };

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use edgesmith_search_space::{
-    Activation, Architecture, ArchitectureError, DataShape, Operation, Stage,
+    Activation, Architecture, ArchitectureError, DataShape, Operation, Skip, Stage,
 };
 use edgesmith_train::{Cores, CoresError, Throughput, TrainDevice, TrainError};
 
@@ -90,6 +90,8 @@ pub fn timed_network() -> (Architecture, DataShape) {
         operation: Operation::InvertedResidual { expansion: 4 },
         stride: 2,
         activation: Activation::Relu,
+        squeeze: 0,
+        skip: Skip::Add,
     };
     let stages = vec![stage(3, 24), stage(5, 48)];
     let architecture = Architecture { resolution: 28, stem_width: 16, stages };

@@ -23,7 +23,7 @@ use edgesmith_graph::{
     Quantization, Reduce, ReduceFunction, Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding,
     Select, Shape, Softmax, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
 use edgesmith_testing::random_weights;
 use edgesmith_train::fresh_weights;
 use edgesmith_worker::export::{
@@ -797,6 +797,8 @@ fn plain() -> Architecture {
         operation: Operation::Conv,
         stride,
         activation: Activation::Relu,
+        squeeze: 0,
+        skip: Skip::Add,
     };
     Architecture { resolution: 8, stem_width: 8, stages: vec![stage(16, 1), stage(24, 2)] }
 }
@@ -810,6 +812,8 @@ fn residual() -> Architecture {
         operation,
         stride: 2,
         activation,
+        squeeze: 0,
+        skip: Skip::Add,
     };
     let inverted = Operation::InvertedResidual { expansion: 3 };
     let stages = vec![

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use edgesmith_search_space::{
     Activation, Architecture, DataShape, Design, NetworkSpace, Operation, Precision, RecipeSpace,
-    SpaceDefinition, SpaceError, Stage, StageSpace, StagedSpace,
+    Skip, SpaceDefinition, SpaceError, Stage, StageSpace, StagedSpace,
 };
 
 use super::model::{KINDS, ModelFile, ModelSpec, read_model_space};
@@ -105,8 +105,17 @@ pub fn report(errors: Vec<SpaceError>, places: &Places, m: &mut Mistakes) {
     }
 }
 
-const STAGE_FIELDS: [&str; 7] =
-    ["depth", "width", "kernel", "operation", "expansion", "stride", "activation"];
+const STAGE_FIELDS: [&str; 9] = [
+    "depth",
+    "width",
+    "kernel",
+    "operation",
+    "expansion",
+    "stride",
+    "activation",
+    "squeeze",
+    "skip",
+];
 
 fn read_stage(table: &mut Table, m: &mut Mistakes) -> StageSpace {
     StageSpace {
@@ -117,6 +126,8 @@ fn read_stage(table: &mut Table, m: &mut Mistakes) -> StageSpace {
         expansion: table.list("expansion", m).unwrap_or_else(|| vec![4]),
         stride: table.list("stride", m).unwrap_or_else(|| vec![1]),
         activation: names(table, "activation", m).unwrap_or_else(|| vec![Activation::Relu]),
+        squeeze: table.list("squeeze", m).unwrap_or_else(|| vec![0]),
+        skip: names(table, "skip", m).unwrap_or_else(|| vec![Skip::Add]),
     }
 }
 
@@ -205,7 +216,9 @@ pub fn read_architecture(
         };
         let operation = stage.checked("operation", m, operation).unwrap_or(Operation::Conv);
         let stride = stage.within("stride", 1, (1, 2), m);
-        stages.push(Stage { depth, width, kernel, operation, stride, activation });
+        let squeeze = stage.within("squeeze", 0, (0, 64), m);
+        let skip = stage.parsed("skip", m).unwrap_or(Skip::Add);
+        stages.push(Stage { depth, width, kernel, operation, stride, activation, squeeze, skip });
         stage.finish(m);
     }
     if stages.is_empty() && m.count() == before {

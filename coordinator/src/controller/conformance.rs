@@ -6,7 +6,7 @@ use edgesmith_common::spec::{PolicySpec, RewardSpec};
 use edgesmith_common::{Objective, Purpose, Seed, StudySpec, TrialNumber};
 use edgesmith_search_space::{
     Activation, CanonicalHash, CellIdentity, CellSpace, DataShape, Genotype, Precision,
-    RecipeSpace, Space, SpaceDefinition, StageSpace, StagedSpace,
+    RecipeSpace, Skip, Space, SpaceDefinition, StageSpace, StagedSpace,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -73,7 +73,9 @@ pub(super) fn medium_space() -> Space {
         operation: ["conv", "separable", "inverted-residual"].map(String::from).to_vec(),
         expansion: vec![2, 4],
         stride: vec![1, 2],
-        activation: Activation::ALL.to_vec(),
+        activation: vec![Activation::Relu, Activation::Relu6],
+        squeeze: vec![0],
+        skip: vec![Skip::Add],
     };
     let definition = SpaceDefinition {
         resolution: vec![8],
@@ -105,6 +107,8 @@ fn tiny_staged() -> StagedSpace {
         expansion: vec![1, 2],
         stride,
         activation: vec![Activation::Relu],
+        squeeze: vec![0],
+        skip: vec![Skip::Add],
     };
     let definition = SpaceDefinition {
         resolution: vec![1, 2],

@@ -158,7 +158,7 @@ impl Search<'_> {
         let all = 0..of.options.len() as u16;
         let field = of.name.rsplit('.').next().unwrap_or(&of.name);
         match field {
-            "stride" => all.map(with).collect(),
+            "stride" | "squeeze" | "skip" => all.map(with).collect(),
             "operation" => {
                 // Some operations are larger only with a large expansion, which the others ignore.
                 let expansion = choice - place("operation") + place("expansion");
@@ -264,6 +264,8 @@ mod tests {
             expansion: (1..=16).collect(),
             stride,
             activation: Activation::ALL.to_vec(),
+            squeeze: vec![0],
+            skip: vec![crate::Skip::Add],
         }
     }
 

@@ -84,7 +84,9 @@ pub fn importance(graph: &Graph, channels: &Channels, weights: &Weights) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage, pruning};
+    use edgesmith_search_space::{
+        Activation, Architecture, DataShape, Operation, Skip, Stage, pruning,
+    };
     use edgesmith_testing::{
         arbitrary_graph, assert_close, random_image, random_weights, reference,
     };
@@ -205,7 +207,17 @@ mod tests {
 
     fn network(stem_width: u32, operation: Operation) -> (Graph, Weights) {
         let activation = Activation::Relu;
-        let stage = Stage { depth: 1, width: 4, kernel: 3, operation, stride: 1, activation };
+        let (squeeze, skip) = (0, Skip::Add);
+        let stage = Stage {
+            depth: 1,
+            width: 4,
+            kernel: 3,
+            operation,
+            stride: 1,
+            activation,
+            squeeze,
+            skip,
+        };
         let architecture = Architecture { resolution: 4, stem_width, stages: vec![stage] };
         let graph = architecture.graph(DataShape { channels: 1, classes: 2 }).unwrap();
         let mut weights = random_weights(&graph, 1);

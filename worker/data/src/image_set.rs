@@ -275,20 +275,20 @@ mod tests {
 
     #[test]
     fn halving_takes_the_mean_of_four() {
-        let small = set(1, 2, 4, vec![0, 10, 100, 100, 20, 30, 100, 104]).resized_to(1, 2);
+        let small = set(1, 2, 4, vec![0, 10, 100, 100, 20, 30, 100, 104]).resized_to((1, 2)).pixels;
         assert_eq!(small, [15, 101]);
     }
 
     #[test]
     fn shrinking_by_a_fraction_splits_the_middle_pixel() {
         // Three pixels into two: (a + b/2) / 1.5 and (b/2 + c) / 1.5.
-        assert_eq!(set(1, 1, 3, vec![30, 60, 90]).resized_to(1, 2), [40, 80]);
+        assert_eq!(set(1, 1, 3, vec![30, 60, 90]).resized_to((1, 2)).pixels, [40, 80]);
     }
 
     #[test]
     fn growing_interpolates_between_centres() {
         // Four pixels have their centres at -0.25, 0.25, 0.75 and 1.25 of two source pixels.
-        assert_eq!(set(1, 1, 2, vec![0, 100]).resized_to(1, 4), [0, 25, 75, 100]);
+        assert_eq!(set(1, 1, 2, vec![0, 100]).resized_to((1, 4)).pixels, [0, 25, 75, 100]);
     }
 
     #[test]
@@ -312,14 +312,6 @@ mod tests {
     fn normalization_of_an_empty_set_is_finite() {
         let Normalization { mean, std } = Normalization::of(&set(1, 2, 2, vec![]));
         assert_eq!((mean, std), (vec![0.0], vec![1.0]));
-    }
-
-    impl ImageSet {
-        fn resized_to(&self, height: usize, width: usize) -> Vec<u8> {
-            let mut to = vec![0; height * width];
-            Resize::new((self.height, self.width), (height, width)).plane(self.image(0), &mut to);
-            to
-        }
     }
 
     proptest! {

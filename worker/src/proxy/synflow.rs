@@ -49,7 +49,9 @@ mod tests {
         Array, Binary, BinaryFunction, Constant, GraphBuilder, Linear, Multiply, Place, Shape,
         Softmax, ValueId,
     };
-    use edgesmith_search_space::{Activation, Architecture, DataShape, EPSILON, Operation, Stage};
+    use edgesmith_search_space::{
+        Activation, Architecture, DataShape, EPSILON, Operation, Skip, Stage,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -164,6 +166,8 @@ mod tests {
             operation: Operation::Conv,
             stride: 1,
             activation: Activation::Relu,
+            squeeze: 0,
+            skip: Skip::Add,
         };
         let architecture = Architecture { resolution: 4, stem_width: 2, stages: vec![stage] };
         let graph = architecture.graph(DataShape { channels: 1, classes: 2 }).unwrap();

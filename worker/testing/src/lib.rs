@@ -3,7 +3,7 @@
 
 mod networks;
 
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,6 +34,8 @@ pub fn arbitrary_graph() -> impl Strategy<Value = Graph> {
             operation,
             stride,
             activation,
+            squeeze: 0,
+            skip: Skip::Add,
         },
     );
     let stages = prop::collection::vec(stage, 0..4);

@@ -1,7 +1,7 @@
 //! Fixed networks, and what tests do with networks.
 
 use edgesmith_graph::{Evaluator, Graph, Weights};
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Stage};
+use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -10,7 +10,16 @@ pub const DIGITS: DataShape = DataShape { channels: 1, classes: 10 };
 
 /// A stage of one operation.
 pub fn stage(operation: Operation, width: u32, depth: u32, stride: u32) -> Stage {
-    Stage { depth, width, kernel: 3, operation, stride, activation: Activation::Relu }
+    Stage {
+        depth,
+        width,
+        kernel: 3,
+        operation,
+        stride,
+        activation: Activation::Relu,
+        squeeze: 0,
+        skip: Skip::Add,
+    }
 }
 
 /// Plain convolutions of 16 and 32 channels on 8x8 digits.

@@ -2,7 +2,7 @@
 
 use edgesmith_search_space::{
     Architecture, CellIdentity, CellSpace, DataShape, Design, ModelDefinition, ModelSpace,
-    NetworkSpace, Operation, RecipeSpace, Space, SpaceDefinition, SpaceError, StageSpace,
+    NetworkSpace, Operation, RecipeSpace, Skip, Space, SpaceDefinition, SpaceError, StageSpace,
     StagedSpace,
 };
 
@@ -421,6 +421,9 @@ impl SpaceDocument {
             expansion: s.expansion.clone(),
             stride: s.stride.clone(),
             activation: s.activation.iter().map(|a| a.name().to_owned()).collect(),
+            squeeze: (s.squeeze != [0]).then(|| s.squeeze.clone()),
+            skip: (s.skip != [Skip::Add])
+                .then(|| s.skip.iter().map(|skip| skip.name().to_owned()).collect()),
         };
         let recipe = &definition.recipe;
         Self {
@@ -450,6 +453,11 @@ impl SpaceDocument {
                 expansion: s.expansion,
                 stride: s.stride,
                 activation: parse_all("stages.activation", &s.activation)?,
+                squeeze: s.squeeze.unwrap_or_else(|| vec![0]),
+                skip: match s.skip {
+                    Some(names) => parse_all("stages.skip", &names)?,
+                    None => vec![Skip::Add],
+                },
             })
         };
         Ok(SpaceDefinition {
@@ -507,6 +515,8 @@ impl ArchitectureDocument {
             },
             stride: s.stride,
             activation: s.activation.name().to_owned(),
+            squeeze: (s.squeeze > 0).then_some(s.squeeze),
+            skip: (s.skip != Skip::Add).then(|| s.skip.name().to_owned()),
         };
         Self {
             resolution: architecture.resolution,
@@ -529,6 +539,11 @@ impl ArchitectureDocument {
                 operation,
                 stride: s.stride,
                 activation: parse("teacher.architecture.stages.activation", &s.activation)?,
+                squeeze: s.squeeze.unwrap_or(0),
+                skip: match s.skip {
+                    Some(name) => parse("teacher.architecture.stages.skip", &name)?,
+                    None => Skip::Add,
+                },
             })
         };
         Ok(Architecture {

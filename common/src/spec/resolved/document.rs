@@ -179,6 +179,12 @@ pub(super) struct StageSpaceDocument {
     pub(super) expansion: Vec<u32>,
     pub(super) stride: Vec<u32>,
     pub(super) activation: Vec<String>,
+    /// Absent if none is offered, as before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) squeeze: Option<Vec<u32>>,
+    /// Absent if only `add` is offered, as before there was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) skip: Option<Vec<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -255,6 +261,12 @@ pub(super) struct StageDocument {
     pub(super) expansion: Option<u32>,
     pub(super) stride: u32,
     pub(super) activation: String,
+    /// 0 as before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) squeeze: Option<u32>,
+    /// `add` as before there was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) skip: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

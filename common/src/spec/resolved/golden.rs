@@ -9,7 +9,7 @@ use edgesmith_graph::{
     Add, Conv, GlobalAveragePool, Graph, GraphBuilder, Linear, Place, Role, Shape,
 };
 use edgesmith_search_space::{
-    Activation, BlockOption, CellIdentity, Further, Head, Operation, Precision,
+    Activation, BlockOption, CellIdentity, Further, Head, Operation, Precision, Skip,
 };
 
 use super::*;
@@ -198,6 +198,14 @@ fn studies() -> Vec<(&'static str, String)> {
             of("name = \"reinforce\", policy = \"categorical\", learning_rate = 0.25, \
                 entropy = 0.5, baseline_decay = 0.75, reward = \"soft-target\", target = 1.5"),
         ),
+        (
+            "stage-options",
+            of("name = \"random\"").replace(
+                "activation = [\"relu\", \"relu6\"]",
+                "activation = [\"hard-swish\", \"silu\"]\nsqueeze = [0, 4]\nskip = [\"add\", \"concat\"]",
+            ),
+        ),
+        ("teacher-options", taught(&given.replace("stride = 2", "stride = 2, squeeze = 8, skip = \"concat\""))),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),
@@ -308,7 +316,7 @@ fn every_name_that_documents_hold_is_in_one() {
         assert!(models().any(|s| s.definition().train.contains(option)), "{}", option.name());
     }
     let names = Operation::NAMES.into_iter();
-    let names = names.chain(Activation::ALL.map(Activation::name));
+    let names = names.chain(Activation::ALL.map(Activation::name)).chain(Skip::ALL.map(Skip::name));
     for name in names.chain(Precision::ALL.map(Precision::name)) {
         assert!(lines().any(|(_, document)| document.contains(&format!("\"{name}\""))), "{name}");
     }
