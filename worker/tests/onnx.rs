@@ -147,7 +147,9 @@ fn onnx_runtime_computes_what_a_graph_does() {
         let file = onnx::to_bytes(&graph, &weights, None, &normalization(&graph), &[]);
         Case { file, images: images.concat(), outputs }
     });
-    let cases: Vec<Case> = cases.collect();
+    // Where the outputs cancel out, only rounding is left to compare.
+    let is_left = |case: &Case| case.outputs.iter().any(|output| output.abs() > 1e-3);
+    let cases: Vec<Case> = cases.filter(is_left).collect();
     check(&python, &cases, &["--relative", "--tolerance", "1e-4", "--agreement", "0"]);
 }
 
@@ -203,15 +205,29 @@ fn onnx_runtime_quantizes_where_a_graph_is_annotated() {
         let outputs = outputs.collect::<Vec<_>>().concat();
         let normalization = normalization(&graph);
         let file = onnx::to_bytes(&graph, &weights, Some(&quantization), &normalization, &[]);
-        Case { file, images: images.concat(), outputs }
+        let case = Case { file, images: images.concat(), outputs };
+        (case, averages_in_range(&graph, &quantization))
     });
-    let cases: Vec<Case> = cases.collect();
+    let (cases, others): (Vec<_>, Vec<_>) = cases.partition(|(_, in_range)| *in_range);
+    let in_range = cases.len();
+    let cases: Vec<Case> = cases.into_iter().chain(others).map(|(case, _)| case).collect();
     // A level of rounding here and there, if a number is halfway between two, and what a few nodes
     // make of it.
     let options = ["--relative", "--agreement", "0", "--tolerance"];
     check(&python, &cases, &[&options[..], &["0.02", "--as-written"]].concat());
     // Kernels in integers round at other places.
-    check(&python, &cases, &[&options[..], &["0.1"]].concat());
+    check(&python, &cases[..in_range], &[&options[..], &["0.1"]].concat());
+}
+
+/// Whether ONNX Runtime has an integer kernel for all means of a graph: it refuses one whose output
+/// has a scale that is far below its input's, as means have that cancel out.
+fn averages_in_range(graph: &Graph, quantization: &Quantization) -> bool {
+    let scale = |id| quantization.value(id).map_or(1.0, |affine| affine.scale);
+    let mut means = graph.nodes().filter(|(_, node)| matches!(node.op, Op::GlobalAveragePool(_)));
+    means.all(|(_, node)| {
+        let positions = graph.shape(node.inputs[0]).positions() as f32;
+        scale(node.inputs[0]) / (positions * scale(node.output)) < 256.0
+    })
 }
 
 /// The interpreter, where it has what the check needs.
