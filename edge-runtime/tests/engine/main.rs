@@ -1,6 +1,7 @@
 //! Tests of the engine's public interface: files, and networks against naive references.
 
 mod allocation;
+mod every_kind;
 mod file;
 mod invalid;
 mod layers;
