@@ -153,12 +153,12 @@ pub enum FormatProblem {
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     NotText,
-    /// A weight has the wrong number of axes.
-    #[error("a weight has {found} axes instead of {expected}")]
-    WeightAxes {
+    /// A tensor has the wrong number of axes.
+    #[error("a tensor has {found} axes instead of {expected}")]
+    TensorAxes {
         /// Axes that the layer needs.
         expected: usize,
-        /// Axes of the weight.
+        /// Axes of the tensor.
         found: usize,
     },
     /// A depthwise convolution of a file of version 1 changes the number of channels.

@@ -111,11 +111,32 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// A tensor of numbers of this type.
+    /// A tensor of numbers of this type, which is not quantized.
     pub fn tensor<T: Number>(&mut self) -> Result<Tensor<T>, ModelError> {
+        self.any_tensor(false)
+    }
+
+    /// A tensor of numbers of this type, which may be quantized along its first axis.
+    pub fn scaled_tensor<T: Number>(&mut self) -> Result<Tensor<T>, ModelError> {
+        self.any_tensor(true)
+    }
+
+    /// The numbers of a tensor with one axis.
+    pub fn vector<T: Number>(&mut self) -> Result<Vec<T>, ModelError> {
+        let offset = self.at;
+        let tensor = self.tensor()?;
+        if tensor.sizes.len() != 1 {
+            let problem = FormatProblem::TensorAxes { expected: 1, found: tensor.sizes.len() };
+            return Err(malformed(offset, problem));
+        }
+        Ok(tensor.values)
+    }
+
+    fn any_tensor<T: Number>(&mut self, may_have_scales: bool) -> Result<Tensor<T>, ModelError> {
         self.code("tensor", |code| (code == T::CODE).then_some(()))?;
         let sizes = self.list(1, Self::size)?;
-        let scaled = self.code("quantization", |code| (code <= 1).then_some(code == 1))?;
+        let most = u8::from(may_have_scales);
+        let scaled = self.code("quantization", |code| (code <= most).then_some(code == 1))?;
         let scales = if scaled {
             // Along the first axis.
             self.code("quantized axis", |axis| (axis == 0).then_some(()))?;
@@ -142,7 +163,7 @@ impl<'a> Reader<'a> {
         match sizes {
             [out, input, kernel @ ..] if kernel.len() == axes => Ok(([*out, *input], kernel)),
             _ => {
-                let problem = FormatProblem::WeightAxes { expected: axes + 2, found: sizes.len() };
+                let problem = FormatProblem::TensorAxes { expected: axes + 2, found: sizes.len() };
                 Err(malformed(self.at, problem))
             }
         }

@@ -1,7 +1,7 @@
 //! Convolution over any number of axes of positions, in groups or not.
 
 use super::prelude::*;
-use crate::file::Number;
+use crate::file::{Number, Tensor};
 use super::window::{WindowAxis, shape_of, slide};
 use crate::kernels::Geometry;
 use crate::kernels::fp32::{self, float_conv, float_depthwise};
@@ -74,7 +74,7 @@ impl Settings for FloatConv {
     const NAME: &'static str = "convolution";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let (conv, _) = Conv::read(file)?;
+        let (conv, _) = Conv::read(file, Reader::tensor)?;
         Ok(Self { conv, activation: Activation::read(file)? })
     }
 
@@ -149,7 +149,7 @@ impl Settings for IntConv {
     const NAME: &'static str = "convolution in integers";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let (conv, weight_scale) = Conv::read(file)?;
+        let (conv, weight_scale) = Conv::read(file, Reader::scaled_tensor)?;
         Ok(Self { conv, weight_scale, requantize: file.factors()?, clamp: file.clamp()? })
     }
 
@@ -290,16 +290,18 @@ impl<W: Copy, B: Copy> Conv<W, B> {
 }
 
 impl<W, B> Conv<W, B> {
-    /// With the scales of the weight.
-    fn read(file: &mut Reader) -> Result<(Self, Vec<f32>), ModelError>
+    /// With the scales of the weight, if `weight` reads them.
+    fn read<'a>(
+        file: &mut Reader<'a>,
+        weight: fn(&mut Reader<'a>) -> Result<Tensor<W>, ModelError>,
+    ) -> Result<(Self, Vec<f32>), ModelError>
     where
         W: Number,
         B: Number,
     {
         let groups = file.size()?;
         let mut axes = file.list(4, WindowAxis::read)?;
-        let weight = file.tensor::<W>()?;
-        let bias = file.tensor::<B>()?;
+        let (weight, bias) = (weight(file)?, file.vector::<B>()?);
         let (channels, kernel) = file.sizes_of_weight(&weight.sizes, axes.len())?;
         for (axis, &kernel) in axes.iter_mut().zip(kernel) {
             axis.kernel = kernel;
@@ -310,7 +312,7 @@ impl<W, B> Conv<W, B> {
             groups,
             axes,
             weight: weight.values,
-            bias: bias.values,
+            bias,
         };
         Ok((conv, weight.scales))
     }

@@ -2,7 +2,7 @@
 
 use super::conv::{Activation, check_channels, check_rescale, check_weights, zero};
 use super::prelude::*;
-use crate::file::Number;
+use crate::file::{Number, Tensor};
 use super::window::shape_of;
 use crate::kernels::fp32;
 use crate::kernels::int8::Rescale;
@@ -71,7 +71,7 @@ impl Settings for FloatConvTranspose {
     const NAME: &'static str = "transposed convolution";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let (conv, _) = ConvTranspose::read(file)?;
+        let (conv, _) = ConvTranspose::read(file, Reader::tensor)?;
         Ok(Self { conv, activation: Activation::read(file)? })
     }
 
@@ -116,7 +116,7 @@ impl Settings for IntConvTranspose {
     const NAME: &'static str = "transposed convolution in integers";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let (conv, weight_scale) = ConvTranspose::read(file)?;
+        let (conv, weight_scale) = ConvTranspose::read(file, Reader::scaled_tensor)?;
         Ok(Self { conv, weight_scale, requantize: file.factors()?, clamp: file.clamp()? })
     }
 
@@ -197,8 +197,11 @@ impl<W: Copy, B: Copy> ConvTranspose<W, B> {
 }
 
 impl<W, B> ConvTranspose<W, B> {
-    /// With the scales of the weight.
-    fn read(file: &mut Reader) -> Result<(Self, Vec<f32>), ModelError>
+    /// With the scales of the weight, if `weight` reads them.
+    fn read<'a>(
+        file: &mut Reader<'a>,
+        weight: fn(&mut Reader<'a>) -> Result<Tensor<W>, ModelError>,
+    ) -> Result<(Self, Vec<f32>), ModelError>
     where
         W: Number,
         B: Number,
@@ -214,8 +217,7 @@ impl<W, B> ConvTranspose<W, B> {
                 extra: file.size()?,
             })
         })?;
-        let weight = file.tensor::<W>()?;
-        let bias = file.tensor::<B>()?;
+        let (weight, bias) = (weight(file)?, file.vector::<B>()?);
         let (channels, kernel) = file.sizes_of_weight(&weight.sizes, axes.len())?;
         for (axis, &kernel) in axes.iter_mut().zip(kernel) {
             axis.kernel = kernel;
@@ -226,7 +228,7 @@ impl<W, B> ConvTranspose<W, B> {
             groups,
             axes,
             weight: weight.values,
-            bias: bias.values,
+            bias,
         };
         Ok((conv, weight.scales))
     }

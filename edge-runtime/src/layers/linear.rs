@@ -124,9 +124,9 @@ impl<W, B> Linear<W, B> {
         B: Number,
     {
         let weight = file.tensor::<W>()?;
-        let bias = file.tensor::<B>()?;
+        let bias = file.vector::<B>()?;
         let ([out_features, in_features], _) = file.sizes_of_weight(&weight.sizes, 0)?;
-        Ok(Self { in_features, out_features, weight: weight.values, bias: bias.values })
+        Ok(Self { in_features, out_features, weight: weight.values, bias })
     }
 
     fn write_tensors(&self, file: &mut Writer)

@@ -226,9 +226,13 @@ impl Lifting {
                 self.node(Add, &inputs, &[], clip)?;
             }
             edge::Layer::IntSum(edge::IntSum { multipliers, shift, clamp }) => {
+                let step = 2f64.powi(-(*shift as i32));
                 for (multiplier, scale) in multipliers.iter().zip(&scales) {
-                    let factor = f64::from(*multiplier) * 2f64.powi(-(*shift as i32));
-                    self.check_factor(factor, scale / output)?;
+                    // The smaller one of two factors has fewer digits.
+                    let factor = f64::from(*multiplier) * step;
+                    if (factor - scale / output).abs() > step {
+                        self.check_factor(factor, scale / output)?;
+                    }
                 }
                 let clip = self.any_clip(*clamp, quantization(node.output))?;
                 self.node(Add, &inputs, &[], clip)?;
