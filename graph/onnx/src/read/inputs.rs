@@ -47,9 +47,9 @@ impl InputShape<'_> {
         let shape = Shape::new(sizes[0], &sizes[1..]);
         let shape = shape.map_err(|error| Fault::invalid(error.to_string()))?;
         let id = network.input(self.name, shape)?;
-        let mut batch = vec![false; rank];
+        let mut batch = vec![None; rank];
         if with_batch && rank > 0 {
-            batch[0] = true;
+            batch[0] = Some(1);
         }
         let of: Vec<Option<usize>> = of.into_iter().map(Some).collect();
         Ok(View::new(id, &sizes, &of, &batch).with(self.element))

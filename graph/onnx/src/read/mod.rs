@@ -249,7 +249,8 @@ fn output(tensor: &Tensor, network: &mut network::Network) -> Result<View, Fault
         ));
     }
     let view = network.tidy(&view)?;
-    let mixed = (0..view.rank()).any(|axis| view.axes[axis].batch && !view.wide(axis).is_empty());
+    let mixed =
+        (0..view.rank()).any(|axis| view.axes[axis].batch.is_some() && !view.wide(axis).is_empty());
     if mixed {
         return Err(Fault::batch("it is an output with one axis for examples and something else"));
     }
@@ -259,7 +260,7 @@ fn output(tensor: &Tensor, network: &mut network::Network) -> Result<View, Fault
 fn port(name: &str, view: &View, batch: Option<u32>) -> Port {
     let layout = view.layout().expect("it is tidy");
     let axis = |axis: usize| match layout.iter().position(|&of| of == Some(axis)) {
-        _ if view.axes[axis].batch => PortAxis::Batch(batch),
+        _ if view.axes[axis].batch.is_some() => PortAxis::Batch(batch),
         Some(of) => PortAxis::Of(of as u32),
         None => PortAxis::One,
     };

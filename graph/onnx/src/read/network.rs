@@ -398,7 +398,7 @@ impl Network {
 
     /// As [`Network::tidy`], and an axis of the value is this axis of the tensor. Returns both.
     pub(super) fn along(&mut self, view: &View, axis: usize) -> Result<(View, u32), Fault> {
-        if view.axes[axis].batch {
+        if view.axes[axis].batch.is_some() {
             return Err(Fault::batch("it works along the batch axis"));
         }
         let view = self.tidy(view)?;
@@ -414,7 +414,7 @@ impl Network {
 
     /// As [`Network::tidy`], and the first axis of the value is this axis of the tensor.
     pub(super) fn with_channels(&mut self, view: &View, axis: usize) -> Result<View, Fault> {
-        if view.axes[axis].batch {
+        if view.axes[axis].batch.is_some() {
             return Err(Fault::batch("its channels are the batch axis"));
         }
         let view = self.tidy(view)?;
@@ -429,7 +429,7 @@ impl Network {
 
     /// A constant as a tensor of the network, the same for every example.
     pub(super) fn constant(&mut self, constant: &Constant) -> Result<View, Fault> {
-        let batch = vec![false; constant.dims.len()];
+        let batch = vec![None; constant.dims.len()];
         self.constant_with(constant, &batch)
     }
 
@@ -437,10 +437,10 @@ impl Network {
     pub(super) fn constant_with(
         &mut self,
         constant: &Constant,
-        batch: &[bool],
+        batch: &[Option<u32>],
     ) -> Result<View, Fault> {
         // The batch is no axis of a value.
-        let kept = |&axis: &usize| !(batch[axis] && constant.dims[axis] == 1);
+        let kept = |&axis: &usize| !(batch[axis].is_some() && constant.dims[axis] == 1);
         let of: Vec<usize> = (0..batch.len()).filter(kept).collect();
         let mut dims: Vec<usize> = of.iter().map(|&axis| constant.dims[axis]).collect();
         if dims.is_empty() {

@@ -20,10 +20,11 @@ pub(super) struct Part {
     pub(super) size: u32,
 }
 
-/// An axis of the tensor: the batch, if it has it, outermost, and then these parts in order.
+/// An axis of the tensor: these parts in order, and the batch somewhere among them, if it has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Axis {
-    pub(super) batch: bool,
+    /// How many numbers are outside the batch, which is 1 where it comes first.
+    pub(super) batch: Option<u32>,
     /// Places in [`View::parts`].
     pub(super) parts: SmallVec<[usize; 2]>,
 }
@@ -60,9 +61,14 @@ impl Axis {
 impl View {
     /// A value whose axes have these sizes, each with the tensor's axis that it is, if any, and the
     /// tensor's axes that have the batch.
-    pub(super) fn new(id: ValueId, sizes: &[u32], of: &[Option<usize>], batch: &[bool]) -> Self {
+    pub(super) fn new(
+        id: ValueId,
+        sizes: &[u32],
+        of: &[Option<usize>],
+        batch: &[Option<u32>],
+    ) -> Self {
         let parts = sizes.iter().enumerate().map(|(of, &size)| Part { of, size }).collect();
-        let axis = |(axis, &batch): (usize, &bool)| {
+        let axis = |(axis, &batch): (usize, &Option<u32>)| {
             let part = of.iter().position(|&of| of == Some(axis));
             Axis { batch, parts: part.into_iter().collect() }
         };
@@ -88,10 +94,24 @@ impl View {
         self.axes[axis].parts.iter().map(|&part| self.parts[part].size).product()
     }
 
+    /// By axis, how many of its numbers are outside the batch, if it has the batch.
+    pub(super) fn batches(&self) -> Vec<Option<u32>> {
+        self.axes.iter().map(|axis| axis.batch).collect()
+    }
+
+    /// How many numbers of the tensor are outside the batch.
+    pub(super) fn outside(&self) -> u32 {
+        let at = self.axes.iter().position(|axis| axis.batch.is_some());
+        let before = |at: usize| (0..at).map(|axis| self.size(axis)).product::<u32>();
+        at.map_or(1, |at| before(at) * self.axes[at].batch.unwrap_or(1))
+    }
+
     /// The sizes of all axes.
     pub(super) fn sizes(&self) -> Vec<Size> {
-        let size =
-            |axis: usize| Size { known: self.size(axis).into(), batch: self.axes[axis].batch };
+        let size = |axis: usize| Size {
+            known: self.size(axis).into(),
+            batch: self.axes[axis].batch.is_some(),
+        };
         (0..self.rank()).map(size).collect()
     }
 
@@ -132,7 +152,7 @@ impl View {
 
     /// Without an axis of size 1.
     pub(super) fn squeezed(&self, axis: usize) -> Result<Self, Fault> {
-        if self.axes[axis].batch {
+        if self.axes[axis].batch.is_some() {
             return Err(Fault::batch("it removes the batch axis"));
         }
         if self.size(axis) != 1 {
@@ -160,31 +180,51 @@ impl View {
             Batch,
             Part(usize, u32),
         }
-        let atoms = self.axes.iter().flat_map(|axis| {
-            let parts = axis.parts.iter().map(|&part| Atom::Part(part, self.parts[part].size));
-            axis.batch.then_some(Atom::Batch).into_iter().chain(parts)
-        });
-        let mut atoms: Vec<Atom> = atoms.collect();
+        let mut atoms: Vec<Atom> = vec![];
+        for axis in &self.axes {
+            let mut outer = axis.batch;
+            for &part in &axis.parts {
+                let size = self.parts[part].size;
+                match outer {
+                    // The batch may be in the middle of a part.
+                    Some(before) if before == 1 || size > before => {
+                        atoms.extend((before > 1).then_some(Atom::Part(part, before)));
+                        atoms.extend([Atom::Batch, Atom::Part(part, size / before)]);
+                        outer = None;
+                    }
+                    Some(before) => {
+                        atoms.push(Atom::Part(part, size));
+                        outer = Some(before / size);
+                    }
+                    None => atoms.push(Atom::Part(part, size)),
+                }
+            }
+            atoms.extend(outer.map(|_| Atom::Batch));
+        }
         atoms.reverse();
         // Part, size, and the tensor's axis that gets it.
         let mut pieces: Vec<(usize, u32, Option<usize>)> = vec![];
+        let mut outer = vec![None; target.len()];
         for (axis, size) in target.iter().enumerate() {
             let mut left = u32::try_from(size.known).map_err(|_| too_large())?;
             let mut batch = size.batch;
             while left > 1 || batch {
                 match atoms.pop() {
-                    Some(Atom::Batch) if batch => batch = false,
+                    Some(Atom::Batch) if batch => {
+                        batch = false;
+                        outer[axis] = Some((size.known as u32) / left);
+                    }
                     Some(Atom::Part(part, 1)) => pieces.push((part, 1, None)),
-                    Some(Atom::Part(part, size)) if !batch && left.is_multiple_of(size) => {
+                    Some(Atom::Part(part, size)) if left > 1 && left.is_multiple_of(size) => {
                         pieces.push((part, size, Some(axis)));
                         left /= size;
                     }
-                    Some(Atom::Part(part, size)) if !batch && size.is_multiple_of(left) => {
+                    Some(Atom::Part(part, size)) if left > 1 && size.is_multiple_of(left) => {
                         pieces.push((part, left, Some(axis)));
                         atoms.push(Atom::Part(part, size / left));
                         left = 1;
                     }
-                    Some(Atom::Part(..)) if !batch => return Ok(None),
+                    Some(Atom::Part(..)) if left > 1 => return Ok(None),
                     _ => return Err(Fault::batch("it moves numbers from one example to another")),
                 }
             }
@@ -209,7 +249,7 @@ impl View {
         let mut order: Vec<usize> = (0..pieces.len()).collect();
         order.sort_by_key(|&piece| pieces[piece].0);
         let mut axes: Vec<Axis> =
-            target.iter().map(|size| Axis { batch: size.batch, parts: smallvec![] }).collect();
+            outer.into_iter().map(|batch| Axis { batch, parts: smallvec![] }).collect();
         let mut place = vec![0; pieces.len()];
         order.iter().enumerate().for_each(|(new, &piece)| place[piece] = new);
         for (piece, &(_, _, axis)) in pieces.iter().enumerate() {

@@ -6,5 +6,6 @@ mod built;
 mod hostile;
 mod make;
 mod networks;
+mod round_trip;
 mod support;
 mod wire;

@@ -57,6 +57,8 @@ pub(super) fn is_only_folded(op_type: &str) -> bool {
             | "ConstantOfShape"
             | "Range"
             | "Trilu"
+            | "ScatterND"
+            | "GatherND"
             | "Mod"
             | "Floor"
             | "Ceil"

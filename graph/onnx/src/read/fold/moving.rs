@@ -28,6 +28,8 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
         "ConstantOfShape" => return constant_of_shape(call, network),
         "Split" => return Some(split(call)),
         "Trilu" => trilu(call),
+        "ScatterND" => scatter(call, network),
+        "GatherND" => gather_places(call, network),
         _ => return None,
     };
     Some(one(folded))
@@ -293,26 +295,26 @@ fn repeated(data: &Constant, shape: &[Size], network: &mut Network) -> Outputs {
     if rank > super::super::MAX_RANK {
         return Err(Fault::invalid("it makes too many axes"));
     }
-    let mut batch = vec![false; rank];
+    let mut batch = vec![None; rank];
     let mut dims = vec![1; rank];
     for (axis, size) in shape.iter().enumerate() {
         let axis = rank - shape.len() + axis;
-        batch[axis] = size.batch;
+        batch[axis] = size.batch.then_some(1);
         dims[axis] = usize::try_from(size.known)
             .map_err(|_| Fault::invalid(format!("its shape has a size of {size}")))?;
     }
     for (axis, &dim) in data.dims.iter().enumerate() {
         let axis = rank - data.dims.len() + axis;
-        if dims[axis] == 1 && !batch[axis] {
+        if dims[axis] == 1 && batch[axis].is_none() {
             dims[axis] = dim;
-        } else if batch[axis] && dim != 1 {
+        } else if batch[axis].is_some() && dim != 1 {
             return Err(Fault::batch("it repeats numbers along the batch"));
         }
     }
     spend(network, &dims)?;
     let repeated = data.broadcast(&dims);
     let repeated = repeated.ok_or_else(|| Fault::invalid("its shape does not fit its input"))?;
-    if batch.contains(&true) {
+    if batch.iter().any(Option::is_some) {
         return Ok(vec![network.constant_with(&repeated, &batch)?.into()]);
     }
     Ok(vec![Tensor::constant(repeated)])
@@ -384,6 +386,64 @@ fn split(call: &Call) -> Outputs {
         outputs.push(Tensor::constant(sliced(&data, &ranges)));
     }
     Ok(outputs)
+}
+
+/// The start of the block that each row of indices names, and the size of these blocks.
+fn blocks(data: &Constant, indices: &Constant) -> Result<(Vec<usize>, usize), Fault> {
+    let wrong = || Fault::invalid("its indices do not fit its input");
+    let depth = *indices.dims.last().ok_or_else(wrong)?;
+    if depth == 0 || depth > data.dims.len() {
+        return Err(wrong());
+    }
+    let steps = strides(&data.dims);
+    let start = |row: &[i64]| {
+        let mut start = 0;
+        for (axis, &index) in row.iter().enumerate() {
+            let size = data.dims[axis] as i64;
+            let index = if index < 0 { index.checked_add(size) } else { Some(index) };
+            let index = index.filter(|index| (0..size).contains(index)).ok_or_else(wrong)?;
+            start += index as usize * steps[axis];
+        }
+        Ok(start)
+    };
+    let starts = indices.to_ints()?.chunks_exact(depth).map(start).collect::<Result<_, Fault>>()?;
+    Ok((starts, data.dims[depth..].iter().product()))
+}
+
+/// The data with blocks replaced by updates.
+fn scatter(call: &Call, network: &mut Network) -> Folded {
+    let [data, indices, updates] = [call.constant(0)?, call.constant(1)?, call.constant(2)?];
+    if !matches!(call.text("reduction", "none")?, "none" | "") {
+        return Err(Fault::unsupported("it combines numbers", "simplify the network with onnxsim"));
+    }
+    let (starts, size) = blocks(&data, &indices)?;
+    if starts.len() * size != updates.elements() {
+        return Err(Fault::invalid("its updates are not as many as its indices name"));
+    }
+    spend(network, &data.dims)?;
+    // Picked from the data, and behind them the updates.
+    let all = joined(&[Rc::clone(&data), updates])?;
+    let mut places: Vec<usize> = (0..data.elements()).collect();
+    for (row, start) in starts.into_iter().enumerate() {
+        let first = data.elements() + row * size;
+        (0..size).for_each(|place| places[start + place] = first + place);
+    }
+    Ok(all.pick(data.dims.clone(), &places))
+}
+
+/// `GatherND`
+fn gather_places(call: &Call, network: &mut Network) -> Folded {
+    let (data, indices) = (call.constant(0)?, call.constant(1)?);
+    if call.int("batch_dims", 0)? != 0 {
+        return Err(Fault::unsupported("it has batch_dims", "simplify the network with onnxsim"));
+    }
+    let (starts, size) = blocks(&data, &indices)?;
+    let depth = indices.dims.len() - 1;
+    let mut dims = indices.dims[..depth].to_vec();
+    dims.extend(&data.dims[indices.dims[depth]..]);
+    spend(network, &dims)?;
+    let places: Vec<usize> = starts.iter().flat_map(|&start| start..start + size).collect();
+    Ok(data.pick(dims, &places))
 }
 
 /// The upper or lower triangle of matrices; the rest is 0.

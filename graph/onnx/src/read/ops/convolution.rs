@@ -27,7 +27,7 @@ pub(super) fn picture(network: &mut Network, view: &View) -> Result<View, Fault>
 /// The result of a function of a picture.
 pub(super) fn as_picture(network: &Network, like: &View, id: edgesmith_graph::ValueId) -> View {
     let of: Vec<Option<usize>> = (1..like.rank()).map(Some).collect();
-    let batch: Vec<bool> = like.axes.iter().map(|axis| axis.batch).collect();
+    let batch = like.batches();
     View::new(id, &network.sizes(id), &of, &batch)
 }
 
@@ -85,7 +85,7 @@ fn per_channel(
         parameters.push(network.parameter("bias", Role::Bias, bias)?);
     }
     let id = network.emit(Linear, &[view.id], &parameters)?;
-    let batch: Vec<bool> = view.axes.iter().map(|axis| axis.batch).collect();
+    let batch = view.batches();
     Ok(vec![View::new(id, &network.sizes(id), &[Some(1)], &batch).into()])
 }
 

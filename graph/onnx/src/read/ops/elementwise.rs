@@ -265,7 +265,7 @@ impl Template {
             return view.of(id).with(Element::Float);
         }
         let sizes = network.sizes(id);
-        let batch: Vec<bool> = self.axes.iter().map(|axis| axis.batch).collect();
+        let batch: Vec<Option<u32>> = self.axes.iter().map(|axis| axis.batch).collect();
         let of: Vec<Option<usize>> =
             (0..sizes.len()).map(|axis| self.order.get(axis).copied().flatten()).collect();
         View::new(id, &sizes, &of, &batch)
@@ -361,7 +361,16 @@ fn common_axes(network: &Network, tensors: &[Tensor], rank: usize) -> Result<Vec
                 Fault::invalid(format!("{problem}, which do not fit together"))
             });
         }
-        Ok(Axis { batch: widest.batch, ..Axis::one() })
+        // The batch has to be in the same place among the other numbers of an axis.
+        let mut places = tensors.iter().filter_map(|tensor| match tensor {
+            Tensor::View(view) => view.axes[axis].batch,
+            Tensor::Constant(_) | Tensor::Unknown => None,
+        });
+        let batch = places.next();
+        if places.any(|other| Some(other) != batch) {
+            return Err(Fault::batch("its inputs have the examples in different orders"));
+        }
+        Ok(Axis { batch, ..Axis::one() })
     };
     (0..rank).map(axis).collect()
 }

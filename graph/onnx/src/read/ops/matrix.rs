@@ -132,15 +132,19 @@ fn of_values(network: &mut Network, a: &View, b: &View) -> Result<View, Fault> {
             let shapes = [&a_sizes, &b_sizes].map(|sizes| network.describe(sizes)).join(" and ");
             return Err(Fault::batch(format!("its inputs have the shapes {shapes}")));
         }
-        batch.push(x.batch || y.batch);
+        let places = (a.axes[axis].batch, b.axes[axis].batch);
+        if matches!(places, (Some(x), Some(y)) if x != y) {
+            return Err(Fault::batch("its inputs have the examples in different orders"));
+        }
+        batch.push(places.0.or(places.1));
         if x.known > 1 || y.known > 1 {
             lead.push(Some(axis));
         }
     }
     // Rows of one example must not meet columns of another.
-    let any = |view: &View| view.axes.iter().any(|axis| axis.batch);
-    let (rows, columns) = (a_sizes[rank - 2].batch, b_sizes[rank - 1].batch);
-    if (rows && any(&b)) || (columns && any(&a)) {
+    let any = |view: &View| view.axes.iter().any(|axis| axis.batch.is_some());
+    let (rows, columns) = (a.axes[rank - 2].batch, b.axes[rank - 1].batch);
+    if (rows.is_some() && any(&b)) || (columns.is_some() && any(&a)) {
         return Err(Fault::batch("it multiplies examples with each other"));
     }
     batch.extend([rows, columns]);

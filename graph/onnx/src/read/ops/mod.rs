@@ -2,6 +2,7 @@
 
 mod activation;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod matrix;
 mod normalization;
@@ -39,6 +40,7 @@ pub(super) fn reader(op_type: &str) -> Option<Reader> {
         "DequantizeLinear" => quantization::dequantize,
         "Div" => elementwise::divide,
         "Dropout" | "Identity" => shape::identity,
+        "Einsum" => einsum::einsum,
         "Elu" => activation::elu,
         "Equal" => elementwise::equal,
         "Erf" => |call, network| activation::map(call, network, Function::Erf),
@@ -128,7 +130,6 @@ pub(super) fn unknown(op_type: &str, domain: &str) -> Fault {
         | "ScatterND" | "ScatterElements" | "GatherND" | "GatherElements" | "OneHot" => {
             "export the network without post-processing, and do that after it"
         }
-        "Einsum" => "write it with MatMul and Transpose",
         "DynamicQuantizeLinear"
         | "QLinearConv"
         | "QLinearMatMul"

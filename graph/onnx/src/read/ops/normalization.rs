@@ -89,7 +89,7 @@ fn normalized(
     scale: Option<Rc<Constant>>,
     shift: Option<Rc<Constant>>,
 ) -> Outputs {
-    if over.iter().any(|&axis| view.axes[axis].batch) {
+    if over.iter().any(|&axis| view.axes[axis].batch.is_some()) {
         return Err(Fault::batch("it normalises along the batch"));
     }
     let mut view = network.tidy(view)?;

@@ -38,7 +38,7 @@ pub(super) fn pad(call: &Call, network: &mut Network) -> Outputs {
         if (low, high) == (0, 0) {
             continue;
         }
-        if view.axes[axis].batch {
+        if view.axes[axis].batch.is_some() {
             return Err(Fault::batch("it pads the batch"));
         }
         let size = i64::from(view.size(axis));

@@ -153,7 +153,7 @@ pub(super) fn global_average_pool(call: &Call, network: &mut Network) -> Outputs
 pub(super) fn global(network: &mut Network, view: &View) -> Outputs {
     let view = network.with_channels(view, 1)?;
     let id = network.emit(GlobalAveragePool, &[view.id], &[])?;
-    let batch: Vec<bool> = view.axes.iter().map(|axis| axis.batch).collect();
+    let batch = view.batches();
     Ok(vec![View::new(id, &network.sizes(id), &[Some(1)], &batch).into()])
 }
 

@@ -122,7 +122,7 @@ pub(super) fn reduced(
     function: ReduceFunction,
     over: &[usize],
 ) -> Result<View, Fault> {
-    if over.iter().any(|&axis| view.axes[axis].batch) {
+    if over.iter().any(|&axis| view.axes[axis].batch.is_some()) {
         return Err(Fault::batch("it reduces the batch"));
     }
     let view = network.tidy(view)?;
@@ -157,6 +157,6 @@ pub(super) fn reduced(
         network.emit(Reduce { function, axes: along }, &[view.id], &[])?
     };
     // A reduced axis of the value is the same axis of the tensor, of size 1.
-    let batch: Vec<bool> = view.axes.iter().map(|axis| axis.batch).collect();
+    let batch = view.batches();
     Ok(View::new(id, &network.sizes(id), &layout, &batch))
 }

@@ -194,6 +194,6 @@ fn resized(
     };
     let axes: SmallVec<[ResizeAxis; 2]> = positions.iter().map(axis).collect::<Result<_, _>>()?;
     let id = network.emit(Resize { mode, axes }, &[view.id], &[])?;
-    let batch: Vec<bool> = view.axes.iter().map(|axis| axis.batch).collect();
+    let batch = view.batches();
     Ok(vec![View::new(id, &network.sizes(id), &order, &batch).into()])
 }

@@ -109,7 +109,7 @@ pub(super) fn reshape(call: &Call, network: &mut Network) -> Outputs {
         return Err(Fault::invalid("it makes too many axes"));
     }
     let copies = call.int("allowzero", 0)? == 0;
-    let target = target(network, &view.sizes(), &wanted, copies)?;
+    let target = target(network, &view, &wanted, copies)?;
     Ok(vec![reshaped(network, &view, &target)?.into()])
 }
 
@@ -126,7 +126,14 @@ pub(super) fn reshaped(network: &mut Network, view: &View, target: &[Size]) -> R
     let sizes = sizes?;
     let id = network.reshape(view.id, &sizes)?;
     let of: Vec<Option<usize>> = (0..sizes.len()).map(Some).collect();
-    let batch: Vec<bool> = target.iter().map(|size| size.batch).collect();
+    // The same numbers are outside the batch as before.
+    let mut outer = view.outside();
+    let place = |size: &Size| {
+        let own = size.batch.then_some(outer);
+        outer /= if outer.is_multiple_of(size.known as u32) { size.known as u32 } else { 1 };
+        own
+    };
+    let batch: Vec<Option<u32>> = target.iter().map(place).collect();
     Ok(View::new(id, &sizes, &of, &batch).with(view.element))
 }
 
@@ -134,10 +141,11 @@ pub(super) fn reshaped(network: &mut Network, view: &View, target: &[Size]) -> R
 /// file has -1, 0, a size computed from the batch, or the number of examples that it fixes.
 fn target(
     network: &Network,
-    sizes: &[Size],
+    view: &View,
     wanted: &[Size],
     copies: bool,
 ) -> Result<Vec<Size>, Fault> {
+    let sizes = view.sizes();
     let mut entries = vec![];
     for (place, &size) in wanted.iter().enumerate() {
         entries.push(if size == Size::known(0) && copies {
@@ -149,24 +157,24 @@ fn target(
             size
         });
     }
-    let shape = || format!("from {} to {}", network.describe(sizes), network.describe(wanted));
-    let at = sizes.iter().position(|size| size.batch);
-    let Some(at) = at.filter(|_| entries.iter().all(|size| !size.batch)) else {
-        return resolved(sizes, &entries).ok_or_else(|| {
+    let shape = || format!("from {} to {}", network.describe(&sizes), network.describe(wanted));
+    let batch = sizes.iter().any(|size| size.batch);
+    if !batch || entries.iter().any(|size| size.batch) {
+        return resolved(&sizes, &entries).ok_or_else(|| {
             Fault::invalid(format!("its shape does not have as many numbers: {}", shape()))
         });
-    };
-    let before: i64 = sizes[..at].iter().map(|size| size.known).product();
+    }
+    let before = i64::from(view.outside());
     let mut running = 1i64;
     let mut candidates = vec![];
     for (place, entry) in entries.iter().enumerate() {
-        if running == before {
+        if running > 0 && before % running == 0 {
             let mut with = entries.clone();
             // The surest first.
             let doubt = match (entry.known, network.batch) {
                 (-1, _) => {
                     with[place].batch = true;
-                    let rest = resolved(sizes, &with).map_or(0, |all| all[place].known);
+                    let rest = resolved(&sizes, &with).map_or(0, |all| all[place].known);
                     if rest == 1 { 1 } else { 4 }
                 }
                 (known, None) => {
@@ -190,7 +198,9 @@ fn target(
         running = running.saturating_mul(entry.known.max(0));
     }
     candidates.sort_by_key(|(doubt, _)| *doubt);
-    let fits = candidates.into_iter().find_map(|(_, with)| resolved(sizes, &with));
+    let fits = candidates.into_iter().find_map(|(_, with)| {
+        resolved(&sizes, &with).filter(|target| view.regrouped(target).is_ok())
+    });
     fits.ok_or_else(|| Fault::batch(format!("it reshapes {}", shape())))
 }
 
@@ -308,7 +318,7 @@ pub(super) fn picked(
 /// The view of a value with the same axes and other sizes.
 pub(super) fn resized(network: &Network, view: &View, id: edgesmith_graph::ValueId) -> View {
     let layout = view.layout().expect("it is tidy");
-    let batch: Vec<bool> = view.axes.iter().map(|axis| axis.batch).collect();
+    let batch = view.batches();
     View::new(id, &network.sizes(id), &layout, &batch).with(view.element)
 }
 
@@ -402,7 +412,7 @@ fn resized_in(
     order: &[Option<usize>],
     like: &View,
 ) -> View {
-    let batch: Vec<bool> = like.axes.iter().map(|axis| axis.batch).collect();
+    let batch = like.batches();
     View::new(id, &network.sizes(id), order, &batch)
 }
 
@@ -473,11 +483,11 @@ pub(super) fn expand(call: &Call, network: &mut Network) -> Outputs {
             if has_batch(&view) {
                 return Err(Fault::batch("it repeats numbers along the batch"));
             }
-            view.axes[axis].batch = true;
+            view.axes[axis].batch = Some(1);
         }
         let times = if size.batch {
             count(size.known, "shape")?
-        } else if view.axes[axis].batch {
+        } else if view.axes[axis].batch.is_some() {
             1
         } else {
             count(size.known, "shape")?
@@ -493,7 +503,7 @@ pub(super) fn expand(call: &Call, network: &mut Network) -> Outputs {
 }
 
 fn has_batch(view: &View) -> bool {
-    view.axes.iter().any(|axis| axis.batch)
+    view.axes.iter().any(|axis| axis.batch.is_some())
 }
 
 pub(super) fn tile(call: &Call, network: &mut Network) -> Outputs {
@@ -507,7 +517,7 @@ pub(super) fn tile(call: &Call, network: &mut Network) -> Outputs {
         if times == 1 {
             continue;
         }
-        if view.axes[axis].batch {
+        if view.axes[axis].batch.is_some() {
             return Err(Fault::batch("it repeats the examples"));
         }
         let size = view.size(axis);

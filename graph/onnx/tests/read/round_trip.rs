@@ -1,0 +1,193 @@
+//! Files of our own writer are read again, and compute the same.
+
+use edgesmith_graph::{
+    Add, Array, AveragePool, BatchNormalization, Binary, BinaryFunction, Clip, Concat, Constant,
+    Conv, ConvTranspose, Coordinates, Evaluator, Flatten, Function, Gather, GlobalAveragePool,
+    Graph, GraphBuilder, Groups, LayerNormalization, LeakyRelu, Linear, Map, MatrixProduct,
+    MaxPool, Multiply, Op, Operation as _, Pad, ParameterId, Place, Prelu, Reduce, ReduceFunction,
+    Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding, Select, Shape, Softmax, Transpose,
+    TransposedAxis, ValueId, Weights, WindowAxis,
+};
+use edgesmith_onnx::read::{ReadOptions, read};
+use edgesmith_onnx::write::{Input, Output, write};
+use smallvec::smallvec;
+
+use crate::make::numbers;
+use crate::support::{Numbers, difference, run};
+
+/// A graph in the making.
+struct Net {
+    builder: GraphBuilder,
+    weights: Weights,
+    count: u32,
+}
+
+impl Net {
+    fn parameter(&mut self, shape: &[u32], role: Role) -> ParameterId {
+        self.count += 1;
+        let name = format!("parameter{}", self.count);
+        let dims: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
+        let mut data = numbers(&dims, self.count).data;
+        if role == Role::Variance {
+            data.iter_mut().for_each(|x| *x = x.abs() + 0.5);
+        }
+        self.weights.arrays.insert(name.clone(), Array { shape: dims, data });
+        self.builder.parameter(name, shape, role).unwrap()
+    }
+
+    fn op(&mut self, op: impl Into<Op>, inputs: &[ValueId], parameters: &[ParameterId]) -> ValueId {
+        self.count += 1;
+        let name = format!("value{}", self.count);
+        self.builder.node(name, op, inputs, parameters, Place::default()).unwrap()
+    }
+}
+
+/// Graphs of a picture of 4 channels with every operation in one of them.
+fn graphs() -> Vec<(Graph, Weights)> {
+    let make = |build: &dyn Fn(&mut Net, ValueId) -> Vec<ValueId>| {
+        let mut builder = GraphBuilder::new();
+        let input = builder.input("x", Shape::new(4, &[6, 5]).unwrap()).unwrap();
+        let mut net = Net { builder, weights: Weights::default(), count: 0 };
+        let outputs = build(&mut net, input);
+        (net.builder.finish(&outputs).unwrap(), net.weights)
+    };
+    let window = WindowAxis { stride: 2, dilation: 1, before: 1, after: 1 };
+    vec![
+        make(&|net, x| {
+            let axes = smallvec![window, WindowAxis::same(3, 1)];
+            let w = net.parameter(&[6, 2, 3, 3], Role::Weight);
+            let b = net.parameter(&[6], Role::Bias);
+            let x = net.op(Conv { axes, groups: Groups::Equal(2) }, &[x], &[w, b]);
+            let roles = [Role::Scale, Role::Shift, Role::Mean, Role::Variance];
+            let parts = roles.map(|role| net.parameter(&[6], role));
+            let x = net.op(BatchNormalization { epsilon: 1e-3 }, &[x], &parts);
+            let a = net.op(Clip::RELU6, &[x], &[]);
+            let b = net.op(LeakyRelu { slope: 0.1 }, &[x], &[]);
+            let slope = net.parameter(&[6], Role::Slope);
+            let c = net.op(Prelu, &[x], &[slope]);
+            let x = net.op(Add, &[a, b], &[]);
+            let x = net.op(Concat { axis: 0 }, &[x, c], &[]);
+            let y = net.op(Gather::shuffle(12, 3), &[x], &[]);
+            let z =
+                net.op(MaxPool { kernel: smallvec![3, 3], axes: smallvec![window; 2] }, &[y], &[]);
+            let pool = AveragePool {
+                kernel: smallvec![3, 3],
+                axes: smallvec![window; 2],
+                counted: smallvec![(1, 1), (1, 1)],
+            };
+            let p = net.op(pool, &[y], &[]);
+            let z = net.op(Multiply, &[z, p], &[]);
+            let z = net.op(Flatten, &[z], &[]);
+            let w = net.parameter(&[5, 12 * 2 * 3], Role::Weight);
+            let z = net.op(Linear, &[z], &[w]);
+            let s = net.op(Softmax { axis: 0, log: true }, &[z], &[]);
+            let g = net.op(GlobalAveragePool, &[y], &[]);
+            vec![s, g]
+        }),
+        make(&|net, x| {
+            let axis = TransposedAxis { stride: 2, dilation: 1, before: 1, after: 0, extra: 1 };
+            let w = net.parameter(&[4, 2, 3, 3], Role::Weight);
+            let up = ConvTranspose { axes: smallvec![axis; 2], groups: Groups::Equal(2) };
+            let y = net.op(up, &[x], &[w]);
+            let along = |size: u32, scale: f32| ResizeAxis {
+                size,
+                scale,
+                coordinates: Coordinates::HalfPixel,
+            };
+            let axes = smallvec![along(9, 1.5), along(10, 2.0)];
+            let r = net.op(Resize { mode: ResizeMode::Linear, axes }, &[x], &[]);
+            let axes = smallvec![along(12, 2.0), along(5, 1.0)];
+            let n =
+                net.op(Resize { mode: ResizeMode::Nearest(Rounding::HalfDown), axes }, &[x], &[]);
+            let pad = Pad { before: smallvec![0, 1, 0], after: smallvec![1, 0, 2], value: 0.5 };
+            let p = net.op(pad, &[x], &[]);
+            vec![y, r, n, p]
+        }),
+        make(&|net, x| {
+            let t = net.op(Transpose { order: smallvec![1, 2, 0] }, &[x], &[]);
+            let r = net.op(Reshape { sizes: smallvec![5, 6, 4] }, &[t], &[]);
+            let m = net.op(MatrixProduct { transposed: [false, true] }, &[r, r], &[]);
+            let n = net.op(MatrixProduct { transposed: [true, false] }, &[r, r], &[]);
+            let reduce = |function, axes: &[u32]| Reduce { function, axes: axes.into() };
+            let l2 = net.op(reduce(ReduceFunction::L2, &[0]), &[x], &[]);
+            let mean = net.op(reduce(ReduceFunction::Mean, &[1]), &[x], &[]);
+            let largest = net.op(reduce(ReduceFunction::Maximum, &[0, 2]), &[x], &[]);
+            let divided = net.op(Binary { function: BinaryFunction::Divide }, &[x, l2], &[]);
+            let less = net.op(Binary { function: BinaryFunction::Less }, &[x, mean], &[]);
+            let chosen = net.op(Select, &[less, divided, largest], &[]);
+            let constant = net.parameter(&[4, 1, 5], Role::Constant);
+            let constant = net.op(Constant, &[], &[constant]);
+            let sum =
+                net.op(Binary { function: BinaryFunction::Subtract }, &[chosen, constant], &[]);
+            let scale = net.parameter(&[6, 5], Role::Scale);
+            let shift = net.parameter(&[6, 5], Role::Shift);
+            let norm = LayerNormalization { axes: smallvec![1, 2], epsilon: 1e-5 };
+            let norm = net.op(norm, &[sum], &[scale, shift]);
+            vec![m, n, norm]
+        }),
+        make(&|net, x| {
+            let functions = [
+                Function::Absolute,
+                Function::Elu { alpha: 0.7 },
+                Function::Erf,
+                Function::Exponential,
+                Function::Gelu,
+                Function::GeluTanh,
+                Function::HardSigmoid { slope: 0.2, offset: 0.4 },
+                Function::HardSwish,
+                Function::Power { exponent: 2.0 },
+                Function::Scale { factor: 0.3, offset: -1.0 },
+                Function::Sigmoid,
+                Function::Silu,
+                Function::Softplus,
+                Function::Tanh,
+            ];
+            let mut outputs: Vec<ValueId> =
+                functions.iter().map(|&function| net.op(Map { function }, &[x], &[])).collect();
+            let above = net.op(Map { function: Function::Softplus }, &[x], &[]);
+            for function in [Function::Logarithm, Function::SquareRoot] {
+                outputs.push(net.op(Map { function }, &[above], &[]));
+            }
+            outputs
+        }),
+    ]
+}
+
+#[test]
+fn files_of_the_writer_are_read_again() {
+    let graphs = graphs();
+    for (graph, weights) in &graphs {
+        let port = |name: String| (name, String::new());
+        let inputs = graph.inputs().map(|_| port("x".to_owned()));
+        let inputs: Vec<Input> =
+            inputs.map(|(name, doc)| Input { name, doc, scales: None }).collect();
+        let outputs = (0..graph.outputs().len()).map(|place| port(format!("y{place}")));
+        let outputs: Vec<Output> = outputs.map(|(name, doc)| Output { name, doc }).collect();
+        let bytes = write(graph, weights, None, &inputs, &outputs, &[("made", "here".to_owned())]);
+        let imported = read(&bytes, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(imported.about.producer, "edgesmith");
+        assert_eq!(imported.about.metadata, [("made".to_owned(), "here".to_owned())]);
+        let x = numbers(&[2, 4, 6, 5], 7);
+        let given = run(&imported, std::slice::from_ref(&x));
+        let evaluator = Evaluator::<f32>::new(graph, weights);
+        let examples: Vec<Vec<Vec<f32>>> =
+            x.data.chunks(120).map(|x| evaluator.run(vec![x.to_vec()])).collect();
+        for (place, id) in graph.outputs().iter().enumerate() {
+            let shape = graph.shape(*id);
+            let mut dims = vec![2, shape.channels() as usize];
+            dims.extend(shape.space().iter().map(|&size| size as usize));
+            let data = examples.iter().flat_map(|values| values[id.index()].clone()).collect();
+            let expected = Numbers { dims, data };
+            let kind = graph.node(graph.producer(*id).unwrap()).op.kind();
+            let differs = difference(&given[place], &expected, 1e-5, 1e-5);
+            assert_eq!(differs, None, "output {place}, {kind}");
+        }
+    }
+    let mut kinds: Vec<&str> = graphs
+        .iter()
+        .flat_map(|(graph, _)| graph.nodes().map(|(_, node)| node.op.kind()))
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, Op::KINDS, "every operation is in one of the graphs");
+}
