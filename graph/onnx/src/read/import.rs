@@ -175,7 +175,7 @@ impl<'m> Import<'m> {
                     || graph.outputs.iter().any(|output| output.name == *name)
                     || scope.depth > 0)
         };
-        if node.outputs.iter().skip(from).any(|name| read(&name)) {
+        if node.outputs.iter().skip(from).any(read) {
             self.note(
                 node,
                 Fault::unsupported(
@@ -248,7 +248,7 @@ impl<'m> Import<'m> {
         let prefix = format!("{}{}/", scope.prefix, node.label());
         let depth = scope.depth + 1;
         let mut inner = Scope { tensors, initializers: HashMap::new(), prefix, depth };
-        let outputs: Vec<&str> = function.outputs.iter().copied().collect();
+        let outputs: Vec<&str> = function.outputs.to_vec();
         self.scope(&mut inner, &nodes, &outputs)
     }
 

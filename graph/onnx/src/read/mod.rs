@@ -6,6 +6,7 @@
 //! ([`network`]). Tensors are [`view`]s, so that most of what only moves numbers adds nothing.
 //! [`passes`] then recognise what exporters write in parts.
 
+mod arrange;
 mod call;
 mod constant;
 mod error;

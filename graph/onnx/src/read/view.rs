@@ -264,6 +264,33 @@ impl View {
         let parts = order.iter().map(part).collect();
         Ok(Some(Self { parts, axes, ..self.clone() }))
     }
+
+    /// With neighbouring parts that are always together as one.
+    pub(super) fn merged(mut self) -> Self {
+        let mut part = 0;
+        while part + 1 < self.parts.len() {
+            let together = self.axes.iter_mut().find_map(|axis| {
+                let at = axis.parts.iter().position(|&own| own == part)?;
+                (axis.parts.get(at + 1) == Some(&(part + 1))).then_some((axis, at))
+            });
+            match together {
+                Some((axis, at)) if self.parts[part].of == self.parts[part + 1].of => {
+                    axis.parts.remove(at + 1);
+                    self.parts[part].size *= self.parts[part + 1].size;
+                    self.parts.remove(part + 1);
+                    let after = self.axes.iter_mut().flat_map(|axis| axis.parts.iter_mut());
+                    after.filter(|own| **own > part).for_each(|own| *own -= 1);
+                }
+                _ => part += 1,
+            }
+        }
+        self
+    }
+
+    /// Whether it has real numbers.
+    pub(super) fn is_float(&self) -> bool {
+        self.element == Element::Float
+    }
 }
 
 fn too_large() -> Fault {

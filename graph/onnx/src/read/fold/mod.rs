@@ -1,7 +1,9 @@
 //! Nodes of which everything is known when the file is read: mostly chains that compute shapes.
 
 mod arithmetic;
+mod making;
 mod moving;
+mod places;
 
 use super::call::{Call, Outputs, Tensor};
 use super::constant::{Constant, Size};
@@ -15,7 +17,7 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
     match call.node.op_type {
         "Shape" => return one(shape(call)),
         "Size" => return one(size(call)),
-        "Constant" => return one(moving::constant(call)),
+        "Constant" => return one(making::constant(call)),
         _ => {}
     }
     let known = |input: &Option<Tensor>| !matches!(input, Some(Tensor::View(_)));

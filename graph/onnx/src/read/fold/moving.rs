@@ -6,7 +6,8 @@ use super::super::call::{Call, Outputs, Tensor, axes, axis};
 use super::super::constant::{Constant, Data, Size, places, strides};
 use super::super::error::Fault;
 use super::super::network::Network;
-use super::super::ops::shape::{Range, slices, split_sizes};
+use super::super::ops::slicing::{Range, slices, split_sizes};
+use super::{making, places};
 
 type Folded = Result<Constant, Fault>;
 
@@ -22,14 +23,14 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
         "Flatten" => flatten(call),
         "Reshape" => return reshape(call, network).transpose().map(one),
         "Transpose" => transpose(call),
-        "Expand" => return expand(call, network),
+        "Expand" => return making::expand(call, network),
         "Tile" => tile(call, network),
-        "Range" => range(call, network),
-        "ConstantOfShape" => return constant_of_shape(call, network),
+        "Range" => making::range(call, network),
+        "ConstantOfShape" => return making::constant_of_shape(call, network),
         "Split" => return Some(split(call)),
-        "Trilu" => trilu(call),
-        "ScatterND" => scatter(call, network),
-        "GatherND" => gather_places(call, network),
+        "Trilu" => making::trilu(call),
+        "ScatterND" => places::scatter(call, network),
+        "GatherND" => places::gather(call, network),
         _ => return None,
     };
     Some(one(folded))
@@ -39,30 +40,7 @@ fn one(folded: Folded) -> Outputs {
     folded.map(|constant| vec![Tensor::constant(constant)])
 }
 
-/// `Constant`, in all of its forms.
-pub(super) fn constant(call: &Call) -> Folded {
-    if let Some(tensor) = call.tensor("value")? {
-        return Ok(tensor);
-    }
-    if call.has("value_float") {
-        return Ok(Constant::floats(vec![], vec![call.float("value_float", 0.0)?]));
-    }
-    if call.has("value_int") {
-        return Ok(Constant::ints(vec![], vec![call.int("value_int", 0)?]));
-    }
-    if let Some(floats) = call.floats_attribute("value_floats")? {
-        return Ok(Constant::floats(vec![floats.len()], floats));
-    }
-    if let Some(ints) = call.ints("value_ints")? {
-        return Ok(Constant::ints(vec![ints.len()], ints));
-    }
-    Err(Fault::unsupported(
-        "its value is text or a sparse tensor",
-        "remove it from the network, or export dense numbers",
-    ))
-}
-
-fn spend(network: &mut Network, dims: &[usize]) -> Result<(), Fault> {
+pub(super) fn spend(network: &mut Network, dims: &[usize]) -> Result<(), Fault> {
     let elements = dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
     network.spend(elements.unwrap_or(usize::MAX))
 }
@@ -130,7 +108,7 @@ fn concat(call: &Call, network: &mut Network) -> Folded {
 }
 
 /// The numbers of all constants in one list.
-fn joined(inputs: &[Rc<Constant>]) -> Folded {
+pub(super) fn joined(inputs: &[Rc<Constant>]) -> Folded {
     let total: usize = inputs.iter().map(|input| input.elements()).sum();
     let joined = if inputs.iter().any(|input| matches!(input.data, Data::Float(_))) {
         let lists: Vec<_> = inputs.iter().map(|i| i.to_floats()).collect::<Result<_, _>>()?;
@@ -268,58 +246,6 @@ fn transpose(call: &Call) -> Folded {
     Ok(data.transposed(&order))
 }
 
-/// A constant repeated for every example is a tensor of the network.
-fn expand(call: &Call, network: &mut Network) -> Option<Outputs> {
-    let of = |network: &mut Network| {
-        let (data, shape) = (call.constant(0)?, call.constant(1)?.to_sizes()?);
-        repeated(&data, &shape, network)
-    };
-    Some(of(network))
-}
-
-fn constant_of_shape(call: &Call, network: &mut Network) -> Option<Outputs> {
-    let of = |network: &mut Network| {
-        let shape = call.constant(0)?.to_sizes()?;
-        let value = match call.tensor("value")? {
-            Some(value) if value.elements() == 1 => value.reshaped(vec![]),
-            Some(_) => return Err(Fault::invalid("its value is more than one number")),
-            None => Constant::floats(vec![], vec![0.0]),
-        };
-        repeated(&value, &shape, network)
-    };
-    Some(of(network))
-}
-
-fn repeated(data: &Constant, shape: &[Size], network: &mut Network) -> Outputs {
-    let rank = shape.len().max(data.dims.len());
-    if rank > super::super::MAX_RANK {
-        return Err(Fault::invalid("it makes too many axes"));
-    }
-    let mut batch = vec![None; rank];
-    let mut dims = vec![1; rank];
-    for (axis, size) in shape.iter().enumerate() {
-        let axis = rank - shape.len() + axis;
-        batch[axis] = size.batch.then_some(1);
-        dims[axis] = usize::try_from(size.known)
-            .map_err(|_| Fault::invalid(format!("its shape has a size of {size}")))?;
-    }
-    for (axis, &dim) in data.dims.iter().enumerate() {
-        let axis = rank - data.dims.len() + axis;
-        if dims[axis] == 1 && batch[axis].is_none() {
-            dims[axis] = dim;
-        } else if batch[axis].is_some() && dim != 1 {
-            return Err(Fault::batch("it repeats numbers along the batch"));
-        }
-    }
-    spend(network, &dims)?;
-    let repeated = data.broadcast(&dims);
-    let repeated = repeated.ok_or_else(|| Fault::invalid("its shape does not fit its input"))?;
-    if batch.iter().any(Option::is_some) {
-        return Ok(vec![network.constant_with(&repeated, &batch)?.into()]);
-    }
-    Ok(vec![Tensor::constant(repeated)])
-}
-
 fn tile(call: &Call, network: &mut Network) -> Folded {
     let (data, repeats) = (call.constant(0)?, call.constant(1)?.to_ints()?);
     if repeats.len() != data.dims.len() {
@@ -328,7 +254,7 @@ fn tile(call: &Call, network: &mut Network) -> Folded {
     let mut dims = vec![];
     for (&dim, &repeat) in data.dims.iter().zip(&repeats) {
         let repeat = usize::try_from(repeat).map_err(|_| Fault::invalid("it repeats -1 times"))?;
-        dims.push(dim.checked_mul(repeat).unwrap_or(usize::MAX));
+        dims.push(dim.saturating_mul(repeat));
     }
     spend(network, &dims)?;
     let steps = strides(&data.dims);
@@ -344,36 +270,6 @@ fn tile(call: &Call, network: &mut Network) -> Folded {
     Ok(data.pick(dims, &picked))
 }
 
-fn range(call: &Call, network: &mut Network) -> Folded {
-    let [start, limit, step] = [call.constant(0)?, call.constant(1)?, call.constant(2)?];
-    if let Data::Float(_) = start.data {
-        let number =
-            |c: &Constant| c.scalar().ok_or_else(|| Fault::invalid("it needs three numbers"));
-        let [start, limit, step] = [number(&start)?, number(&limit)?, number(&step)?];
-        let count = ((limit - start) / step).ceil().max(0.0);
-        if !count.is_finite() {
-            return Err(Fault::invalid("it never ends"));
-        }
-        network.spend(count as usize)?;
-        let numbers = (0..count as usize).map(|i| start + i as f32 * step).collect();
-        return Ok(Constant::floats(vec![count as usize], numbers));
-    }
-    let number = |c: &Constant| {
-        let numbers = c.to_ints()?;
-        numbers.first().copied().ok_or_else(|| Fault::invalid("it needs three numbers"))
-    };
-    let data_type = start.data_type;
-    let [start, limit, step] = [number(&start)?, number(&limit)?, number(&step)?].map(i128::from);
-    if step == 0 {
-        return Err(Fault::invalid("its step is 0"));
-    }
-    let count = ((limit - start + step - step.signum()) / step).max(0);
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    network.spend(count)?;
-    let numbers = (0..count as i128).map(|i| (start + i * step) as i64).collect();
-    Ok(Constant::ints(vec![count], numbers).of_type(data_type))
-}
-
 fn split(call: &Call) -> Outputs {
     let data = call.constant(0)?;
     let axis = axis(call.int("axis", 0)?, data.dims.len())?;
@@ -386,97 +282,4 @@ fn split(call: &Call) -> Outputs {
         outputs.push(Tensor::constant(sliced(&data, &ranges)));
     }
     Ok(outputs)
-}
-
-/// The start of the block that each row of indices names, and the size of these blocks.
-fn blocks(data: &Constant, indices: &Constant) -> Result<(Vec<usize>, usize), Fault> {
-    let wrong = || Fault::invalid("its indices do not fit its input");
-    let depth = *indices.dims.last().ok_or_else(wrong)?;
-    if depth == 0 || depth > data.dims.len() {
-        return Err(wrong());
-    }
-    let steps = strides(&data.dims);
-    let start = |row: &[i64]| {
-        let mut start = 0;
-        for (axis, &index) in row.iter().enumerate() {
-            let size = data.dims[axis] as i64;
-            let index = if index < 0 { index.checked_add(size) } else { Some(index) };
-            let index = index.filter(|index| (0..size).contains(index)).ok_or_else(wrong)?;
-            start += index as usize * steps[axis];
-        }
-        Ok(start)
-    };
-    let starts = indices.to_ints()?.chunks_exact(depth).map(start).collect::<Result<_, Fault>>()?;
-    Ok((starts, data.dims[depth..].iter().product()))
-}
-
-/// The data with blocks replaced by updates.
-fn scatter(call: &Call, network: &mut Network) -> Folded {
-    let [data, indices, updates] = [call.constant(0)?, call.constant(1)?, call.constant(2)?];
-    if !matches!(call.text("reduction", "none")?, "none" | "") {
-        return Err(Fault::unsupported("it combines numbers", "simplify the network with onnxsim"));
-    }
-    let (starts, size) = blocks(&data, &indices)?;
-    if starts.len() * size != updates.elements() {
-        return Err(Fault::invalid("its updates are not as many as its indices name"));
-    }
-    spend(network, &data.dims)?;
-    // Picked from the data, and behind them the updates.
-    let all = joined(&[Rc::clone(&data), updates])?;
-    let mut places: Vec<usize> = (0..data.elements()).collect();
-    for (row, start) in starts.into_iter().enumerate() {
-        let first = data.elements() + row * size;
-        (0..size).for_each(|place| places[start + place] = first + place);
-    }
-    Ok(all.pick(data.dims.clone(), &places))
-}
-
-/// `GatherND`
-fn gather_places(call: &Call, network: &mut Network) -> Folded {
-    let (data, indices) = (call.constant(0)?, call.constant(1)?);
-    if call.int("batch_dims", 0)? != 0 {
-        return Err(Fault::unsupported("it has batch_dims", "simplify the network with onnxsim"));
-    }
-    let (starts, size) = blocks(&data, &indices)?;
-    let depth = indices.dims.len() - 1;
-    let mut dims = indices.dims[..depth].to_vec();
-    dims.extend(&data.dims[indices.dims[depth]..]);
-    spend(network, &dims)?;
-    let places: Vec<usize> = starts.iter().flat_map(|&start| start..start + size).collect();
-    Ok(data.pick(dims, &places))
-}
-
-/// The upper or lower triangle of matrices; the rest is 0.
-fn trilu(call: &Call) -> Folded {
-    let data = call.constant(0)?;
-    let k = match call.optional(1)? {
-        Some(k) => k.to_ints()?.first().copied().unwrap_or(0),
-        None => 0,
-    };
-    let upper = call.int("upper", 1)? != 0;
-    let [.., rows, columns] = data.dims[..] else {
-        return Err(Fault::invalid("its input is no matrix"));
-    };
-    let kept = |place: usize| {
-        let (row, column) = (place / columns % rows, place % columns);
-        let beyond = (column as i64).saturating_sub(row as i64);
-        if upper { beyond >= k } else { beyond <= k }
-    };
-    let dims = data.dims.clone();
-    Ok(match &data.data {
-        Data::Float(numbers) => {
-            let number = |(place, &x): (usize, &f32)| if kept(place) { x } else { 0.0 };
-            Constant::floats(dims, numbers.iter().enumerate().map(number).collect())
-        }
-        Data::Bool(truths) => {
-            let truth = |(place, &x): (usize, &bool)| kept(place) && x;
-            Constant::bools(dims, truths.iter().enumerate().map(truth).collect())
-        }
-        Data::Int(_) | Data::Sizes(_) => {
-            let numbers = data.to_ints()?;
-            let number = |(place, &x): (usize, &i64)| if kept(place) { x } else { 0 };
-            Constant::ints(dims, numbers.iter().enumerate().map(number).collect())
-                .of_type(data.data_type)
-        }
-    })
 }

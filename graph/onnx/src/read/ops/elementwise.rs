@@ -168,7 +168,8 @@ fn many(call: &Call, network: &mut Network, pair: Pair) -> Outputs {
 
 fn pair_of(network: &mut Network, pair: Pair, a: &Tensor, b: &Tensor) -> Outputs {
     let real = |tensor: &Tensor| !matches!(tensor, Tensor::View(view) if !view.is_float());
-    if !pair.compares() && !(real(a) && real(b)) {
+    let computes = !pair.compares();
+    if computes && (!real(a) || !real(b)) {
         return Err(integers());
     }
     // A number that all of a constant's are needs no parameter.

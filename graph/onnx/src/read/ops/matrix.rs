@@ -8,7 +8,7 @@ use super::super::error::Fault;
 use super::super::network::Network;
 use super::super::view::{Axis, View};
 use super::elementwise::align;
-use super::shape::resized;
+use super::slicing::resized;
 
 pub(super) fn mat_mul(call: &Call, network: &mut Network) -> Outputs {
     let (a, b) = (call.input(0)?.clone(), call.input(1)?.clone());

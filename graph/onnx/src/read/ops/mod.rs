@@ -12,6 +12,7 @@ mod quantization;
 mod reduction;
 mod resize;
 pub(super) mod shape;
+pub(super) mod slicing;
 
 use edgesmith_graph::Function;
 
@@ -33,7 +34,7 @@ pub(super) fn reader(op_type: &str) -> Option<Reader> {
         "Cast" | "CastLike" => activation::cast,
         "Celu" => activation::celu,
         "Clip" => activation::clip,
-        "Concat" => shape::concat,
+        "Concat" => slicing::concat,
         "Conv" => convolution::conv,
         "ConvTranspose" => convolution::conv_transpose,
         "DepthToSpace" => shape::depth_to_space,
@@ -47,7 +48,7 @@ pub(super) fn reader(op_type: &str) -> Option<Reader> {
         "Exp" => |call, network| activation::map(call, network, Function::Exponential),
         "Expand" => shape::expand,
         "Flatten" => shape::flatten,
-        "Gather" => shape::gather,
+        "Gather" => slicing::gather,
         "Gelu" => activation::gelu,
         "Gemm" => matrix::gemm,
         "GlobalAveragePool" => pooling::global_average_pool,
@@ -96,12 +97,12 @@ pub(super) fn reader(op_type: &str) -> Option<Reader> {
         "Selu" => activation::selu,
         "Sigmoid" => |call, network| activation::map(call, network, Function::Sigmoid),
         "Sign" => activation::sign,
-        "Slice" => shape::slice,
+        "Slice" => slicing::slice,
         "Softmax" => normalization::softmax,
         "Softplus" => |call, network| activation::map(call, network, Function::Softplus),
         "Softsign" => activation::softsign,
         "SpaceToDepth" => shape::space_to_depth,
-        "Split" => shape::split,
+        "Split" => slicing::split,
         "Sqrt" => |call, network| activation::map(call, network, Function::SquareRoot),
         "Squeeze" => shape::squeeze,
         "Sub" => elementwise::subtract,

@@ -6,7 +6,7 @@ use smallvec::smallvec;
 use super::super::call::{Call, Outputs, axis, count};
 use super::super::error::Fault;
 use super::super::network::Network;
-use super::shape::{picked, resized};
+use super::slicing::{picked, resized};
 
 pub(super) fn pad(call: &Call, network: &mut Network) -> Outputs {
     let mut view = call.floats(0, network)?;
