@@ -1,8 +1,8 @@
 //! The walk over the nodes of the file, which become those of the network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::call::{Call, Tensor};
+use super::call::{Call, Outputs, Tensor};
 use super::error::{Fault, ReadError};
 use super::fold;
 use super::model::{self, Attribute, AttributeValue, Function, Graph, Model, Node};
@@ -15,18 +15,22 @@ use super::view::View;
 /// How deep functions may call each other.
 const DEPTH: usize = 16;
 
+/// Problems that are listed at most.
+const PROBLEMS: usize = 32;
+
 /// Nodes that are walked over at most, those in functions included.
 const STEPS: usize = 1 << 18;
 
 /// The network as it grows, and what was wrong so far.
 pub(super) struct Import<'m> {
-    model: &'m Model<'m>,
     opset: i64,
     external: Option<&'m External<'m>>,
     pub(super) network: Network,
     pub(super) problems: Vec<ReadError>,
-    /// Whether something that was not said keeps tensors unknown.
     steps: usize,
+    functions: HashMap<(&'m str, &'m str), &'m Function<'m>>,
+    /// All names that the graph's nodes and outputs read.
+    read: HashSet<&'m str>,
 }
 
 /// What names stand for in the graph or in one call of a function.
@@ -43,8 +47,13 @@ impl<'m> Import<'m> {
         opset: i64,
         external: Option<&'m External<'m>>,
         batch: Option<u32>,
+        bytes: usize,
     ) -> Self {
-        Self { model, opset, external, network: Network::new(batch), problems: vec![], steps: 0 }
+        let network = Network::new(batch, bytes);
+        let functions = model.functions.iter().map(|f| ((f.domain, f.name), f)).collect();
+        let nodes = model.graph.nodes.iter().flat_map(|node| node.inputs.iter().copied());
+        let read = nodes.chain(model.graph.outputs.iter().map(|output| output.name)).collect();
+        Self { opset, external, network, problems: vec![], steps: 0, functions, read }
     }
 
     /// Walks over the whole graph, from these inputs. Returns the tensors of its outputs.
@@ -144,6 +153,7 @@ impl<'m> Import<'m> {
         self.network.current = format!("{}{label}", scope.prefix);
         let call = Call { node, opset: self.opset, inputs, external: self.external };
         let folded = if foldable { fold::fold(&call, &mut self.network) } else { None };
+        let folded = folded.map(|outputs| self.paid(outputs));
         let outputs = match (folded, reader) {
             (Some(outputs), _) => outputs,
             (None, Some(read)) => read(&call, &mut self.network),
@@ -166,15 +176,20 @@ impl<'m> Import<'m> {
         }
     }
 
+    /// Accounts for known numbers that were computed.
+    fn paid(&mut self, outputs: Outputs) -> Outputs {
+        let outputs = outputs?;
+        for output in &outputs {
+            if let Tensor::Constant(constant) = output {
+                self.network.spend(constant.elements())?;
+            }
+        }
+        Ok(outputs)
+    }
+
     /// An output that is not computed is a problem only if something reads it.
     fn unread(&mut self, scope: &Scope<'_>, node: &Node<'_>, from: usize) {
-        let graph = &self.model.graph;
-        let read = |name: &&str| {
-            !name.is_empty()
-                && (graph.nodes.iter().any(|node| node.inputs.contains(name))
-                    || graph.outputs.iter().any(|output| output.name == *name)
-                    || scope.depth > 0)
-        };
+        let read = |name: &&str| !name.is_empty() && (scope.depth > 0 || self.read.contains(name));
         if node.outputs.iter().skip(from).any(read) {
             self.note(
                 node,
@@ -187,8 +202,7 @@ impl<'m> Import<'m> {
     }
 
     fn function(&self, node: &Node<'_>) -> Option<&'m Function<'m>> {
-        let model = self.model;
-        model.functions.iter().find(|f| f.name == node.op_type && f.domain == node.domain)
+        self.functions.get(&(node.domain, node.op_type)).copied()
     }
 
     /// Runs the body of a function.
@@ -262,10 +276,12 @@ impl<'m> Import<'m> {
             (ReadError::Batch { .. }, ReadError::Batch { .. }) => true,
             _ => false,
         };
+        let room = self.problems.len() < PROBLEMS;
         match self.problems.iter_mut().find(same) {
             Some(ReadError::Unsupported { others, .. }) => *others += 1,
             Some(_) => {}
-            None => self.problems.push(error),
+            None if room => self.problems.push(error),
+            None => {}
         }
     }
 }

@@ -142,7 +142,8 @@ pub fn read(bytes: &[u8], options: &ReadOptions<'_>) -> Result<Imported, ReadErr
     }
     let shapes = inputs::shapes(&model, options)?;
     let attempt = |batch: bool| {
-        let attempt = Attempt { model: &model, opset, options, shapes: &shapes, batch };
+        let attempt =
+            Attempt { model: &model, bytes: bytes.len(), opset, options, shapes: &shapes, batch };
         attempt.best()
     };
     if options.batch == BatchAxis::None {
@@ -174,6 +175,8 @@ fn opset(model: &Model<'_>) -> Result<i64, Malformed> {
 /// One way to read a file.
 struct Attempt<'m> {
     model: &'m Model<'m>,
+    /// The size of the file.
+    bytes: usize,
     opset: i64,
     options: &'m ReadOptions<'m>,
     shapes: &'m [inputs::InputShape<'m>],
@@ -199,7 +202,7 @@ impl Attempt<'_> {
         let graph = &self.model.graph;
         let batch = if self.batch { inputs::batch(self.shapes)? } else { None };
         let external = self.options.external;
-        let mut import = Import::new(self.model, self.opset, external, batch);
+        let mut import = Import::new(self.model, self.opset, external, batch, self.bytes);
         let mut views = vec![];
         for (place, shape) in self.shapes.iter().enumerate() {
             let order = orders.get(place).and_then(|order| order.as_deref());

@@ -1,21 +1,24 @@
 //! The graph as it grows: nodes and parameters under names of their own, and values whose axes are
 //! brought into the order that an operation needs.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use edgesmith_graph::{
-    Array, Constant as ConstantValue, GraphBuilder, Op, ParameterId, Place, Role, Shape, ValueId,
-    Weights,
+    Array, Constant as ConstantValue, Function, GraphBuilder, Op, ParameterId, Place,
+    ReduceFunction, Role, Shape, ValueId, Weights,
 };
 
 use super::constant::{Constant, Size};
 use super::error::Fault;
 use super::view::View;
 
-/// Numbers that may be made while a file is read that are not in it, such as a constant that is
-/// repeated.
+/// Numbers that may be made or looked at while any file is read, such as a constant that is
+/// repeated. For each byte of the file there are some more.
 const BUDGET: usize = 1 << 24;
+
+/// See [`BUDGET`].
+const BUDGET_PER_BYTE: usize = 16;
 
 /// What the file's nodes have become so far.
 pub(super) struct Network {
@@ -28,22 +31,30 @@ pub(super) struct Network {
     pub(super) batch: Option<u32>,
     /// The tensor that is being computed.
     pub(super) current: String,
+    inputs: Vec<ValueId>,
     names: HashSet<String>,
+    /// By wish that was taken, the number after it that is tried next.
+    numbers: HashMap<String, u32>,
     /// Nodes that only move numbers, by what they read, so that they are made once.
     pub(super) moved: HashMap<ValueId, Vec<(Op, ValueId)>>,
     /// Constants by the value that they are.
     pub(super) constants: HashMap<ValueId, Constant>,
     /// Parameters by what they were made of and what for.
     parameters: HashMap<(String, Role), Vec<ParameterId>>,
+    /// The numbers that parameters were made of, which are not copied in the file's constants.
+    sources: HashMap<(usize, Role, Vec<usize>), (Rc<Vec<f32>>, ParameterId)>,
     /// By parameter.
     parameter_names: Vec<String>,
+    /// What no number of a value is below, where that is known.
+    least: HashMap<ValueId, f32>,
     /// By value.
     value_names: HashMap<ValueId, String>,
     budget: usize,
 }
 
 impl Network {
-    pub(super) fn new(batch: Option<u32>) -> Self {
+    /// For a file of so many bytes that fixes the number of examples, or does not.
+    pub(super) fn new(batch: Option<u32>, bytes: usize) -> Self {
         Self {
             builder: GraphBuilder::new(),
             weights: Weights::default(),
@@ -51,13 +62,17 @@ impl Network {
             parameter_scales: BTreeMap::new(),
             batch,
             current: String::new(),
+            inputs: vec![],
             names: HashSet::new(),
+            numbers: HashMap::new(),
             moved: HashMap::new(),
             constants: HashMap::new(),
             parameters: HashMap::new(),
+            sources: HashMap::new(),
             parameter_names: vec![],
+            least: HashMap::new(),
             value_names: HashMap::new(),
-            budget: BUDGET,
+            budget: bytes.saturating_mul(BUDGET_PER_BYTE).saturating_add(BUDGET),
         }
     }
 
@@ -78,8 +93,14 @@ impl Network {
     pub(super) fn input(&mut self, name: &str, shape: Shape) -> Result<ValueId, Fault> {
         let name = self.claim(name);
         let id = self.builder.input(name.clone(), shape)?;
+        self.inputs.push(id);
         self.value_names.insert(id, name);
         Ok(id)
+    }
+
+    /// Whether a value is an input.
+    pub(super) fn is_input(&self, id: ValueId) -> bool {
+        self.inputs.contains(&id)
     }
 
     /// The sizes of a value's axes, channels first.
@@ -122,9 +143,60 @@ impl Network {
         parameters: &[ParameterId],
     ) -> Result<ValueId, Fault> {
         let name = self.claim(&wish);
+        let op = op.into();
+        let bound = self.bound_of(&op, inputs);
         let id = self.builder.node(name.clone(), op, inputs, parameters, Place::default())?;
+        if let Some(bound) = bound {
+            self.least.insert(id, bound);
+        }
         self.value_names.insert(id, name);
         Ok(id)
+    }
+
+    /// Whether a value is never below 0, as far as that is easily seen.
+    pub(super) fn is_above_zero(&self, id: ValueId) -> bool {
+        self.least.get(&id).is_some_and(|&least| least >= 0.0)
+    }
+
+    /// What no number of the output is below, if that is easily seen.
+    fn bound_of(&self, op: &Op, inputs: &[ValueId]) -> Option<f32> {
+        let bounds = || inputs.iter().map(|input| self.least.get(input).copied());
+        let all = || bounds().collect::<Option<Vec<f32>>>();
+        let lowest = || Some(all()?.into_iter().fold(f32::INFINITY, f32::min));
+        match op {
+            Op::Clip(clip) if clip.low.is_finite() => Some(clip.low),
+            Op::Softmax(softmax) if !softmax.log => Some(0.0),
+            Op::Map(map) => match map.function {
+                Function::Absolute
+                | Function::Exponential
+                | Function::HardSigmoid { .. }
+                | Function::Sigmoid
+                | Function::Softplus
+                | Function::SquareRoot => Some(0.0),
+                Function::Erf | Function::Tanh => Some(-1.0),
+                Function::Scale { factor, offset } if factor >= 0.0 => {
+                    Some(factor * lowest()? + offset)
+                }
+                _ => None,
+            },
+            Op::Add(_) => Some(all()?.into_iter().sum()),
+            Op::Multiply(_) => lowest().filter(|&low| low >= 0.0).map(|_| 0.0),
+            Op::Reduce(reduce) if reduce.function == ReduceFunction::L2 => Some(0.0),
+            Op::Reduce(reduce) if reduce.function == ReduceFunction::Sum => {
+                lowest().filter(|&low| low >= 0.0).map(|_| 0.0)
+            }
+            Op::AveragePool(_) => lowest().map(|low| low.min(0.0)),
+            Op::Concat(_)
+            | Op::Flatten(_)
+            | Op::Gather(_)
+            | Op::GlobalAveragePool(_)
+            | Op::MaxPool(_)
+            | Op::Reduce(_)
+            | Op::Reshape(_)
+            | Op::Resize(_)
+            | Op::Transpose(_) => lowest(),
+            _ => None,
+        }
     }
 
     /// Declares a parameter with the numbers of a constant, which has the parameter's shape. One
@@ -136,6 +208,11 @@ impl Network {
         constant: &Constant,
     ) -> Result<ParameterId, Fault> {
         let numbers = constant.to_floats()?;
+        let source = (Rc::as_ptr(&numbers).addr(), role, constant.dims.clone());
+        if let Some((_, id)) = self.sources.get(&source) {
+            return Ok(*id);
+        }
+        self.spend(numbers.len())?;
         if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
             return Err(Fault::unsupported(
                 format!("its {part} contains {number}, which is not a finite number"),
@@ -168,6 +245,7 @@ impl Network {
         let array = Array { shape: constant.dims.clone(), data: numbers.to_vec() };
         self.weights.arrays.insert(name.clone(), array);
         self.parameters.entry((wish, role)).or_default().push(id);
+        self.sources.insert(source, (numbers, id));
         self.parameter_names.push(name);
         Ok(id)
     }
@@ -186,13 +264,14 @@ impl Network {
     /// A name that nothing has yet: the wish, with a number after it if need be.
     fn claim(&mut self, wish: &str) -> String {
         let wish = if wish.is_empty() { "tensor" } else { wish };
-        let mut name = Cow::Borrowed(wish);
-        let mut number = 2;
-        while self.names.contains(&*name) {
-            name = Cow::Owned(format!("{wish}_{number}"));
-            number += 1;
+        let mut name = wish.to_owned();
+        if self.names.contains(wish) {
+            let number = self.numbers.entry(name.clone()).or_insert(2);
+            while self.names.contains(&name) {
+                name = format!("{wish}_{number}");
+                *number += 1;
+            }
         }
-        let name = name.into_owned();
         self.names.insert(name.clone());
         name
     }

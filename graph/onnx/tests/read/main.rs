@@ -6,6 +6,7 @@ mod built;
 mod hostile;
 mod make;
 mod networks;
+mod quantized;
 mod round_trip;
 mod support;
 mod wire;

@@ -172,6 +172,11 @@ fn pair_of(network: &mut Network, pair: Pair, a: &Tensor, b: &Tensor) -> Outputs
     if computes && (!real(a) || !real(b)) {
         return Err(integers());
     }
+    for tensor in [a, b] {
+        if let Tensor::Constant(constant) = tensor {
+            network.spend(constant.elements())?;
+        }
+    }
     // A number that all of a constant's are needs no parameter.
     let number = |constant: &Constant, view: &View| {
         let fits = Size::known;

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use edgesmith_graph::Clip;
+
 use super::super::call::{Call, Outputs, Tensor, axis, integers};
 use super::super::constant::{Constant, types};
 use super::super::error::Fault;
@@ -72,6 +74,7 @@ pub(super) fn quantize(call: &Call, network: &mut Network) -> Outputs {
             if view.element != Element::Float {
                 return Err(integers());
             }
+            let view = rectified(&levels, view, network)?;
             note(&levels, &view, network);
             Ok(vec![view.with(Element::Quantized).into()])
         }
@@ -116,16 +119,34 @@ pub(super) fn dequantize(call: &Call, network: &mut Network) -> Outputs {
             let numbers = constant.to_ints()?.iter().enumerate().map(real).collect();
             let mut real = Constant::floats(constant.dims.clone(), numbers);
             real.origin = constant.origin.clone();
-            // Other zero points cannot be kept for parameters.
-            if levels.zeros.iter().all(|&zero| zero == 0) && levels.unsigned != Some(true)
-                || call.given(2).is_none()
-            {
+            // They are kept for signed bytes; biases, which are wider, follow from the others.
+            let signed = constant.data_type == types::INT8;
+            if signed && levels.zeros.iter().all(|&zero| zero == 0) {
                 real.scales = Some(Rc::new((levels.scales.to_vec(), levels.axis)));
             }
             Ok(vec![Tensor::constant(real)])
         }
         Tensor::Unknown => Ok(vec![Tensor::Unknown]),
     }
+}
+
+/// Quantizers leave out a rectifier whose result has no level below 0 anyway. The network of real
+/// numbers needs it.
+fn rectified(levels: &Levels, view: View, network: &mut Network) -> Result<View, Fault> {
+    let lowest = match levels.unsigned {
+        Some(true) => 0,
+        Some(false) => -128,
+        None => return Ok(view),
+    };
+    let from_zero = levels.zeros.iter().all(|&zero| zero == lowest);
+    if !from_zero || network.is_input(view.id) || network.is_above_zero(view.id) {
+        return Ok(view);
+    }
+    // Levels that end at 6 are those after a ReLU6.
+    let six = levels.scales.iter().all(|&scale| (scale * 255.0 - 6.0).abs() < 1e-3);
+    let clip = if six { Clip::RELU6 } else { Clip::RELU };
+    let id = network.emit(clip, &[view.id], &[])?;
+    Ok(view.of(id))
 }
 
 /// Keeps the scale of a value.

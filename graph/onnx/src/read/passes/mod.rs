@@ -157,7 +157,11 @@ impl<'g> Pattern<'g> {
     /// reads.
     fn affine(&self, mut value: ValueId) -> (f32, f32, ValueId) {
         let (mut factor, mut offset) = (1.0, 0.0);
-        while let Some((Function::Scale { factor: f, offset: o }, of)) = self.map(value) {
+        // Exporters write a few steps.
+        for _ in 0..8 {
+            let Some((Function::Scale { factor: f, offset: o }, of)) = self.map(value) else {
+                break;
+            };
             offset += factor * o;
             factor *= f;
             value = of;

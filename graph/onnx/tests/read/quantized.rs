@@ -1,0 +1,67 @@
+//! Networks with QuantizeLinear and DequantizeLinear: the network of real numbers, and its scales.
+
+use edgesmith_graph::{Affine, Op};
+use edgesmith_onnx::read::{Imported, ReadOptions, read};
+
+use crate::make::{File, Setting, numbers};
+use crate::support::{difference, run};
+
+/// A convolution whose result is on levels of this type, from this zero point on.
+fn network(data_type: i64, zero: u8) -> File {
+    let weight: Vec<u8> = (0..16 * 9).map(|i| (i * 37 % 251) as u8).collect();
+    File::new(13)
+        .input("x", &[0, 4, 5, 5])
+        .tensor("w", &[4, 4, 3, 3], 3, &weight)
+        .floats("ws", &[4], &[0.01, 0.02, 0.03, 0.04])
+        .tensor("wz", &[4], 3, &[0; 4])
+        .floats("s", &[], &[0.05])
+        .tensor("z", &[], data_type, &[zero])
+        .node("DequantizeLinear", &["w", "ws", "wz"], &["wr"], &[("axis", Setting::Int(0))])
+        .node("Conv", &["x", "wr"], &["c"], &[])
+        .node("QuantizeLinear", &["c", "s", "z"], &["q"], &[])
+        .node("DequantizeLinear", &["q", "s", "z"], &["d"], &[])
+        .node("GlobalAveragePool", &["d"], &["y"], &[])
+        .output("y")
+}
+
+fn import(file: &File) -> Imported {
+    read(&file.bytes(), &ReadOptions::default()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn scales_are_kept_and_the_numbers_are_real() {
+    for (data_type, zero, expected) in [(2, 7, 7), (3, 10, 138), (3, 0x80 + 1, 1)] {
+        let imported = import(&network(data_type, zero));
+        let quantization = imported.quantization.as_ref().unwrap();
+        let graph = &imported.graph;
+        let conv = graph.value_named("c").unwrap();
+        let affine = Affine { scale: 0.05, zero_point: expected };
+        assert_eq!(quantization.value(conv), Some(affine), "{data_type} {zero}");
+        let weight = graph.parameter_named("w").unwrap();
+        let scales = [0.01f32, 0.02, 0.03, 0.04].map(f64::from);
+        assert_eq!(quantization.parameter(weight), Some(&scales[..]));
+        assert_eq!(imported.weights.of(graph, weight).data[1], 37.0 * 0.01);
+        assert_eq!(graph.nodes().len(), 2);
+    }
+}
+
+#[test]
+fn a_rectifier_that_the_levels_stand_for_comes_back() {
+    let x = numbers(&[2, 4, 5, 5], 3);
+    let plain = run(&import(&network(2, 7)), std::slice::from_ref(&x));
+    for (data_type, lowest) in [(2, 0), (3, 0x80)] {
+        let imported = import(&network(data_type, lowest));
+        let clips = imported.graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_)));
+        assert_eq!(clips.count(), 1);
+        let rectified = run(&imported, std::slice::from_ref(&x));
+        assert!(difference(&rectified[0], &plain[0], 1e-3, 1e-3).is_some());
+        assert!(rectified[0].data.iter().all(|&x| x >= 0.0));
+    }
+}
+
+#[test]
+fn integers_at_the_end_are_refused() {
+    let file = network(2, 7).output("q");
+    let error = read(&file.bytes(), &ReadOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("export the network with a DequantizeLinear at its end"), "{error}");
+}
