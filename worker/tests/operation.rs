@@ -47,6 +47,7 @@ fn trained(graph: &Graph, weights: Weights, epochs: u32, digits: &Dataset) -> We
         until: epochs,
         learning_rate: 5e-3,
         first: None,
+        keeps_statistics: false,
         shuffle_seed: [1; 32],
         distillation: None,
         device: TrainDevice::Flex,

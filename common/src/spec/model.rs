@@ -212,3 +212,95 @@ pub fn teacher_itself(root: &Table, space: &ModelSpace, m: &mut Mistakes) -> Opt
     let architecture = Design::Model(space.original());
     Some(TeacherSpec { architecture, source: TeacherSource::Itself })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StudySpec;
+    use crate::spec::resolved::golden::network;
+
+    const STUDY: &str = r#"
+study = { name = "s" }
+objectives = [{ metric = "validation_accuracy" }]
+budget = { trials = 7 }
+data = { source = "image-folder", train = "t", classes = 5 }
+training = { epochs = 9 }
+recipe = { alpha = 0.5 }
+[space]
+kind = "model"
+model = "net.onnx"
+mean = [0.5, 0.4, 0.3]
+std = [0.2, 0.2, 0.2]
+"#;
+
+    fn parse(text: &str) -> Result<StudySpec, String> {
+        StudySpec::parse_with_model(text, Some(&network())).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn the_network_teaches_itself_and_the_file_is_named() {
+        let spec = parse(STUDY).unwrap();
+        assert_eq!(StudySpec::model_path(STUDY).as_deref(), Some("net.onnx"));
+        assert_eq!(StudySpec::model_path("space.kind = \"staged\"\nspace.model = \"x\""), None);
+        assert_eq!(StudySpec::model_path("not a study"), None);
+        let work = spec.training().unwrap();
+        let (teacher, model) = (work.teacher.as_ref().unwrap(), spec.model().unwrap());
+        assert_eq!(teacher.source, TeacherSource::Itself);
+        assert_eq!((model.path.as_str(), &model.file), ("net.onnx", &network()));
+        assert_eq!(model.pixels.mean, [0.5, 0.4, 0.3]);
+        let without = parse(&STUDY.replace("alpha = 0.5", "alpha = 0.0")).unwrap();
+        assert_eq!(without.training().unwrap().teacher, None);
+        let trained = parse(&format!("teacher = {{ epochs = 3 }}{STUDY}")).unwrap();
+        let source = &trained.training().unwrap().teacher.as_ref().unwrap().source;
+        assert_eq!(*source, TeacherSource::Train { epochs: 3 });
+    }
+
+    #[test]
+    fn mistakes_are_told_with_the_mend() {
+        for (from, to, said) in [
+            ("mean = [0.5, 0.4, 0.3]", "mean = 0.5", "has 1 numbers; give one for each of 3"),
+            ("std = [0.2, 0.2, 0.2]", "std = [0.2, 0.0, 0.2]", "0 is not allowed; use numbers"),
+            ("std = [0.2, 0.2, 0.2]", "", "say what the network reads for a pixel"),
+            ("std = [0.2, 0.2, 0.2]", "pixels = \"raw\"", "leave one of them out"),
+            ("\"model\"\n", "\"modle\"\n", "unknown kind \"modle\"; use one of staged, model"),
+            ("model = \"net.onnx\"", "", "space.model"),
+            ("classes = 5", "classes = 6", "it gives 5 classes, but the data have 6"),
+            ("classes = 5", "classes = 5, channels = 1", "3 channels, but the data have 1"),
+            ("epochs = 9", "epochs = 9, inherit_epochs = 2", "not for studies on a network"),
+            ("[space]", "[space]\nhead_epochs = 2", "add head = \"new\" or leave it out"),
+            ("[space]", "[space]\nhead = \"new\"", "add [teacher] with epochs"),
+            ("[space]", "[space]\nwidth = [1.5]", "1.5 is not allowed"),
+            ("[space]", "[space]\nstages = [{ width = 8 }]", "stages"),
+        ] {
+            assert!(STUDY.contains(from), "{from}");
+            let error = parse(&STUDY.replacen(from, to, 1)).expect_err(to);
+            assert!(error.contains(said), "{to}: {error}");
+        }
+        let error = StudySpec::parse(STUDY).unwrap_err().to_string();
+        assert!(error.contains("space.model: the network was not sent"), "{error}");
+    }
+
+    #[test]
+    fn another_network_is_one_difference() {
+        let spec = parse(STUDY).unwrap();
+        let other = ModelFile { weights: ArtifactHash::of(b"others"), ..network() };
+        let other = StudySpec::parse_with_model(STUDY, Some(&other)).unwrap();
+        let [difference] = &spec.differences(&other)[..] else { panic!("one difference") };
+        assert_eq!(difference.field, "the network of space.model");
+        let wider = parse(&STUDY.replace("[space]", "[space]\nwidth = [1.0, 0.5]")).unwrap();
+        let found: Vec<String> = spec.differences(&wider).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["space.width: [1.0] -> [1.0,0.5]"]);
+    }
+
+    #[test]
+    fn what_is_sent_is_read_back_and_hostile_texts_are_refused() {
+        let text = network().to_text();
+        assert_eq!(ModelFile::from_text(&text), Ok(network()));
+        let long = " ".repeat(MAX_MODEL_BYTES + 1);
+        assert!(ModelFile::from_text(&long).unwrap_err().contains("at most 2097152"));
+        let deep = "[".repeat(100_000);
+        assert!(ModelFile::from_text(&deep).unwrap_err().contains("not the structure"));
+        let wrong = text.replace("\"inputs\":[0]", "\"inputs\":[9]");
+        assert!(ModelFile::from_text(&wrong).unwrap_err().contains("does not stand before it"));
+    }
+}

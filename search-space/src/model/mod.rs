@@ -115,6 +115,9 @@ pub struct ModelSpace {
     choices: Vec<Choice>,
 }
 
+/// Most nodes of a network. Search visits each of them for every candidate.
+const MAX_NODES: usize = 4096;
+
 /// Largest side of an input for new studies.
 const MAX_SIDE: u32 = 4096;
 
@@ -358,6 +361,10 @@ fn fits(network: &Graph, head: Head, data: DataShape) -> Result<(), String> {
         let names = names(&mut network.outputs().iter().copied());
         let count = network.outputs().len();
         return Err(format!("it has {count} outputs ({names}); a study trains networks of one"));
+    }
+    let nodes = network.nodes().len();
+    if nodes > MAX_NODES {
+        return Err(format!("it has {nodes} layers; at most {MAX_NODES} are allowed"));
     }
     let input = network.input();
     if input.space().len() != 2 {

@@ -59,26 +59,32 @@ pub struct ResidualBlock {
 pub fn residual_blocks(graph: &Graph) -> Vec<ResidualBlock> {
     let readers = graph.readers();
     let mut found: Vec<ResidualBlock> = Vec::new();
+    // By node: whether it is in a block that was found.
+    let mut taken = vec![false; graph.nodes().len()];
     // From the last sum to the first, so that the larger of two regions comes first.
     for (sum, node) in graph.nodes().rev().filter(|(_, node)| matches!(node.op, Op::Add(Add))) {
-        if found.iter().any(|block| block.nodes.contains(&sum)) {
+        if taken[sum.index()] {
             continue;
         }
         let [a, b] = node.inputs[..] else { continue };
         let region = [(a, b), (b, a)].into_iter().find_map(|(input, branch)| {
             let same = graph.shape(input) == graph.shape(node.output);
             let inside = same.then(|| inside(graph, input, branch)).flatten()?;
+            let mut is_inside = vec![false; graph.nodes().len()];
+            inside.iter().for_each(|id| is_inside[id.index()] = true);
             // Nobody else reads what is computed inside.
             let closed = inside.iter().all(|id| {
-                let readers = &readers[graph.node(*id).output.index()];
-                let output = graph.outputs().contains(&graph.node(*id).output);
-                !output && readers.iter().all(|reader| *reader == sum || inside.contains(reader))
+                let output = graph.node(*id).output;
+                let mut readers = readers[output.index()].iter();
+                !graph.outputs().contains(&output)
+                    && readers.all(|reader| *reader == sum || is_inside[reader.index()])
             });
             let learns = inside.iter().any(|id| !graph.node(*id).parameters.is_empty());
             (closed && learns).then_some((input, inside))
         });
         if let Some((input, mut nodes)) = region {
             nodes.push(sum);
+            nodes.iter().for_each(|id| taken[id.index()] = true);
             found.push(ResidualBlock { nodes, input });
         }
     }
@@ -90,6 +96,7 @@ pub fn residual_blocks(graph: &Graph) -> Vec<ResidualBlock> {
 /// also needs something else, or nothing lies between.
 fn inside(graph: &Graph, from: ValueId, to: ValueId) -> Option<Vec<NodeId>> {
     let (mut nodes, mut open) = (Vec::new(), vec![to]);
+    let mut seen = vec![false; graph.nodes().len()];
     while let Some(value) = open.pop() {
         if value == from {
             continue;
@@ -100,7 +107,7 @@ fn inside(graph: &Graph, from: ValueId, to: ValueId) -> Option<Vec<NodeId>> {
         if value < from && !constant {
             return None;
         }
-        if !nodes.contains(&node) {
+        if !std::mem::replace(&mut seen[node.index()], true) {
             nodes.push(node);
             open.extend(graph.node(node).inputs.iter().copied());
         }

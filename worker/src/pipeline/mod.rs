@@ -126,7 +126,7 @@ impl Pipeline {
         let data = self.data(study)?;
         let candidate = study.work.space.decode(genotype);
         let seed = study.seed.derive(Purpose::Weights(number));
-        let Start { graph, weights } = Start::of(study, &candidate.architecture, seed, context)?;
+        let Start { graph, weights } = self.start(study, &candidate.architecture, seed, context)?;
         Ok(proxy::score(proxy, &graph, &weights, &data.set))
     }
 
@@ -146,7 +146,7 @@ impl Pipeline {
         let dataset = &data.set;
         let candidate = study.work.space.decode(genotype);
         let seed = study.seed.derive(Purpose::Weights(number));
-        let Start { graph, weights } = Start::of(study, &candidate.architecture, seed, context)?;
+        let Start { graph, weights } = self.start(study, &candidate.architecture, seed, context)?;
         let soft_targets = match candidate.recipe.distillation {
             Some(_) => Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?),
             None => None,
@@ -179,6 +179,7 @@ impl Pipeline {
             until: trial.rung.unwrap_or(epochs),
             learning_rate: study.work.training.learning_rate,
             first: head_alone(study),
+            keeps_statistics: study.work.model.is_some(),
             shuffle: Purpose::Shuffle(number),
             teacher: candidate.recipe.distillation.zip(soft_targets.as_deref()),
         };
@@ -253,6 +254,7 @@ impl Pipeline {
             until: run.study.work.training.fine_tune_epochs,
             learning_rate: run.study.work.training.fine_tune_learning_rate,
             first: None,
+            keeps_statistics: false,
             shuffle: Purpose::FineTune(number),
             teacher: candidate.recipe.distillation.zip(soft_targets),
         })?;
@@ -277,7 +279,7 @@ impl Pipeline {
         let data = self.data(study)?;
         let dataset = &data.set;
         let seed = study.seed.derive(Purpose::TeacherWeights);
-        let Start { graph, weights } = Start::of(study, &teacher.architecture, seed, context)?;
+        let Start { graph, weights } = self.start(study, &teacher.architecture, seed, context)?;
         let given = match given {
             Some(hash) => Some(given_weights(&context.fetch(hash)?, &graph)?),
             None => None,
@@ -302,6 +304,7 @@ impl Pipeline {
                 until: *epochs,
                 learning_rate: study.work.training.learning_rate,
                 first: head_alone(study),
+                keeps_statistics: study.work.model.is_some(),
                 shuffle: Purpose::TeacherShuffle,
                 teacher: None,
             })?,
@@ -384,6 +387,19 @@ impl Pipeline {
             }
             Some(_) | None => Ok(data),
         }
+    }
+
+    /// What the training of a network starts from.
+    fn start(
+        &self,
+        study: &Study<'_>,
+        design: &Design,
+        seed: [u8; 32],
+        context: &AttemptContext,
+    ) -> Result<Start, AttemptError> {
+        let named = study.work.model.as_ref().is_some_and(|model| !model.file.classes.is_empty());
+        let classes = if named { self.class_names(study)? } else { Vec::new() };
+        Start::of(study, design, &classes, seed, context)
     }
 
     /// The names of the study's classes, as the data on this machine give them.

@@ -70,6 +70,8 @@ pub struct Phase<'a> {
     pub learning_rate: f64,
     /// Parameters that learn alone in the first epochs, and in how many.
     pub first: Option<(&'a [String], u32)>,
+    /// Whether batch normalisation goes on from the statistics of the start.
+    pub keeps_statistics: bool,
     pub shuffle: Purpose,
     pub teacher: Option<(Distillation, &'a SoftTargets)>,
 }
@@ -99,6 +101,7 @@ impl Run<'_> {
             until: phase.until,
             learning_rate: phase.learning_rate,
             first: phase.first,
+            keeps_statistics: phase.keeps_statistics,
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             device: self.device,

@@ -4,7 +4,7 @@
 use edgesmith_common::AttemptError;
 use edgesmith_compress::prune;
 use edgesmith_graph::{ChannelGroup, Graph, Weights};
-use edgesmith_search_space::{Design, Variant};
+use edgesmith_search_space::{Design, Variant, last_layer};
 use edgesmith_train::{fresh_weights, safetensors};
 
 use super::hopeless;
@@ -19,10 +19,13 @@ pub struct Start {
 
 impl Start {
     /// Of a network that starts from nobody else's training. `seed` makes its fresh weights: all of
-    /// a staged network, or those of a new last layer.
+    /// a staged network, or those of a new last layer. `classes` are the names of the data's
+    /// classes, if they have names; a user's network with the same ones in another order gives them
+    /// in this order.
     pub fn of(
         study: &Study<'_>,
         design: &Design,
+        classes: &[String],
         seed: [u8; 32],
         context: &AttemptContext,
     ) -> Result<Self, AttemptError> {
@@ -33,7 +36,11 @@ impl Start {
                 Ok(Self { graph, weights })
             }
             Design::Model(variant) => {
-                let weights = imported(study, context)?;
+                let mut weights = imported(study, context)?;
+                if let (Some(model), []) = (&study.work.model, &variant.base().fresh[..]) {
+                    let own = &model.file.classes;
+                    order_classes(&model.file.network, &mut weights, own, classes)?;
+                }
                 variant_of(variant, weights, seed)
             }
         }
@@ -48,6 +55,48 @@ fn imported(study: &Study<'_>, context: &AttemptContext) -> Result<Weights, Atte
     let weights = safetensors::from_bytes(&context.fetch(model.file.weights)?).map_err(hopeless)?;
     weights.check(&model.file.network).map_err(hopeless)?;
     Ok(weights)
+}
+
+/// Orders the rows of the last layer as the data order the classes of these names. Nothing changes
+/// if one of them has no names.
+fn order_classes(
+    network: &Graph,
+    weights: &mut Weights,
+    own: &[String],
+    data: &[String],
+) -> Result<(), AttemptError> {
+    if own.is_empty() || data.is_empty() || own == data {
+        return Ok(());
+    }
+    let place = |name: &String| own.iter().position(|own| own == name);
+    let places: Option<Vec<usize>> = data.iter().map(place).collect();
+    let list = |names: &[String]| names.join(", ");
+    let Some(places) = places.filter(|places| places.len() == own.len()) else {
+        let text = format!(
+            "the network's classes are {}, but those of the data are {}; rename the folders of the \
+             data, or write head = \"new\" in [space]",
+            list(own),
+            list(data)
+        );
+        return Err(AttemptError::of_data(text));
+    };
+    let last = last_layer(network).ok_or_else(|| {
+        let text = format!(
+            "the network's classes are in the order {}, those of the data in the order {}; its \
+             last layer cannot be put in order, so order the data's as the network's",
+            list(own),
+            list(data)
+        );
+        AttemptError::of_data(text)
+    })?;
+    for &id in &network.node(last).parameters {
+        let name = &*network.parameter(id).name;
+        let Some(array) = weights.arrays.get_mut(name) else { continue };
+        let row = array.data.len() / own.len();
+        let rows = places.iter().flat_map(|place| &array.data[place * row..(place + 1) * row]);
+        array.data = rows.copied().collect();
+    }
+    Ok(())
 }
 
 /// A variant of the network that these weights belong to. If it begins with fewer channels, the
@@ -88,7 +137,7 @@ mod tests {
         BlockOption, DataShape, Further, Head, ModelDefinition, ModelSpace, NetworkSpace,
         Precision, RecipeSpace, Space,
     };
-    use edgesmith_testing::{random_weights, residual_graph};
+    use edgesmith_testing::{noise, random_weights, reference, residual_graph};
 
     use super::*;
 
@@ -154,6 +203,31 @@ mod tests {
             graph.values().map(|(_, value)| value.shape.to_string()).collect()
         };
         assert_eq!(shapes(&start.graph), shapes(&small.graph().unwrap()));
+    }
+
+    #[test]
+    fn classes_of_the_same_names_are_put_in_the_order_of_the_data() {
+        let network = residual_graph();
+        let weights = random_weights(&network, 3);
+        let names = |order: &[usize]| -> Vec<String> {
+            order.iter().map(|number| format!("class {number}")).collect()
+        };
+        let own = names(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let data = names(&[9, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+        let ordered = |data: &[String]| {
+            let mut weights = weights.clone();
+            order_classes(&network, &mut weights, &own, data).map(|()| weights)
+        };
+        for same in [own.clone(), Vec::new()] {
+            assert_eq!(ordered(&same).unwrap(), weights);
+        }
+        let image = noise(64, 4);
+        let logits = |weights: &Weights| reference(&network, weights, &image);
+        let (before, after) = (logits(&weights), logits(&ordered(&data).unwrap()));
+        assert_eq!((after[0], after[9], after[5]), (before[9], before[0], before[5]));
+        let others = names(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 11]);
+        let error = ordered(&others).unwrap_err();
+        assert!(error.reason.contains("class 9, but") && error.reason.contains("class 11"));
     }
 
     #[test]

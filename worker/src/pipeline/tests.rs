@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use edgesmith_common::spec::ModelFile;
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::Session;
 
@@ -547,4 +548,104 @@ fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
         error.fault == Fault::Candidate && error.reason.contains("no rung at 3 epochs"),
         "{error}"
     );
+}
+
+/// A study on a network of one's own, and the weights of the network.
+fn on_own_network(space: &str) -> (TaskWork, Vec<u8>) {
+    let distills = !space.contains("head");
+    let alpha = if distills { "[0.0, 0.5]" } else { "0.0" };
+    let text = format!(
+        r#"
+study = {{ name = "own", seed = 3 }}
+data = {{ source = "digits", train_limit = 200, test_limit = 50 }}
+budget.trials = 1
+objectives = [{{ metric = "validation_accuracy" }}]
+training = {{ epochs = 2, fine_tune_epochs = 1 }}
+recipe = {{ alpha = {alpha} }}
+[space]
+kind = "model"
+model = "net.onnx"
+pixels = "unit"
+{space}
+"#
+    );
+    let network = edgesmith_testing::residual_graph();
+    let weights = safetensors::to_bytes(&edgesmith_testing::random_weights(&network, 5), &[]);
+    let file = ModelFile {
+        network,
+        weights: ArtifactHash::of(&weights),
+        file: ArtifactHash::of(b"net.onnx"),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        classes: Vec::new(),
+    };
+    let spec = StudySpec::parse_with_model(&text, Some(&file)).unwrap();
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let (number, rung) = (TrialNumber(7), None);
+    let (soft_targets, checkpoint, donor) = (None, None, None);
+    let work = Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor };
+    (TaskWork { study: spec.name.clone(), spec: Arc::new(spec), work, data: None }, weights)
+}
+
+fn trained_on(task: TaskWork, weights: Vec<u8>) -> (TrainedTrial, Weights, Graph) {
+    let context = AttemptContext::offline(vec![weights]);
+    match worker().execute(task, &context) {
+        Ok(Outcome::TrialTrained(trained)) => {
+            let (weights, notes) =
+                safetensors::read(&context.fetch(trained.weights).unwrap()).unwrap();
+            let graph = safetensors::network(&notes).expect("its structure is there").unwrap();
+            weights.check(&graph).unwrap();
+            (trained, weights, graph)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_own_network_is_left_as_it_is_or_trained_further() {
+    let (task, file) = on_own_network("train = \"as-it-is\"");
+    let given = safetensors::from_bytes(&file).unwrap();
+    let (trained, weights, _) = trained_on(task, file);
+    assert_eq!(weights, given);
+    assert_eq!(trained.compressed.images_seen(), Some(0));
+    assert_eq!(
+        trained.compressed.validation_accuracy(),
+        trained.uncompressed.validation_accuracy()
+    );
+
+    let (task, file) = on_own_network("");
+    let (trained, weights, _) = trained_on(task, file);
+    assert_ne!(weights, given);
+    assert_eq!(trained.compressed.images_seen(), Some(320));
+}
+
+#[test]
+fn an_own_network_teaches_as_it_is() {
+    let (task, file) = on_own_network("");
+    let given = safetensors::from_bytes(&file).unwrap();
+    let context = AttemptContext::offline(vec![file]);
+    let task = TaskWork { work: Work::TrainTeacher { weights: None }, ..task };
+    let Ok(Outcome::TeacherTrained { trained, .. }) = worker().execute(task, &context) else {
+        panic!("it teaches");
+    };
+    let weights = safetensors::from_bytes(&context.fetch(trained.weights).unwrap()).unwrap();
+    assert_eq!(weights, given);
+}
+
+#[test]
+fn variants_of_an_own_network_are_trained() {
+    let space = "width = 0.5\nblocks = \"left-out\"\nhead = \"new\"\nhead_epochs = 1";
+    let (task, file) = on_own_network(space);
+    let (_, weights, graph) = trained_on(task, file);
+    assert!(weights.arrays.contains_key("new_head.weight"));
+    let whole = edgesmith_testing::residual_graph();
+    assert!(graph.total_macs() < whole.total_macs() / 2);
+}
+
+#[test]
+fn weights_of_another_network_are_not_trained() {
+    let (task, _) = on_own_network("");
+    let context = AttemptContext::offline(vec![b"others".to_vec()]);
+    let error = worker().execute(task, &context).unwrap_err();
+    assert!(error.reason.contains("does not exist"), "{error}");
 }

@@ -16,7 +16,7 @@ use edgesmith_data::{Dataset, Views};
 use edgesmith_graph::{Graph, Weights, WeightsError};
 use edgesmith_search_space::Distillation;
 
-use crate::network::{mean_share, momentum};
+use crate::network::{MOMENTUM, mean_share, momentum};
 
 mod network;
 pub mod safetensors;
@@ -81,6 +81,9 @@ pub struct TrainRequest<'a> {
     /// The parameters that learn alone in the first epochs, and in how many; `None` if all learn
     /// from the start.
     pub first: Option<(&'a [String], u32)>,
+    /// Whether batch normalisation goes on from the statistics of the start. Otherwise these do not
+    /// count.
+    pub keeps_statistics: bool,
     /// Seed for the order of the images.
     pub shuffle_seed: [u8; 32],
     /// The distillation settings and the teacher's logits of these views of these images.
@@ -294,7 +297,7 @@ fn take_steps(
         for step in 0..steps {
             let batch = batches.take().expect("as many batches as steps");
             let at = u64::from(epoch) * steps as u64 + step as u64;
-            network.set_momentum(momentum(at));
+            network.set_momentum(if request.keeps_statistics { MOMENTUM } else { momentum(at) });
             network.set_threads(seat.threads());
             let logits = network.forward(Tensor::from_data(batch.images, &device));
             let targets = Targets {

@@ -85,6 +85,7 @@ fn request<'a>(
         until: 2,
         learning_rate: 1e-2,
         first: None,
+        keeps_statistics: false,
         shuffle_seed: [2; 32],
         distillation: None,
         device: TrainDevice::Flex,
@@ -624,4 +625,25 @@ fn chosen_parameters_learn_alone_in_the_first_epochs() {
     let start = Checkpoint { weights, moments, epochs: 1, images_seen, seconds: 0.0 };
     let rest = run(TrainRequest { start, ..whole }).unwrap();
     assert_eq!(rest.weights, through.weights);
+}
+
+#[test]
+fn statistics_of_the_start_count_if_they_are_kept() {
+    let (graph, data) = (tiny_graph(), colours());
+    // Without learning, only the statistics change.
+    let spec = TrainingSpec { optimizer: OptimizerSpec::Sgd { momentum: 0.0 }, ..spec() };
+    let views = views(&spec);
+    let mut start = fresh_weights(&graph, [1; 32]);
+    let mean = "stem.mean".to_owned();
+    start.arrays.get_mut(&mean).unwrap().data.fill(100.0);
+    let trained = |keeps_statistics| {
+        let request = TrainRequest {
+            start: Checkpoint::fresh(start.clone()),
+            learning_rate: 1e-9,
+            keeps_statistics,
+            ..request(&graph, &data, &views, &spec)
+        };
+        run(request).unwrap().weights.arrays[&mean].data[0]
+    };
+    assert!(trained(true) > 10.0 && trained(false) < 10.0);
 }

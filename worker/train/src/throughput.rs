@@ -64,6 +64,7 @@ impl Throughput {
             until: u32::MAX,
             learning_rate: spec.learning_rate,
             first: None,
+            keeps_statistics: false,
             shuffle_seed: [2; 32],
             distillation: None,
             device,

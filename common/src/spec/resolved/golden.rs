@@ -83,7 +83,7 @@ SPACE
 "#;
 
 /// The network of these studies: a residual block before a linear layer.
-fn network() -> ModelFile {
+pub(in crate::spec) fn network() -> ModelFile {
     let mut b = GraphBuilder::new();
     let image = b.input("image", Shape::new(3, &[8, 8]).unwrap()).unwrap();
     let weight = b.parameter("conv.weight", &[3, 3, 3, 3], Role::Weight).unwrap();

@@ -9,7 +9,7 @@
 mod convert;
 mod document;
 #[cfg(test)]
-mod golden;
+pub(in crate::spec) mod golden;
 mod usable;
 
 use serde::Deserialize;

@@ -18,7 +18,7 @@ pub use init::fresh_weights;
 #[cfg(test)]
 pub(crate) use layout::picture;
 pub use module::Network;
-pub(crate) use module::{mean_share, momentum};
+pub(crate) use module::{MOMENTUM, mean_share, momentum};
 pub(crate) use silence::stays_silent;
 #[cfg(test)]
 pub(crate) use tests::{Net, random_graph};

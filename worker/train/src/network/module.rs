@@ -20,7 +20,7 @@ use super::ops::{Call, Trainable};
 use super::parameter::Parameter;
 
 /// Smallest share of the newest batch in batch normalisation's running statistics.
-const MOMENTUM: f64 = 0.1;
+pub(crate) const MOMENTUM: f64 = 0.1;
 
 /// The share of the newest batch in the running statistics after `batches_before` batches. The
 /// statistics are at first the plain mean of all batches, so that their initial values do not

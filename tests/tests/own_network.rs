@@ -1,0 +1,86 @@
+//! A study on a network of one's own: exported from another study, searched, exported again.
+
+use edgesmith_tests::{TinyStudy, complete, run};
+
+/// A study on the network in `net.onnx`. Exported networks read bytes.
+fn study(name: &str, space: &str, more: &str) -> String {
+    format!(
+        r#"
+study = {{ name = "{name}", seed = 6 }}
+data = {{ source = "digits", train_limit = 600, test_limit = 200 }}
+objectives = [{{ metric = "validation_accuracy" }}, {{ metric = "model_bytes" }}]
+algorithm = {{ name = "random" }}
+budget = {{ trials = 6 }}
+training = {{ epochs = 2, fine_tune_epochs = 1, learning_rate = 0.001 }}
+recipe = {{ prune = [0.0, 0.5], precision = ["fp32", "int8"], alpha = [0.0, 0.5] }}
+{more}
+[space]
+kind = "model"
+model = "net.onnx"
+pixels = "raw"
+{space}
+"#
+    )
+}
+
+#[test]
+fn a_network_of_ones_own_is_searched_and_exported_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let write = |name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+    let first = TinyStudy { trials: 1, epochs: 5, ..TinyStudy::new("first") };
+    first.write(at);
+    run(at, &["search", "first.toml"]).ok();
+    run(at, &["export", "first/teacher", "--format", "onnx", "-o", "net.onnx"]).ok();
+
+    let text = study("second", "train = [\"further\", \"as-it-is\"]", "");
+    write("second.toml", &text);
+    let shown = run(at, &["validate", "second.toml"]).ok();
+    for said in ["net.onnx, ", "stage 1", "the network itself, as it is"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    run(at, &["search", "second.toml"]).ok();
+    let trials = run(at, &["trials", "second", "--format", "json"]).json();
+    let trials = trials["trials"].as_array().unwrap().clone();
+    let done = complete(&trials);
+    assert_eq!(done.len(), 6, "{trials:?}");
+    // The teacher is the network itself, so it is as good as in the study that trained it.
+    let accuracy = |study: &str| {
+        run(at, &["status", study, "--format", "json"]).json()["teacher"]["validation_accuracy"]
+            .clone()
+    };
+    let both = [accuracy("first"), accuracy("second")].map(|share| share.as_f64().unwrap());
+    assert!((both[0] - both[1]).abs() < 0.01, "{both:?}");
+    for format in ["onnx", "edge", "safetensors"] {
+        let file = format!("out.{format}");
+        run(at, &["export", "second/0", "--format", format, "-o", &file]).ok();
+    }
+
+    // The same study again is the same; with another network it differs.
+    let again = run(at, &["search", "second.toml"]);
+    assert!(again.stderr().contains("already"), "{}", again.stderr());
+    std::fs::copy(at.join("net.onnx"), at.join("kept.onnx")).unwrap();
+    std::fs::copy(at.join("out.onnx"), at.join("net.onnx")).unwrap();
+    run(at, &["search", "second.toml"]).fails(2, &["the network of space.model"]);
+    std::fs::copy(at.join("kept.onnx"), at.join("net.onnx")).unwrap();
+
+    // A new last layer, which learns alone in the first epoch.
+    let head = "head = \"new\"\nhead_epochs = 1";
+    write("third.toml", &study("third", head, "teacher = { epochs = 2 }"));
+    run(at, &["search", "third.toml"]).ok();
+    let trials = run(at, &["trials", "third", "--format", "json"]).json();
+    assert_eq!(complete(trials["trials"].as_array().unwrap()).len(), 6, "{trials}");
+
+    // What is wrong is told with the place and the mend.
+    let wrong = |from: &str, to: &str| {
+        write("wrong.toml", &text.replace(from, to).replace("\"second\"", "\"wrong\""));
+        run(at, &["search", "wrong.toml"])
+    };
+    wrong("pixels = \"raw\"", "").fails(2, &["space.pixels", "mean and std"]);
+    wrong("net.onnx", "gone.onnx").fails(2, &["failed to read the network", "gone.onnx"]);
+    write("broken.onnx", "not a network");
+    wrong("net.onnx", "broken.onnx").fails(2, &["failed to read the network", "broken.onnx"]);
+    let folder = "source = \"image-folder\", train = \"x\", channels = 1, classes = 3";
+    let classes = ["space.model", "gives 10 classes, but the data have 3", "head = \"new\""];
+    wrong("source = \"digits\"", folder).fails(2, &classes);
+}
