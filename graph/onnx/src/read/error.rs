@@ -41,7 +41,8 @@ pub enum ReadError {
     },
     /// Nodes that wait for each other.
     #[error(
-        "node {node:?} ({op_type}) reads what is computed from its own output; networks must not have cycles"
+        "node {node:?} ({op_type}) reads what is computed from its own output; networks must not \
+         have cycles"
     )]
     Cycle {
         /// One of the nodes.
@@ -93,7 +94,8 @@ pub enum ReadError {
     },
     /// A node that mixes examples of a batch with something else.
     #[error(
-        "node {node:?} ({op_type}) mixes the batch with other axes: {problem}; export the network with a fixed batch of 1"
+        "node {node:?} ({op_type}) mixes the batch with other axes: {problem}; export the network with \
+         a fixed batch of 1"
     )]
     Batch {
         /// The node's name.
@@ -119,7 +121,8 @@ pub enum Malformed {
     },
     /// A length beyond the end.
     #[error(
-        "the file is damaged or cut short: its {message} claims {claimed} bytes where {there} are left"
+        "the file is damaged or cut short: its {message} claims {claimed} bytes where {there} are \
+         left"
     )]
     Cut {
         /// Which part of the file.
@@ -131,7 +134,8 @@ pub enum Malformed {
     },
     /// A field of another type.
     #[error(
-        "the file is not an ONNX file, or it is damaged: field {number} has another type than ONNX says"
+        "the file is not an ONNX file, or it is damaged: field {number} has another type than ONNX \
+         says"
     )]
     Field {
         /// The field's number.
@@ -157,7 +161,8 @@ pub enum Malformed {
     },
     /// A version that nobody can know.
     #[error(
-        "the network needs version {version} of ONNX's operators; versions 7 to {newest} are read. Export it with opset 17"
+        "the network needs version {version} of ONNX's operators; versions 7 to {newest} are read. \
+         Export it with opset 17"
     )]
     Opset {
         /// The version.

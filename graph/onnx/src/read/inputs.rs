@@ -1,4 +1,5 @@
-//! The inputs of the network: their shapes, and in which order their axes lie in the graph's values.
+//! The inputs of the network: their shapes, and in which order their axes lie in the graph's
+//! values.
 
 use edgesmith_graph::{Graph, NodeId, Op, Shape, ValueId};
 

@@ -1,10 +1,10 @@
 //! Reads ONNX files (opset 7 to 23): a graph with its weights, and how the tensors of the file lie
 //! in the graph's values.
 //!
-//! [`model`] takes the file apart. [`import`] walks over its nodes: what is known is folded
-//! ([`fold`]), and for the rest one file per family in [`ops`] adds the graph's operations
-//! ([`network`]). Tensors are [`view`]s, so that most of what only moves numbers adds nothing.
-//! [`passes`] then recognise what exporters write in parts.
+//! `model` takes the file apart. `import` walks over its nodes: what is known is folded (`fold`),
+//! and for the rest one file per family in `ops` adds the graph's operations (`network`). Tensors
+//! are views (`view`), so that most of what only moves numbers adds nothing; `arrange` moves values
+//! where an operation needs that. `passes` then recognise what exporters write in parts.
 
 mod arrange;
 mod call;

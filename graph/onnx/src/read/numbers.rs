@@ -1,4 +1,5 @@
-//! Tensors of the file as constants: their numbers, of any type, from the file or from one beside it.
+//! Tensors of the file as constants: their numbers, of any type, from the file or from one beside
+//! it.
 
 use std::rc::Rc;
 

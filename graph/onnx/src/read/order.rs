@@ -9,7 +9,8 @@ use super::model::Node;
 /// node.
 ///
 /// # Errors
-/// If two nodes compute the same name, one reads what nothing computes, or they wait for each other.
+/// If two nodes compute the same name, one reads what nothing computes, or they wait for each
+/// other.
 pub(super) fn order<'a>(
     nodes: &[Node<'a>],
     known: &dyn Fn(&str) -> bool,

@@ -1,6 +1,6 @@
 //! The tests that the `onnx` package has for each operator, by the environment variable
-//! `EDGESMITH_ONNX_BACKEND`: the folder `onnx/backend/test/data/node` of `onnx==1.17.0`. Inputs that
-//! have to be constant are bound from the data of the case.
+//! `EDGESMITH_ONNX_BACKEND`: the folder `onnx/backend/test/data/node` of `onnx==1.17.0`. Inputs
+//! that have to be constant are bound from the data of the case.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

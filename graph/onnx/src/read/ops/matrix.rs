@@ -162,7 +162,8 @@ fn of_values(network: &mut Network, a: &View, b: &View) -> Result<View, Fault> {
     };
     let (a, swap_a) = arranged(network, &a)?;
     let (b, swap_b) = arranged(network, &b)?;
-    // Where columns come before rows, as channels come before positions, the result has them so, too.
+    // Where columns come before rows, as channels come before positions, the result has them so,
+    // too.
     let (ids, transposed, last) = if swap_b {
         ([b.id, a.id], [false, !swap_a], [rank - 1, rank - 2])
     } else {

@@ -74,7 +74,8 @@ pub(super) fn pad(call: &Call, network: &mut Network) -> Outputs {
     Ok(vec![resized(network, &view, id).into()])
 }
 
-/// The index whose number stands at a place, counted from the first one, before 0 or beyond the end.
+/// The index whose number stands at a place, which is counted from the first one and may be before
+/// 0 or beyond the end.
 fn source(mode: &str, place: i64, size: i64) -> Result<u32, Fault> {
     let index = match mode {
         "edge" => place.clamp(0, size - 1),

@@ -1,5 +1,5 @@
-//! Passes over the graph that was read: they recognise what exporters write in parts. Each one looks
-//! at a node and says which single operation computes the same.
+//! Passes over the graph that was read: they recognise what exporters write in parts. Each one
+//! looks at a node and says which single operation computes the same.
 
 mod activations;
 mod biases;
