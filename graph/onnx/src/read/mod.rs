@@ -188,13 +188,13 @@ impl Attempt<'_> {
     /// With the axes of the inputs in the order in which the network needs them.
     fn best(&self) -> Result<Imported, ReadErrors> {
         let plain = self.run(&[])?;
-        match inputs::better_orders(&plain.graph, &plain.inputs) {
-            Some(orders) => {
-                let turned = self.run(&orders)?;
-                let moves = |imported: &Imported| passes::moves(&imported.graph);
-                Ok(if moves(&turned) < moves(&plain) { turned } else { plain })
-            }
-            None => Ok(plain),
+        let Some(orders) = inputs::better_orders(&plain.graph, &plain.inputs) else {
+            return Ok(plain);
+        };
+        let moves = |imported: &Imported| passes::moves(&imported.graph);
+        match self.run(&orders) {
+            Ok(turned) if moves(&turned) < moves(&plain) => Ok(turned),
+            _ => Ok(plain),
         }
     }
 

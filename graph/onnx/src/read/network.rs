@@ -41,8 +41,8 @@ pub(super) struct Network {
     pub(super) constants: HashMap<ValueId, Constant>,
     /// Parameters by what they were made of and what for.
     parameters: HashMap<(String, Role), Vec<ParameterId>>,
-    /// The numbers that parameters were made of, which are not copied in the file's constants.
-    sources: HashMap<(usize, Role, Vec<usize>), (Rc<Vec<f32>>, ParameterId)>,
+    /// Parameters by where the numbers that they were made of are, which stay there.
+    sources: HashMap<(usize, Role, Vec<usize>), Source>,
     /// By parameter.
     parameter_names: Vec<String>,
     /// What no number of a value is below, where that is known.
@@ -51,6 +51,9 @@ pub(super) struct Network {
     value_names: HashMap<ValueId, String>,
     budget: usize,
 }
+
+/// Numbers of the file, and the parameter that was made of them.
+type Source = (Rc<Vec<f32>>, ParameterId);
 
 impl Network {
     /// For a file of so many bytes that fixes the number of examples, or does not.

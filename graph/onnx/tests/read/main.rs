@@ -2,6 +2,7 @@
 //! here, files of our own writer, ONNX's own tests, and hostile files.
 
 mod backend;
+mod borders;
 mod built;
 mod hostile;
 mod make;

@@ -79,6 +79,13 @@ impl File {
         self
     }
 
+    /// A constant with these fields.
+    #[must_use]
+    pub fn constant(mut self, tensor: &[u8]) -> Self {
+        self.graph.extend(field(5, tensor));
+        self
+    }
+
     #[must_use]
     pub fn node(
         mut self,
