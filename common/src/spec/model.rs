@@ -265,7 +265,6 @@ std = [0.2, 0.2, 0.2]
             ("\"model\"\n", "\"modle\"\n", "unknown kind \"modle\"; use one of staged, model"),
             ("model = \"net.onnx\"", "", "space.model"),
             ("classes = 5", "classes = 6", "it gives 5 classes, but the data have 6"),
-            ("classes = 5", "classes = 5, channels = 1", "3 channels, but the data have 1"),
             ("epochs = 9", "epochs = 9, inherit_epochs = 2", "not for studies on a network"),
             ("[space]", "[space]\nhead_epochs = 2", "add head = \"new\" or leave it out"),
             ("[space]", "[space]\nhead = \"new\"", "add [teacher] with epochs"),

@@ -106,7 +106,7 @@ named!(Further, "option of training": Trained "further", AsItIs "as-it-is");
 /// A space of variants of an imported network with recipes: every choice has at least one option.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpace {
-    definition: ModelDefinition,
+    definition: Box<ModelDefinition>,
     data: DataShape,
     base: Arc<Base>,
     /// Options of `resolution`.
@@ -194,6 +194,7 @@ impl ModelSpace {
         };
         let choices = choices(&definition, &sides, stages, blocks.len());
         let base = Arc::new(Base { graph, fresh, blocks, weights: definition.weights });
+        let definition = Box::new(definition);
         let space = Self { definition, data, base, sides, stages, choices };
         for &resolution in &space.sides {
             let graph = Variant { resolution, ..space.whole() }.graph();

@@ -13,7 +13,7 @@ const MAX_STAGES: u32 = 16;
 /// network. The part is the node's name.
 pub fn with_stages(graph: Graph) -> Graph {
     let spatial = |id: NodeId| graph.shape(graph.node(id).output).positions() > 1;
-    let last = graph.nodes().map(|(id, _)| id).filter(|id| spatial(*id)).last();
+    let last = graph.nodes().map(|(id, _)| id).rfind(|id| spatial(*id));
     let mut stages = Vec::with_capacity(graph.nodes().len());
     let (mut stage, mut at) = (0, None);
     for (id, node) in graph.nodes() {
