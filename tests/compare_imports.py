@@ -9,8 +9,9 @@ is the reference. The difference is the largest absolute one, as a share of the 
 output, or of 1 where that is smaller. Prints a table in Markdown, and fails if a difference is above
 the limit or a file is not run. Needs numpy and onnxruntime.
 
-With --pixels FOLDER (classes of JPEG or PNG images, 32x32) and one network, it instead counts on how
-many images both choose the same class, on the same decoded pixels. Needs pillow as well.
+With --pixels FOLDER (a folder of images for each class, all of the network's size) and one network
+that reads pixels from 0 to 255, it instead counts on how many images both choose the same class, on
+the same decoded pixels. Needs pillow as well.
 """
 
 import argparse
@@ -82,10 +83,7 @@ def compare(args, file: pathlib.Path) -> tuple[str, float]:
     numbers, expected = recorded(file)
     if numbers is None:
         sizes = [2 if not isinstance(size, int) else size for size in given.shape]
-        # Networks of pixels are tried on pixels; any other numbers do as well.
-        numbers = numpy.random.default_rng(1).uniform(0, 255, sizes).astype(numpy.float32)
-        if len(sizes) == 2:
-            numbers = (numbers / 255).astype(numpy.float32)
+        numbers = numpy.random.default_rng(1).uniform(0, 1, sizes).astype(numpy.float32)
         expected = reference.run(None, {given.name: numbers})[0]
     shape = []
     free = [place for place, size in enumerate(given.shape) if place and not isinstance(size, int)]

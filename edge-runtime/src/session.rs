@@ -183,15 +183,28 @@ impl Session {
         self.arrays.iter().map(Vec::as_slice)
     }
 
-    /// The largest difference between the outputs of a test vector and what this session computes.
+    /// The largest difference between the outputs of a test vector and what this session computes;
+    /// NaN if one of them is not a number.
     ///
     /// # Errors
     /// If the test vector does not fit the model.
     pub fn difference(&mut self, test: &TestVector) -> Result<f32, InputError> {
         let tensors: Vec<Tensor> = test.inputs.iter().map(Tensor::from).collect();
         self.run_on(&tensors)?;
+        let (expected, found) = (self.arrays.len(), test.outputs.len());
+        if expected != found {
+            return Err(InputError::WrongCount { expected, found });
+        }
+        for (array, given) in self.arrays.iter().zip(&test.outputs) {
+            let (expected, found) = (array.len(), given.len());
+            if expected != found {
+                return Err(InputError::WrongLength { expected, found });
+            }
+        }
         let pairs = self.outputs().flatten().zip(test.outputs.iter().flatten());
-        Ok(pairs.map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max))
+        let differences = pairs.map(|(got, expected)| (got - expected).abs());
+        // `f32::max` would leave out what is not a number.
+        Ok(differences.fold(0.0, |most, one| if one > most || one.is_nan() { one } else { most }))
     }
 
     /// Bytes of one image, or numbers of the first input.

@@ -88,10 +88,7 @@ pub fn evaluate_classifier(
     let mut counts = Confusion::new(session.output(output).len());
     each_image(set, size, pause, |image, label| {
         let numbers = prepare(image);
-        session.run_on(&[match &numbers {
-            Numbers::Bytes(bytes) => Tensor::Bytes(bytes),
-            Numbers::Fp32(numbers) => Tensor::Fp32(numbers),
-        }])?;
+        session.run_on(&[Tensor::from(&numbers)])?;
         let logits = session.output(output);
         // The first of several equal ones.
         let best = |best, (class, &logit)| if logit > logits[best] { class } else { best };

@@ -134,7 +134,7 @@ fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(file, bytes).with_context(|| format!("failed to write {}", file.display()))
 }
 
-/// Where the names of the classes go that an edge file has no room for.
+/// Where the names of the classes go as well, for programs that do not read edge files.
 fn names_file(edge: &Path) -> PathBuf {
     let mut name = edge.as_os_str().to_owned();
     name.push(".json");

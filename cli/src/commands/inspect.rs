@@ -2,7 +2,7 @@
 
 use edgesmith_client::Connection;
 use edgesmith_console::table::{self, Align};
-use edgesmith_console::{ListFormat, Output, print};
+use edgesmith_console::{ListFormat, Output, invalid, print};
 use edgesmith_edge_runtime::Target;
 use edgesmith_graph::{Graph, Node, Op, Operation as _};
 use serde::Serialize;
@@ -10,6 +10,9 @@ use serde_json::json;
 
 use crate::model::{Opened, Reading};
 use crate::output::json;
+
+/// Most letters of a layer's name in the table.
+const MAX_NAME: usize = 40;
 
 /// Arguments: the network.
 #[derive(Debug, clap::Args)]
@@ -26,11 +29,15 @@ pub struct Args {
 /// Prints what a network is made of.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let opened = Opened::open(&args.reading, &args.connection).await?;
-    print(&Inspection { opened }, args.format)
+    let graph = opened.graph.clone().map_err(|reason| {
+        invalid(format!("failed to list the layers of {}: {reason}", opened.words))
+    })?;
+    print(&Inspection { opened, graph }, args.format)
 }
 
 struct Inspection {
     opened: Opened,
+    graph: Graph,
 }
 
 /// A layer as it runs: a node with what is computed along with it.
@@ -45,7 +52,7 @@ struct Layer {
 
 impl Inspection {
     fn layers(&self) -> Vec<Layer> {
-        let graph = &self.opened.graph;
+        let graph = &self.graph;
         let (fused, parameters) = (graph.fused(), graph.shipped_parameters());
         let clips = graph.absorbed_clips();
         let mut layers = Vec::new();
@@ -76,8 +83,8 @@ impl Inspection {
 
 impl Output for Inspection {
     fn table(&self) -> String {
-        let Opened { words, graph, bytes, model, class_names, .. } = &self.opened;
-        let cost = graph.cost();
+        let Opened { words, bytes, model, class_names, .. } = &self.opened;
+        let cost = self.graph.cost();
         let columns = [
             ("layer", Align::Left),
             ("operation", Align::Left),
@@ -90,7 +97,7 @@ impl Output for Inspection {
         let row = |layer: Layer| {
             let stage = layer.stage.map_or_else(|| "–".to_owned(), |stage| (stage + 1).to_string());
             vec![
-                layer.name,
+                shortened(&layer.name),
                 layer.operation,
                 layer.output,
                 figure(layer.macs),
@@ -124,8 +131,8 @@ impl Output for Inspection {
     }
 
     fn json(&self) -> impl Serialize {
-        let Opened { words, graph, bytes, model, class_names, inputs, outputs, .. } = &self.opened;
-        let cost = graph.cost();
+        let Opened { words, bytes, model, class_names, inputs, outputs, .. } = &self.opened;
+        let cost = self.graph.cost();
         let layer = |layer: Layer| {
             let mut json = json!({
                 "name": layer.name, "operation": layer.operation, "output": layer.output,
@@ -206,6 +213,15 @@ fn words(graph: &Graph, node: &Node) -> String {
     }
 }
 
+/// A name that leaves room for the other columns. Some exporters join the names of all operations
+/// that became one.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= MAX_NAME {
+        return name.to_owned();
+    }
+    name.chars().take(MAX_NAME - 1).chain(['…']).collect()
+}
+
 /// The name of an enum's variant in small letters, without its settings: `hard swish`.
 fn variant(of: &impl std::fmt::Debug) -> String {
     let name = format!("{of:?}");
@@ -225,6 +241,14 @@ mod tests {
     use edgesmith_graph::Function;
 
     use super::*;
+
+    #[test]
+    fn long_names_are_shortened() {
+        assert_eq!(shortened("conv1"), "conv1");
+        let short = shortened(&"model/relu;".repeat(20));
+        assert!(short.starts_with("model/relu;model") && short.ends_with('…'), "{short}");
+        assert_eq!(short.chars().count(), MAX_NAME);
+    }
 
     #[test]
     fn functions_have_their_names() {

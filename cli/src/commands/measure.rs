@@ -15,7 +15,7 @@ use crate::output::json;
 pub struct Args {
     #[command(flatten)]
     pub reading: Reading,
-    /// Threads that the engine uses
+    /// Threads that the engine uses; edge-runtime runs on 1
     #[arg(long, default_value_t = 1, allow_negative_numbers = true,
           value_parser = number::whole(1..=1024u32))]
     pub threads: u32,

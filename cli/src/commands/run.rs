@@ -85,6 +85,13 @@ fn check_output(file: &Path, outputs: usize) -> anyhow::Result<()> {
 fn read_inputs(file: &Path, opened: &Opened, pixels: &PixelArgs) -> anyhow::Result<Vec<Examples>> {
     let name = file.display();
     let inputs = &opened.inputs;
+    let arrays = has_ending(file, "npz") || has_ending(file, "npy");
+    if arrays && Pixels::given(pixels)?.is_some() {
+        return Err(invalid(format!(
+            "{name} has what the network reads; leave out --mean, --std and --raw-pixels, which are \
+             for images"
+        )));
+    }
     let read = || files::read(file, MAX_ARRAYS).map_err(|error| invalid(format!("{error}")));
     let damaged = |error: arrays::ArrayError| invalid(format!("failed to read {name}: {error}"));
     if has_ending(file, "npz") {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::Context as _;
 use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
@@ -11,6 +10,7 @@ use edgesmith_edge_runtime::{Array, Model};
 use edgesmith_graph::Graph;
 use edgesmith_onnx::ReadOptions;
 use edgesmith_onnx::read::PortAxis;
+use edgesmith_search_space::with_stages;
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::{imported_model, lift};
 use serde::Deserialize;
@@ -45,8 +45,8 @@ pub struct Opened {
     pub words: String,
     /// Size of its file, bytes.
     pub bytes: u64,
-    /// Its layers.
-    pub graph: Graph,
+    /// Its layers, with their stages; or why they cannot be listed.
+    pub graph: Result<Graph, String>,
     /// What it reads.
     pub inputs: Vec<Port>,
     /// What it answers.
@@ -62,6 +62,14 @@ pub struct Opened {
 impl Opened {
     /// Reads a network.
     pub async fn open(reading: &Reading, connection: &Connection) -> anyhow::Result<Self> {
+        if let Some(shape) = reading.input_shapes.first()
+            && !matches!(reading.model, ModelName::File(_, FileKind::Onnx))
+        {
+            return Err(invalid(format!(
+                "the sizes of inputs are fixed here; leave out --input-shape {}",
+                shape.name
+            )));
+        }
         match &reading.model {
             ModelName::File(path, FileKind::Onnx) => Self::onnx(path, &reading.input_shapes),
             ModelName::File(path, FileKind::Edge) => {
@@ -139,7 +147,7 @@ impl Opened {
         Ok(Self {
             words,
             bytes: bytes.len() as u64,
-            graph: imported.graph,
+            graph: Ok(with_stages(imported.graph)),
             inputs,
             outputs,
             class_names: class_names.unwrap_or_default(),
@@ -170,9 +178,8 @@ impl Opened {
         });
         let (inputs, outputs): (Vec<Port>, Vec<Port>) = (inputs.collect(), outputs.collect());
         let pixels = inputs[0].bytes.then_some(Pixels::Raw);
-        let graph =
-            lift(&model).with_context(|| format!("failed to read the layers of {words}"))?;
-        let graph = graph.graph;
+        let graph = lift(&model).map(|lifted| with_stages(lifted.graph));
+        let graph = graph.map_err(|error| error.to_string());
         let bytes = bytes as u64;
         Ok(Self { words, bytes, graph, inputs, outputs, class_names, pixels, model: Ok(model) })
     }

@@ -79,11 +79,13 @@ impl Stored {
         if !measured.has_integers() {
             return Ok(measured);
         }
-        let weights = safetensors::from_bytes(&self.weights?)?;
-        weights.check(&self.graph)?;
+        let (weights, notes) = safetensors::read(&self.weights?)?;
+        // A pruned shuffle or slice depends on which channels are left, so the file says it.
+        let graph = safetensors::network(&notes).transpose()?.unwrap_or(self.graph);
+        weights.check(&graph)?;
         let image = measured.image().context("its model does not read one image of bytes")?;
         let InputSpec { mean, std, .. } = image;
-        Ok(float_model(&self.graph, &weights, &Normalization { mean, std })?)
+        Ok(float_model(&graph, &weights, &Normalization { mean, std })?)
     }
 }
 

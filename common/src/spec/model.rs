@@ -173,8 +173,10 @@ fn read_pixels(table: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<P
         }
         Some(values)
     };
-    let mean = one("mean", |mean| mean.is_finite(), "a number");
-    let std = one("std", |std| std.is_finite() && std > 0.0, "numbers above 0");
+    // Workers compute with them in fp32.
+    let mean = one("mean", |mean| (mean as f32).is_finite(), "a number that fp32 has");
+    let std = |std: f64| (std as f32).is_finite() && std as f32 > 0.0;
+    let std = one("std", std, "numbers above 0 that fp32 has");
     let has = [table.knew("mean") && mean.is_some(), table.knew("std") && std.is_some()];
     match (has_range, mean, std) {
         (true, None, None) => range,

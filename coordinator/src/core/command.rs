@@ -236,6 +236,17 @@ pub enum Refusal {
         /// The one that it starts from.
         earlier: StudyName,
     },
+    /// The study starts from an earlier one around another network.
+    #[error(
+        "study {study} cannot start from {earlier}, which is around another network, so its trials \
+         are of other candidates; remove it from study.start_from"
+    )]
+    OtherNetwork {
+        /// The new one.
+        study: StudyName,
+        /// The one that it starts from.
+        earlier: StudyName,
+    },
     /// Teacher weights are missing, or came with a study that needs none.
     #[error("{0}")]
     TeacherWeights(&'static str),

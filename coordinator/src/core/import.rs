@@ -52,7 +52,7 @@ impl Turn<'_> {
     /// not fit it, by the reason.
     ///
     /// # Errors
-    /// If a named study does not exist or is on other data.
+    /// If a named study does not exist, is on other data, or is around another network.
     pub(super) fn earlier_trials(
         &self,
         spec: &StudySpec,
@@ -64,6 +64,10 @@ impl Turn<'_> {
             };
             if !on_same_data(&study.spec, spec) {
                 return Err(Refusal::OtherData { study: spec.name.clone(), earlier: name.clone() });
+            }
+            if !of_same_network(&study.spec, spec) {
+                let (study, earlier) = (spec.name.clone(), name.clone());
+                return Err(Refusal::OtherNetwork { study, earlier });
             }
             for (number, values) in study.complete() {
                 let named = study.spec.space.named(&study.trials[number].genotype);
@@ -169,6 +173,18 @@ fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
     };
     let network = candidate.pruned_graph(data).ok()?;
     Some(Cost::of(&network, candidate.recipe.precision))
+}
+
+/// Whether two studies are on the same network of their user, or on none.
+fn of_same_network(a: &StudySpec, b: &StudySpec) -> bool {
+    let model = |spec: &StudySpec| {
+        let work = spec.training()?;
+        let (space, model) = (work.space.model()?, work.model.as_ref()?);
+        let file = &model.file;
+        let head = space.definition().head;
+        Some((file.network.clone(), file.weights, model.pixels.clone(), model.head_epochs, head))
+    };
+    model(a) == model(b)
 }
 
 /// Whether two studies are on the same data, so that their accuracies are comparable.

@@ -23,6 +23,7 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::TeacherWeights(_)
         | Refusal::NotImportable { .. }
         | Refusal::OtherData { .. }
+        | Refusal::OtherNetwork { .. }
         | Refusal::IdleWorker
         | Refusal::NoEngine => Status::invalid_argument(text),
         Refusal::Differs { .. } | Refusal::NameTaken(_) => Status::already_exists(text),

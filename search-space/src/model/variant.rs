@@ -83,11 +83,12 @@ impl Variant {
         let base = &self.base.graph;
         let side = self.resolution;
         let shape = Shape::new(base.input().channels(), &[side, side]);
-        let mut rebuild = match shape {
-            Ok(shape) => Rebuild::with_inputs(base, &[shape]),
-            // Sizes are checked with the space.
-            Err(_) => Rebuild::new(base),
-        };
+        let shape = shape.map_err(|error| GraphError::Operands {
+            node: "the input".to_owned(),
+            kind: "image",
+            problem: error.into(),
+        })?;
+        let mut rebuild = Rebuild::with_inputs(base, &[shape]);
         let left_out: Vec<&ResidualBlock> =
             self.left_out.iter().map(|&index| &self.base.blocks[index]).collect();
         for (id, node) in base.nodes() {

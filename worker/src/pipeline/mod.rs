@@ -26,7 +26,7 @@ use edgesmith_compress::prune;
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Graph, Weights};
-use edgesmith_search_space::{Candidate, Design, Genotype, Precision, Space, pruning};
+use edgesmith_search_space::{Candidate, Design, Genotype, Head, Precision, Space, pruning};
 use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, safetensors};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
@@ -164,7 +164,9 @@ impl Pipeline {
         let seconds_before = start.seconds;
         let started = Instant::now();
         let device = self.training_device()?;
-        let run = Run { device, cores: &self.cores, study, dataset, context, busy: &busy };
+        let class_names = self.class_names(study)?;
+        let (cores, busy) = (&self.cores, &busy);
+        let run = Run { device, cores, study, dataset, class_names, context, busy };
 
         let epochs = match trial.donor {
             Some(_) => study.work.training.inherit_epochs,
@@ -216,8 +218,8 @@ impl Pipeline {
             run.report(&graph, candidate.recipe.precision, &model)?
         };
         note_spent(&mut figures, compressed.images_seen, seconds());
-        let (names, what) = (self.class_names(study)?, ("trial", number.to_string()));
-        let weights = run.weights_file(&graph, &weights, &dataset.normalization, &names, what);
+        let what = ("trial", number.to_string());
+        let weights = run.weights_file(&graph, &weights, &dataset.normalization, what);
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: figures,
             uncompressed: uncompressed.0,
@@ -286,7 +288,9 @@ impl Pipeline {
         };
         let started = Instant::now();
         let device = self.training_device()?;
-        let run = Run { device, cores: &self.cores, study, dataset, context, busy: &busy };
+        let class_names = self.class_names(study)?;
+        let (cores, busy) = (&self.cores, &busy);
+        let run = Run { device, cores, study, dataset, class_names, context, busy };
         // A teacher from another study expects images that are normalised as in that study.
         let normalization = match &given {
             Some((_, Some(normalization))) => normalization.clone(),
@@ -316,12 +320,13 @@ impl Pipeline {
         context.progress(0.8, "soft targets");
         let targets = run.soft_targets(&graph, &trained.weights, &normalization)?;
         context.progress(0.95, "evaluate");
-        let model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
+        let mut model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
+        model.notes.classes.clone_from(&run.class_names);
         let (uncompressed, bytes) = run.report(&graph, Precision::Fp32, &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
-        let (names, what) = (self.class_names(study)?, ("role", "teacher".to_owned()));
-        let weights = run.weights_file(&graph, &trained.weights, &normalization, &names, what);
+        let what = ("role", "teacher".to_owned());
+        let weights = run.weights_file(&graph, &trained.weights, &normalization, what);
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
             compressed,
@@ -402,10 +407,18 @@ impl Pipeline {
         Start::of(study, design, &classes, seed, context)
     }
 
-    /// The names of the study's classes, as the data on this machine give them.
+    /// The names of the study's classes, as the data on this machine give them; else those of the
+    /// user's network, if its last layer stays.
     fn class_names(&self, study: &Study<'_>) -> Result<Vec<String>, AttemptError> {
-        edgesmith_data::class_names(&study.work.data.source, &self.data_root)
-            .map_err(AttemptError::retryable)
+        let names = edgesmith_data::class_names(&study.work.data.source, &self.data_root)
+            .map_err(AttemptError::retryable)?;
+        let (Some(space), Some(model)) = (study.work.space.model(), &study.work.model) else {
+            return Ok(names);
+        };
+        let own = &model.file.classes;
+        let kept = space.definition().head == Head::Kept
+            && own.len() == study.work.space.data().classes as usize;
+        Ok(if names.is_empty() && kept { own.clone() } else { names })
     }
 
     /// Looks a candidate up in the study's table, or the shorter training of a rung.

@@ -83,6 +83,8 @@ pub struct Run<'a> {
     pub cores: &'a Cores,
     pub study: &'a Study<'a>,
     pub dataset: &'a Dataset,
+    /// Empty if the classes have no names.
+    pub class_names: Vec<String>,
     pub context: &'a AttemptContext,
     pub busy: &'a Busy<'a>,
 }
@@ -169,7 +171,6 @@ impl Run<'_> {
         graph: &Graph,
         weights: &Weights,
         normalization: &Normalization,
-        class_names: &[String],
         what: (&str, String),
     ) -> Vec<u8> {
         let Normalization { mean, std } = normalization;
@@ -180,7 +181,7 @@ impl Run<'_> {
             (STD_KEY, numbers(std)),
             ("training_data", self.dataset.train.hash().to_string()),
         ];
-        metadata.extend(safetensors::class_names_entry(class_names));
+        metadata.extend(safetensors::class_names_entry(&self.class_names));
         if self.study.work.model.is_some() {
             // A pruned shuffle or slice depends on which channels are left, so the structure does
             // not follow from the candidate alone.
@@ -216,7 +217,8 @@ impl Run<'_> {
         evaluate(model, set, split, &mut || self.pause_or_stop()).map_err(run_failed)
     }
 
-    /// The model of a trained network that ships: folded, and quantized if asked.
+    /// The model of a trained network that ships: folded, quantized if asked, and with the names of
+    /// the classes.
     pub fn model(
         &self,
         graph: &Graph,
@@ -224,16 +226,18 @@ impl Run<'_> {
         precision: Precision,
     ) -> Result<Model, AttemptError> {
         let normalization = &self.dataset.normalization;
-        match precision {
-            Precision::Fp32 => float_model(graph, weights, normalization).map_err(hopeless),
+        let mut model = match precision {
+            Precision::Fp32 => float_model(graph, weights, normalization).map_err(hopeless)?,
             Precision::Int8 => {
                 let train = &self.dataset.train;
                 let step = train.len().div_ceil(CALIBRATION_IMAGES).max(1);
                 let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
                 let (images, pause) = (train.subset(&chosen), &mut || self.pause_or_stop());
-                integer_model(graph, weights, normalization, &images, pause).map_err(run_failed)
+                integer_model(graph, weights, normalization, &images, pause).map_err(run_failed)?
             }
-        }
+        };
+        model.notes.classes.clone_from(&self.class_names);
+        Ok(model)
     }
 
     /// Pauses for measurements. Breaks if the attempt was stopped.

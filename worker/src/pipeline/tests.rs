@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgesmith_common::spec::ModelFile;
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
-use edgesmith_edge_runtime::Session;
+use edgesmith_edge_runtime::{Model, Session};
 
 use edgesmith_data::Dataset;
 use edgesmith_train::safetensors;
@@ -115,6 +115,8 @@ fn weights_of_a_trial_name_the_classes_of_its_folders() {
     };
     let (_, metadata) = safetensors::read(&context.fetch(trained.weights).unwrap()).unwrap();
     assert_eq!(safetensors::class_names(&metadata), ["ape", "bee"]);
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    assert_eq!(model.notes.classes, ["ape", "bee"]);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use edgesmith_common::spec::MeasurementSpec;
 use edgesmith_common::{DeviceInfo, EngineName, Measurement};
-use edgesmith_edge_runtime::{ENGINE_VERSION, Model, ModelError, Session};
+use edgesmith_edge_runtime::{
+    Array, ENGINE_VERSION, Input, InputError, Model, ModelError, Numbers, Session, Tensor,
+};
 
 pub use device::device_info;
 pub use noise::MOST_WAITS_PER_RUN;
@@ -28,10 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Why a model was not timed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The study asks for more than one thread, but the engine computes on one.
-    #[error("failed to measure: the engine runs on 1 thread, but the study asks for {asked}")]
+    /// More than one thread is asked for, but the engine computes on one.
+    #[error("failed to measure: the engine runs on 1 thread, but {asked} are asked for")]
     Threads {
-        /// The threads that the study asks for.
+        /// The threads that are asked for.
         asked: u32,
     },
     /// The caller stopped it.
@@ -40,6 +42,9 @@ pub enum ProbeError {
     /// The engine rejects the model.
     #[error("failed to measure: {0}")]
     Model(#[from] ModelError),
+    /// The engine rejects the noise that it is timed on.
+    #[error("failed to measure: {0}")]
+    Input(#[from] InputError),
 }
 
 /// Times single images (batch 1, one thread) on the calling thread, on the machine that `device`
@@ -49,7 +54,7 @@ pub enum ProbeError {
 /// there are `min_runs` of them and they add up to `min_seconds`. A time includes normalisation of
 /// the input, the network, and two readings of the clock (about 20 to 50 ns each, not subtracted).
 /// It does not include reading, decoding or resizing an image: the input already has the model's
-/// size. Percentiles are nearest-rank. The image is fixed noise, because the engine's work does not
+/// size. Percentiles are nearest-rank. Each input is fixed noise, because the engine's work does not
 /// depend on it.
 ///
 /// If other work on the machine disturbed the timing, it is repeated after a pause of one second,
@@ -58,7 +63,7 @@ pub enum ProbeError {
 /// is dropped, and returns `None` if the caller stops.
 ///
 /// # Errors
-/// When the study asks for more than one thread, the engine rejects the model, or `stopped`, which
+/// When more than one thread is asked for, the engine rejects the model, or `stopped`, which
 /// is called between runs and during pauses, returns true.
 pub fn measure<Q>(
     model: &Model,
@@ -72,7 +77,10 @@ pub fn measure<Q>(
         return Err(ProbeError::Threads { asked: threads });
     }
     let mut session = Session::new(model)?;
-    let image = pixels(session.image_bytes());
+    let arrays: Vec<Numbers> = model.inputs.iter().map(noise_for).collect();
+    let tensors: Vec<Tensor> = arrays.iter().map(Tensor::from).collect();
+    // Whether it fits is seen here, so the timed runs cannot fail.
+    session.run_on(&tensors)?;
     let limits = Limits {
         warmup_runs: spec.warmup_runs,
         min_runs: spec.min_runs,
@@ -82,8 +90,7 @@ pub fn measure<Q>(
     let time = || {
         let _quiet = quiet().ok_or(ProbeError::Stopped)?;
         let run = || {
-            // The image has the model's size, so this cannot fail.
-            let _ = black_box(session.run(black_box(&image)));
+            let _ = black_box(session.run_on(black_box(&tensors)));
         };
         time_runs(limits, || started.elapsed(), Waits::so_far, run, &stopped)
             .ok_or(ProbeError::Stopped)
@@ -117,9 +124,14 @@ fn pause(stopped: impl Fn() -> bool) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Pseudo-random bytes of all values.
-fn pixels(bytes: usize) -> Vec<u8> {
-    (0..bytes as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+/// Pseudo-random numbers for an input: bytes of all values, or numbers from -1 to 1.
+fn noise_for(input: &Input) -> Numbers {
+    let elements = input.shape.elements() as u64;
+    let bytes = (0..elements).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8);
+    match input.array {
+        Array::Bytes(_) => Numbers::Bytes(bytes.collect()),
+        Array::Fp32 => Numbers::Fp32(bytes.map(|byte| f32::from(byte) / 127.5 - 1.0).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn models_of_real_numbers_are_timed_too() {
+        let mut model = model();
+        let input = &mut model.inputs[0];
+        input.array = Array::Fp32;
+        let Numbers::Fp32(numbers) = noise_for(input) else { panic!("real numbers") };
+        assert_eq!(numbers.len(), input.shape.elements());
+        assert!(numbers.iter().all(|number| (-1.0..=1.0).contains(number)));
+        let device = device_info(DeviceClass::local());
+        assert!(measure(&model, &spec(), 1, &device, || Some(()), || false).is_ok());
+        // The noise is run, and not refused.
+        let mut session = Session::new(&model).unwrap();
+        session.run_on(&[Tensor::Fp32(&numbers)]).unwrap();
+        assert!(session.output(0).iter().any(|logit| *logit != 0.0));
+    }
+
+    #[test]
     fn a_measurement_that_cannot_be_quiet_or_is_stopped_ends() {
         let device = device_info(DeviceClass::local());
         let never = || None::<()>;
@@ -177,7 +205,7 @@ mod tests {
         let error = measure(&model(), &spec(), 4, &device, || Some(()), || false);
         assert_eq!(
             error.unwrap_err().to_string(),
-            "failed to measure: the engine runs on 1 thread, but the study asks for 4"
+            "failed to measure: the engine runs on 1 thread, but 4 are asked for"
         );
         let mut broken = model();
         broken.inputs[0].order.clear();
