@@ -100,6 +100,16 @@ pub enum ModelError {
         /// The engine's limit.
         limit: usize,
     },
+    /// The model has too many inputs or outputs.
+    #[error("the model has {found} {what}; at most {limit} are allowed")]
+    TooManyPorts {
+        /// Which.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// The engine's limit.
+        limit: usize,
+    },
     /// Too much must be in memory at the same time.
     #[error("the model needs {bytes} bytes of memory to run; at most {limit} are allowed")]
     TooMuchMemory {

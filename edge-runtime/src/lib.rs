@@ -24,7 +24,7 @@ pub use model::*;
 pub use planner::{Arrangement, Lifetime, MAX_SESSION_BYTES, Plan, Target, arrange};
 pub use session::{Session, Tensor};
 pub use shape::{MAX_AXES, MAX_VALUE_ELEMENTS, Shape};
-pub use validate::{MAX_NODES, Values};
+pub use validate::{MAX_NODES, MAX_PORTS, Values};
 
 /// Name of this engine in measurements.
 pub const ENGINE_NAME: &str = "edge-runtime";

@@ -14,6 +14,9 @@ use crate::shape::{MAX_VALUE_ELEMENTS, Shape};
 /// Most nodes of a model. It keeps the time of planning short.
 pub const MAX_NODES: usize = 1 << 14;
 
+/// Most inputs of a model, and most outputs.
+pub const MAX_PORTS: usize = 1 << 10;
+
 /// All values of a valid model: the inputs, then the output of each node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Values(Vec<Value>);
@@ -44,6 +47,11 @@ impl Model {
         let mut values = Vec::with_capacity(self.inputs.len() + self.nodes.len());
         if self.inputs.is_empty() {
             return Err(ModelError::NoInputs);
+        }
+        for (what, found) in [("inputs", self.inputs.len()), ("outputs", self.outputs.len())] {
+            if found > MAX_PORTS {
+                return Err(ModelError::TooManyPorts { what, found, limit: MAX_PORTS });
+            }
         }
         for (index, input) in self.inputs.iter().enumerate() {
             let refused = |problem| ModelError::Input { name: input.name.clone(), problem };

@@ -23,6 +23,13 @@ pixels = "raw"
     )
 }
 
+/// Writes an image of the digits' size, and names its file.
+fn image_of_a_digit(at: &std::path::Path) -> String {
+    let image = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x * 30 + y * 5) as u8]));
+    image.save(at.join("digit.png")).unwrap();
+    "digit.png".to_owned()
+}
+
 #[test]
 fn a_network_of_ones_own_is_searched_and_exported_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -55,6 +62,50 @@ fn a_network_of_ones_own_is_searched_and_exported_again() {
         let file = format!("out.{format}");
         run(at, &["export", "second/0", "--format", format, "-o", &file]).ok();
     }
+
+    // Every command takes the network in each of its forms, and they compute the same.
+    let image = image_of_a_digit(at);
+    let answer = |model: &str, more: &[&str]| {
+        let line = [&["run", model, "--input", &image, "--format", "json"], more].concat();
+        let answer = run(at, &line).json();
+        assert_eq!(answer["outputs"][0]["shape"].as_array().unwrap().last().unwrap(), 10);
+        let numbers = answer["outputs"][0]["numbers"].as_array().unwrap().clone();
+        numbers.iter().map(|number| number.as_f64().unwrap()).collect::<Vec<f64>>()
+    };
+    let [onnx, edge, teacher] =
+        ["net.onnx", "second/teacher", "first/teacher"].map(|model| answer(model, &[]));
+    for (a, b) in onnx.iter().zip(edge.iter().chain(&teacher)) {
+        assert!((a - b).abs() < 1e-3, "{onnx:?} {edge:?} {teacher:?}");
+    }
+    assert!(onnx.iter().any(|logit| *logit != onnx[0]), "{onnx:?}");
+    let shown = run(at, &["inspect", "net.onnx", "--format", "json"]).json();
+    let layers = shown["layers"].as_array().unwrap();
+    assert_eq!(layers.iter().filter_map(|layer| layer["stage"].as_u64()).min(), Some(1), "{shown}");
+    assert!(shown["peak_memory_bytes"].as_u64().unwrap() > 0 && shown.get("not_run").is_none());
+    let same = run(at, &["inspect", "second/teacher", "--format", "json"]).json();
+    assert_eq!(shown["macs"], same["macs"]);
+    for model in ["net.onnx", "out.edge", "second/0"] {
+        let timed = run(at, &["measure", model, "--format", "json"]).json();
+        let figures = ["min_ms", "p50_ms", "p95_ms"].map(|name| timed[name].as_f64().unwrap());
+        assert!(figures[0] > 0.0 && figures.is_sorted(), "{timed}");
+    }
+    run(at, &["measure", "net.onnx", "--threads", "4"]).fails(1, &["runs on 1 thread"]);
+    let evaluated = |model: &str| {
+        let line =
+            ["evaluate", model, "--study", "second", "--split", "validation", "--format", "json"];
+        run(at, &line).json()["figures"]["validation_accuracy"].as_f64().unwrap()
+    };
+    assert_eq!(evaluated("second/teacher"), both[1]);
+    assert!((evaluated("net.onnx") - both[1]).abs() < 0.01);
+    let trial = run(at, &["trial", "second", "0", "--format", "json"]).json();
+    let trial = trial["trials"][0]["metrics"]["validation_accuracy"].as_f64().unwrap();
+    assert_eq!(evaluated("second/0"), trial);
+    let line = ["run", "net.onnx", "--input", &image, "--output", "logits.npy"];
+    run(at, &line).ok();
+    let npy = std::fs::read(at.join("logits.npy")).unwrap();
+    assert_eq!(npy[npy.len() - 40..][..4], (onnx[0] as f32).to_le_bytes());
+    run(at, &["run", "net.onnx", "--input", "logits.npy"]).fails(2, &["10", "1x8x8"]);
+    run(at, &["run", "net.onnx", "--input", &image, "--output", "x.txt"]).fails(2, &["x.txt"]);
 
     // The same study again is the same; with another network it differs.
     let again = run(at, &["search", "second.toml"]);

@@ -9,7 +9,7 @@ use edgesmith_common::spec::{ModelFile, PortName};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
 use edgesmith_graph::{Graph, Weights};
-use edgesmith_onnx::read::{Port, PortAxis};
+use edgesmith_onnx::read::{Port, PortAxis, ReadError};
 use edgesmith_onnx::{Imported, ReadOptions};
 use edgesmith_train::safetensors;
 
@@ -74,8 +74,18 @@ fn of_onnx(bytes: &[u8], path: &Path) -> anyhow::Result<Read> {
         files::read(&folder.join(name), MAX_NETWORK).map_err(|error| error.to_string())
     };
     let options = ReadOptions { external: Some(&external), ..ReadOptions::default() };
-    let Imported { graph, weights, inputs, outputs, about, .. } =
-        edgesmith_onnx::read(bytes, &options)?;
+    let read = edgesmith_onnx::read(bytes, &options).map_err(|errors| {
+        // Commands take sizes on the command line. A study has no place for them.
+        for problem in &errors.problems {
+            if let ReadError::FreeSizes { input, sizes, .. } = problem {
+                return anyhow::anyhow!(
+                    "its input {input:?} has free sizes ({sizes}); export it with fixed ones"
+                );
+            }
+        }
+        errors.into()
+    });
+    let Imported { graph, weights, inputs, outputs, about, .. } = read?;
     let port = |port: Port| PortName {
         axes: port
             .axes
@@ -102,8 +112,8 @@ fn of_weights(bytes: &[u8]) -> anyhow::Result<Read> {
     let (weights, metadata) = safetensors::read(bytes)?;
     let graph = safetensors::network(&metadata);
     let graph = graph.context(
-        "its metadata has no network; use the weights of a trial of a study \
-                               on a network of one's own, or an ONNX file",
+        "its metadata has no network; use the weights of a trial of a study on a network of one's \
+         own, or an ONNX file",
     )??;
     let port = |id: edgesmith_graph::ValueId| PortName {
         name: graph.value(id).name.to_string(),

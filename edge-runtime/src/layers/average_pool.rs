@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::conv::zero;
 use super::prelude::*;
-use super::window::{WindowAxis, read_windows, shape_of, slide, write_windows};
+use super::window::{
+    WindowAxis, check_pool_padding, read_windows, shape_of, slide, write_windows,
+};
 use crate::kernels::int8::Rescale;
 use crate::kernels::window::Windows;
 
@@ -39,11 +41,13 @@ impl AveragePool {
         let value = Value { id: crate::model::ValueId(0), shape: *shape, element: Element::Fp32 };
         let space = slide(&self.axes, &value)?;
         check_axes("axes of windows", self.axes.len(), self.counted.len())?;
+        check_pool_padding(&self.axes)?;
         let mut all = BTreeSet::from([1u32]);
         for (axis, &windows) in space.iter().enumerate() {
+            let (size, counted) = (shape.space()[axis], self.counted[axis]);
             let mut ours = BTreeSet::new();
-            for window in 0..windows {
-                ours.insert(self.count(axis, window, shape.space()[axis]));
+            for window in self.axes[axis].telling_windows(windows, size, counted) {
+                ours.insert(self.count(axis, window, size));
                 check_counts(&ours)?;
             }
             all = all.iter().flat_map(|a| ours.iter().map(|b| a.saturating_mul(*b))).collect();

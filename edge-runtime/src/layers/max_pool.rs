@@ -1,7 +1,9 @@
 //! The largest number of each window, in fp32 or bytes of one scale.
 
 use super::prelude::*;
-use super::window::{WindowAxis, read_windows, shape_of, slide, write_windows};
+use super::window::{
+    WindowAxis, check_pool_padding, read_windows, shape_of, slide, write_windows,
+};
 use crate::kernels::window::Windows;
 
 /// The largest number of each window of each channel. Padding does not count; every window has at
@@ -28,8 +30,10 @@ impl Settings for MaxPool {
         let [input] = inputs_of(inputs)?;
         moves(inputs, element)?;
         let space = slide(&self.axes, &input)?;
+        check_pool_padding(&self.axes)?;
         for ((axis, &size), &windows) in self.axes.iter().zip(input.shape.space()).zip(&space) {
-            if (0..windows).any(|window| axis.taps_inside(window, size, (0, 0)) == 0) {
+            let mut telling = axis.telling_windows(windows, size, (0, 0));
+            if telling.any(|window| axis.taps_inside(window, size, (0, 0)) == 0) {
                 return Err(Problem::EmptyWindow);
             }
         }

@@ -105,6 +105,44 @@ impl WindowAxis {
     }
 }
 
+/// Most positions of padding before or after the input of a pool: more than any network has, and few
+/// enough that a file cannot keep its reader busy with windows on padding.
+const MAX_POOL_PADDING: u32 = 1 << 12;
+
+/// Checks the padding of a pool.
+pub(super) fn check_pool_padding(axes: &[WindowAxis]) -> Result<(), Problem> {
+    let most = axes.iter().map(|axis| axis.before.max(axis.after)).max().unwrap_or(0);
+    if most <= MAX_POOL_PADDING {
+        return Ok(());
+    }
+    let (value, limit) = (i64::from(most), i64::from(MAX_POOL_PADDING));
+    Err(Problem::OutOfRange { what: "the padding of a pool", value, limit })
+}
+
+impl WindowAxis {
+    /// Of `windows` windows, those that reach beyond an axis of `size` and `counted` places before
+    /// and after it, and one that does not, if there is one. All others have as many taps inside as
+    /// that one.
+    pub(super) fn telling_windows(
+        &self,
+        windows: u32,
+        size: u32,
+        counted: (u32, u32),
+    ) -> impl Iterator<Item = u32> + use<> {
+        let stride = u64::from(self.stride);
+        let outside = u64::from(self.before.saturating_sub(counted.0));
+        let inside_from = outside.div_ceil(stride);
+        let extent = u64::from(self.kernel - 1) * u64::from(self.dilation) + 1;
+        let room = u64::from(size) + u64::from(counted.1) + u64::from(self.before);
+        let inside_to = room.checked_sub(extent).map_or(0, |last| last / stride + 1);
+        let windows = u64::from(windows);
+        let first = (inside_from + 1).min(windows);
+        let last = inside_to.clamp(first, windows);
+        // Fits: they are below `windows`.
+        (0..first).chain(last..windows).map(|window| window as u32)
+    }
+}
+
 /// Division of numbers that are not negative, rounded up.
 trait DivCeil {
     fn div_ceil_by(self, divisor: i64) -> i64;
@@ -113,5 +151,35 @@ trait DivCeil {
 impl DivCeil for i64 {
     fn div_ceil_by(self, divisor: i64) -> i64 {
         (self + divisor - 1) / divisor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn other_windows_have_as_many_taps_as_one_of_the_telling_ones(
+            (kernel, stride, dilation) in (1u32..5, 1u32..4, 1u32..4),
+            (before, after) in (0u32..6, 0u32..6),
+            size in 1u32..12,
+            (counted_before, counted_after) in (0u32..6, 0u32..6),
+        ) {
+            let axis = WindowAxis { kernel, stride, dilation, before, after };
+            let extent = (kernel - 1) * dilation + 1;
+            prop_assume!(extent <= size + before + after);
+            let windows = (size + before + after - extent) / stride + 1;
+            let counted = (counted_before.min(before), counted_after.min(after));
+            let taps = |window| axis.taps_inside(window, size, counted);
+            let telling: Vec<u32> = axis.telling_windows(windows, size, counted).collect();
+            let all: std::collections::BTreeSet<u32> = (0..windows).map(taps).collect();
+            let told: std::collections::BTreeSet<u32> =
+                telling.iter().map(|&window| taps(window)).collect();
+            prop_assert_eq!(all, told);
+            prop_assert!(telling.iter().all(|&window| window < windows));
+        }
     }
 }
