@@ -6,7 +6,7 @@ use super::constant::{Constant, Size, types};
 use super::error::Fault;
 use super::model::{Attribute, AttributeValue, Node};
 use super::network::Network;
-use super::numbers::{self, External};
+use super::numbers::{self, Beside};
 use super::view::{Element, View};
 
 /// What a name of the file stands for.
@@ -26,7 +26,8 @@ pub(super) struct Call<'c> {
     pub(super) opset: i64,
     /// `None` where one is left out.
     pub(super) inputs: Vec<Option<Tensor>>,
-    pub(super) external: Option<&'c External<'c>>,
+    /// The files beside the network.
+    pub(super) beside: &'c Beside<'c>,
 }
 
 /// What an operator's reader returns: one tensor per output.
@@ -175,9 +176,17 @@ impl<'c> Call<'c> {
         match self.attribute(name) {
             None => Ok(None),
             Some(AttributeValue::Tensor(tensor)) => {
-                numbers::constant(tensor, self.external).map(Some).map_err(Fault::invalid)
+                numbers::constant(tensor, self.beside).map(Some).map_err(Fault::invalid)
             }
             Some(_) => Err(mistyped(name, "a tensor")),
+        }
+    }
+
+    /// Whether a tensor's numbers are in a file beside the network.
+    pub(super) fn is_beside(&self, name: &str) -> bool {
+        match self.attribute(name) {
+            Some(AttributeValue::Tensor(tensor)) => tensor.external.is_some(),
+            _ => false,
         }
     }
 

@@ -233,6 +233,12 @@ impl Constant {
     }
 }
 
+/// The number of elements, where a size of 0 counts as 1: so large are the steps through a tensor
+/// that has no numbers in it. `None` if it is too large to count.
+pub(super) fn extent(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size.max(1)))
+}
+
 /// How far it is from one index of each axis to the next.
 pub(super) fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; dims.len()];

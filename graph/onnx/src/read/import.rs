@@ -7,7 +7,7 @@ use super::error::{Fault, ReadError};
 use super::fold;
 use super::model::{self, Attribute, AttributeValue, Function, Graph, Model, Node};
 use super::network::Network;
-use super::numbers::{self, External};
+use super::numbers::{self, Beside};
 use super::ops;
 use super::order::order;
 use super::view::View;
@@ -24,7 +24,7 @@ const STEPS: usize = 1 << 18;
 /// The network as it grows, and what was wrong so far.
 pub(super) struct Import<'m> {
     opset: i64,
-    external: Option<&'m External<'m>>,
+    beside: &'m Beside<'m>,
     pub(super) network: Network,
     pub(super) problems: Vec<ReadError>,
     steps: usize,
@@ -45,7 +45,7 @@ impl<'m> Import<'m> {
     pub(super) fn new(
         model: &'m Model<'m>,
         opset: i64,
-        external: Option<&'m External<'m>>,
+        beside: &'m Beside<'m>,
         batch: Option<u32>,
         bytes: usize,
     ) -> Self {
@@ -53,7 +53,7 @@ impl<'m> Import<'m> {
         let functions = model.functions.iter().map(|f| ((f.domain, f.name), f)).collect();
         let nodes = model.graph.nodes.iter().flat_map(|node| node.inputs.iter().copied());
         let read = nodes.chain(model.graph.outputs.iter().map(|output| output.name)).collect();
-        Self { opset, external, network, problems: vec![], steps: 0, functions, read }
+        Self { opset, beside, network, problems: vec![], steps: 0, functions, read }
     }
 
     /// Walks over the whole graph, from these inputs. Returns the tensors of its outputs.
@@ -91,11 +91,7 @@ impl<'m> Import<'m> {
         let known =
             |name: &str| scope.tensors.contains_key(name) || scope.initializers.contains_key(name);
         for place in order(nodes, &known, outputs)? {
-            self.steps += 1;
-            if self.steps > STEPS {
-                let problem = format!("the network has more than {STEPS} nodes");
-                return Err(Fault::unsupported(problem, "export a part of it").of("", "Graph"));
-            }
+            self.step(1)?;
             let node = &nodes[place];
             let results = self.node(scope, node)?;
             for (&name, result) in node.outputs.iter().zip(results) {
@@ -105,18 +101,33 @@ impl<'m> Import<'m> {
         outputs.iter().map(|&name| self.tensor(scope, name)).collect()
     }
 
+    /// Accounts for nodes that are walked over or copied.
+    fn step(&mut self, nodes: usize) -> Result<(), ReadError> {
+        self.steps = self.steps.saturating_add(nodes);
+        if self.steps > STEPS {
+            let problem = format!("the network has more than {STEPS} nodes");
+            return Err(Fault::unsupported(problem, "export a part of it").of("", "Graph"));
+        }
+        Ok(())
+    }
+
     /// What a name stands for. Constants of the file are made when first asked for.
-    fn tensor<'s>(&self, scope: &mut Scope<'s>, name: &'s str) -> Result<Tensor, ReadError> {
+    fn tensor<'s>(&mut self, scope: &mut Scope<'s>, name: &'s str) -> Result<Tensor, ReadError> {
         if let Some(tensor) = scope.tensors.get(name) {
             return Ok(tensor.clone());
         }
         let missing = || ReadError::Missing { reader: "a node".to_owned(), name: name.to_owned() };
         let tensor = scope.initializers.get(name).ok_or_else(missing)?;
-        let constant = numbers::constant(tensor, self.external);
+        let constant = numbers::constant(tensor, self.beside);
         let constant = constant.map_err(|problem| {
             let tensor = name.to_owned();
             ReadError::Tensor { tensor, problem }
         })?;
+        if tensor.external.is_some() {
+            let numbers = constant.elements();
+            self.network.credit(numbers, self.beside.bytes());
+            self.network.spend(numbers).map_err(|fault| fault.of(name, "Tensor"))?;
+        }
         let tensor = Tensor::constant(constant);
         scope.tensors.insert(name, tensor.clone());
         Ok(tensor)
@@ -151,7 +162,7 @@ impl<'m> Import<'m> {
         }
         let label = node.outputs.iter().find(|name| !name.is_empty()).copied().unwrap_or_default();
         self.network.current = format!("{}{label}", scope.prefix);
-        let call = Call { node, opset: self.opset, inputs, external: self.external };
+        let call = Call { node, opset: self.opset, inputs, beside: self.beside };
         let folded = if foldable { fold::fold(&call, &mut self.network) } else { None };
         let folded = folded.map(|outputs| self.paid(outputs));
         let outputs = match (folded, reader) {
@@ -219,12 +230,25 @@ impl<'m> Import<'m> {
             return Ok(unknown);
         }
         let given = |name: &str| {
-            let of = |list: &[Attribute<'m>]| {
-                list.iter().find(|attribute| attribute.name == name).map(|a| a.value.clone())
-            };
-            let call = node.attributes.iter().find(|a| a.name == name).map(|a| a.value.clone());
-            call.or_else(|| of(&function.defaults))
+            let call = node.attributes.iter().find(|a| a.name == name);
+            let call: Option<&Attribute<'_>> = call;
+            call.or_else(|| function.defaults.iter().find(|a| a.name == name)).map(|a| &a.value)
         };
+        // The body is copied: that is paid for before.
+        self.step(function.nodes.len())?;
+        let length = |value: &AttributeValue<'_>| match value {
+            AttributeValue::Reference(name) => given(name).map_or(0, AttributeValue::length),
+            own => own.length(),
+        };
+        let lengths = |inner: &Node<'_>| {
+            let lists = inner.attributes.iter().map(|attribute| length(&attribute.value));
+            lists.sum::<usize>() + inner.inputs.len() + inner.outputs.len()
+        };
+        let numbers = function.nodes.iter().map(lengths).fold(0, usize::saturating_add);
+        if let Err(fault) = self.network.spend(numbers) {
+            self.note(node, fault);
+            return Ok(unknown);
+        }
         let nodes: Vec<Node<'_>> = function
             .nodes
             .iter()
@@ -235,7 +259,8 @@ impl<'m> Import<'m> {
                     .into_iter()
                     .filter_map(|attribute| match attribute.value {
                         AttributeValue::Reference(name) => {
-                            given(name).map(|value| Attribute { name: attribute.name, value })
+                            let value = given(name)?.clone();
+                            Some(Attribute { name: attribute.name, value })
                         }
                         value => Some(Attribute { name: attribute.name, value }),
                     })

@@ -33,6 +33,7 @@ use self::call::Tensor;
 use self::error::Fault;
 use self::import::Import;
 use self::model::Model;
+use self::numbers::Beside;
 use self::view::{Element, View};
 
 /// Axes that a tensor may have.
@@ -141,9 +142,16 @@ pub fn read(bytes: &[u8], options: &ReadOptions<'_>) -> Result<Imported, ReadErr
         return Err(Malformed::NoGraph.into());
     }
     let shapes = inputs::shapes(&model, options)?;
+    let beside = Beside::new(options.external);
     let attempt = |batch: bool| {
-        let attempt =
-            Attempt { model: &model, bytes: bytes.len(), opset, options, shapes: &shapes, batch };
+        let attempt = Attempt {
+            model: &model,
+            bytes: bytes.len(),
+            opset,
+            beside: &beside,
+            shapes: &shapes,
+            batch,
+        };
         attempt.best()
     };
     if options.batch == BatchAxis::None {
@@ -178,7 +186,7 @@ struct Attempt<'m> {
     /// The size of the file.
     bytes: usize,
     opset: i64,
-    options: &'m ReadOptions<'m>,
+    beside: &'m Beside<'m>,
     shapes: &'m [inputs::InputShape<'m>],
     /// Whether the first axes are the batch.
     batch: bool,
@@ -201,8 +209,7 @@ impl Attempt<'_> {
     fn run(&self, orders: &[Option<Vec<usize>>]) -> Result<Imported, ReadErrors> {
         let graph = &self.model.graph;
         let batch = if self.batch { inputs::batch(self.shapes)? } else { None };
-        let external = self.options.external;
-        let mut import = Import::new(self.model, self.opset, external, batch, self.bytes);
+        let mut import = Import::new(self.model, self.opset, self.beside, batch, self.bytes);
         let mut views = vec![];
         for (place, shape) in self.shapes.iter().enumerate() {
             let order = orders.get(place).and_then(|order| order.as_deref());

@@ -124,6 +124,22 @@ macro_rules! fields {
     }};
 }
 
+impl AttributeValue<'_> {
+    /// How many numbers are copied with it.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Float(_) | Self::Int(_) | Self::Text(_) | Self::Other | Self::Reference(_) => 0,
+            Self::Floats(floats) => floats.len(),
+            Self::Ints(ints) => ints.len(),
+            Self::Tensor(tensor) => {
+                let entries = tensor.external.as_ref().map_or(0, Vec::len);
+                let Tensor { dims, floats, doubles, ints, .. } = &**tensor;
+                dims.len() + floats.len() + doubles.len() + ints.len() + entries
+            }
+        }
+    }
+}
+
 impl<'a> Model<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut model = Self::default();

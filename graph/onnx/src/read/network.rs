@@ -14,11 +14,14 @@ use super::error::Fault;
 use super::view::View;
 
 /// Numbers that may be made or looked at while any file is read, such as a constant that is
-/// repeated. For each byte of the file there are some more.
+/// repeated. For each byte of the file, and each number from a file beside it, there are some more.
 const BUDGET: usize = 1 << 24;
 
 /// See [`BUDGET`].
 const BUDGET_PER_BYTE: usize = 16;
+
+/// See [`BUDGET`].
+const BUDGET_PER_NUMBER_BESIDE: usize = 16;
 
 /// What the file's nodes have become so far.
 pub(super) struct Network {
@@ -50,6 +53,8 @@ pub(super) struct Network {
     /// By value.
     value_names: HashMap<ValueId, String>,
     budget: usize,
+    /// Numbers of files beside the network that the budget has grown by.
+    credited: usize,
 }
 
 /// Numbers of the file, and the parameter that was made of them.
@@ -76,6 +81,7 @@ impl Network {
             least: HashMap::new(),
             value_names: HashMap::new(),
             budget: bytes.saturating_mul(BUDGET_PER_BYTE).saturating_add(BUDGET),
+            credited: 0,
         }
     }
 
@@ -91,6 +97,15 @@ impl Network {
                 "simplify the network with onnxsim before",
             )),
         }
+    }
+
+    /// Lets more numbers be made, after so many were read from files beside the network, which have
+    /// so many bytes in all. Reading the same bytes again and again earns nothing.
+    pub(super) fn credit(&mut self, numbers: usize, bytes: usize) {
+        let numbers = numbers.min(bytes.saturating_sub(self.credited));
+        self.credited += numbers;
+        let more = numbers.saturating_mul(BUDGET_PER_NUMBER_BESIDE);
+        self.budget = self.budget.saturating_add(more);
     }
 
     pub(super) fn input(&mut self, name: &str, shape: Shape) -> Result<ValueId, Fault> {

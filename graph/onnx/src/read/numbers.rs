@@ -1,23 +1,59 @@
 //! Tensors of the file as constants: their numbers, of any type, from the file or from one beside
 //! it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::constant::{Constant, Data, types};
+use super::constant::{Constant, Data, extent, types};
 use super::model::Tensor;
 
 /// Gives the bytes of a file that holds tensors, by its relative path, or says why not.
 pub type External<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
+
+/// The files beside the network that hold tensors. Each is asked for once.
+pub(super) struct Beside<'a> {
+    external: Option<&'a External<'a>>,
+    files: RefCell<HashMap<String, Rc<Vec<u8>>>>,
+}
+
+impl<'a> Beside<'a> {
+    pub(super) fn new(external: Option<&'a External<'a>>) -> Self {
+        Self { external, files: RefCell::default() }
+    }
+
+    /// The size of all files that were asked for so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.files.borrow().values().map(|bytes| bytes.len()).sum()
+    }
+
+    fn file(&self, path: &str) -> Result<Rc<Vec<u8>>, String> {
+        if let Some(bytes) = self.files.borrow().get(path) {
+            return Ok(Rc::clone(bytes));
+        }
+        let external = self.external.ok_or_else(|| {
+            format!("its numbers are in the file {path:?} beside the network, which is not here")
+        })?;
+        let bytes = external(path).map_err(|error| {
+            format!("its numbers are in the file {path:?} beside the network: {error}")
+        })?;
+        let bytes = Rc::new(bytes);
+        self.files.borrow_mut().insert(path.to_owned(), Rc::clone(&bytes));
+        Ok(bytes)
+    }
+}
 
 /// The sizes of a tensor and its number of elements.
 pub(super) fn dims(tensor: &Tensor) -> Result<(Vec<usize>, usize), String> {
     let size =
         |&dim: &i64| usize::try_from(dim).map_err(|_| format!("a size of {dim} is not possible"));
     let dims: Vec<usize> = tensor.dims.iter().map(size).collect::<Result<_, _>>()?;
-    let elements = dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-    match elements {
-        Some(elements) if elements <= 1 << 40 && dims.len() <= super::MAX_RANK => {
-            Ok((dims, elements))
+    let empty = dims.contains(&0);
+    // No number has to be there for the sizes of an empty tensor.
+    let limit = if empty { 1 << 24 } else { 1 << 40 };
+    match extent(&dims) {
+        Some(elements) if elements <= limit && dims.len() <= super::MAX_RANK => {
+            Ok((dims, if empty { 0 } else { elements }))
         }
         _ => Err(format!("its shape {dims:?} is too large")),
     }
@@ -27,44 +63,24 @@ pub(super) fn dims(tensor: &Tensor) -> Result<(Vec<usize>, usize), String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn constant(tensor: &Tensor, external: Option<&External>) -> Result<Constant, String> {
+pub(super) fn constant(tensor: &Tensor, beside: &Beside<'_>) -> Result<Constant, String> {
     let (dims, elements) = dims(tensor)?;
     let outside;
     let raw = match (&tensor.external, tensor.raw) {
         (Some(entries), _) => {
-            outside = Outside::of(entries)?;
-            let external = external.ok_or_else(|| {
-                let path = outside.path;
-                format!(
-                    "its numbers are in the file {path:?} beside the network, which is not here"
-                )
-            })?;
-            Some(Bytes::Owned(outside.read(external)?))
+            let place = Outside::of(entries)?;
+            outside = beside.file(place.path)?;
+            Some(place.part(&outside)?)
         }
-        (None, Some(raw)) => Some(Bytes::Borrowed(raw)),
-        (None, None) => None,
+        (None, raw) => raw,
     };
-    let data = match &raw {
-        Some(raw) => raw_numbers(raw.get(), tensor.data_type, elements)?,
+    let data = match raw {
+        Some(raw) => raw_numbers(raw, tensor.data_type, elements)?,
         None => listed_numbers(tensor, elements)?,
     };
     let mut constant = Constant::new(dims, data).of_type(tensor.data_type);
     constant.origin = (!tensor.name.is_empty()).then(|| Rc::from(tensor.name));
     Ok(constant)
-}
-
-enum Bytes<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Vec<u8>),
-}
-
-impl Bytes<'_> {
-    fn get(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
 }
 
 /// Where the numbers of a tensor are outside.
@@ -99,24 +115,15 @@ impl<'a> Outside<'a> {
         Ok(Self { path, offset: number("offset")?.unwrap_or(0), length: number("length")? })
     }
 
-    fn read(&self, external: &External) -> Result<Vec<u8>, String> {
+    /// Its part of the file's bytes.
+    fn part<'b>(&self, bytes: &'b [u8]) -> Result<&'b [u8], String> {
         let Self { path, offset, length } = *self;
-        let mut bytes = external(path).map_err(|error| {
-            format!("its numbers are in the file {path:?} beside the network: {error}")
-        })?;
-        let there = bytes.len();
         let end = match length {
             Some(length) => offset.checked_add(length),
-            None => Some(there),
+            None => Some(bytes.len()),
         };
-        match end {
-            Some(end) if end <= there && offset <= end => {
-                bytes.truncate(end);
-                bytes.drain(..offset);
-                Ok(bytes)
-            }
-            _ => Err(format!("its numbers are beyond the end of the file {path:?}")),
-        }
+        let part = end.and_then(|end| bytes.get(offset..end));
+        part.ok_or_else(|| format!("its numbers are beyond the end of the file {path:?}"))
     }
 }
 
@@ -238,10 +245,11 @@ mod tests {
 
     #[test]
     fn what_is_claimed_has_to_be_there() {
-        let error = |tensor: &Tensor| constant(tensor, None).unwrap_err();
+        let error = |tensor: &Tensor| constant(tensor, &Beside::new(None)).unwrap_err();
         let two = tensor(&[2], types::FLOAT, &[0; 4]);
         assert_eq!(error(&two), "it has 2 numbers of 4 bytes, but 4 bytes are there");
         assert!(error(&tensor(&[1 << 31, 1 << 31], types::FLOAT, &[])).contains("too large"));
+        assert!(error(&tensor(&[1 << 40, 0], types::FLOAT, &[])).contains("too large"));
         assert!(error(&tensor(&[-1], types::FLOAT, &[])).contains("-1 is not possible"));
         assert!(error(&tensor(&[1], types::STRING, &[0])).contains("text"));
         assert!(error(&tensor(&[1], 99, &[0])).contains("type 99"));
@@ -256,7 +264,7 @@ mod tests {
         let mut outside = tensor(&[2], types::UINT8, &[]);
         let at = |entries: &[(&'static str, &'static str)]| Some(entries.to_vec());
         outside.external = at(&[("location", "net.data"), ("offset", "1"), ("length", "2")]);
-        let read = |tensor: &Tensor| constant(tensor, Some(&file));
+        let read = |tensor: &Tensor| constant(tensor, &Beside::new(Some(&file)));
         assert_eq!(read(&outside).unwrap().to_ints().unwrap(), [1, 2]);
         outside.external = at(&[("location", "net.data"), ("offset", "3"), ("length", "2")]);
         assert!(read(&outside).unwrap_err().contains("beyond the end"));

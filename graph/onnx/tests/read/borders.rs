@@ -75,6 +75,42 @@ fn numbers_beside_the_file_are_asked_for() {
 }
 
 #[test]
+fn a_large_file_beside_the_network_is_read_once() {
+    let (rows, columns) = (4096usize, 4352usize);
+    let asked = std::cell::Cell::new(0);
+    let beside = |_: &str| {
+        asked.set(asked.get() + 1);
+        Ok(vec![0; rows * columns * 4])
+    };
+    let tensor = |name: &str, dims: &[usize]| {
+        let dims = dims.iter().flat_map(|&dim| [0x08, dim as u8 | 0x80, (dim >> 7) as u8]);
+        let entry = |key: &str, value: &str| {
+            field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat())
+        };
+        let length = if name == "b" { columns } else { rows * columns } * 4;
+        [
+            dims.collect(),
+            vec![0x10, 1, 0x70, 1],
+            field(8, name.as_bytes()),
+            entry("location", "net.data"),
+            entry("length", &length.to_string()),
+        ]
+        .concat()
+    };
+    let file = File::new(13)
+        .input("x", &[0, rows as i64])
+        .constant(&tensor("w", &[rows, columns]))
+        .constant(&tensor("b", &[columns]))
+        .node("MatMul", &["x", "w"], &["m"], &[])
+        .node("Add", &["m", "b"], &["y"], &[])
+        .output("y");
+    let options = ReadOptions { external: Some(&beside), ..ReadOptions::default() };
+    let imported = import(&file, &options);
+    assert_eq!(imported.weights.arrays["w"].data.len(), rows * columns);
+    assert_eq!(asked.get(), 1);
+}
+
+#[test]
 fn shapes_that_are_given_have_to_fit() {
     let error = |name: &str, shape: &[u32]| {
         let input_shapes = [(name.to_owned(), shape.to_vec())].into();

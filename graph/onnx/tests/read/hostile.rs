@@ -167,6 +167,34 @@ fn claims_are_not_believed() {
         .ints("pads", &[4], &[0, 1 << 30, 0, 1 << 30])
         .output("y");
     assert!(error(&file.bytes()).contains("pads are too large"));
+    // Empty, but with a size that is walked through.
+    for (op_type, inputs, settings) in [
+        ("Slice", &["e", "zeros", "zeros"][..], &[][..]),
+        ("Split", &["e"], &[]),
+        ("Tile", &["e", "ones"], &[]),
+        ("Gather", &["e", "zeros"], &[("axis", Setting::Int(1))]),
+        ("Concat", &["e", "e"], &[("axis", Setting::Int(1))]),
+        ("Flatten", &["e"], &[]),
+        ("ReduceSum", &["e", "zeros"], &[]),
+        ("Reshape", &["e", "huge"], &[("allowzero", Setting::Int(1))]),
+    ] {
+        for made in [true, false] {
+            let mut file = File::new(17)
+                .input("x", &[1, 4])
+                .ints("huge", &[2], &[1 << 40, 0])
+                .ints("zeros", &[1], &[0])
+                .ints("ones", &[2], &[1, 1])
+                .node(op_type, inputs, &["w"], settings);
+            file = if made {
+                file.node("ConstantOfShape", &["huge"], &["e"], &[])
+            } else {
+                file.floats("e", &[1 << 40, 0], &[])
+            };
+            let error = error(&relu(file));
+            let expected = if made { "constant numbers out of a few" } else { "is too large" };
+            assert!(error.contains(expected), "{op_type}: {error}");
+        }
+    }
     // Values that double again and again.
     let mut file = File::new(13).input("x", &[1, 4]);
     for step in 0..64 {
@@ -208,6 +236,21 @@ fn nesting_is_limited() {
             .bytes()
     };
     assert!(error(&file(call("F"))).contains("functions call each other 16 deep"));
+    // A long body that is copied again and again.
+    let node = |input: &str, output: &str, name: &[u8]| {
+        field(
+            7,
+            &[field(1, input.as_bytes()), field(2, output.as_bytes()), field(4, name)].concat(),
+        )
+    };
+    let mut body = node("a", "b", b"Relu");
+    (0..3000).for_each(|place| body.extend(node("a", &format!("u{place}"), b"Relu")));
+    let mut file = File::new(13).input("x", &[1, 4]).model_field(&function("F", body));
+    for step in 0..100 {
+        let from = if step == 0 { "x".to_owned() } else { format!("v{step}") };
+        file = file.own_node("F", &[&from], &[&format!("v{}", step + 1)]);
+    }
+    assert!(error(&file.output("v100").bytes()).contains("more than 262144 nodes"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::super::call::{Call, Tensor, axes};
 use super::super::constant::{Constant, Data, Size, places, strides, types};
 use super::super::error::Fault;
 use super::super::network::Network;
+use super::moving::spend;
 
 type Folded = Result<Constant, Fault>;
 
@@ -149,8 +150,7 @@ fn both(a: &Constant, b: &Constant, network: &mut Network) -> Result<(Constant, 
             (1, other) | (other, _) => other,
         })
         .collect();
-    let elements = dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-    network.spend(elements.unwrap_or(usize::MAX))?;
+    spend(network, &dims)?;
     match (a.broadcast(&dims), b.broadcast(&dims)) {
         (Some(a), Some(b)) => Ok((a, b)),
         _ => {

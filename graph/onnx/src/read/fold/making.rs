@@ -10,8 +10,11 @@ use super::moving::spend;
 type Folded = Result<Constant, Fault>;
 
 /// `Constant`, in all of its forms.
-pub(super) fn constant(call: &Call) -> Folded {
+pub(super) fn constant(call: &Call, network: &mut Network) -> Folded {
     if let Some(tensor) = call.tensor("value")? {
+        if call.is_beside("value") {
+            network.credit(tensor.elements(), call.beside.bytes());
+        }
         return Ok(tensor);
     }
     if call.has("value_float") {

@@ -17,12 +17,21 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
     match call.node.op_type {
         "Shape" => return one(shape(call)),
         "Size" => return one(size(call)),
-        "Constant" => return one(making::constant(call)),
+        "Constant" => return one(making::constant(call, network)),
         _ => {}
     }
     let known = |input: &Option<Tensor>| !matches!(input, Some(Tensor::View(_)));
     if !call.inputs.iter().all(known) {
         return None;
+    }
+    // Where there are no numbers, the sizes beside the 0 are walked through nevertheless.
+    for input in call.inputs.iter().flatten() {
+        if let Tensor::Constant(constant) = input
+            && constant.elements() == 0
+            && let Err(fault) = moving::spend(network, &constant.dims)
+        {
+            return Some(Err(fault));
+        }
     }
     moving::fold(call, network).or_else(|| arithmetic::fold(call, network).and_then(one))
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::super::call::{Call, Outputs, Tensor, axes, axis};
-use super::super::constant::{Constant, Data, Size, places, strides};
+use super::super::constant::{Constant, Data, Size, extent, places, strides};
 use super::super::error::Fault;
 use super::super::network::Network;
 use super::super::ops::slicing::{Range, slices, split_sizes};
@@ -40,9 +40,9 @@ fn one(folded: Folded) -> Outputs {
     folded.map(|constant| vec![Tensor::constant(constant)])
 }
 
+/// Accounts for a constant of this shape before it is made. Sizes beside a 0 count, too.
 pub(super) fn spend(network: &mut Network, dims: &[usize]) -> Result<(), Fault> {
-    let elements = dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-    network.spend(elements.unwrap_or(usize::MAX))
+    network.spend(extent(dims).unwrap_or(usize::MAX))
 }
 
 fn gather(call: &Call, network: &mut Network) -> Folded {
@@ -185,7 +185,7 @@ fn flatten(call: &Call) -> Folded {
 }
 
 /// `None` if the shape depends on the batch.
-fn reshape(call: &Call, network: &Network) -> Result<Option<Constant>, Fault> {
+fn reshape(call: &Call, network: &mut Network) -> Result<Option<Constant>, Fault> {
     let data = call.constant(0)?;
     let sizes = match call.given(1) {
         Some(_) => call.constant(1)?.to_sizes()?,
@@ -221,11 +221,17 @@ fn reshape(call: &Call, network: &Network) -> Result<Option<Constant>, Fault> {
     }
     let dims: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     let fits = |dims: &Vec<usize>| {
-        dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size)) == Some(data.elements())
-            && dims.len() <= super::super::MAX_RANK
+        dims.len() <= super::super::MAX_RANK
+            && extent(dims).is_some()
+            && dims.iter().product::<usize>() == data.elements()
     };
     match dims.filter(fits) {
-        Some(dims) => Ok(Some(data.reshaped(dims))),
+        Some(dims) => {
+            if data.elements() == 0 {
+                spend(network, &dims)?;
+            }
+            Ok(Some(data.reshaped(dims)))
+        }
         None => Err(Fault::invalid("its shape has another number of elements")),
     }
 }
@@ -253,7 +259,8 @@ fn tile(call: &Call, network: &mut Network) -> Folded {
     }
     let mut dims = vec![];
     for (&dim, &repeat) in data.dims.iter().zip(&repeats) {
-        let repeat = usize::try_from(repeat).map_err(|_| Fault::invalid("it repeats -1 times"))?;
+        let repeat = usize::try_from(repeat)
+            .map_err(|_| Fault::invalid(format!("it repeats {repeat} times")))?;
         dims.push(dim.saturating_mul(repeat));
     }
     spend(network, &dims)?;
