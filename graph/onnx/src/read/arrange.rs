@@ -8,26 +8,45 @@ use super::error::Fault;
 use super::network::Network;
 use super::view::{Axis, Part, View};
 
+/// An operation that only moves the numbers of a value.
+enum Move {
+    Flatten,
+    Gather(Gather),
+    Reshape(Reshape),
+    Transpose(Transpose),
+}
+
+impl Move {
+    fn op(&self) -> Op {
+        match self {
+            Self::Flatten => Flatten.into(),
+            Self::Gather(gather) => gather.clone().into(),
+            Self::Reshape(reshape) => reshape.clone().into(),
+            Self::Transpose(transpose) => transpose.clone().into(),
+        }
+    }
+}
+
 impl Network {
     /// A node that only moves the numbers of a value, made once.
-    fn moved(&mut self, id: ValueId, op: impl Into<Op>) -> Result<ValueId, Fault> {
-        let op = op.into();
+    fn moved(&mut self, id: ValueId, step: Move) -> Result<ValueId, Fault> {
+        let op = step.op();
         let before = self.moved.get(&id).into_iter().flatten().find(|(other, _)| *other == op);
         if let Some((_, output)) = before {
             return Ok(*output);
         }
         if let Some(constant) = self.constants.get(&id) {
             // Its numbers are moved right away.
-            let constant = moved_constant(constant, &op);
+            let constant = moved_constant(constant, &step);
             let output = self.constant_value(constant)?;
             self.moved.entry(id).or_default().push((op, output));
             return Ok(output);
         }
-        let part = match &op {
-            Op::Transpose(_) => "transposed",
-            Op::Gather(_) => "reordered",
-            Op::Flatten(_) => "flat",
-            _ => "reshaped",
+        let part = match step {
+            Move::Flatten => "flat",
+            Move::Gather(_) => "reordered",
+            Move::Reshape(_) => "reshaped",
+            Move::Transpose(_) => "transposed",
         };
         let name = format!("{}.{part}", self.name(id));
         let output = self.node(name, op.clone(), &[id], &[])?;
@@ -40,9 +59,9 @@ impl Network {
         if self.sizes(id) == sizes {
             Ok(id)
         } else if sizes.len() == 1 {
-            self.moved(id, Flatten)
+            self.moved(id, Move::Flatten)
         } else {
-            self.moved(id, Reshape { sizes: SmallVec::from_slice(sizes) })
+            self.moved(id, Move::Reshape(Reshape { sizes: SmallVec::from_slice(sizes) }))
         }
     }
 
@@ -118,7 +137,7 @@ impl Network {
         if let [axis] = axes[..] {
             let vector = self.reshape(view.id, &[part_sizes.iter().product::<usize>() as u32])?;
             let indices = self.order_along(axis, &part_sizes)?;
-            let vector = self.moved(vector, Gather { axis: 0, indices })?;
+            let vector = self.moved(vector, Move::Gather(Gather { axis: 0, indices }))?;
             return self.reshape(vector, wanted);
         }
         // Within axes of the value, each of which stays where it is.
@@ -143,7 +162,8 @@ impl Network {
                         return self.transpose(view, flat, &axes, wanted);
                     }
                     let indices = self.order_along(&own, &part_sizes[first..last])?;
-                    id = self.moved(id, Gather { axis: axis as u32, indices })?;
+                    let gather = Gather { axis: axis as u32, indices };
+                    id = self.moved(id, Move::Gather(gather))?;
                 }
             }
             return self.reshape(id, wanted);
@@ -184,7 +204,7 @@ impl Network {
         let order = (0..blocks.len()).map(|block| place(block).expect("every block") as u32);
         let order: SmallVec<[u32; 3]> = order.collect();
         let id = self.reshape(view.id, &sizes)?;
-        let id = self.moved(id, Transpose { order })?;
+        let id = self.moved(id, Move::Transpose(Transpose { order }))?;
         self.reshape(id, wanted)
     }
 
@@ -240,16 +260,17 @@ impl Network {
 }
 
 /// A constant after an operation that only moves the numbers of a value.
-fn moved_constant(constant: &Constant, op: &Op) -> Constant {
-    match op {
-        Op::Transpose(transpose) => {
+fn moved_constant(constant: &Constant, step: &Move) -> Constant {
+    match step {
+        Move::Flatten => constant.reshaped(vec![constant.elements()]),
+        Move::Transpose(transpose) => {
             let order: Vec<usize> = transpose.order.iter().map(|&axis| axis as usize).collect();
             constant.transposed(&order)
         }
-        Op::Reshape(reshape) => {
+        Move::Reshape(reshape) => {
             constant.reshaped(reshape.sizes.iter().map(|&size| size as usize).collect())
         }
-        Op::Gather(gather) => {
+        Move::Gather(gather) => {
             let axis = gather.axis as usize;
             let mut dims = constant.dims.clone();
             dims[axis] = gather.indices.len();
@@ -263,6 +284,5 @@ fn moved_constant(constant: &Constant, op: &Op) -> Constant {
                 .collect();
             constant.pick(dims, &places)
         }
-        _ => constant.reshaped(vec![constant.elements()]),
     }
 }

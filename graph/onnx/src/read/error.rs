@@ -94,8 +94,8 @@ pub enum ReadError {
     },
     /// A node that mixes examples of a batch with something else.
     #[error(
-        "node {node:?} ({op_type}) mixes the batch with other axes: {problem}; export the network with \
-         a fixed batch of 1"
+        "node {node:?} ({op_type}) mixes the batch with other axes: {problem}; export the network \
+         with a fixed batch of 1"
     )]
     Batch {
         /// The node's name.

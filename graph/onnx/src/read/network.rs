@@ -195,7 +195,14 @@ impl Network {
                 Function::Scale { factor, offset } if factor >= 0.0 => {
                     Some(factor * lowest()? + offset)
                 }
-                _ => None,
+                Function::Elu { .. }
+                | Function::Gelu
+                | Function::GeluTanh
+                | Function::HardSwish
+                | Function::Logarithm
+                | Function::Power { .. }
+                | Function::Scale { .. }
+                | Function::Silu => None,
             },
             Op::Add(_) => Some(all()?.into_iter().sum()),
             Op::Multiply(_) => lowest().filter(|&low| low >= 0.0).map(|_| 0.0),
@@ -213,7 +220,20 @@ impl Network {
             | Op::Reshape(_)
             | Op::Resize(_)
             | Op::Transpose(_) => lowest(),
-            _ => None,
+            Op::BatchNormalization(_)
+            | Op::Binary(_)
+            | Op::Clip(_)
+            | Op::Constant(_)
+            | Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::LayerNormalization(_)
+            | Op::LeakyRelu(_)
+            | Op::Linear(_)
+            | Op::MatrixProduct(_)
+            | Op::Pad(_)
+            | Op::Prelu(_)
+            | Op::Select(_)
+            | Op::Softmax(_) => None,
         }
     }
 

@@ -180,6 +180,19 @@ fn listed_numbers(tensor: &Tensor, elements: usize) -> Result<Data, String> {
         }
         types::BOOL => (Data::Bool(Rc::new(ints.iter().map(|&x| x != 0).collect())), ints.len()),
         types::UINT8 | types::INT8 | 4 | 5 | types::INT32 | types::INT64 | 12 | 13 => {
+            let range = match tensor.data_type {
+                types::UINT8 => 0..=255,
+                types::INT8 => -128..=127,
+                4 => 0..=i64::from(u16::MAX),
+                5 => i64::from(i16::MIN)..=i64::from(i16::MAX),
+                types::INT32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
+                12 => 0..=i64::from(u32::MAX),
+                _ => i64::MIN..=i64::MAX,
+            };
+            if let Some(number) = ints.iter().find(|number| !range.contains(number)) {
+                let (low, high) = range.into_inner();
+                return Err(format!("it lists {number}, but its type is from {low} to {high}"));
+            }
             (Data::Int(Rc::new(ints.clone())), ints.len())
         }
         other => return Err(unreadable(other)),
@@ -253,6 +266,18 @@ mod tests {
         assert!(error(&tensor(&[-1], types::FLOAT, &[])).contains("-1 is not possible"));
         assert!(error(&tensor(&[1], types::STRING, &[0])).contains("text"));
         assert!(error(&tensor(&[1], 99, &[0])).contains("type 99"));
+    }
+
+    #[test]
+    fn listed_integers_fit_their_type() {
+        let listed = |data_type: i64, number: i64| {
+            let tensor = Tensor { ints: vec![number], data_type, ..Tensor::default() };
+            constant(&tensor, &Beside::new(None))
+        };
+        assert!(listed(types::INT8, -128).is_ok());
+        let error = listed(types::INT8, i64::MAX).unwrap_err();
+        assert!(error.ends_with("its type is from -128 to 127"), "{error}");
+        assert!(listed(types::INT64, i64::MIN).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Writes ONNX files (opset 17, IR version 8) of networks, folded or not. A quantized network
 //! becomes the same operators with QuantizeLinear and DequantizeLinear nodes (QDQ) around them,
-//! which ONNX Runtime fuses into integer kernels. One file in `ops/` per operation says what becomes
-//! of it.
+//! which ONNX Runtime fuses into integer kernels. One file in `ops/` per operation says what
+//! becomes of it.
 
 mod file;
 mod ops;
@@ -29,8 +29,8 @@ pub struct Input {
     pub name: String,
     /// What it is, for the reader of the file.
     pub doc: String,
-    /// The network reads `(number - mean) / std` of each channel, and the file computes that; `None`
-    /// if the network reads the numbers as they are.
+    /// The network reads `(number - mean) / std` of each channel, and the file computes that;
+    /// `None` if the network reads the numbers as they are.
     pub scales: Option<Scales>,
 }
 
@@ -58,8 +58,8 @@ pub struct Output {
 /// stored in the file.
 ///
 /// # Panics
-/// If `inputs` and `outputs` are not as many as the graph's or two have the same name, or `weights`,
-/// `quantization` or the scales of an input do not fit the graph.
+/// If `inputs` and `outputs` are not as many as the graph's or two have the same name, or
+/// `weights`, `quantization` or the scales of an input do not fit the graph.
 pub fn write(
     graph: &Graph,
     weights: &Weights,
@@ -75,7 +75,7 @@ pub fn write(
     for name in inputs.iter().map(|i| &i.name).chain(outputs.iter().map(|o| &o.name)) {
         assert_eq!(file.claim(name), *name, "inputs and outputs of different names");
     }
-    // Values come first, so that they and no helper of theirs get the names that they have.
+    // Values come first: their names are taken before those of nodes that are added.
     let mut names: Vec<Name> = Vec::with_capacity(graph.values().len());
     for (id, value) in graph.values() {
         let output = graph.outputs().iter().position(|&output| output == id);

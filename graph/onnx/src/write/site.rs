@@ -150,9 +150,9 @@ impl<'a> Site<'a> {
         self.file.floats(&graph.parameter(id).name, &dims, &numbers)
     }
 
-    /// Adds a parameter of the node with other sizes; `order` says which of its numbers comes where.
-    /// The indices of `axis` are those of its own first axis. If it is quantized, a DequantizeLinear
-    /// with a scale per index of that axis follows its integers.
+    /// Adds a parameter of the node with other sizes; `order` says which of its numbers comes
+    /// where. The indices of `axis` are those of its own first axis. If it is quantized, a
+    /// DequantizeLinear with a scale per index of that axis follows its integers.
     fn ordered(
         &mut self,
         slot: usize,

@@ -7,6 +7,7 @@ mod built;
 mod hostile;
 mod make;
 mod networks;
+mod operators;
 mod quantized;
 mod round_trip;
 mod support;

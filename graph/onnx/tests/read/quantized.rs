@@ -60,6 +60,53 @@ fn a_rectifier_that_the_levels_stand_for_comes_back() {
 }
 
 #[test]
+fn levels_without_a_zero_point_have_the_type_that_is_named() {
+    let levels = |output_dtype: i64| {
+        let file = File::new(21)
+            .input("x", &[0, 4])
+            .floats("s", &[], &[0.05])
+            .node("Neg", &["x"], &["n"], &[])
+            .node(
+                "QuantizeLinear",
+                &["n", "s"],
+                &["q"],
+                &[("output_dtype", Setting::Int(output_dtype))],
+            )
+            .node("DequantizeLinear", &["q", "s"], &["d"], &[])
+            .node("Tanh", &["d"], &["y"], &[])
+            .output("y");
+        let imported = import(&file);
+        let clips = imported.graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_)));
+        let clips = clips.count();
+        let graph = &imported.graph;
+        let last = graph.producer(graph.outputs()[0]).unwrap();
+        let read = graph.node(last).inputs[0];
+        (clips, imported.quantization.unwrap().value(read).unwrap().zero_point)
+    };
+    // Bytes without a sign start at 0, as what a ReLU computes; bytes with a sign do not.
+    assert_eq!(levels(0), (1, 0));
+    assert_eq!(levels(2), (1, 0));
+    assert_eq!(levels(3), (0, 128));
+}
+
+#[test]
+fn scales_have_to_fit_the_tensor() {
+    let error = |scales: &[f32]| {
+        let file = File::new(13)
+            .input("x", &[0, 4, 5])
+            .floats("s", &[scales.len() as i64], scales)
+            .tensor("z", &[scales.len() as i64], 3, &vec![0; scales.len()])
+            .node("QuantizeLinear", &["x", "s", "z"], &["q"], &[])
+            .node("DequantizeLinear", &["q", "s", "z"], &["y"], &[])
+            .output("y");
+        read(&file.bytes(), &ReadOptions::default()).map_err(|errors| errors.to_string())
+    };
+    assert!(error(&[0.1; 4]).is_ok());
+    assert!(error(&[]).unwrap_err().contains("it has no scale"));
+    assert!(error(&[0.1; 3]).unwrap_err().contains("it has 3 scales for an axis of size 4"));
+}
+
+#[test]
 fn integers_at_the_end_are_refused() {
     let file = network(2, 7).output("q");
     let error = read(&file.bytes(), &ReadOptions::default()).unwrap_err().to_string();

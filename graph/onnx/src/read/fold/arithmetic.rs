@@ -229,16 +229,26 @@ fn single(
 ) -> Folded {
     let input = call.constant(0)?;
     let dims = input.dims.clone();
+    let of = |size: Size| {
+        of_sizes(size).ok_or_else(|| {
+            if size.batch {
+                unknown()
+            } else if of_sizes(Size::ONE).is_none() {
+                Fault::invalid("it takes real numbers, but has integers")
+            } else {
+                Fault::invalid("it computes what is no integer of 64 bits")
+            }
+        })
+    };
     let result = match &input.data {
         Data::Float(data) => Constant::floats(dims, data.iter().map(|&x| of_floats(x)).collect()),
         Data::Bool(_) => {
-            let truths = input.to_sizes()?.into_iter().map(|a| of_sizes(a).ok_or_else(unknown));
-            let truths: Vec<Size> = truths.collect::<Result<_, _>>()?;
+            let truths: Vec<Size> =
+                input.to_sizes()?.into_iter().map(of).collect::<Result<_, _>>()?;
             Constant::bools(dims, truths.iter().map(|size| size.known != 0).collect())
         }
         Data::Int(_) | Data::Sizes(_) => {
-            let sizes = input.to_sizes()?.into_iter().map(|a| of_sizes(a).ok_or_else(unknown));
-            Constant::sizes(dims, sizes.collect::<Result<_, _>>()?)
+            Constant::sizes(dims, input.to_sizes()?.into_iter().map(of).collect::<Result<_, _>>()?)
         }
     };
     Ok(result.of_type(input.data_type))

@@ -126,7 +126,7 @@ pub(super) fn joined(inputs: &[Rc<Constant>]) -> Folded {
 fn slice(call: &Call) -> Folded {
     let data = call.constant(0)?;
     let sizes: Vec<Size> = data.dims.iter().map(|&dim| Size::known(dim as i64)).collect();
-    let ranges = slices(call, &sizes)?;
+    let ranges = slices(call, &sizes, None)?;
     Ok(sliced(&data, &ranges))
 }
 

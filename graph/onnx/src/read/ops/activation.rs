@@ -93,7 +93,11 @@ pub(super) fn hard_sigmoid(call: &Call, network: &mut Network) -> Outputs {
 pub(super) fn gelu(call: &Call, network: &mut Network) -> Outputs {
     match call.text("approximate", "none")? {
         "tanh" => map(call, network, Function::GeluTanh),
-        _ => map(call, network, Function::Gelu),
+        "none" => map(call, network, Function::Gelu),
+        other => Err(Fault::unsupported(
+            format!("its approximate is {other:?}"),
+            "use approximate none or tanh",
+        )),
     }
 }
 

@@ -108,12 +108,12 @@ pub(super) fn conv_transpose(call: &Call, network: &mut Network) -> Outputs {
         return Err(Fault::invalid("its output_padding has not one number for each axis"));
     }
     // The size that nothing is cropped from.
-    let whole = |axis: usize, extra: u32| -> i64 {
-        let size = i64::from(view.size(2 + axis)) - 1;
-        size * i64::from(strides[axis])
-            + (i64::from(kernel[axis]) - 1) * i64::from(dilations[axis])
+    let whole = |axis: usize, extra: u32| -> i128 {
+        let size = i128::from(view.size(2 + axis)) - 1;
+        size * i128::from(strides[axis])
+            + (i128::from(kernel[axis]) - 1) * i128::from(dilations[axis])
             + 1
-            + i64::from(extra)
+            + i128::from(extra)
     };
     let auto = call.text("auto_pad", "NOTSET")?;
     let wanted = call.ints("output_shape")?;
@@ -126,14 +126,18 @@ pub(super) fn conv_transpose(call: &Call, network: &mut Network) -> Outputs {
     if wanted.is_some() || matches!(auto, "SAME_UPPER" | "SAME_LOWER") {
         for axis in 0..axes {
             let size = match &wanted {
-                Some(wanted) => wanted[axis],
-                None => i64::from(view.size(2 + axis)) * i64::from(strides[axis]),
+                Some(wanted) => i128::from(wanted[axis]),
+                None => i128::from(view.size(2 + axis)) * i128::from(strides[axis]),
             };
             let crop = whole(axis, extra[axis]) - size;
+            let number = |number: i128| {
+                u32::try_from(number)
+                    .map_err(|_| Fault::invalid(format!("its output_shape has a size of {size}")))
+            };
             if crop < 0 {
-                extra[axis] += count(-crop, "output_shape")?;
+                extra[axis] = number(i128::from(extra[axis]) - crop)?;
             }
-            let crop = count(crop.max(0), "output_shape")?;
+            let crop = number(crop.max(0))?;
             let half = crop / 2;
             crops.push(if auto == "SAME_UPPER" {
                 (half, crop - half)
@@ -236,5 +240,8 @@ pub(super) fn settings(call: &Call, name: &str, axes: usize) -> Result<Vec<u32>,
     if listed.len() != axes {
         return Err(Fault::invalid(format!("its {name} {listed:?} are not {axes}")));
     }
-    listed.iter().map(|&one| count(one, name).map(|one| one.max(1))).collect()
+    if listed.contains(&0) {
+        return Err(Fault::invalid(format!("its {name} {listed:?} are not all above 0")));
+    }
+    listed.iter().map(|&one| count(one, name)).collect()
 }

@@ -224,7 +224,7 @@ fn scale(factor: f32, offset: f32) -> Op {
 
 /// `x pair c`, one function after the other.
 fn right(pair: Pair, c: f32) -> Option<Vec<Op>> {
-    use BinaryFunction::{Divide, Maximum, Minimum, Power, Subtract};
+    use BinaryFunction::{Divide, Equal, Less, LessOrEqual, Maximum, Minimum, Power, Subtract};
     Some(match pair {
         Pair::Add => vec![scale(1.0, c)],
         Pair::Multiply => vec![scale(c, 0.0)],
@@ -235,13 +235,13 @@ fn right(pair: Pair, c: f32) -> Option<Vec<Op>> {
         Pair::Binary(Power) => vec![map(Function::Power { exponent: c })],
         Pair::Binary(Maximum) => vec![Clip { low: c, high: f32::INFINITY }.into()],
         Pair::Binary(Minimum) => vec![Clip { low: f32::NEG_INFINITY, high: c }.into()],
-        Pair::Binary(_) => return None,
+        Pair::Binary(Divide | Equal | Less | LessOrEqual) => return None,
     })
 }
 
 /// `c pair x`, one function after the other.
 fn left(pair: Pair, c: f32) -> Option<Vec<Op>> {
-    use BinaryFunction::{Divide, Maximum, Minimum, Power, Subtract};
+    use BinaryFunction::{Divide, Equal, Less, LessOrEqual, Maximum, Minimum, Power, Subtract};
     Some(match pair {
         Pair::Binary(Subtract) => vec![scale(-1.0, c)],
         Pair::Binary(Divide) => {
@@ -252,7 +252,7 @@ fn left(pair: Pair, c: f32) -> Option<Vec<Op>> {
             vec![scale(c.ln(), 0.0), map(Function::Exponential)]
         }
         Pair::Add | Pair::Multiply | Pair::Binary(Maximum | Minimum) => return right(pair, c),
-        Pair::Binary(_) => return None,
+        Pair::Binary(Equal | Less | LessOrEqual | Power) => return None,
     })
 }
 

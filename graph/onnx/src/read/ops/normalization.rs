@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use edgesmith_graph::{
-    Add, BatchNormalization, Binary, BinaryFunction, Function, LayerNormalization, Map, Multiply,
-    ReduceFunction, Role, Softmax,
+    Add, BatchNormalization, Binary, BinaryFunction, Clip, Function, LayerNormalization, Map,
+    Multiply, ReduceFunction, Role, Softmax,
 };
 use smallvec::SmallVec;
 
@@ -201,6 +201,9 @@ pub(super) fn lp_normalization(call: &Call, network: &mut Network) -> Outputs {
     let view = call.floats(0, network)?;
     let axis = axis(call.int("axis", -1)?, view.rank())?;
     let norm = reduction::reduced(network, &view, ReduceFunction::L2, &[axis])?;
+    // The norm of zeros is 0, and the result is 0.
+    let clip = Clip { low: f32::MIN_POSITIVE, high: f32::INFINITY };
+    let norm = norm.of(network.step("norm", clip, &[norm.id], &[])?);
     let (ids, template) = align(network, &[view.into(), norm.into()])?;
     let divide = Binary { function: BinaryFunction::Divide };
     let id = network.emit(divide, &ids, &[])?;

@@ -24,6 +24,9 @@ pub(super) fn pad(call: &Call, network: &mut Network) -> Outputs {
     if listed.len() != 2 * axes.len() {
         return Err(Fault::invalid(format!("its pads {listed:?} are not two for each axis")));
     }
+    if listed.iter().any(|pad| pad.unsigned_abs() > 1 << 31) {
+        return Err(Fault::invalid("its pads are too large"));
+    }
     let value = match call.optional(2)? {
         Some(value) => {
             value.scalar().ok_or_else(|| Fault::invalid("its value is not one number"))?
@@ -57,7 +60,8 @@ pub(super) fn pad(call: &Call, network: &mut Network) -> Outputs {
             view = picked(network, &view, axis, indices.collect::<Result<_, _>>()?)?;
         }
     }
-    let padded: Vec<usize> = (0..rank).filter(|&axis| before[axis] + after[axis] > 0).collect();
+    let padded: Vec<usize> =
+        (0..rank).filter(|&axis| before[axis] > 0 || after[axis] > 0).collect();
     if padded.is_empty() {
         return Ok(vec![view.into()]);
     }

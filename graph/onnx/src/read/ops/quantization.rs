@@ -6,7 +6,7 @@ use std::rc::Rc;
 use edgesmith_graph::Clip;
 
 use super::super::call::{Call, Outputs, Tensor, axis, integers};
-use super::super::constant::{Constant, types};
+use super::super::constant::{Constant, Size, types};
 use super::super::error::Fault;
 use super::super::network::Network;
 use super::super::view::{Element, View};
@@ -21,10 +21,19 @@ struct Levels {
 }
 
 impl Levels {
-    fn of(call: &Call, rank: usize) -> Result<Self, Fault> {
+    fn of(call: &Call, sizes: &[Size]) -> Result<Self, Fault> {
         let scales = call.constant(1)?;
         let zero = call.optional(2)?;
-        let data_type = zero.as_ref().map(|zero| zero.data_type);
+        // Without a zero point, a QuantizeLinear names the type, and a DequantizeLinear takes any.
+        let quantizes = call.node.op_type == "QuantizeLinear";
+        let data_type = match &zero {
+            Some(zero) => Some(zero.data_type),
+            None if quantizes => Some(match call.int("output_dtype", 0)? {
+                0 => types::UINT8,
+                named => named,
+            }),
+            None => None,
+        };
         let wide = data_type
             .is_some_and(|t| ![types::UINT8, types::INT8, types::INT32, 4, 5].contains(&t));
         if wide || call.int("block_size", 0)? != 0 {
@@ -38,13 +47,22 @@ impl Levels {
             None => vec![0; scales.elements()],
         };
         let axis = match scales.elements() {
+            0 => return Err(Fault::invalid("it has no scale")),
             1 => None,
-            _ => Some(axis(call.int("axis", 1)?, rank)?),
+            each => {
+                let axis = axis(call.int("axis", 1)?, sizes.len())?;
+                if sizes[axis] != Size::known(each as i64) {
+                    let size = sizes[axis];
+                    let problem = format!("it has {each} scales for an axis of size {size}");
+                    return Err(Fault::invalid(problem));
+                }
+                Some(axis)
+            }
         };
         let unsigned = match data_type {
-            Some(types::UINT8) | None => Some(true),
+            Some(types::UINT8) => Some(true),
             Some(types::INT8) => Some(false),
-            Some(_) => None,
+            Some(_) | None => None,
         };
         let scales = scales.to_floats()?;
         if zeros.len() != scales.len() {
@@ -54,21 +72,18 @@ impl Levels {
     }
 
     /// Which entry belongs to each number of a tensor.
-    fn entry(&self, dims: &[usize]) -> Result<impl Fn(usize) -> usize + use<>, Fault> {
+    fn entry(&self, dims: &[usize]) -> impl Fn(usize) -> usize + use<> {
         let (size, inner) = match self.axis {
-            Some(axis) if dims[axis] == self.scales.len() => {
-                (dims[axis], dims[axis + 1..].iter().product::<usize>())
-            }
-            Some(_) => return Err(Fault::invalid("its scales are not one for each index")),
+            Some(axis) => (dims[axis], dims[axis + 1..].iter().product::<usize>()),
             None => (1, 1),
         };
-        Ok(move |place: usize| place / inner % size)
+        move |place: usize| place / inner % size
     }
 }
 
 pub(super) fn quantize(call: &Call, network: &mut Network) -> Outputs {
     let input = call.input(0)?.clone();
-    let levels = Levels::of(call, input.sizes().len())?;
+    let levels = Levels::of(call, &input.sizes())?;
     match input {
         Tensor::View(view) => {
             if view.element != Element::Float {
@@ -79,7 +94,7 @@ pub(super) fn quantize(call: &Call, network: &mut Network) -> Outputs {
             Ok(vec![view.with(Element::Quantized).into()])
         }
         Tensor::Constant(constant) => {
-            let entry = levels.entry(&constant.dims)?;
+            let entry = levels.entry(&constant.dims);
             let (low, high) = match levels.unsigned {
                 Some(true) => (0.0, 255.0),
                 Some(false) => (-128.0, 127.0),
@@ -100,7 +115,7 @@ pub(super) fn quantize(call: &Call, network: &mut Network) -> Outputs {
 
 pub(super) fn dequantize(call: &Call, network: &mut Network) -> Outputs {
     let input = call.input(0)?.clone();
-    let levels = Levels::of(call, input.sizes().len())?;
+    let levels = Levels::of(call, &input.sizes())?;
     match input {
         Tensor::View(view) if view.element != Element::Quantized => Err(Fault::unsupported(
             "it reads integers that no QuantizeLinear made",
@@ -111,10 +126,10 @@ pub(super) fn dequantize(call: &Call, network: &mut Network) -> Outputs {
             Ok(vec![view.with(Element::Float).into()])
         }
         Tensor::Constant(constant) => {
-            let entry = levels.entry(&constant.dims)?;
+            let entry = levels.entry(&constant.dims);
             let real = |(place, &x): (usize, &i64)| {
                 let entry = entry(place);
-                (x - levels.zeros[entry]) as f32 * levels.scales[entry]
+                x.saturating_sub(levels.zeros[entry]) as f32 * levels.scales[entry]
             };
             let numbers = constant.to_ints()?.iter().enumerate().map(real).collect();
             let mut real = Constant::floats(constant.dims.clone(), numbers);
@@ -157,7 +172,7 @@ fn note(levels: &Levels, view: &View, network: &mut Network) {
         return;
     };
     // A signed byte has the same meaning 128 levels further up.
-    let zero = if unsigned { *zero } else { zero + 128 };
+    let zero = if unsigned { *zero } else { zero.saturating_add(128) };
     if let (Ok(zero), true) = (u8::try_from(zero), *scale > 0.0 && scale.is_finite()) {
         let name = network.name(view.id).to_owned();
         network.value_scales.insert(name, (*scale, zero));

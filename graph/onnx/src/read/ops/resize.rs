@@ -60,7 +60,7 @@ pub(super) fn resize(call: &Call, network: &mut Network) -> Outputs {
     let wanted = match (given(3)?, given(2)?) {
         (Some(sizes), _) => {
             let policy = call.text("keep_aspect_ratio_policy", "stretch")?;
-            with_sizes(&view, &axes, &sizes.to_sizes()?, policy)?
+            with_sizes(network, &view, &axes, &sizes.to_sizes()?, policy)?
         }
         (None, Some(scales)) => {
             let numbers = scales.to_floats()?;
@@ -123,23 +123,35 @@ fn with_scales(view: &View, scales: &[f32]) -> Result<Wanted, Fault> {
     view.sizes().into_iter().zip(scales).map(one).collect()
 }
 
-fn with_sizes(view: &View, axes: &[usize], sizes: &[Size], policy: &str) -> Result<Wanted, Fault> {
+fn with_sizes(
+    network: &Network,
+    view: &View,
+    axes: &[usize],
+    sizes: &[Size],
+    policy: &str,
+) -> Result<Wanted, Fault> {
     if sizes.len() != axes.len() {
         return Err(Fault::invalid("its sizes are not one for each axis"));
     }
     let own = view.sizes();
     let mut wanted: Wanted = own.iter().map(|&size| (size, 1.0)).collect();
     let scale = |axis: usize, size: Size| size.known as f32 / own[axis].known as f32;
-    let scales = || axes.iter().zip(sizes).map(|(&axis, &size)| scale(axis, size));
+    // The batch stays as it is.
+    let pairs = || axes.iter().copied().zip(sizes.iter().copied());
+    let scales = || pairs().filter(|&(axis, _)| !own[axis].batch).map(|(a, size)| scale(a, size));
     let common = match policy {
         "stretch" => None,
         "not_larger" => scales().reduce(f32::min),
         "not_smaller" => scales().reduce(f32::max),
         other => return Err(Fault::invalid(format!("its keep_aspect_ratio_policy is {other:?}"))),
     };
-    for (&axis, &size) in axes.iter().zip(sizes) {
+    for (axis, size) in pairs() {
         if own[axis].batch {
-            // The file may say the number of examples that it fixes.
+            // The file may say the number of examples that it fixes, or the one of its export.
+            let examples = own[axis].known.saturating_mul(network.batch.unwrap_or(1).into());
+            if size != own[axis] && size != Size::known(examples) {
+                return Err(Fault::batch("it resizes the batch"));
+            }
             continue;
         }
         if size.batch {

@@ -284,13 +284,20 @@ pub(super) fn depth_to_space(call: &Call, network: &mut Network) -> Outputs {
     let view = call.view(0, network)?;
     let [batch, c, h, w] = four(&view)?;
     let b = i64::from(count(call.int("blocksize", 0)?, "blocksize")?.max(1));
-    if c.known % (b * b) != 0 {
+    let blocks = b.checked_mul(b).filter(|blocks| c.known % blocks == 0);
+    let Some(blocks) = blocks else {
         return Err(Fault::invalid(format!("its blocks of {b}x{b} do not divide {c} channels")));
-    }
-    let [block, rest] = [b, c.known / (b * b)].map(Size::known);
+    };
+    let [block, rest] = [b, c.known / blocks].map(Size::known);
     let (split, order) = match call.text("mode", "DCR")? {
         "CRD" => ([batch, rest, block, block, h, w], [0, 1, 4, 2, 5, 3]),
-        _ => ([batch, block, block, rest, h, w], [0, 3, 4, 1, 5, 2]),
+        "DCR" => ([batch, block, block, rest, h, w], [0, 3, 4, 1, 5, 2]),
+        other => {
+            return Err(Fault::unsupported(
+                format!("its mode is {other:?}"),
+                "use mode DCR or CRD",
+            ));
+        }
     };
     let view = reshaped(network, &view, &split)?.transposed(&order);
     let target = [batch, rest, Size::known(h.known * b), Size::known(w.known * b)];

@@ -26,7 +26,7 @@ impl Range {
 
 pub(super) fn slice(call: &Call, network: &mut Network) -> Outputs {
     let mut view = call.view(0, network)?;
-    for (axis, range) in slices(call, &view.sizes())?.into_iter().enumerate() {
+    for (axis, range) in slices(call, &view.sizes(), network.batch)?.into_iter().enumerate() {
         if let Some(range) = range {
             view = picked(network, &view, axis, range.indices().collect())?;
         }
@@ -34,8 +34,13 @@ pub(super) fn slice(call: &Call, network: &mut Network) -> Outputs {
     Ok(vec![view.into()])
 }
 
-/// What a Slice keeps of each axis; `None` if it is all. Slices of known numbers use it too.
-pub(crate) fn slices(call: &Call, sizes: &[Size]) -> Result<Vec<Option<Range>>, Fault> {
+/// What a Slice keeps of each axis; `None` if it is all. Slices of known numbers use it too. `batch`
+/// is the number of examples that the file fixes.
+pub(crate) fn slices(
+    call: &Call,
+    sizes: &[Size],
+    batch: Option<u32>,
+) -> Result<Vec<Option<Range>>, Fault> {
     let list = |input: usize, name: &str| -> Result<Option<Vec<Size>>, Fault> {
         match call.optional(input)? {
             Some(constant) => constant.to_sizes().map(Some),
@@ -61,7 +66,11 @@ pub(crate) fn slices(call: &Call, sizes: &[Size]) -> Result<Vec<Option<Range>>, 
     for (place, axis) in named.into_iter().enumerate() {
         let (start, end, step, size) = (starts[place], ends[place], steps[place], sizes[axis]);
         if size.batch {
-            let beyond = end == size || end.get().is_some_and(|end| end >= i64::from(i32::MAX));
+            let all = match batch {
+                Some(batch) => size.known.saturating_mul(batch.into()),
+                None => i32::MAX.into(),
+            };
+            let beyond = end == size || end.get().is_some_and(|end| end >= all);
             if start == Size::known(0) && step == 1 && beyond {
                 continue;
             }

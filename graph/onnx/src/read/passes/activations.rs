@@ -57,17 +57,18 @@ fn cubic(pattern: &Pattern<'_>, value: ValueId, x: ValueId) -> bool {
     if !is(factor, (2.0 / PI).sqrt()) {
         return false;
     }
-    let power = |value: ValueId, exponent: usize| {
+    let power = |value: ValueId, wanted: usize| {
         let (factor, operands) = pattern.product(value);
         let powers: Option<usize> = operands
             .iter()
             .map(|&operand| match pattern.map(operand) {
                 _ if operand == x => Some(1),
-                Some((Function::Power { exponent }, of)) if of == x => Some(exponent as usize),
+                Some((Function::Power { exponent: 2.0 }, of)) if of == x => Some(2),
+                Some((Function::Power { exponent: 3.0 }, of)) if of == x => Some(3),
                 _ => None,
             })
             .sum();
-        (powers == Some(exponent)).then_some(factor)
+        (powers == Some(wanted)).then_some(factor)
     };
     match operands[..] {
         // The sum as a whole.

@@ -28,6 +28,8 @@ pub(super) fn find(pattern: &Pattern<'_>, node: &Node) -> Option<Instead> {
             let (normal, scale) = scaled(pattern, node.output)?;
             (normal, Some(scale), None)
         }
+        // There is nothing to put together.
+        (Op::LayerNormalization(_), _) => return None,
         _ => (normal(pattern, node.output)?, None, None),
     };
     let mut parameters = vec![];

@@ -1,5 +1,5 @@
-//! `Resize` with scales. What opset 17 does not have, or has with another size, is made of `Gather`,
-//! `Mul` and `Add`
+//! `Resize` with scales. What opset 17 does not have, or has with another size, is made of
+//! `Gather`, `Mul` and `Add`
 
 use edgesmith_graph::{Coordinates, Resize, ResizeAxis, ResizeMode, Rounding};
 
