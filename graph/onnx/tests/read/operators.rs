@@ -155,7 +155,7 @@ fn only_a_cube_makes_a_gelu() {
     let gelus = |exponent: f32| {
         let gelu = Map { function: Function::GeluTanh };
         let imported = import(&file(exponent));
-        imported.graph.nodes().filter(|(_, node)| node.op == Op::from(gelu.clone())).count()
+        imported.graph.nodes().filter(|(_, node)| node.op == Op::from(gelu)).count()
     };
     assert_eq!((gelus(3.0), gelus(3.5)), (1, 0));
 }

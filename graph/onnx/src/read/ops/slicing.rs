@@ -34,8 +34,8 @@ pub(super) fn slice(call: &Call, network: &mut Network) -> Outputs {
     Ok(vec![view.into()])
 }
 
-/// What a Slice keeps of each axis; `None` if it is all. Slices of known numbers use it too. `batch`
-/// is the number of examples that the file fixes.
+/// What a Slice keeps of each axis; `None` if it is all. Slices of known numbers use it too.
+/// `batch` is the number of examples that the file fixes.
 pub(crate) fn slices(
     call: &Call,
     sizes: &[Size],
