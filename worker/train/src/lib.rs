@@ -284,13 +284,12 @@ fn take_steps(
     let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
     let inner = request.device.device();
     let moments = padding.pad_moments(start.moments)?;
+    let first = request.first.map(|(names, epochs)| (names, epochs as usize * steps));
     let mut optimizer =
-        NetworkOptimizer::new(spec.optimizer, decay, &network, made, moments, &inner)?;
+        NetworkOptimizer::new(spec.optimizer, decay, &network, first, made, moments, &inner)?;
     let distillation = request.distillation.map(|(distillation, _)| distillation);
     let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
     for epoch in start.epochs..until {
-        let alone = request.first.filter(|(_, epochs)| epoch < *epochs);
-        optimizer.learn_only(&network, alone.map(|(names, _)| names));
         let mut sum = 0.0;
         let mut seen = 0;
         let mut unread: Vec<(StepLoss, usize)> = Vec::new();

@@ -29,8 +29,8 @@ pub(super) struct NetworkOptimizer {
     steps: usize,
     /// The moments of each parameter, flat, in the order of [`Rule::moments`].
     moments: HashMap<ParamId, Vec<Tensor<1>>>,
-    /// The only parameters that learn; `None` if all do.
-    learning: Option<HashSet<ParamId>>,
+    /// The parameters that do not learn in the first steps, and the number of these steps.
+    late: (HashSet<ParamId>, usize),
 }
 
 enum Rule {
@@ -47,7 +47,8 @@ enum Rule {
 
 impl NetworkOptimizer {
     /// An optimizer with the state after `steps` steps on `network`, on `device` (without
-    /// autodiff).
+    /// autodiff). `first` names the parameters that learn alone in the first steps, and in how many;
+    /// with `None` all learn from the start.
     ///
     /// # Errors
     /// If the moments do not fit this rule, network and number of steps.
@@ -55,10 +56,19 @@ impl NetworkOptimizer {
         spec: OptimizerSpec,
         weight_decay: f64,
         network: &Network,
+        first: Option<(&[String], usize)>,
         steps: usize,
         mut moments: Moments,
         device: &Device,
     ) -> Result<Self, TrainError> {
+        let late = match first {
+            Some((names, alone)) => {
+                let all = network.parameters().into_iter();
+                let others = all.filter(|(name, ..)| !names.contains(name));
+                (others.map(|(_, id, _)| id).collect(), alone)
+            }
+            None => (HashSet::new(), 0),
+        };
         let rule = match spec {
             OptimizerSpec::AdamW => {
                 let config = AdamWConfig::new().with_epsilon(1e-8);
@@ -85,18 +95,9 @@ impl NetworkOptimizer {
             Some((name, _)) => Err(TrainError::Checkpoint { name }),
             None => {
                 let decayed = network.decayed().into_iter().collect();
-                Ok(Self { rule, decayed, steps, moments: remembered, learning: None })
+                Ok(Self { rule, decayed, steps, moments: remembered, late })
             }
         }
-    }
-
-    /// From now on, only the parameters of these names learn; `None`: all do.
-    pub(super) fn learn_only(&mut self, network: &Network, names: Option<&[String]>) {
-        self.learning = names.map(|names| {
-            let all = network.parameters().into_iter();
-            let chosen = all.filter(|(name, ..)| names.contains(name));
-            chosen.map(|(_, id, _)| id).collect()
-        });
     }
 
     /// The network after one step along its gradients.
@@ -122,13 +123,19 @@ impl NetworkOptimizer {
                         tensors[place].to_data().try_into_vec().expect("moments are f32")
                     }
                     None if self.steps == 0 => continue,
-                    // The output does not depend on it.
+                    // It has not learned yet, or the output does not depend on it.
                     None => vec![0.0; values],
                 };
                 all.insert(format!("{moment}/{name}"), Array { shape: vec![values], data });
             }
         }
         all
+    }
+
+    /// The number of steps that moved a parameter so far; `None` while it does not learn.
+    fn own_steps(&self, id: ParamId) -> Option<usize> {
+        let (late, alone) = &self.late;
+        self.steps.checked_sub(if late.contains(&id) { *alone } else { 0 })
     }
 }
 
@@ -152,30 +159,32 @@ struct Step<'a> {
 impl ModuleMapper for Step<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let Some(gradient) = self.gradients.remove::<D>(id) else {
+        let gradient = self.gradients.remove::<D>(id);
+        let Some((gradient, steps)) = gradient.zip(self.optimizer.own_steps(id)) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        if self.optimizer.learning.as_ref().is_some_and(|learning| !learning.contains(&id)) {
-            return Param::from_mapped_value(id, tensor, mapper);
-        }
         let trainable = tensor.is_require_grad();
-        let stepped = Tensor::from_inner(self.stepped(id, tensor.inner(), gradient));
+        let stepped = Tensor::from_inner(self.stepped(id, steps, tensor.inner(), gradient));
         let stepped = if trainable { stepped.require_grad() } else { stepped };
         Param::from_mapped_value(id, stepped, mapper)
     }
 }
 
 impl Step<'_> {
-    /// Updates a parameter and its moments.
+    /// Updates a parameter and its moments, after `steps` steps of its own.
     fn stepped<const D: usize>(
         &mut self,
         id: ParamId,
+        steps: usize,
         tensor: Tensor<D>,
         gradient: Tensor<D>,
     ) -> Tensor<D> {
         let Self { optimizer, rate, .. } = self;
-        let (rate, steps, shape) = (*rate, optimizer.steps, tensor.dims());
-        let mut before = optimizer.moments.remove(&id).unwrap_or_default().into_iter();
+        let (rate, shape) = (*rate, tensor.dims());
+        // A checkpoint has moments of all parameters. Those of one that has not learned are zeros,
+        // which are not the same as none.
+        let before = optimizer.moments.remove(&id).filter(|_| steps > 0);
+        let mut before = before.unwrap_or_default().into_iter();
         let mut before = || before.next().map(|flat| flat.reshape(shape));
         let flat = |tensor: Tensor<D>| tensor.reshape([shape.iter().product::<usize>()]);
         let decays = optimizer.decayed.contains(&id);
@@ -213,16 +222,19 @@ mod tests {
     use super::*;
     use edgesmith_testing::{conv_graph, noise, random_weights};
 
+    /// Some gradients of a network of [`conv_graph`].
+    fn gradients(network: &Network, seed: u8) -> GradientsParams {
+        let shape = [4, 1, 8, 8];
+        let images = TensorData::new(noise(shape.iter().product(), seed), shape);
+        let images = Tensor::from_data(images, &Device::flex().autodiff());
+        let loss = network.forward(images).powi_scalar(2).sum();
+        GradientsParams::from_grads(loss.backward(), network)
+    }
+
     #[test]
     fn adamw_steps_equal_those_of_burns_optimizer() {
         let graph = conv_graph();
         let device = Device::flex().autodiff();
-        let gradients = |network: &Network, seed: u8| {
-            let shape = [4, 1, 8, 8];
-            let images = TensorData::new(noise(shape.iter().product(), seed), shape);
-            let loss = network.forward(Tensor::from_data(images, &device)).powi_scalar(2).sum();
-            GradientsParams::from_grads(loss.backward(), network)
-        };
         let start = Network::new(&graph, &random_weights(&graph, 3), &device);
         let burns = {
             let config = AdamWConfig::new().with_epsilon(1e-8);
@@ -238,7 +250,8 @@ mod tests {
         let start = Network::new(&graph, &random_weights(&graph, 3), &device);
         let inner = Device::flex();
         let rule = OptimizerSpec::AdamW;
-        let mut ours = NetworkOptimizer::new(rule, 0.1, &start, 0, Moments::new(), &inner).unwrap();
+        let mut ours =
+            NetworkOptimizer::new(rule, 0.1, &start, None, 0, Moments::new(), &inner).unwrap();
         let stepped = (0..3).fold(start, |network, seed| {
             let gradients = gradients(&network, seed);
             ours.step(0.01, network, gradients)
@@ -248,11 +261,58 @@ mod tests {
     }
 
     #[test]
+    fn parameters_that_learn_later_count_their_own_steps() {
+        let graph = conv_graph();
+        let device = Device::flex();
+        let start = Network::new(&graph, &random_weights(&graph, 3), &device.clone().autodiff());
+        let names: Vec<String> = start.parameters().into_iter().map(|(name, ..)| name).collect();
+        let (body, head) = names.split_at(names.len() - 2);
+        let alone = 3;
+        for rule in [OptimizerSpec::AdamW, OptimizerSpec::Sgd { momentum: 0.9 }] {
+            let optimizer = |network: &Network, first, steps, moments| {
+                NetworkOptimizer::new(rule, 0.1, network, first, steps, moments, &device).unwrap()
+            };
+            let whole = |network: &Network, steps, moments| {
+                optimizer(network, Some((head, alone)), steps, moments)
+            };
+            let mut through = whole(&start, 0, Moments::new());
+            let mut network = start.clone();
+            // Another optimizer begins when the body does, and sees the same gradients.
+            let mut fresh = None;
+            for step in 0..alone + 3 {
+                if step == alone {
+                    let begun = optimizer(&network, None, 0, Moments::new());
+                    fresh = Some((begun, network.clone()));
+                }
+                let mut resumed = whole(&network, step, through.moments(&network));
+                let seed = step as u8;
+                let again = resumed.step(0.01, network.clone(), gradients(&network, seed));
+                fresh = fresh.map(|(mut begun, stepped)| {
+                    let stepped = begun.step(0.01, stepped, gradients(&network, seed));
+                    (begun, stepped)
+                });
+                network = through.step(0.01, network.clone(), gradients(&network, seed));
+                assert_eq!(again.weights(), network.weights(), "step {step}");
+                assert_eq!(resumed.moments(&again), through.moments(&network), "step {step}");
+                let (weights, begin) = (network.weights(), start.weights());
+                for name in body {
+                    let got = &weights.arrays[name];
+                    match &fresh {
+                        Some((_, fresh)) => assert_eq!(got, &fresh.weights().arrays[name]),
+                        None => assert_eq!(got, &begin.arrays[name]),
+                    }
+                }
+                assert_ne!(weights.arrays[&head[0]], begin.arrays[&head[0]]);
+            }
+        }
+    }
+
+    #[test]
     fn moments_of_another_network_or_rule_are_refused() {
         let graph = conv_graph();
         let network = Network::new(&graph, &random_weights(&graph, 3), &Device::flex().autodiff());
         let resume = |rule, steps, moments| {
-            NetworkOptimizer::new(rule, 0.1, &network, steps, moments, &Device::flex())
+            NetworkOptimizer::new(rule, 0.1, &network, None, steps, moments, &Device::flex())
         };
         let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
         let refused = |made: Result<NetworkOptimizer, TrainError>| match made {
