@@ -7,15 +7,18 @@
 
 mod header;
 
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::{self, Cursor, Read, Write as _};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use header::{Header, Order};
 
-/// Largest size of an array in a `.npz` file once it is decompressed, bytes.
+/// Most memory for the arrays of a `.npz` file together, bytes: numbers in float32, and shapes.
 const MAX_BYTES: u64 = 2 << 30;
+
+/// Largest header of an array in a `.npz` file, bytes. Those of NumPy have about a hundred.
+const MAX_HEADER: u64 = 128 << 10;
 
 /// An array of numbers, row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,10 +60,13 @@ pub enum ArrayError {
     /// Not a zip, or one that is damaged.
     #[error("it is not a .npz file of NumPy: {0}")]
     Zip(#[from] zip::result::ZipError),
-    /// An array is too large.
-    #[error("the array {name:?} has more than {MAX_BYTES} bytes")]
+    /// The arrays are too large together.
+    #[error(
+        "its arrays up to {name:?} need more than {MAX_BYTES} bytes in float32; split it into \
+         several files"
+    )]
     TooLarge {
-        /// Its name.
+        /// The first array for which there is no more room.
         name: String,
     },
     /// Reading or writing a zip failed.
@@ -82,9 +88,7 @@ pub enum ArrayError {
 /// If the bytes are not one array of numbers.
 pub fn read_npy(bytes: &[u8]) -> Result<NumberArray, ArrayError> {
     let (Header { number, order, shape }, data) = header::read(bytes)?;
-    let count = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
-    let expected = count.and_then(|count| count.checked_mul(number.bytes() as u64));
-    let (expected, found) = (expected.unwrap_or(u64::MAX), data.len() as u64);
+    let (expected, found) = (size(&shape, number.bytes()), data.len() as u64);
     if expected != found {
         return Err(ArrayError::Length { shape, expected, found });
     }
@@ -98,24 +102,10 @@ pub fn read_npy(bytes: &[u8]) -> Result<NumberArray, ArrayError> {
 /// The arrays of a `.npz` file with their names, in the order of the file.
 ///
 /// # Errors
-/// If the bytes are not a zip of arrays of numbers.
+/// If the bytes are not a zip of arrays of numbers, or the arrays need more than 2 GiB of memory.
+/// The headers are checked for it before the numbers are decompressed.
 pub fn read_npz(bytes: &[u8]) -> Result<Vec<(String, NumberArray)>, ArrayError> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes))?;
-    let mut arrays = Vec::new();
-    for index in 0..archive.len() {
-        let file = archive.by_index(index)?;
-        let Some(name) = file.name()?.strip_suffix(".npy").map(str::to_owned) else { continue };
-        let mut content = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > MAX_BYTES {
-            return Err(ArrayError::TooLarge { name });
-        }
-        match read_npy(&content) {
-            Ok(array) => arrays.push((name, array)),
-            Err(error) => return Err(ArrayError::Member { name, error: error.into() }),
-        }
-    }
-    Ok(arrays)
+    read_within(bytes, MAX_BYTES)
 }
 
 /// A `.npy` file of an array, in float32.
@@ -141,6 +131,48 @@ pub fn write_npz(arrays: &[(String, NumberArray)]) -> Result<Vec<u8>, ArrayError
         archive.write_all(&write_npy(array))?;
     }
     Ok(archive.finish()?.into_inner())
+}
+
+/// [`read_npz`], with room for this many bytes.
+fn read_within(bytes: &[u8], mut room: u64) -> Result<Vec<(String, NumberArray)>, ArrayError> {
+    let mut archive = ZipArchive::new(Cursor::new(bytes))?;
+    let mut arrays = Vec::new();
+    for index in 0..archive.len() {
+        let file = archive.by_index(index)?;
+        let Some(name) = file.name()?.strip_suffix(".npy").map(str::to_owned) else { continue };
+        match read_member(file, &mut room) {
+            Ok(Some(array)) => arrays.push((name, array)),
+            Ok(None) => return Err(ArrayError::TooLarge { name }),
+            Err(error) => return Err(ArrayError::Member { name, error: error.into() }),
+        }
+    }
+    Ok(arrays)
+}
+
+/// The array of a file, for which it takes some of the room; `None` if there is too little.
+fn read_member(mut file: impl Read, room: &mut u64) -> Result<Option<NumberArray>, ArrayError> {
+    let mut content = Vec::new();
+    file.by_ref().take(MAX_HEADER).read_to_end(&mut content)?;
+    let (Header { number, shape, .. }, data) = header::read(&content)?;
+    let (expected, begun) = (size(&shape, number.bytes()), data.len() as u64);
+    // Shapes count too: a short file may have many axes, one of which is 0.
+    let kept = size(&shape, size_of::<f32>()).saturating_add(size_of_val(&*shape) as u64);
+    let Some(left) = room.checked_sub(kept).filter(|_| expected <= MAX_BYTES) else {
+        return Ok(None);
+    };
+    *room = left;
+    file.by_ref().take(expected.saturating_sub(begun)).read_to_end(&mut content)?;
+    let found = begun.max(expected) + io::copy(&mut file, &mut io::sink())?;
+    if found > expected {
+        return Err(ArrayError::Length { shape, expected, found });
+    }
+    read_npy(&content).map(Some)
+}
+
+/// Bytes of an array with numbers of some bytes each; the largest number if it is too large.
+fn size(shape: &[usize], bytes: usize) -> u64 {
+    let count = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
+    count.and_then(|count| count.checked_mul(bytes as u64)).unwrap_or(u64::MAX)
 }
 
 /// The array whose numbers are listed with the first index fastest.

@@ -73,6 +73,53 @@ fn what_is_wrong_is_said() {
     assert_eq!(error, "the array \"x\": it is not a .npy file of NumPy");
 }
 
+/// A compressed `.npz` file with these members.
+fn npz(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    for (name, content) in members {
+        archive.start_file(format!("{name}.npy"), options).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// An array of bytes of this shape.
+fn bytes(shape: &str, content: &[u8]) -> Vec<u8> {
+    npy(&format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"), content)
+}
+
+#[test]
+fn the_arrays_of_a_file_have_one_limit() {
+    // Each array takes 4000 bytes in float32, and 8 for its shape.
+    let member = || bytes("(1000,)", &[7; 1000]);
+    let file = npz(&[("a", member()), ("b", member())]);
+    assert!(file.len() < 1000);
+    assert_eq!(read_within(&file, 8016).unwrap().len(), 2);
+    let error = read_within(&file, 8015).unwrap_err().to_string();
+    assert!(error.starts_with("its arrays up to \"b\" need more than"), "{error}");
+    // The header is enough to refuse an array, even if its numbers are missing.
+    for shape in ["(536870912,)", "(18446744073709551615, 2)"] {
+        let error = read_npz(&npz(&[("x", bytes(shape, &[]))])).unwrap_err();
+        assert!(matches!(error, ArrayError::TooLarge { .. }), "{error}");
+    }
+    let axes = bytes(&format!("({})", "0,".repeat(1000)), &[]);
+    assert!(read_within(&npz(&[("x", axes.clone())]), 8000).is_ok());
+    assert!(read_within(&npz(&[("x", axes)]), 7999).is_err());
+}
+
+#[test]
+fn a_member_of_another_length_than_its_shape_says_is_refused() {
+    let error = |length: usize| {
+        let member = bytes("(100000,)", &vec![0; length]);
+        read_npz(&npz(&[("x", member)])).unwrap_err().to_string()
+    };
+    for length in [0, 99_999, 100_001, 300_000] {
+        let said = format!("the array \"x\": it has {length} bytes of numbers, but its shape");
+        assert!(error(length).starts_with(&said), "{}", error(length));
+    }
+}
+
 #[test]
 fn the_same_arrays_give_the_same_bytes() {
     let array = |n: usize| NumberArray { shape: vec![n], numbers: vec![0.5; n] };
