@@ -8,7 +8,8 @@ use std::rc::Rc;
 use super::constant::{Constant, Data, extent, types};
 use super::model::Tensor;
 
-/// Gives the bytes of a file that holds tensors, by its relative path, or says why not.
+/// Gives the bytes of a file that holds tensors, by its relative path, or says why not. It is asked
+/// once for each path.
 pub type External<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
 
 /// The files beside the network that hold tensors. Each is asked for once.
@@ -50,7 +51,7 @@ pub(super) fn dims(tensor: &Tensor) -> Result<(Vec<usize>, usize), String> {
     let dims: Vec<usize> = tensor.dims.iter().map(size).collect::<Result<_, _>>()?;
     let empty = dims.contains(&0);
     // No number has to be there for the sizes of an empty tensor.
-    let limit = if empty { 1 << 24 } else { 1 << 40 };
+    let limit = if empty { 1 << 20 } else { 1 << 40 };
     match extent(&dims) {
         Some(elements) if elements <= limit && dims.len() <= super::MAX_RANK => {
             Ok((dims, if empty { 0 } else { elements }))

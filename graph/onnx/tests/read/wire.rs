@@ -151,5 +151,7 @@ pub fn tensor(bytes: &[u8]) -> Option<Numbers> {
         _ => return None,
     };
     // Numbers in fields of their own type are not looked at.
-    (data.len() == dims.iter().product::<usize>()).then_some(Numbers { dims, data })
+    // What is no tensor may seem to have any sizes.
+    let count = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    (count == Some(data.len())).then_some(Numbers { dims, data })
 }

@@ -57,12 +57,13 @@ fn gather(call: &Call, network: &mut Network) -> Folded {
     let indices_dims = indices.dims.clone();
     let indices: Vec<usize> =
         indices.to_ints()?.into_iter().map(index).collect::<Result<_, _>>()?;
-    let mut flat = data.dims.clone();
-    flat[axis] = indices.len();
-    spend(network, &flat)?;
     let mut dims = data.dims[..axis].to_vec();
     dims.extend(&indices_dims);
     dims.extend(&data.dims[axis + 1..]);
+    if dims.len() > super::super::MAX_RANK {
+        return Err(Fault::invalid("it makes too many axes"));
+    }
+    spend(network, &dims)?;
     let steps = strides(&data.dims);
     let step = steps[axis];
     let outer = places(&data.dims[..axis], &steps[..axis], 0);
