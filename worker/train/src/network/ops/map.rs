@@ -11,10 +11,12 @@ impl Trainable for Map {
         let [value] = inputs(values);
         match self.function {
             Function::Absolute => value.abs(),
-            // No exponential overflows, whose gradient would not be a number.
+            // No exponential overflows, whose gradient would not be a number. Not a sum of two
+            // clamps: at 0, burn's let the gradient through on both sides.
             Function::Elu { alpha } => {
                 let below = value.clone().clamp_max(0.0).exp().sub_scalar(1.0).mul_scalar(alpha);
-                value.clamp_min(0.0) + below
+                let negative = value.clone().lower_equal_elem(0.0);
+                value.mask_where(negative, below)
             }
             Function::Erf => value.erf(),
             Function::Exponential => value.exp(),

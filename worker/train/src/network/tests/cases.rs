@@ -4,8 +4,8 @@
 use edgesmith_graph::{
     Add, AveragePool, Binary, BinaryFunction, Clip, Concat, Conv, ConvTranspose, Coordinates,
     Flatten, Function, Gather, GlobalAveragePool, Graph, Groups, LayerNormalization, LeakyRelu,
-    MatrixProduct, MaxPool, Multiply, Op, Operation, Pad, Reduce, ReduceFunction, Reshape, Resize,
-    ResizeAxis, ResizeMode, Rounding, Select, Softmax, Transpose, TransposedAxis, ValueId,
+    Map, MatrixProduct, MaxPool, Multiply, Op, Operation, Pad, Reduce, ReduceFunction, Reshape,
+    Resize, ResizeAxis, ResizeMode, Rounding, Select, Softmax, Transpose, TransposedAxis, ValueId,
     WindowAxis,
 };
 
@@ -184,6 +184,54 @@ fn functions() -> Vec<Case> {
     cases.push(case("power of 0", |net, x| {
         let one = net.map(Function::Power { exponent: 0.0 }, x);
         net.op(Add, &[one, x])
+    }));
+    cases
+}
+
+/// Operations that have a kink, or equal numbers to choose from, where the input is 0 everywhere.
+pub(super) fn kinks() -> Vec<Case> {
+    let of = |name: &str, shift: f32, op: Op| {
+        case_on(name, 2, &[3, 2], move |net, x| {
+            let shifted = net.map(Function::Scale { factor: 1.0, offset: shift }, x);
+            net.op(op, &[if shift == 0.0 { x } else { shifted }])
+        })
+    };
+    let functions = [
+        (Function::Absolute, 0.0),
+        (Function::Elu { alpha: 0.7 }, 0.0),
+        (Function::Gelu, 0.0),
+        (Function::HardSigmoid { slope: 0.3, offset: 0.0 }, 0.0),
+        (Function::HardSigmoid { slope: 0.3, offset: 1.0 }, 0.0),
+        (Function::HardSwish, 3.0),
+        (Function::HardSwish, -3.0),
+        (Function::Power { exponent: 2.0 }, 0.0),
+        (Function::Silu, 0.0),
+        (Function::Softplus, 0.0),
+    ];
+    let mut cases: Vec<Case> = functions
+        .map(|(function, shift)| {
+            of(&format!("{function:?} at {shift}"), shift, Map { function }.into())
+        })
+        .into();
+    let clips = [(0.0, f32::INFINITY), (f32::NEG_INFINITY, 0.0), (0.0, 6.0), (-6.0, 0.0)];
+    cases.extend(clips.map(|(low, high)| {
+        let clip = Clip { low, high };
+        of(&format!("{clip:?}"), 0.0, clip.into())
+    }));
+    cases.push(of("leaky ReLU", 0.0, LeakyRelu { slope: 0.2 }.into()));
+    cases.push(case_on("prelu", 2, &[3, 2], Net::prelu));
+    for function in [ReduceFunction::L2, ReduceFunction::Maximum, ReduceFunction::Minimum] {
+        let axes = [0, 2][..].into();
+        cases.push(of(&format!("{function:?}"), 0.0, Reduce { function, axes }.into()));
+    }
+    let windows = [WindowAxis::valid(1), WindowAxis::valid(1)];
+    let pool = MaxPool { kernel: [2, 2].into(), axes: windows.into() };
+    cases.push(of("max pool", 0.0, pool.into()));
+    cases.extend([BinaryFunction::Maximum, BinaryFunction::Minimum].map(|function| {
+        case_on(&format!("{function:?}"), 2, &[3, 2], move |net, x| {
+            let double = net.map(Function::Scale { factor: 2.0, offset: 0.0 }, x);
+            net.op(Binary { function }, &[x, double])
+        })
     }));
     cases
 }

@@ -108,6 +108,52 @@ fn by_inputs(graph: &Graph, weights: &Weights, inputs: &[Vec<f64>], factors: &[f
     slopes
 }
 
+/// Checks the gradients where the input is 0 everywhere and all parameters are a quarter. A kink has
+/// no slope, but its gradient has to lie between the slopes on both sides of it, along each number
+/// of the input and along all of them together.
+fn check_at_zero(name: &str, graph: &Graph, device: &Device, fast: bool) {
+    let mut weights = random_weights(graph, 5);
+    weights.arrays.values_mut().for_each(|array| array.data.fill(0.25));
+    let shape = sizes(graph, 1);
+    let count = shape.iter().product();
+    let network = Network::new(graph, &weights, device);
+    let zeros = TensorData::new(vec![0.0f32; count], shape);
+    let batch = Tensor::<4>::from_data(zeros, device).require_grad();
+    let mut gradients = network.forward_on(batch.clone(), fast).sum().backward();
+    let by_input = batch.grad_remove(&mut gradients).expect("the output depends on the input");
+    let by_input = by_input.into_data().try_into_vec::<f32>().unwrap();
+    let gradients = network.gradients(&GradientsParams::from_grads(gradients, &network));
+    for (name, array) in &gradients.arrays {
+        assert!(array.data.iter().all(|&gradient| gradient == 0.0), "{name}: {array:?}");
+    }
+
+    let mut reference = Reference::new(graph, &weights, true);
+    let factors = vec![1.0; graph.output().elements() as usize];
+    let mut at = |direction: &[f64], step: f64| {
+        let input = direction.iter().map(|part| part * step).collect();
+        loss(&mut reference, &[input], &factors)
+    };
+    let along_one = |place| (0..count).map(|other| f64::from(u8::from(other == place))).collect();
+    for direction in (0..count).map(along_one).chain([vec![1.0; count]]) {
+        let parts = direction.iter().zip(&by_input);
+        let slope: f64 = parts.map(|(part, &gradient)| part * f64::from(gradient)).sum();
+        let middle = at(&direction, 0.0);
+        let before = (middle - at(&direction, -STEP)) / STEP;
+        let after = (at(&direction, STEP) - middle) / STEP;
+        let (low, high) = (before.min(after) - 1e-4, before.max(after) + 1e-4);
+        assert!((low..=high).contains(&slope), "{name}: {slope} is not in {before}..{after}");
+    }
+}
+
+#[test]
+fn gradients_at_kinks_lie_between_the_slopes_on_both_sides() {
+    for case in cases::kinks() {
+        for fast in [false, true] {
+            check_at_zero(&case.name, &case.graph, &Device::flex().autodiff(), fast);
+        }
+    }
+}
+
 #[test]
 fn gradients_of_burns_operations_equal_finite_differences() {
     for case in cases::all() {
