@@ -181,8 +181,8 @@ impl Step<'_> {
     ) -> Tensor<D> {
         let Self { optimizer, rate, .. } = self;
         let (rate, shape) = (*rate, tensor.dims());
-        // A checkpoint has moments of all parameters. Those of one that has not learned are zeros,
-        // which are not the same as none.
+        // A checkpoint has moments of all parameters. Zeros stand for those of one that has not
+        // learned.
         let before = optimizer.moments.remove(&id).filter(|_| steps > 0);
         let mut before = before.unwrap_or_default().into_iter();
         let mut before = || before.next().map(|flat| flat.reshape(shape));
