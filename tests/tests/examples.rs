@@ -16,6 +16,9 @@ fn every_example_is_valid_and_one_that_needs_data_says_where_to_put_them() {
     let mut needing = Vec::new();
     for entry in std::fs::read_dir(workspace().join("examples")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let text = std::fs::read_to_string(&path).unwrap();
         let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
