@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use super::conv::zero;
 use super::prelude::*;
-use super::window::{
-    WindowAxis, check_pool_padding, read_windows, shape_of, slide, write_windows,
-};
+use super::window::{WindowAxis, check_pool_padding, read_windows, shape_of, slide, write_windows};
 use crate::kernels::int8::Rescale;
 use crate::kernels::window::Windows;
 

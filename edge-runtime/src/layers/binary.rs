@@ -86,8 +86,12 @@ impl Prepared for PreparedBinary {
             Equal => sides.each(left, right, output, |a, b| truth(a == b)),
             Less => sides.each(left, right, output, |a, b| truth(a < b)),
             LessOrEqual => sides.each(left, right, output, |a, b| truth(a <= b)),
-            Maximum => sides.each(left, right, output, |a, b| if a < b || b.is_nan() { b } else { a }),
-            Minimum => sides.each(left, right, output, |a, b| if a > b || b.is_nan() { b } else { a }),
+            Maximum => {
+                sides.each(left, right, output, |a, b| if a < b || b.is_nan() { b } else { a })
+            }
+            Minimum => {
+                sides.each(left, right, output, |a, b| if a > b || b.is_nan() { b } else { a })
+            }
             Multiply => sides.each(left, right, output, |a, b| a * b),
             Power => sides.each(left, right, output, |a, b| a.powf(b)),
             Subtract => sides.each(left, right, output, |a, b| a - b),

@@ -1,8 +1,8 @@
 //! Convolution over any number of axes of positions, in groups or not.
 
 use super::prelude::*;
-use crate::file::{Number, Tensor};
 use super::window::{WindowAxis, shape_of, slide};
+use crate::file::{Number, Tensor};
 use crate::kernels::Geometry;
 use crate::kernels::fp32::{self, float_conv, float_depthwise};
 use crate::kernels::int8::{self, Rescale, int_conv, int_depthwise};
@@ -194,9 +194,7 @@ impl Settings for IntConv {
             Way::Depthwise(geometry) => {
                 Box::new(int8::PreparedDepthwise::new(isa, conv, zero_point, rescale, geometry))
             }
-            Way::Grouped => {
-                Box::new(IntGrouped { conv: conv.grouped(site), zero_point, rescale })
-            }
+            Way::Grouped => Box::new(IntGrouped { conv: conv.grouped(site), zero_point, rescale }),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::conv::{Activation, check_channels, check_rescale, check_weights, zero};
 use super::prelude::*;
-use crate::file::{Number, Tensor};
 use super::window::shape_of;
+use crate::file::{Number, Tensor};
 use crate::kernels::fp32;
 use crate::kernels::int8::Rescale;
 use crate::kernels::window::{Grouped, Windows, float_grouped, int_grouped};

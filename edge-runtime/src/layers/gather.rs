@@ -68,8 +68,8 @@ impl Prepared for PreparedGather {
     fn run(&self, operands: Operands) {
         let input = operands.inputs.of::<u8>(0);
         let indices = self.indices.iter().map(|&index| index as usize);
-        let sources =
-            (0..self.blocks).flat_map(|block| indices.clone().map(move |at| block * self.input + at));
+        let sources = (0..self.blocks)
+            .flat_map(|block| indices.clone().map(move |at| block * self.input + at));
         for (output, at) in operands.output.chunks_exact_mut(self.inner).zip(sources) {
             output.copy_from_slice(&input[at * self.inner..][..self.inner]);
         }

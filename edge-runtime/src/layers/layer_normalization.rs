@@ -42,7 +42,11 @@ impl Settings for LayerNormalization {
         check_ascending(&self.axes, &input.shape)?;
         check_number("epsilon", self.epsilon, false)?;
         if self.epsilon < 0.0 {
-            return Err(Problem::BadNumber { what: "epsilon", value: self.epsilon, positive: true });
+            return Err(Problem::BadNumber {
+                what: "epsilon",
+                value: self.epsilon,
+                positive: true,
+            });
         }
         let sizes = self.axes.iter().map(|&axis| input.shape.size(axis as usize) as u64);
         let elements = sizes.product();

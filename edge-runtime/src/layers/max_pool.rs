@@ -1,9 +1,7 @@
 //! The largest number of each window, in fp32 or bytes of one scale.
 
 use super::prelude::*;
-use super::window::{
-    WindowAxis, check_pool_padding, read_windows, shape_of, slide, write_windows,
-};
+use super::window::{WindowAxis, check_pool_padding, read_windows, shape_of, slide, write_windows};
 use crate::kernels::window::Windows;
 
 /// The largest number of each window of each channel. Padding does not count; every window has at

@@ -54,7 +54,11 @@ impl Settings for IntSum {
         let [left, right] = inputs_of(inputs)?;
         bytes(inputs, element)?;
         if !(1..=62).contains(&self.shift) {
-            return Err(Problem::OutOfRange { what: "the shift", value: self.shift.into(), limit: 62 });
+            return Err(Problem::OutOfRange {
+                what: "the shift",
+                value: self.shift.into(),
+                limit: 62,
+            });
         }
         check_clamp(self.clamp)?;
         broadcast(&[left, right])

@@ -66,7 +66,8 @@ impl Prepared for PreparedTable {
             }
             return;
         }
-        for ((output, &byte), table) in operands.output.iter_mut().zip(input).zip(tables.iter().cycle())
+        for ((output, &byte), table) in
+            operands.output.iter_mut().zip(input).zip(tables.iter().cycle())
         {
             *output = table[usize::from(byte)];
         }

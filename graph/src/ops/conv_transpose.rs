@@ -81,8 +81,7 @@ impl Operation for ConvTranspose {
     fn infer(&self, operands: &Operands) -> Result<Shape, InferError> {
         let (out, kernel) = self.groups.check(self.axes.len(), operands)?;
         let mut space: SmallVec<[u32; 2]> = SmallVec::new();
-        for ((axis, &kernel), &size) in
-            self.axes.iter().zip(kernel).zip(operands.inputs[0].space())
+        for ((axis, &kernel), &size) in self.axes.iter().zip(kernel).zip(operands.inputs[0].space())
         {
             space.push(axis.outputs(kernel, size)?);
         }

@@ -144,7 +144,8 @@ impl Operation for Resize {
             let expected = self.axes.len();
             return Err(InferError::Axes { expected, shape: input.to_string() });
         }
-        if let Some(axis) = self.axes.iter().find(|axis| !(axis.scale > 0.0 && axis.scale.is_finite()))
+        if let Some(axis) =
+            self.axes.iter().find(|axis| !(axis.scale > 0.0 && axis.scale.is_finite()))
         {
             let value = axis.scale.to_string();
             return Err(InferError::Setting { setting: "scale", value });

@@ -71,11 +71,13 @@ impl Operation for Softmax {
         let places = repeated(&rest, input);
         let mut largest: Vec<Option<S>> = vec![None; rest.elements() as usize];
         for (&x, &place) in inputs[0].iter().zip(&places) {
-            largest[place] = Some(largest[place].map_or(x, |so_far| if x > so_far { x } else { so_far }));
+            largest[place] =
+                Some(largest[place].map_or(x, |so_far| if x > so_far { x } else { so_far }));
         }
         let largest: Vec<S> = largest.into_iter().flatten().collect();
         // No exponential overflows, and at least one is 1.
-        let lower = || inputs[0].iter().zip(&places).map(|(&x, &place)| (x - largest[place], place));
+        let lower =
+            || inputs[0].iter().zip(&places).map(|(&x, &place)| (x - largest[place], place));
         let mut sums = vec![S::constant(0.0); largest.len()];
         lower().for_each(|(x, place)| sums[place] = sums[place] + x.exp());
         let share = |(x, place): (S, usize)| {

@@ -13,8 +13,7 @@ impl Lower for AveragePool {
 
     fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError> {
         let pool = layer(self);
-        let refused =
-            |problem| edge::ModelError::Node { node: 0, kind: "average pool", problem };
+        let refused = |problem| edge::ModelError::Node { node: 0, kind: "average pool", problem };
         let shape = edge::Shape::new(&site.input_shape().sizes()).map_err(refused)?;
         let counts = pool.counts(&shape).map_err(refused)?;
         let scale = site.input_scale(0) / site.output_scale()?;

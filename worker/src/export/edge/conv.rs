@@ -23,12 +23,7 @@ impl Lower for Conv {
 }
 
 /// The engine's convolution with these weights and biases.
-fn layer<W, B>(
-    conv: &Conv,
-    site: &Site<'_>,
-    weight: Vec<W>,
-    bias: Vec<B>,
-) -> edge::Conv<W, B> {
+fn layer<W, B>(conv: &Conv, site: &Site<'_>, weight: Vec<W>, bias: Vec<B>) -> edge::Conv<W, B> {
     let shape = &site.graph.parameter(site.node.parameters[0]).shape;
     let in_channels = site.input_shape().channels();
     edge::Conv {

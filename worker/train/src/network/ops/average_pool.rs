@@ -25,8 +25,11 @@ impl Trainable for AveragePool {
             let [batch, channels, rows, columns] = value.dims();
             let space = [rows, columns];
             let own = &space[2 - self.axes.len()..];
-            let counts: Vec<Vec<u32>> =
-                own.iter().enumerate().map(|(axis, &size)| self.counts(axis, size as u32)).collect();
+            let counts: Vec<Vec<u32>> = own
+                .iter()
+                .enumerate()
+                .map(|(axis, &size)| self.counts(axis, size as u32))
+                .collect();
             let counts: Vec<&[u32]> = counts.iter().map(Vec::as_slice).collect();
             let [down, across] = as_picture(&[1][..], &counts);
             let shares = down.iter().flat_map(|&n| across.iter().map(move |&m| (n, m)));

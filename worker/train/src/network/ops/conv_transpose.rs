@@ -30,11 +30,8 @@ impl Trainable for ConvTranspose {
             // Nothing is cropped there, because burn crops both sides alike.
             let whole = conv_transpose2d(value, weight, None, options);
             let extra = axes.map(|axis| (0, axis.extra as usize));
-            let whole = if extra == [(0, 0); 2] {
-                whole
-            } else {
-                whole.pad(extra, PadMode::Constant(0.0))
-            };
+            let whole =
+                if extra == [(0, 0); 2] { whole } else { whole.pad(extra, PadMode::Constant(0.0)) };
             let [batch, _, rows, columns] = whole.dims();
             let kept = |axis: TransposedAxis, size: usize| {
                 axis.before as usize..size - axis.after as usize
