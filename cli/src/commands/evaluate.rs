@@ -153,7 +153,7 @@ fn evaluate(
     Ok((set.len(), evaluate_classifier(&classifier, set, part, pause)?))
 }
 
-/// The place among the network's answers of each class of the data: by name if both have names, else
+/// For each class of the data, its place in the network's output: by name if both have names, else
 /// by number.
 fn labels(
     words: &str,

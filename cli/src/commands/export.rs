@@ -96,7 +96,7 @@ fn named(model: &str, number: Option<u32>) -> anyhow::Result<(String, StoredName
         Ok(ModelName::File(..)) => Err(invalid(format!(
             "{model} is a file; name a trial as STUDY/NUMBER, or a teacher as STUDY/teacher"
         ))),
-        Err(wanted) => Err(invalid(format!("{model:?} is no network; {wanted}"))),
+        Err(wanted) => Err(invalid(format!("{model:?} does not name a network; {wanted}"))),
     }
 }
 

@@ -219,7 +219,7 @@ impl Outputs {
             answers.sort_by(|a, b| b.share.total_cmp(&a.share));
             answers
         };
-        // Numbers that are no classes, such as those of a regression, would get shares as well.
+        // Without names, the numbers may be something else, such as the result of a regression.
         (!self.class_names.is_empty()).then(|| numbers.chunks_exact(classes).map(of).collect())
     }
 }
@@ -295,7 +295,7 @@ mod tests {
             text,
             "example  class    share\n      0  bee    75.00 %\n      0  ape    25.00 %\n"
         );
-        // Shares are no logits.
+        // Outputs that are shares already stay.
         assert_eq!(shares(&[0.25, 0.75]), [0.25, 0.75]);
         assert_eq!(shares(&[1000.0, 1000.0]), [0.5, 0.5]);
         let two = outputs(&[2, 2], &[0.0, 1.0, 1.0, 0.0], &["ape", "bee"]).answers().unwrap();

@@ -45,7 +45,7 @@ impl Port {
     /// The numbers of a picture `[channels][height][width]` in the order of the array.
     ///
     /// # Panics
-    /// If it is no picture of as many numbers.
+    /// If it is not a picture, or has another size than `numbers`.
     pub fn arranged(&self, numbers: &[f32]) -> Vec<f32> {
         let [channels, height, width] = self.picture().expect("a picture");
         assert_eq!(numbers.len(), channels * height * width, "a picture of the network's size");

@@ -97,12 +97,12 @@ fn header(
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER {
         return Err(format!(
-            "it is no safetensors file, or its header is above {MAX_HEADER} bytes"
+            "it is not a safetensors file, or its header is above {MAX_HEADER} bytes"
         ));
     }
     let mut text = vec![0; length as usize];
     read(&mut text)?;
-    serde_json::from_slice(&text).map_err(|error| format!("it is no safetensors file: {error}"))
+    serde_json::from_slice(&text).map_err(|error| format!("it is not a safetensors file: {error}"))
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
             (file("v", &[10, 1, 3, 3]), "they have no w"),
             (file("w", &[10, 1, 1, 1]), "w is F32 [10, 1, 1, 1], but the network has"),
             (b"short".to_vec(), "the file ends early"),
-            (vec![255; 100], "no safetensors file"),
+            (vec![255; 100], "not a safetensors file"),
         ] {
             let hash = store.put(&bytes).unwrap();
             let error = said(refused(STUDY, &sent(hash)));

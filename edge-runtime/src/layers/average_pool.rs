@@ -30,8 +30,8 @@ pub struct IntAveragePool {
 }
 
 impl AveragePool {
-    /// How many places count in a window, for all windows over a value of `shape`: each number once,
-    /// ascending.
+    /// How many places count in a window. The numbers of all windows over a value of `shape`, each
+    /// once, ascending.
     ///
     /// # Errors
     /// If the windows do not fit, or there are too many different numbers.

@@ -349,8 +349,8 @@ pub(super) fn sum(sum: &PreparedSum, left: &[u8], right: &[u8], output: &mut [u8
     }
 }
 
-/// `(q - zero) << SHIFT` of 16 bytes, in the order that `Ends::bytes` corrects: 0-3 and 8-11, then 4-7
-/// and 12-15.
+/// `(q - zero) << SHIFT` of 16 bytes, in the order that `Ends::bytes` corrects: 0-3 and 8-11, then
+/// 4-7 and 12-15.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn centred<const SHIFT: i32>(bytes: &[u8; WIDE_LANES], zero_point: i32) -> [__m256i; 2] {

@@ -159,10 +159,10 @@ impl Pair {
 
 /// Factors of eight channels that round twice.
 ///
-/// `Requantization::twice` rounds `value * multiplier / 2^31` halves up to `high`, then `high / 2^right` halves
-/// away from zero. With `half` as `2^(right - 1)`, or 0 if `right` is 0, the second is `(high +
-/// half - [high < 0]) >> right`, without the `[high < 0]` if `right` is 0. `half` is already added
-/// to the product, 31 bits higher.
+/// `Requantization::twice` rounds `value * multiplier / 2^31` to `high`, halves up. Then it rounds
+/// `high / 2^right`, halves away from zero. With `half` as `2^(right - 1)`, or 0 if `right` is 0,
+/// the second is `(high + half - [high < 0]) >> right`, without the `[high < 0]` if `right` is 0.
+/// `half` is already added to the product, 31 bits higher.
 #[derive(Debug, Clone)]
 pub(super) struct Twice {
     multiplier: [i32; LANES],
