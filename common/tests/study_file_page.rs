@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::spec::{ModelFile, SpecError};
+use edgesmith_common::spec::{ModelFile, ModelFiles, SpecError};
 use edgesmith_common::{ArtifactHash, StudySpec};
 use edgesmith_graph::{Add, Conv, GlobalAveragePool, GraphBuilder, Linear, Place, Role, Shape};
 use toml::{Table, Value};
@@ -47,10 +47,12 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 6] = [
+const OTHER_TABLES: [(&str, &str); 8] = [
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
+    ("teacher", "model = \"big.onnx\"\npixels = \"raw\"\nresolution = 16"),
+    ("teacher", "model = \"big.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("algorithm", "name = \"reinforce\"\npolicy = \"lstm\""),
     ("algorithm", "name = \"ppo\"\npolicy = \"lstm\""),
     ("fidelity", "rule = \"curve\""),
@@ -457,7 +459,9 @@ fn content(study: &Table, path: &str) -> String {
 
 fn parse(study: &Table) -> Result<StudySpec, Vec<SpecError>> {
     let text = study.to_string();
-    StudySpec::parse_with_model(&text, Some(&network())).map_err(|errors| errors.listed)
+    let network = network();
+    let files = ModelFiles { space: Some(&network), teacher: Some(&network) };
+    StudySpec::parse_with_models(&text, files).map_err(|errors| errors.listed)
 }
 
 /// The network of studies on a network of one's own: a residual block for digits.

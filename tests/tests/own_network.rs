@@ -135,3 +135,79 @@ fn a_network_of_ones_own_is_searched_and_exported_again() {
     let classes = ["space.model", "gives 10 classes, but the data have 3", "head = \"new\""];
     wrong("source = \"digits\"", folder).fails(2, &classes);
 }
+
+/// The same ONNX file with free sizes in place of the height and width of its input, 8×8: an empty
+/// name of a size takes as many bytes as the number.
+fn with_free_sizes(mut file: Vec<u8>) -> Vec<u8> {
+    const FIXED: [u8; 8] = [10, 2, 8, 8, 10, 2, 8, 8];
+    const FREE: [u8; 8] = [10, 2, 18, 0, 10, 2, 18, 0];
+    let at = file.windows(8).position(|bytes| bytes == FIXED).expect("an input of 8x8");
+    file[at..at + 8].copy_from_slice(&FREE);
+    file
+}
+
+#[test]
+fn another_network_teaches_and_free_sizes_are_those_of_the_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let write = |name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+    TinyStudy { trials: 1, epochs: 5, ..TinyStudy::new("first") }.write(at);
+    run(at, &["search", "first.toml"]).ok();
+    run(at, &["export", "first/teacher", "--format", "onnx", "-o", "big.onnx"]).ok();
+    let free = with_free_sizes(std::fs::read(at.join("big.onnx")).unwrap());
+    std::fs::write(at.join("free.onnx"), free).unwrap();
+    let accuracy = |study: &str| {
+        let status = run(at, &["status", study, "--format", "json"]).json();
+        status["teacher"]["validation_accuracy"].as_f64().unwrap()
+    };
+
+    // It teaches stages.
+    let given = "[teacher]\nmodel = \"big.onnx\"\npixels = \"raw\"\n";
+    let tiny = TinyStudy { trials: 2, ..TinyStudy::new("second") }.text();
+    let tiny = tiny.replace("[teacher]\nepochs = 1\n", given);
+    let tiny = tiny.replace("alpha = [0.0, 0.5]", "alpha = [0.5]");
+    write("second.toml", &tiny);
+    let shown = run(at, &["validate", "second.toml"]).ok();
+    assert!(shown.contains("big.onnx, ") && shown.contains("as it is, r8"), "{shown}");
+    run(at, &["search", "second.toml"]).ok();
+    assert!((accuracy("first") - accuracy("second")).abs() < 0.01);
+    let trials = run(at, &["trials", "second", "--format", "json"]).json();
+    assert_eq!(complete(trials["trials"].as_array().unwrap()).len(), 2, "{trials}");
+    run(at, &["export", "second/teacher", "--format", "onnx", "-o", "again.onnx"]).ok();
+    let shown = run(at, &["inspect", "again.onnx", "--format", "json"]).json();
+    let same = run(at, &["inspect", "big.onnx", "--format", "json"]).json();
+    assert_eq!(shown["macs"], same["macs"]);
+
+    // It teaches variants of a network whose file leaves the size of its input free.
+    let space = "blocks = \"kept\"";
+    let text = study("third", space, given);
+    let text = text.replace("net.onnx", "free.onnx").replace("trials = 6", "trials = 2");
+    write("third.toml", &text);
+    let shown = run(at, &["validate", "third.toml"]).ok();
+    assert!(shown.contains("free.onnx, ") && shown.contains("big.onnx, "), "{shown}");
+    run(at, &["search", "third.toml"]).ok();
+    assert!((accuracy("first") - accuracy("third")).abs() < 0.01);
+
+    // Another network under the same name is another study.
+    let kept = std::fs::read(at.join("big.onnx")).unwrap();
+    run(at, &["export", "second/0", "--format", "onnx", "-o", "big.onnx"]).ok();
+    run(at, &["search", "second.toml"]).fails(2, &["the network of teacher.model"]);
+    std::fs::write(at.join("big.onnx"), kept).unwrap();
+
+    // What is wrong is told with the place and the mend.
+    let wrong = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        write("wrong.toml", &text.replace(from, to).replace("\"third\"", "\"wrong\""));
+        run(at, &["search", "wrong.toml"])
+    };
+    let none = ["teacher.pixels", "mean and std"];
+    wrong("model = \"big.onnx\"\npixels = \"raw\"", "model = \"big.onnx\"").fails(2, &none);
+    wrong("big.onnx", "gone.onnx").fails(2, &["failed to read the network", "gone.onnx"]);
+    let folder = "source = \"image-folder\", train = \"x\", channels = 1, classes = 3";
+    let both = ["teacher.model", "gives 10 classes, but the data have 3; a teacher"];
+    wrong("source = \"digits\"", folder).fails(2, &both);
+    let idx = "source = \"idx\", classes = 10, train_images = \"a\", train_labels = \"b\", \
+               test_images = \"c\", test_labels = \"d\"";
+    let sizes = ["free sizes (", "1, ?, ?", "write resolution in [space]"];
+    wrong("source = \"digits\"", idx).fails(2, &sizes);
+}

@@ -1,11 +1,11 @@
-//! Reads the network of a study on a network of one's own: its structure, which travels with the
-//! study, and its weights, which are uploaded.
+//! Reads the networks that a study names, its own one and its teacher: their structure, which
+//! travels with the study, and their weights, which are uploaded.
 
 use std::path::{Component, Path};
 
 use anyhow::Context as _;
 use edgesmith_common::ArtifactHash;
-use edgesmith_common::spec::{ModelFile, PortName};
+use edgesmith_common::spec::{ImageSize, ModelFile, NamedModel, PortName};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
 use edgesmith_graph::{Graph, Weights};
@@ -34,14 +34,18 @@ struct Read {
 }
 
 impl Network {
-    /// Reads a file: ONNX, whose tensors may be in files beside it, or the weights of a trial of a
-    /// study on a user's network, which hold the structure too.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    /// Reads a file that a study in `folder` names: ONNX, whose tensors may be in files beside it,
+    /// or the weights of a trial of a study on a user's network, which hold the structure too. A
+    /// network that reads images of any size gets those of the study. `table` is the table of the
+    /// study file that names it.
+    pub fn read(named: &NamedModel, folder: &Path, table: &str) -> anyhow::Result<Self> {
+        let path = &folder.join(&named.path);
         let failed = |e: String| invalid(format!("failed to read the network: {e}"));
         let bytes = files::read(path, MAX_NETWORK).map_err(|e| failed(e.to_string()))?;
         let shown = path.display();
         let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
-        let read = if is_weights { of_weights(&bytes) } else { of_onnx(&bytes, path) };
+        let read =
+            if is_weights { of_weights(&bytes) } else { of_onnx(&bytes, path, named.image, table) };
         let mut read = read.map_err(|error| failed(format!("{shown}: {error:#}")))?;
         // Losses take the numbers before a softmax, and it changes no answer.
         let logits = read.graph.without_final_softmax();
@@ -64,7 +68,7 @@ impl Network {
 }
 
 /// Reads an ONNX file, and the files beside it that hold its tensors.
-fn of_onnx(bytes: &[u8], path: &Path) -> anyhow::Result<Read> {
+fn of_onnx(bytes: &[u8], path: &Path, image: ImageSize, table: &str) -> anyhow::Result<Read> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let external = |name: &str| {
         let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
@@ -73,18 +77,23 @@ fn of_onnx(bytes: &[u8], path: &Path) -> anyhow::Result<Read> {
         }
         files::read(&folder.join(name), MAX_NETWORK).map_err(|error| error.to_string())
     };
-    let options = ReadOptions { external: Some(&external), ..ReadOptions::default() };
-    let read = edgesmith_onnx::read(bytes, &options).map_err(|errors| {
-        // Commands take sizes on the command line. A study has no place for them.
-        for problem in &errors.problems {
-            if let ReadError::FreeSizes { input, sizes, .. } = problem {
-                return anyhow::anyhow!(
-                    "its input {input:?} has free sizes ({sizes}); export it with fixed ones"
-                );
-            }
-        }
-        errors.into()
-    });
+    let mut options = ReadOptions { external: Some(&external), ..ReadOptions::default() };
+    let mut read = edgesmith_onnx::read(bytes, &options);
+    if let Err(errors) = &read
+        && let [ReadError::FreeSizes { input, sizes, known, .. }] = &errors.problems[..]
+    {
+        let shape = of_images(known.as_deref(), image).with_context(|| {
+            let wanted = match image.side {
+                Some(side) => format!("they do not fit images of {side}x{side}"),
+                None => format!(
+                    "the study does not say how large images are; write resolution in [{table}]"
+                ),
+            };
+            format!("its input {input:?} has free sizes ({sizes}), and {wanted}")
+        })?;
+        options.input_shapes.insert(input.clone(), shape);
+        read = edgesmith_onnx::read(bytes, &options);
+    }
     let Imported { graph, weights, inputs, outputs, about, .. } = read?;
     let port = |port: Port| PortName {
         axes: port
@@ -107,6 +116,25 @@ fn of_onnx(bytes: &[u8], path: &Path) -> anyhow::Result<Read> {
     })
 }
 
+/// The shape of an input of square images with one example, if the sizes that the file fixes,
+/// `known`, allow it. The channels are where the file fixes them, or else first. A side that it
+/// fixes counts more than that of the study's images, which are resized to it.
+fn of_images(known: Option<&[Option<u32>]>, image: ImageSize) -> Option<Vec<u32>> {
+    let &[_, second, third, fourth] = known? else { return None };
+    let fits = |fixed: Option<u32>, size: u32| fixed.is_none_or(|fixed| fixed == size);
+    let mut squares = [(second, [third, fourth], true), (fourth, [second, third], false)];
+    squares.sort_by_key(|(channels, ..)| channels.is_none());
+    squares.into_iter().find_map(|(channels, sides, first)| {
+        let side = sides[0].or(sides[1]).or(image.side)?;
+        let channels = match (channels, image.channels) {
+            (Some(fixed), Some(has)) if fixed != has => return None,
+            (fixed, has) => fixed.or(has)?,
+        };
+        let shape = if first { [1, channels, side, side] } else { [1, side, side, channels] };
+        sides.iter().all(|fixed| fits(*fixed, side)).then(|| shape.to_vec())
+    })
+}
+
 /// Reads a file of weights whose metadata has the structure.
 fn of_weights(bytes: &[u8]) -> anyhow::Result<Read> {
     let (weights, metadata) = safetensors::read(bytes)?;
@@ -125,4 +153,30 @@ fn of_weights(bytes: &[u8]) -> anyhow::Result<Read> {
     let outputs = graph.outputs().iter().copied().map(port).collect();
     let classes = safetensors::class_names(&metadata);
     Ok(Read { inputs, outputs, classes, weights, graph })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_sizes_are_those_of_the_studys_images() {
+        let image = ImageSize { channels: Some(3), side: Some(32) };
+        let shape = |known: &[u32]| {
+            let known: Vec<Option<u32>> =
+                known.iter().map(|size| (*size > 0).then_some(*size)).collect();
+            of_images(Some(&known), image)
+        };
+        assert_eq!(shape(&[0, 3, 0, 0]), Some(vec![1, 3, 32, 32]));
+        assert_eq!(shape(&[0, 0, 0, 3]), Some(vec![1, 32, 32, 3]));
+        assert_eq!(shape(&[0, 0, 0, 0]), Some(vec![1, 3, 32, 32]));
+        assert_eq!(shape(&[8, 3, 48, 0]), Some(vec![1, 3, 48, 48]));
+        // Not square, of other channels, and no images.
+        for none in [&[1, 3, 0, 0][..2], &[1, 1, 0, 0], &[0, 3, 0, 0, 0]] {
+            assert_eq!(shape(none), None, "{none:?}");
+        }
+        let unknown = ImageSize { side: None, ..image };
+        assert_eq!(of_images(Some(&[None, Some(3), None, None]), unknown), None);
+        assert_eq!(of_images(None, image), None);
+    }
 }

@@ -1,10 +1,10 @@
-//! Submits a study file to a coordinator, with the weights of its teacher and the network that it
-//! is about.
+//! Submits a study file to a coordinator, with the weights of its teacher and the networks that it
+//! names.
 
 use std::path::{Path, PathBuf};
 
 use edgesmith_common::StudySpec;
-use edgesmith_common::spec::{SpecErrors, TeacherSource};
+use edgesmith_common::spec::{ModelFiles, NamedModel, SpecErrors, TeacherSource};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
 use edgesmith_proto::v1;
@@ -20,20 +20,33 @@ const MANY_MISTAKES: usize = 20;
 /// Largest size of a file of weights, bytes.
 pub const MAX_WEIGHTS: u64 = 4 << 30;
 
-/// Reads and checks a study file, with the network that it names. A byte-order mark is left out.
+/// Reads and checks a study file, with the networks that it names. A byte-order mark is left out.
 pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
-    read_with_network(file).map(|(spec, _)| spec)
+    read_with_networks(file).map(|(spec, _)| spec)
 }
 
-fn read_with_network(file: &Path) -> anyhow::Result<(StudySpec, Option<Network>)> {
+/// The networks that a study names.
+#[derive(Default)]
+struct Networks {
+    space: Option<Network>,
+    teacher: Option<Network>,
+}
+
+fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
     let text = files::read_text(file, MAX_STUDY)
         .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
-    let network = match StudySpec::model_path(&text) {
-        Some(path) => Some(Network::read(&beside(file, &path))?),
-        None => None,
+    let named = StudySpec::named_models(&text);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let read = |named: Option<NamedModel>, table: &str| {
+        named.map(|named| Network::read(&named, folder, table)).transpose()
     };
-    let model = network.as_ref().map(|network| &network.file);
-    let spec = StudySpec::parse_with_model(&text, model).map_err(|errors| {
+    let networks =
+        Networks { space: read(named.space, "space")?, teacher: read(named.teacher, "teacher")? };
+    let files = ModelFiles {
+        space: networks.space.as_ref().map(|network| &network.file),
+        teacher: networks.teacher.as_ref().map(|network| &network.file),
+    };
+    let spec = StudySpec::parse_with_models(&text, files).map_err(|errors| {
         if is_no_toml(&text, &errors) {
             let (file, first) = (file.display(), &errors.listed[0]);
             return invalid(format!(
@@ -47,7 +60,7 @@ fn read_with_network(file: &Path) -> anyhow::Result<(StudySpec, Option<Network>)
         let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
         invalid(format!("{} has {count} mistake{s}:{}", file.display(), lines.concat()))
     })?;
-    Ok((spec, network))
+    Ok((spec, networks))
 }
 
 /// The path of a file that a study file names.
@@ -70,14 +83,14 @@ pub struct Submission {
     pub spec: StudySpec,
     /// The teacher's weights, if the study names a file.
     teacher_weights: Option<Vec<u8>>,
-    /// The network, if the study names one.
-    network: Option<Network>,
+    /// The networks that the study names.
+    networks: Networks,
 }
 
 impl Submission {
-    /// Reads a study file, the network and the teacher's weights that it names.
+    /// Reads a study file, the networks and the teacher's weights that it names.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
-        let (spec, network) = read_with_network(file)?;
+        let (spec, networks) = read_with_networks(file)?;
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let teacher_weights =
             match teacher.map(|teacher| &teacher.source) {
@@ -89,7 +102,7 @@ impl Submission {
                 }
                 _ => None,
             };
-        Ok(Self { spec, teacher_weights, network })
+        Ok(Self { spec, teacher_weights, networks })
     }
 
     /// Sends it to the coordinator.
@@ -104,16 +117,16 @@ impl Submission {
             }
             None => Vec::new(),
         };
-        let model = match self.network {
-            Some(Network { file, weights }) => {
-                let uploaded = artifacts::upload(&mut coordinator.artifacts(), weights).await;
-                uploaded.map_err(from_status)?;
-                file.to_text()
-            }
-            None => String::new(),
+        let send = async |network: Option<Network>| -> anyhow::Result<String> {
+            let Some(Network { file, weights }) = network else { return Ok(String::new()) };
+            let uploaded = artifacts::upload(&mut coordinator.artifacts(), weights).await;
+            uploaded.map_err(from_status)?;
+            Ok(file.to_text())
         };
+        let model = send(self.networks.space).await?;
+        let teacher_model = send(self.networks.teacher).await?;
         let spec_toml = self.spec.source().to_owned();
-        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights, model };
+        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights, model, teacher_model };
         Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
     }
 }

@@ -317,6 +317,10 @@ fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
                 format!("{}, trained for {epochs} epochs", teacher.architecture)
             }
             TeacherSource::Itself => "the network itself, as it is".to_owned(),
+            TeacherSource::Network(model) => {
+                let layers = model.file.network.nodes().len();
+                format!("{}, {layers} layers, as it is, {}", model.path, teacher.architecture)
+            }
             TeacherSource::File { path } => format!("{}, from {path}", teacher.architecture),
         },
         None => "none".to_owned(),

@@ -59,9 +59,14 @@ fn compare(path: &mut Vec<String>, a: &Value, b: &Value, found: &mut Vec<Differe
         return;
     }
     // A network is compared as a whole.
-    if *path == ["work", "train", "model", "file"] {
+    let of_model = match &path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["work", "train", "model", "file"] => Some("space.model"),
+        ["work", "train", "teacher", "source", "network", "file"] => Some("teacher.model"),
+        _ => None,
+    };
+    if let Some(name) = of_model {
         let hash = |file: &Value| text(file.get("weights").unwrap_or(&Value::Null));
-        let field = "the network of space.model".to_owned();
+        let field = format!("the network of {name}");
         let (before, after) = (hash(a), hash(b));
         let same = before == after;
         let other = if same { "another structure".to_owned() } else { after };
@@ -121,6 +126,10 @@ fn field(path: &[String]) -> String {
         ["work", "train", "teacher", "source", "file", "path"] => {
             parts.truncate(3);
             parts.push("weights");
+        }
+        ["work", "train", "teacher", "source", "network", "path"] => {
+            parts.truncate(3);
+            parts.push("model");
         }
         // The name of a variant is not a part of the field.
         ["work", "train", "teacher" | "data", "source", _, _, ..] => drop(parts.drain(3..5)),

@@ -27,7 +27,10 @@ pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use difference::Difference;
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
-pub use model::{MAX_MODEL_BYTES, ModelFile, ModelSpec, Pixels, PortName};
+pub use model::{
+    ImageSize, MAX_MODEL_BYTES, ModelFile, ModelFiles, ModelSpec, NamedModel, NamedModels, Pixels,
+    PortName, TeacherModel,
+};
 pub use parse::{MAX_STUDY_BYTES, MAX_TRIALS};
 pub use resolved::ResolvedError;
 pub use screening::{Proxy, ScreeningSpec};
@@ -84,6 +87,16 @@ impl StudySpec {
     /// The user's network; `None` if the study is not about one.
     pub fn model(&self) -> Option<&ModelSpec> {
         self.training()?.model.as_deref()
+    }
+
+    /// The network that teaches, if it was read from a file of its own.
+    pub fn teacher_model(&self) -> Option<&TeacherModel> {
+        match &self.training()?.teacher.as_ref()?.source {
+            TeacherSource::Network(model) => Some(model),
+            TeacherSource::Train { .. } | TeacherSource::Itself | TeacherSource::File { .. } => {
+                None
+            }
+        }
     }
 
     /// The figures that objectives and constraints are on, each once, in order of mention.
@@ -276,6 +289,17 @@ pub enum DataSource {
 }
 
 impl DataSource {
+    /// The side of its images in pixels, if they are squares of a side that is known without
+    /// reading them.
+    pub fn side(&self) -> Option<u32> {
+        match self {
+            DataSource::Digits => Some(8),
+            DataSource::Cifar10 { .. } => Some(32),
+            DataSource::ImageFolder { side, .. } => Some(*side),
+            DataSource::Idx { .. } => None,
+        }
+    }
+
     /// The files and directories that it names, as written in the study file.
     pub fn paths(&self) -> Vec<&str> {
         match self {
@@ -399,8 +423,8 @@ pub struct Augmentation {
 /// The teacher of a study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeacherSpec {
-    /// Its network: the largest of the space, a given one, or the user's network. Resolved by the
-    /// parser.
+    /// Its network: the largest of the space, a given one, the user's network, or another one from
+    /// a file. Resolved by the parser.
     pub architecture: Design,
     /// Where its weights come from.
     pub source: TeacherSource,
@@ -416,6 +440,8 @@ pub enum TeacherSource {
     },
     /// The user's network with its own weights, not trained further.
     Itself,
+    /// Another network with its own weights, not trained further.
+    Network(Box<TeacherModel>),
     /// A safetensors file on the submitter's machine, uploaded with the study.
     File {
         /// The path as the user wrote it, relative to the study file.

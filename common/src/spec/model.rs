@@ -7,7 +7,7 @@
 
 use edgesmith_graph::Graph;
 use edgesmith_search_space::{
-    BlockOption, DataShape, Design, Further, Head, ModelDefinition, ModelSpace,
+    BlockOption, DataShape, Design, Further, Head, ModelDefinition, ModelSpace, Variant,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,55 @@ pub struct ModelSpec {
     pub head_epochs: u32,
 }
 
+/// A network that teaches as it is, from a file of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeacherModel {
+    /// The file as the user wrote it, relative to the study file.
+    pub path: String,
+    /// What travels with the study.
+    pub file: ModelFile,
+    /// The numbers that the network reads for a pixel.
+    pub pixels: Pixels,
+    /// Side of the images that it reads, in pixels; `None`: the size that it has.
+    pub resolution: Option<u32>,
+}
+
+/// The networks that come with a study file; `None` where it names none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelFiles<'a> {
+    /// That of `space.model`.
+    pub space: Option<&'a ModelFile>,
+    /// That of `teacher.model`.
+    pub teacher: Option<&'a ModelFile>,
+}
+
+/// The networks that a study file names, before they are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamedModels {
+    /// `space.model`.
+    pub space: Option<NamedModel>,
+    /// `teacher.model`.
+    pub teacher: Option<NamedModel>,
+}
+
+/// A network that a study file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedModel {
+    /// As written there.
+    pub path: String,
+    /// The images that it gets, where it reads any size.
+    pub image: ImageSize,
+}
+
+/// The size of images, as far as a study file says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImageSize {
+    /// Channels.
+    pub channels: Option<u32>,
+    /// Side of a square, in pixels.
+    pub side: Option<u32>,
+}
+
 /// How a network reads pixels: `(byte / 255 - mean) / std`, channel by channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
@@ -107,14 +156,11 @@ pub fn read_model_space(
     let before = m.count();
     let mut places =
         places_of(&table, &["model", "head", "resolution", "width", "blocks", "train"]);
-    let span = table.span_of("model");
     let path: Option<String> = table.required("model", m);
     if path.is_some() && file.is_none() {
-        let text = "the network was not sent with the study; submit it with a program that reads \
-                    networks";
-        m.add(&span, table.path("model"), text);
+        not_sent(&table, m);
     }
-    let pixels = read_pixels(&mut table, data, m);
+    let pixels = read_pixels(&mut table, data, true, m);
     let head = table.parsed("head", m).unwrap_or(Head::Kept);
     let head_span = table.span_of("head_epochs");
     let head_epochs = table.within("head_epochs", 0, (0, 100_000), m);
@@ -147,10 +193,81 @@ pub fn read_model_space(
     }
 }
 
+fn not_sent(table: &Table, m: &mut Mistakes) {
+    let text = "the network was not sent with the study; submit it with a program that reads \
+                networks";
+    m.add(&table.span_of("model"), table.path("model"), text);
+}
+
+/// Reads a teacher from a file of its own: `model`, and the fields that belong to it. `None` if
+/// there is none, or it has mistakes.
+pub fn read_teacher_model(
+    table: &mut Table,
+    data: DataShape,
+    file: Option<&ModelFile>,
+    m: &mut Mistakes,
+) -> Option<(Design, TeacherModel)> {
+    let path: Option<String> = table.optional("model", m);
+    let pixels = read_pixels(table, data, path.is_some(), m);
+    let rule = |side: u32| match side {
+        1..=4096 => Ok(side),
+        side => Err(format!("{side} is out of range; use 1 to 4096")),
+    };
+    let resolution = table.obeying("resolution", m, rule);
+    if !table.knew("model") {
+        for name in ["pixels", "mean", "std", "resolution"].into_iter().filter(|n| table.knew(n)) {
+            let text = "is only for a teacher from a file of its own; name it as model, or leave \
+                        this out";
+            m.add(&table.span_of(name), table.path(name), text);
+        }
+        return None;
+    }
+    for (name, why) in [
+        ("architecture", "the network says it itself"),
+        ("weights", "the network has its own"),
+        ("epochs", "the network teaches as it is"),
+    ] {
+        if table.knew(name) {
+            m.add(&table.span_of(name), table.path(name), format!("{why}; leave it out"));
+        }
+    }
+    let path = path?;
+    let Some(file) = file else {
+        not_sent(table, m);
+        return None;
+    };
+    let gives = file.network.output().channels();
+    if gives != data.classes {
+        let have = data.classes;
+        let text = format!(
+            "it gives {gives} classes, but the data have {have}; a teacher has those of the data"
+        );
+        m.refuse(&table.span_of("model"), table.path("model"), text);
+        return None;
+    }
+    let (network, weights) = (file.network.clone(), *file.weights.as_bytes());
+    match Variant::alone(network, weights, resolution, data) {
+        Ok(alone) => {
+            let model = TeacherModel { path, file: file.clone(), pixels: pixels?, resolution };
+            Some((Design::Model(alone), model))
+        }
+        Err(error) => {
+            m.refuse(&table.span_of(&error.field), table.path(&error.field), error.message);
+            None
+        }
+    }
+}
+
 /// Names of pixel ranges in study files.
 const RANGES: [&str; 2] = ["raw", "unit"];
 
-fn read_pixels(table: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<Pixels> {
+/// Reads `pixels`, or `mean` and `std`. It is a mistake if they are `needed` and not there.
+fn read_pixels(
+    table: &mut Table,
+    data: DataShape,
+    needed: bool,
+    m: &mut Mistakes,
+) -> Option<Pixels> {
     let channels = data.channels as usize;
     let span = table.span_of("pixels");
     let known = |name: String| match name.as_str() {
@@ -187,7 +304,7 @@ fn read_pixels(table: &mut Table, data: DataShape, m: &mut Mistakes) -> Option<P
         }
         (false, Some(mean), Some(std)) => (m.count() == before).then_some(Pixels { mean, std }),
         (false, ..) => {
-            if has != [false, false] || m.count() == before {
+            if needed && (has != [false, false] || m.count() == before) {
                 let text = "is missing; say what the network reads for a pixel: mean and std (of \
                             pixel / 255, as it was trained), or pixels = \"raw\" (0 to 255) or \
                             \"unit\" (0 to 1)";
@@ -235,16 +352,28 @@ mean = [0.5, 0.4, 0.3]
 std = [0.2, 0.2, 0.2]
 "#;
 
+    fn parse_files(
+        text: &str,
+        space: &ModelFile,
+        teacher: Option<&ModelFile>,
+    ) -> Result<StudySpec, crate::spec::SpecErrors> {
+        StudySpec::parse_with_models(text, ModelFiles { space: Some(space), teacher })
+    }
+
     fn parse(text: &str) -> Result<StudySpec, String> {
-        StudySpec::parse_with_model(text, Some(&network())).map_err(|errors| errors.to_string())
+        parse_files(text, &network(), None).map_err(|errors| errors.to_string())
     }
 
     #[test]
     fn the_network_teaches_itself_and_the_file_is_named() {
         let spec = parse(STUDY).unwrap();
-        assert_eq!(StudySpec::model_path(STUDY).as_deref(), Some("net.onnx"));
-        assert_eq!(StudySpec::model_path("space.kind = \"staged\"\nspace.model = \"x\""), None);
-        assert_eq!(StudySpec::model_path("not a study"), None);
+        let named = StudySpec::named_models(STUDY);
+        let image = ImageSize { channels: Some(3), side: Some(32) };
+        assert_eq!(named.space, Some(NamedModel { path: "net.onnx".to_owned(), image }));
+        assert_eq!(named.teacher, None);
+        for none in ["space.kind = \"staged\"\nspace.model = \"x\"", "not a study"] {
+            assert_eq!(StudySpec::named_models(none), NamedModels::default());
+        }
         let work = spec.training().unwrap();
         let (teacher, model) = (work.teacher.as_ref().unwrap(), spec.model().unwrap());
         assert_eq!(teacher.source, TeacherSource::Itself);
@@ -285,12 +414,61 @@ std = [0.2, 0.2, 0.2]
     fn another_network_is_one_difference() {
         let spec = parse(STUDY).unwrap();
         let other = ModelFile { weights: ArtifactHash::of(b"others"), ..network() };
-        let other = StudySpec::parse_with_model(STUDY, Some(&other)).unwrap();
+        let other = parse_files(STUDY, &other, None).unwrap();
         let [difference] = &spec.differences(&other)[..] else { panic!("one difference") };
         assert_eq!(difference.field, "the network of space.model");
         let wider = parse(&STUDY.replace("[space]", "[space]\nwidth = [1.0, 0.5]")).unwrap();
         let found: Vec<String> = spec.differences(&wider).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["space.width: [1.0] -> [1.0,0.5]"]);
+    }
+
+    /// [`STUDY`] with a teacher from a file of its own.
+    fn taught(fields: &str) -> String {
+        format!("teacher = {{ model = \"big.onnx\", {fields} }}{STUDY}")
+    }
+
+    #[test]
+    fn another_network_teaches_at_its_own_size_and_pixels() {
+        let text = taught("pixels = \"raw\", resolution = 16");
+        let spec = parse_files(&text, &network(), Some(&network())).unwrap();
+        let teacher = spec.training().unwrap().teacher.as_ref().unwrap();
+        let Design::Model(variant) = &teacher.architecture else { panic!("a network") };
+        assert_eq!((variant.resolution, variant.trained), (16, false));
+        let model = spec.teacher_model().unwrap();
+        assert_eq!((model.path.as_str(), model.pixels.std[0]), ("big.onnx", 1.0 / 255.0));
+        assert_eq!(StudySpec::from_resolved(&spec.to_resolved()).unwrap(), spec);
+        let named = StudySpec::named_models(&text);
+        assert_eq!(named.teacher.unwrap().image.side, Some(16));
+        assert_eq!(named.space.unwrap().image.side, Some(32));
+
+        let other = ModelFile { weights: ArtifactHash::of(b"others"), ..network() };
+        let other = parse_files(&text, &network(), Some(&other)).unwrap();
+        let [difference] = &spec.differences(&other)[..] else { panic!("one difference") };
+        assert_eq!(difference.field, "the network of teacher.model");
+    }
+
+    #[test]
+    fn mistakes_about_a_teacher_are_told_with_the_mend() {
+        for (fields, said) in [
+            ("", "teacher.pixels: is missing; say what the network reads"),
+            ("pixels = \"raw\", epochs = 3", "teacher.epochs: the network teaches as it is; leave"),
+            ("pixels = \"raw\", weights = \"w\"", "teacher.weights: the network has its own"),
+            ("pixels = \"raw\", architecture = \"largest\"", "teacher.architecture: the network"),
+            ("pixels = \"raw\", resolution = 9999", "9999 is out of range; use 1 to 4096"),
+            ("mean = 0.5, std = 1.0", "has 1 numbers; give one for each of 3 channels"),
+        ] {
+            let error = parse_files(&taught(fields), &network(), Some(&network())).unwrap_err();
+            assert!(error.to_string().contains(said), "{fields}: {error}");
+        }
+        let text = taught("pixels = \"raw\"").replace("classes = 5", "classes = 6");
+        let text = text.replace("[space]", "[space]\nhead = \"new\"");
+        let error = parse_files(&text, &network(), Some(&network())).unwrap_err().to_string();
+        assert!(error.contains("it gives 5 classes, but the data have 6; a teacher"), "{error}");
+        let error = parse_files(&taught("pixels = \"raw\""), &network(), None).unwrap_err();
+        assert!(error.to_string().contains("teacher.model: the network was not sent"), "{error}");
+        let alone = format!("teacher = {{ epochs = 3, pixels = \"raw\" }}{STUDY}");
+        let error = parse(&alone).unwrap_err();
+        assert!(error.contains("is only for a teacher from a file of its own"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use toml::de::DeTable;
 
 use super::algorithm::read_algorithm;
 use super::fidelity::read_fidelity;
-use super::model::{ModelFile, teacher_itself};
+use super::model::{
+    ImageSize, ModelFile, ModelFiles, NamedModel, NamedModels, read_teacher_model, teacher_itself,
+};
 use super::reader::{Mistakes, Table};
 use super::resolved::check_usable;
 use super::screening::read_screening;
@@ -42,15 +44,15 @@ impl StudySpec {
     /// # Errors
     /// If the text is larger than [`MAX_STUDY_BYTES`], or else the mistakes of the file, up to 100.
     pub fn parse(text: &str) -> Result<Self, SpecErrors> {
-        Self::parse_with_model(text, None)
+        Self::parse_with_models(text, ModelFiles::default())
     }
 
-    /// Parses and checks a study file, and the network that comes with it. A study that names no
+    /// Parses and checks a study file, and the networks that come with it. A study that names no
     /// network leaves it unread.
     ///
     /// # Errors
     /// See [`StudySpec::parse`]. A study that names a network needs it.
-    pub fn parse_with_model(text: &str, model: Option<&ModelFile>) -> Result<Self, SpecErrors> {
+    pub fn parse_with_models(text: &str, files: ModelFiles<'_>) -> Result<Self, SpecErrors> {
         if text.len() > MAX_STUDY_BYTES {
             let message =
                 format!("has {} bytes; a study file has at most {MAX_STUDY_BYTES}", text.len());
@@ -60,16 +62,37 @@ impl StudySpec {
                 more: 0,
             });
         }
-        Self::read(text, model, Mistakes::new(text))
+        Self::read(text, files, Mistakes::new(text))
     }
 
-    /// The file of the network that a study names, as written there. `None` if it names none, or is
-    /// no study file.
-    pub fn model_path(text: &str) -> Option<String> {
-        let root: toml::Table = text.parse().ok()?;
-        let space = root.get("space")?;
-        let is_model = space.get("kind")?.as_str()? == "model";
-        is_model.then(|| space.get("model")?.as_str().map(str::to_owned)).flatten()
+    /// The networks that a study names, which have to be read before it is parsed. None if it is no
+    /// study file.
+    pub fn named_models(text: &str) -> NamedModels {
+        let Ok(root) = text.parse::<toml::Table>() else { return NamedModels::default() };
+        // What is wrong with the data is said when the study is parsed.
+        let (fields, _) = DeTable::parse_recoverable(text);
+        let data = read_data(&mut Table::root(fields), &mut Mistakes::new(text));
+        let (channels, side) =
+            data.map_or((None, None), |(data, shape)| (Some(shape.channels), data.source.side()));
+        let named = |table: &toml::Table| {
+            let resolution = table.get("resolution");
+            let sides = match resolution {
+                Some(toml::Value::Array(sides)) => &sides[..],
+                Some(side) => std::slice::from_ref(side),
+                None => &[],
+            };
+            let sides = sides.iter().filter_map(|side| u32::try_from(side.as_integer()?).ok());
+            let image = ImageSize { channels, side: sides.max().or(side) };
+            Some(NamedModel { path: table.get("model")?.as_str()?.to_owned(), image })
+        };
+        let table = |name: &str| root.get(name)?.as_table();
+        let is_model = |space: &&toml::Table| {
+            space.get("kind").is_some_and(|kind| kind.as_str() == Some("model"))
+        };
+        NamedModels {
+            space: table("space").filter(is_model).and_then(named),
+            teacher: table("teacher").and_then(named),
+        }
     }
 
     /// Reads the file of a study that was accepted before. Rules that were added since then are not
@@ -80,16 +103,13 @@ impl StudySpec {
     /// worked with. The study is never changed.
     pub fn parse_accepted(text: &str) -> Result<Self, SpecErrors> {
         Self::parse(text).or_else(|errors| {
-            let accepted = Self::read(text, None, Mistakes::of_accepted(text)).ok();
+            let files = ModelFiles::default();
+            let accepted = Self::read(text, files, Mistakes::of_accepted(text)).ok();
             accepted.filter(|spec| check_usable(spec).is_ok()).ok_or(errors)
         })
     }
 
-    fn read(
-        text: &str,
-        model: Option<&ModelFile>,
-        mut mistakes: Mistakes,
-    ) -> Result<Self, SpecErrors> {
+    fn read(text: &str, files: ModelFiles<'_>, mut mistakes: Mistakes) -> Result<Self, SpecErrors> {
         let (root, syntax) = DeTable::parse_recoverable(text);
         for error in &syntax {
             let span = error.span().unwrap_or(0..0);
@@ -110,7 +130,7 @@ impl StudySpec {
             read_table(&mut root, &objectives, m)
                 .map(|(table, fidelity)| (Workload::Table(table), fidelity))
         } else {
-            read_train_work(&mut root, model, m)
+            read_train_work(&mut root, files, m)
                 .map(|(work, fidelity)| (Workload::Train(Box::new(work)), fidelity))
         };
         let networks = match &work {
@@ -153,15 +173,15 @@ impl StudySpec {
 
 fn read_train_work(
     root: &mut Table,
-    file: Option<&ModelFile>,
+    files: ModelFiles<'_>,
     m: &mut Mistakes,
 ) -> Option<(TrainWork, Option<FidelitySpec>)> {
     let data = read_data(root, m);
     let shape = data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
-    let (space, model) = read_space(root, shape, file, m).unzip();
+    let (space, model) = read_space(root, shape, files.space, m).unzip();
     let training = read_training(root, m);
     let fidelity = read_fidelity(root, training.epochs, m);
-    let mut teacher = read_teacher(root, space.as_ref(), m);
+    let mut teacher = read_teacher(root, space.as_ref(), (shape, files.teacher), m);
     if let Some(NetworkSpace::Model(space)) = &space {
         check::no_inheritance(root, &training, m);
         if !root.knew("teacher") {
@@ -532,6 +552,7 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
 fn read_teacher(
     root: &mut Table,
     space: Option<&NetworkSpace>,
+    (data, file): (DataShape, Option<&ModelFile>),
     m: &mut Mistakes,
 ) -> Option<TeacherSpec> {
     let mut table = root.table("teacher", m)?;
@@ -547,7 +568,13 @@ fn read_teacher(
             "a teacher is given or trained; leave out weights or epochs",
         );
     }
+    let model = read_teacher_model(&mut table, data, file, m);
+    let is_model = table.knew("model");
     table.finish(m);
+    if is_model {
+        let (architecture, model) = model?;
+        return Some(TeacherSpec { architecture, source: TeacherSource::Network(Box::new(model)) });
+    }
     let source = match path {
         Some(path) => TeacherSource::File { path },
         None => TeacherSource::Train { epochs },

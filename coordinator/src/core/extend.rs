@@ -71,8 +71,10 @@ impl Turn<'_> {
     ) -> Result<Again, Refusal> {
         let name = &spec.name;
         let there = &self.core.studies[name];
-        // The network comes with the file, and is not in its text.
-        let same = there.spec.source() == spec.source() && there.spec.model() == spec.model();
+        // Networks come with the file, and are not in its text.
+        let same = there.spec.source() == spec.source()
+            && there.spec.model() == spec.model()
+            && there.spec.teacher_model() == spec.teacher_model();
         let mut differences = if same { Vec::new() } else { there.as_filed().differences(spec) };
         if there.teacher_weights != teacher_weights {
             let field = "the bytes of teacher.weights".to_owned();

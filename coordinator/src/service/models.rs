@@ -1,9 +1,10 @@
-//! Checks the network that comes with a study: its structure is in the request, and its numbers are
-//! an artifact that was uploaded before.
+//! Checks the networks that come with a study: their structure is in the request, and their numbers
+//! are artifacts that were uploaded before.
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::{ArtifactHash, StudySpec, spec::ModelFile};
+use edgesmith_common::spec::{MAX_MODEL_BYTES, ModelFile, ModelFiles};
+use edgesmith_common::{ArtifactHash, StudySpec};
 use edgesmith_graph::Graph;
 use serde::Deserialize;
 use tonic::Status;
@@ -14,24 +15,43 @@ use crate::store::ArtifactStore;
 /// Largest header of a file of weights, bytes.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// The study of this file, with the network in `model`; empty if none was sent.
+/// The study of this file, with the networks of the space and of the teacher in `models`; empty
+/// where none was sent.
 ///
 /// # Errors
-/// If the file has mistakes, the network is not the one that it names, or its weights were not
+/// If the file has mistakes, the networks are not those that it names, or their weights were not
 /// uploaded or are others.
-pub fn study(text: &str, model: &str, artifacts: &ArtifactStore) -> Result<StudySpec, Status> {
+pub fn study(
+    text: &str,
+    models: [&str; 2],
+    artifacts: &ArtifactStore,
+) -> Result<StudySpec, Status> {
     let invalid = |text: String| Status::invalid_argument(text);
-    let file = match model {
-        "" => None,
-        model => Some(ModelFile::from_text(model).map_err(invalid)?),
+    let bytes: usize = models.iter().map(|model| model.len()).sum();
+    if bytes > MAX_MODEL_BYTES {
+        return Err(invalid(format!(
+            "the structures of the study's networks have {bytes} bytes; together at most \
+             {MAX_MODEL_BYTES} are allowed"
+        )));
+    }
+    let read = |model: &str| match model {
+        "" => Ok(None),
+        model => ModelFile::from_text(model).map(Some).map_err(invalid),
     };
-    let spec = StudySpec::parse_with_model(text, file.as_ref()).map_err(|e| status::of_spec(&e))?;
-    let named = spec.training().and_then(|work| work.model.as_ref());
-    match (named, &file) {
-        (Some(model), _) => weights(artifacts, model.file.weights, &model.file.network)?,
-        (None, None) => {}
-        (None, Some(_)) => {
-            return Err(invalid("a network was sent, but the study names none".to_owned()));
+    let (space, teacher) = (read(models[0])?, read(models[1])?);
+    let files = ModelFiles { space: space.as_ref(), teacher: teacher.as_ref() };
+    let spec = StudySpec::parse_with_models(text, files).map_err(|e| status::of_spec(&e))?;
+    let named = spec.model().map(|model| &model.file);
+    let teaching = spec.teacher_model().map(|model| &model.file);
+    for (named, sent, what) in
+        [(named, &space, "a network"), (teaching, &teacher, "a network that teaches")]
+    {
+        match (named, sent) {
+            (Some(file), _) => weights(artifacts, file.weights, &file.network)?,
+            (None, None) => {}
+            (None, Some(_)) => {
+                return Err(invalid(format!("{what} was sent, but the study names none")));
+            }
         }
     }
     Ok(spec)
@@ -158,11 +178,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
         let good = store.put(&file("w", &[10, 1, 3, 3])).unwrap();
-        let spec = study(STUDY, &sent(good), &store).unwrap();
+        let spec = study(STUDY, [&sent(good), ""], &store).unwrap();
         assert_eq!(spec.training().unwrap().model.as_ref().unwrap().file.weights, good);
         assert_eq!(StudySpec::from_resolved(&spec.to_resolved()).unwrap(), spec);
 
-        let refused = |text: &str, model: &str| study(text, model, &store).unwrap_err();
+        let refused = |text: &str, model: &str| study(text, [model, ""], &store).unwrap_err();
         let said = |error: Status| error.message().to_owned();
         let absent = refused(STUDY, &sent(ArtifactHash::of(b"x")));
         assert_eq!(absent.code(), tonic::Code::FailedPrecondition);
@@ -185,5 +205,34 @@ mod tests {
         );
         assert!(said(refused(&staged, &sent(good))).contains("the study names none"));
         assert!(said(refused(STUDY, "{}")).contains("not the structure of a network"));
+    }
+
+    #[test]
+    fn a_network_that_teaches_is_taken_with_its_weights_and_refused_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let good = store.put(&file("w", &[10, 1, 3, 3])).unwrap();
+        let staged = STUDY.replace(
+            "kind = \"model\", model = \"net.onnx\", pixels = \"unit\"",
+            "resolution = 8, stem_width = 8, stages = [{ width = 8 }]",
+        );
+        let taught = format!("{staged}teacher = {{ model = \"big.onnx\", pixels = \"raw\" }}\n");
+        let taught = taught.replace("space = ", "recipe.alpha = 0.5\nspace = ");
+        let spec = study(&taught, ["", &sent(good)], &store).unwrap();
+        assert_eq!(spec.teacher_model().unwrap().file.weights, good);
+        let refused = |text: &str, models: [&str; 2]| {
+            study(text, models, &store).unwrap_err().message().to_owned()
+        };
+        let absent = sent(ArtifactHash::of(b"x"));
+        for (text, models, said) in [
+            (&taught, ["", &absent], "were not uploaded"),
+            (&taught, ["", ""], "teacher.model: the network was not sent"),
+            (&staged, ["", &sent(good)], "a network that teaches was sent, but the study names"),
+        ] {
+            let error = refused(text, models);
+            assert!(error.contains(said), "{error}");
+        }
+        let long = " ".repeat(MAX_MODEL_BYTES);
+        assert!(refused(&taught, [&sent(good), &long]).contains("together at most"));
     }
 }

@@ -111,9 +111,10 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::SubmitStudyRequest>,
     ) -> Result<Response<v1::SubmitStudyResponse>, Status> {
-        let v1::SubmitStudyRequest { spec_toml, teacher_weights, model } = request.into_inner();
+        let v1::SubmitStudyRequest { spec_toml, teacher_weights, model, teacher_model } =
+            request.into_inner();
         let artifacts = self.artifacts.clone();
-        let parse = move || models::study(&spec_toml, &model, &artifacts);
+        let parse = move || models::study(&spec_toml, [&model, &teacher_model], &artifacts);
         let spec = self.reading.work(parse).await?;
         let teacher_weights = optional_hash(&teacher_weights, "teacher_weights")
             .map_err(|e| status::of_convert(&e))?;

@@ -18,7 +18,7 @@ use crate::architecture::ParseNameError;
 use crate::staged::{Errors, check_recipe, check_recorded_recipe, choice, texts};
 use crate::{
     Candidate, Choice, CompressionRecipe, DataShape, Design, Distillation, Extent, Genotype,
-    MAX_VALUE_ELEMENTS, RecipeSpace, SpaceError,
+    MAX_VALUE_ELEMENTS, Precision, RecipeSpace, SpaceError,
 };
 
 pub use self::head::last_layer;
@@ -342,6 +342,47 @@ impl ModelSpace {
         let widths = vec![width; self.stages];
         let graph = Variant { widths, ..self.whole() }.graph().ok()?;
         Some(crate::pruned(graph, &vec![prune; self.stages]))
+    }
+}
+
+impl Variant {
+    /// A network by itself, as it is, for images of `side` × `side` pixels; with `None`, of the size
+    /// that it has.
+    ///
+    /// # Errors
+    /// What keeps it from classifying such images. The field is `model` or `resolution`.
+    pub fn alone(
+        network: Graph,
+        weights: [u8; 32],
+        side: Option<u32>,
+        data: DataShape,
+    ) -> Result<Self, SpaceError> {
+        let unusable = |side: &u32| !(1..=1 << 16).contains(side);
+        if let Some(side) = side.filter(unusable) {
+            let message = format!("{side} cannot be the side of an image");
+            return Err(SpaceError { field: "resolution".to_owned(), message });
+        }
+        let recipe = RecipeSpace {
+            prune: vec![0.0],
+            precision: vec![Precision::Fp32],
+            alpha: vec![0.0],
+            temperature: vec![1.0],
+        };
+        let definition = ModelDefinition {
+            network,
+            weights,
+            head: Head::Kept,
+            resolution: side.into_iter().collect(),
+            width: vec![1.0],
+            blocks: vec![BlockOption::Kept],
+            train: vec![Further::AsItIs],
+            recipe,
+        };
+        let space = ModelSpace::build(definition, data).map_err(|mut errors| {
+            let SpaceError { field, message } = errors.swap_remove(0);
+            SpaceError { field: field.trim_start_matches("space.").to_owned(), message }
+        })?;
+        Ok(Self { trained: false, ..space.whole() })
     }
 }
 

@@ -71,13 +71,18 @@ pub fn dataset(
     let about = key.about();
     cache.get(key, about, || {
         let (mut set, hash) = Dataset::load_with_hash(spec, shape, seed, root)?;
-        if let Some(Pixels { mean, std }) = pixels {
-            let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-            set.normalization = Normalization { mean: single(mean), std: single(std) };
+        if let Some(pixels) = pixels {
+            set.normalization = normalization(&pixels);
         }
         let bytes = set.bytes();
         Ok((Data { set, hash }, bytes))
     })
+}
+
+/// How a network from a file reads pixels, as it is computed.
+pub fn normalization(pixels: &Pixels) -> Normalization {
+    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
+    Normalization { mean: single(&pixels.mean), std: single(&pixels.std) }
 }
 
 /// Lists the files at and below a path, sorted. A file whose metadata cannot be read is left out;

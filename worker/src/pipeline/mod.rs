@@ -9,6 +9,7 @@ mod gate;
 mod inputs;
 mod run;
 mod start;
+mod teacher;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::inputs::{Data, DataKey};
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use self::start::Start;
+use self::teacher::given_network;
 use crate::export::float_model;
 use crate::inherit::inherit;
 use crate::lru::Lru;
@@ -281,24 +283,33 @@ impl Pipeline {
         let data = self.data(study)?;
         let dataset = &data.set;
         let seed = study.seed.derive(Purpose::TeacherWeights);
-        let Start { graph, weights } = self.start(study, &teacher.architecture, seed, context)?;
+        let class_names = self.class_names(study)?;
+        let Start { graph, weights } = match &teacher.source {
+            TeacherSource::Network(model) => {
+                let data = study.work.space.data();
+                given_network(model, &teacher.architecture, data, &class_names, context)?
+            }
+            TeacherSource::Train { .. } | TeacherSource::Itself | TeacherSource::File { .. } => {
+                self.start(study, &teacher.architecture, seed, context)?
+            }
+        };
         let given = match given {
             Some(hash) => Some(given_weights(&context.fetch(hash)?, &graph)?),
             None => None,
         };
         let started = Instant::now();
         let device = self.training_device()?;
-        let class_names = self.class_names(study)?;
         let (cores, busy) = (&self.cores, &busy);
         let run = Run { device, cores, study, dataset, class_names, context, busy };
-        // A teacher from another study expects images that are normalised as in that study.
-        let normalization = match &given {
-            Some((_, Some(normalization))) => normalization.clone(),
+        // A teacher from elsewhere expects images that are normalised as there.
+        let normalization = match (&given, &teacher.source) {
+            (_, TeacherSource::Network(model)) => inputs::normalization(&model.pixels),
+            (Some((_, Some(normalization))), _) => normalization.clone(),
             _ => dataset.normalization.clone(),
         };
         let trained = match (given, &teacher.source) {
             (Some((weights, _)), _) => untrained(weights),
-            (None, TeacherSource::Itself) => untrained(weights),
+            (None, TeacherSource::Itself | TeacherSource::Network(_)) => untrained(weights),
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
                 name: "epoch",
                 span: (0.0, 0.8),

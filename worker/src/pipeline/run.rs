@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use edgesmith_common::spec::{StudySpec, TrainWork};
+use edgesmith_common::spec::{StudySpec, TeacherSource, TrainWork};
 use edgesmith_common::{
     ArtifactHash, AttemptError, Donor, Figures, Metric, Purpose, Seed, Split, StudyName,
     TrialNumber,
@@ -164,8 +164,8 @@ impl Run<'_> {
     }
 
     /// The weights as a file. Its metadata has their origin, the normalisation that they expect, the
-    /// names of the classes if they have names, and the structure if it is that of a user's
-    /// network.
+    /// names of the classes if they have names, and the structure if the study is about a user's
+    /// network or has one as its teacher.
     pub fn weights_file(
         &self,
         graph: &Graph,
@@ -182,7 +182,8 @@ impl Run<'_> {
             ("training_data", self.dataset.train.hash().to_string()),
         ];
         metadata.extend(safetensors::class_names_entry(&self.class_names));
-        if self.study.work.model.is_some() {
+        let teacher = self.study.work.teacher.as_ref().map(|teacher| &teacher.source);
+        if self.study.work.model.is_some() || matches!(teacher, Some(TeacherSource::Network(_))) {
             // A pruned shuffle or slice depends on which channels are left, so the structure does
             // not follow from the candidate alone.
             metadata.push(safetensors::network_entry(graph));

@@ -59,7 +59,7 @@ fn imported(study: &Study<'_>, context: &AttemptContext) -> Result<Weights, Atte
 
 /// Orders the rows of the last layer as the data order the classes of these names. Nothing changes
 /// if one of them has no names.
-fn order_classes(
+pub fn order_classes(
     network: &Graph,
     weights: &mut Weights,
     own: &[String],

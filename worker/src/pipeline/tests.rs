@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgesmith_common::spec::ModelFile;
+use edgesmith_common::spec::{ModelFile, ModelFiles};
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::{Model, Session};
 
@@ -581,7 +581,8 @@ pixels = "unit"
         outputs: Vec::new(),
         classes: Vec::new(),
     };
-    let spec = StudySpec::parse_with_model(&text, Some(&file)).unwrap();
+    let files = ModelFiles { space: Some(&file), teacher: None };
+    let spec = StudySpec::parse_with_models(&text, files).unwrap();
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let (number, rung) = (TrialNumber(7), None);
     let (soft_targets, checkpoint, donor) = (None, None, None);
@@ -632,6 +633,84 @@ fn an_own_network_teaches_as_it_is() {
     };
     let weights = safetensors::from_bytes(&context.fetch(trained.weights).unwrap()).unwrap();
     assert_eq!(weights, given);
+}
+
+/// A study of stages with another network as its teacher, that network's file, and its weights. It
+/// reads larger images than the candidates, and names its classes.
+fn taught_by_a_network(classes: &[&str]) -> (StudySpec, ModelFile, Vec<u8>) {
+    let network = edgesmith_testing::residual_graph();
+    let weights = safetensors::to_bytes(&edgesmith_testing::random_weights(&network, 5), &[]);
+    let file = ModelFile {
+        network,
+        weights: ArtifactHash::of(&weights),
+        file: ArtifactHash::of(b"big.onnx"),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        classes: classes.iter().map(ToString::to_string).collect(),
+    };
+    let teacher = "[teacher]\nmodel = \"big.onnx\"\npixels = \"raw\"\nresolution = 16\n";
+    let text = STUDY.replace("precision = \"int8\"", "alpha = 0.5") + teacher;
+    let files = ModelFiles { space: None, teacher: Some(&file) };
+    (StudySpec::parse_with_models(&text, files).unwrap(), file, weights)
+}
+
+#[test]
+fn another_network_teaches_as_it_is_with_its_own_pixels() {
+    let (spec, file, weights) = taught_by_a_network(&[]);
+    let given = safetensors::from_bytes(&weights).unwrap();
+    let context = AttemptContext::offline(vec![weights]);
+    let (study, spec) = (spec.name.clone(), Arc::new(spec));
+    let task = TaskWork { study, spec, work: Work::TrainTeacher { weights: None }, data: None };
+    let Ok(Outcome::TeacherTrained { trained, soft_targets }) = worker().execute(task, &context)
+    else {
+        panic!("it teaches");
+    };
+    let (weights, notes) = safetensors::read(&context.fetch(trained.weights).unwrap()).unwrap();
+    assert_eq!(weights, given);
+    assert_eq!(notes["mean"], "0");
+    let graph = safetensors::network(&notes).expect("its structure is there").unwrap();
+    assert_eq!(graph.input().space(), [16, 16]);
+    let targets = SoftTargets::from_bytes(&context.fetch(soft_targets).unwrap()).unwrap();
+
+    // The logits are those of bytes at the teacher's size.
+    let data = data_of(&taught(200));
+    let image =
+        data.train.resized(16).image(0).iter().map(|byte| f32::from(*byte)).collect::<Vec<_>>();
+    let expected = edgesmith_testing::reference(&graph, &weights, &image);
+    let size = expected.iter().fold(1.0f32, |size, logit| size.max(logit.abs()));
+    for (got, expected) in targets.of(0, 0).iter().zip(&expected) {
+        assert!((got - expected).abs() < 1e-4 * size, "{got} {expected}");
+    }
+    assert_eq!(file.network.parameters().len(), graph.parameters().len());
+}
+
+#[test]
+fn a_teacher_of_other_classes_is_refused_with_both() {
+    let own = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "x"];
+    let (spec, file, weights) = taught_by_a_network(&own);
+    let work = spec.training().unwrap();
+    let model = spec.teacher_model().unwrap();
+    let design = &work.teacher.as_ref().unwrap().architecture;
+    let context = AttemptContext::offline(vec![weights.clone()]);
+    let given =
+        |classes: &[String]| given_network(model, design, work.space.data(), classes, &context);
+    let digits: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
+    let error = given(&digits).err().unwrap();
+    assert_eq!(error.fault, Fault::Data);
+    for part in ["big.onnx are 0, 1", "8, x, but", "8, 9; give a teacher"] {
+        assert!(error.reason.contains(part), "{error}");
+    }
+    // The same ones in another order: the rows of the last layer are put in that order.
+    let mut turned = file.classes.clone();
+    turned.reverse();
+    let (same, turned) = (given(&file.classes).unwrap(), given(&turned).unwrap());
+    assert_eq!(same.weights, safetensors::from_bytes(&weights).unwrap());
+    let image = edgesmith_testing::noise(16 * 16, 4);
+    let logits = |start: &Start| edgesmith_testing::reference(&start.graph, &start.weights, &image);
+    let (mut before, after) = (logits(&same), logits(&turned));
+    before.reverse();
+    assert_eq!(before, after);
+    assert_eq!(given(&[]).unwrap().weights, same.weights);
 }
 
 #[test]

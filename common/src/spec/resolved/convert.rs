@@ -3,7 +3,7 @@
 use edgesmith_search_space::{
     Architecture, CellIdentity, CellSpace, DataShape, Design, ModelDefinition, ModelSpace,
     NetworkSpace, Operation, RecipeSpace, Skip, Space, SpaceDefinition, SpaceError, StageSpace,
-    StagedSpace,
+    StagedSpace, Variant,
 };
 
 use super::document::*;
@@ -11,7 +11,8 @@ use super::{ResolvedError, VERSION};
 use crate::spec::{
     AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, FidelityRule, FidelitySpec,
     MeasurementSpec, ModelSpec, OptimizerSpec, Pixels, PolicySpec, RewardSpec, ScreeningSpec,
-    StudySpec, TableRung, TableSpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
+    StudySpec, TableRung, TableSpec, TeacherModel, TeacherSource, TeacherSpec, TrainWork,
+    TrainingSpec, Workload,
 };
 use crate::{Bound, Constraint, Goal, Objective, Seed};
 
@@ -267,6 +268,9 @@ impl TrainDocument {
                     TeacherSource::File { path } => {
                         TeacherSourceDocument::File { path: path.clone() }
                     }
+                    TeacherSource::Network(model) => {
+                        TeacherSourceDocument::Network(Box::new(TeacherModelDocument::of(model)))
+                    }
                 },
             }),
             measurement: MeasurementDocument {
@@ -306,6 +310,9 @@ impl TrainDocument {
             }
         };
         let teacher = |teacher: TeacherDocument| {
+            if let TeacherSourceDocument::Network(model) = teacher.source {
+                return model.into_teacher(data);
+            }
             let architecture = match (teacher.architecture, &space) {
                 (Some(architecture), _) => {
                     let architecture = architecture.into_architecture()?;
@@ -325,6 +332,7 @@ impl TrainDocument {
                     TeacherSourceDocument::Train { epochs } => TeacherSource::Train { epochs },
                     TeacherSourceDocument::Itself => TeacherSource::Itself,
                     TeacherSourceDocument::File { path } => TeacherSource::File { path },
+                    TeacherSourceDocument::Network(_) => unreachable!("read above"),
                 },
             })
         };
@@ -362,6 +370,24 @@ impl TrainDocument {
             measurement: MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict },
             screening: self.screening.map(screening).transpose()?,
         })
+    }
+}
+
+impl TeacherModelDocument {
+    fn of(model: &TeacherModel) -> Self {
+        let TeacherModel { path, file, pixels: Pixels { mean, std }, resolution } = model.clone();
+        Self { path, file, mean, std, resolution }
+    }
+
+    fn into_teacher(self, data: DataShape) -> Result<TeacherSpec, ResolvedError> {
+        let Self { path, file, mean, std, resolution } = self;
+        let (network, weights) = (file.network.clone(), *file.weights.as_bytes());
+        let alone = Variant::alone(network, weights, resolution, data);
+        let alone = alone.map_err(|error| unusable("teacher", vec![error]))?;
+        let pixels = Pixels { mean, std };
+        let model = TeacherModel { path, file, pixels, resolution };
+        let source = TeacherSource::Network(Box::new(model));
+        Ok(TeacherSpec { architecture: Design::Model(alone), source })
     }
 }
 

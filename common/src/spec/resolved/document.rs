@@ -230,7 +230,7 @@ pub(super) enum OptimizerDocument {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct TeacherDocument {
-    /// Absent if it is the user's network.
+    /// Absent if it is the user's network, or one from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) architecture: Option<ArchitectureDocument>,
     pub(super) source: TeacherSourceDocument,
@@ -242,6 +242,19 @@ pub(super) enum TeacherSourceDocument {
     Train { epochs: u32 },
     Itself,
     File { path: String },
+    Network(Box<TeacherModelDocument>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TeacherModelDocument {
+    pub(super) path: String,
+    /// The network without its numbers.
+    pub(super) file: ModelFile,
+    pub(super) mean: Vec<f64>,
+    pub(super) std: Vec<f64>,
+    /// Absent: the size that the network has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resolution: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]

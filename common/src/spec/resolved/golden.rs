@@ -14,7 +14,7 @@ use edgesmith_search_space::{
 
 use super::*;
 use crate::ArtifactHash;
-use crate::spec::{AlgorithmSpec, FidelityRule, ModelFile, PortName, Proxy, Workload};
+use crate::spec::{AlgorithmSpec, FidelityRule, ModelFile, ModelFiles, PortName, Proxy, Workload};
 
 const LINES: &str = include_str!("golden.txt");
 
@@ -228,6 +228,8 @@ fn studies() -> Vec<(&'static str, String)> {
         ("model", model(5, "0.0, 0.5", whole, "")),
         ("model-variants", model(5, "0.0", variants, "")),
         ("model-headed", model(7, "0.5", headed, "teacher = { epochs = 11 }")),
+        ("teacher-network", model(5, "0.5", whole, "teacher = { model = \"big.onnx\", \
+                             mean = [0.5, 0.25, 0.125], std = [0.5, 1.0, 2.0], resolution = 16 }")),
         ("table", table("name = \"random\"", "identity = \"network\"", "budget = { trials = 5 }")),
         (
             "table-rungs",
@@ -244,7 +246,9 @@ fn studies() -> Vec<(&'static str, String)> {
 fn parsed() -> Vec<(&'static str, StudySpec)> {
     let network = network();
     let parse = |(name, text): (&'static str, String)| {
-        let spec = StudySpec::parse_with_model(&text, Some(&network))
+        let teacher = text.contains("big.onnx").then_some(&network);
+        let files = ModelFiles { space: Some(&network), teacher };
+        let spec = StudySpec::parse_with_models(&text, files)
             .unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
         (name, spec)
     };

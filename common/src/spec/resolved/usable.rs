@@ -74,7 +74,7 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         return unusable("data.validation_fraction", reason);
     }
     if let Some(model) = &work.model {
-        pixels(&model.pixels, work.space.data().channels)?;
+        pixels(&model.pixels, work.space.data().channels, ["space.mean", "space.std"])?;
     }
     not_zero("training.epochs", u64::from(work.training.epochs))?;
     not_zero("training.batch_size", u64::from(work.training.batch_size))?;
@@ -82,6 +82,9 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
     match work.teacher.as_ref().map(|teacher| &teacher.source) {
         Some(TeacherSource::Train { epochs }) => {
             not_zero("teacher.source.epochs", u64::from(*epochs))?;
+        }
+        Some(TeacherSource::Network(model)) => {
+            pixels(&model.pixels, work.space.data().channels, ["teacher.mean", "teacher.std"])?;
         }
         Some(TeacherSource::Itself | TeacherSource::File { .. }) | None => {}
     }
@@ -94,12 +97,15 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
     Ok(())
 }
 
-fn pixels(pixels: &Pixels, channels: u32) -> Result<(), ResolvedError> {
+/// `parts` are the names of the mean and of the deviation.
+fn pixels(pixels: &Pixels, channels: u32, parts: [&'static str; 2]) -> Result<(), ResolvedError> {
     let Pixels { mean, std } = pixels;
-    if mean.len() != channels as usize || std.len() != channels as usize {
-        return unusable("space.mean", "it needs a number for each channel, and so does space.std");
+    for (part, numbers) in parts.into_iter().zip([mean, std]) {
+        if numbers.len() != channels as usize {
+            return unusable(part, "it needs a number for each channel");
+        }
     }
-    std.iter().try_for_each(|std| above_zero("space.std", *std))
+    std.iter().try_for_each(|std| above_zero(parts[1], *std))
 }
 
 fn table(work: &TableSpec, has_fidelity: bool) -> Result<(), ResolvedError> {

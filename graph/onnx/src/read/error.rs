@@ -57,6 +57,8 @@ pub enum ReadError {
         input: String,
         /// The sizes as the file gives them.
         sizes: String,
+        /// Those that it fixes, by axis; `None` if it says not even how many axes there are.
+        known: Option<Vec<Option<u32>>>,
         /// A shape that could be given.
         example: String,
     },

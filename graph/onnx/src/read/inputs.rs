@@ -112,14 +112,20 @@ fn shape<'m>(
         });
         let example: Vec<String> = example.collect();
         let (sizes, example) = (sizes.join(", "), example.join(","));
-        ReadError::FreeSizes { input: name.to_owned(), sizes, example }
+        let fixed = |dim: &Dimension<'_>| match dim {
+            Dimension::Known(size) => u32::try_from(*size).ok().filter(|size| *size > 0),
+            Dimension::Named(_) | Dimension::Free => None,
+        };
+        let known = Some(said.iter().map(fixed).collect());
+        ReadError::FreeSizes { input: name.to_owned(), sizes, known, example }
     };
     let said = match (&input.dims, given) {
         (Some(said), _) => said.clone(),
         (None, Some(given)) => vec![Dimension::Free; given.len()],
         (None, None) => {
             let (sizes, example) = ("the file does not say any".to_owned(), "1,…".to_owned());
-            return Err(ReadError::FreeSizes { input: name.to_owned(), sizes, example });
+            let input = name.to_owned();
+            return Err(ReadError::FreeSizes { input, sizes, known: None, example });
         }
     };
     if said.len() > super::MAX_RANK {
