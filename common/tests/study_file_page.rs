@@ -482,6 +482,7 @@ fn network() -> ModelFile {
         inputs: vec![],
         outputs: vec![],
         classes: vec![],
+        input_scale: 1.0,
     }
 }
 

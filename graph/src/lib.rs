@@ -22,6 +22,7 @@ mod cut;
 mod document;
 mod evaluate;
 mod graph;
+mod input_scale;
 mod logits;
 mod normalization;
 mod ops;

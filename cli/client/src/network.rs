@@ -5,9 +5,9 @@ use std::path::{Component, Path};
 
 use anyhow::Context as _;
 use edgesmith_common::ArtifactHash;
-use edgesmith_common::spec::{ImageSize, ModelFile, NamedModel, PortName};
+use edgesmith_common::spec::{ImageSize, ModelFile, NamedModel, Pixels, PortName};
 use edgesmith_console::invalid;
-use edgesmith_data::files;
+use edgesmith_data::{Normalization, files};
 use edgesmith_graph::{Graph, Weights};
 use edgesmith_onnx::read::{Port, PortAxis, ReadError};
 use edgesmith_onnx::{Imported, ReadOptions};
@@ -20,8 +20,9 @@ const MAX_NETWORK: u64 = 2 << 30;
 pub struct Network {
     /// What travels with the study.
     pub file: ModelFile,
-    /// Its weights: a safetensors file.
-    pub weights: Vec<u8>,
+    weights: Weights,
+    /// What the weights read for a pixel, if the file says so.
+    pixels: Option<Normalization>,
 }
 
 /// What a file says.
@@ -31,6 +32,7 @@ struct Read {
     inputs: Vec<PortName>,
     outputs: Vec<PortName>,
     classes: Vec<String>,
+    pixels: Option<Normalization>,
 }
 
 impl Network {
@@ -53,18 +55,65 @@ impl Network {
             read.graph = graph;
         }
         read.weights.check(&read.graph).map_err(|error| failed(format!("{shown}: {error}")))?;
-        let weights = safetensors::to_bytes(&read.weights, &[]);
-        let Read { graph, inputs, outputs, classes, .. } = read;
+        let Read { graph, weights, inputs, outputs, classes, pixels } = read;
         let file = ModelFile {
             network: graph,
-            weights: ArtifactHash::of(&weights),
+            weights: ArtifactHash::of(&safetensors::to_bytes(&weights, &[])),
             file: ArtifactHash::of(&bytes),
             inputs,
             outputs,
             classes,
+            input_scale: 1.0,
         };
-        Ok(Self { file, weights })
+        Ok(Self { file, weights, pixels })
     }
+
+    /// Its weights: a safetensors file.
+    pub fn weights(&self) -> Vec<u8> {
+        safetensors::to_bytes(&self.weights, &[])
+    }
+
+    /// Lets the weights read numbers near 1 for pixels that the network reads as the study's
+    /// `table` says. The network computes the same. Without it, weights that multiply bytes are so small that the
+    /// first steps of an optimizer such as Adam, which are equally large for all weights, would
+    /// destroy them.
+    ///
+    /// # Errors
+    /// If the file says that its weights read other numbers.
+    pub fn scale_inputs(&mut self, pixels: &Pixels, table: &str) -> anyhow::Result<()> {
+        let now = match &self.pixels {
+            Some(expected) => scale_between(pixels, expected).ok_or_else(|| {
+                let Normalization { mean, std } = expected;
+                invalid(format!(
+                    "failed to use the network: its weights read (byte / 255 - mean) / std with \
+                     other numbers than the study says; write mean = {mean:?} and std = {std:?} in \
+                     [{table}], without pixels"
+                ))
+            })?,
+            None => 1.0,
+        };
+        self.file.input_scale = now;
+        let Some(parameters) = self.file.network.input_weights() else { return Ok(()) };
+        let scale = pixels.magnitude() as f32;
+        for parameter in parameters {
+            self.weights.scale(&self.file.network, parameter, scale / now);
+        }
+        self.file.input_scale = scale;
+        self.file.weights = ArtifactHash::of(&self.weights());
+        Ok(())
+    }
+}
+
+/// By which power of two the numbers of `pixels` are divided to be those of `expected`; `None` if
+/// they differ in something else. Stored numbers have the digits of fp32.
+fn scale_between(pixels: &Pixels, expected: &Normalization) -> Option<f32> {
+    let Normalization { mean, std } = expected;
+    let (first, to) = (std.first()?, pixels.std.first()?);
+    let scale = (f64::from(*first) / to).log2().round().exp2();
+    let is_near = |a: f64, b: f32| (a - f64::from(b)).abs() <= 1e-5 * a.abs().max(1e-3);
+    let same = pixels.mean.iter().zip(mean).all(|(a, b)| is_near(*a, *b))
+        && pixels.std.iter().zip(std).all(|(a, b)| is_near(a * scale, *b));
+    same.then_some(scale as f32)
 }
 
 /// Reads an ONNX file, and the files beside it that hold its tensors.
@@ -113,6 +162,7 @@ fn of_onnx(bytes: &[u8], path: &Path, image: ImageSize, table: &str) -> anyhow::
         classes: safetensors::class_names(&metadata),
         graph,
         weights,
+        pixels: None,
     })
 }
 
@@ -152,12 +202,80 @@ fn of_weights(bytes: &[u8]) -> anyhow::Result<Read> {
     let inputs = graph.inputs().map(port).collect();
     let outputs = graph.outputs().iter().copied().map(port).collect();
     let classes = safetensors::class_names(&metadata);
-    Ok(Read { inputs, outputs, classes, weights, graph })
+    let channels = graph.inputs().next().map_or(0, |input| graph.shape(input).channels() as usize);
+    let pixels = safetensors::normalization(&metadata, channels)
+        .map_err(|error| anyhow::anyhow!("its metadata {error}"))?;
+    Ok(Read { inputs, outputs, classes, pixels, weights, graph })
 }
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_graph::{Array, Conv, GraphBuilder, Place, Role, Shape};
+
     use super::*;
+
+    /// The weights of a convolution that reads images of one channel, with their structure.
+    fn file(metadata: Vec<(&'static str, String)>) -> (tempfile::TempDir, std::path::PathBuf) {
+        let mut builder = GraphBuilder::new();
+        let image = builder.input("image", Shape::new(1, &[2, 2]).unwrap()).unwrap();
+        let weight = builder.parameter("w", &[1, 1, 1, 1], Role::Weight).unwrap();
+        let bias = builder.parameter("b", &[1], Role::Bias).unwrap();
+        let conv = Conv::dense(1, 1);
+        let conv = builder.node("conv", conv, &[image], &[weight, bias], Place::default());
+        let graph = builder.finish(&[conv.unwrap()]).unwrap();
+        let mut weights = Weights::default();
+        let array =
+            |shape: &[usize], number: f32| Array { shape: shape.to_vec(), data: vec![number] };
+        weights.arrays.insert("w".to_owned(), array(&[1, 1, 1, 1], 0.004));
+        weights.arrays.insert("b".to_owned(), array(&[1], 0.5));
+        let metadata = [metadata, vec![safetensors::network_entry(&graph)]].concat();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("net.safetensors");
+        std::fs::write(&path, safetensors::to_bytes(&weights, &metadata)).unwrap();
+        (directory, path)
+    }
+
+    fn read(path: &Path) -> Network {
+        let image = ImageSize { channels: None, side: None };
+        let named = NamedModel { path: path.to_str().unwrap().to_owned(), image };
+        Network::read(&named, Path::new(""), "space").unwrap()
+    }
+
+    fn pixels(mean: f64, std: f64) -> Pixels {
+        Pixels { mean: vec![mean], std: vec![std] }
+    }
+
+    fn numbers(network: &Network) -> (f32, f32, f32) {
+        let of = |name: &str| network.weights.arrays[name].data[0];
+        assert_eq!(network.file.weights, ArtifactHash::of(&network.weights()));
+        (network.file.input_scale, of("w"), of("b"))
+    }
+
+    #[test]
+    fn weights_that_multiply_bytes_are_scaled() {
+        let (_directory, path) = file(vec![]);
+        let mut network = read(&path);
+        network.scale_inputs(&pixels(0.0, 1.0 / 255.0), "space").unwrap();
+        assert_eq!(numbers(&network), (128.0, 0.004 * 128.0, 0.5));
+        let mut network = read(&path);
+        network.scale_inputs(&pixels(0.45, 0.225), "space").unwrap();
+        assert_eq!(numbers(&network), (1.0, 0.004, 0.5));
+    }
+
+    #[test]
+    fn weights_of_a_study_read_what_they_were_trained_on() {
+        let trained = Normalization { mean: vec![0.0], std: vec![128.0 / 255.0] };
+        let entries = safetensors::normalization_entries(&trained).to_vec();
+        let (_directory, path) = file(entries);
+        let mut network = read(&path);
+        network.scale_inputs(&pixels(0.0, 1.0 / 255.0), "space").unwrap();
+        assert_eq!(numbers(&network), (128.0, 0.004, 0.5));
+        let error = network.scale_inputs(&pixels(0.45, 0.225), "space").unwrap_err().to_string();
+        assert!(error.contains("write mean = [0.0] and std = [0.5019608]"), "{error}");
+        let mut network = read(&path);
+        network.scale_inputs(&pixels(0.0, 0.5019608), "space").unwrap();
+        assert_eq!(numbers(&network), (1.0, 0.004, 0.5));
+    }
 
     #[test]
     fn free_sizes_are_those_of_the_studys_images() {

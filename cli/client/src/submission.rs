@@ -40,14 +40,27 @@ fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
     let read = |named: Option<NamedModel>, table: &str| {
         named.map(|named| Network::read(&named, folder, table)).transpose()
     };
-    let networks =
+    let mut networks =
         Networks { space: read(named.space, "space")?, teacher: read(named.teacher, "teacher")? };
+    let spec = parse(file, &text, &networks)?;
+    // Only the study file says what the networks read for a pixel.
+    if let (Some(network), Some(model)) = (&mut networks.space, spec.model()) {
+        network.scale_inputs(&model.pixels, "space")?;
+    }
+    if let (Some(network), Some(model)) = (&mut networks.teacher, spec.teacher_model()) {
+        network.scale_inputs(&model.pixels, "teacher")?;
+    }
+    Ok((parse(file, &text, &networks)?, networks))
+}
+
+/// Parses a study file.
+fn parse(file: &Path, text: &str, networks: &Networks) -> anyhow::Result<StudySpec> {
     let files = ModelFiles {
         space: networks.space.as_ref().map(|network| &network.file),
         teacher: networks.teacher.as_ref().map(|network| &network.file),
     };
-    let spec = StudySpec::parse_with_models(&text, files).map_err(|errors| {
-        if is_no_toml(&text, &errors) {
+    StudySpec::parse_with_models(text, files).map_err(|errors| {
+        if is_no_toml(text, &errors) {
             let (file, first) = (file.display(), &errors.listed[0]);
             return invalid(format!(
                 "{file} is not a study file: its first line is already not TOML ({first})"
@@ -59,8 +72,7 @@ fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
         }
         let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
         invalid(format!("{} has {count} mistake{s}:{}", file.display(), lines.concat()))
-    })?;
-    Ok((spec, networks))
+    })
 }
 
 /// The path of a file that a study file names.
@@ -118,10 +130,11 @@ impl Submission {
             None => Vec::new(),
         };
         let send = async |network: Option<Network>| -> anyhow::Result<String> {
-            let Some(Network { file, weights }) = network else { return Ok(String::new()) };
+            let Some(network) = network else { return Ok(String::new()) };
+            let weights = network.weights();
             let uploaded = artifacts::upload(&mut coordinator.artifacts(), weights).await;
             uploaded.map_err(from_status)?;
-            Ok(file.to_text())
+            Ok(network.file.to_text())
         };
         let model = send(self.networks.space).await?;
         let teacher_model = send(self.networks.teacher).await?;

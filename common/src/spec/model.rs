@@ -37,6 +37,19 @@ pub struct ModelFile {
     /// Names of its classes, if the file has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// `weights` read inputs that are divided by this, a power of two, so that the numbers which a
+    /// training sees are near 1. The file's own weights read them as they are.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub input_scale: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_one(scale: &f32) -> bool {
+    *scale == 1.0
 }
 
 /// A tensor at the border of a file: its name, and which axes of the graph's value its axes are.
@@ -120,6 +133,43 @@ pub struct Pixels {
     pub std: Vec<f64>,
 }
 
+impl ModelSpec {
+    /// What the study's weights read for a pixel: [`ModelSpec::pixels`] divided by
+    /// [`ModelFile::input_scale`].
+    pub fn read_pixels(&self) -> Pixels {
+        self.pixels.divided_by(self.file.input_scale)
+    }
+}
+
+impl TeacherModel {
+    /// What its weights read for a pixel, as [`ModelSpec::read_pixels`].
+    pub fn read_pixels(&self) -> Pixels {
+        self.pixels.divided_by(self.file.input_scale)
+    }
+}
+
+impl Pixels {
+    fn divided_by(&self, scale: f32) -> Self {
+        let Self { mean, std } = self;
+        let std = std.iter().map(|std| std * f64::from(scale)).collect();
+        Self { mean: mean.clone(), std }
+    }
+
+    /// The power of two next to the root of the mean square of what the network reads for a pixel,
+    /// if pixels are as bright and vary as much as those of photographs: about half of 255, and a
+    /// quarter of it. 1 for an image that is normalised by its mean and standard deviation; 128 for
+    /// bytes.
+    pub fn magnitude(&self) -> f64 {
+        let squares = self.mean.iter().zip(&self.std).map(|(mean, std)| {
+            let (bright, spread) = ((0.5 - mean) / std, 0.25 / std);
+            bright * bright + spread * spread
+        });
+        let mean = squares.sum::<f64>() / self.std.len() as f64;
+        // Within what fp32 can divide by; nothing that was trained is beyond it.
+        mean.sqrt().log2().round().clamp(-64.0, 64.0).exp2()
+    }
+}
+
 impl ModelFile {
     /// The text that is sent with a study.
     pub fn to_text(&self) -> String {
@@ -138,7 +188,13 @@ impl ModelFile {
                 "the network's structure has {bytes} bytes; at most {MAX_MODEL_BYTES} are allowed"
             ));
         }
-        serde_json::from_str(text).map_err(|e| format!("it is not the structure of a network: {e}"))
+        let file: Self = serde_json::from_str(text)
+            .map_err(|e| format!("it is not the structure of a network: {e}"))?;
+        if !file.input_scale.is_normal() || file.input_scale < 0.0 {
+            let scale = file.input_scale;
+            return Err(format!("its weights read inputs divided by {scale}; it must be above 0"));
+        }
+        Ok(file)
     }
 }
 
@@ -387,6 +443,25 @@ std = [0.2, 0.2, 0.2]
     }
 
     #[test]
+    fn weights_read_pixels_of_magnitude_one() {
+        let magnitude =
+            |mean: f64, std: f64| Pixels { mean: vec![mean; 3], std: vec![std; 3] }.magnitude();
+        assert_eq!(magnitude(0.0, 1.0 / 255.0), 128.0);
+        assert_eq!([magnitude(0.45, 0.225), magnitude(0.5, 0.25)], [1.0; 2]);
+        assert_eq!(magnitude(0.0, 1e-300), 64f64.exp2());
+        let file = ModelFile { input_scale: 128.0, ..network() };
+        let spec =
+            StudySpec::parse_with_models(STUDY, ModelFiles { space: Some(&file), teacher: None })
+                .unwrap();
+        let model = spec.model().unwrap();
+        assert_eq!(model.read_pixels().std, [25.6; 3]);
+        assert_eq!(
+            (&model.read_pixels().mean, &model.pixels.std[..]),
+            (&model.pixels.mean, &[0.2; 3][..])
+        );
+    }
+
+    #[test]
     fn mistakes_are_told_with_the_mend() {
         for (from, to, said) in [
             ("mean = [0.5, 0.4, 0.3]", "mean = 0.5", "has 1 numbers; give one for each of 3"),
@@ -479,6 +554,8 @@ std = [0.2, 0.2, 0.2]
         assert!(ModelFile::from_text(&long).unwrap_err().contains("at most 2097152"));
         let deep = "[".repeat(100_000);
         assert!(ModelFile::from_text(&deep).unwrap_err().contains("not the structure"));
+        let scaled = ModelFile { input_scale: 0.0, ..network() }.to_text();
+        assert!(ModelFile::from_text(&scaled).unwrap_err().contains("must be above 0"));
         let wrong = text.replace("\"inputs\":[0]", "\"inputs\":[9]");
         assert!(ModelFile::from_text(&wrong).unwrap_err().contains("does not stand before it"));
     }

@@ -169,6 +169,7 @@ mod tests {
             inputs: vec![port("x")],
             outputs: vec![port("y")],
             classes: vec![],
+            input_scale: 1.0,
         };
         model.to_text()
     }

@@ -303,7 +303,7 @@ impl Pipeline {
         let run = Run { device, cores, study, dataset, class_names, context, busy };
         // A teacher from elsewhere expects images that are normalised as there.
         let normalization = match (&given, &teacher.source) {
-            (_, TeacherSource::Network(model)) => inputs::normalization(&model.pixels),
+            (_, TeacherSource::Network(model)) => inputs::normalization(&model.read_pixels()),
             (Some((_, Some(normalization))), _) => normalization.clone(),
             _ => dataset.normalization.clone(),
         };
@@ -391,8 +391,9 @@ impl Pipeline {
             };
             AttemptError { fault: error.fault(), reason }
         };
-        let pixels = study.work.model.as_ref().map(|model| &model.pixels);
-        let read = inputs::dataset(&self.data, spec, shape, pixels, study.seed, &self.data_root);
+        let pixels = study.work.model.as_ref().map(|model| model.read_pixels());
+        let read =
+            inputs::dataset(&self.data, spec, shape, pixels.as_ref(), study.seed, &self.data_root);
         let data = read.map_err(failed)?;
         match study.data {
             Some(begun_with) if begun_with != data.hash => {

@@ -173,14 +173,12 @@ impl Run<'_> {
         normalization: &Normalization,
         what: (&str, String),
     ) -> Vec<u8> {
-        let Normalization { mean, std } = normalization;
         let mut metadata = vec![
             ("study", self.study.name.to_string()),
             what,
-            (MEAN_KEY, numbers(mean)),
-            (STD_KEY, numbers(std)),
             ("training_data", self.dataset.train.hash().to_string()),
         ];
+        metadata.extend(safetensors::normalization_entries(normalization));
         metadata.extend(safetensors::class_names_entry(&self.class_names));
         let teacher = self.study.work.teacher.as_ref().map(|teacher| &teacher.source);
         if self.study.work.model.is_some() || matches!(teacher, Some(TeacherSource::Network(_))) {
@@ -248,15 +246,6 @@ impl Run<'_> {
     }
 }
 
-/// Metadata keys of a weights file: the normalisation of the images that the weights were trained
-/// on, one number per channel.
-const MEAN_KEY: &str = "mean";
-const STD_KEY: &str = "std";
-
-fn numbers(values: &[f32]) -> String {
-    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
 /// Reads weights that a user supplied, and the normalisation that they expect if the file has it.
 pub fn given_weights(
     bytes: &[u8],
@@ -265,24 +254,8 @@ pub fn given_weights(
     let (weights, notes) = safetensors::read(bytes).map_err(hopeless)?;
     weights.check(graph).map_err(hopeless)?;
     let channels = graph.input().channels() as usize;
-    let read = |key: &str| -> Result<Option<Vec<f32>>, AttemptError> {
-        let Some(text) = notes.get(key) else { return Ok(None) };
-        let values: Result<Vec<f32>, _> = text.split(',').map(|v| v.trim().parse()).collect();
-        let wanted = |values: &Vec<f32>| {
-            let sound = |v: &f32| v.is_finite() && (key == MEAN_KEY || *v > 0.0);
-            values.len() == channels && values.iter().all(sound)
-        };
-        let Some(values) = values.ok().filter(wanted) else {
-            let text = format!(
-                "the metadata of the teacher's weights has {key} {text:?}; it must be {channels} \
-                 numbers, one per channel, separated by commas"
-            );
-            return Err(AttemptError::hopeless(text));
-        };
-        Ok(Some(values))
-    };
-    let normalization =
-        read(MEAN_KEY)?.zip(read(STD_KEY)?).map(|(mean, std)| Normalization { mean, std });
+    let normalization = safetensors::normalization(&notes, channels)
+        .map_err(|error| hopeless(format!("the metadata of the teacher's weights {error}")))?;
     Ok((weights, normalization))
 }
 

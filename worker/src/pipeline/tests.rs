@@ -580,6 +580,7 @@ pixels = "unit"
         inputs: Vec::new(),
         outputs: Vec::new(),
         classes: Vec::new(),
+        input_scale: 1.0,
     };
     let files = ModelFiles { space: Some(&file), teacher: None };
     let spec = StudySpec::parse_with_models(&text, files).unwrap();
@@ -647,6 +648,7 @@ fn taught_by_a_network(classes: &[&str]) -> (StudySpec, ModelFile, Vec<u8>) {
         inputs: Vec::new(),
         outputs: Vec::new(),
         classes: classes.iter().map(ToString::to_string).collect(),
+        input_scale: 1.0,
     };
     let teacher = "[teacher]\nmodel = \"big.onnx\"\npixels = \"raw\"\nresolution = 16\n";
     let text = STUDY.replace("precision = \"int8\"", "alpha = 0.5") + teacher;

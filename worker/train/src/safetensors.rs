@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::json;
 
+use edgesmith_data::Normalization;
 use edgesmith_graph::{Array, Graph, Weights};
 
 /// Version of the names and meanings in the written files; stored in the metadata as
@@ -17,6 +18,9 @@ const VERSION_KEY: &str = "edgesmith_format_version";
 pub const CLASSES_KEY: &str = "classes";
 /// Metadata key of the structure of the network, as JSON.
 const NETWORK_KEY: &str = "network";
+/// Metadata keys of the normalisation of the images that the weights were trained on.
+const MEAN_KEY: &str = "mean";
+const STD_KEY: &str = "std";
 
 /// Why weights cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,41 @@ pub fn to_bytes(weights: &Weights, metadata: &[(&str, String)]) -> Vec<u8> {
 /// The metadata entry with the names of the classes; `None` if they have no names.
 pub fn class_names_entry(names: &[String]) -> Option<(&'static str, String)> {
     (!names.is_empty()).then(|| (CLASSES_KEY, json!(names).to_string()))
+}
+
+/// The metadata entries with the normalisation of the images that a network reads, a number for
+/// each channel.
+pub fn normalization_entries(normalization: &Normalization) -> [(&'static str, String); 2] {
+    let numbers =
+        |values: &[f32]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let Normalization { mean, std } = normalization;
+    [(MEAN_KEY, numbers(mean)), (STD_KEY, numbers(std))]
+}
+
+/// The normalisation of the images that a network of `channels` reads, in a file's metadata; `None`
+/// if it has none.
+///
+/// # Errors
+/// One sentence, if it is not a number for each channel, or a standard deviation is not above 0.
+pub fn normalization(
+    metadata: &BTreeMap<String, String>,
+    channels: usize,
+) -> Result<Option<Normalization>, String> {
+    let read = |key: &str| {
+        let Some(text) = metadata.get(key) else { return Ok(None) };
+        let values: Result<Vec<f32>, _> = text.split(',').map(|v| v.trim().parse()).collect();
+        let wanted = |values: &Vec<f32>| {
+            let sound = |v: &f32| v.is_finite() && (key == MEAN_KEY || *v > 0.0);
+            values.len() == channels && values.iter().all(sound)
+        };
+        values.ok().filter(wanted).map(Some).ok_or_else(|| {
+            format!(
+                "has {key} {text:?}; it must be {channels} numbers, one per channel, separated by \
+                 commas"
+            )
+        })
+    };
+    Ok(read(MEAN_KEY)?.zip(read(STD_KEY)?).map(|(mean, std)| Normalization { mean, std }))
 }
 
 /// The metadata entry with the structure of the network that has the weights.

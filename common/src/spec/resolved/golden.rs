@@ -103,6 +103,7 @@ pub(in crate::spec) fn network() -> ModelFile {
         inputs: vec![port("pixels", &[None, Some(1), Some(2), Some(0)])],
         outputs: vec![port("classes", &[None, Some(0)])],
         classes: ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+        input_scale: 1.0,
     }
 }
 
@@ -227,6 +228,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ),
         ("model", model(5, "0.0, 0.5", whole, "")),
         ("model-variants", model(5, "0.0", variants, "")),
+        ("model-scaled", model(5, "0.0", whole, "")),
         ("model-headed", model(7, "0.5", headed, "teacher = { epochs = 11 }")),
         ("teacher-network", model(5, "0.5", whole, "teacher = { model = \"big.onnx\", \
                              mean = [0.5, 0.25, 0.125], std = [0.5, 1.0, 2.0], resolution = 16 }")),
@@ -244,8 +246,9 @@ fn studies() -> Vec<(&'static str, String)> {
 }
 
 fn parsed() -> Vec<(&'static str, StudySpec)> {
-    let network = network();
     let parse = |(name, text): (&'static str, String)| {
+        let input_scale = if name == "model-scaled" { 128.0 } else { 1.0 };
+        let network = ModelFile { input_scale, ..network() };
         let teacher = text.contains("big.onnx").then_some(&network);
         let files = ModelFiles { space: Some(&network), teacher };
         let spec = StudySpec::parse_with_models(&text, files)

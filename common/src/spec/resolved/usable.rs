@@ -75,6 +75,8 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
     }
     if let Some(model) = &work.model {
         pixels(&model.pixels, work.space.data().channels, ["space.mean", "space.std"])?;
+        let scale = model.file.input_scale;
+        above_zero("space.model.input_scale", f64::from(scale))?;
     }
     not_zero("training.epochs", u64::from(work.training.epochs))?;
     not_zero("training.batch_size", u64::from(work.training.batch_size))?;
@@ -85,6 +87,8 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         }
         Some(TeacherSource::Network(model)) => {
             pixels(&model.pixels, work.space.data().channels, ["teacher.mean", "teacher.std"])?;
+            let scale = model.file.input_scale;
+            above_zero("teacher.model.input_scale", f64::from(scale))?;
         }
         Some(TeacherSource::Itself | TeacherSource::File { .. }) | None => {}
     }
