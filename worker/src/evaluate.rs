@@ -1,14 +1,14 @@
-//! Runs networks on sets of images: a model file to evaluate it, and a folded network to calibrate
-//! its quantization. Both see the images in the same way: resized to the network's input, and
+//! Runs networks on sets of images: a model file to evaluate it, a folded network to calibrate its
+//! quantization, and a pruned one to correct its biases. All see the images in the same way: resized to the network's input, and
 //! normalised as the model file says.
 
 use std::ops::ControlFlow;
 
 use edgesmith_common::{Figures, Metric, Split};
-use edgesmith_compress::{Calibration, QuantizeError};
+use edgesmith_compress::{Calibration, QuantizeError, correct_biases as bias_correction};
 use edgesmith_data::ImageSet;
 use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Numbers, Session, Tensor};
-use edgesmith_graph::{Graph, Quantization, Weights};
+use edgesmith_graph::{Cut, Graph, Quantization, Weights};
 
 use crate::export::LowerError;
 
@@ -117,13 +117,41 @@ pub fn calibrate(
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Quantization, RunError> {
     let mut calibration = Calibration::new(graph, weights);
-    let plane = (input.height * input.width) as usize;
     each_image(set, size(input), pause, |image, _| {
-        let pixels = image.iter().enumerate();
-        let example = pixels.map(|(i, &byte)| input.normalized(i / plane, byte)).collect();
-        Ok(calibration.observe(example)?)
+        Ok(calibration.observe(normalized(image, input))?)
     })?;
     Ok(calibration.finish(image_range(input))?)
+}
+
+/// The weights `slim` of a network that was cut, with the biases with which its layers keep the
+/// means that those of the original `graph` have on the images of `set`. The network reads `input`.
+///
+/// # Errors
+/// If `pause` breaks.
+///
+/// # Panics
+/// If the weights do not fit their networks.
+pub fn correct_biases(
+    (graph, weights): (&Graph, &Weights),
+    (cut, slim): (&Cut, &Weights),
+    input: &InputSpec,
+    set: &ImageSet,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Weights, RunError> {
+    let mut examples = Vec::new();
+    each_image(set, size(input), pause, |image, _| {
+        examples.push(normalized(image, input));
+        Ok(())
+    })?;
+    let (original, changed) = ((graph, weights), (&cut.graph, slim));
+    let corrected = bias_correction(original, changed, |value| cut.kept(value), &examples, pause);
+    corrected.ok_or(RunError::Stopped)
+}
+
+/// The numbers that a network reads of an image of bytes.
+fn normalized(image: &[u8], input: &InputSpec) -> Vec<f32> {
+    let plane = (input.height * input.width) as usize;
+    image.iter().enumerate().map(|(i, &byte)| input.normalized(i / plane, byte)).collect()
 }
 
 /// From the darkest to the brightest normalised byte of any channel.

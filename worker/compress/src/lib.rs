@@ -1,16 +1,18 @@
-//! Passes that compress a trained network: folding of batch normalisation, structured pruning, and
-//! quantization, which annotates. Each is a function of a graph with its weights, and of what it
+//! Passes that compress a trained network: folding of batch normalisation, structured pruning,
+//! bias correction, and quantization, which annotates. Each is a function of a graph with its weights, and of what it
 //! was observed to do. Everything works on plain arrays, needs no tensor library and draws no
 //! random numbers.
 //!
 //! It does not train (the training loop fine-tunes after pruning), and writes no files: lowering to
 //! an engine is a step of its own.
 
+mod bias_correction;
 mod fold;
 mod prune;
 mod quantize;
 mod range;
 
+pub use bias_correction::correct_biases;
 pub use fold::fold;
-pub use prune::{importance, prune, rank};
+pub use prune::{cut_least, importance, prune, rank};
 pub use quantize::{Calibration, QuantizeError};

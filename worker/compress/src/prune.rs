@@ -21,6 +21,16 @@ pub fn prune(
     weights: &Weights,
     kept: impl Fn(&ChannelGroup) -> usize,
 ) -> (Graph, Weights) {
+    let cut = cut_least(graph, weights, kept);
+    let weights = cut.weights(weights);
+    (cut.graph, weights)
+}
+
+/// The same, with what is left of each value.
+///
+/// # Panics
+/// See [`prune`].
+pub fn cut_least(graph: &Graph, weights: &Weights, kept: impl Fn(&ChannelGroup) -> usize) -> Cut {
     let channels = graph.channels();
     let importance = importance(graph, &channels, weights);
     let removed = channels.groups().iter().flat_map(|group| {
@@ -28,12 +38,7 @@ pub fn prune(
         rank(&mut ranked, &importance);
         ranked.split_off(kept(group).min(ranked.len()))
     });
-    let cut: Cut = graph
-        .clone()
-        .without(&channels, removed)
-        .expect("every group that may lose channels keeps one");
-    let weights = cut.weights(weights);
-    (cut.graph, weights)
+    graph.clone().without(&channels, removed).expect("every group that may lose channels keeps one")
 }
 
 /// Sorts channels from the most important to the least. On ties the earlier one comes first.

@@ -14,7 +14,7 @@ use edgesmith_onnx::Imported;
 
 use crate::evaluate::{RunError, calibrate};
 
-use edge::input_spec;
+pub(crate) use edge::input_spec;
 pub use edge::{
     InputForm, Interface, LiftError, Lifted, LowerError, OutputForm, lift, lower, lower_as,
 };

@@ -23,7 +23,7 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, DataReport, DeviceInfo, Donor, EngineName, Figures, Measurement,
     Metric, Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
 };
-use edgesmith_compress::prune;
+use edgesmith_compress::cut_least;
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Graph, Weights};
@@ -244,7 +244,10 @@ impl Pipeline {
             return Ok((graph, trained));
         }
         let kept = |group: &ChannelGroup| pruning::kept(&graph, group, &candidate.recipe.prune);
-        let (graph, weights) = prune(&graph, &trained.weights, kept);
+        let cut = cut_least(&graph, &trained.weights, kept);
+        let slim = cut.weights(&trained.weights);
+        let weights = run.correct_biases(&graph, &trained.weights, &cut, slim)?;
+        let graph = cut.graph;
         if run.study.work.training.fine_tune_epochs == 0 || !is_trained(candidate) {
             let weights = run.renew_statistics(&graph, &weights)?;
             return Ok((graph, Trained { weights, ..trained }));

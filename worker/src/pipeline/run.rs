@@ -11,7 +11,7 @@ use edgesmith_common::{
 };
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Graph, Weights};
+use edgesmith_graph::{Cut, Graph, Node, Op, Weights};
 use edgesmith_search_space::{Cost, Distillation, Genotype, Precision};
 use edgesmith_train::{
     Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
@@ -19,13 +19,17 @@ use edgesmith_train::{
 };
 
 use super::{Busy, hopeless, inputs};
-use crate::evaluate::{RunError, evaluate};
-use crate::export::{float_model, integer_model};
+use crate::evaluate::{RunError, correct_biases, evaluate};
+use crate::export::{float_model, input_spec, integer_model};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 
 /// Number of images that activations are calibrated on, at most.
 const CALIBRATION_IMAGES: usize = 256;
+/// Largest number of training images on which means of layers are compared.
+const BIAS_IMAGES: usize = 64;
+/// Largest number of numbers that are held for it, if one image does not need more.
+const MAX_HELD_NUMBERS: u64 = 1 << 27;
 
 /// What a training task needs of its study.
 pub struct Study<'a> {
@@ -140,6 +144,36 @@ impl Run<'_> {
         .map_err(training_failed)
     }
 
+    /// The weights `slim` of a network that was cut and normalises no batches, with the biases with
+    /// which its layers keep the means that they had. If it does, its statistics do that.
+    pub fn correct_biases(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+        cut: &Cut,
+        slim: Weights,
+    ) -> Result<Weights, AttemptError> {
+        let normalizes = |(_, node): (_, &Node)| matches!(node.op, Op::BatchNormalization(_));
+        if graph.nodes().any(normalizes) {
+            return Ok(slim);
+        }
+        let numbers: u64 = graph.values().map(|(id, _)| graph.shape(id).elements()).sum();
+        let fit = (MAX_HELD_NUMBERS / numbers.max(1)).max(1);
+        let images = self.some_images(BIAS_IMAGES.min(usize::try_from(fit).unwrap_or(usize::MAX)));
+        let input = input_spec(graph, &self.dataset.normalization).map_err(hopeless)?;
+        let pause = &mut || self.pause_or_stop();
+        let corrected = correct_biases((graph, weights), (cut, &slim), &input, &images, pause);
+        corrected.map_err(run_failed)
+    }
+
+    /// At most so many of the training images, at equal distances.
+    fn some_images(&self, most: usize) -> ImageSet {
+        let train = &self.dataset.train;
+        let step = train.len().div_ceil(most).max(1);
+        let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
+        train.subset(&chosen)
+    }
+
     /// The teacher's logits for every view of every training image that a training of the study may
     /// use.
     pub fn soft_targets(
@@ -228,10 +262,8 @@ impl Run<'_> {
         let mut model = match precision {
             Precision::Fp32 => float_model(graph, weights, normalization).map_err(hopeless)?,
             Precision::Int8 => {
-                let train = &self.dataset.train;
-                let step = train.len().div_ceil(CALIBRATION_IMAGES).max(1);
-                let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
-                let (images, pause) = (train.subset(&chosen), &mut || self.pause_or_stop());
+                let images = self.some_images(CALIBRATION_IMAGES);
+                let pause = &mut || self.pause_or_stop();
                 integer_model(graph, weights, normalization, &images, pause).map_err(run_failed)?
             }
         };
