@@ -326,6 +326,9 @@ pub enum Problem {
     /// An input of a test vector has another type than the model's.
     #[error("an input of a test has another type than the model's input")]
     TestOfOtherType,
+    /// A tolerance of a test vector is below 0.
+    #[error("the tolerance {0} of a test is negative")]
+    NegativeTolerance(f32),
     /// The tag of a section that readers may skip is not valid.
     #[error("the section {0:?} has a tag that is not allowed, comes twice or is out of order")]
     BadTag([u8; 4]),

@@ -92,6 +92,16 @@ impl Model {
         bytes
     }
 
+    /// Size of the model, bytes: what its file would have without notes, apart from the names of the
+    /// classes. A study compares models by it, so what a file tells about its origin and its tests
+    /// does not make it larger.
+    #[must_use]
+    pub fn counted_bytes(&self) -> u64 {
+        let mut sections = Vec::new();
+        version2::write_counted(self, &mut sections);
+        (HEADER_BYTES + sections.len() + CHECKSUM_BYTES) as u64
+    }
+
     /// Reads a file and validates the model in it.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod planner;
 mod quantization;
 mod session;
 mod shape;
+mod test_vectors;
 mod validate;
 
 pub use error::{FormatProblem, InputError, ModelError, Problem};
@@ -24,6 +25,7 @@ pub use model::*;
 pub use planner::{Arrangement, Lifetime, MAX_SESSION_BYTES, Plan, Target, arrange};
 pub use session::{Session, Tensor};
 pub use shape::{MAX_AXES, MAX_VALUE_ELEMENTS, Shape};
+pub use test_vectors::{MAX_TESTS, TestResult};
 pub use validate::{MAX_NODES, MAX_PORTS, Values};
 
 /// Name of this engine in measurements.

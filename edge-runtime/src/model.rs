@@ -135,6 +135,9 @@ pub struct Notes {
     pub provenance: Vec<(String, String)>,
     /// Inputs with the outputs that were computed for them.
     pub tests: Vec<TestVector>,
+    /// For each test vector, by how much an output may differ from it on another machine; 0 if not
+    /// by a bit. Empty if that is not known.
+    pub tolerances: Vec<f32>,
     /// Sections that this engine does not know, in the order of their tags.
     pub others: Vec<Section>,
 }

@@ -105,7 +105,7 @@ impl Model {
     }
 
     fn check_notes(&self, values: &Values) -> Result<(), Problem> {
-        let Notes { classes, tests, others, .. } = &self.notes;
+        let Notes { classes, tests, tolerances, others, .. } = &self.notes;
         let elements = |output: &Output| values.of(output.value).elements();
         if !classes.is_empty() {
             let expected = elements(&self.outputs[0]);
@@ -126,6 +126,15 @@ impl Model {
             }
             for (numbers, output) in outputs.iter().zip(&self.outputs) {
                 check_size("an output of a test", elements(output) as u64, numbers.len())?;
+            }
+        }
+        if !tolerances.is_empty() {
+            check_size("the list of tolerances", tests.len() as u64, tolerances.len())?;
+        }
+        for &tolerance in tolerances {
+            check_number("a tolerance", tolerance, false)?;
+            if tolerance < 0.0 {
+                return Err(Problem::NegativeTolerance(tolerance));
             }
         }
         let skippable = |tag: [u8; 4]| {

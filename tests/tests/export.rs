@@ -27,8 +27,16 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     };
     export(&float, "edge", "m.edge").ok();
     let size = std::fs::metadata(at.join("m.edge")).unwrap().len();
-    let measured = with("fp32")["metrics"]["model_bytes"].as_u64();
-    assert_eq!(measured, Some(size), "what is measured is what ships");
+    // What is measured is what ships. Its notes do not count.
+    let inspected = |file: &str| run(at, &["inspect", file, "--check", "--format", "json"]).json();
+    let shipped = inspected("m.edge");
+    assert_eq!(shipped["counted_bytes"], with("fp32")["metrics"]["model_bytes"]);
+    assert_eq!(shipped["file_bytes"].as_u64(), Some(size));
+    let origin = &shipped["provenance"];
+    assert_eq!([&origin["study"], &origin["trial"]], ["exported", &float]);
+    assert_eq!(shipped["preprocessing"]["colour"], "grey");
+    let results = shipped["tests"]["results"].as_array().unwrap();
+    assert!(results.len() == 4 && results.iter().all(|result| result["passes"] == true));
     export(&float, "safetensors", "m.safetensors").ok();
     let bytes = std::fs::read(at.join("m.safetensors")).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -58,8 +66,9 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     // The teacher is a network like the others.
     export("teacher", "edge", "teacher.edge").ok();
     let status = run(at, &["status", "exported", "--format", "json"]).json();
-    let bytes = read("teacher.edge").len() as u64;
-    assert_eq!(status["teacher"]["model_bytes"].as_u64(), Some(bytes), "{status}");
+    let teacher = inspected("teacher.edge");
+    assert_eq!(status["teacher"]["model_bytes"], teacher["counted_bytes"], "{status}");
+    assert_eq!(teacher["provenance"]["network"], "teacher");
     export("teacher", "safetensors", "teacher.safetensors").ok();
     export("teacher", "onnx", "teacher.onnx").ok();
     export("teacher", "onnx-int8", "no.onnx").fails(2, &["the teacher of exported is fp32"]);

@@ -1,14 +1,17 @@
-//! `edgesmith inspect`: what a network is made of and what it costs, without running it.
+//! `edgesmith inspect`: what a network is made of, what it costs and where it comes from. It runs
+//! only the test vectors of the file, and only if asked.
+
+use std::collections::BTreeMap;
 
 use edgesmith_client::Connection;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print};
-use edgesmith_edge_runtime::Target;
+use edgesmith_edge_runtime::{Array, Input, Model, Normalization, Session, Target, TestResult};
 use edgesmith_graph::{Graph, Node, Op, Operation as _};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::model::{Opened, Reading};
+use crate::model::{Opened, Port, Reading};
 use crate::output::json;
 
 /// Most letters of a layer's name in the table.
@@ -19,6 +22,9 @@ const MAX_NAME: usize = 40;
 pub struct Args {
     #[command(flatten)]
     pub reading: Reading,
+    /// Run the test vectors in the file of an edge model, and fail if an output differs
+    #[arg(long)]
+    pub check: bool,
     /// How to print
     #[arg(long, value_enum, default_value = "table")]
     pub format: ListFormat,
@@ -32,12 +38,32 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let graph = opened.graph.clone().map_err(|reason| {
         invalid(format!("failed to list the layers of {}: {reason}", opened.words))
     })?;
-    print(&Inspection { opened, graph }, args.format)
+    let tests = if args.check { Some(check(&opened)?) } else { None };
+    let differ = tests.as_ref().is_some_and(|tests| !tests.iter().all(TestResult::passes));
+    let words = opened.words.clone();
+    print(&Inspection { opened, graph, tests }, args.format)?;
+    anyhow::ensure!(!differ, "{words} does not compute on this machine what its file says");
+    Ok(())
+}
+
+/// Runs the test vectors of a network's file.
+fn check(opened: &Opened) -> anyhow::Result<Vec<TestResult>> {
+    let model = opened.engine_model()?;
+    if model.notes.tests.is_empty() {
+        return Err(invalid(format!(
+            "{} has no test vectors; files of trials and teachers have them since they are written \
+             with their origin",
+            opened.words
+        )));
+    }
+    Ok(Session::new(model)?.check(&model.notes)?)
 }
 
 struct Inspection {
     opened: Opened,
     graph: Graph,
+    /// What came of the test vectors, if they were run.
+    tests: Option<Vec<TestResult>>,
 }
 
 /// A layer as it runs: a node with what is computed along with it.
@@ -72,6 +98,26 @@ impl Inspection {
             });
         }
         layers
+    }
+
+    /// How the bytes of each input are normalised; `None` if it is in fp32.
+    fn normalizations<'a>(&'a self) -> Vec<Option<&'a Normalization>> {
+        let Ok(model) = &self.opened.model else { return vec![None; self.opened.inputs.len()] };
+        let of = |input: &'a Input| match &input.array {
+            Array::Bytes(normalization) => Some(normalization),
+            Array::Fp32 => None,
+        };
+        model.inputs.iter().map(of).collect()
+    }
+
+    /// What came of the test vectors; `None` if the file has none.
+    fn tests(&self) -> Option<String> {
+        let count = self.opened.model.as_ref().ok()?.notes.tests.len();
+        match &self.tests {
+            None if count == 0 => None,
+            None => Some(format!("{count} test vectors, not run (--check)")),
+            Some(results) => Some(said(results)),
+        }
     }
 
     /// Bytes of the engine's plan; `None` if it does not run the network.
@@ -110,8 +156,14 @@ impl Output for Inspection {
         text.push_str(&table::render(&columns, &rows));
         text.push('\n');
         let mut say = |name: &str, what: String| text.push_str(&format!("{name:<12}{what}\n"));
-        for port in &self.opened.inputs {
+        for (port, normalization) in self.opened.inputs.iter().zip(self.normalizations()) {
             say("input", port.to_string());
+            if let Some(Normalization { mean, std, .. }) = normalization {
+                say(
+                    "",
+                    format!("(byte / 255 - mean) / std, mean {}, std {}", list(mean), list(std)),
+                );
+            }
         }
         for port in &self.opened.outputs {
             say("output", port.to_string());
@@ -122,6 +174,20 @@ impl Output for Inspection {
         say("MACs", table::count(cost.macs));
         say("parameters", table::count(cost.parameters));
         say("file", table::bytes(*bytes));
+        if let Ok(Model { notes, .. }) = model {
+            let pairs = [("picture", &notes.preprocessing), ("origin", &notes.provenance)];
+            for (name, pairs) in pairs {
+                for (at, (key, text)) in pairs.iter().enumerate() {
+                    say(
+                        if at == 0 { name } else { "" },
+                        format!("{} {text}", key.replace('_', " ")),
+                    );
+                }
+            }
+        }
+        if let Some(tests) = self.tests() {
+            say("check", tests);
+        }
         match (model, self.peak_memory()) {
             (Ok(_), Some(peak)) => say("memory", format!("{} while it runs", table::bytes(peak))),
             (Ok(_), None) => say("memory", "more than the engine's limit".to_owned()),
@@ -144,15 +210,44 @@ impl Output for Inspection {
             json
         };
         let layers: Vec<_> = self.layers().into_iter().map(layer).collect();
-        let port = |port: &crate::model::Port| json!({ "name": port.name, "shape": port.sizes });
+        let port = |port: &Port| json!({ "name": port.name, "shape": port.sizes });
+        let input = |(of, normalization): (&Port, Option<&Normalization>)| {
+            let mut json = port(of);
+            json["holds"] = if of.bytes { "bytes" } else { "fp32" }.into();
+            json["channels_axis"] = of.channels.into();
+            if let Some(Normalization { mean, std, .. }) = normalization {
+                json["mean"] = mean.as_slice().into();
+                json["std"] = std.as_slice().into();
+            }
+            json
+        };
         let mut document = json!({
             "version": json::VERSION, "model": words, "layers": layers,
-            "inputs": inputs.iter().map(port).collect::<Vec<_>>(),
+            "inputs": inputs.iter().zip(self.normalizations()).map(input).collect::<Vec<_>>(),
             "outputs": outputs.iter().map(port).collect::<Vec<_>>(),
             "macs": cost.macs, "parameters": cost.parameters, "file_bytes": bytes,
         });
         if !class_names.is_empty() {
             document["classes"] = class_names.as_slice().into();
+        }
+        if let Ok(model) = model {
+            let notes = &model.notes;
+            document["counted_bytes"] = model.counted_bytes().into();
+            let pairs =
+                [("preprocessing", &notes.preprocessing), ("provenance", &notes.provenance)];
+            for (name, pairs) in pairs.into_iter().filter(|(_, pairs)| !pairs.is_empty()) {
+                document[name] = json!(pairs.iter().cloned().collect::<BTreeMap<_, _>>());
+            }
+            if !notes.tests.is_empty() {
+                document["tests"] = json!({ "count": notes.tests.len() });
+            }
+        }
+        if let Some(results) = &self.tests {
+            let result = |result: &TestResult| {
+                let TestResult { difference, tolerance } = result;
+                json!({ "difference": difference, "tolerance": tolerance, "passes": result.passes() })
+            };
+            document["tests"]["results"] = results.iter().map(result).collect();
         }
         if let Some(peak) = self.peak_memory() {
             document["peak_memory_bytes"] = peak.into();
@@ -213,6 +308,26 @@ fn words(graph: &Graph, node: &Node) -> String {
     }
 }
 
+/// What came of test vectors, in words.
+fn said(results: &[TestResult]) -> String {
+    let differs = |(at, result): (usize, &TestResult)| {
+        let TestResult { difference, tolerance } = result;
+        let text = format!("{} by {difference} ({tolerance} allowed)", at + 1);
+        (!result.passes()).then_some(text)
+    };
+    let differ: Vec<String> = results.iter().enumerate().filter_map(differs).collect();
+    let count = results.len();
+    if differ.is_empty() {
+        return format!("all {count} test vectors pass");
+    }
+    format!("{} of {count} test vectors differ: number {}", differ.len(), differ.join(", "))
+}
+
+/// `0.485, 0.456`
+fn list(numbers: &[f32]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A name that leaves room for the other columns. Some exporters join the names of all operations
 /// that became one.
 fn shortened(name: &str) -> String {
@@ -248,6 +363,16 @@ mod tests {
         let short = shortened(&"model/relu;".repeat(20));
         assert!(short.starts_with("model/relu;model") && short.ends_with('…'), "{short}");
         assert_eq!(short.chars().count(), MAX_NAME);
+    }
+
+    #[test]
+    fn test_vectors_that_differ_are_numbered() {
+        let result = |difference| TestResult { difference, tolerance: 0.5 };
+        assert_eq!(said(&[result(0.0), result(0.5)]), "all 2 test vectors pass");
+        assert_eq!(
+            said(&[result(0.0), result(0.75), result(f32::NAN)]),
+            "2 of 3 test vectors differ: number 2 by 0.75 (0.5 allowed), 3 by NaN (0.5 allowed)"
+        );
     }
 
     #[test]

@@ -17,9 +17,11 @@ const CLASSES: [u8; 4] = *b"clas";
 const PREPROCESSING: [u8; 4] = *b"prep";
 const PROVENANCE: [u8; 4] = *b"prov";
 const TESTS: [u8; 4] = *b"test";
+const TOLERANCES: [u8; 4] = *b"tole";
 
 /// The sections that a reader may skip and that this engine knows, in the order of their tags.
-pub(crate) const KNOWN_NOTES: [[u8; 4]; 4] = [CLASSES, PREPROCESSING, PROVENANCE, TESTS];
+pub(crate) const KNOWN_NOTES: [[u8; 4]; 5] =
+    [CLASSES, PREPROCESSING, PROVENANCE, TESTS, TOLERANCES];
 
 /// Reads all sections.
 pub(super) fn read(mut file: Reader) -> Result<Model, ModelError> {
@@ -72,6 +74,7 @@ fn notes(file: &mut Reader) -> Result<Notes, ModelError> {
             PREPROCESSING => notes.preprocessing = full(offset, section.list(2, pair)?)?,
             PROVENANCE => notes.provenance = full(offset, section.list(2, pair)?)?,
             TESTS => notes.tests = full(offset, section.list(2, test)?)?,
+            TOLERANCES => notes.tolerances = full(offset, section.floats()?)?,
             _ => notes.others.push(Section { tag, bytes: section.rest().to_vec() }),
         }
         section.end()?;
@@ -134,6 +137,19 @@ fn test(section: &mut Reader) -> Result<TestVector, ModelError> {
 
 /// Appends all sections.
 pub(super) fn write(model: &Model, out: &mut Vec<u8>) {
+    write_network(model, out);
+    write_notes(&model.notes, out);
+}
+
+/// Appends all sections that a network needs, and the names of its classes.
+pub(super) fn write_counted(model: &Model, out: &mut Vec<u8>) {
+    write_network(model, out);
+    let classes = model.notes.classes.clone();
+    write_notes(&Notes { classes, ..Notes::default() }, out);
+}
+
+/// Appends the sections that a reader may not skip.
+fn write_network(model: &Model, out: &mut Vec<u8>) {
     section(INPUTS, out, |section| section.list(&model.inputs, write_input));
     section(GRAPH, out, |section| {
         section.byte(match model.rounding {
@@ -154,7 +170,6 @@ pub(super) fn write(model: &Model, out: &mut Vec<u8>) {
             section.list(&output.order, |section, &axis| section.size(axis));
         });
     });
-    write_notes(&model.notes, out);
 }
 
 fn write_input(section: &mut Writer, input: &Input) {
@@ -175,28 +190,21 @@ fn write_input(section: &mut Writer, input: &Input) {
 
 /// The notes that are not empty, in the order of their tags.
 fn write_notes(notes: &Notes, out: &mut Vec<u8>) {
-    let Notes { classes, preprocessing, provenance, tests, others } = notes;
+    let Notes { classes, preprocessing, provenance, tests, tolerances, others } = notes;
     let mut others = others.iter().peekable();
-    for tag in KNOWN_NOTES {
+    let mut note = |tag: [u8; 4], empty: bool, write: &dyn Fn(&mut Writer)| {
         while let Some(other) = others.next_if(|other| other.tag < tag) {
             section(other.tag, out, |section| section.raw(&other.bytes));
         }
-        match tag {
-            CLASSES if !classes.is_empty() => {
-                section(tag, out, |section| section.list(classes, |s, name| s.text(name)));
-            }
-            PREPROCESSING if !preprocessing.is_empty() => {
-                section(tag, out, |section| section.list(preprocessing, write_pair));
-            }
-            PROVENANCE if !provenance.is_empty() => {
-                section(tag, out, |section| section.list(provenance, write_pair));
-            }
-            TESTS if !tests.is_empty() => {
-                section(tag, out, |section| section.list(tests, write_test));
-            }
-            _ => {}
+        if !empty {
+            section(tag, out, write);
         }
-    }
+    };
+    note(CLASSES, classes.is_empty(), &|section| section.list(classes, |s, name| s.text(name)));
+    note(PREPROCESSING, preprocessing.is_empty(), &|s| s.list(preprocessing, write_pair));
+    note(PROVENANCE, provenance.is_empty(), &|s| s.list(provenance, write_pair));
+    note(TESTS, tests.is_empty(), &|section| section.list(tests, write_test));
+    note(TOLERANCES, tolerances.is_empty(), &|section| section.floats(tolerances));
     for other in others {
         section(other.tag, out, |section| section.raw(&other.bytes));
     }

@@ -190,6 +190,7 @@ fn model() -> Model {
             preprocessing: vec![("colour".to_owned(), "rgb".to_owned())],
             provenance: vec![("study".to_owned(), "golden".to_owned())],
             tests: Vec::new(),
+            tolerances: Vec::new(),
             others: vec![Section { tag: *b"more", bytes: vec![1, 2, 3] }],
         },
     };

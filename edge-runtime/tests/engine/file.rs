@@ -30,6 +30,7 @@ fn notes(model: &Model, seed: u64) -> Notes {
         preprocessing: vec![(text("colour"), text("grey"))],
         provenance: vec![(text("study"), text("digits")), (text("trial"), text("26"))],
         tests: vec![TestVector { inputs, outputs }],
+        tolerances: if seed.is_multiple_of(2) { vec![0.5] } else { Vec::new() },
         others: vec![
             Section { tag: *b"abcd", bytes: vec![1, 2, 3] },
             Section { tag: *b"prob", bytes: vec![] },

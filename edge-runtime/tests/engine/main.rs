@@ -8,4 +8,5 @@ mod layers;
 mod models;
 mod reference;
 mod session;
+mod test_vectors;
 mod written;

@@ -7,6 +7,7 @@
 
 mod gate;
 mod inputs;
+mod notes;
 mod run;
 mod start;
 mod teacher;
@@ -213,14 +214,16 @@ impl Pipeline {
         }
         let model = run.model(&graph, &weights, candidate.recipe.precision)?;
         context.progress(0.95, "evaluate");
-        // If the recipe changed nothing, this file has already been run.
-        let (mut figures, bytes) = if model.to_bytes() == uncompressed.1 {
-            uncompressed.clone()
-        } else {
-            run.report(&graph, candidate.recipe.precision, &model)?
+        let what = ("trial", number.to_string());
+        let hash = study.space.canonical_hash(genotype).ok();
+        // If the recipe changed nothing, this network has already been run.
+        let evaluated = (model.to_bytes() == uncompressed.1).then(|| uncompressed.0.clone());
+        let model = run.noted(model, what.clone(), hash)?;
+        let (mut figures, bytes) = match evaluated {
+            Some(figures) => (figures, model.to_bytes()),
+            None => run.report(&graph, candidate.recipe.precision, &model)?,
         };
         note_spent(&mut figures, compressed.images_seen, seconds());
-        let what = ("trial", number.to_string());
         let weights = run.weights_file(&graph, &weights, &dataset.normalization, what);
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: figures,
@@ -336,6 +339,8 @@ impl Pipeline {
         context.progress(0.95, "evaluate");
         let mut model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
         model.notes.classes.clone_from(&run.class_names);
+        let what = ("network", "teacher".to_owned());
+        let model = run.noted(model, what, None)?;
         let (uncompressed, bytes) = run.report(&graph, Precision::Fp32, &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());

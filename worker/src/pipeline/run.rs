@@ -12,12 +12,13 @@ use edgesmith_common::{
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Node, Op, Weights};
-use edgesmith_search_space::{Cost, Distillation, Genotype, Precision};
+use edgesmith_search_space::{CanonicalHash, Cost, Distillation, Genotype, Precision, Space};
 use edgesmith_train::{
     Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
     safetensors,
 };
 
+use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{RunError, correct_biases, evaluate};
 use crate::export::{float_model, input_spec, integer_model};
@@ -35,6 +36,8 @@ const MAX_HELD_NUMBERS: u64 = 1 << 27;
 pub struct Study<'a> {
     pub name: &'a StudyName,
     pub seed: Seed,
+    /// The space of `work`.
+    pub space: &'a Space,
     pub work: &'a TrainWork,
     /// Hash of the data that it began with; `None` if any data will do.
     pub data: Option<ArtifactHash>,
@@ -44,7 +47,7 @@ impl<'a> Study<'a> {
     pub fn of(spec: &'a StudySpec, data: Option<ArtifactHash>) -> Result<Self, AttemptError> {
         let work =
             spec.training().ok_or_else(|| AttemptError::hopeless("this study does not train"))?;
-        Ok(Self { name: &spec.name, seed: spec.seed, work, data })
+        Ok(Self { name: &spec.name, seed: spec.seed, space: &spec.space, work, data })
     }
 }
 
@@ -223,7 +226,8 @@ impl Run<'_> {
         safetensors::to_bytes(weights, &metadata)
     }
 
-    /// Figures of a model from running its file in the edge runtime, and the bytes of that file.
+    /// Figures of a model from running its file in the edge runtime, and the bytes of that file. Its
+    /// size is that of the network: origin and test vectors do not count.
     pub fn report(
         &self,
         graph: &Graph,
@@ -235,7 +239,7 @@ impl Run<'_> {
         let model = Model::from_bytes(&bytes).map_err(hopeless)?;
         let mut figures = self.evaluate(&model, &self.dataset.validation, Split::Validation)?;
         figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
-        figures.set(Metric::MODEL_BYTES.whole(), bytes.len() as f64);
+        figures.set(Metric::MODEL_BYTES.whole(), model.counted_bytes() as f64);
         figures.set_cost(&Cost::of(graph, precision));
         Ok((figures, bytes))
     }
@@ -268,6 +272,19 @@ impl Run<'_> {
             }
         };
         model.notes.classes.clone_from(&self.class_names);
+        Ok(model)
+    }
+
+    /// The model with its origin and test vectors.
+    pub fn noted(
+        &self,
+        mut model: Model,
+        what: (&'static str, String),
+        candidate: Option<CanonicalHash>,
+    ) -> Result<Model, AttemptError> {
+        let (study, training_data) = (self.study, self.dataset.train.hash());
+        add_notes(&mut model, Origin { study, what, candidate, training_data })
+            .map_err(hopeless)?;
         Ok(model)
     }
 

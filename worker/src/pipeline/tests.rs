@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgesmith_common::spec::{ModelFile, ModelFiles};
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
-use edgesmith_edge_runtime::{Model, Session};
+use edgesmith_edge_runtime::{Model, Notes, Session};
 
 use edgesmith_data::Dataset;
 use edgesmith_train::safetensors;
@@ -266,7 +266,50 @@ fn without_compression_the_network_ships_as_trained() {
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let graph = space.decode(&genotype).graph(space.data()).unwrap();
     let float = float_model(&graph, &weights, &data_of(&text).normalization).unwrap();
-    assert_eq!(model.to_bytes(), float.to_bytes());
+    assert_eq!(Model { notes: Notes::default(), ..model }, float);
+}
+
+#[test]
+fn a_model_file_says_where_it_comes_from_and_how_to_check_it() {
+    let text = STUDY.replace("fine_tune_epochs = 1", "fine_tune_epochs = 0");
+    let train = |number| {
+        let mut task = task_of(&text, None, None);
+        let Work::TrainTrial { number: of, .. } = &mut task.work else { unreachable!() };
+        *of = TrialNumber(number);
+        let context = AttemptContext::offline(Vec::new());
+        match worker().execute(task, &context) {
+            Ok(Outcome::TrialTrained(trained)) => {
+                Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let [model, again, other] = [train(7), train(7), train(8)];
+    assert_eq!(model, again, "nothing depends on time");
+    let Notes { provenance, preprocessing, tests, tolerances, .. } = &model.notes;
+    let spec = StudySpec::parse(&text).unwrap();
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let candidate = spec.space.canonical_hash(&genotype).unwrap().to_string();
+    let data = data_of(&text).train.hash().to_string();
+    let expected = [
+        ("study", "rungs"),
+        ("trial", "7"),
+        ("candidate", &candidate),
+        ("training_data", &data),
+        ("edgesmith", env!("CARGO_PKG_VERSION")),
+    ];
+    let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+        list.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    };
+    assert_eq!(*provenance, pairs(&expected));
+    let picture = [("colour", "grey"), ("resize", "stretch"), ("filter", "area")];
+    assert_eq!(*preprocessing, pairs(&picture));
+    assert_eq!((tests.len(), &tolerances[..]), (4, &[0.0; 4][..]));
+    let results = Session::new(&model).unwrap().check(&model.notes).unwrap();
+    assert!(results.iter().all(edgesmith_edge_runtime::TestResult::passes), "{results:?}");
+    // Networks of one candidate have one hash, and files of their own.
+    assert_eq!(other.notes.provenance[1].1, "8");
+    assert_eq!(other.notes.provenance[2], provenance[2]);
 }
 
 fn data_of(text: &str) -> Dataset {
@@ -288,7 +331,7 @@ fn figures_come_from_the_shipped_file() {
     let figures = &trained.compressed;
     assert_eq!(figures.validation_accuracy(), Some(share(&data.validation)));
     assert_eq!(figures.test_accuracy(), Some(share(&data.test)));
-    let bytes = model.to_bytes().len() as f64;
+    let bytes = model.counted_bytes() as f64;
     assert_eq!(figures.get(&Metric::MODEL_BYTES.whole()), Some(bytes));
 }
 
