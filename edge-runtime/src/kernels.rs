@@ -96,9 +96,14 @@ impl Geometry {
             .collect()
     }
 
-    /// Bytes of the tables of a convolution: its corners.
+    /// Bytes of the table of corners.
     pub fn corner_bytes(&self) -> u64 {
         self.out_positions() as u64 * size_of::<u32>() as u64
+    }
+
+    /// Bytes of the table of taps.
+    pub fn tap_bytes(&self) -> u64 {
+        self.taps() as u64 * size_of::<u32>() as u64
     }
 }
 

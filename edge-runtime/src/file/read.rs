@@ -25,7 +25,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Where it is, from the beginning of the file.
-    pub(super) fn at(&self) -> usize {
+    pub fn at(&self) -> usize {
         self.at
     }
 
@@ -38,6 +38,11 @@ impl<'a> Reader<'a> {
         let at = self.at;
         let code = self.byte()?;
         decode(code).ok_or_else(|| malformed(at, FormatProblem::UnknownCode { what, code }))
+    }
+
+    /// The error for a code at `at` that stands for nothing.
+    pub fn unknown(&self, at: usize, what: &'static str, code: u8) -> ModelError {
+        malformed(at, FormatProblem::UnknownCode { what, code })
     }
 
     /// The next byte, if there is one, without taking it.

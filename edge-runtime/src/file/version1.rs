@@ -16,6 +16,9 @@ const INPUT: [u8; 4] = *b"INPT";
 const FP32: [u8; 4] = *b"FP32";
 const INT8: [u8; 4] = *b"INT8";
 
+/// The kind of linear layers, whose output is the logits.
+const LOGITS: u8 = 5;
+
 /// Kind and number of inputs.
 const MIN_NODE_BYTES: usize = 2;
 
@@ -104,7 +107,7 @@ fn float_node(section: &mut Reader) -> Result<Node, ModelError> {
         }
         3 => Binary { function: BinaryFunction::Add }.into(),
         4 => Reduce::global_mean(AXES, true).into(),
-        5 => linear(section, Reader::floats, Reader::floats)?.into(),
+        LOGITS => linear(section, Reader::floats, Reader::floats)?.into(),
         6 => Map { function: Function::LeakyRelu { slope: section.float()? } }.into(),
         _ => return Err(unknown(at, code)),
     };
@@ -128,7 +131,7 @@ fn int_node(section: &mut Reader) -> Result<Node, ModelError> {
             let requantize = section.factor()?;
             IntReduce { reduce: Reduce::global_mean(AXES, true), requantize }.into()
         }
-        5 => {
+        LOGITS => {
             let linear = linear(section, Reader::int8s, Reader::int32s)?;
             IntLinear { linear, logit_scale: section.floats()? }.into()
         }
@@ -140,9 +143,10 @@ fn int_node(section: &mut Reader) -> Result<Node, ModelError> {
     };
     let Quantization { scale, zero_point } = section.quantization()?;
     // The quantization of the logits means nothing.
-    let output = match layer {
-        Layer::IntLinear(_) => Element::Fp32,
-        _ => Element::Uint8(Quantization { scale, zero_point }),
+    let output = if code == LOGITS {
+        Element::Fp32
+    } else {
+        Element::Uint8(Quantization { scale, zero_point })
     };
     Ok(Node { inputs, layer, output })
 }

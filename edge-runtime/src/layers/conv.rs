@@ -94,14 +94,17 @@ impl Settings for FloatConv {
 
     fn memory(&self, site: &Site) -> Memory {
         let way = self.conv.way(&site.inputs[0].shape);
-        let (geometry, pixel) = match way {
-            Way::Dense(geometry) => (geometry, geometry.channels),
-            Way::Depthwise(geometry) => (geometry, geometry.channels.next_multiple_of(fp32::LANES)),
+        let (geometry, pixel, taps) = match way {
+            Way::Dense(geometry) => (geometry, geometry.channels, 0),
+            Way::Depthwise(geometry) => {
+                let pixel = geometry.channels.next_multiple_of(fp32::LANES);
+                (geometry, pixel, geometry.tap_bytes())
+            }
             Way::Grouped => return Memory::default(),
         };
         let in_place = !geometry.is_padded() && pixel == geometry.channels;
         let padded = if in_place { 0 } else { geometry.padded_elements(pixel) };
-        Memory { scratch: padded as u64 * 4, tables: geometry.corner_bytes() }
+        Memory { scratch: padded as u64 * 4, tables: geometry.corner_bytes() + taps }
     }
 
     fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
@@ -177,7 +180,9 @@ impl Settings for IntConv {
             Way::Depthwise(geometry) => {
                 let pixel = geometry.channels.next_multiple_of(int8::WIDE_LANES);
                 let scratch = geometry.padded_elements(pixel) as u64 * 2;
-                Memory { scratch, tables: geometry.corner_bytes() }
+                // With AVX2 there is one more table of taps, in pairs.
+                let taps = geometry.tap_bytes() + geometry.taps().div_ceil(2) as u64 * 8;
+                Memory { scratch, tables: geometry.corner_bytes() + taps }
             }
             Way::Grouped => Memory { scratch: u64::from(self.conv.out_channels) * 4, tables: 0 },
         }
@@ -405,12 +410,13 @@ pub(super) fn zero(element: Element) -> u8 {
 
 impl Activation {
     pub(super) fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let code = file.code("activation", |code| (code <= 3).then_some(code))?;
-        Ok(match code {
+        let at = file.at();
+        Ok(match file.byte()? {
             0 => Self::Linear,
             1 => Self::Relu,
             2 => Self::Relu6,
-            _ => Self::Clip { low: file.float()?, high: file.float()? },
+            3 => Self::Clip { low: file.float()?, high: file.float()? },
+            code => return Err(file.unknown(at, "activation", code)),
         })
     }
 

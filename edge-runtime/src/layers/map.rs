@@ -130,8 +130,8 @@ impl Function {
     }
 
     pub(super) fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        let code = file.code("function", |code| (1..=18).contains(&code).then_some(code))?;
-        Ok(match code {
+        let at = file.at();
+        Ok(match file.byte()? {
             1 => Self::Absolute,
             2 => Self::Clip { low: file.float()?, high: file.float()? },
             3 => Self::Elu { alpha: file.float()? },
@@ -149,7 +149,8 @@ impl Function {
             15 => Self::Silu,
             16 => Self::Softplus,
             17 => Self::SquareRoot,
-            _ => Self::Tanh,
+            18 => Self::Tanh,
+            code => return Err(file.unknown(at, "function", code)),
         })
     }
 
@@ -187,8 +188,23 @@ impl Function {
         match self {
             Self::Clip { low, high } => check_range(low, high),
             Self::LeakyRelu { slope } => check_number("the slope", slope, false),
-            other => {
-                let settings = other.code().1;
+            Self::Absolute
+            | Self::Elu { .. }
+            | Self::Erf
+            | Self::Exponential
+            | Self::Gelu
+            | Self::GeluTanh
+            | Self::HardSigmoid { .. }
+            | Self::HardSwish
+            | Self::Logarithm
+            | Self::Power { .. }
+            | Self::Scale { .. }
+            | Self::Sigmoid
+            | Self::Silu
+            | Self::Softplus
+            | Self::SquareRoot
+            | Self::Tanh => {
+                let settings = self.code().1;
                 let mut settings = settings.into_iter().flatten();
                 settings.try_for_each(|setting| check_number("a setting", setting, false))
             }

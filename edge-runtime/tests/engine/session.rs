@@ -189,6 +189,39 @@ fn memory_is_reused_along_a_chain() {
     assert_eq!(Session::new(&model).unwrap().peak_memory_bytes(), 2 * 256 + 1024 + 256);
 }
 
+/// Corners and taps, whatever the processor is.
+#[test]
+fn tables_of_convolutions_are_in_the_plan() {
+    let depthwise = |element| {
+        let axes = vec![WindowAxis::new(3, 1, 1), WindowAxis::new(5, 1, 2)];
+        let (in_channels, out_channels, groups) = (2, 2, 2);
+        match element {
+            Element::Fp32 => {
+                let (weight, bias) = (vec![1.0; 30], vec![0.0; 2]);
+                let conv = Conv { in_channels, out_channels, groups, axes, weight, bias };
+                Layer::from(FloatConv { conv, activation: Activation::Linear })
+            }
+            Element::Uint8(_) => {
+                let (weight, bias) = (vec![1; 30], vec![0; 2]);
+                let conv = Conv { in_channels, out_channels, groups, axes, weight, bias };
+                let requantize = vec![Requantization::from_real(0.1); 2];
+                let weight_scale = Vec::new();
+                IntConv { conv, weight_scale, requantize, clamp: (0, 255) }.into()
+            }
+        }
+    };
+    let bytes = Element::Uint8(Quantization { scale: 0.01, zero_point: 0 });
+    // 64 corners and 15 taps of 4 bytes. In fp32 also the table of the input; in integers also 8
+    // pairs of taps.
+    for (element, tables) in
+        [(Element::Fp32, (64 + 15) * 4 + 2 * 256 * 4), (bytes, (64 + 15) * 4 + 8 * 8)]
+    {
+        let input = image(2, 8, 0.0, 1.0, element);
+        let model = chain(input, vec![(depthwise(element), element)], 3);
+        assert_eq!(model.plan(Target::Host).unwrap().tables, tables);
+    }
+}
+
 /// A file of a few bytes per layer, each of which has a table of all its positions.
 #[test]
 fn what_needs_too_much_memory_is_refused_before_it_is_allocated() {

@@ -144,7 +144,7 @@ pub(super) struct Depthwise {
     factors: Factors,
     /// Offsets of the two taps of each pair from the kernel's corner. A single last tap is listed
     /// twice.
-    pairs: Vec<[usize; 2]>,
+    pairs: Vec<[u32; 2]>,
 }
 
 impl Depthwise {
@@ -185,10 +185,7 @@ impl Depthwise {
             weight: packed,
             bias: (0..pixel).map(|lane| bias[source(lane)]).collect(),
             factors: Factors::new(isa, rescale.rounding, &factors, &largest)?,
-            pairs: offsets
-                .chunks(2)
-                .map(|pair| [pair[0] as usize, pair[pair.len() - 1] as usize])
-                .collect(),
+            pairs: offsets.chunks(2).map(|pair| [pair[0], pair[pair.len() - 1]]).collect(),
         })
     }
 }
@@ -261,7 +258,7 @@ unsafe fn depthwise_group<const PAIRS: usize>(
             // SAFETY: by this function's contract; a group of channels lies within a pixel.
             let (a, b, weight_low, weight_high) = unsafe {
                 let pixels = input.as_ptr().add(corner as usize + first);
-                let [tap_a, tap_b] = *packed.pairs.get_unchecked(pair);
+                let [tap_a, tap_b] = packed.pairs.get_unchecked(pair).map(|tap| tap as usize);
                 (
                     _mm256_loadu_si256(pixels.add(tap_a).cast()),
                     _mm256_loadu_si256(pixels.add(tap_b).cast()),
