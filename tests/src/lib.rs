@@ -18,20 +18,25 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// The program under test, built with the tests' own profile and features.
 pub fn edgesmith() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("edgesmith"))
+    BINARY.get_or_init(|| build(&["--package", "edgesmith"]))
 }
 
 /// The benchmarks' program, built likewise.
 pub fn edgesmith_bench() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("edgesmith-bench"))
+    BINARY.get_or_init(|| build(&["--package", "edgesmith-bench"]))
 }
 
-/// Builds a package of one program and gives its path.
-fn build(package: &str) -> PathBuf {
+/// Builds an example of a package likewise, and gives its path.
+pub fn built_example(package: &str, example: &str) -> PathBuf {
+    build(&["--package", package, "--example", example])
+}
+
+/// Builds the one program that `what` selects, and gives its path.
+fn build(what: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--package", package, "--message-format=json"]);
+    build.args(["build", "--release", "--message-format=json"]).args(what);
     // What cargo tells this test about its own package would make build scripts that watch those
     // variables run again, and rebuild much of the tree.
     for (name, _) in std::env::vars_os() {
