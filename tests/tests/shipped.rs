@@ -40,9 +40,9 @@ fn the_programs_of_the_documents_answer_what_edgesmith_does() {
         run(at, &["export", &model, "--format", "edge", "-o", &edge]).ok();
         run(at, &["inspect", &edge, "--check"]).ok();
         names.push(edge);
-        if precision == "fp32" {
-            run(at, &["export", &model, "--format", "onnx", "-o", "net.onnx"]).ok();
-        }
+        let (format, file) =
+            if precision == "fp32" { ("onnx", "net.onnx") } else { ("onnx-int8", "int8.onnx") };
+        run(at, &["export", &model, "--format", format, "-o", file]).ok();
     }
     // A stroke, a frame, noise, and a picture that has to be made smaller.
     let strokes = [
@@ -62,6 +62,18 @@ fn the_programs_of_the_documents_answer_what_edgesmith_does() {
             assert_eq!(said.trim(), class(at, edge, &format!("{name}.png")), "{edge} on {name}");
         }
     }
+    // The quantized ONNX file has all scales, so in integers it is the network that was measured.
+    let logits = |model: &str, more: &[&str]| -> Value {
+        let asked = ["run", model, "--input", "noise.png", "--format", "json"];
+        run(at, &[&asked, more].concat()).json()["outputs"][0]["numbers"].clone()
+    };
+    let [edge, int8, real] =
+        [("int8.edge", &[][..]), ("int8.onnx", &["--int8"]), ("int8.onnx", &[])]
+            .map(|(model, more)| logits(model, more));
+    assert_eq!(int8, edge);
+    assert_ne!(real, edge, "without the option it runs in fp32");
+    run(at, &["measure", "net.onnx", "--int8"]).fails(2, &["net.onnx", "--int8"]);
+    run(at, &["measure", "int8.edge", "--int8"]).fails(2, &["leave out --int8"]);
     let images = ["stroke.png", "frame.png", "noise.png", "large.png"];
     let Some(python) = python() else { return };
     let ran = Command::new(python)

@@ -51,8 +51,7 @@ fn check(opened: &Opened) -> anyhow::Result<Vec<TestResult>> {
     let model = opened.engine_model()?;
     if model.notes.tests.is_empty() {
         return Err(invalid(format!(
-            "{} has no test vectors; files of trials and teachers have them since they are written \
-             with their origin",
+            "{} has no test vectors; files of trials and teachers that this version writes have them",
             opened.words
         )));
     }
@@ -173,7 +172,17 @@ impl Output for Inspection {
         }
         say("MACs", table::count(cost.macs));
         say("parameters", table::count(cost.parameters));
-        say("file", table::bytes(*bytes));
+        let counted = model.as_ref().ok().filter(|model| !model.notes.provenance.is_empty());
+        say(
+            "file",
+            match counted.map(Model::counted_bytes) {
+                Some(counted) => {
+                    let (bytes, counted) = (table::bytes(*bytes), table::bytes(counted));
+                    format!("{bytes}, {counted} without origin and test vectors")
+                }
+                None => table::bytes(*bytes),
+            },
+        );
         if let Ok(Model { notes, .. }) = model {
             let pairs = [("picture", &notes.preprocessing), ("origin", &notes.provenance)];
             for (name, pairs) in pairs {

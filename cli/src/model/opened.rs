@@ -12,7 +12,7 @@ use edgesmith_onnx::ReadOptions;
 use edgesmith_onnx::read::PortAxis;
 use edgesmith_search_space::with_stages;
 use edgesmith_train::safetensors;
-use edgesmith_worker::export::{imported_model, lift};
+use edgesmith_worker::export::{imported_integer_model, imported_model, lift};
 use serde::Deserialize;
 
 use super::{FileKind, ModelName, Pixels, Port, Stored};
@@ -30,6 +30,10 @@ pub struct Reading {
     /// Sizes of an input that an ONNX file leaves open, as NAME=1,3,224,224; again for each input
     #[arg(long = "input-shape", value_name = "NAME=SIZES")]
     pub input_shapes: Vec<InputShape>,
+    /// Run an ONNX file that was quantized (with QuantizeLinear and DequantizeLinear) in integers
+    /// where it has scales, and not as the fp32 network that it stands for
+    #[arg(long)]
+    pub int8: bool,
 }
 
 /// The sizes of an input.
@@ -70,8 +74,15 @@ impl Opened {
                 shape.name
             )));
         }
+        if reading.int8 && !matches!(reading.model, ModelName::File(_, FileKind::Onnx)) {
+            return Err(invalid(
+                "only an ONNX file can be run in fp32 or in integers; leave out --int8",
+            ));
+        }
         match &reading.model {
-            ModelName::File(path, FileKind::Onnx) => Self::onnx(path, &reading.input_shapes),
+            ModelName::File(path, FileKind::Onnx) => {
+                Self::onnx(path, &reading.input_shapes, reading.int8)
+            }
             ModelName::File(path, FileKind::Edge) => {
                 let bytes = read(path)?;
                 let failed = |error| invalid(format!("failed to read {}: {error}", path.display()));
@@ -101,7 +112,7 @@ impl Opened {
             .map_err(|reason| invalid(format!("the engine does not run {}: {reason}", self.words)))
     }
 
-    fn onnx(path: &Path, shapes: &[InputShape]) -> anyhow::Result<Self> {
+    fn onnx(path: &Path, shapes: &[InputShape], int8: bool) -> anyhow::Result<Self> {
         let words = path.display().to_string();
         let bytes = read(path)?;
         let beside = |name: &str| {
@@ -143,7 +154,16 @@ impl Opened {
         let class_names = class_names.and_then(|(_, names)| serde_json::from_str(names).ok());
         // Files of this program normalise the pixels inside.
         let pixels = (about.producer == "edgesmith").then_some(Pixels::Raw);
-        let model = imported_model(&imported);
+        let model = if int8 {
+            imported_integer_model(&imported).ok_or_else(|| {
+                invalid(format!(
+                    "{words} has no QuantizeLinear with a scale, so nothing says how to run it in \
+                     integers; quantize it first, or leave out --int8"
+                ))
+            })?
+        } else {
+            imported_model(&imported)
+        };
         Ok(Self {
             words,
             bytes: bytes.len() as u64,

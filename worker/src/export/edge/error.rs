@@ -11,6 +11,14 @@ pub enum LowerError {
         /// Its name.
         value: String,
     },
+    /// With these scales, sums of a layer in integers could leave 32 bits.
+    #[error(
+        "the sums of {value} could leave 32 bits; its weight and its input have too small scales"
+    )]
+    Overflow {
+        /// What the layer computes.
+        value: String,
+    },
     /// The network has another number of inputs.
     #[error("the network has another number of inputs: {given}, not {expected}")]
     Inputs {

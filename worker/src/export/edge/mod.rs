@@ -4,7 +4,8 @@
 //!
 //! In integers, values have the scales of the annotation, except that operations which only move
 //! numbers hand on the scale of what they read. An operation that has no form in integers is
-//! computed in fp32, between layers that convert.
+//! computed in fp32, between layers that convert. The same happens around what a partial annotation
+//! leaves out.
 
 mod error;
 mod lift;
@@ -204,13 +205,57 @@ pub fn lower_as(
     quantization: Option<&Quantization>,
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
+    lower_with(graph, weights, quantization.map(Annotation::Whole), interface)
+}
+
+/// The model of a network that is folded already: in integers where `quantization` has the scales
+/// of everything that an operation reads and writes, else in fp32.
+///
+/// # Errors
+/// If the engine does not run one of the operations.
+///
+/// # Panics
+/// See [`lower_as`].
+pub fn lower_partly(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: &Quantization,
+    interface: &Interface,
+) -> Result<edge::Model, LowerError> {
+    lower_with(graph, weights, Some(Annotation::Part(quantization)), interface)
+}
+
+/// Scales of a network.
+#[derive(Debug, Clone, Copy)]
+enum Annotation<'a> {
+    /// Every value has some; one without is a mistake.
+    Whole(&'a Quantization),
+    /// What has none stays real.
+    Part(&'a Quantization),
+}
+
+impl<'a> Annotation<'a> {
+    fn quantization(self) -> &'a Quantization {
+        match self {
+            Self::Whole(quantization) | Self::Part(quantization) => quantization,
+        }
+    }
+}
+
+fn lower_with(
+    graph: &Graph,
+    weights: &Weights,
+    annotation: Option<Annotation<'_>>,
+    interface: &Interface,
+) -> Result<edge::Model, LowerError> {
+    let quantization = annotation.map(Annotation::quantization);
     let given = graph.inputs().len();
     if given != interface.inputs.len() {
         return Err(LowerError::Inputs { given, expected: interface.inputs.len() });
     }
     let mut lowering = Lowering {
         graph,
-        quantization,
+        annotation,
         inputs: Vec::with_capacity(given),
         nodes: Vec::new(),
         forms: vec![Forms::default(); graph.values().len()],
@@ -275,7 +320,7 @@ pub fn input_spec(
 /// The model so far.
 struct Lowering<'a> {
     graph: &'a Graph,
-    quantization: Option<&'a Quantization>,
+    annotation: Option<Annotation<'a>>,
     inputs: Vec<edge::Input>,
     nodes: Vec<edge::Node>,
     /// By value of the graph.
@@ -292,12 +337,7 @@ struct Forms {
 impl Lowering<'_> {
     fn input(&mut self, id: ValueId, form: &InputForm) -> Result<(), LowerError> {
         let graph_shape = self.graph.shape(id);
-        let element = match self.quantization {
-            None => edge::Element::Fp32,
-            Some(quantization) => {
-                edge::Element::Uint8(engine_quantization(affine(self.graph, quantization, id)?))
-            }
-        };
+        let element = self.known(id)?.map_or(edge::Element::Fp32, edge::Element::Uint8);
         let array = match &form.normalization {
             None => edge::Array::Fp32,
             Some(Normalization { mean, std }) => {
@@ -319,16 +359,8 @@ impl Lowering<'_> {
 
     fn node(&mut self, mut site: Site<'_>) -> Result<(), LowerError> {
         let node = site.node;
-        if self.quantization.is_some() {
-            // Bytes, where the value has them or can have them.
-            for &input in &node.inputs {
-                let quantization = match self.forms[input.index()].bytes {
-                    Some((_, quantization)) => quantization,
-                    None => engine_quantization(site.affine(input)?),
-                };
-                site.inputs.push(quantization);
-            }
-            let layer = integer_layer(&site)?;
+        if self.annotation.is_some() {
+            let layer = self.integer_layer(&mut site)?;
             if self.integer(&site, layer)? {
                 return Ok(());
             }
@@ -337,6 +369,51 @@ impl Lowering<'_> {
         let inputs = node.inputs.iter().map(|&input| self.float(input)).collect();
         self.push(site.output, inputs, layer, edge::Element::Fp32);
         Ok(())
+    }
+
+    /// What a node becomes in integers.
+    fn integer_layer(&self, site: &mut Site<'_>) -> Result<Integer, LowerError> {
+        // Bytes, where the value has them or can have them.
+        for &input in &site.node.inputs {
+            let held = self.forms[input.index()].bytes.map(|(_, quantization)| quantization);
+            match held.map_or_else(|| self.known(input), |held| Ok(Some(held)))? {
+                Some(quantization) => site.inputs.push(quantization),
+                None => return Ok(Integer::None),
+            }
+        }
+        let layer = match integer_layer(site) {
+            Err(LowerError::NotQuantized { .. } | LowerError::Overflow { .. })
+                if self.is_partial() =>
+            {
+                Integer::None
+            }
+            other => other?,
+        };
+        let held = |input: ValueId| self.forms[input.index()].bytes.is_some();
+        let left_out = self.is_partial() && self.known(site.output)?.is_none();
+        Ok(match layer {
+            Integer::Layer(_) | Integer::Joins(_) if left_out => Integer::None,
+            // Bytes that are there are moved. There is no use in making them to move them.
+            Integer::Moves(_) if left_out && !held(site.node.inputs[0]) => Integer::None,
+            other => other,
+        })
+    }
+
+    /// The quantization of a value; `None` if it stays real.
+    fn known(&self, id: ValueId) -> Result<Option<edge::Quantization>, LowerError> {
+        match self.annotation {
+            None => Ok(None),
+            Some(Annotation::Part(quantization)) => {
+                Ok(quantization.value(id).map(engine_quantization))
+            }
+            Some(Annotation::Whole(quantization)) => {
+                affine(self.graph, quantization, id).map(|affine| Some(engine_quantization(affine)))
+            }
+        }
+    }
+
+    fn is_partial(&self) -> bool {
+        matches!(self.annotation, Some(Annotation::Part(_)))
     }
 
     /// Adds a layer in integers, if there is one.
@@ -383,8 +460,7 @@ impl Lowering<'_> {
             return Ok(bytes);
         }
         let real = self.forms[id.index()].float.expect("values are lowered in order");
-        let quantization = self.quantization.expect("only then are there integers");
-        let quantization = engine_quantization(affine(self.graph, quantization, id)?);
+        let quantization = self.known(id)?.expect("only what has scales is read as bytes");
         let element = edge::Element::Uint8(quantization);
         let value = self.add(vec![real], edge::Quantize.into(), element);
         self.forms[id.index()].bytes = Some((value, quantization));
@@ -474,14 +550,23 @@ impl<'a> Site<'a> {
         let scales = self.quantization.and_then(|q| q.parameter(self.node.parameters[0]));
         let scales = scales.ok_or_else(|| self.unquantized())?.to_vec();
         let (weight, input) = (self.weight(), self.input_scale(0));
-        let filters = weight.chunks_exact(weight.len() / scales.len()).zip(&scales);
-        let weight = filters
+        let per_filter = weight.len() / scales.len();
+        let filters = weight.chunks_exact(per_filter).zip(&scales);
+        let weight: Vec<i8> = filters
             .flat_map(|(filter, scale)| {
                 filter.iter().map(move |&w| (f64::from(w) / scale).round() as i8)
             })
             .collect();
         let bias = self.bias().into_iter().zip(&scales);
-        let bias = bias.map(|(b, scale)| (f64::from(b) / (input * scale)).round() as i32).collect();
+        let bias: Vec<i32> =
+            bias.map(|(b, scale)| (f64::from(b) / (input * scale)).round() as i32).collect();
+        let fits = |(filter, bias): (&[i8], &i32)| {
+            let weights: i64 = filter.iter().map(|&w| i64::from(w.unsigned_abs())).sum();
+            weights * 255 + i64::from(bias.unsigned_abs()) <= i64::from(i32::MAX)
+        };
+        if !weight.chunks_exact(per_filter).zip(&bias).all(fits) {
+            return Err(LowerError::Overflow { value: self.name() });
+        }
         Ok(Integers { weight, bias, scales })
     }
 

@@ -152,6 +152,82 @@ fn every_byte_of_a_grey_image_has_its_own_level() {
     assert!(levels.len() >= 255, "{}", levels.len());
 }
 
+/// The annotation without the scales that `left_out` says, by number of a value or, after all
+/// values, of a parameter.
+fn without(graph: &Graph, whole: &Quantization, left_out: impl Fn(usize) -> bool) -> Quantization {
+    let mut part = Quantization::none(graph);
+    let values = graph.values().len();
+    for (id, _) in graph.values().filter(|(id, _)| !left_out(id.index())) {
+        whole.value(id).into_iter().for_each(|affine| part.set_value(id, affine));
+    }
+    for (id, _) in graph.parameters().filter(|(id, _)| !left_out(values + id.index())) {
+        whole.parameter(id).into_iter().for_each(|scales| part.set_parameter(id, scales.to_vec()));
+    }
+    part
+}
+
+#[test]
+fn what_has_no_scales_stays_real() {
+    let graph = residual_graph();
+    let (graph, weights) = fold(&graph, &random_weights(&graph, 3));
+    let normalization = normalization(&graph);
+    let images: Vec<Vec<u8>> = (0..40).map(|seed| random_bytes(&graph, seed)).collect();
+    let input = input_spec(&graph, &normalization).unwrap();
+    let go_on = &mut || ControlFlow::Continue(());
+    let set = images_for(&graph, &images);
+    let whole = crate::evaluate::calibrate(&graph, &weights, &input, &set, go_on).unwrap();
+    let interface = Interface::of(&graph, Some(&normalization));
+    let lowered = |left_out: &dyn Fn(usize) -> bool| {
+        let part = without(&graph, &whole, left_out);
+        lower_partly(&graph, &weights, &part, &interface).unwrap()
+    };
+    // With all scales and without any it is what the others make.
+    let float = lower(&graph, &weights, None, &normalization).unwrap();
+    assert_eq!(lowered(&|_| true), float);
+    let integers = lower(&graph, &weights, Some(&whole), &normalization).unwrap();
+    assert_eq!(lowered(&|_| false), integers);
+    let count = graph.values().len() + graph.parameters().len();
+    let kinds = |model: &edge::Model| -> Vec<&str> {
+        model.nodes.iter().map(|node| node.layer.name()).collect()
+    };
+    let mut mixed = 0;
+    for left_out in 0..count {
+        let model = lowered(&|number| number == left_out);
+        model.validate().unwrap();
+        let kinds = kinds(&model);
+        mixed += usize::from(
+            kinds.contains(&"convolution") && kinds.contains(&"convolution in integers"),
+        );
+        for image in &images[..5] {
+            let (found, expected) = (logits(&model, image), logits(&float, image));
+            let spread = expected.iter().fold(1.0f32, |most, logit| most.max(logit.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = (found - expected).abs() / spread;
+                assert!(error < 0.15, "{error} without {left_out}: {kinds:?}");
+            }
+        }
+    }
+    assert!(mixed >= 10, "{mixed} of {count}");
+    // A dead channel may get so small a scale that its bias has no place in 32 bits.
+    let mut tiny = without(&graph, &whole, |_| false);
+    for (id, parameter) in graph.parameters().filter(|(_, parameter)| parameter.shape.len() == 4) {
+        tiny.set_parameter(id, vec![1e-12; parameter.shape[0] as usize]);
+    }
+    let model = lower_partly(&graph, &weights, &tiny, &interface).unwrap();
+    model.validate().unwrap();
+    assert!(!kinds(&model).contains(&"convolution in integers"));
+    let refused = lower(&graph, &weights, Some(&tiny), &normalization).unwrap_err();
+    assert!(refused.to_string().contains("could leave 32 bits"), "{refused}");
+    // A layer whose weight has no scales stands between conversions.
+    let weight = graph.nodes().find_map(|(_, node)| {
+        let inner = matches!(node.op, Op::Conv(_)) && graph.inputs().all(|id| id != node.inputs[0]);
+        inner.then(|| graph.values().len() + node.parameters[0].index())
+    });
+    let kinds = kinds(&lowered(&|number| Some(number) == weight));
+    let at = kinds.iter().position(|kind| *kind == "convolution").unwrap();
+    assert_eq!([kinds[at - 1], kinds[at + 1]], ["dequantize", "quantize"]);
+}
+
 #[test]
 fn clips_become_clamps_of_bytes() {
     let graph = residual_graph();
