@@ -1,5 +1,5 @@
 //! Exported files: the measured model itself, its weights, and ONNX files that ONNX Runtime
-//! accepts.
+//! accepts. Files are made of files, too.
 
 use std::process::Command;
 
@@ -73,6 +73,33 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     export("teacher", "onnx", "teacher.onnx").ok();
     export("teacher", "onnx-int8", "no.onnx").fails(2, &["the teacher of exported is fp32"]);
 
+    // Files become files of the other kind, which compute the same.
+    image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x * 30 + y * 5) as u8]))
+        .save(at.join("digit.png"))
+        .unwrap();
+    let convert = |from: &str, format: &str, to: &str| {
+        run(at, &["export", from, "--format", format, "-o", to])
+    };
+    convert("teacher.onnx", "onnx", "again.onnx").ok();
+    convert("teacher.onnx", "edge", "again.edge").ok();
+    convert("teacher.edge", "onnx", "lifted.onnx").ok();
+    convert("again.edge", "edge", "copy.edge").ok();
+    assert_eq!(read("again.edge"), read("copy.edge"));
+    let answer = |model: &str| -> Vec<f64> {
+        let said = run(at, &["run", model, "--input", "digit.png", "--format", "json"]).json();
+        let numbers = said["outputs"][0]["numbers"].as_array().unwrap().clone();
+        numbers.iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let expected = answer("exported/teacher");
+    assert_eq!(expected.len(), 10);
+    for file in ["again.onnx", "again.edge", "lifted.onnx"] {
+        let near = answer(file).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(near, "{file}");
+    }
+    convert("m.edge", "onnx-int8", "no.onnx").fails(2, &["m.edge is fp32", "--format onnx"]);
+    convert("teacher.onnx", "safetensors", "no").fails(2, &["teacher.onnx is a file"]);
+    convert("gone.onnx", "edge", "no.edge").fails(2, &["gone.onnx"]);
+
     let python = std::env::var("EDGESMITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_onnx = Command::new(&python).args(["-c", "import onnxruntime, numpy"]).output();
     if !has_onnx.is_ok_and(|o| o.status.success()) {
@@ -83,7 +110,14 @@ fn every_format_is_written_and_onnx_runtime_accepts_onnx() {
     }
     let check = Command::new(python)
         .arg(workspace().join("tests/onnx_loads.py"))
-        .args(["float.onnx", "of-int8.onnx", "int8.onnx", "teacher.onnx"])
+        .args([
+            "float.onnx",
+            "of-int8.onnx",
+            "int8.onnx",
+            "teacher.onnx",
+            "again.onnx",
+            "lifted.onnx",
+        ])
         .current_dir(at)
         .output()
         .unwrap();

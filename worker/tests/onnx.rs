@@ -26,9 +26,7 @@ use edgesmith_graph::{
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
 use edgesmith_testing::random_weights;
 use edgesmith_train::fresh_weights;
-use edgesmith_worker::export::{
-    Interface, Lifted, float_model, integer_model, lift, lower_as, onnx,
-};
+use edgesmith_worker::export::{Interface, float_model, integer_model, lift, lower_as, onnx};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -254,9 +252,8 @@ struct Case {
 fn check_model(python: &str, model: &Model, images: &[&[u8]], options: &[&str]) {
     let mut session = Session::new(model).unwrap();
     let outputs = images.iter().flat_map(|image| session.run(image).unwrap().to_vec()).collect();
-    let Lifted { graph, weights, quantization, normalization } = lift(model).unwrap();
     let metadata = [("study", "digits".to_owned())];
-    let file = onnx::to_bytes(&graph, &weights, quantization.as_ref(), &normalization, &metadata);
+    let file = onnx::of_study(&lift(model).unwrap(), &metadata);
     check(python, &[Case { file, images: images.concat(), outputs }], options);
 }
 

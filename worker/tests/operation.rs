@@ -12,7 +12,7 @@ use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{Graph, LeakyRelu, NodeId, Op, Rebuild, Weights};
 use edgesmith_testing::{DIGITS, conv_graph};
 use edgesmith_train::{Checkpoint, Cores, Throughput, TrainDevice, TrainRequest, fresh_weights};
-use edgesmith_worker::export::{Lifted, float_model, integer_model, lift, lower};
+use edgesmith_worker::export::{Lifted, float_model, integer_model, lift, lower_as};
 
 /// The network with every clip replaced.
 fn leaky(graph: &Graph) -> Graph {
@@ -93,11 +93,9 @@ fn leaky_relu_is_trained_compressed_and_run() {
     let [float_right, int8_right] = [&float, &int8].map(|model| accuracy(model, &digits));
     assert!(float_right > 0.9 && int8_right > float_right - 0.02, "{float_right} {int8_right}");
     for model in [&float, &int8] {
-        let Lifted { graph, weights, quantization, normalization } = lift(model).unwrap();
-        assert_eq!(
-            lower(&graph, &weights, quantization.as_ref(), &normalization),
-            Ok(model.clone())
-        );
+        let Lifted { graph, weights, quantization, interface } = lift(model).unwrap();
+        let again = lower_as(&graph, &weights, quantization.as_ref(), &interface);
+        assert_eq!(again, Ok(model.clone()));
     }
     assert!(int8.to_bytes().len() * 2 < float.to_bytes().len());
     assert!(float.to_bytes().len() * 2 < whole.to_bytes().len());

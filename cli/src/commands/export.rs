@@ -1,5 +1,7 @@
 //! `edgesmith export`.
 
+mod file;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -10,15 +12,16 @@ use edgesmith_console::{invalid, number, print_text};
 use edgesmith_edge_runtime::Model;
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::{Lifted, lift, onnx};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::model::{ModelName, Stored, StoredName};
+use crate::model::{InputShape, ModelName, PixelArgs, Pixels, Stored, StoredName, refuse_shapes};
 use crate::output::json;
 
 /// Arguments: which network, and how to write it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The network: a trial as STUDY/NUMBER, or the teacher of a study as STUDY/teacher
+    /// The network: a file that ends in .onnx or .edge, a trial as STUDY/NUMBER, or the teacher of
+    /// a study as STUDY/teacher
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// The trial, if MODEL is the name of a study: the form that earlier versions had
@@ -30,6 +33,11 @@ pub struct Args {
     /// File to write; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Sizes of an input that an ONNX file leaves open, as NAME=1,3,224,224; again for each input
+    #[arg(long = "input-shape", value_name = "NAME=SIZES")]
+    pub input_shapes: Vec<InputShape>,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -39,38 +47,26 @@ pub struct Args {
 pub enum ExportFormat {
     /// ONNX in fp32, batch normalisation folded.
     Onnx,
-    /// ONNX with QuantizeLinear and DequantizeLinear; for int8 trials.
+    /// ONNX with QuantizeLinear and DequantizeLinear; for int8 trials and edge files.
     OnnxInt8,
-    /// Float weights after pruning, batch normalisation not folded.
+    /// Float weights after pruning, batch normalisation not folded; for networks of studies.
     Safetensors,
-    /// The edge-runtime file that was measured.
+    /// The file of the edge runtime: the one that was measured, or an ONNX file's network in fp32.
     Edge,
 }
 
 /// Writes a network to a file.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let (study, network) = named(&args.model, args.number)?;
-    let coordinator = Coordinator::connect(&args.connection).await?;
-    let stored = Stored::fetch(&coordinator, &study, network).await?;
+    let name = named(&args.model, args.number)?;
     refuse_terminal(&args.output, std::io::stdout().is_terminal())?;
-    let words = stored.words.clone();
-    let class_names = stored.class_names.clone();
-    let mut metadata = vec![("study", study.clone()), network_entry(network)];
-    metadata.extend(safetensors::class_names_entry(&class_names));
-    let bytes = match args.format {
-        ExportFormat::Edge => stored.model,
-        ExportFormat::Safetensors => stored.weights()?,
-        ExportFormat::Onnx => onnx_file(&stored.float()?, &metadata)?,
-        ExportFormat::OnnxInt8 => {
-            let model = stored.measured()?;
-            if !model.has_integers() {
-                return Err(invalid(format!(
-                    "{words} is fp32; export it with --format onnx, or choose an int8 trial"
-                )));
-            }
-            onnx_file(&model, &metadata)?
+    let exported = match &name {
+        ModelName::File(path, kind) => file::export(path, *kind, &args)?,
+        ModelName::Stored { study, network } => {
+            refuse_shapes(&args.input_shapes)?;
+            stored(study, *network, &args).await?
         }
     };
+    let Exported { bytes, class_names } = exported;
     if is_stdout(&args.output) {
         let mut out = std::io::stdout().lock();
         out.write_all(&bytes)?;
@@ -80,24 +76,53 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut said = format!("{} ({} bytes)\n", args.output.display(), bytes.len());
     if args.format == ExportFormat::Edge && !class_names.is_empty() {
         let beside = names_file(&args.output);
-        write(&beside, names_document(&study, network, &class_names).as_bytes())?;
+        write(&beside, names_document(&name, &class_names).as_bytes())?;
         said.push_str(&format!("{} (names of the classes)\n", beside.display()));
     }
     print_text(&said)
 }
 
-/// The study and which of its networks.
-fn named(model: &str, number: Option<u32>) -> anyhow::Result<(String, StoredName)> {
+/// A file to write.
+struct Exported {
+    bytes: Vec<u8>,
+    /// The names of the network's classes; empty if it has none.
+    class_names: Vec<String>,
+}
+
+/// The file of a network of a study.
+async fn stored(study: &str, network: StoredName, args: &Args) -> anyhow::Result<Exported> {
+    let coordinator = Coordinator::connect(&args.connection).await?;
+    let stored = Stored::fetch(&coordinator, study, network).await?;
+    let words = stored.words.clone();
+    // The file that was measured normalises pixels.
+    Pixels::known(&words, Some(&Pixels::Raw), &args.pixels)?;
+    let class_names = stored.class_names.clone();
+    let mut metadata = vec![("study", study.to_owned()), network_entry(network)];
+    metadata.extend(safetensors::class_names_entry(&class_names));
+    let bytes = match args.format {
+        ExportFormat::Edge => stored.model,
+        ExportFormat::Safetensors => stored.weights()?,
+        ExportFormat::Onnx => onnx::of_study(&lifted(&stored.float()?)?, &metadata),
+        ExportFormat::OnnxInt8 => {
+            let model = stored.measured()?;
+            if !model.has_integers() {
+                return Err(invalid(format!(
+                    "{words} is fp32; export it with --format onnx, or choose an int8 trial"
+                )));
+            }
+            onnx::of_study(&lifted(&model)?, &metadata)
+        }
+    };
+    Ok(Exported { bytes, class_names })
+}
+
+/// Which network is meant.
+fn named(model: &str, number: Option<u32>) -> anyhow::Result<ModelName> {
     if let Some(number) = number {
-        return Ok((model.to_owned(), StoredName::Trial(number)));
+        let network = StoredName::Trial(number);
+        return Ok(ModelName::Stored { study: model.to_owned(), network });
     }
-    match model.parse() {
-        Ok(ModelName::Stored { study, network }) => Ok((study, network)),
-        Ok(ModelName::File(..)) => Err(invalid(format!(
-            "{model} is a file; name a trial as STUDY/NUMBER, or a teacher as STUDY/teacher"
-        ))),
-        Err(wanted) => Err(invalid(format!("{model:?} does not name a network; {wanted}"))),
-    }
+    model.parse().map_err(|wanted| invalid(format!("{model:?} does not name a network; {wanted}")))
 }
 
 /// How a file says which network it is.
@@ -108,11 +133,9 @@ fn network_entry(network: StoredName) -> (&'static str, String) {
     }
 }
 
-/// The ONNX file of a model.
-fn onnx_file(model: &Model, metadata: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
-    let lifted = lift(model).context("failed to read the model as a graph")?;
-    let Lifted { graph, weights, quantization, normalization } = lifted;
-    Ok(onnx::to_bytes(&graph, &weights, quantization.as_ref(), &normalization, metadata))
+/// A model as a graph.
+fn lifted(model: &Model) -> anyhow::Result<Lifted> {
+    lift(model).context("failed to read the model as a graph")
 }
 
 fn is_stdout(output: &Path) -> bool {
@@ -141,13 +164,15 @@ fn names_file(edge: &Path) -> PathBuf {
     name.into()
 }
 
-fn names_document(study: &str, network: StoredName, class_names: &[String]) -> String {
-    let mut document = json!({
-        "version": json::VERSION, "study": study, "classes": class_names,
-    });
-    match network {
-        StoredName::Trial(number) => document["trial"] = number.into(),
-        StoredName::Teacher => document["network"] = "teacher".into(),
+fn names_document(name: &ModelName, class_names: &[String]) -> String {
+    let mut document = json!({ "version": json::VERSION, "classes": class_names });
+    if let ModelName::Stored { study, network } = name {
+        let (key, number) = match network {
+            StoredName::Trial(number) => ("trial", Value::from(*number)),
+            StoredName::Teacher => ("network", "teacher".into()),
+        };
+        document["study"] = study.as_str().into();
+        document[key] = number;
     }
     format!("{document:#}\n")
 }
@@ -168,11 +193,13 @@ mod tests {
     #[test]
     fn names_of_classes_stand_beside_an_edge_file() {
         assert_eq!(names_file(Path::new("out/m.edge")), Path::new("out/m.edge.json"));
-        let text =
-            names_document("photos", StoredName::Trial(7), &["ape".to_owned(), "bee".to_owned()]);
-        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let document = |model: &str| -> Value {
+            let names = ["ape".to_owned(), "bee".to_owned()];
+            serde_json::from_str(&names_document(&named(model, None).unwrap(), &names)).unwrap()
+        };
         let expected =
             json!({"version": 1, "study": "photos", "trial": 7, "classes": ["ape", "bee"]});
-        assert_eq!(read, expected);
+        assert_eq!(document("photos/7"), expected);
+        assert_eq!(document("m.onnx"), json!({"version": 1, "classes": ["ape", "bee"]}));
     }
 }

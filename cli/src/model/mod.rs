@@ -1,6 +1,7 @@
 //! MODEL on the command line: a file, a trial (`digits/26`), or the teacher of a study
 //! (`digits/teacher`).
 
+mod file;
 mod opened;
 mod pixels;
 mod port;
@@ -9,7 +10,8 @@ mod stored;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-pub use opened::{Opened, Reading};
+pub use file::{EdgeFile, InputShape, OnnxFile};
+pub use opened::{Opened, Reading, refuse_shapes};
 pub use pixels::{PixelArgs, Pixels};
 pub use port::{Examples, Port};
 pub use stored::Stored;

@@ -1,6 +1,7 @@
 //! How an image becomes the numbers that a network reads.
 
 use edgesmith_console::invalid;
+use edgesmith_data::Normalization;
 
 use super::{Opened, Port};
 
@@ -41,20 +42,29 @@ pub enum Pixels {
 impl Pixels {
     /// As the network says, or else as the options say.
     pub fn of(opened: &Opened, args: &PixelArgs) -> anyhow::Result<Self> {
-        let given = Self::given(args)?;
-        match (&opened.pixels, given) {
-            (Some(known), None) => Ok(known.clone()),
-            (None, Some(given)) => Ok(given),
-            (Some(_), Some(_)) => Err(invalid(format!(
-                "{} says itself how it reads pixels; leave out --mean, --std and --raw-pixels",
-                opened.words
-            ))),
-            (None, None) => Err(invalid(format!(
+        Self::known(&opened.words, opened.pixels.as_ref(), args)?.ok_or_else(|| {
+            invalid(format!(
                 "{} does not say how it reads pixels; give --mean and --std of pixels divided by \
                  255 (0 and 1 for pixels from 0 to 1), or --raw-pixels for pixels from 0 to 255",
                 opened.words
-            ))),
+            ))
+        })
+    }
+
+    /// As the network says, or else as the options say; `None` if neither does. `words` name the
+    /// network.
+    pub fn known(
+        words: &str,
+        said: Option<&Self>,
+        args: &PixelArgs,
+    ) -> anyhow::Result<Option<Self>> {
+        let given = Self::given(args)?;
+        if said.is_some() && given.is_some() {
+            return Err(invalid(format!(
+                "{words} says itself how it reads pixels; leave out --mean, --std and --raw-pixels"
+            )));
         }
+        Ok(said.cloned().or(given))
     }
 
     /// What the options say; `None` if they say nothing.
@@ -101,6 +111,19 @@ impl Pixels {
             )));
         }
         Ok(picture)
+    }
+
+    /// The constants that make what the network reads of bytes, one for each channel of an input.
+    pub fn normalization(&self, port: &Port) -> anyhow::Result<Normalization> {
+        let (channels, _) = self.picture(port)?;
+        let all = |numbers: &[f32]| {
+            // One may stand for all channels.
+            (0..channels).map(|channel| numbers[channel.min(numbers.len() - 1)]).collect()
+        };
+        Ok(match self {
+            Pixels::Raw => Normalization { mean: all(&[0.0]), std: all(&[1.0 / 255.0]) },
+            Pixels::Normalized { mean, std } => Normalization { mean: all(mean), std: all(std) },
+        })
     }
 
     /// The numbers of bytes `[channels][height][width]`, in the same order.
@@ -155,6 +178,9 @@ mod tests {
         };
         let pixels = Pixels::given(&args(&[0.5, 0.5], &[0.5, 1.0])).unwrap().unwrap();
         assert_eq!(Pixels::Raw.picture(&port(&[3, 8, 9])).unwrap(), (3, (8, 9)));
+        let one = Pixels::given(&args(&[0.25], &[0.5])).unwrap().unwrap();
+        let constants = one.normalization(&port(&[3, 8, 9])).unwrap();
+        assert_eq!((constants.mean, constants.std), (vec![0.25; 3], vec![0.5; 3]));
         assert!(pixels.picture(&port(&[3, 8, 9])).unwrap_err().to_string().contains("3 channels"));
         let error = Pixels::Raw.picture(&port(&[13])).unwrap_err().to_string();
         assert!(error.contains(".npy"), "{error}");

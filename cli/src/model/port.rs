@@ -4,6 +4,8 @@ use std::fmt;
 
 use edgesmith_console::invalid;
 use edgesmith_data::arrays::NumberArray;
+use edgesmith_graph::Shape;
+use edgesmith_onnx::PortAxis;
 
 /// An input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,34 @@ pub struct Examples {
 }
 
 impl Port {
+    /// A tensor of an ONNX file, without its axis of examples. `shape` is that of its value.
+    pub fn of_file(port: &edgesmith_onnx::Port, shape: &Shape) -> Self {
+        let mut made = Self { name: port.name.clone(), sizes: vec![], channels: 0, bytes: false };
+        for axis in &port.axes {
+            match axis {
+                PortAxis::Batch(_) => {}
+                PortAxis::Of(of) => {
+                    if *of == 0 {
+                        made.channels = made.sizes.len();
+                    }
+                    made.sizes.push(shape.sizes()[*of as usize] as usize);
+                }
+                PortAxis::One => made.sizes.push(1),
+            }
+        }
+        made
+    }
+
+    /// An input or output of a model, whose value has these sizes in this order.
+    pub fn of_model(name: &str, sizes: &[u32], order: &[u32], bytes: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            sizes: order.iter().map(|&axis| sizes[axis as usize] as usize).collect(),
+            channels: order.iter().position(|&axis| axis == 0).unwrap_or(0),
+            bytes,
+        }
+    }
+
     /// Numbers of one example.
     pub fn elements(&self) -> usize {
         self.sizes.iter().product()

@@ -1,30 +1,42 @@
-//! ONNX files of classifiers of images, as users get them. What a model file computes is written by
-//! lifting it first ([`super::lift`]).
+//! ONNX files of networks. What a model file computes is written by lifting it first
+//! ([`super::lift`]).
 //!
-//! Input `image`: float `[batch][channels][height][width]` of pixel values 0 to 255; normalisation
-//! is part of the graph. Output `logits`: float `[batch][classes]`. The file says so itself, and
-//! docs/operating.md says it in full. Any other graph is written by `edgesmith_onnx`.
+//! Those of a study's classifiers have the same form for all users. Input `image`: float
+//! `[batch][channels][height][width]` of pixel values 0 to 255; normalisation is part of the graph.
+//! Output `logits`: float `[batch][classes]`. The file says so itself, and docs/operating.md says it
+//! in full. Other networks keep the names and axes that they have.
 //!
 //! On x86 processors with AVX2 and without VNNI, ONNX Runtime's kernels for uint8 activations and
 //! int8 weights saturate their sums at 16 bits; the session option `session.x64quantprecision` set
 //! to `1` makes them exact.
 
+use edgesmith_compress::fold;
 use edgesmith_data::Normalization;
 use edgesmith_graph::{Graph, Quantization, Weights};
-use edgesmith_onnx::{Input, Output, Scales, write};
+use edgesmith_onnx::{Imported, Input, Output, Port, Scales, write};
+
+use super::{InputForm, Lifted};
+
+/// The key of the metadata that says how a network reads the pixels of images. A file of this
+/// program without it reads them as they are, 0 to 255.
+pub const PIXELS_KEY: &str = "pixels";
+/// The file does not say it: its input is normalised outside, somehow.
+pub const PIXELS_UNKNOWN: &str = "unknown";
 
 const IMAGE: &str = "image";
 const LOGITS: &str = "logits";
-/// What the input is, for the reader of a file.
-const IMAGE_DOC: &str = "Pixels as whole numbers from 0 to 255, without normalisation: the graph \
-                         normalises them. Layout NCHW; three channels are red, green, blue.";
+/// What an input of pixels is, for the reader of a file.
+const PIXELS_DOC: &str = "Pixels as whole numbers from 0 to 255, without normalisation: the graph \
+                          normalises them.";
+/// How they lie in the input of a classifier.
+const LAYOUT_DOC: &str = "Layout NCHW; three channels are red, green, blue.";
 /// What the output is, for the reader of a file.
 const LOGITS_DOC: &str = "One score per class, before softmax; the class with the highest score is \
                           the answer. Classes are in the order of their numbers; if they have \
                           names, the metadata has them under \"classes\", as a JSON list.";
 
-/// The bytes of an ONNX file that computes the same as `graph`; see [`edgesmith_onnx::write()`].
-/// `metadata` is stored in the file.
+/// The bytes of the ONNX file of a classifier of images, which computes the same as `graph`; see
+/// [`edgesmith_onnx::write()`]. `metadata` is stored in the file.
 ///
 /// # Panics
 /// If the graph has not one input and one output, `weights` or `quantization` do not fit it, or
@@ -36,13 +48,103 @@ pub fn to_bytes(
     normalization: &Normalization,
     metadata: &[(&str, String)],
 ) -> Vec<u8> {
+    let port = |name, value| Port::batched(name, 0..graph.shape(value).sizes().len() as u32);
+    let image = graph.inputs().next().expect("an input");
+    let input = Input {
+        port: port(IMAGE, image),
+        doc: format!("{PIXELS_DOC} {LAYOUT_DOC}"),
+        scales: Some(scales(normalization)),
+    };
+    let output = Output { port: port(LOGITS, graph.outputs()[0]), doc: LOGITS_DOC.to_owned() };
+    write(graph, weights, quantization, &[input], &[output], metadata)
+}
+
+/// The bytes of the ONNX file of a network of a study: as [`to_bytes`] if it is a classifier of
+/// images, else as [`of_lifted`]. `metadata` is stored in the file.
+///
+/// # Panics
+/// If the model's parts do not fit together.
+#[must_use]
+pub fn of_study(lifted: &Lifted, metadata: &[(&str, String)]) -> Vec<u8> {
+    let Lifted { graph, weights, quantization, interface } = lifted;
+    match (&interface.inputs[..], &interface.outputs[..]) {
+        ([InputForm { normalization: Some(normalization), order, .. }], [_])
+            if order.is_sorted() =>
+        {
+            to_bytes(graph, weights, quantization.as_ref(), normalization, metadata)
+        }
+        _ => of_lifted(lifted, metadata),
+    }
+}
+
+/// The bytes of the ONNX file of any model that was lifted, whose inputs and outputs have the names
+/// and axes of the model, after one for examples. Inputs of bytes become pixels, 0 to 255.
+/// `metadata` is stored in the file.
+///
+/// # Panics
+/// If the model's parts do not fit together.
+#[must_use]
+pub fn of_lifted(lifted: &Lifted, metadata: &[(&str, String)]) -> Vec<u8> {
+    let Lifted { graph, weights, quantization, interface } = lifted;
+    let inputs = interface.inputs.iter().map(|input| Input {
+        port: Port::batched(&input.name, input.order.iter().copied()),
+        doc: input.normalization.as_ref().map_or("", |_| PIXELS_DOC).to_owned(),
+        scales: input.normalization.as_ref().map(scales),
+    });
+    let outputs = interface.outputs.iter().map(|output| Output {
+        port: Port::batched(&output.name, output.order.iter().copied()),
+        doc: String::new(),
+    });
+    let inputs: Vec<Input> = inputs.collect();
+    let outputs = named_apart(&inputs, outputs);
+    write(graph, weights, quantization.as_ref(), &inputs, &outputs, metadata)
+}
+
+/// The bytes of the ONNX file of a network that was read from one, in fp32: what is constant is
+/// folded, batch normalisation too, and axes are moved only where that computes something. It has
+/// the same inputs and outputs, except that its only input becomes one of pixels, 0 to 255, if
+/// `normalization` says how the network reads them. `metadata` is stored in the file.
+///
+/// # Panics
+/// If `normalization` is given and does not fit the only input.
+#[must_use]
+pub fn of_imported(
+    imported: &Imported,
+    normalization: Option<&Normalization>,
+    metadata: &[(&str, String)],
+) -> Vec<u8> {
+    let (graph, weights) = fold(&imported.graph, &imported.weights);
+    assert!(normalization.is_none() || imported.inputs.len() == 1, "one input of pixels");
+    let inputs = imported.inputs.iter().map(|port| Input {
+        port: port.clone(),
+        doc: normalization.map_or("", |_| PIXELS_DOC).to_owned(),
+        scales: normalization.map(scales),
+    });
+    let outputs =
+        imported.outputs.iter().map(|port| Output { port: port.clone(), doc: String::new() });
+    let inputs: Vec<Input> = inputs.collect();
+    let outputs = named_apart(&inputs, outputs);
+    write(&graph, &weights, None, &inputs, &outputs, metadata)
+}
+
+/// The outputs under names that no input and no other output has: an output may be an input, or be
+/// there twice.
+fn named_apart(inputs: &[Input], outputs: impl Iterator<Item = Output>) -> Vec<Output> {
+    let mut names: Vec<String> = inputs.iter().map(|input| input.port.name.clone()).collect();
+    let rename = |mut output: Output| {
+        while names.contains(&output.port.name) {
+            output.port.name.push_str("_out");
+        }
+        names.push(output.port.name.clone());
+        output
+    };
+    outputs.map(rename).collect()
+}
+
+/// How numbers from 0 to 255 are normalised.
+fn scales(Normalization { mean, std }: &Normalization) -> Scales {
     let scaled = |values: &[f32]| values.iter().map(|v| v * 255.0).collect();
-    let Normalization { mean, std } = normalization;
-    let scales = Scales { mean: scaled(mean), std: scaled(std) };
-    let (name, doc) = (IMAGE.to_owned(), IMAGE_DOC.to_owned());
-    let inputs = [Input { name, doc, scales: Some(scales) }];
-    let outputs = [Output { name: LOGITS.to_owned(), doc: LOGITS_DOC.to_owned() }];
-    write(graph, weights, quantization, &inputs, &outputs, metadata)
+    Scales { mean: scaled(mean), std: scaled(std) }
 }
 
 #[cfg(test)]
@@ -61,7 +163,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::export::{Lifted, float_model, integer_model, lift};
+    use crate::export::{Interface, Lifted, float_model, integer_model, lift};
 
     /// A network, as it ships in fp32 and in int8.
     fn models() -> (Graph, Lifted, Lifted) {
@@ -74,10 +176,12 @@ mod tests {
         (graph, lift(&float).unwrap(), lift(&int8).unwrap())
     }
 
+    fn interface(graph: &Graph) -> Interface {
+        Interface::of(graph, Some(&normalization(graph)))
+    }
+
     fn decoded(lifted: &Lifted) -> ModelProto {
-        let Lifted { graph, weights, quantization, normalization } = lifted;
-        let metadata = [("study", "digits".to_owned())];
-        let bytes = to_bytes(graph, weights, quantization.as_ref(), normalization, &metadata);
+        let bytes = of_study(lifted, &[("study", "digits".to_owned())]);
         ModelProto::decode(bytes.as_slice()).unwrap()
     }
 
@@ -148,9 +252,8 @@ mod tests {
         }
         quantization.set_parameter(weight, vec![0.1, 0.2]);
         for quantization in [None, Some(quantization)] {
-            let (weights, normalization) = (random_weights(&graph, 1), normalization(&graph));
-            let file =
-                decoded(&Lifted { graph: graph.clone(), weights, quantization, normalization });
+            let (weights, interface) = (random_weights(&graph, 1), interface(&graph));
+            let file = decoded(&Lifted { graph: graph.clone(), weights, quantization, interface });
             check_names(&file);
             let values = |names: &[&str]| {
                 let nodes = &file.graph.as_ref().unwrap().node;
@@ -165,8 +268,8 @@ mod tests {
         let mut builder = GraphBuilder::new();
         let image = builder.input("image", Shape::new(2, &[3, 3]).unwrap()).unwrap();
         let graph = builder.finish(&[image]).unwrap();
-        let (weights, normalization) = (Weights::default(), normalization(&graph));
-        let file = decoded(&Lifted { graph, weights, quantization: None, normalization });
+        let (weights, interface) = (Weights::default(), interface(&graph));
+        let file = decoded(&Lifted { graph, weights, quantization: None, interface });
         check_names(&file);
         let nodes = file.graph.unwrap().node;
         let types: Vec<&str> = nodes.iter().map(|node| &*node.op_type).collect();

@@ -28,6 +28,7 @@ use edgesmith_graph::{Affine, Graph, Quantization, ValueId, Weights};
 
 pub use self::error::{Malformed, ReadError, ReadErrors};
 pub use self::numbers::External;
+pub use crate::port::{Port, PortAxis};
 
 use self::call::Tensor;
 use self::error::Fault;
@@ -82,26 +83,6 @@ pub struct Imported {
     pub about: About,
 }
 
-/// A tensor at the border of the file, and which axes of the graph's value its axes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// Its name in the file.
-    pub name: String,
-    /// By axis of the tensor.
-    pub axes: Vec<PortAxis>,
-}
-
-/// What an axis of a tensor is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortAxis {
-    /// The examples: so many if the file fixes it, else any number.
-    Batch(Option<u32>),
-    /// This axis of the graph's value; 0 is the channels.
-    Of(u32),
-    /// A size of 1 that the value does not have.
-    One,
-}
-
 /// What a file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct About {
@@ -115,16 +96,6 @@ pub struct About {
     pub producer_version: String,
     /// Keys and values.
     pub metadata: Vec<(String, String)>,
-}
-
-impl Port {
-    /// How many examples the file fixes; `None` if it is any number, or there is no such axis.
-    pub fn batch(&self) -> Option<u32> {
-        self.axes.iter().find_map(|axis| match axis {
-            PortAxis::Batch(batch) => *batch,
-            PortAxis::Of(_) | PortAxis::One => None,
-        })
-    }
 }
 
 /// Reads a network. It opens no files and computes in memory in proportion to the file.

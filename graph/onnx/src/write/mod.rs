@@ -3,6 +3,7 @@
 //! which ONNX Runtime fuses into integer kernels. One file in `ops/` per operation says what
 //! becomes of it.
 
+mod border;
 mod file;
 mod ops;
 mod site;
@@ -12,21 +13,19 @@ use prost::Message;
 
 use self::file::{File, Name};
 use self::site::{Network, Site, to_bytes_and_back};
-use crate::proto::{
-    Dimension, DimensionProto, FLOAT, ModelProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-};
+use crate::port::Port;
+use crate::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
 /// The IR version of the files.
 pub const IR_VERSION: i64 = 8;
 /// The opset of the files.
 pub const OPSET: i64 = 17;
 
-/// An input of a file: float `[batch][channels][positions…]`.
+/// An input of a file, in fp32.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// Its name in the file.
-    pub name: String,
+    /// Its name in the file, and its axes. Those of the value that it leaves out have size 1.
+    pub port: Port,
     /// What it is, for the reader of the file.
     pub doc: String,
     /// The network reads `(number - mean) / std` of each channel, and the file computes that;
@@ -43,11 +42,11 @@ pub struct Scales {
     pub std: Vec<f32>,
 }
 
-/// An output of a file: float `[batch][channels][positions…]`.
+/// An output of a file, in fp32.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Its name in the file.
-    pub name: String,
+    /// Its name in the file, and its axes. Those of the value that it leaves out have size 1.
+    pub port: Port,
     /// What it is, for the reader of the file.
     pub doc: String,
 }
@@ -58,8 +57,8 @@ pub struct Output {
 /// stored in the file.
 ///
 /// # Panics
-/// If `inputs` and `outputs` are not as many as the graph's or two have the same name, or
-/// `weights`, `quantization` or the scales of an input do not fit the graph.
+/// If `inputs` and `outputs` are not as many as the graph's or two have the same name, or their
+/// axes, `weights`, `quantization` or the scales of an input do not fit the graph.
 pub fn write(
     graph: &Graph,
     weights: &Weights,
@@ -72,53 +71,59 @@ pub fn write(
     assert_eq!(outputs.len(), graph.outputs().len(), "all outputs of the graph");
     let network = Network { graph, weights, quantization };
     let mut file = File::default();
-    for name in inputs.iter().map(|i| &i.name).chain(outputs.iter().map(|o| &o.name)) {
+    let ports = inputs.iter().map(|i| &i.port).chain(outputs.iter().map(|o| &o.port));
+    for Port { name, .. } in ports {
         assert_eq!(file.claim(name), *name, "inputs and outputs of different names");
     }
     // Values come first: their names are taken before those of nodes that are added.
     let mut names: Vec<Name> = Vec::with_capacity(graph.values().len());
     for (id, value) in graph.values() {
         let output = graph.outputs().iter().position(|&output| output == id);
+        let output = output.map(|place| &outputs[place].port);
         names.push(match (inputs.get(id.index()), output) {
-            (Some(input), _) => input.name.clone(),
-            (None, Some(output)) => outputs[output].name.clone(),
-            (None, None) => file.claim(&value.name),
+            (Some(input), _) => input.port.name.clone(),
+            (None, Some(port)) if border::is_plain(port, graph.shape(id)) => port.name.clone(),
+            (None, _) => file.claim(&value.name),
         });
     }
     // By value, the tensor that its readers read.
     let mut read = Vec::with_capacity(names.len());
-    for (id, input) in graph.inputs().zip(inputs) {
-        let tensor = match &input.scales {
-            Some(scales) => normalize(&mut file, &input.name, scales, graph.shape(id)),
-            None => input.name.clone(),
-        };
+    let mut batch = None;
+    for (id, Input { port, scales, .. }) in graph.inputs().zip(inputs) {
+        let mut tensor = border::inside(&mut file, port, graph.shape(id));
+        batch.get_or_insert_with(|| tensor.clone());
+        if let Some(scales) = scales {
+            tensor = normalize(&mut file, (&port.name, &tensor), scales, graph.shape(id));
+        }
         read.push(match network.affine(id) {
-            Some(affine) => to_bytes_and_back(&mut file, &input.name, &tensor, affine),
+            Some(affine) => to_bytes_and_back(&mut file, &port.name, &tensor, affine),
             None => tensor,
         });
     }
     for (_, node) in graph.nodes() {
         let tensors = node.inputs.iter().map(|input| read[input.index()].clone()).collect();
-        let batch = inputs.first().map(|input| input.name.clone());
+        let batch = batch.clone();
         let output = names[node.output.index()].clone();
         let mut site = Site { file: &mut file, network, node, inputs: tensors, batch, output };
         let tensor = ops::write(&mut site);
         read.push(tensor);
     }
-    for (id, output) in graph.outputs().iter().zip(outputs) {
-        // It is an input, or an output twice.
-        if names[id.index()] != output.name {
-            file.node("Identity", &[&read[id.index()]], &output.name, vec![]);
+    for (&id, Output { port, .. }) in graph.outputs().iter().zip(outputs) {
+        // It is an input, or an output twice, or lies in another way.
+        if names[id.index()] != port.name {
+            border::outside(&mut file, &read[id.index()], port, graph.shape(id));
         }
     }
     let mut onnx = file.finish();
     onnx.name = "edgesmith".to_owned();
+    let info = |port: &Port, doc: &str, id| border::value_info(port, doc, graph.shape(id));
     let ports = graph.inputs().zip(inputs);
-    onnx.input = ports.map(|(id, i)| value_info(&i.name, &i.doc, graph.shape(id))).collect();
+    onnx.input = ports.map(|(id, i)| info(&i.port, &i.doc, id)).collect();
     let ports = graph.outputs().iter().zip(outputs);
-    onnx.output = ports.map(|(&id, o)| value_info(&o.name, &o.doc, graph.shape(id))).collect();
-    let docs = inputs.iter().map(|i| (&i.name, &i.doc));
-    let docs = docs.chain(outputs.iter().map(|o| (&o.name, &o.doc)));
+    onnx.output = ports.map(|(&id, o)| info(&o.port, &o.doc, id)).collect();
+    let docs = inputs.iter().map(|i| (&i.port.name, &i.doc));
+    let docs = docs.chain(outputs.iter().map(|o| (&o.port.name, &o.doc)));
+    let docs = docs.filter(|(_, doc)| !doc.is_empty());
     let docs: Vec<String> = docs.map(|(name, doc)| format!("{name}: {doc}")).collect();
     let entry = |(key, value): &(&str, String)| StringStringEntryProto {
         key: (*key).to_owned(),
@@ -136,25 +141,13 @@ pub fn write(
     .encode_to_vec()
 }
 
-/// A float tensor of a value, with a batch dimension of any size before it.
-fn value_info(name: &str, doc: &str, shape: &Shape) -> ValueInfoProto {
-    let batch = Dimension::Parameter("batch".to_owned());
-    let size = |size: u32| Dimension::Value(i64::from(size));
-    let channels = size(shape.channels());
-    let space = shape.space().iter().map(|&axis| size(axis));
-    let dims = [batch, channels].into_iter().chain(space);
-    let dim = dims.map(|d| DimensionProto { value: Some(d) }).collect();
-    let tensor_type =
-        Some(TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) });
-    ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(TypeProto { tensor_type }),
-        doc_string: doc.to_owned(),
-    }
-}
-
 /// `(number - mean) / std`
-fn normalize(file: &mut File, input: &str, scales: &Scales, shape: &Shape) -> Name {
+fn normalize(
+    file: &mut File,
+    (input, tensor): (&str, &str),
+    scales: &Scales,
+    shape: &Shape,
+) -> Name {
     let Scales { mean, std } = scales;
     let channels = shape.channels() as usize;
     assert!(mean.len() == channels && std.len() == channels, "constants for every channel");
@@ -163,7 +156,7 @@ fn normalize(file: &mut File, input: &str, scales: &Scales, shape: &Shape) -> Na
     let mean = file.floats(&format!("{input}.mean"), &dims, mean);
     let std = file.floats(&format!("{input}.std"), &dims, std);
     let centred = file.claim(&format!("{input}.centred"));
-    file.node("Sub", &[input, &mean], &centred, vec![]);
+    file.node("Sub", &[tensor, &mean], &centred, vec![]);
     let normalized = file.claim(&format!("{input}.normalized"));
     file.node("Div", &[&centred, &std], &normalized, vec![]);
     normalized

@@ -10,6 +10,7 @@ use edgesmith_graph::{
 };
 use edgesmith_onnx::read::{ReadOptions, read};
 use edgesmith_onnx::write::{Input, Output, write};
+use edgesmith_onnx::{Port, PortAxis};
 use smallvec::smallvec;
 
 use crate::make::numbers;
@@ -157,12 +158,14 @@ fn graphs() -> Vec<(Graph, Weights)> {
 fn files_of_the_writer_are_read_again() {
     let graphs = graphs();
     for (graph, weights) in &graphs {
-        let port = |name: String| (name, String::new());
-        let inputs = graph.inputs().map(|_| port("x".to_owned()));
-        let inputs: Vec<Input> =
-            inputs.map(|(name, doc)| Input { name, doc, scales: None }).collect();
-        let outputs = (0..graph.outputs().len()).map(|place| port(format!("y{place}")));
-        let outputs: Vec<Output> = outputs.map(|(name, doc)| Output { name, doc }).collect();
+        let port = |name: &str, id| Port::batched(name, 0..graph.shape(id).sizes().len() as u32);
+        let input = |id| Input { port: port("x", id), doc: String::new(), scales: None };
+        let inputs: Vec<Input> = graph.inputs().map(input).collect();
+        let output = |(place, id): (usize, &ValueId)| Output {
+            port: port(&format!("y{place}"), *id),
+            doc: String::new(),
+        };
+        let outputs: Vec<Output> = graph.outputs().iter().enumerate().map(output).collect();
         let bytes = write(graph, weights, None, &inputs, &outputs, &[("made", "here".to_owned())]);
         let imported = read(&bytes, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(imported.about.producer, "edgesmith");
@@ -190,4 +193,45 @@ fn files_of_the_writer_are_read_again() {
     kinds.sort_unstable();
     kinds.dedup();
     assert_eq!(kinds, Op::KINDS, "every operation is in one of the graphs");
+}
+
+/// Tensors whose axes lie in another order than the network has them, with axes of size 1 more and
+/// less, with and without a batch.
+#[test]
+fn tensors_keep_the_axes_that_they_are_given() {
+    use PortAxis::{Batch, Of, One};
+    let mut builder = GraphBuilder::new();
+    let x = builder.input("x", Shape::new(4, &[1, 5]).unwrap()).unwrap();
+    let op = Map { function: Function::Tanh };
+    let y = builder.node("value", op, &[x], &[], Place::default()).unwrap();
+    let graph = builder.finish(&[y, y]).unwrap();
+    let value = numbers(&[20], 3).data;
+    let tanh = |x: &f32| x.tanh();
+    // The numbers along the axes of the other order.
+    let turned = |numbers: &[f32]| -> Vec<f32> {
+        (0..5)
+            .flat_map(|at| (0..4).map(move |channel| channel * 5 + at))
+            .map(|i| numbers[i])
+            .collect()
+    };
+    let flat: Vec<f32> = value.iter().map(tanh).collect();
+    for batch in [Some(Batch(None)), Some(Batch(Some(1))), None] {
+        let axes = |rest: &[PortAxis]| batch.into_iter().chain(rest.iter().copied()).collect();
+        let port = |name: &str, rest: &[PortAxis]| Port { name: name.to_owned(), axes: axes(rest) };
+        let input =
+            Input { port: port("in", &[One, Of(2), Of(0)]), doc: String::new(), scales: None };
+        let doc = String::new;
+        let outputs = [
+            Output { port: port("a", &[Of(2), One, Of(1), Of(0)]), doc: doc() },
+            Output { port: port("b", &[Of(0), Of(2)]), doc: doc() },
+        ];
+        let bytes = write(&graph, &Weights::default(), None, &[input.clone()], &outputs, &[]);
+        let imported = read(&bytes, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(imported.inputs[0].name, "in");
+        let ones = usize::from(batch.is_some());
+        let dims = |rest: &[usize]| [&[1][..ones], rest].concat();
+        let given = run(&imported, &[Numbers { dims: dims(&[1, 5, 4]), data: turned(&value) }]);
+        assert_eq!(given[0], Numbers { dims: dims(&[5, 1, 1, 4]), data: turned(&flat) });
+        assert_eq!(given[1], Numbers { dims: dims(&[4, 5]), data: flat.clone() });
+    }
 }

@@ -13,7 +13,7 @@ use edgesmith_graph::{
     Softmax, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
 
-use super::table;
+use super::{InputForm, Interface, OutputForm, table};
 
 /// Factor for the fraction bits of the sides of an addition in a file of version 1.
 const FRACTION: f64 = (1u64 << 20) as f64;
@@ -27,8 +27,8 @@ pub struct Lifted {
     pub weights: Weights,
     /// How a model in integers holds them.
     pub quantization: Option<Quantization>,
-    /// Of the image.
-    pub normalization: Normalization,
+    /// How its arrays come from outside and go there.
+    pub interface: Interface,
 }
 
 /// Why a model does not become a graph. Each message is written to follow "failed to …: ".
@@ -60,12 +60,6 @@ pub enum LiftError {
         /// The kind of layer.
         kind: &'static str,
     },
-    /// It does not read one image of bytes, or has several outputs.
-    #[error(
-        "the model does not have one image as its input and one output, so it is not read as \
-             a graph"
-    )]
-    Interface,
     /// A sum or mean is multiplied by something else than its scales say, or a table has something
     /// else.
     #[error("{node} does not compute what its scales say")]
@@ -75,9 +69,8 @@ pub enum LiftError {
     },
 }
 
-/// The graph of a model. Layer `i` computes the value `node{i}`, or what the output is called, from
-/// the parameters
-/// `node{i}.weight` and `node{i}.bias`. A clamp of bytes becomes a clip to the numbers that these
+/// The graph of a model. Layer `i` computes the value `node{i}`, or what an output is called, from
+/// the parameters `node{i}.weight` and `node{i}.bias`. A clamp of bytes becomes a clip to the numbers that these
 /// bytes mean.
 ///
 /// A model of the operations that spaces have is the same again when the result is lowered. Other
@@ -89,27 +82,44 @@ pub enum LiftError {
 /// say.
 pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
     model.validate()?;
-    let image = model.image().ok_or(LiftError::Interface)?;
-    let [output] = &model.outputs[..] else { return Err(LiftError::Interface) };
-    let edge::InputSpec { channels, height, width, mean, std } = image;
-    let shape = Shape::new(channels, &[height, width]);
-    let shape = shape.expect("the engine accepts no empty image, and none that is too large");
-    let mut lifting = Lifting::new(&model.inputs[0].name, shape, output, model.rounding)?;
-    if let edge::Element::Uint8(quantization) = model.inputs[0].element {
-        lifting.quantize(lifting.values[0], quantization);
-    }
+    let mut lifting = Lifting::new(model)?;
     model.nodes.iter().try_for_each(|node| lifting.add(node))?;
-    let output = output.value.0 as usize;
     let Lifting { builder, weights, values, affines, scales, .. } = lifting;
-    let graph = builder.finish(&[values[output]])?;
+    let outputs: Vec<ValueId> =
+        model.outputs.iter().map(|output| values[output.value.0 as usize]).collect();
+    let graph = builder.finish(&outputs)?;
     let quantization = model.has_integers().then(|| {
         let mut quantization = Quantization::none(&graph);
         affines.into_iter().for_each(|(id, affine)| quantization.set_value(id, affine));
         scales.into_iter().for_each(|(id, scales)| quantization.set_parameter(id, scales));
         quantization
     });
-    let normalization = Normalization { mean, std };
-    Ok(Lifted { graph, weights, quantization, normalization })
+    let interface = interface(model, &graph);
+    Ok(Lifted { graph, weights, quantization, interface })
+}
+
+/// How the arrays of a model come from outside, and go there.
+fn interface(model: &edge::Model, graph: &Graph) -> Interface {
+    let input = |input: &edge::Input| InputForm {
+        name: input.name.clone(),
+        normalization: match &input.array {
+            edge::Array::Fp32 => None,
+            edge::Array::Bytes(edge::Normalization { mean, std, .. }) => {
+                Some(Normalization { mean: mean.clone(), std: std.clone() })
+            }
+        },
+        order: input.order.clone(),
+    };
+    let output = |(output, &id): (&edge::Output, &ValueId)| {
+        // The mean of each channel has fewer axes than in a file of version 1.
+        let axes = graph.shape(id).sizes().len() as u32;
+        let order = output.order.iter().copied().filter(|&axis| axis < axes).collect();
+        OutputForm { name: output.name.clone(), order }
+    };
+    Interface {
+        inputs: model.inputs.iter().map(input).collect(),
+        outputs: model.outputs.iter().zip(graph.outputs()).map(output).collect(),
+    }
 }
 
 /// The graph so far.
@@ -120,8 +130,12 @@ struct Lifting {
     values: Vec<ValueId>,
     affines: BTreeMap<ValueId, Affine>,
     scales: Vec<(ParameterId, Vec<f64>)>,
-    /// The engine's value that is the output, and its name.
-    output: (usize, String),
+    /// What the outputs are called, by value of the engine.
+    outputs: BTreeMap<usize, String>,
+    /// How many inputs the model has.
+    inputs: usize,
+    /// What the names of layers begin with, before their number. No input's name does.
+    prefix: String,
     /// Whether the mean of each channel is a map of one position, as files of version 1 have it.
     keeps_axes: bool,
 }
@@ -137,19 +151,42 @@ struct Layer {
 }
 
 impl Lifting {
-    fn new(
-        name: &str,
-        image: Shape,
-        output: &edge::Output,
-        rounding: edge::Rounding,
-    ) -> Result<Self, GraphError> {
-        let mut builder = GraphBuilder::new();
-        let values = vec![builder.input(name.to_owned(), image)?];
-        let weights = Weights::default();
-        let (affines, scales) = (BTreeMap::new(), Vec::new());
-        let output = (output.value.0 as usize, output.name.clone());
-        let keeps_axes = rounding == edge::Rounding::Twice;
-        Ok(Self { builder, weights, values, affines, scales, output, keeps_axes })
+    /// With the inputs of a model that is valid.
+    fn new(model: &edge::Model) -> Result<Self, GraphError> {
+        let (mut builder, mut affines) = (GraphBuilder::new(), BTreeMap::new());
+        let mut values = Vec::with_capacity(model.inputs.len());
+        for edge::Input { name, shape, element, .. } in &model.inputs {
+            let shape = Shape::new(shape.sizes()[0], &shape.sizes()[1..]);
+            let shape = shape.expect("the engine accepts no empty value, and none too large");
+            let value = builder.input(name.clone(), shape)?;
+            if let edge::Element::Uint8(edge::Quantization { scale, zero_point }) = *element {
+                affines.insert(value, Affine { scale, zero_point });
+            }
+            values.push(value);
+        }
+        let mut prefix = "node".to_owned();
+        while model.inputs.iter().any(|input| input.name.starts_with(&prefix)) {
+            prefix.push('_');
+        }
+        let mut outputs = BTreeMap::new();
+        for edge::Output { name, value, .. } in &model.outputs {
+            // Other values have the other names.
+            let taken = name.starts_with(&prefix) || model.inputs.iter().any(|i| i.name == *name);
+            if !taken {
+                outputs.entry(value.0 as usize).or_insert_with(|| name.clone());
+            }
+        }
+        Ok(Self {
+            builder,
+            weights: Weights::default(),
+            values,
+            affines,
+            scales: Vec::new(),
+            outputs,
+            inputs: model.inputs.len(),
+            prefix,
+            keeps_axes: model.rounding == edge::Rounding::Twice,
+        })
     }
 
     /// Adds a layer, in fp32 or in integers.
@@ -381,7 +418,7 @@ impl Lifting {
 
     /// The name of the layer that comes next.
     fn name(&self) -> String {
-        format!("node{}", self.values.len() - 1)
+        format!("{}{}", self.prefix, self.values.len() - self.inputs)
     }
 
     fn inputs(&self, inputs: &[edge::ValueId]) -> Vec<ValueId> {
@@ -439,10 +476,7 @@ impl Lifting {
         clip: Option<Clip>,
     ) -> Result<(), LiftError> {
         let place = Place::default;
-        let name = match &self.output {
-            (value, name) if *value == self.values.len() => name.clone(),
-            _ => self.name(),
-        };
+        let name = self.outputs.get(&self.values.len()).cloned().unwrap_or_else(|| self.name());
         let value = match clip {
             None => self.builder.node(name, op, inputs, parameters, place())?,
             Some(clip) => {

@@ -11,11 +11,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::evaluate::RunError;
-use crate::export::{float_model, integer_model, lower};
+use crate::export::{float_model, integer_model, lower_as};
 
 fn lowered(lifted: &Lifted) -> edge::Model {
-    let Lifted { graph, weights, quantization, normalization } = lifted;
-    lower(graph, weights, quantization.as_ref(), normalization).unwrap()
+    let Lifted { graph, weights, quantization, interface } = lifted;
+    lower_as(graph, weights, quantization.as_ref(), interface).unwrap()
 }
 
 fn integers(graph: &Graph, weights: &Weights, seed: u64) -> Result<edge::Model, RunError> {
