@@ -225,7 +225,8 @@ fn tensors_keep_the_axes_that_they_are_given() {
             Output { port: port("a", &[Of(2), One, Of(1), Of(0)]), doc: doc() },
             Output { port: port("b", &[Of(0), Of(2)]), doc: doc() },
         ];
-        let bytes = write(&graph, &Weights::default(), None, &[input.clone()], &outputs, &[]);
+        let bytes =
+            write(&graph, &Weights::default(), None, std::slice::from_ref(&input), &outputs, &[]);
         let imported = read(&bytes, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(imported.inputs[0].name, "in");
         let ones = usize::from(batch.is_some());

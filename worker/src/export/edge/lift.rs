@@ -1,22 +1,35 @@
 //! The inverse of [`super::lower`]: makes a graph out of a model of the edge runtime, so that what
 //! reads graphs can read a model file. It checks the model, but does not change or improve it.
+//! `operations` says which operation a layer is, `integers` what the integers of a layer mean,
+//! `tables` what tables of bytes compute, and `taps` how the positions of a resize came about.
+
+mod integers;
+mod operations;
+mod tables;
+mod taps;
 
 use std::collections::BTreeMap;
 
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
-    Add, Affine, Array, AveragePool, Binary, BinaryFunction, Clip, Concat, Constant, Conv,
-    ConvTranspose, Flatten, Function, Gather, GlobalAveragePool, Graph, GraphBuilder, GraphError,
-    Groups, LayerNormalization, LeakyRelu, Linear, Map, MatrixProduct, MaxPool, Multiply, Op, Pad,
-    ParameterId, Place, Prelu, Quantization, Reduce, ReduceFunction, Reshape, Role, Select, Shape,
-    Softmax, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
+    Add, Affine, Array, AveragePool, BinaryFunction, Clip, Concat, Constant, Flatten, Function,
+    Gather, Graph, GraphBuilder, GraphError, LayerNormalization, Linear, Map, MatrixProduct,
+    MaxPool, Multiply, Op, Pad, ParameterId, Place, Prelu, Quantization, Role, Select, Shape,
+    Softmax, Transpose, ValueId, Weights,
 };
 
-use super::{InputForm, Interface, OutputForm, table};
+use self::integers::{Unit, quantization};
+use self::operations::{
+    float_clip, function_op, geometry, is_per_channel, transposed_geometry, windows,
+};
+use super::{InputForm, Interface, OutputForm};
 
 /// Factor for the fraction bits of the sides of an addition in a file of version 1.
 const FRACTION: f64 = (1u64 << 20) as f64;
+
+/// The same number, of other bytes.
+const SAME: Map = Map { function: Function::Scale { factor: 1.0, offset: 0.0 } };
 
 /// A model as a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,16 +65,20 @@ pub enum LiftError {
         /// The layer, such as `node3`.
         node: String,
     },
-    /// A layer has no operation of a graph here.
-    #[error("{node}, a {kind}, is not read as a graph")]
-    Unsupported {
+    /// A convolution of a vector has groups of several channels, which no layer of a graph has.
+    #[error("{node} is a convolution of a vector in groups of channels, which a graph cannot say")]
+    Groups {
         /// The layer, such as `node3`.
         node: String,
-        /// The kind of layer.
-        kind: &'static str,
+    },
+    /// The positions of a resize were not computed by one of a graph's.
+    #[error("the positions of {node} are those of no resize that a graph has")]
+    Taps {
+        /// The layer, such as `node3`.
+        node: String,
     },
     /// A sum or mean is multiplied by something else than its scales say, or a table has something
-    /// else.
+    /// else, or bytes are moved to other scales.
     #[error("{node} does not compute what its scales say")]
     Factor {
         /// The layer, such as `node3`.
@@ -75,7 +92,8 @@ pub enum LiftError {
 ///
 /// A model of the operations that spaces have is the same again when the result is lowered. Other
 /// models may have sums with a clamp and linear layers that read maps, which become several layers,
-/// and biases that no fp32 number means exactly, which become the nearest ones.
+/// and biases that no fp32 number means exactly, which become the nearest ones. A value and what it
+/// is converted to are one value of the graph, which the annotation says the scale of.
 ///
 /// # Errors
 /// If the engine does not accept the model, or the model computes something that the graph cannot
@@ -96,6 +114,16 @@ pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
     });
     let interface = interface(model, &graph);
     Ok(Lifted { graph, weights, quantization, interface })
+}
+
+/// The value that a value is, before it was converted.
+fn unconverted(model: &edge::Model, mut value: usize) -> usize {
+    while let Some(place) = value.checked_sub(model.inputs.len())
+        && let edge::Layer::Quantize(_) | edge::Layer::Dequantize(_) = model.nodes[place].layer
+    {
+        value = model.nodes[place].inputs[0].0 as usize;
+    }
+    value
 }
 
 /// How the arrays of a model come from outside, and go there.
@@ -173,7 +201,8 @@ impl Lifting {
             // Other values have the other names.
             let taken = name.starts_with(&prefix) || model.inputs.iter().any(|i| i.name == *name);
             if !taken {
-                outputs.entry(value.0 as usize).or_insert_with(|| name.clone());
+                let value = unconverted(model, value.0 as usize);
+                outputs.entry(value).or_insert_with(|| name.clone());
             }
         }
         Ok(Self {
@@ -192,8 +221,6 @@ impl Lifting {
     /// Adds a layer, in fp32 or in integers.
     fn add(&mut self, node: &edge::Node) -> Result<(), LiftError> {
         let inputs = self.inputs(&node.inputs);
-        let name = self.name();
-        let unsupported = || LiftError::Unsupported { node: name.clone(), kind: node.layer.name() };
         let scale = |element| match element {
             edge::Element::Uint8(quantization) => f64::from(quantization.scale),
             edge::Element::Fp32 => 1.0,
@@ -204,13 +231,21 @@ impl Lifting {
             affines.iter().map(|a| a.map_or(1.0, |affine| f64::from(affine.scale))).collect();
         let output = scale(node.output);
         match &node.layer {
+            edge::Layer::FloatConv(edge::FloatConv { conv, activation })
+                if conv.axes.is_empty() && is_per_channel(conv) =>
+            {
+                let clip = float_clip(*activation);
+                self.lines((&conv.weight, &conv.bias), inputs[0], clip)?;
+            }
             edge::Layer::FloatConv(edge::FloatConv { conv, activation }) => {
+                self.check_groups(conv)?;
                 let (op, weight_shape) = geometry(conv);
                 let (weight, bias) = (conv.weight.clone(), conv.bias.clone());
                 let layer = Layer { op, weight_shape, weight, bias, scales: None };
                 self.layer(layer, inputs[0], float_clip(*activation))?;
             }
             edge::Layer::IntConv(layer) => {
+                self.check_groups(&layer.conv)?;
                 let clip = self.layer_clip(layer.clamp, quantization(node.output))?;
                 let layer = self.int_conv(layer, [scales[0], output])?;
                 self.layer(layer, inputs[0], clip)?;
@@ -220,6 +255,15 @@ impl Lifting {
                 let (weight, bias) = (conv.weight.clone(), conv.bias.clone());
                 let layer = Layer { op, weight_shape, weight, bias, scales: None };
                 self.layer(layer, inputs[0], float_clip(*activation))?;
+            }
+            edge::Layer::IntConvTranspose(layer) => {
+                let edge::IntConvTranspose { conv, requantize, clamp, .. } = layer;
+                let clip = self.layer_clip(*clamp, quantization(node.output))?;
+                let units = requantize.iter().map(|&factor| Unit::of_factor(factor, output));
+                let (op, weight_shape) = transposed_geometry(conv);
+                let numbers = (&conv.weight[..], &conv.bias[..]);
+                let layer = self.reals(op, weight_shape, numbers, units, scales[0])?;
+                self.layer(layer, inputs[0], clip)?;
             }
             edge::Layer::FloatLinear(linear) => {
                 let input = self.vector(inputs[0])?;
@@ -279,42 +323,30 @@ impl Lifting {
                 let clip = self.any_clip(*clamp, quantization(node.output))?;
                 self.node(Multiply, &inputs, &[], clip)?;
             }
-            edge::Layer::Reduce(reduce) if self.is_global_mean(reduce, inputs[0]) => {
-                self.node(GlobalAveragePool, &inputs, &[], None)?;
-            }
-            edge::Layer::Reduce(edge::Reduce { function, axes, keep: true }) => {
-                let function = match function {
-                    edge::ReduceFunction::L2 => ReduceFunction::L2,
-                    edge::ReduceFunction::Maximum => ReduceFunction::Maximum,
-                    edge::ReduceFunction::Mean => ReduceFunction::Mean,
-                    edge::ReduceFunction::Minimum => ReduceFunction::Minimum,
-                    edge::ReduceFunction::Sum => ReduceFunction::Sum,
-                };
-                let op = Reduce { function, axes: axes.clone().into() };
-                self.node(op, &inputs, &[], None)?;
-            }
+            edge::Layer::Reduce(reduce) => self.reduce(reduce, inputs[0])?,
             edge::Layer::IntReduce(edge::IntReduce { reduce, requantize }) => {
-                if !self.is_global_mean(reduce, inputs[0]) {
-                    return Err(unsupported());
+                let sizes = self.builder.shape(inputs[0]).sizes();
+                let count: f64 =
+                    reduce.axes.iter().map(|&axis| f64::from(sizes[axis as usize])).product();
+                match reduce.function {
+                    edge::ReduceFunction::Mean => {
+                        self.check_factor(requantize.to_real(), scales[0] / (count * output))?;
+                    }
+                    edge::ReduceFunction::Sum => {
+                        self.check_factor(requantize.to_real(), scales[0] / output)?;
+                    }
+                    edge::ReduceFunction::L2
+                    | edge::ReduceFunction::Maximum
+                    | edge::ReduceFunction::Minimum => {}
                 }
-                let positions = self.builder.shape(inputs[0]).positions() as f64;
-                self.check_factor(requantize.to_real(), scales[0] / (positions * output))?;
-                self.node(GlobalAveragePool, &inputs, &[], None)?;
+                self.reduce(reduce, inputs[0])?;
             }
             edge::Layer::Map(edge::Map { function }) => {
                 self.node(function_op(*function), &inputs, &[], None)?;
             }
-            edge::Layer::Table(edge::Table { function, tables }) => {
-                // Without a function, bytes of another scale.
-                let same = edge::Function::Scale { factor: 1.0, offset: 0.0 };
-                let function = function.unwrap_or(same);
-                let op = function_op(function);
-                let Affine { scale, zero_point } = affines[0].ok_or_else(unsupported)?;
-                let input = edge::Quantization { scale, zero_point };
-                if *tables != table(input, quantization(node.output), |x| function.apply(x)) {
-                    return Err(LiftError::Factor { node: self.name() });
-                }
-                self.node(op, &inputs, &[], None)?;
+            edge::Layer::Table(table) => {
+                let (input, output) = (quantized(affines[0]), quantization(node.output));
+                self.table(table, inputs[0], (input, output))?;
             }
             edge::Layer::MaxPool(edge::MaxPool { axes }) => {
                 let (axes, kernel) = windows(axes);
@@ -331,6 +363,16 @@ impl Lifting {
                 let counted = counted.clone().into();
                 self.node(AveragePool { kernel, axes, counted }, &inputs, &[], None)?;
             }
+            edge::Layer::IntAveragePool(edge::IntAveragePool { pool, factors }) => {
+                for (count, factor) in factors {
+                    let expected = scales[0] / (f64::from(*count) * output);
+                    self.check_factor(factor.to_real(), expected)?;
+                }
+                let (axes, kernel) = windows(&pool.axes);
+                let (kernel, axes) = (kernel.into(), axes.into());
+                let counted = pool.counted.clone().into();
+                self.node(AveragePool { kernel, axes, counted }, &inputs, &[], None)?;
+            }
             edge::Layer::Concat(edge::Concat { axis }) => {
                 self.node(Concat { axis: *axis }, &inputs, &[], None)?;
             }
@@ -341,13 +383,36 @@ impl Lifting {
             edge::Layer::Transpose(edge::Transpose { order }) => {
                 self.node(Transpose { order: order.clone().into() }, &inputs, &[], None)?;
             }
-            edge::Layer::Reshape(edge::Reshape { sizes }) => match sizes[..] {
-                [_] => self.node(Flatten, &inputs, &[], None)?,
-                _ => self.node(Reshape { sizes: sizes.clone().into() }, &inputs, &[], None)?,
-            },
-            edge::Layer::Pad(edge::Pad { before, after, fill: edge::Fill::Fp32(value) }) => {
+            edge::Layer::Reshape(edge::Reshape { sizes }) => self.reshape(sizes, inputs[0])?,
+            edge::Layer::Pad(edge::Pad { before, after, fill }) => {
+                let value = match fill {
+                    edge::Fill::Fp32(value) => *value,
+                    edge::Fill::Byte(byte) => quantization(node.output).dequantize(*byte),
+                };
                 let (before, after) = (before.clone().into(), after.clone().into());
-                self.node(Pad { before, after, value: *value }, &inputs, &[], None)?;
+                self.node(Pad { before, after, value }, &inputs, &[], None)?;
+            }
+            edge::Layer::Resize(edge::Resize { axes }) => {
+                let weights = |[a, b]: [f64; 2]| [a as f32, b as f32];
+                self.resize(axes, inputs[0], &weights, 1.0)?;
+            }
+            edge::Layer::IntResize(edge::IntResize { axes }) => {
+                let whole = edge::IntResize::WHOLE;
+                let parts = |[share, _]: [f64; 2]| {
+                    let first = ((share * f64::from(whole)).round() as u32).min(whole);
+                    [first, whole - first]
+                };
+                self.resize(axes, inputs[0], &parts, whole)?;
+            }
+            edge::Layer::Dequantize(_) => self.values.push(inputs[0]),
+            edge::Layer::Quantize(_) => {
+                let edge::Quantization { scale, zero_point } = quantization(node.output);
+                if affines[0].is_none_or(|affine| affine == Affine { scale, zero_point }) {
+                    self.values.push(inputs[0]);
+                } else {
+                    // Real numbers that were bytes of another scale before.
+                    self.node(SAME, &inputs, &[], None)?;
+                }
             }
             edge::Layer::MatrixProduct(edge::MatrixProduct { transposed }) => {
                 self.node(MatrixProduct { transposed: *transposed }, &inputs, &[], None)?;
@@ -362,8 +427,14 @@ impl Lifting {
                 self.node(Prelu, &inputs, &[slope], None)?;
             }
             edge::Layer::Constant(edge::Constant { sizes, numbers }) => {
-                let edge::Numbers::Fp32(numbers) = numbers else { return Err(unsupported()) };
-                let constant = self.parameter("constant", sizes, Role::Constant, numbers)?;
+                let numbers = match numbers {
+                    edge::Numbers::Fp32(numbers) => numbers.clone(),
+                    edge::Numbers::Bytes(bytes) => {
+                        let quantization = quantization(node.output);
+                        bytes.iter().map(|&byte| quantization.dequantize(byte)).collect()
+                    }
+                };
+                let constant = self.parameter("constant", sizes, Role::Constant, &numbers)?;
                 self.node(Constant, &[], &[constant], None)?;
             }
             edge::Layer::LayerNormalization(layer) => {
@@ -375,30 +446,12 @@ impl Lifting {
                 let op = LayerNormalization { axes: axes.clone().into(), epsilon: *epsilon };
                 self.node(op, &inputs, &[scale, shift], None)?;
             }
-            edge::Layer::Reduce(_)
-            | edge::Layer::Dequantize(_)
-            | edge::Layer::IntAveragePool(_)
-            | edge::Layer::IntConvTranspose(_)
-            | edge::Layer::IntResize(_)
-            | edge::Layer::Pad(_)
-            | edge::Layer::Quantize(_)
-            | edge::Layer::Resize(_) => return Err(unsupported()),
         }
         if let edge::Element::Uint8(quantization) = node.output {
             let value = *self.values.last().expect("added above");
             self.quantize(value, quantization);
         }
         Ok(())
-    }
-
-    /// Whether a reduction is the mean of each channel, as a vector.
-    fn is_global_mean(&self, reduce: &edge::Reduce, input: ValueId) -> bool {
-        let axes = 1 + self.builder.shape(input).space().len();
-        *reduce == edge::Reduce::global_mean(axes, self.keeps_axes)
-    }
-
-    fn binary(&mut self, function: BinaryFunction, inputs: &[ValueId]) -> Result<(), LiftError> {
-        self.node(Binary { function }, inputs, &[], None)
     }
 
     /// Declares a parameter of the next layer.
@@ -488,248 +541,12 @@ impl Lifting {
         self.values.push(value);
         Ok(())
     }
-
-    /// The clip that the clamp of a convolution means. Where the bytes begin at zero anyway it is
-    /// a ReLU, which then changes nothing that fits into a byte.
-    fn layer_clip(
-        &self,
-        clamp: (u8, u8),
-        output: edge::Quantization,
-    ) -> Result<Option<Clip>, LiftError> {
-        match clamp {
-            (low, u8::MAX) if low == output.zero_point => Ok(Some(Clip::RELU)),
-            (u8::MIN, u8::MAX) => Ok(None),
-            clamp => Ok(Some(self.clip(clamp, output)?)),
-        }
-    }
-
-    /// The clip that the clamp of another layer means.
-    fn any_clip(
-        &self,
-        clamp: (u8, u8),
-        output: edge::Quantization,
-    ) -> Result<Option<Clip>, LiftError> {
-        match clamp {
-            (u8::MIN, u8::MAX) => Ok(None),
-            clamp => Ok(Some(self.clip(clamp, output)?)),
-        }
-    }
-
-    /// The clip to the numbers that a range of bytes means.
-    fn clip(&self, clamp: (u8, u8), output: edge::Quantization) -> Result<Clip, LiftError> {
-        let (low, high) = (output.dequantize(clamp.0), output.dequantize(clamp.1));
-        if (output.quantize(low), output.quantize(high)) == clamp {
-            Ok(Clip { low, high })
-        } else {
-            Err(LiftError::Range { node: self.name() })
-        }
-    }
-
-    /// Checks that a layer multiplies by what its scales say. What is off by less than `2^-16`
-    /// moves no byte by more than a level.
-    fn check_factor(&self, given: f64, expected: f64) -> Result<(), LiftError> {
-        let expected = edge::Requantization::from_real(expected).to_real();
-        let error = (given - expected).abs();
-        if error <= expected * 2f64.powi(-16) + 2f64.powi(-31) {
-            Ok(())
-        } else {
-            Err(LiftError::Factor { node: self.name() })
-        }
-    }
-
-    fn int_conv(
-        &self,
-        layer: &edge::IntConv,
-        [input, output]: [f64; 2],
-    ) -> Result<Layer, LiftError> {
-        let edge::IntConv { conv, requantize, .. } = layer;
-        let units = requantize.iter().map(|&factor| Unit::of_factor(factor, output));
-        let (op, weight_shape) = geometry(conv);
-        self.reals(op, weight_shape, (&conv.weight, &conv.bias), units, input)
-    }
-
-    /// The real numbers that the integers of a layer mean: a bias counts units, and a weight is a
-    /// unit per `input`, the scale of what the layer reads.
-    fn reals(
-        &self,
-        op: Op,
-        weight_shape: Vec<u32>,
-        (weight, bias): (&[i8], &[i32]),
-        units: impl Iterator<Item = Unit>,
-        input: f64,
-    ) -> Result<Layer, LiftError> {
-        let out_of_range = || LiftError::Range { node: self.name() };
-        let (biases, scales): (Vec<f32>, Vec<f64>) = bias
-            .iter()
-            .zip(units)
-            .map(|(&bias, unit)| {
-                let (real, unit) = unit.of_bias(bias).ok_or_else(out_of_range)?;
-                Ok((real, unit / input))
-            })
-            .collect::<Result<Vec<_>, LiftError>>()?
-            .into_iter()
-            .unzip();
-        let mut reals = Vec::with_capacity(weight.len());
-        for (filter, scale) in weight.chunks_exact(weight.len() / scales.len()).zip(&scales) {
-            for &integer in filter {
-                let real = (f64::from(integer) * scale) as f32;
-                // A real number that is infinite or lost its digits is another integer.
-                if (f64::from(real) / scale).round() != f64::from(integer) {
-                    return Err(out_of_range());
-                }
-                reals.push(real);
-            }
-        }
-        Ok(Layer { op, weight_shape, weight: reals, bias: biases, scales: Some(scales) })
-    }
 }
 
-/// The clip that an activation is.
-fn float_clip(activation: edge::Activation) -> Option<Clip> {
-    match activation {
-        edge::Activation::Linear => None,
-        edge::Activation::Relu => Some(Clip::RELU),
-        edge::Activation::Relu6 => Some(Clip::RELU6),
-        edge::Activation::Clip { low, high } => Some(Clip { low, high }),
-    }
-}
-
-/// The operation that computes a function.
-fn function_op(function: edge::Function) -> Op {
-    let map = |function| Op::from(Map { function });
-    match function {
-        edge::Function::Clip { low, high } => Clip { low, high }.into(),
-        edge::Function::LeakyRelu { slope } => LeakyRelu { slope }.into(),
-        edge::Function::Absolute => map(Function::Absolute),
-        edge::Function::Elu { alpha } => map(Function::Elu { alpha }),
-        edge::Function::Erf => map(Function::Erf),
-        edge::Function::Exponential => map(Function::Exponential),
-        edge::Function::Gelu => map(Function::Gelu),
-        edge::Function::GeluTanh => map(Function::GeluTanh),
-        edge::Function::HardSigmoid { slope, offset } => {
-            map(Function::HardSigmoid { slope, offset })
-        }
-        edge::Function::HardSwish => map(Function::HardSwish),
-        edge::Function::Logarithm => map(Function::Logarithm),
-        edge::Function::Power { exponent } => map(Function::Power { exponent }),
-        edge::Function::Scale { factor, offset } => map(Function::Scale { factor, offset }),
-        edge::Function::Sigmoid => map(Function::Sigmoid),
-        edge::Function::Silu => map(Function::Silu),
-        edge::Function::Softplus => map(Function::Softplus),
-        edge::Function::SquareRoot => map(Function::SquareRoot),
-        edge::Function::Tanh => map(Function::Tanh),
-    }
-}
-
-/// The quantization of a layer in integers.
-fn quantization(element: edge::Element) -> edge::Quantization {
-    match element {
-        edge::Element::Uint8(quantization) => quantization,
-        edge::Element::Fp32 => unreachable!("the model is valid"),
-    }
-}
-
-/// How windows move, and their kernels.
-fn windows(axes: &[edge::WindowAxis]) -> (Vec<WindowAxis>, Vec<u32>) {
-    let window = |axis: &edge::WindowAxis| {
-        let &edge::WindowAxis { stride, dilation, before, after, .. } = axis;
-        WindowAxis { stride, dilation, before, after }
-    };
-    (axes.iter().map(window).collect(), axes.iter().map(|axis| axis.kernel).collect())
-}
-
-/// The operation, and the shape of its weight. A convolution of a vector is a linear layer.
-fn geometry<W, B>(conv: &edge::Conv<W, B>) -> (Op, Vec<u32>) {
-    let edge::Conv { in_channels, out_channels, groups, .. } = *conv;
-    let (axes, kernel) = windows(&conv.axes);
-    let op = if axes.is_empty() && groups == 1 {
-        Op::from(Linear)
-    } else {
-        Op::from(Conv { axes: axes.into(), groups: Groups::of(groups, in_channels) })
-    };
-    let mut weight_shape = vec![out_channels, in_channels / groups];
-    weight_shape.extend(kernel);
-    (op, weight_shape)
-}
-
-/// The operation, and the shape of its weight.
-fn transposed_geometry<W, B>(conv: &edge::ConvTranspose<W, B>) -> (Op, Vec<u32>) {
-    let edge::ConvTranspose { in_channels, out_channels, groups, .. } = *conv;
-    let axis = |axis: &edge::TransposedAxis| {
-        let &edge::TransposedAxis { stride, dilation, before, after, extra, .. } = axis;
-        TransposedAxis { stride, dilation, before, after, extra }
-    };
-    let axes = conv.axes.iter().map(axis).collect();
-    let mut weight_shape = vec![out_channels, in_channels / groups];
-    weight_shape.extend(conv.axes.iter().map(|axis| axis.kernel));
-    (ConvTranspose { axes, groups: Groups::of(groups, in_channels) }.into(), weight_shape)
-}
-
-/// The real number that 1 means in the accumulator of a channel. A model does not store it, but
-/// factors that were computed from it and rounded, so it is one of a range.
-#[derive(Debug, Clone, Copy)]
-struct Unit {
-    low: f64,
-    likely: f64,
-    high: f64,
-}
-
-impl Unit {
-    /// Steps that a factor may be away from its rounded value: half of one, and a little less
-    /// because of what is computed with it.
-    const HALF: f64 = 0.4999;
-
-    /// The units with which requantization has this factor, where `output` is the scale of what it
-    /// makes.
-    fn of_factor(factor: edge::Requantization, output: f64) -> Self {
-        let edge::Requantization { multiplier, shift } = factor;
-        if multiplier == 0 {
-            // Any factor below 2^-32.
-            let likely = 2f64.powi(-34) * output;
-            return Self { low: likely / 2.0, likely, high: likely * 2.0 };
-        }
-        let smallest = shift == *edge::Requantization::SHIFTS.start();
-        let below = match multiplier {
-            // What is smaller becomes 0.
-            0x4000_0000 if smallest => -1e-4,
-            // What is smaller is rounded in steps half as large.
-            0x4000_0000 => Self::HALF / 2.0,
-            _ => Self::HALF,
-        };
-        let (step, steps) = (2f64.powi(shift - 31) * output, f64::from(multiplier));
-        let [low, high] = [steps - below, steps + Self::HALF].map(|steps| steps * step);
-        Self { low, likely: (steps * step).max(low), high }
-    }
-
-    /// The units with which logits have this scale, which is above 0.
-    fn of_logit(scale: f32) -> Self {
-        let likely = f64::from(scale);
-        let below = (likely - f64::from(scale.next_down())) * Self::HALF;
-        Self { low: likely - below, likely, high: likely + below }
-    }
-
-    /// The real number that a bias means, and the unit with which it does. Large biases leave
-    /// little choice, because fp32 has fewer digits than they have. `None` if it is beyond fp32.
-    fn of_bias(self, bias: i32) -> Option<(f32, f64)> {
-        let count = f64::from(bias);
-        let nearest = (count * self.likely) as f32;
-        if (f64::from(nearest) / self.likely).round() == count {
-            return Some((nearest, self.likely));
-        }
-        // From the nearest number away.
-        let (mut below, mut above) = (nearest, nearest);
-        for _ in 0..4 {
-            for real in [below, above] {
-                let unit = (f64::from(real) / count).clamp(self.low, self.high);
-                if (f64::from(real) / unit).round() == count {
-                    return Some((real, unit));
-                }
-            }
-            (below, above) = (below.next_down(), above.next_up());
-        }
-        let error = (f64::from(nearest) / self.likely - count).abs();
-        (error <= count.abs() * f64::from(f32::EPSILON)).then_some((nearest, self.likely))
-    }
+/// How the bytes that a layer reads are held.
+fn quantized(affine: Option<Affine>) -> edge::Quantization {
+    let Affine { scale, zero_point } = affine.expect("the model is valid");
+    edge::Quantization { scale, zero_point }
 }
 
 #[cfg(test)]

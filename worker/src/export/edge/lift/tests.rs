@@ -275,8 +275,105 @@ fn what_a_graph_cannot_say_is_refused() {
     assert_eq!(table, "node2 does not compute what its scales say");
     let invalid = error(&|nodes| nodes[0].inputs.clear());
     assert!(invalid.contains("it reads 0 values instead of 1"), "{invalid}");
-    let dequantize = error(&|nodes| nodes.last_mut().unwrap().layer = edge::Dequantize.into());
-    assert!(dequantize.ends_with("a dequantize, is not read as a graph"), "{dequantize}");
+}
+
+/// A model of one layer in fp32 that reads a value of these sizes.
+fn model_of(sizes: &[u32], layer: edge::Layer, output: &[usize]) -> edge::Model {
+    let shape = edge::Shape::new(sizes).unwrap();
+    let input = edge::Input {
+        name: "node".to_owned(),
+        shape,
+        order: (0..sizes.len() as u32).collect(),
+        array: edge::Array::Fp32,
+        element: edge::Element::Fp32,
+    };
+    let node = edge::Node { inputs: vec![edge::ValueId(0)], layer, output: edge::Element::Fp32 };
+    let outputs = output
+        .iter()
+        .enumerate()
+        .map(|(place, axes)| edge::Output::new(&format!("out{place}"), edge::ValueId(1), *axes));
+    edge::Model {
+        inputs: vec![input],
+        nodes: vec![node],
+        outputs: outputs.collect(),
+        rounding: edge::Rounding::Once,
+        notes: edge::Notes::default(),
+    }
+}
+
+/// What the engine computes, and what the lifted graph does.
+fn assert_lifted(model: &edge::Model) -> Lifted {
+    let lifted = lift(model).unwrap();
+    let elements = model.inputs[0].shape.elements();
+    let numbers: Vec<f32> = (0..elements).map(|i| (i as f32 * 1.3).sin()).collect();
+    let mut session = edge::Session::new(model).unwrap();
+    session.run_on(&[edge::Tensor::Fp32(&numbers)]).unwrap();
+    let values = Evaluator::<f32>::new(&lifted.graph, &lifted.weights).run(vec![numbers]);
+    for (place, output) in lifted.graph.outputs().iter().enumerate() {
+        assert_close(session.output(place), &values[output.index()], 1e-5);
+    }
+    lifted
+}
+
+/// Layers that no graph lowers to.
+#[test]
+fn layers_of_other_makers_are_lifted() {
+    let gone = edge::Reduce { function: edge::ReduceFunction::Maximum, axes: vec![2], keep: false };
+    let lifted = assert_lifted(&model_of(&[2, 3, 4], gone.into(), &[2]));
+    assert_eq!(lifted.graph.output().sizes()[..], [2, 3]);
+    // Twice the same output, and names that a layer could have.
+    let gone = edge::Reduce { function: edge::ReduceFunction::Sum, axes: vec![1, 2], keep: false };
+    let lifted = assert_lifted(&model_of(&[2, 3, 4], gone.into(), &[1, 1]));
+    assert_eq!(lifted.interface.outputs[1].name, "out1");
+    let conv = |groups: u32, activation| edge::FloatConv {
+        conv: edge::Conv {
+            in_channels: 4,
+            out_channels: 4,
+            groups,
+            axes: vec![],
+            weight: (0..16 / groups).map(|i| i as f32).collect(),
+            bias: vec![0.5; 4],
+        },
+        activation,
+    };
+    assert_lifted(&model_of(&[4], conv(4, edge::Activation::Relu).into(), &[1]));
+    let linear = |groups| model_of(&[4], conv(groups, edge::Activation::Linear).into(), &[1]);
+    let lifted = assert_lifted(&linear(4));
+    let again = lower_as(&lifted.graph, &lifted.weights, None, &lifted.interface).unwrap();
+    assert_eq!(again, linear(4));
+    let error = lift(&linear(2)).unwrap_err().to_string();
+    assert!(error.contains("a convolution of a vector in groups"), "{error}");
+    let tap = |indices, share: f32| edge::Taps { indices, weights: [1.0 - share, share] };
+    let choice = vec![tap([2, 2], 0.0), tap([0, 0], 0.0), tap([2, 2], 0.0)];
+    let same = vec![tap([0, 0], 0.0), tap([1, 1], 0.0)];
+    let resize = edge::Resize { axes: vec![same.clone(), choice] };
+    assert_lifted(&model_of(&[2, 2, 3], resize.into(), &[3]));
+    let uneven = vec![tap([0, 1], 0.1), tap([0, 1], 0.5), tap([1, 2], 0.6)];
+    let resize = edge::Resize { axes: vec![same, uneven] };
+    let error = lift(&model_of(&[2, 2, 3], resize.into(), &[3])).unwrap_err().to_string();
+    assert!(error.contains("those of no resize that a graph has"), "{error}");
+}
+
+#[test]
+fn inputs_and_outputs_keep_their_names_types_and_orders() {
+    let mut model = model_of(&[3, 2, 2], edge::Softmax { axis: 0, log: false }.into(), &[3]);
+    let second = edge::Input { name: "extra".to_owned(), ..model.inputs[0].clone() };
+    model.inputs.push(second);
+    model.inputs[0].order = vec![1, 2, 0];
+    let normalization = edge::Normalization::new(vec![0.5; 3], vec![0.25; 3], edge::Element::Fp32);
+    model.inputs[1].array = edge::Array::Bytes(normalization);
+    model.outputs[0].value = edge::ValueId(2);
+    model.outputs[0].order = vec![2, 0, 1];
+    model.outputs.push(edge::Output::new("whole", edge::ValueId(1), 3));
+    let Lifted { graph, weights, quantization, interface } = lift(&model).unwrap();
+    let forms: Vec<(&str, bool, &[u32])> = interface
+        .inputs
+        .iter()
+        .map(|input| (&*input.name, input.normalization.is_some(), &input.order[..]))
+        .collect();
+    assert_eq!(forms, [("node", false, &[1, 2, 0][..]), ("extra", true, &[0, 1, 2])]);
+    assert_eq!(interface.outputs[0].order, [2, 0, 1]);
+    assert_eq!(lower_as(&graph, &weights, quantization.as_ref(), &interface).unwrap(), model);
 }
 
 /// Models of version 1 have sums that round twice, and means that keep their axes.

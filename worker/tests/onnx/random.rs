@@ -1,20 +1,8 @@
-//! Exported ONNX files, run by ONNX Runtime: those of models on the digits' test images against the
-//! edge runtime, and those of random graphs of every operation against the graph's own evaluation.
-//! The edge runtime runs these random graphs too.
-//!
-//! Needs a Python with `onnxruntime` and `numpy` (`EDGESMITH_PYTHON`, else `python3`); without one
-//! the tests say so and pass, unless `EDGESMITH_REQUIRE_ONNX` is set.
+//! Random graphs of every operation, and inputs for them.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::process::Command;
 
-use edgesmith_common::Seed;
-use edgesmith_common::spec::{DataSource, DataSpec};
-use edgesmith_compress::Calibration;
-use edgesmith_data::{Dataset, ImageSet, Normalization};
-use edgesmith_edge_runtime::{Model, Session};
+use edgesmith_data::Normalization;
 use edgesmith_graph::{
     Add, Affine, AveragePool, BatchNormalization, Binary, BinaryFunction, Clip, Concat, Constant,
     Conv, ConvTranspose, Coordinates, Evaluator, Flatten, Function, Gather, GlobalAveragePool,
@@ -23,46 +11,8 @@ use edgesmith_graph::{
     Quantization, Reduce, ReduceFunction, Reshape, Resize, ResizeAxis, ResizeMode, Role, Rounding,
     Select, Shape, Softmax, Transpose, TransposedAxis, ValueId, Weights, WindowAxis,
 };
-use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
-use edgesmith_testing::random_weights;
-use edgesmith_train::fresh_weights;
-use edgesmith_worker::export::{Interface, float_model, integer_model, lift, lower_as, onnx};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/onnx_check.py");
-
-#[test]
-fn onnx_runtime_computes_what_the_edge_runtime_does() {
-    let Some(python) = python() else { return };
-    let data = DataShape { channels: 1, classes: 10 };
-    let spec = DataSpec {
-        source: DataSource::Digits,
-        validation_fraction: 0.2,
-        train_limit: None,
-        test_limit: None,
-    };
-    let digits = Dataset::load(&spec, data, Seed(1), Path::new(".")).unwrap();
-    for (index, architecture) in [plain(), residual()].iter().enumerate() {
-        let graph = architecture.graph(data).unwrap();
-        let mut weights = away_from_initial(fresh_weights(&graph, [index as u8; 32]));
-        let side = architecture.resolution as usize;
-        let train = digits.train.resized(side);
-        fit_classifier(&graph, &mut weights, &train, &digits.normalization);
-        let test = digits.test.resized(side);
-        let images: Vec<&[u8]> = (0..test.len()).map(|i| test.image(i)).collect();
-
-        let float = float_model(&graph, &weights, &digits.normalization).unwrap();
-        check_model(&python, &float, &images, &[]);
-
-        let calibration = train.subset(&(0..256).collect::<Vec<_>>());
-        let go_on = &mut || ControlFlow::Continue(());
-        let int8 = integer_model(&graph, &weights, &digits.normalization, &calibration, go_on);
-        let int8 = int8.unwrap();
-        // Integers round halves up and floats to even: a byte may differ by one.
-        check_model(&python, &int8, &images, &["--tolerance", "1", "--agreement", "0.95"]);
-    }
-}
 
 #[test]
 fn random_graphs_have_every_operation() {
@@ -133,157 +83,14 @@ fn function(node: &Node) -> Option<String> {
     Some(name.split(' ').next().unwrap().to_owned())
 }
 
-#[test]
-fn onnx_runtime_computes_what_a_graph_does() {
-    let Some(python) = python() else { return };
-    let cases = (0..GRAPHS).map(|seed| {
-        let graph = random_graph(seed);
-        let (weights, images) = (random_weights(&graph, seed), pictures(&graph, seed));
-        let evaluator = Evaluator::<f32>::new(&graph, &weights);
-        let outputs = images.iter().map(|image| evaluator.output(normalized(&graph, image)));
-        let outputs = outputs.collect::<Vec<_>>().concat();
-        let file = onnx::to_bytes(&graph, &weights, None, &normalization(&graph), &[]);
-        Case { file, images: images.concat(), outputs }
-    });
-    // Where the outputs cancel out, only rounding is left to compare.
-    let is_left = |case: &Case| case.outputs.iter().any(|output| output.abs() > 1e-3);
-    let cases: Vec<Case> = cases.filter(is_left).collect();
-    check(&python, &cases, &["--relative", "--tolerance", "1e-4", "--agreement", "0"]);
-}
-
-#[test]
-fn the_engine_computes_what_a_graph_does() {
-    let mut errors = Vec::new();
-    for seed in 0..GRAPHS {
-        let graph = random_graph(seed);
-        let (weights, images) = (random_weights(&graph, seed), pictures(&graph, seed));
-        let interface = Interface::of(&graph, Some(&normalization(&graph)));
-        let mut calibration = Calibration::new(&graph, &weights);
-        images.iter().for_each(|image| calibration.observe(normalized(&graph, image)).unwrap());
-        let quantization = calibration.finish((-2.0, 2.0)).unwrap();
-        let models = [None, Some(&quantization)]
-            .map(|quantization| lower_as(&graph, &weights, quantization, &interface).unwrap());
-        let [mut float, mut int] = models.map(|model| {
-            // From its file.
-            Session::new(&Model::from_bytes(&model.to_bytes()).unwrap()).unwrap()
-        });
-        let evaluator = Evaluator::<f32>::new(&graph, &weights);
-        for image in &images {
-            let expected = evaluator.output(normalized(&graph, image));
-            let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
-            let difference = |found: &[f32]| {
-                assert_eq!(found.len(), expected.len());
-                let pairs = found.iter().zip(&expected);
-                pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest.max(1.0)
-            };
-            let error = difference(float.run(image).unwrap());
-            assert!(error <= 1e-4, "graph {seed}: {error}");
-            errors.push(difference(int.run(image).unwrap()));
-        }
-    }
-    // What is computed in integers is near, for all but a few networks, which amplify rounding.
-    errors.sort_by(f32::total_cmp);
-    let [half, most] = [errors.len() / 2, errors.len() * 9 / 10].map(|at| errors[at]);
-    assert!(half < 0.03 && most < 0.2, "{half} {most}");
-}
-
-#[test]
-fn onnx_runtime_quantizes_where_a_graph_is_annotated() {
-    let Some(python) = python() else { return };
-    let cases = (0..GRAPHS).map(|seed| {
-        let graph = random_graph(seed);
-        let (weights, images) = (random_weights(&graph, seed), pictures(&graph, seed));
-        let mut calibration = Calibration::new(&graph, &weights);
-        images.iter().for_each(|image| calibration.observe(normalized(&graph, image)).unwrap());
-        // No pixel is halfway between two levels.
-        let quantization = calibration.finish((-0.97, 1.31)).unwrap();
-        let outputs = images
-            .iter()
-            .map(|image| in_levels(&graph, &weights, &quantization, normalized(&graph, image)));
-        let outputs = outputs.collect::<Vec<_>>().concat();
-        let normalization = normalization(&graph);
-        let file = onnx::to_bytes(&graph, &weights, Some(&quantization), &normalization, &[]);
-        let case = Case { file, images: images.concat(), outputs };
-        (case, averages_in_range(&graph, &quantization))
-    });
-    let (cases, others): (Vec<_>, Vec<_>) = cases.partition(|(_, in_range)| *in_range);
-    let in_range = cases.len();
-    let cases: Vec<Case> = cases.into_iter().chain(others).map(|(case, _)| case).collect();
-    // A level of rounding here and there, if a number is halfway between two, and what a few nodes
-    // make of it.
-    let options = ["--relative", "--agreement", "0", "--tolerance"];
-    check(&python, &cases, &[&options[..], &["0.02", "--as-written"]].concat());
-    // Kernels in integers round at other places.
-    check(&python, &cases[..in_range], &[&options[..], &["0.1"]].concat());
-}
-
-/// Whether ONNX Runtime has an integer kernel for all means of a graph: it refuses one whose output
-/// has a scale that is far below its input's, as means have that cancel out.
-fn averages_in_range(graph: &Graph, quantization: &Quantization) -> bool {
-    let scale = |id| quantization.value(id).map_or(1.0, |affine| affine.scale);
-    let mut means = graph.nodes().filter(|(_, node)| matches!(node.op, Op::GlobalAveragePool(_)));
-    means.all(|(_, node)| {
-        let positions = graph.shape(node.inputs[0]).positions() as f32;
-        scale(node.inputs[0]) / (positions * scale(node.output)) < 256.0
-    })
-}
-
-/// The interpreter, where it has what the check needs.
-fn python() -> Option<String> {
-    let python = std::env::var("EDGESMITH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args(["-c", "import numpy, onnxruntime"]).output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let message = format!("{python} has no onnxruntime and numpy: ONNX files were not checked");
-    assert!(std::env::var_os("EDGESMITH_REQUIRE_ONNX").is_none(), "{message}");
-    println!("{message}");
-    None
-}
-
-/// An ONNX file, and what it has to compute of some images.
-struct Case {
-    file: Vec<u8>,
-    images: Vec<u8>,
-    outputs: Vec<f32>,
-}
-
-/// Exports `model` and has its logits on `images` checked.
-fn check_model(python: &str, model: &Model, images: &[&[u8]], options: &[&str]) {
-    let mut session = Session::new(model).unwrap();
-    let outputs = images.iter().flat_map(|image| session.run(image).unwrap().to_vec()).collect();
-    let metadata = [("study", "digits".to_owned())];
-    let file = onnx::of_study(&lift(model).unwrap(), &metadata);
-    check(python, &[Case { file, images: images.concat(), outputs }], options);
-}
-
-/// Has ONNX Runtime compute all cases.
-fn check(python: &str, cases: &[Case], options: &[&str]) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut arguments = Vec::new();
-    for (index, Case { file, images, outputs }) in cases.iter().enumerate() {
-        let outputs = &outputs.iter().flat_map(|output| output.to_le_bytes()).collect();
-        for (name, bytes) in [("model.onnx", file), ("images", images), ("outputs", outputs)] {
-            let path = directory.path().join(format!("{index}.{name}"));
-            std::fs::write(&path, bytes).unwrap();
-            arguments.push(path);
-        }
-    }
-    let output = Command::new(python).arg(CHECK).args(options).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{complaint}");
-    println!("{said}");
-}
-
 /// How many random graphs are compared.
-const GRAPHS: u64 = 160;
+pub const GRAPHS: u64 = 160;
 
 /// Values that a random graph may have at most, so that the reference stays fast.
 const MAX_ELEMENTS: u64 = 2_000;
 
 /// A graph of random operations on a picture or a sequence.
-fn random_graph(seed: u64) -> Graph {
+pub fn random_graph(seed: u64) -> Graph {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut net = Net::default();
     let axes = rng.random_range(1..=2);
@@ -673,14 +480,14 @@ impl Net {
 }
 
 /// Random bytes for a graph.
-fn pictures(graph: &Graph, seed: u64) -> Vec<Vec<u8>> {
+pub fn pictures(graph: &Graph, seed: u64) -> Vec<Vec<u8>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let size = graph.input().elements();
     (0..5).map(|_| (0..size).map(|_| rng.random()).collect()).collect()
 }
 
 /// Another one for each channel.
-fn normalization(graph: &Graph) -> Normalization {
+pub fn normalization(graph: &Graph) -> Normalization {
     let channels = || (0..graph.input().channels()).map(|channel| channel as f32);
     Normalization {
         mean: channels().map(|c| 0.4 + 0.02 * c).collect(),
@@ -688,7 +495,7 @@ fn normalization(graph: &Graph) -> Normalization {
     }
 }
 
-fn normalized(graph: &Graph, image: &[u8]) -> Vec<f32> {
+pub fn normalized(graph: &Graph, image: &[u8]) -> Vec<f32> {
     let Normalization { mean, std } = normalization(graph);
     let plane = graph.input().positions() as usize;
     let channel = |i: usize| i / plane;
@@ -697,7 +504,7 @@ fn normalized(graph: &Graph, image: &[u8]) -> Vec<f32> {
 }
 
 /// What a graph computes if every annotated value and weight is rounded to its levels.
-fn in_levels(
+pub fn in_levels(
     graph: &Graph,
     weights: &Weights,
     quantization: &Quantization,
@@ -739,99 +546,4 @@ fn in_levels(
         values.push(output);
     }
     values.swap_remove(graph.outputs()[0].index())
-}
-
-/// Batch normalisation that does something, repeatably.
-fn away_from_initial(mut weights: Weights) -> Weights {
-    for (name, array) in &mut weights.arrays {
-        let (base, spread) = match name.rsplit('.').next() {
-            Some("gamma" | "variance") => (1.0, 0.4),
-            Some("beta" | "mean" | "bias") => (0.0, 0.4),
-            _ => continue,
-        };
-        for (i, value) in array.data.iter_mut().enumerate() {
-            *value = base + spread * (i as f32 * 1.7 + 0.3).sin();
-        }
-    }
-    weights
-}
-
-/// Makes the last layer a linear discriminant of the pooled features (of independent features with
-/// the variance of all images), so that logits are apart without any training.
-fn fit_classifier(
-    graph: &Graph,
-    weights: &mut Weights,
-    images: &ImageSet,
-    normalization: &Normalization,
-) {
-    let evaluator = Evaluator::<f32>::new(graph, weights);
-    let pooled = graph.value_named("pool").unwrap();
-    let features: Vec<Vec<f32>> = (0..images.len())
-        .map(|i| {
-            let normalize =
-                |b: &u8| (f32::from(*b) / 255.0 - normalization.mean[0]) / normalization.std[0];
-            let image: Vec<f32> = images.image(i).iter().map(normalize).collect();
-            evaluator.run(vec![image]).swap_remove(pooled.index())
-        })
-        .collect();
-    let width = features[0].len();
-    let classes = graph.output().channels() as usize;
-    let mean = |of: &dyn Fn(usize) -> bool| -> Vec<f32> {
-        let members: Vec<&Vec<f32>> =
-            (0..images.len()).filter(|&i| of(i)).map(|i| &features[i]).collect();
-        (0..width)
-            .map(|f| members.iter().map(|m| m[f]).sum::<f32>() / members.len() as f32)
-            .collect()
-    };
-    let centre = mean(&|_| true);
-    let variance: Vec<f32> = (0..width)
-        .map(|f| {
-            features.iter().map(|x| (x[f] - centre[f]).powi(2)).sum::<f32>() / images.len() as f32
-        })
-        .collect();
-    let (mut weight, mut bias) = (Vec::new(), Vec::new());
-    for class in 0..classes {
-        let own = mean(&|i| usize::from(images.labels[i]) == class);
-        let row: Vec<f32> =
-            (0..width).map(|f| (own[f] - centre[f]) / (variance[f] + 1e-3)).collect();
-        bias.push(-(0..width).map(|f| row[f] * (own[f] + centre[f]) / 2.0).sum::<f32>());
-        weight.extend(row);
-    }
-    weights.set("classifier", "weight", vec![classes, width], weight);
-    weights.set("classifier", "bias", vec![classes], bias);
-}
-
-/// Plain convolutions, colour left out, a stride.
-fn plain() -> Architecture {
-    let stage = |width, stride| Stage {
-        depth: 1,
-        width,
-        kernel: 3,
-        operation: Operation::Conv,
-        stride,
-        activation: Activation::Relu,
-        squeeze: 0,
-        skip: Skip::Add,
-    };
-    Architecture { resolution: 8, stem_width: 8, stages: vec![stage(16, 1), stage(24, 2)] }
-}
-
-/// Every other kind of layer: depthwise, residual sums, linear projections, ReLU6, a 5x5 kernel.
-fn residual() -> Architecture {
-    let stage = |operation, width, depth, kernel, activation| Stage {
-        depth,
-        width,
-        kernel,
-        operation,
-        stride: 2,
-        activation,
-        squeeze: 0,
-        skip: Skip::Add,
-    };
-    let inverted = Operation::InvertedResidual { expansion: 3 };
-    let stages = vec![
-        stage(inverted, 12, 3, 3, Activation::Relu6),
-        stage(Operation::Separable, 20, 1, 5, Activation::Relu),
-    ];
-    Architecture { resolution: 12, stem_width: 12, stages }
 }
