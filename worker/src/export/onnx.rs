@@ -155,7 +155,7 @@ mod tests {
         Add, Affine, Conv, Function, Gather, GraphBuilder, Map, Place, Role, Shape,
     };
     use edgesmith_onnx::proto::{Dimension, FLOAT, ModelProto, ValueInfoProto};
-    use edgesmith_onnx::write::OPSET;
+    use edgesmith_onnx::write::{NEWER, OLDER};
     use edgesmith_testing::{
         images_for, normalization, random_bytes, random_weights, residual_graph,
     };
@@ -199,7 +199,8 @@ mod tests {
             let others = count(model, "Add") + count(model, "GlobalAveragePool");
             assert_eq!(count(model, "Conv") + others + count(model, "Gemm"), layers);
             assert_eq!(model.metadata_props[0].key, "study");
-            assert_eq!(model.opset_import[0].version, OPSET);
+            let versions = (model.opset_import[0].version, model.ir_version);
+            assert_eq!(versions, (OLDER.opset, OLDER.ir));
         }
         assert_eq!(count(&float, "DequantizeLinear"), 0);
         // One for the image and one for every layer except the classifier.
@@ -307,13 +308,14 @@ mod tests {
             assert_eq!(graph.node[0].input[0], image.name);
             assert_eq!((&*graph.node[0].op_type, &*graph.node[1].op_type), ("Sub", "Div"));
             for fact in [
-                format!("opset {}", file.opset_import[0].version),
-                format!("IR version {}", file.ir_version),
+                format!("opset {}, IR version {}", OLDER.opset, OLDER.ir),
+                format!("opset {}, IR version {}", NEWER.opset, NEWER.ir),
                 format!("`{}`", image.name),
                 format!("`{}`", logits.name),
                 "float32 `[batch][channels][height][width]` (NCHW)".to_owned(),
                 "float32 `[batch][classes]`".to_owned(),
                 "whole numbers from 0 to 255".to_owned(),
+                "ONNX Runtime 1.7".to_owned(),
                 "ONNX Runtime 1.12".to_owned(),
                 format!("`{}`", edgesmith_train::safetensors::CLASSES_KEY),
             ] {

@@ -17,12 +17,18 @@ pub(super) type Name = String;
 pub(super) struct File {
     graph: GraphProto,
     names: HashSet<Name>,
+    newest: i64,
 }
 
 impl File {
     /// All nodes and constants, without inputs and outputs.
     pub(super) fn finish(self) -> GraphProto {
         self.graph
+    }
+
+    /// The version of ONNX's operators that its newest operator needs, or 0 if 13 is enough.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest
     }
 
     /// A name for a tensor: the wish, with a number after it if something else has that name.
@@ -45,6 +51,7 @@ impl File {
         output: &str,
         attribute: Vec<AttributeProto>,
     ) {
+        self.newest = self.newest.max(since(op_type, &attribute));
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
             output: vec![output.to_owned()],
@@ -88,6 +95,18 @@ impl File {
         let dims = dims.iter().map(|&d| i64::from(d)).collect();
         self.graph.initializer.push(TensorProto { dims, data_type, name: name.clone(), raw_data });
         name
+    }
+}
+
+/// The version of ONNX's operators from which on one is as it is written here; 0 if 13 has it, as it
+/// has most. What is missing here, ONNX Runtime refuses to read.
+fn since(op_type: &str, attributes: &[AttributeProto]) -> i64 {
+    match op_type {
+        "HardSwish" => 14,
+        // With a first and a last axis.
+        "Shape" if !attributes.is_empty() => 15,
+        "LayerNormalization" => 17,
+        _ => 0,
     }
 }
 

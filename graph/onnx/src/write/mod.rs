@@ -1,4 +1,5 @@
-//! Writes ONNX files (opset 17, IR version 8) of networks, folded or not. A quantized network
+//! Writes ONNX files (opset 17, or 13 where that has all operators) of networks, folded or not. A
+//! quantized network
 //! becomes the same operators with QuantizeLinear and DequantizeLinear nodes (QDQ) around them,
 //! which ONNX Runtime fuses into integer kernels. One file in `ops/` per operation says what
 //! becomes of it.
@@ -16,10 +17,19 @@ use self::site::{Network, Site, to_bytes_and_back};
 use crate::port::Port;
 use crate::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
-/// The IR version of the files.
-pub const IR_VERSION: i64 = 8;
-/// The opset of the files.
-pub const OPSET: i64 = 17;
+/// Which versions of ONNX a file is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the operators.
+    pub opset: i64,
+    /// Of the format.
+    pub ir: i64,
+}
+
+/// The versions of files that need nothing newer.
+pub const OLDER: Versions = Versions { opset: 13, ir: 7 };
+/// The versions of all others.
+pub const NEWER: Versions = Versions { opset: 17, ir: 8 };
 
 /// An input of a file, in fp32.
 #[derive(Debug, Clone)]
@@ -114,6 +124,7 @@ pub fn write(
             border::outside(&mut file, &read[id.index()], port, graph.shape(id));
         }
     }
+    let versions = if file.newest() > OLDER.opset { NEWER } else { OLDER };
     let mut onnx = file.finish();
     onnx.name = "edgesmith".to_owned();
     let info = |port: &Port, doc: &str, id| border::value_info(port, doc, graph.shape(id));
@@ -130,12 +141,12 @@ pub fn write(
         value: value.clone(),
     };
     ModelProto {
-        ir_version: IR_VERSION,
+        ir_version: versions.ir,
         producer_name: "edgesmith".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         doc_string: docs.join("\n"),
         graph: Some(onnx),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: versions.opset }],
         metadata_props: metadata.iter().map(entry).collect(),
     }
     .encode_to_vec()

@@ -9,7 +9,7 @@ use edgesmith_graph::{
     TransposedAxis, ValueId, Weights, WindowAxis,
 };
 use edgesmith_onnx::read::{ReadOptions, read};
-use edgesmith_onnx::write::{Input, Output, write};
+use edgesmith_onnx::write::{Input, NEWER, OLDER, Output, write};
 use edgesmith_onnx::{Port, PortAxis};
 use smallvec::smallvec;
 
@@ -169,6 +169,14 @@ fn files_of_the_writer_are_read_again() {
         let bytes = write(graph, weights, None, &inputs, &outputs, &[("made", "here".to_owned())]);
         let imported = read(&bytes, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(imported.about.producer, "edgesmith");
+        // The oldest versions that have all operators.
+        let newer = graph.nodes().any(|(_, node)| {
+            let hard_swish = Map { function: Function::HardSwish };
+            matches!(node.op, Op::LayerNormalization(_)) || node.op == hard_swish.into()
+        });
+        let versions = if newer { NEWER } else { OLDER };
+        let about = (imported.about.opset, imported.about.ir_version);
+        assert_eq!(about, (versions.opset, versions.ir));
         assert_eq!(imported.about.metadata, [("made".to_owned(), "here".to_owned())]);
         let x = numbers(&[2, 4, 6, 5], 7);
         let given = run(&imported, std::slice::from_ref(&x));
