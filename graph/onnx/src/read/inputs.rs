@@ -100,18 +100,22 @@ fn shape<'m>(
     let free = |said: &[Dimension<'_>]| {
         let text = |dim: &Dimension<'_>| match dim {
             Dimension::Known(size) if *size > 0 => size.to_string(),
-            Dimension::Named(name) if !name.is_empty() => (*name).to_owned(),
-            Dimension::Known(_) | Dimension::Named(_) | Dimension::Free => "?".to_owned(),
+            Dimension::Known(_) | Dimension::Named(_) | Dimension::Free => {
+                named(dim).unwrap_or("?").to_owned()
+            }
         };
         let sizes: Vec<String> = said.iter().map(text).collect();
         let known = |dim: &Dimension<'_>| matches!(dim, Dimension::Known(size) if *size > 0);
+        // A number belongs where the name of a size stands.
         let example = said.iter().enumerate().map(|(axis, dim)| match (axis, known(dim)) {
-            (_, true) => text(dim),
             (0, false) => "1".to_owned(),
-            (_, false) => "?".to_owned(),
+            _ => text(dim),
         });
-        let example: Vec<String> = example.collect();
-        let (sizes, example) = (sizes.join(", "), example.join(","));
+        let mut example = example.collect::<Vec<String>>().join(",");
+        if said.iter().skip(1).any(|dim| named(dim).is_some()) {
+            example.push_str(", with numbers for the names");
+        }
+        let sizes = sizes.join(", ");
         let fixed = |dim: &Dimension<'_>| match dim {
             Dimension::Known(size) => u32::try_from(*size).ok().filter(|size| *size > 0),
             Dimension::Named(_) | Dimension::Free => None,
@@ -167,6 +171,14 @@ fn shape<'m>(
     }
     let first = given.and_then(|given| given.first().copied());
     Ok(InputShape { name, element, dims, given: first })
+}
+
+/// What a file calls a free size. Some call all of them "?".
+fn named<'m>(dim: &Dimension<'m>) -> Option<&'m str> {
+    match dim {
+        Dimension::Named(name) => Some(*name).filter(|name| name.contains(char::is_alphanumeric)),
+        Dimension::Known(_) | Dimension::Free => None,
+    }
 }
 
 /// The number of examples that the inputs fix.

@@ -4,7 +4,7 @@ use edgesmith_graph::{Function, Map, Op};
 use edgesmith_onnx::read::{Imported, ReadOptions, read};
 
 use crate::make::{File, Setting, numbers};
-use crate::support::{Numbers, run};
+use crate::support::{Numbers, difference, run};
 
 fn import(file: &File) -> Imported {
     read(&file.bytes(), &ReadOptions::default()).unwrap_or_else(|errors| panic!("{errors}"))
@@ -158,4 +158,100 @@ fn only_a_cube_makes_a_gelu() {
         imported.graph.nodes().filter(|(_, node)| node.op == Op::from(gelu)).count()
     };
     assert_eq!((gelus(3.0), gelus(3.5)), (1, 0));
+}
+
+#[test]
+fn blocks_have_rows_and_columns() {
+    for op_type in ["DepthToSpace", "SpaceToDepth"] {
+        for settings in [&[("blocksize", Setting::Int(0))][..], &[]] {
+            let file = File::new(13).input("x", &[0, 4, 4, 4]);
+            let error = error(&file.node(op_type, &["x"], &["y"], settings).output("y"));
+            assert!(error.contains("its blocksize is 0"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn free_sizes_are_shown_by_their_names() {
+    let file = File::new(13).input("x", &[0, 3, 0]).node("Relu", &["x"], &["y"], &[]).output("y");
+    assert_eq!(
+        error(&file),
+        "input \"x\" has free sizes (n, 3, n); give --input-shape x=1,3,n, with numbers for the \
+         names"
+    );
+}
+
+/// `z[n, l] = sum over i, j, k of x[n, i] * x[n, j] * v[i, j, k] * w[k, l]`
+#[test]
+fn an_einsum_of_several_tensors_is_a_product_after_the_other() {
+    let file = |equation: &str| {
+        let inputs = ["x", "x", "v", "w"];
+        File::new(13)
+            .input("x", &[0, 2])
+            .floats("v", &[2, 2, 3], &numbers(&[12], 2).data)
+            .floats("w", &[3, 4], &numbers(&[12], 3).data)
+            .node("Einsum", &inputs, &["y"], &[("equation", Setting::Text(equation))])
+            .output("y")
+    };
+    let x = numbers(&[5, 2], 1);
+    let (v, w) = (numbers(&[12], 2).data, numbers(&[12], 3).data);
+    let mut expected = vec![0.0; 5 * 4];
+    for (at, result) in expected.iter_mut().enumerate() {
+        let (n, l) = (at / 4, at % 4);
+        for (i, j, k) in (0..12).map(|at| (at / 6, at / 3 % 2, at % 3)) {
+            *result += x.data[n * 2 + i] * x.data[n * 2 + j] * v[at_of(i, j, k)] * w[k * 4 + l];
+        }
+    }
+    let expected = Numbers { dims: vec![5, 4], data: expected };
+    let result = run(&import(&file("ni,nj,ijk,kl->nl")), std::slice::from_ref(&x));
+    assert_eq!(difference(&result[0], &expected, 1e-5, 1e-5), None);
+    let sum = run(&import(&file("ni,nj,ijk,kl->n")), std::slice::from_ref(&x));
+    let sums = expected.data.chunks(4).map(|row| row.iter().sum()).collect();
+    let expected = Numbers { dims: vec![5], data: sums };
+    assert_eq!(difference(&sum[0], &expected, 1e-5, 1e-5), None);
+    // Without an arrow, what is there once.
+    let file = File::new(13)
+        .input("x", &[0, 2])
+        .floats("w", &[2, 3], &numbers(&[6], 2).data)
+        .node("Einsum", &["x", "w"], &["y"], &[("equation", Setting::Text("ni,ia"))])
+        .output("y");
+    // The letters of the result come in the order of the alphabet: `a`, and then `n`.
+    assert_eq!(run(&import(&file), &[x])[0].dims, [3, 5]);
+}
+
+fn at_of(i: usize, j: usize, k: usize) -> usize {
+    (i * 2 + j) * 3 + k
+}
+
+#[test]
+fn channels_around_a_channel_normalise_it() {
+    let settings = |size: i64| {
+        vec![
+            ("size", Setting::Int(size)),
+            ("alpha", Setting::Float(0.5)),
+            ("beta", Setting::Float(0.6)),
+            ("bias", Setting::Float(1.5)),
+        ]
+    };
+    let file = |size: i64| {
+        File::new(13)
+            .input("x", &[0, 5, 2, 3])
+            .node("LRN", &["x"], &["y"], &settings(size))
+            .output("y")
+    };
+    let x = numbers(&[2, 5, 2, 3], 1);
+    for size in [1, 3, 4] {
+        let mut expected = x.clone();
+        for (at, number) in expected.data.iter_mut().enumerate() {
+            let (example, channel, place) = (at / 30, at / 6 % 5, at % 6);
+            let first = channel.saturating_sub((size - 1) / 2);
+            let last = (channel + size / 2).min(4);
+            let squares = (first..=last).map(|c| x.data[example * 30 + c * 6 + place].powi(2));
+            let mean = squares.sum::<f32>() / size as f32;
+            *number /= (1.5 + 0.5 * mean).powf(0.6);
+        }
+        let result = run(&import(&file(size as i64)), std::slice::from_ref(&x));
+        assert_eq!(difference(&result[0], &expected, 1e-5, 1e-5), None, "{size}");
+    }
+    assert!(error(&file(0)).contains("a size of 0"));
 }

@@ -1,4 +1,5 @@
-//! `Einsum` of one or two tensors, as a product of matrices.
+//! `Einsum` as products of matrices: of the first two tensors, then of that and the third one, and so
+//! on.
 
 use edgesmith_graph::ReduceFunction;
 
@@ -13,7 +14,7 @@ use super::shape::reshaped;
 
 fn unsupported(equation: &str) -> Fault {
     Fault::unsupported(
-        format!("its equation {equation} is no product of two matrices"),
+        format!("its equation {equation} is no product of matrices"),
         "write it with MatMul and Transpose",
     )
 }
@@ -22,9 +23,12 @@ pub(super) fn einsum(call: &Call, network: &mut Network) -> Outputs {
     let equation = call.text("equation", "")?;
     let plain: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let simple = plain.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, ',' | '-' | '>'));
-    let (inputs, output) = plain.split_once("->").ok_or_else(|| unsupported(equation))?;
+    // Without an arrow, the letters that are there once, in the order of the alphabet.
+    let (inputs, output) = match plain.split_once("->") {
+        Some((inputs, output)) => (inputs, output.chars().collect()),
+        None => (&*plain, once(&plain)),
+    };
     let terms: Vec<Vec<char>> = inputs.split(',').map(|term| term.chars().collect()).collect();
-    let output: Vec<char> = output.chars().collect();
     let twice = |term: &[char]| (1..term.len()).any(|i| term[..i].contains(&term[i]));
     let all = call.all()?;
     let fits = terms.len() == all.len()
@@ -36,18 +40,37 @@ pub(super) fn einsum(call: &Call, network: &mut Network) -> Outputs {
     if !output.iter().all(known) {
         return Err(Fault::invalid(format!("its equation is {equation:?}")));
     }
-    match (&all[..], &terms[..]) {
-        ([a], [term]) => {
-            let view = summed(network, a, term, |letter| output.contains(letter))?;
-            let kept: Vec<char> = term.iter().copied().filter(|l| output.contains(l)).collect();
-            Ok(vec![ordered(&view, &kept, &output).into()])
-        }
-        ([a, b], [first, second]) => {
-            let view = of_two(network, [a, b], [first, second], &output)?;
-            Ok(vec![view.into()])
-        }
-        _ => Err(unsupported(equation)),
+    if let ([a], [term]) = (&all[..], &terms[..]) {
+        let view = summed(network, a, term, |letter| output.contains(letter))?;
+        let kept: Vec<char> = term.iter().copied().filter(|l| output.contains(l)).collect();
+        return Ok(vec![ordered(&view, &kept, &output).into()]);
     }
+    let mut rest = all.iter().zip(&terms);
+    let (first, term) = rest.next().expect("a node has inputs");
+    let (mut result, mut letters) = (first.clone(), term.clone());
+    while let Some((next, term)) = rest.next() {
+        // What a later tensor or the result has stays.
+        let later = |letter: &char| {
+            output.contains(letter) || rest.clone().any(|(_, term)| term.contains(letter))
+        };
+        let mut kept: Vec<char> = letters.iter().copied().filter(later).collect();
+        kept.extend(term.iter().filter(|letter| !letters.contains(letter) && later(letter)));
+        if rest.len() == 0 {
+            kept.clone_from(&output);
+        }
+        result = of_two(network, [&result, next], [&letters, term], &kept)?.into();
+        letters = kept;
+    }
+    Ok(vec![result])
+}
+
+/// The letters of terms that are there once, in the order of the alphabet.
+fn once(terms: &str) -> Vec<char> {
+    let count = |letter: char| terms.chars().filter(|&other| other == letter).count();
+    let mut letters: Vec<char> =
+        terms.chars().filter(|&letter| letter != ',' && count(letter) == 1).collect();
+    letters.sort_unstable();
+    letters
 }
 
 /// With those axes summed up and removed whose letter is not kept.

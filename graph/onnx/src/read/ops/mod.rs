@@ -59,6 +59,7 @@ pub(super) fn reader(op_type: &str) -> Option<Reader> {
         "HardSigmoid" => activation::hard_sigmoid,
         "HardSwish" => |call, network| activation::map(call, network, Function::HardSwish),
         "InstanceNormalization" => normalization::instance_normalization,
+        "LRN" => normalization::local_response_normalization,
         "LayerNormalization" => normalization::layer_normalization,
         "LeakyRelu" => activation::leaky_relu,
         "Less" => elementwise::less,

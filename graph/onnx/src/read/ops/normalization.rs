@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use edgesmith_graph::{
-    Add, BatchNormalization, Binary, BinaryFunction, Clip, Function, LayerNormalization, Map,
-    Multiply, ReduceFunction, Role, Softmax,
+    Add, AveragePool, BatchNormalization, Binary, BinaryFunction, Clip, Function,
+    LayerNormalization, Map, Multiply, ReduceFunction, Role, Softmax, WindowAxis,
 };
 use smallvec::SmallVec;
 
@@ -191,6 +191,43 @@ pub(super) fn mean_variance_normalization(call: &Call, network: &mut Network) ->
     let listed = call.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     let over = axes(&listed, view.rank())?;
     normalized(network, &view, &over, 1e-9, None, None)
+}
+
+/// `x / (bias + alpha * mean)^beta`, with the mean of the squares of the channels around each one;
+/// those that are not there count as zeros.
+pub(super) fn local_response_normalization(call: &Call, network: &mut Network) -> Outputs {
+    let view = call.floats(0, network)?;
+    let size = count(call.int("size", 0)?, "size")?;
+    if view.rank() < 3 || size == 0 {
+        return Err(Fault::invalid("it has no axes of positions, or a size of 0"));
+    }
+    let [alpha, beta] = [call.float("alpha", 1e-4)?, call.float("beta", 0.75)?];
+    let bias = call.float("bias", 1.0)?;
+    let view = network.tidy(&view)?;
+    let square = view.of(network.step("square", Multiply, &[view.id; 2], &[])?);
+    // A mean of windows goes along positions, so channels and positions change places.
+    let sizes = view.sizes();
+    let rest = sizes[2..].iter().map(|size| size.known).product();
+    let square = reshaped(network, &square, &[sizes[0], sizes[1], Size::known(rest)])?;
+    let order = [Some(2), Some(1)];
+    let square = network.arrange(&square, &order, true)?;
+    let (before, after) = ((size - 1) / 2, size / 2);
+    let window = WindowAxis { stride: 1, dilation: 1, before, after };
+    let pool = AveragePool {
+        kernel: SmallVec::from_slice(&[size]),
+        axes: SmallVec::from_slice(&[window]),
+        counted: SmallVec::from_slice(&[(before, after)]),
+    };
+    let mean = network.step("mean", pool, &[square.id], &[])?;
+    let divisor = Map { function: Function::Scale { factor: alpha, offset: bias } };
+    let divisor = network.step("divisor", divisor, &[mean], &[])?;
+    let inverse = Map { function: Function::Power { exponent: -beta } };
+    let inverse = network.step("inverse", inverse, &[divisor], &[])?;
+    let inverse = View::new(inverse, &network.sizes(inverse), &order, &square.batches());
+    let inverse = reshaped(network, &inverse, &sizes)?;
+    let (ids, template) = align(network, &[view.into(), inverse.into()])?;
+    let id = network.emit(Multiply, &ids, &[])?;
+    Ok(vec![template.view(network, id).into()])
 }
 
 /// `x / norm(x)` along an axis.

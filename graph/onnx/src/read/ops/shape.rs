@@ -283,7 +283,7 @@ pub(super) fn tile(call: &Call, network: &mut Network) -> Outputs {
 pub(super) fn depth_to_space(call: &Call, network: &mut Network) -> Outputs {
     let view = call.view(0, network)?;
     let [batch, c, h, w] = four(&view)?;
-    let b = i64::from(count(call.int("blocksize", 0)?, "blocksize")?.max(1));
+    let b = block_size(call)?;
     let blocks = b.checked_mul(b).filter(|blocks| c.known % blocks == 0);
     let Some(blocks) = blocks else {
         return Err(Fault::invalid(format!("its blocks of {b}x{b} do not divide {c} channels")));
@@ -307,7 +307,7 @@ pub(super) fn depth_to_space(call: &Call, network: &mut Network) -> Outputs {
 pub(super) fn space_to_depth(call: &Call, network: &mut Network) -> Outputs {
     let view = call.view(0, network)?;
     let [batch, c, h, w] = four(&view)?;
-    let b = i64::from(count(call.int("blocksize", 0)?, "blocksize")?.max(1));
+    let b = block_size(call)?;
     if h.known % b != 0 || w.known % b != 0 {
         return Err(Fault::invalid(format!("its blocks of {b}x{b} do not divide {h}x{w}")));
     }
@@ -316,6 +316,14 @@ pub(super) fn space_to_depth(call: &Call, network: &mut Network) -> Outputs {
     let view = reshaped(network, &view, &split)?.transposed(&[0, 3, 5, 1, 2, 4]);
     let target = [batch, Size::known(c.known * b * b), rows, columns];
     Ok(vec![reshaped(network, &view, &target)?.into()])
+}
+
+/// Rows and columns of a block, at least 1.
+fn block_size(call: &Call) -> Result<i64, Fault> {
+    match count(call.int("blocksize", 0)?, "blocksize")? {
+        0 => Err(Fault::invalid("its blocksize is 0; a block has at least one row and column")),
+        size => Ok(size.into()),
+    }
 }
 
 fn four(view: &View) -> Result<[Size; 4], Fault> {
