@@ -167,22 +167,25 @@ fn of_onnx(bytes: &[u8], path: &Path, image: ImageSize, table: &str) -> anyhow::
 }
 
 /// The shape of an input of square images with one example, if the sizes that the file fixes,
-/// `known`, allow it. The channels are where the file fixes them, or else first. A side that it
-/// fixes counts more than that of the study's images, which are resized to it.
+/// `known`, allow it. The channels are where the file fixes as many as the images have, or any, or
+/// else first. A side that it fixes counts more than that of the study's images, which are resized
+/// to it.
 fn of_images(known: Option<&[Option<u32>]>, image: ImageSize) -> Option<Vec<u32>> {
     let &[_, second, third, fourth] = known? else { return None };
     let fits = |fixed: Option<u32>, size: u32| fixed.is_none_or(|fixed| fixed == size);
-    let mut squares = [(second, [third, fourth], true), (fourth, [second, third], false)];
-    squares.sort_by_key(|(channels, ..)| channels.is_none());
-    squares.into_iter().find_map(|(channels, sides, first)| {
-        let side = sides[0].or(sides[1]).or(image.side)?;
-        let channels = match (channels, image.channels) {
-            (Some(fixed), Some(has)) if fixed != has => return None,
-            (fixed, has) => fixed.or(has)?,
-        };
-        let shape = if first { [1, channels, side, side] } else { [1, side, side, channels] };
-        sides.iter().all(|fixed| fits(*fixed, side)).then(|| shape.to_vec())
-    })
+    let (first, last) = ((second, [third, fourth]), (fourth, [second, third]));
+    // How well the channels fit there.
+    let place = |(channels, _): (Option<u32>, _)| match channels {
+        fixed if fixed == image.channels => 2,
+        Some(_) => 1,
+        None => 0,
+    };
+    let is_first = place(first) >= place(last);
+    let (channels, sides) = if is_first { first } else { last };
+    let side = sides[0].or(sides[1]).or(image.side)?;
+    let channels = channels.or(image.channels)?;
+    let shape = if is_first { [1, channels, side, side] } else { [1, side, side, channels] };
+    sides.iter().all(|fixed| fits(*fixed, side)).then(|| shape.to_vec())
 }
 
 /// Reads a file of weights whose metadata has the structure.
@@ -289,8 +292,10 @@ mod tests {
         assert_eq!(shape(&[0, 0, 0, 3]), Some(vec![1, 32, 32, 3]));
         assert_eq!(shape(&[0, 0, 0, 0]), Some(vec![1, 3, 32, 32]));
         assert_eq!(shape(&[8, 3, 48, 0]), Some(vec![1, 3, 48, 48]));
-        // Not square, of other channels, and no images.
-        for none in [&[1, 3, 0, 0][..2], &[1, 1, 0, 0], &[0, 3, 0, 0, 0]] {
+        // Which channels it should have is said later.
+        assert_eq!(shape(&[0, 1, 0, 0]), Some(vec![1, 1, 32, 32]));
+        // A vector, a sequence, and not square.
+        for none in [&[0, 3][..], &[0, 3, 0], &[0, 3, 0, 0, 0], &[0, 3, 24, 48]] {
             assert_eq!(shape(none), None, "{none:?}");
         }
         let unknown = ImageSize { side: None, ..image };
