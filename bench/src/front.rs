@@ -62,7 +62,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let spec = submission.spec.clone();
     let area = Area::new(&spec.objectives, &args.reference)?;
     let allowed = allowed(args.minutes)?;
-    let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let executor =
+        edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone(), None)?;
     let directory = tempfile::tempdir()
         .map_err(|e| anyhow::anyhow!("failed to make a directory for the study: {e}"))?;
     let shutdown = start::shutdown_on_signal()?;

@@ -241,9 +241,12 @@ pub enum Fault {
     Candidate,
     /// In this attempt, or unknown: another attempt may succeed, perhaps on another worker.
     Attempt,
-    /// In the worker: it lacks files, memory or a device that the study needs. It would fail every
-    /// task of this kind.
+    /// In the worker: it lacks files or a device that the study needs. It would fail every task of
+    /// this kind.
     Worker,
+    /// The task needs more memory than the worker may use. Another worker may have it; where none
+    /// has, the candidate cannot be trained.
+    Memory,
     /// In the study's data: they are damaged, or do not fit the study. Trying again helps only
     /// after they are mended.
     Data,
@@ -251,7 +254,8 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 4] = [Fault::Candidate, Fault::Attempt, Fault::Worker, Fault::Data];
+    pub const ALL: [Fault; 5] =
+        [Fault::Candidate, Fault::Attempt, Fault::Worker, Fault::Memory, Fault::Data];
 }
 
 /// How the reason of a training begins whose loss became infinite or NaN, so that the coordinator
@@ -272,6 +276,11 @@ impl AttemptError {
     /// This worker cannot do such tasks of the study; others may.
     pub fn of_worker(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string(), fault: Fault::Worker }
+    }
+
+    /// The task needs more memory than this worker may use; others may have it.
+    pub fn of_memory(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), fault: Fault::Memory }
     }
 
     /// The study's data have to be mended first.

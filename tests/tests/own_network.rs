@@ -188,6 +188,11 @@ fn another_network_teaches_and_free_sizes_are_those_of_the_data() {
     run(at, &["search", "third.toml"]).ok();
     assert!((accuracy("first") - accuracy("third")).abs() < 0.01);
 
+    // What does not fit the memory says how much it needs.
+    write("small.toml", &tiny.replace("\"second\"", "\"small\""));
+    let figures = ["the teacher could not be trained", "needs ", "1.0 MiB are allowed", "--memory"];
+    run(at, &["search", "small.toml", "--memory", "1MiB"]).fails(1, &figures);
+
     // Another network under the same name is another study.
     let kept = std::fs::read(at.join("big.onnx")).unwrap();
     run(at, &["export", "second/0", "--format", "onnx", "-o", "big.onnx"]).ok();

@@ -48,6 +48,7 @@ fn trained(graph: &Graph, weights: Weights, epochs: u32, digits: &Dataset) -> We
         learning_rate: 5e-3,
         first: None,
         keeps_statistics: false,
+        at_once: u32::MAX,
         shuffle_seed: [1; 32],
         distillation: None,
         device: TrainDevice::Flex,

@@ -4,6 +4,7 @@
 
 mod answer;
 mod connect;
+mod memory;
 mod network;
 mod submission;
 mod token;
@@ -15,6 +16,7 @@ pub use answer::{from_status, is_over};
 pub use connect::{
     Artifacts, Connection, Coordinator, DEFAULT_COORDINATOR, DEFAULT_DATA_DIR, Studies, Tokens,
 };
+pub use memory::MemorySize;
 pub use submission::{MAX_WEIGHTS, Submission, read_study};
 pub use token::TokenOptions;
 pub use training::{Backend, pipeline, slots};

@@ -11,6 +11,8 @@ use edgesmith_worker::pipeline::Pipeline;
 use edgesmith_worker::probe;
 use edgesmith_worker::slots::{self, Slots};
 
+use crate::memory::{self, MemorySize};
+
 /// The device that trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
@@ -38,7 +40,9 @@ impl Backend {
     }
 }
 
-/// The real executor on this machine. `backend` is `None` if it never trains.
+/// The real executor on this machine. `backend` is `None` if it never trains. Its trainings may use
+/// `memory` together; with `None` most of the machine's on a processor, and any on a GPU, whose
+/// memory is its own.
 ///
 /// # Errors
 /// When the device class is not a valid name, or the backend is not available.
@@ -46,6 +50,7 @@ pub fn pipeline(
     backend: Option<Backend>,
     device_class: &str,
     data_root: Option<PathBuf>,
+    memory: Option<MemorySize>,
 ) -> anyhow::Result<Pipeline> {
     let class: DeviceClass = device_class.parse().map_err(|e| invalid(format!("{e}")))?;
     let device = backend.map(Backend::device).transpose()?;
@@ -54,7 +59,13 @@ pub fn pipeline(
         None => Cores::one(),
     };
     let data_root = data_root.unwrap_or_else(|| PathBuf::from("."));
-    Ok(Pipeline::new(device, cores, probe::device_info(class), data_root))
+    let limit = match (memory, device) {
+        (Some(MemorySize(bytes)), _) => Some(bytes),
+        (None, Some(TrainDevice::Flex)) => memory::usual(),
+        (None, _) => None,
+    };
+    let pipeline = Pipeline::new(device, cores, probe::device_info(class), data_root);
+    Ok(pipeline.with_memory(limit))
 }
 
 /// How many tasks run at once: the given number, the measured one, or one per core. `backend` is

@@ -201,6 +201,8 @@ mod tests {
             ("pareto s --cover 0", "write a whole number from 1 to 64"),
             ("coordinator --lease-seconds -3", "write a whole number from 1 to 3600"),
             ("worker --data-memory -1", "write a whole number, 0 or more"),
+            ("worker --memory 4", "write a number above 0 with KiB, MiB or GiB"),
+            ("search s.toml --memory -1GiB", "such as 4GiB"),
             ("worker --slots 0", "use a number from 1 to 1024, or auto"),
             ("search s.toml --slots -1", "use a number from 1 to 1024, or auto"),
         ] {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use edgesmith_client::{Backend, Coordinator, DEFAULT_DATA_DIR, Submission, from_status};
+use edgesmith_client::{
+    Backend, Coordinator, DEFAULT_DATA_DIR, MemorySize, Submission, from_status,
+};
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
 use edgesmith_console::{Invalid, invalid, start};
@@ -39,6 +41,11 @@ pub struct Args {
     /// Device that trains
     #[arg(long, default_value = "flex", value_enum)]
     pub backend: Backend,
+    /// Memory that trainings may use together, such as 4GiB; larger batches are computed in parts
+    /// where that is possible, and candidates that do not fit are infeasible [default: most of the
+    /// machine's; on a GPU not limited]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory: Option<MemorySize>,
     /// Base directory of relative data paths in the study [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
@@ -47,7 +54,8 @@ pub struct Args {
 /// Runs the study, or continues it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
-    let executor = edgesmith_client::pipeline(Some(args.backend), DEVICE, args.data_root.clone())?;
+    let (backend, data_root) = (Some(args.backend), args.data_root.clone());
+    let executor = edgesmith_client::pipeline(backend, DEVICE, data_root, args.memory)?;
     let shutdown = start::shutdown_on_signal()?;
     let mut local = LocalCoordinator::start(&args.data_dir, Visibility::Announced).await?;
     let coordinator = Coordinator::connect_to_local(&local).await?;
@@ -206,7 +214,7 @@ fn data_dir_option(args: &Args) -> String {
 
 /// The command that continues the study: the same one without `--fresh`.
 fn same_command(args: &Args) -> String {
-    let Args { study, data_dir, fresh: _, slots, backend, data_root } = args;
+    let Args { study, data_dir, fresh: _, slots, backend, data_root, memory } = args;
     let mut text = format!("edgesmith search {}", quoted(study));
     let mut add = |option: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -223,6 +231,9 @@ fn same_command(args: &Args) -> String {
     }
     if let Some(slots) = slots {
         add("--slots", &slots.to_string());
+    }
+    if let Some(memory) = memory {
+        add("--memory", &memory.to_string());
     }
     text
 }

@@ -173,7 +173,8 @@ async fn rerun(
         )));
     };
     let soft_targets = soft_targets(status)?;
-    let executor = edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone())?;
+    let executor =
+        edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone(), None)?;
     let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
     let donor = match row.inherits_from {
         Some(number) => {

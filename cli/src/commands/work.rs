@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use edgesmith_client::{Backend, DEFAULT_COORDINATOR, TokenOptions};
+use edgesmith_client::{Backend, DEFAULT_COORDINATOR, MemorySize, TokenOptions};
 use edgesmith_common::{Role, WorkerInfo};
 use edgesmith_console::{invalid, number, print_text, start};
 use edgesmith_worker::pipeline::DATA_MEMORY;
@@ -49,6 +49,11 @@ pub struct Args {
     /// Base directory of relative data paths in studies [default: the current one]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
+    /// Memory that trainings may use together, such as 4GiB; larger batches are computed in parts
+    /// where that is possible, and what does not fit is left to other workers [default: most of the
+    /// machine's; on a GPU not limited]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory: Option<MemorySize>,
     /// Data sets of several studies that are kept in memory between tasks, MiB together; as much
     /// again for soft targets, and for tables
     #[arg(long, value_name = "MIB", default_value_t = DATA_MEMORY >> 20,
@@ -60,11 +65,11 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = start::shutdown_on_signal()?;
     let trains = args.roles.contains(&Role::Train);
-    let executor =
-        edgesmith_client::pipeline(trains.then_some(args.backend), &args.device, args.data_root)?
-            .with_data_memory(args.data_memory.saturating_mul(1 << 20));
+    let backend = trains.then_some(args.backend);
+    let executor = edgesmith_client::pipeline(backend, &args.device, args.data_root, args.memory)?
+        .with_data_memory(args.data_memory.saturating_mul(1 << 20));
     let given = args.slots.or((!trains).then_some(Slots::Count(1)));
-    let slots = edgesmith_client::slots(given, trains.then_some(args.backend)).await?;
+    let slots = edgesmith_client::slots(given, backend).await?;
     let name = args.name.unwrap_or_else(|| executor.info().name.clone());
     let tls_ca_pem = match &args.tls_ca {
         Some(file) => Some(

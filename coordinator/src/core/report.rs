@@ -61,6 +61,19 @@ impl Turn<'_> {
                         self.record(Record::DataDamaged { study, reason });
                     }
                 }
+                (Fault::Memory, _) => {
+                    self.core.note_failure(worker, task);
+                    // Others that have not said so yet may have more memory.
+                    let waits = self.core.studies[&study]
+                        .tasks
+                        .get(task)
+                        .is_some_and(|of| self.core.workers.avoids(worker, &study, task, of));
+                    let ending = AttemptEnding::FaultOfWorker { reason: reason.clone() };
+                    self.end_attempt(&study, task, attempt, ending);
+                    if !waits {
+                        self.give_up(&study, task, Spent::Hopeless(reason));
+                    }
+                }
                 (Fault::Candidate, _) => {
                     self.core.note_failure(worker, task);
                     let ending = AttemptEnding::Failed { reason: reason.clone() };

@@ -240,6 +240,7 @@ impl From<Fault> for v1::Fault {
             Fault::Attempt => v1::Fault::Attempt,
             Fault::Worker => v1::Fault::Worker,
             Fault::Data => v1::Fault::Data,
+            Fault::Memory => v1::Fault::Memory,
         }
     }
 }
@@ -251,6 +252,7 @@ fn fault(message: v1::Fault) -> Result<Fault, ConvertError> {
         v1::Fault::Attempt => Ok(Fault::Attempt),
         v1::Fault::Worker => Ok(Fault::Worker),
         v1::Fault::Data => Ok(Fault::Data),
+        v1::Fault::Memory => Ok(Fault::Memory),
     }
 }
 

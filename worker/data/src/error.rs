@@ -478,7 +478,7 @@ impl DataError {
                 self.without_mend(),
                 short(begun_with)
             ),
-            Fault::Candidate | Fault::Attempt | Fault::Worker => self.to_string(),
+            Fault::Candidate | Fault::Attempt | Fault::Worker | Fault::Memory => self.to_string(),
         }
     }
 
@@ -494,7 +494,7 @@ impl DataError {
             (_, Fault::Data) => {
                 text.rsplit_once(": ").map_or(text.as_str(), |(what, _)| what).to_owned()
             }
-            (_, Fault::Candidate | Fault::Attempt | Fault::Worker) => text,
+            (_, Fault::Candidate | Fault::Attempt | Fault::Worker | Fault::Memory) => text,
         }
     }
 }

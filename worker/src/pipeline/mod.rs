@@ -7,6 +7,7 @@
 
 mod gate;
 mod inputs;
+mod memory;
 mod notes;
 mod run;
 mod start;
@@ -34,6 +35,7 @@ use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trai
 pub use self::gate::{Busy, Quiet, QuietGate};
 
 use self::inputs::{Data, DataKey};
+use self::memory::TrainingMemory;
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use self::start::Start;
 use self::teacher::given_network;
@@ -56,6 +58,7 @@ pub struct Pipeline {
     info: DeviceInfo,
     data_root: PathBuf,
     gate: QuietGate,
+    memory: TrainingMemory,
     data: Lru<DataKey, Data>,
     tables: Tables,
     soft_targets: Lru<ArtifactHash, SoftTargets>,
@@ -77,9 +80,16 @@ impl Pipeline {
             tables: Tables::new(data_root.clone(), DATA_MEMORY),
             data_root,
             gate: QuietGate::default(),
+            memory: TrainingMemory::default(),
             data: Lru::new(DATA_MEMORY),
             soft_targets: Lru::new(DATA_MEMORY),
         }
+    }
+
+    /// Lets trainings use at most so many bytes together, data sets and soft targets not counted.
+    /// Without this they are not limited.
+    pub fn with_memory(self, limit: Option<u64>) -> Self {
+        Self { memory: TrainingMemory::limited(limit), ..self }
     }
 
     /// Keeps data sets of up to this many bytes between tasks, and as many bytes of soft targets
@@ -168,8 +178,8 @@ impl Pipeline {
         let started = Instant::now();
         let device = self.training_device()?;
         let class_names = self.class_names(study)?;
-        let (cores, busy) = (&self.cores, &busy);
-        let run = Run { device, cores, study, dataset, class_names, context, busy };
+        let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
+        let run = Run { device, cores, study, dataset, class_names, memory, context, busy };
 
         let epochs = match trial.donor {
             Some(_) => study.work.training.inherit_epochs,
@@ -305,8 +315,8 @@ impl Pipeline {
         };
         let started = Instant::now();
         let device = self.training_device()?;
-        let (cores, busy) = (&self.cores, &busy);
-        let run = Run { device, cores, study, dataset, class_names, context, busy };
+        let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
+        let run = Run { device, cores, study, dataset, class_names, memory, context, busy };
         // A teacher from elsewhere expects images that are normalised as there.
         let normalization = match (&given, &teacher.source) {
             (_, TeacherSource::Network(model)) => inputs::normalization(&model.read_pixels()),

@@ -14,10 +14,11 @@ use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Node, Op, Weights};
 use edgesmith_search_space::{CanonicalHash, Cost, Distillation, Genotype, Precision, Space};
 use edgesmith_train::{
-    Checkpoint, Cores, Lesson, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
+    Checkpoint, Cores, Lesson, Memory, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
     safetensors,
 };
 
+use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{RunError, correct_biases, evaluate};
@@ -92,25 +93,31 @@ pub struct Run<'a> {
     pub dataset: &'a Dataset,
     /// Empty if the classes have no names.
     pub class_names: Vec<String>,
+    /// What all trainings of the process share.
+    pub memory: &'a TrainingMemory,
     pub context: &'a AttemptContext,
     pub busy: &'a Busy<'a>,
 }
 
 impl Run<'_> {
     pub fn train(&self, phase: Phase<'_>) -> Result<Trained, AttemptError> {
-        let views = Views::new(&self.study.work.training.augmentation, self.study.seed);
+        let spec = &self.study.work.training;
+        let views = Views::new(&spec.augmentation, self.study.seed);
         let begun = phase.start.epochs;
+        let memory = Memory::of(phase.graph, spec, self.dataset, self.device);
+        let (at_once, _share) = self.memory_for(&memory, spec.batch_size)?;
         let request = TrainRequest {
             graph: phase.graph,
             start: phase.start,
             dataset: self.dataset,
             views: &views,
-            spec: &self.study.work.training,
+            spec,
             epochs: phase.epochs,
             until: phase.until,
             learning_rate: phase.learning_rate,
             first: phase.first,
             keeps_statistics: phase.keeps_statistics,
+            at_once,
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             device: self.device,
@@ -134,7 +141,10 @@ impl Run<'_> {
         graph: &Graph,
         weights: &Weights,
     ) -> Result<Weights, AttemptError> {
-        let batch_size = self.study.work.training.batch_size;
+        let spec = &self.study.work.training;
+        let batch_size = spec.batch_size;
+        let memory = Memory::of(graph, spec, self.dataset, self.device);
+        let _share = self.memory_for(&memory, batch_size)?;
         let pause = &mut || self.pause_or_stop();
         edgesmith_train::renew_statistics(
             graph,
@@ -187,7 +197,10 @@ impl Run<'_> {
     ) -> Result<SoftTargets, AttemptError> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
+        let memory = Memory::answering(graph);
+        let (at_once, _share) = self.memory_for(&memory, Memory::ANSWERED_AT_ONCE)?;
         let lesson = Lesson {
+            at_once,
             graph,
             weights,
             normalization,
@@ -198,6 +211,18 @@ impl Run<'_> {
             cores: self.cores,
         };
         edgesmith_train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
+    }
+
+    /// Waits for the memory of a training with batches of so many images. Returns how many of them
+    /// are computed at once.
+    fn memory_for(&self, memory: &Memory, batch: u32) -> Result<(u32, Share<'_>), AttemptError> {
+        let at_once = match self.memory.limit() {
+            Some(limit) => memory.part(batch, limit).map_err(AttemptError::of_memory)?,
+            None => batch,
+        };
+        let bytes = memory.bytes(batch, at_once);
+        let share = self.memory.take(bytes, &mut || self.pause_or_stop());
+        Ok((at_once, share.ok_or_else(AttemptError::stopped)?))
     }
 
     /// The weights as a file. Its metadata has their origin, the normalisation that they expect, the

@@ -7,7 +7,8 @@ use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::{Model, Notes, Session};
 
 use edgesmith_data::Dataset;
-use edgesmith_train::safetensors;
+use edgesmith_graph::{Conv, GlobalAveragePool, GraphBuilder, Linear, Place, Role, Shape};
+use edgesmith_train::{Memory, safetensors};
 
 use super::*;
 
@@ -595,8 +596,12 @@ fn a_rung_of_a_table_study_is_looked_up_in_its_own_column() {
     );
 }
 
-/// A study on a network of one's own, and the weights of the network.
+/// A study on a residual network of one's own, and the weights of the network.
 fn on_own_network(space: &str) -> (TaskWork, Vec<u8>) {
+    on_network(edgesmith_testing::residual_graph(), space)
+}
+
+fn on_network(network: Graph, space: &str) -> (TaskWork, Vec<u8>) {
     let distills = !space.contains("head");
     let alpha = if distills { "[0.0, 0.5]" } else { "0.0" };
     let text = format!(
@@ -614,7 +619,6 @@ pixels = "unit"
 {space}
 "#
     );
-    let network = edgesmith_testing::residual_graph();
     let weights = safetensors::to_bytes(&edgesmith_testing::random_weights(&network, 5), &[]);
     let file = ModelFile {
         network,
@@ -774,4 +778,51 @@ fn weights_of_another_network_are_not_trained() {
     let context = AttemptContext::offline(vec![b"others".to_vec()]);
     let error = worker().execute(task, &context).unwrap_err();
     assert!(error.reason.contains("does not exist"), "{error}");
+}
+
+#[test]
+fn a_training_that_does_not_fit_the_memory_says_what_it_needs() {
+    let small = worker().with_memory(Some(1 << 20));
+    let error = small.execute(task(None, None), &AttemptContext::offline(Vec::new())).unwrap_err();
+    assert_eq!(error.fault, Fault::Memory);
+    for part in ["training needs ", "which batch normalisation needs", "1.0 MiB are allowed"] {
+        assert!(error.reason.contains(part), "{error}");
+    }
+    // A teacher that only answers needs memory too.
+    let (task, file) = on_own_network("");
+    let task = TaskWork { work: Work::TrainTeacher { weights: None }, ..task };
+    let error = small.execute(task, &AttemptContext::offline(vec![file])).unwrap_err();
+    assert_eq!(error.fault, Fault::Memory, "{error}");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_the_memory_is_computed_in_parts() {
+    let mut b = GraphBuilder::new();
+    let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
+    let weight = b.parameter("conv.weight", &[16, 1, 3, 3], Role::Weight).unwrap();
+    let conv = b.node("conv", Conv::dense(3, 1), &[image], &[weight], Place::default()).unwrap();
+    let pool = b.node("pool", GlobalAveragePool, &[conv], &[], Place::default()).unwrap();
+    let weight = b.parameter("fc.weight", &[10, 16], Role::Weight).unwrap();
+    let logits = b.node("fc", Linear, &[pool], &[weight], Place::default()).unwrap();
+    let network = b.finish(&[logits]).unwrap();
+
+    let data = data_of(&taught(200));
+    let trained = |limit: fn(&Memory) -> Option<u64>| {
+        let (task, file) = on_network(network.clone(), "");
+        let spec = &task.spec.training().unwrap().training;
+        let memory = Memory::of(&network, spec, &data, TrainDevice::Flex);
+        let context = AttemptContext::offline(vec![file]);
+        let outcome = worker().with_memory(limit(&memory)).execute(task, &context);
+        let Ok(Outcome::TrialTrained(trained)) = outcome else { panic!("{outcome:?}") };
+        safetensors::from_bytes(&context.fetch(trained.weights).unwrap()).unwrap()
+    };
+    let whole = trained(|_| None);
+    assert_eq!(whole, trained(|memory| Some(memory.bytes(64, 64))));
+    let parts = trained(|memory| Some(memory.bytes(64, 64) - 1));
+    assert_ne!(whole, parts, "sums are rounded in another order");
+    for (name, array) in &whole.arrays {
+        for (a, b) in array.data.iter().zip(&parts.arrays[name].data) {
+            assert!((a - b).abs() < 1e-2, "{name}: {a} {b}");
+        }
+    }
 }

@@ -21,6 +21,23 @@ pub(super) enum StepLoss {
 }
 
 impl StepLoss {
+    /// The loss of two parts of a batch together: this one and those `before` it, if there are any.
+    pub(super) fn after(self, before: Option<Self>) -> Self {
+        match (self, before) {
+            (loss, None) => loss,
+            (StepLoss::OnDevice(loss), Some(StepLoss::OnDevice(before))) => {
+                StepLoss::OnDevice(Box::new(*before + *loss))
+            }
+            (StepLoss::Known(loss), Some(StepLoss::Known(before))) => {
+                StepLoss::Known(before + loss)
+            }
+            (StepLoss::Known(_), Some(StepLoss::OnDevice(_)))
+            | (StepLoss::OnDevice(_), Some(StepLoss::Known(_))) => {
+                unreachable!("all steps of a training are of the same variant")
+            }
+        }
+    }
+
     /// Waits for the steps and returns their losses. All must be of the same variant, as are all
     /// steps of a training.
     pub(super) fn read(losses: Vec<Self>) -> Vec<f64> {
@@ -40,27 +57,38 @@ impl StepLoss {
     }
 }
 
-/// The loss of a batch with these logits, and the gradients of all parameters. The losses of
-/// `ahead` steps are read together.
+/// The loss of images with these logits, and the gradients of all parameters, both times the
+/// `share` of their batch that these images are. The losses of `ahead` steps are read together.
 pub(super) fn backward(
     network: &Network,
     logits: Tensor<2>,
     targets: &Targets,
+    share: f64,
     ahead: usize,
 ) -> (StepLoss, GradientsParams) {
-    if ahead == 1 { at_hand(network, logits, targets) } else { on_device(network, logits, targets) }
+    if ahead == 1 {
+        at_hand(network, logits, targets, share)
+    } else {
+        on_device(network, logits, targets, share)
+    }
 }
 
 /// Computes the loss in f64. Its gradient enters burn's graph as the factors of a sum over the
 /// logits.
-fn at_hand(network: &Network, logits: Tensor<2>, targets: &Targets) -> (StepLoss, GradientsParams) {
+fn at_hand(
+    network: &Network,
+    logits: Tensor<2>,
+    targets: &Targets,
+    share: f64,
+) -> (StepLoss, GradientsParams) {
     let shape = logits.dims();
     let device = logits.device();
     let values = logits.clone().inner().into_data().try_into_vec::<f32>().expect("f32 logits");
-    let (loss, gradient) = loss(&values, targets);
+    let (loss, mut gradient) = loss(&values, targets);
+    gradient.iter_mut().for_each(|slope| *slope *= share as f32);
     let factors = Tensor::<2>::from_data(TensorData::new(gradient, shape), &device);
     let gradients = (logits * factors).sum().backward();
-    (StepLoss::Known(loss), GradientsParams::from_grads(gradients, network))
+    (StepLoss::Known(share * loss), GradientsParams::from_grads(gradients, network))
 }
 
 /// Computes the loss on the device: cross entropies with the targets at each temperature, plus a
@@ -69,6 +97,7 @@ fn on_device(
     network: &Network,
     logits: Tensor<2>,
     targets: &Targets,
+    share: f64,
 ) -> (StepLoss, GradientsParams) {
     let shape = logits.dims();
     let device = logits.device();
@@ -79,6 +108,9 @@ fn on_device(
             Tensor::<2>::from_data(TensorData::new(term.probabilities.clone(), shape), &device);
         let scaled = logits.clone().div_scalar(term.temperature as f32);
         loss = loss - (log_softmax(scaled, 1) * probabilities).sum();
+    }
+    if share < 1.0 {
+        loss = loss.mul_scalar(share as f32);
     }
     let gradients = loss.backward();
     (StepLoss::OnDevice(Box::new(loss.inner())), GradientsParams::from_grads(gradients, network))
@@ -111,7 +143,7 @@ mod tests {
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let images = Tensor::<4>::from_data(TensorData::new(pixels, [3, 1, 8, 8]), &device);
             let [(one, plain), (other, burns)] = [at_hand, on_device].map(|way| {
-                let (loss, gradients) = way(&network, network.forward(images.clone()), &targets);
+                let (loss, gradients) = way(&network, network.forward(images.clone()), &targets, 1.0);
                 (StepLoss::read(vec![loss])[0], network.gradients(&gradients))
             });
             prop_assert!((one - other).abs() < 1e-4 * one.abs().max(1.0), "{one} {other}");

@@ -60,6 +60,32 @@ pub(super) struct Batch {
     pub(super) teacher: Option<Vec<f32>>,
 }
 
+impl Batch {
+    /// The batch in parts of at most so many images that are about equally large; itself if it has
+    /// no more.
+    pub(super) fn parts(self, most: usize) -> Vec<Batch> {
+        let images = self.labels.len();
+        let size = images.div_ceil(images.div_ceil(most.max(1)).max(1));
+        if size >= images {
+            return vec![self];
+        }
+        let [_, channels, height, width] = self.images.shape().dims();
+        let pixels: &[f32] = self.images.as_slice().expect("images are f32");
+        let teacher = self.teacher.as_deref();
+        let of_part = |(labels, pixels): (&[u16], &[f32]), start: usize| Batch {
+            images: TensorData::new(pixels.to_vec(), [labels.len(), channels, height, width]),
+            labels: labels.to_vec(),
+            teacher: teacher.map(|rows| {
+                let classes = rows.len() / images;
+                rows[start * classes..][..labels.len() * classes].to_vec()
+            }),
+        };
+        let pixels = pixels.chunks(size * channels * height * width);
+        let parts = self.labels.chunks(size).zip(pixels).zip((0..).step_by(size));
+        parts.map(|(part, start)| of_part(part, start)).collect()
+    }
+}
+
 /// The batches of a training. Every epoch has its own order.
 pub(super) struct Batches<'a> {
     pub(super) set: &'a ImageSet,

@@ -9,11 +9,12 @@
 use std::ops::ControlFlow;
 use std::thread;
 
+use burn::optim::GradientsAccumulator;
 use burn::tensor::Tensor;
 use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_data::{Dataset, Views};
-use edgesmith_graph::{Graph, Weights, WeightsError};
+use edgesmith_graph::{Graph, Node, Op, Weights, WeightsError};
 use edgesmith_search_space::Distillation;
 
 use crate::network::{MOMENTUM, mean_share, momentum};
@@ -29,6 +30,7 @@ mod cores;
 mod device;
 mod logits;
 mod loss;
+mod memory;
 mod optimizer;
 mod padding;
 mod prefetch;
@@ -41,6 +43,7 @@ mod throughput;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
 pub use cores::{Cores, CoresError, Seat};
 pub use device::{TrainDevice, TrainDeviceError};
+pub use memory::{Memory, TooLarge};
 pub use network::{Network, fresh_weights};
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
@@ -84,6 +87,10 @@ pub struct TrainRequest<'a> {
     /// Whether batch normalisation goes on from the statistics of the start. Otherwise these do not
     /// count.
     pub keeps_statistics: bool,
+    /// Most images of a batch that are computed at once, at least 1. A larger batch is computed in
+    /// parts, whose gradients are added: they are those of the batch up to rounding. See
+    /// [`Memory::part`].
+    pub at_once: u32,
     /// Seed for the order of the images.
     pub shuffle_seed: [u8; 32],
     /// The distillation settings and the teacher's logits of these views of these images.
@@ -146,6 +153,17 @@ pub enum TrainError {
         /// Training images.
         images: usize,
         /// Batch size of the request.
+        batch_size: u32,
+    },
+    /// Batch normalisation needs a batch as a whole.
+    #[error(
+        "a network with batch normalisation needs its batches as a whole, but only {at_once} of \
+         {batch_size} images should be computed at once"
+    )]
+    Parts {
+        /// As asked for.
+        at_once: u32,
+        /// Images of a batch.
         batch_size: u32,
     },
     /// The starting weights do not fit the network.
@@ -298,15 +316,23 @@ fn take_steps(
             let at = u64::from(epoch) * steps as u64 + step as u64;
             network.set_momentum(if request.keeps_statistics { MOMENTUM } else { momentum(at) });
             network.set_threads(seat.threads());
-            let logits = network.forward(Tensor::from_data(batch.images, &device));
-            let targets = Targets {
-                labels: &batch.labels,
-                label_smoothing: spec.label_smoothing,
-                teacher: distillation.zip(batch.teacher.as_deref()),
-            };
-            let (loss, gradients) = backward(&network, logits, &targets, manner.steps_ahead);
-            network = optimizer.step(schedule.rate(at), network, gradients);
-            unread.push((loss, batch.labels.len()));
+            let images = batch.labels.len();
+            let (mut loss, mut together) = (None, GradientsAccumulator::new());
+            for part in batch.parts(request.at_once as usize) {
+                let share = part.labels.len() as f64 / images as f64;
+                let targets = Targets {
+                    labels: &part.labels,
+                    label_smoothing: spec.label_smoothing,
+                    teacher: distillation.zip(part.teacher.as_deref()),
+                };
+                let logits = network.forward(Tensor::from_data(part.images, &device));
+                let (of_part, gradients) =
+                    backward(&network, logits, &targets, share, manner.steps_ahead);
+                together.accumulate(&network, gradients);
+                loss = Some(of_part.after(loss));
+            }
+            network = optimizer.step(schedule.rate(at), network, together.grads());
+            unread.push((loss.expect("a batch has images"), images));
             if unread.len() < manner.steps_ahead && step + 1 < steps {
                 continue;
             }
@@ -393,6 +419,11 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
     let images = dataset.train.len();
     if images < 2 || spec.batch_size < 2 {
         return Err(TrainError::TooFewImages { images, batch_size: spec.batch_size });
+    }
+    let normalizes = |(_, node): (_, &Node)| matches!(node.op, Op::BatchNormalization(_));
+    if request.at_once < spec.batch_size && graph.nodes().any(normalizes) {
+        let (at_once, batch_size) = (request.at_once, spec.batch_size);
+        return Err(TrainError::Parts { at_once, batch_size });
     }
     if let Some((_, targets)) = request.distillation {
         let given = [targets.views, targets.images, targets.classes];

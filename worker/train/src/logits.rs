@@ -8,26 +8,28 @@ use super::batches::{Images, Normalizer};
 use super::{TrainDevice, TrainError};
 use crate::network::Network;
 
-/// Images per batch. Affects only memory and speed.
-const BATCH: usize = 128;
+/// Most images that are computed at once. Fewer need less memory and more time.
+pub(super) const BATCH: usize = 128;
 
-/// Logits `[images][classes]` of images at the network's resolution, unless `pause`, which is
+/// Logits `[images][classes]` of images at the network's resolution, at most `at_once` at a time, unless `pause`, which is
 /// called before each batch, breaks.
 pub(super) fn logits(
     network: &Network,
     images: &mut Images,
     normalization: &Normalization,
+    at_once: usize,
     device: TrainDevice,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Vec<f32>, TrainError> {
     let normalizer = Normalizer::new(normalization);
     let device = device.device();
     let mut all = Vec::new();
-    for start in (0..images.len()).step_by(BATCH) {
+    let batch = at_once.clamp(1, BATCH);
+    for start in (0..images.len()).step_by(batch) {
         if pause().is_break() {
             return Err(TrainError::Stopped);
         }
-        let indices: Vec<usize> = (start..images.len().min(start + BATCH)).collect();
+        let indices: Vec<usize> = (start..images.len().min(start + batch)).collect();
         let logits = network.forward(normalizer.batch(images, &indices, &device));
         all.extend(logits.into_data().try_into_vec::<f32>().expect("logits are f32"));
     }
@@ -51,7 +53,8 @@ mod tests {
         let set = ImageSet { channels: 1, height: 8, width: 8, pixels, labels: vec![0; 150] };
         let network = Network::new(&graph, &weights, &TrainDevice::Flex.device());
         let (images, go_on) = (&mut Images::new(&set, 8), &mut || ControlFlow::Continue(()));
-        let all = logits(&network, images, &normalization, TrainDevice::Flex, go_on).unwrap();
+        let most = usize::MAX;
+        let all = logits(&network, images, &normalization, most, TrainDevice::Flex, go_on).unwrap();
         for (index, logits) in all.chunks_exact(10).enumerate() {
             let bytes = set.image(index).iter();
             let image: Vec<f32> = bytes.map(|b| (f32::from(*b) / 255.0 - 0.4) / 0.3).collect();
@@ -60,7 +63,7 @@ mod tests {
         assert_eq!(all.len(), 1500);
         let stop = &mut || ControlFlow::Break(());
         let images = &mut Images::new(&set, 8);
-        let stopped = logits(&network, images, &normalization, TrainDevice::Flex, stop);
+        let stopped = logits(&network, images, &normalization, most, TrainDevice::Flex, stop);
         assert!(matches!(stopped, Err(TrainError::Stopped)));
     }
 }

@@ -122,6 +122,10 @@ pub struct Lesson<'a> {
     pub views: &'a Views,
     /// Epochs of the longest training, which uses the first `views.used(epochs)` views.
     pub epochs: u32,
+    /// Most images that are computed at once, at least 1. See [`Memory::answering`].
+    ///
+    /// [`Memory::answering`]: super::Memory::answering
+    pub at_once: u32,
     /// The device that computes.
     pub device: TrainDevice,
     /// The cores, which are shared with trainings.
@@ -140,7 +144,8 @@ pub fn soft_targets(
     lesson: Lesson,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<SoftTargets, TrainError> {
-    let Lesson { graph, weights, normalization, train, views, epochs, device, cores } = lesson;
+    let Lesson { graph, weights, normalization, train, views, epochs, .. } = lesson;
+    let Lesson { at_once, device, cores, .. } = lesson;
     let Classifier { side, classes, .. } = Classifier::of(graph)?;
     let mut network = Network::new(graph, weights, &device.device());
     let seat = cores.seat();
@@ -150,7 +155,7 @@ pub fn soft_targets(
     for view in 0..used {
         network.set_threads(seat.threads());
         images.turn_to(view);
-        all.extend(logits(&network, &mut images, normalization, device, pause)?);
+        all.extend(logits(&network, &mut images, normalization, at_once as usize, device, pause)?);
     }
     let (views, images) = (used as usize, train.len());
     Ok(SoftTargets { data: train.hash(), views, images, classes, logits: all })

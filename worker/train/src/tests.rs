@@ -22,6 +22,7 @@ use edgesmith_testing::{
 };
 
 mod ahead;
+mod memory;
 mod padding;
 #[cfg(feature = "wgpu")]
 mod wgpu;
@@ -86,6 +87,7 @@ fn request<'a>(
         learning_rate: 1e-2,
         first: None,
         keeps_statistics: false,
+        at_once: u32::MAX,
         shuffle_seed: [2; 32],
         distillation: None,
         device: TrainDevice::Flex,
@@ -123,7 +125,8 @@ fn accuracy(
     let network = Network::new(graph, weights, &device.device());
     let Classifier { side, classes, .. } = Classifier::of(graph).unwrap();
     let (images, go_on) = (&mut Images::new(set, side), &mut || ControlFlow::Continue(()));
-    let logits = logits::logits(&network, images, normalization, device, go_on).unwrap();
+    let logits =
+        logits::logits(&network, images, normalization, usize::MAX, device, go_on).unwrap();
     let highest = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
     let rows = logits.chunks_exact(classes).zip(&set.labels);
     let right = rows.filter(|(row, label)| highest(row) == usize::from(**label)).count();
@@ -156,7 +159,7 @@ fn gradients_equal_the_slopes_of_the_loss() {
         loss::loss(&logits, &targets).0
     };
     let (network, logits) = forward(&weights);
-    let (_, gradients) = backward(&network, logits, &targets, 1);
+    let (_, gradients) = backward(&network, logits, &targets, 1.0, 1);
     let gradients = network.gradients(&gradients);
     for (name, array) in &gradients.arrays {
         let (mut error, mut size, mut compared) = (0.0, 0.0, 0);
@@ -297,6 +300,7 @@ fn a_student_learns_from_its_teacher_alone() {
     let start = request(&teacher_graph, &data, &views, &spec);
     let teacher = run(TrainRequest { epochs: 3, until: 3, learning_rate: 4e-3, ..start }).unwrap();
     let lesson = Lesson {
+        at_once: u32::MAX,
         graph: &teacher_graph,
         weights: &teacher.weights,
         normalization: &data.normalization,
@@ -369,6 +373,7 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
     let go_on = || ControlFlow::Continue(());
     let (train, norm) = (&data.train, &data.normalization);
     let lesson = Lesson {
+        at_once: u32::MAX,
         graph: &graph,
         weights: &teacher,
         normalization: norm,
@@ -433,6 +438,7 @@ fn soft_targets_stop_when_the_pause_breaks() {
         if asked == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let lesson = Lesson {
+        at_once: u32::MAX,
         graph: &graph,
         weights: &weights,
         normalization: &data.normalization,
@@ -646,4 +652,65 @@ fn statistics_of_the_start_count_if_they_are_kept() {
         run(request).unwrap().weights.arrays[&mean].data[0]
     };
     assert!(trained(true) > 10.0 && trained(false) < 10.0);
+}
+
+/// Two convolutions without normalisation, for 6x6 colour images in three classes.
+fn without_normalization() -> Graph {
+    let (mut net, mut value) = Net::new(3, &[6, 6]);
+    for filters in [5, 4] {
+        let reads = net.builder.shape(value).channels();
+        let weight: &[u32] = &[filters, reads, 3, 3];
+        value = net.with(Conv::dense(3, 1), &[value], &[("weight", weight, Role::Weight)]);
+        value = net.op(edgesmith_graph::Clip::RELU, &[value]);
+    }
+    let pooled = net.op(GlobalAveragePool, &[value]);
+    let output = net.linear(pooled, 3, true);
+    net.finish(output)
+}
+
+#[test]
+fn parts_of_a_batch_have_its_gradients_together() {
+    // SGD, because AdamW amplifies differences in rounding.
+    let spec = TrainingSpec { optimizer: OptimizerSpec::Sgd { momentum: 0.9 }, ..spec() };
+    let (data, graph, views) = (colours(), without_normalization(), views(&spec));
+    let soft = SoftTargets {
+        data: data.train.hash(),
+        views: 2,
+        images: 70,
+        classes: 3,
+        logits: noise(2 * 70 * 3, 9),
+    };
+    let taught = Some((Distillation { alpha: 0.5, temperature: 2.0 }, &soft));
+    for (distillation, steps_ahead) in [(None, 1), (taught, 1), (taught, 2)] {
+        let trained = |at_once: u32| {
+            let whole = request(&graph, &data, &views, &spec);
+            let manner = Manner { steps_ahead, channel_multiple: 1 };
+            let request = TrainRequest { at_once, distillation, ..whole };
+            train_in(manner, request, &mut |_| ControlFlow::Continue(())).unwrap()
+        };
+        let whole = trained(32);
+        assert_eq!(whole, trained(u32::MAX), "a batch that fits is computed as a whole");
+        for at_once in [1, 5, 31] {
+            let parts = trained(at_once);
+            assert_eq!(parts.images_seen, whole.images_seen);
+            for (a, b) in parts.losses.iter().zip(&whole.losses) {
+                assert!((a - b).abs() < 1e-4 * b.abs(), "{a} {b}");
+            }
+            for (name, array) in &whole.weights.arrays {
+                let size = array.data.iter().fold(0.1f32, |size, v| size.max(v.abs()));
+                for (got, expected) in parts.weights.arrays[name].data.iter().zip(&array.data) {
+                    assert!((got - expected).abs() < 1e-4 * size, "{name}: {got} {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_with_batch_normalization_needs_its_batches_as_a_whole() {
+    let (data, graph, spec) = (colours(), tiny_graph(), spec());
+    let views = views(&spec);
+    let request = TrainRequest { at_once: 31, ..request(&graph, &data, &views, &spec) };
+    let error = TrainError::Parts { at_once: 31, batch_size: 32 };
+    assert_eq!(run(request).unwrap_err(), error);
 }

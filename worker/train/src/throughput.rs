@@ -65,6 +65,7 @@ impl Throughput {
             learning_rate: spec.learning_rate,
             first: None,
             keeps_statistics: false,
+            at_once: u32::MAX,
             shuffle_seed: [2; 32],
             distillation: None,
             device,

@@ -303,3 +303,48 @@ fn exclusions_from_a_study_are_gone_when_it_has_ended() {
     assert!(bench.status(&study).state.is_ended());
     assert_eq!(bench.core.workers(bench.now)[0].exclusions, []);
 }
+
+#[test]
+fn a_trial_that_needs_more_memory_is_left_to_others_and_infeasible_without_them() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(2).attempts(1));
+    let small = bench.join(WorkerBuilder::trainer());
+    let large = bench.join(WorkerBuilder::trainer());
+    let first = bench.lease(small);
+    bench.fail(small, &first, Fault::Memory);
+    // It counts neither against the trial nor against the worker, which gets the next one.
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
+    assert_eq!(bench.status(&study).exclusions.len(), 0);
+    let second = bench.lease(small);
+    assert_eq!(bench.trial(&study, 1).state, TrialState::Running);
+    let again = bench.lease(large);
+    assert_eq!(again.task, first.task);
+    bench.finish(large, &again);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
+    // Nobody has the memory for the other one.
+    bench.fail(small, &second, Fault::Memory);
+    let again = bench.lease(large);
+    assert_eq!(again.task, second.task);
+    bench.fail(large, &again, Fault::Memory);
+    let infeasible = TrialState::Infeasible { reason: WHY.to_owned() };
+    assert_eq!(bench.trial(&study, 1).state, infeasible);
+    // Another one takes its place, and a worker that is alone decides at once.
+    let third = bench.lease(large);
+    bench.ask(|to| Event::Leave { to, worker: large }).unwrap();
+    let third_again = bench.lease(small);
+    assert_eq!(third.task, third_again.task);
+    bench.fail(small, &third_again, Fault::Memory);
+    assert_eq!(bench.trial(&study, 2).state, infeasible);
+    bench.restart();
+}
+
+#[test]
+fn a_teacher_for_which_nobody_has_the_memory_fails_its_study_with_the_figure() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(2).teacher());
+    let worker = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(worker);
+    bench.fail(worker, &lease, Fault::Memory);
+    let reason = format!("the teacher could not be trained: {WHY}");
+    assert_eq!(bench.status(&study).state, StudyState::Failed { reason });
+}

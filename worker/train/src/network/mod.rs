@@ -5,6 +5,7 @@ mod chain;
 mod fitting;
 mod flex;
 mod init;
+mod kept;
 mod layout;
 mod live;
 mod module;
@@ -15,10 +16,11 @@ mod silence;
 mod tests;
 
 pub use init::fresh_weights;
+pub(crate) use kept::{Kept, kept};
 #[cfg(test)]
 pub(crate) use layout::picture;
 pub use module::Network;
 pub(crate) use module::{MOMENTUM, mean_share, momentum};
 pub(crate) use silence::stays_silent;
 #[cfg(test)]
-pub(crate) use tests::{Net, random_graph};
+pub(crate) use tests::{Net, cases, random_graph};

@@ -30,6 +30,11 @@ pub(super) fn all() -> Vec<Case> {
     cases
 }
 
+/// All cases, by name.
+pub(crate) fn named() -> Vec<(String, Graph)> {
+    all().into_iter().map(|Case { name, graph }| (name, graph)).collect()
+}
+
 /// A graph of one operation, whose inputs are convolutions of a picture of 3 channels.
 fn case(name: &str, build: impl FnOnce(&mut Net, ValueId) -> ValueId) -> Case {
     case_on(name, 3, &[5, 4], build)

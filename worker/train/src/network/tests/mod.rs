@@ -8,5 +8,6 @@ mod random;
 mod reference;
 mod values;
 
+pub(crate) use cases::named as cases;
 pub(crate) use net::Net;
 pub(crate) use random::graph as random_graph;

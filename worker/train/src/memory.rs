@@ -1,0 +1,212 @@
+//! How much memory a training, or a pass of the teacher, holds at most, computed from its network before it begins. Data sets
+//! and soft targets, which trainings share, are not counted.
+//!
+//! It is an upper bound: what each operation keeps for the backward pass was measured once
+//! (`tests/memory.rs` compares), and rounded up. The bound is a pure function of the network and the
+//! settings, so it is the same on every machine.
+
+use edgesmith_common::Seed;
+use edgesmith_common::spec::{OptimizerSpec, TrainingSpec};
+use edgesmith_data::{Dataset, Views};
+use edgesmith_graph::{Graph, Op};
+
+use super::TrainDevice;
+use super::classifier::Classifier;
+use super::logits::BATCH;
+use super::padding::Padding;
+use crate::network::{Kept, kept};
+
+/// Bytes of a number.
+const NUMBER: u64 = 4;
+
+/// Bytes of whatever does not depend on sizes: bookkeeping of graphs, buffers of threads.
+const SLACK: u64 = 2 << 20;
+
+/// Images that the kernels of the fast path compute together; fewer take as much work space.
+const LANES: u64 = 16;
+
+/// The memory of a training, in bytes, by what it grows with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Parameters, their gradients and moments during a step.
+    step: u64,
+    /// The same when the training ends and writes them down. No batch is there then.
+    end: u64,
+    /// For each image of a batch: itself, in the batch that is computed and in the next one.
+    image: u64,
+    /// For each image that is computed at once: what the backward pass reads.
+    kept: u64,
+    /// For each image that is computed at once: what the largest operation works on.
+    work: u64,
+    /// For each image that is computed at once, whole vectors of them, but not where the images
+    /// fill these: what kernels copy.
+    widened: u64,
+    /// Whether the network normalises with the statistics of a batch, which needs all of it.
+    whole: bool,
+}
+
+/// A batch that needs more memory than is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "training needs {} of memory for {what}, but {} are allowed; give it more (--memory), or choose \
+     a smaller {mend}",
+    shown(*needed),
+    shown(*allowed)
+)]
+pub struct TooLarge {
+    /// Bytes.
+    pub needed: u64,
+    /// Bytes.
+    pub allowed: u64,
+    /// The smallest piece that could be computed at once.
+    what: String,
+    mend: &'static str,
+}
+
+impl Memory {
+    /// The memory of training `graph` with the settings of `spec` on a device.
+    pub fn of(graph: &Graph, spec: &TrainingSpec, dataset: &Dataset, device: TrainDevice) -> Self {
+        let padding = Padding::new(graph, device.manner().channel_multiple);
+        let graph = padding.graph();
+        let parameters: u64 = graph.parameters().map(|(_, p)| p.elements()).sum();
+        let moments = match spec.optimizer {
+            OptimizerSpec::AdamW => 2,
+            OptimizerSpec::Sgd { .. } => 1,
+        };
+        let input = graph.input().elements();
+        let [kept, work, widened] = of_operations(graph);
+        // Images that are not augmented are resized once, all of them.
+        let resized = match Classifier::of(graph) {
+            Ok(Classifier { side, channels, .. })
+                if (dataset.train.height, dataset.train.width) != (side, side)
+                    && !Views::new(&spec.augmentation, Seed(0)).differ() =>
+            {
+                (dataset.train.len() * channels * side * side) as u64
+            }
+            _ => 0,
+        };
+        let whole = graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNormalization(_)));
+        Self {
+            // The gradients of a batch, of its parts together, and what a step makes on the way.
+            step: NUMBER * parameters * (5 + moments) + resized + SLACK,
+            end: NUMBER * parameters * (3 + 3 * moments) + resized + SLACK,
+            image: NUMBER * 4 * input,
+            kept: NUMBER * kept,
+            work: NUMBER * work,
+            widened: NUMBER * widened,
+            whole,
+        }
+    }
+
+    /// The memory of running `graph` on images whose answers are kept, without learning.
+    pub fn answering(graph: &Graph) -> Self {
+        let parameters: u64 = graph.parameters().map(|(_, p)| p.elements()).sum();
+        let fixed = NUMBER * 3 * parameters + SLACK;
+        let [_, work, widened] = of_operations(graph).map(|numbers| NUMBER * numbers);
+        let image = NUMBER * graph.input().elements();
+        Self { step: fixed, end: 0, image, kept: image, work, widened, whole: false }
+    }
+
+    /// Most images that [`soft_targets`](super::soft_targets) computes at once.
+    pub const ANSWERED_AT_ONCE: u32 = BATCH as u32;
+
+    /// For each image, the bytes of its values and of what is made of them.
+    #[cfg(test)]
+    pub(crate) fn of_operations(graph: &Graph) -> u64 {
+        let [kept, work, _] = of_operations(graph);
+        NUMBER * (graph.input().elements() + kept + work)
+    }
+
+    /// Bytes with batches of so many images, of which so many are computed at once.
+    pub fn bytes(&self, batch: u32, at_once: u32) -> u64 {
+        let (batch, at_once) = (u64::from(batch), u64::from(at_once.min(batch)));
+        let lanes = at_once.next_multiple_of(LANES);
+        let widened = if lanes == at_once { 0 } else { self.widened.saturating_mul(lanes) };
+        let computed = self.kept.saturating_add(self.work).saturating_mul(at_once);
+        let of_images = self.image.saturating_mul(batch);
+        let all = [of_images, computed, widened].into_iter().fold(self.step, u64::saturating_add);
+        all.max(self.end)
+    }
+
+    /// How many images of a batch of so many are computed at once, so that the training needs at
+    /// most `allowed` bytes: all of them, or else parts that are about equally large. A network that
+    /// normalises with the statistics of its batch needs all of them.
+    ///
+    /// # Errors
+    /// If not even one image fits, or a whole batch that is needed does not.
+    pub fn part(&self, batch: u32, allowed: u64) -> Result<u32, TooLarge> {
+        let parts = if self.whole { 1 } else { batch };
+        let sizes = || (1..=parts).map(|parts| batch.div_ceil(parts));
+        if let Some(fits) = sizes().find(|at_once| self.bytes(batch, *at_once) <= allowed) {
+            return Ok(fits);
+        }
+        let needed = sizes().map(|at_once| self.bytes(batch, at_once)).min().unwrap_or(0);
+        let (what, mend) = if self.whole {
+            let what =
+                format!("a batch of {batch} images, which batch normalisation needs as a whole");
+            (what, "batch_size, resolution or network")
+        } else {
+            ("a few images at a time".to_owned(), "resolution or network")
+        };
+        Err(TooLarge { needed, allowed, what, mend })
+    }
+}
+
+/// For each image: numbers that are kept for the backward pass; those that the largest operation
+/// works on, with the gradients that wait meanwhile; and those that kernels copy where images do not
+/// fill whole vectors.
+fn of_operations(graph: &Graph) -> [u64; 3] {
+    let (mut all, mut largest, mut widest) = (0, 0, 0);
+    for Kept { kept, work, widened } in kept(graph) {
+        all += kept;
+        largest = largest.max(work);
+        widest = widest.max(widened);
+    }
+    [all, largest + graph.cost().peak_elements, widest]
+}
+
+/// `3.1 GiB`, rounded up.
+fn shown(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..0x10_0000 => (1 << 10, "KiB"),
+        0x10_0000..0x4000_0000 => (1 << 20, "MiB"),
+        _ => (1 << 30, "GiB"),
+    };
+    let tenths = (u128::from(bytes) * 10).div_ceil(unit);
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn batches_that_do_not_fit_are_cut_into_equal_parts() {
+        let (step, end) = (10 * MIB, 12 * MIB);
+        let of = |whole| Memory { step, end, image: 0, kept: MIB, work: 0, widened: 0, whole };
+        let memory = of(false);
+        assert_eq!(memory.bytes(64, 64), 74 * MIB);
+        assert_eq!(memory.bytes(64, 1), end);
+        assert_eq!(memory.part(64, 74 * MIB), Ok(64));
+        // 40 fit, so two parts of 32.
+        assert_eq!(memory.part(64, 50 * MIB), Ok(32));
+        assert_eq!(memory.part(65, 50 * MIB), Ok(33));
+        assert_eq!(memory.part(64, 12 * MIB), Ok(2));
+        let error = memory.part(64, 11 * MIB).unwrap_err();
+        assert_eq!((error.needed, error.allowed), (end, 11 * MIB));
+        let said = "training needs 12.0 MiB of memory for a few images at a time, but 11.0 MiB \
+                    are allowed; give it more (--memory), or choose a smaller resolution or network";
+        assert_eq!(error.to_string(), said);
+        let error = of(true).part(64, 50 * MIB).unwrap_err().to_string();
+        assert!(error.contains("74.0 MiB of memory for a batch of 64 images, which"), "{error}");
+        assert!(error.ends_with("a smaller batch_size, resolution or network"), "{error}");
+    }
+
+    #[test]
+    fn figures_are_rounded_up() {
+        let figures = [1, 1 << 20, (1 << 30) + 1].map(shown);
+        assert_eq!(figures, ["0.1 KiB", "1.0 MiB", "1.1 GiB"]);
+    }
+}
