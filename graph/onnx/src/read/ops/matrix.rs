@@ -112,7 +112,7 @@ pub(super) fn linear(
 }
 
 /// A product of two tensors that are computed when the network runs.
-fn of_values(network: &mut Network, a: &View, b: &View) -> Result<View, Fault> {
+pub(super) fn of_values(network: &mut Network, a: &View, b: &View) -> Result<View, Fault> {
     if !a.is_float() || !b.is_float() {
         return Err(super::super::call::integers());
     }

@@ -4,6 +4,7 @@ mod activation;
 mod convolution;
 mod einsum;
 mod elementwise;
+mod interpolation;
 mod matrix;
 mod normalization;
 mod pad;

@@ -8,6 +8,7 @@ use super::super::constant::Size;
 use super::super::error::Fault;
 use super::super::network::Network;
 use super::super::view::View;
+use super::interpolation::{Curve, Interpolation, interpolated};
 
 pub(super) fn upsample(call: &Call, network: &mut Network) -> Outputs {
     let view = call.floats(0, network)?;
@@ -31,9 +32,6 @@ pub(super) fn resize(call: &Call, network: &mut Network) -> Outputs {
             mode,
             Coordinates::Asymmetric,
         );
-    }
-    if call.int("antialias", 0)? != 0 {
-        return Err(Fault::unsupported("it smooths before it resizes", "export without antialias"));
     }
     let coordinates = match call.text("coordinate_transformation_mode", "half_pixel")? {
         "half_pixel" => Coordinates::HalfPixel,
@@ -82,6 +80,22 @@ pub(super) fn resize(call: &Call, network: &mut Network) -> Outputs {
         }
         (None, None) => return Err(Fault::invalid("it has neither scales nor sizes")),
     };
+    let curve = match call.text("mode", "nearest")? {
+        "cubic" => Some(Curve::Cubic(call.float("cubic_coeff_a", -0.75)?.into())),
+        "linear" => Some(Curve::Linear),
+        _ => None,
+    };
+    let smooths = call.int("antialias", 0)? != 0;
+    if let Some(curve) = curve
+        && (smooths || matches!(curve, Curve::Cubic(_)))
+    {
+        let inside_only = call.int("exclude_outside", 0)? != 0;
+        let interpolation = Interpolation { curve, smooths, inside_only, coordinates };
+        return interpolated(network, &view, &wanted, interpolation);
+    }
+    if smooths {
+        return Err(Fault::unsupported("it smooths before it resizes", "export without antialias"));
+    }
     let mode = mode(call, "round_prefer_floor")?;
     resized(network, &view, &wanted, mode, coordinates)
 }
@@ -93,7 +107,7 @@ fn mode(call: &Call, nearest: &'static str) -> Result<ResizeMode, Fault> {
         other => {
             return Err(Fault::unsupported(
                 format!("it interpolates by {other}"),
-                "use mode nearest or linear (bilinear)",
+                "use mode nearest, linear (bilinear) or cubic",
             ));
         }
     }
