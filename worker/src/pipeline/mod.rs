@@ -228,7 +228,7 @@ impl Pipeline {
         let hash = study.space.canonical_hash(genotype).ok();
         // If the recipe changed nothing, this network has already been run.
         let evaluated = (model.to_bytes() == uncompressed.1).then(|| uncompressed.0.clone());
-        let model = run.noted(model, what.clone(), hash)?;
+        let model = run.noted(model, what.clone(), hash, None)?;
         let (mut figures, bytes) = match evaluated {
             Some(figures) => (figures, model.to_bytes()),
             None => run.report(&graph, candidate.recipe.precision, &model)?,
@@ -300,13 +300,15 @@ impl Pipeline {
         let dataset = &data.set;
         let seed = study.seed.derive(Purpose::TeacherWeights);
         let class_names = self.class_names(study)?;
-        let Start { graph, weights } = match &teacher.source {
+        let (Start { graph, weights }, file) = match &teacher.source {
             TeacherSource::Network(model) => {
-                let data = study.work.space.data();
-                given_network(model, &teacher.architecture, data, &class_names, context)?
+                let (data, file) = (study.work.space.data(), model.file.file);
+                let start =
+                    given_network(model, &teacher.architecture, data, &class_names, context);
+                (start?, Some(file))
             }
             TeacherSource::Train { .. } | TeacherSource::Itself | TeacherSource::File { .. } => {
-                self.start(study, &teacher.architecture, seed, context)?
+                (self.start(study, &teacher.architecture, seed, context)?, given)
             }
         };
         let given = match given {
@@ -350,7 +352,7 @@ impl Pipeline {
         let mut model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
         model.notes.classes.clone_from(&run.class_names);
         let what = ("network", "teacher".to_owned());
-        let model = run.noted(model, what, None)?;
+        let model = run.noted(model, what, None, file)?;
         let (uncompressed, bytes) = run.report(&graph, Precision::Fp32, &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());

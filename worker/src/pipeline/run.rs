@@ -306,10 +306,11 @@ impl Run<'_> {
         mut model: Model,
         what: (&'static str, String),
         candidate: Option<CanonicalHash>,
+        weights: Option<ArtifactHash>,
     ) -> Result<Model, AttemptError> {
         let (study, training_data) = (self.study, self.dataset.train.hash());
-        add_notes(&mut model, Origin { study, what, candidate, training_data })
-            .map_err(hopeless)?;
+        let origin = Origin { study, what, candidate, weights, training_data };
+        add_notes(&mut model, origin).map_err(hopeless)?;
         Ok(model)
     }
 

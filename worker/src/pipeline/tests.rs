@@ -681,6 +681,32 @@ fn an_own_network_teaches_as_it_is() {
     };
     let weights = safetensors::from_bytes(&context.fetch(trained.weights).unwrap()).unwrap();
     assert_eq!(weights, given);
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    assert_eq!(origin(&model, "network"), Some("teacher"));
+    assert_eq!(origin(&model, "source"), Some(&*ArtifactHash::of(b"net.onnx").to_string()));
+    assert_eq!(origin(&model, "weights"), None);
+}
+
+#[test]
+fn a_teacher_says_which_file_its_weights_came_from() {
+    let text = taught(200);
+    let file = safetensors::to_bytes(&teacher_weights(&text), &[]);
+    let given = ArtifactHash::of(&file);
+    let context = AttemptContext::offline(vec![file]);
+    let work = Work::TrainTeacher { weights: Some(given) };
+    let task = TaskWork { work, ..task_of(&text, None, None) };
+    let Ok(Outcome::TeacherTrained { trained, .. }) = worker().execute(task, &context) else {
+        panic!("it teaches");
+    };
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    assert_eq!(origin(&model, "weights"), Some(&*given.to_string()));
+    assert_eq!(origin(&model, "candidate"), None);
+}
+
+/// What a model file says of its origin under a name.
+fn origin<'a>(model: &'a Model, name: &str) -> Option<&'a str> {
+    let found = model.notes.provenance.iter().find(|(key, _)| key == name);
+    found.map(|(_, text)| text.as_str())
 }
 
 /// A study of stages with another network as its teacher, that network's file, and its weights. It
