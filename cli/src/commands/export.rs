@@ -47,7 +47,7 @@ pub struct Args {
 pub enum ExportFormat {
     /// ONNX in fp32, batch normalisation folded.
     Onnx,
-    /// ONNX with QuantizeLinear and DequantizeLinear; for int8 trials and edge files.
+    /// ONNX with QuantizeLinear and DequantizeLinear; for int8 trials, and files with integers.
     OnnxInt8,
     /// Float weights after pruning, batch normalisation not folded; for networks of studies.
     Safetensors,

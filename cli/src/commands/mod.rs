@@ -79,7 +79,7 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Time a network on this machine, as a study does
     Measure(measure::Args),
-    /// Write the network of a trial, or a teacher, to a file
+    /// Write a network to a file: one of a study, or that of another file
     Export(export::Args),
     /// Add finished trials of an earlier study to a study as known results
     ///

@@ -113,7 +113,33 @@ pub fn of_imported(
     normalization: Option<&Normalization>,
     metadata: &[(&str, String)],
 ) -> Vec<u8> {
-    let (graph, weights) = fold(&imported.graph, &imported.weights);
+    let network = fold(&imported.graph, &imported.weights);
+    imported_file(imported, (&network.0, &network.1, None), normalization, metadata)
+}
+
+/// As [`of_imported`], with the scales of a quantized network, and without folding batch
+/// normalisation; `None` if it has no scales.
+///
+/// # Panics
+/// If `normalization` is given and does not fit the only input.
+#[must_use]
+pub fn of_quantized(
+    imported: &Imported,
+    normalization: Option<&Normalization>,
+    metadata: &[(&str, String)],
+) -> Option<Vec<u8>> {
+    let Imported { graph, weights, quantization, .. } = imported;
+    let network = (graph, weights, Some(quantization.as_ref()?));
+    Some(imported_file(imported, network, normalization, metadata))
+}
+
+/// The file of a network with the inputs and outputs of one that was read.
+fn imported_file(
+    imported: &Imported,
+    (graph, weights, quantization): (&Graph, &Weights, Option<&Quantization>),
+    normalization: Option<&Normalization>,
+    metadata: &[(&str, String)],
+) -> Vec<u8> {
     assert!(normalization.is_none() || imported.inputs.len() == 1, "one input of pixels");
     let inputs = imported.inputs.iter().map(|port| Input {
         port: port.clone(),
@@ -124,7 +150,7 @@ pub fn of_imported(
         imported.outputs.iter().map(|port| Output { port: port.clone(), doc: String::new() });
     let inputs: Vec<Input> = inputs.collect();
     let outputs = named_apart(&inputs, outputs);
-    write(&graph, &weights, None, &inputs, &outputs, metadata)
+    write(graph, weights, quantization, &inputs, &outputs, metadata)
 }
 
 /// The outputs under names that no input and no other output has: an output may be an input, or be

@@ -25,24 +25,36 @@ pub fn export(path: &Path, kind: FileKind, args: &Args) -> anyhow::Result<Export
 }
 
 fn of_onnx(words: &str, file: OnnxFile, args: &Args) -> anyhow::Result<Exported> {
-    let OnnxFile { imported, class_names, pixels: said, .. } = file;
+    let OnnxFile { imported, mut class_names, pixels: said, .. } = file;
     let pixels = Pixels::known(words, said.as_ref(), &args.pixels)?;
     let values = imported.inputs.iter().zip(imported.graph.inputs());
     let ports: Vec<Port> =
         values.map(|(port, value)| Port::of_file(port, imported.graph.shape(value))).collect();
+    let answers = Port::of_file(&imported.outputs[0], imported.graph.output()).elements();
+    if class_names.len() != answers {
+        // They are not about what the network answers.
+        class_names.clear();
+    }
+    let inside = || match &pixels {
+        None | Some(Pixels::Raw) => Ok(None),
+        Some(pixels @ Pixels::Normalized { .. }) => {
+            image(words, &ports).and_then(|port| pixels.normalization(port)).map(Some)
+        }
+    };
+    let about = imported.about.metadata.iter().filter(|(key, _)| key != PIXELS_KEY);
+    let mut metadata: Vec<(&str, String)> =
+        about.map(|(key, value)| (&**key, value.clone())).collect();
+    metadata.extend(pixels_entry(pixels.as_ref()));
     let bytes = match args.format {
-        ExportFormat::Onnx => {
-            let inside = match &pixels {
-                None | Some(Pixels::Raw) => None,
-                Some(pixels @ Pixels::Normalized { .. }) => {
-                    Some(pixels.normalization(image(words, &ports)?)?)
-                }
-            };
-            let about = imported.about.metadata.iter().filter(|(key, _)| key != PIXELS_KEY);
-            let mut metadata: Vec<(&str, String)> =
-                about.map(|(key, value)| (&**key, value.clone())).collect();
-            metadata.extend(pixels_entry(pixels.as_ref()));
-            onnx::of_imported(&imported, inside.as_ref(), &metadata)
+        ExportFormat::Onnx => onnx::of_imported(&imported, inside()?.as_ref(), &metadata),
+        ExportFormat::OnnxInt8 => {
+            let quantized = onnx::of_quantized(&imported, inside()?.as_ref(), &metadata);
+            quantized.ok_or_else(|| {
+                invalid(format!(
+                    "{words} has no scales of integers; quantize it first, or export it with \
+                     --format onnx"
+                ))
+            })?
         }
         ExportFormat::Edge => {
             let mut model = imported_model(&imported)
@@ -54,10 +66,8 @@ fn of_onnx(words: &str, file: OnnxFile, args: &Args) -> anyhow::Result<Exported>
                 None => {}
             }
             model.notes.classes.clone_from(&class_names);
+            model.validate()?;
             model.to_bytes()
-        }
-        ExportFormat::OnnxInt8 => {
-            return Err(invalid(format!("{words} is read in fp32; export it with --format onnx")));
         }
         ExportFormat::Safetensors => return Err(no_float_weights(words)),
     };
@@ -80,6 +90,8 @@ fn of_edge(words: &str, file: EdgeFile, args: &Args) -> anyhow::Result<Exported>
     }
     let mut metadata: Vec<(&str, String)> = pixels_entry(pixels.as_ref()).into_iter().collect();
     metadata.extend(safetensors::class_names_entry(&class_names));
+    let provenance = model.notes.provenance.iter();
+    metadata.extend(provenance.map(|(name, text)| (&**name, text.clone())));
     let bytes = match args.format {
         // Nothing was changed.
         ExportFormat::Edge if said.is_some() || pixels.is_none() => bytes,
@@ -141,7 +153,8 @@ mod tests {
     use clap::Parser;
     use edgesmith_edge_runtime::{Session, Tensor};
     use edgesmith_graph::{
-        Array as Numbers, Conv, GlobalAveragePool, GraphBuilder, Place, Role, Shape, Weights,
+        Affine, Array as Numbers, Conv, GlobalAveragePool, GraphBuilder, Place, Quantization, Role,
+        Shape, Weights,
     };
     use edgesmith_onnx::{Input, Output, PortAxis, ReadOptions, write};
 
@@ -164,8 +177,13 @@ mod tests {
         Ok(export(&path, kind, &args)?.bytes)
     }
 
-    /// Two classes of a picture of 2 rows and 3 columns, whose file has the 3 channels last.
     fn network() -> Vec<u8> {
+        network_with(false, "[\"ape\", \"bee\"]")
+    }
+
+    /// Two classes of a picture of 2 rows and 3 columns, whose file has the 3 channels last;
+    /// quantized or not, with the names of these classes.
+    fn network_with(quantized: bool, classes: &str) -> Vec<u8> {
         let mut builder = GraphBuilder::new();
         let x = builder.input("x", Shape::new(3, &[2, 3]).unwrap()).unwrap();
         let w = builder.parameter("w", &[2, 3, 2, 2], Role::Weight).unwrap();
@@ -188,10 +206,14 @@ mod tests {
         let output = Output { port: port("scores", &[batch, of(0)]), doc: doc() };
         let metadata = [
             (PIXELS_KEY, PIXELS_UNKNOWN.to_owned()),
-            ("classes", "[\"ape\", \"bee\"]".to_owned()),
+            ("classes", classes.to_owned()),
             ("made", "here".to_owned()),
         ];
-        write(&graph, &weights, None, &[input], &[output], &metadata)
+        let mut quantization = Quantization::none(&graph);
+        quantization.set_value(x, Affine { scale: 0.02, zero_point: 128 });
+        quantization.set_parameter(w, vec![0.01; 2]);
+        let quantization = quantized.then_some(&quantization);
+        write(&graph, &weights, quantization, &[input], &[output], &metadata)
     }
 
     /// The scores of a model of the engine.
@@ -273,6 +295,27 @@ mod tests {
     }
 
     #[test]
+    fn scales_and_where_a_model_is_from_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        std::fs::write(at.join("int8.onnx"), network_with(true, "[]")).unwrap();
+        let read = |bytes: &[u8]| edgesmith_onnx::read(bytes, &ReadOptions::default()).unwrap();
+        let scales = read(&network_with(true, "[]")).quantization;
+        assert!(scales.is_some());
+        assert_eq!(read(&exported(at, "int8.onnx onnx-int8").unwrap()).quantization, scales);
+        assert_eq!(read(&exported(at, "int8.onnx onnx").unwrap()).quantization, None);
+        let mut model = Model::from_bytes(&exported(at, "int8.onnx edge").unwrap()).unwrap();
+        model.notes.provenance.push(("study".to_owned(), "photos".to_owned()));
+        std::fs::write(at.join("net.edge"), model.to_bytes()).unwrap();
+        // Names of three classes are not those of two.
+        std::fs::write(at.join("odd.onnx"), network_with(false, "[\"a\", \"b\", \"c\"]")).unwrap();
+        let odd = Model::from_bytes(&exported(at, "odd.onnx edge").unwrap()).unwrap();
+        assert!(odd.notes.classes.is_empty());
+        let metadata = read(&exported(at, "net.edge onnx").unwrap()).about.metadata;
+        assert!(metadata.contains(&("study".to_owned(), "photos".to_owned())), "{metadata:?}");
+    }
+
+    #[test]
     fn what_cannot_be_written_is_said() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
@@ -281,7 +324,7 @@ mod tests {
         std::fs::write(at.join("broken.edge"), b"edge").unwrap();
         let error = |words: &str| exported(at, words).unwrap_err().to_string();
         for (words, said) in [
-            ("net.onnx onnx-int8", "is read in fp32; export it with --format onnx"),
+            ("net.onnx onnx-int8", "has no scales of integers"),
             ("net.edge onnx-int8", "is fp32; export it with --format onnx"),
             ("net.onnx safetensors", "is for networks of studies"),
             ("net.edge safetensors", "is for networks of studies"),
