@@ -115,8 +115,8 @@ fn a_network_of_ones_own_is_searched_and_exported_again() {
     run(at, &["search", "second.toml"]).fails(2, &["the network of space.model"]);
     std::fs::copy(at.join("kept.onnx"), at.join("net.onnx")).unwrap();
 
-    // A new last layer, which learns alone in the first epoch.
-    let head = "head = \"new\"\nhead_epochs = 1";
+    // A new last layer, which learns alone in the first epoch, at two sizes of images.
+    let head = "head = \"new\"\nhead_epochs = 1\nresolution = [8, 12]";
     write("third.toml", &study("third", head, "teacher = { epochs = 2 }"));
     run(at, &["search", "third.toml"]).ok();
     let trials = run(at, &["trials", "third", "--format", "json"]).json();
