@@ -5,7 +5,8 @@ use crate::{Graph, Op, ParameterId, Weights};
 impl Graph {
     /// The weights that multiply the inputs, in order of their layers: if they are multiplied by a
     /// factor, and the inputs divided by it, the network computes the same. `None` if anything else
-    /// is done with an input than to choose, move or multiply its numbers, or with no weights.
+    /// is done with an input than to choose, move or multiply its numbers, if such a weight serves
+    /// several layers, or if there is none.
     pub fn input_weights(&self) -> Option<Vec<ParameterId>> {
         let mut is_input = vec![false; self.values().len()];
         self.inputs().for_each(|input| is_input[input.index()] = true);
@@ -47,7 +48,12 @@ impl Graph {
             }
         }
         let is_read = self.outputs().iter().all(|output| !is_input[output.index()]);
-        (is_read && !weights.is_empty()).then_some(weights)
+        // One that serves several layers would have to be scaled for some of them only.
+        let readers = |id: &ParameterId| {
+            self.nodes().flat_map(|(_, node)| &node.parameters).filter(|read| *read == id).count()
+        };
+        let is_sound = is_read && weights.iter().all(|id| readers(id) == 1);
+        (is_sound && !weights.is_empty()).then_some(weights)
     }
 }
 
@@ -129,5 +135,19 @@ mod tests {
         let x = b.input("x", Shape::new(1, &[]).unwrap()).unwrap();
         let sum = b.node("sum", Add, &[x, x], &[], Place::default()).unwrap();
         assert_eq!(b.finish(&[sum]).unwrap().input_weights(), None);
+    }
+
+    #[test]
+    fn weights_that_serve_several_layers_are_not_scaled() {
+        for both_read_the_input in [true, false] {
+            let mut b = GraphBuilder::new();
+            let x = b.input("x", Shape::new(2, &[]).unwrap()).unwrap();
+            let weight = b.parameter("w", &[2, 2], Role::Weight).unwrap();
+            let first = b.node("first", Linear, &[x], &[weight], Place::default()).unwrap();
+            let read = if both_read_the_input { x } else { first };
+            let second = b.node("second", Linear, &[read], &[weight], Place::default()).unwrap();
+            let sum = b.node("sum", Add, &[first, second], &[], Place::default()).unwrap();
+            assert_eq!(b.finish(&[sum]).unwrap().input_weights(), None);
+        }
     }
 }

@@ -14,6 +14,7 @@ use edgesmith_common::{
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, invalid, number, print, print_text};
+use edgesmith_edge_runtime::{Model, Notes};
 use edgesmith_proto::v1;
 use edgesmith_train::safetensors;
 use edgesmith_worker::probe::MOST_WAITS_PER_RUN;
@@ -216,7 +217,8 @@ async fn rerun(
     }
     let context = AttemptContext::offline(fetched);
     eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
-    let outcome = tokio::task::spawn_blocking(move || executor.execute(task, &context)).await?;
+    let run = move || (executor.execute(task, &context), context);
+    let (outcome, context) = tokio::task::spawn_blocking(run).await?;
     let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
         anyhow::bail!("the rerun did not return a trained trial");
     };
@@ -227,20 +229,35 @@ async fn rerun(
         let text = again.map_or_else(|| "–".to_owned(), |again| again.to_string());
         vec![of.to_string(), value.to_string(), text, same(again == Some(value)).to_owned()]
     };
+    let mut models = Vec::new();
+    let client = &mut coordinator.artifacts();
+    models.push(artifacts::download(client, before.model).await.map_err(from_status)?);
+    models.push(context.fetch(again.model).map_err(|e| anyhow::anyhow!("{}", e.reason))?.to_vec());
+    let models: Vec<ArtifactHash> = models.into_iter().map(without_notes).collect();
     let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
     let mut lines: Vec<Vec<String>> = then.iter().map(line).collect();
+    let same_model = models[0] == models[1];
     lines.push(vec![
         "model file".to_owned(),
-        hash(before.model),
-        hash(again.model),
-        same(before.model == again.model).to_owned(),
+        hash(models[0]),
+        hash(models[1]),
+        same(same_model).to_owned(),
     ]);
     let columns =
         [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
     print_text(&table::render(&columns, &lines))?;
     let repeated = then.iter().all(|(of, value)| now.get(of) == Some(value));
-    let identical = before.model == again.model && repeated;
+    let identical = same_model && repeated;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The hash of a model file without what it says besides the network, such as the version of the
+/// program that wrote it; of any other file, its own.
+fn without_notes(file: Vec<u8>) -> ArtifactHash {
+    match Model::from_bytes(&file) {
+        Ok(model) => ArtifactHash::of(&Model { notes: Notes::default(), ..model }.to_bytes()),
+        Err(_) => ArtifactHash::of(&file),
+    }
 }
 
 fn same(equal: bool) -> &'static str {

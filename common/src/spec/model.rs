@@ -177,6 +177,16 @@ impl ModelFile {
             .unwrap_or_else(|e| unreachable!("it has text keys and finite numbers: {e}"))
     }
 
+    /// Whether both are the same network. One that was sent before its weights were scaled differs
+    /// in its weights and the scale alone.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { network, weights, file, inputs, outputs, classes, input_scale } = self;
+        let was_scaled = *input_scale != other.input_scale;
+        (network, file, inputs, outputs, classes)
+            == (&other.network, &other.file, &other.inputs, &other.outputs, &other.classes)
+            && (*weights == other.weights || was_scaled)
+    }
+
     /// Reads the text that was sent with a study.
     ///
     /// # Errors
@@ -492,6 +502,11 @@ std = [0.2, 0.2, 0.2]
         let other = parse_files(STUDY, &other, None).unwrap();
         let [difference] = &spec.differences(&other)[..] else { panic!("one difference") };
         assert_eq!(difference.field, "the network of space.model");
+        // Sent before and after its weights were scaled.
+        let weights = ArtifactHash::of(b"scaled");
+        let scaled = ModelFile { weights, input_scale: 128.0, ..network() };
+        let scaled = parse_files(STUDY, &scaled, None).unwrap();
+        assert_eq!(spec.differences(&scaled), []);
         let wider = parse(&STUDY.replace("[space]", "[space]\nwidth = [1.0, 0.5]")).unwrap();
         let found: Vec<String> = spec.differences(&wider).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["space.width: [1.0] -> [1.0,0.5]"]);

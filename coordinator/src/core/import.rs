@@ -177,14 +177,16 @@ fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
 
 /// Whether two studies are on the same network of their user, or on none.
 fn of_same_network(a: &StudySpec, b: &StudySpec) -> bool {
-    let model = |spec: &StudySpec| {
-        let work = spec.training()?;
-        let (space, model) = (work.space.model()?, work.model.as_ref()?);
-        let file = &model.file;
-        let head = space.definition().head;
-        Some((file.network.clone(), file.weights, model.pixels.clone(), model.head_epochs, head))
-    };
-    model(a) == model(b)
+    match (a.model(), b.model()) {
+        (Some(a_model), Some(b_model)) => {
+            let head =
+                |spec: &StudySpec| spec.training()?.space.model().map(|s| s.definition().head);
+            a_model.file.is_same(&b_model.file)
+                && (&a_model.pixels, a_model.head_epochs) == (&b_model.pixels, b_model.head_epochs)
+                && head(a) == head(b)
+        }
+        (a_model, b_model) => a_model.is_none() && b_model.is_none(),
+    }
 }
 
 /// Whether two studies are on the same data, so that their accuracies are comparable.

@@ -4,15 +4,16 @@
 
 use std::ops::ControlFlow;
 
-use edgesmith_graph::{Evaluator, Graph, Role, ValueId, Weights};
+use edgesmith_graph::{Evaluator, Graph, NodeId, ParameterId, Role, ValueId, Weights};
 
 /// The weights of a changed network with other biases: layer by layer, each channel of the layer's
 /// output gets the mean over `examples` that it has in the original. A layer sees the inputs that
-/// the corrected layers before it compute. Layers without a bias stay as they are.
+/// the corrected layers before it compute. Layers without a bias stay as they are, and so do layers
+/// that share theirs.
 ///
 /// `original` and `changed` have the same nodes, and `kept` says which channels of a value of the
 /// original the changed network has, ascending. An example is the numbers of the only input.
-/// `pause` is called before each node; `None` if it breaks.
+/// `pause` is called before each node and example; `None` if it breaks.
 ///
 /// # Panics
 /// If the weights do not fit their graphs, or an example does not have the size of the input.
@@ -27,17 +28,26 @@ pub fn correct_biases<'k>(
     let before = Evaluator::<f32>::new(original.0, original.1);
     let mut after = Evaluator::<f32>::new(graph, &weights);
     let last_reader = last_readers(graph);
+    let mut readers = vec![0; graph.parameters().len()];
+    for id in graph.nodes().flat_map(|(_, node)| &node.parameters) {
+        readers[id.index()] += 1;
+    }
     // By example, by value. A value that nothing reads later is empty.
     let values = || examples.iter().map(|example| vec![example.clone()]).collect::<Vec<_>>();
     let (mut old, mut new): (Vec<Vec<Vec<f32>>>, Vec<Vec<Vec<f32>>>) = (values(), values());
     for (id, node) in graph.nodes() {
-        if pause().is_break() {
-            return None;
+        for (old, new) in old.iter_mut().zip(&mut new) {
+            if pause().is_break() {
+                return None;
+            }
+            old.push(before.node(id, old));
+            new.push(after.node(id, new));
         }
-        old.iter_mut().for_each(|values| values.push(before.node(id, values)));
-        new.iter_mut().for_each(|values| values.push(after.node(id, values)));
         let output = node.output.index();
-        let bias = node.parameters.iter().find(|id| graph.parameter(**id).role == Role::Bias);
+        let is_own_bias = |id: &&ParameterId| {
+            graph.parameter(**id).role == Role::Bias && readers[id.index()] == 1
+        };
+        let bias = node.parameters.iter().find(is_own_bias);
         if let Some(&bias) = bias {
             let channels = graph.shape(node.output).channels() as usize;
             let was = means(&old, output, original.0.shape(node.output).channels() as usize);
@@ -68,7 +78,7 @@ pub fn correct_biases<'k>(
 }
 
 /// The node that reads each value last; `None` if none does.
-fn last_readers(graph: &Graph) -> Vec<Option<edgesmith_graph::NodeId>> {
+fn last_readers(graph: &Graph) -> Vec<Option<NodeId>> {
     graph.readers().iter().map(|readers| readers.last().copied()).collect()
 }
 
@@ -88,7 +98,7 @@ fn means(examples: &[Vec<Vec<f32>>], value: usize, channels: usize) -> Vec<f64> 
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_graph::{Channels, Cut};
+    use edgesmith_graph::{Channels, Cut, GraphBuilder, Linear, Place, Shape};
     use edgesmith_search_space::pruning;
     use edgesmith_testing::{arbitrary_graph, random_image, random_weights};
     use proptest::prelude::*;
@@ -152,6 +162,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_bias_that_two_layers_share_stays() {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", Shape::new(2, &[]).unwrap()).unwrap();
+        let bias = b.parameter("b", &[2], Role::Bias).unwrap();
+        let v = b.parameter("v", &[2, 2], Role::Weight).unwrap();
+        let w = b.parameter("w", &[2, 2], Role::Weight).unwrap();
+        let first = b.node("first", Linear, &[x], &[v, bias], Place::default()).unwrap();
+        let second = b.node("second", Linear, &[first], &[w, bias], Place::default()).unwrap();
+        let graph = b.finish(&[second]).unwrap();
+        let (weights, moved) = (random_weights(&graph, 1), random_weights(&graph, 2));
+        let cut = graph.clone().without(&graph.channels(), []).unwrap();
+        let examples = [vec![1.0, 2.0]];
+        let both = ((&graph, &weights), (&cut.graph, &moved));
+        let same = correct_biases(both.0, both.1, |v| cut.kept(v), &examples, &mut go_on);
+        assert_eq!(same, Some(moved));
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Pipeline {
         let hash = study.space.canonical_hash(genotype).ok();
         // If the recipe changed nothing, this network has already been run.
         let evaluated = (model.to_bytes() == uncompressed.1).then(|| uncompressed.0.clone());
-        let model = run.noted(model, what.clone(), hash, None)?;
+        let model = run.noted(model, what.clone(), hash, [None, source_of(study)])?;
         let (mut figures, bytes) = match evaluated {
             Some(figures) => (figures, model.to_bytes()),
             None => run.report(&graph, candidate.recipe.precision, &model)?,
@@ -300,16 +300,18 @@ impl Pipeline {
         let dataset = &data.set;
         let seed = study.seed.derive(Purpose::TeacherWeights);
         let class_names = self.class_names(study)?;
-        let (Start { graph, weights }, file) = match &teacher.source {
+        // The files of its weights and of its network.
+        let (Start { graph, weights }, files) = match &teacher.source {
             TeacherSource::Network(model) => {
                 let (data, file) = (study.work.space.data(), model.file.file);
                 let start =
                     given_network(model, &teacher.architecture, data, &class_names, context);
-                (start?, Some(file))
+                (start?, [None, Some(file)])
             }
-            TeacherSource::Train { .. } | TeacherSource::Itself | TeacherSource::File { .. } => {
-                (self.start(study, &teacher.architecture, seed, context)?, given)
-            }
+            TeacherSource::Train { .. } | TeacherSource::Itself | TeacherSource::File { .. } => (
+                self.start(study, &teacher.architecture, seed, context)?,
+                [given, source_of(study)],
+            ),
         };
         let given = match given {
             Some(hash) => Some(given_weights(&context.fetch(hash)?, &graph)?),
@@ -323,7 +325,13 @@ impl Pipeline {
         let normalization = match (&given, &teacher.source) {
             (_, TeacherSource::Network(model)) => inputs::normalization(&model.read_pixels()),
             (Some((_, Some(normalization))), _) => normalization.clone(),
-            _ => dataset.normalization.clone(),
+            // Weights from a file that does not say what they read for a pixel read what the
+            // study's own network does.
+            (Some((_, None)), _) => match &study.work.model {
+                Some(model) => inputs::normalization(&model.pixels),
+                None => dataset.normalization.clone(),
+            },
+            (None, _) => dataset.normalization.clone(),
         };
         let trained = match (given, &teacher.source) {
             (Some((weights, _)), _) => untrained(weights),
@@ -352,7 +360,7 @@ impl Pipeline {
         let mut model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
         model.notes.classes.clone_from(&run.class_names);
         let what = ("network", "teacher".to_owned());
-        let model = run.noted(model, what, None, file)?;
+        let model = run.noted(model, what, None, files)?;
         let (uncompressed, bytes) = run.report(&graph, Precision::Fp32, &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
@@ -562,6 +570,11 @@ fn inherited(
     let (weights, _) = safetensors::read(&context.fetch(donor.weights)?).map_err(hopeless)?;
     weights.check(&donor_graph).map_err(hopeless)?;
     Ok(inherit(graph, &donor_graph, &weights, seed))
+}
+
+/// The file that the study's network was read from.
+fn source_of(study: &Study<'_>) -> Option<ArtifactHash> {
+    study.work.model.as_ref().map(|own| own.file.file)
 }
 
 /// An error that another attempt would repeat.

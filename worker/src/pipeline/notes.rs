@@ -21,6 +21,8 @@ pub struct Origin<'a> {
     pub candidate: Option<CanonicalHash>,
     /// The file that a teacher's weights were read from.
     pub weights: Option<ArtifactHash>,
+    /// The file that the network was read from.
+    pub source: Option<ArtifactHash>,
     /// The images that it learned.
     pub training_data: ArtifactHash,
 }
@@ -30,12 +32,11 @@ pub struct Origin<'a> {
 /// # Errors
 /// If the engine does not run the model.
 pub fn add_notes(model: &mut Model, origin: Origin<'_>) -> Result<(), ModelError> {
-    let Origin { study, what, candidate, weights, training_data } = origin;
+    let Origin { study, what, candidate, weights, source, training_data } = origin;
     let mut provenance = vec![("study", study.name.to_string()), what];
     provenance.extend(candidate.map(|hash| ("candidate", hash.to_string())));
     provenance.extend(weights.map(|hash| ("weights", hash.to_string())));
-    // The file that the study's network was read from.
-    provenance.extend(study.work.model.iter().map(|own| ("source", own.file.file.to_string())));
+    provenance.extend(source.map(|hash| ("source", hash.to_string())));
     provenance.push(("training_data", training_data.to_string()));
     provenance.push(("edgesmith", env!("CARGO_PKG_VERSION").to_owned()));
     model.notes.provenance = named(provenance);

@@ -170,11 +170,18 @@ impl Run<'_> {
         if graph.nodes().any(normalizes) {
             return Ok(slim);
         }
-        let numbers: u64 = graph.values().map(|(id, _)| graph.shape(id).elements()).sum();
-        let fit = (MAX_HELD_NUMBERS / numbers.max(1)).max(1);
+        // Both networks are held. Only they say how many images are used, so that the result does
+        // not depend on the memory of the machine.
+        let of = |graph: &Graph| -> u64 {
+            graph.values().map(|(id, _)| graph.shape(id).elements()).sum()
+        };
+        let numbers = (of(graph) + of(&cut.graph)).max(1);
+        let fit = (MAX_HELD_NUMBERS / numbers).max(1);
         let images = self.some_images(BIAS_IMAGES.min(usize::try_from(fit).unwrap_or(usize::MAX)));
+        let bytes = 4 * numbers * images.len() as u64;
         let input = input_spec(graph, &self.dataset.normalization).map_err(hopeless)?;
         let pause = &mut || self.pause_or_stop();
+        let _share = self.memory.take(bytes, pause).ok_or_else(AttemptError::stopped)?;
         let corrected = correct_biases((graph, weights), (cut, &slim), &input, &images, pause);
         corrected.map_err(run_failed)
     }
@@ -306,10 +313,10 @@ impl Run<'_> {
         mut model: Model,
         what: (&'static str, String),
         candidate: Option<CanonicalHash>,
-        weights: Option<ArtifactHash>,
+        [weights, source]: [Option<ArtifactHash>; 2],
     ) -> Result<Model, AttemptError> {
         let (study, training_data) = (self.study, self.dataset.train.hash());
-        let origin = Origin { study, what, candidate, weights, training_data };
+        let origin = Origin { study, what, candidate, weights, source, training_data };
         add_notes(&mut model, origin).map_err(hopeless)?;
         Ok(model)
     }

@@ -852,3 +852,90 @@ fn a_batch_that_does_not_fit_the_memory_is_computed_in_parts() {
         }
     }
 }
+
+/// A convolution with a bias before a linear layer with one, and their weights.
+fn plain_network() -> (Graph, Weights) {
+    let mut b = GraphBuilder::new();
+    let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
+    let conv = [
+        b.parameter("conv.weight", &[8, 1, 3, 3], Role::Weight).unwrap(),
+        b.parameter("conv.bias", &[8], Role::Bias).unwrap(),
+    ];
+    let linear = [
+        b.parameter("fc.weight", &[10, 8], Role::Weight).unwrap(),
+        b.parameter("fc.bias", &[10], Role::Bias).unwrap(),
+    ];
+    let conv = b.node("conv", Conv::dense(3, 1), &[image], &conv, Place::default()).unwrap();
+    let pool = b.node("pool", GlobalAveragePool, &[conv], &[], Place::default()).unwrap();
+    let classes = b.node("fc", Linear, &[pool], &linear, Place::default()).unwrap();
+    let graph = b.finish(&[classes]).unwrap();
+    let weights = edgesmith_testing::random_weights(&graph, 7);
+    (graph, weights)
+}
+
+/// Compresses this network as it is, and gives its weights and its model.
+fn compressed(graph: &Graph, weights: &Weights, scale: f32, recipe: &str) -> (Weights, Model) {
+    let text = format!(
+        "study = {{ name = \"own\", seed = 3 }}\n\
+         data = {{ source = \"digits\", train_limit = 200, test_limit = 50 }}\n\
+         budget.trials = 1\nobjectives = [{{ metric = \"validation_accuracy\" }}]\n\
+         recipe = {{ {recipe} }}\nspace = {{ kind = \"model\", model = \"net.onnx\", \
+         pixels = \"raw\", train = \"as-it-is\" }}\n"
+    );
+    let file = safetensors::to_bytes(weights, &[]);
+    let model = ModelFile {
+        network: graph.clone(),
+        weights: ArtifactHash::of(&file),
+        file: ArtifactHash::of(b"net.onnx"),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        classes: Vec::new(),
+        input_scale: scale,
+    };
+    let files = ModelFiles { space: Some(&model), teacher: None };
+    let spec = StudySpec::parse_with_models(&text, files).unwrap();
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let (number, rung) = (TrialNumber(1), None);
+    let (soft_targets, checkpoint, donor) = (None, None, None);
+    let work = Work::TrainTrial { number, genotype, soft_targets, rung, checkpoint, donor };
+    let task = TaskWork { study: spec.name.clone(), spec: Arc::new(spec), work, data: None };
+    let context = AttemptContext::offline(vec![file]);
+    let Ok(Outcome::TrialTrained(trained)) = worker().execute(task, &context) else {
+        panic!("it is compressed");
+    };
+    let weights = safetensors::from_bytes(&context.fetch(trained.weights).unwrap()).unwrap();
+    (weights, Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap())
+}
+
+#[test]
+fn layers_without_normalisation_keep_their_means_when_channels_are_pruned() {
+    let (graph, weights) = plain_network();
+    let half = |group: &edgesmith_graph::ChannelGroup| {
+        if group.fixed { group.channels.len() } else { group.channels.len() / 2 }
+    };
+    let (_, cut) = edgesmith_compress::prune(&graph, &weights, half);
+    let (corrected, _) = compressed(&graph, &weights, 1.0, "prune = 0.5");
+    assert_eq!(corrected.arrays["conv.weight"], cut.arrays["conv.weight"]);
+    // The convolution reads what it read before; the linear layer lost half of its inputs.
+    assert_eq!(corrected.arrays["conv.bias"], cut.arrays["conv.bias"]);
+    assert_ne!(corrected.arrays["fc.bias"], cut.arrays["fc.bias"]);
+}
+
+#[test]
+fn weights_that_read_smaller_numbers_compute_the_same_bits() {
+    let (graph, weights) = plain_network();
+    let mut scaled = weights.clone();
+    for id in graph.input_weights().unwrap() {
+        scaled.scale(&graph, id, 128.0);
+    }
+    let answer = |weights: &Weights, scale: f32| {
+        let (_, model) = compressed(&graph, weights, scale, "");
+        let mut session = edgesmith_edge_runtime::Session::new(&model).unwrap();
+        let image: Vec<u8> = (0..64).map(|i| (i * 37 % 256) as u8).collect();
+        session.classify(&image).unwrap();
+        session.output(0).to_vec()
+    };
+    let given = answer(&weights, 1.0);
+    assert_eq!(answer(&scaled, 128.0), given);
+    assert_ne!(answer(&weights, 128.0), given);
+}
