@@ -8,7 +8,7 @@ use edgesmith_data::arrays::{NumberArray, read_npz};
 use edgesmith_edge_runtime::{Model, Session, Tensor};
 use edgesmith_graph::Evaluator;
 use edgesmith_onnx::read::{Imported, ReadOptions, read};
-use edgesmith_worker::export::{Interface, lower_as};
+use edgesmith_worker::export::{Interface, lift, lower_as, onnx};
 
 /// A folder of the shared data, if it is there.
 fn shared(folder: &str) -> Option<PathBuf> {
@@ -30,9 +30,19 @@ fn import(path: &Path, shapes: &[(&str, &[u32])]) -> Imported {
 
 /// The network in the engine, read back from its file.
 fn engine(imported: &Imported) -> Session {
+    Session::new(&model(imported)).unwrap()
+}
+
+fn model(imported: &Imported) -> Model {
     let (graph, weights) = fold(&imported.graph, &imported.weights);
     let model = lower_as(&graph, &weights, None, &Interface::imported(imported)).unwrap();
-    Session::new(&Model::from_bytes(&model.to_bytes()).unwrap()).unwrap()
+    Model::from_bytes(&model.to_bytes()).unwrap()
+}
+
+/// The network from the ONNX file that is made of the engine's model.
+fn exported(imported: &Imported) -> Imported {
+    let file = onnx::of_lifted(&lift(&model(imported)).unwrap(), &[]);
+    read(&file, &ReadOptions::default()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn array(path: &Path, name: &str) -> NumberArray {
@@ -82,6 +92,9 @@ fn the_engine_computes_what_was_recorded() {
         let difference = difference(&imported, &arrays);
         println!("{name}: {difference:e}");
         assert!(difference <= 1e-4, "{name}: {difference}");
+        // And so does what is exported of the engine's model.
+        let difference = self::difference(&exported(&imported), &arrays);
+        assert!(difference <= 1e-4, "{name}, exported: {difference}");
     }
 }
 
