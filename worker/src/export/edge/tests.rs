@@ -228,6 +228,48 @@ fn what_has_no_scales_stays_real() {
     assert_eq!([kinds[at - 1], kinds[at + 1]], ["dequantize", "quantize"]);
 }
 
+/// `relu(x + tanh(x))`, whose sum may be an output as well; and the values.
+fn rectified_sum(sum_is_output: bool) -> (Graph, [ValueId; 4]) {
+    let mut builder = GraphBuilder::new();
+    let x = builder.input("x", Shape::new(4, &[5, 5]).unwrap()).unwrap();
+    let mut add = |name: &str, op: Op, inputs: &[ValueId]| {
+        builder.node(name.to_owned(), op, inputs, &[], Place::default()).unwrap()
+    };
+    let map = add("map", Map { function: Function::Tanh }.into(), &[x]);
+    let sum = add("sum", Add.into(), &[x, map]);
+    let relu = add("relu", Clip::RELU.into(), &[sum]);
+    let outputs = if sum_is_output { vec![relu, sum] } else { vec![relu] };
+    (builder.finish(&outputs).unwrap(), [x, map, sum, relu])
+}
+
+#[test]
+fn a_sum_before_a_rectifier_has_its_scale() {
+    let (graph, [x, map, sum, relu]) = rectified_sum(false);
+    let mut quantization = Quantization::none(&graph);
+    for (value, low, high) in [(x, -2.0, 2.0), (map, -1.0, 1.0), (relu, 0.0, 2.5)] {
+        quantization.set_value(value, Affine::covering(low, high));
+    }
+    let (weights, interface) = (Weights::default(), Interface::of(&graph, None));
+    let model = lower_partly(&graph, &weights, &quantization, &interface).unwrap();
+    let kinds: Vec<&str> = model.nodes.iter().map(|node| node.layer.name()).collect();
+    assert_eq!(kinds, ["table", "sum in integers", "table"]);
+    let float = lower_as(&graph, &weights, None, &interface).unwrap();
+    let numbers: Vec<f32> = (0..100).map(|i| i as f32 * 0.04 - 2.0).collect();
+    let answer = |model: &edge::Model| {
+        let mut session = Session::new(model).unwrap();
+        session.run_on(&[edge::Tensor::Fp32(&numbers)]).unwrap();
+        session.output(0).to_vec()
+    };
+    for (found, real) in answer(&model).iter().zip(answer(&float)) {
+        // A step each of the inputs, of the sum, and the end of the scale.
+        assert!((found - real.min(2.5)).abs() < 0.025, "{found} for {real}");
+    }
+    // A sum that something else reads, too, keeps its numbers.
+    assert_eq!(with_clipped(&graph, &quantization).value(sum), quantization.value(relu));
+    let (both, _) = rectified_sum(true);
+    assert_eq!(with_clipped(&both, &quantization).value(sum), None);
+}
+
 #[test]
 fn clips_become_clamps_of_bytes() {
     let graph = residual_graph();
