@@ -14,7 +14,9 @@ use edgesmith_train::safetensors;
 use edgesmith_worker::export::{Lifted, lift, onnx};
 use serde_json::{Value, json};
 
-use crate::model::{InputShape, ModelName, PixelArgs, Pixels, Stored, StoredName, refuse_shapes};
+use crate::model::{
+    FileKind, InputShape, ModelName, PixelArgs, Pixels, Stored, StoredName, refuse_shapes,
+};
 use crate::output::json;
 
 /// Arguments: which network, and how to write it.
@@ -36,6 +38,10 @@ pub struct Args {
     /// Sizes of an input that an ONNX file leaves open, as NAME=1,3,224,224; again for each input
     #[arg(long = "input-shape", value_name = "NAME=SIZES")]
     pub input_shapes: Vec<InputShape>,
+    /// Write an ONNX file that was quantized (with QuantizeLinear and DequantizeLinear) to an edge
+    /// file in integers where it has scales, and not as the fp32 network that it stands for
+    #[arg(long)]
+    pub int8: bool,
     #[command(flatten)]
     pub pixels: PixelArgs,
     #[command(flatten)]
@@ -59,6 +65,14 @@ pub enum ExportFormat {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let name = named(&args.model, args.number)?;
     refuse_terminal(&args.output, std::io::stdout().is_terminal())?;
+    if args.int8
+        && !(matches!(name, ModelName::File(_, FileKind::Onnx))
+            && args.format == ExportFormat::Edge)
+    {
+        return Err(invalid(
+            "--int8 is for edge files that are made of ONNX files; leave it out here",
+        ));
+    }
     let exported = match &name {
         ModelName::File(path, kind) => file::export(path, *kind, &args)?,
         ModelName::Stored { study, network } => {

@@ -7,7 +7,7 @@ use edgesmith_console::invalid;
 use edgesmith_edge_runtime::{Array, Model, Normalization};
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::onnx::{self, PIXELS_KEY, PIXELS_UNKNOWN};
-use edgesmith_worker::export::{Lifted, imported_model};
+use edgesmith_worker::export::{Lifted, imported_integer_model, imported_model};
 
 use super::{Args, ExportFormat, Exported, lifted};
 use crate::model::{EdgeFile, FileKind, OnnxFile, Pixels, Port, refuse_shapes};
@@ -57,7 +57,16 @@ fn of_onnx(words: &str, file: OnnxFile, args: &Args) -> anyhow::Result<Exported>
             })?
         }
         ExportFormat::Edge => {
-            let mut model = imported_model(&imported)
+            let model = if args.int8 {
+                imported_integer_model(&imported).ok_or_else(|| {
+                    invalid(format!(
+                        "{words} has no scales of integers; quantize it first, or leave out --int8"
+                    ))
+                })?
+            } else {
+                imported_model(&imported)
+            };
+            let mut model = model
                 .map_err(|error| invalid(format!("the engine does not run {words}: {error}")))?;
             match &pixels {
                 // It is not an image, whatever the file says of its pixels.
@@ -304,7 +313,10 @@ mod tests {
         assert!(scales.is_some());
         assert_eq!(read(&exported(at, "int8.onnx onnx-int8").unwrap()).quantization, scales);
         assert_eq!(read(&exported(at, "int8.onnx onnx").unwrap()).quantization, None);
+        let integers = Model::from_bytes(&exported(at, "int8.onnx edge --int8").unwrap()).unwrap();
+        assert!(integers.has_integers());
         let mut model = Model::from_bytes(&exported(at, "int8.onnx edge").unwrap()).unwrap();
+        assert!(!model.has_integers());
         model.notes.provenance.push(("study".to_owned(), "photos".to_owned()));
         std::fs::write(at.join("net.edge"), model.to_bytes()).unwrap();
         // Names of three classes are not those of two.
@@ -325,6 +337,7 @@ mod tests {
         let error = |words: &str| exported(at, words).unwrap_err().to_string();
         for (words, said) in [
             ("net.onnx onnx-int8", "has no scales of integers"),
+            ("net.onnx edge --int8", "has no scales of integers"),
             ("net.edge onnx-int8", "is fp32; export it with --format onnx"),
             ("net.onnx safetensors", "is for networks of studies"),
             ("net.edge safetensors", "is for networks of studies"),
