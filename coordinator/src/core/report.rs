@@ -62,7 +62,7 @@ impl Turn<'_> {
                     }
                 }
                 (Fault::Memory, _) => {
-                    self.core.note_failure(worker, task);
+                    self.core.note_too_large(worker, task);
                     // Others that have not said so yet may have more memory.
                     let waits = self.core.studies[&study]
                         .tasks

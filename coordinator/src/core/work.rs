@@ -44,6 +44,7 @@ impl Turn<'_> {
             seen: self.now,
             attempts: BTreeSet::new(),
             failed: BTreeSet::new(),
+            too_large: BTreeSet::new(),
             excluded: BTreeMap::new(),
             streaks: BTreeMap::new(),
         };

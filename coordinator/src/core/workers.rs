@@ -17,6 +17,8 @@ pub(super) struct Worker {
     pub(super) attempts: BTreeSet<AttemptId>,
     /// Unfinished tasks of which it reported a failed attempt.
     pub(super) failed: BTreeSet<TaskId>,
+    /// Those of them for which it said that it has too little memory, which stays so.
+    pub(super) too_large: BTreeSet<TaskId>,
     /// The tasks of studies that it cannot do, and why. It gets none of them until it joins again or
     /// the user retries the study; see [`Workers::can_do`] for the exception.
     pub(super) excluded: BTreeMap<(StudyName, Needs), Excluded>,
@@ -87,7 +89,8 @@ impl Workers {
     }
 
     /// Whether `worker` should leave a task to others. It should if it failed the task and another
-    /// worker, which has not failed it, can do such tasks.
+    /// worker, which has not failed it, can do such tasks. If the task needs more memory than it
+    /// has, another that has not said this is better even if it failed once for another reason.
     pub(super) fn avoids(
         &self,
         worker: WorkerId,
@@ -96,11 +99,16 @@ impl Workers {
         task: &Task,
     ) -> bool {
         let needs = task.kind.needs();
-        let failed = |worker: &Worker| worker.failed.contains(&id);
-        let better = |(other, known): (&WorkerId, &Worker)| {
-            *other != worker && !failed(known) && self.can_do(*other, study, &needs)
+        let leaves_if = |failed: fn(&Worker) -> &BTreeSet<TaskId>| {
+            let better = |(other, known): (&WorkerId, &Worker)| {
+                *other != worker
+                    && !failed(known).contains(&id)
+                    && self.can_do(*other, study, &needs)
+            };
+            self.get(worker).is_some_and(|known| failed(known).contains(&id))
+                && self.0.iter().any(better)
         };
-        self.get(worker).is_some_and(failed) && self.0.iter().any(better)
+        leaves_if(|known| &known.failed) || leaves_if(|known| &known.too_large)
     }
 
     /// Whether any connected worker can do such tasks of the study.
@@ -198,6 +206,17 @@ impl Core {
     pub(super) fn note_failure(&mut self, worker: WorkerId, task: TaskId) {
         let Some(known) = self.workers.get_mut(worker) else { return };
         known.failed.insert(task);
-        known.failed.retain(|id| self.studies.values().any(|s| s.tasks.get(*id).is_some()));
+        let unfinished =
+            |id: &TaskId| self.studies.values().any(|study| study.tasks.get(*id).is_some());
+        known.failed.retain(unfinished);
+        known.too_large.retain(unfinished);
+    }
+
+    /// Notes that `worker` has too little memory for `task`.
+    pub(super) fn note_too_large(&mut self, worker: WorkerId, task: TaskId) {
+        self.note_failure(worker, task);
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.too_large.insert(task);
+        }
     }
 }

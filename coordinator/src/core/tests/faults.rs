@@ -339,6 +339,27 @@ fn a_trial_that_needs_more_memory_is_left_to_others_and_infeasible_without_them(
 }
 
 #[test]
+fn a_worker_that_failed_for_another_reason_may_still_have_the_memory() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(1).attempts(3));
+    let large = bench.join(WorkerBuilder::trainer());
+    let small = bench.join(WorkerBuilder::trainer());
+    let lease = bench.lease(large);
+    bench.fail(large, &lease, Fault::Attempt);
+    let again = bench.lease(small);
+    assert_eq!(again.task, lease.task);
+    bench.fail(small, &again, Fault::Memory);
+    // Both have failed it now, but more memory than the small one's is still there.
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
+    let waits = bench.wait(small);
+    assert_eq!(bench.take(waits), None);
+    let last = bench.lease(large);
+    assert_eq!(last.task, lease.task);
+    bench.finish(large, &last);
+    assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
+}
+
+#[test]
 fn a_teacher_for_which_nobody_has_the_memory_fails_its_study_with_the_figure() {
     let mut bench = Bench::new();
     let study = bench.submit(StudyBuilder::new("s").trials(2).teacher());
