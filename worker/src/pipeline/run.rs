@@ -204,7 +204,7 @@ impl Run<'_> {
     ) -> Result<SoftTargets, AttemptError> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
-        let memory = Memory::answering(graph);
+        let memory = Memory::answering(graph, &self.dataset.train, &views);
         let (at_once, _share) = self.memory_for(&memory, Memory::ANSWERED_AT_ONCE)?;
         let lesson = Lesson {
             at_once,

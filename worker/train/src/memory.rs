@@ -7,7 +7,7 @@
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{OptimizerSpec, TrainingSpec};
-use edgesmith_data::{Dataset, Views};
+use edgesmith_data::{Dataset, ImageSet, Views};
 use edgesmith_graph::{Graph, Op};
 
 use super::TrainDevice;
@@ -75,16 +75,8 @@ impl Memory {
         };
         let input = graph.input().elements();
         let [kept, work, widened] = of_operations(graph);
-        // Images that are not augmented are resized once, all of them.
-        let resized = match Classifier::of(graph) {
-            Ok(Classifier { side, channels, .. })
-                if (dataset.train.height, dataset.train.width) != (side, side)
-                    && !Views::new(&spec.augmentation, Seed(0)).differ() =>
-            {
-                (dataset.train.len() * channels * side * side) as u64
-            }
-            _ => 0,
-        };
+        let views = Views::new(&spec.augmentation, Seed(0));
+        let resized = resized(graph, &dataset.train, Some(&views));
         let whole = graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNormalization(_)));
         Self {
             // The gradients of a batch, of its parts together, and what a step makes on the way.
@@ -98,10 +90,11 @@ impl Memory {
         }
     }
 
-    /// The memory of running `graph` on images whose answers are kept, without learning.
-    pub fn answering(graph: &Graph) -> Self {
+    /// The memory of running `graph` on views of the images of a set whose answers are kept,
+    /// without learning.
+    pub fn answering(graph: &Graph, train: &ImageSet, views: &Views) -> Self {
         let parameters: u64 = graph.parameters().map(|(_, p)| p.elements()).sum();
-        let fixed = NUMBER * 3 * parameters + SLACK;
+        let fixed = NUMBER * 3 * parameters + resized(graph, train, Some(views)) + SLACK;
         let [_, work, widened] = of_operations(graph).map(|numbers| NUMBER * numbers);
         let image = NUMBER * graph.input().elements();
         Self { step: fixed, end: 0, image, kept: image, work, widened, whole: false }
@@ -163,6 +156,20 @@ fn of_operations(graph: &Graph) -> [u64; 3] {
         widest = widest.max(widened);
     }
     [all, largest + graph.cost().peak_elements, widest]
+}
+
+/// Bytes of the images of a set at the network's resolution, if all of them are held so: they have
+/// another one, and they are not augmented, or their views do not differ.
+fn resized(graph: &Graph, set: &ImageSet, views: Option<&Views>) -> u64 {
+    match Classifier::of(graph) {
+        Ok(Classifier { side, channels, .. })
+            if (set.height, set.width) != (side, side) && !views.is_some_and(Views::differ) =>
+        {
+            [channels, side, side].map(|n| n as u64).iter().product::<u64>() * set.len() as u64
+        }
+        // What is no classifier is not run at all.
+        Ok(_) | Err(_) => 0,
+    }
 }
 
 /// `3.1 GiB`, rounded up.

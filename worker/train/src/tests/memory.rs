@@ -64,9 +64,33 @@ fn no_operation_takes_more_than_was_computed() {
     alone("operations");
 }
 
+#[test]
+fn images_that_are_resized_together_are_counted() {
+    let graph = residual_graph();
+    let Classifier { side, .. } = Classifier::of(&graph).unwrap();
+    let (fits, other) = (set_for(&graph, 1000), set_of(&graph, 1000, side + 4));
+    let all = (1000 * side * side) as u64;
+    let one =
+        TrainingSpec { augmentation: Augmentation { shift: 0, flip: false, views: 1 }, ..spec() };
+    let grown =
+        |of: &dyn Fn(&Dataset) -> Memory| of(&other).bytes(16, 16) - of(&fits).bytes(16, 16);
+    for (spec, grows) in [(one, all), (spec(), 0)] {
+        // Images of views that differ are resized one by one.
+        let views = views(&spec);
+        assert_eq!(grown(&|set| Memory::of(&graph, &spec, set, TrainDevice::Flex)), grows);
+        assert_eq!(grown(&|set| Memory::answering(&graph, &set.train, &views)), grows);
+    }
+}
+
 /// Images with the channels, side and classes of a network.
 fn set_for(graph: &Graph, count: usize) -> Dataset {
-    let Classifier { side, channels, classes, .. } = Classifier::of(graph).unwrap();
+    let Classifier { side, .. } = Classifier::of(graph).unwrap();
+    set_of(graph, count, side)
+}
+
+/// The same with images of another side.
+fn set_of(graph: &Graph, count: usize, side: usize) -> Dataset {
+    let Classifier { channels, classes, .. } = Classifier::of(graph).unwrap();
     let set = |count: usize| ImageSet {
         channels,
         height: side,
