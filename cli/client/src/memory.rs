@@ -2,6 +2,7 @@
 //! has.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// A size in bytes, written with a unit: `4GiB`, `512MiB`.
@@ -42,13 +43,38 @@ impl FromStr for MemorySize {
 /// it.
 pub fn usual() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
-    // Of the two versions of control groups. Without a limit they have a word or a huge number.
-    let group = |path: &str| read(path)?.trim().parse().ok();
-    let groups =
-        ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].map(group);
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let group = least_of_groups(&groups, Path::new("/sys/fs/cgroup"));
     let machine = read("/proc/meminfo").and_then(|text| total(&text));
-    let least = groups.into_iter().chain([machine]).flatten().min()?;
+    let least = [group, machine].into_iter().flatten().min()?;
     Some(least / 8 * 7)
+}
+
+/// Bytes that the control groups of a process allow, in Linux's `/proc/self/cgroup`: the least limit
+/// of its groups and of all that they are in. `mount` is where the groups are files, of both
+/// versions. `None` if none of them is limited.
+fn least_of_groups(groups: &str, mount: &Path) -> Option<u64> {
+    let limits = |line: &str| {
+        // Such as `0::/user.slice` for version 2, and `4:memory:/jobs` for version 1.
+        let mut parts = line.splitn(3, ':');
+        let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let (top, file) = match (number, controllers) {
+            ("0", "") => (mount.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (mount.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let limit = |group: &Path| -> Option<u64> {
+            let inside = group.strip_prefix("/").ok()?;
+            let text = std::fs::read_to_string(top.join(inside).join(file)).ok()?;
+            // Without a limit it is a word, or a huge number.
+            text.trim().parse().ok()
+        };
+        // In a container the path may name a group outside, which is not there. The top one is.
+        Path::new(path).ancestors().filter_map(limit).min()
+    };
+    groups.lines().filter_map(limits).min()
 }
 
 /// Bytes of the machine, in Linux's `/proc/meminfo`.
@@ -74,6 +100,35 @@ mod tests {
         for wrong in ["4", "4GB", "GiB", "-1GiB", "0GiB", "nanGiB", "infGiB"] {
             assert!(size(wrong).unwrap_err().contains("such as 4GiB"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_least_limit_of_the_control_groups_counts() {
+        let mount = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = mount.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let least = |groups: &str| least_of_groups(groups, mount.path());
+        assert_eq!(least("0::/system.slice/edge.service\n"), None);
+        // A service with a limit, in a slice with none.
+        write("system.slice/memory.max", "max\n");
+        write("system.slice/edge.service/memory.max", "4294967296\n");
+        assert_eq!(least("0::/system.slice/edge.service\n"), Some(4 << 30));
+        // A group within it cannot have more.
+        write("system.slice/edge.service/inner/memory.max", "8589934592\n");
+        assert_eq!(least("0::/system.slice/edge.service/inner\n"), Some(4 << 30));
+        assert_eq!(least("0::/other\n"), None);
+        // Version 1, and both together. A group that is not to be seen leaves the top one.
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory/job/step/memory.limit_in_bytes", "1073741824\n");
+        let both = "9:cpu,memory:/job/step\n3:cpuset:/\n0::/system.slice/edge.service\n";
+        assert_eq!(least(both), Some(1 << 30));
+        assert_eq!(least("9:memory:/gone\n"), Some(9_223_372_036_854_771_712));
+        write("memory.max", "2147483648\n");
+        assert_eq!(least("0::/../../outside\n"), Some(2 << 30));
+        assert_eq!(least(""), None);
     }
 
     #[test]
