@@ -104,7 +104,10 @@ fn of_edge(words: &str, file: EdgeFile, args: &Args) -> anyhow::Result<Exported>
     let bytes = match args.format {
         // Nothing was changed.
         ExportFormat::Edge if said.is_some() || pixels.is_none() => bytes,
-        ExportFormat::Edge => model.to_bytes(),
+        ExportFormat::Edge => {
+            model.validate()?;
+            model.to_bytes()
+        }
         ExportFormat::Onnx => {
             onnx::of_lifted(&Lifted { quantization: None, ..lifted(&model)? }, &metadata)
         }
@@ -130,8 +133,9 @@ fn read_pixels(model: &mut Model, pixels: &Pixels, port: &Port) -> anyhow::Resul
     let input = &mut model.inputs[0];
     let normalization = Normalization::new(constants.mean, constants.std, input.element);
     input.array = Array::Bytes(normalization);
-    // They are for arrays in fp32.
+    // They are for arrays in fp32. A file with tolerances and no tests cannot be read.
     model.notes.tests.clear();
+    model.notes.tolerances.clear();
     Ok(())
 }
 
@@ -301,6 +305,20 @@ mod tests {
                 assert!(error.contains("says itself how it reads pixels"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn a_model_that_comes_to_read_pixels_has_no_test_vectors() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        std::fs::write(at.join("net.onnx"), network()).unwrap();
+        let mut model = Model::from_bytes(&exported(at, "net.onnx edge").unwrap()).unwrap();
+        model.add_tests(1 << 20).unwrap();
+        assert!(!model.notes.tests.is_empty());
+        std::fs::write(at.join("tested.edge"), model.to_bytes()).unwrap();
+        let file = exported(at, "tested.edge edge --mean 0.5 --std 0.25").unwrap();
+        let notes = Model::from_bytes(&file).unwrap().notes;
+        assert!(notes.tests.is_empty() && notes.tolerances.is_empty());
     }
 
     #[test]
