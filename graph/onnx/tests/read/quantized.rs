@@ -45,6 +45,65 @@ fn scales_are_kept_and_the_numbers_are_real() {
     }
 }
 
+/// The scales per output channel that a transposed convolution of 4 channels in these groups, to 6,
+/// has for its weight.
+fn transposed_scales(groups: usize, scales: &[f32], axis: i64) -> Option<Vec<f32>> {
+    let writes = 6 / groups;
+    let weight: Vec<u8> = (0..4 * writes * 4).map(|i| (i * 37 % 251) as u8).collect();
+    let count: &[i64] = &[scales.len() as i64];
+    let file = File::new(13)
+        .input("x", &[0, 4, 5, 5])
+        .tensor("w", &[4, writes as i64, 2, 2], 3, &weight)
+        .floats("ws", count, scales)
+        .tensor("wz", count, 3, &vec![0; scales.len()])
+        .node("DequantizeLinear", &["w", "ws", "wz"], &["wr"], &[("axis", Setting::Int(axis))])
+        .node("ConvTranspose", &["x", "wr"], &["y"], &[("group", Setting::Int(groups as i64))])
+        .output("y");
+    let imported = import(&file);
+    let graph = &imported.graph;
+    let (id, _) = graph.parameters().next().unwrap();
+    let found = imported.quantization.as_ref()?.parameter(id)?;
+    // The integers are whole numbers of the scales, filter by filter.
+    let numbers = &imported.weights.of(graph, id).data;
+    for (row, scale) in numbers.chunks_exact(numbers.len() / 6).zip(found) {
+        for number in row {
+            let level = f64::from(*number) / scale;
+            assert!((level - level.round()).abs() < 1e-3, "{number} {scale}");
+        }
+    }
+    Some(found.iter().map(|&scale| scale as f32).collect())
+}
+
+#[test]
+fn weights_of_transposed_convolutions_keep_their_scales() {
+    let six = [0.01, 0.02, 0.03, 0.04, 0.05, 0.07];
+    assert_eq!(transposed_scales(1, &six, 1).unwrap(), six);
+    for groups in [1, 2] {
+        assert_eq!(transposed_scales(groups, &[0.03], 0).unwrap(), [0.03; 6]);
+    }
+    let repeated = transposed_scales(2, &six[..3], 1).unwrap();
+    assert_eq!(repeated, [0.01, 0.02, 0.03, 0.01, 0.02, 0.03]);
+    // Scales of input channels are none of output channels.
+    assert_eq!(transposed_scales(1, &six[..4], 0), None);
+}
+
+#[test]
+fn a_depthwise_transposed_convolution_keeps_its_scales() {
+    let scales = [0.01, 0.02, 0.03];
+    let file = File::new(13)
+        .input("x", &[0, 3, 5])
+        .tensor("w", &[3, 2, 2], 3, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+        .floats("ws", &[3], &scales)
+        .tensor("wz", &[3], 3, &[0; 3])
+        .node("DequantizeLinear", &["w", "ws", "wz"], &["wr"], &[("axis", Setting::Int(0))])
+        .node("ConvTranspose", &["x", "wr"], &["y"], &[("group", Setting::Int(3))])
+        .output("y");
+    let imported = import(&file);
+    let (id, _) = imported.graph.parameters().next().unwrap();
+    let found = imported.quantization.as_ref().unwrap().parameter(id).unwrap();
+    assert_eq!(found, [0.01f32, 0.01, 0.02, 0.02, 0.03, 0.03].map(f64::from));
+}
+
 #[test]
 fn a_rectifier_that_the_levels_stand_for_comes_back() {
     let x = numbers(&[2, 4, 5, 5], 3);
@@ -57,6 +116,26 @@ fn a_rectifier_that_the_levels_stand_for_comes_back() {
         assert!(difference(&rectified[0], &plain[0], 1e-3, 1e-3).is_some());
         assert!(rectified[0].data.iter().all(|&x| x >= 0.0));
     }
+}
+
+#[test]
+fn a_value_with_scales_that_contradict_each_other_has_none() {
+    let scales = |second: f32| {
+        let mut file = File::new(13).input("x", &[0, 4]).tensor("z", &[], 2, &[7]);
+        for (place, scale) in [("a", 0.05), ("b", second)] {
+            let [s, q, d, t] = ["s", "q", "d", "t"].map(|part| format!("{part}_{place}"));
+            file = file
+                .floats(&s, &[], &[scale])
+                .node("QuantizeLinear", &["x", &s, "z"], &[&q], &[])
+                .node("DequantizeLinear", &[&q, &s, "z"], &[&d], &[])
+                .node("Tanh", &[&d], &[&t], &[]);
+        }
+        let imported = import(&file.output("t_a").output("t_b"));
+        let input = imported.graph.inputs().next().unwrap();
+        imported.quantization.and_then(|quantization| quantization.value(input))
+    };
+    assert_eq!(scales(0.05), Some(Affine { scale: 0.05, zero_point: 7 }));
+    assert_eq!(scales(0.002), None);
 }
 
 #[test]

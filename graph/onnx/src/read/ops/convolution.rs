@@ -1,5 +1,7 @@
 //! Convolutions and transposed convolutions.
 
+use std::rc::Rc;
+
 use edgesmith_graph::{Conv, ConvTranspose, Groups, Linear, Role, TransposedAxis, WindowAxis};
 
 use super::super::call::{Call, Outputs, Tensor, count};
@@ -178,7 +180,25 @@ fn outputs_first(weight: &Constant, groups: u32) -> Result<Constant, Fault> {
     let order: Vec<usize> = [0, 2, 1].into_iter().chain(3..split.len()).collect();
     let mut merged = vec![groups * dims[1], dims[0] / groups];
     merged.extend(&dims[2..]);
-    Ok(weight.reshaped(split).transposed(&order).reshaped(merged))
+    let scales = output_scales(weight, groups).map(Rc::new);
+    Ok(Constant { scales, ..weight.reshaped(split).transposed(&order).reshaped(merged) })
+}
+
+/// The scales of ONNX's `[in, out / groups, kernel…]`, one per output channel or one for all. `None`
+/// if there are none, or numbers of one output channel have different ones.
+fn output_scales(weight: &Constant, groups: usize) -> Option<(Vec<f32>, Option<usize>)> {
+    let (scales, axis) = weight.scales.as_deref()?;
+    let (reads, writes) = (weight.dims[0] / groups, weight.dims[1]);
+    let channels = (0..groups).flat_map(|group| (0..writes).map(move |write| (group, write)));
+    match axis {
+        None => Some((scales.clone(), None)),
+        Some(1) => Some((channels.map(|(_, write)| scales[write]).collect(), Some(0))),
+        // A group reads one channel.
+        Some(0) if reads == 1 => {
+            Some((channels.map(|(group, _)| scales[group]).collect(), Some(0)))
+        }
+        Some(_) => None,
+    }
 }
 
 /// A weight of at least three axes.
