@@ -217,6 +217,15 @@ fn an_einsum_of_several_tensors_is_a_product_after_the_other() {
         .output("y");
     // The letters of the result come in the order of the alphabet: `a`, and then `n`.
     assert_eq!(run(&import(&file), &[x])[0].dims, [3, 5]);
+    // Half an arrow is no letter.
+    for equation in ["a-b", "a>b"] {
+        let file = File::new(13)
+            .input("x", &[0, 2, 3])
+            .node("Einsum", &["x"], &["y"], &[("equation", Setting::Text(equation))])
+            .output("y");
+        let error = error(&file);
+        assert!(error.contains("is no product of matrices"), "{equation}: {error}");
+    }
 }
 
 fn at_of(i: usize, j: usize, k: usize) -> usize {

@@ -22,7 +22,6 @@ fn unsupported(equation: &str) -> Fault {
 pub(super) fn einsum(call: &Call, network: &mut Network) -> Outputs {
     let equation = call.text("equation", "")?;
     let plain: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
-    let simple = plain.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, ',' | '-' | '>'));
     // Without an arrow, the letters that are there once, in the order of the alphabet.
     let (inputs, output) = match plain.split_once("->") {
         Some((inputs, output)) => (inputs, output.chars().collect()),
@@ -30,6 +29,8 @@ pub(super) fn einsum(call: &Call, network: &mut Network) -> Outputs {
     };
     let terms: Vec<Vec<char>> = inputs.split(',').map(|term| term.chars().collect()).collect();
     let twice = |term: &[char]| (1..term.len()).any(|i| term[..i].contains(&term[i]));
+    let mut letters = terms.iter().flatten().chain(&output);
+    let simple = letters.all(char::is_ascii_alphabetic);
     let all = call.all()?;
     let fits = terms.len() == all.len()
         && terms.iter().zip(&all).all(|(term, tensor)| term.len() == tensor.sizes().len());
