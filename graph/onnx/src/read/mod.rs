@@ -251,13 +251,13 @@ fn port(name: &str, view: &View, batch: Option<u32>) -> Port {
 
 fn quantization(
     graph: &Graph,
-    values: &BTreeMap<String, (f32, u8)>,
+    values: &BTreeMap<String, Option<(f32, u8)>>,
     parameters: &BTreeMap<String, Vec<f64>>,
 ) -> Option<Quantization> {
     let mut quantization = Quantization::none(graph);
     let mut any = false;
     for (id, value) in graph.values() {
-        if let Some(&(scale, zero_point)) = values.get(&*value.name) {
+        if let Some(&Some((scale, zero_point))) = values.get(&*value.name) {
             quantization.set_value(id, Affine { scale, zero_point });
             any = true;
         }

@@ -28,7 +28,8 @@ pub(super) struct Network {
     pub(super) builder: GraphBuilder,
     pub(super) weights: Weights,
     /// Scales of values and parameters that were quantized, by their names.
-    pub(super) value_scales: BTreeMap<String, (f32, u8)>,
+    /// `None` for a value that has several, which contradict each other.
+    pub(super) value_scales: BTreeMap<String, Option<(f32, u8)>>,
     pub(super) parameter_scales: BTreeMap<String, Vec<f64>>,
     /// The number of examples that the file fixes.
     pub(super) batch: Option<u32>,

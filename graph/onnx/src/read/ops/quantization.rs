@@ -164,7 +164,7 @@ fn rectified(levels: &Levels, view: View, network: &mut Network) -> Result<View,
     Ok(view.of(id))
 }
 
-/// Keeps the scale of a value.
+/// Keeps the scale of a value. It has none if its readers quantize it with different ones.
 fn note(levels: &Levels, view: &View, network: &mut Network) {
     let ([scale], [zero], Some(unsigned)) =
         (&levels.scales[..], &levels.zeros[..], levels.unsigned)
@@ -175,6 +175,10 @@ fn note(levels: &Levels, view: &View, network: &mut Network) {
     let zero = if unsigned { *zero } else { zero.saturating_add(128) };
     if let (Ok(zero), true) = (u8::try_from(zero), *scale > 0.0 && scale.is_finite()) {
         let name = network.name(view.id).to_owned();
-        network.value_scales.insert(name, (*scale, zero));
+        let own = Some((*scale, zero));
+        let kept = network.value_scales.entry(name).or_insert(own);
+        if *kept != own {
+            *kept = None;
+        }
     }
 }
