@@ -149,7 +149,8 @@ registry! {
         scope: ScopeKind::Whole,
         source: Source::File,
         scale: Scale::Logarithmic { low: 1e2, high: 1e9 },
-        meaning: "size of the edge-runtime file (.edge) that is evaluated, timed and shipped, bytes",
+        meaning: "size of the edge-runtime file (.edge) that is evaluated, timed and shipped, bytes; \
+                  notes of its origin and test vectors do not count",
     };
     /// Multiply-accumulates of one inference.
     MACS = Definition {
