@@ -226,7 +226,7 @@ pub fn read_model_space(
     if path.is_some() && file.is_none() {
         not_sent(&table, m);
     }
-    let pixels = read_pixels(&mut table, data, true, m);
+    let pixels = read_pixels(&mut table, Some(data.channels), true, m);
     let head = table.parsed("head", m).unwrap_or(Head::Kept);
     let head_span = table.span_of("head_epochs");
     let head_epochs = table.within("head_epochs", 0, (0, 100_000), m);
@@ -266,15 +266,17 @@ fn not_sent(table: &Table, m: &mut Mistakes) {
 }
 
 /// Reads a teacher from a file of its own: `model`, and the fields that belong to it. `None` if
-/// there is none, or it has mistakes.
+/// there is none, or it has mistakes. Without `data`, which have mistakes, nothing is compared with
+/// them.
 pub fn read_teacher_model(
     table: &mut Table,
-    data: DataShape,
+    data: Option<DataShape>,
     file: Option<&ModelFile>,
     m: &mut Mistakes,
 ) -> Option<(Design, TeacherModel)> {
     let path: Option<String> = table.optional("model", m);
-    let pixels = read_pixels(table, data, path.is_some(), m);
+    let channels = data.map(|data| data.channels);
+    let pixels = read_pixels(table, channels, path.is_some(), m);
     let rule = |side: u32| match side {
         1..=4096 => Ok(side),
         side => Err(format!("{side} is out of range; use 1 to 4096")),
@@ -302,6 +304,7 @@ pub fn read_teacher_model(
         not_sent(table, m);
         return None;
     };
+    let data = data?;
     let gives = file.network.output().channels();
     if gives != data.classes {
         let have = data.classes;
@@ -327,14 +330,16 @@ pub fn read_teacher_model(
 /// Names of pixel ranges in study files.
 const RANGES: [&str; 2] = ["raw", "unit"];
 
-/// Reads `pixels`, or `mean` and `std`. It is a mistake if they are `needed` and not there.
+/// Reads `pixels`, or `mean` and `std`, of images with so many channels, if that is known. It is a
+/// mistake if they are `needed` and not there.
 fn read_pixels(
     table: &mut Table,
-    data: DataShape,
+    channels: Option<u32>,
     needed: bool,
     m: &mut Mistakes,
 ) -> Option<Pixels> {
-    let channels = data.channels as usize;
+    let expected = channels.map(|channels| channels as usize);
+    let channels = expected.unwrap_or(1);
     let span = table.span_of("pixels");
     let known = |name: String| match name.as_str() {
         "raw" => Ok(Pixels { mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] }),
@@ -347,7 +352,7 @@ fn read_pixels(
     let mut one = |name: &'static str, sound: fn(f64) -> bool, rule: &str| {
         let span = table.span_of(name);
         let values: Vec<f64> = table.list(name, m)?;
-        if values.len() != channels {
+        if expected.is_some_and(|channels| values.len() != channels) {
             let text =
                 format!("has {} numbers; give one for each of {channels} channels", values.len());
             m.add(&span, table.path(name), text);
@@ -556,6 +561,11 @@ std = [0.2, 0.2, 0.2]
         assert!(error.contains("it gives 5 classes, but the data have 6; a teacher"), "{error}");
         let error = parse_files(&taught("pixels = \"raw\""), &network(), None).unwrap_err();
         assert!(error.to_string().contains("teacher.model: the network was not sent"), "{error}");
+        // A mistake in the data leaves nothing to compare with.
+        let text = taught("mean = [0.5, 0.5, 0.5], std = [0.2, 0.2, 0.2]");
+        let text = text.replace("classes = 5", "classes = 0");
+        let error = parse_files(&text, &network(), Some(&network())).unwrap_err().to_string();
+        assert!(error.contains("data.classes") && !error.contains("teacher."), "{error}");
         let alone = format!("teacher = {{ epochs = 3, pixels = \"raw\" }}{STUDY}");
         let error = parse(&alone).unwrap_err();
         assert!(error.contains("is only for a teacher from a file of its own"), "{error}");

@@ -181,7 +181,8 @@ fn read_train_work(
     let (space, model) = read_space(root, shape, files.space, m).unzip();
     let training = read_training(root, m);
     let fidelity = read_fidelity(root, training.epochs, m);
-    let mut teacher = read_teacher(root, space.as_ref(), (shape, files.teacher), m);
+    let mut teacher =
+        read_teacher(root, space.as_ref(), (data.is_some().then_some(shape), files.teacher), m);
     if let Some(NetworkSpace::Model(space)) = &space {
         check::no_inheritance(root, &training, m);
         if !root.knew("teacher") {
@@ -552,7 +553,7 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
 fn read_teacher(
     root: &mut Table,
     space: Option<&NetworkSpace>,
-    (data, file): (DataShape, Option<&ModelFile>),
+    (data, file): (Option<DataShape>, Option<&ModelFile>),
     m: &mut Mistakes,
 ) -> Option<TeacherSpec> {
     let mut table = root.table("teacher", m)?;
