@@ -48,6 +48,17 @@ pub fn to_bytes(
     normalization: &Normalization,
     metadata: &[(&str, String)],
 ) -> Vec<u8> {
+    classifier(graph, weights, quantization, normalization, (false, metadata))
+}
+
+/// As [`to_bytes`], with an output whose numbers are those that bytes mean, or not.
+fn classifier(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: Option<&Quantization>,
+    normalization: &Normalization,
+    (bytes, metadata): (bool, &[(&str, String)]),
+) -> Vec<u8> {
     let port = |name, value| Port::batched(name, 0..graph.shape(value).sizes().len() as u32);
     let image = graph.inputs().next().expect("an input");
     let input = Input {
@@ -55,7 +66,8 @@ pub fn to_bytes(
         doc: format!("{PIXELS_DOC} {LAYOUT_DOC}"),
         scales: Some(scales(normalization)),
     };
-    let output = Output { port: port(LOGITS, graph.outputs()[0]), doc: LOGITS_DOC.to_owned() };
+    let port = port(LOGITS, graph.outputs()[0]);
+    let output = Output { port, doc: LOGITS_DOC.to_owned(), bytes };
     write(graph, weights, quantization, &[input], &[output], metadata)
 }
 
@@ -68,10 +80,11 @@ pub fn to_bytes(
 pub fn of_study(lifted: &Lifted, metadata: &[(&str, String)]) -> Vec<u8> {
     let Lifted { graph, weights, quantization, interface } = lifted;
     match (&interface.inputs[..], &interface.outputs[..]) {
-        ([InputForm { normalization: Some(normalization), order, .. }], [_])
+        ([InputForm { normalization: Some(normalization), order, .. }], [output])
             if order.is_sorted() =>
         {
-            to_bytes(graph, weights, quantization.as_ref(), normalization, metadata)
+            let rest = (output.bytes, metadata);
+            classifier(graph, weights, quantization.as_ref(), normalization, rest)
         }
         _ => of_lifted(lifted, metadata),
     }
@@ -94,6 +107,7 @@ pub fn of_lifted(lifted: &Lifted, metadata: &[(&str, String)]) -> Vec<u8> {
     let outputs = interface.outputs.iter().map(|output| Output {
         port: Port::batched(&output.name, output.order.iter().copied()),
         doc: String::new(),
+        bytes: output.bytes,
     });
     let inputs: Vec<Input> = inputs.collect();
     let outputs = named_apart(&inputs, outputs);
@@ -146,8 +160,12 @@ fn imported_file(
         doc: normalization.map_or("", |_| PIXELS_DOC).to_owned(),
         scales: normalization.map(scales),
     });
-    let outputs =
-        imported.outputs.iter().map(|port| Output { port: port.clone(), doc: String::new() });
+    // Scales of a file are those of what the network hands out, too.
+    let outputs = imported.outputs.iter().map(|port| Output {
+        port: port.clone(),
+        doc: String::new(),
+        bytes: true,
+    });
     let inputs: Vec<Input> = inputs.collect();
     let outputs = named_apart(&inputs, outputs);
     write(graph, weights, quantization, &inputs, &outputs, metadata)
@@ -177,19 +195,24 @@ fn scales(Normalization { mean, std }: &Normalization) -> Scales {
 mod tests {
     use std::ops::ControlFlow;
 
+    use edgesmith_edge_runtime::{Session, Tensor};
     use edgesmith_graph::{
-        Add, Affine, Conv, Function, Gather, GraphBuilder, Map, Place, Role, Shape,
+        Add, Affine, Array as Numbers, Conv, ConvTranspose, Evaluator, Function, Gather,
+        GraphBuilder, Groups, Map, Op, Place, Role, Shape, TransposedAxis,
     };
+    use edgesmith_onnx::ReadOptions;
     use edgesmith_onnx::proto::{Dimension, FLOAT, ModelProto, ValueInfoProto};
     use edgesmith_onnx::write::{NEWER, OLDER};
     use edgesmith_testing::{
-        images_for, normalization, random_bytes, random_weights, residual_graph,
+        assert_close, images_for, normalization, random_bytes, random_weights, residual_graph,
     };
 
     use prost::Message;
 
     use super::*;
-    use crate::export::{Interface, Lifted, float_model, integer_model, lift};
+    use crate::export::{
+        Interface, Lifted, float_model, imported_integer_model, integer_model, lift,
+    };
 
     /// A network, as it ships in fp32 and in int8.
     fn models() -> (Graph, Lifted, Lifted) {
@@ -252,6 +275,77 @@ mod tests {
             assert!(known.insert(&node.output[0]), "{node:?}");
         }
         assert!(known.contains(LOGITS));
+    }
+
+    /// What a network answers, as its annotation has it in integers.
+    fn answer(imported: &Imported, numbers: &[f32]) -> (Vec<&'static str>, Vec<f32>, Vec<u8>) {
+        let model = imported_integer_model(imported).expect("it has scales").unwrap();
+        let kinds = model.nodes.iter().map(|node| node.layer.name()).collect();
+        let mut session = Session::new(&model).unwrap();
+        session.run_on(&[Tensor::Fp32(numbers)]).unwrap();
+        let answer = session.output(0).to_vec();
+        (kinds, answer, of_lifted(&lift(&model).unwrap(), &[]))
+    }
+
+    fn imported(file: &[u8]) -> Imported {
+        edgesmith_onnx::read(file, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The file of one layer that adds nothing to its input, with these scales of its weight.
+    fn quantized_file(op: Op, weight: Numbers, scales: Vec<f64>, output: Affine) -> Vec<u8> {
+        let mut builder = GraphBuilder::new();
+        let channels = scales.len() as u32;
+        let x = builder.input("x", Shape::new(channels, &[2, 2]).unwrap()).unwrap();
+        let sizes: Vec<u32> = weight.shape.iter().map(|&size| size as u32).collect();
+        let w = builder.parameter("w", &sizes, Role::Weight).unwrap();
+        let y = builder.node("c", op, &[x], &[w], Place::default()).unwrap();
+        let graph = builder.finish(&[y]).unwrap();
+        let mut weights = Weights::default();
+        weights.arrays.insert("w".to_owned(), weight);
+        let mut quantization = Quantization::none(&graph);
+        quantization.set_value(x, Affine { scale: 0.02, zero_point: 128 });
+        quantization.set_value(y, output);
+        quantization.set_parameter(w, scales);
+        let [input, output] = ["x", "y"].map(|name| Port::batched(name, 0..3));
+        let input = Input { port: input, doc: String::new(), scales: None };
+        let output = Output { port: output, doc: String::new(), bytes: true };
+        write(&graph, &weights, Some(&quantization), &[input], &[output], &[])
+    }
+
+    #[test]
+    fn outputs_of_quantized_files_end_where_their_scales_do() {
+        let weight = Numbers { shape: vec![1, 1, 1, 1], data: vec![1.0] };
+        let affine = Affine { scale: 0.005, zero_point: 128 };
+        let file = quantized_file(Conv::dense(2, 1).into(), weight, vec![0.01], affine);
+        let file = imported(&file);
+        let expected = [0.635, -0.64, 0.1, 0.0];
+        let numbers = [2.4, -2.4, 0.1, 0.0];
+        let (kinds, found, lifted) = answer(&file, &numbers);
+        assert!(kinds.contains(&"convolution in integers"), "{kinds:?}");
+        assert_close(&found, &expected, 1e-5);
+        for again in [of_quantized(&file, None, &[]).unwrap(), lifted] {
+            assert_close(&answer(&imported(&again), &numbers).1, &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn transposed_convolutions_of_quantized_files_run_in_integers() {
+        let axis = TransposedAxis { stride: 1, dilation: 1, before: 0, after: 0, extra: 0 };
+        for (groups, reads) in [(Groups::of(1, 2), 2), (Groups::of(2, 2), 1)] {
+            let op = ConvTranspose { axes: vec![axis; 2].into(), groups };
+            let data = vec![1.0, 0.5, 0.25, 1.0][..2 * reads].to_vec();
+            let weight = Numbers { shape: vec![2, reads, 1, 1], data };
+            let affine = Affine { scale: 0.05, zero_point: 128 };
+            let file = imported(&quantized_file(op.into(), weight, vec![0.01, 0.0125], affine));
+            let numbers: Vec<f32> = (0..8).map(|i| i as f32 * 0.3 - 1.0).collect();
+            let (kinds, found, _) = answer(&file, &numbers);
+            assert_eq!(kinds[kinds.len() - 1], "transposed convolution in integers", "{kinds:?}");
+            let real = Evaluator::<f32>::new(&file.graph, &file.weights).output(numbers);
+            assert!(
+                found.iter().zip(&real).all(|(a, b)| (a - b).abs() < 0.06),
+                "{found:?} {real:?}"
+            );
+        }
     }
 
     /// Names of the graph that the file has for something else, and a weight that is read twice.

@@ -216,7 +216,7 @@ mod tests {
         let doc = String::new;
         let axes = [batch, of(1), of(2), of(0)];
         let input = Input { port: port("pixels", &axes), doc: doc(), scales: None };
-        let output = Output { port: port("scores", &[batch, of(0)]), doc: doc() };
+        let output = Output { port: port("scores", &[batch, of(0)]), doc: doc(), bytes: false };
         let metadata = [
             (PIXELS_KEY, PIXELS_UNKNOWN.to_owned()),
             ("classes", classes.to_owned()),

@@ -59,12 +59,14 @@ pub struct Output {
     pub port: Port,
     /// What it is, for the reader of the file.
     pub doc: String,
+    /// Whether its numbers are those that the bytes of its value mean, if that is annotated.
+    pub bytes: bool,
 }
 
 /// The bytes of an ONNX file that computes the same as `graph`: in fp32 up to the order of sums, in
 /// int8 up to one level of rounding for each quantized value. Tensors have the names of the graph's
-/// values, except inputs and outputs. Outputs stay real, even if they are annotated. `metadata` is
-/// stored in the file.
+/// values, except inputs and outputs. Outputs stay real, even if they are annotated, unless
+/// [`Output::bytes`] says otherwise. `metadata` is stored in the file.
 ///
 /// # Panics
 /// If `inputs` and `outputs` are not as many as the graph's or two have the same name, or their
@@ -79,7 +81,11 @@ pub fn write(
 ) -> Vec<u8> {
     assert_eq!(inputs.len(), graph.inputs().len(), "all inputs of the graph");
     assert_eq!(outputs.len(), graph.outputs().len(), "all outputs of the graph");
-    let network = Network { graph, weights, quantization };
+    let mut used: Vec<bool> = graph.readers().iter().map(|readers| !readers.is_empty()).collect();
+    for (id, _) in graph.outputs().iter().zip(outputs).filter(|(_, output)| output.bytes) {
+        used[id.index()] = true;
+    }
+    let network = Network { graph, weights, quantization, read: &used };
     let mut file = File::default();
     let ports = inputs.iter().map(|i| &i.port).chain(outputs.iter().map(|o| &o.port));
     for Port { name, .. } in ports {
@@ -89,15 +95,20 @@ pub fn write(
     let mut names: Vec<Name> = Vec::with_capacity(graph.values().len());
     for (id, value) in graph.values() {
         let output = graph.outputs().iter().position(|&output| output == id);
-        let output = output.map(|place| &outputs[place].port);
+        let output = output.map(|place| &outputs[place]);
+        // What bytes mean gets the name of the output, and not what they are made of.
+        let output = output.filter(|output| !output.bytes || network.affine(id).is_none());
         names.push(match (inputs.get(id.index()), output) {
             (Some(input), _) => input.port.name.clone(),
-            (None, Some(port)) if border::is_plain(port, graph.shape(id)) => port.name.clone(),
+            (None, Some(Output { port, .. })) if border::is_plain(port, graph.shape(id)) => {
+                port.name.clone()
+            }
             (None, _) => file.claim(&value.name),
         });
     }
-    // By value, the tensor that its readers read.
+    // By value, the tensor that its readers read, and the real numbers that this is made of.
     let mut read = Vec::with_capacity(names.len());
+    let mut real = Vec::with_capacity(names.len());
     let mut batch = None;
     for (id, Input { port, scales, .. }) in graph.inputs().zip(inputs) {
         let mut tensor = border::inside(&mut file, port, graph.shape(id));
@@ -105,6 +116,7 @@ pub fn write(
         if let Some(scales) = scales {
             tensor = normalize(&mut file, (&port.name, &tensor), scales, graph.shape(id));
         }
+        real.push(tensor.clone());
         read.push(match network.affine(id) {
             Some(affine) => to_bytes_and_back(&mut file, &port.name, &tensor, affine),
             None => tensor,
@@ -116,12 +128,15 @@ pub fn write(
         let output = names[node.output.index()].clone();
         let mut site = Site { file: &mut file, network, node, inputs: tensors, batch, output };
         let tensor = ops::write(&mut site);
+        let quantized = network.affine(node.output).is_some();
+        real.push(if quantized { names[node.output.index()].clone() } else { tensor.clone() });
         read.push(tensor);
     }
-    for (&id, Output { port, .. }) in graph.outputs().iter().zip(outputs) {
-        // It is an input, or an output twice, or lies in another way.
-        if names[id.index()] != port.name {
-            border::outside(&mut file, &read[id.index()], port, graph.shape(id));
+    for (&id, Output { port, bytes, .. }) in graph.outputs().iter().zip(outputs) {
+        let tensor = if *bytes { &read[id.index()] } else { &real[id.index()] };
+        // It is an input, or an output twice, or lies in another way, or was bytes.
+        if *tensor != port.name {
+            border::outside(&mut file, tensor, port, graph.shape(id));
         }
     }
     let versions = if file.newest() > OLDER.opset { NEWER } else { OLDER };

@@ -11,6 +11,8 @@ pub(super) struct Network<'a> {
     pub graph: &'a Graph,
     pub weights: &'a Weights,
     pub quantization: Option<&'a Quantization>,
+    /// By value, whether something reads the bytes that it is held as.
+    pub read: &'a [bool],
 }
 
 /// A node of the network, with the names of the tensors that it reads and computes.
@@ -27,10 +29,10 @@ pub(super) struct Site<'a> {
 }
 
 impl Network<'_> {
-    /// How a value is held as bytes. Outputs of the network stay real, as in the engine.
+    /// How a value is held as bytes, if something reads these.
     pub fn affine(&self, value: ValueId) -> Option<Affine> {
         let quantized = self.quantization.and_then(|quantization| quantization.value(value));
-        quantized.filter(|_| !self.graph.outputs().contains(&value))
+        quantized.filter(|_| self.read[value.index()])
     }
 }
 
@@ -120,7 +122,7 @@ impl<'a> Site<'a> {
 
     /// Adds a weight `[out, in / groups, kernel…]` as `[in, out / groups, kernel…]`.
     pub fn input_first(&mut self, slot: usize, groups: u32) -> Name {
-        let Network { graph, weights, quantization } = self.network;
+        let Network { graph, weights, quantization, .. } = self.network;
         let own = self.dims(slot);
         let (out, reads, kernel) = (own[0], own[1], &own[2..]);
         let writes = out / groups;
@@ -160,7 +162,7 @@ impl<'a> Site<'a> {
         order: &dyn Fn(usize) -> usize,
         axis: usize,
     ) -> Name {
-        let Network { graph, weights, quantization } = self.network;
+        let Network { graph, weights, quantization, .. } = self.network;
         let id = self.node.parameters[slot];
         let (wish, numbers) = (&graph.parameter(id).name, &weights.of(graph, id).data);
         let Some(scales) = quantization.and_then(|quantization| quantization.parameter(id)) else {
@@ -193,7 +195,7 @@ impl<'a> Site<'a> {
     /// Adds the bias of a convolution or linear layer, if it has one: in int32 at the scale of the
     /// products if the weight and the input are quantized.
     pub fn bias(&mut self) -> Option<Name> {
-        let Network { graph, weights, quantization } = self.network;
+        let Network { graph, weights, quantization, .. } = self.network;
         let [weight, bias] = self.node.parameters[..] else { return None };
         let scales = quantization.and_then(|quantization| quantization.parameter(weight));
         let (Some(scales), Some(input)) = (scales, self.network.affine(self.node.inputs[0])) else {

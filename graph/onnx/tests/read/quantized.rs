@@ -2,6 +2,7 @@
 
 use edgesmith_graph::{Affine, Op};
 use edgesmith_onnx::read::{Imported, ReadOptions, read};
+use edgesmith_onnx::{Input, Output, write};
 
 use crate::make::{File, Setting, numbers};
 use crate::support::{difference, run};
@@ -183,6 +184,45 @@ fn scales_have_to_fit_the_tensor() {
     assert!(error(&[0.1; 4]).is_ok());
     assert!(error(&[]).unwrap_err().contains("it has no scale"));
     assert!(error(&[0.1; 3]).unwrap_err().contains("it has 3 scales for an axis of size 4"));
+}
+
+/// Outputs whose numbers are those of bytes keep the scale, at the end and in between; others have
+/// none, even if somebody else reads bytes.
+#[test]
+fn outputs_keep_their_scales_if_they_are_bytes() {
+    let file = network(2, 7)
+        .node("QuantizeLinear", &["y", "s", "z"], &["yq"], &[])
+        .node("DequantizeLinear", &["yq", "s", "z"], &["yd"], &[])
+        .output("yd")
+        .output("d");
+    let imported = import(&file);
+    let Imported { graph, weights, quantization, .. } = &imported;
+    let input = imported.inputs.iter().map(|port| Input {
+        port: port.clone(),
+        doc: String::new(),
+        scales: None,
+    });
+    let inputs: Vec<Input> = input.collect();
+    for bytes in [true, false] {
+        let output = |(place, port): (usize, &edgesmith_onnx::Port)| {
+            let name = format!("out{place}");
+            Output {
+                port: edgesmith_onnx::Port { name, ..port.clone() },
+                doc: String::new(),
+                bytes,
+            }
+        };
+        let outputs: Vec<Output> = imported.outputs.iter().enumerate().map(output).collect();
+        let bytes_of = write(graph, weights, quantization.as_ref(), &inputs, &outputs, &[]);
+        let again = read(&bytes_of, &ReadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        let scales = again.quantization.as_ref().unwrap();
+        let affine = Affine { scale: 0.05, zero_point: 7 };
+        let [first, second, third] = *again.graph.outputs() else { panic!("three outputs") };
+        // The pool is only an output; the convolution is read as bytes whatever the output is.
+        let expected = bytes.then_some(affine);
+        assert_eq!([scales.value(first), scales.value(second)], [expected; 2]);
+        assert_eq!(scales.value(third), Some(affine));
+    }
 }
 
 #[test]

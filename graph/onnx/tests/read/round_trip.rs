@@ -164,6 +164,7 @@ fn files_of_the_writer_are_read_again() {
         let output = |(place, id): (usize, &ValueId)| Output {
             port: port(&format!("y{place}"), *id),
             doc: String::new(),
+            bytes: false,
         };
         let outputs: Vec<Output> = graph.outputs().iter().enumerate().map(output).collect();
         let bytes = write(graph, weights, None, &inputs, &outputs, &[("made", "here".to_owned())]);
@@ -230,8 +231,8 @@ fn tensors_keep_the_axes_that_they_are_given() {
             Input { port: port("in", &[One, Of(2), Of(0)]), doc: String::new(), scales: None };
         let doc = String::new;
         let outputs = [
-            Output { port: port("a", &[Of(2), One, Of(1), Of(0)]), doc: doc() },
-            Output { port: port("b", &[Of(0), Of(2)]), doc: doc() },
+            Output { port: port("a", &[Of(2), One, Of(1), Of(0)]), doc: doc(), bytes: false },
+            Output { port: port("b", &[Of(0), Of(2)]), doc: doc(), bytes: false },
         ];
         let bytes =
             write(&graph, &Weights::default(), None, std::slice::from_ref(&input), &outputs, &[]);

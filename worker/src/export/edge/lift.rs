@@ -138,11 +138,20 @@ fn interface(model: &edge::Model, graph: &Graph) -> Interface {
         },
         order: input.order.clone(),
     };
+    let is_bytes = |value: edge::ValueId| {
+        let place = value.0 as usize;
+        let element = match place.checked_sub(model.inputs.len()).map(|at| &model.nodes[at]) {
+            Some(node) if matches!(node.layer, edge::Layer::Dequantize(_)) => return true,
+            Some(node) => node.output,
+            None => model.inputs[place].element,
+        };
+        matches!(element, edge::Element::Uint8(_))
+    };
     let output = |(output, &id): (&edge::Output, &ValueId)| {
         // The mean of each channel has fewer axes than in a file of version 1.
         let axes = graph.shape(id).sizes().len() as u32;
         let order = output.order.iter().copied().filter(|&axis| axis < axes).collect();
-        OutputForm { name: output.name.clone(), order }
+        OutputForm { name: output.name.clone(), bytes: is_bytes(output.value), order }
     };
     Interface {
         inputs: model.inputs.iter().map(input).collect(),

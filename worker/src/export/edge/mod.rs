@@ -117,6 +117,9 @@ pub struct InputForm {
 pub struct OutputForm {
     /// What the model calls it.
     pub name: String,
+    /// Whether its numbers are those that bytes mean, in a model that was lifted. Lowering does not
+    /// read it: that decides the annotation.
+    pub bytes: bool,
     /// Which axis of the output axis `i` of the array is; 0 is the channels.
     pub order: Vec<u32>,
 }
@@ -133,7 +136,7 @@ impl Interface {
             normalization: normalization.cloned(),
             order: order(id),
         };
-        let output = |&id: &ValueId| OutputForm { name: name(id), order: order(id) };
+        let output = |&id: &ValueId| OutputForm { name: name(id), bytes: false, order: order(id) };
         Self {
             inputs: graph.inputs().map(input).collect(),
             outputs: graph.outputs().iter().map(output).collect(),
@@ -165,6 +168,7 @@ impl Interface {
         };
         let output = |(port, &id): (&Port, &ValueId)| OutputForm {
             name: port.name.clone(),
+            bytes: false,
             order: order(port, id),
         };
         Self { inputs: inputs.map(input).collect(), outputs: outputs.map(output).collect() }

@@ -413,7 +413,8 @@ fn inputs_and_outputs_have_types_and_orders_of_their_own() {
     let graph = mixed_graph();
     let mut interface = Interface::of(&graph, None);
     interface.inputs[0].order = vec![1, 2, 0];
-    interface.outputs[1] = OutputForm { name: "shares".to_owned(), order: vec![2, 1, 0] };
+    interface.outputs[1] =
+        OutputForm { bytes: false, name: "shares".to_owned(), order: vec![2, 1, 0] };
     let model = lower_as(&graph, &Weights::default(), None, &interface).unwrap();
     assert_eq!(model.image(), None);
     let listed: Vec<f32> = (0..72).map(|i| (i as f32).sin()).collect();

@@ -12,6 +12,10 @@ impl Write for GlobalAveragePool {
             return site.finish("Identity", &[&site.input(0)], vec![]);
         }
         let mean = site.step("mean", "GlobalAveragePool", &[&site.input(0)], vec![]);
+        if site.network.graph.outputs().contains(&site.node.output) {
+            // Readers outside may want it as it is.
+            return site.finish("Flatten", &[&mean], vec![int("axis", 1)]);
+        }
         // Quantized before it is flattened: runtimes recognise an operator between a
         // DequantizeLinear and a QuantizeLinear, and run it in integers.
         let mean = site.quantized(&mean);
