@@ -13,6 +13,7 @@ impl Lower for AveragePool {
 
     fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError> {
         let pool = layer(self);
+        site.check_sum(pool.axes.iter().map(|axis| axis.kernel))?;
         let refused = |problem| edge::ModelError::Node { node: 0, kind: "average pool", problem };
         let shape = edge::Shape::new(&site.input_shape().sizes()).map_err(refused)?;
         let counts = pool.counts(&shape).map_err(refused)?;

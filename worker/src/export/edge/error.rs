@@ -11,9 +11,10 @@ pub enum LowerError {
         /// Its name.
         value: String,
     },
-    /// With these scales, sums of a layer in integers could leave 32 bits.
+    /// Sums of a layer in integers could leave 32 bits.
     #[error(
-        "the sums of {value} could leave 32 bits; its weight and its input have too small scales"
+        "the sums of {value} could leave 32 bits; its weight and its input have too small scales, or \
+         it adds up too many numbers"
     )]
     Overflow {
         /// What the layer computes.

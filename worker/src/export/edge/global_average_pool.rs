@@ -21,6 +21,7 @@ impl Lower for GlobalAveragePool {
         if space == 0 {
             return Ok(Integer::Moves(self.float(site)?));
         }
+        site.check_sum(shape.space().iter().copied())?;
         let factor = site.input_scale(0) / (shape.positions() as f64 * site.output_scale()?);
         let requantize = edge::Requantization::from_real(factor);
         let reduce = edge::Reduce::global_mean(1 + space, false);

@@ -595,6 +595,15 @@ impl<'a> Site<'a> {
         Ok(Integers { weight, bias, scales })
     }
 
+    /// Refuses a sum of so many bytes that it could leave 32 bits.
+    fn check_sum(&self, mut counts: impl Iterator<Item = u32>) -> Result<(), LowerError> {
+        let most = counts.try_fold(255, |most: u64, count| most.checked_mul(count.into()));
+        if most.is_none_or(|most| most > i32::MAX as u64) {
+            return Err(LowerError::Overflow { value: self.name() });
+        }
+        Ok(())
+    }
+
     /// The quantization of a value in the annotation.
     fn affine(&self, value: ValueId) -> Result<Affine, LowerError> {
         let quantization = self.quantization.ok_or_else(|| self.unquantized())?;

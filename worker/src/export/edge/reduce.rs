@@ -21,6 +21,7 @@ impl Lower for Reduce {
                 return Ok(Integer::None);
             }
         };
+        site.check_sum(self.axes.iter().map(|&axis| sizes[axis as usize]))?;
         let factor = site.input_scale(0) / (divisor * site.output_scale()?);
         let requantize = edge::Requantization::from_real(factor);
         Ok(Integer::Layer(edge::IntReduce { reduce: reduction(self), requantize }.into()))

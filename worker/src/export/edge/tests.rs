@@ -6,8 +6,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edge::Session;
 use edgesmith_compress::{QuantizeError, fold};
 use edgesmith_graph::{
-    Add, Concat, Evaluator, Flatten, Function, GraphBuilder, Map, MatrixProduct, MaxPool, Place,
-    Rebuild, Reshape, Shape, Softmax, WindowAxis,
+    Add, AveragePool, Concat, Evaluator, Flatten, Function, GlobalAveragePool, GraphBuilder, Map,
+    MatrixProduct, MaxPool, Place, Rebuild, Reduce, ReduceFunction, Reshape, Shape, Softmax,
+    WindowAxis,
 };
 use edgesmith_search_space::{Architecture, DataShape, MAX_VALUE_ELEMENTS};
 use edgesmith_testing::{
@@ -268,6 +269,34 @@ fn a_sum_before_a_rectifier_has_its_scale() {
     assert_eq!(with_clipped(&graph, &quantization).value(sum), quantization.value(relu));
     let (both, _) = rectified_sum(true);
     assert_eq!(with_clipped(&both, &quantization).value(sum), None);
+}
+
+/// Nine million bytes have a sum of more than 32 bits.
+#[test]
+fn sums_that_could_leave_32_bits_are_computed_in_fp32() {
+    let side = 3000;
+    let mut ops: Vec<Op> = vec![GlobalAveragePool.into()];
+    for function in [ReduceFunction::Sum, ReduceFunction::Mean] {
+        ops.push(Reduce { function, axes: vec![1, 2].into() }.into());
+    }
+    let axes = vec![WindowAxis::valid(1); 2];
+    let (kernel, counted) = (vec![side; 2].into(), vec![(0, 0); 2].into());
+    ops.push(AveragePool { kernel, axes: axes.into(), counted }.into());
+    for op in ops {
+        let mut builder = GraphBuilder::new();
+        let x = builder.input("x", Shape::new(1, &[side, side]).unwrap()).unwrap();
+        let y = builder.node("y", op.clone(), &[x], &[], Place::default()).unwrap();
+        let graph = builder.finish(&[y]).unwrap();
+        let mut quantization = Quantization::none(&graph);
+        graph.values().for_each(|(id, _)| {
+            quantization.set_value(id, Affine { scale: 0.1, zero_point: 3 });
+        });
+        let (weights, interface) = (Weights::default(), Interface::of(&graph, None));
+        let model = lower_partly(&graph, &weights, &quantization, &interface).unwrap();
+        model.validate().unwrap();
+        let refused = lower_as(&graph, &weights, Some(&quantization), &interface).unwrap_err();
+        assert!(matches!(refused, LowerError::Overflow { .. }), "{op:?}: {refused}");
+    }
 }
 
 #[test]
