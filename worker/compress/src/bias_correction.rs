@@ -34,7 +34,7 @@ pub fn correct_biases<'k>(
     }
     // By example, by value. A value that nothing reads later is empty.
     let values = || examples.iter().map(|example| vec![example.clone()]).collect::<Vec<_>>();
-    let (mut old, mut new): (Vec<Vec<Vec<f32>>>, Vec<Vec<Vec<f32>>>) = (values(), values());
+    let (mut old, mut new) = (values(), values());
     for (id, node) in graph.nodes() {
         for (old, new) in old.iter_mut().zip(&mut new) {
             if pause().is_break() {
