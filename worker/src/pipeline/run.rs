@@ -11,11 +11,11 @@ use edgesmith_common::{
 };
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Cut, Graph, Node, Op, Weights};
+use edgesmith_graph::{Cut, Graph, Weights};
 use edgesmith_search_space::{CanonicalHash, Cost, Distillation, Genotype, Precision, Space};
 use edgesmith_train::{
     Checkpoint, Cores, Lesson, Memory, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
-    safetensors,
+    normalizes, safetensors,
 };
 
 use super::memory::{Share, TrainingMemory};
@@ -105,7 +105,7 @@ impl Run<'_> {
         let views = Views::new(&spec.augmentation, self.study.seed);
         let begun = phase.start.epochs;
         let memory = Memory::of(phase.graph, spec, self.dataset, self.device);
-        let (at_once, _share) = self.memory_for(&memory, spec.batch_size)?;
+        let (at_once, _share) = self.memory_for(&memory, self.batch_size())?;
         let request = TrainRequest {
             graph: phase.graph,
             start: phase.start,
@@ -141,10 +141,13 @@ impl Run<'_> {
         graph: &Graph,
         weights: &Weights,
     ) -> Result<Weights, AttemptError> {
-        let spec = &self.study.work.training;
-        let batch_size = spec.batch_size;
-        let memory = Memory::of(graph, spec, self.dataset, self.device);
-        let _share = self.memory_for(&memory, batch_size)?;
+        // It needs no memory if there is nothing to renew.
+        if !normalizes(graph) {
+            return Ok(weights.clone());
+        }
+        let batch_size = self.batch_size();
+        let memory = Memory::renewing(graph, &self.dataset.train);
+        let (_whole, _share) = self.memory_for(&memory, batch_size)?;
         let pause = &mut || self.pause_or_stop();
         edgesmith_train::renew_statistics(
             graph,
@@ -166,8 +169,7 @@ impl Run<'_> {
         cut: &Cut,
         slim: Weights,
     ) -> Result<Weights, AttemptError> {
-        let normalizes = |(_, node): (_, &Node)| matches!(node.op, Op::BatchNormalization(_));
-        if graph.nodes().any(normalizes) {
+        if normalizes(graph) {
             return Ok(slim);
         }
         // Both networks are held. Only they say how many images are used, so that the result does
@@ -218,6 +220,12 @@ impl Run<'_> {
             cores: self.cores,
         };
         edgesmith_train::soft_targets(lesson, &mut || self.pause_or_stop()).map_err(training_failed)
+    }
+
+    /// Images of a batch, at least 1; not more than there are.
+    fn batch_size(&self) -> u32 {
+        let images = u32::try_from(self.dataset.train.len()).unwrap_or(u32::MAX);
+        self.study.work.training.batch_size.min(images.max(1))
     }
 
     /// Waits for the memory of a training with batches of so many images. Returns how many of them

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_data::{Dataset, Views};
-use edgesmith_graph::{Graph, Node, Op, Weights, WeightsError};
+use edgesmith_graph::{Graph, Weights, WeightsError};
 use edgesmith_search_space::Distillation;
 
 use crate::network::{MOMENTUM, mean_share, momentum};
@@ -43,7 +43,7 @@ mod throughput;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
 pub use cores::{Cores, CoresError, Seat};
 pub use device::{TrainDevice, TrainDeviceError};
-pub use memory::{Memory, TooLarge};
+pub use memory::{Memory, TooLarge, normalizes};
 pub use network::{Network, fresh_weights};
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
@@ -367,8 +367,8 @@ fn take_steps(
 }
 
 /// The weights with batch normalisation's running statistics recomputed in one pass over the
-/// training images. Nothing else changes. It is used after pruning, which changes the statistics.
-/// For `pause` see [`soft_targets`].
+/// training images. Nothing else changes, so a network without batch normalisation is returned at
+/// once. It is used after pruning, which changes the statistics. For `pause` see [`soft_targets`].
 ///
 /// # Errors
 /// If the network is not a classifier of images, `pause` breaks, or the statistics are not finite.
@@ -381,6 +381,9 @@ pub fn renew_statistics(
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Weights, TrainError> {
     let Classifier { side, .. } = Classifier::of(graph)?;
+    if !normalizes(graph) {
+        return Ok(weights.clone());
+    }
     // With autodiff, a network normalises with the batch's statistics.
     let device = device.device().autodiff();
     let mut network = Network::new(graph, weights, &device);
@@ -420,9 +423,10 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
     if images < 2 || spec.batch_size < 2 {
         return Err(TrainError::TooFewImages { images, batch_size: spec.batch_size });
     }
-    let normalizes = |(_, node): (_, &Node)| matches!(node.op, Op::BatchNormalization(_));
-    if request.at_once < spec.batch_size && graph.nodes().any(normalizes) {
-        let (at_once, batch_size) = (request.at_once, spec.batch_size);
+    // No batch has more images than there are.
+    let batch_size = spec.batch_size.min(u32::try_from(images).unwrap_or(u32::MAX));
+    if request.at_once < batch_size && normalizes(graph) {
+        let at_once = request.at_once;
         return Err(TrainError::Parts { at_once, batch_size });
     }
     if let Some((_, targets)) = request.distillation {

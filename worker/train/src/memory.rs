@@ -1,5 +1,6 @@
-//! How much memory a training, or a pass of the teacher, holds at most, computed from its network before it begins. Data sets
-//! and soft targets, which trainings share, are not counted.
+//! How much memory a training, a pass of the teacher or one that renews statistics holds at most,
+//! computed from its network before it begins. Data sets and soft targets, which trainings share, are
+//! not counted.
 //!
 //! It is an upper bound: what each operation keeps for the backward pass was measured once
 //! (`tests/memory.rs` compares), and rounded up. The bound is a pure function of the network and the
@@ -77,7 +78,6 @@ impl Memory {
         let [kept, work, widened] = of_operations(graph);
         let views = Views::new(&spec.augmentation, Seed(0));
         let resized = resized(graph, &dataset.train, Some(&views));
-        let whole = graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNormalization(_)));
         Self {
             // The gradients of a batch, of its parts together, and what a step makes on the way.
             step: NUMBER * parameters * (5 + moments) + resized + SLACK,
@@ -86,7 +86,7 @@ impl Memory {
             kept: NUMBER * kept,
             work: NUMBER * work,
             widened: NUMBER * widened,
-            whole,
+            whole: normalizes(graph),
         }
     }
 
@@ -98,6 +98,17 @@ impl Memory {
         let [_, work, widened] = of_operations(graph).map(|numbers| NUMBER * numbers);
         let image = NUMBER * graph.input().elements();
         Self { step: fixed, end: 0, image, kept: image, work, widened, whole: false }
+    }
+
+    /// The memory of [`renew_statistics`](super::renew_statistics): batches are computed as for
+    /// training, but nothing is learned from them. All images are resized once, because they are
+    /// not augmented.
+    pub fn renewing(graph: &Graph, train: &ImageSet) -> Self {
+        let parameters: u64 = graph.parameters().map(|(_, p)| p.elements()).sum();
+        let fixed = NUMBER * 3 * parameters + resized(graph, train, None) + SLACK;
+        let [kept, work, widened] = of_operations(graph).map(|numbers| NUMBER * numbers);
+        let image = NUMBER * 2 * graph.input().elements();
+        Self { step: fixed, end: 0, image, kept, work, widened, whole: normalizes(graph) }
     }
 
     /// Most images that [`soft_targets`](super::soft_targets) computes at once.
@@ -156,6 +167,11 @@ fn of_operations(graph: &Graph) -> [u64; 3] {
         widest = widest.max(widened);
     }
     [all, largest + graph.cost().peak_elements, widest]
+}
+
+/// Whether a network has batch normalisation, which needs the statistics of whole batches.
+pub fn normalizes(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNormalization(_)))
 }
 
 /// Bytes of the images of a set at the network's resolution, if all of them are held so: they have

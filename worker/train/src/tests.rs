@@ -511,6 +511,21 @@ fn renewed_statistics_depend_only_on_the_data() {
 }
 
 #[test]
+fn a_batch_has_no_more_images_than_there_are() {
+    let (data, graph) = (colours(), tiny_graph());
+    let spec = TrainingSpec { batch_size: 1024, ..spec() };
+    let views = views(&spec);
+    let trained = |at_once: u32| {
+        let request = request(&graph, &data, &views, &spec);
+        run(TrainRequest { epochs: 1, until: 1, at_once, ..request })
+    };
+    let images = data.train.len() as u32;
+    assert!(trained(images).is_ok());
+    let error = trained(images - 1).unwrap_err();
+    assert_eq!(error, TrainError::Parts { at_once: images - 1, batch_size: images });
+}
+
+#[test]
 fn requests_that_do_not_fit_together_are_refused() {
     let (spec, data, graph) = (spec(), colours(), tiny_graph());
     let views = views(&spec);

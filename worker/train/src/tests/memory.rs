@@ -79,7 +79,11 @@ fn images_that_are_resized_together_are_counted() {
         let views = views(&spec);
         assert_eq!(grown(&|set| Memory::of(&graph, &spec, set, TrainDevice::Flex)), grows);
         assert_eq!(grown(&|set| Memory::answering(&graph, &set.train, &views)), grows);
+        // Statistics are renewed without augmentation.
+        assert_eq!(grown(&|set| Memory::renewing(&graph, &set.train)), all);
     }
+    let renewing = Memory::renewing(&graph, &fits.train).bytes(16, 16);
+    assert!(renewing < Memory::of(&graph, &spec(), &fits, TrainDevice::Flex).bytes(16, 16));
 }
 
 /// Images with the channels, side and classes of a network.
@@ -126,6 +130,17 @@ fn plain() -> Graph {
     let hidden = net.linear(flat, 256, true);
     let output = net.linear(hidden, 10, true);
     net.finish(output)
+}
+
+#[test]
+fn a_network_without_normalisation_has_no_statistics_to_renew() {
+    let graph = plain();
+    let weights = random_weights(&graph, 5);
+    // No batch is computed for it.
+    let stop = &mut || ControlFlow::Break(());
+    let data = set_for(&graph, 8);
+    let renewed = renew_statistics(&graph, &weights, &data, 4, TrainDevice::Flex, stop);
+    assert_eq!(renewed, Ok(weights));
 }
 
 #[test]
