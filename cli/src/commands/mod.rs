@@ -203,6 +203,7 @@ mod tests {
             ("worker --data-memory -1", "write a whole number, 0 or more"),
             ("worker --memory 4", "write a number above 0 with KiB, MiB or GiB"),
             ("search s.toml --memory -1GiB", "such as 4GiB"),
+            ("trial s 1 --rerun --memory 4", "such as 4GiB"),
             ("worker --slots 0", "use a number from 1 to 1024, or auto"),
             ("search s.toml --slots -1", "use a number from 1 to 1024, or auto"),
         ] {

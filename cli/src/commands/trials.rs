@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use edgesmith_client::{Backend, Connection, Coordinator, from_status};
+use edgesmith_client::{Backend, Connection, Coordinator, MemorySize, from_status};
 use edgesmith_common::metric::{Source, Unit};
 use edgesmith_common::{
     ArtifactHash, Donor, Figures, Measurement, Metric, Noise, Outcome, ScopedMetric, Split,
@@ -62,6 +62,11 @@ pub struct TrialArgs {
     /// Device that trains the rerun; only the original's backend gives the same bits
     #[arg(long, default_value = "flex", value_enum, requires = "rerun")]
     pub backend: Backend,
+    /// Memory that the rerun may use, such as 4GiB; only the limit of the worker that trained the
+    /// original gives the same bits if it computed batches in parts [default: most of the
+    /// machine's; on a GPU not limited]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, requires = "rerun")]
+    pub memory: Option<MemorySize>,
     /// How to print
     #[arg(long, value_enum, default_value = "table", conflicts_with = "rerun")]
     pub format: ListFormat,
@@ -174,8 +179,8 @@ async fn rerun(
         )));
     };
     let soft_targets = soft_targets(status)?;
-    let executor =
-        edgesmith_client::pipeline(Some(args.backend), "local", args.data_root.clone(), None)?;
+    let (backend, root) = (Some(args.backend), args.data_root.clone());
+    let executor = edgesmith_client::pipeline(backend, "local", root, args.memory)?;
     let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
     let donor = match row.inherits_from {
         Some(number) => {
