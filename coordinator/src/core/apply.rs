@@ -171,6 +171,7 @@ impl Core {
                 let accepted = match ending {
                     AttemptEnding::Succeeded
                     | AttemptEnding::Failed { .. }
+                    | AttemptEnding::TooLarge { .. }
                     | AttemptEnding::FaultOfWorker { .. }
                     | AttemptEnding::FaultOfData { .. } => true,
                     AttemptEnding::Lost | AttemptEnding::Left => false,
@@ -185,6 +186,7 @@ impl Core {
                 let task = back.ok_or_else(|| format!("task {task} is not running"))?;
                 match ending {
                     AttemptEnding::Succeeded
+                    | AttemptEnding::TooLarge { .. }
                     | AttemptEnding::FaultOfWorker { .. }
                     | AttemptEnding::FaultOfData { .. }
                     | AttemptEnding::Left => {}

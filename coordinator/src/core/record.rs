@@ -364,7 +364,14 @@ pub enum AttemptEnding {
         /// What failed.
         reason: String,
     },
-    /// The worker cannot do such tasks of the study. This does not count against the task.
+    /// The task needs more memory than the worker has. This counts against neither of them. Stored
+    /// as [`AttemptEnding::FaultOfWorker`].
+    TooLarge {
+        /// How much it needs.
+        reason: String,
+    },
+    /// The worker cannot do such tasks of the study, and gets no more of them. This does not count
+    /// against the task.
     FaultOfWorker {
         /// What it lacks.
         reason: String,

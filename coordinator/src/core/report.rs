@@ -68,7 +68,7 @@ impl Turn<'_> {
                         .tasks
                         .get(task)
                         .is_some_and(|of| self.core.workers.avoids(worker, &study, task, of));
-                    let ending = AttemptEnding::FaultOfWorker { reason: reason.clone() };
+                    let ending = AttemptEnding::TooLarge { reason: reason.clone() };
                     self.end_attempt(&study, task, attempt, ending);
                     if !waits {
                         self.give_up(&study, task, Spent::Hopeless(reason));

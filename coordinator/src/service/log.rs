@@ -126,6 +126,9 @@ fn recorded(record: &Record) {
             AttemptEnding::Failed { reason, .. } => {
                 info!("study {study}: attempt {attempt} at task {task} failed: {reason}");
             }
+            AttemptEnding::TooLarge { reason } => {
+                info!("study {study}: attempt {attempt} at task {task} did not fit: {reason}");
+            }
             AttemptEnding::FaultOfWorker { reason } => {
                 warn!(
                     target: BLOCKED,

@@ -349,6 +349,9 @@ fn a_worker_that_failed_for_another_reason_may_still_have_the_memory() {
     let again = bench.lease(small);
     assert_eq!(again.task, lease.task);
     bench.fail(small, &again, Fault::Memory);
+    let ending = AttemptEnding::TooLarge { reason: WHY.to_owned() };
+    let says = |record: &Record| matches!(record, Record::AttemptEnded { ending: of, .. } if *of == ending);
+    assert!(bench.records.iter().any(says), "the log tells it from a worker that is excluded");
     // Both have failed it now, but more memory than the small one's is still there.
     assert_eq!(bench.trial(&study, 0).state, TrialState::Waiting);
     let waits = bench.wait(small);

@@ -218,7 +218,10 @@ fn attempt_ending(ending: &AttemptEnding) -> v2::AttemptEnding {
         AttemptEnding::Failed { reason } => v2::AttemptEnding::Failed { reason },
         AttemptEnding::Lost => v2::AttemptEnding::Lost,
         AttemptEnding::Left => v2::AttemptEnding::Left,
-        AttemptEnding::FaultOfWorker { reason } => v2::AttemptEnding::FaultOfWorker { reason },
+        // After a restart they mean the same: the attempt does not count against the task.
+        AttemptEnding::TooLarge { reason } | AttemptEnding::FaultOfWorker { reason } => {
+            v2::AttemptEnding::FaultOfWorker { reason }
+        }
         AttemptEnding::FaultOfData { reason } => v2::AttemptEnding::FaultOfData { reason },
     }
 }
