@@ -36,13 +36,10 @@ pub struct Args {
 /// Prints what a network is made of.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let opened = Opened::open(&args.reading, &args.connection).await?;
-    let graph = opened.graph.clone().map_err(|reason| {
-        invalid(format!("failed to list the layers of {}: {reason}", opened.words))
-    })?;
     let tests = if args.check { Some(check(&opened)?) } else { None };
     let differ = tests.as_ref().is_some_and(|tests| !tests.iter().all(TestResult::passes));
     let words = opened.words.clone();
-    print(&Inspection { opened, graph, tests }, args.format)?;
+    print(&Inspection { opened, tests }, args.format)?;
     anyhow::ensure!(!differ, "{words} does not compute on this machine what its file says");
     Ok(())
 }
@@ -61,7 +58,6 @@ fn check(opened: &Opened) -> anyhow::Result<Vec<TestResult>> {
 
 struct Inspection {
     opened: Opened,
-    graph: Graph,
     /// What came of the test vectors, if they were run.
     tests: Option<Vec<TestResult>>,
 }
@@ -105,8 +101,7 @@ struct Layer {
 }
 
 impl Inspection {
-    fn layers(&self) -> Vec<Layer> {
-        let graph = &self.graph;
+    fn layers(graph: &Graph) -> Vec<Layer> {
         let (fused, parameters) = (graph.fused(), graph.shipped_parameters());
         let clips = graph.absorbed_clips();
         let mut layers = Vec::new();
@@ -157,8 +152,7 @@ impl Inspection {
 
 impl Output for Inspection {
     fn table(&self) -> String {
-        let Opened { words, bytes, model, class_names, .. } = &self.opened;
-        let cost = self.graph.cost();
+        let Opened { words, bytes, graph, model, class_names, .. } = &self.opened;
         let columns = [
             ("layer", Align::Left),
             ("operation", Align::Left),
@@ -179,9 +173,14 @@ impl Output for Inspection {
                 stage,
             ]
         };
-        let rows: Vec<Vec<String>> = self.layers().into_iter().map(row).collect();
         let mut text = format!("{words}\n\n");
-        text.push_str(&table::render(&columns, &rows));
+        match graph {
+            Ok(graph) => {
+                let rows: Vec<Vec<String>> = Self::layers(graph).into_iter().map(row).collect();
+                text.push_str(&table::render(&columns, &rows));
+            }
+            Err(reason) => text.push_str(&format!("its layers cannot be listed: {reason}\n")),
+        }
         text.push('\n');
         let mut say = |name: &str, what: String| text.push_str(&format!("{name:<12}{what}\n"));
         for (port, normalization) in self.opened.inputs.iter().zip(self.normalizations()) {
@@ -199,8 +198,11 @@ impl Output for Inspection {
         if !class_names.is_empty() {
             say("classes", class_names.join(", "));
         }
-        say("MACs", table::count(cost.macs));
-        say("parameters", table::count(cost.parameters));
+        if let Ok(graph) = graph {
+            let cost = graph.cost();
+            say("MACs", table::count(cost.macs));
+            say("parameters", table::count(cost.parameters));
+        }
         if let Some(model) = model.as_ref().ok().filter(|model| model.has_integers()) {
             let Computed { integers, fp32, conversions } = Computed::of(model);
             let layers = format!("{integers} layers in integers, {fp32} in fp32");
@@ -240,8 +242,7 @@ impl Output for Inspection {
     }
 
     fn json(&self) -> impl Serialize {
-        let Opened { words, bytes, model, class_names, inputs, outputs, .. } = &self.opened;
-        let cost = self.graph.cost();
+        let Opened { words, bytes, graph, model, class_names, inputs, outputs, .. } = &self.opened;
         let layer = |layer: Layer| {
             let mut json = json!({
                 "name": layer.name, "operation": layer.operation, "output": layer.output,
@@ -252,7 +253,6 @@ impl Output for Inspection {
             }
             json
         };
-        let layers: Vec<_> = self.layers().into_iter().map(layer).collect();
         let port = |port: &Port| json!({ "name": port.name, "shape": port.sizes });
         let input = |(of, normalization): (&Port, Option<&Normalization>)| {
             let mut json = port(of);
@@ -265,11 +265,20 @@ impl Output for Inspection {
             json
         };
         let mut document = json!({
-            "version": json::VERSION, "model": words, "layers": layers,
+            "version": json::VERSION, "model": words,
             "inputs": inputs.iter().zip(self.normalizations()).map(input).collect::<Vec<_>>(),
             "outputs": outputs.iter().map(port).collect::<Vec<_>>(),
-            "macs": cost.macs, "parameters": cost.parameters, "file_bytes": bytes,
+            "file_bytes": bytes,
         });
+        match graph {
+            Ok(graph) => {
+                let cost = graph.cost();
+                document["layers"] = Self::layers(graph).into_iter().map(layer).collect();
+                document["macs"] = cost.macs.into();
+                document["parameters"] = cost.parameters.into();
+            }
+            Err(reason) => document["not_listed"] = reason.as_str().into(),
+        }
         if !class_names.is_empty() {
             document["classes"] = class_names.as_slice().into();
         }
@@ -407,6 +416,39 @@ mod tests {
         let short = shortened(&"model/relu;".repeat(20));
         assert!(short.starts_with("model/relu;model") && short.ends_with('…'), "{short}");
         assert_eq!(short.chars().count(), MAX_NAME);
+    }
+
+    /// A table that holds something else than the function that it names.
+    #[test]
+    fn a_model_whose_layers_cannot_be_listed_is_checked() {
+        let bytes = edge::Element::Uint8(edge::Quantization { scale: 0.1, zero_point: 0 });
+        let (function, tables) = (Some(edge::Function::Tanh), (0..=255).rev().collect());
+        let layer = edge::Table { function, tables }.into();
+        let mut model = Model {
+            inputs: vec![Input {
+                name: "x".to_owned(),
+                shape: edge::Shape::new(&[4]).unwrap(),
+                order: vec![0],
+                array: Array::Fp32,
+                element: bytes,
+            }],
+            nodes: vec![edge::Node { inputs: vec![edge::ValueId(0)], layer, output: bytes }],
+            outputs: vec![edge::Output::new("y", edge::ValueId(1), 1)],
+            rounding: edge::Rounding::Once,
+            notes: edge::Notes::default(),
+        };
+        model.add_tests(1 << 10).unwrap();
+        let opened = Opened::edge("net.edge".to_owned(), 7, model, vec![]).unwrap();
+        let reason = opened.graph.clone().unwrap_err();
+        let tests = Some(check(&opened).unwrap());
+        let inspection = Inspection { opened, tests };
+        let text = inspection.table();
+        assert!(text.contains(&format!("its layers cannot be listed: {reason}")), "{text}");
+        assert!(text.contains("all 4 test vectors pass"), "{text}");
+        let document = serde_json::to_value(inspection.json()).unwrap();
+        assert_eq!(document["not_listed"], reason.as_str());
+        assert_eq!(document["tests"]["count"], 4);
+        assert_eq!((document.get("layers"), document.get("macs")), (None, None));
     }
 
     #[test]

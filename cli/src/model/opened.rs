@@ -116,7 +116,11 @@ impl Opened {
         })
     }
 
-    fn edge(
+    /// What is known of a model of the engine, whose file has so many bytes.
+    ///
+    /// # Errors
+    /// If the model is not valid.
+    pub fn edge(
         words: String,
         bytes: usize,
         model: Model,
