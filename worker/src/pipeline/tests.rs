@@ -6,7 +6,7 @@ use edgesmith_common::spec::{ModelFile, ModelFiles};
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::{Model, Notes, Session};
 
-use edgesmith_data::Dataset;
+use edgesmith_data::{Dataset, Views};
 use edgesmith_graph::{Conv, GlobalAveragePool, GraphBuilder, Linear, Place, Role, Shape};
 use edgesmith_train::{Memory, safetensors};
 
@@ -808,16 +808,44 @@ fn weights_of_another_network_are_not_trained() {
 
 #[test]
 fn a_training_that_does_not_fit_the_memory_says_what_it_needs() {
-    let small = worker().with_memory(Some(1 << 20));
-    let error = small.execute(task(None, None), &AttemptContext::offline(Vec::new())).unwrap_err();
+    let spec = StudySpec::parse(STUDY).unwrap();
+    let work = spec.training().unwrap();
+    let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
+    let graph = work.space.decode(&genotype).architecture.graph(work.space.data()).unwrap();
+    let data = data_of(STUDY);
+    let memory = Memory::of(&graph, &work.training, &data, TrainDevice::Flex);
+    let batch = work.training.batch_size.min(data.train.len() as u32);
+    let needed = memory.bytes(batch, batch);
+    let trained = |limit: u64| {
+        let worker = worker().with_memory(Some(limit));
+        worker.execute(task(None, None), &AttemptContext::offline(Vec::new()))
+    };
+    trained(needed).unwrap();
+    let error = trained(needed - 1).unwrap_err();
     assert_eq!(error.fault, Fault::Memory);
-    for part in ["training needs ", "which batch normalisation needs", "1.0 MiB are allowed"] {
+    for part in ["training needs ", "which batch normalisation needs", " are allowed"] {
         assert!(error.reason.contains(part), "{error}");
     }
-    // A teacher that only answers needs memory too.
-    let (task, file) = on_own_network("");
-    let task = TaskWork { work: Work::TrainTeacher { weights: None }, ..task };
-    let error = small.execute(task, &AttemptContext::offline(vec![file])).unwrap_err();
+}
+
+#[test]
+fn a_teacher_that_only_answers_needs_memory_too() {
+    let answered = |limit: fn(u64) -> u64| {
+        let (task, file) = on_own_network("");
+        let work = task.spec.training().unwrap();
+        let views = Views::new(&work.training.augmentation, task.spec.seed);
+        let network = edgesmith_testing::residual_graph();
+        let (data, seed) = (work.space.data(), task.spec.seed);
+        let data = Dataset::load(&work.data, data, seed, Path::new(".")).unwrap();
+        let memory = Memory::answering(&network, &data.train, &views);
+        // A few images at a time need the least.
+        let least = memory.part(Memory::ANSWERED_AT_ONCE, 0).unwrap_err().needed;
+        let task = TaskWork { work: Work::TrainTeacher { weights: None }, ..task };
+        let worker = worker().with_memory(Some(limit(least)));
+        worker.execute(task, &AttemptContext::offline(vec![file]))
+    };
+    answered(|least| least).unwrap();
+    let error = answered(|least| least - 1).unwrap_err();
     assert_eq!(error.fault, Fault::Memory, "{error}");
 }
 
