@@ -58,6 +58,9 @@ fn a_network_of_ones_own_is_searched_and_exported_again() {
     };
     let both = [accuracy("first"), accuracy("second")].map(|share| share.as_f64().unwrap());
     assert!((both[0] - both[1]).abs() < 0.01, "{both:?}");
+    // Trained again on its own, from the same weights.
+    let again = run(at, &["trial", "second", "0", "--rerun"]).ok();
+    assert!(again.contains("model file") && !again.contains("DIFFERENT"), "{again}");
     for format in ["onnx", "edge", "safetensors"] {
         let file = format!("out.{format}");
         run(at, &["export", "second/0", "--format", format, "-o", &file]).ok();

@@ -182,6 +182,8 @@ async fn rerun(
     let (backend, root) = (Some(args.backend), args.data_root.clone());
     let executor = edgesmith_client::pipeline(backend, "local", root, args.memory)?;
     let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
+    // The study's own network, which the training starts from.
+    wanted.extend(spec.model().map(|model| model.file.weights));
     let donor = match row.inherits_from {
         Some(number) => {
             let donor = fetch(coordinator, &status.name, number, &spec).await?;
