@@ -92,9 +92,9 @@ impl Model {
         bytes
     }
 
-    /// Size of the model, bytes: what its file would have without notes, apart from the names of the
-    /// classes. A study compares models by it, so what a file tells about its origin and its tests
-    /// does not make it larger.
+    /// Size of the model, bytes: what its file would have without notes, apart from the names of
+    /// the classes. A study compares models by it, so what a file tells about its origin and its
+    /// tests does not make it larger.
     #[must_use]
     pub fn counted_bytes(&self) -> u64 {
         let mut sections = Vec::new();

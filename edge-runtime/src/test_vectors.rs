@@ -1,5 +1,5 @@
-//! Test vectors: inputs with what a model computes for them, so that whoever gets its file can
-//! check another engine or another machine. The inputs are made up and no user's data, because a
+//! Test vectors: inputs with what a model computes for them, so that people who get its file
+//! can check another engine or another machine. The inputs are made up and no user's data, because a
 //! file goes to places where the data may not go.
 
 use crate::error::{InputError, ModelError};
@@ -14,8 +14,8 @@ pub const MAX_TESTS: usize = 4;
 /// Sums may be in another order.
 const FLOAT_TOLERANCE: f32 = 1e-4;
 
-/// The same for a model in which sums of fp32 become bytes: a number that is a little off may become
-/// the next byte.
+/// The same for a model in which sums of fp32 become bytes: a number that is a little off may
+/// become the next byte.
 const MIXED_TOLERANCE: f32 = 1e-2;
 
 /// What came of one test vector.
@@ -90,8 +90,8 @@ impl Model {
 }
 
 impl Session {
-    /// Runs the test vectors of the notes, which are those of its model. Vectors without a tolerance
-    /// get the one of a model in fp32.
+    /// Runs the test vectors of the notes, which are those of its model. Vectors without a
+    /// tolerance get the one of a model in fp32.
     ///
     /// # Errors
     /// If a test vector does not fit the model.

@@ -1,6 +1,6 @@
 //! Runs networks on sets of images: a model file to evaluate it, a folded network to calibrate its
-//! quantization, and a pruned one to correct its biases. All see the images in the same way: resized to the network's input, and
-//! normalised as the model file says.
+//! quantization, and a pruned one to correct its biases. All see the images in the same way:
+//! resized to the network's input, and normalised as the model file says.
 
 use std::ops::ControlFlow;
 

@@ -50,8 +50,8 @@ pub fn usual() -> Option<u64> {
     Some(least / 8 * 7)
 }
 
-/// Bytes that the control groups of a process allow, in Linux's `/proc/self/cgroup`: the least limit
-/// of its groups and of all that they are in. `mount` is where the groups are files, of both
+/// Bytes that the control groups of a process allow, in Linux's `/proc/self/cgroup`: the least
+/// limit of its groups and of all that they are in. `mount` is where the groups are files, of both
 /// versions. `None` if none of them is limited.
 fn least_of_groups(groups: &str, mount: &Path) -> Option<u64> {
     let limits = |line: &str| {

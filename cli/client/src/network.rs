@@ -74,9 +74,9 @@ impl Network {
     }
 
     /// Lets the weights read numbers near 1 for pixels that the network reads as the study's
-    /// `table` says. The network computes the same. Without it, weights that multiply bytes are so small that the
-    /// first steps of an optimizer such as Adam, which are equally large for all weights, would
-    /// destroy them.
+    /// `table` says. The network computes the same. Without it, weights that multiply bytes are so
+    /// small that the first steps of an optimizer such as Adam, which are equally large for all
+    /// weights, would destroy them.
     ///
     /// # Errors
     /// If the file says that its weights read other numbers.

@@ -498,6 +498,9 @@ std = [0.2, 0.2, 0.2]
         }
         let error = StudySpec::parse(STUDY).unwrap_err().to_string();
         assert!(error.contains("space.model: the network was not sent"), "{error}");
+        // A mistake in the data leaves nothing to compare with.
+        let error = parse(&STUDY.replace("classes = 5", "classes = 0")).unwrap_err();
+        assert!(error.contains("data.classes") && !error.contains("space."), "{error}");
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn read_train_work(
     m: &mut Mistakes,
 ) -> Option<(TrainWork, Option<FidelitySpec>)> {
     let data = read_data(root, m);
-    let shape = data.as_ref().map_or(DataShape { channels: 1, classes: 2 }, |(_, shape)| *shape);
+    let shape = data.as_ref().map_or_else(|| stand_in(files.space), |(_, shape)| *shape);
     let (space, model) = read_space(root, shape, files.space, m).unzip();
     let training = read_training(root, m);
     let fidelity = read_fidelity(root, training.epochs, m);
@@ -548,6 +548,17 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
         label_smoothing,
         augmentation,
     }
+}
+
+/// The data that a study's own network fits, so that a mistake in `[data]` is not followed by others
+/// about channels and classes.
+fn stand_in(network: Option<&ModelFile>) -> DataShape {
+    let fitting = network.and_then(|file| {
+        let network = &file.network;
+        let channels = network.shape(network.inputs().next()?).channels();
+        Some(DataShape { channels, classes: network.output().channels() })
+    });
+    fitting.unwrap_or(DataShape { channels: 1, classes: 2 })
 }
 
 fn read_teacher(

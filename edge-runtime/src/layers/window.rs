@@ -105,8 +105,8 @@ impl WindowAxis {
     }
 }
 
-/// Most positions of padding before or after the input of a pool. No network has as many, and a file
-/// cannot keep its reader busy with windows on padding.
+/// Most positions of padding before or after the input of a pool. No network has as many, and a
+/// file cannot keep its reader busy with windows on padding.
 const MAX_POOL_PADDING: u32 = 1 << 12;
 
 /// Checks the padding of a pool.

@@ -103,8 +103,8 @@ fn most_held<T>(f: impl FnOnce() -> T) -> (u64, T) {
     ((MOST_HELD.get() - before) as u64, result)
 }
 
-/// Bytes that a session may hold besides its plan, per byte of the file: weights that are packed for
-/// processors are wider than those of the file, and rows of one number are filled up.
+/// Bytes that a session may hold besides its plan, per byte of the file: weights that are packed
+/// for processors are wider than those of the file, and rows of one number are filled up.
 const PER_BYTE: u64 = 100;
 
 /// Makes a session of a file, which may be refused, and checks what it holds.

@@ -29,7 +29,8 @@ impl Port {
         Self { name: name.to_owned(), axes }
     }
 
-    /// How many examples the file fixes; `None` if it is any number, or there is no such axis.
+    /// How many examples the file fixes; `None` if it takes any number, or does
+    /// not have such an axis.
     #[must_use]
     pub fn batch(&self) -> Option<u32> {
         self.axes.iter().find_map(|axis| match axis {

@@ -346,8 +346,8 @@ impl ModelSpace {
 }
 
 impl Variant {
-    /// A network by itself, as it is, for images of `side` × `side` pixels; with `None`, of the size
-    /// that it has.
+    /// A network by itself, as it is, for images of `side` × `side` pixels; with `None`, of the
+    /// size that it has.
     ///
     /// # Errors
     /// What keeps it from classifying such images. The field is `model` or `resolution`.

@@ -3,8 +3,8 @@
 //!
 //! Those of a study's classifiers have the same form for all users. Input `image`: float
 //! `[batch][channels][height][width]` of pixel values 0 to 255; normalisation is part of the graph.
-//! Output `logits`: float `[batch][classes]`. The file says so itself, and docs/operating.md says it
-//! in full. Other networks keep the names and axes that they have.
+//! Output `logits`: float `[batch][classes]`. The file says so itself, and docs/operating.md says
+//! it in full. Other networks keep the names and axes that they have.
 //!
 //! On x86 processors with AVX2 and without VNNI, ONNX Runtime's kernels for uint8 activations and
 //! int8 weights saturate their sums at 16 bits; the session option `session.x64quantprecision` set

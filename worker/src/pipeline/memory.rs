@@ -47,8 +47,8 @@ impl TrainingMemory {
         self.limit
     }
 
-    /// Takes so many bytes, at most the limit, when they are free. `pause` is called while it waits,
-    /// and may block. `None` if it breaks.
+    /// Takes so many bytes, at most the limit, when they are free. `pause` is called while it
+    /// waits, and may block. `None` if it breaks.
     pub fn take(
         &self,
         bytes: u64,

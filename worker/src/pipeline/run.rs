@@ -266,8 +266,8 @@ impl Run<'_> {
         safetensors::to_bytes(weights, &metadata)
     }
 
-    /// Figures of a model from running its file in the edge runtime, and the bytes of that file. Its
-    /// size is that of the network: origin and test vectors do not count.
+    /// Figures of a model from running its file in the edge runtime, and the bytes of that file.
+    /// Its size is that of the network: origin and test vectors do not count.
     pub fn report(
         &self,
         graph: &Graph,

@@ -54,8 +54,8 @@ pub enum ProbeError {
 /// there are `min_runs` of them and they add up to `min_seconds`. A time includes normalisation of
 /// the input, the network, and two readings of the clock (about 20 to 50 ns each, not subtracted).
 /// It does not include reading, decoding or resizing an image: the input already has the model's
-/// size. Percentiles are nearest-rank. Each input is fixed noise, because the engine's work does not
-/// depend on it.
+/// size. Percentiles are nearest-rank. Each input is fixed noise, because the engine's work does
+/// not depend on it.
 ///
 /// If other work on the machine disturbed the timing, it is repeated after a pause of one second,
 /// up to two times, and the quietest is kept. [`Measurement::noise`] says how quiet that was.

@@ -11,8 +11,8 @@ use crate::network::Network;
 /// Most images that are computed at once. Fewer need less memory and more time.
 pub(super) const BATCH: usize = 128;
 
-/// Logits `[images][classes]` of images at the network's resolution, at most `at_once` at a time, unless `pause`, which is
-/// called before each batch, breaks.
+/// Logits `[images][classes]` of images at the network's resolution, at most `at_once` at a time,
+/// unless `pause`, which is called before each batch, breaks.
 pub(super) fn logits(
     network: &Network,
     images: &mut Images,

@@ -1,10 +1,10 @@
 //! How much memory a training, a pass of the teacher or one that renews statistics holds at most,
-//! computed from its network before it begins. Data sets and soft targets, which trainings share, are
-//! not counted.
+//! computed from its network before it begins. Data sets and soft targets, which trainings share,
+//! are not counted.
 //!
 //! It is an upper bound: what each operation keeps for the backward pass was measured once
-//! (`tests/memory.rs` compares), and rounded up. The bound is a pure function of the network and the
-//! settings, so it is the same on every machine.
+//! (`tests/memory.rs` compares), and rounded up. The bound is a pure function of the network and
+//! the settings, so it is the same on every machine.
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{OptimizerSpec, TrainingSpec};
@@ -133,8 +133,8 @@ impl Memory {
     }
 
     /// How many images of a batch of so many are computed at once, so that the training needs at
-    /// most `allowed` bytes: all of them, or else parts that are about equally large. A network that
-    /// normalises with the statistics of its batch needs all of them.
+    /// most `allowed` bytes: all of them, or else parts that are about equally large. A network
+    /// that normalises with the statistics of its batch needs all of them.
     ///
     /// # Errors
     /// If not even one image fits, or a whole batch that is needed does not.
@@ -157,8 +157,8 @@ impl Memory {
 }
 
 /// For each image: numbers that are kept for the backward pass; those that the largest operation
-/// works on, with the gradients that wait meanwhile; and those that kernels copy where images do not
-/// fill whole vectors.
+/// works on, with the gradients that wait meanwhile; and those that kernels copy where images do
+/// not fill whole vectors.
 fn of_operations(graph: &Graph) -> [u64; 3] {
     let (mut all, mut largest, mut widest) = (0, 0, 0);
     for Kept { kept, work, widened } in kept(graph) {

@@ -47,8 +47,8 @@ enum Rule {
 
 impl NetworkOptimizer {
     /// An optimizer with the state after `steps` steps on `network`, on `device` (without
-    /// autodiff). `first` names the parameters that learn alone in the first steps, and in how many;
-    /// with `None` all learn from the start.
+    /// autodiff). `first` names the parameters that learn alone in the first steps, and in how
+    /// many; with `None` all learn from the start.
     ///
     /// # Errors
     /// If the moments do not fit this rule, network and number of steps.

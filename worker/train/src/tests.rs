@@ -707,16 +707,22 @@ fn parts_of_a_batch_have_its_gradients_together() {
         assert_eq!(whole, trained(u32::MAX), "a batch that fits is computed as a whole");
         for at_once in [1, 5, 31] {
             let parts = trained(at_once);
-            assert_eq!(parts.images_seen, whole.images_seen);
-            for (a, b) in parts.losses.iter().zip(&whole.losses) {
-                assert!((a - b).abs() < 1e-4 * b.abs(), "{a} {b}");
-            }
-            for (name, array) in &whole.weights.arrays {
-                let size = array.data.iter().fold(0.1f32, |size, v| size.max(v.abs()));
-                for (got, expected) in parts.weights.arrays[name].data.iter().zip(&array.data) {
-                    assert!((got - expected).abs() < 1e-4 * size, "{name}: {got} {expected}");
-                }
-            }
+            assert_near(&parts, &whole, 1e-4, 0.1);
+        }
+    }
+}
+
+/// Checks that two trainings of the same steps differ by rounding alone: losses by 1e-4 of
+/// themselves, and weights by `tolerance` of the largest one of their parameter, or of `least`.
+fn assert_near(got: &Trained, expected: &Trained, tolerance: f32, least: f32) {
+    assert_eq!(got.images_seen, expected.images_seen);
+    for (got, expected) in got.losses.iter().zip(&expected.losses) {
+        assert!((got - expected).abs() < 1e-4 * expected.abs(), "{got} {expected}");
+    }
+    for (name, array) in &expected.weights.arrays {
+        let size = array.data.iter().fold(least, |size, v| size.max(v.abs()));
+        for (got, expected) in got.weights.arrays[name].data.iter().zip(&array.data) {
+            assert!((got - expected).abs() < tolerance * size, "{name}: {got} {expected}");
         }
     }
 }

@@ -321,7 +321,7 @@ fn a_trial_that_needs_more_memory_is_left_to_others_and_infeasible_without_them(
     assert_eq!(again.task, first.task);
     bench.finish(large, &again);
     assert_eq!(bench.trial(&study, 0).state, TrialState::Complete);
-    // Nobody has the memory for the other one.
+    // No worker has the memory for the other one.
     bench.fail(small, &second, Fault::Memory);
     let again = bench.lease(large);
     assert_eq!(again.task, second.task);

@@ -98,8 +98,8 @@ impl File {
     }
 }
 
-/// The version of ONNX's operators from which on one is as it is written here; 0 if 13 has it, as it
-/// has most. What is missing here, ONNX Runtime refuses to read.
+/// The version of ONNX's operators from which on one is as it is written here; 0 if 13 has it, as
+/// it has most. What is missing here, ONNX Runtime refuses to read.
 fn since(op_type: &str, attributes: &[AttributeProto]) -> i64 {
     match op_type {
         "HardSwish" => 14,

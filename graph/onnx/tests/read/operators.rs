@@ -224,7 +224,7 @@ fn an_einsum_of_several_tensors_is_a_product_after_the_other() {
             .node("Einsum", &["x"], &["y"], &[("equation", Setting::Text(equation))])
             .output("y");
         let error = error(&file);
-        assert!(error.contains("is no product of matrices"), "{equation}: {error}");
+        assert!(error.contains("is not a product of matrices"), "{equation}: {error}");
     }
 }
 

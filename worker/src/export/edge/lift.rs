@@ -87,8 +87,8 @@ pub enum LiftError {
 }
 
 /// The graph of a model. Layer `i` computes the value `node{i}`, or what an output is called, from
-/// the parameters `node{i}.weight` and `node{i}.bias`. A clamp of bytes becomes a clip to the numbers that these
-/// bytes mean.
+/// the parameters `node{i}.weight` and `node{i}.bias`. A clamp of bytes becomes a clip to the
+/// numbers that these bytes mean.
 ///
 /// A model of the operations that spaces have is the same again when the result is lowered. Other
 /// models may have sums with a clamp and linear layers that read maps, which become several layers,

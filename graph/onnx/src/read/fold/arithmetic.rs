@@ -215,7 +215,7 @@ fn integers(a: Size, b: Size, f: OfSizes, batch: Option<u32>) -> Result<Size, Fa
     match (number(a), number(b)) {
         (Some(x), Some(y)) if a.batch || b.batch => f(x, y, batch),
         (Some(_), Some(_)) => {
-            return Err(Fault::invalid("it computes what is no integer of 64 bits"));
+            return Err(Fault::invalid("its result is not an integer of 64 bits"));
         }
         _ => None,
     }
@@ -236,7 +236,7 @@ fn single(
             } else if of_sizes(Size::ONE).is_none() {
                 Fault::invalid("it takes real numbers, but has integers")
             } else {
-                Fault::invalid("it computes what is no integer of 64 bits")
+                Fault::invalid("its result is not an integer of 64 bits")
             }
         })
     };

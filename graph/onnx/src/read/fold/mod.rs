@@ -24,7 +24,7 @@ pub(super) fn fold(call: &Call, network: &mut Network) -> Option<Outputs> {
     if !call.inputs.iter().all(known) {
         return None;
     }
-    // Where there are no numbers, the sizes beside the 0 are walked through nevertheless.
+    // A tensor without numbers also takes time: its other sizes are still counted through.
     for input in call.inputs.iter().flatten() {
         if let Tensor::Constant(constant) = input
             && constant.elements() == 0

@@ -184,8 +184,8 @@ fn outputs_first(weight: &Constant, groups: u32) -> Result<Constant, Fault> {
     Ok(Constant { scales, ..weight.reshaped(split).transposed(&order).reshaped(merged) })
 }
 
-/// The scales of ONNX's `[in, out / groups, kernel…]`, one per output channel or one for all. `None`
-/// if there are none, or numbers of one output channel have different ones.
+/// The scales of ONNX's `[in, out / groups, kernel…]`, one per output channel or one for all.
+/// `None` if there are none, or numbers of one output channel have different ones.
 fn output_scales(weight: &Constant, groups: usize) -> Option<(Vec<f32>, Option<usize>)> {
     let (scales, axis) = weight.scales.as_deref()?;
     let (reads, writes) = (weight.dims[0] / groups, weight.dims[1]);

@@ -1,5 +1,5 @@
-//! `Einsum` as products of matrices: of the first two tensors, then of that and the third one, and so
-//! on.
+//! `Einsum` as products of matrices: of the first two tensors, then of that and the third one, and
+//! so on.
 
 use edgesmith_graph::ReduceFunction;
 
@@ -14,7 +14,7 @@ use super::shape::reshaped;
 
 fn unsupported(equation: &str) -> Fault {
     Fault::unsupported(
-        format!("its equation {equation} is no product of matrices"),
+        format!("its equation {equation} is not a product of matrices"),
         "write it with MatMul and Transpose",
     )
 }

@@ -1,5 +1,6 @@
 //! Interpolation that is no resize of a graph: cubic, or smoothed where a map shrinks. Each new
-//! position is a sum of several old ones, so it is a product with a constant matrix along each axis.
+//! position is a sum of several old ones, so it is a product with a constant matrix along each
+//! axis.
 
 use edgesmith_graph::Coordinates;
 

@@ -108,9 +108,9 @@ fn by_inputs(graph: &Graph, weights: &Weights, inputs: &[Vec<f64>], factors: &[f
     slopes
 }
 
-/// Checks the gradients where the input is 0 everywhere and all parameters are a quarter. A kink has
-/// no slope, but its gradient has to lie between the slopes on both sides of it, along each number
-/// of the input and along all of them together.
+/// Checks the gradients where the input is 0 everywhere and all parameters are a quarter. A kink
+/// has no slope, but its gradient has to lie between the slopes on both sides of it, along each
+/// number of the input and along all of them together.
 fn check_at_zero(name: &str, graph: &Graph, device: &Device, fast: bool) {
     let mut weights = random_weights(graph, 5);
     weights.arrays.values_mut().for_each(|array| array.data.fill(0.25));

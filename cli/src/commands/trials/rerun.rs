@@ -1,0 +1,140 @@
+//! `edgesmith trial --rerun`: trains a trial again on this machine and compares it bit for bit.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use edgesmith_client::{Coordinator, from_status};
+use edgesmith_common::{
+    ArtifactHash, Donor, Outcome, ScopedMetric, StudySpec, TrialNumber, TrialValues, Work,
+};
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{invalid, print_text};
+use edgesmith_edge_runtime::{Model, Notes};
+use edgesmith_proto::v1;
+use edgesmith_worker::session::{AttemptContext, TaskExecutor as _, TaskWork, artifacts};
+
+use super::{TrialArgs, fetch};
+use crate::output::TrialRow;
+
+/// Trains and compresses the trial again, on its own, and compares the results bit for bit.
+pub async fn rerun(
+    coordinator: &Coordinator,
+    status: &v1::StudyStatus,
+    spec: Arc<StudySpec>,
+    row: &TrialRow,
+    args: &TrialArgs,
+) -> anyhow::Result<ExitCode> {
+    let Some(before) = row.values.as_ref().and_then(TrialValues::trained) else {
+        return Err(invalid(format!(
+            "trial {} is {} and has no training result to compare with",
+            row.number,
+            row.state.name()
+        )));
+    };
+    let soft_targets = soft_targets(status)?;
+    let (backend, root) = (Some(args.backend), args.data_root.clone());
+    let executor = edgesmith_client::pipeline(backend, "local", root, args.memory)?;
+    let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
+    // The study's own network, which the training starts from.
+    wanted.extend(spec.model().map(|model| model.file.weights));
+    let donor = match row.inherits_from {
+        Some(number) => {
+            let donor = fetch(coordinator, &status.name, number, &spec).await?;
+            let trained = donor.values.as_ref().and_then(TrialValues::trained);
+            let Some(weights) = trained.map(|trained| trained.weights) else {
+                anyhow::bail!(
+                    "trial {} started from the weights of trial {number}, which has none",
+                    row.number
+                );
+            };
+            wanted.push(weights);
+            Some(Donor { genotype: spec.space.genotype(donor.genotype)?, weights })
+        }
+        None => None,
+    };
+    let task = TaskWork {
+        study: spec.name.clone(),
+        spec: Arc::clone(&spec),
+        work: Work::TrainTrial {
+            number: TrialNumber(row.number),
+            genotype: spec.space.genotype(row.genotype.clone())?,
+            soft_targets,
+            // Train without stopping: rungs do not change a bit of the result.
+            rung: None,
+            checkpoint: None,
+            donor,
+        },
+        // Other data would give another result.
+        data: match &status.data {
+            Some(data) => edgesmith_proto::optional_hash(&data.hash, "hash")?,
+            None => None,
+        },
+    };
+    let mut fetched = Vec::new();
+    for hash in wanted {
+        let client = &mut coordinator.artifacts();
+        fetched.push(artifacts::download(client, hash).await.map_err(from_status)?);
+    }
+    let context = AttemptContext::offline(fetched);
+    eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
+    let run = move || (executor.execute(task, &context), context);
+    let (outcome, context) = tokio::task::spawn_blocking(run).await?;
+    let Outcome::TrialTrained(again) = outcome.map_err(|e| anyhow::anyhow!("{}", e.reason))? else {
+        anyhow::bail!("the rerun did not return a trained trial");
+    };
+    // A figure that the study's own version did not measure has nothing to compare with.
+    let (then, now) = (before.compressed.repeatable(), again.compressed);
+    let line = |(of, value): (&ScopedMetric, f64)| {
+        let again = now.get(of);
+        let text = again.map_or_else(|| "–".to_owned(), |again| again.to_string());
+        vec![of.to_string(), value.to_string(), text, same(again == Some(value)).to_owned()]
+    };
+    let mut models = Vec::new();
+    let client = &mut coordinator.artifacts();
+    models.push(artifacts::download(client, before.model).await.map_err(from_status)?);
+    models.push(context.fetch(again.model).map_err(|e| anyhow::anyhow!("{}", e.reason))?.to_vec());
+    let models: Vec<ArtifactHash> = models.into_iter().map(without_notes).collect();
+    let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
+    let mut lines: Vec<Vec<String>> = then.iter().map(line).collect();
+    let same_model = models[0] == models[1];
+    lines.push(vec![
+        "model file".to_owned(),
+        hash(models[0]),
+        hash(models[1]),
+        same(same_model).to_owned(),
+    ]);
+    let columns =
+        [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
+    print_text(&table::render(&columns, &lines))?;
+    let repeated = then.iter().all(|(of, value)| now.get(of) == Some(value));
+    let identical = same_model && repeated;
+    Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The hash of a model file without what it says besides the network, such as the version of the
+/// program that wrote it; of any other file, its own.
+fn without_notes(file: Vec<u8>) -> ArtifactHash {
+    match Model::from_bytes(&file) {
+        Ok(model) => ArtifactHash::of(&Model { notes: Notes::default(), ..model }.to_bytes()),
+        Err(_) => ArtifactHash::of(&file),
+    }
+}
+
+fn same(equal: bool) -> &'static str {
+    if equal { "same" } else { "DIFFERENT" }
+}
+
+/// The teacher's soft targets, if the study has them.
+fn soft_targets(status: &v1::StudyStatus) -> anyhow::Result<Option<ArtifactHash>> {
+    let Some(teacher) = &status.teacher else { return Ok(None) };
+    if teacher.soft_targets.is_empty() {
+        return Ok(None);
+    }
+    let bytes: [u8; 32] = teacher
+        .soft_targets
+        .as_slice()
+        .try_into()
+        .context("failed to read the hash of the teacher's soft targets")?;
+    Ok(Some(ArtifactHash::from_bytes(bytes)))
+}
