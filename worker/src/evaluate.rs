@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use edgesmith_common::{Figures, Metric, Split};
-use edgesmith_compress::{Calibration, QuantizeError, correct_biases as bias_correction};
+use edgesmith_compress::{Calibration, QuantizeError, Scheme, correct_biases as bias_correction};
 use edgesmith_data::ImageSet;
 use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Numbers, Session, Tensor};
 use edgesmith_graph::{Cut, Graph, Quantization, Weights};
@@ -99,13 +99,13 @@ pub fn evaluate_classifier(
     Ok(counts.figures(split))
 }
 
-/// The quantization of a folded network that reads `input`, from the values that it computes on the
-/// images of `set`. The range of the image covers all possible bytes. `pause` is called from time
+/// The quantization by `scheme` of a folded network that reads `input`, from the values that it
+/// computes on the images of `set`. The range of the image covers all possible bytes. `pause` is called from time
 /// to time.
 ///
 /// # Errors
-/// If `pause` breaks, if the set has no images, or if the network computes a value that is not
-/// finite.
+/// If `pause` breaks, if the set has no images, if the network computes a value that is not finite,
+/// or if the scheme asks for what there is not.
 ///
 /// # Panics
 /// If `weights` do not fit `graph`.
@@ -114,13 +114,14 @@ pub fn calibrate(
     weights: &Weights,
     input: &InputSpec,
     set: &ImageSet,
+    scheme: &Scheme,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Quantization, RunError> {
     let mut calibration = Calibration::new(graph, weights);
     each_image(set, size(input), pause, |image, _| {
         Ok(calibration.observe(normalized(image, input))?)
     })?;
-    Ok(calibration.finish(image_range(input))?)
+    Ok(calibration.finish(image_range(input), scheme)?)
 }
 
 /// The weights `slim` of a network that was cut, with the biases with which its layers keep the
@@ -252,7 +253,8 @@ mod tests {
         let model = float_model(&graph, &weights, &normalization).unwrap();
         let evaluated = evaluate(&model, &set, Split::Test, stop);
         assert!(matches!(evaluated, Err(RunError::Stopped)));
-        let calibrated = integer_model(&graph, &weights, &normalization, &set, stop);
+        let calibrated =
+            integer_model(&graph, &weights, &normalization, &set, &Scheme::default(), stop);
         assert!(matches!(calibrated, Err(RunError::Stopped)));
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
-use edgesmith_compress::prune;
+use edgesmith_compress::{Scheme, prune};
 use edgesmith_data::{Dataset, Views};
 use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{Graph, LeakyRelu, NodeId, Op, Rebuild, Weights};
@@ -90,7 +90,8 @@ fn leaky_relu_is_trained_compressed_and_run() {
     let float = float_model(&graph, &weights, &digits.normalization).unwrap();
     let sample = digits.train.subset(&(0..200).collect::<Vec<_>>());
     let go_on = &mut || ControlFlow::Continue(());
-    let int8 = integer_model(&graph, &weights, &digits.normalization, &sample, go_on).unwrap();
+    let (constants, scheme) = (&digits.normalization, Scheme::default());
+    let int8 = integer_model(&graph, &weights, constants, &sample, &scheme, go_on).unwrap();
     let [float_right, int8_right] = [&float, &int8].map(|model| accuracy(model, &digits));
     assert!(float_right > 0.9 && int8_right > float_right - 0.02, "{float_right} {int8_right}");
     for model in [&float, &int8] {

@@ -11,8 +11,10 @@ mod fold;
 mod prune;
 mod quantize;
 mod range;
+mod scheme;
 
 pub use bias_correction::correct_biases;
 pub use fold::fold;
 pub use prune::{cut_least, importance, prune, rank};
 pub use quantize::{Calibration, QuantizeError};
+pub use scheme::{Granularity, RangeRule, Scheme};

@@ -1,11 +1,12 @@
 //! Post-training static quantization (Jacob et al. 2018): symmetric int8 weights with a scale per
-//! output channel, affine uint8 values with one scale per value, int32 biases. It calibrates on
+//! output channel or per layer, affine uint8 values with one scale per value, int32 biases. It calibrates on
 //! examples and annotates the network. It does not train, and does not make the integers: lowering
 //! to an engine does.
 
 use edgesmith_graph::{Affine, Evaluator, Graph, Quantization, Role, ValueId, Weights};
 
 use crate::range::Observer;
+use crate::{Granularity, RangeRule, Scheme};
 
 /// Largest absolute int8 weight; -128 is not used, so that weights are symmetric.
 const WEIGHT_MAX: f64 = 127.0;
@@ -14,7 +15,7 @@ const WEIGHT_MAX: f64 = 127.0;
 const ACCUMULATOR_MAX: f64 = (1u64 << 30) as f64;
 
 /// Why a network cannot be quantized.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum QuantizeError {
     /// The network was calibrated on no examples.
     #[error("failed to quantize: no calibration images")]
@@ -35,6 +36,15 @@ pub enum QuantizeError {
     NonFinite {
         /// The layer's name.
         layer: String,
+    },
+    /// A share of the numbers that no range can hold.
+    #[error(
+        "failed to quantize: the range of a value cannot hold a share of {share} of its numbers; \
+         the share has to be above 0 and at most 1"
+    )]
+    Share {
+        /// The share that was asked for.
+        share: f64,
     },
 }
 
@@ -101,22 +111,31 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
-    /// The quantization. Ranges of values minimise the squared quantization error over the
-    /// examples; that of the input covers `input`, from the lowest to the highest possible number.
-    /// Weight scales are wide enough that no example can overflow an accumulator.
+    /// The quantization by `scheme`. The range of the input covers `input`, from the lowest to the
+    /// highest possible number. Weight scales are wide enough that no example can overflow an
+    /// accumulator.
     ///
     /// # Errors
-    /// If there were no examples.
-    pub fn finish(self, (low, high): (f32, f32)) -> Result<Quantization, QuantizeError> {
+    /// If there were no examples, or the scheme asks for what there is not.
+    pub fn finish(
+        self,
+        (low, high): (f32, f32),
+        scheme: &Scheme,
+    ) -> Result<Quantization, QuantizeError> {
         if self.examples == 0 {
             return Err(QuantizeError::NoImages);
+        }
+        if let RangeRule::Percentile(share) = scheme.calibration
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return Err(QuantizeError::Share { share });
         }
         let Self { graph, weights, .. } = self;
         let mut quantization = Quantization::none(graph);
         let input = graph.inputs().next().expect("checked by the evaluator");
         quantization.set_value(input, Affine::covering(low.min(0.0), high.max(0.0)));
         for Observed { value, observer, .. } in &self.observed {
-            let (low, high) = observer.range();
+            let (low, high) = observer.range(scheme.calibration);
             quantization.set_value(*value, Affine::covering(low, high));
         }
         let clips = graph.absorbed_clips();
@@ -133,7 +152,16 @@ impl<'a> Calibration<'a> {
             let ratio =
                 if graph.outputs().contains(&node.output) { 1.0 / input } else { output / input };
             let channels = graph.parameter(weight).shape[0] as usize;
-            let scales = weight_scales(weights_of, channels, bias, input, ratio);
+            let scales = weight_scales(weights_of, channels, bias, input);
+            let scales = match scheme.granularity {
+                Granularity::Channel => {
+                    scales.into_iter().map(|scale| scale.unwrap_or(ratio)).collect()
+                }
+                Granularity::Layer => {
+                    let largest = scales.into_iter().flatten().reduce(f64::max);
+                    vec![largest.unwrap_or(ratio); channels]
+                }
+            };
             quantization.set_parameter(weight, scales);
         }
         Ok(quantization)
@@ -141,15 +169,14 @@ impl<'a> Calibration<'a> {
 }
 
 /// For every output channel the smallest scale with which its weights fit int8 and its accumulator
-/// cannot overflow. If all weights and the bias of a channel are zero, any scale would work, and
-/// it is `otherwise`.
+/// cannot overflow. `None` if all weights and the bias of a channel are zero, so that any scale
+/// works.
 fn weight_scales(
     weight: &[f32],
     channels: usize,
     bias: Option<&[f32]>,
     input_scale: f64,
-    otherwise: f64,
-) -> Vec<f64> {
+) -> Vec<Option<f64>> {
     let filters = weight.chunks_exact(weight.len() / channels).enumerate();
     let scale = |(channel, filter): (usize, &[f32])| {
         let bias = bias.map_or(0.0, |bias| f64::from(bias[channel]));
@@ -157,7 +184,7 @@ fn weight_scales(
         let largest = magnitudes.clone().fold(0.0, f64::max);
         let reach = 255.0 * magnitudes.sum::<f64>() + bias.abs() / input_scale;
         let scale = (largest / WEIGHT_MAX).max(reach / ACCUMULATOR_MAX);
-        if scale > 0.0 { scale } else { otherwise }
+        (scale > 0.0).then_some(scale)
     };
     filters.map(scale).collect()
 }
@@ -175,7 +202,7 @@ mod tests {
         for seed in 0..seeds {
             calibration.observe(random_image(graph, seed)).unwrap();
         }
-        calibration.finish((-1.5, 1.5)).unwrap()
+        calibration.finish((-1.5, 1.5), &Scheme::default()).unwrap()
     }
 
     proptest! {
@@ -225,24 +252,62 @@ mod tests {
     #[test]
     fn a_channel_without_weights_keeps_its_bias_exact() {
         let weight = [0.0, 0.0, 0.5, -0.25];
-        let scales = weight_scales(&weight, 2, Some(&[0.75, 0.0]), 0.01, 2.0);
+        let scales = weight_scales(&weight, 2, Some(&[0.75, 0.0]), 0.01);
+        let scales: Vec<f64> = scales.into_iter().flatten().collect();
         let bias = (0.75 / (0.01 * scales[0])).round() * scales[0] * 0.01;
         assert!((bias - 0.75).abs() < 1e-8, "{bias}");
         assert_eq!(scales[1], f64::from(0.5f32) / 127.0);
-        assert_eq!(weight_scales(&[0.0], 1, Some(&[0.0]), 0.01, 2.0), [2.0]);
+        assert_eq!(weight_scales(&[0.0], 1, Some(&[0.0]), 0.01), [None]);
     }
 
     #[test]
     fn a_bias_much_larger_than_the_weights_widens_the_scale() {
-        let scales = weight_scales(&[1e-9], 1, Some(&[100.0]), 0.01, 1.0);
+        let scales = weight_scales(&[1e-9], 1, Some(&[100.0]), 0.01);
+        let scales: Vec<f64> = scales.into_iter().flatten().collect();
         let bias = (100.0 / (0.01 * scales[0])).round();
         assert!(bias <= ACCUMULATOR_MAX && (bias * scales[0] * 0.01 - 100.0).abs() < 1e-6);
     }
 
     #[test]
+    fn a_layer_may_have_one_scale() {
+        let (graph, weights) = fold(&residual_graph(), &random_weights(&residual_graph(), 1));
+        let quantized = |granularity| {
+            let mut calibration = Calibration::new(&graph, &weights);
+            calibration.observe(random_image(&graph, 1)).unwrap();
+            let scheme = Scheme { granularity, ..Scheme::default() };
+            calibration.finish((-1.5, 1.5), &scheme).unwrap()
+        };
+        let (channels, layer) = (quantized(Granularity::Channel), quantized(Granularity::Layer));
+        for (id, _) in graph.values() {
+            assert_eq!(channels.value(id), layer.value(id));
+        }
+        let mut unlike = 0;
+        for (id, _) in graph.parameters() {
+            let Some(scales) = channels.parameter(id) else { continue };
+            let largest = scales.iter().copied().fold(0.0, f64::max);
+            assert_eq!(layer.parameter(id).unwrap(), vec![largest; scales.len()]);
+            unlike += usize::from(scales.iter().any(|scale| *scale != largest));
+        }
+        assert!(unlike > 3);
+    }
+
+    #[test]
+    fn a_share_that_no_range_can_hold_is_refused() {
+        let (graph, weights) = fold(&residual_graph(), &random_weights(&residual_graph(), 1));
+        for share in [0.0, 1.5, f64::NAN] {
+            let mut calibration = Calibration::new(&graph, &weights);
+            calibration.observe(random_image(&graph, 1)).unwrap();
+            let calibration_rule = RangeRule::Percentile(share);
+            let scheme = Scheme { calibration: calibration_rule, ..Scheme::default() };
+            let text = calibration.finish((0.0, 1.0), &scheme).unwrap_err().to_string();
+            assert!(text.ends_with("the share has to be above 0 and at most 1"), "{text}");
+        }
+    }
+
+    #[test]
     fn wrong_images_and_values_that_are_not_finite_are_refused() {
         let (graph, weights) = fold(&residual_graph(), &random_weights(&residual_graph(), 1));
-        let none = Calibration::new(&graph, &weights).finish((0.0, 1.0));
+        let none = Calibration::new(&graph, &weights).finish((0.0, 1.0), &Scheme::default());
         assert_eq!(none.unwrap_err(), QuantizeError::NoImages);
         let error = Calibration::new(&graph, &weights).observe(vec![0.0; 63]).unwrap_err();
         let text = error.to_string();

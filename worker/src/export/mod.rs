@@ -7,7 +7,7 @@ pub mod onnx;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use edgesmith_compress::fold;
+use edgesmith_compress::{Scheme, fold};
 use edgesmith_data::{ImageSet, Normalization};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Graph, Quantization, ValueId, Weights};
@@ -37,7 +37,8 @@ pub fn float_model(
     lower(&graph, &weights, None, normalization)
 }
 
-/// The int8 model of a trained network: folded, calibrated on the images of `set`, then lowered.
+/// The int8 model of a trained network: folded, calibrated by `scheme` on the images of `set`, then
+/// lowered.
 /// `pause` is called from time to time.
 ///
 /// # Errors
@@ -51,11 +52,12 @@ pub fn integer_model(
     weights: &Weights,
     normalization: &Normalization,
     set: &ImageSet,
+    scheme: &Scheme,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Model, RunError> {
     let (graph, weights) = fold(graph, weights);
     let input = input_spec(&graph, normalization)?;
-    let quantization = calibrate(&graph, &weights, &input, set, pause)?;
+    let quantization = calibrate(&graph, &weights, &input, set, scheme, pause)?;
     Ok(lower(&graph, &weights, Some(&quantization), normalization)?)
 }
 

@@ -220,7 +220,8 @@ mod tests {
         let (weights, constants) = (random_weights(&graph, 1), normalization(&graph));
         let set = images_for(&graph, &[random_bytes(&graph, 1)]);
         let go_on = &mut || ControlFlow::Continue(());
-        let int8 = integer_model(&graph, &weights, &constants, &set, go_on).unwrap();
+        let scheme = edgesmith_compress::Scheme::default();
+        let int8 = integer_model(&graph, &weights, &constants, &set, &scheme, go_on).unwrap();
         let float = float_model(&graph, &weights, &constants).unwrap();
         (graph, lift(&float).unwrap(), lift(&int8).unwrap())
     }

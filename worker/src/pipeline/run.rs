@@ -9,6 +9,7 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, Donor, Figures, Metric, Purpose, Seed, Split, StudyName,
     TrialNumber,
 };
+use edgesmith_compress::Scheme;
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Weights};
@@ -308,7 +309,8 @@ impl Run<'_> {
             Precision::Int8 => {
                 let images = self.some_images(CALIBRATION_IMAGES);
                 let pause = &mut || self.pause_or_stop();
-                integer_model(graph, weights, normalization, &images, pause).map_err(run_failed)?
+                integer_model(graph, weights, normalization, &images, &Scheme::default(), pause)
+                    .map_err(run_failed)?
             }
         };
         model.notes.classes.clone_from(&self.class_names);

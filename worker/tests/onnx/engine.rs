@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use edgesmith_compress::Calibration;
+use edgesmith_compress::{Calibration, Scheme};
 use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{Evaluator, Graph, Weights};
 use edgesmith_testing::random_weights;
@@ -108,7 +108,7 @@ fn models(graph: &Graph, weights: &Weights, images: &[Vec<u8>]) -> [Model; 2] {
     let interface = Interface::of(graph, Some(&normalization(graph)));
     let mut calibration = Calibration::new(graph, weights);
     images.iter().for_each(|image| calibration.observe(normalized(graph, image)).unwrap());
-    let quantization = calibration.finish((-2.0, 2.0)).unwrap();
+    let quantization = calibration.finish((-2.0, 2.0), &Scheme::default()).unwrap();
     [None, Some(&quantization)]
         .map(|quantization| lower_as(graph, weights, quantization, &interface).unwrap())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
+use edgesmith_compress::Scheme;
 use edgesmith_data::{Dataset, ImageSet, Normalization};
 use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{Evaluator, Graph, Weights};
@@ -40,7 +41,9 @@ fn onnx_runtime_computes_what_the_edge_runtime_does() {
 
         let calibration = train.subset(&(0..256).collect::<Vec<_>>());
         let go_on = &mut || ControlFlow::Continue(());
-        let int8 = integer_model(&graph, &weights, &digits.normalization, &calibration, go_on);
+        let scheme = Scheme::default();
+        let constants = &digits.normalization;
+        let int8 = integer_model(&graph, &weights, constants, &calibration, &scheme, go_on);
         let int8 = int8.unwrap();
         // Integers round halves up and floats to even: a byte may differ by one.
         check_model(&python, &int8, &images, &["--tolerance", "1", "--agreement", "0.95"]);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use edgesmith_compress::Calibration;
+use edgesmith_compress::{Calibration, Scheme};
 use edgesmith_graph::{Evaluator, Graph, Op, Quantization};
 use edgesmith_onnx::proto::ModelProto;
 use edgesmith_onnx::write::{NEWER, OLDER};
@@ -50,7 +50,7 @@ fn onnx_runtime_quantizes_where_a_graph_is_annotated() {
         let mut calibration = Calibration::new(&graph, &weights);
         images.iter().for_each(|image| calibration.observe(normalized(&graph, image)).unwrap());
         // No pixel is halfway between two levels.
-        let quantization = calibration.finish((-0.97, 1.31)).unwrap();
+        let quantization = calibration.finish((-0.97, 1.31), &Scheme::default()).unwrap();
         let outputs = images
             .iter()
             .map(|image| in_levels(&graph, &weights, &quantization, normalized(&graph, image)));

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use edge::Session;
-use edgesmith_compress::{QuantizeError, fold};
+use edgesmith_compress::{QuantizeError, Scheme, fold};
 use edgesmith_graph::{
     Add, AveragePool, Concat, Evaluator, Flatten, Function, GlobalAveragePool, GraphBuilder, Map,
     MatrixProduct, MaxPool, Place, Rebuild, Reduce, ReduceFunction, Reshape, Shape, Softmax,
@@ -32,7 +32,8 @@ fn integer_model(
 ) -> Result<edge::Model, RunError> {
     let go_on = &mut || ControlFlow::Continue(());
     let set = images_for(graph, images);
-    crate::export::integer_model(graph, weights, &normalization(graph), &set, go_on)
+    let scheme = &Scheme::default();
+    crate::export::integer_model(graph, weights, &normalization(graph), &set, scheme, go_on)
 }
 
 fn logits(model: &edge::Model, image: &[u8]) -> Vec<f32> {
@@ -176,7 +177,8 @@ fn what_has_no_scales_stays_real() {
     let input = input_spec(&graph, &normalization).unwrap();
     let go_on = &mut || ControlFlow::Continue(());
     let set = images_for(&graph, &images);
-    let whole = crate::evaluate::calibrate(&graph, &weights, &input, &set, go_on).unwrap();
+    let scheme = &Scheme::default();
+    let whole = crate::evaluate::calibrate(&graph, &weights, &input, &set, scheme, go_on).unwrap();
     let interface = Interface::of(&graph, Some(&normalization));
     let lowered = |left_out: &dyn Fn(usize) -> bool| {
         let part = without(&graph, &whole, left_out);

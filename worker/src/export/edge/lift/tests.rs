@@ -21,7 +21,8 @@ fn lowered(lifted: &Lifted) -> edge::Model {
 fn integers(graph: &Graph, weights: &Weights, seed: u64) -> Result<edge::Model, RunError> {
     let set = images_for(graph, &[random_bytes(graph, seed)]);
     let go_on = &mut || ControlFlow::Continue(());
-    integer_model(graph, weights, &normalization(graph), &set, go_on)
+    let scheme = edgesmith_compress::Scheme::default();
+    integer_model(graph, weights, &normalization(graph), &set, &scheme, go_on)
 }
 
 fn residual_integers() -> edge::Model {

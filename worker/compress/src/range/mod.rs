@@ -1,7 +1,13 @@
 //! Chooses the range of values that a quantized tensor covers, from the values seen in calibration.
-//! It does not know about layers.
+//! One file per rule says how. It does not know about layers.
+
+mod entropy;
+mod mean_squared_error;
+mod percentile;
 
 use edgesmith_graph::Affine;
+
+use crate::RangeRule;
 
 /// Number of histogram bins on each side of zero.
 const BINS: usize = 4096;
@@ -10,6 +16,9 @@ const CANDIDATES: u32 = 64;
 /// Initial limit of the histogram. All limits are powers of two, so that merged bins count exactly
 /// what a wider histogram would have counted.
 const FIRST_LIMIT: f32 = 1.0 / 1048576.0;
+
+/// The counts of one side of zero, by bin, outwards.
+type Side = [u64];
 
 /// The calibration values of one tensor: a histogram that grows with the values, so that one pass
 /// over the images is enough.
@@ -21,6 +30,8 @@ pub(crate) struct Observer {
     limit: f32,
     negative: Vec<u64>,
     positive: Vec<u64>,
+    /// How many values are 0. They are in no bin.
+    zeros: u64,
 }
 
 impl Observer {
@@ -32,6 +43,7 @@ impl Observer {
             limit: FIRST_LIMIT,
             negative: vec![0; BINS],
             positive: vec![0; BINS],
+            zeros: 0,
         }
     }
 
@@ -44,58 +56,32 @@ impl Observer {
         }
         let bins_per_unit = BINS as f32 / self.limit;
         for &value in values {
-            // Zero is exact in every range, so it does not count.
-            if value != 0.0 {
+            // Zero is exact in every range.
+            if value == 0.0 {
+                self.zeros += 1;
+            } else {
                 let side = if value > 0.0 { &mut self.positive } else { &mut self.negative };
                 side[((value.abs() * bins_per_unit) as usize).min(BINS - 1)] += 1;
             }
         }
     }
 
-    /// The range around zero with the least squared error after quantization to 256 levels: the
-    /// rounding error of values inside (`scale^2 / 12` each, as of uniform noise) plus the clipping
-    /// error of those outside. For a tensor without outliers that is the observed range. It
-    /// contains zero and is not empty.
-    pub(crate) fn range(&self) -> (f32, f32) {
+    /// The range that the rule chooses. It contains zero and is within the observed one.
+    pub(crate) fn range(&self, rule: RangeRule) -> (f32, f32) {
         if self.high - self.low < Affine::NARROWEST {
             return (0.0, Affine::NARROWEST);
         }
-        let fraction = |step: u32| step as f32 / CANDIDATES as f32;
-        let steps =
-            |bound: f32| if bound == 0.0 { CANDIDATES..=CANDIDATES } else { 1..=CANDIDATES };
-        let positive: Vec<(f32, f64)> = steps(self.high)
-            .map(|s| self.high * fraction(s))
-            .map(|clip| (clip, self.clipping_error(&self.positive, clip)))
-            .collect();
-        let negative: Vec<(f32, f64)> = steps(self.low)
-            .map(|s| self.low * fraction(s))
-            .map(|clip| (clip, self.clipping_error(&self.negative, -clip)))
-            .collect();
-        let count: u64 = self.positive.iter().chain(&self.negative).sum();
-        let mut best = ((self.low, self.high), f64::INFINITY);
-        // Widest first, so that of two equal errors the one with less clipping is chosen.
-        for &(low, low_error) in negative.iter().rev() {
-            for &(high, high_error) in positive.iter().rev() {
-                let scale = f64::from(high - low) / 255.0;
-                let error = count as f64 * scale * scale / 12.0 + low_error + high_error;
-                if error < best.1 {
-                    best = ((low, high), error);
-                }
-            }
+        match rule {
+            RangeRule::MeanSquaredError => self.least_squared_error(),
+            RangeRule::MinMax => (self.low, self.high),
+            RangeRule::Percentile(share) => self.percentile(share),
+            RangeRule::Entropy => self.least_divergence(),
         }
-        best.0
     }
 
-    /// Sum of squared distances to `clip` of the values beyond it, on one side of zero.
-    fn clipping_error(&self, side: &[u64], clip: f32) -> f64 {
-        let width = f64::from(self.limit) / BINS as f64;
-        side.iter()
-            .enumerate()
-            .map(|(bin, &count)| {
-                let beyond = (bin as f64 + 0.5) * width - f64::from(clip);
-                if beyond > 0.0 { count as f64 * beyond * beyond } else { 0.0 }
-            })
-            .sum()
+    /// Width of a bin.
+    fn bin_width(&self) -> f64 {
+        f64::from(self.limit) / BINS as f64
     }
 
     /// Doubles the histogram's limit, merging bins in pairs.
@@ -108,6 +94,13 @@ impl Observer {
             side[BINS / 2..].fill(0);
         }
     }
+}
+
+/// The ends of ranges that are tried on one side of zero, narrowest first: fractions of the
+/// observed end. If that is zero, only zero is tried.
+fn candidates(bound: f32) -> impl DoubleEndedIterator<Item = f32> {
+    let steps = if bound == 0.0 { CANDIDATES..=CANDIDATES } else { 1..=CANDIDATES };
+    steps.map(move |step| bound * (step as f32 / CANDIDATES as f32))
 }
 
 /// Least and greatest value, extended to include zero.
@@ -133,7 +126,38 @@ mod tests {
             .sum()
     }
 
+    const RULES: [RangeRule; 4] = [
+        RangeRule::MeanSquaredError,
+        RangeRule::MinMax,
+        RangeRule::Percentile(0.99),
+        RangeRule::Entropy,
+    ];
+
     proptest! {
+        #[test]
+        fn percentiles_are_those_of_the_sorted_values(
+            values in prop::collection::vec(prop_oneof![Just(0.0f32), -3.0..10.0f32], 1..500),
+            share in prop_oneof![Just(1.0), 0.01..1.0f64],
+        ) {
+            let mut observer = Observer::new();
+            values.chunks(7).for_each(|chunk| observer.observe(chunk));
+            let (low, high) = observer.range(RangeRule::Percentile(share));
+            let mut sorted = values.clone();
+            sorted.sort_by(f32::total_cmp);
+            let cut = ((1.0 - share) / 2.0 * sorted.len() as f64).floor() as usize;
+            let (least, most) = (sorted[cut].min(0.0), sorted[sorted.len() - 1 - cut].max(0.0));
+            if most - least > 0.01 {
+                let bin = observer.bin_width() as f32 * 1.001;
+                prop_assert!(low <= least && least - low <= bin, "{low} for {least}");
+                prop_assert!(high >= most && high - most <= bin, "{high} for {most}");
+            }
+            let (low, high) = observer.range(RangeRule::MinMax);
+            let (least, most) = extremes(&values);
+            if most - least > Affine::NARROWEST {
+                prop_assert_eq!((low, high), (least, most));
+            }
+        }
+
         #[test]
         fn the_chosen_range_is_not_worse_than_the_observed_one(
             values in prop::collection::vec(-3.0..10.0f32, 1..500),
@@ -143,7 +167,7 @@ mod tests {
             values.push(outlier);
             let mut observer = Observer::new();
             values.chunks(7).for_each(|chunk| observer.observe(chunk));
-            let chosen = squared_error(&values, observer.range());
+            let chosen = squared_error(&values, observer.range(RangeRule::MeanSquaredError));
             let seen = squared_error(&values, extremes(&values));
             // The tolerance is for the rounding error, which is estimated and not measured.
             prop_assert!(chosen <= seen * 1.5 + 1e-9, "{chosen} > {seen}");
@@ -155,12 +179,12 @@ mod tests {
         let uniform: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).collect();
         let mut observer = Observer::new();
         observer.observe(&uniform);
-        assert_eq!(observer.range(), (0.0, 0.9999));
+        assert_eq!(observer.range(RangeRule::MeanSquaredError), (0.0, 0.9999));
         // Clipping 8 to about 1 costs 49. Not clipping costs (8 / 255)^2 / 12 for every value.
         observer.observe(&[8.0]);
-        assert!(observer.range().1 > 7.0);
+        assert!(observer.range(RangeRule::MeanSquaredError).1 > 7.0);
         (0..200).for_each(|_| observer.observe(&uniform));
-        let (low, high) = observer.range();
+        let (low, high) = observer.range(RangeRule::MeanSquaredError);
         assert!(low == 0.0 && (0.9..4.0).contains(&high), "{high}");
     }
 
@@ -171,7 +195,9 @@ mod tests {
         at_once.observe(&values);
         let mut one_by_one = Observer::new();
         values.iter().for_each(|v| one_by_one.observe(&[*v]));
-        assert_eq!(at_once.range(), one_by_one.range());
+        for rule in RULES {
+            assert_eq!(at_once.range(rule), one_by_one.range(rule));
+        }
         assert_eq!(at_once.positive, one_by_one.positive);
     }
 
@@ -179,9 +205,11 @@ mod tests {
     fn a_tensor_of_zeros_has_a_scale() {
         let mut observer = Observer::new();
         observer.observe(&[0.0; 9]);
-        let (low, high) = observer.range();
-        let q = Affine::covering(low, high);
-        assert!(q.scale > 0.0 && q.zero_point == 0);
+        for rule in RULES {
+            let (low, high) = observer.range(rule);
+            let q = Affine::covering(low, high);
+            assert!(q.scale > 0.0 && q.zero_point == 0);
+        }
         assert!(Affine::covering(0.0, 0.0).scale > 0.0);
     }
 }

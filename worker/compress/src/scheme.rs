@@ -1,0 +1,39 @@
+//! The settings of post-training quantization. They are read by [`crate::Calibration`] and by the
+//! passes around it; this file computes nothing.
+
+/// How a trained network becomes one of integers, without training. The default is the plain
+/// method: ranges of least squared error and a scale per output channel of each weight.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scheme {
+    /// How the range of a value is chosen.
+    pub calibration: RangeRule,
+    /// What the weights of a layer share a scale with.
+    pub granularity: Granularity,
+}
+
+/// How the range of a value is chosen from the numbers that it has on the calibration examples.
+/// Every range contains zero, which is exact in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum RangeRule {
+    /// The least squared error: rounding inside the range and clipping outside.
+    #[default]
+    MeanSquaredError,
+    /// From the least to the greatest number.
+    MinMax,
+    /// This share of the numbers is in the range, above 0 and at most 1. Half of the others lie
+    /// below it and half above.
+    Percentile(f64),
+    /// The least information lost (Kullback–Leibler divergence; Migacz 2017, "8-bit inference with
+    /// TensorRT").
+    Entropy,
+}
+
+/// What the weights of a layer share a scale with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Granularity {
+    /// Those of the same output channel.
+    #[default]
+    Channel,
+    /// All weights of the layer.
+    Layer,
+}
