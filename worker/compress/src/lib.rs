@@ -7,6 +7,7 @@
 //! an engine is a step of its own.
 
 mod bias_correction;
+pub mod budget;
 mod fold;
 mod prune;
 mod quantize;
