@@ -123,7 +123,7 @@ impl<'a> Layers<'a> {
 impl<'a> Donor<'a> {
     fn new(graph: &'a Graph, weights: &'a Weights, seed: [u8; 32], noise: f64) -> Self {
         let channels = graph.channels();
-        let importance = importance(graph, &channels, weights);
+        let importance = importance::l1_norm(graph, &channels, weights);
         Self { layers: Layers::of(graph), weights, channels, importance, seed, noise }
     }
 

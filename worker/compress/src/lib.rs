@@ -9,6 +9,7 @@
 mod bias_correction;
 pub mod budget;
 mod fold;
+pub mod importance;
 mod prune;
 mod quantize;
 mod range;
@@ -16,6 +17,6 @@ mod scheme;
 
 pub use bias_correction::correct_biases;
 pub use fold::fold;
-pub use prune::{cut_least, importance, prune, rank};
+pub use prune::{cut_least, cut_to, prune, rank};
 pub use quantize::{Calibration, QuantizeError};
 pub use scheme::{Granularity, RangeRule, Scheme};
