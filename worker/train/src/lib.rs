@@ -36,6 +36,7 @@ mod padding;
 mod prefetch;
 mod schedule;
 mod soft_targets;
+mod taylor;
 #[cfg(test)]
 mod tests;
 mod throughput;
@@ -47,6 +48,7 @@ pub use memory::{Memory, TooLarge, normalizes};
 pub use network::{Network, fresh_weights};
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
+pub use taylor::{TaylorRequest, taylor};
 pub use throughput::Throughput;
 
 use backward::{StepLoss, backward};
