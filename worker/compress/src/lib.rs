@@ -13,6 +13,7 @@ pub mod importance;
 mod prune;
 mod quantize;
 mod range;
+mod real;
 mod scheme;
 
 pub use bias_correction::correct_biases;

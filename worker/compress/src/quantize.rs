@@ -3,9 +3,10 @@
 //! examples and annotates the network. It does not train, and does not make the integers: lowering
 //! to an engine does.
 
-use edgesmith_graph::{Affine, Evaluator, Graph, Quantization, Role, ValueId, Weights};
+use edgesmith_graph::{Affine, Evaluator, Graph, Quantization, ValueId, Weights};
 
 use crate::range::Observer;
+use crate::real::{Real, weight};
 use crate::{Granularity, RangeRule, Scheme};
 
 /// Largest absolute int8 weight; -128 is not used, so that weights are symmetric.
@@ -45,6 +46,15 @@ pub enum QuantizeError {
     Share {
         /// The share that was asked for.
         share: f64,
+    },
+    /// A layer that is to stay real is not there.
+    #[error(
+        "failed to quantize: {layer} cannot be kept in fp32, because the network has no layer of \
+         this name with a weight"
+    )]
+    NoLayer {
+        /// The name.
+        layer: String,
     },
 }
 
@@ -111,7 +121,7 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
-    /// The quantization by `scheme`. The range of the input covers `input`, from the lowest to the
+    /// The quantization by `scheme`. What stays real has none. The range of the input covers `input`, from the lowest to the
     /// highest possible number. Weight scales are wide enough that no example can overflow an
     /// accumulator.
     ///
@@ -131,21 +141,25 @@ impl<'a> Calibration<'a> {
             return Err(QuantizeError::Share { share });
         }
         let Self { graph, weights, .. } = self;
-        let mut quantization = Quantization::none(graph);
+        let real = Real::of(graph, &scheme.real);
+        let real = real.map_err(|name| QuantizeError::NoLayer { layer: name.to_owned() })?;
+        let mut values = vec![None; graph.values().len()];
         let input = graph.inputs().next().expect("checked by the evaluator");
-        quantization.set_value(input, Affine::covering(low.min(0.0), high.max(0.0)));
+        values[input.index()] = Some(Affine::covering(low.min(0.0), high.max(0.0)));
         for Observed { value, observer, .. } in &self.observed {
             let (low, high) = observer.range(scheme.calibration);
-            quantization.set_value(*value, Affine::covering(low, high));
+            values[value.index()] = Some(Affine::covering(low, high));
+        }
+        let mut quantization = Quantization::none(graph);
+        for (id, _) in graph.values().filter(|(id, _)| !real.value(*id)) {
+            values[id.index()].into_iter().for_each(|affine| quantization.set_value(id, affine));
         }
         let clips = graph.absorbed_clips();
-        for (id, node) in graph.nodes() {
-            let Some(&weight) = node.parameters.first() else { continue };
-            if graph.parameter(weight).role != Role::Weight {
-                continue;
-            }
+        for (id, node) in graph.nodes().filter(|(id, _)| !real.node(*id)) {
+            let Some(weight) = weight(graph, id) else { continue };
             let output = clips[id.index()].map_or(node.output, |(clip, _)| graph.node(clip).output);
-            let scale = |value| f64::from(quantization.value(value).expect("observed above").scale);
+            let scale =
+                |value: ValueId| f64::from(values[value.index()].expect("observed above").scale);
             let (input, output) = (scale(node.inputs[0]), scale(output));
             let weights_of = &weights.of(graph, weight).data;
             let bias = node.parameters.get(1).map(|&bias| weights.of(graph, bias).data.as_slice());

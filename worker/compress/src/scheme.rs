@@ -1,6 +1,8 @@
 //! The settings of post-training quantization. They are read by [`crate::Calibration`] and by the
 //! passes around it; this file computes nothing.
 
+use std::collections::BTreeSet;
+
 /// How a trained network becomes one of integers, without training. The default is the plain
 /// method: ranges of least squared error and a scale per output channel of each weight.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -9,6 +11,9 @@ pub struct Scheme {
     pub calibration: RangeRule,
     /// What the weights of a layer share a scale with.
     pub granularity: Granularity,
+    /// Layers that stay in fp32, by name; a layer has the name of what it computes. Only layers
+    /// with a weight can be named.
+    pub real: BTreeSet<String>,
 }
 
 /// How the range of a value is chosen from the numbers that it has on the calibration examples.

@@ -38,8 +38,8 @@ pub fn float_model(
 }
 
 /// The int8 model of a trained network: folded, calibrated by `scheme` on the images of `set`, then
-/// lowered.
-/// `pause` is called from time to time.
+/// lowered. A layer that stays in fp32 reads and writes bytes through conversions, unless what is
+/// next to it is in fp32, too, or it is the only one that reads the image. `pause` is called from time to time.
 ///
 /// # Errors
 /// If `pause` breaks, the network cannot be quantized, or the engine does not run one of the
@@ -58,7 +58,11 @@ pub fn integer_model(
     let (graph, weights) = fold(graph, weights);
     let input = input_spec(&graph, normalization)?;
     let quantization = calibrate(&graph, &weights, &input, set, scheme, pause)?;
-    Ok(lower(&graph, &weights, Some(&quantization), normalization)?)
+    if scheme.real.is_empty() {
+        return Ok(lower(&graph, &weights, Some(&quantization), normalization)?);
+    }
+    let interface = Interface::of(&graph, Some(normalization));
+    Ok(lower_partly(&graph, &weights, &quantization, &interface)?)
 }
 
 /// The fp32 model of a network that was read from an ONNX file: folded, then lowered.

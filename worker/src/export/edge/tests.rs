@@ -231,6 +231,59 @@ fn what_has_no_scales_stays_real() {
     assert_eq!([kinds[at - 1], kinds[at + 1]], ["dequantize", "quantize"]);
 }
 
+#[test]
+fn layers_that_are_named_stay_real() {
+    let graph = residual_graph();
+    let weights = random_weights(&graph, 3);
+    let normalization = normalization(&graph);
+    let images: Vec<Vec<u8>> = (0..40).map(|seed| random_bytes(&graph, seed)).collect();
+    let set = images_for(&graph, &images);
+    let model = |real: &[&str]| {
+        let real = real.iter().map(|&name| name.to_owned()).collect();
+        let scheme = Scheme { real, ..Scheme::default() };
+        let go_on = &mut || ControlFlow::Continue(());
+        crate::export::integer_model(&graph, &weights, &normalization, &set, &scheme, go_on)
+    };
+    let float = float_model(&graph, &weights, &normalization).unwrap();
+    let layers = graph.nodes().filter(|(_, node)| graph.macs(node) > 0);
+    let layers: Vec<&str> = layers.map(|(_, node)| &*graph.value(node.output).name).collect();
+    // All of them make the fp32 network.
+    assert_eq!(model(&layers).unwrap(), float);
+    for &name in &layers {
+        let model = model(&[name]).unwrap();
+        model.validate().unwrap();
+        let kinds: Vec<&str> = model.nodes.iter().map(|node| node.layer.name()).collect();
+        let real = |kind: &&&str| ["convolution", "linear"].contains(*kind);
+        assert_eq!(kinds.iter().filter(real).count(), 1, "{name}: {kinds:?}");
+        let at = kinds.iter().position(|kind| real(&kind)).unwrap();
+        // The first layer reads the picture itself, and the last one writes what is read outside.
+        if name != layers[0] {
+            assert_eq!(kinds[at - 1], "dequantize", "{name}");
+        }
+        let last = name == layers[layers.len() - 1];
+        assert_eq!(kinds.get(at + 1).copied(), (!last).then_some("quantize"), "{name}");
+        let conversion = |kind: &&&str| ["quantize", "dequantize"].contains(*kind);
+        let conversions = usize::from(name != layers[0]) + usize::from(!last);
+        assert_eq!(kinds.iter().filter(conversion).count(), conversions, "{name}");
+        for image in &images[..5] {
+            let (found, expected) = (logits(&model, image), logits(&float, image));
+            assert_close(&found, &expected, 0.3);
+        }
+        let (split, go_on) = (edgesmith_common::Split::Test, &mut || ControlFlow::Continue(()));
+        let figures = crate::evaluate::evaluate(&model, &set, split.clone(), go_on).unwrap();
+        let right = images.iter().filter(|image| {
+            let logits = logits(&model, image);
+            logits.iter().all(|logit| *logit <= logits[0])
+        });
+        let accuracy = edgesmith_common::Metric::ACCURACY.on(split);
+        assert_eq!(figures.get(&accuracy), Some(right.count() as f64 / 40.0));
+    }
+    let refused = model(&["stem.relu"]).unwrap_err().to_string();
+    let expected = "stem.relu cannot be kept in fp32, because the network has no layer of this \
+                    name with a weight";
+    assert!(refused.ends_with(expected), "{refused}");
+}
+
 /// `relu(x + tanh(x))`, whose sum may be an output as well; and the values.
 fn rectified_sum(sum_is_output: bool) -> (Graph, [ValueId; 4]) {
     let mut builder = GraphBuilder::new();
