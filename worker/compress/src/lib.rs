@@ -8,6 +8,7 @@
 
 mod bias_correction;
 pub mod budget;
+mod equalize;
 mod fold;
 pub mod importance;
 mod prune;
@@ -17,6 +18,7 @@ mod real;
 mod scheme;
 
 pub use bias_correction::correct_biases;
+pub use equalize::equalize;
 pub use fold::fold;
 pub use prune::{cut_least, cut_to, prune, rank};
 pub use quantize::{Calibration, QuantizeError};
