@@ -1,10 +1,14 @@
-//! Bias correction: a pass that changed a network, such as pruning, also moved the mean of what its
-//! layers compute. The biases move it back (Nagel et al. 2019, "Data-free quantization through
-//! weight equalization and bias correction", here with examples). It changes nothing else.
+//! Bias correction: a pass that changed a network, such as pruning or quantization, also moved the
+//! mean of what its layers compute. The biases move it back (Nagel et al. 2019, "Data-free
+//! quantization through weight equalization and bias correction", here with examples). It changes
+//! nothing else.
 
 use std::ops::ControlFlow;
 
-use edgesmith_graph::{Evaluator, Graph, NodeId, ParameterId, Role, ValueId, Weights};
+use edgesmith_graph::{Evaluator, Graph, ParameterId, Quantization, Role, ValueId, Weights};
+
+use crate::levels::{Levels, rounded};
+use crate::walk::Walk;
 
 /// The weights of a changed network with other biases: layer by layer, each channel of the layer's
 /// output gets the mean over `examples` that it has in the original. A layer sees the inputs that
@@ -24,19 +28,66 @@ pub fn correct_biases<'k>(
     examples: &[Vec<f32>],
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Option<Weights> {
+    correct(original, changed, kept, |_, _| (), examples, pause)
+}
+
+/// The weights `changed` of a folded network ([`crate::fold()`]) with the biases with which its
+/// layers keep the means that they have with the weights `original`, when weights and values are
+/// rounded as `quantization` says. Only biases change, and stay real. `changed` may be `original`,
+/// or what a pass that chooses the rounding made of it.
+///
+/// It holds the values of two networks for all examples ([`crate::held_numbers`]). `pause` is called
+/// before each node and example; `None` if it breaks.
+///
+/// # Panics
+/// If the weights or `quantization` do not fit `graph`, or an example does not have the size of the
+/// only input.
+pub fn correct_quantized(
+    graph: &Graph,
+    original: &Weights,
+    changed: &Weights,
+    quantization: &Quantization,
+    examples: &[Vec<f32>],
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Option<Weights> {
+    let levels = Levels::of(graph, quantization);
+    let held = |value, numbers: &mut [f32]| levels.round(value, numbers);
+    let most = graph.values().map(|(_, value)| value.shape.channels()).max().unwrap_or(0);
+    let channels: Vec<u32> = (0..most).collect();
+    let all = |value| &channels[..graph.shape(value).channels() as usize];
+    let rounded = rounded(graph, changed, quantization);
+    let mut weights = correct((graph, original), (graph, &rounded), all, held, examples, pause)?;
+    // Other layers keep the numbers that were rounded here.
+    for (id, parameter) in graph.parameters().filter(|(_, p)| p.role != Role::Bias) {
+        let array = changed.of(graph, id).clone();
+        weights.arrays.insert(parameter.name.to_string(), array);
+    }
+    Some(weights)
+}
+
+/// As [`correct_biases`]; `held` makes of the numbers of a value of the changed network those that
+/// it is held in.
+fn correct<'k>(
+    original: (&Graph, &Weights),
+    changed: (&Graph, &Weights),
+    kept: impl Fn(ValueId) -> &'k [u32],
+    held: impl Fn(ValueId, &mut [f32]),
+    examples: &[Vec<f32>],
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Option<Weights> {
     let (graph, mut weights) = (changed.0, changed.1.clone());
     let before = Evaluator::<f32>::new(original.0, original.1);
     let mut after = Evaluator::<f32>::new(graph, &weights);
-    let last_reader = last_readers(graph);
     let mut readers = vec![0; graph.parameters().len()];
     for id in graph.nodes().flat_map(|(_, node)| &node.parameters) {
         readers[id.index()] += 1;
     }
-    // By example, by value. A value that nothing reads later is empty.
-    let values = || examples.iter().map(|example| vec![example.clone()]).collect::<Vec<_>>();
-    let (mut old, mut new) = (values(), values());
+    let mut walk = Walk::new(graph, examples);
+    for input in graph.inputs() {
+        walk.new.iter_mut().for_each(|values| held(input, &mut values[input.index()]));
+    }
     for (id, node) in graph.nodes() {
-        for (old, new) in old.iter_mut().zip(&mut new) {
+        for (old, new) in walk.old.iter_mut().zip(&mut walk.new) {
             if pause().is_break() {
                 return None;
             }
@@ -50,8 +101,8 @@ pub fn correct_biases<'k>(
         let bias = node.parameters.iter().find(is_own_bias);
         if let Some(&bias) = bias {
             let channels = graph.shape(node.output).channels() as usize;
-            let was = means(&old, output, original.0.shape(node.output).channels() as usize);
-            let is = means(&new, output, channels);
+            let was = means(&walk.old, output, original.0.shape(node.output).channels() as usize);
+            let is = means(&walk.new, output, channels);
             let moved: Vec<f32> = kept(node.output)
                 .iter()
                 .zip(&is)
@@ -61,25 +112,17 @@ pub fn correct_biases<'k>(
             numbers.iter_mut().zip(&moved).for_each(|(number, moved)| *number += moved);
             let name = graph.parameter(bias).name.to_string();
             weights.arrays.get_mut(&name).expect("they fit").data = numbers.to_vec();
-            for values in &mut new {
+            for values in &mut walk.new {
                 let positions = values[output].len() / channels;
                 for (channel, moved) in values[output].chunks_exact_mut(positions).zip(&moved) {
                     channel.iter_mut().for_each(|number| *number += moved);
                 }
             }
         }
-        for input in node.inputs.iter().filter(|input| last_reader[input.index()] == Some(id)) {
-            for values in old.iter_mut().chain(&mut new) {
-                values[input.index()] = Vec::new();
-            }
-        }
+        walk.new.iter_mut().for_each(|values| held(node.output, &mut values[output]));
+        walk.forget(id, node);
     }
     Some(weights)
-}
-
-/// The node that reads each value last; `None` if none does.
-fn last_readers(graph: &Graph) -> Vec<Option<NodeId>> {
-    graph.readers().iter().map(|readers| readers.last().copied()).collect()
 }
 
 /// The mean of each channel of a value over all examples and positions.
@@ -104,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{cut_least, fold};
+    use crate::{Calibration, Scheme, cut_least, fold};
 
     fn go_on() -> ControlFlow<()> {
         ControlFlow::Continue(())
@@ -180,6 +223,58 @@ mod tests {
         let both = ((&graph, &weights), (&cut.graph, &moved));
         let same = correct_biases(both.0, both.1, |v| cut.kept(v), &examples, &mut go_on);
         assert_eq!(same, Some(moved));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn quantized_layers_keep_their_means(graph in arbitrary_graph(), seed: u64) {
+            let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
+            let examples: Vec<_> = (0..5).map(|i| random_image(&graph, seed ^ i)).collect();
+            let mut calibration = Calibration::new(&graph, &weights);
+            examples.iter().for_each(|example| calibration.observe(example.clone()).unwrap());
+            let mut quantization = calibration.finish((-1.5, 1.5), &Scheme::default()).unwrap();
+            // So few levels that much is lost.
+            for (id, _) in graph.parameters() {
+                let Some(scales) = quantization.parameter(id) else { continue };
+                let scales = scales.iter().map(|scale| scale * 30.0).collect();
+                quantization.set_parameter(id, scales);
+            }
+            let both = (&weights, &weights);
+            let corrected =
+                correct_quantized(&graph, both.0, both.1, &quantization, &examples, &mut go_on);
+            let corrected = corrected.unwrap();
+            let levels = Levels::of(&graph, &quantization);
+            let small = rounded(&graph, &corrected, &quantization);
+            let small = Evaluator::<f32>::new(&graph, &small);
+            // By example, by value, before it is rounded.
+            let new: Vec<Vec<Vec<f32>>> = examples.iter().map(|example| {
+                let (mut before, mut held) = (vec![example.clone()], vec![example.clone()]);
+                levels.round(graph.inputs().next().unwrap(), &mut held[0]);
+                for (id, node) in graph.nodes() {
+                    let mut value = small.node(id, &held);
+                    before.push(value.clone());
+                    levels.round(node.output, &mut value);
+                    held.push(value);
+                }
+                before
+            }).collect();
+            let old = all(&graph, &weights, &examples);
+            for (_, node) in graph.nodes().filter(|(_, node)| graph.macs(node) > 0) {
+                let channels = graph.shape(node.output).channels() as usize;
+                let was = means(&old, node.output.index(), channels);
+                let is = means(&new, node.output.index(), channels);
+                for (was, is) in was.iter().zip(is) {
+                    prop_assert!((was - is).abs() < 1e-3 * was.abs().max(1.0), "{was} {is}");
+                }
+            }
+            for (_, parameter) in graph.parameters() {
+                let name = &*parameter.name;
+                let same = corrected.arrays[name] == weights.arrays[name];
+                prop_assert!(same || parameter.role == Role::Bias);
+            }
+        }
     }
 
     #[test]
