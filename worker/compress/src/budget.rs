@@ -131,6 +131,9 @@ fn round_up(count: usize, multiple_of: usize, most: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_graph::{
+        Concat, Conv, Flatten, GraphBuilder, Groups, Linear, Op, Place, Role, Shape,
+    };
     use edgesmith_testing::{arbitrary_graph, conv_graph, random_weights, residual_graph};
     use proptest::prelude::*;
 
@@ -258,6 +261,44 @@ mod tests {
             }
             let all: Vec<usize> = channels.groups().iter().map(|g| g.channels.len()).collect();
             prop_assert_eq!(kept(1.0), all);
+        }
+    }
+
+    /// Two convolutions side by side, a grouped one over both, and a linear layer that reads each
+    /// channel at four places. Channels at the same place of both parts go together.
+    fn parts() -> Graph {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", Shape::new(2, &[2, 2]).unwrap()).unwrap();
+        let layer = |b: &mut GraphBuilder, name: &str, op: Op, input, shape: &[u32]| {
+            let weight = b.parameter(format!("{name}.weight"), shape, Role::Weight).unwrap();
+            b.node(name.to_owned(), op, &[input], &[weight], Place::default()).unwrap()
+        };
+        let one = layer(&mut b, "one", Conv::dense(3, 1).into(), x, &[12, 2, 3, 3]);
+        let two = layer(&mut b, "two", Conv::dense(1, 1).into(), x, &[12, 2, 1, 1]);
+        let both = b.node("both", Concat { axis: 0 }, &[one, two], &[], Place::default()).unwrap();
+        let grouped = Conv { groups: Groups::Equal(2), ..Conv::dense(1, 1) };
+        let mixed = layer(&mut b, "mixed", grouped.into(), both, &[16, 12, 1, 1]);
+        let flat = b.node("flat", Flatten, &[mixed], &[], Place::default()).unwrap();
+        let output = layer(&mut b, "output", Linear.into(), flat, &[3, 64]);
+        b.finish(&[output]).unwrap()
+    }
+
+    #[test]
+    fn channels_of_several_parts_of_a_value_are_one_loss() {
+        let graph = parts();
+        let channels = graph.channels();
+        let sizes: Vec<usize> = channels.groups().iter().map(|g| g.channels.len()).collect();
+        assert!(sizes.contains(&12) && sizes.contains(&8), "{sizes:?}");
+        let weights = random_weights(&graph, 5);
+        let importance = l1_norm(&graph, &channels, &weights);
+        for of in [Resource::Macs, Resource::Parameters, Resource::Channels] {
+            for share_kept in [0.1, 0.5, 0.75] {
+                let budget = Budget { of, share_kept };
+                let kept = kept_globally(&graph, &channels, &importance, budget, 2);
+                assert_eq!(kept, one_by_one(&graph, &importance, budget, 2));
+                let cut = cut_to(&graph, &channels, &importance, &kept);
+                assert_eq!(cut.weights(&weights).check(&cut.graph), Ok(()));
+            }
         }
     }
 

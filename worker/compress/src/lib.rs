@@ -1,7 +1,7 @@
-//! Passes that compress a trained network: folding of batch normalisation, structured pruning, bias
-//! correction, and quantization, which annotates. Each is a function of a graph with its weights,
-//! and of what it was observed to do. Everything works on plain arrays, needs no tensor library and
-//! draws no random numbers.
+//! Passes that compress a trained network: folding of batch normalisation, pruning of channels and
+//! of single weights, bias correction, and quantization, which annotates. Each is a function of a
+//! graph with its weights, and of what it was observed to do. Everything works on plain arrays,
+//! needs no tensor library and draws no random numbers.
 //!
 //! It does not train (the training loop fine-tunes after pruning), and writes no files: lowering to
 //! an engine is a step of its own.
@@ -18,6 +18,7 @@ mod range;
 mod real;
 mod scheme;
 mod walk;
+pub mod sparsity;
 
 pub use bias_correction::{correct_biases, correct_quantized};
 pub use equalize::equalize;

@@ -144,8 +144,8 @@ mod tests {
             assert!(pairs.all(|(a, b)| (a - b).abs() < 1e-9), "{got:?} {expected:?}");
         };
         close(&of("a"), &[even, odd, even, odd].map(|energy| energy.sqrt() / total));
-        // The channels of `b` are x times 1, 4, 2 and -1. Both positions of each are read apart, and
-        // x has the mean square 5 at each.
+        // The channels of `b` are x times 1, 4, 2 and -1. Both positions of each are read apart,
+        // and x has the mean square 5 at each.
         let squares = [1f64, 16.0, 4.0, 1.0];
         let read = [2f64, 4.0, 9.0, 2.0];
         let energy = |i: usize| 5.0 * squares[i] * read[i];

@@ -56,8 +56,8 @@ mod tests {
                 };
                 let rows = 0..parameter.shape[0] as usize;
                 let row = |a: usize| {
-                    let to = |b| (product(a, a) + product(b, b) - 2.0 * product(a, b)).max(0.0).sqrt();
-                    rows.clone().map(to).sum::<f64>()
+                    let square = |b| product(a, a) + product(b, b) - 2.0 * product(a, b);
+                    rows.clone().map(|b| square(b).max(0.0).sqrt()).sum::<f64>()
                 };
                 let total: f64 = rows.clone().map(row).sum();
                 let of_rows = channels.of_parameter(id, 0).unwrap();

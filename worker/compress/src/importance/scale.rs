@@ -1,7 +1,7 @@
 //! The scale of batch normalisation (Liu et al. 2017, "Learning efficient convolutional networks
 //! through network slimming").
 
-use edgesmith_graph::{Channels, Effect, Graph, Operation, Weights};
+use edgesmith_graph::{ChannelGroup, Channels, Effect, Graph, Operation, Weights};
 
 use super::ImportanceError;
 
@@ -29,7 +29,7 @@ pub fn normalization_scale(
             *count += 1;
         }
     }
-    let lacks = |group: &&edgesmith_graph::ChannelGroup| {
+    let lacks = |group: &&ChannelGroup| {
         !group.fixed && group.channels.iter().any(|channel| sums[channel.index()].1 == 0)
     };
     if let Some(group) = channels.groups().iter().find(lacks) {
