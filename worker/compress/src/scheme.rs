@@ -11,6 +11,12 @@ pub struct Scheme {
     pub calibration: RangeRule,
     /// What the weights of a layer share a scale with.
     pub granularity: Granularity,
+    /// Whether ranges of weights are equalized across layers first ([`crate::equalize()`]).
+    pub equalize: bool,
+    /// Whether biases give back what rounding moves ([`crate::correct_quantized`]).
+    pub correct_biases: bool,
+    /// To which level each weight goes.
+    pub rounding: Rounding,
     /// Layers that stay in fp32, by name; a layer has the name of what it computes. Only layers
     /// with a weight can be named.
     pub real: BTreeSet<String>,
@@ -41,4 +47,14 @@ pub enum Granularity {
     Channel,
     /// All weights of the layer.
     Layer,
+}
+
+/// To which level a weight goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Rounding {
+    /// The nearest one.
+    #[default]
+    Nearest,
+    /// The one below or above, whichever keeps what the layer computes ([`crate::learn_rounding()`]).
+    Learned,
 }
