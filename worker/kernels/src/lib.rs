@@ -1,5 +1,5 @@
-//! Convolution and batch normalisation on plain slices, forward and backward, for training small
-//! networks on a processor, on one thread or several.
+//! Convolution, batch normalisation and rounding to levels on plain slices, forward and backward,
+//! for training small networks on a processor, on one thread or several.
 //!
 //! Feature maps are `[channels][height][width][batch]`: the values of a pixel for the whole batch
 //! are adjacent, so a vector always holds the same pixel of several images. Borders and strides
@@ -14,6 +14,7 @@ mod convolution;
 mod correlate;
 mod lanes;
 mod normalization;
+mod quantization;
 mod taps;
 #[cfg(test)]
 mod testing;
@@ -21,4 +22,5 @@ mod threads;
 
 pub use convolution::{Convolution, Kind, Seen};
 pub use normalization::{Bounds, affine, denormalize, normalize};
+pub use quantization::{Halves, Levels, round_to_levels, round_to_levels_backward};
 pub use threads::Threads;

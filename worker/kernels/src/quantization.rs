@@ -1,0 +1,285 @@
+//! Rounding to the levels of a quantization in training, with the straight-through gradient of the
+//! numbers and the gradient of the step between two levels: learned step size quantization (Esser
+//! et al. 2020, "Learned Step Size Quantization").
+
+use crate::lanes::{Lanes, dispatch};
+use crate::threads::Threads;
+
+/// Numbers that one thread computes in a row. It is fixed, so that sums do not depend on the number
+/// of threads.
+const BLOCK: usize = 4096;
+
+/// Number of partial sums in a reduction, so that additions do not wait for each other.
+const PARTS: usize = 32;
+
+/// The levels of a quantization: a scale times a whole number from `low` to `high`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Levels {
+    /// A whole number, at most 0.
+    pub low: f32,
+    /// A whole number, at least 0.
+    pub high: f32,
+    /// How halves round.
+    pub halves: Halves,
+}
+
+/// How a number in the middle between two levels is rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halves {
+    /// To the level farther from zero.
+    Away,
+    /// To the upper level.
+    Up,
+}
+
+impl Levels {
+    /// The level nearest to a number of scales. NaN stays NaN.
+    #[inline(always)]
+    fn nearest(self, position: f32) -> f32 {
+        // This order of comparisons keeps NaN.
+        let position = if position < self.low { self.low } else { position };
+        let position = if position > self.high { self.high } else { position };
+        match self.halves {
+            Halves::Away => position.round(),
+            Halves::Up => (position + 0.5).floor(),
+        }
+    }
+
+    /// Whether the gradient passes: the number lies between the outermost levels.
+    #[inline(always)]
+    fn passes(self, position: f32) -> bool {
+        (position > self.low) & (position < self.high)
+    }
+}
+
+/// Each number rounded to the nearest level. `values` are as many rows of equal length as there are
+/// `scales`, each with its own.
+///
+/// # Panics
+/// If the rows do not have equal lengths.
+pub fn round_to_levels(
+    values: &[f32],
+    scales: &[f32],
+    levels: Levels,
+    threads: &Threads,
+) -> Vec<f32> {
+    let mut output = vec![0.0; values.len()];
+    let blocks = blocks(values, scales).zip(cut(&mut output, scales)).collect();
+    share(threads, blocks, |((values, scale), output)| {
+        dispatch!(round_block(values: &[f32], output: &mut [f32], scale: f32, levels: Levels));
+    });
+    output
+}
+
+/// The gradients by the scales, which are sums over their rows. Takes what [`round_to_levels`] took
+/// and the gradient by its result, which is overwritten with the gradient by its numbers.
+///
+/// # Panics
+/// If the rows do not have equal lengths.
+pub fn round_to_levels_backward(
+    values: &[f32],
+    scales: &[f32],
+    gradient: &mut [f32],
+    levels: Levels,
+    threads: &Threads,
+) -> Vec<f32> {
+    let of_row = (values.len() / scales.len()).div_ceil(BLOCK);
+    let mut sums = vec![0.0f32; of_row * scales.len()];
+    let blocks = blocks(values, scales).zip(cut(gradient, scales)).zip(&mut sums).collect();
+    share(threads, blocks, |(((values, scale), gradient), sum)| {
+        *sum = dispatch!(gradient_block(
+            values: &[f32],
+            gradient: &mut [f32],
+            scale: f32,
+            levels: Levels,
+        ) -> f32);
+    });
+    let sum = |sums: &[f32]| sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+    sums.chunks(of_row.max(1)).map(sum).collect()
+}
+
+/// The parts of all rows, each with its scale.
+fn blocks<'a>(
+    values: &'a [f32],
+    scales: &'a [f32],
+) -> impl Iterator<Item = (&'a [f32], f32)> + use<'a> {
+    let rows = values.chunks_exact(row(values, scales)).zip(scales);
+    rows.flat_map(|(row, &scale)| row.chunks(BLOCK).map(move |block| (block, scale)))
+}
+
+/// The same parts, to write them.
+fn cut<'a>(values: &'a mut [f32], scales: &[f32]) -> impl Iterator<Item = &'a mut [f32]> + use<'a> {
+    let row = row(values, scales);
+    values.chunks_exact_mut(row).flat_map(|row| row.chunks_mut(BLOCK))
+}
+
+/// The length of a row, at least 1.
+fn row(values: &[f32], scales: &[f32]) -> usize {
+    assert!(values.len().is_multiple_of(scales.len()), "rows of equal length");
+    (values.len() / scales.len()).max(1)
+}
+
+/// Runs a job for each block, on all threads.
+fn share<P: Send>(threads: &Threads, blocks: Vec<P>, job: impl Fn(P) + Sync) {
+    let ranges = threads.ranges(blocks.len());
+    let mut blocks = blocks.into_iter();
+    let parts = ranges.into_iter().map(|range| blocks.by_ref().take(range.len()).collect());
+    threads.run(parts.collect(), |part: Vec<P>| part.into_iter().for_each(&job));
+}
+
+#[inline(always)]
+fn round_block<L: Lanes>(_: L, values: &[f32], output: &mut [f32], scale: f32, levels: Levels) {
+    for (value, output) in values.iter().zip(output) {
+        *output = levels.nearest(value / scale) * scale;
+    }
+}
+
+/// Sets the gradient to zero where the number lies outside of the levels, and returns the gradient
+/// by the scale.
+#[inline(always)]
+fn gradient_block<L: Lanes>(
+    _: L,
+    values: &[f32],
+    gradient: &mut [f32],
+    scale: f32,
+    levels: Levels,
+) -> f32 {
+    let mut sums = [0.0f32; PARTS];
+    let each = |value: f32, gradient: &mut f32, sum: &mut f32| {
+        let position = value / scale;
+        // Products, because a choice becomes a masked store, which takes 20 cycles on some
+        // processors.
+        let passes = f32::from(u8::from(levels.passes(position)));
+        *sum += *gradient * (levels.nearest(position) - passes * position);
+        *gradient *= passes;
+    };
+    let (blocks, rest) = values.as_chunks::<PARTS>();
+    let (of_blocks, of_rest) = gradient.as_chunks_mut::<PARTS>();
+    for (values, gradient) in blocks.iter().zip(of_blocks) {
+        for ((value, gradient), sum) in values.iter().zip(gradient).zip(&mut sums) {
+            each(*value, gradient, sum);
+        }
+    }
+    for ((value, gradient), sum) in rest.iter().zip(of_rest).zip(&mut sums) {
+        each(*value, gradient, sum);
+    }
+    sums.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lanes::Portable;
+    use crate::testing::noise;
+
+    const BYTES: Levels = Levels { low: -100.0, high: 155.0, halves: Halves::Up };
+    const FEW: Levels = Levels { low: -3.0, high: 3.0, halves: Halves::Away };
+
+    /// Result, and gradients by number and by scale, from the formulas in f64.
+    fn plain(value: f64, scale: f64, levels: Levels) -> [f64; 3] {
+        let (low, high) = (f64::from(levels.low), f64::from(levels.high));
+        let position = value / scale;
+        let nearest = match levels.halves {
+            Halves::Away => position.abs().round() * position.signum(),
+            Halves::Up => (position + 0.5).floor(),
+        };
+        if position <= low {
+            [low * scale, 0.0, low]
+        } else if position >= high {
+            [high * scale, 0.0, high]
+        } else {
+            [nearest * scale, 1.0, nearest - position]
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn result_and_gradients_equal_the_formulas(
+            row in 1usize..9000,
+            rows in 1usize..4,
+            seed: u8,
+            few: bool,
+        ) {
+            let levels = if few { FEW } else { BYTES };
+            let values: Vec<f32> = noise(rows * row, seed).iter().map(|v| 5.0 * v).collect();
+            let scales = &[0.9, 0.021, 0.4][..rows];
+            let weights = noise(rows * row, seed ^ 1);
+            let one = Threads::one();
+            let output = round_to_levels(&values, scales, levels, &one);
+            let mut gradient = weights.clone();
+            let by_scale =
+                round_to_levels_backward(&values, scales, &mut gradient, levels, &one);
+            for (at, &scale) in scales.iter().enumerate() {
+                let (mut sum, mut size, mut unclear) = (0.0, 1.0, 0.0);
+                for i in at * row..(at + 1) * row {
+                    let [value, scale, weight] = [values[i], scale, weights[i]].map(f64::from);
+                    let [result, pass, slope] = plain(value, scale, levels);
+                    let position = value / scale;
+                    // Rounding to f32 may decide what is in the middle.
+                    let middle = (position - position.floor() - 0.5).abs() < 1e-4;
+                    let edge = [levels.low, levels.high]
+                        .iter()
+                        .any(|bound| (position - f64::from(*bound)).abs() < 1e-4);
+                    sum += weight * slope;
+                    size += (weight * slope).abs();
+                    if middle || edge {
+                        unclear += 2.0 * weight.abs();
+                        continue;
+                    }
+                    prop_assert!((f64::from(output[i]) - result).abs() < 1e-5);
+                    prop_assert_eq!(f64::from(gradient[i]), weight * pass);
+                }
+                let error = (f64::from(by_scale[at]) - sum).abs();
+                prop_assert!(error < 1e-4 * size + unclear, "{} of {}", error, size);
+            }
+            let three = Threads::new(3);
+            prop_assert_eq!(round_to_levels(&values, scales, levels, &three), output);
+            let mut shared = weights.clone();
+            let sums = round_to_levels_backward(&values, scales, &mut shared, levels, &three);
+            prop_assert_eq!((sums, shared), (by_scale, gradient));
+        }
+
+        #[test]
+        fn results_without_the_processors_vectors_are_the_same(count in 1usize..150, seed: u8) {
+            let (values, weights) = (&noise(count, seed)[..], noise(count, seed ^ 1));
+            let (scale, levels) = (0.011, BYTES);
+            let run = |portable: bool| {
+                let (mut output, mut slopes) = (vec![0.0; count], weights.clone());
+                let (to, gradient) = (&mut output[..], &mut slopes[..]);
+                let sum = if portable {
+                    round_block(Portable, values, to, scale, levels);
+                    gradient_block(Portable, values, gradient, scale, levels)
+                } else {
+                    dispatch!(round_block(
+                        values: &[f32], to: &mut [f32], scale: f32, levels: Levels,
+                    ));
+                    dispatch!(gradient_block(
+                        values: &[f32], gradient: &mut [f32], scale: f32, levels: Levels,
+                    ) -> f32)
+                };
+                (output, slopes, sum)
+            };
+            prop_assert_eq!(run(true), run(false));
+        }
+    }
+
+    #[test]
+    fn halves_round_as_said_and_everything_else_to_the_nearest_level() {
+        let values = [-9.0, -1.5, -1.25, -0.5, 0.0, 0.49, 0.5, 1.5, 2.75, 9.0];
+        let rounded = |halves| {
+            let levels = Levels { low: -3.0, high: 3.0, halves };
+            round_to_levels(&values.map(|v| v * 0.5), &[0.5], levels, &Threads::one())
+        };
+        let away = [-3.0, -2.0, -1.0, -1.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0];
+        let up = [-3.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0];
+        assert_eq!(rounded(Halves::Away), away.map(|v| v * 0.5));
+        assert_eq!(rounded(Halves::Up), up.map(|v| v * 0.5));
+    }
+
+    #[test]
+    fn nan_values_are_kept() {
+        assert!(round_to_levels(&[f32::NAN], &[0.5], FEW, &Threads::one())[0].is_nan());
+    }
+}
