@@ -17,6 +17,8 @@ pub struct Affine {
 pub struct Quantization {
     values: Vec<Option<Affine>>,
     parameters: Vec<Option<Vec<f64>>>,
+    /// By parameter.
+    largest: Vec<u8>,
 }
 
 impl Affine {
@@ -33,10 +35,18 @@ impl Affine {
 }
 
 impl Quantization {
+    /// Largest absolute integer of a parameter, unless another is set. -128 is not used, so that
+    /// parameters are symmetric.
+    pub const LARGEST: u8 = 127;
+
     /// Nothing is quantized.
     pub fn none(graph: &Graph) -> Self {
-        let values = vec![None; graph.values().len()];
-        Self { values, parameters: vec![None; graph.parameters().len()] }
+        let (values, parameters) = (graph.values().len(), graph.parameters().len());
+        Self {
+            values: vec![None; values],
+            parameters: vec![None; parameters],
+            largest: vec![Self::LARGEST; parameters],
+        }
     }
 
     /// How a value is quantized; `None` if it stays real.
@@ -50,6 +60,11 @@ impl Quantization {
         self.parameters[id.index()].as_deref()
     }
 
+    /// Largest absolute integer of a parameter that is quantized: 127 for 8 bits, 7 for 4 bits.
+    pub fn largest(&self, id: ParameterId) -> u8 {
+        self.largest[id.index()]
+    }
+
     /// Quantizes a value.
     pub fn set_value(&mut self, id: ValueId, affine: Affine) {
         self.values[id.index()] = Some(affine);
@@ -58,6 +73,11 @@ impl Quantization {
     /// Quantizes a parameter with a scale for each index of its first axis.
     pub fn set_parameter(&mut self, id: ParameterId, scales: Vec<f64>) {
         self.parameters[id.index()] = Some(scales);
+    }
+
+    /// Sets the largest absolute integer of a parameter, from 1 to 127.
+    pub fn set_largest(&mut self, id: ParameterId, largest: u8) {
+        self.largest[id.index()] = largest;
     }
 }
 

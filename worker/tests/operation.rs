@@ -51,6 +51,7 @@ fn trained(graph: &Graph, weights: Weights, epochs: u32, digits: &Dataset) -> We
         at_once: u32::MAX,
         shuffle_seed: [1; 32],
         distillation: None,
+        quantization: None,
         device: TrainDevice::Flex,
         cores: &Cores::one(),
     };

@@ -547,7 +547,13 @@ fn head_alone<'a>(study: &Study<'a>) -> Option<(&'a [String], u32)> {
 
 /// Weights that are used as they are.
 fn untrained(weights: Weights) -> Trained {
-    Trained { weights, moments: Moments::new(), images_seen: 0, losses: Vec::new() }
+    Trained {
+        weights,
+        moments: Moments::new(),
+        quantization: None,
+        images_seen: 0,
+        losses: Vec::new(),
+    }
 }
 
 /// Adds the cost of the training.

@@ -121,6 +121,7 @@ impl Run<'_> {
             at_once,
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
+            quantization: None,
             device: self.device,
             cores: self.cores,
         };

@@ -1,4 +1,5 @@
-//! Training: the loop, its loss with distillation, its schedule and its soft targets.
+//! Training: the loop, its loss with distillation, its schedule and its soft targets, with or
+//! without a simulated quantization.
 //!
 //! A training uses no global state, and results do not depend on the number of threads. So on a
 //! processor the same request leads to the same weights bit for bit, even if the process trains
@@ -6,6 +7,7 @@
 //! between. On a GPU the bits may differ, because kernels are chosen by timing. The pipeline stores
 //! checkpoints and handles retries and panics. The edge runtime measures the reported accuracy.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::thread;
 
@@ -14,7 +16,7 @@ use burn::tensor::Tensor;
 use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_data::{Dataset, Views};
-use edgesmith_graph::{Graph, Weights, WeightsError};
+use edgesmith_graph::{Array, Graph, Quantization, Weights, WeightsError};
 use edgesmith_search_space::Distillation;
 
 use crate::network::{MOMENTUM, mean_share, momentum};
@@ -97,6 +99,11 @@ pub struct TrainRequest<'a> {
     pub shuffle_seed: [u8; 32],
     /// The distillation settings and the teacher's logits of these views of these images.
     pub distillation: Option<(Distillation, &'a SoftTargets)>,
+    /// The annotation of the network, which is folded, if quantization is simulated: values and
+    /// weights are rounded to their levels, and the scales learn along with the weights. Those of
+    /// inputs and the zero points stay. A start that is not fresh has scales of its own in its
+    /// moments.
+    pub quantization: Option<&'a Quantization>,
     /// The device that trains.
     pub device: TrainDevice,
     /// The cores that trainings on the processor share. The weights do not depend on them.
@@ -121,8 +128,12 @@ pub struct Progress {
 pub struct Trained {
     /// The weights; all are finite.
     pub weights: Weights,
-    /// The optimizer's moments, for continuing the training.
+    /// The optimizer's moments, and the scales of a simulated quantization, for continuing the
+    /// training.
     pub moments: Moments,
+    /// The annotation with the scales that were learned, if quantization was simulated. The engine
+    /// rounds the weights to the levels that they had in training, and its sums cannot overflow.
+    pub quantization: Option<Quantization>,
     /// Images seen over all epochs, including those before the start.
     pub images_seen: u64,
     /// Mean loss of each epoch since the start.
@@ -167,6 +178,15 @@ pub enum TrainError {
         at_once: u32,
         /// Images of a batch.
         batch_size: u32,
+    },
+    /// Only a folded network is computed in integers as it is.
+    #[error(
+        "quantization is simulated on folded networks, but this one has the batch normalisation \
+         {value:?}, which folds into the layer before it"
+    )]
+    Unfolded {
+        /// The name of its output.
+        value: String,
     },
     /// The starting weights do not fit the network.
     #[error("starting weights do not fit: {0}")]
@@ -298,12 +318,26 @@ fn take_steps(
         u64::from(epochs) * steps as u64,
     );
     let device = request.device.device().autodiff();
-    let padding = Padding::new(graph, manner.channel_multiple);
-    let mut network = Network::new(padding.graph(), &padding.pad(start.weights), &device);
+    let mut moments = start.moments;
+    let (padding, mut network) = match request.quantization {
+        None => {
+            let padding = Padding::new(graph, manner.channel_multiple);
+            let network = Network::new(padding.graph(), &padding.pad(start.weights), &device);
+            (padding, network)
+        }
+        Some(quantization) => {
+            let mut network = Network::quantized(graph, &start.weights, quantization, &device);
+            if start.epochs > 0 {
+                let taken = network.set_scales(take_scales(&mut moments));
+                taken.map_err(|name| TrainError::Checkpoint { name: format!("{SCALE}{name}") })?;
+            }
+            (Padding::with(graph, graph.clone()), network)
+        }
+    };
     let seat = request.cores.seat();
     let (decay, made) = (spec.weight_decay, start.epochs as usize * steps);
     let inner = request.device.device();
-    let moments = padding.pad_moments(start.moments)?;
+    let moments = padding.pad_moments(moments)?;
     let first = request.first.map(|(names, epochs)| (names, epochs as usize * steps));
     let mut optimizer =
         NetworkOptimizer::new(spec.optimizer, decay, &network, first, made, moments, &inner)?;
@@ -356,16 +390,32 @@ fn take_steps(
                 return Err(TrainError::Stopped);
             }
         }
+        network.settle();
         losses.push(sum / seen as f64);
         images_seen += seen as u64;
     }
     let weights = padding.crop(network.weights());
-    if weights.check(graph).is_err() {
+    let scales = network.scales();
+    let all_scales = || scales.values().flatten();
+    if weights.check(graph).is_err() || !all_scales().all(|s| s.is_finite() && *s > 0.0) {
         let (epoch, step) = (until.saturating_sub(1), steps.saturating_sub(1) as u32);
         return Err(TrainError::NonFinite { epoch, step });
     }
-    let moments = padding.crop_moments(optimizer.moments(&network));
-    Ok(Trained { moments, weights, images_seen, losses })
+    let mut moments = padding.crop_moments(optimizer.moments(&network));
+    moments.extend(scales.into_iter().map(|(name, scales)| {
+        (format!("{SCALE}{name}"), Array { shape: vec![scales.len()], data: scales })
+    }));
+    let quantization = network.quantization();
+    Ok(Trained { moments, quantization, weights, images_seen, losses })
+}
+
+/// Before the names of scales among the moments.
+const SCALE: &str = "scale/";
+
+/// Takes the scales out of the moments, by the name of what they belong to.
+fn take_scales(moments: &mut Moments) -> BTreeMap<String, Vec<f32>> {
+    let scales = moments.extract_if(.., |name, _| name.starts_with(SCALE));
+    scales.map(|(name, array)| (name[SCALE.len()..].to_owned(), array.data)).collect()
 }
 
 /// The weights with batch normalisation's running statistics recomputed in one pass over the
@@ -420,6 +470,11 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
     if (channels, classes) != (dataset.train.channels, dataset.classes) {
         let (data_channels, data_classes) = (dataset.train.channels, dataset.classes);
         return Err(TrainError::Data { channels, classes, data_channels, data_classes });
+    }
+    let unfolded = graph.absorbed_normalizations().into_iter().flatten().next();
+    if let (Some(_), Some(normalization)) = (request.quantization, unfolded) {
+        let value = graph.value(graph.node(normalization).output).name.to_string();
+        return Err(TrainError::Unfolded { value });
     }
     let images = dataset.train.len();
     if images < 2 || spec.batch_size < 2 {

@@ -1,6 +1,11 @@
 //! Optimizers and their state. Weight decay is decoupled from the gradient in both (Loshchilov &
 //! Hutter 2019) and does not apply to biases and batch normalisation.
 //!
+//! Scales of a quantization learn by factors, because they are far smaller than the steps that suit
+//! weights, and stay above 0: `s ← s · exp(step)`, where `step` is that of a parameter with the
+//! gradient divided by `s`. With SGD, this is the plain step up to its square. A step changes a scale
+//! by at most about a tenth, and weight decay does not apply to it.
+//!
 //! Burn computes the update rules, but its `ModuleOptimizer` is not used. It exports its state only
 //! under random ids, in no fixed order, and imports it only to the default device. So a checkpoint
 //! of that state could not be loaded into another network object or on another machine.
@@ -22,10 +27,16 @@ use edgesmith_graph::Array;
 /// `NAME/PARAMETER`, for example `moment_1/stem.weight`. Empty before the first step.
 pub type Moments = BTreeMap<String, Array>;
 
+/// How far the logarithm of a scale moves in a step at most. With SGD, a few large gradients would
+/// move it out of the range of numbers.
+const FARTHEST: f32 = 0.1;
+
 /// The optimizer of one training.
 pub(super) struct NetworkOptimizer {
     rule: Rule,
     decayed: HashSet<ParamId>,
+    /// The parameters that learn by factors.
+    factors: HashSet<ParamId>,
     steps: usize,
     /// The moments of each parameter, flat, in the order of [`Rule::moments`].
     moments: HashMap<ParamId, Vec<Tensor<1>>>,
@@ -95,7 +106,8 @@ impl NetworkOptimizer {
             Some((name, _)) => Err(TrainError::Checkpoint { name }),
             None => {
                 let decayed = network.decayed().into_iter().collect();
-                Ok(Self { rule, decayed, steps, moments: remembered, late })
+                let factors = network.factors().into_iter().collect();
+                Ok(Self { rule, decayed, factors, steps, moments: remembered, late })
             }
         }
     }
@@ -188,6 +200,11 @@ impl Step<'_> {
         let mut before = || before.next().map(|flat| flat.reshape(shape));
         let flat = |tensor: Tensor<D>| tensor.reshape([shape.iter().product::<usize>()]);
         let decays = optimizer.decayed.contains(&id);
+        let scales = optimizer.factors.contains(&id).then(|| tensor.clone());
+        let (tensor, gradient) = match &scales {
+            Some(scales) => (tensor.zeros_like(), gradient / scales.clone()),
+            None => (tensor, gradient),
+        };
         let (tensor, moments) = match &optimizer.rule {
             Rule::AdamW { plain, decaying } => {
                 let rule = if decays { decaying } else { plain };
@@ -210,7 +227,10 @@ impl Step<'_> {
             }
         };
         optimizer.moments.insert(id, moments);
-        tensor
+        match scales {
+            Some(scales) => scales * tensor.clamp(-FARTHEST, FARTHEST).exp(),
+            None => tensor,
+        }
     }
 }
 
@@ -220,6 +240,8 @@ mod tests {
     use burn::optim::ModuleOptimizer;
 
     use super::*;
+    use crate::network::Net;
+    use edgesmith_graph::{Affine, GlobalAveragePool, Quantization};
     use edgesmith_testing::{conv_graph, noise, random_weights};
 
     /// Some gradients of a network of [`conv_graph`].
@@ -304,6 +326,52 @@ mod tests {
                 }
                 assert_ne!(weights.arrays[&head[0]], begin.arrays[&head[0]]);
             }
+        }
+    }
+
+    #[test]
+    fn scales_learn_by_factors_and_do_not_decay() {
+        let (mut net, input) = Net::new(1, &[2, 2]);
+        let pooled = net.op(GlobalAveragePool, &[input]);
+        let output = net.linear(pooled, 2, true);
+        let graph = net.finish(output);
+        let device = Device::flex().autodiff();
+        let mut quantization = Quantization::none(&graph);
+        for (id, _) in graph.values() {
+            quantization.set_value(id, Affine { scale: 0.1, zero_point: 128 });
+        }
+        let weight = graph.parameter_named("n2.weight").unwrap();
+        quantization.set_parameter(weight, vec![0.01, 0.1]);
+        let weights = random_weights(&graph, 3);
+        let start = Network::quantized(&graph, &weights, &quantization, &device);
+        let name = "n2.weight@scale".to_owned();
+        let images = Tensor::<4>::from_data([[[[0.3, 0.8], [-0.4, 1.1]]]], &device);
+        let gradients = || {
+            let loss = start.forward(images.clone()).sum();
+            GradientsParams::from_grads(loss.backward(), &start)
+        };
+        let slopes = start.gradients(&gradients()).arrays[&name].data.clone();
+        let stepped = |spec, rate: f64| {
+            let inner = Device::flex();
+            let optimizer =
+                NetworkOptimizer::new(spec, 0.5, &start, None, 0, Moments::new(), &inner);
+            let network = optimizer.unwrap().step(rate, start.clone(), gradients());
+            network.scales()["n2.weight"].clone()
+        };
+        let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
+        let near = |got: f32, expected: f32| assert!((got / expected - 1.0).abs() < 1e-5);
+        for ((got, before), slope) in stepped(sgd, 1e-4).iter().zip([0.01, 0.1]).zip(&slopes) {
+            assert_ne!(*slope, 0.0);
+            near(*got, before * (-1e-4 * slope / before).exp());
+        }
+        // Whatever the size of a scale is.
+        for ((got, before), slope) in
+            stepped(OptimizerSpec::AdamW, 0.02).iter().zip([0.01, 0.1]).zip(&slopes)
+        {
+            near(*got, before * (-0.02 * slope.signum()).exp());
+        }
+        for ((got, before), slope) in stepped(sgd, 1e6).iter().zip([0.01, 0.1]).zip(&slopes) {
+            near(*got, before * (-FARTHEST * slope.signum()).exp());
         }
     }
 

@@ -24,6 +24,7 @@ use edgesmith_testing::{
 mod ahead;
 mod memory;
 mod padding;
+mod quantized;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -90,6 +91,7 @@ fn request<'a>(
         at_once: u32::MAX,
         shuffle_seed: [2; 32],
         distillation: None,
+        quantization: None,
         device: TrainDevice::Flex,
         cores: one_core(),
     }

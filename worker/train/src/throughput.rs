@@ -68,6 +68,7 @@ impl Throughput {
             at_once: u32::MAX,
             shuffle_seed: [2; 32],
             distillation: None,
+            quantization: None,
             device,
             cores,
         };

@@ -1,6 +1,7 @@
 //! The fast path through a network on burn's `flex` device: operations of burn's graph with their
 //! own backward passes, computed by [`edgesmith_kernels`]. Convolution, batch normalisation and
-//! activation are one of them; convolution and batch normalisation alone are two more.
+//! activation are one of them; convolution and batch normalisation alone are two more, and so is
+//! rounding to the levels of a quantization.
 //!
 //! Feature maps are tensors `[channels, height, width, batch]` here, which is the layout of the
 //! kernels.
@@ -14,7 +15,10 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_kernels as kernels;
-use edgesmith_kernels::{Bounds, Convolution, Seen, Threads, affine, denormalize};
+use edgesmith_kernels::{
+    Bounds, Convolution, Levels, Seen, Threads, affine, denormalize, round_to_levels,
+    round_to_levels_backward,
+};
 
 type Tracked = Autodiff<Flex, NoCheckpointing>;
 
@@ -169,6 +173,40 @@ pub(super) fn normalize(
     }
 }
 
+/// Each number rounded to the nearest level. The first axis has as many entries as there are
+/// scales, each with its own; a single scale is for all. The gradient by the scales is multiplied
+/// with `factor`. All tensors are on `flex`, with autodiff or without it.
+pub(super) fn round(
+    levels: Levels,
+    factor: f32,
+    threads: &Threads,
+    value: Tensor<4>,
+    scales: Tensor<1>,
+) -> Tensor<4> {
+    let shape = value.dims();
+    if !value.device().is_autodiff() {
+        let (value, scales) = (plain(value), plain(scales));
+        let output = round_to_levels(values(&value), values(&scales), levels, threads);
+        return Tensor::from_primitive::<Flex>(tensor(output, shape));
+    }
+    let (value, scales) = (tracked(value), tracked(scales));
+    let prepared = RoundBackward
+        .prepare::<NoCheckpointing>([value.node(), scales.node()])
+        .compute_bound()
+        .stateful();
+    let (value, scales) = (contiguous(value.into_primitive()), contiguous(scales.into_primitive()));
+    let output = round_to_levels(values(&value), values(&scales), levels, threads);
+    let output = tensor(output, shape);
+    let output = match prepared {
+        OpsKind::Tracked(prepared) => {
+            let threads = threads.clone();
+            prepared.finish(SavedRound { levels, factor, threads, value, scales }, output)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Tensor::from_primitive::<Tracked>(output)
+}
+
 /// The values that the backward pass needs.
 #[derive(Debug, Clone)]
 struct Saved {
@@ -292,6 +330,47 @@ impl Backward<Flex, 3> for NormalizationBackward {
         }
         register(gradients, of_gamma, by_gamma, &gamma);
         register(gradients, of_beta, by_beta, &beta);
+    }
+}
+
+/// What the backward pass of rounding needs.
+#[derive(Debug, Clone)]
+struct SavedRound {
+    levels: Levels,
+    factor: f32,
+    threads: Threads,
+    value: FlexTensor,
+    scales: FlexTensor,
+}
+
+/// Computes the gradients with respect to the numbers and to the scales.
+#[derive(Debug)]
+struct RoundBackward;
+
+impl Backward<Flex, 2> for RoundBackward {
+    type State = SavedRound;
+
+    fn backward(
+        self,
+        ops: Ops<SavedRound, 2>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let SavedRound { levels, factor, threads, value, scales } = ops.state;
+        let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let mut by_scales = round_to_levels_backward(
+            values(&value),
+            values(&scales),
+            gradient.storage_mut::<f32>(),
+            levels,
+            &threads,
+        );
+        by_scales.iter_mut().for_each(|slope| *slope *= factor);
+        let [of_value, of_scales] = ops.parents.map(|parent| parent.map(|node| node.id));
+        if let Some(id) = of_value {
+            gradients.register::<Flex>(id, gradient);
+        }
+        register(gradients, of_scales, by_scales, &scales);
     }
 }
 

@@ -4,14 +4,17 @@
 mod chain;
 mod fitting;
 mod flex;
+mod held;
 mod init;
 mod kept;
 mod layout;
+mod levels;
 mod live;
 mod module;
 mod ops;
 mod parameter;
 mod silence;
+mod simulation;
 #[cfg(test)]
 mod tests;
 

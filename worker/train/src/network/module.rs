@@ -4,11 +4,14 @@
 //! On burn's `flex` device, convolutions with their normalisation and activation are our own
 //! operations ([`super::chain`]). Everything else is burn's. On a device with autodiff, batch
 //! normalisation uses the batch's statistics and updates the running ones. On a device without
-//! autodiff, it uses the running ones.
+//! autodiff, it uses the running ones. A network may simulate its quantization
+//! ([`super::simulation`]).
+
+use std::collections::BTreeMap;
 
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
-use edgesmith_graph::{Array, Graph, Node, Role, Weights};
+use edgesmith_graph::{Array, Graph, NodeId, Quantization, Role, ValueId, Weights};
 use edgesmith_kernels::Threads;
 
 use super::chain::{Part, parts};
@@ -18,6 +21,7 @@ use super::layout::Layout;
 use super::live::{Live, reads};
 use super::ops::{Call, Trainable};
 use super::parameter::Parameter;
+use super::simulation::Simulation;
 
 /// Smallest share of the newest batch in batch normalisation's running statistics.
 pub(crate) const MOMENTUM: f64 = 0.1;
@@ -39,6 +43,7 @@ pub fn mean_share(batches_before: u64) -> f64 {
 pub struct Network {
     /// In the order of the graph's parameters.
     parameters: Vec<Parameter>,
+    simulation: Option<Simulation>,
     #[module(skip)]
     graph: Graph,
     /// By node.
@@ -65,12 +70,29 @@ impl Network {
             parameters.map(|(id, p)| Parameter::new(p.role, weights.of(graph, id), device));
         Self {
             parameters: parameters.collect(),
+            simulation: None,
             graph: graph.clone(),
             parts: parts(graph),
             reads: reads(graph),
             momentum: MOMENTUM,
             threads: Threads::one(),
         }
+    }
+
+    /// The same, computed as the engine computes it with an annotation: weights and values are
+    /// rounded to their levels. With autodiff, the scales are trainable as well. The network is
+    /// folded.
+    ///
+    /// # Panics
+    /// See [`Network::new`]; or if the annotation does not fit the graph.
+    pub fn quantized(
+        graph: &Graph,
+        weights: &Weights,
+        quantization: &Quantization,
+        device: &Device,
+    ) -> Self {
+        let simulation = Some(Simulation::new(graph, quantization, device));
+        Self { simulation, ..Self::new(graph, weights, device) }
     }
 
     /// Sets the share of the next batch in the running statistics, above 0 and at most 1.
@@ -96,6 +118,31 @@ impl Network {
 
     /// [`Network::forward`], on the fast path for `flex` or through burn's operations.
     pub(crate) fn forward_on(&self, batch: Tensor<4>, fast: bool) -> Tensor<2> {
+        self.pass(batch, fast, &mut |_, _, _| {}).flatten(1, 3)
+    }
+
+    /// All values that a pass computes, by [`ValueId::index`], each `[batch, channels, rows,
+    /// columns]`; the last two are 1 where the value has none. `None` for a value that the fast path
+    /// computes along with the next one.
+    ///
+    /// # Panics
+    /// See [`Network::forward`].
+    pub fn values(&self, batch: Tensor<4>) -> Vec<Option<Tensor<4>>> {
+        let fast = flex::runs_on(&batch.device());
+        let mut values = vec![None; self.graph.values().len()];
+        self.pass(batch, fast, &mut |id, value, layout| {
+            values[id.index()] = Some(layout.to_batch_first(value.clone()));
+        });
+        values
+    }
+
+    /// One pass: the first output, with the batch first. `see` gets each value.
+    fn pass(
+        &self,
+        batch: Tensor<4>,
+        fast: bool,
+        see: &mut dyn FnMut(ValueId, &Tensor<4>, Layout),
+    ) -> Tensor<4> {
         let mut inputs = self.graph.inputs();
         let (Some(input), None) = (inputs.next(), inputs.next()) else {
             panic!("a network has one input");
@@ -105,7 +152,16 @@ impl Network {
         let layout = if fast { Layout::BatchLast } else { Layout::BatchFirst };
         let [examples, ..] = batch.dims();
         let mut values = Live::new(&self.reads);
-        values.keep(input, layout.arrange(batch));
+        let mut keep = |values: &mut Live, id: ValueId, value: Tensor<4>| {
+            see(id, &value, layout);
+            values.keep(id, value);
+        };
+        let batch = layout.arrange(batch);
+        let batch = match &self.simulation {
+            Some(simulation) => simulation.input(input, batch, &self.threads),
+            None => batch,
+        };
+        keep(&mut values, input, batch);
         for (id, node) in self.graph.nodes() {
             let part = if fast { &self.parts[id.index()] } else { &Part::Alone };
             match part {
@@ -114,16 +170,27 @@ impl Network {
                     let input = values.read(node.inputs[0]);
                     let (parameters, momentum) = (&self.parameters, self.momentum);
                     let output = chain.forward(input, parameters, momentum, &self.threads);
-                    values.keep(chain.output, output);
+                    keep(&mut values, chain.output, output);
                 }
                 Part::Alone => {
-                    let inputs = node.inputs.iter().map(|&input| values.read(input)).collect();
-                    let output = node.op.forward(inputs, &self.call(node, layout, examples));
-                    values.keep(node.output, output);
+                    let inputs = node.inputs.iter().map(|&input| {
+                        let value = values.read(input);
+                        match &self.simulation {
+                            Some(simulation) => simulation.read(id, input, value, &self.threads),
+                            None => value,
+                        }
+                    });
+                    let inputs = inputs.collect();
+                    let output = node.op.forward(inputs, &self.call(id, layout, examples));
+                    let output = match &self.simulation {
+                        Some(simulation) => simulation.write(id, output, &self.threads),
+                        None => output,
+                    };
+                    keep(&mut values, node.output, output);
                 }
             }
         }
-        layout.to_batch_first(values.read(self.graph.outputs()[0])).flatten(1, 3)
+        layout.to_batch_first(values.read(self.graph.outputs()[0]))
     }
 
     /// The weights as plain arrays, running statistics included.
@@ -144,17 +211,74 @@ impl Network {
             let data = parameter.gradient(gradients)?;
             Some((declared.name.to_string(), Array { shape: declared.sizes(), data }))
         });
-        Weights { arrays: arrays.collect() }
+        let scales = self.simulation.iter().flat_map(|simulation| simulation.scales(&self.graph));
+        let scales = scales.filter_map(|(name, id, count)| {
+            let data = gradients.get::<1>(id)?.into_data().try_into_vec().ok()?;
+            Some((format!("{name}@scale"), Array { shape: vec![count], data }))
+        });
+        Weights { arrays: arrays.chain(scales).collect() }
     }
 
-    /// The trainable parameters: name of the weights, id, number of values.
+    /// The annotation with the scales as they are now, if quantization is simulated.
+    pub fn quantization(&self) -> Option<Quantization> {
+        self.simulation.as_ref().map(|simulation| simulation.quantization(&self.graph))
+    }
+
+    /// The scales that learn, by the name of what they belong to.
+    pub(crate) fn scales(&self) -> BTreeMap<String, Vec<f32>> {
+        let Some(simulation) = &self.simulation else { return BTreeMap::new() };
+        let names = simulation.scales(&self.graph).into_iter().map(|(name, ..)| name);
+        names.zip(simulation.numbers()).collect()
+    }
+
+    /// Takes over scales, by the name of what they belong to.
+    ///
+    /// # Errors
+    /// The name of the first scales that are missing or of another number.
+    pub(crate) fn set_scales(
+        &mut self,
+        mut scales: BTreeMap<String, Vec<f32>>,
+    ) -> Result<(), String> {
+        let Some(simulation) = &mut self.simulation else { return Ok(()) };
+        let own = simulation.scales(&self.graph).into_iter().map(|(name, _, count)| {
+            let given = scales.remove(&name).filter(|given| given.len() == count);
+            given.ok_or(name)
+        });
+        let scales = own.collect::<Result<_, _>>()?;
+        simulation.set_scales(scales);
+        Ok(())
+    }
+
+    /// Moves weights that are far beyond their outermost level nearer to it, so that the engine
+    /// rounds them to this level, and makes scales so wide that no example can overflow the engine's
+    /// sums. A second call changes nothing more. Nothing changes without a simulated quantization.
+    pub(crate) fn settle(&mut self) {
+        let Some(simulation) = &mut self.simulation else { return };
+        for ((id, _), parameter) in self.graph.parameters().zip(&mut self.parameters) {
+            if let Some(ends) = simulation.ends(id) {
+                parameter.clamp_rows(&ends);
+            }
+        }
+        simulation.widen(&self.graph, |id| self.parameters[id.index()].numbers());
+    }
+
+    /// The parameters that are scales. They are above 0, and learn by factors.
+    pub(crate) fn factors(&self) -> Vec<ParamId> {
+        let scales = self.simulation.iter().flat_map(|simulation| simulation.scales(&self.graph));
+        scales.map(|(_, id, _)| id).collect()
+    }
+
+    /// The trainable parameters: name of the weights, id, number of values. Those that are scales
+    /// are named `NAME@scale` after what they belong to.
     pub fn parameters(&self) -> Vec<(String, ParamId, usize)> {
         let parameters = self.graph.parameters().zip(&self.parameters);
         let trained = parameters.filter_map(|((_, declared), parameter)| {
             let id = parameter.trained()?;
             Some((declared.name.to_string(), id, declared.elements() as usize))
         });
-        trained.collect()
+        let scales = self.simulation.iter().flat_map(|simulation| simulation.scales(&self.graph));
+        let scales = scales.map(|(name, id, count)| (format!("{name}@scale"), id, count));
+        trained.chain(scales).collect()
     }
 
     /// The parameters that weight decay applies to: weights, but not biases, slopes or those of
@@ -166,8 +290,11 @@ impl Network {
     }
 
     /// What a node's operation works on.
-    fn call(&self, node: &Node, layout: Layout, batch: usize) -> Call<'_> {
+    fn call(&self, id: NodeId, layout: Layout, batch: usize) -> Call<'_> {
+        let node = self.graph.node(id);
+        let simulation = self.simulation.as_ref();
         Call {
+            quantized: simulation.and_then(|simulation| simulation.layer(&self.graph, id)),
             layout,
             inputs: node.inputs.iter().map(|&input| self.graph.shape(input)).collect(),
             batch,

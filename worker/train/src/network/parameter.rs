@@ -4,6 +4,8 @@ use burn::module::{Module, Param, ParamId, RunningState};
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_graph::{Array, Role, Shape};
 
+use super::simulation::with_numbers;
+
 /// A parameter: trained, observed, or neither.
 #[derive(Module, Debug)]
 pub(super) enum Parameter {
@@ -101,6 +103,24 @@ impl Parameter {
             Parameter::Vector(vector) => numbers(vector.val()),
             Parameter::Observed(state) => numbers(state.value_sync()),
             Parameter::Constant(state) => numbers(state.value_sync()),
+        }
+    }
+
+    /// Moves the numbers of a weight that are farther from 0 than the end of their row to this end.
+    /// Each entry of the first axis is a row.
+    pub(super) fn clamp_rows(&mut self, ends: &[f32]) {
+        let Parameter::Weight(weight) = self else { return };
+        let mut all = numbers(weight.val());
+        let row = all.len() / ends.len();
+        let mut changed = false;
+        for (row, &end) in all.chunks_exact_mut(row).zip(ends) {
+            for number in row.iter_mut().filter(|number| number.abs() > end) {
+                (*number, changed) = (number.clamp(-end, end), true);
+            }
+        }
+        if changed {
+            let old = std::mem::replace(weight, Param::from_tensor(weight.val()));
+            *weight = with_numbers(old, all);
         }
     }
 

@@ -21,7 +21,7 @@ impl Trainable for Conv {
             axes.map(|axis| axis.dilation as usize),
             self.parts(channels) as usize,
         );
-        let (weight, bias) = (call.weight(0), call.vector(1));
+        let (weight, bias) = (call.weight(), call.bias());
         match (call.layout, fitting(self, channels, weight.dims())) {
             (Layout::BatchLast, Some(fitting)) => {
                 let [_, rows, columns, batch] = value.dims();

@@ -21,7 +21,7 @@ impl Trainable for ConvTranspose {
             groups,
         );
         // burn has the input channels first.
-        let weight = call.weight(0);
+        let weight = call.weight();
         let [outputs, reads, tall, wide] = weight.dims();
         let writes = outputs / groups;
         let weight = weight.reshape([groups, writes, reads, tall, wide]).swap_dims(1, 2);
@@ -39,7 +39,7 @@ impl Trainable for ConvTranspose {
             let [down, across] = axes;
             let (down, across) = (kept(down, rows), kept(across, columns));
             let output = whole.slice([0..batch, 0..outputs, down, across]);
-            match call.vector(1) {
+            match call.bias() {
                 Some(bias) => output + bias.reshape([1, -1, 1, 1]),
                 None => output,
             }

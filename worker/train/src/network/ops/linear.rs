@@ -8,7 +8,7 @@ use super::{Call, Trainable, inputs};
 impl Trainable for Linear {
     fn forward(&self, values: Vec<Tensor<4>>, call: &Call) -> Tensor<4> {
         let [value] = inputs(values);
-        let weight = call.weight(0);
+        let weight = call.weight();
         let [outputs, channels, ..] = weight.dims();
         let transposed = weight.reshape([outputs, channels]).transpose();
         call.batch_first(value, |value| {
@@ -17,7 +17,7 @@ impl Trainable for Linear {
             let features = value.permute([0, 2, 3, 1]);
             let features = features.reshape([batch * rows * columns, channels]);
             let product = features.matmul(transposed);
-            let sums = match call.vector(1) {
+            let sums = match call.bias() {
                 Some(bias) => product + bias.unsqueeze(),
                 None => product,
             };

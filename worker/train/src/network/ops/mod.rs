@@ -10,6 +10,7 @@ use edgesmith_kernels::Threads;
 
 use super::layout::{Layout, picture};
 use super::parameter::Parameter;
+use super::simulation::Layer;
 
 pub(super) use batch_normalization::observe;
 
@@ -39,6 +40,8 @@ pub(super) struct Call<'a> {
     pub(super) momentum: f64,
     /// The threads that compute kernels of the fast path.
     pub(super) threads: &'a Threads,
+    /// The node as a layer whose weight and bias are integers, if that is simulated.
+    pub(super) quantized: Option<Layer<'a>>,
     /// The parameters of the node, in the order of the operation's slots.
     pub(super) parameters: Vec<&'a Parameter>,
 }
@@ -91,12 +94,25 @@ operations! {
 }
 
 impl Call<'_> {
-    /// A weight.
-    fn weight(&self, place: usize) -> Tensor<4> {
-        self.parameters[place].weight()
+    /// The weight of a layer.
+    fn weight(&self) -> Tensor<4> {
+        let weight = self.parameters[0].weight();
+        match &self.quantized {
+            Some(layer) => layer.weight(weight, self.threads),
+            None => weight,
+        }
     }
 
-    /// A bias, scale, shift or slope; `None` if it is absent.
+    /// The bias of a layer; `None` if it is absent.
+    fn bias(&self) -> Option<Tensor<1>> {
+        let bias = self.vector(1)?;
+        Some(match &self.quantized {
+            Some(layer) => layer.bias(bias),
+            None => bias,
+        })
+    }
+
+    /// A scale, shift or slope; `None` if it is absent.
     fn vector(&self, place: usize) -> Option<Tensor<1>> {
         self.parameters.get(place).map(|parameter| parameter.vector())
     }

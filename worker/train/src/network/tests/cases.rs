@@ -536,6 +536,10 @@ fn moves() -> Vec<Case> {
             let axes = [(3, 0.6, Coordinates::HalfPixel), (8, 2.0, Coordinates::Asymmetric)];
             net.op(resize(ResizeMode::Nearest(Rounding::HalfDown), &axes), &[x])
         }),
+        case("resize to the nearest", move |net, x| {
+            let axes = [(3, 0.6, Coordinates::HalfPixel), (8, 2.0, Coordinates::Asymmetric)];
+            net.op(resize(nearest(Rounding::HalfDown), &axes), &[x])
+        }),
         case_on("resize of a sequence", 3, &[4], move |net, x| {
             let wide = [(9, 2.2, Coordinates::HalfPixelSymmetric)];
             let y = net.op(resize(ResizeMode::Linear, &wide), &[x]);

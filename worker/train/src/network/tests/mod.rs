@@ -4,6 +4,7 @@
 mod cases;
 mod gradients;
 mod net;
+mod quantized;
 mod random;
 mod reference;
 mod values;

@@ -44,7 +44,7 @@ impl<'a> Reference<'a> {
 }
 
 /// Mean and biased variance of each channel over all examples and positions.
-fn statistics(examples: &[&[f64]], channels: usize) -> [Vec<f64>; 2] {
+pub(super) fn statistics(examples: &[&[f64]], channels: usize) -> [Vec<f64>; 2] {
     let positions = examples[0].len() / channels;
     let of = |channel: usize| {
         examples.iter().flat_map(move |values| &values[channel * positions..][..positions])

@@ -1,0 +1,163 @@
+//! Rounding to the levels of a quantization, on any device. The gradient goes straight through it,
+//! and the scale, which is the step between two levels, has the gradient of learned step size
+//! quantization (Esser et al. 2020).
+
+use burn::tensor::Tensor;
+use edgesmith_kernels::{Halves, Levels, Threads};
+
+use super::flex;
+
+/// What the gradient by the scale of so many numbers is multiplied with, so that the scale learns
+/// about as fast as the numbers do, for its size (section 2.2 of the paper). `largest` is the
+/// highest of the whole numbers that are its levels.
+pub(super) fn factor(numbers: u64, largest: f32) -> f32 {
+    (1.0 / (numbers as f64 * f64::from(largest)).sqrt()) as f32
+}
+
+/// Each number rounded to the nearest level. The first axis has as many entries as there are
+/// scales, each with its own; a single scale is for all. The gradient by the scales is multiplied
+/// with `factor`.
+pub(super) fn round(
+    levels: Levels,
+    factor: f32,
+    threads: &Threads,
+    value: Tensor<4>,
+    scales: Tensor<1>,
+) -> Tensor<4> {
+    if flex::runs_on(&value.device()) {
+        flex::round(levels, factor, threads, value, scales)
+    } else {
+        round_with_burn(levels, factor, value, scales)
+    }
+}
+
+/// [`round`] through burn's operations.
+fn round_with_burn(levels: Levels, factor: f32, value: Tensor<4>, scales: Tensor<1>) -> Tensor<4> {
+    let scales: Tensor<4> = scales.reshape([-1, 1, 1, 1]);
+    // The same scale with another gradient.
+    let rest = constant(scales.clone(), |scales| scales.mul_scalar(1.0 - factor));
+    let scales = scales.mul_scalar(factor) + rest;
+    let position = (value / scales.clone()).clamp(levels.low, levels.high);
+    let nearest = |position: Tensor<4>| match levels.halves {
+        Halves::Up => position.add_scalar(0.5).floor(),
+        Halves::Away => {
+            let sign = position.clone().sign();
+            position.abs().add_scalar(0.5).floor() * sign
+        }
+    };
+    let moved = constant(position.clone(), |position| nearest(position.clone()) - position);
+    (position + moved) * scales
+}
+
+/// A bias rounded to the levels that it has in integers: its scale is that of the input times that
+/// of the weight. The gradient goes straight through.
+pub(super) fn round_bias(
+    bias: Tensor<1>,
+    input_scale: Tensor<1>,
+    weight_scales: Tensor<1>,
+) -> Tensor<1> {
+    let autodiff = bias.device().is_autodiff();
+    let numbers = bias.clone().inner();
+    let scales = weight_scales.inner() * input_scale.inner();
+    // The engine rounds halves away from zero here. They are rare.
+    let moved = (numbers.clone() / scales.clone()).round() * scales - numbers;
+    bias + if autodiff { Tensor::from_inner(moved) } else { moved }
+}
+
+/// What a function makes of a tensor, without a gradient.
+fn constant<const D: usize>(
+    tensor: Tensor<D>,
+    f: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    if tensor.device().is_autodiff() { Tensor::from_inner(f(tensor.inner())) } else { f(tensor) }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+    use edgesmith_testing::noise;
+
+    use super::*;
+
+    /// The output, and the gradients by the numbers and the scales of a weighted sum of it.
+    fn run(
+        round: impl Fn(Tensor<4>, Tensor<1>) -> Tensor<4>,
+        shape: [usize; 4],
+        scales: &[f32],
+    ) -> [Vec<f32>; 3] {
+        let device = Device::flex().autodiff();
+        let count = shape.iter().product();
+        let of = |numbers: Vec<f32>| -> Tensor<4> {
+            Tensor::from_data(TensorData::new(numbers, shape), &device)
+        };
+        let value = of(noise(count, 1)).require_grad();
+        let scales = TensorData::new(scales.to_vec(), [scales.len()]);
+        let scales = Tensor::<1>::from_data(scales, &device).require_grad();
+        let output = round(value.clone(), scales.clone());
+        let mut gradients = (output.clone() * of(noise(count, 2))).sum().backward();
+        let by_value = value.grad_remove(&mut gradients).unwrap();
+        let by_scales = scales.grad_remove(&mut gradients).unwrap();
+        let read = |data: TensorData| data.try_into_vec::<f32>().unwrap();
+        [read(output.inner().into_data()), read(by_value.into_data()), read(by_scales.into_data())]
+    }
+
+    /// The kernel is compared with the formulas in f64 beside it.
+    #[test]
+    fn burns_operations_and_the_kernel_agree() {
+        let signed = Levels { low: -3.0, high: 3.0, halves: Halves::Away };
+        let bytes = Levels { low: -100.0, high: 155.0, halves: Halves::Up };
+        for (levels, shape, scales) in [
+            (signed, [3, 4, 5, 2], &[0.3, 0.21, 0.1][..]),
+            (bytes, [2, 3, 7, 8], &[0.0041]),
+            (bytes, [3, 1, 1, 1], &[0.01, 0.007, 0.02]),
+        ] {
+            let factor = factor(24, levels.high);
+            let threads = Threads::one();
+            let kernel =
+                run(|value, scales| round(levels, factor, &threads, value, scales), shape, scales);
+            let burns =
+                run(|value, scales| round_with_burn(levels, factor, value, scales), shape, scales);
+            for (kernel, burns) in kernel.iter().zip(&burns) {
+                for (kernel, burns) in kernel.iter().zip(burns) {
+                    assert!((kernel - burns).abs() < 1e-4, "{levels:?}: {kernel} {burns}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_autodiff_numbers_are_rounded_the_same() {
+        let levels = Levels { low: -7.0, high: 7.0, halves: Halves::Away };
+        let (shape, scales) = ([2, 3, 2, 2], [0.11, 0.2]);
+        let [with, ..] =
+            run(|value, scales| round(levels, 1.0, &Threads::one(), value, scales), shape, &scales);
+        let plain = |numbers: Vec<f32>, shape| {
+            Tensor::<4>::from_data(TensorData::new(numbers, shape), &Device::flex())
+        };
+        let value = plain(noise(24, 1), shape);
+        let scales = Tensor::<1>::from_data(scales, &Device::flex());
+        let output = round(levels, 1.0, &Threads::one(), value, scales);
+        assert_eq!(output.into_data().try_into_vec::<f32>().unwrap(), with);
+    }
+
+    #[test]
+    fn biases_are_rounded_and_their_gradient_goes_straight_through() {
+        let device = Device::flex().autodiff();
+        let of = |numbers: &[f32]| {
+            let data = TensorData::new(numbers.to_vec(), [numbers.len()]);
+            Tensor::<1>::from_data(data, &device).require_grad()
+        };
+        let (bias, input, weight) = (of(&[0.26, -0.9]), of(&[0.5]), of(&[0.2, 0.4]));
+        let rounded = round_bias(bias.clone(), input.clone(), weight.clone());
+        let mut gradients = rounded.clone().sum().backward();
+        let read = |tensor: Tensor<1>| tensor.inner().into_data().try_into_vec::<f32>().unwrap();
+        let rounded = read(rounded);
+        assert!((rounded[0] - 0.3).abs() < 1e-6 && (rounded[1] + 0.8).abs() < 1e-6, "{rounded:?}");
+        assert_eq!(read(bias.grad_remove(&mut gradients).unwrap()), [1.0; 2]);
+        assert!(input.grad_remove(&mut gradients).is_none());
+        assert!(weight.grad_remove(&mut gradients).is_none());
+        // Without autodiff, they are rounded as well.
+        let [bias, input, weight] = [bias, input, weight].map(Tensor::inner);
+        assert_eq!(read(round_bias(bias, input, weight)), rounded);
+    }
+}

@@ -1,0 +1,385 @@
+//! Simulated quantization of networks of every operation, compared with a reference in `f64`.
+//!
+//! Rounding has no slopes. What learns is a surrogate whose slopes are those of learned step size
+//! quantization: `s · clamp(x / s) + s · d`, where `d` is what rounding adds at the point, held
+//! fixed, and `s` times the outermost level where it clamps. Its central differences are compared
+//! with the gradients of the network.
+
+use std::collections::BTreeMap;
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use edgesmith_graph::{
+    Affine, Evaluator, Graph, Op, Operation as _, Quantization, ValueId, Weights,
+};
+use edgesmith_kernels::Halves;
+use edgesmith_testing::{noise, random_weights};
+
+use super::cases;
+use super::random;
+use super::reference::statistics;
+use crate::network::Network;
+use crate::network::held::Held;
+use crate::network::levels::factor;
+use crate::tests::sizes;
+
+const BATCH: usize = 2;
+
+const STEP: f64 = 1e-6;
+
+/// Largest integer of weights: few, so that some weights are beyond.
+const LARGEST: u8 = 5;
+
+/// Steps of values and weights that are coarse, so that rounding to `f32` hardly ever decides, and
+/// ranges that cut some numbers off.
+fn annotation(graph: &Graph, seed: u64) -> Quantization {
+    let mut quantization = Quantization::none(graph);
+    let mut random = noise(4096, seed as u8).into_iter();
+    let mut random = || random.next().unwrap();
+    for (id, _) in graph.values() {
+        let zero_point = [0, 4, 128, 128, 251][(random().abs() * 5.0) as usize];
+        quantization.set_value(id, Affine { scale: 0.13 + 0.04 * random(), zero_point });
+    }
+    for (_, node) in graph.nodes() {
+        if matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_)) {
+            let weight = node.parameters[0];
+            let rows = graph.parameter(weight).shape[0];
+            let scales = (0..rows).map(|_| f64::from(0.15f32 + 0.05 * random())).collect();
+            quantization.set_parameter(weight, scales);
+            quantization.set_largest(weight, LARGEST);
+        }
+    }
+    quantization
+}
+
+/// What rounding does to a number at the point where slopes are taken.
+#[derive(Clone, Copy)]
+enum Rounded {
+    /// It adds so many scales.
+    By(f64),
+    /// It clamps to this level.
+    To(f64),
+}
+
+/// A quantized network, whose rounding can be held fixed.
+struct Surrogate<'a> {
+    graph: &'a Graph,
+    quantization: &'a Quantization,
+    held: Held,
+    evaluator: Evaluator<'a, f64>,
+    /// By parameter.
+    numbers: Vec<Vec<f64>>,
+    /// By value.
+    scales: Vec<f64>,
+    /// By parameter.
+    rows: Vec<Vec<f64>>,
+    /// What each rounding of a pass does, in order.
+    rounded: Vec<Vec<Rounded>>,
+    at: usize,
+    /// Whether some number is so near to the middle between two levels, or to a level where it
+    /// clamps, that rounding to `f32` may decide.
+    unclear: bool,
+}
+
+impl<'a> Surrogate<'a> {
+    fn new(graph: &'a Graph, weights: &Weights, quantization: &'a Quantization) -> Self {
+        let numbers = |id| weights.of(graph, id).data.iter().map(|&w| f64::from(w)).collect();
+        let scale = |id| f64::from(quantization.value(id).unwrap().scale);
+        let rows = |id| {
+            let scales = quantization.parameter(id).unwrap_or_default();
+            scales.iter().map(|&scale| f64::from(scale as f32)).collect()
+        };
+        Self {
+            graph,
+            quantization,
+            held: Held::new(graph, quantization),
+            evaluator: Evaluator::new(graph, weights),
+            numbers: graph.parameters().map(|(id, _)| numbers(id)).collect(),
+            scales: graph.values().map(|(id, _)| scale(id)).collect(),
+            rows: graph.parameters().map(|(id, _)| rows(id)).collect(),
+            rounded: Vec::new(),
+            at: 0,
+            unclear: false,
+        }
+    }
+
+    /// The outputs for a batch, one example after another. The first pass decides what rounding
+    /// does in those after it.
+    fn outputs(&mut self, inputs: &[Vec<f64>]) -> Vec<f64> {
+        self.at = 0;
+        let input = self.graph.inputs().next().unwrap();
+        let mut examples = Vec::new();
+        for example in inputs {
+            examples.push(vec![self.value(input, Halves::Away, example)]);
+        }
+        for (id, node) in self.graph.nodes() {
+            let form = self.held.forms[id.index()];
+            for (slot, &parameter) in node.parameters.iter().enumerate() {
+                let numbers = match (slot, form.multiplies) {
+                    (0, true) => self.weight(parameter.index()),
+                    (1, true) => {
+                        let source = self.held.scale_of(node.inputs[0]).index();
+                        let rows = &self.rows[node.parameters[0].index()];
+                        let units = rows.iter().map(|row| row * self.scales[source]).collect();
+                        self.bias(parameter.index(), units)
+                    }
+                    _ => self.numbers[parameter.index()].clone(),
+                };
+                self.evaluator.parameter_mut(parameter).copy_from_slice(&numbers);
+            }
+            let mut read = Vec::new();
+            for values in &examples {
+                let mut values: Vec<Vec<f64>> = values.clone();
+                for &input in &node.inputs {
+                    if form.reads && self.held.scales[input.index()].is_none() {
+                        values[input.index()] =
+                            self.value(input, Halves::Away, &values[input.index()].clone());
+                    }
+                }
+                read.push(values);
+            }
+            if matches!(node.op, Op::BatchNormalization(_)) {
+                let input = node.inputs[0];
+                let channels = self.graph.shape(input).channels() as usize;
+                let of: Vec<&[f64]> = read.iter().map(|values| &*values[input.index()]).collect();
+                let statistics = statistics(&of, channels);
+                for (slot, numbers) in [2, 3].into_iter().zip(&statistics) {
+                    let parameter = node.parameters[slot];
+                    self.evaluator.parameter_mut(parameter).copy_from_slice(numbers);
+                }
+            }
+            for (values, read) in examples.iter_mut().zip(&read) {
+                let output = self.evaluator.node(id, read);
+                let output = match form.writes {
+                    Some((scale, halves)) => self.value(scale, halves, &output),
+                    None => output,
+                };
+                values.push(output);
+            }
+        }
+        let output = self.graph.outputs()[0].index();
+        examples.into_iter().flat_map(|mut values| values.swap_remove(output)).collect()
+    }
+
+    fn value(&mut self, scale: ValueId, halves: Halves, numbers: &[f64]) -> Vec<f64> {
+        let zero_point = f64::from(self.quantization.value(scale).unwrap().zero_point);
+        let scales = vec![self.scales[scale.index()]];
+        self.round(numbers, &scales, [-zero_point, 255.0 - zero_point], halves)
+    }
+
+    fn weight(&mut self, parameter: usize) -> Vec<f64> {
+        let (numbers, rows) = (self.numbers[parameter].clone(), self.rows[parameter].clone());
+        let largest = f64::from(LARGEST);
+        self.round(&numbers, &rows, [-largest, largest], Halves::Away)
+    }
+
+    /// Rounds to the levels `scale · low ..= scale · high` of each row.
+    fn round(
+        &mut self,
+        numbers: &[f64],
+        scales: &[f64],
+        [low, high]: [f64; 2],
+        halves: Halves,
+    ) -> Vec<f64> {
+        let row = numbers.len() / scales.len();
+        let scale = |place: usize| scales[place / row];
+        if self.at == self.rounded.len() {
+            let positions = numbers.iter().enumerate().map(|(place, x)| x / scale(place));
+            let rounded = positions.map(|position| {
+                let middle = position - position.floor() - 0.5;
+                // A sum that is exactly there may be beside it in `f32`.
+                let exact = |end: f64| position == end && halves == Halves::Away;
+                let edge = |end: f64| (position - end).abs() < 2e-3 && !exact(end);
+                self.unclear |= middle.abs() < 2e-3 || edge(low) || edge(high);
+                if position <= low {
+                    return Rounded::To(low);
+                } else if position >= high {
+                    return Rounded::To(high);
+                }
+                Rounded::By(match halves {
+                    Halves::Away => position.round() - position,
+                    Halves::Up => (position + 0.5).floor() - position,
+                })
+            });
+            let rounded = rounded.collect();
+            self.rounded.push(rounded);
+        }
+        let rounded = &self.rounded[self.at];
+        self.at += 1;
+        let moved =
+            numbers.iter().enumerate().zip(rounded).map(|((place, x), rounded)| match rounded {
+                Rounded::By(scales) => x + scales * scale(place),
+                Rounded::To(level) => level * scale(place),
+            });
+        moved.collect()
+    }
+
+    /// Rounds a bias to whole units. What that adds does not depend on the scales.
+    fn bias(&mut self, parameter: usize, units: Vec<f64>) -> Vec<f64> {
+        let numbers = &self.numbers[parameter];
+        if self.at == self.rounded.len() {
+            let moved = numbers.iter().zip(&units).map(|(x, unit)| {
+                let position = x / unit;
+                self.unclear |= (position - position.floor() - 0.5).abs() < 2e-3;
+                Rounded::By(position.round() * unit - x)
+            });
+            let moved = moved.collect();
+            self.rounded.push(moved);
+        }
+        let rounded = &self.rounded[self.at];
+        self.at += 1;
+        let moved = numbers.iter().zip(rounded).map(|(x, rounded)| match rounded {
+            Rounded::By(moved) => x + moved,
+            Rounded::To(_) => unreachable!("biases are not clamped"),
+        });
+        moved.collect()
+    }
+}
+
+/// What a slope is by.
+#[derive(Clone, Copy)]
+enum Place {
+    Input(usize, usize),
+    Number(usize, usize),
+    Scale(usize),
+    Row(usize, usize),
+}
+
+/// Compares a pass and all gradients. False if rounding to `f32` may decide, or a number is not
+/// finite.
+fn check(name: &str, graph: &Graph, seed: u64, fast: bool) -> bool {
+    let device = Device::flex().autodiff();
+    let weights = random_weights(graph, seed);
+    let quantization = annotation(graph, seed);
+    let shape = sizes(graph, BATCH);
+    let numbers = noise(shape.iter().product(), seed as u8 ^ 1);
+    let numbers: Vec<f32> = numbers.into_iter().map(|number| 2.0 * number).collect();
+    let examples = numbers.chunks_exact(numbers.len() / BATCH);
+    let mut inputs: Vec<Vec<f64>> =
+        examples.map(|input| input.iter().map(|&number| number.into()).collect()).collect();
+    let mut surrogate = Surrogate::new(graph, &weights, &quantization);
+    let expected = surrogate.outputs(&inputs);
+    if surrogate.unclear || expected.iter().any(|output| !output.is_finite()) {
+        return false;
+    }
+
+    let network = Network::quantized(graph, &weights, &quantization, &device);
+    let batch = Tensor::<4>::from_data(TensorData::new(numbers, shape), &device).require_grad();
+    let output = network.forward_on(batch.clone(), fast);
+    let got = output.clone().inner().into_data().try_into_vec::<f32>().unwrap();
+    let size = expected.iter().fold(1.0f64, |size, value| size.max(value.abs()));
+    for (got, expected) in got.iter().zip(&expected) {
+        let error = (f64::from(*got) - expected).abs();
+        assert!(error < 1e-4 * size, "{name}: {got} instead of {expected}");
+    }
+
+    let factors = noise(expected.len(), seed as u8 + 2);
+    let weighted = Tensor::from_data(TensorData::new(factors.clone(), output.dims()), &device);
+    let mut gradients = (output * weighted).sum().backward();
+    let by_input = batch.grad_remove(&mut gradients);
+    let of_input = |tensor: Tensor<4>| tensor.into_data().try_into_vec::<f32>().unwrap();
+    let by_input = by_input.map(of_input).unwrap_or_else(|| vec![0.0; shape.iter().product()]);
+    let gradients = network.gradients(&GradientsParams::from_grads(gradients, &network));
+
+    let mut all: BTreeMap<String, Vec<(Place, f32, f32)>> = BTreeMap::new();
+    let of_example = by_input.len() / BATCH;
+    for (at, &slope) in by_input.iter().enumerate() {
+        let place = Place::Input(at / of_example, at % of_example);
+        all.entry("input".to_owned()).or_default().push((place, slope, 1.0));
+    }
+    for (id, parameter) in graph.parameters() {
+        let name = parameter.name.to_string();
+        let array = gradients.arrays.get(&name).map(|array| &array.data);
+        for (at, &slope) in array.into_iter().flatten().enumerate() {
+            let place = Place::Number(id.index(), at);
+            all.entry(name.clone()).or_default().push((place, slope, 1.0));
+        }
+        let scales = gradients.arrays.get(&format!("{name}@scale")).map(|array| &array.data);
+        for (at, &slope) in scales.into_iter().flatten().enumerate() {
+            let row = parameter.elements() / u64::from(parameter.shape[0]);
+            let factor = factor(row, f32::from(LARGEST));
+            let place = Place::Row(id.index(), at);
+            all.entry(format!("{name}@scale")).or_default().push((place, slope, factor));
+        }
+    }
+    for (id, value) in graph.values() {
+        let name = format!("{}@scale", value.name);
+        if let Some(array) = gradients.arrays.get(&name) {
+            let factor = factor(value.shape.elements(), 255.0);
+            all.entry(name).or_default().push((Place::Scale(id.index()), array.data[0], factor));
+        }
+    }
+    for (what, places) in all {
+        let mut compared = Vec::new();
+        for (place, got, factor) in places {
+            let mut at = |step: f64| {
+                let number: &mut f64 = match place {
+                    Place::Input(example, at) => &mut inputs[example][at],
+                    Place::Number(parameter, at) => &mut surrogate.numbers[parameter][at],
+                    Place::Scale(value) => &mut surrogate.scales[value],
+                    Place::Row(parameter, at) => &mut surrogate.rows[parameter][at],
+                };
+                let before = std::mem::replace(number, *number + step);
+                let outputs = surrogate.outputs(&inputs);
+                match place {
+                    Place::Input(example, at) => inputs[example][at] = before,
+                    Place::Number(parameter, at) => surrogate.numbers[parameter][at] = before,
+                    Place::Scale(value) => surrogate.scales[value] = before,
+                    Place::Row(parameter, at) => surrogate.rows[parameter][at] = before,
+                }
+                let outputs = outputs.into_iter().zip(&factors);
+                outputs.map(|(output, &factor)| output * f64::from(factor)).sum::<f64>()
+            };
+            let [low, middle, high] = [-STEP, 0.0, STEP].map(&mut at);
+            let (before, after) = ((middle - low) / STEP, (high - middle) / STEP);
+            // Numbers are often exactly at a kink, because 0 is a level.
+            if (before - after).abs() < 1e-3 * before.abs().max(1.0) {
+                compared.push((got, f64::from(factor) * (before + after) / 2.0));
+            }
+        }
+        let size = compared.iter().fold(0.01f64, |size, (_, slope)| size.max(slope.abs()));
+        for (got, slope) in compared {
+            let error = (f64::from(got) - slope).abs();
+            assert!(error < 2e-3 * size, "{name}: gradient of {what} {got} instead of {slope}");
+        }
+    }
+    true
+}
+
+/// Checks a graph with the first seed that is clear.
+fn check_any(name: &str, graph: &Graph, fast: bool) -> bool {
+    (0..40).any(|seed| check(name, graph, seed, fast))
+}
+
+#[test]
+fn every_operation_is_rounded_and_learns_as_the_formulas_say() {
+    for fast in [false, true] {
+        let mut kinds = std::collections::BTreeSet::new();
+        let mut left_out = Vec::new();
+        for case in cases::all() {
+            if case.graph.absorbed_normalizations().iter().any(Option::is_some) {
+                continue;
+            }
+            if check_any(&case.name, &case.graph, fast) {
+                kinds.extend(case.graph.nodes().map(|(_, node)| node.op.kind()));
+            } else {
+                left_out.push(case.name);
+            }
+        }
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), Op::KINDS);
+        // Linear interpolation between two levels is often exactly in the middle.
+        assert_eq!(left_out, ["resize", "resize of a sequence"]);
+    }
+}
+
+#[test]
+fn random_networks_are_rounded_and_learn_as_the_formulas_say() {
+    let mut checked = 0;
+    for seed in 0..40 {
+        let graph = random::graph(seed, 5);
+        if graph.absorbed_normalizations().iter().all(Option::is_none) {
+            checked += u32::from(check_any(&format!("network {seed}"), &graph, seed % 2 == 0));
+        }
+    }
+    assert!(checked > 5, "{checked}");
+}
