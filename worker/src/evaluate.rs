@@ -5,7 +5,10 @@
 use std::ops::ControlFlow;
 
 use edgesmith_common::{Figures, Metric, Split};
-use edgesmith_compress::{Calibration, QuantizeError, Scheme, correct_biases as bias_correction};
+use edgesmith_compress::{
+    Calibration, QuantizeError, Rounding, Scheme, correct_biases as bias_correction,
+    correct_quantized, equalize, held_numbers, learn_rounding,
+};
 use edgesmith_data::ImageSet;
 use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Numbers, Session, Tensor};
 use edgesmith_graph::{Cut, Graph, Quantization, Weights};
@@ -14,6 +17,11 @@ use crate::export::LowerError;
 
 /// Number of images between two checks whether to stop.
 const CHUNK: usize = 64;
+
+/// Largest number of numbers that are held to learn the rounding of weights and to correct biases,
+/// if one image does not need more. It decides how many images are used, so the result does not
+/// depend on the memory of the machine.
+const MAX_HELD_NUMBERS: u64 = 1 << 25;
 
 /// Why a network was not run on all images.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +107,46 @@ pub fn evaluate_classifier(
     Ok(counts.figures(split))
 }
 
+/// The quantization by `scheme` of a folded network that reads `input`, and the weights to lower with
+/// it: equalized, rounded and with corrected biases, as the scheme says. It is calibrated on all
+/// images of `set`. Rounding and biases are learned on as many, at equal distances, as need 2^25
+/// numbers (128 MiB) at most. `pause` is called from time to time.
+///
+/// # Errors
+/// See [`calibrate`].
+///
+/// # Panics
+/// If `weights` do not fit `graph`.
+pub fn quantize(
+    graph: &Graph,
+    weights: &Weights,
+    input: &InputSpec,
+    set: &ImageSet,
+    scheme: &Scheme,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<(Weights, Quantization), RunError> {
+    let equalized = if scheme.equalize { equalize(graph, weights) } else { weights.clone() };
+    let quantization = calibrate(graph, &equalized, input, set, scheme, pause)?;
+    if scheme.rounding == Rounding::Nearest && !scheme.correct_biases {
+        return Ok((equalized, quantization));
+    }
+    // Two networks are held.
+    let fit = usize::try_from(MAX_HELD_NUMBERS / (2 * held_numbers(graph))).unwrap_or(usize::MAX);
+    let step = set.len().div_ceil(fit.max(1)).max(1);
+    let chosen: Vec<usize> = (0..set.len()).step_by(step).collect();
+    let examples = examples(&set.subset(&chosen), input, pause)?;
+    let rounded = match scheme.rounding {
+        Rounding::Nearest => equalized.clone(),
+        Rounding::Learned => learn_rounding(graph, &equalized, &quantization, &examples, pause)
+            .ok_or(RunError::Stopped)?,
+    };
+    if !scheme.correct_biases {
+        return Ok((rounded, quantization));
+    }
+    let corrected = correct_quantized(graph, &equalized, &rounded, &quantization, &examples, pause);
+    Ok((corrected.ok_or(RunError::Stopped)?, quantization))
+}
+
 /// The quantization by `scheme` of a folded network that reads `input`, from the values that it
 /// computes on the images of `set`. The range of the image covers all possible bytes. `pause` is called from time
 /// to time.
@@ -139,14 +187,24 @@ pub fn correct_biases(
     set: &ImageSet,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Weights, RunError> {
-    let mut examples = Vec::new();
+    let examples = examples(set, input, pause)?;
+    let (original, changed) = ((graph, weights), (&cut.graph, slim));
+    let corrected = bias_correction(original, changed, |value| cut.kept(value), &examples, pause);
+    corrected.ok_or(RunError::Stopped)
+}
+
+/// What a network reads of each image.
+fn examples(
+    set: &ImageSet,
+    input: &InputSpec,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Vec<Vec<f32>>, RunError> {
+    let mut examples = Vec::with_capacity(set.len());
     each_image(set, size(input), pause, |image, _| {
         examples.push(normalized(image, input));
         Ok(())
     })?;
-    let (original, changed) = ((graph, weights), (&cut.graph, slim));
-    let corrected = bias_correction(original, changed, |value| cut.kept(value), &examples, pause);
-    corrected.ok_or(RunError::Stopped)
+    Ok(examples)
 }
 
 /// The numbers that a network reads of an image of bytes.

@@ -3,7 +3,7 @@
 //! examples and annotates the network. It does not train, and does not make the integers: lowering
 //! to an engine does.
 
-use edgesmith_graph::{Affine, Evaluator, Graph, Quantization, ValueId, Weights};
+use edgesmith_graph::{Affine, Evaluator, Graph, Op, Quantization, ValueId, Weights};
 
 use crate::range::Observer;
 use crate::real::{Real, weight};
@@ -150,6 +150,9 @@ impl<'a> Calibration<'a> {
             let (low, high) = observer.range(scheme.calibration);
             values[value.index()] = Some(Affine::covering(low, high));
         }
+        if scheme.clip_ranges {
+            clip_ranges(graph, &mut values);
+        }
         let mut quantization = Quantization::none(graph);
         for (id, _) in graph.values().filter(|(id, _)| !real.value(*id)) {
             values[id.index()].into_iter().for_each(|affine| quantization.set_value(id, affine));
@@ -182,6 +185,20 @@ impl<'a> Calibration<'a> {
     }
 }
 
+/// Gives each value that only a clip reads the quantization of the clip's output. What that does not
+/// reach, the clip cuts off anyway.
+fn clip_ranges(graph: &Graph, values: &mut [Option<Affine>]) {
+    let readers = graph.readers();
+    for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_))) {
+        let input = node.inputs[0];
+        let alone = readers[input.index()][..] == [id] && !graph.outputs().contains(&input);
+        // One that is computed along with its layer has no quantization.
+        if alone && graph.producer(input).is_some() && values[input.index()].is_some() {
+            values[input.index()] = values[node.output.index()];
+        }
+    }
+}
+
 /// For every output channel the smallest scale with which its weights fit int8 and its accumulator
 /// cannot overflow. `None` if all weights and the bias of a channel are zero, so that any scale
 /// works.
@@ -205,6 +222,7 @@ fn weight_scales(
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_graph::{Add, Clip, GraphBuilder, Place, Shape};
     use edgesmith_testing::{arbitrary_graph, random_image, random_weights, residual_graph};
     use proptest::prelude::*;
 
@@ -303,6 +321,32 @@ mod tests {
             unlike += usize::from(scales.iter().any(|scale| *scale != largest));
         }
         assert!(unlike > 3);
+    }
+
+    #[test]
+    fn sums_may_cover_what_a_clip_lets_through() {
+        // The sum is read by a rectifier alone, or by something else, too.
+        for outputs in 1..3 {
+            let mut builder = GraphBuilder::new();
+            let x = builder.input("x", Shape::new(2, &[]).unwrap()).unwrap();
+            let mut node = |name: &'static str, op: Op, inputs: &[ValueId]| {
+                builder.node(name, op, inputs, &[], Place::default()).unwrap()
+            };
+            let sum = node("sum", Add.into(), &[x, x]);
+            let last = node("last", Clip::RELU6.into(), &[sum]);
+            let graph = builder.finish(&[last, sum][..outputs]).unwrap();
+            let weights = Weights::default();
+            let quantized = |clip_ranges| {
+                let mut calibration = Calibration::new(&graph, &weights);
+                calibration.observe(vec![-4.0, 4.0]).unwrap();
+                let scheme = Scheme { clip_ranges, ..Scheme::default() };
+                calibration.finish((-4.0, 4.0), &scheme).unwrap()
+            };
+            assert_eq!(quantized(false).value(sum), Some(Affine::covering(-8.0, 8.0)));
+            let same = quantized(true).value(sum) == Some(Affine::covering(0.0, 6.0));
+            assert_eq!(same, outputs == 1);
+            assert_eq!(quantized(true).value(x), Some(Affine::covering(-4.0, 4.0)));
+        }
     }
 
     #[test]

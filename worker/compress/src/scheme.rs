@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 pub struct Scheme {
     /// How the range of a value is chosen.
     pub calibration: RangeRule,
+    /// Whether a value that only a clip reads, such as a sum before a rectifier, covers no more than
+    /// the clip lets through. So its levels are closer.
+    pub clip_ranges: bool,
     /// What the weights of a layer share a scale with.
     pub granularity: Granularity,
     /// Whether ranges of weights are equalized across layers first ([`crate::equalize()`]).

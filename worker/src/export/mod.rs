@@ -13,7 +13,7 @@ use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Graph, Quantization, ValueId, Weights};
 use edgesmith_onnx::Imported;
 
-use crate::evaluate::{RunError, calibrate};
+use crate::evaluate::{RunError, quantize};
 
 pub(crate) use edge::input_spec;
 pub use edge::{
@@ -37,7 +37,7 @@ pub fn float_model(
     lower(&graph, &weights, None, normalization)
 }
 
-/// The int8 model of a trained network: folded, calibrated by `scheme` on the images of `set`, then
+/// The int8 model of a trained network: folded, quantized by `scheme` on the images of `set`, then
 /// lowered. A layer that stays in fp32 reads and writes bytes through conversions, unless what is
 /// next to it is in fp32, too, or it is the only one that reads the image. `pause` is called from time to time.
 ///
@@ -57,7 +57,7 @@ pub fn integer_model(
 ) -> Result<Model, RunError> {
     let (graph, weights) = fold(graph, weights);
     let input = input_spec(&graph, normalization)?;
-    let quantization = calibrate(&graph, &weights, &input, set, scheme, pause)?;
+    let (weights, quantization) = quantize(&graph, &weights, &input, set, scheme, pause)?;
     if scheme.real.is_empty() {
         return Ok(lower(&graph, &weights, Some(&quantization), normalization)?);
     }

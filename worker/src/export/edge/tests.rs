@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use edge::Session;
-use edgesmith_compress::{QuantizeError, Scheme, fold};
+use edgesmith_compress::{Granularity, QuantizeError, RangeRule, Rounding, Scheme, fold};
 use edgesmith_graph::{
     Add, AveragePool, Concat, Evaluator, Flatten, Function, GlobalAveragePool, GraphBuilder, Map,
     MatrixProduct, MaxPool, Place, Rebuild, Reduce, ReduceFunction, Reshape, Shape, Softmax,
@@ -12,8 +12,8 @@ use edgesmith_graph::{
 };
 use edgesmith_search_space::{Architecture, DataShape, MAX_VALUE_ELEMENTS};
 use edgesmith_testing::{
-    arbitrary_graph, assert_close, images_for, normalization, random_bytes, random_weights,
-    reference, residual_graph,
+    arbitrary_graph, assert_close, conv_graph, images_for, normalization, random_bytes,
+    random_weights, reference, residual_graph,
 };
 use edgesmith_train::Network;
 use proptest::prelude::*;
@@ -30,9 +30,18 @@ fn integer_model(
     weights: &Weights,
     images: &[Vec<u8>],
 ) -> Result<edge::Model, RunError> {
+    integer_model_by(&Scheme::default(), graph, weights, images)
+}
+
+/// The same by another scheme than the usual one.
+fn integer_model_by(
+    scheme: &Scheme,
+    graph: &Graph,
+    weights: &Weights,
+    images: &[Vec<u8>],
+) -> Result<edge::Model, RunError> {
     let go_on = &mut || ControlFlow::Continue(());
     let set = images_for(graph, images);
-    let scheme = &Scheme::default();
     crate::export::integer_model(graph, weights, &normalization(graph), &set, scheme, go_on)
 }
 
@@ -43,8 +52,12 @@ fn logits(model: &edge::Model, image: &[u8]) -> Vec<f32> {
 /// Root mean square error of the int8 logits, relative to the spread of the fp32 logits, and
 /// the share of images on which both have the same top-1 class.
 fn agreement(graph: &Graph, weights: &Weights, seed: u64) -> (f64, f64) {
+    agreement_by(&Scheme::default(), graph, weights, seed)
+}
+
+fn agreement_by(scheme: &Scheme, graph: &Graph, weights: &Weights, seed: u64) -> (f64, f64) {
     let images: Vec<Vec<u8>> = (0..200).map(|i| random_bytes(graph, seed + i)).collect();
-    let model = integer_model(graph, weights, &images[..100]).unwrap();
+    let model = integer_model_by(scheme, graph, weights, &images[..100]).unwrap();
     let float = float_model(graph, weights, &normalization(graph)).unwrap();
     let (mut error, mut spread, mut same) = (0.0, 0.0, 0);
     let top = |l: &[f32]| (0..l.len()).max_by(|&a, &b| l[a].total_cmp(&l[b]));
@@ -91,6 +104,88 @@ proptest! {
         };
         prop_assert!(logits(&model, &image).iter().all(|l| l.is_finite()));
     }
+}
+
+/// Schemes that use everything there is.
+fn schemes() -> impl Strategy<Value = Scheme> {
+    let calibration = prop_oneof![
+        Just(RangeRule::MeanSquaredError),
+        Just(RangeRule::MinMax),
+        Just(RangeRule::Percentile(0.99)),
+        Just(RangeRule::Entropy),
+    ];
+    let granularity = prop_oneof![Just(Granularity::Channel), Just(Granularity::Layer)];
+    let rounding = prop_oneof![Just(Rounding::Nearest), Just(Rounding::Learned)];
+    let switches = (any::<bool>(), any::<bool>(), any::<bool>());
+    (calibration, granularity, rounding, switches).prop_map(
+        |(calibration, granularity, rounding, (clip_ranges, equalize, correct_biases))| Scheme {
+            calibration,
+            clip_ranges,
+            granularity,
+            equalize,
+            correct_biases,
+            rounding,
+            real: Default::default(),
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_engine_accepts_the_model_of_any_scheme(
+        graph in arbitrary_graph(),
+        scheme in schemes(),
+        seed: u64,
+        scales in prop::collection::vec(
+            prop_oneof![Just(0.0f32), Just(1e-20), Just(1e-6), Just(1.0), Just(1e4)],
+            8,
+        ),
+    ) {
+        let mut weights = random_weights(&graph, seed);
+        for (i, (_, array)) in weights.arrays.iter_mut().enumerate() {
+            if array.shape.len() == 4 {
+                array.data.iter_mut().for_each(|number| *number *= scales[i % scales.len()]);
+            }
+        }
+        let images: Vec<Vec<u8>> = (0..3).map(|i| random_bytes(&graph, seed ^ i)).collect();
+        let model = match integer_model_by(&scheme, &graph, &weights, &images) {
+            Err(RunError::Quantize(QuantizeError::NonFinite { .. })) => return Ok(()),
+            other => other.unwrap(),
+        };
+        prop_assert!(logits(&model, &images[0]).iter().all(|l| l.is_finite()));
+    }
+}
+
+/// Models that were made before there were schemes.
+#[test]
+fn the_usual_scheme_makes_the_bytes_that_it_always_made() {
+    let hashes = [
+        "b9e582161224dbe2a261c4fb9ab235ab1fa13661f4f8d0d72a18064fe5bbfadc",
+        "2f957050be5e7114d2c9f8a25869da656be69e43ff24c95f1c4e79ff7ea083b8",
+    ];
+    for (graph, hash) in [residual_graph(), conv_graph()].into_iter().zip(hashes) {
+        let images: Vec<Vec<u8>> = (0..20).map(|seed| random_bytes(&graph, seed)).collect();
+        let model = integer_model(&graph, &random_weights(&graph, 7), &images).unwrap();
+        let found = edgesmith_common::ArtifactHash::of(&model.to_bytes());
+        assert_eq!(found.to_string(), hash);
+    }
+}
+
+#[test]
+fn each_part_of_a_scheme_brings_int8_nearer_to_fp32() {
+    let mut errors = Vec::new();
+    let layer = Scheme { granularity: Granularity::Layer, ..Scheme::default() };
+    let corrected = Scheme { correct_biases: true, ..layer.clone() };
+    let learned = Scheme { rounding: Rounding::Learned, ..corrected.clone() };
+    let channel = Scheme { granularity: Granularity::Channel, ..learned.clone() };
+    for scheme in [layer, corrected, learned, channel] {
+        let graph = conv_graph();
+        let error = |seed| agreement_by(&scheme, &graph, &random_weights(&graph, seed), seed).0;
+        errors.push((0..4).map(error).sum::<f64>() / 4.0);
+    }
+    assert!(errors.is_sorted_by(|before, after| after < before), "{errors:?}");
 }
 
 #[test]
