@@ -9,13 +9,13 @@
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{OptimizerSpec, TrainingSpec};
 use edgesmith_data::{Dataset, ImageSet, Views};
-use edgesmith_graph::{Graph, Op};
+use edgesmith_graph::{Graph, Op, Quantization};
 
 use super::TrainDevice;
 use super::classifier::Classifier;
 use super::logits::BATCH;
 use super::padding::Padding;
-use crate::network::{Kept, kept};
+use crate::network::{Kept, Rounding, kept, rounding};
 
 /// Bytes of a number.
 const NUMBER: u64 = 4;
@@ -90,6 +90,18 @@ impl Memory {
         }
     }
 
+    /// The memory of the same training with its quantization simulated.
+    pub fn quantized(self, graph: &Graph, quantization: &Quantization) -> Self {
+        let Rounding { kept, work, weights } = rounding(graph, quantization);
+        Self {
+            // Rounded weights, and their gradients.
+            step: self.step + NUMBER * 2 * weights,
+            kept: self.kept + NUMBER * kept,
+            work: self.work + NUMBER * work,
+            ..self
+        }
+    }
+
     /// The memory of running `graph` on views of the images of a set whose answers are kept,
     /// without learning.
     pub fn answering(graph: &Graph, train: &ImageSet, views: &Views) -> Self {
@@ -116,9 +128,13 @@ impl Memory {
 
     /// For each image, the bytes of its values and of what is made of them.
     #[cfg(test)]
-    pub(crate) fn of_operations(graph: &Graph) -> u64 {
+    pub(crate) fn of_operations(graph: &Graph, quantization: Option<&Quantization>) -> u64 {
         let [kept, work, _] = of_operations(graph);
-        NUMBER * (graph.input().elements() + kept + work)
+        let more = quantization.map_or(0, |quantization| {
+            let Rounding { kept, work, .. } = rounding(graph, quantization);
+            kept + work
+        });
+        NUMBER * (graph.input().elements() + kept + work + more)
     }
 
     /// Bytes with batches of so many images, of which so many are computed at once.

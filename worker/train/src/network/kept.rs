@@ -2,10 +2,11 @@
 //! it works on. Upper bounds for `crate::memory`, from what trainings were seen to take; a test
 //! there compares. burn copies operands whose axes are in another order, and keeps some of them.
 
-use edgesmith_graph::{Function, Graph, Groups, Node, NodeId, Op};
+use edgesmith_graph::{Function, Graph, Groups, Node, NodeId, Op, Quantization, ValueId};
 
 use super::chain::{Part, parts};
 use super::fitting::fitting_node;
+use super::held::Held;
 
 /// What one node keeps and works on, for each example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,42 @@ pub(crate) fn kept(graph: &Graph) -> Vec<Kept> {
     let fast = graph.nodes().any(|(_, node)| fitting_node(graph, node).is_some());
     let parts = parts(graph);
     graph.nodes().map(|(id, node)| of_node(graph, (id, node), fast.then_some(&*parts))).collect()
+}
+
+/// What a simulated quantization keeps and works on more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rounding {
+    /// Numbers before rounding that are kept, for each example.
+    pub(crate) kept: u64,
+    /// Numbers of the largest value that is rounded.
+    pub(crate) work: u64,
+    /// Numbers of the weights that are rounded.
+    pub(crate) weights: u64,
+}
+
+/// What a simulated quantization keeps and works on beside [`kept`].
+pub(crate) fn rounding(graph: &Graph, quantization: &Quantization) -> Rounding {
+    let held = Held::new(graph, quantization);
+    let elements = |id: ValueId| graph.shape(id).elements();
+    let mut all = Rounding { kept: 0, work: 0, weights: 0 };
+    let mut round = |count: u64| {
+        all.kept += count;
+        all.work = all.work.max(count);
+    };
+    graph.inputs().for_each(|input| round(elements(input)));
+    let mut weights = 0;
+    for (id, node) in graph.nodes() {
+        let form = held.forms[id.index()];
+        if form.writes.is_some() {
+            round(elements(node.output));
+        }
+        let real = node.inputs.iter().filter(|id| held.scales[id.index()].is_none());
+        real.filter(|_| form.reads).for_each(|&id| round(elements(id)));
+        if form.multiplies {
+            weights += graph.parameter(node.parameters[0]).elements();
+        }
+    }
+    Rounding { weights, ..all }
 }
 
 /// `parts` are those of the fast path, if it computes the graph.

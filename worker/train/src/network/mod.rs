@@ -19,11 +19,11 @@ mod simulation;
 mod tests;
 
 pub use init::fresh_weights;
-pub(crate) use kept::{Kept, kept};
+pub(crate) use kept::{Kept, Rounding, kept, rounding};
 #[cfg(test)]
 pub(crate) use layout::picture;
 pub use module::Network;
 pub(crate) use module::{MOMENTUM, mean_share, momentum};
 pub(crate) use silence::stays_silent;
 #[cfg(test)]
-pub(crate) use tests::{Net, cases, random_graph};
+pub(crate) use tests::{Net, annotation, cases, random_graph};

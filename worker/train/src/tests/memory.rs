@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use edgesmith_search_space::{Architecture, DataShape};
 
 use super::*;
-use crate::network::{cases, random_graph};
+use crate::network::{annotation, cases, random_graph};
 
 /// Counts the bytes that are there, and the most that were.
 struct Counting;
@@ -165,11 +165,21 @@ fn trainings() {
             for at_once in [batch_size, part] {
                 let request = request(&graph, &data, &views, &spec);
                 let request = TrainRequest { epochs: 1, until: 1, at_once, ..request };
-                let computed = computed.bytes(batch_size, at_once);
-                let taken = most(|| run(request).unwrap());
-                let ratio = computed as f64 / taken as f64;
-                println!("{name}, {at_once} of {batch_size}: {taken} taken, {ratio:.2} computed");
-                assert!(ratio >= 1.0, "{name}, {at_once} of {batch_size}");
+                let quantization = (!normalizes(&graph)).then(|| annotation(&graph, 1));
+                let compare = |request: TrainRequest, computed: Memory, how: &str| {
+                    let computed = computed.bytes(batch_size, at_once);
+                    let taken = most(|| run(request).unwrap());
+                    let ratio = computed as f64 / taken as f64;
+                    let what = format!("{name}{how}, {at_once} of {batch_size}");
+                    println!("{what}: {taken} taken, {ratio:.2} computed");
+                    assert!(ratio >= 1.0, "{what}");
+                };
+                compare(request.clone(), computed, "");
+                if let Some(quantization) = &quantization {
+                    let computed = computed.quantized(&graph, quantization);
+                    let quantization = Some(quantization);
+                    compare(TrainRequest { quantization, ..request }, computed, " quantized");
+                }
             }
         }
     }
@@ -182,10 +192,21 @@ fn operations() {
     let graphs = cases()
         .into_iter()
         .chain((0..40).map(|seed| (format!("random {seed}"), random_graph(seed, 8))));
+    let graphs = graphs.flat_map(|(name, graph)| {
+        let folded = graph.absorbed_normalizations().iter().all(Option::is_none);
+        let quantization = folded.then(|| annotation(&graph, 1));
+        let quantized =
+            quantization.map(|all| (format!("{name} quantized"), graph.clone(), Some(all)));
+        [Some((name, graph, None)), quantized].into_iter().flatten()
+    });
     let (mut low, mut all) = (Vec::new(), Vec::new());
-    for (name, graph) in graphs {
+    for (name, graph, quantization) in graphs {
         let taken = |count: usize| {
-            let network = Network::new(&graph, &random_weights(&graph, 5), &device);
+            let weights = random_weights(&graph, 5);
+            let network = match &quantization {
+                None => Network::new(&graph, &weights, &device),
+                Some(all) => Network::quantized(&graph, &weights, all, &device),
+            };
             let shape = sizes(&graph, count);
             let numbers = vec![0.5f32; shape.iter().product()];
             most(|| {
@@ -196,7 +217,7 @@ fn operations() {
         };
         // What one image takes, without what does not grow.
         let taken = (taken(4096) as f64 - taken(1024) as f64) / 3072.0;
-        let computed = Memory::of_operations(&graph);
+        let computed = Memory::of_operations(&graph, quantization.as_ref());
         let ratio = computed as f64 / taken.max(1.0);
         println!("{name}: {taken:.0} taken, {ratio:.2} of it computed");
         all.push(ratio);

@@ -11,4 +11,5 @@ mod values;
 
 pub(crate) use cases::named as cases;
 pub(crate) use net::Net;
+pub(crate) use quantized::annotation;
 pub(crate) use random::graph as random_graph;

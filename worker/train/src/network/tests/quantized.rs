@@ -32,7 +32,7 @@ const LARGEST: u8 = 5;
 
 /// Steps of values and weights that are coarse, so that rounding to `f32` hardly ever decides, and
 /// ranges that cut some numbers off.
-fn annotation(graph: &Graph, seed: u64) -> Quantization {
+pub(crate) fn annotation(graph: &Graph, seed: u64) -> Quantization {
     let mut quantization = Quantization::none(graph);
     let mut random = noise(4096, seed as u8).into_iter();
     let mut random = || random.next().unwrap();
