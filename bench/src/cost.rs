@@ -243,12 +243,12 @@ fn finished(
 fn made_up(space: &StagedSpace, genotype: &Genotype) -> Option<TrainedTrial> {
     let candidate = space.decode(genotype);
     let network = candidate.pruned_graph(space.data()).ok()?;
-    let cost = Cost::of(&network, candidate.recipe.precision);
+    let cost = Cost::of(&network, candidate.recipe.precision());
     let digest = genotype.indices().iter().fold(7u64, |sum, index| {
         sum.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(*index) + 1)
     });
     let luck = (digest >> 40) as f64 / (1u64 << 24) as f64;
-    let bytes = match candidate.recipe.precision {
+    let bytes = match candidate.recipe.precision() {
         Precision::Fp32 => 4,
         Precision::Int8 => 1,
     };

@@ -19,8 +19,12 @@ pub enum Purpose {
     Weights(TrialNumber),
     /// Order of training images of a trial.
     Shuffle(TrialNumber),
-    /// Order of training images while a trial is fine-tuned.
+    /// Order of training images while a trial is fine-tuned for the first time.
     FineTune(TrialNumber),
+    /// The same for each further time, counted from 1.
+    FineTuneAgain(TrialNumber, u32),
+    /// Chance as the importance of a trial's channels.
+    Importance(TrialNumber),
     /// Initial weights of the teacher.
     TeacherWeights,
     /// Order of training images of the teacher.
@@ -41,6 +45,8 @@ impl Seed {
             Purpose::Weights(n) => ("weights", n.0),
             Purpose::Shuffle(n) => ("shuffle", n.0),
             Purpose::FineTune(n) => ("fine-tune", n.0),
+            Purpose::FineTuneAgain(n, _) => ("fine-tune again", n.0),
+            Purpose::Importance(n) => ("importance", n.0),
             Purpose::TeacherWeights => ("teacher weights", 0),
             Purpose::TeacherShuffle => ("teacher shuffle", 0),
             Purpose::Split => ("split", 0),
@@ -51,6 +57,9 @@ impl Seed {
         hasher.update(&self.0.to_le_bytes());
         hasher.update(tag.as_bytes());
         hasher.update(&number.to_le_bytes());
+        if let Purpose::FineTuneAgain(_, time) = purpose {
+            hasher.update(&time.to_le_bytes());
+        }
         *hasher.finalize().as_bytes()
     }
 }

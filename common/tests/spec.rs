@@ -312,6 +312,34 @@ fn distillation_needs_a_teacher_with_exactly_one_source() {
 }
 
 #[test]
+fn steps_of_a_recipe_are_read_and_their_mistakes_are_found_in_one_pass() {
+    let steps = |text: &str| format!("recipe.steps = [{text}]\n{GOOD}");
+    let right = "{ pass = \"prune\", of = \"macs\", share = 0.5 }, { pass = \"quantize\" }";
+    let spec = StudySpec::parse(&steps(right)).unwrap();
+    assert_eq!(StudySpec::parse(spec.source()).unwrap(), spec);
+    let wrong = "{ pass = \"prun\" }, { share = 1 }, { pass = \"prune\", of = \"watts\" }, \
+                 { pass = \"quantize\", calibration = [\"mean\"], share = 0.5 }";
+    let said = errors(&steps(wrong)).join("\n");
+    let expected = [
+        "recipe.steps[0].pass: unknown pass \"prun\"; use one of distil, prune, fine-tune, quantize, \
+         quantize-aware-train",
+        "recipe.steps[1].pass: is missing; use one of distil, prune",
+        "recipe.steps[2].share: is missing; give the share that goes, such as 0.5",
+        "recipe.steps[2].of: unknown scope \"watts\"; use one of stage, layer, channels, macs",
+        "recipe.steps[3].calibration: unknown calibration \"mean\"; use one of mse, min-max",
+        "recipe.steps[3].share: is unknown; known here: pass, precision, calibration",
+    ];
+    for expected in expected {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    let both = format!("recipe = {{ prune = 0.5, steps = [{{ pass = \"fine-tune\" }}] }}\n{GOOD}");
+    let said = errors(&both).join("\n");
+    assert!(said.contains("recipe.prune: stands beside steps; write it as a setting"), "{said}");
+    let untaught = errors(&steps("{ pass = \"distil\" }")).join("\n");
+    assert!(untaught.contains("candidates may distill, but there is no teacher"), "{untaught}");
+}
+
+#[test]
 fn trials_may_stop_at_rungs() {
     let plain = StudySpec::parse(GOOD).unwrap();
     assert_eq!(plain.fidelity, None);

@@ -47,12 +47,17 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 8] = [
+const OTHER_TABLES: [(&str, &str); 13] = [
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
     ("teacher", "model = \"big.onnx\"\npixels = \"raw\"\nresolution = 16"),
     ("teacher", "model = \"big.onnx\"\nmean = 0.5\nstd = 0.25"),
+    ("recipe", "steps = [{ pass = \"distil\" }]"),
+    ("recipe", "steps = [{ pass = \"prune\", share = 0.5 }]"),
+    ("recipe", "steps = [{ pass = \"fine-tune\" }]"),
+    ("recipe", "steps = [{ pass = \"quantize\" }]"),
+    ("recipe", "steps = [{ pass = \"quantize\" }, { pass = \"quantize-aware-train\" }]"),
     ("algorithm", "name = \"reinforce\"\npolicy = \"lstm\""),
     ("algorithm", "name = \"ppo\"\npolicy = \"lstm\""),
     ("fidelity", "rule = \"curve\""),
@@ -102,6 +107,7 @@ fn types_and_ranges_are_the_parsers() {
         let is_list = list.iter().any(|e| e.field.ends_with(&format!("{}[0]", row.field)));
         let kind = match (kind, is_list) {
             (kind @ ("table" | "list of tables"), _) | (kind, false) => kind.to_owned(),
+            (kind @ "true or false", true) => format!("list of {kind}"),
             (kind, true) => format!("list of {kind}s"),
         };
         let or_this = format!(" or {kind}");

@@ -7,7 +7,7 @@
 //! Operation, stride, resolution, squeeze-and-excitation, the way past a block and whether a stage
 //! is present depend on each other, so all their combinations are tried.
 
-use crate::{ArchitectureError, Cost, Genotype, Precision, Skip, StagedSpace};
+use crate::{Amount, ArchitectureError, Cost, Genotype, Precision, Pruning, Skip, StagedSpace};
 
 /// Largest number of combinations to try.
 const MAX_COMBINATIONS: u64 = 8_000;
@@ -45,9 +45,11 @@ impl StagedSpace {
     pub fn least_peak_memory(&self) -> u64 {
         let d = self.definition();
         let least = |values: &[u32]| u64::from(values.iter().copied().min().unwrap_or(1));
-        let prune = d.recipe.prune.iter().copied().fold(0.0, f64::max);
-        let stem = (least(&d.stem_width) as f64 * (1.0 - prune)).round().max(1.0) as u64;
-        let bytes = d.recipe.precision.iter().map(|p| p.weight_bytes()).min().unwrap_or(1);
+        // What is not known to stay may go, but for one channel.
+        let most = d.recipe.most_pruned(d.stages.len());
+        let kept = most.map_or(0.0, |prunings| prunings.iter().map(kept_of_stem).product());
+        let stem = (least(&d.stem_width) as f64 * kept).floor().max(1.0) as u64;
+        let bytes = d.recipe.precisions().iter().map(|p| p.weight_bytes()).min().unwrap_or(1);
         (u64::from(self.data().channels) + stem) * least(&d.resolution).pow(2) * bytes
     }
 
@@ -72,11 +74,15 @@ impl StagedSpace {
             widest = widest.max(inputs * most(&stage.expansion));
         }
         let widest = widest.max(u64::from(self.data().classes));
-        let bytes = d.recipe.precision.iter().map(|p| p.weight_bytes()).max().unwrap_or(1);
+        let bytes = d.recipe.precisions().iter().map(|p| p.weight_bytes()).max().unwrap_or(1);
         alive * widest * most(&d.resolution).pow(2) * bytes
     }
 
     fn extent(&self, end: End) -> Option<Extent> {
+        let recipe = &self.definition().recipe;
+        if end == End::Least && recipe.most_pruned(self.definition().stages.len()).is_none() {
+            return None;
+        }
         let options: Vec<Vec<u16>> = self.choices().iter().map(|c| candidates(c, end)).collect();
         let combinations = options.iter().try_fold(1u64, |n, o| n.checked_mul(o.len() as u64));
         if combinations? > MAX_COMBINATIONS {
@@ -86,7 +92,7 @@ impl StagedSpace {
         let mut at = vec![0; options.len()];
         loop {
             let indices = at.iter().zip(&options).map(|(i, o)| o[*i]).collect();
-            if let Ok(extent) = self.of(&Genotype(indices)) {
+            if let Ok(extent) = self.of(&Genotype(indices), end) {
                 found = Some(found.map_or(extent, |best| best.beyond(extent, end)));
             }
             let Some(next) = (0..at.len()).find(|&i| at[i] + 1 < options[i].len()) else {
@@ -97,10 +103,23 @@ impl StagedSpace {
         }
     }
 
-    fn of(&self, genotype: &Genotype) -> Result<Extent, ArchitectureError> {
-        let network = self.decode(genotype).pruned_graph(self.data())?;
+    fn of(&self, genotype: &Genotype, end: End) -> Result<Extent, ArchitectureError> {
+        let candidate = self.decode(genotype);
+        let network = match (end, candidate.recipe.fixes_sizes()) {
+            // Nothing is larger than what is not pruned.
+            (End::Greatest, false) => candidate.graph(self.data())?,
+            (End::Least | End::Greatest, _) => candidate.pruned_graph(self.data())?,
+        };
         let cost = Cost::of(&network, Precision::Fp32);
         Ok(Extent { macs: cost.macs, parameters: cost.parameters })
+    }
+}
+
+/// The share of the stem's channels that stays.
+fn kept_of_stem(pruning: &Pruning) -> f64 {
+    match &pruning.amount {
+        Amount::Stage { shares } => 1.0 - shares.first().copied().unwrap_or(0.0),
+        Amount::Layer { share } | Amount::Network { share, .. } => 1.0 - share,
     }
 }
 
@@ -123,6 +142,8 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
     let number = |i: &u16| choice.options[usize::from(*i)].parse::<f64>().unwrap_or(0.0);
     let by_number = |a: &u16, b: &u16| number(a).total_cmp(&number(b));
     let field = choice.name.rsplit('.').next().unwrap_or(&choice.name);
+    // The second pruning is `prune2`.
+    let field = field.trim_end_matches(|c: char| c.is_ascii_digit());
     let (shrinks, grows) = match end {
         End::Least => (all.clone().max_by(by_number), all.clone().min_by(by_number)),
         End::Greatest => (all.clone().min_by(by_number), all.clone().max_by(by_number)),
@@ -139,8 +160,10 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
             };
             none.into_iter().chain(some).collect()
         }
-        "stem_width" | "width" | "kernel" | "expansion" => grows.into_iter().collect(),
-        "prune" => shrinks.into_iter().collect(),
+        "stem_width" | "width" | "kernel" | "expansion" | "multiple_of" => {
+            grows.into_iter().collect()
+        }
+        "prune" | "share" => shrinks.into_iter().collect(),
         // The other choices change neither cost.
         _ => vec![0],
     }

@@ -7,14 +7,15 @@ use std::str::FromStr;
 use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
-use crate::pruning::kept;
+use crate::pruning::{kept, pruned};
 use crate::{
-    ArchitectureError, Candidate, CellIdentity, CellSpace, DataShape, Design, Genotype, Space,
+    Amount, ArchitectureError, Candidate, CellIdentity, CellSpace, DataShape, Design, Genotype,
+    Pruning, Recipe, Space, Step,
 };
 
 /// Identity of a candidate: the trained network, the weights that it starts from if they are a
-/// user's, the channels left after pruning, the precision and
-/// the distillation settings. Choices without effect (an expansion on a plain convolution, two
+/// user's, and the passes of the recipe, with the channels left after pruning. Choices without
+/// effect (an expansion on a plain convolution, two
 /// pruning ratios that keep the same channels) do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CanonicalHash(pub [u8; 16]);
@@ -44,23 +45,36 @@ fn hash_candidate(
     if let Design::Model(variant) = &candidate.architecture {
         (variant.base().weights, &variant.left_out, variant.trained).hash(&mut content);
     }
-    // Ratios that remove no channel have no effect.
-    if candidate.recipe.prune.iter().any(|ratio| *ratio > 0.0) {
-        let prune = &candidate.recipe.prune;
-        let size = |group: GroupSize| (group.channels, kept(&network, group, prune));
-        let sizes: Vec<(usize, usize)> = network.group_sizes().into_iter().map(size).collect();
-        if sizes.iter().any(|(before, after)| before != after) {
-            sizes.hash(&mut content);
-        }
-    }
+    hash_passes(&candidate.recipe, network, &mut content);
     let mut hasher = blake3::Hasher::new();
     hasher.update(&content.0);
-    hasher.update(candidate.recipe.precision.name().as_bytes());
-    if let Some(d) = candidate.recipe.distillation {
-        hasher.update(&d.alpha.to_le_bytes());
-        hasher.update(&d.temperature.to_le_bytes());
-    }
     Ok(truncated(&hasher))
+}
+
+/// Hashes the passes that change this network. Of a pruning the numbers of channels that stay count,
+/// and not the shares, if they follow from the recipe.
+fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
+    for pass in recipe.passes(&network) {
+        let Step::Prune(pruning) = pass else {
+            content.write(format!("{pass:?}").as_bytes());
+            continue;
+        };
+        let Pruning { amount, importance, rounds, epochs, multiple_of } = pruning;
+        let only_sizes = *rounds == 1;
+        match amount {
+            Amount::Stage { .. } | Amount::Layer { .. } if only_sizes => {
+                let size = |group: GroupSize| (group.channels, kept(&network, group, pruning));
+                let sizes: Vec<_> = network.group_sizes().into_iter().map(size).collect();
+                sizes.hash(content);
+            }
+            Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
+                content.write(format!("{amount:?}").as_bytes());
+                (rounds, epochs, multiple_of).hash(content);
+            }
+        }
+        importance.hash(content);
+        network = pruned(network, pruning);
+    }
 }
 
 fn hash_cell(space: &CellSpace, genotype: &Genotype) -> CanonicalHash {

@@ -1,8 +1,7 @@
 //! What can be searched: network architectures together with the recipe that compresses them.
 //!
 //! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each.
-//! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a
-//! [`CompressionRecipe`]. In a [`ModelSpace`] it decodes to a [`Variant`] of a user's network with
+//! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a [`Recipe`]. In a [`ModelSpace`] it decodes to a [`Variant`] of a user's network with
 //! a recipe. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
 //! is looked up and never built. An architecture lowers to a [`Graph`](edgesmith_graph::Graph),
 //! which everything else works from.
@@ -11,6 +10,7 @@
 //! randomness only through the generator that the caller passes in. It builds for wasm32.
 
 mod architecture;
+mod candidate;
 mod cell;
 mod cost;
 mod data_shape;
@@ -19,7 +19,9 @@ mod extent;
 mod hash;
 mod kinship;
 mod lower;
+mod mistakes;
 mod model;
+mod named;
 mod names;
 mod network_space;
 pub mod pruning;
@@ -33,6 +35,7 @@ pub use architecture::{
     Activation, Architecture, ArchitectureError, MAX_VALUE_ELEMENTS, Operation, ParseNameError,
     Skip, Stage,
 };
+pub use candidate::{Candidate, Design};
 pub use cell::{Cell, CellIdentity, CellOperation, CellSpace, ParseCellError};
 pub use cost::{Cost, training_work};
 pub use data_shape::DataShape;
@@ -40,13 +43,18 @@ pub use extent::Extent;
 pub use hash::CanonicalHash;
 pub use kinship::{counterparts, heritable_share};
 pub use lower::EPSILON;
+pub use mistakes::SpaceError;
 pub use model::{
     Base, BlockOption, Further, Head, ModelDefinition, ModelSpace, ResidualBlock, Variant,
     last_layer, residual_blocks, stage_count, with_stages,
 };
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;
-pub use recipe::{Candidate, CompressionRecipe, Design, Distillation, Precision};
+pub use recipe::{
+    Amount, Counted, DistilSpace, Distillation, FineTuneSpace, FineTuning, FlatRecipe, Granularity,
+    Importance, Precision, PruneSpace, Pruning, QuantizeSpace, Quantizing, RangeRule, Recipe,
+    RecipeSpace, Rounding, Scope, Step, StepSpace,
+};
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
-pub use staged::{RecipeSpace, SpaceDefinition, SpaceError, StageSpace, StagedSpace};
+pub use staged::{SpaceDefinition, StageSpace, StagedSpace};
 pub use translation::Translation;

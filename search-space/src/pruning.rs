@@ -1,15 +1,19 @@
-//! How many channels pruning ratios keep. Which ones is decided by their weights, not here.
+//! How many channels a pruning keeps. Which ones is decided by their importance, not here.
 
 use edgesmith_graph::{Graph, GroupSize};
 
-/// How many channels of a group are kept: `round(channels * (1 - ratio))`, at least one, with the
-/// ratio of the group's stage. Groups that belong to no stage, and stages without a ratio, keep
-/// all.
-pub fn kept(graph: &Graph, group: impl Into<GroupSize>, ratios: &[f64]) -> usize {
-    let group = group.into();
-    let ratio = stage(graph, group).and_then(|stage| ratios.get(stage as usize));
-    let kept = (group.channels as f64 * (1.0 - ratio.copied().unwrap_or(0.0))).round() as usize;
-    kept.clamp(1, group.channels)
+use crate::{Amount, Counted, Pruning};
+
+/// How many channels of a group a pruning in one go keeps: `round(channels * (1 - share))`, at
+/// least one, rounded up to the pruning's multiple. Groups of channels that may not be removed
+/// keep all. `None` if the channels of the whole network compete: then their importance decides.
+pub fn kept(graph: &Graph, group: impl Into<GroupSize>, pruning: &Pruning) -> Option<usize> {
+    let multiple = pruning.multiple_of as usize;
+    match &pruning.amount {
+        Amount::Stage { shares } => Some(kept_of_stage(graph, group, shares, multiple)),
+        Amount::Layer { share } => Some(kept_of_layer(group.into(), *share, multiple)),
+        Amount::Network { .. } => None,
+    }
 }
 
 /// The stage that a group of channels belongs to: that of the node that makes them first. `None`
@@ -20,12 +24,77 @@ pub fn stage(graph: &Graph, group: impl Into<GroupSize>) -> Option<u32> {
     graph.node(producer).place.stage
 }
 
-/// The network with as many channels as pruning by `ratios` leaves, one ratio per stage. It says
-/// how large the network will be; which channels stay does not matter for that.
-pub fn pruned(graph: Graph, ratios: &[f64]) -> Graph {
-    if ratios.iter().all(|ratio| *ratio == 0.0) {
+/// The network with as many channels as a pruning leaves. It says how large the network will be;
+/// which channels stay does not matter for that. If the channels of the whole network compete, it is
+/// an estimate: every group loses the same share, and the network as a whole has the right size.
+pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
+    if pruning.amount.is_nothing() {
         return graph;
     }
-    let pruned = graph.shrunk(|graph, group| kept(graph, group, ratios));
-    pruned.expect("every group of a stage keeps a channel, and no other loses one")
+    let multiple = pruning.multiple_of as usize;
+    let shrunk = match &pruning.amount {
+        Amount::Stage { shares } => {
+            graph.shrunk(|graph, group| kept_of_stage(graph, group, shares, multiple))
+        }
+        Amount::Layer { share } => graph.shrunk(|_, group| kept_of_layer(group, *share, multiple)),
+        Amount::Network { counted, share } => {
+            let share = equal_share(&graph, *counted, *share);
+            graph.shrunk(|_, group| kept_of_layer(group, share, multiple))
+        }
+    };
+    shrunk.expect("every group keeps a channel, and no channel that may not be removed goes")
+}
+
+/// Whether a pruning removes any channel of a network.
+pub fn removes(graph: &Graph, pruning: &Pruning) -> bool {
+    let loses =
+        |group: GroupSize| !group.fixed && kept(graph, group, pruning) != Some(group.channels);
+    !pruning.amount.is_nothing() && graph.group_sizes().into_iter().any(loses)
+}
+
+fn kept_of_stage(
+    graph: &Graph,
+    group: impl Into<GroupSize>,
+    shares: &[f64],
+    multiple: usize,
+) -> usize {
+    let group = group.into();
+    let share = stage(graph, group).and_then(|stage| shares.get(stage as usize));
+    share.map_or(group.channels, |share| kept_of_layer(group, *share, multiple))
+}
+
+fn kept_of_layer(group: GroupSize, share: f64, multiple: usize) -> usize {
+    if group.fixed || share == 0.0 {
+        return group.channels;
+    }
+    let kept = (group.channels as f64 * (1.0 - share)).round() as usize;
+    kept.max(1).next_multiple_of(multiple.max(1)).min(group.channels)
+}
+
+/// The share that each group of channels loses, if all lose the same, so that this share of what is
+/// counted is gone. To a thousandth.
+fn equal_share(graph: &Graph, counted: Counted, share: f64) -> f64 {
+    let count = |graph: &Graph| match counted {
+        Counted::Macs => graph.cost().macs,
+        Counted::Parameters => graph.cost().parameters,
+        Counted::Channels => unreachable!("their share is that of each group"),
+    };
+    if counted == Counted::Channels {
+        return share;
+    }
+    let most = count(graph) as f64 * (1.0 - share);
+    // By thousandths: the largest share that is known to leave too much, and the smallest that is
+    // not.
+    let (mut low, mut high) = (0, 1000);
+    while high - low > 1 {
+        let middle = (low + high) / 2;
+        let tried = f64::from(middle) / 1000.0;
+        let shrunk = graph.clone().shrunk(|_, group| kept_of_layer(group, tried, 1));
+        if shrunk.is_ok_and(|shrunk| count(&shrunk) as f64 <= most) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    f64::from(high) / 1000.0
 }

@@ -1,6 +1,8 @@
 //! The search space as used by search algorithms: a list of categorical choices, and genotypes that
 //! pick one option of each. The kind of space defines which candidate a genotype describes.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{CellSpace, ModelSpace, StagedSpace};
@@ -12,6 +14,11 @@ pub struct Choice {
     pub name: String,
     /// The text of each option.
     pub options: Vec<String>,
+}
+
+/// A choice between values, by their texts.
+pub(crate) fn choice<T: fmt::Display>(name: &str, values: &[T]) -> Choice {
+    Choice { name: name.to_owned(), options: values.iter().map(T::to_string).collect() }
 }
 
 /// One option index per choice of one [`Space`]. Only a space creates valid genotypes.

@@ -1,20 +1,18 @@
 //! Staged convolutional networks and their compression: which options each choice has, and which
 //! candidate a genotype describes.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use crate::DataShape;
+use crate::mistakes::Errors;
+use crate::recipe::{check_recipe, check_recorded_recipe};
+use crate::space::choice;
 use crate::{
-    Activation, Architecture, Candidate, Choice, CompressionRecipe, Design, Distillation, Genotype,
-    Operation, Precision, Skip, Stage,
+    Activation, Architecture, Candidate, Choice, DataShape, Design, Genotype, Operation, Recipe,
+    RecipeSpace, Skip, SpaceError, Stage,
 };
 
 mod largest;
 
 /// The options that a study offers. Every list must have at least one value, and no value twice.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SpaceDefinition {
     /// Sides of the square input, pixels.
     pub resolution: Vec<u32>,
@@ -27,7 +25,7 @@ pub struct SpaceDefinition {
 }
 
 /// Options of one stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StageSpace {
     /// Numbers of blocks; 0 leaves the stage out.
     pub depth: Vec<u32>,
@@ -44,10 +42,8 @@ pub struct StageSpace {
     /// Activations.
     pub activation: Vec<Activation>,
     /// Squeeze-and-excitation: into one of how many channels; 0 for none.
-    #[serde(default = "no_squeeze")]
     pub squeeze: Vec<u32>,
     /// How a block's input goes past it.
-    #[serde(default = "added")]
     pub skip: Vec<Skip>,
 }
 
@@ -59,19 +55,6 @@ fn added() -> Vec<Skip> {
     vec![Skip::Add]
 }
 
-/// Options of the compression recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RecipeSpace {
-    /// Shares of channels removed, chosen for each stage, each in `0.0..1.0`.
-    pub prune: Vec<f64>,
-    /// Precisions.
-    pub precision: Vec<Precision>,
-    /// Weights of the distillation loss; 0 trains without a teacher.
-    pub alpha: Vec<f64>,
-    /// Distillation temperatures; used only when alpha is above 0.
-    pub temperature: Vec<f64>,
-}
-
 /// A space of staged networks: every choice has at least one option, and every option is in range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StagedSpace {
@@ -80,32 +63,10 @@ pub struct StagedSpace {
     choices: Vec<Choice>,
 }
 
-/// One mistake in a definition.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
-pub struct SpaceError {
-    /// Path in the study file, for example `space.stages[1].kernel`.
-    pub field: String,
-    /// What is wrong and how to fix it.
-    pub message: String,
-}
-
-/// The choices before those of the stages, in genotype order.
-const FIRST_CHOICES: [&str; 2] = ["resolution", "stem_width"];
-
-/// The choices of each stage, in genotype order.
-const STAGE_CHOICES: [&str; 8] =
-    ["depth", "width", "kernel", "operation", "expansion", "stride", "activation", "prune"];
-
-/// The choices of a stage that are there only if the study offers something else than the first
-/// value that it could have: genotypes of studies without them stay as they were. They come last.
-const OPTIONAL_CHOICES: [&str; 2] = ["squeeze", "skip"];
-
 /// Upper limits for new studies. Larger values are certainly mistakes.
 const MAX_SIZE: u32 = 4096;
 const MAX_DEPTH: u32 = 64;
 const MAX_STAGES: usize = 16;
-const MAX_OPTIONS: usize = 256;
 
 /// Limits for values that are read from disk or from the network. They are wider than the limits
 /// for new studies, so that the latter may become stricter. Within them, arithmetic on a network
@@ -125,8 +86,6 @@ mod recorded {
     pub const MAX_DEPTH: u32 = 256;
     /// Stages: four times the limit for new studies.
     pub const MAX_STAGES: usize = 64;
-    /// Options of a choice. Genotypes hold them as 16 bits; this is less, to bound the memory.
-    pub const MAX_OPTIONS: usize = 4096;
     /// Image channels: a recorded image has 1 or 3, and a later program may allow a few more.
     pub const MAX_CHANNELS: u32 = 1 << 10;
     /// Classes: the classifier is a layer, so the limit is that of a layer's channels.
@@ -224,7 +183,7 @@ impl StagedSpace {
         self.parts(genotype).0
     }
 
-    fn parts(&self, genotype: &Genotype) -> (Architecture, CompressionRecipe) {
+    fn parts(&self, genotype: &Genotype) -> (Architecture, Recipe) {
         assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
         let d = &self.definition;
         let mut next = genotype.0.iter().map(|&i| usize::from(i));
@@ -232,14 +191,17 @@ impl StagedSpace {
         let resolution = d.resolution[pick()];
         let stem_width = d.stem_width[pick()];
         let mut stages = Vec::with_capacity(d.stages.len());
-        let mut prune = Vec::with_capacity(d.stages.len());
+        let offered = d.recipe.stage_shares();
+        let mut shares = vec![Vec::with_capacity(d.stages.len()); offered.len()];
         for s in &d.stages {
             let (depth, width, kernel) = (s.depth[pick()], s.width[pick()], s.kernel[pick()]);
             let (name, expansion) = (s.operation[pick()].as_str(), s.expansion[pick()]);
             let operation = Operation::from_name(name, expansion)
                 .expect("the space's check refuses unknown names");
             let (stride, activation) = (s.stride[pick()], s.activation[pick()]);
-            prune.push(d.recipe.prune[pick()]);
+            for (shares, offered) in shares.iter_mut().zip(&offered) {
+                shares.push(offered[pick()]);
+            }
             let (squeeze, skip) = (s.squeeze[0], s.skip[0]);
             stages.push(Stage {
                 depth,
@@ -252,9 +214,7 @@ impl StagedSpace {
                 skip,
             });
         }
-        let precision = d.recipe.precision[pick()];
-        let (alpha, temperature) = (d.recipe.alpha[pick()], d.recipe.temperature[pick()]);
-        let distillation = (alpha > 0.0).then_some(Distillation { alpha, temperature });
+        let recipe = d.recipe.decode(&shares, true, &mut pick);
         for (stage, s) in stages.iter_mut().zip(&d.stages) {
             if offers_squeeze(s) {
                 stage.squeeze = s.squeeze[pick()];
@@ -263,7 +223,6 @@ impl StagedSpace {
                 stage.skip = s.skip[pick()];
             }
         }
-        let recipe = CompressionRecipe { prune, precision, distillation };
         (Architecture { resolution, stem_width, stages }, recipe)
     }
 }
@@ -292,12 +251,7 @@ impl Architecture {
             resolution: vec![self.resolution],
             stem_width: vec![self.stem_width],
             stages: self.stages.iter().map(stage).collect(),
-            recipe: RecipeSpace {
-                prune: vec![0.0],
-                precision: vec![Precision::Fp32],
-                alpha: vec![0.0],
-                temperature: vec![1.0],
-            },
+            recipe: RecipeSpace::none(),
         };
         check_recorded(&definition, data)
     }
@@ -336,62 +290,41 @@ fn check_recorded(d: &SpaceDefinition, data: DataShape) -> Result<(), Vec<SpaceE
     errors.into_result()
 }
 
-pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
-    let finite = |v: &f64| v.is_finite();
-    errors.check_recorded("recipe.prune", &recipe.prune, finite);
-    errors.check_recorded("recipe.precision", &recipe.precision, |_| true);
-    errors.check_recorded("recipe.alpha", &recipe.alpha, finite);
-    errors.check_recorded("recipe.temperature", &recipe.temperature, finite);
-}
+/// How many choices come before those of the stages.
+const FIRST_CHOICES: usize = 2;
 
-/// Checks the options of a recipe by the rules for new studies.
-pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
-    let share = |v: &f64| (0.0..1.0).contains(v);
-    errors.check("recipe.prune", &recipe.prune, share, "a number of at least 0 and below 1");
-    errors.check("recipe.precision", &recipe.precision, |_| true, "");
-    let alpha = |v: &f64| (0.0..=1.0).contains(v);
-    errors.check("recipe.alpha", &recipe.alpha, alpha, "a number from 0 to 1");
-    let warm = |v: &f64| *v > 0.0 && *v <= 100.0;
-    let range = "a number above 0 and at most 100";
-    errors.check("recipe.temperature", &recipe.temperature, warm, range);
-}
+/// The choices of each stage, in genotype order. The shares of channels that it loses follow.
+const STAGE_CHOICES: [&str; 7] =
+    ["depth", "width", "kernel", "operation", "expansion", "stride", "activation"];
 
 fn choices(d: &SpaceDefinition) -> Vec<Choice> {
-    let first = [texts(&d.resolution), texts(&d.stem_width)];
-    let first = FIRST_CHOICES.iter().zip(first);
-    let mut all: Vec<Choice> =
-        first.map(|(name, options)| Choice { name: (*name).to_owned(), options }).collect();
+    let mut all = vec![choice("resolution", &d.resolution), choice("stem_width", &d.stem_width)];
     for (i, s) in d.stages.iter().enumerate() {
+        let name = |field: &str| format!("stage{}.{field}", i + 1);
         let activation: Vec<&str> = s.activation.iter().map(|a| a.name()).collect();
-        let options: [Vec<String>; 8] = [
-            texts(&s.depth),
-            texts(&s.width),
-            texts(&s.kernel),
-            texts(&s.operation),
-            texts(&s.expansion),
-            texts(&s.stride),
-            texts(&activation),
-            texts(&d.recipe.prune),
-        ];
-        all.extend(
-            STAGE_CHOICES.iter().zip(options).map(|(field, options)| Choice {
-                name: format!("stage{}.{field}", i + 1),
-                options,
-            }),
-        );
+        let [depth, width, kernel, operation, expansion, stride, acts] = STAGE_CHOICES.map(name);
+        all.extend([
+            choice(&depth, &s.depth),
+            choice(&width, &s.width),
+            choice(&kernel, &s.kernel),
+            choice(&operation, &s.operation),
+            choice(&expansion, &s.expansion),
+            choice(&stride, &s.stride),
+            choice(&acts, &activation),
+        ]);
+        all.extend(d.recipe.stage_choices(i + 1));
     }
-    let precision: Vec<&str> = d.recipe.precision.iter().map(|p| p.name()).collect();
-    all.push(choice("precision", &precision));
-    all.push(choice("alpha", &d.recipe.alpha));
-    all.push(choice("temperature", &d.recipe.temperature));
+    all.extend(d.recipe.choices());
+    // These are there only if the study offers something else than the first value that they could
+    // have: genotypes of studies without them stay as they were. They come last.
     for (i, s) in d.stages.iter().enumerate() {
         let name = |field: &str| format!("stage{}.{field}", i + 1);
         if offers_squeeze(s) {
-            all.push(choice(&name(OPTIONAL_CHOICES[0]), &s.squeeze));
+            all.push(choice(&name("squeeze"), &s.squeeze));
         }
         if offers_skip(s) {
             let skips: Vec<&str> = s.skip.iter().map(|skip| skip.name()).collect();
-            all.push(choice(&name(OPTIONAL_CHOICES[1]), &skips));
+            all.push(choice(&name("skip"), &skips));
         }
     }
     all
@@ -405,68 +338,4 @@ fn offers_squeeze(stage: &StageSpace) -> bool {
 /// Whether the way past a block is a choice of the stage.
 fn offers_skip(stage: &StageSpace) -> bool {
     stage.skip != added()
-}
-
-pub fn choice<T: fmt::Display>(name: &str, values: &[T]) -> Choice {
-    Choice { name: name.to_owned(), options: texts(values) }
-}
-
-pub fn texts<T: fmt::Display>(values: &[T]) -> Vec<String> {
-    values.iter().map(T::to_string).collect()
-}
-
-/// Collects all mistakes, so that the user sees them at once.
-#[derive(Default)]
-pub struct Errors(Vec<SpaceError>);
-
-impl Errors {
-    pub fn into_result(self) -> Result<(), Vec<SpaceError>> {
-        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
-    }
-
-    pub fn push(&mut self, field: &str, message: impl Into<String>) {
-        self.0.push(SpaceError { field: field.to_owned(), message: message.into() });
-    }
-
-    pub fn check_recorded<T: fmt::Debug>(
-        &mut self,
-        field: &str,
-        values: &[T],
-        valid: impl Fn(&T) -> bool,
-    ) {
-        if values.is_empty() {
-            self.push(field, "the list is empty");
-        }
-        if values.len() > recorded::MAX_OPTIONS {
-            self.push(field, format!("{} values are too many", values.len()));
-        }
-        if let Some(value) = values.iter().find(|value| !valid(value)) {
-            self.push(field, format!("{value:?} is not a value that this program can work with"));
-        }
-    }
-
-    pub fn check<T: PartialEq + fmt::Debug>(
-        &mut self,
-        field: &str,
-        values: &[T],
-        valid: impl Fn(&T) -> bool,
-        range: &str,
-    ) {
-        if values.is_empty() {
-            self.push(field, "the list is empty; give at least one value");
-        }
-        if values.len() > MAX_OPTIONS {
-            let text =
-                format!("{} values are too many; at most {MAX_OPTIONS} are allowed", values.len());
-            // They are not looked at, because each is compared with those before it.
-            return self.push(field, text);
-        }
-        for (i, value) in values.iter().enumerate() {
-            if !valid(value) {
-                self.push(field, format!("{value:?} is not allowed; use {range}"));
-            } else if values[..i].contains(value) {
-                self.push(field, format!("{value:?} is listed twice; keep one"));
-            }
-        }
-    }
 }

@@ -3,8 +3,8 @@
 use edgesmith_graph::{Clip, Function, Graph, Groups, Map, Op};
 use edgesmith_search_space::{
     Activation, Architecture, ArchitectureError, CellIdentity, CellSpace, Cost, DataShape, Design,
-    Genotype, Operation, Precision, RecipeSpace, Skip, Space, SpaceDefinition, Stage, StageSpace,
-    StagedSpace, pruned, pruning,
+    FlatRecipe, Genotype, Operation, Precision, Pruning, RecipeSpace, Skip, Space, SpaceDefinition,
+    Stage, StageSpace, StagedSpace, Step, pruned, pruning,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -61,12 +61,12 @@ fn definition() -> SpaceDefinition {
         resolution: vec![6, 8],
         stem_width: vec![4, 8],
         stages: vec![stage(vec![1], vec![1, 2]), stage(vec![1, 2], vec![0, 1, 2])],
-        recipe: RecipeSpace {
+        recipe: RecipeSpace::Flat(FlatRecipe {
             prune: vec![0.0, 0.05, 0.5],
             precision: Precision::ALL.to_vec(),
             alpha: vec![0.0, 0.5],
             temperature: vec![1.0, 4.0],
-        },
+        }),
     }
 }
 
@@ -178,7 +178,7 @@ fn a_concatenating_skip_adds_channels_where_there_is_no_stride() {
     assert_eq!(joined, ["12x4x4", "18x4x4"]);
     // Each block's channels are pruned wherever they are read.
     let whole = Cost::of(&graph, Precision::Fp32);
-    let half = Cost::of(&pruned(graph, &[0.5]), Precision::Fp32);
+    let half = Cost::of(&pruned(graph, &Pruning::of_stages([0.5])), Precision::Fp32);
     assert!(half.parameters < whole.parameters / 2);
     // An inverted residual is not added as well.
     let op = Operation::InvertedResidual { expansion: 1 };
@@ -253,7 +253,7 @@ fn pruning_removes_a_share_of_each_stage_and_keeps_at_least_one_channel() {
     let op = Operation::InvertedResidual { expansion: 2 };
     let stages = vec![stage(op, 2, 8, 3, 1), stage(Operation::Conv, 1, 10, 3, 2)];
     let graph = lower(&architecture(8, 8, stages));
-    let slim = pruned(graph.clone(), &[0.25, 0.99]);
+    let slim = pruned(graph.clone(), &Pruning::of_stages([0.25, 0.99]));
     for (group, after) in graph.channels().groups().iter().zip(groups(&slim)) {
         let before = group.channels.len();
         let kept = match pruning::stage(&graph, group) {
@@ -264,7 +264,7 @@ fn pruning_removes_a_share_of_each_stage_and_keeps_at_least_one_channel() {
         assert_eq!(after, kept);
     }
     assert_eq!((slim.input(), slim.output()), (graph.input(), graph.output()));
-    assert_eq!(pruned(graph.clone(), &[]), graph);
+    assert_eq!(pruned(graph.clone(), &Pruning::of_stages([])), graph);
 }
 
 #[test]
@@ -489,12 +489,12 @@ fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
                 stage(&["separable", "conv"], vec![2]),
                 stage(&["inverted-residual"], vec![1, 2]),
             ],
-            recipe: RecipeSpace {
+            recipe: RecipeSpace::Flat(FlatRecipe {
                 prune: vec![0.0, 0.4],
                 precision: Precision::ALL.to_vec(),
                 alpha: vec![0.0],
                 temperature: vec![1.0],
-            },
+            }),
         };
         let space = StagedSpace::new(definition, DATA).unwrap();
         let (least, greatest) = (space.least().unwrap(), space.greatest().unwrap());
@@ -506,7 +506,7 @@ fn every_cost_lies_within_the_bounds_and_the_bounds_are_reached() {
         loop {
             let candidate = space.decode(&whole.genotype(at.clone()).unwrap());
             if let Ok(graph) = candidate.pruned_graph(DATA) {
-                let cost = Cost::of(&graph, candidate.recipe.precision);
+                let cost = Cost::of(&graph, candidate.recipe.precision());
                 macs.push(cost.macs);
                 parameters.push(cost.parameters);
                 assert!(memory.contains(&cost.peak_memory_bytes), "{cost:?} in {memory:?}");
@@ -543,13 +543,21 @@ fn the_size_is_the_product_of_the_option_counts() {
     assert_eq!(space().size(), options.iter().product::<u128>());
 }
 
+/// The lists of a recipe in short form.
+fn flat(definition: &mut SpaceDefinition) -> &mut FlatRecipe {
+    match &mut definition.recipe {
+        RecipeSpace::Flat(flat) => flat,
+        RecipeSpace::Steps(_) => panic!("a recipe in short form"),
+    }
+}
+
 #[test]
 fn all_mistakes_of_a_definition_are_reported_at_once() {
     let mut broken = definition();
     broken.resolution = vec![];
     broken.stages[0].kernel = vec![4];
     broken.stages[1].operation = vec!["attention".to_owned()];
-    broken.recipe.prune = vec![0.5, 0.5, 1.0, f64::NAN];
+    flat(&mut broken).prune = vec![0.5, 0.5, 1.0, f64::NAN];
     let errors = StagedSpace::new(broken, DATA).unwrap_err();
     let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
     let expected = [
@@ -573,7 +581,7 @@ fn recorded_spaces_are_refused_only_if_no_program_can_work_with_them() {
         |d| d.resolution = vec![60_000],
         |d| d.stages[0].kernel = vec![63],
         |d| d.stages[0].depth = vec![200],
-        |d| d.recipe.prune = vec![0.5, 0.5, 1.0],
+        |d| flat(d).prune = vec![0.5, 0.5, 1.0],
     ];
     for change in kept {
         let mut definition = definition();
@@ -599,9 +607,9 @@ fn recorded_spaces_are_refused_only_if_no_program_can_work_with_them() {
         (|d| d.stages[0].depth = vec![1_000_000], "space.stages[0].depth"),
         (|d| d.stages = vec![d.stages[0].clone(); 65], "space.stages"),
         (|d| d.stages.clear(), "space.stages"),
-        (|d| d.recipe.precision.clear(), "recipe.precision"),
-        (|d| d.recipe.prune = vec![f64::NAN], "recipe.prune"),
-        (|d| d.recipe.alpha = vec![0.5; 5000], "recipe.alpha"),
+        (|d| flat(d).precision.clear(), "recipe.precision"),
+        (|d| flat(d).prune = vec![f64::NAN], "recipe.prune"),
+        (|d| flat(d).alpha = vec![0.5; 5000], "recipe.alpha"),
     ];
     for (change, field) in refused {
         let mut definition = definition();
@@ -665,11 +673,13 @@ proptest! {
             if x == y {
                 let costs = graphs.each_ref().map(|graph| Cost::of(graph, Precision::Int8));
                 prop_assert_eq!(costs[0], costs[1]);
-                prop_assert_eq!(candidates[0].recipe.precision, candidates[1].recipe.precision);
+                prop_assert_eq!(candidates[0].recipe.precision(), candidates[1].recipe.precision());
             }
             let whole = candidates[0].graph(DATA).unwrap();
             prop_assert!(graphs[0].total_macs() <= whole.total_macs());
-            prop_assert_eq!(candidates[0].prunes(&whole), graphs[0] != whole);
+            let prunes = |step: &&Step| matches!(step, Step::Prune(_));
+            let passes = candidates[0].recipe.passes(&whole);
+            prop_assert_eq!(passes.iter().any(prunes), graphs[0] != whole);
         }
     }
 

@@ -208,7 +208,7 @@ fn examples(
 }
 
 /// The numbers that a network reads of an image of bytes.
-fn normalized(image: &[u8], input: &InputSpec) -> Vec<f32> {
+pub(crate) fn normalized(image: &[u8], input: &InputSpec) -> Vec<f32> {
     let plane = (input.height * input.width) as usize;
     image.iter().enumerate().map(|(i, &byte)| input.normalized(i / plane, byte)).collect()
 }

@@ -270,7 +270,7 @@ fn is_new_block(place: &Place, donor: &Graph) -> bool {
 mod tests {
     use edgesmith_compress::prune;
     use edgesmith_search_space::{
-        Activation, Architecture, DataShape, Operation, Skip, Stage, pruning,
+        Activation, Architecture, DataShape, Operation, Pruning, Skip, Stage, pruning,
     };
     use proptest::prelude::*;
 
@@ -348,7 +348,10 @@ mod tests {
         fn a_narrower_relative_equals_the_pruned_network(donor_graph in arbitrary_graph(), seed: u8, ratio in 0.0..0.8) {
             let ratios = [ratio; 3];
             let donor = random_weights(&donor_graph, u64::from(seed));
-            let kept = |group: &ChannelGroup| pruning::kept(&donor_graph, group, &ratios);
+            let kept = |group: &ChannelGroup| {
+                let pruning = Pruning::of_stages(ratios);
+                pruning::kept(&donor_graph, group, &pruning).unwrap()
+            };
             let (own, pruned) = prune(&donor_graph, &donor, kept);
             prop_assert_eq!(inherit(&own, &donor_graph, &donor, [seed; 32]), pruned);
         }

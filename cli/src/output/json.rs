@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use edgesmith_common::{
     Figures, Measurement, Metric, RungReport, ScopedMetric, Target, TrialState, TrialValues,
 };
-use edgesmith_search_space::CompressionRecipe;
+use edgesmith_search_space::{Amount, Distillation, Precision, Recipe, Step};
 use serde::Serialize;
 
 use super::TrialRow;
@@ -30,6 +30,17 @@ pub struct Trials<'a> {
     trials: Vec<Trial<'a>>,
 }
 
+/// A recipe: its steps, and in short form what most recipes have.
+#[derive(Debug, Serialize)]
+struct RecipeDocument<'a> {
+    /// Of the first pruning by stage; empty if there is none.
+    prune: &'a [f64],
+    precision: Precision,
+    /// That of the first training.
+    distillation: Option<Distillation>,
+    steps: &'a [Step],
+}
+
 /// One trial.
 #[derive(Debug, Serialize)]
 pub struct Trial<'a> {
@@ -39,7 +50,7 @@ pub struct Trial<'a> {
     reason: Option<&'a str>,
     architecture: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    recipe: Option<&'a CompressionRecipe>,
+    recipe: Option<RecipeDocument<'a>>,
     genotype: &'a [u16],
     choices: BTreeMap<&'a str, &'a str>,
     parents: &'a [u32],
@@ -202,7 +213,7 @@ impl<'a> Trial<'a> {
             state: row.state.name(),
             reason,
             architecture: &row.architecture,
-            recipe: row.candidate.as_ref().map(|candidate| &candidate.recipe),
+            recipe: row.candidate.as_ref().map(|candidate| recipe(&candidate.recipe)),
             genotype: &row.genotype,
             choices: row.choices.iter().map(|(name, option)| (&**name, &**option)).collect(),
             parents: &row.parents,
@@ -254,6 +265,19 @@ fn metrics(values: &TrialValues) -> Metrics {
         counts: counts(figures),
         latency_ms: figures.latencies().map(|(target, ms)| (target.to_string(), ms)).collect(),
         test_accuracies,
+    }
+}
+
+fn recipe(recipe: &Recipe) -> RecipeDocument<'_> {
+    let shares = recipe.prunings().find_map(|pruning| match &pruning.amount {
+        Amount::Stage { shares } => Some(&shares[..]),
+        Amount::Layer { .. } | Amount::Network { .. } => None,
+    });
+    RecipeDocument {
+        prune: shares.unwrap_or_default(),
+        precision: recipe.precision(),
+        distillation: recipe.distillation(),
+        steps: &recipe.steps,
     }
 }
 
@@ -333,7 +357,7 @@ pub fn csv(rows: &[TrialRow]) -> String {
     };
     write(header);
     for row in rows {
-        let precision = row.candidate.as_ref().map(|c| c.recipe.precision.name());
+        let precision = row.candidate.as_ref().map(|c| c.recipe.precision().name());
         let figure = |of: &ScopedMetric| {
             let value = row.values.as_ref().and_then(|values| values.get(of));
             value.map(|value| value.to_string()).unwrap_or_default()

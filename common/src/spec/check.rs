@@ -55,11 +55,11 @@ pub fn distillation_has_a_teacher(
     has_teacher: bool,
     m: &mut Mistakes,
 ) {
-    let distills = space.is_some_and(|s| s.recipe().alpha.iter().any(|a| *a > 0.0));
+    let distills = space.is_some_and(|space| space.recipe().learns());
     if distills && !has_teacher && !root.knew("teacher") {
         let text = "candidates may distill, but there is no teacher; add a [teacher] table or take \
-                    values above 0 out of recipe.alpha";
-        m.add(&root.span_of("recipe"), "recipe.alpha", text);
+                    values of alpha above 0 out of [recipe]";
+        m.add(&root.span_of("recipe"), "recipe", text);
     }
 }
 
@@ -146,8 +146,8 @@ fn least(limits: &Limits, metric: Metric) -> Option<f64> {
         Metric::PEAK_MEMORY_BYTES => limits.space.least_peak_memory(),
         // A model file holds more than the weights.
         Metric::MODEL_BYTES => {
-            let precisions = limits.space.recipe().precision.iter();
-            limits.least()?.parameters * precisions.map(|p| p.weight_bytes()).min()?
+            let precisions = limits.space.recipe().precisions();
+            limits.least()?.parameters * precisions.iter().map(|p| p.weight_bytes()).min()?
         }
         _ => return None,
     };

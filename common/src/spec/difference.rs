@@ -116,14 +116,22 @@ fn field(path: &[String]) -> String {
     match &parts[..] {
         ["work", "train" | "table"] => return "table".to_owned(),
         ["work", "train", "channels" | "classes"] => parts[1] = "data",
-        ["work", "train", "model", "prune" | "precision" | "alpha" | "temperature", ..] => {
+        // The name of the pass is not a part of the field.
+        ["work", "train", "model" | "space", "steps", _, _, ..] => {
+            parts[2] = "recipe";
+            parts.remove(5);
+        }
+        [
+            "work",
+            "train",
+            "model" | "space",
+            "steps" | "prune" | "precision" | "alpha" | "temperature",
+            ..,
+        ] => {
             parts[2] = "recipe";
         }
         ["work", "train", "model", "path"] => parts = vec!["work", "train", "space", "model"],
         ["work", "train", "model", ..] => parts[2] = "space",
-        ["work", "train", "space", "prune" | "precision" | "alpha" | "temperature", ..] => {
-            parts[2] = "recipe";
-        }
         ["work", "train", "training", "shift" | "flip" | "views"] => {
             parts.insert(3, "augmentation");
         }

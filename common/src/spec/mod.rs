@@ -18,6 +18,7 @@ mod fidelity;
 mod model;
 mod parse;
 mod reader;
+mod recipe;
 mod resolved;
 mod screening;
 mod space;
@@ -125,9 +126,11 @@ impl StudySpec {
 
     /// The figures that a result must have to be imported as a known one: those of the objectives
     /// and the latency on every target. In a study that trains, those that follow from the network
-    /// are not needed, because they are computed.
+    /// are not needed, because they are computed; unless only the weights of a network say how many
+    /// of its channels a pruning leaves.
     pub fn needed_of_known(&self) -> Vec<ScopedMetric> {
-        let computed = |of: &ScopedMetric| self.training().is_some() && of.metric.is_analytic();
+        let trained = self.training().is_some_and(|work| work.space.recipe().fixes_sizes());
+        let computed = |of: &ScopedMetric| trained && of.metric.is_analytic();
         let of_objectives = self.objectives.iter().map(|objective| objective.of.clone());
         let mut needed: Vec<ScopedMetric> = of_objectives.filter(|of| !computed(of)).collect();
         let latencies = self.targets().into_iter().map(|target| Metric::LATENCY_MS.at(target));

@@ -12,7 +12,8 @@ use edgesmith_search_space::{
 use serde::{Deserialize, Serialize};
 
 use super::reader::{Mistakes, Table};
-use super::space::{names, places_of, read_recipe, report};
+use super::recipe::read_recipe;
+use super::space::{names, places_of, report};
 use super::{TeacherSource, TeacherSpec};
 use crate::ArtifactHash;
 
@@ -389,15 +390,14 @@ fn read_pixels(
 /// The teacher of a study on a user's network without a `[teacher]` table: the network itself, if
 /// candidates learn from one.
 pub fn teacher_itself(root: &Table, space: &ModelSpace, m: &mut Mistakes) -> Option<TeacherSpec> {
-    let recipe = &space.definition().recipe;
-    if recipe.alpha.iter().all(|alpha| *alpha == 0.0) {
+    if !space.definition().recipe.learns() {
         return None;
     }
     if space.definition().head == Head::New {
         let text = "candidates may distill, but a network with a new last layer cannot teach before \
-                    it is trained; add [teacher] with epochs, or take values above 0 out of \
-                    recipe.alpha";
-        m.add(&root.span_of("recipe"), "recipe.alpha", text);
+                    it is trained; add [teacher] with epochs, or take values of alpha above 0 \
+                    out of [recipe]";
+        m.add(&root.span_of("recipe"), "recipe", text);
     }
     let architecture = Design::Model(space.original());
     Some(TeacherSpec { architecture, source: TeacherSource::Itself })

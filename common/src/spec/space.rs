@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use edgesmith_search_space::{
-    Activation, Architecture, DataShape, Design, NetworkSpace, Operation, Precision, RecipeSpace,
-    Skip, SpaceDefinition, SpaceError, Stage, StageSpace, StagedSpace,
+    Activation, Architecture, DataShape, Design, NetworkSpace, Operation, Skip, SpaceDefinition,
+    SpaceError, Stage, StageSpace, StagedSpace,
 };
 
 use super::model::{KINDS, ModelFile, ModelSpec, read_model_space};
 use super::reader::{Mistakes, Scalar, Table};
+use super::recipe::read_recipe;
 
 /// Reads `[space]` of either kind with its tables, and `[recipe]`. `file` is the network that came
 /// with the study.
@@ -69,20 +70,6 @@ fn read_staged_space(
             None
         }
     }
-}
-
-/// Reads `[recipe]`, and notes the places of its lists.
-pub fn read_recipe(root: &mut Table, places: &mut Places, m: &mut Mistakes) -> RecipeSpace {
-    let mut recipe = root.table_or_empty("recipe", m);
-    places.extend(places_of(&recipe, &["prune", "precision", "alpha", "temperature"]));
-    let space = RecipeSpace {
-        prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
-        precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
-        alpha: recipe.list("alpha", m).unwrap_or_else(|| vec![0.0]),
-        temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
-    };
-    recipe.finish(m);
-    space
 }
 
 /// The places of fields, so that errors from a space can be reported there.

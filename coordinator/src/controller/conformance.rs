@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use edgesmith_common::spec::{PolicySpec, RewardSpec};
 use edgesmith_common::{Objective, Purpose, Seed, StudySpec, TrialNumber};
 use edgesmith_search_space::{
-    Activation, CanonicalHash, CellIdentity, CellSpace, DataShape, Genotype, Precision,
+    Activation, CanonicalHash, CellIdentity, CellSpace, DataShape, FlatRecipe, Genotype, Precision,
     RecipeSpace, Skip, Space, SpaceDefinition, StageSpace, StagedSpace,
 };
 use rand::{RngExt, SeedableRng};
@@ -81,12 +81,12 @@ pub(super) fn medium_space() -> Space {
         resolution: vec![8],
         stem_width: vec![8, 16],
         stages: vec![stage([8, 12, 16]), stage([16, 24, 32]), stage([32, 48, 64])],
-        recipe: RecipeSpace {
+        recipe: RecipeSpace::Flat(FlatRecipe {
             prune: vec![0.0, 0.25, 0.5],
             precision: Precision::ALL.to_vec(),
             alpha: vec![0.0, 0.5],
             temperature: vec![2.0, 4.0],
-        },
+        }),
     };
     StagedSpace::new(definition, DataShape { channels: 1, classes: 10 }).unwrap().into()
 }
@@ -114,12 +114,12 @@ fn tiny_staged() -> StagedSpace {
         resolution: vec![1, 2],
         stem_width: vec![4],
         stages: vec![stage(vec![1, 2]), stage(vec![1])],
-        recipe: RecipeSpace {
+        recipe: RecipeSpace::Flat(FlatRecipe {
             prune: vec![0.0, 0.01],
             precision: vec![Precision::Int8],
             alpha: vec![0.0, 1.0],
             temperature: vec![2.0],
-        },
+        }),
     };
     StagedSpace::new(definition, DataShape { channels: 1, classes: 2 }).unwrap()
 }

@@ -244,10 +244,13 @@ impl Study {
             return;
         };
         let candidate = work.space.decode(&trial.genotype);
+        if !candidate.recipe.fixes_sizes() {
+            return;
+        }
         // It was trained, so it is a valid network.
         if let Ok(network) = candidate.pruned_graph(work.space.data()) {
             let (target, ms) = (measurement.target(), measurement.p50_ms);
-            self.latency.measured(&target, candidate.recipe.precision, &network, ms);
+            self.latency.measured(&target, candidate.recipe.precision(), &network, ms);
         }
     }
 

@@ -171,8 +171,11 @@ fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
         Space::Model(space) => (space.decode(genotype), space.data()),
         Space::Cell(_) => return None,
     };
+    if !candidate.recipe.fixes_sizes() {
+        return None;
+    }
     let network = candidate.pruned_graph(data).ok()?;
-    Some(Cost::of(&network, candidate.recipe.precision))
+    Some(Cost::of(&network, candidate.recipe.precision()))
 }
 
 /// Whether two studies are on the same network of their user, or on none.

@@ -43,7 +43,7 @@ pub(super) fn point(spec: &StudySpec, genotype: &Genotype, value: f64) -> Vec<f6
     let candidate = work.space.decode(genotype);
     // It was trained, so it is a valid network.
     let Ok(network) = candidate.pruned_graph(work.space.data()) else { return point };
-    let cost = Cost::of(&network, candidate.recipe.precision);
+    let cost = Cost::of(&network, candidate.recipe.precision());
     let mut counted = Vec::new();
     for Objective { of, goal } in &spec.objectives {
         let metric = match of.metric.definition().source {

@@ -77,7 +77,12 @@ fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genot
         Ok(network) => network,
         Err(why) => return Verdict::Impossible(why.to_string()),
     };
-    if let Some(reason) = spec.analytic_violation(&Cost::of(&network, candidate.recipe.precision)) {
+    if !candidate.recipe.fixes_sizes() {
+        // Its size is only known once it is pruned.
+        return Verdict::Trainable;
+    }
+    let cost = Cost::of(&network, candidate.recipe.precision());
+    if let Some(reason) = spec.analytic_violation(&cost) {
         return Verdict::Impossible(reason);
     }
     match judge.too_slow(number, &candidate, &network) {

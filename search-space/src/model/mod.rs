@@ -8,17 +8,18 @@ mod stages;
 mod tests;
 mod variant;
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use edgesmith_graph::Graph;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::ParseNameError;
-use crate::staged::{Errors, check_recipe, check_recorded_recipe, choice, texts};
+use crate::mistakes::Errors;
+use crate::named::named;
+use crate::recipe::{check_recipe, check_recorded_recipe};
+use crate::space::choice;
 use crate::{
-    Candidate, Choice, CompressionRecipe, DataShape, Design, Distillation, Extent, Genotype,
-    MAX_VALUE_ELEMENTS, Precision, RecipeSpace, SpaceError,
+    Candidate, Choice, DataShape, Design, Extent, Genotype, MAX_VALUE_ELEMENTS, Precision,
+    RecipeSpace, SpaceError,
 };
 
 pub use self::head::last_layer;
@@ -73,30 +74,6 @@ pub enum Further {
     Trained,
     /// It is compressed and measured with the weights of the import.
     AsItIs,
-}
-
-macro_rules! named {
-    ($type:ident, $what:literal: $($variant:ident $name:literal),+) => {
-        impl $type {
-            /// Every one.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The name in study files.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = ParseNameError;
-
-            fn from_str(s: &str) -> Result<Self, Self::Err> {
-                let names = || Self::ALL.iter().map(|one| one.name()).collect();
-                let found = Self::ALL.iter().copied().find(|one| one.name() == s);
-                found.ok_or_else(|| ParseNameError::new($what, s, names()))
-            }
-        }
-    };
 }
 
 named!(Head, "head": Kept "kept", New "new");
@@ -264,10 +241,13 @@ impl ModelSpace {
         let mut next = genotype.0.iter().map(|&i| usize::from(i));
         let mut pick = || next.next().expect("one index per choice");
         let resolution = self.sides[pick()];
-        let (mut widths, mut prune) = (Vec::new(), Vec::new());
+        let offered = d.recipe.stage_shares();
+        let (mut widths, mut shares) = (Vec::new(), vec![Vec::new(); offered.len()]);
         for _ in 0..self.stages {
             widths.push(d.width[pick()]);
-            prune.push(d.recipe.prune[pick()]);
+            for (shares, offered) in shares.iter_mut().zip(&offered) {
+                shares.push(offered[pick()]);
+            }
         }
         let mut left_out = Vec::new();
         for block in 0..self.base.blocks.len() {
@@ -276,14 +256,11 @@ impl ModelSpace {
             }
         }
         let trained = d.train[pick()] == Further::Trained;
-        let precision = d.recipe.precision[pick()];
-        let (alpha, temperature) = (d.recipe.alpha[pick()], d.recipe.temperature[pick()]);
-        // What is not trained learns from nobody.
-        let distillation = (trained && alpha > 0.0).then_some(Distillation { alpha, temperature });
+        let recipe = d.recipe.decode(&shares, trained, &mut pick);
         let base = Arc::clone(&self.base);
         Candidate {
             architecture: Design::Model(Variant { base, resolution, left_out, widths, trained }),
-            recipe: CompressionRecipe { prune, precision, distillation },
+            recipe,
         }
     }
 
@@ -312,7 +289,7 @@ impl ModelSpace {
     }
 
     fn bytes(&self, pick: fn(u64, u64) -> u64) -> u64 {
-        let bytes = self.definition.recipe.precision.iter().map(|p| p.weight_bytes());
+        let bytes = self.definition.recipe.precisions().into_iter().map(Precision::weight_bytes);
         bytes.reduce(pick).unwrap_or(1)
     }
 
@@ -329,19 +306,19 @@ impl ModelSpace {
         let left_out = if all { Vec::new() } else { (0..self.base.blocks.len()).collect() };
         let resolution = *self.sides.iter().min()?;
         let widths = vec![width; self.stages];
-        let prune = d.recipe.prune.iter().copied().fold(0.0, f64::max);
+        let prunings = d.recipe.most_pruned(self.stages)?;
         let graph = Variant { resolution, left_out, widths, ..self.whole() }.graph().ok()?;
-        Some(crate::pruned(graph, &vec![prune; self.stages]))
+        Some(prunings.iter().fold(graph, crate::pruned))
     }
 
     /// The largest input, and as many blocks and channels as possible.
     fn greatest_network(&self) -> Option<Graph> {
         let d = &self.definition;
         let width = d.width.iter().copied().fold(0.0, f64::max);
-        let prune = d.recipe.prune.iter().copied().fold(1.0, f64::min);
+        let prunings = d.recipe.least_pruned(self.stages);
         let widths = vec![width; self.stages];
         let graph = Variant { widths, ..self.whole() }.graph().ok()?;
-        Some(crate::pruned(graph, &vec![prune; self.stages]))
+        Some(prunings.iter().fold(graph, crate::pruned))
     }
 }
 
@@ -362,12 +339,7 @@ impl Variant {
             let message = format!("{side} cannot be the side of an image");
             return Err(SpaceError { field: "resolution".to_owned(), message });
         }
-        let recipe = RecipeSpace {
-            prune: vec![0.0],
-            precision: vec![Precision::Fp32],
-            alpha: vec![0.0],
-            temperature: vec![1.0],
-        };
+        let recipe = RecipeSpace::none();
         let definition = ModelDefinition {
             network,
             weights,
@@ -454,15 +426,12 @@ fn choices(d: &ModelDefinition, sides: &[u32], stages: usize, blocks: usize) -> 
     let mut all = vec![choice("resolution", sides)];
     for stage in 1..=stages {
         all.push(choice(&format!("stage{stage}.width"), &d.width));
-        all.push(choice(&format!("stage{stage}.prune"), &d.recipe.prune));
+        all.extend(d.recipe.stage_choices(stage));
     }
     let options: Vec<&str> = d.blocks.iter().map(|option| option.name()).collect();
     all.extend((1..=blocks).map(|block| choice(&format!("block{block}"), &options)));
     let options: Vec<&str> = d.train.iter().map(|option| option.name()).collect();
     all.push(choice("train", &options));
-    let precision: Vec<&str> = d.recipe.precision.iter().map(|p| p.name()).collect();
-    all.push(choice("precision", &precision));
-    all.push(Choice { name: "alpha".to_owned(), options: texts(&d.recipe.alpha) });
-    all.push(Choice { name: "temperature".to_owned(), options: texts(&d.recipe.temperature) });
+    all.extend(d.recipe.choices());
     all
 }

@@ -6,7 +6,7 @@ use edgesmith_graph::{
 };
 
 use super::*;
-use crate::{CanonicalHash, Genotype, Precision, Space};
+use crate::{CanonicalHash, FlatRecipe, Genotype, Space};
 
 const DATA: DataShape = DataShape { channels: 3, classes: 5 };
 
@@ -62,12 +62,12 @@ fn definition() -> ModelDefinition {
         width: vec![1.0],
         blocks: vec![BlockOption::Kept],
         train: vec![Further::Trained],
-        recipe: RecipeSpace {
+        recipe: RecipeSpace::Flat(FlatRecipe {
             prune: vec![0.0, 0.5],
             precision: vec![Precision::Fp32, Precision::Int8],
             alpha: vec![0.0, 0.5],
             temperature: vec![4.0],
-        },
+        }),
     }
 }
 
@@ -181,7 +181,7 @@ fn a_genotype_decodes_to_a_variant_and_a_recipe() {
 
     // What is left as it is learns from no teacher.
     let (as_it_is, hash) = candidate(&space, &[("train", 1), ("alpha", 1)]);
-    assert_eq!(as_it_is.recipe.distillation, None);
+    assert_eq!(as_it_is.recipe.distillation(), None);
     assert_eq!(hash, candidate(&space, &[("train", 1)]).1);
     assert_ne!(hash, first);
     // Blocks of one shape are different candidates, and so are other weights.
@@ -219,7 +219,7 @@ fn costs_of_all_candidates_are_within_the_bounds() {
         };
         let candidate = space.decode(&Genotype(counts.iter().map(digit).collect()));
         let graph = candidate.pruned_graph(DATA).unwrap();
-        let cost = crate::Cost::of(&graph, candidate.recipe.precision);
+        let cost = crate::Cost::of(&graph, candidate.recipe.precision());
         assert!((least.macs..=greatest.macs).contains(&cost.macs));
         assert!((least.parameters..=greatest.parameters).contains(&cost.parameters));
         assert!(memory.contains(&cost.peak_memory_bytes), "{cost:?}");
@@ -280,7 +280,8 @@ fn networks_that_do_not_fit_are_told_with_the_mend() {
     assert!(said.contains("space.blocks: the network has no residual block"), "{said}");
     let mut bad = definition();
     bad.width = vec![0.0];
-    bad.recipe.prune = vec![1.0];
+    let RecipeSpace::Flat(flat) = &mut bad.recipe else { panic!("a recipe in short form") };
+    flat.prune = vec![1.0];
     let said = refused(bad, DATA);
     assert!(said.contains("space.width: 0.0") && said.contains("recipe.prune: 1.0"), "{said}");
     let train = vec![Further::Trained, Further::AsItIs];

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use edgesmith_graph::{Graph, GraphError, GroupSize, Rebuild, Shape};
 
 use super::stages::ResidualBlock;
-use crate::ArchitectureError;
 use crate::pruning::{kept, pruned};
+use crate::{ArchitectureError, Pruning};
 
 /// What all candidates of a study on an imported network share.
 #[derive(Debug, PartialEq)]
@@ -67,7 +67,7 @@ impl Variant {
 
     /// How many channels of a group of [`Variant::whole`] the network begins with.
     pub fn kept(&self, whole: &Graph, group: impl Into<GroupSize>) -> usize {
-        kept(whole, group, &self.removed())
+        kept(whole, group, &self.removed()).expect("the stages say how many")
     }
 
     /// Whether the network begins with fewer channels than the import.
@@ -75,8 +75,8 @@ impl Variant {
         self.widths.iter().any(|width| *width < 1.0)
     }
 
-    fn removed(&self) -> Vec<f64> {
-        self.widths.iter().map(|width| 1.0 - width).collect()
+    fn removed(&self) -> Pruning {
+        Pruning::of_stages(self.widths.iter().map(|width| 1.0 - width).collect::<Vec<_>>())
     }
 
     fn rebuilt(&self) -> Result<Graph, GraphError> {

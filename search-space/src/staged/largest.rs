@@ -58,7 +58,7 @@ impl Search<'_> {
     /// its neighbours makes it smaller at first.
     fn with_stage_added(&self, best: Genotype, stage: usize) -> Genotype {
         let Some(added) = self.with_smallest(&best, stage) else { return best };
-        let all = choices_of(stage);
+        let all = self.choices_of(stage);
         // All others first, because its depth would at once be 0 again.
         let added = self.climbed(added, all.start + 1..all.end);
         let added = self.climbed(added, all);
@@ -72,13 +72,13 @@ impl Search<'_> {
         let mut without = best.clone();
         for (stage, of) in definition.stages.iter().enumerate().skip(first) {
             let Some(absent) = of.depth.iter().position(|depth| *depth == 0) else { break };
-            without.0[choice_of(stage, "depth")] = absent as u16;
+            without.0[self.choice_of(stage, "depth")] = absent as u16;
             if self.size_of(&without).is_none() {
                 continue;
             }
             // The next stage gets more channels, so another operation may be larger there.
             let adapted = if stage + 1 < definition.stages.len() {
-                let operation = choice_of(stage + 1, "operation");
+                let operation = self.choice_of(stage + 1, "operation");
                 self.climbed(without.clone(), operation..operation + 1)
             } else {
                 without.clone()
@@ -131,12 +131,12 @@ impl Search<'_> {
     /// is not absent, must be, or is not valid in its smallest form.
     fn with_smallest(&self, from: &Genotype, stage: usize) -> Option<Genotype> {
         let depths = &self.space.definition.stages[stage].depth;
-        let place = choice_of(stage, "depth");
+        let place = self.choice_of(stage, "depth");
         if depths[usize::from(from.0[place])] > 0 {
             return None;
         }
         let mut added = from.clone();
-        for choice in choices_of(stage) {
+        for choice in self.choices_of(stage) {
             added.0[choice] = least(&self.space.choices[choice]);
         }
         let present = (0..depths.len()).filter(|option| depths[*option] > 0);
@@ -205,6 +205,19 @@ impl Search<'_> {
         }
         Err(refused.expect("at least one resolution"))
     }
+
+    /// The place of a stage's field in a genotype.
+    fn choice_of(&self, stage: usize, field: &str) -> usize {
+        self.choices_of(stage).start + place(field)
+    }
+
+    /// The places of a stage's choices in a genotype; the first is its depth.
+    fn choices_of(&self, stage: usize) -> Range<usize> {
+        let recipe = &self.space.definition.recipe;
+        let each = STAGE_CHOICES.len() + recipe.stage_shares().len();
+        let first = FIRST_CHOICES + stage * each;
+        first..first + each
+    }
 }
 
 /// The number that an option of a choice is; 0 if it is none.
@@ -223,21 +236,12 @@ fn place(field: &str) -> usize {
     STAGE_CHOICES.iter().position(|of| *of == field).expect("a stage has this choice")
 }
 
-/// The place of a stage's field in a genotype.
-fn choice_of(stage: usize, field: &str) -> usize {
-    choices_of(stage).start + place(field)
-}
-
-/// The places of a stage's choices in a genotype; the first is its depth.
-fn choices_of(stage: usize) -> Range<usize> {
-    let first = FIRST_CHOICES.len() + stage * STAGE_CHOICES.len();
-    first..first + STAGE_CHOICES.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, DataShape, Operation, RecipeSpace, SpaceDefinition, StageSpace};
+    use crate::{
+        Activation, DataShape, FlatRecipe, Operation, RecipeSpace, SpaceDefinition, StageSpace,
+    };
 
     /// A space with these stages, and as many other options as a study may have.
     fn space(stages: Vec<StageSpace>) -> StagedSpace {
@@ -245,12 +249,12 @@ mod tests {
             resolution: (1..=64).collect(),
             stem_width: (1..=256).collect(),
             stages,
-            recipe: RecipeSpace {
+            recipe: RecipeSpace::Flat(FlatRecipe {
                 prune: vec![0.0, 0.5],
                 precision: Precision::ALL.to_vec(),
                 alpha: vec![0.0],
                 temperature: vec![1.0],
-            },
+            }),
         };
         StagedSpace::new(definition, DataShape { channels: 3, classes: 10 }).unwrap()
     }

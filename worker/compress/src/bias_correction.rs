@@ -142,7 +142,7 @@ fn means(examples: &[Vec<Vec<f32>>], value: usize, channels: usize) -> Vec<f64> 
 #[cfg(test)]
 mod tests {
     use edgesmith_graph::{Channels, Cut, GraphBuilder, Linear, Place, Shape};
-    use edgesmith_search_space::pruning;
+    use edgesmith_search_space::{Pruning, pruning};
     use edgesmith_testing::{arbitrary_graph, random_image, random_weights};
     use proptest::prelude::*;
 
@@ -160,7 +160,8 @@ mod tests {
     }
 
     fn pruned(graph: &Graph, weights: &Weights) -> Cut {
-        cut_least(graph, weights, |group| pruning::kept(graph, group, &[0.5; 4]))
+        let half = Pruning::of_stages([0.5; 4]);
+        cut_least(graph, weights, |group| pruning::kept(graph, group, &half).unwrap())
     }
 
     proptest! {

@@ -64,7 +64,7 @@ mod tests {
 
     use edgesmith_graph::Role;
     use edgesmith_search_space::{
-        Activation, Architecture, DataShape, Operation, Skip, Stage, pruning,
+        Activation, Architecture, DataShape, Operation, Pruning, Skip, Stage, pruning,
     };
     use edgesmith_testing::{
         arbitrary_graph, assert_close, random_image, random_weights, reference,
@@ -77,7 +77,8 @@ mod tests {
     };
 
     fn pruned(graph: &Graph, weights: &Weights, ratios: &[f64]) -> (Graph, Weights) {
-        prune(graph, weights, |group| pruning::kept(graph, group, ratios))
+        let pruning = Pruning::of_stages(ratios);
+        prune(graph, weights, |group| pruning::kept(graph, group, &pruning).unwrap())
     }
 
     /// The importance of each channel by every criterion.
@@ -149,12 +150,13 @@ mod tests {
             let weights = random_weights(&graph, seed);
             let image = random_image(&graph, seed);
             let channels = graph.channels();
-            let kept = |group: &ChannelGroup| pruning::kept(&graph, group, &ratios);
+            let pruning = Pruning::of_stages(&ratios[..]);
+            let kept = |group: &ChannelGroup| pruning::kept(&graph, group, &pruning).unwrap();
             let counts: Vec<usize> = channels.groups().iter().map(kept).collect();
             for (name, importance) in criteria(&graph, &weights, seed) {
                 let cut = cut_to(&graph, &channels, &importance, &counts);
                 let slim = cut.weights(&weights);
-                prop_assert_eq!(&cut.graph, &pruning::pruned(graph.clone(), &ratios), "{}", name);
+                prop_assert_eq!(&cut.graph, &pruning::pruned(graph.clone(), &pruning), "{}", name);
                 prop_assert_eq!(slim.check(&cut.graph), Ok(()));
                 let masked = masked(&graph, &weights, &importance, &counts);
                 let expected = reference(&graph, &masked, &image);

@@ -5,6 +5,7 @@
 //! its model file in the edge runtime, never from the training framework. This module does not talk
 //! to the coordinator: the session gives it tasks and takes the outcomes.
 
+mod compress;
 mod gate;
 mod inputs;
 mod memory;
@@ -25,15 +26,15 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, DataReport, DeviceInfo, Donor, EngineName, Figures, Measurement,
     Metric, Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
 };
-use edgesmith_compress::cut_least;
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{ChannelGroup, Graph, Weights};
-use edgesmith_search_space::{Candidate, Design, Genotype, Head, Precision, Space, pruning};
+use edgesmith_graph::{Graph, Weights};
+use edgesmith_search_space::{Candidate, Design, Genotype, Head, Precision, Recipe, Space};
 use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, safetensors};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 
+use self::compress::{Compressed, Epochs, Passes};
 use self::inputs::{Data, DataKey};
 use self::memory::TrainingMemory;
 use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
@@ -160,9 +161,11 @@ impl Pipeline {
         let candidate = study.work.space.decode(genotype);
         let seed = study.seed.derive(Purpose::Weights(number));
         let Start { graph, weights } = self.start(study, &candidate.architecture, seed, context)?;
-        let soft_targets = match candidate.recipe.distillation {
-            Some(_) => Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?),
-            None => None,
+        let recipe = &candidate.recipe;
+        let soft_targets = if recipe.learns() {
+            Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?)
+        } else {
+            None
         };
         let start = match trial.checkpoint {
             // A worker of another version may have written the checkpoint, so another worker may be
@@ -185,9 +188,15 @@ impl Pipeline {
             Some(_) => study.work.training.inherit_epochs,
             None => study.work.training.epochs,
         };
+        let first = if is_trained(&candidate) { trial.rung.unwrap_or(epochs) } else { 0 };
+        let fine_tune = study.work.training.fine_tune_epochs;
+        let mut spans = match trial.rung {
+            Some(_) => Epochs::of(first, &Recipe::default(), &graph, fine_tune),
+            None => Epochs::of(first, recipe, &graph, fine_tune),
+        };
         let phase = Phase {
             name: "epoch",
-            span: (0.0, if candidate.prunes(&graph) && trial.rung.is_none() { 0.65 } else { 0.9 }),
+            span: spans.next(first),
             graph: &graph,
             start,
             epochs,
@@ -196,14 +205,15 @@ impl Pipeline {
             first: head_alone(study),
             keeps_statistics: study.work.model.is_some(),
             shuffle: Purpose::Shuffle(number),
-            teacher: candidate.recipe.distillation.zip(soft_targets.as_deref()),
+            teacher: recipe.distillation().zip(soft_targets.as_deref()),
+            quantization: None,
         };
         let trained =
             if is_trained(&candidate) { run.train(phase)? } else { untrained(phase.start.weights) };
         let seconds = || seconds_before + started.elapsed().as_secs_f64();
         if let Some(epochs) = trial.rung {
             context.progress(0.95, "evaluate");
-            let model = run.model(&graph, &trained.weights, Precision::Fp32)?;
+            let model = run.model(&graph, &trained.weights)?;
             let model = Model::from_bytes(&model.to_bytes()).map_err(hopeless)?;
             let mut figures = run.evaluate(&model, &dataset.validation, Split::Validation)?;
             let seconds = seconds();
@@ -213,16 +223,11 @@ impl Pipeline {
             let checkpoint = Some(context.put(checkpoint.to_bytes())?);
             return Ok(Outcome::RungReached(RungReport { epochs, figures, checkpoint }));
         }
-        let uncompressed_model = run.model(&graph, &trained.weights, Precision::Fp32)?;
+        let uncompressed_model = run.model(&graph, &trained.weights)?;
         let uncompressed = run.report(&graph, Precision::Fp32, &uncompressed_model)?;
 
-        let (graph, compressed) =
-            self.compress(&run, &candidate, graph, trained, number, soft_targets.as_deref())?;
-        let weights = compressed.weights;
-        if candidate.recipe.precision == Precision::Int8 {
-            context.progress(0.92, "quantize");
-        }
-        let model = run.model(&graph, &weights, candidate.recipe.precision)?;
+        let passes = Passes::new(&run, number, graph, trained, soft_targets.as_deref(), spans);
+        let Compressed { graph, weights, images_seen, model } = passes.carry_out(recipe)?;
         context.progress(0.95, "evaluate");
         let what = ("trial", number.to_string());
         let hash = study.space.canonical_hash(genotype).ok();
@@ -231,55 +236,20 @@ impl Pipeline {
         let model = run.noted(model, what.clone(), hash, [None, source_of(study)])?;
         let (mut figures, bytes) = match evaluated {
             Some(figures) => (figures, model.to_bytes()),
-            None => run.report(&graph, candidate.recipe.precision, &model)?,
+            None => run.report(&graph, recipe.precision(), &model)?,
         };
-        note_spent(&mut figures, compressed.images_seen, seconds());
-        let weights = run.weights_file(&graph, &weights, &dataset.normalization, what);
+        note_spent(&mut figures, images_seen, seconds());
+        // The structure is in the file if it does not follow from the candidate alone.
+        let follows = study.work.model.is_none()
+            && candidate.pruned_graph(study.work.space.data()).is_ok_and(|pruned| pruned == graph);
+        let structure = (!follows).then_some(&graph);
+        let weights = run.weights_file(structure, &weights, &dataset.normalization, what);
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: figures,
             uncompressed: uncompressed.0,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
         }))
-    }
-
-    /// Prunes and fine-tunes. Returns its input if the recipe removes nothing.
-    fn compress(
-        &self,
-        run: &Run<'_>,
-        candidate: &Candidate,
-        graph: Graph,
-        trained: Trained,
-        number: TrialNumber,
-        soft_targets: Option<&SoftTargets>,
-    ) -> Result<(Graph, Trained), AttemptError> {
-        if !candidate.prunes(&graph) {
-            return Ok((graph, trained));
-        }
-        let kept = |group: &ChannelGroup| pruning::kept(&graph, group, &candidate.recipe.prune);
-        let cut = cut_least(&graph, &trained.weights, kept);
-        let slim = cut.weights(&trained.weights);
-        let weights = run.correct_biases(&graph, &trained.weights, &cut, slim)?;
-        let graph = cut.graph;
-        if run.study.work.training.fine_tune_epochs == 0 || !is_trained(candidate) {
-            let weights = run.renew_statistics(&graph, &weights)?;
-            return Ok((graph, Trained { weights, ..trained }));
-        }
-        let mut tuned = run.train(Phase {
-            name: "fine-tune epoch",
-            span: (0.65, 0.9),
-            graph: &graph,
-            start: Checkpoint::fresh(weights),
-            epochs: run.study.work.training.fine_tune_epochs,
-            until: run.study.work.training.fine_tune_epochs,
-            learning_rate: run.study.work.training.fine_tune_learning_rate,
-            first: None,
-            keeps_statistics: false,
-            shuffle: Purpose::FineTune(number),
-            teacher: candidate.recipe.distillation.zip(soft_targets),
-        })?;
-        tuned.images_seen += trained.images_seen;
-        Ok((graph, tuned))
     }
 
     /// Trains the teacher or reads its weights from an artifact. Then computes its soft targets,
@@ -348,6 +318,7 @@ impl Pipeline {
                 keeps_statistics: study.work.model.is_some(),
                 shuffle: Purpose::TeacherShuffle,
                 teacher: None,
+                quantization: None,
             })?,
             (None, TeacherSource::File { path }) => {
                 let text = format!("the teacher's weights {path} were not uploaded with the study");
@@ -365,7 +336,9 @@ impl Pipeline {
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
         let what = ("role", "teacher".to_owned());
-        let weights = run.weights_file(&graph, &trained.weights, &normalization, what);
+        let own = study.work.model.is_some() || matches!(teacher.source, TeacherSource::Network(_));
+        let structure = own.then_some(&graph);
+        let weights = run.weights_file(structure, &trained.weights, &normalization, what);
         let soft_targets = context.put(targets.to_bytes())?;
         let trained = TrainedTrial {
             compressed,
@@ -570,10 +543,12 @@ fn inherited(
     seed: [u8; 32],
     context: &AttemptContext,
 ) -> Result<Weights, AttemptError> {
-    let data = study.work.space.data();
-    let donor_graph =
-        study.work.space.decode(&donor.genotype).pruned_graph(data).map_err(hopeless)?;
-    let (weights, _) = safetensors::read(&context.fetch(donor.weights)?).map_err(hopeless)?;
+    let space = &study.work.space;
+    let (weights, notes) = safetensors::read(&context.fetch(donor.weights)?).map_err(hopeless)?;
+    let donor_graph = match safetensors::network(&notes) {
+        Some(graph) => graph.map_err(hopeless)?,
+        None => space.decode(&donor.genotype).pruned_graph(space.data()).map_err(hopeless)?,
+    };
     weights.check(&donor_graph).map_err(hopeless)?;
     Ok(inherit(graph, &donor_graph, &weights, seed))
 }

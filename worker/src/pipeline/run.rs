@@ -1,34 +1,40 @@
 //! The steps that all training tasks share: training a network, evaluating the result, and pausing
 //! for measurements.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use edgesmith_common::spec::{StudySpec, TeacherSource, TrainWork};
+use edgesmith_common::spec::{StudySpec, TrainWork};
 use edgesmith_common::{
     ArtifactHash, AttemptError, Donor, Figures, Metric, Purpose, Seed, Split, StudyName,
     TrialNumber,
 };
-use edgesmith_compress::Scheme;
+use edgesmith_compress::{self as compress, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Cut, Graph, Weights};
-use edgesmith_search_space::{CanonicalHash, Cost, Distillation, Genotype, Precision, Space};
+use edgesmith_graph::{Cut, Graph, Quantization, Weights};
+use edgesmith_search_space::{
+    CanonicalHash, Cost, Distillation, Genotype, Granularity, Precision, Quantizing, RangeRule,
+    Rounding, Space,
+};
 use edgesmith_train::{
-    Checkpoint, Cores, Lesson, Memory, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
-    normalizes, safetensors,
+    Checkpoint, Cores, Lesson, Memory, SoftTargets, TaylorRequest, TrainDevice, TrainError,
+    TrainRequest, Trained, normalizes, safetensors, taylor,
 };
 
 use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
-use crate::evaluate::{RunError, correct_biases, evaluate};
-use crate::export::{float_model, input_spec, integer_model};
+use crate::evaluate::{RunError, correct_biases, evaluate, normalized, quantize};
+use crate::export::{float_model, input_spec, lower};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 
-/// Number of images that activations are calibrated on, at most.
-const CALIBRATION_IMAGES: usize = 256;
+/// The share of numbers that a range by percentiles covers.
+const PERCENTILE: f64 = 0.9999;
+/// Largest number of training images that say how important channels are.
+const IMPORTANCE_IMAGES: usize = 256;
 /// Largest number of training images on which means of layers are compared.
 const BIAS_IMAGES: usize = 64;
 /// Largest number of numbers that are held for it, if one image does not need more.
@@ -83,6 +89,17 @@ pub struct Phase<'a> {
     pub keeps_statistics: bool,
     pub shuffle: Purpose,
     pub teacher: Option<(Distillation, &'a SoftTargets)>,
+    /// Simulated on a folded network.
+    pub quantization: Option<&'a Quantization>,
+}
+
+/// A network that is computed in integers.
+pub struct Quantized {
+    /// Folded.
+    pub graph: Graph,
+    /// Real numbers; the engine rounds them by the annotation.
+    pub weights: Weights,
+    pub quantization: Quantization,
 }
 
 /// What all steps of one attempt need.
@@ -105,7 +122,10 @@ impl Run<'_> {
         let spec = &self.study.work.training;
         let views = Views::new(&spec.augmentation, self.study.seed);
         let begun = phase.start.epochs;
-        let memory = Memory::of(phase.graph, spec, self.dataset, self.device);
+        let mut memory = Memory::of(phase.graph, spec, self.dataset, self.device);
+        if let Some(quantization) = phase.quantization {
+            memory = memory.quantized(phase.graph, quantization);
+        }
         let (at_once, _share) = self.memory_for(&memory, self.batch_size())?;
         let request = TrainRequest {
             graph: phase.graph,
@@ -121,7 +141,7 @@ impl Run<'_> {
             at_once,
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
-            quantization: None,
+            quantization: phase.quantization,
             device: self.device,
             cores: self.cores,
         };
@@ -190,6 +210,46 @@ impl Run<'_> {
         corrected.map_err(run_failed)
     }
 
+    /// The effect of each filter of a network on the loss over some of the training images, by
+    /// layer.
+    pub fn effects(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+    ) -> Result<BTreeMap<String, Vec<f64>>, AttemptError> {
+        let (graph, weights) = fold(graph, weights);
+        let images = self.some_images(IMPORTANCE_IMAGES);
+        let memory = Memory::of(&graph, &self.study.work.training, self.dataset, self.device);
+        let (_whole, _share) = self.memory_for(&memory, 1)?;
+        let request = TaylorRequest {
+            graph: &graph,
+            weights: &weights,
+            images: &images,
+            normalization: &self.dataset.normalization,
+            device: self.device,
+            cores: self.cores,
+        };
+        taylor(request, &mut || self.pause_or_stop()).map_err(training_failed)
+    }
+
+    /// Gives `observe` what a network reads of some of the training images.
+    pub fn each_example(
+        &self,
+        graph: &Graph,
+        mut observe: impl FnMut(Vec<f32>) -> Result<(), AttemptError>,
+    ) -> Result<(), AttemptError> {
+        let input = input_spec(graph, &self.dataset.normalization).map_err(hopeless)?;
+        let side = (input.height as usize, input.width as usize);
+        let images = self.some_images(IMPORTANCE_IMAGES).resized_to(side);
+        for i in 0..images.len() {
+            if self.pause_or_stop().is_break() {
+                return Err(AttemptError::stopped());
+            }
+            observe(normalized(images.image(i), &input))?;
+        }
+        Ok(())
+    }
+
     /// At most so many of the training images, at equal distances.
     fn some_images(&self, most: usize) -> ImageSet {
         let train = &self.dataset.train;
@@ -217,7 +277,10 @@ impl Run<'_> {
             normalization,
             train: &self.dataset.train,
             views: &views,
-            epochs: training.epochs.max(training.fine_tune_epochs),
+            epochs: training
+                .epochs
+                .max(training.fine_tune_epochs)
+                .max(self.study.work.space.recipe().most_epochs()),
             device: self.device,
             cores: self.cores,
         };
@@ -243,11 +306,10 @@ impl Run<'_> {
     }
 
     /// The weights as a file. Its metadata has their origin, the normalisation that they expect, the
-    /// names of the classes if they have names, and the structure if the study is about a user's
-    /// network or has one as its teacher.
+    /// names of the classes if they have names, and the structure if it is given.
     pub fn weights_file(
         &self,
-        graph: &Graph,
+        structure: Option<&Graph>,
         weights: &Weights,
         normalization: &Normalization,
         what: (&str, String),
@@ -259,12 +321,7 @@ impl Run<'_> {
         ];
         metadata.extend(safetensors::normalization_entries(normalization));
         metadata.extend(safetensors::class_names_entry(&self.class_names));
-        let teacher = self.study.work.teacher.as_ref().map(|teacher| &teacher.source);
-        if self.study.work.model.is_some() || matches!(teacher, Some(TeacherSource::Network(_))) {
-            // A pruned shuffle or slice depends on which channels are left, so the structure does
-            // not follow from the candidate alone.
-            metadata.push(safetensors::network_entry(graph));
-        }
+        metadata.extend(structure.map(safetensors::network_entry));
         safetensors::to_bytes(weights, &metadata)
     }
 
@@ -296,24 +353,37 @@ impl Run<'_> {
         evaluate(model, set, split, &mut || self.pause_or_stop()).map_err(run_failed)
     }
 
-    /// The model of a trained network that ships: folded, quantized if asked, and with the names of
-    /// the classes.
-    pub fn model(
+    /// The fp32 model of a trained network: folded, and with the names of the classes.
+    pub fn model(&self, graph: &Graph, weights: &Weights) -> Result<Model, AttemptError> {
+        let normalization = &self.dataset.normalization;
+        let mut model = float_model(graph, weights, normalization).map_err(hopeless)?;
+        model.notes.classes.clone_from(&self.class_names);
+        Ok(model)
+    }
+
+    /// A trained network as one of integers.
+    pub fn quantized(
         &self,
         graph: &Graph,
         weights: &Weights,
-        precision: Precision,
-    ) -> Result<Model, AttemptError> {
+        quantizing: &Quantizing,
+    ) -> Result<Quantized, AttemptError> {
+        let images = self.some_images(quantizing.examples as usize);
+        let (graph, weights) = fold(graph, weights);
+        let input = input_spec(&graph, &self.dataset.normalization).map_err(hopeless)?;
+        let pause = &mut || self.pause_or_stop();
+        let scheme = scheme(quantizing);
+        let quantized = quantize(&graph, &weights, &input, &images, &scheme, pause);
+        let (weights, quantization) = quantized.map_err(run_failed)?;
+        Ok(Quantized { graph, weights, quantization })
+    }
+
+    /// The model of a network of integers, with the names of the classes.
+    pub fn integer_model(&self, quantized: &Quantized) -> Result<Model, AttemptError> {
+        let Quantized { graph, weights, quantization } = quantized;
         let normalization = &self.dataset.normalization;
-        let mut model = match precision {
-            Precision::Fp32 => float_model(graph, weights, normalization).map_err(hopeless)?,
-            Precision::Int8 => {
-                let images = self.some_images(CALIBRATION_IMAGES);
-                let pause = &mut || self.pause_or_stop();
-                integer_model(graph, weights, normalization, &images, &Scheme::default(), pause)
-                    .map_err(run_failed)?
-            }
-        };
+        let mut model =
+            lower(graph, weights, Some(quantization), normalization).map_err(hopeless)?;
         model.notes.classes.clone_from(&self.class_names);
         Ok(model)
     }
@@ -350,6 +420,30 @@ pub fn given_weights(
     let normalization = safetensors::normalization(&notes, channels)
         .map_err(|error| hopeless(format!("the metadata of the teacher's weights {error}")))?;
     Ok((weights, normalization))
+}
+
+/// The scheme of a quantization.
+fn scheme(quantizing: &Quantizing) -> Scheme {
+    Scheme {
+        calibration: match quantizing.calibration {
+            RangeRule::Mse => compress::RangeRule::MeanSquaredError,
+            RangeRule::MinMax => compress::RangeRule::MinMax,
+            RangeRule::Percentile => compress::RangeRule::Percentile(PERCENTILE),
+            RangeRule::Entropy => compress::RangeRule::Entropy,
+        },
+        granularity: match quantizing.granularity {
+            Granularity::Channel => compress::Granularity::Channel,
+            Granularity::Layer => compress::Granularity::Layer,
+        },
+        clip_ranges: quantizing.clip_ranges,
+        equalize: quantizing.equalize,
+        correct_biases: quantizing.correct_biases,
+        rounding: match quantizing.rounding {
+            Rounding::Nearest => compress::Rounding::Nearest,
+            Rounding::Adaround => compress::Rounding::Learned,
+        },
+        real: BTreeSet::new(),
+    }
 }
 
 /// Running the same network on the same images fails in the same way.

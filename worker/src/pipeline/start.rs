@@ -134,8 +134,8 @@ fn variant_of(
 mod tests {
     use edgesmith_graph::Place;
     use edgesmith_search_space::{
-        BlockOption, DataShape, Further, Head, ModelDefinition, ModelSpace, NetworkSpace,
-        Precision, RecipeSpace, Space,
+        BlockOption, DataShape, FlatRecipe, Further, Head, ModelDefinition, ModelSpace,
+        NetworkSpace, Precision, RecipeSpace, Space,
     };
     use edgesmith_testing::{noise, random_weights, reference, residual_graph};
 
@@ -151,12 +151,12 @@ mod tests {
             width: vec![1.0, 0.5],
             blocks: vec![BlockOption::Kept, BlockOption::LeftOut],
             train: vec![Further::Trained],
-            recipe: RecipeSpace {
+            recipe: RecipeSpace::Flat(FlatRecipe {
                 prune: vec![0.0],
                 precision: vec![Precision::Fp32],
                 alpha: vec![0.0],
                 temperature: vec![1.0],
-            },
+            }),
         };
         let data = DataShape { channels: network.input().channels(), classes };
         let space = NetworkSpace::from(ModelSpace::new(definition, data).unwrap());

@@ -14,6 +14,7 @@ use super::*;
 
 mod memory;
 mod own_network;
+mod recipe;
 
 const STUDY: &str = r#"
 study = { name = "rungs", seed = 3 }

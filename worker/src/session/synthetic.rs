@@ -121,8 +121,8 @@ impl TaskExecutor for SyntheticExecutor {
                         checkpoint: Some(context.put(format!("{salt} of {seed}").into_bytes())?),
                     }));
                 }
-                let pruned = pruned(graph.clone(), &candidate.recipe.prune);
-                let compressed = report(&seed, &pruned, candidate.recipe.precision);
+                let pruned = candidate.recipe.prunings().fold(graph.clone(), pruned);
+                let compressed = report(&seed, &pruned, candidate.recipe.precision());
                 let uncompressed = report(&seed, &graph, Precision::Fp32);
                 Ok(Outcome::TrialTrained(trained(&seed, compressed, uncompressed, context)?))
             }

@@ -2,8 +2,8 @@
 
 use edgesmith_search_space::{
     Architecture, CellIdentity, CellSpace, DataShape, Design, ModelDefinition, ModelSpace,
-    NetworkSpace, Operation, RecipeSpace, Skip, Space, SpaceDefinition, SpaceError, StageSpace,
-    StagedSpace, Variant,
+    NetworkSpace, Operation, Skip, Space, SpaceDefinition, SpaceError, StageSpace, StagedSpace,
+    Variant,
 };
 
 use super::document::*;
@@ -20,11 +20,14 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-fn parse<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, ResolvedError> {
+pub(super) fn parse<T: std::str::FromStr>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, ResolvedError> {
     text.parse().map_err(|_| ResolvedError::Value { field, value: text.to_owned() })
 }
 
-fn parse_all<T: std::str::FromStr>(
+pub(super) fn parse_all<T: std::str::FromStr>(
     field: &'static str,
     texts: &[String],
 ) -> Result<Vec<T>, ResolvedError> {
@@ -408,10 +411,7 @@ impl ModelDocument {
             width: width.clone(),
             blocks: blocks.iter().map(|option| option.name().to_owned()).collect(),
             train: train.iter().map(|option| option.name().to_owned()).collect(),
-            prune: recipe.prune.clone(),
-            precision: recipe.precision.iter().map(|p| p.name().to_owned()).collect(),
-            alpha: recipe.alpha.clone(),
-            temperature: recipe.temperature.clone(),
+            recipe: RecipeDocument::of(recipe),
         }
     }
 
@@ -425,12 +425,7 @@ impl ModelDocument {
             width,
             blocks: parse_all("space.blocks", &self.blocks)?,
             train: parse_all("space.train", &self.train)?,
-            recipe: RecipeSpace {
-                prune: self.prune,
-                precision: parse_all("recipe.precision", &self.precision)?,
-                alpha: self.alpha,
-                temperature: self.temperature,
-            },
+            recipe: self.recipe.into_space()?,
         };
         let pixels = Pixels { mean, std };
         Ok((definition, ModelSpec { path, file, pixels, head_epochs }))
@@ -456,10 +451,7 @@ impl SpaceDocument {
             resolution: definition.resolution.clone(),
             stem_width: definition.stem_width.clone(),
             stages: definition.stages.iter().map(stage).collect(),
-            prune: recipe.prune.clone(),
-            precision: recipe.precision.iter().map(|p| p.name().to_owned()).collect(),
-            alpha: recipe.alpha.clone(),
-            temperature: recipe.temperature.clone(),
+            recipe: RecipeDocument::of(recipe),
         }
     }
 
@@ -490,12 +482,7 @@ impl SpaceDocument {
             resolution: self.resolution,
             stem_width: self.stem_width,
             stages: self.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
-            recipe: RecipeSpace {
-                prune: self.prune,
-                precision: parse_all("recipe.precision", &self.precision)?,
-                alpha: self.alpha,
-                temperature: self.temperature,
-            },
+            recipe: self.recipe.into_space()?,
         })
     }
 }

@@ -144,10 +144,8 @@ pub(super) struct SpaceDocument {
     pub(super) resolution: Vec<u32>,
     pub(super) stem_width: Vec<u32>,
     pub(super) stages: Vec<StageSpaceDocument>,
-    pub(super) prune: Vec<f64>,
-    pub(super) precision: Vec<String>,
-    pub(super) alpha: Vec<f64>,
-    pub(super) temperature: Vec<f64>,
+    #[serde(flatten)]
+    pub(super) recipe: RecipeDocument,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -164,10 +162,59 @@ pub(super) struct ModelDocument {
     pub(super) width: Vec<f64>,
     pub(super) blocks: Vec<String>,
     pub(super) train: Vec<String>,
-    pub(super) prune: Vec<f64>,
-    pub(super) precision: Vec<String>,
-    pub(super) alpha: Vec<f64>,
-    pub(super) temperature: Vec<f64>,
+    #[serde(flatten)]
+    pub(super) recipe: RecipeDocument,
+}
+
+/// The recipe: four lists, or steps.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct RecipeDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) prune: Option<Vec<f64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) precision: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) alpha: Option<Vec<f64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) temperature: Option<Vec<f64>>,
+    /// Absent in documents from before there were steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) steps: Option<Vec<StepDocument>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum StepDocument {
+    Distil {
+        alpha: Vec<f64>,
+        temperature: Vec<f64>,
+    },
+    Prune {
+        of: String,
+        share: Vec<f64>,
+        importance: Vec<String>,
+        rounds: Vec<u32>,
+        epochs: Vec<u32>,
+        multiple_of: Vec<u32>,
+    },
+    FineTune {
+        epochs: Vec<u32>,
+        learning_rate: Vec<f64>,
+    },
+    Quantize {
+        precision: Vec<String>,
+        calibration: Vec<String>,
+        examples: Vec<u32>,
+        clip_ranges: Vec<bool>,
+        granularity: Vec<String>,
+        equalize: Vec<bool>,
+        correct_biases: Vec<bool>,
+        rounding: Vec<String>,
+    },
+    QuantizeAwareTrain {
+        epochs: Vec<u32>,
+        learning_rate: Vec<f64>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -9,7 +9,8 @@ use edgesmith_graph::{
     Add, Conv, GlobalAveragePool, Graph, GraphBuilder, Linear, Place, Role, Shape,
 };
 use edgesmith_search_space::{
-    Activation, BlockOption, CellIdentity, Further, Head, Operation, Precision, Skip,
+    Activation, BlockOption, CellIdentity, Further, Granularity, Head, Importance, Operation,
+    Precision, RangeRule, Rounding, Scope, Skip, StepSpace,
 };
 
 use super::*;
@@ -74,6 +75,59 @@ activation = ["relu", "relu6"]
 width = 8
 "#;
 
+/// A recipe of steps.
+const STEPS: &str = r#"[teacher]
+epochs = 11
+[[recipe.steps]]
+pass = "distil"
+alpha = [0.0, 0.5]
+temperature = 2.0
+[[recipe.steps]]
+pass = "prune"
+of = "stage"
+share = [0.0, 0.25]
+importance = ["l1", "l2", "scale", "taylor", "geometric-median", "activity", "influence", "random"]
+[[recipe.steps]]
+pass = "fine-tune"
+[[recipe.steps]]
+pass = "prune"
+of = "macs"
+share = 0.5
+rounds = [1, 4]
+epochs = 2
+multiple_of = [1, 8]
+[[recipe.steps]]
+pass = "prune"
+of = "channels"
+share = 0.25
+[[recipe.steps]]
+pass = "prune"
+of = "parameters"
+share = 0.25
+[[recipe.steps]]
+pass = "prune"
+of = "layer"
+share = 0.25
+[[recipe.steps]]
+pass = "fine-tune"
+epochs = [3, 5]
+learning_rate = 0.25
+[[recipe.steps]]
+pass = "quantize"
+precision = ["fp32", "int8"]
+calibration = ["mse", "min-max", "percentile", "entropy"]
+examples = 100
+clip_ranges = [false, true]
+granularity = ["channel", "layer"]
+equalize = [false, true]
+correct_biases = [false, true]
+rounding = ["nearest", "adaround"]
+[[recipe.steps]]
+pass = "quantize-aware-train"
+epochs = 2
+learning_rate = [0.25, 0.5]
+"#;
+
 /// The space of a study on a network of one's own. `SPACE` stands for what the documents differ in.
 const MODEL: &str = r#"
 [space]
@@ -135,6 +189,13 @@ fn train(algorithm: &str, training: &str, data: &str, alpha: &str, more: &str) -
     let algorithm = format!("algorithm = {{ {algorithm} }}");
     let text = TRAIN.replace("ALGORITHM", &algorithm).replace("TRAINING", training);
     text.replace("DATA", data).replace("ALPHA", alpha).replace("MORE", more)
+}
+
+/// A study with steps in place of the lists of its recipe.
+fn stepped(text: String) -> String {
+    let (before, rest) = text.split_once("[recipe]").expect("it has a recipe");
+    let (_lists, after) = rest.split_once("\n[space]").expect("it has a space");
+    format!("{before}{STEPS}[space]{after}")
 }
 
 fn table(algorithm: &str, more: &str, rest: &str) -> String {
@@ -207,6 +268,11 @@ fn studies() -> Vec<(&'static str, String)> {
             ),
         ),
         ("teacher-options", taught(&given.replace("stride = 2", "stride = 2, squeeze = 8, skip = \"concat\""))),
+        ("recipe-steps", stepped(of("name = \"random\""))),
+        (
+            "model-recipe-steps",
+            stepped(model(5, "0.0", whole, "")),
+        ),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),
@@ -324,7 +390,17 @@ fn every_name_that_documents_hold_is_in_one() {
     }
     let names = Operation::NAMES.into_iter();
     let names = names.chain(Activation::ALL.map(Activation::name)).chain(Skip::ALL.map(Skip::name));
-    for name in names.chain(Precision::ALL.map(Precision::name)) {
+    // The names in recipes, as in the documents.
+    let of_recipes = [
+        Precision::ALL.iter().map(|one| one.name()).collect::<Vec<_>>(),
+        Scope::ALL.iter().map(|one| one.name()).collect(),
+        Importance::ALL.iter().map(|one| one.name()).collect(),
+        RangeRule::ALL.iter().map(|one| one.name()).collect(),
+        Granularity::ALL.iter().map(|one| one.name()).collect(),
+        Rounding::ALL.iter().map(|one| one.name()).collect(),
+        StepSpace::PASSES.to_vec(),
+    ];
+    for name in names.chain(of_recipes.concat()) {
         assert!(lines().any(|(_, document)| document.contains(&format!("\"{name}\""))), "{name}");
     }
 }

@@ -10,6 +10,7 @@ mod convert;
 mod document;
 #[cfg(test)]
 pub(in crate::spec) mod golden;
+mod recipe;
 mod usable;
 
 use serde::Deserialize;

@@ -49,8 +49,8 @@ impl Arithmetic {
         if !(0..self.objectives.len()).any(|place| self.computes(place)) {
             return Some(Known { objectives: vec![None; self.objectives.len()], cost });
         }
-        let network = pruned(network, &candidate.recipe.prune);
-        let shipped = Cost::of(&network, candidate.recipe.precision);
+        let network = candidate.recipe.prunings().fold(network, pruned);
+        let shipped = Cost::of(&network, candidate.recipe.precision());
         let known = |objective: &Objective| {
             let value = objective.of.metric.of_cost(&shipped)?;
             Some(compared(objective, objective.goal.oriented(value)))

@@ -142,7 +142,7 @@ impl Judge {
         }
         let features = Features::of(network);
         self.limits.iter().find_map(|(target, limit, intervals)| {
-            let jackknife = intervals.get(&candidate.recipe.precision)?;
+            let jackknife = intervals.get(&candidate.recipe.precision())?;
             let interval = jackknife.interval(&features);
             (interval.low > *limit).then(|| {
                 let reason = format!(
@@ -166,7 +166,7 @@ fn digits(ms: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_search_space::CompressionRecipe;
+    use edgesmith_search_space::{Quantizing, Recipe, Step};
 
     use super::*;
 
@@ -184,7 +184,7 @@ mod tests {
         let space = &spec.training().unwrap().space;
         let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
         let fp32 = space.decode(&genotype);
-        let recipe = CompressionRecipe { precision: Precision::Int8, ..fp32.recipe.clone() };
+        let recipe = Recipe { steps: vec![Step::Quantize(Quantizing::default())] };
         let int8 = Candidate { recipe, ..fp32.clone() };
         let network = fp32.pruned_graph(space.data()).unwrap();
         let mut predictors = Predictors::new(&spec);

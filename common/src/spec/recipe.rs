@@ -1,0 +1,122 @@
+//! `[recipe]` in a study file: steps in order, or the four lists of the short form.
+
+use edgesmith_search_space::{
+    DistilSpace, FineTuneSpace, FlatRecipe, Importance, Precision, PruneSpace, QuantizeSpace,
+    RecipeSpace, Scope, StepSpace,
+};
+
+use super::reader::{Mistakes, Table};
+use super::space::{Places, names, places_of};
+
+/// The lists of the short form.
+const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
+
+/// The settings of steps.
+const SETTINGS: [&str; 18] = [
+    "pass",
+    "of",
+    "alpha",
+    "temperature",
+    "share",
+    "importance",
+    "rounds",
+    "epochs",
+    "multiple_of",
+    "learning_rate",
+    "precision",
+    "calibration",
+    "examples",
+    "clip_ranges",
+    "granularity",
+    "equalize",
+    "correct_biases",
+    "rounding",
+];
+
+/// Reads `[recipe]`, and notes the places of its settings.
+pub fn read_recipe(root: &mut Table, places: &mut Places, m: &mut Mistakes) -> RecipeSpace {
+    let mut recipe = root.table_or_empty("recipe", m);
+    places.extend(places_of(&recipe, &LISTS));
+    places.extend(places_of(&recipe, &["steps"]));
+    let beside: Vec<&str> = LISTS.into_iter().filter(|list| recipe.has(list)).collect();
+    let flat = FlatRecipe {
+        prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
+        precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
+        alpha: recipe.list("alpha", m).unwrap_or_else(|| vec![0.0]),
+        temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
+    };
+    let has_steps = recipe.has("steps");
+    let mut steps = Vec::new();
+    for mut step in recipe.tables("steps", m) {
+        places.extend(places_of(&step, &SETTINGS));
+        if let Some(read) = read_step(&mut step, m) {
+            steps.push(read);
+            step.finish(m);
+        }
+    }
+    if has_steps {
+        for list in beside {
+            let text = "stands beside steps; write it as a setting of one of the steps";
+            m.refuse(&recipe.span_of(list), recipe.path(list), text);
+        }
+    }
+    recipe.finish(m);
+    if has_steps { RecipeSpace::Steps(steps) } else { RecipeSpace::Flat(flat) }
+}
+
+/// Reads one step; `None` if its pass is missing or unknown.
+fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
+    let known = StepSpace::PASSES.join(", ");
+    if !step.has("pass") {
+        let text = format!("is missing; use one of {known}");
+        m.refuse(&step.span(), step.path("pass"), text);
+        return None;
+    }
+    let named = |name: String| {
+        let pass = StepSpace::PASSES.into_iter().find(|pass| *pass == name);
+        pass.ok_or_else(|| format!("unknown pass {name:?}; use one of {known}"))
+    };
+    Some(match step.checked("pass", m, named)? {
+        "distil" => StepSpace::Distil(DistilSpace {
+            alpha: step.list("alpha", m).unwrap_or_else(|| vec![0.5]),
+            temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0]),
+        }),
+        "prune" => {
+            if !step.has("share") {
+                let text = "is missing; give the share that goes, such as 0.5";
+                m.refuse(&step.span(), step.path("share"), text);
+            }
+            StepSpace::Prune(PruneSpace {
+                of: step.parsed("of", m).unwrap_or(Scope::Layer),
+                share: step.list("share", m).unwrap_or_else(|| vec![0.0]),
+                importance: names(step, "importance", m).unwrap_or_else(|| vec![Importance::L1]),
+                rounds: step.list("rounds", m).unwrap_or_else(|| vec![1]),
+                epochs: step.list("epochs", m).unwrap_or_else(|| vec![1]),
+                multiple_of: step.list("multiple_of", m).unwrap_or_else(|| vec![1]),
+            })
+        }
+        "fine-tune" => StepSpace::FineTune(read_training(step, m)),
+        "quantize-aware-train" => StepSpace::QuantizeAwareTrain(read_training(step, m)),
+        "quantize" => {
+            let usual = QuantizeSpace::default();
+            StepSpace::Quantize(QuantizeSpace {
+                precision: names(step, "precision", m).unwrap_or(usual.precision),
+                calibration: names(step, "calibration", m).unwrap_or(usual.calibration),
+                examples: step.list("examples", m).unwrap_or(usual.examples),
+                clip_ranges: step.list("clip_ranges", m).unwrap_or(usual.clip_ranges),
+                granularity: names(step, "granularity", m).unwrap_or(usual.granularity),
+                equalize: step.list("equalize", m).unwrap_or(usual.equalize),
+                correct_biases: step.list("correct_biases", m).unwrap_or(usual.correct_biases),
+                rounding: names(step, "rounding", m).unwrap_or(usual.rounding),
+            })
+        }
+        other => unreachable!("{other} is not among the passes"),
+    })
+}
+
+fn read_training(step: &mut Table, m: &mut Mistakes) -> FineTuneSpace {
+    FineTuneSpace {
+        epochs: step.list("epochs", m).unwrap_or_default(),
+        learning_rate: step.list("learning_rate", m).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Recipes in resolved studies.
+
+use edgesmith_search_space::{
+    DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace, StepSpace,
+};
+
+use super::ResolvedError;
+use super::convert::{parse, parse_all};
+use super::document::{RecipeDocument, StepDocument};
+
+impl RecipeDocument {
+    pub(super) fn of(recipe: &RecipeSpace) -> Self {
+        match recipe {
+            RecipeSpace::Flat(flat) => Self {
+                prune: Some(flat.prune.clone()),
+                precision: Some(flat.precision.iter().map(ToString::to_string).collect()),
+                alpha: Some(flat.alpha.clone()),
+                temperature: Some(flat.temperature.clone()),
+                steps: None,
+            },
+            RecipeSpace::Steps(steps) => Self {
+                steps: Some(steps.iter().map(StepDocument::of).collect()),
+                ..Self::default()
+            },
+        }
+    }
+
+    pub(super) fn into_space(self) -> Result<RecipeSpace, ResolvedError> {
+        if let Some(steps) = self.steps {
+            let steps = steps.into_iter().map(StepDocument::into_space);
+            return Ok(RecipeSpace::Steps(steps.collect::<Result<_, _>>()?));
+        }
+        // What is missing is refused as an empty list.
+        Ok(RecipeSpace::Flat(FlatRecipe {
+            prune: self.prune.unwrap_or_default(),
+            precision: parse_all("recipe.precision", &self.precision.unwrap_or_default())?,
+            alpha: self.alpha.unwrap_or_default(),
+            temperature: self.temperature.unwrap_or_default(),
+        }))
+    }
+}
+
+impl StepDocument {
+    fn of(step: &StepSpace) -> Self {
+        match step.clone() {
+            StepSpace::Distil(DistilSpace { alpha, temperature }) => {
+                Self::Distil { alpha, temperature }
+            }
+            StepSpace::Prune(space) => Self::Prune {
+                of: space.of.to_string(),
+                share: space.share,
+                importance: texts(&space.importance),
+                rounds: space.rounds,
+                epochs: space.epochs,
+                multiple_of: space.multiple_of,
+            },
+            StepSpace::FineTune(FineTuneSpace { epochs, learning_rate }) => {
+                Self::FineTune { epochs, learning_rate }
+            }
+            StepSpace::Quantize(space) => Self::Quantize {
+                precision: texts(&space.precision),
+                calibration: texts(&space.calibration),
+                examples: space.examples,
+                clip_ranges: space.clip_ranges,
+                granularity: texts(&space.granularity),
+                equalize: space.equalize,
+                correct_biases: space.correct_biases,
+                rounding: texts(&space.rounding),
+            },
+            StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate }) => {
+                Self::QuantizeAwareTrain { epochs, learning_rate }
+            }
+        }
+    }
+
+    fn into_space(self) -> Result<StepSpace, ResolvedError> {
+        Ok(match self {
+            Self::Distil { alpha, temperature } => {
+                StepSpace::Distil(DistilSpace { alpha, temperature })
+            }
+            Self::Prune { of, share, importance, rounds, epochs, multiple_of } => {
+                StepSpace::Prune(PruneSpace {
+                    of: parse("recipe.steps.of", &of)?,
+                    share,
+                    importance: parse_all("recipe.steps.importance", &importance)?,
+                    rounds,
+                    epochs,
+                    multiple_of,
+                })
+            }
+            Self::FineTune { epochs, learning_rate } => {
+                StepSpace::FineTune(FineTuneSpace { epochs, learning_rate })
+            }
+            Self::Quantize {
+                precision,
+                calibration,
+                examples,
+                clip_ranges,
+                granularity,
+                equalize,
+                correct_biases,
+                rounding,
+            } => StepSpace::Quantize(QuantizeSpace {
+                precision: parse_all("recipe.steps.precision", &precision)?,
+                calibration: parse_all("recipe.steps.calibration", &calibration)?,
+                examples,
+                clip_ranges,
+                granularity: parse_all("recipe.steps.granularity", &granularity)?,
+                equalize,
+                correct_biases,
+                rounding: parse_all("recipe.steps.rounding", &rounding)?,
+            }),
+            Self::QuantizeAwareTrain { epochs, learning_rate } => {
+                StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate })
+            }
+        })
+    }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(T::to_string).collect()
+}

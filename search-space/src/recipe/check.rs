@@ -1,0 +1,167 @@
+//! What the options of a recipe may be, in new studies and in recorded ones.
+
+use super::{RecipeSpace, StepSpace};
+use crate::mistakes::Errors;
+
+/// Most steps of a recipe in new studies.
+const MAX_STEPS: usize = 32;
+/// Most steps of a recorded recipe.
+const MAX_RECORDED_STEPS: usize = 1024;
+
+/// Checks the options of a recipe by the rules for new studies.
+pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
+    let share = (|v: &f64| (0.0..1.0).contains(v), "a number of at least 0 and below 1");
+    let alpha = (|v: &f64| (0.0..=1.0).contains(v), "a number from 0 to 1");
+    let warm = (|v: &f64| *v > 0.0 && *v <= 100.0, "a number above 0 and at most 100");
+    let steps = match recipe {
+        RecipeSpace::Flat(flat) => {
+            errors.check("recipe.prune", &flat.prune, share.0, share.1);
+            errors.check("recipe.precision", &flat.precision, |_| true, "");
+            errors.check("recipe.alpha", &flat.alpha, alpha.0, alpha.1);
+            return errors.check("recipe.temperature", &flat.temperature, warm.0, warm.1);
+        }
+        RecipeSpace::Steps(steps) => steps,
+    };
+    if steps.len() > MAX_STEPS {
+        let text = format!("{} steps are too many; at most {MAX_STEPS} are allowed", steps.len());
+        return errors.push("recipe.steps", text);
+    }
+    for (i, step) in steps.iter().enumerate() {
+        let at = |setting: &str| at(i, setting);
+        match step {
+            StepSpace::Distil(s) => {
+                errors.check(&at("alpha"), &s.alpha, alpha.0, alpha.1);
+                errors.check(&at("temperature"), &s.temperature, warm.0, warm.1);
+            }
+            StepSpace::Prune(s) => {
+                errors.check(&at("share"), &s.share, share.0, share.1);
+                errors.check(&at("importance"), &s.importance, |_| true, "");
+                let rounds = |v: &u32| (1..=100).contains(v);
+                errors.check(&at("rounds"), &s.rounds, rounds, "a number from 1 to 100");
+                let epochs = |v: &u32| *v <= 10_000;
+                errors.check(&at("epochs"), &s.epochs, epochs, "a number from 0 to 10000");
+                let multiple = |v: &u32| (1..=256).contains(v);
+                errors.check(
+                    &at("multiple_of"),
+                    &s.multiple_of,
+                    multiple,
+                    "a number from 1 to 256",
+                );
+            }
+            StepSpace::FineTune(s) | StepSpace::QuantizeAwareTrain(s) => {
+                if !s.epochs.is_empty() {
+                    let epochs = |v: &u32| *v <= 100_000;
+                    errors.check(&at("epochs"), &s.epochs, epochs, "a number from 0 to 100000");
+                }
+                if !s.learning_rate.is_empty() {
+                    let rate = |v: &f64| (1e-9..=1000.0).contains(v);
+                    let text = "a number from 1e-9 to 1000";
+                    errors.check(&at("learning_rate"), &s.learning_rate, rate, text);
+                }
+            }
+            StepSpace::Quantize(s) => {
+                errors.check(&at("precision"), &s.precision, |_| true, "");
+                errors.check(&at("calibration"), &s.calibration, |_| true, "");
+                let examples = |v: &u32| (1..=100_000).contains(v);
+                errors.check(&at("examples"), &s.examples, examples, "a number from 1 to 100000");
+                errors.check(&at("clip_ranges"), &s.clip_ranges, |_| true, "");
+                errors.check(&at("granularity"), &s.granularity, |_| true, "");
+                errors.check(&at("equalize"), &s.equalize, |_| true, "");
+                errors.check(&at("correct_biases"), &s.correct_biases, |_| true, "");
+                errors.check(&at("rounding"), &s.rounding, |_| true, "");
+            }
+        }
+    }
+    for (i, text) in misplaced(steps) {
+        errors.push(&at(i, "pass"), text);
+    }
+}
+
+/// Checks the options of a recipe that was accepted once.
+pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
+    let finite = |v: &f64| v.is_finite();
+    let steps = match recipe {
+        RecipeSpace::Flat(flat) => {
+            errors.check_recorded("recipe.prune", &flat.prune, finite);
+            errors.check_recorded("recipe.precision", &flat.precision, |_| true);
+            errors.check_recorded("recipe.alpha", &flat.alpha, finite);
+            return errors.check_recorded("recipe.temperature", &flat.temperature, finite);
+        }
+        RecipeSpace::Steps(steps) => steps,
+    };
+    if steps.len() > MAX_RECORDED_STEPS {
+        return errors.push("recipe.steps", format!("{} are too many", steps.len()));
+    }
+    let count = |v: &u32| *v <= 1 << 24;
+    for (i, step) in steps.iter().enumerate() {
+        let at = |setting: &str| at(i, setting);
+        match step {
+            StepSpace::Distil(s) => {
+                errors.check_recorded(&at("alpha"), &s.alpha, finite);
+                errors.check_recorded(&at("temperature"), &s.temperature, finite);
+            }
+            StepSpace::Prune(s) => {
+                errors.check_recorded(&at("share"), &s.share, finite);
+                errors.check_recorded(&at("importance"), &s.importance, |_| true);
+                errors.check_recorded(&at("rounds"), &s.rounds, |v| (1..=1000).contains(v));
+                errors.check_recorded(&at("epochs"), &s.epochs, count);
+                errors.check_recorded(&at("multiple_of"), &s.multiple_of, |v| *v > 0 && count(v));
+            }
+            StepSpace::FineTune(s) | StepSpace::QuantizeAwareTrain(s) => {
+                if !s.epochs.is_empty() {
+                    errors.check_recorded(&at("epochs"), &s.epochs, count);
+                }
+                if !s.learning_rate.is_empty() {
+                    errors.check_recorded(&at("learning_rate"), &s.learning_rate, finite);
+                }
+            }
+            StepSpace::Quantize(s) => {
+                errors.check_recorded(&at("precision"), &s.precision, |_| true);
+                errors.check_recorded(&at("calibration"), &s.calibration, |_| true);
+                errors.check_recorded(&at("examples"), &s.examples, |v| *v > 0 && count(v));
+                errors.check_recorded(&at("clip_ranges"), &s.clip_ranges, |_| true);
+                errors.check_recorded(&at("granularity"), &s.granularity, |_| true);
+                errors.check_recorded(&at("equalize"), &s.equalize, |_| true);
+                errors.check_recorded(&at("correct_biases"), &s.correct_biases, |_| true);
+                errors.check_recorded(&at("rounding"), &s.rounding, |_| true);
+            }
+        }
+    }
+    for (i, text) in misplaced(steps) {
+        errors.push(&at(i, "pass"), text);
+    }
+}
+
+/// The path of a setting of a step in the study file.
+fn at(step: usize, setting: &str) -> String {
+    format!("recipe.steps[{step}].{setting}")
+}
+
+/// What is wrong with the place of each step: its number and a sentence.
+fn misplaced(steps: &[StepSpace]) -> Vec<(usize, String)> {
+    let mut mistakes = Vec::new();
+    let mut quantized = None;
+    for (i, step) in steps.iter().enumerate() {
+        match (step, quantized) {
+            (StepSpace::QuantizeAwareTrain(_), None) => mistakes.push((
+                i,
+                "there is nothing quantized yet; put a step with pass = \"quantize\" before it"
+                    .to_owned(),
+            )),
+            (StepSpace::Quantize(_), None) => quantized = Some(i),
+            (StepSpace::Quantize(_), Some(first)) => {
+                mistakes.push((i, format!("steps[{first}] quantizes already; keep one of the two")))
+            }
+            (StepSpace::Prune(_) | StepSpace::FineTune(_), Some(first)) => mistakes.push((
+                i,
+                format!(
+                    "steps[{first}] has quantized the network; put {} before it, or train with \
+                     pass = \"quantize-aware-train\"",
+                    step.pass()
+                ),
+            )),
+            (_, _) => {}
+        }
+    }
+    mistakes
+}

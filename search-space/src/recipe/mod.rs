@@ -1,0 +1,310 @@
+//! The recipe that compresses a network: passes in order, each with its settings. It says what is
+//! done, not how; workers do it.
+
+mod check;
+mod names;
+mod space;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use edgesmith_graph::Graph;
+use serde::Serialize;
+
+pub(crate) use self::check::{check_recipe, check_recorded_recipe};
+pub use self::names::{Counted, Granularity, Importance, Precision, RangeRule, Rounding, Scope};
+pub use self::space::{
+    DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace, StepSpace,
+};
+use crate::pruning;
+
+/// Passes that turn a network into the one that ships, in order. The training that the study
+/// describes comes before the first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recipe {
+    /// In order.
+    pub steps: Vec<Step>,
+}
+
+/// One step of a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "pass", rename_all = "kebab-case")]
+pub enum Step {
+    /// From here on, trainings also learn from the teacher. The training before the first pass
+    /// does if the recipe begins with this.
+    Distil(Distillation),
+    /// Channels are removed.
+    Prune(Pruning),
+    /// The network is trained further. It is not if it comes right after a pruning that removed
+    /// nothing.
+    FineTune(FineTuning),
+    /// Values and weights become integers.
+    Quantize(Quantizing),
+    /// The quantized network is trained further, rounding as it will when it runs.
+    QuantizeAwareTrain(FineTuning),
+}
+
+/// Weights of the distillation loss `(1-alpha)*CE + alpha*T^2*KL(teacher_T || student_T)`
+/// (Hinton et al. 2015).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Distillation {
+    /// Weight of the teacher's term, in `0.0..=1.0`.
+    pub alpha: f64,
+    /// Temperature, above 0.
+    pub temperature: f64,
+}
+
+/// How channels are removed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pruning {
+    /// How many go.
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// Which go.
+    pub importance: Importance,
+    /// In how many rounds, at least 1. The shares after each follow the cubic schedule of
+    /// Zhu & Gupta (2017).
+    pub rounds: u32,
+    /// Epochs of training after each round but the last.
+    pub epochs: u32,
+    /// The numbers of channels that stay are rounded up to multiples of this; at least 1.
+    pub multiple_of: u32,
+}
+
+/// How many channels go.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "of", rename_all = "kebab-case")]
+pub enum Amount {
+    /// In each group of channels the share of its stage, in `0.0..1.0`. Groups that belong to no
+    /// stage lose none.
+    Stage {
+        /// By stage.
+        shares: Vec<f64>,
+    },
+    /// The same share of each group of channels, in `0.0..1.0`.
+    Layer {
+        /// In each.
+        share: f64,
+    },
+    /// All channels of the network compete, and the least important ones go until this share is
+    /// gone, in `0.0..1.0`.
+    Network {
+        /// Of what.
+        counted: Counted,
+        /// How much of it.
+        share: f64,
+    },
+}
+
+/// A training after the first.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct FineTuning {
+    /// Passes over the training images; `None`: as many as the study says for fine-tuning.
+    pub epochs: Option<u32>,
+    /// `None`: the one that the study says for fine-tuning.
+    pub learning_rate: Option<f64>,
+}
+
+/// How a network becomes integers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Quantizing {
+    /// How ranges of values are found.
+    pub calibration: RangeRule,
+    /// Training images on which they are found, at most.
+    pub examples: u32,
+    /// Whether a value that only a clip reads covers no more than the clip lets through.
+    pub clip_ranges: bool,
+    /// What shares a scale of weights.
+    pub granularity: Granularity,
+    /// Whether the ranges of the channels of neighbouring layers are made equal first
+    /// (Nagel et al. 2019).
+    pub equalize: bool,
+    /// Whether biases give back the means that rounding moved (Nagel et al. 2019).
+    pub correct_biases: bool,
+    /// How weights are rounded.
+    pub rounding: Rounding,
+}
+
+impl Recipe {
+    /// Arithmetic of the network that ships.
+    pub fn precision(&self) -> Precision {
+        let quantizes = self.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
+        if quantizes { Precision::Int8 } else { Precision::Fp32 }
+    }
+
+    /// What the training before the first pass learns from the teacher; `None` to train on labels
+    /// alone.
+    pub fn distillation(&self) -> Option<Distillation> {
+        match self.steps.first() {
+            Some(Step::Distil(distillation)) => Some(*distillation),
+            _ => None,
+        }
+    }
+
+    /// Whether any training learns from the teacher.
+    pub fn learns(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Distil(_)))
+    }
+
+    /// The prunings, in order.
+    pub fn prunings(&self) -> impl Iterator<Item = &Pruning> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Prune(pruning) => Some(pruning),
+            _ => None,
+        })
+    }
+
+    /// Whether the numbers of channels that stay follow from the recipe. They do not if channels
+    /// compete over the whole network, because then the weights decide.
+    pub fn fixes_sizes(&self) -> bool {
+        self.prunings().all(|pruning| match pruning.amount {
+            Amount::Stage { .. } | Amount::Layer { .. } => true,
+            Amount::Network { share, .. } => share == 0.0,
+        })
+    }
+
+    /// The steps that do something to this network, unpruned. With few channels, small shares
+    /// round to none.
+    pub fn passes(&self, graph: &Graph) -> Vec<&Step> {
+        let (mut passes, mut graph) = (Vec::with_capacity(self.steps.len()), graph.clone());
+        let mut last_was_void = false;
+        for step in &self.steps {
+            let void = match step {
+                Step::Prune(pruning) => {
+                    let removes = pruning::removes(&graph, pruning);
+                    if removes {
+                        graph = pruning::pruned(graph, pruning);
+                    }
+                    !removes
+                }
+                Step::FineTune(_) => last_was_void,
+                Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => false,
+            };
+            if !void {
+                passes.push(step);
+            }
+            last_was_void = void;
+        }
+        passes
+    }
+}
+
+impl Pruning {
+    /// Of these shares of the channels of each stage, in one round, by the L1 norm.
+    pub fn of_stages(shares: impl Into<Vec<f64>>) -> Self {
+        Self::by_norm(Amount::Stage { shares: shares.into() })
+    }
+
+    /// In one round, by the L1 norm.
+    pub fn by_norm(amount: Amount) -> Self {
+        Self { amount, importance: Importance::L1, rounds: 1, epochs: 0, multiple_of: 1 }
+    }
+}
+
+impl Amount {
+    /// What is gone after this round of so many, the first is 1: `1 - (1 - round/rounds)^3` of it
+    /// (Zhu & Gupta 2017, "To prune, or not to prune").
+    pub fn after(&self, round: u32, rounds: u32) -> Self {
+        let part = 1.0 - (1.0 - f64::from(round) / f64::from(rounds)).powi(3);
+        match self {
+            Amount::Stage { shares } => {
+                Amount::Stage { shares: shares.iter().map(|share| share * part).collect() }
+            }
+            Amount::Layer { share } => Amount::Layer { share: share * part },
+            Amount::Network { counted, share } => {
+                Amount::Network { counted: *counted, share: share * part }
+            }
+        }
+    }
+
+    /// Whether every share is zero.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Amount::Stage { shares } => shares.iter().all(|share| *share == 0.0),
+            Amount::Layer { share } | Amount::Network { share, .. } => *share == 0.0,
+        }
+    }
+}
+
+impl Default for Quantizing {
+    fn default() -> Self {
+        Self {
+            calibration: RangeRule::Mse,
+            examples: 256,
+            clip_ranges: false,
+            granularity: Granularity::Channel,
+            equalize: false,
+            correct_biases: false,
+            rounding: Rounding::Nearest,
+        }
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.precision().name())?;
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Prune(pruning) if !pruning.amount.is_nothing() => write!(f, " {pruning}"),
+            Step::Quantize(quantizing) => quantizing.fmt(f),
+            Step::FineTune(FineTuning { epochs: Some(epochs), .. }) => write!(f, " tune {epochs}"),
+            Step::QuantizeAwareTrain(FineTuning { epochs, .. }) => {
+                f.write_str(" qat")?;
+                epochs.map_or(Ok(()), |epochs| write!(f, " {epochs}"))
+            }
+            Step::Prune(_) | Step::FineTune(_) | Step::Distil(_) => Ok(()),
+        })?;
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Distil(d) => write!(f, " kd a{} T{}", d.alpha, d.temperature),
+            _ => Ok(()),
+        })
+    }
+}
+
+impl fmt::Display for Pruning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: &f64| format!("{:.0}", share * 100.0);
+        f.write_str("prune ")?;
+        match &self.amount {
+            Amount::Stage { shares } => {
+                let shares: Vec<String> = shares.iter().map(percent).collect();
+                write!(f, "{}%", shares.join("/"))?;
+            }
+            Amount::Layer { share } => write!(f, "{}% of each layer", percent(share))?,
+            Amount::Network { counted, share } => write!(f, "{}% of {counted}", percent(share))?,
+        }
+        if self.importance != Importance::L1 {
+            write!(f, " by {}", self.importance)?;
+        }
+        if self.rounds > 1 {
+            write!(f, " in {}", self.rounds)?;
+        }
+        Ok(())
+    }
+}
+
+/// The settings that differ from the usual ones, each after a space.
+impl fmt::Display for Quantizing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = Self::default();
+        if self.calibration != usual.calibration {
+            write!(f, " {}", self.calibration)?;
+        }
+        if self.clip_ranges {
+            f.write_str(" clipped")?;
+        }
+        if self.granularity != usual.granularity {
+            f.write_str(" per layer")?;
+        }
+        if self.equalize {
+            f.write_str(" equalized")?;
+        }
+        if self.correct_biases {
+            f.write_str(" biases")?;
+        }
+        if self.rounding != usual.rounding {
+            write!(f, " {}", self.rounding)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The closed sets of names in recipes: precisions, criteria and rules. Each value has one name,
+//! which study files and JSON use.
+
+use serde::{Deserialize, Serialize};
+
+use crate::named::named;
+
+/// Arithmetic of the shipped network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floating point.
+    Fp32,
+    /// Integer-only: symmetric int8 weights, per-tensor uint8 activations.
+    Int8,
+}
+
+/// What says which channels matter least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Importance {
+    /// The L1 norm of a filter (Li et al. 2017).
+    L1,
+    /// The L2 norm of a filter.
+    L2,
+    /// The scale of batch normalisation (Liu et al. 2017).
+    Scale,
+    /// The first-order effect on the loss over training images (Molchanov et al. 2019).
+    Taylor,
+    /// The distance to the other filters of the layer (He et al. 2019).
+    GeometricMedian,
+    /// How often the channel is not zero (Hu et al. 2016).
+    Activity,
+    /// The weights that read the channel, times how large it is on training images.
+    Influence,
+    /// Chance: the control.
+    Random,
+}
+
+/// What a share of a pruning is a share of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The channels of each layer, with a share for each stage of the network.
+    Stage,
+    /// The channels of each layer.
+    Layer,
+    /// The channels of the network.
+    Channels,
+    /// The multiply-accumulates of the network.
+    Macs,
+    /// The weights and biases of the network.
+    Parameters,
+}
+
+/// What is counted over a whole network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Counted {
+    /// Channels that may be removed.
+    Channels,
+    /// Multiply-accumulates.
+    Macs,
+    /// Weights and biases.
+    Parameters,
+}
+
+/// How the range of a value is found on the calibration images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RangeRule {
+    /// The least squared error after quantization.
+    Mse,
+    /// From the lowest to the highest number.
+    MinMax,
+    /// All but the largest 0.01 %.
+    Percentile,
+    /// The least Kullback–Leibler divergence (Migacz 2017).
+    Entropy,
+}
+
+/// What shares a scale of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Granularity {
+    /// The weights of an output channel.
+    Channel,
+    /// The weights of a layer.
+    Layer,
+}
+
+/// How weights become integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// To the nearest one.
+    Nearest,
+    /// Up or down as it is best for the output of the layer (AdaRound, Nagel et al. 2020).
+    Adaround,
+}
+
+named!(Precision, "precision": Fp32 "fp32", Int8 "int8");
+named!(
+    Importance, "importance":
+    L1 "l1", L2 "l2", Scale "scale", Taylor "taylor", GeometricMedian "geometric-median",
+    Activity "activity", Influence "influence", Random "random"
+);
+named!(
+    Scope, "scope":
+    Stage "stage", Layer "layer", Channels "channels", Macs "macs", Parameters "parameters"
+);
+named!(Counted, "unit": Channels "channels", Macs "macs", Parameters "parameters");
+named!(
+    RangeRule, "calibration":
+    Mse "mse", MinMax "min-max", Percentile "percentile", Entropy "entropy"
+);
+named!(Granularity, "granularity": Channel "channel", Layer "layer");
+named!(Rounding, "rounding": Nearest "nearest", Adaround "adaround");
+
+impl Precision {
+    /// Bytes of one stored weight.
+    pub fn weight_bytes(self) -> u64 {
+        match self {
+            Precision::Fp32 => 4,
+            Precision::Int8 => 1,
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! What a study offers for the recipe: for each setting of each step the values that are tried.
+//! Every setting with several values is a choice of the space.
+
+use std::fmt;
+
+use super::{
+    Amount, Counted, Distillation, FineTuning, Granularity, Importance, Precision, Pruning,
+    Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
+};
+use crate::Choice;
+use crate::space::choice;
+
+/// Options of the recipe. Every list must have at least one value, and no value twice.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecipeSpace {
+    /// Four lists: distil, prune by the L1 norm, fine-tune if anything was pruned, quantize.
+    Flat(FlatRecipe),
+    /// Steps in order.
+    Steps(Vec<StepSpace>),
+}
+
+/// The short form of a recipe. All its lists are choices, even of one value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlatRecipe {
+    /// Shares of channels removed, chosen for each stage, each in `0.0..1.0`.
+    pub prune: Vec<f64>,
+    /// Precisions.
+    pub precision: Vec<Precision>,
+    /// Weights of the distillation loss; 0 trains without a teacher.
+    pub alpha: Vec<f64>,
+    /// Distillation temperatures; used only when alpha is above 0.
+    pub temperature: Vec<f64>,
+}
+
+/// Options of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepSpace {
+    /// See [`Step::Distil`].
+    Distil(DistilSpace),
+    /// See [`Step::Prune`].
+    Prune(PruneSpace),
+    /// See [`Step::FineTune`].
+    FineTune(FineTuneSpace),
+    /// See [`Step::Quantize`].
+    Quantize(QuantizeSpace),
+    /// See [`Step::QuantizeAwareTrain`].
+    QuantizeAwareTrain(FineTuneSpace),
+}
+
+/// Options of [`Distillation`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct DistilSpace {
+    /// 0 learns from labels alone.
+    pub alpha: Vec<f64>,
+    /// Used only when alpha is above 0.
+    pub temperature: Vec<f64>,
+}
+
+/// Options of [`Pruning`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PruneSpace {
+    /// What the shares are of.
+    pub of: Scope,
+    /// Shares that go. By stage, there is one choice for each stage.
+    pub share: Vec<f64>,
+    /// Criteria.
+    pub importance: Vec<Importance>,
+    /// Numbers of rounds.
+    pub rounds: Vec<u32>,
+    /// Epochs between rounds.
+    pub epochs: Vec<u32>,
+    /// Numbers that channels are multiples of.
+    pub multiple_of: Vec<u32>,
+}
+
+/// Options of [`FineTuning`]. An empty list stands for what the study says for fine-tuning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FineTuneSpace {
+    /// Numbers of epochs; 0 leaves the training out.
+    pub epochs: Vec<u32>,
+    /// Learning rates.
+    pub learning_rate: Vec<f64>,
+}
+
+/// Options of [`Quantizing`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizeSpace {
+    /// Precisions; with fp32 the network stays as it is.
+    pub precision: Vec<Precision>,
+    /// Rules for ranges.
+    pub calibration: Vec<RangeRule>,
+    /// Numbers of training images.
+    pub examples: Vec<u32>,
+    /// Whether what a clip cuts off is outside of ranges.
+    pub clip_ranges: Vec<bool>,
+    /// What shares a scale.
+    pub granularity: Vec<Granularity>,
+    /// Whether ranges are made equal first.
+    pub equalize: Vec<bool>,
+    /// Whether biases are corrected.
+    pub correct_biases: Vec<bool>,
+    /// How weights are rounded.
+    pub rounding: Vec<Rounding>,
+}
+
+/// Takes a value of each setting of the recipe, in the order of the choices.
+trait Ask {
+    fn ask<T: fmt::Display + Copy>(&mut self, name: impl FnOnce() -> String, options: &[T]) -> T;
+}
+
+/// Writes down the choices, and takes the first value of each.
+struct List(Vec<Choice>);
+
+impl Ask for List {
+    fn ask<T: fmt::Display + Copy>(&mut self, name: impl FnOnce() -> String, options: &[T]) -> T {
+        self.0.push(choice(&name(), options));
+        options[0]
+    }
+}
+
+/// Takes the values that a genotype says.
+struct Read<'a>(&'a mut dyn FnMut() -> usize);
+
+impl Ask for Read<'_> {
+    fn ask<T: fmt::Display + Copy>(&mut self, _: impl FnOnce() -> String, options: &[T]) -> T {
+        options[(self.0)()]
+    }
+}
+
+impl RecipeSpace {
+    /// Nothing is done.
+    pub fn none() -> Self {
+        RecipeSpace::Steps(Vec::new())
+    }
+
+    /// The lists of shares from which each stage of the network chooses.
+    pub fn stage_shares(&self) -> Vec<&[f64]> {
+        self.by_stage().map(|(_, shares)| shares).collect()
+    }
+
+    /// The choices of stage `stage`, counted from 1: one for each of [`RecipeSpace::stage_shares`].
+    pub fn stage_choices(&self, stage: usize) -> Vec<Choice> {
+        let choice =
+            |(place, shares)| choice(&format!("stage{stage}.{}", self.name(place)), shares);
+        self.by_stage().map(choice).collect()
+    }
+
+    fn by_stage(&self) -> impl Iterator<Item = (usize, &[f64])> {
+        let (flat, steps) = match self {
+            RecipeSpace::Flat(flat) => (Some((0, &flat.prune[..])), &[][..]),
+            RecipeSpace::Steps(steps) => (None, &steps[..]),
+        };
+        let steps = steps.iter().enumerate().filter_map(|(place, step)| match step {
+            StepSpace::Prune(prune) if prune.of == Scope::Stage => Some((place, &prune.share[..])),
+            _ => None,
+        });
+        flat.into_iter().chain(steps)
+    }
+
+    /// The name of a step in choices: its pass, with a number from the second of the same pass on.
+    fn name(&self, place: usize) -> String {
+        match self {
+            RecipeSpace::Flat(_) => "prune".to_owned(),
+            RecipeSpace::Steps(steps) => name(steps, place),
+        }
+    }
+
+    /// The choices that do not belong to a stage, in genotype order.
+    pub fn choices(&self) -> Vec<Choice> {
+        let mut list = List(Vec::new());
+        self.take(&vec![Vec::new(); self.stage_shares().len()], true, &mut list);
+        list.0
+    }
+
+    /// The recipe of a genotype. `shares` has for each of [`RecipeSpace::stage_shares`] what the
+    /// stages chose, and `pick` gives the index of each further choice. A network that is not
+    /// `trained` learns from nobody and is not fine-tuned, unless a step says so.
+    pub fn decode(
+        &self,
+        shares: &[Vec<f64>],
+        trained: bool,
+        pick: &mut dyn FnMut() -> usize,
+    ) -> Recipe {
+        self.take(shares, trained, &mut Read(pick))
+    }
+
+    /// Precisions of networks that ship.
+    pub fn precisions(&self) -> Vec<Precision> {
+        match self {
+            RecipeSpace::Flat(flat) => flat.precision.clone(),
+            RecipeSpace::Steps(steps) => {
+                let quantize = steps.iter().find_map(|step| match step {
+                    StepSpace::Quantize(quantize) => Some(quantize.precision.clone()),
+                    _ => None,
+                });
+                quantize.unwrap_or_else(|| vec![Precision::Fp32])
+            }
+        }
+    }
+
+    /// Whether any candidate learns from a teacher.
+    pub fn learns(&self) -> bool {
+        let above = |alpha: &[f64]| alpha.iter().any(|alpha| *alpha > 0.0);
+        match self {
+            RecipeSpace::Flat(flat) => above(&flat.alpha),
+            RecipeSpace::Steps(steps) => steps.iter().any(|step| match step {
+                StepSpace::Distil(distil) => above(&distil.alpha),
+                _ => false,
+            }),
+        }
+    }
+
+    /// Most epochs of a training that a step asks for; 0 if none does.
+    pub fn most_epochs(&self) -> u32 {
+        let RecipeSpace::Steps(steps) = self else { return 0 };
+        let epochs = steps.iter().flat_map(|step| match step {
+            StepSpace::Prune(prune) => &prune.epochs[..],
+            StepSpace::FineTune(tune) | StepSpace::QuantizeAwareTrain(tune) => &tune.epochs,
+            StepSpace::Distil(_) | StepSpace::Quantize(_) => &[],
+        });
+        epochs.copied().max().unwrap_or(0)
+    }
+
+    /// Whether the numbers of channels of every candidate follow from its recipe; see
+    /// [`Recipe::fixes_sizes`].
+    pub fn fixes_sizes(&self) -> bool {
+        self.most_pruned(0).is_some()
+    }
+
+    /// The prunings that remove most, for a network of so many stages. `None` if what stays does
+    /// not follow from the recipe.
+    pub fn most_pruned(&self, stages: usize) -> Option<Vec<Pruning>> {
+        self.prunings(stages, |shares| shares.iter().copied().fold(0.0, f64::max))
+            .into_iter()
+            .map(|pruning| {
+                let known = !matches!(pruning.amount, Amount::Network { share, .. } if share > 0.0);
+                known.then_some(Pruning { multiple_of: 1, ..pruning })
+            })
+            .collect()
+    }
+
+    /// The prunings that remove least, for a network of so many stages. Those of which it does not
+    /// follow how much stays count as none.
+    pub fn least_pruned(&self, stages: usize) -> Vec<Pruning> {
+        let all = self.prunings(stages, |shares| shares.iter().copied().fold(1.0, f64::min));
+        let known = |pruning: &Pruning| {
+            !matches!(pruning.amount, Amount::Network { .. }) && pruning.multiple_of == 1
+        };
+        all.into_iter().filter(known).collect()
+    }
+
+    /// The prunings with one of their shares each, and the largest multiple of channels.
+    fn prunings(&self, stages: usize, pick: impl Fn(&[f64]) -> f64) -> Vec<Pruning> {
+        let stage = |shares: &[f64]| Amount::Stage { shares: vec![pick(shares); stages] };
+        match self {
+            RecipeSpace::Flat(flat) => vec![Pruning::by_norm(stage(&flat.prune))],
+            RecipeSpace::Steps(steps) => {
+                let prunings = steps.iter().filter_map(|step| match step {
+                    StepSpace::Prune(prune) => Some(Pruning {
+                        multiple_of: prune.multiple_of.iter().copied().max().unwrap_or(1),
+                        ..Pruning::by_norm(match network_wide(prune.of) {
+                            Some(counted) => Amount::Network { counted, share: pick(&prune.share) },
+                            None if prune.of == Scope::Stage => stage(&prune.share),
+                            None => Amount::Layer { share: pick(&prune.share) },
+                        })
+                    }),
+                    _ => None,
+                });
+                prunings.collect()
+            }
+        }
+    }
+
+    fn take(&self, shares: &[Vec<f64>], trained: bool, ask: &mut impl Ask) -> Recipe {
+        let mut stages = shares.iter().cloned();
+        let mut steps = Vec::new();
+        match self {
+            RecipeSpace::Flat(flat) => {
+                let precision = ask.ask(|| "precision".to_owned(), &flat.precision);
+                let alpha = ask.ask(|| "alpha".to_owned(), &flat.alpha);
+                let temperature = ask.ask(|| "temperature".to_owned(), &flat.temperature);
+                if trained && alpha > 0.0 {
+                    steps.push(Step::Distil(Distillation { alpha, temperature }));
+                }
+                let shares = stages.next().expect("one list of shares");
+                steps.push(Step::Prune(Pruning::of_stages(shares)));
+                if trained {
+                    steps.push(Step::FineTune(FineTuning { epochs: None, learning_rate: None }));
+                }
+                if precision == Precision::Int8 {
+                    steps.push(Step::Quantize(Quantizing::default()));
+                }
+            }
+            RecipeSpace::Steps(spaces) => {
+                for (place, space) in spaces.iter().enumerate() {
+                    let settings = Settings { steps: spaces, place, ask };
+                    steps.extend(space.take(&mut stages, settings));
+                }
+                // Nothing is quantized, so there is no rounding to train with.
+                if !steps.iter().any(|step| matches!(step, Step::Quantize(_))) {
+                    steps.retain(|step| !matches!(step, Step::QuantizeAwareTrain(_)));
+                }
+            }
+        }
+        Recipe { steps }
+    }
+}
+
+/// Asks for the settings of one step. Those of one value are no choices.
+struct Settings<'a, A> {
+    steps: &'a [StepSpace],
+    /// Which step.
+    place: usize,
+    ask: &'a mut A,
+}
+
+impl<A: Ask> Settings<'_, A> {
+    fn ask<T: fmt::Display + Copy>(&mut self, setting: &str, options: &[T]) -> T {
+        match options {
+            [only] => *only,
+            _ => {
+                let name = || format!("{}.{setting}", name(self.steps, self.place));
+                self.ask.ask(name, options)
+            }
+        }
+    }
+
+    /// `None` if there are no options.
+    fn if_any<T: fmt::Display + Copy>(&mut self, setting: &str, options: &[T]) -> Option<T> {
+        (!options.is_empty()).then(|| self.ask(setting, options))
+    }
+}
+
+impl StepSpace {
+    /// The name of the step in study files.
+    pub fn pass(&self) -> &'static str {
+        match self {
+            StepSpace::Distil(_) => "distil",
+            StepSpace::Prune(_) => "prune",
+            StepSpace::FineTune(_) => "fine-tune",
+            StepSpace::Quantize(_) => "quantize",
+            StepSpace::QuantizeAwareTrain(_) => "quantize-aware-train",
+        }
+    }
+
+    /// The names of all steps.
+    pub const PASSES: [&'static str; 5] =
+        ["distil", "prune", "fine-tune", "quantize", "quantize-aware-train"];
+
+    /// The step with a value for each setting; `None` if it does nothing.
+    fn take(
+        &self,
+        stages: &mut impl Iterator<Item = Vec<f64>>,
+        mut settings: Settings<'_, impl Ask>,
+    ) -> Option<Step> {
+        match self {
+            StepSpace::Distil(space) => {
+                let alpha = settings.ask("alpha", &space.alpha);
+                let temperature = settings.ask("temperature", &space.temperature);
+                (alpha > 0.0).then_some(Step::Distil(Distillation { alpha, temperature }))
+            }
+            StepSpace::Prune(space) => {
+                let amount = match (network_wide(space.of), space.of) {
+                    (Some(counted), _) => {
+                        Amount::Network { counted, share: settings.ask("share", &space.share) }
+                    }
+                    (None, Scope::Stage) => {
+                        Amount::Stage { shares: stages.next().expect("a list for each") }
+                    }
+                    (None, _) => Amount::Layer { share: settings.ask("share", &space.share) },
+                };
+                Some(Step::Prune(Pruning {
+                    amount,
+                    importance: settings.ask("importance", &space.importance),
+                    rounds: settings.ask("rounds", &space.rounds),
+                    epochs: settings.ask("epochs", &space.epochs),
+                    multiple_of: settings.ask("multiple_of", &space.multiple_of),
+                }))
+            }
+            StepSpace::FineTune(space) => space.take(settings).map(Step::FineTune),
+            StepSpace::QuantizeAwareTrain(space) => {
+                space.take(settings).map(Step::QuantizeAwareTrain)
+            }
+            StepSpace::Quantize(space) => {
+                let precision = settings.ask("precision", &space.precision);
+                let quantizing = Quantizing {
+                    calibration: settings.ask("calibration", &space.calibration),
+                    examples: settings.ask("examples", &space.examples),
+                    clip_ranges: settings.ask("clip_ranges", &space.clip_ranges),
+                    granularity: settings.ask("granularity", &space.granularity),
+                    equalize: settings.ask("equalize", &space.equalize),
+                    correct_biases: settings.ask("correct_biases", &space.correct_biases),
+                    rounding: settings.ask("rounding", &space.rounding),
+                };
+                (precision == Precision::Int8).then_some(Step::Quantize(quantizing))
+            }
+        }
+    }
+}
+
+impl FineTuneSpace {
+    fn take(&self, mut settings: Settings<'_, impl Ask>) -> Option<FineTuning> {
+        let epochs = settings.if_any("epochs", &self.epochs);
+        let learning_rate = settings.if_any("learning_rate", &self.learning_rate);
+        (epochs != Some(0)).then_some(FineTuning { epochs, learning_rate })
+    }
+}
+
+impl Default for QuantizeSpace {
+    fn default() -> Self {
+        let usual = Quantizing::default();
+        Self {
+            precision: vec![Precision::Int8],
+            calibration: vec![usual.calibration],
+            examples: vec![usual.examples],
+            clip_ranges: vec![usual.clip_ranges],
+            granularity: vec![usual.granularity],
+            equalize: vec![usual.equalize],
+            correct_biases: vec![usual.correct_biases],
+            rounding: vec![usual.rounding],
+        }
+    }
+}
+
+/// What is counted, if channels of the whole network compete.
+fn network_wide(of: Scope) -> Option<Counted> {
+    match of {
+        Scope::Stage | Scope::Layer => None,
+        Scope::Channels => Some(Counted::Channels),
+        Scope::Macs => Some(Counted::Macs),
+        Scope::Parameters => Some(Counted::Parameters),
+    }
+}
+
+/// See [`RecipeSpace::name`].
+fn name(steps: &[StepSpace], place: usize) -> String {
+    let pass = steps[place].pass();
+    match steps[..place].iter().filter(|other| other.pass() == pass).count() {
+        0 => pass.to_owned(),
+        before => format!("{pass}{}", before + 1),
+    }
+}

@@ -1,0 +1,279 @@
+//! Recipes of steps in a space of staged networks.
+
+use super::*;
+use crate::{
+    Activation, CanonicalHash, DataShape, Genotype, Operation, Skip, Space, SpaceDefinition,
+    SpaceError, StageSpace, StagedSpace,
+};
+
+const DATA: DataShape = DataShape { channels: 1, classes: 4 };
+
+fn prune(of: Scope, share: &[f64]) -> PruneSpace {
+    PruneSpace {
+        of,
+        share: share.to_vec(),
+        importance: vec![Importance::L1],
+        rounds: vec![1],
+        epochs: vec![1],
+        multiple_of: vec![1],
+    }
+}
+
+fn tune(epochs: &[u32]) -> FineTuneSpace {
+    FineTuneSpace { epochs: epochs.to_vec(), learning_rate: Vec::new() }
+}
+
+fn distil(alpha: &[f64]) -> StepSpace {
+    StepSpace::Distil(DistilSpace { alpha: alpha.to_vec(), temperature: vec![2.0, 4.0] })
+}
+
+fn definition(recipe: RecipeSpace) -> SpaceDefinition {
+    let stage = || StageSpace {
+        depth: vec![1],
+        width: vec![16],
+        kernel: vec![3],
+        operation: vec![Operation::NAMES[0].to_owned()],
+        expansion: vec![1],
+        stride: vec![1],
+        activation: vec![Activation::Relu],
+        squeeze: vec![0],
+        skip: vec![Skip::Add],
+    };
+    let stages = vec![stage(), stage()];
+    SpaceDefinition { resolution: vec![8], stem_width: vec![16], stages, recipe }
+}
+
+fn space(steps: Vec<StepSpace>) -> StagedSpace {
+    StagedSpace::new(definition(RecipeSpace::Steps(steps)), DATA).unwrap()
+}
+
+/// The names of the choices with several options.
+fn searched(space: &StagedSpace) -> Vec<&str> {
+    let several = space.choices().iter().filter(|choice| choice.options.len() > 1);
+    several.map(|choice| &*choice.name).collect()
+}
+
+/// The first genotype, with other options of some choices.
+fn genotype(space: &StagedSpace, picks: &[(&str, u16)]) -> Genotype {
+    let mut indices = vec![0; space.choices().len()];
+    for (name, option) in picks {
+        let place = space.choices().iter().position(|choice| choice.name == *name);
+        indices[place.unwrap_or_else(|| panic!("no choice {name}"))] = *option;
+    }
+    Space::from(space.clone()).genotype(indices).unwrap()
+}
+
+fn recipe(space: &StagedSpace, picks: &[(&str, u16)]) -> Recipe {
+    space.decode(&genotype(space, picks)).recipe
+}
+
+fn hash(space: &StagedSpace, picks: &[(&str, u16)]) -> CanonicalHash {
+    Space::from(space.clone()).canonical_hash(&genotype(space, picks)).unwrap()
+}
+
+/// Parameters of the pruned network, which is exact or an estimate.
+fn parameters(space: &StagedSpace, picks: &[(&str, u16)]) -> u64 {
+    space.decode(&genotype(space, picks)).pruned_graph(DATA).unwrap().cost().parameters
+}
+
+#[test]
+fn the_settings_with_several_values_are_choices() {
+    let all = QuantizeSpace {
+        precision: vec![Precision::Fp32, Precision::Int8],
+        calibration: RangeRule::ALL.to_vec(),
+        ..QuantizeSpace::default()
+    };
+    let space = space(vec![
+        distil(&[0.0, 0.5]),
+        StepSpace::Prune(prune(Scope::Stage, &[0.0, 0.5])),
+        StepSpace::FineTune(tune(&[2, 4])),
+        StepSpace::Prune(prune(Scope::Layer, &[0.25, 0.5])),
+        StepSpace::FineTune(tune(&[])),
+        StepSpace::Quantize(all),
+        StepSpace::QuantizeAwareTrain(tune(&[0, 1])),
+    ]);
+    let names = [
+        "stage1.prune",
+        "stage2.prune",
+        "distil.alpha",
+        "distil.temperature",
+        "fine-tune.epochs",
+        "prune2.share",
+        "quantize.precision",
+        "quantize.calibration",
+        "quantize-aware-train.epochs",
+    ];
+    assert_eq!(searched(&space), names);
+    let picks = [
+        ("stage2.prune", 1),
+        ("distil.alpha", 1),
+        ("distil.temperature", 1),
+        ("fine-tune.epochs", 1),
+        ("prune2.share", 1),
+        ("quantize.precision", 1),
+        ("quantize.calibration", 3),
+        ("quantize-aware-train.epochs", 1),
+    ];
+    let usual = |epochs| FineTuning { epochs, learning_rate: None };
+    let int8 = Quantizing { calibration: RangeRule::Entropy, ..Quantizing::default() };
+    let pruning = |amount| Step::Prune(Pruning { epochs: 1, ..Pruning::by_norm(amount) });
+    let steps = vec![
+        Step::Distil(Distillation { alpha: 0.5, temperature: 4.0 }),
+        pruning(Amount::Stage { shares: vec![0.0, 0.5] }),
+        Step::FineTune(usual(Some(4))),
+        pruning(Amount::Layer { share: 0.5 }),
+        Step::FineTune(usual(None)),
+        Step::Quantize(int8),
+        Step::QuantizeAwareTrain(usual(Some(1))),
+    ];
+    let all = recipe(&space, &picks);
+    assert_eq!(all, Recipe { steps });
+    let text = "int8 prune 0/50% tune 4 prune 50% of each layer entropy qat 1 kd a0.5 T4";
+    assert_eq!(all.to_string(), text);
+    assert_eq!((all.precision(), all.learns()), (Precision::Int8, true));
+    assert_eq!(all.distillation(), Some(Distillation { alpha: 0.5, temperature: 4.0 }));
+    // Without a teacher, without integers.
+    let little = recipe(&space, &[("prune2.share", 1), ("quantize-aware-train.epochs", 1)]);
+    let passes: Vec<_> = little.steps.iter().map(std::mem::discriminant).collect();
+    let kinds = [&all.steps[1], &all.steps[2], &all.steps[3], &all.steps[4]];
+    assert_eq!(passes, kinds.map(std::mem::discriminant));
+}
+
+#[test]
+fn the_short_form_is_a_list_of_steps() {
+    let flat = FlatRecipe {
+        prune: vec![0.25],
+        precision: vec![Precision::Int8],
+        alpha: vec![0.5],
+        temperature: vec![2.0],
+    };
+    let definition = definition(RecipeSpace::Flat(flat));
+    let space = StagedSpace::new(definition, DATA).unwrap();
+    let tuning = FineTuning { epochs: None, learning_rate: None };
+    let steps = vec![
+        Step::Distil(Distillation { alpha: 0.5, temperature: 2.0 }),
+        Step::Prune(Pruning::of_stages([0.25, 0.25])),
+        Step::FineTune(tuning),
+        Step::Quantize(Quantizing::default()),
+    ];
+    assert_eq!(recipe(&space, &[]), Recipe { steps });
+}
+
+#[test]
+fn choices_without_effect_do_not_change_the_hash() {
+    let quantize = QuantizeSpace {
+        precision: vec![Precision::Fp32, Precision::Int8],
+        calibration: RangeRule::ALL.to_vec(),
+        ..QuantizeSpace::default()
+    };
+    let importance = vec![Importance::L1, Importance::Taylor];
+    let pruned = PruneSpace { importance, ..prune(Scope::Layer, &[0.0, 0.01, 0.5]) };
+    let space = space(vec![
+        distil(&[0.0, 0.5]),
+        StepSpace::Prune(pruned),
+        StepSpace::FineTune(tune(&[1, 2])),
+        StepSpace::Quantize(quantize),
+    ]);
+    let first = hash(&space, &[]);
+    let without: [&[(&str, u16)]; 5] = [
+        &[("distil.temperature", 1)],
+        &[("quantize.calibration", 1)],
+        // One channel in a hundred of sixteen is none, and then nothing is mended.
+        &[("prune.share", 1)],
+        &[("prune.share", 1), ("prune.importance", 1)],
+        &[("fine-tune.epochs", 1)],
+    ];
+    for picks in without {
+        assert_eq!(hash(&space, picks), first, "{picks:?}");
+    }
+    let half = ("prune.share", 2);
+    let with: [&[(&str, u16)]; 6] = [
+        &[],
+        &[half],
+        &[half, ("prune.importance", 1)],
+        &[half, ("fine-tune.epochs", 1)],
+        &[("quantize.precision", 1)],
+        &[("quantize.precision", 1), ("quantize.calibration", 1)],
+    ];
+    let mut hashes: Vec<_> = with.iter().map(|picks| hash(&space, picks)).collect();
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), with.len());
+}
+
+#[test]
+fn sizes_follow_from_shares_but_not_from_a_competition() {
+    let layers = space(vec![StepSpace::Prune(prune(Scope::Layer, &[0.0, 0.5]))]);
+    let picks: [&[_]; 2] = [&[], &[("prune.share", 1)]];
+    let [whole, half] = picks.map(|picks| parameters(&layers, picks));
+    assert!(recipe(&layers, picks[1]).fixes_sizes());
+    assert_eq!(layers.least().unwrap().parameters, half);
+    assert_eq!(layers.greatest().unwrap().parameters, whole);
+    for of in [Scope::Channels, Scope::Macs, Scope::Parameters] {
+        let network = space(vec![StepSpace::Prune(prune(of, &[0.0, 0.5]))]);
+        assert!(recipe(&network, picks[0]).fixes_sizes());
+        assert!(!recipe(&network, picks[1]).fixes_sizes());
+        assert_eq!(network.least(), None);
+        assert_eq!(network.greatest().unwrap().parameters, whole);
+        let graph = |picks| network.decode(&genotype(&network, picks)).pruned_graph(DATA).unwrap();
+        let [before, after] = picks.map(graph);
+        let count = |graph: &Graph| match of {
+            Scope::Macs => graph.cost().macs,
+            _ => graph.cost().parameters,
+        };
+        if of != Scope::Channels {
+            let left = count(&after) as f64 / count(&before) as f64;
+            assert!((0.4..=0.5).contains(&left), "{of}: {left}");
+        }
+    }
+}
+
+#[test]
+fn rounds_end_at_the_whole_share() {
+    let amount = Amount::Layer { share: 0.8 };
+    let share = |round| match amount.after(round, 4) {
+        Amount::Layer { share } => share,
+        other => panic!("{other:?}"),
+    };
+    let expected = [0.4625, 0.7, 0.7875, 0.8];
+    for (round, expected) in (1..).zip(expected) {
+        assert!((share(round) - expected).abs() < 1e-12, "{round}: {}", share(round));
+    }
+}
+
+#[test]
+fn channels_stay_in_multiples() {
+    let of_eight = PruneSpace { multiple_of: vec![8], ..prune(Scope::Layer, &[0.7]) };
+    let space = space(vec![StepSpace::Prune(of_eight)]);
+    let graph = space.decode(&genotype(&space, &[])).pruned_graph(DATA).unwrap();
+    let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
+    assert!(free.map(|group| group.channels).all(|channels| channels == 8));
+}
+
+#[test]
+fn all_mistakes_of_a_recipe_are_reported_at_once() {
+    let step = |share: &[f64]| StepSpace::Prune(prune(Scope::Layer, share));
+    let quantize = || StepSpace::Quantize(QuantizeSpace::default());
+    let wrong = RecipeSpace::Steps(vec![
+        StepSpace::QuantizeAwareTrain(tune(&[1])),
+        step(&[0.5, 0.5, 1.0]),
+        quantize(),
+        step(&[0.5]),
+        StepSpace::FineTune(tune(&[1])),
+        quantize(),
+    ]);
+    let errors = StagedSpace::new(definition(wrong), DATA).unwrap_err();
+    let said: Vec<String> = errors.iter().map(SpaceError::to_string).collect();
+    let expected = [
+        "recipe.steps[1].share: 0.5 is listed twice; keep one",
+        "recipe.steps[1].share: 1.0 is not allowed; use a number of at least 0 and below 1",
+        "recipe.steps[0].pass: there is nothing quantized yet; put a step with pass = \"quantize\" \
+         before it",
+        "recipe.steps[3].pass: steps[2] has quantized the network; put prune before it, or train \
+         with pass = \"quantize-aware-train\"",
+        "recipe.steps[4].pass: steps[2] has quantized the network; put fine-tune before it, or \
+         train with pass = \"quantize-aware-train\"",
+        "recipe.steps[5].pass: steps[2] quantizes already; keep one of the two",
+    ];
+    assert_eq!(said, expected);
+}

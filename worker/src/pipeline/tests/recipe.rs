@@ -1,0 +1,167 @@
+//! Trials whose recipes are steps.
+
+use edgesmith_search_space::Importance;
+
+use super::*;
+
+/// A study with these steps on a plain network of two stages.
+fn study(steps: &str) -> String {
+    format!(
+        r#"
+study = {{ name = "steps", seed = 3 }}
+data = {{ source = "digits", train_limit = 200, test_limit = 50 }}
+budget.trials = 1
+objectives = [{{ metric = "validation_accuracy" }}]
+training = {{ epochs = 6, fine_tune_epochs = 1, learning_rate = 0.01 }}
+{steps}
+[space]
+resolution = 8
+stem_width = 8
+[[space.stages]]
+width = 16
+[[space.stages]]
+width = 16
+stride = 2
+"#
+    )
+}
+
+fn step(pass: &str, settings: &str) -> String {
+    format!("[[recipe.steps]]\npass = \"{pass}\"\n{settings}\n")
+}
+
+fn network_of(trained: &TrainedTrial, context: &AttemptContext) -> Option<Graph> {
+    let (weights, notes) = safetensors::read(&context.fetch(trained.weights).unwrap()).unwrap();
+    let graph = safetensors::network(&notes)?.unwrap();
+    weights.check(&graph).unwrap();
+    Some(graph)
+}
+
+fn run(text: &str, context: &AttemptContext) -> Result<TrainedTrial, AttemptError> {
+    match worker().execute(task_of(text, None, None), context)? {
+        Outcome::TrialTrained(trained) => Ok(trained),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn macs(figures: &Figures) -> f64 {
+    figures.get(&Metric::MACS.whole()).unwrap()
+}
+
+#[test]
+fn channels_of_the_whole_network_compete_by_any_importance() {
+    for importance in Importance::ALL {
+        let settings = format!("of = \"macs\"\nshare = 0.5\nimportance = \"{importance}\"");
+        let text = study(&(step("prune", &settings) + &step("fine-tune", "epochs = 2")));
+        let context = AttemptContext::offline(Vec::new());
+        let trained = run(&text, &context).unwrap_or_else(|e| panic!("{importance}: {e:?}"));
+        let left = macs(&trained.compressed) / macs(&trained.uncompressed);
+        assert!((0.35..=0.5).contains(&left), "{importance}: {left}");
+        // Which channels stay follows from the weights, so the file says the structure.
+        let graph = network_of(&trained, &context).expect("its structure is there");
+        assert_eq!(graph.cost().macs as f64, macs(&trained.compressed));
+        assert_eq!(trained.compressed.images_seen(), Some((6 + 2) * 160));
+        assert_eq!(run(&text, &context).unwrap().model, trained.model, "{importance}");
+    }
+}
+
+#[test]
+fn rounds_of_pruning_end_where_one_round_does() {
+    let prune = |rounds| {
+        let settings = format!("of = \"stage\"\nshare = 0.5\nrounds = {rounds}\nepochs = 1");
+        study(&(step("prune", &settings) + &step("fine-tune", "epochs = 1")))
+    };
+    let context = AttemptContext::offline(Vec::new());
+    let (one, three) = (run(&prune(1), &context).unwrap(), run(&prune(3), &context).unwrap());
+    assert_eq!(macs(&one.compressed), macs(&three.compressed));
+    assert_ne!(one.weights, three.weights);
+    // Its structure follows from the candidate.
+    assert_eq!(network_of(&three, &context), None);
+    let seen = |trained: &TrainedTrial| trained.compressed.images_seen();
+    assert_eq!((seen(&one), seen(&three)), (Some(7 * 160), Some(9 * 160)));
+}
+
+#[test]
+fn a_recipe_in_short_form_is_the_same_as_its_steps() {
+    let short = study("recipe = { prune = 0.25, precision = \"int8\" }");
+    let steps = step("prune", "of = \"stage\"\nshare = 0.25")
+        + &step("fine-tune", "")
+        + &step("quantize", "");
+    let context = AttemptContext::offline(Vec::new());
+    let (short, steps) = (run(&short, &context).unwrap(), run(&study(&steps), &context).unwrap());
+    assert_eq!(short.weights, steps.weights);
+    assert_eq!(short.uncompressed, steps.uncompressed);
+    let model = |trained: &TrainedTrial| {
+        let mut model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+        // They have the same name, but the candidates are of other spaces.
+        model.notes = Notes::default();
+        model.to_bytes()
+    };
+    assert_eq!(model(&short), model(&steps));
+}
+
+#[test]
+fn every_setting_of_a_quantization_makes_another_model() {
+    let settings = [
+        "",
+        "calibration = \"min-max\"",
+        "calibration = \"percentile\"",
+        "calibration = \"entropy\"",
+        "granularity = \"layer\"",
+        "examples = 20",
+        "equalize = true",
+        "correct_biases = true",
+        "rounding = \"adaround\"",
+    ];
+    let context = AttemptContext::offline(Vec::new());
+    let mut models: Vec<_> = settings
+        .iter()
+        .map(|settings| {
+            let trained = run(&study(&step("quantize", settings)), &context).unwrap();
+            let drop = trained.uncompressed.validation_accuracy().unwrap()
+                - trained.compressed.validation_accuracy().unwrap();
+            assert!(drop < 0.1, "{settings}: {drop}");
+            let mut model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+            assert!(model.has_integers(), "{settings}");
+            model.notes = Notes::default();
+            model.to_bytes()
+        })
+        .collect();
+    models.sort();
+    models.dedup();
+    assert_eq!(models.len(), settings.len());
+}
+
+#[test]
+fn an_importance_that_a_network_does_not_have_is_refused_with_the_layer() {
+    // A classifier made of a convolution without normalisation: its scale is asked for.
+    let text = study(&step("prune", "of = \"channels\"\nshare = 0.5\nimportance = \"scale\""));
+    let squeezed = text.replacen("width = 16", "width = 16\nsqueeze = 4", 1);
+    let error = run(&squeezed, &AttemptContext::offline(Vec::new())).unwrap_err();
+    assert_eq!(error.fault, Fault::Candidate);
+    assert!(error.reason.contains("no batch normalisation"), "{}", error.reason);
+}
+
+#[test]
+fn a_quantized_network_is_trained_with_the_rounding_that_it_ships_with() {
+    let context = AttemptContext::offline(Vec::new());
+    let quantize = step("quantize", "calibration = \"min-max\"\ngranularity = \"layer\"");
+    let plain = run(&study(&quantize), &context).unwrap();
+    let trained = study(&(quantize.clone() + &step("quantize-aware-train", "epochs = 3")));
+    let trained = run(&trained, &context).unwrap();
+    assert_eq!(trained.compressed.images_seen(), Some((6 + 3) * 160));
+    assert_eq!(macs(&trained.compressed), macs(&plain.compressed));
+    let parameters = |t: &TrainedTrial| t.compressed.get(&Metric::PARAMETERS.whole());
+    assert_eq!(parameters(&trained), parameters(&plain));
+    // The weights are those of the folded network, and the file says its structure.
+    let graph = network_of(&trained, &context).expect("its structure is there");
+    assert!(graph.absorbed_normalizations().iter().all(Option::is_none));
+    let model = |t: &TrainedTrial| Model::from_bytes(&context.fetch(t.model).unwrap()).unwrap();
+    assert!(model(&trained).has_integers());
+    assert_ne!(model(&trained).to_bytes(), model(&plain).to_bytes());
+    let accuracy = |t: &TrainedTrial| t.compressed.validation_accuracy().unwrap();
+    assert!(accuracy(&trained) >= accuracy(&plain) - 0.05);
+    // No epochs train nothing.
+    let none = study(&(quantize + &step("quantize-aware-train", "epochs = 0")));
+    assert_eq!(run(&none, &context).unwrap().weights, plain.weights);
+}
