@@ -1,7 +1,7 @@
 //! Submits a study file to a coordinator, with the weights of its teacher and the networks that it
 //! names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{ModelFiles, NamedModel, SpecErrors, TeacherSource};
@@ -35,14 +35,23 @@ struct Networks {
 fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
     let text = files::read_text(file, MAX_STUDY)
         .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
-    let named = StudySpec::named_models(&text);
-    let folder = file.parent().unwrap_or(Path::new(""));
+    parse_with_networks(&text, &file.display().to_string(), folder(file))
+}
+
+/// Reads the networks that a study names, relative to `folder`, and checks the study, which
+/// `words` name.
+fn parse_with_networks(
+    text: &str,
+    words: &str,
+    folder: &Path,
+) -> anyhow::Result<(StudySpec, Networks)> {
+    let named = StudySpec::named_models(text);
     let read = |named: Option<NamedModel>, table: &str| {
         named.map(|named| Network::read(&named, folder, table)).transpose()
     };
     let mut networks =
         Networks { space: read(named.space, "space")?, teacher: read(named.teacher, "teacher")? };
-    let spec = parse(file, &text, &networks)?;
+    let spec = parse(words, text, &networks)?;
     // Only the study file says what the networks read for a pixel.
     if let (Some(network), Some(model)) = (&mut networks.space, spec.model()) {
         network.scale_inputs(&model.pixels, "space")?;
@@ -50,20 +59,20 @@ fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
     if let (Some(network), Some(model)) = (&mut networks.teacher, spec.teacher_model()) {
         network.scale_inputs(&model.pixels, "teacher")?;
     }
-    Ok((parse(file, &text, &networks)?, networks))
+    Ok((parse(words, text, &networks)?, networks))
 }
 
-/// Parses a study file.
-fn parse(file: &Path, text: &str, networks: &Networks) -> anyhow::Result<StudySpec> {
+/// Parses a study.
+fn parse(words: &str, text: &str, networks: &Networks) -> anyhow::Result<StudySpec> {
     let files = ModelFiles {
         space: networks.space.as_ref().map(|network| &network.file),
         teacher: networks.teacher.as_ref().map(|network| &network.file),
     };
     StudySpec::parse_with_models(text, files).map_err(|errors| {
         if is_no_toml(text, &errors) {
-            let (file, first) = (file.display(), &errors.listed[0]);
+            let first = &errors.listed[0];
             return invalid(format!(
-                "{file} is not a study file: its first line is already not TOML ({first})"
+                "{words} is not a study file: its first line is already not TOML ({first})"
             ));
         }
         let mut lines: Vec<String> = errors.listed.iter().map(|e| format!("\n  {e}")).collect();
@@ -71,13 +80,13 @@ fn parse(file: &Path, text: &str, networks: &Networks) -> anyhow::Result<StudySp
             lines.push(format!("\n  and {} more", errors.more));
         }
         let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
-        invalid(format!("{} has {count} mistake{s}:{}", file.display(), lines.concat()))
+        invalid(format!("{words} has {count} mistake{s}:{}", lines.concat()))
     })
 }
 
-/// The path of a file that a study file names.
-fn beside(study: &Path, path: &str) -> PathBuf {
-    study.parent().unwrap_or(Path::new("")).join(path)
+/// The folder that paths in a study file are relative to.
+fn folder(study: &Path) -> &Path {
+    study.parent().unwrap_or(Path::new(""))
 }
 
 /// Whether the text is of another kind: it breaks TOML's syntax from its first line on, and in most
@@ -103,11 +112,23 @@ impl Submission {
     /// Reads a study file, the networks and the teacher's weights that it names.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let (spec, networks) = read_with_networks(file)?;
+        Self::of(spec, networks, folder(file))
+    }
+
+    /// The same of a study that is not in a file of its own. `words` name it in messages, and paths
+    /// are relative to the current folder.
+    pub fn parse(text: &str, words: &str) -> anyhow::Result<Self> {
+        let folder = Path::new("");
+        let (spec, networks) = parse_with_networks(text, words, folder)?;
+        Self::of(spec, networks, folder)
+    }
+
+    fn of(spec: StudySpec, networks: Networks, folder: &Path) -> anyhow::Result<Self> {
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let teacher_weights =
             match teacher.map(|teacher| &teacher.source) {
                 Some(TeacherSource::File { path }) => {
-                    let path = beside(file, path);
+                    let path = folder.join(path);
                     Some(files::read(&path, MAX_WEIGHTS).map_err(|e| {
                         invalid(format!("failed to read the teacher's weights: {e}"))
                     })?)

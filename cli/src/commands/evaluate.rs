@@ -87,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The place of the output that has the classes.
-fn chosen_output(opened: &Opened, name: Option<&str>) -> anyhow::Result<usize> {
+pub fn chosen_output(opened: &Opened, name: Option<&str>) -> anyhow::Result<usize> {
     let names: Vec<&str> = opened.outputs.iter().map(|port| &*port.name).collect();
     let place = match name {
         Some(name) => names.iter().position(|known| *known == name),
@@ -106,7 +106,7 @@ fn chosen_output(opened: &Opened, name: Option<&str>) -> anyhow::Result<usize> {
 }
 
 /// How many images there are, and the figures on them.
-fn evaluate(
+pub fn evaluate(
     opened: &Opened,
     pixels: &Pixels,
     output: usize,

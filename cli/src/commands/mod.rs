@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use edgesmith_console::print_text;
 
+mod compress;
 mod control;
 mod cover;
 mod evaluate;
@@ -71,6 +72,11 @@ pub enum Command {
     Trials(trials::TrialsArgs),
     /// Show everything about one trial, or run it again
     Trial(trials::TrialArgs),
+    /// Compress a network by a recipe, or search the recipe that keeps given limits
+    ///
+    /// This is a study on the network, in this process: the same command continues one that was
+    /// stopped, and the other commands show its trials.
+    Compress(compress::Args),
     /// Show what a network is made of and what it costs
     Inspect(inspect::Args),
     /// Run a network on an image or on arrays of numbers
@@ -126,10 +132,10 @@ impl Command {
         if matches!(self, Command::Coordinator(_)) { 1 } else { 0 }
     }
 
-    /// Targets of the log whose warnings the command tells in its own words. `search` ends with an
-    /// error if a study cannot go on, and its worker's failed attempts are logged as failed trials.
+    /// Targets of the log whose warnings the command tells in its own words. `search` and `compress`
+    /// end with an error if a study cannot go on, and its worker's failed attempts are logged as failed trials.
     pub fn told_otherwise(&self) -> &'static [&'static str] {
-        if matches!(self, Command::Search(_)) {
+        if matches!(self, Command::Search(_) | Command::Compress(_)) {
             &["edgesmith_worker::session::lease", "edgesmith_coordinator::blocked"]
         } else {
             &[]
@@ -141,6 +147,7 @@ impl Command {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Search(args) => return search::run(args).await,
+        Command::Compress(args) => return compress::run(args).await,
         Command::Coordinator(args) => serve::run(args).await?,
         Command::Worker(args) => work::run(args).await?,
         Command::Token(args) => token::run(args).await?,

@@ -28,6 +28,13 @@ use crate::output::progress::{self, Progress};
 pub struct Args {
     /// Study file
     pub study: PathBuf,
+    #[command(flatten)]
+    pub local: Local,
+}
+
+/// What runs a study in this process.
+#[derive(Debug, clap::Args)]
+pub struct Local {
     /// Directory for the results
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
@@ -51,195 +58,235 @@ pub struct Args {
     pub data_root: Option<PathBuf>,
 }
 
+/// A study that runs in this process.
+pub struct Running<'a> {
+    pub local: &'a Local,
+    /// Where the study comes from, for messages: its file, or what made it.
+    pub source: String,
+    /// The command that runs it, without the options of [`Local`].
+    pub command: String,
+}
+
 /// Runs the study, or continues it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
-    let (backend, data_root) = (Some(args.backend), args.data_root.clone());
-    let executor = edgesmith_client::pipeline(backend, DEVICE, data_root, args.memory)?;
-    let shutdown = start::shutdown_on_signal()?;
-    let mut local = LocalCoordinator::start(&args.data_dir, Visibility::Announced).await?;
-    let coordinator = Coordinator::connect_to_local(&local).await?;
-    let url = local.url().to_owned();
-    let ran = tokio::select! {
-        ran = run_on(&coordinator, url, &args, submission, executor, &shutdown) => ran,
-        // The coordinator ends by itself only if its store fails. Calls would then get no answer,
-        // so report this error instead.
-        ended = local.ended() => {
-            Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the coordinator ended by itself")))
-        }
-    };
-    // If the coordinator failed during the study, that is the cause of any error of the study.
-    local.shut_down().await?;
-    ran
+    let command = format!("edgesmith search {}", quoted(&args.study));
+    let source = args.study.display().to_string();
+    let running = Running { local: &args.local, source, command };
+    running.run(async |_| Ok((submission, ())), async |_, ()| Ok(())).await
 }
 
-/// Everything from the submission to the front.
-async fn run_on(
-    coordinator: &Coordinator,
-    url: String,
-    args: &Args,
-    submission: Submission,
-    executor: Pipeline,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<ExitCode> {
-    let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
-    let elsewhere = elsewhere(&submission.spec, &url);
-    if args.fresh {
-        match control::remove(coordinator, &study).await {
-            Ok(removed) => eprintln!("{removed}"),
-            Err(status) if status.code() == tonic::Code::NotFound => {}
-            Err(status) => return Err(from_status(status)),
-        }
-    }
-    let submitted = match submission.submit(coordinator).await {
-        Ok(submitted) => submitted,
-        Err(error) => {
-            let request = v1::GetStudyRequest { study: study.clone() };
-            let exists = coordinator.studies().get_study(request).await.is_ok();
-            return Err(not_started(error, &study, exists, args));
-        }
-    };
-    if let Some(text) = submit::replaced_in_words(&submitted) {
-        eprintln!("{text}");
-    }
-    if let Some(start) = submit::start_in_words(&submitted) {
-        eprintln!("{start}");
-    }
-    let request = v1::GetStudyRequest { study: study.clone() };
-    let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
-    if let Some(over) = ended_earlier(&status, args) {
-        if status.complete > 0 {
-            front::print_summary(coordinator, &study).await?;
-        }
-        return Err(anyhow::anyhow!(over));
-    }
-    if status.state() == v1::StudyState::Paused {
-        let request = v1::ResumeStudyRequest { study: study.clone() };
-        coordinator.studies().resume_study(request).await.map_err(from_status)?;
-    }
-    let trains = matches!(work, Workload::Train(_));
-    let slots = edgesmith_client::slots(args.slots, trains.then_some(args.backend)).await?;
-    announce(args, &status, &submitted, slots, &url);
-    if let Some(elsewhere) = elsewhere
-        && status.state() != v1::StudyState::Complete
-    {
-        eprintln!("{elsewhere}");
-    }
-    let all = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
-    if let Some(others) = others(&all.map_err(from_status)?.into_inner().studies, &study) {
-        eprintln!("{others}");
+impl Running<'_> {
+    /// Runs the study that `prepare` makes, or continues it, and shows its front. If it ended,
+    /// `then` comes last, while the coordinator still answers, with what `prepare` found out.
+    pub async fn run<T>(
+        &self,
+        prepare: impl AsyncFnOnce(&Coordinator) -> anyhow::Result<(Submission, T)>,
+        then: impl AsyncFnOnce(&Coordinator, T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<ExitCode> {
+        let Local { backend, data_root, memory, data_dir, .. } = self.local;
+        let executor =
+            edgesmith_client::pipeline(Some(*backend), DEVICE, data_root.clone(), *memory)?;
+        let shutdown = start::shutdown_on_signal()?;
+        let mut local = LocalCoordinator::start(data_dir, Visibility::Announced).await?;
+        let coordinator = Coordinator::connect_to_local(&local).await?;
+        let url = local.url().to_owned();
+        let all = async {
+            let (submission, found) = prepare(&coordinator).await?;
+            let code = self.run_on(&coordinator, url, submission, executor, &shutdown).await?;
+            if code == ExitCode::SUCCESS {
+                then(&coordinator, found).await?;
+            }
+            anyhow::Ok(code)
+        };
+        let ran = tokio::select! {
+            ran = all => ran,
+            // The coordinator ends by itself only if its store fails. Calls would then get no
+            // answer, so report this error instead.
+            ended = local.ended() => Err(ended.map_or_else(Into::into, |()| {
+                anyhow::anyhow!("the coordinator ended by itself")
+            })),
+        };
+        // If the coordinator failed during the study, that is the cause of any error of the study.
+        local.shut_down().await?;
+        ran
     }
 
-    let stop_workers = CancellationToken::new();
-    // Stop the workers however this function ends: a coordinator that failed cannot tell them.
-    let _stop_workers = stop_workers.clone().drop_guard();
-    let config = WorkerConfig::local(&url, executor.info(), &work, slots, args.backend.name());
-    let mut workers = tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
-    let ended = tokio::select! {
-        ended = watch::follow(
-            coordinator,
-            &study,
-            Progress::with_own_workers(),
-            WhenBlocked::GiveUp,
-        ) => {
-            let mend = || format!("; mend that, then continue with: {}", same_command(args));
-            Some(ended.map_err(|error| anyhow::anyhow!("{error:#}{}", mend()))?)
+    /// Everything from the submission to the front.
+    async fn run_on(
+        &self,
+        coordinator: &Coordinator,
+        url: String,
+        submission: Submission,
+        executor: Pipeline,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<ExitCode> {
+        let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
+        let elsewhere = elsewhere(&submission.spec, &url);
+        if self.local.fresh {
+            match control::remove(coordinator, &study).await {
+                Ok(removed) => eprintln!("{removed}"),
+                Err(status) if status.code() == tonic::Code::NotFound => {}
+                Err(status) => return Err(from_status(status)),
+            }
         }
-        // The workers' session ends by itself only if it cannot continue.
-        failed = &mut workers => {
-            failed??;
-            None
+        let submitted = match submission.submit(coordinator).await {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                let request = v1::GetStudyRequest { study: study.clone() };
+                let exists = coordinator.studies().get_study(request).await.is_ok();
+                return Err(self.not_started(error, &study, exists));
+            }
+        };
+        if let Some(text) = submit::replaced_in_words(&submitted) {
+            eprintln!("{text}");
         }
-        () = shutdown.cancelled() => None,
-    };
-    stop_workers.cancel();
-    if !workers.is_finished() {
-        workers.await??;
-    }
-    front::print_summary(coordinator, &study).await?;
-    Ok(match ended {
-        Some(code) => code,
-        None => {
-            eprintln!("stopped; finished trials are saved. Continue with: {}", same_command(args));
-            ExitCode::from(130)
+        if let Some(start) = submit::start_in_words(&submitted) {
+            eprintln!("{start}");
         }
-    })
-}
+        let request = v1::GetStudyRequest { study: study.clone() };
+        let status =
+            coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
+        if let Some(over) = self.ended_earlier(&status) {
+            if status.complete > 0 {
+                front::print_summary(coordinator, &study).await?;
+            }
+            return Err(anyhow::anyhow!(over));
+        }
+        if status.state() == v1::StudyState::Paused {
+            let request = v1::ResumeStudyRequest { study: study.clone() };
+            coordinator.studies().resume_study(request).await.map_err(from_status)?;
+        }
+        let trains = matches!(work, Workload::Train(_));
+        let slots =
+            edgesmith_client::slots(self.local.slots, trains.then_some(self.local.backend)).await?;
+        announce(self.local, &status, &submitted, slots, &url);
+        if let Some(elsewhere) = elsewhere
+            && status.state() != v1::StudyState::Complete
+        {
+            eprintln!("{elsewhere}");
+        }
+        let all = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
+        if let Some(others) = others(&all.map_err(from_status)?.into_inner().studies, &study) {
+            eprintln!("{others}");
+        }
 
-/// The error for a study that the coordinator did not take. A study of this name that `exists` is
-/// another one: the file was changed, or the name was used before.
-fn not_started(error: anyhow::Error, study: &str, exists: bool, args: &Args) -> anyhow::Error {
-    if exists && error.is::<Invalid>() {
-        let (file, directory) = (args.study.display(), args.data_dir.display());
-        let again = same_command(args);
-        return invalid(format!(
-            "{file} does not fit study {study}, which {directory} has of an earlier run (its \
+        let stop_workers = CancellationToken::new();
+        // Stop the workers however this function ends: a coordinator that failed cannot tell them.
+        let _stop_workers = stop_workers.clone().drop_guard();
+        let config =
+            WorkerConfig::local(&url, executor.info(), &work, slots, self.local.backend.name());
+        let mut workers =
+            tokio::spawn(session::run(config, Arc::new(executor), stop_workers.clone()));
+        let ended = tokio::select! {
+            ended = watch::follow(
+                coordinator,
+                &study,
+                Progress::with_own_workers(),
+                WhenBlocked::GiveUp,
+            ) => {
+                let mend = || format!("; mend that, then continue with: {}", self.same_command());
+                Some(ended.map_err(|error| anyhow::anyhow!("{error:#}{}", mend()))?)
+            }
+            // The workers' session ends by itself only if it cannot continue.
+            failed = &mut workers => {
+                failed??;
+                None
+            }
+            () = shutdown.cancelled() => None,
+        };
+        stop_workers.cancel();
+        if !workers.is_finished() {
+            workers.await??;
+        }
+        front::print_summary(coordinator, &study).await?;
+        Ok(match ended {
+            Some(code) => code,
+            None => {
+                eprintln!(
+                    "stopped; finished trials are saved. Continue with: {}",
+                    self.same_command()
+                );
+                ExitCode::from(130)
+            }
+        })
+    }
+
+    /// The error for a study that the coordinator did not take. A study of this name that `exists` is
+    /// another one: the file was changed, or the name was used before.
+    fn not_started(&self, error: anyhow::Error, study: &str, exists: bool) -> anyhow::Error {
+        if exists && error.is::<Invalid>() {
+            let (source, directory) = (&self.source, self.local.data_dir.display());
+            let again = self.same_command();
+            return invalid(format!(
+                "{source} does not fit study {study}, which {directory} has of an earlier run (its \
              values are on the left): {error}; or start {study} again without its earlier trials: \
              {again} --fresh"
-        ));
+            ));
+        }
+        error.context(format!("failed to start {study}"))
     }
-    error.context(format!("failed to start {study}"))
-}
 
-/// The error message for a study that ended before this command and cannot continue.
-fn ended_earlier(status: &v1::StudyStatus, args: &Args) -> Option<String> {
-    let (name, again) = (&status.name, same_command(args));
-    match status.state() {
-        v1::StudyState::Failed => Some(format!(
-            "study {name} failed earlier: {}; once you have mended that, run `edgesmith retry {name}\
+    /// The error message for a study that ended before this command and cannot continue.
+    fn ended_earlier(&self, status: &v1::StudyStatus) -> Option<String> {
+        let (name, again) = (&status.name, self.same_command());
+        match status.state() {
+            v1::StudyState::Failed => Some(format!(
+                "study {name} failed earlier: {}; once you have mended that, run `edgesmith retry {name}\
              {}` and then the same command; or delete its trials and start again: {again} --fresh",
-            status.reason,
-            data_dir_option(args)
-        )),
-        v1::StudyState::Cancelled => Some(format!(
-            "study {name} was cancelled earlier; to use its results, give the file another \
+                status.reason,
+                data_dir_option(&self.local.data_dir)
+            )),
+            v1::StudyState::Cancelled => Some(format!(
+                "study {name} was cancelled earlier; to use its results, give the file another \
              study.name and study.start_from = [\"{name}\"]; or delete its trials and start again: \
              {again} --fresh"
-        )),
-        v1::StudyState::Unspecified
-        | v1::StudyState::Running
-        | v1::StudyState::Paused
-        | v1::StudyState::Complete => None,
+            )),
+            v1::StudyState::Unspecified
+            | v1::StudyState::Running
+            | v1::StudyState::Paused
+            | v1::StudyState::Complete => None,
+        }
+    }
+
+    /// The command that continues the study: the same one without `--fresh`.
+    fn same_command(&self) -> String {
+        let Local { data_dir, fresh: _, slots, backend, data_root, memory } = self.local;
+        let mut text = self.command.clone();
+        let mut add = |option: &str, value: &str| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, " {option} {value}");
+        };
+        if data_dir != Path::new(DEFAULT_DATA_DIR) {
+            add("--data-dir", &quoted(data_dir));
+        }
+        if let Some(root) = data_root {
+            add("--data-root", &quoted(root));
+        }
+        if *backend != Backend::Flex {
+            add("--backend", backend.name());
+        }
+        if let Some(slots) = slots {
+            add("--slots", &slots.to_string());
+        }
+        if let Some(memory) = memory {
+            add("--memory", &memory.to_string());
+        }
+        text
     }
 }
 
 /// The option that names the data directory, where it is not the default.
-fn data_dir_option(args: &Args) -> String {
-    if args.data_dir == Path::new(DEFAULT_DATA_DIR) {
+fn data_dir_option(data_dir: &Path) -> String {
+    if data_dir == Path::new(DEFAULT_DATA_DIR) {
         String::new()
     } else {
-        format!(" --data-dir {}", quoted(&args.data_dir))
+        format!(" --data-dir {}", quoted(data_dir))
     }
-}
-
-/// The command that continues the study: the same one without `--fresh`.
-fn same_command(args: &Args) -> String {
-    let Args { study, data_dir, fresh: _, slots, backend, data_root, memory } = args;
-    let mut text = format!("edgesmith search {}", quoted(study));
-    let mut add = |option: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, " {option} {value}");
-    };
-    if data_dir != Path::new(DEFAULT_DATA_DIR) {
-        add("--data-dir", &quoted(data_dir));
-    }
-    if let Some(root) = data_root {
-        add("--data-root", &quoted(root));
-    }
-    if *backend != Backend::Flex {
-        add("--backend", backend.name());
-    }
-    if let Some(slots) = slots {
-        add("--slots", &slots.to_string());
-    }
-    if let Some(memory) = memory {
-        add("--memory", &memory.to_string());
-    }
-    text
 }
 
 /// A path, quoted for the shell if needed.
-fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -250,7 +297,7 @@ fn quoted(path: &Path) -> String {
 }
 
 fn announce(
-    args: &Args,
+    local: &Local,
     status: &v1::StudyStatus,
     submitted: &v1::SubmitStudyResponse,
     slots: u32,
@@ -270,11 +317,11 @@ fn announce(
         status.name,
         status.budget_trials,
         status.algorithm,
-        args.backend.name()
+        local.backend.name()
     );
     eprintln!(
         "results are kept in {}; other commands reach the study at {url}",
-        args.data_dir.display()
+        local.data_dir.display()
     );
     Progress::explain();
 }
@@ -331,6 +378,15 @@ mod tests {
         }
     }
 
+    fn running(args: &Args) -> Running<'_> {
+        let command = format!("edgesmith search {}", quoted(&args.study));
+        Running { local: &args.local, source: args.study.display().to_string(), command }
+    }
+
+    fn same_command(args: &Args) -> String {
+        running(args).same_command()
+    }
+
     #[test]
     fn the_command_to_continue_repeats_the_given_options() {
         assert_eq!(same_command(&search(&["a.toml", "--fresh"])), "edgesmith search a.toml");
@@ -380,10 +436,10 @@ mod tests {
     #[test]
     fn only_a_study_of_this_name_is_offered_to_be_deleted() {
         let args = search(&["a.toml"]);
-        let error = not_started(invalid("no study b"), "a", false, &args);
+        let error = running(&args).not_started(invalid("no study b"), "a", false);
         assert_eq!(format!("{error:#}"), "failed to start a: no study b");
         assert!(error.is::<Invalid>());
-        let error = not_started(invalid("it differs"), "a", true, &args).to_string();
+        let error = running(&args).not_started(invalid("it differs"), "a", true).to_string();
         let text = "a.toml does not fit study a, which edgesmith-data has of an earlier run (its \
                     values are on the left): it differs; or start a again without its earlier \
                     trials: edgesmith search a.toml --fresh";
@@ -402,10 +458,10 @@ mod tests {
         let text = "study a failed earlier: no data; once you have mended that, run `edgesmith retry \
                     a` and then the same command; or delete its trials and start again: edgesmith \
                     search a.toml --fresh";
-        assert_eq!(ended_earlier(&status, &args).as_deref(), Some(text));
+        assert_eq!(running(&args).ended_earlier(&status).as_deref(), Some(text));
         status.set_state(v1::StudyState::Cancelled);
-        assert!(ended_earlier(&status, &args).unwrap().contains("was cancelled earlier"));
+        assert!(running(&args).ended_earlier(&status).unwrap().contains("was cancelled earlier"));
         status.set_state(v1::StudyState::Complete);
-        assert_eq!(ended_earlier(&status, &args), None);
+        assert_eq!(running(&args).ended_earlier(&status), None);
     }
 }

@@ -7,6 +7,7 @@ mod pixels;
 mod port;
 mod stored;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -46,6 +47,21 @@ pub enum StoredName {
     Trial(u32),
     /// The teacher.
     Teacher,
+}
+
+/// As it is written on the command line.
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelName::File(path, _) => write!(f, "{}", path.display()),
+            ModelName::Stored { study, network: StoredName::Trial(number) } => {
+                write!(f, "{study}/{number}")
+            }
+            ModelName::Stored { study, network: StoredName::Teacher } => {
+                write!(f, "{study}/teacher")
+            }
+        }
+    }
 }
 
 impl FromStr for ModelName {

@@ -86,7 +86,8 @@ impl Opened {
             .map_err(|reason| invalid(format!("the engine does not run {}: {reason}", self.words)))
     }
 
-    fn onnx(path: &Path, shapes: &[InputShape], int8: bool) -> anyhow::Result<Self> {
+    /// Reads an ONNX file.
+    pub fn onnx(path: &Path, shapes: &[InputShape], int8: bool) -> anyhow::Result<Self> {
         let words = path.display().to_string();
         let OnnxFile { bytes, imported, class_names, pixels } = OnnxFile::read(path, shapes)?;
         let port = |port, value| Port::of_file(port, imported.graph.shape(value));

@@ -1,0 +1,275 @@
+//! `edgesmith compress`: compresses one network by a recipe, or searches the recipe. It is a study
+//! on that network, which starts from it as it is, in this process.
+
+mod limits;
+mod report;
+mod study;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use edgesmith_client::{Coordinator, read_study};
+use edgesmith_common::spec::MeasurementSpec;
+use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target};
+use edgesmith_console::{invalid, number, start};
+use edgesmith_search_space::{Cost, Precision};
+use edgesmith_train::safetensors;
+use edgesmith_worker::export::{Lifted, lift, onnx};
+use edgesmith_worker::probe::{device_info, measure};
+
+use self::limits::Limit;
+use self::report::Report;
+use self::study::{Composed, Recipe};
+use crate::commands::evaluate::{self, Part};
+use crate::commands::search::{Local, Running, quoted};
+use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
+
+/// Arguments: the network, what is done to it, and what runs that.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["recipe", "auto"]))]
+pub struct Args {
+    /// The network: a file that ends in .onnx or .edge, a trial as STUDY/NUMBER, or the teacher of
+    /// a study as STUDY/teacher, of a study in the data directory
+    #[arg(value_name = "MODEL")]
+    pub model: ModelName,
+    /// Study file whose data, training, measurement, teacher and seed are used. The objectives are
+    /// accuracy, latency and size
+    #[arg(long, value_name = "STUDY.toml")]
+    pub data: PathBuf,
+    /// File with the steps, as `[[recipe.steps]]` of a study. Settings that are lists are searched
+    #[arg(long, value_name = "R.toml")]
+    pub recipe: Option<PathBuf>,
+    /// Search a recipe that keeps these limits, such as 'accuracy_drop<=0.005' 'latency_ms<=3'
+    /// 'model_bytes<=20000'
+    #[arg(long, value_name = "LIMIT", num_args = 1..)]
+    pub auto: Vec<Limit>,
+    /// Recipes to try [default: 1 if nothing is to be chosen, else 24]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = number::whole(1..=1_000_000_u32))]
+    pub trials: Option<u32>,
+    /// Name of the study [default: from the names of the network and of the recipe]
+    #[arg(long)]
+    pub name: Option<StudyName>,
+    /// File for the best result: .edge, as it was measured, or .onnx
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+    #[command(flatten)]
+    pub local: Local,
+}
+
+/// Recipes that are tried if something is to be chosen.
+const TRIALS: u32 = 24;
+
+/// Compresses the network, and shows what it came to.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let recipe = match &args.recipe {
+        Some(file) => Recipe::read(file)?,
+        None => Recipe::automatic(),
+    };
+    let output = args.output.as_deref().map(kind_of_output).transpose()?;
+    let data = read_study(&args.data)?;
+    if data.training().is_none() {
+        return Err(invalid(format!(
+            "{} is a study over a table; compression needs images",
+            args.data.display()
+        )));
+    }
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => study::name(&args.model, args.recipe.as_deref())?,
+    };
+    let running =
+        Running { local: &args.local, source: recipe.source().to_owned(), command: command(&args) };
+    let prepare = async |coordinator: &Coordinator| {
+        let network = Network::open(coordinator, &args, &name).await?;
+        let own = network.figures(&data, &args).await?;
+        let accuracy = own.validation_accuracy().context("its accuracy was not measured")?;
+        let constraints: String =
+            args.auto.iter().map(|limit| limit.constraint(accuracy)).collect();
+        let composed = Composed {
+            name: &name,
+            data: &args.data,
+            recipe: &recipe,
+            network: &network.file,
+            pixels: &network.pixels,
+            constraints: &constraints,
+        };
+        let submission = composed.submission(1)?;
+        let choices = submission.spec.space.size();
+        let most = args.trials.unwrap_or(TRIALS);
+        let trials = u32::try_from(choices).unwrap_or(u32::MAX).min(most);
+        let submission = if trials == 1 { submission } else { composed.submission(trials)? };
+        anyhow::Ok((submission, own))
+    };
+    let then = async |coordinator: &Coordinator, original: Figures| {
+        let report = Report::of(coordinator, &name, original, &args.auto).await?;
+        report.print()?;
+        match (&args.output, output, report.best()) {
+            (Some(file), Some(kind), Some(trial)) => {
+                write(coordinator, &name, trial, file, kind).await
+            }
+            (Some(file), _, None) => {
+                eprintln!("{} is not written, because there is no result", file.display());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    };
+    running.run(prepare, then).await
+}
+
+/// The network that is compressed.
+struct Network {
+    opened: Opened,
+    /// The ONNX file that the study names.
+    file: PathBuf,
+    /// What it reads for a pixel.
+    pixels: Pixels,
+}
+
+impl Network {
+    async fn open(
+        coordinator: &Coordinator,
+        args: &Args,
+        name: &StudyName,
+    ) -> anyhow::Result<Self> {
+        let (opened, file) = match &args.model {
+            ModelName::File(path, FileKind::Onnx) => {
+                (Opened::onnx(path, &[], false)?, path.clone())
+            }
+            ModelName::File(path, FileKind::Edge) => {
+                let EdgeFile { bytes, model, class_names } = EdgeFile::read(path)?;
+                if model.has_integers() {
+                    return Err(invalid(format!(
+                        "{} is of integers; compress the network that it was made of",
+                        path.display()
+                    )));
+                }
+                let lifted = Lifted { quantization: None, ..lift(&model)? };
+                let entries: Vec<_> =
+                    safetensors::class_names_entry(&class_names).into_iter().collect();
+                let written = onnx::of_lifted(&lifted, &entries);
+                let words = path.display().to_string();
+                let opened = Opened::edge(words, bytes.len(), model, class_names)?;
+                (opened, kept(args, name, &written)?)
+            }
+            ModelName::Stored { study, network } => {
+                let stored = Stored::fetch(coordinator, study, *network).await?;
+                let (words, class_names) = (stored.words.clone(), stored.class_names.clone());
+                let model = stored.float()?;
+                let entries: Vec<_> =
+                    safetensors::class_names_entry(&class_names).into_iter().collect();
+                let written = onnx::of_study(&lift(&model)?, &entries);
+                let bytes = model.to_bytes().len();
+                (Opened::edge(words, bytes, model, class_names)?, kept(args, name, &written)?)
+            }
+        };
+        let pixels = Pixels::of(&opened, &args.pixels)?;
+        Ok(Self { opened, file, pixels })
+    }
+
+    /// Its figures as it came: on the validation and test images, and its latency here.
+    async fn figures(&self, data: &StudySpec, args: &Args) -> anyhow::Result<Figures> {
+        let Self { opened, pixels, .. } = self;
+        let (root, shutdown) = (args.local.data_root.clone(), start::shutdown_on_signal()?);
+        let root = root.unwrap_or_else(|| PathBuf::from("."));
+        eprintln!("{}: evaluated as it is", opened.words);
+        tokio::task::block_in_place(|| {
+            let pause = &mut || {
+                if shutdown.is_cancelled() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            let output = evaluate::chosen_output(opened, None)?;
+            let mut figures = Figures::new();
+            for part in [Part::Validation, Part::Test] {
+                let (_, found) =
+                    evaluate::evaluate(opened, pixels, output, data, part, &root, pause)?;
+                figures.extend(&found);
+            }
+            let model = opened.engine_model()?;
+            figures.set(Metric::MODEL_BYTES.whole(), model.counted_bytes() as f64);
+            if let Ok(graph) = &opened.graph {
+                figures.set_cost(&Cost::of(graph, Precision::Fp32));
+            }
+            let (spec, device) = (MeasurementSpec::default(), device_info(DeviceClass::local()));
+            let timed = measure(model, &spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
+            let latency = Metric::LATENCY_MS.at(Target::on(DeviceClass::local()));
+            figures.set(latency, timed.p50_ms);
+            Ok(figures)
+        })
+    }
+}
+
+/// Keeps an ONNX file in the data directory, because the study names it.
+fn kept(args: &Args, name: &StudyName, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    let folder = args.local.data_dir.join("networks");
+    let file = folder.join(format!("{name}.onnx"));
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, bytes));
+    written.with_context(|| format!("failed to write {}", file.display()))?;
+    Ok(file)
+}
+
+/// What the end of an output's name says.
+fn kind_of_output(file: &Path) -> anyhow::Result<FileKind> {
+    match file.extension().and_then(|end| end.to_str()) {
+        Some("edge") => Ok(FileKind::Edge),
+        Some("onnx") => Ok(FileKind::Onnx),
+        _ => Err(invalid(format!("{} must end in .edge or .onnx", file.display()))),
+    }
+}
+
+/// Writes a result.
+async fn write(
+    coordinator: &Coordinator,
+    name: &StudyName,
+    trial: u32,
+    file: &Path,
+    kind: FileKind,
+) -> anyhow::Result<()> {
+    let network = crate::model::StoredName::Trial(trial);
+    let stored = Stored::fetch(coordinator, name.as_str(), network).await?;
+    let bytes = match kind {
+        FileKind::Edge => stored.model,
+        FileKind::Onnx => {
+            let entries: Vec<_> =
+                safetensors::class_names_entry(&stored.class_names).into_iter().collect();
+            onnx::of_study(&lift(&stored.measured()?)?, &entries)
+        }
+    };
+    std::fs::write(file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
+    eprintln!("trial {trial} is in {} ({} bytes)", file.display(), bytes.len());
+    Ok(())
+}
+
+/// This command, without the options of [`Local`].
+fn command(args: &Args) -> String {
+    let Args { model, data, recipe, auto, trials, name, output, pixels, local: _ } = args;
+    let mut words = vec!["edgesmith compress".to_owned(), quoted(Path::new(&model.to_string()))];
+    words.extend(["--data".to_owned(), quoted(data)]);
+    let mut option = |name: &str, value: Option<String>| {
+        words.extend(value.map(|value| format!("--{name} {value}")));
+    };
+    option("recipe", recipe.as_deref().map(quoted));
+    let limits: Vec<String> = auto.iter().map(|limit| format!("'{limit}'")).collect();
+    option("auto", (!limits.is_empty()).then(|| limits.join(" ")));
+    option("trials", trials.map(|trials| trials.to_string()));
+    option("name", name.as_ref().map(ToString::to_string));
+    option("output", output.as_deref().map(quoted));
+    let numbers = |numbers: &[f32]| {
+        let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join(","))
+    };
+    option("mean", numbers(&pixels.mean));
+    option("std", numbers(&pixels.std));
+    if pixels.raw_pixels {
+        words.push("--raw-pixels".to_owned());
+    }
+    words.join(" ")
+}

@@ -1,0 +1,286 @@
+//! What a compression came to: the best result beside the network as it came, and the limits.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+use edgesmith_client::{Coordinator, TrialRow};
+use edgesmith_common::{DeviceClass, Figures, Metric, ScopedMetric, StudyName, Target, TrialState};
+use edgesmith_console::print_text;
+use edgesmith_console::table::{self, Align};
+
+use super::limits::Limit;
+
+/// The results of one compression.
+pub struct Report {
+    study: StudyName,
+    /// The network as it came.
+    original: Figures,
+    limits: Vec<Limit>,
+    /// Every candidate with its figures.
+    tried: Vec<Tried>,
+    /// Candidates without figures, by the reason.
+    without: Vec<(u32, String)>,
+}
+
+struct Tried {
+    number: u32,
+    recipe: String,
+    figures: Figures,
+}
+
+impl Report {
+    /// Asks for all trials of the study.
+    pub async fn of(
+        coordinator: &Coordinator,
+        study: &StudyName,
+        original: Figures,
+        limits: &[Limit],
+    ) -> anyhow::Result<Self> {
+        let (_, spec) = coordinator.study(study.as_str()).await?;
+        let (mut tried, mut without) = (Vec::new(), Vec::new());
+        for trial in coordinator.trials(study.as_str()).await? {
+            let row = TrialRow::new(trial, &spec)?;
+            match (&row.state, &row.values) {
+                (TrialState::Complete, Some(values)) => {
+                    let (number, recipe) = (row.number, row.recipe());
+                    tried.push(Tried { number, recipe, figures: values.figures().clone() });
+                }
+                (TrialState::Failed { reason } | TrialState::Infeasible { reason }, _) => {
+                    without.push((row.number, reason.clone()));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { study: study.clone(), original, limits: limits.to_vec(), tried, without })
+    }
+
+    /// The number of the best trial: the most accurate one within all limits, or else the one that
+    /// is least beyond them. `None` if there is no result.
+    pub fn best(&self) -> Option<u32> {
+        self.tried.iter().min_by(|a, b| self.compare(a, b)).map(|tried| tried.number)
+    }
+
+    /// Prints it.
+    pub fn print(&self) -> anyhow::Result<()> {
+        print_text(&self.text())
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (number, reason) in &self.without {
+            let _ = writeln!(text, "trial {number} has no result: {reason}");
+        }
+        let Some(best) = self.tried.iter().min_by(|a, b| self.compare(a, b)) else {
+            text.push_str("no recipe gave a result\n");
+            return text;
+        };
+        let recipes = self.tried.len();
+        let s = if recipes == 1 { "" } else { "s" };
+        let _ = writeln!(
+            text,
+            "\nThe best of {recipes} recipe{s} is trial {} of {}: {}\n",
+            best.number, self.study, best.recipe
+        );
+        let columns = [
+            ("", Align::Left),
+            ("as it came", Align::Right),
+            ("compressed", Align::Right),
+            ("change", Align::Right),
+        ];
+        let rows: Vec<Vec<String>> =
+            compared().into_iter().filter_map(|of| self.row(&of, &best.figures)).collect();
+        text.push_str(&table::render(&columns, &rows));
+        let slower = self.latency(&best.figures).zip(self.latency(&self.original));
+        if let Some((now, before)) = slower
+            && now > before
+        {
+            text.push_str("\nIt is slower here than as it came");
+            text.push_str(if best.recipe.starts_with("int8") {
+                ": on this machine the engine's integers cost more than fp32 for this network; \
+                 compare recipes with precision = \"fp32\"\n"
+            } else {
+                "\n"
+            });
+        }
+        if !self.limits.is_empty() {
+            text.push('\n');
+            text.push_str(&self.verdict(best));
+        }
+        text
+    }
+
+    /// The limits with the value of the best result, and which of them was in the way.
+    fn verdict(&self, best: &Tried) -> String {
+        let accuracy = self.accuracy();
+        let mut text = String::new();
+        for limit in &self.limits {
+            let value = limit.value(&best.figures, accuracy);
+            let said = match value {
+                Some(value) if limit.excess(value) == 0.0 => format!("met: {}", digits(value)),
+                Some(value) => format!("not met: {}", digits(value)),
+                None => "not measured".to_owned(),
+            };
+            let _ = writeln!(text, "{limit}: {said}");
+        }
+        // What the most accurate result would be without one of the limits.
+        for limit in &self.limits {
+            let others: Vec<Limit> =
+                self.limits.iter().filter(|other| *other != limit).cloned().collect();
+            let freed = self
+                .tried
+                .iter()
+                .filter(|tried| excess(&others, &tried.figures, accuracy) == 0.0)
+                .max_by(|a, b| by_accuracy(&a.figures, &b.figures));
+            let within = excess(&self.limits, &best.figures, accuracy) == 0.0;
+            if let Some(freed) = freed
+                && freed.number != best.number
+                && (!within || by_accuracy(&freed.figures, &best.figures) == Ordering::Greater)
+                && let Some(reached) = freed.figures.validation_accuracy()
+            {
+                let _ = writeln!(
+                    text,
+                    "{limit} was in the way: without it, trial {} has a validation accuracy of {}",
+                    freed.number,
+                    table::percent(reached)
+                );
+            }
+        }
+        if excess(&self.limits, &best.figures, accuracy) > 0.0 {
+            text.push_str("no recipe keeps all limits; this one is least beyond them\n");
+        }
+        text
+    }
+
+    fn row(&self, of: &ScopedMetric, figures: &Figures) -> Option<Vec<String>> {
+        let now = figures.get(of)?;
+        let before = self.original.get(of);
+        let change = before.map(|before| {
+            if of.metric.is_evaluated() {
+                format!("{:+.2} points", (now - before) * 100.0)
+            } else {
+                format!("{:.2}x", now / before)
+            }
+        });
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let shown = |value: f64| shown(of, value);
+        Some(vec![of.to_string(), or_dash(before.map(shown)), shown(now), or_dash(change)])
+    }
+
+    /// The better one first.
+    fn compare(&self, a: &Tried, b: &Tried) -> Ordering {
+        let excess = |tried: &Tried| excess(&self.limits, &tried.figures, self.accuracy());
+        let bytes =
+            |tried: &Tried| tried.figures.get(&Metric::MODEL_BYTES.whole()).unwrap_or(f64::MAX);
+        excess(a)
+            .total_cmp(&excess(b))
+            .then_with(|| by_accuracy(&b.figures, &a.figures))
+            .then_with(|| bytes(a).total_cmp(&bytes(b)))
+            .then_with(|| a.number.cmp(&b.number))
+    }
+
+    fn accuracy(&self) -> f64 {
+        self.original.validation_accuracy().unwrap_or(0.0)
+    }
+
+    fn latency(&self, figures: &Figures) -> Option<f64> {
+        figures.get(&Metric::LATENCY_MS.at(Target::on(DeviceClass::local())))
+    }
+}
+
+/// How far figures are beyond limits, as the sum of shares. What was not measured is far beyond.
+fn excess(limits: &[Limit], figures: &Figures, accuracy: f64) -> f64 {
+    let of = |limit: &Limit| {
+        limit.value(figures, accuracy).map_or(f64::INFINITY, |value| limit.excess(value))
+    };
+    limits.iter().map(of).sum()
+}
+
+fn by_accuracy(a: &Figures, b: &Figures) -> Ordering {
+    let accuracy = |figures: &Figures| figures.validation_accuracy().unwrap_or(0.0);
+    accuracy(a).total_cmp(&accuracy(b))
+}
+
+/// The figures that are shown, in order.
+fn compared() -> Vec<ScopedMetric> {
+    let latency = Metric::LATENCY_MS.at(Target::on(DeviceClass::local()));
+    let mut all = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY, latency];
+    let counted =
+        [Metric::MODEL_BYTES, Metric::PARAMETERS, Metric::MACS, Metric::PEAK_MEMORY_BYTES];
+    all.extend(counted.map(Metric::whole));
+    all
+}
+
+fn shown(of: &ScopedMetric, value: f64) -> String {
+    let whole = value.round() as u64;
+    match of.metric {
+        metric if metric.is_evaluated() => table::percent(value),
+        Metric::LATENCY_MS => table::milliseconds(value),
+        Metric::MODEL_BYTES | Metric::PEAK_MEMORY_BYTES => table::bytes(whole),
+        _ => table::count(whole),
+    }
+}
+
+/// A figure as limits are written.
+fn digits(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(accuracy: f64, bytes: f64, ms: f64) -> Figures {
+        Figures::new()
+            .with(ScopedMetric::VALIDATION_ACCURACY, accuracy)
+            .with(ScopedMetric::TEST_ACCURACY, accuracy)
+            .with(Metric::MODEL_BYTES.whole(), bytes)
+            .with(Metric::LATENCY_MS.at(Target::on(DeviceClass::local())), ms)
+    }
+
+    fn report(limits: &[&str], tried: &[Figures]) -> Report {
+        let tried = (3..).zip(tried).map(|(number, figures)| Tried {
+            number,
+            recipe: "int8".to_owned(),
+            figures: figures.clone(),
+        });
+        Report {
+            study: "net-auto".parse().unwrap(),
+            original: figures(0.9, 4000.0, 2.0),
+            limits: limits.iter().map(|limit| limit.parse().unwrap()).collect(),
+            tried: tried.collect(),
+            without: vec![(9, "it diverged".to_owned())],
+        }
+    }
+
+    #[test]
+    fn the_most_accurate_result_within_the_limits_is_the_best() {
+        let tried =
+            [figures(0.8, 900.0, 1.0), figures(0.89, 1200.0, 1.0), figures(0.7, 500.0, 1.0)];
+        assert_eq!(report(&[], &tried).best(), Some(4));
+        let small = report(&["model_bytes<=1000"], &tried);
+        assert_eq!(small.best(), Some(3));
+        let text = small.text();
+        assert!(text.contains("trial 3 of net-auto: int8"), "{text}");
+        assert!(text.contains("-10.00 points"), "{text}");
+        assert!(text.contains("model_bytes<=1000: met: 900"), "{text}");
+        let way = "model_bytes<=1000 was in the way: without it, trial 4 has a validation accuracy \
+                   of 89.00 %";
+        assert!(text.contains(way), "{text}");
+        assert!(text.contains("trial 9 has no result: it diverged"), "{text}");
+        assert_eq!(report(&[], &[]).best(), None);
+    }
+
+    #[test]
+    fn a_result_beyond_the_limits_says_so() {
+        let tried = [figures(0.8, 900.0, 3.0), figures(0.89, 1200.0, 3.0)];
+        let report = report(&["accuracy_drop<=0.05", "model_bytes<=1000"], &tried);
+        // A drop of 0.1 is twice what is allowed; 1200 bytes are a fifth too many.
+        assert_eq!(report.best(), Some(4));
+        let text = report.text();
+        assert!(text.contains("model_bytes<=1000: not met: 1200"), "{text}");
+        assert!(text.contains("accuracy_drop<=0.05: met: 0.0100"), "{text}");
+        assert!(text.contains("no recipe keeps all limits"), "{text}");
+        assert!(text.contains("accuracy_drop<=0.05 was in the way"), "{text}");
+        assert!(text.contains("slower here than as it came: on this machine"), "{text}");
+    }
+}

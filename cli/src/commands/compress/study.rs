@@ -1,0 +1,158 @@
+//! The study that `compress` runs: the data and the training of one file, the recipe of another,
+//! and the network.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use edgesmith_client::Submission;
+use edgesmith_common::StudyName;
+use edgesmith_console::invalid;
+use edgesmith_data::files;
+use toml::{Table, Value};
+
+use crate::model::{ModelName, Pixels, StoredName};
+
+/// Largest size of the file of a recipe or of a study, bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Tables of a study file that say on what, and how, networks are trained and measured.
+const TAKEN: [&str; 4] = ["data", "training", "measurement", "teacher"];
+
+/// A recipe as TOML.
+pub struct Recipe {
+    text: String,
+    /// Its file, or what made it.
+    source: String,
+}
+
+impl Recipe {
+    /// Reads a file.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = files::read_text(file, MAX_FILE)
+            .map_err(|error| invalid(format!("failed to read the recipe: {error}")))?;
+        let source = file.display().to_string();
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            invalid(format!("failed to read the recipe {source}: {}", error.message()))
+        })?;
+        let others: Vec<&str> =
+            table.keys().map(String::as_str).filter(|key| *key != "recipe").collect();
+        if !table.contains_key("recipe") {
+            return Err(invalid(format!(
+                "{source} has no recipe; write its steps as [[recipe.steps]], each with a pass"
+            )));
+        }
+        if !others.is_empty() {
+            return Err(invalid(format!(
+                "{source} has {} beside [recipe]; the data and the training are those of --data",
+                others.join(", ")
+            )));
+        }
+        Ok(Self { text, source })
+    }
+
+    /// The recipe that `--auto` searches.
+    pub fn automatic() -> Self {
+        let text = include_str!("auto.toml").to_owned();
+        Self { text, source: "the recipe of --auto".to_owned() }
+    }
+
+    /// Where it comes from, for messages.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+/// What a study is made of.
+pub struct Composed<'a> {
+    pub name: &'a StudyName,
+    /// The study file whose data are used.
+    pub data: &'a Path,
+    pub recipe: &'a Recipe,
+    /// An ONNX file.
+    pub network: &'a Path,
+    pub pixels: &'a Pixels,
+    /// Tables of constraints.
+    pub constraints: &'a str,
+}
+
+impl Composed<'_> {
+    /// The study of so many trials.
+    pub fn submission(&self, trials: u32) -> anyhow::Result<Submission> {
+        // The recipe comes first, so that the lines of its mistakes are those of its file.
+        let text = format!(
+            "{}\n{}\n{}\n{}",
+            self.recipe.text,
+            self.own(trials)?,
+            OBJECTIVES,
+            self.constraints
+        );
+        Submission::parse(&text, &self.recipe.source)
+    }
+
+    fn own(&self, trials: u32) -> anyhow::Result<String> {
+        let failed = || format!("failed to read {}", self.data.display());
+        let text = files::read_text(self.data, MAX_FILE).map_err(|e| invalid(e.to_string()))?;
+        let mut given: Table = text.parse().with_context(failed)?;
+        let mut study = Table::new();
+        for name in TAKEN {
+            if let Some(table) = given.remove(name) {
+                study.insert(name.to_owned(), table);
+            }
+        }
+        // Its paths are relative to the study file.
+        if let Some(Value::Table(teacher)) = study.get_mut("teacher") {
+            let folder = self.data.parent().unwrap_or(Path::new(""));
+            for name in ["weights", "model"] {
+                if let Some(Value::String(path)) = teacher.get_mut(name) {
+                    *path = folder.join(&*path).display().to_string();
+                }
+            }
+        }
+        let mut about = Table::new();
+        about.insert("name".to_owned(), self.name.to_string().into());
+        if let Some(seed) = given.get("study").and_then(|study| study.get("seed")) {
+            about.insert("seed".to_owned(), seed.clone());
+        }
+        study.insert("study".to_owned(), about.into());
+        let mut space = Table::new();
+        space.insert("kind".to_owned(), "model".into());
+        space.insert("model".to_owned(), self.network.display().to_string().into());
+        space.insert("train".to_owned(), "as-it-is".into());
+        let list = |numbers: &[f32]| -> Value {
+            numbers.iter().map(|&number| f64::from(number)).collect::<Vec<f64>>().into()
+        };
+        match self.pixels {
+            Pixels::Raw => drop(space.insert("pixels".to_owned(), "raw".into())),
+            Pixels::Normalized { mean, std } => {
+                space.insert("mean".to_owned(), list(mean));
+                space.insert("std".to_owned(), list(std));
+            }
+        }
+        study.insert("space".to_owned(), space.into());
+        let mut budget = Table::new();
+        budget.insert("trials".to_owned(), i64::from(trials).into());
+        study.insert("budget".to_owned(), budget.into());
+        Ok(study.to_string())
+    }
+}
+
+/// What the front is of.
+const OBJECTIVES: &str = "[[objectives]]\nmetric = \"validation_accuracy\"\n\
+                          [[objectives]]\nmetric = \"latency_ms\"\n\
+                          [[objectives]]\nmetric = \"model_bytes\"\n";
+
+/// The name of a study of this network and this recipe.
+pub fn name(model: &ModelName, recipe: Option<&Path>) -> anyhow::Result<StudyName> {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let network = match model {
+        ModelName::File(path, _) => stem(path),
+        ModelName::Stored { study, network: StoredName::Trial(number) } => {
+            format!("{study}-{number}")
+        }
+        ModelName::Stored { study, network: StoredName::Teacher } => format!("{study}-teacher"),
+    };
+    let recipe = recipe.map_or_else(|| "auto".to_owned(), stem);
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let text: String = format!("{network}-{recipe}").chars().map(plain).collect();
+    text.parse().map_err(|error| invalid(format!("{error}; give --name")))
+}
