@@ -1,6 +1,6 @@
 //! The state of a training between two epochs, and its file for another worker: safetensors with
-//! the weights under their names, the optimizer's moments under `NAME/PARAMETER`, and the counts in
-//! the metadata.
+//! the weights under their names, the optimizer's moments under `NAME/PARAMETER`, the scales of a
+//! simulated quantization under `scale/NAME`, and the counts in the metadata.
 
 use std::str::FromStr;
 
@@ -19,7 +19,8 @@ const VERSION_KEY: &str = "edgesmith_checkpoint_version";
 pub struct Checkpoint {
     /// The weights so far, including batch normalisation's running statistics.
     pub weights: Weights,
-    /// The optimizer's moments; empty before the first epoch.
+    /// The optimizer's moments and the scales of a simulated quantization; empty before the first
+    /// epoch.
     pub moments: Moments,
     /// Passes over the training images so far.
     pub epochs: u32,

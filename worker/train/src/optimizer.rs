@@ -24,7 +24,9 @@ use crate::network::Network;
 use edgesmith_graph::Array;
 
 /// The state of an optimizer: flat arrays, each as long as a parameter of the network, named
-/// `NAME/PARAMETER`, for example `moment_1/stem.weight`. Empty before the first step.
+/// `NAME/PARAMETER`, for example `moment_1/stem.weight`. The scales that a simulated quantization
+/// learns are among them, for example `scale/stem.weight` for those of this weight. Empty before the
+/// first step.
 pub type Moments = BTreeMap<String, Array>;
 
 /// How far the logarithm of a scale moves in a step at most. With SGD, a few large gradients would

@@ -232,3 +232,80 @@ fn training_with_rounding_is_better_than_rounding_after_it() {
         assert!(with > after + 0.2 && with > plain - 0.1, "{plain} {after} {with}");
     }
 }
+
+#[test]
+fn a_rounded_student_learns_from_its_teacher_alone() {
+    let data = digits();
+    let graph = residual(1, 8, 10);
+    let spec = spec();
+    let views = views(&spec);
+    let whole = TrainRequest {
+        start: Checkpoint::fresh(fresh_weights(&graph, [1; 32])),
+        epochs: 6,
+        until: 6,
+        learning_rate: 5e-3,
+        ..request(&graph, &data, &views, &spec)
+    };
+    let teacher = run(whole.clone()).unwrap().weights;
+    let lesson = Lesson {
+        at_once: u32::MAX,
+        graph: &graph,
+        weights: &teacher,
+        normalization: &data.normalization,
+        train: &data.train,
+        views: &views,
+        epochs: 2,
+        device: TrainDevice::Flex,
+        cores: one_core(),
+    };
+    let soft = soft_targets(lesson, &mut || ControlFlow::Continue(())).unwrap();
+    // With alpha 1, labels do not count.
+    let mut unlabelled = data.clone();
+    unlabelled.train.labels.fill(0);
+    let soft = SoftTargets { data: unlabelled.train.hash(), ..soft };
+    let quantization = annotated(&graph, &teacher, &data, 2);
+    let student = run(TrainRequest {
+        start: Checkpoint::fresh(teacher.clone()),
+        dataset: &unlabelled,
+        distillation: Some((Distillation { alpha: 1.0, temperature: 2.0 }, &soft)),
+        quantization: Some(&quantization),
+        ..whole
+    })
+    .unwrap();
+    let right = |weights: &Weights, quantization: &Quantization| {
+        rounded_accuracy(&graph, weights, quantization, &data.validation, &data)
+    };
+    let (before, after) = (
+        right(&teacher, &quantization),
+        right(&student.weights, student.quantization.as_ref().unwrap()),
+    );
+    assert!(after > before + 0.2 && after > 0.75, "{before} {after}");
+}
+
+#[test]
+fn parts_of_a_batch_have_its_gradients_together() {
+    let (data, graph) = (colours(), residual(3, 6, 3));
+    let spec = TrainingSpec { optimizer: OptimizerSpec::Sgd { momentum: 0.0 }, ..spec() };
+    let views = views(&spec);
+    let start = fresh_weights(&graph, [1; 32]);
+    let quantization = annotated(&graph, &start, &data, 127);
+    // One step, because a rounding may decide about a level, and so about the steps that follow.
+    let spec = TrainingSpec { batch_size: 70, ..spec };
+    let trained = |at_once: u32| {
+        let whole = request(&graph, &data, &views, &spec);
+        let quantization = Some(&quantization);
+        run(TrainRequest { at_once, quantization, epochs: 1, until: 1, ..whole }).unwrap()
+    };
+    let whole = trained(70);
+    for at_once in [1, 9] {
+        let parts = trained(at_once);
+        assert_near(&parts, &whole, 1e-4, 0.1);
+        let scales = |trained: &Trained| -> Vec<f32> {
+            let scales = trained.moments.iter().filter(|(name, _)| name.starts_with("scale/"));
+            scales.flat_map(|(_, array)| array.data.clone()).collect()
+        };
+        for (parts, whole) in scales(&parts).iter().zip(&scales(&whole)) {
+            assert!((parts / whole - 1.0).abs() < 1e-3, "{parts} {whole}");
+        }
+    }
+}
