@@ -10,16 +10,16 @@ const MOST: f32 = 127.0;
 /// Steps of the descent.
 const STEPS: usize = 2000;
 /// Rows of a step.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 /// Share of the steps before numbers are pushed to 0 and 1.
 const FREE: f32 = 0.2;
 /// The exponent of the push at its beginning: it acts only near 0 and 1. And at the end: everywhere.
 const EXPONENT: [f32; 2] = [20.0, 2.0];
 /// Strength of the push: the sum over all weights, compared with a squared error like that of the
 /// nearest levels.
-const PUSH: f32 = 1.0;
+const PUSH: f32 = 10.0;
 /// How far a step moves, at most about (Adam; Kingma & Ba 2015), and how fast its means forget.
-const RATE: f32 = 0.02;
+const RATE: f32 = 0.05;
 const FORGET: [f32; 2] = [0.9, 0.999];
 /// A sigmoid is stretched to this range and cut off, so that it reaches 0 and 1.
 const STRETCH: [f32; 2] = [-0.1, 1.1];
