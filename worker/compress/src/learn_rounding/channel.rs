@@ -7,8 +7,10 @@ use edgesmith_graph::Clip;
 
 /// Largest absolute level of a weight.
 const MOST: f32 = 127.0;
-/// Steps of the descent.
-const STEPS: usize = 2000;
+/// Fewest and most steps of the descent.
+const STEPS: [usize; 2] = [200, 2000];
+/// Multiplications for a layer, unless the fewest steps need more: some 20 s.
+const WORK: usize = 1 << 36;
 /// Rows of a step.
 const BATCH: usize = 64;
 /// Share of the steps before numbers are pushed to 0 and 1.
@@ -38,6 +40,14 @@ pub(super) struct Channel<'a> {
     pub bias: f32,
     /// What is done with the sum.
     pub clip: Option<Clip>,
+    /// How many steps the descent has.
+    pub steps: usize,
+}
+
+/// The steps for each channel of a layer with so many weights in all. Large layers have fewer.
+pub(super) fn steps(weights: usize) -> usize {
+    // A row is multiplied with the weights once, and with the error once.
+    (WORK / (2 * BATCH * weights)).clamp(STEPS[0], STEPS[1])
 }
 
 impl Channel<'_> {
@@ -117,13 +127,14 @@ impl<'a> Descent<'a> {
         let mut gradient = vec![0.0; self.numbers.len()];
         let rows = self.channel.targets.len();
         let mut start = 0;
-        for step in 0..STEPS {
+        for step in 0..self.channel.steps {
             if step % BETWEEN == 0 && pause().is_break() {
                 return None;
             }
             let batch = start..rows.min(start + BATCH);
             start = if batch.end == rows { 0 } else { batch.end };
-            self.gradient(batch, exponent(step), &mut gradient);
+            let done = step as f32 / self.channel.steps as f32;
+            self.gradient(batch, exponent(done), &mut gradient);
             (0..2).for_each(|i| kept[i] *= FORGET[i]);
             let parts = self.numbers.iter_mut().zip(&mut means).zip(&gradient);
             for ((number, mean), &slope) in parts {
@@ -184,9 +195,9 @@ impl<'a> Descent<'a> {
     }
 }
 
-/// The exponent of the push at a step; `None` while there is none.
-fn exponent(step: usize) -> Option<f32> {
-    let done = (step as f32 / STEPS as f32 - FREE) / (1.0 - FREE);
+/// The exponent of the push when this share of the steps is done; `None` while there is no push.
+fn exponent(done: f32) -> Option<f32> {
+    let done = (done - FREE) / (1.0 - FREE);
     (done >= 0.0).then(|| EXPONENT[0] + (EXPONENT[1] - EXPONENT[0]) * done)
 }
 
@@ -274,6 +285,7 @@ mod tests {
                 scale: 0.3,
                 bias: 0.1,
                 clip,
+                steps: STEPS[1],
             };
             let exact: Vec<f64> = weights.iter().map(|&w| f64::from(w) / 0.3).collect();
             let nearest: Vec<f32> = exact.iter().map(|level| level.round() as f32).collect();
@@ -312,6 +324,7 @@ mod tests {
                 scale: 0.2,
                 bias: 0.1,
                 clip,
+                steps: STEPS[1],
             };
             let nearest: Vec<f32> = weights.iter().map(|w| (w / 0.2).round()).collect();
             let levels = channel.levels(&mut go_on).unwrap();
@@ -322,6 +335,13 @@ mod tests {
             // The same again.
             prop_assert_eq!(channel.levels(&mut go_on).unwrap(), levels);
         }
+    }
+
+    #[test]
+    fn large_layers_have_fewer_steps() {
+        assert_eq!([1, 200_000].map(steps), [2000; 2]);
+        assert_eq!(steps(1 << 20), 512);
+        assert_eq!(steps(1 << 30), 200);
     }
 
     /// Two inputs that are always alike: 0.4 and 0.4 of a level are best as 0 and 1, of which the
@@ -337,6 +357,7 @@ mod tests {
             scale: 1.0,
             bias: 0.0,
             clip: None,
+            steps: STEPS[1],
         };
         let levels = channel.levels(&mut go_on).unwrap();
         assert_eq!(levels.iter().sum::<f32>(), 1.0, "{levels:?}");

@@ -37,10 +37,9 @@ impl Rows {
             let start = ((share * positions as u64) >> 32) as usize;
             (example, (start + turn * step) % positions)
         };
-        let all =
-            (0..examples.len().min(most)).map(|i| i * examples.len() / examples.len().min(most));
-        let all: Vec<usize> = all.collect();
-        let places = (0..of_each).flat_map(|turn| all.iter().map(move |&e| place(turn, e)));
+        let count = examples.len().min(most);
+        let chosen: Vec<usize> = (0..count).map(|i| i * examples.len() / count).collect();
+        let places = (0..of_each).flat_map(|turn| chosen.iter().map(move |&e| place(turn, e)));
         let places: Vec<(usize, usize)> = places.collect();
         let axes = Axes::of(conv, kernel, shapes);
         let reads = channels / groups;
