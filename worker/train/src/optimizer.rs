@@ -3,8 +3,8 @@
 //!
 //! Scales of a quantization learn by factors, because they are far smaller than the steps that suit
 //! weights, and stay above 0: `s ← s · exp(step)`, where `step` is that of a parameter with the
-//! gradient divided by `s`. With SGD, this is the plain step up to its square. A step changes a scale
-//! by at most about a tenth, and weight decay does not apply to it.
+//! gradient divided by `s`. With SGD, this is the plain step up to its square. A step changes a
+//! scale by at most about a tenth, and weight decay does not apply to it.
 //!
 //! Burn computes the update rules, but its `ModuleOptimizer` is not used. It exports its state only
 //! under random ids, in no fixed order, and imports it only to the default device. So a checkpoint
@@ -25,8 +25,8 @@ use edgesmith_graph::Array;
 
 /// The state of an optimizer: flat arrays, each as long as a parameter of the network, named
 /// `NAME/PARAMETER`, for example `moment_1/stem.weight`. The scales that a simulated quantization
-/// learns are among them, for example `scale/stem.weight` for those of this weight. Empty before the
-/// first step.
+/// learns are among them, for example `scale/stem.weight` for those of this weight. Empty before
+/// the first step.
 pub type Moments = BTreeMap<String, Array>;
 
 /// How far the logarithm of a scale moves in a step at most. With SGD, a few large gradients would

@@ -1,11 +1,12 @@
 //! Which nodes the fast path computes together: a convolution, the batch normalisation after it,
-//! and the clipping after that are one operation of [`super::flex`].
+//! and the clipping after that are one operation of [`super::flex`]. If quantization is simulated, a
+//! convolution, the clipping after it, and rounding are one.
 //!
 //! The structure of the graph decides. The values between the nodes of a chain do not exist, so
 //! nobody else may read them. All other nodes are computed one by one.
 
 use burn::tensor::Tensor;
-use edgesmith_graph::{Clip, Graph, Op, ParameterId, ValueId};
+use edgesmith_graph::{Clip, Graph, NodeId, Op, ParameterId, ValueId};
 use edgesmith_kernels::{Bounds, Threads};
 
 use super::fitting::{Fitting, fitting_node};
@@ -20,6 +21,8 @@ pub(super) enum Part {
     Alone,
     /// The first node of a chain, which computes all of it.
     First(Chain),
+    /// A convolution that is rounded, with the clip after it.
+    Rounded(RoundedConv),
     /// A later node of a chain.
     Later,
 }
@@ -35,6 +38,24 @@ pub(super) struct Chain {
     normalization: [ParameterId; 4],
     /// The output of the last node.
     pub(super) output: ValueId,
+}
+
+/// A convolution that a kernel computes, and the clip after it. Its output is rounded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoundedConv {
+    fitting: Fitting,
+    bounds: Bounds,
+    /// The last node.
+    pub(super) last: NodeId,
+}
+
+impl RoundedConv {
+    /// On feature maps `[channels, rows, columns, batch]`.
+    pub(super) fn on(self, input: &Tensor<4>, threads: &Threads) -> flex::Layer {
+        let [_, rows, columns, batch] = input.dims();
+        let convolution = self.fitting.on([rows, columns, batch]);
+        flex::Layer { convolution, bounds: self.bounds, threads: threads.clone() }
+    }
 }
 
 impl Chain {
@@ -96,6 +117,27 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
         parts[next.index()] = Part::Later;
         if last != next {
             parts[last.index()] = Part::Later;
+        }
+    }
+    parts
+}
+
+/// How the fast path computes each node of a folded graph, if quantization is simulated. `rounds`
+/// says whether the output of a node is rounded to integers, and its weight is.
+pub(super) fn rounded_parts(graph: &Graph, rounds: impl Fn(NodeId, NodeId) -> bool) -> Vec<Part> {
+    let clips = graph.absorbed_clips();
+    let mut parts = vec![Part::Alone; graph.nodes().len()];
+    for (id, node) in graph.nodes() {
+        let Some(fitting) = fitting_node(graph, node) else { continue };
+        let (bounds, last) = match clips[id.index()] {
+            Some((last, Clip { low, high })) => (Bounds { low, high }, last),
+            None => (flex::UNBOUNDED, id),
+        };
+        if rounds(id, last) {
+            if last != id {
+                parts[last.index()] = Part::Later;
+            }
+            parts[id.index()] = Part::Rounded(RoundedConv { fitting, bounds, last });
         }
     }
     parts

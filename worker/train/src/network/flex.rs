@@ -1,7 +1,8 @@
 //! The fast path through a network on burn's `flex` device: operations of burn's graph with their
 //! own backward passes, computed by [`edgesmith_kernels`]. Convolution, batch normalisation and
 //! activation are one of them; convolution and batch normalisation alone are two more, and so is
-//! rounding to the levels of a quantization.
+//! rounding to the levels of a quantization. A convolution with bias, activation and rounding is one
+//! too.
 //!
 //! Feature maps are tensors `[channels, height, width, batch]` here, which is the layout of the
 //! kernels.
@@ -16,7 +17,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_kernels as kernels;
 use edgesmith_kernels::{
-    Bounds, Convolution, Levels, Seen, Threads, affine, denormalize, round_to_levels,
+    Bounds, Convolution, Finish, Levels, Seen, Threads, affine, denormalize, round_to_levels,
     round_to_levels_backward,
 };
 
@@ -207,6 +208,50 @@ pub(super) fn round(
     Tensor::from_primitive::<Tracked>(output)
 }
 
+/// Convolution, bias, activation, and rounding to the levels of one scale, whose gradient is
+/// multiplied with `factor`. All tensors are on `flex`, with autodiff or without it.
+pub(super) fn convolve_and_round(
+    layer: Layer,
+    (levels, factor): (Levels, f32),
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    [bias, scale]: [Tensor<1>; 2],
+) -> Tensor<4> {
+    let shape = layer.convolution.output_shape();
+    let compute = |[input, weight, bias, scale]: [&FlexTensor; 4]| {
+        let Layer { convolution, bounds, threads } = &layer;
+        let sums = convolution.forward(values(input), values(weight), threads);
+        let finish =
+            Finish { bias: values(bias), bounds: *bounds, scale: values(scale)[0], levels };
+        let output = finish.forward(&sums, threads);
+        (sums, tensor(output, shape))
+    };
+    if !input.device().is_autodiff() {
+        let (input, weight, bias, scale) = (plain(input), plain(weight), plain(bias), plain(scale));
+        let (_, output) = compute([&input, &weight, &bias, &scale]);
+        return Tensor::from_primitive::<Flex>(output);
+    }
+    let (input, weight) = (tracked(input), tracked(weight));
+    let (bias, scale) = (tracked(bias), tracked(scale));
+    let prepared = RoundedConvolutionBackward
+        .prepare::<NoCheckpointing>([input.node(), weight.node(), bias.node(), scale.node()])
+        .compute_bound()
+        .stateful();
+    let (input, weight) = (contiguous(input.into_primitive()), contiguous(weight.into_primitive()));
+    let (bias, scale) = (contiguous(bias.into_primitive()), contiguous(scale.into_primitive()));
+    let (sums, output) = compute([&input, &weight, &bias, &scale]);
+    let output = match prepared {
+        OpsKind::Tracked(prepared) => {
+            let sums = tensor(sums, shape);
+            let saved =
+                SavedRoundedConvolution { layer, levels, factor, input, weight, bias, scale, sums };
+            prepared.finish(saved, output)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Tensor::from_primitive::<Tracked>(output)
+}
+
 /// The values that the backward pass needs.
 #[derive(Debug, Clone)]
 struct Saved {
@@ -371,6 +416,55 @@ impl Backward<Flex, 2> for RoundBackward {
             gradients.register::<Flex>(id, gradient);
         }
         register(gradients, of_scales, by_scales, &scales);
+    }
+}
+
+/// What the backward pass of a convolution with rounding needs.
+#[derive(Debug, Clone)]
+struct SavedRoundedConvolution {
+    layer: Layer,
+    levels: Levels,
+    factor: f32,
+    input: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    scale: FlexTensor,
+    /// Before the bias.
+    sums: FlexTensor,
+}
+
+/// Computes the gradients with respect to input, weight, bias and scale.
+#[derive(Debug)]
+struct RoundedConvolutionBackward;
+
+impl Backward<Flex, 4> for RoundedConvolutionBackward {
+    type State = SavedRoundedConvolution;
+
+    fn backward(
+        self,
+        ops: Ops<SavedRoundedConvolution, 4>,
+        gradients: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let SavedRoundedConvolution { layer, levels, factor, input, weight, bias, scale, sums } =
+            ops.state;
+        let Layer { convolution, bounds, threads } = &layer;
+        let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let finish =
+            Finish { bias: values(&bias), bounds: *bounds, scale: values(&scale)[0], levels };
+        let (by_bias, by_scale) =
+            finish.backward(values(&sums), gradient.storage_mut::<f32>(), threads);
+        let [of_input, of_weight, of_bias, of_scale] =
+            ops.parents.map(|parent| parent.map(|node| node.id));
+        let seen = Seen { input: values(&input), weight: values(&weight) };
+        let (by_weight, by_input) =
+            convolution.backward(seen, values(&gradient), of_input.is_some(), threads);
+        if let Some((id, by_input)) = of_input.zip(by_input) {
+            gradients.register::<Flex>(id, shaped_like(by_input, &input));
+        }
+        register(gradients, of_weight, by_weight, &weight);
+        register(gradients, of_bias, by_bias, &bias);
+        register(gradients, of_scale, vec![factor * by_scale], &scale);
     }
 }
 

@@ -108,8 +108,8 @@ impl Held {
     }
 }
 
-/// What a node does in integers. `clipped` says whether it has a clip in it, and `from` is the value
-/// whose scale its first input has.
+/// What a node does in integers. `clipped` says whether it has a clip in it, and `from` is the
+/// value whose scale its first input has.
 fn kind(
     graph: &Graph,
     node: &Node,

@@ -71,7 +71,8 @@ fn of_node(graph: &Graph, (id, node): (NodeId, &Node), parts: Option<&[Part]>) -
         // Its output, and the same before scale and shift.
         Some(Part::First(_)) => return of_kernel(2 * output),
         Some(Part::Later) => return Kept { kept: 0, work: 0, widened: 0 },
-        Some(Part::Alone) | None => {}
+        // There are none where quantization is not simulated.
+        Some(Part::Alone | Part::Rounded(_)) | None => {}
     }
     let plain = |outputs: u64, copies: u64, work: u64| Kept {
         kept: outputs * output + copies * inputs,

@@ -91,8 +91,9 @@ impl Network {
         quantization: &Quantization,
         device: &Device,
     ) -> Self {
-        let simulation = Some(Simulation::new(graph, quantization, device));
-        Self { simulation, ..Self::new(graph, weights, device) }
+        let simulation = Simulation::new(graph, quantization, device);
+        let parts = simulation.parts(graph);
+        Self { simulation: Some(simulation), parts, ..Self::new(graph, weights, device) }
     }
 
     /// Sets the share of the next batch in the running statistics, above 0 and at most 1.
@@ -122,8 +123,8 @@ impl Network {
     }
 
     /// All values that a pass computes, by [`ValueId::index`], each `[batch, channels, rows,
-    /// columns]`; the last two are 1 where the value has none. `None` for a value that the fast path
-    /// computes along with the next one.
+    /// columns]`; the last two are 1 where the value has none. `None` for a value that the fast
+    /// path computes along with the next one.
     ///
     /// # Panics
     /// See [`Network::forward`].
@@ -171,6 +172,15 @@ impl Network {
                     let (parameters, momentum) = (&self.parameters, self.momentum);
                     let output = chain.forward(input, parameters, momentum, &self.threads);
                     keep(&mut values, chain.output, output);
+                }
+                Part::Rounded(conv) => {
+                    let simulation = self.simulation.as_ref().expect("its parts have it");
+                    let input = node.inputs[0];
+                    let value = simulation.read(id, input, values.read(input), &self.threads);
+                    let call = self.call(id, layout, examples);
+                    let parameters = (call.weight(), call.bias());
+                    let output = simulation.convolve(*conv, value, parameters, &self.threads);
+                    keep(&mut values, self.graph.node(conv.last).output, output);
                 }
                 Part::Alone => {
                     let inputs = node.inputs.iter().map(|&input| {
@@ -250,8 +260,9 @@ impl Network {
     }
 
     /// Moves weights that are far beyond their outermost level nearer to it, so that the engine
-    /// rounds them to this level, and makes scales so wide that no example can overflow the engine's
-    /// sums. A second call changes nothing more. Nothing changes without a simulated quantization.
+    /// rounds them to this level, and makes scales so wide that no example can overflow the
+    /// engine's sums. A second call changes nothing more. Nothing changes without a simulated
+    /// quantization.
     pub(crate) fn settle(&mut self) {
         let Some(simulation) = &mut self.simulation else { return };
         for ((id, _), parameter) in self.graph.parameters().zip(&mut self.parameters) {

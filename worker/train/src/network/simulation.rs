@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_graph::{Affine, Graph, NodeId, Op, ParameterId, Quantization, ValueId};
 use edgesmith_kernels::{Halves, Levels, Threads};
 
+use super::chain::{Part, RoundedConv, rounded_parts};
+use super::flex;
 use super::held::{Form, Held};
 use super::levels::{factor, round, round_bias};
 
@@ -157,6 +159,31 @@ impl Simulation {
         }
     }
 
+    /// How the fast path computes each node.
+    pub(super) fn parts(&self, graph: &Graph) -> Vec<Part> {
+        rounded_parts(graph, |id, last| {
+            self.form(id).multiplies && self.form(last).writes.is_some()
+        })
+    }
+
+    /// A convolution of the fast path with bias, clip and rounding. `input` is as it reads it.
+    pub(super) fn convolve(
+        &self,
+        conv: RoundedConv,
+        input: Tensor<4>,
+        (weight, bias): (Tensor<4>, Option<Tensor<1>>),
+        threads: &Threads,
+    ) -> Tensor<4> {
+        let (scale, halves) = self.form(conv.last).writes.expect("its output is rounded");
+        let of = self.of_value(scale);
+        let device = input.device();
+        let layer = conv.on(&input, threads);
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &device));
+        let scale = self.scale(of, &device);
+        let rounding = (of.levels(halves), of.factor);
+        flex::convolve_and_round(layer, rounding, input, weight, [bias, scale])
+    }
+
     /// An input of the network as it is held.
     pub(super) fn input(&self, id: ValueId, value: Tensor<4>, threads: &Threads) -> Tensor<4> {
         if self.held.scales[id.index()].is_some() {
@@ -225,8 +252,8 @@ impl Simulation {
         self.trained.iter().map(numbers).collect()
     }
 
-    /// Makes scales so wide that no example can overflow the sum of a channel. `numbers_of` says the
-    /// numbers of a parameter.
+    /// Makes scales so wide that no example can overflow the sum of a channel. `numbers_of` says
+    /// the numbers of a parameter.
     pub(super) fn widen(&mut self, graph: &Graph, numbers_of: impl Fn(ParameterId) -> Vec<f32>) {
         for (id, node) in graph.nodes() {
             let Some(Layer { weight, .. }) = self.layer(graph, id) else { continue };
@@ -278,9 +305,8 @@ impl Simulation {
         threads: &Threads,
     ) -> Tensor<4> {
         let of = self.of_value(scale);
-        let (low, high) = (-of.zero_point, f32::from(u8::MAX) - of.zero_point);
         let scale = self.scale(of, &value.device());
-        round(Levels { low, high, halves }, of.factor, threads, value, scale)
+        round(of.levels(halves), of.factor, threads, value, scale)
     }
 
     fn of_value(&self, scale: ValueId) -> OfValue {
@@ -300,6 +326,12 @@ impl Simulation {
             Scale::Trained(place) => numbers(&self.trained[place])[0],
             Scale::Fixed(scale) => scale,
         }
+    }
+}
+
+impl OfValue {
+    fn levels(self, halves: Halves) -> Levels {
+        Levels { low: -self.zero_point, high: f32::from(u8::MAX) - self.zero_point, halves }
     }
 }
 

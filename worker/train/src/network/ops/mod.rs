@@ -95,7 +95,7 @@ operations! {
 
 impl Call<'_> {
     /// The weight of a layer.
-    fn weight(&self) -> Tensor<4> {
+    pub(super) fn weight(&self) -> Tensor<4> {
         let weight = self.parameters[0].weight();
         match &self.quantized {
             Some(layer) => layer.weight(weight, self.threads),
@@ -104,7 +104,7 @@ impl Call<'_> {
     }
 
     /// The bias of a layer; `None` if it is absent.
-    fn bias(&self) -> Option<Tensor<1>> {
+    pub(super) fn bias(&self) -> Option<Tensor<1>> {
         let bias = self.vector(1)?;
         Some(match &self.quantized {
             Some(layer) => layer.bias(bias),

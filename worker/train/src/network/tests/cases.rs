@@ -571,6 +571,17 @@ fn others() -> Vec<Case> {
             let [a, b] = [2, 2].map(|filters| net.pointwise(x, filters));
             net.op(Multiply, &[a, b])
         }),
+        case("clipped convolution", |net, x| {
+            let y = net.conv(Conv::dense(3, 2), x, 4, &[3, 3], true).unwrap();
+            let y = net.op(Clip { low: -0.4, high: 1.5 }, &[y]);
+            net.linear(y, 2, true)
+        }),
+        case("clipped convolutions without a bias", |net, x| {
+            let y = net.conv(Conv::depthwise(3, 1), x, 3, &[3, 3], false).unwrap();
+            let y = net.op(Clip { low: -1.0, high: f32::INFINITY }, &[y]);
+            let z = net.conv(Conv::dense(1, 1), y, 3, &[1, 1], false).unwrap();
+            net.op(Add, &[y, z])
+        }),
         case("relu", |net, x| net.op(Clip::RELU, &[x])),
         case("relu6", |net, x| net.op(Clip::RELU6, &[x])),
         case("upper bound only", |net, x| {
