@@ -75,6 +75,12 @@ impl Graph {
     }
 
     fn peak_elements(&self) -> u64 {
+        self.peak_memory(|value| self.shape(value).elements())
+    }
+
+    /// The largest total size of the values that are needed while one node runs, its output
+    /// included, with `size` of each value. Nodes run in order.
+    pub fn peak_memory(&self, size: impl Fn(ValueId) -> u64) -> u64 {
         // For each value, the node after which it is no longer needed.
         let mut last: Vec<Option<usize>> = vec![None; self.values().count()];
         for (id, node) in self.nodes() {
@@ -82,16 +88,15 @@ impl Graph {
         }
         let end = self.nodes().count();
         self.outputs().iter().for_each(|output| last[output.index()] = Some(end));
-        let elements = |value| self.shape(value).elements();
-        let mut alive: u64 = self.inputs().map(elements).sum();
+        let mut alive: u64 = self.inputs().map(&size).sum();
         let mut peak = alive;
         for (id, node) in self.nodes() {
             let dies = |value: ValueId| last[value.index()] == Some(id.index());
-            let output = elements(node.output);
+            let output = size(node.output);
             let over = match node.op.memory() {
                 Memory::InPlace => {
                     let input = node.inputs[0];
-                    if dies(input) && elements(input) == output { output } else { 0 }
+                    if dies(input) && size(input) == output { output } else { 0 }
                 }
                 Memory::Separate => 0,
             };
@@ -99,7 +104,7 @@ impl Graph {
             let mut read = node.inputs.clone();
             read.sort_unstable();
             read.dedup();
-            let freed: u64 = read.into_iter().filter(|&value| dies(value)).map(elements).sum();
+            let freed: u64 = read.into_iter().filter(|&value| dies(value)).map(&size).sum();
             alive = alive + output - freed;
             // Nobody reads it.
             if last[node.output.index()].is_none() {

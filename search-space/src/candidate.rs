@@ -58,7 +58,7 @@ impl Candidate {
     }
 
     /// The network after pruning: as large as the one that ships. If the recipe does not fix the
-    /// numbers of channels ([`Recipe::fixes_sizes`]), it is an estimate.
+    /// numbers of channels ([`Recipe::fixes_costs`]), it is an estimate.
     ///
     /// # Errors
     /// See [`Candidate::graph`].

@@ -105,7 +105,7 @@ impl StagedSpace {
 
     fn of(&self, genotype: &Genotype, end: End) -> Result<Extent, ArchitectureError> {
         let candidate = self.decode(genotype);
-        let network = match (end, candidate.recipe.fixes_sizes()) {
+        let network = match (end, candidate.recipe.fixes_costs()) {
             // Nothing is larger than what is not pruned.
             (End::Greatest, false) => candidate.graph(self.data())?,
             (End::Least | End::Greatest, _) => candidate.pruned_graph(self.data())?,

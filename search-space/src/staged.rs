@@ -134,6 +134,19 @@ impl StagedSpace {
             errors.check(&at("skip"), &stage.skip, |_| true, "");
         }
         check_recipe(&mut errors, &definition.recipe);
+        for (field, name) in definition.recipe.named_layers() {
+            let stage = name.strip_prefix("stage").and_then(|rest| rest.split_once('.'));
+            let stage = stage.and_then(|(number, _)| number.parse::<usize>().ok());
+            let known = ["stem", "classifier"].contains(&name)
+                || stage.is_some_and(|stage| (1..=definition.stages.len()).contains(&stage));
+            if !known {
+                let text = format!(
+                    "no network of the space has a layer {name:?}; write \"stem\", \"classifier\" or \
+                     one of a block, such as \"stage1.block1.conv\""
+                );
+                errors.push(&field, text);
+            }
+        }
         errors.into_result()?;
         let choices = choices(&definition);
         Ok(Self { definition, data, choices })

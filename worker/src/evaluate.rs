@@ -221,12 +221,12 @@ fn image_range(input: &InputSpec) -> (f32, f32) {
 }
 
 /// Height and width of an image.
-fn size(input: &InputSpec) -> (usize, usize) {
+pub(crate) fn size(input: &InputSpec) -> (usize, usize) {
     (input.height as usize, input.width as usize)
 }
 
 /// Calls `f` with the bytes and the label of each image, resized to this height and width.
-fn each_image(
+pub(crate) fn each_image(
     set: &ImageSet,
     size: (usize, usize),
     pause: &mut dyn FnMut() -> ControlFlow<()>,

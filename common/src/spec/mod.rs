@@ -129,7 +129,7 @@ impl StudySpec {
     /// are not needed, because they are computed; unless only the weights of a network say how many
     /// of its channels a pruning leaves.
     pub fn needed_of_known(&self) -> Vec<ScopedMetric> {
-        let trained = self.training().is_some_and(|work| work.space.recipe().fixes_sizes());
+        let trained = self.training().is_some_and(|work| work.space.recipe().fixes_costs());
         let computed = |of: &ScopedMetric| trained && of.metric.is_analytic();
         let of_objectives = self.objectives.iter().map(|objective| objective.of.clone());
         let mut needed: Vec<ScopedMetric> = of_objectives.filter(|of| !computed(of)).collect();

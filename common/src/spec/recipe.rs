@@ -12,7 +12,7 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 20] = [
     "pass",
     "of",
     "alpha",
@@ -31,6 +31,8 @@ const SETTINGS: [&str; 18] = [
     "equalize",
     "correct_biases",
     "rounding",
+    "fp32",
+    "mixed",
 ];
 
 /// Reads `[recipe]`, and notes the places of its settings.
@@ -89,7 +91,7 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             StepSpace::Prune(PruneSpace {
                 of: step.parsed("of", m).unwrap_or(Scope::Layer),
                 share: step.list("share", m).unwrap_or_else(|| vec![0.0]),
-                importance: names(step, "importance", m).unwrap_or_else(|| vec![Importance::L1]),
+                importance: names(step, "importance", m).unwrap_or_else(|| vec![Importance::Taylor]),
                 rounds: step.list("rounds", m).unwrap_or_else(|| vec![1]),
                 epochs: step.list("epochs", m).unwrap_or_else(|| vec![1]),
                 multiple_of: step.list("multiple_of", m).unwrap_or_else(|| vec![1]),
@@ -108,6 +110,8 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
                 equalize: step.list("equalize", m).unwrap_or(usual.equalize),
                 correct_biases: step.list("correct_biases", m).unwrap_or(usual.correct_biases),
                 rounding: names(step, "rounding", m).unwrap_or(usual.rounding),
+                fp32: step.list("fp32", m).unwrap_or(usual.fp32),
+                mixed: step.list("mixed", m).unwrap_or(usual.mixed),
             })
         }
         other => unreachable!("{other} is not among the passes"),

@@ -244,7 +244,7 @@ impl Study {
             return;
         };
         let candidate = work.space.decode(&trial.genotype);
-        if !candidate.recipe.fixes_sizes() {
+        if !candidate.recipe.fixes_costs() {
             return;
         }
         // It was trained, so it is a valid network.

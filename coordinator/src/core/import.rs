@@ -171,7 +171,7 @@ fn analytic(space: &Space, genotype: &Genotype) -> Option<Cost> {
         Space::Model(space) => (space.decode(genotype), space.data()),
         Space::Cell(_) => return None,
     };
-    if !candidate.recipe.fixes_sizes() {
+    if !candidate.recipe.fixes_costs() {
         return None;
     }
     let network = candidate.pruned_graph(data).ok()?;

@@ -77,7 +77,7 @@ fn judged(spec: &StudySpec, judge: &Judge, number: TrialNumber, genotype: &Genot
         Ok(network) => network,
         Err(why) => return Verdict::Impossible(why.to_string()),
     };
-    if !candidate.recipe.fixes_sizes() {
+    if !candidate.recipe.fixes_costs() {
         // Its size is only known once it is pruned.
         return Verdict::Trainable;
     }

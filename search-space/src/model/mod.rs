@@ -10,7 +10,7 @@ mod variant;
 
 use std::sync::Arc;
 
-use edgesmith_graph::Graph;
+use edgesmith_graph::{Graph, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::mistakes::Errors;
@@ -169,6 +169,16 @@ impl ModelSpace {
             [] => vec![definition.network.input().space()[0]],
             sides => sides.to_vec(),
         };
+        let unknown: Vec<SpaceError> = definition
+            .recipe
+            .named_layers()
+            .into_iter()
+            .filter(|(_, name)| !is_layer(&graph, name))
+            .map(|(field, name)| SpaceError { field, message: unknown_layer(&graph, name) })
+            .collect();
+        if !unknown.is_empty() {
+            return Err(unknown);
+        }
         let choices = choices(&definition, &sides, stages, blocks.len());
         let base = Arc::new(Base { graph, fresh, blocks, weights: definition.weights });
         let definition = Box::new(definition);
@@ -414,6 +424,27 @@ fn fits(network: &Graph, head: Head, data: DataShape) -> Result<(), String> {
         return Err(format!("it gives {gives} classes, but the data have {classes}; {mend}"));
     }
     Ok(())
+}
+
+/// Whether a network has a layer with a weight that computes a value of this name.
+fn is_layer(graph: &Graph, name: &str) -> bool {
+    layers(graph).any(|layer| layer == name)
+}
+
+fn layers(graph: &Graph) -> impl Iterator<Item = &str> {
+    let weighted = graph.nodes().filter(|(_, node)| {
+        let first = node.parameters.first();
+        first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
+    });
+    weighted.map(|(_, node)| &*graph.value(node.output).name)
+}
+
+fn unknown_layer(graph: &Graph, name: &str) -> String {
+    const MANY: usize = 12;
+    let known: Vec<&str> = layers(graph).collect();
+    let more = if known.len() > MANY { ", …" } else { "" };
+    let some = known[..known.len().min(MANY)].join(", ");
+    format!("the network has no layer {name:?} with weights; it has {some}{more}")
 }
 
 fn no_last_layer() -> String {

@@ -69,6 +69,11 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check(&at("equalize"), &s.equalize, |_| true, "");
                 errors.check(&at("correct_biases"), &s.correct_biases, |_| true, "");
                 errors.check(&at("rounding"), &s.rounding, |_| true, "");
+                for (setting, names) in [("fp32", &s.fp32), ("mixed", &s.mixed)] {
+                    if !names.is_empty() {
+                        errors.check(&at(setting), names, |name| !name.is_empty(), "a name");
+                    }
+                }
             }
         }
     }
@@ -124,6 +129,11 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("equalize"), &s.equalize, |_| true);
                 errors.check_recorded(&at("correct_biases"), &s.correct_biases, |_| true);
                 errors.check_recorded(&at("rounding"), &s.rounding, |_| true);
+                for (setting, names) in [("fp32", &s.fp32), ("mixed", &s.mixed)] {
+                    if !names.is_empty() {
+                        errors.check_recorded(&at(setting), names, |_| true);
+                    }
+                }
             }
         }
     }

@@ -107,7 +107,7 @@ pub struct FineTuning {
 }
 
 /// How a network becomes integers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quantizing {
     /// How ranges of values are found.
     pub calibration: RangeRule,
@@ -124,6 +124,9 @@ pub struct Quantizing {
     pub correct_biases: bool,
     /// How weights are rounded.
     pub rounding: Rounding,
+    /// Layers that stay in fp32, by name, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fp32: Vec<String>,
 }
 
 impl Recipe {
@@ -155,12 +158,17 @@ impl Recipe {
         })
     }
 
-    /// Whether the numbers of channels that stay follow from the recipe. They do not if channels
-    /// compete over the whole network, because then the weights decide.
-    pub fn fixes_sizes(&self) -> bool {
-        self.prunings().all(|pruning| match pruning.amount {
-            Amount::Stage { .. } | Amount::Layer { .. } => true,
-            Amount::Network { share, .. } => share == 0.0,
+    /// Whether what the shipped network costs follows from the recipe. It does not if channels
+    /// compete over the whole network, because then the weights decide how many stay, nor if some
+    /// layers stay in fp32, because then the engine decides what is held in bytes.
+    pub fn fixes_costs(&self) -> bool {
+        self.steps.iter().all(|step| match step {
+            Step::Prune(pruning) => match pruning.amount {
+                Amount::Stage { .. } | Amount::Layer { .. } => true,
+                Amount::Network { share, .. } => share == 0.0,
+            },
+            Step::Quantize(quantizing) => quantizing.fp32.is_empty(),
+            Step::Distil(_) | Step::FineTune(_) | Step::QuantizeAwareTrain(_) => true,
         })
     }
 
@@ -237,6 +245,7 @@ impl Default for Quantizing {
             equalize: false,
             correct_biases: false,
             rounding: Rounding::Nearest,
+            fp32: Vec::new(),
         }
     }
 }
@@ -304,6 +313,9 @@ impl fmt::Display for Quantizing {
         }
         if self.rounding != usual.rounding {
             write!(f, " {}", self.rounding)?;
+        }
+        if !self.fp32.is_empty() {
+            write!(f, " but {}", self.fp32.join(", "))?;
         }
         Ok(())
     }

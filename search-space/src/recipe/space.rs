@@ -101,6 +101,10 @@ pub struct QuantizeSpace {
     pub correct_biases: Vec<bool>,
     /// How weights are rounded.
     pub rounding: Vec<Rounding>,
+    /// Names of layers that stay in fp32. They are not searched.
+    pub fp32: Vec<String>,
+    /// Names of layers of which each may stay in fp32.
+    pub mixed: Vec<String>,
 }
 
 /// Takes a value of each setting of the recipe, in the order of the choices.
@@ -221,10 +225,38 @@ impl RecipeSpace {
         epochs.copied().max().unwrap_or(0)
     }
 
-    /// Whether the numbers of channels of every candidate follow from its recipe; see
-    /// [`Recipe::fixes_sizes`].
-    pub fn fixes_sizes(&self) -> bool {
+    /// Whether the costs of every candidate follow from its recipe; see [`Recipe::fixes_costs`].
+    pub fn fixes_costs(&self) -> bool {
+        let mut quantizations = self.quantizations();
         self.most_pruned(0).is_some()
+            && quantizations.all(|q| q.fp32.is_empty() && q.mixed.is_empty())
+    }
+
+    /// The names of layers that may stay in fp32, with the path of the setting that has them.
+    pub fn named_layers(&self) -> Vec<(String, &str)> {
+        let RecipeSpace::Steps(steps) = self else { return Vec::new() };
+        let names = steps.iter().enumerate().flat_map(|(place, step)| {
+            let lists = match step {
+                StepSpace::Quantize(q) => [("fp32", &q.fp32[..]), ("mixed", &q.mixed[..])],
+                _ => [("", &[][..]), ("", &[][..])],
+            };
+            let path = move |setting| format!("recipe.steps[{place}].{setting}");
+            lists.into_iter().flat_map(move |(setting, names)| {
+                names.iter().map(move |name| (path(setting), &**name))
+            })
+        });
+        names.collect()
+    }
+
+    fn quantizations(&self) -> impl Iterator<Item = &QuantizeSpace> {
+        let steps = match self {
+            RecipeSpace::Flat(_) => &[][..],
+            RecipeSpace::Steps(steps) => steps,
+        };
+        steps.iter().filter_map(|step| match step {
+            StepSpace::Quantize(quantize) => Some(quantize),
+            _ => None,
+        })
     }
 
     /// The prunings that remove most, for a network of so many stages. `None` if what stays does
@@ -391,6 +423,16 @@ impl StepSpace {
                     equalize: settings.ask("equalize", &space.equalize),
                     correct_biases: settings.ask("correct_biases", &space.correct_biases),
                     rounding: settings.ask("rounding", &space.rounding),
+                    fp32: {
+                        let either = [Precision::Int8, Precision::Fp32];
+                        let stays =
+                            |layer: &&String| settings.ask(layer, &either) == Precision::Fp32;
+                        let mixed = space.mixed.iter().filter(stays);
+                        let mut fp32: Vec<String> = mixed.chain(&space.fp32).cloned().collect();
+                        fp32.sort();
+                        fp32.dedup();
+                        fp32
+                    },
                 };
                 (precision == Precision::Int8).then_some(Step::Quantize(quantizing))
             }
@@ -418,6 +460,8 @@ impl Default for QuantizeSpace {
             equalize: vec![usual.equalize],
             correct_biases: vec![usual.correct_biases],
             rounding: vec![usual.rounding],
+            fp32: Vec::new(),
+            mixed: Vec::new(),
         }
     }
 }

@@ -206,13 +206,13 @@ fn sizes_follow_from_shares_but_not_from_a_competition() {
     let layers = space(vec![StepSpace::Prune(prune(Scope::Layer, &[0.0, 0.5]))]);
     let picks: [&[_]; 2] = [&[], &[("prune.share", 1)]];
     let [whole, half] = picks.map(|picks| parameters(&layers, picks));
-    assert!(recipe(&layers, picks[1]).fixes_sizes());
+    assert!(recipe(&layers, picks[1]).fixes_costs());
     assert_eq!(layers.least().unwrap().parameters, half);
     assert_eq!(layers.greatest().unwrap().parameters, whole);
     for of in [Scope::Channels, Scope::Macs, Scope::Parameters] {
         let network = space(vec![StepSpace::Prune(prune(of, &[0.0, 0.5]))]);
-        assert!(recipe(&network, picks[0]).fixes_sizes());
-        assert!(!recipe(&network, picks[1]).fixes_sizes());
+        assert!(recipe(&network, picks[0]).fixes_costs());
+        assert!(!recipe(&network, picks[1]).fixes_costs());
         assert_eq!(network.least(), None);
         assert_eq!(network.greatest().unwrap().parameters, whole);
         let graph = |picks| network.decode(&genotype(&network, picks)).pruned_graph(DATA).unwrap();
@@ -248,6 +248,30 @@ fn channels_stay_in_multiples() {
     let graph = space.decode(&genotype(&space, &[])).pruned_graph(DATA).unwrap();
     let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
     assert!(free.map(|group| group.channels).all(|channels| channels == 8));
+}
+
+#[test]
+fn each_mixed_layer_is_a_choice() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let quantize = |fp32: &[&str], mixed: &[&str]| {
+        let usual = QuantizeSpace::default();
+        StepSpace::Quantize(QuantizeSpace { fp32: names(fp32), mixed: names(mixed), ..usual })
+    };
+    let space = space(vec![quantize(&["stem"], &["stage1.block1.conv", "classifier"])]);
+    assert_eq!(searched(&space), ["quantize.stage1.block1.conv", "quantize.classifier"]);
+    let fp32 = |picks| match &recipe(&space, picks).steps[..] {
+        [Step::Quantize(quantizing)] => quantizing.fp32.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(fp32(&[]), ["stem"]);
+    assert_eq!(fp32(&[("quantize.classifier", 1)]), ["classifier", "stem"]);
+    assert!(!recipe(&space, &[]).fixes_costs());
+    assert_ne!(hash(&space, &[]), hash(&space, &[("quantize.classifier", 1)]));
+    let recipe = RecipeSpace::Steps(vec![quantize(&["stage3.block1.conv"], &["head"])]);
+    let errors = StagedSpace::new(definition(recipe), DATA).unwrap_err();
+    let fields: Vec<&str> = errors.iter().map(|error| &*error.field).collect();
+    assert_eq!(fields, ["recipe.steps[0].fp32", "recipe.steps[0].mixed"]);
+    assert!(errors[0].message.contains("no network of the space has a layer \"stage3"));
 }
 
 #[test]

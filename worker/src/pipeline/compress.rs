@@ -9,8 +9,8 @@ use edgesmith_compress::importance::{
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Channels, Graph, Quantization, Weights};
 use edgesmith_search_space::{
-    Amount, Counted, Distillation, FineTuning, Importance, Pruning, Quantizing, Recipe, Step,
-    pruning,
+    Amount, Cost, Counted, Distillation, FineTuning, Importance, Precision, Pruning, Quantizing,
+    Recipe, Step, pruning,
 };
 use edgesmith_train::{Checkpoint, SoftTargets, Trained};
 use rand::{RngExt, SeedableRng};
@@ -30,6 +30,8 @@ pub struct Compressed {
     pub images_seen: u64,
     /// The model of it.
     pub model: Model,
+    /// The cost of one inference.
+    pub cost: Cost,
 }
 
 /// What is done to one network, one pass after the other.
@@ -124,11 +126,11 @@ impl<'a> Passes<'a> {
         }
         self.renew_statistics()?;
         let Self { run, graph, weights, images_seen, .. } = self;
-        let model = match &quantized {
-            Some(quantized) => run.integer_model(quantized)?,
-            None => run.model(&graph, &weights)?,
+        let (model, cost) = match &quantized {
+            Some(quantized) => (run.integer_model(quantized)?, quantized.cost()),
+            None => (run.model(&graph, &weights)?, Cost::of(&graph, Precision::Fp32)),
         };
-        Ok(Compressed { graph, weights, images_seen, model })
+        Ok(Compressed { graph, weights, images_seen, model, cost })
     }
 
     fn quantize(&mut self, quantizing: &Quantizing) -> Result<Quantized, AttemptError> {
@@ -143,7 +145,7 @@ impl<'a> Passes<'a> {
         tuning: FineTuning,
         quantized: &mut Quantized,
     ) -> Result<(), AttemptError> {
-        let Quantized { graph, weights, quantization } = quantized;
+        let Quantized { graph, weights, quantization, partly: _ } = quantized;
         let start = (&*graph, weights.clone(), Some(&*quantization));
         let Some(trained) = self.train("quantized epoch", tuning, start)? else { return Ok(()) };
         *weights = trained.weights;

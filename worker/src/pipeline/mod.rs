@@ -29,7 +29,7 @@ use edgesmith_common::{
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Graph, Weights};
-use edgesmith_search_space::{Candidate, Design, Genotype, Head, Precision, Recipe, Space};
+use edgesmith_search_space::{Candidate, Cost, Design, Genotype, Head, Precision, Recipe, Space};
 use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, safetensors};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
@@ -224,10 +224,10 @@ impl Pipeline {
             return Ok(Outcome::RungReached(RungReport { epochs, figures, checkpoint }));
         }
         let uncompressed_model = run.model(&graph, &trained.weights)?;
-        let uncompressed = run.report(&graph, Precision::Fp32, &uncompressed_model)?;
+        let uncompressed = run.report(&Cost::of(&graph, Precision::Fp32), &uncompressed_model)?;
 
         let passes = Passes::new(&run, number, graph, trained, soft_targets.as_deref(), spans);
-        let Compressed { graph, weights, images_seen, model } = passes.carry_out(recipe)?;
+        let Compressed { graph, weights, images_seen, model, cost } = passes.carry_out(recipe)?;
         context.progress(0.95, "evaluate");
         let what = ("trial", number.to_string());
         let hash = study.space.canonical_hash(genotype).ok();
@@ -236,7 +236,7 @@ impl Pipeline {
         let model = run.noted(model, what.clone(), hash, [None, source_of(study)])?;
         let (mut figures, bytes) = match evaluated {
             Some(figures) => (figures, model.to_bytes()),
-            None => run.report(&graph, recipe.precision(), &model)?,
+            None => run.report(&cost, &model)?,
         };
         note_spent(&mut figures, images_seen, seconds());
         // The structure is in the file if it does not follow from the candidate alone.
@@ -332,7 +332,7 @@ impl Pipeline {
         model.notes.classes.clone_from(&run.class_names);
         let what = ("network", "teacher".to_owned());
         let model = run.noted(model, what, None, files)?;
-        let (uncompressed, bytes) = run.report(&graph, Precision::Fp32, &model)?;
+        let (uncompressed, bytes) = run.report(&Cost::of(&graph, Precision::Fp32), &model)?;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
         let what = ("role", "teacher".to_owned());

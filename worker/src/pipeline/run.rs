@@ -1,7 +1,7 @@
 //! The steps that all training tasks share: training a network, evaluating the result, and pausing
 //! for measurements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use edgesmith_common::{
 use edgesmith_compress::{self as compress, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Cut, Graph, Quantization, Weights};
+use edgesmith_graph::{Cut, Graph, Quantization, ValueId, Weights};
 use edgesmith_search_space::{
     CanonicalHash, Cost, Distillation, Genotype, Granularity, Precision, Quantizing, RangeRule,
     Rounding, Space,
@@ -27,7 +27,7 @@ use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{RunError, correct_biases, evaluate, normalized, quantize};
-use crate::export::{float_model, input_spec, lower};
+use crate::export::{Interface, float_model, input_spec, lower, lower_partly};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 
@@ -100,6 +100,26 @@ pub struct Quantized {
     /// Real numbers; the engine rounds them by the annotation.
     pub weights: Weights,
     pub quantization: Quantization,
+    /// Whether some of its layers stay in fp32.
+    pub partly: bool,
+}
+
+impl Quantized {
+    /// The cost of one inference. What is held in bytes counts as such.
+    pub fn cost(&self) -> Cost {
+        let cost = Cost::of(&self.graph, Precision::Int8);
+        if !self.partly {
+            return cost;
+        }
+        let clips = self.graph.absorbed_clips();
+        let size = |value: ValueId| {
+            // What is computed along with a clip is never held itself.
+            let hidden = self.graph.producer(value).is_some_and(|id| clips[id.index()].is_some());
+            let bytes = if hidden || self.quantization.value(value).is_some() { 1 } else { 4 };
+            self.graph.shape(value).elements() * bytes
+        };
+        Cost { peak_memory_bytes: self.graph.peak_memory(size), ..cost }
+    }
 }
 
 /// What all steps of one attempt need.
@@ -327,19 +347,14 @@ impl Run<'_> {
 
     /// Figures of a model from running its file in the edge runtime, and the bytes of that file.
     /// Its size is that of the network: origin and test vectors do not count.
-    pub fn report(
-        &self,
-        graph: &Graph,
-        precision: Precision,
-        model: &Model,
-    ) -> Result<(Figures, Vec<u8>), AttemptError> {
+    pub fn report(&self, cost: &Cost, model: &Model) -> Result<(Figures, Vec<u8>), AttemptError> {
         let bytes = model.to_bytes();
         // Read it back, so that the file is evaluated and not the model in memory.
         let model = Model::from_bytes(&bytes).map_err(hopeless)?;
         let mut figures = self.evaluate(&model, &self.dataset.validation, Split::Validation)?;
         figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
         figures.set(Metric::MODEL_BYTES.whole(), model.counted_bytes() as f64);
-        figures.set_cost(&Cost::of(graph, precision));
+        figures.set_cost(cost);
         Ok((figures, bytes))
     }
 
@@ -372,18 +387,26 @@ impl Run<'_> {
         let (graph, weights) = fold(graph, weights);
         let input = input_spec(&graph, &self.dataset.normalization).map_err(hopeless)?;
         let pause = &mut || self.pause_or_stop();
-        let scheme = scheme(quantizing);
+        let mut scheme = scheme(quantizing);
+        // A candidate need not have all layers of its space.
+        scheme.real.retain(|name| graph.value_named(name).is_some());
         let quantized = quantize(&graph, &weights, &input, &images, &scheme, pause);
         let (weights, quantization) = quantized.map_err(run_failed)?;
-        Ok(Quantized { graph, weights, quantization })
+        let partly = !scheme.real.is_empty();
+        Ok(Quantized { graph, weights, quantization, partly })
     }
 
     /// The model of a network of integers, with the names of the classes.
     pub fn integer_model(&self, quantized: &Quantized) -> Result<Model, AttemptError> {
-        let Quantized { graph, weights, quantization } = quantized;
+        let Quantized { graph, weights, quantization, partly } = quantized;
         let normalization = &self.dataset.normalization;
-        let mut model =
-            lower(graph, weights, Some(quantization), normalization).map_err(hopeless)?;
+        let model = if *partly {
+            let interface = Interface::of(graph, Some(normalization));
+            lower_partly(graph, weights, quantization, &interface)
+        } else {
+            lower(graph, weights, Some(quantization), normalization)
+        };
+        let mut model = model.map_err(hopeless)?;
         model.notes.classes.clone_from(&self.class_names);
         Ok(model)
     }
@@ -442,7 +465,7 @@ fn scheme(quantizing: &Quantizing) -> Scheme {
             Rounding::Nearest => compress::Rounding::Nearest,
             Rounding::Adaround => compress::Rounding::Learned,
         },
-        real: BTreeSet::new(),
+        real: quantizing.fp32.iter().cloned().collect(),
     }
 }
 

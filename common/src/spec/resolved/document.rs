@@ -210,6 +210,8 @@ pub(super) enum StepDocument {
         equalize: Vec<bool>,
         correct_biases: Vec<bool>,
         rounding: Vec<String>,
+        fp32: Vec<String>,
+        mixed: Vec<String>,
     },
     QuantizeAwareTrain {
         epochs: Vec<u32>,

@@ -122,6 +122,8 @@ granularity = ["channel", "layer"]
 equalize = [false, true]
 correct_biases = [false, true]
 rounding = ["nearest", "adaround"]
+fp32 = FP32
+mixed = MIXED
 [[recipe.steps]]
 pass = "quantize-aware-train"
 epochs = 2
@@ -192,10 +194,11 @@ fn train(algorithm: &str, training: &str, data: &str, alpha: &str, more: &str) -
 }
 
 /// A study with steps in place of the lists of its recipe.
-fn stepped(text: String) -> String {
+fn stepped(text: String, fp32: &str, mixed: &str) -> String {
+    let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
     let (before, rest) = text.split_once("[recipe]").expect("it has a recipe");
     let (_lists, after) = rest.split_once("\n[space]").expect("it has a space");
-    format!("{before}{STEPS}[space]{after}")
+    format!("{before}{steps}[space]{after}")
 }
 
 fn table(algorithm: &str, more: &str, rest: &str) -> String {
@@ -268,10 +271,10 @@ fn studies() -> Vec<(&'static str, String)> {
             ),
         ),
         ("teacher-options", taught(&given.replace("stride = 2", "stride = 2, squeeze = 8, skip = \"concat\""))),
-        ("recipe-steps", stepped(of("name = \"random\""))),
+        ("recipe-steps", stepped(of("name = \"random\""), "stem", "stage1.block1.conv")),
         (
             "model-recipe-steps",
-            stepped(model(5, "0.0", whole, "")),
+            stepped(model(5, "0.0", whole, ""), "conv", "fc"),
         ),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),

@@ -66,6 +66,8 @@ impl StepDocument {
                 equalize: space.equalize,
                 correct_biases: space.correct_biases,
                 rounding: texts(&space.rounding),
+                fp32: space.fp32,
+                mixed: space.mixed,
             },
             StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate }) => {
                 Self::QuantizeAwareTrain { epochs, learning_rate }
@@ -100,6 +102,8 @@ impl StepDocument {
                 equalize,
                 correct_biases,
                 rounding,
+                fp32,
+                mixed,
             } => StepSpace::Quantize(QuantizeSpace {
                 precision: parse_all("recipe.steps.precision", &precision)?,
                 calibration: parse_all("recipe.steps.calibration", &calibration)?,
@@ -109,6 +113,8 @@ impl StepDocument {
                 equalize,
                 correct_biases,
                 rounding: parse_all("recipe.steps.rounding", &rounding)?,
+                fp32,
+                mixed,
             }),
             Self::QuantizeAwareTrain { epochs, learning_rate } => {
                 StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate })

@@ -84,7 +84,7 @@ fn rounds_of_pruning_end_where_one_round_does() {
 #[test]
 fn a_recipe_in_short_form_is_the_same_as_its_steps() {
     let short = study("recipe = { prune = 0.25, precision = \"int8\" }");
-    let steps = step("prune", "of = \"stage\"\nshare = 0.25")
+    let steps = step("prune", "of = \"stage\"\nshare = 0.25\nimportance = \"l1\"")
         + &step("fine-tune", "")
         + &step("quantize", "");
     let context = AttemptContext::offline(Vec::new());
@@ -164,4 +164,23 @@ fn a_quantized_network_is_trained_with_the_rounding_that_it_ships_with() {
     // No epochs train nothing.
     let none = study(&(quantize + &step("quantize-aware-train", "epochs = 0")));
     assert_eq!(run(&none, &context).unwrap().weights, plain.weights);
+}
+
+#[test]
+fn layers_that_are_named_stay_in_fp32() {
+    let context = AttemptContext::offline(Vec::new());
+    let model = |settings: &str| {
+        let trained = run(&study(&step("quantize", settings)), &context).unwrap();
+        let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+        let figure = |metric: Metric| trained.compressed.get(&metric.whole()).unwrap();
+        (model.has_integers(), figure(Metric::MODEL_BYTES), figure(Metric::PEAK_MEMORY_BYTES))
+    };
+    let (int8, stem) = (model(""), model("fp32 = \"stem\""));
+    // A layer of a block that this candidate does not have changes nothing.
+    let other = model("fp32 = \"stage2.block9.conv\"");
+    assert_eq!(int8, other);
+    assert!(int8.0 && stem.0);
+    assert_ne!(stem.1, int8.1);
+    // The image reaches it as numbers of four bytes.
+    assert!(stem.2 > int8.2, "{} {}", stem.2, int8.2);
 }
