@@ -10,6 +10,7 @@ mod lru;
 pub mod pipeline;
 pub mod probe;
 pub mod proxy;
+pub mod sensitivity;
 pub mod session;
 pub mod slots;
 pub mod table;

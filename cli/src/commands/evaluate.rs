@@ -155,7 +155,7 @@ pub fn evaluate(
 
 /// For each class of the data, its place in the network's output: by name if both have names, else
 /// by number.
-fn labels(
+pub fn labels(
     words: &str,
     answers: usize,
     network: &[String],

@@ -21,6 +21,7 @@ mod rename;
 mod retry;
 mod run;
 mod search;
+mod sensitivity;
 mod serve;
 mod status;
 mod studies;
@@ -83,6 +84,8 @@ pub enum Command {
     Run(run::Args),
     /// Show the figures of a network on the data of a study
     Evaluate(evaluate::Args),
+    /// Show what quantizing or pruning each layer alone would cost a network
+    Sensitivity(sensitivity::Args),
     /// Time a network on this machine, as a study does
     Measure(measure::Args),
     /// Write a network to a file: one of a study, or that of another file
@@ -147,6 +150,7 @@ impl Command {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Search(args) => return search::run(args).await,
+        Command::Sensitivity(args) => sensitivity::run(args).await?,
         Command::Compress(args) => return compress::run(args).await,
         Command::Coordinator(args) => serve::run(args).await?,
         Command::Worker(args) => work::run(args).await?,

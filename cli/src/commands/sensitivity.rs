@@ -1,0 +1,372 @@
+//! `edgesmith sensitivity`: what quantizing or pruning each layer of a network alone would cost,
+//! worst first, and what follows for its recipe.
+
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use edgesmith_client::{Connection, Coordinator, read_study};
+use edgesmith_common::StudySpec;
+use edgesmith_console::table::{self, Align};
+use edgesmith_console::{ListFormat, Output, invalid, number, print, start};
+use edgesmith_data::{Dataset, ImageSet, Normalization};
+use edgesmith_edge_runtime::InputSpec;
+use edgesmith_graph::{Graph, Weights};
+use edgesmith_worker::export::lift;
+use edgesmith_worker::sensitivity::{Asked, Effect, Layer, Sensitivity, sensitivity};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::commands::evaluate;
+use crate::model::{EdgeFile, FileKind, ModelName, OnnxFile, Opened, PixelArgs, Pixels, Stored};
+use crate::output::json;
+
+/// A loss of accuracy that matters, as a share of images.
+const MATTERS: f64 = 0.005;
+
+/// Arguments: the network, the data, and what is tried.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The network: a file that ends in .onnx or .edge, a trial as STUDY/NUMBER, or the teacher of
+    /// a study as STUDY/teacher
+    #[arg(value_name = "MODEL")]
+    pub model: ModelName,
+    /// Study file whose data are used
+    #[arg(long, value_name = "STUDY.toml")]
+    pub data: PathBuf,
+    /// Validation images that the network is compared on, at most
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true,
+          value_parser = number::whole(1..=1_000_000_u32))]
+    pub images: u32,
+    /// Training images for the ranges of integers, at most
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true,
+          value_parser = number::whole(1..=10_000_u32))]
+    pub examples: u32,
+    /// Share of its channels that a layer loses when it is pruned
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, allow_negative_numbers = true)]
+    pub share: f64,
+    /// Base directory of relative data paths in the study [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub pixels: PixelArgs,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Changes each layer alone, and prints what that costs.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    if !(args.share > 0.0 && args.share < 1.0) {
+        return Err(invalid(format!("--share {} must be above 0 and below 1", args.share)));
+    }
+    let network = Network::open(&args).await?;
+    let spec = read_study(&args.data)?;
+    let shutdown = start::shutdown_on_signal()?;
+    let words = network.words.clone();
+    let (share, most) = (args.share, [args.images, args.examples].map(|n| n as usize));
+    let root = args.data_root.unwrap_or_else(|| PathBuf::from("."));
+    let asking = tokio::task::spawn_blocking(move || {
+        let (judged, calibration) = network.images(&spec, &root, most)?;
+        let Network { graph, weights, normalization, .. } = &network;
+        let (calibration, judged) = (&calibration, &judged);
+        let asked = Asked { graph, weights, normalization, calibration, judged, share };
+        let mut told = None;
+        let found = sensitivity(asked, &mut |done, all| {
+            if told.replace(done) != Some(done) {
+                eprintln!("{done}/{all} layers");
+            }
+            if shutdown.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        anyhow::Ok((judged.len(), found))
+    });
+    let (images, found) = asking.await??;
+    print(&Answer { words, images, share, found }, args.format)
+}
+
+/// A network with its weights.
+struct Network {
+    words: String,
+    graph: Graph,
+    weights: Weights,
+    normalization: Normalization,
+    class_names: Vec<String>,
+}
+
+impl Network {
+    async fn open(args: &Args) -> anyhow::Result<Self> {
+        let (model, class_names, words) = match &args.model {
+            ModelName::File(path, FileKind::Onnx) => return Self::onnx(path, &args.pixels),
+            ModelName::File(path, FileKind::Edge) => {
+                let EdgeFile { model, class_names, .. } = EdgeFile::read(path)?;
+                (model, class_names, path.display().to_string())
+            }
+            ModelName::Stored { study, network } => {
+                let coordinator = Coordinator::connect(&args.connection).await?;
+                let stored = Stored::fetch(&coordinator, study, *network).await?;
+                let (names, words) = (stored.class_names.clone(), stored.words.clone());
+                (stored.float()?, names, words)
+            }
+        };
+        if model.has_integers() {
+            return Err(invalid(format!(
+                "{words} is of integers already; name the network that it was made of"
+            )));
+        }
+        let Some(InputSpec { mean, std, .. }) = model.image() else {
+            return Err(invalid(format!("{words} does not read one image of bytes")));
+        };
+        Pixels::known(&words, Some(&Pixels::Raw), &args.pixels)?;
+        let lifted = lift(&model)?;
+        let (graph, weights) = (lifted.graph, lifted.weights);
+        let normalization = Normalization { mean, std };
+        Ok(Self { words, graph, weights, normalization, class_names })
+    }
+
+    fn onnx(path: &Path, args: &PixelArgs) -> anyhow::Result<Self> {
+        let opened = Opened::onnx(path, &[], false)?;
+        let pixels = Pixels::of(&opened, args)?;
+        let normalization = match &opened.inputs[..] {
+            [port] => pixels.normalization(port)?,
+            ports => {
+                return Err(invalid(format!(
+                    "{} reads {} inputs, and images are one",
+                    opened.words,
+                    ports.len()
+                )));
+            }
+        };
+        let OnnxFile { imported, class_names, .. } = OnnxFile::read(path, &[])?;
+        let graph = imported.graph.without_final_softmax()?.unwrap_or(imported.graph);
+        let (words, weights) = (opened.words, imported.weights);
+        Ok(Self { words, graph, weights, normalization, class_names })
+    }
+
+    /// Validation images to compare on, with the labels in the network's order, and training
+    /// images.
+    fn images(
+        &self,
+        spec: &StudySpec,
+        root: &Path,
+        [judged, calibration]: [usize; 2],
+    ) -> anyhow::Result<(ImageSet, ImageSet)> {
+        let Some(work) = spec.training() else {
+            return Err(invalid(format!(
+                "{} is a study over a table; it has no images",
+                spec.name
+            )));
+        };
+        let shape = work.space.data();
+        let (reads, given) = (self.graph.input().channels(), shape.channels);
+        if reads != given {
+            return Err(invalid(format!(
+                "{} reads pictures of {reads} channels, but the data have {given}",
+                self.words
+            )));
+        }
+        let names = edgesmith_data::class_names(&work.data.source, root)?;
+        let answers = self.graph.output().elements() as usize;
+        let labels =
+            evaluate::labels(&self.words, answers, &self.class_names, shape.classes, &names)?;
+        let data = Dataset::load(&work.data, shape, spec.seed, root)?;
+        let some = |set: &ImageSet, most: usize| {
+            let step = set.len().div_ceil(most).max(1);
+            set.subset(&(0..set.len()).step_by(step).collect::<Vec<usize>>())
+        };
+        let mut judged = some(&data.validation, judged);
+        for label in &mut judged.labels {
+            *label = u16::try_from(labels[usize::from(*label)]).unwrap_or(u16::MAX);
+        }
+        Ok((judged, some(&data.train, calibration)))
+    }
+}
+
+struct Answer {
+    words: String,
+    images: usize,
+    share: f64,
+    found: Sensitivity,
+}
+
+impl Answer {
+    /// The layers that lose most come first.
+    fn worst_first(&self) -> Vec<&Layer> {
+        let mut layers: Vec<&Layer> = self.found.layers.iter().collect();
+        let noise = |layer: &&Layer| layer.quantized.signal_to_noise_db;
+        layers.sort_by(|a, b| {
+            a.quantized
+                .accuracy
+                .total_cmp(&b.quantized.accuracy)
+                .then_with(|| noise(a).total_cmp(&noise(b)))
+        });
+        layers
+    }
+
+    fn lost(&self, effect: &Effect) -> f64 {
+        self.found.accuracy - effect.accuracy
+    }
+
+    /// What follows for a recipe.
+    fn advice(&self) -> String {
+        let quoted = |layers: Vec<&Layer>| -> String {
+            let names: Vec<String> =
+                layers.iter().map(|layer| format!("{:?}", layer.name)).collect();
+            names.join(", ")
+        };
+        let all = self.worst_first();
+        let fragile: Vec<&Layer> =
+            all.iter().copied().filter(|l| self.lost(&l.quantized) > MATTERS).collect();
+        let mut text = String::new();
+        let points = MATTERS * 100.0;
+        if fragile.is_empty() {
+            let _ = writeln!(
+                text,
+                "No layer alone loses more than {points} points in integers: quantize all of them."
+            );
+        } else {
+            let _ = writeln!(
+                text,
+                "In integers these lose more than {points} points alone. Try to keep them in fp32, \
+                 with\n  mixed = [{}]\nin the step that quantizes.",
+                quoted(fragile)
+            );
+        }
+        let mut pruned: Vec<(&Layer, f64)> = all
+            .iter()
+            .filter_map(|layer| Some((*layer, self.lost(&layer.pruned.as_ref()?.effect))))
+            .collect();
+        pruned.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let robust: Vec<&Layer> =
+            pruned.iter().filter(|(_, lost)| *lost <= MATTERS).map(|(layer, _)| *layer).collect();
+        if robust.is_empty() {
+            let _ = writeln!(
+                text,
+                "Every layer loses more than {points} points with {} of its channels gone, so prune \
+                 by less, or fine-tune afterwards.",
+                table::percent(self.share)
+            );
+        } else {
+            let _ = writeln!(
+                text,
+                "These may lose {} of their channels for less than {points} points each: {}.",
+                table::percent(self.share),
+                quoted(robust)
+            );
+        }
+        text
+    }
+}
+
+impl Output for Answer {
+    fn table(&self) -> String {
+        let mut text = format!(
+            "{} on {} validation images: {} in fp32. Each layer is changed alone, and nothing is \
+             trained.\n\n",
+            self.words,
+            self.images,
+            table::percent(self.found.accuracy)
+        );
+        let columns = [
+            ("layer", Align::Left),
+            ("MACs", Align::Right),
+            ("weights", Align::Right),
+            ("int8", Align::Right),
+            ("noise, dB", Align::Right),
+            ("channels", Align::Right),
+            ("pruned", Align::Right),
+            ("noise, dB", Align::Right),
+        ];
+        let points = |effect: &Effect| format!("{:+.2} points", -100.0 * self.lost(effect));
+        let noise = |effect: &Effect| format!("{:.1}", effect.signal_to_noise_db);
+        let rows: Vec<Vec<String>> = self
+            .worst_first()
+            .iter()
+            .map(|layer| {
+                let mut row = vec![
+                    layer.name.clone(),
+                    table::count(layer.macs),
+                    table::count(layer.parameters),
+                    points(&layer.quantized),
+                    noise(&layer.quantized),
+                ];
+                row.extend(match &layer.pruned {
+                    Some(pruned) => [
+                        format!("{} of {}", pruned.kept, pruned.of),
+                        points(&pruned.effect),
+                        noise(&pruned.effect),
+                    ],
+                    None => ["-", "-", "-"].map(str::to_owned),
+                });
+                row
+            })
+            .collect();
+        text.push_str(&table::render(&columns, &rows));
+        text.push('\n');
+        text.push_str(&self.advice());
+        text
+    }
+
+    fn json(&self) -> impl Serialize {
+        let effect = |effect: &Effect| {
+            let noise = effect.signal_to_noise_db;
+            let noise = if noise.is_finite() { Value::from(noise) } else { Value::Null };
+            json!({ "validation_accuracy": effect.accuracy, "signal_to_noise_db": noise })
+        };
+        let layers: Vec<Value> = self
+            .worst_first()
+            .iter()
+            .map(|layer| {
+                let pruned = layer.pruned.as_ref().map(|pruned| {
+                    let mut document = effect(&pruned.effect);
+                    document["channels_kept"] = pruned.kept.into();
+                    document["channels"] = pruned.of.into();
+                    document
+                });
+                json!({
+                    "layer": layer.name, "macs": layer.macs, "weights": layer.parameters,
+                    "int8": effect(&layer.quantized), "pruned": pruned,
+                })
+            })
+            .collect();
+        json!({
+            "version": json::VERSION, "model": self.words, "images": self.images,
+            "share": self.share, "validation_accuracy": self.found.accuracy, "layers": layers,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_worker::sensitivity::Pruned;
+
+    use super::*;
+
+    fn answer(effects: &[(&str, f64, Option<f64>)]) -> Answer {
+        let effect = |accuracy| Effect { accuracy, signal_to_noise_db: 30.0 };
+        let layers = effects.iter().map(|&(name, int8, pruned)| Layer {
+            name: name.to_owned(),
+            macs: 1000,
+            parameters: 10,
+            quantized: effect(int8),
+            pruned: pruned.map(|accuracy| Pruned { kept: 4, of: 8, effect: effect(accuracy) }),
+        });
+        let found = Sensitivity { accuracy: 0.9, layers: layers.collect() };
+        Answer { words: "net.onnx".to_owned(), images: 100, share: 0.5, found }
+    }
+
+    #[test]
+    fn the_worst_layer_comes_first_and_advice_names_it() {
+        let table = answer(&[("a", 0.9, Some(0.898)), ("b", 0.8, Some(0.5)), ("c", 0.895, None)]);
+        let text = table.table();
+        let rows: Vec<&str> = text.lines().skip(3).take(3).collect();
+        assert!(rows[0].starts_with("b ") && rows[2].starts_with("a "), "{text}");
+        assert!(rows[0].contains("-10.00 points") && rows[0].contains("4 of 8"), "{text}");
+        assert!(text.contains("mixed = [\"b\"]"), "{text}");
+        assert!(text.contains("less than 0.5 points each: \"a\"."), "{text}");
+        let fine = answer(&[("a", 0.9, Some(0.7))]).table();
+        assert!(fine.contains("quantize all of them"), "{fine}");
+        assert!(fine.contains("Every layer loses more than"), "{fine}");
+    }
+}
