@@ -1,6 +1,6 @@
 //! Which nodes the fast path computes together: a convolution, the batch normalisation after it,
-//! and the clipping after that are one operation of [`super::flex`]. If quantization is simulated, a
-//! convolution, the clipping after it, and rounding are one.
+//! and the clipping after that are one operation of [`super::flex`]. If quantization is simulated,
+//! a convolution, the clipping after it, and rounding are one.
 //!
 //! The structure of the graph decides. The values between the nodes of a chain do not exist, so
 //! nobody else may read them. All other nodes are computed one by one.

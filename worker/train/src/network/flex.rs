@@ -1,8 +1,7 @@
 //! The fast path through a network on burn's `flex` device: operations of burn's graph with their
 //! own backward passes, computed by [`edgesmith_kernels`]. Convolution, batch normalisation and
-//! activation are one of them; convolution and batch normalisation alone are two more, and so is
-//! rounding to the levels of a quantization. A convolution with bias, activation and rounding is one
-//! too.
+//! activation are one of them; convolution and batch normalisation alone are two more. So are
+//! rounding to the levels of a quantization, and a convolution with bias, activation and rounding.
 //!
 //! Feature maps are tensors `[channels, height, width, batch]` here, which is the layout of the
 //! kernels.

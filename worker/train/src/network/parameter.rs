@@ -107,7 +107,7 @@ impl Parameter {
     }
 
     /// Moves the numbers of a weight that are farther from 0 than the end of their row to this end.
-    /// Each entry of the first axis is a row.
+    /// Each entry of the first axis is a row, or all are one.
     pub(super) fn clamp_rows(&mut self, ends: &[f32]) {
         let Parameter::Weight(weight) = self else { return };
         let mut all = numbers(weight.val());

@@ -1,7 +1,8 @@
 //! Quantization, simulated in training: values and weights of a network are rounded to the levels
 //! that the engine will hold them in, and the scales learn along with the weights (Jacob et al.
-//! 2018; Esser et al. 2020). Zero points and the scales of inputs stay as they are. Nothing is
-//! chosen here: an annotation says what is quantized.
+//! 2018; Esser et al. 2020). Zero points and the scales of inputs stay as they are, and rows of a
+//! weight that all have one scale go on sharing it. Nothing is chosen here: an annotation says what
+//! is quantized.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -68,8 +69,10 @@ enum Scale {
 /// The quantization of a parameter.
 #[derive(Debug, Clone, Copy)]
 struct OfParameter {
-    /// Its place in `trained`.
+    /// Its place in `trained`. There is one for each row, or one for all.
     scales: usize,
+    /// How many rows it has.
+    rows: usize,
     levels: Levels,
     factor: f32,
 }
@@ -125,13 +128,17 @@ impl Simulation {
                 .map(|&scale| scale as f32)
                 .collect();
             let parameter = graph.parameter(weight);
-            let row = parameter.elements() / u64::from(parameter.shape[0]);
-            assert_eq!(scales.len(), parameter.shape[0] as usize, "a scale for each of {id:?}");
+            let rows = parameter.shape[0] as usize;
+            assert_eq!(scales.len(), rows, "a scale for each row of {}", parameter.name);
+            let shared = scales.iter().all(|scale| *scale == scales[0]);
+            let scales = if shared { vec![scales[0]] } else { scales };
+            let numbers = parameter.elements() / scales.len() as u64;
             let largest = f32::from(simulation.start.largest(weight));
             let levels = Levels { low: -largest, high: largest, halves: Halves::Away };
             let scales = simulation.add(Owner::Parameter(weight), scales, device);
-            let factor = factor(row, largest);
-            simulation.parameters[weight.index()] = Some(OfParameter { scales, levels, factor });
+            let factor = factor(numbers, largest);
+            let of = OfParameter { scales, rows, levels, factor };
+            simulation.parameters[weight.index()] = Some(of);
         }
         simulation
     }
@@ -228,7 +235,9 @@ impl Simulation {
                     learned.set_value(id, Affine { scale: scales[0], ..affine });
                 }
                 Owner::Parameter(id) => {
-                    learned.set_parameter(id, scales.into_iter().map(f64::from).collect());
+                    let rows = self.parameters[id.index()].expect("it has scales").rows;
+                    let scales = scales.iter().cycle().take(rows).map(|&scale| scale.into());
+                    learned.set_parameter(id, scales.collect());
                 }
             }
         }
@@ -261,22 +270,23 @@ impl Simulation {
             let bias = node.parameters.get(1).map(|&bias| numbers_of(bias));
             let weights = numbers_of(node.parameters[0]);
             let mut scales = numbers(&self.trained[weight.scales]);
-            let filters = weights.chunks_exact(weights.len() / scales.len()).enumerate();
-            for ((channel, filter), scale) in filters.zip(&mut scales) {
+            let filters = weights.chunks_exact(weights.len() / weight.rows).enumerate();
+            for (channel, filter) in filters {
                 let sum: f64 = filter.iter().map(|w| f64::from(w.abs())).sum();
                 let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[channel].abs()));
                 let least = (255.0 * sum + bias / input_scale) / ACCUMULATOR_MAX;
+                let place = channel % scales.len();
                 // Rounding to f32 must not make it smaller.
-                if f64::from(*scale) < least {
-                    *scale = (least as f32).next_up();
+                if f64::from(scales[place]) < least {
+                    scales[place] = (least as f32).next_up();
                 }
             }
             set(&mut self.trained[weight.scales], scales);
         }
     }
 
-    /// For each row of a parameter, where its numbers end; `None` if it is not quantized. What lies
-    /// beyond may be moved there, because it is rounded to the same level.
+    /// For each row of a parameter, or for all, where its numbers end; `None` if it is not quantized.
+    /// What lies beyond may be moved there, because it is rounded to the same level.
     pub(super) fn ends(&self, id: ParameterId) -> Option<Vec<f32>> {
         let OfParameter { scales, levels, .. } = self.parameters[id.index()]?;
         let end = |scale| (levels.high + BEYOND) * scale;
@@ -338,7 +348,7 @@ impl OfValue {
 impl Layer<'_> {
     /// The weight, rounded.
     pub(super) fn weight(&self, weight: Tensor<4>, threads: &Threads) -> Tensor<4> {
-        let OfParameter { scales, levels, factor } = self.weight;
+        let OfParameter { scales, levels, factor, .. } = self.weight;
         round(levels, factor, threads, weight, self.simulation.trained[scales].val())
     }
 

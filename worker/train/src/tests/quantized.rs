@@ -124,6 +124,28 @@ fn results_do_not_depend_on_the_number_of_cores_or_on_stops() {
 }
 
 #[test]
+fn rows_that_share_a_scale_go_on_sharing_it() {
+    let (data, graph, spec) = (colours(), residual(3, 6, 3), spec());
+    let views = views(&spec);
+    let start = fresh_weights(&graph, [1; 32]);
+    let mut quantization = annotated(&graph, &start, &data, 127);
+    let layers: Vec<_> = graph.nodes().filter(|(_, node)| node.op.absorbs_factors()).collect();
+    let shared = layers[1].1.parameters[0];
+    let scales = quantization.parameter(shared).unwrap();
+    let widest = scales.iter().copied().fold(0.0, f64::max);
+    let rows = scales.len();
+    quantization.set_parameter(shared, vec![widest; rows]);
+    let whole =
+        TrainRequest { quantization: Some(&quantization), ..request(&graph, &data, &views, &spec) };
+    let learned = run(whole).unwrap().quantization.unwrap();
+    let scales = learned.parameter(shared).unwrap();
+    assert!(scales.len() == rows && scales.iter().all(|scale| *scale == scales[0]), "{scales:?}");
+    assert_ne!(scales[0], widest);
+    let own = learned.parameter(layers[0].1.parameters[0]).unwrap();
+    assert!(own.iter().any(|scale| *scale != own[0]), "{own:?}");
+}
+
+#[test]
 fn requests_that_do_not_fit_are_refused() {
     let (data, graph, spec) = (colours(), residual(3, 6, 3), spec());
     let views = views(&spec);

@@ -44,7 +44,11 @@ pub(crate) fn annotation(graph: &Graph, seed: u64) -> Quantization {
         if matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_)) {
             let weight = node.parameters[0];
             let rows = graph.parameter(weight).shape[0];
-            let scales = (0..rows).map(|_| f64::from(0.15f32 + 0.05 * random())).collect();
+            let mut scales: Vec<f64> =
+                (0..rows).map(|_| f64::from(0.15f32 + 0.05 * random())).collect();
+            if random() < -0.4 {
+                scales = vec![scales[0]; scales.len()];
+            }
             quantization.set_parameter(weight, scales);
             quantization.set_largest(weight, LARGEST);
         }
@@ -87,6 +91,9 @@ impl<'a> Surrogate<'a> {
         let scale = |id| f64::from(quantization.value(id).unwrap().scale);
         let rows = |id| {
             let scales = quantization.parameter(id).unwrap_or_default();
+            // Rows that have one scale share it.
+            let shared = scales.iter().all(|scale| *scale == scales[0]);
+            let scales = if shared { &scales[..scales.len().min(1)] } else { scales };
             scales.iter().map(|&scale| f64::from(scale as f32)).collect()
         };
         Self {
@@ -120,7 +127,9 @@ impl<'a> Surrogate<'a> {
                     (1, true) => {
                         let source = self.held.scale_of(node.inputs[0]).index();
                         let rows = &self.rows[node.parameters[0].index()];
-                        let units = rows.iter().map(|row| row * self.scales[source]).collect();
+                        let channels = self.numbers[parameter.index()].len();
+                        let rows = rows.iter().cycle().take(channels);
+                        let units = rows.map(|row| row * self.scales[source]).collect();
                         self.bias(parameter.index(), units)
                     }
                     _ => self.numbers[parameter.index()].clone(),
@@ -296,8 +305,8 @@ fn check(name: &str, graph: &Graph, seed: u64, fast: bool) -> bool {
         }
         let scales = gradients.arrays.get(&format!("{name}@scale")).map(|array| &array.data);
         for (at, &slope) in scales.into_iter().flatten().enumerate() {
-            let row = parameter.elements() / u64::from(parameter.shape[0]);
-            let factor = factor(row, f32::from(LARGEST));
+            let rows = surrogate.rows[id.index()].len() as u64;
+            let factor = factor(parameter.elements() / rows, f32::from(LARGEST));
             let place = Place::Row(id.index(), at);
             all.entry(format!("{name}@scale")).or_default().push((place, slope, factor));
         }
