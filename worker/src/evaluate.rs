@@ -131,9 +131,7 @@ pub fn quantize(
         return Ok((equalized, quantization));
     }
     // Two networks are held.
-    let fit = usize::try_from(MAX_HELD_NUMBERS / (2 * held_numbers(graph))).unwrap_or(usize::MAX);
-    let step = set.len().div_ceil(fit.max(1)).max(1);
-    let chosen: Vec<usize> = (0..set.len()).step_by(step).collect();
+    let chosen = held_at_once(set.len(), 2 * held_numbers(graph));
     let examples = examples(&set.subset(&chosen), input, pause)?;
     let rounded = match scheme.rounding {
         Rounding::Nearest => equalized.clone(),
@@ -191,6 +189,13 @@ pub fn correct_biases(
     let (original, changed) = ((graph, weights), (&cut.graph, slim));
     let corrected = bias_correction(original, changed, |value| cut.kept(value), &examples, pause);
     corrected.ok_or(RunError::Stopped)
+}
+
+/// The images, at equal distances, that are held if each needs so many numbers; at least one, if
+/// there is one.
+fn held_at_once(images: usize, numbers: u64) -> Vec<usize> {
+    let most = usize::try_from(MAX_HELD_NUMBERS / numbers).unwrap_or(usize::MAX);
+    (0..images).step_by(images.div_ceil(most.max(1)).max(1)).collect()
 }
 
 /// What a network reads of each image.
@@ -314,6 +319,26 @@ mod tests {
         let calibrated =
             integer_model(&graph, &weights, &normalization, &set, &Scheme::default(), stop);
         assert!(matches!(calibrated, Err(RunError::Stopped)));
+        // Also while the rounding and the biases are learned, after two runs over the images.
+        for (rounding, correct_biases) in [(Rounding::Learned, false), (Rounding::Nearest, true)] {
+            let scheme = Scheme { rounding, correct_biases, ..Scheme::default() };
+            let mut calls = 0;
+            let late = &mut || {
+                calls += 1;
+                if calls < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            let stopped = integer_model(&graph, &weights, &normalization, &set, &scheme, late);
+            assert!(matches!(stopped, Err(RunError::Stopped)));
+            assert_eq!(calls, 3);
+        }
+    }
+
+    #[test]
+    fn no_more_images_are_held_than_fit() {
+        assert_eq!(held_at_once(5, 1), [0, 1, 2, 3, 4]);
+        assert_eq!(held_at_once(5, MAX_HELD_NUMBERS / 3), [0, 2, 4]);
+        assert_eq!(held_at_once(5, 2 * MAX_HELD_NUMBERS), [0]);
+        assert_eq!(held_at_once(0, 1), [0; 0]);
     }
 
     fn confusion(classes: usize, pairs: &[(usize, usize)]) -> Confusion {
