@@ -22,6 +22,10 @@ impl Real {
     /// # Errors
     /// The first name that no layer with a weight has.
     pub fn of<'n>(graph: &Graph, names: &'n BTreeSet<String>) -> Result<Self, &'n str> {
+        if names.is_empty() {
+            let (nodes, values) = (graph.nodes().len(), graph.values().len());
+            return Ok(Self { nodes: vec![false; nodes], values: vec![false; values] });
+        }
         let mut weights = vec![false; graph.parameters().len()];
         for name in names {
             let layer = graph.value_named(name).and_then(|value| graph.producer(value));
@@ -85,7 +89,7 @@ pub(crate) fn weight(graph: &Graph, id: NodeId) -> Option<ParameterId> {
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_graph::{Add, Clip, GraphBuilder, Linear, Place, Shape};
+    use edgesmith_graph::{Add, Clip, Constant, GraphBuilder, Linear, Place, Shape};
 
     use super::*;
 
@@ -122,6 +126,20 @@ mod tests {
             nodes.map(|(_, node)| name(node.output)).collect(),
             values.map(|(id, _)| name(id)).collect(),
         ]
+    }
+
+    /// A constant has no neighbour before it that could be in integers.
+    #[test]
+    fn nothing_is_real_that_is_not_asked_for() {
+        let mut builder = GraphBuilder::new();
+        builder.input("x", Shape::new(2, &[]).unwrap()).unwrap();
+        let numbers = builder.parameter("numbers", &[2], Role::Constant).unwrap();
+        let place = Place::default();
+        let constant = builder.node("constant", Constant, &[], &[numbers], place).unwrap();
+        let graph = builder.finish(&[constant]).unwrap();
+        let real = Real::of(&graph, &BTreeSet::new()).unwrap();
+        assert!(graph.nodes().all(|(id, _)| !real.node(id)));
+        assert!(graph.values().all(|(id, _)| !real.value(id)));
     }
 
     #[test]
