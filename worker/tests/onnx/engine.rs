@@ -2,12 +2,13 @@
 //! from its models.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
-use edgesmith_compress::{Calibration, Scheme};
+use edgesmith_compress::{Calibration, Scheme, correct_quantized, equalize, fold, learn_rounding};
 use edgesmith_edge_runtime::{Model, Session};
-use edgesmith_graph::{Evaluator, Graph, Weights};
+use edgesmith_graph::{Evaluator, Graph, Role, Weights};
 use edgesmith_testing::random_weights;
-use edgesmith_worker::export::{Interface, Lifted, lift, lower_as};
+use edgesmith_worker::export::{Interface, Lifted, lift, lower_as, lower_partly};
 
 use crate::random::{GRAPHS, in_levels, normalization, normalized, pictures, random_graph};
 
@@ -32,6 +33,52 @@ fn the_engine_computes_what_a_graph_does() {
     errors.sort_by(f32::total_cmp);
     let [half, most] = [errors.len() / 2, errors.len() * 9 / 10].map(|at| errors[at]);
     assert!(half < 0.03 && most < 0.2, "{half} {most}");
+}
+
+/// Equalized, every other layer in fp32, the others with learned rounding and corrected biases.
+#[test]
+fn every_part_of_a_scheme_works_with_every_operation() {
+    let mut errors = Vec::new();
+    for seed in 0..GRAPHS {
+        let (graph, weights) = {
+            let graph = random_graph(seed);
+            let weights = random_weights(&graph, seed);
+            fold(&graph, &weights)
+        };
+        let images = pictures(&graph, seed);
+        let examples: Vec<_> = images.iter().map(|image| normalized(&graph, image)).collect();
+        let equalized = equalize(&graph, &weights);
+        let evaluators = [&weights, &equalized].map(|w| Evaluator::<f32>::new(&graph, w));
+        for example in &examples {
+            let [expected, found] = evaluators.each_ref().map(|e| e.output(example.clone()));
+            assert!(difference(&found, &expected) < 1e-3, "graph {seed}");
+        }
+        let layers = graph.nodes().filter(|(_, node)| {
+            let first = node.parameters.first();
+            first.is_some_and(|&id| graph.parameter(id).role == Role::Weight)
+        });
+        let real = layers.step_by(2).map(|(_, node)| graph.value(node.output).name.to_string());
+        let scheme = Scheme { real: real.collect(), clip_ranges: true, ..Scheme::default() };
+        let mut calibration = Calibration::new(&graph, &equalized);
+        examples.iter().for_each(|example| calibration.observe(example.clone()).unwrap());
+        let quantization = calibration.finish((-2.0, 2.0), &scheme).unwrap();
+        let go_on = &mut || ControlFlow::Continue(());
+        let learned = learn_rounding(&graph, &equalized, &quantization, &examples, go_on).unwrap();
+        let corrected =
+            correct_quantized(&graph, &equalized, &learned, &quantization, &examples, go_on);
+        let corrected = corrected.unwrap();
+        assert_eq!(corrected.check(&graph), Ok(()));
+        let interface = Interface::of(&graph, Some(&normalization(&graph)));
+        let model = lower_partly(&graph, &corrected, &quantization, &interface).unwrap();
+        let mut session = Session::new(&model).unwrap();
+        for (image, example) in images.iter().zip(&examples) {
+            let expected = evaluators[0].output(example.clone());
+            errors.push(difference(session.run(image).unwrap(), &expected));
+        }
+    }
+    errors.sort_by(f32::total_cmp);
+    let [half, most] = [errors.len() / 2, errors.len() * 9 / 10].map(|at| errors[at]);
+    assert!(half < 0.02 && most < 0.1, "{half} {most}");
 }
 
 /// Every kind of layer that lowering makes. Files of version 1 have one more, whose sums round
