@@ -91,7 +91,8 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             StepSpace::Prune(PruneSpace {
                 of: step.parsed("of", m).unwrap_or(Scope::Layer),
                 share: step.list("share", m).unwrap_or_else(|| vec![0.0]),
-                importance: names(step, "importance", m).unwrap_or_else(|| vec![Importance::Taylor]),
+                importance: names(step, "importance", m)
+                    .unwrap_or_else(|| vec![Importance::Taylor]),
                 rounds: step.list("rounds", m).unwrap_or_else(|| vec![1]),
                 epochs: step.list("epochs", m).unwrap_or_else(|| vec![1]),
                 multiple_of: step.list("multiple_of", m).unwrap_or_else(|| vec![1]),

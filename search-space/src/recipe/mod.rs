@@ -235,6 +235,7 @@ impl Amount {
     }
 }
 
+/// What the short form of a recipe does.
 impl Default for Quantizing {
     fn default() -> Self {
         Self {

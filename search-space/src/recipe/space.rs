@@ -448,9 +448,11 @@ impl FineTuneSpace {
     }
 }
 
+/// What keeps the answers nearest to those of the fp32 network, but for rounding that takes long to
+/// learn. The short form of a recipe does less: it stays as it was.
 impl Default for QuantizeSpace {
     fn default() -> Self {
-        let usual = Quantizing::default();
+        let usual = Quantizing { clip_ranges: true, correct_biases: true, ..Quantizing::default() };
         Self {
             precision: vec![Precision::Int8],
             calibration: vec![usual.calibration],

@@ -115,7 +115,12 @@ fn the_settings_with_several_values_are_choices() {
         ("quantize-aware-train.epochs", 1),
     ];
     let usual = |epochs| FineTuning { epochs, learning_rate: None };
-    let int8 = Quantizing { calibration: RangeRule::Entropy, ..Quantizing::default() };
+    let int8 = Quantizing {
+        calibration: RangeRule::Entropy,
+        clip_ranges: true,
+        correct_biases: true,
+        ..Quantizing::default()
+    };
     let pruning = |amount| Step::Prune(Pruning { epochs: 1, ..Pruning::by_norm(amount) });
     let steps = vec![
         Step::Distil(Distillation { alpha: 0.5, temperature: 4.0 }),
@@ -128,7 +133,8 @@ fn the_settings_with_several_values_are_choices() {
     ];
     let all = recipe(&space, &picks);
     assert_eq!(all, Recipe { steps });
-    let text = "int8 prune 0/50% tune 4 prune 50% of each layer entropy qat 1 kd a0.5 T4";
+    let text =
+        "int8 prune 0/50% tune 4 prune 50% of each layer entropy clipped biases qat 1 kd a0.5 T4";
     assert_eq!(all.to_string(), text);
     assert_eq!((all.precision(), all.learns()), (Precision::Int8, true));
     assert_eq!(all.distillation(), Some(Distillation { alpha: 0.5, temperature: 4.0 }));
