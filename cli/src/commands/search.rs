@@ -65,6 +65,8 @@ pub struct Running<'a> {
     pub source: String,
     /// The command that runs it, without the options of [`Local`].
     pub command: String,
+    /// Whether the front of a study of so many trials is shown at the end.
+    pub shows_front: fn(u32) -> bool,
 }
 
 /// Runs the study, or continues it.
@@ -72,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let command = format!("edgesmith search {}", quoted(&args.study));
     let source = args.study.display().to_string();
-    let running = Running { local: &args.local, source, command };
+    let running = Running { local: &args.local, source, command, shows_front: |_| true };
     running.run(async |_| Ok((submission, ())), async |_, ()| Ok(())).await
 }
 
@@ -148,7 +150,7 @@ impl Running<'_> {
         let status =
             coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
         if let Some(over) = self.ended_earlier(&status) {
-            if status.complete > 0 {
+            if status.complete > 0 && (self.shows_front)(status.budget_trials) {
                 front::print_summary(coordinator, &study).await?;
             }
             return Err(anyhow::anyhow!(over));
@@ -199,7 +201,9 @@ impl Running<'_> {
         if !workers.is_finished() {
             workers.await??;
         }
-        front::print_summary(coordinator, &study).await?;
+        if (self.shows_front)(status.budget_trials) {
+            front::print_summary(coordinator, &study).await?;
+        }
         Ok(match ended {
             Some(code) => code,
             None => {
@@ -380,7 +384,8 @@ mod tests {
 
     fn running(args: &Args) -> Running<'_> {
         let command = format!("edgesmith search {}", quoted(&args.study));
-        Running { local: &args.local, source: args.study.display().to_string(), command }
+        let source = args.study.display().to_string();
+        Running { local: &args.local, source, command, shows_front: |_| true }
     }
 
     fn same_command(args: &Args) -> String {

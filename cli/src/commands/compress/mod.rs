@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use edgesmith_client::{Coordinator, read_study};
 use edgesmith_common::spec::MeasurementSpec;
 use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target};
-use edgesmith_console::{invalid, number, start};
+use edgesmith_console::{ListFormat, invalid, number, print, start};
 use edgesmith_search_space::{Cost, Precision};
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::{Lifted, lift, onnx};
@@ -55,6 +55,9 @@ pub struct Args {
     /// File for the best result: .edge, as it was measured, or .onnx
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
     #[command(flatten)]
     pub pixels: PixelArgs,
     #[command(flatten)]
@@ -82,8 +85,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(name) => name.clone(),
         None => study::name(&args.model, args.recipe.as_deref())?,
     };
-    let running =
-        Running { local: &args.local, source: recipe.source().to_owned(), command: command(&args) };
+    let running = Running {
+        local: &args.local,
+        source: recipe.source().to_owned(),
+        command: command(&args),
+        shows_front: match args.format {
+            ListFormat::Table => |trials| trials > 1,
+            ListFormat::Json => |_| false,
+        },
+    };
     let prepare = async |coordinator: &Coordinator| {
         let network = Network::open(coordinator, &args, &name).await?;
         let own = network.figures(&data, &args).await?;
@@ -107,7 +117,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let then = async |coordinator: &Coordinator, original: Figures| {
         let report = Report::of(coordinator, &name, original, &args.auto).await?;
-        report.print()?;
+        print(&report, args.format)?;
         match (&args.output, output, report.best()) {
             (Some(file), Some(kind), Some(trial)) => {
                 write(coordinator, &name, trial, file, kind).await
@@ -250,7 +260,7 @@ async fn write(
 
 /// This command, without the options of [`Local`].
 fn command(args: &Args) -> String {
-    let Args { model, data, recipe, auto, trials, name, output, pixels, local: _ } = args;
+    let Args { model, data, recipe, auto, trials, name, output, format, pixels, local: _ } = args;
     let mut words = vec!["edgesmith compress".to_owned(), quoted(Path::new(&model.to_string()))];
     words.extend(["--data".to_owned(), quoted(data)]);
     let mut option = |name: &str, value: Option<String>| {
@@ -262,6 +272,7 @@ fn command(args: &Args) -> String {
     option("trials", trials.map(|trials| trials.to_string()));
     option("name", name.as_ref().map(ToString::to_string));
     option("output", output.as_deref().map(quoted));
+    option("format", matches!(format, ListFormat::Json).then(|| "json".to_owned()));
     let numbers = |numbers: &[f32]| {
         let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
         (!texts.is_empty()).then(|| texts.join(","))

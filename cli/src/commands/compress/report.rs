@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 
 use edgesmith_client::{Coordinator, TrialRow};
 use edgesmith_common::{DeviceClass, Figures, Metric, ScopedMetric, StudyName, Target, TrialState};
-use edgesmith_console::print_text;
+use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::limits::Limit;
+use crate::output::json;
 
 /// The results of one compression.
 pub struct Report {
@@ -58,11 +61,6 @@ impl Report {
     /// is least beyond them. `None` if there is no result.
     pub fn best(&self) -> Option<u32> {
         self.tried.iter().min_by(|a, b| self.compare(a, b)).map(|tried| tried.number)
-    }
-
-    /// Prints it.
-    pub fn print(&self) -> anyhow::Result<()> {
-        print_text(&self.text())
     }
 
     fn text(&self) -> String {
@@ -184,6 +182,36 @@ impl Report {
 
     fn latency(&self, figures: &Figures) -> Option<f64> {
         figures.get(&Metric::LATENCY_MS.at(Target::on(DeviceClass::local())))
+    }
+}
+
+impl Output for Report {
+    fn table(&self) -> String {
+        self.text()
+    }
+
+    fn json(&self) -> impl Serialize {
+        let figures = |figures: &Figures| -> Map<String, Value> {
+            figures.iter().map(|(of, value)| (of.to_string(), value.into())).collect()
+        };
+        let best = self.tried.iter().min_by(|a, b| self.compare(a, b));
+        let limits: Vec<Value> = self
+            .limits
+            .iter()
+            .map(|limit| {
+                let value = best.and_then(|best| limit.value(&best.figures, self.accuracy()));
+                let met = value.map(|value| limit.excess(value) == 0.0);
+                json!({ "limit": limit.to_string(), "value": value, "met": met })
+            })
+            .collect();
+        let best = best.map(|best| {
+            json!({ "trial": best.number, "recipe": best.recipe, "metrics": figures(&best.figures) })
+        });
+        json!({
+            "version": json::VERSION, "study": self.study.as_str(),
+            "original": { "metrics": figures(&self.original) }, "best": best, "limits": limits,
+            "recipes": self.tried.len(),
+        })
     }
 }
 

@@ -1,0 +1,141 @@
+//! `edgesmith compress` and `sensitivity`: one network in, one smaller network out.
+
+use std::path::Path;
+
+use edgesmith_tests::{TinyStudy, run};
+use serde_json::Value;
+
+const RECIPE: &str = r#"
+[[recipe.steps]]
+pass = "prune"
+of = "macs"
+share = 0.4
+
+[[recipe.steps]]
+pass = "fine-tune"
+epochs = 2
+
+[[recipe.steps]]
+pass = "quantize"
+
+[[recipe.steps]]
+pass = "quantize-aware-train"
+epochs = 1
+"#;
+
+/// A folder with a network, `net.onnx`, and a study file whose data it learned, `data.toml`.
+fn with_network(at: &Path) {
+    let study = TinyStudy { trials: 1, epochs: 5, ..TinyStudy::new("first") };
+    study.write(at);
+    run(at, &["search", "first.toml"]).ok();
+    run(at, &["export", "first/teacher", "--format", "onnx", "-o", "net.onnx"]).ok();
+    std::fs::write(at.join("data.toml"), study.text()).unwrap();
+    std::fs::write(at.join("r.toml"), RECIPE).unwrap();
+}
+
+fn metric(document: &Value, name: &str) -> f64 {
+    document["metrics"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {document}"))
+}
+
+#[test]
+fn a_network_is_compressed_by_a_recipe_and_within_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let compress = ["compress", "net.onnx", "--data", "data.toml"];
+    let by_recipe = [&compress[..], &["--recipe", "r.toml", "-o", "small.edge"]].concat();
+    let ran = run(at, &by_recipe);
+    let shown = ran.stdout();
+    ran.ok();
+    assert!(shown.contains("The best of 1 recipe is trial 0 of net-r: int8 prune 40% of macs"));
+    assert!(!shown.contains("Pareto front"), "{shown}");
+
+    // The same command again shows the same, and its JSON has the figures.
+    let again = run(at, &[&by_recipe[..], &["--format", "json"]].concat()).json();
+    let (original, best) = (&again["original"], &again["best"]);
+    assert_eq!((&again["study"], &best["trial"]), (&"net-r".into(), &0.into()));
+    let left = metric(best, "macs") / metric(original, "macs");
+    assert!((0.4..=0.6).contains(&left), "{left}");
+    assert!(metric(best, "model_bytes") < metric(original, "model_bytes") / 2.0);
+    assert!(metric(original, "latency_ms@local") > 0.0);
+    // What is shown is what the written file does.
+    let line = ["evaluate", "small.edge", "--data", "data.toml", "--format", "json"];
+    let evaluated = run(at, &line).json()["figures"]["test_accuracy"].as_f64();
+    assert_eq!(evaluated, Some(metric(best, "test_accuracy")));
+    let trial = run(at, &["trial", "net-r", "0", "--format", "json"]).json();
+    let recipe = &trial["trials"][0]["recipe"];
+    assert_eq!(recipe["precision"], "int8");
+    let passes: Vec<&str> =
+        recipe["steps"].as_array().unwrap().iter().map(|s| s["pass"].as_str().unwrap()).collect();
+    assert_eq!(passes, ["prune", "fine-tune", "quantize", "quantize-aware-train"]);
+    assert_eq!(recipe["steps"][0]["of"], "network");
+    let same = run(at, &["trial", "net-r", "0", "--rerun"]).ok();
+    assert!(same.contains("model file") && !same.contains("DIFFERENT"), "{same}");
+
+    // A trial is a network, too. Its name says which.
+    let of_trial = ["compress", "net-r/0", "--data", "data.toml", "--recipe", "r.toml"];
+    let shown = run(at, &[&of_trial[..], &["--name", "twice"]].concat()).ok();
+    assert!(shown.contains("trial 0 of twice"), "{shown}");
+
+    // Limits: one that can be kept, and one that cannot.
+    let auto = ["--auto", "accuracy_drop<=0.5", "model_bytes<=100000", "--trials", "3"];
+    let within = run(at, &[&compress[..], &auto, &["--format", "json"]].concat()).json();
+    let met: Vec<&Value> =
+        within["limits"].as_array().unwrap().iter().map(|limit| &limit["met"]).collect();
+    assert_eq!((met, &within["recipes"]), (vec![&Value::from(true); 2], &3.into()));
+    let hopeless = ["--auto", "model_bytes<=300", "--trials", "2", "--name", "tiny"];
+    let shown = run(at, &[&compress[..], &hopeless].concat()).ok();
+    assert!(shown.contains("model_bytes<=300: not met"), "{shown}");
+    assert!(shown.contains("no recipe keeps all limits"), "{shown}");
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_trained() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let write = |name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+    let compress =
+        |more: &[&str]| run(at, &[&["compress", "net.onnx", "--data", "data.toml"], more].concat());
+    write("wrong.toml", "\n[[recipe.steps]]\npass = \"prune\"\nshare = 2\n");
+    let line = "line 4: recipe.steps[0].share: 2.0 is not allowed";
+    compress(&["--recipe", "wrong.toml"]).fails(2, &["wrong.toml has 1 mistake", line]);
+    write("study.toml", "study.name = \"x\"\n[recipe]\nprune = 0.5\n");
+    compress(&["--recipe", "study.toml"]).fails(2, &["study.toml has study beside [recipe]"]);
+    write("empty.toml", "");
+    compress(&["--recipe", "empty.toml"]).fails(2, &["[[recipe.steps]]"]);
+    compress(&["--recipe", "none.toml"]).fails(2, &["failed to read the recipe", "none.toml"]);
+    compress(&["--auto", "speed<=3"]).fails(2, &["unknown metric", "accuracy_drop"]);
+    compress(&[]).fails(2, &["--recipe", "--auto"]);
+    compress(&["--recipe", "r.toml", "-o", "x.txt"]).fails(2, &["must end in .edge or .onnx"]);
+    compress(&["--recipe", "r.toml", "--raw-pixels"])
+        .fails(2, &["says itself how it reads pixels"]);
+    let layer = "[[recipe.steps]]\npass = \"quantize\"\nfp32 = \"nothing\"\n";
+    write("layer.toml", layer);
+    let said = "line 3: recipe.steps[0].fp32: the network has no layer \"nothing\" with weights";
+    compress(&["--recipe", "layer.toml"]).fails(2, &["layer.toml has 1 mistake", said]);
+}
+
+#[test]
+fn layers_are_shown_by_what_they_cost() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let line = ["sensitivity", "net.onnx", "--data", "data.toml"];
+    let shown = run(at, &line).ok();
+    assert!(
+        shown.contains("noise, dB") && shown.contains("of its channels gone")
+            || shown.contains("of their channels"),
+        "{shown}"
+    );
+    let asked = run(at, &[&line[..], &["--format", "json", "--share", "0.25"]].concat()).json();
+    let layers = asked["layers"].as_array().unwrap();
+    let macs: f64 = layers.iter().map(|layer| layer["macs"].as_f64().unwrap()).sum();
+    let inspected = run(at, &["inspect", "net.onnx", "--format", "json"]).json();
+    assert_eq!(Some(macs), inspected["macs"].as_f64());
+    // A trial is a network, too, and the order is that of the losses.
+    let lost = |layer: &Value| layer["int8"]["validation_accuracy"].as_f64().unwrap();
+    assert!(layers.is_sorted_by(|a, b| lost(a) <= lost(b)));
+    run(at, &["sensitivity", "first/0", "--data", "data.toml", "--images", "40"]).ok();
+    run(at, &[&line[..], &["--share", "1"]].concat()).fails(2, &["--share 1", "below 1"]);
+}
