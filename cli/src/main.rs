@@ -7,6 +7,7 @@ use clap::Parser as _;
 use edgesmith_console::start;
 
 mod commands;
+mod limits;
 mod model;
 mod output;
 

@@ -68,7 +68,10 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let passes: Vec<&str> =
         recipe["steps"].as_array().unwrap().iter().map(|s| s["pass"].as_str().unwrap()).collect();
     assert_eq!(passes, ["prune", "fine-tune", "quantize", "quantize-aware-train"]);
-    assert_eq!(recipe["steps"][0]["of"], "network");
+    assert_eq!(
+        (&recipe["steps"][0]["of"], &recipe["steps"][0]["share"]),
+        (&"macs".into(), &0.4.into())
+    );
     let same = run(at, &["trial", "net-r", "0", "--rerun"]).ok();
     assert!(same.contains("model file") && !same.contains("DIFFERENT"), "{same}");
 
@@ -76,6 +79,12 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let of_trial = ["compress", "net-r/0", "--data", "data.toml", "--recipe", "r.toml"];
     let shown = run(at, &[&of_trial[..], &["--name", "twice"]].concat()).ok();
     assert!(shown.contains("trial 0 of twice"), "{shown}");
+
+    let line = ["recommend", "net-r", "--for", "smallest", "--format", "json"];
+    let recommended = run(at, &line).json();
+    assert_eq!((&recommended["best"]["trial"], &recommended["trials"]), (&0.into(), &1.into()));
+    let none = run(at, &["recommend", "net-r", "--for", "fastest@rpi4"]).ok();
+    assert!(none.contains("none of the 1 complete trials of net-r"), "{none}");
 
     // Limits: one that can be kept, and one that cannot.
     let auto = ["--auto", "accuracy_drop<=0.5", "model_bytes<=100000", "--trials", "3"];

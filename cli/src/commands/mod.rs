@@ -17,6 +17,7 @@ mod import;
 mod inspect;
 mod measure;
 mod metrics;
+mod recommend;
 mod rename;
 mod retry;
 mod run;
@@ -69,6 +70,8 @@ pub enum Command {
     Workers(workers::Args),
     /// Show the Pareto front: the trials that no other trial beats
     Pareto(front::Args),
+    /// Say which trial serves a need best, and why
+    Recommend(recommend::Args),
     /// List all trials of a study
     Trials(trials::TrialsArgs),
     /// Show everything about one trial, or run it again
@@ -150,6 +153,7 @@ impl Command {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Search(args) => return search::run(args).await,
+        Command::Recommend(args) => recommend::run(args).await?,
         Command::Sensitivity(args) => sensitivity::run(args).await?,
         Command::Compress(args) => return compress::run(args).await,
         Command::Coordinator(args) => serve::run(args).await?,

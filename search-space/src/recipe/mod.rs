@@ -10,7 +10,8 @@ mod tests;
 use std::fmt;
 
 use edgesmith_graph::Graph;
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 
 pub(crate) use self::check::{check_recipe, check_recorded_recipe};
 pub use self::names::{Counted, Granularity, Importance, Precision, RangeRule, Rounding, Scope};
@@ -73,8 +74,7 @@ pub struct Pruning {
 }
 
 /// How many channels go.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "of", rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Amount {
     /// In each group of channels the share of its stage, in `0.0..1.0`. Groups that belong to no
     /// stage lose none.
@@ -248,6 +248,28 @@ impl Default for Quantizing {
             rounding: Rounding::Nearest,
             fp32: Vec::new(),
         }
+    }
+}
+
+/// As in study files: `of`, and its `share`, or its `shares` by stage.
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        match self {
+            Amount::Stage { shares } => {
+                map.serialize_entry("of", Scope::Stage.name())?;
+                map.serialize_entry("shares", shares)?;
+            }
+            Amount::Layer { share } => {
+                map.serialize_entry("of", Scope::Layer.name())?;
+                map.serialize_entry("share", share)?;
+            }
+            Amount::Network { counted, share } => {
+                map.serialize_entry("of", counted.name())?;
+                map.serialize_entry("share", share)?;
+            }
+        }
+        map.end()
     }
 }
 

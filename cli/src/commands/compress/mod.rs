@@ -1,7 +1,6 @@
 //! `edgesmith compress`: compresses one network by a recipe, or searches the recipe. It is a study
 //! on that network, which starts from it as it is, in this process.
 
-mod limits;
 mod report;
 mod study;
 
@@ -19,11 +18,11 @@ use edgesmith_train::safetensors;
 use edgesmith_worker::export::{Lifted, lift, onnx};
 use edgesmith_worker::probe::{device_info, measure};
 
-use self::limits::Limit;
 use self::report::Report;
 use self::study::{Composed, Recipe};
 use crate::commands::evaluate::{self, Part};
 use crate::commands::search::{Local, Running, quoted};
+use crate::limits::Limit;
 use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
 
 /// Arguments: the network, what is done to it, and what runs that.

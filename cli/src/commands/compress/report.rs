@@ -10,7 +10,7 @@ use edgesmith_console::table::{self, Align};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::limits::Limit;
+use crate::limits::Limit;
 use crate::output::json;
 
 /// The results of one compression.

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use edgesmith_common::{Bound, DeviceClass, Figures, Metric, ScopedMetric, Target};
 
-/// The name of what is lost of the network's own accuracy on the validation images.
+/// The name of what is lost of accuracy on the validation images: of the network's own, or of the
+/// most accurate trial's.
 const ACCURACY_DROP: &str = "accuracy_drop";
 
 /// A bound that the compressed network must keep.
@@ -26,6 +27,11 @@ enum Limited {
 }
 
 impl Limit {
+    /// Whether it is on what is lost of accuracy.
+    pub fn is_of_accuracy_drop(&self) -> bool {
+        self.of == Limited::AccuracyDrop
+    }
+
     /// The constraint of a study file that says the same. `accuracy` is the network's own on the
     /// validation images.
     pub fn constraint(&self, accuracy: f64) -> String {
