@@ -100,15 +100,13 @@ pub fn sensitivity(
     let name = |id: NodeId| graph.value(graph.node(id).output).name.to_string();
     let names: BTreeSet<String> = layers.iter().map(|&id| name(id)).collect();
     let whole = float_model(&graph, &weights, asked.normalization)?;
-    let mut done = 0;
-    let mut pause = || progress(done, layers.len());
-    let before = answers(&whole, asked.judged, &mut pause)?;
+    let before = answers(&whole, asked.judged, &mut || progress(0, layers.len()))?;
     let effect = |model: &Model, pause: &mut dyn FnMut() -> ControlFlow<()>| {
         let after = answers(model, asked.judged, pause)?;
         Ok::<_, RunError>(before.effect(&after, &asked.judged.labels))
     };
     let mut found = Vec::with_capacity(layers.len());
-    for &id in &layers {
+    for (done, &id) in layers.iter().enumerate() {
         let mut pause = || progress(done, layers.len());
         let mut real = names.clone();
         real.remove(&name(id));
@@ -131,7 +129,6 @@ pub fn sensitivity(
             quantized,
             pruned,
         });
-        done += 1;
     }
     Ok(Sensitivity { accuracy: before.accuracy(&asked.judged.labels), layers: found })
 }
