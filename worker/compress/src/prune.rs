@@ -72,6 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::kept_uniformly;
     use crate::importance::{
         Activity, Influence, geometric_median, l2_norm, normalization_scale, random, taylor,
     };
@@ -165,6 +166,26 @@ mod tests {
                     prop_assert_eq!((cut.graph, slim), pruned(&graph, &weights, &ratios));
                 }
             }
+        }
+
+        /// So what stays can be said by the groups of the whole network, however often it is cut.
+        #[test]
+        fn groups_stay_in_order_when_a_network_is_cut(
+            graph in arbitrary_graph(),
+            seed: u64,
+            ratio in 0.0..0.9f64,
+        ) {
+            let weights = random_weights(&graph, seed);
+            let channels = graph.channels();
+            let kept = kept_uniformly(&channels, ratio, 1);
+            let importance = l1_norm(&graph, &channels, &weights);
+            let cut = cut_to(&graph, &channels, &importance, &kept).graph.channels();
+            let after: Vec<usize> = cut.groups().iter().map(|g| g.channels.len()).collect();
+            prop_assert_eq!(after, kept);
+            let fixed = |channels: &Channels| -> Vec<bool> {
+                channels.groups().iter().map(|group| group.fixed).collect()
+            };
+            prop_assert_eq!(fixed(&cut), fixed(&channels));
         }
 
         #[test]
