@@ -316,8 +316,9 @@ fn announce(
     };
     let finished = progress::finished(status);
     let done = if finished > 0 { format!(", {finished} are finished") } else { String::new() };
+    let s = if status.budget_trials == 1 { "" } else { "s" };
     eprintln!(
-        "study {} {how}: {} trials by {}, {slots} at once on {}{done}",
+        "study {} {how}: {} trial{s} by {}, {slots} at once on {}{done}",
         status.name,
         status.budget_trials,
         status.algorithm,
