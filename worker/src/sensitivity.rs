@@ -71,6 +71,8 @@ pub struct Pruned {
 pub struct Effect {
     /// The share of images that it still classifies right.
     pub accuracy: f64,
+    /// How many images it gives another class than before.
+    pub changed: usize,
     /// The power of its answers to that of their change, decibels: `10 log10(Σ y² / Σ (y' - y)²)`.
     /// Infinite if nothing changed.
     pub signal_to_noise_db: f64,
@@ -184,15 +186,18 @@ fn answers(
 }
 
 impl Answers {
-    fn accuracy(&self, labels: &[u16]) -> f64 {
-        let best = |logits: &[f32]| {
-            // The first of several equal ones.
+    /// The class of each image: the first of the largest numbers.
+    fn chosen(&self) -> impl Iterator<Item = usize> {
+        self.numbers.chunks_exact(self.classes).map(|logits| {
             let greater = |best, (class, &logit)| if logit > logits[best] { class } else { best };
             logits.iter().enumerate().fold(0, greater)
-        };
-        let all = self.numbers.chunks_exact(self.classes).zip(labels);
-        let right = all.filter(|(logits, label)| best(logits) == usize::from(**label)).count();
-        right as f64 / labels.len().max(1) as f64
+        })
+    }
+
+    fn accuracy(&self, labels: &[u16]) -> f64 {
+        let right =
+            self.chosen().zip(labels).filter(|(class, label)| *class == usize::from(**label));
+        right.count() as f64 / labels.len().max(1) as f64
     }
 
     fn effect(&self, changed: &Answers, labels: &[u16]) -> Effect {
@@ -201,7 +206,8 @@ impl Answers {
         let pairs = self.numbers.iter().zip(&changed.numbers);
         let noise: f64 = pairs.map(|(before, after)| square(after - before)).sum();
         let signal_to_noise_db = 10.0 * (signal / noise).log10();
-        Effect { accuracy: changed.accuracy(labels), signal_to_noise_db }
+        let others = self.chosen().zip(changed.chosen()).filter(|(before, after)| before != after);
+        Effect { accuracy: changed.accuracy(labels), changed: others.count(), signal_to_noise_db }
     }
 }
 
@@ -267,5 +273,9 @@ mod tests {
         assert!((effect.signal_to_noise_db - 20.0).abs() < 1e-9);
         assert_eq!(before.effect(&before, &[0, 0]).signal_to_noise_db, f64::INFINITY);
         assert_eq!(before.effect(&after, &[0, 0]).accuracy, 0.5);
+        assert_eq!(
+            (effect.changed, before.effect(&of(&[5.0, 4.0, 0.0, 0.0]), &[0, 0]).changed),
+            (0, 1)
+        );
     }
 }

@@ -383,7 +383,7 @@ fn list(numbers: &[f32]) -> String {
 
 /// A name that leaves room for the other columns. Some exporters join the names of all operations
 /// that became one.
-fn shortened(name: &str) -> String {
+pub fn shortened(name: &str) -> String {
     if name.chars().count() <= MAX_NAME {
         return name.to_owned();
     }

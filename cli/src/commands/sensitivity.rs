@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::evaluate;
+use crate::commands::inspect::shortened;
 use crate::model::{EdgeFile, FileKind, ModelName, OnnxFile, Opened, PixelArgs, Pixels, Stored};
 use crate::output::json;
 
@@ -208,6 +209,14 @@ impl Answer {
         self.found.accuracy - effect.accuracy
     }
 
+    /// Whether a loss is more than [`MATTERS`], and more than twice what it is by chance where so
+    /// many images changed their class: the images that were right and those that were wrong would
+    /// do so equally often.
+    fn matters(&self, effect: &Effect) -> bool {
+        let chance = (effect.changed as f64).sqrt() / self.images.max(1) as f64;
+        self.lost(effect) > MATTERS.max(2.0 * chance)
+    }
+
     /// What follows for a recipe.
     fn advice(&self) -> String {
         let quoted = |layers: Vec<&Layer>| -> String {
@@ -217,41 +226,39 @@ impl Answer {
         };
         let all = self.worst_first();
         let fragile: Vec<&Layer> =
-            all.iter().copied().filter(|l| self.lost(&l.quantized) > MATTERS).collect();
+            all.iter().copied().filter(|layer| self.matters(&layer.quantized)).collect();
         let mut text = String::new();
         let points = MATTERS * 100.0;
         if fragile.is_empty() {
             let _ = writeln!(
                 text,
-                "No layer alone loses more than {points} points in integers: quantize all of them."
+                "No layer alone loses more than {points} points in integers, or than chance on so \
+                 many images: quantize all of them."
             );
         } else {
             let _ = writeln!(
                 text,
-                "In integers these lose more than {points} points alone. Try to keep them in fp32, \
+                "In integers these lose more than {points} points alone, and more than chance. Try to keep them in fp32, \
                  with\n  mixed = [{}]\nin the step that quantizes.",
                 quoted(fragile)
             );
         }
-        let mut pruned: Vec<(&Layer, f64)> = all
+        let robust: Vec<&Layer> = all
             .iter()
-            .filter_map(|layer| Some((*layer, self.lost(&layer.pruned.as_ref()?.effect))))
+            .copied()
+            .filter(|layer| layer.pruned.as_ref().is_some_and(|p| !self.matters(&p.effect)))
             .collect();
-        pruned.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let robust: Vec<&Layer> =
-            pruned.iter().filter(|(_, lost)| *lost <= MATTERS).map(|(layer, _)| *layer).collect();
+        let share = format!("{:.0} %", self.share * 100.0);
         if robust.is_empty() {
             let _ = writeln!(
                 text,
-                "Every layer loses more than {points} points with {} of its channels gone, so prune \
-                 by less, or fine-tune afterwards.",
-                table::percent(self.share)
+                "Every layer loses more than {points} points with {share} of its channels gone, so \
+                 prune by less, or fine-tune afterwards."
             );
         } else {
             let _ = writeln!(
                 text,
-                "These may lose {} of their channels for less than {points} points each: {}.",
-                table::percent(self.share),
+                "These may lose {share} of their channels for less than {points} points each: {}.",
                 quoted(robust)
             );
         }
@@ -273,9 +280,11 @@ impl Output for Answer {
             ("MACs", Align::Right),
             ("weights", Align::Right),
             ("int8", Align::Right),
+            ("changed", Align::Right),
             ("noise, dB", Align::Right),
             ("channels", Align::Right),
             ("pruned", Align::Right),
+            ("changed", Align::Right),
             ("noise, dB", Align::Right),
         ];
         let points = |effect: &Effect| format!("{:+.2} points", -100.0 * self.lost(effect));
@@ -285,19 +294,21 @@ impl Output for Answer {
             .iter()
             .map(|layer| {
                 let mut row = vec![
-                    layer.name.clone(),
+                    shortened(&layer.name),
                     table::count(layer.macs),
                     table::count(layer.parameters),
                     points(&layer.quantized),
+                    layer.quantized.changed.to_string(),
                     noise(&layer.quantized),
                 ];
                 row.extend(match &layer.pruned {
                     Some(pruned) => [
                         format!("{} of {}", pruned.kept, pruned.of),
                         points(&pruned.effect),
+                        pruned.effect.changed.to_string(),
                         noise(&pruned.effect),
                     ],
-                    None => ["-", "-", "-"].map(str::to_owned),
+                    None => ["-"; 4].map(str::to_owned),
                 });
                 row
             })
@@ -312,7 +323,10 @@ impl Output for Answer {
         let effect = |effect: &Effect| {
             let noise = effect.signal_to_noise_db;
             let noise = if noise.is_finite() { Value::from(noise) } else { Value::Null };
-            json!({ "validation_accuracy": effect.accuracy, "signal_to_noise_db": noise })
+            json!({
+                "validation_accuracy": effect.accuracy, "images_changed": effect.changed,
+                "signal_to_noise_db": noise,
+            })
         };
         let layers: Vec<Value> = self
             .worst_first()
@@ -344,7 +358,7 @@ mod tests {
     use super::*;
 
     fn answer(effects: &[(&str, f64, Option<f64>)]) -> Answer {
-        let effect = |accuracy| Effect { accuracy, signal_to_noise_db: 30.0 };
+        let effect = |accuracy| Effect { accuracy, changed: 4, signal_to_noise_db: 30.0 };
         let layers = effects.iter().map(|&(name, int8, pruned)| Layer {
             name: name.to_owned(),
             macs: 1000,
@@ -358,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_worst_layer_comes_first_and_advice_names_it() {
-        let table = answer(&[("a", 0.9, Some(0.898)), ("b", 0.8, Some(0.5)), ("c", 0.895, None)]);
+        let table = answer(&[("a", 0.9, Some(0.898)), ("b", 0.8, Some(0.5)), ("c", 0.87, None)]);
         let text = table.table();
         let rows: Vec<&str> = text.lines().skip(3).take(3).collect();
         assert!(rows[0].starts_with("b ") && rows[2].starts_with("a "), "{text}");
