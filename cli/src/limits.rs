@@ -27,6 +27,12 @@ enum Limited {
 }
 
 impl Limit {
+    /// The device, engine or threads that it names, unless these are those of this machine.
+    pub fn elsewhere(&self) -> Option<&Target> {
+        let Limited::Figure(of) = &self.of else { return None };
+        of.target().filter(|target| **target != Target::on(DeviceClass::local()))
+    }
+
     /// Whether it is on what is lost of accuracy.
     pub fn is_of_accuracy_drop(&self) -> bool {
         self.of == Limited::AccuracyDrop

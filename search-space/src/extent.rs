@@ -45,10 +45,11 @@ impl StagedSpace {
     pub fn least_peak_memory(&self) -> u64 {
         let d = self.definition();
         let least = |values: &[u32]| u64::from(values.iter().copied().min().unwrap_or(1));
-        // What is not known to stay may go, but for one channel.
+        // If it is not known how much stays, at least one channel does.
         let most = d.recipe.most_pruned(d.stages.len());
         let kept = most.map_or(0.0, |prunings| prunings.iter().map(kept_of_stem).product());
-        let stem = (least(&d.stem_width) as f64 * kept).floor().max(1.0) as u64;
+        // Each pruning rounds, so one channel less may stay than the shares say.
+        let stem = (least(&d.stem_width) as f64 * kept - 1.0).floor().max(1.0) as u64;
         let bytes = d.recipe.precisions().iter().map(|p| p.weight_bytes()).min().unwrap_or(1);
         (u64::from(self.data().channels) + stem) * least(&d.resolution).pow(2) * bytes
     }
@@ -149,7 +150,7 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
         End::Greatest => (all.clone().min_by(by_number), all.clone().max_by(by_number)),
     };
     match field {
-        "operation" | "stride" | "resolution" | "squeeze" | "skip" => all.collect(),
+        "operation" | "stride" | "resolution" | "squeeze" | "skip" | "multiple_of" => all.collect(),
         // Depth 0 also removes the stage's stride, so it may make the network smaller or larger: it
         // is tried besides the smallest or largest other depth.
         "depth" => {
@@ -160,9 +161,7 @@ fn candidates(choice: &crate::Choice, end: End) -> Vec<u16> {
             };
             none.into_iter().chain(some).collect()
         }
-        "stem_width" | "width" | "kernel" | "expansion" | "multiple_of" => {
-            grows.into_iter().collect()
-        }
+        "stem_width" | "width" | "kernel" | "expansion" => grows.into_iter().collect(),
         "prune" | "share" => shrinks.into_iter().collect(),
         // The other choices change neither cost.
         _ => vec![0],

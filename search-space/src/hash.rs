@@ -51,29 +51,45 @@ fn hash_candidate(
     Ok(truncated(&hasher))
 }
 
-/// Hashes the passes that change this network. Of a pruning the numbers of channels that stay count,
-/// and not the shares, if they follow from the recipe.
+/// Hashes the passes that change this network. Of a pruning the numbers of channels that stay
+/// count, and not the shares, if they follow from the recipe.
 fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
+    // From the first pruning in which the whole network competes, sizes are not known.
+    let mut known = true;
     for pass in recipe.passes(&network) {
-        let Step::Prune(pruning) = pass else {
-            content.write(format!("{pass:?}").as_bytes());
-            continue;
+        let pruning = match pass {
+            Step::Prune(pruning) => pruning,
+            Step::Quantize(quantizing) => {
+                // This network need not have all layers that its space names.
+                let mut quantizing = quantizing.clone();
+                quantizing.fp32.retain(|name| network.value_named(name).is_some());
+                content.write(format!("{quantizing:?}").as_bytes());
+                continue;
+            }
+            Step::Distil(_) | Step::FineTune(_) | Step::QuantizeAwareTrain(_) => {
+                content.write(format!("{pass:?}").as_bytes());
+                continue;
+            }
         };
         let Pruning { amount, importance, rounds, epochs, multiple_of } = pruning;
-        let only_sizes = *rounds == 1;
+        known &= !matches!(amount, Amount::Network { .. });
         match amount {
-            Amount::Stage { .. } | Amount::Layer { .. } if only_sizes => {
+            Amount::Stage { .. } | Amount::Layer { .. } if known && *rounds == 1 => {
                 let size = |group: GroupSize| (group.channels, kept(&network, group, pruning));
                 let sizes: Vec<_> = network.group_sizes().into_iter().map(size).collect();
                 sizes.hash(content);
             }
             Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
                 content.write(format!("{amount:?}").as_bytes());
+                // There is no training between one round and none.
+                let epochs = if *rounds > 1 { *epochs } else { 0 };
                 (rounds, epochs, multiple_of).hash(content);
             }
         }
         importance.hash(content);
-        network = pruned(network, pruning);
+        if known {
+            network = pruned(network, pruning);
+        }
     }
 }
 

@@ -13,6 +13,9 @@ use edgesmith_graph::{ChannelGroup, Graph, NodeId, Role, Weights};
 use crate::evaluate::{RunError, correct_biases, each_image, size};
 use crate::export::{float_model, input_spec, integer_model};
 
+/// Largest number of images on which means of layers are compared.
+const BIAS_IMAGES: usize = 64;
+
 /// A network, and the images that say what its layers cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
@@ -50,7 +53,8 @@ pub struct Layer {
     pub parameters: u64,
     /// With this layer alone in integers.
     pub quantized: Effect,
-    /// With channels that this layer writes removed from the network; `None` if they may not be.
+    /// With channels that this layer writes removed from the network; `None` if they may not be. Of
+    /// a layer whose channels go several ways, only those that go with the first are removed.
     pub pruned: Option<Pruned>,
 }
 
@@ -60,7 +64,7 @@ pub struct Layer {
 pub struct Pruned {
     /// How many of its channels stay.
     pub kept: usize,
-    /// Of so many.
+    /// How many channels it has.
     pub of: usize,
     /// What that does.
     pub effect: Effect,
@@ -110,9 +114,13 @@ pub fn sensitivity(
     let mut found = Vec::with_capacity(layers.len());
     for (done, &id) in layers.iter().enumerate() {
         let mut pause = || progress(done, layers.len());
-        let mut real = names.clone();
-        real.remove(&name(id));
-        let scheme = Scheme { real, ..Scheme::default() };
+        // Layers that share their weight can only be in integers together.
+        let weight = graph.node(id).parameters[0];
+        let shares = layers.iter().filter(|&&other| graph.node(other).parameters[0] == weight);
+        let together: BTreeSet<String> = shares.map(|&other| name(other)).collect();
+        let real = names.difference(&together).cloned().collect();
+        // As a recipe does it unless it says otherwise.
+        let scheme = Scheme { real, clip_ranges: true, correct_biases: true, ..Scheme::default() };
         let (normalization, calibration) = (asked.normalization, asked.calibration);
         let model =
             integer_model(&graph, &weights, normalization, calibration, &scheme, &mut pause)?;
@@ -160,7 +168,9 @@ fn without(
     let cut = cut_to(graph, &channels, &l1_norm(graph, &channels, weights), &kept);
     let slim = cut.weights(weights);
     let input = input_spec(graph, asked.normalization)?;
-    let slim = correct_biases((graph, weights), (&cut, &slim), &input, asked.calibration, pause)?;
+    let few = asked.calibration;
+    let few = few.subset(&(0..few.len().min(BIAS_IMAGES)).collect::<Vec<usize>>());
+    let slim = correct_biases((graph, weights), (&cut, &slim), &input, &few, pause)?;
     Ok(Some((float_model(&cut.graph, &slim, asked.normalization)?, stay, of)))
 }
 
@@ -205,7 +215,10 @@ impl Answers {
         let signal: f64 = self.numbers.iter().map(|&number| square(number)).sum();
         let pairs = self.numbers.iter().zip(&changed.numbers);
         let noise: f64 = pairs.map(|(before, after)| square(after - before)).sum();
-        let signal_to_noise_db = 10.0 * (signal / noise).log10();
+        let signal_to_noise_db = match noise {
+            0.0 => f64::INFINITY,
+            noise => 10.0 * (signal / noise).log10(),
+        };
         let others = self.chosen().zip(changed.chosen()).filter(|(before, after)| before != after);
         Effect { accuracy: changed.accuracy(labels), changed: others.count(), signal_to_noise_db }
     }
@@ -272,6 +285,8 @@ mod tests {
         let effect = before.effect(&after, &[1, 0]);
         assert!((effect.signal_to_noise_db - 20.0).abs() < 1e-9);
         assert_eq!(before.effect(&before, &[0, 0]).signal_to_noise_db, f64::INFINITY);
+        let nothing = of(&[0.0; 4]);
+        assert_eq!(nothing.effect(&nothing, &[0, 0]).signal_to_noise_db, f64::INFINITY);
         assert_eq!(before.effect(&after, &[0, 0]).accuracy, 0.5);
         assert_eq!(
             (effect.changed, before.effect(&of(&[5.0, 4.0, 0.0, 0.0]), &[0, 0]).changed),

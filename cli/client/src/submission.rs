@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use edgesmith_common::StudySpec;
-use edgesmith_common::spec::{ModelFiles, NamedModel, SpecErrors, TeacherSource};
+use edgesmith_common::spec::{ModelFiles, NamedModel, SpecError, SpecErrors, TeacherSource};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
 use edgesmith_proto::v1;
@@ -35,14 +35,14 @@ struct Networks {
 fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
     let text = files::read_text(file, MAX_STUDY)
         .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
-    parse_with_networks(&text, &file.display().to_string(), folder(file))
+    parse_with_networks(&text, (&file.display().to_string(), usize::MAX), folder(file))
 }
 
-/// Reads the networks that a study names, relative to `folder`, and checks the study, which
-/// `words` name.
+/// Reads the networks that a study names, relative to `folder`, and checks the study, whose first
+/// lines are from what the words name.
 fn parse_with_networks(
     text: &str,
-    words: &str,
+    words: (&str, usize),
     folder: &Path,
 ) -> anyhow::Result<(StudySpec, Networks)> {
     let named = StudySpec::named_models(text);
@@ -63,7 +63,11 @@ fn parse_with_networks(
 }
 
 /// Parses a study.
-fn parse(words: &str, text: &str, networks: &Networks) -> anyhow::Result<StudySpec> {
+fn parse(
+    (words, own): (&str, usize),
+    text: &str,
+    networks: &Networks,
+) -> anyhow::Result<StudySpec> {
     let files = ModelFiles {
         space: networks.space.as_ref().map(|network| &network.file),
         teacher: networks.teacher.as_ref().map(|network| &network.file),
@@ -75,7 +79,14 @@ fn parse(words: &str, text: &str, networks: &Networks) -> anyhow::Result<StudySp
                 "{words} is not a study file: its first line is already not TOML ({first})"
             ));
         }
-        let mut lines: Vec<String> = errors.listed.iter().map(|e| format!("\n  {e}")).collect();
+        let mut lines: Vec<String> = errors
+            .listed
+            .iter()
+            .map(|error| {
+                let line = if error.line > own { 0 } else { error.line };
+                format!("\n  {}", SpecError { line, ..error.clone() })
+            })
+            .collect();
         if errors.more > 0 {
             lines.push(format!("\n  and {} more", errors.more));
         }
@@ -115,11 +126,12 @@ impl Submission {
         Self::of(spec, networks, folder(file))
     }
 
-    /// The same of a study that is not in a file of its own. `words` name it in messages, and paths
-    /// are relative to the current folder.
-    pub fn parse(text: &str, words: &str) -> anyhow::Result<Self> {
+    /// The same of a study that is not in a file of its own. `words` name what its first `lines`
+    /// are from in messages; the others have no lines that a user knows. Paths are relative to the
+    /// current folder.
+    pub fn parse(text: &str, words: &str, lines: usize) -> anyhow::Result<Self> {
         let folder = Path::new("");
-        let (spec, networks) = parse_with_networks(text, words, folder)?;
+        let (spec, networks) = parse_with_networks(text, (words, lines), folder)?;
         Self::of(spec, networks, folder)
     }
 

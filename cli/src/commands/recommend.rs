@@ -1,11 +1,13 @@
 //! `edgesmith recommend`: which trial of a study serves a need, and why, from the study's own
-//! measurements. It searches nothing.
+//! measurements. Trials that break a constraint of the study are left out. It searches nothing.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
 
 use edgesmith_client::{Connection, Coordinator, TrialRow};
-use edgesmith_common::{DeviceClass, Figures, Metric, ScopedMetric, Target, TrialState};
+use edgesmith_common::{
+    Constraint, DeviceClass, Figures, Metric, ScopedMetric, Target, TrialState,
+};
 use edgesmith_console::table;
 use edgesmith_console::{ListFormat, Output, print};
 use serde::Serialize;
@@ -91,7 +93,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (_, spec) = coordinator.study(&args.study).await?;
     let rows = coordinator.trials(&args.study).await?.into_iter();
     let rows = rows.map(|trial| TrialRow::new(trial, &spec)).collect::<anyhow::Result<Vec<_>>>()?;
-    let complete = rows.into_iter().filter(|row| row.state == TrialState::Complete);
+    let complete = rows.into_iter().filter(|row| {
+        row.state == TrialState::Complete
+            && row.values.as_ref().is_some_and(|values| meets(&spec.constraints, values.figures()))
+    });
     let trials = complete.filter_map(|row| {
         let figures = row.values.as_ref()?.figures().clone();
         Some(Known { number: row.number, recipe: row.recipe(), figures })
@@ -104,7 +109,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     print(&recommended, args.format)
 }
 
-/// A complete trial.
+/// Whether figures meet the constraints of a study. What was not measured breaks none.
+fn meets(constraints: &[Constraint], figures: &Figures) -> bool {
+    constraints.iter().all(|constraint| {
+        let value = figures.get(&constraint.of);
+        value.is_none_or(|value| constraint.bound.violation(value) == 0.0)
+    })
+}
+
+/// A complete trial that meets the constraints of its study.
 struct Known {
     number: u32,
     recipe: String,
@@ -160,7 +173,8 @@ impl Recommendation {
     fn why_none(&self) -> String {
         let metric = self.need.metric();
         let mut text = format!(
-            "none of the {} complete trials of {} keeps all limits and has {metric}\n",
+            "none of the {} complete trials of {} that meet its constraints keeps all limits and has \
+             {metric}\n",
             self.trials.len(),
             self.study
         );

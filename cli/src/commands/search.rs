@@ -58,6 +58,9 @@ pub struct Local {
     pub data_root: Option<PathBuf>,
 }
 
+/// How a study file gets another name.
+const RENAME: &str = "give the file another study.name";
+
 /// A study that runs in this process.
 pub struct Running<'a> {
     pub local: &'a Local,
@@ -65,6 +68,8 @@ pub struct Running<'a> {
     pub source: String,
     /// The command that runs it, without the options of [`Local`].
     pub command: String,
+    /// How the study could have another name.
+    pub rename: &'static str,
     /// Whether the front of a study of so many trials is shown at the end.
     pub shows_front: fn(u32) -> bool,
 }
@@ -74,7 +79,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let command = format!("edgesmith search {}", quoted(&args.study));
     let source = args.study.display().to_string();
-    let running = Running { local: &args.local, source, command, shows_front: |_| true };
+    let rename = RENAME;
+    let running = Running { local: &args.local, source, command, rename, shows_front: |_| true };
     running.run(async |_| Ok((submission, ())), async |_, ()| Ok(())).await
 }
 
@@ -94,7 +100,12 @@ impl Running<'_> {
         let coordinator = Coordinator::connect_to_local(&local).await?;
         let url = local.url().to_owned();
         let all = async {
-            let (submission, found) = prepare(&coordinator).await?;
+            let prepared = prepare(&coordinator).await;
+            if prepared.is_err() && shutdown.is_cancelled() {
+                eprintln!("stopped; start again with: {}", self.same_command());
+                return Ok(ExitCode::from(130));
+            }
+            let (submission, found) = prepared?;
             let code = self.run_on(&coordinator, url, submission, executor, &shutdown).await?;
             if code == ExitCode::SUCCESS {
                 then(&coordinator, found).await?;
@@ -222,10 +233,11 @@ impl Running<'_> {
         if exists && error.is::<Invalid>() {
             let (source, directory) = (&self.source, self.local.data_dir.display());
             let again = self.same_command();
+            let rename = self.rename;
             return invalid(format!(
                 "{source} does not fit study {study}, which {directory} has of an earlier run (its \
-             values are on the left): {error}; or start {study} again without its earlier trials: \
-             {again} --fresh"
+                 values are on the left): {error}; or {rename}; or start {study} again without its \
+                 earlier trials: {again} --fresh"
             ));
         }
         error.context(format!("failed to start {study}"))
@@ -242,9 +254,9 @@ impl Running<'_> {
                 data_dir_option(&self.local.data_dir)
             )),
             v1::StudyState::Cancelled => Some(format!(
-                "study {name} was cancelled earlier; to use its results, give the file another \
-             study.name and study.start_from = [\"{name}\"]; or delete its trials and start again: \
-             {again} --fresh"
+                "study {name} was cancelled earlier; to go on, {} (study.start_from = [\"{name}\"] in a \
+                 study file uses its results); or delete its trials and start again: {again} --fresh",
+                self.rename
             )),
             v1::StudyState::Unspecified
             | v1::StudyState::Running
@@ -386,7 +398,7 @@ mod tests {
     fn running(args: &Args) -> Running<'_> {
         let command = format!("edgesmith search {}", quoted(&args.study));
         let source = args.study.display().to_string();
-        Running { local: &args.local, source, command, shows_front: |_| true }
+        Running { local: &args.local, source, command, rename: RENAME, shows_front: |_| true }
     }
 
     fn same_command(args: &Args) -> String {
@@ -447,8 +459,8 @@ mod tests {
         assert!(error.is::<Invalid>());
         let error = running(&args).not_started(invalid("it differs"), "a", true).to_string();
         let text = "a.toml does not fit study a, which edgesmith-data has of an earlier run (its \
-                    values are on the left): it differs; or start a again without its earlier \
-                    trials: edgesmith search a.toml --fresh";
+                    values are on the left): it differs; or give the file another study.name; or \
+                    start a again without its earlier trials: edgesmith search a.toml --fresh";
         assert_eq!(error, text);
     }
 

@@ -113,7 +113,7 @@ impl Network {
         };
         if model.has_integers() {
             return Err(invalid(format!(
-                "{words} is of integers already; name the network that it was made of"
+                "{words} is quantized already; name the network that it was made of"
             )));
         }
         let Some(InputSpec { mean, std, .. }) = model.image() else {
@@ -214,7 +214,8 @@ impl Answer {
     /// do so equally often.
     fn matters(&self, effect: &Effect) -> bool {
         let chance = (effect.changed as f64).sqrt() / self.images.max(1) as f64;
-        self.lost(effect) > MATTERS.max(2.0 * chance)
+        // Accuracies are shares of images, so a loss of exactly as much is a little more or less.
+        self.lost(effect) > MATTERS.max(2.0 * chance) + 1e-9
     }
 
     /// What follows for a recipe.
@@ -249,7 +250,9 @@ impl Answer {
             .filter(|layer| layer.pruned.as_ref().is_some_and(|p| !self.matters(&p.effect)))
             .collect();
         let share = format!("{:.0} %", self.share * 100.0);
-        if robust.is_empty() {
+        if all.iter().all(|layer| layer.pruned.is_none()) {
+            text.push_str("No channel of the network may be removed.\n");
+        } else if robust.is_empty() {
             let _ = writeln!(
                 text,
                 "Every layer loses more than {points} points with {share} of its channels gone, so \
@@ -258,7 +261,7 @@ impl Answer {
         } else {
             let _ = writeln!(
                 text,
-                "These may lose {share} of their channels for less than {points} points each: {}.",
+                "These may lose {share} of their channels for at most {points} points each, or for no more than chance: {}.",
                 quoted(robust)
             );
         }
@@ -378,7 +381,10 @@ mod tests {
         assert!(rows[0].starts_with("b ") && rows[2].starts_with("a "), "{text}");
         assert!(rows[0].contains("-10.00 points") && rows[0].contains("4 of 8"), "{text}");
         assert!(text.contains("mixed = [\"b\"]"), "{text}");
-        assert!(text.contains("less than 0.5 points each: \"a\"."), "{text}");
+        assert!(
+            text.contains("at most 0.5 points each, or for no more than chance: \"a\"."),
+            "{text}"
+        );
         let fine = answer(&[("a", 0.9, Some(0.7))]).table();
         assert!(fine.contains("quantize all of them"), "{fine}");
         assert!(fine.contains("Every layer loses more than"), "{fine}");

@@ -58,7 +58,11 @@ fn compare(path: &mut Vec<String>, a: &Value, b: &Value, found: &mut Vec<Differe
         path.pop();
         return;
     }
-    // A network is compared as a whole.
+    // A network is compared as a whole, wherever its file is.
+    let is_path = path.last().is_some_and(|name| name == "path");
+    if is_path && path.iter().any(|name| name == "model" || name == "network") {
+        return;
+    }
     let of_model = match &path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["work", "train", "model", "file"] => Some("space.model"),
         ["work", "train", "teacher", "source", "network", "file"] => Some("teacher.model"),

@@ -48,13 +48,20 @@ pub fn read_recipe(root: &mut Table, places: &mut Places, m: &mut Mistakes) -> R
         temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
     };
     let has_steps = recipe.has("steps");
-    let mut steps = Vec::new();
+    let (mut steps, mut unread) = (Vec::new(), false);
     for mut step in recipe.tables("steps", m) {
         places.extend(places_of(&step, &SETTINGS));
-        if let Some(read) = read_step(&mut step, m) {
-            steps.push(read);
-            step.finish(m);
+        match read_step(&mut step, m) {
+            Some(read) => {
+                steps.push(read);
+                step.finish(m);
+            }
+            None => unread = true,
         }
+    }
+    // The others cannot be judged without it: their numbers and what comes before them are wrong.
+    if unread {
+        steps.clear();
     }
     if has_steps {
         for list in beside {

@@ -10,7 +10,7 @@ mod variant;
 
 use std::sync::Arc;
 
-use edgesmith_graph::{Graph, Role};
+use edgesmith_graph::{Effect, Graph, Operation as _, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::mistakes::Errors;
@@ -178,6 +178,12 @@ impl ModelSpace {
             .collect();
         if !unknown.is_empty() {
             return Err(unknown);
+        }
+        let normalizes = graph.nodes().any(|(_, node)| node.op.effect() == Effect::Normalizes);
+        if !normalizes && let Some(field) = definition.recipe.scale_importance() {
+            let text = "the network has no batch normalisation (it is folded in most exports), so \
+                        no scale says how important channels are; use another importance";
+            return Err(wrong(&field, text.to_owned()));
         }
         let choices = choices(&definition, &sides, stages, blocks.len());
         let base = Arc::new(Base { graph, fresh, blocks, weights: definition.weights });

@@ -6,7 +6,7 @@ use crate::mistakes::Errors;
 /// Most steps of a recipe in new studies.
 const MAX_STEPS: usize = 32;
 /// Most steps of a recorded recipe.
-const MAX_RECORDED_STEPS: usize = 1024;
+const MAX_RECORDED_STEPS: usize = 64;
 
 /// Checks the options of a recipe by the rules for new studies.
 pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
@@ -74,6 +74,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                         errors.check(&at(setting), names, |name| !name.is_empty(), "a name");
                     }
                 }
+                for name in s.mixed.iter().filter(|name| s.fp32.contains(name)) {
+                    errors.push(&at("mixed"), format!("{name:?} is in fp32, too; keep one"));
+                }
             }
         }
     }
@@ -97,7 +100,8 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     if steps.len() > MAX_RECORDED_STEPS {
         return errors.push("recipe.steps", format!("{} are too many", steps.len()));
     }
-    let count = |v: &u32| *v <= 1 << 24;
+    let share = |v: &f64| (0.0..1.0).contains(v);
+    let count = |v: &u32| *v <= 100_000;
     for (i, step) in steps.iter().enumerate() {
         let at = |setting: &str| at(i, setting);
         match step {
@@ -106,9 +110,9 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("temperature"), &s.temperature, finite);
             }
             StepSpace::Prune(s) => {
-                errors.check_recorded(&at("share"), &s.share, finite);
+                errors.check_recorded(&at("share"), &s.share, share);
                 errors.check_recorded(&at("importance"), &s.importance, |_| true);
-                errors.check_recorded(&at("rounds"), &s.rounds, |v| (1..=1000).contains(v));
+                errors.check_recorded(&at("rounds"), &s.rounds, |v| (1..=100).contains(v));
                 errors.check_recorded(&at("epochs"), &s.epochs, count);
                 errors.check_recorded(&at("multiple_of"), &s.multiple_of, |v| *v > 0 && count(v));
             }

@@ -37,7 +37,7 @@ pub enum Step {
     Distil(Distillation),
     /// Channels are removed.
     Prune(Pruning),
-    /// The network is trained further. It is not if it comes right after a pruning that removed
+    /// The network is trained further. It is not if all prunings since the last training removed
     /// nothing.
     FineTune(FineTuning),
     /// Values and weights become integers.
@@ -173,26 +173,34 @@ impl Recipe {
     }
 
     /// The steps that do something to this network, unpruned. With few channels, small shares
-    /// round to none.
+    /// round to none. What a pruning does after channels of the whole network have competed is not
+    /// known, so it counts as something.
     pub fn passes(&self, graph: &Graph) -> Vec<&Step> {
         let (mut passes, mut graph) = (Vec::with_capacity(self.steps.len()), graph.clone());
-        let mut last_was_void = false;
+        let mut estimated = false;
+        // Whether the prunings since the last training removed anything; `None` if there are none.
+        let mut removed = None;
         for step in &self.steps {
-            let void = match step {
+            let acts = match step {
                 Step::Prune(pruning) => {
-                    let removes = pruning::removes(&graph, pruning);
-                    if removes {
+                    let acts = if estimated {
+                        !pruning.amount.is_nothing()
+                    } else {
+                        pruning::removes(&graph, pruning)
+                    };
+                    if acts && !estimated {
+                        estimated = matches!(pruning.amount, Amount::Network { .. });
                         graph = pruning::pruned(graph, pruning);
                     }
-                    !removes
+                    removed = Some(removed == Some(true) || acts);
+                    acts
                 }
-                Step::FineTune(_) => last_was_void,
-                Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => false,
+                Step::FineTune(_) => removed.take() != Some(false),
+                Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => true,
             };
-            if !void {
+            if acts {
                 passes.push(step);
             }
-            last_was_void = void;
         }
         passes
     }
@@ -308,8 +316,11 @@ impl fmt::Display for Pruning {
         if self.importance != Importance::L1 {
             write!(f, " by {}", self.importance)?;
         }
+        if self.multiple_of > 1 {
+            write!(f, " to multiples of {}", self.multiple_of)?;
+        }
         if self.rounds > 1 {
-            write!(f, " in {}", self.rounds)?;
+            write!(f, " in {} rounds", self.rounds)?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ pub enum Importance {
     Taylor,
     /// The distance to the other filters of the layer (He et al. 2019).
     GeometricMedian,
-    /// How often the channel is not zero (Hu et al. 2016).
+    /// How often the channel is above zero (Hu et al. 2016).
     Activity,
     /// The weights that read the channel, times how large it is on training images.
     Influence,

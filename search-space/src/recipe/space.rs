@@ -188,7 +188,7 @@ impl RecipeSpace {
         self.take(shares, trained, &mut Read(pick))
     }
 
-    /// Precisions of networks that ship.
+    /// Precisions that layers of networks that ship may have.
     pub fn precisions(&self) -> Vec<Precision> {
         match self {
             RecipeSpace::Flat(flat) => flat.precision.clone(),
@@ -197,7 +197,12 @@ impl RecipeSpace {
                     StepSpace::Quantize(quantize) => Some(quantize.precision.clone()),
                     _ => None,
                 });
-                quantize.unwrap_or_else(|| vec![Precision::Fp32])
+                let mut precisions = quantize.unwrap_or_else(|| vec![Precision::Fp32]);
+                let named = self.quantizations().any(|q| !q.fp32.is_empty() || !q.mixed.is_empty());
+                if named && !precisions.contains(&Precision::Fp32) {
+                    precisions.push(Precision::Fp32);
+                }
+                precisions
             }
         }
     }
@@ -246,6 +251,17 @@ impl RecipeSpace {
             })
         });
         names.collect()
+    }
+
+    /// The path of the setting that offers the scale of batch normalisation as importance; `None`
+    /// if none does.
+    pub fn scale_importance(&self) -> Option<String> {
+        let RecipeSpace::Steps(steps) = self else { return None };
+        let place = steps.iter().position(|step| match step {
+            StepSpace::Prune(prune) => prune.importance.contains(&Importance::Scale),
+            _ => false,
+        });
+        place.map(|place| format!("recipe.steps[{place}].importance"))
     }
 
     fn quantizations(&self) -> impl Iterator<Item = &QuantizeSpace> {
@@ -332,6 +348,19 @@ impl RecipeSpace {
                 if !steps.iter().any(|step| matches!(step, Step::Quantize(_))) {
                     steps.retain(|step| !matches!(step, Step::QuantizeAwareTrain(_)));
                 }
+                // What is not trained learns nothing from a teacher.
+                let trains = |step: &Step| match step {
+                    Step::FineTune(_) | Step::QuantizeAwareTrain(_) => true,
+                    Step::Prune(pruning) => pruning.rounds > 1 && pruning.epochs > 0,
+                    Step::Distil(_) | Step::Quantize(_) => false,
+                };
+                let last = steps.iter().rposition(trains);
+                let mut place = 0;
+                steps.retain(|step| {
+                    place += 1;
+                    let learns = last.is_some_and(|last| place <= last) || (trained && place == 1);
+                    learns || !matches!(step, Step::Distil(_))
+                });
             }
         }
         Recipe { steps }
@@ -425,8 +454,10 @@ impl StepSpace {
                     rounding: settings.ask("rounding", &space.rounding),
                     fp32: {
                         let either = [Precision::Int8, Precision::Fp32];
-                        let stays =
-                            |layer: &&String| settings.ask(layer, &either) == Precision::Fp32;
+                        let stays = |layer: &&String| {
+                            let name = format!("layer.{layer}");
+                            settings.ask(&name, &either) == Precision::Fp32
+                        };
                         let mixed = space.mixed.iter().filter(stays);
                         let mut fp32: Vec<String> = mixed.chain(&space.fp32).cloned().collect();
                         fp32.sort();

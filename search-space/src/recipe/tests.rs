@@ -184,7 +184,7 @@ fn choices_without_effect_do_not_change_the_hash() {
     let without: [&[(&str, u16)]; 5] = [
         &[("distil.temperature", 1)],
         &[("quantize.calibration", 1)],
-        // One channel in a hundred of sixteen is none, and then nothing is mended.
+        // One channel in a hundred of sixteen is none, and then nothing is fine-tuned.
         &[("prune.share", 1)],
         &[("prune.share", 1), ("prune.importance", 1)],
         &[("fine-tune.epochs", 1)],
@@ -235,6 +235,55 @@ fn sizes_follow_from_shares_but_not_from_a_competition() {
 }
 
 #[test]
+fn fine_tuning_is_left_out_only_if_nothing_was_removed_since_the_last_training() {
+    let layer = |share: f64| StepSpace::Prune(prune(Scope::Layer, &[share]));
+    let tuned = |steps: Vec<StepSpace>| {
+        let space = space(steps);
+        let candidate = space.decode(&genotype(&space, &[]));
+        let graph = candidate.graph(DATA).unwrap();
+        let passes = candidate.recipe.passes(&graph);
+        passes.iter().filter(|step| matches!(step, Step::FineTune(_))).count()
+    };
+    let tune = || StepSpace::FineTune(tune(&[1]));
+    assert_eq!(tuned(vec![layer(0.5), layer(0.0), tune()]), 1);
+    assert_eq!(tuned(vec![layer(0.0), layer(0.5), tune()]), 1);
+    assert_eq!(tuned(vec![layer(0.0), tune(), tune()]), 1);
+    assert_eq!(tuned(vec![layer(0.0), tune()]), 0);
+    assert_eq!(tuned(vec![tune()]), 1);
+    // What is left after a competition is not known, so a small share may still remove channels.
+    let macs = StepSpace::Prune(prune(Scope::Macs, &[0.5]));
+    assert_eq!(tuned(vec![macs, tune(), layer(0.01), tune()]), 2);
+}
+
+#[test]
+fn prunings_after_a_competition_are_told_apart_by_their_shares() {
+    let steps = |rounds: &[u32]| {
+        let macs = PruneSpace {
+            rounds: rounds.to_vec(),
+            epochs: vec![1, 2],
+            ..prune(Scope::Macs, &[0.5])
+        };
+        let layer = prune(Scope::Layer, &[0.05, 0.07]);
+        space(vec![StepSpace::Prune(macs), StepSpace::Prune(layer)])
+    };
+    let once = steps(&[1]);
+    assert_ne!(hash(&once, &[]), hash(&once, &[("prune2.share", 1)]));
+    // Between one round and none there is no training.
+    assert_eq!(hash(&once, &[]), hash(&once, &[("prune.epochs", 1)]));
+    let often = steps(&[4]);
+    assert_ne!(hash(&often, &[]), hash(&often, &[("prune.epochs", 1)]));
+}
+
+#[test]
+fn bounds_hold_for_every_multiple() {
+    let pruned = PruneSpace { multiple_of: vec![3, 4], ..prune(Scope::Layer, &[0.5]) };
+    let space = space(vec![StepSpace::Prune(pruned)]);
+    let both = [0, 1].map(|option| parameters(&space, &[("prune.multiple_of", option)]));
+    assert_eq!(space.least().unwrap().parameters, both.into_iter().min().unwrap());
+    assert_eq!(space.greatest().unwrap().parameters, both.into_iter().max().unwrap());
+}
+
+#[test]
 fn rounds_end_at_the_whole_share() {
     let amount = Amount::Layer { share: 0.8 };
     let share = |round| match amount.after(round, 4) {
@@ -264,15 +313,18 @@ fn each_mixed_layer_is_a_choice() {
         StepSpace::Quantize(QuantizeSpace { fp32: names(fp32), mixed: names(mixed), ..usual })
     };
     let space = space(vec![quantize(&["stem"], &["stage1.block1.conv", "classifier"])]);
-    assert_eq!(searched(&space), ["quantize.stage1.block1.conv", "quantize.classifier"]);
+    assert_eq!(
+        searched(&space),
+        ["quantize.layer.stage1.block1.conv", "quantize.layer.classifier"]
+    );
     let fp32 = |picks| match &recipe(&space, picks).steps[..] {
         [Step::Quantize(quantizing)] => quantizing.fp32.clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!(fp32(&[]), ["stem"]);
-    assert_eq!(fp32(&[("quantize.classifier", 1)]), ["classifier", "stem"]);
+    assert_eq!(fp32(&[("quantize.layer.classifier", 1)]), ["classifier", "stem"]);
     assert!(!recipe(&space, &[]).fixes_costs());
-    assert_ne!(hash(&space, &[]), hash(&space, &[("quantize.classifier", 1)]));
+    assert_ne!(hash(&space, &[]), hash(&space, &[("quantize.layer.classifier", 1)]));
     let recipe = RecipeSpace::Steps(vec![quantize(&["stage3.block1.conv"], &["head"])]);
     let errors = StagedSpace::new(definition(recipe), DATA).unwrap_err();
     let fields: Vec<&str> = errors.iter().map(|error| &*error.field).collect();

@@ -1,6 +1,5 @@
-//! How many channels each group keeps, for a ratio that is the same for all of them or for a budget
-//! of the whole network. Which channels stay is decided by their importance in [`crate::cut_to`];
-//! ratios per stage are in the search space.
+//! How many channels each group keeps for a budget of the whole network. Which channels stay is decided by their importance in [`crate::cut_to`];
+//! shares of single layers are in the search space.
 //!
 //! All functions return a number per group, by its place in [`Channels::groups`]. Groups whose
 //! channels may not be removed keep all. Each number is rounded up to a multiple that the engine
@@ -13,13 +12,10 @@ use crate::prune::cut_to;
 /// Share of a group's channels that stays as long as other groups can still lose some.
 const LEAST_SHARE: f64 = 0.1;
 
-/// How much of a network should be left.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Budget {
-    /// What is counted.
-    pub of: Resource,
-    /// The share of it that may be left, `0..=1`. At 1, no channel is removed.
-    pub share_kept: f64,
+/// How many channels each group keeps as long as others can lose some: a tenth, at least one.
+pub fn least_kept(channels: &Channels) -> Vec<usize> {
+    let least = |group: &ChannelGroup| (group.channels.len() as f64 * LEAST_SHARE).ceil() as usize;
+    channels.groups().iter().map(|group| least(group).max(1)).collect()
 }
 
 /// What a budget counts.
@@ -33,43 +29,28 @@ pub enum Resource {
     Channels,
 }
 
-/// `round(channels * (1 - ratio))` of each group, at least one, whatever stage it belongs to.
-///
-/// # Panics
-/// If `multiple_of` is 0.
-pub fn kept_uniformly(channels: &Channels, ratio: f64, multiple_of: usize) -> Vec<usize> {
-    let kept = |group: &ChannelGroup| {
-        let count = group.channels.len();
-        if group.fixed {
-            return count;
-        }
-        let kept = (count as f64 * (1.0 - ratio)).round() as usize;
-        round_up(kept.clamp(1, count), multiple_of, count)
-    };
-    channels.groups().iter().map(kept).collect()
-}
-
-/// The numbers with which the network meets a budget, if the least important channels of the whole
-/// network are removed one after the other until it does.
+/// The numbers with which at most so much of a resource is left, if the least important channels of
+/// the whole network are removed one after the other until it is.
 ///
 /// Channels of different groups are compared by their importance as a multiple of the group's mean,
 /// as Torch-Pruning does, because groups differ in scale. On ties the channel that comes later goes
-/// first. A group keeps a tenth of its channels, and at least one; only where that does not meet
-/// the budget, groups go down to one channel. A budget that cannot be met leaves these.
+/// first. A group keeps as many as `least` says ([`least_kept`]); only where that leaves too much,
+/// groups go down to one channel. A budget that cannot be met leaves these.
 ///
-/// A smaller share never leaves more channels in any group.
+/// A smaller budget never leaves more channels in any group.
 ///
 /// # Panics
-/// If `channels` or `importance` are of another graph, or `multiple_of` is 0.
-pub fn kept_globally(
+/// If `channels`, `importance` or `least` are of another graph, or `multiple_of` is 0.
+pub fn kept_within(
     graph: &Graph,
     channels: &Channels,
     importance: &[f64],
-    budget: Budget,
+    (of, most): (Resource, f64),
+    least: &[usize],
     multiple_of: usize,
 ) -> Vec<usize> {
     let all: Vec<usize> = channels.groups().iter().map(|group| group.channels.len()).collect();
-    let losses = losses(channels, importance);
+    let losses = losses(channels, importance, least);
     // What is left after so many losses.
     let kept = |lost: usize| {
         let mut kept = all.clone();
@@ -77,7 +58,7 @@ pub fn kept_globally(
         let rounded = kept.iter().zip(&all).map(|(&kept, &all)| round_up(kept, multiple_of, all));
         rounded.collect::<Vec<usize>>()
     };
-    let amount = |kept: &[usize]| match budget.of {
+    let amount = |kept: &[usize]| match of {
         Resource::Macs => cut_to(graph, channels, importance, kept).graph.cost().macs,
         Resource::Parameters => cut_to(graph, channels, importance, kept).graph.cost().parameters,
         Resource::Channels => {
@@ -85,8 +66,8 @@ pub fn kept_globally(
             groups.map(|(_, &kept)| kept as u64).sum()
         }
     };
-    let most = amount(&all) as f64 * budget.share_kept;
-    let meets = |lost: usize| amount(&kept(lost)) as f64 <= most;
+    // A share of a whole number may be a little less than the number that is meant.
+    let meets = |lost: usize| amount(&kept(lost)) as f64 <= most * (1.0 + 1e-9);
     // Fewer channels never cost more. So a bisection finds the fewest losses that are enough.
     let (mut low, mut high) = (0, losses.len());
     while low < high {
@@ -101,7 +82,7 @@ pub fn kept_globally(
 }
 
 /// The groups of the channels that may be removed, in the order in which they are.
-fn losses(channels: &Channels, importance: &[f64]) -> Vec<usize> {
+fn losses(channels: &Channels, importance: &[f64], least: &[usize]) -> Vec<usize> {
     // The first losses leave each group its share, the last ones one channel.
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for (index, group) in channels.groups().iter().enumerate().filter(|(_, group)| !group.fixed) {
@@ -111,7 +92,7 @@ fn losses(channels: &Channels, importance: &[f64]) -> Vec<usize> {
         let relative = |importance: f64| if mean > 0.0 { importance / mean } else { importance };
         let mut ranked: Vec<f64> = of_group.map(relative).collect();
         ranked.sort_by(f64::total_cmp);
-        let least = ((count as f64 * LEAST_SHARE).ceil() as usize).max(1);
+        let least = least[index].clamp(1, count);
         let mut ranked = ranked.into_iter().map(|importance| (importance, index));
         first.extend(ranked.by_ref().take(count - least));
         last.extend(ranked.take(least - 1));
@@ -134,7 +115,7 @@ mod tests {
     use edgesmith_graph::{
         Concat, Conv, Flatten, GraphBuilder, Groups, Linear, Op, Place, Role, Shape,
     };
-    use edgesmith_testing::{arbitrary_graph, conv_graph, random_weights, residual_graph};
+    use edgesmith_testing::{arbitrary_graph, conv_graph, random_weights};
     use proptest::prelude::*;
 
     use super::*;
@@ -142,6 +123,27 @@ mod tests {
 
     fn resource() -> impl Strategy<Value = Resource> {
         prop::sample::select(vec![Resource::Macs, Resource::Parameters, Resource::Channels])
+    }
+
+    /// A share of what a network has of a resource.
+    #[derive(Clone, Copy)]
+    struct Budget {
+        of: Resource,
+        share_kept: f64,
+    }
+
+    /// The numbers that [`kept_within`] gives for a share of a network.
+    fn kept_globally(
+        graph: &Graph,
+        channels: &Channels,
+        importance: &[f64],
+        Budget { of, share_kept }: Budget,
+        multiple: usize,
+    ) -> Vec<usize> {
+        let all: Vec<usize> = channels.groups().iter().map(|g| g.channels.len()).collect();
+        let [whole, _] = amounts(graph, &all, of);
+        let (most, least) = (share_kept * whole as f64, least_kept(channels));
+        kept_within(graph, channels, importance, (of, most), &least, multiple)
     }
 
     /// What is counted of a network, and of the one that keeps so many channels.
@@ -363,26 +365,19 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_applies_to_every_group_that_may_lose_channels() {
-        let graph = residual_graph();
+    fn a_share_that_is_a_whole_number_is_met_exactly() {
+        let graph = parts();
         let channels = graph.channels();
-        let kept = kept_uniformly(&channels, 0.3, 1);
-        let multiples = kept_uniformly(&channels, 0.3, 8);
-        for (group, (kept, multiple)) in channels.groups().iter().zip(kept.iter().zip(multiples)) {
-            let all = group.channels.len();
-            if group.fixed {
-                assert_eq!((*kept, multiple), (all, all));
-            } else {
-                assert_eq!(*kept, (0.7 * all as f64).round() as usize);
-                assert!(multiple >= *kept && (multiple == all || multiple % 8 == 0));
-            }
-        }
-        // Those outside of all stages, too.
-        let stem = channels.of_value(graph.value_named("stem").unwrap());
-        let group = channels.group_of(stem[0]).index();
-        assert_eq!((stem.len(), kept[group]), (8, 6));
-        let ones = kept_uniformly(&channels, 1.0, 1);
-        let groups = channels.groups().iter().zip(ones);
-        assert!(groups.clone().all(|(group, kept)| group.fixed || kept == 1));
+        let free = channels.groups().iter().filter(|group| !group.fixed);
+        let count: usize = free.map(|group| group.channels.len()).sum();
+        let importance: Vec<f64> = (0..channels.count()).map(|i| 1.0 + i as f64).collect();
+        // In floating point, 1 - 0.8 of a number is a little less than a fifth of it.
+        let most = (1.0 - 0.8) * count as f64;
+        assert!(count % 5 == 0 && most < count as f64 / 5.0, "{count}");
+        let least = vec![1; channels.groups().len()];
+        let kept =
+            kept_within(&graph, &channels, &importance, (Resource::Channels, most), &least, 1);
+        let groups = channels.groups().iter().zip(kept).filter(|(group, _)| !group.fixed);
+        assert_eq!(groups.map(|(_, kept)| kept).sum::<usize>(), count / 5);
     }
 }

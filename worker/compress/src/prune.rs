@@ -72,7 +72,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::budget::kept_uniformly;
     use crate::importance::{
         Activity, Influence, geometric_median, l2_norm, normalization_scale, random, taylor,
     };
@@ -177,7 +176,11 @@ mod tests {
         ) {
             let weights = random_weights(&graph, seed);
             let channels = graph.channels();
-            let kept = kept_uniformly(&channels, ratio, 1);
+            let keeps = |group: &ChannelGroup| match (group.channels.len(), group.fixed) {
+                (count, true) => count,
+                (count, false) => ((count as f64 * (1.0 - ratio)) as usize).max(1),
+            };
+            let kept: Vec<usize> = channels.groups().iter().map(keeps).collect();
             let importance = l1_norm(&graph, &channels, &weights);
             let cut = cut_to(&graph, &channels, &importance, &kept).graph.channels();
             let after: Vec<usize> = cut.groups().iter().map(|g| g.channels.len()).collect();

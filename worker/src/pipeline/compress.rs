@@ -1,13 +1,13 @@
 //! Carries out the recipe of a candidate on its trained network, pass by pass.
 
 use edgesmith_common::{AttemptError, Purpose, TrialNumber};
-use edgesmith_compress::budget::{Budget, Resource, kept_globally};
+use edgesmith_compress::budget::{Resource, kept_within, least_kept};
 use edgesmith_compress::cut_to;
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Channels, Graph, Quantization, Weights};
+use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph, Quantization, Weights};
 use edgesmith_search_space::{
     Amount, Cost, Counted, Distillation, FineTuning, Importance, Precision, Pruning, Quantizing,
     Recipe, Step, pruning,
@@ -156,6 +156,10 @@ impl<'a> Passes<'a> {
 
     fn prune(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
         let whole = self.graph.clone();
+        let groups = whole.channels();
+        let least = least_kept(&groups);
+        // By group of the network so far: the group of the whole network that it is left of.
+        let mut origin: Vec<usize> = (0..groups.groups().len()).collect();
         for round in 1..=pruning.rounds {
             let stage = format!("prune {round}/{}", pruning.rounds);
             self.run.context.progress(self.epochs.next(0).0, &stage);
@@ -165,23 +169,26 @@ impl<'a> Passes<'a> {
             let channels = self.graph.channels();
             let importance = self.importance(&channels, pruning.importance)?;
             let kept = match &now.amount {
+                // By the groups of the whole network, so that every round has the share that it
+                // should.
                 Amount::Stage { .. } | Amount::Layer { .. } => {
-                    // By the groups of the whole network, so that every round has the share that
-                    // it should. They are the groups of the network so far in the same order.
-                    let groups = whole.channels();
-                    let kept = groups.groups().iter().map(|g| pruning::kept(&whole, g, &now));
-                    kept.collect::<Option<Vec<usize>>>().expect("shares of layers say how many")
+                    let of_whole = groups.groups().iter().map(|g| pruning::kept(&whole, g, &now));
+                    let of_whole: Option<Vec<usize>> = of_whole.collect();
+                    let of_whole = of_whole.expect("shares of layers say how many");
+                    origin.iter().map(|&group| of_whole[group]).collect()
                 }
                 Amount::Network { counted, share } => {
-                    let share_kept = share_of_rest(*counted, &whole, &self.graph, 1.0 - share);
-                    let budget = Budget { of: resource(*counted), share_kept };
+                    let (resource, all) = counted_in(*counted, &whole);
+                    let budget = (resource, (1.0 - share) * all as f64);
+                    let least: Vec<usize> = origin.iter().map(|&group| least[group]).collect();
                     let multiple = pruning.multiple_of as usize;
-                    kept_globally(&self.graph, &channels, &importance, budget, multiple)
+                    kept_within(&self.graph, &channels, &importance, budget, &least, multiple)
                 }
             };
             let cut = cut_to(&self.graph, &channels, &importance, &kept);
             let slim = cut.weights(&self.weights);
             self.weights = self.run.correct_biases(&self.graph, &self.weights, &cut, slim)?;
+            origin = origins(&channels, &cut).into_iter().map(|group| origin[group]).collect();
             self.graph = cut.graph;
             self.stale = true;
             if round < pruning.rounds && pruning.epochs > 0 {
@@ -275,23 +282,71 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// The share of what is left of a network that is this share of the whole one.
-fn share_of_rest(counted: Counted, whole: &Graph, rest: &Graph, share: f64) -> f64 {
-    let count = |graph: &Graph| match counted {
-        Counted::Macs => graph.cost().macs,
-        Counted::Parameters => graph.cost().parameters,
+/// What is counted, and how much of it a network has.
+fn counted_in(counted: Counted, graph: &Graph) -> (Resource, u64) {
+    match counted {
+        Counted::Macs => (Resource::Macs, graph.cost().macs),
+        Counted::Parameters => (Resource::Parameters, graph.cost().parameters),
         Counted::Channels => {
-            let groups = graph.group_sizes().into_iter().filter(|group| !group.fixed);
-            groups.map(|group| group.channels as u64).sum()
+            let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
+            (Resource::Channels, free.map(|group| group.channels as u64).sum())
         }
-    };
-    (share * count(whole) as f64 / count(rest).max(1) as f64).min(1.0)
+    }
 }
 
-fn resource(counted: Counted) -> Resource {
-    match counted {
-        Counted::Channels => Resource::Channels,
-        Counted::Macs => Resource::Macs,
-        Counted::Parameters => Resource::Parameters,
+/// For each group of channels of a network that was cut, the group before that it is left of. They
+/// may be in another order: groups are ordered by their first channels.
+fn origins(before: &Channels, cut: &Cut) -> Vec<usize> {
+    let after = cut.graph.channels();
+    let origin = |group: &ChannelGroup| {
+        let now = after.of_value(group.first);
+        let place = now.iter().position(|channel| group.channels.contains(channel));
+        let place = place.expect("the first value of a group has a channel of it");
+        let was = before.of_value(group.first)[cut.kept(group.first)[place] as usize];
+        let place = before.groups().iter().position(|group| group.channels.contains(&was));
+        place.expect("each channel belongs to a group")
+    };
+    after.groups().iter().map(origin).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_graph::{
+        Conv, Gather, GlobalAveragePool, GraphBuilder, Linear, Op, Place, Role, Shape,
+    };
+
+    use super::*;
+
+    /// Every second channel goes one way, and the others another way.
+    #[test]
+    fn groups_are_found_again_in_another_order() {
+        let mut b = GraphBuilder::new();
+        let x = b.input("x", Shape::new(1, &[2, 2]).unwrap()).unwrap();
+        let mut node = |name: &str, op: Op, input, shape: &[u32]| {
+            let weight = (!shape.is_empty())
+                .then(|| b.parameter(format!("{name}.weight"), shape, Role::Weight).unwrap());
+            let weights: Vec<_> = weight.into_iter().collect();
+            b.node(name.to_owned(), op, &[input], &weights, Place::default()).unwrap()
+        };
+        let both = node("both", Conv::dense(1, 1).into(), x, &[6, 1, 1, 1]);
+        let even = node("even", Gather { axis: 0, indices: vec![0, 2, 4] }.into(), both, &[]);
+        let odd = node("odd", Gather { axis: 0, indices: vec![1, 3, 5] }.into(), both, &[]);
+        let even = node("even.pool", GlobalAveragePool.into(), even, &[]);
+        let odd = node("odd.pool", GlobalAveragePool.into(), odd, &[]);
+        let even = node("a", Linear.into(), even, &[2, 3]);
+        let odd = node("b", Linear.into(), odd, &[2, 3]);
+        let graph = b.finish(&[even, odd]).unwrap();
+        let before = graph.channels();
+        // The first channel goes, so that the group of the second one is the first now.
+        let first = before.of_value(graph.value_named("both").unwrap())[0];
+        let cut = graph.clone().without(&before, [first]).unwrap();
+        let after = cut.graph.channels();
+        let origins = origins(&before, &cut);
+        for (group, origin) in after.groups().iter().zip(&origins) {
+            let was = &before.groups()[*origin];
+            assert_eq!((was.fixed, was.first), (group.fixed, group.first));
+            let lost = usize::from(was.channels.contains(&first));
+            assert_eq!(was.channels.len() - lost, group.channels.len());
+        }
     }
 }

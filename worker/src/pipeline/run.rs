@@ -13,7 +13,7 @@ use edgesmith_common::{
 use edgesmith_compress::{self as compress, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Cut, Graph, Quantization, ValueId, Weights};
+use edgesmith_graph::{Cut, Graph, NodeId, Quantization, Role, ValueId, Weights};
 use edgesmith_search_space::{
     CanonicalHash, Cost, Distillation, Genotype, Granularity, Precision, Quantizing, RangeRule,
     Rounding, Space,
@@ -105,20 +105,39 @@ pub struct Quantized {
 }
 
 impl Quantized {
-    /// The cost of one inference. What is held in bytes counts as such.
+    /// The cost of one inference. What is held in bytes counts as such. Where a layer in fp32 reads
+    /// or writes it, the numbers stand beside the bytes.
     pub fn cost(&self) -> Cost {
         let cost = Cost::of(&self.graph, Precision::Int8);
         if !self.partly {
             return cost;
         }
-        let clips = self.graph.absorbed_clips();
-        let size = |value: ValueId| {
-            // What is computed along with a clip is never held itself.
-            let hidden = self.graph.producer(value).is_some_and(|id| clips[id.index()].is_some());
-            let bytes = if hidden || self.quantization.value(value).is_some() { 1 } else { 4 };
-            self.graph.shape(value).elements() * bytes
+        let (graph, clips) = (&self.graph, self.graph.absorbed_clips());
+        let readers = graph.readers();
+        // A layer in fp32 has no scales for its weight.
+        let is_real = |id: NodeId| {
+            let first = graph.node(id).parameters.first();
+            first.is_some_and(|&first| {
+                graph.parameter(first).role == Role::Weight
+                    && self.quantization.parameter(first).is_none()
+            })
         };
-        Cost { peak_memory_bytes: self.graph.peak_memory(size), ..cost }
+        let bytes = |value: ValueId| {
+            let written = graph.producer(value).into_iter();
+            let real = written.chain(readers[value.index()].iter().copied()).any(is_real);
+            match (self.quantization.value(value).is_some(), real) {
+                (true, false) => 1,
+                (false, _) => 4,
+                (true, true) => 1 + 4,
+            }
+        };
+        let size = |value: ValueId| {
+            // What is computed along with a clip is held as the clip's output.
+            let clip = graph.producer(value).and_then(|id| clips[id.index()].as_ref());
+            let held = clip.map_or(value, |(clip, _)| graph.node(*clip).output);
+            graph.shape(value).elements() * bytes(held)
+        };
+        Cost { peak_memory_bytes: graph.peak_memory(size), ..cost }
     }
 }
 

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use edgesmith_client::{Coordinator, read_study};
-use edgesmith_common::spec::MeasurementSpec;
 use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target};
 use edgesmith_console::{ListFormat, invalid, number, print, start};
 use edgesmith_search_space::{Cost, Precision};
@@ -66,13 +65,19 @@ pub struct Args {
 /// Recipes that are tried if something is to be chosen.
 const TRIALS: u32 = 24;
 
-/// Compresses the network, and shows what it came to.
+/// Compresses the network, and shows the result.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let recipe = match &args.recipe {
         Some(file) => Recipe::read(file)?,
         None => Recipe::automatic(),
     };
     let output = args.output.as_deref().map(kind_of_output).transpose()?;
+    if let Some(limit) = args.auto.iter().find(|limit| limit.elsewhere().is_some()) {
+        return Err(invalid(format!(
+            "{limit}: the latency is measured on this machine, with the engine on one thread; write \
+             latency_ms, or use a study for other devices"
+        )));
+    }
     let data = read_study(&args.data)?;
     if data.training().is_none() {
         return Err(invalid(format!(
@@ -88,6 +93,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         local: &args.local,
         source: recipe.source().to_owned(),
         command: command(&args),
+        rename: "give --name",
         shows_front: match args.format {
             ListFormat::Table => |trials| trials > 1,
             ListFormat::Json => |_| false,
@@ -95,18 +101,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let prepare = async |coordinator: &Coordinator| {
         let network = Network::open(coordinator, &args, &name).await?;
-        let own = network.figures(&data, &args).await?;
-        let accuracy = own.validation_accuracy().context("its accuracy was not measured")?;
-        let constraints: String =
-            args.auto.iter().map(|limit| limit.constraint(accuracy)).collect();
-        let composed = Composed {
+        let mut composed = Composed {
             name: &name,
             data: &args.data,
             recipe: &recipe,
             network: &network.file,
             pixels: &network.pixels,
-            constraints: &constraints,
+            constraints: "",
         };
+        // Mistakes are told before the network is evaluated.
+        composed.submission(1)?;
+        let own = network.figures(&data, &args).await?;
+        let accuracy = own.validation_accuracy().context("its accuracy was not measured")?;
+        let constraints: String =
+            args.auto.iter().map(|limit| limit.constraint(accuracy)).collect();
+        composed.constraints = &constraints;
         let submission = composed.submission(1)?;
         let choices = submission.spec.space.size();
         let most = args.trials.unwrap_or(TRIALS);
@@ -121,10 +130,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             (Some(file), Some(kind), Some(trial)) => {
                 write(coordinator, &name, trial, file, kind).await
             }
-            (Some(file), _, None) => {
-                eprintln!("{} is not written, because there is no result", file.display());
-                Ok(())
-            }
+            (_, _, None) => anyhow::bail!("no recipe gave a result; the reasons are above"),
             _ => Ok(()),
         }
     };
@@ -154,7 +160,7 @@ impl Network {
                 let EdgeFile { bytes, model, class_names } = EdgeFile::read(path)?;
                 if model.has_integers() {
                     return Err(invalid(format!(
-                        "{} is of integers; compress the network that it was made of",
+                        "{} is quantized already; compress the network that it was made of",
                         path.display()
                     )));
                 }
@@ -207,8 +213,9 @@ impl Network {
             if let Ok(graph) = &opened.graph {
                 figures.set_cost(&Cost::of(graph, Precision::Fp32));
             }
-            let (spec, device) = (MeasurementSpec::default(), device_info(DeviceClass::local()));
-            let timed = measure(model, &spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
+            let (spec, device) =
+                (&data.training().expect("checked").measurement, device_info(DeviceClass::local()));
+            let timed = measure(model, spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
             let latency = Metric::LATENCY_MS.at(Target::on(DeviceClass::local()));
             figures.set(latency, timed.p50_ms);
             Ok(figures)
@@ -227,6 +234,11 @@ fn kept(args: &Args, name: &StudyName, bytes: &[u8]) -> anyhow::Result<PathBuf> 
 
 /// What the end of an output's name says.
 fn kind_of_output(file: &Path) -> anyhow::Result<FileKind> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let (file, folder) = (file.display(), folder.display());
+        return Err(invalid(format!("{file} cannot be written: there is no folder {folder}")));
+    }
     match file.extension().and_then(|end| end.to_str()) {
         Some("edge") => Ok(FileKind::Edge),
         Some("onnx") => Ok(FileKind::Onnx),

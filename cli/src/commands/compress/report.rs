@@ -1,4 +1,4 @@
-//! What a compression came to: the best result beside the network as it came, and the limits.
+//! The result of a compression: the best trial beside the network as it came, and the limits.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -7,11 +7,15 @@ use edgesmith_client::{Coordinator, TrialRow};
 use edgesmith_common::{DeviceClass, Figures, Metric, ScopedMetric, StudyName, Target, TrialState};
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
+use edgesmith_search_space::Step;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::limits::Limit;
 use crate::output::json;
+
+/// A share by which latencies of the same network may differ from one timing to another.
+const SPREAD: f64 = 0.05;
 
 /// The results of one compression.
 pub struct Report {
@@ -28,6 +32,7 @@ pub struct Report {
 struct Tried {
     number: u32,
     recipe: String,
+    steps: Vec<Step>,
     figures: Figures,
 }
 
@@ -46,7 +51,9 @@ impl Report {
             match (&row.state, &row.values) {
                 (TrialState::Complete, Some(values)) => {
                     let (number, recipe) = (row.number, row.recipe());
-                    tried.push(Tried { number, recipe, figures: values.figures().clone() });
+                    let steps = row.candidate.as_ref().map(|c| c.recipe.steps.clone());
+                    let (steps, figures) = (steps.unwrap_or_default(), values.figures().clone());
+                    tried.push(Tried { number, recipe, steps, figures });
                 }
                 (TrialState::Failed { reason } | TrialState::Infeasible { reason }, _) => {
                     without.push((row.number, reason.clone()));
@@ -90,12 +97,12 @@ impl Report {
         text.push_str(&table::render(&columns, &rows));
         let slower = self.latency(&best.figures).zip(self.latency(&self.original));
         if let Some((now, before)) = slower
-            && now > before
+            && now > before * (1.0 + SPREAD)
         {
             text.push_str("\nIt is slower here than as it came");
             text.push_str(if best.recipe.starts_with("int8") {
-                ": on this machine the engine's integers cost more than fp32 for this network; \
-                 compare recipes with precision = \"fp32\"\n"
+                ": on this machine the engine may need more time for integers than for fp32; try \
+                 precision = [\"fp32\", \"int8\"]\n"
             } else {
                 "\n"
             });
@@ -205,7 +212,10 @@ impl Output for Report {
             })
             .collect();
         let best = best.map(|best| {
-            json!({ "trial": best.number, "recipe": best.recipe, "metrics": figures(&best.figures) })
+            json!({
+                "trial": best.number, "recipe": best.recipe, "steps": best.steps,
+                "metrics": figures(&best.figures),
+            })
         });
         json!({
             "version": json::VERSION, "study": self.study.as_str(),
@@ -215,11 +225,11 @@ impl Output for Report {
     }
 }
 
-/// How far figures are beyond limits, as the sum of shares. What was not measured is far beyond.
+/// How far figures are beyond limits, as the sum of shares. What was not measured is far beyond, so
+/// that the other limits still count.
 fn excess(limits: &[Limit], figures: &Figures, accuracy: f64) -> f64 {
-    let of = |limit: &Limit| {
-        limit.value(figures, accuracy).map_or(f64::INFINITY, |value| limit.excess(value))
-    };
+    let of =
+        |limit: &Limit| limit.value(figures, accuracy).map_or(1e6, |value| limit.excess(value));
     limits.iter().map(of).sum()
 }
 
@@ -250,7 +260,7 @@ fn shown(of: &ScopedMetric, value: f64) -> String {
 
 /// A figure as limits are written.
 fn digits(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.4}") }
+    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.6}") }
 }
 
 #[cfg(test)]
@@ -269,6 +279,7 @@ mod tests {
         let tried = (3..).zip(tried).map(|(number, figures)| Tried {
             number,
             recipe: "int8".to_owned(),
+            steps: Vec::new(),
             figures: figures.clone(),
         });
         Report {
@@ -306,9 +317,9 @@ mod tests {
         assert_eq!(report.best(), Some(4));
         let text = report.text();
         assert!(text.contains("model_bytes<=1000: not met: 1200"), "{text}");
-        assert!(text.contains("accuracy_drop<=0.05: met: 0.0100"), "{text}");
+        assert!(text.contains("accuracy_drop<=0.05: met: 0.010000"), "{text}");
         assert!(text.contains("no recipe keeps all limits"), "{text}");
         assert!(text.contains("accuracy_drop<=0.05 was in the way"), "{text}");
-        assert!(text.contains("slower here than as it came: on this machine"), "{text}");
+        assert!(text.contains("slower here than as it came: on this machine the engine"), "{text}");
     }
 }

@@ -56,6 +56,11 @@ impl Recipe {
         Self { text, source: "the recipe of --auto".to_owned() }
     }
 
+    /// Whether a step learns from a teacher.
+    fn learns(&self) -> bool {
+        self.text.contains("\"distil\"")
+    }
+
     /// Where it comes from, for messages.
     pub fn source(&self) -> &str {
         &self.source
@@ -86,7 +91,7 @@ impl Composed<'_> {
             OBJECTIVES,
             self.constraints
         );
-        Submission::parse(&text, &self.recipe.source)
+        Submission::parse(&text, &self.recipe.source, self.recipe.text.lines().count())
     }
 
     fn own(&self, trials: u32) -> anyhow::Result<String> {
@@ -98,6 +103,19 @@ impl Composed<'_> {
             if let Some(table) = given.remove(name) {
                 study.insert(name.to_owned(), table);
             }
+        }
+        // Every trial starts from the network.
+        if let Some(Value::Table(training)) = study.get_mut("training") {
+            training.remove("inherit_epochs");
+        }
+        // A teacher of the study's own space is another network than one of this space. Without a
+        // teacher the network itself teaches.
+        let teaches = |teacher: &Value| {
+            teacher.get("model").is_some()
+                || teacher.get("architecture").is_some_and(Value::is_table)
+        };
+        if !self.recipe.learns() || !study.get("teacher").is_some_and(teaches) {
+            study.remove("teacher");
         }
         // Its paths are relative to the study file.
         if let Some(Value::Table(teacher)) = study.get_mut("teacher") {
@@ -152,7 +170,7 @@ pub fn name(model: &ModelName, recipe: Option<&Path>) -> anyhow::Result<StudyNam
         ModelName::Stored { study, network: StoredName::Teacher } => format!("{study}-teacher"),
     };
     let recipe = recipe.map_or_else(|| "auto".to_owned(), stem);
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let text: String = format!("{network}-{recipe}").chars().map(plain).collect();
     text.parse().map_err(|error| invalid(format!("{error}; give --name")))
 }

@@ -60,7 +60,7 @@ impl Arithmetic {
 
     /// Whether the objective at this place is known before training, for every valid network.
     pub fn computes(&self, place: usize) -> bool {
-        self.objectives[place].of.metric.is_analytic()
+        self.objectives[place].of.metric.is_analytic() && self.space.recipe().fixes_costs()
     }
 
     /// Measured objectives, less is better, in the units in which they are compared.

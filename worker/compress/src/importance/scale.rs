@@ -6,9 +6,9 @@ use edgesmith_graph::{ChannelGroup, Channels, Effect, Graph, Operation, Weights}
 use super::ImportanceError;
 
 /// The absolute scale of a channel in batch normalisation, as the mean over all normalisations that
-/// have the channel. It is the scale itself and not a share of the layer's, so that a layer that
-/// training made small stays small. Channels that may not be removed may be without a
-/// normalisation, and get 0.
+/// have the channel. It is the scale itself and not a share of the layer's; a budget of the whole
+/// network compares it as a multiple of the group's mean ([`crate::budget`]), other than the paper.
+/// Channels that may not be removed may be without a normalisation, and get 0.
 ///
 /// # Errors
 /// If channels that may be removed have no batch normalisation.

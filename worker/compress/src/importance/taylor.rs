@@ -9,8 +9,8 @@ use super::writers;
 
 /// The sum over the layers that write a channel of the effects of their filters. `effects` has them
 /// by the layer's name, which is that of its output, one per filter. Layers that it does not have
-/// count as 0. Effects are changes of the loss in all layers, so they are no shares of a layer's
-/// total.
+/// count as 0. Effects are changes of the loss and not shares of a layer's total; a budget of the
+/// whole network compares them as multiples of the group's mean ([`crate::budget`]).
 ///
 /// # Panics
 /// If a layer has another number of effects than of filters.

@@ -66,6 +66,21 @@ fn channels_of_the_whole_network_compete_by_any_importance() {
 }
 
 #[test]
+fn channels_compete_in_rounds_for_what_one_round_leaves() {
+    for of in ["macs", "channels"] {
+        let settings = format!("of = \"{of}\"\nshare = 0.8\nrounds = 3\nepochs = 0");
+        let context = AttemptContext::offline(Vec::new());
+        let trained = run(&study(&step("prune", &settings)), &context).unwrap();
+        let left = macs(&trained.compressed) / macs(&trained.uncompressed);
+        assert!(of != "macs" || (0.1..=0.2).contains(&left), "{left}");
+        // Every layer keeps a tenth of its channels, as others could lose more.
+        let graph = network_of(&trained, &context).expect("its structure is there");
+        let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
+        assert!(free.map(|group| group.channels).all(|channels| channels >= 2), "{of}");
+    }
+}
+
+#[test]
 fn rounds_of_pruning_end_where_one_round_does() {
     let prune = |rounds| {
         let settings = format!("of = \"stage\"\nshare = 0.5\nrounds = {rounds}\nepochs = 1");
@@ -134,7 +149,7 @@ fn every_setting_of_a_quantization_makes_another_model() {
 
 #[test]
 fn an_importance_that_a_network_does_not_have_is_refused_with_the_layer() {
-    // A classifier made of a convolution without normalisation: its scale is asked for.
+    // The layers of squeeze-and-excitation have no normalisation.
     let text = study(&step("prune", "of = \"channels\"\nshare = 0.5\nimportance = \"scale\""));
     let squeezed = text.replacen("width = 16", "width = 16\nsqueeze = 4", 1);
     let error = run(&squeezed, &AttemptContext::offline(Vec::new())).unwrap_err();
