@@ -1,4 +1,5 @@
-//! Genotypes as vectors for learned models: the one-hot encodings of all choices, concatenated.
+//! Genotypes as vectors for learned models: the one-hot encodings of all choices, concatenated. A
+//! choice without effect (see [`Space::active`]) is all zeros, so that nothing is learned from it.
 
 use crate::{Genotype, Space};
 
@@ -8,17 +9,21 @@ impl Space {
         self.choices().iter().map(|c| c.options.len()).sum()
     }
 
-    /// One-hot encoding, length [`Space::encoding_len`], values 0 and 1.
+    /// One-hot encoding, length [`Space::encoding_len`], values 0 and 1; only zeros for a choice
+    /// without effect.
     pub fn encode(&self, genotype: &Genotype) -> Vec<f32> {
         let mut vector = Vec::with_capacity(self.encoding_len());
-        for (choice, &index) in self.choices().iter().zip(genotype.indices()) {
-            vector.extend((0..choice.options.len()).map(|i| f32::from(i == usize::from(index))));
+        let picks = self.choices().iter().zip(genotype.indices());
+        for ((choice, &index), active) in picks.zip(self.active(genotype)) {
+            let is_picked = |i: usize| active && i == usize::from(index);
+            vector.extend((0..choice.options.len()).map(|i| f32::from(is_picked(i))));
         }
         vector
     }
 
-    /// The genotype that picks, for each choice, the option with the largest value in `vector`, so
-    /// that `decode_vector(encode(g)) == g`. `None` if the length is wrong.
+    /// The genotype that picks, for each choice, the option with the largest value in `vector`, the
+    /// first of equals. `decode_vector(encode(g))` describes the same candidate as `g`, and differs
+    /// from it at most in choices without effect. `None` if the length is wrong.
     pub fn decode_vector(&self, vector: &[f32]) -> Option<Genotype> {
         if vector.len() != self.encoding_len() {
             return None;

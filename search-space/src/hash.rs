@@ -1,5 +1,6 @@
 //! The canonical hash: equal for genotypes that build and compress the same network.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -7,16 +8,15 @@ use std::str::FromStr;
 use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
-use crate::pruning::{kept, pruned};
+use crate::pruning::{kept, pruned, stage};
 use crate::{
     Amount, ArchitectureError, Candidate, CellIdentity, CellSpace, DataShape, Design, Genotype,
-    Pruning, Recipe, Space, Step,
+    Pruning, Quantizing, Recipe, Space, Step,
 };
 
 /// Identity of a candidate: the trained network, the weights that it starts from if they are a
 /// user's, and the passes of the recipe, with the channels left after pruning. Choices without
-/// effect (an expansion on a plain convolution, two
-/// pruning ratios that keep the same channels) do not change it.
+/// effect ([`Space::active`], and two pruning ratios that keep the same channels) do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CanonicalHash(pub [u8; 16]);
 
@@ -57,40 +57,55 @@ fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
     // From the first pruning in which the whole network competes, sizes are not known.
     let mut known = true;
     for pass in recipe.passes(&network) {
-        let pruning = match pass {
-            Step::Prune(pruning) => pruning,
+        match pass {
+            Step::Prune(pruning) => {
+                known &= !matches!(pruning.amount, Amount::Network { .. });
+                hash_pruning(pruning, &network, known, content);
+                if known {
+                    network = pruned(network, pruning);
+                }
+            }
             Step::Quantize(quantizing) => {
-                // This network need not have all layers that its space names.
-                let mut quantizing = quantizing.clone();
-                quantizing.fp32.retain(|name| network.value_named(name).is_some());
+                // The others are not there to stay in fp32.
+                let there = |name: &&String| network.value_named(name).is_some();
+                let fp32 = quantizing.fp32.iter().filter(there).cloned().collect();
+                let quantizing = Quantizing { fp32, ..quantizing.clone() };
                 content.write(format!("{quantizing:?}").as_bytes());
-                continue;
             }
             Step::Distil(_) | Step::FineTune(_) | Step::QuantizeAwareTrain(_) => {
                 content.write(format!("{pass:?}").as_bytes());
-                continue;
             }
-        };
-        let Pruning { amount, importance, rounds, epochs, multiple_of } = pruning;
-        known &= !matches!(amount, Amount::Network { .. });
-        match amount {
-            Amount::Stage { .. } | Amount::Layer { .. } if known && *rounds == 1 => {
-                let size = |group: GroupSize| (group.channels, kept(&network, group, pruning));
-                let sizes: Vec<_> = network.group_sizes().into_iter().map(size).collect();
-                sizes.hash(content);
-            }
-            Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
-                content.write(format!("{amount:?}").as_bytes());
-                // There is no training between one round and none.
-                let epochs = if *rounds > 1 { *epochs } else { 0 };
-                (rounds, epochs, multiple_of).hash(content);
-            }
-        }
-        importance.hash(content);
-        if known {
-            network = pruned(network, pruning);
         }
     }
+}
+
+/// Hashes a pruning of a network whose sizes are `known`.
+fn hash_pruning(pruning: &Pruning, network: &Graph, known: bool, content: &mut Content) {
+    let Pruning { amount, importance, rounds, epochs, multiple_of } = pruning;
+    let only_sizes = *rounds == 1;
+    match amount {
+        Amount::Stage { .. } | Amount::Layer { .. } if known && only_sizes => {
+            let size = |group: GroupSize| (group.channels, kept(network, group, pruning));
+            let sizes: Vec<_> = network.group_sizes().into_iter().map(size).collect();
+            sizes.hash(content);
+        }
+        Amount::Stage { shares } => {
+            // Only the shares of stages that have channels to lose.
+            let stages = network.group_sizes().into_iter().map(|group| stage(network, group));
+            let stages: HashSet<Option<u32>> = stages.collect();
+            let shares = shares.iter().zip(0..).filter(|(_, place)| stages.contains(&Some(*place)));
+            shares.for_each(|(share, place)| (place, share.to_bits()).hash(content));
+            let epochs = if only_sizes { 0 } else { *epochs };
+            (rounds, epochs, multiple_of).hash(content);
+        }
+        Amount::Layer { .. } | Amount::Network { .. } => {
+            content.write(format!("{amount:?}").as_bytes());
+            // Nothing is trained after the last round.
+            let epochs = if only_sizes { 0 } else { *epochs };
+            (rounds, epochs, multiple_of).hash(content);
+        }
+    }
+    importance.hash(content);
 }
 
 fn hash_cell(space: &CellSpace, genotype: &Genotype) -> CanonicalHash {

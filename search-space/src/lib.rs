@@ -9,6 +9,7 @@
 //! Everything here is arithmetic on plain values: no I/O, no threads, no clock, no tensors, and
 //! randomness only through the generator that the caller passes in. It builds for wasm32.
 
+mod active;
 mod architecture;
 mod candidate;
 mod cell;

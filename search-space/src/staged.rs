@@ -1,6 +1,7 @@
 //! Staged convolutional networks and their compression: which options each choice has, and which
 //! candidate a genotype describes.
 
+use crate::active::{Outline, Reader};
 use crate::mistakes::Errors;
 use crate::recipe::{check_recipe, check_recorded_recipe};
 use crate::space::choice;
@@ -197,23 +198,36 @@ impl StagedSpace {
     }
 
     fn parts(&self, genotype: &Genotype) -> (Architecture, Recipe) {
-        assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
+        Reader::read(genotype, self.choices.len(), |reader| self.read(reader))
+    }
+
+    pub(crate) fn read(&self, reader: &mut Reader<'_>) -> (Architecture, Recipe) {
         let d = &self.definition;
-        let mut next = genotype.0.iter().map(|&i| usize::from(i));
-        let mut pick = || next.next().expect("one index per choice");
-        let resolution = d.resolution[pick()];
-        let stem_width = d.stem_width[pick()];
+        let resolution = d.resolution[reader.pick(true)];
+        let stem_width = d.stem_width[reader.pick(true)];
         let mut stages = Vec::with_capacity(d.stages.len());
         let offered = d.recipe.stage_shares();
         let mut shares = vec![Vec::with_capacity(d.stages.len()); offered.len()];
-        for s in &d.stages {
-            let (depth, width, kernel) = (s.depth[pick()], s.width[pick()], s.kernel[pick()]);
-            let (name, expansion) = (s.operation[pick()].as_str(), s.expansion[pick()]);
-            let operation = Operation::from_name(name, expansion)
-                .expect("the space's check refuses unknown names");
-            let (stride, activation) = (s.stride[pick()], s.activation[pick()]);
+        for (index, s) in d.stages.iter().enumerate() {
+            let depth = s.depth[reader.pick(true)];
+            let present = depth > 0;
+            // The stem has the activation of the first stage and counts to it, present or not.
+            let with_stem = present || index == 0;
+            let (width, kernel) = (s.width[reader.pick(present)], s.kernel[reader.pick(present)]);
+            let operation = |name: &str, expansion| {
+                Operation::from_name(name, expansion)
+                    .expect("the space's check refuses unknown names")
+            };
+            let name = s.operation[reader.pick(present)].as_str();
+            let expands = match operation(name, 1) {
+                Operation::InvertedResidual { .. } => true,
+                Operation::Conv | Operation::Separable => false,
+            };
+            let operation = operation(name, s.expansion[reader.pick(present && expands)]);
+            let stride = s.stride[reader.pick(present)];
+            let activation = s.activation[reader.pick(with_stem)];
             for (shares, offered) in shares.iter_mut().zip(&offered) {
-                shares.push(offered[pick()]);
+                shares.push(offered[reader.pick(with_stem)]);
             }
             let (squeeze, skip) = (s.squeeze[0], s.skip[0]);
             stages.push(Stage {
@@ -227,17 +241,59 @@ impl StagedSpace {
                 skip,
             });
         }
-        let recipe = d.recipe.decode(&shares, true, &mut pick);
+        let recipe = d.recipe.decode(&shares, &Stages(&stages), reader);
         for (stage, s) in stages.iter_mut().zip(&d.stages) {
             if offers_squeeze(s) {
-                stage.squeeze = s.squeeze[pick()];
+                stage.squeeze = s.squeeze[reader.pick(stage.depth > 0)];
             }
             if offers_skip(s) {
-                stage.skip = s.skip[pick()];
+                // There is no way past a block with a stride, which only the first can have.
+                let passed = stage.depth > u32::from(stage.stride > 1);
+                stage.skip = s.skip[reader.pick(passed)];
             }
         }
         (Architecture { resolution, stem_width, stages }, recipe)
     }
+}
+
+/// A network of these stages. Their squeeze-and-excitation and ways past a block are not known yet.
+struct Stages<'a>(&'a [Stage]);
+
+impl Outline for Stages<'_> {
+    fn is_trained(&self) -> bool {
+        true
+    }
+
+    fn has_stage(&self, stage: usize) -> bool {
+        // The stem counts to the first.
+        stage == 0 || self.0.get(stage).is_some_and(|stage| stage.depth > 0)
+    }
+
+    fn has_layer(&self, name: &str) -> bool {
+        let Some((stage, block, part)) = place_of(name) else { return true };
+        let stage = stage.checked_sub(1).and_then(|stage| self.0.get(stage));
+        stage.is_some_and(|stage| {
+            let there = match part {
+                "conv" => matches!(stage.operation, Operation::Conv),
+                "depthwise" => !matches!(stage.operation, Operation::Conv),
+                "pointwise" => matches!(stage.operation, Operation::Separable),
+                "expand" => {
+                    matches!(stage.operation, Operation::InvertedResidual { expansion } if expansion > 1)
+                }
+                "project" => matches!(stage.operation, Operation::InvertedResidual { .. }),
+                _ => true,
+            };
+            (1..=stage.depth).contains(&block) && there
+        })
+    }
+}
+
+/// Of `stage2.block1.expand` the stage and the block, both counted from 1, and the part. `None` for
+/// what stands in no block.
+fn place_of(layer: &str) -> Option<(usize, u32, &str)> {
+    let (stage, rest) = layer.strip_prefix("stage")?.split_once(".block")?;
+    let (block, part) = rest.split_once('.')?;
+    Some((stage.parse().ok()?, block.parse().ok()?, part))
 }
 
 impl Architecture {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use edgesmith_graph::{Effect, Graph, Operation as _, Role};
 use serde::{Deserialize, Serialize};
 
+use crate::active::Reader;
 use crate::mistakes::Errors;
 use crate::named::named;
 use crate::recipe::{check_recipe, check_recorded_recipe};
@@ -252,32 +253,31 @@ impl ModelSpace {
     /// # Panics
     /// If the genotype belongs to another space.
     pub fn decode(&self, genotype: &Genotype) -> Candidate {
-        assert_eq!(genotype.0.len(), self.choices.len(), "a genotype of another space");
+        Reader::read(genotype, self.choices.len(), |reader| self.read(reader))
+    }
+
+    pub(crate) fn read(&self, reader: &mut Reader<'_>) -> Candidate {
         let d = &self.definition;
-        let mut next = genotype.0.iter().map(|&i| usize::from(i));
-        let mut pick = || next.next().expect("one index per choice");
-        let resolution = self.sides[pick()];
+        let resolution = self.sides[reader.pick(true)];
         let offered = d.recipe.stage_shares();
         let (mut widths, mut shares) = (Vec::new(), vec![Vec::new(); offered.len()]);
         for _ in 0..self.stages {
-            widths.push(d.width[pick()]);
+            widths.push(d.width[reader.pick(true)]);
             for (shares, offered) in shares.iter_mut().zip(&offered) {
-                shares.push(offered[pick()]);
+                shares.push(offered[reader.pick(true)]);
             }
         }
         let mut left_out = Vec::new();
         for block in 0..self.base.blocks.len() {
-            if d.blocks[pick()] == BlockOption::LeftOut {
+            if d.blocks[reader.pick(true)] == BlockOption::LeftOut {
                 left_out.push(block);
             }
         }
-        let trained = d.train[pick()] == Further::Trained;
-        let recipe = d.recipe.decode(&shares, trained, &mut pick);
+        let trained = d.train[reader.pick(true)] == Further::Trained;
         let base = Arc::clone(&self.base);
-        Candidate {
-            architecture: Design::Model(Variant { base, resolution, left_out, widths, trained }),
-            recipe,
-        }
+        let variant = Variant { base, resolution, left_out, widths, trained };
+        let recipe = d.recipe.decode(&shares, &variant, reader);
+        Candidate { architecture: Design::Model(variant), recipe }
     }
 
     /// The least of each cost. `None` if the smallest variant is no network.

@@ -6,7 +6,7 @@ use edgesmith_graph::{
 };
 
 use super::*;
-use crate::{CanonicalHash, FlatRecipe, Genotype, Space};
+use crate::{CanonicalHash, FlatRecipe, Genotype, QuantizeSpace, Space, StepSpace};
 
 const DATA: DataShape = DataShape { channels: 3, classes: 5 };
 
@@ -82,16 +82,19 @@ fn refused(definition: ModelDefinition, data: DataShape) -> String {
 
 /// The candidate with these options, and the first one of every other choice.
 fn candidate(space: &ModelSpace, options: &[(&str, u16)]) -> (Candidate, CanonicalHash) {
+    let genotype = genotype(space, options);
+    let hash = Space::Model(space.clone()).canonical_hash(&genotype).unwrap();
+    (space.decode(&genotype), hash)
+}
+
+fn genotype(space: &ModelSpace, options: &[(&str, u16)]) -> Genotype {
     let index = |choice: &Choice| {
         options.iter().find(|(name, _)| *name == choice.name).map_or(0, |(_, index)| *index)
     };
-    let indices: Vec<u16> = space.choices().iter().map(index).collect();
     for (name, _) in options {
         assert!(space.choices().iter().any(|choice| choice.name == *name), "{name}");
     }
-    let genotype = Genotype(indices);
-    let hash = Space::Model(space.clone()).canonical_hash(&genotype).unwrap();
-    (space.decode(&genotype), hash)
+    Genotype(space.choices().iter().map(index).collect())
 }
 
 #[test]
@@ -195,6 +198,47 @@ fn a_genotype_decodes_to_a_variant_and_a_recipe() {
     ];
     let distinct: std::collections::HashSet<_> = hashes.into_iter().collect();
     assert_eq!(distinct.len(), 4);
+}
+
+#[test]
+fn choices_of_what_is_not_there_have_no_effect() {
+    let variants = ModelDefinition {
+        width: vec![1.0, 0.5],
+        blocks: vec![BlockOption::Kept, BlockOption::LeftOut],
+        train: vec![Further::Trained, Further::AsItIs],
+        ..definition()
+    };
+    let quantize = QuantizeSpace {
+        mixed: ["a", "e", "h"].map(str::to_owned).to_vec(),
+        ..QuantizeSpace::default()
+    };
+    let steps = RecipeSpace::Steps(vec![StepSpace::Quantize(quantize)]);
+    let flat = space(variants.clone());
+    let steps = space(ModelDefinition { recipe: steps, ..variants });
+    let inactive = |space: &ModelSpace, options: &[(&str, u16)]| -> Vec<String> {
+        let genotype = genotype(space, options);
+        let whole = Space::Model(space.clone());
+        let hash = whole.canonical_hash(&genotype);
+        let active = whole.active(&genotype);
+        let off = space.choices().iter().enumerate().filter(|(place, _)| !active[*place]);
+        let names = off.map(|(place, choice)| {
+            for option in 0..choice.options.len() as u16 {
+                let mut other = genotype.clone();
+                other.0[place] = option;
+                assert_eq!(whole.canonical_hash(&other), hash, "{}", choice.name);
+            }
+            choice.name.clone()
+        });
+        names.collect()
+    };
+    assert_eq!(inactive(&flat, &[]), ["temperature"]);
+    assert!(inactive(&flat, &[("alpha", 1)]).is_empty());
+    // What is left as it is learns from no teacher.
+    assert_eq!(inactive(&flat, &[("train", 1), ("alpha", 1)]), ["alpha", "temperature"]);
+    // The first block is c, d, e and f.
+    assert!(inactive(&steps, &[]).is_empty());
+    assert!(inactive(&steps, &[("block2", 1)]).is_empty());
+    assert_eq!(inactive(&steps, &[("block1", 1), ("quantize.e", 1)]), ["quantize.e"]);
 }
 
 #[test]

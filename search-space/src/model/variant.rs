@@ -7,6 +7,7 @@ use std::sync::Arc;
 use edgesmith_graph::{Graph, GraphError, GroupSize, Rebuild, Shape};
 
 use super::stages::ResidualBlock;
+use crate::active::Outline;
 use crate::pruning::{kept, pruned};
 use crate::{ArchitectureError, Pruning};
 
@@ -102,6 +103,22 @@ impl Variant {
             }
         }
         rebuild.finish()
+    }
+}
+
+impl Outline for Variant {
+    fn is_trained(&self) -> bool {
+        self.trained
+    }
+
+    fn has_stage(&self, _: usize) -> bool {
+        true
+    }
+
+    fn has_layer(&self, name: &str) -> bool {
+        let Base { graph, blocks, .. } = &*self.base;
+        let mut gone = self.left_out.iter().flat_map(|&block| &blocks[block].nodes);
+        gone.all(|&id| *graph.value(graph.node(id).output).name != *name)
     }
 }
 

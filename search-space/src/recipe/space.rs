@@ -8,6 +8,7 @@ use super::{
     Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
 };
 use crate::Choice;
+use crate::active::{Anything, Outline, Reader};
 use crate::space::choice;
 
 /// Options of the recipe. Every list must have at least one value, and no value twice.
@@ -109,25 +110,50 @@ pub struct QuantizeSpace {
 
 /// Takes a value of each setting of the recipe, in the order of the choices.
 trait Ask {
-    fn ask<T: fmt::Display + Copy>(&mut self, name: impl FnOnce() -> String, options: &[T]) -> T;
+    /// The value of a setting. `active` says whether the candidate depends on it, given the settings
+    /// before it.
+    fn ask<T: fmt::Display + Copy>(
+        &mut self,
+        name: impl FnOnce() -> String,
+        options: &[T],
+        active: bool,
+    ) -> T;
+
+    /// Names of layers as the recipe holds them.
+    fn names<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+        names.cloned().collect()
+    }
 }
 
 /// Writes down the choices, and takes the first value of each.
 struct List(Vec<Choice>);
 
 impl Ask for List {
-    fn ask<T: fmt::Display + Copy>(&mut self, name: impl FnOnce() -> String, options: &[T]) -> T {
+    fn ask<T: fmt::Display + Copy>(
+        &mut self,
+        name: impl FnOnce() -> String,
+        options: &[T],
+        _: bool,
+    ) -> T {
         self.0.push(choice(&name(), options));
         options[0]
     }
 }
 
 /// Takes the values that a genotype says.
-struct Read<'a>(&'a mut dyn FnMut() -> usize);
+impl Ask for Reader<'_> {
+    fn ask<T: fmt::Display + Copy>(
+        &mut self,
+        _: impl FnOnce() -> String,
+        options: &[T],
+        active: bool,
+    ) -> T {
+        options[self.pick(active)]
+    }
 
-impl Ask for Read<'_> {
-    fn ask<T: fmt::Display + Copy>(&mut self, _: impl FnOnce() -> String, options: &[T]) -> T {
-        options[(self.0)()]
+    fn names<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+        // Marks are taken of thousands of genotypes, and nobody reads the recipe then.
+        if self.only_marks() { Vec::new() } else { names.cloned().collect() }
     }
 }
 
@@ -172,20 +198,21 @@ impl RecipeSpace {
     /// The choices that do not belong to a stage, in genotype order.
     pub fn choices(&self) -> Vec<Choice> {
         let mut list = List(Vec::new());
-        self.take(&vec![Vec::new(); self.stage_shares().len()], true, &mut list);
+        self.take(&vec![Vec::new(); self.stage_shares().len()], &Anything, &mut list);
         list.0
     }
 
-    /// The recipe of a genotype. `shares` has for each of [`RecipeSpace::stage_shares`] what the
-    /// stages chose, and `pick` gives the index of each further choice. A network that is not
-    /// `trained` learns from nobody and is not fine-tuned, unless a step says so.
-    pub fn decode(
+    /// The recipe of a genotype for its network. `shares` has for each of
+    /// [`RecipeSpace::stage_shares`] what the stages chose, and `reader` stands before the recipe's
+    /// own choices. A network that is not trained has no teacher and is not fine-tuned, unless a step
+    /// says so.
+    pub(crate) fn decode(
         &self,
         shares: &[Vec<f64>],
-        trained: bool,
-        pick: &mut dyn FnMut() -> usize,
+        network: &impl Outline,
+        reader: &mut Reader<'_>,
     ) -> Recipe {
-        self.take(shares, trained, &mut Read(pick))
+        self.take(shares, network, reader)
     }
 
     /// Precisions that layers of networks that ship may have.
@@ -319,15 +346,17 @@ impl RecipeSpace {
         }
     }
 
-    fn take(&self, shares: &[Vec<f64>], trained: bool, ask: &mut impl Ask) -> Recipe {
+    fn take(&self, shares: &[Vec<f64>], network: &impl Outline, ask: &mut impl Ask) -> Recipe {
         let mut stages = shares.iter().cloned();
         let mut steps = Vec::new();
         match self {
             RecipeSpace::Flat(flat) => {
-                let precision = ask.ask(|| "precision".to_owned(), &flat.precision);
-                let alpha = ask.ask(|| "alpha".to_owned(), &flat.alpha);
-                let temperature = ask.ask(|| "temperature".to_owned(), &flat.temperature);
-                if trained && alpha > 0.0 {
+                let trained = network.is_trained();
+                let precision = ask.ask(|| "precision".to_owned(), &flat.precision, true);
+                let alpha = ask.ask(|| "alpha".to_owned(), &flat.alpha, trained);
+                let learns = trained && alpha > 0.0;
+                let temperature = ask.ask(|| "temperature".to_owned(), &flat.temperature, learns);
+                if learns {
                     steps.push(Step::Distil(Distillation { alpha, temperature }));
                 }
                 let shares = stages.next().expect("one list of shares");
@@ -342,11 +371,8 @@ impl RecipeSpace {
             RecipeSpace::Steps(spaces) => {
                 for (place, space) in spaces.iter().enumerate() {
                     let settings = Settings { steps: spaces, place, ask };
-                    steps.extend(space.take(&mut stages, settings));
-                }
-                // Nothing is quantized, so there is no rounding to train with.
-                if !steps.iter().any(|step| matches!(step, Step::Quantize(_))) {
-                    steps.retain(|step| !matches!(step, Step::QuantizeAwareTrain(_)));
+                    let step = space.take(&mut stages, &steps, network, settings);
+                    steps.extend(step);
                 }
                 // What is not trained learns nothing from a teacher.
                 let trains = |step: &Step| match step {
@@ -358,7 +384,8 @@ impl RecipeSpace {
                 let mut place = 0;
                 steps.retain(|step| {
                     place += 1;
-                    let learns = last.is_some_and(|last| place <= last) || (trained && place == 1);
+                    let learns = last.is_some_and(|last| place <= last)
+                        || (network.is_trained() && place == 1);
                     learns || !matches!(step, Step::Distil(_))
                 });
             }
@@ -376,19 +403,25 @@ struct Settings<'a, A> {
 }
 
 impl<A: Ask> Settings<'_, A> {
-    fn ask<T: fmt::Display + Copy>(&mut self, setting: &str, options: &[T]) -> T {
+    /// `active` as in [`Ask::ask`].
+    fn ask<T: fmt::Display + Copy>(&mut self, setting: &str, options: &[T], active: bool) -> T {
         match options {
             [only] => *only,
             _ => {
                 let name = || format!("{}.{setting}", name(self.steps, self.place));
-                self.ask.ask(name, options)
+                self.ask.ask(name, options, active)
             }
         }
     }
 
     /// `None` if there are no options.
-    fn if_any<T: fmt::Display + Copy>(&mut self, setting: &str, options: &[T]) -> Option<T> {
-        (!options.is_empty()).then(|| self.ask(setting, options))
+    fn if_any<T: fmt::Display + Copy>(
+        &mut self,
+        setting: &str,
+        options: &[T],
+        active: bool,
+    ) -> Option<T> {
+        (!options.is_empty()).then(|| self.ask(setting, options, active))
     }
 }
 
@@ -408,73 +441,114 @@ impl StepSpace {
     pub const PASSES: [&'static str; 5] =
         ["distil", "prune", "fine-tune", "quantize", "quantize-aware-train"];
 
-    /// The step with a value for each setting; `None` if it does nothing.
+    /// The step with a value for each setting, for this network and after the steps `before`; `None`
+    /// if it does nothing.
     fn take(
         &self,
         stages: &mut impl Iterator<Item = Vec<f64>>,
+        before: &[Step],
+        network: &impl Outline,
         mut settings: Settings<'_, impl Ask>,
     ) -> Option<Step> {
         match self {
             StepSpace::Distil(space) => {
-                let alpha = settings.ask("alpha", &space.alpha);
-                let temperature = settings.ask("temperature", &space.temperature);
+                let alpha = settings.ask("alpha", &space.alpha, true);
+                let temperature = settings.ask("temperature", &space.temperature, alpha > 0.0);
                 (alpha > 0.0).then_some(Step::Distil(Distillation { alpha, temperature }))
             }
             StepSpace::Prune(space) => {
                 let amount = match (network_wide(space.of), space.of) {
-                    (Some(counted), _) => {
-                        Amount::Network { counted, share: settings.ask("share", &space.share) }
-                    }
+                    (Some(counted), _) => Amount::Network {
+                        counted,
+                        share: settings.ask("share", &space.share, true),
+                    },
                     (None, Scope::Stage) => {
                         Amount::Stage { shares: stages.next().expect("a list for each") }
                     }
-                    (None, _) => Amount::Layer { share: settings.ask("share", &space.share) },
+                    (None, _) => Amount::Layer { share: settings.ask("share", &space.share, true) },
                 };
-                Some(Step::Prune(Pruning {
-                    amount,
-                    importance: settings.ask("importance", &space.importance),
-                    rounds: settings.ask("rounds", &space.rounds),
-                    epochs: settings.ask("epochs", &space.epochs),
-                    multiple_of: settings.ask("multiple_of", &space.multiple_of),
-                }))
+                let on = removes(&amount, network);
+                let importance = settings.ask("importance", &space.importance, on);
+                let rounds = settings.ask("rounds", &space.rounds, on);
+                // There is none after the last round.
+                let epochs = settings.ask("epochs", &space.epochs, on && rounds > 1);
+                let multiple_of = settings.ask("multiple_of", &space.multiple_of, on);
+                Some(Step::Prune(Pruning { amount, importance, rounds, epochs, multiple_of }))
             }
-            StepSpace::FineTune(space) => space.take(settings).map(Step::FineTune),
+            StepSpace::FineTune(space) => {
+                space.take(settings, !follows_nothing(before, network)).map(Step::FineTune)
+            }
             StepSpace::QuantizeAwareTrain(space) => {
-                space.take(settings).map(Step::QuantizeAwareTrain)
+                // If nothing is quantized, there is no rounding to train with.
+                let quantized = before.iter().any(|step| matches!(step, Step::Quantize(_)));
+                let tuning = space.take(settings, quantized).filter(|_| quantized);
+                tuning.map(Step::QuantizeAwareTrain)
             }
             StepSpace::Quantize(space) => {
-                let precision = settings.ask("precision", &space.precision);
+                let on = settings.ask("precision", &space.precision, true) == Precision::Int8;
                 let quantizing = Quantizing {
-                    calibration: settings.ask("calibration", &space.calibration),
-                    examples: settings.ask("examples", &space.examples),
-                    clip_ranges: settings.ask("clip_ranges", &space.clip_ranges),
-                    granularity: settings.ask("granularity", &space.granularity),
-                    equalize: settings.ask("equalize", &space.equalize),
-                    correct_biases: settings.ask("correct_biases", &space.correct_biases),
-                    rounding: settings.ask("rounding", &space.rounding),
+                    calibration: settings.ask("calibration", &space.calibration, on),
+                    examples: settings.ask("examples", &space.examples, on),
+                    clip_ranges: settings.ask("clip_ranges", &space.clip_ranges, on),
+                    granularity: settings.ask("granularity", &space.granularity, on),
+                    equalize: settings.ask("equalize", &space.equalize, on),
+                    correct_biases: settings.ask("correct_biases", &space.correct_biases, on),
+                    rounding: settings.ask("rounding", &space.rounding, on),
                     fp32: {
                         let either = [Precision::Int8, Precision::Fp32];
-                        let stays = |layer: &&String| {
-                            let name = format!("layer.{layer}");
-                            settings.ask(&name, &either) == Precision::Fp32
-                        };
-                        let mixed = space.mixed.iter().filter(stays);
-                        let mut fp32: Vec<String> = mixed.chain(&space.fp32).cloned().collect();
+                        let mut fp32: Vec<&String> = space.fp32.iter().collect();
+                        for layer in &space.mixed {
+                            let open = !space.fp32.contains(layer) && network.has_layer(layer);
+                            if settings.ask(&format!("layer.{layer}"), &either, on && open)
+                                == Precision::Fp32
+                            {
+                                fp32.push(layer);
+                            }
+                        }
                         fp32.sort();
                         fp32.dedup();
-                        fp32
+                        settings.ask.names(fp32.into_iter())
                     },
                 };
-                (precision == Precision::Int8).then_some(Step::Quantize(quantizing))
+                on.then_some(Step::Quantize(quantizing))
             }
         }
     }
 }
 
+/// Whether a pruning may remove a channel. If not, it removes none of any network of this outline.
+fn removes(amount: &Amount, network: &impl Outline) -> bool {
+    match amount {
+        Amount::Stage { shares } => {
+            let mut stages = shares.iter().enumerate();
+            stages.any(|(stage, share)| *share > 0.0 && network.has_stage(stage))
+        }
+        Amount::Layer { .. } | Amount::Network { .. } => !amount.is_nothing(),
+    }
+}
+
+/// Whether a fine-tuning after these steps is left out by [`Recipe::passes`] whatever the network:
+/// there are prunings since the last training, and none of them removes anything.
+fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
+    let since = steps.iter().rev().take_while(|step| !matches!(step, Step::FineTune(_)));
+    let removed: Vec<bool> = since
+        .filter_map(|step| match step {
+            Step::Prune(pruning) => Some(removes(&pruning.amount, network)),
+            Step::Distil(_)
+            | Step::FineTune(_)
+            | Step::Quantize(_)
+            | Step::QuantizeAwareTrain(_) => None,
+        })
+        .collect();
+    !removed.is_empty() && !removed.contains(&true)
+}
+
 impl FineTuneSpace {
-    fn take(&self, mut settings: Settings<'_, impl Ask>) -> Option<FineTuning> {
-        let epochs = settings.if_any("epochs", &self.epochs);
-        let learning_rate = settings.if_any("learning_rate", &self.learning_rate);
+    /// `None` if it lasts no epoch. `active`: whether the training is done at all.
+    fn take(&self, mut settings: Settings<'_, impl Ask>, active: bool) -> Option<FineTuning> {
+        let epochs = settings.if_any("epochs", &self.epochs, active);
+        let active = active && epochs != Some(0);
+        let learning_rate = settings.if_any("learning_rate", &self.learning_rate, active);
         (epochs != Some(0)).then_some(FineTuning { epochs, learning_rate })
     }
 }
