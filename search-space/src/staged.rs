@@ -272,19 +272,15 @@ impl Outline for Stages<'_> {
     fn has_layer(&self, name: &str) -> bool {
         let Some((stage, block, part)) = place_of(name) else { return true };
         let stage = stage.checked_sub(1).and_then(|stage| self.0.get(stage));
-        stage.is_some_and(|stage| {
-            let there = match part {
-                "conv" => matches!(stage.operation, Operation::Conv),
-                "depthwise" => !matches!(stage.operation, Operation::Conv),
-                "pointwise" => matches!(stage.operation, Operation::Separable),
-                "expand" => {
-                    matches!(stage.operation, Operation::InvertedResidual { expansion } if expansion > 1)
-                }
-                "project" => matches!(stage.operation, Operation::InvertedResidual { .. }),
-                _ => true,
-            };
-            (1..=stage.depth).contains(&block) && there
-        })
+        let has_part = |operation: Operation| match (part, operation) {
+            ("conv", Operation::Separable | Operation::InvertedResidual { .. }) => false,
+            ("depthwise", Operation::Conv) => false,
+            ("pointwise", Operation::Conv | Operation::InvertedResidual { .. }) => false,
+            ("expand" | "project", Operation::Conv | Operation::Separable) => false,
+            ("expand", Operation::InvertedResidual { expansion }) => expansion > 1,
+            (_, _) => true,
+        };
+        stage.is_some_and(|stage| (1..=stage.depth).contains(&block) && has_part(stage.operation))
     }
 }
 

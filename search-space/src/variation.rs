@@ -12,17 +12,19 @@ impl Space {
         Genotype(self.choices().iter().map(pick).collect())
     }
 
-    /// A genotype that differs from `parent` in exactly `changes` choices, or in all choices with
-    /// more than one option if those are fewer. The network may still be the same: compare
-    /// canonical hashes.
+    /// A genotype that differs from `parent` in exactly `changes` choices, or in all choices that
+    /// have an effect and more than one option if those are fewer. A choice without effect in the
+    /// parent stays as it is; so a part that a change brings back is as it was when it was last
+    /// there. The network may still be the same: compare canonical hashes.
     pub fn mutate<R: Rng + ?Sized>(
         &self,
         parent: &Genotype,
         changes: usize,
         rng: &mut R,
     ) -> Genotype {
-        let mut open: Vec<usize> =
-            (0..self.choices().len()).filter(|&i| self.choices()[i].options.len() > 1).collect();
+        let active = self.active(parent);
+        let is_open = |&i: &usize| active[i] && self.choices()[i].options.len() > 1;
+        let mut open: Vec<usize> = (0..active.len()).filter(is_open).collect();
         let mut child = parent.clone();
         for _ in 0..changes.min(open.len()) {
             let place = open.swap_remove(rng.random_range(0..open.len()));

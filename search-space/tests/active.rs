@@ -267,4 +267,23 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn mutation_changes_what_has_an_effect(seed: u64, changes in 1_usize..4) {
+        for space in [flat(), steps()] {
+            let parent = space.sample(&mut rng(seed));
+            let child = space.mutate(&parent, changes, &mut rng(seed));
+            let active = space.active(&parent);
+            let pairs = parent.indices().iter().zip(child.indices());
+            let changed: Vec<bool> = pairs.map(|(a, b)| a != b).collect();
+            prop_assert!(changed.iter().zip(&active).all(|(changed, active)| !changed || *active));
+            prop_assert_eq!(changed.iter().filter(|changed| **changed).count(), changes);
+        }
+        // Here every active choice changes the candidate.
+        let space = flat();
+        let parent = space.sample(&mut rng(seed));
+        let child = space.mutate(&parent, changes, &mut rng(seed));
+        let hashes = [parent, child].map(|genotype| space.canonical_hash(&genotype));
+        prop_assert!(hashes[0].is_err() || hashes[0] != hashes[1]);
+    }
 }

@@ -638,7 +638,8 @@ proptest! {
         let (space, parent) = (space(), sample(seed));
         let child = space.mutate(&parent, changes, &mut ChaCha8Rng::seed_from_u64(seed));
         let changed = parent.indices().iter().zip(child.indices()).filter(|(a, b)| a != b).count();
-        let open = space.choices().iter().filter(|c| c.options.len() > 1).count();
+        let choices = space.choices().iter().zip(space.active(&parent));
+        let open = choices.filter(|(choice, active)| *active && choice.options.len() > 1).count();
         prop_assert_eq!(changed, changes.min(open));
         prop_assert!(space.genotype(child.indices().to_vec()).is_ok());
     }

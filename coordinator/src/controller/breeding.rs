@@ -1,5 +1,5 @@
 //! How genetic algorithms make a child for categorical choices: a uniform crossover of two parents,
-//! then each choice is changed with the same probability.
+//! then each choice that has an effect is changed with the same probability.
 
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
@@ -9,10 +9,8 @@ use rand::{Rng, RngExt};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Breeding {
     crossover: f64,
-    /// Probability that a choice with more than one option is changed.
-    mutation: f64,
-    /// Choices with more than one option.
-    open: usize,
+    /// Changed choices of a child, on average.
+    mutations: usize,
 }
 
 /// A trial that may become a parent.
@@ -21,10 +19,8 @@ pub(super) type Parent<'a> = (TrialNumber, &'a Genotype);
 impl Breeding {
     /// Children have two parents with probability `crossover` (`0..=1`), and `mutations` changed
     /// choices on average.
-    pub(super) fn new(space: &Space, crossover: f64, mutations: usize) -> Self {
-        let open = open_choices(space);
-        let mutation = (mutations as f64 / open.max(1) as f64).min(1.0);
-        Self { crossover: crossover.clamp(0.0, 1.0), mutation, open }
+    pub(super) fn new(crossover: f64, mutations: usize) -> Self {
+        Self { crossover: crossover.clamp(0.0, 1.0), mutations }
     }
 
     /// A child of one or two parents drawn by `pick`, and the trial numbers of these parents.
@@ -35,7 +31,11 @@ impl Breeding {
         rng: &mut dyn Rng,
     ) -> (Genotype, Vec<TrialNumber>) {
         let (child, parents) = recombined(space, self.crossover, pick, rng);
-        let changes = (0..self.open).filter(|_| rng.random_bool(self.mutation)).count();
+        let active = space.active(&child);
+        let open = space.choices().iter().zip(active);
+        let open = open.filter(|(choice, active)| *active && choice.options.len() > 1).count();
+        let mutation = (self.mutations as f64 / open.max(1) as f64).min(1.0);
+        let changes = (0..open).filter(|_| rng.random_bool(mutation)).count();
         (space.mutate(&child, changes, rng), parents)
     }
 }

@@ -2,7 +2,7 @@
 //! sampling with the same number of trials, on average over seeds.
 
 use edgesmith_common::{TrialNumber, pareto};
-use edgesmith_search_space::{Genotype, Space};
+use edgesmith_search_space::{Choice, Genotype, Space};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -53,13 +53,19 @@ fn mean(
     (0..seeds).map(of).sum::<f64>() / seeds as f64
 }
 
-/// How many choices of a genotype differ from their target option. The target differs by choice.
+/// Which choices of a genotype have an effect and pick their target option. The target differs by
+/// choice. What has no effect meets nothing, because equal candidates have equal results.
+fn hits(space: &Space, genotype: &Genotype) -> Vec<bool> {
+    let picks = space.choices().iter().zip(genotype.indices()).zip(space.active(genotype));
+    let hit = |(place, ((choice, index), active)): (usize, ((&Choice, &u16), bool))| {
+        active && usize::from(*index) == place % choice.options.len()
+    };
+    picks.enumerate().map(hit).collect()
+}
+
+/// How many choices miss their target.
 fn misses(space: &Space, genotype: &Genotype) -> f64 {
-    let off =
-        space.choices().iter().zip(genotype.indices()).enumerate().filter(
-            |(place, (choice, index))| usize::from(**index) != place % choice.options.len(),
-        );
-    off.count() as f64
+    hits(space, genotype).iter().filter(|hit| !**hit).count() as f64
 }
 
 fn best(scores: &[(Vec<f64>, f64)]) -> f64 {
@@ -112,7 +118,7 @@ fn every_algorithm_dominates_more_than_random_on_two_objectives() {
     let random = mean(random, macs_and_error, hypervolume);
     for (name, make) in learners {
         // NSGA-II is made for fronts, so its margin is larger.
-        let margin = if name == "nsga2" { 1.08 } else { 1.01 };
+        let margin = if name == "nsga2" { 1.05 } else { 1.01 };
         let found = mean((name, make), macs_and_error, hypervolume);
         assert!(found > random * margin, "{name}: {found} against {random}");
     }
@@ -123,8 +129,9 @@ fn algorithms_for_fronts_dominate_more_than_random_on_three_objectives() {
     let problem: Problem = |space, genotype| {
         let (mut objectives, violation) = macs_and_error(space, genotype);
         // Distance of the compression recipe (the rest of the choices) from its target.
-        let last = genotype.indices().iter().rev().take(4);
-        objectives.push(last.map(|index| f64::from(*index)).sum());
+        let picks = genotype.indices().iter().zip(space.active(genotype)).rev().take(4);
+        let active = picks.filter(|(_, active)| *active);
+        objectives.push(active.map(|(index, _)| f64::from(*index)).sum());
         (objectives, violation)
     };
     let volume = |scores: &[(Vec<f64>, f64)]| {
@@ -145,10 +152,8 @@ fn every_algorithm_learns_what_a_constraint_forbids() {
     // The objective and the constraint conflict: the loss falls with every choice that meets its
     // target, but each such choice in the first half breaks the constraint.
     let problem: Problem = |space, genotype| {
-        let meets = |place: &usize| {
-            let options = space.choices()[*place].options.len();
-            options > 1 && usize::from(genotype.indices()[*place]) == place % options
-        };
+        let hits = hits(space, genotype);
+        let meets = |place: &usize| space.choices()[*place].options.len() > 1 && hits[*place];
         let half = space.choices().len() / 2;
         (vec![misses(space, genotype)], (0..half).filter(meets).count() as f64)
     };

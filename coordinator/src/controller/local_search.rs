@@ -60,7 +60,9 @@ impl LocalSearch {
     fn untried(&self, genotype: &Genotype) -> Vec<Genotype> {
         let space = self.history.space();
         let mut untried = Vec::new();
-        for (place, choice) in space.choices().iter().enumerate() {
+        let active = space.active(genotype);
+        // Other options of the others describe the same candidate.
+        for (place, choice) in space.choices().iter().enumerate().filter(|(i, _)| active[*i]) {
             let own = genotype.indices()[place];
             for option in (0..choice.options.len() as u16).filter(|option| *option != own) {
                 let mut indices = genotype.indices().to_vec();

@@ -32,7 +32,7 @@ impl Nsga2 {
     /// with probability `crossover` (`0..=1`), and `mutations` changed choices on average.
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
         Self {
-            breeding: Breeding::new(&space, crossover, mutations),
+            breeding: Breeding::new(crossover, mutations),
             population: Population::new(space, population.max(2)),
             standings: Vec::new(),
         }

@@ -37,7 +37,7 @@ impl Nsga3 {
     /// A controller of `space`; the settings are those of [`Nsga2::new`](super::Nsga2::new).
     pub fn new(space: Space, population: usize, crossover: f64, mutations: usize) -> Self {
         Self {
-            breeding: Breeding::new(&space, crossover, mutations),
+            breeding: Breeding::new(crossover, mutations),
             population: Population::new(space, population.max(2)),
             ideal: Vec::new(),
         }

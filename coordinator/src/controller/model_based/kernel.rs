@@ -2,25 +2,30 @@
 //!
 //! Networks often differ little in quality when the same operations are in other places (all edges
 //! of a cell, all stages of a network). So besides the matching choices the kernel counts options,
-//! over all choices that share one list of options.
+//! over all choices that share one list of options. A choice without effect counts as one more
+//! option of its own, whatever it picks: equal candidates have equal features.
 
 use edgesmith_search_space::{Genotype, Space};
 
 /// A genotype prepared for comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
+    /// The option of each choice that has several, or [`NONE`].
     indices: Vec<u16>,
     /// How often each option is picked, one group of choices with the same option list after the
-    /// other; at most [`MOST`].
+    /// other, and at last in each how many choices have no effect; at most [`MOST`].
     counts: Vec<i16>,
 }
 
+/// The option of a choice without effect.
+const NONE: u16 = u16::MAX;
 /// The largest count.
 const MOST: i16 = 255;
 
 /// Which choices share an option list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Groups {
+    space: Space,
     /// For each choice, where the counts of its group begin; `None` if it has only one option.
     offsets: Vec<Option<usize>>,
     /// Number of all counts.
@@ -66,23 +71,25 @@ impl Groups {
             } else {
                 offsets.push(Some(length));
                 lists.push((&choice.options, length, 1));
-                length += choice.options.len();
+                length += choice.options.len() + 1;
             }
         }
         let farthest = lists.iter().map(|(_, _, choices)| choices * choices).sum();
-        Self { offsets, length, open, farthest }
+        Self { space: space.clone(), offsets, length, open, farthest }
     }
 
     /// A genotype's features.
     pub fn features(&self, genotype: &Genotype) -> Features {
         let mut counts = vec![0_i16; self.length];
         let mut indices = Vec::with_capacity(self.open);
-        for (offset, &index) in self.offsets.iter().zip(genotype.indices()) {
-            if let Some(offset) = offset {
-                let count = &mut counts[offset + usize::from(index)];
-                *count = (*count + 1).min(MOST);
-                indices.push(index);
-            }
+        let picks = self.space.choices().iter().zip(genotype.indices());
+        let picks = picks.zip(self.space.active(genotype)).zip(&self.offsets);
+        for (((choice, &index), active), offset) in picks {
+            let Some(offset) = offset else { continue };
+            let place = if active { usize::from(index) } else { choice.options.len() };
+            let count = &mut counts[offset + place];
+            *count = (*count + 1).min(MOST);
+            indices.push(if active { index } else { NONE });
         }
         Features { indices, counts }
     }
@@ -144,6 +151,7 @@ mod tests {
     use edgesmith_search_space::{CellIdentity, CellSpace};
     use rand::SeedableRng as _;
 
+    use super::super::super::conformance::medium_space;
     use super::*;
 
     const SHAPE: Shape = Shape { choices: 2.0, mix: 0.6, counts: 3.0 };
@@ -168,6 +176,27 @@ mod tests {
         let changed = value(&base, &[3, 4, 2, 3, 4, 0]);
         assert!(changed < moved && moved < 1.0, "{changed}, {moved}");
         assert_eq!(value(&base, &[3, 4, 2, 3, 4, 0]), value(&[3, 4, 2, 3, 4, 0], &base));
+    }
+
+    #[test]
+    fn choices_without_effect_make_no_difference() {
+        let space = medium_space();
+        let groups = Groups::new(&space);
+        let place = |name: &str| space.choices().iter().position(|c| c.name == name).unwrap();
+        let features = |picks: &[(&str, u16)]| {
+            let mut indices = vec![0; space.choices().len()];
+            picks.iter().for_each(|(name, option)| indices[place(name)] = *option);
+            groups.features(&space.genotype(indices).unwrap())
+        };
+        let plain = features(&[]);
+        assert_eq!(features(&[("temperature", 1), ("stage1.expansion", 1)]), plain);
+        let distilled = features(&[("alpha", 1)]);
+        assert_ne!(features(&[("alpha", 1), ("temperature", 1)]), distilled);
+        // The temperature is there, and it was not.
+        assert_eq!(groups.code(&plain, &distilled) as usize / (groups.farthest + 1), 2);
+        // As many options are picked in each, so that distances are whole.
+        let sum = |features: &Features| features.counts.iter().sum::<i16>();
+        assert_eq!(sum(&plain), sum(&distilled));
     }
 
     #[test]

@@ -39,10 +39,12 @@ impl Categorical {
         &mut self.logits
     }
 
-    /// Natural logarithm of the probability that the policy draws `genotype`.
-    pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
-        let picks = self.choices().zip(genotype.indices());
-        picks.map(|(logits, &index)| softmax(logits)[usize::from(index)].ln()).sum()
+    /// As [`Policy::log_probability`](super::Policy::log_probability); `active` says which choices
+    /// have an effect.
+    pub(super) fn log_probability(&self, genotype: &Genotype, active: &[bool]) -> f64 {
+        let picks = self.choices().zip(genotype.indices()).zip(active);
+        let picks = picks.filter(|(_, active)| **active);
+        picks.map(|((logits, &index), _)| softmax(logits)[usize::from(index)].ln()).sum()
     }
 
     /// Draws a genotype of the space that the policy was made for.
@@ -52,7 +54,13 @@ impl Categorical {
     }
 
     /// As [`Policy::gradient`](super::Policy::gradient).
-    pub(super) fn gradient(&self, genotype: &Genotype, advantage: f32, entropy: f32) -> Vec<f32> {
+    pub(super) fn gradient(
+        &self,
+        genotype: &Genotype,
+        active: &[bool],
+        advantage: f32,
+        entropy: f32,
+    ) -> Vec<f32> {
         let device = Device::flex().autodiff();
         // Choices are rows, padded to the widest, so that one softmax serves all.
         let rows = self.options.len();
@@ -73,7 +81,11 @@ impl Categorical {
         let loss = taken * -advantage + negative_entropy * entropy;
         let gradients = loss.backward();
         let padded = logits.grad(&gradients).expect("the loss depends on the logits").into_data();
-        let padded: Vec<f32> = padded.iter::<f32>().collect();
+        let mut padded: Vec<f32> = padded.iter::<f32>().collect();
+        // Rows do not depend on each other.
+        for (row, _) in active.iter().enumerate().filter(|(_, active)| !**active) {
+            padded[row * columns..][..columns].fill(0.0);
+        }
         let own = |(row, &options): (usize, &usize)| &padded[row * columns..][..options];
         self.options.iter().enumerate().flat_map(own).copied().collect()
     }
@@ -105,27 +117,29 @@ mod tests {
     }
 
     impl Categorical {
-        /// Sum of the entropies of all choices, nats.
-        fn entropy(&self) -> f64 {
-            self.choices().flat_map(softmax).map(|p| -p * p.ln()).sum()
+        /// Sum of the entropies of these choices, nats.
+        fn entropy(&self, active: &[bool]) -> f64 {
+            let choices = self.choices().zip(active).filter(|(_, active)| **active);
+            choices.flat_map(|(logits, _)| softmax(logits)).map(|p| -p * p.ln()).sum()
         }
-    }
-
-    fn loss(policy: &Categorical, genotype: &Genotype, advantage: f64, entropy: f64) -> f64 {
-        -advantage * policy.log_probability(genotype) - entropy * policy.entropy()
     }
 
     #[test]
     fn the_gradient_agrees_with_finite_differences() {
         let (space, policy) = uneven();
         let genotype = policy.sample(&space, &mut rng(3));
-        let gradient = policy.gradient(&genotype, 0.7, 0.3);
+        let active = space.active(&genotype);
+        assert!(active.contains(&false));
+        let gradient = policy.gradient(&genotype, &active, 0.7, 0.3);
+        let loss = |policy: &Categorical| {
+            -0.7 * policy.log_probability(&genotype, &active) - 0.3 * policy.entropy(&active)
+        };
         let step = 1e-2;
         for (i, &g) in gradient.iter().enumerate() {
             let moved = |by: f32| {
                 let mut moved = policy.clone();
                 moved.logits[i] += by;
-                (f64::from(moved.logits[i]), loss(&moved, &genotype, 0.7, 0.3))
+                (f64::from(moved.logits[i]), loss(&moved))
             };
             let ((x1, up), (x0, down)) = (moved(step), moved(-step));
             let expected = (up - down) / (x1 - x0);
@@ -138,10 +152,15 @@ mod tests {
         let (space, policy) = uneven();
         let genotype = policy.sample(&space, &mut rng(5));
         for (advantage, entropy) in [(1.0, 0.0), (-0.5, 0.0), (0.0, 1.0), (0.4, 0.02)] {
-            let gradient = policy.gradient(&genotype, advantage, entropy);
+            let gradient = policy.gradient(&genotype, &space.active(&genotype), advantage, entropy);
             let mut expected = Vec::new();
-            for (logits, &index) in policy.choices().zip(genotype.indices()) {
+            let picks = policy.choices().zip(genotype.indices()).zip(space.active(&genotype));
+            for ((logits, &index), active) in picks {
                 let p = softmax(logits);
+                if !active {
+                    expected.extend(p.iter().map(|_| 0.0));
+                    continue;
+                }
                 let h: f64 = -p.iter().map(|p| p * p.ln()).sum::<f64>();
                 expected.extend(p.iter().enumerate().map(|(i, p)| {
                     let taken = f64::from(u8::from(i == usize::from(index)));

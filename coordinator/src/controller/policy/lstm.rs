@@ -1,7 +1,8 @@
 //! A recurrent policy: a two-layer LSTM draws one choice after the other. Each is drawn from a
 //! softmax over its options, after the network has read the earlier draws (Zoph & Le, "Neural
 //! Architecture Search with Reinforcement Learning", ICLR 2017: two layers of 35 units, with
-//! initial weights uniform in ±0.08).
+//! initial weights uniform in ±0.08). A choice without effect is drawn too, but the network does not
+//! read what was drawn.
 //!
 //! Gradients come from burn's automatic differentiation through all choices.
 
@@ -28,8 +29,8 @@ pub(super) struct Lstm {
 
 /// The parameters as tensors, for one call.
 struct Matrices {
-    /// `[1 + options, units]`: the input before the first choice, then after each option of each
-    /// choice.
+    /// `[1 + options, units]`: the input before the first choice and after one without effect, then
+    /// after each option of each choice.
     embedding: Tensor<2>,
     /// By layer: from the input and from the state `[units, 4 * units]`, and `[1, 4 * units]`.
     layers: Vec<[Tensor<2>; 3]>,
@@ -60,28 +61,41 @@ impl Lstm {
 
     /// Draws one choice after the other.
     pub(super) fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
-        let mut picked = Vec::with_capacity(self.options.len());
+        let genotype = |picked: &[u16]| {
+            space.genotype(picked.to_vec()).expect("a policy's options are its space's")
+        };
+        let mut picked = vec![0; self.options.len()];
         let matrices = self.tensors(&Device::flex());
-        self.walk(&matrices, |_, log_p| {
+        self.walk(&matrices, |choice, log_p| {
             let log_p: Vec<f32> = log_p.clone().into_data().iter::<f32>().collect();
-            let option = draw(&log_p, rng.random());
-            picked.push(option);
-            option
+            picked[choice] = draw(&log_p, rng.random());
+            // It depends on the choices before this one only.
+            let active = space.active(&genotype(&picked))[choice];
+            active.then_some(picked[choice])
         });
-        space.genotype(picked).expect("a policy's options are its space's")
+        genotype(&picked)
     }
 
-    /// Natural logarithm of the probability that the network draws `genotype`.
-    pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
-        let along = |choice: usize, _: &Tensor<2>| genotype.indices()[choice];
+    /// As [`Policy::log_probability`](super::Policy::log_probability); `active` says which choices
+    /// have an effect.
+    pub(super) fn log_probability(&self, genotype: &Genotype, active: &[bool]) -> f64 {
+        let along =
+            |choice: usize, _: &Tensor<2>| active[choice].then_some(genotype.indices()[choice]);
         let (taken, _) = self.walk(&self.tensors(&Device::flex()), along);
         f64::from(taken.into_scalar::<f32>())
     }
 
     /// As [`Policy::gradient`](super::Policy::gradient).
-    pub(super) fn gradient(&self, genotype: &Genotype, advantage: f32, entropy: f32) -> Vec<f32> {
+    pub(super) fn gradient(
+        &self,
+        genotype: &Genotype,
+        active: &[bool],
+        advantage: f32,
+        entropy: f32,
+    ) -> Vec<f32> {
         let matrices = self.tensors(&Device::flex().autodiff());
-        let along = |choice: usize, _: &Tensor<2>| genotype.indices()[choice];
+        let along =
+            |choice: usize, _: &Tensor<2>| active[choice].then_some(genotype.indices()[choice]);
         let (taken, negative_entropy) = self.walk(&matrices, along);
         let gradients = (taken * -advantage + negative_entropy * entropy).backward();
         let mut flat = Vec::with_capacity(self.parameters.len());
@@ -96,12 +110,13 @@ impl Lstm {
     }
 
     /// Goes through all choices and takes the option that `pick` returns, given the choice and the
-    /// log-probabilities of its options `[1, options]`. Returns the log-probability of all taken
-    /// options, and the sum of the negative entropies in nats.
+    /// log-probabilities of its options `[1, options]`; `None` for a choice without effect. Returns
+    /// the log-probability of all taken options, and the sum of the negative entropies in nats of
+    /// their choices.
     fn walk(
         &self,
         matrices: &Matrices,
-        mut pick: impl FnMut(usize, &Tensor<2>) -> u16,
+        mut pick: impl FnMut(usize, &Tensor<2>) -> Option<u16>,
     ) -> (Tensor<1>, Tensor<1>) {
         let device = matrices.embedding.device();
         let zeros = || Tensor::<2>::zeros([1, UNITS], &device);
@@ -126,10 +141,12 @@ impl Lstm {
             let logits = signal.matmul(weight.clone().slice([0..UNITS, own.clone()]))
                 + bias.clone().slice([0..1, own]);
             let log_p = log_softmax(logits, 1); // [1, options]
-            let option = usize::from(pick(choice, &log_p));
-            taken = taken + log_p.clone().slice([0..1, option..option + 1]).reshape([1]);
-            negative_entropy = negative_entropy + (log_p.clone().exp() * log_p).sum();
-            read = 1 + first + option;
+            read = 0;
+            if let Some(option) = pick(choice, &log_p).map(usize::from) {
+                taken = taken + log_p.clone().slice([0..1, option..option + 1]).reshape([1]);
+                negative_entropy = negative_entropy + (log_p.clone().exp() * log_p).sum();
+                read = 1 + first + option;
+            }
             first += options;
         }
         (taken, negative_entropy)
@@ -184,7 +201,7 @@ mod tests {
     }
 
     /// The same computation in plain loops: log-probability and sum of entropies.
-    fn plain(lstm: &Lstm, genotype: &Genotype) -> (f64, f64) {
+    fn plain(space: &Space, lstm: &Lstm, genotype: &Genotype) -> (f64, f64) {
         let mut rest = lstm.parameters.as_slice();
         let matrices: Vec<(usize, Vec<f64>)> = lstm
             .shapes()
@@ -207,7 +224,8 @@ mod tests {
         let squash = |x: f64| 1.0 / (1.0 + (-x).exp());
         let (mut hidden, mut cell) = ([[0.0; UNITS]; LAYERS], [[0.0; UNITS]; LAYERS]);
         let (mut log_p, mut entropy, mut first, mut read) = (0.0, 0.0, 0, 0);
-        for (&options, &index) in lstm.options.iter().zip(genotype.indices()) {
+        let picks = lstm.options.iter().zip(genotype.indices()).zip(space.active(genotype));
+        for ((&options, &index), active) in picks {
             let mut signal = row(0, read).to_vec();
             for layer in 0..LAYERS {
                 let mut gates = row(3 + 3 * layer, 0).to_vec();
@@ -224,11 +242,15 @@ mod tests {
             let mut logits = row(2 + 3 * LAYERS, 0).to_vec();
             add(&mut logits, &signal, 1 + 3 * LAYERS);
             let own = &logits[first..first + options];
+            first += options;
+            if !active {
+                read = 0;
+                continue;
+            }
             let total = own.iter().map(|l| l.exp()).sum::<f64>().ln();
             log_p += own[usize::from(index)] - total;
             entropy -= own.iter().map(|l| (l - total).exp() * (l - total)).sum::<f64>();
-            read = 1 + first + usize::from(index);
-            first += options;
+            read = 1 + first - options + usize::from(index);
         }
         (log_p, entropy)
     }
@@ -238,8 +260,8 @@ mod tests {
         let (space, lstm) = uneven();
         for seed in 0..5 {
             let genotype = lstm.sample(&space, &mut rng(seed));
-            let (expected, _) = plain(&lstm, &genotype);
-            let got = lstm.log_probability(&genotype);
+            let (expected, _) = plain(&space, &lstm, &genotype);
+            let got = lstm.log_probability(&genotype, &space.active(&genotype));
             assert!((got - expected).abs() < 1e-4, "{got} against {expected}");
         }
     }
@@ -249,10 +271,11 @@ mod tests {
         let (space, lstm) = uneven();
         let genotype = lstm.sample(&space, &mut rng(3));
         let (advantage, entropy) = (0.7, 0.3);
-        let gradient = lstm.gradient(&genotype, advantage as f32, entropy as f32);
+        let active = space.active(&genotype);
+        let gradient = lstm.gradient(&genotype, &active, advantage as f32, entropy as f32);
         assert_eq!(gradient.len(), lstm.parameters.len());
         let loss = |lstm: &Lstm| {
-            let (log_p, h) = plain(lstm, &genotype);
+            let (log_p, h) = plain(&space, lstm, &genotype);
             -advantage * log_p - entropy * h
         };
         // Some parameters of every matrix; all of them would take minutes.
@@ -275,11 +298,13 @@ mod tests {
         let last = genotype.indices().len() - 1;
         let odds_of_last = |first: u16| {
             let mut indices = genotype.indices().to_vec();
+            // The last choice is a temperature, which has no effect without a teacher.
+            indices[last - 1] = 1;
             indices[1] = first;
             let with = |option: u16| {
                 let mut indices = indices.clone();
                 indices[last] = option;
-                plain(&lstm, &space.genotype(indices).unwrap()).0
+                plain(&space, &lstm, &space.genotype(indices).unwrap()).0
             };
             with(1) - with(0)
         };

@@ -23,6 +23,7 @@ use super::history::History;
 /// A policy with its optimizer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Policy {
+    space: Space,
     net: Net,
     adam: Adam,
 }
@@ -42,37 +43,40 @@ impl Policy {
             PolicySpec::Lstm => Net::Lstm(Lstm::new(space, seed)),
         };
         let adam = Adam::new(net.parameters());
-        Self { net, adam }
+        Self { space: space.clone(), net, adam }
     }
 
     /// A new candidate, drawn from the policy if it still draws new ones.
     pub(super) fn suggest(&self, history: &History, rng: &mut dyn Rng) -> Option<Proposal> {
-        history.first_fresh(rng, |rng| (self.sample(history.space(), rng), Vec::new()))
+        history.first_fresh(rng, |rng| (self.sample(rng), Vec::new()))
     }
 
     /// Draws a genotype of the space that the policy was made for.
-    fn sample(&self, space: &Space, rng: &mut dyn Rng) -> Genotype {
+    fn sample(&self, rng: &mut dyn Rng) -> Genotype {
         match &self.net {
-            Net::Categorical(categorical) => categorical.sample(space, rng),
-            Net::Lstm(lstm) => lstm.sample(space, rng),
+            Net::Categorical(categorical) => categorical.sample(&self.space, rng),
+            Net::Lstm(lstm) => lstm.sample(&self.space, rng),
         }
     }
 
-    /// Natural logarithm of the probability that the policy draws `genotype`.
+    /// Natural logarithm of the probability that the policy draws `genotype`, or one that differs
+    /// from it only in choices without effect.
     pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
+        let active = self.space.active(genotype);
         match &self.net {
-            Net::Categorical(categorical) => categorical.log_probability(genotype),
-            Net::Lstm(lstm) => lstm.log_probability(genotype),
+            Net::Categorical(categorical) => categorical.log_probability(genotype, &active),
+            Net::Lstm(lstm) => lstm.log_probability(genotype, &active),
         }
     }
 
-    /// Gradient over the parameters of `-advantage * ln p(genotype) - entropy * H`. `H` is the sum
-    /// of the entropies of all choices in nats; those of the recurrent policy are taken along
-    /// `genotype`.
+    /// Gradient over the parameters of `-advantage * ln p(genotype) - entropy * H`, where `p` is as
+    /// in [`Policy::log_probability`]. `H` is the sum of the entropies in nats of all choices that
+    /// have an effect in `genotype`; those of the recurrent policy are taken along it.
     pub(super) fn gradient(&self, genotype: &Genotype, advantage: f32, entropy: f32) -> Vec<f32> {
+        let active = self.space.active(genotype);
         match &self.net {
-            Net::Categorical(categorical) => categorical.gradient(genotype, advantage, entropy),
-            Net::Lstm(lstm) => lstm.gradient(genotype, advantage, entropy),
+            Net::Categorical(net) => net.gradient(genotype, &active, advantage, entropy),
+            Net::Lstm(lstm) => lstm.gradient(genotype, &active, advantage, entropy),
         }
     }
 
@@ -135,13 +139,36 @@ mod tests {
         assert_eq!(draw(&logits, 1.0), 2, "a rest of rounding belongs to the last option");
     }
 
+    /// Genotypes of one candidate teach the same.
+    #[test]
+    fn choices_without_effect_teach_nothing() {
+        let space = medium_space();
+        for kind in [PolicySpec::Categorical, PolicySpec::Lstm] {
+            let mut policy = Policy::new(kind, &space, [3; 32]);
+            let genotype = policy.sample(&mut rng(1));
+            let gradient = policy.gradient(&genotype, 1.0, 0.1);
+            policy.descend(&gradient, 0.1);
+            let log_p = policy.log_probability(&genotype);
+            let gradient = policy.gradient(&genotype, 1.0, 0.1);
+            let active = space.active(&genotype);
+            assert!(active.contains(&false));
+            for (place, choice) in space.choices().iter().enumerate().filter(|(i, _)| !active[*i]) {
+                let mut indices = genotype.indices().to_vec();
+                indices[place] = (indices[place] + 1) % choice.options.len() as u16;
+                let other = space.genotype(indices).unwrap();
+                assert_eq!(policy.log_probability(&other), log_p, "{kind:?} {}", choice.name);
+                assert_eq!(policy.gradient(&other, 1.0, 0.1), gradient, "{kind:?}");
+            }
+        }
+    }
+
     #[test]
     fn rewarded_candidates_become_likely_and_steps_are_reproducible() {
         let space = medium_space();
         for kind in [PolicySpec::Categorical, PolicySpec::Lstm] {
             let run = || {
                 let mut policy = Policy::new(kind, &space, [3; 32]);
-                let wanted = policy.sample(&space, &mut rng(1));
+                let wanted = policy.sample(&mut rng(1));
                 let before = policy.log_probability(&wanted);
                 for _ in 0..30 {
                     let gradient = policy.gradient(&wanted, 1.0, 0.0);
