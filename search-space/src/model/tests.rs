@@ -238,7 +238,7 @@ fn choices_of_what_is_not_there_have_no_effect() {
     // The first block is c, d, e and f.
     assert!(inactive(&steps, &[]).is_empty());
     assert!(inactive(&steps, &[("block2", 1)]).is_empty());
-    assert_eq!(inactive(&steps, &[("block1", 1), ("quantize.e", 1)]), ["quantize.e"]);
+    assert_eq!(inactive(&steps, &[("block1", 1), ("quantize.layer.e", 1)]), ["quantize.layer.e"]);
 }
 
 #[test]

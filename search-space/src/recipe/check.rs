@@ -74,9 +74,6 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                         errors.check(&at(setting), names, |name| !name.is_empty(), "a name");
                     }
                 }
-                for name in s.mixed.iter().filter(|name| s.fp32.contains(name)) {
-                    errors.push(&at("mixed"), format!("{name:?} is in fp32, too; keep one"));
-                }
             }
         }
     }

@@ -195,7 +195,12 @@ impl Recipe {
                     removed = Some(removed == Some(true) || acts);
                     acts
                 }
-                Step::FineTune(_) => removed.take() != Some(false),
+                // If it is left out, it is no training that a later one could follow.
+                Step::FineTune(_) if removed == Some(false) => false,
+                Step::FineTune(_) => {
+                    removed = None;
+                    true
+                }
                 Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => true,
             };
             if acts {

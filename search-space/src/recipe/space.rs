@@ -374,20 +374,6 @@ impl RecipeSpace {
                     let step = space.take(&mut stages, &steps, network, settings);
                     steps.extend(step);
                 }
-                // What is not trained learns nothing from a teacher.
-                let trains = |step: &Step| match step {
-                    Step::FineTune(_) | Step::QuantizeAwareTrain(_) => true,
-                    Step::Prune(pruning) => pruning.rounds > 1 && pruning.epochs > 0,
-                    Step::Distil(_) | Step::Quantize(_) => false,
-                };
-                let last = steps.iter().rposition(trains);
-                let mut place = 0;
-                steps.retain(|step| {
-                    place += 1;
-                    let learns = last.is_some_and(|last| place <= last)
-                        || (network.is_trained() && place == 1);
-                    learns || !matches!(step, Step::Distil(_))
-                });
             }
         }
         Recipe { steps }
@@ -530,17 +516,19 @@ fn removes(amount: &Amount, network: &impl Outline) -> bool {
 /// Whether a fine-tuning after these steps is left out by [`Recipe::passes`] whatever the network:
 /// there are prunings since the last training, and none of them removes anything.
 fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
-    let since = steps.iter().rev().take_while(|step| !matches!(step, Step::FineTune(_)));
-    let removed: Vec<bool> = since
-        .filter_map(|step| match step {
-            Step::Prune(pruning) => Some(removes(&pruning.amount, network)),
-            Step::Distil(_)
-            | Step::FineTune(_)
-            | Step::Quantize(_)
-            | Step::QuantizeAwareTrain(_) => None,
-        })
-        .collect();
-    !removed.is_empty() && !removed.contains(&true)
+    let mut removed = None;
+    for step in steps {
+        match step {
+            Step::Prune(pruning) => {
+                removed = Some(removed == Some(true) || removes(&pruning.amount, network));
+            }
+            // It is a training only if it is not left out itself.
+            Step::FineTune(_) if removed == Some(false) => {}
+            Step::FineTune(_) => removed = None,
+            Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => {}
+        }
+    }
+    removed == Some(false)
 }
 
 impl FineTuneSpace {

@@ -247,7 +247,8 @@ fn fine_tuning_is_left_out_only_if_nothing_was_removed_since_the_last_training()
     let tune = || StepSpace::FineTune(tune(&[1]));
     assert_eq!(tuned(vec![layer(0.5), layer(0.0), tune()]), 1);
     assert_eq!(tuned(vec![layer(0.0), layer(0.5), tune()]), 1);
-    assert_eq!(tuned(vec![layer(0.0), tune(), tune()]), 1);
+    assert_eq!(tuned(vec![layer(0.0), tune(), tune()]), 0);
+    assert_eq!(tuned(vec![layer(0.5), tune(), layer(0.0), tune()]), 1);
     assert_eq!(tuned(vec![layer(0.0), tune()]), 0);
     assert_eq!(tuned(vec![tune()]), 1);
     // What is left after a competition is not known, so a small share may still remove channels.

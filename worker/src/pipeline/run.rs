@@ -13,7 +13,7 @@ use edgesmith_common::{
 use edgesmith_compress::{self as compress, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Cut, Graph, NodeId, Quantization, Role, ValueId, Weights};
+use edgesmith_graph::{Cut, Graph, Node, Quantization, Role, ValueId, Weights};
 use edgesmith_search_space::{
     CanonicalHash, Cost, Distillation, Genotype, Granularity, Precision, Quantizing, RangeRule,
     Rounding, Space,
@@ -115,16 +115,23 @@ impl Quantized {
         let (graph, clips) = (&self.graph, self.graph.absorbed_clips());
         let readers = graph.readers();
         // A layer in fp32 has no scales for its weight.
-        let is_real = |id: NodeId| {
-            let first = graph.node(id).parameters.first();
-            first.is_some_and(|&first| {
+        let has_no_scales = |node: &Node| {
+            node.parameters.first().is_some_and(|&first| {
                 graph.parameter(first).role == Role::Weight
                     && self.quantization.parameter(first).is_none()
             })
         };
+        let mut real: Vec<bool> = graph.nodes().map(|(_, node)| has_no_scales(node)).collect();
+        for (id, _) in graph.nodes() {
+            // The clip that is computed along with it is in fp32, too.
+            if let (true, Some((clip, _))) = (real[id.index()], clips[id.index()].as_ref()) {
+                real[clip.index()] = true;
+            }
+        }
         let bytes = |value: ValueId| {
             let written = graph.producer(value).into_iter();
-            let real = written.chain(readers[value.index()].iter().copied()).any(is_real);
+            let mut around = written.chain(readers[value.index()].iter().copied());
+            let real = around.any(|id| real[id.index()]);
             match (self.quantization.value(value).is_some(), real) {
                 (true, false) => 1,
                 (false, _) => 4,
