@@ -254,7 +254,7 @@ def static(model: pathlib.Path, network: Network, method: str, chosen, out: path
             return next(self.batches, None)
 
     prepared = out.with_name("prepared.onnx")
-    quant_pre_process(str(model), str(prepared))
+    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
     quantization.quantize_static(
         str(prepared), str(out), Reader(), per_channel=True,
         quant_format=quantization.QuantFormat.QDQ,
