@@ -27,6 +27,7 @@ import math
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy
@@ -183,10 +184,11 @@ trials = 1
     run(args, "compress", args.model, "--data", study, "--recipe", recipe, "--raw-pixels",
         "--data-dir", results, "--name", "pruning", "-o", file)
     described = json.loads(run(args, "inspect", file, "--format", "json"))
-    pixels, output = out.with_name("pixels.npy"), out.with_name("output.npy")
-    numpy.save(pixels, data.test.numpy())
-    run(args, "run", file, "--input", pixels, "--output", output)
-    chosen = numpy.load(output).argmax(1)
+    with tempfile.TemporaryDirectory() as folder:
+        pixels, output = f"{folder}/pixels.npy", f"{folder}/output.npy"
+        numpy.save(pixels, data.test.numpy())
+        run(args, "run", file, "--input", pixels, "--output", output)
+        chosen = numpy.load(output).argmax(1)
     accuracy = 100 * float((chosen == data.answers.numpy()).mean())
     return {"accuracy": accuracy, **{key: described[key] for key in ("macs", "parameters")}}
 
