@@ -8,7 +8,8 @@ FOLDER has a folder of CIFAR-10 images for each class. Rows:
 
 - the network trained further as it is, in edgesmith and in PyTorch;
 - half of its MACs pruned, before and after fine-tuning, by several importances of edgesmith and by
-  Torch-Pruning's global pruning with magnitude and Taylor importance (gradients of 256 images);
+  Torch-Pruning with magnitude and Taylor importance (gradients of 256 images), with all channels
+  competing and with the same share of each layer;
 - quantized and trained quantization-aware for --qat-epochs, beside as many epochs of fp32 training.
 
 Both train on four fifths of the training images (each tool draws its own stratified choice), in
@@ -22,6 +23,7 @@ Needs numpy, onnx, pillow and torch. Compares with Torch-Pruning if `torch-pruni
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import pathlib
@@ -106,12 +108,14 @@ def rows(args, data):
             yield f"edgesmith, pruned by {importance}", edgesmith(prune)
             yield f"edgesmith, pruned by {importance}, {after}", edgesmith(prune, tune)
         if importlib.util.find_spec("torch_pruning"):
-            for importance in ("Taylor", "Magnitude"):
+            for importance, everywhere in itertools.product(("Taylor", "Magnitude"), (True, False)):
                 name = f"Torch-Pruning, pruned by {importance}"
+                name += " globally" if everywhere else " in each layer"
+                how = (importance, everywhere)
                 for epochs, words in ((0, ""), (args.epochs, f", {after}")):
                     yield (name + words,
-                           lambda seed, _, importance=importance, epochs=epochs, rate=rate:
-                           theirs(args, data, importance, epochs, rate, seed))
+                           lambda seed, _, how=how, epochs=epochs, rate=rate:
+                           theirs(args, data, how, epochs, rate, seed))
         tune = {"pass": "fine-tune", "epochs": args.qat_epochs, "learning_rate": rate}
         learn = dict(tune, **{"pass": "quantize-aware-train"})
         quantize = {"pass": "quantize"}
@@ -257,12 +261,13 @@ def macs_of(network: nn.Module) -> int:
     return total[0]
 
 
-def theirs(args, data: Data, importance: str | None, epochs: int, rate: float, seed: int) -> dict:
+def theirs(args, data: Data, how, epochs: int, rate: float, seed: int) -> dict:
+    """Trains the network in PyTorch, pruned as `how` says: by what, and whether globally."""
     torch.manual_seed(seed)
     images, labels = data.of_seed(seed)
     network = ResNet8(args.model)
-    if importance:
-        prune(network, importance, images, labels)
+    if how:
+        prune(network, *how, images, labels)
     train(network, images, labels, epochs, rate)
     network.eval()
     with torch.no_grad():
@@ -274,8 +279,8 @@ def theirs(args, data: Data, importance: str | None, epochs: int, rate: float, s
     }
 
 
-def prune(network: nn.Module, importance: str, images, labels) -> None:
-    """Prunes half of the MACs, globally, in small steps."""
+def prune(network: nn.Module, importance: str, everywhere: bool, images, labels) -> None:
+    """Prunes half of the MACs in small steps."""
     import torch_pruning
 
     if importance == "Taylor":
@@ -285,7 +290,7 @@ def prune(network: nn.Module, importance: str, images, labels) -> None:
     pruner = torch_pruning.pruner.BasePruner(
         network, torch.zeros(1, 3, 32, 32),
         importance=getattr(torch_pruning.importance, f"{importance}Importance")(),
-        global_pruning=True, pruning_ratio=MOST, max_pruning_ratio=MOST,
+        global_pruning=everywhere, pruning_ratio=MOST, max_pruning_ratio=MOST,
         iterative_steps=150, ignored_layers=[network.linear],
     )
     target = macs_of(network) / 2
