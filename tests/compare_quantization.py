@@ -33,8 +33,9 @@ import onnxruntime
 from PIL import Image
 
 # What is compared of edgesmith: settings of the step `quantize`.
+PLAIN = {"clip_ranges": False, "correct_biases": False}
 OURS = {
-    "default (mse)": {},
+    "mse alone": {},
     "min-max": {"calibration": "min-max"},
     "percentile": {"calibration": "percentile"},
     "entropy": {"calibration": "entropy"},
@@ -115,6 +116,7 @@ def main() -> int:
                 (tflite(args.tflite, images), args.tflite.stat().st_size) for _ in [0]
             ))
         for name, settings in OURS.items():
+            settings = PLAIN | settings
             row(f"edgesmith, {name}", (
                 ours(args, settings, seed, pixels, folder) for seed in seeds
             ))

@@ -2,16 +2,17 @@
 //! distillation that is off, or the width of a stage that is absent: no option of it changes the
 //! candidate.
 //!
-//! It is decided while a genotype is decoded, by the same code: whoever reads an option says on what
-//! it depends. No network is built for it, so what only shows in the network (two shares that round
-//! to the same number of channels) is left to [`Space::canonical_hash`].
+//! It is decided while a genotype is decoded, by the same code: whoever reads an option says on
+//! what it depends. No network is built for it, so what only shows in the network (two shares that
+//! round to the same number of channels) is left to [`Space::canonical_hash`].
 
 use crate::{Genotype, Space};
 
 impl Space {
     /// For each choice, whether the candidate depends on it, given the options of the choices
     /// before it. Where it does not, any option describes the same candidate, also if several such
-    /// choices change at once. A choice that counts as active may be without effect in this network.
+    /// choices change at once. A choice that counts as active may be without effect in this
+    /// network.
     ///
     /// # Panics
     /// If the genotype belongs to another space.

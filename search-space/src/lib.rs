@@ -1,10 +1,10 @@
 //! What can be searched: network architectures together with the recipe that compresses them.
 //!
 //! A [`Space`] is a list of categorical [`Choice`]s, and a [`Genotype`] picks one option of each.
-//! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a [`Recipe`]. In a [`ModelSpace`] it decodes to a [`Variant`] of a user's network with
-//! a recipe. In a [`CellSpace`] it decodes to a [`Cell`] of a tabular benchmark, which
-//! is looked up and never built. An architecture lowers to a [`Graph`](edgesmith_graph::Graph),
-//! which everything else works from.
+//! In a [`StagedSpace`] it decodes to a [`Candidate`]: an [`Architecture`] plus a [`Recipe`]. In a
+//! [`ModelSpace`] it decodes to a [`Variant`] of a user's network with a recipe. In a [`CellSpace`]
+//! it decodes to a [`Cell`] of a tabular benchmark, which is looked up and never built. An
+//! architecture lowers to a [`Graph`](edgesmith_graph::Graph), which everything else works from.
 //!
 //! Everything here is arithmetic on plain values: no I/O, no threads, no clock, no tensors, and
 //! randomness only through the generator that the caller passes in. It builds for wasm32.

@@ -25,8 +25,8 @@ pub fn stage(graph: &Graph, group: impl Into<GroupSize>) -> Option<u32> {
 }
 
 /// The network with as many channels as a pruning leaves. It says how large the network will be;
-/// which channels stay does not matter for that. If the channels of the whole network compete, it is
-/// an estimate: every group loses the same share, and the network as a whole has the right size.
+/// which channels stay does not matter for that. If the channels of the whole network compete, it
+/// is an estimate: every group loses the same share, and the network as a whole has the right size.
 pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
     if pruning.amount.is_nothing() {
         return graph;

@@ -107,10 +107,10 @@ pub fn evaluate_classifier(
     Ok(counts.figures(split))
 }
 
-/// The quantization by `scheme` of a folded network that reads `input`, and the weights to lower with
-/// it: equalized, rounded and with corrected biases, as the scheme says. It is calibrated on all
-/// images of `set`. Rounding and biases are learned on as many, at equal distances, as need 2^25
-/// numbers (128 MiB) at most. `pause` is called from time to time.
+/// The quantization by `scheme` of a folded network that reads `input`, and the weights to lower
+/// with it: equalized, rounded and with corrected biases, as the scheme says. It is calibrated on
+/// all images of `set`. Rounding and biases are learned on as many, at equal distances, as need
+/// 2^25 numbers (128 MiB) at most. `pause` is called from time to time.
 ///
 /// # Errors
 /// See [`calibrate`].
@@ -146,12 +146,12 @@ pub fn quantize(
 }
 
 /// The quantization by `scheme` of a folded network that reads `input`, from the values that it
-/// computes on the images of `set`. The range of the image covers all possible bytes. `pause` is called from time
-/// to time.
+/// computes on the images of `set`. The range of the image covers all possible bytes. `pause` is
+/// called from time to time.
 ///
 /// # Errors
 /// If `pause` breaks, if the set has no images, if the network computes a value that is not finite,
-/// or if the scheme asks for what there is not.
+/// or if the scheme names a layer that does not exist.
 ///
 /// # Panics
 /// If `weights` do not fit `graph`.

@@ -138,8 +138,9 @@ impl Command {
         if matches!(self, Command::Coordinator(_)) { 1 } else { 0 }
     }
 
-    /// Targets of the log whose warnings the command tells in its own words. `search` and `compress`
-    /// end with an error if a study cannot go on, and its worker's failed attempts are logged as failed trials.
+    /// Targets of the log whose warnings the command tells in its own words. `search` and
+    /// `compress` end with an error if a study cannot go on, and its worker's failed attempts are
+    /// logged as failed trials.
     pub fn told_otherwise(&self) -> &'static [&'static str] {
         if matches!(self, Command::Search(_) | Command::Compress(_)) {
             &["edgesmith_worker::session::lease", "edgesmith_coordinator::blocked"]

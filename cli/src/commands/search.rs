@@ -227,8 +227,8 @@ impl Running<'_> {
         })
     }
 
-    /// The error for a study that the coordinator did not take. A study of this name that `exists` is
-    /// another one: the file was changed, or the name was used before.
+    /// The error for a study that the coordinator did not take. A study of this name that `exists`
+    /// is another one: the file was changed, or the name was used before.
     fn not_started(&self, error: anyhow::Error, study: &str, exists: bool) -> anyhow::Error {
         if exists && error.is::<Invalid>() {
             let (source, directory) = (&self.source, self.local.data_dir.display());

@@ -110,8 +110,8 @@ pub struct QuantizeSpace {
 
 /// Takes a value of each setting of the recipe, in the order of the choices.
 trait Ask {
-    /// The value of a setting. `active` says whether the candidate depends on it, given the settings
-    /// before it.
+    /// The value of a setting. `active` says whether the candidate depends on it, given the
+    /// settings before it.
     fn ask<T: fmt::Display + Copy>(
         &mut self,
         name: impl FnOnce() -> String,
@@ -204,8 +204,8 @@ impl RecipeSpace {
 
     /// The recipe of a genotype for its network. `shares` has for each of
     /// [`RecipeSpace::stage_shares`] what the stages chose, and `reader` stands before the recipe's
-    /// own choices. A network that is not trained has no teacher and is not fine-tuned, unless a step
-    /// says so.
+    /// own choices. A network that is not trained has no teacher and is not fine-tuned, unless a
+    /// step says so.
     pub(crate) fn decode(
         &self,
         shares: &[Vec<f64>],
@@ -380,7 +380,7 @@ impl RecipeSpace {
     }
 }
 
-/// Asks for the settings of one step. Those of one value are no choices.
+/// Asks for the settings of one step. Those of one value are not choices.
 struct Settings<'a, A> {
     steps: &'a [StepSpace],
     /// Which step.
@@ -427,8 +427,8 @@ impl StepSpace {
     pub const PASSES: [&'static str; 5] =
         ["distil", "prune", "fine-tune", "quantize", "quantize-aware-train"];
 
-    /// The step with a value for each setting, for this network and after the steps `before`; `None`
-    /// if it does nothing.
+    /// The step with a value for each setting, for this network and after the steps `before`;
+    /// `None` if it does nothing.
     fn take(
         &self,
         stages: &mut impl Iterator<Item = Vec<f64>>,
@@ -541,8 +541,8 @@ impl FineTuneSpace {
     }
 }
 
-/// What keeps the answers nearest to those of the fp32 network, but for rounding that takes long to
-/// learn. The short form of a recipe does less: it stays as it was.
+/// What keeps the answers near to those of the fp32 network and does not take long. The short form
+/// of a recipe does less: it stays as it was.
 impl Default for QuantizeSpace {
     fn default() -> Self {
         let usual = Quantizing { clip_ranges: true, correct_biases: true, ..Quantizing::default() };

@@ -36,8 +36,8 @@ pub fn correct_biases<'k>(
 /// rounded as `quantization` says. Only biases change, and stay real. `changed` may be `original`,
 /// or what a pass that chooses the rounding made of it.
 ///
-/// It holds the values of two networks for all examples ([`crate::held_numbers`]). `pause` is called
-/// before each node and example; `None` if it breaks.
+/// It holds the values of two networks for all examples ([`crate::held_numbers`]). `pause` is
+/// called before each node and example; `None` if it breaks.
 ///
 /// # Panics
 /// If the weights or `quantization` do not fit `graph`, or an example does not have the size of the

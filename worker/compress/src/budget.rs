@@ -1,5 +1,6 @@
-//! How many channels each group keeps for a budget of the whole network. Which channels stay is decided by their importance in [`crate::cut_to`];
-//! shares of single layers are in the search space.
+//! How many channels each group keeps for a budget of the whole network. Which channels stay is
+//! decided by their importance in [`crate::cut_to`]; shares of single layers are in the search
+//! space.
 //!
 //! All functions return a number per group, by its place in [`Channels::groups`]. Groups whose
 //! channels may not be removed keep all. Each number is rounded up to a multiple that the engine
@@ -373,7 +374,7 @@ mod tests {
         let importance: Vec<f64> = (0..channels.count()).map(|i| 1.0 + i as f64).collect();
         // In floating point, 1 - 0.8 of a number is a little less than a fifth of it.
         let most = (1.0 - 0.8) * count as f64;
-        assert!(count % 5 == 0 && most < count as f64 / 5.0, "{count}");
+        assert!(count.is_multiple_of(5) && most < count as f64 / 5.0, "{count}");
         let least = vec![1; channels.groups().len()];
         let kept =
             kept_within(&graph, &channels, &importance, (Resource::Channels, most), &least, 1);

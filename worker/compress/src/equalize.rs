@@ -12,12 +12,12 @@ use crate::real::weight;
 const ROUNDS: usize = 100;
 /// A pass that changes no range by more than this share is the last one.
 const SETTLED: f64 = 1e-4;
-/// A channel whose weights are below this share of the largest one of their layer is left alone. Its
-/// bias would grow with its weights, and everything that is quantized with it would get coarse.
+/// A channel whose weights are below this share of the largest one of their layer is left alone.
+/// Its bias would grow with its weights, and everything that is quantized with it would get coarse.
 const FAINT: f64 = 1e-4;
 
-/// The weights of a network that is folded ([`crate::fold()`]), with equal ranges on both sides of a
-/// channel: for each pair of layers with nothing between but operations that a positive factor
+/// The weights of a network that is folded ([`crate::fold()`]), with equal ranges on both sides of
+/// a channel: for each pair of layers with nothing between but operations that a positive factor
 /// passes through (rectifiers without an upper bound, pooling, a flatten). The value between may
 /// have no other reader, and each layer its weight for itself. Channels with a range of zero, or
 /// nearly, stay.

@@ -1,7 +1,7 @@
 //! Post-training static quantization (Jacob et al. 2018): symmetric int8 weights with a scale per
-//! output channel or per layer, affine uint8 values with one scale per value, int32 biases. It calibrates on
-//! examples and annotates the network. It does not train, and does not make the integers: lowering
-//! to an engine does.
+//! output channel or per layer, affine uint8 values with one scale per value, int32 biases. It
+//! calibrates on examples and annotates the network. It does not train, and does not make the
+//! integers: lowering to an engine does.
 
 use edgesmith_graph::{Affine, Evaluator, Graph, Op, Quantization, ValueId, Weights};
 
@@ -121,12 +121,12 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
-    /// The quantization by `scheme`. What stays real has none. The range of the input covers `input`, from the lowest to the
-    /// highest possible number. Weight scales are wide enough that no example can overflow an
-    /// accumulator.
+    /// The quantization by `scheme`. What stays real has none. The range of the input covers
+    /// `input`, from the lowest to the highest possible number. Weight scales are wide enough that
+    /// no example can overflow an accumulator.
     ///
     /// # Errors
-    /// If there were no examples, or the scheme asks for what there is not.
+    /// If there were no examples, or the scheme names a layer that does not exist.
     pub fn finish(
         self,
         (low, high): (f32, f32),
@@ -185,8 +185,8 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// Gives each value that only a clip reads the quantization of the clip's output. What that does not
-/// reach, the clip cuts off anyway.
+/// Gives each value that only a clip reads the quantization of the clip's output. What that does
+/// not reach, the clip cuts off anyway.
 fn clip_ranges(graph: &Graph, values: &mut [Option<Affine>]) {
     let readers = graph.readers();
     for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_))) {

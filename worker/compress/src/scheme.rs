@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 pub struct Scheme {
     /// How the range of a value is chosen.
     pub calibration: RangeRule,
-    /// Whether a value that only a clip reads, such as a sum before a rectifier, covers no more than
-    /// the clip lets through. So its levels are closer.
+    /// Whether a value that only a clip reads, such as a sum before a rectifier, covers no more
+    /// than the clip lets through. So its levels are closer.
     pub clip_ranges: bool,
     /// What the weights of a layer share a scale with.
     pub granularity: Granularity,
@@ -58,6 +58,7 @@ pub enum Rounding {
     /// The nearest one.
     #[default]
     Nearest,
-    /// The one below or above, whichever keeps what the layer computes ([`crate::learn_rounding()`]).
+    /// The one below or above, whichever keeps what the layer computes
+    /// ([`crate::learn_rounding()`]).
     Learned,
 }

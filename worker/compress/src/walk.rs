@@ -33,7 +33,8 @@ impl Walk {
 }
 
 /// How many numbers of a network are held at once for an example, at most, by a pass that runs it
-/// node by node, such as [`crate::correct_quantized`]. It holds two networks for all of its examples.
+/// node by node, such as [`crate::correct_quantized`]. It holds two networks for all of its
+/// examples.
 pub fn held_numbers(graph: &Graph) -> u64 {
     let readers = graph.readers();
     let elements = |value| graph.shape(value).elements();

@@ -39,7 +39,8 @@ pub fn float_model(
 
 /// The int8 model of a trained network: folded, quantized by `scheme` on the images of `set`, then
 /// lowered. A layer that stays in fp32 reads and writes bytes through conversions, unless what is
-/// next to it is in fp32, too, or it is the only one that reads the image. `pause` is called from time to time.
+/// next to it is in fp32, too, or it is the only one that reads the image. `pause` is called from
+/// time to time.
 ///
 /// # Errors
 /// If `pause` breaks, the network cannot be quantized, or the engine does not run one of the

@@ -40,9 +40,9 @@ pub struct TaylorRequest<'a> {
 
 /// The effect of each filter of each convolution and linear layer, by the name of the layer's
 /// output. It is the mean over the images of `(Σ gradient · parameter)²`, where the sum is over all
-/// numbers of the filter, which are its weights and its bias. This sum is also `Σ gradient · output`
-/// over all positions of the channel that the filter computes. So it says how much the loss would
-/// change without the channel, to first order.
+/// numbers of the filter, which are its weights and its bias. This sum is also `Σ gradient ·
+/// output` over all positions of the channel that the filter computes. So it says how much the loss
+/// would change without the channel, to first order.
 ///
 /// It differs from the paper in two ways, because channels are ranked better so. The square is
 /// taken for each image, where the paper sums a batch first, so that effects of opposite sign

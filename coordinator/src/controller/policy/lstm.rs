@@ -1,8 +1,8 @@
 //! A recurrent policy: a two-layer LSTM draws one choice after the other. Each is drawn from a
 //! softmax over its options, after the network has read the earlier draws (Zoph & Le, "Neural
 //! Architecture Search with Reinforcement Learning", ICLR 2017: two layers of 35 units, with
-//! initial weights uniform in ±0.08). A choice without effect is drawn too, but the network does not
-//! read what was drawn.
+//! initial weights uniform in ±0.08). A choice without effect is drawn too, but the network does
+//! not read what was drawn.
 //!
 //! Gradients come from burn's automatic differentiation through all choices.
 

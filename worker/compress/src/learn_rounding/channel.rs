@@ -15,7 +15,8 @@ const WORK: usize = 1 << 36;
 const BATCH: usize = 64;
 /// Share of the steps before numbers are pushed to 0 and 1.
 const FREE: f32 = 0.2;
-/// The exponent of the push at its beginning: it acts only near 0 and 1. And at the end: everywhere.
+/// The exponent of the push at its beginning: it acts only near 0 and 1. And at the end:
+/// everywhere.
 const EXPONENT: [f32; 2] = [20.0, 2.0];
 /// Strength of the push: the sum over all weights, compared with a squared error like that of the
 /// nearest levels.

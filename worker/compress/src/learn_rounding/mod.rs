@@ -1,6 +1,6 @@
 //! Learned rounding (AdaRound; Nagel et al. 2020, "Up or down? Adaptive rounding for post-training
-//! quantization"): whether each weight goes to the level below or above it is chosen layer by layer,
-//! such that the layer computes what it did, on examples. Scales and biases stay.
+//! quantization"): whether each weight goes to the level below or above it is chosen layer by
+//! layer, such that the layer computes what it did, on examples. Scales and biases stay.
 //!
 //! A channel's weights do not act on other channels, so each channel is a problem of its own
 //! (`channel.rs`). Its inputs are what the layers before, rounded already, compute, at some of the
@@ -30,9 +30,9 @@ use rows::Rows;
 /// stays 0.
 ///
 /// The result depends on the order of the examples, and on nothing but the arguments. It holds the
-/// values of two networks for all examples ([`crate::held_numbers`]), and the inputs of one layer at
-/// not more than 2^22 numbers; a layer takes some 20 s at most, unless it has more than 2.7 million
-/// weights. `pause` is called often; `None` if it breaks.
+/// values of two networks for all examples ([`crate::held_numbers`]), and the inputs of one layer
+/// at not more than 2^22 numbers; a layer takes some 20 s at most, unless it has more than 2.7
+/// million weights. `pause` is called often; `None` if it breaks.
 ///
 /// # Panics
 /// If `weights` or `quantization` do not fit `graph`, or an example does not have the size of the

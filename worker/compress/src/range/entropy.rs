@@ -5,9 +5,9 @@
 //! whose distribution diverges least from the one before merging. Here are three differences. A
 //! range has two ends, so pairs of ends are tried, what lies beyond an end counts in the last bin
 //! before it, and the levels are the 256 of the affine quantization of that range, each around its
-//! real number. Zeros do not count: zero is a level of every range, so it loses nothing. And a level
-//! with nothing in it but what is cut off counts as half a number, because the divergence from
-//! nothing is infinite.
+//! real number. Zeros do not count: zero is a level of every range, so it loses nothing. And a
+//! level with nothing in it but what is cut off counts as half a number, because the divergence
+//! from nothing is infinite.
 
 use super::{Observer, candidates};
 

@@ -285,8 +285,8 @@ impl Simulation {
         }
     }
 
-    /// For each row of a parameter, or for all, where its numbers end; `None` if it is not quantized.
-    /// What lies beyond may be moved there, because it is rounded to the same level.
+    /// For each row of a parameter, or for all, where its numbers end; `None` if it is not
+    /// quantized. What lies beyond may be moved there, because it is rounded to the same level.
     pub(super) fn ends(&self, id: ParameterId) -> Option<Vec<f32>> {
         let OfParameter { scales, levels, .. } = self.parameters[id.index()]?;
         let end = |scale| (levels.high + BEYOND) * scale;
