@@ -122,7 +122,9 @@ impl ModelSpace {
             errors.push("space.train", text);
         }
         errors.into_result()?;
-        Self::build(definition, data)
+        let space = Self::build(definition, data)?;
+        space.check_recipe_of_network()?;
+        Ok(space)
     }
 
     /// The space of a definition that was checked when its study was accepted. It refuses only
@@ -144,6 +146,22 @@ impl ModelSpace {
         check_recorded_recipe(&mut errors, &d.recipe);
         errors.into_result()?;
         Self::build(definition, data)
+    }
+
+    /// What the recipe asks of the network that it does not have.
+    fn check_recipe_of_network(&self) -> Result<(), Vec<SpaceError>> {
+        let (graph, recipe) = (&self.base.graph, &self.definition.recipe);
+        let named = recipe.named_layers().into_iter().filter(|(_, name)| !is_layer(graph, name));
+        let mut errors: Vec<SpaceError> = named
+            .map(|(field, name)| SpaceError { field, message: unknown_layer(graph, name) })
+            .collect();
+        let normalizes = graph.nodes().any(|(_, node)| node.op.effect() == Effect::Normalizes);
+        if !normalizes && let Some(field) = recipe.scale_importance() {
+            let text = "the network has no batch normalisation (it is folded in most exports), so \
+                        no scale says how important channels are; use another importance";
+            errors.push(SpaceError { field, message: text.to_owned() });
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     fn build(definition: ModelDefinition, data: DataShape) -> Result<Self, Vec<SpaceError>> {
@@ -170,22 +188,6 @@ impl ModelSpace {
             [] => vec![definition.network.input().space()[0]],
             sides => sides.to_vec(),
         };
-        let unknown: Vec<SpaceError> = definition
-            .recipe
-            .named_layers()
-            .into_iter()
-            .filter(|(_, name)| !is_layer(&graph, name))
-            .map(|(field, name)| SpaceError { field, message: unknown_layer(&graph, name) })
-            .collect();
-        if !unknown.is_empty() {
-            return Err(unknown);
-        }
-        let normalizes = graph.nodes().any(|(_, node)| node.op.effect() == Effect::Normalizes);
-        if !normalizes && let Some(field) = definition.recipe.scale_importance() {
-            let text = "the network has no batch normalisation (it is folded in most exports), so \
-                        no scale says how important channels are; use another importance";
-            return Err(wrong(&field, text.to_owned()));
-        }
         let choices = choices(&definition, &sides, stages, blocks.len());
         let base = Arc::new(Base { graph, fresh, blocks, weights: definition.weights });
         let definition = Box::new(definition);

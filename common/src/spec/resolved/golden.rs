@@ -274,7 +274,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("recipe-steps", stepped(of("name = \"random\""), "stem", "stage1.block1.conv")),
         (
             "model-recipe-steps",
-            stepped(model(5, "0.0", whole, ""), "conv", "fc"),
+            stepped(model(5, "0.0", whole, ""), "conv", "fc").replace("\"scale\", ", ""),
         ),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
