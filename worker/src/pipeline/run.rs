@@ -106,7 +106,7 @@ pub struct Quantized {
 
 impl Quantized {
     /// The cost of one inference. What is held in bytes counts as such. Where a layer in fp32 reads
-    /// or writes it, the numbers stand beside the bytes.
+    /// or writes it, the numbers stand beside the bytes, as long as it is needed: an upper bound.
     pub fn cost(&self) -> Cost {
         let cost = Cost::of(&self.graph, Precision::Int8);
         if !self.partly {

@@ -196,9 +196,9 @@ fn layers_that_are_named_stay_in_fp32() {
     assert_eq!(int8, other);
     assert!(int8.0 && stem.0);
     assert_ne!(stem.1, int8.1);
-    // It reads 64 numbers of four bytes, and what it writes to 8 channels of 64 positions is held
-    // as numbers and as bytes.
-    assert_eq!(stem.2, f64::from(64 * 4 + 8 * 64 * (4 + 1)));
+    // What the stem writes to 8 channels of 64 positions counts as numbers and as bytes, beside the
+    // bytes of 16 channels that the next layer writes.
+    assert_eq!(stem.2, f64::from(8 * 64 * (4 + 1) + 16 * 64));
     // 8 channels of bytes become 16 of the next layer.
     assert_eq!(int8.2, f64::from(8 * 64 + 16 * 64));
 }
