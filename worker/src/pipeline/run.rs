@@ -351,8 +351,8 @@ impl Run<'_> {
         Ok((at_once, share.ok_or_else(AttemptError::stopped)?))
     }
 
-    /// The weights as a file. Its metadata has their origin, the normalisation that they expect, the
-    /// names of the classes if they have names, and the structure if it is given.
+    /// The weights as a file. Its metadata has their origin, the normalisation that they expect,
+    /// the names of the classes if they have names, and the structure if it is given.
     pub fn weights_file(
         &self,
         structure: Option<&Graph>,
