@@ -2,9 +2,9 @@
 //! distillation that is off, or the width of a stage that is absent: no option of it changes the
 //! candidate.
 //!
-//! It is decided while a genotype is decoded, by the same code: whoever reads an option says on
-//! what it depends. No network is built for it, so what only shows in the network (two shares that
-//! round to the same number of channels) is left to [`Space::canonical_hash`].
+//! The code that decodes a genotype also decides this: where it reads an option, it says whether
+//! the option matters. It builds no network. So what only the network shows (two shares that round
+//! to the same number of channels) is left to [`Space::canonical_hash`].
 
 use crate::{Genotype, Space};
 
@@ -29,7 +29,7 @@ impl Space {
 /// Reads the options that a genotype picks, one choice after the other.
 pub(crate) struct Reader<'a> {
     rest: std::slice::Iter<'a, u16>,
-    /// For each choice so far, whether it has an effect; `None` if nobody asked.
+    /// For each choice so far, whether it has an effect; `None` if this is not asked for.
     marks: Option<Vec<bool>>,
 }
 
@@ -82,8 +82,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The network that a recipe is for, as far as it is known without being built. Whoever does not
-/// know says yes.
+/// The network that a recipe is for, as far as it is known without being built. The answer to what
+/// is not known is yes.
 pub(crate) trait Outline {
     /// Whether it is trained before the recipe.
     fn is_trained(&self) -> bool;

@@ -28,7 +28,7 @@ impl Design {
     /// The network for images of `data.channels` and `data.classes` classes.
     ///
     /// # Errors
-    /// If it is no valid network.
+    /// If it is not a valid network.
     pub fn graph(&self, data: DataShape) -> Result<Graph, ArchitectureError> {
         match self {
             Design::Staged(architecture) => architecture.graph(data),

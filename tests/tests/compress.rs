@@ -117,7 +117,8 @@ fn mistakes_are_told_before_anything_is_trained() {
     compress(&["--auto", "speed<=3"]).fails(2, &["unknown metric", "accuracy_drop"]);
     let targets = ["--auto", "latency_ms@rpi4<=3"];
     compress(&targets).fails(2, &["latency_ms@rpi4<=3", "is measured on this machine"]);
-    compress(&["--recipe", "r.toml", "-o", "none/x.edge"]).fails(2, &["there is no folder none"]);
+    compress(&["--recipe", "r.toml", "-o", "none/x.edge"])
+        .fails(2, &["the folder none does not exist"]);
     let scale = "[[recipe.steps]]\npass = \"prune\"\nshare = 0.5\nimportance = \"scale\"\n";
     write("scale.toml", scale);
     let said = "recipe.steps[0].importance: the network has no batch normalisation";

@@ -195,7 +195,7 @@ impl Recipe {
                     removed = Some(removed == Some(true) || acts);
                     acts
                 }
-                // If it is left out, it is no training that a later one could follow.
+                // One that is left out does not count as the last training.
                 Step::FineTune(_) if removed == Some(false) => false,
                 Step::FineTune(_) => {
                     removed = None;

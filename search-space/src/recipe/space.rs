@@ -152,7 +152,7 @@ impl Ask for Reader<'_> {
     }
 
     fn names<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
-        // Marks are taken of thousands of genotypes, and nobody reads the recipe then.
+        // Marks are taken of thousands of genotypes, and the recipe is not read then.
         if self.only_marks() { Vec::new() } else { names.cloned().collect() }
     }
 }
@@ -400,7 +400,7 @@ impl<A: Ask> Settings<'_, A> {
         }
     }
 
-    /// `None` if there are no options.
+    /// `None` without options.
     fn if_any<T: fmt::Display + Copy>(
         &mut self,
         setting: &str,

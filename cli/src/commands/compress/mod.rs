@@ -237,7 +237,9 @@ fn kind_of_output(file: &Path) -> anyhow::Result<FileKind> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         let (file, folder) = (file.display(), folder.display());
-        return Err(invalid(format!("{file} cannot be written: there is no folder {folder}")));
+        return Err(invalid(format!(
+            "{file} cannot be written: the folder {folder} does not exist"
+        )));
     }
     match file.extension().and_then(|end| end.to_str()) {
         Some("edge") => Ok(FileKind::Edge),

@@ -65,7 +65,7 @@ impl Report {
     }
 
     /// The number of the best trial: the most accurate one within all limits, or else the one that
-    /// is least beyond them. `None` if there is no result.
+    /// exceeds them least. `None` without a result.
     pub fn best(&self) -> Option<u32> {
         self.tried.iter().min_by(|a, b| self.compare(a, b)).map(|tried| tried.number)
     }

@@ -68,7 +68,7 @@ impl Held {
             let own = known(output).then_some(output);
             let first = node.inputs.first();
             let from = first.map(|input| holds(&scales, input).unwrap_or(*input));
-            // There is no use in making integers to move them.
+            // What only moves numbers is not done in integers unless they are integers already.
             let moves = own.is_some() || first.is_some_and(|input| holds(&scales, input).is_some());
             let (writes, scale) = match kind(graph, node, last != id, quantization, from) {
                 Kind::Computes if own.is_some() => (own.map(|own| (own, Halves::Up)), own),
