@@ -1,6 +1,6 @@
 //! Applies records to the state, both live and in replay. Nothing here makes decisions.
 
-use edgesmith_common::{AttemptId, StudyName, Target, TaskId, TrialValues};
+use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues};
 
 use super::fronts::Fronts;
 use super::import::Candidates;
@@ -39,17 +39,17 @@ impl Core {
             study.asks_data_hash = study.lacks_data_hash();
         }
         // Workers of the previous process may have ids below the reservation.
-        self.next.worker = self.next.worker_reserved;
+        self.next.worker = self.next.ids.workers_below;
         Ok(())
     }
 
     /// Applies one record.
     pub(super) fn apply(&mut self, record: &Record, now: Time) -> Result<(), Contradiction> {
         self.version += 1;
+        self.next.ids.note(record);
         match record {
             Record::StudyCreated { .. } => self.apply_created(record, now),
             Record::DataCheckWanted { study, task } => {
-                self.next.task = self.next.task.max(task.0 + 1);
                 let study = self.study_mut(study)?;
                 study.data = Data::Pending(*task);
                 study.add_task(*task, TaskKind::Data)
@@ -83,11 +83,9 @@ impl Core {
             }
             Record::StudyRenamed { study, name } => self.apply_renamed(study, name),
             Record::TeacherRetried { study, task } => {
-                self.next.task = self.next.task.max(task.0 + 1);
                 self.study_mut(study)?.apply_teacher_retried(*task)
             }
             Record::TeacherMeasuredAgain { study, measure } => {
-                self.note_tasks(measure);
                 let study = self.study_mut(study)?;
                 if !matches!(study.teacher, Teacher::Trained { .. }) {
                     return Err("the teacher is not trained".to_owned());
@@ -95,10 +93,6 @@ impl Core {
                 study.add_measure_tasks(None, measure)
             }
             Record::TrialRetried { study, number, task, measure } => {
-                if let Some(task) = task {
-                    self.next.task = self.next.task.max(task.0 + 1);
-                }
-                self.note_tasks(measure);
                 self.study_mut(study)?.apply_trial_retried(*number, *task, measure)
             }
             Record::StudyStateChanged { study, state, elapsed_ms } => {
@@ -110,7 +104,6 @@ impl Core {
                 Ok(())
             }
             Record::TrialProposed { study, number, task, genotype, parents } => {
-                self.next.task = self.next.task.max(task.0 + 1);
                 let study = self.study_mut(study)?;
                 let (stage, kind) = match study.screening {
                     Some(_) => (Stage::Scoring(*task), TaskKind::Score(*number)),
@@ -144,7 +137,6 @@ impl Core {
                 Ok(())
             }
             Record::AttemptStarted { study, task, attempt, worker, elapsed_ms } => {
-                self.next.attempt = self.next.attempt.max(attempt.0 + 1);
                 let expires = now.after(self.config.lease);
                 let of = self.study_mut(study)?;
                 of.clock = StudyClock::at(*elapsed_ms, now);
@@ -196,7 +188,6 @@ impl Core {
                 Ok(())
             }
             Record::TeacherTrained { study, trained, soft_targets, measure } => {
-                self.note_tasks(measure);
                 let study = self.study_mut(study)?;
                 let Teacher::Pending(task) = study.teacher else {
                     return Err("the teacher is not pending".to_owned());
@@ -208,7 +199,6 @@ impl Core {
                 study.add_measure_tasks(None, measure)
             }
             Record::TrialTrained { study, number, trained, measure } => {
-                self.note_tasks(measure);
                 self.study_mut(study)?.apply_trained(*number, trained, measure)
             }
             Record::TrialLookedUp { study, number, figures } => {
@@ -229,13 +219,9 @@ impl Core {
                 self.study_mut(study)?.apply_rung(*number, report)
             }
             Record::TrialPromoted { study, number, task } => {
-                self.next.task = self.next.task.max(task.0 + 1);
                 self.study_mut(study)?.apply_promoted(*number, *task)
             }
-            Record::WorkerIdsReserved { below } => {
-                self.next.worker_reserved = self.next.worker_reserved.max(*below);
-                Ok(())
-            }
+            Record::WorkerIdsReserved { .. } | Record::IdsReserved { .. } => Ok(()),
         }
     }
 
@@ -281,7 +267,6 @@ impl Core {
             candidates: Candidates::default(),
         };
         if let Some(task) = *teacher_task {
-            self.next.task = self.next.task.max(task.0 + 1);
             study.teacher = Teacher::Pending(task);
             study.add_task(task, TaskKind::Teacher)?;
         }
@@ -365,12 +350,6 @@ impl Core {
     /// Ends attempts whose task is no longer needed.
     fn drop_attempts(&mut self, attempts: Vec<AttemptId>) -> Result<(), Contradiction> {
         attempts.into_iter().try_for_each(|id| self.end_attempt(id, false).map(|_| ()))
-    }
-
-    fn note_tasks(&mut self, tasks: &[(TaskId, Target)]) {
-        for (id, _) in tasks {
-            self.next.task = self.next.task.max(id.0 + 1);
-        }
     }
 
     fn study_mut(&mut self, name: &StudyName) -> Result<&mut Study, Contradiction> {

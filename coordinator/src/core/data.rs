@@ -20,7 +20,7 @@ impl Turn<'_> {
         }
         let (in_files, study) = (study.has_data_files(), name.clone());
         self.record(if in_files {
-            Record::DataCheckWanted { study, task: TaskId(self.core.next.task) }
+            Record::DataCheckWanted { study, task: TaskId(self.core.next.ids.tasks_below) }
         } else {
             Record::DataTrusted { study }
         });
@@ -37,7 +37,7 @@ impl Turn<'_> {
             let Some(study) = study else { continue };
             study.asks_data_hash = false;
             if study.lacks_data_hash() {
-                let task = TaskId(self.core.next.task);
+                let task = TaskId(self.core.next.ids.tasks_below);
                 self.record(Record::DataCheckWanted { study: name, task });
             }
         }

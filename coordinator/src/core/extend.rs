@@ -132,13 +132,13 @@ impl Turn<'_> {
         self.mend_data(name);
         let study = &self.core.studies[name];
         if study.lacks_teacher_task() {
-            let (study, task) = (name.clone(), TaskId(self.core.next.task));
+            let (study, task) = (name.clone(), TaskId(self.core.next.ids.tasks_below));
             self.record(Record::TeacherRetried { study, task });
             return;
         }
         let targets = study.lacks_teacher_measurements();
         if !targets.is_empty() {
-            let measure = (self.core.next.task..).map(TaskId).zip(targets).collect();
+            let measure = (self.core.next.ids.tasks_below..).map(TaskId).zip(targets).collect();
             self.record(Record::TeacherMeasuredAgain { study: name.clone(), measure });
         }
     }

@@ -21,7 +21,9 @@ impl Core {
             checked.map_err(|what| format!("study {name}: {what}"))?;
             for (id, task) in study.tasks.iter() {
                 ensure(tasks.insert(id), || format!("task {id} belongs to two studies"))?;
-                ensure(id.0 < self.next.task, || format!("task id {id} would be given again"))?;
+                ensure(id.0 < self.next.ids.tasks_below, || {
+                    format!("task id {id} would be given again")
+                })?;
                 let Some(attempt) = task.attempt else { continue };
                 let runs = self.running.get(&attempt);
                 ensure(runs.is_some_and(|a| a.study == *name && a.task == id), || {
@@ -46,7 +48,7 @@ impl Core {
         }
         let attempts = self.running.keys().chain(self.ended.keys());
         let highest = attempts.max().copied().unwrap_or(AttemptId(0));
-        ensure(highest.0 < self.next.attempt, || {
+        ensure(highest.0 < self.next.ids.attempts_below, || {
             format!("attempt id {highest} would be given again")
         })?;
         for attempt in self.ended.values() {

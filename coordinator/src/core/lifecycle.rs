@@ -73,11 +73,11 @@ impl Turn<'_> {
         if paused.is_some() {
             self.record(Record::StudyDeleted { study: study.clone() });
         }
-        let teacher_task = teacher.map(|_| TaskId(self.core.next.task));
+        let teacher_task = teacher.map(|_| TaskId(self.core.next.ids.tasks_below));
         let spec = Box::new(spec.clone());
         self.record(Record::StudyCreated { spec, teacher_weights, teacher_task, at_ms });
         if self.core.studies[&study].has_data_files() {
-            let task = TaskId(self.core.next.task);
+            let task = TaskId(self.core.next.ids.tasks_below);
             self.record(Record::DataCheckWanted { study: study.clone(), task });
         }
         let imported = self.take_in(&study, known);

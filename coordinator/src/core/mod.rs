@@ -27,6 +27,7 @@ mod data;
 mod event;
 mod extend;
 mod fronts;
+mod ids;
 mod import;
 mod inheritance;
 mod invariants;
@@ -61,6 +62,7 @@ pub use apply::RestoreError;
 pub use command::{Answer, Command, Lease, Refusal, Start};
 pub use constraints::ConstraintView;
 pub use event::{Action, AttemptProgress, Event, RequestId};
+pub use ids::UsedIds;
 pub use import::KnownTrial;
 pub use latency::PredictionView;
 pub use machines::UnlikeMachines;
@@ -129,15 +131,13 @@ pub struct Core {
     version: u64,
 }
 
-/// The next free ids. An id is never used twice, not even after its study is deleted.
+/// The next free ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct NextIds {
     study: u64,
-    task: u64,
-    attempt: u64,
     worker: u64,
-    /// Worker ids below this one may be given out without another record.
-    worker_reserved: u64,
+    /// What the records have used or reserved.
+    ids: UsedIds,
 }
 
 /// An attempt that is current.
@@ -192,7 +192,7 @@ impl Core {
             ended: BTreeMap::new(),
             workers: Workers::default(),
             parked: VecDeque::new(),
-            next: NextIds { study: 0, task: 1, attempt: 1, worker: 1, worker_reserved: 1 },
+            next: NextIds { study: 0, worker: 1, ids: UsedIds::default() },
             version: 0,
         }
     }

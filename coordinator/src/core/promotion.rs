@@ -11,7 +11,7 @@ use super::{Record, TrialEnding, Turn};
 impl Turn<'_> {
     /// Lets a trial go on from its rung or its batch: it gets a new task and waits for a worker.
     pub(super) fn promote(&mut self, name: &StudyName, number: TrialNumber) {
-        let (study, task) = (name.clone(), TaskId(self.core.next.task));
+        let (study, task) = (name.clone(), TaskId(self.core.next.ids.tasks_below));
         self.record(Record::TrialPromoted { study, number, task });
     }
 

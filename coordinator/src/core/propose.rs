@@ -26,7 +26,7 @@ impl Turn<'_> {
             let genotype = proposal.genotype.indices().to_vec();
             let parents = proposal.parents;
             let verdict = judged(&study.spec, &judge, number, &proposal.genotype);
-            let task = TaskId(self.core.next.task);
+            let task = TaskId(self.core.next.ids.tasks_below);
             let record = match verdict {
                 Verdict::Trainable => {
                     let donor = study.choose_donor(&proposal.genotype, &parents);

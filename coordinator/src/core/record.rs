@@ -230,6 +230,14 @@ pub enum Record {
         /// The lowest worker id that has certainly never been given out.
         below: u64,
     },
+    /// Task and attempt ids below these may be in use, although no record that is left has them:
+    /// those of deleted studies, and those that were given out after a backup or before damage.
+    IdsReserved {
+        /// The lowest task id that has certainly never been given out.
+        tasks_below: u64,
+        /// The lowest attempt id that has certainly never been given out.
+        attempts_below: u64,
+    },
     /// A trial was looked up. Comes after the end of the successful attempt.
     TrialLookedUp {
         /// Which study.
@@ -305,6 +313,44 @@ pub enum Record {
         /// Higher is better.
         score: f64,
     },
+}
+
+impl Record {
+    /// The study that it is about, by its name at the time; `None` if it is about none.
+    pub fn study(&self) -> Option<&StudyName> {
+        match self {
+            Record::StudyCreated { spec, .. } => Some(&spec.name),
+            Record::DataCheckWanted { study, .. }
+            | Record::DataChecked { study, .. }
+            | Record::DataDamaged { study, .. }
+            | Record::DataTrusted { study }
+            | Record::BudgetExtended { study, .. }
+            | Record::StudyRenamed { study, .. }
+            | Record::TeacherRetried { study, .. }
+            | Record::TeacherMeasuredAgain { study, .. }
+            | Record::TrialRetried { study, .. }
+            | Record::StudyStateChanged { study, .. }
+            | Record::StudyDeleted { study }
+            | Record::ProposalsEnded { study, .. }
+            | Record::TrialProposed { study, .. }
+            | Record::TrialInfeasible { study, .. }
+            | Record::AttemptStarted { study, .. }
+            | Record::AttemptEnded { study, .. }
+            | Record::TeacherTrained { study, .. }
+            | Record::TrialTrained { study, .. }
+            | Record::Measured { study, .. }
+            | Record::TrialFinished { study, .. }
+            | Record::TaskGivenUp { study, .. }
+            | Record::TrialLookedUp { study, .. }
+            | Record::RungReached { study, .. }
+            | Record::TrialPromoted { study, .. }
+            | Record::TrialImported { study, .. }
+            | Record::TrialInherits { study, .. }
+            | Record::TrialTooSlow { study, .. }
+            | Record::TrialScored { study, .. } => Some(study),
+            Record::WorkerIdsReserved { .. } | Record::IdsReserved { .. } => None,
+        }
+    }
 }
 
 /// The state of a study.

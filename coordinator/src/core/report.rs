@@ -224,7 +224,7 @@ impl Turn<'_> {
 
     /// New tasks that measure one model, one for each target of the study.
     fn measure_tasks(&self, name: &StudyName) -> Vec<(TaskId, Target)> {
-        let ids = (self.core.next.task..).map(TaskId);
+        let ids = (self.core.next.ids.tasks_below..).map(TaskId);
         ids.zip(self.core.studies[name].spec.targets()).collect()
     }
 

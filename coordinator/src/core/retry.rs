@@ -59,12 +59,12 @@ impl Turn<'_> {
 
     fn retry_trial(&mut self, name: &StudyName, number: TrialNumber) {
         let study = &self.core.studies[name];
-        let ids = (self.core.next.task..).map(TaskId);
+        let ids = (self.core.next.ids.tasks_below..).map(TaskId);
         let stage = &study.trials[number.0 as usize].stage;
         let (task, measure) = match (stage, stage.values()) {
             (_, Some(values)) => (None, ids.zip(study.unmeasured(values)).collect()),
             (Stage::Failed { waited: true, .. }, None) => (None, Vec::new()),
-            (_, None) => (Some(TaskId(self.core.next.task)), Vec::new()),
+            (_, None) => (Some(TaskId(self.core.next.ids.tasks_below)), Vec::new()),
         };
         let measured = stage.values().is_some() && measure.is_empty();
         self.record(Record::TrialRetried { study: name.clone(), number, task, measure });

@@ -32,7 +32,7 @@ impl Turn<'_> {
         if connected >= self.core.config.max_workers {
             return Err(Refusal::TooManyWorkers(connected));
         }
-        if self.core.next.worker >= self.core.next.worker_reserved {
+        if self.core.next.worker >= self.core.next.ids.workers_below {
             let below = self.core.next.worker + WORKER_ID_BLOCK;
             self.record(Record::WorkerIdsReserved { below });
         }
@@ -166,7 +166,7 @@ impl Turn<'_> {
     }
 
     fn lease(&mut self, study: StudyName, task: TaskId, worker: WorkerId) -> Lease {
-        let attempt = AttemptId(self.core.next.attempt);
+        let attempt = AttemptId(self.core.next.ids.attempts_below);
         let elapsed_ms = self.elapsed_ms(&study);
         self.record(Record::AttemptStarted {
             study: study.clone(),

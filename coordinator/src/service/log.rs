@@ -189,7 +189,7 @@ fn recorded(record: &Record) {
         | Record::TrialScored { study, .. }
         | Record::RungReached { study, .. }
         | Record::Measured { study, .. } => debug!("study {study}: {}", name(record)),
-        Record::WorkerIdsReserved { .. } => {}
+        Record::WorkerIdsReserved { .. } | Record::IdsReserved { .. } => {}
     }
 }
 

@@ -47,8 +47,8 @@ use self::tokens::Tokens;
 pub use self::tokens::{TokenError, local_token};
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
-    AccessError, AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, Holder,
-    SledStore, Store as _, StoreError,
+    AccessError, AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, DiskStore,
+    Holder, Store as _, StoreError,
 };
 
 /// Largest message that is accepted. Study files and reports are small, and artifacts are sent in
@@ -314,14 +314,31 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
         directory.announce(&url(listen, tls.is_some()))?;
     }
     let artifacts = ArtifactStore::open(directory.path().join("artifacts"))?;
-    let mut store = SledStore::open(directory)?;
-    let records = store.replay()?;
+    let mut store = DiskStore::open(directory)?;
     let start = Instant::now();
     let core_config =
         CoreConfig { lease: config.lease, heartbeat: config.heartbeat, ..CoreConfig::default() };
-    let core = Core::restore(core_config, records, Time(Duration::ZERO))?;
+    let core = restore(core_config, &mut store)?;
+    store.compact_if_useful()?;
     let (core, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
     Ok(Opened { core, thread, artifacts, secrets, tls, tokens, made, chosen, fingerprint })
+}
+
+/// The core with everything that `store` holds.
+fn restore(config: CoreConfig, store: &mut DiskStore) -> Result<Core, ServeError> {
+    let mut failed = None;
+    let records = store.replay()?.map_while(|record| match record {
+        Ok(record) => Some(record),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    });
+    let restored = Core::restore(config, records, Time(Duration::ZERO));
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(restored?),
+    }
 }
 
 /// Completes when the thread has ended.

@@ -1,7 +1,7 @@
 //! A store in memory, which is lost with its process: for `search` without a data directory, and
 //! for tests.
 
-use super::{Store, StoreError};
+use super::{Replay, Store, StoreError};
 use crate::core::Record;
 
 /// Records in memory. Clones are independent.
@@ -23,7 +23,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn replay(&mut self) -> Result<Vec<Record>, StoreError> {
-        Ok(self.records.clone())
+    fn replay(&mut self) -> Result<Replay<'_>, StoreError> {
+        Ok(Box::new(self.records.iter().cloned().map(Ok)))
     }
 }

@@ -4,17 +4,24 @@
 //!
 //! - `lock`: held while a coordinator runs, with its process id;
 //! - `address`: where that coordinator listens;
-//! - `records/`: the sled database of [`SledStore`];
+//! - `journal/`: the records ([`DiskStore`]), in one file, and up to where they were acknowledged;
+//! - `records/`: a sled database, which held the records in earlier versions;
 //! - `artifacts/`: the files of [`ArtifactStore`];
 //! - `access/`: the files of [`AccessFiles`], which only their owner can read.
 
 mod access;
 mod artifacts;
+mod compaction;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod damage_tests;
 mod directory;
+mod disk;
 mod format;
+mod journal;
 mod memory;
+mod old;
 mod sled;
 mod tokens;
 
@@ -24,9 +31,10 @@ use std::path::PathBuf;
 pub use self::access::{AccessError, AccessFiles, Key, random};
 pub use self::artifacts::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 pub use self::directory::{DataDir, DataDirError, Holder};
+pub use self::disk::DiskStore;
 pub use self::format::FormatError;
+pub use self::journal::{Flaw, MarkProblem};
 pub use self::memory::MemoryStore;
-pub use self::sled::SledStore;
 pub use self::tokens::TokenRecord;
 use crate::core::Record;
 
@@ -42,9 +50,13 @@ pub trait Store: Send {
     /// All records, oldest first.
     ///
     /// # Errors
-    /// If they could not be read, or one of them is damaged.
-    fn replay(&mut self) -> Result<Vec<Record>, StoreError>;
+    /// If they could not be read. A record that is damaged is an error of the iterator, and its
+    /// last item.
+    fn replay(&mut self) -> Result<Replay<'_>, StoreError>;
 }
+
+/// Records as they are read.
+pub type Replay<'a> = Box<dyn Iterator<Item = Result<Record, StoreError>> + 'a>;
 
 /// Why an operation of a store failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +69,9 @@ pub enum StoreError {
         /// The database's error.
         source: ::sled::Error,
     },
-    /// Written data could not be made durable.
-    #[error("cannot sync {path} to disk: {source}")]
-    Sync {
+    /// A file could not be read, written or made durable.
+    #[error("cannot use {path}: {source}")]
+    Io {
         /// Path of the file.
         path: PathBuf,
         /// The operating system's error.
@@ -78,15 +90,81 @@ pub enum StoreError {
         /// The newest format that this program reads.
         expected: u32,
     },
-    /// A record is unreadable.
-    #[error("entry {sequence} of the database in {path} is damaged: {reason}")]
+    /// The journal was written by a later version.
+    #[error(
+        "cannot read {path}: {problem}; use the version of edgesmith that wrote it, or another \
+         data directory"
+    )]
+    Newer {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is not known.
+        problem: String,
+    },
+    /// The journal is not what was written.
+    #[error(
+        "{path} is damaged at byte {offset}: {flaw}; of {acknowledged} records that were \
+         acknowledged, {} come after the damage and are lost, unless a backup has them \
+         (`edgesmith restore`); `edgesmith check --repair` keeps the {kept} before it",
+        acknowledged.saturating_sub(*kept)
+    )]
     Damaged {
+        /// Path of the file.
+        path: PathBuf,
+        /// Where the damage begins, bytes from the beginning of the file.
+        offset: u64,
+        /// What is wrong there.
+        flaw: Flaw,
+        /// The number of records before the damage.
+        kept: u64,
+        /// The number of records that were acknowledged.
+        acknowledged: u64,
+    },
+    /// It is not known, or not possible, what was acknowledged.
+    #[error(
+        "{path} {problem}; restore a backup (`edgesmith restore`), or run `edgesmith check`, which \
+         says what is still there, and `edgesmith check --repair`, which goes on with that"
+    )]
+    Mark {
+        /// Path of the mark's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: MarkProblem,
+    },
+    /// An append is whole, but cannot be read as records.
+    #[error(
+        "cannot read the records at byte {offset} of {path}: {source}; use the version of \
+         edgesmith that wrote them, or another data directory"
+    )]
+    Unreadable {
+        /// Path of the file.
+        path: PathBuf,
+        /// Where the append begins, bytes from the beginning of the file.
+        offset: u64,
+        /// Why it cannot be read.
+        source: FormatError,
+    },
+    /// A record of an earlier version is unreadable.
+    #[error("entry {sequence} of the database in {path} is damaged: {problem}")]
+    OldDamaged {
         /// Path of the database.
         path: PathBuf,
         /// The sequence number of the entry.
         sequence: u64,
         /// What is wrong with it.
-        reason: String,
+        problem: String,
+    },
+    /// The records were opened only to be read.
+    #[error("{path} is open for reading only")]
+    ReadOnly {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// More was appended at once than an entry can hold.
+    #[error("{bytes} bytes are too much for one append")]
+    TooLarge {
+        /// Size of the append, bytes.
+        bytes: usize,
     },
     /// Records cannot be encoded.
     #[error(transparent)]

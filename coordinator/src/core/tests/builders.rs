@@ -485,7 +485,7 @@ pub(super) fn lasting(core: &Core) -> String {
     for (id, attempt) in &core.running {
         add(&(id, &attempt.study, attempt.task));
     }
-    let NextIds { study, task, attempt, worker_reserved, worker: _ } = core.next;
-    add(&(&core.ended, study, task, attempt, worker_reserved));
+    let NextIds { study, ids, worker: _ } = core.next;
+    add(&(&core.ended, study, ids));
     text
 }

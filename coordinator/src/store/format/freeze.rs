@@ -145,6 +145,10 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             task: task.0,
             reason: reason.clone(),
         }),
+        Record::IdsReserved { tasks_below, attempts_below } => {
+            let (tasks_below, attempts_below) = (*tasks_below, *attempts_below);
+            Frame::of(&v1::IdsReserved { tasks_below, attempts_below })
+        }
         Record::WorkerIdsReserved { below } => Frame::of(&v1::WorkerIdsReserved { below: *below }),
         Record::TrialLookedUp { study, number, figures: of } => Frame::of(&v2::TrialLookedUp {
             study: study.to_string(),

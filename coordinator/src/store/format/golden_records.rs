@@ -202,6 +202,7 @@ pub(super) fn version_1() -> Vec<v1::Record> {
             study: study(),
             measure: vec![(9, "pi".to_owned(), "edge-runtime".to_owned(), 1)],
         }),
+        v1::Record::IdsReserved(v1::IdsReserved { tasks_below: 300, attempts_below: 70_000 }),
     ]
 }
 
@@ -211,7 +212,7 @@ pub(super) const TABLE: &str = "study.name = \"s\"\nbudget.trials = 1\n\
                      [table]\npath = \"p\"\n";
 
 /// The names of the kinds.
-pub(super) const KINDS: [&str; 30] = [
+pub(super) const KINDS: [&str; 31] = [
     "study-created",
     "study-state-changed",
     "study-deleted",
@@ -242,6 +243,7 @@ pub(super) const KINDS: [&str; 30] = [
     "budget-extended",
     "study-renamed",
     "teacher-measured-again",
+    "ids-reserved",
 ];
 
 /// The records of [`version_1`], and every variant of the types in them that is not there, by name.

@@ -96,6 +96,9 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
         v1::Record::TaskGivenUp(v1::TaskGivenUp { study, task, reason }) => {
             Ok(Record::TaskGivenUp { study: name(&study)?, task: TaskId(task), reason })
         }
+        v1::Record::IdsReserved(v1::IdsReserved { tasks_below, attempts_below }) => {
+            Ok(Record::IdsReserved { tasks_below, attempts_below })
+        }
         v1::Record::WorkerIdsReserved(v1::WorkerIdsReserved { below }) => {
             Ok(Record::WorkerIdsReserved { below })
         }

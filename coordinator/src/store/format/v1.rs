@@ -41,6 +41,7 @@ pub enum Record {
     BudgetExtended(BudgetExtended),
     StudyRenamed(StudyRenamed),
     TeacherMeasuredAgain(TeacherMeasuredAgain),
+    IdsReserved(IdsReserved),
 }
 
 frozen! { 1:
@@ -74,6 +75,7 @@ frozen! { 1:
     27 BudgetExtended,
     28 StudyRenamed,
     29 TeacherMeasuredAgain,
+    30 IdsReserved,
 }
 
 /// Reads a frame of version 1.
@@ -109,6 +111,7 @@ pub fn read(frame: &Frame) -> Result<Record, FormatError> {
         27 => Record::BudgetExtended(frame.read()?),
         28 => Record::StudyRenamed(frame.read()?),
         29 => Record::TeacherMeasuredAgain(frame.read()?),
+        30 => Record::IdsReserved(frame.read()?),
         kind => return Err(FormatError::Kind { kind, version: 1 }),
     })
 }
@@ -147,6 +150,7 @@ impl Record {
             Record::BudgetExtended(_) => 27,
             Record::StudyRenamed(_) => 28,
             Record::TeacherMeasuredAgain(_) => 29,
+            Record::IdsReserved(_) => 30,
         }
     }
 }
@@ -417,6 +421,13 @@ pub struct TeacherMeasuredAgain {
     pub study: String,
     /// Task, device class, engine and threads.
     pub measure: Vec<(u64, String, String, u32)>,
+}
+
+/// Kind 30.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IdsReserved {
+    pub tasks_below: u64,
+    pub attempts_below: u64,
 }
 
 /// Kind 27.

@@ -1,0 +1,438 @@
+//! The journal: all records of a data directory in one append-only file, whose checksums chain each
+//! append to all before it, and a mark, synced apart from it, of what was acknowledged.
+//!
+//! An append is durable, and marked, before [`Journal::append`] returns. So whatever is missing or
+//! changed before the mark is damage, and is refused with its place. What follows the mark and is
+//! no whole entry is a write that was cut short and that nobody has seen; it is dropped. The bytes
+//! are described in [`entry`] and [`mark`].
+//!
+//! Knows nothing of what records mean; the records of an append are bytes to it.
+
+pub mod entry;
+mod mark;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+pub use self::entry::{Flaw, Next, Place, Scanner};
+pub use self::mark::Marks;
+use super::StoreError;
+use super::directory::sync_directory;
+
+/// The folder in the data directory.
+pub const FOLDER: &str = "journal";
+const MARK_FILE: &str = "acknowledged";
+/// How much of a file is read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// What a data directory has of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing, or what a crash left of one that was being made, in which nothing was acknowledged.
+    Absent,
+    /// A journal.
+    Present,
+    /// Entries without the file that says how many were acknowledged.
+    WithoutMark,
+}
+
+/// Whether a journal is opened to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It may be appended to. Only one process may have it open so.
+    Write,
+    /// It is only read, also while another process appends to it.
+    Read,
+}
+
+/// An open journal whose entries up to the mark are whole.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    access: Access,
+    log: File,
+    mark: File,
+    marks: Marks,
+    /// The place after the last whole entry.
+    end: Place,
+    /// Whether the file goes on after `end`: with what was left of an append that never returned.
+    has_torn_tail: bool,
+}
+
+/// Path of the file of a generation.
+pub fn log_path(folder: &Path, generation: u64) -> PathBuf {
+    folder.join(format!("{generation}.log"))
+}
+
+/// Path of the mark's file.
+pub fn mark_path(folder: &Path) -> PathBuf {
+    folder.join(MARK_FILE)
+}
+
+/// What `folder` has.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn presence(folder: &Path) -> Result<Presence, StoreError> {
+    if mark_path(folder).exists() {
+        return Ok(Presence::Present);
+    }
+    let mut entries = false;
+    for (_, path) in generations(folder)? {
+        entries |= path.metadata().map_err(at(&path))?.len() > entry::HEADER_BYTES;
+    }
+    Ok(if entries { Presence::WithoutMark } else { Presence::Absent })
+}
+
+/// The files of `folder` by their generation, in order. None if there is no folder.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn generations(folder: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    let listing = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        listing => listing.map_err(at(folder))?,
+    };
+    for file in listing {
+        let path = file.map_err(at(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let generation = name.and_then(|name| name.strip_suffix(".log"));
+        if let Some(generation) = generation.and_then(|text| text.parse().ok()) {
+            found.push((generation, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+impl Journal {
+    /// Opens the journal of `folder` and checks every entry up to the mark.
+    ///
+    /// # Errors
+    /// If a file is missing, cut or damaged, with what is lost.
+    pub fn open(folder: &Path, access: Access) -> Result<Self, StoreError> {
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(access == Access::Write).open(path).map_err(at(path))
+        };
+        let mark_path = mark_path(folder);
+        let mark = open(&mark_path)?;
+        let mut marks = Marks::read(&mark).map_err(at(&mark_path))?;
+        let Some(marked) = marks.newest else {
+            return Err(StoreError::Mark { path: mark_path, problem: MarkProblem::Unreadable });
+        };
+        let path = log_path(folder, marked.generation);
+        let log = match open(&path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let problem = MarkProblem::NoLog { log: path, records: marked.records };
+                return Err(StoreError::Mark { path: mark_path, problem });
+            }
+            opened => opened?,
+        };
+        let (end, has_torn_tail) = check(&path, &log, marked)?;
+        if access == Access::Write {
+            // An append that was cut off before it was marked is whole, and is kept. After a crash
+            // in a change of generation, the older slot may name the file before.
+            if end != marked || !marks.whole || generations(folder)?.len() > 1 {
+                log.sync_data().map_err(at(&path))?;
+                marks.write_both(&mark, end).map_err(at(&mark_path))?;
+            }
+            remove_others(folder, end.generation)?;
+        }
+        Ok(Self { folder: folder.to_owned(), access, log, mark, marks, end, has_torn_tail })
+    }
+
+    /// Makes the first journal of `folder` from a log of generation 1.
+    ///
+    /// # Errors
+    /// If it cannot be made durable.
+    pub fn create(folder: &Path, log: FinishedLog) -> Result<Self, StoreError> {
+        let path = mark_path(folder);
+        let fresh = folder.join("acknowledged.new");
+        let make = || {
+            let mark = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&fresh)?;
+            let mut marks = Marks::read(&mark)?;
+            marks.write_both(&mark, log.end)?;
+            mark.sync_all()?;
+            fs::rename(&fresh, &path)?;
+            sync_directory(folder)?;
+            sync_directory(folder.parent().unwrap_or(folder))?;
+            Ok((mark, marks))
+        };
+        let (mark, marks) = make().map_err(at(&path))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            access: Access::Write,
+            log: log.file,
+            mark,
+            marks,
+            end: log.end,
+            has_torn_tail: false,
+        })
+    }
+
+    /// Appends the records of `payload`, durably.
+    ///
+    /// # Errors
+    /// If they could not be written. What was written of them is dropped at the next opening.
+    pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
+        let path = self.path();
+        if self.access == Access::Read {
+            return Err(StoreError::ReadOnly { path });
+        }
+        let mut bytes = Vec::with_capacity(payload.len() + 64);
+        let mut end = self.end;
+        if !entry::write(&mut end, layout, records, payload, &mut bytes) {
+            return Err(StoreError::TooLarge { bytes: payload.len() });
+        }
+        let write = || {
+            if self.has_torn_tail {
+                self.log.set_len(self.end.offset)?;
+            }
+            self.log.write_all_at(&bytes, self.end.offset)?;
+            self.log.sync_data()
+        };
+        write().map_err(at(&path))?;
+        self.has_torn_tail = false;
+        self.marks.write(&self.mark, end).map_err(at(&mark_path(&self.folder)))?;
+        self.end = end;
+        Ok(())
+    }
+
+    /// Begins to write the file of the next generation, which takes this one's place with
+    /// [`Journal::replace`].
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn next_log(&self) -> Result<NewLog, StoreError> {
+        NewLog::create(&self.folder, self.end.generation + 1)
+    }
+
+    /// Goes on with `log` in place of the file so far, which is removed.
+    ///
+    /// # Errors
+    /// If the change could not be made durable.
+    pub fn replace(&mut self, log: FinishedLog) -> Result<(), StoreError> {
+        let mark_path = mark_path(&self.folder);
+        sync_directory(&self.folder).map_err(at(&self.folder))?;
+        self.marks.write_both(&self.mark, log.end).map_err(at(&mark_path))?;
+        (self.log, self.end, self.has_torn_tail) = (log.file, log.end, false);
+        remove_others(&self.folder, self.end.generation)
+    }
+
+    /// The place after the last entry.
+    pub fn end(&self) -> Place {
+        self.end
+    }
+
+    /// Path of the file.
+    pub fn path(&self) -> PathBuf {
+        log_path(&self.folder, self.end.generation)
+    }
+
+    /// Reads the entries from the first on. The file was checked when it was opened; should it have
+    /// changed since, the scanner says so.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn entries(&self) -> Result<Entries, StoreError> {
+        let path = self.path();
+        let file = File::open(&path).map_err(at(&path))?;
+        let scanner = scanner(&path, file, self.end)?;
+        Ok(Entries { path, scanner, until: self.end })
+    }
+}
+
+/// The entries of a journal, one after the other.
+#[derive(Debug)]
+pub struct Entries {
+    path: PathBuf,
+    scanner: Scanner<BufReader<File>>,
+    until: Place,
+}
+
+impl Entries {
+    /// The layout and the payload of the next entry; `None` at the end.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged.
+    pub fn next(&mut self) -> Result<Option<(u8, &[u8])>, StoreError> {
+        if self.scanner.place() == self.until {
+            return Ok(None);
+        }
+        match self.scanner.advance().map_err(at(&self.path))? {
+            Next::Entry(layout) => Ok(Some((layout, self.scanner.payload()))),
+            Next::End => Err(damaged(&self.path, self.scanner.place(), Flaw::Cut, self.until)),
+            Next::Flaw(flaw) => Err(damaged(&self.path, self.scanner.place(), flaw, self.until)),
+        }
+    }
+
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The place after the last entry that was read.
+    pub fn place(&self) -> Place {
+        self.scanner.place()
+    }
+}
+
+/// A file of entries that is being written and is not in use yet.
+#[derive(Debug)]
+pub struct NewLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+    end: Place,
+    bytes: Vec<u8>,
+}
+
+/// A file of entries that is durable and can be put to use.
+#[derive(Debug)]
+pub struct FinishedLog {
+    file: File,
+    end: Place,
+}
+
+impl NewLog {
+    /// Begins the file of `generation`. One of that name, which was not in use either, is replaced.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create(folder: &Path, generation: u64) -> Result<Self, StoreError> {
+        let path = log_path(folder, generation);
+        let create = || {
+            fs::create_dir_all(folder)?;
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+            let mut file = BufWriter::new(file);
+            file.write_all(&entry::header(generation))?;
+            Ok(file)
+        };
+        let file = create().map_err(at(&path))?;
+        Ok(Self { path, file, end: entry::beginning(generation), bytes: Vec::new() })
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
+        self.bytes.clear();
+        if !entry::write(&mut self.end, layout, records, payload, &mut self.bytes) {
+            return Err(StoreError::TooLarge { bytes: payload.len() });
+        }
+        self.file.write_all(&self.bytes).map_err(at(&self.path))
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn finish(self) -> Result<FinishedLog, StoreError> {
+        let Self { path, file, end, .. } = self;
+        let file = file.into_inner().map_err(|error| at(&path)(error.into_error()))?;
+        file.sync_all().map_err(at(&path))?;
+        Ok(FinishedLog { file, end })
+    }
+}
+
+/// Why the mark's file does not fit the journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MarkProblem {
+    /// Neither slot can be read.
+    #[error("is damaged, so it is not known how many records were acknowledged")]
+    Unreadable,
+    /// It does not exist, although there are entries.
+    #[error("is missing, so it is not known how many records were acknowledged")]
+    Missing,
+    /// It names a place that the file does not have, although the file is whole.
+    #[error("does not belong to {log}")]
+    Foreign {
+        /// The file.
+        log: PathBuf,
+    },
+    /// The file that it names does not exist.
+    #[error("names {log}, which is missing, with {records} records")]
+    NoLog {
+        /// The file.
+        log: PathBuf,
+        /// How many records it had.
+        records: u64,
+    },
+}
+
+fn scanner(path: &Path, file: File, of: Place) -> Result<Scanner<BufReader<File>>, StoreError> {
+    let reader = BufReader::with_capacity(READ_BYTES, file);
+    let scanner = Scanner::new(reader, of.generation).map_err(at(path))?;
+    scanner.map_err(|flaw| {
+        let nothing = Place { offset: 0, ..entry::beginning(of.generation) };
+        damaged(path, nothing, flaw, of)
+    })
+}
+
+/// Reads the whole file. Returns the place after its last entry, and whether bytes follow it that
+/// are no entry.
+fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreError> {
+    let mut scanner = scanner(path, log.try_clone().map_err(at(path))?, marked)?;
+    let mut is_marked = scanner.place() == marked;
+    loop {
+        let before = scanner.place();
+        let (flaw, torn) = match scanner.advance().map_err(at(path))? {
+            Next::Entry(_) => {
+                is_marked |= scanner.place() == marked;
+                if !is_marked && scanner.place().appends >= marked.appends {
+                    let problem = MarkProblem::Foreign { log: path.to_owned() };
+                    let path = path.with_file_name(MARK_FILE);
+                    return Err(StoreError::Mark { path, problem });
+                }
+                continue;
+            }
+            Next::End => (Flaw::Cut, false),
+            Next::Flaw(flaw) => (flaw, true),
+        };
+        if is_marked {
+            return Ok((before, torn));
+        }
+        return Err(damaged(path, before, flaw, marked));
+    }
+}
+
+fn damaged(path: &Path, after: Place, flaw: Flaw, marked: Place) -> StoreError {
+    if let Flaw::Version(_) | Flaw::Layout(_) = flaw {
+        return StoreError::Newer { path: path.to_owned(), problem: flaw.to_string() };
+    }
+    StoreError::Damaged {
+        path: path.to_owned(),
+        offset: after.offset,
+        flaw,
+        kept: after.records,
+        acknowledged: marked.records,
+    }
+}
+
+/// Removes the files of other generations.
+fn remove_others(folder: &Path, generation: u64) -> Result<(), StoreError> {
+    for (other, path) in generations(folder)? {
+        if other != generation {
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests;

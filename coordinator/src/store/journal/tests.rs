@@ -1,0 +1,170 @@
+use std::fs;
+
+use super::*;
+
+/// A journal of appends that hold these numbers, in the folder `journal` of a directory.
+fn made(appends: std::ops::Range<u8>) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join(FOLDER);
+    let mut journal =
+        Journal::create(&folder, NewLog::create(&folder, 1).unwrap().finish().unwrap()).unwrap();
+    appends.for_each(|number| journal.append(2, 1, &[number; 10]).unwrap());
+    (dir, folder)
+}
+
+fn read(journal: &Journal) -> Vec<u8> {
+    let (mut entries, mut all) = (journal.entries().unwrap(), Vec::new());
+    while let Some((layout, payload)) = entries.next().unwrap() {
+        assert_eq!((layout, payload.len()), (2, 10));
+        all.push(payload[0]);
+    }
+    all
+}
+
+fn open(folder: &Path) -> Result<Journal, StoreError> {
+    Journal::open(folder, Access::Write)
+}
+
+#[test]
+fn appends_are_found_again_and_go_on() {
+    let (_dir, folder) = made(0..3);
+    let mut journal = open(&folder).unwrap();
+    assert_eq!(read(&journal), [0, 1, 2]);
+    journal.append(2, 1, &[3; 10]).unwrap();
+    assert_eq!(read(&journal), [0, 1, 2, 3]);
+    assert_eq!((journal.end().appends, journal.end().records), (4, 4));
+    drop(journal);
+    assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3]);
+}
+
+/// What a crash leaves of an append that never returned is dropped, however much of it there is.
+#[test]
+fn a_torn_tail_is_dropped_and_overwritten() {
+    let (_dir, folder) = made(0..3);
+    let path = log_path(&folder, 1);
+    let whole = fs::read(&path).unwrap();
+    let mut place = open(&folder).unwrap().end();
+    let mut tail = Vec::new();
+    entry::write(&mut place, 2, 1, &[9; 10], &mut tail);
+    for length in 1..tail.len() {
+        // Cut short, or with parts that never reached the disk.
+        for torn in [tail[..length].to_vec(), [vec![0; length], tail[length..].to_vec()].concat()] {
+            fs::write(&path, [&whole[..], &torn].concat()).unwrap();
+            let mut journal = open(&folder).unwrap();
+            assert_eq!(read(&journal), [0, 1, 2], "{length}");
+            journal.append(2, 1, &[3; 10]).unwrap();
+            drop(journal);
+            assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3], "{length}");
+            // Back to three appends.
+            fs::remove_dir_all(&folder).unwrap();
+            let (_other, made) = made(0..3);
+            fs::create_dir(&folder).unwrap();
+            for file in ["1.log", MARK_FILE] {
+                fs::copy(made.join(file), folder.join(file)).unwrap();
+            }
+        }
+    }
+}
+
+/// An append that reached the disk but was not marked was not acknowledged. It is kept, and marked.
+#[test]
+fn a_whole_append_after_the_mark_is_kept_and_marked() {
+    let (_dir, folder) = made(0..3);
+    let before = fs::read(mark_path(&folder)).unwrap();
+    open(&folder).unwrap().append(2, 1, &[3; 10]).unwrap();
+    fs::write(mark_path(&folder), before).unwrap();
+    assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3]);
+    // From now on it counts as acknowledged.
+    let file = OpenOptions::new().write(true).open(log_path(&folder, 1)).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    assert!(matches!(open(&folder), Err(StoreError::Damaged { kept: 3, acknowledged: 4, .. })));
+}
+
+#[test]
+fn damage_is_refused_with_its_place_and_what_is_lost() {
+    let (_dir, folder) = made(0..5);
+    let path = log_path(&folder, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let entry = (bytes.len() - 64) / 5;
+    bytes[64 + 2 * entry + 20] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = open(&folder).unwrap_err().to_string();
+    for said in [
+        "1.log is damaged at byte 140",
+        "of 5 records that were acknowledged, 3 come after",
+        "keeps the 2 before",
+        "edgesmith restore",
+        "check --repair",
+    ] {
+        assert!(error.contains(said), "{said}: {error}");
+    }
+    // A cut at the end of an entry is one, too.
+    bytes[64 + 2 * entry + 20] ^= 1;
+    fs::write(&path, &bytes[..64 + 3 * entry]).unwrap();
+    let error = open(&folder).unwrap_err().to_string();
+    assert!(error.contains("ends too early") && error.contains("2 come after"), "{error}");
+    fs::write(&path, []).unwrap();
+    assert!(open(&folder).unwrap_err().to_string().contains("damaged at byte 0"));
+    fs::remove_file(&path).unwrap();
+    let error = open(&folder).unwrap_err().to_string();
+    assert!(error.contains("1.log, which is missing, with 5 records"), "{error}");
+}
+
+#[test]
+fn a_mark_that_is_damaged_in_both_slots_or_missing_is_refused() {
+    let (_dir, folder) = made(0..2);
+    fs::write(mark_path(&folder), [0; 5000]).unwrap();
+    let error = open(&folder).unwrap_err().to_string();
+    assert!(error.contains("acknowledged is damaged") && error.contains("check"), "{error}");
+    fs::remove_file(mark_path(&folder)).unwrap();
+    assert_eq!(presence(&folder).unwrap(), Presence::WithoutMark);
+}
+
+#[test]
+fn a_mark_of_another_journal_is_refused() {
+    let (_dir, folder) = made(0..2);
+    let (_other, foreign) = made(1..3);
+    fs::copy(mark_path(&foreign), mark_path(&folder)).unwrap();
+    let error = open(&folder).unwrap_err().to_string();
+    assert!(error.contains("does not belong to"), "{error}");
+}
+
+#[test]
+fn another_generation_takes_the_place_of_the_first_in_one_step() {
+    let (_dir, folder) = made(0..4);
+    let begun = |journal: &Journal| {
+        let mut log = journal.next_log().unwrap();
+        log.append(2, 1, &[7; 10]).unwrap();
+        log.finish().unwrap()
+    };
+    // A crash before the step leaves the first one.
+    let journal = open(&folder).unwrap();
+    begun(&journal);
+    drop(journal);
+    let mut journal = open(&folder).unwrap();
+    assert_eq!((read(&journal), generations(&folder).unwrap().len()), (vec![0, 1, 2, 3], 1));
+
+    let first = fs::read(log_path(&folder, 1)).unwrap();
+    let log = begun(&journal);
+    journal.replace(log).unwrap();
+    journal.append(2, 1, &[8; 10]).unwrap();
+    drop(journal);
+    // A crash right after it leaves both files.
+    fs::write(log_path(&folder, 1), first).unwrap();
+    let journal = open(&folder).unwrap();
+    assert_eq!((read(&journal), generations(&folder).unwrap().len()), (vec![7, 8], 1));
+}
+
+#[test]
+fn reading_changes_nothing() {
+    let (_dir, folder) = made(0..3);
+    let path = log_path(&folder, 1);
+    let torn = [fs::read(&path).unwrap(), vec![1, 2, 3]].concat();
+    fs::write(&path, &torn).unwrap();
+    fs::write(log_path(&folder, 2), [1]).unwrap();
+    let mut journal = Journal::open(&folder, Access::Read).unwrap();
+    assert_eq!(read(&journal), [0, 1, 2]);
+    assert!(matches!(journal.append(2, 1, &[3; 10]), Err(StoreError::ReadOnly { .. })));
+    assert_eq!(fs::read(&path).unwrap(), torn);
+    assert!(log_path(&folder, 2).exists());
+}
