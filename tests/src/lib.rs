@@ -65,8 +65,8 @@ pub fn workspace() -> &'static Path {
 }
 
 /// Commands that talk to a coordinator.
-const CLIENTS: [&str; 18] = [
-    "cancel", "delete", "export", "extend", "import", "pareto", "pause", "rename", "report",
+const CLIENTS: [&str; 19] = [
+    "cancel", "delete", "export", "extend", "gc", "import", "pareto", "pause", "rename", "report",
     "resume", "retry", "status", "studies", "submit", "trial", "trials", "watch", "workers",
 ];
 

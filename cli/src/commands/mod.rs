@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use edgesmith_console::print_text;
 
+mod check;
 mod compress;
 mod control;
 mod cover;
@@ -13,6 +14,7 @@ mod evaluate;
 mod export;
 mod extend;
 mod front;
+mod gc;
 mod import;
 mod inspect;
 mod measure;
@@ -117,9 +119,24 @@ pub enum Command {
     Cancel(control::Args),
     /// Remove a study with all its trials, without asking
     ///
-    /// Running attempts are stopped, and the name can be used again. Model files and weights stay
-    /// in the data directory, among the artifacts.
+    /// Running attempts are stopped, and the name can be used again. Model files and weights are
+    /// removed a day later, or by `edgesmith gc`.
     Delete(control::Args),
+    /// Remove files that no study needs: of deleted studies, and checkpoints of finished trials
+    ///
+    /// A running coordinator does this by itself every hour.
+    Gc(gc::Args),
+    /// Read everything in a data directory and say what is whole
+    ///
+    /// A coordinator may be running on it. Fails if something is damaged or missing, and says what.
+    Check(check::CheckArgs),
+    /// Copy a data directory to a new one, also while a coordinator runs on it
+    ///
+    /// The copy has all that was acknowledged when the command began: studies, model files, tokens
+    /// and keys.
+    Backup(check::BackupArgs),
+    /// Make a data directory of a backup
+    Restore(check::RestoreArgs),
     /// List all metrics with their unit, direction and meaning
     Metrics(metrics::Args),
     /// Check a study file and show what would run; reports every error at once
@@ -174,6 +191,10 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Measure(args) => measure::run(args).await?,
         Command::Export(args) => export::run(args).await?,
         Command::Import(args) => import::run(args).await?,
+        Command::Gc(args) => gc::run(args).await?,
+        Command::Check(args) => check::check(&args)?,
+        Command::Backup(args) => check::backup(&args)?,
+        Command::Restore(args) => check::restore(&args)?,
         Command::Pause(args) => control::pause(args).await?,
         Command::Resume(args) => control::resume(args).await?,
         Command::Retry(args) => retry::run(args).await?,

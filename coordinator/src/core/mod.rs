@@ -19,6 +19,7 @@
 mod advice;
 mod apply;
 mod apply_study;
+mod artifacts;
 mod batches;
 mod command;
 mod constraints;

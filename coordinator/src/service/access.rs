@@ -76,6 +76,7 @@ const CALLS: &[Entry] = &[
     entry("/edgesmith.v1.StudyService/RetryStudy", USERS, "try again what failed"),
     entry("/edgesmith.v1.StudyService/ExtendStudy", USERS, "extend studies"),
     entry("/edgesmith.v1.StudyService/RenameStudy", USERS, "rename studies"),
+    entry("/edgesmith.v1.StudyService/CollectArtifacts", USERS, "remove unneeded files"),
     entry("/edgesmith.v1.TokenService/CreateToken", ADMINS, "make tokens"),
     entry("/edgesmith.v1.TokenService/ListTokens", ADMINS, "list tokens"),
     entry("/edgesmith.v1.TokenService/RevokeToken", ADMINS, "revoke tokens"),

@@ -8,6 +8,7 @@ mod access;
 mod artifacts;
 mod auth;
 mod bodies;
+mod collection;
 mod held;
 mod leases;
 mod limits;
@@ -48,7 +49,7 @@ pub use self::tokens::{TokenError, local_token};
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
     AccessError, AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, DiskStore,
-    Holder, Store as _, StoreError,
+    Holder, Key, Store as _, StoreError, random,
 };
 
 /// Largest message that is accepted. Study files and reports are small, and artifacts are sent in
@@ -197,6 +198,8 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let mut config = config;
     let (ready, open_calls, bounded) = (config.ready.take(), config.open, config.bounded.clone());
+    // A coordinator for one answer only leaves the directory as it is.
+    let collects = config.announce;
     let address = listener.local_addr().map_err(ServeError::Address)?;
     let opened = tokio::task::spawn_blocking(move || open(&config, address));
     let Opened { core, mut thread, artifacts, secrets, tls, tokens, made, chosen, fingerprint } =
@@ -211,6 +214,10 @@ pub async fn serve(
         secrets,
         stop: stop.clone(),
     };
+    if collects {
+        let (core, artifacts) = (core.clone(), artifacts.clone());
+        tokio::spawn(collection::collect_regularly(core, artifacts, stop.clone()));
+    }
     let artifacts = artifacts::Artifacts::new(artifacts, stop.clone());
     let admin = tokens::TokenAdmin { tokens: tokens.clone(), required: token_required };
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -297,10 +304,21 @@ struct Opened {
 /// Opens the data directory, announces `listen` in it, and starts the core's thread with the stored
 /// studies.
 fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> {
-    let mut directory = DataDir::open(&config.data_dir)?;
+    let mut directory = match DataDir::open(&config.data_dir) {
+        // Enough to answer questions.
+        Err(error) if error.is_read_only() && !config.announce => {
+            DataDir::open_read_only(&config.data_dir)?
+        }
+        opened => opened?,
+    };
+    let read_only = directory.is_read_only();
     let files = AccessFiles::new(directory.path());
+    if !read_only {
+        files.add_missing_sums()?;
+    }
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, &files, listen)).transpose()?;
-    let secrets = secrets::Secrets::new(files.key()?);
+    let key = if read_only { Key::from(random()?) } else { files.key()? };
+    let secrets = secrets::Secrets::new(key);
     let tokens = Tokens::open(files.clone(), config.token.as_ref(), config.pinned)?;
     let chosen = config.token.as_ref().and_then(|token| tokens.role(token));
     let mut made = Vec::new();
@@ -313,7 +331,12 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     if config.announce {
         directory.announce(&url(listen, tls.is_some()))?;
     }
-    let artifacts = ArtifactStore::open(directory.path().join("artifacts"))?;
+    let artifacts = directory.path().join("artifacts");
+    let artifacts = if read_only {
+        ArtifactStore::existing(artifacts)
+    } else {
+        ArtifactStore::open(artifacts)?
+    };
     let mut store = DiskStore::open(directory)?;
     let start = Instant::now();
     let core_config =

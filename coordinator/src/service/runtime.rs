@@ -3,12 +3,12 @@
 //! It takes all queued messages, passes them to the core, appends all records in one durable write,
 //! and only then releases the replies. So every answer that a client has seen is on disk. Queries
 //! also wait for that write, because they see what it makes durable. If the write fails, no reply
-//! is released and the thread ends with the error.
+//! is released and the thread ends with the error, which the callers get.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub struct Handle {
     next: Arc<AtomicU64>,
     start: Instant,
     version: watch::Receiver<u64>,
+    /// Why the store failed, once it has.
+    failure: Arc<OnceLock<String>>,
 }
 
 /// Starts the thread. `start` is the origin of the core's time.
@@ -55,10 +57,12 @@ pub fn spawn(
     let (sender, receiver) = mpsc::channel();
     let (version, versions) = watch::channel(core.version());
     let (pending, leases) = Default::default();
-    let runtime = Runtime { core, store, start, version, pending, leases };
+    let failure: Arc<OnceLock<String>> = Arc::default();
+    let failed = Arc::clone(&failure);
+    let runtime = Runtime { core, store, start, version, pending, leases, failure: failed };
     let thread = std::thread::Builder::new().name("core".to_owned());
     let thread = thread.spawn(move || runtime.run(&receiver))?;
-    let handle = Handle { sender, next: Arc::default(), start, version: versions };
+    let handle = Handle { sender, next: Arc::default(), start, version: versions, failure };
     Ok((handle, thread))
 }
 
@@ -72,7 +76,7 @@ impl Handle {
         let mut abandon = Abandon { handle: self, to: Some(to) };
         let answered = answer.await;
         abandon.to = None;
-        answered.map_err(|_| stopping())?
+        answered.map_err(|_| self.gone())?
     }
 
     /// Sends a query, which changes nothing, to the core. If the caller stops waiting before it
@@ -92,7 +96,7 @@ impl Handle {
             Box::new(move || drop(reply.send(found)))
         };
         self.send(Message::Query(Box::new(query)))?;
-        answer.await.map_err(|_| stopping())
+        answer.await.map_err(|_| self.gone())
     }
 
     /// Ends the thread once everything sent earlier is handled and written. Later calls get the
@@ -112,8 +116,17 @@ impl Handle {
         Time(self.start.elapsed())
     }
 
+    /// Why the thread does not answer.
+    fn gone(&self) -> Status {
+        match self.failure.get() {
+            // Unavailable, so that workers keep what they have and try again.
+            Some(failure) => Status::unavailable(format!("it stops, because it {failure}")),
+            None => stopping(),
+        }
+    }
+
     fn send(&self, message: Message) -> Result<(), Status> {
-        self.sender.send(message).map_err(|_| stopping())
+        self.sender.send(message).map_err(|_| self.gone())
     }
 }
 
@@ -149,12 +162,14 @@ struct Runtime<S> {
     version: watch::Sender<u64>,
     leases: Leases,
     pending: std::collections::HashMap<RequestId, oneshot::Sender<Result<Answer, Status>>>,
+    /// See [`Handle`].
+    failure: Arc<OnceLock<String>>,
 }
 
 impl<S: Store> Runtime<S> {
     fn run(mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
         loop {
-            let wait = match self.core.next_deadline() {
+            let wait = match self.core.next_deadline().filter(|_| !self.store.is_read_only()) {
                 Some(deadline) => deadline.since(self.now()),
                 None => Duration::from_secs(3600),
             };
@@ -214,7 +229,8 @@ impl<S: Store> Runtime<S> {
         }
         // Uses the time at which the batch was taken. More heartbeats may have queued up while it
         // was handled, and a deadline that passed meanwhile must wait until they are handled.
-        if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
+        let is_due = self.core.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due && !self.store.is_read_only() {
             let commands = self.core.handle(now, Event::Tick);
             log::decided(&log::Subject::Ticks, &commands);
             self.note_workers(&log::Subject::Ticks, &commands);
@@ -222,7 +238,11 @@ impl<S: Store> Runtime<S> {
         }
         if !records.is_empty() {
             let start = Instant::now();
-            self.store.append(&records)?;
+            if let Err(error) = self.store.append(&records) {
+                // Before the replies are dropped, whose callers ask for it.
+                let _ = self.failure.set(format!("failed to store: {error}"));
+                return Err(error);
+            }
             log::wrote(records.len(), start.elapsed());
         }
         releases.into_iter().for_each(|release| release());
@@ -298,6 +318,45 @@ mod tests {
         ended.await.unwrap().unwrap();
         let refused = other.query(|core, _| core.studies().len()).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unavailable);
+    }
+
+    /// A store that cannot be written.
+    struct Full;
+
+    impl Store for Full {
+        fn append(&mut self, _: &[crate::core::Record]) -> Result<(), StoreError> {
+            let source = std::io::ErrorKind::StorageFull.into();
+            Err(StoreError::Io { path: "disk".into(), source })
+        }
+
+        fn is_read_only(&self) -> bool {
+            false
+        }
+
+        fn replay(&mut self) -> Result<crate::store::Replay<'_>, StoreError> {
+            Ok(Box::new(std::iter::empty()))
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_learn_why_the_store_failed() {
+        let core = Core::new(CoreConfig::default());
+        let (handle, thread) = spawn(core, Full, Instant::now()).unwrap();
+        let worker = edgesmith_common::WorkerInfo {
+            name: "box".to_owned(),
+            class: edgesmith_common::DeviceClass::local(),
+            roles: [edgesmith_common::Role::Train].into(),
+            engines: Default::default(),
+            slots: 1,
+            backend: String::new(),
+        };
+        let join = |to| Event::Join { to, worker, held: Vec::new() };
+        let refused = handle.ask(join).await.unwrap_err();
+        assert!(refused.message().contains("cannot use disk"), "{}", refused.message());
+        let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
+        assert!(ended.await.unwrap().is_err());
+        let later = handle.query(|_, _| ()).await.unwrap_err();
+        assert!(later.message().contains("cannot use disk"), "{}", later.message());
     }
 
     #[tokio::test]

@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status};
 
 use super::limits::{Turns, fitting};
 use super::runtime::Handle;
-use super::{models, status, views};
+use super::{collection, models, status, views};
 use crate::core::{Action, Answer, Core, Event, KnownTrial, Refusal, TrialView};
-use crate::store::ArtifactStore;
+use crate::store::{ArtifactStore, Collected};
 
 /// The minimum pause between two statuses sent to one watcher.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -333,6 +333,16 @@ impl StudyService for Studies {
             }
             other => Err(status::unexpected(&other)),
         }
+    }
+
+    async fn collect_artifacts(
+        &self,
+        request: Request<v1::CollectArtifactsRequest>,
+    ) -> Result<Response<v1::CollectArtifactsResponse>, Status> {
+        let min_age = Duration::from_secs(request.into_inner().min_age_seconds);
+        let Collected { removed, removed_bytes, young, kept } =
+            collection::collect(&self.core, &self.artifacts, min_age).await?;
+        Ok(Response::new(v1::CollectArtifactsResponse { removed, removed_bytes, young, kept }))
     }
 
     async fn rename_study(

@@ -1,5 +1,10 @@
 //! Files in `access/` of the data directory that decide who may do what. Only their owner can read
 //! them.
+//!
+//! Beside a file `NAME`, `NAME.sum` has the BLAKE3 hashes of its bytes and of those before its last
+//! change, a line each, so that damage to it is noticed. It is written first, so a crash between
+//! the two leaves a file whose hash is there. Files of earlier versions get one when a coordinator
+//! starts.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,6 +17,7 @@ use super::directory::sync_directory;
 
 const FOLDER: &str = "access";
 const KEY_FILE: &str = "key";
+const SUM: &str = "sum";
 
 /// A secret key of the data directory.
 #[derive(Clone)]
@@ -105,6 +111,68 @@ impl AccessFiles {
 
     /// The bytes of a file; `None` if it does not exist.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, AccessError> {
+        let Some(bytes) = self.read_unchecked(name)? else { return Ok(None) };
+        let sum_name = format!("{name}.{SUM}");
+        if let Some(sums) = self.read_unchecked(&sum_name)? {
+            let hash = blake3::hash(&bytes).to_hex();
+            if !sums.split(|byte| *byte == b'\n').any(|line| line == hash.as_bytes()) {
+                return Err(self.damaged(
+                    name,
+                    format!(
+                        "its bytes do not have the checksum in {sum_name}; restore both from a \
+                         backup, or remove {sum_name} if you have changed the file yourself"
+                    ),
+                ));
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Checks every file.
+    ///
+    /// # Errors
+    /// If the folder cannot be read. The problem of each file that is damaged is in the list.
+    pub fn check(&self) -> Result<Vec<AccessError>, AccessError> {
+        Ok(self.names()?.iter().filter_map(|name| self.read(name).err()).collect())
+    }
+
+    /// Adds the hashes of files that an earlier version wrote.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or written.
+    pub fn add_missing_sums(&self) -> Result<(), AccessError> {
+        for name in self.names()? {
+            if !self.folder.join(format!("{name}.{SUM}")).exists()
+                && let Some(bytes) = self.read_unchecked(&name)?
+            {
+                self.replace(&format!("{name}.{SUM}"), sum_lines(None, &bytes).as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the files, without those of hashes and what a crash left.
+    fn names(&self) -> Result<Vec<String>, AccessError> {
+        let failed = |source| AccessError::Io { path: self.folder.clone(), source };
+        let listing = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listing => listing.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for file in listing {
+            let path = file.map_err(failed)?.path();
+            let kind = path.extension().and_then(|kind| kind.to_str());
+            if let Some(name) = path.file_name().and_then(|name| name.to_str())
+                && !matches!(kind, Some(SUM | "new"))
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read_unchecked(&self, name: &str) -> Result<Option<Vec<u8>>, AccessError> {
         let path = self.folder.join(name);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -115,6 +183,13 @@ impl AccessFiles {
 
     /// Replaces a file. After a crash, it has either the old bytes or the new ones.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AccessError> {
+        let before = self.read_unchecked(name)?;
+        let sums = sum_lines(before.as_deref(), bytes);
+        self.replace(&format!("{name}.{SUM}"), sums.as_bytes())?;
+        self.replace(name, bytes)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), AccessError> {
         let path = self.folder.join(name);
         let replace = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
@@ -132,6 +207,12 @@ impl AccessFiles {
         };
         replace().map_err(|source| AccessError::Io { path: path.clone(), source })
     }
+}
+
+/// The hashes of a file's bytes before a change and after it.
+fn sum_lines(before: Option<&[u8]>, after: &[u8]) -> String {
+    let lines = before.into_iter().chain([after]).map(|bytes| blake3::hash(bytes).to_hex());
+    lines.map(|hash| format!("{hash}\n")).collect()
 }
 
 /// Random bytes that nobody can guess.
@@ -164,10 +245,44 @@ mod tests {
     }
 
     #[test]
+    fn changed_bytes_are_noticed_and_a_crash_in_a_change_is_not_taken_for_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AccessFiles::new(dir.path());
+        files.write("list", b"one").unwrap();
+        files.write("list", b"two").unwrap();
+        assert_eq!(files.read("list").unwrap().unwrap(), b"two");
+        // As if the last change had stopped after the hashes.
+        fs::write(dir.path().join("access/list"), b"one").unwrap();
+        assert_eq!(files.read("list").unwrap().unwrap(), b"one");
+        for (name, bytes) in [("list", "oni"), ("list", ""), ("list.sum", "0"), ("list.sum", "")] {
+            files.write("list", b"one").unwrap();
+            fs::write(dir.path().join("access").join(name), bytes).unwrap();
+            let refused = files.read("list").unwrap_err().to_string();
+            assert!(refused.contains("access/list is damaged: its bytes"), "{refused}");
+            assert_eq!(files.check().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn files_of_earlier_versions_get_hashes() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AccessFiles::new(dir.path());
+        files.add_missing_sums().unwrap();
+        assert!(!dir.path().join("access").exists());
+        fs::create_dir(dir.path().join("access")).unwrap();
+        fs::write(dir.path().join("access/list"), b"one").unwrap();
+        files.add_missing_sums().unwrap();
+        assert!(files.check().unwrap().is_empty());
+        fs::write(dir.path().join("access/list"), b"onf").unwrap();
+        files.add_missing_sums().unwrap();
+        assert!(files.read("list").is_err());
+    }
+
+    #[test]
     fn a_key_of_another_length_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let files = AccessFiles::new(dir.path());
-        files.key().unwrap();
+        fs::create_dir(dir.path().join("access")).unwrap();
         fs::write(dir.path().join("access/key"), "short").unwrap();
         let refused = files.key().err().unwrap().to_string();
         assert!(refused.contains("access/key") && refused.contains("5 bytes"), "{refused}");

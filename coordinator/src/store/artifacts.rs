@@ -6,8 +6,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use edgesmith_common::ArtifactHash;
 
@@ -25,6 +26,22 @@ struct Shared {
     root: PathBuf,
     /// Number for the name of the next temporary file.
     next: AtomicU64,
+    /// Held while a file is put in its place, and while one is looked at and removed, so that one
+    /// that is stored again just then stays.
+    places: Mutex<()>,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Artifacts that were removed.
+    pub removed: u64,
+    /// Their bytes together.
+    pub removed_bytes: u64,
+    /// Artifacts that are not needed, but too young.
+    pub young: u64,
+    /// Artifacts that are needed.
+    pub kept: u64,
 }
 
 /// Why an artifact could not be stored or read.
@@ -78,7 +95,48 @@ impl ArtifactStore {
         }
         fs::create_dir_all(&temporary).map_err(at(&temporary))?;
         sync_directory(&root).map_err(at(&root))?;
-        Ok(Self { shared: Arc::new(Shared { root, next: AtomicU64::new(0) }) })
+        Ok(Self {
+            shared: Arc::new(Shared { root, next: AtomicU64::new(0), places: Mutex::new(()) }),
+        })
+    }
+
+    /// The store in `root` for reading, whatever is there. Another process may use it.
+    pub fn existing(root: impl Into<PathBuf>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                root: root.into(),
+                next: AtomicU64::new(0),
+                places: Mutex::new(()),
+            }),
+        }
+    }
+
+    /// The artifacts that have a file, in order. Their contents are not checked.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<ArtifactHash>, ArtifactError> {
+        let mut all = Vec::new();
+        for folder in entries(&self.shared.root)? {
+            if folder.is_dir() && !folder.ends_with("tmp") {
+                let names = entries(&folder)?;
+                let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+                all.extend(names.filter_map(|name| name.parse::<ArtifactHash>().ok()));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// Reads an artifact to its end, which checks its hash. Returns its size, bytes.
+    ///
+    /// # Errors
+    /// If it is missing, damaged or unreadable.
+    pub fn verify(&self, hash: ArtifactHash) -> Result<u64, ArtifactError> {
+        let mut reader = self.reader(hash)?;
+        let mut buffer = vec![0; 1 << 18];
+        while reader.read_chunk(&mut buffer)? > 0 {}
+        Ok(reader.size())
     }
 
     /// Starts writing an artifact whose bytes arrive in pieces.
@@ -139,6 +197,38 @@ impl ArtifactStore {
         Ok(ArtifactReader { hash, file, path, size, hasher: blake3::Hasher::new() })
     }
 
+    /// Removes the artifacts that are not `needed` and were stored at least `min_age` before `now`.
+    ///
+    /// # Errors
+    /// If a file cannot be looked at or removed.
+    pub fn collect(
+        &self,
+        needed: impl Fn(ArtifactHash) -> bool,
+        min_age: Duration,
+        now: SystemTime,
+    ) -> Result<Collected, ArtifactError> {
+        let mut collected = Collected::default();
+        for hash in self.list()? {
+            if needed(hash) {
+                collected.kept += 1;
+                continue;
+            }
+            let path = self.path(hash);
+            let _held = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);
+            let metadata = path.metadata().map_err(at(&path))?;
+            // One from the future counts as young.
+            let age = now.duration_since(metadata.modified().map_err(at(&path))?);
+            if age.is_ok_and(|age| age >= min_age) {
+                fs::remove_file(&path).map_err(at(&path))?;
+                collected.removed += 1;
+                collected.removed_bytes += metadata.len();
+            } else {
+                collected.young += 1;
+            }
+        }
+        Ok(collected)
+    }
+
     /// Whether a file for this hash exists. Its contents are not checked.
     pub fn contains(&self, hash: ArtifactHash) -> bool {
         self.path(hash).is_file()
@@ -187,7 +277,10 @@ impl ArtifactWriter {
         let root = &self.store.shared.root;
         let directory = target.parent().unwrap_or(root);
         fs::create_dir_all(directory).map_err(at(directory))?;
+        let places = &self.store.shared.places;
+        let held = places.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(&self.path, &target).map_err(at(&target))?;
+        drop(held);
         sync_directory(directory).map_err(at(directory))?;
         sync_directory(root).map_err(at(root))?;
         Ok(self.size)
@@ -230,6 +323,15 @@ impl ArtifactReader {
         }
         Ok(n)
     }
+}
+
+/// The paths in a directory; none if it does not exist.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+    let listing = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listing => listing.map_err(at(directory))?,
+    };
+    listing.map(|entry| Ok(entry.map_err(at(directory))?.path())).collect()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + use<> {
@@ -303,6 +405,25 @@ mod tests {
         assert!(matches!(store.get(hash), Err(ArtifactError::Damaged { .. })));
         store.put(b"some bytes").unwrap();
         assert_eq!(store.get(hash).unwrap(), b"some bytes");
+    }
+
+    #[test]
+    fn artifacts_that_are_not_needed_go_when_they_are_old_enough() {
+        let (_dir, store) = store();
+        let hashes = [&b"kept"[..], b"gone", b"young"].map(|bytes| store.put(bytes).unwrap());
+        let hour = Duration::from_secs(3600);
+        let now = SystemTime::now() + 3 * hour;
+        let young = File::options().write(true).open(store.path(hashes[2])).unwrap();
+        young.set_modified(now).unwrap();
+        let collected = store.collect(|hash| hash == hashes[0], hour, now).unwrap();
+        assert_eq!(collected, Collected { removed: 1, removed_bytes: 4, young: 1, kept: 1 });
+        assert_eq!(hashes.map(|hash| store.contains(hash)), [true, false, true]);
+        assert_eq!(store.list().unwrap().len(), 2);
+        // One that is stored again is young again.
+        young.set_modified(now - 2 * hour).unwrap();
+        store.put(b"young").unwrap();
+        let collected = store.collect(|_| false, hour, SystemTime::now()).unwrap();
+        assert_eq!((collected.removed, collected.young), (0, 2));
     }
 
     #[test]

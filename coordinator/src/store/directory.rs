@@ -20,8 +20,10 @@ pub struct DataDir {
     path: PathBuf,
     /// Whether this process wrote the address file.
     announced: bool,
-    /// Holds the lock.
-    _lock: File,
+    /// Whether it can only be read.
+    read_only: bool,
+    /// Holds the lock; `None` if there is none, in a directory that can only be read.
+    _lock: Option<File>,
 }
 
 /// The process that holds a data directory.
@@ -56,6 +58,19 @@ pub enum DataDirError {
         /// The operating system's error.
         source: io::Error,
     },
+}
+
+impl DataDirError {
+    /// Whether the directory is there, but this process may not write to it.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::InUse { .. } => false,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ),
+        }
+    }
 }
 
 impl DataDir {
@@ -95,8 +110,39 @@ impl DataDir {
         // file.
         match fs::remove_file(path.join(ADDRESS_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_path(error)),
-            _ => Ok(Self { path, announced: false, _lock: lock }),
+            _ => Ok(Self { path, announced: false, read_only: false, _lock: Some(lock) }),
         }
+    }
+
+    /// Opens a directory that cannot be written, for example on a file system that is mounted
+    /// read-only. If it has a lock, no process that writes holds it meanwhile.
+    ///
+    /// # Errors
+    /// If another process is using it, or it cannot be read.
+    pub fn open_read_only(path: impl Into<PathBuf>) -> Result<Self, DataDirError> {
+        let path = path.into();
+        let in_path = |source| DataDirError::Io { path: path.clone(), source };
+        fs::read_dir(&path).map_err(in_path)?;
+        let lock = match File::open(path.join(LOCK_FILE)) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(in_path(error)),
+        };
+        if let Some(mut held) = lock.as_ref() {
+            match held.try_lock_shared() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DataDirError::InUse { path, pid: read_pid(&mut held) });
+                }
+                Err(TryLockError::Error(source)) => return Err(in_path(source)),
+            }
+        }
+        Ok(Self { path, announced: false, read_only: true, _lock: lock })
+    }
+
+    /// Whether it can only be read.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Writes the address of this directory's coordinator to a file, for callers of
@@ -152,14 +198,17 @@ impl Drop for DataDir {
     }
 }
 
-fn read_pid(lock: &mut File) -> Option<u32> {
+fn read_pid(lock: &mut impl Read) -> Option<u32> {
     let mut text = String::new();
     lock.read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 
 /// Makes the entries of a directory durable: files created, renamed or removed in it.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// If the operating system reports one.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

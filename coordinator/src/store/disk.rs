@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::compaction::{Lives, Usage};
 use super::directory::sync_directory;
-use super::journal::{self, Access, Entries, Journal, MarkProblem, NewLog, Presence};
+use super::journal::{self, Access, Entries, Journal, MarkProblem, NewLog, Presence, Repaired};
 use super::old::{NEWEST, OldLog};
 use super::sled::{BESIDE_JOURNAL, format_of, write_format};
 use super::{DataDir, Replay, Store, StoreError, format};
@@ -32,6 +32,8 @@ const WRITTEN_TOGETHER: usize = 256;
 /// A larger log is not written again while a coordinator runs, which it would hold up for too long,
 /// but when it is opened next. Bytes.
 const COMPACTED_WHILE_RUNNING: u64 = 64 << 20;
+/// How often to open a journal whose file is being replaced.
+const REPLACED_TRIES: u32 = 20;
 
 /// The records of one data directory.
 #[derive(Debug)]
@@ -50,11 +52,16 @@ enum Log {
 }
 
 impl DiskStore {
-    /// Opens or creates the records of `directory`.
+    /// Opens or creates the records of `directory`. If that can only be read, it changes nothing,
+    /// and appends fail.
     ///
     /// # Errors
     /// If they cannot be opened, are damaged, or have a format that this program does not read.
     pub fn open(directory: DataDir) -> Result<Self, StoreError> {
+        if directory.is_read_only() {
+            let journal = open_to_read(&directory.path().join(journal::FOLDER))?;
+            return Ok(Self { directory, log: Log::Journal(journal), usage: Usage::default() });
+        }
         let folder = directory.path().join(journal::FOLDER);
         let database = directory.path().join(DATABASE);
         let log = match journal::presence(&folder)? {
@@ -87,7 +94,11 @@ impl DiskStore {
     /// # Errors
     /// If it cannot be read or written. Then the journal stays as it is.
     pub fn compact_if_useful(&mut self) -> Result<(), StoreError> {
-        if self.usage.is_mostly_unneeded() { self.compact() } else { Ok(()) }
+        if self.usage.is_mostly_unneeded() && !self.is_read_only() {
+            self.compact()
+        } else {
+            Ok(())
+        }
     }
 
     fn compact(&mut self) -> Result<(), StoreError> {
@@ -153,6 +164,10 @@ impl Store for DiskStore {
         if is_small { self.compact_if_useful() } else { Ok(()) }
     }
 
+    fn is_read_only(&self) -> bool {
+        self.directory.is_read_only()
+    }
+
     fn replay(&mut self) -> Result<Replay<'_>, StoreError> {
         self.usage = Usage::default();
         let usage = &mut self.usage;
@@ -163,6 +178,95 @@ impl Store for DiskStore {
             Log::Old(old) => Box::new(old.read()?.into_iter().map(Ok).map(counted)),
         })
     }
+}
+
+/// The records in the data directory `path`, without changing it. Another process may have it open,
+/// unless an earlier version wrote it last.
+///
+/// # Errors
+/// If they cannot be opened or are damaged.
+pub fn read_records(path: &Path) -> Result<Replay<'static>, StoreError> {
+    let folder = path.join(journal::FOLDER);
+    if journal::presence(&folder)? != Presence::Absent {
+        let journal = open_to_read(&folder)?;
+        return Ok(Box::new(Records::new(journal.entries()?)));
+    }
+    let database = path.join(DATABASE);
+    match existing_format(&database)? {
+        Some(1..=NEWEST) => Ok(Box::new(OldLog::open(&database)?.read()?.into_iter().map(Ok))),
+        _ => {
+            let path = journal::mark_path(&folder);
+            Err(StoreError::Mark { path, problem: MarkProblem::Missing })
+        }
+    }
+}
+
+/// The path of the file that marks what was acknowledged, if one of its two places is damaged. The
+/// other one is enough, and the next start of a coordinator mends it.
+///
+/// # Errors
+/// If the journal cannot be opened or is damaged.
+pub fn half_damaged_mark(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let folder = path.join(journal::FOLDER);
+    if journal::presence(&folder)? == Presence::Absent {
+        return Ok(None);
+    }
+    let whole = open_to_read(&folder)?.has_whole_marks();
+    Ok((!whole).then(|| journal::mark_path(&folder)))
+}
+
+/// Opens the journal of `folder` to read it. A coordinator may be putting another file in its place
+/// just now.
+fn open_to_read(folder: &Path) -> Result<Journal, StoreError> {
+    if journal::presence(folder)? == Presence::WithoutMark {
+        let (path, problem) = (journal::mark_path(folder), MarkProblem::Missing);
+        return Err(StoreError::Mark { path, problem });
+    }
+    for _ in 0..REPLACED_TRIES {
+        match Journal::open(folder, Access::Read) {
+            Err(StoreError::Mark { problem: MarkProblem::NoLog { .. }, .. }) => {}
+            opened => return opened,
+        }
+    }
+    Journal::open(folder, Access::Read)
+}
+
+/// Writes the records of the data directory `from`, as far as they are acknowledged, to the new
+/// data directory `to`. Returns how many they are, and their bytes.
+///
+/// # Errors
+/// If they are damaged or cannot be written.
+pub fn copy_records(from: &Path, to: &Path) -> Result<(u64, u64), StoreError> {
+    let mut log = NewLog::create(&to.join(journal::FOLDER), 1)?;
+    let folder = from.join(journal::FOLDER);
+    if journal::presence(&folder)? == Presence::Absent {
+        let all = read_records(from)?.collect::<Result<Vec<_>, _>>()?;
+        for records in all.chunks(WRITTEN_TOGETHER) {
+            log.append(format::LAYOUT, records.len(), &format::encode(records)?)?;
+        }
+    } else {
+        let mut entries = open_to_read(&folder)?.entries()?;
+        let mut before = entries.place().records;
+        while let Some((layout, payload)) = entries.next()? {
+            let payload = payload.to_vec();
+            let records = entries.place().records;
+            log.append(layout, (records - before) as usize, &payload)?;
+            before = records;
+        }
+    }
+    let journal = Journal::create(&to.join(journal::FOLDER), log.finish()?)?;
+    keep_earlier_versions_out(to)?;
+    Ok((journal.end().records, journal.end().offset))
+}
+
+/// Cuts the journal of `directory` at the first damage ([`journal::repair`]).
+///
+/// # Errors
+/// If it cannot be read or written, or is of a later version.
+pub fn repair_journal(directory: &DataDir) -> Result<Repaired, StoreError> {
+    let repaired = journal::repair(&directory.path().join(journal::FOLDER))?;
+    keep_earlier_versions_out(directory.path())?;
+    Ok(repaired)
 }
 
 /// Decodes the entries of a journal, one after the other.

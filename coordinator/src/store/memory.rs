@@ -23,6 +23,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
     fn replay(&mut self) -> Result<Replay<'_>, StoreError> {
         Ok(Box::new(self.records.iter().cloned().map(Ok)))
     }

@@ -29,11 +29,13 @@ use std::io;
 use std::path::PathBuf;
 
 pub use self::access::{AccessError, AccessFiles, Key, random};
-pub use self::artifacts::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
-pub use self::directory::{DataDir, DataDirError, Holder};
-pub use self::disk::DiskStore;
+pub use self::artifacts::{
+    ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter, Collected,
+};
+pub use self::directory::{DataDir, DataDirError, Holder, sync_directory};
+pub use self::disk::{DiskStore, copy_records, half_damaged_mark, read_records, repair_journal};
 pub use self::format::FormatError;
-pub use self::journal::{Flaw, MarkProblem};
+pub use self::journal::{Flaw, MarkProblem, Repaired};
 pub use self::memory::MemoryStore;
 pub use self::tokens::TokenRecord;
 use crate::core::Record;
@@ -46,6 +48,9 @@ pub trait Store: Send {
     /// # Errors
     /// If they could not be written.
     fn append(&mut self, records: &[Record]) -> Result<(), StoreError>;
+
+    /// Whether nothing can be appended.
+    fn is_read_only(&self) -> bool;
 
     /// All records, oldest first.
     ///
@@ -155,7 +160,7 @@ pub enum StoreError {
         problem: String,
     },
     /// The records were opened only to be read.
-    #[error("{path} is open for reading only")]
+    #[error("cannot change {path}: the data directory cannot be written")]
     ReadOnly {
         /// Path of the file.
         path: PathBuf,

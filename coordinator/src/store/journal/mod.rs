@@ -10,6 +10,7 @@
 
 pub mod entry;
 mod mark;
+mod repair;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write as _};
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::entry::{Flaw, Next, Place, Scanner};
 pub use self::mark::Marks;
+pub use self::repair::{Repaired, repair};
 use super::StoreError;
 use super::directory::sync_directory;
 
@@ -177,6 +179,12 @@ impl Journal {
             end: log.end,
             has_torn_tail: false,
         })
+    }
+
+    /// Whether both places of the mark are whole. One is enough, and the next opening for writing
+    /// mends the other.
+    pub fn has_whole_marks(&self) -> bool {
+        self.marks.whole
     }
 
     /// Appends the records of `payload`, durably.

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 
 /// A journal of appends that hold these numbers, in the folder `journal` of a directory.
-fn made(appends: std::ops::Range<u8>) -> (tempfile::TempDir, PathBuf) {
+pub fn made(appends: std::ops::Range<u8>) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join(FOLDER);
     let mut journal =
@@ -12,7 +12,7 @@ fn made(appends: std::ops::Range<u8>) -> (tempfile::TempDir, PathBuf) {
     (dir, folder)
 }
 
-fn read(journal: &Journal) -> Vec<u8> {
+pub fn read(journal: &Journal) -> Vec<u8> {
     let (mut entries, mut all) = (journal.entries().unwrap(), Vec::new());
     while let Some((layout, payload)) = entries.next().unwrap() {
         assert_eq!((layout, payload.len()), (2, 10));
@@ -21,7 +21,7 @@ fn read(journal: &Journal) -> Vec<u8> {
     all
 }
 
-fn open(folder: &Path) -> Result<Journal, StoreError> {
+pub fn open(folder: &Path) -> Result<Journal, StoreError> {
     Journal::open(folder, Access::Write)
 }
 

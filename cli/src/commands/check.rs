@@ -1,0 +1,104 @@
+//! `edgesmith check`, `edgesmith backup` and `edgesmith restore`: work on a data directory itself.
+
+use std::path::{Path, PathBuf};
+
+use edgesmith_client::DEFAULT_DATA_DIR;
+use edgesmith_console::{print_text, table};
+use edgesmith_coordinator::maintenance::{self, BackedUp, Checked};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The data directory
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// Cut a damaged journal at the damage: what comes after it is lost, and its bytes are kept in
+    /// a file beside it. The coordinator must be stopped
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// New directory for the backup
+    pub to: PathBuf,
+    /// The data directory
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// The backup
+    pub from: PathBuf,
+    /// New data directory
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+/// Reads everything in a data directory and says what is whole.
+pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
+    let directory = &args.data_dir;
+    if args.repair {
+        print_text(&repaired(directory)?)?;
+    }
+    let Checked { records, studies, artifacts, artifact_bytes, unneeded, problems } =
+        maintenance::check(directory)?;
+    let mut text = format!(
+        "{records} records of {}, and {} ({}), are whole\n",
+        counted(studies as u64, "study", "studies"),
+        counted(artifacts, "artifact", "artifacts"),
+        table::bytes(artifact_bytes)
+    );
+    if unneeded > 0 {
+        text += &format!("{unneeded} of the artifacts are not needed by any study\n");
+    }
+    print_text(&text)?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let count = counted(problems.len() as u64, "problem", "problems");
+    anyhow::bail!("{count} in {}:\n{}", directory.display(), problems.join("\n"))
+}
+
+/// Repairs a directory and says what was done.
+fn repaired(directory: &Path) -> anyhow::Result<String> {
+    let Some(journal) = maintenance::repair(directory)?.journal else {
+        return Ok("the journal is whole; there is nothing to cut\n".to_owned());
+    };
+    let mut text = format!("the journal now has the {} records before the damage", journal.kept);
+    text += &match journal.lost {
+        Some(lost) => format!("; {lost} that were acknowledged are lost"),
+        None => "; how many were acknowledged is not known".to_owned(),
+    };
+    if let Some((place, bytes)) = journal.cut {
+        text += &format!("; the {bytes} bytes that were cut off are in {}", place.display());
+    }
+    Ok(text + "\n")
+}
+
+/// Copies a data directory, also that of a running coordinator.
+pub fn backup(args: &BackupArgs) -> anyhow::Result<()> {
+    let copied = maintenance::backup(&args.data_dir, &args.to)?;
+    print_text(&format!("backed up {} to {}\n", contents(copied), args.to.display()))?;
+    eprintln!("it has the keys of the coordinator; keep it as safe as those");
+    Ok(())
+}
+
+/// Makes a data directory of a backup.
+pub fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
+    let copied = maintenance::restore(&args.from, &args.data_dir)?;
+    print_text(&format!("restored {} to {}\n", contents(copied), args.data_dir.display()))
+}
+
+fn contents(copied: BackedUp) -> String {
+    let BackedUp { records, artifacts, bytes } = copied;
+    let artifacts = counted(artifacts, "artifact", "artifacts");
+    format!("{records} records and {artifacts} ({})", table::bytes(bytes))
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

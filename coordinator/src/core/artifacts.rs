@@ -1,0 +1,101 @@
+//! Which artifacts the studies still need. Reads no files.
+
+use std::collections::BTreeMap;
+
+use edgesmith_common::spec::ModelFile;
+use edgesmith_common::{ArtifactHash, RungReport, TrainedTrial, TrialValues};
+
+use super::Core;
+use super::study::{Stage, Study, Teacher, Trial};
+
+impl Core {
+    /// The artifacts that a study refers to, with what the first one is for, in words. A checkpoint
+    /// is needed until its trial is finished, and of a failed trial, which may be tried again.
+    pub fn artifacts(&self) -> BTreeMap<ArtifactHash, String> {
+        let mut all = BTreeMap::new();
+        for (name, study) in &self.studies {
+            let mut add = |hash: ArtifactHash, of: &str| {
+                all.entry(hash).or_insert_with(|| format!("{of} of study {name}"));
+            };
+            study.given_artifacts(&mut add);
+            for (number, trial) in study.trials.iter().enumerate() {
+                let mut add = |hash, of: &str| add(hash, &format!("{of} of trial {number}"));
+                trial.artifacts(&mut add);
+            }
+        }
+        all
+    }
+}
+
+impl Study {
+    /// Those that came with the study, and its teacher's.
+    fn given_artifacts(&self, add: &mut impl FnMut(ArtifactHash, &str)) {
+        let models = [
+            self.spec.model().map(|model| (&model.file, "the network")),
+            self.spec.teacher_model().map(|model| (&model.file, "the network that teaches")),
+        ];
+        for (model, of) in models.into_iter().flatten() {
+            // The whole list, so that a new field is looked at here.
+            let ModelFile {
+                network: _,
+                weights,
+                file,
+                inputs: _,
+                outputs: _,
+                classes: _,
+                input_scale: _,
+            } = model;
+            add(*weights, of);
+            add(*file, of);
+        }
+        if let Some(weights) = self.teacher_weights {
+            add(weights, "the given teacher");
+        }
+        match &self.teacher {
+            Teacher::None | Teacher::Pending(_) => {}
+            Teacher::Trained { values, soft_targets } => {
+                trained_artifacts(values, &mut |hash, of| {
+                    add(hash, &format!("{of} of the teacher"))
+                });
+                add(*soft_targets, "the soft targets");
+            }
+        }
+    }
+}
+
+impl Trial {
+    fn artifacts(&self, add: &mut impl FnMut(ArtifactHash, &str)) {
+        if let Some(values) = self.stage.values() {
+            trained_artifacts(values, add);
+        }
+        let continues = match &self.stage {
+            Stage::Scoring(_)
+            | Stage::Scored
+            | Stage::Training(_)
+            | Stage::OnRung
+            | Stage::Failed { .. } => true,
+            Stage::Measuring { .. }
+            | Stage::Complete(_)
+            | Stage::Pruned
+            | Stage::ScreenedOut
+            | Stage::Infeasible { .. } => false,
+        };
+        // Only the last one is continued from.
+        if let Some(RungReport { checkpoint: Some(checkpoint), .. }) = self.rungs.last()
+            && continues
+        {
+            add(*checkpoint, "the checkpoint");
+        }
+    }
+}
+
+fn trained_artifacts(values: &TrialValues, add: &mut impl FnMut(ArtifactHash, &str)) {
+    match values {
+        TrialValues::Trained { trained, measurements: _ } => {
+            let TrainedTrial { compressed: _, uncompressed: _, model, weights } = &**trained;
+            add(*model, "the model file");
+            add(*weights, "the weights");
+        }
+        TrialValues::Known(_) => {}
+    }
+}

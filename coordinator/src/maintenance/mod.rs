@@ -1,0 +1,69 @@
+//! Work on a data directory without serving it: checking it, repairing it, and backing it up.
+
+mod backup;
+mod check;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use self::backup::{BackedUp, backup, restore};
+pub use self::check::{Checked, Repair, check, repair};
+use crate::core::RestoreError;
+use crate::store::{AccessError, ArtifactError, DataDir, DataDirError, StoreError};
+
+/// Why work on a data directory failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintenanceError {
+    /// It is no data directory.
+    #[error("{0} is no data directory of edgesmith: it has neither journal/ nor records/")]
+    NoDirectory(PathBuf),
+    /// The place to write to is in use.
+    #[error("{0} exists and is not empty; name a new directory")]
+    NotEmpty(PathBuf),
+    /// Another process holds it.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Its records cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its records contradict each other.
+    #[error("the records contradict each other: {0}")]
+    Contradiction(#[from] RestoreError),
+    /// An artifact cannot be read.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The files that decide who may do what cannot be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A backup is not whole.
+    #[error("the backup {path} is not whole:\n{}", problems.join("\n"))]
+    BackupDamaged {
+        /// Path of the backup.
+        path: PathBuf,
+        /// What is wrong with it.
+        problems: Vec<String>,
+    },
+    /// An error of the file system.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// Path of the file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> MaintenanceError + use<> {
+    let path = path.to_owned();
+    move |source| MaintenanceError::Io { path, source }
+}
+
+/// Whether `path` has records, in whatever format.
+fn is_data_directory(path: &Path) -> bool {
+    path.join("journal").is_dir() || path.join("records").is_dir()
+}
+
+/// Holds a directory that an earlier version wrote last: only one process can read that.
+fn hold_if_old(path: &Path) -> Result<Option<DataDir>, MaintenanceError> {
+    if path.join("journal").is_dir() { Ok(None) } else { Ok(Some(DataDir::open(path)?)) }
+}

@@ -1,0 +1,177 @@
+//! Cuts a damaged journal at the damage, so that it can be opened and goes on from there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::entry::{self, Flaw, Next, Scanner};
+use super::mark::Marks;
+use super::{FinishedLog, Journal, NewLog, Place, at, generations, log_path, mark_path};
+use crate::store::StoreError;
+
+/// What became of a journal.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The records that it has.
+    pub kept: u64,
+    /// The records that were acknowledged and are lost; `None` if it is not known how many were
+    /// acknowledged.
+    pub lost: Option<u64>,
+    /// The file with the bytes that were cut off, and how many they are.
+    pub cut: Option<(PathBuf, u64)>,
+}
+
+/// Makes `folder` a journal of all appends before the first damage, and marks them as acknowledged.
+/// The bytes after it are kept in a file beside it.
+///
+/// # Errors
+/// If the files cannot be read or written, or are of a later version.
+pub fn repair(folder: &Path) -> Result<Repaired, StoreError> {
+    let mark_path = mark_path(folder);
+    let marked = match File::open(&mark_path) {
+        Ok(mark) => Marks::read(&mark).map_err(at(&mark_path))?.newest,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(at(&mark_path)(error)),
+    };
+    let found = generations(folder)?;
+    let named = marked.filter(|place| found.iter().any(|(number, _)| *number == place.generation));
+    // If no mark says which, the first: it is removed only when a later one is whole and marked.
+    let generation =
+        named.map(|place| place.generation).or(found.first().map(|(generation, _)| *generation));
+    let (log, cut) = match generation {
+        Some(generation) => whole_part(folder, generation)?,
+        None => (NewLog::create(folder, 1)?.finish()?, None),
+    };
+    let kept = log.end.records;
+    let lost = marked.map(|marked| marked.records.saturating_sub(kept));
+    Journal::create(folder, log)?;
+    Ok(Repaired { kept, lost, cut })
+}
+
+/// Cuts the file of `generation` at its first flaw.
+#[expect(
+    clippy::type_complexity,
+    reason = "a log, and the file with what was cut off and its size"
+)]
+fn whole_part(
+    folder: &Path,
+    generation: u64,
+) -> Result<(FinishedLog, Option<(PathBuf, u64)>), StoreError> {
+    let path = log_path(folder, generation);
+    let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
+    let copy = |file: &File| file.try_clone().map(BufReader::new);
+    match Scanner::new(copy(&file).map_err(at(&path))?, generation).map_err(at(&path))? {
+        Err(Flaw::Version(version)) => {
+            let problem = Flaw::Version(version).to_string();
+            return Err(StoreError::Newer { path, problem });
+        }
+        // What it should be is known, so nothing after it is lost.
+        Err(_) => file.write_all_at(&entry::header(generation), 0).map_err(at(&path))?,
+        Ok(_) => {}
+    }
+    file.rewind().map_err(at(&path))?;
+    let scanner = Scanner::new(copy(&file).map_err(at(&path))?, generation).map_err(at(&path))?;
+    let end = last_whole(scanner.map_err(|_| at(&path)(io::ErrorKind::InvalidData.into()))?)
+        .map_err(at(&path))?;
+    let length = file.metadata().map_err(at(&path))?.len();
+    let mut cut = None;
+    if length > end.offset {
+        let place = folder.join(format!("{generation}.log.cut-at-{}", end.offset));
+        keep_rest(&mut file, end.offset, &place).map_err(at(&place))?;
+        file.set_len(end.offset).map_err(at(&path))?;
+        cut = Some((place, length - end.offset));
+    }
+    file.sync_all().map_err(at(&path))?;
+    Ok((FinishedLog { file, end }, cut))
+}
+
+fn last_whole(mut scanner: Scanner<BufReader<File>>) -> io::Result<Place> {
+    loop {
+        match scanner.advance()? {
+            Next::Entry(_) => {}
+            Next::End | Next::Flaw(_) => return Ok(scanner.place()),
+        }
+    }
+}
+
+fn keep_rest(file: &mut File, from: u64, place: &Path) -> io::Result<()> {
+    file.seek(io::SeekFrom::Start(from))?;
+    let mut rest = File::create(place)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => rest.write_all(&buffer[..read])?,
+        }
+    }
+    rest.sync_all()?;
+    fs::metadata(place).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{made, open, read};
+    use super::*;
+
+    /// The journal after a repair, and what the repair said.
+    fn repaired(folder: &Path) -> (Vec<u8>, Repaired) {
+        let said = repair(folder).unwrap();
+        let mut journal = open(folder).unwrap();
+        let all = read(&journal);
+        journal.append(2, 1, &[99; 10]).unwrap();
+        drop(journal);
+        assert_eq!(read(&open(folder).unwrap()), [&all[..], &[99]].concat());
+        (all, said)
+    }
+
+    #[test]
+    fn damage_is_cut_off_and_kept_beside() {
+        let (_dir, folder) = made(0..5);
+        let path = log_path(&folder, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        let (length, entry) = (bytes.len(), (bytes.len() - 64) / 5);
+        bytes[64 + 3 * entry + 1] ^= 4;
+        fs::write(&path, &bytes).unwrap();
+        let place = folder.join(format!("1.log.cut-at-{}", 64 + 3 * entry));
+        let (all, said) = repaired(&folder);
+        assert_eq!(all, [0, 1, 2]);
+        assert_eq!(fs::read(&place).unwrap(), bytes[64 + 3 * entry..]);
+        let cut = Some((place, (length - 64 - 3 * entry) as u64));
+        assert_eq!(said, Repaired { kept: 3, lost: Some(2), cut });
+    }
+
+    #[test]
+    fn a_damaged_header_loses_nothing() {
+        let (_dir, folder) = made(0..3);
+        let path = log_path(&folder, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(open(&folder).is_err());
+        let whole = Repaired { kept: 3, lost: Some(0), cut: None };
+        assert_eq!(repaired(&folder), (vec![0, 1, 2], whole));
+    }
+
+    #[test]
+    fn without_a_mark_everything_whole_is_kept() {
+        for missing in [true, false] {
+            let (_dir, folder) = made(0..3);
+            if missing {
+                fs::remove_file(mark_path(&folder)).unwrap();
+            } else {
+                fs::write(mark_path(&folder), [0; 99]).unwrap();
+            }
+            let unknown = Repaired { kept: 3, lost: None, cut: None };
+            assert_eq!(repaired(&folder), (vec![0, 1, 2], unknown));
+        }
+    }
+
+    #[test]
+    fn a_missing_file_leaves_an_empty_journal() {
+        let (_dir, folder) = made(0..3);
+        fs::remove_file(log_path(&folder, 1)).unwrap();
+        let empty = Repaired { kept: 0, lost: Some(3), cut: None };
+        assert_eq!(repaired(&folder), (vec![], empty));
+    }
+}
