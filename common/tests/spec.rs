@@ -120,6 +120,26 @@ stages = [{ width = 32, operation = "inverted-residual", expansion = 6 }]
 }
 
 #[test]
+fn a_file_of_logits_teaches_instead_of_a_network() {
+    let taught = |fields: &str| {
+        StudySpec::parse(&format!("{GOOD}[recipe]\nalpha = 0.5\n[teacher]\nlogits = {fields}\n"))
+    };
+    let spec = taught("\"l.npy\"").unwrap();
+    let work = spec.training().unwrap();
+    assert_eq!((&work.teacher, work.logits.as_deref()), (&None, Some("l.npy")));
+    let again = StudySpec::from_resolved(&spec.to_resolved()).unwrap();
+    assert_eq!(again.training(), Some(work));
+    let other = taught("\"m.npy\"").unwrap().differences(&spec);
+    assert_eq!(other[0].to_string(), "teacher.logits: m.npy -> l.npy");
+    for more in ["epochs = 3", "weights = \"w\"", "architecture = \"largest\""] {
+        let error = taught(&format!("\"l.npy\"\n{more}")).unwrap_err().to_string();
+        let (name, _) = more.split_once(' ').unwrap();
+        let said = format!("teacher.{name}: logits teach without a network");
+        assert!(error.contains(&said), "{error}");
+    }
+}
+
+#[test]
 fn latency_is_predicted_if_it_has_an_upper_limit_unless_switched_off() {
     let limits = |more: &str| {
         let limits = StudySpec::parse(&format!("{GOOD}{more}")).unwrap().predicted_limits();

@@ -56,6 +56,50 @@ stages = [{ width = 8, kernel = 3, stride = 2 }]
     run(at, &["search", "fourth.toml"]).fails(2, &["gone"]);
 }
 
+/// A NumPy file of float32 zeros.
+fn zeros(rows: usize, columns: usize) -> Vec<u8> {
+    let text =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let header = format!("{text:<117}\n");
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.bytes());
+    file.resize(file.len() + 4 * rows * columns, 0);
+    file
+}
+
+#[test]
+fn a_file_of_logits_teaches_instead_of_a_network() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let given = "[teacher]\nlogits = \"logits.npy\"\n";
+    let study = |name: &str| {
+        let study = TinyStudy { trials: 2, ..TinyStudy::new(name) };
+        let text = study.text().replace("[teacher]\nepochs = 1\n", given);
+        let text = text.replace("alpha = [0.0, 0.5]", "alpha = [0.5]");
+        std::fs::write(at.join(format!("{name}.toml")), text).unwrap();
+    };
+    study("first");
+    run(at, &["search", "first.toml"]).fails(2, &["the teacher's logits", "logits.npy"]);
+    std::fs::write(at.join("logits.npy"), zeros(3823, 9)).unwrap();
+    run(at, &["search", "first.toml"]).fails(2, &["its shape is [3823, 9]", "10 columns"]);
+    std::fs::write(at.join("logits.npy"), zeros(3822, 10)).unwrap();
+    let rows = ["failed to use the logits in ", "it has 3822 rows", "3823 training images"];
+    run(at, &["validate", "first.toml"]).fails(2, &rows);
+    run(at, &["search", "first.toml"]).fails(1, &rows);
+    std::fs::write(at.join("logits.npy"), zeros(3823, 10)).unwrap();
+    assert!(run(at, &["validate", "first.toml"]).ok().contains("the logits in logits.npy"));
+    study("second");
+    let front = run(at, &["search", "second.toml"]).ok();
+    assert!(!front.contains("teacher  "), "{front}");
+    let status = run(at, &["status", "second"]).ok();
+    assert!(status.contains("the logits in logits.npy (given)"), "{status}");
+    let status = run(at, &["status", "second", "--format", "json"]).json();
+    assert_eq!(status["trials"]["complete"], 2, "{status}");
+    run(at, &["export", "second/teacher", "--format", "edge", "-o", "t.edge"])
+        .fails(2, &["has no teacher"]);
+}
+
 #[test]
 fn a_damaged_model_file_is_refused_by_its_checksum() {
     let directory = tempfile::tempdir().unwrap();

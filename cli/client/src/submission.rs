@@ -6,7 +6,7 @@ use std::path::Path;
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::{ModelFiles, NamedModel, SpecError, SpecErrors, TeacherSource};
 use edgesmith_console::invalid;
-use edgesmith_data::files;
+use edgesmith_data::{Logits, files};
 use edgesmith_proto::v1;
 use edgesmith_worker::session::artifacts;
 
@@ -113,7 +113,7 @@ fn is_no_toml(text: &str, errors: &SpecErrors) -> bool {
 pub struct Submission {
     /// The study.
     pub spec: StudySpec,
-    /// The teacher's weights, if the study names a file.
+    /// The teacher's weights or logits, if the study names a file of them.
     teacher_weights: Option<Vec<u8>>,
     /// The networks that the study names.
     networks: Networks,
@@ -137,7 +137,7 @@ impl Submission {
 
     fn of(spec: StudySpec, networks: Networks, folder: &Path) -> anyhow::Result<Self> {
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
-        let teacher_weights =
+        let mut teacher_weights =
             match teacher.map(|teacher| &teacher.source) {
                 Some(TeacherSource::File { path }) => {
                     let path = folder.join(path);
@@ -147,6 +147,19 @@ impl Submission {
                 }
                 _ => None,
             };
+        if let Some(work) = spec.training()
+            && let Some(path) = &work.logits
+        {
+            let path = folder.join(path);
+            let bytes = files::read(&path, MAX_WEIGHTS)
+                .map_err(|e| invalid(format!("failed to read the teacher's logits: {e}")))?;
+            // How many rows there have to be, only those know who have the images.
+            let read = Logits::read(&bytes, work.space.data().classes as usize);
+            read.map_err(|e| {
+                invalid(format!("failed to use the logits in {}: {e}", path.display()))
+            })?;
+            teacher_weights = Some(bytes);
+        }
         Ok(Self { spec, teacher_weights, networks })
     }
 
@@ -179,6 +192,8 @@ impl Submission {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_data::arrays::{NumberArray, write_npy};
+
     use super::*;
 
     const STUDY: &str = "study.name = \"s\"\nbudget.trials = 1\n\
@@ -215,6 +230,28 @@ mod tests {
         std::fs::write(&file, utf16).unwrap();
         let error = read_study(&file).unwrap_err().to_string();
         assert!(error.contains("study.toml is UTF-16 text: save it as UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn logits_are_read_before_anything_is_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("study.toml");
+        let taught = format!("{STUDY}[recipe]\nalpha = 0.5\n[teacher]\nlogits = \"l.npy\"\n");
+        std::fs::write(&file, taught).unwrap();
+        let submitted = || Submission::read(&file);
+        let said = || submitted().err().unwrap().to_string();
+        assert!(said().contains("failed to read the teacher's logits: "), "{}", said());
+        let write = |columns: usize| {
+            let numbers = vec![0.5; 7 * columns];
+            let array = NumberArray { shape: vec![7, columns], numbers };
+            std::fs::write(directory.path().join("l.npy"), write_npy(&array)).unwrap();
+        };
+        write(9);
+        let wide = "l.npy: its shape is [7, 9], but it needs a row for each";
+        assert!(said().contains(wide), "{}", said());
+        write(10);
+        let read = std::fs::read(directory.path().join("l.npy")).unwrap();
+        assert_eq!(submitted().unwrap().teacher_weights, Some(read));
     }
 
     #[cfg(unix)]

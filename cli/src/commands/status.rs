@@ -102,6 +102,7 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
                 cell(&ScopedMetric::TEST_ACCURACY, &figures),
                 cell(&Metric::MODEL_BYTES.whole(), &figures)
             ),
+            Ok(None) if !teacher.soft_targets.is_empty() => "given".to_owned(),
             Ok(None) => "not trained yet".to_owned(),
             Err(error) => format!("trained; {error}"),
         };

@@ -10,7 +10,7 @@ use edgesmith_common::spec::{
 };
 use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
-use edgesmith_data::{Dataset, files};
+use edgesmith_data::{Dataset, Logits, files};
 use edgesmith_search_space::{
     Cost, Design, Head, NetworkSpace, Precision, residual_blocks, stage_count,
 };
@@ -149,12 +149,16 @@ impl Files {
         let mut files = Self::default();
         match &spec.work {
             Workload::Train(work) => {
-                files.images(work, spec, root);
+                let data = files.images(work, spec, root);
                 if let Some(teacher) = &work.teacher
                     && let TeacherSource::File { path } = &teacher.source
                 {
                     let path = study.parent().unwrap_or(Path::new("")).join(path);
                     files.teacher(teacher, work, &path);
+                }
+                if let Some(path) = &work.logits {
+                    let path = study.parent().unwrap_or(Path::new("")).join(path);
+                    files.logits(work, &path, data.as_ref());
                 }
             }
             Workload::Table(table) => files.table(table, spec, root),
@@ -171,10 +175,11 @@ impl Files {
         }
     }
 
-    fn images(&mut self, work: &TrainWork, spec: &StudySpec, root: &Path) {
+    /// The images, if they are all here.
+    fn images(&mut self, work: &TrainWork, spec: &StudySpec, root: &Path) -> Option<Dataset> {
         let paths = work.data.source.paths().into_iter().map(|path| root.join(path)).collect();
         if self.are_missing(paths, "every worker that trains needs them", Some(root)) {
-            return;
+            return None;
         }
         match Dataset::load(&work.data, work.space.data(), spec.seed, root) {
             Ok(data) => {
@@ -183,8 +188,31 @@ impl Files {
                 let text =
                     format!("{train} to train on, {validation} to validate, {test} held out");
                 self.found.push(("images", text));
+                Some(data)
             }
-            Err(error) => self.faults.push(format!("failed to load the study's images: {error}")),
+            Err(error) => {
+                self.faults.push(format!("failed to load the study's images: {error}"));
+                None
+            }
+        }
+    }
+
+    /// `data` are the study's images, if they are here.
+    fn logits(&mut self, work: &TrainWork, path: &Path, data: Option<&Dataset>) {
+        if self.are_missing(vec![path.to_owned()], "`search` and `submit` read them", None) {
+            return;
+        }
+        let read = || -> anyhow::Result<()> {
+            let bytes = files::read(path, MAX_WEIGHTS)?;
+            let logits = Logits::read(&bytes, work.space.data().classes as usize)?;
+            if let Some(data) = data {
+                logits.of_training(data)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            let path = path.display();
+            self.faults.push(format!("failed to use the logits in {path}: {error}"));
         }
     }
 
@@ -323,7 +351,10 @@ fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
             }
             TeacherSource::File { path } => format!("{}, from {path}", teacher.architecture),
         },
-        None => "none".to_owned(),
+        None => match &work.logits {
+            Some(path) => format!("the logits in {path}"),
+            None => "none".to_owned(),
+        },
     };
     say("teacher", teacher);
 }

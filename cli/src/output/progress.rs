@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use edgesmith_console::table;
-use edgesmith_proto::v1::{StudyState, StudyStatus};
+use edgesmith_proto::v1::{StudyState, StudyStatus, Teacher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows a study's progress on standard error.
@@ -71,7 +71,8 @@ impl Progress {
         let done = used(status);
         let now = Instant::now();
         // The teacher's time says nothing about the pace of trials.
-        let teacher_ready = status.teacher.as_ref().is_none_or(|t| t.trained.is_some());
+        let ready = |t: &Teacher| t.trained.is_some() || !t.soft_targets.is_empty();
+        let teacher_ready = status.teacher.as_ref().is_none_or(ready);
         if self.start.is_none() && teacher_ready {
             self.start = Some((done, now));
         }

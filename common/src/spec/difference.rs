@@ -143,6 +143,7 @@ fn field(path: &[String]) -> String {
             parts.truncate(3);
             parts.push("weights");
         }
+        ["work", "train", "logits"] => parts = vec!["work", "train", "teacher", "logits"],
         ["work", "train", "teacher", "source", "network", "path"] => {
             parts.truncate(3);
             parts.push("model");

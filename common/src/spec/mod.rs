@@ -199,8 +199,12 @@ pub struct TrainWork {
     pub data: DataSpec,
     /// How candidates are trained.
     pub training: TrainingSpec,
-    /// The teacher; `None` if no candidate distills.
+    /// The network that teaches; `None` if no candidate distills, or a file of logits teaches.
     pub teacher: Option<TeacherSpec>,
+    /// A file of the teacher's logits instead of its network: a NumPy array with a row for each
+    /// training image of the source. It is on the submitter's machine and uploaded with the study;
+    /// the path is as the user wrote it, relative to the study file.
+    pub logits: Option<String>,
     /// How latency is measured.
     pub measurement: MeasurementSpec,
     /// Which candidates are not trained; `None` if all are.

@@ -181,7 +181,7 @@ fn read_train_work(
     let (space, model) = read_space(root, shape, files.space, m).unzip();
     let training = read_training(root, m);
     let fidelity = read_fidelity(root, training.epochs, m);
-    let mut teacher =
+    let (mut teacher, logits) =
         read_teacher(root, space.as_ref(), (data.is_some().then_some(shape), files.teacher), m);
     if let Some(NetworkSpace::Model(space)) = &space {
         check::no_inheritance(root, &training, m);
@@ -191,10 +191,11 @@ fn read_train_work(
     }
     let measurement = read_measurement(root, m);
     let screening = read_screening(root, m);
-    check::distillation_has_a_teacher(root, space.as_ref(), teacher.is_some(), m);
+    let taught = teacher.is_some() || logits.is_some();
+    check::distillation_has_a_teacher(root, space.as_ref(), taught, m);
     let (data, _) = data?;
     let (space, model) = (space?, model?.map(Box::new));
-    let work = TrainWork { space, model, data, training, teacher, measurement, screening };
+    let work = TrainWork { space, model, data, training, teacher, logits, measurement, screening };
     Some((work, fidelity))
 }
 
@@ -561,14 +562,34 @@ fn stand_in(network: Option<&ModelFile>) -> DataShape {
     fitting.unwrap_or(DataShape { channels: 1, classes: 2 })
 }
 
+/// The network that teaches, or the path of the logits that do.
 fn read_teacher(
     root: &mut Table,
     space: Option<&NetworkSpace>,
     (data, file): (Option<DataShape>, Option<&ModelFile>),
     m: &mut Mistakes,
+) -> (Option<TeacherSpec>, Option<String>) {
+    let Some(mut table) = root.table("teacher", m) else { return (None, None) };
+    let network = read_teaching_network(&mut table, space, (data, file), m);
+    let logits: Option<String> = table.optional("logits", m);
+    if table.knew("logits") {
+        let others = ["architecture", "weights", "epochs", "model"];
+        for name in others.into_iter().filter(|name| table.knew(name)) {
+            let text = "logits teach without a network; leave this or logits out";
+            m.add(&table.span_of(name), table.path(name), text);
+        }
+    }
+    table.finish(m);
+    (network.filter(|_| logits.is_none()), logits)
+}
+
+fn read_teaching_network(
+    table: &mut Table,
+    space: Option<&NetworkSpace>,
+    (data, file): (Option<DataShape>, Option<&ModelFile>),
+    m: &mut Mistakes,
 ) -> Option<TeacherSpec> {
-    let mut table = root.table("teacher", m)?;
-    let architecture = read_architecture(&mut table, space, m);
+    let architecture = read_architecture(table, space, m);
     let span = table.span_of("weights");
     let path: Option<String> = table.optional("weights", m);
     let has_epochs = table.has("epochs");
@@ -580,10 +601,8 @@ fn read_teacher(
             "a teacher is given or trained; leave out weights or epochs",
         );
     }
-    let model = read_teacher_model(&mut table, data, file, m);
-    let is_model = table.knew("model");
-    table.finish(m);
-    if is_model {
+    let model = read_teacher_model(table, data, file, m);
+    if table.knew("model") {
         let (architecture, model) = model?;
         return Some(TeacherSpec { architecture, source: TeacherSource::Network(Box::new(model)) });
     }

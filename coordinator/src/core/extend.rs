@@ -77,7 +77,9 @@ impl Turn<'_> {
             && there.spec.teacher_model() == spec.teacher_model();
         let mut differences = if same { Vec::new() } else { there.as_filed().differences(spec) };
         if there.teacher_weights != teacher_weights {
-            let field = "the bytes of teacher.weights".to_owned();
+            let logits = spec.training().is_some_and(|work| work.logits.is_some());
+            let of = if logits { "teacher.logits" } else { "teacher.weights" };
+            let field = format!("the bytes of {of}");
             let (before, after) = ("those of the study".to_owned(), "others".to_owned());
             differences.push(Difference { field, before, after });
         }

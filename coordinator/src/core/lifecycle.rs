@@ -58,7 +58,8 @@ impl Turn<'_> {
         }
         let teacher = spec.training().and_then(|work| work.teacher.as_ref());
         let from_file =
-            matches!(teacher.map(|teacher| &teacher.source), Some(TeacherSource::File { .. }));
+            matches!(teacher.map(|teacher| &teacher.source), Some(TeacherSource::File { .. }))
+                || spec.training().is_some_and(|work| work.logits.is_some());
         if from_file && teacher_weights.is_none() {
             let missing = "the study names a teacher file, but no teacher weights were uploaded";
             return Err(Refusal::TeacherWeights(missing));

@@ -8,7 +8,7 @@ use edgesmith_common::{
     ArtifactHash, DataReport, DeviceClass, Filter, Measurement, Needs, Role, RungReport, StudyName,
     Target, TrainedTrial, TrialNumber, TrialState, TrialValues, WorkerId, WorkerInfo, pareto,
 };
-use edgesmith_search_space::{Design, Genotype, Space};
+use edgesmith_search_space::{Genotype, Space};
 
 use super::constraints::ConstraintView;
 use super::machines::{Machines, UnlikeMachines};
@@ -106,11 +106,11 @@ pub struct TrialCounts {
 /// A study's teacher.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeacherView {
-    /// Its network.
-    pub architecture: Design,
-    /// `None` until it is trained.
+    /// Its network in words, or where its logits are from.
+    pub architecture: String,
+    /// `None` until it is trained, and of logits that are given.
     pub trained: Option<TrainedTrial>,
-    /// Its soft targets; `None` until it is trained.
+    /// Its soft targets, or the file of logits; `None` until it is trained.
     pub soft_targets: Option<ArtifactHash>,
     /// The measurements so far, one for each target.
     pub measurements: Vec<Measurement>,
@@ -228,18 +228,28 @@ impl Core {
     /// [`Refusal::UnknownStudy`].
     pub fn study_status(&self, name: &StudyName, now: Time) -> Result<StudyView, Refusal> {
         let study = self.study(name)?;
-        let spec = study.spec.training().and_then(|work| work.teacher.as_ref());
+        let training = study.spec.training();
+        let spec = training.and_then(|work| work.teacher.as_ref());
         let teacher = spec.map(|spec| {
             let (values, soft_targets) = match &study.teacher {
                 Teacher::Trained { values, soft_targets } => (Some(values), Some(*soft_targets)),
                 Teacher::None | Teacher::Pending(_) => (None, None),
             };
             TeacherView {
-                architecture: spec.architecture.clone(),
+                architecture: spec.architecture.to_string(),
                 trained: values.and_then(|v| v.trained().cloned()),
                 soft_targets,
                 measurements: values.map(|v| v.measurements().to_vec()).unwrap_or_default(),
             }
+        });
+        let logits = training.and_then(|work| work.logits.as_ref());
+        let teacher = teacher.or_else(|| {
+            Some(TeacherView {
+                architecture: format!("the logits in {}", logits?),
+                trained: None,
+                soft_targets: study.given_logits(),
+                measurements: Vec::new(),
+            })
         });
         let points: Vec<Vec<f64>> =
             study.front(None, &[]).into_iter().map(|(_, point)| point).collect();

@@ -30,6 +30,7 @@ pub(super) struct Study {
     /// Place in the order of creation, deleted studies included.
     pub(super) created: u64,
     pub(super) created_at_ms: u64,
+    /// The uploaded file of the teacher: its weights, or its logits.
     pub(super) teacher_weights: Option<ArtifactHash>,
     pub(super) state: StudyState,
     /// Why no more trials will be proposed although the budget is not used up.
@@ -208,6 +209,12 @@ impl Study {
     /// Whether its data are damaged.
     pub(super) fn data_damaged(&self) -> bool {
         matches!(self.data, Data::Damaged { .. })
+    }
+
+    /// The uploaded file of logits, if that teaches.
+    pub(super) fn given_logits(&self) -> Option<ArtifactHash> {
+        let teach = self.spec.training().is_some_and(|work| work.logits.is_some());
+        self.teacher_weights.filter(|_| teach)
     }
 
     /// Whether students have to wait for their teacher.

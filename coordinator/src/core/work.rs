@@ -246,7 +246,9 @@ impl Core {
             Some(TaskKind::Train(number)) => Some(Work::TrainTrial {
                 number: *number,
                 genotype: study.trials[number.0 as usize].genotype.clone(),
-                soft_targets: teacher.map(|(_, soft_targets)| soft_targets),
+                soft_targets: teacher
+                    .map(|(_, soft_targets)| soft_targets)
+                    .or(study.given_logits()),
                 rung: study.next_rung(*number),
                 checkpoint: study.trials[number.0 as usize].rungs.last().and_then(|r| r.checkpoint),
                 donor: study.donor_of(*number),

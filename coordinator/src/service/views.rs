@@ -91,7 +91,7 @@ fn constraint(view: &ConstraintView) -> v1::ConstraintStatus {
 
 fn teacher(view: TeacherView) -> v1::Teacher {
     v1::Teacher {
-        architecture: view.architecture.to_string(),
+        architecture: view.architecture,
         trained: view.trained.as_ref().map(Into::into),
         measurements: view.measurements.iter().map(Into::into).collect(),
         soft_targets: optional_hash_bytes(view.soft_targets),

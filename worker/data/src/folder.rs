@@ -16,7 +16,7 @@ use super::error::Faults;
 use super::file::MAX_BYTES;
 use super::listing::{class_folders, images_below};
 use super::picture::{decode, put, samples_of_16_bits};
-use super::{DataError, ImageSet, split};
+use super::{DataError, ImageSet, Origin, split};
 
 /// Largest side of the resized images, pixels.
 const MAX_SIDE: u32 = 4096;
@@ -34,7 +34,7 @@ pub(super) fn read(
     test: Option<&Path>,
     side: u32,
     data: DataShape,
-) -> Result<(ImageSet, ImageSet, ArtifactHash), DataError> {
+) -> Result<((ImageSet, Origin), ImageSet, ArtifactHash), DataError> {
     if side == 0 || side > MAX_SIDE {
         return Err(DataError::Side { side, limit: MAX_SIDE });
     }
@@ -56,7 +56,8 @@ pub(super) fn read(
         let held_out = split::choose(&all.labels, train_classes.len(), tenth, &mut rng);
         let rest = split::complement(&held_out, all.len());
         let hash = ArtifactHash::of_parts(&[hash, split::hash(&held_out)]);
-        return Ok((all.subset(&rest), all.subset(&held_out), hash));
+        let (train, origin) = (all.subset(&rest), Origin { images: all.len(), places: rest });
+        return Ok(((train, origin), all.subset(&held_out), hash));
     };
     let test_classes = class_folders(test)?;
     for (here, there, from, to) in
@@ -75,7 +76,8 @@ pub(super) fn read(
     let depth = Depth::Given(train.brightest);
     let test = images(test, &test_classes, side, data, depth, &mut faults)?;
     faults.check()?;
-    Ok((train.set, test.set, ArtifactHash::of_parts(&[train.hash, test.hash])))
+    let origin = Origin::whole(train.set.len());
+    Ok(((train.set, origin), test.set, ArtifactHash::of_parts(&[train.hash, test.hash])))
 }
 
 /// Which value of a 16-bit image is full brightness.
@@ -181,6 +183,16 @@ mod tests {
 
     const GREY: DataShape = DataShape { channels: 1, classes: 2 };
     const COLOUR: DataShape = DataShape { channels: 3, classes: 2 };
+
+    /// [`super::read`] without the origin of the images.
+    fn read(
+        train: &Path,
+        test: Option<&Path>,
+        side: u32,
+        data: DataShape,
+    ) -> Result<(ImageSet, ImageSet, ArtifactHash), DataError> {
+        super::read(train, test, side, data).map(|((train, _), test, hash)| (train, test, hash))
+    }
 
     /// Writes a grey PNG whose pixels all have one value.
     fn png(directory: &Path, name: &str, value: u8) {

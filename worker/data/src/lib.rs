@@ -22,6 +22,7 @@ mod folder;
 mod idx;
 mod image_set;
 mod listing;
+mod logits;
 mod picture;
 mod split;
 mod views;
@@ -31,6 +32,7 @@ use error::Faults;
 pub use error::DataError;
 pub use file::read_decompressed;
 pub use image_set::{ImageSet, Normalization, Resize};
+pub use logits::{Logits, LogitsError};
 pub use picture::read_image;
 pub use views::Views;
 
@@ -48,6 +50,31 @@ pub struct Dataset {
     pub classes: usize,
     /// Normalisation constants of the train part, after the split and all limits.
     pub normalization: Normalization,
+    /// Where the images of the train part stand in the source.
+    pub origin: Origin,
+}
+
+/// Where the images of the train part stand among all training images of their source, in the order
+/// of its files, before anything is held out, limited or split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Number of training images of the source.
+    pub images: usize,
+    /// For each image of the train part its place, from 0.
+    pub places: Vec<usize>,
+}
+
+impl Origin {
+    /// Of a train part that has all images of its source.
+    pub fn whole(images: usize) -> Self {
+        Self { images, places: (0..images).collect() }
+    }
+
+    /// Of the images of this part with these numbers.
+    fn subset(self, chosen: &[usize]) -> Self {
+        let places = chosen.iter().map(|&image| self.places[image]).collect();
+        Self { places, ..self }
+    }
 }
 
 impl Dataset {
@@ -85,7 +112,8 @@ impl Dataset {
         // The pixels of these sources are the bytes of their files.
         let hashed = |(train, test): (ImageSet, ImageSet)| {
             let hash = ArtifactHash::of_parts(&[train.hash(), test.hash()]);
-            (train, test, hash)
+            let origin = Origin::whole(train.len());
+            ((train, origin), test, hash)
         };
         let (train, test, files) = match &spec.source {
             DataSource::Digits => hashed(digits::read(data)?),
@@ -115,7 +143,7 @@ impl Dataset {
     /// Applies the limits and the validation split to the images of a reader. The hash is that of
     /// the choices.
     fn assemble(
-        mut all: ImageSet,
+        (mut all, mut origin): (ImageSet, Origin),
         mut test: ImageSet,
         spec: &DataSpec,
         classes: usize,
@@ -156,13 +184,15 @@ impl Dataset {
             let mut rng = split::generator(seed, split::Use::TrainLimit);
             kept = split::choose(&all.labels, classes, limit, &mut rng);
             all = all.subset(&kept);
+            origin = origin.subset(&kept);
         }
 
         let count = (all.len() as f64 * spec.validation_fraction).round() as usize;
         let mut rng = split::generator(seed, split::Use::Validation);
         let chosen = split::choose(&all.labels, classes, count, &mut rng);
         let validation = all.subset(&chosen);
-        let train = all.subset(&split::complement(&chosen, all.len()));
+        let rest = split::complement(&chosen, all.len());
+        let (train, origin) = (all.subset(&rest), origin.subset(&rest));
         for (part, set) in [("training", &train), ("validation", &validation)] {
             let counts = split::count(&set.labels, classes);
             if let Some(class) = (0..classes).find(|&c| present[c] > 0 && counts[c] == 0) {
@@ -171,7 +201,7 @@ impl Dataset {
         }
         let hash = ArtifactHash::of_parts(&[split::hash(&kept), split::hash(&chosen)]);
         let normalization = Normalization::of(&train);
-        Ok((Self { train, validation, test, classes, normalization }, hash))
+        Ok((Self { train, validation, test, classes, normalization, origin }, hash))
     }
 }
 
@@ -227,7 +257,8 @@ mod tests {
     }
 
     fn assemble(train: ImageSet, test: ImageSet, spec: &DataSpec) -> Result<Dataset, DataError> {
-        Dataset::assemble(train, test, spec, 3, Seed(1)).map(|(read, _)| read)
+        let origin = Origin::whole(train.len());
+        Dataset::assemble((train, origin), test, spec, 3, Seed(1)).map(|(read, _)| read)
     }
 
     #[test]
@@ -324,6 +355,30 @@ mod tests {
             ..digits_spec()
         };
         assert_eq!(digits(&generous, 3), digits(&digits_spec(), 3));
+    }
+
+    #[test]
+    fn the_origin_says_which_images_of_the_source_are_trained_on() {
+        let whole = digits::read(DIGITS).unwrap().0;
+        for spec in [digits_spec(), DataSpec { train_limit: Some(500), ..digits_spec() }] {
+            let data = digits(&spec, 3);
+            assert_eq!(data.origin.images, whole.len());
+            assert_eq!(data.train, whole.subset(&data.origin.places));
+        }
+        // Nobody else knows which images of a folder without a test part are held out.
+        let directory = tempfile::tempdir().unwrap();
+        for i in 0..20 {
+            let path = directory.path().join(format!("{}/{i:02}.png", i % 2));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::GrayImage::from_pixel(1, 1, image::Luma([i])).save(path).unwrap();
+        }
+        let train = directory.path().display().to_string();
+        let source = DataSource::ImageFolder { train, test: None, side: 1 };
+        let spec = DataSpec { source, ..digits_spec() };
+        let shape = DataShape { channels: 1, classes: 2 };
+        let data = Dataset::load(&spec, shape, Seed(1), Path::new("")).unwrap();
+        let places: Vec<usize> = data.train.pixels.iter().map(|&i| usize::from(i)).collect();
+        assert_eq!(data.origin, Origin { images: 20, places });
     }
 
     #[test]

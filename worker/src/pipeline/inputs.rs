@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use edgesmith_common::spec::{DataSource, DataSpec, Pixels};
 use edgesmith_common::{ArtifactHash, AttemptError, Seed};
-use edgesmith_data::{DataError, Dataset, Normalization};
+use edgesmith_data::{DataError, Dataset, Logits, Normalization};
 use edgesmith_search_space::DataShape;
 use edgesmith_train::{SoftTargets, SoftTargetsError};
 
@@ -125,6 +125,30 @@ pub fn soft_targets(
     })
 }
 
+/// The logits that the user gave, of the images that `data` trains on, read once.
+///
+/// # Errors
+/// When the artifact cannot be fetched, or the file does not fit the data.
+pub fn given_logits(
+    cache: &Lru<ArtifactHash, SoftTargets>,
+    hash: ArtifactHash,
+    path: &str,
+    data: &Dataset,
+    fetch: impl FnOnce() -> Result<Arc<Vec<u8>>, AttemptError>,
+) -> Result<Arc<SoftTargets>, AttemptError> {
+    let images = data.train.hash();
+    // Another study may train on other images of the same source.
+    cache.get(ArtifactHash::of_parts(&[hash, images]), 0, || {
+        let read = |bytes: &[u8]| Logits::read(bytes, data.classes)?.of_training(data);
+        let logits = read(&fetch()?).map_err(|error| {
+            AttemptError::of_data(format!("failed to use the logits in {path}: {error}"))
+        })?;
+        let bytes = size_of_val(logits.as_slice()) as u64;
+        let (images, of) = (data.train.len(), images);
+        Ok((SoftTargets { data: of, views: None, images, classes: data.classes, logits }, bytes))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use edgesmith_common::spec::DataSource;
@@ -185,7 +209,7 @@ mod tests {
         let soft = Lru::new(1 << 20);
         let targets = |class: f32| SoftTargets {
             data: ArtifactHash::of(b"images"),
-            views: 1,
+            views: Some(1),
             images: 1,
             classes: 2,
             logits: vec![class; 2],

@@ -163,7 +163,8 @@ impl Pipeline {
         let Start { graph, weights } = self.start(study, &candidate.architecture, seed, context)?;
         let recipe = &candidate.recipe;
         let soft_targets = if recipe.learns() {
-            Some(read_soft_targets(&self.soft_targets, trial.soft_targets, context)?)
+            let (cache, given) = (&self.soft_targets, trial.soft_targets);
+            Some(read_soft_targets(cache, study, dataset, given, context)?)
         } else {
             None
         };

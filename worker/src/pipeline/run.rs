@@ -521,11 +521,17 @@ fn training_failed(error: TrainError) -> AttemptError {
 /// Reads the teacher's logits from an artifact.
 pub fn read_soft_targets(
     cache: &Lru<ArtifactHash, SoftTargets>,
+    study: &Study<'_>,
+    dataset: &Dataset,
     hash: Option<ArtifactHash>,
     context: &AttemptContext,
 ) -> Result<Arc<SoftTargets>, AttemptError> {
     let hash = hash.ok_or_else(|| {
         AttemptError::hopeless("the candidate uses distillation, but the task has no soft targets")
     })?;
-    inputs::soft_targets(cache, hash, || context.fetch(hash))
+    let fetch = || context.fetch(hash);
+    match &study.work.logits {
+        Some(path) => inputs::given_logits(cache, hash, path, dataset, fetch),
+        None => inputs::soft_targets(cache, hash, fetch),
+    }
 }

@@ -6,6 +6,7 @@ use edgesmith_common::spec::{ModelFile, ModelFiles};
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::{Model, Notes, Session};
 
+use edgesmith_data::arrays::{self, NumberArray};
 use edgesmith_data::{Dataset, Views};
 use edgesmith_graph::{Conv, GlobalAveragePool, GraphBuilder, Linear, Place, Role, Shape};
 use edgesmith_train::{Memory, safetensors};
@@ -539,6 +540,59 @@ fn soft_targets_of_other_images_may_be_retried_by_another_worker() {
         *soft_targets = Some(hash);
         let error = worker().execute(task, &AttemptContext::offline(vec![bytes])).unwrap_err();
         assert!(error.fault == Fault::Attempt && error.reason.contains(reason), "{error}");
+    }
+}
+
+/// Trains the trial of a study with this file of logits as its teacher.
+fn learn_from(text: &str, file: Vec<u8>) -> Result<TrainedTrial, AttemptError> {
+    let mut task = task_of(text, None, None);
+    let Work::TrainTrial { soft_targets, .. } = &mut task.work else { unreachable!() };
+    *soft_targets = Some(ArtifactHash::of(&file));
+    match worker().execute(task, &AttemptContext::offline(vec![file]))? {
+        Outcome::TrialTrained(trained) => Ok(trained),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn logits_of_a_file_teach_as_the_network_that_computed_them() {
+    // Without augmentation both know the same.
+    let network = taught(200).replace(", augmentation = { shift = 1, views = 3 }", "");
+    let (before, _) = network.split_once("[teacher]").unwrap();
+    let given = format!("{before}[teacher]\nlogits = \"logits.npy\"\n");
+    let weights = teacher_weights(&network);
+    let (_, soft) = teach(&network, safetensors::to_bytes(&weights, &[])).unwrap();
+    let computed = SoftTargets::from_bytes(&soft).unwrap();
+    let data = data_of(&network);
+    // Rows of images that are not trained on count for nothing.
+    let mut rows = vec![7.0; data.origin.images * 10];
+    for (image, place) in data.origin.places.iter().enumerate() {
+        rows[10 * place..][..10].copy_from_slice(computed.of(0, image));
+    }
+    let file = |rows: &[f32], columns: usize| {
+        let shape = vec![rows.len() / columns, columns];
+        arrays::write_npy(&NumberArray { shape, numbers: rows.to_vec() })
+    };
+    let by_file = learn_from(&given, file(&rows, 10)).unwrap();
+    assert_eq!(by_file.weights, learn_from(&network, soft).unwrap().weights);
+    let mut others = rows.clone();
+    others[10 * data.origin.places[5]] += 3.0;
+    assert_ne!(learn_from(&given, file(&others, 10)).unwrap().weights, by_file.weights);
+    // With augmentation, too, as a row is that of all views.
+    learn_from(&given.replace("epochs = 4,", "augmentation = { shift = 1, views = 3 },"), {
+        file(&rows, 10)
+    })
+    .unwrap();
+
+    for (bytes, words) in [
+        (file(&rows[10..], 10), "it has 3822 rows, but the data have 3823 training images"),
+        (file(&rows, 5), "its shape is [7646, 5], but it needs"),
+        (b"else".to_vec(), "it is not a .npy file"),
+    ] {
+        let error = learn_from(&given, bytes).unwrap_err();
+        assert_eq!(error.fault, Fault::Data);
+        assert!(error.reason.contains("failed to use the logits in logits.npy: "), "{error}");
+        assert!(error.reason.contains(words), "{error}");
     }
 }
 

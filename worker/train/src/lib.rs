@@ -487,8 +487,8 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
         return Err(TrainError::Parts { at_once, batch_size });
     }
     if let Some((_, targets)) = request.distillation {
-        let given = [targets.views, targets.images, targets.classes];
         let expected = [views.used(request.epochs) as usize, images, classes];
+        let given = [targets.views.unwrap_or(expected[0]), targets.images, targets.classes];
         if given[0] < expected[0] || given[1..] != expected[1..] {
             return Err(TrainError::SoftTargets { given, expected });
         }

@@ -1,5 +1,5 @@
-//! A teacher's logits of every view of every training image. They are computed once per study, so
-//! that students learn from the teacher without running it.
+//! A teacher's logits of every view of every training image. They are computed once per study, or
+//! given, so that students learn from the teacher without running it.
 
 use std::ops::ControlFlow;
 
@@ -19,13 +19,14 @@ use crate::network::Network;
 pub struct SoftTargets {
     /// [`ImageSet::hash`] of the images. Another split or other files have another hash.
     pub data: ArtifactHash,
-    /// Number of views of each image, from view 0 on.
-    pub views: usize,
+    /// Number of views of each image, from view 0 on; `None` if the logits of an image are those of
+    /// all its views, because somebody else computed them.
+    pub views: Option<usize>,
     /// Number of training images.
     pub images: usize,
     /// Number of logits of each image.
     pub classes: usize,
-    /// `[views][images][classes]`, finite.
+    /// `[views][images][classes]`, finite; without views `[images][classes]`.
     pub logits: Vec<f32>,
 }
 
@@ -58,16 +59,22 @@ impl SoftTargets {
     /// # Panics
     /// If there is no such view or image.
     pub fn of(&self, view: usize, image: usize) -> &[f32] {
-        assert!(view < self.views && image < self.images, "a view and an image of these targets");
+        let seen = self.views.is_none_or(|views| view < views);
+        assert!(seen && image < self.images, "a view and an image of these targets");
+        let view = if self.views.is_some() { view } else { 0 };
         &self.logits[(view * self.images + image) * self.classes..][..self.classes]
     }
 
     /// The bytes of the file: a header (`edgesoft`; then version, views, images and classes as
     /// little-endian u32; then the hash of the images) and the logits as little-endian f32.
+    ///
+    /// # Panics
+    /// If the logits are those of all views: these have a file of their own.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + 4 * self.logits.len());
         bytes.extend_from_slice(MAGIC);
-        for number in [VERSION as usize, self.views, self.images, self.classes] {
+        let views = self.views.expect("given logits are not written");
+        for number in [VERSION as usize, views, self.images, self.classes] {
             bytes.extend_from_slice(&(number as u32).to_le_bytes());
         }
         bytes.extend_from_slice(self.data.as_bytes());
@@ -103,7 +110,8 @@ impl SoftTargets {
             return Err(SoftTargetsError::NonFinite);
         }
         let [views, images, classes] = [views, images, classes].map(|n| n as usize);
-        Ok(Self { data: ArtifactHash::from_bytes(data), views, images, classes, logits })
+        let data = ArtifactHash::from_bytes(data);
+        Ok(Self { data, views: Some(views), images, classes, logits })
     }
 }
 
@@ -157,7 +165,7 @@ pub fn soft_targets(
         images.turn_to(view);
         all.extend(logits(&network, &mut images, normalization, at_once as usize, device, pause)?);
     }
-    let (views, images) = (used as usize, train.len());
+    let (views, images) = (Some(used as usize), train.len());
     Ok(SoftTargets { data: train.hash(), views, images, classes, logits: all })
 }
 
@@ -171,7 +179,8 @@ mod tests {
 
     fn example() -> SoftTargets {
         let logits = (0..12).map(|i| i as f32 / 7.0 - 1.0).collect();
-        SoftTargets { data: ArtifactHash::of(b"images"), views: 2, images: 3, classes: 2, logits }
+        let (data, views) = (ArtifactHash::of(b"images"), Some(2));
+        SoftTargets { data, views, images: 3, classes: 2, logits }
     }
 
     #[test]
@@ -179,6 +188,14 @@ mod tests {
         let targets = example();
         assert_eq!(SoftTargets::from_bytes(&targets.to_bytes()), Ok(targets.clone()));
         assert_eq!(targets.of(1, 2), &targets.logits[10..]);
+    }
+
+    #[test]
+    fn given_logits_are_those_of_every_view() {
+        let logits = (0..6).map(|i| i as f32).collect();
+        let given = SoftTargets { views: None, logits, ..example() };
+        assert_eq!(given.of(0, 1), [2.0, 3.0]);
+        assert_eq!(given.of(7, 1), [2.0, 3.0]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use edgesmith_search_space::Operation;
 
 use super::*;
 use crate::network::{Net, fresh_weights, picture};
-use edgesmith_data::{ImageSet, Normalization};
+use edgesmith_data::{ImageSet, Normalization, Origin};
 use edgesmith_testing::{
     DIGITS, conv_graph, noise, random_weights, residual_graph, stage, tiny_graph,
 };
@@ -68,7 +68,8 @@ fn colours() -> Dataset {
     };
     let train = set(1, 70);
     let normalization = Normalization::of(&train);
-    Dataset { train, validation: set(2, 6), test: set(3, 6), classes: 3, normalization }
+    let origin = Origin::whole(train.len());
+    Dataset { train, validation: set(2, 6), test: set(3, 6), classes: 3, normalization, origin }
 }
 
 fn request<'a>(
@@ -313,7 +314,7 @@ fn a_student_learns_from_its_teacher_alone() {
         cores: one_core(),
     };
     let soft = soft_targets(lesson, &mut || ControlFlow::Continue(())).unwrap();
-    assert_eq!((soft.views, soft.images, soft.classes), (2, data.train.len(), 10));
+    assert_eq!((soft.views, soft.images, soft.classes), (Some(2), data.train.len(), 10));
 
     // The labels are shuffled; with alpha 1 they do not count.
     let mut unlabelled = data.clone();
@@ -347,6 +348,7 @@ fn a_teacher_of_another_data_set_is_refused() {
     };
     let soft = |views: usize, images: usize, data: &ImageSet| {
         let logits = vec![0.0; views * images * 3];
+        let views = Some(views);
         SoftTargets { data: data.hash(), views, images, classes: 3, logits }
     };
     let expected = [2, 70, 3];
@@ -386,7 +388,7 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         cores: one_core(),
     };
     let soft = soft_targets(lesson, &mut { go_on }).unwrap();
-    assert_eq!(soft.views, 3);
+    assert_eq!(soft.views, Some(3));
     let distillation = Distillation { alpha: 1.0, temperature: 2.0 };
     // With a learning rate of zero, every epoch evaluates the initial student, in one batch
     // of all images.
@@ -692,7 +694,7 @@ fn parts_of_a_batch_have_its_gradients_together() {
     let (data, graph, views) = (colours(), without_normalization(), views(&spec));
     let soft = SoftTargets {
         data: data.train.hash(),
-        views: 2,
+        views: Some(2),
         images: 70,
         classes: 3,
         logits: noise(2 * 70 * 3, 9),

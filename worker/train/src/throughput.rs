@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, OptimizerSpec, TrainingSpec};
-use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
+use edgesmith_data::{Dataset, ImageSet, Normalization, Origin, Views};
 use edgesmith_graph::Graph;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -128,5 +128,6 @@ fn noise(sizes: Classifier, images: usize) -> Dataset {
     };
     let (train, validation, test) = (set(images), set(1), set(1));
     let normalization = Normalization::of(&train);
-    Dataset { train, validation, test, classes, normalization }
+    let origin = Origin::whole(train.len());
+    Dataset { train, validation, test, classes, normalization, origin }
 }

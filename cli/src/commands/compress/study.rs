@@ -112,6 +112,7 @@ impl Composed<'_> {
         // teacher the network itself teaches.
         let teaches = |teacher: &Value| {
             teacher.get("model").is_some()
+                || teacher.get("logits").is_some()
                 || teacher.get("architecture").is_some_and(Value::is_table)
         };
         if !self.recipe.learns() || !study.get("teacher").is_some_and(teaches) {
@@ -120,7 +121,7 @@ impl Composed<'_> {
         // Its paths are relative to the study file.
         if let Some(Value::Table(teacher)) = study.get_mut("teacher") {
             let folder = self.data.parent().unwrap_or(Path::new(""));
-            for name in ["weights", "model"] {
+            for name in ["weights", "model", "logits"] {
                 if let Some(Value::String(path)) = teacher.get_mut(name) {
                     *path = folder.join(&*path).display().to_string();
                 }

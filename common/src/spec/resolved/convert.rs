@@ -276,6 +276,7 @@ impl TrainDocument {
                     }
                 },
             }),
+            logits: work.logits.clone(),
             measurement: MeasurementDocument {
                 warmup_runs,
                 min_runs,
@@ -370,6 +371,7 @@ impl TrainDocument {
                 augmentation: Augmentation { shift: t.shift, flip: t.flip, views: t.views },
             },
             teacher,
+            logits: self.logits,
             measurement: MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict },
             screening: self.screening.map(screening).transpose()?,
         })

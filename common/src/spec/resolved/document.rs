@@ -135,6 +135,9 @@ pub(super) struct TrainDocument {
     pub(super) data: DataDocument,
     pub(super) training: TrainingDocument,
     pub(super) teacher: Option<TeacherDocument>,
+    /// Absent if a network teaches, or nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) logits: Option<String>,
     pub(super) measurement: MeasurementDocument,
     pub(super) screening: Option<ScreeningDocument>,
 }

@@ -291,6 +291,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("parameters", screened("parameters")),
         ("teacher-trained", taught("teacher = { epochs = 11 }")),
         ("teacher-given", taught(given)),
+        ("teacher-logits", taught("teacher = { logits = \"l.npy\" }")),
         (
             "hours",
             of("name = \"auto\"").replace("max_attempts = 2", "max_attempts = 2, hours = 1.5"),

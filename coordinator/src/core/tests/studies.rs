@@ -72,6 +72,11 @@ impl StudyBuilder {
         self
     }
 
+    pub(super) fn logits(mut self) -> Self {
+        self.teacher = Some("logits = \"logits.npy\"");
+        self
+    }
+
     /// Adds a constraint: its metric and its other fields, for example `macs` and `max = 10`.
     pub(super) fn constraint(mut self, metric: &str, bound: &str) -> Self {
         self.constraints.push(format!("[[constraints]]\nmetric = \"{metric}\"\n{bound}\n"));
@@ -164,7 +169,7 @@ impl StudyBuilder {
             text += &format!("device = \"{device}\"\n");
         }
         if let Some(teacher) = teacher {
-            text += &format!("[teacher]\narchitecture = \"largest\"\n{teacher}\n");
+            text += &format!("[teacher]\n{teacher}\n");
         }
         if let Some(rule) = self.fidelity {
             text += &format!("[training]\nepochs = 9\n[fidelity]\nrule = \"{rule}\"\n");

@@ -72,6 +72,29 @@ fn students_wait_for_the_teacher_and_get_its_soft_targets() {
 }
 
 #[test]
+fn students_of_given_logits_wait_for_nobody_and_get_the_file() {
+    let mut bench = Bench::new();
+    let (study, file) = (StudyBuilder::new("s").trials(1).logits(), ArtifactHash::of(b"logits"));
+    let (spec, name) = (study.build(), "s".parse::<StudyName>().unwrap());
+    let missing = bench.ask(|to| submission(to, spec.clone(), None));
+    assert!(matches!(missing, Err(Refusal::TeacherWeights(_))), "{missing:?}");
+    bench.ask(|to| submission(to, spec.clone(), Some(file))).unwrap();
+    let view = bench.status(&name).teacher.unwrap();
+    assert_eq!(view.architecture, "the logits in logits.npy");
+    assert_eq!((view.trained, view.soft_targets), (None, Some(file)));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let student = bench.lease(worker);
+    let Work::TrainTrial { soft_targets, .. } = student.work else { panic!("{student:?}") };
+    assert_eq!(soft_targets, Some(file));
+    let other = bench.ask(|to| submission(to, spec, Some(ArtifactHash::of(b"other"))));
+    let other = other.unwrap_err().to_string();
+    assert!(other.contains("the bytes of teacher.logits"), "{other}");
+    bench.finish(worker, &student);
+    assert_eq!(bench.status(&name).state, StudyState::Complete { reason: None });
+    bench.restart();
+}
+
+#[test]
 fn a_teacher_that_cannot_be_trained_fails_the_study() {
     for fault in [Fault::Attempt, Fault::Candidate] {
         let mut bench = Bench::new();

@@ -15,7 +15,7 @@ fn reading_losses_together_does_not_change_the_steps() {
     let views = views(&spec);
     let soft = SoftTargets {
         data: data.train.hash(),
-        views: 2,
+        views: Some(2),
         images: 70,
         classes: 3,
         logits: noise(2 * 70 * 3, 9),

@@ -104,7 +104,8 @@ fn set_of(graph: &Graph, count: usize, side: usize) -> Dataset {
     };
     let train = set(count);
     let normalization = Normalization { mean: vec![0.5; channels], std: vec![0.5; channels] };
-    Dataset { train, validation: set(1), test: set(1), classes, normalization }
+    let origin = Origin::whole(train.len());
+    Dataset { train, validation: set(1), test: set(1), classes, normalization, origin }
 }
 
 /// A staged network for colour images of 32x32.

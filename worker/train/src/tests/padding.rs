@@ -37,7 +37,8 @@ fn images(graph: &Graph) -> Dataset {
     };
     let train = set(21);
     let normalization = Normalization::of(&train);
-    Dataset { train, validation: set(1), test: set(1), classes, normalization }
+    let origin = Origin::whole(train.len());
+    Dataset { train, validation: set(1), test: set(1), classes, normalization, origin }
 }
 
 /// Euclidean distance of two arrays.
