@@ -161,7 +161,7 @@ pub fn run(spec: &StudySpec, table: &CellTable) -> anyhow::Result<Run> {
                 Outcome::LookedUp(figures)
             }
         };
-        let (task, attempt, outcome) = (lease.task, lease.attempt, Ok(outcome));
+        let (task, attempt, outcome) = (lease.task, lease.attempt, Box::new(Ok(outcome)));
         driver.ask(at, |to| Event::Report { to, worker, task, attempt, outcome })?;
     }
 }

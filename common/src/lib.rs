@@ -13,6 +13,7 @@ pub mod metric;
 pub mod pareto;
 mod seed;
 pub mod spec;
+mod stage;
 mod task;
 mod text;
 mod token;
@@ -30,6 +31,7 @@ pub use metric::{
 };
 pub use seed::{Purpose, Seed};
 pub use spec::StudySpec;
+pub use stage::{ClassChange, ClassCount, StageReport, class_changes};
 pub use task::{
     AttemptError, DIVERGED, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo,
 };

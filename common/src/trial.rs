@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactHash, FigureNames, Figures, Measurement, Metric, ScopedMetric, Target};
+use crate::{
+    ArtifactHash, FigureNames, Figures, Measurement, Metric, ScopedMetric, StageReport, Target,
+};
 
 /// The state of a trial. A finished trial never changes, except for a failed one that is retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,9 @@ pub struct TrainedTrial {
     pub model: ArtifactHash,
     /// Its float weights as safetensors. Batch normalisation is not folded.
     pub weights: ArtifactHash,
+    /// The network before the first pass of its recipe and after each that changed it, in order.
+    /// Empty for a teacher, and if the worker is of a version that does not report them.
+    pub stages: Vec<StageReport>,
 }
 
 /// What is known about a trial.
@@ -135,13 +140,14 @@ impl TrialValues {
     }
 
     /// Shares the names of its figures with other trials: the first list is for the network that
-    /// ships, the second for the uncompressed one.
-    pub fn share_names(&mut self, [shipped, uncompressed]: &mut [FigureNames; 2]) {
+    /// ships, the second for the uncompressed one, the third for stages.
+    pub fn share_names(&mut self, [shipped, uncompressed, stages]: &mut [FigureNames; 3]) {
         match self {
             TrialValues::Trained { trained, .. } => {
                 let trained = Arc::make_mut(trained);
                 trained.compressed.share_names(shipped);
                 trained.uncompressed.share_names(uncompressed);
+                trained.stages.iter_mut().for_each(|stage| stage.figures.share_names(stages));
             }
             TrialValues::Known(figures) => figures.share_names(shipped),
         }
@@ -214,6 +220,7 @@ pub(crate) mod tests {
             uncompressed: figures,
             model: ArtifactHash::of(b"model"),
             weights: ArtifactHash::of(b"weights"),
+            stages: Vec::new(),
         };
         let measurements =
             latency.iter().map(|(class, ms)| measurement(class, "edge-runtime", 1, *ms));

@@ -72,6 +72,29 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
         (&recipe["steps"][0]["of"], &recipe["steps"][0]["share"]),
         (&"macs".into(), &0.4.into())
     );
+    // What each pass did is shown by both commands.
+    let table = "\nstage                 validation         change ";
+    let (_, stages) = shown.split_once(table).unwrap_or_else(|| panic!("no stages in {shown}"));
+    let lines: Vec<&str> = stages.lines().skip(1).take(5).collect();
+    let passes: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    let expected = ["original", "prune", "fine-tune", "quantize", "quantize-aware-train"];
+    assert_eq!(passes, expected, "{shown}");
+    assert!(run(at, &["trial", "net-r", "0"]).ok().contains(&lines.join("\n")));
+    let stages = trial["trials"][0]["stages"].as_array().unwrap();
+    assert_eq!(best["stages"].as_array().unwrap(), stages);
+    let images = |stage: &Value| -> u64 {
+        let classes = stage["classes"].as_array().unwrap().iter();
+        classes.map(|class| class["images"].as_u64().unwrap()).sum()
+    };
+    assert!(images(&stages[0]) > 0 && stages.iter().all(|s| images(s) == images(&stages[0])));
+    let (first, last) = (&stages[0]["figures"], &stages[4]["figures"]);
+    for name in ["validation_accuracy", "macs", "parameters", "peak_memory_bytes", "model_bytes"] {
+        assert_eq!(last[name].as_f64(), Some(metric(best, name)), "{name}");
+        // Its own file is another one than the study's.
+        if name != "model_bytes" {
+            assert_eq!(first[name].as_f64(), Some(metric(original, name)), "{name}");
+        }
+    }
     let same = run(at, &["trial", "net-r", "0", "--rerun"]).ok();
     assert!(same.contains("model file") && !same.contains("DIFFERENT"), "{same}");
 

@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use edgesmith_common::{Figures, Metric, Split};
+use edgesmith_common::{ClassCount, Figures, Metric, Split};
 use edgesmith_compress::{
     Calibration, QuantizeError, Rounding, Scheme, correct_biases as bias_correction,
     correct_quantized, equalize, held_numbers, learn_rounding,
@@ -54,6 +54,29 @@ pub fn evaluate(
     split: Split,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Figures, RunError> {
+    Ok(confusion(model, set, pause)?.figures(split))
+}
+
+/// The figures of [`evaluate`], and for each class how many of its images are classified right.
+///
+/// # Errors
+/// See [`evaluate`].
+pub fn evaluate_by_class(
+    model: &Model,
+    set: &ImageSet,
+    split: Split,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<(Figures, Vec<ClassCount>), RunError> {
+    let counts = confusion(model, set, pause)?;
+    Ok((counts.figures(split), counts.by_class()))
+}
+
+/// Runs a classifier on `set`.
+fn confusion(
+    model: &Model,
+    set: &ImageSet,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Confusion, RunError> {
     let mut session = Session::new(model)?;
     let mut counts = Confusion::new(session.classes());
     let input = model.image().ok_or(InputError::NotAnImage)?;
@@ -61,7 +84,7 @@ pub fn evaluate(
         counts.add(usize::from(label), session.classify(image)?);
         Ok(())
     })?;
-    Ok(counts.figures(split))
+    Ok(counts)
 }
 
 /// A model that tells classes of images apart, whatever it reads and answers.
@@ -269,6 +292,16 @@ impl Confusion {
         self.counts[class * self.classes + class]
     }
 
+    /// For each class, how many of its images are classified right.
+    fn by_class(&self) -> Vec<ClassCount> {
+        let count = |images: u64| u32::try_from(images).unwrap_or(u32::MAX);
+        let of_class = |class: usize| {
+            let images = &self.counts[class * self.classes..][..self.classes];
+            ClassCount { images: count(images.iter().sum()), right: count(self.right(class)) }
+        };
+        (0..self.classes).map(of_class).collect()
+    }
+
     /// The figures on a split.
     fn figures(&self, split: Split) -> Figures {
         Figures::new()
@@ -341,10 +374,17 @@ mod tests {
         assert_eq!(held_at_once(0, 1), [0; 0]);
     }
 
-    fn confusion(classes: usize, pairs: &[(usize, usize)]) -> Confusion {
+    fn predicted(classes: usize, pairs: &[(usize, usize)]) -> Confusion {
         let mut counts = Confusion::new(classes);
         pairs.iter().for_each(|(label, prediction)| counts.add(*label, *prediction));
         counts
+    }
+
+    #[test]
+    fn right_images_are_counted_by_class() {
+        let counts = predicted(3, &[(0, 0), (0, 1), (0, 0), (2, 1)]);
+        let expected = [(3, 2), (0, 0), (1, 0)].map(|(images, right)| ClassCount { images, right });
+        assert_eq!(counts.by_class(), expected);
     }
 
     #[test]
@@ -352,14 +392,14 @@ mod tests {
         // scikit-learn's example of f1_score: labels 0 1 2 0 1 2, predictions 0 2 1 0 0 1, macro
         // 0.2667.
         let pairs = [(0, 0), (1, 2), (2, 1), (0, 0), (1, 0), (2, 1)];
-        let counts = confusion(3, &pairs);
+        let counts = predicted(3, &pairs);
         assert!((counts.f1_macro() - 0.8 / 3.0).abs() < 1e-12);
         assert_eq!(counts.accuracy(), 2.0 / 6.0);
         // A class without images and predictions changes nothing. One that is only predicted counts
         // as 0.
-        assert_eq!(confusion(5, &pairs).f1_macro(), counts.f1_macro());
-        assert_eq!(confusion(2, &[(0, 0), (0, 1)]).f1_macro(), (2.0 / 3.0 + 0.0) / 2.0);
-        assert_eq!(confusion(3, &[]).f1_macro(), 0.0);
-        assert_eq!(confusion(3, &[(0, 0), (1, 1), (2, 2)]).f1_macro(), 1.0);
+        assert_eq!(predicted(5, &pairs).f1_macro(), counts.f1_macro());
+        assert_eq!(predicted(2, &[(0, 0), (0, 1)]).f1_macro(), (2.0 / 3.0 + 0.0) / 2.0);
+        assert_eq!(predicted(3, &[]).f1_macro(), 0.0);
+        assert_eq!(predicted(3, &[(0, 0), (1, 1), (2, 2)]).f1_macro(), 1.0);
     }
 }

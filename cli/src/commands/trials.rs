@@ -22,7 +22,7 @@ use edgesmith_worker::session::artifacts;
 use serde::Serialize;
 
 use crate::output::columns::{self, Columns, cell, right};
-use crate::output::{TrialRow, json};
+use crate::output::{TrialRow, json, stages};
 
 /// Where the notation of the tables is explained.
 const NOTATION: &str = "The columns recipe and architecture are explained in docs/operating.md, \
@@ -154,7 +154,7 @@ pub async fn fetch(
 
 /// The names of the classes, which are in the metadata of the trial's weights. Empty if the trial
 /// has no weights or they cannot be read: everything else about it can still be shown.
-async fn class_names(coordinator: &Coordinator, row: &TrialRow) -> Vec<String> {
+pub async fn class_names(coordinator: &Coordinator, row: &TrialRow) -> Vec<String> {
     let Some(trained) = row.values.as_ref().and_then(TrialValues::trained) else {
         return Vec::new();
     };
@@ -230,7 +230,10 @@ fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String 
         None => {}
     }
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n")).collect()
+    let lines = lines.iter().map(|(name, text)| format!("{name:<width$}  {text}\n"));
+    let trained = row.values.as_ref().and_then(TrialValues::trained);
+    let stages = trained.map(|trained| stages::tables(&trained.stages, class_names));
+    lines.collect::<String>() + &stages.unwrap_or_default()
 }
 
 /// How often its tasks were tried, in words.
@@ -405,6 +408,20 @@ mod tests {
                           not disturb the last one, which counts: the medians of its five parts \
                           differ by 1.00 %, and waiting for a processor took 0.20 % of the time";
         assert_eq!(quiet(0.002, 12.0, 2), many_short);
+    }
+
+    #[test]
+    fn a_trial_shows_its_stages_below() {
+        let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        assert!(!describe(&row, &spec(), &[]).contains("\nstage "));
+        let Some(TrialValues::Trained { trained, .. }) = &mut row.values else { panic!() };
+        Arc::make_mut(trained).stages = vec![
+            stages::tests::stage("trained", false, 4096.0, &[10, 9]),
+            stages::tests::stage("quantize", false, 1024.0, &[10, 8]),
+        ];
+        let text = describe(&row, &spec(), &["ape".to_owned(), "bee".to_owned()]);
+        assert!(text.contains("\n\nstage     validation"), "{text}");
+        assert!(text.ends_with("bee        10  90.00 %   80.00 %  -10.00 points\n"), "{text}");
     }
 
     #[test]

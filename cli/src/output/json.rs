@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use edgesmith_common::{
-    Figures, Measurement, Metric, RungReport, ScopedMetric, Target, TrialState, TrialValues,
+    ClassCount, Figures, Measurement, Metric, RungReport, ScopedMetric, StageReport, Target,
+    TrialState, TrialValues,
 };
 use edgesmith_search_space::{Amount, Distillation, Precision, Recipe, Step};
 use serde::Serialize;
@@ -69,6 +70,9 @@ pub struct Trial<'a> {
     figures: Option<Map>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uncompressed: Option<Network>,
+    /// Empty if they are not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<Stage<'a>>,
     measurements: &'a [Measurement],
     #[serde(skip_serializing_if = "Option::is_none")]
     training: Option<Training>,
@@ -113,6 +117,24 @@ struct Rung {
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<serde_json::Number>,
     figures: Map,
+}
+
+/// The network after a pass.
+#[derive(Debug, Serialize)]
+pub struct Stage<'a> {
+    pass: &'a str,
+    distilled: bool,
+    figures: Map,
+    /// In the order of the network's outputs; empty if it is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<Class>,
+}
+
+/// Validation images of a class.
+#[derive(Debug, Serialize)]
+struct Class {
+    images: u32,
+    right: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -225,6 +247,7 @@ impl<'a> Trial<'a> {
             metrics: values.map(metrics),
             figures: values.map(|values| map(values.figures())),
             uncompressed: trained.map(|trained| network(&trained.uncompressed)),
+            stages: trained.map(|trained| stages(&trained.stages)).unwrap_or_default(),
             measurements: values.map(TrialValues::measurements).unwrap_or_default(),
             training: values.map(|values| Training {
                 seconds: seconds(values.figures()),
@@ -237,6 +260,18 @@ impl<'a> Trial<'a> {
             tied_with: &[],
         }
     }
+}
+
+/// The stages of a trial.
+pub fn stages<'a>(stages: &'a [StageReport]) -> Vec<Stage<'a>> {
+    let class = |&ClassCount { images, right }: &ClassCount| Class { images, right };
+    let stage = |stage: &'a StageReport| Stage {
+        pass: &stage.pass,
+        distilled: stage.distilled,
+        figures: map(&stage.figures),
+        classes: stage.classes.iter().map(class).collect(),
+    };
+    stages.iter().map(stage).collect()
 }
 
 fn rung(report: &RungReport) -> Rung {
@@ -391,6 +426,29 @@ fn noisy(row: &TrialRow, target: &Target) -> Option<String> {
 mod tests {
     use super::*;
     use crate::output::marks::tests::{noisy_on_board, row};
+    use crate::output::stages::tests::stage;
+
+    #[test]
+    fn stages_are_printed_where_they_are_known() {
+        let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        let document = |row: &TrialRow| serde_json::to_value(Trial::new(row)).unwrap();
+        assert!(document(&row).get("stages").is_none());
+        let Some(TrialValues::Trained { trained, .. }) = &mut row.values else { panic!() };
+        std::sync::Arc::make_mut(trained).stages =
+            vec![stage("trained", true, 4096.0, &[10, 5]), stage("prune", false, 2048.0, &[])];
+        let expected = serde_json::json!([
+            {
+                "pass": "trained", "distilled": true,
+                "figures": { "validation_accuracy": 0.75, "model_bytes": 4096 },
+                "classes": [{ "images": 10, "right": 10 }, { "images": 10, "right": 5 }],
+            },
+            {
+                "pass": "prune", "distilled": false,
+                "figures": { "validation_accuracy": 0.0, "model_bytes": 2048 },
+            },
+        ]);
+        assert_eq!(document(&row)["stages"], expected);
+    }
 
     #[test]
     fn noise_is_printed_where_it_is_known() {

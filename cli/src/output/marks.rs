@@ -138,6 +138,7 @@ pub mod tests {
                 uncompressed: Some(network),
                 model: vec![0; 32],
                 weights: vec![0; 32],
+                stages: Vec::new(),
             }),
             measurements: vec![timing("board", board), timing("phone", phone)],
             ..Default::default()

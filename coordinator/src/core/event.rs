@@ -120,7 +120,7 @@ pub enum Event {
         /// Which lease of it.
         attempt: AttemptId,
         /// The result, or why it failed.
-        outcome: Result<Outcome, AttemptError>,
+        outcome: Box<Result<Outcome, AttemptError>>,
     },
     /// A worker leaves; its attempts are given back at once.
     Leave {

@@ -275,7 +275,7 @@ impl Turn<'_> {
                 self.reply(to, answer);
             }
             Event::Report { to, worker, task, attempt, outcome } => {
-                let answer = self.report(worker, task, attempt, outcome);
+                let answer = self.report(worker, task, attempt, *outcome);
                 self.reply(to, answer);
             }
             Event::Leave { to, worker } => {

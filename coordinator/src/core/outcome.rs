@@ -116,9 +116,11 @@ fn wrong_in_trained(trained: &TrainedTrial, spec: &StudySpec) -> Option<String> 
     needed.push(Metric::MODEL_BYTES.whole());
     needed.extend(spec.metrics().into_iter().filter(|of| of.target().is_none()).cloned());
     let spent = [Metric::TRAINING_SECONDS, Metric::IMAGES_SEEN].map(Metric::whole);
-    let TrainedTrial { compressed, uncompressed, .. } = trained;
+    let TrainedTrial { compressed, uncompressed, stages, .. } = trained;
+    let of_stages = || stages.iter().find_map(|stage| stage.check().err());
     wrong_in(compressed, needed.iter().chain(&spent), is_of_training)
         .or_else(|| wrong_in(uncompressed, &needed, is_of_training))
+        .or_else(|| of_stages().map(|problem| format!("reported {problem}")))
 }
 
 fn wrong_in_rung(report: &RungReport, expected: Option<u32>, spec: &StudySpec) -> Option<String> {

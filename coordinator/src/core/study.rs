@@ -59,7 +59,7 @@ pub(super) struct Study {
     /// otherwise.
     pub(super) hopeless_in_a_row: u32,
     /// The names of the figures of the last complete trial, shared with the next ones.
-    pub(super) names: [FigureNames; 2],
+    pub(super) names: [FigureNames; 3],
     /// The machines that measured its latencies.
     pub(super) machines: Machines,
     /// The candidates of trials, for imports.

@@ -119,7 +119,8 @@ fn trained(bytes: &[u8]) -> v1::TrainedTrial {
     .collect();
     let hash = ArtifactHash::of(bytes);
     let uncompressed = figures.clone();
-    (&TrainedTrial { compressed: figures, uncompressed, model: hash, weights: hash }).into()
+    let (model, weights, stages) = (hash, hash, Vec::new());
+    (&TrainedTrial { compressed: figures, uncompressed, model, weights, stages }).into()
 }
 
 #[tokio::test]

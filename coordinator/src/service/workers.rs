@@ -129,7 +129,7 @@ impl WorkerService for Workers {
             return Err(Status::invalid_argument("field outcome of a message is missing"));
         };
         let outcome = outcome(message).map_err(|e| status::of_convert(&e))?;
-        let outcome = outcome.and_then(|outcome| self.if_uploaded(outcome));
+        let outcome = Box::new(outcome.and_then(|outcome| self.if_uploaded(outcome)));
         match self.core.ask(|to| Event::Report { to, worker, task, attempt, outcome }).await? {
             Answer::Reported { accepted } => Ok(Response::new(v1::ReportResponse { accepted })),
             other => Err(status::unexpected(&other)),

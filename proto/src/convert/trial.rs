@@ -1,8 +1,13 @@
 //! Trials: their states and the results of training.
 
-use edgesmith_common::{Figures, RungReport, TrainedTrial, TrialState};
+use edgesmith_common::{
+    ClassCount, Figures, RungReport, StageReport, TrainedTrial, TrialState, one_line,
+};
 
-use super::{ConvertError, hash, missing, optional_hash, optional_hash_bytes, wrong};
+use super::{
+    ConvertError, MAX_LIST, MAX_NAME, at_most, hash, missing, optional_hash, optional_hash_bytes,
+    wrong,
+};
 use crate::v1;
 
 impl From<&TrainedTrial> for v1::TrainedTrial {
@@ -12,6 +17,7 @@ impl From<&TrainedTrial> for v1::TrainedTrial {
             uncompressed: Some((&trained.uncompressed).into()),
             model: trained.model.as_bytes().to_vec(),
             weights: trained.weights.as_bytes().to_vec(),
+            stages: trained.stages.iter().map(Into::into).collect(),
         }
     }
 }
@@ -23,11 +29,48 @@ impl TryFrom<v1::TrainedTrial> for TrainedTrial {
         let read = |figures: Option<v1::Figures>, field| -> Result<Figures, ConvertError> {
             figures.ok_or_else(|| missing(field))?.try_into()
         };
+        at_most(MAX_LIST, trained.stages.len(), "stages")?;
+        let stages = trained.stages.into_iter().map(TryInto::try_into);
         Ok(Self {
             compressed: read(trained.compressed, "compressed")?,
             uncompressed: read(trained.uncompressed, "uncompressed")?,
             model: hash(&trained.model, "model")?,
             weights: hash(&trained.weights, "weights")?,
+            stages: stages.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&StageReport> for v1::Stage {
+    fn from(stage: &StageReport) -> Self {
+        let StageReport { pass, distilled, figures, classes } = stage;
+        Self {
+            pass: pass.clone(),
+            distilled: *distilled,
+            figures: Some(figures.into()),
+            class_images: classes.iter().map(|class| class.images).collect(),
+            class_right: classes.iter().map(|class| class.right).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Stage> for StageReport {
+    type Error = ConvertError;
+
+    fn try_from(stage: v1::Stage) -> Result<Self, Self::Error> {
+        let v1::Stage { pass, distilled, figures, class_images, class_right } = stage;
+        at_most(StageReport::MAX_CLASSES, class_images.len(), "class_images")?;
+        if class_right.len() != class_images.len() {
+            let (right, images) = (class_right.len(), class_images.len());
+            let text = format!("there are {right} numbers for {images} classes");
+            return Err(wrong("class_right", text));
+        }
+        let counts = class_images.into_iter().zip(class_right);
+        Ok(Self {
+            pass: one_line(&pass, MAX_NAME),
+            distilled,
+            figures: figures.unwrap_or_default().try_into()?,
+            classes: counts.map(|(images, right)| ClassCount { images, right }).collect(),
         })
     }
 }
@@ -93,12 +136,52 @@ pub(super) mod tests {
 
     /// Possible results of a training.
     pub fn trained() -> impl Strategy<Value = TrainedTrial> {
-        (figures(), figures(), any::<[[u8; 32]; 2]>()).prop_map(
-            |(compressed, uncompressed, hashes)| {
+        let stages = prop::collection::vec(stage(), 0..4);
+        (figures(), figures(), any::<[[u8; 32]; 2]>(), stages).prop_map(
+            |(compressed, uncompressed, hashes, stages)| {
                 let [model, weights] = hashes.map(ArtifactHash::from_bytes);
-                TrainedTrial { compressed, uncompressed, model, weights }
+                TrainedTrial { compressed, uncompressed, model, weights, stages }
             },
         )
+    }
+
+    /// Possible stages.
+    fn stage() -> impl Strategy<Value = StageReport> {
+        let count = (any::<u32>(), any::<u32>());
+        let count = count.prop_map(|(images, right)| ClassCount { images, right });
+        let classes = prop::collection::vec(count, 0..9);
+        ("[a-z-]{1,20}", any::<bool>(), figures(), classes).prop_map(
+            |(pass, distilled, figures, classes)| StageReport { pass, distilled, figures, classes },
+        )
+    }
+
+    #[test]
+    fn workers_of_earlier_versions_report_no_stages() {
+        let (some, hash) = (Some(v1::Figures::default()), vec![0; 32]);
+        let old = v1::TrainedTrial {
+            compressed: some.clone(),
+            uncompressed: some,
+            model: hash.clone(),
+            weights: hash,
+            stages: Vec::new(),
+        };
+        assert_eq!(TrainedTrial::try_from(old.clone()).unwrap().stages, []);
+        let field = |stages: Vec<v1::Stage>| {
+            TrainedTrial::try_from(v1::TrainedTrial { stages, ..old.clone() }).unwrap_err().field
+        };
+        assert_eq!(field(vec![v1::Stage::default(); MAX_LIST + 1]), "stages");
+        let uneven = v1::Stage { class_images: vec![1, 2], class_right: vec![1], ..empty() };
+        assert_eq!(field(vec![uneven]), "class_right");
+        let many = vec![1; StageReport::MAX_CLASSES + 1];
+        let many = v1::Stage { class_images: many.clone(), class_right: many, ..empty() };
+        assert_eq!(field(vec![many]), "class_images");
+        // A text of a worker becomes one line.
+        let evil = v1::Stage { pass: "a\nb".to_owned(), ..empty() };
+        assert_eq!(StageReport::try_from(evil).unwrap().pass, "a b");
+    }
+
+    fn empty() -> v1::Stage {
+        v1::Stage::default()
     }
 
     /// Possible reports from a rung.

@@ -1,6 +1,6 @@
 //! Carries out the recipe of a candidate on its trained network, pass by pass.
 
-use edgesmith_common::{AttemptError, Purpose, TrialNumber};
+use edgesmith_common::{AttemptError, Purpose, StageReport, TrialNumber};
 use edgesmith_compress::budget::{Resource, kept_within, least_kept};
 use edgesmith_compress::cut_to;
 use edgesmith_compress::importance::{
@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::hopeless;
-use super::run::{Phase, Quantized, Run};
+use super::run::{Pass, Phase, Quantized, Run};
 
 /// Where the progress of an attempt stands after all trainings.
 const TRAINED: f64 = 0.9;
@@ -32,6 +32,10 @@ pub struct Compressed {
     pub model: Model,
     /// The cost of one inference.
     pub cost: Cost,
+    /// The network after each pass that changed it but the last.
+    pub stages: Vec<StageReport>,
+    /// That last one; `None` if no pass changed it.
+    pub last: Option<Pass>,
 }
 
 /// What is done to one network, one pass after the other.
@@ -110,7 +114,13 @@ impl<'a> Passes<'a> {
     /// Takes all passes of a recipe that change the network.
     pub fn carry_out(mut self, recipe: &Recipe) -> Result<Compressed, AttemptError> {
         let mut quantized = None;
+        let (mut stages, mut last) = (Vec::new(), None);
         for pass in recipe.passes(&self.graph.clone()) {
+            let changes = self.changes(pass);
+            if let (Some(_), Some(done)) = (changes, last) {
+                stages.push(self.stage(done, pass, quantized.as_ref())?);
+            }
+            last = changes.or(last);
             match (pass, &mut quantized) {
                 (Step::Distil(distillation), _) => self.teacher = Some(*distillation),
                 (Step::Prune(pruning), _) => self.prune(pruning)?,
@@ -130,7 +140,53 @@ impl<'a> Passes<'a> {
             Some(quantized) => (run.integer_model(quantized)?, quantized.cost()),
             None => (run.model(&graph, &weights)?, Cost::of(&graph, Precision::Fp32)),
         };
-        Ok(Compressed { graph, weights, images_seen, model, cost })
+        Ok(Compressed { graph, weights, images_seen, model, cost, stages, last })
+    }
+
+    /// The stage that a pass ends with; `None` if it leaves the network as it is.
+    fn changes(&self, pass: &Step) -> Option<Pass> {
+        let (name, trains) = match pass {
+            Step::Distil(_) => return None,
+            Step::Prune(pruning) => ("prune", pruning.rounds > 1 && pruning.epochs > 0),
+            Step::FineTune(tuning) => ("fine-tune", self.epochs_of(*tuning) > 0),
+            Step::Quantize(_) => ("quantize", false),
+            Step::QuantizeAwareTrain(tuning) => {
+                ("quantize-aware-train", self.epochs_of(*tuning) > 0)
+            }
+        };
+        let only_trains = matches!(pass, Step::FineTune(_) | Step::QuantizeAwareTrain(_));
+        let taught = self.teacher.is_some() && self.soft_targets.is_some();
+        (trains || !only_trains).then_some(Pass { name, distilled: trains && taught })
+    }
+
+    /// Evaluates the network between two passes. Nothing of what follows depends on it.
+    fn stage(
+        &mut self,
+        done: Pass,
+        next: &Step,
+        quantized: Option<&Quantized>,
+    ) -> Result<StageReport, AttemptError> {
+        self.run.context.progress(self.epochs.next(0).0, "evaluate");
+        if let Some(quantized) = quantized {
+            return self.run.stage(done, &quantized.cost(), &self.run.integer_model(quantized)?);
+        }
+        // A training starts from the weights as they are, so it must not see new statistics. Other
+        // passes begin with renewing them.
+        let renewed = match next {
+            Step::FineTune(_) if self.stale => {
+                Some(self.run.renew_statistics(&self.graph, &self.weights)?)
+            }
+            Step::Distil(_)
+            | Step::Prune(_)
+            | Step::FineTune(_)
+            | Step::Quantize(_)
+            | Step::QuantizeAwareTrain(_) => {
+                self.renew_statistics()?;
+                None
+            }
+        };
+        let model = self.run.model(&self.graph, renewed.as_ref().unwrap_or(&self.weights))?;
+        self.run.stage(done, &Cost::of(&self.graph, Precision::Fp32), &model)
     }
 
     fn quantize(&mut self, quantizing: &Quantizing) -> Result<Quantized, AttemptError> {
@@ -245,7 +301,7 @@ impl<'a> Passes<'a> {
         (graph, weights, quantization): (&Graph, Weights, Option<&Quantization>),
     ) -> Result<Option<Trained>, AttemptError> {
         let training = &self.run.study.work.training;
-        let epochs = tuning.epochs.unwrap_or(training.fine_tune_epochs);
+        let epochs = self.epochs_of(tuning);
         if epochs == 0 {
             return Ok(None);
         }
@@ -270,6 +326,10 @@ impl<'a> Passes<'a> {
         self.trainings += 1;
         self.images_seen += trained.images_seen;
         Ok(Some(trained))
+    }
+
+    fn epochs_of(&self, tuning: FineTuning) -> u32 {
+        tuning.epochs.unwrap_or(self.run.study.work.training.fine_tune_epochs)
     }
 
     /// Recomputes the statistics of batch normalisation if the network is no longer the one that

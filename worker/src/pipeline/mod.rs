@@ -24,7 +24,8 @@ use std::time::Instant;
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
 use edgesmith_common::{
     ArtifactHash, AttemptError, DataReport, DeviceInfo, Donor, EngineName, Figures, Measurement,
-    Metric, Outcome, Purpose, RungReport, Split, Target, TrainedTrial, TrialNumber, Work,
+    Metric, Outcome, Purpose, RungReport, Split, StageReport, Target, TrainedTrial, TrialNumber,
+    Work,
 };
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
@@ -37,7 +38,7 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::compress::{Compressed, Epochs, Passes};
 use self::inputs::{Data, DataKey};
 use self::memory::TrainingMemory;
-use self::run::{Phase, Run, Study, Trial, given_weights, read_soft_targets};
+use self::run::{Evaluated, Pass, Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use self::start::Start;
 use self::teacher::given_network;
 use crate::export::float_model;
@@ -227,18 +228,30 @@ impl Pipeline {
         let uncompressed_model = run.model(&graph, &trained.weights)?;
         let uncompressed = run.report(&Cost::of(&graph, Precision::Fp32), &uncompressed_model)?;
 
+        let first = Pass {
+            name: if is_trained(&candidate) { StageReport::TRAINED } else { StageReport::ORIGINAL },
+            distilled: is_trained(&candidate) && recipe.distillation().is_some(),
+        };
+        let mut stages = vec![uncompressed.stage(first)];
+
         let passes = Passes::new(&run, number, graph, trained, soft_targets.as_deref(), spans);
-        let Compressed { graph, weights, images_seen, model, cost } = passes.carry_out(recipe)?;
+        let compressed = passes.carry_out(recipe)?;
+        let Compressed { graph, weights, images_seen, model, cost, last, .. } = compressed;
+        stages.extend(compressed.stages);
         context.progress(0.95, "evaluate");
         let what = ("trial", number.to_string());
         let hash = study.space.canonical_hash(genotype).ok();
         // If the recipe changed nothing, this network has already been run.
-        let evaluated = (model.to_bytes() == uncompressed.1).then(|| uncompressed.0.clone());
+        let same = model.to_bytes() == uncompressed.bytes;
         let model = run.noted(model, what.clone(), hash, [None, source_of(study)])?;
-        let (mut figures, bytes) = match evaluated {
-            Some(figures) => (figures, model.to_bytes()),
-            None => run.report(&cost, &model)?,
+        let evaluated = if same {
+            let (figures, classes) = (uncompressed.figures.clone(), uncompressed.classes);
+            Evaluated { figures, classes, bytes: model.to_bytes() }
+        } else {
+            run.report(&cost, &model)?
         };
+        stages.extend(last.map(|pass| evaluated.stage(pass)));
+        let Evaluated { mut figures, bytes, .. } = evaluated;
         note_spent(&mut figures, images_seen, seconds());
         // The structure is in the file if it does not follow from the candidate alone.
         let follows = study.work.model.is_none()
@@ -247,9 +260,10 @@ impl Pipeline {
         let weights = run.weights_file(structure, &weights, &dataset.normalization, what);
         Ok(Outcome::TrialTrained(TrainedTrial {
             compressed: figures,
-            uncompressed: uncompressed.0,
+            uncompressed: uncompressed.figures,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
+            stages,
         }))
     }
 
@@ -333,7 +347,8 @@ impl Pipeline {
         model.notes.classes.clone_from(&run.class_names);
         let what = ("network", "teacher".to_owned());
         let model = run.noted(model, what, None, files)?;
-        let (uncompressed, bytes) = run.report(&Cost::of(&graph, Precision::Fp32), &model)?;
+        let report = run.report(&Cost::of(&graph, Precision::Fp32), &model)?;
+        let Evaluated { figures: uncompressed, bytes, .. } = report;
         let mut compressed = uncompressed.clone();
         note_spent(&mut compressed, trained.images_seen, started.elapsed().as_secs_f64());
         let what = ("role", "teacher".to_owned());
@@ -346,6 +361,7 @@ impl Pipeline {
             uncompressed,
             model: context.put(bytes)?,
             weights: context.put(weights)?,
+            stages: Vec::new(),
         };
         Ok((trained, soft_targets))
     }

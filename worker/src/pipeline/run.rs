@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use edgesmith_common::spec::{StudySpec, TrainWork};
 use edgesmith_common::{
-    ArtifactHash, AttemptError, Donor, Figures, Metric, Purpose, Seed, Split, StudyName,
-    TrialNumber,
+    ArtifactHash, AttemptError, ClassCount, Donor, Figures, Metric, Purpose, Seed, Split,
+    StageReport, StudyName, TrialNumber,
 };
 use edgesmith_compress::{self as compress, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
@@ -26,7 +26,9 @@ use edgesmith_train::{
 use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
-use crate::evaluate::{RunError, correct_biases, evaluate, normalized, quantize};
+use crate::evaluate::{
+    RunError, correct_biases, evaluate, evaluate_by_class, normalized, quantize,
+};
 use crate::export::{Interface, float_model, input_spec, lower, lower_partly};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
@@ -146,6 +148,38 @@ impl Quantized {
         };
         Cost { peak_memory_bytes: graph.peak_memory(size), ..cost }
     }
+}
+
+/// A network that was evaluated.
+pub struct Evaluated {
+    /// Of its model file.
+    pub figures: Figures,
+    /// By class, on the validation images; empty if there are too many classes.
+    pub classes: Vec<ClassCount>,
+    /// The bytes of its model file.
+    pub bytes: Vec<u8>,
+}
+
+impl Evaluated {
+    /// The same as a stage of a trial. Stages are not evaluated on the test images.
+    pub fn stage(&self, Pass { name, distilled }: Pass) -> StageReport {
+        let all = self.figures.iter().filter(|(of, _)| !of.is_held_out());
+        StageReport {
+            pass: name.to_owned(),
+            distilled,
+            figures: all.map(|(of, value)| (of.clone(), value)).collect(),
+            classes: self.classes.clone(),
+        }
+    }
+}
+
+/// What made a stage of a trial.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// As study files name it.
+    pub name: &'static str,
+    /// Whether its training learned from the teacher.
+    pub distilled: bool,
 }
 
 /// What all steps of one attempt need.
@@ -373,15 +407,37 @@ impl Run<'_> {
 
     /// Figures of a model from running its file in the edge runtime, and the bytes of that file.
     /// Its size is that of the network: origin and test vectors do not count.
-    pub fn report(&self, cost: &Cost, model: &Model) -> Result<(Figures, Vec<u8>), AttemptError> {
+    pub fn report(&self, cost: &Cost, model: &Model) -> Result<Evaluated, AttemptError> {
+        let (mut evaluated, model) = self.validate(cost, model)?;
+        evaluated.figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
+        Ok(evaluated)
+    }
+
+    /// A stage of a trial: figures of the model file that its network would be, without those on
+    /// the test images.
+    pub fn stage(
+        &self,
+        pass: Pass,
+        cost: &Cost,
+        model: &Model,
+    ) -> Result<StageReport, AttemptError> {
+        Ok(self.validate(cost, model)?.0.stage(pass))
+    }
+
+    /// Figures of a model's file on the validation images, and the model read from it.
+    fn validate(&self, cost: &Cost, model: &Model) -> Result<(Evaluated, Model), AttemptError> {
         let bytes = model.to_bytes();
         // Read it back, so that the file is evaluated and not the model in memory.
         let model = Model::from_bytes(&bytes).map_err(hopeless)?;
-        let mut figures = self.evaluate(&model, &self.dataset.validation, Split::Validation)?;
-        figures.extend(&self.evaluate(&model, &self.dataset.test, Split::Test)?);
+        let (set, pause) = (&self.dataset.validation, &mut || self.pause_or_stop());
+        let evaluated = evaluate_by_class(&model, set, Split::Validation, pause);
+        let (mut figures, mut classes) = evaluated.map_err(run_failed)?;
         figures.set(Metric::MODEL_BYTES.whole(), model.counted_bytes() as f64);
         figures.set_cost(cost);
-        Ok((figures, bytes))
+        if classes.len() > StageReport::MAX_CLASSES {
+            classes = Vec::new();
+        }
+        Ok((Evaluated { figures, classes, bytes }, model))
     }
 
     /// Figures of a model on a set of images, from running it in the edge runtime.

@@ -155,6 +155,7 @@ fn trained(
         uncompressed,
         model: context.put(format!("model of {seed}").into_bytes())?,
         weights: context.put(format!("weights of {seed}").into_bytes())?,
+        stages: Vec::new(),
     })
 }
 

@@ -4,15 +4,18 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use edgesmith_client::{Coordinator, TrialRow};
-use edgesmith_common::{DeviceClass, Figures, Metric, ScopedMetric, StudyName, Target, TrialState};
+use edgesmith_common::{
+    DeviceClass, Figures, Metric, ScopedMetric, StageReport, StudyName, Target, TrialState,
+};
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
 use edgesmith_search_space::Step;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::commands::trials;
 use crate::limits::Limit;
-use crate::output::json;
+use crate::output::{json, stages};
 
 /// A share by which latencies of the same network may differ from one timing to another.
 const SPREAD: f64 = 0.05;
@@ -27,6 +30,8 @@ pub struct Report {
     tried: Vec<Tried>,
     /// Candidates without figures, by the reason.
     without: Vec<(u32, String)>,
+    /// Empty if they are not known.
+    class_names: Vec<String>,
 }
 
 struct Tried {
@@ -34,6 +39,7 @@ struct Tried {
     recipe: String,
     steps: Vec<Step>,
     figures: Figures,
+    stages: Vec<StageReport>,
 }
 
 impl Report {
@@ -46,6 +52,7 @@ impl Report {
     ) -> anyhow::Result<Self> {
         let (_, spec) = coordinator.study(study.as_str()).await?;
         let (mut tried, mut without) = (Vec::new(), Vec::new());
+        let mut class_names = None;
         for trial in coordinator.trials(study.as_str()).await? {
             let row = TrialRow::new(trial, &spec)?;
             match (&row.state, &row.values) {
@@ -53,7 +60,13 @@ impl Report {
                     let (number, recipe) = (row.number, row.recipe());
                     let steps = row.candidate.as_ref().map(|c| c.recipe.steps.clone());
                     let (steps, figures) = (steps.unwrap_or_default(), values.figures().clone());
-                    tried.push(Tried { number, recipe, steps, figures });
+                    let stages = values.trained().map(|trained| trained.stages.clone());
+                    let stages = stages.unwrap_or_default();
+                    tried.push(Tried { number, recipe, steps, figures, stages });
+                    // They are the same for all trials.
+                    if class_names.is_none() {
+                        class_names = Some(trials::class_names(coordinator, &row).await);
+                    }
                 }
                 (TrialState::Failed { reason } | TrialState::Infeasible { reason }, _) => {
                     without.push((row.number, reason.clone()));
@@ -61,7 +74,9 @@ impl Report {
                 _ => {}
             }
         }
-        Ok(Self { study: study.clone(), original, limits: limits.to_vec(), tried, without })
+        let (study, limits) = (study.clone(), limits.to_vec());
+        let class_names = class_names.unwrap_or_default();
+        Ok(Self { study, original, limits, tried, without, class_names })
     }
 
     /// The number of the best trial: the most accurate one within all limits, or else the one that
@@ -107,6 +122,7 @@ impl Report {
                 "\n"
             });
         }
+        text.push_str(&stages::tables(&best.stages, &self.class_names));
         if !self.limits.is_empty() {
             text.push('\n');
             text.push_str(&self.verdict(best));
@@ -214,13 +230,13 @@ impl Output for Report {
         let best = best.map(|best| {
             json!({
                 "trial": best.number, "recipe": best.recipe, "steps": best.steps,
-                "metrics": figures(&best.figures),
+                "metrics": figures(&best.figures), "stages": json::stages(&best.stages),
             })
         });
         json!({
             "version": json::VERSION, "study": self.study.as_str(),
             "original": { "metrics": figures(&self.original) }, "best": best, "limits": limits,
-            "recipes": self.tried.len(),
+            "recipes": self.tried.len(), "classes": self.class_names,
         })
     }
 }
@@ -281,6 +297,10 @@ mod tests {
             recipe: "int8".to_owned(),
             steps: Vec::new(),
             figures: figures.clone(),
+            stages: vec![
+                stages::tests::stage("original", false, 4000.0, &[9, 9]),
+                stages::tests::stage("quantize", false, 1000.0, &[9, number]),
+            ],
         });
         Report {
             study: "net-auto".parse().unwrap(),
@@ -288,6 +308,7 @@ mod tests {
             limits: limits.iter().map(|limit| limit.parse().unwrap()).collect(),
             tried: tried.collect(),
             without: vec![(9, "it diverged".to_owned())],
+            class_names: vec!["ape".to_owned(), "bee".to_owned()],
         }
     }
 
@@ -307,6 +328,11 @@ mod tests {
         assert!(text.contains(way), "{text}");
         assert!(text.contains("trial 9 has no result: it diverged"), "{text}");
         assert_eq!(report(&[], &[]).best(), None);
+        // The stages are those of the best trial, whose number its second class got right.
+        assert!(text.contains("bee        10   90.00 %   30.00 %  -60.00 points"), "{text}");
+        let document = serde_json::to_value(small.json()).unwrap();
+        assert_eq!(document["best"]["stages"][1]["classes"][1]["right"], 3);
+        assert_eq!(document["classes"][1], "bee");
     }
 
     #[test]

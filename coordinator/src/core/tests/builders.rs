@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DataReport, DeviceClass, DeviceInfo, EngineName, Fault, Figures,
-    Purpose, Role, RungReport, ScopedMetric, Split, StudyName, StudySpec, TaskId, TrainedTrial,
-    TrialNumber, TrialState, WorkerId, WorkerInfo,
+    ArtifactHash, AttemptId, ClassCount, DataReport, DeviceClass, DeviceInfo, EngineName, Fault,
+    Figures, Purpose, Role, RungReport, ScopedMetric, Split, StageReport, StudyName, StudySpec,
+    TaskId, TrainedTrial, TrialNumber, TrialState, WorkerId, WorkerInfo,
 };
 pub(super) use edgesmith_common::{AttemptError, Measurement, Metric, Outcome, Target, Work};
 use edgesmith_search_space::Cost;
@@ -272,6 +272,7 @@ impl Bench {
         attempt: AttemptId,
         outcome: Result<Outcome, AttemptError>,
     ) -> bool {
+        let outcome = Box::new(outcome);
         match self.ask(|to| Event::Report { to, worker, task, attempt, outcome }) {
             Ok(Answer::Reported { accepted }) => accepted,
             other => panic!("{other:?}"),
@@ -422,6 +423,13 @@ pub(super) fn looked_up_rung(epochs: u32, validation_accuracy: f64) -> RungRepor
     RungReport { epochs, figures, checkpoint: None }
 }
 
+/// A network of this accuracy after a pass.
+fn stage(pass: &str, accuracy: f64) -> StageReport {
+    let figures = Figures::new().with(ScopedMetric::VALIDATION_ACCURACY, accuracy);
+    let classes = vec![ClassCount { images: 4, right: 3 }];
+    StageReport { pass: pass.to_owned(), distilled: false, figures, classes }
+}
+
 pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {
     let report = |model_bytes: u64| {
         Figures::of_cost(&Cost { macs: 1000, parameters: 100, peak_memory_bytes: 10 })
@@ -436,6 +444,7 @@ pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {
         uncompressed: report(4000),
         model: ArtifactHash::of(format!("model {attempt}").as_bytes()),
         weights: ArtifactHash::of(format!("weights {attempt}").as_bytes()),
+        stages: vec![stage(StageReport::TRAINED, accuracy), stage("prune", accuracy)],
     }
 }
 

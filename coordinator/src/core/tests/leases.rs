@@ -16,7 +16,7 @@ fn unknown_workers_are_told_to_join_again() {
     assert_eq!(bench.ask(|to| Event::Lease { to, worker, deadline }), unknown);
     assert_eq!(bench.ask(|to| Event::Heartbeat { to, worker, running: vec![] }), unknown);
     assert_eq!(bench.ask(|to| Event::Leave { to, worker }), unknown);
-    let outcome = Err(AttemptError::retryable(""));
+    let outcome = Box::new(Err(AttemptError::retryable("")));
     let (task, attempt) = (TaskId(1), AttemptId(1));
     let report = |to| Event::Report { to, worker, task, attempt, outcome };
     assert_eq!(bench.ask(report), unknown);

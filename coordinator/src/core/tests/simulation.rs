@@ -322,7 +322,7 @@ impl World {
         let report = |outcome| Report { worker: w, lease: lease.clone(), outcome };
         self.old_reports.push((id, report(outcome.clone())));
         let (task, attempt) = (lease.task, lease.attempt);
-        let event_outcome = outcome.clone();
+        let event_outcome = Box::new(outcome.clone());
         self.send(Pending::Report(Box::new(report(outcome))), |to| Event::Report {
             to,
             worker: id,
@@ -344,7 +344,7 @@ impl World {
             _ => *old_id,
         };
         let report = Report { worker: *w, lease: lease.clone(), outcome: outcome.clone() };
-        let (task, attempt, outcome) = (lease.task, lease.attempt, outcome.clone());
+        let (task, attempt, outcome) = (lease.task, lease.attempt, Box::new(outcome.clone()));
         self.send(Pending::Report(Box::new(report)), |to| Event::Report {
             to,
             worker: id,
@@ -521,6 +521,7 @@ impl World {
                     let outcome = known.unwrap_or_else(|| worker.result(&lease));
                     let (task, attempt) = (lease.task, lease.attempt);
                     let report = Report { worker: w, lease, outcome: outcome.clone() };
+                    let outcome = Box::new(outcome);
                     let event = |to| Event::Report { to, worker: id, task, attempt, outcome };
                     self.send(Pending::Report(Box::new(report)), event);
                     self.commit();

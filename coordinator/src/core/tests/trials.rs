@@ -273,6 +273,13 @@ fn without(lease: &Lease, of: ScopedMetric) -> Outcome {
     Outcome::TrialTrained(trained)
 }
 
+/// A result of training that counts more right images of a class than there are.
+fn with_impossible_class(lease: &Lease) -> Outcome {
+    let mut trained = trained(lease.attempt, 0.5);
+    trained.stages[1].classes[0].right = 5;
+    Outcome::TrialTrained(trained)
+}
+
 /// A result of training with a figure that no training yields.
 fn with(lease: &Lease, of: ScopedMetric) -> Outcome {
     let mut trained = trained(lease.attempt, 0.5);
@@ -297,6 +304,7 @@ fn an_invalid_report_is_a_failed_attempt() {
         |lease: &Lease| without(lease, ScopedMetric::TEST_ACCURACY),
         |lease: &Lease| with(lease, Metric::LATENCY_MS.at(Target::on(class("board")))),
         |lease: &Lease| with(lease, Metric::ACCURACY.on(Split::HeldOut("x".into()))),
+        with_impossible_class,
         |_: &Lease| Outcome::Measured(measurement(&class("board"), 1.0)),
     ] {
         let lease = bench.lease(trainer);

@@ -2,11 +2,11 @@
 
 use edgesmith_common::spec::Budget;
 use edgesmith_common::{
-    ArtifactHash, Figures, Measurement, Noise, Scope, ScopedMetric, Split, Target, TaskId,
-    TrainedTrial, TrialNumber, Waiting,
+    ArtifactHash, ClassCount, Figures, Measurement, Noise, Scope, ScopedMetric, Split, StageReport,
+    Target, TaskId, TrainedTrial, TrialNumber, Waiting,
 };
 
-use super::{FormatError, Frame, v1, v2};
+use super::{FormatError, Frame, v1, v2, v3};
 use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
 
 /// A record in the form in which it is written.
@@ -116,14 +116,14 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             })
         }
         Record::TeacherTrained { study, trained, soft_targets, measure } => {
-            Frame::of(&v2::TeacherTrained {
+            Frame::of(&v3::TeacherTrained {
                 study: study.to_string(),
                 trained: trained_trial(trained),
                 soft_targets: hash(soft_targets),
                 measure: measure_tasks(measure),
             })
         }
-        Record::TrialTrained { study, number, trained, measure } => Frame::of(&v2::TrialTrained {
+        Record::TrialTrained { study, number, trained, measure } => Frame::of(&v3::TrialTrained {
             study: study.to_string(),
             number: number.0,
             trained: trained_trial(trained),
@@ -240,12 +240,24 @@ fn trial_ending(ending: &TrialEnding) -> v1::TrialEnding {
     }
 }
 
-fn trained_trial(trained: &TrainedTrial) -> v2::TrainedTrial {
-    v2::TrainedTrial {
+fn trained_trial(trained: &TrainedTrial) -> v3::TrainedTrial {
+    v3::TrainedTrial {
         compressed: figures(&trained.compressed),
         uncompressed: figures(&trained.uncompressed),
         model: hash(&trained.model),
         weights: hash(&trained.weights),
+        stages: trained.stages.iter().map(stage).collect(),
+    }
+}
+
+fn stage(stage: &StageReport) -> v3::Stage {
+    let StageReport { pass, distilled, figures: of, classes } = stage;
+    let count = |&ClassCount { images, right }: &ClassCount| v3::ClassCount { images, right };
+    v3::Stage {
+        pass: pass.clone(),
+        distilled: *distilled,
+        figures: figures(of),
+        classes: classes.iter().map(count).collect(),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{ArtifactHash, Noise, StudySpec, Target, Waiting};
+use edgesmith_common::{ArtifactHash, ClassCount, Noise, StageReport, StudySpec, Target, Waiting};
 use edgesmith_search_space::Choice;
 
 use super::golden_records::*;
@@ -30,7 +30,29 @@ fn meaning_of_every_variant() -> Vec<(String, Record)> {
         every_variant().into_iter().map(read).chain(newer).collect();
     all.extend(measured_with_noise(&all));
     all.extend(data_checked_with_hash(&all));
+    all.extend(trained_in_stages(&all));
     all
+}
+
+/// A training with the stages of its network, which version 2 could not hold. `all` has one record
+/// of every kind.
+fn trained_in_stages(all: &[(String, Record)]) -> Option<(String, Record)> {
+    all.iter().find_map(|(_, record)| match record {
+        Record::TrialTrained { trained, .. } => {
+            let stage = |pass: &str, distilled, right| StageReport {
+                pass: pass.to_owned(),
+                distilled,
+                figures: trained.uncompressed.clone(),
+                classes: vec![ClassCount { images: 4, right }, ClassCount { images: 0, right: 0 }],
+            };
+            let stages = vec![stage("trained", false, 300), stage("fine-tune", true, 2)];
+            let mut record = record.clone();
+            let Record::TrialTrained { trained, .. } = &mut record else { unreachable!() };
+            trained.stages = stages;
+            Some(("trial-trained:in-stages".to_owned(), record))
+        }
+        _ => None,
+    })
 }
 
 /// A data check with a hash, which version 1 could not hold. `all` has one record of every kind.
@@ -162,9 +184,12 @@ fn the_bytes_of_layout_1_have_not_changed() {
 fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
-    let newer = [0, 7, 8, 9, 10, 14, 15, 17, 19, 22];
-    let expected: Vec<(u32, u32)> =
-        (0..31).map(|kind| (kind, 1 + u32::from(newer.contains(&kind)))).collect();
+    let version = |kind| match kind {
+        8 | 9 => 3,
+        0 | 7 | 10 | 14 | 15 | 17 | 19 | 22 => 2,
+        _ => 1,
+    };
+    let expected: Vec<(u32, u32)> = (0..31).map(|kind| (kind, version(kind))).collect();
     assert_eq!(kinds, expected);
     let golden = golden_2();
     let meanings = meaning_of_every_variant();
@@ -190,8 +215,15 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
     let read = |name: &str| {
         let read = Decoder::default().decode(2, &golden[name][0]).unwrap();
         let text = format!("{:?}", read[0]);
-        let from =
-            ["state: ", "ending: ", "checkpoint: ", "teacher_weights: ", "noise: ", "hash: "];
+        let from = [
+            "state: ",
+            "ending: ",
+            "checkpoint: ",
+            "teacher_weights: ",
+            "stages: ",
+            "noise: ",
+            "hash: ",
+        ];
         let start = from.iter().find_map(|field| text.find(field)).unwrap();
         text[start..].chars().filter(|c| !c.is_whitespace()).collect::<String>()
     };
@@ -221,6 +253,12 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
         ("rung-reached:with-checkpoint", "checkpoint:Some("),
         ("data-checked", "hash:None"),
         ("data-checked:with-hash", "hash:Some("),
+        ("trial-trained", "stages:[]"),
+        ("teacher-trained", "stages:[]"),
+        (
+            "trial-trained:in-stages",
+            "stages:[StageReport{pass:\"trained\",distilled:false,figures:",
+        ),
         ("measured", "noise:None"),
         ("measured:quiet", "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1})"),
         (

@@ -25,6 +25,7 @@ mod golden_records;
 mod thaw;
 mod v1;
 mod v2;
+mod v3;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -3,14 +3,14 @@
 
 use edgesmith_common::spec::Budget;
 use edgesmith_common::{
-    ArtifactHash, AttemptId, DataReport, DeviceInfo, EngineName, Figures, Measurement, Metric,
-    Noise, RungReport, Scope, ScopedMetric, Split, StudySpec, Target, TaskId, TrainedTrial,
-    TrialNumber, Waiting, WorkerId,
+    ArtifactHash, AttemptId, ClassCount, DataReport, DeviceInfo, EngineName, Figures, Measurement,
+    Metric, Noise, RungReport, Scope, ScopedMetric, Split, StageReport, StudySpec, Target, TaskId,
+    TrainedTrial, TrialNumber, Waiting, WorkerId,
 };
 use edgesmith_search_space::Choice;
 
 use super::choices::RecordedChoices;
-use super::{FormatError, Frame, v1, v2};
+use super::{FormatError, Frame, v1, v2, v3};
 use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
 
 /// What is wrong with a record that can be decoded, in words.
@@ -86,8 +86,8 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
             elapsed_ms: record.elapsed_ms,
         }),
         v1::Record::AttemptEnded(record) => thaw_attempt_ended(record.upcast()),
-        v1::Record::TeacherTrained(record) => thaw_teacher(record.upcast()?),
-        v1::Record::TrialTrained(record) => thaw_trained(record.upcast()?),
+        v1::Record::TeacherTrained(record) => thaw_teacher(record.upcast()?.upcast()),
+        v1::Record::TrialTrained(record) => thaw_trained(record.upcast()?.upcast()),
         v1::Record::Measured(record) => thaw_measured(record.upcast()),
         v1::Record::TrialFinished(v1::TrialFinished { study, number, ending }) => {
             let (study, number) = (name(&study)?, TrialNumber(number));
@@ -126,8 +126,10 @@ pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, Form
         (_, 1) => thaw_v1(v1::read(frame)?, choices),
         (0, 2) => thaw_study(frame.read()?, choices),
         (7, 2) => thaw_attempt_ended(frame.read()?),
-        (8, 2) => thaw_teacher(frame.read()?),
-        (9, 2) => thaw_trained(frame.read()?),
+        (8, 2) => thaw_teacher(frame.read::<v2::TeacherTrained>()?.upcast()),
+        (8, 3) => thaw_teacher(frame.read()?),
+        (9, 2) => thaw_trained(frame.read::<v2::TrialTrained>()?.upcast()),
+        (9, 3) => thaw_trained(frame.read()?),
         (14, 2) => thaw_looked_up(frame.read()?),
         (15, 2) => thaw_rung(frame.read()?),
         (17, 2) => thaw_imported(frame.read()?, choices),
@@ -166,7 +168,7 @@ fn thaw_attempt_ended(record: v2::AttemptEnded) -> Result<Record, Problem> {
     })
 }
 
-fn thaw_teacher(record: v2::TeacherTrained) -> Result<Record, Problem> {
+fn thaw_teacher(record: v3::TeacherTrained) -> Result<Record, Problem> {
     Ok(Record::TeacherTrained {
         study: name(&record.study)?,
         trained: trained_trial(record.trained)?,
@@ -175,7 +177,7 @@ fn thaw_teacher(record: v2::TeacherTrained) -> Result<Record, Problem> {
     })
 }
 
-fn thaw_trained(record: v2::TrialTrained) -> Result<Record, Problem> {
+fn thaw_trained(record: v3::TrialTrained) -> Result<Record, Problem> {
     Ok(Record::TrialTrained {
         study: name(&record.study)?,
         number: TrialNumber(record.number),
@@ -272,13 +274,21 @@ fn trial_ending(ending: v1::TrialEnding) -> TrialEnding {
     }
 }
 
-fn trained_trial(trained: v2::TrainedTrial) -> Result<TrainedTrial, Problem> {
+fn trained_trial(trained: v3::TrainedTrial) -> Result<TrainedTrial, Problem> {
     Ok(TrainedTrial {
         compressed: figures(trained.compressed)?,
         uncompressed: figures(trained.uncompressed)?,
         model: ArtifactHash::from_bytes(trained.model),
         weights: ArtifactHash::from_bytes(trained.weights),
+        stages: trained.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
     })
+}
+
+fn stage(stage: v3::Stage) -> Result<StageReport, Problem> {
+    let v3::Stage { pass, distilled, figures: of, classes } = stage;
+    let count = |v3::ClassCount { images, right }| ClassCount { images, right };
+    let classes = classes.into_iter().map(count).collect();
+    Ok(StageReport { pass, distilled, figures: figures(of)?, classes })
 }
 
 /// Values are kept as they were accepted, even if they are outside a definition's range today.

@@ -182,6 +182,83 @@ fn a_quantized_network_is_trained_with_the_rounding_that_it_ships_with() {
 }
 
 #[test]
+fn every_pass_that_changes_the_network_is_a_stage() {
+    let prune = step("prune", "of = \"macs\"\nshare = 0.5");
+    let steps = [
+        prune.clone(),
+        step("fine-tune", "epochs = 2"),
+        // It trains nothing, so it is no stage.
+        step("fine-tune", "epochs = 0"),
+        step("prune", "of = \"channels\"\nshare = 0.3"),
+        step("quantize", ""),
+        step("quantize-aware-train", "epochs = 1"),
+    ];
+    let context = AttemptContext::offline(Vec::new());
+    let trained = run(&study(&steps.concat()), &context).unwrap();
+    let passes: Vec<&str> = trained.stages.iter().map(|stage| &*stage.pass).collect();
+    let expected = ["trained", "prune", "fine-tune", "prune", "quantize", "quantize-aware-train"];
+    assert_eq!(passes, expected);
+    // The first and the last stage are the networks that are known anyway.
+    let validated = |figures: &Figures| -> Figures {
+        let figures = figures.repeatable();
+        let all = figures.iter().filter(|(of, _)| !of.is_held_out());
+        all.map(|(of, value)| (of.clone(), value)).collect()
+    };
+    let stages = &trained.stages;
+    assert_eq!(stages[0].figures, validated(&trained.uncompressed));
+    assert_eq!(stages[5].figures, validated(&trained.compressed));
+    let figure = |at: usize, metric: Metric| stages[at].figures.get(&metric.whole()).unwrap();
+    let sizes: Vec<f64> = (0..6).map(|at| figure(at, Metric::MODEL_BYTES)).collect();
+    assert!(sizes[1] < 0.8 * sizes[0] && sizes[3] < sizes[1], "{sizes:?}");
+    assert!(sizes[2] == sizes[1] && sizes[4] < 0.7 * sizes[3], "{sizes:?}");
+    let memory = [3, 4].map(|at| figure(at, Metric::PEAK_MEMORY_BYTES));
+    assert_eq!(memory[0], 4.0 * memory[1]);
+    for stage in stages {
+        assert_eq!(stage.check(), Ok(()));
+        let (images, right) = stage
+            .classes
+            .iter()
+            .fold((0, 0), |(images, right), class| (images + class.images, right + class.right));
+        assert_eq!((stage.classes.len(), images), (10, 40));
+        let accuracy = f64::from(right) / f64::from(images);
+        assert_eq!(stage.figures.validation_accuracy(), Some(accuracy), "{}", stage.pass);
+    }
+    // A pruned network is evaluated with statistics of its own: it has the same figures whether it
+    // is trained afterwards or ships.
+    let pruned = run(&study(&prune), &context).unwrap();
+    assert_eq!(pruned.stages[1], stages[1]);
+}
+
+#[test]
+fn a_stage_says_whether_the_teacher_taught() {
+    let teacher = "teacher = { architecture = \"largest\", epochs = 1 }\n";
+    let distil = step("distil", "alpha = 0.5\ntemperature = 4");
+    let steps = [
+        step("prune", "of = \"macs\"\nshare = 0.3"),
+        distil,
+        step("fine-tune", "epochs = 1"),
+        step("quantize", ""),
+    ];
+    let text = study(&format!("{teacher}{}", steps.concat()));
+    let mut task = task_of(&text, None, None);
+    let context = AttemptContext::offline(Vec::new());
+    let teach = TaskWork { work: Work::TrainTeacher { weights: None }, ..task.clone() };
+    let taught = worker().execute(teach, &context);
+    let Ok(Outcome::TeacherTrained { trained: teacher, soft_targets: of }) = taught else {
+        panic!("{taught:?}")
+    };
+    assert_eq!(teacher.stages, [], "a teacher is not compressed");
+    let Work::TrainTrial { soft_targets, .. } = &mut task.work else { unreachable!() };
+    *soft_targets = Some(of);
+    let trained = worker().execute(task, &context);
+    let Ok(Outcome::TrialTrained(trained)) = trained else { panic!("{trained:?}") };
+    let stages: Vec<(&str, bool)> =
+        trained.stages.iter().map(|stage| (&*stage.pass, stage.distilled)).collect();
+    let expected = [("trained", false), ("prune", false), ("fine-tune", true), ("quantize", false)];
+    assert_eq!(stages, expected);
+}
+
+#[test]
 fn layers_that_are_named_stay_in_fp32() {
     let context = AttemptContext::offline(Vec::new());
     let model = |settings: &str| {
