@@ -31,9 +31,81 @@ pub struct Measurement {
     /// say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<Noise>,
+    /// Energy that the machine's processors used per run, millijoules, by their own counters. Idle
+    /// power is not subtracted. `None` where the machine exposes no counters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_mj: Option<f64>,
+    /// In a study on a user's network: the same of that network as it came, in fp32. `None` if it
+    /// was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<OriginalTiming>,
+    /// If the network takes longer than the user's network as it came: its layers that take longer
+    /// than the same layers there, the greatest difference first. Empty if they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slower_layers: Vec<LayerTimes>,
+}
+
+/// A layer of a trial that takes longer than the same layer of the user's network as it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerTimes {
+    /// Its name in the user's network.
+    pub layer: String,
+    /// Median in the trial's network, milliseconds.
+    pub shipped_ms: f64,
+    /// Median in the user's network, milliseconds.
+    pub original_ms: f64,
+}
+
+/// The timing of a user's network as it came, in fp32, by the same engine on the same machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OriginalTiming {
+    /// Median over the runs, milliseconds.
+    pub p50_ms: f64,
+    /// 95th percentile over the runs, milliseconds.
+    pub p95_ms: f64,
+    /// Fastest run, milliseconds.
+    pub min_ms: f64,
+    /// Whether other work on the machine disturbed it.
+    pub noisy: bool,
+    /// As [`Measurement::energy_mj`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_mj: Option<f64>,
 }
 
 impl Measurement {
+    /// By how much a latency is above another one, as a share, before it is called slower: timings
+    /// of the same network may differ by this much.
+    pub const SLOWER: f64 = 0.05;
+
+    /// How many times as long it takes as the user's network as it came; `None` if that was not
+    /// measured.
+    pub fn times_original(&self) -> Option<f64> {
+        self.original.map(|original| self.p50_ms / original.p50_ms)
+    }
+
+    /// Whether it takes longer than the user's network as it came.
+    pub fn is_slower_than_original(&self) -> bool {
+        self.times_original().is_some_and(|times| times > 1.0 + Self::SLOWER)
+    }
+
+    /// Checks that energies and times of layers can be right. Latencies are checked as figures are.
+    ///
+    /// # Errors
+    /// Says what is wrong, worded to follow "reported".
+    pub fn check(&self) -> Result<(), String> {
+        let can_be = |ms: f64| (0.0..=1e9).contains(&ms);
+        let wrong = |of: &&LayerTimes| !can_be(of.shipped_ms) || !can_be(of.original_ms);
+        if let Some(LayerTimes { layer, .. }) = self.slower_layers.iter().find(wrong) {
+            return Err(format!("an invalid time of layer {layer}"));
+        }
+        let of_original = self.original.and_then(|original| original.energy_mj);
+        let all = [self.energy_mj, of_original];
+        match all.into_iter().flatten().find(|mj| !(0.0..=1e12).contains(mj)) {
+            Some(mj) => Err(format!("an invalid energy: {mj} mJ")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it is known that other work on the machine disturbed it.
     pub fn is_noisy(&self) -> bool {
         self.noise.is_some_and(|noise| noise.noisy)

@@ -200,6 +200,9 @@ pub(crate) mod tests {
             p95_ms: ms,
             min_ms: ms,
             noise: None,
+            energy_mj: None,
+            original: None,
+            slower_layers: Vec::new(),
         }
     }
 

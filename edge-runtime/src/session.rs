@@ -148,6 +148,19 @@ impl Session {
     /// # Errors
     /// If an array does not fit its input.
     pub fn run_on(&mut self, arrays: &[Tensor]) -> Result<(), InputError> {
+        self.run_watched(arrays, |_| ())
+    }
+
+    /// Like `run_on`. Calls `after` with the number of each node of the model once it has run, so
+    /// that nodes can be timed.
+    ///
+    /// # Errors
+    /// See `run_on`.
+    pub fn run_watched(
+        &mut self,
+        arrays: &[Tensor],
+        mut after: impl FnMut(usize),
+    ) -> Result<(), InputError> {
         let (expected, found) = (self.inputs.len(), arrays.len());
         if expected != found {
             return Err(InputError::WrongCount { expected, found });
@@ -159,8 +172,9 @@ impl Session {
         for ((loader, place), array) in self.inputs.iter().zip(arrays) {
             loader.load(array, &mut arena[place.clone()]);
         }
-        for Step { layer, inputs, output, scratch } in &self.steps {
+        for (index, Step { layer, inputs, output, scratch }) in self.steps.iter().enumerate() {
             layer.run(Operands::new(self.isa, arena, inputs, output, scratch));
+            after(index);
         }
         for ((unloader, place), array) in self.outputs.iter().zip(&mut self.arrays) {
             unloader.unload(&arena[place.clone()], array);

@@ -47,7 +47,7 @@ pub use lower::EPSILON;
 pub use mistakes::SpaceError;
 pub use model::{
     Base, BlockOption, Further, Head, ModelDefinition, ModelSpace, ResidualBlock, Variant,
-    last_layer, residual_blocks, stage_count, with_stages,
+    last_layer, layer_names, residual_blocks, stage_count, with_stages,
 };
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;

@@ -79,7 +79,13 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let passes: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
     let expected = ["original", "prune", "fine-tune", "quantize", "quantize-aware-train"];
     assert_eq!(passes, expected, "{shown}");
-    assert!(run(at, &["trial", "net-r", "0"]).ok().contains(&lines.join("\n")));
+    let described = run(at, &["trial", "net-r", "0"]).ok();
+    assert!(described.contains(&lines.join("\n")), "{described}");
+    // The network as it came is timed beside it.
+    let said = "original@local  the network as it came, in fp32: median ";
+    assert!(described.contains(said), "{described}");
+    let timed = &trial["trials"][0]["measurements"][0]["original"];
+    assert!(timed["p50_ms"].as_f64().unwrap() > 0.0, "{timed}");
     let stages = trial["trials"][0]["stages"].as_array().unwrap();
     assert_eq!(best["stages"].as_array().unwrap(), stages);
     let images = |stage: &Value| -> u64 {

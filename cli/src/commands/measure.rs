@@ -56,6 +56,10 @@ impl Output for Timing {
         say("95 %", format!("at most {}", table::milliseconds(*p95_ms)));
         say("fastest", table::milliseconds(*min_ms));
         say("runs", format!("{samples} of one example, on {threads} thread(s)"));
+        if let Some(energy_mj) = self.measured.energy_mj {
+            let text = "by the processors' own counters, idle power not subtracted";
+            say("energy", format!("{energy_mj:.3} mJ per run, {text}"));
+        }
         say("device", format!("{}, {}", device.name, device.cpu));
         if self.measured.is_noisy() {
             text.push_str("\nthe machine did other work meanwhile, so the times may be too high\n");

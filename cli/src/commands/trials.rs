@@ -10,12 +10,13 @@ use std::sync::Arc;
 use edgesmith_client::{Backend, Connection, Coordinator, MemorySize, from_status};
 use edgesmith_common::metric::{Source, Unit};
 use edgesmith_common::{
-    Figures, Measurement, Metric, Noise, ScopedMetric, Split, StudySpec, TrainedTrial, TrialState,
-    TrialValues, Waiting,
+    Figures, LayerTimes, Measurement, Metric, Noise, OriginalTiming, ScopedMetric, Split,
+    StudySpec, TrainedTrial, TrialState, TrialValues, Waiting,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, number, print};
 use edgesmith_proto::v1;
+use edgesmith_search_space::Precision;
 use edgesmith_train::safetensors;
 use edgesmith_worker::probe::MOST_WAITS_PER_RUN;
 use edgesmith_worker::session::artifacts;
@@ -224,7 +225,10 @@ fn describe(row: &TrialRow, spec: &StudySpec, class_names: &[String]) -> String 
     }
     match &row.values {
         Some(TrialValues::Trained { trained, measurements }) => {
-            describe_trained(trained, measurements, &mut lines);
+            let on_own_network = spec.model().is_some();
+            let precision = row.candidate.as_ref().map(|candidate| candidate.recipe.precision());
+            let integers = precision == Some(Precision::Int8);
+            describe_trained(trained, measurements, (on_own_network, integers), &mut lines);
         }
         Some(TrialValues::Known(figures)) => describe_known(figures, &mut lines),
         None => {}
@@ -322,9 +326,46 @@ fn describe_noise(noise: Noise) -> String {
     )
 }
 
+/// The layers that make a trial slower than the user's network, to follow a sentence that says so.
+/// Empty if they are not known.
+pub fn because_of(layers: &[LayerTimes]) -> String {
+    let layer = |LayerTimes { layer, shipped_ms, original_ms }: &LayerTimes| {
+        let [now, then] = [*shipped_ms, *original_ms].map(table::milliseconds);
+        format!("{layer} ({now} instead of {then})")
+    };
+    let layers: Vec<String> = layers.iter().map(layer).collect();
+    if layers.is_empty() { String::new() } else { format!(", because of {}", layers.join(", ")) }
+}
+
+/// The timing of a user's network beside that of the trial made of it.
+fn describe_original(original: &OriginalTiming, m: &Measurement, integers: bool) -> String {
+    let OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *original;
+    let mut text = format!(
+        "the network as it came, in fp32: median {}, p95 {}, fastest {}",
+        table::milliseconds(p50_ms),
+        table::milliseconds(p95_ms),
+        table::milliseconds(min_ms)
+    );
+    if let Some(energy_mj) = energy_mj {
+        let _ = write!(text, ", {energy_mj:.3} mJ per run");
+    }
+    if noisy {
+        text.push_str(" (other work disturbed it)");
+    }
+    let times = m.p50_ms / p50_ms;
+    let _ = write!(text, "; the shipped one takes {times:.2} times as long");
+    if !m.is_slower_than_original() {
+        return text;
+    }
+    let what = if integers { "int8 is" } else { "it is" };
+    let _ = write!(text, ", so {what} SLOWER there");
+    text + &because_of(&m.slower_layers)
+}
+
 fn describe_trained(
     trained: &TrainedTrial,
     measurements: &[Measurement],
+    (on_own_network, integers): (bool, bool),
     lines: &mut Vec<(String, String)>,
 ) {
     for (name, figures) in
@@ -362,6 +403,24 @@ fn describe_trained(
         ));
         if let Some(noise) = m.noise {
             lines.push((format!("noise@{}", m.target()), describe_noise(noise)));
+        }
+        if let Some(energy_mj) = m.energy_mj {
+            let text = format!(
+                "{energy_mj:.3} mJ per run, by the processors' own counters; what they use when \
+                 idle is not subtracted"
+            );
+            lines.push((format!("energy@{}", m.target()), text));
+        }
+        match &m.original {
+            Some(original) => {
+                let text = describe_original(original, m, integers);
+                lines.push((format!("original@{}", m.target()), text));
+            }
+            None if on_own_network => {
+                let text = "the network as it came was not measured there".to_owned();
+                lines.push((format!("original@{}", m.target()), text));
+            }
+            None => {}
         }
     }
 }
@@ -408,6 +467,45 @@ mod tests {
                           not disturb the last one, which counts: the medians of its five parts \
                           differ by 1.00 %, and waiting for a processor took 0.20 % of the time";
         assert_eq!(quiet(0.002, 12.0, 2), many_short);
+    }
+
+    #[test]
+    fn the_network_as_it_came_is_beside_the_trial() {
+        let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
+        assert!(!describe(&row, &spec(), &[]).contains("original@"), "no network of a user");
+        let Some(TrialValues::Trained { measurements, .. }) = &mut row.values else { panic!() };
+        measurements[0].energy_mj = Some(0.25);
+        let original = OriginalTiming {
+            p50_ms: 0.5,
+            p95_ms: 0.75,
+            min_ms: 0.25,
+            noisy: true,
+            energy_mj: Some(0.125),
+        };
+        measurements[0].original = Some(original);
+        measurements[0].slower_layers =
+            vec![LayerTimes { layer: "stem".to_owned(), shipped_ms: 0.4, original_ms: 0.1 }];
+        measurements[1].original =
+            Some(OriginalTiming { p50_ms: 4.0, noisy: false, energy_mj: None, ..original });
+        let text = describe(&row, &spec(), &[]);
+        let line = |of: &str| text.lines().find(|line| line.starts_with(of)).unwrap().to_owned();
+        let slower = "median 0.5000 ms, p95 0.7500 ms, fastest 0.2500 ms, 0.125 mJ per run (other \
+                      work disturbed it); the shipped one takes 2.00 times as long, so it is \
+                      SLOWER there, because of stem (0.4000 ms instead of 0.1000 ms)";
+        assert!(line("original@board").ends_with(slower), "{text}");
+        assert!(line("original@phone").ends_with("takes 0.50 times as long"), "{text}");
+        assert!(line("energy@board").contains("0.250 mJ per run"), "{text}");
+        assert!(!text.contains("energy@phone"), "{text}");
+        let measured = row.values.as_ref().unwrap().measurements();
+        let said = describe_original(&original, &measured[0], true);
+        assert!(said.contains("so int8 is SLOWER there, because of stem"), "{said}");
+        // In a study on a user's network, it is said if it is missing.
+        let trained = row.values.as_ref().and_then(TrialValues::trained).unwrap();
+        let missing = Measurement { original: None, ..measured[0].clone() };
+        let mut lines = Vec::new();
+        describe_trained(trained, &[missing], (true, false), &mut lines);
+        let said = "the network as it came was not measured there".to_owned();
+        assert!(lines.contains(&("original@board".to_owned(), said)), "{lines:?}");
     }
 
     #[test]

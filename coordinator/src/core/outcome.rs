@@ -158,10 +158,12 @@ fn wrong_in_measured(measurement: &Measurement, target: &Target) -> Option<Strin
     if measured != *target {
         return Some(format!("measured on {measured} instead of {target}"));
     }
-    let Measurement { p50_ms, p95_ms, min_ms, noise, .. } = measurement;
-    let wrong =
-        [p50_ms, p95_ms, min_ms].into_iter().find_map(|ms| Metric::LATENCY_MS.check(*ms).err());
+    let Measurement { p50_ms, p95_ms, min_ms, noise, original, .. } = measurement;
+    let of_original = original.map(|of| [of.p50_ms, of.p95_ms, of.min_ms]).into_iter().flatten();
+    let mut latencies = [*p50_ms, *p95_ms, *min_ms].into_iter().chain(of_original);
+    let wrong = latencies.find_map(|ms| Metric::LATENCY_MS.check(ms).err());
     let wrong = wrong.map(|problem| format!("reported an invalid latency: {problem}"));
-    let noise = || noise.as_ref()?.check().err();
-    wrong.or_else(|| noise().map(|problem| format!("reported {problem}")))
+    let of_noise = || noise.as_ref().and_then(|noise| noise.check().err());
+    let more = || of_noise().or_else(|| measurement.check().err());
+    wrong.or_else(|| more().map(|problem| format!("reported {problem}")))
 }

@@ -436,10 +436,11 @@ fn fits(network: &Graph, head: Head, data: DataShape) -> Result<(), String> {
 
 /// Whether a network has a layer with a weight that computes a value of this name.
 fn is_layer(graph: &Graph, name: &str) -> bool {
-    layers(graph).any(|layer| layer == name)
+    layer_names(graph).any(|layer| layer == name)
 }
 
-fn layers(graph: &Graph) -> impl Iterator<Item = &str> {
+/// The names of the layers of a network that have a weight, in order.
+pub fn layer_names(graph: &Graph) -> impl Iterator<Item = &str> {
     let weighted = graph.nodes().filter(|(_, node)| {
         let first = node.parameters.first();
         first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
@@ -449,7 +450,7 @@ fn layers(graph: &Graph) -> impl Iterator<Item = &str> {
 
 fn unknown_layer(graph: &Graph, name: &str) -> String {
     const MANY: usize = 12;
-    let known: Vec<&str> = layers(graph).collect();
+    let known: Vec<&str> = layer_names(graph).collect();
     let more = if known.len() > MANY { ", …" } else { "" };
     let some = known[..known.len().min(MANY)].join(", ");
     format!("the network has no layer {name:?} with weights; it has {some}{more}")

@@ -10,6 +10,7 @@ mod gate;
 mod inputs;
 mod memory;
 mod notes;
+mod original;
 mod run;
 mod start;
 mod teacher;
@@ -38,6 +39,7 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::compress::{Compressed, Epochs, Passes};
 use self::inputs::{Data, DataKey};
 use self::memory::TrainingMemory;
+use self::original::{Originals, slower_layers};
 use self::run::{Evaluated, Pass, Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use self::start::Start;
 use self::teacher::given_network;
@@ -64,6 +66,7 @@ pub struct Pipeline {
     data: Lru<DataKey, Data>,
     tables: Tables,
     soft_targets: Lru<ArtifactHash, SoftTargets>,
+    originals: Originals,
 }
 
 impl Pipeline {
@@ -85,6 +88,7 @@ impl Pipeline {
             memory: TrainingMemory::default(),
             data: Lru::new(DATA_MEMORY),
             soft_targets: Lru::new(DATA_MEMORY),
+            originals: Originals::default(),
         }
     }
 
@@ -366,11 +370,13 @@ impl Pipeline {
         Ok((trained, soft_targets))
     }
 
-    /// Times a model file on this machine while nothing else in this process computes.
+    /// Times a model file on this machine while nothing else in this process computes. For a trial
+    /// of a study on a user's network, that network is timed, too.
     fn measure(
         &self,
         study: &Study<'_>,
         model: ArtifactHash,
+        number: Option<TrialNumber>,
         target: &Target,
         context: &AttemptContext,
     ) -> Result<Measurement, AttemptError> {
@@ -391,12 +397,24 @@ impl Pipeline {
             Some(quiet)
         };
         let spec = &study.work.measurement;
-        probe::measure(&model, spec, target.threads, &self.info, quiet, stopped).map_err(|error| {
-            match error {
-                ProbeError::Stopped => AttemptError::stopped(),
-                other => AttemptError::retryable(other),
-            }
-        })
+        let time =
+            |model: &Model| probe::measure(model, spec, target.threads, &self.info, quiet, stopped);
+        let failed = |error: ProbeError| match error {
+            ProbeError::Stopped => AttemptError::stopped(),
+            other => AttemptError::retryable(other),
+        };
+        let original = match number {
+            Some(_) => self.originals.timing(study, target.threads, (&self.gate, context), time),
+            None => Ok(None),
+        };
+        let original = original.map_err(failed)?;
+        let mut measurement = Measurement { original, ..time(&model).map_err(failed)? };
+        if measurement.is_slower_than_original() {
+            let nodes = |model: &Model| probe::node_times(model, quiet, stopped);
+            let slower = slower_layers(study, &model, (&self.gate, context), nodes);
+            measurement.slower_layers = slower.map_err(failed)?;
+        }
+        Ok(measurement)
     }
 
     /// The study's data, if they are those that it began with.
@@ -514,8 +532,8 @@ impl TaskExecutor for Pipeline {
                 };
                 self.train_trial(study, &trial, context)
             }
-            Work::MeasureModel { model, target, .. } => {
-                self.measure(study, *model, target, context).map(Outcome::Measured)
+            Work::MeasureModel { model, number, target } => {
+                self.measure(study, *model, *number, target, context).map(Outcome::Measured)
             }
         }
     }

@@ -49,7 +49,7 @@ impl Start {
 
 /// The weights of the user's network. The artifact is the one that the study names, because it is
 /// fetched by its hash.
-fn imported(study: &Study<'_>, context: &AttemptContext) -> Result<Weights, AttemptError> {
+pub fn imported(study: &Study<'_>, context: &AttemptContext) -> Result<Weights, AttemptError> {
     let model = study.work.model.as_ref();
     let model = model.ok_or_else(|| hopeless("the study names no network to start from"))?;
     let weights = safetensors::from_bytes(&context.fetch(model.file.weights)?).map_err(hopeless)?;

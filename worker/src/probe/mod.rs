@@ -2,6 +2,7 @@
 //! caller must make the machine quiet first.
 
 mod device;
+mod energy;
 mod noise;
 mod timing;
 mod waits;
@@ -18,10 +19,13 @@ use edgesmith_edge_runtime::{
 pub use device::device_info;
 pub use noise::MOST_WAITS_PER_RUN;
 
+use self::energy::{EnergySource, Powercap};
 use self::noise::quietest;
-use self::timing::{Limits, Summary, summarize, time_runs};
+use self::timing::{Limits, Meters, Summary, summarize, time_runs};
 use self::waits::Waits;
 
+/// Runs in which nodes are timed.
+const NODE_RUNS: usize = 100;
 /// Pause before a disturbed timing is repeated, for short pieces of other work to end.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Time between two checks during a pause whether the measurement is stopped.
@@ -62,10 +66,27 @@ pub enum ProbeError {
 /// `quiet` is called before each timing. It keeps other work of this process away until its guard
 /// is dropped, and returns `None` if the caller stops.
 ///
+/// The energy is that of whole processors over all runs of the timing that is kept, by their own
+/// counters, divided by the number of runs. What they use when idle is not subtracted.
+///
 /// # Errors
 /// When more than one thread is asked for, the engine rejects the model, or `stopped`, which
 /// is called between runs and during pauses, returns true.
 pub fn measure<Q>(
+    model: &Model,
+    spec: &MeasurementSpec,
+    threads: u32,
+    device: &DeviceInfo,
+    quiet: impl Fn() -> Option<Q>,
+    stopped: impl Fn() -> bool,
+) -> Result<Measurement, ProbeError> {
+    let energy = &Powercap::of_this_machine();
+    measure_with(energy, model, spec, threads, device, quiet, stopped)
+}
+
+/// Like [`measure`], with the counters of energy passed in.
+fn measure_with<Q>(
+    energy: &dyn EnergySource,
     model: &Model,
     spec: &MeasurementSpec,
     threads: u32,
@@ -92,8 +113,8 @@ pub fn measure<Q>(
         let run = || {
             let _ = black_box(session.run_on(black_box(&tensors)));
         };
-        time_runs(limits, || started.elapsed(), Waits::so_far, run, &stopped)
-            .ok_or(ProbeError::Stopped)
+        let meters = Meters { waits: Waits::so_far, energy: || energy.read() };
+        time_runs(limits, || started.elapsed(), meters, run, &stopped).ok_or(ProbeError::Stopped)
     };
     let (timing, noise) = quietest(time, || pause(&stopped))?;
     let Summary { p50_ms, p95_ms, min_ms } = summarize(&timing.times);
@@ -109,7 +130,40 @@ pub fn measure<Q>(
         p95_ms,
         min_ms,
         noise: Some(noise),
+        energy_mj: timing.energy_uj.map(|uj| uj as f64 / 1e3 / timing.times.len() as f64),
+        original: None,
+        slower_layers: Vec::new(),
     })
+}
+
+/// The median time of each node of a model over [`NODE_RUNS`] runs, milliseconds. It includes a
+/// reading of the clock, so it is for comparing nodes. See [`measure`] for the others.
+///
+/// # Errors
+/// See [`measure`].
+pub fn node_times<Q>(
+    model: &Model,
+    quiet: impl FnOnce() -> Option<Q>,
+    stopped: impl Fn() -> bool,
+) -> Result<Vec<f64>, ProbeError> {
+    let mut session = Session::new(model)?;
+    let arrays: Vec<Numbers> = model.inputs.iter().map(noise_for).collect();
+    let tensors: Vec<Tensor> = arrays.iter().map(Tensor::from).collect();
+    session.run_on(&tensors)?;
+    let mut times = vec![Vec::with_capacity(NODE_RUNS); model.nodes.len()];
+    let _quiet = quiet().ok_or(ProbeError::Stopped)?;
+    for _ in 0..NODE_RUNS {
+        if stopped() {
+            return Err(ProbeError::Stopped);
+        }
+        let mut before = Instant::now();
+        session.run_watched(&tensors, |node| {
+            let now = Instant::now();
+            times[node].push(now - before);
+            before = Instant::now();
+        })?;
+    }
+    Ok(times.iter().map(|times| summarize(times).p50_ms).collect())
 }
 
 /// Sleeps for [`PAUSE`], unless it is stopped.
@@ -136,9 +190,12 @@ fn noise_for(input: &Input) -> Numbers {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use edgesmith_common::DeviceClass;
     use edgesmith_edge_runtime::ENGINE_NAME;
 
+    use super::energy::Counters;
     use super::*;
     use crate::export::float_model;
     use edgesmith_testing::residual_graph;
@@ -170,6 +227,39 @@ mod tests {
         let said = m.noise.unwrap();
         assert_eq!(said.check(), Ok(()));
         assert!((1..=noise::MOST_TIMINGS).contains(&said.timings), "{said:?}");
+    }
+
+    /// A processor that uses so many microjoules between two readings.
+    struct Uses(Cell<u64>, u64);
+
+    impl EnergySource for Uses {
+        fn read(&self) -> Option<Counters> {
+            self.0.set(self.0.get() + self.1);
+            Some(Counters::of(self.0.get()))
+        }
+    }
+
+    #[test]
+    fn the_energy_of_a_run_is_its_share_of_that_of_all() {
+        let device = device_info(DeviceClass::local());
+        let uses = Uses(Cell::new(7), 120_000);
+        let m = measure_with(&uses, &model(), &spec(), 1, &device, || Some(()), || false).unwrap();
+        // 120 mJ over 60 runs.
+        assert_eq!((m.samples, m.energy_mj), (60, Some(2.0)));
+        let none = &Powercap::at("no such directory");
+        let m = measure_with(none, &model(), &spec(), 1, &device, || Some(()), || false).unwrap();
+        assert_eq!(m.energy_mj, None);
+    }
+
+    #[test]
+    fn every_node_has_a_time() {
+        let times = node_times(&model(), || Some(()), || false).unwrap();
+        assert_eq!(times.len(), model().nodes.len());
+        assert!(
+            times.iter().all(|ms| ms.is_finite() && *ms >= 0.0) && times.iter().sum::<f64>() > 0.0
+        );
+        assert!(matches!(node_times(&model(), || None::<()>, || false), Err(ProbeError::Stopped)));
+        assert!(matches!(node_times(&model(), || Some(()), || true), Err(ProbeError::Stopped)));
     }
 
     #[test]

@@ -83,7 +83,8 @@ mod tests {
 
     /// A timing of runs of these microseconds, without a count of waits.
     fn timing(micros: impl IntoIterator<Item = u64>) -> Timing {
-        Timing { times: micros.into_iter().map(Duration::from_micros).collect(), waiting: None }
+        let times = micros.into_iter().map(Duration::from_micros).collect();
+        Timing { times, waiting: None, energy_uj: None }
     }
 
     fn waiting(share: f64, per_run: f64) -> Timing {

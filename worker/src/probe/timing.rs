@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use edgesmith_common::Waiting;
 
+use super::energy::Counters;
 use super::waits::Waits;
 
 /// How many runs to make.
@@ -24,6 +25,17 @@ pub(super) struct Timing {
     pub times: Vec<Duration>,
     /// How the thread waited for a processor meanwhile; `None` if the system does not count it.
     pub waiting: Option<Waiting>,
+    /// Energy that the processors used during all of them, microjoules; `None` if the machine does
+    /// not count it.
+    pub energy_uj: Option<u64>,
+}
+
+/// What is read before and after the timed runs.
+pub(super) struct Meters<W, E> {
+    /// How this thread waits.
+    pub waits: W,
+    /// Energy so far.
+    pub energy: E,
 }
 
 /// Statistics of the timed runs, in milliseconds.
@@ -38,11 +50,11 @@ pub(super) struct Summary {
 }
 
 /// Runs and times `run` until both limits are met. `None` if `stopped`, which is called between
-/// runs, returns true. `now` is a monotonic clock, and `waits` counts how this thread waits.
+/// runs, returns true. `now` is a monotonic clock.
 pub(super) fn time_runs(
     limits: Limits,
     mut now: impl FnMut() -> Duration,
-    mut waits: impl FnMut() -> Option<Waits>,
+    meters: Meters<impl FnMut() -> Option<Waits>, impl FnMut() -> Option<Counters>>,
     mut run: impl FnMut(),
     stopped: impl Fn() -> bool,
 ) -> Option<Timing> {
@@ -52,7 +64,9 @@ pub(super) fn time_runs(
         }
         run();
     }
+    let Meters { mut waits, mut energy } = meters;
     let waited_before = waits();
+    let used_before = energy();
     let begin = now();
     let mut times = Vec::new();
     let mut total = Duration::ZERO;
@@ -73,7 +87,9 @@ pub(super) fn time_runs(
         if times.len() >= limits.min_runs as usize && long_enough {
             let waiting = waits().zip(waited_before);
             let waiting = waiting.map(|(after, before)| after.since(before, total, times.len()));
-            return Some(Timing { times, waiting });
+            let used = energy().zip(used_before);
+            let energy_uj = used.and_then(|(after, before)| after.since(&before));
+            return Some(Timing { times, waiting, energy_uj });
         }
     }
 }
@@ -103,6 +119,11 @@ mod tests {
 
     use super::*;
 
+    /// A machine that counts nothing.
+    fn none() -> Meters<impl FnMut() -> Option<Waits>, impl FnMut() -> Option<Counters>> {
+        Meters { waits: || None, energy: || None }
+    }
+
     fn millis(values: impl IntoIterator<Item = u64>) -> Vec<Duration> {
         values.into_iter().map(Duration::from_millis).collect()
     }
@@ -126,7 +147,7 @@ mod tests {
         let times = time_runs(
             limits,
             || clock.get(),
-            || None,
+            none(),
             || {
                 runs.set(runs.get() + 1);
                 clock.set(clock.get() + Duration::from_millis(run_ms));
@@ -155,7 +176,7 @@ mod tests {
             readings.set(readings.get() + 1);
             Duration::from_millis(readings.get() / 2)
         };
-        let times = time_runs(limits, now, || None, || {}, || false).unwrap().times;
+        let times = time_runs(limits, now, none(), || {}, || false).unwrap().times;
         assert!(times.len() >= 399, "{}", times.len());
         assert_eq!(summarize(&times).p95_ms, 0.0);
     }
@@ -166,7 +187,7 @@ mod tests {
         for most in [0, 2, 3, 20] {
             let runs = Cell::new(0);
             let run = || runs.set(runs.get() + 1);
-            let times = time_runs(limits, || Duration::ZERO, || None, run, || runs.get() == most);
+            let times = time_runs(limits, || Duration::ZERO, none(), run, || runs.get() == most);
             assert_eq!((runs.get(), times), (most, None));
         }
     }
@@ -179,7 +200,13 @@ mod tests {
         let timing = time_runs(
             limits,
             || Duration::from_millis(10 * clock.get()),
-            || Some(Waits { waited: Duration::from_millis(4 * clock.get()), starts: clock.get() }),
+            Meters {
+                waits: || {
+                    let waited = Duration::from_millis(4 * clock.get());
+                    Some(Waits { waited, starts: clock.get() })
+                },
+                energy: || None,
+            },
             || clock.set(clock.get() + 1),
             || false,
         );

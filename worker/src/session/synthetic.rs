@@ -75,6 +75,9 @@ impl SyntheticExecutor {
             p95_ms: 1.2 * p50_ms,
             min_ms: 0.9 * p50_ms,
             noise: None,
+            energy_mj: None,
+            original: None,
+            slower_layers: Vec::new(),
         })
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use edgesmith_client::{Coordinator, TrialRow};
 use edgesmith_common::{
-    DeviceClass, Figures, Metric, ScopedMetric, StageReport, StudyName, Target, TrialState,
+    DeviceClass, Figures, LayerTimes, Measurement, Metric, ScopedMetric, StageReport, StudyName,
+    Target, TrialState,
 };
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
@@ -16,9 +17,6 @@ use serde_json::{Map, Value, json};
 use crate::commands::trials;
 use crate::limits::Limit;
 use crate::output::{json, stages};
-
-/// A share by which latencies of the same network may differ from one timing to another.
-const SPREAD: f64 = 0.05;
 
 /// The results of one compression.
 pub struct Report {
@@ -40,6 +38,8 @@ struct Tried {
     steps: Vec<Step>,
     figures: Figures,
     stages: Vec<StageReport>,
+    /// Its layers that are slower here than in the network as it came.
+    slower_layers: Vec<LayerTimes>,
 }
 
 impl Report {
@@ -62,7 +62,11 @@ impl Report {
                     let (steps, figures) = (steps.unwrap_or_default(), values.figures().clone());
                     let stages = values.trained().map(|trained| trained.stages.clone());
                     let stages = stages.unwrap_or_default();
-                    tried.push(Tried { number, recipe, steps, figures, stages });
+                    let here = Target::on(DeviceClass::local());
+                    let measured = values.measurements().iter().find(|m| m.target() == here);
+                    let slower_layers = measured.map(|m| m.slower_layers.clone());
+                    let slower_layers = slower_layers.unwrap_or_default();
+                    tried.push(Tried { number, recipe, steps, figures, stages, slower_layers });
                     // They are the same for all trials.
                     if class_names.is_none() {
                         class_names = Some(trials::class_names(coordinator, &row).await);
@@ -112,9 +116,10 @@ impl Report {
         text.push_str(&table::render(&columns, &rows));
         let slower = self.latency(&best.figures).zip(self.latency(&self.original));
         if let Some((now, before)) = slower
-            && now > before * (1.0 + SPREAD)
+            && now > before * (1.0 + Measurement::SLOWER)
         {
             text.push_str("\nIt is slower here than as it came");
+            text.push_str(&trials::because_of(&best.slower_layers));
             text.push_str(if best.recipe.starts_with("int8") {
                 ": on this machine the engine may need more time for integers than for fp32; try \
                  precision = [\"fp32\", \"int8\"]\n"
@@ -297,6 +302,11 @@ mod tests {
             recipe: "int8".to_owned(),
             steps: Vec::new(),
             figures: figures.clone(),
+            slower_layers: vec![LayerTimes {
+                layer: "stem".to_owned(),
+                shipped_ms: 2.0,
+                original_ms: 1.0,
+            }],
             stages: vec![
                 stages::tests::stage("original", false, 4000.0, &[9, 9]),
                 stages::tests::stage("quantize", false, 1000.0, &[9, number]),
@@ -346,6 +356,11 @@ mod tests {
         assert!(text.contains("accuracy_drop<=0.05: met: 0.010000"), "{text}");
         assert!(text.contains("no recipe keeps all limits"), "{text}");
         assert!(text.contains("accuracy_drop<=0.05 was in the way"), "{text}");
-        assert!(text.contains("slower here than as it came: on this machine the engine"), "{text}");
+        assert!(
+            text.contains(
+                "as it came, because of stem (2.00 ms instead of 1.00 ms): on this machine"
+            ),
+            "{text}"
+        );
     }
 }

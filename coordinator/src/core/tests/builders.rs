@@ -475,6 +475,9 @@ pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
         p95_ms: p50_ms * 1.2,
         min_ms: p50_ms * 0.9,
         noise: None,
+        energy_mj: Some(0.5),
+        original: None,
+        slower_layers: Vec::new(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! How trials and teachers get from task to task, and how they fail.
 
-use edgesmith_common::{ArtifactHash, Fault, Noise, ScopedMetric, Split, TrialState, Waiting};
+use edgesmith_common::{
+    ArtifactHash, Fault, LayerTimes, Noise, OriginalTiming, ScopedMetric, Split, TrialState,
+    Waiting,
+};
 
 use super::super::*;
 use super::builders::*;
@@ -319,6 +322,10 @@ fn an_invalid_report_is_a_failed_attempt() {
     assert_eq!(QUIET.check(), Ok(()));
     let noisy =
         |noise| Outcome::Measured(Measurement { noise: Some(noise), ..measurement(&board, 1.0) });
+    const ORIGINAL: OriginalTiming =
+        OriginalTiming { p50_ms: 1.0, p95_ms: 1.0, min_ms: 1.0, noisy: false, energy_mj: None };
+    let beside =
+        |of| Outcome::Measured(Measurement { original: Some(of), ..measurement(&board, 1.0) });
     for wrong in [
         Outcome::Measured(measurement(&board, nan)),
         Outcome::Measured(measurement(&board, -1.0)),
@@ -332,6 +339,18 @@ fn an_invalid_report_is_a_failed_attempt() {
         noisy(Noise { waiting: Some(Waiting { share: 1.5, per_run: 0.0 }), ..QUIET }),
         noisy(Noise { waiting: Some(Waiting { share: 0.5, per_run: nan }), ..QUIET }),
         noisy(Noise { timings: 0, ..QUIET }),
+        Outcome::Measured(Measurement { energy_mj: Some(-1.0), ..measurement(&board, 1.0) }),
+        Outcome::Measured(Measurement { energy_mj: Some(nan), ..measurement(&board, 1.0) }),
+        beside(OriginalTiming { p50_ms: 0.0, ..ORIGINAL }),
+        Outcome::Measured(Measurement {
+            slower_layers: vec![LayerTimes {
+                layer: "stem".to_owned(),
+                shipped_ms: nan,
+                original_ms: 1.0,
+            }],
+            ..measurement(&board, 1.0)
+        }),
+        beside(OriginalTiming { energy_mj: Some(nan), ..ORIGINAL }),
         Outcome::TrialTrained(trained(lease.attempt, 0.5)),
     ] {
         let lease = bench.lease(worker);

@@ -2,8 +2,8 @@
 
 use edgesmith_common::spec::Budget;
 use edgesmith_common::{
-    ArtifactHash, ClassCount, Figures, Measurement, Noise, Scope, ScopedMetric, Split, StageReport,
-    Target, TaskId, TrainedTrial, TrialNumber, Waiting,
+    ArtifactHash, ClassCount, Figures, LayerTimes, Measurement, Noise, OriginalTiming, Scope,
+    ScopedMetric, Split, StageReport, Target, TaskId, TrainedTrial, TrialNumber, Waiting,
 };
 
 use super::{FormatError, Frame, v1, v2, v3};
@@ -129,11 +129,14 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             trained: trained_trial(trained),
             measure: measure_tasks(measure),
         }),
-        Record::Measured { study, task, measurement: of } => Frame::of(&v2::Measured {
+        Record::Measured { study, task, measurement: of } => Frame::of(&v3::Measured {
             study: study.to_string(),
             task: task.0,
             measurement: measurement(of),
             noise: of.noise.as_ref().map(noise),
+            energy_mj: of.energy_mj,
+            original: of.original.as_ref().map(original),
+            slower_layers: of.slower_layers.iter().map(layer_times).collect(),
         }),
         Record::TrialFinished { study, number, ending } => Frame::of(&v1::TrialFinished {
             study: study.to_string(),
@@ -299,7 +302,17 @@ fn noise(noise: &Noise) -> v2::Noise {
     v2::Noise { noisy, spread, waiting, timings }
 }
 
-/// Everything except the noise, which the record holds beside it.
+fn original(timing: &OriginalTiming) -> v3::OriginalTiming {
+    let OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *timing;
+    v3::OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }
+}
+
+fn layer_times(times: &LayerTimes) -> v3::LayerTimes {
+    let LayerTimes { layer, shipped_ms, original_ms } = times.clone();
+    v3::LayerTimes { layer, shipped_ms, original_ms }
+}
+
+/// Everything except what the record holds beside it.
 fn measurement(m: &Measurement) -> v1::Measurement {
     v1::Measurement {
         device: v1::DeviceInfo {

@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::{ArtifactHash, ClassCount, Noise, StageReport, StudySpec, Target, Waiting};
+use edgesmith_common::{
+    ArtifactHash, ClassCount, LayerTimes, Noise, OriginalTiming, StageReport, StudySpec, Target,
+    Waiting,
+};
 use edgesmith_search_space::Choice;
 
 use super::golden_records::*;
@@ -68,7 +71,8 @@ fn data_checked_with_hash(all: &[(String, Record)]) -> Option<(String, Record)> 
     })
 }
 
-/// Measurements that say how quiet the machine was, which version 1 could not hold. `all` has one
+/// Measurements that say how quiet the machine was, which version 1 could not hold, and one with
+/// what version 2 could not hold. `all` has one
 /// record of every kind.
 fn measured_with_noise(all: &[(String, Record)]) -> Vec<(String, Record)> {
     let measured = all.iter().find_map(|(_, record)| match record {
@@ -84,7 +88,15 @@ fn measured_with_noise(all: &[(String, Record)]) -> Vec<(String, Record)> {
     let quiet = Noise { noisy: false, spread: 0.25, waiting: None, timings: 1 };
     let waiting = Some(Waiting { share: 0.125, per_run: 1.5 });
     let noisy = Noise { noisy: true, spread: 0.5, waiting, timings: 3 };
+    let mut beside = measured(quiet);
+    let Record::Measured { measurement, .. } = &mut beside else { unreachable!() };
+    measurement.energy_mj = Some(2.5);
+    let (p50_ms, p95_ms, min_ms, energy_mj) = (4.0, 4.5, 3.5, Some(5.0));
+    measurement.original = Some(OriginalTiming { p50_ms, p95_ms, min_ms, noisy: true, energy_mj });
+    let (layer, shipped_ms, original_ms) = ("stem".to_owned(), 1.5, 1.25);
+    measurement.slower_layers = vec![LayerTimes { layer, shipped_ms, original_ms }];
     vec![
+        ("measured:with-original".to_owned(), beside),
         ("measured:quiet".to_owned(), measured(quiet)),
         ("measured:noisy".to_owned(), measured(noisy)),
     ]
@@ -185,8 +197,8 @@ fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
     let version = |kind| match kind {
-        8 | 9 => 3,
-        0 | 7 | 10 | 14 | 15 | 17 | 19 | 22 => 2,
+        8..=10 => 3,
+        0 | 7 | 14 | 15 | 17 | 19 | 22 => 2,
         _ => 1,
     };
     let expected: Vec<(u32, u32)> = (0..31).map(|kind| (kind, version(kind))).collect();
@@ -260,6 +272,10 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
             "stages:[StageReport{pass:\"trained\",distilled:false,figures:",
         ),
         ("measured", "noise:None"),
+        (
+            "measured:with-original",
+            "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1}),energy_mj:Some(2.5),original:Some(OriginalTiming{p50_ms:4.0,p95_ms:4.5,min_ms:3.5,noisy:true,energy_mj:Some(5.0)}),slower_layers:[LayerTimes{layer:\"stem\"",
+        ),
         ("measured:quiet", "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1})"),
         (
             "measured:noisy",

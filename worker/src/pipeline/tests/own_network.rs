@@ -77,6 +77,35 @@ fn an_own_network_is_left_as_it_is_or_trained_further() {
 }
 
 #[test]
+fn an_own_network_is_timed_as_it_came_beside_its_trials() {
+    let (task, file) = on_own_network("train = \"as-it-is\"");
+    let (context, worker) = (AttemptContext::offline(vec![file]), worker());
+    let Ok(Outcome::TrialTrained(trained)) = worker.execute(task.clone(), &context) else {
+        panic!("it is a trial");
+    };
+    let measured = |worker: &Pipeline, number, context: &AttemptContext| {
+        let target = Target::on(DeviceClass::local());
+        let work = Work::MeasureModel { model: trained.model, number, target };
+        match worker.execute(TaskWork { work, ..task.clone() }, context) {
+            Ok(Outcome::Measured(measurement)) => measurement,
+            other => panic!("{other:?}"),
+        }
+    };
+    let number = Some(TrialNumber(7));
+    let original = measured(&worker, number, &context).original.expect("it is timed");
+    assert!(original.min_ms > 0.0 && original.min_ms <= original.p50_ms);
+    assert!(original.p50_ms <= original.p95_ms);
+    // It is timed once.
+    assert_eq!(measured(&worker, number, &context).original, Some(original));
+    // The teacher is no trial.
+    assert_eq!(measured(&worker, None, &context).original, None);
+    // A worker that cannot have the network times the trial alone.
+    let model = context.fetch(trained.model).unwrap().to_vec();
+    let other = AttemptContext::offline(vec![model]);
+    assert_eq!(measured(&super::worker(), number, &other).original, None);
+}
+
+#[test]
 fn an_own_network_teaches_as_it_is() {
     let (task, file) = on_own_network("");
     let given = safetensors::from_bytes(&file).unwrap();
