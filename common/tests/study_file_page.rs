@@ -537,8 +537,9 @@ fn names_in(text: &str) -> Option<BTreeSet<String>> {
     let rest = after("use one of ").or(after("is not one of ")).or(after("; use "))?;
     let words = rest.split(", ").flat_map(|part| part.split(" or ")).map(|w| w.trim_matches('"'));
     let is_name = |word: &&str| {
-        word.starts_with(|c: char| c.is_ascii_lowercase())
-            && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        // A pattern such as 2:4 is a name; a number is not.
+        (word.starts_with(|c: char| c.is_ascii_lowercase()) || word.contains(':'))
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':'))
     };
     Some(words.filter(is_name).map(str::to_owned).collect())
 }

@@ -98,7 +98,10 @@ fn hash_pruning(pruning: &Pruning, network: &Graph, known: bool, content: &mut C
             let epochs = if only_sizes { 0 } else { *epochs };
             (rounds, epochs, multiple_of).hash(content);
         }
-        Amount::Layer { .. } | Amount::Network { .. } => {
+        Amount::Layer { .. }
+        | Amount::Network { .. }
+        | Amount::Weights { .. }
+        | Amount::TwoOfFour { .. } => {
             content.write(format!("{amount:?}").as_bytes());
             // Nothing is trained after the last round.
             let epochs = if only_sizes { 0 } else { *epochs };

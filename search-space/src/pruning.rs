@@ -1,18 +1,21 @@
-//! How many channels a pruning keeps. Which ones is decided by their importance, not here.
+//! How many channels a pruning keeps, and whether it removes any weight. Which ones is decided by
+//! their importance, not here.
 
-use edgesmith_graph::{Graph, GroupSize};
+use edgesmith_graph::{Graph, GroupSize, Role};
 
-use crate::{Amount, Counted, Pruning};
+use crate::{Among, Amount, Counted, Pruning};
 
 /// How many channels of a group a pruning in one go keeps: `round(channels * (1 - share))`, at
 /// least one, rounded up to the pruning's multiple. Groups of channels that may not be removed
-/// keep all. `None` if the channels of the whole network compete: then their importance decides.
+/// keep all, and so do all if single weights go. `None` if the channels of the whole network
+/// compete: then their importance decides.
 pub fn kept(graph: &Graph, group: impl Into<GroupSize>, pruning: &Pruning) -> Option<usize> {
     let multiple = pruning.multiple_of as usize;
     match &pruning.amount {
         Amount::Stage { shares } => Some(kept_of_stage(graph, group, shares, multiple)),
         Amount::Layer { share } => Some(kept_of_layer(group.into(), *share, multiple)),
         Amount::Network { .. } => None,
+        Amount::Weights { .. } | Amount::TwoOfFour { .. } => Some(group.into().channels),
     }
 }
 
@@ -41,15 +44,34 @@ pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
             let share = equal_share(&graph, *counted, *share);
             graph.shrunk(|_, group| kept_of_layer(group, share, multiple))
         }
+        Amount::Weights { .. } | Amount::TwoOfFour { .. } => return graph,
     };
     shrunk.expect("every group keeps a channel, and no channel that may not be removed goes")
 }
 
-/// Whether a pruning removes any channel of a network.
+/// Whether a pruning removes any channel or weight of a network.
 pub fn removes(graph: &Graph, pruning: &Pruning) -> bool {
-    let loses =
-        |group: GroupSize| !group.fixed && kept(graph, group, pruning) != Some(group.channels);
-    !pruning.amount.is_nothing() && graph.group_sizes().into_iter().any(loses)
+    if pruning.amount.is_nothing() {
+        return false;
+    }
+    let weights = || graph.parameters().map(|(_, p)| p).filter(|p| p.role == Role::Weight);
+    let gone = |count: u64, share: f64| (count as f64 * share).round() as u64;
+    match &pruning.amount {
+        Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
+            let loses = |group: GroupSize| {
+                !group.fixed && kept(graph, group, pruning) != Some(group.channels)
+            };
+            graph.group_sizes().into_iter().any(loses)
+        }
+        Amount::Weights { among: Among::Layer, share } => {
+            weights().any(|weight| gone(weight.elements(), *share) > 0)
+        }
+        Amount::Weights { among: Among::Network, share } => {
+            gone(weights().map(|weight| weight.elements()).sum(), *share) > 0
+        }
+        // Of fewer than three inputs, both stay.
+        Amount::TwoOfFour { .. } => weights().any(|weight| weight.shape[1] > 2),
+    }
 }
 
 fn kept_of_stage(

@@ -2,8 +2,8 @@
 
 use edgesmith_search_space::{
     Activation, CellIdentity, CellSpace, DataShape, DistilSpace, FineTuneSpace, FlatRecipe,
-    Genotype, Importance, Operation, Precision, PruneSpace, QuantizeSpace, RangeRule, RecipeSpace,
-    Scope, Skip, Space, SpaceDefinition, StageSpace, StagedSpace, StepSpace,
+    Genotype, Importance, Operation, Precision, PruneSpace, PruneUnit, QuantizeSpace, RangeRule,
+    RecipeSpace, Scope, Skip, Space, SpaceDefinition, StageSpace, StagedSpace, StepSpace,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -44,6 +44,7 @@ fn flat() -> Space {
 
 fn prune(of: Scope, share: &[f64]) -> StepSpace {
     StepSpace::Prune(PruneSpace {
+        unit: PruneUnit::Channels,
         of,
         share: share.to_vec(),
         importance: vec![Importance::L1, Importance::L2],

@@ -52,6 +52,7 @@ fn trained(graph: &Graph, weights: Weights, epochs: u32, digits: &Dataset) -> We
         shuffle_seed: [1; 32],
         distillation: None,
         quantization: None,
+        kept: None,
         device: TrainDevice::Flex,
         cores: &Cores::one(),
     };

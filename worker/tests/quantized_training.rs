@@ -175,6 +175,7 @@ fn trained(
         shuffle_seed: [1; 32],
         distillation: None,
         quantization,
+        kept: None,
         device: TrainDevice::Flex,
         cores: &Cores::one(),
     };

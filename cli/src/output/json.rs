@@ -306,7 +306,10 @@ fn metrics(values: &TrialValues) -> Metrics {
 fn recipe(recipe: &Recipe) -> RecipeDocument<'_> {
     let shares = recipe.prunings().find_map(|pruning| match &pruning.amount {
         Amount::Stage { shares } => Some(&shares[..]),
-        Amount::Layer { .. } | Amount::Network { .. } => None,
+        Amount::Layer { .. }
+        | Amount::Network { .. }
+        | Amount::Weights { .. }
+        | Amount::TwoOfFour { .. } => None,
     });
     RecipeDocument {
         prune: shares.unwrap_or_default(),

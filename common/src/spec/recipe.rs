@@ -1,8 +1,8 @@
 //! `[recipe]` in a study file: steps in order, or the four lists of the short form.
 
 use edgesmith_search_space::{
-    DistilSpace, FineTuneSpace, FlatRecipe, Importance, Precision, PruneSpace, QuantizeSpace,
-    RecipeSpace, Scope, StepSpace,
+    DistilSpace, FineTuneSpace, FlatRecipe, Importance, Precision, PruneSpace, PruneUnit,
+    QuantizeSpace, RecipeSpace, Scope, StepSpace,
 };
 
 use super::reader::{Mistakes, Table};
@@ -91,15 +91,22 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0]),
         }),
         "prune" => {
-            if !step.has("share") {
+            let unit = step.parsed("granularity", m).unwrap_or(PruneUnit::Channels);
+            if !step.has("share") && unit != PruneUnit::TwoOfFour {
                 let text = "is missing; give the share that goes, such as 0.5";
                 m.refuse(&step.span(), step.path("share"), text);
             }
+            // What can be left out stands for what fits.
+            let (share, importance) = match unit {
+                PruneUnit::Channels => (0.0, Importance::Taylor),
+                PruneUnit::Weights => (0.0, Importance::L1),
+                PruneUnit::TwoOfFour => (0.5, Importance::L1),
+            };
             StepSpace::Prune(PruneSpace {
+                unit,
                 of: step.parsed("of", m).unwrap_or(Scope::Layer),
-                share: step.list("share", m).unwrap_or_else(|| vec![0.0]),
-                importance: names(step, "importance", m)
-                    .unwrap_or_else(|| vec![Importance::Taylor]),
+                share: step.list("share", m).unwrap_or_else(|| vec![share]),
+                importance: names(step, "importance", m).unwrap_or_else(|| vec![importance]),
                 rounds: step.list("rounds", m).unwrap_or_else(|| vec![1]),
                 epochs: step.list("epochs", m).unwrap_or_else(|| vec![1]),
                 multiple_of: step.list("multiple_of", m).unwrap_or_else(|| vec![1]),

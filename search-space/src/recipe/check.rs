@@ -1,6 +1,6 @@
 //! What the options of a recipe may be, in new studies and in recorded ones.
 
-use super::{RecipeSpace, StepSpace};
+use super::{Importance, PruneSpace, PruneUnit, RecipeSpace, Scope, StepSpace};
 use crate::mistakes::Errors;
 
 /// Most steps of a recipe in new studies.
@@ -47,6 +47,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                     multiple,
                     "a number from 1 to 256",
                 );
+                for (setting, text) in unsuited(s) {
+                    errors.push(&at(setting), text);
+                }
             }
             StepSpace::FineTune(s) | StepSpace::QuantizeAwareTrain(s) => {
                 if !s.epochs.is_empty() {
@@ -112,6 +115,9 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("rounds"), &s.rounds, |v| (1..=100).contains(v));
                 errors.check_recorded(&at("epochs"), &s.epochs, count);
                 errors.check_recorded(&at("multiple_of"), &s.multiple_of, |v| *v > 0 && count(v));
+                for (setting, text) in unsuited(s) {
+                    errors.push(&at(setting), text);
+                }
             }
             StepSpace::FineTune(s) | StepSpace::QuantizeAwareTrain(s) => {
                 if !s.epochs.is_empty() {
@@ -141,6 +147,58 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     for (i, text) in misplaced(steps) {
         errors.push(&at(i, "pass"), text);
     }
+}
+
+/// The settings of a pruning of single weights that have no meaning for them: each with a sentence.
+fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
+    let name = match space.unit {
+        PruneUnit::Channels => return Vec::new(),
+        PruneUnit::Weights | PruneUnit::TwoOfFour => space.unit.name(),
+    };
+    let mut mistakes = Vec::new();
+    let mut push = |setting, text: String| mistakes.push((setting, text));
+    match (space.unit, space.of) {
+        (_, Scope::Layer) | (PruneUnit::Weights, Scope::Parameters) => {}
+        (PruneUnit::TwoOfFour, of) => push(
+            "of",
+            format!("\"{of}\" has no meaning with granularity = \"{name}\"; use \"layer\""),
+        ),
+        (_, of) => push(
+            "of",
+            format!(
+                "\"{of}\" counts channels; with granularity = \"{name}\" use \"layer\" (weights \
+                 of each layer) or \"parameters\" (weights of the whole network)"
+            ),
+        ),
+    }
+    for importance in space.importance.iter().filter(|one| **one != Importance::L1) {
+        let text = format!(
+            "\"{importance}\" ranks channels only; with granularity = \"{name}\" use \"l1\", the \
+             magnitude of each weight"
+        );
+        push("importance", text);
+    }
+    if space.multiple_of.iter().any(|multiple| *multiple != 1) {
+        let text = format!(
+            "multiples are of channels; leave the setting out with granularity = \"{name}\""
+        );
+        push("multiple_of", text);
+    }
+    if space.unit == PruneUnit::TwoOfFour {
+        for share in space.share.iter().filter(|share| ![0.0, 0.5].contains(*share)) {
+            let text = format!(
+                "{share:?} is not allowed; granularity = \"2:4\" removes two weights of four, so \
+                 use 0.5 (or 0 for no pruning)"
+            );
+            push("share", text);
+        }
+        if space.rounds.iter().any(|rounds| *rounds != 1) {
+            let text = "two weights of four go in one round; leave the setting out with \
+                        granularity = \"2:4\"";
+            push("rounds", text.to_owned());
+        }
+    }
+    mistakes
 }
 
 /// The path of a setting of a step in the study file.

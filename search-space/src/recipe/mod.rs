@@ -14,7 +14,9 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::check::{check_recipe, check_recorded_recipe};
-pub use self::names::{Counted, Granularity, Importance, Precision, RangeRule, Rounding, Scope};
+pub use self::names::{
+    Among, Counted, Granularity, Importance, Precision, PruneUnit, RangeRule, Rounding, Scope,
+};
 pub use self::space::{
     DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace, StepSpace,
 };
@@ -35,7 +37,7 @@ pub enum Step {
     /// From here on, trainings also learn from the teacher. The training before the first pass
     /// does if the recipe begins with this.
     Distil(Distillation),
-    /// Channels are removed.
+    /// Channels are removed, or single weights become 0 and stay so.
     Prune(Pruning),
     /// The network is trained further. It is not if all prunings since the last training removed
     /// nothing.
@@ -56,7 +58,7 @@ pub struct Distillation {
     pub temperature: f64,
 }
 
-/// How channels are removed.
+/// How channels or single weights are removed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pruning {
     /// How many go.
@@ -69,11 +71,12 @@ pub struct Pruning {
     pub rounds: u32,
     /// Epochs of training after each round but the last.
     pub epochs: u32,
-    /// The numbers of channels that stay are rounded up to multiples of this; at least 1.
+    /// The numbers of channels that stay are rounded up to multiples of this; at least 1. It does
+    /// not matter for single weights.
     pub multiple_of: u32,
 }
 
-/// How many channels go.
+/// How many channels or single weights go.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Amount {
     /// In each group of channels the share of its stage, in `0.0..1.0`. Groups that belong to no
@@ -93,6 +96,19 @@ pub enum Amount {
         /// Of what.
         counted: Counted,
         /// How much of it.
+        share: f64,
+    },
+    /// The smallest single weights of convolutions and linear layers become 0, and the network has
+    /// the size that it had.
+    Weights {
+        /// Which compete.
+        among: Among,
+        /// The share of them that is gone, in `0.0..1.0`.
+        share: f64,
+    },
+    /// The smaller two of each four weights along the inputs of a filter become 0.
+    TwoOfFour {
+        /// 0.5, or 0 for none.
         share: f64,
     },
 }
@@ -166,6 +182,8 @@ impl Recipe {
             Step::Prune(pruning) => match pruning.amount {
                 Amount::Stage { .. } | Amount::Layer { .. } => true,
                 Amount::Network { share, .. } => share == 0.0,
+                // They change no size.
+                Amount::Weights { .. } | Amount::TwoOfFour { .. } => true,
             },
             Step::Quantize(quantizing) => quantizing.fp32.is_empty(),
             Step::Distil(_) | Step::FineTune(_) | Step::QuantizeAwareTrain(_) => true,
@@ -236,6 +254,11 @@ impl Amount {
             Amount::Network { counted, share } => {
                 Amount::Network { counted: *counted, share: share * part }
             }
+            Amount::Weights { among, share } => {
+                Amount::Weights { among: *among, share: share * part }
+            }
+            // It has one round.
+            Amount::TwoOfFour { share } => Amount::TwoOfFour { share: *share },
         }
     }
 
@@ -243,7 +266,21 @@ impl Amount {
     pub fn is_nothing(&self) -> bool {
         match self {
             Amount::Stage { shares } => shares.iter().all(|share| *share == 0.0),
-            Amount::Layer { share } | Amount::Network { share, .. } => *share == 0.0,
+            Amount::Layer { share }
+            | Amount::Network { share, .. }
+            | Amount::Weights { share, .. }
+            | Amount::TwoOfFour { share } => *share == 0.0,
+        }
+    }
+
+    /// What goes.
+    pub fn unit(&self) -> PruneUnit {
+        match self {
+            Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
+                PruneUnit::Channels
+            }
+            Amount::Weights { .. } => PruneUnit::Weights,
+            Amount::TwoOfFour { .. } => PruneUnit::TwoOfFour,
         }
     }
 }
@@ -264,10 +301,11 @@ impl Default for Quantizing {
     }
 }
 
-/// As in study files: `of`, and its `share`, or its `shares` by stage.
+/// As in study files: `of`, and its `share`, or its `shares` by stage; and the `granularity` of
+/// single weights.
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
+        let mut map = serializer.serialize_map(None)?;
         match self {
             Amount::Stage { shares } => {
                 map.serialize_entry("of", Scope::Stage.name())?;
@@ -279,6 +317,20 @@ impl Serialize for Amount {
             }
             Amount::Network { counted, share } => {
                 map.serialize_entry("of", counted.name())?;
+                map.serialize_entry("share", share)?;
+            }
+            Amount::Weights { among, share } => {
+                let of = match among {
+                    Among::Layer => Scope::Layer,
+                    Among::Network => Scope::Parameters,
+                };
+                map.serialize_entry("granularity", self.unit().name())?;
+                map.serialize_entry("of", of.name())?;
+                map.serialize_entry("share", share)?;
+            }
+            Amount::TwoOfFour { share } => {
+                map.serialize_entry("granularity", self.unit().name())?;
+                map.serialize_entry("of", Scope::Layer.name())?;
                 map.serialize_entry("share", share)?;
             }
         }
@@ -317,6 +369,13 @@ impl fmt::Display for Pruning {
             }
             Amount::Layer { share } => write!(f, "{}% of each layer", percent(share))?,
             Amount::Network { counted, share } => write!(f, "{}% of {counted}", percent(share))?,
+            Amount::Weights { among: Among::Layer, share } => {
+                write!(f, "{}% of the weights of each layer", percent(share))?;
+            }
+            Amount::Weights { among: Among::Network, share } => {
+                write!(f, "{}% of weights", percent(share))?;
+            }
+            Amount::TwoOfFour { .. } => f.write_str("2:4")?,
         }
         if self.importance != Importance::L1 {
             write!(f, " by {}", self.importance)?;

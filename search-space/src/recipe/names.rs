@@ -53,6 +53,30 @@ pub enum Scope {
     Parameters,
 }
 
+/// What a pruning removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PruneUnit {
+    /// Whole channels; the network gets smaller.
+    #[serde(rename = "channels")]
+    Channels,
+    /// Single weights of convolutions and linear layers, which become 0.
+    #[serde(rename = "weights")]
+    Weights,
+    /// Two of each four weights that follow each other along the inputs of a filter.
+    #[serde(rename = "2:4")]
+    TwoOfFour,
+}
+
+/// Which single weights compete with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Among {
+    /// Those of each layer.
+    Layer,
+    /// Those of the whole network.
+    Network,
+}
+
 /// What is counted over a whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +132,10 @@ named!(
 named!(
     Scope, "scope":
     Stage "stage", Layer "layer", Channels "channels", Macs "macs", Parameters "parameters"
+);
+named!(
+    PruneUnit, "granularity":
+    Channels "channels", Weights "weights", TwoOfFour "2:4"
 );
 named!(Counted, "unit": Channels "channels", Macs "macs", Parameters "parameters");
 named!(

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::{
-    Amount, Counted, Distillation, FineTuning, Granularity, Importance, Precision, Pruning,
-    Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
+    Among, Amount, Counted, Distillation, FineTuning, Granularity, Importance, Precision,
+    PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -60,6 +60,8 @@ pub struct DistilSpace {
 /// Options of [`Pruning`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneSpace {
+    /// What goes. It is not searched.
+    pub unit: PruneUnit,
     /// What the shares are of.
     pub of: Scope,
     /// Shares that go. By stage, there is one choice for each stage.
@@ -181,7 +183,11 @@ impl RecipeSpace {
             RecipeSpace::Steps(steps) => (None, &steps[..]),
         };
         let steps = steps.iter().enumerate().filter_map(|(place, step)| match step {
-            StepSpace::Prune(prune) if prune.of == Scope::Stage => Some((place, &prune.share[..])),
+            StepSpace::Prune(prune)
+                if prune.of == Scope::Stage && prune.unit == PruneUnit::Channels =>
+            {
+                Some((place, &prune.share[..]))
+            }
             _ => None,
         });
         flat.into_iter().chain(steps)
@@ -280,6 +286,19 @@ impl RecipeSpace {
         names.collect()
     }
 
+    /// Whether files of candidates may have fewer bytes than their numbers: zeros are stored
+    /// smaller.
+    pub fn shrinks_files(&self) -> bool {
+        let RecipeSpace::Steps(steps) = self else { return false };
+        steps.iter().any(|step| match step {
+            StepSpace::Prune(prune) => prune.unit != PruneUnit::Channels,
+            StepSpace::Distil(_)
+            | StepSpace::FineTune(_)
+            | StepSpace::Quantize(_)
+            | StepSpace::QuantizeAwareTrain(_) => false,
+        })
+    }
+
     /// The path of the setting that offers the scale of batch normalisation as importance; `None`
     /// if none does.
     pub fn scale_importance(&self) -> Option<String> {
@@ -331,6 +350,8 @@ impl RecipeSpace {
             RecipeSpace::Flat(flat) => vec![Pruning::by_norm(stage(&flat.prune))],
             RecipeSpace::Steps(steps) => {
                 let prunings = steps.iter().filter_map(|step| match step {
+                    // Zeros make no network smaller.
+                    StepSpace::Prune(prune) if prune.unit != PruneUnit::Channels => None,
                     StepSpace::Prune(prune) => Some(Pruning {
                         multiple_of: prune.multiple_of.iter().copied().max().unwrap_or(1),
                         ..Pruning::by_norm(match network_wide(prune.of) {
@@ -443,15 +464,20 @@ impl StepSpace {
                 (alpha > 0.0).then_some(Step::Distil(Distillation { alpha, temperature }))
             }
             StepSpace::Prune(space) => {
-                let amount = match (network_wide(space.of), space.of) {
-                    (Some(counted), _) => Amount::Network {
-                        counted,
-                        share: settings.ask("share", &space.share, true),
+                let mut share = || settings.ask("share", &space.share, true);
+                let amount = match (space.unit, network_wide(space.of), space.of) {
+                    (PruneUnit::TwoOfFour, ..) => Amount::TwoOfFour { share: share() },
+                    (PruneUnit::Weights, whole, _) => Amount::Weights {
+                        among: if whole.is_some() { Among::Network } else { Among::Layer },
+                        share: share(),
                     },
-                    (None, Scope::Stage) => {
+                    (PruneUnit::Channels, Some(counted), _) => {
+                        Amount::Network { counted, share: share() }
+                    }
+                    (PruneUnit::Channels, None, Scope::Stage) => {
                         Amount::Stage { shares: stages.next().expect("a list for each") }
                     }
-                    (None, _) => Amount::Layer { share: settings.ask("share", &space.share, true) },
+                    (PruneUnit::Channels, None, _) => Amount::Layer { share: share() },
                 };
                 let on = removes(&amount, network);
                 let importance = settings.ask("importance", &space.importance, on);
@@ -502,14 +528,18 @@ impl StepSpace {
     }
 }
 
-/// Whether a pruning may remove a channel. If not, it removes none of any network of this outline.
+/// Whether a pruning may remove anything. If not, it removes nothing of any network of this
+/// outline.
 fn removes(amount: &Amount, network: &impl Outline) -> bool {
     match amount {
         Amount::Stage { shares } => {
             let mut stages = shares.iter().enumerate();
             stages.any(|(stage, share)| *share > 0.0 && network.has_stage(stage))
         }
-        Amount::Layer { .. } | Amount::Network { .. } => !amount.is_nothing(),
+        Amount::Layer { .. }
+        | Amount::Network { .. }
+        | Amount::Weights { .. }
+        | Amount::TwoOfFour { .. } => !amount.is_nothing(),
     }
 }
 

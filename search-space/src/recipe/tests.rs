@@ -10,6 +10,7 @@ const DATA: DataShape = DataShape { channels: 1, classes: 4 };
 
 fn prune(of: Scope, share: &[f64]) -> PruneSpace {
     PruneSpace {
+        unit: PruneUnit::Channels,
         of,
         share: share.to_vec(),
         importance: vec![Importance::L1],
@@ -357,6 +358,79 @@ fn all_mistakes_of_a_recipe_are_reported_at_once() {
         "recipe.steps[4].pass: steps[2] has quantized the network; put fine-tune before it, or \
          train with pass = \"quantize-aware-train\"",
         "recipe.steps[5].pass: steps[2] quantizes already; keep one of the two",
+    ];
+    assert_eq!(said, expected);
+}
+
+/// A pruning of single weights.
+fn prune_weights(unit: PruneUnit, of: Scope, share: &[f64]) -> StepSpace {
+    StepSpace::Prune(PruneSpace { unit, importance: vec![Importance::L1], ..prune(of, share) })
+}
+
+#[test]
+fn single_weights_go_without_changing_a_size() {
+    let cases = [
+        (PruneUnit::Weights, Scope::Layer, "fp32 prune 50% of the weights of each layer"),
+        (PruneUnit::Weights, Scope::Parameters, "fp32 prune 50% of weights"),
+        (PruneUnit::TwoOfFour, Scope::Layer, "fp32 prune 2:4"),
+    ];
+    let mut hashes = Vec::new();
+    for (unit, of, text) in cases {
+        let steps = vec![prune_weights(unit, of, &[0.0, 0.5]), StepSpace::FineTune(tune(&[1]))];
+        let space = space(steps);
+        assert_eq!(searched(&space), ["prune.share"], "{text}");
+        let picks: [&[_]; 2] = [&[], &[("prune.share", 1)]];
+        let half = recipe(&space, picks[1]);
+        assert_eq!(half.to_string(), format!("{text} tune 1"));
+        assert!(half.fixes_costs() && space.definition().recipe.shrinks_files());
+        let sizes = picks.map(|picks| parameters(&space, picks));
+        assert_eq!(sizes[0], sizes[1], "{text}");
+        assert_eq!(space.least().unwrap().parameters, sizes[0]);
+        // Without weights that went, nothing is trained.
+        let graph = space.decode(&genotype(&space, &[])).graph(DATA).unwrap();
+        assert_eq!(recipe(&space, &[]).passes(&graph).len(), 0);
+        assert_eq!(half.passes(&graph).len(), 2);
+        hashes.extend([hash(&space, picks[0]), hash(&space, picks[1])]);
+    }
+    // No pruning is the same everywhere; all others differ.
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4);
+    assert!(
+        !RecipeSpace::Steps(vec![StepSpace::Prune(prune(Scope::Layer, &[0.5]))]).shrinks_files()
+    );
+}
+
+#[test]
+fn what_has_no_meaning_for_single_weights_is_refused() {
+    let taylor = PruneSpace {
+        unit: PruneUnit::Weights,
+        importance: vec![Importance::L1, Importance::Taylor],
+        multiple_of: vec![1, 8],
+        ..prune(Scope::Macs, &[0.5])
+    };
+    let two_of_four = PruneSpace {
+        unit: PruneUnit::TwoOfFour,
+        importance: vec![Importance::L1],
+        rounds: vec![1, 4],
+        ..prune(Scope::Parameters, &[0.0, 0.5, 0.25])
+    };
+    let steps = [taylor, two_of_four].map(StepSpace::Prune).to_vec();
+    let wrong = RecipeSpace::Steps(steps);
+    let errors = StagedSpace::new(definition(wrong), DATA).unwrap_err();
+    let said: Vec<String> = errors.iter().map(SpaceError::to_string).collect();
+    let expected = [
+        "recipe.steps[0].of: \"macs\" counts channels; with granularity = \"weights\" use \"layer\" \
+         (weights of each layer) or \"parameters\" (weights of the whole network)",
+        "recipe.steps[0].importance: \"taylor\" ranks channels only; with granularity = \"weights\" \
+         use \"l1\", the magnitude of each weight",
+        "recipe.steps[0].multiple_of: multiples are of channels; leave the setting out with \
+         granularity = \"weights\"",
+        "recipe.steps[1].of: \"parameters\" has no meaning with granularity = \"2:4\"; use \"layer\"",
+        "recipe.steps[1].share: 0.25 is not allowed; granularity = \"2:4\" removes two weights of \
+         four, so use 0.5 (or 0 for no pruning)",
+        "recipe.steps[1].rounds: two weights of four go in one round; leave the setting out with \
+         granularity = \"2:4\"",
     ];
     assert_eq!(said, expected);
 }

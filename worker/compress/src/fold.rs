@@ -99,7 +99,10 @@ impl Folded {
         let weight = weight
             .chunks_exact(weight.len() / channels)
             .zip(&gains)
-            .flat_map(|(filter, &gain)| filter.iter().map(move |&w| (f64::from(w) * gain) as f32))
+            // A zero stays the zero of the file, not the negative one.
+            .flat_map(|(filter, &gain)| {
+                filter.iter().map(move |&w| (f64::from(w) * gain) as f32 + 0.0)
+            })
             .collect();
         let moved = |c: usize| {
             let centred = f64::from(mean[c]) - f64::from(bias[c]);

@@ -1,6 +1,6 @@
 //! Passes that compress a trained network: folding of batch normalisation, structured pruning by
-//! the importance of channels ([`importance`]) and a budget ([`budget`]), correction of biases,
-//! equalization of ranges, learned rounding, and quantization, which annotates. [`Scheme`] has the
+//! the importance of channels ([`importance`]) and a budget ([`budget`]), masks of single weights,
+//! correction of biases, equalization of ranges, learned rounding, and quantization, which annotates. [`Scheme`] has the
 //! settings of quantization and of the passes around it. Each pass is a function of a graph with
 //! its weights, and of what it was observed to do. Everything works on plain arrays, needs no
 //! tensor library and draws no random numbers.
@@ -20,6 +20,7 @@ mod quantize;
 mod range;
 mod real;
 mod scheme;
+mod sparsity;
 mod walk;
 
 pub use bias_correction::{correct_biases, correct_quantized};
@@ -29,4 +30,5 @@ pub use learn_rounding::learn_rounding;
 pub use prune::{cut_least, cut_to, prune, rank};
 pub use quantize::{Calibration, QuantizeError};
 pub use scheme::{Granularity, RangeRule, Rounding, Scheme};
+pub use sparsity::Masks;
 pub use walk::held_numbers;

@@ -2,15 +2,15 @@
 
 use edgesmith_common::{AttemptError, Purpose, StageReport, TrialNumber};
 use edgesmith_compress::budget::{Resource, kept_within, least_kept};
-use edgesmith_compress::cut_to;
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
+use edgesmith_compress::{Masks, cut_to};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph, Quantization, Weights};
 use edgesmith_search_space::{
-    Amount, Cost, Counted, Distillation, FineTuning, Importance, Precision, Pruning, Quantizing,
-    Recipe, Step, pruning,
+    Among, Amount, Cost, Counted, Distillation, FineTuning, Importance, Precision, PruneUnit,
+    Pruning, Quantizing, Recipe, Step, pruning,
 };
 use edgesmith_train::{Checkpoint, SoftTargets, Trained};
 use rand::{RngExt, SeedableRng};
@@ -45,6 +45,8 @@ pub struct Passes<'a> {
     soft_targets: Option<&'a SoftTargets>,
     graph: Graph,
     weights: Weights,
+    /// The single weights that stay, if some went. The others are 0 in all later passes.
+    masks: Option<Masks>,
     images_seen: u64,
     /// Whether the statistics of batch normalisation are those of another network.
     stale: bool,
@@ -103,6 +105,7 @@ impl<'a> Passes<'a> {
             soft_targets,
             graph,
             weights,
+            masks: None,
             images_seen,
             stale,
             teacher,
@@ -123,7 +126,10 @@ impl<'a> Passes<'a> {
             last = changes.or(last);
             match (pass, &mut quantized) {
                 (Step::Distil(distillation), _) => self.teacher = Some(*distillation),
-                (Step::Prune(pruning), _) => self.prune(pruning)?,
+                (Step::Prune(pruning), _) => match pruning.amount.unit() {
+                    PruneUnit::Channels => self.prune(pruning)?,
+                    PruneUnit::Weights | PruneUnit::TwoOfFour => self.prune_weights(pruning)?,
+                },
                 (Step::FineTune(tuning), _) => self.fine_tune(*tuning)?,
                 (Step::Quantize(quantizing), _) => quantized = Some(self.quantize(quantizing)?),
                 (Step::QuantizeAwareTrain(tuning), Some(quantized)) => {
@@ -240,12 +246,53 @@ impl<'a> Passes<'a> {
                     let multiple = pruning.multiple_of as usize;
                     kept_within(&self.graph, &channels, &importance, budget, &least, multiple)
                 }
+                Amount::Weights { .. } | Amount::TwoOfFour { .. } => {
+                    unreachable!("single weights are removed elsewhere")
+                }
             };
             let cut = cut_to(&self.graph, &channels, &importance, &kept);
+            self.masks = self.masks.take().map(|masks| masks.cut(&self.graph, &cut));
             let slim = cut.weights(&self.weights);
             self.weights = self.run.correct_biases(&self.graph, &self.weights, &cut, slim)?;
             origin = origins(&channels, &cut).into_iter().map(|group| origin[group]).collect();
             self.graph = cut.graph;
+            self.stale = true;
+            if round < pruning.rounds && pruning.epochs > 0 {
+                let epochs = Some(pruning.epochs);
+                self.fine_tune(FineTuning { epochs, learning_rate: None })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prune_weights(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
+        for round in 1..=pruning.rounds {
+            let stage = format!("prune {round}/{}", pruning.rounds);
+            self.run.context.progress(self.epochs.next(0).0, &stage);
+            self.renew_statistics()?;
+            let (graph, weights) = (&self.graph, &self.weights);
+            let masks = match pruning.amount.after(round, pruning.rounds) {
+                Amount::Weights { among: Among::Layer, share } => {
+                    Masks::smallest_per_layer(graph, weights, share)
+                }
+                Amount::Weights { among: Among::Network, share } => {
+                    Masks::smallest_globally(graph, weights, share)
+                }
+                Amount::TwoOfFour { .. } => Masks::two_of_four(graph, weights),
+                Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
+                    unreachable!("channels are removed elsewhere")
+                }
+            };
+            let masks = match &self.masks {
+                Some(before) => masks.and(before),
+                None => masks,
+            };
+            let mut sparse = weights.clone();
+            masks.apply(&mut sparse);
+            let whole = graph.clone().without(&graph.channels(), []);
+            let whole = whole.expect("a network without a loss is one");
+            self.weights = self.run.correct_biases(graph, weights, &whole, sparse)?;
+            self.masks = Some(masks);
             self.stale = true;
             if round < pruning.rounds && pruning.epochs > 0 {
                 let epochs = Some(pruning.epochs);
@@ -322,6 +369,7 @@ impl<'a> Passes<'a> {
             shuffle,
             teacher: self.teacher.zip(self.soft_targets),
             quantization,
+            masks: self.masks.as_ref(),
         })?;
         self.trainings += 1;
         self.images_seen += trained.images_seen;

@@ -213,6 +213,7 @@ impl Pipeline {
             shuffle: Purpose::Shuffle(number),
             teacher: recipe.distillation().zip(soft_targets.as_deref()),
             quantization: None,
+            masks: None,
         };
         let trained =
             if is_trained(&candidate) { run.train(phase)? } else { untrained(phase.start.weights) };
@@ -338,6 +339,7 @@ impl Pipeline {
                 shuffle: Purpose::TeacherShuffle,
                 teacher: None,
                 quantization: None,
+                masks: None,
             })?,
             (None, TeacherSource::File { path }) => {
                 let text = format!("the teacher's weights {path} were not uploaded with the study");

@@ -10,7 +10,7 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, ClassCount, Donor, Figures, Metric, Purpose, Seed, Split,
     StageReport, StudyName, TrialNumber,
 };
-use edgesmith_compress::{self as compress, Scheme, fold};
+use edgesmith_compress::{self as compress, Masks, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Node, Quantization, Role, ValueId, Weights};
@@ -93,6 +93,8 @@ pub struct Phase<'a> {
     pub teacher: Option<(Distillation, &'a SoftTargets)>,
     /// Simulated on a folded network.
     pub quantization: Option<&'a Quantization>,
+    /// The single weights that stay.
+    pub masks: Option<&'a Masks>,
 }
 
 /// A network that is computed in integers.
@@ -222,6 +224,7 @@ impl Run<'_> {
             shuffle_seed: self.study.seed.derive(phase.shuffle),
             distillation: phase.teacher,
             quantization: phase.quantization,
+            kept: phase.masks.map(|masks| &masks.kept),
             device: self.device,
             cores: self.cores,
         };

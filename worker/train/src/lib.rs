@@ -104,6 +104,9 @@ pub struct TrainRequest<'a> {
     /// inputs and the zero points stay. A start that is not fresh has scales of its own in its
     /// moments.
     pub quantization: Option<&'a Quantization>,
+    /// For parameters, by name: which of their numbers may be other than 0. The others are 0 after
+    /// every step. `None` if all may.
+    pub kept: Option<&'a BTreeMap<String, Vec<bool>>>,
     /// The device that trains.
     pub device: TrainDevice,
     /// The cores that trainings on the processor share. The weights do not depend on them.
@@ -191,6 +194,12 @@ pub enum TrainError {
     /// The starting weights do not fit the network.
     #[error("starting weights do not fit: {0}")]
     Weights(#[from] WeightsError),
+    /// A mask is of another network.
+    #[error("the mask of {name} does not fit the network")]
+    Mask {
+        /// The parameter's name.
+        name: String,
+    },
     /// The checkpoint to start from has another optimizer, another network, or too many epochs.
     #[error("checkpoint does not fit the training: {name}")]
     Checkpoint {
@@ -311,7 +320,8 @@ fn take_steps(
     steps: usize,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let TrainRequest { graph, spec, start, epochs, until, .. } = request;
+    let TrainRequest { graph, spec, mut start, epochs, until, kept, .. } = request;
+    mask(&mut start.weights, kept);
     let schedule = Schedule::new(
         request.learning_rate,
         spec.warmup_fraction,
@@ -341,6 +351,15 @@ fn take_steps(
     let first = request.first.map(|(names, epochs)| (names, epochs as usize * steps));
     let mut optimizer =
         NetworkOptimizer::new(spec.optimizer, decay, &network, first, made, moments, &inner)?;
+    if let Some(kept) = kept {
+        let mut ones = Weights { arrays: network.weights().arrays };
+        ones.arrays.values_mut().for_each(|array| array.data.fill(1.0));
+        let mut ones = padding.crop(ones);
+        mask(&mut ones, Some(kept));
+        let mut padded = padding.pad(ones).arrays;
+        padded.retain(|name, _| kept.contains_key(name));
+        optimizer.keep_zeros(padded, &network, &inner);
+    }
     let distillation = request.distillation.map(|(distillation, _)| distillation);
     let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
     for epoch in start.epochs..until {
@@ -394,7 +413,9 @@ fn take_steps(
         losses.push(sum / seen as f64);
         images_seen += seen as u64;
     }
-    let weights = padding.crop(network.weights());
+    let mut weights = padding.crop(network.weights());
+    // A product with 0 may be the negative zero.
+    mask(&mut weights, kept);
     let scales = network.scales();
     let all_scales = || scales.values().flatten();
     if weights.check(graph).is_err() || !all_scales().all(|s| s.is_finite() && *s > 0.0) {
@@ -407,6 +428,15 @@ fn take_steps(
     }));
     let quantization = network.quantization();
     Ok(Trained { moments, quantization, weights, images_seen, losses })
+}
+
+/// Sets the numbers that may not be other than 0 to 0.
+fn mask(weights: &mut Weights, kept: Option<&BTreeMap<String, Vec<bool>>>) {
+    for (name, kept) in kept.into_iter().flatten() {
+        let array = weights.arrays.get_mut(name).expect("its size was checked");
+        let removed = array.data.iter_mut().zip(kept).filter(|(_, kept)| !**kept);
+        removed.for_each(|(number, _)| *number = 0.0);
+    }
 }
 
 /// Before the names of scales among the moments.
@@ -465,6 +495,12 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
         return Err(TrainError::Checkpoint { name });
     }
     request.start.weights.check(graph)?;
+    for (name, kept) in request.kept.into_iter().flatten() {
+        let array = request.start.weights.arrays.get(name);
+        if array.is_none_or(|array| array.data.len() != kept.len()) {
+            return Err(TrainError::Mask { name: name.clone() });
+        }
+    }
     let sizes = Classifier::of(graph)?;
     let Classifier { channels, classes, .. } = sizes;
     if (channels, classes) != (dataset.train.channels, dataset.classes) {

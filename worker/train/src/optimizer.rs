@@ -42,6 +42,8 @@ pub(super) struct NetworkOptimizer {
     steps: usize,
     /// The moments of each parameter, flat, in the order of [`Rule::moments`].
     moments: HashMap<ParamId, Vec<Tensor<1>>>,
+    /// Flat: 1 for the numbers of a parameter that learn, and 0 for those that stay 0.
+    masks: HashMap<ParamId, Tensor<1>>,
     /// The parameters that do not learn in the first steps, and the number of these steps.
     late: (HashSet<ParamId>, usize),
 }
@@ -109,7 +111,24 @@ impl NetworkOptimizer {
             None => {
                 let decayed = network.decayed().into_iter().collect();
                 let factors = network.factors().into_iter().collect();
-                Ok(Self { rule, decayed, factors, steps, moments: remembered, late })
+                let masks = HashMap::new();
+                Ok(Self { rule, decayed, factors, steps, moments: remembered, masks, late })
+            }
+        }
+    }
+
+    /// From now on, the numbers of parameters whose mask is 0 become 0 with every step, and
+    /// remember nothing. All others have the mask 1.
+    pub(super) fn keep_zeros(
+        &mut self,
+        masks: BTreeMap<String, Array>,
+        network: &Network,
+        device: &Device,
+    ) {
+        for (name, id, values) in network.parameters() {
+            if let Some(mask) = masks.get(&name) {
+                let data = TensorData::new(mask.data.clone(), [values]);
+                self.masks.insert(id, Tensor::from_data(data, device));
             }
         }
     }
@@ -201,6 +220,11 @@ impl Step<'_> {
         let mut before = before.unwrap_or_default().into_iter();
         let mut before = || before.next().map(|flat| flat.reshape(shape));
         let flat = |tensor: Tensor<D>| tensor.reshape([shape.iter().product::<usize>()]);
+        let mask = optimizer.masks.get(&id).map(|mask| mask.clone().reshape(shape));
+        let gradient = match &mask {
+            Some(mask) => gradient * mask.clone(),
+            None => gradient,
+        };
         let decays = optimizer.decayed.contains(&id);
         let scales = optimizer.factors.contains(&id).then(|| tensor.clone());
         let (tensor, gradient) = match &scales {
@@ -231,7 +255,10 @@ impl Step<'_> {
         optimizer.moments.insert(id, moments);
         match scales {
             Some(scales) => scales * tensor.clamp(-FARTHEST, FARTHEST).exp(),
-            None => tensor,
+            None => match mask {
+                Some(mask) => tensor * mask,
+                None => tensor,
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
-use edgesmith_graph::{Conv, GlobalAveragePool, Graph, Role};
+use edgesmith_graph::{Conv, GlobalAveragePool, Graph, Parameter, Role};
 use edgesmith_search_space::Operation;
 
 use super::*;
@@ -93,6 +93,7 @@ fn request<'a>(
         shuffle_seed: [2; 32],
         distillation: None,
         quantization: None,
+        kept: None,
         device: TrainDevice::Flex,
         cores: one_core(),
     }
@@ -738,4 +739,67 @@ fn a_network_with_batch_normalization_needs_its_batches_as_a_whole() {
     let request = TrainRequest { at_once: 31, ..request(&graph, &data, &views, &spec) };
     let error = TrainError::Parts { at_once: 31, batch_size: 32 };
     assert_eq!(run(request).unwrap_err(), error);
+}
+
+/// A mask of every weight of a network, which keeps about two thirds.
+fn masks(graph: &Graph) -> BTreeMap<String, Vec<bool>> {
+    let weights = graph.parameters().map(|(_, p)| p).filter(|p| p.role == Role::Weight);
+    let mask = |p: &Parameter| (0..p.elements()).map(|i| i * 7 % 11 % 3 != 1).collect();
+    weights.map(|p| (p.name.to_string(), mask(p))).collect()
+}
+
+/// Checks that exactly the numbers of the mask are not 0, and that no 0 is negative.
+fn assert_masked(weights: &Weights, masks: &BTreeMap<String, Vec<bool>>) {
+    for (name, kept) in masks {
+        let data = &weights.arrays[name].data;
+        let left: Vec<bool> = data.iter().map(|w| w.to_bits() != 0).collect();
+        assert_eq!(&left, kept, "{name}");
+    }
+}
+
+#[test]
+fn weights_that_went_stay_exactly_zero_and_remember_nothing() {
+    let (data, graph) = (colours(), tiny_graph());
+    let masks = masks(&graph);
+    let sgd = OptimizerSpec::Sgd { momentum: 0.9 };
+    for optimizer in [OptimizerSpec::AdamW, sgd] {
+        let spec = TrainingSpec { optimizer, weight_decay: 0.1, ..spec() };
+        let views = views(&spec);
+        let masked = TrainRequest { kept: Some(&masks), ..request(&graph, &data, &views, &spec) };
+        for channel_multiple in [1, 4] {
+            let manner = Manner { steps_ahead: 1, channel_multiple };
+            let go_on = &mut |_| ControlFlow::Continue(());
+            let trained = train_in(manner, masked.clone(), go_on).unwrap();
+            assert_masked(&trained.weights, &masks);
+            for (name, moment) in &trained.moments {
+                if let Some(kept) = masks.get(name.split_once('/').unwrap().1) {
+                    let of_gone = moment.data.iter().zip(kept).filter(|(_, kept)| !**kept);
+                    assert!(of_gone.clone().count() > 0);
+                    assert!(of_gone.into_iter().all(|(moment, _)| *moment == 0.0), "{name}");
+                }
+            }
+        }
+        // The same in two parts.
+        let whole = run(masked.clone()).unwrap();
+        let first = run(TrainRequest { until: 1, ..masked.clone() }).unwrap();
+        let Trained { weights, moments, images_seen, .. } = first;
+        let start = Checkpoint { weights, moments, epochs: 1, images_seen, seconds: 0.0 };
+        assert_eq!(run(TrainRequest { start, ..masked.clone() }).unwrap().weights, whole.weights);
+        // Without a mask, they move.
+        let dense = run(TrainRequest { kept: None, ..masked }).unwrap();
+        assert!(
+            dense.weights.arrays.iter().any(|(n, a)| masks.contains_key(n) && a.data[3] != 0.0)
+        );
+    }
+}
+
+#[test]
+fn a_mask_of_another_network_is_refused() {
+    let (data, graph, spec) = (colours(), tiny_graph(), spec());
+    let views = views(&spec);
+    let mut masks = masks(&graph);
+    masks.values_mut().next().unwrap().pop();
+    let name = masks.keys().next().unwrap().clone();
+    let masked = TrainRequest { kept: Some(&masks), ..request(&graph, &data, &views, &spec) };
+    assert_eq!(run(masked).unwrap_err(), TrainError::Mask { name });
 }

@@ -69,6 +69,7 @@ impl Throughput {
             shuffle_seed: [2; 32],
             distillation: None,
             quantization: None,
+            kept: None,
             device,
             cores,
         };

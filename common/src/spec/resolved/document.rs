@@ -193,6 +193,9 @@ pub(super) enum StepDocument {
         temperature: Vec<f64>,
     },
     Prune {
+        /// Absent in documents from before single weights could go, and for channels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        granularity: Option<String>,
         of: String,
         share: Vec<f64>,
         importance: Vec<String>,

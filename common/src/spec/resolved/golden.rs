@@ -10,7 +10,7 @@ use edgesmith_graph::{
 };
 use edgesmith_search_space::{
     Activation, BlockOption, CellIdentity, Further, Granularity, Head, Importance, Operation,
-    Precision, RangeRule, Rounding, Scope, Skip, StepSpace,
+    Precision, PruneUnit, RangeRule, Rounding, Scope, Skip, StepSpace,
 };
 
 use super::*;
@@ -130,6 +130,19 @@ epochs = 2
 learning_rate = [0.25, 0.5]
 "#;
 
+/// Steps that remove single weights.
+const SINGLE: &str = r#"[[recipe.steps]]
+pass = "prune"
+granularity = "weights"
+of = "parameters"
+share = [0.5, 0.9]
+rounds = [1, 3]
+[[recipe.steps]]
+pass = "prune"
+granularity = "2:4"
+share = [0.0, 0.5]
+"#;
+
 /// The space of a study on a network of one's own. `SPACE` stands for what the documents differ in.
 const MODEL: &str = r#"
 [space]
@@ -196,6 +209,10 @@ fn train(algorithm: &str, training: &str, data: &str, alpha: &str, more: &str) -
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
+    with_steps(text, &steps)
+}
+
+fn with_steps(text: String, steps: &str) -> String {
     let (before, rest) = text.split_once("[recipe]").expect("it has a recipe");
     let (_lists, after) = rest.split_once("\n[space]").expect("it has a space");
     format!("{before}{steps}[space]{after}")
@@ -276,6 +293,7 @@ fn studies() -> Vec<(&'static str, String)> {
             "model-recipe-steps",
             stepped(model(5, "0.0", whole, ""), "conv", "fc").replace("\"scale\", ", ""),
         ),
+        ("single-weights", with_steps(of("name = \"random\""), SINGLE)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),
@@ -398,6 +416,7 @@ fn every_name_that_documents_hold_is_in_one() {
     let of_recipes = [
         Precision::ALL.iter().map(|one| one.name()).collect::<Vec<_>>(),
         Scope::ALL.iter().map(|one| one.name()).collect(),
+        PruneUnit::ALL.iter().map(|one| one.name()).collect(),
         Importance::ALL.iter().map(|one| one.name()).collect(),
         RangeRule::ALL.iter().map(|one| one.name()).collect(),
         Granularity::ALL.iter().map(|one| one.name()).collect(),

@@ -1,7 +1,8 @@
 //! Recipes in resolved studies.
 
 use edgesmith_search_space::{
-    DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace, StepSpace,
+    DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace,
+    StepSpace,
 };
 
 use super::ResolvedError;
@@ -47,6 +48,10 @@ impl StepDocument {
                 Self::Distil { alpha, temperature }
             }
             StepSpace::Prune(space) => Self::Prune {
+                granularity: match space.unit {
+                    PruneUnit::Channels => None,
+                    unit @ (PruneUnit::Weights | PruneUnit::TwoOfFour) => Some(unit.to_string()),
+                },
                 of: space.of.to_string(),
                 share: space.share,
                 importance: texts(&space.importance),
@@ -80,8 +85,12 @@ impl StepDocument {
             Self::Distil { alpha, temperature } => {
                 StepSpace::Distil(DistilSpace { alpha, temperature })
             }
-            Self::Prune { of, share, importance, rounds, epochs, multiple_of } => {
+            Self::Prune { granularity, of, share, importance, rounds, epochs, multiple_of } => {
                 StepSpace::Prune(PruneSpace {
+                    unit: match granularity {
+                        Some(unit) => parse("recipe.steps.granularity", &unit)?,
+                        None => PruneUnit::Channels,
+                    },
                     of: parse("recipe.steps.of", &of)?,
                     share,
                     importance: parse_all("recipe.steps.importance", &importance)?,

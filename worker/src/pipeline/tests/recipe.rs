@@ -1,5 +1,6 @@
 //! Trials whose recipes are steps.
 
+use edgesmith_edge_runtime as edge;
 use edgesmith_search_space::Importance;
 
 use super::*;
@@ -278,4 +279,92 @@ fn layers_that_are_named_stay_in_fp32() {
     assert_eq!(stem.2, f64::from(8 * 64 * (4 + 1) + 16 * 64));
     // 8 channels of bytes become 16 of the next layer.
     assert_eq!(int8.2, f64::from(8 * 64 + 16 * 64));
+}
+
+/// Where the weights of the layers of a trial's model are 0, in the order of the network.
+fn zeros_of_model(trained: &TrainedTrial, context: &AttemptContext) -> Vec<Vec<bool>> {
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    let zeros = |node: &edge::Node| -> Option<Vec<bool>> {
+        Some(match &node.layer {
+            edge::Layer::FloatConv(layer) => layer.conv.weight.iter().map(|w| *w == 0.0).collect(),
+            edge::Layer::IntConv(layer) => layer.conv.weight.iter().map(|w| *w == 0).collect(),
+            edge::Layer::FloatLinear(layer) => layer.weight.iter().map(|w| *w == 0.0).collect(),
+            edge::Layer::IntLinear(layer) => layer.linear.weight.iter().map(|w| *w == 0).collect(),
+            _ => return None,
+        })
+    };
+    model.nodes.iter().filter_map(zeros).collect()
+}
+
+fn count(zeros: &[Vec<bool>]) -> usize {
+    zeros.iter().flatten().filter(|zero| **zero).count()
+}
+
+#[test]
+fn single_weights_that_went_are_zero_in_the_file_after_all_later_passes() {
+    let fine_tune = step("fine-tune", "epochs = 2");
+    let quantize = step("quantize", "equalize = true\nrounding = \"adaround\"");
+    let further = [
+        fine_tune.clone(),
+        fine_tune.clone() + &quantize,
+        fine_tune + &quantize + &step("quantize-aware-train", "epochs = 2"),
+    ];
+    let context = AttemptContext::offline(Vec::new());
+    let dense = run(&study(""), &context).unwrap();
+    let weights: usize = zeros_of_model(&dense, &context).iter().map(Vec::len).sum();
+    assert_eq!(count(&zeros_of_model(&dense, &context)), 0);
+    let settings = [
+        ("granularity = \"weights\"\nof = \"parameters\"\nshare = 0.8", 0.8),
+        ("granularity = \"weights\"\nshare = 0.5\nrounds = 3", 0.5),
+        ("granularity = \"2:4\"", 0.5),
+    ];
+    for (settings, share) in settings {
+        let prune = step("prune", settings);
+        let trained = run(&study(&prune), &context).unwrap();
+        let pruned = zeros_of_model(&trained, &context);
+        // The stem reads one channel, and its 72 weights stay with 2:4.
+        let dense = if settings.contains("2:4") { 72.0 } else { 0.0 };
+        let expected = share * (weights as f64 - dense);
+        assert!((count(&pruned) as f64 - expected).abs() < 3.0, "{settings}: {}", count(&pruned));
+        for further in &further {
+            let text = study(&(prune.clone() + further));
+            let last = run(&text, &context).unwrap();
+            let zeros = zeros_of_model(&last, &context);
+            assert_ne!(last.weights, trained.weights);
+            // What went is 0. Integers have more zeros: small weights round to 0.
+            for (before, after) in pruned.iter().zip(&zeros) {
+                assert!(before.iter().zip(after).all(|(b, a)| !b || *a), "{text}");
+            }
+            if !further.contains("quantize") {
+                assert_eq!(zeros, pruned, "{text}");
+            }
+            // Nothing computes less.
+            assert_eq!(macs(&last.compressed), macs(&last.uncompressed));
+            let parameters = |f: &Figures| f.get(&Metric::PARAMETERS.whole());
+            assert_eq!(parameters(&last.compressed), parameters(&last.uncompressed));
+        }
+    }
+}
+
+#[test]
+fn single_weights_go_before_and_after_channels() {
+    let weights = step("prune", "granularity = \"weights\"\nof = \"parameters\"\nshare = 0.5");
+    let channels = step("prune", "share = 0.5\nimportance = \"l1\"");
+    let tune = step("fine-tune", "epochs = 1");
+    let context = AttemptContext::offline(Vec::new());
+    let run = |steps: String| run(&study(&steps), &context).unwrap();
+    let before = run(weights.clone() + &channels + &tune);
+    let slim = run(weights.clone() + &channels);
+    assert_eq!(zeros_of_model(&before, &context), zeros_of_model(&slim, &context));
+    assert!(count(&zeros_of_model(&slim, &context)) > 0);
+    let after = zeros_of_model(&run(channels + &weights + &tune), &context);
+    let all: usize = after.iter().map(Vec::len).sum();
+    assert_eq!(count(&after), (all as f64 / 2.0).round() as usize);
+    // A second, smaller share gives nothing back.
+    let less = step("prune", "granularity = \"weights\"\nshare = 0.1");
+    let again = zeros_of_model(&run(weights.clone() + &less + &tune), &context);
+    let once = zeros_of_model(&run(weights), &context);
+    for (before, after) in once.iter().zip(&again) {
+        assert!(before.iter().zip(after).all(|(b, a)| !b || *a));
+    }
 }

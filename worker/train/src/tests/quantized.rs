@@ -331,3 +331,25 @@ fn parts_of_a_batch_have_its_gradients_together() {
         }
     }
 }
+
+#[test]
+fn weights_that_went_stay_zero_with_rounding() {
+    let (data, graph) = (colours(), residual(3, 6, 3));
+    let masks = masks(&graph);
+    let mut start = fresh_weights(&graph, [1; 32]);
+    mask(&mut start, Some(&masks));
+    let quantization = annotated(&graph, &start, &data, 127);
+    for optimizer in [OptimizerSpec::AdamW, OptimizerSpec::Sgd { momentum: 0.9 }] {
+        let spec = TrainingSpec { optimizer, weight_decay: 0.1, ..spec() };
+        let views = views(&spec);
+        let trained = run(TrainRequest {
+            start: Checkpoint::fresh(start.clone()),
+            quantization: Some(&quantization),
+            kept: Some(&masks),
+            ..request(&graph, &data, &views, &spec)
+        })
+        .unwrap();
+        assert_masked(&trained.weights, &masks);
+        assert_ne!(trained.weights, start);
+    }
+}

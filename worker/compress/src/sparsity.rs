@@ -1,0 +1,331 @@
+//! Pruning of single weights by magnitude (Han et al. 2015, "Learning both weights and connections
+//! for efficient neural networks"): which ones stay, as a mask that later training keeps. The
+//! network has the same size and the same multiplications; its file is stored smaller. It does not
+//! fine-tune.
+//!
+//! Only the weights of convolutions and linear layers are masked. Magnitudes are those after
+//! folding batch normalisation, so that layers and filters can be compared; the mask is the same
+//! for the network before and after folding.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgesmith_graph::{Array, Cut, Graph, Node, NodeId, Role, Weights};
+
+use crate::fold::Folded;
+
+/// Which single weights stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Masks {
+    /// By the parameter's name, for each of its numbers whether it stays.
+    pub kept: BTreeMap<String, Vec<bool>>,
+}
+
+/// A weight of a convolution or linear layer.
+struct Layer<'a> {
+    name: &'a str,
+    /// `[out, in, kernel…]`
+    shape: Vec<usize>,
+    /// By number, after folding.
+    magnitudes: Vec<f32>,
+}
+
+impl Masks {
+    /// Removes the smallest weights of the whole network, so that the share `removed`, `0..=1`, of
+    /// them goes. On ties the later one goes first.
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn smallest_globally(graph: &Graph, weights: &Weights, removed: f64) -> Self {
+        let layers = layers(graph, weights);
+        let all: Vec<f32> = layers.iter().flat_map(|layer| layer.magnitudes.clone()).collect();
+        let mut kept = without_smallest(&all, removed).into_iter();
+        let of_layer = |layer: &Layer| kept.by_ref().take(layer.magnitudes.len()).collect();
+        Self::of(&layers, of_layer)
+    }
+
+    /// Removes the smallest weights of each layer, so that the share `removed`, `0..=1`, of them
+    /// goes. On ties the later one goes first.
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn smallest_per_layer(graph: &Graph, weights: &Weights, removed: f64) -> Self {
+        let of_layer = |layer: &Layer| without_smallest(&layer.magnitudes, removed);
+        Self::of(&layers(graph, weights), of_layer)
+    }
+
+    /// Keeps the two largest of each four weights that follow each other along the input channels,
+    /// at the same output channel and place of the kernel (the pattern 2:4). At most two of what is
+    /// left over stay. Weights with one or two inputs, as those of depthwise convolutions, all
+    /// stay.
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn two_of_four(graph: &Graph, weights: &Weights) -> Self {
+        Self::of(&layers(graph, weights), |Layer { shape, magnitudes, .. }| {
+            let (outputs, inputs) = (shape[0], shape[1]);
+            let taps: usize = shape[2..].iter().product();
+            let mut kept = vec![false; magnitudes.len()];
+            for (output, tap) in (0..outputs).flat_map(|o| (0..taps).map(move |tap| (o, tap))) {
+                for start in (0..inputs).step_by(4) {
+                    let mut places: Vec<usize> = (start..inputs.min(start + 4))
+                        .map(|input| (output * inputs + input) * taps + tap)
+                        .collect();
+                    // The sort is stable.
+                    places.sort_by(|&a, &b| magnitudes[b].total_cmp(&magnitudes[a]));
+                    places.iter().take(2).for_each(|&place| kept[place] = true);
+                }
+            }
+            kept
+        })
+    }
+
+    /// What both keep.
+    ///
+    /// # Panics
+    /// If `other` is of another network.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for (name, kept) in &mut self.kept {
+            let other = &other.kept[name];
+            assert_eq!(kept.len(), other.len(), "{name} has one size");
+            kept.iter_mut().zip(other).for_each(|(kept, other)| *kept &= other);
+        }
+        self
+    }
+
+    /// The masks of a network that lost channels: what is left of it has the mask that it had.
+    ///
+    /// # Panics
+    /// If the masks are not of `graph`, which was cut.
+    pub fn cut(&self, graph: &Graph, cut: &Cut) -> Self {
+        let array = |name: &str, shape: &[u32]| {
+            let shape: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
+            let data = match self.kept.get(name) {
+                Some(kept) => kept.iter().map(|&kept| f32::from(u8::from(kept))).collect(),
+                None => vec![1.0; shape.iter().product()],
+            };
+            Array { shape, data }
+        };
+        let parameters = graph.parameters();
+        let arrays = parameters.map(|(_, p)| (p.name.to_string(), array(&p.name, &p.shape)));
+        let left = cut.weights(&Weights { arrays: arrays.collect() });
+        let kept = |name: &String| left.arrays[name].data.iter().map(|&one| one == 1.0).collect();
+        let names = self.kept.keys().filter(|name| left.arrays.contains_key(*name));
+        Self { kept: names.map(|name| (name.clone(), kept(name))).collect() }
+    }
+
+    /// Sets the weights that do not stay to zero.
+    ///
+    /// # Panics
+    /// If `weights` lack a parameter of the mask, or it has another size.
+    pub fn apply(&self, weights: &mut Weights) {
+        for (name, kept) in &self.kept {
+            let array = weights.arrays.get_mut(name);
+            let numbers = &mut array.unwrap_or_else(|| panic!("no weights named {name}")).data;
+            assert_eq!(numbers.len(), kept.len(), "{name} has the size of its mask");
+            let removed = numbers.iter_mut().zip(kept).filter(|(_, kept)| !**kept);
+            removed.for_each(|(number, _)| *number = 0.0);
+        }
+    }
+
+    fn of(layers: &[Layer], mut kept: impl FnMut(&Layer) -> Vec<bool>) -> Self {
+        Self { kept: layers.iter().map(|layer| (layer.name.to_owned(), kept(layer))).collect() }
+    }
+}
+
+/// The weights that are masked, each once, with the first node that has it.
+fn names(graph: &Graph) -> Vec<(&str, NodeId)> {
+    let mut seen = BTreeSet::new();
+    let weight = |(id, node): (_, &Node)| {
+        let weight = *node.parameters.first()?;
+        let parameter = graph.parameter(weight);
+        let is_new = parameter.role == Role::Weight && seen.insert(weight);
+        is_new.then_some((&*parameter.name, id))
+    };
+    graph.nodes().filter_map(weight).collect()
+}
+
+fn layers<'a>(graph: &'a Graph, weights: &Weights) -> Vec<Layer<'a>> {
+    let normalizations = graph.absorbed_normalizations();
+    let layer = |(name, id): (&'a str, NodeId)| {
+        let normalization = normalizations[id.index()].map(|id| graph.node(id));
+        let folded = Folded::of(graph, weights, graph.node(id), normalization).weight;
+        let magnitudes = folded.iter().map(|weight| weight.abs()).collect();
+        Layer { name, shape: weights.arrays[name].shape.clone(), magnitudes }
+    };
+    names(graph).into_iter().map(layer).collect()
+}
+
+/// For each magnitude whether it stays if this share of all goes: `round(count * removed)`, the
+/// smallest ones.
+fn without_smallest(magnitudes: &[f32], removed: f64) -> Vec<bool> {
+    let count = magnitudes.len();
+    let gone = ((count as f64 * removed).round() as usize).min(count);
+    let mut places: Vec<usize> = (0..count).collect();
+    places.sort_unstable_by(|&a, &b| magnitudes[a].total_cmp(&magnitudes[b]).then(b.cmp(&a)));
+    let mut kept = vec![true; count];
+    places[..gone].iter().for_each(|&place| kept[place] = false);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_graph::ChannelGroup;
+    use edgesmith_testing::{arbitrary_graph, conv_graph, random_weights};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fold;
+
+    /// How many weights go.
+    fn zeros_of(masks: &Masks) -> u64 {
+        masks.kept.values().flatten().filter(|kept| !**kept).count() as u64
+    }
+
+    /// Its magnitude, the name of its parameter, and its place in it.
+    type Weight = (f32, String, usize);
+
+    /// All weights of the folded network.
+    fn folded(graph: &Graph, weights: &Weights) -> Vec<Weight> {
+        let (graph, weights) = fold(graph, weights);
+        let parameters = graph.parameters().filter(|(_, p)| p.role == Role::Weight);
+        let numbers = parameters.flat_map(|(_, p)| {
+            let data = weights.arrays[&*p.name].data.clone().into_iter().enumerate();
+            data.map(move |(place, number)| (number.abs(), p.name.to_string(), place))
+        });
+        numbers.collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn no_weight_that_goes_is_larger_than_one_that_stays(
+            graph in arbitrary_graph(),
+            seed: u64,
+            removed in 0.0..=1.0f64,
+        ) {
+            let weights = random_weights(&graph, seed);
+            let all = folded(&graph, &weights);
+            for one_by_one in [false, true] {
+                let masks = if one_by_one {
+                    Masks::smallest_per_layer(&graph, &weights, removed)
+                } else {
+                    Masks::smallest_globally(&graph, &weights, removed)
+                };
+                let mut masked = weights.clone();
+                masks.apply(&mut masked);
+                for (name, array) in &weights.arrays {
+                    let Some(kept) = masks.kept.get(name) else {
+                        // Nothing but weights changes.
+                        prop_assert_eq!(array, &masked.arrays[name]);
+                        continue;
+                    };
+                    let numbers = array.data.iter().zip(&masked.arrays[name].data);
+                    for ((&was, &is), &kept) in numbers.zip(kept) {
+                        prop_assert_eq!(is, if kept { was } else { 0.0 });
+                    }
+                }
+                let names: BTreeSet<&String> = all.iter().map(|(_, name, _)| name).collect();
+                let mut parts: Vec<Vec<&Weight>> = Vec::new();
+                if one_by_one {
+                    for of_part in &names {
+                        parts.push(all.iter().filter(|(_, name, _)| name == *of_part).collect());
+                    }
+                } else {
+                    parts.push(all.iter().collect());
+                }
+                let mut zeros = 0;
+                for part in parts {
+                    let count = part.len();
+                    let stays = |(_, name, place): &Weight| masks.kept[name][*place];
+                    let (left, gone): (Vec<&Weight>, Vec<&Weight>) =
+                        part.into_iter().partition(|n| stays(n));
+                    let least = left.iter().map(|n| n.0).fold(f32::MAX, f32::min);
+                    let gone: Vec<f32> = gone.iter().map(|n| n.0).collect();
+                    prop_assert!(gone.iter().all(|magnitude| *magnitude <= least));
+                    prop_assert_eq!(gone.len(), (count as f64 * removed).round() as usize);
+                    zeros += gone.len() as u64;
+                }
+                prop_assert_eq!(zeros_of(&masks), zeros);
+                // The same of the folded network.
+                let (folded, mut numbers) = fold(&graph, &weights);
+                masks.apply(&mut numbers);
+                prop_assert_eq!(numbers.check(&folded), Ok(()));
+                prop_assert_eq!(numbers, fold(&graph, &masked).1);
+            }
+        }
+
+        #[test]
+        fn at_most_two_of_four_inputs_stay_and_they_are_the_largest(
+            graph in arbitrary_graph(),
+            seed: u64,
+        ) {
+            let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
+            let masks = Masks::two_of_four(&graph, &weights);
+            for (name, kept) in &masks.kept {
+                let array = &weights.arrays[name];
+                let taps: usize = array.shape[2..].iter().product();
+                for (place, &kept_here) in kept.iter().enumerate() {
+                    let (output, input, tap) = (
+                        place / taps / array.shape[1],
+                        place / taps % array.shape[1],
+                        place % taps,
+                    );
+                    let size = |place: usize| array.data[place].abs();
+                    let larger = (input / 4 * 4..array.shape[1].min(input / 4 * 4 + 4))
+                        .map(|other| (output * array.shape[1] + other) * taps + tap)
+                        .filter(|&other| size(other) > size(place))
+                        .count();
+                    prop_assert_eq!(kept_here, larger < 2, "{}", name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_of_every_layer_with_a_multiple_of_four_inputs_goes() {
+        let graph = conv_graph();
+        let mut weights = random_weights(&graph, 1);
+        Masks::two_of_four(&graph, &weights).apply(&mut weights);
+        let zeros = |name: &str| weights.arrays[name].data.iter().filter(|w| **w == 0.0).count();
+        // One input channel.
+        assert_eq!(zeros("stem.weight"), 0);
+        assert_eq!(zeros("stage1.block1.conv.weight"), 16 * 16 * 9 / 2);
+        let half = Masks::smallest_globally(&graph, &weights, 0.5);
+        half.apply(&mut weights);
+        let all: usize = half.kept.values().map(Vec::len).sum();
+        assert_eq!(zeros_of(&half), (all as f64 / 2.0).round() as u64);
+    }
+
+    #[test]
+    fn masks_follow_the_channels_that_are_left() {
+        let graph = conv_graph();
+        let weights = random_weights(&graph, 3);
+        let masks = Masks::smallest_globally(&graph, &weights, 0.5);
+        let mut masked = weights.clone();
+        masks.apply(&mut masked);
+        let channels = graph.channels();
+        let half =
+            |group: &ChannelGroup| group.channels.len().div_ceil(2 - usize::from(group.fixed));
+        let kept: Vec<usize> = channels.groups().iter().map(half).collect();
+        let importance: Vec<f64> = (0..channels.count()).map(|i| (i * 7 % 5) as f64).collect();
+        let cut = crate::cut_to(&graph, &channels, &importance, &kept);
+        let left = masks.cut(&graph, &cut);
+        // The zeros of the masked network, which has no others.
+        let slim = cut.weights(&masked);
+        assert!(!left.kept.is_empty());
+        for (name, kept) in &left.kept {
+            let zeros: Vec<bool> = slim.arrays[name].data.iter().map(|w| *w != 0.0).collect();
+            assert_eq!(kept, &zeros, "{name}");
+        }
+        let fewer = Masks::smallest_globally(&graph, &weights, 0.2);
+        assert_eq!(fewer.and(&masks), masks);
+    }
+
+    #[test]
+    fn on_ties_the_later_weight_goes_first() {
+        assert_eq!(without_smallest(&[1.0, 2.0, 1.0, 1.0], 0.5), [true, true, false, false]);
+        assert_eq!(without_smallest(&[], 0.5), [true; 0]);
+    }
+}
