@@ -179,6 +179,9 @@ pub enum FormatProblem {
         /// Channels written.
         out_channels: u32,
     },
+    /// Numbers are packed in a way that cannot be undone.
+    #[error("packed numbers are damaged: {0}")]
+    Packed(&'static str),
     /// A variable-length integer too large for its field, or not in its shortest form.
     #[error("a number is out of range or not in its shortest form")]
     BadNumber,

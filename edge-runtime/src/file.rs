@@ -1,15 +1,19 @@
 //! The model file: a header, sections and a checksum; docs/model-format.md describes the layout.
-//! Equal models are written as equal bytes, and a file of version 2 that can be read is equal, byte
-//! for byte, to the file written from its model. Files of version 1 are read as well.
+//! Equal models are written as equal bytes. A file of version 2 that this engine wrote is equal,
+//! byte for byte, to the file written from its model; one of an older engine may be larger, because
+//! it has weights one after the other that are packed now. Files of version 1 are read as well.
 
+mod huffman;
+mod packed;
 mod read;
 mod version1;
 mod version2;
 mod write;
 
 use crate::error::ModelError;
-use crate::model::Model;
+use crate::model::{Model, Node};
 
+pub use packed::Packing;
 pub(crate) use read::Reader;
 pub(crate) use version2::KNOWN_NOTES;
 pub(crate) use write::Writer;
@@ -35,6 +39,12 @@ pub(crate) trait Number: Copy {
 
     /// Appends its bytes.
     fn write(self, bytes: &mut Vec<u8>);
+
+    /// Its bits, after zeros. Only the number 0 has none, and not the negative zero.
+    fn pattern(self) -> u32;
+
+    /// The number with these bits.
+    fn of_pattern(pattern: u32) -> Self;
 }
 
 macro_rules! numbers {
@@ -51,6 +61,16 @@ macro_rules! numbers {
 
             fn write(self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
+            }
+
+            fn pattern(self) -> u32 {
+                let mut word = [0; 4];
+                word[..Self::BYTES].copy_from_slice(&self.to_le_bytes());
+                u32::from_le_bytes(word)
+            }
+
+            fn of_pattern(pattern: u32) -> Self {
+                <Self as Number>::read(&pattern.to_le_bytes()[..Self::BYTES])
             }
         })+
     };
@@ -74,7 +94,32 @@ pub(crate) struct Tensor<T> {
     pub scales: Vec<f32>,
 }
 
+/// How the weight of a layer is stored in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// All of them.
+    pub numbers: u64,
+    /// Those that are zero.
+    pub zeros: u64,
+    /// Bytes in the file, with sizes and scales.
+    pub bytes: u64,
+    /// `None` if the numbers stand one after the other.
+    pub packing: Option<Packing>,
+}
+
 impl Model {
+    /// How the weights of each node are stored in the file that [`Model::to_bytes`] writes. Nodes
+    /// without weights have none. Biases do not count.
+    #[must_use]
+    pub fn stored_weights(&self) -> Vec<Vec<StoredTensor>> {
+        let stored = |node: &Node| {
+            let mut writer = Writer::new();
+            node.layer.write(&mut writer);
+            writer.into_weights()
+        };
+        self.nodes.iter().map(stored).collect()
+    }
+
     /// The model as a file of the newest version. The model is not validated, and what an invalid
     /// model is written as means nothing.
     #[must_use]
@@ -106,7 +151,8 @@ impl Model {
     ///
     /// # Errors
     /// If the bytes are not a model file, are damaged, or hold an invalid model. Memory use is in
-    /// proportion to the number of bytes, regardless of their content.
+    /// proportion to the number of bytes, regardless of their content: a few hundred times as many
+    /// at most.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let truncated =
             |expected: u64| ModelError::Truncated { expected, found: bytes.len() as u64 };

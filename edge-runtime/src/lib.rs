@@ -18,7 +18,7 @@ mod test_vectors;
 mod validate;
 
 pub use error::{FormatProblem, InputError, ModelError, Problem};
-pub use file::FORMAT_VERSION;
+pub use file::{FORMAT_VERSION, Packing, StoredTensor};
 // The enum of layers, and the structs of every kind.
 pub use layers::*;
 pub use model::*;

@@ -7,8 +7,10 @@ use edgesmith_client::Connection;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, print};
 use edgesmith_edge_runtime as edge;
-use edgesmith_edge_runtime::{Array, Input, Model, Normalization, Session, Target, TestResult};
-use edgesmith_graph::{Graph, Node, Op, Operation as _};
+use edgesmith_edge_runtime::{
+    Array, Input, Model, Normalization, Session, StoredTensor, Target, TestResult,
+};
+use edgesmith_graph::{Graph, Node, Op, Operation as _, Role};
 use serde::Serialize;
 use serde_json::json;
 
@@ -98,12 +100,23 @@ struct Layer {
     macs: u64,
     parameters: u64,
     stage: Option<u32>,
+    /// How its weight is stored; `None` without one, and if it is not known.
+    stored: Option<StoredTensor>,
 }
 
 impl Inspection {
-    fn layers(graph: &Graph) -> Vec<Layer> {
+    fn layers(&self, graph: &Graph) -> Vec<Layer> {
         let (fused, parameters) = (graph.fused(), graph.shipped_parameters());
         let clips = graph.absorbed_clips();
+        let has_weight = |node: &Node| {
+            let first = node.parameters.first();
+            first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
+        };
+        let mut stored = self.stored();
+        if stored.len() != graph.nodes().filter(|(_, node)| has_weight(node)).count() {
+            stored.clear();
+        }
+        let mut stored = stored.into_iter();
         let mut layers = Vec::new();
         for (id, node) in graph.nodes().filter(|(id, _)| !fused[id.index()]) {
             let mut operation = words(graph, node);
@@ -118,9 +131,20 @@ impl Inspection {
                 macs: graph.macs(node),
                 parameters: parameters[id.index()],
                 stage: node.place.stage,
+                stored: if has_weight(node) { stored.next() } else { None },
             });
         }
         layers
+    }
+
+    /// How the weights of layers are stored in the order of the network, if any is packed.
+    fn stored(&self) -> Vec<StoredTensor> {
+        let Ok(model) = &self.opened.model else { return Vec::new() };
+        let stored = model.nodes.iter().zip(model.stored_weights());
+        let stored = stored.filter(|(node, _)| !matches!(node.layer, edge::Layer::Constant(_)));
+        let stored: Vec<StoredTensor> = stored.flat_map(|(_, weights)| weights).collect();
+        let packed = stored.iter().any(|weight| weight.packing.is_some());
+        if packed { stored } else { Vec::new() }
     }
 
     /// How the bytes of each input are normalised; `None` if it is in fp32.
@@ -153,7 +177,7 @@ impl Inspection {
 impl Output for Inspection {
     fn table(&self) -> String {
         let Opened { words, bytes, graph, model, class_names, .. } = &self.opened;
-        let columns = [
+        let mut columns = vec![
             ("layer", Align::Left),
             ("operation", Align::Left),
             ("output", Align::Left),
@@ -162,21 +186,29 @@ impl Output for Inspection {
             ("stage", Align::Right),
         ];
         let figure = |n: u64| if n == 0 { "–".to_owned() } else { table::count(n) };
+        let packed = !self.stored().is_empty();
+        if packed {
+            columns.push(("weights that are not 0, and how they are stored", Align::Left));
+        }
         let row = |layer: Layer| {
             let stage = layer.stage.map_or_else(|| "–".to_owned(), |stage| (stage + 1).to_string());
-            vec![
+            let mut row = vec![
                 shortened(&layer.name),
                 layer.operation,
                 layer.output,
                 figure(layer.macs),
                 figure(layer.parameters),
                 stage,
-            ]
+            ];
+            if packed {
+                row.push(layer.stored.map_or_else(|| "–".to_owned(), |stored| storage(&stored)));
+            }
+            row
         };
         let mut text = format!("{words}\n\n");
         match graph {
             Ok(graph) => {
-                let rows: Vec<Vec<String>> = Self::layers(graph).into_iter().map(row).collect();
+                let rows: Vec<Vec<String>> = self.layers(graph).into_iter().map(row).collect();
                 text.push_str(&table::render(&columns, &rows));
             }
             Err(reason) => text.push_str(&format!("its layers cannot be listed: {reason}\n")),
@@ -251,6 +283,13 @@ impl Output for Inspection {
             if let Some(stage) = layer.stage {
                 json["stage"] = (stage + 1).into();
             }
+            if let Some(stored) = layer.stored {
+                let StoredTensor { numbers, zeros, bytes, packing } = stored;
+                json["stored"] = json!({
+                    "weights": numbers, "zeros": zeros, "bytes": bytes,
+                    "packing": packing.map(|packing| packing.to_string()),
+                });
+            }
             json
         };
         let port = |port: &Port| json!({ "name": port.name, "shape": port.sizes });
@@ -273,7 +312,7 @@ impl Output for Inspection {
         match graph {
             Ok(graph) => {
                 let cost = graph.cost();
-                document["layers"] = Self::layers(graph).into_iter().map(layer).collect();
+                document["layers"] = self.layers(graph).into_iter().map(layer).collect();
                 document["macs"] = cost.macs.into();
                 document["parameters"] = cost.parameters.into();
             }
@@ -310,6 +349,14 @@ impl Output for Inspection {
         }
         document
     }
+}
+
+/// How many of a layer's weights are not 0, and how they are stored.
+fn storage(stored: &StoredTensor) -> String {
+    let StoredTensor { numbers, zeros, bytes, packing } = stored;
+    let density = 100.0 * (numbers - zeros) as f64 / (*numbers).max(1) as f64;
+    let packing = packing.map_or_else(|| "plain".to_owned(), |packing| packing.to_string());
+    format!("{density:.1} % in {}, {packing}", table::bytes(*bytes))
 }
 
 /// An operation with the settings that people look for.
@@ -449,6 +496,47 @@ mod tests {
         assert_eq!(document["not_listed"], reason.as_str());
         assert_eq!(document["tests"]["count"], 4);
         assert_eq!((document.get("layers"), document.get("macs")), (None, None));
+    }
+
+    #[test]
+    fn packed_weights_are_shown_with_their_density() {
+        let fp32 = edge::Element::Fp32;
+        let model = |weight: Vec<f32>| {
+            let linear =
+                edge::Linear { in_features: 100, out_features: 2, weight, bias: vec![0.5; 2] };
+            Model {
+                inputs: vec![Input {
+                    name: "x".to_owned(),
+                    shape: edge::Shape::new(&[100]).unwrap(),
+                    order: vec![0],
+                    array: Array::Fp32,
+                    element: fp32,
+                }],
+                nodes: vec![edge::Node {
+                    inputs: vec![edge::ValueId(0)],
+                    layer: linear.into(),
+                    output: fp32,
+                }],
+                outputs: vec![edge::Output::new("y", edge::ValueId(1), 1)],
+                rounding: edge::Rounding::Once,
+                notes: edge::Notes::default(),
+            }
+        };
+        let shown = |weight: Vec<f32>| {
+            let opened = Opened::edge("net.edge".to_owned(), 7, model(weight), vec![]).unwrap();
+            let inspection = Inspection { opened, tests: None };
+            (inspection.table(), serde_json::to_value(inspection.json()).unwrap())
+        };
+        let (text, document) = shown((1..=200).map(|i| i as f32).collect());
+        assert!(!text.contains("stored"), "{text}");
+        assert_eq!(document["layers"][0].get("stored"), None);
+        let weight = (0..200).map(|i| if i % 4 == 0 { i as f32 + 1.0 } else { 0.0 }).collect();
+        let (text, document) = shown(weight);
+        assert!(text.contains("25.0 % in 219 B, sparse (gaps), Huffman"), "{text}");
+        let stored = json!({
+            "weights": 200, "zeros": 150, "bytes": 219, "packing": "sparse (gaps), Huffman",
+        });
+        assert_eq!(document["layers"][0]["stored"], stored);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads fields of a model file. A list is allocated only after checking that its bytes are
 //! present, so memory stays in proportion to the file.
 
+use super::packed::{self, PACKED};
 use super::{HEADER_BYTES, Number, Tensor};
 use crate::error::{FormatProblem, ModelError};
 use crate::model::{Element, Quantization, Requantization};
@@ -22,6 +23,12 @@ impl<'a> Reader<'a> {
     /// Reads what follows the header. `content` is the file without its checksum.
     pub(super) fn new(content: &'a [u8]) -> Self {
         Self { bytes: content, at: HEADER_BYTES }
+    }
+
+    /// Reads bytes from their beginning.
+    #[cfg(test)]
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
     }
 
     /// Where it is, from the beginning of the file.
@@ -138,7 +145,11 @@ impl<'a> Reader<'a> {
     }
 
     fn any_tensor<T: Number>(&mut self, may_have_scales: bool) -> Result<Tensor<T>, ModelError> {
-        self.code("tensor", |code| (code == T::CODE).then_some(()))?;
+        let packed = self.code("tensor", |code| match code {
+            code if code == T::CODE => Some(false),
+            code if code == T::CODE | PACKED => Some(true),
+            _ => None,
+        })?;
         let sizes = self.list(1, Self::size)?;
         let most = u8::from(may_have_scales);
         let scaled = self.code("quantization", |code| (code <= most).then_some(code == 1))?;
@@ -154,8 +165,13 @@ impl<'a> Reader<'a> {
         } else {
             Vec::new()
         };
-        let bytes = sizes.iter().fold(T::BYTES as u64, |n, &size| n.saturating_mul(size.into()));
-        let values = self.take(bytes)?.chunks_exact(T::BYTES).map(T::read).collect();
+        let count = sizes.iter().fold(1u64, |n, &size| n.saturating_mul(size.into()));
+        let values = if packed {
+            packed::read(self, count)?
+        } else {
+            let bytes = self.take(count.saturating_mul(T::BYTES as u64))?;
+            bytes.chunks_exact(T::BYTES).map(T::read).collect()
+        };
         Ok(Tensor { sizes, values, scales })
     }
 
@@ -191,10 +207,7 @@ impl<'a> Reader<'a> {
     /// The next section.
     pub(super) fn section(&mut self) -> Result<([u8; 4], Reader<'a>), ModelError> {
         let tag = self.array::<4>()?;
-        let length = self.number()?;
-        let start = self.at;
-        self.take(length)?;
-        Ok((tag, Reader { bytes: &self.bytes[..self.at], at: start }))
+        Ok((tag, self.part()?))
     }
 
     /// All that is left.
@@ -209,6 +222,29 @@ impl<'a> Reader<'a> {
             0 => Ok(()),
             rest => Err(malformed(self.at, FormatProblem::LeftOver(rest))),
         }
+    }
+
+    /// So many bytes, without a count.
+    pub(super) fn raw(&mut self, needed: usize) -> Result<&'a [u8], ModelError> {
+        self.take(needed as u64)
+    }
+
+    /// A reader of bytes that come with their count.
+    pub(super) fn part(&mut self) -> Result<Reader<'a>, ModelError> {
+        let length = self.number()?;
+        let start = self.at;
+        self.take(length)?;
+        Ok(Reader { bytes: &self.bytes[..self.at], at: start })
+    }
+
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// The bytes that are left, without taking them.
+    pub(super) fn rest_bytes(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
     }
 
     fn take(&mut self, needed: u64) -> Result<&'a [u8], ModelError> {

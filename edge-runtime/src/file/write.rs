@@ -1,13 +1,14 @@
 //! Writes fields of a model file.
 
-use super::Number;
+use super::packed::{self, PACKED, Packing};
+use super::{Number, StoredTensor};
 use crate::model::{Element, Quantization, Requantization};
 
 /// Appends a section.
 pub(super) fn section(tag: [u8; 4], out: &mut Vec<u8>, write: impl FnOnce(&mut Writer)) {
-    let mut body = Writer { bytes: Vec::new() };
+    let mut body = Writer::new();
     write(&mut body);
-    let mut length = Writer { bytes: Vec::new() };
+    let mut length = Writer::new();
     length.number(body.bytes.len() as u64);
     out.extend_from_slice(&tag);
     out.append(&mut length.bytes);
@@ -17,9 +18,25 @@ pub(super) fn section(tag: [u8; 4], out: &mut Vec<u8>, write: impl FnOnce(&mut W
 /// Appends fields as [`Reader`](super::Reader) reads them.
 pub(crate) struct Writer {
     bytes: Vec<u8>,
+    /// The weights among the tensors so far.
+    weights: Vec<StoredTensor>,
 }
 
 impl Writer {
+    pub(super) fn new() -> Self {
+        Self { bytes: Vec::new(), weights: Vec::new() }
+    }
+
+    /// What was written.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// How the weights that were written are stored.
+    pub(super) fn into_weights(self) -> Vec<StoredTensor> {
+        self.weights
+    }
+
     pub fn size(&mut self, size: u32) {
         self.number(u64::from(size));
     }
@@ -72,9 +89,12 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// A tensor; `scales` are those of the places along the first axis, or empty.
+    /// A tensor; `scales` are those of the places along the first axis, or empty. Numbers with more
+    /// than one axis are packed if that takes fewer bytes.
     pub fn tensor<T: Number>(&mut self, sizes: &[u32], values: &[T], scales: &[f32]) {
-        self.byte(T::CODE);
+        let begin = self.bytes.len();
+        let packed = if sizes.len() > 1 { packed::pack(values) } else { None };
+        self.byte(if packed.is_some() { T::CODE | PACKED } else { T::CODE });
         self.list(sizes, |writer, &size| writer.size(size));
         if scales.is_empty() {
             self.byte(0);
@@ -82,7 +102,19 @@ impl Writer {
             self.array(&[1, 0]);
             self.floats(scales);
         }
-        values.iter().for_each(|&value| value.write(&mut self.bytes));
+        match &packed {
+            Some((packing, bytes)) => packed::write(*packing, bytes, self),
+            None => values.iter().for_each(|&value| value.write(&mut self.bytes)),
+        }
+        if sizes.len() > 1 {
+            let packing = packed.map(|(packing, _): (Packing, _)| packing);
+            self.weights.push(StoredTensor {
+                numbers: values.len() as u64,
+                zeros: values.iter().filter(|value| value.pattern() == 0).count() as u64,
+                bytes: (self.bytes.len() - begin) as u64,
+                packing,
+            });
+        }
     }
 
     pub(super) fn element(&mut self, element: Element) {
