@@ -57,6 +57,7 @@ const OTHER_TABLES: [(&str, &str); 14] = [
     ("recipe", "steps = [{ pass = \"distil\" }]"),
     ("recipe", "steps = [{ pass = \"prune\", share = 0.5 }]"),
     ("recipe", "steps = [{ pass = \"fine-tune\" }]"),
+    ("recipe", "steps = [{ pass = \"cluster\" }]"),
     ("recipe", "steps = [{ pass = \"quantize\" }]"),
     ("recipe", "steps = [{ pass = \"quantize\" }, { pass = \"quantize-aware-train\" }]"),
     ("algorithm", "name = \"reinforce\"\npolicy = \"lstm\""),

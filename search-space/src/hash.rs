@@ -72,7 +72,10 @@ fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
                 let quantizing = Quantizing { fp32, ..quantizing.clone() };
                 content.write(format!("{quantizing:?}").as_bytes());
             }
-            Step::Distil(_) | Step::FineTune(_) | Step::QuantizeAwareTrain(_) => {
+            Step::Distil(_)
+            | Step::FineTune(_)
+            | Step::Cluster(_)
+            | Step::QuantizeAwareTrain(_) => {
                 content.write(format!("{pass:?}").as_bytes());
             }
         }

@@ -52,9 +52,9 @@ pub use model::{
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;
 pub use recipe::{
-    Among, Amount, Counted, DistilSpace, Distillation, FineTuneSpace, FineTuning, FlatRecipe,
-    Granularity, Importance, Precision, PruneSpace, PruneUnit, Pruning, QuantizeSpace, Quantizing,
-    RangeRule, Recipe, RecipeSpace, Rounding, Scope, Step, StepSpace,
+    Among, Amount, ClusterSpace, Clustering, Counted, DistilSpace, Distillation, FineTuneSpace,
+    FineTuning, FlatRecipe, Granularity, Importance, Precision, PruneSpace, PruneUnit, Pruning,
+    QuantizeSpace, Quantizing, RangeRule, Recipe, RecipeSpace, Rounding, Scope, Step, StepSpace,
 };
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{SpaceDefinition, StageSpace, StagedSpace};

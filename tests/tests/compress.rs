@@ -23,6 +23,26 @@ pass = "quantize-aware-train"
 epochs = 1
 "#;
 
+/// Pruning of single weights, clusters and integers.
+const SPARSE: &str = r#"
+[[recipe.steps]]
+pass = "prune"
+granularity = "weights"
+of = "parameters"
+share = 0.8
+
+[[recipe.steps]]
+pass = "fine-tune"
+epochs = 2
+
+[[recipe.steps]]
+pass = "cluster"
+
+[[recipe.steps]]
+pass = "quantize"
+granularity = "layer"
+"#;
+
 /// A folder with a network, `net.onnx`, and a study file whose data it learned, `data.toml`.
 fn with_network(at: &Path) {
     let study = TinyStudy { trials: 1, epochs: 5, ..TinyStudy::new("first") };
@@ -125,6 +145,34 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let shown = run(at, &[&compress[..], &hopeless].concat()).ok();
     assert!(shown.contains("model_bytes<=300: not met"), "{shown}");
     assert!(shown.contains("no recipe keeps all limits"), "{shown}");
+}
+
+#[test]
+fn single_weights_are_pruned_and_stored_smaller() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    std::fs::write(at.join("sparse.toml"), SPARSE).unwrap();
+    let line = ["compress", "net.onnx", "--data", "data.toml", "--recipe", "sparse.toml"];
+    let more = ["-o", "small.edge", "--format", "json"];
+    let compressed = run(at, &[&line[..], &more].concat()).json();
+    let (original, best) = (&compressed["original"], &compressed["best"]);
+    for same in ["macs", "parameters"] {
+        assert_eq!(metric(best, same), metric(original, same));
+    }
+    let inspected = run(at, &["inspect", "small.edge", "--check", "--format", "json"]).json();
+    assert_eq!(inspected["counted_bytes"].as_f64(), Some(metric(best, "model_bytes")));
+    let stored = inspected["layers"].as_array().unwrap().iter().filter_map(|l| l.get("stored"));
+    let (mut weights, mut zeros, mut bytes) = (0.0, 0.0, 0.0);
+    for stored in stored {
+        weights += stored["weights"].as_f64().unwrap();
+        zeros += stored["zeros"].as_f64().unwrap();
+        bytes += stored["bytes"].as_f64().unwrap();
+    }
+    assert!(zeros >= 0.79 * weights, "{zeros} of {weights}");
+    assert!(bytes < 0.6 * weights, "{bytes} for {weights}");
+    let shown = run(at, &["inspect", "small.edge"]).ok();
+    assert!(shown.contains("weights that are not 0"), "{shown}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `[recipe]` in a study file: steps in order, or the four lists of the short form.
 
 use edgesmith_search_space::{
-    DistilSpace, FineTuneSpace, FlatRecipe, Importance, Precision, PruneSpace, PruneUnit,
-    QuantizeSpace, RecipeSpace, Scope, StepSpace,
+    ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, Importance, Precision, PruneSpace,
+    PruneUnit, QuantizeSpace, RecipeSpace, Scope, StepSpace,
 };
 
 use super::reader::{Mistakes, Table};
@@ -12,7 +12,7 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 20] = [
+const SETTINGS: [&str; 21] = [
     "pass",
     "of",
     "alpha",
@@ -23,6 +23,7 @@ const SETTINGS: [&str; 20] = [
     "epochs",
     "multiple_of",
     "learning_rate",
+    "clusters",
     "precision",
     "calibration",
     "examples",
@@ -113,6 +114,9 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             })
         }
         "fine-tune" => StepSpace::FineTune(read_training(step, m)),
+        "cluster" => StepSpace::Cluster(ClusterSpace {
+            clusters: step.list("clusters", m).unwrap_or_else(|| vec![16]),
+        }),
         "quantize-aware-train" => StepSpace::QuantizeAwareTrain(read_training(step, m)),
         "quantize" => {
             let usual = QuantizeSpace::default();

@@ -1,6 +1,8 @@
 //! What the options of a recipe may be, in new studies and in recorded ones.
 
-use super::{Importance, PruneSpace, PruneUnit, RecipeSpace, Scope, StepSpace};
+use super::{
+    Granularity, Importance, PruneSpace, PruneUnit, RecipeSpace, Rounding, Scope, StepSpace,
+};
 use crate::mistakes::Errors;
 
 /// Most steps of a recipe in new studies.
@@ -62,6 +64,10 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                     errors.check(&at("learning_rate"), &s.learning_rate, rate, text);
                 }
             }
+            StepSpace::Cluster(s) => {
+                let clusters = |v: &u32| (2..=256).contains(v);
+                errors.check(&at("clusters"), &s.clusters, clusters, "a number from 2 to 256");
+            }
             StepSpace::Quantize(s) => {
                 errors.check(&at("precision"), &s.precision, |_| true, "");
                 errors.check(&at("calibration"), &s.calibration, |_| true, "");
@@ -80,8 +86,8 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
             }
         }
     }
-    for (i, text) in misplaced(steps) {
-        errors.push(&at(i, "pass"), text);
+    for (i, setting, text) in misplaced(steps) {
+        errors.push(&at(i, setting), text);
     }
 }
 
@@ -127,6 +133,9 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                     errors.check_recorded(&at("learning_rate"), &s.learning_rate, finite);
                 }
             }
+            StepSpace::Cluster(s) => {
+                errors.check_recorded(&at("clusters"), &s.clusters, |v| (2..=256).contains(v));
+            }
             StepSpace::Quantize(s) => {
                 errors.check_recorded(&at("precision"), &s.precision, |_| true);
                 errors.check_recorded(&at("calibration"), &s.calibration, |_| true);
@@ -144,8 +153,8 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
             }
         }
     }
-    for (i, text) in misplaced(steps) {
-        errors.push(&at(i, "pass"), text);
+    for (i, setting, text) in misplaced(steps) {
+        errors.push(&at(i, setting), text);
     }
 }
 
@@ -206,30 +215,63 @@ fn at(step: usize, setting: &str) -> String {
     format!("recipe.steps[{step}].{setting}")
 }
 
-/// What is wrong with the place of each step: its number and a sentence.
-fn misplaced(steps: &[StepSpace]) -> Vec<(usize, String)> {
+/// What is wrong with the place of each step: its number, the setting, and a sentence.
+fn misplaced(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
     let mut mistakes = Vec::new();
-    let mut quantized = None;
+    let (mut quantized, mut clustered) = (None, None);
     for (i, step) in steps.iter().enumerate() {
+        let mut push = |text: String| mistakes.push((i, "pass", text));
         match (step, quantized) {
-            (StepSpace::QuantizeAwareTrain(_), None) => mistakes.push((
-                i,
+            (StepSpace::QuantizeAwareTrain(_), None) => push(
                 "there is nothing quantized yet; put a step with pass = \"quantize\" before it"
                     .to_owned(),
-            )),
+            ),
             (StepSpace::Quantize(_), None) => quantized = Some(i),
             (StepSpace::Quantize(_), Some(first)) => {
-                mistakes.push((i, format!("steps[{first}] quantizes already; keep one of the two")))
+                push(format!("steps[{first}] quantizes already; keep one of the two"));
             }
-            (StepSpace::Prune(_) | StepSpace::FineTune(_), Some(first)) => mistakes.push((
-                i,
-                format!(
-                    "steps[{first}] has quantized the network; put {} before it, or train with \
-                     pass = \"quantize-aware-train\"",
-                    step.pass()
-                ),
+            (StepSpace::Prune(_) | StepSpace::FineTune(_), Some(first)) => push(format!(
+                "steps[{first}] has quantized the network; put {} before it, or train with pass = \
+                 \"quantize-aware-train\"",
+                step.pass()
             )),
+            (StepSpace::Cluster(_), Some(first)) => {
+                push(format!("steps[{first}] has quantized the network; put cluster before it"))
+            }
             (_, _) => {}
+        }
+        let Some(first) = clustered else {
+            clustered = matches!(step, StepSpace::Cluster(_)).then_some(i);
+            continue;
+        };
+        match step {
+            StepSpace::Cluster(_) => {
+                push(format!("steps[{first}] clusters already; keep one of the two"));
+            }
+            StepSpace::Prune(_) | StepSpace::FineTune(_) => push(format!(
+                "it would take the weights out of the clusters of steps[{first}]; put {} before it",
+                step.pass()
+            )),
+            StepSpace::QuantizeAwareTrain(_) => push(format!(
+                "it would take the weights out of the clusters of steps[{first}]; leave one of the \
+                 two out"
+            )),
+            StepSpace::Quantize(s) => {
+                let clusters = format!("the clusters of steps[{first}] belong to a whole layer");
+                if s.granularity.contains(&Granularity::Channel) {
+                    let text = format!("{clusters}; use granularity = \"layer\"");
+                    mistakes.push((i, "granularity", text));
+                }
+                if s.equalize.contains(&true) {
+                    let text = format!("{clusters}, and this scales its channels; use false");
+                    mistakes.push((i, "equalize", text));
+                }
+                if s.rounding.contains(&Rounding::Adaround) {
+                    let text = format!("{clusters}, and this rounds each weight; use \"nearest\"");
+                    mistakes.push((i, "rounding", text));
+                }
+            }
+            StepSpace::Distil(_) => {}
         }
     }
     mistakes

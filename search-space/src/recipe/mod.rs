@@ -18,7 +18,8 @@ pub use self::names::{
     Among, Counted, Granularity, Importance, Precision, PruneUnit, RangeRule, Rounding, Scope,
 };
 pub use self::space::{
-    DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace, StepSpace,
+    ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace,
+    StepSpace,
 };
 use crate::pruning;
 
@@ -42,6 +43,8 @@ pub enum Step {
     /// The network is trained further. It is not if all prunings since the last training removed
     /// nothing.
     FineTune(FineTuning),
+    /// The weights of each layer become a few numbers.
+    Cluster(Clustering),
     /// Values and weights become integers.
     Quantize(Quantizing),
     /// The quantized network is trained further, rounding as it will when it runs.
@@ -122,6 +125,13 @@ pub struct FineTuning {
     pub learning_rate: Option<f64>,
 }
 
+/// How weights become a few numbers (Han et al. 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Clustering {
+    /// How many each layer has at most, `2..=256`.
+    pub clusters: u32,
+}
+
 /// How a network becomes integers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quantizing {
@@ -186,7 +196,10 @@ impl Recipe {
                 Amount::Weights { .. } | Amount::TwoOfFour { .. } => true,
             },
             Step::Quantize(quantizing) => quantizing.fp32.is_empty(),
-            Step::Distil(_) | Step::FineTune(_) | Step::QuantizeAwareTrain(_) => true,
+            Step::Distil(_)
+            | Step::FineTune(_)
+            | Step::Cluster(_)
+            | Step::QuantizeAwareTrain(_) => true,
         })
     }
 
@@ -219,7 +232,10 @@ impl Recipe {
                     removed = None;
                     true
                 }
-                Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => true,
+                Step::Distil(_)
+                | Step::Cluster(_)
+                | Step::Quantize(_)
+                | Step::QuantizeAwareTrain(_) => true,
             };
             if acts {
                 passes.push(step);
@@ -343,6 +359,7 @@ impl fmt::Display for Recipe {
         f.write_str(self.precision().name())?;
         self.steps.iter().try_for_each(|step| match step {
             Step::Prune(pruning) if !pruning.amount.is_nothing() => write!(f, " {pruning}"),
+            Step::Cluster(Clustering { clusters }) => write!(f, " cluster {clusters}"),
             Step::Quantize(quantizing) => quantizing.fmt(f),
             Step::FineTune(FineTuning { epochs: Some(epochs), .. }) => write!(f, " tune {epochs}"),
             Step::QuantizeAwareTrain(FineTuning { epochs, .. }) => {

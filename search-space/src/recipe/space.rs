@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::{
-    Among, Amount, Counted, Distillation, FineTuning, Granularity, Importance, Precision,
-    PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
+    Among, Amount, Clustering, Counted, Distillation, FineTuning, Granularity, Importance,
+    Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -42,6 +42,8 @@ pub enum StepSpace {
     Prune(PruneSpace),
     /// See [`Step::FineTune`].
     FineTune(FineTuneSpace),
+    /// See [`Step::Cluster`].
+    Cluster(ClusterSpace),
     /// See [`Step::Quantize`].
     Quantize(QuantizeSpace),
     /// See [`Step::QuantizeAwareTrain`].
@@ -83,6 +85,13 @@ pub struct FineTuneSpace {
     pub epochs: Vec<u32>,
     /// Learning rates.
     pub learning_rate: Vec<f64>,
+}
+
+/// Options of [`Clustering`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterSpace {
+    /// Numbers of clusters.
+    pub clusters: Vec<u32>,
 }
 
 /// Options of [`Quantizing`].
@@ -258,7 +267,7 @@ impl RecipeSpace {
         let epochs = steps.iter().flat_map(|step| match step {
             StepSpace::Prune(prune) => &prune.epochs[..],
             StepSpace::FineTune(tune) | StepSpace::QuantizeAwareTrain(tune) => &tune.epochs,
-            StepSpace::Distil(_) | StepSpace::Quantize(_) => &[],
+            StepSpace::Distil(_) | StepSpace::Cluster(_) | StepSpace::Quantize(_) => &[],
         });
         epochs.copied().max().unwrap_or(0)
     }
@@ -286,12 +295,13 @@ impl RecipeSpace {
         names.collect()
     }
 
-    /// Whether files of candidates may have fewer bytes than their numbers: zeros are stored
-    /// smaller.
+    /// Whether files of candidates may have fewer bytes than their numbers: zeros and clusters are
+    /// stored smaller.
     pub fn shrinks_files(&self) -> bool {
         let RecipeSpace::Steps(steps) = self else { return false };
         steps.iter().any(|step| match step {
             StepSpace::Prune(prune) => prune.unit != PruneUnit::Channels,
+            StepSpace::Cluster(_) => true,
             StepSpace::Distil(_)
             | StepSpace::FineTune(_)
             | StepSpace::Quantize(_)
@@ -439,14 +449,15 @@ impl StepSpace {
             StepSpace::Distil(_) => "distil",
             StepSpace::Prune(_) => "prune",
             StepSpace::FineTune(_) => "fine-tune",
+            StepSpace::Cluster(_) => "cluster",
             StepSpace::Quantize(_) => "quantize",
             StepSpace::QuantizeAwareTrain(_) => "quantize-aware-train",
         }
     }
 
     /// The names of all steps.
-    pub const PASSES: [&'static str; 5] =
-        ["distil", "prune", "fine-tune", "quantize", "quantize-aware-train"];
+    pub const PASSES: [&'static str; 6] =
+        ["distil", "prune", "fine-tune", "cluster", "quantize", "quantize-aware-train"];
 
     /// The step with a value for each setting, for this network and after the steps `before`;
     /// `None` if it does nothing.
@@ -495,6 +506,10 @@ impl StepSpace {
                 let quantized = before.iter().any(|step| matches!(step, Step::Quantize(_)));
                 let tuning = space.take(settings, quantized).filter(|_| quantized);
                 tuning.map(Step::QuantizeAwareTrain)
+            }
+            StepSpace::Cluster(space) => {
+                let clusters = settings.ask("clusters", &space.clusters, true);
+                Some(Step::Cluster(Clustering { clusters }))
             }
             StepSpace::Quantize(space) => {
                 let on = settings.ask("precision", &space.precision, true) == Precision::Int8;
@@ -555,7 +570,10 @@ fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
             // It is a training only if it is not left out itself.
             Step::FineTune(_) if removed == Some(false) => {}
             Step::FineTune(_) => removed = None,
-            Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => {}
+            Step::Distil(_)
+            | Step::Cluster(_)
+            | Step::Quantize(_)
+            | Step::QuantizeAwareTrain(_) => {}
         }
     }
     removed == Some(false)

@@ -434,3 +434,59 @@ fn what_has_no_meaning_for_single_weights_is_refused() {
     ];
     assert_eq!(said, expected);
 }
+
+fn cluster(clusters: &[u32]) -> StepSpace {
+    StepSpace::Cluster(ClusterSpace { clusters: clusters.to_vec() })
+}
+
+#[test]
+fn clusters_are_a_choice_that_changes_no_size() {
+    let layer = QuantizeSpace { granularity: vec![Granularity::Layer], ..QuantizeSpace::default() };
+    let space = space(vec![cluster(&[16, 32]), StepSpace::Quantize(layer)]);
+    assert_eq!(searched(&space), ["cluster.clusters"]);
+    let picks: [&[_]; 2] = [&[], &[("cluster.clusters", 1)]];
+    let text = "int8 cluster 32 clipped per layer biases";
+    let many = recipe(&space, picks[1]);
+    assert_eq!(many.to_string(), text);
+    assert!(many.fixes_costs() && space.definition().recipe.shrinks_files());
+    assert_eq!(parameters(&space, picks[0]), parameters(&space, picks[1]));
+    assert_ne!(hash(&space, picks[0]), hash(&space, picks[1]));
+}
+
+#[test]
+fn what_would_break_clusters_is_refused() {
+    let quantize = QuantizeSpace {
+        equalize: vec![false, true],
+        rounding: vec![Rounding::Adaround],
+        ..QuantizeSpace::default()
+    };
+    let wrong = RecipeSpace::Steps(vec![
+        cluster(&[16, 1, 257]),
+        StepSpace::FineTune(tune(&[1])),
+        cluster(&[16]),
+        StepSpace::Quantize(quantize),
+        StepSpace::QuantizeAwareTrain(tune(&[1])),
+    ]);
+    let errors = StagedSpace::new(definition(wrong), DATA).unwrap_err();
+    let said: Vec<String> = errors.iter().map(SpaceError::to_string).collect();
+    let expected = [
+        "recipe.steps[0].clusters: 1 is not allowed; use a number from 2 to 256",
+        "recipe.steps[0].clusters: 257 is not allowed; use a number from 2 to 256",
+        "recipe.steps[1].pass: it would take the weights out of the clusters of steps[0]; put \
+         fine-tune before it",
+        "recipe.steps[2].pass: steps[0] clusters already; keep one of the two",
+        "recipe.steps[3].granularity: the clusters of steps[0] belong to a whole layer; use \
+         granularity = \"layer\"",
+        "recipe.steps[3].equalize: the clusters of steps[0] belong to a whole layer, and this \
+         scales its channels; use false",
+        "recipe.steps[3].rounding: the clusters of steps[0] belong to a whole layer, and this \
+         rounds each weight; use \"nearest\"",
+        "recipe.steps[4].pass: it would take the weights out of the clusters of steps[0]; leave \
+         one of the two out",
+    ];
+    assert_eq!(said, expected);
+    let late = vec![StepSpace::Quantize(QuantizeSpace::default()), cluster(&[16])];
+    let errors = StagedSpace::new(definition(RecipeSpace::Steps(late)), DATA).unwrap_err();
+    let text = "recipe.steps[1].pass: steps[0] has quantized the network; put cluster before it";
+    assert_eq!(errors.iter().map(SpaceError::to_string).collect::<Vec<_>>(), [text]);
+}

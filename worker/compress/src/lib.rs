@@ -1,5 +1,5 @@
 //! Passes that compress a trained network: folding of batch normalisation, structured pruning by
-//! the importance of channels ([`importance`]) and a budget ([`budget`]), masks of single weights,
+//! the importance of channels ([`importance`]) and a budget ([`budget`]), masks of single weights, clusters of weights,
 //! correction of biases, equalization of ranges, learned rounding, and quantization, which annotates. [`Scheme`] has the
 //! settings of quantization and of the passes around it. Each pass is a function of a graph with
 //! its weights, and of what it was observed to do. Everything works on plain arrays, needs no
@@ -10,6 +10,7 @@
 
 mod bias_correction;
 pub mod budget;
+mod cluster;
 mod equalize;
 mod fold;
 pub mod importance;
@@ -24,6 +25,7 @@ mod sparsity;
 mod walk;
 
 pub use bias_correction::{correct_biases, correct_quantized};
+pub use cluster::cluster;
 pub use equalize::equalize;
 pub use fold::fold;
 pub use learn_rounding::learn_rounding;

@@ -5,12 +5,12 @@ use edgesmith_compress::budget::{Resource, kept_within, least_kept};
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
-use edgesmith_compress::{Masks, cut_to};
+use edgesmith_compress::{Masks, cluster, cut_to, fold};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph, Quantization, Weights};
 use edgesmith_search_space::{
-    Among, Amount, Cost, Counted, Distillation, FineTuning, Importance, Precision, PruneUnit,
-    Pruning, Quantizing, Recipe, Step, pruning,
+    Among, Amount, Clustering, Cost, Counted, Distillation, FineTuning, Importance, Precision,
+    PruneUnit, Pruning, Quantizing, Recipe, Step, pruning,
 };
 use edgesmith_train::{Checkpoint, SoftTargets, Trained};
 use rand::{RngExt, SeedableRng};
@@ -72,7 +72,7 @@ impl Epochs {
                 tuning.epochs.unwrap_or(fine_tune)
             }
             Step::Prune(pruning) => (pruning.rounds - 1) * pruning.epochs,
-            Step::Distil(_) | Step::Quantize(_) => 0,
+            Step::Distil(_) | Step::Cluster(_) | Step::Quantize(_) => 0,
         };
         let passes = recipe.passes(graph);
         Self { all: first + passes.into_iter().map(of_pass).sum::<u32>(), done: 0 }
@@ -131,6 +131,7 @@ impl<'a> Passes<'a> {
                     PruneUnit::Weights | PruneUnit::TwoOfFour => self.prune_weights(pruning)?,
                 },
                 (Step::FineTune(tuning), _) => self.fine_tune(*tuning)?,
+                (Step::Cluster(clustering), _) => self.cluster(*clustering)?,
                 (Step::Quantize(quantizing), _) => quantized = Some(self.quantize(quantizing)?),
                 (Step::QuantizeAwareTrain(tuning), Some(quantized)) => {
                     self.train_quantized(*tuning, quantized)?;
@@ -193,6 +194,31 @@ impl<'a> Passes<'a> {
         };
         let model = self.run.model(&self.graph, renewed.as_ref().unwrap_or(&self.weights))?;
         self.run.stage(done, &Cost::of(&self.graph, Precision::Fp32), &model)
+    }
+
+    /// Folds the network, because its clusters are those of the weights that ship.
+    fn cluster(&mut self, clustering: Clustering) -> Result<(), AttemptError> {
+        self.renew_statistics()?;
+        self.run.context.progress(self.epochs.next(0).1, "cluster");
+        let (graph, weights) = fold(&self.graph, &self.weights);
+        let clusters = clustering.clusters as usize;
+        let clustered = cluster(&graph, &weights, self.masks.as_ref(), clusters);
+        self.weights = self.unbiased(&graph, &weights, clustered)?;
+        (self.graph, self.stale) = (graph, true);
+        Ok(())
+    }
+
+    /// The changed weights of a network, with the biases with which its layers keep the means that
+    /// they have with `before`.
+    fn unbiased(
+        &self,
+        graph: &Graph,
+        before: &Weights,
+        changed: Weights,
+    ) -> Result<Weights, AttemptError> {
+        let whole = graph.clone().without(&graph.channels(), []);
+        let whole = whole.expect("a network without a loss is one");
+        self.run.correct_biases(graph, before, &whole, changed)
     }
 
     fn quantize(&mut self, quantizing: &Quantizing) -> Result<Quantized, AttemptError> {
@@ -289,9 +315,7 @@ impl<'a> Passes<'a> {
             };
             let mut sparse = weights.clone();
             masks.apply(&mut sparse);
-            let whole = graph.clone().without(&graph.channels(), []);
-            let whole = whole.expect("a network without a loss is one");
-            self.weights = self.run.correct_biases(graph, weights, &whole, sparse)?;
+            self.weights = self.unbiased(graph, weights, sparse)?;
             self.masks = Some(masks);
             self.stale = true;
             if round < pruning.rounds && pruning.epochs > 0 {

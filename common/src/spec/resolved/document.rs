@@ -207,6 +207,9 @@ pub(super) enum StepDocument {
         epochs: Vec<u32>,
         learning_rate: Vec<f64>,
     },
+    Cluster {
+        clusters: Vec<u32>,
+    },
     Quantize {
         precision: Vec<String>,
         calibration: Vec<String>,

@@ -143,6 +143,15 @@ granularity = "2:4"
 share = [0.0, 0.5]
 "#;
 
+/// Clusters, and integers that keep them.
+const CLUSTERED: &str = r#"[[recipe.steps]]
+pass = "cluster"
+clusters = [16, 32]
+[[recipe.steps]]
+pass = "quantize"
+granularity = "layer"
+"#;
+
 /// The space of a study on a network of one's own. `SPACE` stands for what the documents differ in.
 const MODEL: &str = r#"
 [space]
@@ -294,6 +303,7 @@ fn studies() -> Vec<(&'static str, String)> {
             stepped(model(5, "0.0", whole, ""), "conv", "fc").replace("\"scale\", ", ""),
         ),
         ("single-weights", with_steps(of("name = \"random\""), SINGLE)),
+        ("clusters", with_steps(of("name = \"random\""), CLUSTERED)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),

@@ -1,8 +1,8 @@
 //! Recipes in resolved studies.
 
 use edgesmith_search_space::{
-    DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace,
-    StepSpace,
+    ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, PruneUnit, QuantizeSpace,
+    RecipeSpace, StepSpace,
 };
 
 use super::ResolvedError;
@@ -62,6 +62,7 @@ impl StepDocument {
             StepSpace::FineTune(FineTuneSpace { epochs, learning_rate }) => {
                 Self::FineTune { epochs, learning_rate }
             }
+            StepSpace::Cluster(ClusterSpace { clusters }) => Self::Cluster { clusters },
             StepSpace::Quantize(space) => Self::Quantize {
                 precision: texts(&space.precision),
                 calibration: texts(&space.calibration),
@@ -102,6 +103,7 @@ impl StepDocument {
             Self::FineTune { epochs, learning_rate } => {
                 StepSpace::FineTune(FineTuneSpace { epochs, learning_rate })
             }
+            Self::Cluster { clusters } => StepSpace::Cluster(ClusterSpace { clusters }),
             Self::Quantize {
                 precision,
                 calibration,

@@ -1,5 +1,7 @@
 //! Trials whose recipes are steps.
 
+use std::collections::BTreeSet;
+
 use edgesmith_edge_runtime as edge;
 use edgesmith_search_space::Importance;
 
@@ -370,5 +372,65 @@ fn single_weights_go_before_and_after_channels() {
     let once = zeros_of_model(&run(weights), &context);
     for (before, after) in once.iter().zip(&again) {
         assert!(before.iter().zip(after).all(|(b, a)| !b || *a));
+    }
+}
+
+/// The bits of the weights of the layers of a trial's model, in the order of the network.
+fn weights_of_model(trained: &TrainedTrial, context: &AttemptContext) -> Vec<Vec<u32>> {
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    let floats = |weight: &[f32]| weight.iter().map(|w| w.to_bits()).collect();
+    let bytes = |weight: &[i8]| weight.iter().map(|w| u32::from(w.cast_unsigned())).collect();
+    let weight = |node: &edge::Node| -> Option<Vec<u32>> {
+        Some(match &node.layer {
+            edge::Layer::FloatConv(layer) => floats(&layer.conv.weight),
+            edge::Layer::IntConv(layer) => bytes(&layer.conv.weight),
+            edge::Layer::FloatLinear(layer) => floats(&layer.weight),
+            edge::Layer::IntLinear(layer) => bytes(&layer.linear.weight),
+            _ => return None,
+        })
+    };
+    model.nodes.iter().filter_map(weight).collect()
+}
+
+#[test]
+fn clusters_are_in_the_file_and_stay_through_quantization() {
+    let different = |weight: &Vec<u32>| weight.iter().collect::<BTreeSet<_>>().len();
+    let prune = step("prune", "granularity = \"weights\"\nof = \"parameters\"\nshare = 0.5")
+        + &step("fine-tune", "epochs = 2");
+    let cluster = step("cluster", "clusters = 8");
+    let quantize = step("quantize", "granularity = \"layer\"");
+    let context = AttemptContext::offline(Vec::new());
+    let bytes = |t: &TrainedTrial| t.compressed.get(&Metric::MODEL_BYTES.whole()).unwrap();
+    let dense = run(&study(""), &context).unwrap();
+    let int8 = run(&study(&quantize), &context).unwrap();
+    for before in [String::new(), prune] {
+        let clustered = run(&study(&(before.clone() + &cluster)), &context).unwrap();
+        let weights = weights_of_model(&clustered, &context);
+        let counts: Vec<usize> = weights.iter().map(different).collect();
+        // K-means may leave a cluster empty.
+        assert!(counts.iter().all(|count| (5..=8).contains(count)), "{counts:?}");
+        // Half a byte for each weight in place of four, and codebooks, biases and headers.
+        let all: usize = weights.iter().map(Vec::len).sum();
+        let limit = bytes(&dense) - 4.0 * all as f64 + 0.4 * all as f64 + 400.0;
+        assert!(bytes(&clustered) < limit, "{} of {}", bytes(&clustered), bytes(&dense));
+        let lost = clustered.uncompressed.validation_accuracy().unwrap()
+            - clustered.compressed.validation_accuracy().unwrap();
+        assert!(lost < 0.15, "{lost}");
+        assert_eq!(macs(&clustered.compressed), macs(&dense.compressed));
+        // Each level stands for one centroid: equal weights have equal levels.
+        let levels = run(&study(&(before.clone() + &cluster + &quantize)), &context).unwrap();
+        for (weight, levels) in weights.iter().zip(weights_of_model(&levels, &context)) {
+            let pairs: BTreeSet<(u32, u32)> = weight.iter().copied().zip(levels).collect();
+            assert_eq!(pairs.len(), different(weight));
+        }
+        assert!(bytes(&levels) < bytes(&int8) - 0.3 * all as f64);
+        // What was pruned is 0 still.
+        if !before.is_empty() {
+            let pruned = zeros_of_model(&run(&study(&before), &context).unwrap(), &context);
+            assert_eq!(zeros_of_model(&clustered, &context), pruned);
+            for (before, after) in pruned.iter().zip(zeros_of_model(&levels, &context)) {
+                assert!(before.iter().zip(after).all(|(b, a)| !b || a));
+            }
+        }
     }
 }
