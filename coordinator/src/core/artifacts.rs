@@ -92,7 +92,8 @@ impl Trial {
 fn trained_artifacts(values: &TrialValues, add: &mut impl FnMut(ArtifactHash, &str)) {
     match values {
         TrialValues::Trained { trained, measurements: _ } => {
-            let TrainedTrial { compressed: _, uncompressed: _, model, weights } = &**trained;
+            let TrainedTrial { compressed: _, uncompressed: _, model, weights, stages: _ } =
+                &**trained;
             add(*model, "the model file");
             add(*weights, "the weights");
         }

@@ -156,6 +156,7 @@ impl<'a> Passes<'a> {
             Step::Distil(_) => return None,
             Step::Prune(pruning) => ("prune", pruning.rounds > 1 && pruning.epochs > 0),
             Step::FineTune(tuning) => ("fine-tune", self.epochs_of(*tuning) > 0),
+            Step::Cluster(_) => ("cluster", false),
             Step::Quantize(_) => ("quantize", false),
             Step::QuantizeAwareTrain(tuning) => {
                 ("quantize-aware-train", self.epochs_of(*tuning) > 0)
@@ -186,6 +187,7 @@ impl<'a> Passes<'a> {
             Step::Distil(_)
             | Step::Prune(_)
             | Step::FineTune(_)
+            | Step::Cluster(_)
             | Step::Quantize(_)
             | Step::QuantizeAwareTrain(_) => {
                 self.renew_statistics()?;
