@@ -11,11 +11,11 @@ use edgesmith_common::{
     TrialValues, pareto,
 };
 
-use super::TrialEnding;
 use super::apply::Contradiction;
 use super::promotion::point;
 use super::study::{Stage, Study, Teacher, Trial};
 use super::task::{Task, TaskKind};
+use super::{StagesKey, TrialEnding};
 use crate::controller::{FinishedTrial, Proposal};
 
 impl Study {
@@ -51,6 +51,7 @@ impl Study {
             donor: None,
             score: None,
             rungs,
+            stages: None,
             stage,
         });
         Ok(())
@@ -183,8 +184,10 @@ impl Study {
             return Err(format!("trial {number} is not in training"));
         };
         let pending: BTreeSet<TaskId> = measure.iter().map(|(id, _)| *id).collect();
-        trial.stage =
-            Stage::Measuring { values: TrialValues::unmeasured(trained.clone()), pending };
+        trial.stages = StagesKey::of(&trained.stages);
+        let TrainedTrial { compressed, uncompressed, model, weights, stages: _ } = trained.clone();
+        let kept = TrainedTrial { compressed, uncompressed, model, weights, stages: Vec::new() };
+        trial.stage = Stage::Measuring { values: TrialValues::unmeasured(kept), pending };
         self.remove_task(task)?;
         self.add_measure_tasks(Some(number), measure)
     }

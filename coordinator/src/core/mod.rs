@@ -46,6 +46,7 @@ mod retry;
 mod rungs;
 mod scheduling;
 mod screening;
+mod stages;
 mod study;
 mod task;
 #[cfg(test)]
@@ -69,6 +70,7 @@ pub use latency::PredictionView;
 pub use machines::UnlikeMachines;
 pub use queries::{Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
+pub use stages::StagesKey;
 pub use time::Time;
 
 use crate::controller::{self, Controller};

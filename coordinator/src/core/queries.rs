@@ -14,7 +14,7 @@ use super::constraints::ConstraintView;
 use super::machines::{Machines, UnlikeMachines};
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::Queue;
-use super::{Core, PredictionView, Refusal, StudyState, Time};
+use super::{Core, PredictionView, Refusal, StagesKey, StudyState, Time};
 
 /// A study and its progress, as shown to users.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,8 +127,10 @@ pub struct TrialView {
     pub genotype: Genotype,
     /// The candidate, in words.
     pub architecture: String,
-    /// Its values so far.
+    /// Its values so far, without the stages of its network.
     pub values: Option<TrialValues>,
+    /// What names these stages; `None` if they are not known.
+    pub stages: Option<StagesKey>,
     /// The score of its untrained network; `None` if it has not been scored.
     pub score: Option<f64>,
     /// The reports from the rungs that it has reached, in ascending order.
@@ -508,6 +510,7 @@ impl Study {
             genotype: trial.genotype.clone(),
             architecture: self.spec.space.describe(&trial.genotype),
             values: trial.stage.values().cloned(),
+            stages: trial.stages,
             score: trial.score,
             rungs: trial.rungs.clone(),
             attempts: trial.attempts,

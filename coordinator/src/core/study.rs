@@ -17,7 +17,7 @@ use super::machines::Machines;
 use super::rungs::Rungs;
 use super::screening::Screening;
 use super::task::{Queue, Tasks};
-use super::{StudyState, Time};
+use super::{StagesKey, StudyState, Time};
 use crate::controller::Controller;
 
 /// A study and everything that is known about it.
@@ -120,6 +120,9 @@ pub(super) struct Trial {
     pub(super) score: Option<f64>,
     /// The reports from the rungs that it has reached, in ascending order.
     pub(super) rungs: Vec<RungReport>,
+    /// What names the stages of its network, which its values do not have here; `None` before it is
+    /// trained, and if they are not known.
+    pub(super) stages: Option<StagesKey>,
     pub(super) stage: Stage,
 }
 

@@ -49,7 +49,7 @@ pub use self::tokens::{TokenError, local_token};
 use crate::core::{Core, CoreConfig, RestoreError, Time};
 use crate::store::{
     AccessError, AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, DiskStore,
-    Holder, Key, Store as _, StoreError, random,
+    Holder, Key, StageStore, Store as _, StoreError, random,
 };
 
 /// Largest message that is accepted. Study files and reports are small, and artifacts are sent in
@@ -202,12 +202,22 @@ pub async fn serve(
     let collects = config.announce;
     let address = listener.local_addr().map_err(ServeError::Address)?;
     let opened = tokio::task::spawn_blocking(move || open(&config, address));
-    let Opened { core, mut thread, artifacts, secrets, tls, tokens, made, chosen, fingerprint } =
-        opened.await.map_err(|_| ServeError::Panicked)??;
+    let Opened {
+        core,
+        mut thread,
+        artifacts,
+        stages,
+        secrets,
+        tls,
+        tokens,
+        made,
+        chosen,
+        fingerprint,
+    } = opened.await.map_err(|_| ServeError::Panicked)??;
     let token_required = tokens.exist() && !open_calls;
 
     let stop = CancellationToken::new();
-    let studies = studies::Studies::new(core.clone(), artifacts.clone(), stop.clone());
+    let studies = studies::Studies::new(core.clone(), artifacts.clone(), stages, stop.clone());
     let workers = workers::Workers {
         core: core.clone(),
         artifacts: artifacts.clone(),
@@ -291,6 +301,7 @@ struct Opened {
     core: runtime::Handle,
     thread: CoreThread,
     artifacts: ArtifactStore,
+    stages: StageStore,
     secrets: secrets::Secrets,
     tls: Option<Arc<ServerConfig>>,
     tokens: Tokens,
@@ -343,8 +354,9 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
         CoreConfig { lease: config.lease, heartbeat: config.heartbeat, ..CoreConfig::default() };
     let core = restore(core_config, &mut store)?;
     store.compact_if_useful()?;
+    let stages = store.stages();
     let (core, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
-    Ok(Opened { core, thread, artifacts, secrets, tls, tokens, made, chosen, fingerprint })
+    Ok(Opened { core, thread, artifacts, stages, secrets, tls, tokens, made, chosen, fingerprint })
 }
 
 /// The core with everything that `store` holds.

@@ -18,7 +18,7 @@ use super::limits::{Turns, fitting};
 use super::runtime::Handle;
 use super::{collection, models, status, views};
 use crate::core::{Action, Answer, Core, Event, KnownTrial, Refusal, TrialView};
-use crate::store::{ArtifactStore, Collected};
+use crate::store::{ArtifactStore, Collected, StageStore};
 
 /// The minimum pause between two statuses sent to one watcher.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -38,6 +38,8 @@ pub struct Studies {
     core: Handle,
     /// The artifacts, including uploaded teacher weights.
     artifacts: ArtifactStore,
+    /// What each pass of a trial's recipe did.
+    stages: StageStore,
     /// Ends streams when the server stops.
     stop: CancellationToken,
     /// Studies and imports that are read.
@@ -48,10 +50,15 @@ pub struct Studies {
 
 impl Studies {
     /// Answers from `core` until `stop`.
-    pub fn new(core: Handle, artifacts: ArtifactStore, stop: CancellationToken) -> Self {
+    pub fn new(
+        core: Handle,
+        artifacts: ArtifactStore,
+        stages: StageStore,
+        stop: CancellationToken,
+    ) -> Self {
         let reading = Turns::new("studies and imports to read", READING.0, READING.1);
         let answering = Turns::new("lists of trials to send", ANSWERING.0, ANSWERING.1);
-        Self { core, artifacts, stop, reading, answering }
+        Self { core, artifacts, stages, stop, reading, answering }
     }
 
     /// Waits for a turn, asks the core for trials, and converts what it found. The turn is held
@@ -236,7 +243,9 @@ impl StudyService for Studies {
                 page(core, &study, first, at_most)
             }
         };
-        let convert = move |trials: Vec<TrialView>| {
+        let stages = self.stages.clone();
+        let convert = move |mut trials: Vec<TrialView>| {
+            trials.iter_mut().for_each(|trial| stages.fill(trial));
             let is_last = trials.len() < at_most as usize;
             let page = views::page(trials, first, is_last);
             v1::ListTrialsResponse { next: page.next.filter(|_| !by_number), ..page }
@@ -251,7 +260,8 @@ impl StudyService for Studies {
         let study = name(&request.get_ref().study)?;
         let number = TrialNumber(request.get_ref().number);
         let found = self.core.query(move |core, _| core.trial(&study, number)).await?;
-        let trial = found.map_err(|refusal| status::of_refusal(&refusal))?;
+        let mut trial = found.map_err(|refusal| status::of_refusal(&refusal))?;
+        self.stages.fill(&mut trial);
         Ok(Response::new(views::trial(trial)))
     }
 
@@ -275,7 +285,12 @@ impl StudyService for Studies {
         let filters = filters.collect::<Result<Vec<_>, _>>();
         let filters = filters.map_err(|e| fitting(Status::invalid_argument(e.to_string())))?;
         let find = move |core: &Core| core.front(&study, device.as_ref(), &filters);
-        let answer = self.answer(find, move |front| views::front(front, request.paged)).await?;
+        let stages = self.stages.clone();
+        let convert = move |mut front: Vec<TrialView>| {
+            front.iter_mut().for_each(|trial| stages.fill(trial));
+            views::front(front, request.paged)
+        };
+        let answer = self.answer(find, convert).await?;
         answer.map(Response::new).ok_or_else(|| {
             Status::resource_exhausted(
                 "the front is too large for one answer; bound it with filters, or use a version of \
@@ -613,7 +628,12 @@ trials = 3
         let core = Core::new(crate::core::CoreConfig::default());
         let start = std::time::Instant::now();
         let (core, thread) = super::super::runtime::spawn(core, store, start).unwrap();
-        let mut studies = Studies::new(core.clone(), artifacts, CancellationToken::new());
+        let mut studies = Studies::new(
+            core.clone(),
+            artifacts,
+            StageStore::in_memory(),
+            CancellationToken::new(),
+        );
         studies.answering = Turns::new("lists", 1, 0);
         let (go_on, wait) = std::sync::mpsc::channel::<()>();
         let busy = core.clone();

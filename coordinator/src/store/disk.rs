@@ -18,8 +18,8 @@ use super::compaction::{Lives, Usage};
 use super::directory::sync_directory;
 use super::journal::{self, Access, Entries, Journal, MarkProblem, NewLog, Presence, Repaired};
 use super::old::{NEWEST, OldLog};
-use super::sled::{BESIDE_JOURNAL, format_of, write_format};
-use super::{DataDir, Replay, Store, StoreError, format};
+use super::sled::{BESIDE_JOURNAL, format_of, open_database, write_format};
+use super::{DataDir, Replay, StageStore, Store, StoreError, format};
 use crate::core::Record;
 
 const DATABASE: &str = "records";
@@ -42,6 +42,7 @@ pub struct DiskStore {
     log: Log,
     /// Of the log as it was read and appended to; it counts nothing before it was read.
     usage: Usage,
+    stages: StageStore,
 }
 
 /// Where the records are.
@@ -58,34 +59,38 @@ impl DiskStore {
     /// # Errors
     /// If they cannot be opened, are damaged, or have a format that this program does not read.
     pub fn open(directory: DataDir) -> Result<Self, StoreError> {
+        let usage = Usage::default();
         if directory.is_read_only() {
             let journal = open_to_read(&directory.path().join(journal::FOLDER))?;
-            return Ok(Self { directory, log: Log::Journal(journal), usage: Usage::default() });
+            let (log, stages) = (Log::Journal(journal), StageStore::in_memory());
+            return Ok(Self { directory, log, usage, stages });
         }
         let folder = directory.path().join(journal::FOLDER);
         let database = directory.path().join(DATABASE);
-        let log = match journal::presence(&folder)? {
-            Presence::Present => {
-                let journal = Journal::open(&folder, Access::Write)?;
-                keep_earlier_versions_out(directory.path())?;
-                Log::Journal(journal)
-            }
-            presence => match existing_format(&database)? {
-                // If there are entries, they are a part of the old log, which a crash left.
-                Some(1..=NEWEST) => Log::Old(OldLog::open(&database)?),
-                found => {
-                    let path = journal::mark_path(&folder);
-                    if presence == Presence::WithoutMark || found == Some(BESIDE_JOURNAL) {
-                        return Err(StoreError::Mark { path, problem: MarkProblem::Missing });
-                    }
-                    let log = NewLog::create(&folder, 1)?.finish()?;
-                    let journal = Journal::create(&folder, log)?;
-                    keep_earlier_versions_out(directory.path())?;
-                    Log::Journal(journal)
-                }
-            },
-        };
-        Ok(Self { directory, log, usage: Usage::default() })
+        let presence = journal::presence(&folder)?;
+        if presence == Presence::Present {
+            let journal = Journal::open(&folder, Access::Write)?;
+            let (log, stages) = (Log::Journal(journal), beside_journal(directory.path())?);
+            return Ok(Self { directory, log, usage, stages });
+        }
+        let format = existing_database(&database)?.and_then(|(_, format)| format);
+        if let Some(1..=NEWEST) = format {
+            // If there are entries, they are a part of the old log, which a crash left.
+            let (log, stages) = (Log::Old(OldLog::open(&database)?), StageStore::in_memory());
+            return Ok(Self { directory, log, usage, stages });
+        }
+        if presence == Presence::WithoutMark || format == Some(BESIDE_JOURNAL) {
+            let path = journal::mark_path(&folder);
+            return Err(StoreError::Mark { path, problem: MarkProblem::Missing });
+        }
+        let journal = Journal::create(&folder, NewLog::create(&folder, 1)?.finish()?)?;
+        let (log, stages) = (Log::Journal(journal), beside_journal(directory.path())?);
+        Ok(Self { directory, log, usage, stages })
+    }
+
+    /// What each pass of a trial's recipe did, of all trials that were read or appended.
+    pub fn stages(&self) -> StageStore {
+        self.stages.clone()
     }
 
     /// Writes the journal again without the records of deleted studies, if most of it is theirs. It
@@ -111,8 +116,13 @@ impl DiskStore {
         let mut log = journal.next_log()?;
         let mut usage = Usage::default();
         let mut together = Vec::from(reserved);
+        // Those of deleted trials go; the others are written again.
+        self.stages.clear();
         let mut write = |records: &mut Vec<Record>| {
-            records.iter().for_each(|record| usage.note(record));
+            for record in &*records {
+                usage.note(record);
+                self.stages.note(record);
+            }
             let bytes = format::encode(records)?;
             log.append(format::LAYOUT, records.len(), &bytes)?;
             records.clear();
@@ -142,7 +152,9 @@ impl DiskStore {
             let log = written_again(old, &folder)?;
             // From here on, the journal is the log.
             self.log = Log::Journal(Journal::create(&folder, log)?);
-            keep_earlier_versions_out(self.directory.path())?;
+            // The service already holds the stages in memory. Those of this process stay there, and
+            // the next start writes them to the database.
+            beside_journal(self.directory.path())?;
         }
         match &mut self.log {
             Log::Journal(journal) => Ok(journal),
@@ -160,7 +172,10 @@ impl Store for DiskStore {
         let journal = self.journal()?;
         journal.append(format::LAYOUT, records.len(), &bytes)?;
         let is_small = journal.end().offset <= COMPACTED_WHILE_RUNNING;
-        records.iter().for_each(|record| self.usage.note(record));
+        for record in records {
+            self.usage.note(record);
+            self.stages.note(record);
+        }
         if is_small { self.compact_if_useful() } else { Ok(()) }
     }
 
@@ -170,12 +185,16 @@ impl Store for DiskStore {
 
     fn replay(&mut self) -> Result<Replay<'_>, StoreError> {
         self.usage = Usage::default();
-        let usage = &mut self.usage;
-        let counted =
-            |record: Result<Record, StoreError>| record.inspect(|record| usage.note(record));
+        let (usage, stages) = (&mut self.usage, &self.stages);
+        let noted = |record: Result<Record, StoreError>| {
+            record.inspect(|record| {
+                usage.note(record);
+                stages.note(record);
+            })
+        };
         Ok(match &self.log {
-            Log::Journal(journal) => Box::new(Records::new(journal.entries()?).map(counted)),
-            Log::Old(old) => Box::new(old.read()?.into_iter().map(Ok).map(counted)),
+            Log::Journal(journal) => Box::new(Records::new(journal.entries()?).map(noted)),
+            Log::Old(old) => Box::new(old.read()?.into_iter().map(Ok).map(noted)),
         })
     }
 }
@@ -192,7 +211,7 @@ pub fn read_records(path: &Path) -> Result<Replay<'static>, StoreError> {
         return Ok(Box::new(Records::new(journal.entries()?)));
     }
     let database = path.join(DATABASE);
-    match existing_format(&database)? {
+    match existing_database(&database)?.and_then(|(_, format)| format) {
         Some(1..=NEWEST) => Ok(Box::new(OldLog::open(&database)?.read()?.into_iter().map(Ok))),
         _ => {
             let path = journal::mark_path(&folder);
@@ -255,7 +274,7 @@ pub fn copy_records(from: &Path, to: &Path) -> Result<(u64, u64), StoreError> {
         }
     }
     let journal = Journal::create(&to.join(journal::FOLDER), log.finish()?)?;
-    keep_earlier_versions_out(to)?;
+    beside_journal(to)?;
     Ok((journal.end().records, journal.end().offset))
 }
 
@@ -265,7 +284,7 @@ pub fn copy_records(from: &Path, to: &Path) -> Result<(u64, u64), StoreError> {
 /// If it cannot be read or written, or is of a later version.
 pub fn repair_journal(directory: &DataDir) -> Result<Repaired, StoreError> {
     let repaired = journal::repair(&directory.path().join(journal::FOLDER))?;
-    keep_earlier_versions_out(directory.path())?;
+    beside_journal(directory.path())?;
     Ok(repaired)
 }
 
@@ -333,42 +352,52 @@ fn written_again(old: &OldLog, folder: &Path) -> Result<journal::FinishedLog, St
     log.finish()
 }
 
-/// The format of the database, if there is one.
-fn existing_format(database: &Path) -> Result<Option<u32>, StoreError> {
-    if database.exists() { format_of(database) } else { Ok(None) }
+/// The database in `path` and its format, if there is one.
+fn existing_database(path: &Path) -> Result<Option<(::sled::Db, Option<u32>)>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let database = |source| StoreError::Database { path: path.to_owned(), source };
+    let db = open_database(path).map_err(database)?;
+    let format = format_of(&db, path)?;
+    Ok(Some((db, format)))
 }
 
-/// Makes sure that the database is one that earlier versions refuse. It holds nothing that the
-/// journal does not, so one that cannot be read is replaced.
-fn keep_earlier_versions_out(directory: &Path) -> Result<(), StoreError> {
-    let [database, new, old] =
-        [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| directory.join(name));
+/// Opens the database beside the journal, which earlier versions refuse. It holds nothing that
+/// cannot be made from the journal, so one that cannot be read is replaced.
+fn beside_journal(directory: &Path) -> Result<StageStore, StoreError> {
+    let [path, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| directory.join(name));
     // What a crash left: one that was not in use yet, and an old log that was moved.
     for leftover in [&new, &old] {
         remove(leftover)?;
     }
+    let database = |source| StoreError::Database { path: path.clone(), source };
     // sled panics at some damage.
-    let found = catch_unwind(AssertUnwindSafe(|| existing_format(&database)));
+    let found = catch_unwind(AssertUnwindSafe(|| match existing_database(&path)? {
+        Some((db, Some(BESIDE_JOURNAL))) => StageStore::in_database(db).map(Some).map_err(database),
+        Some((_, Some(_) | None)) | None => Ok(None),
+    }));
     match found {
-        Ok(Ok(Some(BESIDE_JOURNAL))) => return Ok(()),
+        Ok(Ok(Some(stages))) => return Ok(stages),
         Ok(Err(StoreError::Format { path, found, expected }))
             if found.parse::<u32>().is_ok_and(|format| format > BESIDE_JOURNAL) =>
         {
             return Err(StoreError::Format { path, found, expected });
         }
-        Ok(Ok(Some(_) | None) | Err(_)) | Err(_) => {}
+        Ok(Ok(None) | Err(_)) | Err(_) => {}
     }
     write_format(&new)?;
     let replace = || {
-        match fs::rename(&database, &old) {
+        match fs::rename(&path, &old) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        fs::rename(&new, &database)?;
+        fs::rename(&new, &path)?;
         sync_directory(directory)
     };
-    replace().map_err(|source| StoreError::Io { path: database.clone(), source })?;
-    remove(&old)
+    replace().map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    remove(&old)?;
+    StageStore::in_database(open_database(&path).map_err(database)?).map_err(database)
 }
 
 fn remove(path: &PathBuf) -> Result<(), StoreError> {
@@ -418,7 +447,9 @@ mod tests {
             let now = read(&mut store);
             assert_eq!((&now[..before.len()], &now[before.len()..]), (before, &[RECORD][..]));
             drop(store);
-            assert_eq!(format_of(&directory.join(DATABASE)).unwrap(), Some(BESIDE_JOURNAL));
+            let database = existing_database(&directory.join(DATABASE)).unwrap().unwrap();
+            assert_eq!(database.1, Some(BESIDE_JOURNAL));
+            drop(database);
             assert!(!directory.join(OLD_DATABASE).exists());
             store = open(&directory).unwrap();
         }

@@ -5,7 +5,8 @@
 //! - `lock`: held while a coordinator runs, with its process id;
 //! - `address`: where that coordinator listens;
 //! - `journal/`: the records ([`DiskStore`]), in one file, and up to where they were acknowledged;
-//! - `records/`: a sled database, which held the records in earlier versions;
+//! - `records/`: a sled database with the stages of trials ([`StageStore`]), which is made from the
+//!   journal. In earlier versions it held the records;
 //! - `artifacts/`: the files of [`ArtifactStore`];
 //! - `access/`: the files of [`AccessFiles`], which only their owner can read.
 
@@ -23,6 +24,7 @@ mod journal;
 mod memory;
 mod old;
 mod sled;
+mod stages;
 mod tokens;
 
 use std::io;
@@ -37,6 +39,7 @@ pub use self::disk::{DiskStore, copy_records, half_damaged_mark, read_records, r
 pub use self::format::FormatError;
 pub use self::journal::{Flaw, MarkProblem, Repaired};
 pub use self::memory::MemoryStore;
+pub use self::stages::StageStore;
 pub use self::tokens::TokenRecord;
 use crate::core::Record;
 

@@ -1,5 +1,6 @@
 //! The sled 0.34 database in `records/`. Its format says what it is to the data directory: in
-//! formats 1 and 2 it holds the log ([`old`](super::old)), in format 3 the journal does.
+//! formats 1 and 2 it holds the log ([`old`](super::old)); in format 3 the journal does, and what is
+//! in the database can be made from that ([`stages`](super::stages)).
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +16,9 @@ pub const BESIDE_JOURNAL: u32 = 3;
 
 const FORMAT_KEY: &[u8] = b"format";
 
+/// Bytes of the database that stay in memory.
+const CACHE_BYTES: u64 = 32 << 20;
+
 /// How often to retry opening a database that this process has just closed, and the pause between
 /// the attempts.
 const REOPEN_TRIES: u32 = 100;
@@ -24,7 +28,7 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 /// dropped, so opening is retried. Another process cannot hold it, because this process holds the
 /// directory's own lock.
 pub fn open_database(path: &Path) -> ::sled::Result<::sled::Db> {
-    let config = ::sled::Config::new().path(path).flush_every_ms(None);
+    let config = ::sled::Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
     let held = |error: &::sled::Error| matches!(error, ::sled::Error::Io(error) if error.to_string().contains("acquire lock"));
     for _ in 0..REOPEN_TRIES {
         match config.open() {
@@ -38,13 +42,12 @@ pub fn open_database(path: &Path) -> ::sled::Result<::sled::Db> {
 /// The format of the database in `path`; `None` if it is new.
 ///
 /// # Errors
-/// If it cannot be opened, or has a format that this program does not read.
-pub fn format_of(path: &Path) -> Result<Option<u32>, StoreError> {
+/// If it has a format that this program does not read.
+pub fn format_of(db: &::sled::Db, path: &Path) -> Result<Option<u32>, StoreError> {
     let database = |source| StoreError::Database { path: path.to_owned(), source };
     let other = |found: String| {
         Err(StoreError::Format { path: path.to_owned(), found, expected: BESIDE_JOURNAL })
     };
-    let db = open_database(path).map_err(database)?;
     match db.get(FORMAT_KEY).map_err(database)? {
         Some(found) => match <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes) {
             Ok(number @ (1..=NEWEST | BESIDE_JOURNAL)) => Ok(Some(number)),

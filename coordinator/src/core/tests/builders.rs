@@ -448,6 +448,13 @@ pub(super) fn trained(attempt: AttemptId, accuracy: f64) -> TrainedTrial {
     }
 }
 
+/// Whether the core has all that a worker reported of a trial, and the key of the stages.
+pub(super) fn has_kept(trial: &TrialView, report: &TrainedTrial) -> bool {
+    let without_stages = TrainedTrial { stages: Vec::new(), ..report.clone() };
+    trial.trained().map(as_reported) == Some(without_stages)
+        && trial.stages == StagesKey::of(&report.stages)
+}
+
 /// The values as the worker reported them, without the latencies that were measured later.
 pub(super) fn as_reported(trained: &TrainedTrial) -> TrainedTrial {
     let reported = |(of, _): &(&ScopedMetric, f64)| of.metric != Metric::LATENCY_MS;

@@ -568,7 +568,7 @@ impl World {
                     self.core.trial(study, *number).unwrap().rungs.contains(report)
                 }
                 (Work::TrainTrial { number, .. }, Outcome::TrialTrained(trained)) => {
-                    values(*number).0.as_ref() == Some(trained)
+                    has_kept(&self.core.trial(study, *number).unwrap(), trained)
                 }
                 (Work::MeasureModel { number, .. }, Outcome::Measured(measurement)) => {
                     let (_, measurements) = number.map_or_else(|| teacher.unwrap(), values);

@@ -253,7 +253,7 @@ fn trained_trial(trained: &TrainedTrial) -> v3::TrainedTrial {
     }
 }
 
-fn stage(stage: &StageReport) -> v3::Stage {
+pub fn stage(stage: &StageReport) -> v3::Stage {
     let StageReport { pass, distilled, figures: of, classes } = stage;
     let count = |&ClassCount { images, right }: &ClassCount| v3::ClassCount { images, right };
     v3::Stage {

@@ -27,6 +27,7 @@ mod v1;
 mod v2;
 mod v3;
 
+use edgesmith_common::StageReport;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,25 @@ impl Frame {
 pub fn encode(records: &[Record]) -> Result<Vec<u8>, FormatError> {
     let frames = records.iter().map(freeze).collect::<Result<Vec<Frame>, _>>()?;
     postcard::to_stdvec(&frames).map_err(FormatError::Encode)
+}
+
+/// Encodes the stages of a trial, as records hold them.
+///
+/// # Errors
+/// If they cannot be encoded.
+pub fn encode_stages(stages: &[StageReport]) -> Result<Vec<u8>, FormatError> {
+    let frozen: Vec<v3::Stage> = stages.iter().map(freeze::stage).collect();
+    postcard::to_stdvec(&frozen).map_err(FormatError::Encode)
+}
+
+/// Reads what [`encode_stages`] wrote.
+///
+/// # Errors
+/// If the bytes are none of that.
+pub fn decode_stages(bytes: &[u8]) -> Result<Vec<StageReport>, FormatError> {
+    let frozen: Vec<v3::Stage> = list(bytes)?;
+    let stages = frozen.into_iter().map(thaw::stage).collect::<Result<_, _>>();
+    stages.map_err(|problem| FormatError::Payload { kind: 9, version: 3, problem })
 }
 
 /// Reads appends in order from the beginning. Remembers the studies read so far.

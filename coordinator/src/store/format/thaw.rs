@@ -298,7 +298,7 @@ fn trained_trial(trained: v3::TrainedTrial) -> Result<TrainedTrial, Problem> {
     })
 }
 
-fn stage(stage: v3::Stage) -> Result<StageReport, Problem> {
+pub fn stage(stage: v3::Stage) -> Result<StageReport, Problem> {
     let v3::Stage { pass, distilled, figures: of, classes } = stage;
     let count = |v3::ClassCount { images, right }| ClassCount { images, right };
     let classes = classes.into_iter().map(count).collect();
