@@ -45,7 +45,8 @@ pub struct Measurement {
     pub slower_layers: Vec<LayerTimes>,
 }
 
-/// A layer of a trial that takes longer than the same layer of the user's network as it came.
+/// A layer with weights of a trial that takes longer than the same layer of the user's network as
+/// it came. What is computed since the layer before counts as part of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerTimes {
     /// Its name in the user's network.

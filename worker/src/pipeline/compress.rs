@@ -1,6 +1,6 @@
 //! Carries out the recipe of a candidate on its trained network, pass by pass.
 
-use edgesmith_common::{AttemptError, Purpose, StageReport, TrialNumber};
+use edgesmith_common::{AttemptError, Fault, Purpose, StageReport, TrialNumber};
 use edgesmith_compress::budget::{Resource, kept_within, least_kept};
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
@@ -182,7 +182,12 @@ impl<'a> Passes<'a> {
         // passes begin with renewing them.
         let renewed = match next {
             Step::FineTune(_) if self.stale => {
-                Some(self.run.renew_statistics(&self.graph, &self.weights)?)
+                match self.run.renew_statistics(&self.graph, &self.weights) {
+                    Ok(renewed) => Some(renewed),
+                    // The training may need less, so only this stage stays unmeasured.
+                    Err(error) if error.fault == Fault::Memory => return Ok(done.unmeasured()),
+                    Err(error) => return Err(error),
+                }
             }
             Step::Distil(_)
             | Step::Prune(_)

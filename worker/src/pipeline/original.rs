@@ -74,8 +74,9 @@ impl Originals {
 }
 
 /// The layers of a trial that take longer than the same layers of the study's own network, by
-/// `nodes`, the times of all nodes of a model. Layers are those with weights; a pass removes none
-/// of them. Empty if the trial has other ones.
+/// `nodes`, the times of all nodes of a model. Layers are those with weights, each with what is
+/// computed since the one before, such as a conversion to bytes; a pass removes none of them. Empty
+/// if the trial has other ones.
 ///
 /// # Errors
 /// If it was stopped.
@@ -93,11 +94,27 @@ pub fn slower_layers(
             Err(ProbeError::Stopped) => return Err(ProbeError::Stopped),
             times => times.unwrap_or_default(),
         };
-        let all = model.nodes.iter().zip(times);
-        Ok(all.filter(|(node, _)| has_weights(&node.layer)).map(|(_, ms)| ms).collect())
+        let ends = model.nodes.iter().map(|node| has_weights(&node.layer));
+        Ok(by_layer(ends.zip(times)))
     };
     let names: Vec<&str> = layer_names(&own.file.network).collect();
     Ok(slower(&names, &of_layers(shipped)?, &of_layers(&original)?))
+}
+
+/// The times of layers, from those of nodes in order, with whether a layer ends there. What follows
+/// the last layer counts as part of it.
+fn by_layer(nodes: impl IntoIterator<Item = (bool, f64)>) -> Vec<f64> {
+    let (mut layers, mut since) = (Vec::new(), 0.0);
+    for (ends, ms) in nodes {
+        since += ms;
+        if ends {
+            layers.push(std::mem::take(&mut since));
+        }
+    }
+    if let Some(last) = layers.last_mut() {
+        *last += since;
+    }
+    layers
 }
 
 /// The layers that take longer than before, the greatest difference first. Empty if the numbers of
@@ -148,6 +165,14 @@ fn model(study: &Study<'_>, gate: &QuietGate, context: &AttemptContext) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_between_layers_belongs_to_the_next_one() {
+        let nodes = [(false, 1.0), (true, 2.0), (true, 4.0), (false, 8.0), (true, 16.0)];
+        assert_eq!(by_layer(nodes), [3.0, 4.0, 24.0]);
+        assert_eq!(by_layer([(true, 1.0), (false, 2.0)]), [3.0]);
+        assert!(by_layer([(false, 2.0)]).is_empty());
+    }
 
     #[test]
     fn the_layer_that_takes_most_time_more_comes_first() {

@@ -164,13 +164,12 @@ pub struct Evaluated {
 
 impl Evaluated {
     /// The same as a stage of a trial. Stages are not evaluated on the test images.
-    pub fn stage(&self, Pass { name, distilled }: Pass) -> StageReport {
+    pub fn stage(&self, pass: Pass) -> StageReport {
         let all = self.figures.iter().filter(|(of, _)| !of.is_held_out());
         StageReport {
-            pass: name.to_owned(),
-            distilled,
             figures: all.map(|(of, value)| (of.clone(), value)).collect(),
             classes: self.classes.clone(),
+            ..pass.unmeasured()
         }
     }
 }
@@ -182,6 +181,15 @@ pub struct Pass {
     pub name: &'static str,
     /// Whether its training learned from the teacher.
     pub distilled: bool,
+}
+
+impl Pass {
+    /// A stage of which nothing else is known.
+    pub fn unmeasured(self) -> StageReport {
+        let Self { name, distilled } = self;
+        let (figures, classes) = (Figures::new(), Vec::new());
+        StageReport { pass: name.to_owned(), distilled, figures, classes }
+    }
 }
 
 /// What all steps of one attempt need.
