@@ -140,6 +140,37 @@ fn a_file_of_logits_teaches_instead_of_a_network() {
 }
 
 #[test]
+fn distillation_may_change_over_a_training() {
+    let distil = |settings: &str| {
+        let step = format!("[[recipe.steps]]\npass = \"distil\"\n{settings}\n");
+        StudySpec::parse(&format!("{GOOD}[teacher]\nepochs = 3\n{step}"))
+    };
+    let falling = "{ from = 0.9, to = 0.3, schedule = \"linear\" }";
+    let options = |settings: &str, name: &str| {
+        let spec = distil(settings).unwrap();
+        let again = StudySpec::from_resolved(&spec.to_resolved()).unwrap();
+        assert_eq!(again.training(), spec.training());
+        let choice = spec.space.choices().iter().find(|choice| choice.name == name);
+        choice.map(|choice| choice.options.clone())
+    };
+    let alpha = options(&format!("alpha = [0.5, {falling}]"), "distil.alpha").unwrap();
+    assert_eq!(alpha, ["0.5", "0.9-to-0.3-linear"]);
+    assert_eq!(options(&format!("alpha = {falling}"), "distil.alpha"), None);
+    for wrong in [
+        "{ from = 0.9, to = 0.3 }",
+        "{ from = 0.9, to = 0.3, schedule = \"steep\" }",
+        "{ from = 0.9, to = 0.3, schedule = \"linear\", steps = 3 }",
+    ] {
+        let error = distil(&format!("alpha = {wrong}")).unwrap_err().to_string();
+        let said = "recipe.steps[0].alpha: is a table; give a finite number, or one that changes";
+        assert!(error.contains(said), "{error}");
+    }
+    let cold = falling.replace("0.3", "0.0");
+    let error = distil(&format!("temperature = {cold}")).unwrap_err().to_string();
+    assert!(error.contains("use a number above 0 and at most 100"), "{error}");
+}
+
+#[test]
 fn latency_is_predicted_if_it_has_an_upper_limit_unless_switched_off() {
     let limits = |more: &str| {
         let limits = StudySpec::parse(&format!("{GOOD}{more}")).unwrap().predicted_limits();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
 
+use edgesmith_search_space::Scheduled;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -385,6 +386,21 @@ impl Scalar for f64 {
             _ => return None,
         };
         number.is_finite().then_some(number)
+    }
+}
+
+impl Scalar for Scheduled {
+    const EXPECTED_FIELD: &'static str = "give a finite number, or one that changes: \
+        { from = 0.9, to = 0.1, schedule = \"linear\" } or \"cosine\"";
+
+    fn read(value: &DeValue) -> Option<Self> {
+        let DeValue::Table(fields) = value else { return f64::read(value).map(Scheduled::from) };
+        let field = |name: &str| {
+            fields.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| value.get_ref())
+        };
+        let (from, to) = (f64::read(field("from")?)?, f64::read(field("to")?)?);
+        let course = field("schedule")?.as_str()?.parse().ok()?;
+        (fields.len() == 3).then_some(Scheduled::Changing { from, to, course })
     }
 }
 

@@ -88,8 +88,8 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
     };
     Some(match step.checked("pass", m, named)? {
         "distil" => StepSpace::Distil(DistilSpace {
-            alpha: step.list("alpha", m).unwrap_or_else(|| vec![0.5]),
-            temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0]),
+            alpha: step.list("alpha", m).unwrap_or_else(|| vec![0.5.into()]),
+            temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0.into()]),
         }),
         "prune" => {
             let unit = step.parsed("granularity", m).unwrap_or(PruneUnit::Channels);

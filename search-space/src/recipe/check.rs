@@ -1,7 +1,8 @@
 //! What the options of a recipe may be, in new studies and in recorded ones.
 
 use super::{
-    Granularity, Importance, PruneSpace, PruneUnit, RecipeSpace, Rounding, Scope, StepSpace,
+    Granularity, Importance, PruneSpace, PruneUnit, RecipeSpace, Rounding, Scheduled, Scope,
+    StepSpace,
 };
 use crate::mistakes::Errors;
 
@@ -32,8 +33,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
         let at = |setting: &str| at(i, setting);
         match step {
             StepSpace::Distil(s) => {
-                errors.check(&at("alpha"), &s.alpha, alpha.0, alpha.1);
-                errors.check(&at("temperature"), &s.temperature, warm.0, warm.1);
+                let both = |v: &Scheduled, is: &dyn Fn(&f64) -> bool| v.ends().iter().all(is);
+                errors.check(&at("alpha"), &s.alpha, |v| both(v, &alpha.0), alpha.1);
+                errors.check(&at("temperature"), &s.temperature, |v| both(v, &warm.0), warm.1);
             }
             StepSpace::Prune(s) => {
                 errors.check(&at("share"), &s.share, share.0, share.1);
@@ -112,6 +114,7 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
         let at = |setting: &str| at(i, setting);
         match step {
             StepSpace::Distil(s) => {
+                let finite = |v: &Scheduled| v.ends().iter().all(|end| end.is_finite());
                 errors.check_recorded(&at("alpha"), &s.alpha, finite);
                 errors.check_recorded(&at("temperature"), &s.temperature, finite);
             }

@@ -3,6 +3,7 @@
 
 mod check;
 mod names;
+mod scheduled;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,10 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::check::{check_recipe, check_recorded_recipe};
 pub use self::names::{
-    Among, Counted, Granularity, Importance, Precision, PruneUnit, RangeRule, Rounding, Scope,
+    Among, Counted, Course, Granularity, Importance, Precision, PruneUnit, RangeRule, Rounding,
+    Scope,
 };
+pub use self::scheduled::Scheduled;
 pub use self::space::{
     ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace,
     StepSpace,
@@ -52,13 +55,13 @@ pub enum Step {
 }
 
 /// Weights of the distillation loss `(1-alpha)*CE + alpha*T^2*KL(teacher_T || student_T)`
-/// (Hinton et al. 2015).
+/// (Hinton et al. 2015). Schedules cover each training as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distillation {
     /// Weight of the teacher's term, in `0.0..=1.0`.
-    pub alpha: f64,
+    pub alpha: Scheduled,
     /// Temperature, above 0.
-    pub temperature: f64,
+    pub temperature: Scheduled,
 }
 
 /// How channels or single weights are removed.

@@ -123,6 +123,16 @@ pub enum Rounding {
     Adaround,
 }
 
+/// How a number changes over a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Course {
+    /// By the same amount in every step.
+    Linear,
+    /// Along half a cosine: slowly at first and in the end.
+    Cosine,
+}
+
 named!(Precision, "precision": Fp32 "fp32", Int8 "int8");
 named!(
     Importance, "importance":
@@ -143,6 +153,7 @@ named!(
     Mse "mse", MinMax "min-max", Percentile "percentile", Entropy "entropy"
 );
 named!(Granularity, "granularity": Channel "channel", Layer "layer");
+named!(Course, "schedule": Linear "linear", Cosine "cosine");
 named!(Rounding, "rounding": Nearest "nearest", Adaround "adaround");
 
 impl Precision {

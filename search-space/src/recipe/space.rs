@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{
     Among, Amount, Clustering, Counted, Distillation, FineTuning, Granularity, Importance,
-    Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scope, Step,
+    Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scheduled, Scope, Step,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -54,9 +54,9 @@ pub enum StepSpace {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DistilSpace {
     /// 0 learns from labels alone.
-    pub alpha: Vec<f64>,
+    pub alpha: Vec<Scheduled>,
     /// Used only when alpha is above 0.
-    pub temperature: Vec<f64>,
+    pub temperature: Vec<Scheduled>,
 }
 
 /// Options of [`Pruning`].
@@ -251,11 +251,10 @@ impl RecipeSpace {
 
     /// Whether any candidate learns from a teacher.
     pub fn learns(&self) -> bool {
-        let above = |alpha: &[f64]| alpha.iter().any(|alpha| *alpha > 0.0);
         match self {
-            RecipeSpace::Flat(flat) => above(&flat.alpha),
+            RecipeSpace::Flat(flat) => flat.alpha.iter().any(|alpha| *alpha > 0.0),
             RecipeSpace::Steps(steps) => steps.iter().any(|step| match step {
-                StepSpace::Distil(distil) => above(&distil.alpha),
+                StepSpace::Distil(distil) => distil.alpha.iter().any(|a| a.is_ever_positive()),
                 _ => false,
             }),
         }
@@ -388,6 +387,7 @@ impl RecipeSpace {
                 let learns = trained && alpha > 0.0;
                 let temperature = ask.ask(|| "temperature".to_owned(), &flat.temperature, learns);
                 if learns {
+                    let (alpha, temperature) = (alpha.into(), temperature.into());
                     steps.push(Step::Distil(Distillation { alpha, temperature }));
                 }
                 let shares = stages.next().expect("one list of shares");
@@ -471,8 +471,9 @@ impl StepSpace {
         match self {
             StepSpace::Distil(space) => {
                 let alpha = settings.ask("alpha", &space.alpha, true);
-                let temperature = settings.ask("temperature", &space.temperature, alpha > 0.0);
-                (alpha > 0.0).then_some(Step::Distil(Distillation { alpha, temperature }))
+                let on = alpha.is_ever_positive();
+                let temperature = settings.ask("temperature", &space.temperature, on);
+                on.then_some(Step::Distil(Distillation { alpha, temperature }))
             }
             StepSpace::Prune(space) => {
                 let mut share = || settings.ask("share", &space.share, true);

@@ -1,5 +1,7 @@
 //! Recipes of steps in a space of staged networks.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::{
     Activation, CanonicalHash, DataShape, Genotype, Operation, Skip, Space, SpaceDefinition,
@@ -25,7 +27,8 @@ fn tune(epochs: &[u32]) -> FineTuneSpace {
 }
 
 fn distil(alpha: &[f64]) -> StepSpace {
-    StepSpace::Distil(DistilSpace { alpha: alpha.to_vec(), temperature: vec![2.0, 4.0] })
+    let alpha = alpha.iter().map(|alpha| Scheduled::from(*alpha)).collect();
+    StepSpace::Distil(DistilSpace { temperature: vec![2.0.into(), 4.0.into()], alpha })
 }
 
 fn definition(recipe: RecipeSpace) -> SpaceDefinition {
@@ -124,7 +127,7 @@ fn the_settings_with_several_values_are_choices() {
     };
     let pruning = |amount| Step::Prune(Pruning { epochs: 1, ..Pruning::by_norm(amount) });
     let steps = vec![
-        Step::Distil(Distillation { alpha: 0.5, temperature: 4.0 }),
+        Step::Distil(Distillation { alpha: 0.5.into(), temperature: 4.0.into() }),
         pruning(Amount::Stage { shares: vec![0.0, 0.5] }),
         Step::FineTune(usual(Some(4))),
         pruning(Amount::Layer { share: 0.5 }),
@@ -138,12 +141,43 @@ fn the_settings_with_several_values_are_choices() {
         "int8 prune 0/50% tune 4 prune 50% of each layer entropy clipped biases qat 1 kd a0.5 T4";
     assert_eq!(all.to_string(), text);
     assert_eq!((all.precision(), all.learns()), (Precision::Int8, true));
-    assert_eq!(all.distillation(), Some(Distillation { alpha: 0.5, temperature: 4.0 }));
+    assert_eq!(
+        all.distillation(),
+        Some(Distillation { alpha: 0.5.into(), temperature: 4.0.into() })
+    );
     // Without a teacher, without integers.
     let little = recipe(&space, &[("prune2.share", 1), ("quantize-aware-train.epochs", 1)]);
     let passes: Vec<_> = little.steps.iter().map(std::mem::discriminant).collect();
     let kinds = [&all.steps[1], &all.steps[2], &all.steps[3], &all.steps[4]];
     assert_eq!(passes, kinds.map(std::mem::discriminant));
+}
+
+#[test]
+fn schedules_are_options_like_numbers() {
+    let falling = Scheduled::Changing { from: 0.9, to: 0.0, course: Course::Linear };
+    let space = space(vec![StepSpace::Distil(DistilSpace {
+        alpha: vec![0.0.into(), 0.5.into(), falling],
+        temperature: vec![2.0.into(), 4.0.into()],
+    })]);
+    let options = &space.choices().iter().find(|c| c.name == "distil.alpha").unwrap().options;
+    assert_eq!(options[..], ["0", "0.5", "0.9-to-0-linear"]);
+    assert_eq!(recipe(&space, &[("distil.alpha", 2)]).to_string(), "fp32 kd a0.9-to-0-linear T2");
+    let hashes: HashSet<_> = (0..3).map(|alpha| hash(&space, &[("distil.alpha", alpha)])).collect();
+    assert_eq!(hashes.len(), 3);
+    assert_ne!(
+        hash(&space, &[("distil.alpha", 2)]),
+        hash(&space, &[("distil.alpha", 2), ("distil.temperature", 1)])
+    );
+    // Both ends have to be in the range.
+    let beyond = Scheduled::Changing { from: 0.9, to: 1.5, course: Course::Cosine };
+    let wrong = definition(RecipeSpace::Steps(vec![StepSpace::Distil(DistilSpace {
+        alpha: vec![beyond],
+        temperature: vec![4.0.into()],
+    })]));
+    let error = StagedSpace::new(wrong, DATA).unwrap_err();
+    let said =
+        "{ from = 0.9, to = 1.5, schedule = \"cosine\" } is not allowed; use a number from 0";
+    assert!(format!("{error:?}").replace('\\', "").contains(said), "{error:?}");
 }
 
 #[test]
@@ -158,7 +192,7 @@ fn the_short_form_is_a_list_of_steps() {
     let space = StagedSpace::new(definition, DATA).unwrap();
     let tuning = FineTuning { epochs: None, learning_rate: None };
     let steps = vec![
-        Step::Distil(Distillation { alpha: 0.5, temperature: 2.0 }),
+        Step::Distil(Distillation { alpha: 0.5.into(), temperature: 2.0.into() }),
         Step::Prune(Pruning::of_stages([0.25, 0.25])),
         Step::FineTune(tuning),
         Step::Quantize(Quantizing::default()),

@@ -597,6 +597,26 @@ fn logits_of_a_file_teach_as_the_network_that_computed_them() {
 }
 
 #[test]
+fn a_schedule_of_distillation_reaches_the_training() {
+    let (before, after) = STUDY.split_once("recipe = ").unwrap();
+    let (_, space) = after.split_once("[space]").unwrap();
+    let fidelity = "fidelity = { rule = \"asha\", reduction = 2 }\n";
+    let rows = 3823;
+    let numbers: Vec<f32> = (0..rows * 10).map(|place| (place * 7 % 31) as f32 / 5.0).collect();
+    let file = arrays::write_npy(&NumberArray { shape: vec![rows, 10], numbers });
+    let weights = |alpha: &str| {
+        let text = format!(
+            "{before}teacher = {{ logits = \"l.npy\" }}\n[[recipe.steps]]\npass = \"distil\"\n\
+             alpha = {alpha}\n[space]{space}"
+        );
+        learn_from(&text.replace(fidelity, ""), file.clone()).unwrap().weights
+    };
+    let constant = weights("0.5");
+    assert_eq!(weights("{ from = 0.5, to = 0.5, schedule = \"cosine\" }"), constant);
+    assert_ne!(weights("{ from = 0.5, to = 0.0, schedule = \"cosine\" }"), constant);
+}
+
+#[test]
 fn an_unreadable_checkpoint_may_be_retried_by_another_worker() {
     let other = b"something else".to_vec();
     let hash = ArtifactHash::of(&other);

@@ -119,10 +119,10 @@ fn on_device(
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use edgesmith_search_space::Distillation;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::loss::Soft;
     use edgesmith_testing::{conv_graph, random_weights};
 
     proptest! {
@@ -139,7 +139,7 @@ mod tests {
             let graph = conv_graph();
             let device = Device::flex().autodiff();
             let network = Network::new(&graph, &random_weights(&graph, 4), &device);
-            let teacher = taught.then_some((Distillation { alpha, temperature }, &teacher[..]));
+            let teacher = taught.then_some((Soft { alpha, temperature }, &teacher[..]));
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let images = Tensor::<4>::from_data(TensorData::new(pixels, [3, 1, 8, 8]), &device);
             let [(one, plain), (other, burns)] = [at_hand, on_device].map(|way| {

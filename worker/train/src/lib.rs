@@ -57,7 +57,7 @@ use backward::{StepLoss, backward};
 use batches::{Batch, Batches, Images, Normalizer};
 use classifier::Classifier;
 use device::Manner;
-use loss::Targets;
+use loss::{Soft, Targets};
 use optimizer::NetworkOptimizer;
 use padding::Padding;
 use prefetch::Prefetch;
@@ -322,11 +322,8 @@ fn take_steps(
 ) -> Result<Trained, TrainError> {
     let TrainRequest { graph, spec, mut start, epochs, until, kept, .. } = request;
     mask(&mut start.weights, kept);
-    let schedule = Schedule::new(
-        request.learning_rate,
-        spec.warmup_fraction,
-        u64::from(epochs) * steps as u64,
-    );
+    let all_steps = u64::from(epochs) * steps as u64;
+    let schedule = Schedule::new(request.learning_rate, spec.warmup_fraction, all_steps);
     let device = request.device.device().autodiff();
     let mut moments = start.moments;
     let (padding, mut network) = match request.quantization {
@@ -372,13 +369,14 @@ fn take_steps(
             network.set_momentum(if request.keeps_statistics { MOMENTUM } else { momentum(at) });
             network.set_threads(seat.threads());
             let images = batch.labels.len();
+            let soft = distillation.as_ref().map(|settings| Soft::at(settings, at, all_steps));
             let (mut loss, mut together) = (None, GradientsAccumulator::new());
             for part in batch.parts(request.at_once as usize) {
                 let share = part.labels.len() as f64 / images as f64;
                 let targets = Targets {
                     labels: &part.labels,
                     label_smoothing: spec.label_smoothing,
-                    teacher: distillation.zip(part.teacher.as_deref()),
+                    teacher: soft.zip(part.teacher.as_deref()),
                 };
                 let logits = network.forward(Tensor::from_data(part.images, &device));
                 let (of_part, gradients) =

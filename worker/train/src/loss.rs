@@ -3,7 +3,24 @@
 //! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al.
 //! 2015), averaged over the batch. Without a teacher only the cross entropy.
 
-use edgesmith_search_space::Distillation;
+use edgesmith_search_space::{Distillation, Scheduled};
+
+/// The settings of the teacher's term in one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Soft {
+    /// Weight of the term.
+    pub alpha: f64,
+    /// Divides the logits.
+    pub temperature: f64,
+}
+
+impl Soft {
+    /// Those of this step, counted from 0, of a training of so many.
+    pub(super) fn at(distillation: &Distillation, step: u64, steps: u64) -> Self {
+        let at = |number: Scheduled| number.at(step, steps);
+        Self { alpha: at(distillation.alpha), temperature: at(distillation.temperature) }
+    }
+}
 
 /// The targets of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +29,8 @@ pub(super) struct Targets<'a> {
     pub labels: &'a [u16],
     /// Probability that label smoothing spreads over all classes.
     pub label_smoothing: f64,
-    /// The distillation settings and the teacher's logits `[batch][classes]` of the same images.
-    pub teacher: Option<(Distillation, &'a [f32])>,
+    /// The settings of this step and the teacher's logits `[batch][classes]` of the same images.
+    pub teacher: Option<(Soft, &'a [f32])>,
 }
 
 /// The loss of a batch as a function of its logits: `constant - Σ_terms Σ probabilities ·
@@ -39,7 +56,7 @@ pub(super) struct Term {
 /// The data for computing [`loss`] on a device that has the logits.
 pub(super) fn wanted(targets: &Targets, classes: usize) -> Wanted {
     let batch = targets.labels.len() as f64;
-    let hard_share = 1.0 - targets.teacher.map_or(0.0, |(distillation, _)| distillation.alpha);
+    let hard_share = 1.0 - targets.teacher.map_or(0.0, |(soft, _)| soft.alpha);
     let spread = targets.label_smoothing / classes as f64;
     let mut hard = vec![(hard_share * spread / batch) as f32; targets.labels.len() * classes];
     for (row, &label) in hard.chunks_exact_mut(classes).zip(targets.labels) {
@@ -48,7 +65,7 @@ pub(super) fn wanted(targets: &Targets, classes: usize) -> Wanted {
     }
     let mut wanted =
         Wanted { constant: 0.0, terms: vec![Term { probabilities: hard, temperature: 1.0 }] };
-    if let Some((Distillation { alpha, temperature }, logits)) = targets.teacher {
+    if let Some((Soft { alpha, temperature }, logits)) = targets.teacher {
         let factor = alpha * temperature * temperature / batch;
         let mut soft = Vec::with_capacity(logits.len());
         for row in logits.chunks_exact(classes) {
@@ -70,7 +87,7 @@ pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
     let (mut total, mut gradient) = (0.0, Vec::with_capacity(logits.len()));
     for (image, (row, &label)) in logits.chunks_exact(classes).zip(targets.labels).enumerate() {
         let log_probabilities = log_softmax(row, 1.0);
-        let hard_share = 1.0 - targets.teacher.map_or(0.0, |(distillation, _)| distillation.alpha);
+        let hard_share = 1.0 - targets.teacher.map_or(0.0, |(soft, _)| soft.alpha);
         let spread = targets.label_smoothing / classes as f64;
         let start = gradient.len();
         for (class, log_probability) in log_probabilities.iter().enumerate() {
@@ -79,7 +96,7 @@ pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
             total -= hard_share * target * log_probability;
             gradient.push(hard_share * (log_probability.exp() - target));
         }
-        if let Some((Distillation { alpha, temperature }, teacher)) = targets.teacher {
+        if let Some((Soft { alpha, temperature }, teacher)) = targets.teacher {
             let student = log_softmax(row, temperature);
             let teacher = log_softmax(&teacher[image * classes..][..classes], temperature);
             for (class, (t, s)) in teacher.iter().zip(&student).enumerate() {
@@ -145,9 +162,9 @@ mod tests {
     fn distillation_matches_a_calculation_by_hand() {
         // At temperature 2 the student's probabilities are 1:1, the teacher's 1:3.
         let teacher = [0.0, 2.0 * 3.0f32.ln()];
-        let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
+        let soft = Soft { alpha: 0.5, temperature: 2.0 };
         let targets =
-            Targets { labels: &[0], label_smoothing: 0.0, teacher: Some((distillation, &teacher)) };
+            Targets { labels: &[0], label_smoothing: 0.0, teacher: Some((soft, &teacher)) };
         let (value, gradient) = loss(&[0.0, 0.0], &targets);
         let divergence = 0.25 * (0.25f64 / 0.5).ln() + 0.75 * (0.75f64 / 0.5).ln();
         assert!(close(value, 0.5 * 2.0f64.ln() + 0.5 * 4.0 * divergence, 1e-6));
@@ -158,7 +175,7 @@ mod tests {
     #[test]
     fn a_student_that_agrees_with_its_teacher_has_no_divergence() {
         let logits = [0.3, -1.0, 2.0];
-        let all = Distillation { alpha: 1.0, temperature: 4.0 };
+        let all = Soft { alpha: 1.0, temperature: 4.0 };
         let targets = Targets { labels: &[0], label_smoothing: 0.1, teacher: Some((all, &logits)) };
         let (value, gradient) = loss(&logits, &targets);
         assert!(close(value, 0.0, 1e-12));
@@ -184,8 +201,8 @@ mod tests {
             temperature in 0.5..8.0f64,
             label_smoothing in 0.0..0.5f64,
         ) {
-            let distillation = Distillation { alpha, temperature };
-            let teacher = Some((distillation, teacher.as_slice()));
+            let soft = Soft { alpha, temperature };
+            let teacher = Some((soft, teacher.as_slice()));
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let (_, gradient) = loss(&logits, &targets);
             for i in 0..logits.len() {

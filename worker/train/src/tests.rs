@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
 use edgesmith_graph::{Conv, GlobalAveragePool, Graph, Parameter, Role};
-use edgesmith_search_space::Operation;
+use edgesmith_search_space::{Course, Operation, Scheduled};
 
 use super::*;
 use crate::network::{Net, fresh_weights, picture};
@@ -145,11 +145,11 @@ fn gradients_equal_the_slopes_of_the_loss() {
     let batch = 8;
     let images = noise(batch * graph.input().elements() as usize, 5);
     let teacher = noise(batch * 3, 6);
-    let distillation = Distillation { alpha: 0.4, temperature: 3.0 };
+    let soft = Soft { alpha: 0.4, temperature: 3.0 };
     let targets = Targets {
         labels: &[0, 2, 1, 1, 0, 0, 2, 1],
         label_smoothing: 0.1,
-        teacher: Some((distillation, &teacher)),
+        teacher: Some((soft, &teacher)),
     };
     let forward = |weights: &Weights| {
         let network = Network::new(&graph, weights, &device);
@@ -322,7 +322,7 @@ fn a_student_learns_from_its_teacher_alone() {
     unlabelled.train.labels.fill(0);
     let soft = SoftTargets { data: unlabelled.train.hash(), ..soft };
     let graph = residual_graph();
-    let all = Distillation { alpha: 1.0, temperature: 2.0 };
+    let all = Distillation { alpha: 1.0.into(), temperature: 2.0.into() };
     let start = request(&graph, &unlabelled, &views, &spec);
     let student = run(TrainRequest {
         distillation: Some((all, &soft)),
@@ -339,11 +339,50 @@ fn a_student_learns_from_its_teacher_alone() {
 }
 
 #[test]
+fn schedules_of_distillation_follow_the_steps_of_the_whole_training() {
+    let (spec, data, graph) = (spec(), colours(), tiny_graph());
+    let views = views(&spec);
+    let (images, classes) = (data.train.len(), 3);
+    let logits = noise(2 * images * classes, 9);
+    let soft = SoftTargets { data: data.train.hash(), views: Some(2), images, classes, logits };
+    let weights = |alpha: Scheduled, temperature: Scheduled, stop: Option<u32>| {
+        let distillation = Some((Distillation { alpha, temperature }, &soft));
+        let all = TrainRequest {
+            distillation,
+            epochs: 4,
+            until: 4,
+            ..request(&graph, &data, &views, &spec)
+        };
+        let Some(until) = stop else { return run(all).unwrap().weights };
+        let first = run(TrainRequest { until, ..all.clone() }).unwrap();
+        let Trained { weights, moments, images_seen, .. } = first;
+        let start = Checkpoint { weights, moments, epochs: until, images_seen, seconds: 0.0 };
+        run(TrainRequest { start, ..all }).unwrap().weights
+    };
+    let changing = |from, to, course| Scheduled::Changing { from, to, course };
+    let [linear, cosine] = [Course::Linear, Course::Cosine].map(|c| changing(0.9, 0.1, c));
+    let cooling = changing(8.0, 1.0, Course::Linear);
+    let plain = weights(0.9.into(), 4.0.into(), None);
+    let falling = weights(linear, 4.0.into(), None);
+    assert_ne!(falling, plain);
+    assert_ne!(weights(cosine, 4.0.into(), None), falling);
+    let cooled = weights(linear, cooling, None);
+    assert_ne!(cooled, falling);
+    // Where it stops and goes on makes no difference.
+    assert_eq!(weights(linear, cooling, Some(1)), cooled);
+    assert_eq!(weights(linear, cooling, Some(3)), cooled);
+    // One that does not change is a number.
+    let same = weights(changing(0.9, 0.9, Course::Cosine), 4.0.into(), None);
+    assert_eq!(same, plain);
+}
+
+#[test]
 fn a_teacher_of_another_data_set_is_refused() {
     let (spec, data, graph) = (spec(), colours(), tiny_graph());
     let views = views(&spec);
     let learn = |soft: &SoftTargets, epochs: u32| {
-        let distillation = Some((Distillation { alpha: 0.5, temperature: 2.0 }, soft));
+        let distillation =
+            Some((Distillation { alpha: 0.5.into(), temperature: 2.0.into() }, soft));
         let start = request(&graph, &data, &views, &spec);
         run(TrainRequest { distillation, epochs, until: epochs, ..start }).map(|_| ())
     };
@@ -390,7 +429,7 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
     };
     let soft = soft_targets(lesson, &mut { go_on }).unwrap();
     assert_eq!(soft.views, Some(3));
-    let distillation = Distillation { alpha: 1.0, temperature: 2.0 };
+    let distillation = Distillation { alpha: 1.0.into(), temperature: 2.0.into() };
     // With a learning rate of zero, every epoch evaluates the initial student, in one batch
     // of all images.
     let trained = run(TrainRequest {
@@ -416,7 +455,7 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         let targets = Targets {
             labels: &train.labels,
             label_smoothing: 0.0,
-            teacher: Some((distillation, &rows)),
+            teacher: Some((Soft { alpha: 1.0, temperature: 2.0 }, &rows)),
         };
         loss::loss(&on(student_view, &device.device().autodiff(), &student), &targets).0
     };
@@ -700,7 +739,7 @@ fn parts_of_a_batch_have_its_gradients_together() {
         classes: 3,
         logits: noise(2 * 70 * 3, 9),
     };
-    let taught = Some((Distillation { alpha: 0.5, temperature: 2.0 }, &soft));
+    let taught = Some((Distillation { alpha: 0.5.into(), temperature: 2.0.into() }, &soft));
     for (distillation, steps_ahead) in [(None, 1), (taught, 1), (taught, 2)] {
         let trained = |at_once: u32| {
             let whole = request(&graph, &data, &views, &spec);

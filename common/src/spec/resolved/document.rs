@@ -189,8 +189,8 @@ pub(super) struct RecipeDocument {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum StepDocument {
     Distil {
-        alpha: Vec<f64>,
-        temperature: Vec<f64>,
+        alpha: Vec<ScheduledDocument>,
+        temperature: Vec<ScheduledDocument>,
     },
     Prune {
         /// Absent in documents from before single weights could go, and for channels.
@@ -226,6 +226,14 @@ pub(super) enum StepDocument {
         epochs: Vec<u32>,
         learning_rate: Vec<f64>,
     },
+}
+
+/// As in study files.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum ScheduledDocument {
+    Constant(f64),
+    Changing { from: f64, to: f64, schedule: String },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -9,8 +9,8 @@ use edgesmith_graph::{
     Add, Conv, GlobalAveragePool, Graph, GraphBuilder, Linear, Place, Role, Shape,
 };
 use edgesmith_search_space::{
-    Activation, BlockOption, CellIdentity, Further, Granularity, Head, Importance, Operation,
-    Precision, PruneUnit, RangeRule, Rounding, Scope, Skip, StepSpace,
+    Activation, BlockOption, CellIdentity, Course, Further, Granularity, Head, Importance,
+    Operation, Precision, PruneUnit, RangeRule, Rounding, Scope, Skip, StepSpace,
 };
 
 use super::*;
@@ -215,13 +215,22 @@ fn train(algorithm: &str, training: &str, data: &str, alpha: &str, more: &str) -
     text.replace("DATA", data).replace("ALPHA", alpha).replace("MORE", more)
 }
 
+/// Distillation whose numbers change over a training.
+const SCHEDULES: &str = r#"[teacher]
+epochs = 11
+[[recipe.steps]]
+pass = "distil"
+alpha = [0.5, { from = 0.75, to = 0.25, schedule = "linear" }]
+temperature = { from = 8.0, to = 2.0, schedule = "cosine" }
+"#;
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
-    with_steps(text, &steps)
+    with_steps(&text, &steps)
 }
 
-fn with_steps(text: String, steps: &str) -> String {
+fn with_steps(text: &str, steps: &str) -> String {
     let (before, rest) = text.split_once("[recipe]").expect("it has a recipe");
     let (_lists, after) = rest.split_once("\n[space]").expect("it has a space");
     format!("{before}{steps}[space]{after}")
@@ -302,8 +311,9 @@ fn studies() -> Vec<(&'static str, String)> {
             "model-recipe-steps",
             stepped(model(5, "0.0", whole, ""), "conv", "fc").replace("\"scale\", ", ""),
         ),
-        ("single-weights", with_steps(of("name = \"random\""), SINGLE)),
-        ("clusters", with_steps(of("name = \"random\""), CLUSTERED)),
+        ("single-weights", with_steps(&of("name = \"random\""), SINGLE)),
+        ("clusters", with_steps(&of("name = \"random\""), CLUSTERED)),
+        ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),
@@ -432,6 +442,7 @@ fn every_name_that_documents_hold_is_in_one() {
         Granularity::ALL.iter().map(|one| one.name()).collect(),
         Rounding::ALL.iter().map(|one| one.name()).collect(),
         StepSpace::PASSES.to_vec(),
+        Course::ALL.iter().map(|one| one.name()).collect(),
     ];
     for name in names.chain(of_recipes.concat()) {
         assert!(lines().any(|(_, document)| document.contains(&format!("\"{name}\""))), "{name}");

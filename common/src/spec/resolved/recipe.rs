@@ -2,12 +2,12 @@
 
 use edgesmith_search_space::{
     ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, PruneUnit, QuantizeSpace,
-    RecipeSpace, StepSpace,
+    RecipeSpace, Scheduled, StepSpace,
 };
 
 use super::ResolvedError;
 use super::convert::{parse, parse_all};
-use super::document::{RecipeDocument, StepDocument};
+use super::document::{RecipeDocument, ScheduledDocument, StepDocument};
 
 impl RecipeDocument {
     pub(super) fn of(recipe: &RecipeSpace) -> Self {
@@ -45,7 +45,7 @@ impl StepDocument {
     fn of(step: &StepSpace) -> Self {
         match step.clone() {
             StepSpace::Distil(DistilSpace { alpha, temperature }) => {
-                Self::Distil { alpha, temperature }
+                Self::Distil { alpha: scheduled(&alpha), temperature: scheduled(&temperature) }
             }
             StepSpace::Prune(space) => Self::Prune {
                 granularity: match space.unit {
@@ -83,9 +83,10 @@ impl StepDocument {
 
     fn into_space(self) -> Result<StepSpace, ResolvedError> {
         Ok(match self {
-            Self::Distil { alpha, temperature } => {
-                StepSpace::Distil(DistilSpace { alpha, temperature })
-            }
+            Self::Distil { alpha, temperature } => StepSpace::Distil(DistilSpace {
+                alpha: into_scheduled("recipe.steps.alpha", &alpha)?,
+                temperature: into_scheduled("recipe.steps.temperature", &temperature)?,
+            }),
             Self::Prune { granularity, of, share, importance, rounds, epochs, multiple_of } => {
                 StepSpace::Prune(PruneSpace {
                     unit: match granularity {
@@ -132,6 +133,32 @@ impl StepDocument {
             }
         })
     }
+}
+
+fn scheduled(numbers: &[Scheduled]) -> Vec<ScheduledDocument> {
+    let document = |number: &Scheduled| match *number {
+        Scheduled::Constant(number) => ScheduledDocument::Constant(number),
+        Scheduled::Changing { from, to, course } => {
+            ScheduledDocument::Changing { from, to, schedule: course.to_string() }
+        }
+    };
+    numbers.iter().map(document).collect()
+}
+
+fn into_scheduled(
+    field: &'static str,
+    documents: &[ScheduledDocument],
+) -> Result<Vec<Scheduled>, ResolvedError> {
+    let number = |document: &ScheduledDocument| {
+        Ok(match document {
+            ScheduledDocument::Constant(number) => Scheduled::Constant(*number),
+            ScheduledDocument::Changing { from, to, schedule } => {
+                let course = parse(field, schedule)?;
+                Scheduled::Changing { from: *from, to: *to, course }
+            }
+        })
+    };
+    documents.iter().map(number).collect()
 }
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {

@@ -20,7 +20,7 @@ fn reading_losses_together_does_not_change_the_steps() {
         classes: 3,
         logits: noise(2 * 70 * 3, 9),
     };
-    let distillation = Distillation { alpha: 0.5, temperature: 2.0 };
+    let distillation = Distillation { alpha: 0.5.into(), temperature: 2.0.into() };
     for distillation in [None, Some((distillation, &soft))] {
         let start = Checkpoint::fresh(random_weights(&graph, 4));
         let request = TrainRequest { start, distillation, ..request(&graph, &data, &views, &spec) };

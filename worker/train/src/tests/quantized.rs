@@ -289,7 +289,7 @@ fn a_rounded_student_learns_from_its_teacher_alone() {
     let student = run(TrainRequest {
         start: Checkpoint::fresh(teacher.clone()),
         dataset: &unlabelled,
-        distillation: Some((Distillation { alpha: 1.0, temperature: 2.0 }, &soft)),
+        distillation: Some((Distillation { alpha: 1.0.into(), temperature: 2.0.into() }, &soft)),
         quantization: Some(&quantization),
         ..whole
     })
