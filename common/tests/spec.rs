@@ -300,6 +300,25 @@ fn constraints_must_be_possible() {
 }
 
 #[test]
+fn how_small_a_file_with_zeros_or_clusters_gets_is_not_guessed() {
+    let steps = ["granularity = \"weights\"\nshare = 0.5", "granularity = \"2:4\""];
+    let prune = steps.map(|settings| format!("[[recipe.steps]]\npass = \"prune\"\n{settings}\n"));
+    let small = "[[constraints]]\nmetric = \"model_bytes\"\nmax = 3\n";
+    for step in [&prune[0], &prune[1], "[[recipe.steps]]\npass = \"cluster\"\n"] {
+        StudySpec::parse(&format!("{GOOD}{small}{step}")).unwrap();
+    }
+    let channels = "[[recipe.steps]]\npass = \"prune\"\nshare = 0.5\n";
+    assert!(
+        mistake_in(&format!("{small}{channels}"), "[[cons").contains("no network of the space")
+    );
+    // Half of the weights need not be said of 2:4, and is not asked for if it may be meant.
+    let said = mistake_in(&prune[0].replace("share = 0.5", ""), "[[recipe");
+    assert!(said.contains("share: is missing"), "{said}");
+    let said = mistake_in(&prune[1].replace("2:4", "2:3"), "2:3");
+    assert!(said.contains("channels") && said.contains("2:4"), "{said}");
+}
+
+#[test]
 fn data_sources_are_checked() {
     let said = mistake("source = \"digits\"", "source = \"mnist\"", "mnist");
     assert!(said.contains("idx"), "{said}");
@@ -372,7 +391,7 @@ fn steps_of_a_recipe_are_read_and_their_mistakes_are_found_in_one_pass() {
                  { pass = \"quantize\", calibration = [\"mean\"], share = 0.5 }";
     let said = errors(&steps(wrong)).join("\n");
     let expected = [
-        "recipe.steps[0].pass: unknown pass \"prun\"; use one of distil, prune, fine-tune, quantize, \
+        "recipe.steps[0].pass: unknown pass \"prun\"; use one of distil, prune, fine-tune, cluster, quantize, \
          quantize-aware-train",
         "recipe.steps[1].pass: is missing; use one of distil, prune",
         "recipe.steps[2].share: is missing; give the share that goes, such as 0.5",

@@ -92,8 +92,12 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0.into()]),
         }),
         "prune" => {
-            let unit = step.parsed("granularity", m).unwrap_or(PruneUnit::Channels);
-            if !step.has("share") && unit != PruneUnit::TwoOfFour {
+            let named = step.has("granularity");
+            let read = step.parsed("granularity", m);
+            let unit = read.unwrap_or(PruneUnit::Channels);
+            // A name that is not known may be meant to be one that needs no share.
+            let may_lack_share = unit == PruneUnit::TwoOfFour || (named && read.is_none());
+            if !step.has("share") && !may_lack_share {
                 let text = "is missing; give the share that goes, such as 0.5";
                 m.refuse(&step.span(), step.path("share"), text);
             }

@@ -274,7 +274,8 @@ mod tests {
             let codes = codes(&lengths);
             let all: Vec<(u32, u32)> = codes.into_iter().zip(lengths).filter(|c| c.1 > 0).collect();
             for (i, &(one, short)) in all.iter().enumerate() {
-                for (_, &(two, long)) in all.iter().enumerate().filter(|(j, o)| *j != i && o.1 >= short) {
+                let others = all.iter().enumerate().filter(|(j, other)| *j != i && other.1 >= short);
+                for (_, &(two, long)) in others {
                     prop_assert_ne!(two >> (long - short), one);
                 }
             }

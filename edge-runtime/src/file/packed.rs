@@ -415,7 +415,8 @@ mod tests {
             if let Some((_, bytes)) = packed(&floats) {
                 prop_assert!(bytes.len() < 4 * count);
                 let read: Vec<f32> = unpacked(&bytes, count as u64).unwrap();
-                prop_assert!(read.iter().map(|x| x.to_bits()).eq(floats.iter().map(|x| x.to_bits())));
+                let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&read), bits(&floats));
             }
             let bytes: Vec<i8> = floats.iter().map(|x| x.ceil() as i32 as i8).collect();
             if let Some((_, packed)) = packed(&bytes) {

@@ -103,8 +103,9 @@ fn most_held<T>(f: impl FnOnce() -> T) -> (u64, T) {
     ((MOST_HELD.get() - before) as u64, result)
 }
 
-/// Bytes that a session may hold besides its plan, per byte of the file without packing: weights that are packed
-/// for processors are wider than those of the file, and rows of one number are filled up.
+/// Bytes that a session may hold besides its plan, per byte of the file without packing: weights
+/// that are laid out for processors are wider than those of the file, and rows of one number are
+/// filled up.
 const PER_BYTE: u64 = 100;
 
 /// Bytes of the weights of a model that are packed in its file, if they were not, at most.

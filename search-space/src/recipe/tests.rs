@@ -454,13 +454,14 @@ fn what_has_no_meaning_for_single_weights_is_refused() {
     let errors = StagedSpace::new(definition(wrong), DATA).unwrap_err();
     let said: Vec<String> = errors.iter().map(SpaceError::to_string).collect();
     let expected = [
-        "recipe.steps[0].of: \"macs\" counts channels; with granularity = \"weights\" use \"layer\" \
-         (weights of each layer) or \"parameters\" (weights of the whole network)",
-        "recipe.steps[0].importance: \"taylor\" ranks channels only; with granularity = \"weights\" \
-         use \"l1\", the magnitude of each weight",
+        "recipe.steps[0].of: \"macs\" counts channels; with granularity = \"weights\" use \
+         \"layer\" (weights of each layer) or \"parameters\" (weights of the whole network)",
+        "recipe.steps[0].importance: \"taylor\" ranks channels only; with granularity = \
+         \"weights\" use \"l1\", the magnitude of each weight",
         "recipe.steps[0].multiple_of: multiples are of channels; leave the setting out with \
          granularity = \"weights\"",
-        "recipe.steps[1].of: \"parameters\" has no meaning with granularity = \"2:4\"; use \"layer\"",
+        "recipe.steps[1].of: \"parameters\" has no meaning with granularity = \"2:4\"; use \
+         \"layer\"",
         "recipe.steps[1].share: 0.25 is not allowed; granularity = \"2:4\" removes two weights of \
          four, so use 0.5 (or 0 for no pruning)",
         "recipe.steps[1].rounds: two weights of four go in one round; leave the setting out with \

@@ -1,7 +1,7 @@
 //! Clustering of weights (Han et al. 2016, "Deep compression"): each weight of a layer becomes one
-//! of a few numbers, so that the file can store their places in a codebook. The numbers are found by
-//! k-means, tensor by tensor, from centroids at equal distances between the smallest and the
-//! largest weight. It neither trains nor writes files.
+//! of a few numbers, so that the file can store their places in a codebook. K-means finds the
+//! numbers, tensor by tensor, from centroids at equal distances between the smallest and the largest
+//! weight. It neither trains nor writes files.
 
 use edgesmith_graph::{Graph, Role, Weights};
 
@@ -160,7 +160,11 @@ mod tests {
         }
 
         #[test]
-        fn each_tensor_has_a_few_numbers(graph in arbitrary_graph(), seed: u64, clusters in 2usize..20) {
+        fn each_tensor_has_a_few_numbers(
+            graph in arbitrary_graph(),
+            seed: u64,
+            clusters in 2usize..20,
+        ) {
             let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
             let clustered = cluster(&graph, &weights, None, clusters);
             let masks = Masks::smallest_globally(&graph, &weights, 0.6);

@@ -1,9 +1,9 @@
 //! Passes that compress a trained network: folding of batch normalisation, structured pruning by
-//! the importance of channels ([`importance`]) and a budget ([`budget`]), masks of single weights, clusters of weights,
-//! correction of biases, equalization of ranges, learned rounding, and quantization, which annotates. [`Scheme`] has the
-//! settings of quantization and of the passes around it. Each pass is a function of a graph with
-//! its weights, and of what it was observed to do. Everything works on plain arrays, needs no
-//! tensor library and draws no random numbers.
+//! the importance of channels ([`importance`]) and a budget ([`budget`]), masks of single weights,
+//! clusters of weights, correction of biases, equalization of ranges, learned rounding, and
+//! quantization, which annotates. [`Scheme`] has the settings of quantization and of the passes
+//! around it. Each pass is a function of a graph with its weights, and of what it was observed to
+//! do. Everything works on plain arrays, needs no tensor library and draws no random numbers.
 //!
 //! It does not train (the training loop fine-tunes after pruning), and writes no files: lowering to
 //! an engine is a step of its own.
