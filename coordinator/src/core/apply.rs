@@ -139,7 +139,7 @@ impl Core {
             Record::AttemptStarted { study, task, attempt, worker, elapsed_ms } => {
                 let expires = now.after(self.config.lease);
                 let of = self.study_mut(study)?;
-                of.clock = StudyClock::at(*elapsed_ms, now);
+                of.set_clock(*elapsed_ms, now);
                 if !of.tasks.start(*task, *attempt) {
                     return Err(format!("task {task} is not waiting"));
                 }
@@ -173,7 +173,7 @@ impl Core {
                     return Err(format!("attempt {attempt} does not belong to task {task}"));
                 }
                 let study = self.study_mut(study)?;
-                study.clock = StudyClock::at(*elapsed_ms, now);
+                study.set_clock(*elapsed_ms, now);
                 let back = study.tasks.requeue(*task);
                 let task = back.ok_or_else(|| format!("task {task} is not running"))?;
                 match ending {
@@ -286,8 +286,8 @@ impl Core {
         if study.state.is_ended() && *state != StudyState::Running {
             return Err(format!("study {name} has already ended"));
         }
+        study.set_clock(elapsed_ms, now);
         study.state = state.clone();
-        study.clock = StudyClock::at(elapsed_ms, now);
         if !state.is_ended() {
             return Ok(());
         }

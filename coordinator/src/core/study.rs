@@ -293,11 +293,26 @@ impl StudyClock {
 impl Study {
     /// Milliseconds for which it has been running, without pauses.
     pub(super) fn elapsed_ms(&self, now: Time) -> u64 {
-        let more = match self.state {
-            StudyState::Running => now.since(self.clock.since),
-            _ => Duration::ZERO,
+        u64::try_from(self.elapsed(now).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn elapsed(&self, now: Time) -> Duration {
+        match self.state {
+            StudyState::Running => self.clock.base + now.since(self.clock.since),
+            _ => self.clock.base,
+        }
+    }
+
+    /// Sets the clock to what a record says. Call it before a new state is set.
+    pub(super) fn set_clock(&mut self, elapsed_ms: u64, now: Time) {
+        // A record has whole milliseconds. If the clock is there already, it keeps the rest, which
+        // would else be lost with every record.
+        let exact = self.elapsed(now);
+        self.clock = if self.elapsed_ms(now) == elapsed_ms {
+            StudyClock { base: exact, since: now }
+        } else {
+            StudyClock::at(elapsed_ms, now)
         };
-        u64::try_from((self.clock.base + more).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether its hours are used up, but it may still propose.

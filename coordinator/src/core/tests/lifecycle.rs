@@ -362,6 +362,26 @@ fn elapsed_time_leaves_out_pauses_and_restarts() {
     assert_eq!(bench.status(&study).elapsed, 17 * second);
 }
 
+/// Records have whole milliseconds, but the time between two of them is often less.
+#[test]
+fn elapsed_time_runs_with_the_clock_however_many_records_there_are() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(400));
+    let worker = bench.join(WorkerBuilder::trainer());
+    let begin = bench.now;
+    for _ in 0..100 {
+        bench.now = bench.now.after(Duration::from_micros(700));
+        let lease = bench.lease(worker);
+        bench.now = bench.now.after(Duration::from_micros(700));
+        bench.finish(worker, &lease);
+    }
+    let elapsed = bench.status(&study).elapsed;
+    assert_eq!(elapsed.as_millis(), bench.now.since(begin).as_millis());
+    // A restart may lose the part of a millisecond.
+    bench.restart();
+    assert!(elapsed.saturating_sub(bench.status(&study).elapsed) <= Duration::from_millis(1));
+}
+
 #[test]
 fn records_with_a_gap_are_refused() {
     let mut bench = Bench::new();
